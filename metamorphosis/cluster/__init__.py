@@ -1,0 +1,1 @@
+"""ZooKeeper: who this broker is and which topics and partitions it serves."""

@@ -1,0 +1,1 @@
+"""``server.ini`` and our own settings file, read into frozen values."""

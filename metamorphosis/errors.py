@@ -1,0 +1,153 @@
+"""
+Every exception that crosses a room's border.
+
+A ``BrokerError`` is what a peer sees as a status of the wire (``status``); ``retriable`` says whether the same request
+may succeed later. Both ends of a connection share the table ``BROKER_ERRORS``.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class MetaQError(Exception):
+    """Base of every error of this package."""
+
+
+class ProtocolError(MetaQError):
+    """Base of the two ways a frame can be wrong; anything else that leaves the codec is a bug."""
+
+
+class RemoteProtocolError(ProtocolError):
+    """The peer sent what no MetaQ peer may send: close the connection, answer nothing."""
+
+
+class LocalProtocolError(ProtocolError):
+    """We were about to send what no MetaQ peer may send."""
+
+
+class BrokerError(MetaQError):
+    """A request that was refused; the message is the text of the reply, ``None`` sends an empty body."""
+
+    status: ClassVar[int] = 500
+    retriable: ClassVar[bool] = False
+
+
+class Moved(BrokerError):
+    """Continue reading at the offset in the text."""
+
+    status = 301
+    retriable = True
+
+
+class BadRequest(BrokerError):
+    """The request itself is wrong."""
+
+    status = 400
+
+
+class Forbidden(BrokerError):
+    """The partition was closed by an operator."""
+
+    status = 403
+    retriable = True
+
+
+class NotFound(BrokerError):
+    """No such partition here, or nothing to read at that offset yet."""
+
+    status = 404
+    retriable = True
+
+
+class InternalServerError(BrokerError):
+    """Everything else that fails."""
+
+    status = 500
+
+
+class ServiceUnavailable(BrokerError):
+    """No such service on this broker, or the broker shuts down."""
+
+    status = 503
+    retriable = True
+
+
+class GatewayTimeout(BrokerError):
+    """No answer in time; never on the wire, made by a client whose own timer expired."""
+
+    status = 504
+    retriable = True
+
+
+BROKER_ERRORS: dict[int, type[BrokerError]] = {
+    error.status: error
+    for error in (
+        Moved,
+        BadRequest,
+        Forbidden,
+        NotFound,
+        InternalServerError,
+        ServiceUnavailable,
+        GatewayTimeout,
+    )
+}
+
+
+class StoreError(MetaQError):
+    """Base of the errors of the message log."""
+
+
+class OffsetTooSmall(StoreError):
+    """The offset lies before the first readable one, which is ``min_offset``."""
+
+    def __init__(self, min_offset: int) -> None:
+        super().__init__(f"smallest readable offset is {min_offset}")
+        self.min_offset = min_offset
+
+
+class StoreClosed(StoreError):
+    """An append to a closed store. The text is the original's."""
+
+    def __init__(self) -> None:
+        super().__init__("Closed MessageStore.")
+
+
+class StoreDamaged(StoreError):
+    """An earlier write failed and could not be undone; appends are refused until that succeeds."""
+
+
+class SegmentsInvalid(StoreError):
+    """Neighbouring segment files leave a gap or overlap, or a name is no offset: the partition cannot be opened."""
+
+
+class DirectoryLocked(StoreError):
+    """Another broker uses the data directory."""
+
+
+class CorruptRecord(StoreError):
+    """A record whose checksum does not match, or that is longer than a reader accepts."""
+
+
+class ConfigError(MetaQError):
+    """A configuration file cannot be used; the text names file, line and key and says what would be right."""
+
+
+class RegistryError(MetaQError):
+    """Base of the errors of the ZooKeeper registry."""
+
+
+class NodeExists(RegistryError):
+    """The node to create is there already."""
+
+
+class NoNode(RegistryError):
+    """The node is not there."""
+
+
+class NotEmpty(RegistryError):
+    """The node to delete has children."""
+
+
+class RegistryUnavailable(RegistryError):
+    """No session, the connection was lost, or no answer in time: the outcome is unknown."""
