@@ -1,0 +1,48 @@
+"""The ZooKeeper fixture itself: others rest on its promises."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.integration import zookeeper
+
+
+class ZooKeeperServerTests(SynchronousTestCase):
+    """Start, stop, wipe, expire."""
+
+    skip = zookeeper.missing()
+
+    def setUp(self) -> None:
+        """A server with short sessions."""
+        self.server = zookeeper.ZooKeeperServer(self.mktemp(), tick_time=200)
+        self.server.start()
+        self.addCleanup(self.server.stop)
+
+    def test_data_survives_kill_and_not_wipe(self) -> None:
+        """A killed server comes back on its port with its nodes, a wiped one with none."""
+        client = self.server.client()
+        client.create("/a", b"1")
+        client.create("/a/b", None, ephemeral=True)
+        self.assertEqual(
+            self.server.tree("/a"),
+            {
+                "/a": zookeeper.Node(b"1", 0),
+                "/a/b": zookeeper.Node(None, client.client_id[0]),
+            },
+        )
+        self.server.expire(client.client_id[0])
+        client.stop()
+        client.close()
+        self.assertEqual(list(self.server.tree("/")), ["/", "/a"])
+        self.server.kill()
+        self.assertEqual(self.server.four_letter_word(b"srvr"), b"")
+        self.server.start()
+        self.assertEqual(list(self.server.tree("/")), ["/", "/a"])
+        self.server.kill()
+        self.server.wipe()
+        self.server.start()
+        self.assertEqual(list(self.server.tree("/")), ["/"])
+
+    def test_expire_refuses_unknown_session(self) -> None:
+        """A session the server does not know is an error of the test."""
+        self.assertRaises(RuntimeError, self.server.expire, 12345)
