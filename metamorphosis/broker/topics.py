@@ -1,0 +1,234 @@
+"""
+Which topics this broker accepts, how many partitions they have, and which partitions the operator has closed.
+
+All methods: reactor thread. The hot path keeps routes of its own; ``on_change`` tells it to forget them.
+
+Source: ``MessageStoreManager`` (patterns, ranges), ``MetaConfig`` (closed partitions).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from random import randrange
+
+from twisted.logger import Logger
+
+from metamorphosis.broker import refusals
+from metamorphosis.config.model import BrokerConfig, Settings, TopicConfig
+
+ANY_PARTITION = -1
+"""A producer sends this to leave the choice to the broker."""
+
+CACHE_LIMIT = 10_000
+"""Names a cache keeps: a peer that invents topics must not fill the memory."""
+
+LONGEST_TOPIC = 255
+"""A longer one cannot be the name of a directory; the bound keeps a pattern with many ``*`` from taking seconds."""
+
+Ranges = tuple[tuple[int, int], ...]
+
+
+class TopicPatterns:
+    """
+    A set of section names as patterns, matched in full: ``*`` stands for any text.
+
+    Differs: the original compiles the rest of a name as a regular expression without quoting it, so that ``a+b``
+    accepts ``aab`` but never ``a+b``. Here a name also, and always, accepts itself; what the original accepted
+    stays accepted, because refusing it would lose the messages of a producer that worked before.
+    """
+
+    def __init__(self, names: Iterable[str] = ()) -> None:
+        self._names: set[str] = set()
+        self._patterns: list[re.Pattern[str]] = []
+        self._known: dict[str, bool] = {}
+        self.add(names)
+
+    def add(self, names: Iterable[str]) -> None:
+        """Accept these names from now on as well."""
+        for name in names:
+            if name not in self._names:
+                self._names.add(name)
+                self._patterns += _compile(name)
+        self._known.clear()
+
+    def match(self, topic: str) -> bool:
+        """Whether any pattern covers the whole of ``topic``; remembered."""
+        found = self._known.get(topic)
+        if found is None:
+            found = topic in self._names or (
+                len(topic) <= LONGEST_TOPIC and any(p.fullmatch(topic) for p in self._patterns)
+            )
+            if len(self._known) >= CACHE_LIMIT:
+                self._known.clear()
+            self._known[topic] = found
+        return found
+
+
+def _compile(name: str) -> list[re.Pattern[str]]:
+    """The patterns a section name stands for besides itself; none for a plain name."""
+    if re.escape(name) == name:
+        return []
+    patterns = [re.compile(re.escape(name).replace(r"\*", ".*"))]
+    try:
+        patterns.append(re.compile(name.replace("*", ".*")))
+    except re.error:
+        pass  # a name like "a(b": the original does not start, ours takes it literally
+    return patterns
+
+
+class TopicRules:
+    """
+    What ``server.ini`` and the operator say about topics.
+
+    :param randrange: chooses among that many; injected by tests.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        config: BrokerConfig,
+        settings: Settings,
+        randrange: Callable[[int], int] = randrange,
+    ) -> None:
+        self._config = config
+        self._randrange = randrange
+        self._patterns = TopicPatterns(config.topics)
+        self._listeners: list[Callable[[], None]] = []
+        self._closed_by_file: Mapping[str, Ranges] = {}
+        self._closed_by_operator: dict[str, Ranges] = {}
+        self._read_closed(settings)
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Call ``listener`` whenever an earlier answer of these rules may no longer hold."""
+        self._listeners.append(listener)
+
+    def reconfigure(self, config: BrokerConfig, settings: Settings) -> None:
+        """
+        Apply a reload. Topics of removed sections stay accepted until the process ends, because their stores
+        stay open; they fall back to the global values. ``openPartitions`` does not outlive a reload that still
+        lists the topic under ``[closed-partitions]``.
+        """
+        self._config = config
+        self._patterns.add(config.topics)
+        self._read_closed(settings)
+        self._changed()
+
+    def accepts(self, topic: str) -> bool:
+        """Whether a section that was configured since the process started covers ``topic``."""
+        return self._patterns.match(topic)
+
+    def topic_config(self, topic: str) -> TopicConfig:
+        """The section of ``topic``, or the global values."""
+        return self._config.topic(topic)
+
+    def partition_count(self, topic: str) -> int:
+        """How many partitions ``topic`` has; the global number without a section of exactly this name."""
+        section = self._config.topics.get(topic)
+        return self._config.num_partitions if section is None else section.num_partitions
+
+    def random_partition(self, topic: str) -> int:
+        """
+        Any open partition of ``topic``, ``ANY_PARTITION`` if there is none.
+
+        Differs: the original does not exclude closed partitions (D-14), so the producers that leave the choice to
+        the broker go on filling a partition the operator has closed.
+        """
+        count = self.partition_count(topic)
+        if count <= 0:
+            return ANY_PARTITION
+        if not (topic in self._closed_by_file or topic in self._closed_by_operator):
+            return self._randrange(count)
+        candidates = [p for p in range(count) if not self.is_closed(topic, p)]
+        return candidates[self._randrange(len(candidates))] if candidates else ANY_PARTITION
+
+    def place(self, url: str, topic: str, requested: int) -> int:
+        """
+        The partition to which a put goes: checks 1 to 4 of a put in the original's order.
+
+        :param url: this broker's own, for the text of a refusal.
+        :raises Forbidden: the partition, or every partition, is closed.
+        :raises InternalServerError: topic not accepted, or partition out of range.
+        """
+        if self.is_closed(topic, requested):
+            raise refusals.put_closed(url, topic, self._config.broker_id, requested)
+        partition = self.random_partition(topic) if requested == ANY_PARTITION else requested
+        if not self.accepts(topic):
+            detail = refusals.topic_not_accepted(topic)
+            raise refusals.put_failed(url, topic, partition, detail)
+        count = self.partition_count(topic)
+        if 0 <= partition < count:
+            return partition
+        if requested == ANY_PARTITION and count > 0:
+            raise refusals.put_closed(url, topic, self._config.broker_id, partition)
+        raise refusals.put_failed(url, topic, partition, refusals.wrong_partition(partition))
+
+    def is_closed(self, topic: str, partition: int) -> bool:
+        """Whether the operator has closed this partition for puts and gets."""
+        return _within(partition, self._closed_by_file.get(topic)) or _within(
+            partition, self._closed_by_operator.get(topic)
+        )
+
+    def close_partitions(self, topic: str, start: int, end: int) -> None:
+        """Refuse puts and gets of the partitions ``start`` to ``end``, both included, of a configured topic."""
+        if not self._closable(topic, start, end):
+            return
+        ranges = self._closed_by_operator.get(topic, ())
+        if (start, end) in ranges:
+            self._log.info(
+                "partition={start}-{end} closed yet,topic={topic}", start=start, end=end, topic=topic
+            )
+            return
+        self._closed_by_operator[topic] = (*ranges, (start, end))
+        self._log.info(
+            "close partition={start}-{end},topic={topic}", start=start, end=end, topic=topic
+        )
+        self._changed()
+
+    def open_partitions(self, topic: str) -> None:
+        """Open every partition of ``topic`` again, whoever closed it."""
+        ranges = self.closed_partitions(topic)
+        if not ranges:
+            self._log.info("topic[{topic}] has no closed partitions", topic=topic)
+            return
+        self._closed_by_operator.pop(topic, None)
+        self._closed_by_file = {t: r for t, r in self._closed_by_file.items() if t != topic}
+        self._log.info("open partitions {ranges},topic={topic}", ranges=list(ranges), topic=topic)
+        self._changed()
+
+    def closed_partitions(self, topic: str) -> Ranges:
+        """The closed ranges of ``topic``, both ends included, those of the settings file first."""
+        return self._closed_by_file.get(topic, ()) + self._closed_by_operator.get(topic, ())
+
+    def _read_closed(self, settings: Settings) -> None:
+        self._closed_by_file = {
+            topic: tuple(r for r in ranges if self._closable(topic, *r))
+            for topic, ranges in settings.closed_partitions.items()
+        }
+
+    def _closable(self, topic: str, start: int, end: int) -> bool:
+        if topic not in self._config.topics:
+            self._log.warn(
+                "Closed no partition of topic=[{topic}]: it is empty or has no section in {path}",
+                topic=topic,
+                path=self._config.path,
+            )
+            return False
+        if 0 <= start <= end:
+            return True
+        self._log.warn(
+            "Closed no partition of topic={topic}: 0 <= start <= end must hold,start={start},end={end}",
+            topic=topic,
+            start=start,
+            end=end,
+        )
+        return False
+
+    def _changed(self) -> None:
+        for listener in self._listeners:
+            listener()
+
+
+def _within(partition: int, ranges: Ranges | None) -> bool:
+    return ranges is not None and any(start <= partition <= end for start, end in ranges)
