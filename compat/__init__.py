@@ -1,0 +1,1 @@
+"""Proof with the original: the Java client and the Java broker as peers of ours, see ``README.md``."""
