@@ -1,0 +1,214 @@
+"""
+One frozen value for each command and reply of the protocol. They know nothing of bytes on the wire; the grammar line of
+each is in its docstring, the rules are in ``decoding`` and ``encoding``.
+
+Source: the classes of the same names in ``com.taobao.metamorphosis.network``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from enum import StrEnum
+from typing import Final
+
+from metamorphosis.wire.transactionids import TransactionId
+
+#: what a ``version`` or ``stats`` without opaque counts as, and gets echoed
+MISSING_OPAQUE: Final = 2147483647
+
+#: the checksum field when there is none; a real one is never negative
+NO_CHECKSUM: Final = -1
+
+#: how much of a body ``repr`` shows
+_SHOWN = 32
+
+
+class TransactionType(StrEnum):
+    """What a ``transaction`` command asks for; the names are those of the wire."""
+
+    BEGIN = "BEGIN"
+    PREPARE = "PREPARE"
+    COMMIT_ONE_PHASE = "COMMIT_ONE_PHASE"
+    COMMIT_TWO_PHASE = "COMMIT_TWO_PHASE"
+    ROLLBACK = "ROLLBACK"
+    RECOVER = "RECOVER"
+    FORGET = "FORGET"
+    END = "END"
+
+
+class _Value:
+    """Gives commands a ``repr`` that cuts bodies, which may be megabytes of user data."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        shown = []
+        for field in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, field.name)
+            if isinstance(value, bytes) and len(value) > _SHOWN:
+                shown.append(f"{field.name}={value[:_SHOWN]!r}... ({len(value)} bytes)")
+            else:
+                shown.append(f"{field.name}={value!r}")
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class PutCommand(_Value):
+    """
+    Store one message.
+
+    ``put <topic> <partition> <len> <flag> [<checksum>] [<transaction key>] <opaque>``, CRLF, ``<len>`` bytes.
+    """
+
+    topic: str
+    #: -1: the broker chooses
+    partition: int
+    body: bytes
+    #: stored as it is; bit 0 says that the body starts with an attribute
+    flag: int
+    #: of the body, or ``NO_CHECKSUM``
+    checksum: int
+    #: None: no key was sent; ``NullTransactionId``: the key ``null`` was
+    transaction_id: TransactionId | None
+    opaque: int
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class SyncCommand(_Value):
+    """
+    A synchronous master hands a message to its slave, with the id the message has there.
+
+    ``sync <topic> <partition> <len> <flag> <message id> [<checksum>] <opaque>``, CRLF, ``<len>`` bytes.
+    """
+
+    topic: str
+    partition: int
+    body: bytes
+    flag: int
+    message_id: int
+    #: what the producer sent to the master, or ``NO_CHECKSUM``
+    checksum: int
+    opaque: int
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class GetCommand(_Value):
+    """
+    Read the log of a partition from an offset on.
+
+    ``get <topic> <group> <partition> <offset> <max size> <opaque>``
+    """
+
+    topic: str
+    group: str
+    partition: int
+    #: bytes from the start of the partition; 2**63 - 1 asks for the end
+    offset: int
+    #: bytes
+    max_size: int
+    opaque: int
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class OffsetCommand(_Value):
+    """
+    Ask for a readable offset near the given one.
+
+    ``offset <topic> <group> <partition> <offset> <opaque>``
+    """
+
+    topic: str
+    group: str
+    partition: int
+    offset: int
+    opaque: int
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class VersionCommand(_Value):
+    """
+    Ask for the version; every client's heartbeat.
+
+    ``version [<opaque>]``
+    """
+
+    opaque: int = MISSING_OPAQUE
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class StatsCommand(_Value):
+    """
+    Ask for statistics.
+
+    ``stats [<item> [<opaque>]]``; an opaque without item stands behind two spaces.
+    """
+
+    #: None and ``""`` ask for the same
+    item: str | None = None
+    opaque: int = MISSING_OPAQUE
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class QuitCommand(_Value):
+    """
+    Ask the broker to close the connection; there is no reply.
+
+    ``quit``
+    """
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class TransactionCommand(_Value):
+    """
+    A step of a transaction.
+
+    ``transaction <key> <session id> <type> [<timeout>] [<unique qualifier>] <opaque>``
+    """
+
+    transaction_id: TransactionId
+    session_id: str
+    type: TransactionType
+    opaque: int
+    #: seconds, for ``BEGIN``; 0 or less: none
+    timeout: int = 0
+    unique_qualifier: str | None = None
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class BooleanCommand(_Value):
+    """
+    The reply to everything but a successful ``get``.
+
+    ``result <status> <len> <opaque>``, CRLF, ``<len>`` bytes of UTF-8.
+    """
+
+    status: int
+    #: None when the length is 0, as the Java client sees it
+    message: bytes | None
+    opaque: int
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class DataCommand(_Value):
+    """
+    The reply to a ``get`` that found something: a piece of the log.
+
+    ``value <len> <opaque>``, CRLF, ``<len>`` bytes.
+    """
+
+    body: bytes
+    opaque: int
+
+
+Request = (
+    PutCommand
+    | SyncCommand
+    | GetCommand
+    | OffsetCommand
+    | VersionCommand
+    | StatsCommand
+    | QuitCommand
+    | TransactionCommand
+)
+Reply = BooleanCommand | DataCommand
+Command = Request | Reply

@@ -1,0 +1,91 @@
+"""
+The number grammar of the wire: an optional sign, then ASCII digits, in the range of a Java ``int`` or ``long``.
+
+``int()`` alone accepts more (white space, ``_``, digits of other scripts) and refuses more than 4300 digits, which the
+original reads as long as leading zeros make them up.
+
+Source: ``Integer.parseInt`` and ``Long.parseLong`` of Java 7 and later.
+
+Differs: the original also takes the decimal digits of other scripts; ours takes ``0`` to ``9`` only.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from metamorphosis.errors import LocalProtocolError, RemoteProtocolError
+
+INT32_MIN: Final = -(1 << 31)
+INT32_MAX: Final = (1 << 31) - 1
+INT64_MIN: Final = -(1 << 63)
+INT64_MAX: Final = (1 << 63) - 1
+
+#: longest text that is certain to be short enough for ``int()``, whatever it says
+_SHORT = 64
+#: how much of a bad token an error text shows
+_SHOWN = 80
+
+
+def shown(token: bytes | str) -> str:
+    """A token of the peer as an error text shows it: quoted, escaped and cut."""
+    if len(token) <= _SHOWN:
+        return repr(token)
+    return f"{token[:_SHOWN]!r}... ({len(token)} long)"
+
+
+def parse_int32(token: bytes, field: str) -> int:
+    """
+    Read a 32-bit number.
+
+    :param field: what the number is, for the error text
+    :raises RemoteProtocolError: the token is no number or out of range
+    """
+    value = _parse(token, field)
+    if INT32_MIN <= value <= INT32_MAX:
+        return value
+    raise RemoteProtocolError(f"{field} {shown(token)} is no 32-bit number")
+
+
+def parse_int64(token: bytes, field: str) -> int:
+    """
+    Read a 64-bit number.
+
+    :param field: what the number is, for the error text
+    :raises RemoteProtocolError: the token is no number or out of range
+    """
+    value = _parse(token, field)
+    if INT64_MIN <= value <= INT64_MAX:
+        return value
+    raise RemoteProtocolError(f"{field} {shown(token)} is no 64-bit number")
+
+
+def check_int32(value: int, field: str) -> int:
+    """
+    The value, if a 32-bit field of the wire can carry it.
+
+    :raises LocalProtocolError: it cannot
+    """
+    if INT32_MIN <= value <= INT32_MAX:
+        return value
+    raise LocalProtocolError(f"{field} {value} does not fit 32 bits")
+
+
+def check_int64(value: int, field: str) -> int:
+    """
+    The value, if a 64-bit field of the wire can carry it.
+
+    :raises LocalProtocolError: it cannot
+    """
+    if INT64_MIN <= value <= INT64_MAX:
+        return value
+    raise LocalProtocolError(f"{field} {value} does not fit 64 bits")
+
+
+def _parse(token: bytes, field: str) -> int:
+    """The number in any range; ``bytes.isdigit`` knows the ASCII digits only and is false for an empty text."""
+    digits = token[1:] if token[:1] in (b"-", b"+") else token
+    if not digits.isdigit():
+        raise RemoteProtocolError(f"{field} {shown(token)} is no number")
+    if len(token) > _SHORT:
+        token = token[: len(token) - len(digits)] + (digits.lstrip(b"0")[:_SHORT] or b"0")
+    return int(token)
