@@ -1,0 +1,57 @@
+# make run     a broker and a ZooKeeper on this machine, see README.md
+# make test    everything: installs what the tests need, checks types and style, runs all tests, prints the count
+# make help    the other targets
+
+PY := .venv/bin/python
+SECONDS_OF_SOAK ?= 600
+KILLS ?= 200
+FUZZ_SECONDS ?= 300
+
+.PHONY: help environment run test unit lint soak fuzz kills bench clean
+
+help:
+	@echo 'make run      start a broker (port 8123) and a ZooKeeper (port 2181), data in ./metaq-data'
+	@echo 'make test     set up what the tests need, run all of them and print the count'
+	@echo 'make unit     the tests that need no other software: seconds'
+	@echo 'make lint     mypy and flake8'
+	@echo 'make kills    kill -9 the broker under load, KILLS=$(KILLS) times'
+	@echo 'make soak     full load for SECONDS_OF_SOAK=$(SECONDS_OF_SOAK)'
+	@echo 'make fuzz     random bytes against decoder and broker for FUZZ_SECONDS=$(FUZZ_SECONDS)'
+	@echo 'make bench    our broker and the Java broker side by side'
+	@echo 'make clean    remove what was built and installed here; ./metaq-data stays'
+
+environment:
+	@tools/python-environment
+
+run: environment
+	@tools/system-packages
+	@exec $(PY) -m tools.run
+
+test: environment
+	@tools/system-packages
+	@$(PY) -m tests.run --all
+
+unit: environment
+	@$(PY) -m tests.run unit
+
+lint: environment
+	@$(PY) -m tests.run types style
+
+kills: environment
+	@tools/system-packages
+	@KILLS=$(KILLS) $(PY) -m tests.faults.kills
+
+soak: environment
+	@tools/system-packages
+	@SECONDS_OF_SOAK=$(SECONDS_OF_SOAK) $(PY) -m tests.faults.soak
+
+fuzz: environment
+	@FUZZ_SECONDS=$(FUZZ_SECONDS) $(PY) -m tests.faults.fuzz
+
+bench: environment
+	@tools/system-packages
+	@$(MAKE) --no-print-directory -C benchmarks PYTHON=$(CURDIR)/$(PY)
+
+clean:
+	rm -rf .venv .cache build dist *.egg-info compat/java/target benchmarks/bin _trial_temp*
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
