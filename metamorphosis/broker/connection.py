@@ -1,0 +1,306 @@
+"""
+One client: bytes in, replies out in request order, and back-pressure both ways.
+
+Theory of operation. The transport puts received bytes into ``room()``: one buffer of the process for everybody, behind what
+was left over from the last read, or an own growing buffer for a long frame, so that a slow sender is not copied again and again. ``received`` takes complete
+requests off its front with ``hotpath.scan``, and whatever scan leaves through ``wire.decoding`` and ``Responders``. Replies
+stand in a queue of ``ReplyGroup``; ``drain`` sends from its front as far as nothing has to wait for a batch. A failed batch turns
+the replies of exactly the records that were not stored into 500.
+
+Law: no reply overtakes an earlier one; nothing is sent for a put before its batch is written (flushed, with group commit).
+
+Back-pressure: reading pauses while the requests whose replies wait, or the replies that the peer does not read, exceed their
+limits; nobody is cut off for being fast or slow.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from metamorphosis.broker.hotpath import FileReply, ReplyGroup, scan
+from metamorphosis.errors import RemoteProtocolError
+from metamorphosis.store.batch import FAILED, PENDING
+from metamorphosis.wire.decoding import NeedMore, decode_frame
+
+if TYPE_CHECKING:
+    from metamorphosis.broker.factory import BrokerFactory
+
+SMALL_CHUNK = 16 * 1024
+"""Up to here a chunk is copied once and batched over the turn; above, bodies are written straight from the buffer."""
+
+FIRST_GROWTH = 2 * SMALL_CHUNK
+"""First size of the own buffer of a long frame; it doubles as bytes arrive, so that a peer must send what it makes us hold."""
+
+
+class ReceiveBuffer:
+    """The buffer that every connection receives into; valid from ``room`` to the end of ``received``."""
+
+    def __init__(self, size: int = 256 * 1024) -> None:
+        self.data = bytearray(size)
+        self.view = memoryview(self.data)
+
+
+@implementer(IPushProducer, IHalfCloseableProtocol)
+class BrokerConnection(Protocol):
+    """
+    One client connection. Thread: reactor.
+
+    :ivar active: bytes went either way since the idle sweep looked last.
+    """
+
+    factory: BrokerFactory
+    transport: Any
+
+    def __init__(self, factory: BrokerFactory) -> None:
+        self.factory = factory
+        self.active = True
+        self._groups: deque[ReplyGroup] = deque()
+        self._left: bytes = b""  # unconsumed bytes of the last read
+        self._needed = 0  # bytes that the frame in _left needs in all, 0 if unknown
+        self._big: bytearray | None = None  # own buffer of a frame larger than the common one
+        self._filled = 0  # bytes in front of room()
+        self._waiting_bytes = 0  # requests whose replies are in _groups
+        self._closing = False
+        self._peer_slow = False
+        self._paused = False
+
+    # Life
+
+    def connectionMade(self) -> None:
+        """Let the transport pause us while the peer does not read."""
+        self.transport.registerProducer(self, True)
+        self.factory.connections[self] = None
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Forget the replies; what was put is stored all the same."""
+        self._closing = True
+        self.factory.connections.pop(self, None)
+        self.factory.waiting_changed(-self._waiting_bytes)
+        self._waiting_bytes = 0
+        self._groups.clear()
+        self._left = b""
+        self._big = None
+
+    def readConnectionLost(self) -> None:
+        """The peer will send no more: answer what it sent, then close."""
+        self.close_after_replies()
+
+    def writeConnectionLost(self) -> None:
+        """Never happens: we do not half-close."""
+
+    def close_after_replies(self) -> None:
+        """Take no more requests; close when the last reply has left."""
+        self._closing = True
+        self._left = b""
+        self._big = None
+        if not self._groups:
+            self.transport.loseConnection()
+
+    # Bytes in
+
+    def room(self) -> memoryview:
+        """Where the next bytes go: behind the left-over of the last read."""
+        if self._big is not None:
+            return memoryview(self._big)[self._filled :]
+        left = len(self._left)
+        view = self.factory.buffer.view
+        if left:
+            view[:left] = self._left
+            self._filled = left
+            return view[left:]
+        self._filled = 0
+        return view
+
+    def dataReceived(self, data: bytes) -> None:
+        """The same through any other transport."""
+        view = memoryview(data)
+        while view and not self._closing:
+            room = self.room()
+            count = min(len(room), len(view))
+            room[:count] = view[:count]
+            view = view[count:]
+            self.received(count)
+
+    def received(self, count: int) -> None:
+        """Take in ``count`` bytes that were put into ``room()``."""
+        self.active = True
+        end = self._filled + count
+        self._filled = end
+        if self._closing:
+            return
+        if end < self._needed:
+            self._keep(0, end)
+            return
+        self._needed = 0
+        consumed = self._take(self._big or self.factory.buffer.data, end)
+        if self._closing:
+            self.close_after_replies()
+        else:
+            self._keep(consumed, end)
+        if self._groups:
+            self.factory.turn.chunk_done(self)
+
+    def _take(self, buffer: bytearray, end: int) -> int:
+        """Every complete request of ``buffer[:end]``; returns what was consumed."""
+        small = end <= SMALL_CHUNK
+        data: Any
+        source: Any
+        if small:
+            data = source = bytes(memoryview(buffer)[:end])
+        else:
+            data, source = buffer, memoryview(buffer)
+        factory = self.factory
+        position = 0
+        try:
+            while not self._closing:
+                position = scan(
+                    data, source, position, end, factory.routes, factory.ids, self._groups, self.batch_done
+                )
+                if position == end:
+                    break
+                frame = decode_frame(data, position, end, factory.limits)
+                if type(frame) is NeedMore:
+                    self._needed = frame.total or 0
+                    break
+                command, position = frame
+                factory.responders.respond(command, self)
+        except RemoteProtocolError as error:
+            factory.protocol_error(self, error)
+            self._closing = True
+        self._account(position)
+        if not small:
+            factory.turn.commit_views()
+        return position
+
+    def _keep(self, consumed: int, end: int) -> None:
+        """Hold on to ``[consumed:end]`` until more arrives."""
+        source = self._big or self.factory.buffer.data
+        if self._needed > SMALL_CHUNK:
+            self._keep_big(source, consumed, end)
+        else:
+            self._left = bytes(memoryview(source)[consumed:end])
+            self._big = None
+
+    def _keep_big(self, source: bytearray, consumed: int, end: int) -> None:
+        left = end - consumed
+        if source is self._big and not consumed and left < len(source):
+            return
+        size = min(self._needed, max(FIRST_GROWTH, 2 * left))
+        grown = bytearray(size)
+        grown[:left] = memoryview(source)[consumed:end]
+        self._big = grown
+        self._filled = left
+        self._left = b""
+
+    # Replies
+
+    def add_reply(self, reply: bytes) -> None:
+        """Answer at once, behind what still waits."""
+        groups = self._groups
+        if groups and groups[-1].batch is None and groups[-1].file is None:
+            groups[-1].replies.append(reply)
+        else:
+            groups.append(ReplyGroup(None, [reply]))
+
+    def add_file(self, reply: FileReply) -> None:
+        """Answer with a range of a file."""
+        self._groups.append(ReplyGroup(None, [], reply))
+
+    def add_put_reply(self, batch: Any, reply: bytes) -> None:
+        """Answer when ``batch`` is stored."""
+        groups = self._groups
+        if groups and groups[-1].batch is batch:
+            groups[-1].replies.append(reply)
+        else:
+            batch.waiters.append(self.batch_done)
+            groups.append(ReplyGroup(batch, [reply]))
+
+    def batch_done(self) -> None:
+        """A batch that replies wait for is stored or has failed."""
+        self.factory.turn.touch(self)
+
+    def drain(self) -> None:
+        """Send every reply that waits for nothing, in order, with as few writes as the files between them allow."""
+        groups = self._groups
+        ready: list[bytes] = []
+        while groups:
+            group = groups[0]
+            batch = group.batch
+            if batch is None:
+                if group.file is not None:
+                    self._send(ready)
+                    ready = []
+                    self._send_file(group.file)
+                else:
+                    ready += group.replies
+            elif batch.state == PENDING:
+                break
+            elif batch.state == FAILED:
+                ready += self.factory.responders.failed_puts(batch, group.replies)
+            else:
+                ready += group.replies
+            groups.popleft()
+            if group.size:
+                self._waiting_bytes -= group.size
+                self.factory.waiting_changed(-group.size)
+        self._send(ready)
+        if self._closing and not groups:
+            self.transport.loseConnection()
+        elif self._paused:
+            self.check_pressure()
+
+    def _send(self, replies: list[bytes]) -> None:
+        if replies:
+            self.transport.write(replies[0] if len(replies) == 1 else b"".join(replies))
+
+    def _send_file(self, reply: FileReply) -> None:
+        write_file = getattr(self.transport, "write_file", None)
+        if write_file is not None:
+            write_file(reply.head, reply.segment, reply.position, reply.length)
+            return
+        data = os.pread(reply.segment.fd, reply.length, reply.position)
+        self.transport.write(reply.head + data)
+
+    # Back-pressure
+
+    def _account(self, consumed: int) -> None:
+        """The requests just taken count until their last reply has left."""
+        if self._groups and consumed:
+            self._groups[-1].size += consumed
+            self._waiting_bytes += consumed
+            self.factory.waiting_changed(consumed)
+            if self._waiting_bytes > self.factory.max_waiting or self.factory.overloaded:
+                self.check_pressure()
+
+    def check_pressure(self) -> None:
+        """Pause or go on reading, by what waits here and in all connections together."""
+        factory = self.factory
+        heavy = self._waiting_bytes > (factory.max_waiting // 2 if self._paused else factory.max_waiting)
+        stop = self._peer_slow or heavy or (factory.overloaded and self._waiting_bytes > 0)
+        if stop != self._paused:
+            self._paused = stop
+            if stop:
+                self.transport.pauseProducing()
+            elif not self._closing:
+                self.transport.resumeProducing()
+
+    def pauseProducing(self) -> None:
+        """The peer does not read its replies: take no more requests from it."""
+        self._peer_slow = True
+        self.check_pressure()
+
+    def resumeProducing(self) -> None:
+        """The peer has read them."""
+        self._peer_slow = False
+        self.active = True
+        self.check_pressure()
+
+    def stopProducing(self) -> None:
+        """The connection is gone; ``connectionLost`` cleans up."""

@@ -1,0 +1,137 @@
+"""
+What the connections of a broker share, the port they come in by, and the sweep that closes idle ones.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.interfaces import IAddress
+from twisted.internet.protocol import ServerFactory
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from metamorphosis.broker.connection import BrokerConnection, ReceiveBuffer
+from metamorphosis.broker.transport import BACKLOG, BrokerPort
+from metamorphosis.broker.turn import Turn
+from metamorphosis.wire.decoding import FrameLimits
+
+if TYPE_CHECKING:
+    from metamorphosis.broker.responders import Responders
+    from metamorphosis.config.model import Settings
+
+DRAIN_SECONDS = 5.0
+"""How long ``stop`` waits for replies to leave before it cuts the connections (the original waits as long for its pools)."""
+
+
+class BrokerFactory(ServerFactory):
+    """
+    Makes and owns the connections. Thread: reactor.
+
+    :ivar connections: the open ones, in order of arrival.
+    :ivar overloaded: requests of all connections together wait for more bytes than ``max-total-bytes``.
+    """
+
+    noisy = False
+    _log = Logger()
+
+    def __init__(self, reactor: Any, responders: Responders, settings: Settings) -> None:
+        self._reactor = reactor
+        self.responders = responders
+        self.routes = responders.routes
+        self.ids = responders.ids
+        self.limits = FrameLimits(settings.max_line_bytes, settings.max_body_bytes)
+        self.max_waiting = settings.max_connection_bytes
+        self.buffer = ReceiveBuffer()
+        self.turn = Turn(reactor.callLater)
+        self.connections: dict[BrokerConnection, None] = {}
+        self.overloaded = False
+        self._max_total = settings.max_total_bytes
+        self._total = 0
+        self._port: Any = None
+        self._interface = settings.interface
+        self._sweep = LoopingCall(self._close_idle)
+        self._sweep.clock = reactor
+        self._idle_seconds = settings.idle_seconds
+        self._protocol_errors = 0
+
+    # Listening
+
+    def listen(self, port: int) -> int:
+        """
+        Bind and accept.
+
+        :param port: 0 for any free one.
+        :returns: the port bound.
+        :raises CannotListenError: the port is taken.
+        """
+        self._port = BrokerPort(port, self, BACKLOG, self._interface, self._reactor)
+        self._port.startListening()
+        self._sweep.start(self._idle_seconds, now=False)
+        bound: int = self._port.getHost().port
+        return bound
+
+    def stop_accepting(self) -> Deferred[None]:
+        """Close the port; connections stay."""
+        if self._sweep.running:
+            self._sweep.stop()
+        port, self._port = self._port, None
+        return maybeDeferred(port.stopListening) if port is not None else maybeDeferred(lambda: None)
+
+    def close_connections(self) -> Deferred[None]:
+        """Let every connection answer what it has taken, then close; fires when all are gone, within ``DRAIN_SECONDS``."""
+        done: Deferred[None] = Deferred()
+        for connection in list(self.connections):
+            connection.close_after_replies()
+        waited = 0.0
+
+        def look() -> None:
+            nonlocal waited
+            if self.connections and waited < DRAIN_SECONDS:
+                waited += 0.05
+                self._reactor.callLater(0.05, look)
+                return
+            for connection in list(self.connections):
+                connection.transport.abortConnection()
+            done.callback(None)
+
+        look()
+        return done
+
+    def buildProtocol(self, addr: IAddress | None) -> BrokerConnection:
+        """One connection."""
+        return BrokerConnection(self)
+
+    # What connections report
+
+    def waiting_changed(self, by: int) -> None:
+        """``by`` more bytes of requests wait for their replies; over the limit connections that add to it pause."""
+        self._total += by
+        if self.overloaded:
+            if self._total < self._max_total // 2:
+                self.overloaded = False
+                for connection in list(self.connections):
+                    connection.check_pressure()
+        elif self._total > self._max_total:
+            self.overloaded = True
+
+    def protocol_error(self, connection: BrokerConnection, error: Exception) -> None:
+        """A peer broke the protocol: said once in full, then counted, so that garbage cannot fill the log."""
+        self._protocol_errors += 1
+        count = self._protocol_errors
+        if count <= 10 or not count & (count - 1):
+            self._log.warn(
+                "Closing {peer}: {error} (protocol error number {count} since the start)",
+                peer=connection.transport.getPeer(),
+                error=error,
+                count=count,
+            )
+
+    def _close_idle(self) -> None:
+        for connection in list(self.connections):
+            if connection.active:
+                connection.active = False
+            else:
+                self._log.info("Closing {peer}: idle", peer=connection.transport.getPeer())
+                connection.transport.abortConnection()

@@ -1,0 +1,207 @@
+"""
+The narrow seam of ``put`` and ``get``: a received buffer in; consumed bytes, records per partition and replies out.
+
+``scan`` takes the ordinary puts and gets from the front of what was received, and stops at the first frame that is anything
+else: an incomplete one, another command, a transaction, an unknown or closed partition, a wrong checksum, an odd but legal
+spelling (``+7``, a trailing space). The caller decodes that one frame with ``wire.decoding``, the oracle that this
+module is tested against, and scans on behind it. So nothing here decides what is right; it only does the common case with
+nothing per message but what the message itself needs: one match, one CRC, one header, one reply text.
+
+A compiled twin has to keep this function's contract; the tests of this module are written against the contract alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from struct import Struct
+from typing import TYPE_CHECKING, Any
+from zlib import crc32
+
+from metamorphosis.errors import OffsetTooSmall, StoreError
+
+if TYPE_CHECKING:
+    from metamorphosis.ids import MessageIds
+    from metamorphosis.store.batch import Batch
+    from metamorphosis.store.messagestore import MessageStore
+    from metamorphosis.store.segment import Segment
+
+RECORD_HEADER = 20
+
+# Numbers in canonical form only, and no wider than their type but for the last digit, which is checked apart: whatever does
+# not match is not refused, it takes the slow path. One match costs 0.7 us, less than split and the checks it saves.
+_PUT = re.compile(
+    rb"put ([^ \r]+) (\d{1,9}) (\d{1,9}) (-?\d{1,9}) (?:(-1|\d{1,10}) )?(-?[1-9]\d{0,9}|0)\r\n"
+)
+_GET = re.compile(
+    rb"get ([^ \r]+) ([^ \r]*) (\d{1,9}) (\d{1,18}) ([1-9]\d{0,8}) (-?[1-9]\d{0,9}|0)\r\n"
+)
+_HEADER = Struct(">iiqi").pack
+_INT32_MIN, _INT32_MAX = -(1 << 31), (1 << 31) - 1
+_P = ord("p")
+
+
+class FileReply:
+    """A ``value`` reply whose body is a range of a segment file."""
+
+    __slots__ = ("head", "segment", "position", "length")
+
+    def __init__(self, head: bytes, segment: Segment, position: int, length: int) -> None:
+        self.head = head
+        self.segment = segment
+        self.position = position
+        self.length = length
+
+
+class ReplyGroup:
+    """
+    Replies of one connection that leave together.
+
+    :ivar batch: what they wait for, None if nothing.
+    :ivar replies: encoded replies, in request order.
+    :ivar file: instead of replies, one reply from a file.
+    :ivar size: bytes of requests that this group answers, for back-pressure.
+    """
+
+    __slots__ = ("batch", "replies", "file", "size")
+
+    def __init__(
+        self, batch: Batch | None, replies: list[bytes], file: FileReply | None = None
+    ) -> None:
+        self.batch = batch
+        self.replies = replies
+        self.file = file
+        self.size = 0
+
+
+class Routes:
+    """
+    Where ordinary puts and gets go, by (topic, partition) as they are spelled on the wire.
+
+    A store stands here only while its partition accepts plain puts (or gets without a filter), so that a hit needs no
+    further check; the responders put it here and whoever changes the rules calls ``clear``.
+
+    :ivar max_transfer: a get returns at most this many bytes.
+    :ivar gets: gets answered with data here since the start.
+    """
+
+    __slots__ = ("puts", "reads", "max_transfer", "gets")
+
+    def __init__(self, max_transfer: int) -> None:
+        self.puts: dict[tuple[bytes, bytes], MessageStore] = {}
+        self.reads: dict[tuple[bytes, bytes], MessageStore] = {}
+        self.max_transfer = max_transfer
+        self.gets = 0
+
+    def clear(self) -> None:
+        """Send every request the long way round until the rules have been asked again."""
+        self.puts.clear()
+        self.reads.clear()
+
+
+def scan(
+    data: bytes | bytearray,
+    source: bytes | memoryview,
+    start: int,
+    end: int,
+    routes: Routes,
+    ids: MessageIds,
+    groups: Any,
+    waiter: Callable[[], None],
+) -> int:
+    """
+    Take ordinary requests from ``data[start:end]``.
+
+    Each put becomes a header and a body in the open batch of its store, and a reply that waits for the batch.
+
+    :param data: what was received; lines are searched here.
+    :param source: the same bytes; bodies are sliced from it, so with a memoryview the pieces are views of the receive
+        buffer, and the caller must commit the batches or have them copied before it receives again.
+    :param groups: the connection's queue of ``ReplyGroup``, appended to.
+    :param waiter: registered once with every batch a reply waits for.
+    :returns: the position of the first byte that was not consumed: ``end``, or the start of a frame that is incomplete or
+        not ordinary.
+    """
+    position = start
+    next_id = ids.start_chunk()
+    group = groups[-1] if groups else None
+    batch = group.batch if group is not None else None
+    add: Any = group.replies.append if batch is not None else None
+    stores = routes.puts
+    match = _PUT.match
+    while position < end:
+        if data[position] != _P:
+            past = _read(data, position, end, routes, groups)
+            if not past:
+                break
+            position = past
+            batch = None
+            continue
+        found = match(data, position, end)
+        if found is None:
+            break
+        topic, partition, length_text, flag, given, opaque = found.groups()
+        store = stores.get((topic, partition))
+        if store is None:
+            break
+        body_at = found.end()
+        length = int(length_text)
+        past = body_at + length
+        if past > end:
+            break
+        body = source[body_at:past]
+        checksum = crc32(body) & 0x7FFFFFFF
+        if given is not None and given != b"-1" and int(given) != checksum:
+            break
+        if len(opaque) > 9 and not _INT32_MIN <= int(opaque) <= _INT32_MAX:
+            break
+        current = store.batch
+        if current is None:
+            try:
+                current = store.open_batch()
+            except StoreError:
+                break
+        if current is not batch:
+            batch = current
+            batch.waiters.append(waiter)
+            replies: list[bytes] = []
+            groups.append(ReplyGroup(batch, replies))
+            add = replies.append
+        pieces = current.pieces
+        pieces.append(_HEADER(length, checksum, next_id, int(flag)))
+        pieces.append(body)
+        offset = store.next_offset
+        store.next_offset = offset + RECORD_HEADER + length
+        text = b"%d %b %d" % (next_id, partition, offset)
+        add(b"result 200 %d %b\r\n%b" % (len(text), opaque, text))
+        next_id += 1
+        if not next_id & 0xFFF:
+            next_id = ids.carry(next_id)
+        position = past
+    ids.next_id = next_id
+    return position
+
+
+def _read(data: bytes | bytearray, position: int, end: int, routes: Routes, groups: Any) -> int:
+    """One ordinary get whose offset holds data: the position behind it, or 0."""
+    found = _GET.match(data, position, end)
+    if found is None:
+        return 0
+    topic, _group, partition, offset, size, opaque = found.groups()
+    store = routes.reads.get((topic, partition))
+    if store is None:
+        return 0
+    if len(opaque) > 9 and not _INT32_MIN <= int(opaque) <= _INT32_MAX:
+        return 0
+    try:
+        found_range = store.slice(int(offset), min(int(size), routes.max_transfer))
+    except OffsetTooSmall:
+        return 0
+    if found_range is None:
+        return 0
+    segment, at, length = found_range
+    head = b"value %d %b\r\n" % (length, opaque)
+    groups.append(ReplyGroup(None, [], FileReply(head, segment, at, length)))
+    routes.gets += 1
+    store.get_count += 1
+    return found.end()

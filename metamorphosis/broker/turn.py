@@ -1,0 +1,99 @@
+"""
+What happens once at the end of a reactor turn: one write per partition, one send per connection.
+
+While the reactor goes through the sockets that became readable, puts collect in the open batches of their stores and
+replies collect in their connections. The first of them asks for the end of the turn (``callLater(0)``, which runs before the
+sockets are polled again). There the stores are committed first and the connections drained after, so replies to everything
+that was written leave at once, joined, however many partitions and clients took part.
+
+A lone synchronous client gains nothing from waiting: when the last turn had one chunk and the next chunk comes from the
+same connection, its turn ends at once, which saves the 7 us of a ``callLater``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from metamorphosis.broker.connection import BrokerConnection
+    from metamorphosis.store.messagestore import MessageStore
+
+
+class Turn:
+    """
+    The stores to commit and the connections to drain. Thread: reactor.
+
+    :param call_later: ``reactor.callLater``.
+    """
+
+    def __init__(self, call_later: Callable[..., Any]) -> None:
+        self._call_later = call_later
+        self._dirty: list[MessageStore] = []
+        self._touched: dict[BrokerConnection, None] = {}
+        self._scheduled = False
+        self._ending = False
+        self._chunks = 0
+        self._lone: BrokerConnection | None = None
+        self._latest: BrokerConnection | None = None
+
+    def store_dirty(self, store: MessageStore) -> None:
+        """A batch was opened (``MessageStore.on_dirty``)."""
+        self._dirty.append(store)
+        self._schedule()
+
+    def touch(self, connection: BrokerConnection) -> None:
+        """Replies of this connection may be ready."""
+        self._touched[connection] = None
+        self._schedule()
+
+    def chunk_done(self, connection: BrokerConnection) -> None:
+        """One received chunk of this connection was taken in, and its replies stand in its queue."""
+        self._touched[connection] = None
+        if connection is self._lone:
+            self._end()
+            return
+        self._chunks += 1
+        self._latest = connection
+        self._schedule()
+
+    def commit_views(self) -> None:
+        """
+        Write what has collected, because its pieces are views of the receive buffer, which is about to be reused.
+
+        A store that cannot write now (a flush or a roll is running) copies them instead.
+        """
+        dirty, self._dirty = self._dirty, []
+        for store in dirty:
+            store.commit()
+            if store.batch is not None:
+                store.own_pieces()
+
+    def _schedule(self) -> None:
+        if not self._scheduled and not self._ending:
+            self._scheduled = True
+            self._call_later(0, self._run)
+
+    def _run(self) -> None:
+        self._scheduled = False
+        self._lone = self._latest if self._chunks == 1 else None
+        self._chunks = 0
+        self._latest = None
+        self._end()
+
+    def _end(self) -> None:
+        # What commits and drains cause in turn (a store that becomes dirty again, a waiter that touches its connection) is
+        # done in the same end, as far as it is known by then.
+        self._ending = True
+        try:
+            while self._dirty:
+                dirty, self._dirty = self._dirty, []
+                for store in dirty:
+                    store.commit()
+            touched, self._touched = self._touched, {}
+            for connection in touched:
+                connection.drain()
+        finally:
+            self._ending = False
+        if self._dirty or self._touched:
+            self._schedule()
