@@ -1,0 +1,136 @@
+"""The table that a person reads, and the JSON file that a program reads."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from benchmarks.cells import WIDE_FLOOR, WIDE_PAIR
+from benchmarks.rounds import CellResult
+
+
+@dataclass(frozen=True)
+class Check:
+    """One figure that is required: what it is, what it came to, and the bound that it must keep."""
+
+    name: str
+    value: float
+    bound: float
+    at_least: bool
+    unit: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the bound is kept."""
+        return self.value >= self.bound if self.at_least else self.value <= self.bound
+
+    def __str__(self) -> str:
+        word = "at least" if self.at_least else "at most"
+        verdict = "ok" if self.passed else "FAILED"
+        value = f"{self.value:.2f}{self.unit}"
+        return f"{self.name:<52} {value:>12}   {word} {self.bound:g}{self.unit:<4}  {verdict}"
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+def verdict(result: CellResult) -> str:
+    """``aim``, ``ok`` (the floor holds), ``FAILED``, or nothing when the cell is not judged."""
+    ratio, cell = result.ratio, result.cell
+    if ratio is None or cell.floor is None:
+        return ""
+    if cell.aim is not None and ratio >= cell.aim:
+        return "aim"
+    return "ok" if ratio >= cell.floor else "FAILED"
+
+
+HEAD = (
+    f"{'cell':<18}{'java/s':>9}{'ours/s':>9}{'ratio':>7}{'range':>12}{'floor':>7}{'aim':>6}  {'verdict':<8}"
+    f"{'java us':>9}{'ours us':>9}{'ref us':>9}{'ref/ours':>10}{'floor':>7}"
+)
+
+
+def row(result: CellResult) -> str:
+    """One line of the table."""
+    cell = result.cell
+    spread = result.ratio_range
+    between = f"{spread[0]:.2f}-{spread[1]:.2f}" if spread else "-"
+    return (
+        f"{cell.name:<18}{_number(result.rate('java'), '.0f'):>9}{_number(result.rate('ours'), '.0f'):>9}"
+        f"{_number(result.ratio, '.2f'):>7}{between:>12}"
+        f"{_number(cell.floor, '.1f'):>7}{_number(cell.aim, '.1f'):>6}  {verdict(result):<8}"
+        f"{_number(result.cpu_us('java'), '.2f'):>9}{_number(result.cpu_us('ours'), '.2f'):>9}"
+        f"{_number(result.cpu_us('metaref'), '.2f'):>9}{_number(result.cpu_ratio, '.2f'):>10}"
+        f"{_number(cell.cpu_floor, '.2f'):>7}{' *' if result.disturbed else ''}"
+    )
+
+
+def table(results: list[CellResult]) -> str:
+    """The whole table with a line that explains the columns."""
+    notes = (
+        "cell: connections / in flight on each / bytes. us: CPU microseconds per request. ref: metaref, the least a\n"
+        "broker can do in C. *: other work disturbed a run of this cell, even after repeats."
+    )
+    return "\n".join([HEAD, *(row(result) for result in results), notes])
+
+
+def cell_checks(results: list[CellResult]) -> list[Check]:
+    """The required figures that come from the cells."""
+    checks = []
+    for result in results:
+        cell = result.cell
+        if cell.floor is not None and result.ratio is not None:
+            checks.append(Check(f"{cell.name}: req/s over Java's", result.ratio, cell.floor, True))
+        if cell.cpu_floor is not None and result.cpu_ratio is not None:
+            name = f"{cell.name}: CPU of metaref over ours"
+            checks.append(Check(name, result.cpu_ratio, cell.cpu_floor, True))
+    rates = {result.cell.name: result.rate("ours") for result in results}
+    one, many = (rates.get(name) for name in WIDE_PAIR)
+    if one and many:
+        checks.append(Check("200 partitions: req/s over one partition's", many / one, WIDE_FLOOR, True))
+    return checks
+
+
+def machine(sync_us: float) -> dict[str, str]:
+    """What the figures were measured on."""
+    model = "unknown processor"
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            model = line.split(":", 1)[1].strip()
+            break
+    java = subprocess.run(["java", "-version"], capture_output=True, text=True, check=False)
+    return {
+        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        "processor": model,
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "java": (java.stderr.splitlines() or ["none"])[0],
+        "fdatasync of 1 KiB": f"{sync_us:.0f} us",
+    }
+
+
+def write_json(
+    path: Path, facts: dict[str, str], results: list[CellResult], checks: list[Check]
+) -> None:
+    """Everything that was measured, run by run."""
+    cells: list[dict[str, Any]] = [
+        {
+            "name": result.cell.name,
+            "ratio": result.ratio,
+            "cpu_ratio": result.cpu_ratio,
+            "disturbed": result.disturbed,
+            "runs": {name: [run.as_json() for run in runs] for name, runs in result.runs.items()},
+        }
+        for result in results
+    ]
+    judged = [
+        {"name": c.name, "value": c.value, "bound": c.bound, "at_least": c.at_least, "passed": c.passed}
+        for c in checks
+    ]
+    path.write_text(json.dumps({"machine": facts, "cells": cells, "checks": judged}, indent=1) + "\n")
