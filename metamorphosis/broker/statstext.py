@@ -111,7 +111,7 @@ def stats_reply(item: str, figures: Figures) -> tuple[int, bytes]:
     if item == "config":
         return config_reply(figures.config.path)
     lines = ["STATS", *_lines(item, figures), "END", ""]
-    return 200, "\r\n".join(lines).encode("utf-8", "surrogateescape")
+    return 200, "\r\n".join(lines).encode("utf-8", "replace")
 
 
 def config_reply(path: str) -> tuple[int, bytes]:
@@ -127,7 +127,7 @@ def config_reply(path: str) -> tuple[int, bytes]:
         text = f"Config file not found:{path}"
     except OSError as error:
         text = f"Read config file error:{error.strerror or error}"
-    return 500, text.encode("utf-8", "surrogateescape")
+    return 500, text.encode("utf-8", "replace")
 
 
 def _lines(item: str, figures: Figures) -> list[str]:
