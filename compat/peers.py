@@ -24,6 +24,8 @@ from typing import Any
 from compat import build
 from tests.integration import zookeeper
 
+CHECKOUT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
 START_SECONDS = 30.0
 STOP_SECONDS = 20.0
 CALL_SECONDS = 60.0
@@ -121,12 +123,14 @@ class Broker:
     def write_configuration(self) -> str:
         """Write ``server.ini``, return its path."""
         os.makedirs(self.data, exist_ok=True)
-        os.makedirs(self.directory, exist_ok=True)
+        os.makedirs(os.path.join(self.directory, "log"), exist_ok=True)
         system = {
             "brokerId": self.broker_id,
             "serverPort": self.port,
             "dashboardHttpPort": zookeeper.free_port(),
             "dataPath": self.data,
+            # beside other directories the original leaves some partitions closed until their first put
+            "dataLogPath": os.path.join(self.directory, "log"),
             **SYSTEM,
             **self.system,
         }
@@ -239,6 +243,24 @@ class JavaBroker(Broker):
                 return super().tail() + file.read()[-2000:]
         except FileNotFoundError:
             return super().tail()
+
+
+class OurBroker(Broker):
+    """Ours, ``twistd -n metaq -f server.ini``."""
+
+    kind = "python"
+
+    def command(self) -> list[str]:
+        """``twistd`` as its script would run it."""
+        twistd = "import sys; from twisted.scripts.twistd import run; sys.argv[0] = 'twistd'; run()"
+        return [sys.executable, "-c", twistd, "-n", "--pidfile=", "metaq", "-f", "./server.ini"]
+
+    def environment(self) -> dict[str, str]:
+        """The checkout is importable whatever directory the process runs in."""
+        environment = dict(os.environ)
+        paths = [CHECKOUT, environment.get("PYTHONPATH", "")]
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+        return environment
 
 
 class CallFailed(Exception):

@@ -1,0 +1,70 @@
+"""Every row of the conformance table, on the original broker and on ours: the table is run once, each row is a test."""
+
+from __future__ import annotations
+
+import functools
+import tempfile
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from compat import conformance, peers
+from tests.integration import zookeeper
+
+
+@functools.cache
+def faults(kind: type[peers.Broker], version: str, transactions: bool) -> dict[str, str]:
+    """What a fresh broker did wrong in each row."""
+    with tempfile.TemporaryDirectory(prefix="metamorphosis-conformance-") as directory:
+        broker = kind(
+            directory,
+            zookeeper.shared(),
+            f"/conformance-{kind.kind}",
+            conformance.TOPICS,
+            system=conformance.SYSTEM,
+        )
+        broker.start()
+        try:
+            return conformance.run(broker.port, version, transactions)
+        finally:
+            broker.kill()
+
+
+class OriginalRows(SynchronousTestCase):
+    """The table is true: the original broker behaves as it says."""
+
+    skip = peers.missing()
+
+    def outcome(self, row: str) -> str:
+        """The fault of a row. The published original was built without its version file."""
+        return faults(peers.JavaBroker, "0.1", True)[row]
+
+
+class OurRows(SynchronousTestCase):
+    """Our broker behaves as the table says."""
+
+    skip = zookeeper.missing()
+
+    def outcome(self, row: str) -> str:
+        """The fault of a row."""
+        return faults(peers.OurBroker, PROTOCOL_VERSION, False)[row]
+
+
+PROTOCOL_VERSION = "1.4.6.2"
+
+
+def _add_tests(case: type[OriginalRows] | type[OurRows], skipped: str) -> None:
+    """One method for each row that applies."""
+    for row in conformance.rows():
+        if row.needs == skipped:
+            continue
+
+        def test(self: OriginalRows | OurRows, name: str = row.name) -> None:
+            self.assertEqual(self.outcome(name), "")
+
+        test.__doc__ = f"Row {row.name}: {row.send[:60]!r}."
+        number = f"{int(row.name):02d}" if row.name.isdigit() else row.name
+        setattr(case, f"test_row_{number}", test)
+
+
+_add_tests(OriginalRows, "without transactions")
+_add_tests(OurRows, "needs transactions")
