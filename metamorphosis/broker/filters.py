@@ -1,8 +1,9 @@
 """
 Consumer filters: a user's Python class that says which messages of a topic a group gets.
 
-``server.ini`` names it in the topic's section, ``group.<group>=<module>:<class>``. A filter is called on the reactor thread
-for the messages that its group reads, so it must be quick and must not block.
+``server.ini`` names it in the topic's section, ``group.<group>=<module>:<class>``. A filter is
+called on the reactor thread for the messages that its group reads, so it must be quick and must not
+block.
 
 Source: ``ConsumerFilterManager``; sections 6.3 of the wire and 10 of the storage specification.
 """
@@ -24,7 +25,9 @@ from metamorphosis.interfaces import IConsumerFilter
 from metamorphosis.message import MAX_BODY_BYTES, Message, iterate_records
 
 LOG_SECONDS = 10
-"""A failing filter is logged at most this often per group; a busy group would otherwise fill the disk."""
+"""
+A failing filter is logged at most this often per group; a busy group would otherwise fill the disk.
+"""
 
 NOTHING_ACCEPTED = "nothing accepted"
 ACCEPTED = "accepted"
@@ -35,7 +38,8 @@ class Filtered(NamedTuple):
     """
     What a filtered get is answered with.
 
-    :ivar kind: ``ACCEPTED`` or ``NO_WHOLE_RECORD``: a ``value`` with ``data``; ``NOTHING_ACCEPTED``: 301 to ``offset``.
+    :ivar kind: ``ACCEPTED`` or ``NO_WHOLE_RECORD``: a ``value`` with ``data``;
+        ``NOTHING_ACCEPTED``: 301 to ``offset``.
     :ivar data: the bytes of the reply, empty with 301.
     :ivar offset: where the consumer's next get starts.
     """
@@ -52,21 +56,23 @@ class FilterUnavailable(MetaQError):
         super().__init__("Not unchecked")
 
 
-def apply_filter(data: bytes, offset: int, topic: str, accept: Callable[[Message], bool]) -> Filtered:
+def apply_filter(
+    data: bytes, offset: int, topic: str, accept: Callable[[Message], bool]
+) -> Filtered:
     """
     Leave the leading accepted records of a get's byte range.
 
-    Differs: the original returns all accepted records re-packed, and a consumer, which adds the bytes it received to its
-    offset, then goes on in the middle of a record. Here nothing is left out before the last byte of a reply: rejected
-    records at the front are skipped by a 301, and a reply ends before the next rejected one. If not one record is
-    complete, the original answers 301 to the same offset for ever; here the consumer gets the cut record and enlarges
-    its maxSize.
+    Differs: the original returns all accepted records re-packed, and a consumer, which adds the
+    bytes it received to its offset, then goes on in the middle of a record. Here nothing is left
+    out before the last byte of a reply: rejected records at the front are skipped by a 301, and a
+    reply ends before the next rejected one. If not one record is complete, the original answers 301
+    to the same offset for ever; here the consumer gets the cut record and enlarges its maxSize.
 
     :param data: what an unfiltered get would return.
     :param offset: of the first byte of ``data`` in the log.
     :param accept: asked once per record until the answer is known; does not raise.
-    :raises CorruptRecord: the first record is damaged; the text is the detail of the reply. Whatever precedes a damaged
-        record is answered first.
+    :raises CorruptRecord: the first record is damaged; the text is the detail of the reply.
+        Whatever precedes a damaged record is answered first.
     """
     kind = NO_WHOLE_RECORD
     position = 0
@@ -144,14 +150,17 @@ class GroupFilter:
 
 class ConsumerFilters:
     """
-    The filters of all groups. One instance per class name, made when a group first reads, kept until the process ends.
+    The filters of all groups. One instance per class name, made when a group first reads, kept
+    until the process ends.
 
-    ``appClassPath`` is a directory of Python modules here, searched after everything else, as the original asks the
-    parent class loader first. A class that could not be made is not tried again until the configuration is reloaded.
+    ``appClassPath`` is a directory of Python modules here, searched after everything else, as the
+    original asks the parent class loader first. A class that could not be made is not tried again
+    until the configuration is reloaded.
 
-    Differs: without ``appClassPath`` the original filters nothing. Here the spelling ``<module>:<class>``, which cannot name
-    a Java class, works without it; a name with dots only is ignored without it, as the original does, so that a
-    ``server.ini`` of a Java broker keeps its meaning.
+    Differs: without ``appClassPath`` the original filters nothing. Here the spelling
+    ``<module>:<class>``, which cannot name a Java class, works without it; a name with dots only is
+    ignored without it, as the original does, so that a ``server.ini`` of a Java broker keeps its
+    meaning.
     """
 
     _log = Logger()
@@ -164,7 +173,10 @@ class ConsumerFilters:
         self.reconfigure(config)
 
     def reconfigure(self, config: BrokerConfig) -> None:
-        """Apply a reload: which group has which class. Classes that failed are tried again, others keep their instance."""
+        """
+        Apply a reload: which group has which class. Classes that failed are tried again, others
+        keep their instance.
+        """
         self._instances = {name: made for name, made in self._instances.items() if made is not None}
         self._groups.clear()
         self._use_class_path(config.app_class_path)
@@ -184,9 +196,11 @@ class ConsumerFilters:
 
     def find(self, topic: str, group: str) -> GroupFilter | None:
         """
-        What ``group`` accepts of ``topic``; ``None`` accepts everything. Applies to sections of exactly this name.
+        What ``group`` accepts of ``topic``; ``None`` accepts everything. Applies to sections of
+        exactly this name.
 
-        :raises FilterUnavailable: the group has a filter that cannot be used; delivering unfiltered would be wrong.
+        :raises FilterUnavailable: the group has a filter that cannot be used; delivering unfiltered
+            would be wrong.
         """
         name = self._names.get(topic, {}).get(group)
         if name is None:
@@ -205,10 +219,11 @@ class ConsumerFilters:
                 self._instances[name] = _make(name)
             except Exception:
                 self._log.failure(
-                    "Cannot use filter class {name} of group {group} and topic {topic}; every get of this group "
-                    "fails until this is put right and the configuration reloaded. Right is <module>:<class>, a class "
-                    "without constructor arguments and with a method accept(group, message), in a module that "
-                    "Python finds on its path or in the directory appClassPath",
+                    "Cannot use filter class {name} of group {group} and topic {topic}; every get "
+                    "of this group fails until this is put right and the configuration reloaded. "
+                    "Right is <module>:<class>, a class without constructor arguments and with a method "
+                    "accept(group, message), in a module that Python finds on its path or in the "
+                    "directory appClassPath",
                     name=name,
                     group=group,
                     topic=topic,
@@ -233,8 +248,9 @@ class ConsumerFilters:
         if ":" in name or (config.app_class_path or "").strip():
             return True
         self._log.warn(
-            "Filter {name} of group {group} and topic {topic} is not used, because appClassPath is not set; "
-            "the group gets every message. Write <module>:<class> to use a Python class without appClassPath",
+            "Filter {name} of group {group} and topic {topic} is not used, because appClassPath is "
+            "not set; the group gets every message. Write <module>:<class> to use a Python class "
+            "without appClassPath",
             name=name,
             group=group,
             topic=topic,

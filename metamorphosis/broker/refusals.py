@@ -1,8 +1,9 @@
 """
 Every text with which a put, get or offset is refused, as the ``BrokerError`` that a peer sees.
 
-The functions return the error instead of raising it: the hot path answers without an exception, a responder may raise it.
-``url`` is the broker's own ``meta://<host>:<port>``. Clients compare some of these texts byte for byte.
+The functions return the error instead of raising it: the hot path answers without an exception, a
+responder may raise it. ``url`` is the broker's own ``meta://<host>:<port>``. Clients compare some
+of these texts byte for byte.
 
 Source: ``BrokerCommandProcessor``, sections 6.1 to 6.4 of the wire specification.
 """

@@ -1,9 +1,10 @@
 """
 What the broker counts. The text of ``stats`` is made from it in ``broker.statstext``.
 
-Two kinds, as in the original: counters since the start, which are plain integers of ``BrokerStatistics`` that anybody bumps,
-and realtime counters per topic, kept only for topics with ``stat=true`` and zeroed every 30 minutes. A ``record_`` method
-keeps the realtime counters only; a ``count_`` method bumps the counter since the start as well. Reactor thread.
+Two kinds, as in the original: counters since the start, which are plain integers of
+``BrokerStatistics`` that anybody bumps, and realtime counters per topic, kept only for topics with
+``stat=true`` and zeroed every 30 minutes. A ``record_`` method keeps the realtime counters only; a
+``count_`` method bumps the counter since the start as well. Reactor thread.
 
 Source: ``StatsManager``, ``MetaStatLog``, ``RealTimeStat``.
 """
@@ -32,8 +33,9 @@ class RealtimeStatistics:
     """
     Events and their summed values by kind and topic, since the last reset.
 
-    The original also tells partitions and groups apart, which only JMX could show; ``stats`` sums over them.
-    The reset is due on a fixed grid of 30 minutes from the start and made when somebody looks or counts.
+    The original also tells partitions and groups apart, which only JMX could show; ``stats`` sums
+    over them. The reset is due on a fixed grid of 30 minutes from the start and made when somebody
+    looks or counts.
 
     Source: ``MetaStatLog``.
     """
@@ -121,7 +123,10 @@ class BrokerStatistics:
         self._patterns = _stat_patterns(config)
 
     def reconfigure(self, config: BrokerConfig) -> None:
-        """Apply a reload: which topics have ``stat=true`` now. Whoever caches ``is_counted`` asks again."""
+        """
+        Apply a reload: which topics have ``stat=true`` now. Whoever caches ``is_counted`` asks
+        again.
+        """
         self._patterns = _stat_patterns(config)
 
     @property
@@ -183,16 +188,22 @@ def _stat_patterns(config: BrokerConfig) -> TopicPatterns:
 
 
 def realtime_value(count: int, value: int, duration: int) -> str:
-    """``count`` events with the sum ``value`` in ``duration`` whole seconds; monitors parse this by position."""
+    """
+    ``count`` events with the sum ``value`` in ``duration`` whole seconds; monitors parse this by
+    position.
+    """
     average = _two_decimals(value / count) if count else "invalid"
     rate = _two_decimals(count / duration) if duration else "invalid"
-    return f"Count={count},Value={value},Value/Count={average},Count/Duration={rate},Duration={duration}"
+    return (
+        f"Count={count},Value={value},Value/Count={average},"
+        f"Count/Duration={rate},Duration={duration}"
+    )
 
 
 def _two_decimals(number: float) -> str:
     """
-    At most two decimals without trailing zeros, half-even on the exact binary value: 0.125 is 0.12, 1.005 (really
-    a little less) is 1.
+    At most two decimals without trailing zeros, half-even on the exact binary value: 0.125 is 0.12,
+    1.005 (really a little less) is 1.
     """
     rounded = Decimal(number).quantize(Decimal("0.01"), rounding=ROUND_HALF_EVEN)
     return f"{rounded:f}".rstrip("0").rstrip(".")

@@ -1,7 +1,9 @@
 """
-The replies to ``stats``: lines ended by CRLF, the first ``STATS``, the last ``END``, items separated by one space.
+The replies to ``stats``: lines ended by CRLF, the first ``STATS``, the last ``END``, items
+separated by one space.
 
-Monitors and the web dashboard parse them by position. Topics are sorted (the original's order is arbitrary).
+Monitors and the web dashboard parse them by position. Topics are sorted (the original's order is
+arbitrary).
 
 Source: ``StatsManager.getStatsInfo``, ``BrokerCommandProcessor.processStatsConfig``.
 """
@@ -105,8 +107,8 @@ def stats_reply(item: str, figures: Figures) -> tuple[int, bytes]:
     """
     Status and body of the reply to ``stats <item>``.
 
-    :param item: blank, one of the six words, or else the name of a topic; case matters. ``reset`` zeroes the
-        realtime counters.
+    :param item: blank, one of the six words, or else the name of a topic; case matters. ``reset``
+        zeroes the realtime counters.
     """
     if item == "config":
         return config_reply(figures.config.path)
@@ -116,7 +118,8 @@ def stats_reply(item: str, figures: Figures) -> tuple[int, bytes]:
 
 def config_reply(path: str) -> tuple[int, bytes]:
     """
-    The configuration file as it is now on disk, byte for byte; asynchronous slaves take their configuration from it.
+    The configuration file as it is now on disk, byte for byte; asynchronous slaves take their
+    configuration from it.
 
     Differs: the original leaves a second request with the same opaque within 5 s unanswered.
     """

@@ -1,7 +1,9 @@
 """
-Which topics this broker accepts, how many partitions they have, and which partitions the operator has closed.
+Which topics this broker accepts, how many partitions they have, and which partitions the operator
+has closed.
 
-All methods: reactor thread. The hot path keeps routes of its own; ``on_change`` tells it to forget them.
+All methods: reactor thread. The hot path keeps routes of its own; ``on_change`` tells it to forget
+them.
 
 Source: ``MessageStoreManager`` (patterns, ranges), ``MetaConfig`` (closed partitions).
 """
@@ -24,7 +26,10 @@ CACHE_LIMIT = 10_000
 """Names a cache keeps: a peer that invents topics must not fill the memory."""
 
 LONGEST_TOPIC = 255
-"""A longer one cannot be the name of a directory; the bound keeps a pattern with many ``*`` from taking seconds."""
+"""
+A longer one cannot be the name of a directory; the bound keeps a pattern with many ``*`` from
+taking seconds.
+"""
 
 Ranges = tuple[tuple[int, int], ...]
 
@@ -33,9 +38,10 @@ class TopicPatterns:
     """
     A set of section names as patterns, matched in full: ``*`` stands for any text.
 
-    Differs: the original compiles the rest of a name as a regular expression without quoting it, so that ``a+b``
-    accepts ``aab`` but never ``a+b``. Here a name also, and always, accepts itself; what the original accepted
-    stays accepted, because refusing it would lose the messages of a producer that worked before.
+    Differs: the original compiles the rest of a name as a regular expression without quoting it, so
+    that ``a+b`` accepts ``aab`` but never ``a+b``. Here a name also, and always, accepts itself;
+    what the original accepted stays accepted, because refusing it would lose the messages of a
+    producer that worked before.
     """
 
     def __init__(self, names: Iterable[str] = ()) -> None:
@@ -106,9 +112,9 @@ class TopicRules:
 
     def reconfigure(self, config: BrokerConfig, settings: Settings) -> None:
         """
-        Apply a reload. Topics of removed sections stay accepted until the process ends, because their stores
-        stay open; they fall back to the global values. ``openPartitions`` does not outlive a reload that still
-        lists the topic under ``[closed-partitions]``.
+        Apply a reload. Topics of removed sections stay accepted until the process ends, because
+        their stores stay open; they fall back to the global values. ``openPartitions`` does not
+        outlive a reload that still lists the topic under ``[closed-partitions]``.
         """
         self._config = config
         self._patterns.add(config.topics)
@@ -124,7 +130,9 @@ class TopicRules:
         return self._config.topic(topic)
 
     def partition_count(self, topic: str) -> int:
-        """How many partitions ``topic`` has; the global number without a section of exactly this name."""
+        """
+        How many partitions ``topic`` has; the global number without a section of exactly this name.
+        """
         section = self._config.topics.get(topic)
         return self._config.num_partitions if section is None else section.num_partitions
 
@@ -132,8 +140,8 @@ class TopicRules:
         """
         Any open partition of ``topic``, ``ANY_PARTITION`` if there is none.
 
-        Differs: the original does not exclude closed partitions (D-14), so the producers that leave the choice to
-        the broker go on filling a partition the operator has closed.
+        Differs: the original does not exclude closed partitions (D-14), so the producers that leave
+        the choice to the broker go on filling a partition the operator has closed.
         """
         count = self.partition_count(topic)
         if count <= 0:
@@ -171,13 +179,19 @@ class TopicRules:
         )
 
     def close_partitions(self, topic: str, start: int, end: int) -> None:
-        """Refuse puts and gets of the partitions ``start`` to ``end``, both included, of a configured topic."""
+        """
+        Refuse puts and gets of the partitions ``start`` to ``end``, both included, of a configured
+        topic.
+        """
         if not self._closable(topic, start, end):
             return
         ranges = self._closed_by_operator.get(topic, ())
         if (start, end) in ranges:
             self._log.info(
-                "partition={start}-{end} closed yet,topic={topic}", start=start, end=end, topic=topic
+                "partition={start}-{end} closed yet,topic={topic}",
+                start=start,
+                end=end,
+                topic=topic,
             )
             return
         self._closed_by_operator[topic] = (*ranges, (start, end))
@@ -218,7 +232,7 @@ class TopicRules:
         if 0 <= start <= end:
             return True
         self._log.warn(
-            "Closed no partition of topic={topic}: 0 <= start <= end must hold,start={start},end={end}",
+            "Closed no partition of topic={topic}: start={start},end={end} is no range",
             topic=topic,
             start=start,
             end=end,

@@ -131,7 +131,10 @@ class RealtimeStatisticsTests(SynchronousTestCase):
         self.assertEqual(self.counts(), "Count=0 Duration=0")
 
     def test_reset_made_late(self) -> None:
-        """A reset that nobody looked at lies where it was due, and what is counted later counts from there."""
+        """
+        A reset that nobody looked at lies where it was due, and what is counted later counts from
+        there.
+        """
         self.realtime.add(PUT, "a", 2, 2)
         self.clock.advance(2 * RESET_SECONDS + 7)
         self.realtime.add(PUT, "a", 1, 1)

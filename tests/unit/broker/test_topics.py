@@ -50,7 +50,10 @@ class TopicPatternsTests(SynchronousTestCase):
         )
 
     def test_C61_regular_expression_characters(self) -> None:
-        """What the original accepts through unquoted characters stays accepted, and a name accepts itself (D-16)."""
+        """
+        What the original accepts through unquoted characters stays accepted, and a name accepts
+        itself (D-16).
+        """
         patterns = TopicPatterns(["a+b", "x.y"])
         self.assertEqual(
             [patterns.match(name) for name in ("aab", "xzy", "x.y", "a+b", "xy", "b")],
@@ -65,7 +68,10 @@ class TopicPatternsTests(SynchronousTestCase):
         )
 
     def test_no_regular_expression(self) -> None:
-        """A name that is no regular expression, with which the original does not start, accepts itself."""
+        """
+        A name that is no regular expression, with which the original does not start, accepts
+        itself.
+        """
         patterns = TopicPatterns(["a(b", "[*"])
         self.assertEqual(
             [patterns.match(name) for name in ("a(b", "[1", "ab")], [True, True, False]
@@ -85,7 +91,9 @@ class TopicPatternsTests(SynchronousTestCase):
         self.assertTrue(patterns.match("b"))
 
     def test_memory_is_bounded(self) -> None:
-        """A peer that invents topics does not make the cache grow without end, and answers stay right."""
+        """
+        A peer that invents topics does not make the cache grow without end, and answers stay right.
+        """
         self.patch(topics, "CACHE_LIMIT", 10)
         patterns = TopicPatterns(["w*"])
         for number in range(100):
@@ -134,14 +142,18 @@ class PlaceTests(SynchronousTestCase):
 
     def test_C61_all(self) -> None:
         """Every put of row C61 is placed or refused, by number of partitions too."""
-        rules = TopicRules(configuration(**{"t1": 1, "t2": 2, "a+b": 1, "x.y": 1, "w*": 1}), Settings())
+        sections = {"t1": 1, "t2": 2, "a+b": 1, "x.y": 1, "w*": 1}
+        rules = TopicRules(configuration(**sections), Settings())
         for topic, partition in (("aab", 0), ("xzy", 0), ("w1", 0), ("t2", 1)):
             self.assertEqual(rules.place(URL, topic, partition), partition)
         self.assertIn("do not accept topic t3", str(self.refusal(rules, "t3", 0)))
         self.assertIn("wrong partition 1", str(self.refusal(rules, "t1", 1)))
 
     def test_wildcard_uses_global_partitions(self) -> None:
-        """A topic that is accepted through a wildcard has the global number of partitions, not the section's."""
+        """
+        A topic that is accepted through a wildcard has the global number of partitions, not the
+        section's.
+        """
         rules = TopicRules(configuration(partitions=3, **{"w*": 8}), Settings())
         self.assertEqual(rules.partition_count("w1"), 3)
         self.assertEqual(rules.place(URL, "w1", 2), 2)
@@ -165,7 +177,10 @@ class PlaceTests(SynchronousTestCase):
         self.assertIn("wrong partition -1", str(self.refusal(rules, "test", ANY_PARTITION)))
 
     def test_C62_reload(self) -> None:
-        """After a reload the new sections hold, and a removed topic stays accepted with the global values."""
+        """
+        After a reload the new sections hold, and a removed topic stays accepted with the global
+        values.
+        """
         rules = TopicRules(configuration(t1=1, t2=2), Settings())
         rules.reconfigure(configuration(t2=4, t9=1), Settings())
         for topic, partition in (("t2", 3), ("t9", 0), ("t1", 0)):
@@ -227,7 +242,10 @@ class ClosedPartitionsTests(SynchronousTestCase):
         self.assertEqual({self.rules.random_partition("test") for _ in range(200)}, {0, 3})
 
     def test_closed_above_range(self) -> None:
-        """A closed partition above the present number is refused as closed, as the original checks that first."""
+        """
+        A closed partition above the present number is refused as closed, as the original checks
+        that first.
+        """
         self.rules.close_partitions("test", 5, 5)
         self.assertRaises(Forbidden, self.rules.place, URL, "test", 5)
 
@@ -252,7 +270,9 @@ class ClosedPartitionsTests(SynchronousTestCase):
         self.assertEqual(self.closed(), [1, 3])
 
     def test_open_what_the_file_closed(self) -> None:
-        """The operator can open what the file closed; a reload that still lists it closes it again."""
+        """
+        The operator can open what the file closed; a reload that still lists it closes it again.
+        """
         settings = Settings(closed_partitions={"test": ((0, 0),)})
         self.rules.reconfigure(configuration(test=4), settings)
         self.rules.open_partitions("test")
