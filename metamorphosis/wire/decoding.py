@@ -158,7 +158,8 @@ class CommandDecoder:
     @property
     def pending(self) -> int:
         """Bytes received that belong to no delivered command yet."""
-        return len(self._buffer) - self._position
+        head_length = self._head.length if self._head is not None else 0
+        return head_length + len(self._buffer) - self._position
 
     def _commands(self) -> Iterator[Command]:
         if self._error is not None:
