@@ -1,0 +1,101 @@
+"""
+What belongs to the process and not to the broker in it: signals, exit status, how a start is refused.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.error import ReactorNotRunning
+
+from metamorphosis.errors import MetaQError
+
+
+class StartRefused(SystemExit, MetaQError):
+    """
+    The broker cannot start, found before the reactor runs.
+
+    ``twistd`` cleans up (pid file, the waiting parent of a daemon) after an ``Exception`` and lets it
+    through; as a ``SystemExit`` with a number it then ends the process without a traceback. The one line
+    that says why is in the log.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(1)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        """The reason; ``twistd`` shows its beginning to whoever started a daemon."""
+        return self.reason
+
+
+def exit_with(status: int) -> None:
+    """
+    Let the process end with ``status`` once the reactor has stopped.
+
+    Neither ``twistd`` nor ``twist`` has a way for it: both return 0 after the reactor ran, and swallow a
+    ``SystemExit`` in it. Everything else of their clean-up has happened when this takes effect.
+    """
+
+    def end() -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+    atexit.register(end)
+
+
+class Signals:
+    """
+    SIGTERM and SIGINT stop in order, a second one stops without waiting, SIGHUP reloads.
+
+    Twisted's own handler would log an error for the second, and let the process die by the signal after
+    an orderly stop. Thread: reactor; Python runs signal handlers in the main thread.
+
+    :param hurry: called for a SIGTERM or SIGINT while the reactor stops.
+    :param reload: called for SIGHUP.
+    :param install: ``signal.signal``.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        hurry: Callable[[], None],
+        reload: Callable[[], None],
+        install: Callable[..., Any] = signal.signal,
+    ) -> None:
+        self._reactor = reactor
+        self._hurry = hurry
+        self._reload = reload
+        self._install = install
+
+    def install(self) -> None:
+        """
+        Take the signals over. Twisted takes SIGTERM and SIGINT when the reactor starts, so those follow it;
+        SIGHUP would end the process until then.
+        """
+        self._install(signal.SIGHUP, self._hangup)
+        self._reactor.callWhenRunning(self._install_endings)
+
+    def _install_endings(self) -> None:
+        self._install(signal.SIGTERM, self._end)
+        self._install(signal.SIGINT, self._end)
+
+    # The reactor may be in the middle of anything when a handler runs: only callFromThread is safe.
+
+    def _hangup(self, number: int, frame: object) -> None:
+        self._reactor.callFromThread(self._reload)
+
+    def _end(self, number: int, frame: object) -> None:
+        self._reactor.callFromThread(self._stop)
+
+    def _stop(self) -> None:
+        try:
+            self._reactor.stop()
+        except ReactorNotRunning:  # it stops already, after a signal or a start that failed
+            self._hurry()
