@@ -41,6 +41,7 @@ class IRegistry(Interface):
     ``cluster.memoryregistry.MemoryRegistry``. Paths are absolute; all calls and callbacks: reactor thread.
 
     Every Deferred fails with a ``RegistryError``; ``RegistryUnavailable`` means that the outcome is unknown.
+    Watches fire once, and are silently gone with the connection: look again at every CONNECTED.
     """
 
     def start() -> Deferred[None]:
@@ -52,7 +53,7 @@ class IRegistry(Interface):
     def on_session(listener: Callable[[SessionEvent], None]) -> None:
         """Call ``listener`` for every change of the session's state from now on."""
 
-    def create(path: str, data: bytes, ephemeral: bool) -> Deferred[None]:
+    def create(path: str, data: bytes | None, ephemeral: bool) -> Deferred[None]:
         """Create a node, and its missing parents as persistent nodes without data. ``NodeExists`` if it is there."""
 
     def get(
@@ -77,7 +78,7 @@ class IRegistry(Interface):
         """Names of the children, sorted. ``NoNode`` if absent."""
 
     def session_id() -> int:
-        """The id of the present session, 0 without one; compare with ``NodeStat.owner``."""
+        """The id of the session, also while it is suspended; 0 without one. Compare with ``NodeStat.owner``."""
 
 
 class IDeletePolicy(Interface):

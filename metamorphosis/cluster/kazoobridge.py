@@ -1,0 +1,162 @@
+"""
+kazoo's side of the bridge: its threads made to behave (a connection attempt that ends in time, a connection that can be
+cut, a thread whose death is noticed), a log that does not repeat itself every second, its errors and stats as ours.
+
+A kazoo client takes its threads as ``handler`` and its log as ``logger``; nothing private of kazoo is touched.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from kazoo.exceptions import (
+    AuthFailedError,
+    ConnectionClosedError,
+    ConnectionLoss,
+    NodeExistsError,
+    NoNodeError,
+    NotEmptyError,
+    OperationTimeoutError,
+    SessionExpiredError,
+    SessionMovedError,
+)
+from kazoo.handlers.threading import SequentialThreadingHandler
+from kazoo.hosts import collect_hosts
+
+from metamorphosis.cluster.model import NodeStat
+from metamorphosis.errors import (
+    ConfigError,
+    NodeExists,
+    NoNode,
+    NotEmpty,
+    RegistryError,
+    RegistryUnavailable,
+)
+
+CONNECT_SECONDS = 5.0  # one TCP connection attempt; kazoo alone would take a session timeout, and stop waits for it
+
+_ERRORS: dict[type[Exception], type[RegistryError]] = {
+    NodeExistsError: NodeExists,
+    NoNodeError: NoNode,
+    NotEmptyError: NotEmpty,
+    ConnectionLoss: RegistryUnavailable,
+    ConnectionClosedError: RegistryUnavailable,
+    OperationTimeoutError: RegistryUnavailable,
+    SessionExpiredError: RegistryUnavailable,
+    SessionMovedError: RegistryUnavailable,
+    AuthFailedError: RegistryUnavailable,
+}
+
+
+def translated(error: Exception, path: str) -> RegistryError:
+    """The error of ours that stands for one of kazoo's."""
+    found = (ours for theirs, ours in _ERRORS.items() if isinstance(error, theirs))
+    return next(found, RegistryError)(f"{path}: {type(error).__name__} {error}".rstrip())
+
+
+def node_stat(stat: Any) -> NodeStat:
+    """kazoo's ``ZnodeStat`` as ours."""
+    return NodeStat(stat.ephemeralOwner, stat.version, stat.numChildren)
+
+
+def split_connect(connect: str) -> tuple[str, str]:
+    """
+    ``zk.zkConnect`` as hosts and chroot; the chroot is empty or starts with a slash and does not end with one.
+
+    :raises ConfigError: the hosts cannot be understood.
+    """
+    hosts, _, chroot = connect.strip().partition("/")
+    try:
+        collect_hosts(hosts)
+    except ValueError as error:
+        raise ConfigError(
+            f"zk.zkConnect={connect!r}: host:port,host:port/chroot expected ({error})"
+        ) from error
+    chroot = chroot.strip("/")
+    return hosts, f"/{chroot}" if chroot else ""
+
+
+class KazooThreads(SequentialThreadingHandler):  # type: ignore[misc]
+    """
+    The threads of one kazoo client.
+
+    Thread: every method but ``abort`` runs in threads of kazoo.
+
+    :ivar accepted: TCP connections that were accepted so far, by whatever listens there.
+    :ivar complaint: what kazoo last complained about, the reason for our own log line.
+    """
+
+    def __init__(self, ended: Callable[[], None]) -> None:
+        super().__init__()
+        self.accepted = 0
+        self.complaint = "no answer"
+        self._ended = ended
+        self._aborted = False
+        self._socket: socket.socket | None = None
+
+    def create_connection(self, *args: Any, **options: Any) -> socket.socket:
+        """Connect within ``CONNECT_SECONDS``, and not at all after ``abort``."""
+        options["timeout"] = min(options.get("timeout") or CONNECT_SECONDS, CONNECT_SECONDS)
+        if self._aborted:
+            raise OSError("closing")
+        connection: socket.socket = super().create_connection(*args, **options)
+        self.accepted += 1
+        self._socket = connection
+        if self._aborted:
+            self._cut(connection)
+        return connection
+
+    def spawn(self, func: Callable[..., object], *args: Any, **options: Any) -> Any:
+        """Start a thread; when it ends for whatever reason, say so."""
+
+        def run() -> None:
+            try:
+                func(*args, **options)
+            except Exception as error:  # kazoo has logged it; without this it would go to stderr once more
+                self.complaint = f"{type(error).__name__}: {error}"
+            finally:
+                self._ended()
+
+        return super().spawn(run)
+
+    def abort(self) -> None:
+        """Cut the connection, so that a client that waits for a frozen server can end. Thread: any."""
+        self._aborted = True
+        if self._socket is not None:
+            self._cut(self._socket)
+
+    @staticmethod
+    def _cut(connection: socket.socket) -> None:
+        try:
+            connection.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # it is closed already
+
+
+class _Complaints(logging.Handler):
+    """Keeps the last warning as a reason; hands on what kazoo calls an error."""
+
+    def __init__(self, threads: KazooThreads, report: Callable[[str], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._threads = threads
+        self._report = report
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """kazoo warns at every attempt, once a second for as long as ZooKeeper is away."""
+        self._threads.complaint = record.getMessage()
+        if record.levelno >= logging.ERROR:
+            self._report(self.format(record))
+
+
+def kazoo_logger(threads: KazooThreads, report: Callable[[str], None]) -> logging.Logger:
+    """
+    A logger for one client, apart from the tree of the process.
+
+    :param report: called in a thread of kazoo with the text of each error, traceback included.
+    """
+    logger = logging.Logger("metamorphosis.zookeeper", logging.WARNING)
+    logger.addHandler(_Complaints(threads, report))
+    return logger

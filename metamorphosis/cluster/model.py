@@ -1,0 +1,165 @@
+"""
+What stands in the znodes, as values, and what a registry reports. Pure: no Twisted, no kazoo.
+
+Source: ``Broker``, ``TopicBroker``, ``TopicConfig``. All node data are bare UTF-8.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from enum import Enum
+from urllib.parse import parse_qs, urlsplit
+
+_JAVA_HOST = re.compile(
+    r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?\.)*[A-Za-z](?:[A-Za-z0-9-]*[A-Za-z0-9])?\.?"
+    r"|(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)(?:\.(?!$)|$)){4}"
+    r"|\[?[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(?:%[A-Za-z0-9_.-]+)?\]?"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """
+    A broker as others see it. Two are equal when id, host, port, kind and slave id are.
+
+    :ivar host: name or address; IPv6 literals without brackets.
+    :ivar slave_id: ``None`` for a master.
+    """
+
+    broker_id: int
+    host: str
+    port: int
+    slave_id: int | None = None
+
+    @classmethod
+    def parse(cls, broker_id: int, url: str) -> Broker:
+        """
+        The broker behind ``meta://host:port``; of a query part only ``slaveId`` counts.
+
+        :raises ValueError: the text is no such URL.
+        """
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+        if parts.scheme != "meta" or not host or port is None:
+            raise ValueError(f"broker URL {url!r}: meta://host:port expected")
+        authority = parts.netloc.rpartition("@")[2]  # urlsplit's hostname is in lower case
+        written = authority.rpartition(":")[0].strip("[]")
+        slave = parse_qs(parts.query).get("slaveId")
+        return cls(broker_id, written, port, int(slave[0]) if slave else None)
+
+    @property
+    def url(self) -> str:
+        """``meta://host:port``, what stands in ZooKeeper; never with a query."""
+        host = self.host
+        if ":" in host and not host.startswith("["):
+            host = f"[{host}]"
+        return f"meta://{host}:{self.port}"
+
+    @property
+    def node_name(self) -> str:
+        """The name of this broker's node below a topic: ``<id>-m`` or ``<id>-s<n>``."""
+        kind = "m" if self.slave_id is None else f"s{self.slave_id}"
+        return f"{self.broker_id}-{kind}"
+
+    @property
+    def host_fault(self) -> str | None:
+        """Why Java members cannot use the host (their URI parser yields none), or ``None`` when they can."""
+        if _JAVA_HOST.fullmatch(self.host):
+            return None
+        return (
+            f"hostName={self.host!r}: Java clients cannot parse this host in a URL and will not find"
+            " this broker; use letters, digits and hyphens in labels joined by dots, or an address"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TopicBroker:
+    """
+    Data of a node below ``topics-pub`` and ``topics-sub``.
+
+    :ivar broker: the node's own name; ``None`` where the writer left it out.
+    """
+
+    num_parts: int
+    broker: str | None
+
+    def encode(self) -> bytes:
+        """Exactly two members, compact, ``numParts`` first: Java readers reject a node with any other member."""
+        members = {"numParts": self.num_parts, "broker": self.broker}
+        return json.dumps(members, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+
+    @classmethod
+    def parse(cls, data: bytes | None) -> TopicBroker:
+        """
+        Read what any writer of the field writes: members in any order, white space, a numeric text as count.
+
+        :raises ValueError: nothing there, or no object with a count.
+        """
+        try:
+            members = json.loads(data or b"")
+            broker = members.get("broker")
+            return cls(int(members["numParts"]), None if broker is None else str(broker))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ValueError(f'topic node {data!r}: {{"numParts":n,"broker":"0-m"}} expected') from error
+
+
+@dataclass(frozen=True, slots=True)
+class TopicRegistration:
+    """What of a topic's configuration stands in ZooKeeper."""
+
+    topic: str
+    num_partitions: int
+    accept_publish: bool = True
+    accept_subscribe: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStat:
+    """
+    A node without its data.
+
+    :ivar owner: id of the session whose end removes the node; 0 for a persistent node.
+    :ivar version: counts changes of the data.
+    :ivar children: how many there are.
+    """
+
+    owner: int
+    version: int
+    children: int = 0
+
+
+class SessionState(Enum):
+    """What became of the session."""
+
+    CONNECTED = "connected"
+    SUSPENDED = "suspended"  # the connection is gone, the session may live on
+    LOST = "lost"  # the session is over, its ephemeral nodes are gone
+
+
+@dataclass(frozen=True, slots=True)
+class SessionEvent:
+    """A change of the session's state; ``new_session`` only with CONNECTED: nothing is registered in it yet."""
+
+    state: SessionState
+    new_session: bool = False
+
+
+class WatchKind(Enum):
+    """What happened to a watched node."""
+
+    CREATED = "created"
+    DELETED = "deleted"
+    CHANGED = "changed"
+    CHILDREN = "children"
+
+
+@dataclass(frozen=True, slots=True)
+class WatchEvent:
+    """
+    A one-shot watch fired. Every watch is silently gone when the connection is: look again at each CONNECTED.
+    """
+
+    kind: WatchKind
+    path: str

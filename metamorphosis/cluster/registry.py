@@ -1,0 +1,360 @@
+"""
+ZooKeeper over kazoo, as ``IRegistry``.
+
+kazoo runs threads of its own. Nothing of ours runs in them but one ``callFromThread`` for each state change, result and
+watch; all state below belongs to the reactor thread. kazoo retries the connection for ever and retries no operation.
+
+While there is no connection every operation fails at once with ``RegistryUnavailable``: nothing waits in a queue to
+happen later. The caller tries again when the next CONNECTED arrives.
+
+**A server behind us.** A ZooKeeper that comes back with an empty tree has seen fewer transactions than the last one this
+client remembers; it accepts the connection and cuts it, each time, for ever. After a session timeout of such refusals
+the client forgets that number. A server that knows the session then resumes it, and any other answers that it expired,
+which gives a new session.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from kazoo.client import KazooClient
+from kazoo.protocol.states import KazooState
+from kazoo.retry import KazooRetry
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IDelayedCall, IReactorFromThreads, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from metamorphosis.cluster.kazoobridge import (
+    KazooThreads,
+    kazoo_logger,
+    node_stat,
+    split_connect,
+    translated,
+)
+from metamorphosis.cluster.model import NodeStat, SessionEvent, SessionState, WatchEvent, WatchKind
+from metamorphosis.errors import NodeExists, NoNode, RegistryUnavailable
+from metamorphosis.interfaces import IRegistry, IWorkerThreads
+
+OPERATION_SECONDS = 10.0  # the longest that one operation may take
+CHECK_SECONDS = 1.0  # how often an absent ZooKeeper is looked at, and the shortest outage worth a log line
+REOPEN_SECONDS = 1.0  # from the unexpected end of kazoo's thread to the next client
+CLOSE_SECONDS = 2.0  # an orderly close may take this long, then the connection is cut
+STOP_SECONDS = 8.0  # CLOSE_SECONDS, a connection attempt in flight, and some
+
+_KINDS = {kind.name: kind for kind in WatchKind} | {"CHILD": WatchKind.CHILDREN}
+
+
+@implementer(IRegistry)
+class ZooKeeperRegistry:
+    """
+    One session with ZooKeeper, replaced by the next whenever it expires.
+
+    :param reactor: where kazoo's threads report to; the same reactor as ``clock``.
+    :param connect: ``host:port,host:port/chroot``; a missing chroot is created with the first node.
+    :param session_timeout: ms, what is asked of the server.
+    :raises ConfigError: ``connect`` cannot be understood.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: IReactorFromThreads,
+        clock: IReactorTime,
+        threads: IWorkerThreads,
+        connect: str,
+        session_timeout: int = 30000,
+        operation_seconds: float = OPERATION_SECONDS,
+    ) -> None:
+        self._reactor = reactor
+        self._clock = clock
+        self._threads = threads
+        self._connect = connect
+        self._hosts, self._chroot = split_connect(connect)
+        self._session_seconds = session_timeout / 1000
+        self._operation_seconds = operation_seconds
+        self._listeners: list[Callable[[SessionEvent], None]] = []
+        self._pending: set[Deferred[Any]] = set()
+        self._client: Any = None
+        self._kazoo_threads: KazooThreads | None = None
+        self._session = 0
+        self._connected = False
+        self._timer: IDelayedCall | None = None  # the next look at an absent ZooKeeper, or the next client
+        self._complained = False
+        self._refused_since: float | None = None
+
+    # -- life cycle
+
+    def start(self) -> Deferred[None]:
+        """Begin connecting; see ``IRegistry``."""
+        self._open()
+        return succeed(None)
+
+    def stop(self) -> Deferred[None]:
+        """Close the session, in order within ``CLOSE_SECONDS``, at worst without goodbye; see ``IRegistry``."""
+        self._cancel_timer()
+        stopped: Deferred[None] = self._discard()
+        self._session = 0
+        return stopped
+
+    def _open(self) -> None:
+        """Make a client without a session and let it connect."""
+        self._timer = None
+        ended = partial(self._reactor.callFromThread, self._thread_ended)
+        threads = KazooThreads(lambda: ended(threads))
+        client = KazooClient(
+            hosts=self._hosts,
+            timeout=self._session_seconds,
+            handler=threads,
+            connection_retry=KazooRetry(
+                max_tries=-1, delay=0.05, backoff=2, max_delay=1.0, max_jitter=0.1
+            ),
+            command_retry=KazooRetry(max_tries=0),
+            logger=kazoo_logger(threads, partial(self._reactor.callFromThread, self._report)),
+        )
+
+        def state_changed(state: str) -> None:
+            session = client.client_id[0] if state == KazooState.CONNECTED else 0
+            self._reactor.callFromThread(self._state_changed, client, state, session)
+
+        client.add_listener(state_changed)
+        self._client, self._kazoo_threads = client, threads
+        self._refused_since = None
+        client.start_async()
+        self._check_later()
+
+    def _discard(self) -> Deferred[None]:
+        """Close the present client, if any, within a bounded time."""
+        client, threads = self._client, self._kazoo_threads
+        self._client = self._kazoo_threads = None
+        self._connected = False
+        for answer in list(self._pending):
+            answer.errback(RegistryUnavailable("the ZooKeeper session is being closed"))
+        closed: Deferred[None] = Deferred()
+        if client is None or threads is None:
+            closed.callback(None)
+            return closed
+        cut = self._clock.callLater(CLOSE_SECONDS, threads.abort)
+        limit = self._clock.callLater(STOP_SECONDS, lambda: done(None, TimeoutError("no end")))
+
+        def done(_: None, error: BaseException | None) -> None:
+            for timer in (cut, limit):
+                if timer.active():
+                    timer.cancel()
+            if error is not None:
+                self._log.warn("ZooKeeper client did not close in order: {error}", error=error)
+            if not closed.called:
+                closed.callback(None)
+
+        self._threads.submit(partial(_close, client), done)
+        return closed
+
+    # -- what kazoo reports
+
+    def _state_changed(self, client: Any, state: str, session: int) -> None:
+        """Thread: reactor, some time after the fact; news of a discarded client are old news."""
+        if client is not self._client:
+            return
+        if state == KazooState.CONNECTED:
+            self._became_connected(session)
+            return
+        self._connected = False
+        if state == KazooState.LOST:
+            self._session = 0
+        self._check_later()
+        lost = state == KazooState.LOST
+        self._tell(SessionEvent(SessionState.LOST if lost else SessionState.SUSPENDED))
+
+    def _became_connected(self, session: int) -> None:
+        self._cancel_timer()
+        new, self._session, self._connected = session != self._session, session, True
+        self._refused_since = None
+        if self._complained or new:
+            self._complained = False
+            self._log.info(
+                "ZooKeeper at {connect} is connected, {kind} session {session:#x}",
+                connect=self._connect,
+                kind="new" if new else "same",
+                session=session,
+            )
+        self._tell(SessionEvent(SessionState.CONNECTED, new))
+
+    def _thread_ended(self, threads: KazooThreads) -> None:
+        """kazoo's loop ends by itself only on an error it does not know: go on with another client."""
+        if threads is not self._kazoo_threads:
+            return
+        self._log.error("ZooKeeper client ended: {reason}", reason=threads.complaint)
+        self._cancel_timer()
+        was_connected = self._connected
+        self._discard()
+        self._timer = self._clock.callLater(REOPEN_SECONDS, self._open)
+        if was_connected:
+            self._tell(SessionEvent(SessionState.LOST))
+
+    def _report(self, text: str) -> None:
+        self._log.error("ZooKeeper client: {text}", text=text)
+
+    def _tell(self, event: SessionEvent) -> None:
+        for listener in list(self._listeners):
+            listener(event)
+
+    # -- an absent ZooKeeper
+
+    def _cancel_timer(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None and timer.active():
+            timer.cancel()
+
+    def _check_later(self) -> None:
+        if self._timer is None:
+            accepted = self._kazoo_threads.accepted if self._kazoo_threads else 0
+            self._timer = self._clock.callLater(CHECK_SECONDS, self._check, accepted)
+
+    def _check(self, accepted: int) -> None:
+        """There was no session for a while: say so once, and see whether a server refuses what we remember."""
+        self._timer = None
+        threads = self._kazoo_threads
+        if threads is None:
+            return
+        if not self._complained:
+            self._complained = True
+            self._log.warn(
+                "ZooKeeper at {connect} is not there ({reason}); trying on, clients are served meanwhile",
+                connect=self._connect,
+                reason=threads.complaint,
+            )
+        now = self._clock.seconds()
+        if self._refused_since is None and threads.accepted > accepted:
+            self._refused_since = now
+        if self._refused_since is not None and now - self._refused_since > self._session_seconds:
+            self._client.last_zxid = 0
+        self._check_later()
+
+    # -- operations
+
+    def on_session(self, listener: Callable[[SessionEvent], None]) -> None:
+        """See ``IRegistry``."""
+        self._listeners.append(listener)
+
+    def session_id(self) -> int:
+        """See ``IRegistry``."""
+        return self._session
+
+    def create(self, path: str, data: bytes | None, ephemeral: bool) -> Deferred[None]:
+        """See ``IRegistry``. Parents hold no data at all, as the original's."""
+        return Deferred.fromCoroutine(self._create(self._chroot + path, data, ephemeral))
+
+    async def _create(self, full_path: str, data: bytes | None, ephemeral: bool) -> None:
+        try:
+            await self._call("create_async", full_path, data, ephemeral=ephemeral)
+        except NoNode:
+            parent = full_path.rpartition("/")[0]
+            if not parent:
+                raise
+            try:
+                await self._create(parent, None, False)
+            except NodeExists:
+                pass  # somebody else made it meanwhile
+            await self._call("create_async", full_path, data, ephemeral=ephemeral)
+
+    def get(
+        self, path: str, watch: Callable[[WatchEvent], None] | None = None
+    ) -> Deferred[tuple[bytes | None, NodeStat]]:
+        """See ``IRegistry``."""
+        found: Deferred[Any] = self._call_watching("get_async", path, watch)
+        return found.addCallback(lambda result: (result[0], node_stat(result[1])))
+
+    def set_data(self, path: str, data: bytes) -> Deferred[None]:
+        """See ``IRegistry``."""
+        return self._call("set_async", self._chroot + path, data).addCallback(lambda _: None)
+
+    def delete(self, path: str) -> Deferred[None]:
+        """See ``IRegistry``."""
+        return self._call("delete_async", self._chroot + path).addCallback(lambda _: None)
+
+    def exists(
+        self, path: str, watch: Callable[[WatchEvent], None] | None = None
+    ) -> Deferred[NodeStat | None]:
+        """See ``IRegistry``."""
+        found: Deferred[Any] = self._call_watching("exists_async", path, watch)
+        return found.addCallback(lambda stat: None if stat is None else node_stat(stat))
+
+    def children(
+        self, path: str, watch: Callable[[WatchEvent], None] | None = None
+    ) -> Deferred[list[str]]:
+        """See ``IRegistry``."""
+        found: Deferred[Any] = self._call_watching("get_children_async", path, watch)
+        return found.addCallback(sorted)
+
+    def _call_watching(
+        self, method: str, path: str, watch: Callable[[WatchEvent], None] | None
+    ) -> Deferred[Any]:
+        """
+        Call a reading method with a one-shot watch.
+
+        kazoo keeps the watcher of a failed read and fires it for an unrelated event later, so a failure disarms it.
+        """
+        if watch is None:
+            return self._call(method, self._chroot + path)
+        armed = [watch]
+
+        def fire(kind: str) -> None:
+            if armed and kind in _KINDS:
+                armed.pop()(WatchEvent(_KINDS[kind], path))
+            armed.clear()
+
+        def disarm(failure: Failure) -> Failure:
+            armed.clear()
+            return failure
+
+        answer = self._call(
+            method,
+            self._chroot + path,
+            lambda event: self._reactor.callFromThread(fire, event.type),
+        )
+        return answer.addErrback(disarm)
+
+    def _call(
+        self, method: str, full_path: str, *args: object, **options: object
+    ) -> Deferred[Any]:
+        """Run one operation of kazoo; its Deferred always fires, at the latest after the time limit."""
+        if not self._connected:
+            return fail(RegistryUnavailable(f"no connection to ZooKeeper at {self._connect}"))
+        answer: Deferred[Any] = Deferred()
+        self._pending.add(answer)
+
+        def forget(result: Any) -> Any:
+            self._pending.discard(answer)
+            return result
+
+        def late(_: object, seconds: float) -> None:
+            raise RegistryUnavailable(f"{method} {full_path}: no answer within {seconds} s")
+
+        answer.addBoth(forget).addTimeout(self._operation_seconds, self._clock, late)
+        try:
+            result = getattr(self._client, method)(full_path or "/", *args, **options)
+        except Exception as error:  # kazoo raises whatever it comes upon: bad paths, a closed socket
+            answer.errback(translated(error, full_path))
+        else:
+            result.rawlink(partial(self._reactor.callFromThread, _fire, answer, full_path))
+        return answer
+
+
+def _fire(answer: Deferred[Any], path: str, result: Any) -> None:
+    """Pass an ``AsyncResult`` of kazoo on, unless its time was over."""
+    if answer.called:
+        return
+    if result.exception is None:
+        answer.callback(result.value)
+    else:
+        answer.errback(translated(result.exception, path))
+
+
+def _close(client: Any) -> None:
+    """Thread: a worker. ``stop`` closes the session and joins kazoo's threads."""
+    client.stop()
+    client.close()
