@@ -1,0 +1,216 @@
+"""
+Message ids: wall clock, unique, and increasing over restarts and clock steps.
+
+An id is ``(ms - 1303895660503) << 22 | broker_id << 12 | sequence``.
+
+Differs: the original takes ``ms`` from a clock that starts with the machine, so its ids are negative, and repeat after
+a reboot; clients that remember ids then drop new messages as duplicates (O-2). Ours counts on from the last id while the
+clock stands still or goes back, where the original waits or refuses the put; it never blocks. ``IdCeiling`` keeps, on
+disk, an id that was never passed.
+
+Source: ``IdWorker``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from time import time
+from typing import TYPE_CHECKING
+
+from twisted.logger import Logger
+
+from metamorphosis.errors import StoreError
+
+if TYPE_CHECKING:
+    from metamorphosis.interfaces import IWorkerThreads
+
+EPOCH_MS = 1303895660503
+"""27 April 2011, as in the original."""
+MILLISECOND = 1 << 22
+"""What an id grows by in a millisecond."""
+LAST_SEQUENCE = 0xFFF
+MAX_BROKER_ID = 1023
+FILE_NAME = ".metamorphosis.ids"
+AHEAD = 60_000 * MILLISECOND
+"""The ceiling on disk is kept up to a minute ahead, so it is written every half minute and only while messages come."""
+RETRY_SECONDS = 1
+
+
+class IdCeiling:
+    """
+    A file with an id that no message has ever passed. Thread: reactor, but for ``write``.
+
+    A missing file means that the clock alone decides, as on a new data path. A file that cannot be understood is an
+    error: guessing could give ids that consumers take for duplicates.
+
+    :param path: plain text, one decimal number; in a data path, where the Java broker ignores it.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def read(self) -> int:
+        """
+        The ceiling, 0 without a file.
+
+        :raises StoreError: the file is unreadable or holds no number.
+        """
+        try:
+            with open(self.path, encoding="ascii") as file:
+                text = file.read(64)
+            if not text.strip().isdigit():
+                raise ValueError(f"it holds {text!r}")
+        except FileNotFoundError:
+            return 0
+        except (OSError, ValueError) as error:
+            raise StoreError(
+                f"Could not read the last message id from {self.path}: {error}. It should hold one number. If the clock"
+                " of this machine is right and was not set back since the broker ran last, remove the file."
+            ) from error
+        return int(text)
+
+    def write(self, ceiling: int) -> None:
+        """
+        Replace the file; afterwards it survives a power cut. Thread: any, one at a time.
+
+        :raises OSError: it could not be written; the old ceiling holds.
+        """
+        new = self.path + ".new"
+        fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        try:
+            os.write(fd, b"%d\n" % ceiling)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.replace(new, self.path)
+        directory = os.open(os.path.dirname(os.path.abspath(self.path)), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+
+class MessageIds:
+    """
+    The ids of one broker. Thread: reactor.
+
+    While the ceiling on disk cannot be raised (full disk) ids count on below it without the clock: 245 million of them
+    fit in a minute's worth, so nothing is refused.
+
+    :ivar next_id: the id of the next message; the hot path reads it and writes it back.
+    :param broker_id: 0 to 1023.
+    :param ceiling: where ids went before; None: only the clock counts.
+    :param threads: raise the ceiling without blocking.
+    :param clock: seconds since 1970.
+    :raises StoreError: the ceiling cannot be read or written.
+    :raises ValueError: broker id out of range.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        broker_id: int,
+        ceiling: IdCeiling | None,
+        threads: IWorkerThreads,
+        clock: Callable[[], float] = time,
+    ) -> None:
+        if not 0 <= broker_id <= MAX_BROKER_ID:
+            raise ValueError("worker Id can't be greater than 1023 or less than 0")
+        self._bits = broker_id << 12
+        self._clock = clock
+        self._threads = threads
+        self._file = ceiling
+        last = ceiling.read() if ceiling is not None else 0
+        # The first id is positive even if the clock stands in 1970, and above the last of any earlier run.
+        self.next_id = max(self._floor(), (last // MILLISECOND + 1) * MILLISECOND | self._bits)
+        self._ceiling = self._raise_at = 1 << 63
+        self._raising = False
+        self._failed_at = 0.0  # when the ceiling could not be raised
+        if ceiling is not None:
+            self._write_first(ceiling)
+
+    def _write_first(self, file: IdCeiling) -> None:
+        try:
+            file.write(self.next_id + AHEAD)
+        except OSError as error:
+            raise StoreError(f"Could not write the last message id to {file.path}: {error}") from error
+        self._set_ceiling(self.next_id + AHEAD)
+
+    def _set_ceiling(self, ceiling: int) -> None:
+        self._ceiling = ceiling
+        self._raise_at = ceiling - AHEAD // 2
+
+    def _floor(self) -> int:
+        return (int(self._clock() * 1000) - EPOCH_MS) << 22 | self._bits
+
+    def start_chunk(self) -> int:
+        """Move ``next_id`` up to the clock; called once per received chunk. Returns it."""
+        floor = (int(self._clock() * 1000) - EPOCH_MS) << 22 | self._bits
+        if floor > self.next_id:
+            if floor < self._raise_at:
+                self.next_id = floor
+            else:
+                self._near_ceiling(floor)
+        return self.next_id
+
+    def carry(self, overflowed: int) -> int:
+        """
+        What follows the last sequence number of a millisecond: the first of the next.
+
+        :param overflowed: that last id plus one, whose carry has run into the broker's bits.
+        """
+        self.next_id = ((overflowed - 1) // MILLISECOND + 1) * MILLISECOND | self._bits
+        if self.next_id >= self._raise_at:
+            self._raise(self.next_id + AHEAD)
+        return self.next_id
+
+    def take(self) -> int:
+        """One id, for a message outside the hot path."""
+        taken = self.start_chunk()
+        self.next_id = taken + 1
+        if not self.next_id & LAST_SEQUENCE:
+            self.carry(self.next_id)
+        return taken
+
+    def stop(self) -> None:
+        """
+        Leave the exact last id to the next start. Blocks for one sync; call it when no more ids will be taken and
+        the threads have stopped.
+        """
+        if self._file is None:
+            return
+        try:
+            self._file.write(self.next_id)
+        except OSError as error:
+            # The higher ceiling that stands in the file is as safe.
+            self._log.warn(
+                "Could not write the last message id to {path}: {error}", path=self._file.path, error=error
+            )
+
+    def _near_ceiling(self, floor: int) -> None:
+        """The clock comes near the ceiling: raise it, and do not pass it before that is done."""
+        self._raise(floor + AHEAD)
+        if floor < self._ceiling:
+            self.next_id = floor
+
+    def _raise(self, ceiling: int) -> None:
+        file = self._file
+        if self._raising or file is None or 0 <= self._clock() - self._failed_at < RETRY_SECONDS:
+            return
+        self._raising = True
+
+        def done(_: object, error: BaseException | None) -> None:
+            self._raising = False
+            if error is None:
+                self._set_ceiling(ceiling)
+            else:
+                self._failed_at = self._clock()
+                self._log.error(
+                    "Could not raise the last message id in {path}, ids go on below it: {error}",
+                    path=file.path,
+                    error=error,
+                )
+
+        self._threads.submit(lambda: file.write(ceiling), done)

@@ -1,0 +1,178 @@
+"""
+The default mode: a put is acknowledged when it is written, and readable when it is flushed soon after.
+
+Differs: in the original the put that reaches a threshold waits for the flush, in its own thread. Here every flush runs in a
+worker and no put waits for it, unless the disk cannot keep up: while a flush runs at most ``unflushThreshold`` further
+messages are acknowledged, then batches collect until it is done. So never more than about twice the threshold are
+acknowledged and unflushed.
+
+Differs: a flush is also made ``flush-delay-ms`` after a write, so that a message need not wait for 1000 others or 10 s until
+somebody can read it; and ``unflushInterval`` counts from the first unflushed write of every store, not only for topics that
+have a section.
+
+Source: ``MessageStore``, ``MessageStoreManager``.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from metamorphosis.errors import StoreDamaged
+from metamorphosis.store.batch import Batch
+from metamorphosis.store.flushing import StoreEnvironment, sync_segment
+from metamorphosis.store.messagestore import MessageStore
+from metamorphosis.store.segment import Segment
+
+FIRST_RETRY = 1.0
+LAST_RETRY = 60.0
+"""Seconds from a failed flush to the next attempt, doubled each time."""
+
+
+class DirectStore(MessageStore):
+    """See the module. Thread: reactor."""
+
+    group_commit = False
+
+    def __init__(
+        self,
+        topic: str,
+        partition: int,
+        segments: list[Segment],
+        environment: StoreEnvironment,
+        unflush_threshold: int = 1000,
+        unflush_interval: int = 10000,
+    ) -> None:
+        super().__init__(topic, partition, segments, environment, unflush_threshold, unflush_interval)
+        self._unflushed = 0  # messages written since the last flush was submitted
+        self._in_flight = 0  # messages that the running flush covers
+        self._flushed_at = environment.clock.seconds()  # when the last flush was submitted
+        self._asked = False  # the schedule will call flush_due
+        self._pace = self._shortest_pace()
+        self._flush_error: BaseException | None = None
+        self._retry_delay = FIRST_RETRY
+        self._last_tried = False
+
+    def _shortest_pace(self) -> float:
+        """Seconds from a write to its background flush."""
+        delay = self._environment.flush_delay
+        return delay if delay > 0 else max(self._interval, 0.0)
+
+    def _check_writable(self) -> None:
+        if self._flush_error is not None and self._unflushed > self._threshold:
+            raise StoreDamaged(
+                f"{self._last.path} cannot be flushed, {self._unflushed} messages wait for it: {self._flush_error}"
+            ) from self._flush_error
+
+    def _written(self, batch: Batch, count: int) -> None:
+        end = self._read_end = self.next_offset
+        batch.complete(end, batch.error)
+        if end == batch.offset:
+            return
+        self._unflushed += count
+        if self._flush_error is None:
+            now = self._environment.clock.seconds()
+            # A clock that was set back counts as an interval that has passed.
+            if self._unflushed > self._threshold or not 0 <= now - self._flushed_at <= self._interval:
+                self.flush()
+            elif not self._asked:
+                self._ask(self._pace)
+        self._roll_if_due()
+
+    def _ask(self, delay: float) -> None:
+        self._asked = True
+        self._environment.schedule.request(self, delay)
+
+    def flush_due(self) -> None:
+        """The time has come that was asked for in the schedule."""
+        self._asked = False
+        self.flush()
+
+    def flush(self) -> None:
+        """
+        Flush in a worker what is written by now. While a flush runs this does nothing: its completion looks for more.
+        """
+        if self._syncing:
+            if self._unflushed > self._threshold:
+                self._busy = True
+            return
+        segment = self._last
+        end = segment.end
+        if self._closed or end == self.max_offset:
+            return
+        self._syncing = True
+        self._in_flight, self._unflushed = self._unflushed, 0
+        self._flushed_at = self._environment.clock.seconds()
+        rewrite = (max(self.max_offset - segment.start, 0), segment.size) if self._rewrite else None
+        self._environment.threads.submit(
+            partial(sync_segment, self._disk, segment.fd, segment.unsynced_directories, rewrite),
+            partial(self._flush_done, end),
+        )
+
+    def _flush_done(self, end: int, _: None, error: BaseException | None) -> None:
+        self._syncing = False
+        if error is not None:
+            self._flush_failed(error)
+            return
+        self._last.unsynced_directories = ()
+        self._flushed(end)
+        self._set_pace()
+        if self._unflushed > self._threshold:
+            self.flush()
+        elif self._last.end > end and not self._asked:
+            self._ask(self._pace)
+        self._proceed()
+
+    def _set_pace(self) -> None:
+        """On a slow disk pause between background flushes for as long as one takes, or they would be all it does."""
+        took = self._environment.clock.seconds() - self._flushed_at
+        self._pace = self._shortest_pace()
+        if self._environment.flush_delay > 0:
+            while self._pace < took:
+                self._pace *= 2
+
+    def _flushed(self, end: int) -> None:
+        self.max_offset = end
+        self._in_flight = 0
+        if self._last.end == end:
+            self._unflushed = 0
+        self._rewrite = False
+        if self._flush_error is not None:
+            self._flush_error = None
+            self._retry_delay = FIRST_RETRY
+            self._log.info("{path} can be flushed again", path=self._last.path)
+
+    def _flush_failed(self, error: BaseException) -> None:
+        """
+        What is written is acknowledged, so it stays; it is written and flushed again until that works.
+        """
+        self._rewrite = True
+        self._unflushed += self._in_flight
+        self._in_flight = 0
+        if self._flush_error is None:
+            self._log.error(
+                "{path} could not be flushed, {count} acknowledged messages wait; it is tried again: {error}",
+                path=self._last.path,
+                count=self._unflushed,
+                error=error,
+            )
+        self._flush_error = error
+        if not self._asked and self._closing is None:
+            self._ask(self._retry_delay)
+            self._retry_delay = min(2 * self._retry_delay, LAST_RETRY)
+        if self._unflushed > self._threshold:
+            self._refuse_held(error)
+        self._proceed()
+
+    def _refuse_held(self, error: BaseException) -> None:
+        """The batch that collected during the flush would go beyond the bound."""
+        batch, self.batch = self.batch, None
+        if batch is not None:
+            self.next_offset = batch.offset
+            batch.complete(batch.offset, error)
+
+    def _last_flush(self) -> bool:
+        if self._last_tried or self._last.end == self.max_offset:
+            return False
+        self._last_tried = True
+        self.flush()
+        return True

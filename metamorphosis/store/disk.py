@@ -1,0 +1,76 @@
+"""
+The system calls of the store that can fail, in one place, so that a test can hand in a disk that is full or broken.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Sequence
+
+
+class Disk:
+    """The real disk. Every method may block and may raise ``OSError``; see the callers for their threads."""
+
+    __slots__ = ()
+
+    def create(self, path: str) -> int:
+        """
+        A descriptor of a new, empty file, for reading and writing.
+
+        A file of that name that is empty is as good as a new one: a crash left it.
+        """
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        if os.fstat(fd).st_size:
+            os.close(fd)
+            raise FileExistsError(f"{path} exists and is not empty")
+        return fd
+
+    def open(self, path: str, writable: bool) -> int:
+        """A descriptor of an existing file."""
+        return os.open(path, (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC)
+
+    def write(self, fd: int, data: bytes | memoryview, position: int) -> int:
+        """Write at ``position``; returns how much was written, like every write below."""
+        return os.pwrite(fd, data, position)
+
+    def writev(self, fd: int, pieces: Sequence[bytes | memoryview], position: int) -> int:
+        """Write up to 1024 pieces at ``position``."""
+        return os.pwritev(fd, pieces, position)
+
+    def truncate(self, fd: int, size: int) -> None:
+        """Cut the file off."""
+        os.ftruncate(fd, size)
+
+    def sync(self, fd: int) -> None:
+        """Wait until the data, and the size, are on the disk."""
+        os.fdatasync(fd)
+
+    def sync_all(self, fd: int) -> None:
+        """Wait until data and all metadata are on the disk."""
+        os.fsync(fd)
+
+    def sync_directory(self, path: str) -> None:
+        """Wait until the entries of a directory are on the disk: without it a new file may be lost in a crash."""
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def close(self, fd: int) -> None:
+        """Close; slow when it was the last descriptor of a big deleted file."""
+        os.close(fd)
+
+
+def raise_descriptor_limit() -> int:
+    """
+    Let the process open as many files as its hard limit allows; returns that number. Called once at start.
+
+    Each partition keeps its last segment open, besides one descriptor a connection; the usual soft limit of 1024 is
+    there for programs that use ``select``.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard

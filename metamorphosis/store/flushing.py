@@ -1,0 +1,144 @@
+"""
+When stores are flushed in the background, and the work of a flush itself.
+
+A store asks for its next flush when it has something unflushed; stores that ask for the same delay share one timer, so 200 busy
+partitions cost one ``callLater`` in ten milliseconds, not 200.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, NamedTuple
+
+from metamorphosis.store.disk import Disk
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+    from metamorphosis.interfaces import IWorkerThreads
+    from metamorphosis.store.messagestore import MessageStore
+    from metamorphosis.store.segment import Segment
+
+COPY_SIZE = 1 << 20
+
+
+class FlushSchedule:
+    """
+    Timers for stores that want to be flushed later. Thread: reactor.
+
+    :param clock: the reactor.
+    """
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._waiting: dict[float, list[MessageStore]] = {}
+        self._calls: dict[float, IDelayedCall] = {}
+
+    def request(self, store: MessageStore, delay: float) -> None:
+        """Flush ``store`` within ``delay`` seconds."""
+        waiting = self._waiting.get(delay)
+        if waiting is not None:
+            waiting.append(store)
+            return
+        self._waiting[delay] = [store]
+        self._calls[delay] = self._clock.callLater(delay, self._run, delay)
+
+    def stop(self) -> None:
+        """Forget what was asked for; closing stores flush by themselves."""
+        for call in self._calls.values():
+            call.cancel()
+        self._calls.clear()
+        self._waiting.clear()
+
+    def _run(self, delay: float) -> None:
+        del self._calls[delay]
+        for store in self._waiting.pop(delay):
+            store.flush_due()
+
+
+class StoreEnvironment(NamedTuple):
+    """
+    What all stores of a broker share.
+
+    :ivar threads: for everything that may block for long.
+    :ivar clock: the reactor's time.
+    :ivar schedule: of later flushes.
+    :ivar on_dirty: called when a batch is opened; the broker's turn commits it at its end.
+    :ivar max_segment_size: bytes; a segment that has reached it after a commit is the last no longer.
+    :ivar flush_delay: seconds from a write in direct mode to its background flush; 0 or less: none, messages become
+        readable when threshold or interval say so, as in the original.
+    :ivar disk: the system calls.
+    """
+
+    threads: IWorkerThreads
+    clock: IReactorTime
+    schedule: FlushSchedule
+    on_dirty: Callable[[MessageStore], None] = lambda store: None
+    max_segment_size: int = 1 << 30
+    flush_delay: float = 0.01
+    disk: Disk = Disk()
+
+
+class Rolled(NamedTuple):
+    """
+    The outcome of the worker's part of a roll.
+
+    :ivar fd: of the new segment, -1 if there is none.
+    :ivar sync_error: why the old segment could not be flushed; nothing else was tried then.
+    :ivar create_error: why there is no new segment.
+    """
+
+    fd: int = -1
+    sync_error: BaseException | None = None
+    create_error: BaseException | None = None
+
+
+def sync_segment(disk: Disk, fd: int, directories: Iterable[str], rewrite: tuple[int, int] | None) -> None:
+    """
+    Make a segment's data, and the directory entries that lead to it, durable. Thread: worker.
+
+    :param directories: those that got a new entry for this segment.
+    :param rewrite: range of the file to write again first, because an earlier sync of it has failed: after such an error
+        the kernel holds the pages for clean, and a second sync would report a success that is none.
+    :raises OSError: nothing may be taken for durable.
+    """
+    if rewrite is not None:
+        _rewrite(disk, fd, *rewrite)
+    disk.sync(fd)
+    for path in directories:
+        disk.sync_directory(path)
+
+
+def _rewrite(disk: Disk, fd: int, start: int, end: int) -> None:
+    while start < end:
+        data = os.pread(fd, min(COPY_SIZE, end - start), start)
+        if not data:
+            raise OSError(f"the file ends at {start}, before {end}")
+        start += disk.write(fd, data, start)
+
+
+def roll_segment(disk: Disk, old: int, path: str, directories: Iterable[str]) -> Rolled:
+    """
+    Flush the old segment for good, then create its successor. Thread: worker.
+
+    :param old: descriptor of the old segment.
+    :param path: of the new one, whose directory is synced with its first flush.
+    :param directories: those that have to be synced for the old segment.
+    """
+    try:
+        disk.sync_all(old)
+        for directory in directories:
+            disk.sync_directory(directory)
+    except OSError as error:
+        return Rolled(sync_error=error)
+    try:
+        return Rolled(fd=disk.create(path))
+    except OSError as error:
+        return Rolled(create_error=error)
+
+
+def directories_of(segment: Segment, new_directory: bool) -> tuple[str, ...]:
+    """The directories to sync for a new segment file, its partition's own parent included if that is new as well."""
+    directory = os.path.dirname(segment.path)
+    return (directory, os.path.dirname(directory)) if new_directory else (directory,)
