@@ -14,11 +14,11 @@ from twisted.logger import Logger
 
 from metamorphosis.broker.connection import BrokerConnection, ReceiveBuffer
 from metamorphosis.broker.transport import BACKLOG, BrokerPort
-from metamorphosis.broker.turn import Turn
 from metamorphosis.wire.decoding import FrameLimits
 
 if TYPE_CHECKING:
     from metamorphosis.broker.responders import Responders
+    from metamorphosis.broker.turn import Turn
     from metamorphosis.config.model import Settings
 
 DRAIN_SECONDS = 5.0
@@ -36,7 +36,9 @@ class BrokerFactory(ServerFactory):
     noisy = False
     _log = Logger()
 
-    def __init__(self, reactor: Any, responders: Responders, settings: Settings) -> None:
+    def __init__(
+        self, reactor: Any, responders: Responders, settings: Settings, turn: Turn
+    ) -> None:
         self._reactor = reactor
         self.responders = responders
         self.routes = responders.routes
@@ -44,7 +46,7 @@ class BrokerFactory(ServerFactory):
         self.limits = FrameLimits(settings.max_line_bytes, settings.max_body_bytes)
         self.max_waiting = settings.max_connection_bytes
         self.buffer = ReceiveBuffer()
-        self.turn = Turn(reactor.callLater)
+        self.turn = turn
         self.connections: dict[BrokerConnection, None] = {}
         self.overloaded = False
         self._max_total = settings.max_total_bytes

@@ -14,19 +14,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from struct import Struct
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 from metamorphosis.errors import OffsetTooSmall, StoreError
+from metamorphosis.message import HEADER, HEADER_BYTES
 
 if TYPE_CHECKING:
     from metamorphosis.ids import MessageIds
     from metamorphosis.store.batch import Batch
     from metamorphosis.store.messagestore import MessageStore
     from metamorphosis.store.segment import Segment
-
-RECORD_HEADER = 20
 
 # Numbers in canonical form only, and no wider than their type but for the last digit, which is checked apart: whatever does
 # not match is not refused, it takes the slow path. One match costs 0.7 us, less than split and the checks it saves.
@@ -36,7 +34,7 @@ _PUT = re.compile(
 _GET = re.compile(
     rb"get ([^ \r]+) ([^ \r]*) (\d{1,9}) (\d{1,18}) ([1-9]\d{0,8}) (-?[1-9]\d{0,9}|0)\r\n"
 )
-_HEADER = Struct(">iiqi").pack
+_HEADER = HEADER.pack
 _INT32_MIN, _INT32_MAX = -(1 << 31), (1 << 31) - 1
 _P = ord("p")
 
@@ -171,7 +169,7 @@ def scan(
         pieces.append(_HEADER(length, checksum, next_id, int(flag)))
         pieces.append(body)
         offset = store.next_offset
-        store.next_offset = offset + RECORD_HEADER + length
+        store.next_offset = offset + HEADER_BYTES + length
         text = b"%d %b %d" % (next_id, partition, offset)
         add(b"result 200 %d %b\r\n%b" % (len(text), opaque, text))
         next_id += 1

@@ -30,7 +30,7 @@ from metamorphosis.broker.statstext import Figures, stats_reply
 from metamorphosis.broker.topics import TopicRules
 from metamorphosis.config.model import BrokerConfig, Settings, TopicConfig
 from metamorphosis.errors import BrokerError, MetaQError, OffsetTooSmall, ServiceUnavailable
-from metamorphosis.message import RECORD_HEADER, checksum, record_header
+from metamorphosis.message import HEADER, HEADER_BYTES, checksum
 from metamorphosis.wire import commands as wire
 from metamorphosis.wire.encoding import result, value_head
 
@@ -169,9 +169,9 @@ class Responders:
             raise refusals.put_failed(self._url, topic, partition, str(error)) from error
         message_id = self.ids.take()
         offset = store.next_offset
-        batch.pieces.append(record_header(len(body), computed, message_id, command.flag))
+        batch.pieces.append(HEADER.pack(len(body), computed, message_id, command.flag))
         batch.pieces.append(body)
-        store.next_offset = offset + RECORD_HEADER + len(body)
+        store.next_offset = offset + HEADER_BYTES + len(body)
         return batch, result(200, command.opaque, b"%d %d %d" % (message_id, partition, offset))
 
     def _open(self, topic: str, partition: int) -> MessageStore:

@@ -70,8 +70,8 @@ class BrokerTransport(tcp.Server):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._queue: deque[memoryview | QueuedRange] = deque()
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        self.setTcpNoDelay(True)
+        self.setTcpKeepAlive(True)
 
     def doRead(self) -> Exception | None:
         """Receive once into the protocol's room."""

@@ -1,0 +1,234 @@
+"""Connections: order of replies, held and failed batches, long frames, closing, back-pressure."""
+
+from __future__ import annotations
+
+from twisted.internet.error import ConnectionDone
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
+
+from metamorphosis.config.model import Settings
+from tests.unit.broker.serving import Broker
+from tests.unit.broker.test_hotpath import put
+
+
+class OrderTests(SynchronousTestCase):
+    """Replies leave in request order, and none before its message is safe."""
+
+    def test_nothing_overtakes_a_put_that_waits_for_its_flush(self) -> None:
+        """With group commit a put is answered after its flush, and ``version`` behind it waits its turn."""
+        broker = Broker(self.mktemp())
+        client = broker.client()
+        client.send(put(b"first"))
+        broker.threads.hold()
+        self.assertEqual(client.send(put(b"hello", opaque=b"5") + b"version 6\r\n"), b"")
+        broker.threads.release()
+        broker.clock.advance(0)
+        self.assertRegex(client.received(), rb"^result 200 \d+ 5\r\n\d+ 0 25result 200 7 6\r\n1.4.6.2$")
+
+    def test_puts_behind_a_flush_are_answered_by_the_next(self) -> None:
+        """Puts that arrive while a flush runs collect, are written together and answered after their own flush."""
+        broker = Broker(self.mktemp())
+        client, other = broker.client(), broker.client()
+        client.send(put(b"first"))
+        broker.threads.hold()
+        client.send(put(b"one", opaque=b"1"))
+        client.send(put(b"two", opaque=b"2"))
+        other.send(put(b"three", opaque=b"3"))
+        self.assertEqual(client.received() + other.received(), b"")
+        broker.threads.release_one()
+        broker.clock.advance(0)
+        self.assertRegex(client.received(), rb"^result 200 \d+ 1\r\n\d+ 0 25$")
+        broker.threads.release()
+        broker.clock.advance(0)
+        self.assertRegex(client.received(), rb"^result 200 \d+ 2\r\n\d+ 0 48$")
+        self.assertRegex(other.received(), rb"^result 200 \d+ 3\r\n\d+ 0 71$")
+
+    def test_one_write_for_a_turn(self) -> None:
+        """All replies of a turn, whatever partitions they come from, leave in one write."""
+        broker = Broker(self.mktemp(), unflush_threshold=1000)
+        client = broker.client()
+        client.send(put(b"a") + put(b"a", partition=b"1"))
+        writes: list[bytes] = []
+        client.transport.write = writes.append  # type: ignore[method-assign]
+        client.send((put(b"a") + put(b"b", partition=b"1")) * 5 + b"version 1\r\n")
+        self.assertEqual(len(writes), 1)
+        self.assertEqual(writes[0].count(b"result 200"), 11)
+
+    def test_reply_is_one_write_with_head_and_body(self) -> None:
+        """The .NET client takes what one receive returns for the whole reply."""
+        broker = Broker(self.mktemp())
+        client = broker.client()
+        writes: list[bytes] = []
+        client.transport.write = writes.append  # type: ignore[method-assign]
+        client.send(b"put test 0 5 0 1\r\nhello")
+        self.assertEqual(len(writes), 1)
+
+
+class FrameTests(SynchronousTestCase):
+    """How received bytes become requests."""
+
+    def test_long_body_in_pieces_of_any_size(self) -> None:
+        """A body larger than the common buffer arrives whole however it is cut."""
+        body = bytes(range(256)) * 3000
+        request = put(body, opaque=b"9")
+        for size in (1400, 65536, 300000, len(request)):
+            broker = Broker(self.mktemp())
+            client = broker.client()
+            for start in range(0, len(request), size):
+                client.connection.dataReceived(request[start : start + size])
+            broker.clock.advance(0)
+            self.assertRegex(client.received(), rb"^result 200 \d+ 9\r\n\d+ 0 0$")
+            data = client.send(b"get test g 0 20 1000000 1\r\n")
+            self.assertEqual(data, b"value %d 1\r\n%b" % (len(body), body))
+
+    def test_long_bodies_behind_each_other_with_flushes_pending(self) -> None:
+        """Bodies straight from the receive buffer are copied when the store cannot write yet."""
+        broker = Broker(self.mktemp())
+        client = broker.client()
+        client.send(put(b"first"))
+        bodies = [bytes([65 + i]) * 30000 for i in range(20)]
+        broker.threads.hold()
+        client.connection.dataReceived(b"".join(put(body) for body in bodies))
+        client.connection.dataReceived(b"".join(put(body) for body in bodies))
+        broker.threads.release()
+        broker.clock.advance(0)
+        self.assertEqual(client.received().count(b"result 200"), 40)
+        store = broker.stores.get("test", 0)
+        assert store is not None
+        offset = 25
+        for body in bodies * 2:
+            reply = client.send(b"get test g 0 %d %d 1\r\n" % (offset + 20, len(body)))
+            self.assertEqual(reply.split(b"\r\n", 1)[1], body)
+            offset += 20 + len(body)
+        self.assertEqual(store.max_offset, offset)
+
+    def test_too_long_line_closes(self) -> None:
+        """A line without end is cut off at the limit, so that it cannot fill the memory."""
+        broker = Broker(self.mktemp(), settings=Settings(max_line_bytes=1000))
+        client = broker.client()
+        client.send(b"put " + b"x" * 900)
+        self.assertFalse(client.closed)
+        client.send(b"x" * 200)
+        self.assertTrue(client.closed)
+
+    def test_too_long_body_closes_before_it_is_sent(self) -> None:
+        """A body above the limit is refused by its announcement."""
+        broker = Broker(self.mktemp(), settings=Settings(max_body_bytes=1000))
+        client = broker.client()
+        client.send(b"put test 0 1001 0 1\r\n")
+        self.assertTrue(client.closed)
+
+    def test_frames_before_garbage_take_effect_and_are_answered(self) -> None:
+        """A put before a broken line is stored and answered, then the connection closes."""
+        broker = Broker(self.mktemp())
+        client = broker.client()
+        reply = client.send(put(b"hello") + b"garbage\r\n" + put(b"lost"))
+        self.assertEqual(reply.count(b"result 200"), 1)
+        self.assertTrue(client.closed)
+        self.assertEqual(broker.stores.get("test", 0).max_offset, 25)  # type: ignore[union-attr]
+
+
+class ClosingTests(SynchronousTestCase):
+    """Who asked gets its answer before the connection goes."""
+
+    def test_quit_waits_for_the_put_before_it(self) -> None:
+        """``put`` and ``quit`` in one piece: the reply arrives, then the close."""
+        broker = Broker(self.mktemp())
+        client = broker.client()
+        client.send(put(b"first"))
+        broker.threads.hold()
+        client.send(put(b"hello") + b"quit\r\n")
+        self.assertFalse(client.closed)
+        broker.threads.release()
+        broker.clock.advance(0)
+        self.assertIn(b"result 200", client.received())
+        self.assertTrue(client.closed)
+
+    def test_half_close_is_answered(self) -> None:
+        """A peer that closes its sending side still gets the replies to what it sent."""
+        broker = Broker(self.mktemp())
+        client = broker.client()
+        client.connection.dataReceived(put(b"hello"))
+        client.connection.readConnectionLost()
+        broker.clock.advance(0)
+        self.assertIn(b"result 200", client.received())
+        self.assertTrue(client.closed)
+
+    def test_client_vanishes_with_a_put_pending(self) -> None:
+        """The message of a client that is gone is stored all the same, and nothing breaks."""
+        broker = Broker(self.mktemp())
+        client = broker.client()
+        client.send(put(b"first"))
+        broker.threads.hold()
+        client.send(put(b"hello"))
+        client.connection.connectionLost(Failure(ConnectionDone()))
+        broker.threads.release()
+        broker.clock.advance(0)
+        self.assertEqual(broker.stores.get("test", 0).max_offset, 50)  # type: ignore[union-attr]
+        self.assertEqual(broker.factory.connections, {})
+        self.assertEqual(broker.factory._total, 0)
+
+
+class PressureTests(SynchronousTestCase):
+    """Memory that a peer can make us hold is bounded; nobody is cut off."""
+
+    def test_interfaces(self) -> None:
+        """A connection is what its transport takes it for."""
+        connection = Broker(self.mktemp()).client().connection
+        verifyObject(IPushProducer, connection)
+        verifyObject(IHalfCloseableProtocol, connection)
+
+    def test_flood_behind_a_flush_is_paused_and_resumes(self) -> None:
+        """A client that sends faster than the disk flushes is not read for a while, then goes on."""
+        broker = Broker(self.mktemp(), settings=Settings(max_connection_bytes=10_000))
+        client = broker.client()
+        client.send(put(b"first"))
+        broker.threads.hold()
+        client.send(put(b"x" * 6000))
+        self.assertEqual(client.transport.producerState, "producing")
+        client.send(put(b"x" * 6000))
+        self.assertEqual(client.transport.producerState, "paused")
+        broker.threads.release()
+        broker.clock.advance(0)
+        self.assertEqual(client.transport.producerState, "producing")
+        self.assertEqual(client.received().count(b"result 200"), 2)
+
+    def test_reader_that_does_not_read_is_paused(self) -> None:
+        """While the peer leaves its replies unread its requests are left unread."""
+        broker = Broker(self.mktemp())
+        client = broker.client()
+        client.connection.pauseProducing()
+        self.assertEqual(client.transport.producerState, "paused")
+        client.connection.resumeProducing()
+        self.assertEqual(client.transport.producerState, "producing")
+
+    def test_all_connections_together_are_bounded(self) -> None:
+        """Over the total limit connections pause although each is within its own."""
+        broker = Broker(self.mktemp(), settings=Settings(max_total_bytes=10_000))
+        clients = [broker.client() for _ in range(4)]
+        clients[0].send(put(b"first"))
+        broker.threads.hold()
+        for client in clients:
+            client.send(put(b"x" * 4000))
+        self.assertEqual([c.transport.producerState for c in clients], ["producing"] * 2 + ["paused"] * 2)
+        broker.threads.release()
+        broker.clock.advance(0)
+        self.assertEqual([c.transport.producerState for c in clients], ["producing"] * 4)
+        self.assertEqual(broker.factory._total, 0)
+
+
+class IdleTests(SynchronousTestCase):
+    """Connections that do nothing."""
+
+    def test_only_silent_connections_are_swept(self) -> None:
+        """A silent connection lives at least one whole sweep period, an active one for ever."""
+        broker = Broker(self.mktemp())
+        silent, active = broker.client(), broker.client()
+        broker.factory._close_idle()
+        self.assertFalse(silent.transport.disconnected)
+        active.send(b"version 1\r\n")
+        broker.factory._close_idle()
+        self.assertTrue(silent.transport.disconnected)
+        self.assertFalse(active.transport.disconnected)

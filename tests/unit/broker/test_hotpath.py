@@ -1,0 +1,164 @@
+"""The hot path against its oracle: the same requests the long way round, through decoder and responders."""
+
+from __future__ import annotations
+
+import random
+from zlib import crc32
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.unit.broker.serving import Broker
+
+SEED = 20261121
+
+
+def put(body: bytes, topic: bytes = b"test", partition: bytes = b"0", opaque: bytes = b"1", **form: bytes) -> bytes:
+    """A put as the Java client sends it, or with the checksum token replaced."""
+    checksum = form.get("checksum", b"%d" % (crc32(body) & 0x7FFFFFFF))
+    flag = form.get("flag", b"0")
+    return b"put %b %b %d %b %b %b\r\n%b" % (topic, partition, len(body), flag, checksum, opaque, body)
+
+
+def random_request(rng: random.Random) -> bytes:
+    """Mostly ordinary puts and gets, mixed with everything that leaves the hot path."""
+    body = rng.randbytes(rng.choice((0, 1, 5, 100, 1000)))
+    opaque = b"%d" % rng.choice((0, 7, -1, -2147483648, 2147483647, rng.randrange(1 << 31)))
+    partition = rng.choice((b"0", b"0", b"1", b"2", b"00", b"+1", b"-1"))
+    kind = rng.randrange(14)
+    if kind < 5:
+        return put(body, partition=partition, opaque=opaque)
+    if kind == 5:
+        return put(body, checksum=rng.choice((b"-1", b"5", b"+7", b"0")), opaque=opaque)
+    if kind == 6:
+        return b"put test 0 %d 0 %b\r\n%b" % (len(body), opaque, body)
+    if kind == 7:
+        return put(body, topic=rng.choice((b"nosuch", b"wild7", b"test")), opaque=opaque)
+    if kind == 8:
+        return put(body, flag=rng.choice((b"1", b"-1", b"007", b"2147483647")), opaque=b"+%d" % 7)
+    if kind < 12:
+        offset = rng.choice((0, 25, 100, 5000, -1, (1 << 63) - 1))
+        size = rng.choice((1, 100, 4096, 0, -1, 1 << 30))
+        return b"get test g %b %d %d %b\r\n" % (partition, offset, size, opaque)
+    if kind == 12:
+        return b"offset test g 0 100 %b\r\n" % opaque
+    return b"version %b\r\n" % opaque
+
+
+class HotPathTests(SynchronousTestCase):
+    """What ``scan`` takes is answered and stored as the responders would."""
+
+    def brokers(self) -> tuple[Broker, Broker]:
+        """One with the hot path, one without."""
+        topics: dict[str, dict[str, object]] = {"test": {"num_partitions": 2}, "wild*": {}}
+        return (
+            Broker(self.mktemp(), topics),
+            Broker(self.mktemp(), topics, slow=True),
+        )
+
+    def test_same_as_the_long_way(self) -> None:
+        """
+        Any sequence of requests, cut anywhere, gets the same replies and leaves the same log with and without the hot
+        path (a wrong answer of the fast path would reach producers as a lost or misplaced message).
+        """
+        for seed in range(SEED, SEED + 12):
+            rng = random.Random(seed)
+            fast, slow = self.brokers()
+            for broker in (fast, slow):
+                broker.responders.rules._randrange = lambda count: 0
+            stream = b"".join(random_request(rng) for _ in range(150))
+            expected = slow.client().send(stream)
+            client = fast.client()
+            answers = b""
+            position = 0
+            while position < len(stream):
+                step = rng.choice((1, 3, 40, 700, 5000, 40000))
+                answers += client.send(stream[position : position + step])
+                position += step
+            self.assertFalse(client.closed, f"seed {seed}")
+            self.assertEqual(self.without_data_gets(answers), self.without_data_gets(expected), f"seed {seed}")
+            self.assertEqual(self.log(fast), self.log(slow), f"seed {seed}")
+            self.assertGreater(len(fast.responders.routes.puts), 0)
+
+    def without_data_gets(self, replies: bytes) -> list[bytes]:
+        """
+        The ``result`` lines. Gets depend on what is flushed when they arrive, which chunking may change, and so on data;
+        ``GetTests`` compares them.
+        """
+        lines, position = [], 0
+        while position < len(replies):
+            end = replies.index(b"\r\n", position)
+            words = replies[position:end].split(b" ")
+            if words[0] == b"value":
+                position = end + 2 + int(words[1])
+                continue
+            position = end + 2 + int(words[2])
+            if words[1] in (b"200", b"400", b"500") or b"is not exists" in replies[end:position]:
+                lines.append(replies[end:position] + words[3])
+        return [line for line in lines if not line.split(b" ")[0].strip().isdigit() or line.count(b" ") == 2]
+
+    def log(self, broker: Broker) -> dict[tuple[str, int], int]:
+        """Where each partition ends, and its records without ids."""
+        return {(store.topic, store.partition): store.max_offset for store in broker.stores}
+
+    def test_every_split_of_a_put(self) -> None:
+        """A put cut in two at any byte is stored once and answered once."""
+        request = put(b"hello", opaque=b"-2147483648")
+        broker = Broker(self.mktemp())
+        client = broker.client()
+        client.send(request)
+        for cut in range(1, len(request)):
+            self.assertEqual(client.send(request[:cut]), b"")
+            reply = client.send(request[cut:])
+            self.assertRegex(reply, rb"^result 200 \d+ -2147483648\r\n-?\d+ 0 %d$" % (25 * cut))
+
+    def test_opaque_out_of_range_closes(self) -> None:
+        """An opaque beyond 32 bits is a protocol error on the hot path as well."""
+        client = Broker(self.mktemp()).client()
+        client.send(put(b"hello"))
+        self.assertEqual(client.send(put(b"hello", opaque=b"2147483648")), b"")
+        self.assertTrue(client.closed)
+
+    def test_routes_forget_closed_partitions(self) -> None:
+        """A partition that the operator closes refuses the very next put although the hot path knew it."""
+        broker = Broker(self.mktemp())
+        client = broker.client()
+        client.send(put(b"hello"))
+        broker.responders.rules.close_partitions("test", 0, 0)
+        self.assertTrue(client.send(put(b"hello")).startswith(b"result 403 "))
+        broker.responders.rules.open_partitions("test")
+        self.assertTrue(client.send(put(b"hello")).startswith(b"result 200 "))
+
+    def test_ids_increase_and_carry(self) -> None:
+        """More than 4096 messages in one millisecond get distinct, increasing ids with this broker's worker bits."""
+        broker = Broker(self.mktemp())
+        client = broker.client()
+        replies = client.send(put(b"x") * 9000)
+        ids = [int(line.split(b" ")[0]) for line in replies.split(b"\r\n")[1:]]
+        self.assertEqual(len(ids), 9000)
+        self.assertEqual(ids, sorted(set(ids)))
+        self.assertEqual({(i >> 12) & 0x3FF for i in ids}, {0})
+
+
+class GetTests(SynchronousTestCase):
+    """Gets of the hot path."""
+
+    def test_same_bytes_as_the_long_way(self) -> None:
+        """Every offset and size answers the same with and without the hot path."""
+        answers = []
+        for slow in (False, True):
+            broker = Broker(self.mktemp(), slow=slow, max_segment_size=100, max_transfer_size=90)
+            client = broker.client()
+            for size in (5, 50, 100, 0, 30):
+                client.send(put(b"b" * size))
+            end = broker.stores.get("test", 0).max_offset  # type: ignore[union-attr]
+            client.send(b"get test g 0 0 1000 0\r\n")
+            answers.append(
+                [
+                    client.send(b"get test g 0 %d %d %d\r\n" % (offset, size, opaque))
+                    for offset in range(-1, end + 2)
+                    for size in (1, 20, 1000)
+                    for opaque in (-5,)
+                ]
+            )
+        self.assertEqual(answers[0], answers[1])
+        self.assertIn(b"value 90 -5\r\n", b"".join(answers[0]))

@@ -1,0 +1,228 @@
+"""The transport over a real loopback socket pair, with a reactor that only remembers who wants to read and write."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Any
+
+from twisted.internet import main
+from twisted.internet.error import ConnectionDone
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from metamorphosis.broker.transport import QUEUE_LIMIT, BrokerTransport
+
+
+class Reactor:
+    """Remembers interest; the test plays the events."""
+
+    def __init__(self) -> None:
+        self.readers: set[Any] = set()
+        self.writers: set[Any] = set()
+
+    def addReader(self, reader: Any) -> None:
+        """It wants to read."""
+        self.readers.add(reader)
+
+    def removeReader(self, reader: Any) -> None:
+        """No longer."""
+        self.readers.discard(reader)
+
+    def addWriter(self, writer: Any) -> None:
+        """It wants to write."""
+        self.writers.add(writer)
+
+    def removeWriter(self, writer: Any) -> None:
+        """No longer."""
+        self.writers.discard(writer)
+
+
+class Peer:
+    """The protocol: offers room, remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.buffer = bytearray(10)
+        self.chunks: list[bytes] = []
+        self.events: list[str] = []
+
+    def room(self) -> memoryview:
+        """Ten bytes."""
+        return memoryview(self.buffer)
+
+    def received(self, count: int) -> None:
+        """So many came."""
+        self.chunks.append(bytes(self.buffer[:count]))
+
+    def pauseProducing(self) -> None:
+        """The queue is long."""
+        self.events.append("pause")
+
+    def resumeProducing(self) -> None:
+        """The queue is short again."""
+        self.events.append("resume")
+
+    def stopProducing(self) -> None:
+        """The connection is gone."""
+        self.events.append("stop")
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The connection is gone."""
+        self.events.append("lost")
+
+
+class Segment:
+    """A file that counts who keeps it open."""
+
+    def __init__(self, path: str, data: bytes) -> None:
+        with open(path, "wb") as file:
+            file.write(data)
+        self.path = path
+        self.fd = os.open(path, os.O_RDONLY)
+        self.readers = 0
+
+    def retain(self) -> None:
+        """One more."""
+        self.readers += 1
+
+    def release(self) -> None:
+        """One less."""
+        self.readers -= 1
+
+
+class TransportTests(SynchronousTestCase):
+    """Bytes in, bytes and file ranges out."""
+
+    def setUp(self) -> None:
+        listener = socket.create_server(("127.0.0.1", 0))
+        self.peer = socket.create_connection(listener.getsockname())
+        accepted, address = listener.accept()
+        listener.close()
+        self.reactor = Reactor()
+        self.protocol = Peer()
+        self.transport = BrokerTransport(
+            accepted, self.protocol, address, None, 1, self.reactor  # type: ignore[arg-type]
+        )
+        self.transport.registerProducer(self.protocol, True)
+        self.addCleanup(self.peer.close)
+        self.addCleanup(accepted.close)
+        self.peer.settimeout(10)
+
+    def segment(self, data: bytes) -> Segment:
+        """A file with this content."""
+        segment = Segment(self.mktemp(), data)
+        self.addCleanup(os.close, segment.fd)
+        return segment
+
+    def read(self, count: int) -> bytes:
+        """Exactly ``count`` bytes at the peer, playing the reactor meanwhile."""
+        received = bytearray()
+        while len(received) < count:
+            if self.transport in self.reactor.writers:
+                self.assertIsNone(self.transport.doWrite())
+            self.peer.setblocking(self.transport not in self.reactor.writers)
+            try:
+                received += self.peer.recv(count - len(received))
+            except BlockingIOError:
+                pass
+        return bytes(received)
+
+    def fill(self) -> int:
+        """Write until the socket takes no more and something is queued; returns how much was written."""
+        written = 0
+        while not self.transport.queued_bytes:
+            self.transport.write(b"x" * 65536)
+            written += 65536
+        return written
+
+    def test_receives_into_the_protocols_room(self) -> None:
+        """Bytes arrive where the protocol wants them, in pieces no larger than its room."""
+        self.peer.sendall(b"0123456789abc")
+        self.assertIsNone(self.transport.doRead())
+        self.assertIsNone(self.transport.doRead())
+        self.assertEqual(self.protocol.chunks, [b"0123456789", b"abc"])
+        self.assertIsNone(self.transport.doRead())
+
+    def test_end_of_input(self) -> None:
+        """A peer that closes is reported as the reactor expects it."""
+        self.peer.shutdown(socket.SHUT_WR)
+        self.assertIs(self.transport.doRead(), main.CONNECTION_DONE)
+
+    def test_write_sends_at_once(self) -> None:
+        """A reply is on its way when ``write`` returns, without a turn through the reactor."""
+        self.transport.write(b"reply")
+        self.assertEqual(self.peer.recv(10), b"reply")
+        self.assertEqual(self.reactor.writers, set())
+
+    def test_order_of_bytes_and_files(self) -> None:
+        """Bytes and ranges queued behind a full socket leave complete and in order."""
+        data = os.urandom(3_000_000)
+        segment = self.segment(data)
+        first = self.fill()
+        self.transport.write(b"one")
+        self.transport.write_file(b"head1", segment, 10, 2_000_000)  # type: ignore[arg-type]
+        self.transport.write(b"two")
+        self.transport.write_file(b"head2", segment, 2_999_999, 1)  # type: ignore[arg-type]
+        self.assertEqual(segment.readers, 2)
+        expected = b"one" + b"head1" + data[10:2_000_010] + b"two" + b"head2" + data[-1:]
+        self.read(first)
+        self.assertEqual(self.read(len(expected)), expected)
+        self.assertEqual(segment.readers, 0)
+        self.assertEqual(self.transport.queued_bytes, 0)
+        self.assertEqual(self.reactor.writers, set())
+
+    def test_file_at_once(self) -> None:
+        """A range that the socket takes whole needs neither queue nor reference."""
+        segment = self.segment(b"0123456789")
+        self.transport.write_file(b"value 4 1\r\n", segment, 3, 4)  # type: ignore[arg-type]
+        self.assertEqual(self.read(15), b"value 4 1\r\n3456")
+        self.assertEqual((segment.readers, self.reactor.writers), (0, set()))
+
+    def test_file_shorter_than_promised_closes(self) -> None:
+        """A length that was announced and cannot be kept ends the connection instead of sending something else."""
+        segment = self.segment(b"0123")
+        self.transport.write_file(b"value 9 1\r\n", segment, 0, 9)  # type: ignore[arg-type]
+        self.assertIs(self.transport.doWrite(), main.CONNECTION_LOST)
+
+    def test_long_queue_pauses_the_producer(self) -> None:
+        """File bytes count: a client that pipelines gets and reads nothing is no longer read."""
+        segment = self.segment(b"x" * QUEUE_LIMIT)
+        self.fill()
+        self.assertEqual(self.protocol.events, [])
+        self.transport.write_file(b"h", segment, 0, QUEUE_LIMIT)  # type: ignore[arg-type]
+        self.assertEqual(self.protocol.events, ["pause"])
+        self.read(self.transport.queued_bytes)
+        self.assertEqual(self.protocol.events, ["pause", "resume"])
+
+    def test_close_waits_for_the_queue(self) -> None:
+        """``loseConnection`` sends what is queued first."""
+        written = self.fill()
+        self.transport.loseConnection()
+        received = 0
+        result = None
+        while result is None:
+            received += len(self.peer.recv(1 << 20))
+            result = self.transport.doWrite()
+        self.assertIs(result, main.CONNECTION_DONE)
+        while received < written:
+            received += len(self.peer.recv(1 << 20))
+        self.assertEqual(received, written)
+
+    def test_lost_connection_lets_go_of_files(self) -> None:
+        """Ranges that will never be sent do not keep deleted segments on the disk."""
+        segment = self.segment(b"x" * 100)
+        self.fill()
+        self.transport.write_file(b"h", segment, 0, 100)  # type: ignore[arg-type]
+        self.assertEqual(segment.readers, 1)
+        self.transport.connectionLost(Failure(ConnectionDone()))
+        self.assertEqual(segment.readers, 0)
+        self.assertEqual(self.protocol.events[-1], "lost")
+
+    def test_write_after_reset_is_left_to_the_reactor(self) -> None:
+        """An error while sending does not surface in ``write`` but as a lost connection."""
+        self.peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+        self.peer.close()
+        self.transport.write(b"a")
+        self.transport.write(b"b")
+        self.transport.write(b"c")
+        self.assertIs(self.transport.doWrite(), main.CONNECTION_LOST)
