@@ -81,6 +81,7 @@ class BrokerConfig:
     path: str = ""  # absolute path of the file
     checksum: int = 0  # unsigned CRC-32 of the file's bytes
     modified_ns: int = 0  # its mtime when it was read
+    warnings: tuple[str, ...] = field(default=(), compare=False)  # allowed but hardly meant: to be logged
 
     def topic(self, name: str) -> TopicConfig:
         """
@@ -128,4 +129,5 @@ class Settings:
     closed_partitions: Mapping[str, tuple[tuple[int, int], ...]] = field(
         default_factory=dict
     )  # [closed-partitions] <topic> = 0-3,7
-    path: str | None = None
+    path: str | None = None  # the file, None: all defaults
+    warnings: tuple[str, ...] = field(default=(), compare=False)  # to be logged

@@ -1,0 +1,193 @@
+"""
+The syntax of ``server.ini``: exactly what ini4j 0.5.1 accepts with its default settings, and nothing else.
+
+Unlike the original's reader this one goes on after a bad line, so that all faults of a file are known after one try.
+
+Source: ``org.ini4j.Ini`` as used by ``MetaConfig``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from metamorphosis.config.faults import Fault
+
+#: What ``String.trim`` removes: every character up to the blank.
+JAVA_TRIMMED = "".join(map(chr, range(0x21)))
+#: White space to Python but not to ``Character.isWhitespace``.
+_NOT_BLANK = "\x85\u00a0\u2007\u202f"
+
+_LINE_END = re.compile("\r\n|\r|\n")
+_ESCAPE = re.compile(r"\\(u[0-9A-Fa-f]{4}|[^u]|u|$)", re.DOTALL)
+_ESCAPED = {"t": "\t", "n": "\n", "f": "\f", "b": "\b", "r": "\r"}
+
+
+def is_blank(text: str) -> bool:
+    """Whether the text is empty or white space only. Source: ``StringUtils.isBlank``."""
+    return all(char.isspace() and char not in _NOT_BLANK for char in text)
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A key and its value, unescaped and trimmed, and the line on which they end."""
+
+    key: str
+    value: str
+    line: int
+
+
+@dataclass(slots=True)
+class Section:
+    """
+    All options of one name; sections of the same name are merged, of a key the last value counts.
+
+    :ivar line: line of the first header; of a parent that exists only through ``/`` in a child's name, the child's.
+    """
+
+    name: str
+    line: int
+    options: dict[str, Option] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class IniFile:
+    """
+    What a file contains.
+
+    :ivar sections: in the order of appearance, parents before their children.
+    :ivar faults: lines that are no valid syntax; they contribute nothing to ``sections``.
+    :ivar warnings: what is allowed but hardly meant.
+    :ivar lost_header: whether a section header was so wrong that its section is unknown.
+    """
+
+    sections: dict[str, Section] = field(default_factory=dict)
+    faults: list[Fault] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    lost_header: bool = False
+
+
+def parse(data: bytes) -> IniFile:
+    """Read a whole file. Never fails: what cannot be read is in ``faults``."""
+    parser = _Parser()
+    text = data.decode("utf-8", errors="replace")
+    for number, line in _logical_lines(parser.skip_byte_order_mark(text)):
+        parser.line(number, line)
+    return parser.file
+
+
+def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
+    """
+    Lines without blank lines and comments, continued ones joined, each with the number of its last physical line.
+
+    A comment is one only where no continuation is pending. A continuation pending at the end of the file is dropped
+    together with its line, as ini4j does.
+    """
+    pending = ""
+    for number, physical in enumerate(_LINE_END.split(text), start=1):
+        line = physical.strip(JAVA_TRIMMED)
+        if not line or (not pending and line[0] in ";#"):
+            continue
+        backslashes = len(line) - len(line.rstrip("\\"))
+        if backslashes % 2:
+            pending += line[:-1]
+            continue
+        yield number, pending + line
+        pending = ""
+
+
+class _Parser:
+    """Turns logical lines into sections."""
+
+    def __init__(self) -> None:
+        self.file = IniFile()
+        self._section: Section | None = None
+
+    def skip_byte_order_mark(self, text: str) -> str:
+        """The text without the mark, which is a fault: the original fails at it."""
+        if not text.startswith("\ufeff"):
+            return text
+        first = _LINE_END.split(text, maxsplit=1)[0]
+        self._fault(1, first, "the file starts with a byte order mark; save it as UTF-8 without one")
+        return text[1:]
+
+    def line(self, number: int, line: str) -> None:
+        """Take a section header or an option."""
+        try:
+            if line.startswith("["):
+                self._header(number, line)
+            else:
+                self._option(number, line)
+        except ValueError as error:
+            self._fault(number, line, str(error))
+
+    def _header(self, number: int, line: str) -> None:
+        """Open the section. Of a bad header what stands in the brackets is taken, to avoid faults that follow."""
+        if line.endswith("]"):
+            name = _unescape(line[1:-1].strip(JAVA_TRIMMED))
+            wrong = "" if name else "a section needs a name between the brackets"
+        else:
+            name = line[1:].partition("]")[0].strip(JAVA_TRIMMED)
+            wrong = "a section line is [name], with ']' as its last character and no comment behind it"
+        if name:
+            self._section = self._open(name, number)
+        else:
+            self._section = Section(name, number)
+            self.file.lost_header = True
+        if wrong:
+            raise ValueError(wrong)
+
+    def _open(self, name: str, number: int) -> Section:
+        """The section of this name, made with its missing parents."""
+        slash = name.rfind("/")
+        if slash > 0 and name[:slash] not in self.file.sections:
+            self._open(name[:slash], number)
+        return self.file.sections.setdefault(name, Section(name, number))
+
+    def _option(self, number: int, line: str) -> None:
+        """Split at the first operator; the last value of a key counts."""
+        operator = re.search("[=:]", line)
+        if operator is None:
+            raise ValueError("neither a [section] nor key=value")
+        if self._section is None:
+            raise ValueError("an option stands below the [section] it belongs to, here is none yet")
+        key = _unescape(line[: operator.start()]).strip(JAVA_TRIMMED)
+        value = _unescape(line[operator.end() :]).strip(JAVA_TRIMMED)
+        if not key:
+            raise ValueError("a key is missing before the operator")
+        earlier = self._section.options.get(key)
+        if earlier is not None:
+            self.file.warnings.append(
+                f"[{self._section.name}] {key} stands on line {earlier.line} and on line {number}; the last one counts"
+            )
+        self._section.options[key] = Option(key, value, number)
+
+    def _fault(self, number: int, line: str, wrong: str) -> None:
+        """Remember a bad line with the original's text and ours."""
+        self.file.faults.append(Fault(f"parse error (at line: {number}): {line} ({wrong})", number))
+
+
+def _unescape(text: str) -> str:
+    """
+    Resolve the escapes.
+
+    :raises ValueError: at a backslash that escapes nothing and at an incomplete ``\\u``.
+    """
+    if "\\" not in text:
+        return text
+    plain = _ESCAPE.sub(_unescape_one, text)
+    # Two \u escapes may form one character beyond the basic plane.
+    return plain.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _unescape_one(match: re.Match[str]) -> str:
+    """The character that one escape stands for."""
+    escape = match.group(1)
+    if not escape:
+        raise ValueError(r"the backslash escapes nothing; a plain backslash is written \\")
+    if escape == "u":
+        raise ValueError(r"Malformed \uxxxx encoding.; four hexadecimal digits follow \u, a plain backslash is \\")
+    if escape[0] == "u":
+        return chr(int(escape[1:], 16))
+    return _ESCAPED.get(escape, escape)

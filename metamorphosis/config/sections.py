@@ -1,0 +1,76 @@
+"""One section of a file read into values; what is wrong is collected and reading goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import Any
+
+from metamorphosis.config import expressions
+from metamorphosis.config.faults import Fault
+from metamorphosis.config.ini import Option, Section, is_blank
+from metamorphosis.config.keys import Key, nearest
+
+
+class SectionReader:
+    """
+    Reads sections by tables of keys.
+
+    :ivar faults: what is wrong, so far.
+    :ivar warnings: what is allowed but hardly meant, so far.
+    """
+
+    def __init__(self) -> None:
+        self.faults: list[Fault] = []
+        self.warnings: list[str] = []
+
+    def fault(self, section: Section, text: str, option: Option | None = None) -> None:
+        """Collect a fault of one option, or of the section itself."""
+        line, key = (option.line, option.key) if option else (section.line, "")
+        self.faults.append(Fault(text, line, section.name, key))
+
+    def check_names(
+        self, section: Section, names: Iterable[str], ignored: Collection[str] = ()
+    ) -> None:
+        """Every key of the section must be one of ``names`` or ``ignored``. Source: ``Config.checkConfigKeys``."""
+        known = list(names)
+        for option in section.options.values():
+            if option.key in known or option.key in ignored:
+                continue
+            best = nearest(option.key, [*known, *sorted(ignored)])
+            self.fault(section, f"Invalid config key:{option.key},do you mean '{best}'?", option)
+
+    def values(self, section: Section, keys: Iterable[Key]) -> dict[str, Any]:
+        """The values of the keys that are given and good, by attribute. A blank value is no value."""
+        found: dict[str, Any] = {}
+        for key in keys:
+            option = section.options.get(key.name)
+            if option is not None and not is_blank(option.value):
+                self._value(section, key, option, found)
+            elif key.required:
+                fault = Fault(
+                    f"Blank value for {key.name}; this key is required",
+                    option.line if option else None,
+                    section.name,
+                    key.name,
+                )
+                self.faults.append(fault)
+        return found
+
+    def _value(self, section: Section, key: Key, option: Option, found: dict[str, Any]) -> None:
+        """Read one value into ``found``."""
+        try:
+            value = key.read(option.value)
+        except ValueError as error:
+            self.fault(section, str(error), option)
+            return
+        if isinstance(value, int) and (
+            (key.low is not None and value < key.low) or (key.high is not None and value > key.high)
+        ):
+            self.fault(section, f"{key.hint}, found {value}", option)
+            return
+        if key.read is expressions.int32 and expressions.integer(option.value) != value:
+            self.warnings.append(
+                f"line {option.line}, [{section.name}] {key.name}: {option.value} does not fit 32 bits,"
+                f" {value} is taken as the original does"
+            )
+        found[key.attribute] = value
