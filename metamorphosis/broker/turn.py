@@ -30,6 +30,7 @@ class Turn:
     def __init__(self, call_later: Callable[..., Any]) -> None:
         self._call_later = call_later
         self._dirty: list[MessageStore] = []
+        self._collecting: dict[MessageStore, None] = {}  # could not be committed by commit_views
         self._touched: dict[BrokerConnection, None] = {}
         self._scheduled = False
         self._ending = False
@@ -61,12 +62,17 @@ class Turn:
         """
         Write what has collected, because its pieces are views of the receive buffer, which is about to be reused.
 
-        A store that cannot write now (a flush or a roll is running) copies them instead.
+        A store that cannot write now (a flush or a roll is running) copies them instead, now and as long as the same batch
+        goes on collecting, for which it is not announced again.
         """
         dirty, self._dirty = self._dirty, []
         for store in dirty:
             store.commit()
-            if store.batch is not None:
+            self._collecting[store] = None
+        for store in list(self._collecting):
+            if store.batch is None:
+                del self._collecting[store]
+            else:
                 store.own_pieces()
 
     def _schedule(self) -> None:
@@ -90,6 +96,8 @@ class Turn:
                 dirty, self._dirty = self._dirty, []
                 for store in dirty:
                     store.commit()
+                    if store.batch is not None:
+                        self._collecting[store] = None
             touched, self._touched = self._touched, {}
             for connection in touched:
                 connection.drain()

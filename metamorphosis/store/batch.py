@@ -23,6 +23,7 @@ class Batch:
     :ivar store: where it goes.
     :ivar offset: offset of the first record.
     :ivar pieces: header, body, header, body, ...: two per record. Emptied on completion.
+    :ivar owned: so many pieces are known to be no views of a receive buffer.
     :ivar size: bytes, known when the batch is committed.
     :ivar state: ``PENDING``, ``STORED`` or ``FAILED``.
     :ivar stored_end: after completion: records that end at or below this offset are stored.
@@ -30,12 +31,13 @@ class Batch:
     :ivar waiters: called once each on completion; never from within ``open_batch``.
     """
 
-    __slots__ = ("store", "offset", "pieces", "size", "state", "stored_end", "error", "waiters")
+    __slots__ = ("store", "offset", "pieces", "owned", "size", "state", "stored_end", "error", "waiters")
 
     def __init__(self, store: MessageStore, offset: int) -> None:
         self.store = store
         self.offset = offset
         self.pieces: list[bytes | memoryview] = []
+        self.owned = 0
         self.size = 0
         self.state = PENDING
         self.stored_end = offset

@@ -26,6 +26,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
 from metamorphosis.errors import OffsetTooSmall, StoreClosed, StoreDamaged
+from metamorphosis.message import HEADER_BYTES
 from metamorphosis.store.batch import Batch
 from metamorphosis.store.flushing import Rolled, StoreEnvironment, roll_segment
 from metamorphosis.store.layout import segment_name
@@ -53,6 +54,8 @@ class MessageStore(ABC):
     :ivar next_offset: where the next record will start; the hot path advances it as it fills the batch.
     :ivar batch: the batch that collects now.
     :ivar get_count: gets that found data, counted by the hot path.
+    :ivar put_count: records written since the store was opened.
+    :ivar put_bytes: bytes of their bodies.
     :ivar group_commit: whether a put is acknowledged after its flush; fixed at creation.
     """
 
@@ -72,6 +75,8 @@ class MessageStore(ABC):
         self.partition = partition
         self.batch: Batch | None = None
         self.get_count = 0
+        self.put_count = 0
+        self.put_bytes = 0
         self._segments = SegmentList(segments)
         self._last = segments[-1]
         self.min_offset = segments[0].start
@@ -201,8 +206,11 @@ class MessageStore(ABC):
         size = batch.size = self.next_offset - batch.offset
         written, error = write_pieces(self._disk, segment.fd, pieces, size, segment.size)
         if error is None:
+            count = len(pieces) >> 1
             segment.size += size
-            segment.message_count += len(pieces) >> 1
+            segment.message_count += count
+            self.put_count += count
+            self.put_bytes += size - HEADER_BYTES * count
             if self._write_failing:
                 self._write_works()
         else:
@@ -211,8 +219,14 @@ class MessageStore(ABC):
 
     def own_pieces(self) -> None:
         """Copy the pieces of the collecting batch that are views: their buffer is about to be used again."""
-        if self.batch is not None:
-            self.batch.pieces = [p if type(p) is bytes else bytes(p) for p in self.batch.pieces]
+        batch = self.batch
+        if batch is None:
+            return
+        pieces = batch.pieces
+        for index in range(batch.owned, len(pieces)):
+            if type(pieces[index]) is not bytes:
+                pieces[index] = bytes(pieces[index])
+        batch.owned = len(pieces)
 
     @abstractmethod
     def _written(self, batch: Batch, count: int) -> None:
@@ -234,6 +248,8 @@ class MessageStore(ABC):
             count += 1
         segment.size += kept
         segment.message_count += count
+        self.put_count += count
+        self.put_bytes += kept - HEADER_BYTES * count
         batch.error = error
         self.next_offset = batch.offset + kept
         if not self._write_failing:

@@ -5,6 +5,7 @@ reactor, ``StringTransport`` for the clients.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from twisted.internet.task import Clock
@@ -13,8 +14,10 @@ from twisted.internet.testing import StringTransport
 from metamorphosis.broker.connection import BrokerConnection
 from metamorphosis.broker.factory import BrokerFactory
 from metamorphosis.broker.responders import Responders
+from metamorphosis.broker.turn import Turn
 from metamorphosis.config.model import BrokerConfig, Settings, TopicConfig
 from metamorphosis.ids import MessageIds
+from metamorphosis.store.flushing import FlushSchedule, StoreEnvironment
 from metamorphosis.store.messagestores import MessageStores
 from metamorphosis.threads import SynchronousThreads
 
@@ -80,7 +83,17 @@ class Broker:
         }
         self.config = _with(config, topics=sections)
         self.threads = SynchronousThreads()
-        self.stores = MessageStores(self.config, settings, self.threads, self.clock)
+        turn = Turn(self.clock.callLater)
+        self.schedule = FlushSchedule(self.clock)
+        environment = StoreEnvironment(
+            threads=self.threads,
+            clock=self.clock,
+            schedule=self.schedule,
+            on_dirty=turn.store_dirty,
+            max_segment_size=self.config.max_segment_size,
+            flush_delay=settings.flush_delay_ms / 1000,
+        )
+        self.stores = MessageStores(self.config, environment)
         self.ids = MessageIds(0, None, self.threads, self.clock.seconds)
         self.used_topics: list[TopicConfig] = []
         self.responders = Responders(
@@ -89,8 +102,7 @@ class Broker:
         if slow:
             self.responders.routes.puts = NoRoutes()
             self.responders.routes.reads = NoRoutes()
-        self.factory = BrokerFactory(self.clock, self.responders, settings)
-        self.stores.on_dirty = self.factory.turn.store_dirty
+        self.factory = BrokerFactory(self.clock, self.responders, settings, turn)
 
     def client(self) -> Client:
         """A new connection."""
@@ -102,6 +114,4 @@ def _section(config: BrokerConfig, name: str, values: dict[str, Any]) -> TopicCo
 
 
 def _with(value: Any, **changes: Any) -> Any:
-    from dataclasses import replace
-
     return replace(value, **changes)
