@@ -1,1 +1,3 @@
-"""Proof with the original: the Java client and the Java broker as peers of ours, see ``README.md``."""
+"""
+Proof with the original: the Java client and the Java broker as peers of ours, see ``README.md``.
+"""

@@ -1,7 +1,9 @@
 """
-The class path of the original Java software and of our drivers, built by Maven when it is missing or out of date.
+The class path of the original Java software and of our drivers, built by Maven when it is missing
+or out of date.
 
-``python -m compat.build`` builds ahead of the tests; the first build downloads, later ones work offline.
+``python -m compat.build`` builds ahead of the tests; the first build downloads, later ones work
+offline.
 """
 
 from __future__ import annotations
@@ -21,13 +23,18 @@ BUILD_SECONDS = 300.0  # Maven's own downloads retry; a machine without network 
 
 
 def classpath() -> str:
-    """What ``java -cp`` takes; our ``log4j.properties`` comes first, or the libraries' own would win."""
+    """
+    What ``java -cp`` takes; our ``log4j.properties`` comes first, or the libraries' own would win.
+    """
     return os.pathsep.join([os.path.join(TARGET, "classes"), os.path.join(TARGET, "lib", "*")])
 
 
 @functools.cache
 def missing() -> str | None:
-    """The reason why no Java peer can run here, for a test's ``skip``, or ``None``. Builds when needed."""
+    """
+    The reason why no Java peer can run here, for a test's ``skip``, or ``None``. Builds when
+    needed.
+    """
     for program, package in (("java", "default-jdk-headless"), ("mvn", "maven")):
         if shutil.which(program) is None:
             return f"no {program}: Debian package {package}"
@@ -51,7 +58,9 @@ def _up_to_date() -> bool:
 
 
 def _build() -> str | None:
-    """Run Maven, offline first when a build was made before; the reason of a failure, or ``None``."""
+    """
+    Run Maven, offline first when a build was made before; the reason of a failure, or ``None``.
+    """
     attempts = [["-o"], []] if os.path.exists(BUILT) else [[]]
     for options in attempts:
         try:

@@ -11,7 +11,7 @@ from compat.exchange import CLOSED, SILENCE_SECONDS, SILENT, Connection, Reply
 TABLE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "conformance.txt")
 
 SYSTEM = {"numPartitions": 1, "unflushThreshold": 0, "unflushInterval": 10000}
-TOPICS = {
+TOPICS: dict[str, dict[str, object]] = {
     "test": {"numPartitions": 2},
     "wild*": {},
     "nopub": {"acceptPublish": "false", "acceptSubscribe": "false"},
@@ -27,7 +27,9 @@ _PLACEHOLDERS = {
 
 
 class Row(NamedTuple):
-    """One row: what is sent on which connection, what comes back, and whether the connection lives on."""
+    """
+    One row: what is sent on which connection, what comes back, and whether the connection lives on.
+    """
 
     name: str
     connection: str

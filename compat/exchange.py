@@ -1,7 +1,8 @@
 """
 Bytes to a broker and back over a plain socket.
 
-The frame rules here are written anew and know only what a test needs; the broker's own decoder is what is being tested.
+The frame rules here are written anew and know only what a test needs; the broker's own decoder is
+what is being tested.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ def split_reply(stream: bytes) -> tuple[Reply | None, bytes]:
     """
     The first frame of what a broker sent, and the rest; no frame while it is incomplete.
 
-    :raises ValueError: the bytes are no reply; the head has exactly the tokens every client can read.
+    :raises ValueError: the bytes are no reply; the head has exactly the tokens every client can
+    read.
     """
     head, separator, rest = stream.partition(b"\r\n")
     if not separator:

@@ -1,4 +1,7 @@
-"""Replies of two brokers made comparable: what differs between any two runs is masked, everything else stays."""
+"""
+Replies of two brokers made comparable: what differs between any two runs is masked, everything else
+stays.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +22,15 @@ _TIMES = re.compile(rb"Count/Duration=[^,\r]*,Duration=\d+")
 
 
 class Normaliser:
-    """One broker's side. It learns from the put replies where records are, and masks their ids in what is read."""
+    """
+    One broker's side. It learns from the put replies where records are, and masks their ids in what
+    is read.
+    """
 
     def __init__(self, history: bool = True) -> None:
-        """Without ``history`` counters are masked too: the two brokers have not had the same requests."""
+        """
+        Without ``history`` counters are masked too: the two brokers have not had the same requests.
+        """
         self._records: dict[tuple[bytes, bytes], set[int]] = defaultdict(set)
         self._history = history
 

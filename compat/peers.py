@@ -1,5 +1,6 @@
 """
-The peers of the tests here: the original Java broker, our broker, and a process that drives the original client.
+The peers of the tests here: the original Java broker, our broker, and a process that drives the
+original client.
 
 Everything blocks for a bounded time; nothing here needs a reactor.
 """
@@ -10,7 +11,6 @@ import atexit
 import itertools
 import json
 import os
-import queue
 import signal
 import socket
 import subprocess
@@ -18,7 +18,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from compat import build
@@ -54,13 +55,15 @@ Topics = Mapping[str, Mapping[str, object]]
 
 
 def missing() -> str | None:
-    """The reason why the tests with the original cannot run here, for a test's ``skip``, or ``None``."""
+    """
+    The reason why the tests with the original cannot run here, for a test's ``skip``, or ``None``.
+    """
     return zookeeper.missing() or build.missing()
 
 
 def server_ini(system: Mapping[str, object], zk: Mapping[str, object], topics: Topics) -> str:
     """The text of a ``server.ini``."""
-    sections = {"system": system, "zookeeper": zk}
+    sections: dict[str, Mapping[str, object]] = {"system": system, "zookeeper": zk}
     sections.update({f"topic={name}": keys for name, keys in topics.items()})
     return "\n".join(
         f"[{name}]\n" + "".join(f"{key}={value}\n" for key, value in keys.items())
@@ -68,9 +71,10 @@ def server_ini(system: Mapping[str, object], zk: Mapping[str, object], topics: T
     )
 
 
-class Broker:
+class Broker(ABC):
     """
-    One broker process. ``start`` again after ``stop`` or ``kill`` finds the same port, data and configuration.
+    One broker process. ``start`` again after ``stop`` or ``kill`` finds the same port, data and
+    configuration.
 
     :param directory: made if missing; holds ``server.ini``, data and log.
     :param zk: the ZooKeeper it registers with.
@@ -112,9 +116,9 @@ class Broker:
         """The file with the output of the process."""
         return os.path.join(self.directory, f"{self.kind}.log")
 
+    @abstractmethod
     def command(self) -> list[str]:
         """The command line of the process."""
-        raise NotImplementedError(self.kind)
 
     def environment(self) -> dict[str, str]:
         """The environment of the process."""
@@ -129,7 +133,8 @@ class Broker:
             "serverPort": self.port,
             "dashboardHttpPort": zookeeper.free_port(),
             "dataPath": self.data,
-            # beside other directories the original leaves some partitions closed until their first put
+            # beside other directories the original leaves some partitions closed until their first
+            # put
             "dataLogPath": os.path.join(self.directory, "log"),
             **SYSTEM,
             **self.system,
@@ -164,7 +169,7 @@ class Broker:
             client.stop()
             client.close()
 
-    def _wait(self, deadline: float, condition: Any) -> None:
+    def _wait(self, deadline: float, condition: Callable[[], bool]) -> None:
         while not condition():
             if self.process is None or self.process.poll() is not None:
                 raise RuntimeError(f"the {self.kind} broker ended at start: {self.tail()}")
@@ -207,12 +212,6 @@ class Broker:
             process.wait()
             raise RuntimeError(f"the {self.kind} broker does not stop: {self.tail()}") from None
 
-    def connect(self) -> socket.socket:
-        """A connection to the broker."""
-        connection = socket.create_connection(("127.0.0.1", self.port), 5)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return connection
-
 
 class JavaBroker(Broker):
     """The original, ``com.taobao.metamorphosis.server.MetamorphosisStartup``."""
@@ -220,7 +219,9 @@ class JavaBroker(Broker):
     kind = "java"
 
     def command(self) -> list[str]:
-        """The path given to ``-f`` needs a directory in it, or the original dies of a null pointer."""
+        """
+        The path given to ``-f`` needs a directory in it, or the original dies of a null pointer.
+        """
         log = os.path.join(self.directory, "java-log4j.log")
         return [
             "java",
@@ -288,8 +289,13 @@ class Call:
         with self.changed:
             return [event for event in self.events if event["event"] == name]
 
-    def wait_for(self, name: str, count: int, seconds: float = CALL_SECONDS) -> list[dict[str, Any]]:
-        """Wait until there are ``count`` events of that name; fewer after that time, or a failed call, is an error."""
+    def wait_for(
+        self, name: str, count: int, seconds: float = CALL_SECONDS
+    ) -> list[dict[str, Any]]:
+        """
+        Wait until there are ``count`` events of that name; fewer after that time, or a failed call,
+        is an error.
+        """
         deadline = time.monotonic() + seconds
         with self.changed:
             while True:
@@ -318,7 +324,6 @@ class JavaDriver:
         self.log = os.path.join(directory, "driver.log")
         self._numbers = itertools.count(1)
         self._calls: dict[int, Call] = {}
-        self._writes: queue.Queue[bytes | None] = queue.Queue()
         home = f"-Duser.home={directory}"  # recovery files of the client go below it
         with open(os.path.join(directory, "driver.err"), "ab") as errors:
             self.process = subprocess.Popen(
@@ -342,7 +347,9 @@ class JavaDriver:
     def ended(self) -> str:
         """For an error message: how the process ended, if it has."""
         status = self.process.poll()
-        return "" if status is None else f" (the JVM ended with status {status}, see {self.directory})"
+        if status is None:
+            return ""
+        return f" (the JVM ended with status {status}, see {self.directory})"
 
     def begin(self, command: str, **arguments: object) -> Call:
         """Start a command."""
@@ -361,8 +368,7 @@ class JavaDriver:
         return call
 
     def end(self) -> None:
-        """End the process; it ends by itself when its standard input does."""
-        assert self.process.stdin is not None
+        """End the process."""
         self.process.kill()
         self.process.wait()
 

@@ -1,4 +1,7 @@
-"""Every row of the conformance table, on the original broker and on ours: the table is run once, each row is a test."""
+"""
+Every row of the conformance table, on the original broker and on ours: the table is run once, each
+row is a test.
+"""
 
 from __future__ import annotations
 
