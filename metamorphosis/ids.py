@@ -16,14 +16,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from time import time
-from typing import TYPE_CHECKING
-
-from twisted.logger import Logger
+from typing import Any, Protocol
 
 from metamorphosis.errors import StoreError
-
-if TYPE_CHECKING:
-    from metamorphosis.interfaces import IWorkerThreads
 
 EPOCH_MS = 1303895660503
 """27 April 2011, as in the original."""
@@ -35,6 +30,13 @@ FILE_NAME = ".metamorphosis.ids"
 AHEAD = 60_000 * MILLISECOND
 """The ceiling on disk is kept up to a minute ahead, so it is written every half minute and only while messages come."""
 RETRY_SECONDS = 1
+
+
+class Submits(Protocol):
+    """What ids need of ``IWorkerThreads``."""
+
+    def submit(self, work: Callable[[], Any], done: Callable[[Any, BaseException | None], None]) -> None:
+        """See ``IWorkerThreads.submit``."""
 
 
 class IdCeiling:
@@ -103,24 +105,25 @@ class MessageIds:
     :param ceiling: where ids went before; None: only the clock counts.
     :param threads: raise the ceiling without blocking.
     :param clock: seconds since 1970.
+    :param on_fault: told, for the log, why the ceiling could not be written.
     :raises StoreError: the ceiling cannot be read or written.
     :raises ValueError: broker id out of range.
     """
-
-    _log = Logger()
 
     def __init__(
         self,
         broker_id: int,
         ceiling: IdCeiling | None,
-        threads: IWorkerThreads,
+        threads: Submits,
         clock: Callable[[], float] = time,
+        on_fault: Callable[[str], None] = lambda text: None,
     ) -> None:
         if not 0 <= broker_id <= MAX_BROKER_ID:
             raise ValueError("worker Id can't be greater than 1023 or less than 0")
         self._bits = broker_id << 12
         self._clock = clock
         self._threads = threads
+        self._on_fault = on_fault
         self._file = ceiling
         last = ceiling.read() if ceiling is not None else 0
         # The first id is positive even if the clock stands in 1970, and above the last of any earlier run.
@@ -185,9 +188,7 @@ class MessageIds:
             self._file.write(self.next_id)
         except OSError as error:
             # The higher ceiling that stands in the file is as safe.
-            self._log.warn(
-                "Could not write the last message id to {path}: {error}", path=self._file.path, error=error
-            )
+            self._on_fault(f"Could not write the last message id to {self._file.path}: {error}")
 
     def _near_ceiling(self, floor: int) -> None:
         """The clock comes near the ceiling: raise it, and do not pass it before that is done."""
@@ -207,10 +208,8 @@ class MessageIds:
                 self._set_ceiling(ceiling)
             else:
                 self._failed_at = self._clock()
-                self._log.error(
-                    "Could not raise the last message id in {path}, ids go on below it: {error}",
-                    path=file.path,
-                    error=error,
+                self._on_fault(
+                    f"Could not raise the last message id in {file.path}, ids go on below it: {error}"
                 )
 
         self._threads.submit(lambda: file.write(ceiling), done)

@@ -64,8 +64,7 @@ class GroupCommitStore(MessageStore):
         """Nothing of the batch may be taken for stored, and what collected behind it has wrong offsets."""
         segment = self._last
         behind, self.batch = self.batch, None
-        segment.size = self.max_offset - segment.start
-        segment.message_count -= self._flying_count
+        self._count(-self._flying_count, self.max_offset - segment.end)
         self.next_offset = self.max_offset
         if not self._sync_failing:
             self._sync_failing = True
@@ -74,7 +73,7 @@ class GroupCommitStore(MessageStore):
                 path=segment.path,
                 error=error,
             )
-        self._try_cut()
+        self._try_cut(segment.size)
         batch.complete(self.max_offset, error)
         if behind is not None:
             behind.complete(self.max_offset, error)

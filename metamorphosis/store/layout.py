@@ -34,7 +34,13 @@ def segment_name(start: int) -> str:
 
 
 def partition_directory(data_path: str, topic: str, partition: int) -> str:
-    """Absolute path of the directory of one topic-partition."""
+    """
+    Absolute path of the directory of one topic-partition.
+
+    :raises StoreError: the name of the topic would lead elsewhere.
+    """
+    if "/" in topic or "\0" in topic:
+        raise StoreError(f"A topic whose name contains a slash cannot be stored: {topic!r}")
     return os.path.join(os.path.abspath(data_path), f"{topic}-{partition}")
 
 
@@ -79,8 +85,8 @@ def ensure_directory(path: str) -> bool:
         if not os.path.isdir(path):
             raise StoreError(f"Path is not a directory:{path}") from None
         return False
-    except OSError as error:
-        raise StoreError(f"Create directory failed:{path} ({error.strerror})") from error
+    except (OSError, UnicodeEncodeError) as error:
+        raise StoreError(f"Create directory failed:{path} ({_reason(error)})") from error
     return True
 
 
@@ -101,7 +107,7 @@ def find_segments(directory: str) -> list[SegmentFile]:
                 if entry.name.endswith(SUFFIX) and entry.is_file():
                     found.append(_segment_file(entry))
     except OSError as error:
-        raise StoreError(f"Could not read directory {directory} ({error.strerror})") from error
+        raise StoreError(f"Could not read directory {directory} ({_reason(error)})") from error
     found.sort()
     for one, next_one in zip(found, found[1:]):
         if one.start + one.size != next_one.start:
@@ -119,3 +125,7 @@ def _segment_file(entry: os.DirEntry[str]) -> SegmentFile:
     except SegmentsInvalid as error:
         raise SegmentsInvalid(f"{error} ({entry.path}: a segment is named <offset>{SUFFIX})") from None
     return SegmentFile(start, entry.path, entry.stat().st_size)
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)

@@ -205,17 +205,22 @@ class MessageStore(ABC):
         segment = self._last
         size = batch.size = self.next_offset - batch.offset
         written, error = write_pieces(self._disk, segment.fd, pieces, size, segment.size)
-        if error is None:
-            count = len(pieces) >> 1
-            segment.size += size
-            segment.message_count += count
-            self.put_count += count
-            self.put_bytes += size - HEADER_BYTES * count
-            if self._write_failing:
-                self._write_works()
-        else:
-            self._keep_whole_records(batch, written, error)
-        self._written(batch, len(pieces) >> 1)
+        count = len(pieces) >> 1
+        if error is not None:
+            count, size = self._whole_records(pieces, written)
+            self._write_failed(batch, size, error)
+        elif self._write_failing:
+            self._write_works()
+        self._count(count, size)
+        self._written(batch, count)
+
+    def _count(self, count: int, size: int) -> None:
+        """``count`` records of ``size`` bytes in all came to the last segment; less than 0: were taken back."""
+        segment = self._last
+        segment.size += size
+        segment.message_count += count
+        self.put_count += count
+        self.put_bytes += size - HEADER_BYTES * count
 
     def own_pieces(self) -> None:
         """Copy the pieces of the collecting batch that are views: their buffer is about to be used again."""
@@ -230,26 +235,26 @@ class MessageStore(ABC):
 
     @abstractmethod
     def _written(self, batch: Batch, count: int) -> None:
-        """``count`` records of ``batch`` were written, as far as ``batch.error`` is None; ``next_offset`` is behind them."""
+        """The first ``count`` records of ``batch`` are in the file, all of them unless it has an ``error``."""
 
     @abstractmethod
     def _check_writable(self) -> None:
         """Refuse a new batch with ``StoreDamaged`` while nothing could come of it."""
 
-    def _keep_whole_records(self, batch: Batch, written: int, error: OSError) -> None:
-        """The write came to an end after ``written`` bytes: keep the records that are complete, undo the rest."""
-        segment = self._last
-        pieces = batch.pieces
-        kept = count = 0
+    @staticmethod
+    def _whole_records(pieces: Sequence[bytes | memoryview], written: int) -> tuple[int, int]:
+        """Number and size of the records that lie wholly within the first ``written`` bytes."""
+        count = size = 0
         for header, body in zip(pieces[::2], pieces[1::2]):
-            if kept + len(header) + len(body) > written:
+            if size + len(header) + len(body) > written:
                 break
-            kept += len(header) + len(body)
+            size += len(header) + len(body)
             count += 1
-        segment.size += kept
-        segment.message_count += count
-        self.put_count += count
-        self.put_bytes += kept - HEADER_BYTES * count
+        return count, size
+
+    def _write_failed(self, batch: Batch, kept: int, error: OSError) -> None:
+        """The first ``kept`` bytes of the batch stay in the file, the rest is undone."""
+        segment = self._last
         batch.error = error
         self.next_offset = batch.offset + kept
         if not self._write_failing:
@@ -257,33 +262,33 @@ class MessageStore(ABC):
             self._log.error(
                 "Append to {path} failed at {position}, messages are refused until it works again: {error}",
                 path=segment.path,
-                position=segment.size,
+                position=segment.size + kept,
                 error=error,
             )
-        self._try_cut()
+        self._try_cut(segment.size + kept)
 
     def _write_works(self) -> None:
         self._write_failing = False
         self._log.info("Append to {path} works again", path=self._last.path)
 
-    def _try_cut(self) -> None:
-        """Cut the file behind the last record; a failure is remembered."""
+    def _try_cut(self, size: int) -> None:
+        """Cut the file behind its last record; a failure is remembered."""
         segment = self._last
         try:
-            self._disk.truncate(segment.fd, segment.size)
+            self._disk.truncate(segment.fd, size)
             self._damaged = None
         except OSError as error:
             if self._damaged is None:
                 self._log.error(
                     "{path} could not be cut to {size} bytes, it is tried again at every append: {error}",
                     path=segment.path,
-                    size=segment.size,
+                    size=size,
                     error=error,
                 )
             self._damaged = error
 
     def _cut(self) -> None:
-        self._try_cut()
+        self._try_cut(self._last.size)
         if self._damaged is not None:
             raise StoreDamaged(f"{self._last.path} is damaged: {self._damaged}") from self._damaged
 
@@ -392,6 +397,7 @@ class MessageStore(ABC):
         :raises ValueError: it does not join the oldest segment.
         """
         self._segments.restore_first(segment)
+        segment.keep()
         self.min_offset = segment.start
 
     def close_idle_segments(self) -> None:
@@ -421,6 +427,12 @@ class MessageStore(ABC):
         self._close_if_idle()
         return closed
 
+    def _close_at_once(self, fd: int) -> None:
+        try:
+            self._disk.close(fd)
+        except OSError as error:
+            self._log.warn("Could not close a segment in {path}: {error}", path=self.directory, error=error)
+
     @abstractmethod
     def _last_flush(self) -> bool:
         """Start the flush before the end; False if there is nothing to flush."""
@@ -430,8 +442,8 @@ class MessageStore(ABC):
             return
         self._closed = True
         if self._damaged is not None:
-            self._try_cut()
+            self._try_cut(self._last.size)
         for segment in self._segments:
-            segment.discard(self._disk.close)
+            segment.discard(self._close_at_once)
         for closed in self._closing or ():
             closed.callback(None)

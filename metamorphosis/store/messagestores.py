@@ -224,7 +224,7 @@ class MessageStores:
             self._closed = True
             self._sweep.cancel()
         closing = DeferredList([store.close() for store in self])
-        return closing.addCallback(lambda _: None)
+        return closing.addCallback(lambda _: self._environment.schedule.stop())
 
     def _close_idle(self) -> None:
         self._sweep = self._environment.clock.callLater(IDLE_SECONDS, self._close_idle)

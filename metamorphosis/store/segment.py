@@ -94,6 +94,10 @@ class Segment:
         else:
             self._close_now(close)
 
+    def keep(self) -> None:
+        """Take a ``discard`` back that was not carried out yet."""
+        self._close = None
+
     def reopen(self) -> None:
         """
         Open the descriptor for reading.
@@ -104,7 +108,6 @@ class Segment:
             self.fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             raise StoreError(f"Could not read file {self.path} ({error.strerror})") from error
-        self._close = None
 
     def close_if_idle(self) -> None:
         """Close the descriptor if nobody used it since the last call; the next reader opens it again."""
