@@ -1,0 +1,275 @@
+"""
+The layers of ``docs/architecture.md``, enforced: which room may import what, who may make interfaces and threads, and that the
+pure rooms work without Twisted and the other libraries installed.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "metamorphosis"
+
+#: layer: the modules and packages in it
+LAYERS = {
+    "pure": {
+        "wire",
+        "message",
+        "cron",
+        "config",
+        "errors",
+        "cluster.paths",
+        "cluster.model",
+    },
+    "interfaces": {"interfaces"},
+    "store": {"threads", "ids", "store"},
+    "cluster": {"cluster"},
+    "broker": {"broker"},
+    "top": {"service", "tap", "ordered", "process"},
+}
+
+#: layer: the layers it may import from, and the libraries beside the standard one
+ALLOWED: dict[str, tuple[set[str], set[str]]] = {
+    "pure": ({"pure"}, set()),
+    "interfaces": ({"pure", "interfaces"}, {"zope", "twisted"}),
+    "store": ({"pure", "interfaces", "store"}, {"zope", "twisted"}),
+    "cluster": ({"pure", "interfaces", "cluster"}, {"zope", "twisted", "kazoo"}),
+    "broker": ({"pure", "interfaces", "store", "broker"}, {"zope", "twisted"}),
+    "top": (set(LAYERS), {"zope", "twisted", "kazoo"}),
+}
+
+#: ``cluster`` may use ``threads``, which shares a layer with ``store``
+EXCEPTIONS = {("cluster", "threads")}
+
+#: names that make threads; only ``threads`` may use them
+THREAD_MAKERS = {
+    "Thread",
+    "Timer",
+    "ThreadPool",
+    "ThreadPoolExecutor",
+    "start_new_thread",
+    "deferToThread",
+    "deferToThreadPool",
+    "callInThread",
+    "callMultipleInThread",
+}
+
+
+#: refuses every library of ours but the standard one
+BLOCKED = """
+import sys
+
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        top = name.partition(".")[0]
+        if top in ("twisted", "zope", "kazoo", "pymysql", "txaio"):
+            raise ImportError(top + " is blocked")
+
+sys.meta_path.insert(0, Block())
+"""
+
+
+def layer_of(module: str) -> str | None:
+    """The layer of ``wire.decoding``, ``store``, ...; the longest name in the table decides."""
+    parts = module.split(".")
+    for length in range(len(parts), 0, -1):
+        name = ".".join(parts[:length])
+        for layer, members in LAYERS.items():
+            if name in members:
+                return layer
+    return None
+
+
+def imports(module: str, tree: ast.AST, is_package: bool) -> Iterator[tuple[int, str]]:
+    """Line and absolute name of everything imported, inside functions and for type checkers too."""
+    package = ["metamorphosis", *module.split(".")]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for name in node.names:
+                yield node.lineno, name.name
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                kept = len(package) - node.level + is_package
+                base = ".".join([*package[:kept], *([base] if base else [])])
+            for name in node.names:
+                yield node.lineno, f"{base}.{name.name}"
+
+
+def violations(module: str, source: str, is_package: bool = False) -> list[str]:
+    """Everything in a module's source that its layer does not allow."""
+    tree = ast.parse(source)
+    layer = layer_of(module)
+    if layer is None:
+        return [f"{module} is in no layer of docs/architecture.md"]
+    found = []
+    layers, libraries = ALLOWED[layer]
+    for line, name in imports(module, tree, is_package):
+        top, _, rest = name.partition(".")
+        if top == "metamorphosis":
+            allowed = _imports_ours(layer, layers, rest)
+        else:
+            allowed = top in sys.stdlib_module_names or top in libraries
+        if not allowed:
+            found.append(f"{module}:{line} imports {name}")
+        if name == "twisted.internet.reactor" and layer != "top":
+            found.append(f"{module}:{line} imports the global reactor")
+    found += _misplaced(module, tree)
+    return found
+
+
+def _imports_ours(layer: str, layers: set[str], name: str) -> bool:
+    """Whether the layer may import this name of ours; ``__version__`` is everyone's."""
+    if name in ("", "__version__"):
+        return True
+    return layer_of(name) in layers or (layer, name.split(".")[0]) in EXCEPTIONS
+
+
+def _misplaced(module: str, tree: ast.Module) -> Iterator[str]:
+    """Interfaces outside ``interfaces``, threads outside ``threads``, the reactor at module level."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef) and module != "interfaces":
+            if any(isinstance(base, ast.Name) and base.id == "Interface" for base in node.bases):
+                yield f"{module}:{node.lineno} defines the interface {node.name}"
+        if isinstance(node, ast.Call) and module != "threads":
+            called = node.func
+            name = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")
+            if name in THREAD_MAKERS:
+                yield f"{module}:{node.lineno} makes a thread: {name}"
+    for statement in tree.body:
+        if isinstance(statement, ast.ImportFrom) and statement.module == "twisted.internet":
+            if any(name.name == "reactor" for name in statement.names):
+                yield f"{module}:{statement.lineno} imports the global reactor at module level"
+
+
+def sources() -> Iterator[tuple[str, Path]]:
+    """Every module of the package but its own ``__init__``, by its name below ``metamorphosis``."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        if parts[-1] == "__init__":
+            parts = parts[:-1]
+        if parts:
+            yield ".".join(parts), path
+
+
+def run(script: str) -> subprocess.CompletedProcess[str]:
+    """Run a script in an interpreter of its own, with the project in its path."""
+    return subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+class LayerTests(SynchronousTestCase):
+    """The sources as they are."""
+
+    def test_no_module_imports_against_the_direction(self) -> None:
+        """Every import of every module points to its own layer or one below."""
+        found = []
+        for module, path in sources():
+            found += violations(module, path.read_text("utf-8"), path.name == "__init__.py")
+        self.assertEqual([], found)
+
+    def test_table_is_that_of_the_document(self) -> None:
+        """``docs/architecture.md`` and this test name the same modules in each row."""
+        text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+        table = text.partition("| layer | may import |")[2].partition("\n\n")[0]
+        rows = [set(re.findall("`([^`]*)`", line.split("|")[1])) for line in table.splitlines()[2:]]
+        self.assertEqual(list(LAYERS.values()), rows)
+
+    def test_package_itself_imports_nothing(self) -> None:
+        """``import metamorphosis`` gives the version and loads no library."""
+        tree = ast.parse((PACKAGE / "__init__.py").read_text("utf-8"))
+        names = [name for _, name in imports("", tree, True)]
+        self.assertEqual([], [name for name in names if not name.startswith("__future__")])
+
+    def test_pure_modules_need_no_library(self) -> None:
+        """A tool that only wants to read a log or speak the protocol needs no Twisted, kazoo or anything else installed."""
+        pure = [f"metamorphosis.{name}" for name, _ in sources() if layer_of(name) == "pure"]
+        self.assertIn("metamorphosis.wire.decoding", pure)
+        self.assertIn("metamorphosis.message", pure)
+        script = BLOCKED + "\n".join(f"import {name}" for name in pure)
+        outcome = run(script)
+        self.assertEqual((0, ""), (outcome.returncode, outcome.stderr))
+
+    def test_the_block_blocks(self) -> None:
+        """The test above would notice."""
+        outcome = run(BLOCKED + "import metamorphosis.interfaces")
+        self.assertIn("zope is blocked", outcome.stderr)
+
+
+class RuleTests(SynchronousTestCase):
+    """The rules find what they are for."""
+
+    def test_wrong_imports(self) -> None:
+        """One example of each forbidden direction."""
+        for module, source in (
+            ("wire.decoding", "import twisted"),
+            ("wire.decoding", "from zope.interface import Interface"),
+            ("wire.decoding", "def f():\n    from metamorphosis import interfaces"),
+            ("wire.decoding", "from metamorphosis.store import segment"),
+            ("wire.decoding", "from .. import store"),
+            ("wire.decoding", "from ..broker.topics import Topics"),
+            ("config.model", "if TYPE_CHECKING:\n    from twisted.internet.defer import Deferred"),
+            ("cluster.paths", "from metamorphosis.cluster import registry"),
+            ("cluster.model", "import kazoo.client"),
+            ("interfaces", "from metamorphosis.threads import WorkerThreads"),
+            ("store.segment", "from metamorphosis.broker import topics"),
+            ("store.segment", "from metamorphosis.cluster.registry import ZooKeeperRegistry"),
+            ("store.segment", "import kazoo"),
+            ("cluster.registry", "from metamorphosis.store.messagestore import MessageStore"),
+            ("broker.topics", "from metamorphosis.cluster.registry import ZooKeeperRegistry"),
+            ("broker.topics", "import kazoo"),
+            ("broker.topics", "import metamorphosis.service"),
+            ("service", "import requests"),
+            ("unheardof", "import os"),
+        ):
+            self.assertEqual(1, len(violations(module, source)), (module, source))
+
+    def test_right_imports(self) -> None:
+        """One example of each allowed direction."""
+        for module, source in (
+            ("wire.decoding", "import os, struct\nfrom metamorphosis.errors import MetaQError"),
+            ("wire.decoding", "from . import commands\nfrom .commands import PutCommand"),
+            ("wire", "from metamorphosis import message, __version__"),
+            ("interfaces", "from zope.interface import Interface\nfrom metamorphosis.cluster.model import Broker"),
+            ("store.segment", "from metamorphosis.threads import WorkerThreads\nimport twisted.logger"),
+            ("cluster.registry", "import kazoo.client\nfrom metamorphosis.threads import WorkerThreads"),
+            ("broker.topics", "from metamorphosis.store.segment import Segment"),
+            ("broker.topics", "from metamorphosis.cluster.model import Broker"),
+            ("service", "import metamorphosis.cluster.registry, metamorphosis.broker.factory"),
+        ):
+            self.assertEqual([], violations(module, source), (module, source))
+
+    def test_relative_import_of_a_package(self) -> None:
+        """``__init__`` counts as its package."""
+        self.assertEqual([], violations("wire", "from .commands import x", is_package=True))
+        self.assertEqual(1, len(violations("wire", "from ..store import x", is_package=True)))
+
+    def test_reactor(self) -> None:
+        """The global reactor is passed in; only the top may fetch it, inside a function."""
+        source = "from twisted.internet import reactor"
+        self.assertTrue(violations("broker.factory", source))
+        self.assertTrue(violations("broker.factory", "def f():\n    " + source))
+        self.assertTrue(violations("tap", source))
+        self.assertEqual([], violations("tap", "def f():\n    " + source))
+
+    def test_interfaces_and_threads_have_one_home(self) -> None:
+        """An interface is only defined in ``interfaces``, a thread only made in ``threads``."""
+        interface = "class IFoo(Interface):\n    pass"
+        self.assertEqual(1, len(violations("broker.topics", interface)))
+        self.assertEqual([], violations("interfaces", interface))
+        for call in ("threading.Thread(target=f)", "deferToThread(f)", "reactor.callInThread(f)"):
+            self.assertEqual(1, len(violations("store.segment", call)), call)
+            self.assertEqual([], violations("threads", call))
