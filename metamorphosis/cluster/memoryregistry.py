@@ -30,6 +30,7 @@ class MemoryNode:
     data: bytes | None
     owner: int = 0
     version: int = 0
+    children: set[str] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -47,9 +48,7 @@ class MemoryTree:
 
     def child_names(self, path: str) -> list[str]:
         """Names of the children, sorted."""
-        prefix = path.rstrip("/") + "/"
-        below = (known[len(prefix) :] for known in self.nodes if known.startswith(prefix))
-        return sorted(name for name in below if name and "/" not in name)
+        return sorted(self.find(path).children)
 
     def create(self, path: str, data: bytes | None, owner: int) -> None:
         """Create a node and its missing parents."""
@@ -61,6 +60,7 @@ class MemoryTree:
         if self.nodes[parent].owner:
             raise RegistryError(f"{path}: ephemeral nodes have no children")
         self.nodes[path] = MemoryNode(data, owner)
+        self.nodes[parent].children.add(path.rpartition("/")[2])
         self._fire(path, False, WatchKind.CREATED)
         self._fire(parent, True, WatchKind.CHILDREN)
 
@@ -74,7 +74,7 @@ class MemoryTree:
     def stat(self, path: str) -> NodeStat:
         """The node's stat, or ``NoNode``."""
         node = self.find(path)
-        return NodeStat(node.owner, node.version, len(self.child_names(path)))
+        return NodeStat(node.owner, node.version, len(node.children))
 
     def set_data(self, path: str, data: bytes) -> None:
         """Overwrite the data."""
@@ -84,13 +84,14 @@ class MemoryTree:
 
     def delete(self, path: str) -> None:
         """Delete a node without children."""
-        self.find(path)
-        if self.child_names(path):
+        if self.find(path).children:
             raise NotEmpty(path)
+        parent, _, name = path.rpartition("/")
         del self.nodes[path]
+        self.nodes[parent or "/"].children.discard(name)
         self._fire(path, False, WatchKind.DELETED)
         self._fire(path, True, WatchKind.DELETED)
-        self._fire(path.rpartition("/")[0] or "/", True, WatchKind.CHILDREN)
+        self._fire(parent or "/", True, WatchKind.CHILDREN)
 
     def end_session(self, session: int) -> None:
         """Remove the ephemeral nodes of a session."""
@@ -189,9 +190,9 @@ class MemoryRegistry:
         """See ``IRegistry``."""
 
         def children() -> list[str]:
-            self.tree.find(path)
+            names = self.tree.child_names(path)
             self._watch(path, True, watch)
-            return self.tree.child_names(path)
+            return names
 
         return self._run("children", path, children)
 
