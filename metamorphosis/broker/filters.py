@@ -11,6 +11,7 @@ Source: ``ConsumerFilterManager``; sections 6.3 of the wire and 10 of the storag
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, cast
@@ -20,7 +21,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from metamorphosis.config.model import BrokerConfig
-from metamorphosis.errors import CorruptRecord, MetaQError
+from metamorphosis.errors import ConfigError, CorruptRecord, MetaQError
 from metamorphosis.interfaces import IConsumerFilter
 from metamorphosis.message import MAX_BODY_BYTES, Message, iterate_records
 
@@ -150,8 +151,8 @@ class GroupFilter:
 
 class ConsumerFilters:
     """
-    The filters of all groups. One instance per class name, made when a group first reads, kept
-    until the process ends.
+    The filters of all groups. One instance per class name, made when a group first reads, kept until
+    the process ends.
 
     ``appClassPath`` is a directory of Python modules here, searched after everything else, as the
     original asks the parent class loader first. A class that could not be made is not tried again
@@ -161,6 +162,8 @@ class ConsumerFilters:
     ``<module>:<class>``, which cannot name a Java class, works without it; a name with dots only is
     ignored without it, as the original does, so that a ``server.ini`` of a Java broker keeps its
     meaning.
+
+    :raises ConfigError: ``appClassPath`` is set and no directory.
     """
 
     _log = Logger()
@@ -170,6 +173,7 @@ class ConsumerFilters:
         self._instances: dict[str, IConsumerFilter | None] = {}
         self._groups: dict[tuple[str, str], GroupFilter] = {}
         self._names: dict[str, dict[str, str]] = {}
+        _use_class_path(config)
         self.reconfigure(config)
 
     def reconfigure(self, config: BrokerConfig) -> None:
@@ -179,7 +183,6 @@ class ConsumerFilters:
         """
         self._instances = {name: made for name, made in self._instances.items() if made is not None}
         self._groups.clear()
-        self._use_class_path(config.app_class_path)
         self._names = {}
         for topic in config.topics.values():
             names = {
@@ -240,10 +243,6 @@ class ConsumerFilters:
             raise FilterUnavailable()
         return instance
 
-    def _use_class_path(self, directory: str | None) -> None:
-        if directory and directory.strip() and directory not in sys.path:
-            sys.path.append(directory)
-
     def _is_enabled(self, name: str, topic: str, group: str, config: BrokerConfig) -> bool:
         if ":" in name or (config.app_class_path or "").strip():
             return True
@@ -256,6 +255,23 @@ class ConsumerFilters:
             topic=topic,
         )
         return False
+
+
+def _use_class_path(config: BrokerConfig) -> None:
+    """
+    Let Python find modules in ``appClassPath``; read at the start only, like all of ``[system]``.
+    """
+    directory = (config.app_class_path or "").strip()
+    if not directory:
+        return
+    if not os.path.isdir(directory):
+        raise ConfigError(
+            f"{config.path}: [system] appClassPath={directory} is not a directory; right is one "
+            "with the Python modules of consumer filters, or to leave the key out"
+        )
+    path = os.path.abspath(directory)
+    if path not in sys.path:
+        sys.path.append(path)
 
 
 def _make(name: str) -> IConsumerFilter:

@@ -22,7 +22,7 @@ from metamorphosis.broker.filters import (
     apply_filter,
 )
 from metamorphosis.config.model import BrokerConfig, TopicConfig
-from metamorphosis.errors import CorruptRecord
+from metamorphosis.errors import ConfigError, CorruptRecord
 from metamorphosis.message import ATTRIBUTE_FLAG, Message, encode_body, encode_record
 
 YES, NO, NO2, YES2 = (
@@ -226,6 +226,18 @@ class ConsumerFiltersTests(SynchronousTestCase):
         self.assertEqual(sys.path[-1], self.directory)
         self.filters(g=f"{self.module}:Odd")
         self.assertEqual(sys.path.count(self.directory), 1)
+
+    def test_class_path_is_no_directory(self) -> None:
+        """
+        A class path that is no directory is refused at start, with file, key and what would be
+        right.
+        """
+        config = replace(
+            self.configuration(), app_class_path="/nowhere/filters", path="/etc/server.ini"
+        )
+        error = self.assertRaises(ConfigError, ConsumerFilters, config, self.clock)
+        for word in ("/etc/server.ini", "appClassPath=/nowhere/filters", "directory"):
+            self.assertIn(word, str(error))
 
     def test_one_lazy_instance(self) -> None:
         """A class is instantiated when a group first reads, once for all groups and topics."""
