@@ -22,6 +22,7 @@ LAYERS = {
     "pure": {
         "wire",
         "message",
+        "ids",
         "cron",
         "config",
         "errors",
@@ -29,7 +30,7 @@ LAYERS = {
         "cluster.model",
     },
     "interfaces": {"interfaces"},
-    "store": {"threads", "ids", "store"},
+    "store": {"threads", "store"},
     "cluster": {"cluster"},
     "broker": {"broker"},
     "top": {"service", "tap", "ordered", "process"},
