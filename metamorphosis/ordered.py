@@ -1,8 +1,9 @@
 """
 A service that starts its parts one after the other and stops them in reverse.
 
-Twisted's ``MultiService`` begins all stops at once and ignores what a start returns: a store would be
-closed while the port still accepts, and a start that fails would leave a process that does nothing.
+Twisted's ``MultiService`` begins all stops at once and ignores what a start returns: a store would
+be closed while the port still accepts, and a start that fails would leave a process that does
+nothing.
 """
 
 from __future__ import annotations
@@ -36,12 +37,12 @@ class Part:
     stop: Callable[[], Any] = nothing
 
 
-class OrderedService(Service):  # type: ignore[misc]
+class OrderedService(Service):
     """
     Starts ``parts`` in order once the reactor runs, each when the one before has started.
 
-    A part that fails stops those before it, by way of ``start_failed``. A stop that is asked for during
-    the start waits for the part that is being started. Thread: reactor.
+    A part that fails stops those before it, by way of ``start_failed``. A stop that is asked for
+    during the start waits for the part that is being started. Thread: reactor.
 
     :ivar parts: complete before ``startService``.
     """
@@ -71,7 +72,7 @@ class OrderedService(Service):  # type: ignore[misc]
         return done
 
     def start_failed(self, part: Part, failure: Failure) -> None:
-        """``part`` could not be started. Overridden to end the process; then ``stopService`` follows."""
+        """``part`` did not start. Overridden to end the process; then ``stopService`` follows."""
         self._log.failure("Could not start {part}", failure, part=part.name)
 
     def started(self) -> None:

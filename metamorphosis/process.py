@@ -1,17 +1,20 @@
 """
-What belongs to the process and not to the broker in it: signals, exit status, how a start is refused.
+What belongs to the process and not to the broker in it: signals, exit status, how a start is
+refused.
 """
 
 from __future__ import annotations
 
 import atexit
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.error import ReactorNotRunning
+from twisted.logger import Logger
 
 from metamorphosis.errors import MetaQError
 
@@ -20,9 +23,9 @@ class StartRefused(SystemExit, MetaQError):
     """
     The broker cannot start, found before the reactor runs.
 
-    ``twistd`` cleans up (pid file, the waiting parent of a daemon) after an ``Exception`` and lets it
-    through; as a ``SystemExit`` with a number it then ends the process without a traceback. The one line
-    that says why is in the log.
+    ``twistd`` cleans up (pid file, the waiting parent of a daemon) after an ``Exception`` and lets
+    it through; as a ``SystemExit`` with a number it then ends the process without a traceback. The
+    one line that says why is in the log.
     """
 
     def __init__(self, reason: str) -> None:
@@ -38,8 +41,9 @@ def exit_with(status: int) -> None:
     """
     Let the process end with ``status`` once the reactor has stopped.
 
-    Neither ``twistd`` nor ``twist`` has a way for it: both return 0 after the reactor ran, and swallow a
-    ``SystemExit`` in it. Everything else of their clean-up has happened when this takes effect.
+    Neither ``twistd`` nor ``twist`` has a way for it: both return 0 after the reactor ran, and
+    swallow a ``SystemExit`` in it. Everything else of their clean-up has happened when this takes
+    effect.
     """
 
     def end() -> None:
@@ -50,17 +54,30 @@ def exit_with(status: int) -> None:
     atexit.register(end)
 
 
+def raise_file_limit() -> None:
+    """
+    Allow as many open files as the hard limit does.
+
+    Every connection and every partition needs one, and the usual soft limit, 1024, is there for
+    programs that use ``select``.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 class Signals:
     """
     SIGTERM and SIGINT stop in order, a second one stops without waiting, SIGHUP reloads.
 
-    Twisted's own handler would log an error for the second, and let the process die by the signal after
-    an orderly stop. Thread: reactor; Python runs signal handlers in the main thread.
+    Twisted's own handler would log an error for the second, and let the process die by the signal
+    after an orderly stop. Thread: reactor; Python runs signal handlers in the main thread.
 
     :param hurry: called for a SIGTERM or SIGINT while the reactor stops.
     :param reload: called for SIGHUP.
     :param install: ``signal.signal``.
     """
+
+    _log = Logger()
 
     def __init__(
         self,
@@ -76,8 +93,8 @@ class Signals:
 
     def install(self) -> None:
         """
-        Take the signals over. Twisted takes SIGTERM and SIGINT when the reactor starts, so those follow it;
-        SIGHUP would end the process until then.
+        Take the signals over. Twisted takes SIGTERM and SIGINT when the reactor starts, so those
+        follow it; SIGHUP would end the process until then.
         """
         self._install(signal.SIGHUP, self._hangup)
         self._reactor.callWhenRunning(self._install_endings)
@@ -92,9 +109,10 @@ class Signals:
         self._reactor.callFromThread(self._reload)
 
     def _end(self, number: int, frame: object) -> None:
-        self._reactor.callFromThread(self._stop)
+        self._reactor.callFromThread(self._stop, signal.Signals(number).name)
 
-    def _stop(self) -> None:
+    def _stop(self, name: str) -> None:
+        self._log.info("Received {name}: stopping", name=name)
         try:
             self._reactor.stop()
         except ReactorNotRunning:  # it stops already, after a signal or a start that failed

@@ -1,9 +1,9 @@
 """
 ``twistd metaq``: options, and the service they describe.
 
-Both configuration files are read completely before anything starts; every fault of both is said at once.
-Faults of a file end the process here instead of becoming a ``usage.UsageError``: ``twistd`` would print
-sixty lines of its own help before them, and before 26.10 report success.
+Both configuration files are read completely before anything starts; every fault of both is said at
+once. Faults of a file end the process here instead of becoming a ``usage.UsageError``: ``twistd``
+would print sixty lines of its own help before them, and before 26.10 report success.
 
 Source: ``MetamorphosisStartup``, ``ServerStartup``.
 """
@@ -28,8 +28,22 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+EPILOGUE = """
+Options of twistd go before the word metaq: with "twistd -n metaq -f server.ini" the broker
+stays in the foreground and logs to the terminal.
 
-class Options(usage.Options):  # type: ignore[misc]
+Signals
+  SIGTERM, SIGINT  unregister from ZooKeeper, let clients leave, answer what is in flight,
+                   flush, and end with status 0; a second one does not wait for clients
+  SIGHUP           read both files again
+
+Exit status
+  0  stopped by a signal
+  1  could not start; one line says why
+"""
+
+
+class Options(usage.Options):
     """
     The command line after ``twistd metaq``.
 
@@ -39,14 +53,10 @@ class Options(usage.Options):  # type: ignore[misc]
 
     synopsis = "-f server.ini [options]"
 
-    longdesc = f"""
-    Runs a MetaQ broker for the clients of Metamorphosis 1.4. It takes the server.ini and the data
-    directories of the original broker as they are. To see the log on the terminal, say twistd -n metaq.
-
-    Signals: SIGTERM or SIGINT unregisters from ZooKeeper, answers what is in flight, flushes and ends with
-    status 0; a second one does not wait for clients. SIGHUP reads both files again.
-
-    Exit status: 1 when the broker cannot start, and one line that says why."""
+    longdesc = (
+        "Runs a MetaQ broker for the clients of Metamorphosis 1.4, on the server.ini and the data"
+        " directories of the original broker as they are."
+    )
 
     optParameters = [
         ["config", "f", None, "The server.ini of this broker (required)."],
@@ -78,6 +88,10 @@ class Options(usage.Options):  # type: ignore[misc]
         python = sys.version.partition(" ")[0]
         print(f"metamorphosis {__version__}, Twisted {twisted.__version__}, Python {python}")
         raise SystemExit(0)
+
+    def getUsage(self, width: int | None = None) -> str:
+        """The usual text, and what ``usage`` would make one paragraph of."""
+        return f"{super().getUsage(width)}{EPILOGUE}"
 
     def postOptions(self) -> None:
         """
@@ -132,6 +146,10 @@ def makeService(options: Options) -> BrokerService:  # noqa: N802 - twistd's nam
     """The broker that ``options`` describe."""
     from twisted.internet import reactor
 
+    from metamorphosis.process import Signals, raise_file_limit
     from metamorphosis.service import BrokerService
 
-    return BrokerService(reactor, options.broker_config, options.broker_settings)
+    raise_file_limit()
+    service = BrokerService(reactor, options.broker_config, options.broker_settings)
+    Signals(reactor, service.hurry, service.reload).install()
+    return service

@@ -1,0 +1,377 @@
+"""
+The broker as a whole: which parts there are, in which order they start and stop, and what a reload
+touches.
+
+Start: data directories locked, message ids, stores loaded, retention, port, ZooKeeper. What can be
+found out before the reactor runs is, so that ``twistd`` fails at once; registration goes on in the
+background, so that a broker serves while ZooKeeper is away.
+
+Stop, the reverse: unregister, go on serving for ``zk.zkSyncTimeMs`` so that clients can leave,
+close the port, answer or refuse what is in flight, flush and close the stores, write down the last
+id, unlock.
+
+Source: ``MetaMorphosisBroker``, ``MetamorphosisStartup``. Differs: the original closes its stores
+before its connections, so that late puts fail with an internal error; and it stays alive, half
+started, when a part cannot start. Ours ends with status 1.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterable
+from dataclasses import fields, replace
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import CannotListenError, ReactorNotRunning
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from metamorphosis.broker.factory import BrokerFactory
+from metamorphosis.broker.responders import Responders
+from metamorphosis.broker.turn import Turn
+from metamorphosis.cluster.model import Broker, TopicRegistration
+from metamorphosis.cluster.paths import Paths
+from metamorphosis.cluster.registration import BrokerRegistration, Status
+from metamorphosis.cluster.registry import ZooKeeperRegistry
+from metamorphosis.config import serverini
+from metamorphosis.config import settings as settingsfile
+from metamorphosis.config.hostname import published_host
+from metamorphosis.config.model import BrokerConfig, Settings, TopicConfig
+from metamorphosis.errors import MetaQError
+from metamorphosis.ids import FILE_NAME as IDS_FILE
+from metamorphosis.ids import IdCeiling, MessageIds
+from metamorphosis.ordered import OrderedService, Part
+from metamorphosis.process import StartRefused, exit_with
+from metamorphosis.store.directorylock import DirectoryLock
+from metamorphosis.store.flushing import FlushSchedule, StoreEnvironment
+from metamorphosis.store.layout import ensure_directory
+from metamorphosis.store.messagestores import MessageStores
+from metamorphosis.threads import WorkerThreads
+
+REFUSE_SECONDS = 0.2
+"""From the first refusal to the end of the connections: a client gets a 503 instead of a reset."""
+
+EXPECTED = (MetaQError, OSError, CannotListenError)
+"""Failures of a start whose text says everything; anything else is logged with its traceback."""
+
+VISIBLE = (Status.REGISTERED, Status.REGISTERING, Status.RETRYING)
+"""Clients may have found us in ZooKeeper."""
+
+SHOWN_TOPICS = 10
+
+
+class BrokerService(OrderedService):
+    """
+    A broker from its configuration to its last flush. Thread: reactor.
+
+    :ivar config: what holds now; ``reload`` replaces it.
+    :ivar settings: likewise.
+    :param exit_with: told the exit status when a start fails while the reactor runs.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        config: BrokerConfig,
+        settings: Settings,
+        exit_with: Any = exit_with,
+    ) -> None:
+        super().__init__(reactor)
+        self.config = config
+        self.settings = settings
+        self._exit_with = exit_with
+        self._locks: dict[str, DirectoryLock] = {}
+        self._serving = False
+        self._hurried = False
+        self._wait: Deferred[None] | None = None
+        self._closing_connections = False
+        self.parts = [
+            Part("the data directories", stop=self._unlock),
+            Part("the message ids", stop=lambda: self._ids.stop()),
+            Part("the worker threads", stop=self._stop_threads),
+            Part("the message stores", self._load_stores, lambda: self._stores.close()),
+            Part("the port", self._listen, self._stop_listening),
+            Part("the registration", self._register, self._unregister),
+        ]
+
+    # Starting
+
+    def startService(self) -> None:
+        """
+        Do what can be done without the reactor, and leave the rest to when it runs.
+
+        :raises StartRefused: the reason is in the log.
+        """
+        for warning in (*self.config.warnings, *self.settings.warnings):
+            self._log.warn("{warning}", warning=warning)
+        self._threads = WorkerThreads(self._reactor, self.settings.sync_threads, "store")
+        try:
+            self._check_port()
+            self._lock(self.config)
+            ceiling = IdCeiling(os.path.join(self.config.data_path, IDS_FILE))
+            self._ids = MessageIds(self.config.broker_id, ceiling, self._threads)
+        except EXPECTED as error:
+            self._unlock()
+            self._log.critical("Cannot start: {error}", error=error)
+            raise StartRefused(str(error)) from error
+        super().startService()
+
+    def start_failed(self, part: Part, failure: Failure) -> None:
+        """Say why in one line, and end the process with status 1 after an orderly stop."""
+        if failure.check(*EXPECTED):
+            self._log.critical("Cannot start: {error}", error=failure.value)
+        else:
+            self._log.failure("Cannot start {part}", failure, part=part.name)
+        self._exit_with(1)
+        try:
+            self._reactor.stop()
+        except ReactorNotRunning:
+            pass  # a signal came first
+
+    def started(self) -> None:
+        """One line that says what runs here."""
+        self._serving = True
+        config = self.config
+        zookeeper = config.zookeeper
+        self._log.info(
+            "Broker {id} serves at {url}: {partitions} partitions in {path}; topics {topics};"
+            " ZooKeeper {zookeeper}",
+            id=config.broker_id,
+            url=self._broker.url,
+            partitions=len(self._stores),
+            path=os.path.abspath(config.data_path),
+            topics=_shortened(config.topics),
+            zookeeper=f"{zookeeper.connect}{zookeeper.root}" if zookeeper.enable else "not used",
+        )
+
+    def _check_port(self) -> None:
+        """Find out now whether the port is free; it is bound when the stores are loaded."""
+        interface, port = self.settings.interface, self.config.server_port
+        family = socket.AF_INET6 if ":" in interface else socket.AF_INET
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((interface, port))
+            except OSError as error:
+                where = f"{interface or '*'}:{port}"
+                raise OSError(f"cannot listen on {where} (serverPort): {error.strerror}") from error
+
+    def _lock(self, config: BrokerConfig) -> None:
+        """Lock every data path of ``config`` that is not locked yet."""
+        paths = {config.data_path, *(topic.data_path for topic in config.topics.values())}
+        for path in sorted(os.path.abspath(path) for path in paths if path):
+            if path not in self._locks:
+                ensure_directory(path)
+                lock = DirectoryLock(path)
+                lock.acquire()
+                self._locks[path] = lock
+
+    def _load_stores(self) -> Deferred[None]:
+        self._turn = Turn(self._reactor.callLater)
+        environment = StoreEnvironment(
+            threads=self._threads,
+            clock=self._reactor,
+            schedule=FlushSchedule(self._reactor),
+            on_dirty=self._turn.store_dirty,
+            max_segment_size=self.config.max_segment_size,
+            flush_delay=self.settings.flush_delay_ms / 1000,
+        )
+        self._stores = MessageStores(self.config, environment, self.settings.fast_boot)
+        return self._stores.load()
+
+    def _listen(self) -> None:
+        config = self.config
+        self._broker = Broker(config.broker_id, published_host(config), config.server_port)
+        self._responders = Responders(
+            config,
+            self.settings,
+            self._broker.url,
+            self._stores,
+            self._ids,
+            self._reactor,
+            self._topic_used,
+        )
+        self._factory = BrokerFactory(
+            self._reactor, self._responders, self.settings, self._turn
+        )
+        self._registry, self._registration = self._make_registration()
+        self._factory.listen(config.server_port)
+
+    # In ZooKeeper
+
+    def _make_registration(self) -> tuple[ZooKeeperRegistry, BrokerRegistration]:
+        zookeeper = self.config.zookeeper
+        self._registry_threads = WorkerThreads(self._reactor, 1, "zookeeper")
+        registry = ZooKeeperRegistry(
+            self._reactor,
+            self._reactor,
+            self._registry_threads,
+            zookeeper.connect,
+            zookeeper.session_timeout,
+        )
+        registration = BrokerRegistration(
+            registry,
+            self._reactor,
+            Paths(zookeeper.root),
+            self._broker,
+            self.config.checksum,
+            zookeeper.enable,
+        )
+        return registry, registration
+
+    def _register(self) -> None:
+        if self.config.zookeeper.enable:
+            self._registry.start()
+        self._registration.start(self._topics())
+
+    def _topic_used(self, topic: TopicConfig) -> None:
+        self._registration.register_topic(_registration(topic))
+
+    def _topics(self) -> list[TopicRegistration]:
+        """Every topic of the configuration, and every other that has messages here."""
+        names = {*self.config.topics, *(store.topic for store in self._stores)}
+        return [_registration(self.config.topic(name)) for name in sorted(names)]
+
+    # Stopping
+
+    def stopService(self) -> Deferred[None]:
+        """See the module; never fails."""
+        self._serving = False
+        return super().stopService()
+
+    def hurry(self) -> None:
+        """Stop without waiting for clients: leave the present wait, and the later ones out."""
+        if self._hurried and self._closing_connections:
+            for connection in list(self._factory.connections):
+                connection.transport.abortConnection()
+        self._hurried = True
+        if self._wait is not None:
+            self._log.info("Asked again to stop: not waiting for clients")
+            self._wait.cancel()
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, unless somebody is in a hurry."""
+        if self._hurried:
+            return
+        self._wait = Deferred()
+        self._wait.addErrback(lambda _: None)
+        call = self._reactor.callLater(seconds, self._wait.callback, None)
+        await self._wait
+        self._wait = None
+        if call.active():
+            call.cancel()
+
+    async def _unregister(self) -> None:
+        visible = self._registration.status in VISIBLE
+        await self._registration.stop()
+        await self._registry.stop()
+        await self._registry_threads.stop()
+        if visible:
+            wait = self.config.zookeeper.sync_time
+            self._log.info("Unregistered; clients have {wait} ms to leave", wait=wait)
+            await self._pause(wait / 1000)
+
+    async def _stop_listening(self) -> None:
+        await self._factory.stop_accepting()
+        self._responders.refuse_work()
+        if self._factory.connections:
+            self._log.info("Closing {count} connections", count=len(self._factory.connections))
+            await self._pause(REFUSE_SECONDS)
+        self._closing_connections = True
+        await self._factory.close_connections()
+
+    async def _stop_threads(self) -> None:
+        await self._threads.stop()
+
+    def _unlock(self) -> None:
+        for lock in self._locks.values():
+            lock.release()
+        self._locks.clear()
+
+    # Reloading
+
+    def reload(self) -> None:
+        """
+        Read both files again. A fault in either leaves everything as it was.
+
+        Of ``server.ini`` the topic sections count, as in the original; of the settings the closed
+        partitions.
+        """
+        if not self._serving:
+            self._log.warn("Not reloaded: the broker is starting or stopping")
+            return
+        try:
+            reloaded = serverini.reload(self.config)
+            settings = settingsfile.load_for(self.config.path, self._settings_path())
+            if reloaded is not None:
+                self._lock(reloaded.config)
+        except EXPECTED as error:
+            self._log.error("Reload failed, everything stays as it was: {error}", error=error)
+            return
+        self._apply(reloaded.config if reloaded is not None else self.config, settings)
+        path, changes = self.config.path, _changes(reloaded)
+        self._log.info("Reloaded {path}: {changes}", path=path, changes=changes)
+
+    def _settings_path(self) -> str | None:
+        """The file to read again; the one beside ``server.ini`` may come and go."""
+        path = self.settings.path
+        return None if path == settingsfile.default_path(self.config.path) else path
+
+    def _apply(self, config: BrokerConfig, settings: Settings) -> None:
+        for warning in (*config.warnings, *settings.warnings):
+            self._log.warn("{warning}", warning=warning)
+        if fixed := _fixed_changes(self.settings, settings):
+            self._log.warn(
+                "Changed in {path}, but only a restart applies it: {names}",
+                path=settings.path or "the settings, whose file is gone",
+                names=", ".join(fixed),
+            )
+        self.config = config
+        self.settings = replace(
+            self.settings, closed_partitions=settings.closed_partitions, path=settings.path
+        )
+        # Slaves see the new checksum before the new topics, as with the original.
+        self._registration.set_checksum(config.checksum)
+        self._responders.reconfigure(config, self.settings)
+        self._stores.reconfigure(config)
+        self._registration.update_topics(self._topics())
+
+
+def _registration(topic: TopicConfig) -> TopicRegistration:
+    return TopicRegistration(
+        topic.name, topic.num_partitions, topic.accept_publish, topic.accept_subscribe
+    )
+
+
+def _shortened(names: Iterable[str]) -> str:
+    """The first few of ``names`` and how many more there are."""
+    ordered = sorted(names)
+    more = len(ordered) - SHOWN_TOPICS
+    return ", ".join(ordered[:SHOWN_TOPICS]) + (f" and {more} more" if more > 0 else "")
+
+
+def _changes(reloaded: serverini.Reload | None) -> str:
+    """What a reload found, in words."""
+    if reloaded is None:
+        return "unchanged"
+    kinds = (
+        ("added", reloaded.added),
+        ("changed", reloaded.changed),
+        ("removed", reloaded.removed),
+    )
+    found = [f"{kind} {_shortened(names)}" for kind, names in kinds if names]
+    return "; ".join(found) or "no topic changed"
+
+
+def _fixed_changes(old: Settings, new: Settings) -> list[str]:
+    """Keys whose new values a running broker cannot take."""
+    reloadable = ("closed_partitions", "path", "warnings")
+    return [
+        field.name.replace("_", "-")
+        for field in fields(Settings)
+        if field.name not in reloadable and getattr(old, field.name) != getattr(new, field.name)
+    ]

@@ -1,0 +1,1 @@
+"""Programs for working in this checkout; nothing here is installed."""

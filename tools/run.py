@@ -1,0 +1,146 @@
+"""
+``make run``: a broker to try things with, and a ZooKeeper beside it, until Ctrl-C.
+
+Everything is kept in ``metaq-data``: the two configurations, the messages, ZooKeeper's files. A ZooKeeper
+that serves on the port already is used as it is.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+from tests.integration import zookeeper
+
+DIRECTORY = os.path.abspath("metaq-data")
+PORT = 8123
+ZOOKEEPER_PORT = 2181
+START_SECONDS = 30.0
+
+SERVER_INI = """\
+; Made by "make run"; yours to change. The keys are those of the Java broker's server.ini.
+[system]
+brokerId=0
+numPartitions=1
+serverPort={port}
+; Clients get this name from ZooKeeper and connect to it: to serve other machines put the name of this one.
+hostName=localhost
+dataPath={data}
+
+[zookeeper]
+zk.zkConnect=localhost:{zookeeper_port}
+; How long the broker waits at its end for clients to leave: short, because this one is for trying things.
+zk.zkSyncTimeMs=500
+
+[topic=test]
+numPartitions=2
+"""
+
+
+def main() -> int:
+    """Start both, wait for Ctrl-C or the end of the broker, stop both; the exit status."""
+    os.makedirs(DIRECTORY, exist_ok=True)
+    path = write_configuration()
+    signal.signal(signal.SIGTERM, interrupt)
+    server = zookeeper.ZooKeeperServer(
+        os.path.join(DIRECTORY, "zookeeper"), tick_time=2000, port=ZOOKEEPER_PORT
+    )
+    try:
+        return start_zookeeper(server) or run_broker(path)
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        server.stop()
+
+
+def interrupt(number: int, frame: object) -> None:
+    """SIGTERM does what Ctrl-C does."""
+    raise KeyboardInterrupt
+
+
+def write_configuration() -> str:
+    """Write ``server.ini`` unless there is one; return its path."""
+    path = os.path.join(DIRECTORY, "server.ini")
+    if not os.path.exists(path):
+        with open(path, "w", encoding="utf-8") as file:
+            data = os.path.join(DIRECTORY, "messages")
+            file.write(
+                SERVER_INI.format(port=PORT, data=data, zookeeper_port=ZOOKEEPER_PORT)
+            )
+    return path
+
+
+def start_zookeeper(server: zookeeper.ZooKeeperServer) -> int:
+    """Start it unless one serves there; an exit status when neither is possible."""
+    if b"Mode:" in server.four_letter_word(b"srvr"):
+        print(f"ZooKeeper    the one that runs on port {server.port}", flush=True)
+        return 0
+    if reason := zookeeper.missing():
+        print(f"make run needs a ZooKeeper: {reason}", file=sys.stderr)
+        return 1
+    if connects(server.port):
+        print(f"port {server.port} is taken, and not by a ZooKeeper", file=sys.stderr)
+        return 1
+    server.start()
+    print(f"ZooKeeper    localhost:{server.port}", flush=True)
+    return 0
+
+
+def connects(port: int) -> bool:
+    """Whether anything listens there."""
+    try:
+        with socket.create_connection(("localhost", port), 1):
+            return True
+    except OSError:
+        return False
+
+
+def run_broker(path: str) -> int:
+    """Run the broker until it ends or Ctrl-C comes; its exit status."""
+    twistd = [os.path.join(os.path.dirname(sys.executable), "twistd"), "-n", "--pidfile="]
+    process = subprocess.Popen(
+        [*twistd, "metaq", "-f", path], stdin=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        wait_for(lambda: process.poll() is not None or answers())
+        if process.poll() is None:
+            print(READY.format(port=PORT, directory=DIRECTORY), flush=True)
+        return process.wait()
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            process.wait()
+
+
+READY = """
+Broker       localhost:{port}, topic test, partitions 0-1
+Data         {directory}
+Try          printf 'put test 0 5 0 1\\r\\nhello' | nc -q 1 localhost {port}
+Stop         Ctrl-C
+"""
+
+
+def answers() -> bool:
+    """Whether the broker answers ``version``."""
+    try:
+        with socket.create_connection(("localhost", PORT), 1) as connection:
+            connection.sendall(b"version 1\r\n")
+            return connection.recv(100).startswith(b"result 200 ")
+    except OSError:
+        return False
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Return when ``condition`` holds, or after a while."""
+    deadline = time.monotonic() + START_SECONDS
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
