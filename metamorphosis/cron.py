@@ -1,14 +1,16 @@
 """
-Cron expressions in the syntax of Quartz 2.1.7, as ``deleteWhen`` has them: seconds, minutes, hours, day of month, month, day
-of week and optionally the year.
+Cron expressions in the syntax of Quartz 2.1.7, as ``deleteWhen`` has them: seconds, minutes, hours,
+day of month, month, day of week and optionally the year.
 
-Why not a library: of those on PyPI none reads this syntax completely and is kept up. croniter and cronsim put the seconds
-elsewhere or lack them and know no ``W`` and no ``?`` rule, aws-croniter has no seconds, quartz-cron-checker computes no
-times, cron-schedule-triggers and tzcron saw their last release in 2019 and 2016.
+Why not a library: of those on PyPI none reads this syntax completely and is kept up. croniter and
+cronsim put the seconds elsewhere or lack them and know no ``W`` and no ``?`` rule, aws-croniter has
+no seconds, quartz-cron-checker computes no times, cron-schedule-triggers and tzcron saw their last
+release in 2019 and 2016.
 
-Differs: Quartz skips what it does not understand behind a valid beginning (``MONDAY``, ``MON-FRI/2``, an eighth field) and
-lets ``15W`` and ``2#1`` stand in lists of which it then uses one element; all that is refused here. A day that a month
-lacks (``31W``, ``L-30`` in February) is skipped and not looked for in a neighbouring month.
+Differs: Quartz skips what it does not understand behind a valid beginning (``MONDAY``,
+``MON-FRI/2``, an eighth field) and lets ``15W`` and ``2#1`` stand in lists of which it then uses
+one element; all that is refused here. A day that a month lacks (``31W``, ``L-30`` in February) is
+skipped and not looked for in a neighbouring month.
 
 Source: ``org.quartz.CronExpression``.
 """
@@ -31,7 +33,9 @@ _SECOND = timedelta(seconds=1)
 _NO_NAMES: dict[str, int] = {}
 _MONTHS = {
     name: number
-    for number, name in enumerate("JAN FEB MAR APR MAY JUN JUL AUG SEP OCT NOV DEC".split(), start=1)
+    for number, name in enumerate(
+        "JAN FEB MAR APR MAY JUN JUL AUG SEP OCT NOV DEC".split(), start=1
+    )
 }
 _WEEKDAYS = {
     name: number for number, name in enumerate("SUN MON TUE WED THU FRI SAT".split(), start=1)
@@ -53,7 +57,10 @@ class _Field:
         return frozenset(value for item in text.split(",") for value in self._item(item))
 
     def _item(self, item: str) -> Iterable[int]:
-        """``*``, ``a``, ``a-b``, each with an optional ``/step``; ``/step`` alone counts from the lowest value."""
+        """
+        ``*``, ``a``, ``a-b``, each with an optional ``/step``; ``/step`` alone counts from the
+        lowest value.
+        """
         match = re.fullmatch(r"(\*?|(\w+)(?:-(\w+))?)(?:/([0-9]{1,4}))?", item, re.ASCII)
         if match is None or not item:
             raise ValueError(f"{self.name}: {item!r} is no value, range or step")
@@ -81,7 +88,8 @@ class _Field:
         if not self.low <= value <= self.high:
             names = f" or names such as {next(iter(self.names))}" if self.names else ""
             raise ValueError(
-                f"{self.name} values must be between {self.low} and {self.high}{names}, found {text!r}"
+                f"{self.name} values must be between {self.low} and {self.high}{names},"
+                f" found {text!r}"
             )
         return value
 
@@ -124,7 +132,10 @@ def _nearest_weekday(day: int, year: int, month: int) -> Iterable[int]:
 
 
 def _last_day(offset: int, working: bool, year: int, month: int) -> Iterable[int]:
-    """``L``, ``L-3``, ``LW``: so many days before the end of the month, or the working day next to that."""
+    """
+    ``L``, ``L-3``, ``LW``: so many days before the end of the month, or the working day next to
+    that.
+    """
     day = _length(year, month) - offset
     if day < 1:
         return ()
@@ -155,7 +166,8 @@ def _parse_day_of_month(text: str) -> Days:
         if text.endswith("W"):
             return partial(_nearest_weekday, _DAY_OF_MONTH.number(text[:-1]))
         raise ValueError(
-            f"Day of month: {text!r} is not one of L, L-3, LW and 15W, which cannot be combined with other days"
+            f"Day of month: {text!r} is none of L, L-3, LW and 15W, which cannot be combined with"
+            " other days"
         )
     return partial(_of_month, _DAY_OF_MONTH.values(text))
 
@@ -169,7 +181,8 @@ def _parse_day_of_week(text: str) -> Days:
         return partial(_nth_of_week, _DAY_OF_WEEK.number(one[1]), -1 if one[2] else int(one[3]))
     if "#" in text:
         raise ValueError(
-            f"A numeric value between 1 and 5 must follow the '#' option, which stands alone, found {text!r}"
+            "A numeric value between 1 and 5 must follow the '#' option, which stands alone,"
+            f" found {text!r}"
         )
     return partial(_of_week, _DAY_OF_WEEK.values(text))
 
@@ -211,8 +224,8 @@ class CronExpression:
         try:
             if not 6 <= len(fields) <= 7:
                 raise ValueError(
-                    "six or seven fields are needed (second minute hour day-of-month month day-of-week [year]),"
-                    f" found {len(fields)}"
+                    "six or seven fields are needed (second minute hour day-of-month month"
+                    f" day-of-week [year]), found {len(fields)}"
                 )
             days = _parse_days(fields[3], fields[5])
             seconds, minutes, hours, months = (
@@ -228,10 +241,12 @@ class CronExpression:
 
     def next_after(self, after: datetime) -> datetime | None:
         """
-        The first time later than ``after``, in the time zone of ``after``; a naive one is in the system's zone.
+        The first time later than ``after``, in the time zone of ``after``; a naive one is in the
+        system's zone.
 
-        Of an hour that is skipped when the clocks go forward, the times come an hour later; of one that
-        comes twice, they come the first time only, unless the expression fires in every hour of the day.
+        Of an hour that is skipped when the clocks go forward, the times come an hour later; of one
+        that comes twice, they come the first time only, unless the expression fires in every hour
+        of the day.
 
         :return: None when it never fires again.
         """

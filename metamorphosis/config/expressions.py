@@ -1,11 +1,13 @@
 """
-The integers and booleans of ``server.ini``: the part of the expression language Aviator 2.3.0 that such files use.
+The integers and booleans of ``server.ini``: the part of the expression language Aviator 2.3.0 that
+such files use.
 
-Integers are 64-bit and wrap around. Binding, from weak to strong: ``||``, ``&&``, ``|``, ``^``, ``&``, ``== !=``,
-``< <= > >=``, ``<< >> >>>``, ``+ -``, ``* / %``, unary ``- ~ !``. ``010`` is ten.
+Integers are 64-bit and wrap around. Binding, from weak to strong: ``||``, ``&&``, ``|``, ``^``,
+``&``, ``== !=``, ``< <= > >=``, ``<< >> >>>``, ``+ -``, ``* / %``, unary ``- ~ !``. ``010`` is ten.
 
-Differs: what makes no integer and no boolean (decimals, strings, variables, functions, ``?:``) is refused as such, and so
-are ``0x`` without digits and an integer literal beyond 64 bits, which the original silently takes for another number.
+Differs: what makes no integer and no boolean (decimals, strings, variables, functions, ``?:``) is
+refused as such, and so are ``0x`` without digits and an integer literal beyond 64 bits, which the
+original silently takes for another number.
 
 Source: ``AviatorEvaluator.execute`` with an empty environment.
 """
@@ -36,7 +38,10 @@ _AFTER_NUMBER = re.compile(r"[\w.]", re.ASCII)
 
 
 class ExpressionError(ValueError):
-    """The text is no expression of the wanted type; the message says what was found and what would be right."""
+    """
+    The text is no expression of the wanted type; the message says what was found and what would be
+    right.
+    """
 
 
 def integer(text: str) -> int:

@@ -13,7 +13,8 @@ class Fault:
     """
     One thing that is wrong.
 
-    :ivar text: what is wrong and what would be right; contains the original's message where it has one.
+    :ivar text: what is wrong and what would be right; contains the original's message where it has
+        one.
     :ivar line: its line in the file, from 1; None when the fault is something that is missing.
     :ivar section: name of the section, without brackets.
     :ivar key: the key, ``""`` when the fault is no single key's.

@@ -28,14 +28,18 @@ _JAVA_HOST = re.compile(
 
 
 def is_java_host(host: str) -> bool:
-    """Whether ``java.net.URI`` takes this for a host; with any other Java clients cannot use the broker."""
+    """
+    Whether ``java.net.URI`` takes this for a host; with any other Java clients cannot use the
+    broker.
+    """
     return _JAVA_HOST.fullmatch(host) is not None
 
 
 def published_host(config: BrokerConfig) -> str:
     """
-    ``hostName`` if it is set; else the first IPv4 address of an interface, else the last IPv6 address, in brackets, both
-    unless loopback; else the address of the local host name. To be called once.
+    ``hostName`` if it is set; else the first IPv4 address of an interface, else the last IPv6
+    address, in brackets, both unless loopback; else the address of the local host name. To be
+    called once.
     """
     if config.host_name:
         return config.host_name
@@ -57,7 +61,8 @@ def choose_address(addresses: Iterable[str]) -> str | None:
 
 def interface_addresses() -> list[str]:
     """
-    Addresses of the network interfaces, those of the interface that was added last first, as a JVM on Linux lists them.
+    Addresses of the network interfaces, those of the interface that was added last first, as a JVM
+    on Linux lists them.
 
     Systems that are not Linux yield none.
     """
@@ -82,7 +87,10 @@ def _ipv4_address(interface: str) -> str | None:
 
 
 def _ipv6_addresses() -> dict[str, list[str]]:
-    """IPv6 addresses by interface in a JVM's order, the newest first; a link-local one carries its zone."""
+    """
+    IPv6 addresses by interface in a JVM's order, the newest first; a link-local one carries its
+    zone.
+    """
     found: dict[str, list[str]] = {}
     try:
         with open(_IF_INET6, encoding="ascii") as table:

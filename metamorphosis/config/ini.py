@@ -1,7 +1,9 @@
 """
-The syntax of ``server.ini``: exactly what ini4j 0.5.1 accepts with its default settings, and nothing else.
+The syntax of ``server.ini``: exactly what ini4j 0.5.1 accepts with its default settings, and
+nothing else.
 
-Unlike the original's reader this one goes on after a bad line, so that all faults of a file are known after one try.
+Unlike the original's reader this one goes on after a bad line, so that all faults of a file are
+known after one try.
 
 Source: ``org.ini4j.Ini`` as used by ``MetaConfig``.
 """
@@ -43,7 +45,8 @@ class Section:
     """
     All options of one name; sections of the same name are merged, of a key the last value counts.
 
-    :ivar line: line of the first header; of a parent that exists only through ``/`` in a child's name, the child's.
+    :ivar line: line of the first header; of a parent that exists only through ``/`` in a child's
+        name, the child's.
     """
 
     name: str
@@ -79,10 +82,11 @@ def parse(data: bytes) -> IniFile:
 
 def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
     """
-    Lines without blank lines and comments, continued ones joined, each with the number of its last physical line.
+    Lines without blank lines and comments, continued ones joined, each with the number of its last
+    physical line.
 
-    A comment is one only where no continuation is pending. A continuation pending at the end of the file is dropped
-    together with its line, as ini4j does.
+    A comment is one only where no continuation is pending. A continuation pending at the end of the
+    file is dropped together with its line, as ini4j does.
     """
     pending = ""
     for number, physical in enumerate(_LINE_END.split(text), start=1):
@@ -109,7 +113,7 @@ class _Parser:
         if not text.startswith("\ufeff"):
             return text
         first = _LINE_END.split(text, maxsplit=1)[0]
-        self._fault(1, first, "the file starts with a byte order mark; save it as UTF-8 without one")
+        self._fault(1, first, "a byte order mark stands first; save the file as UTF-8 without one")
         return text[1:]
 
     def line(self, number: int, line: str) -> None:
@@ -123,13 +127,16 @@ class _Parser:
             self._fault(number, line, str(error))
 
     def _header(self, number: int, line: str) -> None:
-        """Open the section. Of a bad header what stands in the brackets is taken, to avoid faults that follow."""
+        """
+        Open the section. Of a bad header what stands in the brackets is taken, to avoid faults that
+        follow.
+        """
         if line.endswith("]"):
             name = _unescape(line[1:-1].strip(JAVA_TRIMMED))
             wrong = "" if name else "a section needs a name between the brackets"
         else:
             name = line[1:].partition("]")[0].strip(JAVA_TRIMMED)
-            wrong = "a section line is [name], with ']' as its last character and no comment behind it"
+            wrong = "a section line is [name], its last character is ']', without a comment"
         if name:
             self._section = self._open(name, number)
         else:
@@ -159,7 +166,8 @@ class _Parser:
         earlier = self._section.options.get(key)
         if earlier is not None:
             self.file.warnings.append(
-                f"[{self._section.name}] {key} stands on line {earlier.line} and on line {number}; the last one counts"
+                f"[{self._section.name}] {key} stands on line {earlier.line} and on line {number};"
+                " the last one counts"
             )
         self._section.options[key] = Option(key, value, number)
 
@@ -187,7 +195,7 @@ def _unescape_one(match: re.Match[str]) -> str:
     if not escape:
         raise ValueError(r"the backslash escapes nothing; a plain backslash is written \\")
     if escape == "u":
-        raise ValueError(r"Malformed \uxxxx encoding.; four hexadecimal digits follow \u, a plain backslash is \\")
+        raise ValueError(r"Malformed \uxxxx encoding. Four hexadecimal digits follow \u; a backslash is \\")
     if escape[0] == "u":
         return chr(int(escape[1:], 16))
     return _ESCAPED.get(escape, escape)

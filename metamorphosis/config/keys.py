@@ -1,7 +1,8 @@
 """
 The keys of ``server.ini``: which exist, of which type, and what their values must obey.
 
-Source: ``MetaConfig.populateSystemConf``, ``populateZookeeperConfig``, ``populateTopicsConfig``, ``Config.checkConfigKeys``.
+Source: ``MetaConfig.populateSystemConf``, ``populateZookeeperConfig``, ``populateTopicsConfig``,
+``Config.checkConfigKeys``.
 """
 
 from __future__ import annotations
@@ -55,16 +56,23 @@ def lenient_boolean(text: str) -> bool:
 
 
 def root_path(text: str) -> str:
-    """The ZooKeeper root with a leading slash and without one trailing slash. Source: ``MetaZookeeper``."""
+    """
+    The ZooKeeper root with a leading slash and without one trailing slash. Source:
+    ``MetaZookeeper``.
+    """
     return ("" if text.startswith("/") else "/") + text.removesuffix("/")
 
 
 def connect_string(text: str) -> str:
-    """``host:port,host:port/chroot``, checked, as it is. Source: ``ConnectStringParser`` of ZooKeeper."""
+    """
+    ``host:port,host:port/chroot``, checked, as it is. Source: ``ConnectStringParser`` of ZooKeeper.
+    """
     for server in text.partition("/")[0].split(","):
         host, colon, port = server.strip().rpartition(":")
         if colon and not (host and port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536):
-            raise ValueError(f"{server!r} is no server; host:port is needed, several separated by commas")
+            raise ValueError(
+                f"{server!r} is no server; host:port is needed, several separated by commas"
+            )
     return text
 
 
@@ -81,7 +89,7 @@ SYSTEM: tuple[Key, ...] = (
         high=1023,
         hint="worker Id can't be greater than 1023 or less than 0",
     ),
-    Key("serverPort", "server_port", int32, low=0, high=65535, hint="a port from 0 to 65535 is needed"),
+    Key("serverPort", "server_port", int32, low=0, high=65535, hint="0 to 65535 is needed"),
     Key("dashboardHttpPort", "dashboard_http_port", int32),
     Key("dataPath", "data_path", str),
     Key("appClassPath", "app_class_path", str),
@@ -146,8 +154,8 @@ TOPIC: tuple[Key, ...] = (
 #: Names that the original accepts only because its check looks at the fields of a class.
 SYSTEM_IGNORED = frozenset(
     (
-        "topics slaveConfig zkConfig topicConfigMap propertyChangeSupport lastModified path configFileChecksum"
-        " closedPartitionMap log serialVersionUID"
+        "topics slaveConfig zkConfig topicConfigMap propertyChangeSupport lastModified path"
+        " configFileChecksum closedPartitionMap log serialVersionUID"
     ).split()
 )
 ZOOKEEPER_IGNORED = SYSTEM_IGNORED | {key.name for key in SYSTEM}

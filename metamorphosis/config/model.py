@@ -1,7 +1,9 @@
 """
-The configuration as frozen values. One attribute per ``server.ini`` key, in snake_case; the key stands in the comment.
+The configuration as frozen values. One attribute per ``server.ini`` key, in snake_case; the key
+stands in the comment.
 
-Source: ``MetaConfig``, ``TopicConfig``, ``ZKConfig``. Section numbers are those of the storage-and-config specification.
+Source: ``MetaConfig``, ``TopicConfig``, ``ZKConfig``. Section numbers are those of the
+storage-and-config specification.
 """
 
 from __future__ import annotations
@@ -85,8 +87,8 @@ class BrokerConfig:
 
     def topic(self, name: str) -> TopicConfig:
         """
-        The section of exactly this name, else a copy of the global values: a topic that is accepted only through
-        a wildcard section does not inherit that section.
+        The section of exactly this name, else a copy of the global values: a topic that is accepted
+        only through a wildcard section does not inherit that section.
         """
         found = self.topics.get(name)
         if found is not None:
@@ -113,8 +115,8 @@ class BrokerConfig:
 @dataclass(frozen=True, slots=True)
 class Settings:
     """
-    Our own settings, in a file of their own (``metamorphosis.ini`` beside ``server.ini``): a Java slave copies its
-    master's ``server.ini`` and refuses keys it does not know.
+    Our own settings, in a file of their own (``metamorphosis.ini`` beside ``server.ini``): a Java
+    slave copies its master's ``server.ini`` and refuses keys it does not know.
     """
 
     flush_delay_ms: int = 10  # [store] flush-delay-ms: direct mode, from a write to its background flush

@@ -1,5 +1,6 @@
 """
-The text of ``deletePolicy``: ``<delete|archive>,<retention>[,<compress>]``, split at commas, no part trimmed.
+The text of ``deletePolicy``: ``<delete|archive>,<retention>[,<compress>]``, split at commas, no
+part trimmed.
 
 Source: ``DeletePolicyFactory``, ``DiscardDeletePolicy.init``, ``ArchiveDeletePolicy.init``.
 """
@@ -24,8 +25,8 @@ class PolicyText:
     A parsed policy.
 
     :ivar name: ``delete`` or ``archive``.
-    :ivar retention_ms: a segment last modified longer ago than this is handled; zero and below: any that is old
-        enough to have a successor.
+    :ivar retention_ms: a segment last modified longer ago than this is handled; zero and below: any
+        that is old enough to have a successor.
     :ivar compress: archive as ``.zip`` and not by renaming to ``.arc``.
     """
 
@@ -43,13 +44,15 @@ def parse_policy(text: str) -> PolicyText:
     name, *values = text.split(",")
     if name not in (DELETE, ARCHIVE):
         raise ValueError(
-            f"UnknownDeletePolicyException: {name!r}; the policy is {DELETE} or {ARCHIVE}, as in delete,168"
+            f"UnknownDeletePolicyException: {name!r}; the policy is {DELETE} or {ARCHIVE},"
+            " as in delete,168"
         )
     retention = _RETENTION.fullmatch(values[0]) if values else None
     if retention is None or not -_INT_LIMIT <= int(retention[1][:12]) < _INT_LIMIT:
         raise ValueError(
-            f"New delete policy `{name}` failed: {','.join(values[:1])!r} is no retention; a whole number of hours"
-            " or one with the suffix s, m or h follows the comma without blanks, as in delete,168 or delete,30m"
+            f"New delete policy `{name}` failed: {','.join(values[:1])!r} is no retention;"
+            " a number of hours, or one with the suffix s, m or h, follows the comma without a blank,"
+            " as in delete,168 or delete,30m"
         )
     return PolicyText(
         name,

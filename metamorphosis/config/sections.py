@@ -31,7 +31,10 @@ class SectionReader:
     def check_names(
         self, section: Section, names: Iterable[str], ignored: Collection[str] = ()
     ) -> None:
-        """Every key of the section must be one of ``names`` or ``ignored``. Source: ``Config.checkConfigKeys``."""
+        """
+        Every key of the section must be one of ``names`` or ``ignored``. Source:
+        ``Config.checkConfigKeys``.
+        """
         known = list(names)
         for option in section.options.values():
             if option.key in known or option.key in ignored:
@@ -40,7 +43,9 @@ class SectionReader:
             self.fault(section, f"Invalid config key:{option.key},do you mean '{best}'?", option)
 
     def values(self, section: Section, keys: Iterable[Key]) -> dict[str, Any]:
-        """The values of the keys that are given and good, by attribute. A blank value is no value."""
+        """
+        The values of the keys that are given and good, by attribute. A blank value is no value.
+        """
         found: dict[str, Any] = {}
         for key in keys:
             option = section.options.get(key.name)
@@ -70,7 +75,7 @@ class SectionReader:
             return
         if key.read is expressions.int32 and expressions.integer(option.value) != value:
             self.warnings.append(
-                f"line {option.line}, [{section.name}] {key.name}: {option.value} does not fit 32 bits,"
-                f" {value} is taken as the original does"
+                f"line {option.line}, [{section.name}] {key.name}: {option.value} does not fit"
+                f" 32 bits, {value} is taken as the original does"
             )
         found[key.attribute] = value

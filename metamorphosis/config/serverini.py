@@ -3,9 +3,10 @@
 
 Source: ``MetaConfig.loadFromFile``, ``MetaConfig.verify``, ``MetaConfig.reload``.
 
-Differs: every fault of the file is reported at once and before anything takes effect; the range of ``brokerId``, policies
-and cron expressions are checked here, too. The original stops at the first, finds some only when a part of the broker
-starts, and applies half of a faulty reload. ``-f server.ini`` without a directory works.
+Differs: every fault of the file is reported at once and before anything takes effect; the range of
+``brokerId``, policies and cron expressions are checked here, too. The original stops at the first,
+finds some only when a part of the broker starts, and applies half of a faulty reload. ``-f
+server.ini`` without a directory works.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ class Reload:
     The outcome of a reload.
 
     :ivar config: the new configuration; only its topics, checksum and time differ from the former.
-    :ivar added: names of topics whose section is new, sorted as ``config.topics``; ``changed`` and ``removed`` alike.
+    :ivar added: names of topics whose section is new, sorted as ``config.topics``; ``changed`` and
+        ``removed`` alike.
     """
 
     config: BrokerConfig
@@ -76,7 +78,7 @@ def load(path: str) -> BrokerConfig:
     config = BrokerConfig(**({"broker_id": 0} | system), zookeeper=zookeeper)
     topics = _topics(file, reader, config.default_topic)
     if not topics and not file.lost_header:
-        reader.faults.append(Fault("Empty topics list; at least one section [topic=<name>] is needed"))
+        reader.faults.append(Fault("Empty topics list; a section [topic=<name>] is needed"))
     _raise_faults(content, reader)
     return replace(
         config,
@@ -92,11 +94,11 @@ def reload(current: BrokerConfig) -> Reload | None:
     """
     Read the file again, if its modification time is another one.
 
-    Only topic sections count, on top of the global values of the start; an empty topic list is accepted, and missing or
-    faulty other sections are not looked at.
+    Only topic sections count, on top of the global values of the start; an empty topic list is
+    accepted, and missing or faulty other sections are not looked at.
 
-    Differs: the original remembers the new time before it validates, so a faulty file is not tried again until
-    it is touched; and it has applied the topics when it finds a bad policy.
+    Differs: the original remembers the new time before it validates, so a faulty file is not tried
+    again until it is touched; and it has applied the topics when it finds a bad policy.
 
     :return: None when the time has not changed.
     :raises ConfigFaults: when the file is faulty; nothing has changed then.
@@ -219,7 +221,7 @@ def _suspicions(file: ini.IniFile, config: BrokerConfig) -> Iterator[str]:
             if value < 1:
                 yield f"[system] {key.name} is {value}; a number above 0 makes sense"
     if config.host_name and not is_java_host(config.host_name):
-        yield f"[system] hostName: Java clients cannot connect to a host of the name {config.host_name!r}"
+        yield f"[system] hostName: Java clients cannot connect to a host named {config.host_name!r}"
 
 
 def _waiting_for_restart(file: ini.IniFile, current: BrokerConfig) -> Iterator[str]:

@@ -1,7 +1,8 @@
 """
 Our own settings file: same syntax and strictness as ``server.ini``, other sections and keys.
 
-It is a file of its own because a Java slave copies its master's ``server.ini`` and refuses keys it does not know.
+It is a file of its own because a Java slave copies its master's ``server.ini`` and refuses keys it
+does not know.
 """
 
 from __future__ import annotations
@@ -48,8 +49,8 @@ def default_path(server_ini: str) -> str:
 
 def load_for(server_ini: str, path: str | None = None) -> Settings:
     """
-    The settings of a broker: of ``path`` if it is given, else of the file beside ``server.ini`` if there is one, else
-    the defaults.
+    The settings of a broker: of ``path`` if it is given, else of the file beside ``server.ini`` if
+    there is one, else the defaults.
 
     :raises ConfigFaults: with every fault of the file; also when a given path does not exist.
     """
@@ -124,6 +125,6 @@ def parse_ranges(text: str) -> tuple[tuple[int, int], ...]:
         match = _RANGE.fullmatch(part)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
         if first > last:
-            raise ValueError(f"{part!r} is no range of partitions; numbers and ranges are needed, as in 0-3,7")
+            raise ValueError(f"{part!r} is no range of partitions; 0-3,7 would be one")
         ranges.append((first, last))
     return tuple(ranges)

@@ -1,0 +1,249 @@
+"""
+When old segments are deleted or archived, and of which stores.
+
+Theory of operation. There is one timer for each different ``deleteWhen``. When it fires, a worker
+reads the modification times of the segments of every store whose topic has that schedule. Those
+that are older than the retention, from the oldest on, leave the store one by one: first out of its
+list (reactor), then the file (worker), then the next. A file that cannot be disposed of goes back
+into the list, and the run over that store ends.
+
+Differs: a run takes all stores that exist when it starts, and uses the policies of the latest
+configuration. The original fixes the topics when it schedules and the policy when it makes a store.
+
+Differs: segments go from the oldest on, and the run stops at the first that is not old enough. The
+original judges each by itself, so that a touched older file leaves a gap, at which its next start
+fails.
+
+Source: ``MessageStoreManager.runDeletePolicy``, ``MessageStore.runDeletePolicy``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from datetime import tzinfo
+from functools import partial
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from metamorphosis.config.model import BrokerConfig
+from metamorphosis.config.policies import parse_policy
+from metamorphosis.cron import CronExpression
+from metamorphosis.interfaces import IDeletePolicy, IWorkerThreads
+from metamorphosis.store.deletepolicies import count_expired, make_policy
+from metamorphosis.store.messagestore import MessageStore
+from metamorphosis.store.segment import Segment
+
+#: Longest sleep in seconds: the system's clock may be set while a timer runs.
+MAX_SLEEP = 3600.0
+#: Stores worked on at a time; the others wait, so that neither the threads nor one turn get it all
+#: at once.
+CONCURRENT_STORES = 2
+
+_log = Logger()
+
+
+class Retention:
+    """
+    Runs the policies over the stores. Thread: reactor.
+
+    :param stores: all stores; iterated anew by every run.
+    :param config: schedules and policies.
+    :param clock: the reactor, for timers.
+    :param threads: for blocking work. Compressing takes many seconds, so not the threads that
+        flush.
+    :param now: seconds since 1970.
+    :param zone: of the schedules, None: the system's.
+    """
+
+    def __init__(
+        self,
+        stores: Iterable[MessageStore],
+        config: BrokerConfig,
+        clock: IReactorTime,
+        threads: IWorkerThreads,
+        now: Callable[[], float] = time.time,
+        zone: tzinfo | None = None,
+    ) -> None:
+        self._stores = stores
+        self._config = config
+        self._clock = clock
+        self._threads = threads
+        self._now = now
+        self._zone = zone
+        self._timers: dict[str, IDelayedCall] = {}
+        self._waiting: dict[MessageStore, None] = {}
+        self._running: set[MessageStore] = set()
+        self._stopped: list[Deferred[None]] | None = None
+
+    def start(self) -> None:
+        """Schedule the runs."""
+        config = self._config
+        topics = (config.default_topic, *config.topics.values())
+        for when in sorted({topic.delete_when for topic in topics}):
+            self._schedule(when)
+
+    def reconfigure(self, config: BrokerConfig) -> None:
+        """Apply a reload: schedules and policies. What runs goes on as it began."""
+        self._cancel()
+        self._config = config
+        if not self.stopped:
+            self.start()
+
+    def stop(self) -> Deferred[None]:
+        """Start nothing more; fires when no file is being worked on."""
+        self._cancel()
+        self._waiting.clear()
+        if self._stopped is None:
+            self._stopped = []
+        if not self._running:
+            return succeed(None)
+        stopped: Deferred[None] = Deferred()
+        self._stopped.append(stopped)
+        return stopped
+
+    def run(self, when: str | None = None) -> None:
+        """
+        Start a run over the stores whose topic has this ``deleteWhen``, None: over all. A store
+        over which one runs already is left out.
+        """
+        for store in self._stores:
+            if when in (None, self._config.topic(store.topic).delete_when):
+                if store not in self._running and store not in self._waiting:
+                    self._waiting[store] = None
+        self._start_waiting()
+
+    def _cancel(self) -> None:
+        """Forget all timers."""
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+
+    def _schedule(self, when: str) -> None:
+        """Set the timer for the next time from now on."""
+        due = CronExpression.parse(when).next_timestamp(self._now(), self._zone)
+        if due is None:
+            _log.warn("deleteWhen {when} never comes again: old messages are kept", when=when)
+        else:
+            self._sleep(when, due)
+
+    def _sleep(self, when: str, due: float) -> None:
+        """Wait, if it is long in several steps."""
+        delay = min(max(due - self._now(), 0.0), MAX_SLEEP)
+        self._timers[when] = self._clock.callLater(delay, self._wake, when, due)
+
+    def _wake(self, when: str, due: float) -> None:
+        """Run if it is time, and go on waiting."""
+        del self._timers[when]
+        if self._now() < due:
+            self._sleep(when, due)
+            return
+        self._schedule(when)
+        self.run(when)
+
+    def _start_waiting(self) -> None:
+        """Begin with as many of the waiting stores as may be worked on at a time."""
+        while self._waiting and len(self._running) < CONCURRENT_STORES:
+            store = next(iter(self._waiting))
+            del self._waiting[store]
+            policy = make_policy(parse_policy(self._config.topic(store.topic).delete_policy))
+            if store.immutable_segments():
+                self._running.add(store)
+                _StoreRun(store, policy, self, self._threads).start(int(self._now() * 1000))
+
+    def end(self, store: MessageStore) -> None:
+        """The run over the store is over; called by it."""
+        self._running.discard(store)
+        self._start_waiting()
+        if self._stopped is not None and not self._running:
+            for stopped in self._stopped:
+                stopped.callback(None)
+            self._stopped = []
+
+    @property
+    def stopped(self) -> bool:
+        """Whether runs have to come to an end."""
+        return self._stopped is not None
+
+
+class _StoreRun:
+    """One run over one store. Thread: reactor."""
+
+    def __init__(
+        self,
+        store: MessageStore,
+        policy: IDeletePolicy,
+        retention: Retention,
+        threads: IWorkerThreads,
+    ) -> None:
+        self._store = store
+        self._policy = policy
+        self._retention = retention
+        self._threads = threads
+        self._expired: list[Segment] = []
+        self._removed = 0
+
+    def start(self, now_ms: int) -> None:
+        """Look for what has expired."""
+        segments = self._store.immutable_segments()
+        paths = [segment.path for segment in segments]
+        self._threads.submit(
+            partial(count_expired, paths, now_ms, self._policy.retention_ms),
+            partial(self._counted, segments),
+        )
+
+    def _counted(
+        self, segments: list[Segment], count: int | None, error: BaseException | None
+    ) -> None:
+        if error is not None:
+            self._failed("looked at", self._store.directory, error)
+            return
+        self._expired = segments[: count or 0]
+        self._next()
+
+    def _next(self) -> None:
+        """Take the oldest out of the store, then its file away."""
+        if not self._expired or self._retention.stopped:
+            self._end()
+            return
+        segment = self._expired.pop(0)
+        try:
+            self._store.remove_segment(segment)
+        except ValueError as error:
+            self._failed("taken out of the log", segment.path, error)
+            return
+        self._threads.submit(
+            partial(self._policy.dispose, segment.path), partial(self._disposed, segment)
+        )
+
+    def _disposed(self, segment: Segment, _: object, error: BaseException | None) -> None:
+        if error is None:
+            self._removed += 1
+            self._next()
+            return
+        # A younger file must not go before this one, or the next start finds a gap.
+        self._store.restore_segment(segment)
+        self._failed("deleted or archived, it stays readable", segment.path, error)
+
+    def _failed(self, what: str, path: str, error: BaseException) -> None:
+        _log.error(
+            "{path} could not be {what}; tried again at the next run: {error}",
+            path=path,
+            what=what,
+            error=error,
+        )
+        self._end()
+
+    def _end(self) -> None:
+        store = self._store
+        if self._removed:
+            _log.info(
+                "Retention took {count} segments of {topic}-{partition}, it begins at {offset} now",
+                topic=store.topic,
+                partition=store.partition,
+                count=self._removed,
+                offset=store.min_offset,
+            )
+        self._retention.end(store)
