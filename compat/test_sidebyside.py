@@ -6,6 +6,7 @@ compared.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -25,6 +26,21 @@ class Side:
         self.broker = broker
         self.normalise = Normaliser()
         self.connection = Connection(broker.port)
+
+    def ask_many(
+        self, stream: bytes, requests: Mapping[int, bytes], size: int
+    ) -> dict[int, tuple[object, ...]]:
+        """
+        Send the stream in pieces of that size; the replies by opaque, in whatever order they came.
+        """
+        for start in range(0, len(stream), size):
+            self.connection.send(stream[start : start + size])
+        answers = {}
+        for _ in requests:
+            reply = self.connection.reply()
+            assert isinstance(reply, Reply), reply
+            answers[reply.opaque] = self.normalise(requests[reply.opaque], reply)
+        return answers
 
     def reconnect(self) -> None:
         """Start over, as a client does after the broker has closed."""
@@ -76,27 +92,49 @@ class SideBySideTests(SynchronousTestCase):
 
     kinds: tuple[type[peers.Broker], type[peers.Broker]] = (peers.JavaBroker, peers.OurBroker)
 
-    def pair(self) -> Pair:
+    def pair(self, **system: object) -> Pair:
         """Fresh brokers."""
         brokers = []
         for number, kind in enumerate(self.kinds):
-            root = f"/{self.id()}-{number}"
-            broker = kind(self.mktemp(), zookeeper.shared(), root, generator.TOPICS)
+            root, zk = f"/{self.id()}-{number}", zookeeper.shared()
+            broker = kind(self.mktemp(), zk, root, generator.TOPICS, system=system)
             broker.start()
             self.addCleanup(broker.kill)
             brokers.append(broker)
         return Pair(*brokers)
 
-    def test_random_requests(self) -> None:
-        """
-        Two thousand seeded requests, some of them wrong: equal replies, equal closes, equal
-        silences.
-        """
-        pair = self.pair()
-        for number, request in enumerate(itertools.islice(generator.Requests(SEED), REQUESTS)):
+    def ask_both(self, pair: Pair, seed: int, count: int) -> generator.Requests:
+        """That many requests; equal replies, equal closes, equal silences."""
+        requests = generator.Requests(seed)
+        for number, request in enumerate(itertools.islice(requests, count)):
             first, second = pair.ask(request)
-            self.assertEqual(second, first, f"seed {SEED}, request {number}: {request[:200]!r}")
+            self.assertEqual(second, first, f"seed {seed}, request {number}: {request[:200]!r}")
         self.assertEqual(pair.extra(), [])
         # the mixture is what it is meant to be
-        self.assertGreater(pair.answered, REQUESTS * 0.9)
-        self.assertGreater(pair.closed, REQUESTS * 0.02)
+        self.assertGreater(pair.answered, count * 0.9)
+        self.assertGreater(pair.closed, count * 0.02)
+        return requests
+
+    def test_random_requests(self) -> None:
+        """One segment a partition; two thousand requests, some of them wrong."""
+        self.ask_both(self.pair(), SEED, REQUESTS)
+
+    def test_many_segments(self) -> None:
+        """Segments of a few records, and a broker that tells consumers where the end is."""
+        pair = self.pair(maxSegmentSize=5000, updateConsumerOffsets="true")
+        self.ask_both(pair, SEED + 1, REQUESTS // 2)
+
+    def test_pipelined_reads(self) -> None:
+        """Reads sent in one piece, in odd pieces: a reply for each opaque, equal on both sides."""
+        pair = self.pair()
+        requests = self.ask_both(pair, SEED + 2, 200)
+        reads = {}
+        for _ in range(300):
+            requests.opaque += 1
+            reads[requests.opaque] = requests.random.choice(
+                [requests.get, requests.get, requests.offset, requests.version]
+            )()
+        stream = b"".join(reads.values())
+        for size in (len(stream), 1000, 7):
+            answers = [side.ask_many(stream, reads, size) for side in pair.sides]
+            self.assertEqual(answers[1], answers[0])
