@@ -1,16 +1,19 @@
 """
 One client: bytes in, replies out in request order, and back-pressure both ways.
 
-Theory of operation. The transport puts received bytes into ``room()``: one buffer of the process for everybody, behind what
-was left over from the last read, or an own growing buffer for a long frame, so that a slow sender is not copied again and again. ``received`` takes complete
-requests off its front with ``hotpath.scan``, and whatever scan leaves through ``wire.decoding`` and ``Responders``. Replies
-stand in a queue of ``ReplyGroup``; ``drain`` sends from its front as far as nothing has to wait for a batch. A failed batch turns
-the replies of exactly the records that were not stored into 500.
+Theory of operation. The transport puts received bytes into ``room()``: one buffer of the process
+for everybody, behind what was left over from the last read, or an own growing buffer for a long
+frame, so that a slow sender is not copied again and again. ``received`` takes complete requests off
+its front with ``hotpath.scan``, and whatever scan leaves through ``wire.decoding`` and
+``Responders``. Replies stand in a queue of ``ReplyGroup``; ``drain`` sends from its front as far as
+nothing has to wait for a batch. A failed batch turns the replies of exactly the records that were
+not stored into 500.
 
-Law: no reply overtakes an earlier one; nothing is sent for a put before its batch is written (flushed, with group commit).
+Law: no reply overtakes an earlier one; nothing is sent for a put before its batch is written
+(flushed, with group commit).
 
-Back-pressure: reading pauses while the requests whose replies wait, or the replies that the peer does not read, exceed their
-limits; nobody is cut off for being fast or slow.
+Back-pressure: reading pauses while the requests whose replies wait, or the replies that the peer
+does not read, exceed their limits; nobody is cut off for being fast or slow.
 """
 
 from __future__ import annotations
@@ -33,14 +36,17 @@ if TYPE_CHECKING:
     from metamorphosis.broker.factory import BrokerFactory
 
 SMALL_CHUNK = 16 * 1024
-"""Up to here a chunk is copied once and batched over the turn; above, bodies are written straight from the buffer."""
+"""Up to here a chunk is copied once and batched over the turn; above, bodies are written straight
+from the buffer."""
 
 FIRST_GROWTH = 2 * SMALL_CHUNK
-"""First size of the own buffer of a long frame; it doubles as bytes arrive, so that a peer must send what it makes us hold."""
+"""First size of the own buffer of a long frame; it doubles as bytes arrive, so that a peer must
+send what it makes us hold."""
 
 
 class ReceiveBuffer:
-    """The buffer that every connection receives into; valid from ``room`` to the end of ``received``."""
+    """The buffer that every connection receives into; valid from ``room`` to the end of
+    ``received``."""
 
     def __init__(self, size: int = 256 * 1024) -> None:
         self.data = bytearray(size)
@@ -161,12 +167,19 @@ class BrokerConnection(Protocol):
         try:
             while not self._closing:
                 position = scan(
-                    data, source, position, end, factory.routes, factory.ids, self._groups, self.batch_done
+                    data,
+                    source,
+                    position,
+                    end,
+                    factory.routes,
+                    factory.ids,
+                    self._groups,
+                    self.batch_done,
                 )
                 if position == end:
                     break
                 frame = decode_frame(data, position, end, factory.limits)
-                if type(frame) is NeedMore:
+                if isinstance(frame, NeedMore):
                     self._needed = frame.total or 0
                     break
                 command, position = frame
@@ -227,7 +240,8 @@ class BrokerConnection(Protocol):
         self.factory.turn.touch(self)
 
     def drain(self) -> None:
-        """Send every reply that waits for nothing, in order, with as few writes as the files between them allow."""
+        """Send every reply that waits for nothing, in order, with as few writes as the files
+        between them allow."""
         groups = self._groups
         ready: list[bytes] = []
         while groups:
@@ -282,7 +296,9 @@ class BrokerConnection(Protocol):
     def check_pressure(self) -> None:
         """Pause or go on reading, by what waits here and in all connections together."""
         factory = self.factory
-        heavy = self._waiting_bytes > (factory.max_waiting // 2 if self._paused else factory.max_waiting)
+        heavy = self._waiting_bytes > (
+            factory.max_waiting // 2 if self._paused else factory.max_waiting
+        )
         stop = self._peer_slow or heavy or (factory.overloaded and self._waiting_bytes > 0)
         if stop != self._paused:
             self._paused = stop

@@ -1,5 +1,6 @@
 """
-What the connections of a broker share, the port they come in by, and the sweep that closes idle ones.
+What the connections of a broker share, the port they come in by, and the sweep that closes idle
+ones.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from metamorphosis.config.model import Settings
 
 DRAIN_SECONDS = 5.0
-"""How long ``stop`` waits for replies to leave before it cuts the connections (the original waits as long for its pools)."""
+"""How long ``stop`` waits for replies to leave before it cuts the connections (the original waits
+as long for its pools)."""
 
 
 class BrokerFactory(ServerFactory):
@@ -30,7 +32,8 @@ class BrokerFactory(ServerFactory):
     Makes and owns the connections. Thread: reactor.
 
     :ivar connections: the open ones, in order of arrival.
-    :ivar overloaded: requests of all connections together wait for more bytes than ``max-total-bytes``.
+    :ivar overloaded: requests of all connections together wait for more bytes than
+        ``max-total-bytes``.
     """
 
     noisy = False
@@ -79,10 +82,13 @@ class BrokerFactory(ServerFactory):
         if self._sweep.running:
             self._sweep.stop()
         port, self._port = self._port, None
-        return maybeDeferred(port.stopListening) if port is not None else maybeDeferred(lambda: None)
+        return (
+            maybeDeferred(port.stopListening) if port is not None else maybeDeferred(lambda: None)
+        )
 
     def close_connections(self) -> Deferred[None]:
-        """Let every connection answer what it has taken, then close; fires when all are gone, within ``DRAIN_SECONDS``."""
+        """Let every connection answer what it has taken, then close; fires when all are gone,
+        within ``DRAIN_SECONDS``."""
         done: Deferred[None] = Deferred()
         for connection in list(self.connections):
             connection.close_after_replies()
@@ -101,14 +107,17 @@ class BrokerFactory(ServerFactory):
         look()
         return done
 
-    def buildProtocol(self, addr: IAddress | None) -> BrokerConnection:
+    def buildProtocol(  # type: ignore[override]  # Twisted wants a _ProtoWithFactory
+        self, addr: IAddress | None
+    ) -> BrokerConnection:
         """One connection."""
         return BrokerConnection(self)
 
     # What connections report
 
     def waiting_changed(self, by: int) -> None:
-        """``by`` more bytes of requests wait for their replies; over the limit connections that add to it pause."""
+        """``by`` more bytes of requests wait for their replies; over the limit connections that add
+        to it pause."""
         self._total += by
         if self.overloaded:
             if self._total < self._max_total // 2:
@@ -119,7 +128,8 @@ class BrokerFactory(ServerFactory):
             self.overloaded = True
 
     def protocol_error(self, connection: BrokerConnection, error: Exception) -> None:
-        """A peer broke the protocol: said once in full, then counted, so that garbage cannot fill the log."""
+        """A peer broke the protocol: said once in full, then counted, so that garbage cannot fill
+        the log."""
         self._protocol_errors += 1
         count = self._protocol_errors
         if count <= 10 or not count & (count - 1):

@@ -1,13 +1,16 @@
 """
-The narrow seam of ``put`` and ``get``: a received buffer in; consumed bytes, records per partition and replies out.
+The narrow seam of ``put`` and ``get``: a received buffer in; consumed bytes, records per partition
+and replies out.
 
-``scan`` takes the ordinary puts and gets from the front of what was received, and stops at the first frame that is anything
-else: an incomplete one, another command, a transaction, an unknown or closed partition, a wrong checksum, an odd but legal
-spelling (``+7``, a trailing space). The caller decodes that one frame with ``wire.decoding``, the oracle that this
-module is tested against, and scans on behind it. So nothing here decides what is right; it only does the common case with
-nothing per message but what the message itself needs: one match, one CRC, one header, one reply text.
+``scan`` takes the ordinary puts and gets from the front of what was received, and stops at the
+first frame that is anything else: an incomplete one, another command, a transaction, an unknown or
+closed partition, a wrong checksum, an odd but legal spelling (``+7``, a trailing space). The caller
+decodes that one frame with ``wire.decoding``, the oracle that this module is tested against, and
+scans on behind it. So nothing here decides what is right; it only does the common case with nothing
+per message but what the message itself needs: one match, one CRC, one header, one reply text.
 
-A compiled twin has to keep this function's contract; the tests of this module are written against the contract alone.
+A compiled twin has to keep this function's contract; the tests of this module are written against
+the contract alone.
 """
 
 from __future__ import annotations
@@ -15,10 +18,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
-from zlib import crc32
 
 from metamorphosis.errors import OffsetTooSmall, StoreError
-from metamorphosis.message import HEADER, HEADER_BYTES
+from metamorphosis.message import HEADER, HEADER_BYTES, crc32
 
 if TYPE_CHECKING:
     from metamorphosis.ids import MessageIds
@@ -26,8 +28,9 @@ if TYPE_CHECKING:
     from metamorphosis.store.messagestore import MessageStore
     from metamorphosis.store.segment import Segment
 
-# Numbers in canonical form only, and no wider than their type but for the last digit, which is checked apart: whatever does
-# not match is not refused, it takes the slow path. One match costs 0.7 us, less than split and the checks it saves.
+# Numbers in canonical form only, and no wider than their type but for the last digit, which is
+# checked apart: whatever does not match is not refused, it takes the slow path. One match costs 0.7
+# us, less than split and the checks it saves.
 _PUT = re.compile(
     rb"put ([^ \r]+) (\d{1,9}) (\d{1,9}) (-?\d{1,9}) (?:(-1|\d{1,10}) )?(-?[1-9]\d{0,9}|0)\r\n"
 )
@@ -76,8 +79,9 @@ class Routes:
     """
     Where ordinary puts and gets go, by (topic, partition) as they are spelled on the wire.
 
-    A store stands here only while its partition accepts plain puts (or gets without a filter), so that a hit needs no
-    further check; the responders put it here and whoever changes the rules calls ``clear``.
+    A store stands here only while its partition accepts plain puts (or gets without a filter), so
+    that a hit needs no further check; the responders put it here and whoever changes the rules
+    calls ``clear``.
 
     :ivar max_transfer: a get returns at most this many bytes.
     :ivar gets: gets answered with data here since the start.
@@ -110,21 +114,25 @@ def scan(
     """
     Take ordinary requests from ``data[start:end]``.
 
-    Each put becomes a header and a body in the open batch of its store, and a reply that waits for the batch.
+    Each put becomes a header and a body in the open batch of its store, and a reply that waits for
+    the batch.
 
     :param data: what was received; lines are searched here.
-    :param source: the same bytes; bodies are sliced from it, so with a memoryview the pieces are views of the receive
-        buffer, and the caller must commit the batches or have them copied before it receives again.
+    :param source: the same bytes; bodies are sliced from it, so with a memoryview the pieces are
+        views of the receive buffer, and the caller must commit the batches or have them copied
+        before it receives again.
     :param groups: the connection's queue of ``ReplyGroup``, appended to.
     :param waiter: registered once with every batch a reply waits for.
-    :returns: the position of the first byte that was not consumed: ``end``, or the start of a frame that is incomplete or
-        not ordinary.
+    :returns: the position of the first byte that was not consumed: ``end``, or the start of a frame
+        that is incomplete or not ordinary.
     """
     position = start
     next_id = ids.start_chunk()
-    group = groups[-1] if groups else None
-    batch = group.batch if group is not None else None
-    add: Any = group.replies.append if batch is not None else None
+    batch: Batch | None = None
+    add: Any = None
+    if groups:
+        batch = groups[-1].batch
+        add = groups[-1].replies.append
     stores = routes.puts
     match = _PUT.match
     while position < end:
@@ -153,19 +161,19 @@ def scan(
             break
         if len(opaque) > 9 and not _INT32_MIN <= int(opaque) <= _INT32_MAX:
             break
-        current = store.batch
-        if current is None:
+        collecting = store.batch
+        if collecting is None:
             try:
-                current = store.open_batch()
+                collecting = store.open_batch()
             except StoreError:
                 break
-        if current is not batch:
-            batch = current
+        if collecting is not batch:
+            batch = collecting
             batch.waiters.append(waiter)
             replies: list[bytes] = []
             groups.append(ReplyGroup(batch, replies))
             add = replies.append
-        pieces = current.pieces
+        pieces = collecting.pieces
         pieces.append(_HEADER(length, checksum, next_id, int(flag)))
         pieces.append(body)
         offset = store.next_offset

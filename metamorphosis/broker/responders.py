@@ -1,12 +1,13 @@
 """
 One function per command: a command in, its reply into the connection's queue.
 
-Everything is answered here except the ordinary puts and gets that ``hotpath.scan`` takes; what one of those does the first
-time (open the partition, register its topic) or in an odd way (partition -1, a wrong checksum, nothing to read) is here too.
-No function touches a transport or waits: a put's reply names the batch it waits for.
+Everything is answered here except the ordinary puts and gets that ``hotpath.scan`` takes; what one
+of those does the first time (open the partition, register its topic) or in an odd way (partition
+-1, a wrong checksum, nothing to read) is here too. No function touches a transport or waits: a
+put's reply names the batch it waits for.
 
-Source: ``BrokerCommandProcessor``; for transactions, which this broker does not have yet, ``SamsaCommandProcessor``.
-Sections 2, 6 and 7 of the wire specification.
+Source: ``BrokerCommandProcessor``; for transactions, which this broker does not have yet,
+``SamsaCommandProcessor``. Sections 2, 6 and 7 of the wire specification.
 """
 
 from __future__ import annotations
@@ -66,7 +67,8 @@ class Responders:
     Answers commands from the stores, the rules and the counters. Thread: reactor.
 
     :param url: this broker's ``meta://<host>:<port>``, in the text of refusals.
-    :param topic_used: called when a put opens a way to a topic, so that the topic can be registered; must not raise.
+    :param topic_used: called when a put opens a way to a topic, so that the topic can be
+        registered; must not raise.
     :ivar routes: what the hot path may do without asking here.
     :ivar stopping: puts, gets and offsets are refused with 503.
     """
@@ -161,7 +163,12 @@ class Responders:
                 raise refusals.put_failed(self._url, topic, partition, refusals.CHECKSUM_FAILURE)
             batch = store.batch or store.open_batch()
         except OSError as error:
-            self._log.error("Opening {topic}-{partition} failed: {error}", topic=topic, partition=partition, error=error)
+            self._log.error(
+                "Opening {topic}-{partition} failed: {error}",
+                topic=topic,
+                partition=partition,
+                error=error,
+            )
             raise refusals.put_failed(self._url, topic, partition) from error
         except BrokerError:
             raise
@@ -175,7 +182,8 @@ class Responders:
         return batch, result(200, command.opaque, b"%d %d %d" % (message_id, partition, offset))
 
     def _open(self, topic: str, partition: int) -> MessageStore:
-        """The store of an accepted partition, made on the first put; later puts take the hot path."""
+        """The store of an accepted partition, made on the first put; later puts take the hot
+        path."""
         topic_config = self.rules.topic_config(topic)
         store = self._stores.get_or_create(topic_config, partition)
         self._topic_used(topic_config)
@@ -223,7 +231,9 @@ class Responders:
             statistics.count_get_failed(topic)
             raise refusals.put_failed(self._url, topic, command.partition, str(error)) from error
 
-    def _read(self, command: wire.GetCommand, store: MessageStore, connection: BrokerConnection) -> None:
+    def _read(
+        self, command: wire.GetCommand, store: MessageStore, connection: BrokerConnection
+    ) -> None:
         size = min(command.max_size, self._config.max_transfer_size)
         try:
             found = store.slice(command.offset, size)
@@ -235,11 +245,15 @@ class Responders:
             raise self._nothing(command, store)
         segment, position, length = found
         if group_filter is not None:
-            self._filtered(command, os.pread(segment.fd, length, position), group_filter, connection)
+            self._filtered(
+                command, os.pread(segment.fd, length, position), group_filter, connection
+            )
             return
         if not self.filters.has_filters(command.topic):
             self.routes.reads[command.topic.encode(), b"%d" % command.partition] = store
-        connection.add_file(FileReply(value_head(length, command.opaque), segment, position, length))
+        connection.add_file(
+            FileReply(value_head(length, command.opaque), segment, position, length)
+        )
 
     def _nothing(self, command: wire.GetCommand, store: MessageStore) -> BrokerError:
         """A get at or behind the end."""
@@ -256,7 +270,11 @@ class Responders:
             self.statistics.count_offset(topic)
 
     def _filtered(
-        self, command: wire.GetCommand, data: bytes, group_filter: GroupFilter, connection: BrokerConnection
+        self,
+        command: wire.GetCommand,
+        data: bytes,
+        group_filter: GroupFilter,
+        connection: BrokerConnection,
     ) -> None:
         filtered = apply_filter(data, command.offset, command.topic, group_filter)
         if filtered.kind == NOTHING_ACCEPTED:
@@ -294,7 +312,8 @@ class Responders:
         """
         Carry what the stores counted since the last time over to the statistics.
 
-        The hot path only bumps integers of a store; this runs before statistics are shown and every few seconds.
+        The hot path only bumps integers of a store; this runs before statistics are shown and every
+        few seconds.
         """
         for store in self._stores:
             now = (store.put_count, store.put_bytes, store.get_count)
@@ -330,5 +349,6 @@ def refusal(error: BrokerError, opaque: int) -> bytes:
 
 
 def _detail(error: BaseException | None) -> str | None:
-    """What the original says behind ``Detail:``; nothing for an I/O error, whose text would name our files."""
+    """What the original says behind ``Detail:``; nothing for an I/O error, whose text would name
+    our files."""
     return None if error is None or isinstance(error, OSError) else str(error)

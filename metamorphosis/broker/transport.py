@@ -1,16 +1,20 @@
 """
 A TCP transport for request-reply traffic at full speed, in place of Twisted's own.
 
-Three things differ from ``twisted.internet.tcp.Server``, each measured on two cores with 100 byte messages:
+Three things differ from ``twisted.internet.tcp.Server``, each measured on two cores with 100 byte
+messages:
 
-* bytes are received into room that the protocol offers (one 256 KiB buffer for the whole process) instead of a new
+* bytes are received into room that the protocol offers (one 256 KiB buffer for the whole process)
+instead of a new
   64 KiB string a read: half the CPU time of pipelined 8 KiB messages;
-* ``write`` sends at once and queues only what the socket does not take: saves two ``epoll_ctl`` and a trip through
+* ``write`` sends at once and queues only what the socket does not take: saves two ``epoll_ctl`` and
+a trip through
   ``epoll_wait`` a reply, 30 % of the CPU time of a synchronous client;
-* ``write_file`` sends a range of a segment file with ``sendfile``: no byte of it passes through Python.
+* ``write_file`` sends a range of a segment file with ``sendfile``: no byte of it passes through
+Python.
 
-Nothing else of the reactor is touched: any reactor with ``IReactorFDSet`` runs it, and a protocol made for it also works on
-any other transport (see ``connection``).
+Nothing else of the reactor is touched: any reactor with ``IReactorFDSet`` runs it, and a protocol
+made for it also works on any other transport (see ``connection``).
 """
 
 from __future__ import annotations
@@ -27,7 +31,8 @@ if TYPE_CHECKING:
     from metamorphosis.store.segment import Segment
 
 BACKLOG = 1000
-"""Connections that wait to be accepted; Twisted's 50 drops the burst of a restart (the original uses 1000)."""
+"""Connections that wait to be accepted; Twisted's 50 drops the burst of a restart (the original
+uses 1000)."""
 
 WRITE_LIMIT = 1 << 20
 """Bytes that one ``doWrite`` sends at most, so that a fast reader does not starve the others."""
@@ -61,7 +66,8 @@ class BrokerTransport(tcp.Server):
     """
     One client's socket. Thread: reactor.
 
-    :ivar queued_bytes: bytes accepted by ``write`` and ``write_file`` that the socket did not take yet.
+    :ivar queued_bytes: bytes accepted by ``write`` and ``write_file`` that the socket did not take
+        yet.
     """
 
     protocol: Any
@@ -73,7 +79,7 @@ class BrokerTransport(tcp.Server):
         self.setTcpNoDelay(True)
         self.setTcpKeepAlive(True)
 
-    def doRead(self) -> Exception | None:
+    def doRead(self) -> Any:
         """Receive once into the protocol's room."""
         protocol = self.protocol
         try:
@@ -88,7 +94,8 @@ class BrokerTransport(tcp.Server):
         return None
 
     def write(self, data: bytes) -> None:
-        """Send now what the socket takes, queue the rest. An error of the socket is left for ``doWrite``."""
+        """Send now what the socket takes, queue the rest. An error of the socket is left for
+        ``doWrite``."""
         if not self.connected or not data:
             return
         sent = 0
@@ -141,23 +148,26 @@ class BrokerTransport(tcp.Server):
     def _isSendBufferFull(self) -> bool:
         return self.queued_bytes > QUEUE_LIMIT
 
-    def doWrite(self) -> Exception | None:
+    def doWrite(self) -> Any:
         """Send from the queue; at its end do what ``FileDescriptor.doWrite`` does there."""
         budget = WRITE_LIMIT
         queue = self._queue
         try:
             while queue and budget > 0:
                 item = queue[0]
-                sent = self._send_range(item) if type(item) is QueuedRange else self._send_bytes(item)
+                sent = (
+                    self._send_range(item) if type(item) is QueuedRange else self._send_bytes(item)
+                )
                 self.queued_bytes -= sent
                 budget -= sent
         except (BlockingIOError, InterruptedError):
             pass
         except OSError:
             return main.CONNECTION_LOST
-        if self.producerPaused and self.queued_bytes <= QUEUE_LIMIT // 2:
+        producer: Any = self.producer
+        if producer is not None and self.producerPaused and self.queued_bytes <= QUEUE_LIMIT // 2:
             self.producerPaused = False
-            self.producer.resumeProducing()
+            producer.resumeProducing()
         return None if queue else self._queue_empty()
 
     def _send_bytes(self, item: Any) -> int:
@@ -171,7 +181,8 @@ class BrokerTransport(tcp.Server):
     def _send_range(self, item: QueuedRange) -> int:
         sent = os.sendfile(self.socket.fileno(), item.segment.fd, item.position, item.left)
         if not sent and item.left:
-            # The file is shorter than promised in a header that has left: nothing we send now can be right.
+            # The file is shorter than promised in a header that has left: nothing we send now can
+            # be right.
             raise OSError(f"{item.segment.path} ends before {item.position + item.left}")
         item.position += sent
         item.left -= sent
@@ -199,4 +210,4 @@ class BrokerTransport(tcp.Server):
 class BrokerPort(tcp.Port):
     """A listening port whose connections are ``BrokerTransport``."""
 
-    transport = BrokerTransport
+    transport: Any = BrokerTransport

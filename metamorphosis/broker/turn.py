@@ -1,13 +1,15 @@
 """
 What happens once at the end of a reactor turn: one write per partition, one send per connection.
 
-While the reactor goes through the sockets that became readable, puts collect in the open batches of their stores and
-replies collect in their connections. The first of them asks for the end of the turn (``callLater(0)``, which runs before the
-sockets are polled again). There the stores are committed first and the connections drained after, so replies to everything
-that was written leave at once, joined, however many partitions and clients took part.
+While the reactor goes through the sockets that became readable, puts collect in the open batches of
+their stores and replies collect in their connections. The first of them asks for the end of the
+turn (``callLater(0)``, which runs before the sockets are polled again). There the stores are
+committed first and the connections drained after, so replies to everything that was written leave
+at once, joined, however many partitions and clients took part.
 
-A lone synchronous client gains nothing from waiting: when the last turn had one chunk and the next chunk comes from the
-same connection, its turn ends at once, which saves the 7 us of a ``callLater``.
+A lone synchronous client gains nothing from waiting: when the last turn had one chunk and the next
+chunk comes from the same connection, its turn ends at once, which saves the 7 us of a
+``callLater``.
 """
 
 from __future__ import annotations
@@ -49,7 +51,8 @@ class Turn:
         self._schedule()
 
     def chunk_done(self, connection: BrokerConnection) -> None:
-        """One received chunk of this connection was taken in, and its replies stand in its queue."""
+        """One received chunk of this connection was taken in, and its replies stand in its
+        queue."""
         self._touched[connection] = None
         if connection is self._lone:
             self._end()
@@ -60,10 +63,11 @@ class Turn:
 
     def commit_views(self) -> None:
         """
-        Write what has collected, because its pieces are views of the receive buffer, which is about to be reused.
+        Write what has collected, because its pieces are views of the receive buffer, which is about
+        to be reused.
 
-        A store that cannot write now (a flush or a roll is running) copies them instead, now and as long as the same batch
-        goes on collecting, for which it is not announced again.
+        A store that cannot write now (a flush or a roll is running) copies them instead, now and as
+        long as the same batch goes on collecting, for which it is not announced again.
         """
         dirty, self._dirty = self._dirty, []
         for store in dirty:
@@ -88,8 +92,8 @@ class Turn:
         self._end()
 
     def _end(self) -> None:
-        # What commits and drains cause in turn (a store that becomes dirty again, a waiter that touches its connection) is
-        # done in the same end, as far as it is known by then.
+        # What commits and drains cause in turn (a store that becomes dirty again, a waiter that
+        # touches its connection) is done in the same end, as far as it is known by then.
         self._ending = True
         try:
             while self._dirty:

@@ -1,6 +1,6 @@
 """
-A broker without network or threads for the tests of this package: real stores in a temporary directory, a ``Clock`` for the
-reactor, ``StringTransport`` for the clients.
+A broker without network or threads for the tests of this package: real stores in a temporary
+directory, a ``Clock`` for the reactor, ``StringTransport`` for the clients.
 """
 
 from __future__ import annotations
@@ -78,9 +78,7 @@ class Broker:
         system.setdefault("unflush_threshold", 0)
         config = BrokerConfig(broker_id=0, host_name="localhost", data_path=directory, **system)
         names = {"test": {"num_partitions": 2}} if topics is None else topics
-        sections = {
-            name: _section(config, name, values) for name, values in sorted(names.items())
-        }
+        sections = {name: _section(config, name, values) for name, values in sorted(names.items())}
         self.config = _with(config, topics=sections)
         self.threads = SynchronousThreads()
         turn = Turn(self.clock.callLater)

@@ -17,7 +17,8 @@ class OrderTests(SynchronousTestCase):
     """Replies leave in request order, and none before its message is safe."""
 
     def test_nothing_overtakes_a_put_that_waits_for_its_flush(self) -> None:
-        """With group commit a put is answered after its flush, and ``version`` behind it waits its turn."""
+        """With group commit a put is answered after its flush, and ``version`` behind it waits its
+        turn."""
         broker = Broker(self.mktemp())
         client = broker.client()
         client.send(put(b"first"))
@@ -25,10 +26,13 @@ class OrderTests(SynchronousTestCase):
         self.assertEqual(client.send(put(b"hello", opaque=b"5") + b"version 6\r\n"), b"")
         broker.threads.release()
         broker.clock.advance(0)
-        self.assertRegex(client.received(), rb"^result 200 \d+ 5\r\n\d+ 0 25result 200 7 6\r\n1.4.6.2$")
+        self.assertRegex(
+            client.received(), rb"^result 200 \d+ 5\r\n\d+ 0 25result 200 7 6\r\n1.4.6.2$"
+        )
 
     def test_puts_behind_a_flush_are_answered_by_the_next(self) -> None:
-        """Puts that arrive while a flush runs collect, are written together and answered after their own flush."""
+        """Puts that arrive while a flush runs collect, are written together and answered after
+        their own flush."""
         broker = Broker(self.mktemp())
         client, other = broker.client(), broker.client()
         client.send(put(b"first"))
@@ -181,7 +185,8 @@ class PressureTests(SynchronousTestCase):
         verifyObject(IHalfCloseableProtocol, connection)
 
     def test_flood_behind_a_flush_is_paused_and_resumes(self) -> None:
-        """A client that sends faster than the disk flushes is not read for a while, then goes on."""
+        """A client that sends faster than the disk flushes is not read for a while, then goes
+        on."""
         broker = Broker(self.mktemp(), settings=Settings(max_connection_bytes=10_000))
         client = broker.client()
         client.send(put(b"first"))
@@ -212,7 +217,9 @@ class PressureTests(SynchronousTestCase):
         broker.threads.hold()
         for client in clients:
             client.send(put(b"x" * 4000))
-        self.assertEqual([c.transport.producerState for c in clients], ["producing"] * 2 + ["paused"] * 2)
+        self.assertEqual(
+            [c.transport.producerState for c in clients], ["producing"] * 2 + ["paused"] * 2
+        )
         broker.threads.release()
         broker.clock.advance(0)
         self.assertEqual([c.transport.producerState for c in clients], ["producing"] * 4)

@@ -1,4 +1,5 @@
-"""The hot path against its oracle: the same requests the long way round, through decoder and responders."""
+"""The hot path against its oracle: the same requests the long way round, through decoder and
+responders."""
 
 from __future__ import annotations
 
@@ -13,11 +14,25 @@ from tests.unit.broker.serving import Broker
 SEED = 20261121
 
 
-def put(body: bytes, topic: bytes = b"test", partition: bytes = b"0", opaque: bytes = b"1", **form: bytes) -> bytes:
+def put(
+    body: bytes,
+    topic: bytes = b"test",
+    partition: bytes = b"0",
+    opaque: bytes = b"1",
+    **form: bytes,
+) -> bytes:
     """A put as the Java client sends it, or with the checksum token replaced."""
     checksum = form.get("checksum", b"%d" % (crc32(body) & 0x7FFFFFFF))
     flag = form.get("flag", b"0")
-    return b"put %b %b %d %b %b %b\r\n%b" % (topic, partition, len(body), flag, checksum, opaque, body)
+    return b"put %b %b %d %b %b %b\r\n%b" % (
+        topic,
+        partition,
+        len(body),
+        flag,
+        checksum,
+        opaque,
+        body,
+    )
 
 
 def random_request(rng: random.Random) -> bytes:
@@ -69,9 +84,9 @@ class HotPathTests(SynchronousTestCase):
 
     def test_same_as_the_long_way(self) -> None:
         """
-        Any sequence of requests, cut anywhere, gets byte for byte the same replies, ids included, and leaves the same log
-        with and without the hot path (a wrong answer of the fast path would reach producers as a lost or misplaced
-        message).
+        Any sequence of requests, cut anywhere, gets byte for byte the same replies, ids included,
+        and leaves the same log with and without the hot path (a wrong answer of the fast path would
+        reach producers as a lost or misplaced message).
         """
         for seed in range(SEED, SEED + 12):
             rng = random.Random(seed)
@@ -109,7 +124,8 @@ class HotPathTests(SynchronousTestCase):
         self.assertTrue(client.closed)
 
     def test_routes_forget_closed_partitions(self) -> None:
-        """A partition that the operator closes refuses the very next put although the hot path knew it."""
+        """A partition that the operator closes refuses the very next put although the hot path knew
+        it."""
         broker = Broker(self.mktemp())
         client = broker.client()
         client.send(put(b"hello"))
@@ -119,7 +135,8 @@ class HotPathTests(SynchronousTestCase):
         self.assertTrue(client.send(put(b"hello")).startswith(b"result 200 "))
 
     def test_ids_increase_and_carry(self) -> None:
-        """More than 4096 messages in one millisecond get distinct, increasing ids with this broker's worker bits."""
+        """More than 4096 messages in one millisecond get distinct, increasing ids with this
+        broker's worker bits."""
         broker = Broker(self.mktemp())
         client = broker.client()
         replies = client.send(put(b"x") * 9000)

@@ -1,4 +1,5 @@
-"""The transport over a real loopback socket pair, with a reactor that only remembers who wants to read and write."""
+"""The transport over a real loopback socket pair, with a reactor that only remembers who wants to
+read and write."""
 
 from __future__ import annotations
 
@@ -128,7 +129,8 @@ class TransportTests(SynchronousTestCase):
         return bytes(received)
 
     def fill(self) -> int:
-        """Write until the socket takes no more and something is queued; returns how much was written."""
+        """Write until the socket takes no more and something is queued; returns how much was
+        written."""
         written = 0
         while not self.transport.queued_bytes:
             self.transport.write(b"x" * 65536)
@@ -179,7 +181,8 @@ class TransportTests(SynchronousTestCase):
         self.assertEqual((segment.readers, self.reactor.writers), (0, set()))
 
     def test_file_shorter_than_promised_closes(self) -> None:
-        """A length that was announced and cannot be kept ends the connection instead of sending something else."""
+        """A length that was announced and cannot be kept ends the connection instead of sending
+        something else."""
         segment = self.segment(b"0123")
         self.transport.write_file(b"value 9 1\r\n", segment, 0, 9)  # type: ignore[arg-type]
         self.assertIs(self.transport.doWrite(), main.CONNECTION_LOST)
