@@ -1,0 +1,181 @@
+"""ZooKeeper absent, killed, frozen, emptied; sessions that expire."""
+
+from __future__ import annotations
+
+import time
+
+from twisted.internet import reactor
+from twisted.internet.task import deferLater
+from twisted.logger import LogLevel, capturedLogs, formatEvent
+
+from metamorphosis.cluster.model import SessionEvent, SessionState
+from metamorphosis.cluster.registration import Status
+from metamorphosis.cluster.registry import STOP_SECONDS
+from metamorphosis.errors import RegistryUnavailable
+from tests.integration import zookeeper
+from tests.integration.registering import MASTER, RegisteringCase
+
+NEW = SessionEvent(SessionState.CONNECTED, new_session=True)
+SAME = SessionEvent(SessionState.CONNECTED, new_session=False)
+SUSPENDED = SessionEvent(SessionState.SUSPENDED)
+LOST = SessionEvent(SessionState.LOST)
+
+
+class OutageTests(RegisteringCase):
+    """A server for each test, with sessions of a second."""
+
+    def setUp(self) -> None:
+        """The server is made and not started."""
+        super().setUp()
+        self.server = zookeeper.ZooKeeperServer(self.mktemp(), tick_time=100)
+        self.addCleanup(self.server.stop)
+        self.connect = self.server.connect_string
+        self.make()
+
+    async def running(self) -> None:
+        """A server with our broker registered in it."""
+        self.server.start()
+        self.start()
+        await self.registered()
+
+    async def test_absent_at_start(self) -> None:
+        """One log line while it is absent, one when it comes; then everything is registered."""
+        with capturedLogs() as events:
+            self.start()
+            await deferLater(reactor, 2.5)
+            self.assertIs(self.registration.status, Status.WAITING)
+            await self.assertFailure(self.registry.get("/"), RegistryUnavailable)
+            self.server.start()
+            await self.registered()
+        self.assert_owned()
+        warnings = [formatEvent(e) for e in events if e["log_level"] is LogLevel.warn]
+        self.assertEqual(len(warnings), 1, warnings)
+        self.assertIn(self.connect, warnings[0])
+        self.assertIn("refused", warnings[0])
+        self.assertEqual([e for e in events if e["log_level"] > LogLevel.warn], [])
+
+    async def test_killed_and_restarted(self) -> None:
+        """kill -9 and a restart with its data: the same session, the nodes stay."""
+        await self.running()
+        before = self.server.tree()
+        self.server.kill()
+        await self.until(lambda: self.registration.status is Status.WAITING)
+        self.server.start()
+        await self.registered()
+        self.assertEqual(self.events, [NEW, SUSPENDED, SAME])
+        self.assertEqual(self.server.tree(), before)
+
+    async def test_topic_and_reload_during_outage(self) -> None:
+        """What changed while it was away is registered when it is back."""
+        await self.running()
+        self.server.kill()
+        await self.until(lambda: self.registration.status is Status.WAITING)
+        self.registration.set_checksum(7)
+        self.server.start()
+        await self.registered()
+        self.assertEqual(self.brokers()[f"{MASTER}_config_checksum"], ("7", True))
+
+    async def test_forced_expiry(self) -> None:
+        """The server ends our session: everything is registered in a new one."""
+        await self.running()
+        first = self.registry.session_id()
+        self.server.expire(first)
+        await self.until(lambda: self.registry.session_id() not in (0, first))
+        await self.registered()
+        self.assertEqual(self.events, [NEW, SUSPENDED, LOST, NEW])
+        self.assert_owned()
+
+    async def test_frozen_shorter_than_the_session(self) -> None:
+        """SIGSTOP for less than the session timeout: nothing is lost."""
+        await self.running()
+        before = self.server.tree()
+        self.server.pause()
+        await deferLater(reactor, 0.3)
+        self.server.resume()
+        await deferLater(reactor, 0.3)
+        await self.registered()
+        self.assertEqual(self.server.tree(), before)
+
+    async def test_frozen_longer_than_the_session(self) -> None:
+        """SIGSTOP for several session timeouts: the session expires and the next one has all nodes."""
+        await self.running()
+        self.server.pause()
+        await self.until(lambda: SUSPENDED in self.events)
+        await deferLater(reactor, 3)
+        self.server.resume()
+        await self.until(lambda: self.events[-1] in (NEW, SAME) and len(self.events) > 2)
+        await self.registered()
+        self.assert_owned()
+
+    async def test_returns_empty(self) -> None:
+        """All data gone, and the server behind what we remember: a new session and all nodes again."""
+        await self.running()
+        before = self.brokers()
+        self.server.kill()
+        self.server.wipe()
+        self.server.start()
+        await self.until(lambda: self.events[-1] == NEW and len(self.events) > 1)
+        await self.registered()
+        self.assertEqual(self.brokers(), before)
+        self.assert_owned()
+
+    async def test_returns_empty_with_more_history(self) -> None:
+        """An emptied server that is ahead of what we remember: its answer is that the session expired."""
+        await self.running()
+        self.server.kill()
+        self.server.wipe()
+        self.server.start()
+        client = self.server.client()
+        for n in range(60):
+            client.create(f"/n{n}", b"")
+        client.stop()
+        client.close()
+        await self.until(lambda: self.events[-1] == NEW and len(self.events) > 1)
+        await self.registered()
+        self.assert_owned()
+
+    async def test_client_thread_dies(self) -> None:
+        """kazoo's thread ends by an answer that makes no sense: another client takes its place."""
+        await self.running()
+        self.registry._client._connection.client._pending.appendleft((None, None, -99))
+        self.registry.exists("/").addErrback(lambda failure: None)
+        await self.until(lambda: self.events[-1] == NEW and len(self.events) > 1)
+        await self.registered()
+        self.assert_owned()
+        self.flushLoggedErrors()
+
+    async def test_stop_while_absent(self) -> None:
+        """Both stops are quick when there is no server."""
+        self.start()
+        await deferLater(reactor, 0.2)
+        began = time.monotonic()
+        await self.registration.stop()
+        await self.registry.stop()
+        self.assertLess(time.monotonic() - began, 3)
+
+    async def test_stop_while_frozen(self) -> None:
+        """Both stops end in time when the server does not answer; it forgets us when it wakes."""
+        self.session_timeout = 20000
+        self.server.tick_time = 1000
+        self.make()
+        await self.running()
+        self.server.pause()
+        began = time.monotonic()
+        await self.registration.stop()
+        await self.registry.stop()
+        self.assertLess(time.monotonic() - began, STOP_SECONDS)
+        self.server.resume()
+
+    async def test_operation_has_a_time_limit(self) -> None:
+        """A server that accepts and does not answer: the Deferred fails all the same."""
+        self.session_timeout = 20000
+        self.server.tick_time = 1000
+        self.make()
+        self.registry._operation_seconds = 0.3
+        await self.running()
+        self.server.pause()
+        began = time.monotonic()
+        await self.assertFailure(self.registry.get("/meta"), RegistryUnavailable)
+        self.assertLess(time.monotonic() - began, 2)
+        self.server.resume()
+        self.assertEqual((await self.registry.get("/meta"))[0], None)
