@@ -51,6 +51,7 @@ class BrokerFactory(ServerFactory):
         self.buffer = ReceiveBuffer()
         self.turn = turn
         self.connections: dict[BrokerConnection, None] = {}
+        responders.connection_count = lambda: len(self.connections)
         self.overloaded = False
         self._max_total = settings.max_total_bytes
         self._total = 0
