@@ -17,7 +17,7 @@ help:
 	@echo 'make kills    kill -9 the broker under load, KILLS=$(KILLS) times'
 	@echo 'make soak     full load for SECONDS_OF_SOAK=$(SECONDS_OF_SOAK)'
 	@echo 'make fuzz     random bytes against decoder and broker for FUZZ_SECONDS=$(FUZZ_SECONDS)'
-	@echo 'make bench    our broker and the Java broker side by side'
+	@echo 'make bench    our broker and the Java broker side by side; BENCH=--quick takes 3 minutes'
 	@echo 'make clean    remove what was built and installed here; ./metaq-data stays'
 
 environment:
@@ -43,14 +43,14 @@ kills: environment
 
 soak: environment
 	@tools/system-packages
-	@SECONDS_OF_SOAK=$(SECONDS_OF_SOAK) $(PY) -m tests.faults.soak
+	@$(PY) -m benchmarks --no-cells --soak $(SECONDS_OF_SOAK)
 
 fuzz: environment
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) $(PY) -m tests.faults.fuzz
 
 bench: environment
 	@tools/system-packages
-	@$(MAKE) --no-print-directory -C benchmarks PYTHON=$(CURDIR)/$(PY)
+	@$(PY) -m benchmarks $(BENCH)
 
 clean:
 	rm -rf .venv .cache build dist *.egg-info compat/java/target benchmarks/bin _trial_temp*
