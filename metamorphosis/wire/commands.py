@@ -1,6 +1,6 @@
 """
-One frozen value for each command and reply of the protocol. They know nothing of bytes on the wire; the grammar line of
-each is in its docstring, the rules are in ``decoding`` and ``encoding``.
+One frozen value for each command and reply of the protocol. They know nothing of bytes on the wire;
+the grammar line of each is in its docstring, the rules are in ``decoding`` and ``encoding``.
 
 Source: the classes of the same names in ``com.taobao.metamorphosis.network``.
 """
@@ -57,7 +57,8 @@ class PutCommand(_Value):
     """
     Store one message.
 
-    ``put <topic> <partition> <len> <flag> [<checksum>] [<transaction key>] <opaque>``, CRLF, ``<len>`` bytes.
+    ``put <topic> <partition> <len> <flag> [<checksum>] [<transaction key>] <opaque>``, CRLF,
+    ``<len>`` bytes.
     """
 
     topic: str
@@ -78,7 +79,8 @@ class SyncCommand(_Value):
     """
     A synchronous master hands a message to its slave, with the id the message has there.
 
-    ``sync <topic> <partition> <len> <flag> <message id> [<checksum>] <opaque>``, CRLF, ``<len>`` bytes.
+    ``sync <topic> <partition> <len> <flag> <message id> [<checksum>] <opaque>``, CRLF, ``<len>``
+    bytes.
     """
 
     topic: str

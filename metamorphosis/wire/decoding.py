@@ -1,50 +1,35 @@
 """
-Bytes in, commands out. One grammar serves both ends: a broker reads requests with it, a client replies.
+Bytes in, commands out. One grammar serves both ends: a broker reads requests with it, a client
+replies.
 
-A frame is a line that ends with CRLF, and for ``put``, ``sync``, ``value`` and ``result`` a body behind it, of the length that
-one token of the line gives. Reading happens in two steps: the *head* (line split, word and length known), then, when the body
-is there, the command. Only the length token is checked in the first step: a line with too few tokens waits for its body
-like any other, and fails then. The outcome never depends on how the bytes were cut into chunks.
-
-The first character of the line alone chooses the command, as in the original: all that starts with ``q`` is ``quit``, all
-that starts with ``v`` and is not ``value`` is ``version``; any other word must be exact.
+A frame is a line that ends with CRLF, and for ``put``, ``sync``, ``value`` and ``result`` a body
+behind it, of the length that one token of the line gives. Reading happens in two steps: the *head*
+(line split, word and length known), then, when the body is there, the command. Only the length
+token is checked in the first step: a line with too few tokens waits for its body like any other,
+and fails then. The outcome never depends on how the bytes were cut into chunks.
 
 Nothing but ``RemoteProtocolError`` leaves this module, whatever the bytes are.
 
 Source: ``MetamorphosisWireFormatType``, ``ByteUtils``.
 
-Differs: the original looks at the low 8 bits of the first UTF-16 unit, so that U+0176 acts like ``v``; ours looks at the first
-byte. The original has no limit on lines and bodies.
+Differs: the original has no limit on lines and bodies.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from metamorphosis.errors import RemoteProtocolError
-from metamorphosis.wire.commands import (
-    NO_CHECKSUM,
-    BooleanCommand,
-    Command,
-    DataCommand,
-    GetCommand,
-    OffsetCommand,
-    PutCommand,
-    QuitCommand,
-    StatsCommand,
-    SyncCommand,
-    TransactionCommand,
-    TransactionType,
-    VersionCommand,
-)
-from metamorphosis.wire.numbers import parse_int32, parse_int64, shown
-from metamorphosis.wire.transactionids import TransactionId, parse_transaction_id
+from metamorphosis.wire.commands import Command
+from metamorphosis.wire.numbers import parse_int32
+from metamorphosis.wire.parsing import Parse, check_count, form_of
 
 CRLF: Final = b"\r\n"
 
-#: how much of a memoryview is copied at first to find the end of a line; nearly every line is shorter
+#: how much of a memoryview is copied at first to find the end of a line; nearly every line is
+#: shorter
 _FIRST_LOOK = 512
 
 Buffer = bytes | bytearray | memoryview
@@ -53,8 +38,8 @@ Buffer = bytes | bytearray | memoryview
 @dataclass(frozen=True, slots=True)
 class FrameLimits:
     """
-    How long the parts of a frame may be; a longer one is a ``RemoteProtocolError``. The defaults are those of the
-    settings file, well above what anyone stores.
+    How long the parts of a frame may be; a longer one is a ``RemoteProtocolError``. The defaults
+    are those of the settings file, well above what anyone stores.
     """
 
     #: bytes of the line, without its CRLF
@@ -67,25 +52,18 @@ class FrameLimits:
 class NeedMore:
     """The buffer ends inside the frame."""
 
-    #: how many bytes the frame has in all, counted from its start; None while its line is incomplete
+    #: how many bytes the frame has in all, counted from its start; None while its line is
+    #: incomplete
     total: int | None
 
 
 _LINE_INCOMPLETE: Final = NeedMore(None)
 
 
-class _Form(NamedTuple):
-    """How to read the frames of one word."""
-
-    #: index of the token that gives the length of the body; 0: there is no body
-    length_token: int
-    parse: Callable[[list[bytes], bytes], Command]
-
-
 class _Head(NamedTuple):
     """A line that was read."""
 
-    parse: Callable[[list[bytes], bytes], Command]
+    parse: Parse
     tokens: list[bytes]
     body_length: int
     #: bytes of the line and its CRLF
@@ -100,9 +78,11 @@ def decode_frame(
 
     :param start: where the frame begins
     :param end: where the received bytes end; what lies behind is not looked at
-    :param searched: so many bytes from ``start`` on were there at an earlier call that answered ``NeedMore(None)``, so they
-        hold no CRLF; saves searching a slowly arriving line again from its start
-    :returns: the command, which shares no memory with the buffer, and the position behind the frame; or ``NeedMore``
+    :param searched: so many bytes from ``start`` on were there at an earlier call that answered
+        ``NeedMore(None)``, so they hold no CRLF; saves searching a slowly arriving line again from
+        its start
+    :returns: the command, which shares no memory with the buffer, and the position behind the
+        frame; or ``NeedMore``
     :raises RemoteProtocolError: no peer may send this; nothing behind ``start`` can be trusted
     """
     head = _read_head(buffer, start, end, limits, searched)
@@ -122,8 +102,8 @@ class CommandDecoder:
     """
     Turns the chunks of one direction of a connection into commands.
 
-    Each byte is looked at a bounded number of times: the search for the end of a line goes on where it stopped, and a line
-    is parsed once however slowly its body arrives.
+    Each byte is looked at a bounded number of times: the search for the end of a line goes on where
+    it stopped, and a line is parsed once however slowly its body arrives.
 
     Thread: any, one at a time.
     """
@@ -144,12 +124,12 @@ class CommandDecoder:
         """
         Take over a chunk and give the commands that are complete now, one by one.
 
-        The bytes are taken at the call. The commands are read as the iterator advances, so those in front of a bad frame are
-        delivered, and can be acted upon, before the iterator raises. An iterator that is not exhausted leaves its
-        commands to the next one.
+        The bytes are taken at the call. The commands are read as the iterator advances, so those in
+        front of a bad frame are delivered, and can be acted upon, before the iterator raises. An
+        iterator that is not exhausted leaves its commands to the next one.
 
-        :raises RemoteProtocolError: from the iterator, at a frame that no peer may send. The decoder is of no use from then
-            on: every later iterator raises the same error at once.
+        :raises RemoteProtocolError: from the iterator, at a frame that no peer may send. The
+            decoder is of no use from then on: every later iterator raises the same error at once.
         """
         if self._error is None:
             self._buffer += data
@@ -205,13 +185,10 @@ def _read_head(
         return None
     # trailing empty tokens do not count, as the original's split drops them
     tokens = line.rstrip(b" ").split(b" ")
-    word = tokens[0]
-    form = _FORMS.get(word) or _FORMS_BY_FIRST.get(word[:1])
-    if form is None:
-        raise RemoteProtocolError(f"unknown command {shown(word)}")
+    form = form_of(tokens[0])
     body_length = 0
     if form.length_token:
-        _check_count(tokens, form.length_token + 1)
+        check_count(tokens, form.length_token + 1)
         body_length = _body_length(tokens, form.length_token, limits.max_body_bytes)
     return _Head(form.parse, tokens, body_length, len(line) + 2)
 
@@ -252,175 +229,3 @@ def _body_length(tokens: list[bytes], index: int, max_body_bytes: int) -> int:
             f"body of {length} bytes is longer than max_body_bytes, {max_body_bytes}"
         )
     return length
-
-
-def _check_count(tokens: list[bytes], least: int) -> None:
-    if len(tokens) < least:
-        raise RemoteProtocolError(
-            f"{shown(b' '.join(tokens))} has {len(tokens)} tokens, {least} are needed"
-        )
-
-
-def _bad_count(tokens: list[bytes], right: str) -> RemoteProtocolError:
-    return RemoteProtocolError(f"{shown(b' '.join(tokens))} has {len(tokens)} tokens, not {right}")
-
-
-def _text(token: bytes) -> str:
-    """Malformed UTF-8 turns into U+FFFD, as in the original."""
-    return token.decode("utf-8", "replace")
-
-
-def _transaction_id(token: bytes) -> TransactionId:
-    return parse_transaction_id(_text(token))
-
-
-def _parse_put(tokens: list[bytes], body: bytes) -> PutCommand:
-    """
-    6, 7 or 8 tokens. With 7 the sixth is a checksum if it begins like a number (``+`` excepted), else a transaction key.
-    """
-    checksum = NO_CHECKSUM
-    transaction_id = None
-    count = len(tokens)
-    if count == 8:
-        checksum = parse_int32(tokens[5], "checksum")
-        transaction_id = _transaction_id(tokens[6])
-    elif count == 7:
-        first = tokens[5][:1]
-        if first.isdigit() or first == b"-":
-            checksum = parse_int32(tokens[5], "checksum")
-        else:
-            transaction_id = _transaction_id(tokens[5])
-    elif count != 6:
-        raise _bad_count(tokens, "6, 7 or 8")
-    return PutCommand(
-        _text(tokens[1]),
-        parse_int32(tokens[2], "partition"),
-        body,
-        parse_int32(tokens[4], "flag"),
-        checksum,
-        transaction_id,
-        parse_int32(tokens[-1], "opaque"),
-    )
-
-
-def _parse_sync(tokens: list[bytes], body: bytes) -> SyncCommand:
-    """7 tokens from masters before 1.4.4, else 8, with the checksum."""
-    count = len(tokens)
-    if count not in (7, 8):
-        raise _bad_count(tokens, "7 or 8")
-    return SyncCommand(
-        _text(tokens[1]),
-        parse_int32(tokens[2], "partition"),
-        body,
-        parse_int32(tokens[4], "flag"),
-        parse_int64(tokens[5], "message id"),
-        parse_int32(tokens[6], "checksum") if count == 8 else NO_CHECKSUM,
-        parse_int32(tokens[-1], "opaque"),
-    )
-
-
-def _parse_get(tokens: list[bytes], _: bytes) -> GetCommand:
-    _check_count(tokens, 7)
-    return GetCommand(
-        _text(tokens[1]),
-        _text(tokens[2]),
-        parse_int32(tokens[3], "partition"),
-        parse_int64(tokens[4], "offset"),
-        parse_int32(tokens[5], "max size"),
-        parse_int32(tokens[6], "opaque"),
-    )
-
-
-def _parse_offset(tokens: list[bytes], _: bytes) -> OffsetCommand:
-    _check_count(tokens, 6)
-    return OffsetCommand(
-        _text(tokens[1]),
-        _text(tokens[2]),
-        parse_int32(tokens[3], "partition"),
-        parse_int64(tokens[4], "offset"),
-        parse_int32(tokens[5], "opaque"),
-    )
-
-
-def _parse_version(tokens: list[bytes], _: bytes) -> VersionCommand:
-    if len(tokens) == 1:
-        return VersionCommand()
-    return VersionCommand(parse_int32(tokens[1], "opaque"))
-
-
-def _parse_stats(tokens: list[bytes], _: bytes) -> StatsCommand:
-    """A single argument is the item, not the opaque."""
-    if len(tokens) == 1:
-        return StatsCommand()
-    item = _text(tokens[1])
-    if len(tokens) == 2:
-        return StatsCommand(item)
-    return StatsCommand(item, parse_int32(tokens[2], "opaque"))
-
-
-def _parse_quit(tokens: list[bytes], _: bytes) -> QuitCommand:
-    return QuitCommand()
-
-
-def _parse_transaction(tokens: list[bytes], _: bytes) -> TransactionCommand:
-    """
-    5, 6 or 7 tokens. With 6 the fifth is a timeout if it has nothing but digits, which holds for an empty one too (that
-    fails to parse then); else a unique qualifier.
-    """
-    timeout = 0
-    unique_qualifier = None
-    count = len(tokens)
-    if count == 7:
-        timeout = parse_int32(tokens[4], "timeout")
-        unique_qualifier = _text(tokens[5])
-    elif count == 6:
-        if not tokens[4] or tokens[4].isdigit():
-            timeout = parse_int32(tokens[4], "timeout")
-        else:
-            unique_qualifier = _text(tokens[4])
-    elif count != 5:
-        raise _bad_count(tokens, "5, 6 or 7")
-    return TransactionCommand(
-        _transaction_id(tokens[1]),
-        _text(tokens[2]),
-        _transaction_type(tokens[3]),
-        parse_int32(tokens[-1], "opaque"),
-        timeout,
-        unique_qualifier,
-    )
-
-
-def _transaction_type(token: bytes) -> TransactionType:
-    found = TransactionType.__members__.get(_text(token))
-    if found is None:
-        raise RemoteProtocolError(f"unknown transaction type {shown(token)}")
-    return found
-
-
-def _parse_result(tokens: list[bytes], body: bytes) -> BooleanCommand:
-    _check_count(tokens, 4)
-    return BooleanCommand(
-        parse_int32(tokens[1], "status"), body or None, parse_int32(tokens[3], "opaque")
-    )
-
-
-def _parse_value(tokens: list[bytes], body: bytes) -> DataCommand:
-    _check_count(tokens, 3)
-    return DataCommand(body, parse_int32(tokens[2], "opaque"))
-
-
-_FORMS: Final[dict[bytes, _Form]] = {
-    b"put": _Form(3, _parse_put),
-    b"get": _Form(0, _parse_get),
-    b"offset": _Form(0, _parse_offset),
-    b"transaction": _Form(0, _parse_transaction),
-    b"result": _Form(2, _parse_result),
-    b"stats": _Form(0, _parse_stats),
-    b"sync": _Form(3, _parse_sync),
-    b"value": _Form(1, _parse_value),
-}
-
-_FORMS_BY_FIRST: Final[dict[bytes, _Form]] = {
-    b"v": _Form(0, _parse_version),
-    b"q": _Form(0, _parse_quit),
-}

@@ -1,14 +1,14 @@
 """
-Commands in, bytes out, in the form the Java classes write: numbers canonical, every ``put`` with a checksum (-1 when there is
-none), every ``version`` and ``stats`` with its opaque.
+Commands in, bytes out, in the form the Java classes write: numbers canonical, every ``put`` with a
+checksum (-1 when there is none), every ``version`` and ``stats`` with its opaque.
 
-``encode`` is the careful way, for every command of both directions. ``result`` and ``value_head`` are the broker's quick ones:
-they trust the numbers they are given.
+``encode`` is the careful way, for every command of both directions. ``result`` and ``value_head``
+are the broker's quick ones: they trust the numbers they are given.
 
 Source: the ``encode`` methods of the command classes, ``ByteUtils``.
 
-Differs: a unique qualifier that has only digits and comes without timeout is written with the timeout 0 in front; the form of
-the original is read back as a timeout, by the original as well.
+Differs: a unique qualifier that has only digits and comes without timeout is written with the
+timeout 0 in front; the form of the original is read back as a timeout, by the original as well.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ def encode(command: Command) -> bytes:
 
 def encode_head(command: Command) -> bytes:
     """
-    The line with its CRLF; the body, ``message`` of a ``BooleanCommand``, else ``body``, is to follow it. For bodies that
-    should not be copied.
+    The line with its CRLF; the body, ``message`` of a ``BooleanCommand``, else ``body``, is to
+    follow it. For bodies that should not be copied.
 
     :raises LocalProtocolError: a field holds what the wire cannot carry
     """

@@ -1,12 +1,14 @@
 """
-The number grammar of the wire: an optional sign, then ASCII digits, in the range of a Java ``int`` or ``long``.
+The number grammar of the wire: an optional sign, then ASCII digits, in the range of a Java ``int``
+or ``long``.
 
-``int()`` alone accepts more (white space, ``_``, digits of other scripts) and refuses more than 4300 digits, which the
-original reads as long as leading zeros make them up.
+``int()`` alone accepts more (white space, ``_``, digits of other scripts) and refuses more than
+4300 digits, which the original reads as long as leading zeros make them up.
 
 Source: ``Integer.parseInt`` and ``Long.parseLong`` of Java 7 and later.
 
-Differs: the original also takes the decimal digits of other scripts; ours takes ``0`` to ``9`` only.
+Differs: the original also takes the decimal digits of other scripts; ours takes ``0`` to ``9``
+only.
 """
 
 from __future__ import annotations
@@ -82,7 +84,10 @@ def check_int64(value: int, field: str) -> int:
 
 
 def _parse(token: bytes, field: str) -> int:
-    """The number in any range; ``bytes.isdigit`` knows the ASCII digits only and is false for an empty text."""
+    """
+    The number in any range; ``bytes.isdigit`` knows the ASCII digits only and is false for an empty
+    text.
+    """
     digits = token[1:] if token[:1] in (b"-", b"+") else token
     if not digits.isdigit():
         raise RemoteProtocolError(f"{field} {shown(token)} is no number")

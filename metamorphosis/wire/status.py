@@ -10,7 +10,10 @@ from enum import IntEnum
 
 
 class Status(IntEnum):
-    """What a ``result`` says of its request; ``metamorphosis.errors`` has the exception of each but the first."""
+    """
+    What a ``result`` says of its request; ``metamorphosis.errors`` has the exception of each but
+    the first.
+    """
 
     SUCCESS = 200
     #: ``get`` only: the body is the offset to continue from

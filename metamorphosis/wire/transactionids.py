@@ -1,11 +1,11 @@
 """
 The text forms of transaction ids.
 
-==========================================================  =================================================
-``null``                                                    no transaction; sent with ``RECOVER``
-``TX:<session id>:<n>``                                     local; ``n`` is 32 bits wide on the wire
-``XID:<format>:<gtrid hex>:<bqual hex>:<qualifier>``        XA; the hex fields may be empty
-==========================================================  =================================================
+================================================  ===============================================
+``null``                                          no transaction; sent with ``RECOVER``
+``TX:<session id>:<n>``                           local; ``n`` is 32 bits wide on the wire
+``XID:<format>:<gtrid hex>:<bqual hex>:<qual>``   XA; the hex fields may be empty
+================================================  ===============================================
 
 ``str(id)`` is the canonical form, which the broker's texts show: plain decimals, lower-case hex.
 
@@ -23,8 +23,8 @@ from metamorphosis.wire.numbers import parse_int32, shown
 @dataclass(frozen=True, slots=True)
 class NullTransactionId:
     """
-    The key ``null``. A ``put`` that carries it is a ``put`` inside a transaction nobody has begun, which is not the
-    same as a ``put`` without a key.
+    The key ``null``. A ``put`` that carries it is a ``put`` inside a transaction nobody has begun,
+    which is not the same as a ``put`` without a key.
     """
 
     def __str__(self) -> str:
@@ -51,7 +51,8 @@ class XATransactionId:
     format_id: int
     global_id: bytes
     branch: bytes
-    #: tells the clients of one broker apart when they ask what is to be recovered; contains no ``:``
+    #: tells the clients of one broker apart when they ask what is to be recovered; contains no
+    #: ``:``
     unique_qualifier: str
 
     def __str__(self) -> str:
@@ -88,7 +89,9 @@ def _parse_local(key: str) -> LocalTransactionId:
 
 
 def _parse_xa(key: str) -> XATransactionId:
-    """Five parts, the empty ones included. Clients up to 1.4.4 sent four, which 1.4.6 refuses as well."""
+    """
+    Five parts, the empty ones included. Clients up to 1.4.4 sent four, which 1.4.6 refuses as well.
+    """
     parts = key.split(":")
     if len(parts) != 5:
         raise RemoteProtocolError(

@@ -1,6 +1,6 @@
 """
-The recorded sessions of the original (``compat/captures``): both directions of every connection are read completely, and what
-the original wrote is what our encoder writes.
+The recorded sessions of the original (``compat/captures``): both directions of every connection are
+read completely, and what the original wrote is what our encoder writes.
 """
 
 from __future__ import annotations
@@ -35,7 +35,10 @@ NOT_CANONICAL = ("raw-", "-ruby-", "-python2-", "-dotnet-")
 
 
 def streams(direction: str) -> Iterator[tuple[str, str, list[bytes]]]:
-    """Name for a test, name of the file, chunks; for every recorded connection that carries any in this direction."""
+    """
+    Name for a test, name of the file, chunks; for every recorded connection that carries any in
+    this direction.
+    """
     for path in sorted(SESSIONS.glob("*/*.jsonl")):
         lines = [json.loads(line) for line in path.read_text().splitlines()]
         chunks = [
@@ -53,7 +56,10 @@ class RequestTests(SynchronousTestCase):
     """Client to broker, and master to slave."""
 
     def check(self, name: str, chunks: list[bytes]) -> None:
-        """In the chunks of the recording and in one piece; written as the client did where that is the Java client."""
+        """
+        In the chunks of the recording and in one piece; written as the client did where that is the
+        Java client.
+        """
         data = b"".join(chunks)
         outcome = decoded(chunks, LIMITS)
         self.assertEqual(decoded([data], LIMITS), outcome)
@@ -65,7 +71,7 @@ class RequestTests(SynchronousTestCase):
         self.assertEqual(again, [encode(command) for command in decoded(again, LIMITS).commands])
 
 
-@generated("replies of", "The replies of {} are read, and are what our encoder writes.", streams("s2c"))
+@generated("replies of", "The replies of {} are read, and written the same.", streams("s2c"))
 class ReplyTests(SynchronousTestCase):
     """Broker to client."""
 
@@ -82,7 +88,10 @@ class RecordTests(SynchronousTestCase):
     """The pieces of the log in the recorded replies."""
 
     def test_records_of_a_consumer(self) -> None:
-        """What a subscriber fetched is whole records with right checksums, and the texts the producer sent."""
+        """
+        What a subscriber fetched is whole records with right checksums, and the texts the producer
+        sent.
+        """
         bodies = []
         for name, _, chunks in streams("s2c"):
             if name.startswith("11-consume-async"):

@@ -1,6 +1,7 @@
 """
-The conformance table of the wire specification (section 10), as far as the decoder decides it: for each row what its bytes
-are, whether they close the connection, or whether more is awaited. What is answered is the broker's part and tested there.
+The conformance table of the wire specification (section 10), as far as the decoder decides it: for
+each row what its bytes are, whether they close the connection, or whether more is awaited. What is
+answered is the broker's part and tested there.
 """
 
 from __future__ import annotations

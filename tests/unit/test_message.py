@@ -57,7 +57,8 @@ class RecordTests(SynchronousTestCase):
     def test_examples(self) -> None:
         """Both examples of the specification, byte for byte."""
         self.assertEqual(HELLO, encode_record(9999, 0, b"hello"))
-        self.assertEqual(ATTRIBUTED, encode_record(9999, 1, encode_body(b"hello world", "attribute")))
+        body = encode_body(b"hello world", "attribute")
+        self.assertEqual(ATTRIBUTED, encode_record(9999, 1, body))
 
     def test_header(self) -> None:
         """Twenty bytes: length, checksum, id, flag."""
@@ -106,8 +107,8 @@ class AttributeTests(SynchronousTestCase):
 
     def test_malformed_attribute_leaves_the_body_whole(self) -> None:
         """
-        Too short, negative, too long, or in the wrong byte order, as Python 0.2 clients stored it for some days: the consumer
-        gets all bytes and goes on.
+        Too short, negative, too long, or in the wrong byte order, as Python 0.2 clients stored it
+        for some days: the consumer gets all bytes and goes on.
         """
         for body in (b"", b"x", b"\0\0\0", b"\xff\xff\xff\xff", b"\0\0\0\2x", b"\1\0\0\0ab"):
             message = Message("t", 1, 1, body)
@@ -133,7 +134,9 @@ class MessageTests(SynchronousTestCase):
             f"Message(topic='t', id=1, flag=0, body={b'x' * 32!r}...)",
             repr(Message("t", 1, 0, b"x" * 10000)),
         )
-        self.assertEqual("Message(topic='t', id=1, flag=0, body=b'x')", repr(Message("t", 1, 0, b"x")))
+        self.assertEqual(
+            "Message(topic='t', id=1, flag=0, body=b'x')", repr(Message("t", 1, 0, b"x"))
+        )
 
 
 class IterationTests(SynchronousTestCase):
@@ -216,16 +219,20 @@ class IterationTests(SynchronousTestCase):
         self.assertEqual(b"hello", message.body)
 
     def test_random_logs(self) -> None:
-        """Any sequence of records is read back, from any prefix that ends behind a record or inside one."""
+        """
+        Any sequence of records is read back, from any prefix that ends behind a record or inside
+        one.
+        """
         for seed in range(50):
             random = Random(seed)
             written = [
-                (random.randrange(-(1 << 63), 1 << 63), random.randrange(4), random.randbytes(random.randrange(60)))
-                for _ in range(8)
+                (random.getrandbits(64) - (1 << 63), random.randrange(4), random.randbytes(size))
+                for size in random.choices(range(60), k=8)
             ]
             log = b"".join(encode_record(*record) for record in written)
             end = random.randrange(len(log) + 1)
-            read = [(message.id, message.flag, message.body) for message in iterate_records(log[:end])]
+            messages = iterate_records(log[:end])
+            read = [(message.id, message.flag, message.body) for message in messages]
             self.assertEqual(written[: len(read)], read, f"seed {seed}")
             consumed = sum(20 + len(record[2]) for record in read)
             following = written[len(read) :]

@@ -1,5 +1,6 @@
 """
-Feeds one stream of bytes to the decoder in every way it can arrive, after h11's ``tr``, and makes test methods of tables.
+Feeds one stream of bytes to the decoder in every way it can arrive, after h11's ``tr``, and makes
+test methods of tables.
 """
 
 from __future__ import annotations
@@ -76,7 +77,8 @@ def assert_outcome(test: SynchronousTestCase, data: bytes, expected: Outcome) ->
 
 def assert_frame(test: SynchronousTestCase, frame: bytes, command: Command) -> None:
     """
-    The frame is this command, in every chunking, at any place of a buffer, and nothing around it is touched.
+    The frame is this command, in every chunking, at any place of a buffer, and nothing around it is
+    touched.
     """
     assert_outcome(test, frame, Outcome([command]))
     assert_outcome(test, frame + b"vers", Outcome([command], waiting=4))
@@ -93,8 +95,8 @@ def generated(
     prefix: str, docstring: str, table: Iterable[tuple[Any, ...]]
 ) -> Callable[[type], type]:
     """
-    A class decorator: one test method for each row. The row's first field completes the name, the others are the arguments
-    of the class's ``check``.
+    A class decorator: one test method for each row. The row's first field completes the name, the
+    others are the arguments of the class's ``check``.
 
     :param docstring: of the methods; ``{}`` is replaced by the row's first field
     """

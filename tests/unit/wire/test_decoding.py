@@ -1,4 +1,7 @@
-"""Tests of ``metamorphosis.wire.decoding``: every frame, in every chunking, and what happens around frames."""
+"""
+Tests of ``metamorphosis.wire.decoding``: every frame, in every chunking, and what happens around
+frames.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ class AcceptedTests(SynchronousTestCase):
         assert_frame(self, frame, command)
 
 
-@generated("refuses", "A peer that sends '{}' is refused at the same place however it arrives.", REFUSED)
+@generated("refuses", "A peer that sends '{}' is refused however it arrives.", REFUSED)
 class RefusedTests(SynchronousTestCase):
     """Frames after which the connection is closed."""
 
@@ -175,7 +178,9 @@ class LimitTests(SynchronousTestCase):
             self.assertTrue(len(str(error)) < 200, str(error))
 
     def test_error_text_shows_the_token(self) -> None:
-        """The log says which field of the peer's line was wrong, with its unprintable bytes escaped."""
+        """
+        The log says which field of the peer's line was wrong, with its unprintable bytes escaped.
+        """
         data = b"get t g 0 1\x00 1 1\r\n"
         error = self.assertRaises(RemoteProtocolError, decode_frame, data, 0, len(data), LIMITS)
         self.assertEqual(r"offset b'1\x00' is no number", str(error))

@@ -100,7 +100,7 @@ class CanonicalTests(SynchronousTestCase):
         self.assertEqual(b"\r\n", head[-2:])
 
 
-@generated("rewrites", "A command read from '{}' is written in a form that reads the same.", READ_ONLY)
+@generated("rewrites", "What was read from '{}' is written so that it reads the same.", READ_ONLY)
 class RewrittenTests(SynchronousTestCase):
     """Frames of other forms turn canonical when they are passed on."""
 
@@ -116,7 +116,7 @@ class RewrittenTests(SynchronousTestCase):
         self.assertEqual(command, again)
 
 
-@generated("refuses", "What the wire cannot carry ({}) is refused here, not by the peer.", UNSENDABLE)
+@generated("refuses", "What cannot be sent ({}) is refused here, not by the peer.", UNSENDABLE)
 class UnsendableTests(SynchronousTestCase):
     """Commands that would be read as something else, or close the connection."""
 

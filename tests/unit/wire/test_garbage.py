@@ -1,6 +1,7 @@
 """
-Seeded random streams. The law: whatever the bytes and however they are cut, the decoder delivers the same commands and then
-waits for more or raises ``RemoteProtocolError``; nothing else ever leaves it, and what it delivers can be written again.
+Seeded random streams. The law: whatever the bytes and however they are cut, the decoder delivers
+the same commands and then waits for more or raises ``RemoteProtocolError``; nothing else ever
+leaves it, and what it delivers can be written again.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """
-Frames and what they mean: from the original's unit tests, from the examples of the wire specification (whose sections are
-named), all of them seen on a running original broker, and the edges of every rule.
+Frames and what they mean: from the original's unit tests, from the examples of the wire
+specification (whose sections are named), all of them seen on a running original broker, and the
+edges of every rule.
 """
 
 from __future__ import annotations
