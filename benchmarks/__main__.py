@@ -9,7 +9,7 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
-from benchmarks import brokers, endurance, profiling, report
+from benchmarks import brokers, endurance, network, profiling, report
 from benchmarks.cells import CELLS, QUICK, Cell, select
 from benchmarks.load import fill, sync_time_us
 from benchmarks.processes import BenchmarkError
@@ -37,6 +37,7 @@ def parse_options(argv: list[str]) -> argparse.Namespace:
     add("--profile", choices=("python", "perf"), help="profile our broker in the one selected cell")
     add("--json", type=Path, metavar="FILE", help="write all runs (benchmarks/bin/results.json)")
     add("--directory", type=Path, help="where the servers keep data (a new temporary directory)")
+    add("--this-network", action="store_true", help="use the network as it is, not a namespace with Reno")
     add("--list", action="store_true", help="list the cells")
     options = parser.parse_args(argv)
     unknown = set(options.servers.split(",")) - set(ALL_SERVERS)
@@ -149,6 +150,9 @@ def main(argv: list[str]) -> int:
     if options.list:
         print("\n".join(cell.name for cell in CELLS))
         return 0
+    if not options.this_network:
+        network.enter(argv)
+    network.prepare()
     directory = Path(tempfile.mkdtemp(prefix="metaq-bench-", dir=options.directory))
     try:
         if endurance.disk_room(directory) < ROOM_GIB:

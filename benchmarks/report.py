@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cells import WIDE_FLOOR, WIDE_PAIR
+from benchmarks.network import congestion_control
 from benchmarks.rounds import CellResult
 
 
@@ -111,6 +112,7 @@ def machine(sync_us: float) -> dict[str, str]:
         "kernel": platform.release(),
         "python": platform.python_version(),
         "java": (java.stderr.splitlines() or ["none"])[0],
+        "congestion control": congestion_control(),
         "fdatasync of 1 KiB": f"{sync_us:.0f} us",
     }
 
