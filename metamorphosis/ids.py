@@ -3,10 +3,11 @@ Message ids: wall clock, unique, and increasing over restarts and clock steps.
 
 An id is ``(ms - 1303895660503) << 22 | broker_id << 12 | sequence``.
 
-Differs: the original takes ``ms`` from a clock that starts with the machine, so its ids are negative, and repeat after
-a reboot; clients that remember ids then drop new messages as duplicates (O-2). Ours counts on from the last id while the
-clock stands still or goes back, where the original waits or refuses the put; it never blocks. ``IdCeiling`` keeps, on
-disk, an id that was never passed.
+Differs: the original takes ``ms`` from a clock that starts with the machine, so its ids are
+negative, and repeat after a reboot; clients that remember ids then drop new messages as duplicates
+(O-2). Ours counts on from the last id while the clock stands still or goes back, where the original
+waits or refuses the put; it never blocks. ``IdCeiling`` keeps, on disk, an id that was never
+passed.
 
 Source: ``IdWorker``.
 """
@@ -28,14 +29,19 @@ LAST_SEQUENCE = 0xFFF
 MAX_BROKER_ID = 1023
 FILE_NAME = ".metamorphosis.ids"
 AHEAD = 60_000 * MILLISECOND
-"""The ceiling on disk is kept up to a minute ahead, so it is written every half minute and only while messages come."""
+"""
+The ceiling on disk is kept up to a minute ahead, so it is written every half minute and only while
+messages come.
+"""
 RETRY_SECONDS = 1
 
 
 class Submits(Protocol):
     """What ids need of ``IWorkerThreads``."""
 
-    def submit(self, work: Callable[[], Any], done: Callable[[Any, BaseException | None], None]) -> None:
+    def submit(
+        self, work: Callable[[], Any], done: Callable[[Any, BaseException | None], None]
+    ) -> None:
         """See ``IWorkerThreads.submit``."""
 
 
@@ -43,8 +49,8 @@ class IdCeiling:
     """
     A file with an id that no message has ever passed. Thread: reactor, but for ``write``.
 
-    A missing file means that the clock alone decides, as on a new data path. A file that cannot be understood is an
-    error: guessing could give ids that consumers take for duplicates.
+    A missing file means that the clock alone decides, as on a new data path. A file that cannot be
+    understood is an error: guessing could give ids that consumers take for duplicates.
 
     :param path: plain text, one decimal number; in a data path, where the Java broker ignores it.
     """
@@ -67,8 +73,9 @@ class IdCeiling:
             return 0
         except (OSError, ValueError) as error:
             raise StoreError(
-                f"Could not read the last message id from {self.path}: {error}. It should hold one number. If the clock"
-                " of this machine is right and was not set back since the broker ran last, remove the file."
+                f"Could not read the last message id from {self.path}: {error}. It should hold"
+                " one number. If the clock of this machine is right and was not set back since"
+                " the broker ran last, remove the file."
             ) from error
         return int(text)
 
@@ -97,8 +104,8 @@ class MessageIds:
     """
     The ids of one broker. Thread: reactor.
 
-    While the ceiling on disk cannot be raised (full disk) ids count on below it without the clock: 245 million of them
-    fit in a minute's worth, so nothing is refused.
+    While the ceiling on disk cannot be raised (full disk) ids count on below it without the clock:
+    245 million of them fit in a minute's worth, so nothing is refused.
 
     :ivar next_id: the id of the next message; the hot path reads it and writes it back.
     :param broker_id: 0 to 1023.
@@ -126,7 +133,8 @@ class MessageIds:
         self._on_fault = on_fault
         self._file = ceiling
         last = ceiling.read() if ceiling is not None else 0
-        # The first id is positive even if the clock stands in 1970, and above the last of any earlier run.
+        # The first id is positive even if the clock stands in 1970, and above the last of any
+        # earlier run.
         self.next_id = max(self._floor(), (last // MILLISECOND + 1) * MILLISECOND | self._bits)
         self._ceiling = self._raise_at = 1 << 63
         self._raising = False
@@ -138,7 +146,9 @@ class MessageIds:
         try:
             file.write(self.next_id + AHEAD)
         except OSError as error:
-            raise StoreError(f"Could not write the last message id to {file.path}: {error}") from error
+            raise StoreError(
+                f"Could not write the last message id to {file.path}: {error}"
+            ) from error
         self._set_ceiling(self.next_id + AHEAD)
 
     def _set_ceiling(self, ceiling: int) -> None:
@@ -179,8 +189,8 @@ class MessageIds:
 
     def stop(self) -> None:
         """
-        Leave the exact last id to the next start. Blocks for one sync; call it when no more ids will be taken and
-        the threads have stopped.
+        Leave the exact last id to the next start. Blocks for one sync; call it when no more ids
+        will be taken and the threads have stopped.
         """
         if self._file is None:
             return
@@ -209,7 +219,8 @@ class MessageIds:
             else:
                 self._failed_at = self._clock()
                 self._on_fault(
-                    f"Could not raise the last message id in {file.path}, ids go on below it: {error}"
+                    f"Could not raise the last message id in {file.path},"
+                    f" ids go on below it: {error}"
                 )
 
         self._threads.submit(lambda: file.write(ceiling), done)

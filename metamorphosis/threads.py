@@ -1,8 +1,9 @@
 """
 The only module that creates threads: they run what would block the reactor and report back to it.
 
-Python threads are cheap here because they only ever wait in system calls that release the interpreter lock. Work that
-computes has no place in them: one busy thread turned a median latency of 0.09 ms into 3.9 ms.
+Python threads are cheap here because they only ever wait in system calls that release the
+interpreter lock. Work that computes has no place in them: one busy thread turned a median latency
+of 0.09 ms into 3.9 ms.
 """
 
 from __future__ import annotations
@@ -39,10 +40,12 @@ class WorkerThreads:
     """
     A fixed number of daemon threads on one queue.
 
-    Daemon threads, because a thread that hangs in ``fdatasync`` on a dead disk must not keep the process from ending; what
-    must not be cut short is waited for by ``stop``. Threads start with the first work.
+    Daemon threads, because a thread that hangs in ``fdatasync`` on a dead disk must not keep the
+    process from ending; what must not be cut short is waited for by ``stop``. Threads start with
+    the first work.
 
-    :param reactor: gets one ``callFromThread`` for all completions that arrive before it has woken up.
+    :param reactor: gets one ``callFromThread`` for all completions that arrive before it has woken
+        up.
     :param count: number of threads.
     :param name: prefix of the threads' names, seen in ``top -H`` and in stack dumps.
     """
@@ -61,7 +64,9 @@ class WorkerThreads:
         self._stopping: list[Deferred[None]] | None = None
         self._ended = False
 
-    def submit(self, work: Callable[[], T], done: Callable[[T | None, BaseException | None], None]) -> None:
+    def submit(
+        self, work: Callable[[], T], done: Callable[[T | None, BaseException | None], None]
+    ) -> None:
         """See ``IWorkerThreads``. Thread: reactor."""
         if self._stopping is not None:
             raise ThreadsStopped()
@@ -100,8 +105,9 @@ class WorkerThreads:
             except BaseException as error:
                 completion = (done, None, error)
             del job, work, done
-            # Append, then look at the flag; ``_deliver`` clears the flag, then empties the deque: no completion is left
-            # behind, and two threads at the same moment cost one spare wake-up.
+            # Append, then look at the flag; ``_deliver`` clears the flag, then empties the deque:
+            # no completion is left behind, and two threads at the same moment cost one spare
+            # wake-up.
             self._finished.append(completion)
             del completion
             if not self._waking:
@@ -136,15 +142,17 @@ class WorkerThreads:
 @implementer(IWorkerThreads)
 class SynchronousThreads:
     """
-    The double for tests: ``submit`` runs the work and its completion before it returns, unless the test has called
-    ``hold``; then both wait for ``release``.
+    The double for tests: ``submit`` runs the work and its completion before it returns, unless the
+    test has called ``hold``; then both wait for ``release``.
     """
 
     def __init__(self) -> None:
         self._held: deque[Job] | None = None
         self._stopped = False
 
-    def submit(self, work: Callable[[], T], done: Callable[[T | None, BaseException | None], None]) -> None:
+    def submit(
+        self, work: Callable[[], T], done: Callable[[T | None, BaseException | None], None]
+    ) -> None:
         """See ``IWorkerThreads``."""
         if self._stopped:
             raise ThreadsStopped()

@@ -31,7 +31,17 @@ class Batch:
     :ivar waiters: called once each on completion; never from within ``open_batch``.
     """
 
-    __slots__ = ("store", "offset", "pieces", "owned", "size", "state", "stored_end", "error", "waiters")
+    __slots__ = (
+        "store",
+        "offset",
+        "pieces",
+        "owned",
+        "size",
+        "state",
+        "stored_end",
+        "error",
+        "waiters",
+    )
 
     def __init__(self, store: MessageStore, offset: int) -> None:
         self.store = store

@@ -1,8 +1,8 @@
 """
 A data directory belongs to one broker.
 
-Differs: nothing keeps two Java brokers from opening, and destroying, the same directory. The lock is a plain file, which the
-Java broker ignores with a warning, as it does not look at the lock.
+Differs: nothing keeps two Java brokers from opening, and destroying, the same directory. The lock
+is a plain file, which the Java broker ignores with a warning, as it does not look at the lock.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ FILE_NAME = ".metamorphosis.lock"
 
 class DirectoryLock:
     """
-    Held from ``acquire`` to ``release``, or to the end of the process however it ends. The file stays; it holds the
-    process id of its last owner. Thread: any, one at a time; does not block.
+    Held from ``acquire`` to ``release``, or to the end of the process however it ends. The file
+    stays; it holds the process id of its last owner. Thread: any, one at a time; does not block.
 
     :param directory: an existing data path.
     """
@@ -31,7 +31,8 @@ class DirectoryLock:
         """
         Take the lock.
 
-        :raises DirectoryLocked: another process has it; the text names the directory and that process.
+        :raises DirectoryLocked: another process has it; the text names the directory and that
+            process.
         :raises StoreError: the file cannot be created.
         """
         path = os.path.join(self.directory, FILE_NAME)
@@ -45,7 +46,8 @@ class DirectoryLock:
             owner = os.pread(fd, 32, 0).decode("ascii", "replace").strip() or "unknown"
             os.close(fd)
             raise DirectoryLocked(
-                f"Data directory {self.directory} is in use by another broker, process {owner} ({path})"
+                f"Data directory {self.directory} is in use by another broker,"
+                f" process {owner} ({path})"
             ) from None
         except OSError as error:
             os.close(fd)

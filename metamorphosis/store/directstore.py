@@ -1,14 +1,15 @@
 """
-The default mode: a put is acknowledged when it is written, and readable when it is flushed soon after.
+The default mode: a put is acknowledged when it is written, and readable when it is flushed soon
+after.
 
-Differs: in the original the put that reaches a threshold waits for the flush, in its own thread. Here every flush runs in a
-worker and no put waits for it, unless the disk cannot keep up: while a flush runs at most ``unflushThreshold`` further
-messages are acknowledged, then batches collect until it is done. So never more than about twice the threshold are
-acknowledged and unflushed.
+Differs: in the original the put that reaches a threshold waits for the flush, in its own thread.
+Here every flush runs in a worker and no put waits for it, unless the disk cannot keep up: while a
+flush runs at most ``unflushThreshold`` further messages are acknowledged, then batches collect
+until it is done. So never more than about twice the threshold are acknowledged and unflushed.
 
-Differs: a flush is also made ``flush-delay-ms`` after a write, so that a message need not wait for 1000 others or 10 s until
-somebody can read it; and ``unflushInterval`` counts from the first unflushed write of every store, not only for topics that
-have a section.
+Differs: a flush is also made ``flush-delay-ms`` after a write, so that a message need not wait for
+1000 others or 10 s until somebody can read it; and ``unflushInterval`` counts from the first
+unflushed write of every store, not only for topics that have a section.
 
 Source: ``MessageStore``, ``MessageStoreManager``.
 """
@@ -42,7 +43,9 @@ class DirectStore(MessageStore):
         unflush_threshold: int = 1000,
         unflush_interval: int = 10000,
     ) -> None:
-        super().__init__(topic, partition, segments, environment, unflush_threshold, unflush_interval)
+        super().__init__(
+            topic, partition, segments, environment, unflush_threshold, unflush_interval
+        )
         self._unflushed = 0  # messages written since the last flush was submitted
         self._in_flight = 0  # messages that the running flush covers
         self._flushed_at = environment.clock.seconds()  # when the last flush was submitted
@@ -60,7 +63,8 @@ class DirectStore(MessageStore):
     def _check_writable(self) -> None:
         if self._flush_error is not None and self._unflushed > self._threshold:
             raise StoreDamaged(
-                f"{self._last.path} cannot be flushed, {self._unflushed} messages wait for it: {self._flush_error}"
+                f"{self._last.path} cannot be flushed,"
+                f" {self._unflushed} messages wait for it: {self._flush_error}"
             ) from self._flush_error
 
     def _written(self, batch: Batch, count: int) -> None:
@@ -72,7 +76,10 @@ class DirectStore(MessageStore):
         if self._flush_error is None:
             now = self._environment.clock.seconds()
             # A clock that was set back counts as an interval that has passed.
-            if self._unflushed > self._threshold or not 0 <= now - self._flushed_at <= self._interval:
+            if (
+                self._unflushed > self._threshold
+                or not 0 <= now - self._flushed_at <= self._interval
+            ):
                 self.flush()
             elif not self._asked:
                 self._ask(self._pace)
@@ -89,7 +96,8 @@ class DirectStore(MessageStore):
 
     def flush(self) -> None:
         """
-        Flush in a worker what is written by now. While a flush runs this does nothing: its completion looks for more.
+        Flush in a worker what is written by now. While a flush runs this does nothing: its
+        completion looks for more.
         """
         if self._syncing:
             if self._unflushed > self._threshold:
@@ -123,7 +131,10 @@ class DirectStore(MessageStore):
         self._proceed()
 
     def _set_pace(self) -> None:
-        """On a slow disk pause between background flushes for as long as one takes, or they would be all it does."""
+        """
+        On a slow disk pause between background flushes for as long as one takes, or they would be
+        all it does.
+        """
         took = self._environment.clock.seconds() - self._flushed_at
         self._pace = self._shortest_pace()
         if self._environment.flush_delay > 0:
@@ -143,14 +154,16 @@ class DirectStore(MessageStore):
 
     def _flush_failed(self, error: BaseException) -> None:
         """
-        What is written is acknowledged, so it stays; it is written and flushed again until that works.
+        What is written is acknowledged, so it stays; it is written and flushed again until that
+        works.
         """
         self._rewrite = True
         self._unflushed += self._in_flight
         self._in_flight = 0
         if self._flush_error is None:
             self._log.error(
-                "{path} could not be flushed, {count} acknowledged messages wait; it is tried again: {error}",
+                "{path} could not be flushed, {count} acknowledged messages wait;"
+                " it is tried again: {error}",
                 path=self._last.path,
                 count=self._unflushed,
                 error=error,

@@ -1,5 +1,6 @@
 """
-The system calls of the store that can fail, in one place, so that a test can hand in a disk that is full or broken.
+The system calls of the store that can fail, in one place, so that a test can hand in a disk that is
+full or broken.
 """
 
 from __future__ import annotations
@@ -10,7 +11,10 @@ from collections.abc import Sequence
 
 
 class Disk:
-    """The real disk. Every method may block and may raise ``OSError``; see the callers for their threads."""
+    """
+    The real disk. Every method may block and may raise ``OSError``; see the callers for their
+    threads.
+    """
 
     __slots__ = ()
 
@@ -51,7 +55,10 @@ class Disk:
         os.fsync(fd)
 
     def sync_directory(self, path: str) -> None:
-        """Wait until the entries of a directory are on the disk: without it a new file may be lost in a crash."""
+        """
+        Wait until the entries of a directory are on the disk: without it a new file may be lost in
+        a crash.
+        """
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(fd)
@@ -65,10 +72,11 @@ class Disk:
 
 def raise_descriptor_limit() -> int:
     """
-    Let the process open as many files as its hard limit allows; returns that number. Called once at start.
+    Let the process open as many files as its hard limit allows; returns that number. Called once at
+    start.
 
-    Each partition keeps its last segment open, besides one descriptor a connection; the usual soft limit of 1024 is
-    there for programs that use ``select``.
+    Each partition keeps its last segment open, besides one descriptor a connection; the usual soft
+    limit of 1024 is there for programs that use ``select``.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:

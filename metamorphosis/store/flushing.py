@@ -1,8 +1,8 @@
 """
 When stores are flushed in the background, and the work of a flush itself.
 
-A store asks for its next flush when it has something unflushed; stores that ask for the same delay share one timer, so 200 busy
-partitions cost one ``callLater`` in ten milliseconds, not 200.
+A store asks for its next flush when it has something unflushed; stores that ask for the same delay
+share one timer, so 200 busy partitions cost one ``callLater`` in ten milliseconds, not 200.
 """
 
 from __future__ import annotations
@@ -65,9 +65,10 @@ class StoreEnvironment(NamedTuple):
     :ivar clock: the reactor's time.
     :ivar schedule: of later flushes.
     :ivar on_dirty: called when a batch is opened; the broker's turn commits it at its end.
-    :ivar max_segment_size: bytes; a segment that has reached it after a commit is the last no longer.
-    :ivar flush_delay: seconds from a write in direct mode to its background flush; 0 or less: none, messages become
-        readable when threshold or interval say so, as in the original.
+    :ivar max_segment_size: bytes; a segment that has reached it after a commit is the last no
+        longer.
+    :ivar flush_delay: seconds from a write in direct mode to its background flush; 0 or less: none,
+        messages become readable when threshold or interval say so, as in the original.
     :ivar disk: the system calls.
     """
 
@@ -94,13 +95,16 @@ class Rolled(NamedTuple):
     create_error: BaseException | None = None
 
 
-def sync_segment(disk: Disk, fd: int, directories: Iterable[str], rewrite: tuple[int, int] | None) -> None:
+def sync_segment(
+    disk: Disk, fd: int, directories: Iterable[str], rewrite: tuple[int, int] | None
+) -> None:
     """
     Make a segment's data, and the directory entries that lead to it, durable. Thread: worker.
 
     :param directories: those that got a new entry for this segment.
-    :param rewrite: range of the file to write again first, because an earlier sync of it has failed: after such an error
-        the kernel holds the pages for clean, and a second sync would report a success that is none.
+    :param rewrite: range of the file to write again first, because an earlier sync of it has
+        failed: after such an error the kernel holds the pages for clean, and a second sync would
+        report a success that is none.
     :raises OSError: nothing may be taken for durable.
     """
     if rewrite is not None:
@@ -139,6 +143,9 @@ def roll_segment(disk: Disk, old: int, path: str, directories: Iterable[str]) ->
 
 
 def directories_of(segment: Segment, new_directory: bool) -> tuple[str, ...]:
-    """The directories to sync for a new segment file, its partition's own parent included if that is new as well."""
+    """
+    The directories to sync for a new segment file, its partition's own parent included if that is
+    new as well.
+    """
     directory = os.path.dirname(segment.path)
     return (directory, os.path.dirname(directory)) if new_directory else (directory,)

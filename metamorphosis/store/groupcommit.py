@@ -1,9 +1,11 @@
 """
-Group commit: a put is acknowledged when it is flushed. While one flush runs, the next batch collects.
+Group commit: a put is acknowledged when it is flushed. While one flush runs, the next batch
+collects.
 
-Differs: in the original big messages bypass the queue, are acknowledged unflushed and may stay unreadable, and an I/O error
-ends the partition's writer thread and with it the partition (D-4, D-5). Here everything goes one way whatever its size, a
-batch that cannot be flushed is refused and taken out of the file again, and the next one is tried.
+Differs: in the original big messages bypass the queue, are acknowledged unflushed and may stay
+unreadable, and an I/O error ends the partition's writer thread and with it the partition (D-4,
+D-5). Here everything goes one way whatever its size, a batch that cannot be flushed is refused and
+taken out of the file again, and the next one is tried.
 
 Source: ``MessageStore``.
 """
@@ -39,7 +41,8 @@ class GroupCommitStore(MessageStore):
         self._busy = self._syncing = True
         segment = self._last
         self._environment.threads.submit(
-            partial(sync_segment, self._disk, segment.fd, segment.unsynced_directories, None), self._synced
+            partial(sync_segment, self._disk, segment.fd, segment.unsynced_directories, None),
+            self._synced,
         )
 
     def _synced(self, _: None, error: BaseException | None) -> None:
@@ -61,7 +64,10 @@ class GroupCommitStore(MessageStore):
             self._log.info("{path} can be flushed again", path=self._last.path)
 
     def _take_back(self, batch: Batch, error: BaseException) -> None:
-        """Nothing of the batch may be taken for stored, and what collected behind it has wrong offsets."""
+        """
+        Nothing of the batch may be taken for stored, and what collected behind it has wrong
+        offsets.
+        """
         segment = self._last
         behind, self.batch = self.batch, None
         self._count(-self._flying_count, self.max_offset - segment.end)
@@ -79,7 +85,10 @@ class GroupCommitStore(MessageStore):
             behind.complete(self.max_offset, error)
 
     def _flush_failed(self, error: BaseException) -> None:
-        """Only at a roll, where every message was flushed before: go on in the old segment and try again later."""
+        """
+        Only at a roll, where every message was flushed before: go on in the old segment and try
+        again later.
+        """
         self._roll_failed(self._last.path, error)
         self._proceed()
 

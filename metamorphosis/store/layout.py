@@ -1,5 +1,6 @@
 """
-Names of the directories and segment files of a data path, and the checks that the original makes when it reads them.
+Names of the directories and segment files of a data path, and the checks that the original makes
+when it reads them.
 
 Everything here is synchronous and touches no state: it runs at start, or in a worker.
 
@@ -123,7 +124,9 @@ def _segment_file(entry: os.DirEntry[str]) -> SegmentFile:
     try:
         start = parse_segment_name(entry.name)
     except SegmentsInvalid as error:
-        raise SegmentsInvalid(f"{error} ({entry.path}: a segment is named <offset>{SUFFIX})") from None
+        raise SegmentsInvalid(
+            f"{error} ({entry.path}: a segment is named <offset>{SUFFIX})"
+        ) from None
     return SegmentFile(start, entry.path, entry.stat().st_size)
 
 

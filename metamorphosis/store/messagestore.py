@@ -1,13 +1,15 @@
 """
 The log of one topic-partition: append, roll, slice, nearest offset.
 
-Theory of operation. Records collect in ``batch``; ``commit`` writes them with one call at the end of the last segment. What
-happens then differs: ``DirectStore`` acknowledges at once and flushes later, ``GroupCommitStore`` acknowledges when a worker
-has flushed. While a worker must not be disturbed the store is *busy*: batches go on collecting, and ``_proceed``
-commits them when the worker is done. One worker at most has a store's descriptor at any time.
+Theory of operation. Records collect in ``batch``; ``commit`` writes them with one call at the end
+of the last segment. What happens then differs: ``DirectStore`` acknowledges at once and flushes
+later, ``GroupCommitStore`` acknowledges when a worker has flushed. While a worker must not be
+disturbed the store is *busy*: batches go on collecting, and ``_proceed`` commits them when the
+worker is done. One worker at most has a store's descriptor at any time.
 
-After a failed write the file is cut behind the last whole record that was written. If that fails too the store is damaged: it
-refuses appends, and tries to cut again at each of them, so it works again as soon as the disk does.
+After a failed write the file is cut behind the last whole record that was written. If that fails
+too the store is damaged: it refuses appends, and tries to cut again at each of them, so it works
+again as soon as the disk does.
 
 Every attribute and method: reactor thread.
 
@@ -33,12 +35,17 @@ from metamorphosis.store.layout import segment_name
 from metamorphosis.store.segment import Segment, write_pieces
 from metamorphosis.store.segmentlist import SegmentList
 
+_new_tuple = tuple.__new__
+
 ROLL_RETRY_SECONDS = 1.0
 """From a roll that failed to the next attempt; until then the old segment grows."""
 
 
 class FileRange(NamedTuple):
-    """A range of a segment file that a reader gets. Retain the segment while the range waits to be sent."""
+    """
+    A range of a segment file that a reader gets. Retain the segment while the range waits to be
+    sent.
+    """
 
     segment: Segment
     position: int
@@ -51,7 +58,8 @@ class MessageStore(ABC):
 
     :ivar min_offset: of the oldest message.
     :ivar max_offset: the high-water mark: what is below is flushed and can be read.
-    :ivar next_offset: where the next record will start; the hot path advances it as it fills the batch.
+    :ivar next_offset: where the next record will start; the hot path advances it as it fills the
+        batch.
     :ivar batch: the batch that collects now.
     :ivar get_count: gets that found data, counted by the hot path.
     :ivar put_count: records written since the store was opened.
@@ -87,7 +95,9 @@ class MessageStore(ABC):
         self._interval = unflush_interval / 1000
         self._busy = False  # commits wait for a worker
         self._syncing = False  # a worker has the descriptor of the last segment
-        self._rewrite = False  # a flush has failed in direct mode: write again before the next, and do not roll
+        self._rewrite = (
+            False  # a flush has failed in direct mode: write again before the next, and do not roll
+        )
         self._damaged: OSError | None = None
         self._write_failing = False
         self._roll_at = 0.0  # not before, after a failed roll
@@ -95,7 +105,8 @@ class MessageStore(ABC):
         self._closed = False
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.topic}-{self.partition} {self.min_offset}-{self.max_offset}>"
+        range_ = f"{self.min_offset}-{self.max_offset}"
+        return f"<{type(self).__name__} {self.topic}-{self.partition} {range_}>"
 
     def reconfigure(self, unflush_threshold: int, unflush_interval: int) -> None:
         """Apply a reload: messages and ms. A store keeps the mode in which it was created."""
@@ -106,7 +117,10 @@ class MessageStore(ABC):
 
     @property
     def message_count(self) -> int:
-        """Messages appended or recovered since start; a block counts 1, segments that were immutable at start 0 (D-15)."""
+        """
+        Messages appended or recovered since start; a block counts 1, segments that were immutable
+        at start 0 (D-15).
+        """
         return sum(segment.message_count for segment in self._segments)
 
     @property
@@ -121,10 +135,12 @@ class MessageStore(ABC):
 
     def slice(self, offset: int, max_size: int) -> FileRange | None:
         """
-        The stored bytes from ``offset`` on, at most ``max_size``, of one segment; None if nothing is readable there.
+        The stored bytes from ``offset`` on, at most ``max_size``, of one segment; None if nothing
+        is readable there.
 
-        In direct mode the range may go on into what is written and not yet flushed, as in the original.
-        Differs: with group commit it ends at the flushed end, because what lies behind may still be taken back.
+        In direct mode the range may go on into what is written and not yet flushed, as in the
+        original. Differs: with group commit it ends at the flushed end, because what lies behind
+        may still be taken back.
 
         :raises OffsetTooSmall: before the oldest message.
         :raises StoreError: the file of an older segment cannot be opened.
@@ -135,7 +151,10 @@ class MessageStore(ABC):
             if offset >= self.max_offset:
                 return None
             length = self._read_end - offset
-            return FileRange(segment, position, length if length < max_size else max_size)
+            # Half the time of FileRange(...): this is all a get does here.
+            return _new_tuple(
+                FileRange, (segment, position, length if length < max_size else max_size)
+            )
         return self._slice_older(offset, max_size)
 
     def _slice_older(self, offset: int, max_size: int) -> FileRange | None:
@@ -150,7 +169,10 @@ class MessageStore(ABC):
         return FileRange(segment, offset - segment.start, min(segment.end - offset, max_size))
 
     def nearest_offset(self, offset: int) -> int:
-        """The start of the segment that holds ``offset``; outside of the readable range its nearer end."""
+        """
+        The start of the segment that holds ``offset``; outside of the readable range its nearer
+        end.
+        """
         if offset < self.min_offset:
             return self.min_offset
         if offset >= self.max_offset:
@@ -165,7 +187,8 @@ class MessageStore(ABC):
         The batch that collects from now on; announced by ``on_dirty``. Calls no waiter.
 
         :raises StoreClosed: after ``close``.
-        :raises StoreDamaged: an earlier write failed and could not be undone until now, or flushes fail.
+        :raises StoreDamaged: an earlier write failed and could not be undone until now, or flushes
+            fail.
         """
         if self._closing is not None:
             raise StoreClosed()
@@ -182,8 +205,8 @@ class MessageStore(ABC):
         """
         Store whole records as one contiguous block, all or nothing; it counts as one message.
 
-        The block starts at what ``next_offset`` was before; that is ``Batch.offset``, unless a batch collects already,
-        which the block then joins.
+        The block starts at what ``next_offset`` was before; that is ``Batch.offset``, unless a
+        batch collects already, which the block then joins.
 
         :raises StoreError: as ``open_batch``.
         """
@@ -196,7 +219,9 @@ class MessageStore(ABC):
         return batch
 
     def commit(self) -> None:
-        """Write the batch that collects; while a worker must not be disturbed, leave it collecting."""
+        """
+        Write the batch that collects; while a worker must not be disturbed, leave it collecting.
+        """
         batch = self.batch
         if batch is None or self._busy:
             return
@@ -215,7 +240,10 @@ class MessageStore(ABC):
         self._written(batch, count)
 
     def _count(self, count: int, size: int) -> None:
-        """``count`` records of ``size`` bytes in all came to the last segment; less than 0: were taken back."""
+        """
+        ``count`` records of ``size`` bytes in all came to the last segment; less than 0: were taken
+        back.
+        """
         segment = self._last
         segment.size += size
         segment.message_count += count
@@ -223,7 +251,10 @@ class MessageStore(ABC):
         self.put_bytes += size - HEADER_BYTES * count
 
     def own_pieces(self) -> None:
-        """Copy the pieces of the collecting batch that are views: their buffer is about to be used again."""
+        """
+        Copy the pieces of the collecting batch that are views: their buffer is about to be used
+        again.
+        """
         batch = self.batch
         if batch is None:
             return
@@ -235,7 +266,10 @@ class MessageStore(ABC):
 
     @abstractmethod
     def _written(self, batch: Batch, count: int) -> None:
-        """The first ``count`` records of ``batch`` are in the file, all of them unless it has an ``error``."""
+        """
+        The first ``count`` records of ``batch`` are in the file, all of them unless it has an
+        ``error``.
+        """
 
     @abstractmethod
     def _check_writable(self) -> None:
@@ -260,7 +294,8 @@ class MessageStore(ABC):
         if not self._write_failing:
             self._write_failing = True
             self._log.error(
-                "Append to {path} failed at {position}, messages are refused until it works again: {error}",
+                "Append to {path} failed at {position},"
+                " messages are refused until it works again: {error}",
                 path=segment.path,
                 position=segment.size + kept,
                 error=error,
@@ -280,7 +315,8 @@ class MessageStore(ABC):
         except OSError as error:
             if self._damaged is None:
                 self._log.error(
-                    "{path} could not be cut to {size} bytes, it is tried again at every append: {error}",
+                    "{path} could not be cut to {size} bytes,"
+                    " it is tried again at every append: {error}",
                     path=segment.path,
                     size=size,
                     error=error,
@@ -303,7 +339,9 @@ class MessageStore(ABC):
         """The time has come that was asked for in the schedule."""
 
     def _roll_if_due(self) -> bool:
-        """Start a roll if the last segment is full; True if one runs, or has to wait for the worker."""
+        """
+        Start a roll if the last segment is full; True if one runs, or has to wait for the worker.
+        """
         if self._last.size < self._environment.max_segment_size or not self._last.size:
             return False
         if self._rewrite or self._damaged is not None:
@@ -379,10 +417,11 @@ class MessageStore(ABC):
 
     def remove_segment(self, segment: Segment) -> None:
         """
-        Take the oldest segment out of the log; its file is left to the caller, its descriptor closes in a worker.
+        Take the oldest segment out of the log; its file is left to the caller, its descriptor
+        closes in a worker.
 
-        If the file then cannot be deleted, ``restore_segment`` must follow before anything else is removed: a
-        younger file must not go first, or the next start finds a gap and refuses.
+        If the file then cannot be deleted, ``restore_segment`` must follow before anything else is
+        removed: a younger file must not go first, or the next start finds a gap and refuses.
 
         :raises ValueError: it is not the oldest immutable segment.
         """
@@ -409,14 +448,19 @@ class MessageStore(ABC):
         # Closing the last descriptor of a deleted segment of 1 GiB took 775 ms.
         def closed(_: object, error: BaseException | None) -> None:
             if error is not None:
-                self._log.warn("Could not close a segment in {path}: {error}", path=self.directory, error=error)
+                self._log.warn(
+                    "Could not close a segment in {path}: {error}", path=self.directory, error=error
+                )
 
         self._environment.threads.submit(partial(self._disk.close, fd), closed)
 
     # Closing
 
     def close(self) -> Deferred[None]:
-        """Take nothing more, store and flush what has collected, answer it, close the files. Never fails."""
+        """
+        Take nothing more, store and flush what has collected, answer it, close the files. Never
+        fails.
+        """
         if self._closed:
             return succeed(None)
         if self._closing is None:
@@ -431,7 +475,9 @@ class MessageStore(ABC):
         try:
             self._disk.close(fd)
         except OSError as error:
-            self._log.warn("Could not close a segment in {path}: {error}", path=self.directory, error=error)
+            self._log.warn(
+                "Could not close a segment in {path}: {error}", path=self.directory, error=error
+            )
 
     @abstractmethod
     def _last_flush(self) -> bool:

@@ -1,8 +1,8 @@
 """
 All stores of a broker: found at start in every data path, or created by the first put.
 
-Differs: the original loads only some of the directories at start, depending on their number and order; ours loads all of
-them, in sorted order (D-1).
+Differs: the original loads only some of the directories at start, depending on their number and
+order; ours loads all of them, in sorted order (D-1).
 
 Source: ``MessageStoreManager``.
 """
@@ -48,10 +48,16 @@ class Found(NamedTuple):
 
 
 def open_segments(
-    data_path: str, topic: str, partition: int, fast_boot: bool = False, disk: Disk = Disk(), create_at: int = 0
+    data_path: str,
+    topic: str,
+    partition: int,
+    fast_boot: bool = False,
+    disk: Disk = Disk(),
+    create_at: int = 0,
 ) -> list[Segment]:
     """
-    The segments of a partition, the last one recovered and open; directory and first segment are made if there are none.
+    The segments of a partition, the last one recovered and open; directory and first segment are
+    made if there are none.
 
     Thread: any; blocks.
 
@@ -81,13 +87,19 @@ def make_store(
     """A store in the mode that the topic's ``unflush_threshold`` asks for. Thread: reactor."""
     kind = GroupCommitStore if topic.unflush_threshold <= 0 else DirectStore
     return kind(
-        topic.name, partition, segments, environment, topic.unflush_threshold, topic.unflush_interval
+        topic.name,
+        partition,
+        segments,
+        environment,
+        topic.unflush_threshold,
+        topic.unflush_interval,
     )
 
 
 def find_partitions(data_path: str) -> list[Found]:
     """
-    The partition directories in a data path, sorted; the data path is created if it is missing. Thread: any; blocks.
+    The partition directories in a data path, sorted; the data path is created if it is missing.
+    Thread: any; blocks.
 
     :raises StoreError: the path is not usable.
     :raises SegmentsInvalid: what stands behind the last ``-`` of a directory's name is no number.
@@ -111,7 +123,9 @@ def find_partitions(data_path: str) -> list[Found]:
         try:
             split = split_directory_name(name)
         except SegmentsInvalid as error:
-            raise SegmentsInvalid(f"{error} ({entry}: a directory is named <topic>-<partition>)") from None
+            raise SegmentsInvalid(
+                f"{error} ({entry}: a directory is named <topic>-<partition>)"
+            ) from None
         if split is None:
             _log.warn("Ignore invlaid directory:{path}", path=entry)
         else:
@@ -127,7 +141,9 @@ class MessageStores:
     :param fast_boot: do not check the last segments.
     """
 
-    def __init__(self, config: BrokerConfig, environment: StoreEnvironment, fast_boot: bool = False) -> None:
+    def __init__(
+        self, config: BrokerConfig, environment: StoreEnvironment, fast_boot: bool = False
+    ) -> None:
         self._config = config
         self._environment = environment
         self._fast_boot = fast_boot
@@ -140,9 +156,11 @@ class MessageStores:
         Open every partition of every data path in workers: one after the other, or all at once if
         ``load_message_stores_in_parallel``. Called once, before anything else.
 
-        A partition is opened in the data path of its topic, wherever its directory was found, as in the original.
+        A partition is opened in the data path of its topic, wherever its directory was found, as in
+        the original.
 
-        :raises StoreError: (by the Deferred) a data path or a partition that cannot be opened; nothing is left open.
+        :raises StoreError: (by the Deferred) a data path or a partition that cannot be opened;
+            nothing is left open.
         """
         loaded: Deferred[None] = Deferred()
         config = self._config
@@ -158,7 +176,10 @@ class MessageStores:
         return open_segments(path, *found, self._fast_boot, self._environment.disk)
 
     def _loaded(
-        self, loaded: Deferred[None], opened: dict[Found, list[Segment]], error: BaseException | None
+        self,
+        loaded: Deferred[None],
+        opened: dict[Found, list[Segment]],
+        error: BaseException | None,
     ) -> None:
         if error is not None:
             for segments in opened.values():
@@ -167,7 +188,9 @@ class MessageStores:
             return
         for found in sorted(opened):
             topic = self._config.topic(found.topic)
-            self._stores[found] = make_store(topic, found.partition, opened[found], self._environment)
+            self._stores[found] = make_store(
+                topic, found.partition, opened[found], self._environment
+            )
         loaded.callback(None)
 
     def _data_path(self, topic: TopicConfig) -> str:
@@ -195,14 +218,20 @@ class MessageStores:
             if self._closed:
                 raise StoreClosed()
             segments = open_segments(
-                self._data_path(topic), topic.name, partition, self._fast_boot, self._environment.disk
+                self._data_path(topic),
+                topic.name,
+                partition,
+                self._fast_boot,
+                self._environment.disk,
             )
             store = make_store(topic, partition, segments, self._environment)
             self._stores[topic.name, partition] = store
         return store
 
     def reconfigure(self, config: BrokerConfig) -> None:
-        """Apply a reload: thresholds and intervals to all stores, modes and data paths to new ones."""
+        """
+        Apply a reload: thresholds and intervals to all stores, modes and data paths to new ones.
+        """
         self._config = config
         for store in self:
             topic = config.topic(store.topic)
@@ -219,7 +248,10 @@ class MessageStores:
         return sum(store.size_bytes for store in self._stores.values())
 
     def close(self) -> Deferred[None]:
-        """Close every store, see ``MessageStore.close``. No store can be created any more. Never fails."""
+        """
+        Close every store, see ``MessageStore.close``. No store can be created any more. Never
+        fails.
+        """
         if not self._closed:
             self._closed = True
             self._sweep.cancel()
@@ -252,7 +284,9 @@ class _Loading:
         self._error: BaseException | None = None
 
     def start(
-        self, paths: list[str], done: Callable[[dict[Found, list[Segment]], BaseException | None], None]
+        self,
+        paths: list[str],
+        done: Callable[[dict[Found, list[Segment]], BaseException | None], None],
     ) -> None:
         """Call ``done`` with what was opened, and the first error."""
         self._done = done

@@ -15,7 +15,8 @@ class SegmentList:
     """
     At least one segment, sorted by start offset. Only the last is appended to. Thread: reactor.
 
-    Segments leave at the front only, so there is never a hole; ``find`` copes with one all the same.
+    Segments leave at the front only, so there is never a hole; ``find`` copes with one all the
+    same.
     """
 
     __slots__ = ("_segments",)
