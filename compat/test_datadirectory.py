@@ -14,35 +14,13 @@ from compat import peers
 from compat.clientcase import ClientCase, name
 from compat.exchange import Connection
 from compat.samples import samples, send
+from compat.segments import logs, segments
 from tests.integration import zookeeper
 
 TOPICS = {"t": {"numPartitions": 2}, "a-b": {}}
 PARTITIONS = [("t", 0), ("t", 1), ("a-b", 0)]
 SEGMENT = 4000  # bytes; a partition of this test has a dozen files
 END = 2**63 - 1
-
-
-def segments(data: str) -> dict[tuple[str, str], bytes]:
-    """Every segment file by directory and name."""
-    found = {}
-    for directory in sorted(os.listdir(data)):
-        path = os.path.join(data, directory)
-        for file in sorted(os.listdir(path)) if os.path.isdir(path) else []:
-            if file.endswith(".meta"):
-                with open(os.path.join(path, file), "rb") as opened:
-                    found[directory, file] = opened.read()
-    return found
-
-
-def logs(data: str) -> dict[str, bytes]:
-    """The whole log of each partition; every file must be where its name says."""
-    found: dict[str, bytes] = {}
-    for (directory, file), content in segments(data).items():
-        log = found.setdefault(directory, b"")
-        if len(log) != int(file.removesuffix(".meta")):
-            raise AssertionError(f"{directory}/{file} does not start where the one before it ends")
-        found[directory] = log + content
-    return found
 
 
 class DataDirectoryTests(ClientCase):

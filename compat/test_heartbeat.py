@@ -33,7 +33,11 @@ class Tap:
             except OSError:
                 return
             self.connections += 1
-            broker = socket.create_connection(("127.0.0.1", self.target))
+            try:
+                broker = socket.create_connection(("127.0.0.1", self.target))
+            except OSError:  # the client comes back after the end of the test
+                client.close()
+                continue
             for source, sink, way in ((client, broker, "requests"), (broker, client, "replies")):
                 arguments = (source, sink, way)
                 threading.Thread(target=self._pass, args=arguments, daemon=True, name="tap").start()

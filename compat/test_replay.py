@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from compat import peers
-from compat.replay import ReplayBehaviour
+from compat import peers, replay
 from tests.integration import zookeeper
 
 
-class OriginalReplayTests(ReplayBehaviour):
+class OriginalReplayTests(replay.ReplayBehaviour):
     """The harness is right: the published original repeats what the recorded one did."""
 
     skip = peers.missing()
     kind = peers.JavaBroker
 
 
-class OurReplayTests(ReplayBehaviour):
+class OurReplayTests(replay.ReplayBehaviour):
     """Our broker does what the recorded original did."""
 
     skip = zookeeper.missing()

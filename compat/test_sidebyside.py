@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from compat import generator, peers
 from compat.exchange import SILENCE_SECONDS, SILENT, Connection, Reply
 from compat.normal import Normaliser
+from compat.segments import logs, without_ids
 from tests.integration import zookeeper
 
 REQUESTS = 2000
@@ -115,14 +116,27 @@ class SideBySideTests(SynchronousTestCase):
         self.assertGreater(pair.closed, count * 0.02)
         return requests
 
+    def assertSameFiles(self, pair: Pair) -> None:
+        """The brokers stop, and what they leave on the disk differs in the ids alone."""
+        found = []
+        for side in pair.sides:
+            side.broker.stop()
+            found.append(
+                {place: without_ids(log) for place, log in logs(side.broker.data).items()}
+            )
+        self.assertEqual(found[1], found[0])
+
     def test_random_requests(self) -> None:
         """One segment a partition; two thousand requests, some of them wrong."""
-        self.ask_both(self.pair(), SEED, REQUESTS)
+        pair = self.pair()
+        self.ask_both(pair, SEED, REQUESTS)
+        self.assertSameFiles(pair)
 
     def test_many_segments(self) -> None:
         """Segments of a few records, and a broker that tells consumers where the end is."""
         pair = self.pair(maxSegmentSize=5000, updateConsumerOffsets="true")
         self.ask_both(pair, SEED + 1, REQUESTS // 2)
+        self.assertSameFiles(pair)
 
     def test_pipelined_reads(self) -> None:
         """Reads sent in one piece, in odd pieces: a reply for each opaque, equal on both sides."""
