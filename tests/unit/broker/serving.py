@@ -17,6 +17,7 @@ from metamorphosis.broker.responders import Responders
 from metamorphosis.broker.turn import Turn
 from metamorphosis.config.model import BrokerConfig, Settings, TopicConfig
 from metamorphosis.ids import MessageIds
+from metamorphosis.store.disk import Disk
 from metamorphosis.store.flushing import FlushSchedule, StoreEnvironment
 from metamorphosis.store.messagestores import MessageStores
 from metamorphosis.threads import SynchronousThreads
@@ -71,6 +72,7 @@ class Broker:
         topics: dict[str, dict[str, Any]] | None = None,
         slow: bool = False,
         settings: Settings = Settings(),
+        disk: Disk = Disk(),
         **system: Any,
     ) -> None:
         self.clock = Clock()
@@ -90,6 +92,7 @@ class Broker:
             on_dirty=turn.store_dirty,
             max_segment_size=self.config.max_segment_size,
             flush_delay=settings.flush_delay_ms / 1000,
+            disk=disk,
         )
         self.stores = MessageStores(self.config, environment)
         self.ids = MessageIds(0, None, self.threads, self.clock.seconds)

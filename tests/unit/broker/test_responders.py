@@ -1,0 +1,195 @@
+"""What the responders add to the hot path: first puts, failures, filters, counters, shutdown."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Sequence
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from metamorphosis.message import Message
+from metamorphosis.store.disk import Disk
+from tests.unit.broker.serving import Broker
+from tests.unit.broker.test_hotpath import put
+
+
+class BrokenDisk(Disk):
+    """A disk with so much room, whose syncs can fail."""
+
+    def __init__(self) -> None:
+        self.room = 1 << 40
+        self.sync_error: OSError | None = None
+
+    def _left(self, size: int) -> int:
+        left = min(self.room, size)
+        if size and not left:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self.room -= left
+        return left
+
+    def write(self, fd: int, data: bytes | memoryview, position: int) -> int:
+        """As much as there is room for."""
+        return super().write(fd, memoryview(data)[: self._left(len(data))], position)
+
+    def writev(self, fd: int, pieces: Sequence[bytes | memoryview], position: int) -> int:
+        """As much as there is room for."""
+        return self.write(fd, b"".join(pieces), position)
+
+    def sync(self, fd: int) -> None:
+        """Fails when told to."""
+        if self.sync_error is not None:
+            raise self.sync_error
+
+
+class OddFilter:
+    """Accepts messages whose body starts with an odd digit."""
+
+    def accept(self, group: str, message: Message) -> bool:
+        """Whether the first digit is odd."""
+        return message.data[:1] in b"13579"
+
+
+class FirstPutTests(SynchronousTestCase):
+    """What happens before a partition is on the hot path."""
+
+    def test_topic_is_announced_for_registration(self) -> None:
+        """The first put of a topic makes it known to the cluster, also of one that only a pattern covers."""
+        broker = Broker(self.mktemp(), {"test": {}, "wild*": {"num_partitions": 7}})
+        client = broker.client()
+        client.send(put(b"hello", topic=b"wildfoo"))
+        self.assertEqual([topic.name for topic in broker.used_topics], ["wildfoo"])
+        self.assertEqual(broker.used_topics[0].num_partitions, 1)
+
+    def test_directory_cannot_be_made(self) -> None:
+        """A partition that cannot be created answers 500 and the connection stays."""
+        directory = self.mktemp()
+        broker = Broker(directory)
+        with open(directory, "w"):
+            pass
+        client = broker.client()
+        reply = client.send(put(b"hello") + b"version 1\r\n")
+        self.assertTrue(reply.startswith(b"result 500 "), reply)
+        self.assertIn(b"test-0", reply)
+        self.assertTrue(reply.endswith(b"1.4.6.2"))
+        self.flushLoggedErrors()
+
+
+class FailureTests(SynchronousTestCase):
+    """500 for exactly what was not stored."""
+
+    def statuses(self, replies: bytes) -> list[int]:
+        """The status of each reply."""
+        found = []
+        while replies:
+            head, replies = replies.split(b"\r\n", 1)
+            words = head.split(b" ")
+            found.append(int(words[1]))
+            replies = replies[int(words[2]) :]
+        return found
+
+    def test_full_disk_in_the_middle_of_a_batch(self) -> None:
+        """Of five puts written together the two that found room are stored, readable and answered 200."""
+        for threshold in (0, 1000):
+            disk = BrokenDisk()
+            broker = Broker(self.mktemp(), disk=disk, unflush_threshold=threshold)
+            client = broker.client()
+            client.send(put(b"first"))
+            disk.room = 60
+            replies = client.send(b"".join(put(b"hello", opaque=b"%d" % i) for i in range(1, 6)))
+            self.assertEqual(self.statuses(replies), [200, 200, 500, 500, 500])
+            self.assertIn(b"result 500 76 5\r\nPut message to [broker", replies)
+            disk.room = 1 << 20
+            self.assertEqual(self.statuses(client.send(put(b"again"))), [200])
+            broker.clock.advance(1)
+            store = broker.stores.get("test", 0)
+            assert store is not None
+            self.assertEqual(store.max_offset, 100)
+            self.assertEqual(broker.responders.statistics.put_failed, 3)
+
+    def test_failing_flush_refuses_the_batch_and_what_collected_behind_it(self) -> None:
+        """With group commit nothing is acknowledged that was not flushed; afterwards it works again."""
+        disk = BrokenDisk()
+        broker = Broker(self.mktemp(), disk=disk)
+        client = broker.client()
+        client.send(put(b"first"))
+        broker.threads.hold()
+        client.send(put(b"one"))
+        client.send(put(b"two"))
+        disk.sync_error = OSError(errno.EIO, "bad device")
+        broker.threads.release()
+        broker.clock.advance(0)
+        self.assertEqual(self.statuses(client.received()), [500, 500])
+        disk.sync_error = None
+        self.assertEqual(self.statuses(client.send(put(b"three"))), [200])
+        self.assertEqual(client.send(b"get test g 0 45 5 1\r\n"), b"value 5 1\r\nthree")
+
+
+class FilterTests(SynchronousTestCase):
+    """Consumer filters on the serving path."""
+
+    def test_only_the_filtered_group_is_filtered(self) -> None:
+        """A group with a filter gets the leading accepted run, 301 past what it does not want; others get all."""
+        name = f"{OddFilter.__module__}:{OddFilter.__name__}"
+        broker = Broker(self.mktemp(), {"test": {"filters": {"odd": name}}})
+        client = broker.client()
+        for body in (b"1", b"3", b"2", b"4", b"5"):
+            client.send(put(body))
+        everything = client.send(b"get test other 0 0 1000 1\r\n")
+        self.assertTrue(everything.startswith(b"value 105 "))
+        self.assertTrue(client.send(b"get test odd 0 0 1000 1\r\n").startswith(b"value 42 "))
+        self.assertEqual(client.send(b"get test odd 0 42 1000 1\r\n"), b"result 301 2 1\r\n84")
+        self.assertTrue(client.send(b"get test odd 0 84 1000 1\r\n").startswith(b"value 21 "))
+        self.assertTrue(client.send(b"get test other 0 0 1000 1\r\n").startswith(b"value 105 "))
+
+    def test_missing_class_is_500(self) -> None:
+        """A filter that cannot be made never lets unfiltered data through."""
+        broker = Broker(self.mktemp(), {"test": {"filters": {"odd": "no.such:Thing"}}})
+        client = broker.client()
+        client.send(put(b"1"))
+        reply = client.send(b"get test odd 0 0 1000 1\r\n")
+        self.assertTrue(reply.startswith(b"result 500 "))
+        self.assertTrue(reply.endswith(b"failed.Detail:Not unchecked"))
+        self.flushLoggedErrors(ModuleNotFoundError)
+
+
+class CounterTests(SynchronousTestCase):
+    """The hot path is counted like everything else."""
+
+    def test_general_counters(self) -> None:
+        """``stats`` counts hot and slow requests alike."""
+        broker = Broker(self.mktemp())
+        client = broker.client()
+        client.send(put(b"hello") * 5 + put(b"hello", checksum=b"5"))
+        client.send(b"get test g 0 0 10 1\r\n" * 3 + b"get test g 0 999 10 1\r\n")
+        lines = client.send(b"stats\r\n").split(b"\r\n")
+        for line in (b"cmd_put 6", b"put_failed 1", b"cmd_get 4", b"get_miss 1", b"total_messages 5"):
+            self.assertIn(line, lines)
+
+    def test_realtime_counters_only_of_topics_that_want_them(self) -> None:
+        """A topic with ``stat=true`` shows its puts, bytes and gets; another shows none."""
+        broker = Broker(self.mktemp(), {"test": {"stat": True}, "quiet": {}})
+        client = broker.client()
+        client.send(put(b"hello") * 5 + put(b"hello", topic=b"quiet"))
+        client.send(b"get test g 0 0 10 1\r\n" * 2)
+        broker.clock.advance(2)
+        text = client.send(b"stats test\r\n")
+        self.assertIn(b"topic_realtime_put Count=5,Value=5,", text)
+        self.assertIn(b"topic_realtime_message_size Count=5,Value=25,", text)
+        self.assertIn(b"topic_realtime_get Count=2,Value=2,", text)
+        self.assertIn(b"topic_realtime_put Invalid keyTwo:quiet", client.send(b"stats quiet\r\n"))
+
+
+class StoppingTests(SynchronousTestCase):
+    """While the broker shuts down."""
+
+    def test_new_work_is_refused(self) -> None:
+        """Puts, gets and offsets get 503 with the original's text; heartbeats are still answered."""
+        broker = Broker(self.mktemp())
+        client = broker.client()
+        client.send(put(b"hello"))
+        broker.responders.refuse_work()
+        busy = "线程池繁忙".encode()
+        for request in (put(b"x"), b"get test g 0 0 9 1\r\n", b"offset test g 0 0 1\r\n"):
+            self.assertEqual(client.send(request), b"result 503 15 1\r\n" + busy)
+        self.assertEqual(client.send(b"version 1\r\n"), b"result 200 7 1\r\n1.4.6.2")
