@@ -1,6 +1,6 @@
 """
-The original's own decoder and encoder as the oracle of ours: the vectors of the unit tests and seeded random streams through
-both, with the same commands, the same refusals and the same waiting.
+The original's own decoder and encoder as the oracle of ours: the vectors of the unit tests and
+seeded random streams through both, with the same commands, the same refusals and the same waiting.
 """
 
 from __future__ import annotations
@@ -60,8 +60,9 @@ def written(found: Command) -> str:
 
 def comparable(found: Command) -> bool:
     """
-    Whether both write the command the same. Not those: a text that is no UTF-8, which the original decodes first; and a
-    unique qualifier of digits without timeout, which the original writes so that it is read as a timeout.
+    Whether both write the command the same. Not those: a text that is no UTF-8, which the original
+    decodes first; and a unique qualifier of digits without timeout, which the original writes so
+    that it is read as a timeout.
     """
     if isinstance(found, BooleanCommand) and found.message is not None:
         return b"\xef\xbf\xbd" not in found.message.decode("utf-8", "replace").encode()

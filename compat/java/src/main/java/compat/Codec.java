@@ -13,9 +13,9 @@ import java.math.BigInteger;
 import java.nio.charset.StandardCharsets;
 
 /**
- * The original's decoder and encoder as a filter: a stream of bytes in hex on each line of the input; on each line of the
- * output its commands as {@code class=bytes}, encoded again ({@code class=?} where the original cannot), then {@code refused}
- * or {@code waiting=count}.
+ * The original's decoder and encoder as a filter: a stream of bytes in hex on each line of the
+ * input; on each line of the output its commands as {@code class=bytes}, encoded again
+ * ({@code class=?} where the original cannot), then {@code refused} or {@code waiting=count}.
  */
 public final class Codec {
     private static final Decoder DECODER = new MetamorphosisWireFormatType().newCodecFactory().getDecoder();
