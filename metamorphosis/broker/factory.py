@@ -26,6 +26,9 @@ DRAIN_SECONDS = 5.0
 """How long ``stop`` waits for replies to leave before it cuts the connections (the original waits
 as long for its pools)."""
 
+TALLY_SECONDS = 10.0
+"""How often the realtime counters catch up with the stores when nobody looks; their resets are exact to this."""
+
 
 class BrokerFactory(ServerFactory):
     """
@@ -60,6 +63,9 @@ class BrokerFactory(ServerFactory):
         self._sweep = LoopingCall(self._close_idle)
         self._sweep.clock = reactor
         self._idle_seconds = settings.idle_seconds
+        self._tally = LoopingCall(responders.tally)
+        self._tally.clock = reactor
+        responders.connection_count = self.connections.__len__
         self._protocol_errors = 0
 
     # Listening
@@ -75,13 +81,16 @@ class BrokerFactory(ServerFactory):
         self._port = BrokerPort(port, self, BACKLOG, self._interface, self._reactor)
         self._port.startListening()
         self._sweep.start(self._idle_seconds, now=False)
+        self._tally.start(TALLY_SECONDS, now=False)
         bound: int = self._port.getHost().port
+        self.responders.port = bound
         return bound
 
     def stop_accepting(self) -> Deferred[None]:
         """Close the port; connections stay."""
-        if self._sweep.running:
-            self._sweep.stop()
+        for loop in (self._sweep, self._tally):
+            if loop.running:
+                loop.stop()
         port, self._port = self._port, None
         return (
             maybeDeferred(port.stopListening) if port is not None else maybeDeferred(lambda: None)
