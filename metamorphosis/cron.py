@@ -65,8 +65,14 @@ class _Field:
         if match is None or not item:
             raise ValueError(f"{self.name}: {item!r} is no value, range or step")
         whole, first, last, step = match.groups()
+        if first in self.names or last in self.names:
+            # Quartz refuses MON-6 and silently skips the step of MON-FRI/2.
+            if step or (last and not (first in self.names and last in self.names)):
+                raise ValueError(
+                    f"{self.name}: names have no step and no range to numbers, found {item!r}"
+                )
         increment = int(step or 1)
-        if step and last is None and increment > self.high:
+        if step and first is None and increment > self.high:
             raise ValueError(f"{self.name}: the step {increment} is above {self.high}")
         if first is None:
             return range(self.low, self.high + 1, increment or 1)

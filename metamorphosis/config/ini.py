@@ -21,6 +21,9 @@ JAVA_TRIMMED = "".join(map(chr, range(0x21)))
 #: White space to Python but not to ``Character.isWhitespace``.
 _NOT_BLANK = "\x85\u00a0\u2007\u202f"
 
+#: So many characters of a bad line are repeated in its fault.
+_SHOWN = 200
+
 _LINE_END = re.compile("\r\n|\r|\n")
 _ESCAPE = re.compile(r"\\(u[0-9A-Fa-f]{4}|[^u]|u|$)", re.DOTALL)
 _ESCAPED = {"t": "\t", "n": "\n", "f": "\f", "b": "\b", "r": "\r"}
@@ -173,7 +176,10 @@ class _Parser:
 
     def _fault(self, number: int, line: str, wrong: str) -> None:
         """Remember a bad line with the original's text and ours."""
-        self.file.faults.append(Fault(f"parse error (at line: {number}): {line} ({wrong})", number))
+        shown = line if len(line) <= _SHOWN else f"{line[:_SHOWN]}..."
+        self.file.faults.append(
+            Fault(f"parse error (at line: {number}): {shown} ({wrong})", number)
+        )
 
 
 def _unescape(text: str) -> str:
@@ -195,7 +201,7 @@ def _unescape_one(match: re.Match[str]) -> str:
     if not escape:
         raise ValueError(r"the backslash escapes nothing; a plain backslash is written \\")
     if escape == "u":
-        raise ValueError(r"Malformed \uxxxx encoding. Four hexadecimal digits follow \u; a backslash is \\")
+        raise ValueError(r"Malformed \uxxxx encoding. Four hexadecimal digits follow \u, \\ is a backslash")
     if escape[0] == "u":
         return chr(int(escape[1:], 16))
     return _ESCAPED.get(escape, escape)
