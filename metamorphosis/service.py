@@ -19,8 +19,6 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterable
-from dataclasses import fields, replace
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -35,8 +33,6 @@ from metamorphosis.cluster.model import Broker, TopicRegistration
 from metamorphosis.cluster.paths import Paths
 from metamorphosis.cluster.registration import BrokerRegistration, Status
 from metamorphosis.cluster.registry import ZooKeeperRegistry
-from metamorphosis.config import serverini
-from metamorphosis.config import settings as settingsfile
 from metamorphosis.config.hostname import published_host
 from metamorphosis.config.model import BrokerConfig, Settings, TopicConfig
 from metamorphosis.errors import MetaQError
@@ -44,10 +40,12 @@ from metamorphosis.ids import FILE_NAME as IDS_FILE
 from metamorphosis.ids import IdCeiling, MessageIds
 from metamorphosis.ordered import OrderedService, Part
 from metamorphosis.process import StartRefused, exit_with
+from metamorphosis.reload import Reloaded, read_again, shortened
 from metamorphosis.store.directorylock import DirectoryLock
 from metamorphosis.store.flushing import FlushSchedule, StoreEnvironment
 from metamorphosis.store.layout import ensure_directory
 from metamorphosis.store.messagestores import MessageStores
+from metamorphosis.store.retention import Retention
 from metamorphosis.threads import WorkerThreads
 
 REFUSE_SECONDS = 0.2
@@ -59,7 +57,7 @@ EXPECTED = (MetaQError, OSError, CannotListenError)
 VISIBLE = (Status.REGISTERED, Status.REGISTERING, Status.RETRYING)
 """Clients may have found us in ZooKeeper."""
 
-SHOWN_TOPICS = 10
+RETENTION_THREADS = 2
 
 
 class BrokerService(OrderedService):
@@ -92,8 +90,9 @@ class BrokerService(OrderedService):
         self.parts = [
             Part("the data directories", stop=self._unlock),
             Part("the message ids", stop=lambda: self._ids.stop()),
-            Part("the worker threads", stop=self._stop_threads),
+            Part("the worker threads", stop=lambda: self._threads.stop()),
             Part("the message stores", self._load_stores, lambda: self._stores.close()),
+            Part("retention", self._start_retention, self._stop_retention),
             Part("the port", self._listen, self._stop_listening),
             Part("the registration", self._register, self._unregister),
         ]
@@ -106,14 +105,15 @@ class BrokerService(OrderedService):
 
         :raises StartRefused: the reason is in the log.
         """
-        for warning in (*self.config.warnings, *self.settings.warnings):
-            self._log.warn("{warning}", warning=warning)
+        self._warn()
         self._threads = WorkerThreads(self._reactor, self.settings.sync_threads, "store")
         try:
             self._check_port()
             self._lock(self.config)
             ceiling = IdCeiling(os.path.join(self.config.data_path, IDS_FILE))
-            self._ids = MessageIds(self.config.broker_id, ceiling, self._threads)
+            self._ids = MessageIds(
+                self.config.broker_id, ceiling, self._threads, on_fault=self._ids_fault
+            )
         except EXPECTED as error:
             self._unlock()
             self._log.critical("Cannot start: {error}", error=error)
@@ -144,7 +144,7 @@ class BrokerService(OrderedService):
             url=self._broker.url,
             partitions=len(self._stores),
             path=os.path.abspath(config.data_path),
-            topics=_shortened(config.topics),
+            topics=shortened(config.topics),
             zookeeper=f"{zookeeper.connect}{zookeeper.root}" if zookeeper.enable else "not used",
         )
 
@@ -182,6 +182,17 @@ class BrokerService(OrderedService):
         )
         self._stores = MessageStores(self.config, environment, self.settings.fast_boot)
         return self._stores.load()
+
+    def _ids_fault(self, text: str) -> None:
+        self._log.error("{text}", text=text)
+
+    def _start_retention(self) -> None:
+        # Compressing a segment takes many seconds; no flush may stand behind it.
+        self._retention_threads = WorkerThreads(self._reactor, RETENTION_THREADS, "retention")
+        self._retention = Retention(
+            self._stores, self.config, self._reactor, self._retention_threads
+        )
+        self._retention.start()
 
     def _listen(self) -> None:
         config = self.config
@@ -284,8 +295,9 @@ class BrokerService(OrderedService):
         self._closing_connections = True
         await self._factory.close_connections()
 
-    async def _stop_threads(self) -> None:
-        await self._threads.stop()
+    async def _stop_retention(self) -> None:
+        await self._retention.stop()
+        await self._retention_threads.stop()
 
     def _unlock(self) -> None:
         for lock in self._locks.values():
@@ -297,81 +309,43 @@ class BrokerService(OrderedService):
     def reload(self) -> None:
         """
         Read both files again. A fault in either leaves everything as it was.
-
-        Of ``server.ini`` the topic sections count, as in the original; of the settings the closed
-        partitions.
         """
         if not self._serving:
             self._log.warn("Not reloaded: the broker is starting or stopping")
             return
         try:
-            reloaded = serverini.reload(self.config)
-            settings = settingsfile.load_for(self.config.path, self._settings_path())
-            if reloaded is not None:
-                self._lock(reloaded.config)
+            reloaded = read_again(self.config, self.settings)
+            self._lock(reloaded.config)
         except EXPECTED as error:
             self._log.error("Reload failed, everything stays as it was: {error}", error=error)
             return
-        self._apply(reloaded.config if reloaded is not None else self.config, settings)
-        path, changes = self.config.path, _changes(reloaded)
-        self._log.info("Reloaded {path}: {changes}", path=path, changes=changes)
-
-    def _settings_path(self) -> str | None:
-        """The file to read again; the one beside ``server.ini`` may come and go."""
-        path = self.settings.path
-        return None if path == settingsfile.default_path(self.config.path) else path
-
-    def _apply(self, config: BrokerConfig, settings: Settings) -> None:
-        for warning in (*config.warnings, *settings.warnings):
-            self._log.warn("{warning}", warning=warning)
-        if fixed := _fixed_changes(self.settings, settings):
-            self._log.warn(
-                "Changed in {path}, but only a restart applies it: {names}",
-                path=settings.path or "the settings, whose file is gone",
-                names=", ".join(fixed),
-            )
-        self.config = config
-        self.settings = replace(
-            self.settings, closed_partitions=settings.closed_partitions, path=settings.path
+        self._apply(reloaded)
+        self._log.info(
+            "Reloaded {path}: {changes}", path=self.config.path, changes=reloaded.changes
         )
+
+    def _apply(self, reloaded: Reloaded) -> None:
+        config, settings = self.config, self.settings = reloaded.config, reloaded.settings
+        self._warn()
+        if reloaded.fixed:
+            self._log.warn(
+                "Changed in the settings, but only a restart applies it: {names}",
+                names=", ".join(reloaded.fixed),
+            )
         # Slaves see the new checksum before the new topics, as with the original.
         self._registration.set_checksum(config.checksum)
-        self._responders.reconfigure(config, self.settings)
+        self._responders.reconfigure(config, settings)
         self._stores.reconfigure(config)
+        self._retention.reconfigure(config)
         self._registration.update_topics(self._topics())
+
+    def _warn(self) -> None:
+        """Log what the files say that is allowed and hardly meant."""
+        for warning in (*self.config.warnings, *self.settings.warnings):
+            self._log.warn("{warning}", warning=warning)
 
 
 def _registration(topic: TopicConfig) -> TopicRegistration:
     return TopicRegistration(
         topic.name, topic.num_partitions, topic.accept_publish, topic.accept_subscribe
     )
-
-
-def _shortened(names: Iterable[str]) -> str:
-    """The first few of ``names`` and how many more there are."""
-    ordered = sorted(names)
-    more = len(ordered) - SHOWN_TOPICS
-    return ", ".join(ordered[:SHOWN_TOPICS]) + (f" and {more} more" if more > 0 else "")
-
-
-def _changes(reloaded: serverini.Reload | None) -> str:
-    """What a reload found, in words."""
-    if reloaded is None:
-        return "unchanged"
-    kinds = (
-        ("added", reloaded.added),
-        ("changed", reloaded.changed),
-        ("removed", reloaded.removed),
-    )
-    found = [f"{kind} {_shortened(names)}" for kind, names in kinds if names]
-    return "; ".join(found) or "no topic changed"
-
-
-def _fixed_changes(old: Settings, new: Settings) -> list[str]:
-    """Keys whose new values a running broker cannot take."""
-    reloadable = ("closed_partitions", "path", "warnings")
-    return [
-        field.name.replace("_", "-")
-        for field in fields(Settings)
-        if field.name not in reloadable and getattr(old, field.name) != getattr(new, field.name)
-    ]

@@ -104,7 +104,7 @@ class BrokerProcess:
     def write_configuration(self) -> None:
         """Write both files as the attributes say now."""
         os.makedirs(self.directory, exist_ok=True)
-        sections = {"system": self.system, "zookeeper": self.zookeeper_keys}
+        sections: dict[str, Keys] = {"system": self.system, "zookeeper": self.zookeeper_keys}
         sections.update((f"topic={name}", keys) for name, keys in self.topics.items())
         self._write(self.server_ini, ini(sections))
         if self.settings:

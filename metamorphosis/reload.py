@@ -1,0 +1,87 @@
+"""
+Reading both configuration files again: what there is to apply, and how to say it.
+
+Of ``server.ini`` the topic sections count, as in the original; of our settings the closed partitions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
+
+from metamorphosis.config import serverini
+from metamorphosis.config import settings as settingsfile
+from metamorphosis.config.model import BrokerConfig, Settings
+
+RELOADABLE = ("closed_partitions", "path", "warnings")
+SHOWN_NAMES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """
+    What holds from now on.
+
+    :ivar changes: what became different, in words.
+    :ivar fixed: keys of the settings file that changed and that only a restart applies.
+    """
+
+    config: BrokerConfig
+    settings: Settings
+    changes: str
+    fixed: tuple[str, ...]
+
+
+def read_again(config: BrokerConfig, settings: Settings) -> Reloaded:
+    """
+    Read the files that ``config`` and ``settings`` came from.
+
+    :raises ConfigFaults: with every fault of the first faulty file.
+    """
+    reload = serverini.reload(config)
+    read = settingsfile.load_for(config.path, _given_path(config, settings))
+    changes = _topic_changes(reload)
+    if read.closed_partitions != settings.closed_partitions:
+        changes.append(f"closed partitions: {_ranges(read) or 'none'}")
+    return Reloaded(
+        config if reload is None else reload.config,
+        replace(settings, **{name: getattr(read, name) for name in RELOADABLE}),
+        "; ".join(changes) or "nothing changed",
+        _fixed(settings, read),
+    )
+
+
+def shortened(names: Iterable[str]) -> str:
+    """The first few of ``names`` in order, and how many more there are."""
+    ordered = sorted(names)
+    more = len(ordered) - SHOWN_NAMES
+    return ", ".join(ordered[:SHOWN_NAMES]) + (f" and {more} more" if more > 0 else "")
+
+
+def _given_path(config: BrokerConfig, settings: Settings) -> str | None:
+    """The settings file that the command line named; the one beside ``server.ini`` may come and go."""
+    beside = settings.path == settingsfile.default_path(config.path)
+    return None if beside else settings.path
+
+
+def _topic_changes(reload: serverini.Reload | None) -> list[str]:
+    if reload is None:
+        return []
+    kinds = (("added", reload.added), ("changed", reload.changed), ("removed", reload.removed))
+    return [f"topics {kind}: {shortened(names)}" for kind, names in kinds if names]
+
+
+def _ranges(settings: Settings) -> str:
+    """``test 0-3,7; other 1-1``."""
+    return "; ".join(
+        f"{topic} {','.join(f'{first}-{last}' for first, last in ranges)}"
+        for topic, ranges in sorted(settings.closed_partitions.items())
+    )
+
+
+def _fixed(old: Settings, new: Settings) -> tuple[str, ...]:
+    return tuple(
+        field.name.replace("_", "-")
+        for field in fields(Settings)
+        if field.name not in RELOADABLE and getattr(old, field.name) != getattr(new, field.name)
+    )
