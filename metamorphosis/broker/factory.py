@@ -27,7 +27,8 @@ DRAIN_SECONDS = 5.0
 as long for its pools)."""
 
 TALLY_SECONDS = 10.0
-"""How often the realtime counters catch up with the stores when nobody looks; their resets are exact to this."""
+"""How often the realtime counters catch up with the stores when nobody looks; their resets are
+exact to this."""
 
 
 class BrokerFactory(ServerFactory):
