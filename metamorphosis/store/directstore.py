@@ -51,6 +51,7 @@ class DirectStore(MessageStore):
         self._flushed_at = environment.clock.seconds()  # when the last flush was submitted
         self._asked = False  # the schedule will call flush_due
         self._pace = self._shortest_pace()
+        self._rewrite = False  # a flush has failed: what is unflushed is written again first
         self._flush_error: BaseException | None = None
         self._retry_delay = FIRST_RETRY
         self._last_tried = False
@@ -66,6 +67,9 @@ class DirectStore(MessageStore):
                 f"{self._last.path} cannot be flushed,"
                 f" {self._unflushed} messages wait for it: {self._flush_error}"
             ) from self._flush_error
+
+    def _may_roll(self) -> bool:
+        return not self._rewrite
 
     def _written(self, batch: Batch, count: int) -> None:
         end = self._read_end = self.next_offset

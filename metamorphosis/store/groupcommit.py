@@ -70,7 +70,6 @@ class GroupCommitStore(MessageStore):
         """
         segment = self._last
         behind, self.batch = self.batch, None
-        self._count(-self._flying_count, self.max_offset - segment.end)
         self.next_offset = self.max_offset
         if not self._sync_failing:
             self._sync_failing = True
@@ -79,7 +78,7 @@ class GroupCommitStore(MessageStore):
                 path=segment.path,
                 error=error,
             )
-        self._try_cut(segment.size)
+        self._writer.take_back(segment, self._flying_count, segment.end - self.max_offset)
         batch.complete(self.max_offset, error)
         if behind is not None:
             behind.complete(self.max_offset, error)

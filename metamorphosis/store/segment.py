@@ -1,5 +1,5 @@
 """
-One segment file: its recovery at start, its writes, and its descriptor while readers need it.
+One segment file: its recovery at start, and its descriptor while somebody needs it.
 
 A segment knows nothing of threads: the store decides who calls what. Offsets are those of the
 partition, positions those of the file.
@@ -10,22 +10,16 @@ Source: ``MessageStore.Segment``, ``FileMessageSet``.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from struct import Struct
 from typing import NamedTuple
-from zlib import crc32
 
 from twisted.logger import Logger
 
 from metamorphosis.errors import StoreError
+from metamorphosis.message import HEADER_BYTES, crc32
 from metamorphosis.store.disk import Disk
 
-RECORD_HEADER = 20
-JOIN_LIMIT = 256 * 1024
-"""Up to here a batch is joined and written at once: 64 pieces of 1 KiB took 0.7 us each that way,
-0.9 us with writev, and 8 KiB made no difference. A join of 1 MiB is slower than writev."""
-MAX_PIECES = 1024
-"""Pieces of one writev (``IOV_MAX``)."""
 READ_SIZE = 4 << 20
 """Bytes that the recovery reads at once."""
 
@@ -139,58 +133,6 @@ class Recovered(NamedTuple):
     message_count: int
 
 
-def write_pieces(
-    disk: Disk, fd: int, pieces: Sequence[bytes | memoryview], size: int, position: int
-) -> tuple[int, OSError | None]:
-    """
-    Write all pieces at ``position``. Returns how many bytes were written, and the error if that is
-    not all of them.
-
-    :param size: of all pieces together.
-    """
-    done = 0
-    try:
-        if size <= JOIN_LIMIT:
-            data = b"".join(pieces)
-            done = disk.write(fd, data, position)
-            if done == size:
-                return done, None
-            return _write_rest(disk, fd, memoryview(data), done, position)
-        for first in range(0, len(pieces), MAX_PIECES):
-            some = pieces[first : first + MAX_PIECES]
-            expected = sum(map(len, some))
-            written = disk.writev(fd, some, position + done)
-            done += written
-            if written != expected:
-                before = done - written
-                rest, error = _write_rest(
-                    disk, fd, memoryview(b"".join(some)), written, position + before
-                )
-                done = before + rest
-                if error is not None:
-                    return done, error
-    except OSError as error:
-        return done, error
-    return done, None
-
-
-def _write_rest(
-    disk: Disk, fd: int, data: memoryview, done: int, position: int
-) -> tuple[int, OSError | None]:
-    """
-    Go on after a short write: it either gets through, or the error appears that cut it short.
-    """
-    while done < len(data):
-        try:
-            written = disk.write(fd, data[done:], position + done)
-        except OSError as error:
-            return done, error
-        if not written:
-            return done, OSError(f"wrote nothing at position {position + done}")
-        done += written
-    return done, None
-
-
 def open_last(disk: Disk, start: int, path: str, fast_boot: bool) -> Segment:
     """
     The segment that is appended to: whole, valid records are kept, the rest is cut off. Thread:
@@ -272,7 +214,7 @@ def _walk(view: memoryview, at: int, filled: int, limit: int) -> tuple[int, int,
     count = 0
     unpack, crc = _length_and_checksum, crc32
     while True:
-        body = at + RECORD_HEADER
+        body = at + HEADER_BYTES
         if body > filled:
             return at, count, body <= limit
         length, checksum = unpack(view, at)
@@ -293,8 +235,8 @@ def _check_long_record(fd: int, position: int, view: memoryview) -> int:
     checksum is wrong. The caller knows that it lies within the file.
     """
     length, checksum = _length_and_checksum(view, 0)
-    end: int = RECORD_HEADER + length
-    found = crc32(view[RECORD_HEADER:])
+    end: int = HEADER_BYTES + length
+    found = crc32(view[HEADER_BYTES:])
     done = len(view)
     while done < end:
         piece = os.pread(fd, min(end - done, READ_SIZE), position + done)
