@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from metamorphosis.interfaces import IWorkerThreads
     from metamorphosis.store.messagestore import MessageStore
-    from metamorphosis.store.segment import Segment
 
 COPY_SIZE = 1 << 20
 
@@ -140,12 +139,3 @@ def roll_segment(disk: Disk, old: int, path: str, directories: Iterable[str]) ->
         return Rolled(fd=disk.create(path))
     except OSError as error:
         return Rolled(create_error=error)
-
-
-def directories_of(segment: Segment, new_directory: bool) -> tuple[str, ...]:
-    """
-    The directories to sync for a new segment file, its partition's own parent included if that is
-    new as well.
-    """
-    directory = os.path.dirname(segment.path)
-    return (directory, os.path.dirname(directory)) if new_directory else (directory,)

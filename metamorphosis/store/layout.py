@@ -73,9 +73,9 @@ def _parse(text: str, bits: int) -> int:
     raise SegmentsInvalid(f'For input string: "{text}"')
 
 
-def ensure_directory(path: str) -> bool:
+def ensure_directory(path: str) -> None:
     """
-    Create one directory; its parent must exist. Returns whether it is new.
+    Create one directory if it is missing; its parent must exist.
 
     :raises StoreError: it is a file, or cannot be created.
     """
@@ -85,10 +85,8 @@ def ensure_directory(path: str) -> bool:
     except FileExistsError:
         if not os.path.isdir(path):
             raise StoreError(f"Path is not a directory:{path}") from None
-        return False
     except (OSError, UnicodeEncodeError) as error:
         raise StoreError(f"Create directory failed:{path} ({_reason(error)})") from error
-    return True
 
 
 def find_segments(directory: str) -> list[SegmentFile]:

@@ -10,75 +10,22 @@ Source: ``MessageStoreManager``.
 from __future__ import annotations
 
 import os
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
-from typing import NamedTuple
 
 from twisted.internet.defer import Deferred, DeferredList
-from twisted.logger import Logger
 
 from metamorphosis.config.model import BrokerConfig, TopicConfig
-from metamorphosis.errors import SegmentsInvalid, StoreClosed, StoreError
+from metamorphosis.errors import StoreClosed
 from metamorphosis.store.directstore import DirectStore
-from metamorphosis.store.disk import Disk
 from metamorphosis.store.flushing import StoreEnvironment
 from metamorphosis.store.groupcommit import GroupCommitStore
-from metamorphosis.store.layout import (
-    ensure_directory,
-    find_segments,
-    partition_directory,
-    segment_name,
-    split_directory_name,
-)
 from metamorphosis.store.messagestore import MessageStore
-from metamorphosis.store.segment import Segment, open_last
+from metamorphosis.store.opening import Found, Loading, open_segments
+from metamorphosis.store.segment import Segment
 
 IDLE_SECONDS = 60.0
 """Descriptors of older segments that nobody read from for this long are closed."""
-
-_log = Logger()
-
-
-class Found(NamedTuple):
-    """A partition directory that was found at start."""
-
-    topic: str
-    partition: int
-
-
-def open_segments(
-    data_path: str,
-    topic: str,
-    partition: int,
-    fast_boot: bool = False,
-    disk: Disk = Disk(),
-    create_at: int = 0,
-) -> list[Segment]:
-    """
-    The segments of a partition, the last one recovered and open; directory and first segment are
-    made if there are none.
-
-    Thread: any; blocks.
-
-    :param create_at: start offset of a first segment.
-    :raises StoreError: naming the file or directory.
-    """
-    ensure_directory(data_path)
-    directory = partition_directory(data_path, topic, partition)
-    new_directory = ensure_directory(directory)
-    files = find_segments(directory)
-    if files:
-        segments = [Segment(start, path, size) for start, path, size in files[:-1]]
-        return [*segments, open_last(disk, files[-1].start, files[-1].path, fast_boot)]
-    path = os.path.join(directory, segment_name(create_at))
-    try:
-        segment = Segment(create_at, path, 0, 0, disk.create(path))
-    except OSError as error:
-        raise StoreError(f"Could not create file {path} ({error.strerror})") from error
-    parent = (os.path.dirname(directory),) if new_directory else ()
-    segment.unsynced_directories = (directory, *parent)
-    return [segment]
 
 
 def make_store(
@@ -94,43 +41,6 @@ def make_store(
         topic.unflush_threshold,
         topic.unflush_interval,
     )
-
-
-def find_partitions(data_path: str) -> list[Found]:
-    """
-    The partition directories in a data path, sorted; the data path is created if it is missing.
-    Thread: any; blocks.
-
-    :raises StoreError: the path is not usable.
-    :raises SegmentsInvalid: what stands behind the last ``-`` of a directory's name is no number.
-    """
-    path = os.path.abspath(data_path)
-    try:
-        if not os.path.exists(path):
-            os.mkdir(path)
-    except OSError as error:
-        raise StoreError(f"Could not make data directory {path} ({error.strerror})") from error
-    if not os.path.isdir(path) or not os.access(path, os.R_OK | os.X_OK):
-        raise StoreError(f"Data path {path} is not a readable directory")
-    found = []
-    for name in sorted(os.listdir(path)):
-        if name.startswith(".metamorphosis"):
-            continue
-        entry = os.path.join(path, name)
-        if not os.path.isdir(entry):
-            _log.warn("Ignore not directory path:{path}", path=entry)
-            continue
-        try:
-            split = split_directory_name(name)
-        except SegmentsInvalid as error:
-            raise SegmentsInvalid(
-                f"{error} ({entry}: a directory is named <topic>-<partition>)"
-            ) from None
-        if split is None:
-            _log.warn("Ignore invlaid directory:{path}", path=entry)
-        else:
-            found.append(Found(*split))
-    return sorted(set(found))
 
 
 class MessageStores:
@@ -166,7 +76,9 @@ class MessageStores:
         config = self._config
         paths = {config.data_path: None}
         paths.update((topic.data_path, None) for topic in config.topics.values() if topic.data_path)
-        loading = _Loading(self._open, self._environment, config.load_message_stores_in_parallel)
+        loading = Loading(
+            self._open, self._environment.threads, config.load_message_stores_in_parallel
+        )
         loading.start(list(paths), partial(self._loaded, loaded))
         return loaded
 
@@ -262,63 +174,3 @@ class MessageStores:
         self._sweep = self._environment.clock.callLater(IDLE_SECONDS, self._close_idle)
         for store in self:
             store.close_idle_segments()
-
-
-class _Loading:
-    """
-    One run over the data paths. Thread: reactor; ``open_one`` runs in workers.
-    """
-
-    def __init__(
-        self,
-        open_one: Callable[[Found], list[Segment]],
-        environment: StoreEnvironment,
-        parallel: bool,
-    ) -> None:
-        self._open_one = open_one
-        self._threads = environment.threads
-        self._parallel = parallel
-        self._waiting: deque[Found] = deque()
-        self._running = 0
-        self._opened: dict[Found, list[Segment]] = {}
-        self._error: BaseException | None = None
-
-    def start(
-        self,
-        paths: list[str],
-        done: Callable[[dict[Found, list[Segment]], BaseException | None], None],
-    ) -> None:
-        """Call ``done`` with what was opened, and the first error."""
-        self._done = done
-        self._running = 1
-        self._threads.submit(partial(_find_in_all, paths), self._found)
-
-    def _found(self, found: list[Found] | None, error: BaseException | None) -> None:
-        self._running -= 1
-        self._error = error
-        self._waiting.extend(found or ())
-        self._next()
-
-    def _next(self) -> None:
-        while self._waiting and self._error is None and (self._parallel or not self._running):
-            found = self._waiting.popleft()
-            self._running += 1
-            self._threads.submit(partial(self._open_one, found), partial(self._one_opened, found))
-        if not self._running:
-            self._running = -1
-            self._done(self._opened, self._error)
-
-    def _one_opened(
-        self, found: Found, segments: list[Segment] | None, error: BaseException | None
-    ) -> None:
-        self._running -= 1
-        if segments is not None:
-            self._opened[found] = segments
-        elif self._error is None:
-            self._error = error
-        self._next()
-
-
-def _find_in_all(paths: list[str]) -> list[Found]:
-    """Thread: worker."""
-    return sorted({found for path in paths for found in find_partitions(path)})

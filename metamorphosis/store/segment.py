@@ -146,11 +146,11 @@ def open_last(disk: Disk, start: int, path: str, fast_boot: bool) -> Segment:
     try:
         fd = disk.open(path, writable=True)
         file_size = os.fstat(fd).st_size
-        if fast_boot:
-            return Segment(start, path, file_size, 0, fd)
-        size, count = recover(fd, file_size)
+        size, count = (file_size, 0) if fast_boot else recover(fd, file_size)
         if size < file_size:
             disk.truncate(fd, size)
+        # What we found may be in the page cache only, if just the process died; readers now see it.
+        disk.sync(fd)
     except OSError as error:
         if fd >= 0:
             os.close(fd)
