@@ -34,7 +34,7 @@ LAYERS = {
     "store": {"threads", "store"},
     "cluster": {"cluster"},
     "broker": {"broker"},
-    "top": {"service", "tap", "ordered", "process"},
+    "top": {"service", "tap", "ordered", "process", "reload"},
 }
 
 #: layer: the layers it may import from, and the libraries beside the standard one
