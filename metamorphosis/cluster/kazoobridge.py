@@ -1,8 +1,10 @@
 """
-kazoo's side of the bridge: its threads made to behave (a connection attempt that ends in time, a connection that can be
-cut, a thread whose death is noticed), a log that does not repeat itself every second, its errors and stats as ours.
+kazoo's side of the bridge: its threads made to behave (a connection attempt that ends in time, a
+connection that can be cut, a thread whose death is noticed), a log that does not repeat itself
+every second, its errors and stats as ours.
 
-A kazoo client takes its threads as ``handler`` and its log as ``logger``; nothing private of kazoo is touched.
+A kazoo client takes its threads as ``handler`` and its log as ``logger``; nothing private of kazoo
+is touched.
 """
 
 from __future__ import annotations
@@ -36,7 +38,8 @@ from metamorphosis.errors import (
     RegistryUnavailable,
 )
 
-CONNECT_SECONDS = 5.0  # one TCP connection attempt; kazoo alone would take a session timeout, and stop waits for it
+# one TCP connection attempt; kazoo alone would take a session timeout, and stop waits for it
+CONNECT_SECONDS = 5.0
 
 _ERRORS: dict[type[Exception], type[RegistryError]] = {
     NodeExistsError: NodeExists,
@@ -64,7 +67,8 @@ def node_stat(stat: Any) -> NodeStat:
 
 def split_connect(connect: str) -> tuple[str, str]:
     """
-    ``zk.zkConnect`` as hosts and chroot; the chroot is empty or starts with a slash and does not end with one.
+    ``zk.zkConnect`` as hosts and chroot; the chroot is empty or starts with a slash and does not
+    end with one.
 
     :raises ConfigError: the hosts cannot be understood.
     """
@@ -115,7 +119,8 @@ class KazooThreads(SequentialThreadingHandler):  # type: ignore[misc]
         def run() -> None:
             try:
                 func(*args, **options)
-            except Exception as error:  # kazoo has logged it; without this it would go to stderr once more
+            # kazoo has logged it; without this it would go to stderr once more
+            except Exception as error:
                 self.complaint = f"{type(error).__name__}: {error}"
             finally:
                 self._ended()
@@ -123,7 +128,9 @@ class KazooThreads(SequentialThreadingHandler):  # type: ignore[misc]
         return super().spawn(run)
 
     def abort(self) -> None:
-        """Cut the connection, so that a client that waits for a frozen server can end. Thread: any."""
+        """
+        Cut the connection, so that a client that waits for a frozen server can end. Thread: any.
+        """
         self._aborted = True
         if self._socket is not None:
             self._cut(self._socket)

@@ -1,8 +1,9 @@
 """
-ZooKeeper in memory, for tests: the same promises as ``ZooKeeperRegistry`` (the contract tests hold both to them), at once
-and without threads, and the accidents of a real one on demand.
+ZooKeeper in memory, for tests: the same promises as ``ZooKeeperRegistry`` (the contract tests hold
+both to them), at once and without threads, and the accidents of a real one on demand.
 
-``MemoryTree`` is the server and ``MemoryRegistry`` one client. Several registries on one tree are several processes.
+``MemoryTree`` is the server and ``MemoryRegistry`` one client. Several registries on one tree are
+several processes.
 """
 
 from __future__ import annotations
@@ -114,8 +115,10 @@ class MemoryRegistry:
     A client of a ``MemoryTree``.
 
     :ivar calls: (operation, path) of everything asked for, in order.
-    :ivar faults: asked with (operation, path) before each operation; an error it returns is the outcome.
-    :ivar reachable: whether ``start`` finds a server; without one the test calls ``resume`` when it wants one.
+    :ivar faults: asked with (operation, path) before each operation; an error it returns is the
+        outcome.
+    :ivar reachable: whether ``start`` finds a server; without one the test calls ``resume`` when it
+        wants one.
     """
 
     def __init__(self, tree: MemoryTree | None = None, reachable: bool = True) -> None:
@@ -157,9 +160,7 @@ class MemoryRegistry:
         owner = self._session if ephemeral else 0
         return self._run("create", path, lambda: self.tree.create(path, data, owner))
 
-    def get(
-        self, path: str, watch: Watch | None = None
-    ) -> Deferred[tuple[bytes | None, NodeStat]]:
+    def get(self, path: str, watch: Watch | None = None) -> Deferred[tuple[bytes | None, NodeStat]]:
         """See ``IRegistry``."""
 
         def get() -> tuple[bytes | None, NodeStat]:
@@ -214,7 +215,9 @@ class MemoryRegistry:
         self._tell(SessionEvent(SessionState.CONNECTED, new))
 
     def lose(self) -> None:
-        """The server says that the session is over; its nodes are gone, what was held never happens."""
+        """
+        The server says that the session is over; its nodes are gone, what was held never happens.
+        """
         self._drop_held()
         session, self._session, self._connected = self._session, 0, False
         self.tree.forget_watches(session)
@@ -227,7 +230,10 @@ class MemoryRegistry:
         self.resume()
 
     def crash(self) -> int:
-        """The process dies; its session, whose id is returned, and its nodes stay until ``tree.end_session``."""
+        """
+        The process dies; its session, whose id is returned, and its nodes stay until
+        ``tree.end_session``.
+        """
         session, self._session, self._connected = self._session, 0, False
         self.tree.forget_watches(session)
         self._listeners.clear()

@@ -66,12 +66,16 @@ class Broker:
 
     @property
     def host_fault(self) -> str | None:
-        """Why Java members cannot use the host (their URI parser yields none), or ``None`` when they can."""
+        """
+        Why Java members cannot use the host (their URI parser yields none), or ``None`` when they
+        can.
+        """
         if _JAVA_HOST.fullmatch(self.host):
             return None
         return (
-            f"hostName={self.host!r}: Java clients cannot parse this host in a URL and will not find"
-            " this broker; use letters, digits and hyphens in labels joined by dots, or an address"
+            f"hostName={self.host!r}: Java clients cannot parse this host in a URL and will not"
+            " find this broker; use letters, digits and hyphens in labels joined by dots, or an"
+            " address"
         )
 
 
@@ -87,14 +91,18 @@ class TopicBroker:
     broker: str | None
 
     def encode(self) -> bytes:
-        """Exactly two members, compact, ``numParts`` first: Java readers reject a node with any other member."""
+        """
+        Exactly two members, compact, ``numParts`` first: Java readers reject a node with any other
+        member.
+        """
         members = {"numParts": self.num_parts, "broker": self.broker}
         return json.dumps(members, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
 
     @classmethod
     def parse(cls, data: bytes | None) -> TopicBroker:
         """
-        Read what any writer of the field writes: members in any order, white space, a numeric text as count.
+        Read what any writer of the field writes: members in any order, white space, a numeric text
+        as count.
 
         :raises ValueError: nothing there, or no object with a count.
         """
@@ -103,7 +111,9 @@ class TopicBroker:
             broker = members.get("broker")
             return cls(int(members["numParts"]), None if broker is None else str(broker))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ValueError(f'topic node {data!r}: {{"numParts":n,"broker":"0-m"}} expected') from error
+            raise ValueError(
+                f'topic node {data!r}: {{"numParts":n,"broker":"0-m"}} expected'
+            ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +151,10 @@ class SessionState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class SessionEvent:
-    """A change of the session's state; ``new_session`` only with CONNECTED: nothing is registered in it yet."""
+    """
+    A change of the session's state; ``new_session`` only with CONNECTED: nothing is registered in
+    it yet.
+    """
 
     state: SessionState
     new_session: bool = False
@@ -159,7 +172,8 @@ class WatchKind(Enum):
 @dataclass(frozen=True, slots=True)
 class WatchEvent:
     """
-    A one-shot watch fired. Every watch is silently gone when the connection is: look again at each CONNECTED.
+    A one-shot watch fired. Every watch is silently gone when the connection is: look again at each
+    CONNECTED.
     """
 
     kind: WatchKind

@@ -4,13 +4,15 @@ Single ephemeral nodes of this broker: made, corrected and removed, and those of
 The session that owns a node tells whose it is:
 
 * the present one: ours;
-* a former session of this broker: ours as well, and taken over by delete and create. A former session is one this process
-  had, or one that owned the broker node (``master``, ``slave<n>``) with our own URL as data: that of our last run. So a
-  quick restart is not refused because the old session has not expired yet. Topic nodes carry no host, hence the detour;
-* any other: another broker with our id. Session 0: somebody made a persistent node by hand. Never touched.
+* a former session of this broker: ours as well, and taken over by delete and create. A former
+  session is one this process had, or one that owned the broker node (``master``, ``slave<n>``) with
+  our own URL as data: that of our last run. So a quick restart is not refused because the old
+  session has not expired yet. Topic nodes carry no host, hence the detour;
+* any other: another broker with our id. Session 0: somebody made a persistent node by hand. Never
+  touched.
 
-Between the look at a node of a former session and its deletion lies one round trip; ZooKeeper can delete no node on
-condition of its owner.
+Between the look at a node of a former session and its deletion lies one round trip; ZooKeeper can
+delete no node on condition of its owner.
 """
 
 from __future__ import annotations
@@ -56,18 +58,23 @@ class OwnNodes:
         """A session of this process began."""
         self._sessions.add(session)
 
-    async def claim(self, path: str, data: bytes, in_place: bool = False) -> None:
+    async def claim(
+        self, path: str, data: bytes, in_place: bool = False, look_first: bool = False
+    ) -> None:
         """
         Make the ephemeral node ours and its data right.
 
-        :param in_place: whether wrong data are overwritten; else the node is deleted and created, which is what the
-            clients that watch its parent notice.
+        :param in_place: whether wrong data are overwritten; else the node is deleted and created,
+            which is what the clients that watch its parent notice.
+        :param look_first: whether it is probably right already: a look costs the servers less
+            than a create that fails, which all of them write to their logs.
         :raises Occupied: it is another broker's.
         """
-        for _ in range(CLAIM_TRIES):
+        for attempt in range(CLAIM_TRIES):
             try:
-                await self._registry.create(path, data, True)
-                return
+                if attempt or not look_first:
+                    await self._registry.create(path, data, True)
+                    return
             except NodeExists:
                 pass  # or a create whose answer was lost: look
             try:

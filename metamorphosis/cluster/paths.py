@@ -9,7 +9,8 @@ from __future__ import annotations
 
 def normalise_root(root: str) -> str:
     """
-    ``zk.zkRoot`` as a prefix of paths: a leading slash is added, one trailing slash is removed; ``/`` gives ``""``.
+    ``zk.zkRoot`` as a prefix of paths: a leading slash is added, one trailing slash is removed;
+    ``/`` gives ``""``.
 
     :raises ValueError: for an empty root, which the original turns into paths no server accepts.
     """

@@ -1,24 +1,30 @@
 """
 Keeps this broker and its topics registered in ZooKeeper, whatever happens to either.
 
-The registration knows which nodes there should be and which this session is known to hold. One *pass* at a time makes the
-second like the first; whatever may have changed the first or the second wakes it::
+The registration knows which nodes there should be and which this session is known to hold. One
+*pass* at a time makes the second like the first; whatever may have changed the first or the second
+wakes it::
 
     IDLE --start--> WAITING --CONNECTED--> REGISTERING --every node held--> REGISTERED
-                       ^                    |       ^                            |
-                       |    a node of       |       | watch fires, or            | new topic, reload,
-                       |    another: BLOCKED+-------+ RECHECK_SECONDS            | checksum: REGISTERING
-                       |    other fault:    |       |
-                       |    RETRYING -------+-------+ back-off
+                       ^                   |    ^  ^                            |
+                       |   a node is not   |    |  +-- new topic, reload, ------+
+                       |   ours: BLOCKED <-+    |      checksum
+                       |     watch, RECHECK ----+
+                       |   other fault:    |    |
+                       |   RETRYING <------+    |
+                       |     back-off ----------+
                        |
-       SUSPENDED, LOST +---- from everywhere; a new session holds nothing
-                 stop  ----- from everywhere: STOPPING --ours deleted, or STOP_SECONDS--> STOPPED
+       SUSPENDED, LOST +---- from everywhere. A new session holds nothing; in the same session every
+                             node is looked at again, the server may have lost some
+                 stop  ----- from everywhere: STOPPING --ours deleted or STOP_SECONDS--> STOPPED
 
-The broker node comes first; while it is another broker's nothing else is written. ``ownership`` says whose a node is.
+The broker node comes first; while it is another broker's nothing else is written. ``ownership``
+says whose a node is.
 
-Source: ``BrokerZooKeeper``. Differs: the original fails at a node that exists, registers what follows a fault only in
-the next session, takes a topic for registered when that failed, refuses the put that brought it, deletes and creates all
-nodes of a topic whose section changed in any way, and deletes nodes without looking whose they are.
+Source: ``BrokerZooKeeper``. Differs: the original fails at a node that exists, registers what
+follows a fault only in the next session, takes a topic for registered when that failed, refuses the
+put that brought it, deletes and creates all nodes of a topic whose section changed in any way, and
+deletes nodes without looking whose they are.
 """
 
 from __future__ import annotations
@@ -48,7 +54,8 @@ from metamorphosis.interfaces import IRegistry
 RECHECK_SECONDS = 5.0  # how often a node of another broker is looked at, should its watch get lost
 FIRST_RETRY_SECONDS = 0.1  # after a fault; doubles up to the next
 LAST_RETRY_SECONDS = 5.0
-STOP_SECONDS = 3.0  # the orderly unregistration may take this long, then the end of the session does it
+# the orderly unregistration may take this long, then the end of the session does it
+STOP_SECONDS = 3.0
 LANES = 16  # topics registered at a time
 
 
@@ -73,7 +80,8 @@ class BrokerRegistration:
     """
     The nodes of one broker.
 
-    Thread: reactor. Nothing here raises because of ZooKeeper, waits for it or touches clients of the broker.
+    Thread: reactor. Nothing here raises because of ZooKeeper, waits for it or touches clients of
+    the broker.
 
     :param broker: a master, or a slave, which has neither checksum nor legacy data.
     :param checksum: unsigned CRC-32 of the configuration file's bytes.
@@ -106,9 +114,12 @@ class BrokerRegistration:
             self._broker_path = paths.slave(broker.broker_id, broker.slave_id)
         self._nodes = OwnNodes(registry, self._broker_path, self._url)
         self._topics: dict[str, TopicRegistration] = {}
-        self._held: dict[str, bytes | None] = {}  # None: we looked, and no node of ours is there
+        self._open: set[str] = set()  # topics whose nodes may not be right
+        self._held: dict[str, bytes | None] = {}  # what this session wrote; None: no node of ours
+        self._verified: set[str] = set()  # of these, what was seen since the last session event
         self._connected = False
-        self._generation = 0  # counts session events; what was begun before one is not held after it
+        # counts session events; what was begun before one is not held after it
+        self._generation = 0
         self._pass: Deferred[None] | None = None
         self._again = False
         self._news = False  # whether this pass changed anything
@@ -120,14 +131,17 @@ class BrokerRegistration:
     # -- what the broker asks for
 
     def start(self, topics: Iterable[TopicRegistration]) -> None:
-        """Register the broker and ``topics`` as soon as ZooKeeper is there. Call when the broker listens."""
+        """
+        Register the broker and ``topics`` as soon as ZooKeeper is there. Call when the broker
+        listens.
+        """
         if not self._enabled:
             self.status = Status.DISABLED
             return
         if self._broker.host_fault:
             self._log.error("{fault}", fault=self._broker.host_fault)
-        self._topics.update((topic.topic, topic) for topic in topics)
         self.status = Status.WAITING
+        self.update_topics(topics)
         self._registry.on_session(self._session_changed)
         if self._registry.session_id():
             self._session_changed(SessionEvent(SessionState.CONNECTED, new_session=True))
@@ -138,8 +152,13 @@ class BrokerRegistration:
             self.update_topics([topic])
 
     def update_topics(self, topics: Iterable[TopicRegistration]) -> None:
-        """The configuration was read again. A topic that is no longer in it stays until ``stop``."""
-        self._topics.update((topic.topic, topic) for topic in topics)
+        """
+        The configuration was read again. A topic that is no longer in it stays until ``stop``.
+        """
+        for topic in topics:
+            if self._topics.get(topic.topic) != topic:
+                self._topics[topic.topic] = topic
+                self._open.add(topic.topic)
         self._wake()
 
     def set_checksum(self, checksum: int) -> None:
@@ -148,7 +167,9 @@ class BrokerRegistration:
         self._wake()
 
     def stop(self) -> Deferred[None]:
-        """Delete what is ours. Fires within ``STOP_SECONDS``, never fails; then close the session."""
+        """
+        Delete what is ours. Fires within ``STOP_SECONDS``, never fails; then close the session.
+        """
         if self.status in _NOT_RUNNING:
             return succeed(None)
         self.status = Status.STOPPING
@@ -172,6 +193,8 @@ class BrokerRegistration:
         self._generation += 1
         self._connected = event.state is SessionState.CONNECTED
         self._watched.clear()
+        self._verified.clear()
+        self._open.update(self._topics)
         self._retry_seconds = FIRST_RETRY_SECONDS
         if event.new_session:
             self._nodes.remember(self._registry.session_id())
@@ -256,12 +279,16 @@ class BrokerRegistration:
         looking.addCallbacks(looked, lambda failure: self._watched.discard(path))
 
     def _report(self, occupied: Sequence[Occupied], others: Sequence[RegistryError]) -> None:
-        """Say each thing once until everything is well again; a lost connection is the registry's to tell."""
+        """
+        Say each thing once until everything is well again; a lost connection is the registry's to
+        tell.
+        """
         if occupied and self._is_news(str(occupied[0])):
             self._log.error(
-                "brokerId {id} is in use by another broker: {fault} (nodes: {count}). This one is {url}. The nodes are"
-                " left alone; we register when they are gone and serve our clients meanwhile. If both brokers are meant"
-                " to run, one needs another brokerId",
+                "brokerId {id} is in use by another broker, or an earlier run of this one is still"
+                " known to ZooKeeper: {fault} (nodes: {count}); this broker is {url}. Such nodes"
+                " are left alone: we register when they are gone and serve our clients meanwhile."
+                " If both brokers are meant to run, give one another brokerId",
                 id=self._broker.broker_id,
                 fault=occupied[0],
                 count=len(occupied),
@@ -290,7 +317,7 @@ class BrokerRegistration:
             await self._register_broker(generation)
         except RegistryError as error:
             return [error]
-        names = iter(sorted(self._topics))
+        names = iter(sorted(self._open))
         lanes = (self._register_topics(names, generation, faults) for _ in range(LANES))
         await gatherResults([Deferred.fromCoroutine(lane) for lane in lanes], consumeErrors=True)
         return faults
@@ -299,31 +326,42 @@ class BrokerRegistration:
         await self._hold(self._broker_path, self._url, generation)
         if self._broker.slave_id is not None:
             return
-        parent = self._paths.broker(self._broker.broker_id)
-        if parent not in self._held:
-            try:
-                await self._registry.set_data(parent, self._url)
-            except NoNode:
-                await self._registry.create(parent, self._url, False)
-            self._note(parent, self._url, generation)
+        await self._register_parent(self._paths.broker(self._broker.broker_id), generation)
         checksum = self._paths.checksum(self._broker.broker_id)
         await self._hold(checksum, b"%d" % self._checksum, generation, in_place=True)
+
+    async def _register_parent(self, parent: str, generation: int) -> None:
+        """
+        The legacy data. The node is there, as our broker node is below it, and stays persistent.
+        """
+        if parent in self._verified:
+            return
+        try:
+            if (await self._registry.get(parent))[0] != self._url:
+                await self._registry.set_data(parent, self._url)
+        except NoNode:
+            await self._registry.create(parent, self._url, False)
+        self._note(parent, self._url, generation)
 
     async def _register_topics(
         self, names: Iterator[str], generation: int, faults: list[RegistryError]
     ) -> None:
         """One lane: takes the next topic until none is left, the session changes or we stop."""
         for name in names:
-            for path, data in self._topic_nodes(self._topics[name]):
+            topic = self._topics[name]
+            right = True
+            for path, data in self._topic_nodes(topic):
                 if generation != self._generation or self.status is Status.STOPPING:
                     return
                 try:
                     await self._hold(path, data, generation)
-                except RegistryUnavailable as error:
-                    faults.append(error)
-                    return
                 except RegistryError as error:
                     faults.append(error)
+                    right = False
+                    if isinstance(error, RegistryUnavailable):
+                        return
+            if right and generation == self._generation and topic is self._topics[name]:
+                self._open.discard(name)
 
     def _topic_nodes(self, topic: TopicRegistration) -> Iterator[tuple[str, bytes | None]]:
         """The three nodes of a topic and their data; ``None`` where there must be none of ours."""
@@ -339,19 +377,20 @@ class BrokerRegistration:
         self, path: str, data: bytes | None, generation: int, in_place: bool = False
     ) -> None:
         """Make the node what it should be unless it is known to be so."""
-        if path in self._held and self._held[path] == data:
+        if path in self._verified and self._held[path] == data:
             return
         if data is None:
             await self._nodes.remove(path)
         else:
-            await self._nodes.claim(path, data, in_place)
+            await self._nodes.claim(path, data, in_place, look_first=path in self._held)
         self._note(path, data, generation)
 
     def _note(self, path: str, data: bytes | None, generation: int) -> None:
         """Remember a success, unless it may have been in a session that is over."""
         if generation == self._generation:
+            self._news = self._news or path not in self._held or self._held[path] != data
             self._held[path] = data
-            self._news = True
+            self._verified.add(path)
 
     # -- stop
 
@@ -375,7 +414,10 @@ class BrokerRegistration:
             await self._nodes.release(path)
 
     async def _clear_parent(self, parent: str) -> None:
-        """No child left: delete it; a slave is registered: empty data say that its master left in order."""
+        """
+        No child left: delete it; a slave is registered: empty data say that its master left in
+        order.
+        """
         try:
             await self._registry.delete(parent)
         except NoNode:

@@ -1,16 +1,17 @@
 """
 ZooKeeper over kazoo, as ``IRegistry``.
 
-kazoo runs threads of its own. Nothing of ours runs in them but one ``callFromThread`` for each state change, result and
-watch; all state below belongs to the reactor thread. kazoo retries the connection for ever and retries no operation.
+kazoo runs threads of its own. Nothing of ours runs in them but one ``callFromThread`` for each
+state change, result and watch; all state below belongs to the reactor thread. kazoo retries the
+connection for ever and retries no operation.
 
-While there is no connection every operation fails at once with ``RegistryUnavailable``: nothing waits in a queue to
-happen later. The caller tries again when the next CONNECTED arrives.
+While there is no connection every operation fails at once with ``RegistryUnavailable``: nothing
+waits in a queue to happen later. The caller tries again when the next CONNECTED arrives.
 
-**A server behind us.** A ZooKeeper that comes back with an empty tree has seen fewer transactions than the last one this
-client remembers; it accepts the connection and cuts it, each time, for ever. After a session timeout of such refusals
-the client forgets that number. A server that knows the session then resumes it, and any other answers that it expired,
-which gives a new session.
+**A server behind us.** A ZooKeeper that comes back with an empty tree has seen fewer transactions
+than the last one this client remembers; it accepts the connection and cuts it, each time, for ever.
+After a session timeout of such refusals the client forgets that number. A server that knows the
+session then resumes it, and any other answers that it expired, which gives a new session.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ from metamorphosis.errors import NodeExists, NoNode, RegistryUnavailable
 from metamorphosis.interfaces import IRegistry, IWorkerThreads
 
 OPERATION_SECONDS = 10.0  # the longest that one operation may take
-CHECK_SECONDS = 1.0  # how often an absent ZooKeeper is looked at, and the shortest outage worth a log line
+# how often an absent ZooKeeper is looked at, and the shortest outage worth a log line
+CHECK_SECONDS = 1.0
 REOPEN_SECONDS = 1.0  # from the unexpected end of kazoo's thread to the next client
 CLOSE_SECONDS = 2.0  # an orderly close may take this long, then the connection is cut
 STOP_SECONDS = 8.0  # CLOSE_SECONDS, a connection attempt in flight, and some
@@ -83,8 +85,10 @@ class ZooKeeperRegistry:
         self._kazoo_threads: KazooThreads | None = None
         self._session = 0
         self._connected = False
-        self._timer: IDelayedCall | None = None  # the next look at an absent ZooKeeper, or the next client
+        # the next look at an absent ZooKeeper, or the next client
+        self._timer: IDelayedCall | None = None
         self._complained = False
+        self._reported: set[str] = set()
         self._refused_since: float | None = None
 
     # -- life cycle
@@ -95,7 +99,10 @@ class ZooKeeperRegistry:
         return succeed(None)
 
     def stop(self) -> Deferred[None]:
-        """Close the session, in order within ``CLOSE_SECONDS``, at worst without goodbye; see ``IRegistry``."""
+        """
+        Close the session, in order within ``CLOSE_SECONDS``, at worst without goodbye; see
+        ``IRegistry``.
+        """
         self._cancel_timer()
         stopped: Deferred[None] = self._discard()
         self._session = 0
@@ -173,6 +180,7 @@ class ZooKeeperRegistry:
         self._cancel_timer()
         new, self._session, self._connected = session != self._session, session, True
         self._refused_since = None
+        self._reported.clear()
         if self._complained or new:
             self._complained = False
             self._log.info(
@@ -184,10 +192,12 @@ class ZooKeeperRegistry:
         self._tell(SessionEvent(SessionState.CONNECTED, new))
 
     def _thread_ended(self, threads: KazooThreads) -> None:
-        """kazoo's loop ends by itself only on an error it does not know: go on with another client."""
+        """
+        kazoo's loop ends by itself only on an error it does not know: go on with another client.
+        """
         if threads is not self._kazoo_threads:
             return
-        self._log.error("ZooKeeper client ended: {reason}", reason=threads.complaint)
+        self._report(f"ended: {threads.complaint}")
         self._cancel_timer()
         was_connected = self._connected
         self._discard()
@@ -196,7 +206,12 @@ class ZooKeeperRegistry:
             self._tell(SessionEvent(SessionState.LOST))
 
     def _report(self, text: str) -> None:
-        self._log.error("ZooKeeper client: {text}", text=text)
+        """
+        Say an error of kazoo's once until the next connection: it may come again every second.
+        """
+        if text not in self._reported:
+            self._reported.add(text)
+            self._log.error("ZooKeeper client: {text}", text=text)
 
     def _tell(self, event: SessionEvent) -> None:
         for listener in list(self._listeners):
@@ -215,7 +230,10 @@ class ZooKeeperRegistry:
             self._timer = self._clock.callLater(CHECK_SECONDS, self._check, accepted)
 
     def _check(self, accepted: int) -> None:
-        """There was no session for a while: say so once, and see whether a server refuses what we remember."""
+        """
+        There was no session for a while: say so once, and see whether a server refuses what we
+        remember.
+        """
         self._timer = None
         threads = self._kazoo_threads
         if threads is None:
@@ -223,7 +241,7 @@ class ZooKeeperRegistry:
         if not self._complained:
             self._complained = True
             self._log.warn(
-                "ZooKeeper at {connect} is not there ({reason}); trying on, clients are served meanwhile",
+                "ZooKeeper at {connect} is not there ({reason}); trying on, clients are served",
                 connect=self._connect,
                 reason=threads.complaint,
             )
@@ -296,7 +314,8 @@ class ZooKeeperRegistry:
         """
         Call a reading method with a one-shot watch.
 
-        kazoo keeps the watcher of a failed read and fires it for an unrelated event later, so a failure disarms it.
+        kazoo keeps the watcher of a failed read and fires it for an unrelated event later, so a
+        failure disarms it.
         """
         if watch is None:
             return self._call(method, self._chroot + path)
@@ -318,10 +337,10 @@ class ZooKeeperRegistry:
         )
         return answer.addErrback(disarm)
 
-    def _call(
-        self, method: str, full_path: str, *args: object, **options: object
-    ) -> Deferred[Any]:
-        """Run one operation of kazoo; its Deferred always fires, at the latest after the time limit."""
+    def _call(self, method: str, full_path: str, *args: object, **options: object) -> Deferred[Any]:
+        """
+        Run one operation of kazoo; its Deferred always fires, at the latest after the time limit.
+        """
         if not self._connected:
             return fail(RegistryUnavailable(f"no connection to ZooKeeper at {self._connect}"))
         answer: Deferred[Any] = Deferred()
@@ -337,7 +356,8 @@ class ZooKeeperRegistry:
         answer.addBoth(forget).addTimeout(self._operation_seconds, self._clock, late)
         try:
             result = getattr(self._client, method)(full_path or "/", *args, **options)
-        except Exception as error:  # kazoo raises whatever it comes upon: bad paths, a closed socket
+        # kazoo raises whatever it comes upon: bad paths, a closed socket
+        except Exception as error:
             answer.errback(translated(error, full_path))
         else:
             result.rawlink(partial(self._reactor.callFromThread, _fire, answer, full_path))

@@ -1,7 +1,8 @@
 """
 What every ``IRegistry`` promises: the double and the real thing run the same tests.
 
-ZooKeeper joins in where it is installed; each of its tests has a chroot of its own, which does not exist at first.
+ZooKeeper joins in where it is installed; each of its tests has a chroot of its own, which does not
+exist at first.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ from tests.integration import zookeeper
 
 
 class RegistryContract:
-    """The promises. A subclass says how a registry is made and how its session is ended by the server."""
+    """
+    The promises. A subclass says how a registry is made and how its session is ended by the server.
+    """
 
     def make_registry(self) -> Any:
         """Another client of the same tree, not started."""
@@ -171,7 +174,9 @@ class RegistryContract:
         created = WatchEvent(WatchKind.CREATED, "/w/new")
         await expect(lambda: other.create("/w/new", b"", False), created)
         await registry.get("/w/new", note)
-        await expect(lambda: other.set_data("/w/new", b"1"), WatchEvent(WatchKind.CHANGED, "/w/new"))
+        await expect(
+            lambda: other.set_data("/w/new", b"1"), WatchEvent(WatchKind.CHANGED, "/w/new")
+        )
         await other.set_data("/w/new", b"2")
         await registry.get("/w/new", note)
         await registry.children("/w", note)
@@ -216,7 +221,9 @@ class RegistryContract:
         await registry.stop()
 
     async def test_expiry(self) -> None:
-        """The server ends the session: LOST, then CONNECTED with a new session without the old nodes."""
+        """
+        The server ends the session: LOST, then CONNECTED with a new session without the old nodes.
+        """
         registry, events = await self.connected()
         first = registry.session_id()
         await registry.create("/d/mine", b"", True)

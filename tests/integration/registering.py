@@ -35,7 +35,8 @@ from metamorphosis.threads import WorkerThreads
 from metamorphosis.cluster.registration import Status
 from tests.integration import registering
 
-registry, registration = registering.make(sys.argv[1], int(sys.argv[2]), WorkerThreads(reactor, 1, "test"))
+threads = WorkerThreads(reactor, 1, "test")
+registry, registration = registering.make(sys.argv[1], int(sys.argv[2]), threads)
 def look():
     if registration.status is Status.REGISTERED:
         print("registered", flush=True)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import socket
 import time
 
 from twisted.internet import reactor
+from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
 from twisted.logger import LogLevel, capturedLogs, formatEvent
 
+from metamorphosis.cluster.kazoobridge import CONNECT_SECONDS
 from metamorphosis.cluster.model import SessionEvent, SessionState
 from metamorphosis.cluster.registration import Status
 from metamorphosis.cluster.registry import STOP_SECONDS
@@ -42,7 +46,7 @@ class OutageTests(RegisteringCase):
         """One log line while it is absent, one when it comes; then everything is registered."""
         with capturedLogs() as events:
             self.start()
-            await deferLater(reactor, 2.5)
+            await deferLater(reactor, 1.5)
             self.assertIs(self.registration.status, Status.WAITING)
             await self.assertFailure(self.registry.get("/"), RegistryUnavailable)
             self.server.start()
@@ -97,18 +101,22 @@ class OutageTests(RegisteringCase):
         self.assertEqual(self.server.tree(), before)
 
     async def test_frozen_longer_than_the_session(self) -> None:
-        """SIGSTOP for several session timeouts: the session expires and the next one has all nodes."""
+        """
+        SIGSTOP for several session timeouts: the session expires and the next one has all nodes.
+        """
         await self.running()
         self.server.pause()
         await self.until(lambda: SUSPENDED in self.events)
-        await deferLater(reactor, 3)
+        await deferLater(reactor, 2.5)
         self.server.resume()
         await self.until(lambda: self.events[-1] in (NEW, SAME) and len(self.events) > 2)
         await self.registered()
         self.assert_owned()
 
     async def test_returns_empty(self) -> None:
-        """All data gone, and the server behind what we remember: a new session and all nodes again."""
+        """
+        All data gone, and the server behind what we remember: a new session and all nodes again.
+        """
         await self.running()
         before = self.brokers()
         self.server.kill()
@@ -120,7 +128,9 @@ class OutageTests(RegisteringCase):
         self.assert_owned()
 
     async def test_returns_empty_with_more_history(self) -> None:
-        """An emptied server that is ahead of what we remember: its answer is that the session expired."""
+        """
+        An emptied server that is ahead of what we remember: its answer is that the session expired.
+        """
         await self.running()
         self.server.kill()
         self.server.wipe()
@@ -135,14 +145,50 @@ class OutageTests(RegisteringCase):
         self.assert_owned()
 
     async def test_client_thread_dies(self) -> None:
-        """kazoo's thread ends by an answer that makes no sense: another client takes its place."""
+        """kazoo's loop ends by an answer it does not expect: another client takes its place."""
         await self.running()
-        self.registry._client._connection.client._pending.appendleft((None, None, -99))
-        self.registry.exists("/").addErrback(lambda failure: None)
-        await self.until(lambda: self.events[-1] == NEW and len(self.events) > 1)
+        with capturedLogs() as events:
+            self.registry._client._pending.appendleft((None, Deferred(), -99))
+            self.registry.exists("/").addErrback(lambda failure: None)
+            await self.until(lambda: self.events[-1] == NEW and len(self.events) > 1)
+        errors = [formatEvent(e) for e in events if e["log_level"] is LogLevel.error]
+        self.assertTrue([text for text in errors if "ended: " in text], errors)
         await self.registered()
         self.assert_owned()
-        self.flushLoggedErrors()
+
+    async def test_something_else_listens(self) -> None:
+        """The port belongs to no ZooKeeper: one warning, and everything can be stopped."""
+        listener = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(listener.close)
+        self.connect = f"127.0.0.1:{listener.getsockname()[1]}"
+        self.make()
+        with capturedLogs() as events:
+            self.start()
+            accepted, _ = await deferToThread(listener.accept)
+            accepted.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            accepted.close()
+            await deferLater(reactor, 1.2)
+        self.assertEqual(len([e for e in events if e["log_level"] >= LogLevel.warn]), 1)
+        self.assertIs(self.registration.status, Status.WAITING)
+
+    async def test_stop_while_connecting_hangs(self) -> None:
+        """Nobody answers the connection attempt: stop waits for its own limit, not a session."""
+        listener = socket.create_server(("127.0.0.1", 0), backlog=0)
+        self.addCleanup(listener.close)
+        for _ in range(3):  # fills the queue; further attempts get no answer at all
+            filler = socket.socket()
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+            self.addCleanup(filler.close)
+        self.session_timeout = 60000
+        self.connect = f"127.0.0.1:{listener.getsockname()[1]}"
+        self.make()
+        self.start()
+        await deferLater(reactor, 0.5)
+        began = time.monotonic()
+        await self.registration.stop()
+        await self.registry.stop()
+        self.assertLess(time.monotonic() - began, CONNECT_SECONDS + 1)
 
     async def test_stop_while_absent(self) -> None:
         """Both stops are quick when there is no server."""

@@ -58,7 +58,10 @@ class TreeTests(RegisteringCase):
         self.assertEqual(self.brokers(self.chroot), recorded("after-broker-stop"))
 
     async def test_after_crash_and_expiry(self) -> None:
-        """A killed process leaves everything, and after the session's end the parent with the stale URL."""
+        """
+        A killed process leaves everything, and after the session's end the parent with the stale
+        URL.
+        """
         broker = CrashingBroker(self.connect, self.session_timeout)
         broker.crash()
         self.assertEqual(self.brokers(self.chroot), recorded("1s-after-broker-kill"))
@@ -66,7 +69,10 @@ class TreeTests(RegisteringCase):
         self.assertEqual(self.brokers(self.chroot), recorded("9s-after-broker-kill"))
 
     async def test_quick_restart(self) -> None:
-        """A broker that was killed takes its nodes over at once, and keeps them when the old session ends."""
+        """
+        A broker that was killed takes its nodes over at once, and keeps them when the old session
+        ends.
+        """
         CrashingBroker(self.connect, self.session_timeout).crash()
         old = self.server.tree(self.chroot + MASTER)[self.chroot + MASTER].owner
         self.start()

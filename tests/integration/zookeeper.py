@@ -1,5 +1,6 @@
 """
-A real ZooKeeper for tests: Debian's, one process, on a free loopback port, all its files in a directory of the test.
+A real ZooKeeper for tests: Debian's, one process, on a free loopback port, all its files in a
+directory of the test.
 
 A test says::
 
@@ -11,8 +12,8 @@ A test says::
             self.server.start()             # blocks until it serves, 0.7 s
             self.addCleanup(self.server.stop)
 
-Tests that neither stop the server nor care for other nodes use ``shared()`` with a chroot or root of their own.
-Every method blocks for a bounded time; nothing here needs a reactor.
+Tests that neither stop the server nor care for other nodes use ``shared()`` with a chroot or root
+of their own. Every method blocks for a bounded time; nothing here needs a reactor.
 """
 
 from __future__ import annotations
@@ -64,8 +65,8 @@ def free_port() -> int:
     """
     A loopback port nobody uses.
 
-    Below the kernel's ephemeral range (32768 up): a client that retries against a closed port of that range can be
-    connected to itself, and keeps the restarted server from binding.
+    Below the kernel's ephemeral range (32768 up): a client that retries against a closed port of
+    that range can be connected to itself, and keeps the restarted server from binding.
     """
     while True:
         port = random.randrange(20000, 32000)
@@ -204,13 +205,17 @@ class ZooKeeperServer:
 
     def expire(self, session_id: int) -> None:
         """
-        End a session at once, whoever owns it: its ephemeral nodes vanish and its client learns of the expiry.
+        End a session at once, whoever owns it: its ephemeral nodes vanish and its client learns of
+        the expiry.
 
-        Another connection takes the session over and closes it, 40 ms. ``session_id`` is ``Node.owner``.
+        Another connection takes the session over and closes it, 40 ms. ``session_id`` is
+        ``Node.owner``.
         """
         password = session_password(session_id)
         with socket.create_connection(("127.0.0.1", self.port), 5) as connection:
-            connect = struct.pack(">iqiqi", 0, 0, 4000, session_id, len(password)) + password + b"\0"
+            connect = (
+                struct.pack(">iqiqi", 0, 0, 4000, session_id, len(password)) + password + b"\0"
+            )
             connection.sendall(struct.pack(">i", len(connect)) + connect)
             answer = connection.recv(100)
             if struct.unpack_from(">i", answer, 8)[0] <= 0:
@@ -235,8 +240,8 @@ def _walk(client: KazooClient, path: str) -> list[tuple[str, Node]]:
 
 def session_password(session_id: int) -> bytes:
     """
-    The password a ZooKeeper server made for a session: 16 bytes of ``java.util.Random`` seeded with the id and a
-    constant of the server's source, the same on every server.
+    The password a ZooKeeper server made for a session: 16 bytes of ``java.util.Random`` seeded with
+    the id and a constant of the server's source, the same on every server.
     """
     state = ((session_id ^ 0xB3415C00) ^ 0x5DEECE66D) & ((1 << 48) - 1)
     words = []

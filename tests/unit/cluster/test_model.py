@@ -22,7 +22,11 @@ class BrokerTests(SynchronousTestCase):
 
     def test_parse_inverts_url(self) -> None:
         """What was written is read as an equal broker, the case of the host included."""
-        for broker in (Broker(3, "Host.example", 1), Broker(0, "::1", 8123), Broker(0, "1.2.3.4", 9)):
+        for broker in (
+            Broker(3, "Host.example", 1),
+            Broker(0, "::1", 8123),
+            Broker(0, "1.2.3.4", 9),
+        ):
             self.assertEqual(Broker.parse(broker.broker_id, broker.url), broker)
 
     def test_parse_tolerates_query(self) -> None:
@@ -43,7 +47,12 @@ class BrokerTests(SynchronousTestCase):
         """Id, host, port, kind and slave id decide."""
         broker = Broker(0, "h", 1)
         self.assertEqual(broker, Broker(0, "h", 1, None))
-        for other in (Broker(1, "h", 1), Broker(0, "g", 1), Broker(0, "h", 2), Broker(0, "h", 1, 0)):
+        for other in (
+            Broker(1, "h", 1),
+            Broker(0, "g", 1),
+            Broker(0, "h", 2),
+            Broker(0, "h", 1, 0),
+        ):
             self.assertNotEqual(broker, other)
 
     def test_node_name(self) -> None:

@@ -107,7 +107,9 @@ class StartTests(RegistrationCase):
     def test_pattern_topic_is_registered_literally(self) -> None:
         """A section [topic=*] or [topic=dyn*] becomes a topic of that name."""
         self.start(TopicRegistration("*", 1), TopicRegistration("dyn*", 1))
-        self.assertEqual(self.data("/meta/brokers/topics-pub/*/0-m"), b'{"numParts":1,"broker":"0-m"}')
+        self.assertEqual(
+            self.data("/meta/brokers/topics-pub/*/0-m"), b'{"numParts":1,"broker":"0-m"}'
+        )
         self.assertIn("/meta/brokers/topics/dyn*/0-m", self.tree.nodes)
 
     def test_accept_publish_false(self) -> None:
@@ -225,6 +227,16 @@ class LazyTopicTests(RegistrationCase):
         self.assertIn("topics/lazy/0-m", self.ephemeral())
         self.assertIs(registration.status, Status.REGISTERED)
 
+    def test_known_topics_cost_nothing(self) -> None:
+        """A lazy topic touches its own nodes only, however many topics there are."""
+        registration = self.start(*(TopicRegistration(f"t{n}", 1) for n in range(50)))
+        before = len(self.registry.calls)
+        registration.register_topic(TopicRegistration("lazy", 2))
+        self.assertEqual(
+            [path for _, path in self.registry.calls[before:]],
+            [f"/meta/brokers/topics{kind}/lazy/0-m" for kind in ("", "-pub", "-sub")],
+        )
+
     def test_failed_creation_is_tried_again(self) -> None:
         """The original takes a topic for registered when its creation failed; we try again."""
         registration = self.start()
@@ -258,9 +270,7 @@ class ReloadTests(RegistrationCase):
             self.assertIn(f"delete {node}", changes)
             self.assertEqual(self.tree.nodes[f"/meta/brokers/{node}"].version, 0)
         self.assertEqual(self.ephemeral()["topics/test/0-m"], b"2")
-        self.assertEqual(
-            self.ephemeral()["topics-sub/test/0-m"], b'{"numParts":2,"broker":"0-m"}'
-        )
+        self.assertEqual(self.ephemeral()["topics-sub/test/0-m"], b'{"numParts":2,"broker":"0-m"}')
 
     def test_flag_deletes_and_creates_its_node_only(self) -> None:
         """Checklist 6: acceptPublish goes off and on again, nothing else moves."""

@@ -1,0 +1,98 @@
+"""kazoo's side of the bridge: connect strings, errors, log."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+
+from kazoo.exceptions import BadArgumentsError, ConnectionLoss, NoNodeError, SessionExpiredError
+from twisted.trial.unittest import SynchronousTestCase
+
+from metamorphosis.cluster.kazoobridge import (
+    KazooThreads,
+    kazoo_logger,
+    split_connect,
+    translated,
+)
+from metamorphosis.errors import ConfigError, NoNode, RegistryError, RegistryUnavailable
+
+
+class ConnectStringTests(SynchronousTestCase):
+    """zk.zkConnect."""
+
+    def test_hosts_and_chroot(self) -> None:
+        """Hosts may have IPv6 literals and no port; the chroot ends without a slash."""
+        self.assertEqual(split_connect("h1:2181,h2"), ("h1:2181,h2", ""))
+        self.assertEqual(split_connect(" h1:2181/a/b/ "), ("h1:2181", "/a/b"))
+        self.assertEqual(split_connect("[::1]:2181/"), ("[::1]:2181", ""))
+
+    def test_faults_name_key_value_and_form(self) -> None:
+        """What cannot be understood is told with the key and what would be right."""
+        for text in ("", "h1:port", "/chroot", "h1:99999", "h1:1,,h2:2"):
+            error = str(self.assertRaises(ConfigError, split_connect, text))
+            self.assertIn(f"zk.zkConnect={text!r}", error)
+            self.assertIn("host:port", error)
+
+
+class ErrorTests(SynchronousTestCase):
+    """Errors of kazoo as ours."""
+
+    def test_translation(self) -> None:
+        """Outcome unknown, refused, and everything else."""
+        for theirs, ours in (
+            (NoNodeError(), NoNode),
+            (ConnectionLoss(), RegistryUnavailable),
+            (SessionExpiredError(), RegistryUnavailable),
+            (BadArgumentsError(), RegistryError),
+            (ValueError("relative paths"), RegistryError),
+        ):
+            error = translated(theirs, "/a")
+            self.assertIs(type(error), ours)
+            self.assertIn("/a", str(error))
+
+
+class LogTests(SynchronousTestCase):
+    """kazoo warns once a second while ZooKeeper is away."""
+
+    def test_warnings_are_kept_and_not_repeated(self) -> None:
+        """A warning becomes the reason for our own line, an error is handed on, nothing else is."""
+        reports: list[str] = []
+        threads = KazooThreads(lambda: None)
+        logger = kazoo_logger(threads, reports.append)
+        logger.warning("Connection dropped: %s", "refused")
+        logger.info("Connecting")
+        self.assertEqual((threads.complaint, reports), ("Connection dropped: refused", []))
+        logger.error("Unhandled")
+        self.assertEqual(reports, ["Unhandled"])
+
+    def test_logger_is_no_part_of_the_tree(self) -> None:
+        """Nothing reaches handlers of the process."""
+        logger = kazoo_logger(KazooThreads(lambda: None), lambda text: None)
+        self.assertIsNone(logger.parent)
+        self.assertNotIn(logger.name, logging.Logger.manager.loggerDict)
+
+
+class ThreadTests(SynchronousTestCase):
+    """kazoo's threads; real ones, they are the subject."""
+
+    def test_end_of_a_thread_is_reported(self) -> None:
+        """Whether it returns or raises, and the reason is kept."""
+        ended = threading.Semaphore(0)
+        threads = KazooThreads(ended.release)
+        threads.spawn(lambda: None).join()
+        threads.spawn(lambda: {}["missing"]).join()
+        self.assertTrue(ended.acquire(timeout=1) and ended.acquire(timeout=1))
+        self.assertIn("KeyError", threads.complaint)
+
+    def test_connection_is_counted_and_cut(self) -> None:
+        """abort ends what waits on the socket and allows no further connection."""
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            threads = KazooThreads(lambda: None)
+            connection = threads.create_connection(listener.getsockname(), timeout=60)
+            self.addCleanup(connection.close)
+            self.assertEqual(threads.accepted, 1)
+            threads.abort()
+            self.assertEqual(connection.recv(1), b"")
+            self.assertRaises(OSError, threads.create_connection, listener.getsockname())
+            threads.abort()
