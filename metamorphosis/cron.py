@@ -169,7 +169,7 @@ def _parse_day_of_month(text: str) -> Days:
             if offset > 30:
                 raise ValueError("Offset from last day must be <= 30")
             return partial(_last_day, offset, bool(last[2]))
-        if text.endswith("W"):
+        if text.endswith("W") and text[:-1].isdigit():
             return partial(_nearest_weekday, _DAY_OF_MONTH.number(text[:-1]))
         raise ValueError(
             f"Day of month: {text!r} is none of L, L-3, LW and 15W, which cannot be combined with"

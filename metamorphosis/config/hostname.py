@@ -19,11 +19,8 @@ _SIOCGIFADDR = 0x8915
 _IF_INET6 = "/proc/net/if_inet6"
 
 _LABEL = "[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?"
-_JAVA_HOST = re.compile(
-    rf"\[?[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%\w+)?\]?"
-    rf"|({_LABEL}\.)*[A-Za-z]([A-Za-z0-9-]*[A-Za-z0-9])?\.?"
-    rf"|[0-9]{{1,3}}(\.[0-9]{{1,3}}){{3}}",
-    re.ASCII,
+_JAVA_NAME = re.compile(
+    rf"({_LABEL}\.)*[A-Za-z]([A-Za-z0-9-]*[A-Za-z0-9])?\.?|[0-9]{{1,3}}(\.[0-9]{{1,3}}){{3}}", re.ASCII
 )
 
 
@@ -32,7 +29,13 @@ def is_java_host(host: str) -> bool:
     Whether ``java.net.URI`` takes this for a host; with any other Java clients cannot use the
     broker.
     """
-    return _JAVA_HOST.fullmatch(host) is not None
+    if ":" not in host:
+        return _JAVA_NAME.fullmatch(host) is not None
+    try:
+        ipaddress.IPv6Address(host.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        return False
+    return True
 
 
 def published_host(config: BrokerConfig) -> str:
