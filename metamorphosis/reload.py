@@ -1,7 +1,8 @@
 """
 Reading both configuration files again: what there is to apply, and how to say it.
 
-Of ``server.ini`` the topic sections count, as in the original; of our settings the closed partitions.
+Of ``server.ini`` the topic sections count, as in the original; of our settings the closed
+partitions.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def shortened(names: Iterable[str]) -> str:
 
 
 def _given_path(config: BrokerConfig, settings: Settings) -> str | None:
-    """The settings file that the command line named; the one beside ``server.ini`` may come and go."""
+    """What the command line named; the file beside ``server.ini`` may come and go."""
     beside = settings.path == settingsfile.default_path(config.path)
     return None if beside else settings.path
 

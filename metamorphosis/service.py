@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -38,6 +39,7 @@ from metamorphosis.config.model import BrokerConfig, Settings, TopicConfig
 from metamorphosis.errors import MetaQError
 from metamorphosis.ids import FILE_NAME as IDS_FILE
 from metamorphosis.ids import IdCeiling, MessageIds
+from metamorphosis.interfaces import IRegistry, IWorkerThreads
 from metamorphosis.ordered import OrderedService, Part
 from metamorphosis.process import StartRefused, exit_with
 from metamorphosis.reload import Reloaded, read_again, shortened
@@ -67,6 +69,8 @@ class BrokerService(OrderedService):
     :ivar config: what holds now; ``reload`` replaces it.
     :ivar settings: likewise.
     :param exit_with: told the exit status when a start fails while the reactor runs.
+    :param make_threads: takes the reactor, how many threads and their name.
+    :param make_registry: takes what ``ZooKeeperRegistry`` does.
     """
 
     _log = Logger()
@@ -76,12 +80,16 @@ class BrokerService(OrderedService):
         reactor: Any,
         config: BrokerConfig,
         settings: Settings,
-        exit_with: Any = exit_with,
+        exit_with: Callable[[int], None] = exit_with,
+        make_threads: Callable[[Any, int, str], IWorkerThreads] = WorkerThreads,
+        make_registry: Callable[..., IRegistry] = ZooKeeperRegistry,
     ) -> None:
         super().__init__(reactor)
         self.config = config
         self.settings = settings
         self._exit_with = exit_with
+        self._make_threads = make_threads
+        self._make_registry = make_registry
         self._locks: dict[str, DirectoryLock] = {}
         self._serving = False
         self._hurried = False
@@ -106,7 +114,7 @@ class BrokerService(OrderedService):
         :raises StartRefused: the reason is in the log.
         """
         self._warn()
-        self._threads = WorkerThreads(self._reactor, self.settings.sync_threads, "store")
+        self._threads = self._make_threads(self._reactor, self.settings.sync_threads, "store")
         try:
             self._check_port()
             self._lock(self.config)
@@ -188,7 +196,9 @@ class BrokerService(OrderedService):
 
     def _start_retention(self) -> None:
         # Compressing a segment takes many seconds; no flush may stand behind it.
-        self._retention_threads = WorkerThreads(self._reactor, RETENTION_THREADS, "retention")
+        self._retention_threads = self._make_threads(
+            self._reactor, RETENTION_THREADS, "retention"
+        )
         self._retention = Retention(
             self._stores, self.config, self._reactor, self._retention_threads
         )
@@ -214,10 +224,10 @@ class BrokerService(OrderedService):
 
     # In ZooKeeper
 
-    def _make_registration(self) -> tuple[ZooKeeperRegistry, BrokerRegistration]:
+    def _make_registration(self) -> tuple[IRegistry, BrokerRegistration]:
         zookeeper = self.config.zookeeper
-        self._registry_threads = WorkerThreads(self._reactor, 1, "zookeeper")
-        registry = ZooKeeperRegistry(
+        self._registry_threads = self._make_threads(self._reactor, 1, "zookeeper")
+        registry = self._make_registry(
             self._reactor,
             self._reactor,
             self._registry_threads,

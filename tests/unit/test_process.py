@@ -1,0 +1,119 @@
+"""Signals, file limit and refused starts."""
+
+from __future__ import annotations
+
+import resource
+import signal
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.error import ReactorNotRunning
+from twisted.internet.testing import MemoryReactorClock
+from twisted.trial.unittest import SynchronousTestCase
+
+from metamorphosis.errors import MetaQError
+from metamorphosis.process import Signals, StartRefused, raise_file_limit
+
+
+class StoppableReactor(MemoryReactorClock):
+    """
+    Counts stops; a second one is refused, as the real one does. ``callFromThread`` calls later.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stops = 0
+
+    def stop(self) -> None:
+        """Stop once."""
+        if self.stops:
+            raise ReactorNotRunning
+        self.stops += 1
+
+    def callFromThread(self, function: Callable[..., Any], *args: Any) -> None:
+        """In the next turn."""
+        self.callLater(0, function, *args)
+
+
+class SignalsTests(SynchronousTestCase):
+    """Signal handlers that were never given to the process."""
+
+    def setUp(self) -> None:
+        """Handlers as they are once the reactor runs."""
+        self.reactor = StoppableReactor()
+        self.calls: list[str] = []
+        self.handlers: dict[int, Callable[[int, Any], None]] = {}
+        signals = Signals(
+            self.reactor,
+            hurry=lambda: self.calls.append("hurry"),
+            reload=lambda: self.calls.append("reload"),
+            install=self.handlers.__setitem__,
+        )
+        signals.install()
+
+    def run_reactor(self) -> None:
+        """Twisted has installed its handlers; now ours follow."""
+        for function, args, kwargs in self.reactor.whenRunningHooks:
+            function(*args, **kwargs)
+
+    def receive(self, number: int) -> None:
+        """What Python does for a signal, and the turn of the reactor after it."""
+        self.handlers[number](number, None)
+        self.reactor.advance(0)
+
+    def test_only_hangup_is_taken_before_the_reactor(self) -> None:
+        """SIGTERM and SIGINT are left alone until Twisted has set its own handlers."""
+        self.assertEqual(set(self.handlers), {signal.SIGHUP})
+        self.run_reactor()
+        self.assertEqual(set(self.handlers), {signal.SIGHUP, signal.SIGTERM, signal.SIGINT})
+
+    def test_sigterm_stops(self) -> None:
+        """SIGTERM stops the reactor, which stops the services."""
+        self.run_reactor()
+        self.receive(signal.SIGTERM)
+        self.assertEqual((self.reactor.stops, self.calls), (1, []))
+
+    def test_second_ending_hurries(self) -> None:
+        """SIGINT after SIGTERM does not stop again but hurries."""
+        self.run_reactor()
+        self.receive(signal.SIGTERM)
+        self.receive(signal.SIGINT)
+        self.assertEqual((self.reactor.stops, self.calls), (1, ["hurry"]))
+
+    def test_hangup_reloads(self) -> None:
+        """SIGHUP reloads and stops nothing."""
+        self.receive(signal.SIGHUP)
+        self.assertEqual((self.reactor.stops, self.calls), (0, ["reload"]))
+
+    def test_handlers_do_nothing_themselves(self) -> None:
+        """A handler interrupts anything, so all it does is to ask the reactor for a call."""
+        self.handlers[signal.SIGHUP](signal.SIGHUP, None)
+        self.assertEqual(self.calls, [])
+
+
+class StartRefusedTests(SynchronousTestCase):
+    """How ``twistd`` and Python see a refused start."""
+
+    def test_ends_the_process_with_status_1(self) -> None:
+        """Python ends with this status and prints nothing, because the code is a number."""
+        with self.assertRaises(SystemExit) as raised:
+            raise StartRefused("port 8123 is taken")
+        self.assertEqual(raised.exception.code, 1)
+
+    def test_is_an_exception_for_twistd(self) -> None:
+        """``twistd`` cleans up after an ``Exception`` and shows its text to a daemon's parent."""
+        self.assertIsInstance(StartRefused("x"), Exception)
+        self.assertIsInstance(StartRefused("x"), MetaQError)
+        self.assertEqual(str(StartRefused("port 8123 is taken")), "port 8123 is taken")
+
+
+class FileLimitTests(SynchronousTestCase):
+    """The number of files that may be open."""
+
+    def test_soft_limit_becomes_the_hard_one(self) -> None:
+        """A thousand clients and a thousand partitions need more than the usual 1024 files."""
+        before = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, before)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
+        raise_file_limit()
+        self.assertEqual(resource.getrlimit(resource.RLIMIT_NOFILE), (before[1], before[1]))
