@@ -1,0 +1,182 @@
+"""The command line of ``twistd metaq``."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import sys
+from collections.abc import Mapping
+
+from twisted.application.service import IServiceMaker
+from twisted.plugin import IPlugin
+from twisted.python.usage import UsageError
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from metamorphosis import __version__, tap
+from metamorphosis.service import BrokerService
+from tests.integration.broker import SYSTEM, ZOOKEEPER, Keys, ini
+
+TOPICS: dict[str, Keys] = {"test": {"numPartitions": 2}}
+
+
+class OptionsTests(SynchronousTestCase):
+    """Options, and the two files they name."""
+
+    def setUp(self) -> None:
+        """A directory with a good ``server.ini``."""
+        self.directory = os.path.abspath(self.mktemp())
+        os.mkdir(self.directory)
+        self.server_ini = os.path.join(self.directory, "server.ini")
+        self.write_server_ini()
+        self.printed = io.StringIO()
+        self.patch(sys, "stdout", self.printed)
+
+    def write_server_ini(
+        self, system: Keys | None = None, topics: Mapping[str, Keys] = TOPICS
+    ) -> None:
+        """Keys of ``[system]`` besides the required ones."""
+        data = {"dataPath": os.path.join(self.directory, "data"), "serverPort": 18123}
+        sections: dict[str, Keys] = {"system": {**SYSTEM, **data, **(system or {})}}
+        sections["zookeeper"] = ZOOKEEPER
+        sections.update({f"topic={name}": keys for name, keys in topics.items()})
+        self.write("server.ini", ini(sections))
+
+    def write(self, name: str, text: str) -> str:
+        """A file in the directory; its path."""
+        path = os.path.join(self.directory, name)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+        return path
+
+    def parse(self, *arguments: str) -> tap.Options:
+        """The options of a command line."""
+        options = tap.Options()
+        options.parseOptions(list(arguments))
+        return options
+
+    def refused(self, *arguments: str) -> str:
+        """The text with which a command line ends the process."""
+        with self.assertRaises(SystemExit) as raised:
+            self.parse(*arguments)
+        self.assertIsInstance(raised.exception.code, str, "Python prints it and ends with 1")
+        return str(raised.exception.code)
+
+    def test_config_is_read(self) -> None:
+        """-f gives the configuration, and the settings have their defaults."""
+        options = self.parse("-f", self.server_ini)
+        self.assertEqual(options.broker_config.server_port, 18123)
+        self.assertEqual(options.broker_config.topic("test").num_partitions, 2)
+        self.assertIsNone(options.broker_settings.path)
+
+    def test_path_without_directory(self) -> None:
+        """The original dies of a null pointer at ``-f server.ini``."""
+        before = os.getcwd()
+        self.addCleanup(os.chdir, before)
+        os.chdir(self.directory)
+        options = self.parse("--config", "server.ini")
+        self.assertEqual(options.broker_config.path, self.server_ini)
+
+    def test_without_config(self) -> None:
+        """One line says what is missing, and shows a command that is right."""
+        text = self.refused()
+        self.assertIn("Please tell me the configuration file path by -f option", text)
+        self.assertIn("twistd -n metaq -f server.ini", text)
+        self.assertNotIn("\n", text)
+
+    def test_missing_file(self) -> None:
+        """The path of a missing file is named."""
+        self.assertIn("/nowhere/server.ini", self.refused("-f", "/nowhere/server.ini"))
+
+    def test_every_fault_at_once(self) -> None:
+        """All faults of both files are reported by one run, each with its line or key."""
+        self.write_server_ini({"brokerId": 4096, "numPartions": 3, "serverPort": "eight"})
+        self.write("metamorphosis.ini", "[store]\nflush-delay-ms=-1\n[netwrok]\nidle-seconds=3\n")
+        text = self.refused("-f", self.server_ini)
+        for fault in ("brokerId", "numPartions", "serverPort", "flush-delay-ms", "netwrok"):
+            self.assertIn(fault, text)
+        self.assertIn("line 2", text)
+        self.assertIn(self.server_ini, text)
+        self.assertIn("metamorphosis.ini", text)
+
+    def test_settings_beside_server_ini(self) -> None:
+        """``metamorphosis.ini`` in the same directory counts without being named."""
+        path = self.write("metamorphosis.ini", "[network]\nidle-seconds=17\n")
+        options = self.parse("-f", self.server_ini)
+        self.assertEqual(options.broker_settings.idle_seconds, 17)
+        self.assertEqual(options.broker_settings.path, path)
+
+    def test_settings_named(self) -> None:
+        """--settings takes the place of the file beside ``server.ini``."""
+        self.write("metamorphosis.ini", "[network]\nidle-seconds=17\n")
+        other = self.write("other.ini", "[network]\nidle-seconds=18\n")
+        options = self.parse("-f", self.server_ini, "--settings", other)
+        self.assertEqual(options.broker_settings.idle_seconds, 18)
+
+    def test_named_settings_must_exist(self) -> None:
+        """A settings file that was asked for and is missing is a fault."""
+        text = self.refused("-f", self.server_ini, "--settings", "/nowhere/own.ini")
+        self.assertIn("/nowhere/own.ini", text)
+
+    def test_check_of_good_files(self) -> None:
+        """--check says what the broker would be, and ends with status 0."""
+        with self.assertRaises(SystemExit) as raised:
+            self.parse("--check", "-f", self.server_ini)
+        self.assertEqual(raised.exception.code, 0)
+        for text in ("server.ini is good", "port 18123", "topics     test", "not used"):
+            self.assertIn(text, self.printed.getvalue())
+
+    def test_check_of_faulty_files(self) -> None:
+        """--check reports faults as a start would."""
+        self.write_server_ini(topics={})
+        self.assertIn("Empty topics list", self.refused("--check", "-f", self.server_ini))
+
+    def test_check_starts_nothing(self) -> None:
+        """--check leaves no data directory behind."""
+        with self.assertRaises(SystemExit):
+            self.parse("--check", "-f", self.server_ini)
+        self.assertEqual(os.listdir(self.directory), ["server.ini"])
+
+    def test_version(self) -> None:
+        """--version names our version and ends with status 0."""
+        with self.assertRaises(SystemExit) as raised:
+            self.parse("--version")
+        self.assertEqual(raised.exception.code, 0)
+        self.assertIn(f"metamorphosis {__version__}, Twisted", self.printed.getvalue())
+
+    def test_unknown_option(self) -> None:
+        """An option of the original that we do not have is named."""
+        error = self.assertRaises(UsageError, self.parse, "-Fmetaslave=slave.properties")
+        self.assertIn("-F", str(error))
+
+    def test_help(self) -> None:
+        """The help names the options, the signals and the exit statuses, within 100 columns."""
+        text = str(tap.Options())
+        for word in ("--config=", "--settings=", "--check", "SIGHUP", "Exit status"):
+            self.assertIn(word, text)
+        self.assertLessEqual(max(map(len, text.splitlines())), 100)
+
+    def test_make_service(self) -> None:
+        """The service gets both configurations; SIGHUP is taken over at once."""
+        self.addCleanup(signal.signal, signal.SIGHUP, signal.getsignal(signal.SIGHUP))
+        options = self.parse("-f", self.server_ini)
+        service = tap.makeService(options)
+        self.assertIsInstance(service, BrokerService)
+        self.assertIs(service.config, options.broker_config)
+        self.assertIs(service.settings, options.broker_settings)
+        self.assertNotEqual(signal.getsignal(signal.SIGHUP), signal.SIG_DFL)
+
+
+class PluginTests(SynchronousTestCase):
+    """The file by which ``twistd`` finds us."""
+
+    def test_plugin(self) -> None:
+        """It is a plugin and a service maker by the name ``metaq`` with our options."""
+        from twisted.plugins.metaq import metaq
+
+        verifyObject(IPlugin, metaq)
+        verifyObject(IServiceMaker, metaq)
+        self.assertEqual(metaq.tapname, "metaq")
+        self.assertIs(metaq.options, tap.Options)
+        self.assertIs(metaq.makeService, tap.makeService)
