@@ -1,0 +1,344 @@
+"""When old segments leave the stores."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timezone
+from typing import Any
+
+from twisted.internet.task import Clock
+from twisted.logger import globalLogPublisher
+from twisted.trial.unittest import SynchronousTestCase
+
+from metamorphosis.config.model import BrokerConfig, TopicConfig
+from metamorphosis.store import retention
+from metamorphosis.store.flushing import FlushSchedule, StoreEnvironment
+from metamorphosis.store.layout import segment_name
+from metamorphosis.store.messagestore import MessageStore
+from metamorphosis.store.messagestores import make_store, open_segments
+from metamorphosis.store.retention import Retention
+from metamorphosis.threads import SynchronousThreads
+
+M1 = bytes.fromhex("000000053610a68600000000000000010000000068656c6c6f")
+NOON = datetime(2026, 6, 1, 12, tzinfo=timezone.utc).timestamp()
+HOUR = 3600.0
+
+
+class RetentionTestCase(SynchronousTestCase):
+    """Stores with three segments of one message each but the last, at noon of a day in June."""
+
+    def setUp(self) -> None:
+        """A data path, a clock and threads that the test controls."""
+        self.data_path = os.path.abspath(self.mktemp())
+        os.makedirs(self.data_path)
+        self.clock = Clock()
+        self.clock.advance(NOON)
+        self.threads = SynchronousThreads()
+        self.stores: list[MessageStore] = []
+
+    def store(self, topic: str, ages: tuple[float, ...] = (5 * HOUR, 4 * HOUR)) -> MessageStore:
+        """A store whose immutable segments were modified so many seconds ago."""
+        directory = os.path.join(self.data_path, f"{topic}-0")
+        os.makedirs(directory)
+        for number, age in enumerate((*ages, 0.0)):
+            path = os.path.join(directory, segment_name(number * len(M1)))
+            with open(path, "wb") as stream:
+                stream.write(M1 if number < len(ages) else b"")
+            os.utime(path, (self.clock.seconds() - age,) * 2)
+        segments = open_segments(self.data_path, topic, 0)
+        environment = StoreEnvironment(SynchronousThreads(), self.clock, FlushSchedule(self.clock))
+        store = make_store(TopicConfig(topic), 0, segments, environment)
+        self.addCleanup(lambda: self.successResultOf(store.close()))
+        self.stores.append(store)
+        return store
+
+    def config(self, policy: str = "delete,3", when: str = "0 0 13 * * ?") -> BrokerConfig:
+        """Global values, and no topics."""
+        return BrokerConfig(0, data_path=self.data_path, delete_policy=policy, delete_when=when)
+
+    def retention(self, config: BrokerConfig | None = None) -> Retention:
+        """One that lives by UTC."""
+        return Retention(
+            self.stores,
+            config or self.config(),
+            self.clock,
+            self.threads,
+            self.clock.seconds,
+            timezone.utc,
+        )
+
+    def files(self, store: MessageStore) -> list[str]:
+        """Files of a store by the offset or the rest of the name."""
+        return sorted(name.lstrip("0") for name in os.listdir(store.directory))
+
+    def advance(self, seconds: float) -> None:
+        """Let the time pass as a reactor does, in steps."""
+        while seconds > 0:
+            self.clock.advance(min(seconds, 600.0))
+            seconds -= 600.0
+
+
+class RunTests(RetentionTestCase):
+    """One run over stores."""
+
+    def test_removes_what_has_expired(self) -> None:
+        """Expired segments go, the last stays whatever its age, and the log begins later."""
+        store = self.store("t")
+        os.utime(os.path.join(store.directory, segment_name(50)), (0, 0))
+        self.retention().run()
+        self.assertEqual(self.files(store), ["50.meta"])
+        self.assertEqual((store.min_offset, store.max_offset), (50, 50))
+        self.retention().run()
+        self.assertEqual(self.files(store), ["50.meta"])
+
+    def test_keeps_what_has_not(self) -> None:
+        """A segment that is younger than the retention stays."""
+        store = self.store("t", (5 * HOUR, 2 * HOUR))
+        self.retention().run()
+        self.assertEqual(self.files(store), ["25.meta", "50.meta"])
+        self.assertEqual(store.min_offset, 25)
+
+    def test_never_leaves_a_gap(self) -> None:
+        """An older segment that was touched keeps the ones behind it, and the log opens again."""
+        store = self.store("t", (1 * HOUR, 5 * HOUR))
+        self.retention().run()
+        self.assertEqual(self.files(store), [".meta", "25.meta", "50.meta"])
+        self.assertEqual(len(open_segments(self.data_path, "t", 0)), 3)
+
+    def test_archives(self) -> None:
+        """The policy decides what becomes of the files."""
+        store = self.store("t")
+        self.retention(self.config("archive,3,true")).run()
+        self.assertEqual(self.files(store), [".meta.zip", "25.meta.zip", "50.meta"])
+
+    def test_policy_of_the_topic(self) -> None:
+        """A topic section's policy holds for its stores, the global one for all others."""
+        kept, removed = self.store("kept"), self.store("removed")
+        topics = {"kept": TopicConfig("kept", delete_policy="delete,6")}
+        self.retention(replace(self.config(), topics=topics)).run()
+        self.assertEqual((kept.min_offset, removed.min_offset), (0, 50))
+
+    def test_nothing_to_remove(self) -> None:
+        """A store with one segment asks no worker."""
+        self.store("t", ())
+        self.threads.hold()
+        self.retention().run()
+        self.assertEqual(self.threads.held, 0)
+
+    def test_a_failing_file_stays_in_the_log(self) -> None:
+        """What cannot be disposed of is readable again, later ones stay, other stores go on."""
+        broken, good = self.store("broken"), self.store("good")
+        os.makedirs(os.path.join(broken.directory, segment_name(0) + ".arc", "x"))
+        self.retention(self.config("archive,3")).run()
+        self.assertEqual(self.files(broken), [".meta", ".meta.arc", "25.meta", "50.meta"])
+        self.assertEqual(broken.min_offset, 0)
+        found = broken.slice(0, 1000)
+        assert found is not None
+        self.assertEqual(os.pread(found.segment.fd, found.length, found.position), M1)
+        self.assertEqual(good.min_offset, 50)
+        os.removedirs(os.path.join(broken.directory, segment_name(0) + ".arc", "x"))
+        self.retention(self.config("archive,3")).run()
+        self.assertEqual(broken.min_offset, 50)
+
+    def test_a_file_that_cannot_be_looked_at(self) -> None:
+        """An error while times are read ends the run over that store only."""
+        broken, good = self.store("broken"), self.store("good")
+        os.rename(broken.directory, broken.directory + "x")
+        with open(broken.directory, "w"):
+            pass
+        self.retention().run()
+        self.assertEqual((broken.min_offset, good.min_offset), (0, 50))
+
+    def test_a_file_that_is_gone(self) -> None:
+        """A segment whose file somebody deleted leaves the log with the others."""
+        store = self.store("t")
+        os.unlink(os.path.join(store.directory, segment_name(0)))
+        self.retention().run()
+        self.assertEqual(store.min_offset, 50)
+
+    def test_one_run_at_a_time(self) -> None:
+        """A store over which a run works already is left out."""
+        store = self.store("t")
+        running = self.retention()
+        self.threads.hold()
+        running.run()
+        running.run()
+        self.assertEqual(self.threads.held, 1)
+        self.threads.release()
+        self.assertEqual(store.min_offset, 50)
+
+    def test_few_stores_at_a_time(self) -> None:
+        """However many stores there are, workers get the work of two."""
+        stores = [self.store(f"t{number}") for number in range(5)]
+        running = self.retention()
+        self.threads.hold()
+        running.run()
+        while self.threads.held:
+            self.assertTrue(self.threads.held <= retention.CONCURRENT_STORES)
+            self.threads.release_one()
+        self.assertEqual([store.min_offset for store in stores], [50] * 5)
+
+    def test_list_before_file(self) -> None:
+        """A segment leaves the list of the store before a worker touches its file."""
+        store = self.store("t")
+        self.threads.hold()
+        self.retention().run()
+        self.threads.release_one()
+        self.assertEqual(store.min_offset, 25)
+        self.assertEqual(self.files(store), [".meta", "25.meta", "50.meta"])
+        self.threads.release_one()
+        self.assertEqual(self.files(store), ["25.meta", "50.meta"])
+        self.threads.release()
+
+
+class ScheduleTests(RetentionTestCase):
+    """When runs start."""
+
+    def test_at_the_time(self) -> None:
+        """A run starts at the scheduled time, and again the next day."""
+        store = self.store("t")
+        self.retention().start()
+        self.advance(HOUR - 1)
+        self.assertEqual(store.min_offset, 0)
+        self.clock.advance(1)
+        self.assertEqual(store.min_offset, 50)
+        later = self.store("later")
+        self.advance(24 * HOUR)
+        self.assertEqual(later.min_offset, 50)
+
+    def test_stores_that_exist_by_then(self) -> None:
+        """A store that was made after the schedule is covered."""
+        self.retention().start()
+        store = self.store("new")
+        self.advance(HOUR)
+        self.assertEqual(store.min_offset, 50)
+
+    def test_schedule_of_the_topic(self) -> None:
+        """Topics with a schedule of their own run by that."""
+        own, other = self.store("own"), self.store("other")
+        topics = {"own": TopicConfig("own", delete_policy="delete,3", delete_when="0 0 15 * * ?")}
+        self.retention(replace(self.config(), topics=topics)).start()
+        self.advance(HOUR)
+        self.assertEqual((own.min_offset, other.min_offset), (0, 50))
+        self.advance(2 * HOUR)
+        self.assertEqual(own.min_offset, 50)
+
+    def test_one_timer_a_schedule(self) -> None:
+        """Equal schedules share a timer, which never sleeps longer than an hour."""
+        topics = {name: TopicConfig(name, delete_when="0 0 15 * * ?") for name in ("a", "b")}
+        self.retention(replace(self.config(), topics=topics)).start()
+        times = [call.getTime() - NOON for call in self.clock.getDelayedCalls()]
+        self.assertEqual(times, [HOUR, HOUR])
+
+    def test_reload(self) -> None:
+        """A reload changes schedules and policies."""
+        store = self.store("t")
+        running = self.retention(self.config("delete,100"))
+        running.start()
+        running.reconfigure(self.config("delete,3", "0 30 12 * * ?"))
+        self.advance(HOUR / 2)
+        self.assertEqual(store.min_offset, 50)
+        self.assertEqual(len(self.clock.getDelayedCalls()), 1)
+
+    def test_the_last_time(self) -> None:
+        """After the last time of a schedule nothing is planned, and it is no error."""
+        store = self.store("t")
+        self.retention(self.config(when="0 0 13 1 6 ? 2026")).start()
+        self.advance(HOUR)
+        self.assertEqual(store.min_offset, 50)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_a_clock_that_is_set(self) -> None:
+        """When the system's clock jumps, the run comes within an hour."""
+        store = self.store("t")
+        jump = 0.0
+        running = Retention(
+            self.stores,
+            self.config(when="0 0 20 * * ?"),
+            self.clock,
+            self.threads,
+            lambda: self.clock.seconds() + jump,
+            timezone.utc,
+        )
+        running.start()
+        jump = 9 * HOUR
+        self.advance(HOUR)
+        self.assertEqual(store.min_offset, 50)
+
+
+class StopTests(RetentionTestCase):
+    """Ending."""
+
+    def test_idle(self) -> None:
+        """Without a run it is over at once, and no timer is left."""
+        running = self.retention()
+        running.start()
+        self.successResultOf(running.stop())
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        running.reconfigure(self.config())
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_within_a_run(self) -> None:
+        """The file that is being worked on is finished, nothing else is begun."""
+        store = self.store("t")
+        for name in ("u", "v"):
+            self.store(name)
+        running = self.retention()
+        self.threads.hold()
+        running.run()
+        self.threads.release_one()
+        self.threads.release_one()
+        stopped = running.stop()
+        self.assertNoResult(stopped)
+        self.threads.release()
+        self.successResultOf(stopped)
+        self.assertEqual([store.min_offset for store in self.stores], [25, 25, 0])
+        self.assertEqual(self.files(store), ["25.meta", "50.meta"])
+
+    def test_twice(self) -> None:
+        """Every caller hears of the end."""
+        self.store("t")
+        running = self.retention()
+        self.threads.hold()
+        running.run()
+        first, second = running.stop(), running.stop()
+        self.threads.release()
+        self.successResultOf(first)
+        self.successResultOf(second)
+        self.successResultOf(running.stop())
+
+
+class LogTests(RetentionTestCase):
+    """What an operator reads."""
+
+    def events(self, run: Callable[[], None]) -> list[dict[str, Any]]:
+        """The events of this module while ``run`` runs."""
+        events: list[dict[str, Any]] = []
+        globalLogPublisher.addObserver(events.append)
+        self.addCleanup(globalLogPublisher.removeObserver, events.append)
+        run()
+        return [event for event in events if event.get("log_namespace") == retention.__name__]
+
+    def test_success(self) -> None:
+        """One line a store says how much went and where it begins now."""
+        self.store("t")
+        [event] = self.events(self.retention().run)
+        self.assertEqual(
+            (event["count"], event["topic"], event["partition"], event["offset"]), (2, "t", 0, 50)
+        )
+
+    def test_failure(self) -> None:
+        """The line names the file and the reason."""
+        store = self.store("t")
+        os.makedirs(os.path.join(store.directory, segment_name(0) + ".arc", "x"))
+        [event] = self.events(self.retention(self.config("archive,3")).run)
+        self.assertEqual(event["path"], os.path.join(store.directory, segment_name(0)))
+        self.assertIsInstance(event["error"], OSError)
+
+    def test_never_again(self) -> None:
+        """A schedule that is over is pointed at."""
+        running = self.retention(self.config(when="0 0 13 * * ? 2025"))
+        [event] = self.events(running.start)
+        self.assertEqual(event["when"], "0 0 13 * * ? 2025")
