@@ -201,10 +201,10 @@ class MemoryRegistry:
 
     def suspend(self) -> None:
         """The connection is lost; the session and its nodes stay, what was held never happens."""
-        self._drop_held()
         self.tree.forget_watches(self._session)
         self._connected = False
         self._tell(SessionEvent(SessionState.SUSPENDED))
+        self._drop_held()
 
     def resume(self) -> None:
         """The connection is there (again), with the session if it has not ended."""

@@ -7,17 +7,9 @@ Source: ``Broker``, ``TopicBroker``, ``TopicConfig``. All node data are bare UTF
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
 from enum import Enum
 from urllib.parse import parse_qs, urlsplit
-
-_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
-_JAVA_HOST = re.compile(  # java.net.URI: of several labels the last must begin with a letter
-    rf"{_LABEL}\.?|(?:{_LABEL}\.)+(?=[A-Za-z]){_LABEL}\.?"
-    r"|(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)(?:\.(?!$)|$)){4}"
-    r"|\[?[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(?:%[A-Za-z0-9_.-]+)?\]?"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,20 +55,6 @@ class Broker:
         """The name of this broker's node below a topic: ``<id>-m`` or ``<id>-s<n>``."""
         kind = "m" if self.slave_id is None else f"s{self.slave_id}"
         return f"{self.broker_id}-{kind}"
-
-    @property
-    def host_fault(self) -> str | None:
-        """
-        Why Java members cannot use the host (their URI parser yields none), or ``None`` when they
-        can.
-        """
-        if _JAVA_HOST.fullmatch(self.host):
-            return None
-        return (
-            f"hostName={self.host!r}: Java clients cannot parse this host in a URL and will not"
-            " find this broker; use letters, digits and hyphens in labels joined by dots, or an"
-            " address"
-        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,8 +138,6 @@ class BrokerRegistration:
         if not self._enabled:
             self.status = Status.DISABLED
             return
-        if self._broker.host_fault:
-            self._log.error("{fault}", fault=self._broker.host_fault)
         self.status = Status.WAITING
         self.update_topics(topics)
         self._registry.on_session(self._session_changed)
@@ -226,7 +224,7 @@ class BrokerRegistration:
             ended.callback(None)
         if self.status in _NOT_RUNNING:
             return
-        if self._again or not self._connected:
+        if self._again:
             self._wake()
             return
         occupied = [fault for fault in result if isinstance(fault, Occupied)]

@@ -26,7 +26,6 @@ from kazoo.retry import KazooRetry
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorFromThreads, IReactorTime
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from metamorphosis.cluster.kazoobridge import (
@@ -312,30 +311,19 @@ class ZooKeeperRegistry:
         self, method: str, path: str, watch: Callable[[WatchEvent], None] | None
     ) -> Deferred[Any]:
         """
-        Call a reading method with a one-shot watch.
-
-        kazoo keeps the watcher of a failed read and fires it for an unrelated event later, so a
-        failure disarms it.
+        Call a reading method, with a one-shot watch. What kazoo tells its watchers when the
+        connection is lost is none of our kinds, and the watch is gone.
         """
+        full_path = self._chroot + path
         if watch is None:
-            return self._call(method, self._chroot + path)
-        armed = [watch]
+            return self._call(method, full_path)
+        told = watch
 
-        def fire(kind: str) -> None:
-            if armed and kind in _KINDS:
-                armed.pop()(WatchEvent(_KINDS[kind], path))
-            armed.clear()
+        def fired(event: Any) -> None:
+            if event.type in _KINDS:
+                self._reactor.callFromThread(told, WatchEvent(_KINDS[event.type], path))
 
-        def disarm(failure: Failure) -> Failure:
-            armed.clear()
-            return failure
-
-        answer = self._call(
-            method,
-            self._chroot + path,
-            lambda event: self._reactor.callFromThread(fire, event.type),
-        )
-        return answer.addErrback(disarm)
+        return self._call(method, full_path, fired)
 
     def _call(self, method: str, full_path: str, *args: object, **options: object) -> Deferred[Any]:
         """

@@ -60,18 +60,6 @@ class BrokerTests(SynchronousTestCase):
         self.assertEqual(Broker(12, "h", 1).node_name, "12-m")
         self.assertEqual(Broker(12, "h", 1, slave_id=0).node_name, "12-s0")
 
-    def test_host_java_accepts(self) -> None:
-        """Names and addresses that java.net.URI takes as a host."""
-        for host in ("a", "host-1.example.org", "x.y.", "1a.b", "123", "3f2a9b1c"):
-            self.assertIsNone(Broker(0, host, 1).host_fault, host)
-        for host in ("10.1.1.255", "fe80::1", "[::1]", "fe80::1%eth0"):
-            self.assertIsNone(Broker(0, host, 1).host_fault, host)
-
-    def test_host_java_cannot_parse(self) -> None:
-        """Hosts for which java.net.URI yields null make the broker invisible, the text says so."""
-        for host in ("my_host", "-a", "a-", "1.2.3.300", "a..b", "host.1a", "", "1.2.3", "a b"):
-            self.assertIn("hostName=", Broker(0, host, 1).host_fault or "", host)
-
 
 class TopicBrokerTests(SynchronousTestCase):
     """The JSON of topics-pub and topics-sub."""

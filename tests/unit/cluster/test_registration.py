@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from twisted.internet.task import Clock
-from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.cluster.memoryregistry import MemoryRegistry, MemoryTree
@@ -168,15 +167,6 @@ class StartTests(RegistrationCase):
         self.successResultOf(registration.stop())
         self.assertEqual(self.registry.calls, [])
 
-    def test_host_java_cannot_parse_is_told(self) -> None:
-        """The broker registers, and the log says why Java clients will not find it."""
-        registration = self.make(Broker(0, "my_host", 8123))
-        with capturedLogs() as events:
-            registration.start([])
-        self.assertIn("my_host", "".join(formatEvent(event) for event in events))
-        self.registry.start()
-        self.assertEqual(self.data(MASTER), b"meta://my_host:8123")
-
     def test_thousand_topics(self) -> None:
         """Many topics register in one go and do not pile up on the stack."""
         topics = [TopicRegistration(f"t{n}", 1) for n in range(1000)]
@@ -301,6 +291,18 @@ class ReloadTests(RegistrationCase):
         self.successResultOf(registration.stop())
         self.assertNotIn("/meta/brokers/topics/old/0-m", self.tree.nodes)
 
+    def test_change_during_a_pass(self) -> None:
+        """A reload while the topic's nodes are being made: the newer configuration wins."""
+        registration = self.make()
+        registration.start([])
+        self.registry.start()
+        self.registry.hold()
+        registration.register_topic(TopicRegistration("test", 1))
+        registration.update_topics([TopicRegistration("test", 2)])
+        self.registry.release()
+        self.assertEqual(self.ephemeral()["topics/test/0-m"], b"2")
+        self.assertIs(registration.status, Status.REGISTERED)
+
     def test_change_while_suspended(self) -> None:
         """A reload during an outage takes effect when the session is back."""
         registration = self.start(TopicRegistration("test", 1))
@@ -422,6 +424,7 @@ class StopTests(RegistrationCase):
         self.registry.release()
         self.successResultOf(stopping)
         self.assertEqual(self.ephemeral(), {})
+        self.assertNotIn(("create", "/meta/brokers/topics/test/0-m"), self.registry.calls)
 
     def test_refused_deletion_does_not_keep_the_rest(self) -> None:
         """One node cannot be deleted: it is told, and the others go."""

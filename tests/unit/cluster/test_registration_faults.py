@@ -345,6 +345,25 @@ class ForeignBrokerTests(FaultCase):
         self.clock.advance(RECHECK_SECONDS)
         self.complete(registration)
 
+    def test_one_foreign_broker_after_the_other(self) -> None:
+        """A third broker is quicker than we are: its node is watched like the first one's."""
+        registration = self.start(TEST)
+        self.registry.hold()
+        self.tree.end_session(self.other.crash())
+        self.tree.create(MASTER, FOREIGN, 0x77)
+        self.registry.release()
+        self.assertIs(registration.status, Status.BLOCKED)
+        self.tree.end_session(0x77)
+        self.complete(registration)
+
+    def test_gone_before_the_watch(self) -> None:
+        """The node vanishes after we found it and before we watch it."""
+        session = self.other.crash()
+        self.registry.faults = lambda operation, path: (
+            self.tree.end_session(session) if operation == "exists" else None
+        )
+        self.complete(self.start(TEST))
+
     def test_watches_do_not_pile_up(self) -> None:
         """An hour of waiting leaves one watch."""
         self.start(TEST)
@@ -392,6 +411,19 @@ class ForeignBrokerTests(FaultCase):
         self.assertEqual(self.ephemeral(), {})
         self.successResultOf(third.stop())
         self.complete(registration)
+
+    def test_stop_after_the_id_was_taken(self) -> None:
+        """Our session expired and another broker has the id now: our stop leaves its parent node."""
+        self.tree.end_session(self.other.crash())
+        registration = self.start(TEST)
+        self.registry.lose()
+        third = MemoryRegistry(self.tree)
+        self.make(Broker(0, "10.9.9.9", 8123), third).start([])
+        third.start()
+        self.registry.resume()
+        self.successResultOf(registration.stop())
+        self.assertEqual(self.data("/meta/brokers/ids/0"), FOREIGN)
+        self.assertEqual(self.data(MASTER), FOREIGN)
 
 
 class ForeignTopicTests(FaultCase):
