@@ -29,11 +29,12 @@ from zope.interface import implementer
 
 from metamorphosis.broker.hotpath import FileReply, ReplyGroup, scan
 from metamorphosis.errors import RemoteProtocolError
-from metamorphosis.store.batch import FAILED, PENDING
+from metamorphosis.store.batch import FAILED
 from metamorphosis.wire.decoding import NeedMore, decode_frame
 
 if TYPE_CHECKING:
     from metamorphosis.broker.factory import BrokerFactory
+    from metamorphosis.store.batch import Batch
 
 SMALL_CHUNK = 16 * 1024
 """Up to here a chunk is copied once and batched over the turn; above, bodies are written straight
@@ -164,6 +165,8 @@ class BrokerConnection(Protocol):
             data, source = buffer, memoryview(buffer)
         factory = self.factory
         position = 0
+        group = ReplyGroup()
+        self._groups.append(group)
         try:
             while not self._closing:
                 position = scan(
@@ -173,7 +176,7 @@ class BrokerConnection(Protocol):
                     end,
                     factory.routes,
                     factory.ids,
-                    self._groups,
+                    group,
                     self.batch_done,
                 )
                 if position == end:
@@ -187,9 +190,12 @@ class BrokerConnection(Protocol):
         except RemoteProtocolError as error:
             factory.protocol_error(self, error)
             self._closing = True
-        self._account(position)
+        if group.replies:
+            self._account(group, position)
+        else:
+            self._groups.pop()
         if not small:
-            factory.turn.commit_views()
+            factory.turn.commit_views({batch for batch, _ in group.runs if batch is not None})
         return position
 
     def _keep(self, consumed: int, end: int) -> None:
@@ -214,65 +220,72 @@ class BrokerConnection(Protocol):
 
     # Replies
 
-    def add_reply(self, reply: bytes) -> None:
-        """Answer at once, behind what still waits."""
-        groups = self._groups
-        if groups and groups[-1].batch is None and groups[-1].file is None:
-            groups[-1].replies.append(reply)
-        else:
-            groups.append(ReplyGroup(None, [reply]))
+    def add_reply(self, reply: bytes | FileReply) -> None:
+        """Answer behind what still waits; called while a chunk is taken in."""
+        group = self._groups[-1]
+        group.add(reply)
+        if isinstance(reply, FileReply):
+            group.files = True
 
-    def add_file(self, reply: FileReply) -> None:
-        """Answer with a range of a file."""
-        self._groups.append(ReplyGroup(None, [], reply))
-
-    def add_put_reply(self, batch: Any, reply: bytes) -> None:
+    def add_put_reply(self, batch: Batch, reply: bytes) -> None:
         """Answer when ``batch`` is stored."""
-        groups = self._groups
-        if groups and groups[-1].batch is batch:
-            groups[-1].replies.append(reply)
-        else:
+        if self._groups[-1].add(reply, batch):
             batch.waiters.append(self.batch_done)
-            groups.append(ReplyGroup(batch, [reply]))
 
     def batch_done(self) -> None:
         """A batch that replies wait for is stored or has failed."""
         self.factory.turn.touch(self)
 
     def drain(self) -> None:
-        """Send every reply that waits for nothing, in order, with as few writes as the files
-        between them allow."""
+        """
+        Send every reply that waits for nothing, in order, with as few writes as the files between
+        them allow.
+        """
         groups = self._groups
-        ready: list[bytes] = []
+        ready: list[Any] = []
         while groups:
             group = groups[0]
-            batch = group.batch
-            if batch is None:
-                if group.file is not None:
-                    self._send(ready)
-                    ready = []
-                    self._send_file(group.file)
-                else:
-                    ready += group.replies
-            elif batch.state == PENDING:
-                break
-            elif batch.state == FAILED:
-                ready += self.factory.responders.failed_puts(batch, group.replies)
+            runs = group.runs
+            if runs:
+                if group.waiting:
+                    break
+                self._put_right(group)
+            if group.files:
+                self._send_mixed(ready + group.replies)
+                ready = []
             else:
                 ready += group.replies
             groups.popleft()
-            if group.size:
-                self._waiting_bytes -= group.size
-                self.factory.waiting_changed(-group.size)
-        self._send(ready)
+            self._waiting_bytes -= group.size
+            self.factory.waiting_changed(-group.size)
+        if ready:
+            self.transport.write(ready[0] if len(ready) == 1 else b"".join(ready))
         if self._closing and not groups:
             self.transport.loseConnection()
         elif self._paused:
             self.check_pressure()
 
-    def _send(self, replies: list[bytes]) -> None:
-        if replies:
-            self.transport.write(replies[0] if len(replies) == 1 else b"".join(replies))
+    def _put_right(self, group: ReplyGroup) -> None:
+        """Turn the replies to what was not stored into refusals."""
+        ends = [start for _, start in group.runs[1:]] + [len(group.replies)]
+        for (batch, start), end in zip(group.runs, ends):
+            if batch is not None and batch.state == FAILED:
+                failed = self.factory.responders.failed_puts(batch, group.replies[start:end])
+                group.replies[start:end] = failed
+
+    def _send_mixed(self, replies: list[Any]) -> None:
+        """Send replies with file ranges among them."""
+        texts: list[bytes] = []
+        for reply in replies:
+            if isinstance(reply, FileReply):
+                if texts:
+                    self.transport.write(b"".join(texts))
+                    texts = []
+                self._send_file(reply)
+            else:
+                texts.append(reply)
+        if texts:
+            self.transport.write(b"".join(texts))
 
     def _send_file(self, reply: FileReply) -> None:
         write_file = getattr(self.transport, "write_file", None)
@@ -284,14 +297,13 @@ class BrokerConnection(Protocol):
 
     # Back-pressure
 
-    def _account(self, consumed: int) -> None:
-        """The requests just taken count until their last reply has left."""
-        if self._groups and consumed:
-            self._groups[-1].size += consumed
-            self._waiting_bytes += consumed
-            self.factory.waiting_changed(consumed)
-            if self._waiting_bytes > self.factory.max_waiting or self.factory.overloaded:
-                self.check_pressure()
+    def _account(self, group: ReplyGroup, consumed: int) -> None:
+        """The requests just taken count until their replies have left."""
+        group.size = consumed
+        self._waiting_bytes += consumed
+        self.factory.waiting_changed(consumed)
+        if self._waiting_bytes > self.factory.max_waiting or self.factory.overloaded:
+            self.check_pressure()
 
     def check_pressure(self) -> None:
         """Pause or go on reading, by what waits here and in all connections together."""

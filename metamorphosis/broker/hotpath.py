@@ -17,10 +17,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from metamorphosis.errors import OffsetTooSmall, StoreError
 from metamorphosis.message import HEADER, HEADER_BYTES, crc32
+from metamorphosis.store.batch import PENDING
 
 if TYPE_CHECKING:
     from metamorphosis.ids import MessageIds
@@ -56,23 +57,40 @@ class FileReply:
 
 class ReplyGroup:
     """
-    Replies of one connection that leave together.
+    The replies to one received chunk of a connection; they leave together.
 
-    :ivar batch: what they wait for, None if nothing.
-    :ivar replies: encoded replies, in request order.
-    :ivar file: instead of replies, one reply from a file.
-    :ivar size: bytes of requests that this group answers, for back-pressure.
+    :ivar replies: encoded replies and file ranges, in request order.
+    :ivar runs: (batch, index) for every run of replies that wait for the same batch; it goes on to
+        the next run. A run of None waits for nothing.
+    :ivar files: there is a ``FileReply`` among them.
+    :ivar size: bytes of the requests that are answered here, for back-pressure.
     """
 
-    __slots__ = ("batch", "replies", "file", "size")
+    __slots__ = ("replies", "runs", "files", "size")
 
-    def __init__(
-        self, batch: Batch | None, replies: list[bytes], file: FileReply | None = None
-    ) -> None:
-        self.batch = batch
-        self.replies = replies
-        self.file = file
+    def __init__(self) -> None:
+        self.replies: list[bytes | FileReply] = []
+        self.runs: list[tuple[Batch | None, int]] = []
+        self.files = False
         self.size = 0
+
+    def add(self, reply: bytes | FileReply, batch: Batch | None = None) -> bool:
+        """
+        One more reply.
+
+        :returns: whether a run begins with it, so that a batch has to be told who waits.
+        """
+        runs = self.runs
+        begins = runs[-1][0] is not batch if runs else batch is not None
+        if begins:
+            runs.append((batch, len(self.replies)))
+        self.replies.append(reply)
+        return begins
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a batch is not decided yet."""
+        return any(batch is not None and batch.state == PENDING for batch, _ in self.runs)
 
 
 class Routes:
@@ -108,7 +126,7 @@ def scan(
     end: int,
     routes: Routes,
     ids: MessageIds,
-    groups: Any,
+    group: ReplyGroup,
     waiter: Callable[[], None],
 ) -> int:
     """
@@ -121,23 +139,22 @@ def scan(
     :param source: the same bytes; bodies are sliced from it, so with a memoryview the pieces are
         views of the receive buffer, and the caller must commit the batches or have them copied
         before it receives again.
-    :param groups: the connection's queue of ``ReplyGroup``, appended to.
-    :param waiter: registered once with every batch a reply waits for.
+    :param group: gets the replies.
+    :param waiter: registered with every batch that a run of replies waits for.
     :returns: the position of the first byte that was not consumed: ``end``, or the start of a frame
         that is incomplete or not ordinary.
     """
     position = start
     next_id = ids.start_chunk()
-    batch: Batch | None = None
-    add: Any = None
-    if groups:
-        batch = groups[-1].batch
-        add = groups[-1].replies.append
+    replies = group.replies
+    runs = group.runs
+    add = replies.append
+    batch = runs[-1][0] if runs else None
     stores = routes.puts
     match = _PUT.match
     while position < end:
         if data[position] != _P:
-            past = _read(data, position, end, routes, groups)
+            past = _read(data, position, end, routes, group)
             if not past:
                 break
             position = past
@@ -170,9 +187,7 @@ def scan(
         if collecting is not batch:
             batch = collecting
             batch.waiters.append(waiter)
-            replies: list[bytes] = []
-            groups.append(ReplyGroup(batch, replies))
-            add = replies.append
+            runs.append((batch, len(replies)))
         pieces = collecting.pieces
         pieces.append(_HEADER(length, checksum, next_id, int(flag)))
         pieces.append(body)
@@ -188,7 +203,9 @@ def scan(
     return position
 
 
-def _read(data: bytes | bytearray, position: int, end: int, routes: Routes, groups: Any) -> int:
+def _read(
+    data: bytes | bytearray, position: int, end: int, routes: Routes, group: ReplyGroup
+) -> int:
     """One ordinary get whose offset holds data: the position behind it, or 0."""
     found = _GET.match(data, position, end)
     if found is None:
@@ -207,7 +224,8 @@ def _read(data: bytes | bytearray, position: int, end: int, routes: Routes, grou
         return 0
     segment, at, length = found_range
     head = b"value %d %b\r\n" % (length, opaque)
-    groups.append(ReplyGroup(None, [], FileReply(head, segment, at, length)))
+    group.add(FileReply(head, segment, at, length))
+    group.files = True
     routes.gets += 1
     store.get_count += 1
     return found.end()

@@ -190,7 +190,7 @@ class Responders:
         self.routes.puts[topic.encode(), b"%d" % partition] = store
         return store
 
-    def failed_puts(self, batch: Batch, replies: list[bytes]) -> list[bytes]:
+    def failed_puts(self, batch: Batch, replies: list[Any]) -> list[Any]:
         """
         The replies to puts of a failed batch: as they were for what is stored, 500 for the rest.
 
@@ -251,7 +251,7 @@ class Responders:
             return
         if not self.filters.has_filters(command.topic):
             self.routes.reads[command.topic.encode(), b"%d" % command.partition] = store
-        connection.add_file(
+        connection.add_reply(
             FileReply(value_head(length, command.opaque), segment, position, length)
         )
 

@@ -14,12 +14,16 @@ chunk comes from the same connection, its turn ends at once, which saves the 7 u
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from metamorphosis.broker.connection import BrokerConnection
+    from metamorphosis.store.batch import Batch
     from metamorphosis.store.messagestore import MessageStore
+
+WORTH_A_WRITE = 16 * 1024
+"""Bytes of a batch from which on a write costs less than a copy of the pieces."""
 
 
 class Turn:
@@ -32,7 +36,6 @@ class Turn:
     def __init__(self, call_later: Callable[..., Any]) -> None:
         self._call_later = call_later
         self._dirty: list[MessageStore] = []
-        self._collecting: dict[MessageStore, None] = {}  # could not be committed by commit_views
         self._touched: dict[BrokerConnection, None] = {}
         self._scheduled = False
         self._ending = False
@@ -61,22 +64,20 @@ class Turn:
         self._latest = connection
         self._schedule()
 
-    def commit_views(self) -> None:
+    def commit_views(self, batches: Iterable[Batch]) -> None:
         """
-        Write what has collected, because its pieces are views of the receive buffer, which is about
-        to be reused.
+        Write what a chunk has put into ``batches``, because the pieces are views of the receive
+        buffer, which is about to be used again.
 
-        A store that cannot write now (a flush or a roll is running) copies them instead, now and as
-        long as the same batch goes on collecting, for which it is not announced again.
+        Copied instead are the pieces of a store that cannot write yet (a flush or a roll is
+        running), and those of a batch so small that a copy is cheaper than a write of its own: with
+        a chunk spread over many partitions the turn brings several such to each.
         """
-        dirty, self._dirty = self._dirty, []
-        for store in dirty:
-            store.commit()
-            self._collecting[store] = None
-        for store in list(self._collecting):
-            if store.batch is None:
-                del self._collecting[store]
-            else:
+        for batch in batches:
+            store = batch.store
+            if store.batch is batch and store.next_offset - batch.offset >= WORTH_A_WRITE:
+                store.commit()
+            if store.batch is batch:
                 store.own_pieces()
 
     def _schedule(self) -> None:
@@ -100,8 +101,6 @@ class Turn:
                 dirty, self._dirty = self._dirty, []
                 for store in dirty:
                     store.commit()
-                    if store.batch is not None:
-                        self._collecting[store] = None
             touched, self._touched = self._touched, {}
             for connection in touched:
                 connection.drain()
