@@ -49,7 +49,8 @@ class DirectStore(MessageStore):
         self._unflushed = 0  # messages written since the last flush was submitted
         self._in_flight = 0  # messages that the running flush covers
         self._flushed_at = environment.clock.seconds()  # when the last flush was submitted
-        self._asked = False  # the schedule will call flush_due
+        self._asked = False  # the schedule will call _flush_due
+        self._retry_asked = False  # and _retry_due
         self._pace = self._shortest_pace()
         self._rewrite = False  # a flush has failed: what is unflushed is written again first
         self._flush_error: BaseException | None = None
@@ -85,17 +86,22 @@ class DirectStore(MessageStore):
                 or not 0 <= now - self._flushed_at <= self._interval
             ):
                 self.flush()
-            elif not self._asked:
-                self._ask(self._pace)
+            else:
+                self._ask()
         self._roll_if_due()
 
-    def _ask(self, delay: float) -> None:
-        self._asked = True
-        self._environment.schedule.request(self, delay)
+    def _ask(self) -> None:
+        """See to it that what is unflushed does not stay so."""
+        if not self._asked:
+            self._asked = True
+            self._environment.schedule.request(self._flush_due, self._pace)
 
-    def flush_due(self) -> None:
-        """The time has come that was asked for in the schedule."""
+    def _flush_due(self) -> None:
         self._asked = False
+        self.flush()
+
+    def _retry_due(self) -> None:
+        self._retry_asked = False
         self.flush()
 
     def flush(self) -> None:
@@ -130,8 +136,8 @@ class DirectStore(MessageStore):
         self._set_pace()
         if self._unflushed > self._threshold:
             self.flush()
-        elif self._last.end > end and not self._asked:
-            self._ask(self._pace)
+        elif self._last.end > end:
+            self._ask()
         self._proceed()
 
     def _set_pace(self) -> None:
@@ -173,8 +179,9 @@ class DirectStore(MessageStore):
                 error=error,
             )
         self._flush_error = error
-        if not self._asked and self._closing is None:
-            self._ask(self._retry_delay)
+        if not self._retry_asked and self._closing is None:
+            self._retry_asked = True
+            self._environment.schedule.request(self._retry_due, self._retry_delay)
             self._retry_delay = min(2 * self._retry_delay, LAST_RETRY)
         if self._unflushed > self._threshold:
             self._refuse_held(error)

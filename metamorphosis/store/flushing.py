@@ -31,16 +31,16 @@ class FlushSchedule:
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
-        self._waiting: dict[float, list[MessageStore]] = {}
+        self._waiting: dict[float, list[Callable[[], None]]] = {}
         self._calls: dict[float, IDelayedCall] = {}
 
-    def request(self, store: MessageStore, delay: float) -> None:
-        """Flush ``store`` within ``delay`` seconds."""
+    def request(self, flush: Callable[[], None], delay: float) -> None:
+        """Call ``flush`` within ``delay`` seconds."""
         waiting = self._waiting.get(delay)
         if waiting is not None:
-            waiting.append(store)
+            waiting.append(flush)
             return
-        self._waiting[delay] = [store]
+        self._waiting[delay] = [flush]
         self._calls[delay] = self._clock.callLater(delay, self._run, delay)
 
     def stop(self) -> None:
@@ -52,8 +52,8 @@ class FlushSchedule:
 
     def _run(self, delay: float) -> None:
         del self._calls[delay]
-        for store in self._waiting.pop(delay):
-            store.flush_due()
+        for flush in self._waiting.pop(delay):
+            flush()
 
 
 class StoreEnvironment(NamedTuple):

@@ -94,8 +94,5 @@ class GroupCommitStore(MessageStore):
     def flush(self) -> None:
         """Nothing to ask for: what is written is being flushed."""
 
-    def flush_due(self) -> None:
-        """Never asked for."""
-
     def _last_flush(self) -> bool:
         return False

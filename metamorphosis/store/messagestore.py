@@ -172,10 +172,6 @@ class MessageStore(SegmentLog, ABC):
     def flush(self) -> None:
         """Ask for a flush in the background."""
 
-    @abstractmethod
-    def flush_due(self) -> None:
-        """The time has come that was asked for in the schedule."""
-
     def _roll_if_due(self) -> bool:
         """
         Start a roll if the last segment is full; True if one runs, or has to wait for the worker.
