@@ -42,10 +42,10 @@ from metamorphosis.cluster.model import (
     NodeStat,
     SessionEvent,
     SessionState,
-    TopicBroker,
     TopicRegistration,
     WatchEvent,
 )
+from metamorphosis.cluster.nodes import BrokerNodes
 from metamorphosis.cluster.ownership import Occupied, OwnNodes
 from metamorphosis.cluster.paths import Paths
 from metamorphosis.errors import NoNode, NotEmpty, RegistryError, RegistryUnavailable
@@ -54,8 +54,7 @@ from metamorphosis.interfaces import IRegistry
 RECHECK_SECONDS = 5.0  # how often a node of another broker is looked at, should its watch get lost
 FIRST_RETRY_SECONDS = 0.1  # after a fault; doubles up to the next
 LAST_RETRY_SECONDS = 5.0
-# the orderly unregistration may take this long, then the end of the session does it
-STOP_SECONDS = 3.0
+STOP_SECONDS = 3.0  # for deleting our nodes; the end of the session does the rest
 LANES = 16  # topics registered at a time
 
 
@@ -103,23 +102,17 @@ class BrokerRegistration:
         self.status = Status.IDLE
         self._registry = registry
         self._clock = clock
-        self._paths = paths
         self._broker = broker
-        self._url = broker.url.encode("utf-8")
         self._checksum = checksum
         self._enabled = enabled
-        if broker.slave_id is None:
-            self._broker_path = paths.master(broker.broker_id)
-        else:
-            self._broker_path = paths.slave(broker.broker_id, broker.slave_id)
-        self._nodes = OwnNodes(registry, self._broker_path, self._url)
+        self._nodes = BrokerNodes(paths, broker)
+        self._owned = OwnNodes(registry, self._nodes.own, self._nodes.url)
         self._topics: dict[str, TopicRegistration] = {}
         self._open: set[str] = set()  # topics whose nodes may not be right
         self._held: dict[str, bytes | None] = {}  # what this session wrote; None: no node of ours
         self._verified: set[str] = set()  # of these, what was seen since the last session event
         self._connected = False
-        # counts session events; what was begun before one is not held after it
-        self._generation = 0
+        self._generation = 0  # of the connection; what was begun in one is not held in the next
         self._pass: Deferred[None] | None = None
         self._again = False
         self._news = False  # whether this pass changed anything
@@ -131,10 +124,7 @@ class BrokerRegistration:
     # -- what the broker asks for
 
     def start(self, topics: Iterable[TopicRegistration]) -> None:
-        """
-        Register the broker and ``topics`` as soon as ZooKeeper is there. Call when the broker
-        listens.
-        """
+        """Register the broker, which listens by now, and ``topics`` as soon as possible."""
         if not self._enabled:
             self.status = Status.DISABLED
             return
@@ -150,9 +140,7 @@ class BrokerRegistration:
             self.update_topics([topic])
 
     def update_topics(self, topics: Iterable[TopicRegistration]) -> None:
-        """
-        The configuration was read again. A topic that is no longer in it stays until ``stop``.
-        """
+        """The configuration was read again. A topic that left it stays until ``stop``."""
         for topic in topics:
             if self._topics.get(topic.topic) != topic:
                 self._topics[topic.topic] = topic
@@ -165,9 +153,7 @@ class BrokerRegistration:
         self._wake()
 
     def stop(self) -> Deferred[None]:
-        """
-        Delete what is ours. Fires within ``STOP_SECONDS``, never fails; then close the session.
-        """
+        """Delete what is ours, within ``STOP_SECONDS``. Never fails; the session is closed next."""
         if self.status in _NOT_RUNNING:
             return succeed(None)
         self.status = Status.STOPPING
@@ -178,8 +164,8 @@ class BrokerRegistration:
     def _stopped(self, result: object) -> None:
         self.status = Status.STOPPED
         if isinstance(result, Failure):
-            self._log.warn(
-                "not unregistered in order ({reason}), ZooKeeper forgets us with the session",
+            self._log.info(
+                "not everything was unregistered ({reason}); it goes with the session",
                 reason=result.value,
             )
 
@@ -195,7 +181,7 @@ class BrokerRegistration:
         self._open.update(self._topics)
         self._retry_seconds = FIRST_RETRY_SECONDS
         if event.new_session:
-            self._nodes.remember(self._registry.session_id())
+            self._owned.remember(self._registry.session_id())
             self._held.clear()
         self._wake()
 
@@ -277,10 +263,7 @@ class BrokerRegistration:
         looking.addCallbacks(looked, lambda failure: self._watched.discard(path))
 
     def _report(self, occupied: Sequence[Occupied], others: Sequence[RegistryError]) -> None:
-        """
-        Say each thing once until everything is well again; a lost connection is the registry's to
-        tell.
-        """
+        """Say each thing once until all is well again; lost connections the registry tells."""
         if occupied and self._is_news(str(occupied[0])):
             self._log.error(
                 "brokerId {id} is in use by another broker, or an earlier run of this one is still"
@@ -321,25 +304,22 @@ class BrokerRegistration:
         return faults
 
     async def _register_broker(self, generation: int) -> None:
-        await self._hold(self._broker_path, self._url, generation)
-        if self._broker.slave_id is not None:
-            return
-        await self._register_parent(self._paths.broker(self._broker.broker_id), generation)
-        checksum = self._paths.checksum(self._broker.broker_id)
-        await self._hold(checksum, b"%d" % self._checksum, generation, in_place=True)
+        await self._hold(self._nodes.own, self._nodes.url, generation)
+        if self._nodes.is_master:
+            await self._register_parent(self._nodes.parent, generation)
+            checksum = b"%d" % self._checksum
+            await self._hold(self._nodes.checksum, checksum, generation, in_place=True)
 
     async def _register_parent(self, parent: str, generation: int) -> None:
-        """
-        The legacy data. The node is there, as our broker node is below it, and stays persistent.
-        """
+        """The legacy data. The node is there, as our own is below it, and stays persistent."""
         if parent in self._verified:
             return
         try:
-            if (await self._registry.get(parent))[0] != self._url:
-                await self._registry.set_data(parent, self._url)
+            if (await self._registry.get(parent))[0] != self._nodes.url:
+                await self._registry.set_data(parent, self._nodes.url)
         except NoNode:
-            await self._registry.create(parent, self._url, False)
-        self._note(parent, self._url, generation)
+            await self._registry.create(parent, self._nodes.url, False)
+        self._note(parent, self._nodes.url, generation)
 
     async def _register_topics(
         self, names: Iterator[str], generation: int, faults: list[RegistryError]
@@ -348,7 +328,7 @@ class BrokerRegistration:
         for name in names:
             topic = self._topics[name]
             right = True
-            for path, data in self._topic_nodes(topic):
+            for path, data in self._nodes.of_topic(topic):
                 if generation != self._generation or self.status is Status.STOPPING:
                     return
                 try:
@@ -361,16 +341,6 @@ class BrokerRegistration:
             if right and generation == self._generation and topic is self._topics[name]:
                 self._open.discard(name)
 
-    def _topic_nodes(self, topic: TopicRegistration) -> Iterator[tuple[str, bytes | None]]:
-        """The three nodes of a topic and their data; ``None`` where there must be none of ours."""
-        name = self._broker.node_name
-        described = TopicBroker(topic.num_partitions, name).encode()
-        yield f"{self._paths.topics(topic.topic)}/{name}", b"%d" % topic.num_partitions
-        published = described if topic.accept_publish else None
-        yield f"{self._paths.topics_pub(topic.topic)}/{name}", published
-        subscribed = described if topic.accept_subscribe else None
-        yield f"{self._paths.topics_sub(topic.topic)}/{name}", subscribed
-
     async def _hold(
         self, path: str, data: bytes | None, generation: int, in_place: bool = False
     ) -> None:
@@ -378,9 +348,9 @@ class BrokerRegistration:
         if path in self._verified and self._held[path] == data:
             return
         if data is None:
-            await self._nodes.remove(path)
+            await self._owned.remove(path)
         else:
-            await self._nodes.claim(path, data, in_place, look_first=path in self._held)
+            await self._owned.claim(path, data, in_place, look_first=path in self._held)
         self._note(path, data, generation)
 
     def _note(self, path: str, data: bytes | None, generation: int) -> None:
@@ -396,28 +366,27 @@ class BrokerRegistration:
         """Delete what this session holds: the broker first, then its topics, as the original."""
         if self._pass is not None:
             await self._pass
-        parent = self._paths.broker(self._broker.broker_id)
-        held = [path for path, data in self._held.items() if data is not None and path != parent]
-        of_broker = [path for path in held if path.startswith(parent + "/")]
+        of_broker = [self._nodes.own, self._nodes.checksum]
         for path in of_broker:
-            await self._nodes.release(path)
-        if parent in self._held:
-            await self._clear_parent(parent)
-        rest = iter([path for path in held if path not in of_broker])
-        lanes = (self._release_all(rest) for _ in range(LANES))
+            if path in self._held:
+                await self._owned.release(path)
+        if self._nodes.parent in self._held:
+            await self._clear_parent(self._nodes.parent)
+        others = {*of_broker, self._nodes.parent}
+        held = (path for path, data in self._held.items() if data is not None)
+        topics = iter([path for path in held if path not in others])
+        lanes = (self._release_all(topics) for _ in range(LANES))
         await gatherResults([Deferred.fromCoroutine(lane) for lane in lanes], consumeErrors=True)
 
     async def _release_all(self, paths: Iterator[str]) -> None:
         for path in paths:
-            await self._nodes.release(path)
+            await self._owned.release(path)
 
     async def _clear_parent(self, parent: str) -> None:
-        """
-        No child left: delete it; a slave is registered: empty data say that its master left in
-        order.
-        """
+        """Delete it; if a slave is below it, empty data say that its master left in order."""
         try:
-            await self._registry.delete(parent)
+            if (await self._registry.get(parent))[0] == self._nodes.url:
+                await self._registry.delete(parent)
         except NoNode:
             pass
         except NotEmpty:

@@ -380,6 +380,16 @@ class StopTests(RegistrationCase):
         self.assertEqual(self.data("/meta/brokers/topics/test/0-m"), b"9")
         self.assertNotIn(MASTER, self.tree.nodes)
 
+    def test_parent_of_anothers_url_stays(self) -> None:
+        """Somebody took our nodes away and another broker registered: its legacy data stay."""
+        registration = self.start()
+        for path in (MASTER, CHECKSUM):
+            self.tree.delete(path)
+        self.tree.create(MASTER, b"meta://other:1", 0x77)
+        self.tree.set_data("/meta/brokers/ids/0", b"meta://other:1")
+        self.successResultOf(registration.stop())
+        self.assertEqual(self.data("/meta/brokers/ids/0"), b"meta://other:1")
+
     def test_stop_while_suspended(self) -> None:
         """Without a connection there is nothing to wait for."""
         registration = self.start()

@@ -413,7 +413,7 @@ class ForeignBrokerTests(FaultCase):
         self.complete(registration)
 
     def test_stop_after_the_id_was_taken(self) -> None:
-        """Our session expired and another broker has the id now: our stop leaves its parent node."""
+        """Our session expired and another broker has the id: our stop leaves its parent node."""
         self.tree.end_session(self.other.crash())
         registration = self.start(TEST)
         self.registry.lose()
