@@ -1,12 +1,13 @@
 """
 ``make run``: a broker to try things with, and a ZooKeeper beside it, until Ctrl-C.
 
-Everything is kept in ``metaq-data``: the two configurations, the messages, ZooKeeper's files. A ZooKeeper
-that serves on the port already is used as it is.
+Everything is kept in ``metaq-data``: the two configurations, the messages, ZooKeeper's files. A
+ZooKeeper that serves on the port already is used as it is.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -28,13 +29,18 @@ SERVER_INI = """\
 brokerId=0
 numPartitions=1
 serverPort={port}
-; Clients get this name from ZooKeeper and connect to it: to serve other machines put the name of this one.
+; Clients learn this name from ZooKeeper and connect to it: to serve other machines, name this one.
 hostName=localhost
 dataPath={data}
+; A put is answered when it is written, and flushed to the disk right after. 0: flushed first.
+unflushThreshold=1000
+unflushInterval=10000
+maxSegmentSize=1024*1024*1024
+maxTransferSize=1024*1024
 
 [zookeeper]
 zk.zkConnect=localhost:{zookeeper_port}
-; How long the broker waits at its end for clients to leave: short, because this one is for trying things.
+; How long clients have to leave at the end: little, because this broker is for trying things.
 zk.zkSyncTimeMs=500
 
 [topic=test]
@@ -69,16 +75,19 @@ def write_configuration() -> str:
     if not os.path.exists(path):
         with open(path, "w", encoding="utf-8") as file:
             data = os.path.join(DIRECTORY, "messages")
-            file.write(
-                SERVER_INI.format(port=PORT, data=data, zookeeper_port=ZOOKEEPER_PORT)
-            )
+            file.write(server_ini(data))
     return path
+
+
+def server_ini(data: str) -> str:
+    """The configuration of a broker with its messages in ``data``."""
+    return SERVER_INI.format(port=PORT, data=data, zookeeper_port=ZOOKEEPER_PORT)
 
 
 def start_zookeeper(server: zookeeper.ZooKeeperServer) -> int:
     """Start it unless one serves there; an exit status when neither is possible."""
     if b"Mode:" in server.four_letter_word(b"srvr"):
-        print(f"ZooKeeper    the one that runs on port {server.port}", flush=True)
+        print(f"Using the ZooKeeper that runs on port {server.port}.", flush=True)
         return 0
     if reason := zookeeper.missing():
         print(f"make run needs a ZooKeeper: {reason}", file=sys.stderr)
@@ -87,7 +96,6 @@ def start_zookeeper(server: zookeeper.ZooKeeperServer) -> int:
         print(f"port {server.port} is taken, and not by a ZooKeeper", file=sys.stderr)
         return 1
     server.start()
-    print(f"ZooKeeper    localhost:{server.port}", flush=True)
     return 0
 
 
@@ -109,12 +117,16 @@ def run_broker(path: str) -> int:
     try:
         wait_for(lambda: process.poll() is not None or answers())
         if process.poll() is None:
-            print(READY.format(port=PORT, directory=DIRECTORY), flush=True)
+            print(
+                READY.format(port=PORT, zookeeper_port=ZOOKEEPER_PORT, directory=DIRECTORY),
+                flush=True,
+            )
         return process.wait()
     finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-            process.wait()
+        while process.poll() is None:
+            process.send_signal(signal.SIGTERM)  # a second one, after another Ctrl-C, does not wait
+            with contextlib.suppress(KeyboardInterrupt):
+                process.wait()
 
 
 READY = """
