@@ -7,6 +7,7 @@ Source: ``MetaConfig.populateSystemConf``, ``populateZookeeperConfig``, ``popula
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -47,6 +48,16 @@ def schedule(text: str) -> str:
     """A cron expression that will fire at least once more, as its text."""
     if CronExpression.parse(text).next_after(datetime.now()) is None:
         raise ValueError(f"Schedule delete job failed: {text!r} never fires again")
+    return text
+
+
+def class_path(text: str) -> str:
+    """An existing directory. Source: ``ConsumerFilterManager``."""
+    if not os.path.isdir(text):
+        raise ValueError(
+            f"Initializing ConsumerFilterManager failed: {text!r} is not a directory; right is one"
+            " with the Python modules of consumer filters, or no value"
+        )
     return text
 
 
@@ -92,7 +103,7 @@ SYSTEM: tuple[Key, ...] = (
     Key("serverPort", "server_port", int32, low=0, high=65535, hint="0 to 65535 is needed"),
     Key("dashboardHttpPort", "dashboard_http_port", int32),
     Key("dataPath", "data_path", str),
-    Key("appClassPath", "app_class_path", str),
+    Key("appClassPath", "app_class_path", class_path),
     Key("dataLogPath", "data_log_path", str),
     Key("hostName", "host_name", str),
     Key("numPartitions", "num_partitions", int32, required=True),

@@ -46,10 +46,11 @@ class JavaHostTests(SynchronousTestCase):
 
     def test_good(self) -> None:
         """Names with letters, digits and hyphens, and addresses."""
-        for host in ("a", "broker-1", "b1.example.com", "10.0.0.1", "[::1]", "[fe80::1%eth0]", "::1"):
+        names = ("a", "broker-1", "b1.example.com", "1a", "a.", "123")
+        for host in (*names, "10.0.0.1", "[::1]", "[fe80::1%eth0]", "::1"):
             self.assertTrue(is_java_host(host), host)
 
     def test_bad(self) -> None:
         """Underscores, blanks, and names whose last part begins with a digit."""
-        for host in ("a_b", "a b", "-a", "a-", "a.1b", "a:b", "a/b", "ä"):
+        for host in ("a_b", "a b", "-a", "a-", "a.1b", "1.2.3", "300.1.1.1", "a..b", "a:b", "a/b", "ä"):
             self.assertFalse(is_java_host(host), host)

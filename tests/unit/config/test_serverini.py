@@ -23,7 +23,7 @@ class LoadTests(IniTestCase):
         """Each key of [system] reaches its attribute."""
         config = self.load(
             "[system]\nbrokerId=7\nserverPort=1+1\ndashboardHttpPort=3\ndataPath=/d\n"
-            "appClassPath=/c\ndataLogPath=/l\nhostName=h\nnumPartitions=4\nunflushThreshold=0\n"
+            "appClassPath=/\ndataLogPath=/l\nhostName=h\nnumPartitions=4\nunflushThreshold=0\n"
             "unflushInterval=-1\nmaxSegmentSize=0x10\nmaxTransferSize=8\ngetProcessThreadCount=9\n"
             "putProcessThreadCount=10\ndeletePolicy=archive,3,true\ndeleteWhen=0 0 1 * * ?\n"
             "quartzThreadCount=11\nmaxCheckpoints=12\ncheckpointInterval=1<<40\n"
@@ -56,7 +56,7 @@ class LoadTests(IniTestCase):
                 config.flush_tx_log_at_commit,
                 config.max_tx_timeout_in_seconds,
             ),
-            (7, 2, 3, "/d", "/c", "/l", "h", 4, 0, -1, 16, 8, 9, 10, "archive,3,true")
+            (7, 2, 3, "/d", "/", "/l", "h", 4, 0, -1, 16, 8, 9, 10, "archive,3,true")
             + ("0 0 1 * * ?", 11, 12, 1 << 40, 14, 2, 15),
         )
         self.assertEqual(
@@ -147,7 +147,7 @@ class LoadTests(IniTestCase):
         self.assertIsNone(self.load(MINIMAL).app_class_path)
         os.makedirs(provided)
         self.assertEqual(self.load(MINIMAL).app_class_path, provided + "/")
-        self.assertEqual(self.load(with_system("appClassPath=/x")).app_class_path, "/x")
+        self.assertEqual(self.load(with_system("appClassPath=/")).app_class_path, "/")
 
     def test_non_ascii_topics_sort_like_java(self) -> None:
         """Characters beyond the basic plane sort by their surrogates."""
@@ -247,6 +247,11 @@ class FaultTests(IniTestCase):
             ("flushTxLogAtCommit=3", "Invalid flushLogTxCommit,only supports 0,1 or 2"),
         ):
             self.assertIn(part, self.fault(with_system(line)), line)
+
+    def test_class_path(self) -> None:
+        """A directory of filters that does not exist is refused with the rest."""
+        text = self.fault(with_system("appClassPath=/does/not/exist"))
+        self.assertIn("Initializing ConsumerFilterManager failed: '/does/not/exist'", text)
 
     def test_zookeeper_values(self) -> None:
         """Times and the server list are checked."""
