@@ -18,6 +18,11 @@ from tests.faults.peer import Peer, get, put
 TOPIC = "fuzz"
 """What the attackers write to and read from; their damaged frames do not reach another topic."""
 
+WILD_TOPIC = "wild"
+"""Topics that begin like this are accepted, so that names reach the file system."""
+
+WILD_ENDINGS = ("", "-1", "/..", "/../../x", "\x00", "x" * 300, "主题", "\ufffd", "*", "{x}")
+
 GOOD_TOPIC = "undisturbed"
 
 ATTACKERS = 6
@@ -47,6 +52,7 @@ def frames(rng: random.Random) -> bytes:
         rng.choice(
             (
                 put(TOPIC, rng.choice((-1, 0, 1)), body, 1),
+                put(WILD_TOPIC + rng.choice(WILD_ENDINGS), 0, body, 1),
                 get(TOPIC, 0, rng.choice((0, 1, 25, 1 << 40)), rng.choice((1, 4096, 1 << 20)), 2),
                 b"offset fuzz g 0 0 3\r\n",
                 b"version 4\r\n",
@@ -308,6 +314,7 @@ class FuzzRun:
 
 TOPICS = {
     TOPIC: {"numPartitions": 2, "unflushThreshold": 1000},
+    WILD_TOPIC + "*": {},
     GOOD_TOPIC: {"numPartitions": 1, "unflushThreshold": 0},
 }
 """Sections for the broker under attack."""
