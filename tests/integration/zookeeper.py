@@ -19,7 +19,10 @@ of their own. Every method blocks for a bounded time; nothing here needs a react
 from __future__ import annotations
 
 import atexit
+import contextlib
+import glob
 import itertools
+import logging
 import os
 import random
 import shutil
@@ -164,9 +167,14 @@ class ZooKeeperServer:
             process.wait()
 
     def pause(self) -> None:
-        """SIGSTOP: connections stay open and nothing answers."""
+        """SIGSTOP: connections stay open and nothing answers; returns when every thread stands."""
         assert self.process is not None
         self.process.send_signal(signal.SIGSTOP)
+        deadline = time.monotonic() + START_SECONDS
+        while set(_thread_states(self.process.pid)) != {"T"}:
+            if time.monotonic() > deadline:
+                raise RuntimeError("ZooKeeper does not stand still")
+            time.sleep(0.01)
 
     def resume(self) -> None:
         """SIGCONT after ``pause``."""
@@ -190,7 +198,8 @@ class ZooKeeperServer:
 
     def client(self) -> KazooClient:
         """A connected blocking client for the test's own use; the caller stops and closes it."""
-        client = KazooClient(hosts=self.connect_string, timeout=10.0)
+        silent = logging.Logger("test", logging.CRITICAL)
+        client = KazooClient(hosts=self.connect_string, timeout=10.0, logger=silent)
         client.start(10)
         return client
 
@@ -222,6 +231,15 @@ class ZooKeeperServer:
                 raise RuntimeError(f"the server knows no session {session_id:#x}")
             connection.sendall(struct.pack(">iii", 8, 1, -11))
             connection.recv(100)
+
+
+def _thread_states(pid: int) -> list[str]:
+    """The letters of ``ps`` for the threads of a process."""
+    states = []
+    for path in glob.glob(f"/proc/{pid}/task/*/stat"):
+        with contextlib.suppress(OSError), open(path, encoding="ascii", errors="replace") as file:
+            states.append(file.read().rpartition(")")[2].split()[0])
+    return states
 
 
 def _walk(client: KazooClient, path: str) -> list[tuple[str, Node]]:
