@@ -109,8 +109,8 @@ class MessageStore(SegmentLog, ABC):
         """
         Store whole records as one contiguous block, all or nothing; it counts as one message.
 
-        The block starts at what ``next_offset`` was before; that is ``Batch.offset``, unless a
-        batch collects already, which the block then joins.
+        Unless it was refused, the block ends at what ``next_offset`` is after the call. It starts
+        at ``Batch.offset``, or further on if it had to join a batch that collects.
 
         :raises StoreError: as ``open_batch``.
         """
