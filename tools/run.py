@@ -23,29 +23,14 @@ PORT = 8123
 ZOOKEEPER_PORT = 2181
 START_SECONDS = 30.0
 
-SERVER_INI = """\
-; Made by "make run"; yours to change. The keys are those of the Java broker's server.ini.
-[system]
-brokerId=0
-numPartitions=1
-serverPort={port}
-; Clients learn this name from ZooKeeper and connect to it: to serve other machines, name this one.
-hostName=localhost
-dataPath={data}
-; A put is answered when it is written, and flushed to the disk right after. 0: flushed first.
-unflushThreshold=1000
-unflushInterval=10000
-maxSegmentSize=1024*1024*1024
-maxTransferSize=1024*1024
-
-[zookeeper]
-zk.zkConnect=localhost:{zookeeper_port}
-; How long clients have to leave at the end: little, because this broker is for trying things.
-zk.zkSyncTimeMs=500
-
-[topic=test]
-numPartitions=2
-"""
+EXAMPLE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "contrib")
+CHANGES = {
+    "hostName=": "hostName=localhost",
+    "dataPath=": "dataPath={data}",
+    # How long clients have to leave at the end: little, because this broker is for trying things.
+    "zk.zkSyncTimeMs=5000": "zk.zkSyncTimeMs=500",
+}
+"""Lines of the example configuration, and what stands in their place."""
 
 
 def main() -> int:
@@ -80,8 +65,11 @@ def write_configuration() -> str:
 
 
 def server_ini(data: str) -> str:
-    """The configuration of a broker with its messages in ``data``."""
-    return SERVER_INI.format(port=PORT, data=data, zookeeper_port=ZOOKEEPER_PORT)
+    """The example configuration, for a broker with its messages in ``data``."""
+    with open(os.path.join(EXAMPLE, "server.ini"), encoding="utf-8") as file:
+        lines = file.read().splitlines()
+    changes = {line: change.format(data=data) for line, change in CHANGES.items()}
+    return "".join(f"{changes.get(line, line)}\n" for line in lines)
 
 
 def start_zookeeper(server: zookeeper.ZooKeeperServer) -> int:

@@ -22,4 +22,5 @@ class ServerIniTests(SynchronousTestCase):
         self.assertEqual(config.warnings, ())
         self.assertEqual((config.server_port, config.zookeeper.connect), (8123, "localhost:2181"))
         self.assertEqual(config.data_path, "/somewhere/messages")
-        self.assertEqual(config.topic("test").num_partitions, 2)
+        self.assertEqual((config.host_name, config.zookeeper.sync_time), ("localhost", 500))
+        self.assertIn("test", config.topics)
