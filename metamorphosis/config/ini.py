@@ -201,7 +201,9 @@ def _unescape_one(match: re.Match[str]) -> str:
     if not escape:
         raise ValueError(r"the backslash escapes nothing; a plain backslash is written \\")
     if escape == "u":
-        raise ValueError(r"Malformed \uxxxx encoding. Four hexadecimal digits follow \u, \\ is a backslash")
+        raise ValueError(
+            r"Malformed \uxxxx encoding. Four hexadecimal digits follow \u, \\ is a backslash"
+        )
     if escape[0] == "u":
         return chr(int(escape[1:], 16))
     return _ESCAPED.get(escape, escape)

@@ -83,7 +83,7 @@ class BrokerConfig:
     path: str = ""  # absolute path of the file
     checksum: int = 0  # unsigned CRC-32 of the file's bytes
     modified_ns: int = 0  # its mtime when it was read
-    warnings: tuple[str, ...] = field(default=(), compare=False)  # allowed but hardly meant: to be logged
+    warnings: tuple[str, ...] = field(default=(), compare=False)  # allowed, hardly meant: to log
 
     def topic(self, name: str) -> TopicConfig:
         """
@@ -119,14 +119,14 @@ class Settings:
     slave copies its master's ``server.ini`` and refuses keys it does not know.
     """
 
-    flush_delay_ms: int = 10  # [store] flush-delay-ms: direct mode, from a write to its background flush
+    flush_delay_ms: int = 10  # [store] flush-delay-ms: from a write to its background flush
     sync_threads: int = 4  # [store] sync-threads
     fast_boot: bool = False  # [store] fast-boot: the original's meta.fast_boot
     max_line_bytes: int = 64 * 1024  # [network] max-line-bytes
     max_body_bytes: int = 64 * 1024 * 1024  # [network] max-body-bytes: longest body of one frame
-    max_connection_bytes: int = 4 * 1024 * 1024  # [network] max-connection-bytes: unanswered, then reading pauses
-    max_total_bytes: int = 256 * 1024 * 1024  # [network] max-total-bytes: the same over all connections
-    idle_seconds: int = 300  # [network] idle-seconds: checked this often, closed after 1-2 times this
+    max_connection_bytes: int = 4 << 20  # [network] max-connection-bytes: then reading pauses
+    max_total_bytes: int = 256 << 20  # [network] max-total-bytes: of all connections
+    idle_seconds: int = 300  # [network] idle-seconds: closed after 1-2 times this
     interface: str = ""  # [network] interface: address to listen on, empty: all
     closed_partitions: Mapping[str, tuple[tuple[int, int], ...]] = field(
         default_factory=dict

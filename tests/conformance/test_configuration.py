@@ -1,6 +1,7 @@
 """
-Rows C35, C36, C41-C60 and C62-C66 of the storage-and-config specification, as far as configuration and
-retention go. Every fault is reported by ``ConfigFaults`` with a text that contains the original's message.
+Rows C35, C36, C41-C60 and C62-C65 of the storage-and-config specification, as far as configuration
+and retention go. Every fault is reported by ``ConfigFaults`` with a text that contains the
+original's message.
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ class ParseTests(SynchronousTestCase):
             "0 60 0 * * ?": "Minute values must be between 0 and 59, found '60'",
             "0 0 25 * * ?": "Hour values must be between 0 and 23, found '25'",
             "0 0 0 32 * ?": "Day of month values must be between 1 and 31, found '32'",
-            "0 0 0 1 13 ?": "Month values must be between 1 and 12 or names such as JAN, found '13'",
+            "0 0 0 1 13 ?": "Month values must be between 1 and 12 or names such as JAN",
             "0 0 0 ? * 8": "Day-of-Week values must be between 1 and 7 or names such as SUN",
             "0 0 0 1 * ? 1969": "Year values must be between 1970",
             "0 0 0 1 * ? 2030-2020": "Start year must be less than stop year",

@@ -52,5 +52,6 @@ class JavaHostTests(SynchronousTestCase):
 
     def test_bad(self) -> None:
         """Underscores, blanks, and names whose last part begins with a digit."""
-        for host in ("a_b", "a b", "-a", "a-", "a.1b", "1.2.3", "300.1.1.1", "a..b", "a:b", "a/b", "ä"):
+        names = ("a_b", "a b", "-a", "a-", "a.1b", "1.2.3", "300.1.1.1", "a..b")
+        for host in (*names, "a:b", "a/b", "ä"):
             self.assertFalse(is_java_host(host), host)

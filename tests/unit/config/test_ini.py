@@ -145,7 +145,8 @@ class SectionTests(SynchronousTestCase):
 
     def test_slash_makes_parents(self) -> None:
         """Every missing parent comes into being before its child."""
-        self.assertEqual(list(values("[a/b/c]\n[/d]\n[e/]")), ["a", "a/b", "a/b/c", "/d", "e", "e/"])
+        names = list(values("[a/b/c]\n[/d]\n[e/]"))
+        self.assertEqual(names, ["a", "a/b", "a/b/c", "/d", "e", "e/"])
 
     def test_lines_of_sections_and_options(self) -> None:
         """Line numbers are those of the file; a continued option has that of its last line."""

@@ -86,7 +86,8 @@ class LoadTests(IniTestCase):
 
     def test_root(self) -> None:
         """A leading slash is added, one trailing slash goes."""
-        for text, root in (("/", ""), ("/a/", "/a"), ("a//", "/a/"), ("/a/b", "/a/b"), ("", "/meta")):
+        roots = {"/": "", "/a/": "/a", "a//": "/a/", "/a/b": "/a/b", "": "/meta"}
+        for text, root in roots.items():
             config = self.load(SYSTEM + ZOOKEEPER + f"zk.zkRoot={text}\n" + TOPICS)
             self.assertEqual(config.zookeeper.root, root, text)
 
