@@ -241,7 +241,8 @@ class MemoryRegistry:
 
     def hold(self) -> None:
         """From now on operations get no answer, and do not happen, before ``release``."""
-        self._held = []
+        if self._held is None:
+            self._held = []
 
     def release(self) -> None:
         """Do what was held, in order."""
