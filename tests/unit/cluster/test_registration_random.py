@@ -1,4 +1,4 @@
-"""Random accidents in random order, from a seed: whatever happened, in the end everything is right."""
+"""Random accidents in random order, from a seed; in the end everything is right."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ class RandomStoryTests(SynchronousTestCase):
     """The same invariants after every step of every story."""
 
     def test_stories(self) -> None:
-        """Nodes of others are never touched; in the end ours are complete, right and of one session."""
+        """Nodes of others are never touched; in the end ours are complete and of one session."""
         blocked = 0
         for seed in range(SEEDS):
             story = Story(seed)
