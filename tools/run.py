@@ -16,10 +16,11 @@ import sys
 import time
 from collections.abc import Callable
 
+from metamorphosis.config import serverini
+from metamorphosis.errors import ConfigError
 from tests.integration import zookeeper
 
 DIRECTORY = os.path.abspath("metaq-data")
-PORT = 8123
 ZOOKEEPER_PORT = 2181
 START_SECONDS = 30.0
 
@@ -98,17 +99,22 @@ def connects(port: int) -> bool:
 
 def run_broker(path: str) -> int:
     """Run the broker until it ends or Ctrl-C comes; its exit status."""
+    try:
+        port = serverini.load(path).server_port
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 1
+    if connects(port):
+        print(f"port {port} is taken: does another broker run?", file=sys.stderr)
+        return 1
     twistd = [os.path.join(os.path.dirname(sys.executable), "twistd"), "-n", "--pidfile="]
     process = subprocess.Popen(
         [*twistd, "metaq", "-f", path], stdin=subprocess.DEVNULL, start_new_session=True
     )
     try:
-        wait_for(lambda: process.poll() is not None or answers())
+        wait_for(lambda: process.poll() is not None or answers(port))
         if process.poll() is None:
-            print(
-                READY.format(port=PORT, zookeeper_port=ZOOKEEPER_PORT, directory=DIRECTORY),
-                flush=True,
-            )
+            print(ready(port), flush=True)
         return process.wait()
     finally:
         while process.poll() is None:
@@ -118,17 +124,24 @@ def run_broker(path: str) -> int:
 
 
 READY = """
-Broker       localhost:{port}, topic test, partitions 0-1
-Data         {directory}
-Try          printf 'put test 0 5 0 1\\r\\nhello' | nc -q 1 localhost {port}
-Stop         Ctrl-C
+The broker serves.
+  Broker     localhost:{port}, topic test
+  ZooKeeper  localhost:{zookeeper_port}, root /meta
+  Data       {directory}
+  Look       telnet localhost {port}, then: stats
+  Stop       Ctrl-C
 """
 
 
-def answers() -> bool:
+def ready(port: int) -> str:
+    """What to do next."""
+    return READY.format(port=port, zookeeper_port=ZOOKEEPER_PORT, directory=DIRECTORY)
+
+
+def answers(port: int) -> bool:
     """Whether the broker answers ``version``."""
     try:
-        with socket.create_connection(("localhost", PORT), 1) as connection:
+        with socket.create_connection(("localhost", port), 1) as connection:
             connection.sendall(b"version 1\r\n")
             return connection.recv(100).startswith(b"result 200 ")
     except OSError:
