@@ -121,7 +121,8 @@ def _weekday(year: int, month: int, day: int) -> int:
 
 def _of_month(days: frozenset[int], year: int, month: int) -> Iterable[int]:
     """``1,15``: these days as far as the month has them."""
-    return (day for day in sorted(days) if day <= _length(year, month))
+    last = _length(year, month)
+    return (day for day in sorted(days) if day <= last)
 
 
 def _nearest_weekday(day: int, year: int, month: int) -> Iterable[int]:

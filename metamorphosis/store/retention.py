@@ -148,8 +148,8 @@ class Retention:
         while self._waiting and len(self._running) < CONCURRENT_STORES:
             store = next(iter(self._waiting))
             del self._waiting[store]
-            policy = make_policy(parse_policy(self._config.topic(store.topic).delete_policy))
             if store.immutable_segments():
+                policy = make_policy(parse_policy(self._config.topic(store.topic).delete_policy))
                 self._running.add(store)
                 _StoreRun(store, policy, self, self._threads).start(int(self._now() * 1000))
 
