@@ -151,8 +151,8 @@ class GroupFilter:
 
 class ConsumerFilters:
     """
-    The filters of all groups. One instance per class name, made when a group first reads, kept until
-    the process ends.
+    The filters of all groups. One instance per class name, made when a group first reads, kept
+    until the process ends.
 
     ``appClassPath`` is a directory of Python modules here, searched after everything else, as the
     original asks the parent class loader first. A class that could not be made is not tried again

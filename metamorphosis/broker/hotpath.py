@@ -19,7 +19,7 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from metamorphosis.errors import OffsetTooSmall, StoreError
+from metamorphosis.errors import StoreError
 from metamorphosis.message import HEADER, HEADER_BYTES, crc32
 from metamorphosis.store.batch import PENDING
 
@@ -44,7 +44,11 @@ _P = ord("p")
 
 
 class FileReply:
-    """A ``value`` reply whose body is a range of a segment file."""
+    """
+    A ``value`` reply whose body is a range of a segment file.
+
+    It keeps the file open, whatever retention does meanwhile, until ``release``.
+    """
 
     __slots__ = ("head", "segment", "position", "length")
 
@@ -53,6 +57,11 @@ class FileReply:
         self.segment = segment
         self.position = position
         self.length = length
+        segment.retain()
+
+    def release(self) -> None:
+        """The range was sent, or never will be."""
+        self.segment.release()
 
 
 class ReplyGroup:
@@ -218,7 +227,7 @@ def _read(
         return 0
     try:
         found_range = store.slice(int(offset), min(int(size), routes.max_transfer))
-    except OffsetTooSmall:
+    except StoreError:
         return 0
     if found_range is None:
         return 0

@@ -43,6 +43,10 @@ class Turn:
         self._lone: BrokerConnection | None = None
         self._latest: BrokerConnection | None = None
 
+    def soon(self, call: Callable[[], None]) -> None:
+        """Make the call in the next turn, after everybody else had theirs."""
+        self._call_later(0, call)
+
     def store_dirty(self, store: MessageStore) -> None:
         """A batch was opened (``MessageStore.on_dirty``)."""
         self._dirty.append(store)

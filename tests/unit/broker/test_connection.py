@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+
 from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
 
+from metamorphosis.broker.connection import TURN_COMMANDS
 from metamorphosis.config.model import Settings
-from tests.unit.broker.serving import Broker
+from metamorphosis.store.segment import Segment
+from tests.unit.broker.serving import Broker, Client
 from tests.unit.broker.test_hotpath import put
 
 
@@ -175,6 +179,60 @@ class ClosingTests(SynchronousTestCase):
         self.assertEqual(broker.factory._total, 0)
 
 
+class FileTests(SynchronousTestCase):
+    """Replies from files."""
+
+    def waiting_get(self) -> tuple[Broker, Client, Segment]:
+        """A get from a removed segment that waits behind a put."""
+        broker = Broker(self.mktemp(), max_segment_size=25)
+        client = broker.client()
+        client.send(put(b"first"))
+        client.send(put(b"other"))
+        store = broker.stores.get("test", 0)
+        assert store is not None
+        segment = store.immutable_segments()[0]
+        broker.threads.hold()
+        client.send(put(b"hello") + b"get test g 0 20 5 1\r\n")
+        store.remove_segment(segment)
+        os.unlink(segment.path)
+        return broker, client, segment
+
+    def test_range_outlives_its_segment(self) -> None:
+        """The get is answered although retention has deleted its segment meanwhile."""
+        broker, client, segment = self.waiting_get()
+        broker.threads.release()
+        broker.clock.advance(0)
+        self.assertTrue(client.received().endswith(b"value 5 1\r\nfirst"))
+        self.assertEqual(segment.fd, -1)
+
+    def test_lost_connection_lets_go_of_its_ranges(self) -> None:
+        """A client that is gone does not keep a deleted segment on the disk."""
+        broker, client, segment = self.waiting_get()
+        client.connection.connectionLost(Failure(ConnectionDone()))
+        broker.threads.release()
+        self.assertEqual(segment.fd, -1)
+
+    def test_deleted_segment_file(self) -> None:
+        """A segment file that somebody has deleted answers 500 naming it, and the connection lives
+        on."""
+        broker = Broker(self.mktemp(), max_segment_size=25)
+        client = broker.client()
+        client.send(put(b"first"))
+        client.send(put(b"other"))
+        store = broker.stores.get("test", 0)
+        assert store is not None
+        segment = store.immutable_segments()[0]
+        get = b"get test g 0 0 100 1\r\n"
+        self.assertTrue(client.send(get).startswith(b"value 25 "))
+        store.close_idle_segments()
+        store.close_idle_segments()
+        os.unlink(segment.path)
+        reply = client.send(get)
+        self.assertTrue(reply.startswith(b"result 500 "), reply)
+        self.assertIn(segment.path.encode(), reply)
+        self.assertTrue(client.send(b"version 1\r\n").startswith(b"result 200"))
+
+
 class PressureTests(SynchronousTestCase):
     """Memory that a peer can make us hold is bounded; nobody is cut off."""
 
@@ -199,6 +257,37 @@ class PressureTests(SynchronousTestCase):
         broker.clock.advance(0)
         self.assertEqual(client.transport.producerState, "producing")
         self.assertEqual(client.received().count(b"result 200"), 2)
+
+    def test_flood_of_commands_gives_way_to_others(self) -> None:
+        """Of a chunk of many commands a turn takes a bounded number; meanwhile the connection is
+        not read from, in the end all are answered in order."""
+        broker = Broker(self.mktemp())
+        flooder = broker.client()
+        count = 10 * TURN_COMMANDS + 1
+        chunk = b"".join(b"version %d\r\n" % number for number in range(count))
+        flooder.connection.room()[: len(chunk)] = chunk
+        flooder.connection.received(len(chunk))
+        taken = sum(len(group.replies) for group in flooder.connection._groups)
+        self.assertEqual(taken, TURN_COMMANDS)
+        self.assertEqual(flooder.transport.producerState, "paused")
+        broker.clock.advance(0)
+        self.assertEqual(
+            flooder.received(),
+            b"".join(b"result 200 7 %d\r\n1.4.6.2" % number for number in range(count)),
+        )
+        self.assertEqual(flooder.transport.producerState, "producing")
+
+    def test_flooding_client_vanishes(self) -> None:
+        """A connection that is lost between two such turns is forgotten."""
+        broker = Broker(self.mktemp())
+        flooder = broker.client()
+        chunk = b"version 1\r\n" * (3 * TURN_COMMANDS)
+        flooder.connection.room()[: len(chunk)] = chunk
+        flooder.connection.received(len(chunk))
+        flooder.connection.connectionLost(Failure(ConnectionDone()))
+        broker.clock.advance(0)
+        self.assertEqual(len(broker.factory.connections), 0)
+        self.assertEqual(broker.factory._total, 0)
 
     def test_reader_that_does_not_read_is_paused(self) -> None:
         """While the peer leaves its replies unread its requests are left unread."""

@@ -54,7 +54,8 @@ class FirstPutTests(SynchronousTestCase):
     """What happens before a partition is on the hot path."""
 
     def test_topic_is_announced_for_registration(self) -> None:
-        """The first put of a topic makes it known to the cluster, also of one that only a pattern covers."""
+        """The first put of a topic makes it known to the cluster, also of one that only a pattern
+        covers."""
         broker = Broker(self.mktemp(), {"test": {}, "wild*": {"num_partitions": 7}})
         client = broker.client()
         client.send(put(b"hello", topic=b"wildfoo"))
@@ -89,7 +90,8 @@ class FailureTests(SynchronousTestCase):
         return found
 
     def test_full_disk_in_the_middle_of_a_batch(self) -> None:
-        """Of five puts written together the two that found room are stored, readable and answered 200."""
+        """Of five puts written together the two that found room are stored, readable and answered
+        200."""
         for threshold in (0, 1000):
             disk = BrokenDisk()
             broker = Broker(self.mktemp(), disk=disk, unflush_threshold=threshold)
@@ -108,7 +110,8 @@ class FailureTests(SynchronousTestCase):
             self.assertEqual(broker.responders.statistics.put_failed, 3)
 
     def test_failing_flush_refuses_the_batch_and_what_collected_behind_it(self) -> None:
-        """With group commit nothing is acknowledged that was not flushed; afterwards it works again."""
+        """With group commit nothing is acknowledged that was not flushed; afterwards it works
+        again."""
         disk = BrokenDisk()
         broker = Broker(self.mktemp(), disk=disk)
         client = broker.client()
@@ -129,7 +132,8 @@ class FilterTests(SynchronousTestCase):
     """Consumer filters on the serving path."""
 
     def test_only_the_filtered_group_is_filtered(self) -> None:
-        """A group with a filter gets the leading accepted run, 301 past what it does not want; others get all."""
+        """A group with a filter gets the leading accepted run, 301 past what it does not want;
+        others get all."""
         name = f"{OddFilter.__module__}:{OddFilter.__name__}"
         broker = Broker(self.mktemp(), {"test": {"filters": {"odd": name}}})
         client = broker.client()
@@ -163,7 +167,13 @@ class CounterTests(SynchronousTestCase):
         client.send(put(b"hello") * 5 + put(b"hello", checksum=b"5"))
         client.send(b"get test g 0 0 10 1\r\n" * 3 + b"get test g 0 999 10 1\r\n")
         lines = client.send(b"stats\r\n").split(b"\r\n")
-        for line in (b"cmd_put 6", b"put_failed 1", b"cmd_get 4", b"get_miss 1", b"total_messages 5"):
+        for line in (
+            b"cmd_put 6",
+            b"put_failed 1",
+            b"cmd_get 4",
+            b"get_miss 1",
+            b"total_messages 5",
+        ):
             self.assertIn(line, lines)
 
     def test_realtime_counters_only_of_topics_that_want_them(self) -> None:
@@ -184,7 +194,8 @@ class StoppingTests(SynchronousTestCase):
     """While the broker shuts down."""
 
     def test_new_work_is_refused(self) -> None:
-        """Puts, gets and offsets get 503 with the original's text; heartbeats are still answered."""
+        """Puts, gets and offsets get 503 with the original's text; heartbeats are still
+        answered."""
         broker = Broker(self.mktemp())
         client = broker.client()
         client.send(put(b"hello"))
