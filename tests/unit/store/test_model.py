@@ -160,5 +160,6 @@ class ModelTests(SynchronousTestCase):
                 for _ in range(150):
                     run.step()
                 run.restart()
+                run.store.close()
             except Exception as error:
                 raise AssertionError(f"seed {seed}") from error

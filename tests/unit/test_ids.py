@@ -1,0 +1,226 @@
+"""Message ids: layout, uniqueness, order over clock steps and restarts, and the ceiling on disk."""
+
+from __future__ import annotations
+
+import os
+import random
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from metamorphosis.errors import StoreError
+from metamorphosis.ids import AHEAD, EPOCH_MS, MILLISECOND, IdCeiling, MessageIds
+from metamorphosis.threads import SynchronousThreads
+
+NOW = 1385000000.0
+
+
+class IdsCase(SynchronousTestCase):
+    """A clock that the test sets, and a ceiling file."""
+
+    def setUp(self) -> None:
+        """Broker 7 in November 2013."""
+        self.now = NOW
+        self.threads = SynchronousThreads()
+        self.path = os.path.abspath(self.mktemp())
+        self.faults: list[str] = []
+
+    def ids(self, broker_id: int = 7) -> MessageIds:
+        """Ids of a broker that starts now."""
+        ceiling = IdCeiling(self.path)
+        return MessageIds(broker_id, ceiling, self.threads, lambda: self.now, self.faults.append)
+
+    def ceiling(self) -> int:
+        """What stands in the file."""
+        return IdCeiling(self.path).read()
+
+
+class LayoutTests(IdsCase):
+    """Milliseconds, broker, sequence."""
+
+    def test_vector(self) -> None:
+        """The example of the wire specification: broker 7, sequence 5."""
+        ids = self.ids()
+        taken = [ids.take() for _ in range(6)]
+        self.assertEqual(taken[5], 340176255569653765)
+
+    def test_fields(self) -> None:
+        """42 bits of milliseconds since the epoch, 10 of the broker, 12 of the sequence."""
+        one = self.ids(1023).take()
+        self.assertEqual(one >> 22, int(NOW * 1000) - EPOCH_MS)
+        self.assertEqual((one >> 12 & 0x3FF, one & 0xFFF), (1023, 0))
+
+    def test_sequence_overflow(self) -> None:
+        """After 4096 ids of a millisecond the next is counted on; the broker's bits never change."""
+        for broker_id in (0, 7, 1023):
+            ids = MessageIds(broker_id, None, self.threads, lambda: self.now)
+            taken = [ids.take() for _ in range(3 * 4096)]
+            self.assertEqual(sorted(set(taken)), taken)
+            self.assertEqual({one >> 12 & 0x3FF for one in taken}, {broker_id})
+            self.assertEqual(taken[-1] >> 22, (taken[0] >> 22) + 2)
+
+    def test_hot_path(self) -> None:
+        """Read ``next_id``, count, carry, write back: the same ids as one by one."""
+        expected = self.ids()
+        ids = MessageIds(7, None, self.threads, lambda: self.now)
+        found = []
+        next_id = ids.start_chunk()
+        for _ in range(5000):
+            found.append(next_id)
+            next_id += 1
+            if not next_id & 0xFFF:
+                next_id = ids.carry(next_id)
+        ids.next_id = next_id
+        self.assertEqual(found, [expected.take() for _ in range(5000)])
+        self.assertEqual(ids.take(), expected.take())
+
+    def test_broker_id_out_of_range(self) -> None:
+        """Refused with the original's words."""
+        for broker_id in (-1, 1024):
+            error = self.assertRaises(ValueError, self.ids, broker_id)
+            self.assertEqual(str(error), "worker Id can't be greater than 1023 or less than 0")
+
+
+class ClockTests(IdsCase):
+    """Ids increase whatever the clock does."""
+
+    def test_clock_moves_on(self) -> None:
+        """A chunk in a later millisecond starts with sequence 0 of that millisecond."""
+        ids = self.ids()
+        first = ids.take()
+        self.now += 0.5
+        self.assertEqual(ids.take() - first, 500 * MILLISECOND)
+
+    def test_clock_goes_back(self) -> None:
+        """Ids are counted on from the last one; nothing is refused, nothing waits."""
+        ids = self.ids()
+        last = ids.take()
+        self.now -= 3600
+        self.assertEqual([ids.take() for _ in range(3)], [last + 1, last + 2, last + 3])
+
+    def test_clock_of_1970(self) -> None:
+        """Without a battery-backed clock ids are still positive, and increasing over restarts."""
+        self.now = 0
+        first = self.ids().take()
+        second = self.ids().take()
+        self.assertGreater(first, 0)
+        self.assertGreater(second, first)
+
+    def test_random_steps_and_restarts(self) -> None:
+        """Seeded steps, bursts, crashes and orderly stops: every id is above every earlier one."""
+        generator = random.Random(1)
+        ids = self.ids()
+        last = -1
+        for _ in range(2000):
+            self.now += generator.choice((0, 0.001, 1, 40, -1, -5000, 90000))
+            if generator.random() < 0.2:
+                if generator.random() < 0.5:
+                    ids.stop()
+                ids = self.ids()
+            for _ in range(generator.choice((1, 1, 5, 5000))):
+                one = ids.take()
+                self.assertGreater(one, last)
+                last = one
+
+
+class CeilingTests(IdsCase):
+    """The file that outlives the process."""
+
+    def test_restart_after_a_crash(self) -> None:
+        """With the clock set back an hour a new start goes on above everything given out."""
+        last = self.ids().take()
+        self.now -= 3600
+        self.assertGreater(self.ids().take(), last + AHEAD - MILLISECOND)
+
+    def test_restart_after_an_orderly_stop(self) -> None:
+        """The stop leaves the exact id, so that ids do not run ahead of the clock."""
+        ids = self.ids()
+        last = ids.take()
+        ids.stop()
+        self.assertEqual(self.ids().take(), (last >> 22) + 1 << 22 | 7 << 12)
+
+    def test_raised_in_time(self) -> None:
+        """Before the clock reaches the ceiling it is raised in a worker, every half minute at most."""
+        ids = self.ids()
+        first = self.ceiling()
+        self.now += 29
+        ids.take()
+        self.assertEqual(self.ceiling(), first)
+        self.now += 2
+        taken = ids.take()
+        self.assertEqual(self.ceiling(), taken + AHEAD)
+
+    def test_never_passed_while_it_is_being_raised(self) -> None:
+        """Until the new ceiling is on the disk ids stay below the old one."""
+        ids = self.ids()
+        before = self.ceiling()
+        self.threads.hold()
+        last = ids.take()
+        self.now += 90
+        taken = [ids.take() for _ in range(10)]
+        self.assertEqual((taken[0], taken[-1] < before), (last + 1, True))
+        self.assertEqual(self.threads.held, 1)
+        self.threads.release()
+        self.now += 1
+        self.assertEqual(ids.take() >> 22, int(self.now * 1000) - EPOCH_MS)
+
+    def test_cannot_be_raised(self) -> None:
+        """On a full disk ids go on below the ceiling; one try and one report a second."""
+        ids = self.ids()
+        ceiling = self.ceiling()
+        os.mkdir(self.path + ".new")
+        self.now += 90
+        for _ in range(5):
+            self.assertLess(ids.take(), ceiling)
+        self.assertEqual(len(self.faults), 1)
+        self.assertIn(self.path, self.faults[0])
+        self.now += 1
+        ids.take()
+        self.assertEqual(len(self.faults), 2)
+        os.rmdir(self.path + ".new")
+        self.now += 1
+        ids.take()
+        self.assertGreater(ids.take(), ceiling)
+
+    def test_stop_that_cannot_write(self) -> None:
+        """The higher ceiling stays in the file; the reason is reported."""
+        ids = self.ids()
+        ceiling = self.ceiling()
+        os.mkdir(self.path + ".new")
+        ids.stop()
+        self.assertEqual(self.ceiling(), ceiling)
+        self.assertEqual(len(self.faults), 1)
+
+    def test_cannot_be_written_at_start(self) -> None:
+        """A start that cannot promise increasing ids is refused, and names the file."""
+        os.mkdir(self.path + ".new")
+        error = self.assertRaises(StoreError, self.ids)
+        self.assertIn(self.path, str(error))
+
+    def test_corrupt_file(self) -> None:
+        """A file that holds no number is an error that says what to do."""
+        for content in (b"", b"abc\n", b"-5\n", b"\xff\xfe", b"1 2\n", b"\x00" * 8):
+            with open(self.path, "wb") as file:
+                file.write(content)
+            error = self.assertRaises(StoreError, self.ids)
+            self.assertIn(self.path, str(error))
+            self.assertIn("remove the file", str(error))
+
+    def test_unreadable_file(self) -> None:
+        """So is a file that cannot be read."""
+        os.mkdir(self.path)
+        self.assertIn(self.path, str(self.assertRaises(StoreError, self.ids)))
+
+    def test_plain_text(self) -> None:
+        """An operator can read and write it."""
+        ids = self.ids()
+        ids.stop()
+        with open(self.path, encoding="ascii") as file:
+            self.assertEqual(file.read(), f"{ids.next_id}\n")
+        self.assertFalse(os.path.exists(self.path + ".new"))
+
+    def test_without_a_file(self) -> None:
+        """Without a ceiling only the clock counts, and stopping does nothing."""
+        ids = MessageIds(7, None, self.threads, lambda: self.now)
+        self.now += 10**6
+        self.assertEqual(ids.take() >> 22, int(self.now * 1000) - EPOCH_MS)
+        ids.stop()
