@@ -29,6 +29,7 @@ public final class Driver {
     private final Factories factories = new Factories();
     private final Sending sending = new Sending(this.factories);
     private final Receiving receiving = new Receiving(this.factories);
+    private final Configuration configuration = new Configuration();
 
     public static void main(String[] arguments) throws Exception {
         System.setOut(System.err); // what libraries print is no reply
@@ -68,6 +69,9 @@ public final class Driver {
             case "get": this.receiving.get(call); break;
             case "partitions": this.receiving.partitions(call); break;
             case "stats": this.receiving.stats(call); break;
+            case "configuration": this.configuration.load(call); break;
+            case "cron": this.configuration.cron(call); break;
+            case "evaluate": this.configuration.evaluate(call); break;
             default: throw new IllegalArgumentException("no such command: " + call.text("do"));
         }
     }
