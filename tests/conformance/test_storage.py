@@ -1,6 +1,6 @@
 """
-The rows C1 to C34 of the storage specification's conformance table, each a test named after its row. What the original
-refuses, and what it keeps, is refused and kept here with the same text.
+The rows C1 to C34 of the storage specification's conformance table, each a test named after its
+row. What the original refuses, and what it keeps, is refused and kept here with the same text.
 """
 
 from __future__ import annotations
@@ -302,7 +302,9 @@ class AppendingTests(SynchronousTestCase):
             self.assertEqual(store.nearest_offset(offset), 181)
 
     def test_c29_threshold(self) -> None:
-        """A flush at every fourth append with threshold 3; a slice also covers what is unflushed."""
+        """
+        A flush at every fourth append with threshold 3; a slice also covers what is unflushed.
+        """
         store = self.partition(unflush_threshold=3).open()
         ends = []
         for number in range(9):
@@ -336,7 +338,9 @@ class AppendingTests(SynchronousTestCase):
         self.assertEqual((batch.offset, ends, partition.disk.calls[-1]), (25, [600_025], "sync"))
 
     def test_c32_group_commit_of_many(self) -> None:
-        """A thousand puts during flushes: answered in order, no gaps, all readable when answered."""
+        """
+        A thousand puts during flushes: answered in order, no gaps, all readable when answered.
+        """
         partition = self.partition(unflush_threshold=0)
         store = partition.open()
         partition.threads.hold()

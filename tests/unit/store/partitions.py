@@ -1,4 +1,7 @@
-"""One partition in a temporary directory, on a disk that the test can break, with time that the test moves."""
+"""
+One partition in a temporary directory, on a disk that the test can break, with time that the test
+moves.
+"""
 
 from __future__ import annotations
 

@@ -143,7 +143,9 @@ class DirectStoreTests(SynchronousTestCase):
         self.assertEqual(partition.disk.calls.count("sync"), 2)
 
     def test_slow_disk_is_given_pauses(self) -> None:
-        """When a flush takes 50 ms the next background flush comes no sooner than 50 ms after it."""
+        """
+        When a flush takes 50 ms the next background flush comes no sooner than 50 ms after it.
+        """
         partition = self.partition(unflush_threshold=1000, flush_delay=0.01)
         store = partition.open()
         store.append([record(30)])
@@ -418,7 +420,9 @@ class RollTests(SynchronousTestCase):
         self.assertEqual(self.store.max_offset, 60)
 
     def test_new_file_cannot_be_created(self) -> None:
-        """The message stays stored, the old file grows, and the roll is tried again a second later."""
+        """
+        The message stays stored, the old file grows, and the roll is tried again a second later.
+        """
         self.disk.broken.add("create")
         put(self.store, record(30), record(30))
         batch = self.store.batch

@@ -100,7 +100,9 @@ class GroupCommitFaultTests(SynchronousTestCase):
         self.threads.hold()
 
     def test_flush_failure_fails_what_collected_behind(self) -> None:
-        """Both batches are refused, the file ends where it was flushed, the next append goes there."""
+        """
+        Both batches are refused, the file ends where it was flushed, the next append goes there.
+        """
         first = self.store.append([record(30, 2)])
         behind = put(self.store, record(30, 3))
         answered: list[int] = []
@@ -170,7 +172,9 @@ class GroupCommitFaultTests(SynchronousTestCase):
         self.assertEqual(store.append([record(30)]).state, STORED)
 
     def test_roll_failures(self) -> None:
-        """Whatever fails at a roll, messages are stored in the old file and the roll comes later."""
+        """
+        Whatever fails at a roll, messages are stored in the old file and the roll comes later.
+        """
         for broken in ("sync_all", "create"):
             partition = Partition(self.mktemp(), unflush_threshold=0, max_segment_size=60)
             store = partition.open()

@@ -99,7 +99,9 @@ class OpenLastTests(SynchronousTestCase):
     """``open_last``: cut, flush, and errors that name the file."""
 
     def test_cut_at_every_byte_and_go_on(self) -> None:
-        """After a crash at any byte the partition opens, keeps every whole message and takes more."""
+        """
+        After a crash at any byte the partition opens, keeps every whole message and takes more.
+        """
         data = M1 + M2 + M3
         for length in range(len(data) + 1):
             partition = Partition(self.mktemp())
