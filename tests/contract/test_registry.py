@@ -142,6 +142,13 @@ class RegistryContract:
             await registry.create(f"/d/{name}", None, False)
         self.assertEqual(await registry.children("/d"), ["a", "b", "c"])
 
+    async def test_names_beyond_ascii(self) -> None:
+        """Paths are Unicode, as topic names may be."""
+        registry, _ = await self.connected()
+        await registry.create("/t\u00e4st/\u8ba2\u5355*", "\u00fc".encode(), True)
+        self.assertEqual(await registry.children("/t\u00e4st"), ["\u8ba2\u5355*"])
+        self.assertEqual((await registry.get("/t\u00e4st/\u8ba2\u5355*"))[0], b"\xc3\xbc")
+
     async def test_exists(self) -> None:
         """The stat counts children."""
         registry, _ = await self.connected()
