@@ -1,13 +1,11 @@
 """
 One client: bytes in, replies out in request order, and back-pressure both ways.
 
-Theory of operation. The transport puts received bytes into ``room()``: one buffer of the process
-for everybody, behind what was left over from the last read, or an own growing buffer for a long
-frame, so that a slow sender is not copied again and again. ``received`` takes complete requests off
-its front with ``hotpath.scan``, and whatever scan leaves through ``wire.decoding`` and
-``Responders``. Replies stand in a queue of ``ReplyGroup``; ``drain`` sends from its front as far as
-nothing has to wait for a batch. A failed batch turns the replies of exactly the records that were
-not stored into 500.
+Theory of operation. The transport puts received bytes into ``room()``, which is the inbox's.
+``received`` takes complete requests off its front with ``hotpath.scan``, and whatever scan leaves
+with ``wire.decoding`` and ``Responders``. Replies stand in a queue of ``ReplyGroup``, one for each
+chunk; ``drain`` sends from its front as far as nothing has to wait for a batch. A failed batch
+turns the replies of exactly the records that were not stored into 500.
 
 Law: no reply overtakes an earlier one; nothing is sent for a put before its batch is written
 (flushed, with group commit).
@@ -28,34 +26,18 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from metamorphosis.broker.hotpath import FileReply, ReplyGroup, scan
+from metamorphosis.broker.inbox import SMALL_CHUNK, Inbox
 from metamorphosis.errors import RemoteProtocolError
-from metamorphosis.store.batch import FAILED
+from metamorphosis.store.batch import FAILED, PENDING
 from metamorphosis.wire.decoding import NeedMore, decode_frame
 
 if TYPE_CHECKING:
     from metamorphosis.broker.factory import BrokerFactory
     from metamorphosis.store.batch import Batch
 
-SMALL_CHUNK = 16 * 1024
-"""Up to here a chunk is copied once and batched over the turn; above, bodies are written straight
-from the buffer."""
-
 TURN_COMMANDS = 100
 """Commands off the hot path that one connection gets answered in a turn; the rest waits for the
 next. They take up to 30 us each, and one chunk holds 26,000: everybody else would wait 0.6 s."""
-
-FIRST_GROWTH = 2 * SMALL_CHUNK
-"""First size of the own buffer of a long frame; it doubles as bytes arrive, so that a peer must
-send what it makes us hold."""
-
-
-class ReceiveBuffer:
-    """The buffer that every connection receives into; valid from ``room`` to the end of
-    ``received``."""
-
-    def __init__(self, size: int = 256 * 1024) -> None:
-        self.data = bytearray(size)
-        self.view = memoryview(self.data)
 
 
 @implementer(IPushProducer, IHalfCloseableProtocol)
@@ -73,15 +55,13 @@ class BrokerConnection(Protocol):
         self.factory = factory
         self.active = True
         self._groups: deque[ReplyGroup] = deque()
-        self._left: bytes = b""  # unconsumed bytes of the last read
-        self._needed = 0  # bytes that the frame in _left needs in all, 0 if unknown
-        self._big: bytearray | None = None  # own buffer of a frame larger than the common one
-        self._filled = 0  # bytes in front of room()
+        self._inbox = Inbox(factory.buffer)
+        self.room = self._inbox.room
         self._waiting_bytes = 0  # requests whose replies are in _groups
         self._closing = False
         self._peer_slow = False
         self._paused = False
-        self._unfinished = False  # complete requests in _left wait for the next turn
+        self._unfinished = False  # complete requests in the inbox wait for the next turn
 
     # Life
 
@@ -101,8 +81,7 @@ class BrokerConnection(Protocol):
                 if isinstance(reply, FileReply):
                     reply.release()
         self._groups.clear()
-        self._left = b""
-        self._big = None
+        self._inbox.clear()
 
     def readConnectionLost(self) -> None:
         """The peer will send no more: answer what it sent, then close."""
@@ -114,25 +93,11 @@ class BrokerConnection(Protocol):
     def close_after_replies(self) -> None:
         """Take no more requests; close when the last reply has left."""
         self._closing = True
-        self._left = b""
-        self._big = None
+        self._inbox.clear()
         if not self._groups:
             self.transport.loseConnection()
 
     # Bytes in
-
-    def room(self) -> memoryview:
-        """Where the next bytes go: behind the left-over of the last read."""
-        if self._big is not None:
-            return memoryview(self._big)[self._filled :]
-        left = len(self._left)
-        view = self.factory.buffer.view
-        if left:
-            view[:left] = self._left
-            self._filled = left
-            return view[left:]
-        self._filled = 0
-        return view
 
     def dataReceived(self, data: bytes) -> None:
         """The same through any other transport."""
@@ -149,19 +114,19 @@ class BrokerConnection(Protocol):
     def received(self, count: int) -> None:
         """Take in ``count`` bytes that were put into ``room()``."""
         self.active = True
-        end = self._filled + count
-        self._filled = end
         if self._closing:
             return
-        if end < self._needed:
-            self._keep(0, end)
+        inbox = self._inbox
+        end = inbox.add(count)
+        if end < inbox.needed:
+            inbox.keep(0)
             return
-        self._needed = 0
-        consumed = self._take(self._big or self.factory.buffer.data, end)
+        inbox.needed = 0
+        consumed = self._take(end)
         if self._closing:
             self.close_after_replies()
         else:
-            self._keep(consumed, end)
+            inbox.keep(consumed)
             if self._unfinished:
                 self.check_pressure()
                 self.factory.turn.soon(self._go_on)
@@ -177,18 +142,17 @@ class BrokerConnection(Protocol):
             if not self._unfinished:
                 self.check_pressure()
 
-    def _take(self, buffer: bytearray, end: int) -> int:
+    def _take(self, end: int) -> int:
         """
-        The complete requests of ``buffer[:end]``, as far as this turn has time for them; returns
-        what was consumed.
+        The complete requests of the first ``end`` bytes, as far as this turn has time for them;
+        returns what was consumed.
         """
+        # A small chunk is copied once and batched over the turn, one write per partition; the
+        # bodies of a large one are written straight from the receive buffer.
+        inbox = self._inbox
         small = end <= SMALL_CHUNK
-        data: Any
-        source: Any
-        if small:
-            data = source = bytes(memoryview(buffer)[:end])
-        else:
-            data, source = buffer, memoryview(buffer)
+        data: Any = bytes(inbox.view[:end]) if small else inbox.data
+        source: Any = data if small else inbox.view
         factory = self.factory
         position = 0
         group = ReplyGroup()
@@ -210,7 +174,7 @@ class BrokerConnection(Protocol):
                     break
                 frame = decode_frame(data, position, end, factory.limits)
                 if isinstance(frame, NeedMore):
-                    self._needed = frame.total or 0
+                    inbox.needed = frame.total or 0
                     break
                 if not budget:
                     self._unfinished = True
@@ -228,26 +192,6 @@ class BrokerConnection(Protocol):
         if not small:
             factory.turn.commit_views({batch for batch, _ in group.runs if batch is not None})
         return position
-
-    def _keep(self, consumed: int, end: int) -> None:
-        """Hold on to ``[consumed:end]`` until more arrives."""
-        source = self._big or self.factory.buffer.data
-        if self._needed > SMALL_CHUNK:
-            self._keep_big(source, consumed, end)
-        else:
-            self._left = bytes(memoryview(source)[consumed:end])
-            self._big = None
-
-    def _keep_big(self, source: bytearray, consumed: int, end: int) -> None:
-        left = end - consumed
-        if source is self._big and not consumed and left < len(source):
-            return
-        size = min(self._needed, max(FIRST_GROWTH, 2 * left))
-        grown = bytearray(size)
-        grown[:left] = memoryview(source)[consumed:end]
-        self._big = grown
-        self._filled = left
-        self._left = b""
 
     # Replies
 
@@ -276,10 +220,10 @@ class BrokerConnection(Protocol):
         ready: list[Any] = []
         while groups:
             group = groups[0]
-            runs = group.runs
-            if runs:
-                if group.waiting:
-                    break
+            outcome = group.outcome()
+            if outcome == PENDING:
+                break
+            if outcome == FAILED:
                 self._put_right(group)
             if group.files:
                 self._send_mixed(ready + group.replies)

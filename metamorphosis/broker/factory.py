@@ -13,7 +13,8 @@ from twisted.internet.protocol import ServerFactory
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from metamorphosis.broker.connection import BrokerConnection, ReceiveBuffer
+from metamorphosis.broker.connection import BrokerConnection
+from metamorphosis.broker.inbox import ReceiveBuffer
 from metamorphosis.broker.transport import BACKLOG, BrokerPort
 from metamorphosis.wire.decoding import FrameLimits
 

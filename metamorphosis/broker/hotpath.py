@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from metamorphosis.errors import StoreError
 from metamorphosis.message import HEADER, HEADER_BYTES, crc32
-from metamorphosis.store.batch import PENDING
+from metamorphosis.store.batch import FAILED, PENDING, STORED
 
 if TYPE_CHECKING:
     from metamorphosis.ids import MessageIds
@@ -96,10 +96,16 @@ class ReplyGroup:
         self.replies.append(reply)
         return begins
 
-    @property
-    def waiting(self) -> bool:
-        """Whether a batch is not decided yet."""
-        return any(batch is not None and batch.state == PENDING for batch, _ in self.runs)
+    def outcome(self) -> int:
+        """``PENDING`` while a batch is not decided; else ``FAILED`` if one has failed, or
+        ``STORED``."""
+        worst = STORED
+        for batch, _ in self.runs:
+            if batch is not None and batch.state != STORED:
+                if batch.state == PENDING:
+                    return PENDING
+                worst = FAILED
+        return worst
 
 
 class Routes:

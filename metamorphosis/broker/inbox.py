@@ -1,0 +1,90 @@
+"""
+Where a connection's bytes arrive, and what is left of them until the rest comes.
+
+All connections receive into one buffer of the process, behind what each has left over from its last
+read: an idle connection costs no memory, and nothing is allocated per read. A long frame gets a
+buffer of its own, so that a slow sender's bytes are not copied again with every read.
+"""
+
+from __future__ import annotations
+
+SMALL_CHUNK = 16 * 1024
+"""A left-over part of a longer frame than this moves to a buffer of its own."""
+
+FIRST_GROWTH = 2 * SMALL_CHUNK
+"""First size of that buffer; it doubles as bytes arrive, so that a peer must send what it makes us
+hold."""
+
+
+class ReceiveBuffer:
+    """
+    The buffer that every connection receives into.
+
+    What is in it belongs to one connection from its ``room`` to the end of its ``received``.
+    """
+
+    __slots__ = ("data", "view")
+
+    def __init__(self, size: int = 256 * 1024) -> None:
+        self.data = bytearray(size)
+        self.view = memoryview(self.data)
+
+
+class Inbox:
+    """
+    The bytes of one connection that are not consumed yet. Thread: reactor.
+
+    :ivar data: what holds them during ``received``; complete requests are taken off its front.
+    :ivar view: the same memory.
+    :ivar needed: bytes that the frame at the front has in all, 0 if that is unknown.
+    """
+
+    __slots__ = ("_common", "_left", "_filled", "data", "view", "needed")
+
+    def __init__(self, common: ReceiveBuffer) -> None:
+        self._common = common
+        self._left = b""
+        self._filled = 0
+        self.data = common.data
+        self.view = common.view
+        self.needed = 0
+
+    def room(self) -> memoryview:
+        """Where the next bytes go: behind the left-over of the last read."""
+        if self.data is not self._common.data:
+            return self.view[self._filled :]
+        left = self._filled = len(self._left)
+        if not left:
+            return self.view
+        self.view[:left] = self._left
+        return self.view[left:]
+
+    def add(self, count: int) -> int:
+        """``count`` bytes were put into the room; returns how many there are now."""
+        self._filled += count
+        return self._filled
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._left = b""
+        self._filled = self.needed = 0
+        self.data, self.view = self._common.data, self._common.view
+
+    def keep(self, consumed: int) -> None:
+        """Hold on to what is behind the first ``consumed`` bytes until more arrives."""
+        if self.needed > SMALL_CHUNK:
+            self._keep_apart(consumed)
+            return
+        self._left = bytes(self.view[consumed : self._filled])
+        self.data, self.view = self._common.data, self._common.view
+
+    def _keep_apart(self, consumed: int) -> None:
+        own = self.data is not self._common.data
+        left = self._filled - consumed
+        if own and not consumed and left < len(self.data):
+            return
+        grown = bytearray(min(self.needed, max(FIRST_GROWTH, 2 * left)))
+        grown[:left] = self.view[consumed : self._filled]
+        self.data, self.view = grown, memoryview(grown)
+        self._filled = left
+        self._left = b""
