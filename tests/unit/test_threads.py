@@ -49,8 +49,9 @@ class WorkerThreadsTests(SynchronousTestCase):
         barrier = threading.Event()
         self.threads.submit(barrier.set, lambda *_: None)
         barrier.wait()
-        # The barrier's own completion may or may not be in the deque yet; a further one certainly
-        follows it. second = threading.Event() self.threads.submit(second.set, lambda *_: None)
+        # The barrier's own completion may not be delivered yet; when the second runs it is.
+        second = threading.Event()
+        self.threads.submit(second.set, lambda *_: None)
         second.wait()
 
     def stop(self) -> None:
