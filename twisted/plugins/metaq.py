@@ -1,4 +1,4 @@
-"""Makes ``twistd metaq`` known. Nothing else may be here: Twisted imports it for every ``twistd``."""
+"""Makes ``twistd metaq`` known; nothing else may be here: every ``twistd`` imports it."""
 
 from twisted.application.service import ServiceMaker
 
