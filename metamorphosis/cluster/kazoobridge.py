@@ -38,8 +38,7 @@ from metamorphosis.errors import (
     RegistryUnavailable,
 )
 
-# one TCP connection attempt; kazoo alone would take a session timeout, and stop waits for it
-CONNECT_SECONDS = 5.0
+CONNECT_SECONDS = 5.0  # a connection attempt, which stop waits for; kazoo's: a session timeout
 
 _ERRORS: dict[type[Exception], type[RegistryError]] = {
     NodeExistsError: NodeExists,
@@ -119,8 +118,7 @@ class KazooThreads(SequentialThreadingHandler):  # type: ignore[misc]
         def run() -> None:
             try:
                 func(*args, **options)
-            # kazoo has logged it; without this it would go to stderr once more
-            except Exception as error:
+            except Exception as error:  # kazoo logged it; it need not go to stderr as well
                 self.complaint = f"{type(error).__name__}: {error}"
             finally:
                 self._ended()
@@ -128,9 +126,7 @@ class KazooThreads(SequentialThreadingHandler):  # type: ignore[misc]
         return super().spawn(run)
 
     def abort(self) -> None:
-        """
-        Cut the connection, so that a client that waits for a frozen server can end. Thread: any.
-        """
+        """Cut the connection, so that waiting for a frozen server ends. Thread: any."""
         self._aborted = True
         if self._socket is not None:
             self._cut(self._socket)

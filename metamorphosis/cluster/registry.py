@@ -40,8 +40,7 @@ from metamorphosis.errors import NodeExists, NoNode, RegistryUnavailable
 from metamorphosis.interfaces import IRegistry, IWorkerThreads
 
 OPERATION_SECONDS = 10.0  # the longest that one operation may take
-# how often an absent ZooKeeper is looked at, and the shortest outage worth a log line
-CHECK_SECONDS = 1.0
+CHECK_SECONDS = 1.0  # between looks at an absent ZooKeeper; the shortest outage worth a log line
 REOPEN_SECONDS = 1.0  # from the unexpected end of kazoo's thread to the next client
 CLOSE_SECONDS = 2.0  # an orderly close may take this long, then the connection is cut
 STOP_SECONDS = 8.0  # CLOSE_SECONDS, a connection attempt in flight, and some
@@ -98,10 +97,7 @@ class ZooKeeperRegistry:
         return succeed(None)
 
     def stop(self) -> Deferred[None]:
-        """
-        Close the session, in order within ``CLOSE_SECONDS``, at worst without goodbye; see
-        ``IRegistry``.
-        """
+        """Close the session, in order if ``CLOSE_SECONDS`` suffice; see ``IRegistry``."""
         self._cancel_timer()
         stopped: Deferred[None] = self._discard()
         self._session = 0
@@ -191,23 +187,19 @@ class ZooKeeperRegistry:
         self._tell(SessionEvent(SessionState.CONNECTED, new))
 
     def _thread_ended(self, threads: KazooThreads) -> None:
-        """
-        kazoo's loop ends by itself only on an error it does not know: go on with another client.
-        """
+        """kazoo's loop ends by itself at an error it does not know: go on with another client."""
         if threads is not self._kazoo_threads:
             return
         self._report(f"ended: {threads.complaint}")
         self._cancel_timer()
-        was_connected = self._connected
+        was_connected, self._session = self._connected, 0
         self._discard()
         self._timer = self._clock.callLater(REOPEN_SECONDS, self._open)
         if was_connected:
             self._tell(SessionEvent(SessionState.LOST))
 
     def _report(self, text: str) -> None:
-        """
-        Say an error of kazoo's once until the next connection: it may come again every second.
-        """
+        """Say an error of kazoo's once until the next connection; some come every second."""
         if text not in self._reported:
             self._reported.add(text)
             self._log.error("ZooKeeper client: {text}", text=text)
@@ -229,10 +221,7 @@ class ZooKeeperRegistry:
             self._timer = self._clock.callLater(CHECK_SECONDS, self._check, accepted)
 
     def _check(self, accepted: int) -> None:
-        """
-        There was no session for a while: say so once, and see whether a server refuses what we
-        remember.
-        """
+        """No session for a while: say so once, and see whether a server refuses what we know."""
         self._timer = None
         threads = self._kazoo_threads
         if threads is None:
@@ -326,9 +315,7 @@ class ZooKeeperRegistry:
         return self._call(method, full_path, fired)
 
     def _call(self, method: str, full_path: str, *args: object, **options: object) -> Deferred[Any]:
-        """
-        Run one operation of kazoo; its Deferred always fires, at the latest after the time limit.
-        """
+        """Run one operation of kazoo; its Deferred fires in any case, at worst by the limit."""
         if not self._connected:
             return fail(RegistryUnavailable(f"no connection to ZooKeeper at {self._connect}"))
         answer: Deferred[Any] = Deferred()
@@ -344,8 +331,7 @@ class ZooKeeperRegistry:
         answer.addBoth(forget).addTimeout(self._operation_seconds, self._clock, late)
         try:
             result = getattr(self._client, method)(full_path or "/", *args, **options)
-        # kazoo raises whatever it comes upon: bad paths, a closed socket
-        except Exception as error:
+        except Exception as error:  # whatever kazoo comes upon: bad paths, a closed socket
             answer.errback(translated(error, full_path))
         else:
             result.rawlink(partial(self._reactor.callFromThread, _fire, answer, full_path))
