@@ -70,8 +70,10 @@ class ServerProcess:
         """Raise ``BenchmarkError`` with the end of the output if the process has ended."""
         status = self._process.poll()
         if status is not None:
-            tail = self.output.read_text(errors="replace")[-2000:]
-            raise BenchmarkError(f"{self.name} ended with status {status}: {tail}")
+            raise BenchmarkError(f"{self.name} ended with status {status}: {self._said()}")
+
+    def _said(self) -> str:
+        return self.output.read_text(errors="replace")[-2000:] or "it printed nothing"
 
     def wait_for_answer(self, port: int, request: bytes, expected: bytes, seconds: float) -> None:
         """Ask until the answer contains ``expected``: a port that accepts is not yet a server that serves."""
@@ -82,7 +84,8 @@ class ServerProcess:
                 if expected in ask(port, request, timeout=0.5):
                     return
             time.sleep(0.1)
-        raise BenchmarkError(f"{self.name} did not answer on port {port} within {seconds:g} s")
+        late = f"{self.name} did not answer on port {port} within {seconds:g} s"
+        raise BenchmarkError(f"{late}: {self._said()}")
 
     def stop(self) -> None:
         """SIGTERM, and after 15 s SIGKILL."""
