@@ -125,7 +125,8 @@ class _Expression:
 
     def __init__(self, text: str) -> None:
         self._text = text
-        self._position = 0
+        self._position = 0  # behind the token
+        self._start = 0
         self._kind = ""
         self._token = ""
         self._advance()
@@ -143,17 +144,18 @@ class _Expression:
         if match is None:
             rest = self._text[self._position :].lstrip(" \t\n\r\f")
             raise ExpressionError(
-                f"Syntax error:illegal expression at {self._position + 1}, found {rest[:1]!r}"
+                f"Syntax error:illegal expression at {len(self._text) - len(rest) + 1},"
+                f" found {rest[:1]!r}"
             )
         self._kind = match.lastgroup or ""
         self._token = match.group(self._kind)
-        self._position = match.end()
+        self._start, self._position = match.span(self._kind)
 
     def _unexpected(self) -> ExpressionError:
         """The present token cannot stand here."""
         found = "the end" if self._kind == "end" else repr(self._token)
         return ExpressionError(
-            f"Syntax error:illegal expression at {self._position + 1}, found {found}"
+            f"Syntax error:illegal expression at {self._start + 1}, found {found}"
         )
 
     def _or(self) -> Value:
@@ -205,7 +207,7 @@ class _Expression:
             self._advance()
             value = self._or()
             if self._token != ")":
-                raise ExpressionError(f"')' is missing at {self._position + 1}")
+                raise ExpressionError(f"')' is missing at {self._start + 1}")
             self._advance()
             return value
         literal = self._literal(kind, token)

@@ -129,7 +129,7 @@ class LoadingTests(IniTestCase):
             ("1.5", "found the decimal number 1.5"),
             ("1e3", "found the decimal number 1e3"),
             ("1g", "Syntax error:illegal expression at 2"),
-            ("1 ; c", "Syntax error:illegal expression at 2"),
+            ("1 ; c", "Syntax error:illegal expression at 3"),
             ("abc", "found the unknown name abc"),
             ("true", "'true' is a boolean; an integer is expected"),
         ):

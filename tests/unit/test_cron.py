@@ -120,6 +120,19 @@ class NextTests(SynchronousTestCase):
         self.assertEqual(times("0 0 6 31W * ?", after, 1), ["2026-03-31T06:00:00+00:00"])
         self.assertEqual(times("0 0 6 L-30 * ?", after, 1), ["2026-03-01T06:00:00+00:00"])
 
+    def test_working_day_stays_in_its_month(self) -> None:
+        """A Saturday moves back unless it is the first, a Sunday forward unless it is the last."""
+        for text, expected in {
+            "0 0 6 1W 8 ?": "2026-08-03",  # Saturday the 1st
+            "0 0 6 2W 5 ?": "2026-05-01",  # Saturday the 2nd
+            "0 0 6 31W 5 ?": "2026-05-29",  # Sunday the last
+            "0 0 6 30W 8 ?": "2026-08-31",  # Sunday, one day before the last
+            "0 0 6 LW 5 ?": "2026-05-29",
+            "0 0 6 LW 2 ?": "2026-02-27",
+        }.items():
+            after = datetime(2026, 1, 1, tzinfo=timezone.utc)
+            self.assertEqual(times(text, after, 1), [f"{expected}T06:00:00+00:00"], text)
+
     def test_zone(self) -> None:
         """The time of day is that of the zone of the argument."""
         after = datetime(2026, 7, 1, tzinfo=timezone(timedelta(hours=2)))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+
 from twisted.trial.unittest import SynchronousTestCase
 
+from metamorphosis.config import hostname
 from metamorphosis.config.hostname import (
     choose_address,
     interface_addresses,
@@ -33,12 +36,50 @@ class ChoiceTests(SynchronousTestCase):
         """A configured name is taken as it is."""
         self.assertEqual(published_host(BrokerConfig(0, host_name="broker-1")), "broker-1")
 
+    def test_no_interface(self) -> None:
+        """Without any address it is that of the host name, of the form that a URL takes."""
+        self.patch(hostname, "interface_addresses", list)
+        host = published_host(BrokerConfig(0))
+        self.assertTrue(host and is_java_host(host), host)
+
     def test_not_configured(self) -> None:
         """This machine has an address of the form that a URL takes."""
         for address in interface_addresses():
             choose_address([address])
         host = published_host(BrokerConfig(0))
         self.assertTrue(is_java_host(host), host)
+
+
+class InterfaceTests(SynchronousTestCase):
+    """The addresses of this machine."""
+
+    if sys.platform != "linux":
+        skip = "only Linux lists its interfaces this way"
+
+    def test_ipv6_table(self) -> None:
+        """Addresses come in a JVM's order, the newest first; link-local ones carry their zone."""
+        path = self.mktemp()
+        with open(path, "w") as table:
+            table.write("fd000000000000000000000000000002 04 40 00 82     nic0\n")
+            table.write("00000000000000000000000000000001 01 80 10 80       lo\n")
+            table.write("fe8000000000000000fc00fffe000001 04 40 20 80     nic0\n")
+        self.patch(hostname, "_IF_INET6", path)
+        interfaces = [(1, "lo"), (2, "nic0")]
+        self.patch(hostname.socket, "if_nameindex", lambda: interfaces)
+        self.patch(hostname, "_ipv4_address", {"lo": "127.0.0.1", "nic0": "10.0.0.1"}.get)
+        self.assertEqual(
+            interface_addresses(),
+            ["10.0.0.1", "fe80::fc:ff:fe00:1%nic0", "fd00::2", "127.0.0.1", "::1"],
+        )
+
+    def test_without_ipv6(self) -> None:
+        """A system without IPv6 has no table of its addresses."""
+        self.patch(hostname, "_IF_INET6", self.mktemp())
+        self.assertFalse([address for address in interface_addresses() if ":" in address])
+
+    def test_loopback(self) -> None:
+        """The real interfaces of this machine have the loopback address among theirs."""
+        self.assertIn("127.0.0.1", interface_addresses())
 
 
 class JavaHostTests(SynchronousTestCase):

@@ -41,6 +41,7 @@ class LinesTests(SynchronousTestCase):
     def test_control_characters_are_trimmed(self) -> None:
         """Trimming takes everything up to the blank, and nothing above it."""
         self.assertEqual(values("[a]\n\x01x\x02=\t\u3000\x00"), {"a": {"x": "\u3000"}})
+        self.assertEqual(values("[a]\nx=!y!"), {"a": {"x": "!y!"}})
 
     def test_malformed_bytes_are_replaced(self) -> None:
         """Bytes that are no UTF-8 become replacement characters."""

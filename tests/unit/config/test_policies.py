@@ -25,6 +25,7 @@ class PolicyTests(SynchronousTestCase):
             "delete,168,": PolicyText("delete", 168 * HOUR),
             "delete,1,true": PolicyText("delete", HOUR),
             "delete,2147483647h": PolicyText("delete", 2147483647 * HOUR),
+            "delete,-2147483648h": PolicyText("delete", -2147483648 * HOUR),
             "archive,3": PolicyText("archive", 3 * HOUR),
             "archive,3,true": PolicyText("archive", 3 * HOUR, True),
             "archive,3,TRUE,x": PolicyText("archive", 3 * HOUR, True),
@@ -51,6 +52,7 @@ class PolicyTests(SynchronousTestCase):
             "delete,m",
             "delete,1.5",
             "delete,2147483648",
+            "delete,-2147483649",
             "delete,99999999999999999999",
         ):
             error = self.assertRaises(ValueError, parse_policy, text)

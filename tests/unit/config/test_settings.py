@@ -42,6 +42,25 @@ class SettingsTests(IniTestCase):
             attributes | {"closed_partitions", "path", "warnings"},
         )
 
+    def test_limits(self) -> None:
+        """The smallest and largest values are taken, the ones beyond refused with the limits."""
+        for section, keys in settings.SECTIONS.items():
+            for key in keys:
+                for limit, step in ((key.low, -1), (key.high, 1)):
+                    if limit is not None:
+                        loaded = self.settings(f"[{section}]\n{key.name}={limit}\n")
+                        self.assertEqual(getattr(loaded, key.attribute), limit)
+                        text = f"[{section}]\n{key.name}={limit + step}\n"
+                        error = self.assertRaises(ConfigFaults, self.settings, text)
+                        self.assertIn(f"needed, found {limit + step}", str(error))
+        limits = {
+            key.name: (key.low, key.high) for keys in settings.SECTIONS.values() for key in keys
+        }
+        self.assertEqual(limits["flush-delay-ms"], (0, None))
+        self.assertEqual(limits["sync-threads"], (1, 64))
+        self.assertEqual(limits["max-line-bytes"], (1024, None))
+        self.assertEqual(limits["idle-seconds"], (1, None))
+
     def test_closed_partitions(self) -> None:
         """Partitions and ranges by topic."""
         loaded = self.settings("[closed-partitions]\nt=0-3, 7\nu = 5\nempty=\n")
