@@ -209,7 +209,6 @@ class MessageStore(SegmentLog, ABC):
         else:
             segment = Segment(old.end, path, 0, 0, result.fd)
             segment.unsynced_directories = (self.directory,)
-            old.used = True
             self._segments.append(segment)
             self._last = segment
             self._roll_at = 0.0
@@ -240,7 +239,7 @@ class MessageStore(SegmentLog, ABC):
     def _proceed(self) -> None:
         """The worker is done: go on with what waited for it."""
         self._busy = False
-        if self._closing is None and self._roll_if_due():
+        if self._roll_if_due():
             return
         if self.batch is not None:
             self.commit()

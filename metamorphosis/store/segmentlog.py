@@ -110,7 +110,7 @@ class SegmentLog:
         if offset < self.min_offset:
             raise OffsetTooSmall(self.min_offset)
         segment = self._find(offset)
-        if segment is None or offset >= self.max_offset:
+        if segment is None:
             return None
         if segment.fd < 0:
             segment.reopen()

@@ -49,10 +49,12 @@ class DirectStoreTests(SynchronousTestCase):
 
     def test_empty_batch(self) -> None:
         """A batch that was opened and not filled is stored, trivially."""
-        store = self.partition().open()
+        partition = self.partition()
+        store = partition.open()
         batch = store.open_batch()
         store.commit()
         self.assertEqual((batch.state, batch.stored_end), (STORED, 0))
+        self.assertEqual(partition.clock.getDelayedCalls(), [])
 
     def test_views_are_copied(self) -> None:
         """A batch that waits keeps its records when the receive buffer is used again."""
@@ -339,6 +341,12 @@ class DirectStoreFaultTests(SynchronousTestCase):
         self.disk.calls.clear()
         self.partition.clock.pump([0.5] * 14)
         self.assertEqual(self.disk.calls.count("sync"), 3)
+        self.disk.broken.clear()
+        self.partition.clock.advance(8)
+        self.disk.calls.clear()
+        self.fail_a_flush()
+        self.partition.clock.advance(1)
+        self.assertEqual(self.disk.calls.count("sync"), 2)
 
     def test_flush_failure_bounds_what_is_unflushed(self) -> None:
         """Beyond the threshold puts are refused while flushes fail, then accepted again."""
@@ -418,6 +426,13 @@ class RollTests(SynchronousTestCase):
         self.partition.threads.release()
         self.assertEqual(len(self.partition.files()), 2)
         self.assertEqual(self.store.max_offset, 60)
+
+    def test_directories_are_synced_at_the_first_roll(self) -> None:
+        """A first segment that is full before its first flush needs its directories, too."""
+        put(self.store, record(30), record(30))
+        self.store.commit()
+        directories = ["sync_directory", "sync_directory"]
+        self.assertEqual(self.disk.calls, ["write", "sync_all", *directories, "create"])
 
     def test_new_file_cannot_be_created(self) -> None:
         """

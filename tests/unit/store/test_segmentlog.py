@@ -94,6 +94,7 @@ class SegmentLogTests(SynchronousTestCase):
         self.store.remove_segment(found.segment)
         self.store.restore_segment(found.segment)
         found.segment.release()
+        self.assertNotEqual(found.segment.fd, -1)
         self.assertEqual(stored(self.store, 0), M1)
 
     def test_vanished_file(self) -> None:
