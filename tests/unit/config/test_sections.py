@@ -46,3 +46,5 @@ class NearestTests(SynchronousTestCase):
         }.items():
             self.assertEqual(nearest(wrong, names), right, wrong)
         self.assertEqual(nearest("b", ("a", "c")), "a")
+        self.assertEqual(nearest("kitten", ("sittingx", "sittin", "kit")), "sittin")
+        self.assertEqual(nearest("ab", ("abcd", "ba", "xab")), "xab")

@@ -249,6 +249,23 @@ class FaultTests(IniTestCase):
         ):
             self.assertIn(part, self.fault(with_system(line)), line)
 
+    def test_limits(self) -> None:
+        """The smallest and largest good values are taken."""
+        config = self.load(
+            with_system(
+                "serverPort=65535",
+                "getProcessThreadCount=1",
+                "putProcessThreadCount=1",
+                "quartzThreadCount=1",
+                "maxCheckpoints=1",
+                "checkpointInterval=1",
+                "flushTxLogAtCommit=0",
+            ).replace("2181", "65535\nzk.zkSyncTimeMs=0\nzk.zkSessionTimeoutMs=0\n")
+        )
+        self.assertEqual((config.server_port, config.flush_tx_log_at_commit), (65535, 0))
+        self.assertEqual(config.zookeeper.sync_time, 0)
+        self.assertEqual(self.load(with_system("serverPort=0")).server_port, 0)
+
     def test_class_path(self) -> None:
         """A directory of filters that does not exist is refused with the rest."""
         text = self.fault(with_system("appClassPath=/does/not/exist"))
@@ -260,7 +277,10 @@ class FaultTests(IniTestCase):
             ("zk.zkSyncTimeMs=-1", "0 or more is needed, found -1"),
             ("zk.zkConnect=a:b", "'a:b' is no server; host:port"),
             ("zk.zkConnect=a:1,:2", "':2' is no server"),
-            ("zk.zkConnect=a:99999/x", "'a:99999' is no server"),
+            ("zk.zkConnect=a:65536/x", "'a:65536' is no server"),
+            ("zk.zkConnect=a:0", "'a:0' is no server"),
+            ("zk.zkSessionTimeoutMs=-1", "0 or more is needed, found -1"),
+            ("zk.zkConnectionTimeoutMs=-1", "0 or more is needed, found -1"),
         ):
             self.assertIn(part, self.fault(SYSTEM + f"[zookeeper]\n{line}\n" + TOPICS), line)
 
