@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 TOPICS: dict[str, dict[str, object]] = {
     "a": {},
@@ -12,6 +12,7 @@ TOPICS: dict[str, dict[str, object]] = {
     "dyn*": {},
     "ro": {"acceptPublish": "false"},
 }
+SIZES = (0, 1, 5, 20, 100, 1000, 30000)
 PARTITIONS = {"a": 1, "b": 3, "dynamic": 1, "ro": 1}
 
 
@@ -24,8 +25,11 @@ class Requests:
     time.
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, sizes: Sequence[int] = SIZES, reads: bool = True) -> None:
+        """``sizes`` of bodies; without ``reads`` nothing shows when the broker flushes."""
         self.random = random.Random(seed)
+        self.sizes = sizes
+        self.reads = reads
         self.opaque = -(2**31)
         self.ends = dict.fromkeys(
             ((topic, number) for topic, count in PARTITIONS.items() for number in range(count)), 0
@@ -33,8 +37,9 @@ class Requests:
 
     def __iter__(self) -> Iterator[bytes]:
         """Request after request."""
-        kinds = [(self.put, 45), (self.get, 30), (self.offset, 8), (self.version, 3)]
-        kinds += [(self.stats, 6), (self.sync, 1)]
+        kinds = [(self.put, 45), (self.version, 3), (self.sync, 1)]
+        if self.reads:
+            kinds += [(self.get, 30), (self.offset, 8), (self.stats, 6)]
         makers, weights = zip(*kinds)
         while True:
             self.opaque += 1
@@ -52,7 +57,7 @@ class Requests:
     def put(self) -> bytes:
         """All forms without a transaction; the checksum is right, absent, -1 or wrong."""
         topic, number = self.partition()
-        size = self.random.choice([0, 1, 5, 20, 100, 1000, 30000])
+        size = self.random.choice(self.sizes)
         flag = self.random.choice([0, 0, 0, 1, -1, 2147483647])
         body = self.random.randbytes(size)
         if flag == 1:
@@ -93,8 +98,9 @@ class Requests:
         return f"{verb} {self.opaque}{junk}\r\n".encode()
 
     def stats(self) -> bytes:
-        """Every item but ``reset``."""
-        items = ["", "topics", "offsets", "help", "a", "dynamic", "nosuch", "config", "Topics"]
+        """Every item, and names that are none."""
+        items = ["", "topics", "offsets", "realtime", "help", "a", "b", "dynamic", "nosuch"]
+        items += ["config", "reset", "Topics"]
         return f"stats {self.random.choice(items)} {self.opaque}\r\n".encode()
 
     def sync(self) -> bytes:
@@ -127,15 +133,18 @@ class Requests:
             return line + b"\n" + body + b"\r\n"
         elif fault == 7:
             tokens.append(b"")
-        return b" ".join(tokens) + b"\r\n" + fitting(tokens, body)
+        return fitting(b" ".join(tokens), body)
 
 
-def fitting(tokens: list[bytes], body: bytes) -> bytes:
+def fitting(line: bytes, body: bytes) -> bytes:
     """
-    The body without what a changed length token leaves over.
-
-    The rest would be a second, malformed request, and whether the original still answers the first
-    one is a matter of luck.
+    Line and body; the body without what a changed length token leaves over, for that would be a
+    second, malformed request, and whether the original still answers the first one is a matter of
+    luck. A length beyond every limit is lowered: ours closes, the original waits for ever.
     """
+    tokens = line.split(b" ")
     length = tokens[3] if len(tokens) > 3 else b""
-    return body[: int(length)] if length.isascii() and length.isdigit() else body
+    if tokens[0] == b"put" and length.isascii() and length.isdigit():
+        tokens[3] = length if int(length) < 1 << 24 else b"%d" % (1 << 24)
+        body = body[: int(length)]
+    return b" ".join(tokens) + b"\r\n" + body
