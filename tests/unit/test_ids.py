@@ -153,6 +153,13 @@ class CeilingTests(IdsCase):
         taken = ids.take()
         self.assertEqual(self.ceiling(), taken + AHEAD)
 
+    def test_raised_by_a_burst(self) -> None:
+        """Ids that run ahead of a clock that stands still raise it as well."""
+        ids = self.ids()
+        ids.next_id += AHEAD // 2
+        ids.carry((ids.next_id | 0xFFF) + 1)
+        self.assertEqual(self.ceiling(), ids.next_id + AHEAD)
+
     def test_never_passed_while_it_is_being_raised(self) -> None:
         """Until the new ceiling is on the disk ids stay below the old one."""
         ids = self.ids()

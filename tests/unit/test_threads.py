@@ -95,6 +95,19 @@ class WorkerThreadsTests(SynchronousTestCase):
         self.assertEqual(self.outcomes, [2])
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
+    def test_stop_waits_for_what_runs(self) -> None:
+        """Work that is still running when others are delivered is waited for."""
+        gate = threading.Event()
+        self.threads.submit(lambda: 1, self.done)
+        self.threads.submit(lambda: gate.wait() and 2, self.done)
+        stopped = self.threads.stop()
+        self.reactor.called.acquire()
+        self.reactor.turn()
+        self.assertNoResult(stopped)
+        gate.set()
+        self.stop()
+        self.assertEqual(self.outcomes, [1, 2])
+
     def test_name_and_kind(self) -> None:
         """Threads are named for whoever looks at a hanging process, and cannot keep it alive."""
         self.threads.submit(threading.current_thread, self.done)
