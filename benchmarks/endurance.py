@@ -123,7 +123,9 @@ def memory_checks(start: Start, log: Log) -> list[Check]:
         loaded = resident_kib(server.pid) / 1024
         idle = [str(HERE / "bin/metabench"), "-m", "idle", "-c", "1000", "-d", "6", "-u", "0"]
         with subprocess.Popen(
-            pinned([*idle, "-p", str(server.port)], LOAD_CORE), stdout=subprocess.DEVNULL
+            pinned([*idle, "-p", str(server.port)], LOAD_CORE),
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
         ) as generator:
             time.sleep(4)
             connected = resident_kib(server.pid) / 1024

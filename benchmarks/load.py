@@ -72,10 +72,13 @@ def generate(server: Server, options: list[str], seconds: float, warm_up: float)
     """Run ``metabench`` against ``server``; an error reply or a lost connection raises ``BenchmarkError``."""
     generator = [str(HERE / "bin/metabench"), "-j", "-p", str(server.port), "-i", str(server.pid)]
     argv = [*generator, *options, "-d", f"{seconds:g}", "-u", f"{warm_up:g}"]
-    done = subprocess.run(pinned(argv, LOAD_CORE), capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        pinned(argv, LOAD_CORE), capture_output=True, text=True, check=False, start_new_session=True
+    )
     if done.returncode != 0:
         server.process.check_alive()
-        raise BenchmarkError(f"{server.name}: {' '.join(argv)}: {done.stderr.strip()}")
+        said = done.stderr.strip() or done.stdout.strip()
+        raise BenchmarkError(f"{server.name}: {' '.join(argv)}: {done.returncode}: {said}")
     return Measurement.parse(done.stdout)
 
 

@@ -48,10 +48,9 @@ class CellResult:
         ratios = [ours.rate / java.rate for ours, java in pairs if java.rate]
         return (min(ratios), max(ratios)) if ratios else None
 
-    @property
-    def cpu_ratio(self) -> float | None:
-        """CPU time per request, the yardstick's over ours: the median over the rounds."""
-        pairs = zip(self.runs.get("metaref", ()), self.runs.get("ours", ()), strict=False)
+    def cpu_ratio(self, server: str) -> float | None:
+        """CPU time per request, that server's over ours: the median over the rounds."""
+        pairs = zip(self.runs.get(server, ()), self.runs.get("ours", ()), strict=False)
         ratios = [reference.cpu_us / ours.cpu_us for reference, ours in pairs if ours.cpu_us]
         return statistics.median(ratios) if ratios else None
 
