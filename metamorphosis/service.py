@@ -266,7 +266,7 @@ class BrokerService(OrderedService):
 
     def hurry(self) -> None:
         """Stop without waiting for clients: leave the present wait, and the later ones out."""
-        if self._hurried and self._closing_connections:
+        if self._closing_connections:
             for connection in list(self._factory.connections):
                 connection.transport.abortConnection()
         self._hurried = True
