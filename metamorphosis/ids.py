@@ -14,6 +14,7 @@ Source: ``IdWorker``.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from time import time
@@ -88,7 +89,9 @@ class IdCeiling:
         new = self.path + ".new"
         fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
         try:
-            os.write(fd, b"%d\n" % ceiling)
+            text = b"%d\n" % ceiling
+            if os.write(fd, text) != len(text):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), new)
             os.fsync(fd)
         finally:
             os.close(fd)

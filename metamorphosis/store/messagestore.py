@@ -40,7 +40,7 @@ ROLL_RETRY_SECONDS = 1.0
 
 class MessageStore(SegmentLog, ABC):
     """
-    One topic-partition. Made by ``messagestores.open_store``.
+    One topic-partition. Made by ``messagestores.make_store``.
 
     :ivar next_offset: where the next record will start; the hot path advances it as it fills the
         batch.

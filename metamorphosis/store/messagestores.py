@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.interfaces import IDelayedCall
 
 from metamorphosis.config.model import BrokerConfig, TopicConfig
 from metamorphosis.errors import StoreClosed
@@ -59,7 +60,8 @@ class MessageStores:
         self._fast_boot = fast_boot
         self._stores: dict[tuple[str, int], MessageStore] = {}
         self._closed = False
-        self._sweep = environment.clock.callLater(IDLE_SECONDS, self._close_idle)
+        self._loading: Loading | None = None
+        self._sweep: IDelayedCall | None = None
 
     def load(self) -> Deferred[None]:
         """
@@ -76,11 +78,19 @@ class MessageStores:
         config = self._config
         paths = {config.data_path: None}
         paths.update((topic.data_path, None) for topic in config.topics.values() if topic.data_path)
-        loading = Loading(
+        self._loading = Loading(
             self._open, self._environment.threads, config.load_message_stores_in_parallel
         )
-        loading.start(list(paths), partial(self._loaded, loaded))
+        self._loading.start(list(paths), partial(self._loaded, loaded))
         return loaded
+
+    def cancel_load(self) -> None:
+        """
+        Let a load that is running fail with ``StoreClosed`` as soon as the partitions that are
+        being opened are: checking many big segments takes minutes.
+        """
+        if self._loading is not None:
+            self._loading.cancel()
 
     def _open(self, found: Found) -> list[Segment]:
         """Thread: worker."""
@@ -93,6 +103,7 @@ class MessageStores:
         opened: dict[Found, list[Segment]],
         error: BaseException | None,
     ) -> None:
+        self._loading = None
         if error is not None:
             for segments in opened.values():
                 segments[-1].discard(os.close)
@@ -103,6 +114,7 @@ class MessageStores:
             self._stores[found] = make_store(
                 topic, found.partition, opened[found], self._environment
             )
+        self._close_idle_later()
         loaded.callback(None)
 
     def _data_path(self, topic: TopicConfig) -> str:
@@ -164,13 +176,17 @@ class MessageStores:
         Close every store, see ``MessageStore.close``. No store can be created any more. Never
         fails.
         """
-        if not self._closed:
-            self._closed = True
+        self._closed = True
+        if self._sweep is not None:
             self._sweep.cancel()
+            self._sweep = None
         closing = DeferredList([store.close() for store in self])
         return closing.addCallback(lambda _: self._environment.schedule.stop())
 
-    def _close_idle(self) -> None:
+    def _close_idle_later(self) -> None:
         self._sweep = self._environment.clock.callLater(IDLE_SECONDS, self._close_idle)
+
+    def _close_idle(self) -> None:
+        self._close_idle_later()
         for store in self:
             store.close_idle_segments()

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from twisted.logger import Logger
 
-from metamorphosis.errors import SegmentsInvalid, StoreError
+from metamorphosis.errors import SegmentsInvalid, StoreClosed, StoreError
 from metamorphosis.interfaces import IWorkerThreads
 from metamorphosis.store.disk import Disk
 from metamorphosis.store.layout import (
@@ -139,9 +139,14 @@ class Loading:
         self._running = 1
         self._threads.submit(partial(_find_in_all, paths), self._found)
 
+    def cancel(self) -> None:
+        """Begin nothing more; ``done`` gets ``StoreClosed``."""
+        if self._error is None:
+            self._error = StoreClosed()
+
     def _found(self, found: list[Found] | None, error: BaseException | None) -> None:
         self._running -= 1
-        self._error = error
+        self._error = self._error or error
         self._waiting.extend(found or ())
         self._next()
 

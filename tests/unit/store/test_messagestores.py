@@ -127,6 +127,23 @@ class MessageStoresTests(SynchronousTestCase):
             self.threads.release()
             self.successResultOf(loaded)
 
+    def test_cancelled_load(self) -> None:
+        """A load that is cancelled opens nothing more, closes what it opened, and fails."""
+        self.fill(self.path, "t-0", "t-1", "t-2")
+        stores = self.stores()
+        stores.cancel_load()
+        self.threads.hold()
+        before = len(os.listdir("/proc/self/fd"))
+        loaded = stores.load()
+        self.threads.release_one()
+        self.threads.release_one()
+        stores.cancel_load()
+        self.threads.release()
+        self.failureResultOf(loaded, StoreClosed)
+        self.assertEqual((len(stores), len(os.listdir("/proc/self/fd"))), (0, before))
+        self.assertEqual(self.disk.calls.count("open"), 2)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
     def test_create(self) -> None:
         """
         The first put creates directory and file in the topic's data path, the second finds it.
