@@ -221,6 +221,38 @@ class OffsetBehaviour(ClientCase):
         self.assertReceived(call, sent + more)
 
 
+class ClosedPartitionBehaviour(ClientCase):
+    """An operator closes a partition."""
+
+    def test_closed_partition(self) -> None:
+        """The texts of the conformance table, and the Java producer's special error ``403``."""
+        broker = self.kind(
+            self.mktemp(), zookeeper.shared(), f"/{name('closed')}", {"test": {"numPartitions": 2}}
+        )
+        broker.start()
+        self.addCleanup(broker.kill)
+        connection = Connection(broker.port)
+        self.assertEqual(connection.ask(b"put test 1 5 0 1\r\nhello").status, 200)
+        broker.close_partition("test", 1)
+        get = b"get test g 1 0 100 2\r\n"
+        wait_until(lambda: connection.ask(get).status == 403, "the partition is closed")
+        self.assertEqual(connection.ask(get).body, b"Partition[0-1] has been closed")
+        self.assertEqual(connection.ask(b"offset test g 1 0 3\r\n").status, 200)
+        self.assertEqual(
+            connection.ask(b"put test 1 5 0 4\r\nhello").body.decode(),
+            f"Put message to [broker '{broker.url}'] [partition 'test-1'] failed."
+            "Detail:partition[0-1] has been closed",
+        )
+        connection.close()
+        factory = self.factory(broker)
+        sent = samples("closed", 4)
+        events = send(peers.driver(), self.producer(factory, "test"), "test", sent)
+        self.assertEqual(
+            sorted((event["success"], event["error"]) for event in events),
+            [(False, "403"), (False, "403"), (True, None), (True, None)],
+        )
+
+
 class RebalanceBehaviour(ClientCase):
     """Two consumers of one group, in two processes."""
 

@@ -120,6 +120,10 @@ class Broker(ABC):
     def command(self) -> list[str]:
         """The command line of the process."""
 
+    @abstractmethod
+    def close_partition(self, topic: str, partition: int) -> None:
+        """What an operator does so that a partition takes no messages and gives none."""
+
     def environment(self) -> dict[str, str]:
         """The environment of the process."""
         return dict(os.environ)
@@ -222,6 +226,7 @@ class JavaBroker(Broker):
         """
         The path given to ``-f`` needs a directory in it, or the original dies of a null pointer.
         """
+        self.jmx_port = zookeeper.free_port()
         log = os.path.join(self.directory, "java-log4j.log")
         return [
             "java",
@@ -229,12 +234,23 @@ class JavaBroker(Broker):
             f"-Duser.home={self.directory}",
             f"-Dcompat.log={log}",
             "-Dcompat.level=WARN",
+            f"-Dcom.sun.management.jmxremote.port={self.jmx_port}",
+            "-Dcom.sun.management.jmxremote.host=127.0.0.1",
+            "-Dcom.sun.management.jmxremote.authenticate=false",
+            "-Dcom.sun.management.jmxremote.ssl=false",
+            "-Djava.rmi.server.hostname=127.0.0.1",
             "-cp",
             build.classpath(),
             "com.taobao.metamorphosis.server.MetamorphosisStartup",
             "-f",
             "./server.ini",
         ]
+
+    def close_partition(self, topic: str, partition: int) -> None:
+        """By JMX."""
+        driver().call(
+            "close-partitions", port=self.jmx_port, topic=topic, first=partition, last=partition
+        )
 
     def tail(self) -> str:
         """Standard error says nothing useful about a failed start; log4j's file does."""
@@ -255,6 +271,13 @@ class OurBroker(Broker):
         """``twistd`` as its script would run it."""
         twistd = "import sys; from twisted.scripts.twistd import run; sys.argv[0] = 'twistd'; run()"
         return [sys.executable, "-c", twistd, "-n", "--pidfile=", "metaq", "-f", "./server.ini"]
+
+    def close_partition(self, topic: str, partition: int) -> None:
+        """In our own settings file, and a reload."""
+        with open(os.path.join(self.directory, "metamorphosis.ini"), "w", encoding="utf-8") as file:
+            file.write(f"[closed-partitions]\n{topic} = {partition}\n")
+        assert self.process is not None
+        self.process.send_signal(signal.SIGHUP)
 
     def environment(self) -> dict[str, str]:
         """The checkout is importable whatever directory the process runs in."""

@@ -6,6 +6,16 @@ import os
 import struct
 
 
+def files(data: str) -> list[tuple[str, str]]:
+    """Directory and name of every file of the partitions."""
+    return [
+        (directory, file)
+        for directory in os.listdir(data)
+        if os.path.isdir(os.path.join(data, directory))
+        for file in os.listdir(os.path.join(data, directory))
+    ]
+
+
 def segments(data: str) -> dict[tuple[str, str], bytes]:
     """Every segment file by directory and name."""
     found = {}

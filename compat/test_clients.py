@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
+import threading
+
 from compat import behaviour, peers
 from compat.clientcase import name, wait_until
-from compat.samples import samples, send
+from compat.samples import outcome, samples, send
 from tests.integration import zookeeper
+
+KILLS = 3
 
 
 class OriginalClientTests(
-    behaviour.ExchangeBehaviour, behaviour.OffsetBehaviour, behaviour.RebalanceBehaviour
+    behaviour.ExchangeBehaviour,
+    behaviour.OffsetBehaviour,
+    behaviour.ClosedPartitionBehaviour,
+    behaviour.RebalanceBehaviour,
 ):
     """The harness is right: original client, original broker."""
 
@@ -18,7 +26,10 @@ class OriginalClientTests(
 
 
 class OurClientTests(
-    behaviour.ExchangeBehaviour, behaviour.OffsetBehaviour, behaviour.RebalanceBehaviour
+    behaviour.ExchangeBehaviour,
+    behaviour.OffsetBehaviour,
+    behaviour.ClosedPartitionBehaviour,
+    behaviour.RebalanceBehaviour,
 ):
     """The original client does not notice that the broker is ours."""
 
@@ -70,3 +81,45 @@ class OurClientTests(
         send(peers.driver(), self.producer(factory, "t"), "t", sent)
         call.wait_for("message", 30, 2.0)
         self.assertReceived(call, sent)
+
+    def test_kills_under_load(self) -> None:
+        """
+        A Java producer sends all the time, our broker is killed again and again: the Java consumer
+        gets everything that was confirmed.
+        """
+        broker = self.own_broker()
+        factory = self.factory(broker)
+        producer = self.producer(factory, "t")
+        _, call = self.consume(factory, "t", "g")
+        confirmed: list[object] = []
+        stop = threading.Event()
+
+        def produce() -> None:
+            for number in itertools.count():
+                if stop.is_set():
+                    return
+                batch = samples(f"load-{number}", 20)
+                for message, event in zip(
+                    batch, send(peers.driver(), producer, "t", batch, "send-callback")
+                ):
+                    if event["success"]:
+                        confirmed.append(message.outcome)
+
+        thread = threading.Thread(target=produce, daemon=True, name="java-producer")
+        thread.start()
+        for _ in range(KILLS):
+            before = len(confirmed)
+            wait_until(lambda: len(confirmed) > before + 200, "messages flow")
+            broker.kill()
+            broker.start()
+        before = len(confirmed)
+        wait_until(lambda: len(confirmed) > before + 200, "messages flow after the last start")
+        stop.set()
+        thread.join(peers.CALL_SECONDS)
+        self.assertFalse(thread.is_alive())
+        wait_until(
+            lambda: set(confirmed) <= set(map(outcome, call.named("message"))),
+            "everything confirmed is received",
+        )
+        ids = [event["id"] for event in call.named("message")]
+        self.assertEqual(len(ids), len(set(ids)))

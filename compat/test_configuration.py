@@ -49,7 +49,9 @@ class ConfigurationTests(SynchronousTestCase):
 
     def different(self, config: BrokerConfig, event: dict[str, Any]) -> list[object]:
         """Every value that the two read differently."""
-        pairs = [(config, key, value) for key, value in event["system"].items()]
+        pairs: list[tuple[object, str, object]] = [
+            (config, key, value) for key, value in event["system"].items()
+        ]
         pairs += [(config, "checksum", event["system"]["configFileChecksum"])]
         for key, value in event["zookeeper"].items():
             pairs.append((config.zookeeper, key.removeprefix("zk").removesuffix("Ms"), value))

@@ -30,14 +30,15 @@ class DataDirectoryTests(ClientCase):
 
     def setUp(self) -> None:
         """Everything the two share: data, port, ZooKeeper root, configuration."""
-        self.directory = self.mktemp()
+        self.directory = os.path.abspath(self.mktemp())
         self.port = zookeeper.free_port()
         self.root = f"/{name('data')}"
         self.random = random.Random(8123)
 
     def broker(self, kind: type[peers.Broker]) -> peers.Broker:
         """The next broker of the directory."""
-        system = {"maxSegmentSize": SEGMENT}
+        # as on most machines, the transactions of the original lie among the partitions
+        system = {"maxSegmentSize": SEGMENT, "dataLogPath": f"{self.directory}/data"}
         zk = zookeeper.shared()
         broker = kind(self.directory, zk, self.root, TOPICS, system=system, port=self.port)
         broker.start()

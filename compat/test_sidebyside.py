@@ -12,9 +12,10 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from compat import generator, peers
+from compat.clientcase import wait_until
 from compat.exchange import SILENCE_SECONDS, SILENT, Connection, Reply
 from compat.normal import Normaliser
-from compat.segments import logs, segments, without_ids
+from compat.segments import files, logs, segments, without_ids
 from tests.integration import zookeeper
 
 REQUESTS = 2000
@@ -94,12 +95,12 @@ class SideBySideTests(SynchronousTestCase):
 
     kinds: tuple[type[peers.Broker], type[peers.Broker]] = (peers.JavaBroker, peers.OurBroker)
 
-    def pair(self, **system: object) -> Pair:
+    def pair(self, topics: peers.Topics = generator.TOPICS, **system: object) -> Pair:
         """Fresh brokers."""
         brokers = []
         for number, kind in enumerate(self.kinds):
             root, zk = f"/{self.id()}-{number}", zookeeper.shared()
-            broker = kind(self.mktemp(), zk, root, generator.TOPICS, system=system)
+            broker = kind(self.mktemp(), zk, root, topics, system=system)
             broker.start()
             self.addCleanup(broker.kill)
             brokers.append(broker)
@@ -164,3 +165,27 @@ class SideBySideTests(SynchronousTestCase):
         for size in (len(stream), 1000, 7):
             answers = [side.ask_many(stream, reads, size) for side in pair.sides]
             self.assertEqual(answers[1], answers[0])
+
+    def test_retention(self) -> None:
+        """Segments past their age are deleted, renamed or packed on schedule; the last one stays."""
+        when = {"deleteWhen": "* * * * * ?"}
+        policies = {"gone": "delete,1s", "renamed": "archive,1s", "packed": "archive,1s,true"}
+        topics = {name: {**when, "deletePolicy": policy} for name, policy in policies.items()}
+        pair = self.pair(topics, maxSegmentSize=100)
+        for number in range(30):
+            topic = b"gone renamed packed".split()[number % 3]
+            first, second = pair.ask(b"put %b 0 90 0 %d\r\n" % (topic, number) + bytes(90))
+            self.assertEqual(second, first)
+        last = 10 * 110  # the segment that follows the last message, still empty
+        for side, name in itertools.product(pair.sides, policies):
+            get = f"get {name} g 0 {last - 1} 10 1\r\n".encode()
+            wait_until(lambda: side.connection.ask(get).body == b"%d" % last, f"{name} shrinks")
+        for request in ("get {} g 0 0 10 1", "offset {} g 0 300 2", "get {} g 0 1100 20 3"):
+            for name in policies:
+                first, second = pair.ask(f"{request.format(name)}\r\n".encode())
+                self.assertEqual(second, first)
+        first, second = pair.ask(b"stats offsets 4\r\n")
+        self.assertEqual(second, first)
+        names = [sorted(files(side.broker.data)) for side in pair.sides]
+        self.assertEqual(names[1], names[0])
+        self.assertEqual(len(names[0]), 1 + 11 + 11)

@@ -30,6 +30,7 @@ public final class Driver {
     private final Sending sending = new Sending(this.factories);
     private final Receiving receiving = new Receiving(this.factories);
     private final Configuration configuration = new Configuration();
+    private final Operations operations = new Operations();
 
     public static void main(String[] arguments) throws Exception {
         System.setOut(System.err); // what libraries print is no reply
@@ -71,6 +72,7 @@ public final class Driver {
             case "stats": this.receiving.stats(call); break;
             case "configuration": this.configuration.load(call); break;
             case "cron": this.configuration.cron(call); break;
+            case "close-partitions": this.operations.closePartitions(call); break;
             case "evaluate": this.configuration.evaluate(call); break;
             default: throw new IllegalArgumentException("no such command: " + call.text("do"));
         }

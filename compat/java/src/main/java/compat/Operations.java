@@ -1,0 +1,29 @@
+package compat;
+
+import javax.management.MBeanServerConnection;
+import javax.management.ObjectInstance;
+import javax.management.remote.JMXConnector;
+import javax.management.remote.JMXConnectorFactory;
+import javax.management.remote.JMXServiceURL;
+
+/** What an operator does to a running original broker, by JMX. */
+final class Operations {
+    /** "port" of JMX, "topic", "first" and "last". */
+    void closePartitions(Driver.Call call) throws Exception {
+        String url = "service:jmx:rmi:///jndi/rmi://127.0.0.1:" + call.number("port", 0) + "/jmxrmi";
+        try (JMXConnector connector = JMXConnectorFactory.connect(new JMXServiceURL(url))) {
+            MBeanServerConnection broker = connector.getMBeanServerConnection();
+            for (ObjectInstance bean : broker.queryMBeans(null, null)) {
+                if (bean.getClassName().endsWith(".MetaConfig")) {
+                    Object[] arguments = {
+                        call.text("topic"), (int) call.number("first", 0), (int) call.number("last", 0)
+                    };
+                    String[] types = {"java.lang.String", "int", "int"};
+                    broker.invoke(bean.getObjectName(), "closePartitions", arguments, types);
+                    return;
+                }
+            }
+        }
+        throw new IllegalStateException("the broker shows no configuration");
+    }
+}
