@@ -340,6 +340,30 @@ class BrokerServiceTests(SynchronousTestCase):
             self.logged(LogLevel.info),
         )
 
+    def test_reload_reaches_the_stores(self) -> None:
+        """A new flush threshold makes messages readable without a restart."""
+        with open(self.own_ini, "w", encoding="ascii") as file:
+            file.write("[store]\nflush-delay-ms=0\n")
+        service = self.start()
+        client = Client(service)
+        client.ask(b"put test 0 5 0 7\r\nhello", self.reactor)
+        unread = client.ask(b"get test g 0 0 1000 8\r\n", self.reactor)
+        self.assertTrue(unread.startswith(b"result 404 "), unread)
+        self.write({"test": {"numPartitions": 2, "unflushThreshold": 1}})
+        service.reload()
+        client.ask(b"put test 0 5 0 9\r\nhello", self.reactor)
+        client.ask(b"put test 0 5 0 10\r\nhello", self.reactor)
+        read = client.ask(b"get test g 0 0 1000 11\r\n", self.reactor)
+        self.assertTrue(read.startswith(b"value "), read)
+
+    def test_reload_reaches_retention(self) -> None:
+        """A second schedule of deletions has a timer of its own."""
+        service = self.start()
+        before = len(self.reactor.getDelayedCalls())
+        self.write({"test": {"deleteWhen": "0 30 3 * * ?"}})
+        service.reload()
+        self.assertEqual(len(self.reactor.getDelayedCalls()), before + 1)
+
     def test_faulty_reload(self) -> None:
         """A faulty file changes nothing, and the log says what is wrong; the next try can work."""
         service = self.start()
