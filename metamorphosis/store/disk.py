@@ -6,7 +6,6 @@ full or broken.
 from __future__ import annotations
 
 import os
-import resource
 from collections.abc import Sequence
 
 
@@ -68,21 +67,3 @@ class Disk:
     def close(self, fd: int) -> None:
         """Close; slow when it was the last descriptor of a big deleted file."""
         os.close(fd)
-
-
-def raise_descriptor_limit() -> int:
-    """
-    Let the process open as many files as its hard limit allows; returns how many. Called once at
-    start.
-
-    Each partition keeps its last segment open, besides one descriptor a connection; the usual soft
-    limit of 1024 is there for programs that use ``select``.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == hard:
-        return hard
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    except (OSError, ValueError):
-        return soft  # macOS has a hard limit of infinity and refuses it
-    return hard
