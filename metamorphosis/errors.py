@@ -1,8 +1,9 @@
 """
 Every exception that crosses a room's border.
 
-A ``BrokerError`` is what a peer sees as a status of the wire (``status``); ``retriable`` says whether the same request
-may succeed later. Both ends of a connection share the table ``BROKER_ERRORS``.
+A ``BrokerError`` is what a peer sees as a status of the wire (``status``); ``retriable`` says
+whether the same request may succeed later. Both ends of a connection share the table
+``BROKER_ERRORS``.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ class LocalProtocolError(ProtocolError):
 
 
 class BrokerError(MetaQError):
-    """A request that was refused; the message is the text of the reply, ``None`` sends an empty body."""
+    """A request that was refused; the message is the text of the reply, ``None`` sends an empty
+    body."""
 
     status: ClassVar[int] = 500
     retriable: ClassVar[bool] = False
@@ -118,7 +120,8 @@ class StoreDamaged(StoreError):
 
 
 class SegmentsInvalid(StoreError):
-    """Neighbouring segment files leave a gap or overlap, or a name is no offset: the partition cannot be opened."""
+    """Neighbouring segment files leave a gap or overlap, or a name is no offset: the partition
+    cannot be opened."""
 
 
 class DirectoryLocked(StoreError):
@@ -130,7 +133,8 @@ class CorruptRecord(StoreError):
 
 
 class ConfigError(MetaQError):
-    """A configuration file cannot be used; the text names file, line and key and says what would be right."""
+    """A configuration file cannot be used; the text names file, line and key and says what would be
+    right."""
 
 
 class RegistryError(MetaQError):

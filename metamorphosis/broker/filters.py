@@ -224,9 +224,9 @@ class ConsumerFilters:
                 self._log.failure(
                     "Cannot use filter class {name} of group {group} and topic {topic}; every get "
                     "of this group fails until this is put right and the configuration reloaded. "
-                    "Right is <module>:<class>, a class without constructor arguments and with a method "
-                    "accept(group, message), in a module that Python finds on its path or in the "
-                    "directory appClassPath",
+                    "Right is <module>:<class>, a class without constructor arguments and with a "
+                    "method accept(group, message), in a module that Python finds on its path or "
+                    "in the directory appClassPath",
                     name=name,
                     group=group,
                     topic=topic,

@@ -16,6 +16,7 @@ from metamorphosis.config.expressions import boolean, int32, integer
 from metamorphosis.config.policies import parse_policy
 from metamorphosis.cron import CronExpression
 
+
 @dataclass(frozen=True, slots=True)
 class Key:
     """

@@ -50,3 +50,37 @@ class FlushScheduleTests(SynchronousTestCase):
         self.ask("a", 1)
         self.schedule.stop()
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+
+class WorkTests(SynchronousTestCase):
+    """What runs in a worker."""
+
+    def test_rewrite(self) -> None:
+        """The range of a failed flush is written again, in pieces, with what the file holds."""
+        data = os.urandom(2_500_000)
+        disk = BreakableDisk()
+        with open(self.mktemp(), "w+b") as file:
+            file.write(data)
+            file.flush()
+            sync_segment(disk, file.fileno(), ["a", "b"], (100, 2_400_000))
+            file.seek(0)
+            self.assertEqual(file.read(), data)
+        syncs = ["sync", "sync_directory", "sync_directory"]
+        self.assertEqual(disk.calls, ["write"] * 3 + syncs)
+
+    def test_rewrite_of_what_is_gone(self) -> None:
+        """A file that became shorter is an error, not an endless loop."""
+        with open(self.mktemp(), "w+b") as file:
+            self.assertRaises(OSError, sync_segment, Disk(), file.fileno(), [], (0, 10))
+
+    def test_real_disk(self) -> None:
+        """The calls that the doubles leave out work on a real file."""
+        path = self.mktemp()
+        disk = Disk()
+        fd = disk.create(path)
+        disk.write(fd, b"abc", 0)
+        disk.sync(fd)
+        disk.sync_all(fd)
+        disk.sync_directory(os.path.dirname(os.path.abspath(path)))
+        disk.close(fd)
+        self.assertRaises(FileExistsError, disk.create, path)
