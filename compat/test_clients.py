@@ -123,3 +123,39 @@ class OurClientTests(
         )
         ids = [event["id"] for event in call.named("message")]
         self.assertEqual(len(ids), len(set(ids)))
+
+    def test_zookeeper_outage(self) -> None:
+        """
+        ZooKeeper dies and comes back, and the broker's session expires: messages flow all the time
+        but for the moment in which the clients look for the broker.
+        """
+        zk = zookeeper.ZooKeeperServer(self.mktemp())
+        zk.start()
+        self.addCleanup(zk.kill)
+        broker = peers.OurBroker(self.mktemp(), zk, "/outage", {"t": {"numPartitions": 2}})
+        broker.start()
+        self.addCleanup(broker.kill)
+        factory = self.factory(broker)
+        producer, received = self.producer(factory, "t"), samples("before", 20)
+        _, call = self.consume(factory, "t", "g")
+        self.assertSent(send(peers.driver(), producer, "t", received), 20)
+        zk.kill()
+        received += samples("without", 20)
+        self.assertSent(send(peers.driver(), producer, "t", received[20:]), 20)
+        self.assertReceived(call, received)
+        zk.start()
+        owner = zk.tree("/outage")["/outage/brokers/ids/0/master"].owner
+        zk.expire(owner)
+        nodes = ["ids/0/master", "topics-pub/t/0-m", "topics-sub/t/0-m", "topics/t/0-m"]
+
+        def registered() -> bool:
+            tree = zk.tree("/outage/brokers")
+            return all(
+                tree.get(f"/outage/brokers/{node}", zookeeper.Node(None, owner)).owner != owner
+                for node in nodes
+            )
+
+        wait_until(registered, "the broker is registered again")
+        more = samples("after", 20)
+        self.assertSent(self.send_until_accepted(producer, "t", more), 20)
+        self.assertReceived(call, received + more)

@@ -6,6 +6,7 @@ compared.
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,13 +14,20 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from compat import generator, peers
 from compat.clientcase import wait_until
-from compat.exchange import SILENCE_SECONDS, SILENT, Connection, Reply
+from compat.exchange import REPLY_SECONDS, SILENCE_SECONDS, SILENT, Connection, Reply
 from compat.normal import Normaliser
 from compat.segments import files, logs, segments, without_ids
 from tests.integration import zookeeper
 
 REQUESTS = 2000
 SEED = 20130719
+
+
+def lacks_body(request: bytes) -> bool:
+    """Whether a broker will wait for more: the line announces a longer body than there is."""
+    line, _, body = request.partition(b"\r\n")
+    announced = re.match(rb"(?:put|sync) [^ ]* [^ ]* \+?(\d+)(?: |$)", line)
+    return announced is not None and int(announced.group(1)) > len(body)
 
 
 class Side:
@@ -67,7 +75,8 @@ class Pair:
         """
         for side in self.sides:
             side.connection.send(request)
-        replies = [side.connection.reply(SILENCE_SECONDS) for side in self.sides]
+        patience = SILENCE_SECONDS if lacks_body(request) else REPLY_SECONDS
+        replies = [side.connection.reply(patience) for side in self.sides]
         if replies.count(SILENT) == 1:  # it may only be slow
             late = replies.index(SILENT)
             replies[late] = self.sides[late].connection.reply()
