@@ -176,7 +176,7 @@ class SideBySideTests(SynchronousTestCase):
             self.assertEqual(answers[1], answers[0])
 
     def test_retention(self) -> None:
-        """Segments past their age are deleted, renamed or packed on schedule; the last one stays."""
+        """Old segments are deleted, renamed or packed on schedule; the last one stays."""
         when = {"deleteWhen": "* * * * * ?"}
         policies = {"gone": "delete,1s", "renamed": "archive,1s", "packed": "archive,1s,true"}
         topics = {name: {**when, "deletePolicy": policy} for name, policy in policies.items()}
