@@ -16,13 +16,18 @@ SIZES = (0, 1, 5, 20, 100, 1000, 30000)
 PARTITIONS = {"a": 1, "b": 3, "dynamic": 1, "ro": 1}
 
 
+TRANSACTIONS = ["null", "TX:s:1", "TX::1", "TX:s:1:", "TX:s:-1", "TX:s:2147483648", "TX:s"]
+TRANSACTIONS += ["TX:s:x", "XID:1:0A:0b:u", "XID:1:::", "XID:1:0:0:u", "XID:1:abc:d:u", "XID:1:0g:00:u"]
+TRANSACTIONS += ["XID:1:00:00", "XID:x:00:00:u", "XID:-1:00:00:u:v", "xid:1:00:00:u", "X", ""]
+
+
 class Requests:
     """
     An endless mixture. Opaques never repeat: the original does not answer a ``stats config`` twice.
 
     Left out is what the two may answer differently by design: a random choice among several
-    partitions, transactions, bodies beyond ``maxTransferSize``, and the digits of a counter of
-    time.
+    partitions, puts in transactions, bodies beyond ``maxTransferSize``, and the digits of a counter
+    of time.
     """
 
     def __init__(self, seed: int, sizes: Sequence[int] = SIZES, reads: bool = True) -> None:
@@ -37,7 +42,7 @@ class Requests:
 
     def __iter__(self) -> Iterator[bytes]:
         """Request after request."""
-        kinds = [(self.put, 45), (self.version, 3), (self.sync, 1)]
+        kinds = [(self.put, 45), (self.version, 3), (self.sync, 1), (self.transaction, 4)]
         if self.reads:
             kinds += [(self.get, 30), (self.offset, 8), (self.stats, 6)]
         makers, weights = zip(*kinds)
@@ -106,6 +111,15 @@ class Requests:
     def sync(self) -> bytes:
         """Refused by a broker that is no synchronous slave."""
         return f"sync a 0 5 0 99 {self.opaque}\r\nhello".encode()
+
+    def transaction(self) -> bytes:
+        """Keys, types and optional tokens of every form; only whether they are read is compared."""
+        key = self.random.choice(TRANSACTIONS)
+        kind = self.random.choice(
+            "BEGIN PREPARE COMMIT_ONE_PHASE COMMIT_TWO_PHASE ROLLBACK RECOVER FORGET begin".split()
+        )
+        options = self.random.choice(["", "", " 3", " 0", " u", " 3 u", " -1", " 3 7", " u 3", " "])
+        return f"transaction {key} s {kind}{options} {self.opaque}\r\n".encode()
 
     def spoil(self, request: bytes) -> bytes:
         """

@@ -46,6 +46,8 @@ class Normaliser:
             body = self._read((tokens[1], tokens[3]), int(tokens[4]), reply.body)
         elif tokens[0] == b"stats":
             body = self._statistics(tokens, reply.body)
+        elif tokens[0] == b"transaction":
+            return (reply.opaque, b"<read>")  # ours has no transactions yet
         elif tokens[0].startswith(b"v"):
             body = b"<version>"
         return (reply.status, reply.opaque, body)
@@ -70,6 +72,7 @@ class Normaliser:
             return b"<configuration>"
         body = _OWN.sub(rb"\1 <own>", body.replace(b"\r\n", b"\n"))
         body = _TIMES.sub(b"<times>", body)
+        body = re.sub(rb"(?m)^tx_(\w+) \d+$", rb"tx_\1 <n>", body)
         if not self._history:
             body = re.sub(rb"(?m)^(cmd|tx|get|put|total)(_\w+) \d+$", rb"\1\2 <n>", body)
             body = re.sub(rb"message_count \d+", b"message_count <n>", body)

@@ -125,7 +125,7 @@ class SideBySideTests(SynchronousTestCase):
             self.assertEqual(second, first, f"seed {seed}, request {number}: {request[:200]!r}")
         self.assertEqual(pair.extra(), [])
         # the mixture is what it is meant to be
-        self.assertGreater(pair.answered, count * 0.9)
+        self.assertGreater(pair.answered, count * 0.85)
         self.assertGreater(pair.closed, count * 0.01)
         return requests
 
