@@ -58,8 +58,15 @@ class OutageTests(RegisteringCase):
         self.assertIn("refused", warnings[0])
         self.assertEqual([e for e in events if e["log_level"] > LogLevel.warn], [])
 
+    def patient(self) -> None:
+        """Sessions of 20 seconds, which no load on the machine lets expire by itself."""
+        self.session_timeout = 20000
+        self.server.tick_time = 1000
+        self.make()
+
     async def test_killed_and_restarted(self) -> None:
         """kill -9 and a restart with its data: the same session, the nodes stay."""
+        self.patient()
         await self.running()
         before = self.server.tree()
         self.server.kill()
@@ -91,6 +98,7 @@ class OutageTests(RegisteringCase):
 
     async def test_frozen_shorter_than_the_session(self) -> None:
         """SIGSTOP for less than the session timeout: nothing is lost."""
+        self.patient()
         await self.running()
         before = self.server.tree()
         self.server.pause()
@@ -201,9 +209,7 @@ class OutageTests(RegisteringCase):
 
     async def test_stop_while_frozen(self) -> None:
         """Both stops end in time when the server does not answer; it forgets us when it wakes."""
-        self.session_timeout = 20000
-        self.server.tick_time = 1000
-        self.make()
+        self.patient()
         await self.running()
         self.server.pause()
         began = time.monotonic()
@@ -214,9 +220,7 @@ class OutageTests(RegisteringCase):
 
     async def test_operation_has_a_time_limit(self) -> None:
         """A server that accepts and does not answer: the Deferred fails all the same."""
-        self.session_timeout = 20000
-        self.server.tick_time = 1000
-        self.make()
+        self.patient()
         self.registry._operation_seconds = 0.3
         await self.running()
         self.server.pause()
