@@ -1,6 +1,7 @@
 """
-Every row of the wire conformance table (section 10 of the specification, kept in ``compat/conformance.txt``) against our
-broker without a network. ``compat.test_conformance`` runs the same table over sockets against the original as well.
+Every row of the wire conformance table (section 10 of the specification, kept in
+``compat/conformance.txt``) against our broker without a network. ``compat.test_conformance`` runs
+the same table over sockets against the original as well.
 """
 
 from __future__ import annotations
