@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import shutil
 import sys
 import tempfile
@@ -14,7 +15,7 @@ from benchmarks.cells import CELLS, QUICK, Cell, select
 from benchmarks.load import fill, sync_time_us
 from benchmarks.processes import BenchmarkError
 from benchmarks.report import Check
-from benchmarks.rounds import CellResult, run_cell, warm_up_java
+from benchmarks.rounds import FIRST_WARM_UP, CellResult, run_cell, warm_up_java
 
 ALL_SERVERS = ("java", "ours", "metaref")
 ROOM_GIB = 10.0
@@ -64,7 +65,8 @@ def run_table(
 ) -> list[CellResult]:
     """Start the servers, fill what is read, and measure all chosen cells."""
     cells = chosen_cells(options)
-    layout = brokers.Layout()
+    # Segments outlive the measurement in which they were written: a deletion would stall some runs and not others.
+    layout = brokers.Layout(retention=math.ceil(options.seconds + FIRST_WARM_UP) + 1)
     starters = {
         "java": partial(brokers.start_java, directory / "java", zookeeper_port, layout),
         "ours": partial(brokers.start_ours, directory / "ours", zookeeper_port, layout),

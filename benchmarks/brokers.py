@@ -35,8 +35,8 @@ unflushThreshold=1000
 unflushInterval=10000
 maxSegmentSize={segment_size}
 maxTransferSize=1048576
-deletePolicy=delete,1s
-deleteWhen=0/2 * * * * ?
+deletePolicy=delete,{retention}s
+deleteWhen=* * * * * ?
 flushTxLogAtCommit=1
 stat=true
 
@@ -80,10 +80,14 @@ forceSync=no
 
 @dataclass(frozen=True)
 class Layout:
-    """What differs between runs: the size of a segment in bytes, and the partitions of topic ``wide``."""
+    """
+    What differs between runs: the size of a segment in bytes, the partitions of topic ``wide``, and after how many
+    seconds a segment that is no longer written is deleted.
+    """
 
     segment_size: int = 256 << 20
     wide_partitions: int = 200
+    retention: int = 1
 
 
 class Server:
@@ -153,6 +157,7 @@ def _prepare(directory: Path, broker_id: int, zookeeper_port: int, layout: Layou
         directory=directory,
         segment_size=layout.segment_size,
         wide_partitions=layout.wide_partitions,
+        retention=layout.retention,
         zookeeper_port=zookeeper_port,
     )
     (directory / "server.ini").write_text(text)

@@ -13,6 +13,8 @@ from benchmarks.load import Measurement, measure, settle
 OTHER_CPU_LIMIT = 12.0  # percent of a core
 STEAL_LIMIT = 6.0
 REPEATS = 2
+FIRST_WARM_UP = 1.0  # seconds before the first measurement of a cell
+WARM_UP = 0.4  # and before the others
 
 Log = Callable[[str], None]
 
@@ -85,7 +87,7 @@ def run_cell(servers: list[Server], cell: Cell, rounds: int, seconds: float, log
     for number in range(rounds):
         begin = number % len(taking_part)
         for server in taking_part[begin:] + taking_part[:begin]:
-            warm_up = 1.0 if number == 0 else 0.4
+            warm_up = FIRST_WARM_UP if number == 0 else WARM_UP
             run, quiet = measure_quietly(server, cell, seconds, warm_up)
             result.disturbed += not quiet
             result.runs.setdefault(server.name, []).append(run)
