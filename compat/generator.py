@@ -17,8 +17,9 @@ PARTITIONS = {"a": 1, "b": 3, "dynamic": 1, "ro": 1}
 
 
 TRANSACTIONS = ["null", "TX:s:1", "TX::1", "TX:s:1:", "TX:s:-1", "TX:s:2147483648", "TX:s"]
-TRANSACTIONS += ["TX:s:x", "XID:1:0A:0b:u", "XID:1:::", "XID:1:0:0:u", "XID:1:abc:d:u", "XID:1:0g:00:u"]
-TRANSACTIONS += ["XID:1:00:00", "XID:x:00:00:u", "XID:-1:00:00:u:v", "xid:1:00:00:u", "X", ""]
+TRANSACTIONS += ["TX:s:x", "XID:1:0A:0b:u", "XID:1:::", "XID:1:0:0:u", "XID:1:abc:d:u"]
+TRANSACTIONS += ["XID:1:0g:00:u", "XID:1:00:00", "XID:x:00:00:u", "XID:-1:00:00:u:v"]
+TRANSACTIONS += ["xid:1:00:00:u", "X", ""]
 
 
 class Requests:

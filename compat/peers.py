@@ -61,6 +61,11 @@ def missing() -> str | None:
     return zookeeper.missing() or build.missing()
 
 
+def no_zookeeper() -> zookeeper.ZooKeeperServer:
+    """An address where no ZooKeeper is; our broker serves all the same."""
+    return zookeeper.ZooKeeperServer(os.devnull)
+
+
 def server_ini(system: Mapping[str, object], zk: Mapping[str, object], topics: Topics) -> str:
     """The text of a ``server.ini``."""
     sections: dict[str, Mapping[str, object]] = {"system": system, "zookeeper": zk}
@@ -150,7 +155,9 @@ class Broker(ABC):
         return path
 
     def start(self) -> None:
-        """Start the process; return when it serves and its topics are in ZooKeeper."""
+        """
+        Start the process; return when it serves and its topics are in ZooKeeper, if there is one.
+        """
         self.write_configuration()
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
@@ -165,6 +172,10 @@ class Broker(ABC):
         atexit.register(self.kill)
         deadline = time.monotonic() + START_SECONDS
         self._wait(deadline, self._serves)
+        if self.zookeeper.process is not None:
+            self._wait_for_registration(deadline)
+
+    def _wait_for_registration(self, deadline: float) -> None:
         client = self.zookeeper.client()
         try:
             node = f"{self.root}/brokers/topics/{max(self.topics)}/{self.broker_id}-m"

@@ -93,6 +93,10 @@ class ReplayBehaviour(SynchronousTestCase):
 
     kind: type[peers.Broker]
 
+    def registry(self) -> zookeeper.ZooKeeperServer:
+        """What the broker registers with."""
+        return zookeeper.shared()
+
     def start(self, contents: Contents) -> peers.Broker:
         """A broker whose partitions hold that."""
         directory = tempfile.TemporaryDirectory(prefix="metamorphosis-replay-")
@@ -103,7 +107,7 @@ class ReplayBehaviour(SynchronousTestCase):
             with open(os.path.join(path, f"{0:020d}.meta"), "wb") as file:
                 file.write(data)
         root = f"/replay-{self.id()}"
-        broker = self.kind(directory.name, zookeeper.shared(), root, TOPICS)
+        broker = self.kind(directory.name, self.registry(), root, TOPICS)
         broker.start()
         self.addCleanup(broker.kill)
         return broker
