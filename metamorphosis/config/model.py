@@ -119,7 +119,7 @@ class Settings:
     slave copies its master's ``server.ini`` and refuses keys it does not know.
     """
 
-    flush_delay_ms: int = 10  # [store] flush-delay-ms: from a write to its background flush
+    flush_delay_ms: int = 25  # [store] flush-delay-ms: between background flushes
     sync_threads: int = 4  # [store] sync-threads
     fast_boot: bool = False  # [store] fast-boot: the original's meta.fast_boot
     max_line_bytes: int = 64 * 1024  # [network] max-line-bytes

@@ -7,8 +7,8 @@ Here every flush runs in a worker and no put waits for it, unless the disk canno
 flush runs at most ``unflushThreshold`` further messages are acknowledged, then batches collect
 until it is done. So never more than about twice the threshold are acknowledged and unflushed.
 
-Differs: a flush is also made ``flush-delay-ms`` after a write, so that a message need not wait for
-1000 others or 10 s until somebody can read it; and ``unflushInterval`` counts from the first
+Differs: a flush is also made soon after a write (``flushrounds``), so that a message need not wait
+for 1000 others or 10 s until somebody can read it; and ``unflushInterval`` counts from the first
 unflushed write of every store, not only for topics that have a section.
 
 Source: ``MessageStore``, ``MessageStoreManager``.
@@ -21,6 +21,7 @@ from functools import partial
 from metamorphosis.errors import StoreDamaged
 from metamorphosis.store.batch import Batch
 from metamorphosis.store.flushing import StoreEnvironment, sync_segment
+from metamorphosis.store.flushrounds import Flush
 from metamorphosis.store.messagestore import MessageStore
 from metamorphosis.store.segment import Segment
 
@@ -51,16 +52,10 @@ class DirectStore(MessageStore):
         self._flushed_at = environment.clock.seconds()  # when the last flush was submitted
         self._asked = False  # the schedule will call _flush_due
         self._retry_asked = False  # and _retry_due
-        self._pace = self._shortest_pace()
         self._rewrite = False  # a flush has failed: what is unflushed is written again first
         self._flush_error: BaseException | None = None
         self._retry_delay = FIRST_RETRY
         self._last_tried = False
-
-    def _shortest_pace(self) -> float:
-        """Seconds from a write to its background flush."""
-        delay = self._environment.flush_delay
-        return delay if delay > 0 else max(self._interval, 0.0)
 
     def _check_writable(self) -> None:
         if self._flush_error is not None and self._unflushed > self._threshold:
@@ -92,9 +87,19 @@ class DirectStore(MessageStore):
 
     def _ask(self) -> None:
         """See to it that what is unflushed does not stay so."""
-        if not self._asked:
-            self._asked = True
-            self._environment.schedule.request(self._flush_due, self._pace)
+        if self._asked:
+            return
+        self._asked = True
+        environment = self._environment
+        if environment.flush_delay > 0:
+            rounds = environment.schedule.rounds
+            rounds.join(self._round_begins, environment.threads, environment.flush_delay)
+        else:
+            environment.schedule.request(self._flush_due, max(self._interval, 0.0))
+
+    def _round_begins(self) -> Flush | None:
+        self._asked = False
+        return self._begin_flush()
 
     def _flush_due(self) -> None:
         self._asked = False
@@ -109,47 +114,41 @@ class DirectStore(MessageStore):
         Flush in a worker what is written by now. While a flush runs this does nothing: its
         completion looks for more.
         """
+        flush = self._begin_flush()
+        if flush is not None:
+            self._environment.threads.submit(flush.work, lambda _, error: flush.done(error))
+
+    def _begin_flush(self) -> Flush | None:
+        """What is to be done to flush what is written by now; None if there is nothing."""
         if self._syncing:
             if self._unflushed > self._threshold:
                 self._busy = True
-            return
+            return None
         segment = self._last
         end = segment.end
         if self._closed or end == self.max_offset:
-            return
+            return None
         self._syncing = True
         self._in_flight, self._unflushed = self._unflushed, 0
         self._flushed_at = self._environment.clock.seconds()
         rewrite = (max(self.max_offset - segment.start, 0), segment.size) if self._rewrite else None
-        self._environment.threads.submit(
+        return Flush(
             partial(sync_segment, self._disk, segment.fd, segment.unsynced_directories, rewrite),
             partial(self._flush_done, end),
         )
 
-    def _flush_done(self, end: int, _: None, error: BaseException | None) -> None:
+    def _flush_done(self, end: int, error: BaseException | None) -> None:
         self._syncing = False
         if error is not None:
             self._flush_failed(error)
             return
         self._last.unsynced_directories = ()
         self._flushed(end)
-        self._set_pace()
         if self._unflushed > self._threshold:
             self.flush()
         elif self._last.end > end:
             self._ask()
         self._proceed()
-
-    def _set_pace(self) -> None:
-        """
-        On a slow disk pause between background flushes for as long as one takes, or they would be
-        all it does.
-        """
-        took = self._environment.clock.seconds() - self._flushed_at
-        self._pace = self._shortest_pace()
-        if self._environment.flush_delay > 0:
-            while self._pace < took:
-                self._pace *= 2
 
     def _flushed(self, end: int) -> None:
         self.max_offset = end

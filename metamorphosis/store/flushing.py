@@ -1,8 +1,8 @@
 """
 When stores are flushed in the background, and the work of a flush itself.
 
-A store asks for its next flush when it has something unflushed; stores that ask for the same delay
-share one timer, so 200 busy partitions cost one ``callLater`` in ten milliseconds, not 200.
+A store asks for its next flush when it has something unflushed: normally it joins the next of
+``FlushRounds``; stores that ask for the same delay otherwise share one timer.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from metamorphosis.store.disk import Disk
+from metamorphosis.store.flushrounds import FlushRounds
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -27,9 +28,11 @@ class FlushSchedule:
     Timers for stores that want to be flushed later. Thread: reactor.
 
     :param clock: the reactor.
+    :ivar rounds: for flushes in the background.
     """
 
     def __init__(self, clock: IReactorTime) -> None:
+        self.rounds = FlushRounds(clock)
         self._clock = clock
         self._waiting: dict[float, list[Callable[[], None]]] = {}
         self._calls: dict[float, IDelayedCall] = {}
@@ -49,6 +52,7 @@ class FlushSchedule:
             call.cancel()
         self._calls.clear()
         self._waiting.clear()
+        self.rounds.stop()
 
     def _run(self, delay: float) -> None:
         del self._calls[delay]
@@ -66,8 +70,8 @@ class StoreEnvironment(NamedTuple):
     :ivar on_dirty: called when a batch is opened; the broker's turn commits it at its end.
     :ivar max_segment_size: bytes; a segment that has reached it after a commit is the last no
         longer.
-    :ivar flush_delay: seconds from a write in direct mode to its background flush; 0 or less: none,
-        messages become readable when threshold or interval say so, as in the original.
+    :ivar flush_delay: seconds between background flushes in direct mode; 0 or less: none, messages
+        become readable when threshold or interval say so, as in the original.
     :ivar disk: the system calls.
     """
 
@@ -76,7 +80,7 @@ class StoreEnvironment(NamedTuple):
     schedule: FlushSchedule
     on_dirty: Callable[[MessageStore], None] = lambda store: None
     max_segment_size: int = 1 << 30
-    flush_delay: float = 0.01
+    flush_delay: float = 0.025
     disk: Disk = Disk()
 
 

@@ -15,9 +15,9 @@ from metamorphosis.errors import StoreDamaged
 from metamorphosis.store.disk import Disk
 from metamorphosis.store.segment import Segment
 
-JOIN_LIMIT = 256 * 1024
+JOIN_LIMIT = 2 << 20
 """Up to here a batch is joined and written at once: 64 pieces of 1 KiB took 0.7 us each that way,
-0.9 us with writev, and 8 KiB made no difference. A join of 1 MiB is slower than writev."""
+0.9 us with writev; 200 of 8 KiB took a tenth of the whole request less."""
 MAX_PIECES = 1024
 """Pieces of one writev (``IOV_MAX``)."""
 
