@@ -6,6 +6,7 @@ refused.
 from __future__ import annotations
 
 import atexit
+import ctypes
 import os
 import resource
 import signal
@@ -63,6 +64,30 @@ def raise_file_limit() -> None:
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # of <malloc.h>
+
+
+def keep_freed_memory() -> bool:
+    """
+    Tell glibc to keep up to 32 MiB of freed memory instead of handing it back at once.
+
+    A turn's worth of 8 KiB messages is allocated and freed together; with the defaults its pages go
+    back to the kernel every time and are faulted in again: 30 us a request instead of 21.
+
+    :returns: whether there is such a C library.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError):
+        return False
+    set_all = (
+        mallopt(M_MMAP_THRESHOLD, 8 << 20),
+        mallopt(M_TRIM_THRESHOLD, 32 << 20),
+        mallopt(M_TOP_PAD, 1 << 20),
+    )
+    return all(set_all)
 
 
 class Signals:

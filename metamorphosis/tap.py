@@ -146,10 +146,11 @@ def makeService(options: Options) -> BrokerService:  # noqa: N802 - twistd's nam
     """The broker that ``options`` describe."""
     from twisted.internet import reactor
 
-    from metamorphosis.process import Signals, raise_file_limit
+    from metamorphosis.process import Signals, keep_freed_memory, raise_file_limit
     from metamorphosis.service import BrokerService
 
     raise_file_limit()
+    keep_freed_memory()
     service = BrokerService(reactor, options.broker_config, options.broker_settings)
     Signals(reactor, service.hurry, service.reload).install()
     return service
