@@ -25,25 +25,26 @@ def parse_options(argv: list[str]) -> argparse.Namespace:
     """The options; ``--help`` prints this text."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     add = parser.add_argument
-    add("--quick", action="store_true", help="four cells, three rounds: a gate of about three minutes")
-    add("--cells", metavar="PATTERN", action="append", help="cells by name, e.g. 'put 16/*'; repeatable")
+    add("--quick", action="store_true", help="four cells, three rounds: three minutes")
+    add("--cells", metavar="PATTERN", action="append", help="e.g. 'put 16/*'; repeatable")
     add("--rounds", type=int, help="rounds of each cell (5, quick 3)")
     add("--seconds", type=float, default=1.5, help="length of one measurement (1.5)")
-    add("--servers", default=",".join(ALL_SERVERS), help="which of java,ours,metaref take part (all)")
-    add("--java-warm-up", type=float, default=20.0, metavar="SECONDS", help="before the first round (20)")
+    add("--servers", default=",".join(ALL_SERVERS), help="which take part (all)")
+    add("--java-warm-up", type=float, default=20.0, metavar="SECONDS", help="(20)")
     add("--no-cells", action="store_true", help="skip the table")
     add("--steady", action="store_true", help="latency at 8,000 put/s (in a full run anyway)")
-    add("--memory", action="store_true", help="memory with 1,000 partitions and connections (as above)")
-    add("--soak", type=float, metavar="SECONDS", help="full load for so long; 600 is the requirement")
+    add("--memory", action="store_true", help="with 1,000 partitions and connections (as above)")
+    add("--soak", type=float, metavar="SECONDS", help="full load; 600 is required")
     add("--profile", choices=("python", "perf"), help="profile our broker in the one selected cell")
     add("--json", type=Path, metavar="FILE", help="write all runs (benchmarks/bin/results.json)")
     add("--directory", type=Path, help="where the servers keep data (a new temporary directory)")
-    add("--this-network", action="store_true", help="use the network as it is, not a namespace with Reno")
+    add("--this-network", action="store_true", help="no network namespace with Reno")
     add("--list", action="store_true", help="list the cells")
     options = parser.parse_args(argv)
     unknown = set(options.servers.split(",")) - set(ALL_SERVERS)
     if unknown:
-        parser.error(f"unknown server {', '.join(sorted(unknown))}: choose from {', '.join(ALL_SERVERS)}")
+        names = ", ".join(sorted(unknown))
+        parser.error(f"unknown server {names}: choose from {', '.join(ALL_SERVERS)}")
     return options
 
 
@@ -65,7 +66,8 @@ def run_table(
 ) -> list[CellResult]:
     """Start the servers, fill what is read, and measure all chosen cells."""
     cells = chosen_cells(options)
-    # Segments outlive the measurement in which they were written: a deletion would stall some runs and not others.
+    # Segments outlive the measurement in which they were written: a deletion would stall some
+    # runs and not others.
     layout = brokers.Layout(retention=math.ceil(options.seconds + FIRST_WARM_UP) + 1)
     starters = {
         "java": partial(brokers.start_java, directory / "java", zookeeper_port, layout),
@@ -147,7 +149,9 @@ def run_all(options: argparse.Namespace, directory: Path) -> bool:
 
 
 def main(argv: list[str]) -> int:
-    """Exit status 0: every required figure was reached; 1: one was not; 2: it could not be measured."""
+    """
+    Exit status 0: every required figure was reached; 1: one was not; 2: it could not be measured.
+    """
     options = parse_options(argv)
     if options.list:
         print("\n".join(cell.name for cell in CELLS))

@@ -1,5 +1,6 @@
 """
-The servers that are compared: the original Java broker, ours, and the yardstick ``metaref``; and their ZooKeeper.
+The servers that are compared: the original Java broker, ours, and the yardstick ``metaref``; and
+their ZooKeeper.
 
 Both brokers read the same ``server.ini`` apart from broker id, ports and paths.
 """
@@ -20,8 +21,8 @@ ROOT = HERE.parent
 JAVA_LIBRARIES = (ROOT / "compat/java/target/lib", HERE / "bin/lib")
 ZOOKEEPER_JARS = "/usr/share/java/zookeeper.jar:/usr/share/java/slf4j-nop.jar"
 
-# The topics of a benchmark. "bench" keeps the default of 1000 unflushed messages, "commit" is flushed before each
-# reply, "wide" has 200 partitions, "reads" is filled once and kept.
+# The topics of a benchmark. "bench" keeps the default of 1000 unflushed messages, "commit" is
+# flushed before each reply, "wide" has 200 partitions, "reads" is filled once and kept.
 SERVER_INI = """\
 [system]
 brokerId={broker_id}
@@ -81,8 +82,8 @@ forceSync=no
 @dataclass(frozen=True)
 class Layout:
     """
-    What differs between runs: the size of a segment in bytes, the partitions of topic ``wide``, and after how many
-    seconds a segment that is no longer written is deleted.
+    What differs between runs: the size of a segment in bytes, the partitions of topic ``wide``, and
+    after how many seconds a segment that is no longer written is deleted.
     """
 
     segment_size: int = 256 << 20
@@ -91,7 +92,9 @@ class Layout:
 
 
 class Server:
-    """A server that the load generator can talk to: process, port and where its segment files are."""
+    """
+    A server that the load generator can talk to: process, port and where its segment files are.
+    """
 
     def __init__(self, name: str, process: ServerProcess, port: int, data: Path) -> None:
         self.name = name
@@ -105,7 +108,9 @@ class Server:
         return self.process.pid
 
     def segments(self, topic: str) -> list[Path]:
-        """The segment files of partition 0 of ``topic`` (the yardstick has one file a partition)."""
+        """
+        The segment files of partition 0 of ``topic`` (the yardstick has one file a partition).
+        """
         directory = self.data / f"{topic}-0"
         return sorted(directory.glob("*.meta")) if directory.is_dir() else []
 
@@ -116,24 +121,27 @@ class Server:
 
 
 def start_zookeeper(directory: Path) -> tuple[ServerProcess, int]:
-    """Debian's ZooKeeper on the generator's core, where it idles. Returns the process and its port."""
+    """
+    Debian's ZooKeeper on the generator's core, where it idles. Returns the process and its port.
+    """
     for jar in ZOOKEEPER_JARS.split(":"):
         if not os.path.exists(jar):
             raise BenchmarkError(f"{jar} is missing: install the Debian package zookeeper")
     directory.mkdir(parents=True)
     port = free_port()
     (directory / "zoo.cfg").write_text(ZOO_CFG.format(directory=directory, port=port))
-    java = ["java", "-Xmx192m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", ZOOKEEPER_JARS]
-    main = ["org.apache.zookeeper.server.quorum.QuorumPeerMain", str(directory / "zoo.cfg")]
-    process = ServerProcess("ZooKeeper", [*java, *main], directory, LOAD_CORE)
+    java = ["java", "-Xmx192m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]
+    main = "org.apache.zookeeper.server.quorum.QuorumPeerMain"
+    argv = [*java, "-cp", ZOOKEEPER_JARS, main, str(directory / "zoo.cfg")]
+    process = ServerProcess("ZooKeeper", argv, directory, LOAD_CORE)
     process.wait_for_answer(port, b"srvr", b"Mode:", 20)
     return process, port
 
 
 def java_libraries() -> Path:
     """
-    The directory with the original broker's jars: those of ``compat/java`` if they are there, else a copy of our own
-    that Maven fetches once.
+    The directory with the original broker's jars: those of ``compat/java`` if they are there, else
+    a copy of our own that Maven fetches once.
     """
     for directory in JAVA_LIBRARIES:
         if any(directory.glob("metamorphosis-server-*.jar")):
@@ -172,7 +180,8 @@ def start_java(directory: Path, zookeeper_port: int, layout: Layout) -> Server:
     flags = ["-Xmx512m", "-Xms512m", "-server", f"-Dlog4j.configuration=file:{log4j}"]
     main = ["com.taobao.metamorphosis.server.MetamorphosisStartup", "-f", "./server.ini"]
     argv = ["java", *flags, "-cp", f"{java_libraries()}/*", *main]
-    process = ServerProcess("the Java broker", argv, directory, environment={"HOME": str(directory)})
+    home = {"HOME": str(directory)}
+    process = ServerProcess("the Java broker", argv, directory, environment=home)
     process.wait_for_answer(port, b"version 1\r\n", b"result 200", 60)
     return Server("java", process, port, directory / "data")
 

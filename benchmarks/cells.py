@@ -13,7 +13,8 @@ class Cell:
     """
     One load on one server.
 
-    :ivar floor: requests per second, ours over the Java broker's: the least that is accepted; None: not judged.
+    :ivar floor: requests per second, ours over the Java broker's: the least that is accepted; None:
+        not judged.
     :ivar aim: the same ratio, as users are told.
     :ivar cpu_floor: CPU time per request, the yardstick's over ours: the least that is accepted.
     """
@@ -31,7 +32,10 @@ class Cell:
 
     @property
     def has_yardstick(self) -> bool:
-        """``metaref`` neither flushes nor spreads work over partitions, so it is no yardstick for these."""
+        """
+        ``metaref`` neither flushes nor spreads work over partitions, so it is no yardstick for
+        these.
+        """
         return self.topic in ("bench", "reads")
 
 

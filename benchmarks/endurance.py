@@ -1,4 +1,7 @@
-"""What a ratio does not show: latency at a steady rate, memory with many partitions and clients, and a long full load."""
+"""
+What a ratio does not show: latency at a steady rate, memory with many partitions and clients, and a
+long full load.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,9 @@ def running(start: Start, layout: Layout) -> Iterator[Server]:
 
 @dataclass
 class StatsPoll:
-    """Asks for ``stats`` and ``stats bench`` once a second until the block ends, as monitoring does."""
+    """
+    Asks for ``stats`` and ``stats bench`` once a second until the block ends, as monitoring does.
+    """
 
     server: Server
     slowest_ms: float = 0.0
@@ -69,15 +74,17 @@ class StatsPoll:
 
 def steady_load(server: Server, seconds: float, log: Log) -> Measurement:
     """
-    Open loop: requests leave at fixed times whatever the server does, and latency counts from the planned time, so a
-    stall shows in every request that it delayed. Repeated while other work disturbs it.
+    Open loop: requests leave at fixed times whatever the server does, and latency counts from the
+    planned time, so a stall shows in every request that it delayed. Repeated while other work
+    disturbs it.
     """
     load = ["-m", "put", "-t", "bench", "-c", "16", "-w", "64", "-b", "1024"]
     for _ in range(1 + REPEATS):
         run = generate(server, [*load, "-r", str(STEADY_RATE)], seconds, 2.0)
         log(
-            f"{server.name}: {run.rate:.0f} put/s, p50 {run.p50_us / 1000:.2f} p99 {run.p99_us / 1000:.2f}"
-            f" max {run.max_us / 1000:.1f} ms, {run.cpu_us:.1f} us of CPU a request,"
+            f"{server.name}: {run.rate:.0f} put/s, p50 {run.p50_us / 1000:.2f}"
+            f" p99 {run.p99_us / 1000:.2f} max {run.max_us / 1000:.1f} ms,"
+            f" {run.cpu_us:.1f} us of CPU a request,"
             f" other work {run.other_cpu:.0f} %, steal {run.steal:.0f} %"
         )
         if undisturbed(run):
@@ -87,8 +94,9 @@ def steady_load(server: Server, seconds: float, log: Log) -> Measurement:
 
 def steady_checks(start: Start, seconds: float, log: Log) -> list[Check]:
     """
-    The steady load alone, and again while segments roll, retention deletes them and ``stats`` is asked each second.
-    Segments are counted by their names, which are offsets: the last name proves how much was rolled.
+    The steady load alone, and again while segments roll, retention deletes them and ``stats`` is
+    asked each second. Segments are counted by their names, which are offsets: the last name proves
+    how much was rolled.
     """
     checks = []
     with running(start, Layout()) as server:
@@ -115,11 +123,13 @@ def _latency_checks(name: str, run: Measurement) -> list[Check]:
 
 
 def memory_checks(start: Start, log: Log) -> list[Check]:
-    """Resident memory with 1,000 partitions that hold messages and 1,000 connections that say nothing."""
+    """
+    Resident memory with 1,000 partitions that hold messages and 1,000 connections that say nothing.
+    """
     with running(start, MANY_PARTITIONS) as server:
         before = resident_kib(server.pid) / 1024
-        spread = ["-m", "put", "-t", "wide", "-c", "16", "-w", "64", "-b", "100", "-Q", "-P", "1000"]
-        generate(server, spread, 1.0, 0.0)
+        load = ["-m", "put", "-t", "wide", "-c", "16", "-w", "64", "-b", "100"]
+        generate(server, [*load, "-Q", "-P", "1000"], 1.0, 0.0)
         loaded = resident_kib(server.pid) / 1024
         idle = [str(HERE / "bin/metabench"), "-m", "idle", "-c", "1000", "-d", "6", "-u", "0"]
         with subprocess.Popen(
@@ -157,11 +167,13 @@ def soak_checks(start: Start, seconds: float, log: Log) -> list[Check]:
         finally:
             ended.set()
             sampler.join()
-        log(f"{server.name}: {run.rate:.0f} put/s for {seconds:.0f} s, max {run.max_us / 1000:.0f} ms")
+        slowest = run.max_us / 1000
+        log(f"{server.name}: {run.rate:.0f} put/s for {seconds:.0f} s, max {slowest:.0f} ms")
         log("  resident MiB: " + " ".join(f"{mib:.0f}" for _, mib in samples[::6]))
         settled = [mib for at, mib in samples if at >= seconds / 10]
         growth = settled[-1] - settled[0]
-        return [Check(f"{server.name}: growth in {seconds:.0f} s", growth, MEMORY_GROWTH_MIB, False, " MiB")]
+        name = f"{server.name}: growth in {seconds:.0f} s"
+        return [Check(name, growth, MEMORY_GROWTH_MIB, False, " MiB")]
 
 
 def disk_room(directory: Path) -> float:

@@ -29,7 +29,8 @@ class Measurement:
 
     :ivar rate: requests per second.
     :ivar cpu_us: CPU time of the server, user and system, microseconds per request.
-    :ivar own_cpu: percent of its core that the generator used; over 90 it is the limit, not the server.
+    :ivar own_cpu: percent of its core that the generator used; over 90 it is the limit, not the
+        server.
     :ivar other_cpu: percent of a core that went to processes which are neither.
     :ivar steal: percent of a core that the hypervisor gave to somebody else.
     """
@@ -69,7 +70,10 @@ class Measurement:
 
 
 def generate(server: Server, options: list[str], seconds: float, warm_up: float) -> Measurement:
-    """Run ``metabench`` against ``server``; an error reply or a lost connection raises ``BenchmarkError``."""
+    """
+    Run ``metabench`` against ``server``; an error reply or a lost connection raises
+    ``BenchmarkError``.
+    """
     generator = [str(HERE / "bin/metabench"), "-j", "-p", str(server.port), "-i", str(server.pid)]
     argv = [*generator, *options, "-d", f"{seconds:g}", "-u", f"{warm_up:g}"]
     done = subprocess.run(
@@ -96,7 +100,10 @@ def measure(server: Server, cell: Cell, seconds: float, warm_up: float) -> Measu
 
 
 def fill(server: Server, topic: str = "reads") -> None:
-    """Store the messages that the get cells read: the same 64 MiB in messages of 1 KiB in every server."""
+    """
+    Store the messages that the get cells read: the same 64 MiB in messages of 1 KiB in every
+    server.
+    """
     body = bytes(range(256)) * (FILL_BODY // 256)
     crc = zlib.crc32(body) & 0x7FFFFFFF
     request = b"put %b 0 %d 0 %d 1\r\n%b" % (topic.encode(), FILL_BODY, crc, body)
@@ -114,8 +121,8 @@ def fill(server: Server, topic: str = "reads") -> None:
 
 def settle(server: Server, topic: str, seconds: float = 10.0) -> None:
     """
-    Wait until retention has removed what a cell left behind, so that the work is not done, on the same core, while
-    another server is measured.
+    Wait until retention has removed what a cell left behind, so that the work is not done, on the
+    same core, while another server is measured.
     """
     deadline = time.monotonic() + seconds
     while len(server.segments(topic)) > 1 and time.monotonic() < deadline:
@@ -123,7 +130,10 @@ def settle(server: Server, topic: str, seconds: float = 10.0) -> None:
 
 
 def sync_time_us(directory: Path, count: int = 200) -> float:
-    """The median time of ``fdatasync`` after appending 1 KiB: group commit figures mean little without it."""
+    """
+    The median time of ``fdatasync`` after appending 1 KiB: group commit figures mean little without
+    it.
+    """
     path = directory / "sync-probe"
     times = []
     with path.open("ab", buffering=0) as file:

@@ -1,10 +1,12 @@
 """
-A network namespace of the benchmark's own, with nothing but a loopback interface that uses the Reno congestion control.
+A network namespace of the benchmark's own, with nothing but a loopback interface that uses the Reno
+congestion control.
 
-Why: on a machine whose default is BBR, values of 1 MiB over loopback cost between 110 and 450 us of CPU for one and the
-same server, because the kernel paces each connection with timers. With CUBIC, Linux's usual default, and with Reno it is
-110 us every time; nothing is lost on loopback, so these two do not differ there, and Reno is allowed in every namespace.
-A namespace changes that for the benchmark alone, and keeps servers that listen on every interface away from the network.
+Why: on a machine whose default is BBR, values of 1 MiB over loopback cost between 110 and 450 us of
+CPU for one and the same server, because the kernel paces each connection with timers. With CUBIC,
+Linux's usual default, and with Reno it is 110 us every time; nothing is lost on loopback, so these
+two do not differ there, and Reno is allowed in every namespace. A namespace changes that for the
+benchmark alone, and keeps servers that listen on every interface away from the network.
 """
 
 from __future__ import annotations
@@ -26,12 +28,13 @@ def congestion_control() -> str:
 
 def enter(argv: list[str]) -> None:
     """
-    Start this program again in a namespace of its own; does not return if it can. Without root or ``unshare`` it
-    returns, and the benchmark uses the network as it is.
+    Start this program again in a namespace of its own; does not return if it can. Without root or
+    ``unshare`` it returns, and the benchmark uses the network as it is.
     """
     if os.environ.get(MARK) or os.geteuid() != 0 or shutil.which("unshare") is None:
         return
-    if subprocess.run(["unshare", "--net", "true"], capture_output=True, check=False).returncode != 0:
+    trial = subprocess.run(["unshare", "--net", "true"], capture_output=True, check=False)
+    if trial.returncode != 0:
         return
     os.environ[MARK] = "1"
     command = ["unshare", "--net", sys.executable, "-m", "benchmarks", *argv]

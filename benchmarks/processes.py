@@ -1,4 +1,6 @@
-"""Server processes: each on a core of its own, started in a fresh directory, ended by its process id."""
+"""
+Server processes: each on a core of its own, started in a fresh directory, ended by its process id.
+"""
 
 from __future__ import annotations
 
@@ -25,15 +27,17 @@ def pinned(argv: Sequence[str], core: int) -> list[str]:
     """
     The command line that runs ``argv`` on one core, at a raised priority where that is allowed.
 
-    To be started in a session of its own: where the kernel groups processes by session, which is common, a nice
-    value counts within the session only, and that of the session as a whole stands in ``/proc/self/autogroup``.
+    To be started in a session of its own: where the kernel groups processes by session, which is
+    common, a nice value counts within the session only, and that of the session as a whole stands
+    in ``/proc/self/autogroup``.
     """
     if shutil.which("taskset") is None:
         raise BenchmarkError("taskset (Debian: util-linux) is needed to give each process a core")
     on_core = ["taskset", "-c", str(core), *argv]
     if os.geteuid() != 0:
         return on_core
-    raise_session = f"[ ! -w /proc/self/autogroup ] || echo {NICE} >/proc/self/autogroup; exec \"$@\""
+    group = "/proc/self/autogroup"
+    raise_session = f"[ ! -w {group} ] || echo {NICE} >{group}; exec \"$@\""
     return ["sh", "-c", raise_session, "sh", "nice", "-n", str(NICE), *on_core]
 
 
@@ -72,7 +76,9 @@ class ServerProcess:
 
     @property
     def pid(self) -> int:
-        """The server's own process id: what stands before it on the command line replaces itself."""
+        """
+        The server's own process id: what stands before it on the command line replaces itself.
+        """
         return self._process.pid
 
     def check_alive(self) -> None:
@@ -85,7 +91,10 @@ class ServerProcess:
         return self.output.read_text(errors="replace")[-2000:] or "it printed nothing"
 
     def wait_for_answer(self, port: int, request: bytes, expected: bytes, seconds: float) -> None:
-        """Ask until the answer contains ``expected``: a port that accepts is not yet a server that serves."""
+        """
+        Ask until the answer contains ``expected``: a port that accepts is not yet a server that
+        serves.
+        """
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             self.check_alive()

@@ -21,8 +21,9 @@ def profile_python(
     directory: Path, zookeeper_port: int, cell: Cell, seconds: float, log: Log
 ) -> str:
     """
-    Run the cell with the broker under ``cProfile`` and return its functions by own time. The profiler makes calls
-    about 1.6 times as dear and inlined work no dearer: read the order, not the microseconds.
+    Run the cell with the broker under ``cProfile`` and return its functions by own time. The
+    profiler makes calls about 1.6 times as dear and inlined work no dearer: read the order, not the
+    microseconds.
     """
     saved = directory.with_name(directory.name + ".profile")
     options = (f"--profile={saved}", "--profiler=cprofile", "--savestats")
@@ -44,7 +45,10 @@ def profile_python(
 def profile_machine(
     directory: Path, zookeeper_port: int, cell: Cell, seconds: float, log: Log
 ) -> str:
-    """Sample the broker with ``perf`` while the cell runs: the shares of interpreter, kernel, zlib and libc."""
+    """
+    Sample the broker with ``perf`` while the cell runs: the shares of interpreter, kernel, zlib and
+    libc.
+    """
     if shutil.which("perf") is None:
         raise BenchmarkError("perf (Debian: linux-perf) is not installed")
     samples = directory.with_name(directory.name + ".perf")
@@ -66,7 +70,8 @@ def profile_machine(
 
 
 def _perf_report(samples: Path, keys: str) -> str:
-    command = ["perf", "report", "--stdio", "-i", str(samples), "--sort", keys, "--percent-limit", "0.7"]
+    command = ["perf", "report", "--stdio", "-i", str(samples), "--sort", keys]
+    command += ["--percent-limit", "0.7"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise BenchmarkError(f"perf report failed: {done.stderr.strip()[-500:]}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import subprocess
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,8 @@ def verdict(result: CellResult) -> str:
 
 
 HEAD = (
-    f"{'cell':<18}{'java/s':>9}{'ours/s':>9}{'ratio':>7}{'range':>12}{'floor':>7}{'aim':>6}  {'verdict':<8}"
+    f"{'cell':<18}{'java/s':>9}{'ours/s':>9}{'ratio':>7}{'range':>12}{'floor':>7}{'aim':>6}"
+    f"  {'verdict':<8}"
     f"{'java us':>9}{'ours us':>9}{'ref us':>8}{'java/ours':>11}{'ref/ours':>10}{'floor':>7}"
 )
 
@@ -63,11 +64,13 @@ def row(result: CellResult) -> str:
     spread = result.ratio_range
     between = f"{spread[0]:.2f}-{spread[1]:.2f}" if spread else "-"
     return (
-        f"{cell.name:<18}{_number(result.rate('java'), '.0f'):>9}{_number(result.rate('ours'), '.0f'):>9}"
+        f"{cell.name:<18}"
+        f"{_number(result.rate('java'), '.0f'):>9}{_number(result.rate('ours'), '.0f'):>9}"
         f"{_number(result.ratio, '.2f'):>7}{between:>12}"
         f"{_number(cell.floor, '.1f'):>7}{_number(cell.aim, '.1f'):>6}  {verdict(result):<8}"
         f"{_number(result.cpu_us('java'), '.2f'):>9}{_number(result.cpu_us('ours'), '.2f'):>9}"
-        f"{_number(result.cpu_us('metaref'), '.2f'):>8}{_number(result.cpu_ratio('java'), '.2f'):>11}"
+        f"{_number(result.cpu_us('metaref'), '.2f'):>8}"
+        f"{_number(result.cpu_ratio('java'), '.2f'):>11}"
         f"{_number(result.cpu_ratio('metaref'), '.2f'):>10}"
         f"{_number(cell.cpu_floor, '.2f'):>7}{' *' if result.disturbed else ''}"
     )
@@ -76,9 +79,9 @@ def row(result: CellResult) -> str:
 def table(results: list[CellResult]) -> str:
     """The whole table with a line that explains the columns."""
     notes = (
-        "cell: connections / in flight on each / bytes. us: CPU microseconds per request. ref: metaref, the least a\n"
-        "broker can do in C; java/ours and ref/ours: of those microseconds. *: other work disturbed a run of this\n"
-        "cell, even after repeats."
+        "cell: connections / in flight on each / bytes. us: CPU microseconds per request. ref:\n"
+        "metaref, the least a broker can do in C; java/ours and ref/ours: of those microseconds.\n"
+        "*: other work disturbed a run of this cell, even after repeats."
     )
     return "\n".join([HEAD, *(row(result) for result in results), notes])
 
@@ -96,7 +99,8 @@ def cell_checks(results: list[CellResult]) -> list[Check]:
     rates = {result.cell.name: result.rate("ours") for result in results}
     one, many = (rates.get(name) for name in WIDE_PAIR)
     if one and many:
-        checks.append(Check("200 partitions: req/s over one partition's", many / one, WIDE_FLOOR, True))
+        name = "200 partitions: req/s over one partition's"
+        checks.append(Check(name, many / one, WIDE_FLOOR, True))
     return checks
 
 
@@ -133,8 +137,6 @@ def write_json(
         }
         for result in results
     ]
-    judged = [
-        {"name": c.name, "value": c.value, "bound": c.bound, "at_least": c.at_least, "passed": c.passed}
-        for c in checks
-    ]
-    path.write_text(json.dumps({"machine": facts, "cells": cells, "checks": judged}, indent=1) + "\n")
+    judged = [{**asdict(check), "passed": check.passed} for check in checks]
+    found = {"machine": facts, "cells": cells, "checks": judged}
+    path.write_text(json.dumps(found, indent=1) + "\n")

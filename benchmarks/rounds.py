@@ -1,4 +1,7 @@
-"""Measuring in rounds: the servers take turns within a round, disturbed runs are repeated, medians are compared."""
+"""
+Measuring in rounds: the servers take turns within a round, disturbed runs are repeated, medians are
+compared.
+"""
 
 from __future__ import annotations
 
@@ -66,8 +69,8 @@ def measure_quietly(
     server: Server, cell: Cell, seconds: float, warm_up: float
 ) -> tuple[Measurement, bool]:
     """
-    Measure, and again up to twice while the run was disturbed. Returns the least disturbed run and whether it was
-    undisturbed.
+    Measure, and again up to twice while the run was disturbed. Returns the least disturbed run and
+    whether it was undisturbed.
     """
     runs: list[Measurement] = []
     for _ in range(1 + REPEATS):
@@ -80,8 +83,13 @@ def measure_quietly(
     return min(runs, key=lambda run: run.other_cpu + run.steal), False
 
 
-def run_cell(servers: list[Server], cell: Cell, rounds: int, seconds: float, log: Log) -> CellResult:
-    """All rounds of one cell. The first round's order is that of ``servers``; each round begins one further."""
+def run_cell(
+    servers: list[Server], cell: Cell, rounds: int, seconds: float, log: Log
+) -> CellResult:
+    """
+    All rounds of one cell. The first round's order is that of ``servers``; each round begins one
+    further.
+    """
     result = CellResult(cell)
     taking_part = [s for s in servers if s.name != "metaref" or cell.has_yardstick]
     for number in range(rounds):
@@ -91,7 +99,8 @@ def run_cell(servers: list[Server], cell: Cell, rounds: int, seconds: float, log
             run, quiet = measure_quietly(server, cell, seconds, warm_up)
             result.disturbed += not quiet
             result.runs.setdefault(server.name, []).append(run)
-            note = "" if quiet else f"  disturbed: other {run.other_cpu:.0f} % steal {run.steal:.0f} %"
+            disturbed = f"  disturbed: other {run.other_cpu:.0f} % steal {run.steal:.0f} %"
+            note = "" if quiet else disturbed
             log(
                 f"{cell.name:<18} {server.name:<8}{run.rate:>9.0f}/s {run.cpu_us:>8.2f} us"
                 f"  p99 {run.p99_us / 1000:.2f} ms{note}"
@@ -101,8 +110,9 @@ def run_cell(servers: list[Server], cell: Cell, rounds: int, seconds: float, log
 
 def warm_up_java(server: Server, cells: list[Cell], seconds: float, log: Log) -> None:
     """
-    Give the Java broker's compiler time: two thirds of ``seconds`` at the heaviest load, since that is what gets code
-    compiled, and the rest shared by the cells that will be measured, so that no cell's first round meets cold code.
+    Give the Java broker's compiler time: two thirds of ``seconds`` at the heaviest load, since that
+    is what gets code compiled, and the rest shared by the cells that will be measured, so that no
+    cell's first round meets cold code.
     """
     heavy = Cell("warm-up", "put", 16, 64, 1024)
     log(f"warming up the Java broker for {seconds:g} s")
