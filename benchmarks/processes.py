@@ -102,6 +102,7 @@ class ServerProcess:
                 if expected in ask(port, request, timeout=0.5):
                     return
             time.sleep(0.1)
+        self.stop()
         late = f"{self.name} did not answer on port {port} within {seconds:g} s"
         raise BenchmarkError(f"{late}: {self._said()}")
 
