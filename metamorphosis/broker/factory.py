@@ -15,6 +15,7 @@ from twisted.logger import Logger
 
 from metamorphosis.broker.connection import BrokerConnection
 from metamorphosis.broker.inbox import ReceiveBuffer
+from metamorphosis.broker.sockets import SocketSet
 from metamorphosis.broker.transport import BACKLOG, BrokerPort
 from metamorphosis.wire.decoding import FrameLimits
 
@@ -61,6 +62,7 @@ class BrokerFactory(ServerFactory):
         self._max_total = settings.max_total_bytes
         self._total = 0
         self._port: Any = None
+        self._sockets: SocketSet | None = None
         self._interface = settings.interface
         self._sweep = LoopingCall(self._close_idle)
         self._sweep.clock = reactor
@@ -81,7 +83,9 @@ class BrokerFactory(ServerFactory):
         :raises CannotListenError: the port is taken.
         """
         self._port = BrokerPort(port, self, BACKLOG, self._interface, self._reactor)
+        self._port.sockets = self._sockets = SocketSet(self._reactor)
         self._port.startListening()
+        self._sockets.open()
         self._sweep.start(self._idle_seconds, now=False)
         self._tally.start(TALLY_SECONDS, now=False)
         bound: int = self._port.getHost().port
@@ -106,6 +110,11 @@ class BrokerFactory(ServerFactory):
             connection.close_after_replies()
         waited = 0.0
 
+        def gone() -> None:
+            if self._sockets is not None:
+                self._sockets.close()
+            done.callback(None)
+
         def look() -> None:
             nonlocal waited
             if self.connections and waited < DRAIN_SECONDS:
@@ -114,7 +123,7 @@ class BrokerFactory(ServerFactory):
                 return
             for connection in list(self.connections):
                 connection.transport.abortConnection()
-            done.callback(None)
+            self._reactor.callLater(0, gone)
 
         look()
         return done

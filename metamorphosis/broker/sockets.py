@@ -1,0 +1,143 @@
+"""
+All client sockets as one reader of the reactor.
+
+Per event of a socket the reactor spends 3 us on what logs are attributed to, a fifth of a
+synchronous client's whole request. So the sockets stand in an epoll set of their own, and the
+reactor sees that set as one descriptor, readable when any socket is ready: what it spends is spent
+once for all that are ready together, whatever reactor it is.
+
+Transports take this for the reactor: it has the part of ``IReactorFDSet`` that they use.
+"""
+
+from __future__ import annotations
+
+from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, epoll
+from typing import Any
+
+from twisted.internet import main
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IReadDescriptor
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+MAX_EVENTS = 1024
+"""Sockets that are served before the reactor looks at anything else."""
+
+_GONE = EPOLLERR | EPOLLHUP
+
+
+@implementer(IReadDescriptor)
+class SocketSet:
+    """
+    The sockets of one port. Thread: reactor.
+
+    :ivar callLater: the reactor's, for transports.
+    """
+
+    _log = Logger()
+
+    def __init__(self, reactor: Any) -> None:
+        self.callLater = reactor.callLater
+        self._reactor = reactor
+        self._epoll = epoll()
+        self._transports: dict[int, Any] = {}
+        self._masks: dict[int, int] = {}
+
+    def open(self) -> None:
+        """Let the reactor watch the set."""
+        self._reactor.addReader(self)
+
+    def close(self) -> None:
+        """Give the descriptor back; the connections are gone by now."""
+        if not self._epoll.closed:
+            self._reactor.removeReader(self)
+            self._epoll.close()
+
+    # For the reactor
+
+    def fileno(self) -> int:
+        """The descriptor of the set, -1 when it is closed."""
+        return -1 if self._epoll.closed else self._epoll.fileno()
+
+    def logPrefix(self) -> str:
+        """Who logs while sockets are served."""
+        return "clients"
+
+    def doRead(self) -> None:
+        """Serve every socket that is ready."""
+        transports = self._transports
+        for descriptor, event in self._epoll.poll(0, MAX_EVENTS):
+            transport = transports.get(descriptor)
+            if transport is not None:  # an earlier one of this round may have closed it
+                self._serve(transport, event)
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The reactor ends: so do the connections."""
+        for transport in list(self._transports.values()):
+            transport.connectionLost(reason)
+        self.close()
+
+    def _serve(self, transport: Any, event: int) -> None:
+        reading = True
+        try:
+            if event & EPOLLIN:
+                why = transport.doRead()
+            elif event & _GONE:
+                why = main.CONNECTION_LOST
+            else:
+                why = None
+            if event & EPOLLOUT and why is None and transport.connected:
+                reading = False
+                why = transport.doWrite()
+        except Exception as error:
+            self._log.failure("Serving {transport} failed", transport=transport)
+            why = error
+        if why is not None:
+            self._disconnect(transport, why, reading)
+
+    def _disconnect(self, transport: Any, why: Exception, reading: bool) -> None:
+        """As the reactor does: the end of the peer's input alone is no end of the connection."""
+        self.removeReader(transport)
+        if reading and isinstance(why, ConnectionDone):
+            transport.readConnectionLost(Failure(why))
+            return
+        self.removeWriter(transport)
+        transport.connectionLost(Failure(why))
+
+    # For transports
+
+    def addReader(self, transport: Any) -> None:
+        """Serve it when there is something to read."""
+        self._change(transport, EPOLLIN, 0)
+
+    def removeReader(self, transport: Any) -> None:
+        """No longer."""
+        self._change(transport, 0, EPOLLIN)
+
+    def addWriter(self, transport: Any) -> None:
+        """Serve it when it can be written to."""
+        self._change(transport, EPOLLOUT, 0)
+
+    def removeWriter(self, transport: Any) -> None:
+        """No longer."""
+        self._change(transport, 0, EPOLLOUT)
+
+    def _change(self, transport: Any, more: int, less: int) -> None:
+        descriptor = transport.fileno()
+        before = self._masks.get(descriptor, 0)
+        mask = (before | more) & ~less
+        if mask == before:
+            return
+        if not before:
+            self._epoll.register(descriptor, mask)
+            self._transports[descriptor] = transport
+        elif mask:
+            self._epoll.modify(descriptor, mask)
+        else:  # or a hang-up would be reported again and again to nobody
+            self._epoll.unregister(descriptor)
+            del self._transports[descriptor]
+        if mask:
+            self._masks[descriptor] = mask
+        else:
+            del self._masks[descriptor]
