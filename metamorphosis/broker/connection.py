@@ -28,7 +28,7 @@ from zope.interface import implementer
 from metamorphosis.broker.hotpath import FileReply, ReplyGroup, scan
 from metamorphosis.broker.inbox import SMALL_CHUNK, Inbox
 from metamorphosis.errors import RemoteProtocolError
-from metamorphosis.store.batch import FAILED, PENDING
+from metamorphosis.store.batch import FAILED
 from metamorphosis.wire.decoding import NeedMore, decode_frame
 
 if TYPE_CHECKING:
@@ -38,6 +38,10 @@ if TYPE_CHECKING:
 TURN_COMMANDS = 100
 """Commands off the hot path that one connection gets answered in a turn; the rest waits for the
 next. They take up to 30 us each, and one chunk holds 26,000: everybody else would wait 0.6 s."""
+
+SPREAD = 4096
+"""Bytes of a chunk for each run of puts to one partition, below which it counts as spread over
+many."""
 
 
 @implementer(IPushProducer, IHalfCloseableProtocol)
@@ -57,6 +61,8 @@ class BrokerConnection(Protocol):
         self._groups: deque[ReplyGroup] = deque()
         self._inbox = Inbox(factory.buffer)
         self.room = self._inbox.room
+        self._awaited: Batch | None = None  # holds the replies back, and will tell us its end
+        self._spread = False  # the last chunk went to many partitions
         self._waiting_bytes = 0  # requests whose replies are in _groups
         self._closing = False
         self._peer_slow = False
@@ -147,10 +153,11 @@ class BrokerConnection(Protocol):
         The complete requests of the first ``end`` bytes, as far as this turn has time for them;
         returns what was consumed.
         """
-        # A small chunk is copied once and batched over the turn, one write per partition; the
-        # bodies of a large one are written straight from the receive buffer.
+        # A small chunk, or one that is likely to go to many partitions, is copied once and batched
+        # over the turn, one write per partition; the bodies of others are written straight from
+        # the receive buffer.
         inbox = self._inbox
-        small = end <= SMALL_CHUNK
+        small = end <= SMALL_CHUNK or self._spread
         data: Any = bytes(inbox.view[:end]) if small else inbox.data
         source: Any = data if small else inbox.view
         factory = self.factory
@@ -168,7 +175,6 @@ class BrokerConnection(Protocol):
                     factory.routes,
                     factory.ids,
                     group,
-                    self.batch_done,
                 )
                 if position == end:
                     break
@@ -189,6 +195,7 @@ class BrokerConnection(Protocol):
             self._account(group, position)
         else:
             self._groups.pop()
+        self._spread = position < SPREAD * len(group.runs)
         if not small:
             factory.turn.commit_views({batch for batch, _ in group.runs if batch is not None})
         return position
@@ -204,11 +211,11 @@ class BrokerConnection(Protocol):
 
     def add_put_reply(self, batch: Batch, reply: bytes) -> None:
         """Answer when ``batch`` is stored."""
-        if self._groups[-1].add(reply, batch):
-            batch.waiters.append(self.batch_done)
+        self._groups[-1].add(reply, batch)
 
     def batch_done(self) -> None:
-        """A batch that replies wait for is stored or has failed."""
+        """The batch that holds the replies back is stored or has failed."""
+        self._awaited = None
         self.factory.turn.touch(self)
 
     def drain(self) -> None:
@@ -220,10 +227,13 @@ class BrokerConnection(Protocol):
         ready: list[Any] = []
         while groups:
             group = groups[0]
-            outcome = group.outcome()
-            if outcome == PENDING:
+            batch = group.undecided()
+            if batch is not None:
+                if batch is not self._awaited:
+                    self._awaited = batch
+                    batch.waiters.append(self.batch_done)
                 break
-            if outcome == FAILED:
+            if group.failed:
                 self._put_right(group)
             if group.files:
                 self._send_mixed(ready + group.replies)

@@ -16,12 +16,11 @@ the contract alone.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from metamorphosis.errors import StoreError
 from metamorphosis.message import HEADER, HEADER_BYTES, crc32
-from metamorphosis.store.batch import FAILED, PENDING, STORED
+from metamorphosis.store.batch import PENDING, STORED
 
 if TYPE_CHECKING:
     from metamorphosis.ids import MessageIds
@@ -72,40 +71,34 @@ class ReplyGroup:
     :ivar runs: (batch, index) for every run of replies that wait for the same batch; it goes on to
         the next run. A run of None waits for nothing.
     :ivar files: there is a ``FileReply`` among them.
+    :ivar failed: a batch has failed.
     :ivar size: bytes of the requests that are answered here, for back-pressure.
     """
 
-    __slots__ = ("replies", "runs", "files", "size")
+    __slots__ = ("replies", "runs", "files", "failed", "size")
 
     def __init__(self) -> None:
         self.replies: list[bytes | FileReply] = []
         self.runs: list[tuple[Batch | None, int]] = []
         self.files = False
+        self.failed = False
         self.size = 0
 
-    def add(self, reply: bytes | FileReply, batch: Batch | None = None) -> bool:
-        """
-        One more reply.
-
-        :returns: whether a run begins with it, so that a batch has to be told who waits.
-        """
+    def add(self, reply: bytes | FileReply, batch: Batch | None = None) -> None:
+        """One more reply, which waits for ``batch``."""
         runs = self.runs
-        begins = runs[-1][0] is not batch if runs else batch is not None
-        if begins:
+        if runs[-1][0] is not batch if runs else batch is not None:
             runs.append((batch, len(self.replies)))
         self.replies.append(reply)
-        return begins
 
-    def outcome(self) -> int:
-        """``PENDING`` while a batch is not decided; else ``FAILED`` if one has failed, or
-        ``STORED``."""
-        worst = STORED
+    def undecided(self) -> Batch | None:
+        """The first batch that is neither stored nor failed; None settles ``failed``."""
         for batch, _ in self.runs:
             if batch is not None and batch.state != STORED:
                 if batch.state == PENDING:
-                    return PENDING
-                worst = FAILED
-        return worst
+                    return batch
+                self.failed = True
+        return None
 
 
 class Routes:
@@ -142,7 +135,6 @@ def scan(
     routes: Routes,
     ids: MessageIds,
     group: ReplyGroup,
-    waiter: Callable[[], None],
 ) -> int:
     """
     Take ordinary requests from ``data[start:end]``.
@@ -155,7 +147,6 @@ def scan(
         views of the receive buffer, and the caller must commit the batches or have them copied
         before it receives again.
     :param group: gets the replies.
-    :param waiter: registered with every batch that a run of replies waits for.
     :returns: the position of the first byte that was not consumed: ``end``, or the start of a frame
         that is incomplete or not ordinary.
     """
@@ -201,7 +192,6 @@ def scan(
                 break
         if collecting is not batch:
             batch = collecting
-            batch.waiters.append(waiter)
             runs.append((batch, len(replies)))
         pieces = collecting.pieces
         pieces.append(_HEADER(length, checksum, next_id, int(flag)))
