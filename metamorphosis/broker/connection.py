@@ -168,13 +168,7 @@ class BrokerConnection(Protocol):
         try:
             while not self._closing:
                 position = scan(
-                    data,
-                    source,
-                    position,
-                    end,
-                    factory.routes,
-                    factory.ids,
-                    group,
+                    data, source, position, end, factory.routes, factory.ids, group
                 )
                 if position == end:
                     break
@@ -191,13 +185,14 @@ class BrokerConnection(Protocol):
         except RemoteProtocolError as error:
             factory.protocol_error(self, error)
             self._closing = True
+        finally:  # whatever happens, no batch may go on referring to the receive buffer
+            if not small:
+                factory.turn.commit_views({batch for batch, _ in group.runs if batch is not None})
         if group.replies:
             self._account(group, position)
         else:
             self._groups.pop()
         self._spread = position < SPREAD * len(group.runs)
-        if not small:
-            factory.turn.commit_views({batch for batch, _ in group.runs if batch is not None})
         return position
 
     # Replies

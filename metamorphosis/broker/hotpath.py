@@ -110,15 +110,17 @@ class Routes:
     calls ``clear``.
 
     :ivar max_transfer: a get returns at most this many bytes.
+    :ivar max_body: a longer body is not ordinary.
     :ivar gets: gets answered with data here since the start.
     """
 
-    __slots__ = ("puts", "reads", "max_transfer", "gets")
+    __slots__ = ("puts", "reads", "max_transfer", "max_body", "gets")
 
-    def __init__(self, max_transfer: int) -> None:
+    def __init__(self, max_transfer: int, max_body: int) -> None:
         self.puts: dict[tuple[bytes, bytes], MessageStore] = {}
         self.reads: dict[tuple[bytes, bytes], MessageStore] = {}
         self.max_transfer = max_transfer
+        self.max_body = max_body
         self.gets = 0
 
     def clear(self) -> None:
@@ -157,6 +159,7 @@ def scan(
     add = replies.append
     batch = runs[-1][0] if runs else None
     stores = routes.puts
+    max_body = routes.max_body
     match = _PUT.match
     while position < end:
         if data[position] != _P:
@@ -176,7 +179,7 @@ def scan(
         body_at = found.end()
         length = int(length_text)
         past = body_at + length
-        if past > end:
+        if past > end or length > max_body:
             break
         body = source[body_at:past]
         checksum = crc32(body) & 0x7FFFFFFF

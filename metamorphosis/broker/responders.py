@@ -86,7 +86,7 @@ class Responders:
         topic_used: Callable[[TopicConfig], None],
     ) -> None:
         self.ids = ids
-        self.routes = Routes(config.max_transfer_size)
+        self.routes = Routes(config.max_transfer_size, settings.max_body_bytes)
         self.rules = TopicRules(config, settings)
         self.rules.on_change(self.routes.clear)
         self.statistics = BrokerStatistics(config, clock)

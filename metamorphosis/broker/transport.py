@@ -49,6 +49,9 @@ class Receiver(Protocol):
     def room(self) -> memoryview:
         """Where to put the next bytes; valid until ``received``."""
 
+    active: bool
+    """Set when bytes went either way."""
+
     def received(self, count: int) -> None:
         """``count`` bytes were put there."""
 
@@ -166,6 +169,7 @@ class BrokerTransport(tcp.Server):
             pass
         except OSError:
             return main.CONNECTION_LOST
+        self.protocol.active = True
         producer: Any = self.producer
         if producer is not None and self.producerPaused and self.queued_bytes <= QUEUE_LIMIT // 2:
             self.producerPaused = False

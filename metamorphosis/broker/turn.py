@@ -17,6 +17,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from twisted.logger import Logger
+
 if TYPE_CHECKING:
     from metamorphosis.broker.connection import BrokerConnection
     from metamorphosis.store.batch import Batch
@@ -32,6 +34,8 @@ class Turn:
 
     :param call_later: ``reactor.callLater``.
     """
+
+    _log = Logger()
 
     def __init__(self, call_later: Callable[..., Any]) -> None:
         self._call_later = call_later
@@ -98,17 +102,24 @@ class Turn:
 
     def _end(self) -> None:
         # What commits and drains cause in turn (a store that becomes dirty again, a waiter that
-        # touches its connection) is done in the same end, as far as it is known by then.
+        # touches its connection) is done in the same end, as far as it is known by then. An error
+        # that nobody foresaw costs one partition its batch or one client its connection, not the
+        # others of the turn their replies.
         self._ending = True
-        try:
-            while self._dirty:
-                dirty, self._dirty = self._dirty, []
-                for store in dirty:
+        while self._dirty:
+            dirty, self._dirty = self._dirty, []
+            for store in dirty:
+                try:
                     store.commit()
-            touched, self._touched = self._touched, {}
-            for connection in touched:
+                except Exception:
+                    self._log.failure("Committing {store} failed", store=store)
+        touched, self._touched = self._touched, {}
+        for connection in touched:
+            try:
                 connection.drain()
-        finally:
-            self._ending = False
+            except Exception:
+                self._log.failure("Answering {peer} failed", peer=connection.transport)
+                connection.transport.abortConnection()
+        self._ending = False
         if self._dirty or self._touched:
             self._schedule()

@@ -128,6 +128,14 @@ class FrameTests(SynchronousTestCase):
         client.send(b"put test 0 1001 0 1\r\n")
         self.assertTrue(client.closed)
 
+    def test_too_long_body_that_is_there(self) -> None:
+        """The limit holds as well for a body that arrives with its line."""
+        broker = Broker(self.mktemp(), settings=Settings(max_body_bytes=10))
+        client = broker.client()
+        self.assertIn(b"result 200", client.send(put(b"x" * 10)))
+        client.send(put(b"x" * 11))
+        self.assertTrue(client.closed)
+
     def test_frames_before_garbage_take_effect_and_are_answered(self) -> None:
         """A put before a broken line is stored and answered, then the connection closes."""
         broker = Broker(self.mktemp())
