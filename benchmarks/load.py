@@ -15,6 +15,7 @@ from typing import Any
 
 from benchmarks.brokers import HERE, Server
 from benchmarks.cells import Cell
+from benchmarks.memory import warm_free_pages
 from benchmarks.processes import LOAD_CORE, BenchmarkError, pinned
 
 FILL_MESSAGES = 65536
@@ -94,6 +95,7 @@ def measure(server: Server, cell: Cell, seconds: float, warm_up: float) -> Measu
         options += ["-s", str(cell.size), "-S", str(READ_SPAN)]
     else:
         options += ["-b", str(cell.size)]
+        warm_free_pages()
     if cell.partitions > 1:
         options += ["-Q", "-P", str(cell.partitions)]
     return generate(server, options, seconds, warm_up)
