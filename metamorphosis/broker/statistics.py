@@ -144,10 +144,6 @@ class BrokerStatistics:
             self.realtime.add(PUT, topic, count, count)
             self.realtime.add(MESSAGE_SIZE, topic, count, size)
 
-    def record_get(self, topic: str, count: int = 1) -> None:
-        """Gets arrived."""
-        self._record(GET, topic, count)
-
     def count_puts(self, topic: str, count: int, size: int) -> None:
         """The same as ``record_puts``, and since the start."""
         self.cmd_put += count
