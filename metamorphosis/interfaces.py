@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from zope.interface import Attribute, Interface
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Coroutine, Sequence
+
     from twisted.internet.defer import Deferred
 
+    from metamorphosis.client.model import Partition, StoredOffset
     from metamorphosis.cluster.model import NodeStat, SessionEvent, WatchEvent
 
 T = TypeVar("T")
@@ -109,3 +112,73 @@ class IConsumerFilter(Interface):
 
     def accept(group: str, message: Any) -> bool:
         """Whether ``group`` wants this ``metamorphosis.message.Message``. An exception means no."""
+
+
+class IRuntime(Interface):
+    """
+    What the client's core runs on. Providers: ``client.tx.TwistedRuntime``,
+    ``client.aio.AsyncioRuntime``, and ``MemoryRuntime`` of the tests.
+
+    A *future* is what the runtime's users await: a ``Deferred`` or an ``asyncio.Future``. Thread:
+    the loop's, but for ``call_from_thread``.
+    """
+
+    api: Any = Attribute(
+        "txaio's functions for this runtime: create_future, resolve, reject, is_called."
+        " At most one callback pair per future; nothing relies on chaining."
+    )
+
+    def seconds() -> float:
+        """A monotonic clock."""
+
+    def call_later(seconds: float, function: Callable[..., object], *args: object) -> Any:
+        """Call it then; the result has ``cancel()``, which does no harm afterwards."""
+
+    def call_soon(function: Callable[..., object], *args: object) -> None:
+        """Call it when what is being done now is done, in the order of the calls."""
+
+    def call_from_thread(function: Callable[..., object], *args: object) -> None:
+        """``call_soon`` from any thread."""
+
+    def start(coroutine: Coroutine[Any, Any, T]) -> Any:
+        """Run a coroutine that awaits this runtime's futures; the future of its result. An error
+        that nobody looks at is logged."""
+
+    def adopt(awaitable: Any) -> Any:
+        """A Deferred, an asyncio future or a coroutine of the user's as a future of this
+        runtime."""
+
+    def connect(host: str, port: int, receiver: Any, timeout: float) -> Any:
+        """
+        Open a TCP connection without delay, with ``receiver`` (see ``client.connection``) at its
+        end. A future that fires after ``receiver.connected(link)``, or fails with an ``OSError``.
+        """
+
+    def threads(count: int, name: str) -> Any:
+        """``IWorkerThreads`` that report to this runtime, except that ``stop`` gives a future."""
+
+    def registry(connect: str, session_timeout: int) -> Any:
+        """ZooKeeper: ``IRegistry`` whose results are futures of this runtime. ``session_timeout``
+        in ms."""
+
+
+class IOffsetStore(Interface):
+    """
+    Keeps how far groups are. Providers: the modules of ``client.offsets``, and users'.
+
+    Every method may return a plain value or anything that can be awaited; errors mean that nothing
+    is known to be stored, and are tried again by the caller.
+    """
+
+    def load(topic: str, group: str, partition: Partition) -> Awaitable[StoredOffset | None]:
+        """What was committed last, or None."""
+
+    def initialise(topic: str, group: str, partition: Partition, offset: int) -> Awaitable[None]:
+        """Called once when ``load`` found nothing; does not replace what is there."""
+
+    def commit(group: str, offsets: Sequence[StoredOffset]) -> Awaitable[None]:
+        """Store all of them; an empty sequence is nothing. What is not named stays as it is."""
+
+    def close() -> Awaitable[None]:
+        """The factory that made the store shuts down; a store shared with others is closed by its
+        owner."""

@@ -29,12 +29,32 @@ LAYERS = {
         "errors",
         "cluster.paths",
         "cluster.model",
+        "zookeeper.jute",
+        "zookeeper.codes",
+        "zookeeper.nodes",
+        "zookeeper.acl",
+        "zookeeper.tree",
+        "zookeeper.multi",
+        "zookeeper.watches",
+        "zookeeper.sessions",
+        "zookeeper.requests",
+        "zookeeper.server",
+        "client.settings",
+        "client.model",
+        "client.opaques",
+        "client.replies",
+        "client.selectors",
+        "client.balancing",
+        "client.duplicates",
     },
     "interfaces": {"interfaces"},
     "store": {"threads", "store"},
     "cluster": {"cluster"},
     "broker": {"broker"},
-    "top": {"service", "tap", "ordered", "process", "reload"},
+    "zookeeper": {"zookeeper"},
+    "client": {"client"},
+    "faces": {"client.tx", "client.aio", "client.blocking"},
+    "top": {"service", "tap", "ordered", "process", "reload", "cli", "zookeeper.copytree"},
 }
 
 #: layer: the layers it may import from, and the libraries beside the standard one
@@ -44,11 +64,25 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "store": ({"pure", "interfaces", "store"}, {"zope", "twisted"}),
     "cluster": ({"pure", "interfaces", "cluster"}, {"zope", "twisted", "kazoo"}),
     "broker": ({"pure", "interfaces", "store", "broker"}, {"zope", "twisted"}),
+    "zookeeper": ({"pure", "interfaces", "zookeeper"}, {"zope", "twisted"}),
+    "client": ({"pure", "interfaces", "cluster", "client"}, {"zope", "txaio", "pymysql"}),
+    "faces": (
+        {"pure", "interfaces", "store", "cluster", "client", "faces"},
+        {"zope", "twisted", "txaio"},
+    ),
     "top": (set(LAYERS), {"zope", "twisted", "kazoo"}),
 }
 
-#: ``cluster`` may use ``threads``, which shares a layer with ``store``
-EXCEPTIONS = {("cluster", "threads")}
+#: these may use ``threads``, which shares a layer with ``store``; ``ordered`` is for every service
+EXCEPTIONS = {
+    ("cluster", "threads"),
+    ("client", "threads"),
+    ("zookeeper", "threads"),
+    ("zookeeper", "ordered"),
+}
+
+#: what the standard library has and a layer may not use: the client's core runs on any loop
+FORBIDDEN = {"client": {"asyncio"}}
 
 #: a faster twin of something in the standard library, imported with the original to fall back on
 OPTIONAL = {("message", "isal.isal_zlib.crc32")}
@@ -122,6 +156,7 @@ def violations(module: str, source: str, is_package: bool = False) -> list[str]:
             allowed = _imports_ours(layer, layers, rest)
         else:
             allowed = top in sys.stdlib_module_names or top in libraries
+            allowed = allowed and top not in FORBIDDEN.get(layer, ())
             allowed = allowed or (module, name) in OPTIONAL
         if not allowed:
             found.append(f"{module}:{line} imports {name}")
@@ -245,6 +280,12 @@ class RuleTests(SynchronousTestCase):
             ("broker.topics", "import kazoo"),
             ("broker.topics", "import metamorphosis.service"),
             ("service", "import requests"),
+            ("client.producer", "import asyncio"),
+            ("client.producer", "from twisted.internet.defer import Deferred"),
+            ("client.producer", "from metamorphosis.client.tx import MessageSessionFactory"),
+            ("client.settings", "import txaio"),
+            ("zookeeper.tree", "import sqlite3, twisted"),
+            ("zookeeper.connection", "import kazoo"),
             ("unheardof", "import os"),
         ):
             self.assertEqual(1, len(violations(module, source)), (module, source))
@@ -264,6 +305,9 @@ class RuleTests(SynchronousTestCase):
             ("broker.topics", "from metamorphosis.store.segment import Segment"),
             ("broker.topics", "from metamorphosis.cluster.model import Broker"),
             ("service", "import metamorphosis.cluster.registry, metamorphosis.broker.factory"),
+            ("client.producer", "from metamorphosis.threads import WorkerThreads"),
+            ("client.aio", "import asyncio, txaio"),
+            ("zookeeper.service", "from metamorphosis.ordered import Part"),
         ):
             self.assertEqual([], violations(module, source), (module, source))
 

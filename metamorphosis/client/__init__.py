@@ -1,0 +1,1 @@
+"""The Python client: one core, two faces. See docs/client.md."""
