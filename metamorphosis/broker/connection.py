@@ -43,6 +43,10 @@ SPREAD = 4096
 """Bytes of a chunk for each run of puts to one partition, below which it counts as spread over
 many."""
 
+LONG = 2048
+"""Bytes of a request from which on its body is no second copy but a view of the first: at 8 KiB that
+saves a twentieth of the request; a short body costs less copied."""
+
 
 @implementer(IPushProducer, IHalfCloseableProtocol)
 class BrokerConnection(Protocol):
@@ -63,6 +67,7 @@ class BrokerConnection(Protocol):
         self.room = self._inbox.room
         self._awaited: Batch | None = None  # holds the replies back, and will tell us its end
         self._spread = False  # the last chunk went to many partitions
+        self._long = False  # the last chunk's requests were long ones
         self._waiting_bytes = 0  # requests whose replies are in _groups
         self._closing = False
         self._peer_slow = False
@@ -159,7 +164,10 @@ class BrokerConnection(Protocol):
         inbox = self._inbox
         small = end <= SMALL_CHUNK or self._spread
         data: Any = bytes(inbox.view[:end]) if small else inbox.data
-        source: Any = data if small else inbox.view
+        if not small:
+            source: Any = inbox.view
+        else:
+            source = memoryview(data) if self._long else data
         factory = self.factory
         position = 0
         group = ReplyGroup()
@@ -193,6 +201,7 @@ class BrokerConnection(Protocol):
         else:
             self._groups.pop()
         self._spread = position < SPREAD * len(group.runs)
+        self._long = position > LONG * len(group.replies)
         return position
 
     # Replies

@@ -12,6 +12,7 @@ from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
 
 from metamorphosis.broker.connection import TURN_COMMANDS
 from metamorphosis.config.model import Settings
+from metamorphosis.message import iterate_records
 from metamorphosis.store.segment import Segment
 from tests.unit.broker.serving import Broker, Client
 from tests.unit.broker.test_hotpath import put
@@ -111,6 +112,19 @@ class FrameTests(SynchronousTestCase):
             self.assertEqual(reply.split(b"\r\n", 1)[1], body)
             offset += 20 + len(body)
         self.assertEqual(store.max_offset, offset)
+
+    def test_long_bodies_of_many_clients_in_one_turn(self) -> None:
+        """Bodies of 8 KiB that collect over a turn are stored as they were sent, whatever is
+        received before the write, and in the order of their arrival."""
+        broker = Broker(self.mktemp(), unflush_threshold=1000)
+        clients = [broker.client() for _ in range(3)]
+        sent = [bytes([65 + number]) * 8192 for number in range(9)]
+        for number, body in enumerate(sent):
+            clients[number % 3].connection.dataReceived(put(body))
+        broker.clock.pump([0.1] * 3)
+        clients[0].received()
+        _, _, log = clients[0].send(b"get test g 0 0 1000000 7\r\n").partition(b"\r\n")
+        self.assertEqual(sent, [message.body for message in iterate_records(log)])
 
     def test_too_long_line_closes(self) -> None:
         """A line without end is cut off at the limit, so that it cannot fill the memory."""
