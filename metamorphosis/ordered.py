@@ -88,8 +88,11 @@ class OrderedService(Service):
                 return
             try:
                 await maybeDeferred(part.start)
-            except Exception:
-                self.start_failed(part, Failure())
+            except Exception as error:
+                if self.running:
+                    self.start_failed(part, Failure())
+                else:  # the stop that waits for this may itself be the reason
+                    self._log.info("Start of {part} ended: {error}", part=part.name, error=error)
                 return
             self._started.append(part)
         if self.running:

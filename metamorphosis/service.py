@@ -41,7 +41,7 @@ from metamorphosis.errors import MetaQError
 from metamorphosis.ids import FILE_NAME as IDS_FILE
 from metamorphosis.ids import IdCeiling, MessageIds
 from metamorphosis.interfaces import IRegistry, IWorkerThreads
-from metamorphosis.ordered import OrderedService, Part
+from metamorphosis.ordered import OrderedService, Part, nothing
 from metamorphosis.process import StartRefused, exit_with
 from metamorphosis.reload import Reloaded, read_again, shortened
 from metamorphosis.store.directorylock import DirectoryLock
@@ -96,6 +96,7 @@ class BrokerService(OrderedService):
         self._hurried = False
         self._wait: Deferred[None] | None = None
         self._closing_connections = False
+        self._cancel_start: Callable[[], None] = nothing
         self.parts = [
             Part("the data directories", stop=self._unlock),
             Part("the message ids", stop=lambda: self._ids.stop()),
@@ -194,6 +195,7 @@ class BrokerService(OrderedService):
             flush_delay=self.settings.flush_delay_ms / 1000,
         )
         self._stores = MessageStores(self.config, environment, self.settings.fast_boot)
+        self._cancel_start = self._stores.cancel_load
         return self._stores.load()
 
     def _ids_fault(self, text: str) -> None:
@@ -265,9 +267,11 @@ class BrokerService(OrderedService):
     # Stopping
 
     def stopService(self) -> Deferred[None]:
-        """See the module; never fails."""
+        """See the module; never fails. A load of big stores is broken off."""
         self._serving = False
-        return super().stopService()
+        stopped = super().stopService()
+        self._cancel_start()
+        return stopped
 
     def hurry(self) -> None:
         """Stop without waiting for clients: leave the present wait, and the later ones out."""

@@ -250,6 +250,35 @@ class BrokerServiceTests(SynchronousTestCase):
 
     # Stop
 
+    def test_stop_breaks_a_load_off(self) -> None:
+        """A stop while many partitions are loaded waits for the one that is being opened, and is no
+        failed start."""
+        for partition in range(3):
+            os.makedirs(os.path.join(self.data, f"test-{partition}"))
+        threads = SynchronousThreads()
+        config = serverini.load(self.server_ini)
+        service = BrokerService(
+            self.reactor,
+            config,
+            settings.load_for(self.server_ini),
+            exit_with=self.statuses.append,
+            make_threads=lambda reactor, count, name: threads,
+            make_registry=lambda *args: self.registry,
+        )
+        threads.hold()
+        service.startService()
+        self.run_reactor()
+        threads.release_one()  # the search for partitions
+        stopped = service.stopService()
+        self.assertNoResult(stopped)
+        threads.release()
+        self.successResultOf(stopped)
+        self.assertEqual(self.statuses, [])
+        self.assertEqual(self.logged(LogLevel.critical), [])
+        opened = [name for name in os.listdir(self.data) if name.startswith("test-")]
+        made = [name for name in opened if os.listdir(os.path.join(self.data, name))]
+        self.assertEqual(made, ["test-0"])
+
     def test_stop_waits_for_clients(self) -> None:
         """Unregistered first, the broker serves on for zkSyncTimeMs."""
         service = self.start()
