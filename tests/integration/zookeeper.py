@@ -111,6 +111,22 @@ class ZooKeeperServer:
     def start(self, wait: bool = True) -> None:
         """Start the process; return when it serves, or at once without ``wait``."""
         os.makedirs(self.directory, exist_ok=True)
+        with open(os.path.join(self.directory, "log"), "ab") as log:
+            self.process = subprocess.Popen(
+                self.command(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self.directory,
+                env=self.environment(),
+                start_new_session=True,  # a Ctrl-C for trial is not one for the server
+            )
+        atexit.register(self.kill)
+        if wait:
+            self.wait_until_serving()
+
+    def command(self) -> list[str]:
+        """The command line of the process; its configuration is written."""
         path = os.path.join(self.directory, "zoo.cfg")
         with open(path, "w", encoding="ascii") as file:
             file.write(
@@ -118,20 +134,17 @@ class ZooKeeperServer:
                     tick_time=self.tick_time, directory=self.directory, port=self.port
                 )
             )
-        with open(os.path.join(self.directory, "log"), "ab") as log:
-            self.process = subprocess.Popen(
-                ["java", "-Xmx192m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]
-                + ["-cp", f"{ZOOKEEPER_JAR}:{SILENT_LOG_JAR}"]
-                + ["org.apache.zookeeper.server.quorum.QuorumPeerMain", path],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=self.directory,
-                start_new_session=True,  # a Ctrl-C for trial is not one for the server
-            )
-        atexit.register(self.kill)
-        if wait:
-            self.wait_until_serving()
+        java = ["java", "-Xmx192m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]
+        main = "org.apache.zookeeper.server.quorum.QuorumPeerMain"
+        return [*java, "-cp", f"{ZOOKEEPER_JAR}:{SILENT_LOG_JAR}", main, path]
+
+    def environment(self) -> dict[str, str]:
+        """The environment of the process."""
+        return dict(os.environ)
+
+    def password(self, session_id: int) -> bytes:
+        """The password of a session."""
+        return session_password(session_id)
 
     def wait_until_serving(self) -> None:
         """Block until the server answers ``srvr`` with a mode; ``ruok`` says ``imok`` too early."""
@@ -220,7 +233,7 @@ class ZooKeeperServer:
         Another connection takes the session over and closes it, 40 ms. ``session_id`` is
         ``Node.owner``.
         """
-        password = session_password(session_id)
+        password = self.password(session_id)
         with socket.create_connection(("127.0.0.1", self.port), 5) as connection:
             connect = (
                 struct.pack(">iqiqi", 0, 0, 4000, session_id, len(password)) + password + b"\0"

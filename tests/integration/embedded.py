@@ -1,0 +1,35 @@
+"""
+Our embedded ZooKeeper as a process of its own, ``twistd -n metaq-zookeeper``, in the place of
+Debian's: the same surface as ``zookeeper.ZooKeeperServer``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from tests.integration.broker import TWISTD, environment
+from tests.integration.zookeeper import ZooKeeperServer
+
+
+class EmbeddedZooKeeper(ZooKeeperServer):
+    """
+    One process of ours. ``start`` again after ``stop`` or ``kill`` finds the same port and data.
+
+    :param tick_time: ms; session timeouts are clamped into 2..20 ticks.
+    """
+
+    def command(self) -> list[str]:
+        """``twistd`` as its script would run it."""
+        twistd = [sys.executable, "-c", TWISTD, "-n", "--pidfile=", "metaq-zookeeper"]
+        where = ["--data", self.data, "--port", str(self.port)]
+        return [*twistd, *where, "--tick-time", str(self.tick_time)]
+
+    def environment(self) -> dict[str, str]:
+        """The checkout is importable whatever directory the process runs in."""
+        return environment()
+
+    @property
+    def data(self) -> str:
+        """The directory with the database."""
+        return os.path.join(self.directory, "data")
