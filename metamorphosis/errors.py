@@ -3,7 +3,9 @@ Every exception that crosses a room's border.
 
 A ``BrokerError`` is what a peer sees as a status of the wire (``status``); ``retriable`` says
 whether the same request may succeed later. Both ends of a connection share the table
-``BROKER_ERRORS``.
+``BROKER_ERRORS``. A ``ClientError`` is what goes wrong on the client's side of the wire. Of both
+``outcome_known`` says whether the broker certainly did not do what was asked; where it is false
+a repeated send may store the message twice.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ class BrokerError(MetaQError):
 
     status: ClassVar[int] = 500
     retriable: ClassVar[bool] = False
+    outcome_known: ClassVar[bool] = True
 
 
 class Moved(BrokerError):
@@ -80,6 +83,7 @@ class GatewayTimeout(BrokerError):
 
     status = 504
     retriable = True
+    outcome_known = False
 
 
 BROKER_ERRORS: dict[int, type[BrokerError]] = {
@@ -155,3 +159,70 @@ class NotEmpty(RegistryError):
 
 class RegistryUnavailable(RegistryError):
     """No session, the connection was lost, or no answer in time: the outcome is unknown."""
+
+
+class ClientError(MetaQError):
+    """Base of what goes wrong on the client's side of the wire."""
+
+    retriable: ClassVar[bool] = False
+    outcome_known: ClassVar[bool] = True
+
+
+class NotConnected(ClientError):
+    """The broker, or ZooKeeper, cannot be reached at present; nothing was sent."""
+
+    retriable = True
+
+
+class ConnectionLost(ClientError):
+    """The connection broke while the request was under way."""
+
+    retriable = True
+    outcome_known = False
+
+
+class RequestTimeout(ClientError):
+    """No answer in time."""
+
+    retriable = True
+    outcome_known = False
+
+
+class SendTimeout(RequestTimeout):
+    """No answer to a message in time: it may have been stored."""
+
+
+class BadReply(ClientError):
+    """The broker answered something that makes no sense."""
+
+    outcome_known = False
+
+
+class NoPartition(ClientError):
+    """No broker takes messages of the topic at present, or none has the chosen partition."""
+
+    retriable = True
+
+
+class ClientClosed(ClientError):
+    """The factory, producer or consumer has been closed."""
+
+
+class InvalidState(ClientError):
+    """Not now: a method was called too early, too late or twice."""
+
+
+class InvalidArgument(ClientError, ValueError):
+    """A value that a method of the client cannot take; the text says what would be right."""
+
+
+class InvalidMessage(InvalidArgument):
+    """A message that cannot be sent."""
+
+
+class InvalidConfig(InvalidArgument):
+    """A setting of the client; the text names it and says what would be right."""
+
+
+class InvalidConsumerConfig(InvalidConfig):
+    """A setting of a consumer."""

@@ -1,0 +1,312 @@
+"""
+Every setting of the client with its default, checked when the object is made. Pure.
+
+Names are those of the original in PEP 8 form; times end in ``_ms``, sizes in ``_bytes``.
+
+Source: ``MetaClientConfig``, ``ConsumerConfig``, ``ZkUtils.ZKConfig`` and the system properties of
+the client.
+
+Differs: settings are given to the session factory; the original reads a third of them from system
+properties, and ZooKeeper's from a resource of the class path.
+
+Differs: lost connections are restored for ever; the original gives up after
+``metaq.client.network.max.reconnect.times``, 350.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final, Self
+
+from metamorphosis.cluster.model import Broker
+from metamorphosis.cluster.paths import normalise_root
+from metamorphosis.errors import InvalidConfig, InvalidConsumerConfig
+
+MAX_OFFSET: Final = (1 << 63) - 1
+"""As a start offset: the end of the partition, wherever that is."""
+
+INVALID_IN_GROUP: Final = "~!#$%^&*()+=`'\",;/?[]<>.: "
+"""Characters that a group's name must not have."""
+
+STRATEGIES: Final = ("DEFAULT", "CONSIST")
+
+_INT32_MAX: Final = (1 << 31) - 1
+
+
+def normalise_url(text: str) -> str:
+    """
+    ``meta://host:port``, also from ``host:port``; a query is dropped.
+
+    :raises InvalidConfig: it is neither.
+    """
+    url = text.strip()
+    if "://" not in url:
+        url = f"meta://{url}"
+    try:
+        return Broker.parse(0, url.rstrip("/")).url
+    except ValueError as error:
+        raise InvalidConfig(
+            f"broker {text!r}: host:port or meta://host:port expected, as in localhost:8123"
+        ) from error
+
+
+def _processors() -> int:
+    return os.cpu_count() or 1
+
+
+def _home(name: str) -> Path:
+    return Path.home() / name
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientConfig:
+    """
+    What a session factory and everything made by it goes by.
+
+    Either ``zookeeper`` or ``broker`` has to be given.
+
+    :raises InvalidConfig: from the constructor, with the setting's name in the text.
+    """
+
+    zookeeper: str | None = None
+    """``host:port,host:port/chroot``."""
+    broker: str | None = None
+    """Direct mode: the one broker, without any ZooKeeper (``serverUrl``)."""
+    zookeeper_root: str = "/meta"
+    zookeeper_session_timeout_ms: int = 30000
+    zookeeper_connection_timeout_ms: int = 30000
+    """How long to wait for the first session before ``start`` fails."""
+    zookeeper_sync_time_ms: int = 5000
+    """The pause between two attempts to rebalance."""
+
+    recover_message_interval_ms: int = 300000
+    """Between two passes over messages that were kept for later."""
+    recover_thread_count: int = field(default_factory=_processors)
+    """So many messages are recovered at a time."""
+    partitions_info: Mapping[str, str] = MappingProxyType({})
+    """Ordered producers: topic -> ``<brokerId>:<count>;<brokerId>:<count>``."""
+
+    send_timeout_ms: int = 3000
+    stats_timeout_ms: int = 3000
+    connect_timeout_ms: int = 80000
+    """Direct mode: how long to wait for the broker before ``start`` fails."""
+    connect_attempt_timeout_ms: int = 10000
+    """After so long without an answer the next attempt begins."""
+    publish_connect_timeout_ms: int = 10000
+    """How long ``publish`` waits for each broker of the topic."""
+    heartbeat_idle_ms: int = 10000
+    """A connection that has been silent so long is asked for the version."""
+    heartbeat_timeout_ms: int = 5000
+    heartbeat_failures: int = 3
+    """So many unanswered heartbeats in a row end the connection."""
+    max_scheduled_written_bytes: int = 16 << 20
+    """Requests that wait for a broker's socket; above it the connection is not ``writable``."""
+    max_reply_line_bytes: int = 4096
+    max_reply_bytes: int = 64 << 20
+    """Longest body of a reply; a broker that announces more is talking garbage."""
+    tcp_no_delay: bool = True
+    loopback_connection: bool = False
+    """Connect to ``localhost`` where a broker's address is one of this machine."""
+
+    duplicate_cache_size: int = 4096
+    """Message ids remembered, to deliver none twice."""
+    max_body_bytes: int = 2097152
+    """Longest message accepted; the fetch size does not grow further."""
+    recover_path: Path = field(default_factory=lambda: _home(".meta_recover"))
+    """Messages a consumer could not process."""
+    local_message_path: Path = field(default_factory=lambda: _home(".meta_localmessage"))
+    """Messages an ordered producer could not send."""
+    async_storage_path: Path = field(default_factory=lambda: _home(".meta_async_storage"))
+    """Messages a one-way producer could not send."""
+    ordered_save_to_local_when_failed: bool = False
+    """Ordered producers keep a message locally whatever the broker's refusal was."""
+    xa_producer_host_name: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_target(self)
+        _check_numbers(self, InvalidConfig)
+        for name in ("recover_path", "local_message_path", "async_storage_path"):
+            object.__setattr__(self, name, Path(getattr(self, name)))
+        object.__setattr__(self, "partitions_info", MappingProxyType(dict(self.partitions_info)))
+
+    @property
+    def direct(self) -> bool:
+        """Whether there is one broker and no ZooKeeper."""
+        return self.broker is not None
+
+    def replaced(self, **changes: Any) -> Self:
+        """
+        A copy with other values.
+
+        :raises InvalidConfig: there is no such setting, or not with such a value.
+        """
+        return replace(self, **known(type(self), changes, InvalidConfig))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConsumerConfig:
+    """
+    What one consumer goes by, beside the ``ClientConfig`` of its factory.
+
+    :raises InvalidConsumerConfig: from the constructor, with the setting's name in the text.
+    """
+
+    group: str
+    consumer_id: str | None = None
+    """Replaces the generated part of the member's id; unique in the group."""
+    fetch_runner_count: int = field(default_factory=_processors)
+    """Fetches under way at a time."""
+    fetch_timeout_ms: int = 10000
+    """Limit of one ``get`` or ``offset`` request."""
+    max_delay_fetch_time_ms: int = 5000
+    """Longest pause between two fetches of a partition."""
+    commit_offset_period_ms: int = 5000
+    max_fetch_retries: int = 5
+    """So often a failing message is delivered again before it is rejected."""
+    max_increase_fetch_data_retries: int = 5
+    """So many fetches without a whole message before the fetch size is doubled."""
+    offset: int = 0
+    """Where to start without a stored offset, bytes; ``MAX_OFFSET``: at the end."""
+    always_consume_from_max_offset: bool = False
+    """Start at the end whatever is stored."""
+    partition: str | None = None
+    """Direct mode: ``<brokerId>-<number>``."""
+    load_balance_strategy: str = "DEFAULT"
+    """``DEFAULT`` or ``CONSIST``; the same in every member of the group."""
+
+    long_poll_ms: int = 5000
+    """How long a broker may hold a ``get`` when there is nothing to read; 0: not at all. At most
+    half of ``fetch_timeout_ms`` is asked for."""
+    max_buffered_bytes: int = 64 << 20
+    """Fetched and not yet delivered, of all partitions; no further fetch begins above it."""
+    max_deliveries: int = 0
+    """So many listener calls under way at a time, of all partitions; 0: one per partition."""
+
+    def __post_init__(self) -> None:
+        _check_group(self.group)
+        _check_numbers(self, InvalidConsumerConfig)
+        strategy = self.load_balance_strategy
+        if not isinstance(strategy, str) or strategy.upper() not in STRATEGIES:
+            raise InvalidConsumerConfig(
+                f"load_balance_strategy is {strategy!r}; DEFAULT or CONSIST expected"
+            )
+        object.__setattr__(self, "load_balance_strategy", strategy.upper())
+        if self.consumer_id is not None and not self.consumer_id.strip():
+            raise InvalidConsumerConfig("consumer_id is blank; None generates one")
+        if self.partition is not None:
+            _check_partition(self.partition)
+
+    def replaced(self, **changes: Any) -> Self:
+        """
+        A copy with other values.
+
+        :raises InvalidConsumerConfig: there is no such setting, or not with such a value.
+        """
+        return replace(self, **known(type(self), changes, InvalidConsumerConfig))
+
+    def from_max_offset(self, always: bool = False) -> Self:
+        """
+        A copy that starts at the end: a new group, or ``always`` whatever is stored.
+
+        Source: ``setConsumeFromMaxOffset`` of 1.4.6.2.
+        """
+        return self.replaced(offset=MAX_OFFSET, always_consume_from_max_offset=always)
+
+
+def known(
+    config: type, values: Mapping[str, Any], error: type[InvalidConfig]
+) -> Mapping[str, Any]:
+    """
+    The values, if all of them are settings.
+
+    :raises InvalidConfig: one is not; the text names the nearest that is.
+    """
+    names = [each.name for each in fields(config)]
+    for name in values:
+        if name not in names:
+            from difflib import get_close_matches
+
+            near = get_close_matches(name, names, 1)
+            hint = f"; {near[0]} is one" if near else f"; those there are: {', '.join(names)}"
+            raise error(f"{name} is no setting of {config.__name__}{hint}")
+    return values
+
+
+#: setting: (smallest, largest, what it is)
+_RANGES: Final[dict[str, tuple[int, int, str]]] = {
+    "zookeeper_session_timeout_ms": (1, _INT32_MAX, "milliseconds"),
+    "zookeeper_connection_timeout_ms": (1, _INT32_MAX, "milliseconds"),
+    "zookeeper_sync_time_ms": (0, _INT32_MAX, "milliseconds"),
+    "recover_message_interval_ms": (1, _INT32_MAX, "milliseconds"),
+    "recover_thread_count": (1, 10000, "a number"),
+    "send_timeout_ms": (1, _INT32_MAX, "milliseconds"),
+    "stats_timeout_ms": (1, _INT32_MAX, "milliseconds"),
+    "connect_timeout_ms": (1, _INT32_MAX, "milliseconds"),
+    "connect_attempt_timeout_ms": (1, _INT32_MAX, "milliseconds"),
+    "publish_connect_timeout_ms": (1, _INT32_MAX, "milliseconds"),
+    "heartbeat_idle_ms": (1, _INT32_MAX, "milliseconds"),
+    "heartbeat_timeout_ms": (1, _INT32_MAX, "milliseconds"),
+    "heartbeat_failures": (1, _INT32_MAX, "a number"),
+    "max_scheduled_written_bytes": (1, MAX_OFFSET, "bytes"),
+    "max_reply_line_bytes": (64, _INT32_MAX, "bytes"),
+    "max_reply_bytes": (1024, _INT32_MAX, "bytes"),
+    "duplicate_cache_size": (0, _INT32_MAX, "a number"),
+    "max_body_bytes": (1, _INT32_MAX, "bytes"),
+    "fetch_runner_count": (1, 100000, "a number"),
+    "fetch_timeout_ms": (1, _INT32_MAX, "milliseconds"),
+    "max_delay_fetch_time_ms": (0, _INT32_MAX, "milliseconds"),
+    "commit_offset_period_ms": (1, _INT32_MAX, "milliseconds"),
+    "max_fetch_retries": (0, _INT32_MAX, "a number"),
+    "max_increase_fetch_data_retries": (0, _INT32_MAX, "a number"),
+    "offset": (0, MAX_OFFSET, "bytes"),
+    "long_poll_ms": (0, _INT32_MAX, "milliseconds"),
+    "max_buffered_bytes": (1, MAX_OFFSET, "bytes"),
+    "max_deliveries": (0, _INT32_MAX, "a number"),
+}
+
+
+def _check_numbers(config: Any, error: type[InvalidConfig]) -> None:
+    for each in fields(config):
+        if each.name not in _RANGES:
+            continue
+        low, high, what = _RANGES[each.name]
+        value = getattr(config, each.name)
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+            raise error(f"{each.name} is {value!r}; {what} from {low} to {high} expected")
+
+
+def _check_target(config: ClientConfig) -> None:
+    """One of ``zookeeper`` and ``broker``, and sensible."""
+    if config.broker is not None and config.zookeeper is not None:
+        raise InvalidConfig("both zookeeper and broker are given; broker means no ZooKeeper at all")
+    if config.broker is not None:
+        object.__setattr__(config, "broker", normalise_url(config.broker))
+    elif config.zookeeper is None or not config.zookeeper.strip():
+        raise InvalidConfig(
+            "no zookeeper and no broker: give zookeeper='host:port' or broker='host:port'"
+        )
+    try:
+        object.__setattr__(config, "zookeeper_root", normalise_root(config.zookeeper_root) or "/")
+    except ValueError:
+        raise InvalidConfig("zookeeper_root is empty; /meta is the default") from None
+
+
+def _check_group(group: object) -> None:
+    """Texts of the original."""
+    if not isinstance(group, str) or not group.strip():
+        raise InvalidConsumerConfig("Blank group")
+    for character in group:
+        if character in INVALID_IN_GROUP or character.isspace():
+            raise InvalidConsumerConfig(f"Group name has invalid character {character}")
+
+
+def _check_partition(text: str) -> None:
+    broker_id, _, number = text.partition("-")
+    if not (broker_id.isdecimal() and number.isdecimal()):
+        raise InvalidConsumerConfig(
+            f"partition is {text!r}; <brokerId>-<number> expected, as in 0-3"
+        )
