@@ -208,6 +208,18 @@ class ClientClosed(ClientError):
     """The factory, producer or consumer has been closed."""
 
 
+class OffsetStoreError(ClientError):
+    """What an offset store keeps cannot be used, or the store cannot be reached."""
+
+    retriable = True
+
+
+class NotBalanced(ClientError):
+    """A consumer has not taken its place in its group yet; it keeps trying."""
+
+    retriable = True
+
+
 class InvalidState(ClientError):
     """Not now: a method was called too early, too late or twice."""
 

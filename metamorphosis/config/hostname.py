@@ -46,8 +46,11 @@ def published_host(config: BrokerConfig) -> str:
     address, in brackets, both unless loopback; else the address of the local host name. To be
     called once.
     """
-    if config.host_name:
-        return config.host_name
+    return config.host_name or own_address()
+
+
+def own_address() -> str:
+    """What ``published_host`` says of a machine without ``hostName``; clients name themselves so."""
     return choose_address(interface_addresses()) or _address_of_host_name()
 
 

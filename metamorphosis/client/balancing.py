@@ -1,0 +1,83 @@
+"""
+Who of a group reads which partitions: every member computes the same answer from the same lists.
+Pure.
+
+All members, Java's too, must use one strategy and sort the lists alike, or two of them claim the
+same partition for ever. Partitions are sorted as texts: ``0-10`` stands in front of ``0-2``.
+
+Source: ``DefaultLoadBalanceStrategy``, ``ConsisHashStrategy``, ``HashAlgorithm``.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
+from hashlib import md5
+from struct import Struct
+
+#: (own id, sorted ids of the topic's subscribers, sorted partitions) -> those that are ours, sorted
+Strategy = Callable[[str, Sequence[str], Sequence[str]], list[str]]
+
+REPLICAS = 40  # digests per consumer on the ring, four points each
+
+_POINTS = Struct("<4I")
+
+
+def sort_as_java(texts: Iterable[str]) -> list[str]:
+    """
+    In the order of Java's ``String.compareTo``: by UTF-16 code unit, so that characters beyond
+    U+FFFF stand in front of U+E000 to U+FFFF.
+    """
+    return sorted(texts, key=lambda text: text.encode("utf-16-be", "surrogatepass"))
+
+
+def assign_ranges(me: str, consumers: Sequence[str], partitions: Sequence[str]) -> list[str]:
+    """
+    ``DEFAULT``: a contiguous piece of the list for each; the first ones get one more where it does
+    not come out even.
+    """
+    if me not in consumers:
+        return []
+    size, extra = divmod(len(partitions), len(consumers))
+    index = consumers.index(me)
+    first = size * index + min(index, extra)
+    return list(partitions[first : first + size + (index < extra)])
+
+
+def assign_by_ring(me: str, consumers: Sequence[str], partitions: Sequence[str]) -> list[str]:
+    """
+    ``CONSIST``: each partition to the consumer whose point on a ring of hashes comes next. The
+    topic does not matter.
+    """
+    if me not in consumers:
+        return []
+    points, owners = _ring(tuple(consumers))
+    found = []
+    for partition in partitions:
+        place = bisect_left(points, partition_point(partition))
+        if owners[place if place < len(points) else 0] == me:
+            found.append(partition)
+    return found
+
+
+def partition_point(partition: str) -> int:
+    """Where a partition lies on the ring: the first four bytes of its MD5, little-endian."""
+    return int(_POINTS.unpack(md5(partition.encode(), usedforsecurity=False).digest())[0])
+
+
+@lru_cache(maxsize=8)  # one list of members serves all topics of a balance
+def _ring(consumers: tuple[str, ...]) -> tuple[list[int], list[str]]:
+    """The points in order, and whose they are; of equal points the later consumer's counts."""
+    ring: dict[int, str] = {}
+    for consumer in consumers:
+        for replica in range(REPLICAS):
+            key = f"{consumer}-{replica}".encode("utf-8", "surrogatepass")
+            digest = md5(key, usedforsecurity=False).digest()
+            ring.update(dict.fromkeys(_POINTS.unpack(digest), consumer))
+    points = sorted(ring)
+    return points, [ring[point] for point in points]
+
+
+#: ``loadBalanceStrategyType`` -> strategy
+STRATEGIES: Mapping[str, Strategy] = {"DEFAULT": assign_ranges, "CONSIST": assign_by_ring}

@@ -1,0 +1,37 @@
+"""Offsets that end with the process: for tests, and for readers that always start anew."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from zope.interface import implementer
+
+from metamorphosis.client.model import Partition, StoredOffset
+from metamorphosis.interfaces import IOffsetStore
+
+
+@implementer(IOffsetStore)
+class MemoryOffsetStore:
+    """
+    A dictionary.
+
+    :ivar offsets: (group, topic, partition) -> what was committed last, for tests to look at.
+    """
+
+    def __init__(self) -> None:
+        self.offsets: dict[tuple[str, str, Partition], StoredOffset] = {}
+
+    async def load(self, topic: str, group: str, partition: Partition) -> StoredOffset | None:
+        """See ``IOffsetStore``."""
+        return self.offsets.get((group, topic, partition))
+
+    async def initialise(self, topic: str, group: str, partition: Partition, offset: int) -> None:
+        """See ``IOffsetStore``; nothing, as in ZooKeeper."""
+
+    async def commit(self, group: str, offsets: Sequence[StoredOffset]) -> None:
+        """See ``IOffsetStore``."""
+        for each in offsets:
+            self.offsets[group, each.topic, each.partition] = each
+
+    async def close(self) -> None:
+        """See ``IOffsetStore``; what is stored stays, for the next reader in this process."""

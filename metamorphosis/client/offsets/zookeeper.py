@@ -1,0 +1,104 @@
+"""
+Offsets in ZooKeeper, shared with Java members of the group: one persistent node per partition.
+
+Source: ``ZkOffsetStorage``.
+
+Differs: a node that holds no number fails every rebalance of the original, an empty one too; ours
+takes an empty node for none, and says of any other which path holds what. That partition is not
+read before somebody corrects the node; the others are.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from zope.interface import implementer
+
+from metamorphosis.client.model import Partition, StoredOffset
+from metamorphosis.cluster.paths import Paths
+from metamorphosis.errors import NodeExists, NoNode, OffsetStoreError
+from metamorphosis.interfaces import IOffsetStore, IRegistry
+
+_NUMBER = re.compile("-?[0-9]+")
+
+
+def parse_offset(text: str) -> tuple[int, int]:
+    """
+    Message id and offset of ``<msgId>-<offset>``: the last hyphen parts them unless it is the first
+    character, for the id may be negative. Clients before 1.4 and some tools write a bare offset;
+    then the id is -1.
+
+    :raises ValueError: it is neither.
+    """
+    head, hyphen, tail = text.rpartition("-")
+    id_text, offset_text = (head, tail) if hyphen and head else ("-1", text)
+    for number in (id_text, offset_text):
+        if not _NUMBER.fullmatch(number):
+            raise ValueError(f"{text!r}: <msgId>-<offset> expected, as in -1-0")
+    return int(id_text), int(offset_text)
+
+
+@implementer(IOffsetStore)
+class ZooKeeperOffsetStore:
+    """
+    The original's default store.
+
+    :param registry: results that can be awaited by whoever calls the store; it stays open when the
+        store is closed.
+    """
+
+    def __init__(self, registry: IRegistry, paths: Paths) -> None:
+        self._registry = registry
+        self._paths = paths
+
+    async def load(self, topic: str, group: str, partition: Partition) -> StoredOffset | None:
+        """
+        See ``IOffsetStore``.
+
+        :raises OffsetStoreError: the node holds something else.
+        """
+        path = self._paths.offset(group, topic, str(partition))
+        try:
+            data, _ = await self._registry.get(path)
+        except NoNode:
+            return None
+        text = (data or b"").decode("utf-8", "replace").strip()
+        if not text:
+            return None
+        try:
+            message_id, offset = parse_offset(text)
+        except ValueError as error:
+            raise OffsetStoreError(f"ZooKeeper node {path} holds {error}") from None
+        return StoredOffset(topic, partition, offset, message_id)
+
+    async def initialise(self, topic: str, group: str, partition: Partition, offset: int) -> None:
+        """See ``IOffsetStore``; nothing: a node is made together with its first value."""
+
+    async def commit(self, group: str, offsets: Sequence[StoredOffset]) -> None:
+        """See ``IOffsetStore``. All writes are under way at once."""
+        writes = []
+        for each in offsets:
+            path = self._paths.offset(group, each.topic, str(each.partition))
+            value = b"%d-%d" % (each.message_id, each.offset)
+            writes.append((path, value, self._registry.set_data(path, value)))
+        failure: Exception | None = None
+        for path, value, written in writes:
+            try:
+                try:
+                    await written
+                except NoNode:
+                    await self._create(path, value)
+            except Exception as error:  # the others go on, and every answer is looked at
+                failure = failure or error
+        if failure is not None:
+            raise failure
+
+    async def _create(self, path: str, value: bytes) -> None:
+        try:
+            await self._registry.create(path, value, False)
+        except NodeExists:  # somebody else was faster, or a create whose answer was lost
+            await self._registry.set_data(path, value)
+
+    async def close(self) -> None:
+        """See ``IOffsetStore``; nothing, the session belongs to the factory."""
