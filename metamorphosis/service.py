@@ -44,7 +44,7 @@ from metamorphosis.interfaces import IRegistry, IWorkerThreads
 from metamorphosis.ordered import OrderedService, Part, nothing
 from metamorphosis.process import StartRefused, exit_with
 from metamorphosis.reload import Reloaded, read_again, shortened
-from metamorphosis.store.directorylock import DirectoryLock
+from metamorphosis.directorylock import DirectoryLock
 from metamorphosis.store.flushing import FlushSchedule, StoreEnvironment
 from metamorphosis.store.layout import ensure_directory
 from metamorphosis.store.messagestores import MessageStores

@@ -48,7 +48,7 @@ LAYERS = {
         "client.duplicates",
     },
     "interfaces": {"interfaces"},
-    "store": {"threads", "store"},
+    "store": {"threads", "directorylock", "store"},
     "cluster": {"cluster"},
     "broker": {"broker"},
     "zookeeper": {"zookeeper"},
@@ -73,12 +73,15 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "top": (set(LAYERS), {"zope", "twisted", "kazoo"}),
 }
 
-#: these may use ``threads``, which shares a layer with ``store``; ``ordered`` is for every service
+#: these may use ``threads``, which shares a layer with ``store``; ``ordered`` and ``process`` are
+#: for every service
 EXCEPTIONS = {
     ("cluster", "threads"),
     ("client", "threads"),
     ("zookeeper", "threads"),
     ("zookeeper", "ordered"),
+    ("zookeeper", "directorylock"),
+    ("zookeeper", "process"),
 }
 
 #: what the standard library has and a layer may not use: the client's core runs on any loop

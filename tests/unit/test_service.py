@@ -16,7 +16,7 @@ from metamorphosis.config import serverini, settings
 from metamorphosis.ordered import Part
 from metamorphosis.process import StartRefused
 from metamorphosis.service import BrokerService
-from metamorphosis.store.directorylock import DirectoryLock
+from metamorphosis.directorylock import DirectoryLock
 from metamorphosis.threads import SynchronousThreads
 from tests.integration.broker import SYSTEM, ZOOKEEPER, Keys, ini
 from tests.integration.zookeeper import free_port

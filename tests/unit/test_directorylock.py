@@ -9,11 +9,11 @@ import sys
 from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.errors import DirectoryLocked, StoreError
-from metamorphosis.store.directorylock import FILE_NAME, DirectoryLock
+from metamorphosis.directorylock import FILE_NAME, DirectoryLock
 
 HOLDER = """
 import sys
-from metamorphosis.store.directorylock import DirectoryLock
+from metamorphosis.directorylock import DirectoryLock
 DirectoryLock(sys.argv[1]).acquire()
 print("locked", flush=True)
 sys.stdin.read()

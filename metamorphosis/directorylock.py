@@ -1,5 +1,5 @@
 """
-A data directory belongs to one broker.
+A data directory belongs to one broker, or to one embedded ZooKeeper.
 
 Differs: nothing keeps two Java brokers from opening, and destroying, the same directory. The lock
 is a plain file, which the Java broker ignores with a warning, as it does not look at the lock.
@@ -21,10 +21,12 @@ class DirectoryLock:
     stays; it holds the process id of its last owner. Thread: any, one at a time; does not block.
 
     :param directory: an existing data path.
+    :param owner: what else may have it, for the error.
     """
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: str, owner: str = "broker") -> None:
         self.directory = os.path.abspath(directory)
+        self._owner = owner
         self._fd = -1
 
     def acquire(self) -> None:
@@ -46,7 +48,7 @@ class DirectoryLock:
             owner = os.pread(fd, 32, 0).decode("ascii", "replace").strip() or "unknown"
             os.close(fd)
             raise DirectoryLocked(
-                f"Data directory {self.directory} is in use by another broker,"
+                f"Data directory {self.directory} is in use by another {self._owner},"
                 f" process {owner} ({path})"
             ) from None
         except OSError as error:
