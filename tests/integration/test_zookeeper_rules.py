@@ -1,0 +1,60 @@
+"""Debian's ZooKeeper and ours keep the same rules, and ours does not copy known faults."""
+
+from __future__ import annotations
+
+from tests.integration import zookeeper, zookeeperrules
+from tests.integration.embedded import EmbeddedZooKeeper
+from tests.integration.zookeeper import ZooKeeperServer
+
+
+class DebianRules:
+    """The rules are right: the original keeps them."""
+
+    skip = zookeeper.missing()
+    server_kind = ZooKeeperServer
+
+
+class EmbeddedRules:
+    """Ours keeps them, too."""
+
+    server_kind = EmbeddedZooKeeper
+
+
+class DebianZxidTests(DebianRules, zookeeperrules.ZxidRules):
+    """What counts, on Debian's."""
+
+
+class DebianNodeTests(DebianRules, zookeeperrules.NodeRules):
+    """Names, data, results, on Debian's."""
+
+
+class DebianWatchTests(DebianRules, zookeeperrules.WatchRules):
+    """Watches on Debian's."""
+
+
+class DebianSessionTests(DebianRules, zookeeperrules.SessionRules):
+    """Sessions on Debian's."""
+
+
+class DebianVersionTests(DebianRules, zookeeperrules.VersionRules):
+    """What depends on the version, on Debian's."""
+
+
+class EmbeddedZxidTests(EmbeddedRules, zookeeperrules.ZxidRules):
+    """What counts, on ours."""
+
+
+class EmbeddedNodeTests(EmbeddedRules, zookeeperrules.NodeRules):
+    """Names, data, results, on ours."""
+
+
+class EmbeddedWatchTests(EmbeddedRules, zookeeperrules.WatchRules):
+    """Watches on ours."""
+
+
+class EmbeddedSessionTests(EmbeddedRules, zookeeperrules.SessionRules):
+    """Sessions on ours."""
+
+
+class EmbeddedVersionTests(EmbeddedRules, zookeeperrules.VersionRules):
+    """What depends on the version, on ours."""
