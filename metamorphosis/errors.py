@@ -204,6 +204,23 @@ class NoPartition(ClientError):
     retriable = True
 
 
+class PartitionNotWritable(NoPartition):
+    """
+    Ordered producers: the partition a message belongs to cannot be written now, and no other will
+    do. The text is the original's (``AvailablePartitionNumException``).
+
+    :ivar partition: a ``client.model.Partition``.
+    """
+
+    def __init__(self, topic: str, partition: object) -> None:
+        super().__init__(f"selected partition[{partition}]for topic[{topic}]can not write now")
+        self.partition = partition
+
+
+class LocalStoreError(ClientError):
+    """Messages cannot be kept on, or read from, this machine's disk; the text names the file."""
+
+
 class ClientClosed(ClientError):
     """The factory, producer or consumer has been closed."""
 

@@ -1,0 +1,189 @@
+"""
+Which partition a message goes to. Pure.
+
+A selector is called with the topic whose partitions are to choose from, which is the default topic
+where the message's own was not published; with those partitions, sorted by number and never empty;
+and with the message, which cannot be changed. What it returns is used; ``None`` fails the send. Any
+function will do.
+
+**A message with a key** goes to the partition that its key hashes to: ``CRC-32(key) & 0x7FFFFFFF``
+modulo the number of partitions, of the key's bytes in UTF-8. This is stable over processes,
+versions and languages; the partition changes when the number of partitions does.
+
+Source: ``RoundRobinPartitionSelector``, ``RandomPartitionSelector``,
+``OrderedMessagePartitionSelector``, ``ConfigPartitionsSupport``.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from metamorphosis.client.model import OutgoingMessage, Partition
+from metamorphosis.errors import InvalidConfig, NoPartition, PartitionNotWritable
+from metamorphosis.message import checksum
+
+Selector = Callable[[str, Sequence[Partition], OutgoingMessage], Partition | None]
+
+#: in front of the topic in the original's properties
+COUNT_KEY: Final = "topic.num."
+
+
+def partition_of_key(key: str | bytes, partitions: Sequence[Partition]) -> Partition:
+    """The partition that the key hashes to; see above."""
+    data = key.encode("utf-8", "replace") if isinstance(key, str) else key
+    return partitions[checksum(data) % len(partitions)]
+
+
+class RoundRobinSelector:
+    """
+    One after the other. One counter for all topics, counted before it is used: of four partitions
+    the first message gets index 1, then 2, 3, 0.
+    """
+
+    __slots__ = ("_counter",)
+
+    def __init__(self) -> None:
+        self._counter = 0
+
+    def __call__(
+        self, topic: str, partitions: Sequence[Partition], message: OutgoingMessage
+    ) -> Partition:
+        """The next one; that of the key, if there is one, which does not count."""
+        if message.key is not None:
+            return partition_of_key(message.key, partitions)
+        self._counter = counter = (self._counter + 1) & 0x7FFFFFFF
+        return partitions[counter % len(partitions)]
+
+
+class RandomSelector:
+    """
+    Any, with equal chances.
+
+    :param chance: the source of randomness; the module's own unless given.
+    """
+
+    __slots__ = ("_choice",)
+
+    def __init__(self, chance: random.Random | None = None) -> None:
+        self._choice = random.choice if chance is None else chance.choice
+
+    def __call__(
+        self, topic: str, partitions: Sequence[Partition], message: OutgoingMessage
+    ) -> Partition:
+        """A random one; that of the key, if there is one."""
+        if message.key is not None:
+            return partition_of_key(message.key, partitions)
+        return self._choice(partitions)
+
+
+class KeyHashSelector:
+    """
+    By the key that a function finds in the message, for senders who do not know of keys.
+
+    :param key_of: the key of a message, ``attribute`` for example; a key given to ``send`` comes
+        first.
+    """
+
+    __slots__ = ("_key_of",)
+
+    def __init__(self, key_of: Callable[[OutgoingMessage], str | bytes]) -> None:
+        self._key_of = key_of
+
+    def __call__(
+        self, topic: str, partitions: Sequence[Partition], message: OutgoingMessage
+    ) -> Partition:
+        """The partition of the key."""
+        key = self._key_of(message) if message.key is None else message.key
+        return partition_of_key(key, partitions)
+
+
+class OrderedSelector:
+    """
+    For producers that keep an order: a message's partition depends on the configured partitions,
+    not on those that happen to be available.
+
+    :param configured: topic -> all of its partitions, see ``parse_partitions``.
+    :param choose: picks one of the configured partitions; by default that of the key.
+    """
+
+    __slots__ = ("_choose", "configured")
+
+    def __init__(
+        self,
+        configured: Mapping[str, Sequence[Partition]],
+        choose: Selector | None = None,
+    ) -> None:
+        self.configured = configured
+        self._choose: Selector = _by_key if choose is None else choose
+
+    def __call__(
+        self, topic: str, partitions: Sequence[Partition], message: OutgoingMessage
+    ) -> Partition:
+        """
+        :param partitions: those available, may be empty.
+        :raises NoPartition: the topic is not configured, or the chosen partition is neither
+            configured nor available.
+        :raises PartitionNotWritable: it is only one of the two.
+        """
+        configured = self.configured.get(topic)
+        if not configured:
+            raise NoPartition(
+                f"There is no config partitions for topic {topic},maybe you don't config it at"
+                f" first? partitions_info needs {topic!r}: '<brokerId>:<count>;...'"
+            )
+        chosen = self._choose(topic, configured, message)
+        if chosen is None:
+            raise NoPartition(f"selected null partition for topic {topic}")
+        is_configured, is_available = chosen in configured, chosen in partitions
+        if is_configured and is_available:
+            return chosen
+        if partitions and not is_configured and not is_available:
+            raise NoPartition(
+                f"invalid selected partition {chosen} for topic {topic}: neither configured nor"
+                " available"
+            )
+        raise PartitionNotWritable(topic, chosen)
+
+
+def _by_key(topic: str, partitions: Sequence[Partition], message: OutgoingMessage) -> Partition:
+    """Without a key there is no order to keep, but the message has to go somewhere certain."""
+    return partition_of_key("" if message.key is None else message.key, partitions)
+
+
+def parse_partitions(text: str) -> tuple[Partition, ...]:
+    """
+    Expand ``<brokerId>:<count>;<brokerId>:<count>;...`` to partitions, sorted; empty pieces do not
+    count.
+
+    :raises ValueError: a piece is something else.
+    """
+    found: set[Partition] = set()
+    for piece in text.split(";"):
+        piece = piece.strip()
+        if not piece:
+            continue
+        broker_id, _, count = piece.partition(":")
+        if not (broker_id.isdecimal() and count.isdecimal() and int(count) > 0):
+            raise ValueError(
+                f"partitions {text!r}: {piece!r} is not <brokerId>:<count>, as in 0:4;1:4"
+            )
+        found.update(Partition(int(broker_id), number) for number in range(int(count)))
+    return tuple(sorted(found))
+
+
+def parse_partitions_info(info: Mapping[str, str]) -> dict[str, tuple[Partition, ...]]:
+    """
+    ``ClientConfig.partitions_info`` as topic -> partitions. The original's keys
+    ``topic.num.<topic>`` do as well.
+
+    :raises InvalidConfig: a value is malformed; the text names the key.
+    """
+    found = {}
+    for key, text in info.items():
+        try:
+            found[key.removeprefix(COUNT_KEY)] = parse_partitions(text)
+        except ValueError as error:
+            raise InvalidConfig(f"partitions_info, {key}: {error}") from None
+    return found
