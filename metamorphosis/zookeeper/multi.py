@@ -1,0 +1,75 @@
+"""
+Several changes, all or nothing, under one zxid.
+
+The reply to one that failed says 0 in its header and has an error for each operation: 0 for those
+before the one that failed, its code, and RUNTIME_INCONSISTENCY for those behind it.
+
+Source: ``MultiTransactionRecord``, ``MultiResponse``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from metamorphosis.zookeeper.codes import Code, Opcode, ZooKeeperError
+from metamorphosis.zookeeper.jute import (
+    MalformedRequest,
+    Reader,
+    pack_integer,
+    pack_multi_header,
+)
+from metamorphosis.zookeeper.requests import CHANGES, Change
+from metamorphosis.zookeeper.sessions import Client
+from metamorphosis.zookeeper.tree import Tree
+
+#: opcode and arguments
+Operation = tuple[int, tuple[Any, ...]]
+
+_ALLOWED: Final = {
+    opcode: CHANGES[opcode]
+    for opcode in (Opcode.CREATE, Opcode.CREATE2, Opcode.DELETE, Opcode.SET_DATA, Opcode.CHECK)
+}
+_END: Final = pack_multi_header(-1, True, -1)
+
+
+def read_operations(reader: Reader) -> tuple[list[Operation]]:
+    """
+    All operations.
+
+    :raises MalformedRequest: one cannot be read, or has no place in a multi.
+    """
+    operations: list[Operation] = []
+    while True:
+        opcode, done = reader.multi_header()
+        if done:
+            return (operations,)
+        if opcode not in _ALLOWED:
+            raise MalformedRequest(f"operation {opcode} in a multi")
+        operations.append((opcode, _ALLOWED[opcode][0](reader)))
+
+
+def multi(tree: Tree, client: Client, operations: list[Operation]) -> bytes:
+    """Apply all operations or none; the result of each."""
+    parts: list[bytes] = []
+    tree.all_or_nothing()
+    try:
+        for opcode, arguments in operations:
+            body = _ALLOWED[opcode][1](tree, client, *arguments)
+            parts += pack_multi_header(opcode, False, Code.OK), body
+    except ZooKeeperError as error:
+        tree.take_back()
+        return _failed(error.code, len(parts) // 2, len(operations))
+    except BaseException:
+        tree.take_back()
+        raise
+    tree.keep()
+    return b"".join(parts) + _END
+
+
+def _failed(code: Code, index: int, count: int) -> bytes:
+    codes = [Code.OK] * index + [code] + [Code.RUNTIME_INCONSISTENCY] * (count - index - 1)
+    parts = [pack_multi_header(Opcode.ERROR, False, each) + pack_integer(each) for each in codes]
+    return b"".join(parts) + _END
+
+
+MULTI: Final[Change] = (read_operations, multi)

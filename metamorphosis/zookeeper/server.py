@@ -1,0 +1,209 @@
+"""
+The server without sockets and disk: handshake, requests in the order of the wire, expiry, close.
+
+A request is applied at once. ``on_change`` is called after every change and before anything that
+tells of it is sent; a client's ``send`` keeps what it is given until that change is on disk. Events
+go before the reply of the request that caused them.
+
+Source: ``ZooKeeperServer``, ``FinalRequestProcessor``.
+
+Differs: ZooKeeper closes the connection of a session for whoever knows its id; here the password
+comes first. An operation that 3.4 does not know is answered and the connection closed, as in 3.8.
+"""
+
+from __future__ import annotations
+
+import logging
+import struct
+from collections.abc import Callable
+from typing import Final
+
+from metamorphosis.zookeeper.acl import authenticate
+from metamorphosis.zookeeper.codes import Code, Opcode, ZooKeeperError
+from metamorphosis.zookeeper.jute import MalformedRequest, Reader
+from metamorphosis.zookeeper.multi import MULTI
+from metamorphosis.zookeeper.requests import CHANGES, READS, Change
+from metamorphosis.zookeeper.sessions import PASSWORD_BYTES, Client, Session, Sessions
+from metamorphosis.zookeeper.tree import Tree
+from metamorphosis.zookeeper.watches import Watches
+
+__all__ = ["Client", "Server", "Session"]
+
+_REQUEST: Final = struct.Struct(">ii")
+_REPLY: Final = struct.Struct(">iqi")
+_ANSWER: Final = struct.Struct(f">iiqi{PASSWORD_BYTES}s")
+
+_CHANGES: Final[dict[int, Change]] = {**CHANGES, Opcode.MULTI: MULTI}
+
+_log: Final = logging.getLogger(__name__)
+
+
+class Server:
+    """
+    One ZooKeeper.
+
+    :param on_change: called after each change, before anything about it is sent.
+    :param clock: seconds, monotonic.
+    :param wall_clock: seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        tree: Tree,
+        sessions: Sessions,
+        on_change: Callable[[], None],
+        clock: Callable[[], float],
+        wall_clock: Callable[[], float],
+    ) -> None:
+        self.tree = tree
+        self.sessions = sessions
+        self.watches = Watches()
+        self._on_change = on_change
+        self._clock = clock
+        self._wall_clock = wall_clock
+        sessions.renew_all(clock())
+
+    def connect(self, client: Client, frame: bytes) -> None:
+        """
+        The first frame of a connection: a new session, or one that is resumed.
+
+        A client that has seen a later zxid than there is has seen another server's: it is cut, as
+        is one whose frame cannot be read.
+        """
+        reader = Reader(frame)
+        try:
+            reader.integer()  # the version of the protocol, 0 from all
+            zxid, timeout, session_id = reader.long(), reader.integer(), reader.long()
+            password = reader.buffer()
+        except MalformedRequest:
+            client.close()
+            return
+        knows_read_only = reader.position < len(frame)  # since 3.4; the C client of then does not
+        if zxid > self.tree.zxid:
+            client.close()
+            return
+        timeout = self.sessions.negotiated(timeout)
+        if session_id == 0:
+            session = self._new_session(timeout)
+        else:
+            found = self.sessions.find(session_id, password)
+            if found is None:
+                client.send(_answer(0, 0, bytes(PASSWORD_BYTES), knows_read_only))
+                client.close()
+                return
+            session = found
+            self._resume(session, timeout)
+        session.client = client
+        client.session = session
+        client.send(_answer(timeout, session.id, session.password, knows_read_only))
+
+    def _new_session(self, timeout: int) -> Session:
+        time = self._begin()
+        session = self.sessions.create(timeout, self._clock(), time)
+        self._on_change()
+        return session
+
+    def _resume(self, session: Session, timeout: int) -> None:
+        """The session has one connection, the newest."""
+        former = session.client
+        if former is not None:
+            self._drop(former)
+        if self.sessions.resume(session, timeout, self._clock()):
+            self._on_change()
+
+    def receive(self, client: Client, frame: bytes) -> None:
+        """A request; what comes behind the end of a connection is not read."""
+        session = client.session
+        if session is None:
+            return
+        session.heard = self._clock()
+        if len(frame) < _REQUEST.size:
+            self._drop(client)
+            return
+        xid, opcode = _REQUEST.unpack_from(frame)
+        code: int = Code.OK
+        body = b""
+        try:
+            if opcode in READS:
+                body = READS[opcode](self.tree, self.watches, client, Reader(frame, 8))
+            elif opcode in _CHANGES:
+                body = self._change(client, opcode, Reader(frame, 8))
+            else:
+                self._connection_request(client, session, xid, opcode, frame)
+                return
+        except ZooKeeperError as error:
+            code = error.code
+        except MalformedRequest:
+            code = Code.MARSHALLING_ERROR
+        except Exception:
+            _log.exception("ZooKeeper operation %d failed; its connection is closed", opcode)
+            self._drop(client)
+            return
+        client.send(_REPLY.pack(xid, self.tree.zxid, code) + body)
+
+    def _begin(self) -> int:
+        time = int(self._wall_clock() * 1000)
+        self.tree.begin(time)
+        return time
+
+    def _change(self, client: Client, opcode: int, reader: Reader) -> bytes:
+        """Every change takes a zxid, one that fails too."""
+        read, apply = _CHANGES[opcode]
+        self._begin()
+        try:
+            return apply(self.tree, client, *read(reader))
+        finally:
+            self._changed()
+
+    def _changed(self) -> None:
+        self._on_change()
+        events = self.tree.take_events()
+        if events:
+            self.watches.fire(events)
+
+    def _connection_request(
+        self, client: Client, session: Session, xid: int, opcode: int, frame: bytes
+    ) -> None:
+        """What is about the connection itself: who it is, its end; and what nobody knows."""
+        if opcode == Opcode.AUTH:
+            known = authenticate(Reader(frame, 8), client.identities)
+            client.send(_REPLY.pack(xid, 0, Code.OK if known else Code.AUTH_FAILED))
+            if known:
+                return
+        elif opcode == Opcode.CLOSE_SESSION:
+            self._end(session)
+            client.send(_REPLY.pack(xid, self.tree.zxid, Code.OK))
+        else:
+            client.send(_REPLY.pack(xid, self.tree.zxid, Code.UNIMPLEMENTED))
+        self._drop(client)
+
+    def _end(self, session: Session) -> None:
+        """The session and its ephemerals go, under one zxid."""
+        self._begin()
+        self.tree.delete_ephemerals(session.id)
+        self.sessions.remove(session)
+        self._changed()
+
+    def _drop(self, client: Client) -> None:
+        self.disconnected(client)
+        client.close()
+
+    def disconnected(self, client: Client) -> None:
+        """The connection is gone: its watches go, the session stays. Once is enough."""
+        self.watches.remove(client)
+        session, client.session = client.session, None
+        if session is not None and session.client is client:
+            session.client = None
+
+    def expire(self) -> None:
+        """End the sessions that were silent for too long. Called every tick."""
+        for session in self.sessions.expired(self._clock()):
+            self._end(session)
+            if session.client is not None:
+                self._drop(session.client)
+
+
+def _answer(timeout: int, session_id: int, password: bytes, knows_read_only: bool) -> bytes:
+    """The answer to a handshake, as long as the client expects it."""
+    answer = _ANSWER.pack(0, timeout, session_id, PASSWORD_BYTES, password)
+    return answer + b"\0" if knows_read_only else answer

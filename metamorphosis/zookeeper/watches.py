@@ -1,0 +1,97 @@
+"""
+Who watches what. A watch is told once and is gone; one client has one watch of a kind on a path,
+however often it asks.
+
+Source: ``WatchManager``, ``DataTree.setWatches``.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Mapping, Set
+from typing import Final
+
+from metamorphosis.zookeeper.acl import OPEN, Acl, allowed
+from metamorphosis.zookeeper.codes import (
+    NOTIFICATION,
+    SYNC_CONNECTED,
+    Code,
+    EventType,
+    Permission,
+)
+from metamorphosis.zookeeper.jute import pack_string
+from metamorphosis.zookeeper.sessions import Client
+from metamorphosis.zookeeper.tree import Event
+
+_EVENT: Final = struct.Struct(">iqiii")
+
+#: the two kinds: of the node (its data, its existence) and of its list of children
+NODE: Final = False
+CHILDREN: Final = True
+
+_NOBODY: Final[frozenset[Client]] = frozenset()
+
+
+def pack_event(kind: int, path: str) -> bytes:
+    """The frame of an event."""
+    header = _EVENT.pack(NOTIFICATION, NOTIFICATION, Code.OK, kind, SYNC_CONNECTED)
+    return header + pack_string(path)
+
+
+class Watches:
+    """All watches of all clients."""
+
+    def __init__(self) -> None:
+        self._clients: dict[tuple[bool, str], set[Client]] = {}
+
+    @property
+    def watched(self) -> Mapping[tuple[bool, str], set[Client]]:
+        """Who watches, by kind (``CHILDREN`` or ``NODE``) and path; to read only."""
+        return self._clients
+
+    def add(self, kind: bool, path: str, client: Client) -> None:
+        """The client wants to be told once."""
+        key = kind, path
+        client.watching.add(key)
+        try:
+            self._clients[key].add(client)
+        except KeyError:
+            self._clients[key] = {client}
+
+    def remove(self, client: Client) -> None:
+        """The client is gone."""
+        for key in client.watching:
+            clients = self._clients[key]
+            clients.remove(client)
+            if not clients:
+                del self._clients[key]
+        client.watching.clear()
+
+    def fire(self, events: Iterable[Event]) -> None:
+        """Tell of each event those who watch for it, once, and forget that they did."""
+        if not self._clients:
+            return
+        for kind, path, acl in events:
+            if kind == EventType.CHILDREN_CHANGED:
+                clients = self._take(CHILDREN, path)
+            elif kind == EventType.DELETED:
+                clients = self._take(NODE, path) | self._take(CHILDREN, path)
+            else:
+                clients = self._take(NODE, path)
+            if clients:
+                self._tell(kind, path, acl, clients)
+
+    def _take(self, kind: bool, path: str) -> Set[Client]:
+        key = kind, path
+        clients = self._clients.pop(key, _NOBODY)
+        for client in clients:
+            client.watching.remove(key)
+        return clients
+
+    @staticmethod
+    def _tell(kind: int, path: str, acl: Acl, clients: Iterable[Client]) -> None:
+        """Who may not read the node is not told, and has had its watch all the same."""
+        packet = pack_event(kind, path)
+        for client in clients:
+            if acl is OPEN or allowed(acl, Permission.READ, client.identities):
+                client.send(packet)
