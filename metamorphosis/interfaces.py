@@ -124,7 +124,7 @@ class IRuntime(Interface):
     """
 
     api: Any = Attribute(
-        "txaio's functions for this runtime: create_future, resolve, reject, is_called."
+        "txaio's functions for this runtime: create_future, resolve, reject, is_called, cancel."
         " At most one callback pair per future; nothing relies on chaining."
     )
 
@@ -150,8 +150,9 @@ class IRuntime(Interface):
 
     def connect(host: str, port: int, receiver: Any, timeout: float) -> Any:
         """
-        Open a TCP connection without delay, with ``receiver`` (see ``client.connection``) at its
-        end. A future that fires after ``receiver.connected(link)``, or fails with an ``OSError``.
+        Open a TCP connection without delay, with ``receiver`` (see ``client.links``) at its end.
+        A future that fires after ``receiver.connected(link)``, or fails with an ``OSError``;
+        cancelling it gives up the attempt.
         """
 
     def threads(count: int, name: str) -> Any:
@@ -160,6 +161,12 @@ class IRuntime(Interface):
     def registry(connect: str, session_timeout: int) -> Any:
         """ZooKeeper: ``IRegistry`` whose results are futures of this runtime. ``session_timeout``
         in ms."""
+
+    def adopt_registry(registry: Any) -> Any:
+        """The same for an ``IRegistry`` that there is already, as ``MemoryRegistry``."""
+
+    def logger(name: str) -> Any:
+        """A ``client.links.Log`` whose lines go where the runtime's users look for them."""
 
 
 class IOffsetStore(Interface):

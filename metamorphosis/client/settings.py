@@ -87,7 +87,7 @@ class ClientConfig:
     """Between two passes over messages that were kept for later."""
     recover_thread_count: int = field(default_factory=_processors)
     """So many messages are recovered at a time."""
-    partitions_info: Mapping[str, str] = MappingProxyType({})
+    partitions_info: Mapping[str, str] = field(default_factory=dict)
     """Ordered producers: topic -> ``<brokerId>:<count>;<brokerId>:<count>``."""
 
     send_timeout_ms: int = 3000

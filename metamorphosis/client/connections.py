@@ -1,0 +1,180 @@
+"""
+The connections of a session factory: one per broker URL, shared, with back-off restored for ever.
+
+Source: ``RemotingClientWrapper``, gecko's ``ReconnectManager``.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+from metamorphosis.client.connection import BrokerConnection
+from metamorphosis.client.flow import settle
+from metamorphosis.client.links import Log
+from metamorphosis.client.settings import ClientConfig, normalise_url
+from metamorphosis.cluster.model import Broker
+from metamorphosis.errors import ClientClosed
+
+DELAYS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+"""Seconds before each attempt after a loss; the last one for ever, which is the original's."""
+
+CLOSE_SECONDS = 2.0
+"""How long a closed connection may take to get rid of what was written."""
+
+
+class Shared:
+    """A connection and what it takes to keep it."""
+
+    __slots__ = ("connection", "users", "failures", "timer", "attempt", "host", "port", "reported")
+
+    def __init__(self, connection: BrokerConnection, host: str, port: int) -> None:
+        self.connection = connection
+        self.users: list[object] = []
+        self.host = host
+        self.port = port
+        self.failures = 0  # since the last sensible reply
+        self.timer: Any = None  # of the next attempt
+        self.attempt: Any = None  # the one under way
+        self.reported = False  # that it cannot be reached
+
+
+class Connections:
+    """Thread: the loop's."""
+
+    def __init__(self, runtime: Any, config: ClientConfig, log: Log) -> None:
+        self._runtime = runtime
+        self._config = config
+        self._log = log
+        self._shared: dict[str, Shared] = {}
+        self._leaving: set[BrokerConnection] = set()  # closed, their sockets not yet
+        self._closed = False
+
+    def acquire(self, url: str, user: object) -> BrokerConnection:
+        """
+        The connection to a broker, which is opened if it is new and lives while it has users; the
+        same user twice counts once.
+
+        :raises InvalidConfig: no URL of a broker.
+        :raises ClientClosed: after ``close``.
+        """
+        url = normalise_url(url)
+        if self._closed:
+            raise ClientClosed(f"no connection to {url}: the session factory has been closed")
+        shared = self._shared.get(url)
+        if shared is None:
+            broker = Broker.parse(0, url)
+            connection = BrokerConnection(
+                self._runtime, url, self._config, self._log, self._link_ended
+            )
+            host = broker.host
+            if self._config.loopback_connection and is_own_address(host):
+                host = "localhost"
+            shared = self._shared[url] = Shared(connection, host, broker.port)
+            self._attempt(shared)
+        if not any(each is user for each in shared.users):
+            shared.users.append(user)
+        return shared.connection
+
+    def release(self, url: str, user: object) -> None:
+        """The user needs it no longer; the last one's leaving closes it."""
+        url = normalise_url(url)
+        shared = self._shared.get(url)
+        if shared is None:
+            return
+        shared.users = [each for each in shared.users if each is not user]
+        if not shared.users:
+            self._discard(url)
+
+    def connected_urls(self) -> list[str]:
+        """Of the brokers that can be asked now."""
+        return [url for url, each in self._shared.items() if each.connection.is_connected]
+
+    def connection_of(self, url: str) -> BrokerConnection | None:
+        """The connection to a broker if somebody uses it."""
+        shared = self._shared.get(normalise_url(url))
+        return None if shared is None else shared.connection
+
+    async def close(self) -> None:
+        """Close all, whoever uses them; sockets that take too long are cut."""
+        self._closed = True
+        for url in list(self._shared):
+            self._discard(url)
+        leaving = list(self._leaving)
+        await settle([each.gone(CLOSE_SECONDS) for each in leaving])
+        for each in leaving:
+            each.cut()
+        await settle([each.gone(CLOSE_SECONDS) for each in leaving])
+
+    def _discard(self, url: str) -> None:
+        shared = self._shared.pop(url)
+        if shared.timer is not None:
+            shared.timer.cancel()
+        if shared.attempt is not None:
+            self._runtime.api.cancel(shared.attempt)
+        if shared.connection.has_socket:
+            self._leaving.add(shared.connection)
+        shared.connection.close()
+
+    # -- keeping them
+
+    def _attempt(self, shared: Shared) -> None:
+        shared.timer = None
+        seconds = self._config.connect_attempt_timeout_ms / 1000
+        shared.attempt = self._runtime.connect(
+            shared.host, shared.port, shared.connection, seconds
+        )
+        self._runtime.start(self._follow(shared))
+
+    async def _follow(self, shared: Shared) -> None:
+        """See what becomes of an attempt."""
+        url = shared.connection.url
+        try:
+            await shared.attempt
+        except BaseException as error:  # with a closed connection: that it was cancelled
+            shared.attempt = None
+            if self._is_current(shared):
+                if not isinstance(error, OSError):
+                    self._log.failure("Connecting to broker {url} failed", url=url)
+                self._try_later(shared, str(error) or type(error).__name__)
+            return
+        shared.attempt = None
+        shared.reported = False
+        self._log.info("Broker {url} is connected", url=url)
+
+    def _link_ended(self, connection: BrokerConnection) -> None:
+        self._leaving.discard(connection)
+        shared = self._shared.get(connection.url)
+        if shared is None or shared.connection is not connection:
+            return
+        if connection.answered:
+            shared.failures = 0
+        self._try_later(shared, None)
+
+    def _try_later(self, shared: Shared, reason: str | None) -> None:
+        if reason is not None and not shared.reported:
+            shared.reported = True
+            self._log.warn(
+                "Broker {url} cannot be reached ({reason}); trying on",
+                url=shared.connection.url,
+                reason=reason,
+            )
+        delay = DELAYS[min(shared.failures, len(DELAYS) - 1)]
+        shared.failures += 1
+        shared.timer = self._runtime.call_later(delay, self._attempt, shared)
+
+    def _is_current(self, shared: Shared) -> bool:
+        return self._shared.get(shared.connection.url) is shared
+
+
+def is_own_address(host: str) -> bool:
+    """Whether a numeric address is one of this machine: a socket can be bound to it."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, 0, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.bind(address)
+    except OSError:
+        return False
+    return True

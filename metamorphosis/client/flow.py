@@ -1,0 +1,179 @@
+"""
+What coroutines of the core wait for: events, slots, time. All over an ``IRuntime``.
+
+Every wait makes a future of its own, so that any number of coroutines may wait for one thing, and
+one of them being cancelled is no business of the others. Thread: the loop's.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Iterable
+from typing import Any, TypeVar
+
+from metamorphosis.errors import RequestTimeout
+
+T = TypeVar("T")
+
+
+class Event:
+    """
+    A flag to wait for.
+
+    :ivar is_set: the flag.
+    """
+
+    __slots__ = ("is_set", "_runtime", "_waiting")
+
+    def __init__(self, runtime: Any) -> None:
+        self.is_set = False
+        self._runtime = runtime
+        self._waiting: dict[Any, Any] = {}  # future: timer or None
+
+    def set(self) -> None:
+        """Raise the flag: everyone who waits gets True."""
+        self.is_set = True
+        self._answer(True)
+
+    def clear(self) -> None:
+        """Take the flag down."""
+        self.is_set = False
+
+    def pulse(self) -> None:
+        """Everyone who waits gets True; the flag stays as it is."""
+        self._answer(True)
+
+    def abandon(self) -> None:
+        """Everyone who waits gets False."""
+        self._answer(False)
+
+    def wait(self, timeout: float | None = None) -> Awaitable[bool]:
+        """True when the flag is up, False after so many seconds."""
+        api = self._runtime.api
+        future = api.create_future()
+        if self.is_set:
+            api.resolve(future, True)
+        elif timeout is None:
+            self._waiting[future] = None
+        else:
+            self._waiting[future] = self._runtime.call_later(timeout, self._late, future)
+        return future  # type: ignore[no-any-return]
+
+    def _late(self, future: Any) -> None:
+        if self._waiting.pop(future, self) is not self:
+            _resolve(self._runtime, future, False)
+
+    def _answer(self, result: bool) -> None:
+        waiting, self._waiting = self._waiting, {}
+        for future, timer in waiting.items():
+            if timer is not None:
+                timer.cancel()
+            _resolve(self._runtime, future, result)
+
+
+class Slots:
+    """
+    A number of places, or an amount of something, taken and given back; first come, first served.
+
+    Whoever wants more than there is in all gets it when everything has been given back.
+
+    :ivar free: what is left; below 0 while somebody has more than there is.
+    """
+
+    __slots__ = ("free", "_total", "_runtime", "_waiting", "_closed")
+
+    def __init__(self, runtime: Any, total: int) -> None:
+        self.free = total
+        self._total = total
+        self._runtime = runtime
+        self._waiting: deque[tuple[Any, int]] = deque()
+        self._closed = False
+
+    def try_acquire(self, amount: int = 1) -> bool:
+        """Take it if it is there and nobody waits."""
+        if self._waiting or self._closed or not self._fits(amount):
+            return False
+        self.free -= amount
+        return True
+
+    def acquire(self, amount: int = 1) -> Awaitable[bool]:
+        """True when it was taken, False after ``close``."""
+        api = self._runtime.api
+        future = api.create_future()
+        if self._closed:
+            api.resolve(future, False)
+        elif self.try_acquire(amount):
+            api.resolve(future, True)
+        else:
+            self._waiting.append((future, amount))
+        return future  # type: ignore[no-any-return]
+
+    def release(self, amount: int = 1) -> None:
+        """Give it back."""
+        self.free += amount
+        while self._waiting and self._fits(self._waiting[0][1]):
+            future, wanted = self._waiting.popleft()
+            if self._runtime.api.is_called(future):
+                continue  # its coroutine was cancelled
+            self.free -= wanted
+            self._runtime.api.resolve(future, True)
+
+    def close(self) -> None:
+        """Nobody gets anything any more."""
+        self._closed = True
+        waiting, self._waiting = self._waiting, deque()
+        for future, _ in waiting:
+            _resolve(self._runtime, future, False)
+
+    def _fits(self, amount: int) -> bool:
+        return amount <= self.free or self.free == self._total
+
+
+def sleep(runtime: Any, seconds: float) -> Awaitable[None]:
+    """Wait. What has to end early waits for an ``Event`` with a timeout instead."""
+    future = runtime.api.create_future()
+    runtime.call_later(seconds, _resolve, runtime, future, None)
+    return future  # type: ignore[no-any-return]
+
+
+async def within(runtime: Any, awaitable: Awaitable[T], seconds: float, what: str) -> T:
+    """
+    The result of something that is under way, if it comes in time; it is not stopped.
+
+    :param what: what takes so long, for the error's text.
+    :raises RequestTimeout: it did not come.
+    """
+    done = Event(runtime)
+    outcome: list[tuple[T | None, BaseException | None]] = []
+
+    async def relay() -> None:
+        try:
+            outcome.append((await awaitable, None))
+        except Exception as error:
+            outcome.append((None, error))
+        done.set()
+
+    runtime.start(relay())
+    if not await done.wait(seconds):
+        raise RequestTimeout(f"{what}: not done within {seconds:g} s")
+    result, error = outcome[0]
+    if error is not None:
+        raise error
+    return result  # type: ignore[return-value]
+
+
+async def settle(awaitables: Iterable[Awaitable[T]]) -> list[T | Exception]:
+    """The outcomes of futures that are under way, an error as its exception, in their order."""
+    outcomes: list[T | Exception] = []
+    for each in awaitables:
+        try:
+            outcomes.append(await each)
+        except Exception as error:
+            outcomes.append(error)
+    return outcomes
+
+
+def _resolve(runtime: Any, future: Any, result: object) -> None:
+    """Unless the one who waits was cancelled meanwhile."""
+    if not runtime.api.is_called(future):
+        runtime.api.resolve(future, result)

@@ -1,0 +1,67 @@
+"""What a runtime and the core say to each other about a connection, and the log's form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+Waiter = Callable[[int, bytes], None]
+"""Gets status and body of an answer, exactly once; see ``replies`` for the statuses of this side.
+Must not raise."""
+
+
+class Link(Protocol):
+    """A TCP connection. Thread: the loop's."""
+
+    def write(self, data: bytes) -> None:
+        """Send; what the socket does not take at once is queued."""
+
+    def close(self) -> None:
+        """Close when everything written has left."""
+
+    def abort(self) -> None:
+        """Close at once."""
+
+    def pause_reading(self) -> None:
+        """No ``data_received`` until ``resume_reading``."""
+
+    def resume_reading(self) -> None:
+        """Go on."""
+
+
+class Receiver(Protocol):
+    """The end of a ``Link`` that belongs to the core. Thread: the loop's."""
+
+    def connected(self, link: Link) -> None:
+        """First of all."""
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes, in pieces of any size."""
+
+    def disconnected(self, reason: str) -> None:
+        """Last of all and once, also after ``Link.close``; not in ``close`` or ``abort`` itself."""
+
+    def pause_sending(self) -> None:
+        """The link's queue is full; it still takes what is written."""
+
+    def resume_sending(self) -> None:
+        """The link's queue has room again."""
+
+
+class Log(Protocol):
+    """Texts with fields in braces, as ``twisted.logger`` has them."""
+
+    def debug(self, format: str, **fields: object) -> None:
+        """For who looks for an error."""
+
+    def info(self, format: str, **fields: object) -> None:
+        """Something changed as it should."""
+
+    def warn(self, format: str, **fields: object) -> None:
+        """Something is wrong and is tried again."""
+
+    def error(self, format: str, **fields: object) -> None:
+        """Something is wrong, and something was not done."""
+
+    def failure(self, format: str, **fields: object) -> None:
+        """``error`` with the exception that is being handled and its traceback."""

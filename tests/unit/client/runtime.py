@@ -1,0 +1,348 @@
+"""
+The client's surroundings in memory: a clock the test moves, TCP connections whose other end is the
+test, threads that run at once, a log to look at.
+
+A test makes a ``MemoryRuntime``, lets the core do something, and plays the rest of the world::
+
+    runtime = MemoryRuntime()
+    ...                                   # something that connects to meta://host:8123
+    link = runtime.accept("host:8123")    # or runtime.refuse("host:8123")
+    runtime.turn()                        # whatever was to happen at the end of the turn
+    link.take()                           # the bytes that the core has written
+    link.receive(b"result 200 0 1\\r\\n")
+    runtime.advance(5)                    # seconds
+
+Futures are Deferreds; ``runtime.result(future)`` gives what became of one.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import txaio.tx
+from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from metamorphosis.cluster.memoryregistry import MemoryRegistry, MemoryTree
+from metamorphosis.interfaces import IRuntime
+from metamorphosis.threads import SynchronousThreads
+
+MOST_CALLS = 100_000  # of one turn; more is a loop that never ends
+
+
+class MemoryLog:
+    """
+    Keeps the lines.
+
+    :ivar lines: (level, text) in order.
+    """
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[str, str]] = []
+
+    def _add(self, level: str, format: str, fields: dict[str, object]) -> None:
+        self.lines.append((level, format.format(**fields)))
+
+    def debug(self, format: str, **fields: object) -> None:
+        """Keep it."""
+        self._add("debug", format, fields)
+
+    def info(self, format: str, **fields: object) -> None:
+        """Keep it."""
+        self._add("info", format, fields)
+
+    def warn(self, format: str, **fields: object) -> None:
+        """Keep it."""
+        self._add("warn", format, fields)
+
+    def error(self, format: str, **fields: object) -> None:
+        """Keep it."""
+        self._add("error", format, fields)
+
+    def failure(self, format: str, **fields: object) -> None:
+        """Keep it, with the exception."""
+        failure = Failure()
+        self._add("failure", format + f": {failure.type.__name__} {failure.value}", fields)
+
+    def texts(self, *levels: str) -> list[str]:
+        """Of these levels, or of all."""
+        return [text for level, text in self.lines if not levels or level in levels]
+
+
+class MemoryLink:
+    """
+    One connection, seen from the test, which is the broker.
+
+    :ivar written: bytes of the core that were not taken yet.
+    :ivar open: neither side has closed it.
+    :ivar reading: the core wants data; what is received meanwhile waits.
+    """
+
+    def __init__(self, runtime: MemoryRuntime, host: str, port: int, receiver: Any) -> None:
+        self.host = host
+        self.port = port
+        self.receiver = receiver
+        self.written = b""
+        self.writes = 0
+        self.open = True
+        self.reading = True
+        self.aborted = False
+        self._runtime = runtime
+        self._unread: deque[bytes] = deque()
+
+    # -- Link
+
+    def write(self, data: bytes) -> None:
+        """See ``Link``; after the end it goes nowhere, as on a socket."""
+        if self.open:
+            self.written += data
+            self.writes += 1
+
+    def close(self) -> None:
+        """See ``Link``."""
+        if self.open:
+            self.open = False
+            self._runtime.call_soon(self.receiver.disconnected, "closed")
+
+    def abort(self) -> None:
+        """See ``Link``."""
+        self.aborted = True
+        self.close()
+
+    def pause_reading(self) -> None:
+        """See ``Link``."""
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        """See ``Link``."""
+        self.reading = True
+        while self._unread and self.open and self.reading:
+            self.receiver.data_received(self._unread.popleft())
+
+    # -- the broker
+
+    def take(self) -> bytes:
+        """What the core has written since, after whatever is still to happen in this turn."""
+        self._runtime.turn()
+        written, self.written = self.written, b""
+        return written
+
+    def receive(self, data: bytes) -> None:
+        """Bytes of the broker's, and what comes of them."""
+        if self.open and self.reading:
+            self.receiver.data_received(data)
+        else:
+            self._unread.append(data)
+        self._runtime.turn()
+
+    def answer(self, status: int, body: bytes = b"") -> bytes:
+        """Answer all requests that were written with one status; gives what was written."""
+        written = self.take()
+        for opaque in opaques_of(written):
+            head = b"value" if status == 0 else b"result %d" % status
+            self.receive(b"%b %d %d\r\n%b" % (head, len(body), opaque, body))
+        return written
+
+    def lose(self, reason: str = "connection lost") -> None:
+        """The connection breaks."""
+        if self.open:
+            self.open = False
+            self.receiver.disconnected(reason)
+        self._runtime.turn()
+
+    def stall(self) -> None:
+        """The broker reads nothing, and the link's queue is full."""
+        self.receiver.pause_sending()
+
+    def drain(self) -> None:
+        """The broker reads again."""
+        self.receiver.resume_sending()
+        self._runtime.turn()
+
+
+class Attempt:
+    """The core wants a connection."""
+
+    def __init__(self, host: str, port: int, receiver: Any, timeout: float) -> None:
+        self.host = host
+        self.port = port
+        self.receiver = receiver
+        self.timeout = timeout
+        self.future: Deferred[None] = Deferred()
+
+    def __repr__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+@implementer(IRuntime)
+class MemoryRuntime:
+    """
+    See ``IRuntime`` and the module.
+
+    :ivar clock: only ``advance`` of the runtime should move it.
+    :ivar attempts: connections wanted, oldest first; cancelled ones are gone.
+    :ivar links: every link there was.
+    :ivar log: of all loggers.
+    :ivar pools: what ``threads`` gave, to be held and released.
+    :ivar tree: what every registry of ``registry`` is a client of.
+    """
+
+    def __init__(self) -> None:
+        self.api: Any = txaio.tx.with_config()
+        self.clock = Clock()
+        self.attempts: list[Attempt] = []
+        self.links: list[MemoryLink] = []
+        self.log = MemoryLog()
+        self.pools: list[SynchronousThreads] = []
+        self.tree = MemoryTree()
+        self._soon: deque[tuple[Callable[..., object], tuple[object, ...]]] = deque()
+
+    # -- IRuntime
+
+    def seconds(self) -> float:
+        """See ``IRuntime``."""
+        return self.clock.seconds()
+
+    def call_later(self, seconds: float, function: Callable[..., object], *args: object) -> Any:
+        """See ``IRuntime``."""
+        return _Timer(self.clock.callLater(seconds, function, *args))
+
+    def call_soon(self, function: Callable[..., object], *args: object) -> None:
+        """See ``IRuntime``."""
+        self._soon.append((function, args))
+
+    def call_from_thread(self, function: Callable[..., object], *args: object) -> None:
+        """See ``IRuntime``."""
+        self.call_soon(function, *args)
+
+    def start(self, coroutine: Coroutine[Any, Any, Any]) -> Deferred[Any]:
+        """See ``IRuntime``."""
+        return Deferred.fromCoroutine(coroutine)
+
+    def adopt(self, awaitable: Any) -> Deferred[Any]:
+        """See ``IRuntime``."""
+        return ensureDeferred(awaitable)
+
+    def connect(self, host: str, port: int, receiver: Any, timeout: float) -> Deferred[None]:
+        """See ``IRuntime``; the test accepts or refuses it."""
+        attempt = Attempt(host, port, receiver, timeout)
+        attempt.future = Deferred(lambda _: self.attempts.remove(attempt))
+        self.attempts.append(attempt)
+        return attempt.future
+
+    def threads(self, count: int, name: str) -> SynchronousThreads:
+        """See ``IRuntime``."""
+        threads = SynchronousThreads()
+        self.pools.append(threads)
+        return threads
+
+    def registry(self, connect: str, session_timeout: int) -> MemoryRegistry:
+        """See ``IRuntime``; a client of ``tree``."""
+        return MemoryRegistry(self.tree)
+
+    def adopt_registry(self, registry: Any) -> Any:
+        """See ``IRuntime``."""
+        return registry
+
+    def logger(self, name: str) -> MemoryLog:
+        """See ``IRuntime``."""
+        return self.log
+
+    # -- the test
+
+    def turn(self) -> None:
+        """Do everything that waits for the end of the turn, and what comes of it."""
+        for _ in range(MOST_CALLS):
+            if not self._soon:
+                return
+            function, args = self._soon.popleft()
+            function(*args)
+        raise AssertionError(f"{MOST_CALLS} calls in one turn; the last one was {function}")
+
+    def advance(self, seconds: float = 0.0) -> None:
+        """Let time pass; every timer is called at its time, with a turn of its own."""
+        self.turn()
+        end = self.clock.seconds() + seconds
+        while True:
+            times = [call.getTime() for call in self.clock.getDelayedCalls()]
+            due = min((each for each in times if each <= end), default=None)
+            if due is None:
+                break
+            self.clock.advance(max(due - self.clock.seconds(), 0.0))
+            self.turn()
+        self.clock.advance(max(end - self.clock.seconds(), 0.0))
+        self.turn()
+
+    def accept(self, address: str | None = None) -> MemoryLink:
+        """Let the oldest attempt, or the oldest to ``host:port``, succeed."""
+        attempt = self._take(address)
+        link = MemoryLink(self, attempt.host, attempt.port, attempt.receiver)
+        self.links.append(link)
+        attempt.receiver.connected(link)
+        attempt.future.callback(None)
+        self.turn()
+        return link
+
+    def refuse(self, address: str | None = None, reason: str = "connection refused") -> None:
+        """Let it fail."""
+        self._take(address).future.errback(OSError(reason))
+        self.turn()
+
+    def link_to(self, address: str) -> MemoryLink:
+        """The latest link to ``host:port``."""
+        found = [each for each in self.links if f"{each.host}:{each.port}" == address]
+        return found[-1]
+
+    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """The result of a coroutine that needs no time; its exception is raised."""
+        return self.result(self.start(coroutine))
+
+    def result(self, future: Any) -> Any:
+        """
+        What became of a future, after the present turn; its exception is raised.
+
+        :raises AssertionError: nothing has.
+        """
+        self.turn()
+        outcome: list[Any] = []
+        future.addBoth(outcome.append)
+        if not outcome:
+            raise AssertionError("there is no result yet")
+        if isinstance(outcome[0], Failure):
+            outcome[0].raiseException()
+        return outcome[0]
+
+    def _take(self, address: str | None) -> Attempt:
+        for attempt in self.attempts:
+            if address is None or repr(attempt) == address.removeprefix("meta://"):
+                self.attempts.remove(attempt)
+                return attempt
+        raise AssertionError(f"no attempt to connect to {address}; there are {self.attempts}")
+
+
+class _Timer:
+    """A ``callLater`` whose ``cancel`` does no harm afterwards."""
+
+    def __init__(self, call: Any) -> None:
+        self._call = call
+
+    def cancel(self) -> None:
+        if self._call.active():
+            self._call.cancel()
+
+
+def opaques_of(data: bytes) -> list[int]:
+    """The opaques of the requests in written bytes, bodies of puts skipped."""
+    found = []
+    while data:
+        line, _, data = data.partition(b"\r\n")
+        tokens = line.split(b" ")
+        if tokens[0] in (b"put", b"sync"):
+            data = data[int(tokens[3]) :]
+        # the extra token of a long poll stands behind the opaque
+        found.append(int(tokens[6] if tokens[0] == b"get" else tokens[-1]))
+    return found
