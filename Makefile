@@ -5,9 +5,10 @@
 PY := .venv/bin/python
 SECONDS_OF_SOAK ?= 600
 KILLS ?= 200
+ZOOKEEPER_SECONDS ?= 300
 FUZZ_SECONDS ?= 300
 
-.PHONY: help environment run test unit lint soak fuzz kills bench clean
+.PHONY: help environment run test unit lint soak fuzz kills bench bench-zookeeper zookeeper-differential kazoo-suite clean
 
 help:
 	@echo 'make run      start a broker (port 8123) and a ZooKeeper (port 2181), data in ./metaq-data'
@@ -18,6 +19,9 @@ help:
 	@echo 'make soak     full load for SECONDS_OF_SOAK=$(SECONDS_OF_SOAK)'
 	@echo 'make fuzz     random bytes against decoder and broker for FUZZ_SECONDS=$(FUZZ_SECONDS)'
 	@echo 'make bench    our broker and the Java broker side by side; BENCH=--quick takes 3 minutes'
+	@echo 'make bench-zookeeper          the embedded ZooKeeper and Debian'"'"'s side by side; BENCH=--quick takes 2 minutes'
+	@echo 'make zookeeper-differential   random requests to both for ZOOKEEPER_SECONDS=$(ZOOKEEPER_SECONDS)'
+	@echo 'make kazoo-suite              kazoo'"'"'s own tests against the embedded ZooKeeper: 3 minutes'
 	@echo 'make clean    remove what was built and installed here; ./metaq-data stays'
 
 environment:
@@ -51,6 +55,17 @@ fuzz: environment
 bench: environment
 	@tools/system-packages
 	@$(PY) -m benchmarks $(BENCH)
+
+bench-zookeeper: environment
+	@tools/system-packages
+	@$(PY) -m benchmarks.zookeeper $(BENCH)
+
+zookeeper-differential: environment
+	@tools/system-packages
+	@ZOOKEEPER_SECONDS=$(ZOOKEEPER_SECONDS) $(PY) -m tests.integration.differential
+
+kazoo-suite: environment
+	@$(PY) -m tests.integration.kazoosuite
 
 clean:
 	rm -rf .venv .cache build dist *.egg-info compat/java/target benchmarks/bin _trial_temp*

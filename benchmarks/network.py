@@ -26,10 +26,12 @@ def congestion_control() -> str:
     return CONGESTION.read_text().strip()
 
 
-def enter(argv: list[str]) -> None:
+def enter(argv: list[str], module: str = "benchmarks") -> None:
     """
     Start this program again in a namespace of its own; does not return if it can. Without root or
     ``unshare`` it returns, and the benchmark uses the network as it is.
+
+    :param module: what ``python -m`` starts.
     """
     if os.environ.get(MARK) or os.geteuid() != 0 or shutil.which("unshare") is None:
         return
@@ -37,7 +39,7 @@ def enter(argv: list[str]) -> None:
     if trial.returncode != 0:
         return
     os.environ[MARK] = "1"
-    command = ["unshare", "--net", sys.executable, "-m", "benchmarks", *argv]
+    command = ["unshare", "--net", sys.executable, "-m", module, *argv]
     os.execvp(command[0], command)
 
 

@@ -1,6 +1,7 @@
 """
-The same random steps on Debian's ZooKeeper and on ours: ``python -m tests.integration.differential``
-for ``ZOOKEEPER_SECONDS`` (300), with a random seed that is printed; ``--seed`` repeats a run.
+The same random steps on Debian's ZooKeeper and on ours; the long form of the differential test is
+``python -m tests.integration.differential``, for ``ZOOKEEPER_SECONDS`` (300), with a random seed
+that is printed; ``--seed`` repeats a run.
 
 Compared are, after each step, every frame of every client in its order: result, error, header,
 Stat, watch events; at the end the whole tree. What cannot be equal is made so: times are left out
@@ -25,7 +26,7 @@ from typing import Any
 from tests.integration import rawzookeeper as raw
 from tests.integration import zookeepersteps as steps
 from tests.integration.embedded import EmbeddedZooKeeper
-from tests.integration.rawzookeeper import Event, RawClient, Reply, Stat
+from tests.integration.rawzookeeper import RawClient, Stat
 from tests.integration.zookeeper import ZooKeeperServer
 
 TICK_TIME = 300  # ms; sessions live for 2 to 20 of them
@@ -251,12 +252,12 @@ class World:
         waiting = [steps.ROOT]
         while waiting:
             path = waiting.pop()
-            asked = (raw.GET_CHILDREN2, raw.GET_DATA, raw.GET_ACL)
-            answers = [client.ask(opcode, raw.watched(path)) for opcode in asked[:2]]
-            answers.append(client.ask(raw.GET_ACL, raw.text(path)))
-            found[path] = self.plain(answers)
-            if not answers[0][0]:
-                waiting += [f"{path}/{name}" for name in answers[0][1][0]]  # type: ignore[attr-defined]
+            listed = client.ask(raw.GET_CHILDREN2, raw.watched(path))
+            read = client.ask(raw.GET_DATA, raw.watched(path))
+            found[path] = self.plain((listed, read, client.ask(raw.GET_ACL, raw.text(path))))
+            if listed[1]:
+                assert isinstance(listed[1][0], list)
+                waiting += [f"{path}/{name}" for name in listed[1][0]]
         return found
 
 
