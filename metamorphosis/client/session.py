@@ -1,0 +1,320 @@
+"""
+The session factory: what producers, consumers and browsers share, and the order in which it ends.
+
+This is the core of the faces' ``MessageSessionFactory``; only futures of the runtime leave it.
+
+Source: ``MetaMessageSessionFactory``.
+
+Differs: nothing is connected by the constructor; ``start``, ``async with`` or the first that needs
+it does that, and gets the error.
+
+Differs: no exit hook of the process; ``async with`` or ``close`` ends the factory.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from itertools import count
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+from metamorphosis.client.connections import Connections
+from metamorphosis.client.flow import Event
+from metamorphosis.client.inquiries import Stats, published_partitions, stats
+from metamorphosis.client.links import Log
+from metamorphosis.client.settings import ClientConfig, ConsumerConfig, known
+from metamorphosis.cluster.model import SessionEvent, SessionState
+from metamorphosis.cluster.paths import Paths
+from metamorphosis.config.hostname import own_address
+from metamorphosis.errors import (
+    ClientClosed,
+    InvalidConfig,
+    InvalidConsumerConfig,
+    InvalidState,
+    NotConnected,
+)
+
+if TYPE_CHECKING:
+    from metamorphosis.client.directory import PartitionDirectory
+    from metamorphosis.client.model import Partition
+
+class Child(Protocol):
+    """Something that ends before its factory."""
+
+    def close(self) -> Awaitable[None]:
+        """May be called more than once."""
+
+
+class SessionFactory:
+    """
+    Thread: the loop's.
+
+    :ivar runtime: the ``IRuntime`` of everything.
+    :ivar connections: to the brokers, shared.
+    :ivar registry: ZooKeeper; None in direct mode.
+    :ivar paths: below the configured root.
+    :ivar subscriptions: (group, topic) -> the consumer that has it; two are impossible.
+    """
+
+    def __init__(self, runtime: Any, config: ClientConfig, registry: Any = None) -> None:
+        """:param registry: used, started and stopped in place of one made from ``config``."""
+        self.runtime = runtime
+        self.config = config
+        self.log: Log = runtime.logger("metamorphosis.client")
+        self.connections = Connections(runtime, config, self.log)
+        self.paths = Paths(config.zookeeper_root)
+        self.subscriptions: dict[tuple[str, str], object] = {}
+        if registry is None and config.zookeeper is not None:
+            registry = runtime.registry(config.zookeeper, config.zookeeper_session_timeout_ms)
+        self.registry: Any = registry
+        self._directory: Any = None
+        self._children: list[Child] = []
+        self._first: list[Child] = []
+        self._numbers = count(1)
+        self._session_prefix = f"{own_address()}-{int(time.time() * 1000)}"
+        self._starting = False
+        self._started = Event(runtime)
+        self._start_error: Exception | None = None
+        self._closing = False
+        self._closed = Event(runtime)
+
+    # -- life
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *reason: object) -> None:
+        await self.close()
+
+    def start(self) -> Any:
+        """
+        Connect: a future that fires when there is a broker (direct mode), or ZooKeeper's session.
+
+        It may be called any number of times. After a failure the factory keeps trying, and the next
+        call waits once more.
+
+        :raises NotConnected: neither came within the configured time.
+        """
+        return self.runtime.start(self.started())
+
+    async def started(self) -> None:
+        """``start`` for coroutines of the core; does nothing when it has succeeded before."""
+        if self._closing:
+            raise ClientClosed("The session factory has been closed.")
+        if not self._starting:
+            self._starting = True
+            await self._begin()
+        if self._started.is_set:
+            return
+        if self.config.broker is not None:
+            seconds = self.config.connect_timeout_ms / 1000
+            what = f"broker {self.config.broker}: no connection"
+        else:
+            seconds = self.config.zookeeper_connection_timeout_ms / 1000
+            what = f"ZooKeeper at {self.config.zookeeper}: no session"
+        if not await self._started.wait(seconds):
+            if self._closing:
+                raise ClientClosed("The session factory has been closed.")
+            raise NotConnected(f"{what} within {seconds:g} s; trying on")
+
+    async def _begin(self) -> None:
+        if self.config.broker is not None:
+            connection = self.connections.acquire(self.config.broker, self)
+            self.runtime.start(self._wait_for(connection))
+        else:
+            self.registry.on_session(self._session_changed)
+            await self.registry.start()
+
+    async def _wait_for(self, connection: Any) -> None:
+        while not self._closing:
+            if await connection.ready(self.config.connect_timeout_ms / 1000):
+                self._started.set()
+                return
+
+    def _session_changed(self, event: SessionEvent) -> None:
+        if event.state is SessionState.CONNECTED and not self._closing:
+            self._started.set()
+
+    def close(self) -> Any:
+        """
+        End everything: recovery, then what was made by the factory in that order, the connections,
+        the ZooKeeper session. A future; it never fails, and may be asked for again.
+        """
+        return self.runtime.start(self._close())
+
+    async def _close(self) -> None:
+        if self._closing:
+            await self._closed.wait()
+            return
+        self._closing = True
+        self._started.abandon()
+        for child in [*self._first, *self._children]:
+            try:
+                await child.close()
+            except Exception:
+                self.log.failure("Closing {child} failed", child=child)
+        if self._directory is not None:
+            await self._guarded(self._directory.close, "the topics")
+        await self._guarded(self.connections.close, "the connections")
+        if self.registry is not None:
+            await self._guarded(self.registry.stop, "the ZooKeeper session")
+        self._closed.set()
+
+    async def _guarded(self, close: Callable[[], Any], what: str) -> None:
+        try:
+            closing = close()
+            if closing is not None:
+                await closing
+        except Exception:
+            self.log.failure("Closing {what} failed", what=what)
+
+    @property
+    def is_closed(self) -> bool:
+        """``close`` has been called."""
+        return self._closing
+
+    # -- for what is made by the factory
+
+    def add_child(self, child: Child, first: bool = False) -> None:
+        """
+        Close it with the factory, after those that were added before.
+
+        :param first: it ends before all others, as recovery does.
+        :raises ClientClosed: the factory has been closed.
+        """
+        if self._closing:
+            raise ClientClosed("The session factory has been closed.")
+        (self._first if first else self._children).append(child)
+
+    def remove_child(self, child: Child) -> None:
+        """It has been closed, and is of no interest any more."""
+        for children in (self._first, self._children):
+            if child in children:
+                children.remove(child)
+
+    @property
+    def directory(self) -> PartitionDirectory:
+        """The writable partitions of topics, shared by all producers."""
+        if self._directory is None:
+            from metamorphosis.client.directory import PartitionDirectory
+
+            self._directory = PartitionDirectory(
+                self.runtime, self.config, self.connections, self.registry, self.paths, self.log
+            )
+        return self._directory  # type: ignore[no-any-return]
+
+    def next_session_id(self) -> str:
+        """``<host>-<milliseconds>-<n>``, the id of a producer's session."""
+        return f"{self._session_prefix}-{next(self._numbers)}"
+
+    # -- what users call
+
+    def create_producer(self, topic: str | None = None, selector: Any = None) -> Any:
+        """
+        A future of a producer, which has published ``topic`` if one is given.
+
+        :param selector: chooses partitions; None: round robin.
+        :raises NotConnected: see ``start``.
+        """
+        return self.runtime.start(self._create_producer(topic, selector))
+
+    async def _create_producer(self, topic: str | None, selector: Any) -> Any:
+        from metamorphosis.client.producer import Producer
+
+        await self.started()
+        producer = Producer(self, selector)
+        if topic is not None:
+            try:
+                await producer.publish(topic)
+            except Exception:
+                await producer.close()
+                raise
+        return producer
+
+    def create_consumer(
+        self,
+        group: str | None = None,
+        config: ConsumerConfig | None = None,
+        store: Any = None,
+        **settings: Any,
+    ) -> Any:
+        """
+        A consumer, which connects to nothing before ``complete_subscribe``.
+
+        :param group: or ``config`` has it.
+        :param store: an ``IOffsetStore``; None: ZooKeeper, or memory in direct mode.
+        :param settings: of ``ConsumerConfig``; they take precedence over ``config``.
+        :raises InvalidConsumerConfig: a setting is wrong.
+        """
+        from metamorphosis.client.consumer import Consumer
+
+        if self._closing:
+            raise ClientClosed("The session factory has been closed.")
+        return Consumer(self, consumer_config(config, group, settings), store)
+
+    def create_topic_browser(
+        self, topic: str, max_size: int = 1 << 20, timeout: float = 5.0
+    ) -> Any:
+        """
+        A future of a browser of everything a topic holds.
+
+        :param max_size: bytes of one fetch.
+        :param timeout: seconds of one fetch.
+        """
+        return self.runtime.start(self._create_topic_browser(topic, max_size, timeout))
+
+    async def _create_topic_browser(self, topic: str, max_size: int, timeout: float) -> Any:
+        from metamorphosis.client.browser import TopicBrowser
+
+        await self.started()
+        browser = TopicBrowser(self, topic, max_size, timeout)
+        return browser
+
+    def get_stats(self, target: str | None = None, item: str | None = None) -> Any:
+        """
+        A future of the statistics of all brokers connected at present: url -> key -> value.
+
+        :param target: only of this broker; it is connected to if need be.
+        :param item: ``topics``, ``realtime``, ``offsets``, ``config`` or a topic; None: the broker.
+        :raises BrokerError: the ``target`` refused; without a target such a broker is left out.
+        """
+        return self.runtime.start(self._get_stats(target, item))
+
+    async def _get_stats(self, target: str | None, item: str | None) -> Stats:
+        await self.started()
+        return await stats(self, target, item)
+
+    def get_partitions_for_topic(self, topic: str) -> Any:
+        """
+        A future of the partitions of a topic that its masters take messages for, sorted by number;
+        none when nobody has the topic.
+
+        :raises InvalidState: in direct mode nobody knows.
+        """
+        return self.runtime.start(self._get_partitions_for_topic(topic))
+
+    async def _get_partitions_for_topic(self, topic: str) -> list[Partition]:
+        await self.started()
+        if self.registry is None:
+            raise InvalidState("partitions of a topic are known to ZooKeeper, not in direct mode")
+        return await published_partitions(self.registry, self.paths, topic)
+
+
+def consumer_config(
+    config: ConsumerConfig | None, group: str | None, settings: dict[str, Any]
+) -> ConsumerConfig:
+    """What ``create_consumer`` was given, as one."""
+    if group is not None:
+        settings = {**settings, "group": group}
+    if config is not None:
+        return config.replaced(**settings)
+    return ConsumerConfig(**{"group": "", **known(ConsumerConfig, settings, InvalidConsumerConfig)})
+
+
+def client_config(config: ClientConfig | None, settings: dict[str, Any]) -> ClientConfig:
+    """What a session factory was given, as one."""
+    given = {name: value for name, value in settings.items() if value is not None}
+    if config is not None:
+        return config.replaced(**given)
+    return ClientConfig(**known(ClientConfig, given, InvalidConfig))
