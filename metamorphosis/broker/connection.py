@@ -7,8 +7,8 @@ with ``wire.decoding`` and ``Responders``. Replies stand in a queue of ``ReplyGr
 chunk; ``drain`` sends from its front as far as nothing has to wait for a batch. A failed batch
 turns the replies of exactly the records that were not stored into 500.
 
-Law: no reply overtakes an earlier one; nothing is sent for a put before its batch is written
-(flushed, with group commit).
+Law: no reply overtakes an earlier one, but that of a get which is held (``longpoll``) leaves when
+it is there; nothing is sent for a put before its batch is written (flushed, with group commit).
 
 Back-pressure: reading pauses while the requests whose replies wait, or the replies that the peer
 does not read, exceed their limits; nobody is cut off for being fast or slow.
@@ -33,6 +33,7 @@ from metamorphosis.wire.decoding import NeedMore, decode_frame
 
 if TYPE_CHECKING:
     from metamorphosis.broker.factory import BrokerFactory
+    from metamorphosis.broker.longpoll import HeldGet
     from metamorphosis.store.batch import Batch
 
 TURN_COMMANDS = 100
@@ -44,8 +45,8 @@ SPREAD = 4096
 many."""
 
 LONG = 2048
-"""Bytes of a request from which on its body is no second copy but a view of the first: at 8 KiB that
-saves a twentieth of the request; a short body costs less copied."""
+"""Bytes of a request from which on its body is no second copy but a view of the first: at 8 KiB
+that saves a twentieth of the request; a short body costs less copied."""
 
 
 @implementer(IPushProducer, IHalfCloseableProtocol)
@@ -54,6 +55,7 @@ class BrokerConnection(Protocol):
     One client connection. Thread: reactor.
 
     :ivar active: bytes went either way since the idle sweep looked last.
+    :ivar held: its gets that wait for something to read; kept by ``LongPolls``.
     """
 
     factory: BrokerFactory
@@ -62,6 +64,7 @@ class BrokerConnection(Protocol):
     def __init__(self, factory: BrokerFactory) -> None:
         self.factory = factory
         self.active = True
+        self.held: dict[HeldGet, None] = {}
         self._groups: deque[ReplyGroup] = deque()
         self._inbox = Inbox(factory.buffer)
         self.room = self._inbox.room
@@ -93,6 +96,8 @@ class BrokerConnection(Protocol):
                     reply.release()
         self._groups.clear()
         self._inbox.clear()
+        if self.held:
+            self.factory.responders.long_polls.forget(self)
 
     def readConnectionLost(self) -> None:
         """The peer will send no more: answer what it sent, then close."""
@@ -105,6 +110,8 @@ class BrokerConnection(Protocol):
         """Take no more requests; close when the last reply has left."""
         self._closing = True
         self._inbox.clear()
+        if self.held:
+            self.factory.responders.long_polls.release(self)
         if not self._groups:
             self.transport.loseConnection()
 
@@ -216,6 +223,14 @@ class BrokerConnection(Protocol):
     def add_put_reply(self, batch: Batch, reply: bytes) -> None:
         """Answer when ``batch`` is stored."""
         self._groups[-1].add(reply, batch)
+
+    def add_late_reply(self, reply: bytes | FileReply) -> None:
+        """Answer a request that was held, in front of everything that still waits."""
+        group = ReplyGroup()
+        group.add(reply)
+        group.files = isinstance(reply, FileReply)
+        self._groups.appendleft(group)
+        self.factory.turn.touch(self)
 
     def batch_done(self) -> None:
         """The batch that holds the replies back is stored or has failed."""

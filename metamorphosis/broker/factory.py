@@ -163,7 +163,7 @@ class BrokerFactory(ServerFactory):
 
     def _close_idle(self) -> None:
         for connection in list(self.connections):
-            if connection.active:
+            if connection.active or connection.held:
                 connection.active = False
             else:
                 self._log.info("Closing {peer}: idle", peer=connection.transport.getPeer())

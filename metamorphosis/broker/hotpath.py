@@ -35,7 +35,8 @@ _PUT = re.compile(
     rb"put ([^ \r]+) (\d{1,9}) (\d{1,9}) (-?\d{1,9}) (?:(-1|\d{1,10}) )?(-?[1-9]\d{0,9}|0)\r\n"
 )
 _GET = re.compile(
-    rb"get ([^ \r]+) ([^ \r]*) (\d{1,9}) (\d{1,18}) ([1-9]\d{0,8}) (-?[1-9]\d{0,9}|0)\r\n"
+    rb"get ([^ \r]+) ([^ \r]*) (\d{1,9}) (\d{1,18}) ([1-9]\d{0,8}) (-?[1-9]\d{0,9}|0)"
+    rb"(?: \d{1,9})?\r\n"  # how long it may wait, which it need not when there is something to read
 )
 _HEADER = HEADER.pack
 _INT32_MIN, _INT32_MAX = -(1 << 31), (1 << 31) - 1

@@ -26,11 +26,18 @@ from metamorphosis.broker.filters import (
     apply_filter,
 )
 from metamorphosis.broker.hotpath import FileReply, Routes
+from metamorphosis.broker.longpoll import LongPolls
 from metamorphosis.broker.statistics import BrokerStatistics
 from metamorphosis.broker.statstext import Figures, stats_reply
 from metamorphosis.broker.topics import TopicRules
 from metamorphosis.config.model import BrokerConfig, Settings, TopicConfig
-from metamorphosis.errors import BrokerError, MetaQError, OffsetTooSmall, ServiceUnavailable
+from metamorphosis.errors import (
+    BrokerError,
+    MetaQError,
+    NotFound,
+    OffsetTooSmall,
+    ServiceUnavailable,
+)
 from metamorphosis.message import HEADER, HEADER_BYTES, checksum
 from metamorphosis.wire import commands as wire
 from metamorphosis.wire.encoding import result, value_head
@@ -70,6 +77,7 @@ class Responders:
     :param topic_used: called when a put opens a way to a topic, so that the topic can be
         registered; must not raise.
     :ivar routes: what the hot path may do without asking here.
+    :ivar long_polls: gets that wait for something to read.
     :ivar stopping: puts, gets and offsets are refused with 503.
     """
 
@@ -88,7 +96,9 @@ class Responders:
         self.ids = ids
         self.routes = Routes(config.max_transfer_size, settings.max_body_bytes)
         self.rules = TopicRules(config, settings)
+        self.long_polls = LongPolls(clock, settings.max_long_poll_ms / 1000, self._answer_held)
         self.rules.on_change(self.routes.clear)
+        self.rules.on_change(self.long_polls.release_all)
         self.statistics = BrokerStatistics(config, clock)
         self.filters = ConsumerFilters(config, clock)
         self.stopping = False
@@ -121,8 +131,9 @@ class Responders:
         self.routes.clear()
 
     def refuse_work(self) -> None:
-        """The broker stops: from now on puts, gets and offsets get 503."""
+        """The broker stops: from now on puts, gets and offsets get 503; who waits gets his 404."""
         self.stopping = True
+        self.long_polls.stop()
         self.routes.clear()
 
     def respond(self, command: wire.Command, connection: BrokerConnection) -> None:
@@ -187,6 +198,7 @@ class Responders:
         topic_config = self.rules.topic_config(topic)
         store = self._stores.get_or_create(topic_config, partition)
         self._topic_used(topic_config)
+        self.long_polls.store_made(store)
         self.routes.puts[topic.encode(), b"%d" % partition] = store
         return store
 
@@ -213,73 +225,92 @@ class Responders:
 
     def _get(self, command: wire.GetCommand, connection: BrokerConnection) -> None:
         self._refuse_if_stopping()
-        topic, statistics = command.topic, self.statistics
-        statistics.count_get(topic)
+        self.statistics.count_get(command.topic)
+        try:
+            reply = self._find(command)
+        except NotFound:
+            store = self._stores.get(command.topic, command.partition)
+            waits = command.wait_ms and command.offset != END_OF_LOG
+            if waits and self.long_polls.hold(command, connection, store):
+                return
+            self._missed(command)
+            raise
+        connection.add_reply(reply)
+
+    def _answer_held(self, command: wire.GetCommand, connection: BrokerConnection) -> None:
+        """A get that was held is answered by what there is now."""
+        reply: bytes | FileReply
+        try:
+            reply = self._find(command)
+        except BrokerError as error:
+            if isinstance(error, NotFound):
+                self._missed(command)
+            reply = refusal(error, command.opaque)
+        except Exception as error:
+            self._log.failure("Answering {command!r} failed", command=command)
+            reply = result(500, command.opaque, str(error))
+        connection.add_late_reply(reply)
+
+    def _find(self, command: wire.GetCommand) -> bytes | FileReply:
+        """
+        The reply to a get that finds something.
+
+        :raises NotFound: there is nothing to read; not counted yet.
+        :raises BrokerError: any other refusal.
+        """
+        topic = command.topic
         if self.rules.is_closed(topic, command.partition):
             raise refusals.get_closed(self._config.broker_id, command.partition)
         store = self._stores.get(topic, command.partition)
         if store is None:
-            statistics.count_get_miss(topic)
             raise refusals.no_store(topic, command.partition)
         if command.max_size <= 0:
             raise refusals.invalid_max_size(command.max_size)
         try:
-            self._read(command, store, connection)
+            return self._read(command, store)
         except (OSError, MetaQError) as error:
             if isinstance(error, BrokerError):
                 raise
-            statistics.count_get_failed(topic)
+            self.statistics.count_get_failed(topic)
             raise refusals.put_failed(self._url, topic, command.partition, str(error)) from error
 
-    def _read(
-        self, command: wire.GetCommand, store: MessageStore, connection: BrokerConnection
-    ) -> None:
+    def _read(self, command: wire.GetCommand, store: MessageStore) -> bytes | FileReply:
         size = min(command.max_size, self._config.max_transfer_size)
         try:
             found = store.slice(command.offset, size)
         except OffsetTooSmall as error:
-            self._missed(command.topic, moved=True)
+            self._moved(command.topic)
             raise refusals.moved(error.min_offset) from error
         group_filter = self.filters.find(command.topic, command.group)
         if found is None:
             raise self._nothing(command, store)
         segment, position, length = found
         if group_filter is not None:
-            self._filtered(
-                command, os.pread(segment.fd, length, position), group_filter, connection
-            )
-            return
+            return _filtered(command, os.pread(segment.fd, length, position), group_filter)
         if not self.filters.has_filters(command.topic):
             self.routes.reads[command.topic.encode(), b"%d" % command.partition] = store
-        connection.add_reply(
-            FileReply(value_head(length, command.opaque), segment, position, length)
-        )
+        return FileReply(value_head(length, command.opaque), segment, position, length)
 
     def _nothing(self, command: wire.GetCommand, store: MessageStore) -> BrokerError:
         """A get at or behind the end."""
         end = store.max_offset
         told = self._config.update_consumer_offsets or command.offset == END_OF_LOG
-        moved = command.offset > end and told
-        self._missed(command.topic, moved)
-        return refusals.moved(end) if moved else refusals.nothing_there(command.offset)
+        if command.offset > end and told:
+            self._moved(command.topic)
+            return refusals.moved(end)
+        return refusals.nothing_there(command.offset)
 
-    def _missed(self, topic: str, moved: bool) -> None:
+    def _missed(self, command: wire.GetCommand) -> None:
+        """A get is answered 404."""
+        self.statistics.count_get_miss(command.topic)
+        if self._stores.get(command.topic, command.partition) is not None:
+            self.statistics.count_get_failed(command.topic)
+
+    def _moved(self, topic: str) -> None:
+        """A get is sent to the nearer end of the log."""
         self.statistics.count_get_miss(topic)
         self.statistics.count_get_failed(topic)
-        if moved:
-            self.statistics.count_offset(topic)
-
-    def _filtered(
-        self,
-        command: wire.GetCommand,
-        data: bytes,
-        group_filter: GroupFilter,
-        connection: BrokerConnection,
-    ) -> None:
-        filtered = apply_filter(data, command.offset, command.topic, group_filter)
-        if filtered.kind == NOTHING_ACCEPTED:
-            raise refusals.moved(filtered.offset)
-        connection.add_reply(value_head(len(filtered.data), command.opaque) + filtered.data)
+        self.statistics.count_offset(topic)
 
     # the rest
 
@@ -341,6 +372,13 @@ class Responders:
     def _refuse_if_stopping(self) -> None:
         if self.stopping:
             raise ServiceUnavailable(SHUTTING_DOWN)
+
+
+def _filtered(command: wire.GetCommand, data: bytes, group_filter: GroupFilter) -> bytes:
+    filtered = apply_filter(data, command.offset, command.topic, group_filter)
+    if filtered.kind == NOTHING_ACCEPTED:
+        raise refusals.moved(filtered.offset)
+    return value_head(len(filtered.data), command.opaque) + filtered.data
 
 
 def refusal(error: BrokerError, opaque: int) -> bytes:

@@ -127,6 +127,7 @@ class Settings:
     max_connection_bytes: int = 4 << 20  # [network] max-connection-bytes: then reading pauses
     max_total_bytes: int = 256 << 20  # [network] max-total-bytes: of all connections
     idle_seconds: int = 300  # [network] idle-seconds: closed after 1-2 times this
+    max_long_poll_ms: int = 30000  # [network] max-long-poll-ms: longest that a get is held
     interface: str = ""  # [network] interface: address to listen on, empty: all
     closed_partitions: Mapping[str, tuple[tuple[int, int], ...]] = field(
         default_factory=dict

@@ -37,6 +37,7 @@ SECTIONS: dict[str, tuple[Key, ...]] = {
         Key("max-connection-bytes", "max_connection_bytes", integer, low=1, hint=_NUMBER_HINT),
         Key("max-total-bytes", "max_total_bytes", integer, low=1, hint=_NUMBER_HINT),
         Key("idle-seconds", "idle_seconds", integer, low=1, hint=_NUMBER_HINT),
+        Key("max-long-poll-ms", "max_long_poll_ms", integer, low=0, hint="0 or more is needed"),
     ),
 }
 _RANGE = re.compile(r"\s*([0-9]{1,9})\s*(?:-\s*([0-9]{1,9})\s*)?", re.ASCII)

@@ -4,7 +4,8 @@ Background flushes of many stores, in rounds.
 A store with something unflushed joins the next round. On an idle broker a round begins at once, so
 a message is readable milliseconds after its put; under load rounds keep their distance, because
 each costs the disk a journal commit per store: 200 busy partitions flushed one by one every 10 ms
-took half of the processor.
+took half of the processor. While a reader waits for what was written, the distance is not kept
+(``hurry``), and only rounds of many stores make a pause.
 
 A round is cut into a few jobs, each of which flushes its share of the stores one after the other.
 The file system joins the commits of jobs that run at the same time.
@@ -55,7 +56,10 @@ class FlushRounds:
         self._joined: list[Callable[[], Flush | None]] = []
         self._call: IDelayedCall | None = None
         self._not_before = 0.0
+        self._rested = 0.0  # the same for a round that is in a hurry
+        self._hurried = False
         self._began = 0.0
+        self._size = 0  # stores in the present round
         self._running = 0  # jobs of the present round
 
     def join(
@@ -70,6 +74,19 @@ class FlushRounds:
         if self._call is None and not self._running:
             self._schedule(threads, distance)
 
+    def hurry(self, threads: IWorkerThreads, distance: float) -> None:
+        """
+        Begin the next round without delay, when the present one is over; after one of more than
+        ``JOBS`` stores the disk gets its pause all the same.
+        """
+        if self._hurried or not self._joined:
+            return
+        self._hurried = True
+        if self._call is not None:
+            self._call.cancel()
+        if not self._running:
+            self._schedule(threads, distance)
+
     def stop(self) -> None:
         """Begin no more rounds."""
         if self._call is not None:
@@ -78,15 +95,22 @@ class FlushRounds:
         self._joined.clear()
 
     def _schedule(self, threads: IWorkerThreads, distance: float) -> None:
-        delay = max(FIRST_DELAY, self._not_before - self._clock.seconds())
+        now = self._clock.seconds()
+        if self._hurried:
+            delay = max(0.0, self._rested - now)
+        else:
+            delay = max(FIRST_DELAY, self._not_before - now)
         self._call = self._clock.callLater(min(delay, SHARE * 60.0), self._begin, threads, distance)
 
     def _begin(self, threads: IWorkerThreads, distance: float) -> None:
         self._call = None
+        self._hurried = False
         joined, self._joined = self._joined, []
         self._began = self._clock.seconds()
         self._not_before = self._began + distance
+        self._rested = self._began
         flushes = [flush for begin in joined if (flush := begin()) is not None]
+        self._size = len(flushes)
         jobs = [flushes[first::JOBS] for first in range(min(JOBS, len(flushes)))]
         self._running = len(jobs)
         for job in jobs:
@@ -105,6 +129,8 @@ class FlushRounds:
         if not self._running:
             took = self._clock.seconds() - self._began
             self._not_before = self._began + max(distance, SHARE * took)
+            if self._size > JOBS:
+                self._rested = self._began + SHARE * took
         for flush, failed in zip(job, errors or [error] * len(job)):
             flush.done(failed)
         if not self._running and self._joined and self._call is None:

@@ -62,6 +62,7 @@ class GroupCommitStore(MessageStore):
         if self._sync_failing:
             self._sync_failing = False
             self._log.info("{path} can be flushed again", path=self._last.path)
+        self._now_readable()
 
     def _take_back(self, batch: Batch, error: BaseException) -> None:
         """

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import ClassVar
 
@@ -46,6 +46,7 @@ class MessageStore(SegmentLog, ABC):
         batch.
     :ivar batch: the batch that collects now.
     :ivar get_count: gets that found data, counted by the hot path.
+    :ivar on_readable: called with the store after each of its flushes while somebody waits for it.
     :ivar put_count: records that were to be stored since the store was opened.
     :ivar put_bytes: bytes of their bodies.
     :ivar group_commit: whether a put is acknowledged after its flush; fixed at creation.
@@ -65,6 +66,7 @@ class MessageStore(SegmentLog, ABC):
         super().__init__(topic, partition, segments, environment)
         self.next_offset = self._last.end
         self.batch: Batch | None = None
+        self.on_readable: Callable[[MessageStore], None] | None = None
         self.get_count = 0
         self.put_count = 0
         self.put_bytes = 0
@@ -83,6 +85,18 @@ class MessageStore(SegmentLog, ABC):
         self._interval = unflush_interval / 1000
 
     # Reading
+
+    def await_flush(self, on_readable: Callable[[MessageStore], None]) -> None:
+        """
+        A reader waits at the end: flush without delay from now on, and call ``on_readable``, which
+        must not raise, after each flush; until it is set to None.
+        """
+        self.on_readable = on_readable
+
+    def _now_readable(self) -> None:
+        """``max_offset`` has moved."""
+        if self.on_readable is not None:
+            self.on_readable(self)
 
     # Appending
 

@@ -98,7 +98,8 @@ class GetCommand(_Value):
     """
     Read the log of a partition from an offset on.
 
-    ``get <topic> <group> <partition> <offset> <max size> <opaque>``
+    ``get <topic> <group> <partition> <offset> <max size> <opaque> [<wait ms>]``; the original does
+    not know the last token and ignores it.
     """
 
     topic: str
@@ -109,6 +110,8 @@ class GetCommand(_Value):
     #: bytes
     max_size: int
     opaque: int
+    #: how long the broker may hold the request while there is nothing to read
+    wait_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -31,6 +31,7 @@ from metamorphosis.wire.commands import (
     VersionCommand,
 )
 from metamorphosis.wire.numbers import INT32_MAX, check_int32, check_int64, shown
+from metamorphosis.wire.parsing import WAIT_DIGITS
 from metamorphosis.wire.transactionids import (
     LocalTransactionId,
     TransactionId,
@@ -140,7 +141,8 @@ def _sync_head(command: SyncCommand) -> bytes:
 
 
 def _get_head(command: GetCommand) -> bytes:
-    return b"get %b %b %d %d %d %d\r\n" % (
+    """Without the token that only our brokers know, unless it says something."""
+    head = b"get %b %b %d %d %d %d" % (
         _token(command.topic, "topic"),
         _token(command.group, "group"),
         check_int32(command.partition, "partition"),
@@ -148,6 +150,11 @@ def _get_head(command: GetCommand) -> bytes:
         check_int32(command.max_size, "max size"),
         check_int32(command.opaque, "opaque"),
     )
+    if not command.wait_ms:
+        return head + b"\r\n"
+    if not 0 < command.wait_ms < 10**WAIT_DIGITS:
+        raise LocalProtocolError(f"wait of {command.wait_ms} ms is not 0 to {10**WAIT_DIGITS - 1}")
+    return b"%b %d\r\n" % (head, command.wait_ms)
 
 
 def _offset_head(command: OffsetCommand) -> bytes:

@@ -10,6 +10,9 @@ Source: ``MetamorphosisWireFormatType``.
 
 Differs: the original looks at the low 8 bits of the first UTF-16 unit, so that U+0176 acts like
 ``v``; ours looks at the first byte.
+
+Differs: the original ignores whatever stands behind the opaque of a ``get``; ours takes a single
+token of digits there as the time that the request may be held (``docs/protocol.md``).
 """
 
 from __future__ import annotations
@@ -35,6 +38,9 @@ from metamorphosis.wire.commands import (
 )
 from metamorphosis.wire.numbers import parse_int32, parse_int64, shown
 from metamorphosis.wire.transactionids import TransactionId, parse_transaction_id
+
+#: of the time that a ``get`` may be held, at most: eleven days
+WAIT_DIGITS: Final = 9
 
 #: tokens of the line, the word included, and the body
 Parse = Callable[[list[bytes], bytes], Command]
@@ -141,7 +147,15 @@ def _parse_get(tokens: list[bytes], _: bytes) -> GetCommand:
         parse_int64(tokens[4], "offset"),
         parse_int32(tokens[5], "max size"),
         parse_int32(tokens[6], "opaque"),
+        _wait_ms(tokens),
     )
+
+
+def _wait_ms(tokens: list[bytes]) -> int:
+    """The one token behind the opaque of a ``get``; anything else there is ignored, as ever."""
+    if len(tokens) == 8 and len(tokens[7]) <= WAIT_DIGITS and tokens[7].isdigit():
+        return int(tokens[7])
+    return 0
 
 
 def _parse_offset(tokens: list[bytes], _: bytes) -> OffsetCommand:

@@ -91,6 +91,48 @@ class FlushRoundsTests(SynchronousTestCase):
         self.clock.advance(0.003)
         self.assertEqual(len(store.began), 2)
 
+    def test_hurry(self) -> None:
+        """A round for which somebody waits begins at once, also in the pause behind another."""
+        store = Store(self.clock)
+        for _ in range(3):
+            self.join(store)
+            self.rounds.hurry(self.threads, DISTANCE)
+            self.clock.advance(0)
+        self.assertEqual(store.told, [None] * 3)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_hurry_during_a_round(self) -> None:
+        """It begins when the present round is over; a hurry without anybody to flush is none."""
+        store = Store(self.clock)
+        self.rounds.hurry(self.threads, DISTANCE)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.join(store)
+        self.threads.hold()
+        self.clock.advance(FIRST_DELAY)
+        self.join(store)
+        self.rounds.hurry(self.threads, DISTANCE)
+        self.clock.advance(1)
+        self.assertEqual(len(store.began), 1)
+        self.threads.release()
+        self.clock.advance(0)
+        self.assertEqual(store.told, [None, None])
+
+    def test_hurry_after_a_round_of_many(self) -> None:
+        """Then the disk gets its pause all the same."""
+        stores = [Store(self.clock) for _ in range(JOBS + 1)]
+        for store in stores:
+            self.join(store)
+        self.threads.hold()
+        self.clock.advance(FIRST_DELAY)
+        self.clock.advance(0.1)
+        self.threads.release()
+        self.join(stores[0])
+        self.rounds.hurry(self.threads, DISTANCE)
+        self.clock.advance(SHARE * 0.1 - 0.1 - 0.002)
+        self.assertEqual(len(stores[0].began), 1)
+        self.clock.advance(0.003)
+        self.assertEqual(len(stores[0].began), 2)
+
     def test_nothing_to_do(self) -> None:
         """A round in which nobody has anything to flush ends, and the next comes when asked for."""
         store = Store(self.clock)

@@ -52,6 +52,7 @@ UNSENDABLE: list[tuple[str, Command, str]] = [
     ("get offset", replace(GET, offset=1 << 63), "offset"),
     ("get max size", replace(GET, max_size=1 << 31), "max size"),
     ("get opaque", replace(GET, opaque=1 << 31), "opaque"),
+    ("get wait", replace(GET, wait_ms=10**9), "wait"),
     ("offset topic", replace(OFFSET, topic="a b"), "topic"),
     ("offset group", replace(OFFSET, group="a b"), "group"),
     ("offset partition", replace(OFFSET, partition=1 << 31), "partition"),

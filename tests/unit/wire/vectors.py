@@ -71,6 +71,11 @@ CANONICAL: list[tuple[str, bytes, Command]] = [
         GetCommand("test", "boyan-group", 1, 1000, 1048576, -3),
     ),
     (
+        "get that waits",
+        b"get test g 1 1000 1048576 -3 5000\r\n",
+        GetCommand("test", "g", 1, 1000, 1048576, -3, 5000),
+    ),
+    (
         "offset",
         b"offset test boyan-test 1 1000 -1\r\n",
         OffsetCommand("test", "boyan-test", 1, 1000, -1),
@@ -240,6 +245,9 @@ READ_ONLY: list[tuple[str, bytes, Command]] = [
         GetCommand("t", "g", 0, 0, 1, 7),
     ),
     ("get with more tokens", b"get t g 0 0 1 7 extra  x\r\n", GetCommand("t", "g", 0, 0, 1, 7)),
+    ("get with a wait that is none", b"get t g 0 0 1 7 5s\r\n", GetCommand("t", "g", 0, 0, 1, 7)),
+    ("get with a long wait", b"get t g 0 0 1 7 1234567890\r\n", GetCommand("t", "g", 0, 0, 1, 7)),
+    ("get with wait and more", b"get t g 0 0 1 7 5000 x\r\n", GetCommand("t", "g", 0, 0, 1, 7)),
     ("offset with more tokens", b"offset t g 0 9 7 x\r\n", OffsetCommand("t", "g", 0, 9, 7)),
     ("value with more tokens", b"value 1 7 x\r\nb", DataCommand(b"b", 7)),
     ("result with more tokens", b"result 200 1 7 x y\r\nb", BooleanCommand(200, b"b", 7)),

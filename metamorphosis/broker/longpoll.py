@@ -1,0 +1,175 @@
+"""
+Gets that found nothing to read and asked to be held until there is something.
+
+Differs: the original answers such a get 404 at once, and its consumers ask again after a delay that
+grows to seconds. Here a get with one more token, the longest wait in ms, is held
+(``docs/protocol.md``); without it nothing is different.
+
+A held get is answered as if it came in that moment and would not wait: when its partition has been
+flushed beyond its offset, when its time is over, and before that at anything else that could change
+the answer (a reload, a partition closed, the broker or the connection about to close), so that
+nobody waits for what cannot come. It stands in no queue of replies and holds nothing back. It costs
+a few hundred bytes; who has more of them than is right gets the rest answered at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from twisted.logger import Logger
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+    from metamorphosis.broker.connection import BrokerConnection
+    from metamorphosis.store.messagestore import MessageStore
+    from metamorphosis.wire.commands import GetCommand
+
+TICK = 0.05
+"""Gets whose time ends within so many seconds share one timer; each may be answered so much
+late."""
+
+MOST_PER_CONNECTION = 1000
+"""Held gets of one connection, well above the partitions that one broker has of a client's
+topics."""
+
+MOST = 100_000
+"""Held gets in all: some 50 MB."""
+
+Partition = tuple[str, int]
+
+
+class HeldGet:
+    """One of them. Compared by identity."""
+
+    __slots__ = ("command", "connection", "partition", "tick")
+
+    def __init__(self, command: GetCommand, connection: BrokerConnection, tick: int) -> None:
+        self.command = command
+        self.connection = connection
+        self.partition: Partition = (command.topic, command.partition)
+        self.tick = tick
+
+
+class LongPolls:
+    """
+    The held gets of a broker, by partition, by the end of their time, and by connection
+    (``BrokerConnection.held``). Thread: reactor.
+
+    :param longest: seconds that a get is held at most, whatever it asks for; 0: none is.
+    :param answer: answers a get now and behind nothing.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        longest: float,
+        answer: Callable[[GetCommand, BrokerConnection], None],
+    ) -> None:
+        self._clock = clock
+        self._longest = longest
+        self._answer = answer
+        self._count = 0
+        self._partitions: dict[Partition, dict[HeldGet, None]] = {}
+        self._ticks: dict[int, tuple[IDelayedCall, dict[HeldGet, None]]] = {}
+        self._stopped = False
+
+    def __len__(self) -> int:
+        return self._count
+
+    def hold(
+        self, command: GetCommand, connection: BrokerConnection, store: MessageStore | None
+    ) -> bool:
+        """
+        Keep a get that has found nothing; False if it must be answered now.
+
+        :param store: None if the partition has none yet.
+        """
+        seconds = min(command.wait_ms / 1000, self._longest)
+        if seconds <= 0 or self._stopped:
+            return False
+        if len(connection.held) >= MOST_PER_CONNECTION or self._count >= MOST:
+            return False
+        tick = int((self._clock.seconds() + seconds) / TICK) + 1
+        held = HeldGet(command, connection, tick)
+        self._count += 1
+        self._partitions.setdefault(held.partition, {})[held] = None
+        self._at(tick)[held] = None
+        connection.held[held] = None
+        if store is not None:
+            store.await_flush(self.readable)
+        return True
+
+    def _at(self, tick: int) -> dict[HeldGet, None]:
+        """Those whose time ends then."""
+        if tick not in self._ticks:
+            delay = tick * TICK - self._clock.seconds()
+            self._ticks[tick] = (self._clock.callLater(delay, self._time_over, tick), {})
+        return self._ticks[tick][1]
+
+    # What ends the wait
+
+    def store_made(self, store: MessageStore) -> None:
+        """A partition comes into being; somebody may have waited for that."""
+        if (store.topic, store.partition) in self._partitions:
+            store.await_flush(self.readable)
+
+    def readable(self, store: MessageStore) -> None:
+        """``store`` was flushed (``MessageStore.on_readable``)."""
+        end = store.max_offset
+        partition = (store.topic, store.partition)
+        for held in tuple(self._partitions.get(partition, ())):
+            if held.command.offset < end:
+                self._end(held)
+        if partition not in self._partitions:
+            store.on_readable = None
+
+    def _time_over(self, tick: int) -> None:
+        for held in tuple(self._ticks[tick][1]):
+            self._end(held)
+        self._ticks.pop(tick, None)
+
+    def release(self, connection: BrokerConnection) -> None:
+        """Answer what ``connection`` waits for: it closes when it has its replies."""
+        for held in tuple(connection.held):
+            self._end(held)
+
+    def release_all(self) -> None:
+        """Answer everybody: what they may read has changed."""
+        for waiting in tuple(self._partitions.values()):
+            for held in tuple(waiting):
+                self._end(held)
+
+    def stop(self) -> None:
+        """Answer everybody, and hold nothing any more."""
+        self._stopped = True
+        self.release_all()
+        ticks, self._ticks = self._ticks, {}
+        for call, _ in ticks.values():
+            call.cancel()
+
+    def forget(self, connection: BrokerConnection) -> None:
+        """The connection is gone, there is nobody to answer."""
+        for held in tuple(connection.held):
+            self._take(held)
+
+    def _end(self, held: HeldGet) -> None:
+        self._take(held)
+        held.connection.active = True  # a connection that waited was not idle
+        try:
+            self._answer(held.command, held.connection)
+        except Exception:
+            self._log.failure("Answering {command!r} failed", command=held.command)
+
+    def _take(self, held: HeldGet) -> None:
+        self._count -= 1
+        del held.connection.held[held]
+        waiting = self._partitions[held.partition]
+        del waiting[held]
+        if not waiting:
+            del self._partitions[held.partition]
+        if held.tick in self._ticks:
+            del self._ticks[held.tick][1][held]
