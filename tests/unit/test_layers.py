@@ -54,7 +54,17 @@ LAYERS = {
     "zookeeper": {"zookeeper"},
     "client": {"client"},
     "faces": {"client.tx", "client.aio", "client.blocking"},
-    "top": {"service", "tap", "ordered", "process", "reload", "cli", "zookeeper.copytree"},
+    "top": {
+        "service",
+        "tap",
+        "ordered",
+        "process",
+        "reload",
+        "cli",
+        "local",
+        "zookeeper.tap",
+        "zookeeper.copytree",
+    },
 }
 
 #: layer: the layers it may import from, and the libraries beside the standard one

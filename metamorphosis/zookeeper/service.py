@@ -1,0 +1,261 @@
+"""
+The embedded ZooKeeper as a whole: its directory, its port, and what happens when the disk fails.
+
+Start: directory locked, database opened and loaded, port opened, all before the reactor runs, so
+that ``twistd`` fails at once and nobody ever connects to a server that does not serve yet.
+
+A batch that cannot be committed (a full disk) is no reply to anybody: the port is closed, the
+clients are cut off, and what was changed in memory is forgotten. Once the disk takes something
+again, the service goes on with what the disk holds, as after a restart.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sqlite3
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.error import CannotListenError
+from twisted.internet.task import LoopingCall, deferLater
+from twisted.logger import Logger
+
+from metamorphosis.directorylock import DirectoryLock
+from metamorphosis.errors import MetaQError
+from metamorphosis.interfaces import IWorkerThreads
+from metamorphosis.process import StartRefused
+from metamorphosis.threads import WorkerThreads
+from metamorphosis.zookeeper.commits import Commits
+from metamorphosis.zookeeper.factory import ZooKeeperFactory
+from metamorphosis.zookeeper.server import Server
+from metamorphosis.zookeeper.storage import Storage
+from metamorphosis.zookeeper.words import Words
+
+EXPIRY_SECONDS = 0.25
+"""How often silent sessions are looked for."""
+
+RETRY_SECONDS = 2.0
+"""How often a disk that failed is tried."""
+
+DRAIN_SECONDS = 5.0
+"""How long a stop waits for the last commit and for clients to read their last replies."""
+
+DRAIN_STEP = 0.02
+
+BACKLOG = 1000
+"""Connections that wait to be accepted."""
+
+EXPECTED = (MetaQError, OSError)
+"""Failures of a start whose text says everything."""
+
+
+@dataclass(frozen=True)
+class ZooKeeperSettings:
+    """
+    Where and how the service runs.
+
+    :ivar directory: for its files; made if missing.
+    :ivar interface: the address to listen on, "" for all.
+    :ivar tick: milliseconds; session timeouts are 2 to 20 of them.
+    """
+
+    directory: str
+    port: int = 2181
+    interface: str = "127.0.0.1"
+    max_connections: int = 1000
+    tick: int = 2000
+
+
+class ZooKeeperService(Service):
+    """
+    A coordination service from its files to its port. Thread: reactor.
+
+    :param make_threads: takes the reactor, how many threads and their name.
+    :param monotonic: seconds, for sessions: the reactor's clock may be set.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        settings: ZooKeeperSettings,
+        make_threads: Callable[[Any, int, str], IWorkerThreads] = WorkerThreads,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.settings = settings
+        self._reactor = reactor
+        self._monotonic = monotonic
+        self._lock = DirectoryLock(settings.directory, "ZooKeeper")
+        self._threads = make_threads(reactor, 1, "commits")
+        self._storage: Storage | None = None
+        self._port: Any = None
+        self._factory: ZooKeeperFactory | None = None
+        self._expiry = LoopingCall(self._expire)
+        self._expiry.clock = reactor
+        self._retry: Any = None
+        self._closed_port: Deferred[Any] = succeed(None)
+        self._words = Words(
+            {
+                "clientPort": settings.port,
+                "clientPortAddress": settings.interface or "*",
+                "dataDir": self._lock.directory,
+                "tickTime": settings.tick,
+                "maxClientCnxns": settings.max_connections,
+                "minSessionTimeout": 2 * settings.tick,
+                "maxSessionTimeout": 20 * settings.tick,
+            }
+        )
+
+    # Starting
+
+    def startService(self) -> None:
+        """
+        Lock, load and listen.
+
+        :raises StartRefused: the reason is in the log.
+        """
+        settings = self.settings
+        try:
+            os.makedirs(settings.directory, exist_ok=True)
+            self._lock.acquire()
+            self._storage = Storage(settings.directory)
+            server = self._serve(self._storage)
+        except EXPECTED as error:
+            self._release()
+            self._log.critical("Cannot start: {error}", error=error)
+            raise StartRefused(str(error)) from error
+        # What was loaded stays: a full collection over it would stop the reactor.
+        gc.collect()
+        gc.freeze()
+        super().startService()
+        self._log.info(
+            "ZooKeeper serves at {interface}:{port}: {nodes} nodes, {sessions} sessions in {path}",
+            interface=settings.interface or "*",
+            port=self._port.getHost().port,
+            nodes=len(server.tree.nodes),
+            sessions=len(server.sessions.by_id),
+            path=self._storage.path,
+        )
+
+    def _serve(self, storage: Storage, zxid: int = 0) -> Server:
+        """
+        Begin with what the disk holds.
+
+        :param zxid: the last one handed out, which the disk need not know.
+        """
+        tree, sessions = storage.load(self.settings.tick)
+        tree.zxid = max(tree.zxid, zxid)
+        commits = Commits(tree, sessions, storage, self._threads, self._later, self._disk_failed)
+        server = Server(tree, sessions, commits.changed, self._monotonic, time.time)
+        factory = ZooKeeperFactory(
+            server, commits, self._reactor, self.settings.max_connections, self._words.answer
+        )
+        self._listen(factory)
+        self._factory = factory
+        self._expiry.start(EXPIRY_SECONDS, now=False)
+        return server
+
+    def _later(self, function: Callable[[], None]) -> None:
+        self._reactor.callLater(0, function)
+
+    def _listen(self, factory: ZooKeeperFactory) -> None:
+        settings = self.settings
+        try:
+            self._port = self._reactor.listenTCP(
+                settings.port, factory, BACKLOG, settings.interface
+            )
+        except CannotListenError as error:
+            where = f"{settings.interface or '*'}:{settings.port}"
+            reason = getattr(error.socketError, "strerror", None) or error.socketError
+            raise OSError(f"ZooKeeper cannot listen on {where}: {reason}") from error
+
+    def _expire(self) -> None:
+        if self._factory is not None:
+            self._factory.server.expire()
+
+    # When the disk fails
+
+    def _disk_failed(self, error: BaseException) -> None:
+        """A batch is not on the disk: forget it, and everybody who waits for it."""
+        self._log.error(
+            "Cannot write {path}: {error}. ZooKeeper serves nobody until the disk works again",
+            path=self._lock.directory,
+            error=error,
+        )
+        factory = self._stop_serving()
+        if factory is not None:  # not stopping anyway
+            factory.abort_connections()
+            self._try_later(factory.server.tree.zxid)
+
+    def _stop_serving(self) -> ZooKeeperFactory | None:
+        """Take no more connections and let no session expire."""
+        factory, self._factory = self._factory, None
+        if self._expiry.running:
+            self._expiry.stop()
+        if self._port is not None:
+            port, self._port = self._port, None
+            self._closed_port = maybeDeferred(port.stopListening)
+        return factory
+
+    def _try_later(self, zxid: int) -> None:
+        self._retry = self._reactor.callLater(RETRY_SECONDS, self._probe, zxid)
+
+    def _probe(self, zxid: int) -> None:
+        storage = self._storage
+        assert storage is not None
+
+        def done(_: None, error: BaseException | None) -> None:
+            if not self.running:
+                return
+            try:
+                if error is not None:
+                    raise error
+                self._serve(storage, zxid)
+            except (*EXPECTED, sqlite3.Error) as failure:
+                self._log.debug("The disk does not work yet: {error}", error=failure)
+                self._try_later(zxid)
+            else:
+                self._log.info("The disk works again: ZooKeeper serves")
+
+        self._retry = None
+        self._threads.submit(lambda: storage.probe(zxid), done)
+
+    # Stopping
+
+    def stopService(self) -> Deferred[None]:
+        """Close port and connections, let the last commit end, close the files; never fails."""
+        super().stopService()
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+        factory = self._stop_serving()
+        await self._closed_port
+        if factory is not None:
+            await self._close_connections(factory)
+        await self._threads.stop()
+        self._release()
+
+    async def _close_connections(self, factory: ZooKeeperFactory) -> None:
+        """Every reply that was due leaves; who does not read is cut off after a while."""
+        factory.close_connections()
+        waited = 0.0
+        while factory.connections and waited < DRAIN_SECONDS:
+            await deferLater(self._reactor, DRAIN_STEP)
+            waited += DRAIN_STEP
+        factory.abort_connections()
+        factory.commits.stop()
+
+    def _release(self) -> None:
+        storage, self._storage = self._storage, None
+        if storage is not None:
+            storage.close()
+        self._lock.release()
