@@ -83,6 +83,17 @@ class Position:
     modified: bool = False
 
 
+class FetchTarget(NamedTuple):
+    """
+    A partition to read, and where.
+
+    :ivar url: ``meta://host:port``; None while no broker has the partition.
+    """
+
+    position: Position
+    url: str | None
+
+
 class StoredOffset(NamedTuple):
     """What an offset store keeps of a ``Position``."""
 

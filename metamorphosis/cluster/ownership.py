@@ -1,5 +1,6 @@
 """
-Single ephemeral nodes of this broker: made, corrected and removed, and those of others left alone.
+Single ephemeral nodes of this broker, or of a consumer: made, corrected and removed, and those of
+others left alone.
 
 The session that owns a node tells whose it is:
 
@@ -42,13 +43,13 @@ class OwnNodes:
 
     Thread: reactor.
 
-    :param broker_path: the node whose data say whose session it is.
+    :param broker_path: the node whose data say whose session it is; a consumer has none.
     :param url: our own, as the data of that node.
     """
 
     _log = Logger()
 
-    def __init__(self, registry: IRegistry, broker_path: str, url: bytes) -> None:
+    def __init__(self, registry: IRegistry, broker_path: str = "", url: bytes = b"") -> None:
         self._registry = registry
         self._broker_path = broker_path
         self._url = url

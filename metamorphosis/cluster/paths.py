@@ -65,6 +65,10 @@ class Paths:
         """Directory of the living members of a consumer group."""
         return f"{self.root}/consumers/{group}/ids"
 
+    def owners(self, group: str, topic: str) -> str:
+        """Directory of the claims of a group on a topic."""
+        return f"{self.root}/consumers/{group}/owners/{topic}"
+
     def owner(self, group: str, topic: str, partition: str) -> str:
         """Ephemeral; the consumer that reads a partition, which is named ``<brokerId>-<n>``."""
         return f"{self.root}/consumers/{group}/owners/{topic}/{partition}"
