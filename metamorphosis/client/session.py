@@ -18,9 +18,9 @@ from collections.abc import Awaitable, Callable
 from itertools import count
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
+from metamorphosis.client.brokerstats import Stats, stats
 from metamorphosis.client.connections import Connections
 from metamorphosis.client.flow import Event
-from metamorphosis.client.inquiries import Stats, published_partitions, stats
 from metamorphosis.client.links import Log
 from metamorphosis.client.settings import ClientConfig, ConsumerConfig, known
 from metamorphosis.cluster.model import SessionEvent, SessionState
@@ -30,13 +30,13 @@ from metamorphosis.errors import (
     ClientClosed,
     InvalidConfig,
     InvalidConsumerConfig,
-    InvalidState,
     NotConnected,
 )
 
 if TYPE_CHECKING:
     from metamorphosis.client.directory import PartitionDirectory
     from metamorphosis.client.model import Partition
+
 
 class Child(Protocol):
     """Something that ends before its factory."""
@@ -296,9 +296,7 @@ class SessionFactory:
 
     async def _get_partitions_for_topic(self, topic: str) -> list[Partition]:
         await self.started()
-        if self.registry is None:
-            raise InvalidState("partitions of a topic are known to ZooKeeper, not in direct mode")
-        return await published_partitions(self.registry, self.paths, topic)
+        return await self.directory.partitions_of(topic)
 
 
 def consumer_config(

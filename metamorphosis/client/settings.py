@@ -9,6 +9,8 @@ the client.
 Differs: settings are given to the session factory; the original reads a third of them from system
 properties, and ZooKeeper's from a resource of the class path.
 
+Differs: sockets always send without delay (``metaq.network.tcp_nodelay`` is no setting).
+
 Differs: lost connections are restored for ever; the original gives up after
 ``metaq.client.network.max.reconnect.times``, 350.
 """
@@ -108,7 +110,6 @@ class ClientConfig:
     max_reply_line_bytes: int = 4096
     max_reply_bytes: int = 64 << 20
     """Longest body of a reply; a broker that announces more is talking garbage."""
-    tcp_no_delay: bool = True
     loopback_connection: bool = False
     """Connect to ``localhost`` where a broker's address is one of this machine."""
 
