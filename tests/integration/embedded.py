@@ -6,8 +6,11 @@ Debian's: the same surface as ``zookeeper.ZooKeeperServer``.
 from __future__ import annotations
 
 import os
+import sqlite3
 import sys
+from contextlib import closing
 
+from metamorphosis.zookeeper.storage import FILE_NAME
 from tests.integration.broker import TWISTD, environment
 from tests.integration.zookeeper import ZooKeeperServer
 
@@ -23,7 +26,7 @@ class EmbeddedZooKeeper(ZooKeeperServer):
         """``twistd`` as its script would run it."""
         twistd = [sys.executable, "-c", TWISTD, "-n", "--pidfile=", "metaq-zookeeper"]
         where = ["--data", self.data, "--port", str(self.port)]
-        return [*twistd, *where, "--tick-time", str(self.tick_time)]
+        return [*twistd, *where, "--tick", str(self.tick_time)]
 
     def environment(self) -> dict[str, str]:
         """The checkout is importable whatever directory the process runs in."""
@@ -33,3 +36,11 @@ class EmbeddedZooKeeper(ZooKeeperServer):
     def data(self) -> str:
         """The directory with the database."""
         return os.path.join(self.directory, "data")
+
+    def password(self, session_id: int) -> bytes:
+        """The password of a session, which is random: the database has it."""
+        path = os.path.join(self.data, FILE_NAME)
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+            found = database.execute("SELECT password FROM session WHERE id = ?", [session_id])
+            row = found.fetchone()
+        return bytes(row[0]) if row else bytes(16)
