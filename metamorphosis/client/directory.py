@@ -1,0 +1,340 @@
+"""
+What producers know of topics: their writable partitions, and the brokers that have them.
+
+One directory serves a session factory. A published topic is read from ZooKeeper, watched, and read
+again whenever something about it or one of its brokers changes, and after every reconnection,
+because watches are silently gone with the connection. It is tried for ever; until then the last
+view stays in force, and the brokers that can be reached are used.
+
+Without ZooKeeper (direct mode) every topic has the one partition ``ANY_PARTITION`` at the one
+broker.
+
+Source: ``ProducerZooKeeper``, ``MetaZookeeper``.
+
+Differs: a topic whose first reading failed, or one of whose brokers cannot be reached, is usable as
+soon as it can be; in the original every later send of that topic fails.
+
+Differs: connections that did not change stay; the original closes and opens all of a topic's.
+
+Differs: a default topic that its producer has published before becomes the default.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from metamorphosis.client.connection import BrokerConnection
+from metamorphosis.client.connections import Connections
+from metamorphosis.client.flow import Event, settle
+from metamorphosis.client.links import Log
+from metamorphosis.client.model import ANY_PARTITION, Partition
+from metamorphosis.client.settings import ClientConfig
+from metamorphosis.client.topicreader import BrokerView, TopicReader, partitions_in
+from metamorphosis.cluster.model import SessionEvent, SessionState, WatchEvent
+from metamorphosis.cluster.paths import Paths
+from metamorphosis.errors import (
+    ClientClosed,
+    InvalidArgument,
+    InvalidConfig,
+    InvalidState,
+    NoPartition,
+    NotConnected,
+    RegistryUnavailable,
+)
+
+AGAIN_SECONDS: Final = (0.1, 0.5, 1.0, 5.0)
+"""Before each further attempt to read a topic; the last one for ever."""
+
+
+class PublishedTopic:
+    """
+    A topic that some producer publishes; everyone in the factory shares it. Look, do not touch.
+
+    :ivar partitions: sorted by number; a partition may be listed whose broker is not in ``brokers``.
+    :ivar brokers: broker id -> its connection, be it connected or not.
+    """
+
+    __slots__ = (
+        "name", "partitions", "brokers", "urls", "users", "known", "looking", "again", "failures",
+        "timer",
+    )  # fmt: skip
+
+    def __init__(self, runtime: Any, name: str) -> None:
+        self.name = name
+        self.partitions: tuple[Partition, ...] = ()
+        self.brokers: dict[int, BrokerConnection] = {}
+        self.urls: dict[int, str] = {}
+        self.users: list[object] = []
+        self.known = Event(runtime)  # has been read once
+        self.looking = False
+        self.again = False  # what is being read may be old news
+        self.failures = 0
+        self.timer: Any = None
+
+
+class PartitionDirectory:
+    """
+    :ivar topics: those published, by name; the hot path looks here first.
+
+    Thread: the loop's.
+    """
+
+    def __init__(
+        self,
+        runtime: Any,
+        config: ClientConfig,
+        connections: Connections,
+        registry: Any,
+        paths: Paths,
+        log: Log,
+    ) -> None:
+        """:param registry: ``IRegistry`` with futures of the runtime; None in direct mode."""
+        self.topics: dict[str, PublishedTopic] = {}
+        self.default_topic: str | None = None
+        self._runtime = runtime
+        self._config = config
+        self._connections = connections
+        self._paths = paths
+        self._log = log
+        self._closed = False
+        self._reader: TopicReader | None = None
+        if registry is not None:
+            self._reader = TopicReader(registry, paths, self._fired, log)
+            registry.on_session(self._session_changed)
+
+    # -- publishing
+
+    async def publish(self, topic: str, user: object) -> None:
+        """
+        Know the topic's partitions as long as ``user`` needs them.
+
+        Returns when they have been read, however many there are, and each of their brokers is
+        connected or was waited for ``publish_connect_timeout_ms``.
+
+        :raises InvalidArgument: no name of a topic.
+        :raises NotConnected: ZooKeeper did not answer in that time; it is tried on, and a send
+            works as soon as it has.
+        """
+        check_topic(topic)
+        published = self._add(topic, user)
+        limit = self._config.publish_connect_timeout_ms / 1000
+        if not await published.known.wait(limit):
+            if self._closed:
+                raise ClientClosed(f"topic {topic} not published: the factory has been closed")
+            raise NotConnected(
+                f"topic {topic}: ZooKeeper has not told its partitions within {limit:g} s;"
+                " it is asked on"
+            )
+        brokers = list(published.brokers.values())
+        for broker, ready in zip(brokers, await settle(each.ready(limit) for each in brokers)):
+            if ready is not True:
+                self._log.warn(
+                    "Topic {topic}: broker {url} has not been reached within {limit} s; sends to"
+                    " its partitions fail until it is",
+                    topic=topic,
+                    url=broker.url,
+                    limit=limit,
+                )
+
+    async def set_default_topic(self, topic: str, user: object) -> None:
+        """
+        Publish the topic, and take its partitions for those topics that nobody has published.
+
+        :raises InvalidState: another one is the default already.
+        """
+        check_topic(topic)
+        if self.default_topic not in (None, topic):
+            raise InvalidState(
+                f"the default topic is {self.default_topic} and cannot become {topic}: a session"
+                " factory has one"
+            )
+        self.default_topic = topic
+        await self.publish(topic, user)
+
+    def release(self, topic: str, user: object) -> None:
+        """The user needs it no longer; the last one's leaving ends the watching."""
+        published = self.topics.get(topic)
+        if published is None:
+            return
+        published.users = [each for each in published.users if each is not user]
+        if not published.users:
+            self._forget(published)
+
+    def close(self) -> None:
+        """Forget everything; whoever waits is told."""
+        self._closed = True
+        for published in list(self.topics.values()):
+            self._forget(published)
+
+    # -- asking
+
+    def topic_for(self, topic: str) -> PublishedTopic:
+        """
+        Where messages of a topic go: to its own partitions or, where nobody published it, to those
+        of the default topic.
+
+        :raises NoPartition: there are none; the text is the original's.
+        """
+        published = self.topics.get(topic)
+        if published is None and self.default_topic is not None:
+            published = self.topics.get(self.default_topic)
+        if published is None or not published.partitions:
+            raise NoPartition(
+                f"There is no aviable partition for topic {topic},maybe you don't publish it at"
+                " first?"
+            )
+        return published
+
+    def broker_of(self, topic: str, partition: Partition) -> BrokerConnection:
+        """
+        The master of a partition of a published topic.
+
+        :raises NoPartition: it has none at present; the text is the original's.
+        """
+        published = self.topics.get(topic)
+        broker = None if published is None else published.brokers.get(partition.broker_id)
+        if broker is None:
+            raise no_server(topic, partition)
+        return broker
+
+    async def partitions_of(self, topic: str) -> list[Partition]:
+        """
+        The writable partitions of any topic, sorted by number; none if nobody knows it. Reads
+        ZooKeeper, publishes nothing.
+
+        :raises InvalidState: in direct mode, where nobody could know.
+        :raises RegistryError: ZooKeeper does not answer.
+        """
+        if self._reader is None:
+            raise InvalidState("partitions are known by ZooKeeper, and this is direct mode")
+        check_topic(topic)
+        return await self._reader.partitions(topic)
+
+    # -- looking
+
+    def _add(self, topic: str, user: object) -> PublishedTopic:
+        if self._closed:
+            raise ClientClosed(f"topic {topic} not published: the factory has been closed")
+        published = self.topics.get(topic)
+        if published is None:
+            published = self.topics[topic] = PublishedTopic(self._runtime, topic)
+            if self._reader is None:
+                assert self._config.broker is not None
+                broker = self._connections.acquire(self._config.broker, published)
+                published.partitions = (ANY_PARTITION,)
+                published.brokers = {ANY_PARTITION.broker_id: broker}
+                published.urls = {ANY_PARTITION.broker_id: broker.url}
+                published.known.set()
+            else:
+                self._look(published)
+        if not any(each is user for each in published.users):
+            published.users.append(user)
+        return published
+
+    def _forget(self, published: PublishedTopic) -> None:
+        del self.topics[published.name]
+        if published.timer is not None:
+            published.timer.cancel()
+        for url in set(published.urls.values()):
+            self._connections.release(url, published)
+        published.partitions, published.brokers, published.urls = (), {}, {}
+        published.known.abandon()
+
+    def _session_changed(self, event: SessionEvent) -> None:
+        if event.state is SessionState.CONNECTED:
+            assert self._reader is not None
+            self._reader.forget_watches()
+            for published in list(self.topics.values()):
+                self._look(published)
+
+    def _fired(self, event: WatchEvent) -> None:
+        """A topic's directory changed, or a broker's own node, which any topic may need."""
+        of_topic = self.topics.get(event.path.rpartition("/")[2])
+        if of_topic is not None and event.path == self._paths.topics_pub(of_topic.name):
+            self._look(of_topic)
+        elif event.path.startswith(self._paths.broker_ids):
+            for published in list(self.topics.values()):
+                self._look(published)
+
+    def _look(self, published: PublishedTopic) -> None:
+        if published.looking:
+            published.again = True
+            return
+        published.looking = True
+        if published.timer is not None:
+            published.timer.cancel()
+            published.timer = None
+        self._runtime.start(self._keep_looking(published))
+
+    def _is_current(self, published: PublishedTopic) -> bool:
+        return self.topics.get(published.name) is published
+
+    async def _keep_looking(self, published: PublishedTopic) -> None:
+        """Read the topic until what was read is the last word, or later if it cannot be read."""
+        assert self._reader is not None
+        while self._is_current(published):
+            published.again = False
+            try:
+                view = await self._reader.brokers(published.name)
+                if self._is_current(published):
+                    self._adopt(published, view)
+            except Exception as error:
+                if not published.again and self._is_current(published):
+                    self._look_later(published, error)
+            if not published.again:
+                break
+        published.looking = False
+
+    def _look_later(self, published: PublishedTopic, error: Exception) -> None:
+        delay = AGAIN_SECONDS[min(published.failures, len(AGAIN_SECONDS) - 1)]
+        published.failures += 1
+        if published.failures == 1 or not isinstance(error, RegistryUnavailable):
+            self._log.warn(
+                "Topic {topic}: partitions cannot be read ({error}); trying on",
+                topic=published.name,
+                error=error,
+            )
+        published.timer = self._runtime.call_later(delay, self._look, published)
+
+    def _adopt(self, published: PublishedTopic, view: dict[int, BrokerView]) -> None:
+        """What was read is in force from now on; unchanged connections stay."""
+        brokers, urls = {}, {}
+        for broker_id, seen in view.items():
+            if seen.url is None:
+                continue
+            try:
+                brokers[broker_id] = self._connections.acquire(seen.url, published)
+                urls[broker_id] = seen.url
+            except InvalidConfig as error:
+                self._log.error("Broker {id} is left out: {error}", id=broker_id, error=error)
+        for url in set(published.urls.values()) - set(urls.values()):
+            self._connections.release(url, published)
+        partitions = tuple(partitions_in(view))
+        if not published.known.is_set or partitions != published.partitions:
+            self._log.info(
+                "Topic {topic}: {count} writable partitions on brokers {brokers}",
+                topic=published.name,
+                count=len(partitions),
+                brokers=", ".join(map(str, sorted(view))) or "none",
+            )
+        published.partitions, published.brokers, published.urls = partitions, brokers, urls
+        published.failures = 0
+        published.known.set()
+
+
+def check_topic(topic: str) -> None:
+    """
+    :raises InvalidArgument: it cannot be the name of a topic.
+    """
+    if not isinstance(topic, str) or not topic.strip():
+        raise InvalidArgument("Blank topic")
+    if any(character in topic for character in " /\r\n\0"):
+        raise InvalidArgument(f"topic {topic!r}: no spaces, slashes or line ends are possible")
+
+
+def no_server(topic: str, partition: Partition) -> NoPartition:
+    """The error for a partition whose broker is not registered; the text is the original's."""
+    return NoPartition(
+        f"There is no aviable server right now for topic {topic} and partition {partition},maybe"
+        " you don't publish it at first?"
+    )
