@@ -2,3 +2,56 @@
 Where groups keep how far they are: ZooKeeper, MySQL, a local file, or memory. See
 ``IOffsetStore``.
 """
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from metamorphosis.errors import OffsetStoreError
+
+T = TypeVar("T")
+
+
+class Worker:
+    """
+    One thread that does what blocks, in the order in which it was asked for.
+
+    :param name: of the thread, and of the store in errors.
+    """
+
+    def __init__(self, runtime: Any, name: str) -> None:
+        self._api = runtime.api
+        self._name = name
+        self._threads = runtime.threads(1, name)
+        self._closed = False
+
+    def run(self, work: Callable[[], T]) -> Awaitable[T]:
+        """
+        A future of ``work()``, which runs in the thread.
+
+        :raises OffsetStoreError: from the future, after ``close``.
+        """
+        future = self._api.create_future()
+        if self._closed:
+            self._api.reject(future, OffsetStoreError(f"{self._name}: the store is closed"))
+            return future  # type: ignore[no-any-return]
+
+        def done(result: T | None, error: BaseException | None) -> None:
+            if self._api.is_called(future):
+                return  # who waited was cancelled
+            if error is None:
+                self._api.resolve(future, result)
+            else:
+                self._api.reject(future, error)
+
+        self._threads.submit(work, done)
+        return future  # type: ignore[no-any-return]
+
+    async def close(self, last: Callable[[], None]) -> None:
+        """Finish what was asked for, do ``last`` in the thread, and end it."""
+        if not self._closed:
+            closing = self.run(last)
+            self._closed = True
+            await closing
+        await self._threads.stop()

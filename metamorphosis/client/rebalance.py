@@ -1,0 +1,481 @@
+"""
+A consumer's place in its group: which partitions are its own, through joins, leaves, crashes, moved
+brokers and lost sessions.
+
+One coroutine makes what is true here like what ZooKeeper shows. Whatever may have changed either
+wakes it: a watch, the session, a claim that others gave up, time. Each *attempt*:
+
+1. register the id, if it is not there;
+2. read members, partitions and brokers, and watch them;
+3. where the lists of a topic changed: stop fetching, commit, release what others get, claim what is
+   ours now. If a claim is not free, release everything, wait and begin again, as every member of
+   the original does: two that saw different lists would wait for each other for ever;
+4. load the positions of what was claimed;
+5. where partitions or addresses changed: start fetching.
+
+An error in between leaves what is owned being read, from the addresses last known, and the attempt
+is repeated until it succeeds. While ZooKeeper is not connected, nothing is decided and what is
+owned is read on; when the session is over, fetching stops, positions are set aside (``committing``)
+and everything begins anew with the same id.
+
+Source: ``ConsumerZooKeeper``, ``ZKLoadRebalanceListener``.
+
+Differs: the original is idle for good after 7 failed tries, until the next change of its lists;
+releases all after any error, without commit; fails as long as one registered broker does not
+answer, or none has ever registered; and says nothing of it to whoever subscribed. Ours waits for
+the nodes that are in the way instead of a fixed time, looks at everything every ``AUDIT_SECONDS``,
+and wakes members that leave their partitions unclaimed.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
+
+from metamorphosis.client.balancing import STRATEGIES
+from metamorphosis.client.clusterview import BrokerUrls, ClusterReader, ClusterView
+from metamorphosis.client.committing import Committing, Key
+from metamorphosis.client.flow import Event, settle, within
+from metamorphosis.client.links import Log
+from metamorphosis.client.membership import Contested, Membership, make_consumer_id
+from metamorphosis.client.model import FetchTarget, Partition, Position
+from metamorphosis.client.settings import ConsumerConfig
+from metamorphosis.cluster.model import SessionEvent, SessionState
+from metamorphosis.cluster.paths import Paths
+from metamorphosis.errors import (
+    ClientClosed,
+    InvalidState,
+    MetaQError,
+    NotBalanced,
+    RegistryUnavailable,
+)
+from metamorphosis.interfaces import IOffsetStore, IRegistry
+
+AUDIT_SECONDS = 30.0  # half to once as long between two looks at everything
+FIRST_RETRY_SECONDS = 0.1  # doubles up to the sync time
+LEAST_PAUSE_SECONDS = 0.05  # between two attempts, whatever happens
+QUICK_TRIES = 3  # before an error other than a contested claim is told to who registers
+PATIENT_SYNCS = 7  # how many sync times a contested claim is waited for before that
+UNCLAIMED_AUDITS = 2  # so often a partition is seen unclaimed before its member is woken
+WAKING_SECONDS = 300.0  # between two such wakings
+LEAVE_SECONDS = 10.0
+
+
+class _SessionOver(Exception):
+    """The session ended during an attempt."""
+
+
+class Fetches(Protocol):
+    """What of ``fetching.Fetching`` is needed here."""
+
+    def start(self, targets: Iterable[FetchTarget]) -> None:
+        """Read exactly these partitions."""
+
+    async def stop(self) -> None:
+        """Read nothing; ends when everything in flight was processed or undone."""
+
+
+class Rebalance:
+    """
+    One member of a group.
+
+    Thread: the loop's.
+
+    :param registry: results are futures of ``runtime``.
+    :param subscriptions: its keys are the topics; it may change, then ``refresh`` has to be called.
+    :param sync_seconds: the longest pause after a failed attempt.
+    :param session_seconds: after which a dead member's nodes are gone.
+    :ivar assignment: the partitions that are read at present, and how far they are.
+    """
+
+    def __init__(
+        self,
+        runtime: Any,
+        registry: IRegistry,
+        paths: Paths,
+        config: ConsumerConfig,
+        subscriptions: Mapping[str, Any],
+        store: IOffsetStore,
+        fetching: Fetches,
+        log: Log,
+        sync_seconds: float = 5.0,
+        session_seconds: float = 30.0,
+        consumer_id: str | None = None,
+    ) -> None:
+        self.consumer_id = consumer_id or make_consumer_id(config)
+        self.committing = Committing(runtime, store, config, log)
+        self._runtime = runtime
+        self._registry = registry
+        self._group = config.group
+        self._assign = STRATEGIES[config.load_balance_strategy]
+        self._subscriptions = subscriptions
+        self._fetching = fetching
+        self._log = log
+        self._sync_seconds = sync_seconds
+        self._patience = max(PATIENT_SYNCS * sync_seconds, session_seconds + 2 * sync_seconds)
+        self._wake = Event(runtime)
+        self._reader = ClusterReader(
+            registry, paths, config.group, self.consumer_id, self._wake.set, log
+        )
+        self._member = Membership(runtime, registry, paths, self.consumer_id, config.group)
+        self._held: dict[Key, Position | None] = {}  # claimed; None: not loaded yet
+        self._seen: dict[str, Any] = {}  # topic -> its lists at the last success
+        self._targets: dict[Key, str | None] | None = None  # what is fetched, and where
+        self._urls: dict[Key, str | None] = {}  # where it was fetched last
+        self._brokers: dict[int, BrokerUrls] = {}
+        self._connected = False
+        self._sessions = 0  # counts ends of sessions
+        self._sessions_done = 0  # of these, dealt with
+        self._audit_due = False
+        self._unclaimed: dict[str, int] = {}
+        self._woke_others = float("-inf")
+        self._failures = 0
+        self._loop: Any = None
+        self._closing = Event(runtime)
+        self._settled = Event(runtime)  # the first outcome for who registers
+        self._deadline = 0.0
+        self._error: Exception | None = None
+
+    @property
+    def assignment(self) -> Mapping[Key, Position]:
+        """A copy."""
+        return {key: position for key, position in self._held.items() if position is not None}
+
+    # -- what the consumer asks for
+
+    async def register(self) -> None:
+        """
+        Become a member and get the first partitions, if there are any.
+
+        :raises InvalidState: a second time.
+        :raises MetaQError: what kept it from that; it goes on trying all the same.
+        """
+        if self._loop is not None or self._closing.is_set:
+            raise InvalidState("the consumer is registered already")
+        self._deadline = self._runtime.seconds() + self._patience
+        self._registry.on_session(self._session_changed)
+        if self._registry.session_id():
+            self._connected = True
+            self._member.session_began()
+        self.committing.start()
+        self._loop = self._runtime.start(self._run())
+        await self._settled.wait()
+        if self._error is not None:
+            raise self._error
+
+    def refresh(self) -> None:
+        """Topics were subscribed or given up: tell the group and balance."""
+        self._member.registered = False
+        self._wake.set()
+
+    async def unregister(self) -> None:
+        """Stop fetching, commit, give up what is claimed, remove the id. Never fails."""
+        self._closing.set()
+        self._wake.set()
+        loop, self._loop = self._loop, None
+        if loop is not None:
+            await loop
+        try:
+            await self._stop_fetching()
+        except Exception:
+            self._log.failure("Group {group}: fetching did not stop", group=self._group)
+        await self.committing.stop()
+        await self.committing.flush()
+        self.committing.drop(list(self._held))
+        self._held.clear()
+        try:
+            leaving = self._runtime.start(self._member.leave())
+            await within(self._runtime, leaving, LEAVE_SECONDS, "leaving the group")
+        except Exception as error:
+            self._log.warn(
+                "Group {group}: {member} could not be removed and stays until its session ends:"
+                " {error}",
+                group=self._group,
+                member=self.consumer_id,
+                error=error,
+            )
+
+    # -- what happens
+
+    def _session_changed(self, event: SessionEvent) -> None:
+        if self._closing.is_set:
+            return
+        self._reader.forget_watches()
+        self._connected = event.state is SessionState.CONNECTED
+        if event.new_session or event.state is SessionState.LOST:
+            self._sessions += 1
+        if event.new_session:
+            self._member.session_began()
+        if event.state is not SessionState.SUSPENDED:
+            self._audit_due = True
+            self._wake.set()
+
+    async def _run(self) -> None:
+        while not self._closing.is_set:
+            pause = await self._step()
+            if self._closing.is_set:
+                break
+            if pause is None:  # all is well, or there is no ZooKeeper
+                pause = AUDIT_SECONDS * random.uniform(0.5, 1)
+                if not self._settled.is_set:
+                    left = self._deadline - self._runtime.seconds()
+                    pause = min(pause, max(left, LEAST_PAUSE_SECONDS))
+            else:
+                await self._closing.wait(LEAST_PAUSE_SECONDS)
+            if not await self._wake.wait(pause):
+                self._audit_due = True
+        self._settle(ClientClosed("the consumer was closed"))
+
+    async def _step(self) -> float | None:
+        """One attempt, and how long to wait for the next; None: until something happens."""
+        self._wake.clear()
+        try:
+            if self._sessions_done != self._sessions:
+                await self._begin_anew()
+            if not self._connected:
+                self._lacks_connection()
+                return None
+            await self._attempt()
+        except _SessionOver:
+            self._wake.set()
+            return None
+        except Exception as error:
+            return await self._failed(error)
+        if self._failures >= QUICK_TRIES:
+            self._log.info("Group {group}: balanced again", group=self._group)
+        self._failures = 0
+        self._settle(None)
+        return None
+
+    def _lacks_connection(self) -> None:
+        if not self._settled.is_set and self._runtime.seconds() >= self._deadline:
+            self._settle(RegistryUnavailable("ZooKeeper is not connected"))
+
+    def _settle(self, error: Exception | None) -> None:
+        """Tell who registers, once."""
+        if not self._settled.is_set:
+            self._error = error
+            self._settled.set()
+
+    async def _failed(self, error: Exception) -> float:
+        """Make the best of it, and say how long to wait."""
+        self._failures += 1
+        contested = isinstance(error, Contested)
+        tried_enough = self._failures >= QUICK_TRIES and not contested
+        if tried_enough or self._runtime.seconds() >= self._deadline:
+            self._settle(error)
+        self._tell_failure(error)
+        pause = min(self._sync_seconds, FIRST_RETRY_SECONDS * 2.0 ** min(self._failures - 1, 20))
+        if isinstance(error, Contested):
+            await self._watch_for(error.paths)
+        elif self._targets is None and self._sessions_done == self._sessions:
+            self._start_fetching()
+        return pause * random.uniform(0.5, 1)
+
+    def _tell_failure(self, error: Exception) -> None:
+        """A contested claim is nothing special at first; what nobody thought of has a traceback."""
+        tell = self._log.warn
+        if not isinstance(error, MetaQError):
+            tell = self._log.failure
+        elif isinstance(error, Contested) and self._failures < PATIENT_SYNCS:
+            tell = self._log.info
+        tell(
+            "Group {group}: {member} is not balanced yet (attempt {count}): {error}",
+            group=self._group,
+            member=self.consumer_id,
+            count=self._failures,
+            error=f"{type(error).__name__}: {error}",
+        )
+
+    async def _watch_for(self, paths: list[str]) -> None:
+        """Wake up when one of these nodes goes."""
+        there = await settle([self._runtime.start(self._reader.watch_node(path)) for path in paths])
+        if False in there:
+            self._wake.set()
+
+    async def _begin_anew(self) -> None:
+        """The session is over, others may have our partitions: hold nothing."""
+        self._sessions_done = self._sessions
+        if self._held:
+            self._log.warn(
+                "Group {group}: the ZooKeeper session of {member} ended; {count} partitions are"
+                " claimed anew",
+                group=self._group,
+                member=self.consumer_id,
+                count=len(self._held),
+            )
+        try:
+            await self._stop_fetching()
+        finally:
+            self.committing.set_aside()
+            self._held.clear()
+            self._seen.clear()
+            self._member.registered = False
+        await self.committing.rescue()
+
+    # -- an attempt
+
+    async def _attempt(self) -> None:
+        if not self._member.registered:
+            await self._member.register(self._subscriptions)
+        view = await self._reader.read()
+        self._check_session()
+        if not view.registered or set(view.topics) != set(self._subscriptions):
+            self._member.registered = False
+            raise NotBalanced(f"the id {self.consumer_id} has gone from ZooKeeper, or was changed")
+        self._brokers = view.brokers
+        audit, self._audit_due = self._audit_due, False
+        lost = await self._verify(view) if audit else []
+        changed = [
+            topic
+            for topic in {**self._seen, **dict.fromkeys(view.topics)}
+            if topic not in view.topics or self._seen.get(topic) != view.lists(topic)
+        ]
+        if lost or changed:
+            await self._move(view, changed, lost)
+        failure = await self._load()
+        self._check_session()
+        await self._fetch()
+        self._seen = {topic: view.lists(topic) for topic in view.topics}
+        if failure is not None:
+            raise failure
+        self.committing.forget_aside()
+
+    async def _verify(self, view: ClusterView) -> list[Key]:
+        """Partitions that are ours no longer, though nobody told us; and those of nobody."""
+        session = self._registry.session_id()
+        lost: list[Key] = []
+        unclaimed = []
+        for topic in view.topics:
+            owners = await self._reader.owners(topic)
+            held = [key for key in self._held if key[0] == topic]
+            lost += [key for key in held if owners.get(str(key[1])) != session]
+            unclaimed += [
+                f"{topic} {text}" for text in view.partitions.get(topic, ()) if text not in owners
+            ]
+        self._check_session()
+        ours = {f"{topic} {partition}" for topic, partition in self._held}
+        counts = {each: self._unclaimed.get(each, 0) + 1 for each in unclaimed if each not in ours}
+        self._unclaimed = counts
+        await self._wake_others([each for each in counts if counts[each] >= UNCLAIMED_AUDITS])
+        return lost
+
+    async def _wake_others(self, unclaimed: list[str]) -> None:
+        """Partitions of other members that nobody claims: Java members may have given up."""
+        now = self._runtime.seconds()
+        if not unclaimed or now - self._woke_others < WAKING_SECONDS:
+            return
+        self._woke_others = now
+        self._log.warn(
+            "Group {group}: nobody has claimed {partitions}; waking all members",
+            group=self._group,
+            partitions=", ".join(unclaimed),
+        )
+        await self._member.wake_the_others(lambda: self._closing.wait(1.0))
+
+    async def _move(self, view: ClusterView, changed: list[str], lost: list[Key]) -> None:
+        """Give up and claim what the lists of these topics say."""
+        for topic in {*changed, *(key[0] for key in lost)}:
+            self._seen.pop(topic, None)
+        await self._stop_fetching()
+        if not await self.committing.commit():
+            await self.committing.flush()
+        self._check_session()
+        self.committing.set_aside(lost)
+        for key in lost:
+            del self._held[key]
+        wanted = {key for key in self._held if key[0] not in changed}
+        wanted.update(key for key in lost if key[0] not in changed)
+        for topic in changed:
+            wanted.update(self._share_of(topic, view))
+        surplus = [key for key in self._held if key not in wanted]
+        for key in surplus:
+            del self._held[key]
+        self.committing.drop(surplus)
+        await self._member.release_others(wanted)
+        await self._claim([key for key in wanted if key not in self._held])
+        if surplus or len(wanted) != len(self._targets or ()):
+            self._log.info(
+                "Group {group}: {member} has {partitions}",
+                group=self._group,
+                member=self.consumer_id,
+                partitions=", ".join(f"{topic} {part}" for topic, part in sorted(wanted)) or "none",
+            )
+
+    def _share_of(self, topic: str, view: ClusterView) -> list[Key]:
+        consumers, partitions = view.lists(topic)
+        if topic not in view.topics or not consumers or not partitions:
+            return []
+        mine = self._assign(self.consumer_id, consumers, partitions)
+        return [(topic, Partition.parse(text)) for text in mine]
+
+    async def _claim(self, keys: list[Key]) -> None:
+        try:
+            await self._member.claim(keys)
+        except Contested:
+            self.committing.set_aside()
+            self._held.clear()
+            self._seen.clear()
+            await self._member.release_others(())
+            raise
+        self._check_session()
+        self._held.update(dict.fromkeys(keys))
+
+    async def _load(self) -> Exception | None:
+        """Load the positions of what was claimed; the last error if some could not be."""
+        missing = [key for key, position in self._held.items() if position is None]
+        if not missing:
+            return None
+        await self.committing.rescue()
+        take = self.committing.take
+        outcomes = await settle([self._runtime.start(take(*key)) for key in missing])
+        failure = None
+        for key, outcome in zip(missing, outcomes, strict=True):
+            if isinstance(outcome, Exception):
+                failure = outcome
+            elif key in self._held:
+                self._held[key] = outcome
+        return failure
+
+    # -- fetching
+
+    def _choose(self) -> dict[Key, str | None]:
+        """Where everything that is loaded is to be read."""
+        return {
+            key: self._brokers.get(key[1].broker_id, BrokerUrls()).choose(self._urls.get(key))
+            for key in self.assignment
+        }
+
+    async def _fetch(self) -> None:
+        """Read what is owned where it is now, without a stop if nothing changed."""
+        if self._targets is not None and self._choose() == self._targets:
+            return
+        if self._targets is not None:
+            await self._stop_fetching()
+            await self.committing.commit()
+            self._check_session()
+        self._start_fetching()
+
+    def _start_fetching(self) -> None:
+        self._targets = self._urls = self._choose()
+        for (topic, partition), url in self._targets.items():
+            if url is None:
+                self._log.warn(
+                    "Group {group}: no broker has {topic} {partition} at present",
+                    group=self._group,
+                    topic=topic,
+                    partition=partition,
+                )
+        positions = self.assignment
+        self._fetching.start(FetchTarget(positions[key], url) for key, url in self._targets.items())
+
+    async def _stop_fetching(self) -> None:
+        if self._targets is not None:
+            self._targets = None
+            await self._fetching.stop()
+
+    def _check_session(self) -> None:
+        """:raises _SessionOver: what was found out belongs to a session that ended."""
+        if self._sessions_done != self._sessions:
+            raise _SessionOver
