@@ -328,8 +328,10 @@ def check_topic(topic: str) -> None:
     """
     if not isinstance(topic, str) or not topic.strip():
         raise InvalidArgument("Blank topic")
-    if any(character in topic for character in " /\r\n\0"):
-        raise InvalidArgument(f"topic {topic!r}: no spaces, slashes or line ends are possible")
+    if any(character in topic for character in " /\r\n\0") or not topic.isprintable():
+        raise InvalidArgument(
+            f"topic {topic!r}: no spaces, slashes, line ends or unprintable characters are possible"
+        )
 
 
 def no_server(topic: str, partition: Partition) -> NoPartition:

@@ -1,0 +1,179 @@
+"""
+A message on its way to a broker: its frame, its attempts, what the answer means.
+
+Source: ``SimpleMessageProducer``, ``PutCommand``.
+
+Differs: what a broker refuses is an exception with the broker's text (its status with an empty
+text); the original returns a result, whose text for a closed partition is always ``403``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, Protocol
+
+from metamorphosis.client.model import OutgoingMessage, Partition, SendResult
+from metamorphosis.client.replies import SUCCESS, TIMED_OUT, error_of
+from metamorphosis.errors import BadReply, InvalidArgument, InvalidMessage, MetaQError, SendTimeout
+from metamorphosis.message import ATTRIBUTE_FLAG, crc32, encode_body
+from metamorphosis.wire.numbers import INT32_MAX, shown
+
+Callback = Callable[[SendResult | None, Exception | None], object]
+"""Gets a result or an error, and None for the other one."""
+
+OVERHEAD_BYTES = 1024
+"""What a message under way costs beside its body: its frame's line, future and places in tables."""
+
+
+class Owner(Protocol):
+    """Who is told of a put: a producer."""
+
+    def stored(self, put: Put, result: SendResult) -> None:
+        """The broker has it."""
+
+    def failed(self, put: Put, error: MetaQError) -> None:
+        """This attempt came to nothing, or nobody knows what it came to."""
+
+
+class Put:
+    """
+    A message between ``send`` and its fate.
+
+    :ivar pinned: goes to ``partition`` and no other.
+    :ivar since: when it began to wait behind others, seconds.
+    :ivar future: the sender's, if it has no ``callback``.
+    """
+
+    __slots__ = (
+        "owner", "message", "body", "flag", "partition", "pinned", "timeout", "attempts", "since",
+        "future", "callback",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        owner: Owner,
+        message: OutgoingMessage,
+        partition: Partition | None,
+        timeout: float,
+        future: Any,
+        callback: Callback | None,
+    ) -> None:
+        """
+        :raises InvalidMessage: there is no such message.
+        """
+        data = message[1]
+        if type(data) is not bytes:
+            data = _checked(data)
+        attribute = message[2]
+        if attribute is None:
+            self.body = data
+            self.flag = 0
+        else:
+            if not isinstance(attribute, str):
+                raise InvalidMessage(f"attribute is {type(attribute).__name__}; str expected")
+            self.body = encode_body(data, attribute)
+            self.flag = ATTRIBUTE_FLAG
+        if partition is not None:
+            check_partition(partition)
+        self.owner = owner
+        self.message = message
+        self.partition = partition
+        self.pinned = partition is not None
+        self.timeout = timeout
+        self.attempts = 0
+        self.since = 0.0
+        self.future = future
+        self.callback = callback
+
+    @property
+    def cost(self) -> int:
+        """Bytes of memory, about."""
+        return len(self.body) + OVERHEAD_BYTES
+
+    def answered(self, status: int, body: bytes) -> None:
+        """The ``Waiter`` of the request."""
+        if status != SUCCESS:
+            self.owner.failed(self, self._error(status, body))
+            return
+        partition = self.partition
+        assert partition is not None
+        try:
+            message_id, number, offset = map(int, body.split(b" "))
+        except ValueError:
+            error = BadReply(f"{self._what()}: {shown(body)} is not <id> <partition> <offset>")
+            self.owner.failed(self, error)
+            return
+        if number != partition[1]:
+            partition = Partition(partition[0], number)
+        self.owner.stored(self, SendResult(message_id, partition, offset))
+
+    def _error(self, status: int, body: bytes) -> MetaQError:
+        if status == TIMED_OUT:
+            return SendTimeout(
+                f"Send message timeout in {self.timeout * 1000:.0f} mills: {self._what()}; it may"
+                " have been stored"
+            )
+        return error_of(status, body, self._what())
+
+    def _what(self) -> str:
+        return f"message of topic {self.message.topic} to partition {self.partition}"
+
+
+def put_frame(topic: str, number: int, body: bytes, flag: int, opaque: int) -> bytes:
+    """
+    The whole frame of a ``put``, as ``wire.encoding`` writes it, with a checksum as the Java client
+    sends it.
+
+    :raises InvalidMessage: the topic cannot be sent.
+    """
+    return b"put %b %d %d %d %d %d\r\n%b" % (
+        _token(topic),
+        number,
+        len(body),
+        flag,
+        crc32(body) & 0x7FFFFFFF,
+        opaque,
+        body,
+    )
+
+
+@lru_cache(1024)
+def _token(topic: str) -> bytes:
+    try:
+        token = topic.encode()
+    except UnicodeEncodeError:
+        raise InvalidMessage(f"topic {topic!r} holds half a surrogate pair") from None
+    if b" " in token or b"\r\n" in token:
+        raise InvalidMessage(f"topic {topic!r}: no spaces and line ends are possible")
+    return token
+
+
+def check_message(topic: object, data: object) -> None:
+    """
+    Texts of the original.
+
+    :raises InvalidMessage: the topic is blank, or the data are no bytes.
+    """
+    if not isinstance(topic, str) or not topic.strip():
+        raise InvalidMessage("Blank topic")
+    _token(topic)
+    _checked(data)
+
+
+def _checked(data: object) -> bytes:
+    if data is None:
+        raise InvalidMessage("Null data")
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise InvalidMessage(f"data are {type(data).__name__}; bytes expected")
+    return bytes(data)
+
+
+def check_partition(partition: object) -> None:
+    """
+    :raises InvalidArgument: it is no partition.
+    """
+    if not isinstance(partition, Partition) or not -1 <= partition.number <= INT32_MAX:
+        raise InvalidArgument(
+            f"partition {partition!r}: a Partition expected, as in Partition(0, 3)"
+        )

@@ -1,0 +1,287 @@
+"""
+The way of messages from ``send`` to their brokers: who may go, who waits, who is tried again.
+
+What is under way is bounded in bytes; others wait for room, first come, first served. In order, each
+partition has a *lane*, whose first message alone is under way.
+
+Nothing here is done per message that is not needed for it; waiting, lanes and pauses cost those who
+use them.
+
+Source: ``SimpleMessageProducer``.
+
+Differs: the original makes one attempt, and has no bound but that of the sockets.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any, Final
+
+from metamorphosis.client.connection import BrokerConnection
+from metamorphosis.client.directory import PartitionDirectory, PublishedTopic, no_server
+from metamorphosis.client.flow import Event
+from metamorphosis.client.links import Log
+from metamorphosis.client.model import ANY_PARTITION, OutgoingMessage, Partition, SendResult
+from metamorphosis.client.opaques import next_opaque
+from metamorphosis.client.puts import Put, check_message, check_partition, put_frame
+from metamorphosis.client.selectors import Selector
+from metamorphosis.errors import NoPartition, NotConnected, RequestTimeout
+
+RETRY_SECONDS: Final = 0.1
+"""Before the first repeated attempt; doubled for each further one."""
+RETRY_SECONDS_MOST: Final = 5.0
+
+
+class Sending:
+    """
+    The ``Owner`` of a producer's puts. Thread: the loop's.
+
+    :param retries: further attempts after the first.
+    :param in_order: one message of a partition at a time.
+    :param max_outstanding: bytes, by ``Put.cost``.
+    """
+
+    def __init__(
+        self,
+        runtime: Any,
+        log: Log,
+        directory: PartitionDirectory,
+        selector: Selector,
+        retries: int,
+        in_order: bool,
+        max_outstanding: int,
+    ) -> None:
+        self._runtime = runtime
+        self._log = log
+        self._api = runtime.api
+        self._is_called = runtime.api.is_called
+        self._fire = runtime.api.resolve
+        self._directory = directory
+        self._topics = directory.topics
+        self._selector = selector
+        self._retries = retries
+        self._in_order = in_order
+        self._max_outstanding = max_outstanding
+        self._outstanding = 0  # cost of what is under way, lanes and pauses included
+        self._waiting: deque[Put] = deque()  # for room
+        self._lanes: dict[tuple[str, Partition], deque[Put]] = {}  # the first one is under way
+        self._paused: dict[Put, tuple[Any, Exception]] = {}  # before a repeated attempt
+        self._room = Event(runtime)
+        self._idle = Event(runtime)
+        self._ending = False
+
+    @property
+    def is_full(self) -> bool:
+        """A new message would wait."""
+        return bool(self._waiting)
+
+    def ready(self) -> Any:
+        """A future that fires when nobody waits for room."""
+        if self._waiting:
+            self._room.clear()
+        else:
+            self._room.set()
+        return self._room.wait()
+
+    async def end(self) -> None:
+        """Try nothing again, and wait for the fate of what there is."""
+        self._ending = True
+        paused, self._paused = self._paused, {}
+        for put, (timer, error) in paused.items():
+            timer.cancel()
+            self._give_up(put, error)
+        self._note_idle()
+        await self._idle.wait()
+
+    def submit(self, put: Put) -> None:
+        """
+        Take a new message in.
+
+        :raises Exception: it has failed already.
+        """
+        try:
+            broker = self._select(put)
+        except NoPartition as error:
+            if not self._retries or self._in_order and not put.pinned:
+                raise
+            self._outstanding += put.cost
+            if self._in_order:
+                self._enter_lane(put)
+            else:
+                self._try_again(put, error)
+            return
+        cost = put.cost
+        if self._waiting or self._outstanding + cost > self._max_outstanding and self._outstanding:
+            put.since = self._runtime.seconds()
+            self._waiting.append(put)
+        elif self._in_order:
+            self._outstanding += cost
+            self._enter_lane(put)
+        else:
+            self._request(put, broker)
+            self._outstanding += cost
+
+    def _select(self, put: Put) -> BrokerConnection:
+        """
+        Choose partition and broker, or the broker of the partition that was chosen before.
+
+        :raises NoPartition: there is none. What the selector raises goes through.
+        """
+        topic = put.message[0]
+        published = self._topics.get(topic)
+        if published is None or not published.partitions:
+            check_message(topic, put.body)
+            published = self._directory.topic_for(topic)
+        partition = put.partition
+        if partition is None or put.attempts and not put.pinned:
+            partition = put.partition = self._choose(published, put.message)
+            put.pinned = self._in_order
+        broker = published.brokers.get(partition[0])
+        if broker is None:
+            if published.partitions[0] is not ANY_PARTITION:
+                raise no_server(topic, partition)
+            broker = published.brokers[ANY_PARTITION.broker_id]
+        return broker
+
+    def _choose(self, published: PublishedTopic, message: OutgoingMessage) -> Partition:
+        partitions = published.partitions
+        if partitions[0] is ANY_PARTITION:
+            return ANY_PARTITION
+        partition = self._selector(published.name, partitions, message)
+        if partition is None:
+            raise NoPartition(f"the selector found no partition for topic {message.topic}")
+        if type(partition) is not Partition:
+            check_partition(partition)
+        return partition
+
+    def _request(self, put: Put, broker: BrokerConnection) -> None:
+        opaque = next_opaque()
+        partition = put.partition
+        assert partition is not None
+        frame = put_frame(put.message[0], partition[1], put.body, put.flag, opaque)
+        broker.request(opaque, frame, put.answered, put.timeout)
+
+    # -- fates
+
+    def stored(self, put: Put, result: SendResult) -> None:
+        """See ``Owner``."""
+        self._outstanding -= put.cost
+        if self._in_order:
+            self._leave_lane(put)
+        if self._waiting:
+            self._admit()
+        self._resolve(put, result, None)
+
+    def failed(self, put: Put, error: Exception) -> None:
+        """See ``Owner``."""
+        if put.attempts < self._retries and getattr(error, "retriable", False) and not self._ending:
+            self._try_again(put, error)
+        else:
+            self._give_up(put, error)
+
+    def _give_up(self, put: Put, error: Exception) -> None:
+        self._outstanding -= put.cost
+        late = isinstance(error, RequestTimeout)
+        if self._in_order:
+            self._leave_lane(put, late)
+        if late:
+            self._expire(self._waiting, 0)
+        if self._waiting:
+            self._admit()
+        self._resolve(put, None, error)
+
+    def _resolve(self, put: Put, result: SendResult | None, error: Exception | None) -> None:
+        future = put.future
+        if put.callback is not None:
+            try:
+                put.callback(result, error)
+            except Exception:
+                self._log.failure(
+                    "The callback of a message of topic {topic} failed", topic=put.message.topic
+                )
+        elif self._is_called(future):
+            pass  # cancelled by the sender
+        elif error is None:
+            self._fire(future, result)
+        else:
+            self._api.reject(future, error)
+        if self._ending:
+            self._note_idle()
+
+    def _try_again(self, put: Put, error: Exception) -> None:
+        delay = min(RETRY_SECONDS * 2**put.attempts, RETRY_SECONDS_MOST)
+        put.attempts += 1
+        timer = self._runtime.call_later(delay, self._attempt, put)
+        self._paused[put] = timer, error
+
+    def _attempt(self, put: Put) -> None:
+        """The pause is over, or its turn in the lane has come."""
+        self._paused.pop(put, None)
+        try:
+            self._request(put, self._select(put))
+        except Exception as error:  # also whatever a selector raises
+            self._runtime.call_soon(self.failed, put, error)
+
+    # -- waiting
+
+    def _admit(self) -> None:
+        """Let those in who wait for room."""
+        waiting = self._waiting
+        while waiting:
+            put = waiting[0]
+            if self._outstanding and self._outstanding + put.cost > self._max_outstanding:
+                return
+            waiting.popleft()
+            self._outstanding += put.cost
+            if self._in_order:
+                self._enter_lane(put)
+            else:
+                self._attempt(put)
+        self._room.pulse()
+
+    def _enter_lane(self, put: Put) -> None:
+        assert put.partition is not None
+        key = put.message.topic, put.partition
+        lane = self._lanes.get(key)
+        if lane is None:
+            self._lanes[key] = deque((put,))
+            self._attempt(put)
+        else:
+            put.since = self._runtime.seconds()
+            lane.append(put)
+
+    def _leave_lane(self, put: Put, late: bool = False) -> None:
+        """The first of the lane met its fate: the next one's turn."""
+        assert put.partition is not None
+        key = put.message.topic, put.partition
+        lane = self._lanes.get(key)
+        if lane is None or lane[0] is not put:
+            return
+        lane.popleft()
+        if late:
+            self._expire(lane, 1)
+        if lane:
+            self._attempt(lane[0])
+        else:
+            del self._lanes[key]
+
+    def _expire(self, queue: deque[Put], counted: int) -> None:
+        """
+        A broker did not answer: those who have waited behind others for their own time limit are
+        not to wait for the same again.
+
+        :param counted: 1 if they are part of ``_outstanding``.
+        """
+        now = self._runtime.seconds()
+        while queue and queue[0].since + queue[0].timeout <= now:
+            put = queue.popleft()
+            self._outstanding -= put.cost * counted
+            error = NotConnected(
+                f"message of topic {put.message.topic} to partition {put.partition}: not sent, it"
+                f" waited {now - put.since:.1f} s behind others and the broker does not answer"
+            )
+            self._runtime.call_soon(self._resolve, put, None, error)
+
+    def _note_idle(self) -> None:
+        if not self._outstanding and not self._waiting:
+            self._idle.set()
