@@ -21,13 +21,22 @@ import com.taobao.metamorphosis.utils.ZkUtils.ZKConfig;
 public final class ClientBenchmark {
     private static final double WARM_UP = 3.0;  // seconds: the compiler's
 
-    public static void main(String[] args) throws Exception {
+    public static void main(String[] args) {
+        try {
+            run(args);
+            System.exit(0);  // shutdown of a directly connected factory throws
+        } catch (Exception error) {
+            error.printStackTrace();
+            System.exit(1);
+        }
+    }
+
+    private static void run(String[] args) throws Exception {
         if (args[0].equals("produce")) {
             produce(args[1], Double.parseDouble(args[2]), Integer.parseInt(args[3]), Integer.parseInt(args[4]));
         } else {
             consume(args[1], args[2], Long.parseLong(args[3]), Integer.parseInt(args[4]));
         }
-        System.exit(0);  // shutdown of a directly connected factory throws
     }
 
     private static void produce(String url, double seconds, int window, int bytes) throws Exception {
