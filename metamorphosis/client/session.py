@@ -210,20 +210,25 @@ class SessionFactory:
 
     # -- what users call
 
-    def create_producer(self, topic: str | None = None, selector: Any = None) -> Any:
+    def create_producer(
+        self, topic: str | None = None, selector: Any = None, **options: Any
+    ) -> Any:
         """
         A future of a producer, which has published ``topic`` if one is given.
 
         :param selector: chooses partitions; None: round robin.
+        :param options: of ``Producer``: ``retries``, ``in_order``, ``max_outstanding_bytes``.
         :raises NotConnected: see ``start``.
         """
-        return self.runtime.start(self._create_producer(topic, selector))
+        return self.runtime.start(self._create_producer(topic, selector, options))
 
-    async def _create_producer(self, topic: str | None, selector: Any) -> Any:
+    async def _create_producer(
+        self, topic: str | None, selector: Any, options: dict[str, Any]
+    ) -> Any:
         from metamorphosis.client.producer import Producer
 
         await self.started()
-        producer = Producer(self, selector)
+        producer = Producer(self, selector, **options)
         if topic is not None:
             try:
                 await producer.publish(topic)
