@@ -35,6 +35,7 @@ LISTS: tuple[tuple[Acl, ...], ...] = (
     ((raw.ALL, "auth", ""),),
     ((raw.ALL, "digest", digest(USERS[0])), (raw.READ, "world", "anyone")),
     ((raw.ALL & ~raw.ADMIN, "digest", digest(USERS[1])), (raw.READ | 16, "world", "anyone")),
+    ((raw.ALL, "digest", digest(USERS[1])),),
     ((raw.ALL, "ip", "127.0.0.1"),),
     ((raw.ALL, "ip", "10.0.0.0/8"), (raw.READ, "ip", "127.0.0.0/8")),
     ((raw.ALL, "ip", "not-an-address"),),
@@ -175,7 +176,7 @@ class Generator:
         (make,) = self.random.choices(
             [self.create, self.delete, self.set_data, self.read, self.set_acl, self.multi]
             + [self.other],
-            (26, 14, 16, 32, 4, 6, 2),
+            (26, 16, 15, 32, 3, 6, 2),
         )
         return make()
 
@@ -183,13 +184,13 @@ class Generator:
         """Any mode, most of them with an open list."""
         path, value = self.path(), self.random.choice(VALUES)
         flags = self.random.choice((0, 0, 0, 1, 2, 3)) if self.chance(0.99) else 77
-        acl = raw.OPEN if self.chance(0.85) else self.random.choice((*LISTS, MISSING_DELETE))
+        acl = raw.OPEN if self.chance(0.92) else self.random.choice((*LISTS, MISSING_DELETE))
         body = raw.create(path, value, acl, flags)
         return (raw.CREATE if self.chance(0.7) else raw.CREATE2), body
 
     def delete(self) -> tuple[int, bytes]:
-        """Any version."""
-        return raw.DELETE, raw.versioned(self.path(), self.version())
+        """Any version; most often of a node without children."""
+        return raw.DELETE, raw.versioned(self.path((1, 2, 2, 3, 3, 3)), self.version())
 
     def set_data(self) -> tuple[int, bytes]:
         """Any version."""
@@ -214,7 +215,9 @@ class Generator:
         return raw.SET_ACL, raw.set_acl(path, self.random.choice(LISTS), self.version())
 
     def multi(self) -> tuple[int, bytes]:
-        """Up to five operations."""
+        """Up to five operations, or a node that is made, changed, and perhaps deleted."""
+        if self.chance(0.4):
+            return raw.MULTI, raw.multi(self.life_of_a_node())
         makers: Sequence[Callable[[], tuple[int, bytes]]] = (
             self.create,
             self.delete,
@@ -224,6 +227,17 @@ class Generator:
         number = self.random.randrange(6)
         return raw.MULTI, raw.multi([self.random.choice(makers)() for _ in range(number)])
 
+    def life_of_a_node(self) -> list[tuple[int, bytes]]:
+        """It fails when the node is there already, or at a version that is wrong."""
+        path = self.path((2, 3))
+        last = self.random.choice((raw.DELETE, raw.CHECK))
+        return [
+            (raw.CREATE, raw.create(path, b"1", flags=self.random.choice((0, 1)))),
+            (raw.SET_DATA, raw.set_data(path, b"22", self.random.choice((0, 0, -1, 1)))),
+            (raw.CHECK, raw.versioned(path, 1)),
+            (last, raw.versioned(path, self.random.choice((1, 1, -1, 0)))),
+        ]
+
     def check(self) -> tuple[int, bytes]:
         """A part of multi only."""
         return raw.CHECK, raw.versioned(self.path(), self.version())
@@ -232,11 +246,11 @@ class Generator:
         """What is rare."""
         return raw.SYNC, raw.text(self.path())
 
-    def path(self) -> str:
+    def path(self, depths: Sequence[int] = (0, 1, 1, 1, 2, 2, 2, 3)) -> str:
         """A short one, so that many requests meet at the same node; rarely one that is no path."""
         if self.chance(0.03):
             return self.random.choice(BROKEN_PATHS)
-        depth = self.random.choice((0, 1, 1, 1, 2, 2, 2, 3))
+        depth = self.random.choice(depths)
         path = ROOT + "".join(f"/{self.random.choice('abc')}" for _ in range(depth))
         return path + f"{self.random.randrange(6):010d}" if self.chance(0.1) else path
 

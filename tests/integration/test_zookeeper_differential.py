@@ -1,0 +1,60 @@
+"""The same random requests to Debian's ZooKeeper and to ours: nobody can tell them apart."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.integration import differential, zookeeper
+from tests.integration import rawzookeeper as raw
+from tests.integration import zookeepersteps as steps
+
+SEED = 20261121
+STEPS = 1800
+
+
+class DifferentialTests(SynchronousTestCase):
+    """
+    A part of what ``make zookeeper-differential`` does without end: four clients, reconnects, a
+    session that expires, and a restart after ``kill -9``.
+    """
+
+    skip = zookeeper.missing()
+    timeout = 240
+
+    def test_same_frames_and_same_tree(self) -> None:
+        """Every frame of every client is the same, and so is the tree in the end."""
+        print(f"seed {SEED}, {STEPS} steps")
+        taken, nodes = differential.run(self.mktemp(), SEED, lambda n: n >= STEPS, slow=False)
+        self.assertGreaterEqual(taken, STEPS)
+        self.assertGreater(nodes, 20)
+
+
+class GeneratorTests(SynchronousTestCase):
+    """The steps are worth taking."""
+
+    def test_same_seed_same_steps(self) -> None:
+        """A difference can be found again by its seed."""
+        made = [
+            [generator.step() for _ in range(500)]
+            for generator in (steps.Generator(5, True), steps.Generator(5, True))
+        ]
+        self.assertEqual(made[0], made[1])
+        self.assertNotEqual(made[0][:50], [steps.Generator(6, True).step() for _ in range(50)])
+
+    def test_everything_occurs(self) -> None:
+        """Every kind of step, and every request but those that end something."""
+        generator = steps.Generator(SEED, slow=True)
+        made = [generator.step() for _ in range(3000)]
+        kinds = Counter(type(step) for step in made)
+        self.assertEqual(len(kinds), 8)
+        opcodes = Counter(
+            opcode
+            for step in made
+            if isinstance(step, steps.Requests)
+            for opcode, _ in step.requests
+        )
+        expected = {raw.CREATE, raw.DELETE, raw.EXISTS, raw.GET_DATA, raw.SET_DATA, raw.GET_ACL}
+        expected |= {raw.SET_ACL, raw.GET_CHILDREN, raw.SYNC, raw.GET_CHILDREN2, raw.MULTI}
+        self.assertEqual(set(opcodes), expected | {raw.CREATE2})
