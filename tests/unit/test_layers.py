@@ -53,7 +53,7 @@ LAYERS = {
     "broker": {"broker"},
     "zookeeper": {"zookeeper"},
     "client": {"client"},
-    "faces": {"client.tx", "client.aio", "client.blocking"},
+    "faces": {"client.tx", "client.aio", "client.blocking", "client.runtimes"},
     "top": {
         "service",
         "tap",

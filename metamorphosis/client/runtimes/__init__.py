@@ -1,0 +1,1 @@
+"""What the core runs on: the two providers of ``IRuntime`` for users."""

@@ -1,0 +1,78 @@
+"""TCP connections of the client on asyncio. Thread: the loop's."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from metamorphosis.client.links import Receiver
+
+BUFFER_BYTES = 256 * 1024
+"""Received at a time."""
+
+QUEUE_LIMIT = 1 << 20
+"""Queued bytes above which the receiver is asked to pause."""
+
+
+class AsyncioLink(asyncio.BufferedProtocol):
+    """
+    A ``Link``, and the protocol of its transport.
+
+    :cvar room: where bytes are received; one for all, because they are copied at once.
+    """
+
+    room = memoryview(bytearray(BUFFER_BYTES))
+
+    def __init__(self, receiver: Receiver) -> None:
+        self._receiver = receiver
+        self._received = receiver.data_received
+        self._transport: Any = None
+        self._paused = False
+
+    def connection_made(self, transport: Any) -> None:
+        """See ``asyncio.BaseProtocol``."""
+        self._transport = transport
+        transport.set_write_buffer_limits(high=QUEUE_LIMIT)
+        self.write = transport.write  # type: ignore[method-assign]
+        self._receiver.connected(self)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """See ``asyncio.BaseProtocol``."""
+        reason = "connection closed" if error is None else str(error) or type(error).__name__
+        self._receiver.disconnected(reason)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """See ``asyncio.BufferedProtocol``."""
+        return self.room
+
+    def buffer_updated(self, count: int) -> None:
+        """See ``asyncio.BufferedProtocol``."""
+        self._received(bytes(self.room[:count]))
+
+    def pause_writing(self) -> None:
+        """See ``asyncio.BaseProtocol``."""
+        self._receiver.pause_sending()
+
+    def resume_writing(self) -> None:
+        """See ``asyncio.BaseProtocol``."""
+        self._receiver.resume_sending()
+
+    def write(self, data: bytes) -> None:
+        """See ``Link``."""
+        self._transport.write(data)
+
+    def close(self) -> None:
+        """See ``Link``."""
+        self._transport.close()
+
+    def abort(self) -> None:
+        """See ``Link``."""
+        self._transport.abort()
+
+    def pause_reading(self) -> None:
+        """See ``Link``."""
+        self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """See ``Link``."""
+        self._transport.resume_reading()

@@ -1,0 +1,144 @@
+"""
+Twisted under the client's core.
+
+Thread: the reactor's, but for ``call_from_thread``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine
+from inspect import isawaitable, iscoroutine
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import txaio.tx
+from twisted.internet.defer import Deferred, succeed
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from metamorphosis.client.links import Receiver
+from metamorphosis.client.runtimes.txlink import open_link
+from metamorphosis.cluster.registry import ZooKeeperRegistry
+from metamorphosis.interfaces import IRuntime
+from metamorphosis.threads import WorkerThreads
+
+if TYPE_CHECKING:
+    from asyncio import Future
+
+T = TypeVar("T")
+
+
+class _Timer:
+    """A ``callLater`` whose ``cancel`` does no harm afterwards."""
+
+    __slots__ = ("_call",)
+
+    def __init__(self, call: Any) -> None:
+        self._call = call
+
+    def cancel(self) -> None:
+        if self._call.active():
+            self._call.cancel()
+
+
+@implementer(IRuntime)
+class TwistedRuntime:
+    """
+    See ``IRuntime``; futures are Deferreds.
+
+    :param reactor: None: the global one, which is installed if need be.
+    """
+
+    _log = Logger()
+
+    def __init__(self, reactor: Any = None) -> None:
+        if reactor is None:
+            from importlib import import_module
+
+            reactor = import_module("twisted.internet.reactor")
+        self.reactor = reactor
+        self.api: Any = txaio.tx.with_config()
+        # the same without txaio's checks: there is one of each for every message sent
+        self.api.create_future = Deferred
+        self.api.resolve = Deferred.callback
+        self._soon: deque[tuple[Callable[..., object], tuple[object, ...]]] = deque()
+
+    def seconds(self) -> float:
+        """See ``IRuntime``; the reactor's clock jumps when somebody sets the time."""
+        return time.monotonic()
+
+    def call_later(self, seconds: float, function: Callable[..., object], *args: object) -> Any:
+        """See ``IRuntime``."""
+        return _Timer(self.reactor.callLater(seconds, function, *args))
+
+    def call_soon(self, function: Callable[..., object], *args: object) -> None:
+        """See ``IRuntime``; one timer for all of a turn, which keeps their order."""
+        if not self._soon:
+            self.reactor.callLater(0, self._run_soon)
+        self._soon.append((function, args))
+
+    def _run_soon(self) -> None:
+        soon, self._soon = self._soon, deque()
+        for function, args in soon:
+            try:
+                function(*args)
+            except Exception:
+                self._log.failure("A call of the client failed")
+
+    def call_from_thread(self, function: Callable[..., object], *args: object) -> None:
+        """See ``IRuntime``."""
+        self.reactor.callFromThread(function, *args)
+
+    def start(self, coroutine: Coroutine[Any, Any, T]) -> Deferred[T]:
+        """See ``IRuntime``."""
+        return Deferred.fromCoroutine(coroutine)
+
+    def adopt(self, awaitable: Any) -> Deferred[Any]:
+        """See ``IRuntime``."""
+        if isinstance(awaitable, Deferred):
+            return awaitable
+        if iscoroutine(awaitable):
+            return Deferred.fromCoroutine(awaitable)
+        if hasattr(awaitable, "add_done_callback"):
+            future: Future[Any] = awaitable
+            return Deferred.fromFuture(future)
+        if isawaitable(awaitable):
+            return Deferred.fromCoroutine(_await(awaitable))
+        return succeed(awaitable)
+
+    def connect(self, host: str, port: int, receiver: Receiver, timeout: float) -> Deferred[None]:
+        """See ``IRuntime``."""
+        return open_link(self.reactor, host, port, receiver, timeout)
+
+    def threads(self, count: int, name: str) -> WorkerThreads:
+        """See ``IRuntime``."""
+        return WorkerThreads(self.reactor, count, name)
+
+    def registry(self, connect: str, session_timeout: int) -> ZooKeeperRegistry:
+        """See ``IRuntime``."""
+        return _Registry(self.reactor, connect, session_timeout)
+
+    def adopt_registry(self, registry: Any) -> Any:
+        """See ``IRuntime``: it is one already."""
+        return registry
+
+    def logger(self, name: str) -> Logger:
+        """See ``IRuntime``."""
+        return Logger(namespace=name)
+
+
+class _Registry(ZooKeeperRegistry):
+    """One with threads of its own."""
+
+    def __init__(self, reactor: Any, connect: str, session_timeout: int) -> None:
+        self._own_threads = WorkerThreads(reactor, 1, "zookeeper-client")
+        super().__init__(reactor, reactor, self._own_threads, connect, session_timeout)
+
+    def stop(self) -> Deferred[None]:
+        """The session, then the threads."""
+        return super().stop().addCallback(lambda _: self._own_threads.stop())
+
+
+async def _await(awaitable: Any) -> Any:
+    return await awaitable
