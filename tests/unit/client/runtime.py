@@ -66,7 +66,8 @@ class MemoryLog:
     def failure(self, format: str, **fields: object) -> None:
         """Keep it, with the exception."""
         failure = Failure()
-        self._add("failure", format + f": {failure.type.__name__} {failure.value}", fields)
+        error = f"{failure.type.__name__} {failure.value}"
+        self._add("failure", format + ": {_error}", fields | {"_error": error})
 
     def texts(self, *levels: str) -> list[str]:
         """Of these levels, or of all."""
