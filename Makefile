@@ -1,4 +1,4 @@
-# make run     a broker and a ZooKeeper on this machine, see README.md
+# make run     a broker with its own ZooKeeper on this machine, see README.md
 # make test    everything: installs what the tests need, checks types and style, runs all tests, prints the count
 # make help    the other targets
 
@@ -11,7 +11,7 @@ FUZZ_SECONDS ?= 300
 .PHONY: help environment run test unit lint soak fuzz kills bench bench-zookeeper zookeeper-differential kazoo-suite clean
 
 help:
-	@echo 'make run      start a broker (port 8123) and a ZooKeeper (port 2181), data in ./metaq-data'
+	@echo 'make run      start a broker (port 8123) and its ZooKeeper (port 2181), data in ./metaq-data'
 	@echo 'make test     set up what the tests need, run all of them and print the count'
 	@echo 'make unit     the tests that need no other software: seconds'
 	@echo 'make lint     mypy and flake8'
@@ -28,8 +28,7 @@ environment:
 	@tools/python-environment
 
 run: environment
-	@tools/system-packages
-	@exec $(PY) -m tools.run
+	@exec .venv/bin/twistd -n --pidfile= metaq --local
 
 test: environment
 	@tools/system-packages

@@ -24,9 +24,15 @@ from metamorphosis.config.model import BrokerConfig, Settings
 from metamorphosis.errors import ConfigError
 
 if TYPE_CHECKING:
+    from metamorphosis.local import LocalService
     from metamorphosis.service import BrokerService
+    from metamorphosis.zookeeper.service import ZooKeeperSettings
 
 T = TypeVar("T")
+
+DIRECTORY = "metaq-data"
+BROKER_PORT = 8123
+ZOOKEEPER_PORT = 2181
 
 EPILOGUE = """
 Options of twistd go before the word metaq: with "twistd -n metaq -f server.ini" the broker
@@ -49,9 +55,10 @@ class Options(usage.Options):
 
     :ivar broker_config: of ``--config``, complete and free of faults.
     :ivar broker_settings: of ``--settings``, or of the file beside ``server.ini``, or the defaults.
+    :ivar zookeeper: of the service beside the broker, None without ``--local``.
     """
 
-    synopsis = "-f server.ini [options]"
+    synopsis = "{-f server.ini | --local} [options]"
 
     longdesc = (
         "Runs a MetaQ broker for the clients of Metamorphosis 1.4, on the server.ini and the data"
@@ -59,7 +66,7 @@ class Options(usage.Options):
     )
 
     optParameters = [
-        ["config", "f", None, "The server.ini of this broker (required)."],
+        ["config", "f", None, "The server.ini of this broker; without --local required."],
         [
             "settings",
             None,
@@ -67,19 +74,38 @@ class Options(usage.Options):
             f"Settings that the original does not have; without this option {settings.FILE_NAME}"
             " beside server.ini is read if it exists.",
         ],
+        ["data", None, None, f"With --local, without -f: where everything is ({DIRECTORY})."],
+        ["port", None, None, f"With the same: the port of the broker ({BROKER_PORT})."],
+        [
+            "zookeeper-port",
+            None,
+            None,
+            f"With the same: the port of the coordination service ({ZOOKEEPER_PORT}).",
+        ],
     ]
 
-    optFlags = [["check", None, "Read both files, say what is wrong with them and end."]]
+    optFlags = [
+        ["check", None, "Read both files, say what is wrong with them and end."],
+        [
+            "local",
+            "l",
+            "Run a coordination service in this process, where zk.zkConnect says, with its data"
+            " beside dataPath: no ZooKeeper is needed. Without -f a server.ini is written, and used"
+            " again by the next start.",
+        ],
+    ]
 
     compData = usage.Completions(
         optActions={
             "config": usage.CompleteFiles("*.ini"),
             "settings": usage.CompleteFiles("*.ini"),
+            "data": usage.CompleteDirs(),
         }
     )
 
     broker_config: BrokerConfig
     broker_settings: Settings
+    zookeeper: ZooKeeperSettings | None = None
 
     def opt_version(self) -> None:
         """
@@ -97,24 +123,75 @@ class Options(usage.Options):
         """
         Read both files.
 
-        :raises SystemExit: one of them is faulty, or ``--check`` was given.
+        :raises SystemExit: one of them is faulty, options contradict each other, or ``--check`` was
+            given.
         """
-        if not self["config"]:
-            raise SystemExit(
-                "Please tell me the configuration file path by -f option,"
-                " as in: twistd -n metaq -f server.ini"
-            )
+        self._check_local_options()
+        path = self["config"] or self._local_config()
         faults: list[str] = []
-        config = _read(lambda: serverini.load(self["config"]), faults)
-        own = _read(lambda: settings.load_for(self["config"], self["settings"]), faults)
+        config = _read(lambda: serverini.load(path), faults)
+        own = _read(lambda: settings.load_for(path, self["settings"]), faults)
         if config is None or own is None:
             raise SystemExit("\n".join(faults))
         self.broker_config, self.broker_settings = config, own
+        if self["local"]:
+            self._prepare_local(config)
         if self["check"]:
             for warning in (*config.warnings, *own.warnings):
                 print(f"warning: {warning}")
-            print(describe(config, own))
+            print(describe(config, own, self.zookeeper))
             raise SystemExit(0)
+
+    def _check_local_options(self) -> None:
+        if self["data"] and self["config"]:
+            raise SystemExit("--data: with -f, data is where dataPath says, and beside it")
+        for name in ("data", "port", "zookeeper-port"):
+            if self[name] is not None and not self["local"]:
+                raise SystemExit(f"--{name} is for --local, and that is missing")
+
+    def _local_config(self) -> str:
+        """The path of the ``server.ini`` under ``--data``, which is written if it is not there."""
+        if not self["local"]:
+            raise SystemExit(
+                "Please tell me the configuration file path by -f option,"
+                " as in: twistd -n metaq -f server.ini; or try: twistd -n metaq --local"
+            )
+        from metamorphosis import local
+
+        directory = self["data"] or DIRECTORY
+        path = os.path.join(directory, local.SERVER_INI)
+        if self["check"] and not os.path.exists(path):
+            print(f"{path} does not exist; the first start writes it")
+            raise SystemExit(0)
+        ports = self._port("port", BROKER_PORT), self._port("zookeeper-port", ZOOKEEPER_PORT)
+        text = local.default_server_ini(directory, *ports)
+        try:
+            return local.write_server_ini(directory, text)
+        except ConfigError as error:
+            raise SystemExit(str(error)) from error
+
+    def _port(self, name: str, default: int) -> int:
+        from metamorphosis.zookeeper.tap import integer
+
+        return default if self[name] is None else integer(name, self[name], 1, 65535)
+
+    def _prepare_local(self, config: BrokerConfig) -> None:
+        """Where the coordination service is; options that would have no effect are refused."""
+        from metamorphosis import local
+
+        try:
+            self.zookeeper = zookeeper = local.zookeeper_settings(config)
+        except ConfigError as error:
+            raise SystemExit(str(error)) from error
+        for name, key, value in (
+            ("port", "serverPort", config.server_port),
+            ("zookeeper-port", "zk.zkConnect", zookeeper.port),
+        ):
+            if self[name] not in (None, str(value)):
+                raise SystemExit(
+                    f"--{name} {self[name]}: {config.path} exists and has another port"
+                    f" ({key}, {value}). Change it there, or leave --{name} out"
+                )
 
 
 def _read(load: Callable[[], T], faults: list[str]) -> T | None:
@@ -126,10 +203,14 @@ def _read(load: Callable[[], T], faults: list[str]) -> T | None:
         return None
 
 
-def describe(config: BrokerConfig, own: Settings) -> str:
+def describe(
+    config: BrokerConfig, own: Settings, embedded: ZooKeeperSettings | None = None
+) -> str:
     """What ``--check`` found, for a person."""
     zookeeper = config.zookeeper
     registers = f"{zookeeper.connect}, root {zookeeper.root}" if zookeeper.enable else "not used"
+    if embedded is not None:
+        registers += f", which this process runs, with its data in {embedded.directory}"
     return "\n".join(
         (
             f"{config.path} is good:",
@@ -142,8 +223,10 @@ def describe(config: BrokerConfig, own: Settings) -> str:
     )
 
 
-def makeService(options: Options) -> BrokerService:  # noqa: N802 - twistd's name
-    """The broker that ``options`` describe."""
+def makeService(  # noqa: N802 - twistd's name
+    options: Options,
+) -> BrokerService | LocalService:
+    """The broker that ``options`` describe, alone or with a coordination service."""
     from twisted.internet import reactor
 
     from metamorphosis.process import Signals, keep_freed_memory, raise_file_limit
@@ -151,6 +234,13 @@ def makeService(options: Options) -> BrokerService:  # noqa: N802 - twistd's nam
 
     raise_file_limit()
     keep_freed_memory()
-    service = BrokerService(reactor, options.broker_config, options.broker_settings)
+    config, own = options.broker_config, options.broker_settings
+    if options.zookeeper is not None:
+        from metamorphosis.local import local_service
+
+        both = local_service(reactor, config, own, options.zookeeper)
+        Signals(reactor, both.broker.hurry, both.broker.reload).install()
+        return both
+    service = BrokerService(reactor, config, own)
     Signals(reactor, service.hurry, service.reload).install()
     return service

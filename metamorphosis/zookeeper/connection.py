@@ -16,7 +16,7 @@ import struct
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.interfaces import IPushProducer, ITCPTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -115,6 +115,9 @@ class ZooKeeperConnection(Protocol):
             self._closing = True
             self.transport.abortConnection()
             return
+        if ITCPTransport.providedBy(self.transport):
+            self.transport.setTcpNoDelay(True)  # an event would wait for the reply before it
+            self.transport.setTcpKeepAlive(True)
         self.transport.registerProducer(self, True)
         self._timer = self.factory.clock.callLater(HANDSHAKE_SECONDS, self.abort)
 

@@ -62,6 +62,7 @@ class ZooKeeperSettings:
     :ivar directory: for its files; made if missing.
     :ivar interface: the address to listen on, "" for all.
     :ivar tick: milliseconds; session timeouts are 2 to 20 of them.
+    :ivar port_name: where the port was set, for the error when it is taken.
     """
 
     directory: str
@@ -69,6 +70,7 @@ class ZooKeeperSettings:
     interface: str = "127.0.0.1"
     max_connections: int = 1000
     tick: int = 2000
+    port_name: str = "--port"
 
 
 class ZooKeeperService(Service):
@@ -173,7 +175,9 @@ class ZooKeeperService(Service):
         except CannotListenError as error:
             where = f"{settings.interface or '*'}:{settings.port}"
             reason = getattr(error.socketError, "strerror", None) or error.socketError
-            raise OSError(f"ZooKeeper cannot listen on {where}: {reason}") from error
+            raise OSError(
+                f"ZooKeeper cannot listen on {where} ({settings.port_name}): {reason}"
+            ) from error
 
     def _expire(self) -> None:
         if self._factory is not None:

@@ -189,7 +189,8 @@ class Storage:
         :param zxid: the last one handed out, kept like those of a batch.
         :raises sqlite3.Error: it does not.
         """
-        for statement in (f"INSERT INTO probe VALUES (zeroblob({PROBE_BYTES}))", "DELETE FROM probe"):
+        fill = f"INSERT INTO probe VALUES (zeroblob({PROBE_BYTES}))"
+        for statement in (fill, "DELETE FROM probe"):
             self.write({}, {}, zxid)
             try:
                 self._database.execute(statement)

@@ -1,1 +1,0 @@
-"""Programs for working in this checkout; nothing here is installed."""
