@@ -186,6 +186,9 @@ class ConsumerConfig:
     """Fetched and not yet delivered, of all partitions; no further fetch begins above it."""
     max_deliveries: int = 0
     """So many listener calls under way at a time, of all partitions; 0: one per partition."""
+    stop_timeout_ms: int = 60000
+    """How long a rebalance or ``close`` waits for a listener that is busy; what it finishes later
+    is not acknowledged. 0: for ever, as in the original."""
 
     def __post_init__(self) -> None:
         _check_group(self.group)
@@ -267,6 +270,7 @@ _RANGES: Final[dict[str, tuple[int, int, str]]] = {
     "long_poll_ms": (0, _INT32_MAX, "milliseconds"),
     "max_buffered_bytes": (1, MAX_OFFSET, "bytes"),
     "max_deliveries": (0, _INT32_MAX, "a number"),
+    "stop_timeout_ms": (0, _INT32_MAX, "milliseconds"),
 }
 
 

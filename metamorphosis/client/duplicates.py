@@ -1,0 +1,88 @@
+"""
+Which messages a consumer has processed lately, so that those it meets again are not delivered
+again: after a rebalance, or when a batch comes a second time because of one bad record. Pure.
+
+Source: ``ConcurrentLRUHashMap``, ``MessageIdCache``, used by ``SimpleFetchManager``.
+
+Differs: the original's cache belongs to the process and is keyed by group and message id; ours
+belongs to a consumer and is keyed by topic, partition and id. Ids of Java brokers repeat after a
+reboot of their machine, and the original then drops new messages of other partitions too.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+
+from metamorphosis.client.model import Partition, ReceivedMessage
+
+CAPACITY = 4096
+"""Messages, as in the original."""
+
+
+class DuplicateCache:
+    """
+    Remembers the last messages that were processed, forgetting those of the partition that was
+    idle longest first, an eighth of the capacity at a time.
+
+    :param capacity: ids of all partitions together, never exceeded; 0 remembers nothing.
+    """
+
+    def __init__(self, capacity: int = CAPACITY) -> None:
+        self._capacity = capacity
+        # Both dictionaries are in the order of use. A dictionary for each partition because a
+        # key made for each message would cost more than all the rest of its delivery.
+        self._seen: dict[tuple[str, Partition], dict[int, None]] = {}
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def fresh(self, messages: list[ReceivedMessage]) -> list[ReceivedMessage]:
+        """
+        Those that were not processed lately; the very same list when that is all of them.
+
+        :param messages: of one partition.
+        """
+        if not messages:
+            return messages
+        seen = self._seen.get((messages[0].topic, messages[0].partition))
+        if not seen or seen.keys().isdisjoint([message.id for message in messages]):
+            return messages
+        return [message for message in messages if message.id not in seen]
+
+    def add(self, topic: str, partition: Partition, ids: list[int]) -> None:
+        """These were processed, in this order."""
+        if not self._capacity:
+            return
+        key = (topic, partition)
+        seen = self._seen.pop(key, {})
+        self._seen[key] = seen
+        self._count -= len(seen)
+        latest = dict.fromkeys(ids[-self._capacity :])
+        if not seen.keys().isdisjoint(latest):
+            for message_id in latest:
+                seen.pop(message_id, None)
+        seen.update(latest)
+        self._count += len(seen)
+        if self._count > self._capacity:
+            self._forget(self._count - self._capacity + self._capacity // 8)
+
+    def forget(self, topic: str, partition: Partition) -> None:
+        """Nothing of this partition was processed: its messages are wanted again."""
+        self._count -= len(self._seen.pop((topic, partition), ()))
+
+    def _forget(self, count: int) -> None:
+        """The oldest ones of the partitions that were idle longest."""
+        self._count -= min(count, self._count)
+        while count > 0 and self._seen:
+            key = next(iter(self._seen))
+            seen = self._seen[key]
+            if len(seen) <= count:
+                count -= len(seen)
+                del self._seen[key]
+                continue
+            # In one go: a dictionary that loses its first key again and again looks past the
+            # holes of all the earlier ones each time.
+            for message_id in list(islice(seen, count)):
+                del seen[message_id]
+            return

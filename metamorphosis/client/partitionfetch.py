@@ -1,0 +1,367 @@
+"""
+The fetch loop of one partition.
+
+Source: ``SimpleFetchManager.FetchRequestRunner``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from metamorphosis.client.connection import BrokerConnection
+from metamorphosis.client.delivery import MOST, PartitionDelivery
+from metamorphosis.client.flow import Event, sleep
+from metamorphosis.client.links import Log
+from metamorphosis.client.model import ReceivedMessage
+from metamorphosis.client.opaques import next_opaque
+from metamorphosis.client.pacing import Pacing
+from metamorphosis.client.records import Damage, FetchedRecords
+from metamorphosis.client.replies import NOT_SENT, SUCCESS, VALUE, error_of
+from metamorphosis.client.resuming import next_segment
+from metamorphosis.client.settings import MAX_OFFSET, ConsumerConfig
+from metamorphosis.errors import MetaQError
+from metamorphosis.message import HEADER_BYTES
+from metamorphosis.wire.commands import OffsetCommand
+from metamorphosis.wire.status import Status
+
+OVERLAP_BYTES = 64 << 10
+"""An answer this long is worth a turn of the loop, to send the next request before delivering."""
+
+
+class FetchRules:
+    """What the loops of a consumer have in common."""
+
+    __slots__ = (
+        "runtime",
+        "group",
+        "group_token",
+        "timeout",
+        "wait_ms",
+        "config",
+        "max_body",
+        "log",
+    )
+
+    def __init__(self, runtime: Any, config: ConsumerConfig, max_body: int, log: Log) -> None:
+        self.runtime = runtime
+        self.config = config
+        self.max_body = max_body
+        self.log = log
+        self.group = config.group
+        self.group_token = config.group.encode()
+        self.timeout = config.fetch_timeout_ms / 1000
+        self.wait_ms = min(config.long_poll_ms, config.fetch_timeout_ms // 2)
+
+
+class Request:
+    """
+    A ``get`` under way, or answered.
+
+    :ivar status: of the answer; see ``replies``.
+    """
+
+    __slots__ = ("offset", "asked_at", "done", "status", "body", "answered")
+
+    def __init__(self, offset: int, asked_at: float, answered: Event) -> None:
+        self.offset = offset
+        self.asked_at = asked_at
+        self.done = False
+        self.status = NOT_SENT
+        self.body = b""
+        self.answered = answered
+
+    def answer(self, status: int, body: bytes) -> None:
+        """The ``Waiter``."""
+        self.status = status
+        self.body = body
+        self.done = True
+        self.answered.pulse()
+
+
+class PartitionFetch:
+    """
+    Thread: the loop's.
+
+    :ivar connection: to be set before ``run``.
+    :ivar ended: ``run`` is over, or need not be waited for.
+    """
+
+    connection: BrokerConnection
+
+    def __init__(self, rules: FetchRules, delivery: PartitionDelivery, size: int) -> None:
+        config = rules.config
+        self.delivery = delivery
+        self.ended = Event(rules.runtime)
+        self._rules = rules
+        self._runtime = rules.runtime
+        self._log = rules.log
+        self._progress = delivery.progress
+        self._topic = delivery.position.topic
+        self._partition = delivery.position.partition
+        self._topic_token = self._topic.encode()
+        self._pacing = Pacing(
+            config.max_delay_fetch_time_ms,
+            size,
+            HEADER_BYTES + rules.max_body,
+            config.max_increase_fetch_data_retries,
+        )
+        self._wake = Event(rules.runtime)
+        self._request: Request | None = None  # the last one sent
+        self._piece = b""  # the start of a message that no answer of this broker's holds whole
+        self._complaint = 0  # status that was logged last
+        self._delivering = False
+        delivery.changed = self._wake.pulse
+
+    def stop(self) -> None:
+        """``run`` ends as soon as the listener has come to the end of its call."""
+        self.delivery.stop()
+        if not self._delivering:
+            self.ended.set()
+        self._wake.pulse()
+
+    def abandon(self) -> None:
+        """Do not wait for the listener any longer."""
+        self.delivery.abandon()
+        self.ended.set()
+
+    async def run(self) -> None:
+        """Until ``stop``, and at most until ``abandon``."""
+        self._runtime.start(self._loop())
+        await self.ended.wait()
+
+    async def _loop(self) -> None:
+        while not self.delivery.stopping:
+            try:
+                await self._once()
+            except Exception:
+                self._log.failure(
+                    "Fetching {topic} {partition} at offset {offset} failed",
+                    topic=self._topic,
+                    partition=self._partition,
+                    offset=self._progress.resume_offset,
+                )
+                self._request = None
+                self._piece = b""
+                self._pacing.nothing()
+        self._request = None
+        self.ended.set()
+
+    async def _once(self) -> None:
+        """One fetch, and what comes of it."""
+        await self._pause()
+        if self.delivery.stopping:
+            return
+        if self._progress.resume_offset == MAX_OFFSET and not await self._find_end():
+            return
+        request = await self._answered()
+        if request is None:
+            return
+        if request.status == VALUE:
+            self._complaint = 0
+            await self._received(request)
+        elif request.status == Status.MOVED:
+            self._moved(request.body)
+        else:
+            self._nothing(request)
+
+    # -- asking
+
+    async def _pause(self) -> None:
+        """As long as the pacing says; without a connection until there is one, at most so long."""
+        seconds = self._pacing.delay_ms / 1000
+        if not seconds:
+            return
+        until = self._runtime.seconds() + seconds
+        connected = self.connection.is_connected
+        if not connected:
+            self._runtime.start(self._wake_when_connected(seconds))
+        while not self.delivery.stopping and connected >= self.connection.is_connected:
+            left = until - self._runtime.seconds()
+            if left <= 0 or not await self._wake.wait(left):
+                return
+
+    async def _wake_when_connected(self, seconds: float) -> None:
+        if await self.connection.ready(seconds):
+            self._wake.pulse()
+
+    def _ask(self, offset: int) -> Request:
+        request = Request(offset, self._runtime.seconds(), self._wake)
+        opaque = next_opaque()
+        frame = b"get %b %b %d %d %d %d" % (
+            self._topic_token,
+            self._rules.group_token,
+            self._partition.number,
+            offset,
+            self._pacing.size,
+            opaque,
+        )
+        if self._rules.wait_ms:
+            frame += b" %d" % self._rules.wait_ms
+        self.connection.request(opaque, frame + b"\r\n", request.answer, self._rules.timeout)
+        self._request = request
+        return request
+
+    async def _answered(self) -> Request | None:
+        """
+        The answer for the present offset: to the request that was sent ahead if it brought
+        something or is still out, else to a new one. None: the answer is not wanted any more.
+        """
+        offset = self._progress.resume_offset + len(self._piece)
+        request = self._request
+        if request is None or request.offset != offset or request.done and request.status != VALUE:
+            request = self._ask(offset)
+        while not request.done:
+            await self._wake.wait()
+            if self.delivery.stopping:
+                return None
+            if offset != self._progress.resume_offset + len(self._piece):
+                return None  # rolled back meanwhile
+        self._request = None
+        return request
+
+    # -- what came
+
+    async def _received(self, request: Request) -> None:
+        self._pacing.received(len(request.body))
+        offset = self._progress.resume_offset
+        data = self._piece + request.body if self._piece else request.body
+        records = FetchedRecords(self._topic, self._partition, offset, data, self._rules.max_body)
+        messages = records.read(MOST)
+        if not messages:
+            if records.damage is not None:
+                await self._damaged(records.damage)
+            else:
+                self._incomplete(records, data)
+            return
+        self._piece = b""
+        complete = True
+        while messages and complete:
+            if records.exhausted and not self._progress.retries:
+                # The next answer travels while this one is delivered.
+                self._ask(records.next_offset)
+                if len(data) >= OVERLAP_BYTES:
+                    await sleep(self._runtime, 0)
+                if self.delivery.stopping:
+                    return
+            complete = await self._deliver(messages)
+            messages = records.read(MOST) if complete else messages
+        self._pacing.processed(1 if self._progress.rolled_back else self._progress.retries)
+        if complete and records.damage is not None and not self.delivery.stopping:
+            await self._damaged(records.damage)
+
+    async def _deliver(self, messages: list[ReceivedMessage]) -> bool:
+        self._delivering = True
+        try:
+            return await self.delivery.deliver(messages)
+        finally:
+            self._delivering = False
+
+    def _incomplete(self, records: FetchedRecords, data: bytes) -> None:
+        """
+        Bytes, but no whole message. A broker sends at most its ``maxTransferSize``: what is longer
+        is put together.
+        """
+        needed = records.needed
+        if self._pacing.too_small(needed):
+            self._piece = b""
+        elif needed and len(data) > len(self._piece):
+            self._piece = data
+            self._pacing.at_once()
+
+    async def _damaged(self, damage: Damage) -> None:
+        """Go on behind it, with an alarm and a pause."""
+        self._piece = b""
+        self._request = None
+        self._pacing.nothing()
+        target = damage.skip_to
+        if target is None:
+            target = await next_segment(
+                self.connection,
+                OffsetCommand(self._topic, self._rules.group, self._partition.number, 0, 0),
+                damage.offset,
+                self._rules.timeout,
+            )
+        if self.delivery.stopping:
+            return
+        self._log.error(
+            "{topic} {partition}: the message at offset {offset} cannot be read, {reason};"
+            " going on at offset {target}",
+            topic=self._topic,
+            partition=self._partition,
+            offset=damage.offset,
+            reason=damage.reason,
+            target=target,
+        )
+        self._progress.move_to(target)
+
+    async def _find_end(self) -> bool:
+        """Replace the position ``MAX_OFFSET`` by the end of the log; whether that could be done."""
+        command = OffsetCommand(
+            self._topic, self._rules.group, self._partition.number, MAX_OFFSET, 0
+        )
+        status, body = await self.connection.call(command, self._rules.timeout)
+        if self.delivery.stopping:
+            return False
+        if status == SUCCESS and body.isdigit():
+            self._progress.move_to(int(body))
+        elif status == Status.NOT_FOUND:
+            self._progress.move_to(0)
+        else:
+            self._complain(status, body)
+            self._pacing.nothing()
+            return False
+        return True
+
+    def _moved(self, body: bytes) -> None:
+        """301: the log begins, ends, or has something for us at another place."""
+        before = self._progress.resume_offset
+        if self._piece or not body.isdigit():
+            # Not of the place where a message begins: that is asked for again.
+            self._piece = b""
+            self._complain(Status.MOVED, body)
+            self._pacing.nothing()
+            return
+        after = int(body)
+        if after > before:
+            self._pacing.at_once()
+        else:
+            self._pacing.nothing()
+        if after != before and self._complaint != Status.MOVED:
+            self._complaint = Status.MOVED
+            self._log.warn(
+                "{topic} {partition}: there is nothing at offset {before} any more; going on at"
+                " {after}, as the broker says",
+                topic=self._topic,
+                partition=self._partition,
+                before=before,
+                after=after,
+            )
+        self._progress.move_to(after)
+
+    def _nothing(self, request: Request) -> None:
+        """Nothing there, a refusal, or no answer: the pause grows, unless the broker has waited."""
+        if request.status == Status.NOT_FOUND:
+            self._complaint = 0
+            waited = (self._runtime.seconds() - request.asked_at) * 1000
+            if self._rules.wait_ms and waited >= self._rules.wait_ms / 2:
+                self._pacing.at_once()
+                return
+        else:
+            self._piece = b""
+            self._complain(request.status, request.body)
+        self._pacing.nothing()
+
+    def _complain(self, status: int, body: bytes) -> None:
+        """One line until something else happens."""
+        if self._complaint == status:
+            return
+        self._complaint = status
+        what = f"get of {self._topic} {self._partition} at {self.connection.url}"
+        error: MetaQError = error_of(status, body, what)
+        self._log.warn(
+            "{topic} {partition} at offset {offset} is not read: {error}; trying on",
+            topic=self._topic,
+            partition=self._partition,
+            offset=self._progress.resume_offset,
+            error=error,
+        )
