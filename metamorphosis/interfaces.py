@@ -145,8 +145,8 @@ class IRuntime(Interface):
         that nobody looks at is logged."""
 
     def adopt(awaitable: Any) -> Any:
-        """A Deferred, an asyncio future or a coroutine of the user's as a future of this
-        runtime."""
+        """What a user's function returned as a future of this runtime: a Deferred, an asyncio
+        future, a coroutine, anything that can be awaited, or a plain value."""
 
     def connect(host: str, port: int, receiver: Any, timeout: float) -> Any:
         """

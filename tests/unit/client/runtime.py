@@ -19,10 +19,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Coroutine
+from inspect import isawaitable
 from typing import Any
 
 import txaio.tx
-from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -226,7 +227,11 @@ class MemoryRuntime:
 
     def adopt(self, awaitable: Any) -> Deferred[Any]:
         """See ``IRuntime``."""
-        return ensureDeferred(awaitable)
+        if isinstance(awaitable, Deferred):
+            return awaitable
+        if isawaitable(awaitable):
+            return Deferred.fromCoroutine(_await(awaitable))
+        return succeed(awaitable)
 
     def connect(self, host: str, port: int, receiver: Any, timeout: float) -> Deferred[None]:
         """See ``IRuntime``; the test accepts or refuses it."""
@@ -334,6 +339,10 @@ class _Timer:
     def cancel(self) -> None:
         if self._call.active():
             self._call.cancel()
+
+
+async def _await(awaitable: Any) -> Any:
+    return await awaitable
 
 
 def opaques_of(data: bytes) -> list[int]:
