@@ -50,9 +50,7 @@ def read_acl(reader: Reader) -> Wish:
     if reader.frame.startswith(_OPEN_PACKED, position):
         reader.position = position + _OPEN_LENGTH
         return OPEN
-    entries = [
-        (reader.integer(), reader.text(), reader.text()) for _ in range(reader.count())
-    ]
+    entries = [(reader.integer(), reader.text(), reader.text()) for _ in range(reader.count())]
     return tuple(entries)
 
 
@@ -152,8 +150,8 @@ def authenticate(reader: Reader, identities: list[Identity]) -> bool:
     """
     Read an auth packet and add who its client is.
 
-    :returns: False if the scheme is not ``digest`` or ``ip`` (which says nothing new), if the packet
-        cannot be read, or if the client has been too many already.
+    :returns: False if the scheme is not ``digest`` or ``ip`` (which says nothing new), if the
+        packet cannot be read, or if the client has been too many already.
     """
     try:
         reader.integer()
