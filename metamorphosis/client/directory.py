@@ -50,7 +50,7 @@ class PublishedTopic:
     """
     A topic that some producer publishes; everyone in the factory shares it. Look, do not touch.
 
-    :ivar partitions: sorted by number; a partition may be listed whose broker is not in ``brokers``.
+    :ivar partitions: sorted by number; the broker of one may be missing in ``brokers``.
     :ivar brokers: broker id -> its connection, be it connected or not.
     """
 

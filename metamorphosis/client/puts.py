@@ -40,14 +40,15 @@ class Put:
     """
     A message between ``send`` and its fate.
 
+    :ivar cost: bytes of memory, about.
     :ivar pinned: goes to ``partition`` and no other.
     :ivar since: when it began to wait behind others, seconds.
     :ivar future: the sender's, if it has no ``callback``.
     """
 
     __slots__ = (
-        "owner", "message", "body", "flag", "partition", "pinned", "timeout", "attempts", "since",
-        "future", "callback",
+        "owner", "message", "body", "flag", "cost", "partition", "pinned", "timeout", "attempts",
+        "since", "future", "callback",
     )  # fmt: skip
 
     def __init__(
@@ -76,6 +77,7 @@ class Put:
             self.flag = ATTRIBUTE_FLAG
         if partition is not None:
             check_partition(partition)
+        self.cost = len(self.body) + OVERHEAD_BYTES
         self.owner = owner
         self.message = message
         self.partition = partition
@@ -85,11 +87,6 @@ class Put:
         self.since = 0.0
         self.future = future
         self.callback = callback
-
-    @property
-    def cost(self) -> int:
-        """Bytes of memory, about."""
-        return len(self.body) + OVERHEAD_BYTES
 
     def answered(self, status: int, body: bytes) -> None:
         """The ``Waiter`` of the request."""

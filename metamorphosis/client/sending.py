@@ -1,8 +1,8 @@
 """
 The way of messages from ``send`` to their brokers: who may go, who waits, who is tried again.
 
-What is under way is bounded in bytes; others wait for room, first come, first served. In order, each
-partition has a *lane*, whose first message alone is under way.
+What is under way is bounded in bytes; others wait for room, first come, first served. In order,
+each partition has a *lane*, whose first message alone is under way.
 
 Nothing here is done per message that is not needed for it; waiting, lanes and pauses cost those who
 use them.
