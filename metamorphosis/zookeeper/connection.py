@@ -13,7 +13,6 @@ Back-pressure: nothing is read while 1 MiB waits for the disk or for the peer to
 from __future__ import annotations
 
 import struct
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IPushProducer, ITCPTransport
@@ -21,6 +20,8 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
+
+from metamorphosis.zookeeper.outbox import Outbox
 
 if TYPE_CHECKING:
     from metamorphosis.zookeeper.factory import ZooKeeperFactory
@@ -51,18 +52,6 @@ EVENTS_LIMIT = 8 << 20
 _SIZE = struct.Struct(">I")
 
 
-class Held:
-    """Packets that wait for the same batch."""
-
-    __slots__ = ("barrier", "packets", "size", "since")
-
-    def __init__(self, barrier: int, since: float) -> None:
-        self.barrier = barrier
-        self.packets: list[bytes] = []
-        self.size = 0
-        self.since = since
-
-
 @implementer(IPushProducer)
 class ZooKeeperConnection(Protocol):
     """
@@ -80,40 +69,36 @@ class ZooKeeperConnection(Protocol):
         self.factory = factory
         self.session: Session | None = None
         self.identities: list[tuple[str, str]] = []
-        self.watching: set[Any] = set()
+        self.watching: set[tuple[bool, str]] = set()
         self.received = 0
         self.sent = 0
-        self._greeted = False
+        self._server = factory.server
+        self._outbox = Outbox(factory.commits, self)
+        self._greeted = False  # the handshake has come
         self._buffer = bytearray()
         self._needed = 4
         self._taking = False  # a chunk is being taken in: what is sent is a reply, not an event
-        self._since = 0.0
-        self._ready: list[bytes] = []  # leaves at the end of the chunk
-        self._ready_size = 0
-        self._outbox: deque[Held] = deque()
-        self._held = 0  # bytes in the outbox
-        self._events = 0  # bytes of events since the peer or the disk fell behind
+        self._since = 0.0  # when that chunk came
+        self._unread_events = 0  # bytes of events since the peer fell behind
         self._peer_slow = False
         self._unfinished = False  # complete frames in the buffer wait for the next turn
         self._paused = False
         self._closing = False
+        self._ended = False  # nothing more goes to the transport
         self._timer: Any = None
 
     @property
     def waiting(self) -> int:
         """Replies and events that wait for the disk."""
-        return sum(len(held.packets) for held in self._outbox)
+        return self._outbox.packets
 
     # Life
 
     def connectionMade(self) -> None:
         """Wait for the handshake, unless there are too many of us."""
         self.identities = [("ip", self.transport.getPeer().host)]
-        self._server = self.factory.server
-        self._commits = self.factory.commits
         if not self.factory.admit(self):
-            self._closing = True
-            self.transport.abortConnection()
+            self.abort()
             return
         if ITCPTransport.providedBy(self.transport):
             self.transport.setTcpNoDelay(True)  # an event would wait for the reply before it
@@ -123,20 +108,18 @@ class ZooKeeperConnection(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The watches go; the session stays until it expires."""
-        self._closing = True
+        self._closing = self._ended = True
         self._stop_timer()
         self.factory.forget(self)
         self._outbox.clear()
-        self._ready.clear()
         self._buffer.clear()
-        if self._greeted and self._server is self.factory.server:
+        if self._greeted:
             self._server.disconnected(self)
 
     def abort(self) -> None:
         """End the connection now, whatever waits."""
-        self._closing = True
+        self._closing = self._ended = True
         self._outbox.clear()
-        self._ready.clear()
         self.transport.abortConnection()
 
     def close(self) -> None:
@@ -151,8 +134,10 @@ class ZooKeeperConnection(Protocol):
             self._close_when_empty()
 
     def _close_when_empty(self) -> None:
-        if not self._outbox:
-            self._flush()
+        if not self._outbox.held and not self._ended:
+            self._ended = True
+            # A producer that is paused would keep Twisted from closing at the end of its buffer.
+            self.transport.unregisterProducer()
             self.transport.loseConnection()
 
     def _stop_timer(self) -> None:
@@ -193,11 +178,12 @@ class ZooKeeperConnection(Protocol):
             return len(data)
         finally:
             self._taking = False
+            if self._outbox.ready:
+                self.factory.answered(self._since)
+                self._flush()
             if self._closing:
                 self._close_when_empty()
-            elif self._ready:
-                self._flush()
-            if self._unfinished or self._held > HOLD_LIMIT:
+            elif self._unfinished or self._outbox.held_size > HOLD_LIMIT:
                 self._check_pressure()
 
     def _take_frames(self, data: bytes) -> int:
@@ -232,7 +218,7 @@ class ZooKeeperConnection(Protocol):
             self.factory.protocol_error(self, f"a frame of {size} bytes")
             self.abort()
         else:
-            self._ready.append(answer)
+            self._outbox.add_raw(answer)
             self.close()
         return False
 
@@ -246,9 +232,9 @@ class ZooKeeperConnection(Protocol):
         self._server.connect(self, frame)
 
     def _congested(self) -> bool:
-        if self._ready_size > READY_LIMIT:
+        if self._outbox.ready_size > READY_LIMIT:
             self._flush()
-        return self._peer_slow or self._held > HOLD_LIMIT
+        return self._peer_slow or self._outbox.held_size > HOLD_LIMIT
 
     def _go_on_later(self) -> None:
         self._unfinished = True
@@ -268,61 +254,49 @@ class ZooKeeperConnection(Protocol):
         """A frame without its length; leaves behind everything sent before, after its barrier."""
         if self._closing:
             return
-        commits = self._commits
         self.sent += 1
-        data = _SIZE.pack(len(packet)) + packet
-        if not self._taking and (self._outbox or self._peer_slow):
-            self._events += len(data)
-            if self._events > EVENTS_LIMIT:
-                self.factory.protocol_error(self, "it does not read its events")
-                self.abort()
-                return
-        if commits.barrier == commits.durable:
-            self._ready.append(data)
-            self._ready_size += len(data)
-            if not self._taking:
-                self._flush()
-            return
+        if self._taking:
+            self._outbox.add(packet, False, self._since)
+        else:
+            self._send_event(packet)
+
+    def _send_event(self, packet: bytes) -> None:
         outbox = self._outbox
-        if not outbox or outbox[-1].barrier != commits.barrier:
-            outbox.append(Held(commits.barrier, self._since))
-            commits.wait(self)
-        held = outbox[-1]
-        held.packets.append(data)
-        held.size += len(data)
-        self._held += len(data)
+        outbox.add(packet, True, self.factory.clock.seconds())
+        if outbox.ready:
+            self._count_unread(outbox.ready_size)
+            self._flush()
+        waiting = outbox.held_size + self._unread_events
+        if waiting > EVENTS_LIMIT:
+            waiting = outbox.held_events + self._unread_events
+            if waiting > EVENTS_LIMIT:
+                self.factory.protocol_error(self, f"{waiting} bytes of events wait for it")
+                self.abort()
+
+    def _count_unread(self, size: int) -> None:
+        if self._peer_slow:
+            self._unread_events += size
 
     def release(self, durable: int) -> None:
         """Send what waited for the batches up to ``durable``."""
-        outbox = self._outbox
-        while outbox and outbox[0].barrier <= durable:
-            held = outbox.popleft()
-            self._held -= held.size
-            self._since = held.since
-            self._ready += held.packets
-        self._flush()
-        if not outbox:
-            if self._closing:
-                self.transport.loseConnection()
-                return
-            if not self._peer_slow:
-                self._events = 0
-        if self._paused:
+        for held in self._outbox.release(durable):
+            self.factory.answered(held.since)
+            self._count_unread(held.events)
+        if self._outbox.ready:
+            self._flush()
+        if self._closing:
+            self._close_when_empty()
+        elif self._paused:
             self._ease()
 
     def _flush(self) -> None:
-        ready = self._ready
-        if ready:
-            self._ready = []
-            self._ready_size = 0
-            self.factory.answered(self._since)
-            self.transport.write(ready[0] if len(ready) == 1 else b"".join(ready))
+        self.transport.write(self._outbox.take())
 
     # Back-pressure
 
     def _check_pressure(self) -> None:
         """Pause or go on reading."""
-        stop = self._peer_slow or self._unfinished or self._held > HOLD_LIMIT
+        stop = self._peer_slow or self._unfinished or self._outbox.held_size > HOLD_LIMIT
         if stop != self._paused and not self._closing:
             self._paused = stop
             if stop:
@@ -345,8 +319,7 @@ class ZooKeeperConnection(Protocol):
     def resumeProducing(self) -> None:
         """The peer has read."""
         self._peer_slow = False
-        if not self._outbox:
-            self._events = 0
+        self._unread_events = 0
         self._ease()
 
     def stopProducing(self) -> None:

@@ -117,7 +117,7 @@ class ZooKeeperFactory(ServerFactory):
 
     def answered(self, since: float) -> None:
         """The replies to a chunk that arrived at ``since`` leave now."""
-        self.latency.add(self.clock.seconds() - since)
+        self.latency.add(max(0.0, self.clock.seconds() - since))
 
     def protocol_error(self, connection: ZooKeeperConnection, text: str) -> None:
         """A connection is closed because of its peer: said in full, later only now and then, so

@@ -1,0 +1,113 @@
+"""
+What one connection sends, in order: each packet waits until the batch with the last change before
+it is on the disk. Packets never overtake each other.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from metamorphosis.zookeeper.commits import Commits, Waiter
+
+_SIZE = struct.Struct(">I")
+
+
+class Held:
+    """
+    Packets that wait for the same batch.
+
+    :ivar size: bytes.
+    :ivar events: bytes of events among them.
+    :ivar since: when the first of them came.
+    """
+
+    __slots__ = ("barrier", "packets", "size", "events", "since")
+
+    def __init__(self, barrier: int, since: float) -> None:
+        self.barrier = barrier
+        self.packets: list[bytes] = []
+        self.size = 0
+        self.events = 0
+        self.since = since
+
+
+class Outbox:
+    """
+    The packets of one connection that have not been handed to its transport. Thread: reactor.
+
+    :ivar ready: what waits for nothing; ``take`` empties it.
+    :ivar ready_size: its bytes.
+    :ivar held: what waits for a batch, oldest first.
+    :ivar held_size: its bytes.
+    :param waiter: is released when a batch is on the disk that something here waits for.
+    """
+
+    __slots__ = ("ready", "ready_size", "held", "held_size", "_commits", "_waiter")
+
+    def __init__(self, commits: Commits, waiter: Waiter) -> None:
+        self.ready: list[bytes] = []
+        self.ready_size = 0
+        self.held: deque[Held] = deque()
+        self.held_size = 0
+        self._commits = commits
+        self._waiter = waiter
+
+    @property
+    def packets(self) -> int:
+        """How many wait for a batch."""
+        return sum(len(held.packets) for held in self.held)
+
+    @property
+    def held_events(self) -> int:
+        """Bytes of events that wait for a batch."""
+        return sum(held.events for held in self.held)
+
+    def add(self, packet: bytes, event: bool, now: float) -> None:
+        """A packet, which gets its length in front."""
+        data = _SIZE.pack(len(packet)) + packet
+        size = len(data)
+        commits = self._commits
+        if commits.barrier == commits.durable:
+            self.ready.append(data)
+            self.ready_size += size
+            return
+        if not self.held or self.held[-1].barrier != commits.barrier:
+            self.held.append(Held(commits.barrier, now))
+            commits.wait(self._waiter)
+        held = self.held[-1]
+        held.packets.append(data)
+        held.size += size
+        if event:
+            held.events += size
+        self.held_size += size
+
+    def add_raw(self, data: bytes) -> None:
+        """Bytes that are no packet."""
+        self.ready.append(data)
+        self.ready_size += len(data)
+
+    def release(self, durable: int) -> list[Held]:
+        """The batches up to ``durable`` are on the disk; returns what is ready now."""
+        released = []
+        while self.held and self.held[0].barrier <= durable:
+            held = self.held.popleft()
+            self.held_size -= held.size
+            self.ready += held.packets
+            self.ready_size += held.size
+            released.append(held)
+        return released
+
+    def take(self) -> bytes:
+        """Everything that is ready."""
+        ready, self.ready = self.ready, []
+        self.ready_size = 0
+        return ready[0] if len(ready) == 1 else b"".join(ready)
+
+    def clear(self) -> None:
+        """Nothing of it leaves."""
+        self.ready.clear()
+        self.held.clear()
+        self.ready_size = self.held_size = 0
