@@ -101,10 +101,10 @@ def measure(server: Server, cell: Cell, seconds: float, warm_up: float) -> Measu
     return generate(server, options, seconds, warm_up)
 
 
-def fill(server: Server, topic: str = "reads") -> None:
+def fill(server: Server, topic: str = "reads", messages: int = FILL_MESSAGES) -> None:
     """
     Store the messages that the get cells read: the same 64 MiB in messages of 1 KiB in every
-    server.
+    server, unless it is to be another number of ``messages``.
     """
     body = bytes(range(256)) * (FILL_BODY // 256)
     crc = zlib.crc32(body) & 0x7FFFFFFF
@@ -112,7 +112,7 @@ def fill(server: Server, topic: str = "reads") -> None:
     at_once = 64
     with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
         replies = connection.makefile("rb")
-        for _ in range(FILL_MESSAGES // at_once):
+        for _ in range(messages // at_once):
             connection.sendall(request * at_once)
             for _ in range(at_once):
                 head = replies.readline().split()
