@@ -379,9 +379,9 @@ class Rebalance:
         for topic in {*changed, *(key[0] for key in lost)}:
             self._seen.pop(topic, None)
         await self._stop_fetching()
-        if not await self.committing.commit():
-            await self.committing.flush()
+        await self.committing.flush()
         self._check_session()
+        before = set(self._held)
         self.committing.set_aside(lost)
         for key in lost:
             del self._held[key]
@@ -395,7 +395,7 @@ class Rebalance:
         self.committing.drop(surplus)
         await self._member.release_others(wanted)
         await self._claim([key for key in wanted if key not in self._held])
-        if surplus or len(wanted) != len(self._targets or ()):
+        if wanted != before:
             self._log.info(
                 "Group {group}: {member} has {partitions}",
                 group=self._group,
