@@ -6,7 +6,8 @@ connection has the identity ``("ip", address)``; a digest is added by an auth pa
 
 Source: ``PrepRequestProcessor``, ``DigestAuthenticationProvider``, ``IPAuthenticationProvider``.
 
-Differs: ip entries may be IPv6, which 3.8 refuses; a server on ``::1`` would have no other.
+Differs: ip entries may be IPv6, which 3.8 refuses; a server on ``::1`` would have no other. One
+connection has a thousand identities at most.
 """
 
 from __future__ import annotations

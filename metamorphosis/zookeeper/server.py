@@ -8,7 +8,8 @@ go before the reply of the request that caused them.
 Source: ``ZooKeeperServer``, ``FinalRequestProcessor``.
 
 Differs: ZooKeeper closes the connection of a session for whoever knows its id; here the password
-comes first. An operation that 3.4 does not know is answered and the connection closed, as in 3.8.
+comes first. An operation that 3.4 does not know is answered and the connection closed, as in 3.8; a
+check outside of a multi is answered.
 """
 
 from __future__ import annotations
