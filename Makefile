@@ -1,4 +1,4 @@
-# make run     a broker with its own ZooKeeper on this machine, see README.md
+# make run     a broker with its own ZooKeeper on this machine, see README.md; RUN='--port 8124' are options of it
 # make test    everything: installs what the tests need, checks types and style, runs all tests, prints the count
 # make help    the other targets
 
@@ -28,7 +28,7 @@ environment:
 	@tools/python-environment
 
 run: environment
-	@exec .venv/bin/twistd -n --pidfile= metaq --local
+	@exec .venv/bin/twistd -n --pidfile= metaq --local $(RUN)
 
 test: environment
 	@tools/system-packages
