@@ -1,0 +1,137 @@
+"""The way of a new user: a clean clone, ``make run``, send, receive, Ctrl-C, and again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+
+from kazoo.client import KazooClient
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
+
+from tests.integration.broker import CHECKOUT
+from tests.integration.zookeeper import ZooKeeperServer, free_port
+
+INSTALL_SECONDS = 240.0
+START_SECONDS = 60.0
+STOP_SECONDS = 30.0
+NO_INDEX = ("NewConnectionError", "ConnectTimeoutError", "NameResolutionError", "ProxyError")
+"""What pip says of an index that it cannot reach."""
+
+
+class NewUserTests(SynchronousTestCase):
+    """
+    Only what the README says, on the last commit. Ports are free ones, given by ``RUN``, because
+    others may use this machine, too.
+    """
+
+    timeout = 400
+
+    def setUp(self) -> None:
+        """A clone with everything installed into it."""
+        self.clone = os.path.abspath(self.mktemp())
+        if not os.path.isdir(os.path.join(CHECKOUT, ".git")):
+            raise SkipTest("not a git checkout")
+        subprocess.run(["git", "clone", "--quiet", CHECKOUT, self.clone], check=True)
+        done = subprocess.run(
+            ["make", "environment"],
+            cwd=self.clone,
+            capture_output=True,
+            text=True,
+            timeout=INSTALL_SECONDS,
+            check=False,
+        )
+        if done.returncode and any(text in done.stderr for text in NO_INDEX):
+            raise SkipTest("pip reaches no package index")
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        self.port, self.zookeeper_port = free_port(), free_port()
+        self.process: subprocess.Popen[bytes] | None = None
+        self.addCleanup(self.kill)
+
+    def make_run(self, options: str = "") -> str:
+        """``make run`` until it says what to do next; everything it said."""
+        log = os.path.join(self.clone, "output")
+        with open(log, "wb") as output:
+            self.process = subprocess.Popen(
+                ["make", "run", f"RUN={options}"],
+                cwd=self.clone,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            with open(log, encoding="utf-8", errors="replace") as file:
+                said = file.read()
+            if "The broker serves." in said and "Ctrl-C" in said:
+                return said
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                self.fail(f"make run does not serve:\n{said}")
+            time.sleep(0.05)
+
+    def press_ctrl_c(self) -> str:
+        """What a terminal does: SIGINT for make and for all it started. Everything it said."""
+        assert self.process is not None
+        os.killpg(self.process.pid, signal.SIGINT)
+        self.process.wait(STOP_SECONDS)
+        self.process = None
+        with open(os.path.join(self.clone, "output"), encoding="utf-8") as file:
+            return file.read()
+
+    def kill(self) -> None:
+        """Nothing stays behind, whatever happened."""
+        if self.process is not None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+    def telnet(self, lines: bytes) -> bytes:
+        """What the broker answers to typed lines, until it closes the connection after ``quit``."""
+        with socket.create_connection(("localhost", self.port), 10) as connection:
+            connection.sendall(lines + b"quit\r\n")
+            return b"".join(iter(lambda: connection.recv(65536), b""))
+
+    def client(self) -> KazooClient:
+        """Any client of ZooKeeper."""
+        return ZooKeeperServer(self.clone, port=self.zookeeper_port).client()
+
+    def command(self, *arguments: str, given: bytes = b"") -> bytes:
+        """What ``metaq`` prints."""
+        metaq = os.path.join(self.clone, ".venv", "bin", "metaq")
+        done = subprocess.run(
+            [metaq, *arguments], input=given, capture_output=True, timeout=60, check=False
+        )
+        self.assertEqual(done.returncode, 0, (arguments, done.stderr.decode()))
+        return done.stdout
+
+    def test_from_clone_to_second_start(self) -> None:
+        """Sent before Ctrl-C, received after it; offsets and identity stay, too."""
+        options = f"--port {self.port} --zookeeper-port {self.zookeeper_port}"
+        said = self.make_run(options)
+        for text in (f"localhost:{self.port}", f"localhost:{self.zookeeper_port}", "metaq-data"):
+            self.assertIn(text, said)
+        answer = self.telnet(b"put test 0 7 0 1\r\nhello\r\n")
+        self.assertRegex(answer, rb"^result 200 \d+ 1\r\n\d+ 0 0")
+        client = self.client()
+        registered = client.get("/meta/brokers/ids/0/master")[0]
+        self.assertIn(str(self.port).encode(), registered)
+        client.create("/meta/consumers/readers/offsets/test/0-0", b"1-27", makepath=True)
+        client.stop()
+        client.close()
+        self.assertNotIn("Traceback", self.press_ctrl_c())
+        self.make_run()
+        received = self.telnet(b"get test readers 0 0 1000 2\r\n")
+        self.assertTrue(received.startswith(b"value 27 2\r\n"), received)
+        self.assertEqual(received[-7:], b"hello\r\n")
+        answer = self.telnet(b"put test 0 5 0 3\r\nagain\r\n")
+        self.assertRegex(answer, rb"^result 200 \d+ 3\r\n\d+ 0 27")
+        client = self.client()
+        self.assertEqual(client.get("/meta/consumers/readers/offsets/test/0-0")[0], b"1-27")
+        self.assertEqual(client.get("/meta/brokers/ids/0/master")[0], registered)
+        client.stop()
+        client.close()
+        self.assertNotIn("Traceback", self.press_ctrl_c())
+        with socket.socket() as probe:
+            self.assertNotEqual(probe.connect_ex(("127.0.0.1", self.zookeeper_port)), 0)
