@@ -1,0 +1,177 @@
+"""Bytes of a broker -> replies, whatever the chunks; statuses -> errors."""
+
+from __future__ import annotations
+
+import random
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from metamorphosis.client.opaques import BEYOND, FIRST, next_opaque
+from metamorphosis.client.replies import (
+    LOST,
+    NOT_SENT,
+    TIMED_OUT,
+    VALUE,
+    Reply,
+    ReplyReader,
+    broker_error,
+    error_of,
+)
+from metamorphosis.errors import (
+    BadRequest,
+    BrokerError,
+    ConnectionLost,
+    Forbidden,
+    GatewayTimeout,
+    InternalServerError,
+    MetaQError,
+    Moved,
+    NotConnected,
+    NotFound,
+    RequestTimeout,
+    SendTimeout,
+    ServiceUnavailable,
+)
+
+
+def read(chunks: list[bytes]) -> tuple[list[Reply], str | None]:
+    """Everything a reader makes of the chunks."""
+    reader = ReplyReader(100, 10_000)
+    replies = [reply for chunk in chunks for reply in reader.receive(chunk)]
+    return replies, reader.fault
+
+
+class ReplyReaderTests(SynchronousTestCase):
+    """One chunk, many chunks, garbage."""
+
+    def test_frames_of_a_chunk(self) -> None:
+        """Results and values with and without body, in order."""
+        data = b"result 200 0 -5\r\nvalue 3 7\r\nabcresult 404 2 8\r\nno"
+        expected = [(200, b"", -5), (VALUE, b"abc", 7), (404, b"no", 8)]
+        self.assertEqual((expected, None), read([data]))
+
+    def test_body_may_look_like_a_reply(self) -> None:
+        """Bodies are not looked into."""
+        body = b"result 200 0 1\r\n"
+        data = b"value %d 2\r\n%b" % (len(body), body)
+        self.assertEqual(([(VALUE, body, 2)], None), read([data]))
+
+    def test_any_cut(self) -> None:
+        """Cut anywhere, and into single bytes, it is the same."""
+        data = b"result 200 5 1\r\nhellovalue 0 2\r\nvalue 4 -3\r\n\r\n\r\nresult 301 1 4\r\n9"
+        expected = read([data])
+        self.assertEqual(4, len(expected[0]))
+        for cut in range(len(data)):
+            self.assertEqual(expected, read([data[:cut], data[cut:]]), cut)
+        self.assertEqual(expected, read([data[i : i + 1] for i in range(len(data))]))
+
+    def test_random_cuts(self) -> None:
+        """Long bodies over many chunks."""
+        chance = random.Random(5)
+        for _ in range(50):
+            frames, expected = b"", []
+            for opaque in range(20):
+                body = chance.randbytes(chance.choice([0, 1, 50, 3000]))
+                frames += b"value %d %d\r\n%b" % (len(body), opaque, body)
+                expected.append((VALUE, body, opaque))
+            chunks = []
+            while frames:
+                size = chance.choice([1, 2, 10, 1000, 5000])
+                chunks.append(frames[:size])
+                frames = frames[size:]
+            self.assertEqual((expected, None), read(chunks))
+
+    def test_garbage(self) -> None:
+        """What no broker sends is a fault; the replies in front of it count."""
+        for garbage in (
+            b"HTTP/1.1 400 Bad Request\r\n",
+            b"\r\n",
+            b"result 200 0\r\n",
+            b"result 200 0 1 2\r\n",
+            b"result x 0 1\r\n",
+            b"result -1 0 1\r\n",
+            b"result 200 -1 1\r\n",
+            b"value -1 1\r\n",
+            b"value 5\r\n",
+            b"value 1 1 1\r\n",
+            b"value 10001 1\r\n",
+            b"put t 0 0 0 1\r\n",
+            b"\x16\x03\x01" + b"\xff" * 200,
+            b"x" * 101,
+            b"value " + b"9" * 5000 + b" 1\r\n",
+        ):
+            replies, fault = read([b"result 200 0 1\r\n" + garbage])
+            self.assertEqual([(200, b"", 1)], replies, garbage)
+            self.assertIn("no reply of a broker", fault or "", garbage)
+            self.assertLess(len(fault or ""), 500)
+
+    def test_nothing_after_a_fault(self) -> None:
+        """What follows garbage is not trusted."""
+        reader = ReplyReader(100, 100)
+        self.assertEqual([], reader.receive(b"nonsense\r\nresult 200 0 1\r\n"))
+        self.assertEqual([], reader.receive(b"result 200 0 1\r\n"))
+        self.assertIsNotNone(reader.fault)
+
+    def test_limits_are_inclusive(self) -> None:
+        """The longest line and body allowed are read."""
+        data = b"value 10000 1\r\n" + bytes(10_000)
+        self.assertEqual(([(VALUE, bytes(10_000), 1)], None), read([data]))
+        self.assertEqual(([], None), read([b"r" * 100]))
+
+
+class ErrorTests(SynchronousTestCase):
+    """What a status is to the user."""
+
+    def test_refusals(self) -> None:
+        """Each status of the wire has its class, with the broker's text."""
+        for status, expected in (
+            (301, Moved),
+            (400, BadRequest),
+            (403, Forbidden),
+            (404, NotFound),
+            (500, InternalServerError),
+            (503, ServiceUnavailable),
+            (504, GatewayTimeout),
+            (999, InternalServerError),
+        ):
+            error = error_of(status, b"the text", "put")
+            self.assertIs(expected, type(error))
+            self.assertIsInstance(error, BrokerError)
+            self.assertEqual("the text", str(error))
+
+    def test_refusal_without_text(self) -> None:
+        """The status is the text, as with the original's 403."""
+        self.assertEqual("403", str(broker_error(403, b"")))
+
+    def test_text_that_is_no_text(self) -> None:
+        """Malformed UTF-8 makes no second error."""
+        self.assertEqual("a\ufffd", str(broker_error(500, b"a\xff")))
+
+    def test_own_statuses(self) -> None:
+        """What happened on this side says whether the outcome is known and a retry makes sense."""
+        cases: list[tuple[int, type[MetaQError], bool]] = [
+            (NOT_SENT, NotConnected, True),
+            (LOST, ConnectionLost, False),
+            (TIMED_OUT, RequestTimeout, False),
+        ]
+        for status, expected, known in cases:
+            error = error_of(status, b"", "put of topic t")
+            self.assertIs(expected, type(error))
+            self.assertIn("put of topic t", str(error))
+            self.assertIs(True, getattr(error, "retriable"))
+            self.assertIs(known, getattr(error, "outcome_known"))
+
+    def test_send_timeout_is_a_request_timeout(self) -> None:
+        """Who catches one catches the other."""
+        self.assertTrue(issubclass(SendTimeout, RequestTimeout))
+
+
+class OpaqueTests(SynchronousTestCase):
+    """Request numbers."""
+
+    def test_consecutive(self) -> None:
+        """One after the other, in the range of the original."""
+        first = next_opaque()
+        self.assertEqual(first + 1, next_opaque())
+        self.assertLessEqual(FIRST, first)
+        self.assertEqual((-2147483648, 2147483637), (FIRST, BEYOND))
