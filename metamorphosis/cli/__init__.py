@@ -1,0 +1,1 @@
+"""``metaq``: producers and consumers for the shell, and a look at positions and topics."""

@@ -1,0 +1,5 @@
+"""``python -m metamorphosis.cli``."""
+
+from metamorphosis.cli.main import main
+
+main()

@@ -1,0 +1,270 @@
+"""
+What the brokers and ZooKeeper say of topics, partitions and groups: for ``metaq offsets`` and
+``metaq topics``, and for where ``metaq consume`` begins.
+
+Everything is read when asked for; nothing is watched.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from metamorphosis.client.direct import BROKER_ID
+from metamorphosis.client.flow import settle
+from metamorphosis.client.model import Partition
+from metamorphosis.client.replies import SUCCESS, VALUE, error_of
+from metamorphosis.cluster.model import Broker, TopicBroker
+from metamorphosis.errors import CorruptRecord, MetaQError, NoNode, NotConnected, NotFound
+from metamorphosis.message import iterate_records
+from metamorphosis.wire.commands import GetCommand, OffsetCommand, StatsCommand
+
+END = (1 << 63) - 1
+"""An offset behind every other."""
+
+GROUP = "metaq"
+"""The group's name in requests that no group makes."""
+
+LOOK_BYTES = 1 << 20
+
+_RANGE = re.compile(r"(\S+) part (\d+) min_offset (-?\d+) max_offset (-?\d+)")
+_COUNTS = re.compile(r"(\S+) partitions \d+ message_count (\d+) message_bytes (\d+) .*")
+
+
+@dataclass(slots=True)
+class PartitionState:
+    """
+    :ivar url: of its master; None while there is none.
+    :ivar begin: offset of the oldest message.
+    :ivar end: offset behind the newest one that can be read.
+    """
+
+    url: str | None
+    begin: int = 0
+    end: int = 0
+
+
+@dataclass(slots=True)
+class TopicState:
+    """
+    :ivar messages: stored since its brokers started, or found then; the brokers count no others.
+    :ivar size: bytes of the log.
+    """
+
+    messages: int = 0
+    size: int = 0
+    partitions: dict[Partition, PartitionState] = field(default_factory=dict)
+
+
+class Cluster:
+    """
+    Asks for a command of ``metaq``. Thread: the loop's.
+
+    :ivar faults: what could not be asked, and why; whoever shows the answers says so.
+    """
+
+    def __init__(self, session: Any) -> None:
+        self.faults: list[str] = []
+        self._session = session
+        self._registry = session.registry
+        self._paths = session.paths
+
+    # Topics
+
+    async def topics(self, wanted: Iterable[str] = ()) -> dict[str, TopicState]:
+        """
+        All topics, or those named, by name.
+
+        :raises MetaQError: there is no such topic, or ZooKeeper does not answer.
+        """
+        urls = await self.brokers()
+        found: dict[str, TopicState] = {}
+        if self._registry is not None:
+            await self._registered(urls, found)
+        replies = await settle(self._session.runtime.start(self._stores(i, u, found))
+                               for i, u in sorted(urls.items()) if u is not None)
+        self.faults += [str(reply) for reply in replies if isinstance(reply, Exception)]
+        names = sorted(set(wanted))
+        if not names:
+            return dict(sorted(found.items()))
+        missing = [name for name in names if name not in found]
+        if missing and not self.faults:
+            raise MetaQError(f"no such topic: {', '.join(missing)}")
+        return {name: found[name] for name in names if name in found}
+
+    async def has(self, topic: str) -> bool:
+        """Whether any broker has registered the topic for consumers; always so in direct mode."""
+        return self._registry is None or bool(await self.children(self._paths.topics_sub(topic)))
+
+    async def brokers(self) -> dict[int, str | None]:
+        """The masters: broker id -> url; None while a broker is away. In direct mode the one broker
+        counts as broker 0."""
+        if self._registry is None:
+            return {BROKER_ID: self._session.config.broker}
+        urls: dict[int, str | None] = {}
+        for name in await self.children(self._paths.broker_ids):
+            if name.isdecimal():
+                urls[int(name)] = await self._master(int(name))
+        return urls
+
+    async def _master(self, broker_id: int) -> str | None:
+        try:
+            data, _ = await self._registry.get(self._paths.master(broker_id))
+            return Broker.parse(broker_id, (data or b"").decode("utf-8", "replace")).url
+        except NoNode:
+            return None
+        except ValueError as error:
+            self.faults.append(str(error))
+            return None
+
+    async def _registered(self, urls: dict[int, str | None], found: dict[str, TopicState]) -> None:
+        """The partitions that masters have registered, with messages or without."""
+        for path_of in (self._paths.topics_pub, self._paths.topics_sub):
+            for topic in await self.children(_above(path_of("x"))):
+                for name in await self.children(path_of(topic)):
+                    broker_id, _, kind = name.partition("-")
+                    if kind != "m" or not broker_id.isdecimal():
+                        continue
+                    url = urls.get(int(broker_id))
+                    state = found.setdefault(topic, TopicState())
+                    for number in range(await self._count(f"{path_of(topic)}/{name}")):
+                        partition = Partition(int(broker_id), number)
+                        state.partitions.setdefault(partition, PartitionState(url))
+
+    async def _count(self, path: str) -> int:
+        try:
+            return TopicBroker.parse((await self._registry.get(path))[0]).num_parts
+        except NoNode:
+            return 0
+        except ValueError as error:
+            self.faults.append(f"ZooKeeper node {path}: {error}")
+            return 0
+
+    async def _stores(self, broker_id: int, url: str, found: dict[str, TopicState]) -> None:
+        """What one broker has on its disk."""
+        for line in _lines(await self._ask(url, StatsCommand("offsets"))):
+            match = _RANGE.fullmatch(line)
+            if match:
+                state = found.setdefault(match[1], TopicState())
+                partition = Partition(broker_id, int(match[2]))
+                state.partitions[partition] = PartitionState(url, int(match[3]), int(match[4]))
+        for line in _lines(await self._ask(url, StatsCommand("topics"))):
+            match = _COUNTS.fullmatch(line)
+            topic = line.removesuffix(" *Empty*")
+            if match:
+                state = found.setdefault(match[1], TopicState())
+                state.messages += int(match[2])
+                state.size += int(match[3])
+            elif topic != line and "*" not in topic:
+                found.setdefault(topic, TopicState())
+
+    # One partition
+
+    async def ends(self, topic: str) -> dict[Partition, int | None]:
+        """
+        The ends of a topic's partitions that there are at present; None where no broker says.
+
+        :raises RegistryError: ZooKeeper does not answer.
+        """
+        state = (await self.topics()).get(topic, TopicState())
+        silent = bool(self.faults)
+        self.faults.clear()
+        return {
+            partition: None if there.url is None or (silent and not there.end) else there.end
+            for partition, there in state.partitions.items()
+        }
+
+    async def end_of(self, topic: str, partition: Partition) -> int:
+        """
+        The end of a partition at present, 0 if nothing was ever written to it.
+
+        :raises MetaQError: no broker says.
+        """
+        url = (await self.brokers()).get(partition.broker_id)
+        if url is None:
+            raise NotConnected(f"no broker serves partition {partition}")
+        try:
+            command = OffsetCommand(topic, GROUP, partition.number, END, 0)
+            return int(await self._ask(url, command))
+        except NotFound:
+            return 0
+
+    async def message_begins(self, url: str, topic: str, number: int, offset: int) -> bool:
+        """
+        Whether a message begins there; also if it is too long to be looked at.
+
+        :raises MetaQError: the broker does not say.
+        """
+        command = GetCommand(topic, GROUP, number, offset, LOOK_BYTES, 0)
+        piece = await self._ask(url, command, VALUE)
+        try:
+            next(iterate_records(piece, topic), None)
+        except CorruptRecord:
+            return False
+        return True
+
+    async def _ask(self, url: str, command: Any, right: int = SUCCESS) -> bytes:
+        """The body of a broker's answer."""
+        user = object()
+        connection = self._session.connections.acquire(url, user)
+        limit = self._session.config.stats_timeout_ms / 1000
+        try:
+            if not await connection.ready(limit):
+                raise NotConnected(f"broker {url}: no connection within {limit:g} s")
+            status, body = await connection.call(command, limit)
+        finally:
+            self._session.connections.release(url, user)
+        if status != right:
+            raise error_of(status, body, f"broker {url}")
+        return bytes(body)
+
+    # Groups
+
+    async def groups(self) -> list[str]:
+        """The groups that ZooKeeper knows."""
+        return await self.children(_above(_above(self._paths.consumer_ids("x"))))
+
+    async def members(self, group: str) -> list[str]:
+        """The living members of a group."""
+        return await self.children(self._paths.consumer_ids(group))
+
+    async def group_topics(self, group: str) -> list[str]:
+        """The topics of which a group has positions."""
+        return await self.children(_above(_above(self._paths.offset(group, "x", "y"))))
+
+    async def kept(self, group: str, topic: str) -> list[Partition]:
+        """The partitions of which a group has positions."""
+        names = await self.children(_above(self._paths.offset(group, topic, "x")))
+        found = []
+        for name in names:
+            try:
+                found.append(Partition.parse(name))
+            except ValueError as error:
+                self.faults.append(f"group {group}, topic {topic}: {error}")
+        return found
+
+    async def owner(self, group: str, topic: str, partition: Partition) -> str | None:
+        """Who reads a partition, by the name in ZooKeeper."""
+        try:
+            data, _ = await self._registry.get(self._paths.owner(group, topic, str(partition)))
+        except NoNode:
+            return None
+        return (data or b"").decode("utf-8", "replace")
+
+    async def children(self, path: str) -> list[str]:
+        """The names below a node; none without the node."""
+        try:
+            return sorted(await self._registry.children(path))
+        except NoNode:
+            return []
+
+
+def _above(path: str) -> str:
+    """The parent of a node."""
+    return path.rpartition("/")[0]
+
+
+def _lines(body: bytes) -> list[str]:
+    return body.decode("utf-8", "replace").split("\r\n")

@@ -1,0 +1,213 @@
+"""
+``metaq consume``: the messages of a topic, as a member of a group.
+
+A message counts as consumed when it has been written; whatever ends the command, the group goes on
+behind the last such message. In ZooKeeper mode the partitions are shared with the other members of
+the group, of whatever language; in direct mode all partitions of the one broker are read.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from argparse import Namespace
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from zope.interface import implementer
+
+from metamorphosis.cli.cluster import Cluster
+from metamorphosis.cli.console import Console, Interrupted, Ticker, amount
+from metamorphosis.cli.offsets import offset_store
+from metamorphosis.client.flow import Event
+from metamorphosis.client.model import Partition, ReceivedMessage, StoredOffset
+from metamorphosis.client.subscription import Rollback
+from metamorphosis.errors import MetaQError, NotBalanced
+from metamorphosis.interfaces import IOffsetStore
+
+STORED, EARLIEST, LATEST = "stored", "earliest", "latest"
+
+FETCH_BYTES = 1 << 20
+
+
+@implementer(IOffsetStore)
+class StartingAt:
+    """
+    Positions of a group that begins anew: each partition starts at one end of the log when it is
+    claimed for the first time, and from then on where it was left.
+
+    :param store: where the positions are kept; what it has of a partition is replaced.
+    :param starts: where partitions start, others at 0; None: ``ask`` at the time.
+    :param ask: the end of a partition.
+    """
+
+    def __init__(
+        self,
+        store: Any,
+        starts: Mapping[Partition, int | None],
+        ask: Callable[[str, Partition], Awaitable[int]],
+    ) -> None:
+        self._store = store
+        self._starts = starts
+        self._ask = ask
+        self._begun: set[Partition] = set()
+
+    async def load(self, topic: str, group: str, partition: Partition) -> StoredOffset | None:
+        """See ``IOffsetStore``."""
+        if partition not in self._begun:
+            offset = self._starts.get(partition, 0)
+            if offset is None:
+                offset = await self._ask(topic, partition)
+            await self._store.commit(group, [StoredOffset(topic, partition, offset)])
+            self._begun.add(partition)
+        return await self._store.load(topic, group, partition)  # type: ignore[no-any-return]
+
+    async def initialise(self, topic: str, group: str, partition: Partition, offset: int) -> None:
+        """See ``IOffsetStore``."""
+        await self._store.initialise(topic, group, partition, offset)
+
+    async def commit(self, group: str, offsets: Sequence[StoredOffset]) -> None:
+        """See ``IOffsetStore``."""
+        await self._store.commit(group, offsets)
+
+    async def close(self) -> None:
+        """See ``IOffsetStore``."""
+        await self._store.close()
+
+
+class Output:
+    """
+    Writes messages until there have been enough, or none for a while.
+
+    :ivar over: there is nothing more to do.
+    :ivar error: why the output ended.
+    """
+
+    def __init__(self, console: Console, most: int | None, idle: float | None, raw: bool) -> None:
+        self.count = 0
+        self.size = 0
+        self.error: MetaQError | None = None
+        self.over = Event(console.runtime)
+        self._console = console
+        self._runtime = console.runtime
+        self._most = most
+        self._idle = idle
+        self._line_of = body_line if raw else json_line
+        self._taken = 0
+        self._began = self._latest = self._runtime.seconds()
+
+    async def take(self, messages: list[ReceivedMessage]) -> None:
+        """A listener of batches: what it returns from has been written."""
+        wanted = messages
+        if self._most is not None:
+            wanted = messages[: self._most - self._taken]
+        if self.error is not None or not wanted:
+            raise Rollback(messages[0])
+        self._taken += len(wanted)
+        self._latest = self._runtime.seconds()
+        data = b"".join(map(self._line_of, wanted))
+        try:
+            await self._console.write(data)
+        except MetaQError as error:
+            self.error = error
+            self.over.set()
+            raise Rollback(messages[0]) from error
+        self._latest = self._runtime.seconds()
+        self.count += len(wanted)
+        self.size += len(data)
+        if self.count == self._most:
+            self.over.set()
+        if len(wanted) < len(messages):
+            raise Rollback(messages[len(wanted)])
+
+    async def finish(self) -> None:
+        """Wait until it is over."""
+        while not self.over.is_set:
+            left = None
+            if self._idle is not None:
+                left = self._latest + self._idle - self._runtime.seconds()
+                if left <= 0:
+                    return
+            await self.over.wait(left)
+
+    def show(self) -> None:
+        """Progress."""
+        self._console.progress(self.amount)
+
+    @property
+    def amount(self) -> str:
+        """How much was written."""
+        return amount(self.count, self.size, self._runtime.seconds() - self._began)
+
+
+async def consume(session: Any, console: Console, options: Namespace) -> None:
+    """
+    Write messages as long as it was asked for.
+
+    :raises Interrupted: it was ended from outside.
+    :raises MetaQError: it cannot go on.
+    """
+    cluster = Cluster(session)
+    store: Any = offset_store(session)
+    if options.start != STORED:
+        starts = await cluster.ends(options.topic) if options.start == LATEST else {}
+        store = StartingAt(store, starts, cluster.end_of)
+    output = Output(console, options.max, options.idle, not options.json)
+    console.on_stop(output.over.set)
+    consumer = session.create_consumer(options.group, store=store)
+    consumer.subscribe(options.topic, FETCH_BYTES, output.take, batch=True)
+    consumer.on_rejection(keep_trying)
+    ticker = Ticker(console, output.show)
+    try:
+        await _join(consumer, console)
+        if not await cluster.has(options.topic):
+            console.complain(f"no broker has topic {options.topic} at present; waiting for one")
+        await output.finish()
+    finally:
+        ticker.stop()
+        await consumer.close()
+        await store.close()
+    console.clear_progress(output.amount)
+    if output.error is not None:
+        raise output.error
+    if console.stopped.is_set:
+        raise Interrupted(f"interrupted; {output.count} consumed")
+
+
+def keep_trying(message: ReceivedMessage) -> None:
+    """What was not written is not given up."""
+    raise MetaQError("it was not written")
+
+
+async def _join(consumer: Any, console: Console) -> None:
+    """Take a place in the group; where that takes time, it is said and tried on."""
+    try:
+        await consumer.complete_subscribe()
+    except NotBalanced as error:
+        console.complain(error)
+
+
+def body_line(message: ReceivedMessage) -> bytes:
+    """What the producer sent, and a line end."""
+    return message.data + b"\n"
+
+
+def json_line(message: ReceivedMessage) -> bytes:
+    """
+    The message as a JSON object; a body that is no UTF-8 is there as ``body_base64``, and ``body``
+    is null.
+    """
+    data = message.data
+    value: dict[str, object] = {
+        "topic": message.topic,
+        "partition": str(message.partition),
+        "offset": message.offset,
+        "id": message.id,
+        "attribute": message.attribute,
+    }
+    try:
+        value["body"] = data.decode("utf-8")
+    except UnicodeDecodeError:
+        value["body"] = None
+        value["body_base64"] = base64.b64encode(data).decode("ascii")
+    return json.dumps(value, ensure_ascii=False).encode("utf-8") + b"\n"

@@ -1,0 +1,106 @@
+"""
+``metaq``: reads the command line, connects, runs one command, ends with a status.
+
+Ctrl-C ends a command in order: what is under way is finished, positions are kept. A second one ends
+it at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from metamorphosis.cli.console import Console, Interrupted, OutputClosed, UsageError
+from metamorphosis.cli.consume import consume
+from metamorphosis.cli.offsets import offsets
+from metamorphosis.cli.options import parse
+from metamorphosis.cli.produce import produce
+from metamorphosis.cli.topics import topics
+from metamorphosis.client.aio import MessageSessionFactory
+from metamorphosis.errors import InvalidArgument, MetaQError
+
+Command = Callable[[Any, Console, Namespace], Coroutine[Any, Any, None]]
+
+COMMANDS: dict[str, Command] = {
+    "produce": produce,
+    "consume": consume,
+    "offsets": offsets,
+    "topics": topics,
+}
+IN_ORDER = ("produce", "consume")
+"""Commands that have something to finish when they are interrupted."""
+
+DONE, FAILED, SENSELESS, INTERRUPTED, OUTPUT_CLOSED = 0, 1, 2, 130, 141
+
+
+def main() -> None:
+    """The console script."""
+    options = parse()
+    logging.basicConfig(
+        level=logging.INFO if options.verbose else logging.ERROR, format="metaq: %(message)s"
+    )
+    if not options.verbose:
+        logging.getLogger("kazoo").setLevel(logging.CRITICAL)
+    status = asyncio.run(_run(options))
+    sys.stderr.flush()
+    # A worker may wait for the terminal's next line; nothing else is left to be done.
+    os._exit(status)
+
+
+async def _run(options: Namespace) -> int:
+    milliseconds = int(options.timeout * 1000)
+    try:
+        session = MessageSessionFactory(
+            zookeeper=options.zookeeper,
+            broker=options.broker,
+            zookeeper_root=options.root,
+            connect_timeout_ms=milliseconds,
+            zookeeper_connection_timeout_ms=milliseconds,
+            publish_connect_timeout_ms=milliseconds,
+        )
+    except InvalidArgument as error:
+        print(f"metaq: {error}", file=sys.stderr)
+        return SENSELESS
+    console = Console(session.runtime)
+    loop = asyncio.get_running_loop()
+
+    def ended() -> None:
+        if console.stopped.is_set:
+            os._exit(INTERRUPTED)
+        console.stop()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, ended)
+    return await execute(session, console, options)
+
+
+async def execute(session: Any, console: Console, options: Namespace) -> int:
+    """Run the command; the exit status. The session is closed afterwards."""
+    orderly = False
+
+    def stopped() -> None:
+        if not orderly:
+            session.close()  # whatever is being waited for fails now
+
+    console.on_stop(stopped)
+    try:
+        await session.start()
+        orderly = options.command in IN_ORDER
+        await COMMANDS[options.command](session, console, options)
+        return DONE
+    except OutputClosed:
+        return OUTPUT_CLOSED
+    except (MetaQError, OSError) as error:
+        if console.stopped.is_set:
+            console.complain(error if isinstance(error, Interrupted) else "interrupted")
+            return INTERRUPTED
+        console.complain(str(error).removesuffix("; trying on"))
+        return SENSELESS if isinstance(error, UsageError) else FAILED
+    finally:
+        await session.close()

@@ -1,0 +1,213 @@
+"""
+``metaq offsets``: how far groups are, and how far they have to go; or where a group that does not
+run is to go on.
+
+Positions are those in ZooKeeper. In direct mode they are those of ``metaq consume --broker`` on
+this machine, in ``~/.meta_offsets``.
+"""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from typing import Any, NamedTuple
+
+from metamorphosis.cli.cluster import Cluster, PartitionState, TopicState
+from metamorphosis.cli.console import Console, UsageError
+from metamorphosis.cli.table import table
+from metamorphosis.client.model import Partition, StoredOffset
+from metamorphosis.client.offsets.localfile import LocalFileOffsetStore
+from metamorphosis.client.offsets.zookeeper import ZooKeeperOffsetStore
+from metamorphosis.errors import MetaQError, OffsetStoreError
+
+HEAD = ("GROUP", "TOPIC", "PARTITION", "OFFSET", "END", "LAG", "OWNER")
+
+
+class Row(NamedTuple):
+    """
+    A group in a partition.
+
+    :ivar offset: where it goes on; None: it has not begun.
+    :ivar end: of the partition; None: no broker says.
+    :ivar lag: bytes to be read.
+    :ivar owner: the member that reads it now.
+    """
+
+    group: str
+    topic: str
+    partition: str
+    offset: int | None
+    end: int | None
+    lag: int | None
+    owner: str | None
+
+
+def offset_store(session: Any) -> Any:
+    """Where ``metaq`` keeps the positions of groups."""
+    if session.registry is not None:
+        return ZooKeeperOffsetStore(session.registry, session.paths)
+    return LocalFileOffsetStore(session.runtime)
+
+
+async def offsets(session: Any, console: Console, options: Namespace) -> None:
+    """
+    Show positions, and change them before if ``--to`` says so.
+
+    :raises MetaQError: not everything could be shown or changed.
+    """
+    positions = Positions(session)
+    try:
+        if options.to is not None:
+            await positions.change(options.group, options.topic, options.partition, options.to)
+        rows = await positions.rows(options.group, options.topic, options.partition)
+    finally:
+        await positions.close()
+    if options.json:
+        for row in rows:
+            await console.print(row._asdict(), True)
+    elif rows:
+        await console.print(table(HEAD, rows), False)
+    for fault in positions.faults[1:]:
+        console.complain(fault)
+    if positions.faults:
+        raise MetaQError(positions.faults[0])
+    if not rows:
+        raise MetaQError("no group has a position" if not options.group else
+                         f"group {options.group} has no position, nor a topic to have one of")
+
+
+class Positions:
+    """The positions of groups in the partitions of a cluster. Thread: the loop's."""
+
+    def __init__(self, session: Any) -> None:
+        self._direct = session.registry is None
+        self._cluster = Cluster(session)
+        self._store = offset_store(session)
+        self._topics: dict[str, TopicState] | None = None
+
+    @property
+    def faults(self) -> list[str]:
+        """What could not be found out, and why."""
+        return self._cluster.faults
+
+    async def close(self) -> None:
+        """Let go of the store."""
+        await self._store.close()
+
+    # Showing
+
+    async def rows(self, group: str | None, topic: str | None, only: str | None) -> list[Row]:
+        """Of one group or all, one topic or all of which there are positions."""
+        if group is None and self._direct:
+            raise UsageError("--group is needed with --broker")
+        topics = await self._all_topics()
+        if topic is not None and topic not in topics and not self.faults:
+            raise MetaQError(f"no such topic: {topic}")
+        found = []
+        for name in [group] if group is not None else await self._cluster.groups():
+            for each in [topic] if topic is not None else await self._topics_of(name):
+                found += await self._rows(name, each, topics.get(each, TopicState()))
+        return [row for row in found if only in (None, row.partition)]
+
+    async def _all_topics(self) -> dict[str, TopicState]:
+        if self._topics is None:
+            self._topics = await self._cluster.topics()
+        return self._topics
+
+    async def _topics_of(self, group: str) -> list[str]:
+        if not self._direct:
+            return await self._cluster.group_topics(group)
+        found = []
+        for name, state in (await self._all_topics()).items():
+            stored = [await self._load(name, group, each) for each in state.partitions]
+            if any(each is not None for each in stored):
+                found.append(name)
+        return found
+
+    async def _rows(self, group: str, topic: str, state: TopicState) -> list[Row]:
+        kept = [] if self._direct else await self._cluster.kept(group, topic)
+        rows = []
+        for partition in sorted({*state.partitions, *kept}):
+            there = state.partitions.get(partition)
+            stored = await self._load(topic, group, partition)
+            owner = None
+            if not self._direct:
+                owner = await self._cluster.owner(group, topic, partition)
+            rows.append(_row(group, topic, partition, there, stored, owner))
+        return rows
+
+    async def _load(self, topic: str, group: str, partition: Partition) -> StoredOffset | None:
+        try:
+            return await self._store.load(topic, group, partition)  # type: ignore[no-any-return]
+        except OffsetStoreError as error:
+            self.faults.append(str(error))
+            return None
+
+    # Changing
+
+    async def change(self, group: str | None, topic: str | None, only: str | None, to: str) -> None:
+        """
+        Set the positions of a group in a topic; all of them or, where anything is wrong, none.
+
+        :param only: just this partition.
+        :param to: ``earliest``, ``latest`` or a number.
+        """
+        if group is None or topic is None:
+            raise UsageError("--to needs a topic and --group")
+        if not self._direct:
+            members = await self._cluster.members(group)
+            if members:
+                raise MetaQError(
+                    f"group {group} is running and would overwrite it; stop {', '.join(members)}"
+                )
+        state = (await self._all_topics()).get(topic)
+        if self.faults:
+            raise MetaQError(f"{self.faults.pop(0)}; nothing was changed")
+        if state is None or not state.partitions:
+            raise MetaQError(f"no such topic: {topic}")
+        chosen = [p for p in sorted(state.partitions) if only in (None, str(p))]
+        if not chosen:
+            there = ", ".join(map(str, sorted(state.partitions)))
+            raise UsageError(f"topic {topic} has no partition {only}; it has {there}")
+        if to not in ("earliest", "latest") and len(chosen) > 1:
+            raise UsageError(f"--to {to} is for one partition; say which, with --partition")
+        targets = [
+            StoredOffset(topic, p, await self._target(topic, p, state.partitions[p], to))
+            for p in chosen
+        ]
+        await self._store.commit(group, targets)
+
+    async def _target(
+        self, topic: str, partition: Partition, there: PartitionState, to: str
+    ) -> int:
+        if there.url is None:
+            raise MetaQError(f"no broker serves partition {partition}; nothing was changed")
+        if to == "earliest":
+            return there.begin
+        if to == "latest":
+            return there.end
+        offset = int(to)
+        if not there.begin <= offset <= there.end:
+            raise UsageError(
+                f"--to {to}: partition {partition} goes from {there.begin} to {there.end}"
+            )
+        if offset < there.end and not await self._cluster.message_begins(
+            there.url, topic, partition.number, offset
+        ):
+            raise UsageError(f"--to {to}: no message begins there in partition {partition}")
+        return offset
+
+
+def _row(
+    group: str,
+    topic: str,
+    partition: Partition,
+    there: PartitionState | None,
+    stored: StoredOffset | None,
+    owner: str | None,
+) -> Row:
+    offset = None if stored is None else stored.offset
+    end = lag = None
+    if there is not None and there.url is not None:
+        end = there.end
+        lag = end - max(there.begin, offset or 0)
+    return Row(group, topic, str(partition), offset, end, lag, owner)

@@ -1,0 +1,191 @@
+"""
+``metaq produce``: each line of the input, or one file, becomes a message.
+
+Many sends are under way at a time; messages of one partition are stored in the order of the lines.
+After the first message that could not be sent no further one is tried: what was sent is then a
+beginning of the input, but for what was under way.
+"""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import AsyncIterator
+from typing import Any
+
+from metamorphosis.cli.console import Console, Interrupted, Ticker, UsageError, amount
+from metamorphosis.client.flow import Event
+from metamorphosis.client.model import Partition
+from metamorphosis.errors import MetaQError
+
+IN_FLIGHT = 1000
+"""Messages under way at a time."""
+
+BYTES_IN_FLIGHT = 8 << 20
+
+
+async def chosen_partition(session: Any, topic: str, text: str) -> Partition:
+    """
+    What ``--partition`` means.
+
+    :param text: ``<brokerId>-<number>``; or a number alone, where there is one broker.
+    :raises UsageError: there is no such partition.
+    """
+    broker_id, hyphen, number = text.rpartition("-")
+    if not number.isdecimal() or (hyphen and not broker_id.isdecimal()):
+        raise UsageError(f"--partition {text}: <brokerId>-<number> expected, as in 0-3")
+    if session.registry is None:
+        return Partition(int(broker_id or 0), int(number))
+    there = await session.get_partitions_for_topic(topic)
+    found = [
+        each
+        for each in there
+        if each.number == int(number) and (not hyphen or each.broker_id == int(broker_id))
+    ]
+    if len(found) == 1:
+        return found[0]  # type: ignore[no-any-return]
+    fault = "is on several brokers" if found else "does not exist"
+    names = ", ".join(map(str, there)) or "none"
+    raise UsageError(f"--partition {text}: it {fault}; partitions of {topic}: {names}")
+
+
+class Sending:
+    """The sends of one run. Thread: the loop's."""
+
+    def __init__(
+        self, console: Console, producer: Any, partition: Partition | None, options: Namespace
+    ) -> None:
+        self.sent = 0
+        self.failed = 0
+        self.error: BaseException | None = None
+        self._console = console
+        self._runtime = console.runtime
+        self._producer = producer
+        self._partition = partition
+        self._topic: str = options.topic
+        self._attribute: str | None = options.attribute
+        self._interval = 1 / options.rate if options.rate else 0.0
+        self._began = self._runtime.seconds()
+        self._taken = 0  # messages whose send was begun
+        self._bytes_sent = 0
+        self._flying = 0
+        self._flying_bytes = 0
+        self._room = Event(self._runtime)
+
+    @property
+    def over(self) -> bool:
+        """Nothing more is to be sent."""
+        return self.error is not None or self._console.stopped.is_set
+
+    async def send(self, body: bytes) -> None:
+        """Begin one send, when its time has come and there is room."""
+        while self._flying >= IN_FLIGHT or self._flying_bytes >= BYTES_IN_FLIGHT:
+            await self._room.wait()
+        if self._interval:
+            due = self._began + self._taken * self._interval
+            delay = due - self._runtime.seconds()
+            if delay > 0:
+                await self._console.stopped.wait(delay)
+        if self.over:
+            return
+        self._taken += 1
+        size = len(body)
+        line = self._taken
+        future = self._producer.send(
+            self._topic, body, self._attribute, partition=self._partition
+        )
+        self._flying += 1
+        self._flying_bytes += size
+
+        def stored(_: object) -> None:
+            self.sent += 1
+            self._bytes_sent += size
+            self._landed(size)
+
+        def refused(failure: Any) -> None:
+            self._failure(line, failure.value)
+            self._landed(size)
+
+        self._runtime.api.add_callbacks(future, stored, refused)
+
+    async def finish(self) -> None:
+        """Wait for what is under way; each send has a time limit of its own."""
+        while self._flying:
+            await self._room.wait()
+
+    def _landed(self, size: int) -> None:
+        self._flying -= 1
+        self._flying_bytes -= size
+        self._room.pulse()
+
+    def _failure(self, line: int, error: BaseException) -> None:
+        self.failed += 1
+        if self.error is None:
+            self.error = error
+            self.line = line
+            self._console.stopped.pulse()
+            self._console.lines.close()
+
+    def show(self) -> None:
+        """Progress."""
+        self._console.progress(self.amount)
+
+    @property
+    def amount(self) -> str:
+        """What has been sent."""
+        return amount(self.sent, self._bytes_sent, self._runtime.seconds() - self._began)
+
+
+async def produce(session: Any, console: Console, options: Namespace) -> None:
+    """
+    Send everything.
+
+    :raises MetaQError: not everything was sent; the text says how much was.
+    """
+    whole = None if options.file is None else read_file(options.file)
+    partition = None
+    if options.partition is not None:
+        partition = await chosen_partition(session, options.topic, options.partition)
+    producer = await session.create_producer(options.topic, in_order=not options.unordered)
+    sending = Sending(console, producer, partition, options)
+    ticker = Ticker(console, sending.show)
+    try:
+        async for body in bodies(console, sending, whole):
+            await sending.send(body)
+        await sending.finish()
+    finally:
+        ticker.stop()
+    console.clear_progress(sending.amount)
+    if sending.error is not None:
+        what = options.file if whole is not None else f"line {sending.line}"
+        more = f" and {sending.failed - 1} more" if sending.failed > 1 else ""
+        raise MetaQError(f"{what}{more} not sent, {sending.sent} sent: {sending.error}")
+    if console.stopped.is_set:
+        raise Interrupted(f"interrupted; {sending.sent} sent")
+
+
+async def bodies(console: Console, sending: Sending, whole: bytes | None) -> AsyncIterator[bytes]:
+    """What is to be sent, as long as sending makes sense."""
+    if whole is not None:
+        yield whole
+        return
+    while not sending.over:
+        lines = await console.lines.next()
+        if not lines:
+            return
+        for line in lines:
+            if sending.over:
+                return
+            yield line
+
+
+def read_file(path: str) -> bytes:
+    """
+    The whole of a file.
+
+    :raises UsageError: it cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise UsageError(f"--file {path}: {error.strerror}") from None

@@ -1,0 +1,59 @@
+"""``metaq topics``: which topics there are, where their partitions lie, what is in them."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from typing import Any
+
+from metamorphosis.cli.cluster import Cluster, TopicState
+from metamorphosis.cli.console import Console
+from metamorphosis.cli.table import table
+from metamorphosis.errors import MetaQError
+
+HEAD = ("TOPIC", "PARTITION", "BROKER", "MIN", "MAX")
+
+
+async def topics(session: Any, console: Console, options: Namespace) -> None:
+    """
+    Show the topics.
+
+    :raises MetaQError: not all could be shown.
+    """
+    cluster = Cluster(session)
+    found = await cluster.topics(options.topic)
+    for name, state in found.items():
+        if options.json:
+            await console.print(as_json(name, state), True)
+    if found and not options.json:
+        await console.print(as_text(found), False)
+    for fault in cluster.faults[1:]:
+        console.complain(fault)
+    if cluster.faults:
+        raise MetaQError(cluster.faults[0])
+
+
+def as_text(found: dict[str, TopicState]) -> str:
+    """A line for each topic, then a line for each partition."""
+    counts = [
+        (name, len(state.partitions), state.messages, state.size) for name, state in found.items()
+    ]
+    rows = [
+        (name, str(partition), there.url, there.begin, there.end)
+        for name, state in found.items()
+        for partition, there in sorted(state.partitions.items())
+    ]
+    overview = table(("TOPIC", "PARTITIONS", "MESSAGES", "BYTES"), counts)
+    return f"{overview}\n\n{table(HEAD, rows)}"
+
+
+def as_json(name: str, state: TopicState) -> dict[str, object]:
+    """The same as one object."""
+    return {
+        "topic": name,
+        "messages": state.messages,
+        "bytes": state.size,
+        "partitions": [
+            {"partition": str(p), "broker": there.url, "min": there.begin, "max": there.end}
+            for p, there in sorted(state.partitions.items())
+        ],
+    }

@@ -1,0 +1,221 @@
+"""``metaq produce``: what becomes of lines and files, in which order, and what is said of it."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from metamorphosis.cli import console, produce
+from metamorphosis.client.model import Partition
+from metamorphosis.errors import NotConnected
+from tests.unit.cli.fakes import Run
+
+
+class LineTests(SynchronousTestCase):
+    """Lines of the input."""
+
+    def test_each_line_is_a_message(self) -> None:
+        """Line ends are not part of it, empty lines are messages, the last needs no end."""
+        run = Run("produce t", b"a\nb", b"c\n\n", b"d\r\n\xff\n", b"e").start()
+        self.assertEqual(run.status, 0)
+        self.assertEqual(run.session.producer.bodies, [b"a", b"bc", b"", b"d\r", b"\xff", b"e"])
+        self.assertEqual((run.said, run.text), ("", ""))
+
+    def test_nothing(self) -> None:
+        """An empty input is sent completely."""
+        run = Run("produce t").start()
+        self.assertEqual((run.status, run.session.producer.sent), (0, []))
+
+    def test_attribute_and_partition(self) -> None:
+        """Every message has them."""
+        run = Run("produce t --attribute a --partition 0-1", b"1\n2\n").start()
+        self.assertEqual(run.status, 0)
+        self.assertEqual(
+            run.session.producer.sent,
+            [("t", b"1", "a", Partition(0, 1)), ("t", b"2", "a", Partition(0, 1))],
+        )
+
+    def test_order(self) -> None:
+        """The producer is told to keep the order, unless speed matters more."""
+        for arguments, ordered in (("produce t", True), ("produce t --unordered", False)):
+            run = Run(arguments).start()
+            self.assertEqual(run.session.producer.options, {"topic": "t", "in_order": ordered})
+
+    def test_long_line(self) -> None:
+        """A line that no broker would take is said, not collected for ever."""
+        self.patch(console, "LONGEST_LINE", 10)
+        run = Run("produce t", b"short\n", b"longer", b"longer").start()
+        self.assertEqual(run.status, 2)
+        self.assertIn("longer than 10 bytes", run.said)
+
+    def test_input_fails(self) -> None:
+        """An input that cannot be read is said."""
+        run = Run("produce t", b"a\n", OSError(errno.EIO, "bad disk")).start()
+        self.assertEqual(run.status, 1)
+        self.assertIn("bad disk", run.said)
+
+
+class PartitionTests(SynchronousTestCase):
+    """``--partition``."""
+
+    def test_number_alone(self) -> None:
+        """It is enough where one broker has it."""
+        run = Run("produce t --partition 1", b"x\n").start()
+        self.assertEqual(run.session.producer.sent[0][3], Partition(0, 1))
+
+    def test_direct(self) -> None:
+        """Without ZooKeeper nobody knows better."""
+        run = Run("produce t --partition 7", b"x\n", direct=True).start()
+        self.assertEqual(run.session.producer.sent[0][3], Partition(0, 7))
+
+    def test_wrong(self) -> None:
+        """What there is not, or twice, or makes no sense, is said with what would be right."""
+        for text, fault in (
+            ("0-7", "does not exist; partitions of t: 0-0, 0-1, 1-0"),
+            ("0", "is on several brokers; partitions of t: 0-0, 0-1, 1-0"),
+            ("x", "<brokerId>-<number> expected"),
+            ("a-1", "<brokerId>-<number> expected"),
+        ):
+            run = Run(f"produce t --partition {text}", b"x\n").start()
+            self.assertEqual((run.status, run.session.producer.sent), (2, []))
+            self.assertIn(fault, run.said)
+
+
+class FileTests(SynchronousTestCase):
+    """``--file``."""
+
+    def test_whole_file(self) -> None:
+        """It is one message, lines or not."""
+        path = self.mktemp()
+        with open(path, "wb") as file:
+            file.write(b"a\nb\n\x00")
+        run = Run(f"produce t --file {path}", b"input\n").start()
+        self.assertEqual((run.status, run.session.producer.bodies), (0, [b"a\nb\n\x00"]))
+
+    def test_missing(self) -> None:
+        """A file that is not there is said by its name."""
+        run = Run("produce t --file /nowhere/x").start()
+        self.assertEqual(run.status, 2)
+        self.assertEqual(run.said, f"metaq: --file /nowhere/x: {os.strerror(errno.ENOENT)}\n")
+
+
+class FlowTests(SynchronousTestCase):
+    """How many are under way, and how fast."""
+
+    def test_bounded(self) -> None:
+        """So many sends at a time; the next one begins when one has ended."""
+        self.patch(produce, "IN_FLIGHT", 3)
+        run = Run("produce t", b"1\n2\n3\n4\n5\n")
+        producer = run.session.producer
+        producer.auto = False
+        run.start()
+        self.assertEqual(producer.bodies, [b"1", b"2", b"3"])
+        producer.answer()
+        run.runtime.turn()
+        self.assertEqual(producer.bodies, [b"1", b"2", b"3", b"4"])
+        for _ in range(4):
+            producer.answer()
+            run.runtime.turn()
+        self.assertEqual(run.status, 0)
+
+    def test_bounded_in_bytes(self) -> None:
+        """Big messages count for what they are."""
+        self.patch(produce, "BYTES_IN_FLIGHT", 8)
+        run = Run("produce t", b"12345\n12345\n1\n")
+        run.session.producer.auto = False
+        run.start()
+        self.assertEqual(len(run.session.producer.sent), 2)
+
+    def test_rate(self) -> None:
+        """Messages are spread over the time."""
+        run = Run("produce t --rate 10", b"1\n2\n3\n").start()
+        sent = []
+        for _ in range(3):
+            sent.append(len(run.session.producer.sent))
+            run.runtime.advance(0.1)
+        self.assertEqual(sent, [1, 2, 3])
+        self.assertEqual(run.status, 0)
+
+    def test_ends_when_everything_is_answered(self) -> None:
+        """Not when everything is under way."""
+        run = Run("produce t", b"1\n")
+        run.session.producer.auto = False
+        run.start()
+        self.assertFalse(run.session.closed)
+        run.session.producer.answer()
+        self.assertEqual(run.status, 0)
+
+
+class FailureTests(SynchronousTestCase):
+    """What could not be sent."""
+
+    def test_no_line_behind_a_failure(self) -> None:
+        """The line is named, and how many were sent; the rest of the input is not tried."""
+        run = Run("produce t", b"1\n2\n3\n", b"4\n")
+        run.session.producer.fail_at[2] = NotConnected("broker b is away")
+        run.start()
+        self.assertEqual(run.status, 1)
+        self.assertEqual(run.said, "metaq: line 2 not sent, 1 sent: broker b is away\n")
+        self.assertEqual(run.session.producer.bodies, [b"1", b"2"])
+
+    def test_what_was_under_way_is_waited_for(self) -> None:
+        """Later messages may still succeed or fail; both are counted."""
+        run = Run("produce t", b"1\n2\n3\n4\n")
+        producer = run.session.producer
+        producer.auto = False
+        run.start()
+        producer.answer(NotConnected("away"))
+        producer.answer()
+        producer.answer(NotConnected("away, too"))
+        self.assertFalse(run.session.closed)
+        producer.answer()
+        self.assertEqual(run.status, 1)
+        self.assertEqual(run.said, "metaq: line 1 and 1 more not sent, 2 sent: away\n")
+
+    def test_a_failure_ends_the_wait_for_input(self) -> None:
+        """A terminal is not waited for when nothing more is sent."""
+        run = Run("produce t", b"1\n", b"2\n")
+        run.session.producer.auto = False
+        run.start()
+        run.runtime.pools[0].hold()
+        run.session.producer.answer(NotConnected("away"))
+        run.session.producer.answer()
+        self.assertEqual(run.status, 1)
+
+    def test_file(self) -> None:
+        """A file is named instead of a line."""
+        path = self.mktemp()
+        with open(path, "wb"):
+            pass
+        run = Run(f"produce t --file {path}")
+        run.session.producer.fail_at[1] = NotConnected("away")
+        run.start()
+        self.assertEqual(run.said, f"metaq: {path} not sent, 0 sent: away\n")
+
+
+class EndTests(SynchronousTestCase):
+    """Ctrl-C, and who looks."""
+
+    def test_interrupted(self) -> None:
+        """What is under way is finished, nothing else begun, and the status says so."""
+        run = Run("produce t --rate 1", b"1\n2\n3\n")
+        run.session.producer.auto = False
+        run.start()
+        run.console.stop()
+        run.runtime.turn()
+        self.assertFalse(run.session.closed)
+        run.session.producer.answer()
+        self.assertEqual(run.status, 130)
+        self.assertEqual(run.said, "metaq: interrupted; 1 sent\n")
+
+    def test_progress(self) -> None:
+        """Shown over itself to somebody who looks, and a last line stays."""
+        run = Run("produce t --rate 1", b"1\n2\n", interactive=True).start()
+        run.runtime.advance(1.5)
+        self.assertEqual(run.status, 0)
+        self.assertIn("\r1 message, 0.0 MB", run.said)
+        self.assertTrue(run.said.endswith("\n"))
+        self.assertIn("2 messages, 0.0 MB", run.said.splitlines()[-1])
+        self.assertEqual(run.runtime.clock.getDelayedCalls(), [])
