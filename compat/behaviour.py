@@ -16,7 +16,6 @@ from compat import peers
 from compat.clientcase import ClientCase, name, shared_broker, wait_until
 from compat.exchange import Connection
 from compat.samples import LARGEST, Sample, outcome, samples, send
-from tests.integration import zookeeper
 
 TOPICS: dict[str, dict[str, object]] = {
     "synchronous": {"numPartitions": 2},
@@ -173,7 +172,10 @@ class OffsetBehaviour(ClientCase):
     def own_broker(self) -> peers.Broker:
         """One of this test's own, because it is stopped."""
         broker = self.kind(
-            self.mktemp(), zookeeper.shared(), f"/{name('offsets')}", {"t": {"numPartitions": 2}}
+            self.mktemp(),
+            self.zookeeper_server(),
+            f"/{name('offsets')}",
+            {"t": {"numPartitions": 2}},
         )
         broker.start()
         self.addCleanup(broker.kill)
@@ -227,7 +229,10 @@ class ClosedPartitionBehaviour(ClientCase):
     def test_closed_partition(self) -> None:
         """The texts of the conformance table, and the Java producer's special error ``403``."""
         broker = self.kind(
-            self.mktemp(), zookeeper.shared(), f"/{name('closed')}", {"test": {"numPartitions": 2}}
+            self.mktemp(),
+            self.zookeeper_server(),
+            f"/{name('closed')}",
+            {"test": {"numPartitions": 2}},
         )
         broker.start()
         self.addCleanup(broker.kill)
@@ -275,7 +280,10 @@ class RebalanceBehaviour(ClientCase):
         handover.
         """
         broker = self.kind(
-            self.mktemp(), zookeeper.shared(), f"/{name('rebalance')}", {"t": {"numPartitions": 4}}
+            self.mktemp(),
+            self.zookeeper_server(),
+            f"/{name('rebalance')}",
+            {"t": {"numPartitions": 4}},
         )
         broker.start()
         self.addCleanup(broker.kill)

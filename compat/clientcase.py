@@ -56,6 +56,10 @@ class ClientCase(SynchronousTestCase):
 
     kind: type[peers.Broker]
 
+    def zookeeper_server(self) -> zookeeper.ZooKeeperServer:
+        """What a broker of the test's own registers with."""
+        return zookeeper.shared()
+
     def factory(self, broker: peers.Broker, driver: peers.JavaDriver | None = None) -> str:
         """A session factory of the client, closed after the test; its name."""
         made, driver = name("factory"), driver or peers.driver()
