@@ -24,6 +24,8 @@ from metamorphosis.message import HEADER_BYTES
 from metamorphosis.wire.commands import OffsetCommand
 from metamorphosis.wire.status import Status
 
+CONNECT_SECONDS = 5.0
+"""How long a broker may be out of reach before the log says so of its partitions."""
 OVERLAP_BYTES = 64 << 10
 """An answer this long is worth a turn of the loop, to send the next request before delivering."""
 
@@ -167,22 +169,21 @@ class PartitionFetch:
     # -- asking
 
     async def _pause(self) -> None:
-        """As long as the pacing says; without a connection until there is one, at most so long."""
-        seconds = self._pacing.delay_ms / 1000
-        if not seconds:
-            return
-        until = self._runtime.seconds() + seconds
-        connected = self.connection.is_connected
-        if not connected:
-            self._runtime.start(self._wake_when_connected(seconds))
-        while not self.delivery.stopping and connected >= self.connection.is_connected:
+        """As long as the pacing says, and until there is a connection."""
+        until = self._runtime.seconds() + self._pacing.delay_ms / 1000
+        while not self.delivery.stopping:
             left = until - self._runtime.seconds()
-            if left <= 0 or not await self._wake.wait(left):
-                return
+            if left <= 0:
+                break
+            await self._wake.wait(left)
+        while not self.delivery.stopping and not self.connection.is_connected:
+            self._runtime.start(self._wake_when_connected())
+            await self._wake.wait()
 
-    async def _wake_when_connected(self, seconds: float) -> None:
-        if await self.connection.ready(seconds):
-            self._wake.pulse()
+    async def _wake_when_connected(self) -> None:
+        if not await self.connection.ready(CONNECT_SECONDS) and not self.delivery.stopping:
+            self._complain(NOT_SENT, b"")
+        self._wake.pulse()
 
     def _ask(self, offset: int) -> Request:
         request = Request(offset, self._runtime.seconds(), self._wake)

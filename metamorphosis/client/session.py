@@ -36,6 +36,7 @@ from metamorphosis.errors import (
 if TYPE_CHECKING:
     from metamorphosis.client.directory import PartitionDirectory
     from metamorphosis.client.model import Partition
+    from metamorphosis.client.recovery import Recovery
 
 
 class Child(Protocol):
@@ -68,6 +69,7 @@ class SessionFactory:
             registry = runtime.registry(config.zookeeper, config.zookeeper_session_timeout_ms)
         self.registry: Any = registry
         self._directory: Any = None
+        self._recovery: Any = None
         self._children: list[Child] = []
         self._first: list[Child] = []
         self._numbers = count(1)
@@ -138,7 +140,7 @@ class SessionFactory:
 
     def close(self) -> Any:
         """
-        End everything: recovery, then what was made by the factory in that order, the connections,
+        End everything: what was made by the factory in that order, then recovery, the connections,
         the ZooKeeper session. A future; it never fails, and may be asked for again.
         """
         return self.runtime.start(self._close())
@@ -154,6 +156,8 @@ class SessionFactory:
                 await child.close()
             except Exception:
                 self.log.failure("Closing {child} failed", child=child)
+        if self._recovery is not None:  # consumers on their way out may still need it
+            await self._guarded(self._recovery.close, "the kept messages")
         if self._directory is not None:
             await self._guarded(self._directory.close, "the topics")
         await self._guarded(self.connections.close, "the connections")
@@ -180,7 +184,7 @@ class SessionFactory:
         """
         Close it with the factory, after those that were added before.
 
-        :param first: it ends before all others, as recovery does.
+        :param first: it ends before all others.
         :raises ClientClosed: the factory has been closed.
         """
         if self._closing:
@@ -203,6 +207,15 @@ class SessionFactory:
                 self.runtime, self.config, self.connections, self.registry, self.paths, self.log
             )
         return self._directory  # type: ignore[no-any-return]
+
+    @property
+    def recovery(self) -> Recovery:
+        """Messages that listeners failed too often, shared by all consumers."""
+        if self._recovery is None:
+            from metamorphosis.client.recovery import Recovery
+
+            self._recovery = Recovery(self.runtime, self.config, self.log)
+        return self._recovery  # type: ignore[no-any-return]
 
     def next_session_id(self) -> str:
         """``<host>-<milliseconds>-<n>``, the id of a producer's session."""
@@ -257,6 +270,29 @@ class SessionFactory:
         if self._closing:
             raise ClientClosed("The session factory has been closed.")
         return Consumer(self, consumer_config(config, group, settings), store)
+
+    def create_broadcast_consumer(
+        self,
+        group: str | None = None,
+        config: ConsumerConfig | None = None,
+        store: Any = None,
+        **settings: Any,
+    ) -> Any:
+        """
+        A consumer that gets all messages, as one on every other machine does: its group is named
+        after this machine. See ``create_consumer``.
+
+        :param store: None: the file ``~/.meta_offsets``.
+        """
+        from metamorphosis.client.consumer import broadcast_config
+        from metamorphosis.client.offsets.localfile import LocalFileOffsetStore
+
+        shared = broadcast_config(consumer_config(config, group, settings))
+        own = LocalFileOffsetStore(self.runtime) if store is None else store
+        consumer = self.create_consumer(config=shared, store=own)
+        if store is None:
+            consumer.own_store()
+        return consumer
 
     def create_topic_browser(
         self, topic: str, max_size: int = 1 << 20, timeout: float = 5.0

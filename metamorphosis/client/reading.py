@@ -1,0 +1,280 @@
+"""
+Reading by hand, without a group: messages at an offset, the ends of a partition, the place of a
+point in time.
+
+Source: ``SimpleMessageConsumer.get`` and ``offset``.
+
+Differs: at a 301 the original says that there is nothing; ours raises ``Moved`` with the new
+offset. A message larger than the fetch size is fetched all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from metamorphosis.client.connection import BrokerConnection
+from metamorphosis.client.direct import known_partitions
+from metamorphosis.client.model import Partition, ReceivedMessage
+from metamorphosis.client.records import FetchedRecords
+from metamorphosis.client.replies import VALUE, error_of
+from metamorphosis.client.resuming import nearest, next_segment
+from metamorphosis.client.settings import MAX_OFFSET
+from metamorphosis.errors import (
+    CorruptRecord,
+    Forbidden,
+    InvalidArgument,
+    Moved,
+    NotConnected,
+    NotFound,
+)
+from metamorphosis.ids import EPOCH_MS
+from metamorphosis.wire.commands import GetCommand, OffsetCommand
+
+if TYPE_CHECKING:
+    from metamorphosis.client.session import SessionFactory
+
+GROUP = "Just_for_Browser"
+"""Whose name is given where there is no group; the original's."""
+NO_LIMIT = 1 << 30
+"""Messages of one fetch: all."""
+FIRST_SIZE = 64 << 10
+"""Bytes fetched to see when a segment begins."""
+
+
+def milliseconds_of(message_id: int) -> int | None:
+    """
+    When a message was stored, by its id: ms since 1970. None for the ids of Java brokers from 1.4.5
+    on, which count the time since their machine was started.
+    """
+    return (message_id >> 22) + EPOCH_MS if message_id > 0 else None
+
+
+class PartitionReader:
+    """
+    One partition at one broker. Thread: the loop's.
+
+    :param timeout: seconds of each request.
+    """
+
+    def __init__(
+        self,
+        connection: BrokerConnection,
+        group: str,
+        topic: str,
+        partition: Partition,
+        max_body: int,
+        timeout: float,
+    ) -> None:
+        self.topic = topic
+        self.partition = partition
+        self._connection = connection
+        self._max_body = max_body
+        self._timeout = timeout
+        self._get = GetCommand(topic, group, partition.number, 0, 1, 0)
+        self._offset = OffsetCommand(topic, group, partition.number, 0, 0)
+
+    async def records(self, offset: int, max_size: int) -> FetchedRecords | None:
+        """
+        What is there; with at least one whole message if the broker has it. None: nothing, or no
+        such partition, or it is closed.
+
+        :raises Moved: go on at the offset in the text.
+        :raises MetaQError: the broker refused otherwise, or did not answer.
+        """
+        data = b""
+        while True:
+            body = await self._fetch(offset + len(data), max_size)
+            if not body:
+                return None if not data else self._records(offset, data)
+            data += body
+            records = self._records(offset, data)
+            needed = records.needed
+            if not 0 < len(data) < needed or needed > self._max_body:
+                return records
+            # A message that is longer than what was asked for, or than this broker sends at once.
+            max_size = needed - len(data)
+
+    async def _fetch(self, offset: int, max_size: int) -> bytes:
+        asked = replace(self._get, offset=offset, max_size=max_size)
+        status, body = await self._connection.call(asked, self._timeout)
+        if status == VALUE:
+            return body
+        what = f"get of {self.topic} {self.partition} at {self._connection.url}"
+        error = error_of(status, body, what)
+        if isinstance(error, NotFound | Forbidden):
+            return b""
+        raise error
+
+    def _records(self, offset: int, data: bytes) -> FetchedRecords:
+        return FetchedRecords(self.topic, self.partition, offset, data, self._max_body)
+
+    async def get(self, offset: int, max_size: int) -> list[ReceivedMessage] | None:
+        """
+        The whole messages of one fetch; None: see ``records``.
+
+        :raises CorruptRecord: the first one cannot be read.
+        """
+        records = await self.records(offset, max_size)
+        if records is None:
+            return None
+        messages = records.read(NO_LIMIT)
+        if not messages and records.damage is not None:
+            raise CorruptRecord(
+                f"{self.topic} {self.partition}: the message at offset {offset} cannot be read,"
+                f" {records.damage.reason}"
+            )
+        return messages
+
+    async def nearest(self, offset: int) -> int:
+        """
+        The start of the segment that holds ``offset``, or the nearer end of what is readable.
+
+        :raises NotFound: nothing was ever put there, or the broker has no such partition.
+        """
+        return await nearest(self._connection, self._offset, offset, self._timeout)
+
+    async def next_segment(self, offset: int) -> int:
+        """The start of the segment after the one that holds ``offset``, or the end."""
+        return await next_segment(self._connection, self._offset, offset, self._timeout)
+
+    async def min_offset(self) -> int:
+        """Where the partition begins."""
+        return await self.nearest(0)
+
+    async def max_offset(self) -> int:
+        """Where it ends, and the next message will begin."""
+        return await self.nearest(MAX_OFFSET)
+
+    async def offset_at(self, milliseconds: int) -> int:
+        """
+        The first message stored at this time or later; the end if there is none.
+
+        Times are those in the ids of our brokers; the segments are searched, then the messages of
+        one.
+
+        :param milliseconds: since 1970.
+        :raises InvalidArgument: the ids say nothing about the time: a Java broker's.
+        :raises NotFound: see ``nearest``.
+        """
+        start = await self._segment_before(milliseconds)
+        async for message in self.messages(start, 1 << 20):
+            if self._time_of(message) >= milliseconds:
+                return message.offset
+        return await self.max_offset()
+
+    async def messages(self, offset: int, max_size: int) -> AsyncIterator[ReceivedMessage]:
+        """
+        Every message from ``offset`` to the end, following the broker's 301.
+
+        :raises CorruptRecord: one cannot be read.
+        """
+        while True:
+            try:
+                messages = await self.get(offset, max_size)
+            except Moved as moved:
+                target = int(str(moved))
+                if target <= offset:
+                    return
+                offset = target
+                continue
+            if not messages:
+                return
+            for message in messages:
+                yield message
+            offset = messages[-1].next_offset
+
+    async def _segment_before(self, milliseconds: int) -> int:
+        """The start of the last segment whose first message is older, else of the first one."""
+        found = low = await self.min_offset()
+        high = await self.max_offset()
+        while high - low > 1:
+            middle = (low + high) // 2
+            start = await self.nearest(middle)
+            if start > found:
+                first = await self.get(start, FIRST_SIZE)
+                if not first or self._time_of(first[0]) >= milliseconds:
+                    high = start
+                    continue
+                found = start
+            low = middle
+        return found
+
+    def _time_of(self, message: ReceivedMessage) -> int:
+        found = milliseconds_of(message.id)
+        if found is None:
+            raise InvalidArgument(
+                f"{message.topic} {message.partition} offset {message.offset}: the id {message.id}"
+                " says nothing about the time; it is a Java broker's"
+            )
+        return found
+
+
+class TopicReader:
+    """
+    The partitions of a topic, at their masters. Thread: the loop's.
+
+    :param group: whose name is in the requests; a broker may filter by it.
+    """
+
+    def __init__(self, session: SessionFactory, topic: str, group: str = GROUP) -> None:
+        if not topic.strip():
+            raise InvalidArgument("Blank topic")
+        self.topic = topic
+        self._session = session
+        self._group = group
+        self._direct: BrokerConnection | None = None
+        self._opened = False
+
+    async def open(self) -> None:
+        """
+        Find the brokers.
+
+        :raises NotConnected: no connection to ZooKeeper or the broker.
+        """
+        session = self._session
+        await session.started()
+        if self._opened:
+            return
+        self._opened = True
+        if session.config.broker is not None:
+            self._direct = session.connections.acquire(session.config.broker, self)
+        else:
+            await session.directory.publish(self.topic, self)
+
+    def close(self) -> None:
+        """The connections are not needed any more."""
+        if not self._opened:
+            return
+        self._opened = False
+        if self._direct is not None:
+            self._session.connections.release(self._direct.url, self)
+            self._direct = None
+        else:
+            self._session.directory.release(self.topic, self)
+
+    async def partition(self, partition: Partition, timeout: float) -> PartitionReader:
+        """
+        Its reader.
+
+        :param timeout: seconds to wait for the connection, and then for each answer.
+        :raises NoPartition: no master has it.
+        :raises NotConnected: there is no connection in time.
+        """
+        await self.open()
+        connection = self._direct
+        if connection is None:
+            connection = self._session.directory.broker_of(self.topic, partition)
+        if not await connection.ready(timeout):
+            raise NotConnected(f"{connection.url} cannot be reached within {timeout:g} s")
+        limit = self._session.config.max_body_bytes
+        return PartitionReader(connection, self._group, self.topic, partition, limit, timeout)
+
+    async def partitions(self) -> list[Partition]:
+        """Sorted by number; in direct mode those that have messages, as partitions of broker 0."""
+        await self.open()
+        if self._direct is None:
+            return await self._session.directory.partitions_of(self.topic)
+        timeout = self._session.config.stats_timeout_ms / 1000
+        return (await known_partitions(self._direct, timeout)).get(self.topic, [])
