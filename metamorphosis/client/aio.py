@@ -1,17 +1,195 @@
-"""The client for asyncio."""
+"""
+The client for asyncio: everything that takes time gives an ``asyncio.Future``.
+
+::
+
+    async with MessageSessionFactory(zookeeper="localhost:2181") as factory:
+        producer = await factory.create_producer("test")
+        result = await producer.send("test", b"hello")
+
+``Producer``, ``Consumer`` and ``TopicBrowser`` say to type checkers what the core's classes of the
+same names give on this runtime; ``tests/unit/client/test_faces.py`` holds both together.
+"""
 
 from __future__ import annotations
 
-from asyncio import AbstractEventLoop
-from typing import Any
+from asyncio import AbstractEventLoop, Future
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
+from metamorphosis.client.brokerstats import Stats
+from metamorphosis.client.model import (
+    Partition,
+    Position,
+    ReceivedMessage,
+    SendResult,
+)
+from metamorphosis.client.puts import Callback
 from metamorphosis.client.runtimes.aio import AsyncioRuntime
+from metamorphosis.client.selectors import Selector
 from metamorphosis.client.session import SessionFactory, client_config
-from metamorphosis.client.settings import ClientConfig
+from metamorphosis.client.settings import ClientConfig, ConsumerConfig
+from metamorphosis.client.subscription import Filter, Listener, Reject
+
+if TYPE_CHECKING:
+    from metamorphosis.interfaces import IOffsetStore
+
+__all__ = [
+    "ClientConfig",
+    "Consumer",
+    "ConsumerConfig",
+    "MessageSessionFactory",
+    "Partition",
+    "Producer",
+    "ReceivedMessage",
+    "SendResult",
+    "TopicBrowser",
+]
+
+
+class Closing(Protocol):
+    """Everything that ends."""
+
+    def close(self) -> Future[None]:
+        """See the class in question."""
+
+    async def __aenter__(self) -> Self:
+        """Itself."""
+
+    async def __aexit__(self, *reason: object) -> None:
+        """``close``."""
+
+
+class Producer(Closing, Protocol):
+    """See ``client.producer.Producer``."""
+
+    @property
+    def is_full(self) -> bool:
+        """See ``client.producer.Producer``."""
+
+    def publish(self, topic: str) -> Future[None]:
+        """See ``client.producer.Producer``."""
+
+    def set_default_topic(self, topic: str) -> Future[None]:
+        """See ``client.producer.Producer``."""
+
+    def send(
+        self,
+        topic: str,
+        data: bytes,
+        attribute: str | None = None,
+        *,
+        key: str | bytes | None = None,
+        partition: Partition | None = None,
+        timeout: float | None = None,
+    ) -> Future[SendResult]:
+        """See ``client.producer.Producer``."""
+
+    def send_with_callback(
+        self,
+        callback: Callback,
+        topic: str,
+        data: bytes,
+        attribute: str | None = None,
+        *,
+        key: str | bytes | None = None,
+        partition: Partition | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        """See ``client.producer.Producer``."""
+
+    def ready(self) -> Future[None]:
+        """See ``client.producer.Producer``."""
+
+
+class Consumer(Closing, Protocol):
+    """See ``client.consumer.Consumer``."""
+
+    config: ConsumerConfig
+
+    @property
+    def group(self) -> str:
+        """See ``client.consumer.Consumer``."""
+
+    @property
+    def assignment(self) -> Mapping[tuple[str, Partition], Position]:
+        """See ``client.consumer.Consumer``."""
+
+    def subscribe(
+        self,
+        topic: str,
+        max_size: int = 1 << 20,
+        listener: Listener | None = None,
+        filter: Filter | None = None,
+        *,
+        batch: bool = False,
+        auto_ack: bool = True,
+    ) -> Self:
+        """See ``client.consumer.Consumer``."""
+
+    def on_rejection(self, strategy: Reject) -> Self:
+        """See ``client.consumer.Consumer``."""
+
+    def complete_subscribe(self) -> Future[None]:
+        """See ``client.consumer.Consumer``."""
+
+    def __aiter__(self) -> AsyncIterator[ReceivedMessage]:
+        """See ``client.consumer.Consumer``."""
+
+    def ack(self, message: ReceivedMessage) -> None:
+        """See ``client.consumer.Consumer``."""
+
+    def rollback(self, message: ReceivedMessage) -> None:
+        """See ``client.consumer.Consumer``."""
+
+    def commit(self) -> Future[bool]:
+        """See ``client.consumer.Consumer``."""
+
+    def get(
+        self,
+        topic: str,
+        partition: Partition,
+        offset: int,
+        max_size: int = 1 << 20,
+        timeout: float = 10.0,
+    ) -> Future[Sequence[ReceivedMessage] | None]:
+        """See ``client.consumer.Consumer``."""
+
+    def offset(
+        self, topic: str, partition: Partition, offset: int, timeout: float = 10.0
+    ) -> Future[int]:
+        """See ``client.consumer.Consumer``."""
+
+    def offset_at(
+        self, topic: str, partition: Partition, milliseconds: int, timeout: float = 10.0
+    ) -> Future[int]:
+        """See ``client.consumer.Consumer``."""
+
+
+class TopicBrowser(Closing, Protocol):
+    """See ``client.browser.TopicBrowser``."""
+
+    topic: str
+
+    def partitions(self) -> Future[list[Partition]]:
+        """See ``client.browser.TopicBrowser``."""
+
+    def __aiter__(self) -> AsyncIterator[ReceivedMessage]:
+        """See ``client.browser.TopicBrowser``."""
 
 
 class MessageSessionFactory(SessionFactory):
-    """See ``SessionFactory``."""
+    """
+    Makes producers, consumers and browsers, which share its connections and ZooKeeper session.
+
+    :param zookeeper: ``host:port,host:port/chroot``.
+    :param broker: ``host:port``, direct mode: the one broker, without ZooKeeper.
+    :param config: all settings; those given beside it take precedence.
+    :param loop: None: the one that is running.
+    :param settings: of ``ClientConfig``.
+    :raises InvalidConfig: a setting is wrong.
+    :raises RuntimeError: no loop is running, and none was given.
+    """
 
     def __init__(
         self,
@@ -23,3 +201,53 @@ class MessageSessionFactory(SessionFactory):
     ) -> None:
         settings = {"zookeeper": zookeeper, "broker": broker, **settings}
         super().__init__(AsyncioRuntime(loop), client_config(config, settings))
+
+    if TYPE_CHECKING:  # what the core's methods give on this runtime
+
+        def start(self) -> Future[None]:
+            """See ``SessionFactory``."""
+
+        def close(self) -> Future[None]:
+            """See ``SessionFactory``."""
+
+        def create_producer(
+            self,
+            topic: str | None = None,
+            selector: Selector | None = None,
+            *,
+            retries: int = 0,
+            in_order: bool = False,
+            max_outstanding_bytes: int = 64 << 20,
+        ) -> Future[Producer]:
+            """See ``SessionFactory`` and ``client.producer.Producer``."""
+
+        def create_consumer(
+            self,
+            group: str | None = None,
+            config: ConsumerConfig | None = None,
+            store: IOffsetStore | None = None,
+            **settings: Any,
+        ) -> Consumer:
+            """See ``SessionFactory``."""
+
+        def create_broadcast_consumer(
+            self,
+            group: str | None = None,
+            config: ConsumerConfig | None = None,
+            store: IOffsetStore | None = None,
+            **settings: Any,
+        ) -> Consumer:
+            """See ``SessionFactory``."""
+
+        def create_topic_browser(
+            self, topic: str, max_size: int = 1 << 20, timeout: float = 5.0
+        ) -> Future[TopicBrowser]:
+            """See ``SessionFactory``."""
+
+        def get_stats(
+            self, target: str | None = None, item: str | None = None
+        ) -> Future[Stats]:
+            """See ``SessionFactory``."""
+
+        def get_partitions_for_topic(self, topic: str) -> Future[list[Partition]]:
+            """See ``SessionFactory``."""

@@ -224,15 +224,25 @@ class SessionFactory:
     # -- what users call
 
     def create_producer(
-        self, topic: str | None = None, selector: Any = None, **options: Any
+        self,
+        topic: str | None = None,
+        selector: Any = None,
+        *,
+        retries: int = 0,
+        in_order: bool = False,
+        max_outstanding_bytes: int = 64 << 20,
     ) -> Any:
         """
         A future of a producer, which has published ``topic`` if one is given.
 
-        :param selector: chooses partitions; None: round robin.
-        :param options: of ``Producer``: ``retries``, ``in_order``, ``max_outstanding_bytes``.
+        :param selector: chooses partitions; None: round robin. The others: see ``Producer``.
         :raises NotConnected: see ``start``.
         """
+        options = {
+            "retries": retries,
+            "in_order": in_order,
+            "max_outstanding_bytes": max_outstanding_bytes,
+        }
         return self.runtime.start(self._create_producer(topic, selector, options))
 
     async def _create_producer(

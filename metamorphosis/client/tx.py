@@ -1,16 +1,196 @@
-"""The client for Twisted."""
+"""
+The client for Twisted: everything that takes time gives a Deferred.
+
+::
+
+    factory = MessageSessionFactory(zookeeper="localhost:2181")
+    async with factory:                               # in a coroutine: Deferred.fromCoroutine(...)
+        producer = await factory.create_producer("test")
+        result = await producer.send("test", b"hello")
+
+``Producer``, ``Consumer`` and ``TopicBrowser`` say to type checkers what the core's classes of the
+same names give on this runtime; ``tests/unit/client/test_faces.py`` holds both together.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from metamorphosis.client.session import SessionFactory, client_config
-from metamorphosis.client.settings import ClientConfig
+from twisted.internet.defer import Deferred
+
+from metamorphosis.client.brokerstats import Stats
+from metamorphosis.client.model import (
+    Partition,
+    Position,
+    ReceivedMessage,
+    SendResult,
+)
+from metamorphosis.client.puts import Callback
 from metamorphosis.client.runtimes.tx import TwistedRuntime
+from metamorphosis.client.selectors import Selector
+from metamorphosis.client.session import SessionFactory, client_config
+from metamorphosis.client.settings import ClientConfig, ConsumerConfig
+from metamorphosis.client.subscription import Filter, Listener, Reject
+
+if TYPE_CHECKING:
+    from metamorphosis.interfaces import IOffsetStore
+
+__all__ = [
+    "ClientConfig",
+    "Consumer",
+    "ConsumerConfig",
+    "MessageSessionFactory",
+    "Partition",
+    "Producer",
+    "ReceivedMessage",
+    "SendResult",
+    "TopicBrowser",
+]
+
+
+class Closing(Protocol):
+    """Everything that ends."""
+
+    def close(self) -> Deferred[None]:
+        """See the class in question."""
+
+    async def __aenter__(self) -> Self:
+        """Itself."""
+
+    async def __aexit__(self, *reason: object) -> None:
+        """``close``."""
+
+
+class Producer(Closing, Protocol):
+    """See ``client.producer.Producer``."""
+
+    @property
+    def is_full(self) -> bool:
+        """See ``client.producer.Producer``."""
+
+    def publish(self, topic: str) -> Deferred[None]:
+        """See ``client.producer.Producer``."""
+
+    def set_default_topic(self, topic: str) -> Deferred[None]:
+        """See ``client.producer.Producer``."""
+
+    def send(
+        self,
+        topic: str,
+        data: bytes,
+        attribute: str | None = None,
+        *,
+        key: str | bytes | None = None,
+        partition: Partition | None = None,
+        timeout: float | None = None,
+    ) -> Deferred[SendResult]:
+        """See ``client.producer.Producer``."""
+
+    def send_with_callback(
+        self,
+        callback: Callback,
+        topic: str,
+        data: bytes,
+        attribute: str | None = None,
+        *,
+        key: str | bytes | None = None,
+        partition: Partition | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        """See ``client.producer.Producer``."""
+
+    def ready(self) -> Deferred[None]:
+        """See ``client.producer.Producer``."""
+
+
+class Consumer(Closing, Protocol):
+    """See ``client.consumer.Consumer``."""
+
+    config: ConsumerConfig
+
+    @property
+    def group(self) -> str:
+        """See ``client.consumer.Consumer``."""
+
+    @property
+    def assignment(self) -> Mapping[tuple[str, Partition], Position]:
+        """See ``client.consumer.Consumer``."""
+
+    def subscribe(
+        self,
+        topic: str,
+        max_size: int = 1 << 20,
+        listener: Listener | None = None,
+        filter: Filter | None = None,
+        *,
+        batch: bool = False,
+        auto_ack: bool = True,
+    ) -> Self:
+        """See ``client.consumer.Consumer``."""
+
+    def on_rejection(self, strategy: Reject) -> Self:
+        """See ``client.consumer.Consumer``."""
+
+    def complete_subscribe(self) -> Deferred[None]:
+        """See ``client.consumer.Consumer``."""
+
+    def __aiter__(self) -> AsyncIterator[ReceivedMessage]:
+        """See ``client.consumer.Consumer``."""
+
+    def ack(self, message: ReceivedMessage) -> None:
+        """See ``client.consumer.Consumer``."""
+
+    def rollback(self, message: ReceivedMessage) -> None:
+        """See ``client.consumer.Consumer``."""
+
+    def commit(self) -> Deferred[bool]:
+        """See ``client.consumer.Consumer``."""
+
+    def get(
+        self,
+        topic: str,
+        partition: Partition,
+        offset: int,
+        max_size: int = 1 << 20,
+        timeout: float = 10.0,
+    ) -> Deferred[Sequence[ReceivedMessage] | None]:
+        """See ``client.consumer.Consumer``."""
+
+    def offset(
+        self, topic: str, partition: Partition, offset: int, timeout: float = 10.0
+    ) -> Deferred[int]:
+        """See ``client.consumer.Consumer``."""
+
+    def offset_at(
+        self, topic: str, partition: Partition, milliseconds: int, timeout: float = 10.0
+    ) -> Deferred[int]:
+        """See ``client.consumer.Consumer``."""
+
+
+class TopicBrowser(Closing, Protocol):
+    """See ``client.browser.TopicBrowser``."""
+
+    topic: str
+
+    def partitions(self) -> Deferred[list[Partition]]:
+        """See ``client.browser.TopicBrowser``."""
+
+    def __aiter__(self) -> AsyncIterator[ReceivedMessage]:
+        """See ``client.browser.TopicBrowser``."""
 
 
 class MessageSessionFactory(SessionFactory):
-    """See ``SessionFactory``."""
+    """
+    Makes producers, consumers and browsers, which share its connections and ZooKeeper session.
+
+    :param zookeeper: ``host:port,host:port/chroot``.
+    :param broker: ``host:port``, direct mode: the one broker, without ZooKeeper.
+    :param config: all settings; those given beside it take precedence.
+    :param reactor: None: the global reactor, which is installed if there is none yet.
+    :param settings: of ``ClientConfig``.
+    :raises InvalidConfig: a setting is wrong.
+    """
 
     def __init__(
         self,
@@ -22,3 +202,53 @@ class MessageSessionFactory(SessionFactory):
     ) -> None:
         settings = {"zookeeper": zookeeper, "broker": broker, **settings}
         super().__init__(TwistedRuntime(reactor), client_config(config, settings))
+
+    if TYPE_CHECKING:  # what the core's methods give on this runtime
+
+        def start(self) -> Deferred[None]:
+            """See ``SessionFactory``."""
+
+        def close(self) -> Deferred[None]:
+            """See ``SessionFactory``."""
+
+        def create_producer(
+            self,
+            topic: str | None = None,
+            selector: Selector | None = None,
+            *,
+            retries: int = 0,
+            in_order: bool = False,
+            max_outstanding_bytes: int = 64 << 20,
+        ) -> Deferred[Producer]:
+            """See ``SessionFactory`` and ``client.producer.Producer``."""
+
+        def create_consumer(
+            self,
+            group: str | None = None,
+            config: ConsumerConfig | None = None,
+            store: IOffsetStore | None = None,
+            **settings: Any,
+        ) -> Consumer:
+            """See ``SessionFactory``."""
+
+        def create_broadcast_consumer(
+            self,
+            group: str | None = None,
+            config: ConsumerConfig | None = None,
+            store: IOffsetStore | None = None,
+            **settings: Any,
+        ) -> Consumer:
+            """See ``SessionFactory``."""
+
+        def create_topic_browser(
+            self, topic: str, max_size: int = 1 << 20, timeout: float = 5.0
+        ) -> Deferred[TopicBrowser]:
+            """See ``SessionFactory``."""
+
+        def get_stats(
+            self, target: str | None = None, item: str | None = None
+        ) -> Deferred[Stats]:
+            """See ``SessionFactory``."""
+
+        def get_partitions_for_topic(self, topic: str) -> Deferred[list[Partition]]:
+            """See ``SessionFactory``."""

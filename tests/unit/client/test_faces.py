@@ -1,0 +1,103 @@
+"""What the faces promise to type checkers is what the core has."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from pathlib import Path
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from metamorphosis.client import aio, browser, consumer, producer, session, tx
+
+CORE = {
+    "Producer": producer.Producer,
+    "Consumer": consumer.Consumer,
+    "TopicBrowser": browser.TopicBrowser,
+    "MessageSessionFactory": session.SessionFactory,
+}
+INTERNAL = {
+    "SessionFactory": {"started", "add_child", "remove_child", "next_session_id"},
+    "Consumer": {"own_store"},
+}
+"""Public for other rooms of the core, not for users."""
+
+
+def parameters(function: Any) -> list[tuple[str, Any, Any]]:
+    """Name, kind and default of each."""
+    found = inspect.signature(function).parameters.values()
+    return [(each.name, each.kind, each.default) for each in found]
+
+
+def declared(face: Any) -> dict[str, dict[str, ast.FunctionDef]]:
+    """Class -> method -> its source, those for type checkers only included."""
+    path = face.__file__
+    tree = ast.parse(Path(path).read_text("utf-8"))
+    return {
+        each.name: {
+            method.name: method for method in ast.walk(each) if isinstance(method, ast.FunctionDef)
+        }
+        for each in tree.body
+        if isinstance(each, ast.ClassDef)
+    }
+
+
+def names_of(method: ast.FunctionDef) -> tuple[list[str], list[str], list[str]]:
+    """Parameters, those by name only, and the sources of the defaults."""
+    given = method.args
+    defaults = [each for each in [*given.defaults, *given.kw_defaults] if each is not None]
+    return (
+        [each.arg for each in given.args],
+        [each.arg for each in given.kwonlyargs],
+        [ast.unparse(each) for each in defaults],
+    )
+
+
+class FaceTests(SynchronousTestCase):
+    """Both faces."""
+
+    def test_protocols_have_the_parameters_of_the_core(self) -> None:
+        """Each method's parameters and defaults are those of the core's method."""
+        for face in (tx, aio):
+            for name in ("Producer", "Consumer", "TopicBrowser"):
+                protocol = getattr(face, name)
+                for method, promised in vars(protocol).items():
+                    if inspect.isfunction(promised) and not method.startswith("_"):
+                        real = getattr(CORE[name], method)
+                        where = f"{face.__name__} {name}.{method}"
+                        self.assertEqual(parameters(real), parameters(promised), where)
+
+    def test_factory_has_the_parameters_of_the_core(self) -> None:
+        """The methods that exist for type checkers only, as their source says."""
+        core = declared(session)["SessionFactory"]
+        for face in (tx, aio):
+            methods = declared(face)["MessageSessionFactory"]
+            self.assertIn("create_producer", methods)
+            for name, method in methods.items():
+                if name != "__init__":
+                    where = f"{face.__name__} {name}"
+                    self.assertEqual(names_of(core[name]), names_of(method), where)
+
+    def test_nothing_is_missing(self) -> None:
+        """Every public method of the core is promised."""
+        for face in (tx, aio):
+            found = declared(face)
+            for name, core in CORE.items():
+                for method in vars(core):
+                    if method.startswith("_") or method in INTERNAL.get(core.__name__, ()):
+                        continue
+                    if inspect.isfunction(vars(core)[method]):
+                        promised = found[name].keys() | found["Closing"].keys()
+                        self.assertIn(method, promised, f"{face.__name__} {name}")
+
+    def test_faces_agree(self) -> None:
+        """The two differ in their futures only."""
+        ours, theirs = declared(tx), declared(aio)
+        self.assertEqual(ours.keys(), theirs.keys())
+        for name in ours:
+            self.assertEqual(ours[name].keys(), theirs[name].keys())
+            for method in ours[name]:
+                if method != "__init__":
+                    first = ast.unparse(ours[name][method]).replace("Deferred[", "Future[")
+                    self.assertEqual(ast.unparse(theirs[name][method]), first)
