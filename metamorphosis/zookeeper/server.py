@@ -26,7 +26,7 @@ from metamorphosis.zookeeper.multi import MULTI
 from metamorphosis.zookeeper.requests import CHANGES, READS, Change
 from metamorphosis.zookeeper.sessions import PASSWORD_BYTES, Client, Session, Sessions
 from metamorphosis.zookeeper.tree import Tree
-from metamorphosis.zookeeper.watches import Watches
+from metamorphosis.zookeeper.watches import LIMIT, TooManyWatches, Watches
 
 __all__ = ["Client", "Server", "Session"]
 
@@ -136,6 +136,10 @@ class Server:
             code = error.code
         except MalformedRequest:
             code = Code.MARSHALLING_ERROR
+        except TooManyWatches:
+            _log.warning("A connection with more than %d bytes of watches is closed", LIMIT)
+            self._drop(client)
+            return
         except Exception:
             _log.exception("ZooKeeper operation %d failed; its connection is closed", opcode)
             self._drop(client)

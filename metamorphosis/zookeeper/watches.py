@@ -3,6 +3,8 @@ Who watches what. A watch is told once and is gone; one client has one watch of 
 however often it asks.
 
 Source: ``WatchManager``, ``DataTree.setWatches``.
+
+Differs: ZooKeeper has no limit on the watches of a connection.
 """
 
 from __future__ import annotations
@@ -29,6 +31,11 @@ _EVENT: Final = struct.Struct(">iqiii")
 NODE: Final = False
 CHILDREN: Final = True
 
+#: bytes that the watches of one connection may take, a quarter of a million ordinary ones
+LIMIT: Final = 64 << 20
+
+_EACH: Final = 200  # bytes that a watch takes beside its path, about
+
 _NOBODY: Final[frozenset[Client]] = frozenset()
 
 
@@ -38,11 +45,16 @@ def pack_event(kind: int, path: str) -> bytes:
     return header + pack_string(path)
 
 
+class TooManyWatches(Exception):
+    """The watches of one connection take more than ``LIMIT``."""
+
+
 class Watches:
     """All watches of all clients."""
 
     def __init__(self) -> None:
         self._clients: dict[tuple[bool, str], set[Client]] = {}
+        self._sizes: dict[Client, int] = {}
 
     @property
     def watched(self) -> Mapping[tuple[bool, str], set[Client]]:
@@ -50,8 +62,18 @@ class Watches:
         return self._clients
 
     def add(self, kind: bool, path: str, client: Client) -> None:
-        """The client wants to be told once."""
+        """
+        The client wants to be told once.
+
+        :raises TooManyWatches: it has enough.
+        """
         key = kind, path
+        if key in client.watching:
+            return
+        size = self._sizes.get(client, 0) + _EACH + len(path)
+        if size > LIMIT:
+            raise TooManyWatches
+        self._sizes[client] = size
         client.watching.add(key)
         try:
             self._clients[key].add(client)
@@ -66,6 +88,7 @@ class Watches:
             if not clients:
                 del self._clients[key]
         client.watching.clear()
+        self._sizes.pop(client, None)
 
     def fire(self, events: Iterable[Event]) -> None:
         """Tell of each event those who watch for it, once, and forget that they did."""
@@ -86,6 +109,7 @@ class Watches:
         clients = self._clients.pop(key, _NOBODY)
         for client in clients:
             client.watching.remove(key)
+            self._sizes[client] -= _EACH + len(path)
         return clients
 
     @staticmethod

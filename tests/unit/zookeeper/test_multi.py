@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import struct
 
 from kazoo.exceptions import BadVersionError, NoNodeError, RolledBackError, RuntimeInconsistency
@@ -15,6 +16,7 @@ from tests.unit.zookeeper.peer import (
     DATA_CHANGED,
     DELETED,
     World,
+    acl,
     integers,
     text,
 )
@@ -114,6 +116,25 @@ class MultiTests(SynchronousTestCase):
         self.assertEqual(self.two.events(), [])
         self.one.delete("/a")
         self.assertEqual(self.two.events(), [(DELETED, "/a")])
+
+    def test_a_fault_of_ours_in_the_middle(self) -> None:
+        """What was done before it is taken back; the connection is closed."""
+        self.one.identities = None  # type: ignore[assignment]
+        body = create_body("/m", 0, acl((31, "auth", "")))
+        parts = [struct.pack(">i?i", 1, False, -1) + each for each in (create_body("/n"), body)]
+        with self.assertLogs("metamorphosis.zookeeper.server", logging.ERROR):
+            self.world.server.receive(self.one, integers(7, 14) + b"".join(parts) + END)
+        self.assertTrue(self.one.closed)
+        self.assertEqual(self.two.children("/"), ["a", "zookeeper"])
+        self.world.restart()
+        self.assertEqual(self.world.peer().children("/"), ["a", "zookeeper"])
+
+    def test_one_that_succeeded_is_done_with(self) -> None:
+        """Nothing is remembered of it, nor of single changes after it."""
+        self.one.ask(Transaction([create("/n")]))
+        self.one.create("/m")
+        self.world.tree.take_back()
+        self.assertEqual(self.one.children("/"), ["a", "m", "n", "zookeeper"])
 
     def test_ephemerals(self) -> None:
         """They go with the session; those of a multi that failed never were."""

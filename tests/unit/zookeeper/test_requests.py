@@ -345,6 +345,13 @@ class WatchTests(Case):
         self.assertEqual(self.two.events(), [])
         self.assertEqual(len(self.two.watching), 2)
 
+    def test_set_watches_of_what_was_seen(self) -> None:
+        """A change with the very zxid that the client names was seen by it."""
+        self.one.create("/a/new")
+        self.two.set_watches(self.world.tree.zxid, ["/a/new"], [], ["/a"])
+        self.assertEqual(self.two.events(), [])
+        self.assertEqual(len(self.two.watching), 2)
+
     def test_set_watches_tells_what_was_missed(self) -> None:
         """And watches what did not change since the zxid."""
         seen = self.world.tree.zxid

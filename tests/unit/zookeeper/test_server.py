@@ -314,6 +314,17 @@ class GarbageTests(SynchronousTestCase):
         for session in world.sessions.by_id.values():
             self.assertIs(session.client and session.client.session, session)
 
+    def test_watches_without_end(self) -> None:
+        """The connection is closed, with its watches; the session lives on."""
+        world = World()
+        peer = world.peer()
+        with self.assertLogs("metamorphosis.zookeeper.server", logging.WARNING):
+            for number in range(70):
+                path = f"/{number}" + "x" * 1_000_000
+                world.server.receive(peer, integers(number, 3) + text(path) + b"\1")
+        self.assertEqual((peer.closed, len(peer.received)), (True, 67))
+        self.assertEqual((world.server.watches.watched, len(world.sessions.by_id)), ({}, 1))
+
     def test_a_fault_of_ours_closes_the_connection_only(self) -> None:
         """Told in the log with its traceback; others are served."""
         world = World()

@@ -29,8 +29,9 @@ class SessionsTests(SynchronousTestCase):
         self.assertEqual((other.negotiated(0), other.negotiated(99)), (10, 20))
 
     def test_ids_are_different_and_positive(self) -> None:
-        """Also when the clock stands still or goes back over a restart, or is far in the future."""
+        """Begin as ZooKeeper's; also when the clock stands still, goes back, or is far ahead."""
         ids = {self.create().id for _ in range(100)}
+        self.assertEqual(min(ids), TIME << 16 & (1 << 56) - 1)
         self.sessions = Sessions(self.sessions.by_id.values())
         ids |= {self.create().id for _ in range(100)}
         ids |= {self.sessions.create(4000, 0.0, time).id for time in (0, 1 << 62, TIME * 1000)}

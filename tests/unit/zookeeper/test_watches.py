@@ -6,7 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.zookeeper.acl import OPEN, Acl
 from metamorphosis.zookeeper.codes import EventType
-from metamorphosis.zookeeper.watches import CHILDREN, NODE, Watches
+from metamorphosis.zookeeper.watches import CHILDREN, NODE, TooManyWatches, Watches
 from tests.unit.zookeeper.peer import Peer, World
 
 SECRET: Acl = ((1, "digest", "a:b"),)
@@ -81,6 +81,23 @@ class WatchesTests(SynchronousTestCase):
         self.watches.remove(self.two)
         self.assertEqual(self.watches.watched, {})
         self.watches.remove(self.two)
+
+    def test_limit(self) -> None:
+        """Paths of a mebibyte each until it is enough; what was told or is gone does not count."""
+        paths = [f"/{number:02d}" + "x" * (1 << 20) for number in range(63)]
+        for path in paths:
+            self.watches.add(NODE, path, self.one)
+            self.watches.add(NODE, path, self.one)
+        self.watches.add(NODE, "/64", self.one)
+        too_much = "/" + "y" * (1 << 20)
+        self.assertRaises(TooManyWatches, self.watches.add, NODE, too_much, self.one)
+        self.assertNotIn((NODE, too_much), self.watches.watched)
+        self.watches.add(NODE, too_much, self.two)
+        self.fire(EventType.CREATED, paths[0])
+        self.watches.add(NODE, too_much, self.one)
+        self.watches.remove(self.one)
+        for path in paths:
+            self.watches.add(NODE, path, self.one)
 
     def test_a_client_that_goes_while_it_is_told(self) -> None:
         """Its connection may overflow from the very event; nobody else misses theirs."""
