@@ -43,9 +43,12 @@ class StatTests(SynchronousTestCase):
     def test_counts_beyond_32_bits_go_on_below_zero(self) -> None:
         """A node that is set a thousand times a second for 25 days does not break its readers."""
         node = Node(None, OPEN, 1, 2, 3, 4, 5, 1 << 31, 1 << 30, (1 << 32) + 1, 9)
+        self.assertEqual(stat_of(node).cversion, -(1 << 31))
+        node.children = {"a": None}
+        node.creates += 1
         stat = stat_of(node)
         self.assertEqual(stat.version, -(1 << 31))
-        self.assertEqual(stat.cversion, -(1 << 31))
+        self.assertEqual((stat.cversion, stat.numChildren), (1 - (1 << 31), 1))
         self.assertEqual((stat.aversion, stat.ephemeralOwner, stat.pzxid), (1, 9, 5))
 
     def test_int32(self) -> None:
