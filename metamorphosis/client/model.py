@@ -65,6 +65,14 @@ class SendResult(NamedTuple):
     partition: Partition
     offset: int
 
+    @property
+    def is_stored(self) -> bool:
+        """
+        Whether a broker has confirmed it; the others are one-way, or kept on this machine's disk to
+        be sent later.
+        """
+        return self.message_id != -1 or self.offset != -1
+
 
 @dataclass(slots=True)
 class Position:

@@ -20,20 +20,20 @@ Differs: retries. Differs: no thread is bound, transactions are not there yet.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from metamorphosis.client.model import OutgoingMessage, Partition
 from metamorphosis.client.puts import Callback, Put
+from metamorphosis.client.publisher import Publisher
 from metamorphosis.client.selectors import RoundRobinSelector, Selector
 from metamorphosis.client.sending import Sending
-from metamorphosis.errors import ClientClosed, InvalidArgument
+from metamorphosis.errors import InvalidArgument
 
 if TYPE_CHECKING:
     from metamorphosis.client.session import SessionFactory
 
 
-class Producer:
+class Producer(Publisher):
     """
     Sends messages. Made by the session factory. Thread: the loop's.
 
@@ -58,11 +58,8 @@ class Producer:
             raise InvalidArgument(
                 f"max_outstanding_bytes is {max_outstanding_bytes}; 1 or more expected"
             )
-        self._session = session
-        self._runtime = session.runtime
-        self._api = session.runtime.api
+        super().__init__(session)
         self._create_future = self._api.create_future
-        self._directory = session.directory
         self._sending = Sending(
             session.runtime,
             session.log,
@@ -73,37 +70,6 @@ class Producer:
             max_outstanding_bytes,
         )
         self._submit = self._sending.submit
-        self._timeout = session.config.send_timeout_ms / 1000
-        self._published: set[str] = set()
-        self._closed = False
-        session.add_child(self)
-
-    # -- topics
-
-    def publish(self, topic: str) -> Any:
-        """
-        Announce that messages of the topic will be sent. A future that fires when its partitions
-        are known and its brokers connected, or given up on for now.
-
-        :raises InvalidArgument: no name of a topic.
-        :raises NotConnected: ZooKeeper does not answer; sends work as soon as it does.
-        """
-        return self._runtime.start(self._publish(topic, self._directory.publish))
-
-    def set_default_topic(self, topic: str) -> Any:
-        """
-        Publish a topic whose partitions also take the messages of all topics that nobody in this
-        factory has published. A future, as of ``publish``.
-
-        :raises InvalidState: the factory has another default topic.
-        """
-        return self._runtime.start(self._publish(topic, self._directory.set_default_topic))
-
-    async def _publish(self, topic: str, publish: Callable[[str, object], Any]) -> None:
-        if self._closed:
-            raise ClientClosed("Producer has been shutdown")
-        self._published.add(topic)
-        await publish(topic, self)
 
     # -- sending
 
@@ -134,7 +100,7 @@ class Producer:
         future = self._create_future()
         try:
             if self._closed:
-                raise ClientClosed("Producer has been shutdown")
+                self._check_open()
             message = OutgoingMessage(topic, data, attribute, key)
             limit = self._timeout if timeout is None else timeout
             self._submit(Put(self._sending, message, partition, limit, future, None))
@@ -159,7 +125,7 @@ class Producer:
         """
         try:
             if self._closed:
-                raise ClientClosed("Producer has been shutdown")
+                self._check_open()
             message = OutgoingMessage(topic, data, attribute, key)
             limit = self._timeout if timeout is None else timeout
             self._submit(Put(self._sending, message, partition, limit, None, callback))
@@ -175,25 +141,6 @@ class Producer:
         """A future that fires when the producer is not full; for senders who do not await sends."""
         return self._sending.ready()
 
-    # -- end
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *reason: object) -> None:
-        await self.close()
-
-    def close(self) -> Any:
-        """
-        Take no more messages, wait for the fate of those under way, release the topics. A future;
-        repeated calls do the same. Nothing is tried again any more.
-        """
-        return self._runtime.start(self._close())
-
-    async def _close(self) -> None:
-        first, self._closed = not self._closed, True
+    async def _end(self) -> None:
+        """Nothing is tried again any more."""
         await self._sending.end()
-        if first:
-            for topic in self._published:
-                self._directory.release(topic, self)
-            self._session.remove_child(self)

@@ -123,9 +123,17 @@ class OrderedSelector:
     ) -> Partition:
         """
         :param partitions: those available, may be empty.
-        :raises NoPartition: the topic is not configured, or the chosen partition is neither
-            configured nor available.
-        :raises PartitionNotWritable: it is only one of the two.
+        :raises NoPartition: see ``choose`` and ``check``.
+        """
+        chosen = self.choose(topic, message)
+        self.check(topic, chosen, partitions)
+        return chosen
+
+    def choose(self, topic: str, message: OutgoingMessage) -> Partition:
+        """
+        Where the message belongs, available or not.
+
+        :raises NoPartition: the topic is not configured, or nothing was chosen.
         """
         configured = self.configured.get(topic)
         if not configured:
@@ -136,9 +144,18 @@ class OrderedSelector:
         chosen = self._choose(topic, configured, message)
         if chosen is None:
             raise NoPartition(f"selected null partition for topic {topic}")
-        is_configured, is_available = chosen in configured, chosen in partitions
+        return chosen
+
+    def check(self, topic: str, chosen: Partition, partitions: Sequence[Partition]) -> None:
+        """
+        Whether it can be written.
+
+        :raises NoPartition: the partition is neither configured nor available.
+        :raises PartitionNotWritable: it is only one of the two, or nothing is available.
+        """
+        is_configured, is_available = chosen in self.configured[topic], chosen in partitions
         if is_configured and is_available:
-            return chosen
+            return
         if partitions and not is_configured and not is_available:
             raise NoPartition(
                 f"invalid selected partition {chosen} for topic {topic}: neither configured nor"

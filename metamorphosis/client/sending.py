@@ -100,7 +100,7 @@ class Sending:
         :raises Exception: it has failed already.
         """
         try:
-            broker = self._select(put)
+            broker = self.select(put)
         except NoPartition as error:
             if not self._retries or self._in_order and not put.pinned:
                 raise
@@ -121,7 +121,7 @@ class Sending:
             self._request(put, broker)
             self._outstanding += cost
 
-    def _select(self, put: Put) -> BrokerConnection:
+    def select(self, put: Put) -> BrokerConnection:
         """
         Choose partition and broker, or the broker of the partition that was chosen before.
 
@@ -218,7 +218,7 @@ class Sending:
         """The pause is over, or its turn in the lane has come."""
         self._paused.pop(put, None)
         try:
-            self._request(put, self._select(put))
+            self._request(put, self.select(put))
         except Exception as error:  # also whatever a selector raises
             self._runtime.call_soon(self.failed, put, error)
 

@@ -243,15 +243,37 @@ class SessionFactory:
             "in_order": in_order,
             "max_outstanding_bytes": max_outstanding_bytes,
         }
-        return self.runtime.start(self._create_producer(topic, selector, options))
-
-    async def _create_producer(
-        self, topic: str | None, selector: Any, options: dict[str, Any]
-    ) -> Any:
         from metamorphosis.client.producer import Producer
 
+        return self.runtime.start(self._create_producer(topic, Producer, selector, options))
+
+    def create_one_way_producer(
+        self, topic: str | None = None, selector: Any = None, **options: Any
+    ) -> Any:
+        """
+        A future of a ``OneWayProducer``, otherwise as ``create_producer``.
+
+        :param options: ``window``, ``policy``.
+        """
+        from metamorphosis.client.oneway import OneWayProducer
+
+        return self.runtime.start(self._create_producer(topic, OneWayProducer, selector, options))
+
+    def create_ordered_producer(self, topic: str | None = None, selector: Any = None) -> Any:
+        """
+        A future of an ``OrderedProducer``, otherwise as ``create_producer``.
+
+        :param selector: picks one of the configured partitions; None: that of the key.
+        """
+        from metamorphosis.client.ordered import OrderedProducer
+
+        return self.runtime.start(self._create_producer(topic, OrderedProducer, selector, {}))
+
+    async def _create_producer(
+        self, topic: str | None, make: Any, selector: Any, options: dict[str, Any]
+    ) -> Any:
         await self.started()
-        producer = Producer(self, selector, **options)
+        producer = make(self, selector, **options)
         if topic is not None:
             try:
                 await producer.publish(topic)
