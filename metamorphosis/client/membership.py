@@ -40,10 +40,12 @@ class Contested(RegistryError):
     Partitions are still claimed by others, or the id is still used.
 
     :ivar paths: the nodes that have to go.
+    :ivar keys: the partitions that are not free.
     """
 
-    def __init__(self, occupied: list[Occupied]) -> None:
+    def __init__(self, occupied: list[Occupied], keys: Iterable[Key] = ()) -> None:
         self.paths = [each.path for each in occupied]
+        self.keys = set(keys)
         more = f" and {len(occupied) - 1} more" if len(occupied) > 1 else ""
         super().__init__(f"{occupied[0]}{more}")
 
@@ -92,35 +94,31 @@ class Membership:
         """
         Claim partitions, all at once.
 
-        :raises Contested: some are not free; others may be ours now.
+        :raises Contested: some are not free; the others are ours now.
         """
-        paths = [self._path(key) for key in keys]
-        self._claimed.update(paths)
+        paths = {key: self._path(key) for key in keys}
+        self._claimed.update(paths.values())
         outcomes = await settle(
-            [self._runtime.start(self._own.claim(path, self._data)) for path in paths]
+            [self._runtime.start(self._own.claim(path, self._data)) for path in paths.values()]
         )
-        occupied = []
-        for path, outcome in zip(paths, outcomes, strict=True):
+        occupied: dict[Key, Occupied] = {}
+        for key, outcome in zip(paths, outcomes, strict=True):
             if isinstance(outcome, Occupied):
-                self._claimed.discard(path)
-                occupied.append(outcome)
+                self._claimed.discard(paths[key])
+                occupied[key] = outcome
             elif isinstance(outcome, Exception):
                 raise outcome
         if occupied:
-            raise Contested(occupied)
-
-    async def release(self, keys: Iterable[Key]) -> None:
-        """Give up the claims on partitions that nobody reads here any more."""
-        await self._remove([self._path(key) for key in keys])
+            raise Contested(list(occupied.values()), occupied)
 
     async def release_others(self, keys: Iterable[Key]) -> None:
         """Give up every claim but those on ``keys``; also what an earlier error left behind."""
         kept = {self._path(key) for key in keys}
-        await self._remove([path for path in self._claimed if path not in kept])
+        await self._remove(sorted(self._claimed - kept))
 
     async def leave(self) -> None:
         """Remove everything; the id last, so that nobody waits for claims of a member that left."""
-        await self._remove(list(self._claimed))
+        await self._remove(sorted(self._claimed))
         if self.registered:
             await self._own.remove(self._id_path)
             self.registered = False

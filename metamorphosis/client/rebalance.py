@@ -9,7 +9,9 @@ wakes it: a watch, the session, a claim that others gave up, time. Each *attempt
 2. read members, partitions and brokers, and watch them;
 3. where the lists of a topic changed: stop fetching, commit, release what others get, claim what is
    ours now. If a claim is not free, release everything, wait and begin again, as every member of
-   the original does: two that saw different lists would wait for each other for ever;
+   the original does: two that saw different lists would wait for each other for ever. Whoever had
+   ``RELEASING_TRIES`` such chances and did not take what was released does not want it: from then
+   on only the contested partitions are waited for, which may be those of a crashed member;
 4. load the positions of what was claimed;
 5. where partitions or addresses changed: start fetching.
 
@@ -30,16 +32,18 @@ and wakes members that leave their partitions unclaimed.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Any
 
+from metamorphosis.client.audit import Audit
 from metamorphosis.client.balancing import STRATEGIES
-from metamorphosis.client.clusterview import BrokerUrls, ClusterReader, ClusterView
+from metamorphosis.client.clusterview import ClusterReader, ClusterView
 from metamorphosis.client.committing import Committing, Key
 from metamorphosis.client.flow import Event, settle, within
+from metamorphosis.client.holdings import Fetches, Holdings
 from metamorphosis.client.links import Log
 from metamorphosis.client.membership import Contested, Membership, make_consumer_id
-from metamorphosis.client.model import FetchTarget, Partition, Position
+from metamorphosis.client.model import Partition, Position
 from metamorphosis.client.settings import ConsumerConfig
 from metamorphosis.cluster.model import SessionEvent, SessionState
 from metamorphosis.cluster.paths import Paths
@@ -56,24 +60,13 @@ AUDIT_SECONDS = 30.0  # half to once as long between two looks at everything
 FIRST_RETRY_SECONDS = 0.1  # doubles up to the sync time
 LEAST_PAUSE_SECONDS = 0.05  # between two attempts, whatever happens
 QUICK_TRIES = 3  # before an error other than a contested claim is told to who registers
+RELEASING_TRIES = 3  # so often everything is released for a contested claim
 PATIENT_SYNCS = 7  # how many sync times a contested claim is waited for before that
-UNCLAIMED_AUDITS = 2  # so often a partition is seen unclaimed before its member is woken
-WAKING_SECONDS = 300.0  # between two such wakings
 LEAVE_SECONDS = 10.0
 
 
 class _SessionOver(Exception):
     """The session ended during an attempt."""
-
-
-class Fetches(Protocol):
-    """What of ``fetching.Fetching`` is needed here."""
-
-    def start(self, targets: Iterable[FetchTarget]) -> None:
-        """Read exactly these partitions."""
-
-    async def stop(self) -> None:
-        """Read nothing; ends when everything in flight was processed or undone."""
 
 
 class Rebalance:
@@ -110,7 +103,6 @@ class Rebalance:
         self._group = config.group
         self._assign = STRATEGIES[config.load_balance_strategy]
         self._subscriptions = subscriptions
-        self._fetching = fetching
         self._log = log
         self._sync_seconds = sync_seconds
         self._patience = max(PATIENT_SYNCS * sync_seconds, session_seconds + 2 * sync_seconds)
@@ -119,28 +111,29 @@ class Rebalance:
             registry, paths, config.group, self.consumer_id, self._wake.set, log
         )
         self._member = Membership(runtime, registry, paths, self.consumer_id, config.group)
-        self._held: dict[Key, Position | None] = {}  # claimed; None: not loaded yet
+        self._holdings = Holdings(
+            runtime, config.group, self._member, self.committing, fetching, self._check_session, log
+        )
         self._seen: dict[str, Any] = {}  # topic -> its lists at the last success
-        self._targets: dict[Key, str | None] | None = None  # what is fetched, and where
-        self._urls: dict[Key, str | None] = {}  # where it was fetched last
-        self._brokers: dict[int, BrokerUrls] = {}
         self._connected = False
         self._sessions = 0  # counts ends of sessions
         self._sessions_done = 0  # of these, dealt with
         self._audit_due = False
-        self._unclaimed: dict[str, int] = {}
-        self._woke_others = float("-inf")
         self._failures = 0
+        self._contests = 0
         self._loop: Any = None
         self._closing = Event(runtime)
+        self._audit = Audit(
+            runtime, registry, self._reader, self._member, config.group, self._closing, log
+        )
         self._settled = Event(runtime)  # the first outcome for who registers
         self._deadline = 0.0
         self._error: Exception | None = None
 
     @property
     def assignment(self) -> Mapping[Key, Position]:
-        """A copy."""
-        return {key: position for key, position in self._held.items() if position is not None}
+        """What is read, and how far it is; a copy."""
+        return self._holdings.assignment
 
     # -- what the consumer asks for
 
@@ -177,13 +170,12 @@ class Rebalance:
         if loop is not None:
             await loop
         try:
-            await self._stop_fetching()
+            await self._holdings.stop()
         except Exception:
             self._log.failure("Group {group}: fetching did not stop", group=self._group)
         await self.committing.stop()
         await self.committing.flush()
-        self.committing.drop(list(self._held))
-        self._held.clear()
+        self._holdings.drop()
         try:
             leaving = self._runtime.start(self._member.leave())
             await within(self._runtime, leaving, LEAVE_SECONDS, "leaving the group")
@@ -269,8 +261,8 @@ class Rebalance:
         pause = min(self._sync_seconds, FIRST_RETRY_SECONDS * 2.0 ** min(self._failures - 1, 20))
         if isinstance(error, Contested):
             await self._watch_for(error.paths)
-        elif self._targets is None and self._sessions_done == self._sessions:
-            self._start_fetching()
+        if not self._holdings.reading and self._sessions_done == self._sessions:
+            self._holdings.resume()
         return pause * random.uniform(0.5, 1)
 
     def _tell_failure(self, error: Exception) -> None:
@@ -297,19 +289,18 @@ class Rebalance:
     async def _begin_anew(self) -> None:
         """The session is over, others may have our partitions: hold nothing."""
         self._sessions_done = self._sessions
-        if self._held:
+        if self._holdings.keys:
             self._log.warn(
                 "Group {group}: the ZooKeeper session of {member} ended; {count} partitions are"
                 " claimed anew",
                 group=self._group,
                 member=self.consumer_id,
-                count=len(self._held),
+                count=len(self._holdings.keys),
             )
         try:
-            await self._stop_fetching()
+            await self._holdings.stop()
         finally:
-            self.committing.set_aside()
-            self._held.clear()
+            self._holdings.set_aside()
             self._seen.clear()
             self._member.registered = False
         await self.committing.rescue()
@@ -324,84 +315,54 @@ class Rebalance:
         if not view.registered or set(view.topics) != set(self._subscriptions):
             self._member.registered = False
             raise NotBalanced(f"the id {self.consumer_id} has gone from ZooKeeper, or was changed")
-        self._brokers = view.brokers
-        audit, self._audit_due = self._audit_due, False
-        lost = await self._verify(view) if audit else []
-        changed = [
-            topic
-            for topic in {**self._seen, **dict.fromkeys(view.topics)}
-            if topic not in view.topics or self._seen.get(topic) != view.lists(topic)
-        ]
-        if lost or changed:
-            await self._move(view, changed, lost)
-        failure = await self._load()
+        lost: list[Key] = []
+        if self._audit_due:
+            lost, unclaimed = await self._audit.look(view, self._holdings.keys)
+            self._check_session()
+            for topic in unclaimed:
+                self._seen.pop(topic, None)  # should it be our share, it is claimed now
+            self._audit_due = False
+        contested = await self._move(view, lost)
+        failure = await self._holdings.load()
         self._check_session()
-        await self._fetch()
+        self._holdings.brokers = view.brokers
+        await self._holdings.read()
+        if contested or failure:
+            raise contested or failure  # type: ignore[misc]
         self._seen = {topic: view.lists(topic) for topic in view.topics}
-        if failure is not None:
-            raise failure
         self.committing.forget_aside()
 
-    async def _verify(self, view: ClusterView) -> list[Key]:
-        """Partitions that are ours no longer, though nobody told us; and those of nobody."""
-        session = self._registry.session_id()
-        lost: list[Key] = []
-        unclaimed = []
-        for topic in view.topics:
-            owners = await self._reader.owners(topic)
-            held = [key for key in self._held if key[0] == topic]
-            lost += [key for key in held if owners.get(str(key[1])) != session]
-            unclaimed += [
-                f"{topic} {text}" for text in view.partitions.get(topic, ()) if text not in owners
-            ]
-        self._check_session()
-        ours = {f"{topic} {partition}" for topic, partition in self._held}
-        counts = {each: self._unclaimed.get(each, 0) + 1 for each in unclaimed if each not in ours}
-        self._unclaimed = counts
-        await self._wake_others([each for each in counts if counts[each] >= UNCLAIMED_AUDITS])
-        return lost
-
-    async def _wake_others(self, unclaimed: list[str]) -> None:
-        """Partitions of other members that nobody claims: Java members may have given up."""
-        now = self._runtime.seconds()
-        if not unclaimed or now - self._woke_others < WAKING_SECONDS:
-            return
-        self._woke_others = now
-        self._log.warn(
-            "Group {group}: nobody has claimed {partitions}; waking all members",
-            group=self._group,
-            partitions=", ".join(unclaimed),
-        )
-        await self._member.wake_the_others(lambda: self._closing.wait(1.0))
-
-    async def _move(self, view: ClusterView, changed: list[str], lost: list[Key]) -> None:
-        """Give up and claim what the lists of these topics say."""
-        for topic in {*changed, *(key[0] for key in lost)}:
-            self._seen.pop(topic, None)
-        await self._stop_fetching()
-        await self.committing.flush()
-        self._check_session()
-        before = set(self._held)
-        self.committing.set_aside(lost)
-        for key in lost:
-            del self._held[key]
-        wanted = {key for key in self._held if key[0] not in changed}
-        wanted.update(key for key in lost if key[0] not in changed)
+    async def _move(self, view: ClusterView, lost: list[Key]) -> Contested | None:
+        """Give up and claim what changed lists say."""
+        topics = {**self._seen, **dict.fromkeys(view.topics)}
+        changed = {
+            topic
+            for topic in topics
+            if topic not in view.topics or self._seen.get(topic) != view.lists(topic)
+        }
+        before = self._holdings.keys
+        if not (changed or lost):
+            return None
+        wanted = {key for key in before if key[0] not in changed}
         for topic in changed:
             wanted.update(self._share_of(topic, view))
-        surplus = [key for key in self._held if key not in wanted]
-        for key in surplus:
-            del self._held[key]
-        self.committing.drop(surplus)
-        await self._member.release_others(wanted)
-        await self._claim([key for key in wanted if key not in self._held])
-        if wanted != before:
-            self._log.info(
-                "Group {group}: {member} has {partitions}",
-                group=self._group,
-                member=self.consumer_id,
-                partitions=", ".join(f"{topic} {part}" for topic, part in sorted(wanted)) or "none",
-            )
+            self._seen.pop(topic, None)
+        for topic, _ in lost:
+            self._seen.pop(topic, None)  # should this fail, it is done again
+        insist = self._contests >= RELEASING_TRIES
+        try:
+            await self._holdings.move(wanted, lost, insist)
+        except Exception as error:
+            if isinstance(error, Contested):
+                self._contests += 1
+                if insist:
+                    return error
+            self._seen.clear()  # whatever is held now may be less than it was
+            raise
+        finally:
+            self._tell_holdings(before)
+        self._contests = 0
+        return None
 
     def _share_of(self, topic: str, view: ClusterView) -> list[Key]:
         consumers, partitions = view.lists(topic)
@@ -410,70 +371,15 @@ class Rebalance:
         mine = self._assign(self.consumer_id, consumers, partitions)
         return [(topic, Partition.parse(text)) for text in mine]
 
-    async def _claim(self, keys: list[Key]) -> None:
-        try:
-            await self._member.claim(keys)
-        except Contested:
-            self.committing.set_aside()
-            self._held.clear()
-            self._seen.clear()
-            await self._member.release_others(())
-            raise
-        self._check_session()
-        self._held.update(dict.fromkeys(keys))
-
-    async def _load(self) -> Exception | None:
-        """Load the positions of what was claimed; the last error if some could not be."""
-        missing = [key for key, position in self._held.items() if position is None]
-        if not missing:
-            return None
-        await self.committing.rescue()
-        take = self.committing.take
-        outcomes = await settle([self._runtime.start(take(*key)) for key in missing])
-        failure = None
-        for key, outcome in zip(missing, outcomes, strict=True):
-            if isinstance(outcome, Exception):
-                failure = outcome
-            elif key in self._held:
-                self._held[key] = outcome
-        return failure
-
-    # -- fetching
-
-    def _choose(self) -> dict[Key, str | None]:
-        """Where everything that is loaded is to be read."""
-        return {
-            key: self._brokers.get(key[1].broker_id, BrokerUrls()).choose(self._urls.get(key))
-            for key in self.assignment
-        }
-
-    async def _fetch(self) -> None:
-        """Read what is owned where it is now, without a stop if nothing changed."""
-        if self._targets is not None and self._choose() == self._targets:
-            return
-        if self._targets is not None:
-            await self._stop_fetching()
-            await self.committing.commit()
-            self._check_session()
-        self._start_fetching()
-
-    def _start_fetching(self) -> None:
-        self._targets = self._urls = self._choose()
-        for (topic, partition), url in self._targets.items():
-            if url is None:
-                self._log.warn(
-                    "Group {group}: no broker has {topic} {partition} at present",
-                    group=self._group,
-                    topic=topic,
-                    partition=partition,
-                )
-        positions = self.assignment
-        self._fetching.start(FetchTarget(positions[key], url) for key, url in self._targets.items())
-
-    async def _stop_fetching(self) -> None:
-        if self._targets is not None:
-            self._targets = None
-            await self._fetching.stop()
+    def _tell_holdings(self, before: set[Key]) -> None:
+        if self._holdings.keys != before:
+            texts = [f"{topic} {partition}" for topic, partition in sorted(self._holdings.keys)]
+            self._log.info(
+                "Group {group}: {member} has {partitions}",
+                group=self._group,
+                member=self.consumer_id,
+                partitions=", ".join(texts) or "no partitions",
+            )
 
     def _check_session(self) -> None:
         """:raises _SessionOver: what was found out belongs to a session that ended."""
