@@ -92,7 +92,7 @@ class Console:
             elif isinstance(error, OSError):
                 closed = error.errno in (errno.EPIPE, errno.ECONNRESET)
                 what = "nobody reads the output any more" if closed else f"output: {error.strerror}"
-                api.reject(future, OutputClosed(what) if closed else UsageError(what))
+                api.reject(future, OutputClosed(what) if closed else MetaQError(what))
             else:
                 api.reject(future, error)
 

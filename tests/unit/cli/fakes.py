@@ -7,6 +7,7 @@ asked for.
 from __future__ import annotations
 
 import io
+import json
 from argparse import Namespace
 from collections import deque
 from collections.abc import Awaitable
@@ -37,8 +38,7 @@ class FakeBroker:
     :ivar away: does not answer.
     """
 
-    def __init__(self, broker_id: int = 0) -> None:
-        self.broker_id = broker_id
+    def __init__(self) -> None:
         self.ranges: dict[tuple[str, int], tuple[int, int]] = {}
         self.log: dict[tuple[str, int, int], bytes] = {}
         self.counts: dict[str, tuple[int, int]] = {}
@@ -54,16 +54,13 @@ class FakeBroker:
 
     def _answer(self, command: Any) -> tuple[int, bytes]:
         if isinstance(command, StatsCommand):
-            lines = {None: self._figures, "offsets": self._offsets, "topics": self._topics}
+            lines = {"offsets": self._offsets, "topics": self._topics}
             return SUCCESS, "\r\n".join(["STATS", *lines[command.item](), "END", ""]).encode()
         if isinstance(command, OffsetCommand):
             found = self.ranges.get((command.topic, command.partition))
             return (404, b"no store") if found is None else (SUCCESS, b"%d" % found[1])
         assert isinstance(command, GetCommand)
         return VALUE, self.log[command.topic, command.partition, command.offset]
-
-    def _figures(self) -> list[str]:
-        return ["pid 1", f"broker_id {self.broker_id}"]
 
     def _offsets(self) -> list[str]:
         return [
@@ -142,6 +139,10 @@ class FakeConsumer:
         """See ``Consumer``."""
         assert batch
         self.topic, self.listener = topic, listener
+
+    def on_rejection(self, strategy: Any) -> None:
+        """See ``Consumer``."""
+        self.reject = strategy
 
     def complete_subscribe(self) -> Deferred[None]:
         """See ``Consumer``."""
@@ -226,6 +227,23 @@ class FakeSession:
         """Something stands in ZooKeeper."""
         assert self.registry is not None
         self.runtime.result(self.registry.create(f"/meta/{path}", data.encode(), False))
+
+    def data(self, path: str) -> str:
+        """What stands there now."""
+        assert self.registry is not None
+        data, _ = self.runtime.result(self.registry.get(f"/meta/{path}"))
+        return str(data.decode())
+
+    def master(self, broker_id: int, **partitions: int) -> FakeBroker:
+        """A broker has registered, with so many partitions of each topic."""
+        url = f"meta://b:{broker_id + 1}"
+        self.node(f"brokers/ids/{broker_id}/master", url)
+        for topic, count in partitions.items():
+            value = json.dumps({"numParts": count, "broker": f"{broker_id}-m"})
+            for kind in ("pub", "sub"):
+                self.node(f"brokers/topics-{kind}/{topic}/{broker_id}-m", value)
+        broker = self.brokers[url] = FakeBroker()
+        return broker
 
 
 class Run:

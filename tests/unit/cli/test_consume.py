@@ -1,0 +1,254 @@
+"""``metaq consume``: what is written, when it counts as consumed, how it ends and where it begins."""
+
+from __future__ import annotations
+
+import errno
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from metamorphosis.cli.consume import StartingAt
+from metamorphosis.client.model import Partition, ReceivedMessage, StoredOffset
+from metamorphosis.client.offsets.memory import MemoryOffsetStore
+from metamorphosis.client.subscription import Rollback
+from metamorphosis.errors import MetaQError, NotBalanced
+from metamorphosis.interfaces import IOffsetStore
+from metamorphosis.message import encode_body
+from tests.unit.cli.fakes import FakeConsumer, Run
+
+
+def message(body: bytes, offset: int = 0, attribute: str | None = None) -> ReceivedMessage:
+    """One of partition 0-1."""
+    flag = int(attribute is not None)
+    stored = encode_body(body, attribute)
+    return ReceivedMessage("t", Partition(0, 1), offset, 77, flag, stored)
+
+
+class ConsumeTestCase(SynchronousTestCase):
+    """A run and its consumer."""
+
+    def run_metaq(self, arguments: str = "", **options: Any) -> Run:
+        """``metaq consume t --group g`` with these."""
+        run = Run(f"consume t --group g {arguments}", **options)
+        if run.session.registry is not None:
+            run.session.master(0, t=2)
+        return run.start()
+
+    def consumer(self, run: Run) -> FakeConsumer:
+        """The one it made."""
+        (consumer,) = run.session.consumers
+        return consumer
+
+    def deliver(self, run: Run, messages: Sequence[ReceivedMessage]) -> int:
+        """Hand a batch to the listener; how many of it count as consumed."""
+        taken = self.begin(run, messages)
+        try:
+            run.runtime.result(taken)
+        except Rollback as error:
+            assert error.message is not None
+            return list(messages).index(error.message)
+        return len(messages)
+
+    def begin(self, run: Run, messages: Sequence[ReceivedMessage]) -> Deferred[None]:
+        """Hand it over without waiting."""
+        taken: Deferred[None] = run.runtime.start(self.consumer(run).listener(list(messages)))
+        return taken
+
+
+class OutputTests(ConsumeTestCase):
+    """What is written."""
+
+    def test_bodies(self) -> None:
+        """What the producer sent, a line each, without attributes, whatever the bytes are."""
+        run = self.run_metaq()
+        batch = [message(b"one", attribute="a"), message(b""), message(b"\xff\x00")]
+        self.assertEqual(self.deliver(run, batch), 3)
+        self.assertEqual(run.output, b"one\n\n\xff\x00\n")
+
+    def test_json(self) -> None:
+        """One object a line, with everything there is to know."""
+        run = self.run_metaq("--json")
+        self.deliver(run, [message("ä\n".encode(), 21, "x"), message(b"\xff", 50)])
+        first, second = map(json.loads, run.text.splitlines())
+        place = {"topic": "t", "partition": "0-1", "id": 77}
+        self.assertEqual(first, {**place, "offset": 21, "attribute": "x", "body": "ä\n"})
+        self.assertEqual(
+            second,
+            {**place, "offset": 50, "attribute": None, "body": None, "body_base64": "/w=="},
+        )
+
+    def test_not_consumed_before_it_is_written(self) -> None:
+        """The listener returns when the output has taken everything."""
+        run = self.run_metaq()
+        self.deliver(run, [message(b"first")])
+        (writer,) = run.runtime.pools
+        writer.hold()
+        taken = self.begin(run, [message(b"second")])
+        run.runtime.turn()
+        self.assertNoResult(taken)
+        writer.release()
+        run.runtime.result(taken)
+        self.assertEqual(run.text, "first\nsecond\n")
+
+    def test_nobody_reads(self) -> None:
+        """A closed pipe ends it without a word; what was not written is not consumed."""
+        run = self.run_metaq()
+        run.output_error = OSError(errno.EPIPE, "Broken pipe")
+        self.assertEqual(self.deliver(run, [message(b"one"), message(b"two")]), 0)
+        self.assertEqual((run.status, run.said), (141, ""))
+        self.assertTrue(self.consumer(run).closed)
+
+    def test_full_disk(self) -> None:
+        """Any other fault of the output is said."""
+        run = self.run_metaq()
+        run.output_error = OSError(errno.ENOSPC, "No space left on device")
+        self.assertEqual(self.deliver(run, [message(b"one")]), 0)
+        self.assertEqual((run.status, run.said), (1, "metaq: output: No space left on device\n"))
+
+    def test_nothing_is_given_up(self) -> None:
+        """A message that could not be written is never taken for processed."""
+        consumer = self.consumer(self.run_metaq())
+        self.assertRaises(MetaQError, consumer.reject, message(b"x"))
+
+
+class EndTests(ConsumeTestCase):
+    """``--max``, ``--idle``, Ctrl-C."""
+
+    def test_max(self) -> None:
+        """Exactly so many are written and consumed, wherever a batch ends."""
+        run = self.run_metaq("--max 3")
+        self.assertEqual(self.deliver(run, [message(b"1"), message(b"2")]), 2)
+        batch = [message(b"3"), message(b"4", 21), message(b"5", 42)]
+        self.assertEqual(self.deliver(run, batch), 1)
+        self.assertEqual((run.status, run.text), (0, "1\n2\n3\n"))
+
+    def test_max_with_batches_at_the_same_time(self) -> None:
+        """Partitions that deliver at the same time do not write more together."""
+        run = self.run_metaq("--max 3")
+        self.deliver(run, [message(b"1")])
+        (writer,) = run.runtime.pools
+        writer.hold()
+        first = self.begin(run, [message(b"2"), message(b"3")])
+        self.assertEqual(self.deliver(run, [message(b"4")]), 0)
+        self.assertFalse(run.session.closed)
+        writer.release()
+        run.runtime.result(first)
+        self.assertEqual((run.status, run.text), (0, "1\n2\n3\n"))
+
+    def test_idle(self) -> None:
+        """It ends when nothing has come for so long, counted from the last message."""
+        run = self.run_metaq("--idle 2")
+        run.runtime.advance(1.5)
+        self.deliver(run, [message(b"1")])
+        run.runtime.advance(1.9)
+        self.assertFalse(run.session.closed)
+        run.runtime.advance(0.2)
+        self.assertEqual((run.status, run.said), (0, ""))
+
+    def test_interrupted(self) -> None:
+        """The consumer leaves its group in order, and the status says how it ended."""
+        run = self.run_metaq()
+        self.deliver(run, [message(b"1")])
+        run.console.stop()
+        self.assertEqual((run.status, run.said), (130, "metaq: interrupted; 1 consumed\n"))
+        self.assertTrue(self.consumer(run).closed)
+
+    def test_progress(self) -> None:
+        """For who looks at standard error."""
+        run = self.run_metaq("--max 1", interactive=True)
+        run.runtime.advance(0.6)
+        self.deliver(run, [message(b"1")])
+        self.assertEqual(run.status, 0)
+        self.assertIn("1 message, ", run.said.splitlines()[-1])
+
+
+class JoiningTests(ConsumeTestCase):
+    """The beginning."""
+
+    def test_not_yet(self) -> None:
+        """A place in the group that takes time is said, and waited for."""
+        run = Run("consume t --group g --idle 5")
+        run.session.master(0, t=1)
+        run.session.join_error = NotBalanced("0-0 is somebody else's")
+        run.start()
+        self.assertEqual(run.said, "metaq: 0-0 is somebody else's\n")
+        run.runtime.advance(6)
+        self.assertEqual(run.status, 0)
+
+    def test_refused(self) -> None:
+        """What cannot work ends it."""
+        run = Run("consume t --group g")
+        run.session.join_error = MetaQError("no such root")
+        run.start()
+        self.assertEqual((run.status, run.said), (1, "metaq: no such root\n"))
+
+    def test_no_such_topic(self) -> None:
+        """Waiting for a topic that nobody has is said: it may be a slip."""
+        run = Run("consume t --group g --idle 5").start()
+        self.assertEqual(run.said, "metaq: no broker has topic t at present; waiting for one\n")
+
+
+class StartTests(ConsumeTestCase):
+    """``--from``."""
+
+    def load(self, run: Run, number: int = 0) -> StoredOffset | None:
+        """What the consumer would begin with."""
+        store = self.consumer(run).store
+        loaded: StoredOffset | None = run.runtime.run(store.load("t", "g", Partition(0, number)))
+        return loaded
+
+    def begun(self, arguments: str) -> Run:
+        """The group is at 50 of 100 in partition 0 of 2, the other of which is empty."""
+        run = Run(f"consume t --group g {arguments}")
+        run.session.master(0, t=2).ranges["t", 0] = (10, 100)
+        run.session.node("consumers/g/offsets/t/0-0", "7-50")
+        return run.start()
+
+    def test_stored(self) -> None:
+        """By default the group goes on where it was."""
+        run = self.begun("")
+        self.assertEqual(self.load(run), StoredOffset("t", Partition(0, 0), 50, 7))
+        self.assertIsNone(self.load(run, 1))
+
+    def test_earliest(self) -> None:
+        """With the oldest message, whatever is stored."""
+        run = self.begun("--from earliest")
+        self.assertEqual(self.load(run), StoredOffset("t", Partition(0, 0), 0))
+        self.assertEqual(run.session.data("consumers/g/offsets/t/0-0"), "-1-0")
+
+    def test_latest(self) -> None:
+        """With what comes from now on; a partition without messages has only such."""
+        run = self.begun("--from latest")
+        run.session.brokers["meta://b:1"].ranges.update({("t", 0): (10, 200), ("t", 1): (0, 30)})
+        self.assertEqual(self.load(run), StoredOffset("t", Partition(0, 0), 100))
+        self.assertEqual(self.load(run, 1), StoredOffset("t", Partition(0, 1), 0))
+
+    def test_only_the_first_time(self) -> None:
+        """A partition that was given away and comes back goes on where it was."""
+        run = self.begun("--from latest")
+        self.load(run)
+        there = StoredOffset("t", Partition(0, 0), 120, 9)
+        run.runtime.run(self.consumer(run).store.commit("g", [there]))
+        self.assertEqual(self.load(run), there)
+
+    def test_latest_of_a_broker_that_was_away(self) -> None:
+        """Its end is asked for when the partition is claimed."""
+        run = Run("consume t --group g --from latest")
+        broker = run.session.master(0, t=1)
+        broker.away = True
+        run.start()
+        broker.away = False
+        broker.ranges["t", 0] = (0, 70)
+        self.assertEqual(self.load(run), StoredOffset("t", Partition(0, 0), 70))
+
+    def test_provider(self) -> None:
+        """The store in front of the store is one."""
+
+        async def ask(topic: str, partition: Partition) -> int:
+            return 0
+
+        self.assertTrue(verifyObject(IOffsetStore, StartingAt(MemoryOffsetStore(), {}, ask)))

@@ -1,0 +1,92 @@
+"""The command line, exit statuses, and the end of a run that has hardly begun."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from metamorphosis.cli.options import parse
+from metamorphosis.cli.table import table
+from metamorphosis.errors import NotConnected
+from tests.unit.cli.fakes import Run
+
+
+class OptionTests(SynchronousTestCase):
+    """What the command line may say."""
+
+    def refused(self, line: str) -> str:
+        """What is said of a line that makes no sense; its status is 2."""
+        errors = io.StringIO()
+        self.patch(sys, "stderr", errors)
+        error = self.assertRaises(SystemExit, parse, line.split())
+        self.assertEqual(error.code, 2)
+        return errors.getvalue()
+
+    def test_defaults(self) -> None:
+        """Nothing but the topic and the cluster is needed to produce."""
+        options = parse("produce t --broker b:1".split())
+        self.assertEqual((options.topic, options.broker, options.zookeeper), ("t", "b:1", None))
+        self.assertEqual((options.root, options.timeout, options.rate), ("/meta", 10.0, None))
+
+    def test_senseless(self) -> None:
+        """Each of these is refused with its reason."""
+        for line, reason in (
+            ("", "COMMAND"),
+            ("produce --broker b:1", "topic"),
+            ("produce t", "--zookeeper --broker"),
+            ("produce t --broker b:1 --zookeeper z:1", "not allowed with"),
+            ("produce t --broker b:1 --rate 0", "'0' is no number above 0"),
+            ("produce t --broker b:1 --rate inf", "'inf' is no number above 0"),
+            ("consume t --broker b:1", "--group"),
+            ("consume t --group g --broker b:1 --from begin", "earliest"),
+            ("consume t --group g --broker b:1 --max 1.5", "'1.5' is no number above 0"),
+            ("consume t --group g --broker b:1 --idle -1", "no number above 0"),
+            ("offsets t --group g --broker b:1 --to x", "neither earliest nor latest"),
+        ):
+            self.assertIn(reason, self.refused(line))
+
+
+class StartTests(SynchronousTestCase):
+    """Connecting."""
+
+    def test_nobody_there(self) -> None:
+        """One line says what could not be reached."""
+        run = Run("topics")
+        run.session.start_error = NotConnected("broker b:1: no connection within 10 s; trying on")
+        run.start()
+        self.assertEqual(run.status, 1)
+        self.assertEqual(run.said, "metaq: broker b:1: no connection within 10 s\n")
+
+    def test_interrupted_while_connecting(self) -> None:
+        """Ctrl-C does not wait for the time limit."""
+        for command in ("topics", "produce t", "consume t --group g"):
+            run = Run(command)
+            run.session.starting = Deferred()
+            run.start()
+            run.console.stop()
+            self.assertEqual((run.status, run.said), (130, "metaq: interrupted\n"))
+
+    def test_wrong_group(self) -> None:
+        """What the client refuses is said."""
+        run = Run("consume t --group a/b").start()
+        self.assertEqual((run.status, run.said), (1, "metaq: group a/b\n"))
+
+    def test_faults_are_one_line(self) -> None:
+        """Whatever an error's text is."""
+        run = Run("topics")
+        run.session.start_error = NotConnected("two\n  lines")
+        self.assertEqual((run.start().status, run.said), (1, "metaq: two lines\n"))
+
+
+class TableTests(SynchronousTestCase):
+    """Plain text in columns."""
+
+    def test_columns(self) -> None:
+        """Numbers stand right, texts left, hyphens for nothing, no blanks at the end."""
+        rows = [("a", 1, None), ("long", 100, "x")]
+        self.assertEqual(
+            table(("NAME", "N", "OF"), rows), "NAME    N  OF\na       1  -\nlong  100  x"
+        )

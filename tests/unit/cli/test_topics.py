@@ -1,0 +1,99 @@
+"""``metaq topics``: what brokers and ZooKeeper say of topics."""
+
+from __future__ import annotations
+
+import json
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.unit.cli.fakes import Run
+
+
+class TopicsTests(SynchronousTestCase):
+    """Topic t on two brokers, u on one."""
+
+    def run_metaq(self, arguments: str = "") -> Run:
+        """``metaq topics`` with these, not begun."""
+        run = Run(f"topics {arguments}")
+        first = run.session.master(0, t=2, u=1)
+        second = run.session.master(1, t=1)
+        first.ranges["t", 0] = (10, 100)
+        first.counts["t"] = (3, 90)
+        second.ranges["t", 0] = (0, 50)
+        second.counts["t"] = (2, 50)
+        return run
+
+    def test_table(self) -> None:
+        """A line for each topic, then one for each partition, empty ones too."""
+        run = self.run_metaq().start()
+        self.assertEqual((run.status, run.said), (0, ""))
+        words = [line.split() for line in run.text.splitlines()]
+        self.assertEqual(
+            words,
+            [
+                ["TOPIC", "PARTITIONS", "MESSAGES", "BYTES"],
+                ["empty", "0", "0", "0"],
+                ["t", "3", "5", "140"],
+                ["u", "1", "0", "0"],
+                [],
+                ["TOPIC", "PARTITION", "BROKER", "MIN", "MAX"],
+                ["t", "0-0", "meta://b:1", "10", "100"],
+                ["t", "0-1", "meta://b:1", "0", "0"],
+                ["t", "1-0", "meta://b:2", "0", "50"],
+                ["u", "0-0", "meta://b:1", "0", "0"],
+            ],
+        )
+
+    def test_json(self) -> None:
+        """The same as one object for each topic that was asked for."""
+        run = self.run_metaq("u t --json").start()
+        self.assertEqual(run.status, 0)
+        first, second = map(json.loads, run.text.splitlines())
+        self.assertEqual((first["topic"], first["messages"], first["bytes"]), ("t", 5, 140))
+        self.assertEqual(
+            first["partitions"][0],
+            {"partition": "0-0", "broker": "meta://b:1", "min": 10, "max": 100},
+        )
+        self.assertEqual(second["topic"], "u")
+
+    def test_no_such_topic(self) -> None:
+        """It is said."""
+        run = self.run_metaq("t x").start()
+        self.assertEqual((run.status, run.said), (1, "metaq: no such topic: x\n"))
+
+    def test_broker_away(self) -> None:
+        """The rest is shown, the broker named."""
+        run = self.run_metaq()
+        run.session.brokers["meta://b:2"].away = True
+        run.start()
+        self.assertEqual(run.status, 1)
+        self.assertIn("meta://b:1", run.text)
+        self.assertIn("broker meta://b:2: no connection within 3 s", run.said)
+
+    def test_broker_that_has_not_registered(self) -> None:
+        """Its partitions are known from the topic's nodes; where it is, nobody knows."""
+        run = self.run_metaq("v")
+        run.session.node("brokers/topics-sub/v/5-m", '{"numParts":1,"broker":"5-m"}')
+        run.session.node("brokers/topics-sub/v/0-s1", '{"numParts":9,"broker":"0-s1"}')
+        run.start()
+        self.assertEqual(run.status, 0)
+        self.assertEqual(run.text.splitlines()[-1].split(), ["v", "5-0", "-", "0", "0"])
+
+    def test_broken_nodes(self) -> None:
+        """They are named, everything else is shown."""
+        run = self.run_metaq()
+        run.session.node("brokers/topics-sub/v/0-m", "nonsense")
+        run.session.node("brokers/ids/9/master", "nonsense")
+        run.start()
+        self.assertEqual(run.status, 1)
+        self.assertIn("nonsense", run.said)
+        self.assertIn("/meta/brokers/topics-sub/v/0-m", run.said)
+        self.assertIn("meta://b:2", run.text)
+
+    def test_direct(self) -> None:
+        """One broker is asked, and counts as broker 0."""
+        run = Run("topics", direct=True)
+        run.session.brokers["meta://b:1"].ranges["t", 1] = (0, 9)
+        run.start()
+        self.assertEqual(run.status, 0)
+        self.assertEqual(run.text.splitlines()[-1].split(), ["t", "0-1", "meta://b:1", "0", "9"])
