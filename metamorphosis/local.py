@@ -49,7 +49,7 @@ READY = """The broker serves.
 
 
 def default_server_ini(directory: str, port: int, zookeeper_port: int) -> str:
-    """The example configuration, for a broker of this machine with its messages in ``directory``."""
+    """The example configuration, for a broker of this machine that keeps all in ``directory``."""
     example = resources.files("metamorphosis.config").joinpath("example.ini").read_text("utf-8")
     values = {
         "port": port,

@@ -85,8 +85,9 @@ class Storage:
             raise
 
     def _unusable(self, error: object) -> StorageError:
+        reason = " ".join(str(error).split())
         return StorageError(
-            f"Could not use {self.path} ({error}): if it is damaged, put a backup in its place, or"
+            f"Could not use {self.path} ({reason}): if it is damaged, put a backup in its place, or"
             " move it away to begin with no nodes"
         )
 

@@ -1,0 +1,165 @@
+"""Batches, barriers, and batches that cannot be committed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from metamorphosis.threads import SynchronousThreads
+from metamorphosis.zookeeper.acl import OPEN
+from metamorphosis.zookeeper.commits import Commits
+from metamorphosis.zookeeper.sessions import Sessions
+from metamorphosis.zookeeper.tree import Tree
+from tests.unit.zookeeper.served import MemoryStorage
+
+
+class Waiter:
+    """Notes what it was told."""
+
+    def __init__(self) -> None:
+        self.durable: list[int] = []
+
+    def release(self, durable: int) -> None:
+        """See ``commits.Waiter``."""
+        self.durable.append(durable)
+
+
+class CommitsTests(SynchronousTestCase):
+    """One tree, one disk."""
+
+    def setUp(self) -> None:
+        self.tree = Tree()
+        self.tree.take_changes()
+        self.storage = MemoryStorage()
+        self.threads = SynchronousThreads()
+        self.later: list[Callable[[], None]] = []
+        self.failures: list[BaseException] = []
+        self.commits = Commits(
+            self.tree,
+            Sessions(),
+            self.storage,  # type: ignore[arg-type]  # its double
+            self.threads,
+            lambda function: self.later.append(function),
+            self.failures.append,
+        )
+
+    def change(self, path: str) -> Waiter:
+        """Create a node; who waits for it."""
+        self.tree.begin(0)
+        self.tree.create(path, b"", OPEN)
+        self.commits.changed()
+        return self.wait()
+
+    def wait(self) -> Waiter:
+        """Somebody sends something now."""
+        waiter = Waiter()
+        self.commits.wait(waiter)
+        return waiter
+
+    def turn(self) -> None:
+        """The end of a turn of the reactor."""
+        later, self.later = self.later, []
+        for function in later:
+            function()
+
+    def test_nothing_to_wait_for(self) -> None:
+        """Without a change barrier and disk are level, and nothing is written."""
+        self.assertEqual(self.commits.barrier, self.commits.durable)
+        self.turn()
+        self.assertEqual(self.storage.batches, [])
+
+    def test_change_waits_for_the_disk(self) -> None:
+        """From the change until its batch is committed the barrier is ahead."""
+        waiter = self.change("/a")
+        self.assertGreater(self.commits.barrier, self.commits.durable)
+        self.threads.hold()
+        self.turn()
+        self.assertEqual((waiter.durable, self.storage.batches), ([], []))
+        self.threads.release()
+        self.assertEqual(waiter.durable, [self.commits.barrier])
+        self.assertEqual(self.storage.batches, [(["/", "/a"], [], 1)])
+        self.assertEqual(self.commits.barrier, self.commits.durable)
+
+    def test_turn_is_one_batch(self) -> None:
+        """Everything that changes in a turn is committed together, once."""
+        waiters = [self.change(f"/{name}") for name in "abc"]
+        self.turn()
+        self.assertEqual(self.storage.batches, [(["/", "/a", "/b", "/c"], [], 3)])
+        self.assertEqual([waiter.durable for waiter in waiters], [[1]] * 3)
+
+    def test_next_batch_collects(self) -> None:
+        """What changes during a commit is the next batch, whose waiters wait for that one."""
+        first = self.change("/a")
+        self.threads.hold()
+        self.turn()
+        second, third = self.change("/b"), self.change("/c")
+        self.assertEqual((self.later, self.threads.held), ([], 1), "one commit at a time")
+        self.threads.release_one()
+        self.assertEqual((first.durable, second.durable), ([1], []))
+        self.turn()
+        self.threads.release_one()
+        self.assertEqual((second.durable, third.durable), ([2], [2]))
+        self.assertEqual([batch[0] for batch in self.storage.batches][1], ["/", "/b", "/c"])
+
+    def test_reader_during_a_commit(self) -> None:
+        """Who reads while a batch is committed may see it, and so waits for it."""
+        self.change("/a")
+        self.threads.hold()
+        self.turn()
+        reader = self.wait()
+        self.assertGreater(self.commits.barrier, self.commits.durable)
+        self.threads.release()
+        self.assertEqual(reader.durable, [1])
+
+    def test_change_by_who_is_released(self) -> None:
+        """A change that a release causes is a batch of its own, written once."""
+        outer = self
+
+        class Changing(Waiter):
+            """Changes something as soon as it is released."""
+
+            def release(self, durable: int) -> None:
+                """See ``commits.Waiter``."""
+                super().release(durable)
+                outer.change("/b")
+
+        self.change("/a")
+        self.commits.wait(Changing())
+        self.turn()
+        self.turn()
+        self.assertEqual([batch[2] for batch in self.storage.batches], [1, 2])
+
+    def failed(self, waiter: Waiter) -> None:
+        """The failure was told once, nobody is released, nothing is written any more."""
+        self.assertEqual(len(self.failures), 1)
+        self.storage.faults.clear()
+        self.change("/later")
+        self.turn()
+        self.assertEqual((waiter.durable, self.storage.batches), ([], []))
+
+    def test_failed_write(self) -> None:
+        """A batch that cannot be written releases nobody, and is the last."""
+        self.storage.faults["write"] = OSError("full")
+        waiter = self.change("/a")
+        self.turn()
+        self.failed(waiter)
+
+    def test_failed_commit(self) -> None:
+        """Nor does one that cannot be committed, or those behind it."""
+        self.storage.faults["commit"] = OSError("full")
+        waiter = self.change("/a")
+        self.threads.hold()
+        self.turn()
+        behind = self.change("/b")
+        self.threads.release()
+        self.failed(waiter)
+        self.assertEqual(behind.durable, [])
+
+    def test_stop(self) -> None:
+        """After a stop nobody is released and nothing is written."""
+        waiter = self.change("/a")
+        self.commits.stop()
+        self.turn()
+        self.assertEqual((waiter.durable, self.storage.batches), ([], []))
+        self.assertEqual(self.failures, [])

@@ -1,0 +1,363 @@
+"""The service: its files, its port, its end, and a disk that fails and recovers."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.error import CannotListenError
+from twisted.internet.testing import MemoryReactorClock
+from twisted.logger import LogLevel, globalLogPublisher
+from twisted.trial.unittest import SynchronousTestCase
+
+from metamorphosis.directorylock import DirectoryLock
+from metamorphosis.process import StartRefused
+from metamorphosis.threads import SynchronousThreads
+from metamorphosis.zookeeper.factory import ZooKeeperFactory
+from metamorphosis.zookeeper.service import RETRY_SECONDS, ZooKeeperService, ZooKeeperSettings
+from metamorphosis.zookeeper.storage import FILE_NAME, Storage
+from tests.unit.zookeeper.peer import handshake
+from tests.unit.zookeeper.served import Wire, frame
+
+
+class Port:
+    """A port in memory, which can be closed."""
+
+    def __init__(self, reactor: Reactor, factory: ZooKeeperFactory, port: int) -> None:
+        self.reactor = reactor
+        self.factory = factory
+        self.port = port
+
+    def getHost(self) -> Port:
+        """Has a ``port``."""
+        return self
+
+    def stopListening(self) -> None:
+        """No more connections."""
+        self.reactor.open.remove(self)
+
+
+class Reactor(MemoryReactorClock):
+    """A clock, and ports that remember whether they are open."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[Port] = []
+        self.taken = False
+
+    def listenTCP(
+        self, port: int, factory: ZooKeeperFactory, backlog: int = 50, interface: str = ""
+    ) -> Port:
+        """Bind."""
+        if self.taken:
+            raise CannotListenError(interface, port, OSError(98, "Address already in use"))
+        self.open.append(Port(self, factory, port))
+        return self.open[-1]
+
+
+class BreakingStorage(Storage):
+    """A database whose disk is full when the test says so."""
+
+    broken = False
+
+    def commit(self) -> None:
+        """Fail instead."""
+        if self.broken:
+            self._database.execute("ROLLBACK")
+            raise sqlite3.OperationalError("database or disk is full")
+        super().commit()
+
+
+class ServiceTests(SynchronousTestCase):
+    """One service in a directory of its own."""
+
+    def setUp(self) -> None:
+        self.directory = os.path.join(os.path.abspath(self.mktemp()), "deep", "er")
+        self.reactor = Reactor()
+        self.threads = SynchronousThreads()
+        self.wires: list[Wire] = []
+        self.logged: list[tuple[LogLevel, str]] = []
+        globalLogPublisher.addObserver(self.observe)
+        self.addCleanup(globalLogPublisher.removeObserver, self.observe)
+        self.patch(BreakingStorage, "broken", False)
+        self.patch_storage(BreakingStorage)
+
+    def patch_storage(self, storage: Callable[[str], Storage]) -> None:
+        """What the service takes for ``Storage``."""
+        from metamorphosis.zookeeper import service
+
+        self.patch(service, "Storage", storage)
+
+    def observe(self, event: Any) -> None:
+        """Keep what our own code logs."""
+        if str(event.get("log_namespace", "")).startswith("metamorphosis"):
+            self.logged.append((event["log_level"], event["log_format"].format_map(event)))
+
+    def texts(self, level: LogLevel) -> list[str]:
+        """What was logged on a level."""
+        return [text for found, text in self.logged if found is level]
+
+    def make(self) -> ZooKeeperService:
+        """A service that has not started."""
+        return ZooKeeperService(
+            self.reactor,
+            ZooKeeperSettings(self.directory, 2181),
+            make_threads=lambda reactor, count, name: self.threads,
+            monotonic=self.reactor.seconds,
+        )
+
+    def start(self) -> ZooKeeperService:
+        """A service that runs."""
+        service = self.make()
+        service.startService()
+        self.addCleanup(self.stop, service)
+        return service
+
+    def stop(self, service: ZooKeeperService) -> None:
+        """Stop, with connections that end when they are told to."""
+        if service.running:
+            stopped = service.stopService()
+            for wire in self.wires:
+                wire.lose()
+            self.reactor.pump([0.02] * 300)
+            self.successResultOf(stopped)
+
+    def wire(self) -> Wire:
+        """A connection to the open port."""
+        self.factory, self.clock = self.reactor.open[0].factory, self.reactor
+        wire = Wire(self)  # type: ignore[arg-type]  # has what it needs
+        self.wires.append(wire)
+        return wire
+
+    def turn(self) -> None:
+        """The end of a turn of the reactor."""
+        self.reactor.advance(0)
+
+    def client(self) -> Wire:
+        """A connection with a session."""
+        return self.wire().shake_hands()
+
+    # Start
+
+    def test_start(self) -> None:
+        """The directory is made and locked, the port opened, one line says so."""
+        self.start()
+        self.assertEqual([port.port for port in self.reactor.open], [2181])
+        self.assertEqual(
+            self.texts(LogLevel.info),
+            [
+                "ZooKeeper serves at 127.0.0.1:2181: 3 nodes, 0 sessions in "
+                + os.path.join(self.directory, FILE_NAME)
+            ],
+        )
+        error = self.assertRaises(StartRefused, self.make().startService)
+        self.assertIn(f"in use by another ZooKeeper, process {os.getpid()}", str(error))
+
+    def refused(self) -> str:
+        """The one line with which a start is refused; nothing is left behind."""
+        error = self.assertRaises(StartRefused, self.make().startService)
+        self.assertEqual(self.texts(LogLevel.critical), [f"Cannot start: {error}"])
+        self.assertEqual(self.reactor.open, [])
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+        return str(error)
+
+    def test_port_in_use(self) -> None:
+        """A taken port is named, and the option to change; the directory is free again."""
+        self.reactor.taken = True
+        self.assertEqual(
+            self.refused(),
+            "ZooKeeper cannot listen on 127.0.0.1:2181 (--port): Address already in use",
+        )
+        lock = DirectoryLock(self.directory)
+        lock.acquire()
+        lock.release()
+
+    def test_damaged_database(self) -> None:
+        """The file is named."""
+        os.makedirs(self.directory)
+        path = os.path.join(self.directory, FILE_NAME)
+        with open(path, "wb") as file:
+            file.write(b"nonsense" * 1000)
+        self.assertIn(path, self.refused())
+
+    def test_directory_cannot_be_made(self) -> None:
+        """So is the directory."""
+        self.directory = "/proc/no/such"
+        self.assertIn("/proc/no", self.refused())
+
+    def test_restart(self) -> None:
+        """Nodes and sessions are there again; every session has its whole timeout before it."""
+        service = self.start()
+        wire = self.client()
+        session = wire.protocol.session
+        assert session is not None
+        wire.deliver(wire.create("/a", b"kept") + wire.create("/e", b"", 1))
+        self.turn()
+        self.stop(service)
+        self.threads = SynchronousThreads()
+        self.start()
+        tree = self.reactor.open[0].factory.server.tree
+        self.assertEqual((tree.nodes["/a"].data, tree.nodes["/e"].owner), (b"kept", session.id))
+        self.reactor.pump([0.25] * 15)
+        self.assertIn("/e", tree.nodes)
+        again = self.wire()
+        again.deliver(frame(handshake(session_id=session.id, password=session.password)))
+        self.turn()
+        self.assertEqual(len(again.packets()), 1)
+
+    def test_expiry(self) -> None:
+        """A silent session of 4 s goes after 4 to 5, with its ephemerals."""
+        self.start()
+        wire = self.client()
+        wire.deliver(wire.create("/e", b"", 1))
+        self.turn()
+        tree = self.reactor.open[0].factory.server.tree
+        self.reactor.pump([0.25] * 16)
+        self.assertIn("/e", tree.nodes)
+        self.reactor.pump([0.25] * 4)
+        self.assertNotIn("/e", tree.nodes)
+        self.assertTrue(wire.transport.disconnecting)
+
+    # Stop
+
+    def test_stop(self) -> None:
+        """Replies that wait for the disk leave before their connection is closed; then the file
+        is closed and the directory free."""
+        service = self.start()
+        wire = self.client()
+        self.threads.hold()
+        wire.deliver(wire.create("/a"))
+        self.turn()
+        stopped = service.stopService()
+        self.assertEqual(self.reactor.open, [])
+        self.assertFalse(wire.transport.disconnecting)
+        self.threads.release()
+        self.assertEqual(wire.xids(), [1])
+        self.assertTrue(wire.transport.disconnecting)
+        wire.lose()
+        self.assertNoResult(stopped)
+        self.reactor.advance(0.05)
+        self.successResultOf(stopped)
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+        self.assertNotIn(f"{FILE_NAME}-wal", os.listdir(self.directory))
+        lock = DirectoryLock(self.directory)
+        lock.acquire()
+        lock.release()
+
+    def test_stop_with_a_client_that_does_not_read(self) -> None:
+        """It is cut off after a while."""
+        service = self.start()
+        wire = self.client()
+        stopped = service.stopService()
+        self.reactor.pump([0.02] * 240)
+        self.assertFalse(wire.transport.disconnected)
+        self.reactor.pump([0.02] * 20)
+        self.assertTrue(wire.transport.disconnected)
+        wire.lose()
+        self.successResultOf(stopped)
+
+    # A disk that fails
+
+    def break_disk(self) -> Wire:
+        """A client whose create meets a full disk."""
+        wire = self.client()
+        wire.deliver(wire.create("/kept"))
+        self.turn()
+        self.assertEqual(wire.xids(), [1])
+        self.patch(BreakingStorage, "broken", True)
+        wire.deliver(wire.create("/lost"))
+        self.turn()
+        return wire
+
+    def test_full_disk(self) -> None:
+        """The change is not answered, every client is cut off, the port is closed, and the log
+        says it once."""
+        self.start()
+        other = self.client()
+        wire = self.break_disk()
+        self.assertEqual(wire.xids(), [])
+        self.assertTrue(wire.transport.disconnected)
+        self.assertTrue(other.transport.disconnected)
+        self.assertEqual(self.reactor.open, [])
+        self.reactor.pump([RETRY_SECONDS] * 10)
+        (text,) = self.texts(LogLevel.error)
+        self.assertIn("database or disk is full", text)
+        self.assertIn(self.directory, text)
+
+    def test_disk_recovers(self) -> None:
+        """The service goes on with what the disk holds, above every zxid that was handed out."""
+        self.start()
+        wire = self.break_disk()
+        session = wire.protocol.session
+        zxid = wire.protocol._server.tree.zxid
+        wire.lose()
+        self.reactor.pump([RETRY_SECONDS] * 3)
+        self.patch(BreakingStorage, "broken", False)
+        self.reactor.pump([RETRY_SECONDS] * 2)
+        tree = self.reactor.open[0].factory.server.tree
+        self.assertIn("/kept", tree.nodes)
+        self.assertNotIn("/lost", tree.nodes)
+        self.assertEqual(tree.zxid, zxid)
+        assert session is not None
+        again = self.wire()
+        again.deliver(frame(handshake(session_id=session.id, password=session.password)))
+        again.deliver(again.create("/lost"))
+        self.turn()
+        self.assertEqual(len(again.packets()), 2)
+        self.assertIn("The disk works again: ZooKeeper serves", self.texts(LogLevel.info))
+        self.stop_and_look(["kept", "lost", "zookeeper"])
+
+    def stop_and_look(self, names: list[str]) -> None:
+        """What the disk holds in the end."""
+        self.doCleanups()
+        storage = Storage(self.directory)
+        self.addCleanup(storage.close)
+        self.assertEqual(sorted(storage.load(2000)[0].nodes["/"].children), names)
+
+    def test_port_taken_meanwhile(self) -> None:
+        """While another program has the port, it is tried again."""
+        self.start()
+        self.break_disk()
+        self.patch(BreakingStorage, "broken", False)
+        self.reactor.taken = True
+        self.reactor.pump([RETRY_SECONDS] * 2)
+        self.assertEqual(self.reactor.open, [])
+        self.reactor.taken = False
+        self.reactor.pump([RETRY_SECONDS] * 2)
+        self.assertEqual(len(self.reactor.open), 1)
+
+    def test_stop_while_the_disk_fails(self) -> None:
+        """It stops all the same, and tries no more."""
+        service = self.start()
+        self.break_disk().lose()
+        self.stop(service)
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_stop_during_a_try(self) -> None:
+        """A try that succeeds when the service has been stopped opens no port."""
+        service = self.start()
+        self.break_disk().lose()
+        self.patch(BreakingStorage, "broken", False)
+        self.threads.hold()
+        self.reactor.advance(RETRY_SECONDS)
+        self.assertEqual(self.threads.held, 1)
+        self.stop(service)
+        self.assertEqual(self.reactor.open, [])
+
+    def test_last_commit_fails(self) -> None:
+        """A failure during the stop is logged, and the stop goes on."""
+        service = self.start()
+        wire = self.client()
+        self.threads.hold()
+        wire.deliver(wire.create("/a"))
+        self.turn()
+        stopped = service.stopService()
+        self.patch(BreakingStorage, "broken", True)
+        self.threads.release()
+        self.reactor.pump([0.02] * 260)
+        wire.lose()
+        self.successResultOf(stopped)
+        self.assertEqual(wire.xids(), [])
+        self.assertEqual(len(self.texts(LogLevel.error)), 1)
