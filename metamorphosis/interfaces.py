@@ -148,6 +148,10 @@ class IRuntime(Interface):
         """What a user's function returned as a future of this runtime: a Deferred, an asyncio
         future, a coroutine, anything that can be awaited, or a plain value."""
 
+    def is_cancelled() -> bool:
+        """Whether the coroutine that is running is being ended by the loop, and so is no listener's
+        failure."""
+
     def connect(host: str, port: int, receiver: Any, timeout: float) -> Any:
         """
         Open a TCP connection without delay, with ``receiver`` (see ``client.links``) at its end.

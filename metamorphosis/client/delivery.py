@@ -14,6 +14,7 @@ Differs: a manual rollback is followed by a pause; the original redelivers at on
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import CoroutineType
 from typing import Final
 
 from metamorphosis.client.flow import sleep
@@ -165,7 +166,7 @@ class PartitionDelivery:
 
     async def _one_by_one(self, messages: list[ReceivedMessage], listener: Listener) -> bool:
         progress = self.progress
-        manual = not self.subscription.auto_ack
+        manual = not progress.auto_ack
         numbered = enumerate(messages)
         done = 0  # messages whose outcome is in the books
         while True:
@@ -174,17 +175,17 @@ class PartitionDelivery:
                     if manual:
                         progress.hand(message)
                     result = listener(message)
-                    if result is not None and hasattr(result, "__await__"):
+                    if result is not None:
                         self.under_way = message
-                        await self._runtime.adopt(result)
-                        progress.done(messages[done : index + 1])
-                        done = index + 1
+                        await self._finish(result)
+                        progress.finished(message)
                         if self.stopping:
+                            progress.done(messages[done : index + 1])
                             return False
                     if progress.rolled_back:
                         return False
             except BaseException as error:
-                _let_through(error)
+                self._let_through(error)
                 progress.done(messages[done:index])
                 done = index + 1
                 if not await self._failed(message, error):
@@ -199,11 +200,9 @@ class PartitionDelivery:
             for message in messages:
                 progress.hand(message)
         try:
-            result = listener(messages)
-            if result is not None and hasattr(result, "__await__"):
-                await self._runtime.adopt(result)
+            await self._finish(listener(messages))
         except BaseException as error:
-            _let_through(error)
+            self._let_through(error)
             return await self._batch_failed(messages, error)
         progress.done(messages)
         return not progress.rolled_back
@@ -245,6 +244,13 @@ class PartitionDelivery:
         else:
             self._stretch = min(self._stretch * 2, STRETCHES[1])
 
+    async def _finish(self, result: object) -> None:
+        """Wait for what a function of the user's returned, if that can be waited for."""
+        if type(result) is CoroutineType:
+            await result  # as a part of our own: a fifth of the time that a future takes
+        elif hasattr(result, "__await__"):
+            await self._runtime.adopt(result)
+
     # -- failures
 
     async def _failed(self, message: ReceivedMessage, error: BaseException) -> bool:
@@ -260,9 +266,7 @@ class PartitionDelivery:
         """Whether the reject strategy took the message, which counts as processed then."""
         retries = self.progress.retries
         try:
-            result = self._rules.reject(message)
-            if result is not None and hasattr(result, "__await__"):
-                await self._runtime.adopt(result)
+            await self._finish(self._rules.reject(message))
         except Exception:
             self._failure(
                 message,
@@ -299,8 +303,10 @@ class PartitionDelivery:
             id=message.id,
         )
 
-
-def _let_through(error: BaseException) -> None:
-    """What ends the program, or the coroutine, is no failure of a listener."""
-    if isinstance(error, GeneratorExit | KeyboardInterrupt | SystemExit):
-        raise error
+    def _let_through(self, error: BaseException) -> None:
+        """What ends the program, or the loop, is no failure of a listener; a cancelled future is."""
+        if isinstance(error, Exception):
+            return
+        ends = isinstance(error, GeneratorExit | KeyboardInterrupt | SystemExit)
+        if ends or self._runtime.is_cancelled():
+            raise error

@@ -132,6 +132,13 @@ class PartitionFetch:
         await self.ended.wait()
 
     async def _loop(self) -> None:
+        try:
+            await self._until_stopped()
+        finally:
+            self._request = None
+            self.ended.set()
+
+    async def _until_stopped(self) -> None:
         while not self.delivery.stopping:
             try:
                 await self._once()
@@ -145,8 +152,6 @@ class PartitionFetch:
                 self._request = None
                 self._piece = b""
                 self._pacing.nothing()
-        self._request = None
-        self.ended.set()
 
     async def _once(self) -> None:
         """One fetch, and what comes of it."""

@@ -91,6 +91,14 @@ class Progress:
             self._advance(last)
             self.remember(messages)
 
+    def finished(self, message: ReceivedMessage) -> None:
+        """
+        The listener finished it: whoever commits in the middle of a stretch may know. ``done``
+        follows.
+        """
+        if self.auto_ack and not self.abandoned:
+            self._advance(message)
+
     def passed(self, last: ReceivedMessage) -> None:
         """Everything up to here was processed or not wanted."""
         if self.rolled_back:

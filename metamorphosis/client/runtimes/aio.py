@@ -86,6 +86,11 @@ class AsyncioRuntime:
         future.set_result(awaitable)
         return future
 
+    def is_cancelled(self) -> bool:
+        """See ``IRuntime``."""
+        task = asyncio.current_task(self.loop)
+        return task is not None and task.cancelling() > 0
+
     def connect(
         self, host: str, port: int, receiver: Receiver, timeout: float
     ) -> asyncio.Future[None]:

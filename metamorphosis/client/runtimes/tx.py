@@ -107,6 +107,10 @@ class TwistedRuntime:
             return Deferred.fromCoroutine(_await(awaitable))
         return succeed(awaitable)
 
+    def is_cancelled(self) -> bool:
+        """See ``IRuntime``: a reactor ends nothing."""
+        return False
+
     def connect(self, host: str, port: int, receiver: Receiver, timeout: float) -> Deferred[None]:
         """See ``IRuntime``."""
         return open_link(self.reactor, host, port, receiver, timeout)

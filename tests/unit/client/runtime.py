@@ -233,6 +233,10 @@ class MemoryRuntime:
             return Deferred.fromCoroutine(_await(awaitable))
         return succeed(awaitable)
 
+    def is_cancelled(self) -> bool:
+        """See ``IRuntime``."""
+        return False
+
     def connect(self, host: str, port: int, receiver: Any, timeout: float) -> Deferred[None]:
         """See ``IRuntime``; the test accepts or refuses it."""
         attempt = Attempt(host, port, receiver, timeout)
