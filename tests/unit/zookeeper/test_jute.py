@@ -74,6 +74,11 @@ class ReaderTests(SynchronousTestCase):
             self.assertRaises(MalformedRequest, Reader(frame).count)
             self.assertRaises(MalformedRequest, Reader(frame).strings)
 
+    def test_count_of_what_may_be_there(self) -> None:
+        """An element has four bytes at least; what was read before does not count."""
+        self.assertEqual(Reader(bytes(4) + integers(2) + bytes(8), 4).count(), 2)
+        self.assertRaises(MalformedRequest, Reader(bytes(4) + integers(3) + bytes(8), 4).count)
+
     def test_null_vector_is_empty(self) -> None:
         """The count is told as -1, the strings are none."""
         self.assertEqual(Reader(integers(-1)).count(), -1)
