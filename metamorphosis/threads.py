@@ -35,6 +35,14 @@ class ThreadsStopped(RuntimeError):
         super().__init__("The worker threads have been stopped.")
 
 
+def start_daemon(run: Callable[[], None], name: str) -> Thread:
+    """A thread that runs ``run()`` and does not keep the process from ending; for an event loop
+    beside a program that has none."""
+    thread = Thread(target=run, name=name, daemon=True)
+    thread.start()
+    return thread
+
+
 @implementer(IWorkerThreads)
 class WorkerThreads:
     """
