@@ -4,8 +4,10 @@
  * One thread, one epoll set, N sessions with W requests in flight on each. A session's answers come in the order of its
  * requests, so a ring of times is all that it remembers of them.
  *
- *   get, set   each session has a node of its own
- *   create     every request makes another node; all are deleted again after the measurement
+ *   get, set   each session takes its own 64 nodes in turn
+ *   create     every request makes another node
+ *
+ * What was made is deleted again after the measurement.
  *
  * See README.md beside this file for how to build and run it.
  */
@@ -30,7 +32,8 @@
 
 enum mode { M_GET, M_SET, M_CREATE };
 enum { OP_CREATE = 1, OP_DELETE = 2, OP_GET = 4, OP_SET = 5, OP_CLOSE = -11 };
-enum { NODE_EXISTS = -110, FRAME_MAX = 1 << 20, CLEAN_WINDOW = 256, SESSION_MS = 30000 };
+enum phase { PREPARE, LOAD, DRAIN, CLEAN };
+enum { NODES = 64, FRAME_MAX = 1 << 20, WIDE = 256, SESSION_MS = 30000 };
 
 static struct {
     int port, conns, window, body, pid, json;
@@ -139,8 +142,7 @@ struct conn {
     uint64_t *sent;             /* ring: when each request in flight was handed over */
     uint32_t head, flying, window;
     int32_t next_xid, due_xid;
-    uint64_t made, deleted;     /* nodes */
-    char node[128];
+    uint64_t made, deleted, turn;       /* nodes */
 };
 
 static struct conn *C;
@@ -148,7 +150,8 @@ static int ep;
 static struct request scratch;
 static char root[32];
 static volatile sig_atomic_t stop;
-static int measuring, cleaning, draining;
+static int measuring;
+static enum phase phase;
 static uint64_t n_ok, n_err;
 static int first_err;
 
@@ -190,19 +193,34 @@ static void flush_conn(struct conn *c)
     arm(c, 0);
 }
 
+static int may_issue(const struct conn *c)
+{
+    switch (phase) {
+    case PREPARE: return o.mode != M_CREATE && c->made < NODES;
+    case LOAD: return 1;
+    case DRAIN: return 0;
+    case CLEAN: return c->deleted < c->made;
+    }
+    return 0;
+}
+
 static void issue(struct conn *c, uint64_t t)
 {
     char path[128];
-    if (cleaning) {
+    int32_t xid = c->next_xid++;
+    if (phase == CLEAN) {
         name_node(path, sizeof path, c, c->deleted++);
-        make_delete(&scratch, c->next_xid++, path);
-    } else if (o.mode == M_CREATE) {
+        make_delete(&scratch, xid, path);
+    } else if (phase == PREPARE || o.mode == M_CREATE) {
         name_node(path, sizeof path, c, c->made++);
-        make_create(&scratch, c->next_xid++, path);
-    } else if (o.mode == M_GET)
-        make_get(&scratch, c->next_xid++, c->node);
-    else
-        make_set(&scratch, c->next_xid++, c->node);
+        make_create(&scratch, xid, path);
+    } else {
+        name_node(path, sizeof path, c, c->turn++ % NODES);
+        if (o.mode == M_GET)
+            make_get(&scratch, xid, path);
+        else
+            make_set(&scratch, xid, path);
+    }
     if (c->out_len + scratch.len > c->out_cap) {
         c->out_cap = (c->out_len + scratch.len) * 2;
         c->out = realloc(c->out, c->out_cap);
@@ -215,7 +233,7 @@ static void issue(struct conn *c, uint64_t t)
 static void refill(struct conn *c)
 {
     uint64_t t = now_ns();
-    while (c->flying < c->window && !draining && !(cleaning && c->deleted == c->made))
+    while (c->flying < c->window && may_issue(c))
         issue(c, t);
     flush_conn(c);
 }
@@ -309,7 +327,7 @@ static void open_session(struct conn *c)
 static void make_node(struct conn *c, const char *path)
 {
     make_create(&scratch, c->next_xid++, path);
-    if (exchange(c, c->in) < 16 || (get_int(c->in + 12) && get_int(c->in + 12) != NODE_EXISTS))
+    if (exchange(c, c->in) < 16 || get_int(c->in + 12))
         die("the server did not create %s: %d", path, get_int(c->in + 12));
     c->due_xid = c->next_xid;
 }
@@ -323,8 +341,7 @@ static void open_all(void)
         struct conn *c = &C[i];
         int one = 1;
         c->number = i;
-        c->window = (uint32_t)o.window;
-        c->sent = calloc(CLEAN_WINDOW > o.window ? CLEAN_WINDOW : (size_t)o.window, sizeof *c->sent);
+        c->sent = calloc(WIDE > o.window ? WIDE : (size_t)o.window, sizeof *c->sent);
         c->in = malloc(FRAME_MAX);
         c->out = malloc(c->out_cap = 4096);
         c->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -334,10 +351,6 @@ static void open_all(void)
         open_session(c);
         if (i == 0)
             make_node(c, root);
-        if (o.mode != M_CREATE) {
-            name_node(c->node, sizeof c->node, c, c->made++);
-            make_node(c, c->node);
-        }
         fcntl(c->fd, F_SETFL, O_NONBLOCK);
         struct epoll_event ev = { .events = EPOLLIN, .data.ptr = c };
         epoll_ctl(ep, EPOLL_CTL_ADD, c->fd, &ev);
@@ -360,29 +373,35 @@ static void wait_for_events(void)
 static int busy(void)
 {
     for (int i = 0; i < o.conns; i++)
-        if (C[i].flying || (cleaning && C[i].deleted < C[i].made))
+        if (C[i].flying || may_issue(&C[i]))
             return 1;
     return 0;
+}
+
+/* A phase that ends by itself. */
+static void finish(enum phase p, int window)
+{
+    uint64_t limit = now_ns() + 60000000000u;
+    phase = p;
+    for (int i = 0; i < o.conns; i++) {
+        if (!C[i].flying) {
+            C[i].head = 0;
+            C[i].window = (uint32_t)window;
+        }
+        refill(&C[i]);
+    }
+    while (busy() && !stop) {
+        if (now_ns() > limit)
+            die("the server needs more than a minute before or after the measurement");
+        wait_for_events();
+    }
 }
 
 /* Everything that was made goes again, and the sessions are closed: the next measurement meets the same server. */
 static void clean(void)
 {
-    uint64_t limit = now_ns() + 60000000000u;
-    draining = 1;
-    while (busy() && now_ns() < limit)
-        wait_for_events();
-    draining = 0;
-    cleaning = 1;
-    for (int i = 0; i < o.conns; i++) {
-        C[i].head = 0;
-        C[i].window = CLEAN_WINDOW;
-        refill(&C[i]);
-    }
-    while (busy() && now_ns() < limit)
-        wait_for_events();
-    if (busy())
-        die("the nodes could not be deleted within a minute");
+    finish(DRAIN, o.window);
+    finish(CLEAN, WIDE);
     for (int i = 0; i < o.conns; i++) {
         struct conn *c = &C[i];
         fcntl(c->fd, F_SETFL, 0);
@@ -483,11 +502,16 @@ int main(int argc, char **argv)
     scratch.bytes = malloc((size_t)o.body + 1024);
     snprintf(root, sizeof root, "/zkbench-%d", (int)getpid());
     open_all();
+    finish(PREPARE, WIDE);
 
     uint64_t from = now_ns() + (uint64_t)(o.warm * 1e9), until = from + (uint64_t)(o.secs * 1e9);
     struct spent before = look(), after;
-    for (int i = 0; i < o.conns; i++)
+    phase = LOAD;
+    for (int i = 0; i < o.conns; i++) {
+        C[i].head = 0;
+        C[i].window = (uint32_t)o.window;
         refill(&C[i]);
+    }
     for (;;) {
         uint64_t t = now_ns();
         if (!measuring && t >= from) {
