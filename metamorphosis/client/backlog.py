@@ -63,7 +63,9 @@ def unpack(topic: str, value: bytes) -> OutgoingMessage:
 class Queue:
     """What is kept for one partition."""
 
-    __slots__ = ("topic", "partition", "store", "count", "unwritten", "written", "idle", "complaint")
+    __slots__ = (
+        "topic", "partition", "store", "count", "unwritten", "written", "idle", "complaint",
+    )  # fmt: skip
 
     def __init__(self, runtime: Any, topic: str, partition: Partition) -> None:
         self.topic = topic

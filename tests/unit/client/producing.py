@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.client.producer import Producer
+from metamorphosis.client.publisher import Publisher
 from metamorphosis.client.session import SessionFactory
 from metamorphosis.client.settings import ClientConfig
 from metamorphosis.cluster.memoryregistry import MemoryRegistry
@@ -46,12 +47,13 @@ class ProducingCase(SynchronousTestCase):
         self.addCleanup(self.close)
 
     def config(self, **settings: Any) -> ClientConfig:
-        """Of the session factory."""
+        """Of the session factory; idle connections are left in peace."""
         paths = {
             name: self.mktemp()
             for name in ("recover_path", "local_message_path", "async_storage_path")
         }
-        return ClientConfig(**{"zookeeper": "zk:2181", **paths, **settings})
+        usual = {"zookeeper": "zk:2181", "heartbeat_idle_ms": 1_000_000_000}
+        return ClientConfig(**{**usual, **paths, **settings})
 
     def close(self) -> None:
         """
@@ -98,12 +100,16 @@ class ProducingCase(SynchronousTestCase):
         """One that has published the topics; connections to their brokers are accepted."""
         producer = Producer(self.session, **options)
         producer._create_future = self._noted
+        self.publish(producer, *topics)
+        return producer
+
+    def publish(self, producer: Publisher, *topics: str) -> None:
+        """Publish, with every broker accepting connections."""
         for topic in topics:
             published = producer.publish(topic)
             while self.runtime.attempts:
                 self.runtime.accept()
             self.runtime.result(published)
-        return producer
 
     def _noted(self) -> Deferred[Any]:
         self.futures.append(Deferred())
