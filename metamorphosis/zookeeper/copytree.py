@@ -1,0 +1,266 @@
+"""
+``metaq-copytree SOURCE TARGET``: copies the persistent nodes of one
+ZooKeeper into another, with data and ACLs, and checks that they arrived.
+
+It overwrites nothing that is different, unless told to, and can be repeated. Ephemeral nodes belong
+to sessions and are made again by their clients; ``/zookeeper`` belongs to the server.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, TypeVar
+
+from kazoo.client import KazooClient
+from kazoo.exceptions import KazooException, NoAuthError, NoNodeError
+from kazoo.handlers.threading import KazooTimeoutError
+from kazoo.security import ACL, OPEN_ACL_UNSAFE
+
+from metamorphosis.errors import MetaQError
+
+CONNECT_SECONDS = 10.0
+IN_FLIGHT = 100
+"""Requests that are sent before the first answer is waited for."""
+
+NAMED = 10
+"""Paths that an error lists."""
+
+T = TypeVar("T")
+
+
+class CopyError(MetaQError):
+    """Not copied; the text says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Copied:
+    """A node as it is copied."""
+
+    data: bytes | None
+    acl: tuple[ACL, ...]
+
+
+@dataclass(frozen=True)
+class Found:
+    """The tree of a server: what is copied by path, and how many ephemeral nodes are not."""
+
+    nodes: dict[str, Copied]
+    ephemerals: int
+
+
+def connect(hosts: str, credentials: Iterable[tuple[str, str]] = ()) -> KazooClient:
+    """
+    A connected client; the caller stops and closes it.
+
+    :raises CopyError: nobody serves there.
+    """
+    silent = logging.Logger("copytree", logging.CRITICAL)
+    try:
+        client = KazooClient(
+            hosts, timeout=CONNECT_SECONDS, auth_data=list(credentials), logger=silent
+        )
+        client.start(CONNECT_SECONDS)
+    except (KazooTimeoutError, KazooException, ValueError) as error:
+        raise CopyError(f"No ZooKeeper answers at {hosts} ({error})") from error
+    return client
+
+
+def read(client: KazooClient, hosts: str) -> Found:
+    """
+    The whole tree.
+
+    :raises CopyError: a node cannot be read, or its ACL is not shown as it is.
+    """
+    nodes: dict[str, Copied] = {}
+    ephemerals = 0
+    level = ["/"]
+    while level:
+        below: list[str] = []
+        for path, found in _each(level, lambda path: _ask(client, path)):
+            try:
+                (data, stat), names, (acl, _) = (answer.get() for answer in found)
+            except NoNodeError:
+                continue  # gone meanwhile; ``check`` finds out whether that matters
+            except NoAuthError as error:
+                raise CopyError(
+                    f"{path} of {hosts} may not be read by everybody: name somebody who may by"
+                    " --auth digest:USER:PASSWORD"
+                ) from error
+            if stat.ephemeralOwner:
+                ephemerals += 1
+                continue
+            _check_shown(path, acl, hosts)
+            nodes[path] = Copied(data, tuple(acl))
+            below += (f"{path.rstrip('/')}/{name}" for name in names)
+        level = [path for path in below if path != "/zookeeper"]
+    return Found(nodes, ephemerals)
+
+
+def _ask(client: KazooClient, path: str) -> tuple[Any, Any, Any]:
+    return client.get_async(path), client.get_children_async(path), client.get_acls_async(path)
+
+
+def _each(paths: Iterable[str], ask: Callable[[str], T]) -> Iterator[tuple[str, T]]:
+    """Ask for many, with some always in flight."""
+    rest = iter(paths)
+    while group := [(path, ask(path)) for path in islice(rest, IN_FLIGHT)]:
+        yield from group
+
+
+def _check_shown(path: str, acl: Sequence[ACL], hosts: str) -> None:
+    for entry in acl:
+        if entry.id.scheme == "digest" and entry.id.id.endswith(":x"):
+            raise CopyError(
+                f"{hosts} shows the ACL of {path} without its secret: name somebody who may change"
+                " it by --auth digest:USER:PASSWORD"
+            )
+
+
+def write(client: KazooClient, wanted: Found, there: Found, hosts: str, overwrite: bool) -> int:
+    """
+    Make the nodes that are missing; returns how many were created or changed.
+
+    :raises CopyError: there are others in their place, and nothing was changed.
+    """
+    different = [
+        path
+        for path, node in wanted.nodes.items()
+        if path != "/" and path in there.nodes and there.nodes[path] != node
+    ]
+    if different and not overwrite:
+        raise CopyError(
+            f"{len(different)} nodes exist at {hosts} and are different: {_some(different)}."
+            " Nothing was copied; --overwrite replaces them"
+        )
+    missing = [path for path in wanted.nodes if path not in there.nodes]
+    for depth in sorted({path.count("/") for path in missing}):
+        level = [path for path in missing if path.count("/") == depth]
+        _done(_each(level, lambda path: (_create(client, path, wanted.nodes[path]),)), hosts)
+    _done(_each(different, lambda path: _set(client, path, wanted.nodes[path])), hosts)
+    return len(missing) + len(different)
+
+
+def _create(client: KazooClient, path: str, node: Copied) -> Any:
+    return client.create_async(path, node.data, list(node.acl))
+
+
+def _set(client: KazooClient, path: str, node: Copied) -> tuple[Any, ...]:
+    return client.set_async(path, node.data), client.set_acls_async(path, list(node.acl))
+
+
+def _done(answers: Iterable[tuple[str, tuple[Any, ...]]], hosts: str) -> None:
+    for path, parts in answers:
+        for part in parts:
+            try:
+                part.get()
+            except KazooException as error:
+                raise CopyError(
+                    f"{hosts} did not take {path}: {type(error).__name__} {error}".rstrip()
+                ) from error
+
+
+def check(before: Found, after: Found, target: Found, source: str, hosts: str) -> None:
+    """
+    Compare what was read first, the source now, and the target now.
+
+    :raises CopyError: they are not the same.
+    """
+    changed = [
+        path
+        for path in before.nodes | after.nodes
+        if before.nodes.get(path) != after.nodes.get(path)
+    ]
+    if changed:
+        raise CopyError(
+            f"{len(changed)} nodes of {source} changed while they were copied: {_some(changed)}."
+            " Stop whatever uses it and repeat this with --overwrite"
+        )
+    wrong = [
+        path
+        for path, node in before.nodes.items()
+        if path != "/" and target.nodes.get(path) != node
+    ]
+    if wrong:
+        raise CopyError(
+            f"{len(wrong)} nodes are not at {hosts} as they were copied: {_some(wrong)}"
+        )
+
+
+def _some(paths: Sequence[str]) -> str:
+    shown = ", ".join(sorted(paths)[:NAMED])
+    return f"{shown}, ..." if len(paths) > NAMED else shown
+
+
+def copy(source: KazooClient, target: KazooClient, names: tuple[str, str], overwrite: bool) -> str:
+    """
+    Copy; returns what happened, for a person.
+
+    :param names: of source and target, for errors.
+    :raises CopyError: it did not succeed completely.
+    """
+    before = read(source, names[0])
+    if "/" not in before.nodes:
+        raise CopyError(f"There is no such node as {source.chroot} at {names[0]}")
+    if target.chroot:
+        target.ensure_path("/", OPEN_ACL_UNSAFE)
+    written = write(target, before, read(target, names[1]), names[1], overwrite)
+    check(before, read(source, names[0]), read(target, names[1]), *names)
+    return (
+        f"Copied {written} nodes from {names[0]} to {names[1]}; {len(before.nodes) - 1} are the"
+        f" same there now. Left out: {before.ephemerals} ephemeral nodes"
+    )
+
+
+def credential(text: str) -> tuple[str, str]:
+    """``digest:USER:PASSWORD`` as kazoo takes it."""
+    scheme, colon, rest = text.partition(":")
+    if scheme != "digest" or ":" not in rest:
+        raise argparse.ArgumentTypeError(f"{text!r} is not digest:USER:PASSWORD")
+    return scheme, rest
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; its exit status."""
+    parser = argparse.ArgumentParser(
+        prog="metaq-copytree",
+        description="Copies the persistent nodes of one ZooKeeper into another, with data and ACLs,"
+        " and checks that they arrived. Stop whatever uses them before.",
+    )
+    parser.add_argument("source", metavar="SOURCE", help="host:port[,host:port...][/path]")
+    parser.add_argument("target", metavar="TARGET", help="the same, where the nodes go")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace nodes of TARGET that are different"
+    )
+    parser.add_argument(
+        "--auth",
+        metavar="digest:USER:PASSWORD",
+        type=credential,
+        action="append",
+        default=[],
+        help="for nodes that not everybody may read; repeatable",
+    )
+    options = parser.parse_args(arguments)
+    names = options.source, options.target
+    clients: list[KazooClient] = []
+    try:
+        for hosts in names:
+            clients.append(connect(hosts, options.auth))
+        source, target = clients
+        print(copy(source, target, names, options.overwrite))
+    except (CopyError, KazooException) as error:
+        print(f"metaq-copytree: {error}", file=sys.stderr)
+        return 1
+    finally:
+        for client in clients:
+            client.stop()
+            client.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
