@@ -84,10 +84,11 @@ class Member:
         name: str | None = None,
         topics: Iterable[str] = ("test",),
         store: Any = None,
+        registry: MemoryRegistry | None = None,
         **settings: Any,
     ) -> None:
         self.runtime = group.runtime
-        self.registry = MemoryRegistry(group.tree)
+        self.registry = registry or MemoryRegistry(group.tree)
         self.fetching = MemoryFetching(group.runtime)
         self.topics = dict.fromkeys(topics)
         self.store = ZooKeeperOffsetStore(self.registry, PATHS) if store is None else store

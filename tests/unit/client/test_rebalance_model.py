@@ -126,25 +126,16 @@ class Model:
         self.count += 1
         topics = self.chance.choice([["one"], ["two"], ["one", "two"]])
         member = self.group.member(
-            f"m{self.count}", topics=topics, load_balance_strategy=self.strategy
+            f"m{self.count}",
+            topics=topics,
+            registry=SlowRegistry(self.group, self.chance),
+            load_balance_strategy=self.strategy,
         )
-        registry = SlowRegistry(self.group, self.chance)
-        member.registry = registry
-        member.store._registry = registry
-        self._replace_registry(member, registry)
         member.fetching.changed = lambda: self.check(member)
         self.members.append(member)
         member.join()
         member.registering.addErrback(lambda _: None)  # it goes on trying
         self.history.append(f"join m{self.count} {topics}")
-
-    @staticmethod
-    def _replace_registry(member: Member, registry: MemoryRegistry) -> None:
-        rebalance: Any = member.rebalance
-        rebalance._registry = registry
-        rebalance._reader._registry = registry
-        rebalance._member._registry = registry
-        rebalance._member._own._registry = registry
 
     def pick(self) -> Member | None:
         """Any member."""
