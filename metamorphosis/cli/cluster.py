@@ -18,7 +18,7 @@ from metamorphosis.client.model import Partition
 from metamorphosis.client.replies import SUCCESS, VALUE, error_of
 from metamorphosis.cluster.model import Broker, TopicBroker
 from metamorphosis.errors import CorruptRecord, MetaQError, NoNode, NotConnected, NotFound
-from metamorphosis.message import iterate_records
+from metamorphosis.message import HEADER, HEADER_BYTES, iterate_records
 from metamorphosis.wire.commands import GetCommand, OffsetCommand, StatsCommand
 
 END = (1 << 63) - 1
@@ -191,19 +191,26 @@ class Cluster:
         except NotFound:
             return 0
 
-    async def message_begins(self, url: str, topic: str, number: int, offset: int) -> bool:
+    async def message_begins(
+        self, url: str, topic: str, number: int, offset: int, end: int
+    ) -> bool:
         """
-        Whether a message begins there; also if it is too long to be looked at.
+        Whether a message begins there, by its checksum; one that is too long for that only has to
+        fit before the ``end`` of the partition.
 
         :raises MetaQError: the broker does not say.
         """
         command = GetCommand(topic, GROUP, number, offset, LOOK_BYTES, 0)
         piece = await self._ask(url, command, VALUE)
         try:
-            next(iterate_records(piece, topic), None)
+            if next(iterate_records(piece, topic), None) is not None:
+                return True
         except CorruptRecord:
             return False
-        return True
+        if len(piece) < HEADER_BYTES:
+            return False
+        length: int = HEADER.unpack_from(piece)[0]
+        return len(piece) < HEADER_BYTES + length <= end - offset
 
     async def _ask(self, url: str, command: Any, right: int = SUCCESS) -> bytes:
         """The body of a broker's answer."""

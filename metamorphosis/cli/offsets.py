@@ -191,7 +191,7 @@ class Positions:
                 f"--to {to}: partition {partition} goes from {there.begin} to {there.end}"
             )
         if offset < there.end and not await self._cluster.message_begins(
-            there.url, topic, partition.number, offset
+            there.url, topic, partition.number, offset, there.end
         ):
             raise UsageError(f"--to {to}: no message begins there in partition {partition}")
         return offset

@@ -55,7 +55,7 @@ class FakeBroker:
     def _answer(self, command: Any) -> tuple[int, bytes]:
         if isinstance(command, StatsCommand):
             lines = {"offsets": self._offsets, "topics": self._topics}
-            return SUCCESS, "\r\n".join(["STATS", *lines[command.item](), "END", ""]).encode()
+            return SUCCESS, "\r\n".join(["STATS", *lines[command.item or ""](), "END", ""]).encode()
         if isinstance(command, OffsetCommand):
             found = self.ranges.get((command.topic, command.partition))
             return (404, b"no store") if found is None else (SUCCESS, b"%d" % found[1])

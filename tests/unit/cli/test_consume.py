@@ -1,4 +1,4 @@
-"""``metaq consume``: what is written, when it counts as consumed, how it ends and where it begins."""
+"""``metaq consume``: what is written, when it counts as consumed, where it begins, how it ends."""
 
 from __future__ import annotations
 

@@ -141,6 +141,16 @@ class ChangeTests(OffsetsTestCase):
             self.assertIn(fault, run.said)
             self.assertEqual((self.stored(run), run.text), ("7-40", ""))
 
+    def test_number_of_a_long_message(self) -> None:
+        """One that is longer than what is looked at has to fit into the partition."""
+        header = encode_record(1, 0, bytes(2000))[:1000]
+        for end, status in ((2070, 0), (2069, 2)):
+            run = self.run_metaq("t --group g --partition 0-0 --to 50")
+            broker = run.session.brokers["meta://b:1"]
+            broker.ranges["t", 0] = (10, end)
+            broker.log["t", 0, 50] = header
+            self.assertEqual(run.start().status, status)
+
     def test_running_group(self) -> None:
         """Its members are named; they would overwrite it."""
         run = self.run_metaq("t --group g --to latest")
