@@ -13,7 +13,8 @@ Every method blocks: call them in a worker thread.
 
 Source: ``MessageStore``, ``JournalStore``.
 
-Differs: the format is our own; stores of Java clients are left alone.
+Differs: the format is our own, stores of Java clients are left alone; processes may share a
+directory, which destroys the original's.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ partition could be chosen for is not tried again in this mode.
 
 Source: ``SimpleMessageProducer``.
 
-Differs: retries. Differs: no thread is bound, transactions are not there yet.
+Differs: there are no transactions yet.
 """
 
 from __future__ import annotations
