@@ -1,0 +1,242 @@
+"""
+Faults of the original that our embedded ZooKeeper must not have, and clients that send nonsense.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import socket
+import struct
+import time
+
+from tests.integration import rawzookeeper as raw
+from tests.integration import zookeepersteps as steps
+from tests.integration.embedded import EmbeddedZooKeeper
+from tests.integration.rawzookeeper import RawClient
+from tests.integration.zookeeperrules import (
+    BAD_ARGUMENTS,
+    MARSHALLING,
+    NO_AUTH,
+    REFUSED,
+    ServerCase,
+)
+
+HUGE = 1 << 30
+SEED = 20261121
+MUTANTS = 3000
+UNREAD_REQUESTS = 20_000
+MEMORY_LIMIT_KIB = 32 * 1024
+
+
+def resident_kib(pid: int) -> int:
+    """Memory of a process."""
+    with open(f"/proc/{pid}/status", encoding="ascii") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("VmRSS:"))
+
+
+class EmbeddedFaultTests(ServerCase):
+    """Whatever one client does, the others are served."""
+
+    server_kind = EmbeddedZooKeeper
+
+    def pid(self) -> int:
+        """Of the server."""
+        assert self.server.process is not None
+        return self.server.process.pid
+
+    def assertServes(self) -> None:
+        """The test's own client has noticed nothing."""
+        self.assertEqual(self.client.ping().error, 0)
+
+    def test_wrong_password_disturbs_nobody(self) -> None:
+        """The right client's connection stays open, with its watches."""
+        self.client.ask(raw.GET_DATA, raw.watched(self.root, True))
+        thief = RawClient(self.server.port)
+        self.addCleanup(thief.close)
+        wrong = self.client.session._replace(password=b"wrong".ljust(16))
+        self.assertEqual(thief.connect(wrong), REFUSED)
+        self.assertTrue(thief.closed_by_server())
+        self.assertServes()
+        self.client.ask(raw.SET_DATA, raw.set_data(self.root, b"1"))
+        self.assertEqual(len(self.client.take_events()), 1)
+
+    def test_huge_lengths(self) -> None:
+        """A string, a buffer, a list that claims to be longer than its frame: Marshalling."""
+        huge = struct.pack(">i", HUGE)
+        for opcode, body in (
+            (raw.GET_DATA, huge + b"/x"),
+            (raw.SET_DATA, raw.text(self.root) + huge),
+            (raw.CREATE, raw.text(f"{self.root}/a") + raw.data(b"") + huge),
+            (raw.SET_WATCHES, struct.pack(">q", 0) + huge * 3),
+            (raw.MULTI, struct.pack(">i?i", raw.SET_DATA, False, -1) + huge),
+        ):
+            other = self.connected()
+            reply = other.call(opcode, body)
+            self.assertEqual((opcode, reply.error), (opcode, MARSHALLING))
+            other.close()
+        self.assertServes()
+
+    def test_set_data_of_no_path(self) -> None:
+        """3.4 dies of it."""
+        self.assertEqual(self.client.ask(raw.SET_DATA, raw.set_data("", b""))[0], BAD_ARGUMENTS)
+        self.assertServes()
+
+    def test_requests_behind_set_acl(self) -> None:
+        """Each is judged by the list that the requests before it have set."""
+        path = self.make(f"{self.root}/a")
+        nobody = ((raw.ALL & ~raw.READ, "world", "anyone"),)
+        everybody = raw.OPEN
+        read = raw.GET_DATA, raw.watched(path)
+        write = raw.SET_DATA, raw.set_data(path, b"1")
+        closed = ((raw.ADMIN, "world", "anyone"),)
+        wanted = [
+            ((raw.SET_ACL, raw.set_acl(path, nobody)), 0),
+            (read, NO_AUTH),
+            (write, 0),
+            ((raw.SET_ACL, raw.set_acl(path, closed)), 0),
+            (write, NO_AUTH),
+            ((raw.SET_ACL, raw.set_acl(path, everybody)), 0),
+            (read, 0),
+            (write, 0),
+        ]
+        self.client.send_together([request for request, _ in wanted])
+        errors = [self.client.receive_reply().error for _ in wanted]
+        self.assertEqual(errors, [error for _, error in wanted])
+
+    def test_listens_when_it_serves(self) -> None:
+        """The first connection that is accepted after a start is answered at once."""
+        server = self.own_server()
+        server.kill()
+        server.start(wait=False)
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                first = RawClient(server.port, seconds=5.0)
+                break
+            except OSError:
+                self.assertLess(time.monotonic(), deadline)
+                time.sleep(0.002)
+        self.addCleanup(first.close)
+        self.assertGreater(first.connect().id, 0)
+        self.assertEqual(first.ask(raw.EXISTS, raw.watched(self.root))[0], 0)
+
+    def test_garbage_ends_its_connection_only(self) -> None:
+        """Before a handshake and after one."""
+        for packet in (b"GET / HTTP/1.1\r\n\r\n", b"\xff" * 8, b"\0\0\0\x01x", b"\0" * 60):
+            with socket.create_connection(("127.0.0.1", self.server.port), 15) as stranger:
+                stranger.sendall(packet)
+                with contextlib.suppress(ConnectionResetError):
+                    stranger.shutdown(socket.SHUT_WR)
+                    while stranger.recv(65536):
+                        pass
+        for frame in (b"", b"\0", b"\0\0\0\1\0\0"):
+            other = self.connected()
+            other.send_frame(frame)
+            self.assertTrue(other.closed_by_server())
+        self.assertServes()
+
+    def test_unread_replies_cost_little(self) -> None:
+        """A client that asks for 200 MiB and reads nothing is not read from; others are served."""
+        self.own_server()
+        self.client.ask(raw.SET_DATA, raw.set_data(self.root, b"x" * 10_000))
+        before = resident_kib(self.pid())
+        deaf = self.connected()
+        deaf.socket.settimeout(2.0)
+        request = struct.pack(">ii", 1, raw.GET_DATA) + raw.watched(self.root)
+        packet = struct.pack(">i", len(request)) + request
+        try:
+            for _ in range(UNREAD_REQUESTS // 100):
+                deaf.socket.sendall(packet * 100)
+        except TimeoutError:
+            pass  # the server takes no more
+        for _ in range(20):
+            self.assertServes()
+            time.sleep(0.01)
+        self.assertLess(resident_kib(self.pid()) - before, MEMORY_LIMIT_KIB)
+
+    def test_unread_events_cost_little(self) -> None:
+        """Nor does a client that sets watches and never hears of them."""
+        self.own_server()
+        path = self.make(f"{self.root}/{'long' * 200}")
+        before = resident_kib(self.pid())
+        deaf = self.connected()
+        deaf.socket.settimeout(1.0)
+        request = struct.pack(">ii", 1, raw.GET_DATA) + raw.watched(path, True)
+        packet = struct.pack(">i", len(request)) + request
+        sends = True
+        for number in range(3000):
+            if sends:
+                try:
+                    deaf.socket.sendall(packet)
+                except OSError:
+                    sends = False
+            self.client.ask(raw.SET_DATA, raw.set_data(path, b"%d" % number * 1000))
+        self.assertServes()
+        self.assertLess(resident_kib(self.pid()) - before, MEMORY_LIMIT_KIB)
+
+    def test_mutated_requests(self) -> None:
+        """
+        Valid requests with some bytes changed, cut or repeated: each is answered or ends its
+        connection; nothing unexpected is logged, and the tree on disk is the one in memory.
+        """
+        server = self.own_server()
+        chance, generator = random.Random(SEED), steps.Generator(SEED)
+        self.make(steps.ROOT)
+        mutant = self.connected()
+        for _ in range(MUTANTS):
+            opcode, body = generator.request()
+            frame = mutated(chance, struct.pack(">ii", 1, opcode) + body)
+            try:
+                mutant.send_frame(frame)
+                mutant.send(raw.PING, xid=raw.PING_XID)
+                while mutant.receive_reply().xid != raw.PING_XID:
+                    pass
+            except (raw.Closed, OSError):
+                mutant = self.again(mutant)
+        self.assertServes()
+        before = self.everything()
+        server.kill()
+        with open(f"{server.directory}/log", encoding="utf-8", errors="replace") as file:
+            self.assertNotIn("Traceback", file.read())
+        server.start()
+        self.client = self.connected(session=self.client.session)
+        self.assertEqual(self.everything(), before)
+        self.assertGreater(len(before), 20)
+
+    def again(self, old: RawClient) -> RawClient:
+        """A new connection for the session, or for another one if that has been closed."""
+        old.close()
+        client = self.connected(session=old.session)
+        return client if client.session.id else self.connected()
+
+    def everything(self) -> dict[str, object]:
+        """Data and Stat of every node, as far as they may be read."""
+        found: dict[str, object] = {}
+        waiting = ["/"]
+        while waiting:
+            path = waiting.pop()
+            listed = self.client.ask(raw.GET_CHILDREN2, raw.watched(path))
+            found[path] = listed, self.client.ask(raw.GET_DATA, raw.watched(path))
+            if listed[1]:
+                names = listed[1][0]
+                assert isinstance(names, list)
+                waiting += [f"{path.rstrip('/')}/{name}" for name in names]
+        return found
+
+
+def mutated(chance: random.Random, frame: bytes) -> bytes:
+    """A frame with something wrong in it."""
+    changed = bytearray(frame)
+    for _ in range(chance.randrange(1, 4)):
+        place = chance.randrange(len(changed))
+        kind = chance.random()
+        if kind < 0.6:
+            changed[place] = chance.choice((0, 1, 0x7F, 0x80, 0xFF, chance.randrange(256)))
+        elif kind < 0.8:
+            del changed[place : place + chance.randrange(1, 9)]
+        else:
+            changed[place:place] = changed[place : place + chance.randrange(1, 9)]
+        if not changed:
+            return b"\0"
+    return bytes(changed)
