@@ -124,8 +124,9 @@ async def latency(face: Any, options: argparse.Namespace) -> Result:
     waiting: list[Any] = []
 
     def listener(message: Any) -> None:
-        arrived.append(time.perf_counter() - float(message.data))
-        waiting.pop().fire(None)
+        if waiting:  # the first message is not yet flushed when the consumer asks for the end
+            arrived.append(time.perf_counter() - float(message.data))
+            waiting.pop().fire(None)
 
     async with face.factory(broker=options.broker) as factory:
         producer = await factory.create_producer(options.topic)
@@ -164,7 +165,8 @@ async def memory(face: Any, options: argparse.Namespace) -> Result:
             break
         await face.sleep(options.seconds)
         added = resident_kib(os.getpid()) - before
-        return {"added_mib": added / 1024, "buffers_mib": consumer.config.max_buffered_bytes / 2**20}
+        buffers = consumer.config.max_buffered_bytes
+        return {"added_mib": added / 1024, "buffers_mib": buffers / 2**20}
 
 
 WORKLOADS: dict[str, Workload] = {
