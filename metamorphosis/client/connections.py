@@ -110,10 +110,10 @@ class Connections:
         shared = self._shared.pop(url)
         if shared.timer is not None:
             shared.timer.cancel()
-        if shared.attempt is not None:
-            self._runtime.api.cancel(shared.attempt)
         if shared.connection.has_socket:
             self._leaving.add(shared.connection)
+        elif shared.attempt is not None:
+            self._runtime.api.cancel(shared.attempt)
         shared.connection.close()
 
     # -- keeping them
