@@ -57,7 +57,10 @@ class Pacing:
         self.delay_ms = min(self._step * retries, self._max_delay)
 
     def received(self, length: int) -> None:
-        """So many bytes came; a size that grew for a big message goes back in steps."""
+        """
+        So many bytes came, whole messages among them; a size that grew for a big message goes back
+        in steps.
+        """
         if length < self.size // 2:
             if self.size < self._base:
                 self.size = self._base

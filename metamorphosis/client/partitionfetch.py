@@ -228,7 +228,6 @@ class PartitionFetch:
     # -- what came
 
     async def _received(self, request: Request) -> None:
-        self._pacing.received(len(request.body))
         offset = self._progress.resume_offset
         data = self._piece + request.body if self._piece else request.body
         records = FetchedRecords(self._topic, self._partition, offset, data, self._rules.max_body)
@@ -240,6 +239,7 @@ class PartitionFetch:
                 self._incomplete(records, data)
             return
         self._piece = b""
+        self._pacing.received(len(data))
         complete = True
         while messages and complete:
             if records.exhausted and not self._progress.retries:

@@ -1,0 +1,586 @@
+"""The fetch loops, and what stops them."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred
+
+from metamorphosis.client.model import FetchTarget, Partition, Position, ReceivedMessage
+from metamorphosis.client.settings import MAX_OFFSET
+from metamorphosis.client.subscription import Rollback
+from metamorphosis.message import HEADER, encode_record
+from tests.unit.client.fetchstage import URL, Asked, FetchCase, records
+
+
+class AnswerTests(FetchCase):
+    """What each answer comes to."""
+
+    def test_asks(self) -> None:
+        """The request has topic, group, partition, position, size and how long it may wait."""
+        self.begin()
+        asked = self.request()
+        self.assertEqual(["get", "t", "g", "1", "0", "1000"], asked.words[:6])
+        self.assertEqual(5000, asked.wait_ms)
+
+    def test_row_29_delivers_and_asks_on(self) -> None:
+        """Row 29: a message is delivered, the position moves, the next request leaves at once."""
+        self.begin()
+        self.value(self.request(), records(b"one", b"two"))
+        self.assertEqual([1, 2], self.got)
+        self.assertEqual((46, 2, True), (self.position.offset, self.position.message_id, True))
+        self.assertEqual(46, self.request().offset)
+
+    def test_next_batch_travels_meanwhile(self) -> None:
+        """While the listener is busy the next batch is on its way, but not the one after it."""
+        waiting: list[Deferred[None]] = []
+
+        def listener(batch: list[ReceivedMessage]) -> Deferred[None]:
+            self.got.append([each.id for each in batch])
+            waiting.append(Deferred())
+            return waiting[-1]
+
+        self.begin(listener=listener, subscription={"batch": True})
+        self.value(self.request(), records(b"one"))
+        ahead = self.request()
+        self.assertEqual((23, 0), (ahead.offset, self.position.offset))
+        self.value(ahead, records(b"two", first_id=2))
+        self.assertEqual([[1]], self.got)
+        self.assertEqual([], self.requests())
+        waiting[0].callback(None)
+        self.assertEqual([[1], [2]], self.got)
+        self.assertEqual(46, self.request().offset)
+
+    def test_large_batches_let_the_request_leave_first(self) -> None:
+        """The request for the next batch is written before a large one is delivered."""
+        written: list[int] = []
+
+        def listener(message: ReceivedMessage) -> None:
+            written.append(self.link.writes)
+
+        self.begin(listener=listener, max_size=1 << 20, max_body=1 << 20)
+        asked = self.request()
+        writes = self.link.writes
+        self.value(asked, records(b"x" * 70000))
+        self.assertEqual([writes + 1], written)
+
+    def test_row_33_nothing_found(self) -> None:
+        """Row 33: with a broker that does not wait, empty fetches come after 0.5 s, 1 s, ... 5 s."""
+        self.begin()
+        asked = self.request()
+        pauses = []
+        for _ in range(12):
+            self.result(asked, 404, b"nothing")
+            seconds, asked = self.pause()
+            pauses.append(seconds)
+        self.assertEqual([n / 2 for n in range(1, 11)] + [5.0, 5.0], pauses)
+        self.value(asked, records(b"one"))
+        asked = self.request()
+        self.result(asked, 404)
+        self.assertEqual(0.5, self.pause()[0])
+        self.assertNotLogged("warn", "error", "failure")
+
+    def test_long_poll(self) -> None:
+        """A broker that has waited is asked again at once."""
+        self.begin()
+        for _ in range(3):
+            asked = self.request()
+            self.runtime.advance(5)
+            self.result(asked, 404, b"nothing")
+        self.assertEqual(0, self.request().offset)
+
+    def test_long_poll_is_at_most_half_of_the_timeout(self) -> None:
+        """The broker's answer has to come before the request's own time is over."""
+        self.begin(fetch_timeout_ms=3000, long_poll_ms=5000)
+        self.assertEqual(1500, self.request().wait_ms)
+
+    def test_no_long_poll(self) -> None:
+        """0 leaves the token out, and every empty answer makes the pause longer."""
+        self.begin(long_poll_ms=0)
+        asked = self.request()
+        self.assertIsNone(asked.wait_ms)
+        self.runtime.advance(4)
+        self.result(asked, 404)
+        self.assertEqual(0.5, self.pause()[0])
+
+    def test_old_answer_is_no_answer(self) -> None:
+        """An empty answer that came while the listener was busy is asked for anew."""
+        waiting: Deferred[None] = Deferred()
+        self.begin(listener=lambda message: waiting)
+        self.value(self.request(), records(b"one"))
+        self.result(self.request(), 404)
+        waiting.callback(None)
+        self.assertEqual(23, self.request().offset)
+
+    def test_row_44_moved(self) -> None:
+        """Row 44: a 301 replaces the position, keeps the message id, and is followed at once."""
+        self.begin()
+        self.position.message_id = 77
+        self.result(self.request(), 301, b"9000")
+        self.assertEqual((9000, 77, True), (self.position.offset, 77, self.position.modified))
+        self.assertEqual(9000, self.request().offset)
+        self.assertLogged("warn", "t 0-1.*nothing at offset 0.*going on at 9000")
+
+    def test_moves_are_logged_once(self) -> None:
+        """A broker that jumps over what its filter refused says so in one line."""
+        self.begin()
+        for offset in (b"100", b"200", b"300"):
+            self.result(self.request(), 301, offset)
+        self.assertEqual(1, len(self.runtime.log.texts("warn")))
+        self.assertEqual(300, self.request().offset)
+
+    def test_moved_in_circles(self) -> None:
+        """A 301 that does not lead forward is followed after a pause."""
+        for target in (b"500", b"100"):
+            self.begin(FetchTarget(Position("t", Partition(0, 1), 500), URL))
+            self.result(self.request(), 301, target)
+            seconds, asked = self.pause()
+            self.assertEqual((0.5, int(target)), (seconds, asked.offset))
+
+    def test_moved_nowhere(self) -> None:
+        """A 301 without a number changes nothing."""
+        self.begin()
+        self.result(self.request(), 301, b"somewhere")
+        seconds, asked = self.pause()
+        self.assertEqual((0.5, 0, False), (seconds, asked.offset, self.position.modified))
+
+    def test_row_44_forbidden(self) -> None:
+        """Row 44: a closed partition only makes the pause longer; the log has one line."""
+        self.begin()
+        asked = self.request()
+        for expected in (0.5, 1.0, 1.5):
+            self.result(asked, 403, b"Partition[0-1] has been closed")
+            seconds, asked = self.pause()
+            self.assertEqual(expected, seconds)
+        [line] = self.runtime.log.texts("warn")
+        self.assertIn("t 0-1 at offset 0 is not read: Partition[0-1] has been closed", line)
+
+    def test_refused(self) -> None:
+        """500 and 503 are tried again after a pause that grows; each new reason is logged."""
+        self.begin()
+        asked = self.request()
+        for status, expected in ((500, 0.5), (500, 1.0), (503, 1.5)):
+            self.result(asked, status, b"no")
+            seconds, asked = self.pause()
+            self.assertEqual(expected, seconds)
+        self.assertEqual(2, len(self.runtime.log.texts("warn")))
+        self.assertEqual(0, self.position.offset)
+
+    def test_hanging_broker(self) -> None:
+        """A broker that takes requests and answers none is asked again after the timeout."""
+        self.begin(fetch_timeout_ms=10000)
+        self.request()
+        seconds, asked = 0.0, None
+        while asked is None and seconds < 20:
+            self.runtime.advance(0.25)
+            seconds += 0.25
+            asked = next(iter(self.requests()), None)
+        self.assertAlmostEqual(10.5, seconds, delta=0.3)
+        self.assertLogged("warn", "t 0-1 at offset 0 is not read.*no answer in time")
+
+    def test_lost_connection(self) -> None:
+        """A lost connection is used again when it is back."""
+        self.begin()
+        self.request()
+        self.link.lose()
+        self.runtime.advance(0.3)
+        self.link = self.runtime.accept("b:1")
+        seconds, asked = self.pause()
+        self.assertEqual((0.2, 0), (seconds, asked.offset))
+
+    def test_waits_for_the_connection(self) -> None:
+        """Nothing is asked of a broker that is not there; it is asked at once when it comes."""
+        self.begin()
+        self.request()
+        self.link.lose()
+        self.runtime.advance(20)
+        self.assertLogged("warn", "t 0-1 at offset 0 is not read.*there is no connection")
+        self.link = self.runtime.accept("b:1")
+        self.assertEqual(0, self.request().offset)
+
+    def test_garbage(self) -> None:
+        """What no broker sends closes the link; fetching goes on with the next one."""
+        self.begin()
+        self.request()
+        self.link.receive(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        self.assertFalse(self.link.open)
+        self.runtime.advance(0.6)
+        self.link = self.runtime.accept("b:1")
+        self.assertEqual(0, self.request().offset)
+
+    def test_zero_length(self) -> None:
+        """An empty piece of the log is nothing."""
+        self.begin()
+        self.value(self.request(), b"")
+        self.assertEqual(0.5, self.pause()[0])
+
+
+class SizeTests(FetchCase):
+    """How much is asked for."""
+
+    def test_share_of_the_memory(self) -> None:
+        """Two answers of each partition fit into the configured memory."""
+        targets = [FetchTarget(Position("t", Partition(0, n), 0), URL) for n in range(10)]
+        self.begin(*targets, max_size=1 << 20, max_buffered_bytes=2_000_000)
+        self.assertEqual([100_000] * 10, [each.size for each in self.requests()])
+
+    def test_least_share(self) -> None:
+        """With very many partitions the share has a lower end."""
+        targets = [FetchTarget(Position("t", Partition(0, n), 0), URL) for n in range(10)]
+        self.begin(*targets, max_size=1 << 20, max_buffered_bytes=1000)
+        self.assertEqual([32768] * 10, [each.size for each in self.requests()])
+
+    def test_no_broker(self) -> None:
+        """A partition that nobody has at present is left alone."""
+        self.begin(
+            FetchTarget(Position("t", Partition(0, 1), 0), None),
+            FetchTarget(Position("t", Partition(0, 2), 0), URL),
+        )
+        self.assertEqual("2", self.request().words[3])
+        self.assertEqual([("t", Partition(0, 2))], self.fetching.partitions)
+
+    def test_row_49_message_larger_than_the_size(self) -> None:
+        """Row 49: size 1024, message of 5000 bytes: delivered normally, then what follows it; the
+        size goes back."""
+        self.begin(max_size=1024)
+        log = records(b"x" * 5000, b"two", b"three")
+        asked = self.request()
+        self.value(asked, log[:1024])
+        seconds, asked = self.pause()
+        self.assertEqual((0.0, 0, 5020), (seconds, asked.offset, asked.size))
+        self.value(asked, log[:5020])
+        self.assertEqual([1], self.got)
+        asked = self.request()
+        self.assertEqual((5020, 5020), (asked.offset, asked.size))
+        self.value(asked, log[5020:])
+        self.assertEqual([1, 2, 3], self.got)
+        self.assertEqual(2510, self.request().size)
+        self.assertNotLogged("warn", "error", "failure")
+
+    def test_message_larger_than_the_broker_sends(self) -> None:
+        """A message longer than the broker's ``maxTransferSize`` is put together from pieces."""
+        self.begin(max_size=1000)
+        log = records(b"x" * 2500, b"two")
+        asked = self.request()
+        self.value(asked, log[:800])
+        self.assertEqual(2520, (asked := self.request()).size)
+        self.value(asked, log[:800])
+        for start in (800, 1600):
+            asked = self.request()
+            self.assertEqual(start, asked.offset)
+            self.value(asked, log[start : start + 800])
+        asked = self.request()
+        self.assertEqual((2400, []), (asked.offset, self.got))
+        self.value(asked, log[2400:])
+        self.assertEqual([1, 2], self.got)
+        self.assertEqual(len(log), self.request().offset)
+
+    def test_piece_is_given_up_with_the_broker(self) -> None:
+        """When a piece cannot be had, the message is asked for from its start."""
+        for status, text in ((500, b"no"), (301, b"5000")):
+            self.begin(max_size=1000)
+            log = records(b"x" * 900)
+            self.value(self.request(), log[:800])
+            asked = self.request()
+            self.assertEqual(800, asked.offset)
+            self.result(asked, status, text)
+            seconds, asked = self.pause()
+            self.assertEqual((0.5, 0), (seconds, asked.offset))
+            self.assertEqual(0, self.position.offset)
+
+    def test_message_that_is_not_whole_yet(self) -> None:
+        """The rest of a message at the end of the log is waited for."""
+        self.begin()
+        log = records(b"x" * 100)
+        self.value(self.request(), log[:60])
+        asked = self.request()
+        self.runtime.advance(5)
+        self.result(asked, 404)
+        self.value(self.request(), log[60:])
+        self.assertEqual([1], self.got)
+
+    def test_row_34_piece_without_header(self) -> None:
+        """Row 34: less than a header: the size doubles after enough fetches, with a pause each."""
+        self.begin(max_size=15)
+        asked = self.request()
+        sizes, pauses = [], []
+        for _ in range(8):
+            self.value(asked, b"\0" * 15)
+            seconds, asked = self.pause()
+            sizes.append(asked.size)
+            pauses.append(seconds)
+        self.assertEqual([15] * 6 + [30, 60], sizes)
+        self.assertEqual([0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0], pauses)
+
+
+class RetryTests(FetchCase):
+    """Messages that fail, and the pauses between."""
+
+    def test_row_31_pauses(self) -> None:
+        """Row 31: the failing message comes again after 0.5 s, 1 s, ...; then it is rejected."""
+
+        def listener(message: ReceivedMessage) -> None:
+            self.got.append(message.id)
+            if message.id == 2:
+                raise Rollback
+
+        self.begin(listener=listener, max_fetch_retries=3)
+        log = records(b"one", b"two", b"six")
+        asked = self.request()
+        pauses = []
+        for _ in range(3):
+            self.value(asked, log[asked.offset :])
+            self.requests()  # the one that was sent ahead
+            seconds, asked = self.pause()
+            pauses.append(seconds)
+            self.assertEqual(23, asked.offset)
+        self.assertEqual([0.5, 1.0, 1.5], pauses)
+        self.value(asked, log[23:])
+        self.assertEqual([1, 2, 2, 2, 2, -2, 3], self.got)
+        self.assertEqual(69, self.position.offset)
+
+    def test_manual_rollback_pauses(self) -> None:
+        """A rollback is followed by a pause, and by everything that is not acknowledged."""
+
+        def listener(message: ReceivedMessage) -> None:
+            self.got.append(message.id)
+            if len(self.got) == 2:
+                delivery = self.fetching.delivery_of("t", Partition(0, 1))
+                assert delivery is not None
+                delivery.rollback(message)
+
+        self.begin(listener=listener, subscription={"auto_ack": False})
+        self.value(self.request(), records(b"one", b"two"))
+        self.requests()
+        seconds, asked = self.pause()
+        self.assertEqual((0.5, 0), (seconds, asked.offset))
+
+    def test_manual_rollback_of_an_idle_partition(self) -> None:
+        """A rollback that comes later goes back at once, whatever is under way."""
+        self.begin(subscription={"auto_ack": False})
+        self.value(self.request(), records(b"one", b"two"))
+        late = self.request()
+        self.assertEqual(46, late.offset)
+        delivery = self.fetching.delivery_of("t", Partition(0, 1))
+        assert delivery is not None
+        delivery.rollback(self.kept[0])
+        asked = self.request()
+        self.assertEqual(0, asked.offset)
+        self.value(late, records(b"three", first_id=3))
+        self.value(asked, records(b"one", b"two"))
+        self.assertEqual([1, 2, 1, 2], self.got)
+
+    def test_row_37_and_others_of_the_partition(self) -> None:
+        """A failing message holds up those behind it, and no other partition."""
+        targets = [FetchTarget(Position("t", Partition(0, n), 0), URL) for n in (1, 2)]
+
+        def listener(message: ReceivedMessage) -> None:
+            if message.partition.number == 1:
+                raise Rollback
+            self.got.append(message.id)
+
+        self.begin(*targets, listener=listener)
+        for asked in self.requests():
+            self.value(asked, records(b"one", b"two"))
+        self.assertEqual([1, 2], self.got)
+
+
+class DamageTests(FetchCase):
+    """Records that cannot be read."""
+
+    def broken(self, body: bytes) -> bytes:
+        """A record with a wrong checksum."""
+        return HEADER.pack(len(body), 1, 7, 0) + body
+
+    def test_row_38_wrong_checksum(self) -> None:
+        """Row 38: a bad record is passed over after a pause, with an alarm that says where."""
+        self.begin()
+        log = records(b"one") + self.broken(b"two") + records(b"three", first_id=3)
+        self.value(self.request(), log)
+        self.assertEqual(([1], 46), (self.got, self.position.offset))
+        self.requests()
+        seconds, asked = self.pause()
+        self.assertEqual((0.5, 46), (seconds, asked.offset))
+        self.assertLogged("error", "t 0-1: the message at offset 23 .*going on at offset 46")
+        self.value(asked, log[46:])
+        self.assertEqual([1, 3], self.got)
+
+    def test_bad_length_and_no_record(self) -> None:
+        """Where nothing can be found, reading goes on at the next segment, or the end."""
+        self.begin()
+        self.value(self.request(), b"\xff" * 100)
+        ends = (1 << 20, 3 << 20)  # of the first and second segment
+        seen = []
+        for _ in range(20):
+            asked = next(iter(self.requests()), None)
+            if asked is None:
+                break
+            seen.append(asked.words[0])
+            place = asked.offset
+            start = 0 if place < ends[0] else ends[0] if place < ends[1] else ends[1]
+            self.result(asked, 200, b"%d" % start)
+        self.assertEqual({"offset"}, set(seen))
+        self.assertEqual(ends[0], self.position.offset)
+        seconds, asked = self.pause()
+        self.assertEqual((0.5, ends[0]), (seconds, asked.offset))
+        self.assertLogged("error", f"offset 0 .*length is -1.*going on at offset {ends[0]}")
+
+    def test_row_38_broker_does_not_say(self) -> None:
+        """Row 38: if the broker does not answer the offset request, everything begins anew."""
+        self.begin()
+        self.value(self.request(), b"\xff" * 100)
+        asked = self.request()
+        self.assertEqual("offset", asked.words[0])
+        self.result(asked, 500, b"no")
+        self.assertLogged("failure", "Fetching t 0-1 at offset 0 failed.*no")
+        seconds, asked = self.pause()
+        self.assertEqual(("get", 0), (asked.words[0], asked.offset))
+        self.assertGreater(seconds, 0.4)
+
+    def test_too_long(self) -> None:
+        """A message longer than accepted is passed over without being fetched whole."""
+        self.begin(max_body=100)
+        log = records(b"x" * 500, b"two")
+        self.value(self.request(), log[:300])
+        seconds, asked = self.pause()
+        self.assertEqual((0.5, 520), (seconds, asked.offset))
+        self.value(asked, log[520:])
+        self.assertEqual([2], self.got)
+        self.assertLogged("error", "t 0-1: the message at offset 0 .*at most 100 is accepted")
+
+
+class StartTests(FetchCase):
+    """Beginning at the end of the log."""
+
+    def begin_at_end(self) -> Asked:
+        """The first request of a partition that begins at the end."""
+        self.position_at_end = Position("t", Partition(0, 1), MAX_OFFSET)
+        self.begin(FetchTarget(self.position_at_end, URL))
+        asked = self.request()
+        self.assertEqual(["offset", "t", "g", "1", str(MAX_OFFSET)], asked.words[:5])
+        return asked
+
+    def test_row_45_end(self) -> None:
+        """Row 45: the end is asked for, and becomes the position that is committed."""
+        self.result(self.begin_at_end(), 200, b"4600")
+        self.assertEqual(4600, self.request().offset)
+        self.assertEqual((4600, True), (self.position_at_end.offset, self.position_at_end.modified))
+
+    def test_row_45_nothing_written_yet(self) -> None:
+        """Row 45: where nothing was ever put the first message is not missed."""
+        self.result(self.begin_at_end(), 404, b"no such partition")
+        self.assertEqual(0, self.request().offset)
+
+    def test_broker_does_not_say(self) -> None:
+        """Without an answer nothing is read; it is asked again."""
+        self.result(self.begin_at_end(), 500, b"no")
+        seconds, asked = self.pause()
+        self.assertEqual((0.5, "offset"), (seconds, asked.words[0]))
+        self.assertLogged("warn", "t 0-1 .*is not read: no")
+
+
+class StopTests(FetchCase):
+    """``stop``."""
+
+    def test_idle(self) -> None:
+        """Nothing in a listener's hands: it ends at once, whatever is under way; the connection is
+        given back."""
+        self.begin()
+        asked = self.request()
+        self.runtime.result(self.runtime.start(self.fetching.stop()))
+        self.assertEqual(([], False), (self.fetching.partitions, self.link.open))
+        self.assertIsNone(self.fetching.delivery_of("t", Partition(0, 1)))
+        self.value(asked, records(b"one"))
+        self.assertEqual([], self.got)
+
+    def test_during_a_pause_or_a_question(self) -> None:
+        """Pauses and offset requests do not hold it up."""
+        self.begin()
+        self.result(self.request(), 404)
+        self.runtime.result(self.runtime.start(self.fetching.stop()))
+        self.begin(FetchTarget(Position("t", Partition(0, 1), MAX_OFFSET), URL))
+        asked = self.request()
+        self.runtime.result(self.runtime.start(self.fetching.stop()))
+        self.result(asked, 200, b"4600")
+        self.assertEqual([], self.requests())
+
+    def test_without_connection(self) -> None:
+        """A broker that is not there does not hold it up."""
+        self.begin()
+        self.link.lose()
+        self.runtime.result(self.runtime.start(self.fetching.stop()))
+        self.runtime.advance(30)
+        self.assertEqual([], self.runtime.attempts)
+
+    def test_row_48_waits_for_the_listener(self) -> None:
+        """Row 48: it ends behind the message under way; that one counts, the others do not."""
+        waiting: list[Deferred[None]] = []
+
+        def listener(message: ReceivedMessage) -> Deferred[None]:
+            self.got.append(message.id)
+            waiting.append(Deferred())
+            return waiting[-1]
+
+        self.begin(listener=listener)
+        self.value(self.request(), records(b"one", b"two", b"three"))
+        waiting[0].callback(None)
+        self.requests()  # the one that was sent ahead
+        stopping = self.runtime.start(self.fetching.stop())
+        self.runtime.advance(5)
+        self.assertNoResult(stopping)
+        waiting[1].callback(None)
+        self.runtime.result(stopping)
+        self.assertEqual(([1, 2], 46), (self.got, self.position.offset))
+        self.runtime.advance(60)
+        self.assertEqual(([], []), (self.runtime.clock.getDelayedCalls(), self.requests()))
+
+    def test_busy_listener_is_named(self) -> None:
+        """Whoever holds up a stop is named every ten seconds."""
+        waiting: Deferred[None] = Deferred()
+        self.begin(listener=lambda message: waiting, stop_timeout_ms=0)
+        self.value(self.request(), records(b"one"))
+        stopping = self.runtime.start(self.fetching.stop())
+        self.runtime.advance(3600)
+        self.assertNoResult(stopping)
+        lines = [line for line in self.runtime.log.texts("warn") if "cannot be given" in line]
+        self.assertEqual(360, len(lines))
+        self.assertLogged("warn", "t 0-1 .*offset 0 for 10 s")
+        waiting.callback(None)
+        self.runtime.result(stopping)
+        self.assertEqual(23, self.position.offset)
+
+    def test_hanging_listener_is_given_up(self) -> None:
+        """After the configured time nobody waits any more; a late return acknowledges nothing."""
+        waiting: Deferred[None] = Deferred()
+        self.begin(listener=lambda message: waiting, stop_timeout_ms=15000)
+        self.value(self.request(), records(b"one"))
+        stopping = self.runtime.start(self.fetching.stop())
+        self.runtime.advance(14.9)
+        self.assertNoResult(stopping)
+        self.runtime.advance(0.2)
+        self.runtime.result(stopping)
+        self.assertLogged("warn", "for 15 s; not waiting longer")
+        waiting.callback(None)
+        self.assertEqual((0, False), (self.position.offset, self.position.modified))
+        self.assertEqual([], self.runtime.clock.getDelayedCalls())
+
+    def test_starts_again(self) -> None:
+        """After a stop fetching goes on where it was, with other partitions too."""
+        self.begin()
+        self.value(self.request(), records(b"one"))
+        self.runtime.result(self.runtime.start(self.fetching.stop()))
+        other = Position("t", Partition(0, 2), 0)
+        self.fetching.start([FetchTarget(self.position, URL), FetchTarget(other, URL)])
+        self.link = self.runtime.accept("b:1")
+        found = {each.words[3]: each.offset for each in self.requests()}
+        self.assertEqual({"1": 23, "2": 0}, found)
+
+    def test_tiny_messages(self) -> None:
+        """A piece of very many messages is delivered in several lists, then the next is asked."""
+        sizes: list[int] = []
+        self.begin(
+            listener=lambda batch: sizes.append(len(batch)),
+            max_size=1 << 20,
+            subscription={"batch": True},
+        )
+        data = b"".join(encode_record(n, 0, b"") for n in range(1, 5001))
+        self.value(self.request(), data)
+        self.assertEqual(([4096, 904], len(data)), (sizes, self.request().offset))
