@@ -32,6 +32,7 @@ def cluster() -> tuple[BrokerProcess, EmbeddedZooKeeper]:
     topics: dict[str, Keys] = dict.fromkeys(("wild*", "fixed", "shared", "picked"), {})
     broker = BrokerProcess(tempfile.mkdtemp(), topics, {"numPartitions": 2}, zookeeper)
     broker.start()
+    broker.wait_for_log("registered in ZooKeeper")
     # the latest registered is called first: the broker may still unregister
     atexit.register(shutil.rmtree, zookeeper.directory, True)
     atexit.register(shutil.rmtree, broker.directory, True)
