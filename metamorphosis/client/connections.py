@@ -10,7 +10,7 @@ import socket
 from typing import Any
 
 from metamorphosis.client.connection import BrokerConnection
-from metamorphosis.client.flow import settle
+from metamorphosis.client.flow import Event, settle
 from metamorphosis.client.links import Log
 from metamorphosis.client.settings import ClientConfig, normalise_url
 from metamorphosis.cluster.model import Broker
@@ -49,6 +49,8 @@ class Connections:
         self._shared: dict[str, Shared] = {}
         self._leaving: set[BrokerConnection] = set()  # closed, their sockets not yet
         self._closed = False
+        self._following = 0  # attempts whose end is waited for
+        self._followed = Event(runtime)  # pulses
 
     def acquire(self, url: str, user: object) -> BrokerConnection:
         """
@@ -105,6 +107,8 @@ class Connections:
         for each in leaving:
             each.cut()
         await settle([each.gone(CLOSE_SECONDS) for each in leaving])
+        while self._following:
+            await self._followed.wait()
 
     def _discard(self, url: str) -> None:
         shared = self._shared.pop(url)
@@ -124,6 +128,7 @@ class Connections:
         shared.attempt = self._runtime.connect(
             shared.host, shared.port, shared.connection, seconds
         )
+        self._following += 1
         self._runtime.start(self._follow(shared))
 
     async def _follow(self, shared: Shared) -> None:
@@ -131,16 +136,16 @@ class Connections:
         url = shared.connection.url
         try:
             await shared.attempt
-        except BaseException as error:  # with a closed connection: that it was cancelled
-            shared.attempt = None
+            shared.reported = False
+            self._log.info("Broker {url} is connected", url=url)
+        except BaseException as error:  # after _discard: that it was cancelled
             if self._is_current(shared):
                 if not isinstance(error, OSError):
                     self._log.failure("Connecting to broker {url} failed", url=url)
                 self._try_later(shared, str(error) or type(error).__name__)
-            return
         shared.attempt = None
-        shared.reported = False
-        self._log.info("Broker {url} is connected", url=url)
+        self._following -= 1
+        self._followed.pulse()
 
     def _link_ended(self, connection: BrokerConnection) -> None:
         self._leaving.discard(connection)

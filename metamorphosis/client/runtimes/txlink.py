@@ -18,7 +18,8 @@ from typing import Any
 
 from twisted.internet import main, tcp
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IPushProducer, IReactorFDSet
+from twisted.internet.interfaces import IAddress, IPushProducer
+from twisted.internet.posixbase import PosixReactorBase
 from twisted.internet.protocol import ClientFactory, Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -101,7 +102,7 @@ class _Attempt(ClientFactory):
 
     def to(self, reactor: Any, address: str, port: int, timeout: float) -> Deferred[None]:
         """Fires when the receiver has its link, fails with an ``OSError``."""
-        if IReactorFDSet.providedBy(reactor):
+        if isinstance(reactor, PosixReactorBase):
             self._connector = LinkConnector(address, port, self, timeout, None, reactor)
             self._connector.connect()
         else:
@@ -187,9 +188,10 @@ class LinkTransport(tcp.Client):
     room = memoryview(bytearray(BUFFER_BYTES))
     protocol: Any
 
+    _queued = 0  # bytes in _queue
+
     def __init__(self, *args: Any) -> None:
         self._queue: deque[memoryview] = deque()
-        self._queued = 0
         super().__init__(*args)
 
     def doRead(self) -> Any:
@@ -220,7 +222,8 @@ class LinkTransport(tcp.Client):
                 return
         self._queue.append(memoryview(data)[sent:])
         self._queued += len(data) - sent
-        self._maybePauseProducer()
+        if not self.producerPaused:
+            self._maybePauseProducer()
         self.startWriting()
 
     def _isSendBufferFull(self) -> bool:

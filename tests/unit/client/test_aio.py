@@ -1,0 +1,218 @@
+"""The asyncio face over real sockets, and what is asyncio's own."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from metamorphosis.client.aio import MessageSessionFactory
+from metamorphosis.client.runtimes.aio import AsyncioRuntime, _LoopReactor
+from metamorphosis.client.runtimes.aiolog import StandardLog
+from metamorphosis.cluster.memoryregistry import MemoryRegistry
+from metamorphosis.errors import InvalidConfig, NotConnected, SendTimeout
+from tests.unit.client.fakebroker import FakeBroker, listen
+
+
+def on_loop(test: Callable[[Any], Coroutine[Any, Any, None]]) -> Callable[[Any], None]:
+    """Run the test on a loop of its own, within a minute; whatever it leaves behind is an error."""
+
+    def run(self: Any) -> None:
+        complaints: list[Any] = []
+
+        async def bounded() -> None:
+            asyncio.get_running_loop().set_exception_handler(
+                lambda _, context: complaints.append(context)
+            )
+            async with asyncio.timeout(60):
+                await test(self)
+            left = asyncio.all_tasks() - {asyncio.current_task()}
+            self.assertEqual(set(), left)
+
+        asyncio.run(bounded())
+        self.assertEqual([], complaints)
+
+    run.__doc__ = test.__doc__
+    return run
+
+
+class FactoryTests(SynchronousTestCase):
+    """Producer, consumer, browser, statistics."""
+
+    def setUp(self) -> None:
+        """No log lines on the terminal."""
+        logger = logging.getLogger("metamorphosis.client")
+        logger.setLevel(logging.CRITICAL)
+        self.addCleanup(logger.setLevel, logging.NOTSET)
+
+    @on_loop
+    async def test_there_and_back(self) -> None:
+        """Messages sent are consumed and browsed; nothing is left on the loop."""
+        broker = FakeBroker()
+        server, address = await listen(broker)
+        async with MessageSessionFactory(broker=address) as factory:
+            async with await factory.create_producer("test") as producer:
+                sent = [producer.send("test", b"%d" % number) for number in range(5)]
+                self.assertTrue(all(isinstance(each, asyncio.Future) for each in sent))
+                results = await asyncio.gather(*sent)
+                self.assertEqual([0, 21, 42, 63, 84], [each.offset for each in results])
+            consumer = factory.create_consumer("g", partition="0-0", long_poll_ms=0)
+            await consumer.subscribe("test").complete_subscribe()
+            got = []
+            async for message in consumer:
+                got.append(message.data)
+                if len(got) == 5:
+                    break
+            self.assertEqual([b"0", b"1", b"2", b"3", b"4"], got)
+            stats = await factory.get_stats(item="topics")
+            self.assertEqual("topics", stats[f"meta://{address}"]["item"])
+        server.close()
+        await server.wait_closed()
+
+    @on_loop
+    async def test_nobody_there(self) -> None:
+        """An error within the time, and nothing is left."""
+        server, address = await listen(FakeBroker())
+        server.close()
+        await server.wait_closed()
+        factory = MessageSessionFactory(broker=address, connect_timeout_ms=50)
+        with self.assertRaises(NotConnected):
+            await factory.start()
+        await factory.close()
+
+    @on_loop
+    async def test_broker_that_never_answers(self) -> None:
+        """Accepts and is silent: the send fails in time."""
+        server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
+        address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with MessageSessionFactory(broker=address, send_timeout_ms=60) as factory:
+            producer = await factory.create_producer("test")
+            with self.assertRaises(SendTimeout) as caught:
+                await producer.send("test", b"hello")
+            self.assertFalse(caught.exception.outcome_known)
+        server.close()
+
+    @on_loop
+    async def test_abandoned_send(self) -> None:
+        """A user who waits no longer disturbs nobody; the answer is nobody's."""
+        broker = FakeBroker()
+        server, address = await listen(broker)
+        async with MessageSessionFactory(broker=address) as factory:
+            producer = await factory.create_producer("test")
+            sent = producer.send("test", b"first")
+            sent.cancel()
+            result = await producer.send("test", b"second")
+            self.assertEqual(25, result.offset)
+        server.close()
+        await server.wait_closed()
+
+    @on_loop
+    async def test_settings(self) -> None:
+        """Checked when the factory is made."""
+        with self.assertRaises(InvalidConfig):
+            MessageSessionFactory()
+
+    def test_no_loop(self) -> None:
+        """Outside of a coroutine there is no loop to run on; one can be given."""
+        with self.assertRaises(RuntimeError):
+            MessageSessionFactory(broker="host:1")
+        loop = asyncio.new_event_loop()
+        factory = MessageSessionFactory(broker="host:1", loop=loop)
+        loop.run_until_complete(factory.close())
+        loop.close()
+
+
+class RuntimeTests(SynchronousTestCase):
+    """Beyond the contract."""
+
+    @on_loop
+    async def test_tasks_are_kept(self) -> None:
+        """A coroutine nobody holds runs to its end, whatever the garbage collector does."""
+        import gc
+
+        runtime = AsyncioRuntime()
+        done = []
+
+        async def work() -> None:
+            future = asyncio.get_running_loop().create_future()
+            asyncio.get_running_loop().call_later(0.01, future.set_result, None)
+            gc.collect()
+            await future
+            done.append(1)
+
+        runtime.start(work())
+        gc.collect()
+        while not done:
+            await asyncio.sleep(0)
+
+    @on_loop
+    async def test_deferred_of_a_listener(self) -> None:
+        """A Deferred that fires in the loop's thread can be waited for."""
+        deferred: Deferred[int] = Deferred()
+        future = AsyncioRuntime().adopt(deferred)
+        asyncio.get_running_loop().call_soon(deferred.callback, 5)
+        self.assertEqual(5, await future)
+
+    @on_loop
+    async def test_registry_from_settings(self) -> None:
+        """ZooKeeper that is not there: operations fail, and the end is bounded."""
+        runtime = AsyncioRuntime()
+        registry = runtime.registry("127.0.0.1:1", 30000)
+        await registry.start()
+        error = (await asyncio.gather(registry.get("/"), return_exceptions=True))[0]
+        self.assertEqual("RegistryUnavailable", type(error).__name__)
+        await registry.stop()
+
+    @on_loop
+    async def test_cancelled_operation(self) -> None:
+        """The late answer to a cancelled operation of the registry is no error."""
+        memory = MemoryRegistry()
+        registry = AsyncioRuntime().adopt_registry(memory)
+        await registry.start()
+        memory.hold()
+        operation = registry.create("/a", b"", False)
+        operation.cancel()
+        await asyncio.sleep(0)
+        memory.release()
+        self.assertIn("/a", memory.tree.nodes)
+
+    def test_timer_of_the_shim(self) -> None:
+        """``active`` and ``cancel`` are those of ``IDelayedCall``."""
+        loop = asyncio.new_event_loop()
+        self.addCleanup(loop.close)
+        reactor = _LoopReactor(loop)
+        calls: list[int] = []
+        fires = reactor.callLater(0, calls.append, 1)
+        never = reactor.callLater(0, calls.append, 2)
+        self.assertTrue(never.active())
+        never.cancel()
+        self.assertFalse(never.active())
+        loop.call_later(0.01, loop.stop)
+        loop.run_forever()
+        self.assertEqual([1], calls)
+        self.assertFalse(fires.active())
+
+    def test_closed_loop(self) -> None:
+        """A thread that reports to a loop that has ended is not told about it."""
+        loop = asyncio.new_event_loop()
+        loop.close()
+        _LoopReactor(loop).callFromThread(print, "never")
+
+    def test_log(self) -> None:
+        """Fields in braces become text; levels and tracebacks are those of ``logging``."""
+        with self.assertLogs("metamorphosis.test", logging.INFO) as caught:
+            log = StandardLog("metamorphosis.test")
+            log.debug("not {a}", a=1)
+            log.info("broker {url}: 100% {a}", url="{x}", a=1)
+            log.warn("warned")
+            try:
+                raise ZeroDivisionError("on purpose")
+            except ZeroDivisionError:
+                log.failure("failed")
+        texts = [each.getMessage() for each in caught.records]
+        self.assertEqual(["broker {x}: 100% 1", "warned", "failed"], texts)
+        self.assertIsNotNone(caught.records[2].exc_info)

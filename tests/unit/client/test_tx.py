@@ -1,0 +1,339 @@
+"""The Twisted face over real sockets, its transport, and both faces in one process."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import deque
+from threading import Thread
+from typing import Any
+
+from twisted.internet import reactor as global_reactor
+from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.protocol import Factory
+from twisted.internet.task import Clock
+from twisted.internet.testing import MemoryReactorClock
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+from metamorphosis.client import aio
+from metamorphosis.client.runtimes.tx import TwistedRuntime
+from metamorphosis.client.runtimes.txlink import QUEUE_LIMIT, WRITE_LIMIT, LinkTransport, open_link
+from metamorphosis.client.tx import MessageSessionFactory
+from metamorphosis.errors import InvalidConfig, NotConnected, SendTimeout
+from tests.unit.client.fakebroker import FakeBroker, TwistedSide, listen
+
+
+class BrokerFactory(Factory):
+    """Accepts clients of a ``FakeBroker``."""
+
+    def __init__(self, broker: FakeBroker) -> None:
+        self.broker = broker
+
+    def buildProtocol(self, address: object) -> TwistedSide:
+        """See ``IProtocolFactory``."""
+        return TwistedSide(self.broker)
+
+
+class FactoryTests(TestCase):
+    """Producer, consumer, statistics, on trial's reactor."""
+
+    timeout = 60
+
+    def listen(self) -> str:
+        """A broker, and its ``host:port``."""
+        reactor: Any = global_reactor
+        port = reactor.listenTCP(0, BrokerFactory(FakeBroker()), interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        return f"127.0.0.1:{port.getHost().port}"
+
+    def test_there_and_back(self) -> Deferred[None]:
+        """Messages sent are consumed; results are Deferreds; nothing is left on the reactor."""
+
+        async def test() -> None:
+            address = self.listen()
+            async with MessageSessionFactory(broker=address) as factory:
+                async with await factory.create_producer("test") as producer:
+                    sent = [producer.send("test", b"%d" % number) for number in range(5)]
+                    self.assertTrue(all(isinstance(each, Deferred) for each in sent))
+                    results = [await each for each in sent]
+                    self.assertEqual([0, 21, 42, 63, 84], [each.offset for each in results])
+                consumer = factory.create_consumer("g", partition="0-0", long_poll_ms=0)
+                await consumer.subscribe("test").complete_subscribe()
+                got = []
+                async for message in consumer:
+                    got.append(message.data)
+                    if len(got) == 5:
+                        break
+                self.assertEqual([b"0", b"1", b"2", b"3", b"4"], got)
+                stats = await factory.get_stats(item="topics")
+                self.assertEqual("topics", stats[f"meta://{address}"]["item"])
+
+        return Deferred.fromCoroutine(test())
+
+    @inlineCallbacks
+    def test_deferreds_without_coroutines(self) -> Any:
+        """Everything works with plain Deferreds and listeners, too."""
+        factory = MessageSessionFactory(broker=self.listen(), reactor=global_reactor)
+        producer = yield factory.create_producer("test")
+        yield producer.send("test", b"hello").addCallback(
+            lambda result: self.assertEqual(0, result.offset)
+        )
+        got: Deferred[bytes] = Deferred()
+        consumer = factory.create_consumer("g", partition="0-0", long_poll_ms=0)
+        consumer.subscribe("test", listener=lambda message: got.callback(message.data))
+        yield consumer.complete_subscribe()
+        self.assertEqual(b"hello", (yield got))
+        yield factory.close()
+
+    def test_nobody_there(self) -> Deferred[None]:
+        """An error within the time, and nothing is left."""
+
+        async def test() -> None:
+            with socket.create_server(("127.0.0.1", 0)) as free:
+                address = f"127.0.0.1:{free.getsockname()[1]}"
+            factory = MessageSessionFactory(broker=address, connect_timeout_ms=50)
+            with self.assertRaises(NotConnected):
+                await factory.start()
+            await factory.close()
+
+        return Deferred.fromCoroutine(test())
+
+    def test_broker_that_never_answers(self) -> Deferred[None]:
+        """Accepts and is silent: the send fails in time."""
+
+        async def test() -> None:
+            with socket.create_server(("127.0.0.1", 0)) as silent:
+                address = f"127.0.0.1:{silent.getsockname()[1]}"
+                factory = MessageSessionFactory(broker=address, send_timeout_ms=60)
+                producer = await factory.create_producer("test")
+                with self.assertRaises(SendTimeout) as caught:
+                    await producer.send("test", b"hello")
+                self.assertFalse(caught.exception.outcome_known)
+                await factory.close()
+
+        return Deferred.fromCoroutine(test())
+
+    def test_abandoned_send(self) -> Deferred[None]:
+        """The answer to a cancelled Deferred is nobody's."""
+
+        async def test() -> None:
+            async with MessageSessionFactory(broker=self.listen()) as factory:
+                producer = await factory.create_producer("test")
+                sent = producer.send("test", b"first")
+                sent.addErrback(lambda _: None)
+                sent.cancel()
+                result = await producer.send("test", b"second")
+                self.assertEqual(25, result.offset)
+
+        return Deferred.fromCoroutine(test())
+
+    def test_settings(self) -> None:
+        """Checked when the factory is made."""
+        self.assertRaises(InvalidConfig, MessageSessionFactory)
+
+    def test_both_faces_in_one_process(self) -> Deferred[None]:
+        """An asyncio client in a thread of its own sends, the Twisted one sends too, both at the
+        same time; neither notices the other."""
+        outcomes: list[Any] = []
+
+        async def other() -> None:
+            server, address = await listen(FakeBroker())
+            async with aio.MessageSessionFactory(broker=address) as factory:
+                producer = await factory.create_producer("test")
+                for _ in range(100):
+                    outcomes.append(await producer.send("test", b"aio"))
+            server.close()
+
+        async def test() -> None:
+            thread = Thread(target=asyncio.run, args=(other(),))
+            thread.start()
+            async with MessageSessionFactory(broker=self.listen()) as factory:
+                producer = await factory.create_producer("test")
+                for _ in range(100):
+                    await producer.send("test", b"tx")
+            thread.join()
+            self.assertEqual(100, len(outcomes))
+
+        return Deferred.fromCoroutine(test())
+
+
+class Sink:
+    """A ``Receiver``."""
+
+    def __init__(self) -> None:
+        self.link: Any = None
+        self.events: list[str] = []
+
+    def connected(self, link: Any) -> None:
+        self.link = link
+
+    def data_received(self, data: bytes) -> None:
+        self.events.append(data.decode())
+
+    def disconnected(self, reason: str) -> None:
+        self.events.append("disconnected")
+
+    def pause_sending(self) -> None:
+        self.events.append("pause")
+
+    def resume_sending(self) -> None:
+        self.events.append("resume")
+
+
+class OtherReactorTests(SynchronousTestCase):
+    """Reactors that have transports of their own."""
+
+    def test_connect_tcp(self) -> None:
+        """Are asked for one, with the time that is left."""
+        reactor = MemoryReactorClock()
+        sink = Sink()
+        opening = open_link(reactor, "127.0.0.1", 8123, sink, 7.0)
+        host, port, factory, timeout, _ = reactor.tcpClients[0]
+        self.assertEqual(("127.0.0.1", 8123, 7.0), (host, port, timeout))
+        self.assertNoResult(opening)
+
+    def test_name_without_address(self) -> None:
+        """Is an ``OSError`` that names it."""
+        reactor: Any = MemoryReactorClock()
+
+        class Resolver:
+            def resolveHostName(self, receiver: Any, name: str, *rest: Any) -> None:
+                receiver.resolutionBegan(None)
+                receiver.resolutionComplete()
+
+        reactor.nameResolver = Resolver()
+        failure = self.failureResultOf(open_link(reactor, "nowhere", 1, Sink(), 7.0), OSError)
+        self.assertIn("nowhere", str(failure.value))
+
+    def test_clock(self) -> None:
+        """Timers are the reactor's; a call in this turn is one timer for all."""
+        clock = Clock()
+        runtime = TwistedRuntime(clock)
+        calls: list[int] = []
+        runtime.call_soon(calls.append, 1)
+        runtime.call_soon(calls.append, 2)
+        runtime.call_later(5, calls.append, 3)
+        self.assertEqual(2, len(clock.getDelayedCalls()))
+        clock.advance(0)
+        self.assertEqual([1, 2], calls)
+        clock.advance(5)
+        self.assertEqual([1, 2, 3], calls)
+
+
+class FakeSocket:
+    """Takes so many bytes and no more."""
+
+    def __init__(self) -> None:
+        self.room = 0
+        self.taken = b""
+        self.error: OSError | None = None
+
+    def send(self, data: Any) -> int:
+        if self.error is not None:
+            raise self.error
+        count = min(self.room, len(data))
+        if not count:
+            raise BlockingIOError
+        self.room -= count
+        self.taken += bytes(data[:count])
+        return count
+
+    def fileno(self) -> int:
+        return 99
+
+
+class FakeReactor:
+    """Remembers whether the transport wants to write."""
+
+    def __init__(self) -> None:
+        self.writing = False
+
+    def addWriter(self, transport: object) -> None:
+        self.writing = True
+
+    def removeWriter(self, transport: object) -> None:
+        self.writing = False
+
+
+class LinkTransportTests(SynchronousTestCase):
+    """What the socket does not take."""
+
+    def setUp(self) -> None:
+        """Connected, without any network."""
+        self.reactor = FakeReactor()
+        self.socket = FakeSocket()
+        transport: Any = LinkTransport.__new__(LinkTransport)
+        transport._queue = deque()
+        transport.reactor = self.reactor
+        transport.socket = self.socket
+        transport.connected = True
+        self.transport = transport
+
+    def test_send_at_once(self) -> None:
+        """Nothing is queued, the reactor is not asked."""
+        self.socket.room = 100
+        self.transport.write(b"hello")
+        self.assertEqual(b"hello", self.socket.taken)
+        self.assertFalse(self.reactor.writing)
+
+    def test_rest_is_queued(self) -> None:
+        """And leaves in order when there is room."""
+        self.socket.room = 3
+        self.transport.write(b"hello ")
+        self.transport.write(b"world")
+        self.assertTrue(self.reactor.writing)
+        self.socket.room = 5
+        self.assertIsNone(self.transport.doWrite())
+        self.assertTrue(self.reactor.writing)
+        self.socket.room = 5
+        self.assertIsNone(self.transport.doWrite())
+        self.assertEqual(b"hello world", self.socket.taken)
+        self.assertFalse(self.reactor.writing)
+
+    def test_budget(self) -> None:
+        """One ``doWrite`` sends about so much, and goes on next time."""
+        for _ in range(40):
+            self.transport.write(bytes(1 << 16))
+        self.socket.room = 1 << 30
+        self.transport.doWrite()
+        self.assertEqual(WRITE_LIMIT, len(self.socket.taken))
+        self.assertTrue(self.reactor.writing)
+
+    def test_pause_and_resume(self) -> None:
+        """The producer pauses above the mark and goes on below half of it, once each."""
+        events: list[str] = []
+
+        class Producer:
+            def pauseProducing(self) -> None:
+                events.append("pause")
+
+            def resumeProducing(self) -> None:
+                events.append("resume")
+
+        self.transport.registerProducer(Producer(), True)
+        self.transport.write(bytes(QUEUE_LIMIT))
+        self.assertEqual([], events)
+        self.transport.write(b"x")
+        self.transport.write(b"x")
+        self.assertEqual(["pause"], events)
+        self.socket.room = QUEUE_LIMIT // 2
+        self.transport.doWrite()
+        self.assertEqual(["pause"], events)
+        self.socket.room = 10
+        self.transport.doWrite()
+        self.assertEqual(["pause", "resume"], events)
+
+    def test_error_is_left_for_do_write(self) -> None:
+        """``write`` raises nothing; the reactor learns of it next."""
+        self.socket.error = OSError("reset")
+        self.transport.write(b"hello")
+        self.assertTrue(self.reactor.writing)
+        self.assertIsNotNone(self.transport.doWrite())
+
+    def test_end_after_the_queue(self) -> None:
+        """A connection that is to be closed ends when all has left."""
+        self.transport.write(b"hello")
+        self.transport.disconnecting = True
+        self.assertIsNone(self.transport.doWrite())
+        self.socket.room = 10
+        self.assertIsNotNone(self.transport.doWrite())
