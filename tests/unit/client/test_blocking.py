@@ -1,0 +1,261 @@
+"""The client for scripts: threads are the subject."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import logging
+import threading
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from metamorphosis.client import aio, blocking
+from metamorphosis.client.blocking import SEND_WINDOW, LoopThread, MessageSessionFactory
+from metamorphosis.client.model import Partition
+from metamorphosis.errors import (
+    ClientClosed,
+    InvalidConfig,
+    InvalidMessage,
+    InvalidState,
+    NotConnected,
+)
+from tests.unit.client.fakebroker import FakeBroker, listen
+from tests.unit.client.test_faces import declared, names_of
+
+SECONDS = 60.0
+
+
+class BlockingCase(SynchronousTestCase):
+    """A broker in a loop of its own."""
+
+    def setUp(self) -> None:
+        """Begin to listen."""
+        logger = logging.getLogger("metamorphosis.client")
+        logger.setLevel(logging.CRITICAL)
+        self.addCleanup(logger.setLevel, logging.NOTSET)
+        self.broker = FakeBroker()
+        self.side = LoopThread("broker")
+        self.server, self.address = self.side.call(listen, self.broker)
+        self.addCleanup(self.side.stop)
+        self.addCleanup(self.side.call, self.server.close)
+
+    def factory(self, **settings: Any) -> MessageSessionFactory:
+        """Closed at the end of the test."""
+        factory = MessageSessionFactory(broker=self.address, **settings)
+        self.addCleanup(factory.close)
+        return factory
+
+
+class FactoryTests(BlockingCase):
+    """Producer, consumer, browser, statistics."""
+
+    def test_there_and_back(self) -> None:
+        """Messages sent are consumed; the threads are gone afterwards."""
+        before = threading.active_count()
+        with MessageSessionFactory(broker=self.address) as factory:
+            with factory.create_producer("test") as producer:
+                self.assertEqual(0, producer.send("test", b"0").offset)
+                results = list(producer.send_all("test", [b"1", b"2"]))
+                self.assertEqual([21, 42], [each.offset for each in results])
+            with factory.create_consumer("g", partition="0-0", long_poll_ms=0) as consumer:
+                consumer.subscribe("test").complete_subscribe()
+                self.assertEqual("g", consumer.group)
+                got = []
+                for message in consumer:
+                    got.append(message.data)
+                    if len(got) == 3:
+                        consumer.ack(message)
+                        break
+                self.assertEqual([b"0", b"1", b"2"], got)
+                ((_, position),) = consumer.assignment.items()
+                self.assertEqual(63, position.offset)
+            stats = factory.get_stats(item="topics")
+            self.assertEqual("topics", stats[f"meta://{self.address}"]["item"])
+        self.assertEqual(before, threading.active_count())
+
+    def test_get(self) -> None:
+        """Reading without a group's position."""
+        factory = self.factory()
+        factory.create_producer("test").send("test", b"0")
+        consumer = factory.create_consumer("g")
+        found = consumer.get("test", Partition(0, 0), 0)
+        self.assertEqual([b"0"], [message.data for message in found or ()])
+        self.assertIsNone(consumer.get("test", Partition(0, 0), 21))
+
+    def test_listener_may_block(self) -> None:
+        """It runs in a thread, and may call the client."""
+        factory = self.factory()
+        producer = factory.create_producer("test")
+        got: list[bytes] = []
+        done = threading.Event()
+
+        def listener(message: Any) -> None:
+            got.append(message.data)
+            if message.data == b"first":
+                producer.send("test", b"second")
+            else:
+                done.set()
+
+        consumer = factory.create_consumer("g", partition="0-0", long_poll_ms=0)
+        consumer.subscribe("test", listener=listener).complete_subscribe()
+        producer.send("test", b"first")
+        self.assertTrue(done.wait(SECONDS))
+        self.assertEqual([b"first", b"second"], got)
+
+    def test_listener_that_raises(self) -> None:
+        """The message comes again, as with every other face."""
+        factory = self.factory()
+        producer = factory.create_producer("test")
+        calls: list[bytes] = []
+        done = threading.Event()
+
+        def listener(message: Any) -> None:
+            calls.append(message.data)
+            if len(calls) < 2:
+                raise ZeroDivisionError("on purpose")
+            done.set()
+
+        consumer = factory.create_consumer(
+            "g", partition="0-0", long_poll_ms=0, max_delay_fetch_time_ms=10
+        )
+        consumer.subscribe("test", listener=listener).complete_subscribe()
+        producer.send("test", b"x")
+        self.assertTrue(done.wait(SECONDS))
+        self.assertEqual([b"x", b"x"], calls)
+
+    def test_close_ends_a_loop_that_waits(self) -> None:
+        """Another thread closes the factory: ``for`` ends."""
+        factory = self.factory()
+        consumer = factory.create_consumer("g", partition="0-0", long_poll_ms=0)
+        consumer.subscribe("test").complete_subscribe()
+        got: list[Any] = []
+        loop = threading.Thread(target=lambda: got.extend(consumer))
+        loop.start()
+        factory.close()
+        loop.join(SECONDS)
+        self.assertFalse(loop.is_alive())
+        self.assertEqual([], got)
+
+    def test_many_windows(self) -> None:
+        """``send_all`` takes any number, lazily, and gives the results in order."""
+        producer = self.factory().create_producer("test")
+        results = producer.send_all("test", (b"x" for _ in range(SEND_WINDOW + 5)))
+        self.assertEqual(0, next(results).offset)
+        self.assertEqual(SEND_WINDOW, len(self.broker.commands))
+        offsets = [each.offset for each in results]
+        self.assertEqual([21 * (n + 1) for n in range(SEND_WINDOW + 4)], offsets)
+
+    def test_send_all_fails(self) -> None:
+        """The first error is raised where it belongs."""
+        producer = self.factory().create_producer("test")
+        bodies: list[Any] = [b"good", "no bytes", b"good"]
+        results = producer.send_all("test", bodies)
+        self.assertEqual(0, next(results).offset)
+        with self.assertRaises(InvalidMessage):
+            next(results)
+
+    def test_errors(self) -> None:
+        """Those of the core, raised where the call was made."""
+        with self.assertRaises(InvalidConfig):
+            MessageSessionFactory()
+        factory = self.factory()
+        with self.assertRaises(InvalidMessage):
+            factory.create_producer("test").send("", b"")
+        with self.assertRaises(InvalidState):
+            factory.get_partitions_for_topic("test")
+
+    def test_nobody_there(self) -> None:
+        """``with`` raises, and leaves no thread behind."""
+        before = threading.active_count()
+        self.side.call(self.server.close)
+        with self.assertRaises(NotConnected):
+            with MessageSessionFactory(broker=self.address, connect_timeout_ms=50):
+                self.fail("there is no broker")
+        self.assertEqual(before, threading.active_count())
+
+    def test_closed(self) -> None:
+        """Every call says so; closing again does nothing."""
+        factory = self.factory()
+        producer = factory.create_producer("test")
+        factory.close()
+        factory.close()
+        producer.close()
+        with self.assertRaises(ClientClosed):
+            producer.send("test", b"")
+        with self.assertRaises(ClientClosed):
+            factory.create_consumer("g")
+
+
+class LoopThreadTests(SynchronousTestCase):
+    """Calls into a loop."""
+
+    def setUp(self) -> None:
+        """A loop."""
+        self.thread = LoopThread("test")
+        self.addCleanup(self.thread.stop)
+
+    def test_results(self) -> None:
+        """Plain, awaited, raised."""
+
+        async def later(value: int) -> int:
+            return value
+
+        self.assertEqual(3, self.thread.call(lambda: 3))
+        self.assertEqual(4, self.thread.call(later, 4))
+        self.assertEqual("test", self.thread.call(lambda: threading.current_thread().name))
+        with self.assertRaises(ZeroDivisionError):
+            self.thread.call(lambda: 1 // 0)
+
+    def test_call_from_the_loop(self) -> None:
+        """Would wait for itself; it is refused."""
+        with self.assertRaisesRegex(InvalidState, "would never return"):
+            self.thread.call(self.thread.call, int)
+
+    def test_stop_while_somebody_waits(self) -> None:
+        """Who waits is told."""
+        errors: list[BaseException] = []
+        began = threading.Event()
+
+        async def never() -> None:
+            began.set()
+            await self.thread.loop.create_future()
+
+        def wait() -> None:
+            try:
+                self.thread.call(never)
+            except BaseException as error:
+                errors.append(error)
+
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        self.assertTrue(began.wait(SECONDS))
+        self.thread.stop()
+        waiting.join(SECONDS)
+        self.assertIsInstance(errors[0], ClientClosed)
+
+
+class FaceTests(SynchronousTestCase):
+    """The same methods as the other faces."""
+
+    def test_methods(self) -> None:
+        """Everything the asyncio face has, with its parameters, but what only loops need."""
+        ours, theirs = declared(blocking), declared(aio)
+        only_loops = {"is_full", "ready", "send_with_callback"}
+        for name in ("Producer", "Consumer", "TopicBrowser", "MessageSessionFactory"):
+            for method, promised in theirs[name].items():
+                if method in only_loops or method.startswith("__"):
+                    continue
+                self.assertIn(method, ours[name].keys() | ours["_Blocking"].keys(), name)
+                if method in ours[name]:
+                    self.assertEqual(
+                        names_of(promised), names_of(ours[name][method]), f"{name}.{method}"
+                    )
+
+    def test_documented(self) -> None:
+        """Every public method has a docstring."""
+        tree = ast.parse(inspect.getsource(blocking))
+        for each in ast.walk(tree):
+            if isinstance(each, ast.FunctionDef) and not each.name.startswith("_"):
+                inner = each.name in ("call", "done", "take", "perform")
+                self.assertTrue(inner or ast.get_docstring(each), each.name)
