@@ -32,6 +32,10 @@ class DebianWatchTests(DebianRules, zookeeperrules.WatchRules):
     """Watches on Debian's."""
 
 
+class DebianOrderTests(DebianRules, zookeeperrules.OrderRules):
+    """Several clients on Debian's."""
+
+
 class DebianSessionTests(DebianRules, zookeeperrules.SessionRules):
     """Sessions on Debian's."""
 
@@ -50,6 +54,10 @@ class EmbeddedNodeTests(EmbeddedRules, zookeeperrules.NodeRules):
 
 class EmbeddedWatchTests(EmbeddedRules, zookeeperrules.WatchRules):
     """Watches on ours."""
+
+
+class EmbeddedOrderTests(EmbeddedRules, zookeeperrules.OrderRules):
+    """Several clients on ours."""
 
 
 class EmbeddedSessionTests(EmbeddedRules, zookeeperrules.SessionRules):

@@ -404,6 +404,75 @@ class WatchRules(ServerCase):
         self.assertEqual(kinds, [raw.NODE_CREATED, raw.NODE_CHILDREN_CHANGED])
 
 
+class OrderRules(ServerCase):
+    """Several clients at once, each with many requests in flight."""
+
+    ROUNDS = 5
+    IN_FLIGHT = 60
+
+    def test_clients_agree_on_one_history(self) -> None:
+        """
+        Everybody sees the same value under the same zxid, nobody ever an older one than before, and
+        zxids in headers only grow.
+        """
+        clients = [self.connected() for _ in range(4)]
+        history: dict[int, object] = {}
+        seen = [0] * len(clients)
+        for turn in range(self.ROUNDS):
+            wanted = [self.requests(number, turn) for number in range(len(clients))]
+            for client, requests in zip(clients, wanted):
+                client.send_together(requests)
+            for number, client in enumerate(clients):
+                for opcode, _ in wanted[number]:
+                    reply = client.receive_reply()
+                    self.assertGreaterEqual(reply.zxid, seen[number])
+                    seen[number] = reply.zxid
+                    *value, stat = raw.fields(opcode, reply)
+                    assert isinstance(stat, raw.Stat)
+                    self.assertLessEqual(stat.mzxid, reply.zxid)
+                    told = stat.version, stat.mtime, stat.length
+                    self.assertEqual(history.setdefault(stat.mzxid, told), told)
+                    if value:
+                        self.assertEqual(len(value[0] or b""), stat.length)
+        versions = [told[0] for _, told in sorted(history.items()) if isinstance(told, tuple)]
+        self.assertEqual(versions, sorted(set(versions)))
+        self.assertEqual(self.stat(self.root).version, 4 * self.ROUNDS * self.IN_FLIGHT // 2)
+
+    def requests(self, number: int, turn: int) -> list[tuple[int, bytes]]:
+        """Sets and gets of the same node in turn, with data of different lengths."""
+        write = raw.SET_DATA, raw.set_data(self.root, b"x" * (number * 10 + turn))
+        return [write, (raw.GET_DATA, raw.watched(self.root))] * (self.IN_FLIGHT // 2)
+
+    def test_own_writes_are_read(self) -> None:
+        """What follows a write on the same connection sees it."""
+        requests = []
+        for number in range(100):
+            requests.append((raw.SET_DATA, raw.set_data(self.root, b"%d" % number)))
+            requests.append((raw.GET_DATA, raw.watched(self.root)))
+        self.client.send_together(requests)
+        for number in range(100):
+            self.assertEqual(self.client.receive_reply().error, 0)
+            read = raw.fields(raw.GET_DATA, self.client.receive_reply())
+            self.assertEqual(read[0], b"%d" % number)
+
+    def test_acknowledged_write_is_read_by_everybody(self) -> None:
+        """At once, without sync: there is one server."""
+        other = self.connected()
+        for number in range(100):
+            self.client.ask(raw.SET_DATA, raw.set_data(self.root, b"%d" % number))
+            _, (value, _) = other.ask(raw.GET_DATA, raw.watched(self.root))
+            self.assertEqual(value, b"%d" % number)
+
+    def test_version_decides_a_race(self) -> None:
+        """Of several conditional writes to one version, one succeeds."""
+        clients = [self.connected() for _ in range(4)]
+        for version in range(20):
+            for client in clients:
+                client.send(raw.SET_DATA, raw.set_data(self.root, b"", version))
+            errors = sorted(client.receive_reply().error for client in clients)
+            self.assertEqual(errors, [BAD_VERSION] * 3 + [0])
+
+
 class SessionRules(ServerCase):
     """Who is who, and for how long."""
 
