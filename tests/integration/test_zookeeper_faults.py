@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import resource
 import socket
 import struct
 import time
@@ -25,6 +26,7 @@ from tests.integration.zookeeperrules import (
 HUGE = 1 << 30
 SEED = 20261121
 MUTANTS = 3000
+KILLS = 5
 UNREAD_REQUESTS = 20_000
 MEMORY_LIMIT_KIB = 32 * 1024
 
@@ -175,6 +177,59 @@ class EmbeddedFaultTests(ServerCase):
         self.assertServes()
         self.assertLess(resident_kib(self.pid()) - before, MEMORY_LIMIT_KIB)
 
+    def test_kills_under_load(self) -> None:
+        """
+        ``kill -9`` in the middle of writes, again and again: sessions come back with their
+        ephemeral nodes, and everything that was acknowledged is there.
+        """
+        server = self.own_server()
+        chance = random.Random(SEED)
+        writers = [Writer(self.connected(), f"{self.root}/{number}") for number in range(3)]
+        for _ in range(KILLS):
+            deadline = time.monotonic() + chance.uniform(0.05, 0.3)
+            while time.monotonic() < deadline:
+                for writer in writers:
+                    writer.send(20)
+                for writer in writers:
+                    writer.read_answers(20)
+            for writer in writers:
+                writer.send(20)  # some of these are under way when the process dies
+            time.sleep(chance.uniform(0, 0.01))
+            server.kill()
+            server.start()
+            for writer in writers:
+                writer.client.close()
+                writer.client = self.connected(session=writer.client.session)
+                self.assertGreater(writer.client.session.id, 0)
+                writer.check(self)
+        self.assertGreater(min(writer.sets for writer in writers), 100)
+
+    def test_full_disk(self) -> None:
+        """
+        What cannot be kept is not acknowledged and is forgotten; once there is room again the
+        server goes on with what it has, the sessions, too.
+        """
+        server = self.own_server()
+        path = self.make(f"{self.root}/e", b"before", raw.EPHEMERAL)
+        session = self.client.session
+        limits = resource.prlimit(self.pid(), resource.RLIMIT_FSIZE)
+        resource.prlimit(self.pid(), resource.RLIMIT_FSIZE, (4096, limits[1]))
+        try:
+            self.client.frames.clear()
+            self.client.send(raw.SET_DATA, raw.set_data(path, b"x" * 500_000))
+            self.assertTrue(self.client.closed_by_server())
+            self.assertEqual(self.client.frames, [])
+            self.assertEqual(server.four_letter_word(b"ruok"), b"")
+        finally:
+            resource.prlimit(self.pid(), resource.RLIMIT_FSIZE, limits)
+        server.wait_until_serving()
+        self.client = self.connected(session=session)
+        self.assertEqual(self.client.session.id, session.id)
+        _, (data, stat) = self.client.ask(raw.GET_DATA, raw.watched(path))
+        assert isinstance(stat, raw.Stat)
+        self.assertEqual((data, stat.version, stat.owner), (b"before", 0, session.id))
+        self.assertEqual(self.client.ask(raw.SET_DATA, raw.set_data(path, b"after"))[0], 0)
+
     def test_mutated_requests(self) -> None:
         """
         Valid requests with some bytes changed, cut or repeated: each is answered or ends its
@@ -223,6 +278,52 @@ class EmbeddedFaultTests(ServerCase):
                 assert isinstance(names, list)
                 waiting += [f"{path.rstrip('/')}/{name}" for name in names]
         return found
+
+
+class Writer:
+    """
+    A client that sets one ephemeral node and creates others.
+
+    :ivar sets: how many were acknowledged.
+    :ivar created: the names that were.
+    """
+
+    def __init__(self, client: RawClient, path: str) -> None:
+        self.client = client
+        self.path = path
+        self.sets = 0
+        self.created: set[str] = set()
+        self.zxid = 0
+        client.ask(raw.CREATE, raw.create(path, b"", flags=raw.EPHEMERAL))
+
+    def send(self, pairs: int) -> None:
+        """So many sets, and so many creates."""
+        requests = [
+            (raw.SET_DATA, raw.set_data(self.path, b"x")),
+            (raw.CREATE, raw.create(f"{self.path}-", b"", flags=raw.SEQUENTIAL)),
+        ]
+        self.client.send_together(requests * pairs)
+
+    def read_answers(self, pairs: int) -> None:
+        """Both kinds in turn."""
+        for _ in range(pairs):
+            self.sets += self.client.receive_reply().error == 0
+            reply = self.client.receive_reply()
+            self.created.add(str(raw.fields(raw.CREATE, reply)[0]).rpartition("/")[2])
+            self.zxid = reply.zxid
+
+    def check(self, case: ServerCase) -> None:
+        """After a restart; what was not acknowledged may be there or not."""
+        case.assertGreaterEqual(self.client.ping().zxid, self.zxid)
+        _, (stat,) = self.client.ask(raw.EXISTS, raw.watched(self.path))
+        assert isinstance(stat, raw.Stat)
+        case.assertEqual(stat.owner, self.client.session.id)
+        case.assertIn(stat.version - self.sets, range(21))
+        self.sets = stat.version
+        parent = self.path.rpartition("/")[0]
+        _, (names,) = self.client.ask(raw.GET_CHILDREN, raw.watched(parent))
+        assert isinstance(names, list)
+        case.assertEqual(self.created - set(names), set())
 
 
 def mutated(chance: random.Random, frame: bytes) -> bytes:
