@@ -30,6 +30,7 @@ from metamorphosis.errors import (
     NotFound,
 )
 from metamorphosis.ids import EPOCH_MS
+from metamorphosis.message import HEADER_BYTES
 from metamorphosis.wire.commands import GetCommand, OffsetCommand
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ class PartitionReader:
             data += body
             records = self._records(offset, data)
             needed = records.needed
-            if not 0 < len(data) < needed or needed > self._max_body:
+            if len(data) >= needed or needed > HEADER_BYTES + self._max_body:
                 return records
             # A message that is longer than what was asked for, or than this broker sends at once.
             max_size = needed - len(data)
