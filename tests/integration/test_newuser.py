@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -33,6 +34,7 @@ class NewUserTests(SynchronousTestCase):
         self.clone = os.path.abspath(self.mktemp())
         if not os.path.isdir(os.path.join(CHECKOUT, ".git")):
             raise SkipTest("not a git checkout")
+        self.addCleanup(shutil.rmtree, self.clone, True)  # 150 MB
         subprocess.run(["git", "clone", "--quiet", CHECKOUT, self.clone], check=True)
         done = subprocess.run(
             ["make", "environment"],
