@@ -5,16 +5,17 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.integration import zookeeper
+from tests.integration.embedded import EmbeddedZooKeeper
 
 
-class ZooKeeperServerTests(SynchronousTestCase):
+class FixturePromises:
     """Start, stop, wipe, expire."""
 
-    skip = zookeeper.missing()
+    server_kind: type[zookeeper.ZooKeeperServer]
 
     def setUp(self) -> None:
         """A server with short sessions."""
-        self.server = zookeeper.ZooKeeperServer(self.mktemp(), tick_time=200)
+        self.server = self.server_kind(self.mktemp(), tick_time=200)
         self.server.start()
         self.addCleanup(self.server.stop)
 
@@ -46,3 +47,16 @@ class ZooKeeperServerTests(SynchronousTestCase):
     def test_expire_refuses_unknown_session(self) -> None:
         """A session the server does not know is an error of the test."""
         self.assertRaises(RuntimeError, self.server.expire, 12345)
+
+
+class ZooKeeperServerTests(FixturePromises, SynchronousTestCase):
+    """Debian's."""
+
+    skip = zookeeper.missing()
+    server_kind = zookeeper.ZooKeeperServer
+
+
+class EmbeddedZooKeeperTests(FixturePromises, SynchronousTestCase):
+    """Ours, in its place."""
+
+    server_kind = EmbeddedZooKeeper
