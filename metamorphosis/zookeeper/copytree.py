@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -64,7 +65,9 @@ def connect(hosts: str, credentials: Iterable[tuple[str, str]] = ()) -> KazooCli
         client = KazooClient(
             hosts, timeout=CONNECT_SECONDS, auth_data=list(credentials), logger=silent
         )
-        client.start(CONNECT_SECONDS)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that a chroot does not exist: ``copy`` sees to it
+            client.start(CONNECT_SECONDS)
     except (KazooTimeoutError, KazooException, ValueError) as error:
         raise CopyError(f"No ZooKeeper answers at {hosts} ({error})") from error
     return client
