@@ -135,16 +135,20 @@ class OffsetFile:
     def _write(self, groups: dict[str, list[Entry]]) -> None:
         """The old file stays whole until the new one is on the disk."""
         new = self._path.with_name(f"{self._path.name}.tmp.{os.getpid()}")
-        with open(new, "wb") as file:
-            file.write(json.dumps(groups, separators=(",", ":")).encode("ascii"))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(new, self._path)
-        directory = os.open(self._path.parent, os.O_RDONLY)
         try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+            with open(new, "wb") as file:
+                file.write(json.dumps(groups, separators=(",", ":")).encode("ascii"))
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(new, self._path)
+            directory = os.open(self._path.parent, os.O_RDONLY)
+            try:
+                os.fsync(directory)
+            finally:
+                os.close(directory)
+        except OSError as error:
+            new.unlink(missing_ok=True)
+            raise OffsetStoreError(f"offset file {self._path}: {error}") from error
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

@@ -1,0 +1,258 @@
+"""
+The contract of offset stores on a real ZooKeeper and a real MariaDB, and what only these can do:
+restart, hang, and be shared with rows of the original.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import TestCase
+
+from metamorphosis.client.model import Partition
+from metamorphosis.client.offsets.mysql import DEFAULT_TABLE, MySQLOffsetStore
+from metamorphosis.client.offsets.zookeeper import ZooKeeperOffsetStore
+from metamorphosis.client.runtimes.tx import TwistedRuntime
+from metamorphosis.client.settings import MAX_OFFSET
+from metamorphosis.cluster.model import SessionEvent, SessionState
+from metamorphosis.cluster.paths import Paths
+from metamorphosis.errors import InvalidConfig, OffsetStoreError
+from tests.contract.test_offset_stores import P0, P1, OffsetStoreContract, stored
+from tests.integration import mariadb, zookeeper
+
+_roots = itertools.count(1)
+
+#: the documented table, with the columns as wide as they have to be
+ORIGINAL_TABLE = """\
+create table meta_topic_partition_group_offset (
+  `id` int(11) not null auto_increment,
+  `topic` varchar(255) not null,
+  `partition` varchar(255) not null,
+  `group_id` varchar(255) not null,
+  `offset` bigint not null,
+  `msg_id` bigint not null,
+  primary key (`id`),
+  key `TOPIC_PART_GRP_IDX` (`topic`,`partition`,`group_id`)
+) engine=InnoDB default charset=utf8"""
+
+
+class ZooKeeperStoreTests(OffsetStoreContract, TestCase):
+    """``ZooKeeperOffsetStore`` on a server."""
+
+    skip = zookeeper.missing()
+
+    async def setUp(self) -> None:
+        """A root of the test's own."""
+        self.paths = Paths(f"/offsets-{next(_roots)}")
+        runtime = TwistedRuntime(reactor)
+        self.registry = runtime.registry(zookeeper.shared().connect_string, 10000)
+        there: Deferred[None] = Deferred()
+
+        def heard(event: SessionEvent) -> None:
+            if event.state is SessionState.CONNECTED and not there.called:
+                there.callback(None)
+
+        self.registry.on_session(heard)
+        self.addCleanup(self.registry.stop)
+        await self.registry.start()
+        await there
+
+    async def make_store(self) -> Any:
+        """Another store in the same session."""
+        return ZooKeeperOffsetStore(self.registry, self.paths)
+
+
+class MySQLCase(TestCase):
+    """A database of the test's own, with the original's table."""
+
+    skip = mariadb.missing()
+    group = "g"
+
+    def setUp(self) -> None:
+        """The server is that of the whole process."""
+        self.server = self.make_server()
+        self.database = self.server.new_database()
+        self.server.execute(ORIGINAL_TABLE, self.database)
+        self.runtime = TwistedRuntime(reactor)
+
+    def make_server(self) -> mariadb.MariaDBServer:
+        """Shared."""
+        return mariadb.shared()
+
+    async def make_store(self, **options: Any) -> Any:
+        """Another store on the same table, closed with the test."""
+        arguments = self.server.arguments(self.database) | options
+        store = MySQLOffsetStore(self.runtime, **arguments)
+        self.addCleanup(lambda: Deferred.fromCoroutine(store.close()))
+        return store
+
+    def rows(self) -> list[Any]:
+        """Everything in the table."""
+        columns = "`topic`, `partition`, `group_id`, `offset`, `msg_id`"
+        return self.server.execute(
+            f"select {columns} from {DEFAULT_TABLE} order by `id`", self.database
+        )
+
+    def insert(self, group: str, offset: int, message_id: int = -1, topic: str = "test") -> None:
+        """A row as the original makes it."""
+        self.server.execute(
+            f"insert into {DEFAULT_TABLE} (topic,`partition`,group_id,`offset`,msg_id)"
+            f" values ('{topic}','0-0','{group}',{offset},{message_id})",
+            self.database,
+        )
+
+
+class MySQLStoreTests(MySQLCase, OffsetStoreContract):
+    """``MySQLOffsetStore`` (row 73)."""
+
+    async def test_initialise_makes_the_row(self) -> None:
+        """Row 73: with the group's own name, so that Java's updates find it; once."""
+        store = await self.make_store()
+        for _ in range(2):
+            await store.initialise("test", "g", P0, 77)
+        self.assertEqual([("test", "0-0", "g", 77, -1)], self.rows())
+        self.assertEqual(stored(77), await store.load("test", "g", P0))
+
+    async def test_initialise_at_the_end(self) -> None:
+        """A group that starts from the end has the largest offset there is."""
+        store = await self.make_store()
+        await store.initialise("test", "g", P0, MAX_OFFSET)
+        self.assertEqual(stored(MAX_OFFSET), await store.load("test", "g", P0))
+
+    async def test_missing_row_is_inserted(self) -> None:
+        """Progress of a partition without a row is kept; the original loses it."""
+        store = await self.make_store()
+        await store.commit("g", [stored(999, 100)])
+        self.assertEqual([("test", "0-0", "g", 999, 100)], self.rows())
+
+    async def test_unchanged_row(self) -> None:
+        """A commit of what is there already finds its row."""
+        store = await self.make_store()
+        for _ in range(3):
+            await store.commit("g", [stored(999, 100)])
+        self.assertEqual(1, len(self.rows()))
+
+    async def test_two_rows_of_the_original(self) -> None:
+        """There is no unique key: of rows made twice all are updated."""
+        self.insert("g", 0)
+        self.insert("g", 0)
+        store = await self.make_store()
+        await store.commit("g", [stored(999, 100)])
+        self.assertEqual([("test", "0-0", "g", 999, 100)] * 2, self.rows())
+
+    async def test_rows_of_consumer_ids(self) -> None:
+        """What the original's defect leaves behind is neither read nor touched."""
+        row = ("test", "0-0", "g_10.0.0.1-7-1-1", 0, -1)
+        self.insert(row[2], 0)
+        store = await self.make_store()
+        self.assertIsNone(await store.load("test", "g", P0))
+        await store.commit("g", [stored(999, 100)])
+        self.assertEqual([row, ("test", "0-0", "g", 999, 100)], self.rows())
+
+    async def test_one_transaction(self) -> None:
+        """Of a commit that fails in the middle nothing is stored."""
+        store = await self.make_store()
+        await store.commit("g", [stored(10, 1)])
+        with self.assertRaises(OffsetStoreError) as caught:
+            await store.commit("g", [stored(20, 2), stored(1 << 63, 3, partition=P1)])
+        self.assertIn("offset", str(caught.exception))
+        self.assertEqual(stored(10, 1), await store.load("test", "g", P0))
+
+    async def test_hostile_names(self) -> None:
+        """Names are data."""
+        store = await self.make_store()
+        topic = "a'; drop table x; -- %s \\ \u4e3b"
+        await store.commit("g", [stored(10, 1, topic=topic)])
+        self.assertEqual(10, (await store.load(topic, "g", P0)).offset)
+
+    async def test_other_table(self) -> None:
+        """A table of another name or database, made on request."""
+        table = f"{self.database}.offsets"
+        arguments = self.server.arguments() | {"unix_socket": self.server.socket}
+        store = MySQLOffsetStore(self.runtime, table, **arguments)
+        self.addCleanup(lambda: Deferred.fromCoroutine(store.close()))
+        with self.assertRaises(OffsetStoreError) as caught:
+            await store.load("test", "g", P0)
+        self.assertIn("`offsets`", str(caught.exception))
+        for _ in range(2):
+            await store.create_table()
+        await store.commit("g", [stored(MAX_OFFSET, -MAX_OFFSET)])
+        self.assertEqual(MAX_OFFSET, (await store.load("test", "g", P0)).offset)
+
+    def test_impossible_table(self) -> None:
+        """Names that cannot be quoted are refused at once."""
+        for table in ("", "a`b"):
+            self.assertRaises(InvalidConfig, MySQLOffsetStore, self.runtime, table)
+
+    async def test_wrong_password(self) -> None:
+        """The error says what the server said."""
+        store = await self.make_store(user="nobody", password="wrong")
+        with self.assertRaises(OffsetStoreError) as caught:
+            await store.load("test", "g", P0)
+        self.assertIn("Access denied", str(caught.exception))
+
+    async def test_closed(self) -> None:
+        """After ``close`` every call is an error."""
+        store = await self.make_store()
+        await store.load("test", "g", P0)
+        await store.close()
+        with self.assertRaises(OffsetStoreError):
+            await store.load("test", "g", P0)
+
+
+class MySQLFaultTests(MySQLCase):
+    """The server restarts, is away, hangs."""
+
+    def make_server(self) -> mariadb.MariaDBServer:
+        """One for the test alone."""
+        server = mariadb.MariaDBServer(self.mktemp())
+        server.start()
+        self.addCleanup(server.kill)
+        return server
+
+    async def test_restart(self) -> None:
+        """An idle connection that died is made anew without anybody noticing."""
+        store = await self.make_store()
+        await store.commit("g", [stored(10, 1)])
+        await deferToThread(self.server.stop)
+        await deferToThread(self.server.start)
+        await store.commit("g", [stored(20, 2)])
+        self.assertEqual(stored(20, 2), await store.load("test", "g", P0))
+
+    async def test_killed_and_away(self) -> None:
+        """While it is away every call fails soon; when it is back the next one works."""
+        store = await self.make_store()
+        await store.commit("g", [stored(10, 1)])
+        await deferToThread(self.server.kill)
+        for _ in range(2):
+            with self.assertRaises(OffsetStoreError) as caught:
+                await store.commit("g", [stored(20, 2)])
+            self.assertIn("127.0.0.1", str(caught.exception))
+        await deferToThread(self.server.start)
+        await store.commit("g", [stored(20, 2)])
+        self.assertEqual(stored(20, 2), await store.load("test", "g", P0))
+
+    async def test_hanging(self) -> None:
+        """A server that answers nothing costs the time limits, and works when it goes on."""
+        store = await self.make_store(read_timeout=0.5, connect_timeout=1)
+        await store.commit("g", [stored(10, 1)])
+        self.server.pause()
+        self.addCleanup(lambda: self.server.process and self.server.resume())
+        with self.assertRaises(OffsetStoreError):
+            await store.commit("g", [stored(20, 2)])
+        self.server.resume()
+        await store.commit("g", [stored(30, 3)])
+        self.assertEqual(stored(30, 3), await store.load("test", "g", P0))
+
+    async def test_idle_connection_closed(self) -> None:
+        """``wait_timeout`` of the server is no error."""
+        store = await self.make_store()
+        await store.load("test", "g", P0)
+        for row in self.server.execute("show processlist"):
+            if row[3] == self.database:
+                self.server.execute(f"kill {row[0]}")
+        self.assertIsNone(await store.load("test", "g", Partition(3, 4)))
