@@ -143,11 +143,11 @@ class Options(usage.Options):
             raise SystemExit(0)
 
     def _check_local_options(self) -> None:
-        if self["data"] and self["config"]:
-            raise SystemExit("--data: with -f, data is where dataPath says, and beside it")
         for name in ("data", "port", "zookeeper-port"):
             if self[name] is not None and not self["local"]:
                 raise SystemExit(f"--{name} is for --local, and that is missing")
+        if self["data"] and self["config"]:
+            raise SystemExit("--data: with -f, data is where dataPath says, and beside it")
 
     def _local_config(self) -> str:
         """The path of the ``server.ini`` under ``--data``, which is written if it is not there."""

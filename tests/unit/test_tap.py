@@ -15,14 +15,15 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from metamorphosis import __version__, tap
+from metamorphosis.local import LocalService
 from metamorphosis.service import BrokerService
 from tests.integration.broker import SYSTEM, ZOOKEEPER, Keys, ini
 
 TOPICS: dict[str, Keys] = {"test": {"numPartitions": 2}}
 
 
-class OptionsTests(SynchronousTestCase):
-    """Options, and the two files they name."""
+class OptionsTestCase(SynchronousTestCase):
+    """A directory with a good ``server.ini``."""
 
     def setUp(self) -> None:
         """A directory with a good ``server.ini``."""
@@ -62,6 +63,10 @@ class OptionsTests(SynchronousTestCase):
             self.parse(*arguments)
         self.assertIsInstance(raised.exception.code, str, "Python prints it and ends with 1")
         return str(raised.exception.code)
+
+
+class OptionsTests(OptionsTestCase):
+    """Options, and the two files they name."""
 
     def test_config_is_read(self) -> None:
         """-f gives the configuration, and the settings have their defaults."""
@@ -166,6 +171,111 @@ class OptionsTests(SynchronousTestCase):
         self.assertIs(service.config, options.broker_config)
         self.assertIs(service.settings, options.broker_settings)
         self.assertNotEqual(signal.getsignal(signal.SIGHUP), signal.SIG_DFL)
+
+
+class LocalOptionsTests(OptionsTestCase):
+    """``--local`` and what goes with it."""
+
+    def setUp(self) -> None:
+        """A directory for ``--data`` beside that of ``-f``."""
+        super().setUp()
+        self.data = os.path.join(self.directory, "metaq-data")
+
+    def write_server_ini(
+        self, system: Keys | None = None, topics: Mapping[str, Keys] = TOPICS
+    ) -> None:
+        """With a loopback address for ZooKeeper."""
+        super().write_server_ini(system, topics)
+        with open(self.server_ini, encoding="utf-8") as file:
+            text = file.read()
+        connect = f"zk.zkConnect={ZOOKEEPER['zk.zkConnect']}"
+        self.write("server.ini", text.replace(connect, "zk.zkConnect=localhost:12181"))
+
+    def test_with_config(self) -> None:
+        """The service is where zk.zkConnect says, its data beside dataPath."""
+        options = self.parse("-l", "-f", self.server_ini)
+        zookeeper = options.zookeeper
+        assert zookeeper is not None
+        self.assertEqual((zookeeper.interface, zookeeper.port), ("127.0.0.1", 12181))
+        self.assertEqual(zookeeper.directory, os.path.join(self.directory, "zookeeper"))
+        self.assertIsNone(self.parse("-f", self.server_ini).zookeeper, "without --local")
+
+    def test_without_config(self) -> None:
+        """A configuration is written under --data, with the ports that were given."""
+        ports = ("--port", "9123", "--zookeeper-port", "9181")
+        options = self.parse("--local", "--data", self.data, *ports)
+        self.assertEqual(options.broker_config.path, os.path.join(self.data, "server.ini"))
+        self.assertEqual(options.broker_config.server_port, 9123)
+        assert options.zookeeper is not None
+        self.assertEqual(options.zookeeper.port, 9181)
+        again = self.parse("--local", "--data", self.data)
+        self.assertEqual(again.broker_config, options.broker_config)
+        self.parse("--local", "--data", self.data, *ports)
+
+    def test_default_directory(self) -> None:
+        """``metaq-data`` where the command was given."""
+        before = os.getcwd()
+        self.addCleanup(os.chdir, before)
+        os.chdir(self.directory)
+        options = self.parse("--local")
+        self.assertEqual(options.broker_config.path, os.path.join(self.data, "server.ini"))
+        self.assertEqual(options.broker_config.server_port, 8123)
+
+    def test_other_ports_than_before(self) -> None:
+        """A port that the kept configuration does not have is refused, not ignored."""
+        self.parse("--local", "--data", self.data)
+        for option, key in (("--port", "serverPort"), ("--zookeeper-port", "zk.zkConnect")):
+            text = self.refused("--local", "--data", self.data, option, "9999")
+            for word in (f"{option} 9999", key, os.path.join(self.data, "server.ini")):
+                self.assertIn(word, text)
+
+    def test_options_without_effect(self) -> None:
+        """They are refused with the reason."""
+        for name in ("--data", "--port", "--zookeeper-port"):
+            self.assertIn("--local", self.refused("-f", self.server_ini, name, "1"))
+        text = self.refused("--local", "-f", self.server_ini, "--data", "x")
+        self.assertIn("dataPath", text)
+
+    def test_wrong_port(self) -> None:
+        """What would be right is said."""
+        for name in ("--port", "--zookeeper-port"):
+            text = self.refused("--local", "--data", self.data, name, "0")
+            self.assertIn(f"{name} 0: a number from 1 to 65535", text)
+        self.assertFalse(os.path.exists(self.data))
+
+    def test_unusable_directory(self) -> None:
+        """A directory that cannot be made is named."""
+        self.assertIn("/proc/no/such", self.refused("--local", "--data", "/proc/no/such"))
+
+    def test_not_loopback(self) -> None:
+        """A zk.zkConnect elsewhere is refused."""
+        with open(self.server_ini, encoding="utf-8") as file:
+            text = file.read()
+        self.write("server.ini", text.replace("localhost:12181", "10.0.0.1:2181"))
+        self.assertIn("zk.zkConnect=10.0.0.1:2181", self.refused("-l", "-f", self.server_ini))
+
+    def test_check_before_the_first_start(self) -> None:
+        """--check writes nothing."""
+        with self.assertRaises(SystemExit) as raised:
+            self.parse("--check", "--local", "--data", self.data)
+        self.assertEqual(raised.exception.code, 0)
+        self.assertIn("the first start writes it", self.printed.getvalue())
+        self.assertFalse(os.path.exists(self.data))
+
+    def test_check_says_where(self) -> None:
+        """--check also says where the service would keep its data."""
+        with self.assertRaises(SystemExit):
+            self.parse("--check", "--local", "-f", self.server_ini)
+        self.assertIn(os.path.join(self.directory, "zookeeper"), self.printed.getvalue())
+
+    def test_make_both(self) -> None:
+        """One service with a broker and a coordination service in it."""
+        self.addCleanup(signal.signal, signal.SIGHUP, signal.getsignal(signal.SIGHUP))
+        options = self.parse("--local", "-f", self.server_ini)
+        service = tap.makeService(options)
+        self.assertIsInstance(service, LocalService)
+        self.assertIs(service.broker.config, options.broker_config)
+        self.assertIs(service.zookeeper.settings, options.zookeeper)
 
 
 class PluginTests(SynchronousTestCase):
