@@ -198,17 +198,29 @@ class BrokerConnection:
         self._wake(self._received_at + self._config.heartbeat_idle_ms / 1000)
         self._up.set()
 
+    def room(self) -> memoryview | None:
+        """See ``Receiver``."""
+        return self._reader.room()
+
+    def received(self, count: int) -> None:
+        """See ``Receiver``."""
+        if self._link is not None:
+            self._received_at = self._now = self._runtime.seconds()
+            self._handle(self._reader.received(count))
+
     def data_received(self, data: bytes) -> None:
         """See ``Receiver``."""
-        if self._link is None:
-            return
-        self._received_at = self._now = self._runtime.seconds()
-        self._reading = True
-        replies = self._reader.receive(data)
+        if self._link is not None:
+            self._received_at = self._now = self._runtime.seconds()
+            self._handle(self._reader.receive(data))
+
+    def _handle(self, replies: list[Reply]) -> None:
+        """What came with one chunk; requests made meanwhile leave at its end."""
         if replies:
             self.answered = True
+            self._reading = True
             self._answer(replies)
-        self._reading = False
+            self._reading = False
         fault = self._reader.fault
         if fault is not None and self._link is not None:
             self.garbage += 1

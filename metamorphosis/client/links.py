@@ -35,6 +35,13 @@ class Receiver(Protocol):
     def connected(self, link: Link) -> None:
         """First of all."""
 
+    def room(self) -> memoryview | None:
+        """Where the next bytes should be put, to be reported by ``received``; None: they go to
+        ``data_received``. A link need not ask."""
+
+    def received(self, count: int) -> None:
+        """So many bytes were put into the ``room`` that was asked for last."""
+
     def data_received(self, data: bytes) -> None:
         """Bytes, in pieces of any size."""
 

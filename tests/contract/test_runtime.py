@@ -31,11 +31,20 @@ class Collector:
     def __init__(self) -> None:
         self.link: Any = None
         self.data = b""
+        self.wanted = bytearray()
+        self.filled = 0  # bytes of wanted
         self.events: list[str] = []
 
     def connected(self, link: Any) -> None:
         self.link = link
         self.events.append("connected")
+
+    def room(self) -> memoryview | None:
+        left = memoryview(self.wanted)[self.filled :]
+        return left if left else None
+
+    def received(self, count: int) -> None:
+        self.filled += count
 
     def data_received(self, data: bytes) -> None:
         assert type(data) is bytes
@@ -580,6 +589,20 @@ class SocketContract(Contract):
             self.assertEqual(["connected", "pause", "resume"], receiver.events)
             receiver.link.close()
             await self.until(lambda: len(receiver.events) == 4)
+
+        return self.run_on(test)
+
+    def test_room(self) -> Any:
+        """Bytes are put where the receiver wants them while it wants that."""
+
+        async def test() -> None:
+            receiver, peer = await self.connected_pair()
+            receiver.wanted = bytearray(5)
+            peer.send(b"hello world")
+            await self.until(lambda: receiver.data == b" world")
+            self.assertEqual(b"hello", bytes(receiver.wanted))
+            receiver.link.close()
+            await self.until(lambda: len(receiver.events) == 2)
 
         return self.run_on(test)
 

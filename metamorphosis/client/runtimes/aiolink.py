@@ -25,9 +25,9 @@ class AsyncioLink(asyncio.BufferedProtocol):
 
     def __init__(self, receiver: Receiver) -> None:
         self._receiver = receiver
-        self._received = receiver.data_received
+        self._data_received = receiver.data_received
+        self._wanted: memoryview | None = None  # what get_buffer gave, if it was the receiver's
         self._transport: Any = None
-        self._paused = False
 
     def connection_made(self, transport: Any) -> None:
         """See ``asyncio.BaseProtocol``."""
@@ -42,12 +42,17 @@ class AsyncioLink(asyncio.BufferedProtocol):
         self._receiver.disconnected(reason)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """See ``asyncio.BufferedProtocol``."""
-        return self.room
+        """See ``asyncio.BufferedProtocol``: a long body goes right where it belongs."""
+        wanted = self._wanted = self._receiver.room()
+        return self.room if wanted is None else wanted
 
     def buffer_updated(self, count: int) -> None:
         """See ``asyncio.BufferedProtocol``."""
-        self._received(bytes(self.room[:count]))
+        if self._wanted is None:
+            self._data_received(bytes(self.room[:count]))
+        else:
+            self._wanted = None
+            self._receiver.received(count)
 
     def pause_writing(self) -> None:
         """See ``asyncio.BaseProtocol``."""

@@ -129,6 +129,8 @@ class TwistedLink(Protocol):
         self._receiver = receiver
         self._done = done
         self.dataReceived = receiver.data_received  # type: ignore[method-assign]
+        self.room = receiver.room
+        self.received = receiver.received
 
     def connectionMade(self) -> None:
         """See ``IProtocol``."""
@@ -195,17 +197,21 @@ class LinkTransport(tcp.Client):
         super().__init__(*args)
 
     def doRead(self) -> Any:
-        """Receive once."""
-        room = self.room
+        """Receive once, a long body right where it belongs."""
+        protocol = self.protocol
+        wanted = protocol.room()
         try:
-            count = self.socket.recv_into(room)
+            count = self.socket.recv_into(self.room if wanted is None else wanted)
         except (BlockingIOError, InterruptedError):
             return None
         except OSError:
             return main.CONNECTION_LOST
         if not count:
             return main.CONNECTION_DONE
-        self.protocol.dataReceived(bytes(room[:count]))
+        if wanted is None:
+            protocol.dataReceived(bytes(self.room[:count]))
+        else:
+            protocol.received(count)
         return None
 
     def write(self, data: bytes) -> None:

@@ -80,6 +80,21 @@ class RequestTests(ConnectionCase):
         self.runtime.advance(60)
         self.assertEqual(2, len(self.outcomes))
 
+    def test_long_body(self) -> None:
+        """A link may put the bytes of a long body where they belong; that is traffic as well."""
+        opaque = self.ask(1, 30)
+        self.link.take()
+        length = 100_000
+        self.link.receive(b"value %d %d\r\n" % (length, opaque))
+        for part in (60_000, 40_000):
+            self.runtime.advance(9)
+            room = self.connection.room()
+            assert room is not None
+            room[:part] = b"x" * part
+            self.connection.received(part)
+        self.assertEqual([(1, VALUE, b"x" * length)], self.outcomes)
+        self.assertEqual(b"", self.link.take())
+
     def test_unknown_opaque(self) -> None:
         """A reply nobody waits for is counted and ignored."""
         first = self.ask(1)

@@ -8,6 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.client.opaques import BEYOND, FIRST, next_opaque
 from metamorphosis.client.replies import (
+    LONG_BYTES,
     LOST,
     NOT_SENT,
     TIMED_OUT,
@@ -80,6 +81,48 @@ class ReplyReaderTests(SynchronousTestCase):
                 chunks.append(frames[:size])
                 frames = frames[size:]
             self.assertEqual((expected, None), read(chunks))
+
+    def test_room(self) -> None:
+        """Bytes of a long body may be put right where they belong, in any mixture with chunks."""
+        length = 3 * LONG_BYTES
+        body = random.Random(7).randbytes(length)
+        reader = ReplyReader(100, length)
+        self.assertIsNone(reader.room())
+        self.assertEqual([], reader.receive(b"value %d 5\r\n" % length + body[:10]))
+        room = reader.room()
+        assert room is not None
+        self.assertEqual(length - 10, len(room))
+        room[:100] = body[10:110]
+        self.assertEqual([], reader.received(100))
+        self.assertEqual([], reader.receive(body[110:2000]))
+        room = reader.room()
+        assert room is not None
+        room[:] = body[2000:]
+        ((status, got, opaque),) = reader.received(len(room))
+        self.assertEqual((VALUE, 5), (status, opaque))
+        self.assertIs(bytes, type(got))
+        self.assertTrue(got == body)
+        self.assertIsNone(reader.room())
+        self.assertEqual([(200, b"", 6)], reader.receive(b"result 200 0 6\r\n"))
+
+    def test_no_room_for_little(self) -> None:
+        """The end of a body is received together with what follows it."""
+        reader = ReplyReader(100, 10 * LONG_BYTES)
+        reader.receive(b"value %d 5\r\n" % LONG_BYTES)
+        self.assertIsNotNone(reader.room())
+        reader.receive(b"x")
+        self.assertIsNone(reader.room())
+        replies = reader.receive(bytes(LONG_BYTES - 1) + b"result 200 0 6\r\n")
+        self.assertEqual([5, 6], [opaque for _, _, opaque in replies])
+
+    def test_bodies_are_their_own(self) -> None:
+        """What was delivered does not change when more comes."""
+        reader = ReplyReader(100, 1000)
+        reader.receive(b"value 4 1\r\nab")
+        ((_, first, _),) = reader.receive(b"cd")
+        reader.receive(b"value 4 1\r\nxy")
+        reader.receive(b"zz")
+        self.assertEqual(b"abcd", first)
 
     def test_garbage(self) -> None:
         """What no broker sends is a fault; the replies in front of it count."""

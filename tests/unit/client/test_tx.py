@@ -167,6 +167,12 @@ class Sink:
     def connected(self, link: Any) -> None:
         self.link = link
 
+    def room(self) -> None:
+        return None
+
+    def received(self, count: int) -> None:
+        raise AssertionError("there is no room")
+
     def data_received(self, data: bytes) -> None:
         self.events.append(data.decode())
 
