@@ -239,6 +239,10 @@ class Consumer(_Blocking):
         """See ``client.consumer.Consumer``."""
         self._call("rollback", message)
 
+    def seek(self, topic: str, partition: Partition, offset: int) -> None:
+        """See ``client.consumer.Consumer``."""
+        self._call("seek", topic, partition, offset)
+
     def commit(self) -> bool:
         """See ``client.consumer.Consumer``."""
         return self._call("commit")  # type: ignore[no-any-return]

@@ -263,6 +263,22 @@ class Consumer(Lookups):
         else:
             self._claimed(message).rollback(message)
 
+    def seek(self, topic: str, partition: Partition, offset: int) -> None:
+        """
+        Go on at another place of a partition that is this consumer's: at a message's offset, at 0
+        for the beginning, at ``MAX_OFFSET`` for the end. What the listener is busy with is not
+        acknowledged; messages that were processed before are delivered again.
+
+        :raises InvalidArgument: a negative offset.
+        :raises InvalidState: the partition is not in ``assignment``.
+        """
+        if offset < 0:
+            raise InvalidArgument(f"offset is {offset}; 0 or more expected")
+        delivery = self._delivery_of(topic, partition)
+        if delivery is None:
+            raise InvalidState(f"{topic} {partition} is not this consumer's at present")
+        delivery.seek(offset)
+
     def commit(self) -> Any:
         """A future of whether every position is stored now; otherwise it is tried again later."""
         return self._runtime.start(self._commit())
@@ -317,6 +333,7 @@ class Consumer(Lookups):
             for topic in self._subscriptions:
                 await self._session.recovery.forget(topic, self.group, limit)
             await self._assignment.unregister()
+        self._fetching.close()
         if self._own_store and self._store is not None:
             await self._store.close()
         self._close_readers()

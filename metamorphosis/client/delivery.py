@@ -105,6 +105,13 @@ class PartitionDelivery:
             self._rules.outlet.revoke(self)
         self.changed()
 
+    def seek(self, offset: int) -> None:
+        """See ``Progress.seek``."""
+        self.progress.seek(offset)
+        if self._rules.outlet is not None:
+            self._rules.outlet.revoke(self)
+        self.changed()
+
     # -- stretches
 
     def _stretch_length(self, first: ReceivedMessage) -> int:

@@ -67,6 +67,10 @@ class DuplicateCache:
         if self._count > self._capacity:
             self._forget(self._count - self._capacity + self._capacity // 8)
 
+    def forget(self, topic: str, partition: Partition) -> None:
+        """The messages of this partition are wanted again."""
+        self._count -= len(self._seen.pop((topic, partition), ()))
+
     def _forget(self, count: int) -> None:
         """The oldest ones of the partitions that were idle longest."""
         self._count -= min(count, self._count)

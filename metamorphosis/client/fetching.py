@@ -58,19 +58,21 @@ class Fetching:
         self._rules = FetchRules(runtime, config, max_body, log)
         self._running: dict[tuple[str, Partition], PartitionFetch] = {}
         self._ends: list[Any] = []
+        self._urls: set[str] = set()
 
     def start(self, targets: Iterable[FetchTarget]) -> None:
         """Fetch exactly these partitions; call it after ``stop``."""
         wanted = [target for target in targets if target.url is not None]
+        self._use({target.url for target in wanted if target.url is not None})
         share = self._config.max_buffered_bytes // (2 * max(len(wanted), 1))
         for position, url in wanted:
             assert url is not None
             delivery = self._delivery(position)
             size = min(delivery.subscription.max_size, max(share, LEAST_SHARE))
-            fetch = PartitionFetch(self._rules, delivery, size)
-            fetch.connection = self._connections.acquire(url, fetch)
+            connection = self._connections.acquire(url, self)
+            fetch = PartitionFetch(self._rules, delivery, connection, size)
             self._running[position.topic, position.partition] = fetch
-            self._ends.append(self._runtime.start(self._run(fetch)))
+            self._ends.append(self._runtime.start(fetch.run()))
 
     async def stop(self) -> None:
         """
@@ -97,11 +99,16 @@ class Fetching:
         """What is fetched at present."""
         return list(self._running)
 
-    async def _run(self, fetch: PartitionFetch) -> None:
-        try:
-            await fetch.run()
-        finally:
-            self._connections.release(fetch.connection.url, fetch)
+    def close(self) -> None:
+        """The connections are not needed any more; they outlive ``stop``, for the next start."""
+        self._use(set())
+
+    def _use(self, urls: set[str]) -> None:
+        for url in urls - self._urls:
+            self._connections.acquire(url, self)
+        for url in self._urls - urls:
+            self._connections.release(url, self)
+        self._urls = urls
 
     async def _watch(self, running: list[PartitionFetch], stopped: Event) -> None:
         """Name the listeners that everyone waits for; give them up after the configured time."""

@@ -84,14 +84,19 @@ class PartitionFetch:
     """
     Thread: the loop's.
 
-    :ivar connection: to be set before ``run``.
+    :param size: bytes of a fetch.
     :ivar ended: ``run`` is over, or need not be waited for.
     """
 
-    connection: BrokerConnection
-
-    def __init__(self, rules: FetchRules, delivery: PartitionDelivery, size: int) -> None:
+    def __init__(
+        self,
+        rules: FetchRules,
+        delivery: PartitionDelivery,
+        connection: BrokerConnection,
+        size: int,
+    ) -> None:
         config = rules.config
+        self.connection = connection
         self.delivery = delivery
         self.ended = Event(rules.runtime)
         self._rules = rules

@@ -32,7 +32,7 @@ class Progress:
     :ivar resume_offset: where the next fetch begins; the position's, or further on when messages
         wait for their ``ack``.
     :ivar retries: how often the message at ``resume_offset`` has failed.
-    :ivar rolled_back: since ``begin`` the user went back to what is acknowledged.
+    :ivar rolled_back: since the delivery began the user went back, or elsewhere.
     :ivar abandoned: nothing is acknowledged any more: the partition is somebody else's.
     """
 
@@ -96,7 +96,7 @@ class Progress:
         The listener finished it: whoever commits in the middle of a stretch may know. ``done``
         follows.
         """
-        if self.auto_ack and not self.abandoned:
+        if self.auto_ack and not self.abandoned and not self.rolled_back:
             self._advance(message)
 
     def passed(self, last: ReceivedMessage) -> None:
@@ -162,6 +162,17 @@ class Progress:
         self.retries = 0
         self.rolled_back = True
         self.resume_offset = self.position.offset
+
+    def seek(self, offset: int) -> None:
+        """The user wants to go on there; what is under way does not count."""
+        self.move_to(offset)
+        self.position.offset = offset
+        self.position.message_id = -1
+        self.position.modified = True
+        self._unacked.clear()
+        self._handed = self._failing = -1
+        self.rolled_back = True
+        self._duplicates.forget(self.position.topic, self.position.partition)
 
     def _check_manual(self, message: ReceivedMessage) -> None:
         what = f"{message.topic} {message.partition} offset {message.offset}"

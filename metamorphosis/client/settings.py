@@ -160,7 +160,7 @@ class ConsumerConfig:
     consumer_id: str | None = None
     """Replaces the generated part of the member's id; unique in the group."""
     fetch_runner_count: int = field(default_factory=_processors)
-    """Fetches under way at a time."""
+    """Without meaning: every partition is fetched by itself. See ``max_deliveries``."""
     fetch_timeout_ms: int = 10000
     """Limit of one ``get`` or ``offset`` request."""
     max_delay_fetch_time_ms: int = 5000
@@ -183,7 +183,8 @@ class ConsumerConfig:
     """How long a broker may hold a ``get`` when there is nothing to read; 0: not at all. At most
     half of ``fetch_timeout_ms`` is asked for."""
     max_buffered_bytes: int = 64 << 20
-    """Fetched and not yet delivered, of all partitions; no further fetch begins above it."""
+    """Fetched and not yet delivered, of all partitions: each has the same share of it for two
+    fetches, which bounds their size. A message longer than that is fetched all the same."""
     max_deliveries: int = 0
     """So many listener calls under way at a time, of all partitions; 0: one per partition."""
     stop_timeout_ms: int = 60000

@@ -144,6 +144,9 @@ class Consumer(Closing, Protocol):
     def rollback(self, message: ReceivedMessage) -> None:
         """See ``client.consumer.Consumer``."""
 
+    def seek(self, topic: str, partition: Partition, offset: int) -> None:
+        """See ``client.consumer.Consumer``."""
+
     def commit(self) -> Deferred[bool]:
         """See ``client.consumer.Consumer``."""
 

@@ -13,7 +13,7 @@ from metamorphosis.client.offsets.localfile import LocalFileOffsetStore
 from metamorphosis.client.offsets.memory import MemoryOffsetStore
 from metamorphosis.client.recovery import RecoveredMessage
 from metamorphosis.client.session import SessionFactory
-from metamorphosis.client.settings import ClientConfig, ConsumerConfig
+from metamorphosis.client.settings import MAX_OFFSET, ClientConfig, ConsumerConfig
 from metamorphosis.client.subscription import Rollback
 from metamorphosis.cluster.memoryregistry import MemoryRegistry
 from metamorphosis.cluster.model import TopicBroker
@@ -296,6 +296,47 @@ class AcknowledgingTests(ConsumerCase):
         consumer = self.session.create_consumer("g")
         self.begin(consumer.subscribe("t", 1000, listener, auto_ack=False))
         return consumer, None
+
+    def test_seek(self) -> None:
+        """A partition can be read again from another place; what was seen comes again."""
+        self.topic("t", 1)[0].append(b"one", b"two")
+        consumer = self.begin(self.session.create_consumer("g").subscribe("t", 1000, self.listen))
+        partition = Partition(2, 0)
+        consumer.seek("t", partition, 23)
+        self.let(1)
+        consumer.seek("t", partition, 0)
+        self.let(1)
+        self.assertEqual([b"one", b"two", b"two", b"one", b"two"], self.got)
+        consumer.seek("t", partition, MAX_OFFSET)
+        self.let(1)
+        self.assertEqual((5, 46), (len(self.got), self.offset(consumer)))
+        self.assertRaises(InvalidArgument, consumer.seek, "t", partition, -1)
+        self.assertRaises(InvalidState, consumer.seek, "t", Partition(2, 9), 0)
+
+    def test_seek_while_the_listener_is_busy(self) -> None:
+        """What the listener is busy with when the user goes elsewhere does not count."""
+        waiting: list[Deferred[None]] = []
+
+        def listener(message: ReceivedMessage) -> Deferred[None]:
+            self.listen(message)
+            waiting.append(Deferred())
+            return waiting[-1]
+
+        self.topic("t", 1)[0].append(b"one", b"two", b"six")
+        consumer = self.begin(self.session.create_consumer("g").subscribe("t", 1000, listener))
+        consumer.seek("t", Partition(2, 0), 46)
+        waiting[0].callback(None)
+        self.assertEqual(46, self.offset(consumer))
+        self.let(2)
+        self.assertEqual([b"one", b"six"], self.got)
+
+    def test_seek_in_an_iteration(self) -> None:
+        """What was fetched for the old place is not given to the user."""
+        consumer, iteration = self.begin_iteration()
+        self.next(iteration)
+        consumer.seek("t", Partition(2, 0), 46)
+        self.assertEqual(b"six", self.next(iteration).data)
+        self.assertEqual(46, self.offset(consumer))
 
     def test_not_ours(self) -> None:
         """A partition that is somebody else's by now is not acknowledged."""

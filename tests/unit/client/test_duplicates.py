@@ -75,6 +75,15 @@ class DuplicateTests(SynchronousTestCase):
         cache.add("t", ONE, [100])
         self.assertEqual([], cache.fresh(messages(0)))
 
+    def test_forget(self) -> None:
+        """A partition's messages can be wanted again."""
+        cache = DuplicateCache()
+        cache.add("t", ONE, [1])
+        cache.add("t", OTHER, [1])
+        cache.forget("t", ONE)
+        cache.forget("t", ONE)
+        self.assertEqual((1, 1), (len(cache), len(cache.fresh(messages(1)))))
+
     def test_nothing_is_remembered(self) -> None:
         """Capacity 0 switches the cache off."""
         cache = DuplicateCache(0)

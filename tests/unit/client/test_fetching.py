@@ -486,10 +486,23 @@ class StopTests(FetchCase):
         self.begin()
         asked = self.request()
         self.runtime.result(self.runtime.start(self.fetching.stop()))
-        self.assertEqual(([], False), (self.fetching.partitions, self.link.open))
+        self.assertEqual(([], True), (self.fetching.partitions, self.link.open))
         self.assertIsNone(self.fetching.delivery_of("t", Partition(0, 1)))
         self.value(asked, records(b"one"))
         self.assertEqual([], self.got)
+        self.fetching.close()
+        self.assertFalse(self.link.open)
+
+    def test_other_brokers(self) -> None:
+        """A connection is kept over a stop, and given back when no partition needs it."""
+        self.begin()
+        self.runtime.result(self.runtime.start(self.fetching.stop()))
+        self.fetching.start([FetchTarget(self.position, "meta://c:1")])
+        self.assertFalse(self.link.open)
+        other = self.runtime.accept("c:1")
+        self.runtime.result(self.runtime.start(self.fetching.stop()))
+        self.fetching.start([FetchTarget(self.position, "meta://c:1")])
+        self.assertTrue(other.open)
 
     def test_during_a_pause_or_a_question(self) -> None:
         """Pauses and offset requests do not hold it up."""
@@ -507,6 +520,7 @@ class StopTests(FetchCase):
         self.begin()
         self.link.lose()
         self.runtime.result(self.runtime.start(self.fetching.stop()))
+        self.fetching.close()
         self.runtime.advance(30)
         self.assertEqual([], self.runtime.attempts)
 
@@ -529,6 +543,7 @@ class StopTests(FetchCase):
         waiting[1].callback(None)
         self.runtime.result(stopping)
         self.assertEqual(([1, 2], 46), (self.got, self.position.offset))
+        self.fetching.close()
         self.runtime.advance(60)
         self.assertEqual(([], []), (self.runtime.clock.getDelayedCalls(), self.requests()))
 
@@ -559,6 +574,7 @@ class StopTests(FetchCase):
         self.runtime.result(stopping)
         self.assertLogged("warn", "for 15 s; not waiting longer")
         waiting.callback(None)
+        self.fetching.close()
         self.assertEqual((0, False), (self.position.offset, self.position.modified))
         self.assertEqual([], self.runtime.clock.getDelayedCalls())
 
@@ -568,8 +584,8 @@ class StopTests(FetchCase):
         self.value(self.request(), records(b"one"))
         self.runtime.result(self.runtime.start(self.fetching.stop()))
         other = Position("t", Partition(0, 2), 0)
+        self.requests()
         self.fetching.start([FetchTarget(self.position, URL), FetchTarget(other, URL)])
-        self.link = self.runtime.accept("b:1")
         found = {each.words[3]: each.offset for each in self.requests()}
         self.assertEqual({"1": 23, "2": 0}, found)
 
