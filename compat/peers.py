@@ -305,7 +305,7 @@ class CallFailed(Exception):
 class Call:
     """One command given to a driver, and the events it has produced so far."""
 
-    def __init__(self, driver: JavaDriver, number: int, name: str) -> None:
+    def __init__(self, driver: Driver, number: int, name: str) -> None:
         self.driver = driver
         self.number = number
         self.name = name
@@ -346,9 +346,9 @@ class Call:
                     )
 
 
-class JavaDriver:
+class Driver(ABC):
     """
-    A JVM with ``compat.Driver``. A start costs a second, so tests share ``driver(n)``.
+    A process that takes commands as JSON lines, and answers with events.
 
     :param directory: for the log and the local stores of the client.
     """
@@ -358,19 +358,26 @@ class JavaDriver:
         self.log = os.path.join(directory, "driver.log")
         self._numbers = itertools.count(1)
         self._calls: dict[int, Call] = {}
-        home = f"-Duser.home={directory}"  # recovery files of the client go below it
         with open(os.path.join(directory, "driver.err"), "ab") as errors:
             self.process = subprocess.Popen(
-                ["java", *JAVA_OPTIONS, home, f"-Dcompat.log={self.log}", "-Dcompat.level=WARN"]
-                + ["-cp", build.classpath(), "compat.Driver"],
+                self.command(),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 cwd=directory,
+                env=self.environment(),
                 start_new_session=True,
             )
         atexit.register(self.end)
-        threading.Thread(target=self._read, daemon=True, name="java-driver-output").start()
+        threading.Thread(target=self._read, daemon=True, name="driver-output").start()
+
+    @abstractmethod
+    def command(self) -> list[str]:
+        """The command line of the process."""
+
+    def environment(self) -> dict[str, str]:
+        """The environment of the process."""
+        return dict(os.environ)
 
     def _read(self) -> None:
         assert self.process.stdout is not None
@@ -383,7 +390,7 @@ class JavaDriver:
         status = self.process.poll()
         if status is None:
             return ""
-        return f" (the JVM ended with status {status}, see {self.directory})"
+        return f" (the process ended with status {status}, see {self.directory})"
 
     def begin(self, command: str, **arguments: object) -> Call:
         """Start a command."""
@@ -402,9 +409,45 @@ class JavaDriver:
         return call
 
     def end(self) -> None:
-        """End the process."""
+        """End the process with SIGKILL."""
+        atexit.unregister(self.end)
         self.process.kill()
         self.process.wait()
+
+
+class JavaDriver(Driver):
+    """A JVM with ``compat.Driver``. A start costs a second, so tests share ``driver(n)``."""
+
+    def command(self) -> list[str]:
+        """Recovery files of the client go below its home."""
+        options = [f"-Duser.home={self.directory}", f"-Dcompat.log={self.log}"]
+        return [
+            *("java", *JAVA_OPTIONS, *options, "-Dcompat.level=WARN"),
+            *("-cp", build.classpath(), "compat.Driver"),
+        ]
+
+
+class PythonDriver(Driver):
+    """
+    A process with our client, ``compat.member``; it knows those commands of ``compat.Driver`` that
+    mixed groups need.
+
+    :param face: ``tx`` or ``aio``.
+    """
+
+    def __init__(self, directory: str, face: str) -> None:
+        self.face = face
+        super().__init__(directory)
+
+    def command(self) -> list[str]:
+        """Another process of this Python."""
+        return [sys.executable, "-m", "compat.member", self.face]
+
+    def environment(self) -> dict[str, str]:
+        """The checkout is importable, and recovery files go below the directory."""
+        paths = [CHECKOUT, os.environ.get("PYTHONPATH", "")]
+        python = os.pathsep.join(filter(None, paths))
+        return {**os.environ, "PYTHONPATH": python, "HOME": self.directory}
 
 
 _drivers: dict[int, JavaDriver] = {}

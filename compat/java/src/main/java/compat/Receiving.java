@@ -15,6 +15,7 @@ import com.taobao.metamorphosis.client.MetaMessageSessionFactory;
 import com.taobao.metamorphosis.client.StatsResult;
 import com.taobao.metamorphosis.client.TopicBrowser;
 import com.taobao.metamorphosis.client.consumer.ConsumerConfig;
+import com.taobao.metamorphosis.client.consumer.LoadBalanceStrategy;
 import com.taobao.metamorphosis.client.consumer.MessageConsumer;
 import com.taobao.metamorphosis.client.consumer.MessageListener;
 import com.taobao.metamorphosis.cluster.Partition;
@@ -31,11 +32,17 @@ final class Receiving {
         this.factories = factories;
     }
 
-    /** "factory", "consumer", "group", "topic": events "message" of this call, from now until "stop-consumer". */
+    /**
+     * "factory", "consumer", "group", "topic", "strategy" or none: events "message" of this call, from now until
+     * "stop-consumer".
+     */
     void consume(Driver.Call call) throws Exception {
         ConsumerConfig config = new ConsumerConfig(call.text("group"));
         config.setCommitOffsetPeriodInMills(call.number("commit-period", 200));
         config.setMaxDelayFetchTimeInMills(call.number("max-delay", 200));
+        if (call.text("strategy") != null) {
+            config.setLoadBalanceStrategyType(LoadBalanceStrategy.Type.valueOf(call.text("strategy")));
+        }
         MessageConsumer consumer = this.factories.of(call).createConsumer(config);
         int size = (int) call.number("size", MEBIBYTE);
         consumer.subscribe(call.text("topic"), size, new Printing(call)).completeSubscribe();
