@@ -6,8 +6,11 @@ meanwhile leaves together, in one write, when the chunk has been taken in. A pac
 after a change waits in the outbox for its barrier (see ``commits``), and everything behind it, too:
 packets never overtake each other. Without a change to wait for the outbox stays empty.
 
-Back-pressure: nothing is read while 1 MiB waits for the disk or for the peer to read; who lets
-8 MiB of events pile up is cut off. Bytes that are no frame end this connection and nothing else.
+Back-pressure: nothing is read while 1 MiB waits for the disk, or while the peer does not read what
+it gets. Bytes that are no frame end this connection and nothing else.
+
+Source: ``NIOServerCnxn``. Differs: that has no limit on the first frame, on the time until it comes,
+and on events that are not read.
 """
 
 from __future__ import annotations

@@ -7,6 +7,8 @@ that ``twistd`` fails at once and nobody ever connects to a server that does not
 A batch that cannot be committed (a full disk) is no reply to anybody: the port is closed, the
 clients are cut off, and what was changed in memory is forgotten. Once the disk takes something
 again, the service goes on with what the disk holds, as after a restart.
+
+Source: ``ZooKeeperServerMain``. Differs: that ends its process when a write fails.
 """
 
 from __future__ import annotations
