@@ -1,0 +1,271 @@
+"""
+The client when brokers, connections and ZooKeeper fail: real sockets and processes, both faces.
+
+At the end of each scenario the ledger is judged: every acknowledged message is in the log and was
+given to every group, nothing is there that was not sent, nothing twice but what was sent twice, in
+order, and no commit runs ahead of the listeners.
+"""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+from metamorphosis.errors import ConnectionLost, NoPartition, NotConnected, SendTimeout
+from tests.faults import wire
+from tests.faults.faces import OnAsyncio, OnTwisted, Stage, scenario
+from tests.faults.ledger import Ledger
+from tests.faults.world import Cluster, Direct
+from tests.integration.zookeeper import free_port
+
+
+def named(word: str, count: int = 3) -> list[bytes]:
+    """Values of messages."""
+    return [b"%s-%d" % (word.encode(), number) for number in range(count)]
+
+
+class WireFaults:
+    """What comes over the wire is not what a broker should send."""
+
+    async def suffer(self, stage: Stage, fault: str, expected: Any, *words: str) -> None:
+        """
+        Messages before, during and after a fault; all arrive.
+
+        :param expected: types of errors, one of which every send meets during the fault.
+        :param words: in a line of the log.
+        """
+        async with Direct(stage, send_timeout_ms=500) as world:
+            await world.reader()
+            await world.send(*named("before"))
+            await world.until_read()
+            world.wire.fault = fault
+            for value in named("during"):
+                outcome = await world.ledger.try_to_send(world.producer, world.topic, value)
+                stage.case.assertIsInstance(outcome, expected)
+            await stage.until_logged(world.wire.address, *words)
+            world.wire.fault = wire.PASS
+            await world.send(*named("during"), *named("after"))
+            await world.until_read()
+
+    @scenario
+    async def test_silent(self, stage: Stage) -> None:
+        """Accepts and never answers: sends time out, heartbeats end the connection."""
+        expected = (SendTimeout, ConnectionLost, NotConnected)
+        await self.suffer(stage, wire.SILENT, expected, "heartbeats without an answer")
+
+    @scenario
+    async def test_deaf(self, stage: Stage) -> None:
+        """Accepts and reads nothing: the same, and nothing of it was stored."""
+        expected = (SendTimeout, ConnectionLost, NotConnected)
+        await self.suffer(stage, wire.DEAF, expected, "heartbeats without an answer")
+
+    @scenario
+    async def test_garbage(self, stage: Stage) -> None:
+        """Answers nonsense: the connection is closed with a line that quotes it."""
+        expected = (ConnectionLost, NotConnected)
+        await self.suffer(stage, wire.GARBAGE, expected, "no reply of a broker", "HTTP/1.1 400")
+
+    @scenario
+    async def test_half_an_answer(self, stage: Stage) -> None:
+        """Half an answer, then nothing: as if there had been none."""
+        expected = (SendTimeout, ConnectionLost, NotConnected)
+        await self.suffer(stage, wire.HALF, expected, "heartbeats without an answer")
+
+    @scenario
+    async def test_closed_in_place_of_an_answer(self, stage: Stage) -> None:
+        """Closed with the request under way: nobody knows the outcome."""
+        await self.suffer(stage, wire.LOSE, (ConnectionLost, NotConnected), "Broker meta://")
+
+    @scenario
+    async def test_closes_after_each_answer(self, stage: Stage) -> None:
+        """A broker that closes behind every answer is still usable by who repeats."""
+        async with Direct(stage) as world:
+            await world.reader()
+            world.wire.fault = wire.CLOSE
+            await world.send(*named("slow"))
+            await world.until_read()
+            stage.case.assertGreater(world.wire.accepted, 3)
+
+
+class BrokerFaults:
+    """The broker's process dies, comes back, or hangs."""
+
+    @scenario
+    async def test_killed_and_restarted(self, stage: Stage) -> None:
+        """kill -9 with sends under way; at the same port again, everything goes on."""
+        async with Cluster(stage) as world:
+            await world.reader()
+            await world.send(*named("before"))
+            await world.until_read()
+            flying = [
+                world.ledger.try_to_send(world.producer, world.topic, value)
+                for value in named("flying", 20)
+            ]
+            started = [world.factory.runtime.start(each) for each in flying]
+            world.broker.kill()
+            for each in started:
+                await each
+            outcome = await world.ledger.try_to_send(world.producer, world.topic, b"down")
+            stage.case.assertIsInstance(outcome, (NotConnected, ConnectionLost, NoPartition))
+            await stage.blocking(world.broker.start)
+            await world.send(b"down", *named("flying", 20), *named("after"))
+            await world.until_read()
+
+    @scenario
+    async def test_another_address(self, stage: Stage) -> None:
+        """Killed, and started at another port: ZooKeeper says where it is, both sides follow."""
+        async with Cluster(stage) as world:
+            await world.reader()
+            await world.send(*named("before"))
+            await world.until_read()
+            world.broker.kill()
+            world.broker.port = free_port()
+            world.broker.system = {**world.broker.system, "serverPort": world.broker.port}
+            await stage.blocking(world.broker.start)
+            await world.send(*named("after"))
+            await world.until_read()
+            address = f"meta://localhost:{world.broker.port}"
+            stage.case.assertEqual([address], world.factory.connections.connected_urls())
+
+    @scenario
+    async def test_hangs(self, stage: Stage) -> None:
+        """SIGSTOP: the socket is there, nobody answers; it goes on when the broker does."""
+        async with Cluster(stage) as world:
+            await world.reader()
+            await world.send(*named("before"))
+            await world.until_read()
+            world.broker.signal(signal.SIGSTOP)
+            try:
+                for value in named("during"):
+                    outcome = await world.ledger.try_to_send(world.producer, world.topic, value)
+                    expected = (SendTimeout, ConnectionLost, NotConnected, NoPartition)
+                    stage.case.assertIsInstance(outcome, expected)
+                await stage.until_logged("heartbeats without an answer")
+            finally:
+                world.broker.signal(signal.SIGCONT)
+            await world.send(*named("during"), *named("after"))
+            await world.until_read()
+
+
+class ZooKeeperFaults:
+    """ZooKeeper dies, freezes, forgets."""
+
+    @scenario
+    async def test_away(self, stage: Stage) -> None:
+        """Without ZooKeeper messages flow on; progress is committed when it is back."""
+        async with Cluster(stage) as world:
+            reader = await world.reader()
+            await world.send(*named("before"))
+            await world.until_read()
+            await stage.blocking(world.zookeeper.stop)
+            await world.send(*named("during"))
+            await world.until_read()
+            await stage.until_logged("offsets are not stored and will be tried again", "test 0-")
+            await stage.blocking(world.zookeeper.start)
+            await stage.until_logged("offsets are stored again")
+            await world.send(*named("after"))
+            await world.until_read()
+            await self.check_stored(stage, world, reader)
+
+    @scenario
+    async def test_frozen(self, stage: Stage) -> None:
+        """Frozen for longer than the session: claimed anew afterwards, from where it was."""
+        async with Cluster(stage) as world:
+            reader = await world.reader()
+            await world.send(*named("before"))
+            await world.until_read()
+            await stage.blocking(world.zookeeper.pause)
+            await world.send(*named("during"))
+            await stage.sleep(2.5)
+            await stage.blocking(world.zookeeper.resume)
+            await stage.until(lambda: len(reader.consumer.assignment) == 2, "assignment")
+            await world.send(*named("after"))
+            await world.until_read()
+            await self.check_stored(stage, world, reader)
+
+    @scenario
+    async def test_empty(self, stage: Stage) -> None:
+        """ZooKeeper comes back without anything: brokers and members register again."""
+        async with Cluster(stage) as world:
+            reader = await world.reader()
+            await world.send(*named("before"))
+            await world.until_read()
+            session = world.factory.registry.session_id()
+            await stage.blocking(world.zookeeper.stop)
+            world.zookeeper.wipe()
+            await stage.blocking(world.zookeeper.start)
+            await world.send(*named("after"))
+            await world.until_read()
+            await self.new_session(stage, world, session)
+            await stage.until(lambda: len(reader.consumer.assignment) == 2, "assignment")
+            await world.send(*named("later"))
+            await world.until_read()
+            await self.check_stored(stage, world, reader)
+
+    @scenario
+    async def test_expired(self, stage: Stage) -> None:
+        """The session is ended by somebody else: claimed anew, nothing is delivered twice."""
+        async with Cluster(stage) as world:
+            reader = await world.reader()
+            await world.send(*named("before"))
+            await world.until_read()
+            session = world.factory.registry.session_id()
+            await stage.blocking(world.zookeeper.expire, session)
+            await self.new_session(stage, world, session)
+            await stage.until_logged("the ZooKeeper session of", "are claimed anew")
+            await world.send(*named("after"))
+            await world.until_read()
+            await stage.until(lambda: len(reader.consumer.assignment) == 2, "assignment")
+            stage.case.assertEqual({1}, set(world.ledger.values["g"].values()))
+            await self.check_stored(stage, world, reader)
+
+    async def new_session(self, stage: Stage, world: Cluster, old: int) -> None:
+        """Wait until the client has another one."""
+        registry = world.factory.registry
+        await stage.until(lambda: registry.session_id() not in (0, old), "a new session")
+
+    async def check_stored(self, stage: Stage, world: Cluster, reader: Any) -> None:
+        """What was processed is what ZooKeeper has at last."""
+        consumer, ledger = reader.consumer, world.ledger
+        await stage.until(lambda: consumer.assignment, "assignment")
+        stage.case.assertTrue(await consumer.commit())
+        nodes = await stage.blocking(world.zookeeper.tree, "/meta/consumers/g/offsets")
+        last = last_offsets(ledger)
+        for (_, partition), position in consumer.assignment.items():
+            path = f"/meta/consumers/g/offsets/test/{partition}"
+            if str(partition) in last:
+                stored = int(nodes[path].data.rpartition(b"-")[2])
+                stage.case.assertEqual(position.offset, stored)
+                stage.case.assertGreater(stored, last[str(partition)])
+
+
+def last_offsets(ledger: Ledger) -> dict[str, int]:
+    """Partition -> offset of the last message that was acknowledged there."""
+    last: dict[str, int] = {}
+    for (_, partition), offset in ledger.acknowledged.values():
+        last[str(partition)] = max(offset, last.get(str(partition), 0))
+    return last
+
+
+class WireTwistedTests(WireFaults, OnTwisted):
+    """Under Twisted."""
+
+
+class WireAsyncioTests(WireFaults, OnAsyncio):
+    """Under asyncio."""
+
+
+class BrokerTwistedTests(BrokerFaults, OnTwisted):
+    """Under Twisted."""
+
+
+class BrokerAsyncioTests(BrokerFaults, OnAsyncio):
+    """Under asyncio."""
+
+
+class ZooKeeperTwistedTests(ZooKeeperFaults, OnTwisted):
+    """Under Twisted."""
+
+
+class ZooKeeperAsyncioTests(ZooKeeperFaults, OnAsyncio):
+    """Under asyncio."""
