@@ -9,8 +9,8 @@ packets never overtake each other. Without a change to wait for the outbox stays
 Back-pressure: nothing is read while 1 MiB waits for the disk, or while the peer does not read what
 it gets. Bytes that are no frame end this connection and nothing else.
 
-Source: ``NIOServerCnxn``. Differs: that has no limit on the first frame, on the time until it comes,
-and on events that are not read.
+Source: ``NIOServerCnxn``. Differs: that has no limit on the first frame, on the time until it
+comes, and on events that are not read.
 """
 
 from __future__ import annotations
