@@ -19,6 +19,7 @@ import struct
 import sys
 import tempfile
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -289,12 +290,15 @@ class Comparison:
         """One step on both; :exc:`Difference` unless both saw the same."""
         self.taken += 1
         self.last.append(step)
+        begun = time.monotonic()
         try:
             self.right.take(step)
             self.ours.take(step)
             self.compare(self.right.finish(step), self.ours.finish(step))
         except (OSError, raw.Closed, AssertionError, struct.error) as error:
-            raise Difference(f"{self.story()}\n{type(error).__name__}: {error}") from error
+            seconds = f"after {time.monotonic() - begun:.1f} s"
+            what = "".join(traceback.format_exception(error))
+            raise Difference(f"{self.story()}\n{seconds}, {what}") from error
 
     def compare(self, right: list[Any], ours: list[Any]) -> None:
         """The first thing that is not equal, in full."""
