@@ -7,7 +7,7 @@ The client for asyncio: everything that takes time gives an ``asyncio.Future``.
         producer = await factory.create_producer("test")
         result = await producer.send("test", b"hello")
 
-``Producer``, ``Consumer`` and ``TopicBrowser`` say to type checkers what the core's classes of the
+The producers, ``Consumer`` and ``TopicBrowser`` say to type checkers what the core's classes of the
 same names give on this runtime; ``tests/unit/client/test_faces.py`` holds both together.
 """
 
@@ -24,6 +24,7 @@ from metamorphosis.client.model import (
     ReceivedMessage,
     SendResult,
 )
+from metamorphosis.client.oneway import Policy
 from metamorphosis.client.puts import Callback
 from metamorphosis.client.runtimes.aio import AsyncioRuntime
 from metamorphosis.client.selectors import Selector
@@ -39,6 +40,8 @@ __all__ = [
     "Consumer",
     "ConsumerConfig",
     "MessageSessionFactory",
+    "OneWayProducer",
+    "OrderedProducer",
     "Partition",
     "Producer",
     "ReceivedMessage",
@@ -60,17 +63,21 @@ class Closing(Protocol):
         """``close``."""
 
 
-class Producer(Closing, Protocol):
+class Publishing(Closing, Protocol):
+    """See ``client.publisher.Publisher``."""
+
+    def publish(self, topic: str) -> Future[None]:
+        """See ``client.publisher.Publisher``."""
+
+    def set_default_topic(self, topic: str) -> Future[None]:
+        """See ``client.publisher.Publisher``."""
+
+
+class Producer(Publishing, Protocol):
     """See ``client.producer.Producer``."""
 
     @property
     def is_full(self) -> bool:
-        """See ``client.producer.Producer``."""
-
-    def publish(self, topic: str) -> Future[None]:
-        """See ``client.producer.Producer``."""
-
-    def set_default_topic(self, topic: str) -> Future[None]:
         """See ``client.producer.Producer``."""
 
     def send(
@@ -100,6 +107,52 @@ class Producer(Closing, Protocol):
 
     def ready(self) -> Future[None]:
         """See ``client.producer.Producer``."""
+
+
+class OneWayProducer(Publishing, Protocol):
+    """See ``client.oneway.OneWayProducer``."""
+
+    window: int
+    free: int
+
+    def send(
+        self,
+        topic: str,
+        data: bytes,
+        attribute: str | None = None,
+        *,
+        key: str | bytes | None = None,
+        partition: Partition | None = None,
+        timeout: float | None = None,
+    ) -> SendResult | None:
+        """See ``client.oneway.OneWayProducer``."""
+
+    def ready(self) -> Future[bool]:
+        """See ``client.oneway.OneWayProducer``."""
+
+    def recover(self) -> Future[None]:
+        """See ``client.oneway.OneWayProducer``."""
+
+
+class OrderedProducer(Publishing, Protocol):
+    """See ``client.ordered.OrderedProducer``."""
+
+    def send(
+        self,
+        topic: str,
+        data: bytes,
+        attribute: str | None = None,
+        *,
+        key: str | bytes | None = None,
+        timeout: float | None = None,
+    ) -> Future[SendResult]:
+        """See ``client.ordered.OrderedProducer``."""
+
+    def local_count(self, topic: str, partition: Partition) -> int:
+        """See ``client.ordered.OrderedProducer``."""
+
+    def recover(self) -> Future[None]:
+        """See ``client.ordered.OrderedProducer``."""
 
 
 class Consumer(Closing, Protocol):
@@ -223,6 +276,21 @@ class MessageSessionFactory(SessionFactory):
             max_outstanding_bytes: int = 64 << 20,
         ) -> Future[Producer]:
             """See ``SessionFactory`` and ``client.producer.Producer``."""
+
+        def create_one_way_producer(
+            self,
+            topic: str | None = None,
+            selector: Selector | None = None,
+            *,
+            window: int = 0,
+            policy: Policy | None = None,
+        ) -> Future[OneWayProducer]:
+            """See ``SessionFactory`` and ``client.oneway.OneWayProducer``."""
+
+        def create_ordered_producer(
+            self, topic: str | None = None, selector: Selector | None = None
+        ) -> Future[OrderedProducer]:
+            """See ``SessionFactory`` and ``client.ordered.OrderedProducer``."""
 
         def create_consumer(
             self,

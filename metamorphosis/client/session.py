@@ -248,15 +248,19 @@ class SessionFactory:
         return self.runtime.start(self._create_producer(topic, Producer, selector, options))
 
     def create_one_way_producer(
-        self, topic: str | None = None, selector: Any = None, **options: Any
+        self,
+        topic: str | None = None,
+        selector: Any = None,
+        *,
+        window: int = 0,
+        policy: Any = None,
     ) -> Any:
         """
         A future of a ``OneWayProducer``, otherwise as ``create_producer``.
-
-        :param options: ``window``, ``policy``.
         """
         from metamorphosis.client.oneway import OneWayProducer
 
+        options = {"window": window, "policy": policy}
         return self.runtime.start(self._create_producer(topic, OneWayProducer, selector, options))
 
     def create_ordered_producer(self, topic: str | None = None, selector: Any = None) -> Any:

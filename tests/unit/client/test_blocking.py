@@ -11,8 +11,11 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.client import aio, blocking
-from metamorphosis.client.blocking import SEND_WINDOW, LoopThread, MessageSessionFactory
+from metamorphosis.client.blocking import MessageSessionFactory
 from metamorphosis.client.model import Partition
+from metamorphosis.client.runtimes import plain
+from metamorphosis.client.runtimes.loopthread import LoopThread
+from metamorphosis.client.runtimes.plain import SEND_WINDOW
 from metamorphosis.errors import (
     ClientClosed,
     InvalidConfig,
@@ -73,6 +76,18 @@ class FactoryTests(BlockingCase):
             stats = factory.get_stats(item="topics")
             self.assertEqual("topics", stats[f"meta://{self.address}"]["item"])
         self.assertEqual(before, threading.active_count())
+
+    def test_other_producers(self) -> None:
+        """One-way and ordered sends; what they keep is in directories of the test."""
+        factory = self.factory(async_storage_path=self.mktemp(), local_message_path=self.mktemp())
+        with factory.create_one_way_producer("test") as producer:
+            producer.send("test", b"0")
+            self.assertTrue(producer.ready())
+            producer.recover()
+        with factory.create_ordered_producer("test") as ordered:
+            self.assertEqual(21, ordered.send("test", b"1").offset)
+            self.assertEqual(0, ordered.local_count("test", Partition(-1, -1)))
+            ordered.recover()
 
     def test_get(self) -> None:
         """Reading without a group's position."""
@@ -240,22 +255,23 @@ class FaceTests(SynchronousTestCase):
 
     def test_methods(self) -> None:
         """Everything the asyncio face has, with its parameters, but what only loops need."""
-        ours, theirs = declared(blocking), declared(aio)
+        ours, theirs = declared(plain) | declared(blocking), declared(aio)
         only_loops = {"is_full", "ready", "send_with_callback"}
-        for name in ("Producer", "Consumer", "TopicBrowser", "MessageSessionFactory"):
+        for name in theirs.keys() - {"Closing"}:
             for method, promised in theirs[name].items():
-                if method in only_loops or method.startswith("__"):
+                if method.startswith("__") or (name == "Producer" and method in only_loops):
                     continue
-                self.assertIn(method, ours[name].keys() | ours["_Blocking"].keys(), name)
-                if method in ours[name]:
-                    self.assertEqual(
-                        names_of(promised), names_of(ours[name][method]), f"{name}.{method}"
-                    )
+                where = f"{name}.{method}"
+                core = ours[name]
+                inherited = ours["Plain"].keys() | ours["Publishing"].keys()
+                self.assertIn(method, core.keys() | inherited, where)
+                if method in core:
+                    self.assertEqual(names_of(promised), names_of(core[method]), where)
 
     def test_documented(self) -> None:
         """Every public method has a docstring."""
-        tree = ast.parse(inspect.getsource(blocking))
-        for each in ast.walk(tree):
+        trees = [ast.parse(inspect.getsource(module)) for module in (blocking, plain)]
+        for each in [node for tree in trees for node in ast.walk(tree)]:
             if isinstance(each, ast.FunctionDef) and not each.name.startswith("_"):
                 inner = each.name in ("call", "done", "take", "perform")
                 self.assertTrue(inner or ast.get_docstring(each), each.name)
