@@ -65,7 +65,8 @@ class Sending:
         self._outstanding = 0  # cost of what is under way, lanes and pauses included
         self._waiting: deque[Put] = deque()  # for room
         self._lanes: dict[tuple[str, Partition], deque[Put]] = {}  # the first one is under way
-        self._paused: dict[Put, tuple[Any, Exception]] = {}  # before a repeated attempt
+        self._paused: dict[Put, Exception] = {}  # before a repeated attempt
+        self._due: dict[float, tuple[Any, list[Put]]] = {}  # when, to 10 ms: timer, attempts
         self._room = Event(runtime)
         self._idle = Event(runtime)
         self._ending = False
@@ -86,9 +87,10 @@ class Sending:
     async def end(self) -> None:
         """Try nothing again, and wait for the fate of what there is."""
         self._ending = True
-        paused, self._paused = self._paused, {}
-        for put, (timer, error) in paused.items():
+        for timer, _ in self._due.values():
             timer.cancel()
+        paused, self._paused, self._due = self._paused, {}, {}
+        for put, error in paused.items():
             self._give_up(put, error)
         self._note_idle()
         await self._idle.wait()
@@ -211,12 +213,22 @@ class Sending:
     def _try_again(self, put: Put, error: Exception) -> None:
         delay = min(RETRY_SECONDS * 2**put.attempts, RETRY_SECONDS_MOST)
         put.attempts += 1
-        timer = self._runtime.call_later(delay, self._attempt, put)
-        self._paused[put] = timer, error
+        self._paused[put] = error
+        when = round(self._runtime.seconds() + delay, 2)
+        due = self._due.get(when)
+        if due is None:
+            timer = self._runtime.call_later(delay, self._pause_over, when)
+            due = self._due[when] = timer, []
+        due[1].append(put)
+
+    def _pause_over(self, when: float) -> None:
+        """What failed together is tried together, in the same order."""
+        for put in self._due.pop(when)[1]:
+            del self._paused[put]
+            self._attempt(put)
 
     def _attempt(self, put: Put) -> None:
-        """The pause is over, or its turn in the lane has come."""
-        self._paused.pop(put, None)
+        """Its pause is over, its turn in the lane has come, or there is room for it."""
         try:
             self._request(put, self.select(put))
         except Exception as error:  # also whatever a selector raises

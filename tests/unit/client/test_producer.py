@@ -539,6 +539,19 @@ class RetryTests(ProducingCase):
         self.answer(put)
         self.assertEqual(1, self.runtime.result(done).message_id)
 
+    def test_many_at_once(self) -> None:
+        """What failed together is tried again together, in its order and by one timer."""
+        for number in range(50):
+            self.sender.send("test", b"%d" % number)
+        self.puts()
+        self.link().lose()
+        before = len(self.runtime.clock.getDelayedCalls())
+        self.runtime.advance(0.08)
+        self.link()
+        self.runtime.advance(0.05)
+        self.assertEqual([b"%d" % number for number in range(50)], [p.body for p in self.puts()])
+        self.assertLess(before, 5)
+
     def test_connection_that_comes_back(self) -> None:
         """A lost connection costs an attempt, not the message."""
         done = self.sender.send("test", b"x")
