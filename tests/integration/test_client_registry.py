@@ -1,0 +1,86 @@
+"""The faces' ZooKeeper sessions against a real server."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+from metamorphosis.client import aio, blocking, tx
+from metamorphosis.client.model import Partition
+from metamorphosis.cluster.model import TopicBroker, WatchKind
+from metamorphosis.errors import NoNode, NotConnected
+from tests.integration import zookeeper
+
+SERIAL = itertools.count()
+
+
+class RegistryTests(TestCase):
+    """One session each."""
+
+    skip = zookeeper.missing()
+    timeout = 60
+
+    def setUp(self) -> None:
+        """A root of its own."""
+        self.server = zookeeper.shared()
+        self.root = f"/client-{next(SERIAL)}"
+
+    async def check(self, factory: Any) -> None:
+        """Create, read, watch, and what belongs to the session ends with it."""
+        async with factory:
+            registry, path = factory.registry, f"{self.root}/a/b"
+            events: list[Any] = []
+            await registry.create(path, b"1", True)
+            self.assertEqual(["b"], await registry.children(f"{self.root}/a", events.append))
+            data, stat = await registry.get(path)
+            self.assertEqual((b"1", registry.session_id()), (data, stat.owner))
+            await registry.delete(path)
+            with self.assertRaises(NoNode):
+                await registry.get(path)
+            while not events:
+                await registry.exists("/")
+            self.assertEqual(WatchKind.CHILDREN, events[0].kind)
+            described = TopicBroker(2, "0-m").encode()
+            await registry.create(f"{self.root}/brokers/topics-pub/t/0-m", described, True)
+            found = await factory.get_partitions_for_topic("t")
+            self.assertEqual([Partition(0, 0), Partition(0, 1)], found)
+
+    def test_twisted(self) -> Deferred[None]:
+        """On trial's reactor."""
+        factory = tx.MessageSessionFactory(self.server.connect_string, zookeeper_root=self.root)
+        return Deferred.fromCoroutine(self.check(factory))
+
+    def test_asyncio(self) -> None:
+        """On a loop of its own."""
+
+        async def run() -> None:
+            await self.check(
+                aio.MessageSessionFactory(self.server.connect_string, zookeeper_root=self.root)
+            )
+
+        asyncio.run(run())
+
+
+class BlockingTests(SynchronousTestCase):
+    """Plain calls."""
+
+    skip = zookeeper.missing()
+
+    def test_blocking(self) -> None:
+        """No topic there: no partitions."""
+        connect = zookeeper.shared().connect_string
+        root = f"/client-{next(SERIAL)}"
+        with blocking.MessageSessionFactory(connect, zookeeper_root=root) as factory:
+            self.assertEqual([], factory.get_partitions_for_topic("nothing"))
+
+    def test_nobody_there(self) -> None:
+        """The error comes in time, and the end as well."""
+        with self.assertRaises(NotConnected):
+            with blocking.MessageSessionFactory(
+                "127.0.0.1:1", zookeeper_connection_timeout_ms=300
+            ):
+                self.fail("there is no ZooKeeper")
