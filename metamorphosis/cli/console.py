@@ -55,7 +55,7 @@ class Console:
         interactive: bool | None = None,
     ) -> None:
         self.runtime = runtime
-        self.errors = sys.stderr if errors is None else errors
+        self.errors: TextIO = errors or sys.stderr or open(os.devnull, "w", encoding="utf-8")
         self.interactive = self.errors.isatty() if interactive is None else interactive
         self.stopped = Event(runtime)
         self.lines = Lines(self, _read_stdin if read is None else read)

@@ -22,7 +22,7 @@ from metamorphosis.cli.offsets import offset_store
 from metamorphosis.client.flow import Event
 from metamorphosis.client.model import Partition, ReceivedMessage, StoredOffset
 from metamorphosis.client.subscription import Rollback
-from metamorphosis.errors import MetaQError, NotBalanced
+from metamorphosis.errors import MetaQError, NotBalanced, NotConnected
 from metamorphosis.interfaces import IOffsetStore
 
 STORED, EARLIEST, LATEST = "stored", "earliest", "latest"
@@ -163,6 +163,8 @@ async def consume(session: Any, console: Console, options: Namespace) -> None:
         if not await cluster.has(options.topic):
             console.complain(f"no broker has topic {options.topic} at present; waiting for one")
         await output.finish()
+        if not output.over.is_set:
+            await _check_readable(consumer, cluster, options.topic)
     finally:
         ticker.stop()
         await consumer.close()
@@ -172,6 +174,19 @@ async def consume(session: Any, console: Console, options: Namespace) -> None:
         raise output.error
     if console.stopped.is_set:
         raise Interrupted(f"interrupted; {output.count} consumed")
+
+
+async def _check_readable(consumer: Any, cluster: Cluster, topic: str) -> None:
+    """
+    Nothing comes any more; see to it that this is not for want of a broker.
+
+    :raises NotConnected: there is one that does not answer.
+    """
+    ends = await cluster.ends(topic)
+    silent = [p for _, p in consumer.assignment if p in ends and ends[p] is None]
+    if silent:
+        names = ", ".join(map(str, sorted(silent)))
+        raise NotConnected(f"nothing came; no broker answers for {names} of topic {topic}")
 
 
 def keep_trying(message: ReceivedMessage) -> None:
@@ -210,4 +225,4 @@ def json_line(message: ReceivedMessage) -> bytes:
     except UnicodeDecodeError:
         value["body"] = None
         value["body_base64"] = base64.b64encode(data).decode("ascii")
-    return json.dumps(value, ensure_ascii=False).encode("utf-8") + b"\n"
+    return json.dumps(value, ensure_ascii=False).encode("utf-8", "replace") + b"\n"

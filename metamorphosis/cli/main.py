@@ -47,8 +47,12 @@ def main() -> None:
     )
     if not options.verbose:
         logging.getLogger("kazoo").setLevel(logging.CRITICAL)
-    status = asyncio.run(_run(options))
-    sys.stderr.flush()
+    try:
+        status = asyncio.run(_run(options))
+    except KeyboardInterrupt:  # before there was anything to end in order
+        status = INTERRUPTED
+    if sys.stderr is not None:
+        sys.stderr.flush()
     # A worker may wait for the terminal's next line; nothing else is left to be done.
     os._exit(status)
 

@@ -113,7 +113,7 @@ def _consume(commands: Commands, common: argparse.ArgumentParser) -> None:
         "--idle",
         type=_positive(float),
         metavar="SECONDS",
-        help="end when nothing has come for so long",
+        help="end when nothing has come for so long, although the brokers answer",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object for each message")
 

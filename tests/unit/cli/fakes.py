@@ -134,6 +134,7 @@ class FakeConsumer:
         self.topic = ""
         self.join_error: Exception | None = None
         self.closed = False
+        self.assignment: dict[tuple[str, Partition], Any] = {}
 
     def subscribe(self, topic: str, max_size: int, listener: Any, *, batch: bool = False) -> None:
         """See ``Consumer``."""

@@ -149,6 +149,15 @@ class EndTests(ConsumeTestCase):
         run.runtime.advance(0.2)
         self.assertEqual((run.status, run.said), (0, ""))
 
+    def test_idle_because_a_broker_is_away(self) -> None:
+        """That nothing comes from a broker that does not answer is no success."""
+        run = self.run_metaq("--idle 2")
+        self.consumer(run).assignment = {("t", Partition(0, 1)): None}
+        run.session.brokers["meta://b:1"].away = True
+        run.runtime.advance(2.1)
+        self.assertEqual(run.status, 1)
+        self.assertEqual(run.said, "metaq: nothing came; no broker answers for 0-1 of topic t\n")
+
     def test_interrupted(self) -> None:
         """The consumer leaves its group in order, and the status says how it ended."""
         run = self.run_metaq()
