@@ -76,8 +76,8 @@ class ProducingTests(TestCase):
 
     async def test_kill_in_order(self) -> None:
         """
-        kill -9 of the broker while messages stream: every send is confirmed in the end, and those of
-        a partition are in the log in the order of the sends, repeated at most.
+        kill -9 of the broker while messages stream: every send is confirmed in the end, and those
+        of a partition are in the log in the order of the sends, repeated at most.
         """
         async with self.factory() as factory:
             await self.published(factory)
