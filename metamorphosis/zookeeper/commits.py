@@ -101,8 +101,8 @@ class Commits:
         self.durable, self._writing = self._writing, 0
         for waiter in self._waiters.pop(self.durable, ()):
             waiter.release(self.durable)
-        # Written behind the replies and at the end of the turn, the next batch also has what comes
-        # with this wake-up: 16 clients that wait for each other share batches of 16, not of 8.
+        # Behind the replies and at the end of the turn: so the next batch also has what comes with
+        # this wake-up. (Writing it first, so that the disk is never idle, measured the same.)
         if self._changed:
             self._later(self._write)
 
