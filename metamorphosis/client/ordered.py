@@ -232,7 +232,7 @@ class OrderedProducer(Publisher):
                 if self._recovering is None:
                     self._recovering = self._runtime.start(self._recover_often())
                 else:
-                    await self._recover_all(topic)
+                    self._runtime.start(self._recover_all(topic))
 
     async def _recover_often(self) -> None:
         seconds = self._session.config.recover_message_interval_ms / 1000
