@@ -25,8 +25,9 @@ from twisted.internet import reactor as global_reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
-from twisted.logger import LogEvent, formatEvent, globalLogPublisher
+from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase, TestCase
+from zope.interface import provider
 
 from metamorphosis.client import aio, tx
 
@@ -104,16 +105,21 @@ class TwistedStage(Stage):
 
     def sleep(self, seconds: float) -> Awaitable[object]:
         """See ``Stage``."""
-        return deferLater(global_reactor, seconds, lambda: None)  # type: ignore[arg-type]
+        return deferLater(global_reactor, seconds, lambda: None)
 
     def blocking(self, function: Callable[..., Any], *args: Any) -> Awaitable[Any]:
         """See ``Stage``."""
         return deferToThread(function, *args)
 
-    def observe(self, event: LogEvent) -> None:
-        """Take a line of the log."""
-        if event.get("log_namespace") == "metamorphosis.client":
-            self.lines.append(formatEvent(event))
+    def observer(self) -> ILogObserver:
+        """Takes lines of the log."""
+
+        @provider(ILogObserver)
+        def observe(event: LogEvent) -> None:
+            if event.get("log_namespace") == "metamorphosis.client":
+                self.lines.append(formatEvent(event))
+
+        return observe
 
 
 class AsyncioStage(Stage):
@@ -151,7 +157,7 @@ def scenario(method: Callable[[Any, Stage], Coroutine[Any, Any, None]]) -> Calla
     def test(case: Any) -> Any:
         return case.perform(method)
 
-    del test.__wrapped__  # type: ignore[attr-defined]  # trial would call that
+    del test.__wrapped__  # type: ignore[attr-defined]  # its coroutine would be looked at
     return test
 
 
@@ -163,8 +169,9 @@ class OnTwisted(TestCase):
     def perform(self, method: Callable[[Any, Stage], Coroutine[Any, Any, None]]) -> Any:
         """The test."""
         stage = TwistedStage(self)
-        globalLogPublisher.addObserver(stage.observe)
-        self.addCleanup(globalLogPublisher.removeObserver, stage.observe)
+        observer = stage.observer()
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
         self.addCleanup(self.flushLoggedErrors)
         return Deferred.fromCoroutine(method(self, stage))
 
@@ -176,7 +183,7 @@ class OnAsyncio(SynchronousTestCase):
         """The test."""
         stage = AsyncioStage(self)
         logger = logging.getLogger("metamorphosis.client")
-        handler = LineHandler(stage.lines)
+        handler: logging.Handler = LineHandler(stage.lines)
         level, propagate = logger.level, logger.propagate
         logger.addHandler(handler)
         logger.setLevel(logging.DEBUG)

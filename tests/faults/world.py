@@ -10,6 +10,7 @@ import tempfile
 from itertools import count
 from typing import Any
 
+from metamorphosis.client.offsets.memory import MemoryOffsetStore
 from tests.faults.faces import Stage
 from tests.faults.ledger import Ledger, Reader, WatchedStore, read_logs
 from tests.faults.wire import FaultyWire
@@ -43,16 +44,18 @@ def fresh_topic() -> str:
 
 class Direct:
     """
-    One topic of the shared broker behind a wire with faults, and a factory in direct mode.
+    One topic of a broker, the shared one unless given, behind a wire with faults, and a factory in direct mode.
 
     ``async with``: closed at the end, and everything judged.
     """
 
-    def __init__(self, stage: Stage, **settings: Any) -> None:
+    def __init__(
+        self, stage: Stage, broker: BrokerProcess | None = None, **settings: Any
+    ) -> None:
         self.stage = stage
         self.ledger = Ledger()
-        self.broker = shared_broker()
-        self.topic = fresh_topic()
+        self.broker = shared_broker() if broker is None else broker
+        self.topic = fresh_topic() if broker is None else "test"
         self.wire = FaultyWire(("127.0.0.1", self.broker.port))
         stage.case.addCleanup(self.wire.close)
         self.factory = stage.factory(broker=self.wire.address, **settings)
@@ -76,15 +79,19 @@ class Direct:
         await reader.consumer.complete_subscribe()
         return reader
 
-    def make_reader(self, behave: Any = lambda message: None, **settings: Any) -> Reader:
-        """A consumer of its own group that reads nothing yet."""
-        from metamorphosis.client.offsets.memory import MemoryOffsetStore
-
-        store = WatchedStore(self.ledger, MemoryOffsetStore())
-        group = f"g{next(self._numbers)}"
+    def make_reader(
+        self,
+        behave: Any = lambda message: None,
+        group: str | None = None,
+        store: Any = None,
+        **settings: Any,
+    ) -> Reader:
+        """A consumer, of its own group unless one is given, that reads nothing yet."""
+        number = next(self._numbers)
+        watched = WatchedStore(self.ledger, store or MemoryOffsetStore())
         given = {"partition": "0-0", **READING, **settings}
-        consumer = self.factory.create_consumer(group, store=store, **given)
-        return Reader(self.ledger, consumer, group, behave)
+        consumer = self.factory.create_consumer(group or f"g{number}", store=watched, **given)
+        return Reader(self.ledger, consumer, f"reader {number}", behave)
 
     async def send(self, *values: bytes) -> None:
         """Until they are stored."""
@@ -170,7 +177,10 @@ class Cluster:
         self, group: str = "g", behave: Any = lambda message: None, **settings: Any
     ) -> Reader:
         """A consumer that reads already."""
-        consumer = self.factory.create_consumer(group, **{**READING, **settings})
+        store = settings.pop("store", None)
+        watched = None if store is None else WatchedStore(self.ledger, store)
+        settings = {**READING, **settings}
+        consumer = self.factory.create_consumer(group, store=watched, **settings)
         reader = Reader(self.ledger, consumer, f"{group}.{id(consumer)}", behave)
         reader.subscribe([self.topic])
         await consumer.complete_subscribe()
