@@ -28,7 +28,7 @@ from metamorphosis.client.model import (
 )
 from metamorphosis.client.oneway import Policy
 from metamorphosis.client.puts import Callback
-from metamorphosis.client.runtimes.tx import TwistedRuntime
+from metamorphosis.client.runtimes.tx import ShutdownTrigger, TwistedRuntime
 from metamorphosis.client.selectors import Selector
 from metamorphosis.client.session import SessionFactory, client_config
 from metamorphosis.client.settings import ClientConfig, ConsumerConfig
@@ -240,6 +240,8 @@ class MessageSessionFactory(SessionFactory):
     """
     Makes producers, consumers and browsers, which share its connections and ZooKeeper session.
 
+    When the reactor stops it is closed, and waited for.
+
     :param zookeeper: ``host:port,host:port/chroot``.
     :param broker: ``host:port``, direct mode: the one broker, without ZooKeeper.
     :param config: all settings; those given beside it take precedence.
@@ -257,7 +259,9 @@ class MessageSessionFactory(SessionFactory):
         **settings: Any,
     ) -> None:
         settings = {"zookeeper": zookeeper, "broker": broker, **settings}
-        super().__init__(TwistedRuntime(reactor), client_config(config, settings))
+        runtime = TwistedRuntime(reactor)
+        super().__init__(runtime, client_config(config, settings))
+        self.add_child(ShutdownTrigger(runtime.reactor, self.close))
 
     if TYPE_CHECKING:  # what the core's methods give on this runtime
 

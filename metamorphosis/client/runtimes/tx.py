@@ -132,6 +132,28 @@ class TwistedRuntime:
         return Logger(namespace=name)
 
 
+class ShutdownTrigger:
+    """
+    A reactor that stops waits for ``close``: consumers commit and leave their groups, which would
+    otherwise wait for the end of a session. The child of a factory, whose own end removes it.
+    """
+
+    def __init__(self, reactor: Any, close: Callable[[], Deferred[None]]) -> None:
+        self._reactor = reactor
+        self._close = close
+        self._trigger = reactor.addSystemEventTrigger("before", "shutdown", self._stopping)
+
+    def _stopping(self) -> Deferred[None]:
+        self._trigger = None
+        return self._close()
+
+    async def close(self) -> None:
+        """The factory was closed before."""
+        trigger, self._trigger = self._trigger, None
+        if trigger is not None:
+            self._reactor.removeSystemEventTrigger(trigger)
+
+
 class _Registry(ZooKeeperRegistry):
     """One with threads of its own."""
 

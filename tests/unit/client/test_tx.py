@@ -9,6 +9,7 @@ from threading import Thread
 from typing import Any
 
 from twisted.internet import reactor as global_reactor
+from twisted.internet.base import ReactorBase
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
@@ -16,7 +17,7 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from metamorphosis.client import aio
-from metamorphosis.client.runtimes.tx import TwistedRuntime
+from metamorphosis.client.runtimes.tx import ShutdownTrigger, TwistedRuntime
 from metamorphosis.client.runtimes.txlink import QUEUE_LIMIT, WRITE_LIMIT, LinkTransport, open_link
 from metamorphosis.client.tx import MessageSessionFactory
 from metamorphosis.errors import InvalidConfig, NotConnected, SendTimeout
@@ -184,6 +185,56 @@ class Sink:
 
     def resume_sending(self) -> None:
         self.events.append("resume")
+
+
+class IdleReactor(ReactorBase):
+    """Fires its events, and nothing else."""
+
+    def installWaker(self) -> None:
+        """Nobody has to wake it."""
+
+    def removeAll(self) -> list[Any]:  # type: ignore[override]
+        """It watches no sockets."""
+        return []
+
+
+class ShutdownTests(SynchronousTestCase):
+    """The end of the reactor, and of a factory before it."""
+
+    def setUp(self) -> None:
+        """A reactor that can be stopped more than once a process."""
+        self.reactor: Any = IdleReactor()
+        self.closed: list[Deferred[None]] = []
+
+    def close(self) -> Deferred[None]:
+        """The factory's."""
+        self.closed.append(Deferred())
+        return self.closed[-1]
+
+    def test_reactor_waits(self) -> None:
+        """It asks the factory to close, and goes on when that has happened."""
+        ShutdownTrigger(self.reactor, self.close)
+        later: list[bool] = []
+        self.reactor.addSystemEventTrigger("during", "shutdown", later.append, True)
+        self.reactor.fireSystemEvent("shutdown")
+        self.assertEqual((len(self.closed), later), (1, []))
+        self.closed[0].callback(None)
+        self.assertEqual(later, [True])
+
+    def test_closed_by_the_reactor(self) -> None:
+        """The factory that closes then has nothing to remove any more."""
+        trigger = ShutdownTrigger(self.reactor, self.close)
+        self.reactor.fireSystemEvent("shutdown")
+        self.successResultOf(Deferred.fromCoroutine(trigger.close()))
+        self.assertEqual(self.flushWarnings(), [])
+        self.closed[0].callback(None)
+
+    def test_closed_before(self) -> None:
+        """The reactor forgets a factory that is closed."""
+        trigger = ShutdownTrigger(self.reactor, self.close)
+        self.successResultOf(Deferred.fromCoroutine(trigger.close()))
+        self.reactor.fireSystemEvent("shutdown")
+        self.assertEqual(self.closed, [])
 
 
 class OtherReactorTests(SynchronousTestCase):
