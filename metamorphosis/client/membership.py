@@ -129,9 +129,10 @@ class Membership:
         members changes. The one that comes and goes subscribes to nothing and so gets nothing.
         """
         path = f"{self._paths.consumer_ids(self._group)}/{self._group}_wake-{uuid.uuid4()}"
+        self._claimed.add(path)
         await self._own.claim(path, b"")
         await pause()
-        await self._own.remove(path)
+        await self._remove([path])
 
     def _path(self, key: Key) -> str:
         topic, partition = key

@@ -34,6 +34,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from typing import Any
+from weakref import WeakMethod
 
 from metamorphosis.client.audit import Audit
 from metamorphosis.client.balancing import STRATEGIES
@@ -63,6 +64,10 @@ QUICK_TRIES = 3  # before an error other than a contested claim is told to who r
 RELEASING_TRIES = 3  # so often everything is released for a contested claim
 PATIENT_SYNCS = 7  # how many sync times a contested claim is waited for before that
 LEAVE_SECONDS = 10.0
+
+
+def _ignore(event: SessionEvent) -> None:
+    """The consumer that wanted to hear of it is no more."""
 
 
 class _SessionOver(Exception):
@@ -147,7 +152,8 @@ class Rebalance:
         if self._loop is not None or self._closing.is_set:
             raise InvalidState("the consumer is registered already")
         self._deadline = self._runtime.seconds() + self._patience
-        self._registry.on_session(self._session_changed)
+        changed = WeakMethod(self._session_changed)  # the registry outlives many consumers
+        self._registry.on_session(lambda event: (changed() or _ignore)(event))
         if self._registry.session_id():
             self._connected = True
             self._member.session_began()

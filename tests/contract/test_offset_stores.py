@@ -283,8 +283,9 @@ class LocalFileContract(OffsetStoreContract, TestCase):
     async def test_old_file(self) -> None:
         """Row 74: files with flags, without message ids, with line breaks anywhere."""
         self.path.write_text(
-            '{"test-grp":[{"topic":"te\nst","partition":{"brokerId":100,"partition":0,"acked":false,'
-            '"rollback":true,"autoAck":true},"offset":0},\r\n{"offset":"130835445","modified":true,'
+            '{"test-grp":[{"topic":"te\nst","partition":{"brokerId":100,"partition":0,'
+            '"acked":false,"rollback":true,"autoAck":true},"offset":0},'
+            '\r\n{"offset":"130835445","modified":true,'
             '"topic":"test","partition":{"partition":0,"brokerId":101}}],"empty":null}'
         )
         store = await self.make_store()
@@ -351,7 +352,8 @@ class LocalFileContract(OffsetStoreContract, TestCase):
     async def test_other_charsets(self) -> None:
         """Java wrote in the charset of its machine."""
         for charset in ("utf-8", "utf-8-sig", "gbk"):
-            text = '{"\u7ec4":[{"topic":"\u4e3b\u9898","partition":{"brokerId":0,"partition":0},"offset":5}]}'
+            place = '"partition":{"brokerId":0,"partition":0},"offset":5'
+            text = f'{{"\u7ec4":[{{"topic":"\u4e3b\u9898",{place}}}]}}'
             self.path.write_bytes(text.encode(charset))
             store = await self.make_store()
             found = await store.load("\u4e3b\u9898", "\u7ec4", P0)

@@ -128,7 +128,7 @@ class Member:
 
     def reads(self, topic: str = "test") -> list[str]:
         """The partitions that are being read."""
-        return [str(partition) for name, partition in sorted(self.fetching.reading) if name == topic]
+        return [str(part) for name, part in sorted(self.fetching.reading) if name == topic]
 
 
 class Group:

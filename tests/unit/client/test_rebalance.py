@@ -446,6 +446,16 @@ class SessionTests(RebalanceCase):
         self.assertIn("1-0", member.reads())
         self.assertEqual(runs + 1, len(member.fetching.runs))
 
+    def test_watches_after_a_lost_connection(self) -> None:
+        """They are set again: what changes later is noticed at once."""
+        member = self.group.joined("a")
+        member.registry.suspend()
+        member.registry.resume()
+        self.group.advance(1)
+        self.group.broker(1, test=1)
+        self.group.advance(0.1)
+        self.assertIn("1-0", member.reads())
+
     def test_suspended_in_the_middle(self) -> None:
         """What is owned is read on when the connection is lost during a balance."""
         member = self.group.joined("a")
@@ -480,8 +490,9 @@ class SessionTests(RebalanceCase):
         registry.expire()
         self.group.advance(10)
         self.assertEqual(["0-0", "0-1", "0-2", "0-3"], member.reads())
-        owner = {self.group.tree.nodes[PATHS.owner("g", "test", text)].owner for text in member.reads()}
-        self.assertEqual({registry.session_id()}, owner)
+        paths = [PATHS.owner("g", "test", text) for text in member.reads()]
+        owners = {self.group.tree.nodes[path].owner for path in paths}
+        self.assertEqual({registry.session_id()}, owners)
 
 
 class FixedIdTests(RebalanceCase):
@@ -520,8 +531,7 @@ class FixedIdTests(RebalanceCase):
         """A node of an earlier session of this process is no reason to wait."""
         member = self.group.joined("one")
         old = member.registry.crash()
-        rebalance = member.rebalance
-        member.registry.on_session(rebalance._session_changed)
+        member.registry.on_session(member.rebalance._session_changed)
         member.registry.resume()
         self.group.advance(1)
         self.assertEqual(["0-0", "0-1", "0-2", "0-3"], member.reads())
@@ -706,6 +716,20 @@ class FaultTests(RebalanceCase):
         self.assertEqual(0, second.rebalance.assignment["test", Partition(0, 3)].offset)
         line = self.log.texts("error")[0]
         self.assertIn("test 0-3 is given away at offset 100, but 0 is stored", line)
+
+    def test_giving_up_fails(self) -> None:
+        """Everything was given up for one contested topic, then that failed: all comes back soon."""
+        member = self.group.joined("a", topics=["test", "other"])
+        self.foreign(PATHS.owner("g", "other", "1-0"), b"g_x")
+        member.registry.faults = lambda operation, path: (
+            RegistryUnavailable("no") if operation == "delete" else None
+        )
+        self.group.broker(1, other=1)
+        self.group.advance(0.01)
+        self.assertEqual([], member.reads())
+        member.registry.faults = lambda operation, path: None
+        self.group.advance(2)
+        self.assertEqual(["0-0", "0-1", "0-2", "0-3"], member.reads())
 
     def test_release_fails(self) -> None:
         """What could not be deleted is deleted later, and nobody reads it meanwhile."""

@@ -282,6 +282,14 @@ class Model:
         for _ in range(4):
             self.group.advance(CALM_SECONDS / 4)
             self.let_go()
+            if not self.violations:
+                self._check_reading_of_the_dead()
+
+    def _check_reading_of_the_dead(self) -> None:
+        """Whose session has ended has stopped reading, or begun anew in the next."""
+        for member in self.members:
+            if member.fetching.reading and self.sessions[member] in self.ended:
+                self.violations.append(f"{member.rebalance.consumer_id} reads without a session")
 
     def check_quiet(self) -> None:
         """Exactly the strategy's assignment is read and claimed, nothing is ahead of the work."""
@@ -300,14 +308,14 @@ class Model:
                 claimed.update(dict.fromkeys(mine, me))
             owners = self.group.owners(topic)
             assert claimed == owners, f"claims of {topic}: {owners} instead of {claimed}"
-            for text in partitions:
-                self._check_stored(topic, text)
-
-    def _check_stored(self, topic: str, partition: str) -> None:
-        stored = self.group.offset(partition, topic)
-        if stored is not None:
-            done = self.done[topic, Partition.parse(partition)]
-            assert parse_offset(stored)[1] <= done, f"{topic} {partition} stored at {stored}"
+        for member in self.members:
+            for (topic, partition), target in member.fetching.reading.items():
+                stored = parse_offset(self.group.offset(str(partition), topic) or "0")[1]
+                offset = target.position.offset
+                # more is stored where the one before it could still do that
+                assert stored >= offset, f"{topic} {partition} at {offset}, stored at {stored}"
+                done = self.done.get((topic, partition), 0)
+                assert stored <= done, f"{topic} {partition} stored at {stored}, done {done}"
 
     def _partitions(self, topic: str) -> set[str]:
         directory = PATHS.topics_sub(topic)
