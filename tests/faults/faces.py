@@ -111,7 +111,7 @@ class TwistedStage(Stage):
         """See ``Stage``."""
         return deferToThread(function, *args)
 
-    def observer(self) -> ILogObserver:
+    def observer(self) -> Any:
         """Takes lines of the log."""
 
         @provider(ILogObserver)
@@ -157,7 +157,7 @@ def scenario(method: Callable[[Any, Stage], Coroutine[Any, Any, None]]) -> Calla
     def test(case: Any) -> Any:
         return case.perform(method)
 
-    del test.__wrapped__  # type: ignore[attr-defined]  # its coroutine would be looked at
+    vars(test).pop("__wrapped__")  # its coroutine would be looked at
     return test
 
 
