@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 
@@ -69,7 +70,8 @@ class ReadmeTests(SynchronousTestCase):
         return output.decode()
 
     def there_and_back(self, producer: str, consumer: str) -> None:
-        """A message of the one, and a later one, reach the other."""
+        """A message of the one, and a later one, reach the other; Ctrl-C takes it out of its
+        group."""
         python = [sys.executable, "-c"]
         stored = self.finished(self.start(python, producer))
         self.assertRegex(stored, r"^stored as \d+ in 0-0 at 0\n$")
@@ -78,6 +80,11 @@ class ReadmeTests(SynchronousTestCase):
         self.assertEqual(reading.stdout.readline(), b"got b'hello' from 0-0 at 0\n")
         self.finished(self.start(python, producer))
         self.assertEqual(reading.stdout.readline(), b"got b'hello' from 0-0 at 25\n")
+        ids = "/meta/consumers/readers/ids"
+        self.assertEqual(len(self.zookeeper.tree(ids)), 2)
+        reading.send_signal(signal.SIGINT)
+        reading.wait(SECONDS)
+        self.assertEqual(list(self.zookeeper.tree(ids)), [ids])
 
     def test_twisted(self) -> None:
         """The first two programs."""
