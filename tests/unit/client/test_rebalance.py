@@ -7,6 +7,7 @@ import re
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from metamorphosis.client import rebalance
 from metamorphosis.client.membership import Contested, make_consumer_id
 from metamorphosis.client.model import Partition
 from metamorphosis.client.offsets.memory import MemoryOffsetStore
@@ -719,6 +720,7 @@ class FaultTests(RebalanceCase):
 
     def test_giving_up_fails(self) -> None:
         """Everything was given up for one contested topic, then that failed: all comes back soon."""
+        self.patch(rebalance, "AUDIT_SECONDS", 1e6)
         member = self.group.joined("a", topics=["test", "other"])
         self.foreign(PATHS.owner("g", "other", "1-0"), b"g_x")
         member.registry.faults = lambda operation, path: (
