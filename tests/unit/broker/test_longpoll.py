@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import random
 from typing import Any
 
 from twisted.internet.error import ConnectionDone
@@ -408,6 +410,77 @@ class CostTests(LongPollTestCase):
         client.transport.write = writes.append  # type: ignore[method-assign]
         self.wait(broker, 5 + LATE)
         self.assertEqual(writes, [NOTHING_AT_25 * 10])
+
+
+class RandomTests(LongPollTestCase):
+    """Everything at once, in an order nobody thought of."""
+
+    def test_each_get_is_answered_once(self) -> None:
+        """
+        Whatever clients send, wherever it is cut, whoever goes, in both modes, on the hot path and
+        off it: each request of a connection that stays gets one reply, and nothing is left behind.
+        """
+        for seed in range(12):
+            rng = random.Random(seed)
+            threshold = rng.choice((0, 3, 1000))
+            self.patch(longpoll, "MOST_PER_CONNECTION", rng.choice((2, 1000)))
+            self.run_random(self.broker(threshold, slow=rng.random() < 0.3), rng)
+
+    def run_random(self, broker: Broker, rng: random.Random) -> None:
+        """One seed."""
+        clients = [broker.client() for _ in range(4)]
+        replies = dict.fromkeys(clients, b"")
+        asked = {client: itertools.count(1) for client in clients}
+        gone = set()
+        for _ in range(120):
+            client = rng.choice(clients)
+            if rng.random() < 0.01 and client not in gone:
+                gone.add(client)
+                client.connection.connectionLost(Failure(ConnectionDone()))
+            if client not in gone:
+                data = b"".join(
+                    self.request(rng, next(asked[client])) for _ in range(rng.randrange(1, 5))
+                )
+                cut = rng.randrange(len(data))
+                replies[client] += client.send(data[:cut]) + client.send(data[cut:])
+            if rng.random() < 0.2:
+                broker.clock.advance(rng.choice((0.001, 0.03, 0.5)))
+            if rng.random() < 0.1:
+                broker.responders.reconfigure(broker.config, Settings())
+        broker.clock.pump([6, 0, 0, 0, 1])
+        for client in set(clients) - gone:
+            opaques = [opaque for opaque, _ in read_replies(replies[client] + client.received())]
+            self.assertEqual(sorted(opaques), list(range(1, next(asked[client]))))
+        self.assertEqual(len(broker.responders.long_polls), 0)
+        self.assertTrue(all(not client.connection.held for client in clients))
+        for partition in (b"0", b"1"):  # a store notices with its next flush
+            self.put(broker, partition=partition)
+        broker.clock.advance(1)
+        self.assertEqual([store.on_readable for store in broker.stores], [None, None])
+
+    def request(self, rng: random.Random, opaque: int) -> bytes:
+        """A put, a get that may wait, or something else."""
+        partition = rng.randrange(2)
+        kind = rng.random()
+        if kind < 0.3:
+            body = b"x" * rng.randrange(1, 50)
+            return put(body, partition=b"%d" % partition, opaque=b"%d" % opaque)
+        if kind < 0.9:
+            wait = rng.choice((b"", b" 20", b" 400", b" 5000"))
+            return get(rng.choice((0, 25, 100, 300, 1 << 40)), wait, partition, opaque)
+        return b"version %d\r\n" % opaque
+
+
+def read_replies(data: bytes) -> list[tuple[int, bytes]]:
+    """Opaque and body of each."""
+    found = []
+    while data:
+        head, data = data.split(b"\r\n", 1)
+        tokens = head.split(b" ")
+        length = int(tokens[1] if tokens[0] == b"value" else tokens[2])
+        found.append((int(tokens[-1]), data[:length]))
+        data = data[length:]
+    return found
 
 
 class CountingTests(LongPollTestCase):
