@@ -123,7 +123,7 @@ class Rebalance:
         self._connected = False
         self._sessions = 0  # counts ends of sessions
         self._sessions_done = 0  # of these, dealt with
-        self._audit_due = False
+        self._audit_at = 0.0
         self._failures = 0
         self._contests = 0
         self._loop: Any = None
@@ -206,7 +206,7 @@ class Rebalance:
         if event.new_session:
             self._member.session_began()
         if event.state is not SessionState.SUSPENDED:
-            self._audit_due = True
+            self._audit_at = 0.0
             self._wake.set()
 
     async def _run(self) -> None:
@@ -215,14 +215,13 @@ class Rebalance:
             if self._closing.is_set:
                 break
             if pause is None:  # all is well, or there is no ZooKeeper
-                pause = AUDIT_SECONDS * random.uniform(0.5, 1)
+                until = self._audit_at if self._connected else float("inf")
                 if not self._settled.is_set:
-                    left = self._deadline - self._runtime.seconds()
-                    pause = min(pause, max(left, LEAST_PAUSE_SECONDS))
+                    until = min(until, self._deadline)
+                pause = max(until - self._runtime.seconds(), LEAST_PAUSE_SECONDS)
             else:
                 await self._closing.wait(LEAST_PAUSE_SECONDS)
-            if not await self._wake.wait(pause):
-                self._audit_due = True
+            await self._wake.wait(pause if pause < float("inf") else None)
         self._settle(ClientClosed("the consumer was closed"))
 
     async def _step(self) -> float | None:
@@ -322,12 +321,12 @@ class Rebalance:
             self._member.registered = False
             raise NotBalanced(f"the id {self.consumer_id} has gone from ZooKeeper, or was changed")
         lost: list[Key] = []
-        if self._audit_due:
+        if self._runtime.seconds() >= self._audit_at:
             lost, unclaimed = await self._audit.look(view, self._holdings.keys)
             self._check_session()
             for topic in unclaimed:
                 self._seen.pop(topic, None)  # should it be our share, it is claimed now
-            self._audit_due = False
+            self._audit_at = self._runtime.seconds() + AUDIT_SECONDS * random.uniform(0.5, 1)
         contested = await self._move(view, lost)
         failure = await self._holdings.load()
         self._check_session()
