@@ -1,24 +1,19 @@
 """
-The client when messages are damaged or too large, and when what users give it fails: listeners,
-filters, selectors, stores, disks. Real sockets and processes, both faces; see
-``test_client_faults``.
+The client when messages are damaged or too large, and when listeners raise, hang or return late.
+Real sockets and processes, both faces; see ``test_client_faults``.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 from typing import Any
 
-from metamorphosis.client.model import Partition, ReceivedMessage, StoredOffset
+from metamorphosis.client.model import ReceivedMessage
 from metamorphosis.client.offsets.memory import MemoryOffsetStore
-from metamorphosis.errors import OffsetStoreError
-from tests.faults import wire
 from tests.faults.faces import OnAsyncio, OnTwisted, Stage, scenario
 from tests.faults.ledger import flip
-from tests.faults.test_client_faults import last_offsets, named
-from tests.faults.world import Cluster, Direct
+from tests.faults.test_client_faults import named
+from tests.faults.world import Direct
 from tests.integration.broker import BrokerProcess
 
 
@@ -225,173 +220,6 @@ class ListenerFaults:
             case.assertEqual(1, world.ledger.values["g"][b"value-0"])
 
 
-class FailingStore(MemoryOffsetStore):
-    """
-    A user's store.
-
-    :ivar works: or raises.
-    """
-
-    works = False
-
-    async def load(self, topic: str, group: str, partition: Partition) -> StoredOffset | None:
-        """See ``IOffsetStore``."""
-        self._check()
-        return await super().load(topic, group, partition)
-
-    async def commit(self, group: str, offsets: Any) -> None:
-        """See ``IOffsetStore``."""
-        self._check()
-        await super().commit(group, offsets)
-
-    def _check(self) -> None:
-        if not self.works:
-            raise Broken("the store is broken")
-
-
-class UserFaults:
-    """What users give to the client raises, and disks are full."""
-
-    @scenario
-    async def test_selector(self, stage: Stage) -> None:
-        """The send fails with the selector's own error; the producer goes on."""
-        case: Any = self
-
-        async with Cluster(stage) as world:
-
-            def choose(topic: str, partitions: Any, message: Any) -> Any:
-                if message.data == b"bad":
-                    raise Broken("no choice")
-                return partitions[0]
-
-            world.producer = await world.factory.create_producer("test", choose)
-            with case.assertRaises(Broken):
-                await world.producer.send("test", b"bad")
-            await world.reader()
-            await world.send(*named("good"))
-            await world.until_read()
-
-    @scenario
-    async def test_filter(self, stage: Stage) -> None:
-        """What the filter fails on is not delivered, with a line that says where; others are."""
-        case: Any = self
-        async with Direct(stage) as world:
-            await world.send(*named("value", 3))
-
-            def accept(group: str, message: ReceivedMessage) -> bool:
-                if message.data == b"value-1":
-                    raise Broken("filter")
-                return True
-
-            reader = world.make_reader()
-            reader.subscribe([world.topic], filter=accept)
-            await reader.consumer.complete_subscribe()
-            await world.until_read(b"value-0", b"value-2")
-            offset = world.ledger.acknowledged[b"value-1"][1]
-            lines = stage.logged("The filter failed on", f"{world.topic} 0-0 offset {offset}")
-            case.assertEqual(1, len(lines))
-            world.ledger.passed_over.add(b"value-1")
-
-    @scenario
-    async def test_offset_store(self, stage: Stage) -> None:
-        """Nothing is read before the store says where to begin; a failed commit is repeated."""
-        case: Any = self
-        store = FailingStore()
-        async with Cluster(stage) as world:
-            await world.send(*named("value", 4))
-            with case.assertRaises(OffsetStoreError):
-                await world.reader(store=store)
-            case.assertEqual({}, world.ledger.values)
-            case.assertTrue(stage.logged("is not balanced yet", "the store is broken"))
-            store.works = True
-            await world.until_read()
-            store.works = False
-            await world.send(*named("more", 4))
-            await world.until_read()
-            await stage.until_logged("offsets are not stored and will be tried again", "test 0-")
-            store.works = True
-            await stage.until_logged("offsets are stored again")
-            stored = {str(key[2]): each.offset for key, each in store.offsets.items()}
-            for partition, offset in last_offsets(world.ledger).items():
-                case.assertGreater(stored[partition], offset)
-
-    @scenario
-    async def test_reject_strategy(self, stage: Stage) -> None:
-        """A message that cannot even be rejected is tried again, not lost."""
-        case: Any = self
-        rejected: list[bytes] = []
-        failing = Failing(b"value-1", times=2)
-
-        def reject(message: ReceivedMessage) -> None:
-            failing(message)
-            rejected.append(message.data)
-
-        async with Direct(stage) as world:
-            await world.send(*named("value", 3))
-            always = Failing(b"value-1", times=99)
-            reader = world.make_reader(always, max_fetch_retries=0)
-            reader.consumer.on_rejection(reject)
-            reader.subscribe([world.topic])
-            await reader.consumer.complete_subscribe()
-            await world.until_read()
-            case.assertEqual([b"value-1"], rejected)
-            lines = stage.logged(f"{world.topic} 0-0 offset", "could not be rejected either")
-            case.assertEqual(2, len(lines))
-            world.ledger.passed_over.add(b"value-1")
-
-    @scenario
-    async def test_full_disk(self, stage: Stage) -> None:
-        """No room to keep a rejected message: tried until there is; it is kept then."""
-        case: Any = self
-        directory = full_disk(case)
-        async with Direct(stage, recover_path=directory) as world:
-            await world.send(*named("value", 3))
-            await world.reader(Failing(b"value-1", times=99), max_fetch_retries=0)
-            await stage.until_logged("could not be rejected either", f"{world.topic} 0-0 offset")
-            case.assertNotIn(b"value-2", world.ledger.values["g0"])
-            os.unlink(os.path.join(directory, "filler"))
-            await world.until_read()
-            case.assertEqual(1, await world.factory.recovery.count(world.topic, "g0"))
-            world.ledger.passed_over.add(b"value-1")
-
-    @scenario
-    async def test_one_way_while_the_broker_is_away(self, stage: Stage) -> None:
-        """One-way messages are kept on disk while they cannot go, and go when they can."""
-        async with Direct(stage) as world:
-            await world.reader()
-            producer = await world.factory.create_one_way_producer(world.topic)
-            world.wire.fault = wire.LOSE
-            for value in named("kept", 10):
-                world.ledger.sent[value] = 2
-                producer.send(world.topic, value)
-            await stage.until_logged("Broker meta://")
-            await stage.until(lambda: producer.free == producer.window, "the policy")
-            world.wire.fault = wire.PASS
-            await world.send(b"after")
-            await producer.recover()
-            await world.until_read(b"after", *named("kept", 10))
-
-
-def full_disk(case: Any) -> str:
-    """A small file system without room; the test is skipped where none can be made."""
-    directory: str = os.path.abspath(case.mktemp())
-    os.makedirs(directory)
-    options = ["-t", "tmpfs", "-o", "size=256k", "metamorphosis-test", directory]
-    if shutil.which("mount") is None:
-        case.skipTest("no mount: a full disk cannot be made here")
-    done = subprocess.run(["mount", *options], capture_output=True, check=False)
-    if done.returncode:
-        case.skipTest("a full disk cannot be made here: mount needs the right to do so")
-    case.addCleanup(subprocess.run, ["umount", "--lazy", directory], check=False)
-    with open(os.path.join(directory, "filler"), "wb", buffering=0) as filler:
-        try:
-            while filler.write(b"x" * 4096):
-                pass
-        except OSError:
-            pass
-    return directory
-
-
 class MessageTwistedTests(MessageFaults, OnTwisted):
     """Under Twisted."""
 
@@ -405,12 +233,4 @@ class ListenerTwistedTests(ListenerFaults, OnTwisted):
 
 
 class ListenerAsyncioTests(ListenerFaults, OnAsyncio):
-    """Under asyncio."""
-
-
-class UserTwistedTests(UserFaults, OnTwisted):
-    """Under Twisted."""
-
-
-class UserAsyncioTests(UserFaults, OnAsyncio):
     """Under asyncio."""

@@ -61,6 +61,11 @@ class Direct:
         self.factory = stage.factory(broker=self.wire.address, **settings)
         self.producer: Any = None
         self._numbers = count()
+        self._closing: list[Any] = []
+
+    def closing(self, close: Any) -> None:
+        """Call it behind the end of the factory."""
+        self._closing.append(close)
 
     async def __aenter__(self) -> Direct:
         self.producer = await self.factory.create_producer(self.topic)
@@ -68,6 +73,8 @@ class Direct:
 
     async def __aexit__(self, kind: object, error: object, traceback: object) -> None:
         await self.factory.close()
+        for close in self._closing:
+            await close()
         if error is None:
             logs = await self.stage.blocking(read_logs, self.broker.port, 0, [self.topic], 1)
             self.ledger.judge(logs)
