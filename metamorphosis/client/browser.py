@@ -103,9 +103,7 @@ class TopicBrowser:
             offset = target
 
     async def _after(self, reader: PartitionReader, damage: Damage) -> int:
-        target = damage.skip_to
-        if target is None:
-            target = await reader.next_segment(damage.offset)
+        target = await reader.behind(damage)
         self._session.log.error(
             "{topic} {partition}: the message at offset {offset} cannot be read, {reason};"
             " going on at offset {target}",

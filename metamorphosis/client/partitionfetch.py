@@ -15,13 +15,12 @@ from metamorphosis.client.links import Log
 from metamorphosis.client.model import ReceivedMessage
 from metamorphosis.client.opaques import next_opaque
 from metamorphosis.client.pacing import Pacing
-from metamorphosis.client.records import Damage, FetchedRecords
-from metamorphosis.client.replies import NOT_SENT, SUCCESS, VALUE, error_of
-from metamorphosis.client.resuming import next_segment
+from metamorphosis.client.records import Damage, FetchedRecords, find_record
+from metamorphosis.client.replies import NOT_SENT, VALUE, error_of
+from metamorphosis.client.resuming import LogPlaces
 from metamorphosis.client.settings import MAX_OFFSET, ConsumerConfig
-from metamorphosis.errors import MetaQError
+from metamorphosis.errors import MetaQError, NotFound
 from metamorphosis.message import HEADER_BYTES
-from metamorphosis.wire.commands import OffsetCommand
 from metamorphosis.wire.status import Status
 
 CONNECT_SECONDS = 5.0
@@ -35,7 +34,6 @@ class FetchRules:
 
     __slots__ = (
         "runtime",
-        "group",
         "group_token",
         "timeout",
         "wait_ms",
@@ -49,7 +47,6 @@ class FetchRules:
         self.config = config
         self.max_body = max_body
         self.log = log
-        self.group = config.group
         self.group_token = config.group.encode()
         self.timeout = config.fetch_timeout_ms / 1000
         self.wait_ms = min(config.long_poll_ms, config.fetch_timeout_ms // 2)
@@ -106,6 +103,9 @@ class PartitionFetch:
         self._topic = delivery.position.topic
         self._partition = delivery.position.partition
         self._topic_token = self._topic.encode()
+        self._places = LogPlaces(
+            connection, config.group, self._topic, self._partition, rules.timeout
+        )
         self._pacing = Pacing(
             config.max_delay_fetch_time_ms,
             size,
@@ -115,7 +115,8 @@ class PartitionFetch:
         self._wake = Event(rules.runtime)
         self._request: Request | None = None  # the last one sent
         self._piece = b""  # the start of a message that no answer of this broker's holds whole
-        self._complaint = 0  # status that was logged last
+        self._pieces_missed = 0  # times that nothing more of it was there
+        self._complaint: object = None  # status or class of the error that was logged last
         self._delivering = False
         delivery.changed = self._wake.pulse
 
@@ -139,14 +140,21 @@ class PartitionFetch:
     async def _loop(self) -> None:
         try:
             await self._until_stopped()
-        finally:
-            self._request = None
+        except GeneratorExit:  # nobody is there any more to be told
+            raise
+        except BaseException:
             self.ended.set()
+            raise
+        self._request = None
+        self.ended.set()
 
     async def _until_stopped(self) -> None:
         while not self.delivery.stopping:
             try:
                 await self._once()
+                continue
+            except MetaQError as error:
+                self._say(type(error), error)
             except Exception:
                 self._log.failure(
                     "Fetching {topic} {partition} at offset {offset} failed",
@@ -154,9 +162,9 @@ class PartitionFetch:
                     partition=self._partition,
                     offset=self._progress.resume_offset,
                 )
-                self._request = None
-                self._piece = b""
-                self._pacing.nothing()
+            self._request = None
+            self._piece = b""
+            self._pacing.nothing()
 
     async def _once(self) -> None:
         """One fetch, and what comes of it."""
@@ -169,10 +177,12 @@ class PartitionFetch:
         if request is None:
             return
         if request.status == VALUE:
-            self._complaint = 0
+            self._complaint = None
             await self._received(request)
         elif request.status == Status.MOVED:
             self._moved(request.body)
+        elif request.status == Status.NOT_FOUND and self._piece:
+            await self._never_whole(request)
         else:
             self._nothing(request)
 
@@ -277,21 +287,41 @@ class PartitionFetch:
             self._piece = b""
         elif needed and len(data) > len(self._piece):
             self._piece = data
+            self._pieces_missed = 0
             self._pacing.at_once()
+
+    async def _never_whole(self, request: Request) -> None:
+        """
+        The log ends inside a message. No broker shows that for long: its length is damaged if
+        whole messages lie where its body should be.
+        """
+        self._nothing(request)
+        self._pieces_missed += 1
+        if self._pieces_missed <= self._rules.config.max_increase_fetch_data_retries:
+            return
+        offset = self._progress.resume_offset
+        found = find_record(self._piece, 1, self._rules.max_body)
+        if found is not None:
+            length = len(self._piece)
+            await self._damaged(
+                Damage(offset, f"the log ends after {length} bytes of it", offset + found)
+            )
+        elif self._pieces_missed == self._rules.config.max_increase_fetch_data_retries + 1:
+            self._log.warn(
+                "{topic} {partition}: the log ends inside the message at offset {offset}, after"
+                " {count} bytes of it; waiting for the rest",
+                topic=self._topic,
+                partition=self._partition,
+                offset=offset,
+                count=len(self._piece),
+            )
 
     async def _damaged(self, damage: Damage) -> None:
         """Go on behind it, with an alarm and a pause."""
         self._piece = b""
         self._request = None
         self._pacing.nothing()
-        target = damage.skip_to
-        if target is None:
-            target = await next_segment(
-                self.connection,
-                OffsetCommand(self._topic, self._rules.group, self._partition.number, 0, 0),
-                damage.offset,
-                self._rules.timeout,
-            )
+        target = await self._places.behind(damage, self._rules.max_body)
         if self.delivery.stopping:
             return
         self._log.error(
@@ -306,22 +336,14 @@ class PartitionFetch:
         self._progress.move_to(target)
 
     async def _find_end(self) -> bool:
-        """Replace the position ``MAX_OFFSET`` by the end of the log; whether that could be done."""
-        command = OffsetCommand(
-            self._topic, self._rules.group, self._partition.number, MAX_OFFSET, 0
-        )
-        status, body = await self.connection.call(command, self._rules.timeout)
-        if self.delivery.stopping:
-            return False
-        if status == SUCCESS and body.isdigit():
-            self._progress.move_to(int(body))
-        elif status == Status.NOT_FOUND:
-            self._progress.move_to(0)
-        else:
-            self._complain(status, body)
-            self._pacing.nothing()
-            return False
-        return True
+        """Replace the position ``MAX_OFFSET`` by the end of the log; whether to go on."""
+        try:
+            end = await self._places.end()
+        except NotFound:
+            end = 0
+        if not self.delivery.stopping and self._progress.resume_offset == MAX_OFFSET:
+            self._progress.move_to(end)
+        return not self.delivery.stopping
 
     def _moved(self, body: bytes) -> None:
         """301: the log begins, ends, or has something for us at another place."""
@@ -352,7 +374,7 @@ class PartitionFetch:
     def _nothing(self, request: Request) -> None:
         """Nothing there, a refusal, or no answer: the pause grows, unless the broker has waited."""
         if request.status == Status.NOT_FOUND:
-            self._complaint = 0
+            self._complaint = None
             waited = (self._runtime.seconds() - request.asked_at) * 1000
             if self._rules.wait_ms and waited >= self._rules.wait_ms / 2:
                 self._pacing.at_once()
@@ -363,12 +385,14 @@ class PartitionFetch:
         self._pacing.nothing()
 
     def _complain(self, status: int, body: bytes) -> None:
-        """One line until something else happens."""
-        if self._complaint == status:
-            return
-        self._complaint = status
         what = f"get of {self._topic} {self._partition} at {self.connection.url}"
-        error: MetaQError = error_of(status, body, what)
+        self._say(status, error_of(status, body, what))
+
+    def _say(self, kind: object, error: MetaQError) -> None:
+        """One line until something else happens."""
+        if self._complaint == kind:
+            return
+        self._complaint = kind
         self._log.warn(
             "{topic} {partition} at offset {offset} is not read: {error}; trying on",
             topic=self._topic,

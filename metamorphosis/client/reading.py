@@ -11,27 +11,16 @@ offset. A message larger than the fetch size is fetched all the same.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from metamorphosis.client.connection import BrokerConnection
 from metamorphosis.client.direct import known_partitions
 from metamorphosis.client.model import Partition, ReceivedMessage
-from metamorphosis.client.records import FetchedRecords
-from metamorphosis.client.replies import VALUE, error_of
-from metamorphosis.client.resuming import nearest, next_segment
-from metamorphosis.client.settings import MAX_OFFSET
-from metamorphosis.errors import (
-    CorruptRecord,
-    Forbidden,
-    InvalidArgument,
-    Moved,
-    NotConnected,
-    NotFound,
-)
+from metamorphosis.client.records import Damage, FetchedRecords
+from metamorphosis.client.resuming import LogPlaces
+from metamorphosis.errors import CorruptRecord, InvalidArgument, Moved, NotConnected
 from metamorphosis.ids import EPOCH_MS
 from metamorphosis.message import HEADER_BYTES
-from metamorphosis.wire.commands import GetCommand, OffsetCommand
 
 if TYPE_CHECKING:
     from metamorphosis.client.session import SessionFactory
@@ -70,11 +59,8 @@ class PartitionReader:
     ) -> None:
         self.topic = topic
         self.partition = partition
-        self._connection = connection
         self._max_body = max_body
-        self._timeout = timeout
-        self._get = GetCommand(topic, group, partition.number, 0, 1, 0)
-        self._offset = OffsetCommand(topic, group, partition.number, 0, 0)
+        self._places = LogPlaces(connection, group, topic, partition, timeout)
 
     async def records(self, offset: int, max_size: int) -> FetchedRecords | None:
         """
@@ -86,7 +72,7 @@ class PartitionReader:
         """
         data = b""
         while True:
-            body = await self._fetch(offset + len(data), max_size)
+            body = await self._places.fetch(offset + len(data), max_size)
             if not body:
                 return None if not data else self._records(offset, data)
             data += body
@@ -96,17 +82,6 @@ class PartitionReader:
                 return records
             # A message that is longer than what was asked for, or than this broker sends at once.
             max_size = needed - len(data)
-
-    async def _fetch(self, offset: int, max_size: int) -> bytes:
-        asked = replace(self._get, offset=offset, max_size=max_size)
-        status, body = await self._connection.call(asked, self._timeout)
-        if status == VALUE:
-            return body
-        what = f"get of {self.topic} {self.partition} at {self._connection.url}"
-        error = error_of(status, body, what)
-        if isinstance(error, NotFound | Forbidden):
-            return b""
-        raise error
 
     def _records(self, offset: int, data: bytes) -> FetchedRecords:
         return FetchedRecords(self.topic, self.partition, offset, data, self._max_body)
@@ -129,16 +104,12 @@ class PartitionReader:
         return messages
 
     async def nearest(self, offset: int) -> int:
-        """
-        The start of the segment that holds ``offset``, or the nearer end of what is readable.
+        """See ``LogPlaces.nearest``."""
+        return await self._places.nearest(offset)
 
-        :raises NotFound: nothing was ever put there, or the broker has no such partition.
-        """
-        return await nearest(self._connection, self._offset, offset, self._timeout)
-
-    async def next_segment(self, offset: int) -> int:
-        """The start of the segment after the one that holds ``offset``, or the end."""
-        return await next_segment(self._connection, self._offset, offset, self._timeout)
+    async def behind(self, damage: Damage) -> int:
+        """See ``LogPlaces.behind``."""
+        return await self._places.behind(damage, self._max_body)
 
     async def min_offset(self) -> int:
         """Where the partition begins."""
@@ -146,7 +117,7 @@ class PartitionReader:
 
     async def max_offset(self) -> int:
         """Where it ends, and the next message will begin."""
-        return await self.nearest(MAX_OFFSET)
+        return await self._places.end()
 
     async def offset_at(self, milliseconds: int) -> int:
         """

@@ -12,6 +12,7 @@ length makes sense, else goes on at the next record of the piece whose checksum 
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from metamorphosis.client.model import Partition, ReceivedMessage
@@ -20,8 +21,6 @@ from metamorphosis.message import HEADER, HEADER_BYTES, crc32
 SANE_LENGTH: Final = 256 << 20
 """A body longer than this is no body but damage."""
 
-#: where a record may begin: a length below 256 MiB and a checksum that is not negative
-_BEGINNING: Final = re.compile(rb"(?=[\x00-\x0f].{3}[\x00-\x7f])", re.DOTALL)
 _NOT_ZERO: Final = re.compile(rb"[^\x00]")
 
 
@@ -31,12 +30,15 @@ class Damage(NamedTuple):
 
     :ivar offset: where it begins, in the partition.
     :ivar reason: for the log.
-    :ivar skip_to: where reading can go on, None if that has to be asked for.
+    :ivar skip_to: where reading can go on, None if that has to be looked for.
+    :ivar claimed_end: then, where the record ends if its length is right, which is to be checked;
+        None if it cannot be.
     """
 
     offset: int
     reason: str
     skip_to: int | None
+    claimed_end: int | None = None
 
 
 class FetchedRecords:
@@ -122,10 +124,15 @@ class FetchedRecords:
         return messages
 
     def _damaged(self, position: int, reason: str) -> None:
-        skip_to = self._after_damage(position)
-        if skip_to is not None:
-            skip_to += self._offset
-        self._end(position, reason, skip_to)
+        """Behind the record if something like a record follows, else where one really begins."""
+        length: int = HEADER.unpack_from(self._data, position)[0]
+        end = position + HEADER_BYTES + length
+        if length >= 0 and end <= len(self._data) and self._may_begin(end):
+            self._end(position, reason, end)
+        elif self._max_body < length <= SANE_LENGTH:
+            self._end(position, reason, None, self._offset + end)
+        else:
+            self._end(position, reason, find_record(self._data, position + 1, self._max_body))
 
     def _zeros(self, position: int) -> None:
         """Zero bytes look like empty messages; a file system leaves them behind after a crash."""
@@ -133,26 +140,17 @@ class FetchedRecords:
         # the last three bytes may begin the length of a record that is not there yet
         last = len(self._data) - 4 if found is None else found.start() - 3
         beginning = find_record(self._data, max(last, position + 1), self._max_body)
-        if beginning is None:
-            beginning = len(self._data) - 3 if found is None else None
-        skip_to = None if beginning is None else self._offset + beginning
-        self._end(position, "there are only zero bytes", skip_to)
+        if beginning is None and found is None:
+            beginning = len(self._data) - 3
+        self._end(position, "there are only zero bytes", beginning)
 
-    def _end(self, position: int, reason: str, skip_to: int | None) -> None:
-        self.damage = Damage(self._offset + position, reason, skip_to)
+    def _end(
+        self, position: int, reason: str, skip_to: int | None, claimed_end: int | None = None
+    ) -> None:
+        origin = self._offset
+        skip_to = None if skip_to is None else origin + skip_to
+        self.damage = Damage(origin + position, reason, skip_to, claimed_end)
         self.exhausted = True
-
-    def _after_damage(self, position: int) -> int | None:
-        """Behind the record if something like a record follows, else where one really begins."""
-        data = self._data
-        length: int = HEADER.unpack_from(data, position)[0]
-        end = position + HEADER_BYTES + length
-        if length >= 0 and end <= len(data) and self._may_begin(end):
-            return end
-        found = find_record(data, position + 1, self._max_body)
-        if found is None and self._max_body < length <= SANE_LENGTH:
-            return end
-        return found
 
     def _may_begin(self, position: int) -> bool:
         """Whether what is there of the header could be one."""
@@ -164,6 +162,14 @@ class FetchedRecords:
         return 0 <= length <= self._max_body and checksum >= 0
 
 
+@lru_cache(maxsize=8)
+def _beginning(max_body: int) -> re.Pattern[bytes]:
+    """Where a record may begin: a length up to that, and a checksum that is not negative."""
+    high, second = max_body >> 24, max_body >> 16 & 0xFF if max_body < 1 << 24 else 0xFF
+    form = rb"(?=[\x00-\x%02x][\x00-\x%02x].{2}[\x00-\x7f])" % (high, second)
+    return re.compile(form, re.DOTALL)
+
+
 def find_record(data: bytes, start: int, max_body: int) -> int | None:
     """
     The first place from ``start`` on where a whole record lies whose checksum is right. Records
@@ -171,7 +177,7 @@ def find_record(data: bytes, start: int, max_body: int) -> int | None:
     """
     view = memoryview(data)
     size = len(data)
-    for match in _BEGINNING.finditer(data, start):
+    for match in _beginning(max_body).finditer(data, start):
         position = match.start()
         if position + HEADER_BYTES >= size:
             break

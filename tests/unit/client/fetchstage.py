@@ -89,7 +89,7 @@ class FetchCase(SynchronousTestCase):
     ) -> None:
         """Start fetching, by default ``t 0-1`` at offset 0; the broker is there."""
         config = ConsumerConfig(group="g", **settings)
-        client = ClientConfig(broker="b:1")
+        client = ClientConfig(broker="b:1", heartbeat_idle_ms=10**9)
         self.connections = Connections(self.runtime, client, self.runtime.log)
         self.rules = DeliveryRules(
             self.runtime, "g", self.runtime.log, config.max_fetch_retries, DuplicateCache(),

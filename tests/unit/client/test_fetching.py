@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 from twisted.internet.defer import Deferred
 
 from metamorphosis.client.model import FetchTarget, Partition, Position, ReceivedMessage
@@ -9,6 +11,7 @@ from metamorphosis.client.settings import MAX_OFFSET
 from metamorphosis.client.subscription import Rollback
 from metamorphosis.message import HEADER, encode_record
 from tests.unit.client.fetchstage import URL, Asked, FetchCase, records
+from tests.unit.client.memorybroker import Log, MemoryBroker
 
 
 class AnswerTests(FetchCase):
@@ -118,6 +121,16 @@ class AnswerTests(FetchCase):
         self.assertEqual((9000, 77, True), (self.position.offset, 77, self.position.modified))
         self.assertEqual(9000, self.request().offset)
         self.assertLogged("warn", "t 0-1.*nothing at offset 0.*going on at 9000")
+
+    def test_row_51_filtered_by_the_broker(self) -> None:
+        """Row 51: a broker that filters sends the accepted ones and moves us over the others."""
+        self.begin()
+        log = records(b"one", b"two", b"three", b"four")
+        self.value(self.request(), log[:23])
+        self.result(self.request(), 301, b"46")
+        self.value(self.request(), log[46:71])
+        self.result(self.request(), 301, b"%d" % len(log))
+        self.assertEqual(([1, 3], len(log)), (self.got, self.request().offset))
 
     def test_moves_are_logged_once(self) -> None:
         """A broker that jumps over what its filter refused says so in one line."""
@@ -297,6 +310,31 @@ class SizeTests(FetchCase):
         self.value(self.request(), log[60:])
         self.assertEqual([1], self.got)
 
+    def test_log_that_ends_inside_a_message(self) -> None:
+        """While the rest does not come, the log says once what is waited for."""
+        self.begin()
+        log = records(b"x" * 100)
+        self.value(self.request(), log[:60])
+        asked = self.request()
+        for _ in range(10):
+            self.result(asked, 404)
+            _, asked = self.pause()
+        self.assertEqual(60, asked.offset)
+        [line] = self.runtime.log.texts("warn")
+        self.assertIn("t 0-1: the log ends inside the message at offset 0, after 60 bytes", line)
+        self.value(asked, log[60:])
+        self.assertEqual([1], self.got)
+
+    def test_row_50_many_large_messages(self) -> None:
+        """Row 50: messages of 2 MiB with a size of 5 MiB, from a broker that sends as much."""
+        self.begin(max_size=5 << 20, max_body=2097152)
+        log = records(*[b"x" * 2097152] * 7)
+        asked = self.request()
+        while asked.offset < len(log):
+            self.value(asked, log[asked.offset : asked.offset + asked.size])
+            asked = self.request()
+        self.assertEqual([1, 2, 3, 4, 5, 6, 7], self.got)
+
     def test_row_34_piece_without_header(self) -> None:
         """Row 34: less than a header: the size doubles after enough fetches, with a pause each."""
         self.begin(max_size=15)
@@ -407,6 +445,8 @@ class DamageTests(FetchCase):
         """Where nothing can be found, reading goes on at the next segment, or the end."""
         self.begin()
         self.value(self.request(), b"\xff" * 100)
+        self.value(self.request(), b"\xff" * 100)
+        self.result(self.request(), 404)
         ends = (1 << 20, 3 << 20)  # of the first and second segment
         seen = []
         for _ in range(20):
@@ -423,28 +463,102 @@ class DamageTests(FetchCase):
         self.assertEqual((0.5, ends[0]), (seconds, asked.offset))
         self.assertLogged("error", f"offset 0 .*length is -1.*going on at offset {ends[0]}")
 
+    def test_row_38_searches_on(self) -> None:
+        """Row 38: the next message is looked for behind the piece that was fetched, too."""
+        self.begin()
+        log = b"\xff" * 1500 + records(b"one")
+        self.value(self.request(), log[:1000])
+        for start in (0, 1000):
+            asked = self.request()
+            self.assertEqual(("get", start, 1 << 20), (asked.words[0], asked.offset, asked.size))
+            self.value(asked, log[start : start + 1000])
+        seconds, asked = self.pause()
+        self.assertEqual((0.5, 1500), (seconds, asked.offset))
+
     def test_row_38_broker_does_not_say(self) -> None:
         """Row 38: if the broker does not answer the offset request, everything begins anew."""
         self.begin()
         self.value(self.request(), b"\xff" * 100)
+        self.result(self.request(), 404)
         asked = self.request()
         self.assertEqual("offset", asked.words[0])
         self.result(asked, 500, b"no")
-        self.assertLogged("failure", "Fetching t 0-1 at offset 0 failed.*no")
+        self.assertLogged("warn", "t 0-1 at offset 0 is not read: no")
         seconds, asked = self.pause()
         self.assertEqual(("get", 0), (asked.words[0], asked.offset))
         self.assertGreater(seconds, 0.4)
+
+    def test_wrong_length_that_is_too_long(self) -> None:
+        """A damaged length does not lead behind the end of the log."""
+        self.begin(max_body=100)
+        log = HEADER.pack(1 << 20, 1, 7, 0) + b"x" * 30 + records(b"two")
+        self.value(self.request(), log)
+        self.result(self.request(), 200, b"%d" % len(log))
+        self.value(self.request(), log)
+        seconds, asked = self.pause()
+        self.assertEqual((0.5, 50), (seconds, asked.offset))
 
     def test_too_long(self) -> None:
         """A message longer than accepted is passed over without being fetched whole."""
         self.begin(max_body=100)
         log = records(b"x" * 500, b"two")
         self.value(self.request(), log[:300])
+        self.result(self.request(), 200, b"%d" % len(log))
+        self.value(self.request(), log[520:])
         seconds, asked = self.pause()
         self.assertEqual((0.5, 520), (seconds, asked.offset))
         self.value(asked, log[520:])
         self.assertEqual([2], self.got)
         self.assertLogged("error", "t 0-1: the message at offset 0 .*at most 100 is accepted")
+
+
+class RandomDamageTests(FetchCase):
+    """Logs with damage anywhere."""
+
+    def read_all(self, log: Log) -> list[int]:
+        """Ids that are delivered until nothing new is asked for."""
+        self.begin(max_size=300, max_body=3000)
+        answer = MemoryBroker(self.runtime)
+        answer.logs["t", 1] = log
+        empty = 0
+        while empty < 12:
+            for asked in self.requests():
+                reply = getattr(answer, f"_{asked.words[0]}")(asked)
+                if reply is None:
+                    empty += 1
+                    reply = answer._result(asked, 404, b"")
+                self.link.receive(reply)
+            self.runtime.advance(5.1)
+        self.runtime.result(self.runtime.start(self.fetching.stop()))
+        self.assertEqual(log.end, self.position.offset)
+        return list(self.got)
+
+    def test_row_38_whatever_is_damaged(self) -> None:
+        """
+        Row 38: with some bytes wrong, every message that is not among the damaged ones is delivered,
+        in order, and the end of the log is reached.
+        """
+        random = Random(38)
+        for _ in range(150):
+            log = Log()
+            places = []
+            for number in range(1, 21):
+                places.append(log.end)
+                log.append(random.randbytes(random.randrange(1, 200)), first_id=number)
+            data = bytearray(log.data)
+            damaged = set()
+            for _ in range(random.randrange(1, 4)):
+                number = random.randrange(20)
+                start = places[number]
+                end = places[number + 1] if number < 19 else log.end
+                damaged.add(number + 1)
+                for place in range(start, min(start + random.choice((1, 4, 40)), end)):
+                    data[place] ^= random.randrange(1, 256)
+            log.data = bytes(data)
+            self.got.clear()
+            got = [each for each in self.read_all(log) if 1 <= each <= 20]
+            self.assertEqual(sorted(got), got)
+            self.assertEqual(set(), set(range(1, 21)) - damaged - set(got))
 
 
 class StartTests(FetchCase):

@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from metamorphosis.client.connections import Connections
 from metamorphosis.client.model import Partition, ReceivedMessage
 from metamorphosis.client.reading import PartitionReader, milliseconds_of
-from metamorphosis.client.resuming import next_segment
+from metamorphosis.client.resuming import LogPlaces
 from metamorphosis.client.settings import ClientConfig
 from metamorphosis.errors import (
     BadReply,
@@ -22,7 +22,6 @@ from metamorphosis.errors import (
     RequestTimeout,
 )
 from metamorphosis.ids import EPOCH_MS
-from metamorphosis.wire.commands import OffsetCommand
 from tests.unit.client.memorybroker import MAX_OFFSET, Log, MemoryBroker
 from tests.unit.client.runtime import MemoryRuntime
 
@@ -150,9 +149,9 @@ class OffsetTests(ReadingCase):
             log.roll()
             starts.append(log.end)
         log.append(b"last")
-        command = OffsetCommand("t", "g", 1, 0, 0)
+        places = LogPlaces(self.connection, "g", "t", Partition(0, 1), 3.0)
         for start, after in zip(starts, [*starts[1:], log.end], strict=True):
-            found = self.run_(next_segment(self.connection, command, start, 3.0))
+            found = self.run_(places.next_segment(start))
             self.assertEqual(after, found)
         self.assertLess(len(self.broker.asked), 60)
 

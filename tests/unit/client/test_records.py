@@ -119,14 +119,22 @@ class DamageTests(SynchronousTestCase):
         self.assertIsNone(records.damage.skip_to)
 
     def test_too_long(self) -> None:
-        """A message longer than accepted is passed over by its length, however much of it came."""
-        for whole in (True, False):
-            data = encode_record(1, 0, b"y" * 101)
-            records = fetched(data if whole else data[:40])
+        """A message longer than accepted is passed over by its length; if it did not come whole,
+        its length has to be checked first."""
+        data = encode_record(1, 0, b"y" * 101)
+        for piece, outcome in ((data, (1121, None)), (data[:40], (None, 1121))):
+            records = fetched(piece)
             self.assertEqual([], records.read(ALL))
             assert records.damage is not None
-            self.assertEqual(1121, records.damage.skip_to)
+            self.assertEqual(outcome, (records.damage.skip_to, records.damage.claimed_end))
             self.assertIn("at most 100", records.damage.reason)
+
+    def test_insane_length(self) -> None:
+        """A length that no message has is not even checked."""
+        records = fetched(b"\x7f" * 40 + encode_record(1, 0, b"x"))
+        records.read(ALL)
+        assert records.damage is not None
+        self.assertEqual((1040, None), (records.damage.skip_to, records.damage.claimed_end))
 
     def test_longest(self) -> None:
         """A body of just the accepted length is a message."""
