@@ -61,9 +61,9 @@ class UserFaults:
                     raise Broken("no choice")
                 return partitions[0]
 
-            world.producer = await world.factory.create_producer("test", choose)
+            world.producer = await world.factory.create_producer(world.topic, choose)
             with case.assertRaises(Broken):
-                await world.producer.send("test", b"bad")
+                await world.producer.send(world.topic, b"bad")
             await world.reader()
             await world.send(*named("good"))
             await world.until_read()
@@ -105,7 +105,9 @@ class UserFaults:
             store.works = False
             await world.send(*named("more", 4))
             await world.until_read()
-            await stage.until_logged("offsets are not stored and will be tried again", "test 0-")
+            await stage.until_logged(
+                "offsets are not stored and will be tried again", f"{world.topic} 0-"
+            )
             store.works = True
             await stage.until_logged("offsets are stored again")
             stored = {str(key[2]): each.offset for key, each in store.offsets.items()}

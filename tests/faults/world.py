@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import atexit
 import shutil
+import signal
 import tempfile
 from itertools import count
 from typing import Any
@@ -21,7 +22,11 @@ MOST_TOPICS = 64
 TICK_MS = 100
 """Sessions of the embedded ZooKeeper end after 0.2 to 2 seconds."""
 
+PARTITIONS = 2
+"""Of the topics of a cluster."""
+
 _shared: list[BrokerProcess] = []
+_servers: list[tuple[EmbeddedZooKeeper, BrokerProcess]] = []
 _topics = count()
 
 
@@ -37,8 +42,37 @@ def shared_broker() -> BrokerProcess:
     return _shared[0]
 
 
+def shared_cluster() -> tuple[EmbeddedZooKeeper, BrokerProcess]:
+    """
+    A ZooKeeper of ours and a broker that is registered there; what tests do to them has to be
+    undone by ``heal``. They end with the process.
+    """
+    if not _servers:
+        directory = tempfile.mkdtemp(prefix="metamorphosis-client-")
+        topics = {f"t{number}": {"numPartitions": PARTITIONS} for number in range(MOST_TOPICS)}
+        zookeeper = EmbeddedZooKeeper(f"{directory}/zookeeper", tick_time=TICK_MS)
+        broker = BrokerProcess(
+            f"{directory}/broker",
+            topics=topics,
+            zookeeper=zookeeper,
+            zookeeper_keys={"zk.zkSessionTimeoutMs": 1500},
+        )
+        atexit.register(shutil.rmtree, directory, ignore_errors=True)
+        _servers.append((zookeeper, broker))
+    return _servers[0]
+
+
+def heal(zookeeper: EmbeddedZooKeeper, broker: BrokerProcess) -> None:
+    """Both run, whatever was done to them."""
+    for server in (zookeeper, broker):
+        if server.process is None:
+            server.start()
+        else:
+            server.process.send_signal(signal.SIGCONT)
+
+
 def fresh_topic() -> str:
-    """A topic of the shared broker that no other test has used."""
+    """A topic of the shared brokers that no other test has used."""
     return f"t{next(_topics) % MOST_TOPICS}"
 
 
@@ -127,33 +161,23 @@ def all_have(ledger: Ledger, wanted: set[bytes]) -> bool:
 
 class Cluster:
     """
-    A ZooKeeper of ours and a broker that is registered there, both of this test alone, and a
-    factory.
+    A topic of the shared cluster, and a factory.
 
     ``async with``: closed at the end, and everything judged.
     """
 
-    topic = "test"
-
-    def __init__(self, stage: Stage, partitions: int = 2, **settings: Any) -> None:
+    def __init__(self, stage: Stage, **settings: Any) -> None:
         self.stage = stage
         self.ledger = Ledger()
-        self.partitions = partitions
-        self.zookeeper = EmbeddedZooKeeper(stage.case.mktemp(), tick_time=TICK_MS)
-        self.broker = BrokerProcess(
-            stage.case.mktemp(),
-            topics={self.topic: {"numPartitions": partitions}},
-            zookeeper=self.zookeeper,
-            zookeeper_keys={"zk.zkSessionTimeoutMs": 1500},
-        )
-        stage.case.addCleanup(self.zookeeper.kill)
-        stage.case.addCleanup(self.broker.kill)
+        self.topic = fresh_topic()
+        self.zookeeper, self.broker = shared_cluster()
+        stage.case.addCleanup(heal, self.zookeeper, self.broker)
         self.settings = settings
         self.factory: Any = None
         self.producer: Any = None
 
     async def __aenter__(self) -> Cluster:
-        await self.stage.blocking(self._start)
+        await self.stage.blocking(heal, self.zookeeper, self.broker)
         self.factory = self.stage.factory(
             zookeeper=self.zookeeper.connect_string, **self.settings
         )
@@ -161,10 +185,6 @@ class Cluster:
         self.producer = await self.factory.create_producer()
         await self.published(self.producer)
         return self
-
-    def _start(self) -> None:
-        self.zookeeper.start()
-        self.broker.start()
 
     async def published(self, producer: Any) -> None:
         """Wait until the broker is registered and a producer knows."""
@@ -177,7 +197,7 @@ class Cluster:
         await self.factory.close()
         if error is None:
             port, topics = self.broker.port, [self.topic]
-            logs = await self.stage.blocking(read_logs, port, 0, topics, self.partitions)
+            logs = await self.stage.blocking(read_logs, port, 0, topics, PARTITIONS)
             self.ledger.judge(logs)
 
     async def reader(
