@@ -149,8 +149,8 @@ class Consumer(Lookups):
     def on_rejection(self, strategy: Reject) -> Self:
         """
         What becomes of a message that failed more than ``max_fetch_retries`` times: ``strategy`` is
-        called with it, and what it returns, if it can be waited for, is waited for. By default it is
-        kept on disk and delivered again later; ``recovery.drop`` forgets it.
+        called with it, and what it returns, if it can be waited for, is waited for. By default it
+        is kept on disk and delivered again later; ``recovery.drop`` forgets it.
 
         :raises InvalidArgument: that cannot be called.
         """
@@ -238,8 +238,8 @@ class Consumer(Lookups):
         The message has been processed: with ``auto_ack=False`` this message and all before it in
         its partition, in an iteration with ``auto_ack`` the one that was taken last.
 
-        :raises InvalidState: it is not waiting for that: acknowledged, rolled back, or the partition
-            belongs to somebody else by now.
+        :raises InvalidState: it is not waiting for that: acknowledged, rolled back, or the
+            partition belongs to somebody else by now.
         """
         if isinstance(message, RecoveredMessage):
             return
@@ -250,9 +250,9 @@ class Consumer(Lookups):
 
     def rollback(self, message: ReceivedMessage) -> None:
         """
-        Deliver again: with ``auto_ack=False`` everything behind the last ``ack`` in the partition of
-        this message, in an iteration with ``auto_ack`` the message that was taken last, which counts
-        as its failure. Listeners raise ``Rollback`` for the latter.
+        Deliver again: with ``auto_ack=False`` everything behind the last ``ack`` in the partition
+        of this message, in an iteration with ``auto_ack`` the message that was taken last, which
+        counts as its failure. Listeners raise ``Rollback`` for the latter.
 
         :raises InvalidState: see ``ack``.
         """

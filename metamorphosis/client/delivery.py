@@ -311,7 +311,7 @@ class PartitionDelivery:
         )
 
     def _let_through(self, error: BaseException) -> None:
-        """What ends the program, or the loop, is no failure of a listener; a cancelled future is."""
+        """What ends program or loop is no failure of a listener; a cancelled future is one."""
         if isinstance(error, Exception):
             return
         ends = isinstance(error, GeneratorExit | KeyboardInterrupt | SystemExit)

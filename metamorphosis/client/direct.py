@@ -130,7 +130,7 @@ class DirectAssignment:
                 failing = False
             except Exception as error:
                 if not failing:
-                    self._log.warn("Looking for partitions failed ({error}); trying on", error=error)
+                    self._log.warn("No partitions are known ({error}); trying on", error=error)
                 failing = True
 
     async def _look(self) -> None:
@@ -174,5 +174,3 @@ class DirectAssignment:
             # It was not there when the consumer began: all of it is new.
             position.offset = 0
         return position
-
-

@@ -22,9 +22,10 @@ from typing import Any
 from metamorphosis.client.connections import Connections
 from metamorphosis.client.delivery import PartitionDelivery
 from metamorphosis.client.flow import Event, settle
+from metamorphosis.client.gets import FetchRules
 from metamorphosis.client.links import Log
 from metamorphosis.client.model import FetchTarget, Partition, Position
-from metamorphosis.client.partitionfetch import FetchRules, PartitionFetch
+from metamorphosis.client.partitionfetch import PartitionFetch
 from metamorphosis.client.settings import ConsumerConfig
 
 LEAST_SHARE = 32 << 10

@@ -6,19 +6,16 @@ Source: ``SimpleFetchManager.FetchRequestRunner``.
 
 from __future__ import annotations
 
-from typing import Any
-
 from metamorphosis.client.connection import BrokerConnection
 from metamorphosis.client.delivery import MOST, PartitionDelivery
 from metamorphosis.client.flow import Event, sleep
-from metamorphosis.client.links import Log
+from metamorphosis.client.gets import FetchRules, Gets, Request
 from metamorphosis.client.model import ReceivedMessage
-from metamorphosis.client.opaques import next_opaque
 from metamorphosis.client.pacing import Pacing
 from metamorphosis.client.records import Damage, FetchedRecords, find_record
 from metamorphosis.client.replies import NOT_SENT, VALUE, error_of
 from metamorphosis.client.resuming import LogPlaces
-from metamorphosis.client.settings import MAX_OFFSET, ConsumerConfig
+from metamorphosis.client.settings import MAX_OFFSET
 from metamorphosis.errors import MetaQError, NotFound
 from metamorphosis.message import HEADER_BYTES
 from metamorphosis.wire.status import Status
@@ -27,54 +24,6 @@ CONNECT_SECONDS = 5.0
 """How long a broker may be out of reach before the log says so of its partitions."""
 OVERLAP_BYTES = 64 << 10
 """An answer this long is worth a turn of the loop, to send the next request before delivering."""
-
-
-class FetchRules:
-    """What the loops of a consumer have in common."""
-
-    __slots__ = (
-        "runtime",
-        "group_token",
-        "timeout",
-        "wait_ms",
-        "config",
-        "max_body",
-        "log",
-    )
-
-    def __init__(self, runtime: Any, config: ConsumerConfig, max_body: int, log: Log) -> None:
-        self.runtime = runtime
-        self.config = config
-        self.max_body = max_body
-        self.log = log
-        self.group_token = config.group.encode()
-        self.timeout = config.fetch_timeout_ms / 1000
-        self.wait_ms = min(config.long_poll_ms, config.fetch_timeout_ms // 2)
-
-
-class Request:
-    """
-    A ``get`` under way, or answered.
-
-    :ivar status: of the answer; see ``replies``.
-    """
-
-    __slots__ = ("offset", "asked_at", "done", "status", "body", "answered")
-
-    def __init__(self, offset: int, asked_at: float, answered: Event) -> None:
-        self.offset = offset
-        self.asked_at = asked_at
-        self.done = False
-        self.status = NOT_SENT
-        self.body = b""
-        self.answered = answered
-
-    def answer(self, status: int, body: bytes) -> None:
-        """The ``Waiter``."""
-        self.status = status
-        self.body = body
-        self.done = True
-        self.answered.pulse()
 
 
 class PartitionFetch:
@@ -102,7 +51,8 @@ class PartitionFetch:
         self._progress = delivery.progress
         self._topic = delivery.position.topic
         self._partition = delivery.position.partition
-        self._topic_token = self._topic.encode()
+        self._wake = Event(rules.runtime)
+        self._gets = Gets(rules, connection, self._topic, self._partition, self._wake)
         self._places = LogPlaces(
             connection, config.group, self._topic, self._partition, rules.timeout
         )
@@ -112,7 +62,6 @@ class PartitionFetch:
             HEADER_BYTES + rules.max_body,
             config.max_increase_fetch_data_retries,
         )
-        self._wake = Event(rules.runtime)
         self._request: Request | None = None  # the last one sent
         self._piece = b""  # the start of a message that no answer of this broker's holds whole
         self._pieces_missed = 0  # times that nothing more of it was there
@@ -205,23 +154,6 @@ class PartitionFetch:
             self._complain(NOT_SENT, b"")
         self._wake.pulse()
 
-    def _ask(self, offset: int) -> Request:
-        request = Request(offset, self._runtime.seconds(), self._wake)
-        opaque = next_opaque()
-        frame = b"get %b %b %d %d %d %d" % (
-            self._topic_token,
-            self._rules.group_token,
-            self._partition.number,
-            offset,
-            self._pacing.size,
-            opaque,
-        )
-        if self._rules.wait_ms:
-            frame += b" %d" % self._rules.wait_ms
-        self.connection.request(opaque, frame + b"\r\n", request.answer, self._rules.timeout)
-        self._request = request
-        return request
-
     async def _answered(self) -> Request | None:
         """
         The answer for the present offset: to the request that was sent ahead if it brought
@@ -230,7 +162,7 @@ class PartitionFetch:
         offset = self._progress.resume_offset + len(self._piece)
         request = self._request
         if request is None or request.offset != offset or request.done and request.status != VALUE:
-            request = self._ask(offset)
+            request = self._request = self._gets.ask(offset, self._pacing.size)
         while not request.done:
             await self._wake.wait()
             if self.delivery.stopping:
@@ -259,7 +191,7 @@ class PartitionFetch:
         while messages and complete:
             if records.exhausted and not self._progress.retries:
                 # The next answer travels while this one is delivered.
-                self._ask(records.next_offset)
+                self._request = self._gets.ask(records.next_offset, self._pacing.size)
                 if len(data) >= OVERLAP_BYTES:
                     await sleep(self._runtime, 0)
                 if self.delivery.stopping:

@@ -66,7 +66,7 @@ class AnswerTests(FetchCase):
         self.assertEqual([writes + 1], written)
 
     def test_row_33_nothing_found(self) -> None:
-        """Row 33: with a broker that does not wait, empty fetches come after 0.5 s, 1 s, ... 5 s."""
+        """Row 33: a broker that does not wait is asked again after 0.5 s, 1 s, ... 5 s."""
         self.begin()
         asked = self.request()
         pauses = []
@@ -535,8 +535,8 @@ class RandomDamageTests(FetchCase):
 
     def test_row_38_whatever_is_damaged(self) -> None:
         """
-        Row 38: with some bytes wrong, every message that is not among the damaged ones is delivered,
-        in order, and the end of the log is reached.
+        Row 38: with some bytes wrong, every message that is not among the damaged ones is
+        delivered, in order, and the end of the log is reached.
         """
         random = Random(38)
         for _ in range(150):

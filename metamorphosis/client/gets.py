@@ -1,0 +1,97 @@
+"""
+The requests of the fetch loops, and what their loops have in common.
+
+Source: ``GetCommand``, ``SimpleMessageConsumer.fetch``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from metamorphosis.client.connection import BrokerConnection
+from metamorphosis.client.flow import Event
+from metamorphosis.client.links import Log
+from metamorphosis.client.model import Partition
+from metamorphosis.client.opaques import next_opaque
+from metamorphosis.client.replies import NOT_SENT
+from metamorphosis.client.settings import ConsumerConfig
+
+
+class FetchRules:
+    """What the loops of a consumer have in common."""
+
+    __slots__ = (
+        "runtime",
+        "timeout",
+        "wait_ms",
+        "config",
+        "max_body",
+        "log",
+    )
+
+    def __init__(self, runtime: Any, config: ConsumerConfig, max_body: int, log: Log) -> None:
+        self.runtime = runtime
+        self.config = config
+        self.max_body = max_body
+        self.log = log
+        self.timeout = config.fetch_timeout_ms / 1000
+        self.wait_ms = min(config.long_poll_ms, config.fetch_timeout_ms // 2)
+
+
+class Request:
+    """
+    A ``get`` under way, or answered.
+
+    :ivar status: of the answer; see ``replies``.
+    """
+
+    __slots__ = ("offset", "asked_at", "done", "status", "body", "answered")
+
+    def __init__(self, offset: int, asked_at: float, answered: Event) -> None:
+        self.offset = offset
+        self.asked_at = asked_at
+        self.done = False
+        self.status = NOT_SENT
+        self.body = b""
+        self.answered = answered
+
+    def answer(self, status: int, body: bytes) -> None:
+        """The ``Waiter``."""
+        self.status = status
+        self.body = body
+        self.done = True
+        self.answered.pulse()
+
+
+class Gets:
+    """
+    Asks one broker for one partition. Thread: the loop's.
+
+    :param answered: gets a pulse with each answer.
+    """
+
+    __slots__ = ("_rules", "_connection", "_head", "_tail", "_answered")
+
+    def __init__(
+        self,
+        rules: FetchRules,
+        connection: BrokerConnection,
+        topic: str,
+        partition: Partition,
+        answered: Event,
+    ) -> None:
+        self._rules = rules
+        self._connection = connection
+        self._answered = answered
+        words = ("get", topic, rules.config.group, str(partition.number))
+        self._head = " ".join(words).encode()
+        self._tail = b" %d\r\n" % rules.wait_ms if rules.wait_ms else b"\r\n"
+
+    def ask(self, offset: int, size: int) -> Request:
+        """Send a ``get``; the answer comes into the request."""
+        rules = self._rules
+        request = Request(offset, rules.runtime.seconds(), self._answered)
+        opaque = next_opaque()
+        frame = b"%b %d %d %d%b" % (self._head, offset, size, opaque, self._tail)
+        self._connection.request(opaque, frame, request.answer, rules.timeout)
+        return request
