@@ -14,7 +14,7 @@ from metamorphosis.message import ATTRIBUTE_FLAG, HEADER_BYTES, split_body
 
 
 class Partition(NamedTuple):
-    """A partition of a topic on a broker; sorts by number. The text is that of ZooKeeper's nodes."""
+    """A partition of a topic on a broker; sorts by number. Its text is as in ZooKeeper's nodes."""
 
     broker_id: int
     number: int

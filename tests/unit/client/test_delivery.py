@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -11,9 +12,10 @@ from metamorphosis.client.delivery import PartitionDelivery
 from metamorphosis.client.duplicates import DuplicateCache
 from metamorphosis.client.flow import Slots
 from metamorphosis.client.model import Partition, Position, ReceivedMessage
+from metamorphosis.client.runtimes.aio import AsyncioRuntime
 from metamorphosis.client.subscription import DeliveryRules, Rollback, Subscription
 from metamorphosis.errors import InvalidState
-from tests.unit.client.runtime import MemoryRuntime
+from tests.unit.client.runtime import MemoryLog, MemoryRuntime
 
 PARTITION = Partition(0, 1)
 
@@ -364,6 +366,42 @@ class WaitingListenerTests(DeliveryCase):
         kept.callback(None)
         self.assertTrue(self.runtime.result(done))
         self.assertEqual(([0, 1], 46), (self.got, delivery.position.offset))
+
+
+class AsyncioTests(SynchronousTestCase):
+    """Cancellation, which asyncio has for a listener's future and for the loop's end."""
+
+    def setUp(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.addCleanup(self.loop.close)
+        log = MemoryLog()
+        rules = DeliveryRules(
+            AsyncioRuntime(self.loop), "g", log, 5, DuplicateCache(), lambda message: None
+        )
+        self.future = self.loop.create_future()
+        self.subscription = Subscription("t", 1000, self.listen)
+        self.delivery = PartitionDelivery(rules, self.subscription, Position("t", PARTITION, 0))
+
+    async def listen(self, message: ReceivedMessage) -> None:
+        """Waits for something."""
+        await self.future
+
+    def test_cancelled_future(self) -> None:
+        """A listener whose future was cancelled has failed."""
+
+        async def test() -> bool:
+            self.loop.call_soon(self.future.cancel)
+            return await self.delivery.deliver(messages(0, 1))
+
+        self.assertFalse(self.loop.run_until_complete(test()))
+        self.assertEqual((0, 1), (self.delivery.position.offset, self.delivery.progress.retries))
+
+    def test_cancelled_task(self) -> None:
+        """The end of the loop ends the delivery, and is no failure of the listener's."""
+        task = self.loop.create_task(self.delivery.deliver(messages(0, 1)))
+        self.loop.call_soon(task.cancel)
+        self.assertRaises(asyncio.CancelledError, self.loop.run_until_complete, task)
+        self.assertEqual((0, 0), (self.delivery.position.offset, self.delivery.progress.retries))
 
 
 class BatchTests(DeliveryCase):
