@@ -102,8 +102,7 @@ class TopicRules:
         self._randrange = randrange
         self._patterns = TopicPatterns(config.topics)
         self._listeners: list[Callable[[], None]] = []
-        self._closed_by_file: Mapping[str, Ranges] = {}
-        self._closed_by_operator: dict[str, Ranges] = {}
+        self._closed: Mapping[str, Ranges] = {}
         self._read_closed(settings)
 
     def on_change(self, listener: Callable[[], None]) -> None:
@@ -113,8 +112,7 @@ class TopicRules:
     def reconfigure(self, config: BrokerConfig, settings: Settings) -> None:
         """
         Apply a reload. Topics of removed sections stay accepted until the process ends, because
-        their stores stay open; they fall back to the global values. ``openPartitions`` does not
-        outlive a reload that still lists the topic under ``[closed-partitions]``.
+        their stores stay open; they fall back to the global values.
         """
         self._config = config
         self._patterns.add(config.topics)
@@ -146,7 +144,7 @@ class TopicRules:
         count = self.partition_count(topic)
         if count <= 0:
             return ANY_PARTITION
-        if not (topic in self._closed_by_file or topic in self._closed_by_operator):
+        if topic not in self._closed:
             return self._randrange(count)
         candidates = [p for p in range(count) if not self.is_closed(topic, p)]
         return candidates[self._randrange(len(candidates))] if candidates else ANY_PARTITION
@@ -174,52 +172,28 @@ class TopicRules:
 
     def is_closed(self, topic: str, partition: int) -> bool:
         """Whether the operator has closed this partition for puts and gets."""
-        return _within(partition, self._closed_by_file.get(topic)) or _within(
-            partition, self._closed_by_operator.get(topic)
-        )
-
-    def close_partitions(self, topic: str, start: int, end: int) -> None:
-        """
-        Refuse puts and gets of the partitions ``start`` to ``end``, both included, of a configured
-        topic.
-        """
-        if not self._closable(topic, start, end):
-            return
-        ranges = self._closed_by_operator.get(topic, ())
-        if (start, end) in ranges:
-            self._log.info(
-                "partition={start}-{end} closed yet,topic={topic}",
-                start=start,
-                end=end,
-                topic=topic,
-            )
-            return
-        self._closed_by_operator[topic] = (*ranges, (start, end))
-        self._log.info(
-            "close partition={start}-{end},topic={topic}", start=start, end=end, topic=topic
-        )
-        self._changed()
-
-    def open_partitions(self, topic: str) -> None:
-        """Open every partition of ``topic`` again, whoever closed it."""
-        ranges = self.closed_partitions(topic)
-        if not ranges:
-            self._log.info("topic[{topic}] has no closed partitions", topic=topic)
-            return
-        self._closed_by_operator.pop(topic, None)
-        self._closed_by_file = {t: r for t, r in self._closed_by_file.items() if t != topic}
-        self._log.info("open partitions {ranges},topic={topic}", ranges=list(ranges), topic=topic)
-        self._changed()
+        ranges = self._closed.get(topic, ())
+        return any(start <= partition <= end for start, end in ranges)
 
     def closed_partitions(self, topic: str) -> Ranges:
-        """The closed ranges of ``topic``, both ends included, those of the settings file first."""
-        return self._closed_by_file.get(topic, ()) + self._closed_by_operator.get(topic, ())
+        """The closed ranges of ``topic``, both ends included."""
+        return self._closed.get(topic, ())
 
     def _read_closed(self, settings: Settings) -> None:
-        self._closed_by_file = {
+        closed = {
             topic: tuple(r for r in ranges if self._closable(topic, *r))
             for topic, ranges in settings.closed_partitions.items()
         }
+        for topic in sorted({*closed, *self._closed}):
+            before, after = self._closed.get(topic, ()), closed.get(topic, ())
+            if before != after:
+                self._log.info(
+                    "Closed partitions of topic {topic}: {after} (before: {before})",
+                    topic=topic,
+                    after=_text(after),
+                    before=_text(before),
+                )
+        self._closed = closed
 
     def _closable(self, topic: str, start: int, end: int) -> bool:
         if topic not in self._config.topics:
@@ -244,5 +218,6 @@ class TopicRules:
             listener()
 
 
-def _within(partition: int, ranges: Ranges | None) -> bool:
-    return ranges is not None and any(start <= partition <= end for start, end in ranges)
+def _text(ranges: Ranges) -> str:
+    """As in the settings file."""
+    return ",".join(f"{a}-{b}" if a < b else f"{a}" for a, b in ranges) or "none"

@@ -50,12 +50,12 @@ class ServingRows(SynchronousTestCase):
         client.send(put(b"hello"))
         get = b"get test g 0 0 100 1\r\n"
         client.send(get)
-        broker.responders.rules.close_partitions("test", 0, 0)
+        broker.close_partitions("test", (0, 0))
         text = FAILED % 0 + "Detail:partition[0-0] has been closed"
         self.assertEqual(client.send(put(b"hello")), self.reply(403, text))
         self.assertEqual(client.send(get), self.reply(403, "Partition[0-0] has been closed"))
         self.assertEqual(client.send(b"offset test g 0 0 1\r\n"), self.reply(200, "0"))
-        broker.responders.rules.open_partitions("test")
+        broker.close_partitions("test")
         self.assertTrue(client.send(put(b"hello")).startswith(b"result 200 "))
         self.assertTrue(client.send(get).startswith(b"value 50 "))
 

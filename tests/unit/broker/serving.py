@@ -104,6 +104,12 @@ class Broker:
             self.responders.routes.puts = NoRoutes()
             self.responders.routes.reads = NoRoutes()
         self.factory = BrokerFactory(self.clock, self.responders, settings, turn)
+        self.settings = settings
+
+    def close_partitions(self, topic: str, *ranges: tuple[int, int]) -> None:
+        """A reload with these ranges of closed partitions."""
+        closed = _with(self.settings, closed_partitions={topic: ranges})
+        self.responders.rules.reconfigure(self.config, closed)
 
     def client(self) -> Client:
         """A new connection."""

@@ -131,9 +131,9 @@ class HotPathTests(SynchronousTestCase):
         broker = Broker(self.mktemp())
         client = broker.client()
         client.send(put(b"hello"))
-        broker.responders.rules.close_partitions("test", 0, 0)
+        broker.close_partitions("test", (0, 0))
         self.assertTrue(client.send(put(b"hello")).startswith(b"result 403 "))
-        broker.responders.rules.open_partitions("test")
+        broker.close_partitions("test")
         self.assertTrue(client.send(put(b"hello")).startswith(b"result 200 "))
 
     def test_ids_increase_and_carry(self) -> None:

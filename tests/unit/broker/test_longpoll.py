@@ -194,7 +194,7 @@ class NotHeldTests(LongPollTestCase):
         self.assertIn(b"result 301 ", client.send(get(-1)))
         self.assertIn(b"result 301 ", client.send(get((1 << 63) - 1)))
         self.assertIn(b"result 400 ", client.send(b"get test g 0 25 0 7 5000\r\n"))
-        broker.responders.rules.close_partitions("test", 0, 0)
+        broker.close_partitions("test", (0, 0))
         self.assertIn(b"result 403 ", client.send(get()))
 
     def test_question_for_the_end(self) -> None:
@@ -314,7 +314,7 @@ class ChangeTests(LongPollTestCase):
         broker = self.broker()
         client = broker.client()
         client.send(get())
-        broker.responders.rules.close_partitions("test", 0, 0)
+        broker.close_partitions("test", (0, 0))
         broker.clock.advance(0)
         self.assertTrue(client.received().startswith(b"result 403 "))
 

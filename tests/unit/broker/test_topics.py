@@ -188,20 +188,24 @@ class PlaceTests(SynchronousTestCase):
 
     def test_closed_all_any_partition(self) -> None:
         """-1 to a topic whose every partition is closed is refused with 403."""
-        rules = TopicRules(configuration(test=2), Settings())
-        rules.close_partitions("test", 0, 1)
+        rules = TopicRules(configuration(test=2), Settings(closed_partitions={"test": ((0, 1),)}))
         error = self.refusal(rules, "test", ANY_PARTITION)
         self.assertIsInstance(error, Forbidden)
         self.assertTrue(str(error).endswith("Detail:partition[0--1] has been closed"))
 
 
 class ClosedPartitionsTests(SynchronousTestCase):
-    """Partitions closed by the operator."""
+    """Partitions closed by the operator, in the settings file."""
 
     def setUp(self) -> None:
+        """Four partitions, all open."""
         self.rules = TopicRules(configuration(test=4), Settings())
         self.changes: list[None] = []
         self.rules.on_change(lambda: self.changes.append(None))
+
+    def close(self, topic: str, *ranges: tuple[int, int]) -> None:
+        """A reload with these ranges."""
+        self.rules.reconfigure(configuration(test=4), Settings(closed_partitions={topic: ranges}))
 
     def closed(self, topic: str = "test") -> list[int]:
         """The closed ones of the first six partitions."""
@@ -209,7 +213,7 @@ class ClosedPartitionsTests(SynchronousTestCase):
 
     def test_C38_close_and_open(self) -> None:
         """Closing refuses puts with 403 and the original's text; opening lifts that."""
-        self.rules.close_partitions("test", 1, 2)
+        self.close("test", (1, 2))
         self.assertEqual(self.closed(), [1, 2])
         error = self.assertRaises(Forbidden, self.rules.place, URL, "test", 1)
         self.assertEqual(
@@ -217,28 +221,26 @@ class ClosedPartitionsTests(SynchronousTestCase):
             "Put message to [broker 'meta://localhost:8123'] [partition 'test-1'] failed."
             "Detail:partition[0-1] has been closed",
         )
-        self.rules.open_partitions("test")
+        self.close("test")
         self.assertEqual(self.closed(), [])
         self.assertEqual(self.rules.place(URL, "test", 1), 1)
 
     def test_C66_unconfigured_topic(self) -> None:
         """Closing partitions of a topic without a section does nothing, and says so."""
         with capturedLogs() as events:
-            self.rules.close_partitions("other", 0, 3)
-            self.rules.close_partitions("", 0, 3)
+            self.close("other", (0, 3))
+            self.close("", (0, 3))
         self.assertEqual(self.closed("other"), [])
-        self.assertEqual(self.changes, [])
         self.assertEqual(len(events), 2)
 
     def test_bad_range(self) -> None:
         """A range that starts below 0 or ends before it starts closes nothing."""
-        self.rules.close_partitions("test", -1, 2)
-        self.rules.close_partitions("test", 2, 1)
+        self.close("test", (-1, 2), (2, 1))
         self.assertEqual(self.closed(), [])
 
     def test_random_partition_is_open(self) -> None:
         """A put that leaves the choice never lands in a closed partition (D-14, fixed)."""
-        self.rules.close_partitions("test", 1, 2)
+        self.close("test", (1, 2))
         self.assertEqual({self.rules.random_partition("test") for _ in range(200)}, {0, 3})
 
     def test_closed_above_range(self) -> None:
@@ -246,7 +248,7 @@ class ClosedPartitionsTests(SynchronousTestCase):
         A closed partition above the present number is refused as closed, as the original checks
         that first.
         """
-        self.rules.close_partitions("test", 5, 5)
+        self.close("test", (5, 5))
         self.assertRaises(Forbidden, self.rules.place, URL, "test", 5)
 
     def test_from_settings(self) -> None:
@@ -257,53 +259,29 @@ class ClosedPartitionsTests(SynchronousTestCase):
         self.assertEqual(self.closed(), [0, 1, 3])
         self.assertEqual(self.rules.closed_partitions("test"), ((0, 1), (3, 3)))
 
-    def test_settings_reload(self) -> None:
-        """A reload replaces what the file closed and keeps what the operator closed by command."""
-        self.rules.reconfigure(
-            configuration(test=4), Settings(closed_partitions={"test": ((0, 0),)})
-        )
-        self.rules.close_partitions("test", 3, 3)
-        self.assertEqual(self.closed(), [0, 3])
-        self.rules.reconfigure(
-            configuration(test=4), Settings(closed_partitions={"test": ((1, 1),)})
-        )
-        self.assertEqual(self.closed(), [1, 3])
-
-    def test_open_what_the_file_closed(self) -> None:
-        """
-        The operator can open what the file closed; a reload that still lists it closes it again.
-        """
-        settings = Settings(closed_partitions={"test": ((0, 0),)})
-        self.rules.reconfigure(configuration(test=4), settings)
-        self.rules.open_partitions("test")
-        self.assertEqual(self.closed(), [])
-        self.rules.reconfigure(configuration(test=4), settings)
-        self.assertEqual(self.closed(), [0])
-
     def test_listeners(self) -> None:
-        """Closing, opening and reloading each tell the listener; what changes nothing does not."""
-        self.rules.close_partitions("test", 0, 0)
-        self.rules.close_partitions("test", 0, 0)
-        self.assertEqual(len(self.changes), 1)
-        self.rules.open_partitions("test")
-        self.rules.open_partitions("test")
+        """Each reload tells the listener, because earlier answers may no longer hold."""
+        self.close("test", (0, 0))
+        self.close("test")
         self.assertEqual(len(self.changes), 2)
-        self.rules.reconfigure(configuration(test=4), Settings())
-        self.assertEqual(len(self.changes), 3)
 
     def test_huge_range(self) -> None:
         """A range to the largest partition number costs no memory and works."""
-        self.rules.close_partitions("test", 1, 2**31 - 1)
+        self.close("test", (1, 2**31 - 1))
         self.assertEqual(self.closed(), [1, 2, 3, 4, 5])
 
     def test_log(self) -> None:
-        """Closing and opening leave one line each that names the topic and the partitions."""
+        """What closes and what opens leaves a line that names the topic and the partitions."""
         with capturedLogs() as events:
-            self.rules.close_partitions("test", 0, 2)
-            self.rules.open_partitions("test")
+            self.close("test", (0, 2), (3, 3))
+            self.close("test", (0, 2), (3, 3))
+            self.close("test")
         self.assertEqual(
             [event["log_format"].format(**event) for event in events],
-            ["close partition=0-2,topic=test", "open partitions [(0, 2)],topic=test"],
+            [
+                "Closed partitions of topic test: 0-2,3 (before: none)",
+                "Closed partitions of topic test: none (before: 0-2,3)",
+            ],
         )
 
 
