@@ -38,7 +38,7 @@ from metamorphosis.client.subscription import (
     Subscription,
 )
 from metamorphosis.config.hostname import own_address
-from metamorphosis.errors import ClientClosed, InvalidArgument, InvalidState
+from metamorphosis.errors import ClientClosed, InvalidArgument, InvalidState, NotConnected
 
 if TYPE_CHECKING:
     from metamorphosis.client.session import SessionFactory
@@ -177,14 +177,33 @@ class Consumer(Lookups):
         if self._assignment is not None:
             raise InvalidState(f"group {self.group}: complete_subscribe was called before")
         session = self._session
-        await session.started()
+        unreached: NotConnected | None = None
+        try:
+            await session.started()
+        except NotConnected as error:
+            unreached = error
         self._check_open()
         if self._assignment is not None:
             raise InvalidState(f"group {self.group}: complete_subscribe was called before")
         self._assignment = self._direct() if session.config.direct else self._balanced()
         for subscription in self._subscriptions.values():
             self._begin_recovery(subscription)
+        if unreached is not None:
+            self._runtime.start(self._register_later(self._assignment))
+            raise unreached
         await self._assignment.register()
+
+    async def _register_later(self, assignment: Rebalance | DirectAssignment) -> None:
+        """Go on trying, with nobody who waits for it."""
+        try:
+            await assignment.register()
+        except Exception as error:
+            if self._closing is None:
+                self._log.warn(
+                    "Group {group} is not joined yet ({error}); trying on",
+                    group=self.group,
+                    error=error,
+                )
 
     def _direct(self) -> DirectAssignment:
         session = self._session

@@ -221,6 +221,21 @@ class ZooKeeperFaults:
             stage.case.assertEqual({1}, set(world.ledger.values["g"].values()))
             await self.check_stored(stage, world, reader)
 
+    @scenario
+    async def test_away_from_the_beginning(self, stage: Stage) -> None:
+        """A consumer that finds no ZooKeeper says so, and reads as soon as there is one."""
+        async with Cluster(stage, zookeeper_connection_timeout_ms=300) as world:
+            await world.send(*named("value"))
+            await stage.blocking(world.zookeeper.stop)
+            await world.factory.close()
+            world.factory = stage.factory(
+                zookeeper=world.zookeeper.connect_string, **world.settings
+            )
+            with stage.case.assertRaises(NotConnected):
+                await world.reader()
+            await stage.blocking(world.zookeeper.start)
+            await world.until_read()
+
     async def new_session(self, stage: Stage, world: Cluster, old: int) -> None:
         """Wait until the client has another one."""
         registry = world.factory.registry

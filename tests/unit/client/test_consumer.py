@@ -24,6 +24,7 @@ from metamorphosis.errors import (
     InvalidConsumerConfig,
     InvalidState,
     Moved,
+    NotConnected,
 )
 from tests.unit.client.memorybroker import Log, MemoryBroker
 from tests.unit.client.runtime import MemoryRuntime
@@ -217,6 +218,21 @@ class SubscriptionTests(ConsumerCase):
     def test_commit_before_subscribing(self) -> None:
         """There is nothing to store then."""
         self.assertTrue(self.runtime.result(self.session.create_consumer("g").commit()))
+
+    def test_no_zookeeper_at_first(self) -> None:
+        """Completing says that there is no session, and joins the group once there is."""
+        (log,) = self.topic("t", 1)
+        log.append(b"one")
+        registry = MemoryRegistry(self.runtime.tree, reachable=False)
+        session = SessionFactory(self.runtime, self.session.config, registry)
+        consumer = session.create_consumer("g").subscribe("t", listener=self.listen)
+        future = consumer.complete_subscribe()
+        self.let(31)
+        self.assertRaises(NotConnected, self.runtime.result, future)
+        self.assertEqual([], self.got)
+        registry.resume()
+        self.let(5)
+        self.assertEqual([b"one"], self.got)
 
 
 class AcknowledgingTests(ConsumerCase):
