@@ -8,7 +8,8 @@ go before the reply of the request that caused them.
 Source: ``ZooKeeperServer``, ``FinalRequestProcessor``.
 
 Differs: ZooKeeper closes the connection of a session for whoever knows its id; here the password
-comes first. An operation that 3.4 does not know is answered and the connection closed, as in 3.8; a
+comes first. It cuts a client that has seen a later zxid, for as long as that tries; here its session
+has expired. An operation that 3.4 does not know is answered and the connection closed, as in 3.8; a
 check outside of a multi is answered.
 """
 
@@ -68,8 +69,9 @@ class Server:
         """
         The first frame of a connection: a new session, or one that is resumed.
 
-        A client that has seen a later zxid than there is has seen another server's: it is cut, as
-        is one whose frame cannot be read.
+        A client that has seen a later zxid than there is knows what was here before a backup was
+        put back, or another server. Its session is refused, so that it begins anew; without one it
+        is cut, as is one whose frame cannot be read.
         """
         reader = Reader(frame)
         try:
@@ -80,14 +82,15 @@ class Server:
             client.close()
             return
         knows_read_only = reader.position < len(frame)  # since 3.4; the C client of then does not
-        if zxid > self.tree.zxid:
-            client.close()
-            return
+        ahead = zxid > self.tree.zxid
         timeout = self.sessions.negotiated(timeout)
         if session_id == 0:
+            if ahead:
+                client.close()
+                return
             session = self._new_session(timeout)
         else:
-            found = self.sessions.find(session_id, password)
+            found = None if ahead else self.sessions.find(session_id, password)
             if found is None:
                 client.send(_answer(0, 0, bytes(PASSWORD_BYTES), knows_read_only))
                 client.close()

@@ -112,16 +112,24 @@ class ZxidTests(Case):
         self.assertEqual(stat.czxid, before + 2)
 
     def test_a_client_ahead_is_cut(self) -> None:
-        """Without an answer, and without harm to the session whose id it has."""
+        """Without an answer."""
+        ahead = Peer(self.world)
+        self.assertIsNone(ahead.connect(handshake(self.zxid + 1)))
+        self.assertTrue(ahead.closed)
+        self.assertIsNotNone(Peer(self.world).connect(handshake(self.zxid)))
+
+    def test_a_session_ahead_is_refused(self) -> None:
+        """Differs: a backup was put back, and the client is to begin anew, not to try for ever; its
+        session, if there is one of the kind, is not harmed."""
         session = self.one.session
         assert session is not None
-        ahead = self.zxid + 1
-        for frame in (handshake(ahead), handshake(ahead, 4000, session.id, session.password)):
+        for session_id, password in ((session.id, session.password), (99, bytes(16))):
             peer = Peer(self.world)
-            self.assertIsNone(peer.connect(frame))
+            answer = peer.connect(handshake(self.zxid + 1, 4000, session_id, password))
+            assert answer is not None
+            self.assertEqual((answer.timeout, answer.session_id), (0, 0))
             self.assertTrue(peer.closed)
         self.assertFalse(self.one.closed)
-        self.assertIsNotNone(Peer(self.world).connect(handshake(self.zxid)))
 
 
 class MultiTests(Case):
