@@ -58,13 +58,14 @@ class GroupTests(TestCase):
         self.runtime = TwistedRuntime(reactor)
         self.members: list[tuple[Any, Reading, Any]] = []
         self.broker = await self.registry()
-        await self.broker.create(self.paths.master(0), b"meta://127.0.0.1:1", True)
+        # not ephemeral: a slow machine may end the test's sessions
+        await self.broker.create(self.paths.master(0), b"meta://127.0.0.1:1", False)
         node = f"{self.paths.topics_sub('test')}/0-m"
-        await self.broker.create(node, TopicBroker(PARTITIONS, "0-m").encode(), True)
+        await self.broker.create(node, TopicBroker(PARTITIONS, "0-m").encode(), False)
 
     async def registry(self) -> Any:
         """A session."""
-        registry = self.runtime.registry(self.server.connect_string, 3000)
+        registry = self.runtime.registry(self.server.connect_string, 6000)
         there: Deferred[None] = Deferred()
         registry.on_session(lambda event: there.called or there.callback(None))
         self.addCleanup(registry.stop)
@@ -85,7 +86,7 @@ class GroupTests(TestCase):
             reading,
             self.runtime.logger("test"),
             sync_seconds=1.0,
-            session_seconds=3.0,
+            session_seconds=6.0,
         )
         self.addCleanup(lambda: self.runtime.start(member.unregister()))
         await member.register()
