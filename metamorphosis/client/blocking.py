@@ -71,7 +71,11 @@ class MessageSessionFactory:
         settings = {"zookeeper": zookeeper, "broker": broker, **settings}
         self._config = client_config(config, settings)
         self._thread = LoopThread("metamorphosis-client")
-        self._core: SessionFactory = self._thread.call(self._make)
+        try:
+            self._core: SessionFactory = self._thread.call(self._make)
+        except BaseException:
+            self._thread.stop()
+            raise
         self._listeners: Any = self._thread.call(
             self._core.runtime.threads, LISTENER_THREADS, "metamorphosis-listener"
         )

@@ -28,6 +28,7 @@ from metamorphosis.cluster.paths import Paths
 from metamorphosis.config.hostname import own_address
 from metamorphosis.errors import (
     ClientClosed,
+    ConfigError,
     InvalidConfig,
     InvalidConsumerConfig,
     NotConnected,
@@ -66,7 +67,12 @@ class SessionFactory:
         self.paths = Paths(config.zookeeper_root)
         self.subscriptions: dict[tuple[str, str], object] = {}
         if registry is None and config.zookeeper is not None:
-            registry = runtime.registry(config.zookeeper, config.zookeeper_session_timeout_ms)
+            try:
+                registry = runtime.registry(config.zookeeper, config.zookeeper_session_timeout_ms)
+            except ConfigError as error:
+                raise InvalidConfig(
+                    f"zookeeper is {config.zookeeper!r}; host:port,host:port/chroot expected"
+                ) from error
         self.registry: Any = registry
         self._directory: Any = None
         self._recovery: Any = None

@@ -172,8 +172,11 @@ class FactoryTests(BlockingCase):
 
     def test_errors(self) -> None:
         """Those of the core, raised where the call was made."""
-        with self.assertRaises(InvalidConfig):
-            MessageSessionFactory()
+        before = threading.active_count()
+        for settings in ({}, {"zookeeper": "host:port:no"}):
+            with self.assertRaises(InvalidConfig):
+                MessageSessionFactory(**settings)
+        self.assertEqual(before, threading.active_count())
         factory = self.factory()
         with self.assertRaises(InvalidMessage):
             factory.create_producer("test").send("", b"")
