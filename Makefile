@@ -5,10 +5,11 @@
 PY := .venv/bin/python
 SECONDS_OF_SOAK ?= 600
 KILLS ?= 200
+CLIENT_SECONDS ?= 300
 ZOOKEEPER_SECONDS ?= 300
 FUZZ_SECONDS ?= 300
 
-.PHONY: help environment run test unit lint soak fuzz kills bench bench-zookeeper zookeeper-differential kazoo-suite clean
+.PHONY: help environment run test unit lint soak fuzz kills client-faults bench bench-zookeeper zookeeper-differential kazoo-suite clean
 
 help:
 	@echo 'make run      start a broker (port 8123) and its ZooKeeper (port 2181), data in ./metaq-data'
@@ -16,6 +17,7 @@ help:
 	@echo 'make unit     the tests that need no other software: seconds'
 	@echo 'make lint     mypy and flake8'
 	@echo 'make kills    kill -9 the broker under load, KILLS=$(KILLS) times'
+	@echo 'make client-faults  the client under random faults for CLIENT_SECONDS=$(CLIENT_SECONDS); CLIENT='"'"'--help'"'"' lists its options'
 	@echo 'make soak     full load for SECONDS_OF_SOAK=$(SECONDS_OF_SOAK)'
 	@echo 'make fuzz     random bytes against decoder and broker for FUZZ_SECONDS=$(FUZZ_SECONDS)'
 	@echo 'make bench    our broker and the Java broker side by side; BENCH=--quick takes 3 minutes'
@@ -43,6 +45,10 @@ lint: environment
 kills: environment
 	@tools/system-packages
 	@KILLS=$(KILLS) $(PY) -m tests.faults.kills
+
+client-faults: environment
+	@tools/system-packages
+	@CLIENT_SECONDS=$(CLIENT_SECONDS) $(PY) -m tests.faults.client_soak $(CLIENT)
 
 soak: environment
 	@tools/system-packages

@@ -29,122 +29,33 @@ from twisted.internet.task import react
 from twisted.logger import globalLogBeginner, textFileLogObserver
 
 from metamorphosis.client.model import ReceivedMessage
-from metamorphosis.client.offsets.localfile import LocalFileOffsetStore
-from metamorphosis.client.offsets.zookeeper import ZooKeeperOffsetStore
 from tests.faults import wire
+from tests.faults.client_cast import (
+    GROUPS,
+    PARTITIONS,
+    TOPIC,
+    Broker,
+    Directory,
+    Member,
+    last_segment,
+    make_zookeeper,
+)
 from tests.faults.faces import AsyncioStage, Stage, TwistedStage
 from tests.faults.kills import check
-from tests.faults.ledger import Key, Ledger, Reader, WatchedStore, flip, read_logs
-from tests.faults.wire import FaultyWire
-from tests.faults.world import READING, TICK_MS
-from tests.integration.broker import BrokerProcess
-from tests.integration.embedded import EmbeddedZooKeeper
-from tests.integration.zookeeper import ZooKeeperServer, free_port
+from tests.faults.ledger import Key, Ledger, flip, read_logs
 
-TOPIC = "soak"
-PARTITIONS = 3
 BROKERS = 2
-GROUPS = ("ours", "files", "ours")
-"""Of the three consumers; one group stores in ZooKeeper, the other in a file."""
 SENDERS = 4
 """Coroutines of each producer."""
-SEGMENT_BYTES = 64 << 10
 CATCH_UP_SECONDS = 120.0
-PAUSES = (0.2, 2.0)
-"""Seconds of health between two faults."""
+PAUSES = (0.2, 4.0)
+"""Seconds of health between two faults of a lane."""
 DURATIONS = (0.2, 3.0)
 """Seconds that a fault lasts."""
 
 
-class Directory:
-    """Stands in for a test case: makes names of directories."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self._numbers = count()
-
-    def mktemp(self) -> str:
-        """The next one."""
-        return os.path.join(self.path, str(next(self._numbers)))
-
-
-class Broker:
-    """A broker's process and the wire in front of it, which has its published address."""
-
-    def __init__(self, directory: str, number: int, zookeeper: ZooKeeperServer) -> None:
-        self.number = number
-        self.host = f"127.0.0.{number + 2}"
-        self.wire: FaultyWire | None = None
-        self.process = BrokerProcess(
-            directory,
-            topics={TOPIC: {"numPartitions": PARTITIONS}},
-            system={
-                "brokerId": number,
-                "hostName": self.host,
-                "maxSegmentSize": SEGMENT_BYTES,
-            },
-            zookeeper=zookeeper,
-            zookeeper_keys={"zk.zkSessionTimeoutMs": 1500},
-            settings={"network": {"interface": "127.0.0.1"}},
-        )
-
-    def start(self) -> None:
-        """Wire and process."""
-        port = self.process.port
-        self.process.start()
-        self.wire = FaultyWire(("127.0.0.1", port), (self.host, port))
-
-    def end(self, kill: bool) -> None:
-        """Both."""
-        if self.wire is not None:
-            self.wire.close()
-        if kill:
-            self.process.kill()
-        elif self.process.process is not None:
-            self.process.stop()
-
-    def move(self) -> None:
-        """The next start is at another port."""
-        self.process.port = free_port()
-        self.process.system = {**self.process.system, "serverPort": self.process.port}
-
-
-class Member:
-    """One consumer with a factory of its own, who may leave and come back."""
-
-    def __init__(self, soak: Soak, number: int) -> None:
-        self.factory: Any = None
-        self._soak = soak
-        self._number = number
-        self._group = GROUPS[number]
-        self._numbers = count()
-
-    async def join(self) -> None:
-        """A new factory and consumer."""
-        soak = self._soak
-        self.factory = soak.stage.factory(zookeeper=soak.zookeeper.connect_string)
-        store: Any
-        if self._group == "files":
-            store = LocalFileOffsetStore(self.factory.runtime, os.path.join(soak.path, "offsets"))
-        else:
-            store = ZooKeeperOffsetStore(self.factory.registry, self.factory.paths)
-        watched = WatchedStore(soak.ledger, store)
-        settings = {**READING, "stop_timeout_ms": 10000, "max_fetch_retries": 1000}
-        consumer = self.factory.create_consumer(self._group, store=watched, **settings)
-        name = f"{self._group}.{self._number}.{next(self._numbers)}"
-        reader = Reader(soak.ledger, consumer, name, soak.behave)
-        reader.subscribe([TOPIC], max_size=16 << 10)
-        self.factory.runtime.start(self._complete(consumer))
-
-    async def _complete(self, consumer: Any) -> None:
-        try:
-            await consumer.complete_subscribe()
-        except Exception as error:  # it goes on trying
-            self._soak.ledger.errors[f"complete_subscribe: {type(error).__name__}"] += 1
-
-    async def leave(self) -> None:
-        """Close what ``join`` made."""
-        await self.factory.close()
+Faults = dict[Callable[[], Awaitable[None]], int]
+"""With how likely they are."""
 
 
 class Soak:
@@ -204,9 +115,10 @@ class Soak:
             await self._begin()
             senders = await self._start_senders()
             end = time.monotonic() + seconds
-            while time.monotonic() < end:
-                await self.stage.sleep(self._random.uniform(*PAUSES))
-                await self._disturb()
+            start = self._factory.runtime.start
+            lanes = [start(self._disturb(each, end)) for each in self._lanes()]
+            for lane in lanes:
+                await lane
             self._say("healed")
             self._sending = False
             for each in senders:
@@ -261,21 +173,23 @@ class Soak:
 
     # -- faults
 
-    async def _disturb(self) -> None:
-        faults: dict[Callable[[], Awaitable[None]], int] = {
-            self._kill: 3,
-            self._hang: 2,
-            self._break_wire: 6,
+    def _lanes(self) -> list[Faults]:
+        """Faults that happen one after the other, beside those of the other lanes."""
+        brokers: Faults = {self._kill: 3, self._hang: 2, self._break_wire: 6, self._damage: 1}
+        zookeeper: Faults = {
             self._stop_zookeeper: 2,
             self._freeze_zookeeper: 2,
             self._empty_zookeeper: 1,
-            self._expire: 3,
-            self._damage: 1,
-            self._swap_member: 3,
+            self._expire: 4,
         }
-        (fault,) = self._random.choices(list(faults), list(faults.values()))
-        self.happened[fault.__name__.strip("_")] += 1
-        await fault()
+        return [brokers, zookeeper, {self._swap_member: 1}]
+
+    async def _disturb(self, faults: Faults, end: float) -> None:
+        while time.monotonic() < end:
+            await self.stage.sleep(self._random.uniform(*PAUSES))
+            (fault,) = self._random.choices(list(faults), list(faults.values()))
+            self.happened[fault.__name__.strip("_")] += 1
+            await fault()
 
     def _say(self, text: str) -> None:
         print(f"{time.monotonic() - self._began:7.1f} s  {text}", flush=True)
@@ -361,19 +275,6 @@ class Soak:
         self._say(f"consumer {self.members.index(member)} leaves and joins")
         await member.leave()
         await member.join()
-
-
-def last_segment(directory: str) -> int:
-    """Where it begins."""
-    names = os.listdir(directory) if os.path.isdir(directory) else []
-    return max((int(name[:-5]) for name in names if name.endswith(".meta")), default=0)
-
-
-def make_zookeeper(path: str, debian: bool) -> ZooKeeperServer:
-    """Debian's, or ours."""
-    if debian:
-        return ZooKeeperServer(os.path.join(path, "zookeeper"))
-    return EmbeddedZooKeeper(os.path.join(path, "zookeeper"), tick_time=TICK_MS)
 
 
 def perform(face: str, run: Callable[[Stage], Awaitable[None]], directory: Directory) -> None:

@@ -203,7 +203,7 @@ class DatabaseFaults:
 
     @scenario
     async def test_mysql(self, stage: Stage) -> None:
-        """Messages flow on; progress is stored when the server is back, and the next goes on there."""
+        """Messages flow on; progress is stored when the server is back, for the next to go on."""
         case: Any = self
         server = mariadb.shared()
         case.addCleanup(bring_back, server)

@@ -78,7 +78,8 @@ def fresh_topic() -> str:
 
 class Direct:
     """
-    One topic of a broker, the shared one unless given, behind a wire with faults, and a factory in direct mode.
+    One topic of a broker, the shared one unless given, behind a wire with faults, and a factory in
+    direct mode.
 
     ``async with``: closed at the end, and everything judged.
     """
