@@ -719,7 +719,7 @@ class FaultTests(RebalanceCase):
         self.assertIn("test 0-3 is given away at offset 100, but 0 is stored", line)
 
     def test_giving_up_fails(self) -> None:
-        """Everything was given up for one contested topic, then that failed: all comes back soon."""
+        """All was given up for one contested topic, and that failed: the rest comes back soon."""
         self.patch(rebalance, "AUDIT_SECONDS", 1e6)
         member = self.group.joined("a", topics=["test", "other"])
         self.foreign(PATHS.owner("g", "other", "1-0"), b"g_x")
