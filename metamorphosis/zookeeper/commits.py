@@ -35,6 +35,7 @@ class Commits:
 
     :ivar barrier: the newest batch that has a change; who sends waits for it.
     :ivar durable: the newest batch on the disk.
+    :ivar committing: the batch that is on its way there, or 0.
     :param later: runs a function at the end of the reactor's turn.
     :param on_failure: told the error of a batch that is not on the disk; nothing that waits is ever
         released after that.
@@ -51,6 +52,7 @@ class Commits:
     ) -> None:
         self.barrier = 0
         self.durable = 0
+        self.committing = 0
         self._tree = tree
         self._sessions = sessions
         self._storage = storage
@@ -58,7 +60,6 @@ class Commits:
         self._later = later
         self._on_failure = on_failure
         self._changed = False  # since the last batch was written
-        self._writing = 0  # the batch that is being committed, or 0
         self._stopped = False
         self._waiters: dict[int, list[Waiter]] = {}
 
@@ -68,7 +69,7 @@ class Commits:
             return
         self._changed = True
         self.barrier += 1
-        if not self._writing:
+        if not self.committing:
             self._later(self._write)
 
     def wait(self, waiter: Waiter) -> None:
@@ -81,10 +82,10 @@ class Commits:
         self._waiters.clear()
 
     def _write(self) -> None:
-        if self._stopped or self._writing or not self._changed:
+        if self._stopped or self.committing or not self._changed:
             return
         self._changed = False
-        self._writing = self.barrier
+        self.committing = self.barrier
         try:
             self._storage.write(
                 self._tree.take_changes(), self._sessions.take_changes(), self._tree.zxid
@@ -98,7 +99,7 @@ class Commits:
         if error is not None:
             self._fail(error)
             return
-        self.durable, self._writing = self._writing, 0
+        self.durable, self.committing = self.committing, 0
         for waiter in self._waiters.pop(self.durable, ()):
             waiter.release(self.durable)
         # Behind the replies and at the end of the turn: so the next batch also has what comes with

@@ -41,6 +41,10 @@ from metamorphosis.zookeeper.words import Words
 EXPIRY_SECONDS = 0.25
 """How often silent sessions are looked for."""
 
+LONGEST_GAP = 1.0
+"""Seconds between two such looks, above which the process or the disk was stopped: sessions get them
+back, because nobody could be heard."""
+
 RETRY_SECONDS = 2.0
 """How often a disk that failed is tried."""
 
@@ -102,6 +106,8 @@ class ZooKeeperService(Service):
         self._factory: ZooKeeperFactory | None = None
         self._expiry = LoopingCall(self._expire)
         self._expiry.clock = reactor
+        self._looked = 0.0  # when silent sessions were looked for, monotonic
+        self._committing = 0  # the batch that was being committed then
         self._retry: Any = None
         self._closed_port: Deferred[Any] = succeed(None)
         self._words = Words(
@@ -162,6 +168,7 @@ class ZooKeeperService(Service):
         )
         self._listen(factory)
         self._factory = factory
+        self._looked = self._monotonic()
         self._expiry.start(EXPIRY_SECONDS, now=False)
         return server
 
@@ -182,8 +189,18 @@ class ZooKeeperService(Service):
             ) from error
 
     def _expire(self) -> None:
-        if self._factory is not None:
-            self._factory.server.expire()
+        """End silent sessions, unless the disk hangs: then not every connection is read."""
+        factory = self._factory
+        if factory is None:
+            return
+        before, self._committing = self._committing, factory.commits.committing
+        if before and before == self._committing:
+            return
+        now = self._monotonic()
+        gap, self._looked = now - self._looked, now
+        if gap > LONGEST_GAP:
+            factory.server.sessions.prolong(gap, now)
+        factory.server.expire()
 
     # When the disk fails
 

@@ -136,6 +136,11 @@ class Sessions:
             if (now - session.heard) * 1000 > session.timeout
         ]
 
+    def prolong(self, seconds: float, now: float) -> None:
+        """Seconds that have just passed do not count for anybody."""
+        for session in self.by_id.values():
+            session.heard = min(session.heard + seconds, now)
+
     def take_changes(self) -> dict[int, Session | None]:
         """The sessions that changed since the last call, None for those that ended."""
         changes, self._changes = self._changes, {}

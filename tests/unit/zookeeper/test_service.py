@@ -220,6 +220,67 @@ class ServiceTests(SynchronousTestCase):
         self.assertNotIn("/e", tree.nodes)
         self.assertTrue(wire.transport.disconnecting)
 
+    def test_stopped_process(self) -> None:
+        """Time in which the process was stopped does not count: nobody could be heard. What was
+        left of a timeout is left afterwards, and no more."""
+        self.start()
+        wire = self.client()
+        wire.deliver(wire.create("/e", b"", 1))
+        self.turn()
+        tree = self.reactor.open[0].factory.server.tree
+        self.reactor.pump([0.25] * 8)
+        self.reactor.advance(60)
+        self.assertIn("/e", tree.nodes)
+        self.reactor.pump([0.25] * 7)
+        self.assertIn("/e", tree.nodes)
+        self.reactor.pump([0.25] * 4)
+        self.assertNotIn("/e", tree.nodes)
+
+    def test_heard_after_a_stop(self) -> None:
+        """Who is heard before the first look after it has its timeout from then, not more."""
+        self.start()
+        wire = self.client()
+        wire.deliver(wire.create("/e", b"", 1))
+        self.turn()
+        tree = self.reactor.open[0].factory.server.tree
+        self.reactor.rightNow += 60
+        wire.deliver(wire.get("/e"))
+        self.turn()
+        self.reactor.pump([0.25] * 18)
+        self.assertNotIn("/e", tree.nodes)
+
+    def test_hanging_disk(self) -> None:
+        """While one commit takes long, nobody expires: connections with much that waits for it are
+        not read. Afterwards time goes on."""
+        self.start()
+        wire, other = self.client(), self.client()
+        wire.deliver(wire.create("/e", b"", 1))
+        self.turn()
+        tree = self.reactor.open[0].factory.server.tree
+        self.threads.hold()
+        other.deliver(other.create("/f"))
+        self.reactor.pump([0.25] * 100)
+        self.assertIn("/e", tree.nodes)
+        self.threads.release()
+        self.reactor.pump([0.25] * 10)
+        self.assertIn("/e", tree.nodes)
+        self.reactor.pump([0.25] * 10)
+        self.assertNotIn("/e", tree.nodes)
+
+    def test_slow_disk(self) -> None:
+        """Commits that take half a second each keep nobody from expiring."""
+        self.start()
+        wire, other = self.client(), self.client()
+        wire.deliver(wire.create("/e", b"", 1))
+        self.turn()
+        tree = self.reactor.open[0].factory.server.tree
+        for number in range(16):
+            self.threads.hold()
+            other.deliver(other.create(f"/{number}"))
+            self.reactor.pump([0.25] * 2)
+            self.threads.release()
+        self.assertNotIn("/e", tree.nodes)
+
     # Stop
 
     def test_stop(self) -> None:

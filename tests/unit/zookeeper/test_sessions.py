@@ -63,6 +63,12 @@ class SessionsTests(SynchronousTestCase):
         self.assertEqual(self.sessions.expired(104.0), [])
         self.assertEqual(self.sessions.expired(104.1), [session])
 
+    def test_prolong(self) -> None:
+        """Everybody keeps what was left of its timeout, and never has more than the whole."""
+        old, new = self.create(4000, 0.0), self.create(4000, 9.0)
+        self.sessions.prolong(8.0, 10.0)
+        self.assertEqual((old.heard, new.heard), (8.0, 10.0))
+
     def test_changes(self) -> None:
         """New ones, new timeouts, ends; each given once."""
         one, two = self.create(), self.create()
