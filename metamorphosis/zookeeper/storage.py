@@ -47,6 +47,8 @@ _TABLES: Final = """
     INSERT INTO state VALUES ('zxid', 0);
 """
 
+_OF_THE_DISK: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY)
+
 _PUT_NODE: Final = f"REPLACE INTO node VALUES ({', '.join('?' * 12)})"
 _DELETE_NODE: Final = "DELETE FROM node WHERE path = ?"
 _PUT_SESSION: Final = "REPLACE INTO session VALUES (?, ?, ?)"
@@ -86,10 +88,13 @@ class Storage:
 
     def _unusable(self, error: object) -> StorageError:
         reason = " ".join(str(error).split())
-        return StorageError(
-            f"Could not use {self.path} ({reason}): if it is damaged, put a backup in its place, or"
-            " move it away to begin with no nodes"
-        )
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in _OF_THE_DISK:
+            advice = "the disk, not the file, needs attention"
+        else:
+            advice = (
+                "if it is damaged, put a backup in its place, or move it away to begin with no nodes"
+            )
+        return StorageError(f"Could not use {self.path} ({reason}): {advice}")
 
     def _prepare(self) -> None:
         """Set the modes, make the tables or check that they are ours."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import resource
+import signal
 import sqlite3
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -352,6 +354,16 @@ class RefusalTests(StorageTestCase):
             database.execute("UPDATE node SET acl = '[[1]]' WHERE path = '/7'")
         database.close()
         self.refused()
+
+    def test_no_room(self) -> None:
+        """A disk without room is no reason to touch the file, and nobody is told to."""
+        room = resource.getrlimit(resource.RLIMIT_FSIZE)
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_FSIZE, room)
+        self.addCleanup(signal.signal, signal.SIGXFSZ, signal.signal(signal.SIGXFSZ, signal.SIG_IGN))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (8192, room[1]))
+        text = self.refused()
+        self.assertIn("the disk, not the file", text)
+        self.assertNotIn("backup", text)
 
     def test_directory_in_its_place(self) -> None:
         """It cannot be opened."""
