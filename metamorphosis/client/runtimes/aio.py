@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from functools import partial
 from inspect import isawaitable, iscoroutine
 from typing import Any, TypeVar
 
@@ -19,7 +20,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger, STDLibLogObserver
 from zope.interface import implementer
 
-from metamorphosis.client.runtimes.aiolink import AsyncioLink
+from metamorphosis.client.runtimes.aiolink import BUFFER_BYTES, AsyncioLink
 from metamorphosis.client.runtimes.aiolog import StandardLog
 from metamorphosis.client.links import Receiver
 from metamorphosis.cluster.registry import ZooKeeperRegistry
@@ -36,6 +37,7 @@ class AsyncioRuntime:
 
     :param loop: None: the running one.
     :raises RuntimeError: there is none.
+    :ivar buffer: where all links receive.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
@@ -45,6 +47,7 @@ class AsyncioRuntime:
         self.api.create_future = self.loop.create_future
         self.api.resolve = asyncio.Future.set_result
         self.api.is_called = asyncio.Future.done
+        self.buffer = memoryview(bytearray(BUFFER_BYTES))
         self._tasks: set[asyncio.Task[Any]] = set()  # the loop itself only has weak references
 
     def seconds(self) -> float:
@@ -100,7 +103,8 @@ class AsyncioRuntime:
     async def _connect(self, host: str, port: int, receiver: Receiver, timeout: float) -> None:
         try:
             async with asyncio.timeout(timeout):
-                await self.loop.create_connection(lambda: AsyncioLink(receiver), host, port)
+                link = partial(AsyncioLink, receiver, self.buffer)
+                await self.loop.create_connection(link, host, port)
         except TimeoutError:
             raise TimeoutError(f"no connection to {host}:{port} within {timeout:g} s") from None
 

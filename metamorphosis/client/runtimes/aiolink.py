@@ -18,13 +18,13 @@ class AsyncioLink(asyncio.BufferedProtocol):
     """
     A ``Link``, and the protocol of its transport.
 
-    :cvar room: where bytes are received; one for all, because they are copied at once.
+    :param buffer: where bytes are received; one for all of a loop, because they are copied at once.
+        Loops of two threads receive at the same time, and must not share it.
     """
 
-    room = memoryview(bytearray(BUFFER_BYTES))
-
-    def __init__(self, receiver: Receiver) -> None:
+    def __init__(self, receiver: Receiver, buffer: memoryview) -> None:
         self._receiver = receiver
+        self._buffer = buffer
         self._data_received = receiver.data_received
         self._wanted: memoryview | None = None  # what get_buffer gave, if it was the receiver's
         self._transport: Any = None
@@ -44,12 +44,12 @@ class AsyncioLink(asyncio.BufferedProtocol):
     def get_buffer(self, sizehint: int) -> memoryview:
         """See ``asyncio.BufferedProtocol``: a long body goes right where it belongs."""
         wanted = self._wanted = self._receiver.room()
-        return self.room if wanted is None else wanted
+        return self._buffer if wanted is None else wanted
 
     def buffer_updated(self, count: int) -> None:
         """See ``asyncio.BufferedProtocol``."""
         if self._wanted is None:
-            self._data_received(bytes(self.room[:count]))
+            self._data_received(bytes(self._buffer[:count]))
         else:
             self._wanted = None
             self._receiver.received(count)

@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.client.aio import MessageSessionFactory
 from metamorphosis.client.runtimes.aio import AsyncioRuntime, _LoopReactor
+from metamorphosis.client.runtimes.aiolink import AsyncioLink
 from metamorphosis.client.runtimes.aiolog import StandardLog
 from metamorphosis.cluster.memoryregistry import MemoryRegistry
 from metamorphosis.errors import InvalidConfig, NotConnected, SendTimeout
@@ -148,6 +149,27 @@ class RuntimeTests(SynchronousTestCase):
         gc.collect()
         while not done:
             await asyncio.sleep(0)
+
+    @on_loop
+    async def test_loops_receive_into_their_own_memory(self) -> None:
+        """Two loops in two threads receive at the same time, into buffers of their own."""
+
+        class Receiver:
+            got = b""
+
+            def room(self) -> None:
+                return None
+
+            def data_received(self, data: bytes) -> None:
+                self.got = data
+
+        receivers: Any = Receiver(), Receiver()
+        links = [AsyncioLink(receiver, AsyncioRuntime().buffer) for receiver in receivers]
+        for link, data in zip(links, (b"one", b"two")):
+            link.get_buffer(-1)[:3] = data
+        for link in links:
+            link.buffer_updated(3)
+        self.assertEqual([b"one", b"two"], [receiver.got for receiver in receivers])
 
     @on_loop
     async def test_deferred_of_a_listener(self) -> None:
