@@ -52,7 +52,7 @@ class ReplyReader:
     """
 
     __slots__ = (
-        "fault", "_max_line", "_max_body", "_rest", "_head", "_body", "_view", "_filled",
+        "fault", "_max_line", "_max_body", "_rest", "_head", "_body", "_view", "_given", "_filled",
     )  # fmt: skip
 
     def __init__(self, max_line_bytes: int, max_body_bytes: int) -> None:
@@ -63,6 +63,7 @@ class ReplyReader:
         self._head: tuple[int, int] | None = None  # status and opaque of the body under way
         self._body = BytesIO()  # of its length already
         self._view = memoryview(b"")  # of _body
+        self._given: memoryview | None = None  # what room gave last
         self._filled = 0  # bytes of _body that have come
 
     def receive(self, data: bytes) -> list[Reply]:
@@ -87,7 +88,8 @@ class ReplyReader:
         """Where the next bytes belong; None if that is not known, or not worth it."""
         if self._head is None or len(self._view) - self._filled < LONG_BYTES:
             return None
-        return self._view[self._filled :]
+        self._given = self._view[self._filled :]
+        return self._given
 
     def received(self, count: int) -> list[Reply]:
         """So many bytes were put into ``room``: the reply that is complete now, if it is."""
@@ -97,7 +99,13 @@ class ReplyReader:
         status, opaque = self._head
         self._head = None
         self._view = memoryview(b"")
-        # The stream's own bytes: it copies them only when it is written to once more.
+        if self._given is not None:
+            try:
+                self._given.release()
+            except BufferError:
+                pass  # a loop that still looks into it gets its copy
+            self._given = None
+        # The stream's own bytes: it copies them only when somebody else looks into them.
         return [(status, self._body.getvalue(), opaque)]
 
     def _begin_body(self, status: int, opaque: int, length: int, start: bytes) -> None:

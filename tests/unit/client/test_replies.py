@@ -105,6 +105,19 @@ class ReplyReaderTests(SynchronousTestCase):
         self.assertIsNone(reader.room())
         self.assertEqual([(200, b"", 6)], reader.receive(b"result 200 0 6\r\n"))
 
+    def test_room_is_taken_back(self) -> None:
+        """Who holds it, as event loops do meanwhile, costs no copy and cannot change the reply."""
+        reader = ReplyReader(100, 1 << 20)
+        reader.receive(b"value %d 7\r\n" % LONG_BYTES)
+        room = reader.room()
+        assert room is not None
+        part = room[:10]
+        ((_, body, _),) = reader.received(len(room))
+        self.assertEqual(LONG_BYTES, len(body))
+        self.assertRaises(ValueError, len, room)
+        part[:] = b"0123456789"
+        self.assertEqual(bytes(LONG_BYTES), body)
+
     def test_no_room_for_little(self) -> None:
         """The end of a body is received together with what follows it."""
         reader = ReplyReader(100, 10 * LONG_BYTES)
