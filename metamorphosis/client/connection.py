@@ -219,8 +219,10 @@ class BrokerConnection:
         if replies:
             self.answered = True
             self._reading = True
-            self._answer(replies)
-            self._reading = False
+            try:
+                self._answer(replies)
+            finally:
+                self._reading = False
         fault = self._reader.fault
         if fault is not None and self._link is not None:
             self.garbage += 1

@@ -70,6 +70,19 @@ class RequestTests(ConnectionCase):
         self.assertEqual(2, self.link.writes)
         self.assertEqual(3, self.link.written.count(b"\r\n"))
 
+    def test_waiter_that_ends_the_program(self) -> None:
+        """What is no ``Exception`` goes through, and requests still leave afterwards."""
+
+        def leave(status: int, body: bytes) -> None:
+            raise SystemExit
+
+        opaque = self.ask(waiter=leave)
+        self.link.take()
+        with self.assertRaises(SystemExit):
+            self.link.receive(b"result 200 0 %d\r\n" % opaque)
+        self.ask()
+        self.assertIn(b"version", self.link.take())
+
     def test_replies_in_any_order(self) -> None:
         """Each goes to its own waiter, once."""
         first, second = self.ask(1), self.ask(2)
