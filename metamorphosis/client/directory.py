@@ -126,7 +126,8 @@ class PartitionDirectory:
                 " it is asked on"
             )
         brokers = list(published.brokers.values())
-        for broker, ready in zip(brokers, await settle(each.ready(limit) for each in brokers)):
+        outcomes = await settle([each.ready(limit) for each in brokers])
+        for broker, ready in zip(brokers, outcomes, strict=True):
             if ready is not True:
                 self._log.warn(
                     "Topic {topic}: broker {url} has not been reached within {limit} s; sends to"

@@ -87,6 +87,15 @@ class PublishTests(DirectoryCase):
         self.runtime.accept("host1:8123")
         self.assertTrue(self.directory.topics["test"].brokers[1].is_connected)
 
+    def test_unreachable_brokers_are_waited_for_together(self) -> None:
+        """Several take no longer than one."""
+        for broker_id in range(3):
+            self.register(broker_id)
+        done = self.publish()
+        self.runtime.advance(10.1)
+        self.runtime.result(done)
+        self.assertEqual(3, len(self.runtime.log.texts("warn")))
+
     def test_row_6_blank_topic(self) -> None:
         """Row 6: "Blank topic"; what ZooKeeper or the wire cannot carry is refused too."""
         for topic in ("", "  ", None):
