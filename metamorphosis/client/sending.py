@@ -101,17 +101,12 @@ class Sending:
 
         :raises Exception: it has failed already.
         """
+        broker: BrokerConnection | None = None
         try:
             broker = self.select(put)
-        except NoPartition as error:
+        except NoPartition:
             if not self._retries or self._in_order and not put.pinned:
                 raise
-            self._outstanding += put.cost
-            if self._in_order:
-                self._enter_lane(put)
-            else:
-                self._try_again(put, error)
-            return
         cost = put.cost
         if self._waiting or self._outstanding + cost > self._max_outstanding and self._outstanding:
             put.since = self._runtime.seconds()
@@ -119,6 +114,9 @@ class Sending:
         elif self._in_order:
             self._outstanding += cost
             self._enter_lane(put)
+        elif broker is None:
+            self._outstanding += cost
+            self._attempt(put)
         else:
             self._request(put, broker)
             self._outstanding += cost
@@ -186,9 +184,9 @@ class Sending:
         late = isinstance(error, RequestTimeout)
         if self._in_order:
             self._leave_lane(put, late)
-        if late:
-            self._expire(self._waiting, 0)
         if self._waiting:
+            if late:
+                self._expire(self._waiting, 0)
             self._admit()
         self._resolve(put, None, error)
 

@@ -465,6 +465,28 @@ class BoundTests(ProducingCase):
                 self.runtime.result(future)
         self.assertEqual([], self.puts())
 
+    def test_ready_when_those_who_waited_fail(self) -> None:
+        """``ready`` fires when nobody waits any more, whatever became of them."""
+        for future in [self.sender.send("test", b"x") for _ in range(6)]:
+            future.addErrback(lambda _: None)
+        ready = self.sender.ready()
+        self.runtime.advance(3.1)
+        self.assertEqual((False, True), (self.sender.is_full, ready.called))
+
+    def test_nobody_takes_the_topic(self) -> None:
+        """Messages that are to be tried again count as well: the producer gets full."""
+        sender = self.producer("test", retries=9, max_outstanding_bytes=2 * OVERHEAD_BYTES)
+        self.unregister(0)
+        futures = [sender.send("test", b"") for _ in range(5)]
+        self.assertTrue(sender.is_full)
+        self.register(0)
+        self.link()
+        self.runtime.advance(1)
+        while puts := self.puts():
+            for put in puts:
+                self.answer(put)
+        self.assertTrue(all(self.runtime.result(each) for each in futures))
+
     def test_round_robin_counts_once(self) -> None:
         """A message that waited goes to the partition chosen when it was sent."""
         self.tree.delete("/meta/brokers/topics-pub/test/0-m")
@@ -682,6 +704,27 @@ class OrderTests(ProducingCase):
         for future in futures:
             future.addErrback(failed.append)
         self.assertEqual(3000, len(failed))
+
+    def test_broker_goes_while_others_wait_for_room(self) -> None:
+        """A message whose broker is away does not pass those that wait for room."""
+        sender = self.producer(
+            "test", retries=5, in_order=True, max_outstanding_bytes=2 * OVERHEAD_BYTES
+        )
+        here = Partition(0, 0)
+        for body in (b"0", b"1", b"2"):
+            sender.send("test", body, partition=here)
+        self.bodies()
+        self.unregister(0)
+        sender.send("test", b"3", partition=here)
+        self.register(0, partitions=2)
+        self.link()
+        self.runtime.advance(1)
+        sent = []
+        while bodies := self.bodies():
+            sent += bodies
+            self.answer(self.last[0])
+            self.runtime.advance(1)
+        self.assertEqual([b"0", b"1", b"2", b"3"], sent)
 
     def test_bound_and_lanes(self) -> None:
         """Those who wait for room enter their lanes in order."""
