@@ -82,14 +82,17 @@ class SessionFactory:
         self._session_prefix = f"{own_address()}-{int(time.time() * 1000)}"
         self._starting = False
         self._started = Event(runtime)
-        self._start_error: Exception | None = None
         self._closing = False
         self._closed = Event(runtime)
 
     # -- life
 
     async def __aenter__(self) -> Self:
-        await self.start()
+        try:
+            await self.start()
+        except BaseException:  # nobody else would end what has begun
+            await self.close()
+            raise
         return self
 
     async def __aexit__(self, *reason: object) -> None:
@@ -149,13 +152,16 @@ class SessionFactory:
         End everything: what was made by the factory in that order, then recovery, the connections,
         the ZooKeeper session. A future; it never fails, and may be asked for again.
         """
-        return self.runtime.start(self._close())
+        if not self._closing:
+            self._closing = True
+            self.runtime.start(self._close())
+        return self.runtime.start(self._wait_for_end())
+
+    async def _wait_for_end(self) -> None:
+        await self._closed.wait()
 
     async def _close(self) -> None:
-        if self._closing:
-            await self._closed.wait()
-            return
-        self._closing = True
+        """Not in the hands of those who wait for it, who may be cancelled."""
         self._started.abandon()
         for child in [*self._first, *self._children]:
             try:
@@ -287,7 +293,7 @@ class SessionFactory:
         if topic is not None:
             try:
                 await producer.publish(topic)
-            except Exception:
+            except BaseException:  # cancelled as well
                 await producer.close()
                 raise
         return producer

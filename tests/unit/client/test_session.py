@@ -156,6 +156,38 @@ class DirectTests(SynchronousTestCase):
         self.successResultOf(self.session.close())
         self.assertEqual(["a"], ended)
 
+    def test_who_waits_for_close_gives_up(self) -> None:
+        """The factory ends all the same, and others who wait are told."""
+        link = self.started()
+        child = Child("a", [], self.session)
+        child.wait = Deferred()
+        self.session.add_child(child)
+        first: Any = self.session.close()
+        first.addErrback(lambda _: None)
+        first.cancel()
+        second: Any = self.session.close()
+        self.assertNoResult(second)
+        child.wait.callback(None)
+        self.runtime.turn()
+        self.assertIsNone(self.successResultOf(second))
+        self.assertFalse(link.open)
+        self.assertEqual([], self.runtime.log.texts("failure"))
+
+    def test_context_manager_that_cannot_start(self) -> None:
+        """Nobody else could close what was begun."""
+
+        async def use() -> None:
+            async with self.session:
+                pass
+
+        using: Any = self.runtime.start(use())
+        self.runtime.refuse()
+        self.runtime.advance(80.1)
+        self.failureResultOf(using, NotConnected)
+        self.assertTrue(self.session.is_closed)
+        self.assertEqual([], self.runtime.attempts)
+        self.assertEqual([], self.runtime.clock.getDelayedCalls())
+
     def test_after_close(self) -> None:
         """Nothing can be made any more."""
         self.runtime.result(self.session.close())
