@@ -64,10 +64,10 @@ class OrderedProducer(Publisher):
     def __init__(
         self, session: SessionFactory, selector: OrderedSelector | Selector | None = None
     ) -> None:
-        super().__init__(session)
         if not isinstance(selector, OrderedSelector):
             configured = parse_partitions_info(session.config.partitions_info)
             selector = OrderedSelector(configured, selector)
+        super().__init__(session)
         self._selector = selector
         self._direct = session.config.direct
         self._keep_whatever_fails = session.config.ordered_save_to_local_when_failed

@@ -220,6 +220,8 @@ class SenderTests(OrderedCase):
         self.session.config = config
         with self.assertRaisesRegex(InvalidConfig, "partitions_info, test: .*'0:x'"):
             OrderedProducer(self.session)
+        self.runtime.result(self.session.close())
+        self.assertEqual([], self.runtime.log.texts("failure"))
 
     def test_disk_that_fails(self) -> None:
         """What can be neither sent nor kept is an error that names the file."""
