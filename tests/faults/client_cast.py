@@ -24,6 +24,8 @@ TOPIC = "soak"
 PARTITIONS = 3
 GROUPS = ("ours", "files", "ours")
 """Of the three consumers; one group stores in ZooKeeper, the other in a file."""
+STYLES = ("listener", "batch", "iteration")
+"""Any consumer may have any, another one each time it joins."""
 SEGMENT_BYTES = 64 << 10
 
 
@@ -104,14 +106,20 @@ class Member:
         consumer = self.factory.create_consumer(self._group, store=watched, **settings)
         name = f"{self._group}.{self._number}.{next(self._numbers)}"
         reader = Reader(soak.ledger, consumer, name, soak.behave)
-        reader.subscribe([TOPIC], max_size=16 << 10)
-        self.factory.runtime.start(self._complete(consumer))
+        style = soak.random.choice(STYLES)
+        if style == "iteration":
+            consumer.subscribe(TOPIC, 16 << 10)
+        else:
+            reader.subscribe([TOPIC], max_size=16 << 10, batch=style == "batch")
+        self.factory.runtime.start(self._complete(consumer, reader, style))
 
-    async def _complete(self, consumer: Any) -> None:
+    async def _complete(self, consumer: Any, reader: Reader, style: str) -> None:
         try:
             await consumer.complete_subscribe()
         except Exception as error:  # it goes on trying
             self._soak.ledger.errors[f"complete_subscribe: {type(error).__name__}"] += 1
+        if style == "iteration":
+            await self._soak.guarded(reader.iterate())
 
     async def leave(self) -> None:
         """Close what ``join`` made."""

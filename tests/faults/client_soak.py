@@ -63,6 +63,7 @@ class Soak:
     One run.
 
     :ivar happened: how often each fault was made.
+    :ivar random: whatever is left to chance in a run's course.
     """
 
     def __init__(self, stage: Stage, path: str, seed: int, debian: bool) -> None:
@@ -70,13 +71,14 @@ class Soak:
         self.path = path
         self.ledger = Ledger()
         self.happened: Counter[str] = Counter()
+        self.failures: list[Exception] = []
         self.zookeeper = make_zookeeper(path, debian)
         self.brokers = [
             Broker(os.path.join(path, f"broker{number}"), number, self.zookeeper)
             for number in range(BROKERS)
         ]
         self.members = [Member(self, number) for number in range(len(GROUPS))]
-        self._random = random.Random(seed)
+        self.random = random.Random(seed)
         self._sending = True
         self._factory: Any = None
         self._numbers = count()
@@ -99,9 +101,16 @@ class Soak:
     async def _send(self, producer: Any, retries: int) -> None:
         while self._sending:
             value = b"%d " % next(self._numbers)
-            value += b"x" * self._random.choice((0, 10, 100, 1000, 5000, 20000))
+            value += b"x" * self.random.choice((0, 10, 100, 1000, 5000, 20000))
             await self.ledger.send(producer, TOPIC, value, self.stage.sleep, retries)
             await self.stage.sleep(0.02)
+
+    async def guarded(self, coroutine: Awaitable[None]) -> None:
+        """Something beside the run that must not fail."""
+        try:
+            await coroutine
+        except Exception as error:
+            self.failures.append(error)
 
     # -- the run
 
@@ -128,6 +137,7 @@ class Soak:
                 await member.leave()
             await self._factory.close()
             self.ledger.judge(await self._logs())
+            check(not self.failures, f"{self.failures}")
         finally:
             for broker in self.brokers:
                 broker.end(kill=True)
@@ -186,8 +196,8 @@ class Soak:
 
     async def _disturb(self, faults: Faults, end: float) -> None:
         while time.monotonic() < end:
-            await self.stage.sleep(self._random.uniform(*PAUSES))
-            (fault,) = self._random.choices(list(faults), list(faults.values()))
+            await self.stage.sleep(self.random.uniform(*PAUSES))
+            (fault,) = self.random.choices(list(faults), list(faults.values()))
             self.happened[fault.__name__.strip("_")] += 1
             await fault()
 
@@ -195,14 +205,14 @@ class Soak:
         print(f"{time.monotonic() - self._began:7.1f} s  {text}", flush=True)
 
     async def _last(self) -> None:
-        await self.stage.sleep(self._random.uniform(*DURATIONS))
+        await self.stage.sleep(self.random.uniform(*DURATIONS))
 
     def _a_broker(self) -> Broker:
-        return self._random.choice(self.brokers)
+        return self.random.choice(self.brokers)
 
     async def _kill(self) -> None:
         broker = self._a_broker()
-        moves = self._random.random() < 0.4
+        moves = self.random.random() < 0.4
         self._say(f"broker {broker.number} killed" + (", comes back elsewhere" if moves else ""))
         broker.end(kill=True)
         await self._last()
@@ -219,7 +229,7 @@ class Soak:
 
     async def _break_wire(self) -> None:
         broker = self._a_broker()
-        fault = self._random.choice(
+        fault = self.random.choice(
             (wire.SILENT, wire.DEAF, wire.GARBAGE, wire.HALF, wire.CLOSE, wire.LOSE)
         )
         self._say(f"wire of broker {broker.number}: {fault}")
@@ -248,7 +258,7 @@ class Soak:
 
     async def _expire(self) -> None:
         factories = [self._factory, *(member.factory for member in self.members)]
-        session = self._random.choice(factories).registry.session_id()
+        session = self.random.choice(factories).registry.session_id()
         self._say(f"session {session:#x} expires")
         if session:
             try:
@@ -262,7 +272,7 @@ class Soak:
         self._say(f"a message of broker {broker.number} is damaged")
         await self.stage.blocking(broker.end, False)
         values = list(self.ledger.acknowledged.items())
-        for value, ((topic, partition), offset) in self._random.sample(values, len(values)):
+        for value, ((topic, partition), offset) in self.random.sample(values, len(values)):
             directory = os.path.join(broker.process.data, f"{topic}-{partition.number}")
             if partition.broker_id == broker.number and offset < last_segment(directory):
                 flip(directory, offset + 20)
@@ -271,7 +281,7 @@ class Soak:
         await self.stage.blocking(broker.start)
 
     async def _swap_member(self) -> None:
-        member = self._random.choice(self.members)
+        member = self.random.choice(self.members)
         self._say(f"consumer {self.members.index(member)} leaves and joins")
         await member.leave()
         await member.join()

@@ -5,6 +5,7 @@ brokers serve it at the end, read without the client.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import zlib
 from collections import Counter
@@ -15,7 +16,7 @@ from zope.interface import implementer
 
 from metamorphosis.client.model import Partition, ReceivedMessage, StoredOffset
 from metamorphosis.client.recovery import RecoveredMessage
-from metamorphosis.errors import MetaQError
+from metamorphosis.errors import InvalidState, MetaQError
 from metamorphosis.interfaces import IOffsetStore
 from tests.faults.kills import HEADER, check, served_log
 from tests.faults.peer import Peer
@@ -160,7 +161,7 @@ class Ledger:
             last: dict[tuple[object, Key], int] = {}
             for reading, key, offset in given:
                 before = last.get((reading, key), -1)
-                again = offset == before and (reader, key, offset) in self._failed
+                again = (reader, key, offset) in self._failed
                 check(offset > before or again, f"{reader}, {key}: {offset} after {before}")
                 last[reading, key] = offset
 
@@ -237,17 +238,52 @@ class Reader:
 
     def subscribe(self, topics: Iterable[str], **options: Any) -> None:
         """To all of these."""
+        listener = self.listen_to_batch if options.get("batch") else self.listen
         for topic in topics:
-            self.consumer.subscribe(topic, listener=self.listen, **options)
+            self.consumer.subscribe(topic, listener=listener, **options)
 
-    def listen(self, message: ReceivedMessage) -> Any:
-        """The listener."""
+    async def listen_to_batch(self, messages: list[ReceivedMessage]) -> None:
+        """The listener for lists; a failure is one of all of them."""
+        for message in messages:
+            self._got(message)
+        try:
+            for message in messages:
+                result = self._behave(message)
+                if result is not None:
+                    await result
+        except Exception:
+            for message in messages:
+                self._ledger.failed(self.name, message)
+            raise
+        for message in messages:
+            self._ledger.processed(self.consumer.group, message)
+
+    async def iterate(self) -> None:
+        """``async for`` until the consumer is closed; what fails is rolled back."""
+        async for message in self.consumer:
+            self._got(message)
+            try:
+                result = self._behave(message)
+                if result is not None:
+                    await result
+            except Exception:
+                self._ledger.failed(self.name, message)
+                with contextlib.suppress(InvalidState):  # somebody else's by now
+                    self.consumer.rollback(message)
+                continue
+            self._ledger.processed(self.consumer.group, message)
+
+    def _got(self, message: ReceivedMessage) -> None:
         # what the deliveries of one claim share, and those of the next do not; what was rejected
         # and kept comes outside of any order
         reading: object = message
         if not isinstance(message, RecoveredMessage):
             reading = self.consumer._delivery_of(message.topic, message.partition)
         self._ledger.got(self.name, self.consumer.group, reading, message)
+
+    def listen(self, message: ReceivedMessage) -> Any:
+        """The listener for one."""
+        self._got(message)
         try:
             result = self._behave(message)
         except Exception:

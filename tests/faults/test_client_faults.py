@@ -11,10 +11,11 @@ from __future__ import annotations
 import signal
 from typing import Any
 
+from metamorphosis.client.model import Partition
 from metamorphosis.errors import ConnectionLost, NoPartition, NotConnected, SendTimeout
 from tests.faults import wire
 from tests.faults.faces import OnAsyncio, OnTwisted, Stage, scenario
-from tests.faults.ledger import Ledger
+from tests.faults.ledger import Ledger, read_logs
 from tests.faults.world import Cluster, Direct
 from tests.integration.zookeeper import free_port
 
@@ -145,6 +146,38 @@ class BrokerFaults:
                 world.broker.signal(signal.SIGCONT)
             await world.send(*named("during"), *named("after"))
             await world.until_read()
+
+
+    @scenario
+    async def test_ordered_producer(self, stage: Stage) -> None:
+        """What cannot go while the broker is down is kept, and goes in order before the rest."""
+        case: Any = stage.case
+        world = Cluster(stage, ordered_save_to_local_when_failed=True)
+        world.settings["partitions_info"] = {world.topic: "0:2"}
+        async with world:
+            await world.reader()
+            producer = await world.factory.create_ordered_producer(world.topic)
+
+            async def send(values: list[bytes]) -> set[bool]:
+                world.ledger.sent.update(dict.fromkeys(values, 2))
+                results = [await producer.send(world.topic, each, key="k") for each in values]
+                return {each.is_stored for each in results}
+
+            case.assertEqual({True}, await send(named("before")))
+            world.broker.kill()
+            case.assertEqual({False}, await send(named("down", 10)))
+            await stage.blocking(world.broker.start)
+            await send(named("after"))
+            while producer.local_count(world.topic, Partition(0, 0)) or producer.local_count(
+                world.topic, Partition(0, 1)
+            ):
+                await producer.recover()
+                await stage.sleep(0.1)
+            logs = await stage.blocking(read_logs, world.broker.port, 0, [world.topic], 2)
+            (stored,) = [[value for _, value in log] for log in logs.values() if log]
+            expected = named("before") + named("down", 10) + named("after")
+            case.assertEqual(expected, list(dict.fromkeys(stored)))
+            await stage.until(lambda: set(expected) <= set(world.ledger.values["g"]), "delivery")
 
 
 class ZooKeeperFaults:
