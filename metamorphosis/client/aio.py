@@ -28,8 +28,8 @@ from metamorphosis.client.oneway import Policy
 from metamorphosis.client.puts import Callback
 from metamorphosis.client.runtimes.aio import AsyncioRuntime
 from metamorphosis.client.selectors import Selector
-from metamorphosis.client.session import SessionFactory, client_config
-from metamorphosis.client.settings import ClientConfig, ConsumerConfig
+from metamorphosis.client.session import SessionFactory
+from metamorphosis.client.settings import ClientConfig, ConsumerConfig, client_config
 from metamorphosis.client.subscription import Filter, Listener, Reject
 
 if TYPE_CHECKING:

@@ -34,8 +34,8 @@ from metamorphosis.client.runtimes.plain import (
     TopicBrowser,
 )
 from metamorphosis.client.selectors import Selector
-from metamorphosis.client.session import SessionFactory, client_config
-from metamorphosis.client.settings import ClientConfig, ConsumerConfig
+from metamorphosis.client.session import SessionFactory
+from metamorphosis.client.settings import ClientConfig, ConsumerConfig, client_config
 from metamorphosis.errors import ClientClosed
 
 __all__ = [

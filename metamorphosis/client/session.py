@@ -22,7 +22,7 @@ from metamorphosis.client.brokerstats import Stats, stats
 from metamorphosis.client.connections import Connections
 from metamorphosis.client.flow import Event
 from metamorphosis.client.links import Log
-from metamorphosis.client.settings import ClientConfig, ConsumerConfig, known
+from metamorphosis.client.settings import ClientConfig, ConsumerConfig, consumer_config
 from metamorphosis.cluster.model import SessionEvent, SessionState
 from metamorphosis.cluster.paths import Paths
 from metamorphosis.config.hostname import own_address
@@ -30,7 +30,6 @@ from metamorphosis.errors import (
     ClientClosed,
     ConfigError,
     InvalidConfig,
-    InvalidConsumerConfig,
     NotConnected,
 )
 
@@ -386,22 +385,3 @@ class SessionFactory:
     async def _get_partitions_for_topic(self, topic: str) -> list[Partition]:
         await self.started()
         return await self.directory.partitions_of(topic)
-
-
-def consumer_config(
-    config: ConsumerConfig | None, group: str | None, settings: dict[str, Any]
-) -> ConsumerConfig:
-    """What ``create_consumer`` was given, as one."""
-    if group is not None:
-        settings = {**settings, "group": group}
-    if config is not None:
-        return config.replaced(**settings)
-    return ConsumerConfig(**{"group": "", **known(ConsumerConfig, settings, InvalidConsumerConfig)})
-
-
-def client_config(config: ClientConfig | None, settings: dict[str, Any]) -> ClientConfig:
-    """What a session factory was given, as one."""
-    given = {name: value for name, value in settings.items() if value is not None}
-    if config is not None:
-        return config.replaced(**given)
-    return ClientConfig(**known(ClientConfig, given, InvalidConfig))

@@ -241,6 +241,25 @@ def known(
     return values
 
 
+def consumer_config(
+    config: ConsumerConfig | None, group: str | None, settings: dict[str, Any]
+) -> ConsumerConfig:
+    """What ``create_consumer`` was given, as one."""
+    if group is not None:
+        settings = {**settings, "group": group}
+    if config is not None:
+        return config.replaced(**settings)
+    return ConsumerConfig(**{"group": "", **known(ConsumerConfig, settings, InvalidConsumerConfig)})
+
+
+def client_config(config: ClientConfig | None, settings: dict[str, Any]) -> ClientConfig:
+    """What a session factory was given, as one."""
+    given = {name: value for name, value in settings.items() if value is not None}
+    if config is not None:
+        return config.replaced(**given)
+    return ClientConfig(**known(ClientConfig, given, InvalidConfig))
+
+
 #: setting: (smallest, largest, what it is)
 _RANGES: Final[dict[str, tuple[int, int, str]]] = {
     "zookeeper_session_timeout_ms": (1, _INT32_MAX, "milliseconds"),

@@ -9,8 +9,13 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.client.brokerstats import parse_stats
 from metamorphosis.client.model import Partition
-from metamorphosis.client.session import SessionFactory, client_config, consumer_config
-from metamorphosis.client.settings import ClientConfig, ConsumerConfig
+from metamorphosis.client.session import SessionFactory
+from metamorphosis.client.settings import (
+    ClientConfig,
+    ConsumerConfig,
+    client_config,
+    consumer_config,
+)
 from metamorphosis.cluster.model import TopicBroker
 from metamorphosis.errors import (
     ClientClosed,
