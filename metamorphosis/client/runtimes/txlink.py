@@ -17,7 +17,7 @@ from collections import deque
 from typing import Any
 
 from twisted.internet import main, tcp
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IAddress, IPushProducer
 from twisted.internet.posixbase import PosixReactorBase
 from twisted.internet.protocol import ClientFactory, Protocol
@@ -46,7 +46,7 @@ def open_link(
 async def _open(reactor: Any, host: str, port: int, receiver: Receiver, timeout: float) -> None:
     end = reactor.seconds() + timeout
     failure: OSError | None = None
-    for address in await _Addresses().of(reactor, host):
+    for address in await _Addresses().of(reactor, host, timeout):
         left = end - reactor.seconds()
         if left <= 0:
             break
@@ -65,11 +65,15 @@ class _Addresses:
         self._done: Deferred[list[str]] = Deferred(lambda _: None)
         self._host = ""
 
-    def of(self, reactor: Any, host: str) -> Deferred[list[str]]:
-        """Numeric addresses of a host; fails with an ``OSError`` if there are none."""
+    def of(self, reactor: Any, host: str, timeout: float) -> Deferred[list[str]]:
+        """Numeric addresses of a host; fails with an ``OSError`` if there are none in time."""
         self._host = host
+        self._done.addTimeout(timeout, reactor, self._late)
         reactor.nameResolver.resolveHostName(self, host)
         return self._done
+
+    def _late(self, _: object, timeout: float) -> list[str]:
+        raise TimeoutError(f"the name {self._host} has not been resolved within {timeout:g} s")
 
     def resolutionBegan(self, resolution: object) -> None:
         """See ``IResolutionReceiver``."""
@@ -98,7 +102,7 @@ class _Attempt(ClientFactory):
     def __init__(self, receiver: Receiver) -> None:
         self._receiver = receiver
         self._connector: Any = None
-        self._done: Deferred[None] = Deferred(lambda _: self._connector.stopConnecting())
+        self._done: Deferred[None] = Deferred(self._cancel)
 
     def to(self, reactor: Any, address: str, port: int, timeout: float) -> Deferred[None]:
         """Fires when the receiver has its link, fails with an ``OSError``."""
@@ -108,6 +112,11 @@ class _Attempt(ClientFactory):
         else:
             self._connector = reactor.connectTCP(address, port, self, timeout)
         return self._done
+
+    def _cancel(self, done: Deferred[None]) -> None:
+        """Not a failure of this address, after which the next one would be tried."""
+        done.errback(CancelledError())
+        self._connector.stopConnecting()
 
     def buildProtocol(self, address: object) -> TwistedLink:
         """See ``IProtocolFactory``."""

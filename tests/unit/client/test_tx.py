@@ -10,10 +10,13 @@ from typing import Any
 
 from twisted.internet import reactor as global_reactor
 from twisted.internet.base import ReactorBase
-from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import CancelledError, Deferred, inlineCallbacks
+from twisted.internet.error import UserError
 from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from metamorphosis.client import aio
@@ -261,6 +264,50 @@ class OtherReactorTests(SynchronousTestCase):
         reactor.nameResolver = Resolver()
         failure = self.failureResultOf(open_link(reactor, "nowhere", 1, Sink(), 7.0), OSError)
         self.assertIn("nowhere", str(failure.value))
+
+    def test_name_that_is_never_resolved(self) -> None:
+        """The time limit is also that of the resolver."""
+        reactor: Any = MemoryReactorClock()
+
+        class Resolver:
+            def resolveHostName(self, receiver: Any, name: str, *rest: Any) -> None:
+                receiver.resolutionBegan(None)
+
+        reactor.nameResolver = Resolver()
+        opening = open_link(reactor, "slow", 1, Sink(), 7.0)
+        reactor.advance(6.9)
+        self.assertNoResult(opening)
+        reactor.advance(0.2)
+        self.assertIn("slow", str(self.failureResultOf(opening, OSError).value))
+
+    def test_cancelled(self) -> None:
+        """Ends the attempt, and no other address of the name is tried."""
+        reactor: Any = MemoryReactorClock()
+        attempts: list[str] = []
+
+        class Resolver:
+            def resolveHostName(self, receiver: Any, name: str, *rest: Any) -> None:
+                receiver.addressResolved(IPv4Address("TCP", "127.0.0.1", 0))
+                receiver.addressResolved(IPv4Address("TCP", "127.0.0.2", 0))
+                receiver.resolutionComplete()
+
+        class Connector:
+            def __init__(self, factory: Any) -> None:
+                self.factory = factory
+
+            def stopConnecting(self) -> None:
+                self.factory.clientConnectionFailed(self, Failure(UserError()))
+
+        def connect(host: str, port: int, factory: Any, timeout: float) -> Connector:
+            attempts.append(host)
+            return Connector(factory)
+
+        reactor.nameResolver = Resolver()
+        reactor.connectTCP = connect
+        opening = open_link(reactor, "two", 1, Sink(), 7.0)
+        opening.cancel()
+        self.failureResultOf(opening, CancelledError)
+        self.assertEqual(["127.0.0.1"], attempts)
 
     def test_clock(self) -> None:
         """Timers are the reactor's; a call in this turn is one timer for all."""
