@@ -139,6 +139,8 @@ class Connections:
             shared.reported = False
             self._log.info("Broker {url} is connected", url=url)
         except BaseException as error:  # after _discard: that it was cancelled
+            if self._runtime.is_cancelled():
+                raise  # with everything else on the loop
             if self._is_current(shared):
                 if not isinstance(error, OSError):
                     self._log.failure("Connecting to broker {url} failed", url=url)
@@ -164,6 +166,8 @@ class Connections:
                 url=shared.connection.url,
                 reason=reason,
             )
+        if shared.timer is not None:
+            return  # the link ended before the attempt that made it
         delay = DELAYS[min(shared.failures, len(DELAYS) - 1)]
         shared.failures += 1
         shared.timer = self._runtime.call_later(delay, self._attempt, shared)

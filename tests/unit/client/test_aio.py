@@ -127,6 +127,24 @@ class FactoryTests(SynchronousTestCase):
         loop.close()
 
 
+    def test_program_that_does_not_close(self) -> None:
+        """The loop ends, and no line is written about what it interrupts."""
+        complaints: list[Any] = []
+
+        async def program() -> None:
+            loop = asyncio.get_running_loop()
+            loop.set_exception_handler(lambda _, context: complaints.append(context))
+            factory = MessageSessionFactory(broker="host:1")
+            factory.runtime.connect = lambda *_: loop.create_future()
+            factory.start()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+
+        with self.assertNoLogs("metamorphosis.client"):
+            asyncio.run(program())
+        self.assertEqual([], complaints)
+
+
 class RuntimeTests(SynchronousTestCase):
     """Beyond the contract."""
 

@@ -10,7 +10,7 @@ from metamorphosis.client.connections import DELAYS, Connections, is_own_address
 from metamorphosis.client.opaques import next_opaque
 from metamorphosis.client.settings import ClientConfig
 from metamorphosis.errors import ClientClosed, InvalidConfig
-from tests.unit.client.runtime import MemoryRuntime
+from tests.unit.client.runtime import MemoryLink, MemoryRuntime
 
 URL = "meta://host:8123"
 
@@ -116,6 +116,18 @@ class ReconnectTests(ConnectionsCase):
             ],
             self.runtime.log.texts(),
         )
+
+    def test_link_that_ends_before_its_attempt(self) -> None:
+        """One further attempt, not two."""
+        self.connections.acquire(URL, self.user)
+        (attempt,) = self.runtime.attempts
+        self.runtime.attempts.clear()
+        link = MemoryLink(self.runtime, "host", 8123, attempt.receiver)
+        attempt.receiver.connected(link)
+        link.lose()
+        attempt.future.errback(TimeoutError("late"))
+        self.runtime.advance(10)
+        self.assertEqual(1, len(self.runtime.attempts))
 
     def test_after_a_loss(self) -> None:
         """A broker that has answered is tried again at once; waiting users get the new link."""
