@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
-from threading import current_thread
+from functools import partial
+from threading import Lock, current_thread
 from typing import Any
 
 from metamorphosis.errors import ClientClosed, InvalidState
@@ -22,6 +23,9 @@ class LoopThread:
     def __init__(self, name: str) -> None:
         self.loop = asyncio.new_event_loop()
         self._calls: set[asyncio.Task[None]] = set()  # the loop itself only has weak references
+        self._lock = Lock()
+        self._outcomes: set[Future[Any]] = set()  # that somebody waits for; under the lock
+        self._ended = False  # nobody would be answered any more; under the lock
         self._thread = start_daemon(self._run, name)
 
     def _run(self) -> None:
@@ -34,6 +38,11 @@ class LoopThread:
         loop.run_until_complete(asyncio.gather(*rest, return_exceptions=True))
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.close()
+        with self._lock:
+            self._ended = True
+            rest_of_calls = [each for each in self._outcomes if not each.done()]
+        for outcome in rest_of_calls:  # they came when the loop was ending
+            outcome.set_exception(_closed())
 
     def call(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
         """
@@ -41,19 +50,32 @@ class LoopThread:
         it.
 
         :raises InvalidState: the caller is the loop itself, which would wait for ever.
-        :raises ClientClosed: the loop has ended.
+        :raises ClientClosed: the loop has ended, or was left behind by a fork.
         """
         if current_thread() is self._thread:
             raise InvalidState("a blocking call in the event loop's own thread would never return")
+        if not self._thread.is_alive():
+            raise _closed()
         outcome: Future[Any] = Future()
+        with self._lock:
+            if self._ended:
+                raise _closed()
+            self._outcomes.add(outcome)
+        try:
+            self._ask(outcome, partial(function, *args, **options))
+            return outcome.result()
+        finally:
+            with self._lock:
+                self._outcomes.discard(outcome)
 
+    def _ask(self, outcome: Future[Any], function: Callable[[], Any]) -> None:
         async def perform() -> None:
             try:
-                result = function(*args, **options)
+                result = function()
                 if isinstance(result, Awaitable):
                     result = await result
             except asyncio.CancelledError:
-                outcome.set_exception(ClientClosed("The session factory has been closed."))
+                outcome.set_exception(_closed())
             except BaseException as error:
                 outcome.set_exception(error)
             else:
@@ -62,8 +84,7 @@ class LoopThread:
         try:
             self.loop.call_soon_threadsafe(self._start, perform)
         except RuntimeError:  # the loop is closed
-            raise ClientClosed("The session factory has been closed.") from None
-        return outcome.result()
+            raise _closed() from None
 
     def _start(self, perform: Callable[[], Any]) -> None:
         task = self.loop.create_task(perform())
@@ -77,3 +98,7 @@ class LoopThread:
         except RuntimeError:
             pass  # somebody else was faster
         self._thread.join()
+
+
+def _closed() -> ClientClosed:
+    return ClientClosed("The session factory has been closed, or belongs to the parent process.")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import inspect
 import logging
+import os
+import signal
 import threading
 from typing import Any
 
@@ -251,6 +253,48 @@ class LoopThreadTests(SynchronousTestCase):
         self.thread.stop()
         waiting.join(SECONDS)
         self.assertIsInstance(errors[0], ClientClosed)
+
+
+    def test_call_that_meets_the_end(self) -> None:
+        """A call that arrives while the loop ends is told, too."""
+        entered, release, queued = threading.Event(), threading.Event(), threading.Event()
+        outcomes: list[Any] = []
+
+        def hold() -> None:
+            entered.set()
+            release.wait(SECONDS)
+
+        def ask() -> None:
+            try:
+                outcomes.append(self.thread.call(int))
+            except ClientClosed as error:
+                outcomes.append(error)
+
+        loop: Any = self.thread.loop
+        original = loop.call_soon_threadsafe
+        original(hold)
+        self.assertTrue(entered.wait(SECONDS))
+        original(loop.stop)
+        loop.call_soon_threadsafe = lambda *args: (original(*args), queued.set())
+        asking = threading.Thread(target=ask, daemon=True)
+        asking.start()
+        self.assertTrue(queued.wait(SECONDS))
+        release.set()
+        asking.join(10)
+        self.assertIsInstance(outcomes[0], ClientClosed)
+
+    def test_forked_process(self) -> None:
+        """It has no thread that could answer: an error, not a wait without end."""
+        child = os.fork()
+        if not child:
+            signal.alarm(10)
+            try:
+                self.thread.call(int)
+            except ClientClosed:
+                os._exit(7)
+            finally:
+                os._exit(1)
+        self.assertEqual(7, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 
 class FaceTests(SynchronousTestCase):
