@@ -29,6 +29,9 @@ from metamorphosis.message import ATTRIBUTE_FLAG, encode_body, split_body
 Done = Callable[[Exception | None], object]
 Send = Callable[[OutgoingMessage], Awaitable[object]]
 
+WIDTH: Final = 64
+"""Messages under way when no order has to be kept."""
+
 #: flags, length of the key; the key and a message's body follow
 _HEAD: Final = Struct(">bi")
 _KEY, _TEXT_KEY = 2, 4
@@ -64,20 +67,27 @@ class Queue:
     """What is kept for one partition."""
 
     __slots__ = (
-        "topic", "partition", "store", "count", "unwritten", "written", "idle", "complaint",
+        "topic", "partition", "store", "stored", "unwritten", "writing", "written", "idle",
+        "complaint",
     )  # fmt: skip
 
     def __init__(self, runtime: Any, topic: str, partition: Partition) -> None:
         self.topic = topic
         self.partition = partition
         self.store: LocalStore | None = None  # belongs to the thread
-        self.count = 0  # what is not written yet included
+        self.stored = 0  # as the thread has told
         self.unwritten: list[tuple[int, bytes, Done]] = []
+        self.writing = 0  # given to the thread, which has not answered yet
         self.written = Event(runtime)  # nobody is writing to it
         self.written.set()
         self.idle = Event(runtime)  # nobody is sending from it
         self.idle.set()
         self.complaint = ""  # why sending from it ended last
+
+    @property
+    def count(self) -> int:
+        """How many are kept, those included that are not written yet."""
+        return self.stored + self.writing + len(self.unwritten)
 
     @property
     def name(self) -> str:
@@ -117,17 +127,15 @@ class Backlog:
 
         :raises LocalStoreError: it cannot be read; the next call tries again.
         """
-        loaded = self._loaded.get(topic)
-        if loaded is not None:
-            await loaded.wait()
-            return
+        while (loaded := self._loaded.get(topic)) is not None:
+            if loaded.is_set:
+                return
+            await loaded.wait()  # for somebody else's attempt, which may fail
         loaded = self._loaded[topic] = Event(self._runtime)
         try:
             for partition in await self._do(partial(_partitions, self._directory, topic)):
                 queue = self._queue(topic, partition)
-                if queue.store is None:
-                    opened = await self._do(partial(self._opened, queue))
-                    queue.count = opened.count() + len(queue.unwritten)
+                queue.stored = await self._do(partial(self._append, queue, []))
         except Exception:
             del self._loaded[topic]
             raise
@@ -140,7 +148,6 @@ class Backlog:
             self._runtime.call_soon(done, LocalStoreError("the producer has been closed"))
             return
         queue = self._queue(message.topic, partition)
-        queue.count += 1
         queue.unwritten.append((next(self._keys), pack(message), done))
         if queue.written.is_set:
             queue.written.clear()
@@ -151,8 +158,8 @@ class Backlog:
         Send what is kept, and forget what was taken; errors are logged. If it is being done
         already, wait for that.
 
-        :param in_order: one at a time, up to the first failure; else some at a time, and those that
-            fail stay, until none of some is taken.
+        :param in_order: one at a time, up to the first failure; else ``WIDTH`` at a time, and those
+            that fail stay, until none of them is taken, be it only for now.
         """
         queue = self._queues.get((topic, partition))
         if queue is None or not queue.count:
@@ -162,7 +169,7 @@ class Backlog:
             return
         queue.idle.clear()
         try:
-            await self._send_all(queue, send, 1 if in_order else 64)
+            await self._send_all(queue, send, in_order)
             queue.complaint = ""
         except Exception as error:
             if str(error) != queue.complaint:
@@ -182,7 +189,7 @@ class Backlog:
         if self._closed:
             return
         self._closed = True
-        for queue in self._queues.values():
+        for queue in list(self._queues.values()):
             await queue.idle.wait()
             await queue.written.wait()
         if self._worker is not None:
@@ -219,37 +226,37 @@ class Backlog:
     async def _write(self, queue: Queue) -> None:
         while queue.unwritten:
             batch, queue.unwritten = queue.unwritten, []
+            queue.writing = len(batch)
             error: Exception | None = None
             try:
                 items = [(key, value) for key, value, _ in batch]
-                known = queue.store is not None
-                total = await self._do(lambda: self._append(queue, items))
-                if not known:  # a file that was there may have brought some
-                    queue.count = total + len(queue.unwritten)
+                queue.stored = await self._do(partial(self._append, queue, items))
             except Exception as failure:
                 error = failure
-                queue.count -= len(batch)
+            queue.writing = 0
             for _, _, done in batch:
                 done(error)
         queue.written.set()
 
     def _append(self, queue: Queue, items: list[tuple[int, bytes]]) -> int:
-        """Thread: the worker's."""
+        """How many there are then. Thread: the worker's."""
         store = self._opened(queue)
-        store.append_all(items)
+        if items:
+            store.append_all(items)
         return store.count()
 
-    async def _send_all(self, queue: Queue, send: Send, width: int) -> None:
+    async def _send_all(self, queue: Queue, send: Send, in_order: bool) -> None:
         """
         :raises Exception: what made it end early.
         """
+        width = 1 if in_order else WIDTH
         after = sent = 0
         while page := await self._do(lambda: self._opened(queue).items(after)):
             for start in range(0, len(page), width):
                 if self._closed:
                     return
                 some = page[start : start + width]
-                sent += await self._send_some(queue, some, send)
+                sent += await self._send_some(queue, some, send, in_order)
                 after = some[-1].token
         if sent:
             self._log.info(
@@ -259,11 +266,13 @@ class Backlog:
                 partition=queue.partition,
             )
 
-    async def _send_some(self, queue: Queue, some: list[Item], send: Send) -> int:
+    async def _send_some(
+        self, queue: Queue, some: list[Item], send: Send, in_order: bool
+    ) -> int:
         """
         How many were taken.
 
-        :raises Exception: none was.
+        :raises Exception: none was, and the next ones would fare no better or must not pass them.
         """
         under_way = [self._runtime.start(_send(send, queue.topic, item)) for item in some]
         outcomes = await settle(under_way)
@@ -273,11 +282,16 @@ class Backlog:
             if not isinstance(outcome, Exception)
         ]
         if taken:
-            await self._do(lambda: self._opened(queue).remove_all(taken))
-            queue.count -= len(taken)
-        elif isinstance(outcomes[0], Exception):
-            raise outcomes[0]
+            queue.stored = await self._do(partial(self._remove, queue, taken))
+        elif in_order or any(getattr(each, "retriable", False) for each in outcomes):
+            raise next(each for each in outcomes if isinstance(each, Exception))
         return len(taken)
+
+    def _remove(self, queue: Queue, tokens: list[int]) -> int:
+        """How many there are then. Thread: the worker's."""
+        store = self._opened(queue)
+        store.remove_all(tokens)
+        return store.count()
 
 
 async def _send(send: Send, topic: str, item: Item) -> None:
