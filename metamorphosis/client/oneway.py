@@ -137,6 +137,7 @@ class OneWayProducer(Publisher):
         self._idle = Event(self._runtime)
         self._closing = Event(self._runtime)
         self._recovering: Any = None
+        self._policies_under_way = 0
 
     # -- sending
 
@@ -220,7 +221,7 @@ class OneWayProducer(Publisher):
         """The window has got room."""
         if not self._room.is_set and self._is_ready():
             self._room.set()
-        if self._closed and self.free == self.window:
+        if self._closed and self.free == self.window and not self._policies_under_way:
             self._idle.set()
 
     def _drop(self, message: OutgoingMessage, error: Exception) -> None:
@@ -237,6 +238,7 @@ class OneWayProducer(Publisher):
             )
             return
         if outcome is not None and hasattr(outcome, "__await__"):
+            self._policies_under_way += 1
             self._runtime.start(self._follow(message, self._runtime.adopt(outcome)))
 
     async def _follow(self, message: OutgoingMessage, outcome: Any) -> None:
@@ -247,6 +249,8 @@ class OneWayProducer(Publisher):
                 "The policy for one-way messages failed; a message of topic {topic} is lost",
                 topic=message.topic,
             )
+        self._policies_under_way -= 1
+        self._note()
 
     # -- what was kept
 
@@ -294,7 +298,7 @@ class OneWayProducer(Publisher):
         return future
 
     async def _end(self) -> None:
-        """What is under way gets its answers, what is kept is written."""
+        """What is under way gets its answers, policies end, what is kept is written."""
         self._closing.set()
         self._note()
         await self._idle.wait()

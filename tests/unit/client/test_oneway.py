@@ -184,6 +184,17 @@ class OutcomeTests(OneWayCase):
         waiting.callback(None)
         self.assertEqual([], self.runtime.log.texts("failure"))
 
+    def test_close_waits_for_policies(self) -> None:
+        """What a policy is still doing about a message is waited for."""
+        waiting: Deferred[None] = Deferred()
+        producer = self.sender(policy=lambda *_: waiting)
+        producer.send("other", b"x")
+        closing = producer.close()
+        self.runtime.turn()
+        self.assertFalse(closing.called)
+        waiting.callback(None)
+        self.runtime.result(closing)
+
     def test_close_waits_for_answers(self) -> None:
         """What is under way gets its answer or its time limit."""
         self.oneway.send("test", b"x")
@@ -291,6 +302,21 @@ class KeepingTests(OneWayCase):
         self.runtime.result(done)
         self.runtime.result(producer.recover())
         self.assertEqual([], self.bodies())
+
+    def test_refused_for_good(self) -> None:
+        """However many kept messages the broker refuses, those behind them are sent."""
+        producer = self.sender("test", policy=None)
+        for number in range(130):
+            producer.send("test", b"%d" % number)
+        self.runtime.turn()
+        self.register(0)
+        self.link()
+        done = producer.recover()
+        while self.bodies():
+            for put in self.last:
+                self.answer(put, 200 if put.body == b"129" else 400, None)
+        self.runtime.result(done)
+        self.assertEqual(129, producer._backlog.count("test", ANY_PARTITION))  # type: ignore
 
     def test_many_pages(self) -> None:
         """More than a page is sent 64 at a time, each once."""
