@@ -119,8 +119,8 @@ class PartitionDirectory:
         published = self._add(topic, user)
         limit = self._config.publish_connect_timeout_ms / 1000
         if not await published.known.wait(limit):
-            if self._closed:
-                raise ClientClosed(f"topic {topic} not published: the factory has been closed")
+            if not self._is_current(published):
+                raise ClientClosed(f"topic {topic} not published: the producer has been closed")
             raise NotConnected(
                 f"topic {topic}: ZooKeeper has not told its partitions within {limit:g} s;"
                 " it is asked on"

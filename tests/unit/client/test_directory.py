@@ -277,6 +277,14 @@ class OutageTests(DirectoryCase):
         self.register(0)
         self.assertEqual(["0-0"], self.published())
 
+    def test_released_while_publishing(self) -> None:
+        """The producer was closed meanwhile; ZooKeeper is not to blame."""
+        self.registry.suspend()
+        done = self.publish()
+        self.directory.release("test", self.user)
+        with self.assertRaises(ClientClosed):
+            self.runtime.result(done)
+
     def test_operations_without_answers(self) -> None:
         """A read that fails while the session lives is repeated after a pause."""
         self.register(0)
