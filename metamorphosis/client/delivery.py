@@ -126,7 +126,7 @@ class PartitionDelivery:
             if slots is not None and not (slots.try_acquire() or await slots.acquire()):
                 return False
             try:
-                if self.stopping or not await self._hand_over(wanted):
+                if self.stopping or self.progress.rolled_back or not await self._hand_over(wanted):
                     return False
             finally:
                 self.under_way = None

@@ -168,7 +168,8 @@ class PartitionFetch:
             if self.delivery.stopping:
                 return None
             if offset != self._progress.resume_offset + len(self._piece):
-                return None  # rolled back meanwhile
+                self._pacing.processed(self._progress.retries)
+                return None  # the user went elsewhere meanwhile
         self._request = None
         return request
 
@@ -196,9 +197,12 @@ class PartitionFetch:
                     await sleep(self._runtime, 0)
                 if self.delivery.stopping:
                     return
+                if self._progress.resume_offset != messages[0].offset:
+                    complete = False  # the user went elsewhere meanwhile
+                    break
             complete = await self._deliver(messages)
             messages = records.read(MOST) if complete else messages
-        self._pacing.processed(1 if self._progress.rolled_back else self._progress.retries)
+        self._pacing.processed(self._progress.retries)
         if complete and records.damage is not None and not self.delivery.stopping:
             await self._damaged(records.damage)
 
@@ -254,8 +258,8 @@ class PartitionFetch:
         self._request = None
         self._pacing.nothing()
         target = await self._places.behind(damage, self._rules.max_body)
-        if self.delivery.stopping:
-            return
+        if self.delivery.stopping or self._progress.resume_offset != damage.offset:
+            return  # the user went elsewhere meanwhile
         self._log.error(
             "{topic} {partition}: the message at offset {offset} cannot be read, {reason};"
             " going on at offset {target}",

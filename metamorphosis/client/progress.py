@@ -21,6 +21,7 @@ from collections import deque
 
 from metamorphosis.client.duplicates import CAPACITY, DuplicateCache
 from metamorphosis.client.model import Position, ReceivedMessage
+from metamorphosis.client.settings import MAX_OFFSET
 from metamorphosis.errors import InvalidState
 
 
@@ -31,7 +32,7 @@ class Progress:
     :ivar position: what is acknowledged; it is committed by others.
     :ivar resume_offset: where the next fetch begins; the position's, or further on when messages
         wait for their ``ack``.
-    :ivar retries: how often the message at ``resume_offset`` has failed.
+    :ivar retries: how often the message at ``resume_offset`` has failed; 1 after a rollback.
     :ivar rolled_back: since the delivery began the user went back, or elsewhere.
     :ivar abandoned: nothing is acknowledged any more: the partition is somebody else's.
     """
@@ -159,7 +160,7 @@ class Progress:
         self._unacked.clear()
         self._handed = -1
         self._failing = -1
-        self.retries = 0
+        self.retries = 1  # for the pause, no message is to blame
         self.rolled_back = True
         self.resume_offset = self.position.offset
 
@@ -168,7 +169,8 @@ class Progress:
         self.move_to(offset)
         self.position.offset = offset
         self.position.message_id = -1
-        self.position.modified = True
+        # The end is stored when it is known where that is; until then the old place is safer.
+        self.position.modified = offset != MAX_OFFSET
         self._unacked.clear()
         self._handed = self._failing = -1
         self.rolled_back = True
