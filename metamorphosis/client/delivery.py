@@ -122,7 +122,7 @@ class PartitionDelivery:
     async def _process(self, stretch: list[ReceivedMessage]) -> bool:
         wanted = self._wanted(stretch)
         if wanted:
-            slots = self._rules.slots
+            slots = None if self.subscription.listener is None else self._rules.slots
             if slots is not None and not (slots.try_acquire() or await slots.acquire()):
                 return False
             try:
@@ -186,10 +186,8 @@ class PartitionDelivery:
                         self.under_way = message
                         await self._finish(result)
                         progress.finished(message)
-                        if self.stopping:
-                            progress.done(messages[done : index + 1])
-                            return False
-                    if progress.rolled_back:
+                    if self.stopping or progress.rolled_back:
+                        progress.done(messages[done : index + 1])
                         return False
             except BaseException as error:
                 self._let_through(error)
@@ -221,8 +219,8 @@ class PartitionDelivery:
         if isinstance(error, Rollback) and error.message in messages:
             first = messages.index(error.message)
         elif len(messages) > 1:
+            self._report(messages[0], error)
             if not progress.abandoned and not progress.rolled_back:
-                self._report(messages[0], error)
                 self._isolate_until = messages[-1].next_offset
                 progress.suspect(messages)
             return False
@@ -263,9 +261,9 @@ class PartitionDelivery:
     async def _failed(self, message: ReceivedMessage, error: BaseException) -> bool:
         """Count it; whether to go on behind the message, because it was rejected."""
         progress = self.progress
+        self._report(message, error)
         if progress.abandoned or progress.rolled_back:
             return False
-        self._report(message, error)
         progress.failed(message)
         return progress.is_poison(message, self._rules.max_retries) and await self._reject(message)
 

@@ -252,14 +252,13 @@ async def deliver_recovered(
 
     :raises Exception: what the listener raises.
     """
-    slots = rules.slots
+    listener, slots = subscription.listener, rules.slots
+    if listener is None:
+        await _to_outlet(rules, subscription, message)
+        return
     if slots is not None and not await slots.acquire():
         raise Rollback(message)
     try:
-        listener = subscription.listener
-        if listener is None:
-            await _to_outlet(rules, subscription, message)
-            return
         result = listener([message] if subscription.batch else message)
         if result is not None and hasattr(result, "__await__"):
             await rules.runtime.adopt(result)

@@ -173,6 +173,21 @@ class PlainListenerTests(DeliveryCase):
         self.assertEqual(([0, 0, 1], [0]), (self.got, self.rejected))
         self.assertEqual(46, delivery.position.offset)
 
+    def test_listener_that_stops_everything(self) -> None:
+        """A plain listener that closes its consumer gets no further message; what it got counts."""
+
+        def listener(message: ReceivedMessage) -> None:
+            self.got.append(message.id)
+            if message.id == 1:
+                delivery.stop()
+
+        delivery = self.delivery(listener)
+        self.assertFalse(self.deliver(delivery, 0, 1, 2, 3))
+        self.assertEqual(([0, 1], (46, 1, True)), (self.got, self.position(delivery)))
+        self.assertEqual(
+            [2], [each.id for each in self.rules.duplicates.fresh(messages(0, 1, 2))]
+        )
+
     def test_long_batches_let_others_in(self) -> None:
         """A slow plain listener gives the loop back after a while, and is told fewer at a time."""
 
@@ -320,13 +335,14 @@ class WaitingListenerTests(DeliveryCase):
         self.assertEqual([0], self.got)
 
     def test_abandoned_and_failed(self) -> None:
-        """A failure that comes too late rejects nothing."""
+        """A failure that comes too late rejects nothing, but is in the log."""
         self.rules.max_retries = 0
         delivery = self.delivery(self.later)
         self.runtime.start(delivery.deliver(messages(0)))
         delivery.abandon()
         self.waiting[0].errback(ValueError("late"))
         self.assertEqual(([], 0), (self.rejected, delivery.position.offset))
+        self.assertIn("offset 0, id 0: ValueError late", self.runtime.log.texts("failure")[0])
 
     def test_row_43_limited_in_all(self) -> None:
         """Row 43: with one slot the second partition waits; without a limit it does not."""
@@ -494,6 +510,7 @@ class BatchTests(DeliveryCase):
         delivery.abandon()
         waiting.errback(ValueError("late"))
         self.assertEqual((0, 0), (delivery.position.offset, delivery.progress.retries))
+        self.assertIn("offset 0, id 0: ValueError late", self.runtime.log.texts("failure")[0])
 
 
 class ManualTests(DeliveryCase):

@@ -7,6 +7,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from metamorphosis.client.delivery import PartitionDelivery
+from metamorphosis.client.flow import Slots
 from metamorphosis.client.iteration import Iteration
 from metamorphosis.client.model import Partition, Position, ReceivedMessage
 from metamorphosis.client.subscription import Subscription
@@ -103,6 +104,14 @@ class IterationTests(IterationCase):
         self.next()
         self.runtime.advance(3600)
         self.assertNoResult(done)
+
+    def test_takes_no_place_of_listeners(self) -> None:
+        """Messages that wait for an iteration are no listener call: who does not iterate does not
+        stop the listeners of other topics."""
+        self.rules.slots = Slots(self.runtime, 1)
+        self.fetch(self.claimed(), 0)
+        self.assertTrue(self.deliver(self.delivery(), 7))
+        self.assertEqual([7], self.got)
 
     def test_ack_before_leaving(self) -> None:
         """``ack`` says what asking for the next message would."""
