@@ -7,7 +7,7 @@ connection has the identity ``("ip", address)``; a digest is added by an auth pa
 Source: ``PrepRequestProcessor``, ``DigestAuthenticationProvider``, ``IPAuthenticationProvider``.
 
 Differs: ip entries may be IPv6, which 3.8 refuses; a server on ``::1`` would have no other. One
-connection has a thousand identities at most.
+connection has a thousand identities at most, one ACL as many entries.
 """
 
 from __future__ import annotations
@@ -31,6 +31,9 @@ OPEN: Final[Acl] = ((Permission.ALL, "world", "anyone"),)
 
 #: of one connection; nobody has more than a few, and each costs time at every check
 MAX_IDENTITIES: Final = 1000
+
+#: of one ACL; with an ``auth`` entry a request of 1 MiB could ask for a thousand times as many
+MAX_ENTRIES: Final = 1000
 
 
 def pack_acl(acl: Acl) -> bytes:
@@ -60,7 +63,8 @@ def granted(wish: Wish, identities: Sequence[Identity]) -> Acl:
     The ACL to store for one that a client asked for: without duplicates, ``auth`` replaced by who
     the client is.
 
-    :raises ZooKeeperError: INVALID_ACL: it is empty, or has an entry of an unknown or false form.
+    :raises ZooKeeperError: INVALID_ACL: it is empty, has more than ``MAX_ENTRIES``, or one of an
+        unknown or false form.
     """
     if wish is OPEN:
         return OPEN
@@ -74,6 +78,8 @@ def granted(wish: Wish, identities: Sequence[Identity]) -> Acl:
         elif scheme is not None and identity is not None and _well_formed(scheme, identity):
             entries[permissions, scheme, identity] = None
         else:
+            raise ZooKeeperError(Code.INVALID_ACL)
+        if len(entries) > MAX_ENTRIES:
             raise ZooKeeperError(Code.INVALID_ACL)
     if not entries:
         raise ZooKeeperError(Code.INVALID_ACL)

@@ -9,6 +9,7 @@ from kazoo.security import make_digest_acl_credential
 from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.zookeeper.acl import (
+    MAX_ENTRIES,
     MAX_IDENTITIES,
     OPEN,
     Acl,
@@ -119,6 +120,15 @@ class GrantedTests(SynchronousTestCase):
         ):
             self.assert_refused((31, scheme, name))
             self.assert_refused(OPEN[0], (31, scheme, name))
+
+    def test_too_many_entries(self) -> None:
+        """Whether they were sent or stand for who the client is."""
+        wish = [(1, "digest", f"user{number}:x") for number in range(MAX_ENTRIES)]
+        self.assertEqual(len(granted(tuple(wish), [])), MAX_ENTRIES)
+        for more in ((1, "world", "anyone"), (1, "auth", "")):
+            with self.assertRaises(ZooKeeperError) as raised:
+                granted((*wish, more), [("digest", "a:b")])
+            self.assertEqual(raised.exception.code, Code.INVALID_ACL)
 
     def test_good_forms(self) -> None:
         """As 3.8 takes them; bits beyond the mask do not matter."""
