@@ -182,7 +182,8 @@ class ZooKeeperConnection(Protocol):
         finally:
             self._taking = False
             if self._outbox.ready:
-                self.factory.answered(self._since)
+                if self._greeted:
+                    self.factory.answered(self._since)
                 self._flush()
             if self._closing:
                 self._close_when_empty()

@@ -37,6 +37,14 @@ class WordsTests(SynchronousTestCase):
         """Four letters, no end of line."""
         self.assertEqual(self.ask(b"ruok"), "imok")
 
+    def test_words_are_no_requests(self) -> None:
+        """The latency is that of clients, however often monitoring asks."""
+        before = self.ask(b"mntr")
+        count = self.served.factory.latency.count
+        self.assertGreater(count, 0)
+        self.assertEqual(self.ask(b"mntr"), before)
+        self.assertEqual(self.served.factory.latency.count, count)
+
     def test_isro(self) -> None:
         """Nobody is read-only here."""
         self.assertEqual(self.ask(b"isro"), "rw")
