@@ -255,8 +255,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             clients.append(connect(hosts, options.auth))
         source, target = clients
         print(copy(source, target, names, options.overwrite))
-    except (CopyError, KazooException) as error:
+    except CopyError as error:
         print(f"metaq-copytree: {error}", file=sys.stderr)
+        return 1
+    except KazooException as error:  # many have no text
+        print(f"metaq-copytree: {type(error).__name__} {error}".rstrip(), file=sys.stderr)
         return 1
     finally:
         for client in clients:

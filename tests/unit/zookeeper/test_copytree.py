@@ -8,7 +8,13 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from kazoo.exceptions import InvalidACLError, NoAuthError, NodeExistsError, NoNodeError
+from kazoo.exceptions import (
+    ConnectionLoss,
+    InvalidACLError,
+    NoAuthError,
+    NodeExistsError,
+    NoNodeError,
+)
 from kazoo.handlers.threading import KazooTimeoutError
 from kazoo.protocol.states import ZnodeStat
 from kazoo.security import ACL, OPEN_ACL_UNSAFE, make_digest_acl
@@ -293,6 +299,16 @@ class CommandTests(SynchronousTestCase):
         self.assertEqual(self.out.getvalue(), "")
         self.assertTrue(self.err.getvalue().startswith("metaq-copytree: 1 nodes exist"))
         self.assertEqual(copytree.main(["here:1", "there:2", "--overwrite"]), 0)
+
+    def test_lost_connection(self) -> None:
+        """An error of kazoo without a text is said by its name."""
+
+        def copy(*arguments: object) -> str:
+            raise ConnectionLoss
+
+        self.patch(copytree, "copy", copy)
+        self.assertEqual(copytree.main(["here:1", "there:2"]), 1)
+        self.assertEqual(self.err.getvalue(), "metaq-copytree: ConnectionLoss\n")
 
     def test_wrong_options(self) -> None:
         """argparse says what is missing, with status 2."""
