@@ -42,8 +42,8 @@ EXPIRY_SECONDS = 0.25
 """How often silent sessions are looked for."""
 
 LONGEST_GAP = 1.0
-"""Seconds between two such looks, above which the process or the disk was stopped: sessions get them
-back, because nobody could be heard."""
+"""Seconds between two such looks, above which the process was stopped, or the disk hung: sessions get
+them back, because nobody could be heard."""
 
 RETRY_SECONDS = 2.0
 """How often a disk that failed is tried."""
@@ -200,7 +200,10 @@ class ZooKeeperService(Service):
         gap, self._looked = now - self._looked, now
         if gap > LONGEST_GAP:
             factory.server.sessions.prolong(gap, now)
-        factory.server.expire()
+        try:
+            factory.server.expire()
+        except Exception:  # would end this look and all later ones
+            self._log.failure("Sessions could not be ended")
 
     # When the disk fails
 

@@ -281,6 +281,23 @@ class ServiceTests(SynchronousTestCase):
             self.threads.release()
         self.assertNotIn("/e", tree.nodes)
 
+    def test_fault_of_ours(self) -> None:
+        """One look that fails is said, and not the last."""
+        self.start()
+        self.client()
+        server = self.reactor.open[0].factory.server
+        looks: list[int] = []
+
+        def expire() -> None:
+            looks.append(1)
+            raise KeyError("a fault of ours")
+
+        self.patch(server, "expire", expire)
+        self.reactor.pump([0.25] * 3)
+        self.assertEqual(len(looks), 3)
+        self.assertEqual(self.texts(LogLevel.critical), ["Sessions could not be ended"] * 3)
+        self.assertEqual(len(self.flushLoggedErrors(KeyError)), 3)
+
     # Stop
 
     def test_stop(self) -> None:
