@@ -8,9 +8,9 @@ go before the reply of the request that caused them.
 Source: ``ZooKeeperServer``, ``FinalRequestProcessor``.
 
 Differs: ZooKeeper closes the connection of a session for whoever knows its id; here the password
-comes first. It cuts a client that has seen a later zxid, for as long as that tries; here its session
-has expired. An operation that 3.4 does not know is answered and the connection closed, as in 3.8; a
-check outside of a multi is answered.
+comes first. It cuts a client that has seen a later zxid, for as long as that tries; here the
+session of such a client has expired. An operation that 3.4 does not know is answered and the
+connection closed, as in 3.8; a check outside of a multi is answered.
 """
 
 from __future__ import annotations

@@ -92,7 +92,8 @@ class Storage:
             advice = "the disk, not the file, needs attention"
         else:
             advice = (
-                "if it is damaged, put a backup in its place, or move it away to begin with no nodes"
+                "if it is damaged, put a backup in its place,"
+                " or move it away to begin with no nodes"
             )
         return StorageError(f"Could not use {self.path} ({reason}): {advice}")
 

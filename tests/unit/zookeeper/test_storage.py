@@ -359,7 +359,8 @@ class RefusalTests(StorageTestCase):
         """A disk without room is no reason to touch the file, and nobody is told to."""
         room = resource.getrlimit(resource.RLIMIT_FSIZE)
         self.addCleanup(resource.setrlimit, resource.RLIMIT_FSIZE, room)
-        self.addCleanup(signal.signal, signal.SIGXFSZ, signal.signal(signal.SIGXFSZ, signal.SIG_IGN))
+        former = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        self.addCleanup(signal.signal, signal.SIGXFSZ, former)
         resource.setrlimit(resource.RLIMIT_FSIZE, (8192, room[1]))
         text = self.refused()
         self.assertIn("the disk, not the file", text)
