@@ -266,6 +266,8 @@ class ZooKeeperFaults:
             )
             with stage.case.assertRaises(NotConnected):
                 await world.reader()
+            with stage.case.assertRaises(NotConnected):
+                await world.factory.create_producer(world.topic)
             await stage.blocking(world.zookeeper.start)
             await world.until_read()
 

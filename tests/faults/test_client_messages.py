@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from metamorphosis.client.model import ReceivedMessage
+from metamorphosis.client.model import Partition, ReceivedMessage, StoredOffset
 from metamorphosis.client.offsets.memory import MemoryOffsetStore
 from tests.faults.faces import OnAsyncio, OnTwisted, Stage, scenario
 from tests.faults.ledger import flip
@@ -88,6 +88,22 @@ class MessageFaults:
                 "its length is 30000, at most 10000 is accepted",
             )
             case.assertEqual(1, len(stage.logged("cannot be read")))
+
+
+    @scenario
+    async def test_nothing_there(self, stage: Stage) -> None:
+        """An offset behind the end of the log: reading goes on where the broker says."""
+        store = MemoryOffsetStore()
+        async with Direct(stage) as world:
+            await world.send(b"old")
+            world.ledger.passed_over.add(b"old")
+            await store.commit("g", [StoredOffset(world.topic, Partition(0, 0), 1 << 40, -1)])
+            await world.reader(group="g", store=store)
+            await stage.until_logged(
+                f"{world.topic} 0-0: there is nothing at offset {1 << 40} any more; going on at"
+            )
+            await world.send(b"new")
+            await world.until_read(b"new")
 
 
 class Gate:

@@ -69,6 +69,21 @@ class UserFaults:
             await world.until_read()
 
     @scenario
+    async def test_callback(self, stage: Stage) -> None:
+        """A callback that raises is logged, and is the affair of nobody else."""
+        async with Direct(stage) as world:
+            await world.reader()
+
+            def fail(result: Any, error: Any) -> None:
+                raise Broken("callback")
+
+            world.ledger.sent[b"called"] = 1
+            world.producer.send_with_callback(fail, world.topic, b"called")
+            await stage.until_logged(f"The callback of a message of topic {world.topic} failed")
+            await world.send(*named("after"))
+            await world.until_read(b"called", *named("after"))
+
+    @scenario
     async def test_filter(self, stage: Stage) -> None:
         """What the filter fails on is not delivered, with a line that says where; others are."""
         case: Any = self

@@ -35,7 +35,9 @@ def shared_broker() -> BrokerProcess:
     if not _shared:
         directory = tempfile.mkdtemp(prefix="metamorphosis-client-")
         topics: dict[str, Any] = {f"t{number}": {} for number in range(MOST_TOPICS)}
-        broker = BrokerProcess(directory, topics=topics)
+        broker = BrokerProcess(
+            directory, topics=topics, system={"updateConsumerOffsets": "true"}
+        )
         atexit.register(shutil.rmtree, directory, ignore_errors=True)
         broker.start()
         _shared.append(broker)
