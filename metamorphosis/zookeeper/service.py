@@ -42,8 +42,8 @@ EXPIRY_SECONDS = 0.25
 """How often silent sessions are looked for."""
 
 LONGEST_GAP = 1.0
-"""Seconds between two such looks, above which the process was stopped, or the disk hung: sessions get
-them back, because nobody could be heard."""
+"""Seconds between two such looks, above which the process was stopped or the disk hung: sessions
+get them back, because nobody could be heard."""
 
 RETRY_SECONDS = 2.0
 """How often a disk that failed is tried."""
