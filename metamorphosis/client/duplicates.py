@@ -5,8 +5,8 @@ again: after a rebalance, or when a batch comes a second time because of one bad
 Source: ``ConcurrentLRUHashMap``, ``MessageIdCache``, used by ``SimpleFetchManager``.
 
 Differs: the original's cache belongs to the process and is keyed by group and message id; ours
-belongs to a consumer and is keyed by topic, partition and id. Ids of Java brokers repeat after a
-reboot of their machine, and the original then drops new messages of other partitions too.
+belongs to a consumer, and a message is known by topic, partition, id and offset. Ids of Java
+brokers repeat after a reboot of their machine, and the original then drops new messages.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ class DuplicateCache:
 
     def __init__(self, capacity: int = CAPACITY) -> None:
         self._capacity = capacity
-        # Both dictionaries are in the order of use. A dictionary for each partition because a
-        # key made for each message would cost more than all the rest of its delivery.
-        self._seen: dict[tuple[str, Partition], dict[int, None]] = {}
+        # Both dictionaries are in the order of use. A dictionary, id -> offset, for each partition
+        # because a key made for each message would cost more than all the rest of its delivery.
+        self._seen: dict[tuple[str, Partition], dict[int, int]] = {}
         self._count = 0
 
     def __len__(self) -> int:
@@ -48,21 +48,26 @@ class DuplicateCache:
         seen = self._seen.get((messages[0].topic, messages[0].partition))
         if not seen or seen.keys().isdisjoint([message.id for message in messages]):
             return messages
-        return [message for message in messages if message.id not in seen]
+        return [message for message in messages if seen.get(message.id, -1) != message.offset]
 
-    def add(self, topic: str, partition: Partition, ids: list[int]) -> None:
-        """These were processed, in this order."""
-        if not self._capacity:
+    def add(self, messages: list[ReceivedMessage]) -> None:
+        """These were processed, in this order; they are of one partition."""
+        if self._capacity and messages:
+            places = {message.id: message.offset for message in messages[-self._capacity :]}
+            self.add_places(messages[0].topic, messages[0].partition, places)
+
+    def add_places(self, topic: str, partition: Partition, places: dict[int, int]) -> None:
+        """The same of messages that are not there any more: id -> offset, in their order."""
+        if not self._capacity or not places:
             return
         key = (topic, partition)
         seen = self._seen.pop(key, {})
         self._seen[key] = seen
         self._count -= len(seen)
-        latest = dict.fromkeys(ids[-self._capacity :])
-        if not seen.keys().isdisjoint(latest):
-            for message_id in latest:
+        if not seen.keys().isdisjoint(places):
+            for message_id in places:
                 seen.pop(message_id, None)
-        seen.update(latest)
+        seen.update(places)
         self._count += len(seen)
         if self._count > self._capacity:
             self._forget(self._count - self._capacity + self._capacity // 8)

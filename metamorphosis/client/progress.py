@@ -79,7 +79,7 @@ class Progress:
     def hand(self, message: ReceivedMessage) -> None:
         """Manual acknowledgement: the listener gets it now."""
         self._handed = message.offset
-        self._unacked.append((message.offset, message.id))
+        self._unacked.append((message.offset, message.id))  # no message: it keeps its piece
 
     def done(self, messages: list[ReceivedMessage]) -> None:
         """The listener returned from these; they are the next ones."""
@@ -133,7 +133,7 @@ class Progress:
 
     def remember(self, messages: list[ReceivedMessage]) -> None:
         """They are duplicates when they come again."""
-        self._remember([message.id for message in messages])
+        self._duplicates.add(messages)
 
     # -- manual acknowledgement
 
@@ -145,10 +145,11 @@ class Progress:
         """
         self._check_manual(message)
         self._advance(message)
-        done = []
+        done: dict[int, int] = {}
         while self._unacked and self._unacked[0][0] <= message.offset:
-            done.append(self._unacked.popleft()[1])
-        self._remember(done)
+            offset, message_id = self._unacked.popleft()
+            done[message_id] = offset
+        self._duplicates.add_places(message.topic, message.partition, done)
 
     def roll_back(self, message: ReceivedMessage) -> None:
         """
@@ -209,7 +210,3 @@ class Progress:
         position.offset = last.next_offset
         position.message_id = last.id
         position.modified = True
-
-    def _remember(self, ids: list[int]) -> None:
-        if ids:
-            self._duplicates.add(self.position.topic, self.position.partition, ids)

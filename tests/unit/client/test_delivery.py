@@ -242,7 +242,7 @@ class FilterTests(DeliveryCase):
     def test_row_46_duplicates(self) -> None:
         """Row 46: what was processed before is not delivered, the position moves on, the log says
         so."""
-        self.rules.duplicates.add("t", PARTITION, [0, 1])
+        self.rules.duplicates.add(messages(0, 1))
         delivery = self.delivery()
         self.assertTrue(self.deliver(delivery, 0, 1, 2))
         self.assertEqual([2], self.got)

@@ -306,7 +306,7 @@ class DeliverTests(SynchronousTestCase):
 
     def test_listeners(self) -> None:
         """Plain listeners, of one message and of lists; filter and duplicates are not asked."""
-        self.rules.duplicates.add("t", Partition(3, 1), [1])
+        self.rules.duplicates.add([message(1)])
         self.runtime.result(self.deliver(self.got.append, filter=lambda group, message: False))
         self.runtime.result(self.deliver(self.got.append, batch=True))
         self.assertEqual([message(1), [message(1)]], self.got)
