@@ -78,7 +78,7 @@ class DirectAssignment:
         self._positions: dict[Key, Position] = {}
         self._wake = Event(runtime)
         self._closing = False
-        self._looked: set[str] = set()  # topics whose partitions were asked for before
+        self._first: dict[str, set[Key]] = {}  # topic: its partitions when it was looked at first
         self._loop: Any = None
 
     @property
@@ -136,6 +136,8 @@ class DirectAssignment:
     async def _look(self) -> None:
         """Find the partitions, and read anew if there are others than before."""
         wanted = await self._wanted()
+        for topic in {topic for topic, _ in wanted} - self._first.keys():
+            self._first[topic] = {key for key in wanted if key[0] == topic}
         if self._closing or wanted == set(self._positions):
             return
         await self._fetching.stop()
@@ -148,7 +150,6 @@ class DirectAssignment:
             for key in sorted(wanted - set(self._positions)):
                 self._positions[key] = await self._begin(*key)
         finally:
-            self._looked = {topic for topic, _ in wanted}
             url = self._connection.url
             if not self._closing:
                 self._fetching.start(FetchTarget(each, url) for each in self._positions.values())
@@ -170,7 +171,7 @@ class DirectAssignment:
 
     async def _begin(self, topic: str, partition: Partition) -> Position:
         position = await self.committing.take(topic, partition)
-        if topic in self._looked and position.offset == MAX_OFFSET:
+        if position.offset == MAX_OFFSET and (topic, partition) not in self._first[topic]:
             # It was not there when the consumer began: all of it is new.
             position.offset = 0
         return position

@@ -302,12 +302,11 @@ class Rebalance:
                 member=self.consumer_id,
                 count=len(self._holdings.keys),
             )
-        try:
-            await self._holdings.stop()
-        finally:
-            self._holdings.set_aside()
-            self._seen.clear()
-            self._member.registered = False
+        # First of all, so that no periodic commit stores anything over the next owners' positions.
+        self._holdings.set_aside()
+        self._seen.clear()
+        self._member.registered = False
+        await self._holdings.stop()
         await self.committing.rescue()
 
     # -- an attempt

@@ -171,6 +171,25 @@ class TroubleTests(DirectCase):
         self.let(6)
         self.assertEqual([("t", 0, b"one")], self.got)
 
+    def test_store_that_fails_at_the_end(self) -> None:
+        """A start at the end stays one when the store has failed at first: what was there before is
+        not delivered."""
+        self.broker.log("t", 0).append(b"old")
+        load = self.store.load
+
+        async def fail(*args: object) -> None:
+            raise OSError("database is away")
+
+        self.store.load = fail  # type: ignore[method-assign, assignment]
+        self.assertRaises(OffsetStoreError, self.runtime.result, self.begin(offset=MAX_OFFSET))
+        self.store.load = load  # type: ignore[method-assign]
+        self.let(12)
+        self.assertEqual([], self.got)
+        self.broker.log("t", 0).append(b"new")
+        self.broker.held.clear()
+        self.let(20)
+        self.assertEqual([("t", 0, b"new")], self.got)
+
     def test_twice(self) -> None:
         """There is one registration."""
         self.runtime.result(self.begin())

@@ -424,6 +424,25 @@ class SessionTests(RebalanceCase):
         self.group.advance(5)
         self.assertEqual(150, first.rebalance.assignment["test", Partition(0, 0)].offset)
 
+    def test_nothing_is_stored_over_the_next_owner(self) -> None:
+        """While a listener holds up the end of a lost session, the periodic commit leaves alone what
+        others have stored since."""
+        store = MemoryOffsetStore()
+        first = self.group.joined("a", store=store)
+        first.fetching.held = True
+        first.registry.lose()
+        second = self.group.joined("b", store=store)
+        second.fetching.process("test", "0-0", 150)
+        self.group.advance(6)
+        self.assertEqual(150, store.offsets["g", "test", Partition(0, 0)].offset)
+        first.fetching.process("test", "0-0", 100)
+        self.group.advance(6)
+        self.assertEqual(150, store.offsets["g", "test", Partition(0, 0)].offset)
+        self.assertEqual({}, first.rebalance.assignment)
+        first.fetching.let_go()
+        self.group.advance(6)
+        self.assertEqual(150, store.offsets["g", "test", Partition(0, 0)].offset)
+
     def test_reading_ends_with_the_session(self) -> None:
         """As soon as the session is known to be over nothing is read, until it is claimed anew."""
         member = self.group.joined("a")
