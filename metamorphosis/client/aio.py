@@ -105,7 +105,7 @@ class Producer(Publishing, Protocol):
     ) -> None:
         """See ``client.producer.Producer``."""
 
-    def ready(self) -> Future[None]:
+    def ready(self) -> Future[bool]:
         """See ``client.producer.Producer``."""
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Self
 
+from metamorphosis.client.flow import Event
 from metamorphosis.errors import ClientClosed
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ class Publisher:
         self._timeout = session.config.send_timeout_ms / 1000
         self._published: set[str] = set()
         self._closed = False
+        self._ended = Event(self._runtime)
+        self._end_error: Exception | None = None
         session.add_child(self)
 
     def publish(self, topic: str) -> Any:
@@ -71,19 +74,29 @@ class Publisher:
     def close(self) -> Any:
         """
         Take no more messages, wait for the fate of those under way, release the topics. A future;
-        repeated calls do the same.
+        it may be asked for again, and who stops waiting stops nothing.
+
+        :raises ClientError: something went wrong at the end; the producer is closed all the same.
         """
-        return self._runtime.start(self._close())
+        if not self._closed:
+            self._closed = True
+            self._runtime.start(self._close())
+        return self._runtime.start(self._wait_for_end())
 
     async def _close(self) -> None:
-        first, self._closed = not self._closed, True
         try:
             await self._end()
-        finally:
-            if first:
-                for topic in self._published:
-                    self._directory.release(topic, self)
-                self._session.remove_child(self)
+        except Exception as error:
+            self._end_error = error
+        for topic in self._published:
+            self._directory.release(topic, self)
+        self._session.remove_child(self)
+        self._ended.set()
+
+    async def _wait_for_end(self) -> None:
+        await self._ended.wait()
+        if self._end_error is not None:
+            raise self._end_error
 
     async def _end(self) -> None:
-        """Wait for what is under way; called by every ``close``."""
+        """Wait for what is under way; called once."""

@@ -107,7 +107,7 @@ class Producer(Publishing, Protocol):
     ) -> None:
         """See ``client.producer.Producer``."""
 
-    def ready(self) -> Deferred[None]:
+    def ready(self) -> Deferred[bool]:
         """See ``client.producer.Producer``."""
 
 

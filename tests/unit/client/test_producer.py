@@ -15,6 +15,7 @@ from metamorphosis.errors import (
     InternalServerError,
     InvalidArgument,
     InvalidMessage,
+    LocalStoreError,
     NoPartition,
     NotConnected,
     SendTimeout,
@@ -779,6 +780,34 @@ class CloseTests(ProducingCase):
         self.assertEqual(1, self.runtime.result(done).message_id)
         for each in closes:
             self.runtime.result(each)
+
+    def test_who_waits_for_close_gives_up(self) -> None:
+        """The producer ends all the same: others who wait are told, and only then."""
+        done = self.sender.send("test", b"x")
+        (put,) = self.puts()
+        first = self.sender.close()
+        first.addErrback(lambda _: None)
+        first.cancel()
+        second = self.sender.close()
+        self.runtime.turn()
+        self.assertFalse(second.called)
+        self.assertIn(self.sender, self.session._children)
+        self.answer(put)
+        self.assertEqual(1, self.runtime.result(done).message_id)
+        self.assertIsNone(self.runtime.result(second))
+        self.assertNotIn(self.sender, self.session._children)
+
+    def test_end_that_fails(self) -> None:
+        """Everyone who closes the producer is told, and it is gone from its factory."""
+
+        async def fail() -> None:
+            raise LocalStoreError("disk full")
+
+        self.sender._end = fail  # type: ignore[method-assign]
+        for _ in range(2):
+            with self.assertRaisesRegex(LocalStoreError, "disk full"):
+                self.runtime.result(self.sender.close())
+        self.assertNotIn(self.sender, self.session._children)
 
     def test_nothing_is_tried_again(self) -> None:
         """A message in the pause before another attempt gets its last error."""
