@@ -174,7 +174,8 @@ class TroubleTests(DirectCase):
     def test_store_that_fails_at_the_end(self) -> None:
         """A start at the end stays one when the store has failed at first: what was there before is
         not delivered."""
-        self.broker.log("t", 0).append(b"old")
+        log = self.broker.log("t", 0)
+        log.append(b"old")
         load = self.store.load
 
         async def fail(*args: object) -> None:
@@ -185,7 +186,7 @@ class TroubleTests(DirectCase):
         self.store.load = load  # type: ignore[method-assign]
         self.let(12)
         self.assertEqual([], self.got)
-        self.broker.log("t", 0).append(b"new")
+        log.append(b"new")
         self.broker.held.clear()
         self.let(20)
         self.assertEqual([("t", 0, b"new")], self.got)
