@@ -2,6 +2,9 @@
 The fetch loop of one partition.
 
 Source: ``SimpleFetchManager.FetchRequestRunner``.
+
+Differs: a 301 to an earlier offset is followed when the broker has insisted for a while; the
+original goes back over messages that the broker has handed out and not flushed yet.
 """
 
 from __future__ import annotations
@@ -22,6 +25,8 @@ from metamorphosis.wire.status import Status
 
 CONNECT_SECONDS = 5.0
 """How long a broker may be out of reach before the log says so of its partitions."""
+SENT_BACK_SECONDS = 15.0
+"""How long a broker has to insist that its log ends before us: ``unflushInterval`` and some."""
 OVERLAP_BYTES = 64 << 10
 """An answer this long is worth a turn of the loop, to send the next request before delivering."""
 
@@ -65,6 +70,7 @@ class PartitionFetch:
         self._request: Request | None = None  # the last one sent
         self._piece = b""  # the start of a message that no answer of this broker's holds whole
         self._pieces_missed = 0  # times that nothing more of it was there
+        self._sent_back = -1, 0.0  # offset before which the log ends, it is said, and since when
         self._complaint: object = None  # status or class of the error that was logged last
         self._delivering = False
         delivery.changed = self._wake.pulse
@@ -295,6 +301,8 @@ class PartitionFetch:
             self._pacing.at_once()
         else:
             self._pacing.nothing()
+        if after < before and not self._is_sent_back(before):
+            return
         if after != before and self._complaint != Status.MOVED:
             self._complaint = Status.MOVED
             self._log.warn(
@@ -306,6 +314,17 @@ class PartitionFetch:
                 after=after,
             )
         self._progress.move_to(after)
+
+    def _is_sent_back(self, offset: int) -> bool:
+        """
+        Whether the log ends before this offset, which is to be believed when the broker has said so
+        for a while: it hands out what is not flushed yet, and with ``updateConsumerOffsets`` denies
+        it to who asks for what follows.
+        """
+        now: float = self._runtime.seconds()
+        if self._sent_back[0] != offset:
+            self._sent_back = offset, now
+        return now - self._sent_back[1] >= SENT_BACK_SECONDS
 
     def _nothing(self, request: Request) -> None:
         """Nothing there, a refusal, or no answer: the pause grows, unless the broker has waited."""

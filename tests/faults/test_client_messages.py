@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from metamorphosis.client import partitionfetch
 from metamorphosis.client.model import Partition, ReceivedMessage, StoredOffset
 from metamorphosis.client.offsets.memory import MemoryOffsetStore
 from tests.faults.faces import OnAsyncio, OnTwisted, Stage, scenario
@@ -93,6 +94,7 @@ class MessageFaults:
     @scenario
     async def test_nothing_there(self, stage: Stage) -> None:
         """An offset behind the end of the log: reading goes on where the broker says."""
+        stage.case.patch(partitionfetch, "SENT_BACK_SECONDS", 0.5)
         store = MemoryOffsetStore()
         async with Direct(stage) as world:
             await world.send(b"old")
@@ -104,6 +106,18 @@ class MessageFaults:
             )
             await world.send(b"new")
             await world.until_read(b"new")
+
+
+    @scenario
+    async def test_not_flushed(self, stage: Stage) -> None:
+        """A broker that denies what it has not flushed sends nobody back over what he has."""
+        case: Any = self
+        async with Direct(stage) as world:
+            await world.reader(max_delay_fetch_time_ms=10)
+            await world.send(*named("value", 300))
+            await world.until_read()
+            case.assertEqual([], stage.logged("there is nothing at offset"))
+            case.assertEqual([], stage.logged("were processed before"))
 
 
 class Gate:

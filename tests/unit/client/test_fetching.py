@@ -142,11 +142,34 @@ class AnswerTests(FetchCase):
 
     def test_moved_in_circles(self) -> None:
         """A 301 that does not lead forward is followed after a pause."""
-        for target in (b"500", b"100"):
-            self.begin(FetchTarget(Position("t", Partition(0, 1), 500), URL))
-            self.result(self.request(), 301, target)
+        self.begin(FetchTarget(Position("t", Partition(0, 1), 500), URL))
+        self.result(self.request(), 301, b"500")
+        seconds, asked = self.pause()
+        self.assertEqual((0.5, 500), (seconds, asked.offset))
+
+    def test_moved_back(self) -> None:
+        """The log ends before us: believed after 15 s, for it may be that it is not flushed yet."""
+        position = Position("t", Partition(0, 1), 500)
+        self.begin(FetchTarget(position, URL))
+        waited, asked = 0.0, self.request()
+        while waited < 15:
+            self.assertEqual((500, 500, False), (asked.offset, position.offset, position.modified))
+            self.assertEqual([], self.runtime.log.texts("warn"))
+            self.result(asked, 301, b"100")
             seconds, asked = self.pause()
-            self.assertEqual((0.5, int(target)), (seconds, asked.offset))
+            waited += seconds
+        self.result(asked, 301, b"100")
+        self.assertLogged("warn", "t 0-1.*nothing at offset 500.*going on at 100")
+        self.assertEqual((100, True), (position.offset, position.modified))
+
+    def test_moved_back_and_flushed(self) -> None:
+        """What was not flushed yet is, a moment later."""
+        position = Position("t", Partition(0, 1), 500)
+        self.begin(FetchTarget(position, URL))
+        self.result(self.request(), 301, b"100")
+        self.value(self.pause()[1], records(b"one"))
+        self.assertEqual(([1], 523), (self.got, position.offset))
+        self.assertEqual([], self.runtime.log.texts("warn"))
 
     def test_moved_nowhere(self) -> None:
         """A 301 without a number changes nothing."""
