@@ -82,7 +82,8 @@ def zookeeper_settings(config: BrokerConfig) -> ZooKeeperSettings:
     """
     Where the service of this broker listens and keeps its files.
 
-    :raises ConfigError: ``zk.zkConnect`` is no single address of the loopback interface.
+    :raises ConfigError: ``zk.zkConnect`` is no single address of the loopback interface, or the
+        messages are where its files go.
     """
     connect = config.zookeeper.connect
     servers, _ = collect_hosts(connect)
@@ -93,10 +94,14 @@ def zookeeper_settings(config: BrokerConfig) -> ZooKeeperSettings:
             f" address of the loopback interface, such as localhost:2181, because the"
             " embedded ZooKeeper listens there; leave --local out to use a ZooKeeper elsewhere"
         )
-    beside = os.path.dirname(os.path.abspath(config.data_path))
-    return ZooKeeperSettings(
-        os.path.join(beside, ZOOKEEPER), int(servers[0][1]), interface, port_name="zk.zkConnect"
-    )
+    directory = os.path.join(os.path.dirname(os.path.abspath(config.data_path)), ZOOKEEPER)
+    for path in (config.data_path, *(topic.data_path for topic in config.topics.values())):
+        if path and os.path.abspath(path) == directory:
+            raise ConfigError(
+                f"{config.path}, dataPath={path}: with --local this must not be called {ZOOKEEPER},"
+                " because the embedded ZooKeeper keeps its files there; move the messages"
+            )
+    return ZooKeeperSettings(directory, int(servers[0][1]), interface, port_name="zk.zkConnect")
 
 
 def _loopback(host: str) -> str | None:

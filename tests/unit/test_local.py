@@ -105,6 +105,12 @@ class SettingsTests(SynchronousTestCase):
         relative = self.settings("localhost:2181", "meta").directory
         self.assertEqual(relative, os.path.abspath("zookeeper"))
 
+    def test_messages_in_its_place(self) -> None:
+        """Refused before a file is made: neither half could read the other's directory."""
+        for path in ("/data/zookeeper", "/data/zookeeper/"):
+            error = self.assertRaises(ConfigError, self.settings, "localhost:2181", path)
+            self.assertIn(f"/etc/server.ini, dataPath={path}:", str(error))
+
     def test_elsewhere(self) -> None:
         """Anything else is refused; file, key and what would be right are named."""
         for connect in (
