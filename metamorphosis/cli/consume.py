@@ -20,9 +20,9 @@ from metamorphosis.cli.cluster import Cluster
 from metamorphosis.cli.console import Console, Interrupted, Ticker, amount
 from metamorphosis.cli.offsets import offset_store
 from metamorphosis.client.flow import Event
-from metamorphosis.client.model import Partition, ReceivedMessage, StoredOffset
+from metamorphosis.client.model import Partition, Position, ReceivedMessage, StoredOffset
 from metamorphosis.client.subscription import Rollback
-from metamorphosis.errors import MetaQError, NotBalanced, NotConnected
+from metamorphosis.errors import ClientClosed, MetaQError, NotBalanced, NotConnected
 from metamorphosis.interfaces import IOffsetStore
 
 STORED, EARLIEST, LATEST = "stored", "earliest", "latest"
@@ -157,23 +157,37 @@ async def consume(session: Any, console: Console, options: Namespace) -> None:
     consumer = session.create_consumer(options.group, store=store)
     consumer.subscribe(options.topic, FETCH_BYTES, output.take, batch=True)
     consumer.on_rejection(keep_trying)
+    console.on_stop(consumer.close)  # also while it waits for its place in the group
     ticker = Ticker(console, output.show)
+    positions: list[Position] = []
     try:
         await _join(consumer, console)
-        if not await cluster.has(options.topic):
+        if not output.over.is_set and not await cluster.has(options.topic):
             console.complain(f"no broker has topic {options.topic} at present; waiting for one")
         await output.finish()
         if not output.over.is_set:
             await _check_readable(consumer, cluster, options.topic)
     finally:
         ticker.stop()
+        positions += consumer.assignment.values()
         await consumer.close()
         await store.close()
     console.clear_progress(output.amount)
     if output.error is not None:
         raise output.error
+    outcome = f"{output.count} consumed{_unstored(positions)}"
     if console.stopped.is_set:
-        raise Interrupted(f"interrupted; {output.count} consumed")
+        raise Interrupted(f"interrupted; {outcome}")
+    if _unstored(positions):
+        raise MetaQError(outcome)
+
+
+def _unstored(positions: list[Position]) -> str:
+    """What the last commit did not come to."""
+    names = ", ".join(str(each.partition) for each in positions if each.modified)
+    if not names:
+        return ""
+    return f", but the position in {names} could not be stored: some will come again"
 
 
 async def _check_readable(consumer: Any, cluster: Cluster, topic: str) -> None:
@@ -198,6 +212,9 @@ async def _join(consumer: Any, console: Console) -> None:
     """Take a place in the group; where that takes time, it is said and tried on."""
     try:
         await consumer.complete_subscribe()
+    except ClientClosed:
+        if not console.stopped.is_set:
+            raise
     except NotBalanced as error:
         console.complain(error)
 

@@ -23,7 +23,7 @@ from metamorphosis.client.replies import NOT_SENT, SUCCESS, VALUE
 from metamorphosis.client.settings import ClientConfig
 from metamorphosis.cluster.memoryregistry import MemoryRegistry
 from metamorphosis.cluster.paths import Paths
-from metamorphosis.errors import InvalidArgument, MetaQError
+from metamorphosis.errors import ClientClosed, InvalidArgument, MetaQError
 from metamorphosis.wire.commands import GetCommand, OffsetCommand, StatsCommand
 from tests.unit.client.runtime import MemoryRuntime
 
@@ -133,6 +133,7 @@ class FakeConsumer:
         self.listener: Any = None
         self.topic = ""
         self.join_error: Exception | None = None
+        self.joining: Deferred[None] | None = None
         self.closed = False
         self.assignment: dict[tuple[str, Partition], Any] = {}
 
@@ -148,6 +149,8 @@ class FakeConsumer:
     def complete_subscribe(self) -> Deferred[None]:
         """See ``Consumer``."""
         future: Deferred[None] = Deferred()
+        if self.joining is not None:
+            return self.joining
         if self.join_error is None:
             future.callback(None)
         else:
@@ -156,6 +159,9 @@ class FakeConsumer:
 
     def close(self) -> Deferred[None]:
         """See ``Consumer``."""
+        joining, self.joining = self.joining, None
+        if joining is not None:
+            joining.errback(ClientClosed("closed"))
         self.closed = True
         return _done(None)
 
@@ -174,6 +180,7 @@ class FakeSession:
         self.producer = FakeProducer()
         self.consumers: list[FakeConsumer] = []
         self.join_error: Exception | None = None
+        self.joining: Deferred[None] | None = None
         self.start_error: Exception | None = None
         self.starting: Deferred[None] | None = None
         self.closed = False
@@ -217,6 +224,7 @@ class FakeSession:
             raise InvalidArgument(f"group {group}")
         consumer = FakeConsumer(group, store)
         consumer.join_error = self.join_error
+        consumer.joining = self.joining
         self.consumers.append(consumer)
         return consumer
 

@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from metamorphosis.cli.consume import StartingAt
-from metamorphosis.client.model import Partition, ReceivedMessage, StoredOffset
+from metamorphosis.client.model import Partition, Position, ReceivedMessage, StoredOffset
 from metamorphosis.client.offsets.memory import MemoryOffsetStore
 from metamorphosis.client.subscription import Rollback
 from metamorphosis.errors import MetaQError, NotBalanced
@@ -166,6 +166,19 @@ class EndTests(ConsumeTestCase):
         self.assertEqual((run.status, run.said), (130, "metaq: interrupted; 1 consumed\n"))
         self.assertTrue(self.consumer(run).closed)
 
+    def test_positions_that_cannot_be_stored(self) -> None:
+        """Messages that will come again are no success."""
+        run = self.run_metaq("--max 1")
+        position = Position("t", Partition(0, 1), 21, 77, True)
+        self.consumer(run).assignment = {("t", Partition(0, 1)): position}
+        self.deliver(run, [message(b"1")])
+        self.assertEqual(run.status, 1)
+        self.assertEqual(
+            run.said,
+            "metaq: 1 consumed, but the position in 0-1 could not be stored: some will come"
+            " again\n",
+        )
+
     def test_progress(self) -> None:
         """For who looks at standard error."""
         run = self.run_metaq("--max 1", interactive=True)
@@ -187,6 +200,15 @@ class JoiningTests(ConsumeTestCase):
         self.assertEqual(run.said, "metaq: 0-0 is somebody else's\n")
         run.runtime.advance(6)
         self.assertEqual(run.status, 0)
+
+    def test_interrupted_meanwhile(self) -> None:
+        """Who waits for a place in the group need not wait longer than they like."""
+        run = Run("consume t --group g")
+        run.session.joining = Deferred()
+        run.start()
+        run.console.stop()
+        self.assertEqual((run.status, run.said), (130, "metaq: interrupted; 0 consumed\n"))
+        self.assertTrue(self.consumer(run).closed)
 
     def test_refused(self) -> None:
         """What cannot work ends it."""
