@@ -112,6 +112,14 @@ class BacklogTests(SynchronousTestCase):
         moved.rename(self.path)
         queue.store = store
 
+    def test_kept_too_late(self) -> None:
+        """After the end nothing is kept, and who asks for it is told."""
+        self.close()
+        errors: list[Any] = []
+        self.backlog.keep(MESSAGE, HERE, errors.append)
+        self.runtime.turn()
+        self.assertRegex(str(errors[0]), "closed")
+
     def test_everyone_learns_that_loading_failed(self) -> None:
         """Who waited for somebody else's attempt is not told that all is well."""
         (self.path / "bad@0-0.sqlite").write_bytes(b"this is no database" * 100)

@@ -318,6 +318,35 @@ class KeepingTests(OneWayCase):
         self.runtime.result(done)
         self.assertEqual(129, producer._backlog.count("test", ANY_PARTITION))  # type: ignore
 
+    def test_closed_while_sending(self) -> None:
+        """What is under way is finished, the rest stays kept for the next process."""
+        producer = self.sender("test", policy=None)
+        for number in range(70):
+            producer.send("test", b"%d" % number)
+        self.runtime.turn()
+        self.register(0)
+        self.link()
+        producer.recover()
+        self.assertEqual(64, len(self.bodies()))
+        closing = producer.close()
+        self.runtime.turn()
+        self.assertFalse(closing.called)
+        for put in self.last:
+            self.answer(put)
+        self.runtime.result(closing)
+        self.assertEqual([], self.bodies())
+        self.assertEqual([b"%d" % number for number in range(64, 70)], self.kept("test@-1--1"))
+
+    def test_second_topic(self) -> None:
+        """What was kept of a topic that is published later goes out then, and nothing else."""
+        producer = self.sender("test", policy=None)
+        producer.send("test", b"a")
+        producer.send("other", b"b")
+        self.runtime.turn()
+        self.register(0, "other")
+        self.publish(producer, "other")
+        self.assertEqual([b"b"], self.bodies())
+
     def test_many_pages(self) -> None:
         """More than a page is sent 64 at a time, each once."""
         producer = self.sender("test", policy=None)

@@ -302,6 +302,15 @@ class RecoveryTests(OrderedCase):
         self.answer_each(b"c")
         self.assertEqual(1, self.runtime.result(done).message_id)
 
+    def test_second_topic(self) -> None:
+        """What was kept of a topic that is published later goes out then."""
+        producer = self.ordered("other")
+        self.keep(b"a", b"b")
+        self.register(0, partitions=2)
+        self.publish(producer, "test")
+        self.answer_each(b"a", b"b")
+        self.assertEqual(0, producer.local_count("test", HERE))
+
     def test_failure_stops(self) -> None:
         """One that fails stays with all behind it; later it is the first again."""
         self.keep(b"a", b"b", b"c")

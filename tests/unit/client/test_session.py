@@ -19,6 +19,7 @@ from metamorphosis.client.settings import (
 from metamorphosis.cluster.model import TopicBroker
 from metamorphosis.errors import (
     ClientClosed,
+    InvalidArgument,
     InvalidConfig,
     InvalidConsumerConfig,
     InvalidState,
@@ -343,6 +344,17 @@ class ZooKeeperTests(SynchronousTestCase):
         producer = self.runtime.result(self.session.create_producer("t"))
         self.runtime.result(self.session.close())
         self.failureResultOf(producer.send("t", b""), ClientClosed)
+
+    def test_producer_that_cannot_publish(self) -> None:
+        """Whatever the reason, nothing is left of it in the factory."""
+        self.runtime.result(self.session.start())
+        self.failureResultOf(self.session.create_producer(" "), InvalidArgument)
+        self.session.registry.hold()
+        publishing: Any = self.session.create_producer("test")
+        self.assertEqual(1, len(self.session._children))
+        publishing.cancel()
+        self.failureResultOf(publishing)
+        self.assertEqual([], self.session._children)
 
     def test_registry_given(self) -> None:
         """A registry of the caller's is used in place of one made."""
