@@ -28,7 +28,8 @@ CONNECT_SECONDS = 5.0
 SENT_BACK_SECONDS = 15.0
 """How long a broker has to insist that its log ends before us: ``unflushInterval`` and some."""
 OVERLAP_BYTES = 64 << 10
-"""An answer this long is worth a turn of the loop, to send the next request before delivering."""
+"""An answer this long is worth a turn of the loop before each list of messages is delivered: the
+next request leaves, and others have their turn."""
 
 
 class PartitionFetch:
@@ -199,8 +200,8 @@ class PartitionFetch:
             if records.exhausted and not self._progress.retries:
                 # The next answer travels while this one is delivered.
                 self._request = self._gets.ask(records.next_offset, self._pacing.size)
-                if len(data) >= OVERLAP_BYTES:
-                    await sleep(self._runtime, 0)
+            if len(data) >= OVERLAP_BYTES:
+                await sleep(self._runtime, 0)
                 if self.delivery.stopping:
                     return
                 if self._progress.resume_offset != messages[0].offset:

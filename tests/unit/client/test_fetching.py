@@ -65,6 +65,20 @@ class AnswerTests(FetchCase):
         self.value(asked, records(b"x" * 70000))
         self.assertEqual([writes + 1], written)
 
+    def test_long_pieces_let_others_in(self) -> None:
+        """A piece of very many messages is delivered in several turns of the loop."""
+        self.begin(max_size=1 << 20, max_body=1 << 20)
+        asked = self.request()
+        data = records(*[b""] * 10000)
+        self.link.receive(b"value %d %d\r\n%b" % (len(data), asked.opaque, data))
+        turns = []
+        while len(self.got) < 10000:
+            turns.append(len(self.got))
+            self.runtime.clock.advance(0)
+            self.runtime.turn()
+        self.assertEqual([0, 4096, 8192], turns)
+        self.assertEqual(list(range(1, 10001)), self.got)
+
     def test_row_33_nothing_found(self) -> None:
         """Row 33: a broker that does not wait is asked again after 0.5 s, 1 s, ... 5 s."""
         self.begin()
