@@ -55,6 +55,7 @@ class Broker:
                 "brokerId": number,
                 "hostName": self.host,
                 "maxSegmentSize": SEGMENT_BYTES,
+                "updateConsumerOffsets": "true",  # as the original's server.ini says
             },
             zookeeper=zookeeper,
             zookeeper_keys={"zk.zkSessionTimeoutMs": 1500},

@@ -177,8 +177,9 @@ class Soak:
     async def _logs(self) -> dict[Key, list[tuple[int, bytes]]]:
         logs: dict[Key, list[tuple[int, bytes]]] = {}
         for broker in self.brokers:
-            port = broker.process.port
-            logs |= await self.stage.blocking(read_logs, port, broker.number, [TOPIC], PARTITIONS)
+            logs |= await self.stage.blocking(
+                read_logs, broker.process, broker.number, [TOPIC], PARTITIONS
+            )
         return logs
 
     # -- faults

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 import zlib
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
@@ -18,10 +19,14 @@ from metamorphosis.client.model import Partition, ReceivedMessage, StoredOffset
 from metamorphosis.client.recovery import RecoveredMessage
 from metamorphosis.errors import InvalidState, MetaQError
 from metamorphosis.interfaces import IOffsetStore
-from tests.faults.kills import HEADER, check, served_log
-from tests.faults.peer import Peer
+from tests.faults.kills import HEADER, check, stored_log
+from tests.faults.peer import Peer, get
+from tests.integration.broker import BrokerProcess
 
 Key = tuple[str, Partition]
+
+FLUSH_SECONDS = 20.0
+"""Within so many seconds a broker has flushed what was put; 10 by default."""
 
 
 class Event(NamedTuple):
@@ -304,16 +309,35 @@ class Reader:
 
 
 def read_logs(
-    port: int, broker_id: int, topics: Iterable[str], partitions: int
+    broker: BrokerProcess, broker_id: int, topics: Iterable[str], partitions: int
 ) -> dict[Key, list[tuple[int, bytes]]]:
-    """Everything a broker serves: offset and value of every good message, by partition."""
+    """
+    Everything a broker stores, and serves from offset 0 on: offset and value of every good message,
+    by partition. Nobody puts anything meanwhile.
+    """
     logs: dict[Key, list[tuple[int, bytes]]] = {}
-    with Peer(port) as peer:
+    with Peer(broker.port) as peer:
         for topic in topics:
             for number in range(partitions):
-                log = b"".join(served_log(peer, topic, number, 0))
-                logs[topic, Partition(broker_id, number)] = list(good_messages(log))
+                directory = os.path.join(broker.data, f"{topic}-{number}")
+                stored = b"".join(stored_log(directory)) if os.path.isdir(directory) else b""
+                same = stored == served(peer, topic, number, len(stored))
+                check(same, f"{directory} is not served")
+                logs[topic, Partition(broker_id, number)] = list(good_messages(stored))
     return logs
+
+
+def served(peer: Peer, topic: str, number: int, size: int) -> bytes:
+    """So many bytes from the beginning of a partition; the last of them may not be flushed yet."""
+    log = b""
+    deadline = time.monotonic() + FLUSH_SECONDS
+    while len(log) < size and time.monotonic() < deadline:
+        reply = peer.ask(get(topic, number, len(log), 1 << 20, 7))
+        if reply.status == 0:
+            log += reply.body
+        else:
+            time.sleep(0.05)
+    return log
 
 
 def good_messages(log: bytes) -> Iterator[tuple[int, bytes]]:

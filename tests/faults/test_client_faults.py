@@ -126,7 +126,8 @@ class BrokerFaults:
             await world.send(*named("after"))
             await world.until_read()
             address = f"meta://localhost:{world.broker.port}"
-            stage.case.assertEqual([address], world.factory.connections.connected_urls())
+            connected = world.factory.connections.connected_urls
+            await stage.until(lambda: connected() == [address], "end of the old connection")
 
     @scenario
     async def test_hangs(self, stage: Stage) -> None:
@@ -173,7 +174,7 @@ class BrokerFaults:
             ):
                 await producer.recover()
                 await stage.sleep(0.1)
-            logs = await stage.blocking(read_logs, world.broker.port, 0, [world.topic], 2)
+            logs = await stage.blocking(read_logs, world.broker, 0, [world.topic], 2)
             (stored,) = [[value for _, value in log] for log in logs.values() if log]
             expected = named("before") + named("down", 10) + named("after")
             case.assertEqual(expected, list(dict.fromkeys(stored)))

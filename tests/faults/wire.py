@@ -17,11 +17,14 @@ DEAF = "deaf"
 GARBAGE = "garbage"
 """Each answer is replaced by what no broker says."""
 HALF = "half"
-"""The first half of an answer, and then nothing on this connection, be the fault over or not."""
+"""The first bytes of an answer, and then nothing on this connection, be the fault over or not."""
 CLOSE = "close"
 """The connection is closed behind each answer."""
 LOSE = "lose"
 """The connection is closed in place of each answer."""
+
+FIRST_BYTES = 9
+"""Shorter than any answer, for several may come together."""
 
 NONSENSE = b"HTTP/1.1 400 Bad Request\r\nServer: no broker\r\n\r\n"
 
@@ -108,7 +111,7 @@ class FaultyWire:
                 if stalled or fault in (SILENT, DEAF):
                     continue
                 if fault == HALF:
-                    data = data[: len(data) // 2]
+                    data = data[:FIRST_BYTES]
                     stalled = True
                 client.sendall(NONSENSE if fault == GARBAGE else data)
                 if fault == CLOSE:

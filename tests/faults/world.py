@@ -113,7 +113,7 @@ class Direct:
         for close in self._closing:
             await close()
         if error is None:
-            logs = await self.stage.blocking(read_logs, self.broker.port, 0, [self.topic], 1)
+            logs = await self.stage.blocking(read_logs, self.broker, 0, [self.topic], 1)
             self.ledger.judge(logs)
 
     async def reader(self, behave: Any = lambda message: None, **settings: Any) -> Reader:
@@ -199,8 +199,8 @@ class Cluster:
     async def __aexit__(self, kind: object, error: object, traceback: object) -> None:
         await self.factory.close()
         if error is None:
-            port, topics = self.broker.port, [self.topic]
-            logs = await self.stage.blocking(read_logs, port, 0, topics, PARTITIONS)
+            topics = [self.topic]
+            logs = await self.stage.blocking(read_logs, self.broker, 0, topics, PARTITIONS)
             self.ledger.judge(logs)
 
     async def reader(
