@@ -80,11 +80,17 @@ class TwistedRuntime:
 
     def _run_soon(self) -> None:
         soon, self._soon = self._soon, deque()
-        for function, args in soon:
-            try:
-                function(*args)
-            except Exception:
-                self._log.failure("A call of the client failed")
+        try:
+            while soon:
+                function, args = soon.popleft()
+                try:
+                    function(*args)
+                except Exception:
+                    self._log.failure("A call of the client failed")
+        finally:
+            if soon:  # something that is no Exception goes to the reactor, and nobody else's way
+                self._soon.extendleft(reversed(soon))
+                self.reactor.callLater(0, self._run_soon)
 
     def call_from_thread(self, function: Callable[..., object], *args: object) -> None:
         """See ``IRuntime``."""

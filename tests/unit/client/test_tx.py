@@ -324,6 +324,25 @@ class OtherReactorTests(SynchronousTestCase):
         self.assertEqual([1, 2, 3], calls)
 
 
+    def test_call_that_ends_the_program(self) -> None:
+        """What is no ``Exception`` goes to the reactor; the other calls of the turn still come."""
+
+        def leave() -> None:
+            raise SystemExit
+
+        clock = Clock()
+        runtime = TwistedRuntime(clock)
+        calls: list[int] = []
+        runtime.call_soon(leave)
+        runtime.call_soon(calls.append, 1)
+        runtime.call_soon(calls.append, 2)
+        self.assertRaises(SystemExit, clock.advance, 0)
+        runtime.call_soon(calls.append, 3)
+        clock.advance(0)
+        self.assertEqual([1, 2, 3], calls)
+        self.assertEqual([], clock.getDelayedCalls())
+
+
 class FakeSocket:
     """Takes so many bytes and no more."""
 
