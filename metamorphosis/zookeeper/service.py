@@ -36,6 +36,7 @@ from metamorphosis.zookeeper.commits import Commits
 from metamorphosis.zookeeper.factory import ZooKeeperFactory
 from metamorphosis.zookeeper.server import Server
 from metamorphosis.zookeeper.storage import Storage
+from metamorphosis.zookeeper.transport import ZooKeeperPort
 from metamorphosis.zookeeper.words import Words
 
 EXPIRY_SECONDS = 0.25
@@ -84,6 +85,7 @@ class ZooKeeperService(Service):
     A coordination service from its files to its port. Thread: reactor.
 
     :param make_threads: takes the reactor, how many threads and their name.
+    :param make_port: takes what ``tcp.Port`` does.
     :param monotonic: seconds, for sessions: the reactor's clock may be set.
     """
 
@@ -94,10 +96,12 @@ class ZooKeeperService(Service):
         reactor: Any,
         settings: ZooKeeperSettings,
         make_threads: Callable[[Any, int, str], IWorkerThreads] = WorkerThreads,
+        make_port: Callable[..., Any] = ZooKeeperPort,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.settings = settings
         self._reactor = reactor
+        self._make_port = make_port
         self._monotonic = monotonic
         self._lock = DirectoryLock(settings.directory, "ZooKeeper")
         self._threads = make_threads(reactor, 1, "commits")
@@ -177,16 +181,16 @@ class ZooKeeperService(Service):
 
     def _listen(self, factory: ZooKeeperFactory) -> None:
         settings = self.settings
+        port = self._make_port(settings.port, factory, BACKLOG, settings.interface, self._reactor)
         try:
-            self._port = self._reactor.listenTCP(
-                settings.port, factory, BACKLOG, settings.interface
-            )
+            port.startListening()
         except CannotListenError as error:
             where = f"{settings.interface or '*'}:{settings.port}"
             reason = getattr(error.socketError, "strerror", None) or error.socketError
             raise OSError(
                 f"ZooKeeper cannot listen on {where} ({settings.port_name}): {reason}"
             ) from error
+        self._port = port
 
     def _expire(self) -> None:
         """End silent sessions, unless the disk hangs: then not every connection is read."""

@@ -25,10 +25,18 @@ from tests.unit.zookeeper.served import Wire, frame
 class Port:
     """A port in memory, which can be closed."""
 
-    def __init__(self, reactor: Reactor, factory: ZooKeeperFactory, port: int) -> None:
+    def __init__(
+        self, port: int, factory: ZooKeeperFactory, backlog: int, interface: str, reactor: Reactor
+    ) -> None:
         self.reactor = reactor
         self.factory = factory
         self.port = port
+
+    def startListening(self) -> None:
+        """Bind."""
+        if self.reactor.taken:
+            raise CannotListenError("", self.port, OSError(98, "Address already in use"))
+        self.reactor.open.append(self)
 
     def getHost(self) -> Port:
         """Has a ``port``."""
@@ -46,15 +54,6 @@ class Reactor(MemoryReactorClock):
         super().__init__()
         self.open: list[Port] = []
         self.taken = False
-
-    def listenTCP(
-        self, port: int, factory: ZooKeeperFactory, backlog: int = 50, interface: str = ""
-    ) -> Port:
-        """Bind."""
-        if self.taken:
-            raise CannotListenError(interface, port, OSError(98, "Address already in use"))
-        self.open.append(Port(self, factory, port))
-        return self.open[-1]
 
 
 class BreakingStorage(Storage):
@@ -105,6 +104,7 @@ class ServiceTests(SynchronousTestCase):
             self.reactor,
             ZooKeeperSettings(self.directory, 2181),
             make_threads=lambda reactor, count, name: self.threads,
+            make_port=Port,
             monotonic=self.reactor.seconds,
         )
 
