@@ -27,6 +27,8 @@ CONNECT_SECONDS = 5.0
 """How long a broker may be out of reach before the log says so of its partitions."""
 SENT_BACK_SECONDS = 15.0
 """How long a broker has to insist that its log ends before us: ``unflushInterval`` and some."""
+IDLE_SECONDS = 60.0
+"""After so long without anything to read the broker is asked where its log ends."""
 OVERLAP_BYTES = 64 << 10
 """An answer this long is worth a turn of the loop before each list of messages is delivered: the
 next request leaves, and others have their turn."""
@@ -72,6 +74,7 @@ class PartitionFetch:
         self._piece = b""  # the start of a message that no answer of this broker's holds whole
         self._pieces_missed = 0  # times that nothing more of it was there
         self._sent_back = -1, 0.0  # offset before which the log ends, it is said, and since when
+        self._idle = -1, 0.0  # offset at which there is nothing, and since when
         self._complaint: object = None  # status or class of the error that was logged last
         self._delivering = False
         delivery.changed = self._wake.pulse
@@ -141,6 +144,7 @@ class PartitionFetch:
             await self._never_whole(request)
         else:
             self._nothing(request)
+            await self._compare_with_end(request)
 
     # -- asking
 
@@ -280,10 +284,7 @@ class PartitionFetch:
 
     async def _find_end(self) -> bool:
         """Replace the position ``MAX_OFFSET`` by the end of the log; whether to go on."""
-        try:
-            end = await self._places.end()
-        except NotFound:
-            end = 0
+        end = await self._find_end_of_log()
         if not self.delivery.stopping and self._progress.resume_offset == MAX_OFFSET:
             self._progress.move_to(end)
         return not self.delivery.stopping
@@ -339,6 +340,37 @@ class PartitionFetch:
             self._piece = b""
             self._complain(request.status, request.body)
         self._pacing.nothing()
+
+    async def _compare_with_end(self, request: Request) -> None:
+        """
+        Tell, once for each place and broker, when the log ends before us: the broker has lost its
+        tail, or all, and what is put now lies where we do not read.
+        """
+        offset = self._progress.resume_offset
+        now: float = self._runtime.seconds()
+        if request.status != Status.NOT_FOUND:
+            self._idle = -1, 0.0
+        elif self._idle[0] != offset:
+            self._idle = offset, now
+        elif now - self._idle[1] >= IDLE_SECONDS:
+            self._idle = offset, float("inf")
+            end = await self._find_end_of_log()
+            if end < offset == self._progress.resume_offset:
+                self._log.error(
+                    "{topic} {partition}: the log ends at {end}, before offset {offset}, where the"
+                    " group is: what is put in between will not be read; seek, or set"
+                    " updateConsumerOffsets at the broker",
+                    topic=self._topic,
+                    partition=self._partition,
+                    end=end,
+                    offset=offset,
+                )
+
+    async def _find_end_of_log(self) -> int:
+        try:
+            return await self._places.end()
+        except NotFound:
+            return 0
 
     def _complain(self, status: int, body: bytes) -> None:
         what = f"get of {self._topic} {self._partition} at {self.connection.url}"

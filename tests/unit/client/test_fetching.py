@@ -189,6 +189,36 @@ class AnswerTests(FetchCase):
         self.assertEqual(([1], 523), (self.got, position.offset))
         self.assertEqual([], self.runtime.log.texts("warn"))
 
+    def idle(self, offset: int) -> Asked:
+        """Nothing is there for a minute; what is asked then."""
+        position = Position("t", Partition(0, 1), offset)
+        self.begin(FetchTarget(position, URL))
+        asked, waited = self.request(), 0.0
+        while asked.words[0] == "get":
+            self.assertLess(waited, 70)
+            self.result(asked, 404)
+            seconds, asked = self.pause()
+            waited += seconds
+        self.assertGreaterEqual(waited, 60)
+        self.assertEqual(["offset", "t", "g", "1", str(MAX_OFFSET)], asked.words[:5])
+        return asked
+
+    def test_log_ends_before_us(self) -> None:
+        """A broker that lost its tail: said once, after a minute without anything to read."""
+        for status, end in ((200, 100), (404, 0)):
+            self.result(self.idle(500), status, b"%d" % end)
+            self.assertLogged("error", f"t 0-1: the log ends at {end}, before offset 500")
+            for _ in range(30):
+                self.result(self.pause()[1], 404)
+            self.assertEqual(1, len(self.runtime.log.texts("error")))
+            self.setUp()
+
+    def test_idle_at_the_end(self) -> None:
+        """Where nothing is wrong nothing is said."""
+        self.result(self.idle(500), 200, b"500")
+        self.result(self.pause()[1], 404)
+        self.assertNotLogged("warn", "error")
+
     def test_moved_nowhere(self) -> None:
         """A 301 without a number changes nothing."""
         self.begin()
