@@ -95,7 +95,8 @@ class ExchangeBehaviour(ClientCase):
     def test_browser(self) -> None:
         """The topic browser walks through all partitions, twice the same."""
         factory, sent = self.factory(self.broker()), samples("browsed", 90)
-        send(peers.driver(), self.producer(factory, "browsed"), "browsed", sent)
+        events = send(peers.driver(), self.producer(factory, "browsed"), "browsed", sent)
+        self.assertSent(events, 90)
         calls = [
             peers.driver().call("browse", factory=factory, topic="browsed") for _ in range(2)
         ]

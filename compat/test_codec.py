@@ -28,7 +28,9 @@ RANDOM_COMMANDS = 2000
 JVM_SECONDS = 120
 
 #: what the two read differently on purpose; the streams of ``DifferenceTests``
-DIFFERENT = re.compile("\u0176|\u0663|XID:[^ ]*[+-]".encode())
+DIFFERENT = re.compile(
+    "\u0176|\u0663|XID:[^ ]*[+-]|get ([^ \r\n]* ){6}[0-9]{1,9}\r\n".encode()
+)
 
 #: rows whose limits only ours has
 OURS_ALONE = ("length above the limit", "line above the limit", "endless line")
@@ -128,3 +130,11 @@ class DifferenceTests(SynchronousTestCase):
     def test_signed_hex(self) -> None:
         """The original reads ``+a`` in an XA key as a byte."""
         self.check(b"transaction XID:1:+a::u s PREPARE 1\r\n")
+
+    def test_time_to_wait_behind_a_get(self) -> None:
+        """The original ignores every token behind the opaque; ours takes one as a time."""
+        stream = b"get test g 1 1000 1048576 -3 5000\r\n"
+        [theirs] = ask_original([stream])
+        self.assertEqual([theirs], ask_original([stream.replace(b" 5000", b"")]))
+        [found], end = ask_ours(stream)
+        self.assertEqual((stream, "waiting=0"), (encode(found), end))

@@ -50,7 +50,7 @@ def published_host(config: BrokerConfig) -> str:
 
 
 def own_address() -> str:
-    """What ``published_host`` says of a machine without ``hostName``; clients name themselves so."""
+    """What ``published_host`` says without a ``hostName``; clients name themselves so."""
     return choose_address(interface_addresses()) or _address_of_host_name()
 
 

@@ -154,6 +154,7 @@ class KeptMemoryTests(SynchronousTestCase):
         return int(found.stdout)
 
     def test_pages_are_not_faulted_in_again(self) -> None:
-        """Without it every turn faults in hundreds of pages anew."""
-        self.assertGreater(self.faults("plain"), 2000)
-        self.assertLess(self.faults("keep"), 200)
+        """Without it every turn faults in pages anew: up to hundreds, as the kernel's are large."""
+        kept = self.faults("keep")
+        self.assertLess(kept, 200)
+        self.assertGreater(self.faults("plain"), 2 * kept)

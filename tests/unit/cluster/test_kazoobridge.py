@@ -70,7 +70,7 @@ class LogTests(SynchronousTestCase):
         """Nothing reaches handlers of the process."""
         logger = kazoo_logger(KazooThreads(lambda: None), lambda text: None)
         self.assertIsNone(logger.parent)
-        self.assertNotIn(logger.name, logging.Logger.manager.loggerDict)
+        self.assertIsNot(logging.Logger.manager.loggerDict.get(logger.name), logger)
 
 
 class ThreadTests(SynchronousTestCase):
