@@ -153,6 +153,7 @@ class Consumer(Plain):
     def __init__(self, thread: LoopThread, core: Any, listeners: Any) -> None:
         super().__init__(thread, core)
         self._listeners = listeners
+        self._taker: Taker | None = None
 
     @property
     def group(self) -> str:
@@ -195,7 +196,9 @@ class Consumer(Plain):
 
     def __iter__(self) -> Iterator[ReceivedMessage]:
         messages = self._thread.call(self._core.__aiter__)
-        return messages_of(self._thread, messages)
+        if self._taker is None:
+            self._taker = Taker(self._thread, messages)
+        return messages_of(self._taker)
 
     def ack(self, message: ReceivedMessage) -> None:
         """See ``client.consumer.Consumer``."""
@@ -270,24 +273,51 @@ class TopicBrowser(Plain):
         return self._call("partitions")  # type: ignore[no-any-return]
 
     def __iter__(self) -> Iterator[ReceivedMessage]:
-        return messages_of(self._thread, self._core.__aiter__())
+        return messages_of(Taker(self._thread, self._core.__aiter__()))
 
 
 _END = object()
 
 
-def messages_of(thread: LoopThread, messages: Any) -> Iterator[ReceivedMessage]:
-    """An asynchronous iterator's messages, one call into the loop for each."""
+class Taker:
+    """
+    Takes messages of an asynchronous iterator, one call into the loop for each. What comes when the
+    call was interrupted (Ctrl-C) is there for the next one: the iterator takes it for processed
+    when it is asked on.
+    """
 
-    async def take() -> Any:
+    def __init__(self, thread: LoopThread, messages: Any) -> None:
+        self._thread = thread
+        self._messages = messages
+        self._taking: asyncio.Future[Any] | None = None  # what nobody has got yet
+
+    def take(self) -> Any:
+        """The next message, or ``_END``."""
         try:
-            return await messages.__anext__()
+            message = self._thread.call(self._wait)
+        except Exception:
+            self._taking = None
+            raise
+        self._taking = None
+        return message
+
+    async def _wait(self) -> Any:
+        if self._taking is None:
+            self._taking = asyncio.ensure_future(self._next())
+        return await self._taking
+
+    async def _next(self) -> Any:
+        try:
+            return await self._messages.__anext__()
         except StopAsyncIteration:
             return _END
 
+
+def messages_of(taker: Taker) -> Iterator[ReceivedMessage]:
+    """Until the end, or until the factory was closed."""
     while True:
         try:
-            message = thread.call(take)
+            message = taker.take()
         except ClientClosed:
             return
         if message is _END:

@@ -154,6 +154,33 @@ class FactoryTests(BlockingCase):
         self.assertFalse(loop.is_alive())
         self.assertEqual([], got)
 
+    def test_interrupted_loop_goes_on(self) -> None:
+        """A message that comes when Ctrl-C has ended the wait for it is there for the next loop."""
+        factory = self.factory()
+        consumer = factory.create_consumer("g", partition="0-0", long_poll_ms=0)
+        consumer.subscribe("test").complete_subscribe()
+        call, waits = consumer._thread.call, threading.Event()
+
+        def interrupted(function: Any, *args: Any) -> Any:
+            threading.Thread(target=call, args=(function, *args), daemon=True).start()
+            waits.wait(0.2)
+            raise KeyboardInterrupt
+
+        iteration = iter(consumer)
+        patch = self.patch(consumer._thread, "call", interrupted)
+        self.assertRaises(KeyboardInterrupt, next, iteration)
+        patch.restore()
+        producer = factory.create_producer("test")
+        for data in (b"0", b"1"):
+            producer.send("test", data)
+        waits.wait(1)
+        got = []
+        for message in consumer:
+            got.append(message.data)
+            if len(got) == 2:
+                break
+        self.assertEqual([b"0", b"1"], got)
+
     def test_many_windows(self) -> None:
         """``send_all`` takes any number, lazily, and gives the results in order."""
         producer = self.factory().create_producer("test")
