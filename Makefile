@@ -9,7 +9,7 @@ CLIENT_SECONDS ?= 300
 ZOOKEEPER_SECONDS ?= 300
 FUZZ_SECONDS ?= 300
 
-.PHONY: help environment run test unit lint soak fuzz kills client-faults bench bench-zookeeper zookeeper-differential kazoo-suite clean
+.PHONY: help environment run test unit lint soak fuzz kills client-faults bench bench-clients bench-zookeeper zookeeper-differential kazoo-suite clean
 
 help:
 	@echo 'make run      start a broker (port 8123) and its ZooKeeper (port 2181), data in ./metaq-data'
@@ -21,6 +21,7 @@ help:
 	@echo 'make soak     full load for SECONDS_OF_SOAK=$(SECONDS_OF_SOAK)'
 	@echo 'make fuzz     random bytes against decoder and broker for FUZZ_SECONDS=$(FUZZ_SECONDS)'
 	@echo 'make bench    our broker and the Java broker side by side; BENCH=--quick takes 3 minutes'
+	@echo 'make bench-clients    the Python client beside the Java client and Kafka'"'"'s clients: 10 minutes'
 	@echo 'make bench-zookeeper          the embedded ZooKeeper and Debian'"'"'s side by side; BENCH=--quick takes 2 minutes'
 	@echo 'make zookeeper-differential   random requests to both for ZOOKEEPER_SECONDS=$(ZOOKEEPER_SECONDS)'
 	@echo 'make kazoo-suite              kazoo'"'"'s own tests against the embedded ZooKeeper: 3 minutes'
@@ -60,6 +61,10 @@ fuzz: environment
 bench: environment
 	@tools/system-packages
 	@$(PY) -m benchmarks $(BENCH)
+
+bench-clients: environment
+	@tools/system-packages
+	@$(PY) -m benchmarks.clients $(BENCH)
 
 bench-zookeeper: environment
 	@tools/system-packages
