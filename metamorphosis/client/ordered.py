@@ -39,8 +39,14 @@ from metamorphosis.client.model import ANY_PARTITION, OutgoingMessage, Partition
 from metamorphosis.client.publisher import Publisher
 from metamorphosis.client.puts import Put, check_message
 from metamorphosis.client.selectors import OrderedSelector, Selector, parse_partitions_info
-from metamorphosis.client.sending import Sending
-from metamorphosis.errors import Forbidden, MetaQError, NoPartition, PartitionNotWritable
+from metamorphosis.client.sending import Sending, waited_in_vain
+from metamorphosis.errors import (
+    Forbidden,
+    MetaQError,
+    NoPartition,
+    PartitionNotWritable,
+    RequestTimeout,
+)
 
 if TYPE_CHECKING:
     from metamorphosis.client.session import SessionFactory
@@ -49,8 +55,9 @@ LOOKS: Final = 3
 LOOK_SECONDS: Final = 0.1
 FEW: Final = 20
 
-Lane = deque[tuple[OutgoingMessage, float, Any]]
-"""Messages of a partition, their time limits and futures; the first is being dealt with."""
+Lane = deque[tuple[OutgoingMessage, float, float, Any]]
+"""Messages of a partition, their time limits, when they came, futures; the first is being dealt
+with."""
 
 
 class OrderedProducer(Publisher):
@@ -114,7 +121,7 @@ class OrderedProducer(Publisher):
             if lane is None:
                 lane = self._lanes[topic, partition] = deque()
                 self._runtime.call_soon(self._start, topic, partition, lane)
-            lane.append((message, limit, future))
+            lane.append((message, limit, self._runtime.seconds(), future))
         except Exception as error:
             self._api.reject(future, error)
         return future
@@ -125,7 +132,7 @@ class OrderedProducer(Publisher):
     async def _work_off(self, topic: str, partition: Partition, lane: Lane) -> None:
         """The lane's messages, one after the other."""
         while lane:
-            message, limit, future = lane[0]
+            message, limit, _, future = lane[0]
             result: SendResult | None = None
             failure: Exception | None = None
             try:
@@ -134,15 +141,27 @@ class OrderedProducer(Publisher):
             except Exception as error:
                 failure = error
             lane.popleft()
-            if self._api.is_called(future):
-                continue
-            if failure is None:
-                self._api.resolve(future, result)
-            else:
-                self._api.reject(future, failure)
+            self._tell(future, result, failure)
+            if isinstance(failure, RequestTimeout):
+                self._expire(lane, partition)
         del self._lanes[topic, partition]
         if self._closed and not self._lanes:
             self._idle.set()
+
+    def _tell(self, future: Any, result: SendResult | None, failure: Exception | None) -> None:
+        if self._api.is_called(future):
+            return  # cancelled by the sender
+        if failure is None:
+            self._api.resolve(future, result)
+        else:
+            self._api.reject(future, failure)
+
+    def _expire(self, lane: Lane, partition: Partition) -> None:
+        """The broker does not answer: who has waited for the own time limit waits no longer."""
+        now = self._runtime.seconds()
+        while lane and lane[0][2] + lane[0][1] <= now:
+            message, _, since, future = lane.popleft()
+            self._tell(future, None, waited_in_vain(message.topic, partition, now - since))
 
     async def _deal_with(
         self, message: OutgoingMessage, partition: Partition, limit: float

@@ -84,8 +84,8 @@ class Producer(Publisher):
         timeout: float | None = None,
     ) -> Any:
         """
-        Send a message: a future of its ``SendResult``. Nothing is raised here. Cancelling the future
-        does not take the message back.
+        Send a message: a future of its ``SendResult``. Nothing is raised here. Cancelling the
+        future does not take the message back.
 
         :param attribute: travels with the message; brokers filter by it.
         :param key: messages with the same key go to the same partition.

@@ -286,12 +286,17 @@ class Sending:
         while queue and queue[0].since + queue[0].timeout <= now:
             put = queue.popleft()
             self._outstanding -= put.cost * counted
-            error = NotConnected(
-                f"message of topic {put.message.topic} to partition {put.partition}: not sent, it"
-                f" waited {now - put.since:.1f} s behind others and the broker does not answer"
-            )
+            error = waited_in_vain(put.message.topic, put.partition, now - put.since)
             self._runtime.call_soon(self._resolve, put, None, error)
 
     def _note_idle(self) -> None:
         if not self._outstanding and not self._waiting:
             self._idle.set()
+
+
+def waited_in_vain(topic: str, partition: Partition | None, seconds: float) -> NotConnected:
+    """The error for a message that was not sent because those before it got no answer."""
+    return NotConnected(
+        f"message of topic {topic} to partition {partition}: not sent, it waited {seconds:.1f} s"
+        " behind others and the broker does not answer"
+    )

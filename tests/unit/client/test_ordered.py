@@ -17,6 +17,8 @@ from metamorphosis.errors import (
     InvalidMessage,
     LocalStoreError,
     NoPartition,
+    NotConnected,
+    SendTimeout,
 )
 from tests.unit.client.producing import ProducingCase
 
@@ -178,6 +180,21 @@ class SenderTests(OrderedCase):
         with self.assertRaisesRegex(InternalServerError, "server error"):
             self.runtime.result(done)
         self.assertEqual(0, producer.local_count("test", HERE))
+
+    def test_broker_that_hangs(self) -> None:
+        """Those behind have waited as long: they fail with the first, and were never sent."""
+        self.register(0, partitions=2)
+        producer = self.ordered("test")
+        futures = [producer.send("test", b"%d" % number) for number in range(3)]
+        self.bodies()
+        self.runtime.advance(2)
+        self.futures.append(producer.send("test", b"3"))
+        self.runtime.advance(1.1)
+        self.assertRaises(SendTimeout, self.runtime.result, futures[0])
+        for future in futures[1:]:
+            with self.assertRaisesRegex(NotConnected, "waited 3.. s behind others"):
+                self.runtime.result(future)
+        self.assertEqual([b"3"], self.bodies())
 
     def test_not_configured(self) -> None:
         """A topic without configured partitions is refused by name."""
