@@ -204,6 +204,9 @@ class ZooKeeperService(Service):
         gap, self._looked = now - self._looked, now
         if gap > LONGEST_GAP:
             factory.server.sessions.prolong(gap, now)
+            self._log.info(
+                "Process or disk stood still for {gap:.1f} s; no session is charged for it", gap=gap
+            )
         try:
             factory.server.expire()
         except Exception:  # would end this look and all later ones

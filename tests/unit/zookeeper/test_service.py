@@ -231,6 +231,7 @@ class ServiceTests(SynchronousTestCase):
         self.reactor.pump([0.25] * 8)
         self.reactor.advance(60)
         self.assertIn("/e", tree.nodes)
+        self.assertIn("stood still for 60.0 s", self.texts(LogLevel.info)[-1])
         self.reactor.pump([0.25] * 7)
         self.assertIn("/e", tree.nodes)
         self.reactor.pump([0.25] * 4)
@@ -280,6 +281,7 @@ class ServiceTests(SynchronousTestCase):
             self.reactor.pump([0.25] * 2)
             self.threads.release()
         self.assertNotIn("/e", tree.nodes)
+        self.assertNotIn("stood still", self.texts(LogLevel.info)[-1])
 
     def test_fault_of_ours(self) -> None:
         """One look that fails is said, and not the last."""
