@@ -425,8 +425,8 @@ class SessionTests(RebalanceCase):
         self.assertEqual(150, first.rebalance.assignment["test", Partition(0, 0)].offset)
 
     def test_nothing_is_stored_over_the_next_owner(self) -> None:
-        """While a listener holds up the end of a lost session, the periodic commit leaves alone what
-        others have stored since."""
+        """While a listener holds up the end of a lost session, the periodic commit leaves alone
+        what others have stored since."""
         store = MemoryOffsetStore()
         first = self.group.joined("a", store=store)
         first.fetching.held = True
