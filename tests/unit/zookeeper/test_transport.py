@@ -6,6 +6,7 @@ from __future__ import annotations
 import socket
 
 from twisted.internet import main
+from twisted.internet.protocol import Protocol, ServerFactory
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -110,5 +111,19 @@ class TransportTests(SynchronousTestCase):
         self.assertRaises(BlockingIOError, self.peer.recv, 10)
 
     def test_port(self) -> None:
-        """Its connections have it."""
-        self.assertIs(ZooKeeperPort.transport, ZooKeeperTransport)
+        """Whoever connects to the port gets such a transport."""
+        accepted: list[Protocol] = []
+        factory = ServerFactory()
+        factory.buildProtocol = lambda addr: accepted.append(Protocol()) or accepted[-1]
+        port = ZooKeeperPort(0, factory, 5, "127.0.0.1", self.reactor)
+        port.startListening()
+        peer = socket.create_connection(("127.0.0.1", port.getHost().port))
+        self.addCleanup(peer.close)
+        port.doRead()
+        (protocol,) = accepted
+        protocol.transport.write(b"hello")
+        peer.settimeout(10)
+        self.assertEqual(peer.recv(10), b"hello")
+        protocol.transport.abortConnection()
+        port.stopListening()
+        self.reactor.advance(0)
