@@ -1,7 +1,7 @@
 """
 The consumer: what users subscribe with, and how its parts belong together.
 
-Source: ``SimpleMessageConsumer``, ``MetaBroadcastMessageSessionFactory``.
+Source: ``SimpleMessageConsumer``.
 
 Differs: ``complete_subscribe`` says what went wrong with the registration, and goes on trying; the
 original returns as if nothing had happened, and may stay idle for ever.
@@ -21,7 +21,7 @@ from metamorphosis.client.delivery import PartitionDelivery
 from metamorphosis.client.direct import DirectAssignment
 from metamorphosis.client.duplicates import DuplicateCache
 from metamorphosis.client.fetching import Fetching
-from metamorphosis.client.flow import Event, Slots
+from metamorphosis.client.flow import Event, Slots, settle
 from metamorphosis.client.iteration import Iteration
 from metamorphosis.client.lookups import Lookups
 from metamorphosis.client.model import Partition, Position, ReceivedMessage
@@ -37,7 +37,6 @@ from metamorphosis.client.subscription import (
     Reject,
     Subscription,
 )
-from metamorphosis.config.hostname import own_address
 from metamorphosis.errors import ClientClosed, InvalidArgument, InvalidState, NotConnected
 
 if TYPE_CHECKING:
@@ -261,8 +260,9 @@ class Consumer(Lookups):
             partition belongs to somebody else by now.
         """
         if isinstance(message, RecoveredMessage):
-            return
-        if self._iterates(message):
+            if self._iteration.holds(message):
+                self._iteration.ack(message)
+        elif self._iterates(message):
             self._iteration.ack(message)
         else:
             self._claimed(message).ack(message)
@@ -334,8 +334,10 @@ class Consumer(Lookups):
             await self._closing.wait()
             return
         self._closing = Event(self._runtime)
+        forgetting = self._forget_kept()  # or what the iteration gives back comes to it once more
         self._iteration.close()
         try:
+            await settle(forgetting)
             await self._end()
         except Exception:
             self._log.failure("Closing the consumer of group {group} failed", group=self.group)
@@ -346,18 +348,27 @@ class Consumer(Lookups):
         self._session.remove_child(self)
         self._closing.set()
 
+    def _forget_kept(self) -> list[Any]:
+        """No more kept messages; futures that fire when the listeners are not busy with one."""
+        if self._assignment is None:
+            return []
+        limit = self.config.stop_timeout_ms / 1000 or None
+        forget = self._session.recovery.forget
+        return [
+            self._runtime.start(forget(topic, self.group, limit)) for topic in self._subscriptions
+        ]
+
     async def _end(self) -> None:
-        if self._assignment is not None:
-            limit = self.config.stop_timeout_ms / 1000 or None
-            for topic in self._subscriptions:
-                await self._session.recovery.forget(topic, self.group, limit)
-            await self._assignment.unregister()
-        self._fetching.close()
-        if self._own_store and self._store is not None:
-            await self._store.close()
-        self._close_readers()
-        if self._session.config.broker is not None:
-            self._session.connections.release(self._session.config.broker, self)
+        try:
+            if self._assignment is not None:
+                await self._assignment.unregister()
+            if self._own_store and self._store is not None:
+                await self._store.close()
+        finally:
+            self._fetching.close()
+            self._close_readers()
+            if self._session.config.broker is not None:
+                self._session.connections.release(self._session.config.broker, self)
 
     def _check_open(self) -> None:
         if self._closing is not None:
@@ -383,22 +394,3 @@ class Consumer(Lookups):
             await deliver_recovered(self._rules, subscription, message)
 
         self._session.recovery.listen(subscription.topic, self.group, take)
-
-
-def broadcast_config(config: ConsumerConfig, host: str | None = None) -> ConsumerConfig:
-    """
-    A copy whose group is this machine's own: every machine gets all messages.
-
-    :param host: None: the address that clients of this machine name themselves by.
-
-    Source: ``MetaBroadcastMessageSessionFactory.updateGroupForBroadcast``.
-
-    Differs: a copy; the original appends to the group of the given object, each time again. The
-    brackets of an IPv6 address are left out; the original refuses such a group.
-
-    :raises InvalidConsumerConfig: the group is no good.
-    """
-    name = (own_address() if host is None else host).strip("[]")
-    for character in ".:%":
-        name = name.replace(character, "-")
-    return config.replaced(group=f"{config.group}-{name}")

@@ -78,6 +78,10 @@ class Iteration:
                 raise StopAsyncIteration
             await self._next_load()
 
+    def holds(self, message: ReceivedMessage) -> bool:
+        """Whether it is the one that was taken last, and nobody has said what became of it."""
+        return message is self._held
+
     def ack(self, message: ReceivedMessage) -> None:
         """
         The message the user has is processed; what asking for the next one would say.

@@ -22,7 +22,12 @@ from metamorphosis.client.brokerstats import Stats, stats
 from metamorphosis.client.connections import Connections
 from metamorphosis.client.flow import Event
 from metamorphosis.client.links import Log
-from metamorphosis.client.settings import ClientConfig, ConsumerConfig, consumer_config
+from metamorphosis.client.settings import (
+    ClientConfig,
+    ConsumerConfig,
+    broadcast_config,
+    consumer_config,
+)
 from metamorphosis.cluster.model import SessionEvent, SessionState
 from metamorphosis.cluster.paths import Paths
 from metamorphosis.config.hostname import own_address
@@ -331,7 +336,6 @@ class SessionFactory:
 
         :param store: None: the file ``~/.meta_offsets``.
         """
-        from metamorphosis.client.consumer import broadcast_config
         from metamorphosis.client.offsets.localfile import LocalFileOffsetStore
 
         shared = broadcast_config(consumer_config(config, group, settings))

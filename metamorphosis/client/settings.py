@@ -26,6 +26,7 @@ from typing import Any, Final, Self
 
 from metamorphosis.cluster.model import Broker
 from metamorphosis.cluster.paths import normalise_root
+from metamorphosis.config.hostname import own_address
 from metamorphosis.errors import InvalidConfig, InvalidConsumerConfig
 
 MAX_OFFSET: Final = (1 << 63) - 1
@@ -220,6 +221,25 @@ class ConsumerConfig:
         Source: ``setConsumeFromMaxOffset`` of 1.4.6.2.
         """
         return self.replaced(offset=MAX_OFFSET, always_consume_from_max_offset=always)
+
+
+def broadcast_config(config: ConsumerConfig, host: str | None = None) -> ConsumerConfig:
+    """
+    A copy whose group is this machine's own: every machine gets all messages.
+
+    :param host: None: the address that clients of this machine name themselves by.
+
+    Source: ``MetaBroadcastMessageSessionFactory.updateGroupForBroadcast``.
+
+    Differs: a copy; the original appends to the group of the given object, each time again. The
+    brackets of an IPv6 address are left out; the original refuses such a group.
+
+    :raises InvalidConsumerConfig: the group is no good.
+    """
+    name = (own_address() if host is None else host).strip("[]")
+    for character in ".:%":
+        name = name.replace(character, "-")
+    return config.replaced(group=f"{config.group}-{name}")
 
 
 def known(

@@ -7,13 +7,18 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from metamorphosis.client.consumer import Consumer, broadcast_config
+from metamorphosis.client.consumer import Consumer
 from metamorphosis.client.model import Partition, ReceivedMessage, StoredOffset
 from metamorphosis.client.offsets.localfile import LocalFileOffsetStore
 from metamorphosis.client.offsets.memory import MemoryOffsetStore
 from metamorphosis.client.recovery import RecoveredMessage
 from metamorphosis.client.session import SessionFactory
-from metamorphosis.client.settings import MAX_OFFSET, ClientConfig, ConsumerConfig
+from metamorphosis.client.settings import (
+    MAX_OFFSET,
+    ClientConfig,
+    ConsumerConfig,
+    broadcast_config,
+)
 from metamorphosis.client.subscription import Rollback
 from metamorphosis.cluster.memoryregistry import MemoryRegistry
 from metamorphosis.cluster.model import TopicBroker
@@ -522,6 +527,52 @@ class EndTests(ConsumerCase):
         looping = self.runtime.start(loop())
         self.close(consumer.close())
         self.assertIsNone(self.runtime.result(looping))
+
+    def recovered(self) -> tuple[Consumer, Any, Any]:
+        """Two kept messages on their way into an iteration, whose user has the first one; the
+        consumer, the iteration, and that message."""
+        self.topic("t", 1)
+        for number in (1, 2):
+            message = ReceivedMessage("t", Partition(2, 0), 0, number, 0, b"%d" % number)
+            self.runtime.run(self.session.recovery.keep(message, "g"))
+        consumer = self.begin(self.session.create_consumer("g").subscribe("t"))
+        iteration = consumer.__aiter__()
+        future = self.runtime.start(iteration.__anext__())
+        self.let(6)
+        return consumer, iteration, self.runtime.result(future)
+
+    def test_kept_messages_do_not_hold_up_the_end(self) -> None:
+        """Kept messages that the user of an iteration has not taken stay, and nobody waits for
+        them."""
+        consumer, _, message = self.recovered()
+        self.assertIsInstance(message, RecoveredMessage)
+        self.close(consumer.close())
+        self.assertEqual(2, self.runtime.run(self.session.recovery.count("t", "g")))
+
+    def test_kept_message_acknowledged_before_the_end(self) -> None:
+        """A kept message that was acknowledged does not come again."""
+        consumer, _, message = self.recovered()
+        consumer.ack(message)
+        self.close(consumer.close())
+        self.assertEqual(1, self.runtime.run(self.session.recovery.count("t", "g")))
+
+    def test_store_that_does_not_close(self) -> None:
+        """Whatever fails at the end, the connections are given back."""
+
+        class Store(MemoryOffsetStore):
+            async def close(self) -> None:
+                raise OSError("no")
+
+        self.topic("t", 1)
+        consumer = self.session.create_consumer("g", store=Store()).subscribe("t", 1000, nothing)
+        consumer.own_store()
+        self.begin(consumer)
+        future = consumer.get("t", Partition(2, 0), 0)
+        self.let(1)
+        self.runtime.result(future)
+        self.close(consumer.close())
+        self.assertIn("Closing the consumer of group g", self.runtime.log.texts("failure")[0])
+        self.assertEqual([], self.session.connections.connected_urls())
 
     def test_with_the_factory(self) -> None:
         """Closing the factory closes its consumers, and leaves no timer behind."""
