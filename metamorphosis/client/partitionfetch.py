@@ -72,6 +72,7 @@ class PartitionFetch:
         )
         self._request: Request | None = None  # the last one sent
         self._piece = b""  # the start of a message that no answer of this broker's holds whole
+        self._piece_offset = 0  # where that message begins
         self._pieces_missed = 0  # times that nothing more of it was there
         self._sent_back = -1, 0.0  # offset before which the log ends, it is said, and since when
         self._idle = -1, 0.0  # offset at which there is nothing, and since when
@@ -170,6 +171,8 @@ class PartitionFetch:
         The answer for the present offset: to the request that was sent ahead if it brought
         something or is still out, else to a new one. None: the answer is not wanted any more.
         """
+        if self._piece_offset != self._progress.resume_offset:
+            self._piece = b""  # the user went elsewhere
         offset = self._progress.resume_offset + len(self._piece)
         request = self._request
         if request is None or request.offset != offset or request.done and request.status != VALUE:
@@ -234,6 +237,7 @@ class PartitionFetch:
             self._piece = b""
         elif needed and len(data) > len(self._piece):
             self._piece = data
+            self._piece_offset = records.next_offset
             self._pieces_missed = 0
             self._pacing.at_once()
 

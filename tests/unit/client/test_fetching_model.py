@@ -75,7 +75,7 @@ class Model:
         self.violations: list[str] = []
         self.history: list[str] = [f"{self.kind} {'manual' if self.manual else 'automatic'}"]
         self.runtime = MemoryRuntime()
-        self.broker = MemoryBroker(self.runtime)
+        self.broker = MemoryBroker(self.runtime, limit=self.chance.choice([9000, 1 << 20]))
         self.parts = {n: Partitioned(n, self.broker.log("t", n)) for n in NUMBERS}
         self.kept: list[ReceivedMessage] = []
         self.waiting: list[tuple[list[ReceivedMessage], Deferred[None]]] = []

@@ -75,6 +75,20 @@ class LoopTests(FetchCase):
             self.runtime.advance(1 / 64)
         raise AssertionError("nothing is asked for 10 s")
 
+    def test_while_a_message_is_put_together(self) -> None:
+        """The first part of a long message is no part of what lies elsewhere."""
+        self.begin(max_size=5000)
+        log = records(b"one", b"x" * 2000, b"six")
+        self.value(self.request(), log[:500])
+        asked = self.request()
+        self.assertEqual(23, asked.offset)
+        self.value(asked, log[23:523])
+        while (asked := self.pause()[1]).offset == 23:
+            self.value(asked, log[23:523])
+        self.assertEqual(523, asked.offset)
+        self.present().seek(2043)
+        self.assertEqual(2043, self.request().offset)
+
     def test_late_rollback_pauses(self) -> None:
         """A rollback that comes while nothing is delivered is followed by a pause, too; a seek is
         not."""
