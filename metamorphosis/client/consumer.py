@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from metamorphosis.client.delivery import PartitionDelivery
 from metamorphosis.client.direct import DirectAssignment
+from metamorphosis.client.directory import check_topic
 from metamorphosis.client.duplicates import DuplicateCache
 from metamorphosis.client.fetching import Fetching
 from metamorphosis.client.flow import Event, Slots, settle
@@ -120,13 +121,14 @@ class Consumer(Lookups):
         :param batch: the listener takes lists of messages. When it fails without saying where, see
             ``Rollback``, each of them comes again by itself.
         :param auto_ack: False: only ``ack`` moves the position.
-        :raises InvalidArgument: blank topic, no size, no callable.
+        :raises InvalidArgument: no name of a topic, no size, no callable.
         :raises InvalidState: this factory has a consumer of this group and topic already.
         :raises ClientClosed: after ``close``.
         """
         self._check_open()
-        if not isinstance(topic, str) or not topic.strip():
-            raise InvalidArgument("Blank topic")
+        check_topic(topic)
+        if "," in topic:  # the group would read it as several topics, and balance for ever
+            raise InvalidArgument(f"topic {topic!r}: a comma parts the topics of a member")
         if not isinstance(max_size, int) or not 0 < max_size < 1 << 31:
             raise InvalidArgument(f"max_size is {max_size!r}; bytes from 1 to 2147483647 expected")
         for name, given in (("listener", listener), ("filter", filter)):

@@ -113,6 +113,10 @@ class SubscriptionTests(ConsumerCase):
         for wrong in (
             {"topic": " "},
             {"topic": None},
+            {"topic": "t u"},
+            {"topic": "t/u"},
+            {"topic": "t\r\nquit"},
+            {"topic": "t,u"},
             {"topic": "t", "max_size": 0},
             {"topic": "t", "max_size": 1.5},
             {"topic": "t", "listener": "listener"},
