@@ -105,6 +105,6 @@ async def execute(session: Any, console: Console, options: Namespace) -> int:
             console.complain(error if isinstance(error, Interrupted) else "interrupted")
             return INTERRUPTED
         console.complain(str(error).removesuffix("; trying on"))
-        return SENSELESS if isinstance(error, UsageError) else FAILED
+        return SENSELESS if isinstance(error, UsageError | InvalidArgument) else FAILED
     finally:
         await session.close()

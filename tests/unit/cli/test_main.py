@@ -70,9 +70,9 @@ class StartTests(SynchronousTestCase):
             self.assertEqual((run.status, run.said), (130, "metaq: interrupted\n"))
 
     def test_wrong_group(self) -> None:
-        """What the client refuses is said."""
+        """What the client refuses is said, and makes no sense."""
         run = Run("consume t --group a/b").start()
-        self.assertEqual((run.status, run.said), (1, "metaq: group a/b\n"))
+        self.assertEqual((run.status, run.said), (2, "metaq: group a/b\n"))
 
     def test_faults_are_one_line(self) -> None:
         """Whatever an error's text is."""
