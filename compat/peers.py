@@ -176,10 +176,16 @@ class Broker(ABC):
             self._wait_for_registration(deadline)
 
     def _wait_for_registration(self, deadline: float) -> None:
+        """Until every node of every topic is there: ours registers several topics at a time."""
         client = self.zookeeper.client()
         try:
-            node = f"{self.root}/brokers/topics/{max(self.topics)}/{self.broker_id}-m"
-            self._wait(deadline, lambda: client.exists(node) is not None)
+            for topic, keys in self.topics.items():
+                trees = ["topics"]
+                trees += ["topics-pub"] if keys.get("acceptPublish") != "false" else []
+                trees += ["topics-sub"] if keys.get("acceptSubscribe") != "false" else []
+                for tree in trees:
+                    node = f"{self.root}/brokers/{tree}/{topic}/{self.broker_id}-m"
+                    self._wait(deadline, lambda: client.exists(node) is not None)
         finally:
             client.stop()
             client.close()

@@ -148,7 +148,6 @@ class BrokerFaults:
             await world.send(*named("during"), *named("after"))
             await world.until_read()
 
-
     @scenario
     async def test_ordered_producer(self, stage: Stage) -> None:
         """What cannot go while the broker is down is kept, and goes in order before the rest."""

@@ -90,7 +90,6 @@ class MessageFaults:
             )
             case.assertEqual(1, len(stage.logged("cannot be read")))
 
-
     @scenario
     async def test_nothing_there(self, stage: Stage) -> None:
         """An offset behind the end of the log: reading goes on where the broker says."""
@@ -106,7 +105,6 @@ class MessageFaults:
             )
             await world.send(b"new")
             await world.until_read(b"new")
-
 
     @scenario
     async def test_not_flushed(self, stage: Stage) -> None:

@@ -126,7 +126,6 @@ class FactoryTests(SynchronousTestCase):
         loop.run_until_complete(factory.close())
         loop.close()
 
-
     def test_program_that_does_not_close(self) -> None:
         """The loop ends, and no line is written about what it interrupts."""
         complaints: list[Any] = []

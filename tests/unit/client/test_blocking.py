@@ -281,7 +281,6 @@ class LoopThreadTests(SynchronousTestCase):
         waiting.join(SECONDS)
         self.assertIsInstance(errors[0], ClientClosed)
 
-
     def test_call_that_meets_the_end(self) -> None:
         """A call that arrives while the loop ends is told, too."""
         entered, release, queued = threading.Event(), threading.Event(), threading.Event()

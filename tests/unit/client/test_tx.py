@@ -323,7 +323,6 @@ class OtherReactorTests(SynchronousTestCase):
         clock.advance(5)
         self.assertEqual([1, 2, 3], calls)
 
-
     def test_call_that_ends_the_program(self) -> None:
         """What is no ``Exception`` goes to the reactor; the other calls of the turn still come."""
 
