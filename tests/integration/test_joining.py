@@ -60,7 +60,7 @@ class JoiningTests(IsolatedAsyncioTestCase):
         await consumer.complete_subscribe()
 
     async def test_row_58_six_join_one_after_another(self) -> None:
-        """A hundred messages, sent while the members come, are received once each by one of them."""
+        """A hundred messages, sent while the members come, are received once each."""
         producing = self.factory()
         self.addAsyncCleanup(producing.close)
         producer = await producing.create_producer("test")
