@@ -15,7 +15,7 @@ help:
 	@echo 'make run      start a broker (port 8123) and its ZooKeeper (port 2181), data in ./metaq-data'
 	@echo 'make test     set up what the tests need, run all of them and print the count'
 	@echo 'make unit     the tests that need no other software: seconds'
-	@echo 'make lint     mypy and flake8'
+	@echo 'make lint     mypy and ruff'
 	@echo 'make kills    kill -9 the broker under load, KILLS=$(KILLS) times'
 	@echo 'make client-faults  the client under random faults for CLIENT_SECONDS=$(CLIENT_SECONDS); CLIENT='"'"'--help'"'"' lists its options'
 	@echo 'make soak     full load for SECONDS_OF_SOAK=$(SECONDS_OF_SOAK)'
@@ -41,7 +41,7 @@ unit: environment
 	@$(PY) -m tests.run unit
 
 lint: environment
-	@$(PY) -m tests.run types style
+	@$(PY) -m tests.run types style format
 
 kills: environment
 	@tools/system-packages

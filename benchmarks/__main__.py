@@ -92,9 +92,7 @@ def run_table(
             server.stop()
 
 
-def run_endurance(
-    options: argparse.Namespace, directory: Path, zookeeper_port: int
-) -> list[Check]:
+def run_endurance(options: argparse.Namespace, directory: Path, zookeeper_port: int) -> list[Check]:
     """What is asked for of latency, memory and soak, on brokers of their own."""
     everything = not (options.quick or options.cells or options.no_cells)
     checks: list[Check] = []

@@ -39,9 +39,7 @@ class Cell:
         return self.topic in ("bench", "reads")
 
 
-def _put(
-    load: str, floor: float | None, aim: float | None, cpu_floor: float | None = None
-) -> Cell:
+def _put(load: str, floor: float | None, aim: float | None, cpu_floor: float | None = None) -> Cell:
     connections, window, size = (int(word) for word in load.split("/"))
     return Cell(f"put {load}", "put", connections, window, size, "bench", 1, floor, aim, cpu_floor)
 

@@ -37,7 +37,7 @@ def pinned(argv: Sequence[str], core: int) -> list[str]:
     if os.geteuid() != 0:
         return on_core
     group = "/proc/self/autogroup"
-    raise_session = f"[ ! -w {group} ] || echo {NICE} >{group}; exec \"$@\""
+    raise_session = f'[ ! -w {group} ] || echo {NICE} >{group}; exec "$@"'
     return ["sh", "-c", raise_session, "sh", "nice", "-n", str(NICE), *on_core]
 
 

@@ -6,7 +6,7 @@ import json
 import platform
 import subprocess
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +113,7 @@ def machine(sync_us: float) -> dict[str, str]:
             break
     java = subprocess.run(["java", "-version"], capture_output=True, text=True, check=False)
     return {
-        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "processor": model,
         "kernel": platform.release(),
         "python": platform.python_version(),

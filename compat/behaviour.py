@@ -97,9 +97,7 @@ class ExchangeBehaviour(ClientCase):
         factory, sent = self.factory(self.broker()), samples("browsed", 90)
         events = send(peers.driver(), self.producer(factory, "browsed"), "browsed", sent)
         self.assertSent(events, 90)
-        calls = [
-            peers.driver().call("browse", factory=factory, topic="browsed") for _ in range(2)
-        ]
+        calls = [peers.driver().call("browse", factory=factory, topic="browsed") for _ in range(2)]
         first, second = (call.named("message") for call in calls)
         self.assertEqual(Counter(map(outcome, first)), Counter(s.outcome for s in sent))
         self.assertEqual([e["id"] for e in first], [e["id"] for e in second])

@@ -28,9 +28,7 @@ RANDOM_COMMANDS = 2000
 JVM_SECONDS = 120
 
 #: what the two read differently on purpose; the streams of ``DifferenceTests``
-DIFFERENT = re.compile(
-    "\u0176|\u0663|XID:[^ ]*[+-]|get ([^ \r\n]* ){6}[0-9]{1,9}\r\n".encode()
-)
+DIFFERENT = re.compile("\u0176|\u0663|XID:[^ ]*[+-]|get ([^ \r\n]* ){6}[0-9]{1,9}\r\n".encode())
 
 #: rows whose limits only ours has
 OURS_ALONE = ("length above the limit", "line above the limit", "endless line")

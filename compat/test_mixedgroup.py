@@ -62,9 +62,7 @@ class MixedGroupBehaviour(ClientCase):
     def setUp(self) -> None:
         """A broker and a producer."""
         topics = {each: {"numPartitions": PARTITIONS} for each in TOPICS}
-        self.broker = self.kind(
-            self.mktemp(), zookeeper.shared(), f"/{name('mixedgroup')}", topics
-        )
+        self.broker = self.kind(self.mktemp(), zookeeper.shared(), f"/{name('mixedgroup')}", topics)
         self.broker.start()
         self.addCleanup(self.broker.kill)
         self.members: list[Member] = []
@@ -136,9 +134,7 @@ class MixedGroupBehaviour(ClientCase):
 
     def assertShared(self, *expected: int) -> None:
         """The partitions get owned like this, by members that are there."""
-        wait_until(
-            lambda: self.shares() == list(expected), f"shares of {expected}", SETTLE_SECONDS
-        )
+        wait_until(lambda: self.shares() == list(expected), f"shares of {expected}", SETTLE_SECONDS)
         owners = {owner for owner, _ in self.nodes("owners", self.topic).values()}
         self.assertEqual(owners, set(self.nodes("ids")))
 
@@ -176,9 +172,7 @@ class MixedGroupBehaviour(ClientCase):
 
     def assertNothingLost(self) -> None:
         """Everything that was sent arrives."""
-        wait_until(
-            lambda: set(self.received()) == self.sent, "everything arrives", SETTLE_SECONDS
-        )
+        wait_until(lambda: set(self.received()) == self.sent, "everything arrives", SETTLE_SECONDS)
 
     def assertFlows(self, *members: Member) -> None:
         """With nobody coming or going, each message arrives once, at one of these, none idle."""

@@ -87,9 +87,7 @@ class Pair:
                 side.reconnect()
         else:
             self.answered += 1
-        return tuple(
-            side.normalise(request, reply) for side, reply in zip(self.sides, replies)
-        )
+        return tuple(side.normalise(request, reply) for side, reply in zip(self.sides, replies))
 
     def extra(self) -> list[Reply | bytes]:
         """Whatever arrived that nobody asked for."""
@@ -115,9 +113,7 @@ class SideBySideTests(SynchronousTestCase):
             brokers.append(broker)
         return Pair(*brokers)
 
-    def ask_both(
-        self, pair: Pair, seed: int, count: int, **options: Any
-    ) -> generator.Requests:
+    def ask_both(self, pair: Pair, seed: int, count: int, **options: Any) -> generator.Requests:
         """That many requests; equal replies, equal closes, equal silences."""
         requests = generator.Requests(seed, **options)
         for number, request in enumerate(itertools.islice(requests, count)):

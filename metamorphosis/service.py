@@ -37,6 +37,7 @@ from metamorphosis.cluster.registration import BrokerRegistration, Status
 from metamorphosis.cluster.registry import ZooKeeperRegistry
 from metamorphosis.config.hostname import published_host
 from metamorphosis.config.model import BrokerConfig, Settings, TopicConfig
+from metamorphosis.directorylock import DirectoryLock
 from metamorphosis.errors import MetaQError
 from metamorphosis.ids import FILE_NAME as IDS_FILE
 from metamorphosis.ids import IdCeiling, MessageIds
@@ -44,7 +45,6 @@ from metamorphosis.interfaces import IRegistry, IWorkerThreads
 from metamorphosis.ordered import OrderedService, Part, nothing
 from metamorphosis.process import StartRefused, exit_with
 from metamorphosis.reload import Reloaded, read_again, shortened
-from metamorphosis.directorylock import DirectoryLock
 from metamorphosis.store.flushing import FlushSchedule, StoreEnvironment
 from metamorphosis.store.layout import ensure_directory
 from metamorphosis.store.messagestores import MessageStores
@@ -203,9 +203,7 @@ class BrokerService(OrderedService):
 
     def _start_retention(self) -> None:
         # Compressing a segment takes many seconds; no flush may stand behind it.
-        self._retention_threads = self._make_threads(
-            self._reactor, RETENTION_THREADS, "retention"
-        )
+        self._retention_threads = self._make_threads(self._reactor, RETENTION_THREADS, "retention")
         self._retention = Retention(
             self._stores, self.config, self._reactor, self._retention_threads
         )
@@ -223,9 +221,7 @@ class BrokerService(OrderedService):
             self._reactor,
             self._topic_used,
         )
-        self._factory = BrokerFactory(
-            self._reactor, self._responders, self.settings, self._turn
-        )
+        self._factory = BrokerFactory(self._reactor, self._responders, self.settings, self._turn)
         self._registry, self._registration = self._make_registration()
         self._factory.listen(config.server_port)
 

@@ -15,9 +15,9 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
-import twisted
 from twisted.python import usage
 
+import twisted
 from metamorphosis import __version__
 from metamorphosis.config import serverini, settings
 from metamorphosis.config.model import BrokerConfig, Settings
@@ -203,9 +203,7 @@ def _read(load: Callable[[], T], faults: list[str]) -> T | None:
         return None
 
 
-def describe(
-    config: BrokerConfig, own: Settings, embedded: ZooKeeperSettings | None = None
-) -> str:
+def describe(config: BrokerConfig, own: Settings, embedded: ZooKeeperSettings | None = None) -> str:
     """What ``--check`` found, for a person."""
     zookeeper = config.zookeeper
     registers = f"{zookeeper.connect}, root {zookeeper.root}" if zookeeper.enable else "not used"
@@ -223,7 +221,7 @@ def describe(
     )
 
 
-def makeService(  # noqa: N802 - twistd's name
+def makeService(
     options: Options,
 ) -> BrokerService | LocalService:
     """The broker that ``options`` describe, alone or with a coordination service."""

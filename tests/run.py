@@ -21,7 +21,6 @@ from dataclasses import dataclass, field
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 WORK = os.path.join(ROOT, ".cache", "tests")
-SOURCES = ["metamorphosis", "twisted", "tests", "compat", "tools", "benchmarks"]
 
 TRIAL_STAGES: dict[str, tuple[str, ...]] = {
     "unit": ("tests.unit", "tests.contract", "tests.conformance"),
@@ -31,7 +30,8 @@ TRIAL_STAGES: dict[str, tuple[str, ...]] = {
 }
 CHECKS: dict[str, tuple[str, ...]] = {
     "types": ("-m", "mypy"),
-    "style": ("-m", "flake8", *(s for s in SOURCES if os.path.isdir(os.path.join(ROOT, s)))),
+    "style": ("-m", "ruff", "check", "--quiet"),
+    "format": ("-m", "ruff", "format", "--quiet", "--diff"),
 }
 LATER = ("integration", "faults", "compat")  # they load the machine: nothing runs beside them
 

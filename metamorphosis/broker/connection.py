@@ -182,9 +182,7 @@ class BrokerConnection(Protocol):
         budget = TURN_COMMANDS
         try:
             while not self._closing:
-                position = scan(
-                    data, source, position, end, factory.routes, factory.ids, group
-                )
+                position = scan(data, source, position, end, factory.routes, factory.ids, group)
                 if position == end:
                     break
                 frame = decode_frame(data, position, end, factory.limits)

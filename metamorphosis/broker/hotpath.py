@@ -50,7 +50,7 @@ class FileReply:
     It keeps the file open, whatever retention does meanwhile, until ``release``.
     """
 
-    __slots__ = ("head", "segment", "position", "length")
+    __slots__ = ("head", "length", "position", "segment")
 
     def __init__(self, head: bytes, segment: Segment, position: int, length: int) -> None:
         self.head = head
@@ -76,7 +76,7 @@ class ReplyGroup:
     :ivar size: bytes of the requests that are answered here, for back-pressure.
     """
 
-    __slots__ = ("replies", "runs", "files", "failed", "size")
+    __slots__ = ("failed", "files", "replies", "runs", "size")
 
     def __init__(self) -> None:
         self.replies: list[bytes | FileReply] = []
@@ -114,7 +114,7 @@ class Routes:
     :ivar max_body: a longer body is not ordinary.
     """
 
-    __slots__ = ("puts", "reads", "max_transfer", "max_body")
+    __slots__ = ("max_body", "max_transfer", "puts", "reads")
 
     def __init__(self, max_transfer: int, max_body: int) -> None:
         self.puts: dict[tuple[bytes, bytes], MessageStore] = {}

@@ -39,7 +39,7 @@ class Inbox:
     :ivar needed: bytes that the frame at the front has in all, 0 if that is unknown.
     """
 
-    __slots__ = ("_common", "_left", "_filled", "data", "view", "needed")
+    __slots__ = ("_common", "_filled", "_left", "data", "needed", "view")
 
     def __init__(self, common: ReceiveBuffer) -> None:
         self._common = common

@@ -59,7 +59,7 @@ class Receiver(Protocol):
 class QueuedRange:
     """A range of a segment file that waits to be sent; keeps the file open until then."""
 
-    __slots__ = ("segment", "position", "left")
+    __slots__ = ("left", "position", "segment")
 
     def __init__(self, segment: Segment, position: int, left: int) -> None:
         self.segment = segment

@@ -83,8 +83,11 @@ class Cluster:
         found: dict[str, TopicState] = {}
         if self._registry is not None:
             await self._registered(urls, found)
-        replies = await settle(self._session.runtime.start(self._stores(i, u, found))
-                               for i, u in sorted(urls.items()) if u is not None)
+        replies = await settle(
+            self._session.runtime.start(self._stores(i, u, found))
+            for i, u in sorted(urls.items())
+            if u is not None
+        )
         self.faults += [str(reply) for reply in replies if isinstance(reply, Exception)]
         names = sorted(set(wanted))
         if not names:

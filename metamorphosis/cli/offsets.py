@@ -71,8 +71,11 @@ async def offsets(session: Any, console: Console, options: Namespace) -> None:
     if positions.faults:
         raise MetaQError(positions.faults[0])
     if not rows:
-        raise MetaQError("no group has a position" if not options.group else
-                         f"group {options.group} has no position, nor a topic to have one of")
+        raise MetaQError(
+            "no group has a position"
+            if not options.group
+            else f"group {options.group} has no position, nor a topic to have one of"
+        )
 
 
 class Positions:

@@ -90,9 +90,7 @@ class Sending:
         self._taken += 1
         size = len(body)
         line = self._taken
-        future = self._producer.send(
-            self._topic, body, self._attribute, partition=self._partition
-        )
+        future = self._producer.send(self._topic, body, self._attribute, partition=self._partition)
         self._flying += 1
         self._flying_bytes += size
 

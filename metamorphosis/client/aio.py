@@ -315,9 +315,7 @@ class MessageSessionFactory(SessionFactory):
         ) -> Future[TopicBrowser]:
             """See ``SessionFactory``."""
 
-        def get_stats(
-            self, target: str | None = None, item: str | None = None
-        ) -> Future[Stats]:
+        def get_stats(self, target: str | None = None, item: str | None = None) -> Future[Stats]:
             """See ``SessionFactory``."""
 
         def get_partitions_for_topic(self, topic: str) -> Future[list[Partition]]:

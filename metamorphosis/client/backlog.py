@@ -67,8 +67,15 @@ class Queue:
     """What is kept for one partition."""
 
     __slots__ = (
-        "topic", "partition", "store", "stored", "unwritten", "writing", "written", "idle",
         "complaint",
+        "idle",
+        "partition",
+        "store",
+        "stored",
+        "topic",
+        "unwritten",
+        "writing",
+        "written",
     )  # fmt: skip
 
     def __init__(self, runtime: Any, topic: str, partition: Partition) -> None:
@@ -266,9 +273,7 @@ class Backlog:
                 partition=queue.partition,
             )
 
-    async def _send_some(
-        self, queue: Queue, some: list[Item], send: Send, in_order: bool
-    ) -> int:
+    async def _send_some(self, queue: Queue, some: list[Item], send: Send, in_order: bool) -> int:
         """
         How many were taken.
 

@@ -26,7 +26,7 @@ CLOSE_SECONDS = 2.0
 class Shared:
     """A connection and what it takes to keep it."""
 
-    __slots__ = ("connection", "users", "failures", "timer", "attempt", "host", "port", "reported")
+    __slots__ = ("attempt", "connection", "failures", "host", "port", "reported", "timer", "users")
 
     def __init__(self, connection: BrokerConnection, host: str, port: int) -> None:
         self.connection = connection
@@ -125,9 +125,7 @@ class Connections:
     def _attempt(self, shared: Shared) -> None:
         shared.timer = None
         seconds = self._config.connect_attempt_timeout_ms / 1000
-        shared.attempt = self._runtime.connect(
-            shared.host, shared.port, shared.connection, seconds
-        )
+        shared.attempt = self._runtime.connect(shared.host, shared.port, shared.connection, seconds)
         self._following += 1
         self._runtime.start(self._follow(shared))
 

@@ -54,9 +54,7 @@ class Consumer(Lookups):
         memory in direct mode.
     """
 
-    def __init__(
-        self, session: SessionFactory, config: ConsumerConfig, store: Any = None
-    ) -> None:
+    def __init__(self, session: SessionFactory, config: ConsumerConfig, store: Any = None) -> None:
         super().__init__(session, config.group)
         self.config = config
         self._log = session.log
@@ -309,9 +307,7 @@ class Consumer(Lookups):
 
     def _iterates(self, message: ReceivedMessage) -> bool:
         subscription = self._subscriptions.get(message.topic)
-        return (
-            subscription is not None and subscription.listener is None and subscription.auto_ack
-        )
+        return subscription is not None and subscription.listener is None and subscription.auto_ack
 
     def _claimed(self, message: ReceivedMessage) -> PartitionDelivery:
         delivery = self._delivery_of(message.topic, message.partition)

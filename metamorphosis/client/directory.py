@@ -55,8 +55,16 @@ class PublishedTopic:
     """
 
     __slots__ = (
-        "name", "partitions", "brokers", "urls", "users", "known", "looking", "again", "failures",
+        "again",
+        "brokers",
+        "failures",
+        "known",
+        "looking",
+        "name",
+        "partitions",
         "timer",
+        "urls",
+        "users",
     )  # fmt: skip
 
     def __init__(self, runtime: Any, name: str) -> None:

@@ -23,7 +23,7 @@ class Event:
     :ivar is_set: the flag.
     """
 
-    __slots__ = ("is_set", "_runtime", "_waiting")
+    __slots__ = ("_runtime", "_waiting", "is_set")
 
     def __init__(self, runtime: Any) -> None:
         self.is_set = False
@@ -80,7 +80,7 @@ class Slots:
     :ivar free: what is left; below 0 while somebody has more than there is.
     """
 
-    __slots__ = ("free", "_total", "_runtime", "_waiting", "_closed")
+    __slots__ = ("_closed", "_runtime", "_total", "_waiting", "free")
 
     def __init__(self, runtime: Any, total: int) -> None:
         self.free = total

@@ -21,12 +21,12 @@ class FetchRules:
     """What the loops of a consumer have in common."""
 
     __slots__ = (
+        "config",
+        "log",
+        "max_body",
         "runtime",
         "timeout",
         "wait_ms",
-        "config",
-        "max_body",
-        "log",
     )
 
     def __init__(self, runtime: Any, config: ConsumerConfig, max_body: int, log: Log) -> None:
@@ -45,7 +45,7 @@ class Request:
     :ivar status: of the answer; see ``replies``.
     """
 
-    __slots__ = ("offset", "asked_at", "done", "status", "body", "answered")
+    __slots__ = ("answered", "asked_at", "body", "done", "offset", "status")
 
     def __init__(self, offset: int, asked_at: float, answered: Event) -> None:
         self.offset = offset
@@ -70,7 +70,7 @@ class Gets:
     :param answered: gets a pulse with each answer.
     """
 
-    __slots__ = ("_rules", "_connection", "_head", "_tail", "_answered")
+    __slots__ = ("_answered", "_connection", "_head", "_rules", "_tail")
 
     def __init__(
         self,

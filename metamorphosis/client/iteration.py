@@ -27,7 +27,7 @@ class Load:
     :ivar done: how many of them are acknowledged, or would be if that were automatic.
     """
 
-    __slots__ = ("delivery", "messages", "taken", "done", "error", "auto_ack", "finished")
+    __slots__ = ("auto_ack", "delivery", "done", "error", "finished", "messages", "taken")
 
     def __init__(
         self, delivery: PartitionDelivery, messages: list[ReceivedMessage], finished: Event

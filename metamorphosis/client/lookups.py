@@ -56,9 +56,7 @@ class Lookups:
         reader = await self._reader(topic, partition, timeout)
         return await reader.get(offset, max_size)
 
-    def offset(
-        self, topic: str, partition: Partition, offset: int, timeout: float = 10.0
-    ) -> Any:
+    def offset(self, topic: str, partition: Partition, offset: int, timeout: float = 10.0) -> Any:
         """
         A future of a readable offset near the given one: the start of its segment. 0 gives the
         smallest, ``MAX_OFFSET`` the end.

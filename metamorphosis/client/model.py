@@ -127,7 +127,7 @@ class ReceivedMessage:
 
     # A million a second are made: no dataclass, no body until somebody looks (1.1 us instead of
     # 0.6, most of it the memory).
-    __slots__ = ("topic", "partition", "offset", "id", "flag", "_piece", "_start", "_end")
+    __slots__ = ("_end", "_piece", "_start", "flag", "id", "offset", "partition", "topic")
 
     def __init__(
         self,

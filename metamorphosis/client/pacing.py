@@ -27,7 +27,7 @@ class Pacing:
     :param fruitless_limit: ``max_increase_fetch_data_retries``.
     """
 
-    __slots__ = ("delay_ms", "size", "fruitless", "_max_delay", "_step", "_base", "_limit", "_most")
+    __slots__ = ("_base", "_limit", "_max_delay", "_most", "_step", "delay_ms", "fruitless", "size")
 
     def __init__(self, max_delay_ms: int, size: int, limit: int, fruitless_limit: int) -> None:
         self.delay_ms = 0

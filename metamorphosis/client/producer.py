@@ -23,8 +23,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from metamorphosis.client.model import OutgoingMessage, Partition
-from metamorphosis.client.puts import Callback, Put
 from metamorphosis.client.publisher import Publisher
+from metamorphosis.client.puts import Callback, Put
 from metamorphosis.client.selectors import RoundRobinSelector, Selector
 from metamorphosis.client.sending import Sending
 from metamorphosis.errors import InvalidArgument

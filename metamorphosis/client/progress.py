@@ -38,16 +38,16 @@ class Progress:
     """
 
     __slots__ = (
-        "position",
-        "auto_ack",
-        "resume_offset",
-        "retries",
-        "rolled_back",
-        "abandoned",
         "_duplicates",
         "_failing",
         "_handed",
         "_unacked",
+        "abandoned",
+        "auto_ack",
+        "position",
+        "resume_offset",
+        "retries",
+        "rolled_back",
     )
 
     def __init__(self, position: Position, auto_ack: bool, duplicates: DuplicateCache) -> None:

@@ -47,8 +47,18 @@ class Put:
     """
 
     __slots__ = (
-        "owner", "message", "body", "flag", "cost", "partition", "pinned", "timeout", "attempts",
-        "since", "future", "callback",
+        "attempts",
+        "body",
+        "callback",
+        "cost",
+        "flag",
+        "future",
+        "message",
+        "owner",
+        "partition",
+        "pinned",
+        "since",
+        "timeout",
     )  # fmt: skip
 
     def __init__(

@@ -51,15 +51,15 @@ class FetchedRecords:
     """
 
     __slots__ = (
-        "next_offset",
+        "_data",
+        "_max_body",
+        "_offset",
+        "_partition",
+        "_topic",
+        "_view",
         "damage",
         "exhausted",
-        "_topic",
-        "_partition",
-        "_offset",
-        "_data",
-        "_view",
-        "_max_body",
+        "next_offset",
     )
 
     def __init__(

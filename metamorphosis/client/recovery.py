@@ -13,7 +13,8 @@ Differs: an own file format; queues are opened when their topic and group have a
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from struct import Struct, error as StructError
+from struct import Struct
+from struct import error as StructError
 from typing import Any, Final
 
 from metamorphosis.client.delivery import PartitionDelivery
@@ -77,7 +78,7 @@ def unpack(topic: str, value: bytes) -> RecoveredMessage:
 class Queue:
     """What is kept for one topic and group."""
 
-    __slots__ = ("topic", "group", "store", "take", "idle")
+    __slots__ = ("group", "idle", "store", "take", "topic")
 
     def __init__(self, runtime: Any, topic: str, group: str) -> None:
         self.topic = topic

@@ -52,7 +52,15 @@ class ReplyReader:
     """
 
     __slots__ = (
-        "fault", "_max_line", "_max_body", "_rest", "_head", "_body", "_view", "_given", "_filled",
+        "_body",
+        "_filled",
+        "_given",
+        "_head",
+        "_max_body",
+        "_max_line",
+        "_rest",
+        "_view",
+        "fault",
     )  # fmt: skip
 
     def __init__(self, max_line_bytes: int, max_body_bytes: int) -> None:

@@ -242,9 +242,7 @@ def broadcast_config(config: ConsumerConfig, host: str | None = None) -> Consume
     return config.replaced(group=f"{config.group}-{name}")
 
 
-def known(
-    config: type, values: Mapping[str, Any], error: type[InvalidConfig]
-) -> Mapping[str, Any]:
+def known(config: type, values: Mapping[str, Any], error: type[InvalidConfig]) -> Mapping[str, Any]:
     """
     The values, if all of them are settings.
 

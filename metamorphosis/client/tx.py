@@ -320,9 +320,7 @@ class MessageSessionFactory(SessionFactory):
         ) -> Deferred[TopicBrowser]:
             """See ``SessionFactory``."""
 
-        def get_stats(
-            self, target: str | None = None, item: str | None = None
-        ) -> Deferred[Stats]:
+        def get_stats(self, target: str | None = None, item: str | None = None) -> Deferred[Stats]:
             """See ``SessionFactory``."""
 
         def get_partitions_for_topic(self, topic: str) -> Deferred[list[Partition]]:

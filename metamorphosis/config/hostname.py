@@ -21,9 +21,7 @@ _IF_INET6 = "/proc/net/if_inet6"
 _LABEL = "[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?"
 _TOP_LABEL = "[A-Za-z]([A-Za-z0-9-]*[A-Za-z0-9])?"
 _BYTE = "(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])"
-_JAVA_NAME = re.compile(
-    rf"{_LABEL}|({_LABEL}\.)*{_TOP_LABEL}\.?|{_BYTE}(\.{_BYTE}){{3}}", re.ASCII
-)
+_JAVA_NAME = re.compile(rf"{_LABEL}|({_LABEL}\.)*{_TOP_LABEL}\.?|{_BYTE}(\.{_BYTE}){{3}}", re.ASCII)
 
 
 def is_java_host(host: str) -> bool:

@@ -185,7 +185,8 @@ def _edits(left: str, right: str) -> int:
     for i, left_char in enumerate(left, start=1):
         diagonal, row[0] = row[0], i
         for j, right_char in enumerate(right, start=1):
-            diagonal, row[j] = row[j], min(
-                row[j] + 1, row[j - 1] + 1, diagonal + (left_char != right_char)
+            diagonal, row[j] = (
+                row[j],
+                min(row[j] + 1, row[j - 1] + 1, diagonal + (left_char != right_char)),
             )
     return row[-1]

@@ -32,14 +32,14 @@ class Batch:
     """
 
     __slots__ = (
-        "store",
+        "error",
         "offset",
-        "pieces",
         "owned",
+        "pieces",
         "size",
         "state",
+        "store",
         "stored_end",
-        "error",
         "waiters",
     )
 

@@ -45,15 +45,15 @@ class Segment:
     """
 
     __slots__ = (
-        "start",
+        "_close",
+        "_readers",
+        "fd",
+        "message_count",
         "path",
         "size",
-        "message_count",
-        "fd",
-        "used",
+        "start",
         "unsynced_directories",
-        "_readers",
-        "_close",
+        "used",
     )
 
     def __init__(

@@ -26,7 +26,7 @@ class Latency:
     :ivar count: chunks.
     """
 
-    __slots__ = ("count", "total", "least", "most")
+    __slots__ = ("count", "least", "most", "total")
 
     def __init__(self) -> None:
         self.count = 0

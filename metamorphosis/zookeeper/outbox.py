@@ -24,7 +24,7 @@ class Held:
     :ivar since: when the first of them came.
     """
 
-    __slots__ = ("barrier", "packets", "size", "events", "since")
+    __slots__ = ("barrier", "events", "packets", "since", "size")
 
     def __init__(self, barrier: int, since: float) -> None:
         self.barrier = barrier
@@ -45,7 +45,7 @@ class Outbox:
     :param waiter: is released when a batch is on the disk that something here waits for.
     """
 
-    __slots__ = ("ready", "ready_size", "held", "held_size", "_commits", "_waiter")
+    __slots__ = ("_commits", "_waiter", "held", "held_size", "ready", "ready_size")
 
     def __init__(self, commits: Commits, waiter: Waiter) -> None:
         self.ready: list[bytes] = []

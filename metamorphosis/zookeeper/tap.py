@@ -109,7 +109,7 @@ def integer(name: str, text: object, least: int, most: int) -> int:
     return value
 
 
-def makeService(options: Options) -> ZooKeeperService:  # noqa: N802 - twistd's name
+def makeService(options: Options) -> ZooKeeperService:
     """The service that ``options`` describe."""
     from twisted.internet import reactor
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import zipfile
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -281,7 +281,7 @@ class PolicyTests(SynchronousTestCase):
         for text in ("0 0 6,18 * * *", "0 6 * * ?", "0 0 25 * * ?"):
             error = self.assertRaises(ValueError, CronExpression.parse, text)
             self.assertIn(f"CronExpression '{text}' is invalid,.", str(error))
-        after = datetime(2026, 11, 21, tzinfo=timezone.utc)
+        after = datetime(2026, 11, 21, tzinfo=UTC)
         for text, expected in {
             "0 0 6,18 * * ?": (2026, 11, 21),
             "0 0 6 * * ? 2099": (2099, 1, 1),
@@ -292,7 +292,7 @@ class PolicyTests(SynchronousTestCase):
         }.items():
             self.assertEqual(
                 CronExpression.parse(text).next_after(after),
-                datetime(*expected, 6, tzinfo=timezone.utc),
+                datetime(*expected, 6, tzinfo=UTC),
             )
 
 

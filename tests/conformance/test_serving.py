@@ -30,7 +30,7 @@ class ServingRows(SynchronousTestCase):
 
             def get(offset: int, size: int = 100, partition: int = 0) -> bytes:
                 line = b"get test g %d %d %d 1\r\n" % (partition, offset, size)
-                return client.send(line)  # noqa: B023
+                return client.send(line)
 
             at_end = self.reply(404, "Could not find message at position 50")
             self.assertEqual(get(50), at_end)

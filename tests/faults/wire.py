@@ -44,7 +44,7 @@ class FaultyWire:
         self.fault = PASS
         self.accepted = 0
         self._server = socket.create_server(listen)
-        self.address = "%s:%d" % self._server.getsockname()[:2]
+        self.address = "{}:{}".format(*self._server.getsockname()[:2])
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._closed = False

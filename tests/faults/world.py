@@ -35,9 +35,7 @@ def shared_broker() -> BrokerProcess:
     if not _shared:
         directory = tempfile.mkdtemp(prefix="metamorphosis-client-")
         topics: dict[str, Any] = {f"t{number}": {} for number in range(MOST_TOPICS)}
-        broker = BrokerProcess(
-            directory, topics=topics, system={"updateConsumerOffsets": "true"}
-        )
+        broker = BrokerProcess(directory, topics=topics, system={"updateConsumerOffsets": "true"})
         atexit.register(shutil.rmtree, directory, ignore_errors=True)
         broker.start()
         _shared.append(broker)
@@ -86,9 +84,7 @@ class Direct:
     ``async with``: closed at the end, and everything judged.
     """
 
-    def __init__(
-        self, stage: Stage, broker: BrokerProcess | None = None, **settings: Any
-    ) -> None:
+    def __init__(self, stage: Stage, broker: BrokerProcess | None = None, **settings: Any) -> None:
         self.stage = stage
         self.ledger = Ledger()
         self.broker = shared_broker() if broker is None else broker
@@ -181,9 +177,7 @@ class Cluster:
 
     async def __aenter__(self) -> Cluster:
         await self.stage.blocking(heal, self.zookeeper, self.broker)
-        self.factory = self.stage.factory(
-            zookeeper=self.zookeeper.connect_string, **self.settings
-        )
+        self.factory = self.stage.factory(zookeeper=self.zookeeper.connect_string, **self.settings)
         await self.factory.start()
         self.producer = await self.factory.create_producer()
         await self.published(self.producer)

@@ -206,7 +206,7 @@ class Body:
     def end(self) -> None:
         """Nothing may be left."""
         if self.offset != len(self.packed):
-            raise AssertionError(f"{self.packed[self.offset:]!r} follows the last field")
+            raise AssertionError(f"{self.packed[self.offset :]!r} follows the last field")
 
 
 READERS: dict[int, Callable[[Body], tuple[object, ...]]] = {

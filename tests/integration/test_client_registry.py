@@ -79,8 +79,8 @@ class BlockingTests(SynchronousTestCase):
 
     def test_nobody_there(self) -> None:
         """The error comes in time, and the end as well."""
-        with self.assertRaises(NotConnected):
-            with blocking.MessageSessionFactory(
-                "127.0.0.1:1", zookeeper_connection_timeout_ms=300
-            ):
-                self.fail("there is no ZooKeeper")
+        with (
+            self.assertRaises(NotConnected),
+            blocking.MessageSessionFactory("127.0.0.1:1", zookeeper_connection_timeout_ms=300),
+        ):
+            self.fail("there is no ZooKeeper")

@@ -64,8 +64,11 @@ class LongPollTests(SynchronousTestCase):
                 self.assertEqual((tokens[0], body[20:]), (b"value", b"%05d" % number))
                 producer.reply()
             delays.sort()
-            print(f"\n  unflushThreshold={threshold}: median {delays[PUTS // 2] * 1e3:.2f} ms,"
-                  f" 99 of 100 {delays[-2] * 1e3:.2f} ms", end=" ")
+            print(
+                f"\n  unflushThreshold={threshold}: median {delays[PUTS // 2] * 1e3:.2f} ms,"
+                f" 99 of 100 {delays[-2] * 1e3:.2f} ms",
+                end=" ",
+            )
             self.assertLess(delays[PUTS // 2], 0.1)
 
     def test_a_broker_that_stops_lets_go(self) -> None:

@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests import run
 from tests.integration.broker import environment
 
-SAMPLE = '''
+SAMPLE = """
 import os
 import time
 import warnings
@@ -65,7 +65,7 @@ class DyingTests(SynchronousTestCase):
 
     def test_zz_dies(self):
         os._exit(3)
-'''
+"""
 
 FAILED = {
     "fails",

@@ -286,9 +286,7 @@ class NodeRules(ServerCase):
     def test_authentication(self) -> None:
         """A digest opens a node; a scheme that is not there closes the connection."""
         path, closed = f"{self.root}/a", ((raw.ALL, "auth", ""),)
-        self.assertEqual(
-            self.client.ask(raw.CREATE, raw.create(path, b"", closed))[0], INVALID_ACL
-        )
+        self.assertEqual(self.client.ask(raw.CREATE, raw.create(path, b"", closed))[0], INVALID_ACL)
         self.client.call(raw.AUTH, raw.auth("digest", b"ann:1"), raw.AUTH_XID)
         self.assertEqual(self.client.ask(raw.CREATE, raw.create(path, b"", closed))[0], 0)
         other = self.connected()

@@ -111,14 +111,7 @@ class Restart:
 
 
 Step = (
-    Requests
-    | Authenticate
-    | SetWatches
-    | NewSession
-    | Reconnect
-    | WrongPassword
-    | Expire
-    | Restart
+    Requests | Authenticate | SetWatches | NewSession | Reconnect | WrongPassword | Expire | Restart
 )
 
 

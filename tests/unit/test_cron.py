@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -45,7 +45,7 @@ class QuartzTests(SynchronousTestCase):
             expression = CronExpression.parse(text)
             now, found = after / 1000, []
             for _ in expected:
-                now = expression.next_timestamp(now, timezone.utc) or 0.0
+                now = expression.next_timestamp(now, UTC) or 0.0
                 found.append(int(now * 1000))
             self.assertEqual(found, expected, text)
         self.assertTrue(len(self.vectors["valid"]) > 100)
@@ -92,10 +92,8 @@ class ParseTests(SynchronousTestCase):
 
     def test_lower_case(self) -> None:
         """Names may be written in lower case."""
-        after = datetime(2026, 1, 1, tzinfo=timezone.utc)
-        self.assertEqual(
-            times("0 0 6 ? jan mon", after, 1), times("0 0 6 ? JAN MON", after, 1)
-        )
+        after = datetime(2026, 1, 1, tzinfo=UTC)
+        self.assertEqual(times("0 0 6 ? jan mon", after, 1), times("0 0 6 ? JAN MON", after, 1))
 
 
 class NextTests(SynchronousTestCase):
@@ -104,19 +102,19 @@ class NextTests(SynchronousTestCase):
     def test_strictly_later(self) -> None:
         """A time at which it fires is not the next one, a moment before is followed by it."""
         expression = CronExpression.parse("0 0 6 * * ?")
-        six = datetime(2026, 1, 1, 6, tzinfo=timezone.utc)
+        six = datetime(2026, 1, 1, 6, tzinfo=UTC)
         self.assertEqual(expression.next_after(six), six + timedelta(days=1))
         self.assertEqual(expression.next_after(six - timedelta(microseconds=1)), six)
 
     def test_never_again(self) -> None:
         """An expression whose years are over, or whose day never comes, has no next time."""
-        now = datetime(2026, 1, 1, tzinfo=timezone.utc)
+        now = datetime(2026, 1, 1, tzinfo=UTC)
         for text in ("0 0 6 * * ? 2025", "0 0 6 30 2 ?", "* * * 30 2 ?", "0 0 6 31W 2,4 ?"):
             self.assertIsNone(CronExpression.parse(text).next_after(now), text)
 
     def test_days_that_a_month_lacks(self) -> None:
         """A working day next to the 31st exists only where the 31st does."""
-        after = datetime(2026, 1, 31, 12, tzinfo=timezone.utc)
+        after = datetime(2026, 1, 31, 12, tzinfo=UTC)
         self.assertEqual(times("0 0 6 31W * ?", after, 1), ["2026-03-31T06:00:00+00:00"])
         self.assertEqual(times("0 0 6 L-30 * ?", after, 1), ["2026-03-01T06:00:00+00:00"])
 
@@ -130,7 +128,7 @@ class NextTests(SynchronousTestCase):
             "0 0 6 LW 5 ?": "2026-05-29",
             "0 0 6 LW 2 ?": "2026-02-27",
         }.items():
-            after = datetime(2026, 1, 1, tzinfo=timezone.utc)
+            after = datetime(2026, 1, 1, tzinfo=UTC)
             self.assertEqual(times(text, after, 1), [f"{expected}T06:00:00+00:00"], text)
 
     def test_zone(self) -> None:

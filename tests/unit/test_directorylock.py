@@ -8,8 +8,8 @@ import sys
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from metamorphosis.errors import DirectoryLocked, StoreError
 from metamorphosis.directorylock import FILE_NAME, DirectoryLock
+from metamorphosis.errors import DirectoryLocked, StoreError
 
 HOLDER = """
 import sys

@@ -109,6 +109,7 @@ class ReadAgainTests(SynchronousTestCase):
     def test_shortened(self) -> None:
         """A line of the log names ten topics at most."""
         self.assertEqual(shortened(["b", "a"]), "a, b")
-        self.assertEqual(shortened(f"t{n:02}" for n in range(12)), shortened(
-            [f"t{n:02}" for n in range(10)]
-        ) + " and 2 more")
+        self.assertEqual(
+            shortened(f"t{n:02}" for n in range(12)),
+            shortened([f"t{n:02}" for n in range(10)]) + " and 2 more",
+        )

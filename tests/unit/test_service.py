@@ -13,10 +13,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from metamorphosis.broker.connection import BrokerConnection
 from metamorphosis.cluster.memoryregistry import MemoryRegistry, MemoryTree
 from metamorphosis.config import serverini, settings
+from metamorphosis.directorylock import DirectoryLock
 from metamorphosis.ordered import Part
 from metamorphosis.process import StartRefused
 from metamorphosis.service import BrokerService
-from metamorphosis.directorylock import DirectoryLock
 from metamorphosis.threads import SynchronousThreads
 from tests.integration.broker import SYSTEM, ZOOKEEPER, Keys, ini
 from tests.integration.zookeeper import free_port

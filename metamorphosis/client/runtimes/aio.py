@@ -20,9 +20,9 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger, STDLibLogObserver
 from zope.interface import implementer
 
+from metamorphosis.client.links import Receiver
 from metamorphosis.client.runtimes.aiolink import BUFFER_BYTES, AsyncioLink
 from metamorphosis.client.runtimes.aiolog import StandardLog
-from metamorphosis.client.links import Receiver
 from metamorphosis.cluster.registry import ZooKeeperRegistry
 from metamorphosis.interfaces import IRuntime
 from metamorphosis.threads import WorkerThreads
@@ -198,9 +198,7 @@ class _ZooKeeper(ZooKeeperRegistry):
 
     _log = Logger("metamorphosis.client", observer=STDLibLogObserver("metamorphosis.client"))
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, connect: str, session_timeout: int
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, connect: str, session_timeout: int) -> None:
         reactor: Any = _LoopReactor(loop)
         self._own_threads = _Threads(reactor, 1, "zookeeper-client")
         super().__init__(reactor, reactor, self._own_threads, connect, session_timeout)

@@ -227,9 +227,7 @@ class Consumer(Plain):
         """See ``client.consumer.Consumer``."""
         return self._call("get", topic, partition, offset, max_size, timeout)  # type: ignore
 
-    def offset(
-        self, topic: str, partition: Partition, offset: int, timeout: float = 10.0
-    ) -> int:
+    def offset(self, topic: str, partition: Partition, offset: int, timeout: float = 10.0) -> int:
         """See ``client.consumer.Consumer``."""
         return self._call("offset", topic, partition, offset, timeout)  # type: ignore
 

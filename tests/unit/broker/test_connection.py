@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 
 from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
-from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
 
 from metamorphosis.broker.connection import TURN_COMMANDS
 from metamorphosis.config.model import Settings

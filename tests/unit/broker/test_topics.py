@@ -27,7 +27,7 @@ def configuration(partitions: int = 1, **sections: int) -> BrokerConfig:
 
 def named(*names: str) -> BrokerConfig:
     """A configuration with sections of these names, one partition each."""
-    return configuration(**{name: 1 for name in names})
+    return configuration(**dict.fromkeys(names, 1))
 
 
 class TopicPatternsTests(SynchronousTestCase):

@@ -102,7 +102,12 @@ class TransportTests(SynchronousTestCase):
         self.reactor = Reactor()
         self.protocol = Peer()
         self.transport = BrokerTransport(
-            accepted, self.protocol, address, None, 1, self.reactor  # type: ignore[arg-type]
+            accepted,
+            self.protocol,
+            address,
+            None,
+            1,
+            self.reactor,  # type: ignore[arg-type]
         )
         self.transport.registerProducer(self.protocol, True)
         self.addCleanup(self.peer.close)

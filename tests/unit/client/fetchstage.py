@@ -92,7 +92,11 @@ class FetchCase(SynchronousTestCase):
         client = ClientConfig(broker="b:1", heartbeat_idle_ms=10**9)
         self.connections = Connections(self.runtime, client, self.runtime.log)
         self.rules = DeliveryRules(
-            self.runtime, "g", self.runtime.log, config.max_fetch_retries, DuplicateCache(),
+            self.runtime,
+            "g",
+            self.runtime.log,
+            config.max_fetch_retries,
+            DuplicateCache(),
             lambda message: self.got.append(-message.id),
         )
         wanted = Subscription("t", max_size, listener or self.listen, **(subscription or {}))

@@ -117,9 +117,7 @@ class MemoryBroker:
     def _stats(self, asked: Asked) -> bytes:
         lines = ["STATS"]
         for (topic, partition), log in self.logs.items():
-            lines.append(
-                f"{topic} part {partition} min_offset {log.start} max_offset {log.end}"
-            )
+            lines.append(f"{topic} part {partition} min_offset {log.start} max_offset {log.end}")
         text = "\r\n".join([*lines, "END", ""]).encode()
         return self._result(asked, 200, text)
 

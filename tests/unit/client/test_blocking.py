@@ -216,9 +216,11 @@ class FactoryTests(BlockingCase):
         """``with`` raises, and leaves no thread behind."""
         before = threading.active_count()
         self.side.call(self.server.close)
-        with self.assertRaises(NotConnected):
-            with MessageSessionFactory(broker=self.address, connect_timeout_ms=50):
-                self.fail("there is no broker")
+        with (
+            self.assertRaises(NotConnected),
+            MessageSessionFactory(broker=self.address, connect_timeout_ms=50),
+        ):
+            self.fail("there is no broker")
         self.assertEqual(before, threading.active_count())
 
     def test_closed(self) -> None:

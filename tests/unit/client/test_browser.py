@@ -80,9 +80,7 @@ class BrowserTests(BrowserCase):
     def test_large_message(self) -> None:
         """A message larger than the buffer does not end its partition."""
         self.broker.log("t", 0).append(b"x" * 4000, b"two")
-        self.assertEqual(
-            [(0, b"x" * 4000), (0, b"two")], self.browse(self.browser(max_size=100))
-        )
+        self.assertEqual([(0, b"x" * 4000), (0, b"two")], self.browse(self.browser(max_size=100)))
 
     def test_unfinished_message(self) -> None:
         """Half a message at the end ends the partition."""

@@ -53,7 +53,7 @@ class ListTests(ReaderCase):
     def test_members_by_topic(self) -> None:
         """Only subscribers of a topic are in its list, in the order of Java's strings."""
         self.member("g_\uff41", b"test")
-        self.member("g_\U0001f600", "other,test".encode())
+        self.member("g_\U0001f600", b"other,test")
         self.member("g_Z", b"other")
         view = self.view()
         self.assertEqual(["g_me", "g_\U0001f600", "g_\uff41"], view.consumers["test"])
@@ -227,9 +227,7 @@ class WatchTests(ReaderCase):
         """What could not be asked is asked with a watch the next time."""
         self.reader.forget_watches()
         self.registry.faults = lambda operation, path: RegistryUnavailable("no")
-        self.failureResultOf(
-            self.group.runtime.start(self.reader.read()), RegistryUnavailable
-        )
+        self.failureResultOf(self.group.runtime.start(self.reader.read()), RegistryUnavailable)
         self.registry.faults = lambda operation, path: None
         self.view()
         self.woken = 0

@@ -103,9 +103,7 @@ class SubscriptionTests(ConsumerCase):
             {"group": "g", "fetch_timeout_ms": 0},
             {"group": "g", "commit_offset_period_ms": -1},
         ):
-            self.assertRaises(
-                InvalidConsumerConfig, self.session.create_consumer, **settings
-            )
+            self.assertRaises(InvalidConsumerConfig, self.session.create_consumer, **settings)
 
     def test_arguments(self) -> None:
         """Blank topics, sizes that are none and things that cannot be called are refused."""
@@ -156,9 +154,7 @@ class SubscriptionTests(ConsumerCase):
         self.let(6)
         node = self.runtime.tree.nodes[PATHS.offset("g", "t", "2-1")]
         self.assertEqual(b"2-44", node.data)
-        self.assertEqual(
-            [("t", Partition(2, n)) for n in range(3)], sorted(consumer.assignment)
-        )
+        self.assertEqual([("t", Partition(2, n)) for n in range(3)], sorted(consumer.assignment))
 
     def test_row_56_groups_and_members(self) -> None:
         """Row 56: each group gets everything, the members of one share it."""

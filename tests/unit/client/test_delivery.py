@@ -184,9 +184,7 @@ class PlainListenerTests(DeliveryCase):
         delivery = self.delivery(listener)
         self.assertFalse(self.deliver(delivery, 0, 1, 2, 3))
         self.assertEqual(([0, 1], (46, 1, True)), (self.got, self.position(delivery)))
-        self.assertEqual(
-            [2], [each.id for each in self.rules.duplicates.fresh(messages(0, 1, 2))]
-        )
+        self.assertEqual([2], [each.id for each in self.rules.duplicates.fresh(messages(0, 1, 2))])
 
     def test_long_batches_let_others_in(self) -> None:
         """A slow plain listener gives the loop back after a while, and is told fewer at a time."""
@@ -351,8 +349,7 @@ class WaitingListenerTests(DeliveryCase):
             self.rules.duplicates = DuplicateCache(0)
             self.rules.slots = slots
             done = [
-                self.runtime.start(self.delivery(self.later).deliver(messages(0)))
-                for _ in range(2)
+                self.runtime.start(self.delivery(self.later).deliver(messages(0))) for _ in range(2)
             ]
             self.assertEqual(first, self.got)
             self.waiting[0].callback(None)

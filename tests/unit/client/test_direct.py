@@ -10,7 +10,12 @@ from metamorphosis.client.model import Partition, StoredOffset
 from metamorphosis.client.offsets.memory import MemoryOffsetStore
 from metamorphosis.client.session import SessionFactory
 from metamorphosis.client.settings import MAX_OFFSET, ClientConfig
-from metamorphosis.errors import InvalidState, NotConnected, OffsetStoreError
+from metamorphosis.errors import (
+    InternalServerError,
+    InvalidState,
+    NotConnected,
+    OffsetStoreError,
+)
 from tests.unit.client.memorybroker import MemoryBroker
 from tests.unit.client.runtime import MemoryRuntime
 
@@ -139,7 +144,7 @@ class TroubleTests(DirectCase):
             asked, 500, b"busy"
         )
         future = self.begin()
-        self.assertRaises(Exception, self.runtime.result, future)
+        self.assertRaises(InternalServerError, self.runtime.result, future)
         self.let(12)
         self.assertEqual(1, len(self.runtime.log.texts("warn")))
         self.broker._stats = stats  # type: ignore[method-assign]

@@ -23,7 +23,7 @@ from metamorphosis.client.recovery import (
 )
 from metamorphosis.client.settings import ClientConfig
 from metamorphosis.client.subscription import DeliveryRules, Rollback, Subscription
-from metamorphosis.errors import ClientClosed, LocalStoreError
+from metamorphosis.errors import ClientClosed, LocalStoreError, OffsetStoreError
 from tests.unit.client.runtime import MemoryRuntime
 
 
@@ -259,7 +259,7 @@ class EndTests(RecoveryCase):
         self.keep(1)
         self.end()
         self.end()
-        self.assertRaises(Exception, self.keep, 2)
+        self.assertRaises(OffsetStoreError, self.keep, 2)
         self.runtime.advance(100)
         self.assertEqual([], self.got)
         self.assertEqual([], self.runtime.clock.getDelayedCalls())

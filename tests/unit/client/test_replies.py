@@ -214,8 +214,8 @@ class ErrorTests(SynchronousTestCase):
             error = error_of(status, b"", "put of topic t")
             self.assertIs(expected, type(error))
             self.assertIn("put of topic t", str(error))
-            self.assertIs(True, getattr(error, "retriable"))
-            self.assertIs(known, getattr(error, "outcome_known"))
+            self.assertIs(True, error.retriable)
+            self.assertIs(known, error.outcome_known)
 
     def test_send_timeout_is_a_request_timeout(self) -> None:
         """Who catches one catches the other."""

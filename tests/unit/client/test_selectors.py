@@ -84,9 +84,7 @@ class KeyTests(SynchronousTestCase):
         """The function finds the key; one given to ``send`` comes first."""
         select = KeyHashSelector(lambda message: message.attribute or "")
         message = OutgoingMessage("test", b"", "customer 7")
-        self.assertEqual(
-            partition_of_key("customer 7", THREE), select("test", THREE, message)
-        )
+        self.assertEqual(partition_of_key("customer 7", THREE), select("test", THREE, message))
         self.assertEqual(
             partition_of_key("b", THREE), select("test", THREE, message._replace(key="b"))
         )

@@ -141,9 +141,7 @@ class ConsumerConfigTests(SynchronousTestCase):
         self.refused("Blank group", group="  ")
         self.refused("Blank group", group=None)
         for character in INVALID_IN_GROUP:
-            self.refused(
-                f"Group name has invalid character {character}", group=f"a{character}b"
-            )
+            self.refused(f"Group name has invalid character {character}", group=f"a{character}b")
         self.refused("fetch_runner_count is 0", group="g", fetch_runner_count=0)
         self.refused("fetch_timeout_ms is 0", group="g", fetch_timeout_ms=0)
         self.refused("commit_offset_period_ms is -1", group="g", commit_offset_period_ms=-1)

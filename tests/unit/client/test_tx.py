@@ -9,8 +9,8 @@ from threading import Thread
 from typing import Any
 
 from twisted.internet import reactor as global_reactor
-from twisted.internet.base import ReactorBase
 from twisted.internet.address import IPv4Address
+from twisted.internet.base import ReactorBase
 from twisted.internet.defer import CancelledError, Deferred, inlineCallbacks
 from twisted.internet.error import UserError
 from twisted.internet.protocol import Factory

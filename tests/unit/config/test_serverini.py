@@ -293,9 +293,7 @@ class FaultTests(IniTestCase):
     def test_schedule_in_the_past(self) -> None:
         """A schedule that never comes again is refused, as in the original."""
         text = self.fault(with_system("deleteWhen=0 0 6 * * ? 2012"))
-        self.assertEqual(
-            text, "Schedule delete job failed: '0 0 6 * * ? 2012' never fires again"
-        )
+        self.assertEqual(text, "Schedule delete job failed: '0 0 6 * * ? 2012' never fires again")
 
     def test_no_faults_follow_from_a_lost_header(self) -> None:
         """When a header has no name, nothing is said to be missing."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 from twisted.internet.task import Clock
@@ -22,7 +22,7 @@ from metamorphosis.store.retention import Retention
 from metamorphosis.threads import SynchronousThreads
 
 M1 = bytes.fromhex("000000053610a68600000000000000010000000068656c6c6f")
-NOON = datetime(2026, 6, 1, 12, tzinfo=timezone.utc).timestamp()
+NOON = datetime(2026, 6, 1, 12, tzinfo=UTC).timestamp()
 HOUR = 3600.0
 
 
@@ -66,7 +66,7 @@ class RetentionTestCase(SynchronousTestCase):
             self.clock,
             self.threads,
             self.clock.seconds,
-            timezone.utc,
+            UTC,
         )
 
     def files(self, store: MessageStore) -> list[str]:
@@ -260,7 +260,7 @@ class ScheduleTests(RetentionTestCase):
             self.clock,
             self.threads,
             lambda: self.clock.seconds() + jump,
-            timezone.utc,
+            UTC,
         )
         running.start()
         jump = 9 * HOUR

@@ -160,9 +160,7 @@ class LimitTests(SynchronousTestCase):
         """One byte above the limit is refused, whether its end is there or not."""
         data = b"value 0010 1\r\n"
         for end in (13, 14):
-            self.assertRaises(
-                RemoteProtocolError, decode_frame, data, 0, end, FrameLimits(11, 10)
-            )
+            self.assertRaises(RemoteProtocolError, decode_frame, data, 0, end, FrameLimits(11, 10))
 
     def test_a_huge_length_is_refused_before_its_body(self) -> None:
         """A peer cannot make the broker reserve or collect what it would refuse in the end."""
@@ -172,9 +170,7 @@ class LimitTests(SynchronousTestCase):
     def test_error_texts_are_short(self) -> None:
         """A long bad token does not fill the log."""
         for data in (b"x" * 4000 + b"\r\n", b"version " + b"x" * 4000 + b"\r\n"):
-            error = self.assertRaises(
-                RemoteProtocolError, decode_frame, data, 0, len(data), LIMITS
-            )
+            error = self.assertRaises(RemoteProtocolError, decode_frame, data, 0, len(data), LIMITS)
             self.assertTrue(len(str(error)) < 200, str(error))
 
     def test_error_text_shows_the_token(self) -> None:

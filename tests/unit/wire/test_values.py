@@ -55,9 +55,7 @@ class CommandTests(SynchronousTestCase):
     def test_repr_cuts_bodies(self) -> None:
         """A megabyte of user data does not get into the log."""
         text = repr(DataCommand(b"x" * (1 << 20), 7))
-        self.assertEqual(
-            f"DataCommand(body={b'x' * 32!r}... (1048576 bytes), opaque=7)", text
-        )
+        self.assertEqual(f"DataCommand(body={b'x' * 32!r}... (1048576 bytes), opaque=7)", text)
 
 
 class NumberTests(SynchronousTestCase):

@@ -26,7 +26,9 @@ from metamorphosis.wire.transactionids import (
     XATransactionId,
 )
 
-NO_PROCESSOR = "未注册请求处理器，请求处理器类为com.taobao.metamorphosis.network.SyncCommand".encode()
+NO_PROCESSOR = (
+    "未注册请求处理器，请求处理器类为com.taobao.metamorphosis.network.SyncCommand".encode()
+)
 CHECKSUM_FAILURE = (
     b"Put message to [broker 'meta://localhost:8123'] [partition 'test-0'] failed."
     b"Detail:Checksum failure,message may be corrupted when transfering on networking."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import signal
 import sqlite3
 
@@ -50,9 +51,7 @@ class StorageTestCase(SynchronousTestCase):
         os.mkdir(copy)
         for name in os.listdir(self.directory):
             if not name.endswith("-shm"):
-                with open(os.path.join(self.directory, name), "rb") as source:
-                    with open(os.path.join(copy, name), "wb") as target:
-                        target.write(source.read())
+                shutil.copyfile(os.path.join(self.directory, name), os.path.join(copy, name))
         self.storages.append(Storage(copy))
         return self.storages[-1]
 

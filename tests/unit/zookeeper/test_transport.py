@@ -46,7 +46,12 @@ class TransportTests(SynchronousTestCase):
         self.reactor = MemoryReactorClock()
         self.producer = Producer()
         self.transport = ZooKeeperTransport(
-            self.socket, None, address, None, 1, self.reactor  # type: ignore[arg-type]
+            self.socket,
+            None,
+            address,
+            None,
+            1,
+            self.reactor,  # type: ignore[arg-type]
         )
         self.transport.registerProducer(self.producer, True)
         self.addCleanup(self.peer.close)

@@ -67,7 +67,7 @@ class BeginningTests(SynchronousTestCase):
 
     def test_the_open_acl_is_shared(self) -> None:
         """One that was read from a disk is the same object again, which makes checks quick."""
-        stored = {"/": Node(b"", tuple([(31, "world", "anyone")]), 0, 0, 0, 0, 0)}
+        stored = {"/": Node(b"", ((31, "world", "anyone"),), 0, 0, 0, 0, 0)}
         self.assertIs(Tree(stored).find("/").acl, OPEN)
 
 
