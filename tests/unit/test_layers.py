@@ -47,7 +47,7 @@ LAYERS = {
         "client.balancing",
         "client.duplicates",
     },
-    "interfaces": {"interfaces"},
+    "interfaces": {"interfaces", "readgate"},
     "store": {"threads", "directorylock", "store"},
     "cluster": {"cluster"},
     "broker": {"broker"},

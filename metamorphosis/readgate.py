@@ -1,0 +1,88 @@
+"""
+Whether a connection reads: it does while no reason to stop holds.
+
+Each reason is set and cleared by the part that knows it, without regard to the others, and the
+transport is told only when the first one comes and when the last one goes. So no part can start a
+reading that another one has stopped.
+
+    reasons hold    event                     transport             reasons hold
+    none            stop(reason)              pauseProducing()      one
+    some            stop, clear (not last)    -                     some
+    one             clear(reason)             resumeProducing()     none
+    one, ended      clear(reason)             -                     none
+
+After ``end`` the connection is closing: it may still be paused, and never resumes.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IPushProducer
+
+
+class Reason(Enum):
+    """Why a connection does not read."""
+
+    PEER = "the peer does not read what it is sent"
+    REPLIES = "the replies that wait, or their requests, exceed their limit"
+    TURN = "complete requests in the buffer wait for the next turn of the reactor"
+    SERVER = "the replies that wait in all connections together exceed their limit"
+
+    # Members are singletons; the hash of Enum is Python code, three times as slow.
+    __hash__ = object.__hash__
+
+
+class ReadGate:
+    """
+    The reasons for which one connection does not read. Thread: reactor.
+
+    :param transport: is paused and resumed. To pause it after it is gone must be harmless, as it is
+        with Twisted's.
+    """
+
+    __slots__ = ("_ended", "_reasons", "_transport")
+
+    def __init__(self, transport: IPushProducer) -> None:
+        self._transport: Final = transport
+        self._reasons: set[Reason] = set()
+        self._ended = False
+
+    def __contains__(self, reason: Reason) -> bool:
+        """Whether this reason holds."""
+        return reason in self._reasons
+
+    @property
+    def paused(self) -> bool:
+        """Whether any reason holds."""
+        return bool(self._reasons)
+
+    def stop(self, reason: Reason) -> None:
+        """The reason holds; once or more often is the same."""
+        reasons = self._reasons
+        if not reasons:
+            reasons.add(reason)  # first: the transport may call back
+            self._transport.pauseProducing()
+        else:
+            reasons.add(reason)
+
+    def clear(self, reason: Reason) -> None:
+        """The reason holds no more; harmless if it did not."""
+        reasons = self._reasons
+        if reason in reasons:
+            reasons.remove(reason)
+            if not reasons and not self._ended:
+                self._transport.resumeProducing()
+
+    def set(self, reason: Reason, holds: bool) -> None:
+        """``stop`` or ``clear``."""
+        if holds:
+            self.stop(reason)
+        else:
+            self.clear(reason)
+
+    def end(self) -> None:
+        """The connection is closing: never resume."""
+        self._ended = True
