@@ -50,6 +50,7 @@ from metamorphosis.store.layout import ensure_directory
 from metamorphosis.store.messagestores import MessageStores
 from metamorphosis.store.retention import Retention
 from metamorphosis.threads import WorkerThreads
+from metamorphosis.transactions.journal import journal_directory, refuse_prepared
 
 REFUSE_SECONDS = 0.2
 """From the first refusal to the end of the connections: a client gets a 503 instead of a reset."""
@@ -120,6 +121,7 @@ class BrokerService(OrderedService):
         try:
             self._check_port()
             self._lock(self.config)
+            check_journal(self.config, self.settings)
             ceiling = IdCeiling(os.path.join(self.config.data_path, IDS_FILE))
             self._ids = MessageIds(
                 self.config.broker_id, ceiling, self._threads, on_fault=self._ids_fault
@@ -358,6 +360,16 @@ class BrokerService(OrderedService):
         """Log what the files say that is allowed and hardly meant."""
         for warning in (*self.config.warnings, *self.settings.warnings):
             self._log.warn("{warning}", warning=warning)
+
+
+def check_journal(config: BrokerConfig, settings: Settings) -> None:
+    """
+    A start, and ``--check``, end here while prepared transactions would be passed over.
+
+    :raises StoreError: naming them and the remedy.
+    """
+    if not settings.ignore_prepared_transactions:
+        refuse_prepared(journal_directory(config.data_log_path, config.data_path))
 
 
 def _registration(topic: TopicConfig) -> TopicRegistration:

@@ -21,7 +21,7 @@ import twisted
 from metamorphosis import __version__
 from metamorphosis.config import serverini, settings
 from metamorphosis.config.model import BrokerConfig, Settings
-from metamorphosis.errors import ConfigError
+from metamorphosis.errors import ConfigError, StoreError
 
 if TYPE_CHECKING:
     from metamorphosis.local import LocalService
@@ -137,6 +137,7 @@ class Options(usage.Options):
         if self["local"]:
             self._prepare_local(config)
         if self["check"]:
+            _check_data(config, own)
             for warning in (*config.warnings, *own.warnings):
                 print(f"warning: {warning}")
             print(describe(config, own, self.zookeeper))
@@ -201,6 +202,20 @@ def _read(load: Callable[[], T], faults: list[str]) -> T | None:
     except ConfigError as error:
         faults.append(str(error))
         return None
+
+
+def _check_data(config: BrokerConfig, own: Settings) -> None:
+    """
+    End with what in the data directories would keep the broker from starting.
+
+    :raises SystemExit: with that.
+    """
+    from metamorphosis.service import check_journal
+
+    try:
+        check_journal(config, own)
+    except StoreError as error:
+        raise SystemExit(str(error)) from error
 
 
 def describe(config: BrokerConfig, own: Settings, embedded: ZooKeeperSettings | None = None) -> str:

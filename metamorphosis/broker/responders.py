@@ -154,6 +154,8 @@ class Responders:
 
     def _put(self, command: wire.PutCommand, connection: BrokerConnection) -> None:
         self._refuse_if_stopping()
+        if command.transaction_id is not None:
+            raise refusals.not_started(command.transaction_id)
         topic = command.topic
         try:
             partition = self.rules.place(self._url, topic, command.partition)

@@ -29,6 +29,7 @@ SECTIONS: dict[str, tuple[Key, ...]] = {
         Key("flush-delay-ms", "flush_delay_ms", integer, low=0, hint="0 or more is needed"),
         Key("sync-threads", "sync_threads", integer, low=1, high=64, hint="1 to 64 are needed"),
         Key("fast-boot", "fast_boot", boolean),
+        Key("ignore-prepared-transactions", "ignore_prepared_transactions", boolean),
     ),
     "network": (
         Key("interface", "interface", str),

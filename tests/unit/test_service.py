@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 from typing import Any
 
@@ -20,6 +21,7 @@ from metamorphosis.service import BrokerService
 from metamorphosis.threads import SynchronousThreads
 from tests.integration.broker import SYSTEM, ZOOKEEPER, Keys, ini
 from tests.integration.zookeeper import free_port
+from tests.unit.transactions.test_journal import JOURNALS, PREPARED
 
 SYNC_SECONDS = 5.0
 
@@ -136,6 +138,30 @@ class BrokerServiceTests(SynchronousTestCase):
         self.assertIn("/meta/brokers/ids/0/master", self.nodes())
         self.assertIn("/meta/brokers/topics-pub/test/0-m", self.nodes())
         self.assertEqual(self.statuses, [])
+
+    def test_prepared_transactions_refuse_a_start(self) -> None:
+        """Their messages would be passed over; the error names journal, transaction and remedy, and
+        the start changes nothing."""
+        journal = os.path.join(self.directory, "log", "transactions")
+        os.makedirs(journal)
+        shutil.copy(JOURNALS / "xa-prepared", os.path.join(journal, "redo.1"))
+        self.write({"test": {}}, system={"dataLogPath": os.path.dirname(journal)})
+        self.assertRaises(StartRefused, self.make_service().startService)
+        (line,) = self.logged(LogLevel.critical)
+        for text in (journal, PREPARED, "ignore-prepared-transactions=true", "metamorphosis.ini"):
+            self.assertIn(text, line)
+        DirectoryLock(self.data).acquire()
+
+    def test_prepared_transactions_are_passed_over_when_told(self) -> None:
+        """With the setting the broker serves, and the journal stays as it is."""
+        journal = os.path.join(self.data, "transactions")
+        os.makedirs(journal)
+        redo = shutil.copy(JOURNALS / "xa-prepared", os.path.join(journal, "redo.1"))
+        with open(self.own_ini, "w", encoding="utf-8") as file:
+            file.write("[store]\nignore-prepared-transactions=true\n")
+        self.start()
+        with open(redo, "rb") as file:
+            self.assertEqual(file.read(), (JOURNALS / "xa-prepared").read_bytes())
 
     def test_start_without_zookeeper(self) -> None:
         """A ZooKeeper that is away delays nothing; the broker registers when it comes."""

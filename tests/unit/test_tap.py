@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from metamorphosis import __version__, tap
 from metamorphosis.local import LocalService
 from metamorphosis.service import BrokerService
 from tests.integration.broker import SYSTEM, ZOOKEEPER, Keys, ini
+from tests.unit.transactions.test_journal import JOURNALS, PREPARED
 
 TOPICS: dict[str, Keys] = {"test": {"numPartitions": 2}}
 
@@ -142,6 +144,18 @@ class OptionsTests(OptionsTestCase):
         with self.assertRaises(SystemExit):
             self.parse("--check", "-f", self.server_ini)
         self.assertEqual(os.listdir(self.directory), ["server.ini"])
+
+    def test_check_finds_prepared_transactions(self) -> None:
+        """--check says that a start would be refused, and why."""
+        journal = os.path.join(self.directory, "data", "transactions")
+        os.makedirs(journal)
+        shutil.copy(JOURNALS / "xa-prepared", os.path.join(journal, "redo.1"))
+        text = self.refused("--check", "-f", self.server_ini)
+        self.assertIn(PREPARED, text)
+        self.write("metamorphosis.ini", "[store]\nignore-prepared-transactions=true\n")
+        with self.assertRaises(SystemExit) as raised:
+            self.parse("--check", "-f", self.server_ini)
+        self.assertEqual(raised.exception.code, 0)
 
     def test_version(self) -> None:
         """--version names our version and ends with status 0."""

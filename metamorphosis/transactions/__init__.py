@@ -1,0 +1,1 @@
+"""Transactions: their records on disk."""

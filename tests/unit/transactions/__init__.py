@@ -1,0 +1,1 @@
+"""What a Java broker left in its journal."""
