@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
     from metamorphosis.client.model import Partition, StoredOffset
-    from metamorphosis.cluster.model import NodeStat, SessionEvent, WatchEvent
+    from metamorphosis.cluster.model import ConnectionFault, NodeStat, SessionEvent, WatchEvent
 
 T = TypeVar("T")
 
@@ -91,6 +91,9 @@ class IRegistry(Interface):
     def session_id() -> int:
         """The id of the session, also while it is suspended; 0 without one. Compare with
         ``NodeStat.owner``."""
+
+    def fault() -> ConnectionFault | None:
+        """Why there is no connection at present; None while there is one, or nothing is known."""
 
 
 class IDeletePolicy(Interface):

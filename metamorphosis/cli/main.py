@@ -36,6 +36,10 @@ COMMANDS: dict[str, Command] = {
 IN_ORDER = ("produce", "consume")
 """Commands that have something to finish when they are interrupted."""
 
+REFUSED_MS = 800
+"""How long a refused connection, or a name that does not resolve, is tried again: long enough for a
+server that is just being restarted by its supervisor, short enough for the one who types."""
+
 DONE, FAILED, SENSELESS, INTERRUPTED, OUTPUT_CLOSED = 0, 1, 2, 130, 141
 
 
@@ -66,6 +70,7 @@ async def _run(options: Namespace) -> int:
             zookeeper_root=options.root,
             connect_timeout_ms=milliseconds,
             zookeeper_connection_timeout_ms=milliseconds,
+            refused_timeout_ms=min(milliseconds, REFUSED_MS),
             publish_connect_timeout_ms=milliseconds,
         )
     except InvalidArgument as error:
@@ -104,7 +109,7 @@ async def execute(session: Any, console: Console, options: Namespace) -> int:
         if console.stopped.is_set:
             console.complain(error if isinstance(error, Interrupted) else "interrupted")
             return INTERRUPTED
-        console.complain(str(error).removesuffix("; trying on"))
+        console.complain(str(error).removesuffix("; still trying"))
         return SENSELESS if isinstance(error, UsageError | InvalidArgument) else FAILED
     finally:
         await session.close()

@@ -22,6 +22,7 @@ from metamorphosis.client.links import Link, Log, Waiter
 from metamorphosis.client.opaques import next_opaque
 from metamorphosis.client.replies import LOST, NOT_SENT, TIMED_OUT, Reply, ReplyReader
 from metamorphosis.client.settings import ClientConfig
+from metamorphosis.cluster.model import ConnectionFault
 from metamorphosis.wire.commands import Request
 from metamorphosis.wire.encoding import encode
 
@@ -41,6 +42,8 @@ class BrokerConnection:
 
     :ivar url: ``meta://host:port``.
     :ivar is_connected: requests have somewhere to go.
+    :ivar fault: why there is no connection; None while there is one, and before the first attempt
+        has failed.
     :ivar writable: False while more than ``max_scheduled_written_bytes`` wait for the socket.
     :ivar answered: the present link, or the last one, brought a sensible reply.
     :ivar unknown_replies: replies nobody waited for, late ones among them.
@@ -58,6 +61,7 @@ class BrokerConnection:
         """:param lost: called when a link has ended."""
         self.url = url
         self.is_connected = False
+        self.fault: ConnectionFault | None = None
         self.writable = True
         self.answered = False
         self.unknown_replies = 0
@@ -94,7 +98,7 @@ class BrokerConnection:
     def request(self, opaque: int, frame: bytes, waiter: Waiter, timeout: float) -> None:
         """
         Send a frame at the end of this turn, or when ``WRITE_BYTES`` have come together; ``waiter``
-        gets the answer, or what became of it, later than this call returns.
+        gets the answer, or what became of it with the reason as body, later than this call returns.
 
         :param opaque: that of the frame, from ``next_opaque``.
         :param timeout: seconds.
@@ -102,7 +106,7 @@ class BrokerConnection:
         out = self._out
         if not out or self._sending_paused:
             if self._link is None:
-                self._runtime.call_soon(waiter, NOT_SENT, b"")
+                self._runtime.call_soon(waiter, NOT_SENT, self._why())
                 return
             self._now = self._runtime.seconds()
             if not self._reading and not out:
@@ -187,6 +191,7 @@ class BrokerConnection:
         self._link = self._socket = link
         self._reader = ReplyReader(self._config.max_reply_line_bytes, self._config.max_reply_bytes)
         self.is_connected = True
+        self.fault = None
         self.answered = False
         self._sending_paused = False
         self._beating = False
@@ -297,6 +302,7 @@ class BrokerConnection:
         """No more requests on this link: answer everyone."""
         self._link = None
         self.is_connected = False
+        self.fault = ConnectionFault(reason)
         self._up.clear()
         if not self._closed:
             self._log.warn("Broker {url}: {reason}", url=self.url, reason=reason)
@@ -312,9 +318,13 @@ class BrokerConnection:
         for opaque, (waiter, _) in waiting.items():
             self._tell(waiter, NOT_SENT if opaque in out else LOST)
 
+    def _why(self) -> bytes:
+        """Why there is no connection, for those who asked for one."""
+        return b"" if self.fault is None else self.fault.reason.encode("utf-8", "replace")
+
     def _tell(self, waiter: Waiter, status: int) -> None:
         try:
-            waiter(status, b"")
+            waiter(status, self._why())
         except Exception:
             self._log.failure("The waiter of a request to {url} failed", url=self.url)
 

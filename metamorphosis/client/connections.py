@@ -13,7 +13,7 @@ from metamorphosis.client.connection import BrokerConnection
 from metamorphosis.client.flow import Event, settle
 from metamorphosis.client.links import Log
 from metamorphosis.client.settings import ClientConfig, normalise_url
-from metamorphosis.cluster.model import Broker
+from metamorphosis.cluster.model import Broker, ConnectionFault
 from metamorphosis.errors import ClientClosed
 
 DELAYS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
@@ -142,7 +142,9 @@ class Connections:
             if self._is_current(shared):
                 if not isinstance(error, OSError):
                     self._log.failure("Connecting to broker {url} failed", url=url)
-                self._try_later(shared, str(error) or type(error).__name__)
+                fault = ConnectionFault.of(error)
+                shared.connection.fault = fault
+                self._try_later(shared, fault.reason)
         shared.attempt = None
         self._following -= 1
         self._followed.pulse()
@@ -160,7 +162,7 @@ class Connections:
         if reason is not None and not shared.reported:
             shared.reported = True
             self._log.warn(
-                "Broker {url} cannot be reached ({reason}); trying on",
+                "Broker {url} cannot be reached ({reason}); still trying",
                 url=shared.connection.url,
                 reason=reason,
             )

@@ -8,12 +8,16 @@ one of them being cancelled is no business of the others. Thread: the loop's.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
+from metamorphosis.cluster.model import ConnectionFault
 from metamorphosis.errors import RequestTimeout
 
 T = TypeVar("T")
+
+REFUSED_LOOK_SECONDS = 0.25
+"""Between two looks whether a connection is being refused."""
 
 
 class Event:
@@ -21,12 +25,14 @@ class Event:
     A flag to wait for.
 
     :ivar is_set: the flag.
+    :ivar is_abandoned: nobody will raise it any more.
     """
 
-    __slots__ = ("_runtime", "_waiting", "is_set")
+    __slots__ = ("_runtime", "_waiting", "is_abandoned", "is_set")
 
     def __init__(self, runtime: Any) -> None:
         self.is_set = False
+        self.is_abandoned = False
         self._runtime = runtime
         self._waiting: dict[Any, Any] = {}  # future: timer or None
 
@@ -45,6 +51,7 @@ class Event:
 
     def abandon(self) -> None:
         """Everyone who waits gets False."""
+        self.is_abandoned = True
         self._answer(False)
 
     def wait(self, timeout: float | None = None) -> Awaitable[bool]:
@@ -134,6 +141,27 @@ def sleep(runtime: Any, seconds: float) -> Awaitable[None]:
     future = runtime.api.create_future()
     runtime.call_later(seconds, _resolve, runtime, future, None)
     return future  # type: ignore[no-any-return]
+
+
+async def wait_unless_refused(
+    event: Event, timeout: float, patience: float, fault: Callable[[], ConnectionFault | None]
+) -> bool:
+    """
+    Wait for a connection; shorter while every attempt to make one is refused.
+
+    :param event: is set when there is one.
+    :param timeout: seconds at most.
+    :param patience: seconds after which it ends as soon as the ``fault`` is a refusal.
+    """
+    waited = 0.0
+    pause = min(patience, timeout)
+    while not await event.wait(pause):
+        waited += pause
+        found = fault()
+        if waited >= timeout or found is not None and found.refused or event.is_abandoned:
+            return False
+        pause = min(REFUSED_LOOK_SECONDS, timeout - waited)
+    return True
 
 
 async def within(runtime: Any, awaitable: Awaitable[T], seconds: float, what: str) -> T:

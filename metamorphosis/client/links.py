@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
+
+MEANWHILE: Final = "brokers and partitions known so far are used"
+"""What a client does while ZooKeeper is away, for the log."""
 
 Waiter = Callable[[int, bytes], None]
 """Gets status and body of an answer, exactly once; see ``replies`` for the statuses of this side.

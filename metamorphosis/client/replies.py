@@ -175,12 +175,14 @@ def error_of(status: int, body: bytes, request: str) -> MetaQError:
     """
     The exception for the outcome of a request that is no success.
 
+    :param body: of statuses of this side: the reason, if it is known.
     :param request: what was asked of whom, as in ``put of topic test at meta://host:8123``.
     """
+    reason = f" ({body.decode('utf-8', 'replace')})" if body and status < 0 else ""
     if status == NOT_SENT:
-        return NotConnected(f"{request}: not sent, there is no connection")
+        return NotConnected(f"{request}: not sent, there is no connection{reason}")
     if status == LOST:
-        return ConnectionLost(f"{request}: connection lost before the answer")
+        return ConnectionLost(f"{request}: connection lost before the answer{reason}")
     if status == TIMED_OUT:
         return RequestTimeout(f"{request}: no answer in time")
     return broker_error(status, body)

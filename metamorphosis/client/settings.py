@@ -97,6 +97,9 @@ class ClientConfig:
     stats_timeout_ms: int = 3000
     connect_timeout_ms: int = 80000
     """Direct mode: how long to wait for the broker before ``start`` fails."""
+    refused_timeout_ms: int = 5000
+    """How long to wait all the same when every attempt to connect is refused, or the name cannot be
+    resolved. To wait for servers that are still to be started, give as much as above."""
     connect_attempt_timeout_ms: int = 10000
     """After so long without an answer the next attempt begins."""
     publish_connect_timeout_ms: int = 10000
@@ -288,6 +291,7 @@ _RANGES: Final[dict[str, tuple[int, int, str]]] = {
     "send_timeout_ms": (1, _INT32_MAX, "milliseconds"),
     "stats_timeout_ms": (1, _INT32_MAX, "milliseconds"),
     "connect_timeout_ms": (1, _INT32_MAX, "milliseconds"),
+    "refused_timeout_ms": (0, _INT32_MAX, "milliseconds"),
     "connect_attempt_timeout_ms": (1, _INT32_MAX, "milliseconds"),
     "publish_connect_timeout_ms": (1, _INT32_MAX, "milliseconds"),
     "heartbeat_idle_ms": (1, _INT32_MAX, "milliseconds"),

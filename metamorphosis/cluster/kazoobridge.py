@@ -28,7 +28,7 @@ from kazoo.exceptions import (
 from kazoo.handlers.threading import SequentialThreadingHandler
 from kazoo.hosts import collect_hosts
 
-from metamorphosis.cluster.model import NodeStat
+from metamorphosis.cluster.model import ConnectionFault, NodeStat
 from metamorphosis.errors import (
     ConfigError,
     NodeExists,
@@ -96,6 +96,8 @@ class KazooThreads(SequentialThreadingHandler):  # type: ignore[misc]
         super().__init__()
         self.accepted = 0
         self.complaint = "no answer"
+        self._faults: dict[object, ConnectionFault] = {}  # address or host: its last attempt's
+        self._attempting = False
         self._ended = ended
         self._aborted = False
         self._socket: socket.socket | None = None
@@ -105,12 +107,36 @@ class KazooThreads(SequentialThreadingHandler):  # type: ignore[misc]
         options["timeout"] = min(options.get("timeout") or CONNECT_SECONDS, CONNECT_SECONDS)
         if self._aborted:
             raise OSError("closing")
-        connection: socket.socket = super().create_connection(*args, **options)
+        address = args[0] if args else options.get("address")
+        self._attempting = True
+        try:
+            connection: socket.socket = super().create_connection(*args, **options)
+        except Exception as error:
+            self._faults[address] = ConnectionFault.of(error)
+            raise
+        finally:
+            self._attempting = False
+        self._faults[address] = ConnectionFault("no answer")
         self.accepted += 1
         self._socket = connection
         if self._aborted:
             self._cut(connection)
         return connection
+
+    def unresolved(self, host: object, error: socket.gaierror) -> None:
+        """The name of a server cannot be resolved."""
+        self._faults[host] = ConnectionFault.of(error)
+
+    @property
+    def fault(self) -> ConnectionFault:
+        """
+        Why there is no session. ``refused`` only when that is so of every server, and no attempt
+        is under way. Thread: any.
+        """
+        faults = list(self._faults.values())
+        if faults and not self._attempting and all(each.refused for each in faults):
+            return faults[-1]
+        return ConnectionFault(self.complaint)
 
     def spawn(self, func: Callable[..., object], *args: Any, **options: Any) -> Any:
         """Start a thread; when it ends for whatever reason, say so."""
@@ -150,6 +176,10 @@ class _Complaints(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """kazoo warns at every attempt, once a second for as long as ZooKeeper is away."""
         self._threads.complaint = record.getMessage()
+        if isinstance(record.args, tuple) and len(record.args) == 2:
+            host, error = record.args
+            if isinstance(error, socket.gaierror):
+                self._threads.unresolved(host, error)
         if record.levelno >= logging.ERROR:
             self._report(self.format(record))
 

@@ -16,7 +16,14 @@ from typing import Any, TypeVar
 from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 
-from metamorphosis.cluster.model import NodeStat, SessionEvent, SessionState, WatchEvent, WatchKind
+from metamorphosis.cluster.model import (
+    ConnectionFault,
+    NodeStat,
+    SessionEvent,
+    SessionState,
+    WatchEvent,
+    WatchKind,
+)
 from metamorphosis.errors import NodeExists, NoNode, NotEmpty, RegistryError, RegistryUnavailable
 from metamorphosis.interfaces import IRegistry
 
@@ -117,6 +124,7 @@ class MemoryRegistry:
     :ivar calls: (operation, path) of everything asked for, in order.
     :ivar faults: asked with (operation, path) before each operation; an error it returns is the
         outcome.
+    :ivar outage: what ``fault`` says while there is no connection.
     :ivar reachable: whether ``start`` finds a server; without one the test calls ``resume`` when it
         wants one.
     """
@@ -124,6 +132,7 @@ class MemoryRegistry:
     def __init__(self, tree: MemoryTree | None = None, reachable: bool = True) -> None:
         self.tree = MemoryTree() if tree is None else tree
         self.reachable = reachable
+        self.outage: ConnectionFault | None = None
         self.calls: list[tuple[str, str]] = []
         self.faults: Callable[[str, str], Exception | None] = lambda operation, path: None
         self._listeners: list[Callable[[SessionEvent], None]] = []
@@ -154,6 +163,10 @@ class MemoryRegistry:
     def session_id(self) -> int:
         """See ``IRegistry``."""
         return self._session
+
+    def fault(self) -> ConnectionFault | None:
+        """See ``IRegistry``."""
+        return None if self._connected else self.outage
 
     def create(self, path: str, data: bytes | None, ephemeral: bool) -> Deferred[None]:
         """See ``IRegistry``."""

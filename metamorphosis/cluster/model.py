@@ -7,6 +7,8 @@ Source: ``Broker``, ``TopicBroker``, ``TopicConfig``. All node data are bare UTF
 from __future__ import annotations
 
 import json
+import os
+import socket
 from dataclasses import dataclass
 from enum import Enum
 from urllib.parse import parse_qs, urlsplit
@@ -156,3 +158,34 @@ class WatchEvent:
 
     kind: WatchKind
     path: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionFault:
+    """
+    Why there is no connection.
+
+    :ivar reason: as the system names it, ``Connection refused``.
+    :ivar refused: each attempt fails at once, be it that nothing listens there or that the name
+        does not resolve: waiting helps only if somebody starts a server, or mends the name.
+    """
+
+    reason: str
+    refused: bool = False
+
+    @classmethod
+    def of(cls, error: BaseException) -> ConnectionFault:
+        """The fault that the error of an attempt to connect stands for."""
+        refused = isinstance(error, ConnectionRefusedError | socket.gaierror)
+        return cls(reason_of(error), refused)
+
+
+def reason_of(error: BaseException) -> str:
+    """
+    What the system says of an error, without the addresses and numbers that libraries add to it.
+    """
+    if isinstance(error, OSError) and not isinstance(error, socket.gaierror) and error.errno:
+        return os.strerror(error.errno)
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__

@@ -35,7 +35,14 @@ from metamorphosis.cluster.kazoobridge import (
     split_connect,
     translated,
 )
-from metamorphosis.cluster.model import NodeStat, SessionEvent, SessionState, WatchEvent, WatchKind
+from metamorphosis.cluster.model import (
+    ConnectionFault,
+    NodeStat,
+    SessionEvent,
+    SessionState,
+    WatchEvent,
+    WatchKind,
+)
 from metamorphosis.errors import NodeExists, NoNode, RegistryUnavailable
 from metamorphosis.interfaces import IRegistry, IWorkerThreads
 
@@ -56,6 +63,7 @@ class ZooKeeperRegistry:
     :param reactor: where kazoo's threads report to; the same reactor as ``clock``.
     :param connect: ``host:port,host:port/chroot``; a missing chroot is created with the first node.
     :param session_timeout: ms, what is asked of the server.
+    :param meanwhile: what goes on without ZooKeeper, for the log.
     :raises ConfigError: ``connect`` cannot be understood.
     """
 
@@ -69,6 +77,7 @@ class ZooKeeperRegistry:
         connect: str,
         session_timeout: int = 30000,
         operation_seconds: float = OPERATION_SECONDS,
+        meanwhile: str = "clients are served",
     ) -> None:
         self._reactor = reactor
         self._clock = clock
@@ -77,6 +86,7 @@ class ZooKeeperRegistry:
         self._hosts, self._chroot = split_connect(connect)
         self._session_seconds = session_timeout / 1000
         self._operation_seconds = operation_seconds
+        self._meanwhile = meanwhile
         self._listeners: list[Callable[[SessionEvent], None]] = []
         self._pending: set[Deferred[Any]] = set()
         self._client: Any = None
@@ -229,9 +239,10 @@ class ZooKeeperRegistry:
         if not self._complained:
             self._complained = True
             self._log.warn(
-                "ZooKeeper at {connect} is not there ({reason}); trying on, clients are served",
+                "ZooKeeper at {connect} is not there ({reason}); still trying, {meanwhile}",
                 connect=self._connect,
-                reason=threads.complaint,
+                reason=threads.fault.reason,
+                meanwhile=self._meanwhile,
             )
         now = self._clock.seconds()
         if self._refused_since is None and threads.accepted > accepted:
@@ -249,6 +260,12 @@ class ZooKeeperRegistry:
     def session_id(self) -> int:
         """See ``IRegistry``."""
         return self._session
+
+    def fault(self) -> ConnectionFault | None:
+        """See ``IRegistry``."""
+        if self._connected or self._kazoo_threads is None:
+            return None
+        return self._kazoo_threads.fault
 
     def create(self, path: str, data: bytes | None, ephemeral: bool) -> Deferred[None]:
         """See ``IRegistry``. Parents hold no data at all, as the original's."""

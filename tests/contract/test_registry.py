@@ -214,6 +214,13 @@ class RegistryContract:
         self.assertEqual(registry.session_id(), 0)
         self.assertEqual(await other.children("/d"), ["ours"])
 
+    async def test_fault(self) -> None:
+        """Nothing is wrong while there is a connection, and nothing is known after the stop."""
+        registry, _ = await self.connected()
+        self.assertIsNone(registry.fault())
+        await registry.stop()
+        self.assertIsNone(registry.fault())
+
     async def test_stopped(self) -> None:
         """After the stop every operation fails, and another stop is fine."""
         registry, _ = await self.connected()

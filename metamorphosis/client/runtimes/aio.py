@@ -10,6 +10,7 @@ Thread: the loop's, but for ``call_from_thread``.
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable, Coroutine
 from functools import partial
 from inspect import isawaitable, iscoroutine
@@ -20,7 +21,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger, STDLibLogObserver
 from zope.interface import implementer
 
-from metamorphosis.client.links import Receiver
+from metamorphosis.client.links import MEANWHILE, Receiver
 from metamorphosis.client.runtimes.aiolink import BUFFER_BYTES, AsyncioLink
 from metamorphosis.client.runtimes.aiolog import StandardLog
 from metamorphosis.cluster.registry import ZooKeeperRegistry
@@ -103,10 +104,29 @@ class AsyncioRuntime:
     async def _connect(self, host: str, port: int, receiver: Receiver, timeout: float) -> None:
         try:
             async with asyncio.timeout(timeout):
-                link = partial(AsyncioLink, receiver, self.buffer)
-                await self.loop.create_connection(link, host, port)
+                await self._connect_to_any(host, port, partial(AsyncioLink, receiver, self.buffer))
         except TimeoutError:
             raise TimeoutError(f"no connection to {host}:{port} within {timeout:g} s") from None
+
+    async def _connect_to_any(self, host: str, port: int, link: Callable[[], AsyncioLink]) -> None:
+        """
+        One address of the host after another; the loop's own way makes one error of all, which
+        says neither of them plainly.
+        """
+        try:
+            found = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM, 0, socket.AI_NUMERICHOST)
+        except socket.gaierror:  # a name; resolving it takes a thread
+            found = await self.loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        failure: OSError | None = None
+        for family, _, protocol, _, address in found:
+            try:
+                await self.loop.create_connection(
+                    link, str(address[0]), port, family=family, proto=protocol
+                )
+                return
+            except OSError as error:
+                failure = error
+        raise failure or OSError(f"the name {host} has no address")
 
     def threads(self, count: int, name: str) -> AsyncioThreads:
         """See ``IRuntime``."""
@@ -152,6 +172,7 @@ class AsyncioRegistry:
         self._loop = loop
         self.on_session = registry.on_session
         self.session_id = registry.session_id
+        self.fault = registry.fault
 
     def start(self) -> asyncio.Future[None]:
         """See ``IRegistry``."""
@@ -201,7 +222,9 @@ class _ZooKeeper(ZooKeeperRegistry):
     def __init__(self, loop: asyncio.AbstractEventLoop, connect: str, session_timeout: int) -> None:
         reactor: Any = _LoopReactor(loop)
         self._own_threads = _Threads(reactor, 1, "zookeeper-client")
-        super().__init__(reactor, reactor, self._own_threads, connect, session_timeout)
+        super().__init__(
+            reactor, reactor, self._own_threads, connect, session_timeout, meanwhile=MEANWHILE
+        )
 
     def stop(self) -> Deferred[None]:
         """The session, then the thread."""

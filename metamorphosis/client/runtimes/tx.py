@@ -17,7 +17,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from metamorphosis.client.links import Receiver
+from metamorphosis.client.links import MEANWHILE, Receiver
 from metamorphosis.client.runtimes.txlink import open_link
 from metamorphosis.cluster.registry import ZooKeeperRegistry
 from metamorphosis.interfaces import IRuntime
@@ -165,7 +165,9 @@ class _Registry(ZooKeeperRegistry):
 
     def __init__(self, reactor: Any, connect: str, session_timeout: int) -> None:
         self._own_threads = WorkerThreads(reactor, 1, "zookeeper-client")
-        super().__init__(reactor, reactor, self._own_threads, connect, session_timeout)
+        super().__init__(
+            reactor, reactor, self._own_threads, connect, session_timeout, meanwhile=MEANWHILE
+        )
 
     def stop(self) -> Deferred[None]:
         """The session, then the threads."""

@@ -14,6 +14,8 @@ Other reactors use their own transport. Thread: the reactor's.
 from __future__ import annotations
 
 from collections import deque
+from os import strerror
+from socket import EAI_NONAME, gaierror
 from typing import Any
 
 from twisted.internet import main, tcp
@@ -91,7 +93,8 @@ class _Addresses:
         if self._found:
             self._done.callback(self._found)
         else:
-            self._done.errback(OSError(f"the name {self._host} cannot be resolved"))
+            text = f"the name {self._host} cannot be resolved"
+            self._done.errback(gaierror(EAI_NONAME, text))
 
 
 class _Attempt(ClientFactory):
@@ -125,7 +128,15 @@ class _Attempt(ClientFactory):
     def clientConnectionFailed(self, connector: object, reason: Failure) -> None:
         """See ``ClientFactory``."""
         if not self._done.called:
-            self._done.errback(OSError(reason.getErrorMessage()))
+            self._done.errback(system_error(reason))
+
+
+def system_error(reason: Failure) -> OSError:
+    """Twisted's failure of a connection as the system's error, ``ConnectionRefusedError`` say."""
+    number = getattr(reason.value, "osError", None)
+    if isinstance(number, int):
+        return OSError(number, strerror(number))
+    return OSError(reason.getErrorMessage())
 
 
 @implementer(IPushProducer)

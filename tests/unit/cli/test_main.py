@@ -55,7 +55,9 @@ class StartTests(SynchronousTestCase):
     def test_nobody_there(self) -> None:
         """One line says what could not be reached."""
         run = Run("topics")
-        run.session.start_error = NotConnected("broker b:1: no connection within 10 s; trying on")
+        run.session.start_error = NotConnected(
+            "broker b:1: no connection within 10 s; still trying"
+        )
         run.start()
         self.assertEqual(run.status, 1)
         self.assertEqual(run.said, "metaq: broker b:1: no connection within 10 s\n")

@@ -297,10 +297,23 @@ class MemoryRuntime:
         self.turn()
         return link
 
-    def refuse(self, address: str | None = None, reason: str = "connection refused") -> None:
+    def refuse(
+        self,
+        address: str | None = None,
+        reason: str = "connection refused",
+        error: type[OSError] = OSError,
+    ) -> None:
         """Let it fail."""
-        self._take(address).future.errback(OSError(reason))
+        self._take(address).future.errback(error(reason))
         self.turn()
+
+    def refuse_all(self, reason: str, seconds: float) -> None:
+        """Let time pass in which every attempt is refused at once."""
+        end = self.clock.seconds() + seconds
+        while self.clock.seconds() < end:
+            while self.attempts:
+                self.refuse(reason=reason, error=ConnectionRefusedError)
+            self.advance(min(0.05, end - self.clock.seconds()))
 
     def link_to(self, address: str) -> MemoryLink:
         """The latest link to ``host:port``."""

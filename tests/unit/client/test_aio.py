@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import Callable, Coroutine
 from typing import Any
+from unittest.mock import AsyncMock, patch
 
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
@@ -80,10 +82,38 @@ class FactoryTests(SynchronousTestCase):
         server, address = await listen(FakeBroker())
         server.close()
         await server.wait_closed()
-        factory = MessageSessionFactory(broker=address, connect_timeout_ms=50)
-        with self.assertRaises(NotConnected):
+        factory = MessageSessionFactory(broker=address, refused_timeout_ms=50)
+        with self.assertRaisesRegex(NotConnected, "Connection refused"):
             await factory.start()
         await factory.close()
+
+    @on_loop
+    async def test_name_that_does_not_resolve(self) -> None:
+        """The error names the system's reason, and comes as soon."""
+        factory = MessageSessionFactory(broker="nowhere.invalid:1", refused_timeout_ms=50)
+        loop = asyncio.get_running_loop()
+        reason = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        with (
+            patch.object(loop, "getaddrinfo", AsyncMock(side_effect=reason)),
+            self.assertRaisesRegex(NotConnected, "Name or service not known"),
+        ):
+            await factory.start()
+        await factory.close()
+
+    @on_loop
+    async def test_every_address_of_a_name_is_tried(self) -> None:
+        """The broker listens on one of them; where none answers the last reason counts."""
+        server, address = await listen(FakeBroker())
+        port = int(address.rpartition(":")[2])
+        found = [
+            (socket.AF_INET, socket.SOCK_STREAM, 0, "", (host, port))
+            for host in ("127.0.0.2", "127.0.0.1")
+        ]
+        loop = asyncio.get_running_loop()
+        with patch.object(loop, "getaddrinfo", AsyncMock(return_value=found)):
+            async with MessageSessionFactory(broker=f"two:{port}") as factory:
+                self.assertEqual([f"meta://two:{port}"], factory.connections.connected_urls())
+        server.close()
 
     @on_loop
     async def test_broker_that_never_answers(self) -> None:

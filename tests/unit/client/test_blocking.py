@@ -218,7 +218,7 @@ class FactoryTests(BlockingCase):
         self.side.call(self.server.close)
         with (
             self.assertRaises(NotConnected),
-            MessageSessionFactory(broker=self.address, connect_timeout_ms=50),
+            MessageSessionFactory(broker=self.address, refused_timeout_ms=50),
         ):
             self.fail("there is no broker")
         self.assertEqual(before, threading.active_count())

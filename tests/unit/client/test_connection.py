@@ -151,7 +151,7 @@ class RequestTests(ConnectionCase):
         self.ask(1)
         self.assertEqual([], self.outcomes)
         self.runtime.turn()
-        self.assertEqual([(1, NOT_SENT, b"")], self.outcomes)
+        self.assertEqual([(1, NOT_SENT, b"connection lost")], self.outcomes)
 
 
 class LimitTests(ConnectionCase):
@@ -232,7 +232,8 @@ class LossTests(ConnectionCase):
         self.link.take()
         self.ask(2)
         self.link.lose("connection reset")
-        self.assertEqual([(1, LOST, b""), (2, NOT_SENT, b"")], self.outcomes)
+        reason = b"connection reset"
+        self.assertEqual([(1, LOST, reason), (2, NOT_SENT, reason)], self.outcomes)
         self.assertFalse(self.connection.is_connected)
         self.assertEqual([self.connection], self.lost)
         self.assertEqual([f"Broker {URL}: connection reset"], self.runtime.log.texts("warn"))
@@ -253,7 +254,8 @@ class LossTests(ConnectionCase):
         self.ask(2)
         self.link.take()
         self.link.receive(b"result 200 0 %d\r\nHTTP/1.1 400 Bad Request\r\n\r\n" % first)
-        self.assertEqual([(1, 200, b""), (2, LOST, b"")], self.outcomes)
+        reason = b"no reply of a broker: b'HTTP/1.1 400 Bad Request'"
+        self.assertEqual([(1, 200, b""), (2, LOST, reason)], self.outcomes)
         self.assertTrue(self.link.aborted)
         self.assertEqual(1, self.connection.garbage)
         self.assertIn("HTTP/1.1", self.runtime.log.texts("error")[0])
@@ -280,7 +282,7 @@ class LossTests(ConnectionCase):
         """What was requested leaves, waiters are told, and nobody complains."""
         self.ask(1)
         self.connection.close()
-        self.assertEqual([(1, LOST, b"")], self.outcomes)
+        self.assertEqual([(1, LOST, b"closed")], self.outcomes)
         self.assertEqual(1, self.link.written.count(b"version"))
         self.assertFalse(self.link.open)
         self.runtime.turn()

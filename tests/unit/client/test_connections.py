@@ -111,7 +111,7 @@ class ReconnectTests(ConnectionsCase):
         self.runtime.accept()
         self.assertEqual(
             [
-                f"Broker {URL} cannot be reached (connection refused); trying on",
+                f"Broker {URL} cannot be reached (connection refused); still trying",
                 f"Broker {URL} is connected",
             ],
             self.runtime.log.texts(),

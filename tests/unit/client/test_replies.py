@@ -217,6 +217,12 @@ class ErrorTests(SynchronousTestCase):
             self.assertIs(True, error.retriable)
             self.assertIs(known, error.outcome_known)
 
+    def test_reason(self) -> None:
+        """Why there is no connection stands in the text; what a late answer holds does not."""
+        reason = b"Connection refused"
+        self.assertIn("no connection (Connection refused)", str(error_of(NOT_SENT, reason, "x")))
+        self.assertIn("answer (Connection refused)", str(error_of(LOST, reason, "x")))
+
     def test_send_timeout_is_a_request_timeout(self) -> None:
         """Who catches one catches the other."""
         self.assertTrue(issubclass(SendTimeout, RequestTimeout))

@@ -92,6 +92,38 @@ class DirectTests(SynchronousTestCase):
         self.runtime.accept()
         self.successResultOf(again)
 
+    def test_refused(self) -> None:
+        """Refused connections are tried for 5 s, as documented; the error has the last cause."""
+        starting = self.session.start()
+        self.runtime.refuse_all("Connection refused", 4.9)
+        self.assertNoResult(starting)
+        self.runtime.refuse_all("Connection refused", 2.0)
+        failure = self.failureResultOf(starting, NotConnected)
+        self.assertRegex(
+            str(failure.value),
+            r"broker meta://host:8123: no connection within \d(\.\d+)? s \(Connection refused\);",
+        )
+
+    def test_told_to_wait(self) -> None:
+        """Who wants to wait for a broker that is still to be started says so."""
+        config = ClientConfig(broker="host:8123", refused_timeout_ms=70000)
+        self.session = SessionFactory(self.runtime, config)
+        starting = self.session.start()
+        self.runtime.refuse_all("Connection refused", 59)
+        self.assertNoResult(starting)
+        self.runtime.advance(2)
+        self.runtime.accept()
+        self.successResultOf(starting)
+
+    def test_refused_at_first(self) -> None:
+        """What does not answer is waited for as long as ever, whatever was refused before."""
+        starting = self.session.start()
+        self.runtime.refuse_all("Connection refused", 1)
+        self.runtime.advance(2)
+        self.runtime.refuse(reason="no connection within 10 s", error=TimeoutError)
+        self.runtime.advance(60)
+        self.assertNoResult(starting)
+
     def test_close_while_starting(self) -> None:
         """Whoever waits for the start is told."""
         starting = self.session.start()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import deque
+from dataclasses import astuple
 from threading import Thread
 from typing import Any
 
@@ -23,6 +24,7 @@ from metamorphosis.client import aio
 from metamorphosis.client.runtimes.tx import ShutdownTrigger, TwistedRuntime
 from metamorphosis.client.runtimes.txlink import QUEUE_LIMIT, WRITE_LIMIT, LinkTransport, open_link
 from metamorphosis.client.tx import MessageSessionFactory
+from metamorphosis.cluster.model import ConnectionFault
 from metamorphosis.errors import InvalidConfig, NotConnected, SendTimeout
 from tests.unit.client.fakebroker import FakeBroker, TwistedSide, listen
 
@@ -95,8 +97,8 @@ class FactoryTests(TestCase):
         async def test() -> None:
             with socket.create_server(("127.0.0.1", 0)) as free:
                 address = f"127.0.0.1:{free.getsockname()[1]}"
-            factory = MessageSessionFactory(broker=address, connect_timeout_ms=50)
-            with self.assertRaises(NotConnected):
+            factory = MessageSessionFactory(broker=address, refused_timeout_ms=50)
+            with self.assertRaisesRegex(NotConnected, "Connection refused"):
                 await factory.start()
             await factory.close()
 
@@ -263,7 +265,8 @@ class OtherReactorTests(SynchronousTestCase):
 
         reactor.nameResolver = Resolver()
         failure = self.failureResultOf(open_link(reactor, "nowhere", 1, Sink(), 7.0), OSError)
-        self.assertIn("nowhere", str(failure.value))
+        fault = ConnectionFault.of(failure.value)
+        self.assertEqual(("the name nowhere cannot be resolved", True), astuple(fault))
 
     def test_name_that_is_never_resolved(self) -> None:
         """The time limit is also that of the resolver."""

@@ -15,6 +15,7 @@ from metamorphosis.cluster.kazoobridge import (
     split_connect,
     translated,
 )
+from metamorphosis.cluster.model import ConnectionFault
 from metamorphosis.errors import ConfigError, NoNode, RegistryError, RegistryUnavailable
 
 
@@ -84,6 +85,21 @@ class ThreadTests(SynchronousTestCase):
         threads.spawn(lambda: {}["missing"]).join()
         self.assertTrue(ended.acquire(timeout=1) and ended.acquire(timeout=1))
         self.assertIn("KeyError", threads.complaint)
+
+    def test_refused_by_all(self) -> None:
+        """Only when every server refuses, or has no address, is it of no use to wait."""
+        threads = KazooThreads(lambda: None)
+        logger = kazoo_logger(threads, lambda text: None)
+        self.assertEqual(threads.fault, ConnectionFault("no answer"))
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            address = listener.getsockname()
+            threads.create_connection(address).close()
+            self.assertFalse(threads.fault.refused)
+        self.assertRaises(OSError, threads.create_connection, address)
+        self.assertEqual(threads.fault, ConnectionFault("Connection refused", True))
+        error = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        logger.warning("Cannot resolve %s: %s", "nowhere", error)
+        self.assertEqual(threads.fault, ConnectionFault("Name or service not known", True))
 
     def test_connection_is_counted_and_cut(self) -> None:
         """abort ends what waits on the socket and allows no further connection."""
