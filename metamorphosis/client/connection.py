@@ -75,6 +75,7 @@ class BrokerConnection:
         self._link: Link | None = None
         self._socket: Link | None = None  # the same, and until it is really closed
         self._closed = False
+        self._idle: Callable[[], None] | None = None  # wants to know when nobody waits
         self._up = Event(runtime)
         self._down = Event(runtime)
         self._down.set()
@@ -236,6 +237,8 @@ class BrokerConnection:
             self._end(fault)
         elif self._out:
             self._flush()
+        if self._idle is not None:
+            self._tell_idle()
 
     def disconnected(self, reason: str) -> None:
         """See ``Receiver``."""
@@ -273,6 +276,21 @@ class BrokerConnection:
                 self._log.failure("The waiter of a reply of {url} failed", url=self.url)
 
     # -- end
+
+    def on_idle(self, idle: Callable[[], None] | None) -> None:
+        """
+        Call ``idle`` as soon as every request has been answered, or given up for its time limit;
+        None: not any more. It is called now if nothing is under way.
+        """
+        self._idle = idle
+        if idle is not None:
+            self._tell_idle()
+
+    def _tell_idle(self) -> None:
+        idle = self._idle
+        if idle is not None and not self._waiting:
+            self._idle = None
+            idle()
 
     def close(self) -> None:
         """For good, as soon as what was requested has left; whoever waits gets ``LOST``."""
@@ -360,6 +378,8 @@ class BrokerConnection:
         if self._link is not None:
             limits = (deadline for _, deadline in self._waiting.values())
             self._wake(min(limits, default=NEVER))
+        if self._idle is not None:
+            self._tell_idle()
 
     def _beat_if_silent(self, now: float) -> None:
         """Ask for the version when nothing has come for a while."""

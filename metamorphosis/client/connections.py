@@ -7,6 +7,7 @@ Source: ``RemotingClientWrapper``, gecko's ``ReconnectManager``.
 from __future__ import annotations
 
 import socket
+from functools import partial
 from typing import Any
 
 from metamorphosis.client.connection import BrokerConnection
@@ -74,28 +75,39 @@ class Connections:
                 host = "localhost"
             shared = self._shared[url] = Shared(connection, host, broker.port)
             self._attempt(shared)
+        shared.connection.on_idle(None)
         if not any(each is user for each in shared.users):
             shared.users.append(user)
         return shared.connection
 
     def release(self, url: str, user: object) -> None:
-        """The user needs it no longer; the last one's leaving closes it."""
+        """
+        The user needs it no longer. Without users it is closed when everything that was asked of
+        the broker has been answered or has had its time, or when the connection ends by itself: a
+        broker that left ZooKeeper still answers for a while.
+        """
         url = normalise_url(url)
         shared = self._shared.get(url)
         if shared is None:
             return
         shared.users = [each for each in shared.users if each is not user]
-        if not shared.users:
+        if shared.users:
+            return
+        if shared.connection.is_connected:
+            shared.connection.on_idle(partial(self._discard, url))
+        else:
             self._discard(url)
 
     def connected_urls(self) -> list[str]:
-        """Of the brokers that can be asked now."""
-        return [url for url, each in self._shared.items() if each.connection.is_connected]
+        """Of the brokers that can be asked now and are of use to somebody."""
+        return [
+            url for url, each in self._shared.items() if each.users and each.connection.is_connected
+        ]
 
     def connection_of(self, url: str) -> BrokerConnection | None:
         """The connection to a broker if somebody uses it."""
         shared = self._shared.get(normalise_url(url))
-        return None if shared is None else shared.connection
+        return None if shared is None or not shared.users else shared.connection
 
     async def close(self) -> None:
         """Close all, whoever uses them; sockets that take too long are cut."""
@@ -112,6 +124,7 @@ class Connections:
 
     def _discard(self, url: str) -> None:
         shared = self._shared.pop(url)
+        shared.connection.on_idle(None)
         if shared.timer is not None:
             shared.timer.cancel()
         if shared.connection.has_socket:
@@ -153,6 +166,9 @@ class Connections:
         self._leaving.discard(connection)
         shared = self._shared.get(connection.url)
         if shared is None or shared.connection is not connection:
+            return
+        if not shared.users:
+            self._discard(connection.url)
             return
         if connection.answered:
             shared.failures = 0

@@ -87,6 +87,11 @@ class ProducingCase(SynchronousTestCase):
             self.tree.delete(f"{PUB}/{topic}/{broker_id}-m")
         self.runtime.turn()
 
+    def end(self, broker_id: int, *topics: str) -> None:
+        """A master goes and ends, with its connections."""
+        self.unregister(broker_id, *topics)
+        self.link(broker_id).lose()
+
     def link(self, broker_id: int = 0) -> MemoryLink:
         """The latest connection to a broker, accepted if need be."""
         address = f"host{broker_id}:8123"

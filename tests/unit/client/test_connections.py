@@ -8,6 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.client.connections import DELAYS, Connections, is_own_address
 from metamorphosis.client.opaques import next_opaque
+from metamorphosis.client.replies import LOST, TIMED_OUT
 from metamorphosis.client.settings import ClientConfig
 from metamorphosis.errors import ClientClosed, InvalidConfig
 from tests.unit.client.runtime import MemoryLink, MemoryRuntime
@@ -72,6 +73,64 @@ class SharingTests(ConnectionsCase):
         link = self.runtime.accept()
         self.assertIsNot(first, second)
         self.assertTrue(second.is_connected and link.open)
+
+    def asked(self) -> list[tuple[int, bytes]]:
+        """Ask the broker something on the first connection; the answers, as they come."""
+        answers: list[tuple[int, bytes]] = []
+        connection = self.connections.acquire(URL, self.user)
+        self.link = self.runtime.accept()
+        connection.request(1, b"version 1\r\n", lambda *answer: answers.append(answer), 3.0)
+        self.runtime.turn()
+        return answers
+
+    def test_answer_after_the_release(self) -> None:
+        """A broker that left ZooKeeper still answers what it was asked; then the link is closed."""
+        answers = self.asked()
+        self.connections.release(URL, self.user)
+        self.assertEqual((True, []), (self.link.open, self.connections.connected_urls()))
+        self.link.answer(200, b"1.4")
+        self.assertEqual([(200, b"1.4")], answers)
+        self.assertFalse(self.link.open)
+        self.assertEqual([], self.runtime.clock.getDelayedCalls())
+
+    def test_no_answer_after_the_release(self) -> None:
+        """The time limit of what was asked is also that of the link."""
+        answers = self.asked()
+        self.connections.release(URL, self.user)
+        self.runtime.advance(2.9)
+        self.assertTrue(self.link.open)
+        self.runtime.advance(0.2)
+        self.assertEqual([(TIMED_OUT, b"")], answers)
+        self.assertFalse(self.link.open)
+        self.assertEqual([], self.runtime.clock.getDelayedCalls())
+
+    def test_lost_after_the_release(self) -> None:
+        """Nobody connects to it again."""
+        answers = self.asked()
+        self.connections.release(URL, self.user)
+        self.link.lose()
+        self.assertEqual([(LOST, b"connection lost")], answers)
+        self.runtime.advance(10)
+        self.assertEqual([], self.runtime.attempts)
+
+    def test_wanted_again_before_the_answer(self) -> None:
+        """The broker is back: the same connection goes on."""
+        answers = self.asked()
+        self.connections.release(URL, self.user)
+        again = self.connections.acquire(URL, object())
+        self.link.answer(200)
+        self.assertEqual((1, True), (len(answers), self.link.open))
+        self.assertTrue(again.is_connected)
+        self.assertEqual([], self.runtime.attempts)
+
+    def test_closed_before_the_answer(self) -> None:
+        """The end of the factory waits for nobody."""
+        answers = self.asked()
+        self.connections.release(URL, self.user)
+        closing = self.runtime.start(self.connections.close())
+        self.runtime.advance(1)
+        self.runtime.result(closing)
+        self.assertEqual([(LOST, b"closed")], answers)
 
     def test_connected_urls(self) -> None:
         """Those that can be asked now."""

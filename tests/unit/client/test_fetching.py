@@ -679,10 +679,14 @@ class StopTests(FetchCase):
         self.assertFalse(self.link.open)
 
     def test_other_brokers(self) -> None:
-        """A connection is kept over a stop, and given back when no partition needs it."""
+        """A connection is kept over a stop, and given back when no partition needs it; it is closed
+        when the last request has been answered."""
         self.begin()
+        asked = self.request()
         self.runtime.result(self.runtime.start(self.fetching.stop()))
         self.fetching.start([FetchTarget(self.position, "meta://c:1")])
+        self.assertTrue(self.link.open)
+        self.result(asked, 404)
         self.assertFalse(self.link.open)
         other = self.runtime.accept("c:1")
         self.runtime.result(self.runtime.start(self.fetching.stop()))

@@ -370,8 +370,7 @@ class RecoveryTests(OrderedCase):
         producer = self.ordered("test")
         self.assertEqual([b"a"], self.bodies())
         put = self.last[0]
-        self.unregister(0)
-        self.runtime.turn()
+        self.end(0)
         self.assertEqual(2, producer.local_count("test", HERE))
         self.register(0, partitions=2)
         self.link()

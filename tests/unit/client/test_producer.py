@@ -337,6 +337,28 @@ class SelectionTests(ProducingCase):
         self.assertEqual((2, 2), (len(self.puts(0)), len(self.puts(1))))
 
 
+class LeavingTests(ProducingCase):
+    """A broker that stops in order: its own node goes, then its topics', then it goes on serving
+    for a while."""
+
+    def test_under_way(self) -> None:
+        """What is under way gets its answer, on the link that is let go; nothing is sent twice."""
+        self.register(0)
+        self.register(1)
+        producer = self.producer("test")
+        futures = [producer.send("test", b"%d" % number) for number in range(4)]
+        first, second = self.puts(0), self.puts(1)
+        self.unregister(1)
+        self.assertTrue(self.link(1).open)
+        for put in first:
+            self.answer(put)
+        for put in second:
+            self.answer(put, at=1)
+        self.assertEqual([1] * 4, [self.runtime.result(each).message_id for each in futures])
+        self.assertFalse(self.link(1).open)
+        self.assertEqual([], self.puts(0))
+
+
 class DirectTests(ProducingCase):
     """Without ZooKeeper."""
 
@@ -654,8 +676,7 @@ class OrderTests(ProducingCase):
         """Without a broker the lane stands; what is sent meanwhile stands behind it."""
         first = self.send(b"a")
         self.bodies()
-        self.unregister(0)
-        self.runtime.turn()
+        self.end(0)
         second = self.send(b"b")
         self.runtime.advance(0.05)
         self.register(0, partitions=2)
@@ -715,7 +736,7 @@ class OrderTests(ProducingCase):
         for body in (b"0", b"1", b"2"):
             sender.send("test", body, partition=here)
         self.bodies()
-        self.unregister(0)
+        self.end(0)
         sender.send("test", b"3", partition=here)
         self.register(0, partitions=2)
         self.link()
