@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from metamorphosis.client.brokerstats import Stats
+from metamorphosis.client.checked import checked
 from metamorphosis.client.model import (
     Partition,
     Position,
@@ -31,6 +32,7 @@ from metamorphosis.client.selectors import Selector
 from metamorphosis.client.session import SessionFactory
 from metamorphosis.client.settings import ClientConfig, ConsumerConfig, client_config
 from metamorphosis.client.subscription import Filter, Listener, Reject
+from metamorphosis.errors import InvalidConfig
 
 if TYPE_CHECKING:
     from metamorphosis.interfaces import IOffsetStore
@@ -247,6 +249,7 @@ class MessageSessionFactory(SessionFactory):
     :raises RuntimeError: no loop is running, and none was given.
     """
 
+    @checked(error=InvalidConfig)
     def __init__(
         self,
         zookeeper: str | None = None,
@@ -256,7 +259,8 @@ class MessageSessionFactory(SessionFactory):
         **settings: Any,
     ) -> None:
         settings = {"zookeeper": zookeeper, "broker": broker, **settings}
-        super().__init__(AsyncioRuntime(loop), client_config(config, settings))
+        chosen = client_config(config, settings)  # says what is wrong with them in any case
+        super().__init__(AsyncioRuntime(loop), chosen)
 
     if TYPE_CHECKING:  # what the core's methods give on this runtime
 

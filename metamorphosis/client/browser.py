@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 from metamorphosis.client.model import Partition, ReceivedMessage
 from metamorphosis.client.reading import PartitionReader, TopicReader
 from metamorphosis.client.records import Damage
-from metamorphosis.errors import ClientClosed, InvalidArgument, Moved
+from metamorphosis.errors import ClientClosed, Moved
 
 if TYPE_CHECKING:
     from metamorphosis.client.session import SessionFactory
@@ -40,10 +40,6 @@ class TopicBrowser:
     def __init__(
         self, session: SessionFactory, topic: str, max_size: int = 1 << 20, timeout: float = 5.0
     ) -> None:
-        if max_size <= 0:
-            raise InvalidArgument(f"max_size is {max_size}; bytes above 0 expected")
-        if timeout <= 0:
-            raise InvalidArgument(f"timeout is {timeout}; seconds above 0 expected")
         self.topic = topic
         self._reader = TopicReader(session, topic)
         self._session = session

@@ -17,9 +17,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
+from metamorphosis.client.checked import checked
 from metamorphosis.client.delivery import PartitionDelivery
 from metamorphosis.client.direct import DirectAssignment
-from metamorphosis.client.directory import check_topic
 from metamorphosis.client.duplicates import DuplicateCache
 from metamorphosis.client.fetching import Fetching
 from metamorphosis.client.flow import Event, Slots, settle
@@ -99,6 +99,7 @@ class Consumer(Lookups):
 
     # -- subscribing
 
+    @checked()
     def subscribe(
         self,
         topic: str,
@@ -124,14 +125,8 @@ class Consumer(Lookups):
         :raises ClientClosed: after ``close``.
         """
         self._check_open()
-        check_topic(topic)
         if "," in topic:  # the group would read it as several topics, and balance for ever
             raise InvalidArgument(f"topic {topic!r}: a comma parts the topics of a member")
-        if not isinstance(max_size, int) or not 0 < max_size < 1 << 31:
-            raise InvalidArgument(f"max_size is {max_size!r}; bytes from 1 to 2147483647 expected")
-        for name, given in (("listener", listener), ("filter", filter)):
-            if given is not None and not callable(given):
-                raise InvalidArgument(f"the {name} of topic {topic} cannot be called: {given!r}")
         taken = self._session.subscriptions
         if (self.group, topic) in taken:
             raise InvalidState(
@@ -145,6 +140,7 @@ class Consumer(Lookups):
             self._assignment.refresh()
         return self
 
+    @checked()
     def on_rejection(self, strategy: Reject) -> Self:
         """
         What becomes of a message that failed more than ``max_fetch_retries`` times: ``strategy`` is
@@ -153,8 +149,6 @@ class Consumer(Lookups):
 
         :raises InvalidArgument: that cannot be called.
         """
-        if not callable(strategy):
-            raise InvalidArgument(f"the reject strategy cannot be called: {strategy!r}")
         self._reject = strategy
         return self
 
@@ -251,6 +245,7 @@ class Consumer(Lookups):
             raise InvalidState("call complete_subscribe first")
         return self._iteration
 
+    @checked()
     def ack(self, message: ReceivedMessage) -> None:
         """
         The message has been processed: with ``auto_ack=False`` this message and all before it in
@@ -267,6 +262,7 @@ class Consumer(Lookups):
         else:
             self._claimed(message).ack(message)
 
+    @checked()
     def rollback(self, message: ReceivedMessage) -> None:
         """
         Deliver again: with ``auto_ack=False`` everything behind the last ``ack`` in the partition
@@ -282,6 +278,7 @@ class Consumer(Lookups):
         else:
             self._claimed(message).rollback(message)
 
+    @checked()
     def seek(self, topic: str, partition: Partition, offset: int) -> None:
         """
         Go on at another place of a partition that is this consumer's: at a message's offset, at 0
@@ -291,8 +288,6 @@ class Consumer(Lookups):
         :raises InvalidArgument: a negative offset.
         :raises InvalidState: the partition is not in ``assignment``.
         """
-        if offset < 0:
-            raise InvalidArgument(f"offset is {offset}; 0 or more expected")
         delivery = self._delivery_of(topic, partition)
         if delivery is None:
             raise InvalidState(f"{topic} {partition} is not this consumer's at present")

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from metamorphosis.client.checks import require
 from metamorphosis.client.connection import BrokerConnection
 from metamorphosis.client.connections import Connections
 from metamorphosis.client.flow import Event, settle
@@ -34,7 +35,6 @@ from metamorphosis.cluster.model import SessionEvent, SessionState, WatchEvent
 from metamorphosis.cluster.paths import Paths
 from metamorphosis.errors import (
     ClientClosed,
-    InvalidArgument,
     InvalidConfig,
     InvalidState,
     NoPartition,
@@ -123,7 +123,7 @@ class PartitionDirectory:
         :raises NotConnected: ZooKeeper did not answer in that time; it is tried on, and a send
             works as soon as it has.
         """
-        check_topic(topic)
+        require("topic", topic)
         published = self._add(topic, user)
         limit = self._config.publish_connect_timeout_ms / 1000
         if not await published.known.wait(limit):
@@ -151,7 +151,7 @@ class PartitionDirectory:
 
         :raises InvalidState: another one is the default already.
         """
-        check_topic(topic)
+        require("topic", topic)
         if self.default_topic not in (None, topic):
             raise InvalidState(
                 f"the default topic is {self.default_topic} and cannot become {topic}: a session"
@@ -216,7 +216,7 @@ class PartitionDirectory:
         """
         if self._reader is None:
             raise InvalidState("partitions are known by ZooKeeper, and this is direct mode")
-        check_topic(topic)
+        require("topic", topic)
         return await self._reader.partitions(topic)
 
     # -- looking
@@ -329,18 +329,6 @@ class PartitionDirectory:
         published.partitions, published.brokers, published.urls = partitions, brokers, urls
         published.failures = 0
         published.known.set()
-
-
-def check_topic(topic: str) -> None:
-    """
-    :raises InvalidArgument: it cannot be the name of a topic.
-    """
-    if not isinstance(topic, str) or not topic.strip():
-        raise InvalidArgument("Blank topic")
-    if any(character in topic for character in " /\r\n\0") or not topic.isprintable():
-        raise InvalidArgument(
-            f"topic {topic!r}: no spaces, slashes, line ends or unprintable characters are possible"
-        )
 
 
 def no_server(topic: str, partition: Partition) -> NoPartition:

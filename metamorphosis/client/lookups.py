@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from metamorphosis.client.checked import as_future, checked
 from metamorphosis.client.model import Partition, ReceivedMessage
 from metamorphosis.client.reading import PartitionReader, TopicReader
-from metamorphosis.errors import InvalidArgument
 
 if TYPE_CHECKING:
     from metamorphosis.client.session import SessionFactory
@@ -29,6 +29,7 @@ class Lookups:
         self._runtime = session.runtime
         self._readers: dict[str, TopicReader] = {}
 
+    @checked(as_future)
     def get(
         self,
         topic: str,
@@ -51,11 +52,10 @@ class Lookups:
     async def _get(
         self, topic: str, partition: Partition, offset: int, max_size: int, timeout: float
     ) -> list[ReceivedMessage] | None:
-        if max_size <= 0:
-            raise InvalidArgument("maxSize <=0")
         reader = await self._reader(topic, partition, timeout)
         return await reader.get(offset, max_size)
 
+    @checked(as_future)
     def offset(self, topic: str, partition: Partition, offset: int, timeout: float = 10.0) -> Any:
         """
         A future of a readable offset near the given one: the start of its segment. 0 gives the
@@ -68,6 +68,7 @@ class Lookups:
     async def _offset(self, topic: str, partition: Partition, offset: int, timeout: float) -> int:
         return await (await self._reader(topic, partition, timeout)).nearest(offset)
 
+    @checked(as_future)
     def offset_at(
         self, topic: str, partition: Partition, milliseconds: int, timeout: float = 10.0
     ) -> Any:
@@ -86,8 +87,6 @@ class Lookups:
 
     async def _reader(self, topic: str, partition: Partition, timeout: float) -> PartitionReader:
         self._check_open()
-        if timeout <= 0:
-            raise InvalidArgument(f"timeout is {timeout}; seconds above 0 expected")
         if topic not in self._readers:
             self._readers[topic] = TopicReader(self._session, topic, self.group)
         return await self._readers[topic].partition(partition, timeout)

@@ -225,7 +225,8 @@ class OneWayProducer(Publisher):
             self._idle.set()
 
     def _drop(self, message: OutgoingMessage, error: Exception) -> None:
-        self._log.error("Message of topic {topic} is lost: {error}", topic=message[0], error=error)
+        topic = message[0] if isinstance(message[0], str) else repr(message[0])
+        self._log.error("Message of topic {topic} is lost: {error}", topic=topic, error=error)
 
     def _overflow(self, message: OutgoingMessage, partition: Partition) -> None:
         """A message that does not go out now."""

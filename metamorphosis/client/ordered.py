@@ -34,14 +34,16 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from metamorphosis.client.backlog import Backlog
+from metamorphosis.client.checked import as_future, checked
 from metamorphosis.client.flow import Event, settle
 from metamorphosis.client.model import ANY_PARTITION, OutgoingMessage, Partition, SendResult
 from metamorphosis.client.publisher import Publisher
-from metamorphosis.client.puts import Put, check_message
+from metamorphosis.client.puts import Put
 from metamorphosis.client.selectors import OrderedSelector, Selector, parse_partitions_info
 from metamorphosis.client.sending import Sending, waited_in_vain
 from metamorphosis.errors import (
     Forbidden,
+    InvalidMessage,
     MetaQError,
     NoPartition,
     PartitionNotWritable,
@@ -90,6 +92,7 @@ class OrderedProducer(Publisher):
 
     # -- sending
 
+    @checked(as_future, InvalidMessage)
     def send(
         self,
         topic: str,
@@ -113,7 +116,6 @@ class OrderedProducer(Publisher):
         future = self._api.create_future()
         try:
             self._check_open()
-            check_message(topic, data)
             message = OutgoingMessage(topic, bytes(data), attribute, key)
             partition = ANY_PARTITION if self._direct else self._selector.choose(topic, message)
             limit = self._timeout if timeout is None else timeout
@@ -234,6 +236,7 @@ class OrderedProducer(Publisher):
 
     # -- what was kept
 
+    @checked()
     def local_count(self, topic: str, partition: Partition) -> int:
         """How many messages of a partition are kept."""
         return self._backlog.count(topic, partition)

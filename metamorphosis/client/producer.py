@@ -22,12 +22,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from metamorphosis.client.checks import require
 from metamorphosis.client.model import OutgoingMessage, Partition
 from metamorphosis.client.publisher import Publisher
 from metamorphosis.client.puts import Callback, Put
 from metamorphosis.client.selectors import RoundRobinSelector, Selector
 from metamorphosis.client.sending import Sending
-from metamorphosis.errors import InvalidArgument
 
 if TYPE_CHECKING:
     from metamorphosis.client.session import SessionFactory
@@ -52,12 +52,6 @@ class Producer(Publisher):
         in_order: bool = False,
         max_outstanding_bytes: int = 64 << 20,
     ) -> None:
-        if retries < 0:
-            raise InvalidArgument(f"retries is {retries}; 0 or more expected")
-        if max_outstanding_bytes < 1:
-            raise InvalidArgument(
-                f"max_outstanding_bytes is {max_outstanding_bytes}; 1 or more expected"
-            )
         super().__init__(session)
         self._create_future = self._api.create_future
         self._sending = Sending(
@@ -124,6 +118,7 @@ class Producer(Publisher):
         Send a message and call ``callback(result, error)`` when its fate is known, one of them
         None; never from within this call. Otherwise as ``send``.
         """
+        require("callback", callback)
         try:
             if self._closed:
                 self._check_open()

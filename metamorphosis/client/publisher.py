@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Self
 
+from metamorphosis.client.checked import as_future, checked
 from metamorphosis.client.flow import Event
 from metamorphosis.errors import ClientClosed
 
@@ -34,6 +35,7 @@ class Publisher:
         self._end_error: Exception | None = None
         session.add_child(self)
 
+    @checked(as_future)
     def publish(self, topic: str) -> Any:
         """
         Announce that messages of the topic will be sent. A future that fires when its partitions
@@ -44,6 +46,7 @@ class Publisher:
         """
         return self._runtime.start(self._publish(topic, self._directory.publish))
 
+    @checked(as_future)
     def set_default_topic(self, topic: str) -> Any:
         """
         Publish a topic whose partitions also take the messages of all topics that nobody in this

@@ -13,11 +13,12 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Protocol
 
+from metamorphosis.client.checks import SECONDS_MOST, require
 from metamorphosis.client.model import OutgoingMessage, Partition, SendResult
 from metamorphosis.client.replies import SUCCESS, TIMED_OUT, error_of
-from metamorphosis.errors import BadReply, InvalidArgument, InvalidMessage, MetaQError, SendTimeout
+from metamorphosis.errors import BadReply, InvalidMessage, MetaQError, SendTimeout
 from metamorphosis.message import ATTRIBUTE_FLAG, crc32, encode_body
-from metamorphosis.wire.numbers import INT32_MAX, shown
+from metamorphosis.wire.numbers import shown
 
 Callback = Callable[[SendResult | None, Exception | None], object]
 """Gets a result or an error, and None for the other one."""
@@ -73,20 +74,25 @@ class Put:
         """
         :raises InvalidMessage: there is no such message.
         """
-        data = message[1]
+        topic, data, attribute, key = message
+        if type(topic) is not str:
+            require("topic", topic, InvalidMessage)
         if type(data) is not bytes:
-            data = _checked(data)
-        attribute = message[2]
+            require("data", data, InvalidMessage)
+            data = bytes(data)
+        if key is not None and type(key) is not str:
+            require("key", key, InvalidMessage)
+        if type(timeout) is not float or not 0 < timeout <= SECONDS_MOST:
+            require("timeout", timeout, InvalidMessage)
         if attribute is None:
             self.body = data
             self.flag = 0
         else:
-            if not isinstance(attribute, str):
-                raise InvalidMessage(f"attribute is {type(attribute).__name__}; str expected")
+            require("attribute", attribute, InvalidMessage)
             self.body = encode_body(data, attribute)
             self.flag = ATTRIBUTE_FLAG
         if partition is not None:
-            check_partition(partition)
+            require("partition", partition)
         self.cost = len(self.body) + OVERHEAD_BYTES
         self.owner = owner
         self.message = message
@@ -154,33 +160,3 @@ def _token(topic: str) -> bytes:
     if b" " in token or b"\r\n" in token:
         raise InvalidMessage(f"topic {topic!r}: no spaces and line ends are possible")
     return token
-
-
-def check_message(topic: object, data: object) -> None:
-    """
-    Texts of the original.
-
-    :raises InvalidMessage: the topic is blank, or the data are no bytes.
-    """
-    if not isinstance(topic, str) or not topic.strip():
-        raise InvalidMessage("Blank topic")
-    _token(topic)
-    _checked(data)
-
-
-def _checked(data: object) -> bytes:
-    if data is None:
-        raise InvalidMessage("Null data")
-    if not isinstance(data, bytes | bytearray | memoryview):
-        raise InvalidMessage(f"data are {type(data).__name__}; bytes expected")
-    return bytes(data)
-
-
-def check_partition(partition: object) -> None:
-    """
-    :raises InvalidArgument: it is no partition.
-    """
-    if not isinstance(partition, Partition) or not -1 <= partition.number <= INT32_MAX:
-        raise InvalidArgument(
-            f"partition {partition!r}: a Partition expected, as in Partition(0, 3)"
-        )

@@ -191,8 +191,6 @@ class TopicReader:
     """
 
     def __init__(self, session: SessionFactory, topic: str, group: str = GROUP) -> None:
-        if not topic.strip():
-            raise InvalidArgument("Blank topic")
         self.topic = topic
         self._session = session
         self._group = group

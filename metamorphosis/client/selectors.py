@@ -20,6 +20,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
+from metamorphosis.client.checked import checked
 from metamorphosis.client.model import OutgoingMessage, Partition
 from metamorphosis.errors import InvalidConfig, NoPartition, PartitionNotWritable
 from metamorphosis.message import checksum
@@ -66,6 +67,7 @@ class RandomSelector:
 
     __slots__ = ("_choice",)
 
+    @checked()
     def __init__(self, chance: random.Random | None = None) -> None:
         self._choice = random.choice if chance is None else chance.choice
 
@@ -88,6 +90,7 @@ class KeyHashSelector:
 
     __slots__ = ("_key_of",)
 
+    @checked()
     def __init__(self, key_of: Callable[[OutgoingMessage], str | bytes]) -> None:
         self._key_of = key_of
 

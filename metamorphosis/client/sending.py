@@ -17,15 +17,16 @@ from __future__ import annotations
 from collections import deque
 from typing import Any, Final
 
+from metamorphosis.client.checks import require
 from metamorphosis.client.connection import BrokerConnection
 from metamorphosis.client.directory import PartitionDirectory, PublishedTopic, no_server
 from metamorphosis.client.flow import Event
 from metamorphosis.client.links import Log
 from metamorphosis.client.model import ANY_PARTITION, OutgoingMessage, Partition, SendResult
 from metamorphosis.client.opaques import next_opaque
-from metamorphosis.client.puts import Put, check_message, check_partition, put_frame
+from metamorphosis.client.puts import Put, put_frame
 from metamorphosis.client.selectors import Selector
-from metamorphosis.errors import NoPartition, NotConnected, RequestTimeout
+from metamorphosis.errors import InvalidMessage, NoPartition, NotConnected, RequestTimeout
 
 RETRY_SECONDS: Final = 0.1
 """Before the first repeated attempt; doubled for each further one."""
@@ -130,7 +131,7 @@ class Sending:
         topic = put.message[0]
         published = self._topics.get(topic)
         if published is None or not published.partitions:
-            check_message(topic, put.body)
+            require("topic", topic, InvalidMessage)
             published = self._directory.topic_for(topic)
         partition = put.partition
         if partition is None or put.attempts and not put.pinned:
@@ -151,7 +152,7 @@ class Sending:
         if partition is None:
             raise NoPartition(f"the selector found no partition for topic {message.topic}")
         if type(partition) is not Partition:
-            check_partition(partition)
+            require("partition", partition)
         return partition
 
     def _request(self, put: Put, broker: BrokerConnection) -> None:

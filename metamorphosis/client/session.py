@@ -22,6 +22,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from metamorphosis.client.brokerstats import Stats, stats
+from metamorphosis.client.checked import as_future, checked
 from metamorphosis.client.connections import Connections
 from metamorphosis.client.flow import Event, wait_unless_refused
 from metamorphosis.client.links import Log
@@ -38,6 +39,7 @@ from metamorphosis.errors import (
     ClientClosed,
     ConfigError,
     InvalidConfig,
+    InvalidConsumerConfig,
     NotConnected,
 )
 
@@ -256,6 +258,7 @@ class SessionFactory:
 
     # -- what users call
 
+    @checked(as_future)
     def create_producer(
         self,
         topic: str | None = None,
@@ -280,6 +283,7 @@ class SessionFactory:
 
         return self.runtime.start(self._create_producer(topic, Producer, selector, options))
 
+    @checked(as_future)
     def create_one_way_producer(
         self,
         topic: str | None = None,
@@ -288,14 +292,13 @@ class SessionFactory:
         window: int = 0,
         policy: Any = None,
     ) -> Any:
-        """
-        A future of a ``OneWayProducer``, otherwise as ``create_producer``.
-        """
+        """A future of a ``OneWayProducer``, otherwise as ``create_producer``."""
         from metamorphosis.client.oneway import OneWayProducer
 
         options = {"window": window, "policy": policy}
         return self.runtime.start(self._create_producer(topic, OneWayProducer, selector, options))
 
+    @checked(as_future)
     def create_ordered_producer(self, topic: str | None = None, selector: Any = None) -> Any:
         """
         A future of an ``OrderedProducer``, otherwise as ``create_producer``.
@@ -319,6 +322,7 @@ class SessionFactory:
                 raise
         return producer
 
+    @checked(error=InvalidConsumerConfig)
     def create_consumer(
         self,
         group: str | None = None,
@@ -340,6 +344,7 @@ class SessionFactory:
             raise ClientClosed("The session factory has been closed.")
         return Consumer(self, consumer_config(config, group, settings), store)
 
+    @checked(error=InvalidConsumerConfig)
     def create_broadcast_consumer(
         self,
         group: str | None = None,
@@ -362,6 +367,7 @@ class SessionFactory:
             consumer.own_store()
         return consumer
 
+    @checked(as_future)
     def create_topic_browser(
         self, topic: str, max_size: int = 1 << 20, timeout: float = 5.0
     ) -> Any:
@@ -380,6 +386,7 @@ class SessionFactory:
         browser = TopicBrowser(self, topic, max_size, timeout)
         return browser
 
+    @checked(as_future)
     def get_stats(self, target: str | None = None, item: str | None = None) -> Any:
         """
         A future of the statistics of all brokers connected at present: url -> key -> value.
@@ -394,6 +401,7 @@ class SessionFactory:
         await self.started()
         return await stats(self, target, item)
 
+    @checked(as_future)
     def get_partitions_for_topic(self, topic: str) -> Any:
         """
         A future of the partitions of a topic that its masters take messages for, sorted by number;

@@ -24,7 +24,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, Self
 
-from metamorphosis.cluster.model import Broker
+from metamorphosis.client import checks
+from metamorphosis.client.settingchecks import SETTING_CHECKS
 from metamorphosis.cluster.paths import normalise_root
 from metamorphosis.config.hostname import own_address
 from metamorphosis.errors import InvalidConfig, InvalidConsumerConfig
@@ -35,10 +36,6 @@ MAX_OFFSET: Final = (1 << 63) - 1
 INVALID_IN_GROUP: Final = "~!#$%^&*()+=`'\",;/?[]<>.: "
 """Characters that a group's name must not have."""
 
-STRATEGIES: Final = ("DEFAULT", "CONSIST")
-
-_INT32_MAX: Final = (1 << 31) - 1
-
 
 def normalise_url(text: str) -> str:
     """
@@ -46,11 +43,8 @@ def normalise_url(text: str) -> str:
 
     :raises InvalidConfig: it is neither.
     """
-    url = text.strip()
-    if "://" not in url:
-        url = f"meta://{url}"
     try:
-        return Broker.parse(0, url.rstrip("/")).url
+        return checks.url_of(text)
     except ValueError as error:
         raise InvalidConfig(
             f"broker {text!r}: host:port or meta://host:port expected, as in localhost:8123"
@@ -132,8 +126,8 @@ class ClientConfig:
     xa_producer_host_name: str | None = None
 
     def __post_init__(self) -> None:
+        _check(self, InvalidConfig)
         _check_target(self)
-        _check_numbers(self, InvalidConfig)
         for name in ("recover_path", "local_message_path", "async_storage_path"):
             object.__setattr__(self, name, Path(getattr(self, name)))
         object.__setattr__(self, "partitions_info", MappingProxyType(dict(self.partitions_info)))
@@ -197,17 +191,8 @@ class ConsumerConfig:
 
     def __post_init__(self) -> None:
         _check_group(self.group)
-        _check_numbers(self, InvalidConsumerConfig)
-        strategy = self.load_balance_strategy
-        if not isinstance(strategy, str) or strategy.upper() not in STRATEGIES:
-            raise InvalidConsumerConfig(
-                f"load_balance_strategy is {strategy!r}; DEFAULT or CONSIST expected"
-            )
-        object.__setattr__(self, "load_balance_strategy", strategy.upper())
-        if self.consumer_id is not None and not self.consumer_id.strip():
-            raise InvalidConsumerConfig("consumer_id is blank; None generates one")
-        if self.partition is not None:
-            _check_partition(self.partition)
+        _check(self, InvalidConsumerConfig)
+        object.__setattr__(self, "load_balance_strategy", self.load_balance_strategy.upper())
 
     def replaced(self, **changes: Any) -> Self:
         """
@@ -269,6 +254,8 @@ def consumer_config(
     if group is not None:
         settings = {**settings, "group": group}
     if config is not None:
+        if not isinstance(config, ConsumerConfig):
+            raise InvalidConsumerConfig(checks.fault("config", config, "a ConsumerConfig expected"))
         return config.replaced(**settings)
     return ConsumerConfig(**{"group": "", **known(ConsumerConfig, settings, InvalidConsumerConfig)})
 
@@ -277,53 +264,22 @@ def client_config(config: ClientConfig | None, settings: dict[str, Any]) -> Clie
     """What a session factory was given, as one."""
     given = {name: value for name, value in settings.items() if value is not None}
     if config is not None:
+        if not isinstance(config, ClientConfig):
+            raise InvalidConfig(checks.fault("config", config, "a ClientConfig expected"))
         return config.replaced(**given)
     return ClientConfig(**known(ClientConfig, given, InvalidConfig))
 
 
-#: setting: (smallest, largest, what it is)
-_RANGES: Final[dict[str, tuple[int, int, str]]] = {
-    "zookeeper_session_timeout_ms": (1, _INT32_MAX, "milliseconds"),
-    "zookeeper_connection_timeout_ms": (1, _INT32_MAX, "milliseconds"),
-    "zookeeper_sync_time_ms": (0, _INT32_MAX, "milliseconds"),
-    "recover_message_interval_ms": (1, _INT32_MAX, "milliseconds"),
-    "recover_thread_count": (1, 10000, "a number"),
-    "send_timeout_ms": (1, _INT32_MAX, "milliseconds"),
-    "stats_timeout_ms": (1, _INT32_MAX, "milliseconds"),
-    "connect_timeout_ms": (1, _INT32_MAX, "milliseconds"),
-    "refused_timeout_ms": (0, _INT32_MAX, "milliseconds"),
-    "connect_attempt_timeout_ms": (1, _INT32_MAX, "milliseconds"),
-    "publish_connect_timeout_ms": (1, _INT32_MAX, "milliseconds"),
-    "heartbeat_idle_ms": (1, _INT32_MAX, "milliseconds"),
-    "heartbeat_timeout_ms": (1, _INT32_MAX, "milliseconds"),
-    "heartbeat_failures": (1, _INT32_MAX, "a number"),
-    "max_scheduled_written_bytes": (1, MAX_OFFSET, "bytes"),
-    "max_reply_line_bytes": (64, _INT32_MAX, "bytes"),
-    "max_reply_bytes": (1024, _INT32_MAX, "bytes"),
-    "duplicate_cache_size": (0, _INT32_MAX, "a number"),
-    "max_body_bytes": (1, _INT32_MAX, "bytes"),
-    "fetch_runner_count": (1, 100000, "a number"),
-    "fetch_timeout_ms": (1, _INT32_MAX, "milliseconds"),
-    "max_delay_fetch_time_ms": (0, _INT32_MAX, "milliseconds"),
-    "commit_offset_period_ms": (1, _INT32_MAX, "milliseconds"),
-    "max_fetch_retries": (0, _INT32_MAX, "a number"),
-    "max_increase_fetch_data_retries": (0, _INT32_MAX, "a number"),
-    "offset": (0, MAX_OFFSET, "bytes"),
-    "long_poll_ms": (0, _INT32_MAX, "milliseconds"),
-    "max_buffered_bytes": (1, MAX_OFFSET, "bytes"),
-    "max_deliveries": (0, _INT32_MAX, "a number"),
-    "stop_timeout_ms": (0, _INT32_MAX, "milliseconds"),
-}
-
-
-def _check_numbers(config: Any, error: type[InvalidConfig]) -> None:
+def _check(config: ClientConfig | ConsumerConfig, error: type[InvalidConfig]) -> None:
+    """A setting without a check is a mistake of ours, found by the first test that runs."""
     for each in fields(config):
-        if each.name not in _RANGES:
+        if each.name == "group":
+            _check_group(getattr(config, each.name))
             continue
-        low, high, what = _RANGES[each.name]
         value = getattr(config, each.name)
-        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-            raise error(f"{each.name} is {value!r}; {what} from {low} to {high} expected")
+        expected = SETTING_CHECKS[each.name](value)
+        if expected is not None:
+            raise error(checks.fault(each.name, value, expected))
 
 
 def _check_target(config: ClientConfig) -> None:
@@ -332,14 +288,11 @@ def _check_target(config: ClientConfig) -> None:
         raise InvalidConfig("both zookeeper and broker are given; broker means no ZooKeeper at all")
     if config.broker is not None:
         object.__setattr__(config, "broker", normalise_url(config.broker))
-    elif config.zookeeper is None or not config.zookeeper.strip():
+    elif config.zookeeper is None:
         raise InvalidConfig(
             "no zookeeper and no broker: give zookeeper='host:port' or broker='host:port'"
         )
-    try:
-        object.__setattr__(config, "zookeeper_root", normalise_root(config.zookeeper_root) or "/")
-    except ValueError:
-        raise InvalidConfig("zookeeper_root is empty; /meta is the default") from None
+    object.__setattr__(config, "zookeeper_root", normalise_root(config.zookeeper_root) or "/")
 
 
 def _check_group(group: object) -> None:
@@ -349,11 +302,3 @@ def _check_group(group: object) -> None:
     for character in group:
         if character in INVALID_IN_GROUP or character.isspace():
             raise InvalidConsumerConfig(f"Group name has invalid character {character}")
-
-
-def _check_partition(text: str) -> None:
-    broker_id, _, number = text.partition("-")
-    if not (broker_id.isdecimal() and number.isdecimal()):
-        raise InvalidConsumerConfig(
-            f"partition is {text!r}; <brokerId>-<number> expected, as in 0-3"
-        )

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 from twisted.internet.defer import Deferred
 
 from metamorphosis.client.brokerstats import Stats
+from metamorphosis.client.checked import checked
 from metamorphosis.client.model import (
     Partition,
     Position,
@@ -33,6 +34,7 @@ from metamorphosis.client.selectors import Selector
 from metamorphosis.client.session import SessionFactory
 from metamorphosis.client.settings import ClientConfig, ConsumerConfig, client_config
 from metamorphosis.client.subscription import Filter, Listener, Reject
+from metamorphosis.errors import InvalidConfig
 
 if TYPE_CHECKING:
     from metamorphosis.interfaces import IOffsetStore
@@ -250,6 +252,7 @@ class MessageSessionFactory(SessionFactory):
     :raises InvalidConfig: a setting is wrong.
     """
 
+    @checked(error=InvalidConfig)
     def __init__(
         self,
         zookeeper: str | None = None,
@@ -259,8 +262,9 @@ class MessageSessionFactory(SessionFactory):
         **settings: Any,
     ) -> None:
         settings = {"zookeeper": zookeeper, "broker": broker, **settings}
+        chosen = client_config(config, settings)
         runtime = TwistedRuntime(reactor)
-        super().__init__(runtime, client_config(config, settings))
+        super().__init__(runtime, chosen)
         self.add_child(ShutdownTrigger(runtime.reactor, self.close))
 
     if TYPE_CHECKING:  # what the core's methods give on this runtime

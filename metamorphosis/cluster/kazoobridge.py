@@ -26,8 +26,8 @@ from kazoo.exceptions import (
     SessionMovedError,
 )
 from kazoo.handlers.threading import SequentialThreadingHandler
-from kazoo.hosts import collect_hosts
 
+from metamorphosis.cluster.connect import parse_connect
 from metamorphosis.cluster.model import ConnectionFault, NodeStat
 from metamorphosis.errors import (
     ConfigError,
@@ -71,15 +71,10 @@ def split_connect(connect: str) -> tuple[str, str]:
 
     :raises ConfigError: the hosts cannot be understood.
     """
-    hosts, _, chroot = connect.strip().partition("/")
     try:
-        collect_hosts(hosts)
+        return parse_connect(connect)
     except ValueError as error:
-        raise ConfigError(
-            f"zk.zkConnect={connect!r}: host:port,host:port/chroot expected ({error})"
-        ) from error
-    chroot = chroot.strip("/")
-    return hosts, f"/{chroot}" if chroot else ""
+        raise ConfigError(f"zk.zkConnect={connect!r}: {error}") from error
 
 
 class KazooThreads(SequentialThreadingHandler):  # type: ignore[misc]

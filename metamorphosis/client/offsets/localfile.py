@@ -26,6 +26,7 @@ from typing import Any
 
 from zope.interface import implementer
 
+from metamorphosis.client.checked import checked
 from metamorphosis.client.model import Partition, StoredOffset
 from metamorphosis.client.offsets import Worker
 from metamorphosis.errors import InvalidConfig, OffsetStoreError
@@ -46,17 +47,21 @@ class LocalFileOffsetStore:
     :raises InvalidConfig: there can be no such file.
     """
 
+    @checked(error=InvalidConfig)
     def __init__(self, runtime: Any, path: str | os.PathLike[str] | None = None) -> None:
         self._file = OffsetFile(Path.home() / ".meta_offsets" if path is None else Path(path))
         self._worker = Worker(runtime, "offset-file")
 
+    @checked()
     async def load(self, topic: str, group: str, partition: Partition) -> StoredOffset | None:
         """See ``IOffsetStore``."""
         return await self._worker.run(lambda: self._file.load(topic, group, partition))
 
+    @checked()
     async def initialise(self, topic: str, group: str, partition: Partition, offset: int) -> None:
         """See ``IOffsetStore``; nothing, as in the original."""
 
+    @checked()
     async def commit(self, group: str, offsets: Sequence[StoredOffset]) -> None:
         """See ``IOffsetStore``. All of them or none."""
         if offsets:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from zope.interface import implementer
 
+from metamorphosis.client.checked import checked
 from metamorphosis.client.model import Partition, StoredOffset
 from metamorphosis.interfaces import IOffsetStore
 
@@ -21,13 +22,16 @@ class MemoryOffsetStore:
     def __init__(self) -> None:
         self.offsets: dict[tuple[str, str, Partition], StoredOffset] = {}
 
+    @checked()
     async def load(self, topic: str, group: str, partition: Partition) -> StoredOffset | None:
         """See ``IOffsetStore``."""
         return self.offsets.get((group, topic, partition))
 
+    @checked()
     async def initialise(self, topic: str, group: str, partition: Partition, offset: int) -> None:
         """See ``IOffsetStore``; nothing, as in ZooKeeper."""
 
+    @checked()
     async def commit(self, group: str, offsets: Sequence[StoredOffset]) -> None:
         """See ``IOffsetStore``."""
         for each in offsets:

@@ -19,6 +19,7 @@ import pymysql
 from pymysql.constants import CLIENT
 from zope.interface import implementer
 
+from metamorphosis.client.checked import checked
 from metamorphosis.client.model import Partition, StoredOffset
 from metamorphosis.client.offsets import Worker
 from metamorphosis.errors import InvalidConfig, OffsetStoreError
@@ -62,18 +63,22 @@ class MySQLOffsetStore:
         database, ssl, ...; the timeouts of ``TIMEOUTS`` hold unless others are given.
     """
 
+    @checked(error=InvalidConfig)
     def __init__(self, runtime: Any, table: str = DEFAULT_TABLE, **connection: Any) -> None:
         self._offsets = OffsetTable(table, connection)
         self._worker = Worker(runtime, "mysql-offsets")
 
+    @checked()
     async def load(self, topic: str, group: str, partition: Partition) -> StoredOffset | None:
         """See ``IOffsetStore``."""
         return await self._worker.run(lambda: self._offsets.load(topic, group, partition))
 
+    @checked()
     async def initialise(self, topic: str, group: str, partition: Partition, offset: int) -> None:
         """See ``IOffsetStore``; the row that Java members only ever update."""
         await self._worker.run(lambda: self._offsets.initialise(topic, group, partition, offset))
 
+    @checked()
     async def commit(self, group: str, offsets: Sequence[StoredOffset]) -> None:
         """See ``IOffsetStore``. One transaction."""
         if offsets:

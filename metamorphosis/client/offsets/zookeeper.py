@@ -15,9 +15,10 @@ from collections.abc import Sequence
 
 from zope.interface import implementer
 
+from metamorphosis.client.checked import checked
 from metamorphosis.client.model import Partition, StoredOffset
 from metamorphosis.cluster.paths import Paths
-from metamorphosis.errors import NodeExists, NoNode, OffsetStoreError
+from metamorphosis.errors import InvalidConfig, NodeExists, NoNode, OffsetStoreError
 from metamorphosis.interfaces import IOffsetStore, IRegistry
 
 _NUMBER = re.compile("-?[0-9]+")
@@ -48,10 +49,12 @@ class ZooKeeperOffsetStore:
         store is closed.
     """
 
+    @checked(error=InvalidConfig)
     def __init__(self, registry: IRegistry, paths: Paths) -> None:
         self._registry = registry
         self._paths = paths
 
+    @checked()
     async def load(self, topic: str, group: str, partition: Partition) -> StoredOffset | None:
         """
         See ``IOffsetStore``.
@@ -72,9 +75,11 @@ class ZooKeeperOffsetStore:
             raise OffsetStoreError(f"ZooKeeper node {path} holds {error}") from None
         return StoredOffset(topic, partition, offset, message_id)
 
+    @checked()
     async def initialise(self, topic: str, group: str, partition: Partition, offset: int) -> None:
         """See ``IOffsetStore``; nothing: a node is made together with its first value."""
 
+    @checked()
     async def commit(self, group: str, offsets: Sequence[StoredOffset]) -> None:
         """See ``IOffsetStore``. All writes are under way at once."""
         writes = []

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
+from metamorphosis.client.checked import checked
 from metamorphosis.client.flow import settle
 from metamorphosis.client.model import Partition, Position, ReceivedMessage, SendResult
 from metamorphosis.client.runtimes.loopthread import LoopThread
@@ -74,6 +75,7 @@ class Producer(Publishing):
         found: SendResult = self._call("send", topic, data, attribute, **options)
         return found
 
+    @checked()
     def send_all(
         self, topic: str, bodies: Iterable[bytes], attribute: str | None = None
     ) -> Iterator[SendResult]:

@@ -11,7 +11,7 @@ from metamorphosis.client.balancing import (
     partition_point,
     sort_as_java,
 )
-from metamorphosis.client.settings import STRATEGIES as CONFIGURABLE
+from metamorphosis.client.settingchecks import STRATEGIES as CONFIGURABLE
 
 AB = ["g_a", "g_b"]
 ABC = ["g_a", "g_b", "g_c"]

@@ -70,7 +70,8 @@ class BrowserTests(BrowserCase):
     def test_row_81_arguments(self) -> None:
         """Row 81: blank topic, size -1 and time-out 0 are refused."""
         for topic, size, timeout in ((" ", 1, 1.0), ("t", -1, 1.0), ("t", 0, 1.0), ("t", 1, 0.0)):
-            self.assertRaises(InvalidArgument, TopicBrowser, self.session, topic, size, timeout)
+            with self.assertRaises(InvalidArgument):
+                self.runtime.result(self.session.create_topic_browser(topic, size, timeout))
 
     def test_deleted_messages(self) -> None:
         """A partition whose oldest messages are gone begins where the others begin."""

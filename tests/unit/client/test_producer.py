@@ -158,19 +158,19 @@ class SendTests(ProducingCase):
         self.assertEqual((True, True), (unsent.exception.retriable, unsent.exception.outcome_known))
 
     def test_row_3_no_message(self) -> None:
-        """Row 3: blank topic and null data have the texts of the original; nothing is raised."""
+        """Row 3: a blank topic and data that are none are refused; nothing is raised."""
         for topic, data, text in (
-            (" ", b"a", "Blank topic"),
-            (None, b"a", "Blank topic"),
-            ("test", None, "Null data"),
-            ("test", "text", "data are str; bytes expected"),
+            (" ", b"a", "topic is ' '; the name of a topic expected"),
+            (None, b"a", "topic is None; the name of a topic expected"),
+            ("test", None, "data is None; bytes expected"),
+            ("test", "text", r"data is 'text'; bytes expected, as from text.encode"),
             ("a b", b"a", "no spaces"),
             ("\ud800", b"a", "surrogate"),
         ):
             done = self.sender.send(topic, data)  # type: ignore[arg-type]
             with self.assertRaisesRegex(InvalidMessage, text):
                 self.runtime.result(done)
-        with self.assertRaisesRegex(InvalidMessage, "attribute is int"):
+        with self.assertRaisesRegex(InvalidMessage, "attribute is 5; a str expected"):
             self.runtime.result(self.sender.send("test", b"", 5))  # type: ignore[arg-type]
 
     def test_buffers_are_copied(self) -> None:
@@ -202,7 +202,7 @@ class SendTests(ProducingCase):
         """Options out of range are refused by name."""
         for name, wrong in (("retries", -1), ("max_outstanding_bytes", 0)):
             with self.assertRaisesRegex(InvalidArgument, name):
-                self.producer(**{name: wrong})
+                self.runtime.result(self.session.create_producer(**{name: wrong}))
 
 
 class SelectionTests(ProducingCase):

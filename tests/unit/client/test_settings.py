@@ -66,7 +66,7 @@ class ClientConfigTests(SynchronousTestCase):
     def test_no_target(self) -> None:
         """Neither ZooKeeper nor a broker, or both."""
         self.refused("no zookeeper and no broker")
-        self.refused("no zookeeper and no broker", zookeeper="  ")
+        self.refused("zookeeper is '  '; a host is missing", zookeeper="  ")
         self.refused("both zookeeper and broker", zookeeper="a:1", broker="a:1")
 
     def test_broker_that_is_none(self) -> None:
@@ -83,7 +83,7 @@ class ClientConfigTests(SynchronousTestCase):
 
     def test_root(self) -> None:
         """As the broker reads ``zk.zkRoot``."""
-        self.refused("zookeeper_root is empty", zookeeper="a:1", zookeeper_root="")
+        self.refused("zookeeper_root is ''; a path", zookeeper="a:1", zookeeper_root="")
         root = ClientConfig(zookeeper="a:1", zookeeper_root="other/").zookeeper_root
         self.assertEqual("/other", root)
         self.assertEqual("/", ClientConfig(zookeeper="a:1", zookeeper_root="/").zookeeper_root)
@@ -162,7 +162,7 @@ class ConsumerConfigTests(SynchronousTestCase):
         """Of direct mode."""
         self.assertEqual("0-3", ConsumerConfig(group="g", partition="0-3").partition)
         self.refused("partition is '3'", group="g", partition="3")
-        self.refused("consumer_id is blank", group="g", consumer_id=" ")
+        self.refused("consumer_id is ' '; a name", group="g", consumer_id=" ")
 
     def test_from_max_offset(self) -> None:
         """A new group starts at the end, or everyone always."""

@@ -1,0 +1,253 @@
+"""
+What users give to the client is looked at before it is used. Pure.
+
+A *check* looks at one value and says what it had to be, or None if the value will do. ``CHECKS``
+has one for each name of a parameter: the public calls of all faces use the same names for the same
+things. ``client.checked`` puts the checks of a call's parameters in front of it. Settings have a
+table of their own, in ``client.settingchecks``, made of the same checks.
+
+The name of the argument, its value and what is expected are in every error.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+import reprlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
+
+from metamorphosis.client.model import Partition, ReceivedMessage, StoredOffset
+from metamorphosis.cluster.connect import parse_connect
+from metamorphosis.cluster.model import Broker
+from metamorphosis.errors import InvalidArgument
+from metamorphosis.wire.numbers import INT32_MAX
+
+Check = Callable[[Any], str | None]
+"""A value -> what is expected instead, with the word "expected"; None: it will do."""
+
+INT63_MAX: Final = (1 << 63) - 1
+SECONDS_MOST: Final = INT32_MAX // 1000
+"""The longest time limit that the original could express."""
+
+_SHOWN: Final = reprlib.Repr()
+_SHOWN.maxstring = _SHOWN.maxother = 80
+
+
+def fault(name: str, value: object, expected: str) -> str:
+    """The text of an error."""
+    return f"{name} is {_SHOWN.repr(value)}; {expected}"
+
+
+# -- kinds of values
+
+
+def integer(low: int, high: int, what: str) -> Check:
+    """Whole numbers of a range, no truth values."""
+
+    def check(value: Any) -> str | None:
+        if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
+            return None
+        return f"{what} from {low} to {high} expected"
+
+    return check
+
+
+def instance(kind: type | tuple[type, ...], expected: str) -> Check:
+    """Objects of a class, or of several."""
+    return lambda value: None if isinstance(value, kind) else f"{expected} expected"
+
+
+def truth(value: Any) -> str | None:
+    """True or False, and nothing that Python would only take for it."""
+    return None if isinstance(value, bool) else "True or False expected"
+
+
+def callable_with(arguments: str) -> Check:
+    """What can be called."""
+    return lambda value: None if callable(value) else f"a function of {arguments} expected"
+
+
+def having(names: Sequence[str], expected: str) -> Check:
+    """Objects with these attributes, whatever their class: users write such classes themselves."""
+
+    def check(value: Any) -> str | None:
+        if not isinstance(value, type) and all(hasattr(value, name) for name in names):
+            return None
+        return f"{expected} expected"
+
+    return check
+
+
+def optional(check: Check) -> Check:
+    """The same, or None."""
+    return lambda value: None if value is None else check(value)
+
+
+def topic(value: Any) -> str | None:
+    """The name of a topic, as ZooKeeper and the wire can carry it."""
+    if not isinstance(value, str) or not value.strip():
+        return "the name of a topic expected, as in 'orders'"
+    return _topic_text(value)
+
+
+@functools.lru_cache(1024)
+def _topic_text(value: str) -> str | None:
+    """Cached: every send asks."""
+    if not any(character in value for character in " /\r\n\0") and value.isprintable():
+        return None
+    return (
+        "the name of a topic expected: no spaces, slashes, line ends, unprintable characters or"
+        " half surrogate pairs are possible"
+    )
+
+
+def seconds(value: Any) -> str | None:
+    """A time limit."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if number and not math.isnan(value) and 0 < value <= SECONDS_MOST:
+        return None
+    return f"seconds above 0, {SECONDS_MOST} at most, expected"
+
+
+def partition(value: Any) -> str | None:
+    """``Partition(-1, -1)``, the broker's choice, will do."""
+    if isinstance(value, Partition):
+        numbers = [each for each in value if isinstance(each, int)]
+        if len(numbers) == 2 and all(-1 <= number <= INT32_MAX for number in numbers):
+            return None
+    return "a Partition expected, as in Partition(0, 3)"
+
+
+def body(value: Any) -> str | None:
+    """What a message can hold."""
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return None
+    hint = ", as from text.encode()" if isinstance(value, str) else ""
+    return f"bytes expected{hint}"
+
+
+def text(value: Any) -> str | None:
+    """A text that UTF-8 can express."""
+    if isinstance(value, str):
+        try:
+            value.encode()
+            return None
+        except UnicodeEncodeError:
+            return "a str without half surrogate pairs expected"
+    return "a str expected"
+
+
+def key(value: Any) -> str | None:
+    """What the partition is chosen by; a number would hash otherwise in every language."""
+    return None if isinstance(value, str | bytes) else "str or bytes expected, as in str(number)"
+
+
+def word(value: Any) -> str | None:
+    """A part of a line of the protocol."""
+    if isinstance(value, str) and value.isprintable() and value and " " not in value:
+        return None
+    return "a word without spaces expected"
+
+
+def url_of(value: str) -> str:
+    """
+    ``meta://host:port``, also from ``host:port``; a query is dropped.
+
+    :raises ValueError: it is neither.
+    """
+    url = value.strip()
+    if "://" not in url:
+        url = f"meta://{url}"
+    return Broker.parse(0, url.rstrip("/")).url
+
+
+def broker(value: Any) -> str | None:
+    """The address of a broker."""
+    try:
+        if isinstance(value, str):
+            url_of(value)
+            return None
+    except ValueError:
+        pass
+    return "host:port or meta://host:port expected, as in localhost:8123"
+
+
+def zookeeper(value: Any) -> str | None:
+    """The addresses of ZooKeeper."""
+    if not isinstance(value, str):
+        return "one text expected, as in 'host1:2181,host2:2181/chroot'"
+    try:
+        parse_connect(value)
+        return None
+    except ValueError as error:
+        return str(error)
+
+
+def bodies(value: Any) -> str | None:
+    """Several; one alone would be taken for many of one byte."""
+    if isinstance(value, Iterable) and not isinstance(value, str | bytes | bytearray | memoryview):
+        return None
+    return "several messages expected, as in [b'first', b'second']"
+
+
+def stored_offsets(value: Any) -> str | None:
+    """What is to be committed."""
+    if isinstance(value, Sequence) and all(isinstance(each, StoredOffset) for each in value):
+        return None
+    return "a list of StoredOffset expected"
+
+
+path: Final = instance((str, os.PathLike), "a path")
+
+CHECKS: Final[dict[str, Check]] = {
+    "topic": topic,
+    "data": body,
+    "attribute": text,
+    "key": key,
+    "partition": partition,
+    "timeout": seconds,
+    "callback": callable_with("result and error"),
+    "bodies": bodies,
+    "selector": callable_with("topic, partitions and message"),
+    "retries": integer(0, INT32_MAX, "a number"),
+    "in_order": truth,
+    "max_outstanding_bytes": integer(1, INT63_MAX, "bytes"),
+    "window": integer(-INT32_MAX, INT32_MAX, "a number"),
+    "policy": callable_with("message and partition"),
+    "max_size": integer(1, INT32_MAX, "bytes"),
+    "listener": callable_with("one message, or with batch=True of a list,"),
+    "filter": callable_with("group and message"),
+    "batch": truth,
+    "auto_ack": truth,
+    "strategy": callable_with("one message"),
+    "message": instance(ReceivedMessage, "a message of this consumer"),
+    "offset": integer(0, INT63_MAX, "bytes"),
+    "milliseconds": integer(0, INT63_MAX, "milliseconds since 1970"),
+    "target": broker,
+    "item": word,
+    "store": having(("load", "initialise", "commit", "close"), "an IOffsetStore"),
+    "group": text,
+    "offsets": stored_offsets,
+    "runtime": having(("api", "threads"), "the runtime of a session factory"),
+    "registry": having(("get", "set_data", "create"), "the registry of a session factory"),
+    "paths": having(("offset",), "the paths of a session factory"),
+    "path": path,
+    "table": text,
+    "reactor": having(("callLater", "connectTCP"), "a reactor"),
+    "loop": having(("call_soon_threadsafe", "create_task"), "an event loop of asyncio"),
+    "chance": having(("choice",), "a random.Random"),
+    "key_of": callable_with("one message"),
+}
+
+
+def require(name: str, value: object, error: type[InvalidArgument] = InvalidArgument) -> None:
+    """
+    For what is looked at by hand, because it is done for every message.
+
+    :raises InvalidArgument: or ``error``.
+    """
+    expected = CHECKS[name](value)
+    if expected is not None:
+        raise error(fault(name, value, expected))
