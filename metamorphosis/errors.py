@@ -100,6 +100,14 @@ BROKER_ERRORS: dict[int, type[BrokerError]] = {
 }
 
 
+class JournalError(MetaQError):
+    """Base of the errors of the journal of transactions."""
+
+
+class InvalidRecord(JournalError):
+    """Bytes of the journal that are no record, or no list of heuristic outcomes."""
+
+
 class StoreError(MetaQError):
     """Base of the errors of the message log."""
 

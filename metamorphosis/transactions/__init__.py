@@ -1,1 +1,1 @@
-"""Transactions: their records on disk."""
+"""Local and XA transactions: the journal, its recovery, and the transactions that are open."""

@@ -15,8 +15,8 @@ import os
 
 from twisted.logger import Logger
 
-from metamorphosis.errors import CorruptRecord, StoreError
-from metamorphosis.transactions.records import Operation, read_records
+from metamorphosis.errors import InvalidRecord, StoreError
+from metamorphosis.transactions.records import Append, OperationType, put_key, read_records
 
 DIRECTORY = "transactions"
 REDO = "redo."
@@ -49,7 +49,7 @@ def prepared_transactions(directory: str) -> list[str]:
             raise StoreError(f"Could not read file {path} ({error.strerror})") from error
         try:
             _follow(data, prepared)
-        except CorruptRecord as error:
+        except InvalidRecord as error:
             _log.warn(
                 "Of the transaction journal {path} only the beginning was read: {error}",
                 path=path,
@@ -96,13 +96,14 @@ def _follow(data: bytes, prepared: dict[str, None]) -> None:
     committing them; their rollback leaves the prepared one as it is.
     """
     apart: set[str] = set()
-    for operation, key, _ in read_records(data):
-        if operation is Operation.APPEND:
+    for _, record, _ in read_records(data):
+        if isinstance(record, Append):
+            key = put_key(record.put_command)
             if key in prepared:
                 apart.add(key)
-        elif operation is Operation.XA_PREPARE:
-            prepared[key] = None
-        elif operation is Operation.XA_ROLLBACK and key in apart:
-            apart.discard(key)
+        elif record.type is OperationType.XA_PREPARE:
+            prepared[record.key] = None
+        elif record.type is OperationType.XA_ROLLBACK and record.key in apart:
+            apart.discard(record.key)
         else:
-            prepared.pop(key, None)
+            prepared.pop(record.key, None)

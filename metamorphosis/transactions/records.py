@@ -1,30 +1,42 @@
 """
-The records of a redo file: a length of four bytes, a protobuf message, and after the record of a
-commit the positions of its messages in the store.
+The records of a redo file, to and from bytes.
 
-Only the reading side, and of the fields only those that say how a transaction stands.
+=====================  =======================================================================
+int32 N                length of the message, at least 1
+N bytes                ``TxCommand``: an APPEND with message id and put command, or an outcome
+D bytes                after a commit only: where its blocks stand; D is in the message
+=====================  =======================================================================
 
-Source: ``JournalStore``, ``TransactionCommands``.
+All of one transaction's records are in one file. The encoding is byte-identical with the
+original's; any legal protobuf encoding is read.
+
+Source: ``TransactionCommands``, ``JournalStore``, ``JournalTransactionStore``; sections 7.1 to 7.3
+of the specification of transactions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from enum import Enum
+from enum import IntEnum
 from struct import Struct
 from typing import NamedTuple
 
-from metamorphosis.errors import CorruptRecord
+from metamorphosis.errors import InvalidRecord
+from metamorphosis.transactions.protobuf import fields, signed, varint
 
-_APPEND = 1
-_OPERATION = 2
-_length = Struct(">i").unpack_from
+LENGTH = Struct(">i")
+LENGTH_BYTES = LENGTH.size
+
+LONGEST_HEAD = 1 << 20
+"""Bytes in which the head line of a put command must end."""
+
+LONGEST_MESSAGE = 256 << 20
+"""A length above this is damage: the longest put is far below."""
 
 
-class Operation(Enum):
-    """What a record says of a transaction; the numbers are those of the file."""
+class OperationType(IntEnum):
+    """What a record says of a transaction. The numbers are on disk."""
 
-    APPEND = 0
     XA_PREPARE = 1
     XA_COMMIT = 2
     XA_ROLLBACK = 3
@@ -32,100 +44,200 @@ class Operation(Enum):
     LOCAL_ROLLBACK = 5
 
 
-class Record(NamedTuple):
-    """One record: what it says, the key of its transaction, and the position after it."""
+COMMITS = frozenset({OperationType.XA_COMMIT, OperationType.LOCAL_COMMIT})
 
-    operation: Operation
+
+class Append(NamedTuple):
+    """
+    A message that a transaction will store.
+
+    :ivar message_id: final since the put was answered.
+    :ivar put_command: the put's wire form, head line and body.
+    """
+
+    message_id: int
+    put_command: bytes | memoryview
+
+
+class Operation(NamedTuple):
+    """
+    A step of a transaction.
+
+    :ivar key: the transaction's canonical key.
+    :ivar was_prepared: of a commit: the transaction had been prepared.
+    :ivar data_length: bytes of locations that follow the message.
+    """
+
+    type: OperationType
     key: str
+    was_prepared: bool = False
+    data_length: int = 0
+
+
+Record = Append | Operation
+
+_APPEND_HEAD = b"\x08\x01\x12"
+_OPERATION_HEAD = b"\x08\x02\x12"
+_FORCE = b"\x18\x01"
+
+
+def encode_append(message_id: int, put_command: bytes) -> bytes:
+    """A framed APPEND record."""
+    content = b"\x08%b\x12%b%b" % (varint(message_id), varint(len(put_command)), put_command)
+    message = b"%b%b%b" % (_APPEND_HEAD, varint(len(content)), content)
+    return LENGTH.pack(len(message)) + message
+
+
+def encode_operation(operation: Operation, locations: bytes = b"") -> bytes:
+    """
+    A framed record of a step, with its locations.
+
+    ``force`` is written by a prepare only and ``data_length`` by commits only, as the original
+    does; ``operation.data_length`` is not looked at.
+    """
+    key = operation.key.encode("utf-8")
+    content = b"\x08%c\x10%c\x1a%b%b" % (
+        operation.type,
+        operation.was_prepared,
+        varint(len(key)),
+        key,
+    )
+    if operation.type in COMMITS:
+        content += b"\x20" + varint(len(locations))
+    message = b"%b%b%b" % (_OPERATION_HEAD, varint(len(content)), content)
+    if operation.type is OperationType.XA_PREPARE:
+        message += _FORCE
+    return b"%b%b%b" % (LENGTH.pack(len(message)), message, locations)
+
+
+def decode_message(message: memoryview) -> Record:
+    """
+    The record in one ``TxCommand``.
+
+    :raises InvalidRecord: the message is no legal encoding, or lacks what a record must have.
+    """
+    kind: int | None = None
+    content: memoryview | None = None
+    for number, value in fields(message):
+        if number == 1:
+            kind = _number(value, "TxCommand.cmdType")
+        elif number == 2:
+            content = _bytes(value, "TxCommand.cmd_content")
+    if kind is None or content is None:
+        raise InvalidRecord("a journal message lacks its type or its content")
+    if kind == 1:
+        return _append(content)
+    if kind == 2:
+        return _operation(content)
+    raise InvalidRecord(f"a journal message has the unknown type {kind}")
+
+
+class Placed(NamedTuple):
+    """A record in its file: its position, what it says, and the position after all of it."""
+
+    position: int
+    record: Record
     end: int
 
 
-def read_records(data: bytes | memoryview) -> Iterator[Record]:
+def read_records(data: bytes | memoryview) -> Iterator[Placed]:
     """
     The records of a redo file, in their order.
 
-    :raises CorruptRecord: the bytes from here on are no record; the end of the file within a record
-        counts as that, too. The text names the position.
+    :raises InvalidRecord: (from the iterator) the bytes from here on are no record; the end of the
+        file within a record counts as that, too. The text names the position.
     """
     view = memoryview(data)
-    at = 0
-    while at < len(view):
+    position = 0
+    while position < len(view):
         try:
-            record = _record(view, at)
-        except (ValueError, KeyError, IndexError, TypeError) as error:
-            raise CorruptRecord(f"no valid record at position {at}") from error
-        yield record
-        at = record.end
+            placed = _placed(view, position)
+        except InvalidRecord as error:
+            raise InvalidRecord(f"no valid record at position {position}: {error}") from error
+        yield placed
+        position = placed.end
 
 
-def _record(view: memoryview, at: int) -> Record:
-    body = at + 4
+def _placed(view: memoryview, position: int) -> Placed:
+    body = position + LENGTH_BYTES
     if body > len(view):
-        raise ValueError("the length is cut")
-    size = _length(view, at)[0]
+        raise InvalidRecord("its length is cut")
+    size: int = LENGTH.unpack_from(view, position)[0]
+    if not 1 <= size <= LONGEST_MESSAGE:
+        raise InvalidRecord(f"its length is {size}")
     end = body + size
-    if size < 1 or end > len(view):
-        raise ValueError("the length leads behind the end")
-    command = _fields(view[body:end])
-    content = _fields(_bytes(command[2]))
-    if command[1] == _APPEND:
-        return Record(Operation.APPEND, _put_key(bytes(_bytes(content[2]))), end)
-    if command[1] != _OPERATION:
-        raise ValueError("unknown type of record")
-    end += _number(content.get(4, 0))
     if end > len(view):
-        raise ValueError("the positions are cut")
-    operation = Operation(_number(content[1]))
-    return Record(operation, str(_bytes(content[3]), "utf-8"), end)
+        raise InvalidRecord(f"{end - len(view)} of its {size} bytes are missing")
+    record = decode_message(view[body:end])
+    if isinstance(record, Operation):
+        end += record.data_length
+        if end > len(view):
+            raise InvalidRecord("its locations are cut")
+    return Placed(position, record, end)
 
 
-def _put_key(command: bytes) -> str:
-    """The transaction key of a ``put``: the word before the opaque."""
-    line = command.split(b"\r\n", 1)[0]
-    return str(line.rsplit(b" ", 2)[1], "utf-8")
+def put_key(put_command: bytes | memoryview) -> str:
+    """
+    The transaction key in a put command: the word before the opaque.
+
+    :raises InvalidRecord: there is none.
+    """
+    line = bytes(put_command[:LONGEST_HEAD]).split(b"\r\n", 1)[0]
+    try:
+        return str(line.rsplit(b" ", 2)[1], "utf-8")
+    except (IndexError, UnicodeDecodeError) as error:
+        raise InvalidRecord(f"a put command without transaction key: {line[:80]!r}") from error
 
 
-def _fields(view: memoryview) -> dict[int, int | memoryview]:
-    """The fields of a protobuf message by number, the last one of each."""
-    fields: dict[int, int | memoryview] = {}
-    at = 0
-    while at < len(view):
-        tag, at = _varint(view, at)
-        kind = tag & 7
-        if kind == 0:
-            fields[tag >> 3], at = _varint(view, at)
-            continue
-        size = 8 if kind == 1 else 4
-        if kind == 2:
-            size, at = _varint(view, at)
-        elif kind not in (1, 5):
-            raise ValueError("unknown kind of field")
-        if at + size > len(view):
-            raise ValueError("a field leads behind the end")
-        fields[tag >> 3] = view[at : at + size]
-        at += size
-    return fields
+def _append(content: memoryview) -> Append:
+    message_id: int | None = None
+    put_command: memoryview | None = None
+    for number, value in fields(content):
+        if number == 1:
+            message_id = signed(_number(value, "AppendMessageCommand.message_id"), 64)
+        elif number == 2:
+            put_command = _bytes(value, "AppendMessageCommand.put_command")
+    if message_id is None or put_command is None:
+        raise InvalidRecord("an APPEND lacks its message id or its put command")
+    return Append(message_id, put_command)
 
 
-def _varint(view: memoryview, at: int) -> tuple[int, int]:
-    """The number at a position, and the position after it."""
-    value = 0
-    for shift in range(0, 70, 7):
-        byte = view[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-    raise ValueError("a number has no end")
+def _operation(content: memoryview) -> Operation:
+    kind = key = prepared = None
+    length = 0
+    for number, value in fields(content):
+        if number == 1:
+            kind = _number(value, "TransactionOperation.type")
+        elif number == 2:
+            prepared = bool(_number(value, "TransactionOperation.was_prepared"))
+        elif number == 3:
+            key = _text(value)
+        elif number == 4:
+            length = signed(_number(value, "TransactionOperation.data_length"), 32)
+    if kind is None or key is None or prepared is None:
+        raise InvalidRecord("a step of a transaction lacks type, key or was_prepared")
+    if length < 0:
+        raise InvalidRecord(f"a commit claims {length} bytes of locations")
+    try:
+        return Operation(OperationType(kind), key, prepared, length)
+    except ValueError as error:
+        raise InvalidRecord(f"a step of a transaction has the unknown type {kind}") from error
 
 
-def _number(field: int | memoryview) -> int:
-    if not isinstance(field, int) or field >= 1 << 31:
-        raise ValueError("a number is needed")
-    return field
+def _number(value: int | memoryview, name: str) -> int:
+    if isinstance(value, int):
+        return value
+    raise InvalidRecord(f"{name} is not a number")
 
 
-def _bytes(field: int | memoryview) -> memoryview:
-    if isinstance(field, int):
-        raise ValueError("bytes are needed")
-    return field
+def _bytes(value: int | memoryview, name: str) -> memoryview:
+    if isinstance(value, memoryview):
+        return value
+    raise InvalidRecord(f"{name} is not a sequence of bytes")
+
+
+def _text(value: int | memoryview) -> str:
+    try:
+        return str(_bytes(value, "TransactionOperation.transaction_id"), "utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidRecord("TransactionOperation.transaction_id is not UTF-8") from error

@@ -14,37 +14,29 @@ from pathlib import Path
 from twisted.logger import LogLevel, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from metamorphosis.errors import CorruptRecord, StoreError
+from metamorphosis.errors import InvalidRecord, StoreError
 from metamorphosis.transactions import journal
-from metamorphosis.transactions.records import Operation, read_records
+from metamorphosis.transactions.records import (
+    Append,
+    Operation,
+    OperationType,
+    encode_append,
+    encode_operation,
+    read_records,
+)
 
 JOURNALS = Path(__file__).parent / "journals"
 PREPARED = "XID:7:67747269642d70656e64696e67:6271:XAMessageProducer-client1"
 
 
-def field(number: int, value: int | bytes) -> bytes:
-    """A protobuf field."""
-    if isinstance(value, int):
-        return bytes([number << 3, value])
-    return bytes([number << 3 | 2, len(value)]) + value
-
-
-def record(kind: int, content: bytes, after: bytes = b"") -> bytes:
-    """A record, with what follows it."""
-    message = field(1, kind) + field(2, content)
-    return len(message).to_bytes(4, "big") + message + after
-
-
 def append(key: str) -> bytes:
     """A put in a transaction."""
-    put = f"put test 0 1 0 -1 {key} 7\r\nx".encode()
-    return record(1, field(1, 9) + field(2, put))
+    return encode_append(9, f"put test 0 1 0 -1 {key} 7\r\nx".encode())
 
 
-def operation(kind: Operation, key: str, after: bytes = b"") -> bytes:
+def operation(kind: OperationType, key: str, after: bytes = b"") -> bytes:
     """A step of a transaction."""
-    content = field(1, kind.value) + field(2, 0) + field(3, key.encode())
-    return record(2, content + (field(4, len(after)) if after else b""), after)
+    return encode_operation(Operation(kind, key), after)
 
 
 class JournalTests(SynchronousTestCase):
@@ -92,16 +84,16 @@ class JournalTests(SynchronousTestCase):
 
     def test_several_files(self) -> None:
         """Files count in the order of their numbers, an outcome may stand in a later one."""
-        prepare = Operation.XA_PREPARE
+        prepare = OperationType.XA_PREPARE
         self.write(operation(prepare, "XID:1:00:00:u") + operation(prepare, "XID:2:00:00:u"), 9)
-        self.write(operation(Operation.XA_COMMIT, "XID:1:00:00:u", b"12345678"), 10)
+        self.write(operation(OperationType.XA_COMMIT, "XID:1:00:00:u", b"12345678"), 10)
         self.assertEqual(self.prepared(), ["XID:2:00:00:u"])
 
     def test_put_into_a_prepared_transaction(self) -> None:
         """Its rollback leaves the prepared one; the next rollback ends that."""
         key = "XID:1:00:00:u"
-        steps = append(key) + operation(Operation.XA_PREPARE, key) + append(key)
-        rollback = operation(Operation.XA_ROLLBACK, key)
+        steps = append(key) + operation(OperationType.XA_PREPARE, key) + append(key)
+        rollback = operation(OperationType.XA_ROLLBACK, key)
         self.write(steps + rollback)
         self.assertEqual(self.prepared(), [key])
         self.write(steps + rollback + rollback)
@@ -113,11 +105,13 @@ class JournalTests(SynchronousTestCase):
         records = list(read_records(data))
         for cut in range(len(data)):
             prepared: list[str] = []
-            for operation, key, end in records:
-                if end <= cut and operation is Operation.XA_PREPARE:
-                    prepared.append(key)
-                elif end <= cut and operation is not Operation.APPEND and key in prepared:
-                    prepared.remove(key)
+            for _, record, end in records:
+                if end > cut or isinstance(record, Append):
+                    continue
+                if record.type is OperationType.XA_PREPARE:
+                    prepared.append(record.key)
+                elif record.key in prepared:
+                    prepared.remove(record.key)
             self.write(data[:cut])
             self.assertEqual(self.prepared(), prepared)
 
@@ -149,7 +143,7 @@ class JournalTests(SynchronousTestCase):
         self.assertEqual(len(lines), 1)
         self.assertIn(f"{self.directory}/redo.1", lines[0])
         self.assertIn(f"position {len(data)}", lines[0])
-        with self.assertRaises(CorruptRecord):
+        with self.assertRaises(InvalidRecord):
             list(read_records(b"\0"))
 
     def test_file_cannot_be_read(self) -> None:
@@ -160,7 +154,7 @@ class JournalTests(SynchronousTestCase):
 
     def test_refusal_is_short(self) -> None:
         """It counts all and names a few."""
-        data = b"".join(operation(Operation.XA_PREPARE, f"XID:{n}:00:00:u") for n in range(90))
+        data = b"".join(operation(OperationType.XA_PREPARE, f"XID:{n}:00:00:u") for n in range(90))
         self.write(data)
         error = self.assertRaises(StoreError, journal.refuse_prepared, self.directory)
         self.assertIn("(90: XID:0:00:00:u, ", str(error))
