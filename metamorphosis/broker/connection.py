@@ -3,38 +3,46 @@ One client: bytes in, replies out in request order, and back-pressure both ways.
 
 Theory of operation. The transport puts received bytes into ``room()``, which is the inbox's.
 ``received`` takes complete requests off its front with ``hotpath.scan``, and whatever scan leaves
-with ``wire.decoding`` and ``Responders``. Replies stand in a queue of ``ReplyGroup``, one for each
-chunk; ``drain`` sends from its front as far as nothing has to wait for a batch. A failed batch
-turns the replies of exactly the records that were not stored into 500.
+with ``wire.decoding`` and ``Dispatch``. The replies stand in a ``ReplyQueue``; ``drain`` sends what
+waits for nothing.
 
-Law: no reply overtakes an earlier one, but that of a get which is held (``longpoll``) leaves when
-it is there; nothing is sent for a put before its batch is written (flushed, with group commit).
+A connection is open, then closing, then lost:
 
-Back-pressure: reading pauses while the requests whose replies wait, or the replies that the peer
-does not read, exceed their limits; nobody is cut off for being fast or slow.
+    state     event                                        state
+    OPEN      quit, end of input, garbage, broker stops    CLOSING: takes no more requests
+    CLOSING   the last reply has left                      CLOSING: the transport closes
+    any       connectionLost                               LOST
+
+Back-pressure: a ``ReadGate`` pauses reading while the requests whose replies wait, or the replies
+that the peer does not read, exceed their limits; nobody is cut off for being fast or slow.
 """
 
 from __future__ import annotations
 
-import os
-from collections import deque
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
 from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from metamorphosis.broker.hotpath import FileReply, ReplyGroup, scan
-from metamorphosis.broker.inbox import SMALL_CHUNK, Inbox
+from metamorphosis.broker.hotpath import scan
+from metamorphosis.broker.inbox import SMALL_CHUNK, Inbox, ReceiveBuffer
+from metamorphosis.broker.replies import ReplyGroup, ReplyQueue
+from metamorphosis.broker.session import Session
 from metamorphosis.errors import RemoteProtocolError
-from metamorphosis.store.batch import FAILED
-from metamorphosis.wire.decoding import NeedMore, decode_frame
+from metamorphosis.readgate import ReadGate, Reason
+from metamorphosis.store.batch import Batch
+from metamorphosis.wire.decoding import FrameLimits, NeedMore, decode_frame
 
 if TYPE_CHECKING:
-    from metamorphosis.broker.factory import BrokerFactory
-    from metamorphosis.broker.longpoll import HeldGet
-    from metamorphosis.store.batch import Batch
+    from metamorphosis.broker.dispatch import Dispatch
+    from metamorphosis.broker.hotpath import Routes
+    from metamorphosis.broker.turn import Turn
+    from metamorphosis.config.model import Settings
+    from metamorphosis.ids import MessageIds
 
 TURN_COMMANDS = 100
 """Commands off the hot path that one connection gets answered in a turn; the rest waits for the
@@ -45,8 +53,72 @@ SPREAD = 4096
 many."""
 
 LONG = 2048
-"""Bytes of a request from which on its body is no second copy but a view of the first: at 8 KiB
-that saves a twentieth of the request; a short body costs less copied."""
+"""From this request size on, the body is a view of the copied chunk: at 8 KiB that saves a
+twentieth of the request; a short body costs less copied."""
+
+
+class Connections:
+    """
+    What the connections of a port share. Thread: reactor.
+
+    :ivar open: the open ones, in order of arrival.
+    :ivar waiting: bytes of requests whose replies wait, of all connections.
+    :ivar overloaded: they exceed ``max-total-bytes``.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self, dispatch: Dispatch, routes: Routes, ids: MessageIds, settings: Settings, turn: Turn
+    ) -> None:
+        self.dispatch = dispatch
+        self.routes = routes
+        self.ids = ids
+        self.turn = turn
+        self.limits = FrameLimits(settings.max_line_bytes, settings.max_body_bytes)
+        self.buffer = ReceiveBuffer()
+        self.max_waiting = settings.max_connection_bytes
+        self.open: dict[BrokerConnection, None] = {}
+        self.waiting = 0
+        self.overloaded = False
+        self._max_total = settings.max_total_bytes
+        self._protocol_errors = 0
+
+    def waiting_changed(self, by: int) -> None:
+        """``by`` more bytes of requests wait for their replies; over the limit connections that add
+        to it pause."""
+        self.waiting += by
+        if self.overloaded:
+            if self.waiting < self._max_total // 2:
+                self.overloaded = False
+                for connection in list(self.open):
+                    connection.check_pressure()
+        elif self.waiting > self._max_total:
+            self.overloaded = True
+
+    def protocol_error(self, connection: BrokerConnection, error: Exception) -> None:
+        """A peer broke the protocol: said once in full, then counted, so that garbage cannot fill
+        the log."""
+        self._protocol_errors += 1
+        count = self._protocol_errors
+        if count <= 10 or not count & (count - 1):
+            self._log.warn(
+                "Closing {peer}: {error} (protocol error number {count} since the start)",
+                peer=connection.transport.getPeer(),
+                error=error,
+                count=count,
+            )
+
+
+class Life(Enum):
+    """How far a connection is; see the module."""
+
+    OPEN = "takes requests"
+    CLOSING = "takes none, and closes when the last reply has left"
+    LOST = "is gone"
+
+
+OPEN = Life.OPEN
 
 
 @implementer(IPushProducer, IHalfCloseableProtocol)
@@ -54,50 +126,38 @@ class BrokerConnection(Protocol):
     """
     One client connection. Thread: reactor.
 
-    :ivar active: bytes went either way since the idle sweep looked last.
-    :ivar held: its gets that wait for something to read; kept by ``LongPolls``.
+    :ivar session: what belongs to it beside its bytes.
     """
 
-    factory: BrokerFactory
     transport: Any
 
-    def __init__(self, factory: BrokerFactory) -> None:
-        self.factory = factory
-        self.active = True
-        self.held: dict[HeldGet, None] = {}
-        self._groups: deque[ReplyGroup] = deque()
-        self._inbox = Inbox(factory.buffer)
+    def __init__(self, shared: Connections) -> None:
+        self._shared = shared
+        self._replies = ReplyQueue(self._wake)
+        self.session = Session(self._replies, self._no_more)
+        self._inbox = Inbox(shared.buffer)
         self.room = self._inbox.room
-        self._awaited: Batch | None = None  # holds the replies back, and will tell us its end
+        self._life = OPEN
+        self._gate: ReadGate
         self._spread = False  # the last chunk went to many partitions
         self._long = False  # the last chunk's requests were long ones
-        self._waiting_bytes = 0  # requests whose replies are in _groups
-        self._closing = False
-        self._peer_slow = False
-        self._paused = False
-        self._unfinished = False  # complete requests in the inbox wait for the next turn
 
     # Life
 
     def connectionMade(self) -> None:
         """Let the transport pause us while the peer does not read."""
+        self._gate = ReadGate(self.transport)
         self.transport.registerProducer(self, True)
-        self.factory.connections[self] = None
+        self._shared.open[self] = None
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Forget the replies; what was put is stored all the same."""
-        self._closing = True
-        self.factory.connections.pop(self, None)
-        self.factory.waiting_changed(-self._waiting_bytes)
-        self._waiting_bytes = 0
-        for group in self._groups:
-            for reply in group.replies if group.files else ():
-                if isinstance(reply, FileReply):
-                    reply.release()
-        self._groups.clear()
+        self._life = Life.LOST
+        self._gate.end()
+        self._shared.open.pop(self, None)
+        self._shared.waiting_changed(-self._replies.clear())
         self._inbox.clear()
-        if self.held:
-            self.factory.responders.long_polls.forget(self)
+        self.session.lost()
 
     def readConnectionLost(self) -> None:
         """The peer will send no more: answer what it sent, then close."""
@@ -106,33 +166,51 @@ class BrokerConnection(Protocol):
     def writeConnectionLost(self) -> None:
         """Never happens: we do not half-close."""
 
+    def _no_more(self) -> None:
+        """Take no more requests; from within a chunk."""
+        if self._life is OPEN:
+            self._life = Life.CLOSING
+            self._gate.end()
+
     def close_after_replies(self) -> None:
         """Take no more requests; close when the last reply has left."""
-        self._closing = True
+        self._no_more()
         self._inbox.clear()
-        if self.held:
-            self.factory.responders.long_polls.release(self)
-        if not self._groups:
+        self.session.closing()
+        if not self._replies:
             self.transport.loseConnection()
 
+    def abort(self) -> None:
+        """Close at once."""
+        self.transport.abortConnection()
+
     # Bytes in
+
+    @property
+    def active(self) -> bool:
+        """Bytes went either way since the idle sweep looked last."""
+        return self.session.active
+
+    @active.setter
+    def active(self, active: bool) -> None:
+        self.session.active = active
 
     def dataReceived(self, data: bytes) -> None:
         """The same through any other transport."""
         view = memoryview(data)
-        while view and not self._closing:
+        while view and self._life is OPEN:
             room = self.room()
             count = min(len(room), len(view))
             room[:count] = view[:count]
             view = view[count:]
             self.received(count)
-            while self._unfinished:  # this transport cannot be kept from delivering the rest
-                self._go_on()
+            while Reason.TURN in self._gate and self._life is OPEN:
+                self._go_on()  # this transport cannot be kept from delivering the rest
 
     def received(self, count: int) -> None:
         """Take in ``count`` bytes that were put into ``room()``."""
-        self.active = True
-        if self._closing:
+        self.session.active = True
+        if self._life is not OPEN:
             return
         inbox = self._inbox
         end = inbox.add(count)
@@ -140,203 +218,117 @@ class BrokerConnection(Protocol):
             inbox.keep(0)
             return
         inbox.needed = 0
-        consumed = self._take(end)
-        if self._closing:
-            self.close_after_replies()
-        else:
+        consumed, finished = self._take(end)
+        if self._life is OPEN:
             inbox.keep(consumed)
-            if self._unfinished:
-                self.check_pressure()
-                self.factory.turn.soon(self._go_on)
-        if self._groups:
-            self.factory.turn.chunk_done(self)
+            if not finished:
+                self._gate.stop(Reason.TURN)
+                self._shared.turn.soon(self._go_on)
+            elif self._gate.paused:
+                self._gate.clear(Reason.TURN)
+        else:
+            self.close_after_replies()
+        if self._replies:
+            self._shared.turn.chunk_done(self)
 
     def _go_on(self) -> None:
         """Take more of what the last turn left."""
-        if self._unfinished and not self._closing:
-            self._unfinished = False
+        if Reason.TURN in self._gate and self._life is OPEN:
             self.room()
             self.received(0)
-            if not self._unfinished:
-                self.check_pressure()
 
-    def _take(self, end: int) -> int:
+    def _take(self, end: int) -> tuple[int, bool]:
         """
-        The complete requests of the first ``end`` bytes, as far as this turn has time for them;
-        returns what was consumed.
+        The complete requests of the first ``end`` bytes, as far as this turn has time for them.
+
+        :returns: how many bytes were consumed, and whether the rest only waits for more bytes.
         """
         # A small chunk, or one that is likely to go to many partitions, is copied once and batched
         # over the turn, one write per partition; the bodies of others are written straight from
         # the receive buffer.
         inbox = self._inbox
+        shared = self._shared
         small = end <= SMALL_CHUNK or self._spread
         data: Any = bytes(inbox.view[:end]) if small else inbox.data
         if not small:
             source: Any = inbox.view
         else:
             source = memoryview(data) if self._long else data
-        factory = self.factory
         position = 0
-        group = ReplyGroup()
-        self._groups.append(group)
+        finished = True
+        group = self._replies.begin()
         budget = TURN_COMMANDS
         try:
-            while not self._closing:
-                position = scan(data, source, position, end, factory.routes, factory.ids, group)
+            while self._life is OPEN:
+                position = scan(data, source, position, end, shared.routes, shared.ids, group)
                 if position == end:
                     break
-                frame = decode_frame(data, position, end, factory.limits)
+                frame = decode_frame(data, position, end, shared.limits)
                 if isinstance(frame, NeedMore):
                     inbox.needed = frame.total or 0
                     break
                 if not budget:
-                    self._unfinished = True
+                    finished = False
                     break
                 budget -= 1
                 command, position = frame
-                factory.responders.respond(command, self)
+                shared.dispatch.respond(command, self.session)
         except RemoteProtocolError as error:
-            factory.protocol_error(self, error)
-            self._closing = True
+            shared.protocol_error(self, error)
+            self._no_more()
         finally:  # whatever happens, no batch may go on referring to the receive buffer
             if not small:
-                factory.turn.commit_views({batch for batch, _ in group.runs if batch is not None})
-        if group.replies:
-            self._account(group, position)
-        else:
-            self._groups.pop()
-        self._spread = position < SPREAD * len(group.runs)
-        self._long = position > LONG * len(group.replies)
-        return position
+                awaited = {run[0] for run in group.runs}
+                shared.turn.commit_views(each for each in awaited if isinstance(each, Batch))
+        self._taken(group, position)
+        return position, finished
+
+    def _taken(self, group: ReplyGroup, consumed: int) -> None:
+        """The requests just taken count until their replies have left."""
+        self._spread = consumed < SPREAD * len(group.runs)
+        self._long = consumed > LONG * len(group.replies)
+        if self._replies.end(consumed):
+            shared = self._shared
+            shared.waiting_changed(consumed)
+            if self._replies.size > shared.max_waiting or shared.overloaded:
+                self.check_pressure()
 
     # Replies
 
-    def add_reply(self, reply: bytes | FileReply) -> None:
-        """Answer behind what still waits; called while a chunk is taken in."""
-        group = self._groups[-1]
-        group.add(reply)
-        if isinstance(reply, FileReply):
-            group.files = True
-
-    def add_put_reply(self, batch: Batch, reply: bytes) -> None:
-        """Answer when ``batch`` is stored."""
-        self._groups[-1].add(reply, batch)
-
-    def add_late_reply(self, reply: bytes | FileReply) -> None:
-        """Answer a request that was held, in front of everything that still waits."""
-        group = ReplyGroup()
-        group.add(reply)
-        group.files = isinstance(reply, FileReply)
-        self._groups.appendleft(group)
-        self.factory.turn.touch(self)
-
-    def batch_done(self) -> None:
-        """The batch that holds the replies back is stored or has failed."""
-        self._awaited = None
-        self.factory.turn.touch(self)
+    def _wake(self) -> None:
+        """A reply may be ready."""
+        self._shared.turn.touch(self)
 
     def drain(self) -> None:
-        """
-        Send every reply that waits for nothing, in order, with as few writes as the files between
-        them allow.
-        """
-        groups = self._groups
-        ready: list[Any] = []
-        while groups:
-            group = groups[0]
-            batch = group.undecided()
-            if batch is not None:
-                if batch is not self._awaited:
-                    self._awaited = batch
-                    batch.waiters.append(self.batch_done)
-                break
-            if group.failed:
-                self._put_right(group)
-            if group.files:
-                self._send_mixed(ready + group.replies)
-                ready = []
-            else:
-                ready += group.replies
-            groups.popleft()
-            self._waiting_bytes -= group.size
-            self.factory.waiting_changed(-group.size)
-        if ready:
-            self.transport.write(ready[0] if len(ready) == 1 else b"".join(ready))
-        if self._closing and not groups:
+        """Send the replies that are ready."""
+        replies = self._replies
+        answered = replies.drain(self.transport)
+        if answered:
+            self._shared.waiting_changed(-answered)
+        if self._life is OPEN:
+            if self._gate.paused:
+                self.check_pressure()
+        elif not replies:
             self.transport.loseConnection()
-        elif self._paused:
-            self.check_pressure()
-
-    def _put_right(self, group: ReplyGroup) -> None:
-        """Turn the replies to what was not stored into refusals."""
-        ends = [start for _, start in group.runs[1:]] + [len(group.replies)]
-        for (batch, start), end in zip(group.runs, ends):
-            if batch is not None and batch.state == FAILED:
-                failed = self.factory.responders.failed_puts(batch, group.replies[start:end])
-                group.replies[start:end] = failed
-
-    def _send_mixed(self, replies: list[Any]) -> None:
-        """Send replies with file ranges among them."""
-        texts: list[bytes] = []
-        for reply in replies:
-            if isinstance(reply, FileReply):
-                if texts:
-                    self.transport.write(b"".join(texts))
-                    texts = []
-                self._send_file(reply)
-            else:
-                texts.append(reply)
-        if texts:
-            self.transport.write(b"".join(texts))
-
-    def _send_file(self, reply: FileReply) -> None:
-        write_file = getattr(self.transport, "write_file", None)
-        if write_file is not None:
-            write_file(reply.head, reply.segment, reply.position, reply.length)
-        else:
-            data = os.pread(reply.segment.fd, reply.length, reply.position)
-            self.transport.write(reply.head + data)
-        reply.release()
 
     # Back-pressure
 
-    def _account(self, group: ReplyGroup, consumed: int) -> None:
-        """The requests just taken count until their replies have left."""
-        group.size = consumed
-        self._waiting_bytes += consumed
-        self.factory.waiting_changed(consumed)
-        if self._waiting_bytes > self.factory.max_waiting or self.factory.overloaded:
-            self.check_pressure()
-
     def check_pressure(self) -> None:
         """Pause or go on reading, by what waits here and in all connections together."""
-        factory = self.factory
-        heavy = self._waiting_bytes > (
-            factory.max_waiting // 2 if self._paused else factory.max_waiting
-        )
-        stop = (
-            self._peer_slow
-            or heavy
-            or self._unfinished
-            or (factory.overloaded and self._waiting_bytes > 0)
-        )
-        if stop != self._paused:
-            self._paused = stop
-            if stop:
-                self.transport.pauseProducing()
-            elif not self._closing:
-                self.transport.resumeProducing()
+        gate, shared = self._gate, self._shared
+        size = self._replies.size
+        limit = shared.max_waiting
+        gate.set(Reason.REPLIES, size > (limit // 2 if Reason.REPLIES in gate else limit))
+        gate.set(Reason.SERVER, shared.overloaded and size > 0)
 
     def pauseProducing(self) -> None:
         """The peer does not read its replies: take no more requests from it."""
-        self._peer_slow = True
-        self.check_pressure()
+        self._gate.stop(Reason.PEER)
 
     def resumeProducing(self) -> None:
         """The peer has read them."""
-        self._peer_slow = False
-        self.active = True
-        self.check_pressure()
+        self.session.active = True
+        self._gate.clear(Reason.PEER)
 
     def stopProducing(self) -> None:
         """The connection is gone; ``connectionLost`` cleans up."""

@@ -13,11 +13,9 @@ from twisted.internet.protocol import ServerFactory
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from metamorphosis.broker.connection import BrokerConnection
-from metamorphosis.broker.inbox import ReceiveBuffer
+from metamorphosis.broker.connection import BrokerConnection, Connections
 from metamorphosis.broker.sockets import SocketSet
 from metamorphosis.broker.transport import BACKLOG, BrokerPort
-from metamorphosis.wire.decoding import FrameLimits
 
 if TYPE_CHECKING:
     from metamorphosis.broker.responders import Responders
@@ -37,9 +35,8 @@ class BrokerFactory(ServerFactory):
     """
     Makes and owns the connections. Thread: reactor.
 
+    :ivar shared: what the connections share.
     :ivar connections: the open ones, in order of arrival.
-    :ivar overloaded: requests of all connections together wait for more bytes than
-        ``max-total-bytes``.
     """
 
     noisy = False
@@ -49,28 +46,20 @@ class BrokerFactory(ServerFactory):
         self, reactor: Any, responders: Responders, settings: Settings, turn: Turn
     ) -> None:
         self._reactor = reactor
-        self.responders = responders
-        self.routes = responders.routes
-        self.ids = responders.ids
-        self.limits = FrameLimits(settings.max_line_bytes, settings.max_body_bytes)
-        self.max_waiting = settings.max_connection_bytes
-        self.buffer = ReceiveBuffer()
-        self.turn = turn
-        self.connections: dict[BrokerConnection, None] = {}
-        responders.connection_count = lambda: len(self.connections)
-        self.overloaded = False
-        self._max_total = settings.max_total_bytes
-        self._total = 0
+        self.shared = Connections(
+            responders.dispatch, responders.routes, responders.ids, settings, turn
+        )
+        self.connections = self.shared.open
+        self._text = responders.text
+        self._text.connection_count = self.connections.__len__
         self._port: Any = None
         self._sockets: SocketSet | None = None
         self._interface = settings.interface
         self._sweep = LoopingCall(self._close_idle)
         self._sweep.clock = reactor
         self._idle_seconds = settings.idle_seconds
-        self._tally = LoopingCall(responders.tally)
+        self._tally = LoopingCall(self._text.tally)
         self._tally.clock = reactor
-        responders.connection_count = self.connections.__len__
-        self._protocol_errors = 0
 
     # Listening
 
@@ -89,7 +78,7 @@ class BrokerFactory(ServerFactory):
         self._sweep.start(self._idle_seconds, now=False)
         self._tally.start(TALLY_SECONDS, now=False)
         bound: int = self._port.getHost().port
-        self.responders.port = bound
+        self._text.port = bound
         return bound
 
     def stop_accepting(self) -> Deferred[None]:
@@ -128,43 +117,15 @@ class BrokerFactory(ServerFactory):
         look()
         return done
 
-    def buildProtocol(  # type: ignore[override]  # Twisted wants a _ProtoWithFactory
-        self, addr: IAddress | None
-    ) -> BrokerConnection:
+    def buildProtocol(self, addr: IAddress | None) -> BrokerConnection:
         """One connection."""
-        return BrokerConnection(self)
-
-    # What connections report
-
-    def waiting_changed(self, by: int) -> None:
-        """``by`` more bytes of requests wait for their replies; over the limit connections that add
-        to it pause."""
-        self._total += by
-        if self.overloaded:
-            if self._total < self._max_total // 2:
-                self.overloaded = False
-                for connection in list(self.connections):
-                    connection.check_pressure()
-        elif self._total > self._max_total:
-            self.overloaded = True
-
-    def protocol_error(self, connection: BrokerConnection, error: Exception) -> None:
-        """A peer broke the protocol: said once in full, then counted, so that garbage cannot fill
-        the log."""
-        self._protocol_errors += 1
-        count = self._protocol_errors
-        if count <= 10 or not count & (count - 1):
-            self._log.warn(
-                "Closing {peer}: {error} (protocol error number {count} since the start)",
-                peer=connection.transport.getPeer(),
-                error=error,
-                count=count,
-            )
+        return BrokerConnection(self.shared)
 
     def _close_idle(self) -> None:
         for connection in list(self.connections):
-            if connection.active or connection.held:
-                connection.active = False
+            session = connection.session
+            if session.active or session.held:
+                session.active = False
             else:
                 self._log.info("Closing {peer}: idle", peer=connection.transport.getPeer())
                 connection.transport.abortConnection()

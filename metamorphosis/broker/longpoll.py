@@ -8,8 +8,9 @@ grows to seconds. Here a get with one more token, the longest wait in ms, is hel
 A held get is answered as if it came in that moment and would not wait: when its partition has been
 flushed beyond its offset, when its time is over, and before that at anything else that could change
 the answer (a reload, a partition closed, the broker or the connection about to close), so that
-nobody waits for what cannot come. It stands in no queue of replies and holds nothing back. It costs
-a few hundred bytes; who has more of them than is right gets the rest answered at once.
+nobody waits for what cannot come. It stands in no queue of replies and holds nothing back, and its
+reply leaves after those to earlier requests of its connection. It costs a few hundred bytes; the
+gets beyond the limits are answered at once.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
 
+from metamorphosis.broker.session import HeldGet
+
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-    from metamorphosis.broker.connection import BrokerConnection
+    from metamorphosis.broker.session import Partition, Session
     from metamorphosis.store.messagestore import MessageStore
     from metamorphosis.wire.commands import GetCommand
 
@@ -37,28 +40,14 @@ topics."""
 MOST = 100_000
 """Held gets in all: some 50 MB."""
 
-Partition = tuple[str, int]
-
-
-class HeldGet:
-    """One of them. Compared by identity."""
-
-    __slots__ = ("command", "connection", "partition", "tick")
-
-    def __init__(self, command: GetCommand, connection: BrokerConnection, tick: int) -> None:
-        self.command = command
-        self.connection = connection
-        self.partition: Partition = (command.topic, command.partition)
-        self.tick = tick
-
 
 class LongPolls:
     """
     The held gets of a broker, by partition, by the end of their time, and by connection
-    (``BrokerConnection.held``). Thread: reactor.
+    (``Session.held``). Thread: reactor.
 
     :param longest: seconds that a get is held at most, whatever it asks for; 0: none is.
-    :param answer: answers a get now and behind nothing.
+    :param answer: answers a get that is held no more by what there is now.
     """
 
     _log = Logger()
@@ -67,7 +56,7 @@ class LongPolls:
         self,
         clock: IReactorTime,
         longest: float,
-        answer: Callable[[GetCommand, BrokerConnection], None],
+        answer: Callable[[HeldGet], None],
     ) -> None:
         self._clock = clock
         self._longest = longest
@@ -80,9 +69,7 @@ class LongPolls:
     def __len__(self) -> int:
         return self._count
 
-    def hold(
-        self, command: GetCommand, connection: BrokerConnection, store: MessageStore | None
-    ) -> bool:
+    def hold(self, command: GetCommand, session: Session, store: MessageStore | None) -> bool:
         """
         Keep a get that has found nothing; False if it must be answered now.
 
@@ -91,14 +78,17 @@ class LongPolls:
         seconds = min(command.wait_ms / 1000, self._longest)
         if seconds <= 0 or self._stopped:
             return False
-        if len(connection.held) >= MOST_PER_CONNECTION or self._count >= MOST:
+        if len(session.held) >= MOST_PER_CONNECTION or self._count >= MOST:
             return False
         tick = int((self._clock.seconds() + seconds) / TICK) + 1
-        held = HeldGet(command, connection, tick)
+        held = HeldGet(command, session, tick)
         self._count += 1
         self._partitions.setdefault(held.partition, {})[held] = None
         self._at(tick)[held] = None
-        connection.held[held] = None
+        if not session.held:
+            session.on_closing(self.release)
+            session.on_lost(self.forget)
+        session.held[held] = None
         if store is not None:
             store.await_flush(self.readable)
         return True
@@ -132,9 +122,9 @@ class LongPolls:
             self._end(held)
         self._ticks.pop(tick, None)
 
-    def release(self, connection: BrokerConnection) -> None:
-        """Answer what ``connection`` waits for: it closes when it has its replies."""
-        for held in tuple(connection.held):
+    def release(self, session: Session) -> None:
+        """Answer what ``session`` waits for: its connection closes when it has its replies."""
+        for held in tuple(session.held):
             self._end(held)
 
     def release_all(self) -> None:
@@ -151,22 +141,21 @@ class LongPolls:
         for call, _ in ticks.values():
             call.cancel()
 
-    def forget(self, connection: BrokerConnection) -> None:
+    def forget(self, session: Session) -> None:
         """The connection is gone, there is nobody to answer."""
-        for held in tuple(connection.held):
+        for held in tuple(session.held):
             self._take(held)
 
     def _end(self, held: HeldGet) -> None:
         self._take(held)
-        held.connection.active = True  # a connection that waited was not idle
         try:
-            self._answer(held.command, held.connection)
+            self._answer(held)
         except Exception:
             self._log.failure("Answering {command!r} failed", command=held.command)
 
     def _take(self, held: HeldGet) -> None:
         self._count -= 1
-        del held.connection.held[held]
+        del held.session.held[held]
         waiting = self._partitions[held.partition]
         del waiting[held]
         if not waiting:

@@ -15,17 +15,26 @@ chunk comes from the same connection, its turn ends at once, which saves the 7 u
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.logger import Logger
 
 if TYPE_CHECKING:
-    from metamorphosis.broker.connection import BrokerConnection
     from metamorphosis.store.batch import Batch
     from metamorphosis.store.messagestore import MessageStore
 
 WORTH_A_WRITE = 16 * 1024
 """Bytes of a batch from which on a write costs less than a copy of the pieces."""
+
+
+class Client(Protocol):
+    """What a turn needs of a connection."""
+
+    def drain(self) -> None:
+        """Send the replies that are ready."""
+
+    def abort(self) -> None:
+        """Close at once: its replies cannot be sent."""
 
 
 class Turn:
@@ -40,12 +49,12 @@ class Turn:
     def __init__(self, call_later: Callable[..., Any]) -> None:
         self._call_later = call_later
         self._dirty: list[MessageStore] = []
-        self._touched: dict[BrokerConnection, None] = {}
+        self._touched: dict[Client, None] = {}
         self._scheduled = False
         self._ending = False
         self._chunks = 0
-        self._lone: BrokerConnection | None = None
-        self._latest: BrokerConnection | None = None
+        self._lone: Client | None = None
+        self._latest: Client | None = None
 
     def soon(self, call: Callable[[], None]) -> None:
         """Make the call in the next turn, after everybody else had theirs."""
@@ -56,12 +65,12 @@ class Turn:
         self._dirty.append(store)
         self._schedule()
 
-    def touch(self, connection: BrokerConnection) -> None:
+    def touch(self, connection: Client) -> None:
         """Replies of this connection may be ready."""
         self._touched[connection] = None
         self._schedule()
 
-    def chunk_done(self, connection: BrokerConnection) -> None:
+    def chunk_done(self, connection: Client) -> None:
         """One received chunk of this connection was taken in, and its replies stand in its
         queue."""
         self._touched[connection] = None
@@ -118,8 +127,8 @@ class Turn:
             try:
                 connection.drain()
             except Exception:
-                self._log.failure("Answering {peer} failed", peer=connection.transport)
-                connection.transport.abortConnection()
+                self._log.failure("Answering {client} failed", client=connection)
+                connection.abort()
         self._ending = False
         if self._dirty or self._touched:
             self._schedule()

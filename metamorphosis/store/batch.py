@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import Enum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from metamorphosis.store.messagestore import MessageStore
 
-PENDING = 0
-"""Collecting, or written and not yet flushed."""
-STORED = 1
-"""Every record is stored; with group commit also flushed."""
-FAILED = 2
-"""Records that end above ``stored_end`` are not in the log."""
+
+class Outcome(Enum):
+    """What has become of something that replies wait for: a batch, a record that is forced."""
+
+    PENDING = "collecting, or written and not yet flushed"
+    STORED = "every record is stored; with group commit also flushed"
+    FAILED = "some records are not in the log"
+
+
+PENDING = Outcome.PENDING
+STORED = Outcome.STORED
+FAILED = Outcome.FAILED
 
 
 class Batch:
@@ -23,10 +30,11 @@ class Batch:
     :ivar store: where it goes.
     :ivar offset: offset of the first record.
     :ivar pieces: header, body, header, body, ...: two per record. Emptied on completion.
-    :ivar owned: so many pieces are known to be no views of a receive buffer.
+    :ivar owned: leading pieces known not to be views of a receive buffer.
     :ivar size: bytes, known when the batch is committed.
-    :ivar state: ``PENDING``, ``STORED`` or ``FAILED``.
+    :ivar state: what has become of it.
     :ivar stored_end: after completion: records that end at or below this offset are stored.
+    :ivar stored_count: after completion: the first so many records are stored.
     :ivar error: why it failed.
     :ivar waiters: called once each on completion; never from within ``open_batch``.
     """
@@ -39,6 +47,7 @@ class Batch:
         "size",
         "state",
         "store",
+        "stored_count",
         "stored_end",
         "waiters",
     )
@@ -49,14 +58,25 @@ class Batch:
         self.pieces: list[bytes | memoryview] = []
         self.owned = 0
         self.size = 0
-        self.state = PENDING
+        self.state: Outcome = PENDING
         self.stored_end = offset
+        self.stored_count = 0
         self.error: BaseException | None = None
         self.waiters: list[Callable[[], None]] = []
 
-    def complete(self, stored_end: int, error: BaseException | None = None) -> None:
-        """Set the outcome and tell everybody who waits for it."""
+    @property
+    def count(self) -> int:
+        """Records that have collected."""
+        return len(self.pieces) >> 1
+
+    def complete(self, stored_end: int, count: int, error: BaseException | None = None) -> None:
+        """
+        Set the outcome and tell everybody who waits for it.
+
+        :param count: of the records that end at or below ``stored_end``.
+        """
         self.stored_end = stored_end
+        self.stored_count = count
         self.error = error
         self.state = STORED if error is None else FAILED
         self.pieces = []

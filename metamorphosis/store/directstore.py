@@ -76,7 +76,7 @@ class DirectStore(MessageStore):
 
     def _written(self, batch: Batch, count: int) -> None:
         end = self._read_end = self.next_offset
-        batch.complete(end, batch.error)
+        batch.complete(end, count, batch.error)
         if end == batch.offset:
             return
         self._unflushed += count
@@ -208,7 +208,7 @@ class DirectStore(MessageStore):
         batch, self.batch = self.batch, None
         if batch is not None:
             self.next_offset = batch.offset
-            batch.complete(batch.offset, error)
+            batch.complete(batch.offset, 0, error)
 
     def _last_flush(self) -> bool:
         if self._last_tried or self._last.end == self.max_offset:

@@ -34,7 +34,7 @@ class GroupCommitStore(MessageStore):
 
     def _written(self, batch: Batch, count: int) -> None:
         if self.next_offset == batch.offset:
-            batch.complete(batch.offset, batch.error)
+            batch.complete(batch.offset, 0, batch.error)
             return
         self._flying = batch
         self._flying_count = count
@@ -54,7 +54,7 @@ class GroupCommitStore(MessageStore):
         else:
             self._last.unsynced_directories = ()
             self._flushed(self._last.end)
-            batch.complete(self.max_offset, batch.error)
+            batch.complete(self.max_offset, self._flying_count, batch.error)
         self._proceed()
 
     def _flushed(self, end: int) -> None:
@@ -80,9 +80,9 @@ class GroupCommitStore(MessageStore):
                 error=error,
             )
         self._writer.take_back(segment, self._flying_count, segment.end - self.max_offset)
-        batch.complete(self.max_offset, error)
+        batch.complete(self.max_offset, 0, error)
         if behind is not None:
-            behind.complete(self.max_offset, error)
+            behind.complete(self.max_offset, 0, error)
 
     def _flush_failed(self, error: BaseException) -> None:
         """

@@ -198,7 +198,7 @@ class ClosingTests(SynchronousTestCase):
         broker.clock.advance(0)
         self.assertEqual(broker.stores.get("test", 0).max_offset, 50)  # type: ignore[union-attr]
         self.assertEqual(broker.factory.connections, {})
-        self.assertEqual(broker.factory._total, 0)
+        self.assertEqual(broker.factory.shared.waiting, 0)
 
 
 class FileTests(SynchronousTestCase):
@@ -289,7 +289,7 @@ class PressureTests(SynchronousTestCase):
         chunk = b"".join(b"version %d\r\n" % number for number in range(count))
         flooder.connection.room()[: len(chunk)] = chunk
         flooder.connection.received(len(chunk))
-        taken = sum(len(group.replies) for group in flooder.connection._groups)
+        taken = len(flooder.connection._replies)
         self.assertEqual(taken, TURN_COMMANDS)
         self.assertEqual(flooder.transport.producerState, "paused")
         broker.clock.advance(0)
@@ -309,7 +309,7 @@ class PressureTests(SynchronousTestCase):
         flooder.connection.connectionLost(Failure(ConnectionDone()))
         broker.clock.advance(0)
         self.assertEqual(len(broker.factory.connections), 0)
-        self.assertEqual(broker.factory._total, 0)
+        self.assertEqual(broker.factory.shared.waiting, 0)
 
     def test_reader_that_does_not_read_is_paused(self) -> None:
         """While the peer leaves its replies unread its requests are left unread."""
@@ -334,7 +334,7 @@ class PressureTests(SynchronousTestCase):
         broker.threads.release()
         broker.clock.advance(0)
         self.assertEqual([c.transport.producerState for c in clients], ["producing"] * 4)
-        self.assertEqual(broker.factory._total, 0)
+        self.assertEqual(broker.factory.shared.waiting, 0)
 
 
 class IdleTests(SynchronousTestCase):

@@ -5,11 +5,23 @@ from __future__ import annotations
 
 import os
 import random
+import re
+from collections.abc import Iterator
 from zlib import crc32
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.broker import connection
+from metamorphosis.broker.hotpath import pure
+from metamorphosis.broker.hotpath.contract import VECTORS, Routes, Scan, Vector
+from metamorphosis.broker.replies import FileReply, ReplyGroup
+from metamorphosis.errors import RemoteProtocolError, StoreError
+from metamorphosis.ids import MessageIds
+from metamorphosis.message import encode_record
+from metamorphosis.store.messagestore import MessageStore
+from metamorphosis.wire import commands as wire
+from metamorphosis.wire.decoding import FrameLimits, NeedMore, decode_frame
+from metamorphosis.wire.encoding import result, value_head
 from tests.unit.broker.serving import Broker
 
 SEED = 20261121
@@ -146,6 +158,155 @@ class HotPathTests(SynchronousTestCase):
         self.assertEqual(len(ids), 9000)
         self.assertEqual(ids, sorted(set(ids)))
         self.assertEqual({(i >> 12) & 0x3FF for i in ids}, {0})
+
+
+def long_way() -> Scan:
+    """
+    A second implementation of the contract, without any speed: it takes what the decoder and the
+    responders take, as long as it is ordinary by the letter.
+    """
+
+    def scan(
+        data: bytes | bytearray,
+        source: bytes | memoryview,
+        start: int,
+        end: int,
+        routes: Routes,
+        ids: MessageIds,
+        group: ReplyGroup,
+    ) -> int:
+        position = start
+        while position < end:
+            try:
+                frame = decode_frame(bytes(data), position, end, FrameLimits(1000, 1000))
+            except RemoteProtocolError:
+                break
+            if isinstance(frame, NeedMore):
+                break
+            command, past = frame
+            if not _canonical(command, bytes(data[position:past])):
+                break
+            if isinstance(command, wire.PutCommand):
+                store = routes.puts.get((command.topic.encode(), b"%d" % command.partition))
+                computed = crc32(command.body) & 0x7FFFFFFF
+                if store is None or command.transaction_id is not None:
+                    break
+                if command.checksum not in (wire.NO_CHECKSUM, computed):
+                    break
+                batch = store.batch or store.open_batch()
+                number = ids.start_chunk()
+                ids.next_id = number + 1
+                offset = store.add(number, command.flag, computed, command.body)
+                text = b"%d %d %d" % (number, command.partition, offset)
+                reply = result(200, command.opaque, text)
+                group.add(reply, batch, batch.count - 1, routes.refuse)
+            elif isinstance(command, wire.GetCommand):
+                store = routes.reads.get((command.topic.encode(), b"%d" % command.partition))
+                if store is None or command.max_size <= 0 or command.offset < 0:
+                    break
+                found = store.slice(command.offset, command.max_size)
+                if found is None:
+                    break
+                head = value_head(found.length, command.opaque)
+                group.add(FileReply(head, found.segment, found.position, found.length))
+                store.get_count += 1
+            else:
+                break
+            position = past
+        return position
+
+    return scan
+
+
+def _canonical(command: wire.Command, data: bytes) -> bool:
+    """Whether every number is spelled as we would, and a wait has its form."""
+    line = data.partition(b"\r\n")[0]
+    words = line.split(b" ")[2:] if line.startswith(b"put ") else line.split(b" ")[3:]
+    return all(re.fullmatch(rb"-?[1-9]\d*|0", word) for word in words)
+
+
+class ContractTests(SynchronousTestCase):
+    """``VECTORS``, against the real hot path and a slow one written from the contract."""
+
+    def each(self) -> Iterator[tuple[Broker, Scan]]:
+        """A broker with the message ``hello``, and an implementation."""
+        for number in range(2):
+            broker = Broker(self.mktemp())
+            client = broker.client()
+            client.send(put(b"hello"))
+            client.send(b"get test g 0 0 1000 1\r\n")
+            yield broker, long_way() if number else pure.scan
+
+    def test_vectors(self) -> None:
+        """What is ordinary is taken, with its record and its reply; anything else is left, and
+        leaves no trace."""
+        for vector in VECTORS:
+            for broker, scan in self.each():
+                store = broker.stores.get("test", 0)
+                assert store is not None
+                routes, ids, data = broker.responders.routes, broker.ids, vector.request
+                group = ReplyGroup()
+                taken = scan(data, data, 0, len(data), routes, ids, group)
+                self.assertEqual(taken, len(data) if vector.ordinary else 0, vector)
+                if not vector.ordinary:
+                    self.assertEqual((group.replies, store.next_offset), ([], 25), vector)
+                elif data.startswith(b"put"):
+                    self.check_put(broker, store, group, vector)
+                else:
+                    (reply,) = group.replies
+                    assert isinstance(reply, FileReply)
+                    self.assertEqual((reply.head, group.files), (vector.reply, True))
+                    self.assertEqual(group.runs, [])
+                group.discard()
+
+    def check_put(
+        self, broker: Broker, store: MessageStore, group: ReplyGroup, vector: Vector
+    ) -> None:
+        """One record, one reply that waits for it."""
+        body = vector.request.partition(b"\r\n")[2]
+        batch = store.batch
+        assert batch is not None
+        number = broker.ids.next_id - 1
+        text = b"%d 0 25" % number
+        self.assertEqual(
+            group.replies, [b"result 200 %d %b\r\n%b" % (len(text), vector.reply, text)]
+        )
+        self.assertEqual(group.runs, [(batch, 0, 0, broker.responders.routes.refuse)])
+        flag = -7 if b" -7 " in vector.request else 0
+        record = encode_record(number, flag, body)
+        self.assertEqual(batch.pieces, [record[:20], body])
+        self.assertEqual(store.next_offset, 25 + len(record))
+
+    def test_runs(self) -> None:
+        """Puts to one batch that follow each other are one run, which knows where it begins."""
+        for broker, scan in self.each():
+            store = broker.stores.get("test", 0)
+            assert store is not None
+            group = ReplyGroup()
+            chunk = put(b"a") + put(b"b") + b"get test g 0 0 9 1\r\n" + put(b"c")
+            routes, ids = broker.responders.routes, broker.ids
+            self.assertEqual(scan(chunk, chunk, 0, len(chunk), routes, ids, group), len(chunk))
+            batch, refuse = store.batch, broker.responders.routes.refuse
+            self.assertEqual(
+                [run[:3] for run in group.runs], [(batch, 0, 0), (None, 2, 0), (batch, 3, 2)]
+            )
+            self.assertEqual({run[3] for run in group.runs}, {refuse, None})
+            group.discard()
+
+    def test_refused_batch_ends_the_scan(self) -> None:
+        """A put whose store takes nothing is left to the long way."""
+        for broker, scan in self.each():
+            store = broker.stores.get("test", 0)
+            assert store is not None
+            store.close()
+            group = ReplyGroup()
+            chunk = put(b"a")
+            routes, ids = broker.responders.routes, broker.ids
+            try:
+                taken = scan(chunk, chunk, 0, len(chunk), routes, ids, group)
+            except StoreError:
+                taken = 0  # the slow one need not care
+            self.assertEqual((taken, group.replies), (0, []))
 
 
 class GetTests(SynchronousTestCase):

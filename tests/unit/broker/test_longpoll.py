@@ -238,7 +238,7 @@ class ConnectionTests(LongPollTestCase):
         self.assertTrue(client.received().startswith(b"value 25 7\r\n"))
 
     def test_it_passes_a_put_that_waits(self) -> None:
-        """A held get's reply does not wait for a flush that earlier replies wait for."""
+        """A held get's reply does not wait for a flush that later requests wait for."""
         broker = self.broker(FLUSHED_WITH_GROUP_COMMIT)
         client = broker.client()
         client.send(get(wait=b" 100"))
@@ -249,6 +249,22 @@ class ConnectionTests(LongPollTestCase):
         broker.threads.release()
         broker.clock.advance(0)
         self.assertRegex(client.received(), rb"^result 200 \d+ 8\r\n")
+
+    def test_it_passes_no_earlier_put(self) -> None:
+        """A held get's reply leaves after those to earlier requests, of its own chunk, too, and
+        before those to later ones."""
+        broker = self.broker(FLUSHED_WITH_GROUP_COMMIT)
+        client = broker.client()
+        self.producer.send(put(b"first", partition=b"1"))
+        broker.threads.hold()
+        client.send(put(b"other", partition=b"1", opaque=b"5"))
+        client.send(put(b"other", partition=b"1", opaque=b"6") + get(wait=b" 100"))
+        client.send(put(b"other", partition=b"1", opaque=b"8"))
+        self.wait(broker, 0.1 + LATE)
+        self.assertEqual(client.received(), b"")
+        broker.threads.release()
+        broker.clock.pump([0, 0, 0])
+        self.assertEqual([opaque for opaque, _ in read_replies(client.received())], [5, 6, 7, 8])
 
     def test_own_put(self) -> None:
         """A client may wait for a message and send it in the same breath."""
@@ -345,10 +361,10 @@ class ChangeTests(LongPollTestCase):
         broken, client = broker.client(), broker.client()
         broken.send(get())
         client.send(get())
-        broken.connection.add_late_reply = None  # type: ignore[assignment, method-assign]
+        broken.connection.session.replies = None  # type: ignore[assignment]
         self.put(broker)
         self.assertTrue(client.received().startswith(b"value 25 7\r\n"))
-        self.assertEqual(len(self.flushLoggedErrors(TypeError)), 1)
+        self.assertEqual(len(self.flushLoggedErrors(AttributeError)), 1)
 
 
 class CostTests(LongPollTestCase):
@@ -452,7 +468,7 @@ class RandomTests(LongPollTestCase):
             opaques = [opaque for opaque, _ in read_replies(replies[client] + client.received())]
             self.assertEqual(sorted(opaques), list(range(1, next(asked[client]))))
         self.assertEqual(len(broker.responders.long_polls), 0)
-        self.assertTrue(all(not client.connection.held for client in clients))
+        self.assertTrue(all(not client.connection.session.held for client in clients))
         for partition in (b"0", b"1"):  # a store notices with its next flush
             self.put(broker, partition=partition)
         broker.clock.advance(1)

@@ -1,0 +1,82 @@
+"""
+Which function answers which command.
+
+Each module of ``responders`` offers a ``Table``. A role (a slave that refuses puts, a master that
+asks its slave first) replaces entries of it; nothing else has to know of the role.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from twisted.logger import Logger
+
+from metamorphosis.broker.session import Session
+from metamorphosis.errors import BrokerError
+from metamorphosis.wire import commands as wire
+from metamorphosis.wire.encoding import result
+
+Respond = Callable[[Any, Session], None]
+"""
+Takes a command of its table's type and the session that it came from, and queues the reply, if
+there is one, in ``Session.replies``; a ``BrokerError`` that it raises becomes the reply. It touches
+no transport and waits for nothing.
+"""
+
+Table = Mapping[type, Respond]
+
+
+class Dispatch:
+    """
+    Answers commands. Thread: reactor.
+
+    :param tables: each type of command stands in one of them.
+    :raises ValueError: a type stands in two.
+    """
+
+    _log = Logger()
+
+    def __init__(self, *tables: Table) -> None:
+        self._respond: dict[type, Respond] = {}
+        for table in tables:
+            twice = self._respond.keys() & table.keys()
+            if twice:
+                raise ValueError(f"{twice} are answered twice")
+            self._respond.update(table)
+
+    def replace(self, table: Table) -> None:
+        """
+        A role answers these commands from now on.
+
+        :raises ValueError: nothing has answered one of them until now.
+        """
+        unknown = table.keys() - self._respond.keys()
+        if unknown:
+            raise ValueError(f"{unknown} are not answered here")
+        self._respond.update(table)
+
+    def respond(self, command: wire.Command, session: Session) -> None:
+        """
+        Queue the reply to ``command``, if it has one.
+
+        A ``BrokerError`` becomes its status; any other exception is logged and becomes 500.
+        """
+        try:
+            self._respond[type(command)](command, session)
+        except BrokerError as error:
+            session.replies.add(refusal(error, opaque_of(command)))
+        except Exception as error:
+            self._log.failure("Answering {command!r} failed", command=command)
+            session.replies.add(result(500, opaque_of(command), str(error)))
+
+
+def opaque_of(command: wire.Command) -> int:
+    """The number by which the peer finds the reply to ``command``; 0 if it has none."""
+    opaque: int = getattr(command, "opaque", 0)
+    return opaque
+
+
+def refusal(error: BrokerError, opaque: int) -> bytes:
+    """The reply that tells a peer of ``error``."""
+    return result(error.status, opaque, str(error))

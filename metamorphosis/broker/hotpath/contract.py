@@ -1,0 +1,136 @@
+"""
+The contract of the hot path: a received buffer in; consumed bytes, records and replies out.
+
+``scan`` takes the ordinary puts and gets from the front of what was received, and stops at the
+first frame that is anything else: an incomplete one, another command, a transaction, an unknown or
+closed partition, a wrong checksum, an odd but legal spelling (``+7``, a trailing space). The caller
+decodes that one frame with ``wire.decoding``, the oracle that every implementation is tested
+against, and scans on after it. So nothing here decides what is right; the hot path only does the
+common case.
+
+What must hold, whatever implements it:
+
+* A frame is taken whole or not at all. What is taken has the effect, and gets the reply, that the
+  long way would have given it, byte for byte, ids included.
+* Each put is one record in the batch that collects in its store: header and body, two pieces. Ids
+  are given in the order of the puts and ``MessageIds.next_id`` ends behind the last one.
+  ``MessageStore.next_offset`` ends behind the last record, as with ``MessageStore.add``.
+* Replies are added to the group in the order of the requests. Puts that wait for the same batch
+  and follow each other are one run, which begins with the number in the batch of its first record
+  and has ``Routes.refuse``. A get is a ``FileReply`` in a run that waits for nothing.
+* A store that refuses a batch (``StoreError``) ends the scan in front of the put.
+* Nothing is kept of ``data``; of ``source`` only the bodies in the pieces.
+
+``VECTORS`` are single requests and whether they are ordinary; the tests run each against every
+implementation.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from metamorphosis.broker.replies import Refuse, ReplyGroup
+    from metamorphosis.ids import MessageIds
+    from metamorphosis.store.messagestore import MessageStore
+
+
+class Routes:
+    """
+    Where ordinary puts and gets go, by (topic, partition) as they are spelled on the wire.
+
+    A store stands here only while its partition accepts plain puts (or gets without a filter), so
+    that a hit needs no further check; the responders put it here and whoever changes the rules
+    calls ``clear``.
+
+    :ivar refuse: what becomes of the replies to puts whose batch has failed.
+    :ivar max_transfer: a get returns at most this many bytes.
+    :ivar max_body: a longer body is not ordinary.
+    """
+
+    __slots__ = ("max_body", "max_transfer", "puts", "reads", "refuse")
+
+    def __init__(self, max_transfer: int, max_body: int) -> None:
+        self.puts: dict[tuple[bytes, bytes], MessageStore] = {}
+        self.reads: dict[tuple[bytes, bytes], MessageStore] = {}
+        self.refuse: Refuse | None = None
+        self.max_transfer = max_transfer
+        self.max_body = max_body
+
+    def clear(self) -> None:
+        """Send every request the long way round until the rules have been asked again."""
+        self.puts.clear()
+        self.reads.clear()
+
+
+class Scan(Protocol):
+    """Takes ordinary requests from the front of what was received."""
+
+    def __call__(
+        self,
+        data: bytes | bytearray,
+        source: bytes | memoryview,
+        start: int,
+        end: int,
+        routes: Routes,
+        ids: MessageIds,
+        group: ReplyGroup,
+    ) -> int:
+        """
+        Take ordinary requests from ``data[start:end]``.
+
+        :param data: what was received; lines are searched here.
+        :param source: the same bytes; bodies are sliced from it, so with a memoryview the pieces
+            are views of the receive buffer, and the caller must commit the batches or have them
+            copied before it receives again.
+        :param group: gets the replies.
+        :returns: the position of the first byte that was not consumed: ``end``, or the start of a
+            frame that is incomplete or not ordinary.
+        """
+
+
+class Vector(NamedTuple):
+    """
+    A request for partition 0 of topic ``test``, which exists and holds the message ``hello``.
+
+    :ivar ordinary: the hot path takes it; otherwise it leaves it to the decoder.
+    :ivar reply: of a put that is taken its opaque, of a get the first line of the reply.
+    """
+
+    request: bytes
+    ordinary: bool
+    reply: bytes = b""
+
+
+VECTORS = (
+    Vector(b"put test 0 5 0 907060870 1\r\nhello", True, b"1"),
+    Vector(b"put test 0 5 0 907060870 -2147483648\r\nhello", True, b"-2147483648"),
+    Vector(b"put test 0 5 -7 -1 2147483647\r\nhello", True, b"2147483647"),
+    Vector(b"put test 0 5 0 0\r\nhello", True, b"0"),
+    Vector(b"put test 0 0 0 0 3\r\n", True, b"3"),
+    Vector(b"get test g 0 0 1000 4\r\n", True, b"value 25 4\r\n"),
+    Vector(b"get test g 0 20 3 4\r\n", True, b"value 3 4\r\n"),
+    Vector(b"get test  0 0 1000 -5 5000\r\n", True, b"value 25 -5\r\n"),
+    Vector(b"put test 0 5 0 907060871 1\r\nhello", False),  # a wrong checksum
+    Vector(b"put test 0 5 0 907060870 2147483648\r\nhello", False),  # an opaque beyond int32
+    Vector(b"put test 0 5 0 907060870 -2147483649\r\nhello", False),
+    Vector(b"put test 0 5 0 907060870 +1\r\nhello", False),
+    Vector(b"put test 0 5 0 907060870 01\r\nhello", False),
+    Vector(b"put test 0 5 0 907060870 1 \r\nhello", False),
+    Vector(b"put test 00 5 0 907060870 1\r\nhello", False),
+    Vector(b"put test -1 5 0 907060870 1\r\nhello", False),
+    Vector(b"put test 1 5 0 907060870 1\r\nhello", False),  # a partition nobody has opened
+    Vector(b"put nosuch 0 5 0 907060870 1\r\nhello", False),
+    Vector(b"put test 0 5 0 907060870 TX:n:1 1\r\nhello", False),  # in a transaction
+    Vector(b"put test 0 6 0 907060870 1\r\nhello", False),  # a byte is missing
+    Vector(b"put test 0 5 0 907060870 1\rhello", False),
+    Vector(b"get test g 0 25 1000 4\r\n", False),  # nothing to read
+    Vector(b"get test g 0 0 0 4\r\n", False),
+    Vector(b"get test g 0 0 1000 2147483648\r\n", False),
+    Vector(b"get test g 1 0 1000 4\r\n", False),
+    Vector(b"get test g 0 -1 1000 4\r\n", False),
+    Vector(b"get test g 0 0 1000 4 x\r\n", False),
+    Vector(b"version 1\r\n", False),
+    Vector(b"\r\n", False),
+    Vector(b"p", False),
+)

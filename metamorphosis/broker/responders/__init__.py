@@ -1,0 +1,71 @@
+"""
+The answers to all commands, one module for each kind: a command in, its reply into the session's
+queue.
+
+Everything is answered here except the ordinary puts and gets that ``hotpath.scan`` takes; what one
+of those does the first time (open the partition, register its topic) or in an odd way (partition
+-1, a wrong checksum, nothing to read) is here too. No function touches a transport or waits: a
+put's reply names the batch it waits for.
+
+Source: ``BrokerCommandProcessor``; for transactions, which this broker does not have yet,
+``SamsaCommandProcessor``. Sections 2, 6 and 7 of the wire specification.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from metamorphosis.broker.dispatch import Dispatch
+from metamorphosis.broker.responders import sync, transactions
+from metamorphosis.broker.responders.gets import Gets
+from metamorphosis.broker.responders.offsets import Offsets
+from metamorphosis.broker.responders.puts import Puts
+from metamorphosis.broker.responders.shared import Shared
+from metamorphosis.broker.responders.text import Text
+from metamorphosis.config.model import BrokerConfig, Settings, TopicConfig
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IReactorTime
+
+    from metamorphosis.ids import MessageIds
+    from metamorphosis.store.messagestores import MessageStores
+
+
+class Responders(Shared):
+    """
+    What commands are answered from, and the responders of a plain broker. Thread: reactor.
+
+    :ivar dispatch: answers a command; roles replace entries of its table.
+    :ivar long_polls: gets that wait for something to read.
+    :ivar text: ``version``, ``stats`` and ``quit``.
+    """
+
+    def __init__(
+        self,
+        config: BrokerConfig,
+        settings: Settings,
+        url: str,
+        stores: MessageStores,
+        ids: MessageIds,
+        clock: IReactorTime,
+        topic_used: Callable[[TopicConfig], None],
+    ) -> None:
+        super().__init__(config, settings, url, stores, ids, clock, topic_used)
+        gets = Gets(self, clock, settings.max_long_poll_ms / 1000)
+        self.long_polls = gets.long_polls
+        self.text = Text(self)
+        self.dispatch = Dispatch(
+            Puts(self, self.long_polls).table(),
+            gets.table(),
+            Offsets(self).table(),
+            self.text.table(),
+            sync.table(),
+            transactions.table(),
+        )
+
+    def refuse_work(self) -> None:
+        """The broker stops: from now on puts, gets and offsets get 503; held gets get 404."""
+        self.stopping = True
+        self.long_polls.stop()
+        self.routes.clear()

@@ -1,0 +1,151 @@
+"""
+``get``: those that the hot path does not take, because there is nothing to read, a filter has a
+say, or the partition was not read since the rules have changed.
+
+Source: ``BrokerCommandProcessor``, section 6.2 of the wire specification.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from twisted.logger import Logger
+
+from metamorphosis.broker import refusals
+from metamorphosis.broker.dispatch import Table, refusal
+from metamorphosis.broker.filters import NOTHING_ACCEPTED, GroupFilter, apply_filter
+from metamorphosis.broker.longpoll import LongPolls
+from metamorphosis.broker.replies import FileReply, Reply
+from metamorphosis.errors import BrokerError, MetaQError, NotFound, OffsetTooSmall
+from metamorphosis.wire import commands as wire
+from metamorphosis.wire.encoding import result, value_head
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IReactorTime
+
+    from metamorphosis.broker.responders.shared import Shared
+    from metamorphosis.broker.session import HeldGet, Session
+    from metamorphosis.store.messagestore import MessageStore
+
+END_OF_LOG = (1 << 63) - 1
+"""A get at this offset asks where the log ends."""
+
+
+class Gets:
+    """
+    Reads messages. Thread: reactor.
+
+    :param longest: seconds that a get is held at most.
+    :ivar long_polls: gets that wait for something to read.
+    """
+
+    _log = Logger()
+
+    def __init__(self, shared: Shared, clock: IReactorTime, longest: float) -> None:
+        self._shared = shared
+        self.long_polls = LongPolls(clock, longest, self._answer_held)
+        shared.rules.on_change(self.long_polls.release_all)
+
+    def table(self) -> Table:
+        """What is answered here."""
+        return {wire.GetCommand: self.get}
+
+    def get(self, command: wire.GetCommand, session: Session) -> None:
+        """Answer with what is there, or hold the get until something is."""
+        self._shared.refuse_if_stopping()
+        self._shared.statistics.count_get(command.topic)
+        try:
+            reply = self._find(command)
+        except NotFound:
+            store = self._shared.stores.get(command.topic, command.partition)
+            waits = command.wait_ms and command.offset != END_OF_LOG
+            if waits and self.long_polls.hold(command, session, store):
+                return
+            self._missed(command)
+            raise
+        session.replies.add(reply)
+
+    def _answer_held(self, held: HeldGet) -> None:
+        """A get that was held is answered by what there is now."""
+        command = held.command
+        reply: Reply
+        try:
+            reply = self._find(command)
+        except BrokerError as error:
+            if isinstance(error, NotFound):
+                self._missed(command)
+            reply = refusal(error, command.opaque)
+        except Exception as error:
+            self._log.failure("Answering {command!r} failed", command=command)
+            reply = result(500, command.opaque, str(error))
+        held.answer(reply)
+
+    def _find(self, command: wire.GetCommand) -> Reply:
+        """
+        The reply to a get that finds something.
+
+        :raises NotFound: there is nothing to read; not counted yet.
+        :raises BrokerError: any other refusal.
+        """
+        shared = self._shared
+        topic = command.topic
+        if shared.rules.is_closed(topic, command.partition):
+            raise refusals.get_closed(shared.config.broker_id, command.partition)
+        store = shared.stores.get(topic, command.partition)
+        if store is None:
+            raise refusals.no_store(topic, command.partition)
+        if command.max_size <= 0:
+            raise refusals.invalid_max_size(command.max_size)
+        try:
+            return self._read(command, store)
+        except (OSError, MetaQError) as error:
+            if isinstance(error, BrokerError):
+                raise
+            shared.statistics.count_get_failed(topic)
+            raise refusals.put_failed(shared.url, topic, command.partition, str(error)) from error
+
+    def _read(self, command: wire.GetCommand, store: MessageStore) -> Reply:
+        size = min(command.max_size, self._shared.config.max_transfer_size)
+        try:
+            found = store.slice(command.offset, size)
+        except OffsetTooSmall as error:
+            self._moved(command.topic)
+            raise refusals.moved(error.min_offset) from error
+        group_filter = self._shared.filters.find(command.topic, command.group)
+        if found is None:
+            raise self._nothing(command, store)
+        segment, position, length = found
+        if group_filter is not None:
+            return _filtered(command, os.pread(segment.fd, length, position), group_filter)
+        if not self._shared.filters.has_filters(command.topic):
+            self._shared.routes.reads[command.topic.encode(), b"%d" % command.partition] = store
+        return FileReply(value_head(length, command.opaque), segment, position, length)
+
+    def _nothing(self, command: wire.GetCommand, store: MessageStore) -> BrokerError:
+        """A get at or behind the end."""
+        end = store.max_offset
+        told = self._shared.config.update_consumer_offsets or command.offset == END_OF_LOG
+        if command.offset > end and told:
+            self._moved(command.topic)
+            return refusals.moved(end)
+        return refusals.nothing_there(command.offset)
+
+    def _missed(self, command: wire.GetCommand) -> None:
+        """A get is answered 404."""
+        self._shared.statistics.count_get_miss(command.topic)
+        if self._shared.stores.get(command.topic, command.partition) is not None:
+            self._shared.statistics.count_get_failed(command.topic)
+
+    def _moved(self, topic: str) -> None:
+        """A get is sent to the nearer end of the log."""
+        self._shared.statistics.count_get_miss(topic)
+        self._shared.statistics.count_get_failed(topic)
+        self._shared.statistics.count_offset(topic)
+
+
+def _filtered(command: wire.GetCommand, data: bytes, group_filter: GroupFilter) -> bytes:
+    filtered = apply_filter(data, command.offset, command.topic, group_filter)
+    if filtered.kind == NOTHING_ACCEPTED:
+        raise refusals.moved(filtered.offset)
+    return value_head(len(filtered.data), command.opaque) + filtered.data

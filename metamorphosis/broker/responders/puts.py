@@ -1,0 +1,127 @@
+"""
+``put``: those that the hot path does not take, because they are the first of their partition or are
+spelled or sent in an odd way; and what is said when a batch of either kind has failed.
+
+Source: ``BrokerCommandProcessor``, section 6.1 of the wire specification.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from twisted.logger import Logger
+
+from metamorphosis.broker import refusals
+from metamorphosis.broker.dispatch import Table, refusal
+from metamorphosis.broker.replies import Reply
+from metamorphosis.errors import BrokerError, MetaQError
+from metamorphosis.message import checksum
+from metamorphosis.wire import commands as wire
+from metamorphosis.wire.encoding import result
+
+if TYPE_CHECKING:
+    from metamorphosis.broker.longpoll import LongPolls
+    from metamorphosis.broker.responders.shared import Shared
+    from metamorphosis.broker.session import Session
+    from metamorphosis.store.batch import Batch
+    from metamorphosis.store.messagestore import MessageStore
+
+
+class Puts:
+    """
+    Stores messages. Thread: reactor.
+
+    :param long_polls: somebody may wait for a partition that a put creates.
+    """
+
+    _log = Logger()
+
+    def __init__(self, shared: Shared, long_polls: LongPolls) -> None:
+        self._shared = shared
+        self._long_polls = long_polls
+        shared.routes.refuse = self.refuse
+
+    def table(self) -> Table:
+        """What is answered here."""
+        return {wire.PutCommand: self.put}
+
+    def put(self, command: wire.PutCommand, session: Session) -> None:
+        """Store one message, and reply when its batch is stored."""
+        shared = self._shared
+        shared.refuse_if_stopping()
+        if command.transaction_id is not None:
+            raise refusals.not_started(command.transaction_id)
+        topic = command.topic
+        try:
+            partition = shared.rules.place(shared.url, topic, command.partition)
+            batch, reply = self._append(command, partition)
+        except BrokerError as error:
+            shared.statistics.count_puts(topic, 1, len(command.body))
+            if error.status != 403:
+                shared.statistics.count_put_failed(topic)
+            raise
+        session.replies.add(reply, batch, batch.count - 1, self.refuse)
+
+    def _append(self, command: wire.PutCommand, partition: int) -> tuple[Batch, bytes]:
+        topic, body = command.topic, command.body
+        url = self._shared.url
+        try:
+            store = self._open(topic, partition)
+            computed = checksum(body)
+            if command.checksum not in (wire.NO_CHECKSUM, computed):
+                raise refusals.put_failed(url, topic, partition, refusals.CHECKSUM_FAILURE)
+            batch = store.batch or store.open_batch()
+        except OSError as error:
+            self._log.error(
+                "Opening {topic}-{partition} failed: {error}",
+                topic=topic,
+                partition=partition,
+                error=error,
+            )
+            raise refusals.put_failed(url, topic, partition) from error
+        except BrokerError:
+            raise
+        except MetaQError as error:
+            raise refusals.put_failed(url, topic, partition, str(error)) from error
+        message_id = self._shared.ids.take()
+        offset = store.add(message_id, command.flag, computed, body)
+        return batch, result(200, command.opaque, b"%d %d %d" % (message_id, partition, offset))
+
+    def _open(self, topic: str, partition: int) -> MessageStore:
+        """The store of an accepted partition, made on the first put; later puts take the hot
+        path."""
+        shared = self._shared
+        topic_config = shared.rules.topic_config(topic)
+        store = shared.stores.get_or_create(topic_config, partition)
+        shared.topic_used(topic_config)
+        self._long_polls.store_made(store)
+        shared.routes.puts[topic.encode(), b"%d" % partition] = store
+        return store
+
+    def refuse(self, batch: Batch, record: int, replies: list[Reply]) -> list[Reply]:
+        """
+        The replies to puts of a failed batch: as they were for what is stored, 500 for the rest.
+
+        :param record: the number in the batch of the record that the first reply stands for.
+        """
+        store = batch.store
+        shared = self._shared
+        error = refusals.put_failed(shared.url, store.topic, store.partition, _detail(batch.error))
+        kept = min(max(batch.stored_count - record, 0), len(replies))
+        refused = replies[kept:]
+        for _ in refused:
+            shared.statistics.cmd_put += 1
+            shared.statistics.count_put_failed(store.topic)
+        return replies[:kept] + [refusal(error, _opaque(reply)) for reply in refused]
+
+
+def _opaque(reply: Reply) -> int:
+    """The opaque of a prepared ``result``: the last word of its first line."""
+    assert isinstance(reply, bytes)
+    return int(reply[: reply.index(b"\r")].rpartition(b" ")[2])
+
+
+def _detail(error: BaseException | None) -> str | None:
+    """What the original says behind ``Detail:``; nothing for an I/O error, whose text would name
+    our files."""
+    return None if error is None or isinstance(error, OSError) else str(error)

@@ -1,0 +1,219 @@
+"""The contract of replies: order, and what becomes of them when what they wait for is decided."""
+
+from __future__ import annotations
+
+import random
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from metamorphosis.broker.replies import FileReply, Reply, ReplyQueue, Slot
+from metamorphosis.store.segment import Segment
+from tests.unit.broker.awaiting import PROVIDERS, ForcedRecord, Provider
+
+
+class Peer:
+    """What has been sent."""
+
+    def __init__(self) -> None:
+        self.sent = b""
+        self.writes = 0
+        self.awake = 0
+        self.queue = ReplyQueue(self._wake)
+
+    def _wake(self) -> None:
+        self.awake += 1
+
+    def write(self, data: bytes) -> None:
+        """See ``Transport``."""
+        self.sent += data
+        self.writes += 1
+
+    def chunk(self, *replies: bytes | tuple[bytes, Provider, int]) -> None:
+        """A chunk with these replies; of a provider with the number of its record."""
+        self.queue.begin()
+        for reply in replies:
+            if isinstance(reply, bytes):
+                self.queue.add(reply)
+            else:
+                text, provider, record = reply
+                self.queue.add(text, provider.awaited, record, provider.refuse)
+        self.queue.end(10)
+
+    def drained(self) -> bytes:
+        """Drain, and return what was sent since the last look."""
+        self.queue.drain(self)
+        sent, self.sent = self.sent, b""
+        return sent
+
+
+class AwaitedTests(SynchronousTestCase):
+    """Whatever replies wait for: a batch, a forced record, a pair."""
+
+    def each(self) -> list[tuple[Peer, Provider]]:
+        """A peer and a provider of each kind."""
+        return [(Peer(), provider(self.mktemp())) for provider in PROVIDERS]
+
+    def test_everything_waits_for_what_is_undecided(self) -> None:
+        """Nothing overtakes a reply that waits; it wakes the queue when it is decided."""
+        for peer, provider in self.each():
+            peer.chunk(b"a ", (b"0 ", provider, 0), b"b ")
+            peer.chunk(b"c ")
+            self.assertEqual(peer.drained(), b"")
+            self.assertEqual((peer.awake, peer.queue.size), (0, 20))
+            provider.succeed()
+            self.assertEqual(peer.awake, 1)
+            self.assertEqual(peer.drained(), b"a 0 b c ")
+            self.assertEqual((peer.writes, peer.queue.size, bool(peer.queue)), (1, 0, False))
+
+    def test_decided_before_it_is_looked_at(self) -> None:
+        """A reply to something that is decided already leaves at once."""
+        for peer, provider in self.each():
+            peer.chunk((b"0 ", provider, 0))
+            provider.succeed()
+            self.assertEqual(peer.drained(), b"0 ")
+
+    def test_refusals_of_what_is_not_stored(self) -> None:
+        """Exactly the replies to records that are not stored are refused, wherever their runs
+        begin and whatever stands between them."""
+        for peer, provider in self.each():
+            peer.chunk((b"0 ", provider, 0), b"x ", (b"2 ", provider, 2))
+            peer.chunk((b"1 ", provider, 1), (b"2 ", provider, 2), b"y ")
+            kept = provider.fail()
+            self.assertEqual(
+                peer.drained(),
+                b"".join(
+                    text if number is None or number < kept else b"refused "
+                    for text, number in (
+                        (b"0 ", 0),
+                        (b"x ", None),
+                        (b"2 ", 2),
+                        (b"1 ", 1),
+                        (b"2 ", 2),
+                        (b"y ", None),
+                    )
+                ),
+            )
+
+    def test_connection_is_gone(self) -> None:
+        """What is decided after the queue was cleared disturbs nothing."""
+        for peer, provider in self.each():
+            peer.chunk((b"0 ", provider, 0))
+            self.assertEqual((peer.drained(), peer.queue.clear()), (b"", 10))
+            provider.succeed()
+            self.assertEqual((peer.drained(), len(peer.queue)), (b"", 0))
+
+
+class PlaceTests(SynchronousTestCase):
+    """Places that are filled later, and replies outside of a chunk."""
+
+    def test_slot_keeps_its_place(self) -> None:
+        """A slot in a chunk holds back what comes after it until it is filled."""
+        peer = Peer()
+        peer.queue.begin()
+        peer.queue.add(b"a ")
+        slot = peer.queue.reserve()
+        peer.queue.add(b"b ")
+        peer.queue.end(10)
+        self.assertEqual(peer.drained(), b"")
+        slot.fill(b"s ")
+        self.assertEqual((peer.awake, peer.drained()), (1, b"a s b "))
+        self.assertRaises(RuntimeError, slot.fill, b"again")
+
+    def test_outside_of_a_chunk(self) -> None:
+        """A reply, or a slot, that belongs to no chunk stands after all others."""
+        peer = Peer()
+        provider = ForcedRecord("")
+        peer.chunk((b"0 ", provider, 0))
+        slot = peer.queue.reserve()
+        peer.queue.add(b"z ")
+        peer.chunk(b"c ")
+        self.assertEqual((peer.drained(), peer.awake), (b"", 2))
+        slot.fill(b"s ")
+        self.assertEqual(peer.drained(), b"")
+        provider.succeed()
+        self.assertEqual(peer.drained(), b"0 s z c ")
+
+    def test_slot_of_a_lost_connection(self) -> None:
+        """Filling it is harmless, and a file range is let go of."""
+        peer = Peer()
+        slot = peer.queue.reserve()
+        peer.queue.clear()
+        segment = Segment(0, "nowhere", 10)
+        slot.fill(FileReply(b"value", segment, 0, 1))
+        self.assertEqual((segment._readers, peer.drained()), (0, b""))
+
+    def test_late_reply_keeps_its_order(self) -> None:
+        """The reply to a held request leaves after earlier ones and holds back none."""
+        peer = Peer()
+        first, second = ForcedRecord(""), ForcedRecord("")
+        peer.chunk((b"0 ", first, 0))
+        peer.queue.begin()
+        place = peer.queue.place
+        peer.queue.add(b"a ")
+        peer.queue.end(10)
+        peer.chunk((b"1 ", second, 0))
+        self.assertEqual(peer.drained(), b"")
+        peer.queue.add_late(b"late ", place)
+        self.assertEqual(peer.drained(), b"")
+        first.succeed()
+        self.assertEqual(peer.drained(), b"0 a late ")
+        peer.queue.add_late(b"later ", place)
+        self.assertEqual(peer.drained(), b"later ")
+        second.succeed()
+        self.assertEqual(peer.drained(), b"1 ")
+
+    def test_late_reply_within_its_own_chunk(self) -> None:
+        """A request that was held and answered while its chunk is taken in."""
+        peer = Peer()
+        provider = ForcedRecord("")
+        peer.queue.begin()
+        peer.queue.add(b"0 ", provider, 0, provider.refuse)
+        peer.queue.add_late(b"late ", peer.queue.place)
+        peer.queue.end(10)
+        self.assertEqual(peer.drained(), b"")
+        provider.succeed()
+        self.assertEqual(peer.drained(), b"0 late ")
+
+    def test_any_order_of_decisions(self) -> None:
+        """However chunks, slots, and what they wait for are mixed and decided: each reply leaves
+        once, in the order of the requests."""
+        for seed in range(200):
+            rng = random.Random(seed)
+            peer = Peer()
+            open_ones: list[Provider | tuple[Slot, Reply]] = []
+            expected: list[bytes] = []
+            sent = b""
+            for _ in range(30):
+                inside = rng.random() < 0.7
+                if inside:
+                    peer.queue.begin()
+                for _ in range(rng.randrange(1, 4)):
+                    text = b"%d " % len(expected)
+                    expected.append(text)
+                    kind = rng.randrange(3)
+                    if kind == 0:
+                        peer.queue.add(text)
+                    elif kind == 1:
+                        open_ones.append((peer.queue.reserve(), text))
+                    else:
+                        provider = ForcedRecord("")
+                        peer.queue.add(text, provider, 0, provider.refuse)
+                        open_ones.append(provider)
+                if inside:
+                    peer.queue.end(5)
+                if open_ones and rng.random() < 0.7:
+                    chosen = open_ones.pop(rng.randrange(len(open_ones)))
+                    self.decide(chosen)
+                sent += peer.drained()
+                self.assertTrue(b"".join(expected).startswith(sent), f"seed {seed}")
+            for each in open_ones:
+                self.decide(each)
+            self.assertEqual(sent + peer.drained(), b"".join(expected), f"seed {seed}")
+            self.assertEqual(peer.queue.size, 0)
+
+    def decide(self, chosen: Provider | tuple[Slot, Reply]) -> None:
+        """It is there."""
+        if isinstance(chosen, tuple):
+            chosen[0].fill(chosen[1])
+        else:
+            chosen.succeed()
