@@ -77,11 +77,18 @@ class ClientCase(SynchronousTestCase):
         return made
 
     def consume(
-        self, factory: str, topic: str, group: str, driver: peers.JavaDriver | None = None
+        self,
+        factory: str,
+        topic: str,
+        group: str,
+        driver: peers.JavaDriver | None = None,
+        **settings: object,
     ) -> tuple[str, peers.Call]:
         """A consumer of the client; its name and the call its messages come with."""
         made, driver = name("consumer"), driver or peers.driver()
-        call = driver.call("consume", factory=factory, consumer=made, group=group, topic=topic)
+        call = driver.call(
+            "consume", factory=factory, consumer=made, group=group, topic=topic, **settings
+        )
         return made, call
 
     def assertReceived(self, call: peers.Call, messages: Iterable[Sample]) -> list[dict[str, Any]]:

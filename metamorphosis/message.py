@@ -52,6 +52,12 @@ ATTRIBUTE_FLAG: Final = 1
 #: longest body a Java consumer accepts, ``notify.remoting.max_read_buffer_size``
 MAX_BODY_BYTES: Final = 2097152
 
+#: flag of a jump: "JUMP"
+JUMP_FLAG: Final = 0x4A554D50
+
+#: checksum of a jump; that of an empty body is 0, so a jump is never taken for a message
+JUMP_CHECKSUM: Final = 1
+
 _ATTRIBUTE_LENGTH: Final = Struct(">i")
 
 
@@ -67,6 +73,15 @@ def encode_record(message_id: int, flag: int, body: Buffer) -> bytes:
     :raises struct.error: a number does not fit its field
     """
     return HEADER.pack(len(body), checksum(body), message_id, flag) + body
+
+
+def encode_jump(target: int) -> bytes:
+    """
+    What stands at the end of a reply in place of messages that its reader does not get
+    (``docs/protocol.md``): a header whose checksum is wrong and whose id is the offset where to go
+    on. It never lies in a log.
+    """
+    return HEADER.pack(0, JUMP_CHECKSUM, target, JUMP_FLAG)
 
 
 def encode_body(payload: bytes, attribute: str | None) -> bytes:

@@ -13,41 +13,16 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Callable, Iterator
-from typing import NamedTuple, cast
+from typing import cast
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
+from metamorphosis.broker.filtering import GroupFilter
+from metamorphosis.broker.verdicts import VerdictMemory
 from metamorphosis.config.model import BrokerConfig
-from metamorphosis.errors import ConfigError, CorruptRecord, MetaQError
+from metamorphosis.errors import ConfigError, MetaQError
 from metamorphosis.interfaces import IConsumerFilter
-from metamorphosis.message import MAX_BODY_BYTES, Message, iterate_records
-
-LOG_SECONDS = 10
-"""
-A failing filter is logged at most this often per group; a busy group would otherwise fill the disk.
-"""
-
-NOTHING_ACCEPTED = "nothing accepted"
-ACCEPTED = "accepted"
-NO_WHOLE_RECORD = "no whole record"
-
-
-class Filtered(NamedTuple):
-    """
-    What a filtered get is answered with.
-
-    :ivar kind: ``ACCEPTED`` or ``NO_WHOLE_RECORD``: a ``value`` with ``data``;
-        ``NOTHING_ACCEPTED``: 301 to ``offset``.
-    :ivar data: the bytes of the reply, empty with 301.
-    :ivar offset: where the consumer's next get starts.
-    """
-
-    kind: str
-    data: bytes
-    offset: int
 
 
 class FilterUnavailable(MetaQError):
@@ -55,98 +30,6 @@ class FilterUnavailable(MetaQError):
 
     def __init__(self) -> None:
         super().__init__("Not unchecked")
-
-
-def apply_filter(
-    data: bytes, offset: int, topic: str, accept: Callable[[Message], bool]
-) -> Filtered:
-    """
-    Leave the leading accepted records of a get's byte range.
-
-    Differs: the original returns all accepted records re-packed, and a consumer, which adds the
-    bytes it received to its offset, then goes on in the middle of a record. Here nothing is left
-    out before the last byte of a reply: rejected records at the front are skipped by a 301, and a
-    reply ends before the next rejected one. If not one record is complete, the original answers 301
-    to the same offset for ever; here the consumer gets the cut record and enlarges its maxSize.
-
-    :param data: what an unfiltered get would return.
-    :param offset: of the first byte of ``data`` in the log.
-    :param accept: asked once per record until the answer is known; does not raise.
-    :raises CorruptRecord: the first record is damaged; the text is the detail of the reply.
-        Whatever precedes a damaged record is answered first.
-    """
-    kind = NO_WHOLE_RECORD
-    position = 0
-    try:
-        for message in _records(data, topic):
-            wanted = ACCEPTED if accept(message) else NOTHING_ACCEPTED
-            if kind not in (wanted, NO_WHOLE_RECORD):
-                break
-            kind = wanted
-            position += message.record_bytes
-    except CorruptRecord:
-        if position == 0:
-            raise
-    if kind == NO_WHOLE_RECORD:
-        return Filtered(kind, data, offset)
-    return Filtered(kind, data[:position] if kind == ACCEPTED else b"", offset + position)
-
-
-def _records(data: bytes, topic: str) -> Iterator[Message]:
-    """The complete records; a damaged one raises ``CorruptRecord`` with the original's text."""
-    messages = iterate_records(data, topic, max_body=len(data))
-    while True:
-        try:
-            message = next(messages, None)
-        except CorruptRecord as error:
-            raise CorruptRecord("Invalid message") from error
-        if message is None:
-            return
-        if len(message.body) > MAX_BODY_BYTES:
-            raise CorruptRecord(f"Too much long payload length:{len(message.body)}")
-        yield message
-
-
-class GroupFilter:
-    """One group's use of a filter, as a function of the message that never raises."""
-
-    _log = Logger()
-
-    def __init__(
-        self, instance: IConsumerFilter, name: str, topic: str, group: str, clock: IReactorTime
-    ) -> None:
-        self._accept = instance.accept
-        self._name = name
-        self._topic = topic
-        self._group = group
-        self._clock = clock
-        self._quiet_until = clock.seconds()
-        self._unlogged = 0
-
-    def __call__(self, message: Message) -> bool:
-        """Whether the group wants the message; a filter that raises does not."""
-        try:
-            return bool(self._accept(self._group, message))
-        except Exception:
-            self._log_failure(Failure())
-            return False
-
-    def _log_failure(self, failure: Failure) -> None:
-        now = self._clock.seconds()
-        if now < self._quiet_until:
-            self._unlogged += 1
-            return
-        self._log.failure(
-            "Filter message for consumer failed,topic={topic},group={group},filterClass={name}: "
-            "the message is rejected ({unlogged} more were since the last line like this)",
-            failure=failure,
-            topic=self._topic,
-            group=self._group,
-            name=self._name,
-            unlogged=self._unlogged,
-        )
-        self._quiet_until = now + LOG_SECONDS
-        self._unlogged = 0
 
 
 class ConsumerFilters:
@@ -170,6 +53,7 @@ class ConsumerFilters:
 
     def __init__(self, config: BrokerConfig, clock: IReactorTime) -> None:
         self._clock = clock
+        self._memory = VerdictMemory()
         self._instances: dict[str, IConsumerFilter | None] = {}
         self._groups: dict[tuple[str, str], GroupFilter] = {}
         self._names: dict[str, dict[str, str]] = {}
@@ -179,7 +63,7 @@ class ConsumerFilters:
     def reconfigure(self, config: BrokerConfig) -> None:
         """
         Apply a reload: which group has which class. Classes that failed are tried again, others
-        keep their instance.
+        keep their instance and what it said about messages.
         """
         self._instances = {name: made for name, made in self._instances.items() if made is not None}
         self._groups.clear()
@@ -211,9 +95,21 @@ class ConsumerFilters:
         found = self._groups.get((topic, group))
         if found is None:
             instance = self._instance(name, topic, group)
-            found = GroupFilter(instance, name, topic, group, self._clock)
+            found = GroupFilter(instance, name, topic, group, self._clock, self._memory)
             self._groups[topic, group] = found
         return found
+
+    def has_filter(self, topic: str, group: str) -> bool:
+        """Whether ``group`` has a filter for ``topic``, be it one that cannot be used."""
+        return group in self._names.get(topic, ())
+
+    def jump_from(self, topic: str, group: str, partition: int, offset: int) -> int | None:
+        """See ``GroupFilter.jump_from``; ``None`` also where the group has no usable filter."""
+        try:
+            found = self.find(topic, group)
+        except FilterUnavailable:
+            return None
+        return None if found is None else found.jump_from(partition, offset)
 
     def _instance(self, name: str, topic: str, group: str) -> IConsumerFilter:
         if name not in self._instances:

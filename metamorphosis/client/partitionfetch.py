@@ -195,7 +195,9 @@ class PartitionFetch:
         records = FetchedRecords(self._topic, self._partition, offset, data, self._rules.max_body)
         messages = records.read(MOST)
         if not messages:
-            if records.damage is not None:
+            if records.jumped:
+                self._jumped(records)
+            elif records.damage is not None:
                 await self._damaged(records.damage)
             else:
                 self._incomplete(records, data)
@@ -217,7 +219,11 @@ class PartitionFetch:
             complete = await self._deliver(messages)
             messages = records.read(MOST) if complete else messages
         self._pacing.processed(self._progress.retries)
-        if complete and records.damage is not None and not self.delivery.stopping:
+        if not complete or self.delivery.stopping:
+            return
+        if records.jumped:
+            self._jumped(records)
+        elif records.damage is not None:
             await self._damaged(records.damage)
 
     async def _deliver(self, messages: list[ReceivedMessage]) -> bool:
@@ -226,6 +232,12 @@ class PartitionFetch:
             return await self.delivery.deliver(messages)
         finally:
             self._delivering = False
+
+    def _jumped(self, records: FetchedRecords) -> None:
+        """Behind what the group's filter rejects."""
+        self._piece = b""
+        self._pacing.at_once()
+        self._progress.move_to(records.next_offset)
 
     def _incomplete(self, records: FetchedRecords, data: bytes) -> None:
         """

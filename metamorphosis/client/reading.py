@@ -90,12 +90,15 @@ class PartitionReader:
         """
         The whole messages of one fetch; None: see ``records``.
 
+        :raises Moved: what is there is not for this group; go on at the offset in the text.
         :raises CorruptRecord: the first one cannot be read.
         """
         records = await self.records(offset, max_size)
         if records is None:
             return None
         messages = records.read(NO_LIMIT)
+        if not messages and records.jumped:
+            raise Moved(str(records.next_offset))
         if not messages and records.damage is not None:
             raise CorruptRecord(
                 f"{self.topic} {self.partition}: the message at offset {offset} cannot be read,"

@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from metamorphosis.client.model import Partition, ReceivedMessage
-from metamorphosis.message import HEADER, HEADER_BYTES, crc32
+from metamorphosis.message import HEADER, HEADER_BYTES, JUMP_CHECKSUM, JUMP_FLAG, crc32
 
 SANE_LENGTH: Final = 256 << 20
 """A body longer than this is no body but damage."""
@@ -46,6 +46,8 @@ class FetchedRecords:
     The records of one answer, read a stretch at a time.
 
     :ivar next_offset: where the first record begins that was not read, in the partition.
+    :ivar jumped: that is not where the last message ends: the broker leaves out what stands in
+        between, because the group's filter rejects it.
     :ivar damage: the record there cannot be read.
     :ivar exhausted: nothing whole is left.
     """
@@ -59,6 +61,7 @@ class FetchedRecords:
         "_view",
         "damage",
         "exhausted",
+        "jumped",
         "next_offset",
     )
 
@@ -72,6 +75,7 @@ class FetchedRecords:
         self.next_offset = offset
         self.damage: Damage | None = None
         self.exhausted = False
+        self.jumped = False
         self._topic = topic
         self._partition = partition
         self._offset = offset
@@ -111,6 +115,10 @@ class FetchedRecords:
                 self.exhausted = True
                 break
             if check(view[start:end]) & 0x7FFFFFFF != checksum:
+                if (length, checksum, flag) == (0, JUMP_CHECKSUM, JUMP_FLAG):
+                    self.jumped = self.exhausted = True
+                    self.next_offset = message_id
+                    return messages
                 self._damaged(position, f"the checksum of its {length} bytes is wrong")
                 break
             if not (length or message_id or flag):

@@ -14,7 +14,6 @@ from twisted.logger import Logger
 
 from metamorphosis.broker import refusals
 from metamorphosis.broker.dispatch import Table, refusal
-from metamorphosis.broker.filters import NOTHING_ACCEPTED, GroupFilter, apply_filter
 from metamorphosis.broker.longpoll import LongPolls
 from metamorphosis.broker.replies import FileReply, Reply
 from metamorphosis.errors import BrokerError, MetaQError, NotFound, OffsetTooSmall
@@ -117,7 +116,9 @@ class Gets:
             raise self._nothing(command, store)
         segment, position, length = found
         if group_filter is not None:
-            return _filtered(command, os.pread(segment.fd, length, position), group_filter)
+            return group_filter.reply(
+                command, length, lambda size: os.pread(segment.fd, size, position)
+            )
         if not self._shared.filters.has_filters(command.topic):
             self._shared.routes.reads[command.topic.encode(), b"%d" % command.partition] = store
         return FileReply(value_head(length, command.opaque), segment, position, length)
@@ -142,10 +143,3 @@ class Gets:
         self._shared.statistics.count_get_miss(topic)
         self._shared.statistics.count_get_failed(topic)
         self._shared.statistics.count_offset(topic)
-
-
-def _filtered(command: wire.GetCommand, data: bytes, group_filter: GroupFilter) -> bytes:
-    filtered = apply_filter(data, command.offset, command.topic, group_filter)
-    if filtered.kind == NOTHING_ACCEPTED:
-        raise refusals.moved(filtered.offset)
-    return value_head(len(filtered.data), command.opaque) + filtered.data

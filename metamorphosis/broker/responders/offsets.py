@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 
 from metamorphosis.broker import refusals
 from metamorphosis.broker.dispatch import Table
+from metamorphosis.broker.filtering import holds_message
 from metamorphosis.wire import commands as wire
 from metamorphosis.wire.encoding import result
 
 if TYPE_CHECKING:
     from metamorphosis.broker.responders.shared import Shared
     from metamorphosis.broker.session import Session
+    from metamorphosis.store.messagestore import MessageStore
 
 
 class Offsets:
@@ -36,5 +38,26 @@ class Offsets:
         store = shared.stores.get(command.topic, command.partition)
         if store is None:
             raise refusals.no_store(command.topic, command.partition)
-        nearest = b"%d" % store.nearest_offset(command.offset)
-        session.replies.add(result(200, command.opaque, nearest))
+        place = self._behind_reply(command, store)
+        if place is None:
+            place = store.nearest_offset(command.offset)
+        session.replies.add(result(200, command.opaque, b"%d" % place))
+
+    def _behind_reply(self, command: wire.OffsetCommand, store: MessageStore) -> int | None:
+        """
+        Where a consumer whose filtered reply ended with a jump goes on; ``None``: it asks for
+        something else.
+
+        When the jump is not remembered (the broker was started again meanwhile) that is where the
+        reply began; the start of the segment would bring a whole segment once more.
+
+        Differs: the original answers every group with the start of the segment.
+        """
+        filters = self._shared.filters
+        topic, group, offset = command.topic, command.group, command.offset
+        if not filters.has_filter(topic, group):
+            return None
+        target = filters.jump_from(topic, group, command.partition, offset)
+        if target is None and holds_message(store, offset):
+            return offset
+        return target

@@ -1,4 +1,4 @@
-"""Consumer filters: finding them, asking them, and what a filtered get answers."""
+"""Consumer filters: finding them and asking them."""
 
 from __future__ import annotations
 
@@ -11,126 +11,11 @@ from twisted.internet.task import Clock
 from twisted.logger import LogLevel, capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
-from metamorphosis.broker.filters import (
-    ACCEPTED,
-    LOG_SECONDS,
-    NO_WHOLE_RECORD,
-    NOTHING_ACCEPTED,
-    ConsumerFilters,
-    Filtered,
-    FilterUnavailable,
-    apply_filter,
-)
+from metamorphosis.broker.filtering import LOG_SECONDS
+from metamorphosis.broker.filters import ConsumerFilters, FilterUnavailable
 from metamorphosis.config.model import BrokerConfig, TopicConfig
-from metamorphosis.errors import ConfigError, CorruptRecord
-from metamorphosis.message import ATTRIBUTE_FLAG, Message, encode_body, encode_record
-
-YES, NO, NO2, YES2 = (
-    encode_record(number, 0, body)
-    for number, body in enumerate((b"yes", b"no", b"no again", b"yes again"))
-)
-
-
-def is_yes(message: Message) -> bool:
-    """Accepts the two of the four records above."""
-    return message.data.startswith(b"yes")
-
-
-class ApplyFilterTests(SynchronousTestCase):
-    """The byte range that a filtered get returns: D-12, O-1."""
-
-    def check(self, records: list[bytes], kind: str, data: bytes, offset: int) -> None:
-        """The range of these records, which starts at offset 1000, is answered like this."""
-        self.assertEqual(
-            apply_filter(b"".join(records), 1000, "test", is_yes), Filtered(kind, data, offset)
-        )
-
-    def test_all_accepted(self) -> None:
-        """Accepted records come back unchanged."""
-        self.check([YES, YES2], ACCEPTED, YES + YES2, 1000 + len(YES + YES2))
-
-    def test_accepted_run_ends_at_rejected(self) -> None:
-        """
-        The reply ends before the first rejected record, so the consumer's next offset is a record.
-        """
-        self.check([YES, NO, YES2], ACCEPTED, YES, 1000 + len(YES))
-
-    def test_rejected_run_is_skipped(self) -> None:
-        """
-        A range that starts with rejected records moves the consumer to the first accepted one.
-        """
-        self.check([NO, NO2, YES, NO], NOTHING_ACCEPTED, b"", 1000 + len(NO + NO2))
-
-    def test_all_rejected(self) -> None:
-        """Without an accepted record the consumer moves behind the last complete one."""
-        self.check([NO, NO2, YES[:-1]], NOTHING_ACCEPTED, b"", 1000 + len(NO + NO2))
-
-    def test_cut_tail(self) -> None:
-        """An incomplete record at the end of accepted ones is left out."""
-        self.check([YES, YES2[:19]], ACCEPTED, YES, 1000 + len(YES))
-        self.check([YES, YES2[:25]], ACCEPTED, YES, 1000 + len(YES))
-
-    def test_no_whole_record(self) -> None:
-        """
-        If no record is complete, the cut itself goes out and the consumer enlarges its maxSize.
-        """
-        for size in (1, 19, 20, len(NO) - 1):
-            self.check([NO[:size]], NO_WHOLE_RECORD, NO[:size], 1000)
-
-    def test_reading_on_delivers_each_accepted_record_once(self) -> None:
-        """A consumer that follows the replies, whatever its maxSize, gets every accepted record."""
-        records = [YES, NO, NO2, YES2, YES, YES2, NO, NO, YES, NO2]
-        log = b"".join(records)
-        for size in range(max(map(len, records)), len(log) + 1):
-            offset, got = 0, b""
-            while offset < len(log):
-                answer = apply_filter(log[offset : offset + size], offset, "test", is_yes)
-                self.assertGreater(answer.offset, offset)
-                got += answer.data
-                offset = answer.offset
-            self.assertEqual(got, YES + YES2 + YES + YES2 + YES)
-
-    def test_damaged_record(self) -> None:
-        """
-        A damaged first record, or an offset between records, is an error with the original's text.
-        """
-        damaged = YES[:-1] + b"X"
-        error = self.assertRaises(CorruptRecord, apply_filter, damaged, 0, "test", is_yes)
-        self.assertEqual(str(error), "Invalid message")
-        negative = b"\xff" * 40
-        error = self.assertRaises(CorruptRecord, apply_filter, negative, 0, "test", is_yes)
-        self.assertEqual(str(error), "Invalid message")
-
-    def test_records_before_a_damaged_one(self) -> None:
-        """What precedes a damaged record is answered; the error comes when it is reached."""
-        damaged = YES[:-1] + b"X"
-        self.check([YES, damaged], ACCEPTED, YES, 1000 + len(YES))
-        self.check([NO, damaged], NOTHING_ACCEPTED, b"", 1000 + len(NO))
-
-    def test_too_long(self) -> None:
-        """A body above 2 MiB, which no Java consumer takes, is an error that tells its length."""
-        longest = encode_record(1, 0, b"y" * 2097152)
-        self.assertEqual(apply_filter(longest, 0, "test", lambda message: True).kind, ACCEPTED)
-        long = encode_record(1, 0, b"y" * 2097153)
-        error = self.assertRaises(CorruptRecord, apply_filter, long, 0, "test", is_yes)
-        self.assertEqual(str(error), "Too much long payload length:2097153")
-
-    def test_message(self) -> None:
-        """A filter sees topic, id, flag, attribute and the data without the attribute."""
-        seen: list[Message] = []
-        record = encode_record(77, ATTRIBUTE_FLAG, encode_body(b"payload", "marked"))
-
-        def accept(message: Message) -> bool:
-            seen.append(message)
-            return True
-
-        apply_filter(record, 0, "test", accept)
-        (message,) = seen
-        self.assertEqual(
-            (message.topic, message.id, message.flag, message.attribute, message.data),
-            ("test", 77, ATTRIBUTE_FLAG, "marked", b"payload"),
-        )
-
+from metamorphosis.errors import ConfigError
+from metamorphosis.message import Message
 
 MODULE = """
 made = []
@@ -192,7 +77,7 @@ class ConsumerFiltersTests(SynchronousTestCase):
         """The filter of a group that has one."""
         found = filters.find("test", group)
         assert found is not None
-        return found
+        return found.is_accepted
 
     def test_no_filter(self) -> None:
         """Other topics, other groups and blank classes have no filter."""

@@ -14,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from metamorphosis.broker import longpoll
 from metamorphosis.broker.longpoll import TICK
 from metamorphosis.config.model import Settings
+from metamorphosis.message import encode_jump
 from metamorphosis.store.flushrounds import JOBS, SHARE
 from tests.unit.broker.serving import Broker
 from tests.unit.broker.test_hotpath import put
@@ -164,7 +165,7 @@ class WakingTests(LongPollTestCase):
         client = broker.client()
         client.send(get())
         self.put(broker, b"2")
-        self.assertEqual(client.received(), b"result 301 2 7\r\n46")
+        self.assertEqual(client.received(), b"value 20 7\r\n" + encode_jump(46))
         client.send(get(46))
         self.put(broker, b"3")
         self.assertTrue(client.received().startswith(b"value 21 7\r\n"))

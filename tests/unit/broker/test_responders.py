@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from metamorphosis.message import Message
+from metamorphosis.config.model import Settings
+from metamorphosis.message import Message, encode_jump
 from metamorphosis.store.disk import Disk
 from tests.unit.broker.serving import Broker
 from tests.unit.broker.test_hotpath import put
@@ -155,20 +156,49 @@ class FailureTests(SynchronousTestCase):
 class FilterTests(SynchronousTestCase):
     """Consumer filters on the serving path."""
 
-    def test_only_the_filtered_group_is_filtered(self) -> None:
-        """A group with a filter gets the leading accepted run, 301 past what it does not want;
-        others get all."""
+    def setUp(self) -> None:
         name = f"{OddFilter.__module__}:{OddFilter.__name__}"
-        broker = Broker(self.mktemp(), {"test": {"filters": {"odd": name}}})
-        client = broker.client()
+        self.broker = Broker(self.mktemp(), {"test": {"filters": {"odd": name}}})
+        self.client = self.broker.client()
         for body in (b"1", b"3", b"2", b"4", b"5"):
-            client.send(put(body))
+            self.client.send(put(body))
+
+    def test_only_the_filtered_group_is_filtered(self) -> None:
+        """A group with a filter gets the leading accepted run and a jump past what it does not
+        want; others get all."""
+        client = self.client
         everything = client.send(b"get test other 0 0 1000 1\r\n")
-        self.assertTrue(everything.startswith(b"value 105 "))
-        self.assertTrue(client.send(b"get test odd 0 0 1000 1\r\n").startswith(b"value 42 "))
-        self.assertEqual(client.send(b"get test odd 0 42 1000 1\r\n"), b"result 301 2 1\r\n84")
-        self.assertTrue(client.send(b"get test odd 0 84 1000 1\r\n").startswith(b"value 21 "))
-        self.assertTrue(client.send(b"get test other 0 0 1000 1\r\n").startswith(b"value 105 "))
+        head, _, log = everything.partition(b"\r\n")
+        self.assertEqual(head, b"value 105 1")
+        reply = client.send(b"get test odd 0 0 1000 1\r\n")
+        self.assertEqual(reply, b"value 62 1\r\n" + log[:42] + encode_jump(84))
+        reply = client.send(b"get test odd 0 42 1000 1\r\n")
+        self.assertEqual(reply, b"value 20 1\r\n" + encode_jump(84))
+        self.assertEqual(client.send(b"get test odd 0 42 1000 0\r\n"), b"result 301 2 0\r\n84")
+        self.assertEqual(client.send(b"get test odd 0 84 1000 1\r\n"), b"value 21 1\r\n" + log[84:])
+        self.assertEqual(client.send(b"get test other 0 0 1000 1\r\n"), everything)
+
+    def test_offset_behind_a_filtered_reply(self) -> None:
+        """
+        What a Java client asks at a jump: for the offset at which its reply began it is told where
+        the jump leads, and where no reply is remembered that it may ask again there.
+        """
+        client = self.client
+        self.assertEqual(client.send(b"offset test odd 0 21 1\r\n"), b"result 200 2 1\r\n21")
+        client.send(b"get test odd 0 0 1000 1\r\n")
+        for offset, answer in ((0, 84), (21, 21), (42, 42), (43, 0), (105, 105), (-1, 0)):
+            reply = client.send(b"offset test odd 0 %d 1\r\n" % offset)
+            self.assertEqual(reply.partition(b"\r\n")[2], b"%d" % answer)
+        for group in (b"other", b""):
+            reply = client.send(b"offset test %b 0 42 1\r\n" % group)
+            self.assertEqual(reply, b"result 200 1 1\r\n0")
+
+    def test_a_reload_forgets_nothing(self) -> None:
+        """A jump that was answered before is known after it."""
+        self.client.send(b"get test odd 0 42 1000 1\r\n")
+        self.broker.responders.reconfigure(self.broker.config, Settings())
+        reply = self.client.send(b"offset test odd 0 42 1\r\n")
+        self.assertEqual(reply, b"result 200 2 1\r\n84")
 
     def test_missing_class_is_500(self) -> None:
         """A filter that cannot be made never lets unfiltered data through."""

@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from metamorphosis.client.model import FetchTarget, Partition, Position, ReceivedMessage
 from metamorphosis.client.settings import MAX_OFFSET
 from metamorphosis.client.subscription import Rollback
-from metamorphosis.message import HEADER, encode_record
+from metamorphosis.message import HEADER, encode_jump, encode_record
 from tests.unit.client.fetchstage import URL, Asked, FetchCase, records
 from tests.unit.client.memorybroker import Log, MemoryBroker
 
@@ -141,17 +141,53 @@ class AnswerTests(FetchCase):
         self.assertLogged("warn", "t 0-1.*nothing at offset 0.*going on at 9000")
 
     def test_row_51_filtered_by_the_broker(self) -> None:
-        """Row 51: a broker that filters sends the accepted ones and moves us over the others."""
-        self.begin()
+        """
+        Row 51: a broker that filters sends the accepted ones and a jump over the others, without a
+        word in the log; the next request leaves before the messages are delivered.
+        """
         log = records(b"one", b"two", b"three", b"four")
-        self.value(self.request(), log[:23])
-        self.result(self.request(), 301, b"46")
-        self.value(self.request(), log[46:71])
-        self.result(self.request(), 301, b"%d" % len(log))
-        self.assertEqual(([1, 3], len(log)), (self.got, self.request().offset))
+        self.begin()
+        self.position.message_id = 77
+        self.value(self.request(), encode_jump(23))
+        self.assertEqual((23, 77, True), self.stored())
+        self.value(self.request(), log[23:46] + encode_jump(71))
+        self.assertEqual((71, 2, True), self.stored())
+        asked = self.request()
+        self.assertEqual(71, asked.offset)
+        self.value(asked, log[71:])
+        self.assertEqual(([2, 4], len(log)), (self.got, self.request().offset))
+        self.assertNotLogged("warn", "error", "failure")
+
+    def test_jump_behind_a_failure(self) -> None:
+        """A message that fails is delivered again before the jump counts."""
+        failing = [True, True]
+
+        def listener(message: ReceivedMessage) -> None:
+            self.got.append(message.id)
+            if message.id == 2 and failing:
+                failing.pop()
+                raise ValueError("not yet")
+
+        log = records(b"one", b"two")
+        self.begin(listener=listener)
+        self.value(self.request(), log + encode_jump(100))
+        self.assertEqual((23, 1, True), self.stored())
+        self.assertEqual(100, self.request().offset)  # it left ahead of the messages
+        _, asked = self.pause()
+        self.assertEqual(23, asked.offset)
+        self.value(asked, log[23:] + encode_jump(100))
+        _, asked = self.pause()
+        self.value(asked, log[23:] + encode_jump(100))
+        self.assertEqual([1, 2, 2, 2], self.got)
+        self.assertEqual((100, 2, True), self.stored())
+        self.assertEqual(100, self.request().offset)
+
+    def stored(self) -> tuple[int, int, bool]:
+        """Offset and id that would be committed, and whether they are new."""
+        return self.position.offset, self.position.message_id, self.position.modified
 
     def test_moves_are_logged_once(self) -> None:
-        """A broker that jumps over what its filter refused says so in one line."""
+        """A broker that moves us on and on, as one with a filter did, says so in one line."""
         self.begin()
         for offset in (b"100", b"200", b"300"):
             self.result(self.request(), 301, offset)

@@ -22,6 +22,7 @@ from metamorphosis.errors import (
     RequestTimeout,
 )
 from metamorphosis.ids import EPOCH_MS
+from metamorphosis.message import encode_jump
 from tests.unit.client.memorybroker import MAX_OFFSET, Log, MemoryBroker
 from tests.unit.client.runtime import MemoryRuntime
 
@@ -80,6 +81,16 @@ class GetTests(ReadingCase):
         self.log(1000).append(b"one")
         error = self.assertRaises(Moved, self.run_, self.reader.get(0, 100))
         self.assertEqual("1000", str(error))
+
+    def test_jump(self) -> None:
+        """What a broker's filter leaves out is passed over: like a 301, be it behind messages."""
+        log = self.log()
+        log.append(b"one")
+        log.data += encode_jump(5000)
+        found = self.run_(self.reader.get(0, 100))
+        self.assertEqual([b"one"], [m.data for m in found])
+        error = self.assertRaises(Moved, self.run_, self.reader.get(23, 100))
+        self.assertEqual("5000", str(error))
 
     def test_no_answer(self) -> None:
         """A broker that does not answer in time is an error."""

@@ -6,7 +6,15 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.client.model import Partition, ReceivedMessage
 from metamorphosis.client.records import FetchedRecords, find_record
-from metamorphosis.message import HEADER, HEADER_BYTES, encode_body, encode_record
+from metamorphosis.message import (
+    HEADER,
+    HEADER_BYTES,
+    JUMP_CHECKSUM,
+    JUMP_FLAG,
+    encode_body,
+    encode_jump,
+    encode_record,
+)
 
 PARTITION = Partition(0, 3)
 ALL = 1000
@@ -73,6 +81,39 @@ class ReadingTests(SynchronousTestCase):
     def test_needed_is_unknown_without_header(self) -> None:
         """Less than a header says nothing about the length."""
         self.assertEqual(0, fetched(b"\0" * 19).needed)
+
+
+class JumpTests(SynchronousTestCase):
+    """A broker that filters leaves out what stands between two messages."""
+
+    def test_behind_messages(self) -> None:
+        """The messages come, and reading goes on where the jump leads."""
+        records = fetched(encode_record(1, 0, b"abc") + encode_jump(9000))
+        self.assertEqual([1], [each.id for each in records.read(1)])
+        self.assertEqual((1023, False), (records.next_offset, records.jumped))
+        self.assertEqual([], records.read(1))
+        self.assertEqual((9000, True, True), self.state(records))
+
+    def test_alone(self) -> None:
+        """Nothing else is there."""
+        records = fetched(encode_jump(9000))
+        self.assertEqual([], records.read(ALL))
+        self.assertEqual((9000, True, True), self.state(records))
+
+    def test_damage_is_no_jump(self) -> None:
+        """Whatever differs in one field is a record that cannot be read."""
+        fields = [0, JUMP_CHECKSUM, 9000, JUMP_FLAG]
+        for index, other in ((0, 1), (1, 2), (3, 0), (3, JUMP_FLAG ^ 1)):
+            changed = [*fields[:index], other, *fields[index + 1 :]]
+            records = fetched(HEADER.pack(*changed) + b"x")
+            self.assertEqual([], records.read(ALL))
+            self.assertFalse(records.jumped)
+            self.assertIsNotNone(records.damage)
+
+    def state(self, records: FetchedRecords) -> tuple[int, bool, bool]:
+        """Where reading goes on; there is no damage."""
+        self.assertIsNone(records.damage)
+        return records.next_offset, records.jumped, records.exhausted
 
 
 class DamageTests(SynchronousTestCase):

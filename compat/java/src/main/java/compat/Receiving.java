@@ -34,7 +34,7 @@ final class Receiving {
 
     /**
      * "factory", "consumer", "group", "topic", "strategy" or none: events "message" of this call, from now until
-     * "stop-consumer".
+     * "stop-consumer". "ack-every": acknowledge by hand, each time after so many messages.
      */
     void consume(Driver.Call call) throws Exception {
         ConsumerConfig config = new ConsumerConfig(call.text("group"));
@@ -122,14 +122,24 @@ final class Receiving {
 
     private static final class Printing implements MessageListener {
         private final Driver.Call call;
+        private final long ackEvery;
+        private long received;
 
         Printing(Driver.Call call) {
             this.call = call;
+            this.ackEvery = call.number("ack-every", 0);
         }
 
         @Override
-        public void recieveMessages(Message message) {
+        public synchronized void recieveMessages(Message message) {
             print(this.call, message);
+            if (this.ackEvery > 0) {
+                message.getPartition().setAutoAck(false);
+                this.received++;
+                if (this.received % this.ackEvery == 0) {
+                    message.getPartition().ack();
+                }
+            }
         }
 
         @Override

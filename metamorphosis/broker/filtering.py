@@ -1,0 +1,242 @@
+"""
+What a group with a filter gets of a range of the log.
+
+A consumer adds the bytes of the messages that it got to its offset, so nothing may be left out in
+front of the last message of a reply. A reply therefore brings the leading accepted messages. Where
+rejected ones follow, it ends with a *jump* (``message.encode_jump``): a header without message that
+names the offset behind them. Our client goes on there. The Java client, which finds the header's
+checksum wrong, asks the broker with ``offset`` where to go on, for the offset at which its reply
+began, is told the same, and goes on without a pause; its next commit stores that place. So the
+group's position in ZooKeeper is always a place between two messages.
+
+Differs: the original re-packs the accepted messages of the whole range, so that the consumer goes
+on in the middle of a record, and answers 301 where none is accepted, after which a Java client
+pauses. It also asks the filter again about messages that it reads again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from metamorphosis.broker import refusals
+from metamorphosis.broker.verdicts import VerdictMemory, Verdicts
+from metamorphosis.errors import CorruptRecord, MetaQError
+from metamorphosis.interfaces import IConsumerFilter
+from metamorphosis.message import (
+    HEADER_BYTES,
+    MAX_BODY_BYTES,
+    Message,
+    encode_jump,
+    iterate_records,
+)
+from metamorphosis.wire.encoding import value_head
+
+if TYPE_CHECKING:
+    from metamorphosis.store.messagestore import MessageStore
+    from metamorphosis.wire.commands import GetCommand
+
+LOG_SECONDS = 10
+"""
+A failing filter is logged at most this often per group; a busy group would otherwise fill the disk.
+"""
+
+FIRST_BYTES = 65_536
+"""Read first of a longer range; a change between accepted and rejected mostly lies within."""
+
+NO_JUMPS = 0
+"""
+The opaque of a client that gets a 301 in place of a jump. The PHP client gives each get this one;
+Java clients and ours count from -2147483648 on.
+"""
+
+
+class Selected(NamedTuple):
+    """
+    What a filter leaves of a range of the log.
+
+    :ivar data: the leading accepted records; the cut record if not one is whole.
+    :ivar target: the offset behind the rejected records that follow ``data``; ``None``: none
+        follow.
+    :ivar ended: an accepted record lies behind the rejected ones, so a longer range would bring
+        nothing more.
+    """
+
+    data: bytes
+    target: int | None
+    ended: bool = False
+
+
+def select(
+    data: bytes, offset: int, topic: str, accept: Callable[[int, Message], bool]
+) -> Selected:
+    """
+    The leading accepted records of a get's byte range, and the end of the rejected ones behind.
+
+    If not one record is complete, the original answers 301 to the same offset for ever; here the
+    consumer gets the cut record and enlarges its maxSize.
+
+    :param data: what an unfiltered get would return.
+    :param offset: of the first byte of ``data`` in the log.
+    :param accept: asked with a record's offset; does not raise.
+    :raises CorruptRecord: the first record is damaged; the text is the detail of the reply.
+        Whatever precedes a damaged record is answered first.
+    """
+    run = position = 0
+    ended = False
+    try:
+        for message in _records(data, topic):
+            accepted = accept(offset + position, message)
+            if accepted and position > run:
+                ended = True
+                break
+            position += message.record_bytes
+            if accepted:
+                run = position
+    except CorruptRecord:
+        if position == 0:
+            raise
+    if position == 0:
+        return Selected(data, None)
+    return Selected(data[:run], offset + position if position > run else None, ended)
+
+
+def _records(data: bytes, topic: str) -> Iterator[Message]:
+    """The complete records; a damaged one raises ``CorruptRecord`` with the original's text."""
+    messages = iterate_records(data, topic, max_body=len(data))
+    while True:
+        try:
+            message = next(messages, None)
+        except CorruptRecord as error:
+            raise CorruptRecord("Invalid message") from error
+        if message is None:
+            return
+        if len(message.body) > MAX_BODY_BYTES:
+            raise CorruptRecord(f"Too much long payload length:{len(message.body)}")
+        yield message
+
+
+def holds_message(store: MessageStore, offset: int) -> bool:
+    """Whether a whole message that a consumer takes begins at ``offset``."""
+    try:
+        found = store.slice(offset, HEADER_BYTES + MAX_BODY_BYTES)
+        if found is None:
+            return False
+        segment, position, length = found
+        return next(iterate_records(os.pread(segment.fd, length, position)), None) is not None
+    except (OSError, MetaQError):
+        return False
+
+
+class GroupFilter:
+    """
+    One group's use of a filter. Thread: reactor.
+
+    :param name: of the filter's class.
+    :param memory: keeps the verdicts, also when a reload makes this object anew.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        instance: IConsumerFilter,
+        name: str,
+        topic: str,
+        group: str,
+        clock: IReactorTime,
+        memory: VerdictMemory,
+    ) -> None:
+        self._accept = instance.accept
+        self._name = name
+        self._topic = topic
+        self._group = group
+        self._clock = clock
+        self._memory = memory
+        self._quiet_until = clock.seconds()
+        self._unlogged = 0
+
+    def reply(self, command: GetCommand, length: int, read: Callable[[int], bytes]) -> bytes:
+        """
+        The reply to a get of this group that finds something.
+
+        :param length: bytes that the get would return without a filter.
+        :param read: so many of them.
+        :raises Moved: the client is one that gets a 301 in place of a jump.
+        :raises CorruptRecord: see ``select``.
+        """
+        key = self._key(command.partition)
+        found = self._memory.find(key)
+        verdicts = Verdicts() if found is None else found
+        try:
+            selected = self._select(command.offset, length, read, verdicts)
+            if selected.target is not None:
+                verdicts.remember_jump(command.offset, selected.target)
+        finally:
+            self._memory.used(key, verdicts)
+        return self._encode(command, selected)
+
+    def jump_from(self, partition: int, offset: int) -> int | None:
+        """
+        Where a consumer goes on whose reply began at ``offset`` and ended with a jump; ``None``: no
+        such reply is remembered.
+        """
+        verdicts = self._memory.find(self._key(partition))
+        return None if verdicts is None else verdicts.jumps.get(offset)
+
+    def is_accepted(self, message: Message) -> bool:
+        """Whether the group wants the message, asked of the filter; one that raises does not."""
+        try:
+            return bool(self._accept(self._group, message))
+        except Exception:
+            self._log_failure(Failure())
+            return False
+
+    def _select(
+        self, offset: int, length: int, read: Callable[[int], bytes], verdicts: Verdicts
+    ) -> Selected:
+        def accept(place: int, message: Message) -> bool:
+            known = verdicts.recall(place)
+            if known is None:
+                known = self.is_accepted(message)
+                verdicts.remember(place, known)
+            return known
+
+        if length > FIRST_BYTES:
+            selected = select(read(FIRST_BYTES), offset, self._topic, accept)
+            if selected.ended:
+                return selected
+        return select(read(length), offset, self._topic, accept)
+
+    def _encode(self, command: GetCommand, selected: Selected) -> bytes:
+        data, target, _ = selected
+        if target is not None and command.opaque != NO_JUMPS:
+            data += encode_jump(target)
+        elif target is not None and not data:
+            raise refusals.moved(target)
+        return value_head(len(data), command.opaque) + data
+
+    def _key(self, partition: int) -> tuple[str, str, str, int]:
+        return self._topic, self._group, self._name, partition
+
+    def _log_failure(self, failure: Failure) -> None:
+        now = self._clock.seconds()
+        if now < self._quiet_until:
+            self._unlogged += 1
+            return
+        self._log.failure(
+            "Filter message for consumer failed,topic={topic},group={group},filterClass={name}: "
+            "the message is rejected ({unlogged} more were since the last line like this)",
+            failure=failure,
+            topic=self._topic,
+            group=self._group,
+            name=self._name,
+            unlogged=self._unlogged,
+        )
+        self._quiet_until = now + LOG_SECONDS
+        self._unlogged = 0
