@@ -239,6 +239,13 @@ class OffsetStoreError(ClientError):
     retriable = True
 
 
+class OffsetsNotStorable(OffsetStoreError):
+    """An offset store can be reached and cannot keep what is to be stored; the text says what mends
+    it."""
+
+    retriable = False
+
+
 class NotBalanced(ClientError):
     """A consumer has not taken its place in its group yet; it keeps trying."""
 

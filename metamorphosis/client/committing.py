@@ -28,7 +28,7 @@ from metamorphosis.client.flow import Event, Slots, sleep, within
 from metamorphosis.client.links import Log
 from metamorphosis.client.model import Partition, Position, StoredOffset
 from metamorphosis.client.settings import MAX_OFFSET, ConsumerConfig
-from metamorphosis.errors import OffsetStoreError
+from metamorphosis.errors import OffsetsNotStorable, OffsetStoreError
 from metamorphosis.interfaces import IOffsetStore
 
 STORE_SECONDS = 30.0  # for one call of a store; ours have shorter limits of their own
@@ -111,7 +111,8 @@ class Committing:
         The position of a partition that was just claimed: where it was set aside, else what is
         stored, else the configured start. From now on it is committed.
 
-        :raises OffsetStoreError: the store cannot be read, so nobody knows where to begin.
+        :raises OffsetStoreError: the store cannot be read, so nobody knows where to begin; or it
+            can keep no progress.
         """
         key = topic, partition
         where = f"offset of {topic} {partition}, group {self._group}"
@@ -137,6 +138,8 @@ class Committing:
     async def _initialise(self, topic: str, partition: Partition, offset: int) -> None:
         try:
             await self._ask("initialise", "initialise", topic, self._group, partition, offset)
+        except OffsetsNotStorable:
+            raise  # nor will the first commit be
         except Exception as error:  # the first commit makes what is missing
             self._log.warn(
                 "Group {group}: the start of {topic} {partition} at {offset} is not stored:"

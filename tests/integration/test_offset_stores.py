@@ -11,6 +11,7 @@ from typing import Any
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
+from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import TestCase
 
 from metamorphosis.client.model import Partition
@@ -20,7 +21,7 @@ from metamorphosis.client.runtimes.tx import TwistedRuntime
 from metamorphosis.client.settings import MAX_OFFSET
 from metamorphosis.cluster.model import SessionEvent, SessionState
 from metamorphosis.cluster.paths import Paths
-from metamorphosis.errors import InvalidConfig, OffsetStoreError
+from metamorphosis.errors import InvalidConfig, OffsetsNotStorable, OffsetStoreError
 from tests.contract.test_offset_stores import P0, P1, OffsetStoreContract, stored
 from tests.integration import mariadb, zookeeper
 
@@ -165,7 +166,7 @@ class MySQLStoreTests(MySQLCase, OffsetStoreContract):
     async def test_hostile_names(self) -> None:
         """Names are data."""
         store = await self.make_store()
-        topic = "a'; drop table x; -- %s \\ \u4e3b"
+        topic = "a';drop-table-x;--%s\\\u4e3b"
         await store.commit("g", [stored(10, 1, topic=topic)])
         self.assertEqual(10, (await store.load(topic, "g", P0)).offset)
 
@@ -202,6 +203,129 @@ class MySQLStoreTests(MySQLCase, OffsetStoreContract):
         await store.close()
         with self.assertRaises(OffsetStoreError):
             await store.load("test", "g", P0)
+
+
+class TableTests(MySQLCase):
+    """
+    Tables that cannot hold everything, on a server that is strict and on one that is not: ids do
+    not matter, offsets do.
+    """
+
+    documented = ORIGINAL_TABLE.replace("bigint", "int(11)")
+    large_id = 1_400_000_000_000_000_000
+
+    def table(self, statement: str) -> None:
+        """In place of the usual one."""
+        self.server.execute(f"drop table {DEFAULT_TABLE}", self.database)
+        self.server.execute(statement, self.database)
+
+    async def make_lenient(self) -> Any:
+        """A store whose server cuts values to what the columns hold."""
+        return await self.make_store(sql_mode="NO_ENGINE_SUBSTITUTION")
+
+    async def fails(self, outcome: Any, *texts: str) -> None:
+        """It cannot be stored, and the statement in the error mends the table."""
+        with self.assertRaises(OffsetsNotStorable) as caught:
+            await outcome
+        for text in texts:
+            self.assertIn(text, str(caught.exception))
+        statement = str(caught.exception).partition("this statement mends it: ")[2]
+        self.server.execute(statement, self.database)
+
+    async def test_documented_table(self) -> None:
+        """``int(11)``: what fits is stored, with the id -1 where it does not."""
+        for make in (self.make_store, self.make_lenient):
+            self.table(self.documented)
+            store = await make()
+            self.assertIsNone(await store.load("test", "g", P0))
+            await store.initialise("test", "g", P0, 0)
+            await store.commit("g", [stored(1000, self.large_id), stored(5, 7, partition=P1)])
+            self.assertEqual(
+                [("test", "0-0", "g", 1000, -1), ("test", "0-1", "g", 5, 7)], self.rows()
+            )
+
+    async def test_documented_table_beyond_two_gigabytes(self) -> None:
+        """The error has the statement; the next attempt works."""
+        for make in (self.make_store, self.make_lenient):
+            self.table(self.documented)
+            store = await make()
+            await store.commit("g", [stored(10, 1)])
+            await self.fails(
+                store.commit("g", [stored(1 << 31, self.large_id)]), "2147483647", "alter table"
+            )
+            await store.commit("g", [stored(1 << 31, self.large_id)])
+            self.assertEqual(stored(1 << 31, self.large_id), await store.load("test", "g", P0))
+
+    async def test_start_that_does_not_fit(self) -> None:
+        """Found when the partition is taken."""
+        self.table(self.documented)
+        store = await self.make_store()
+        await self.fails(store.initialise("test", "g", P0, MAX_OFFSET), "`offset` bigint")
+        await store.initialise("test", "g", P0, MAX_OFFSET)
+
+    async def test_names_that_do_not_fit(self) -> None:
+        """Cut names would be found by nobody, and inserted with every commit."""
+        for make in (self.make_store, self.make_lenient):
+            self.table(ORIGINAL_TABLE.replace("`group_id` varchar(255)", "`group_id` varchar(3)"))
+            store = await make()
+            await self.fails(store.initialise("test", "readers", P0, 5), "group_id", "varchar(255)")
+            await store.initialise("test", "readers", P0, 5)
+            self.assertEqual([("test", "0-0", "readers", 5, -1)], self.rows())
+
+    async def test_names_in_another_alphabet(self) -> None:
+        """A column of ``latin1`` has no Chinese."""
+        for make in (self.make_store, self.make_lenient):
+            self.table(ORIGINAL_TABLE.replace("charset=utf8", "charset=latin1"))
+            store = await make()
+            topic = "\u4e3b"
+            await self.fails(
+                store.initialise(topic, "g", P0, 5), "convert to character set utf8mb4"
+            )
+            await store.initialise(topic, "g", P0, 5)
+            self.assertEqual(5, (await store.load(topic, "g", P0)).offset)
+
+    async def test_id_without_increment(self) -> None:
+        """The column exists, and nothing fills it."""
+        self.table(ORIGINAL_TABLE.replace(" auto_increment", ""))
+        store = await self.make_store()
+        await self.fails(store.initialise("test", "g", P0, 5), "modify `id`")
+        await store.initialise("test", "g", P0, 5)
+
+    async def test_missing(self) -> None:
+        """No table, no column."""
+        self.table(ORIGINAL_TABLE.replace("  `msg_id` bigint not null,\n", ""))
+        store = await self.make_store()
+        await self.fails(store.load("test", "g", P0), "add `msg_id` bigint")
+        self.assertIsNone(await store.load("test", "g", P0))
+        self.server.execute(f"drop table {DEFAULT_TABLE}", self.database)
+        await self.fails(store.load("test", "g", P0), "create table")
+        self.assertIsNone(await store.load("test", "g", P0))
+
+    async def test_no_right_to_write(self) -> None:
+        """Found by the load, though that only reads."""
+        self.insert("g", 7)
+        user = "'reader'@'127.0.0.1'"
+        self.server.execute(f"create or replace user {user}")
+        self.server.execute(f"grant select on {self.database}.* to {user}")
+        store = await self.make_store(user="reader", password="")
+        await self.fails(store.load("test", "g", P0), "denied", "grant select, insert, update")
+        self.assertEqual(stored(7), await store.load("test", "g", P0))
+
+    async def test_warning_of_a_narrow_table(self) -> None:
+        """Once, with the statement; a table that is wide enough is nothing to talk about."""
+        lines: list[Any] = []
+        globalLogPublisher.addObserver(lines.append)
+        self.addCleanup(globalLogPublisher.removeObserver, lines.append)
+        store = await self.make_store()
+        await store.load("test", "g", P0)
+        self.assertEqual([], [formatEvent(each) for each in lines if "MySQL" in formatEvent(each)])
+        self.table(self.documented)
+        store = await self.make_store()
+        for _ in range(2):
+            await store.load("test", "g", P0)
+        told = [formatEvent(each) for each in lines if "MySQL" in formatEvent(each)]
+        self.assertEqual(1, len(told))
+        self.assertIn("offsets above 2147483647 cannot be stored", told[0])
 
 
 class MySQLFaultTests(MySQLCase):

@@ -6,8 +6,11 @@ Source: ``MysqlOffsetStorage``.
 Differs: a new group's row is made with the group's name; the original makes it with the consumer's
 id and never finds it again. A row that is missing at a commit is inserted; the original's progress
 is lost. Errors are errors, after one more try over a new connection; the original takes a failed
-load for "no offset". ``offset`` and ``partition`` are quoted: the first is a reserved word in newer
-servers. Names that differ in case only have rows of their own, whatever the column's collation.
+load for "no offset". An id that its column cannot hold, as the documented ``int`` cannot, is stored
+as -1 instead of failing the commit; a table that cannot store offsets fails the load, with the
+statement that mends it. ``offset`` and ``partition`` are quoted: the first is a reserved word in
+newer servers. Names that differ in case only have rows of their own, whatever the column's
+collation.
 """
 
 from __future__ import annotations
@@ -22,7 +25,15 @@ from zope.interface import implementer
 from metamorphosis.client.checked import checked
 from metamorphosis.client.model import Partition, StoredOffset
 from metamorphosis.client.offsets import Worker
-from metamorphosis.errors import InvalidConfig, OffsetStoreError
+from metamorphosis.client.offsets.mysqltable import (
+    CREATE,
+    SILENT,
+    Columns,
+    NotStored,
+    mending,
+    widened,
+)
+from metamorphosis.errors import InvalidConfig, OffsetsNotStorable, OffsetStoreError
 from metamorphosis.interfaces import IOffsetStore
 
 T = TypeVar("T")
@@ -31,19 +42,6 @@ DEFAULT_TABLE: Final = "meta_topic_partition_group_offset"
 
 #: seconds; without them nothing bounds a call to a server that hangs
 TIMEOUTS: Final = {"connect_timeout": 5, "read_timeout": 10, "write_timeout": 10}
-
-#: The documented columns, but for ``bigint``: the documented ``int`` ends at 2 GiB, and so would
-#: progress.
-CREATE: Final = """\
-create table if not exists {table} (
-  `id` int not null auto_increment primary key,
-  `topic` varchar(255) not null,
-  `partition` varchar(255) not null,
-  `group_id` varchar(255) not null,
-  `offset` bigint not null,
-  `msg_id` bigint not null,
-  key `TOPIC_PART_GRP_IDX` (`topic`(150), `partition`(50), `group_id`(150))
-) engine=InnoDB default charset=utf8"""
 
 #: the first three comparisons find the row in the index, the others tell ``a`` from ``A``
 _WHERE: Final = (
@@ -65,13 +63,29 @@ class MySQLOffsetStore:
 
     @checked(error=InvalidConfig)
     def __init__(self, runtime: Any, table: str = DEFAULT_TABLE, **connection: Any) -> None:
+        self._log = runtime.logger("metamorphosis.client")
         self._offsets = OffsetTable(table, connection)
+        self._is_warned = False
         self._worker = Worker(runtime, "mysql-offsets")
 
     @checked()
     async def load(self, topic: str, group: str, partition: Partition) -> StoredOffset | None:
-        """See ``IOffsetStore``."""
-        return await self._worker.run(lambda: self._offsets.load(topic, group, partition))
+        """
+        See ``IOffsetStore``.
+
+        :raises OffsetsNotStorable: the table cannot take what will be committed.
+        """
+        stored = await self._worker.run(lambda: self._offsets.load(topic, group, partition))
+        if self._offsets.is_narrow and not self._is_warned:
+            self._is_warned = True
+            self._log.warn(
+                "MySQL table {table}: offsets above {most} cannot be stored; this makes room:"
+                " {statement}",
+                table=self._offsets.table,
+                most=self._offsets.largest,
+                statement=widened(self._offsets.table),
+            )
+        return stored
 
     @checked()
     async def initialise(self, topic: str, group: str, partition: Partition, offset: int) -> None:
@@ -99,22 +113,37 @@ class OffsetTable:
     def __init__(self, table: str, connection: dict[str, Any]) -> None:
         if not table or "`" in table:
             raise InvalidConfig(f"MySQL table {table!r}: a name without back-quotes expected")
-        self._table = ".".join(f"`{part}`" for part in table.split("."))
+        self.table = ".".join(f"`{part}`" for part in table.split("."))
         self._arguments = {"charset": "utf8mb4"} | TIMEOUTS | connection
         flags = self._arguments.pop("client_flag", 0)
         # an update says how many rows it found, not how many it made different
         self._arguments |= {"client_flag": flags | CLIENT.FOUND_ROWS, "autocommit": False}
         self._connection: Any = None
+        self._columns: Columns | None = None  # of the table as this connection found it
+
+    @property
+    def is_narrow(self) -> bool:
+        """Not every offset can be stored, as far as is known."""
+        return self._columns is not None and self._columns.are_narrow
+
+    @property
+    def largest(self) -> int:
+        """The largest offset of a narrow table."""
+        assert self._columns is not None
+        return int(self._columns.offset[1])
 
     def load(self, topic: str, group: str, partition: Partition) -> StoredOffset | None:
-        """The first row that matches."""
+        """The first row that matches. Also tries whether it can be written to."""
 
         def load(cursor: Any) -> Any:
-            cursor.execute(
-                f"select `offset`, `msg_id` from {self._table} {_WHERE} limit 1",
-                _key(topic, group, partition),
-            )
-            return cursor.fetchone()
+            self._look(cursor)
+            key = _key(topic, group, partition)
+            cursor.execute(f"select `offset`, `msg_id` from {self.table} {_WHERE} limit 1", key)
+            row = cursor.fetchone()
+            if row is not None:  # without a row ``initialise`` will try
+                same = "set `offset`=`offset`, `msg_id`=`msg_id`"
+                cursor.execute(f"update {self.table} {same} {_WHERE}", key)
+            return row
 
         row = self._run(load)
         return None if row is None else StoredOffset(topic, partition, int(row[0]), int(row[1]))
@@ -123,8 +152,9 @@ class OffsetTable:
         """Insert a row without message id, unless there is one."""
 
         def initialise(cursor: Any) -> None:
+            self._look(cursor)
             key = _key(topic, group, partition)
-            cursor.execute(f"select 1 from {self._table} {_WHERE} limit 1", key)
+            cursor.execute(f"select 1 from {self.table} {_WHERE} limit 1", key)
             if cursor.fetchone() is None:
                 self._insert(cursor, key, offset, -1)
 
@@ -134,12 +164,15 @@ class OffsetTable:
         """Update every row that matches, insert where none does."""
 
         def commit(cursor: Any) -> None:
+            columns = self._look(cursor)
             for each in offsets:
                 key = _key(each.topic, group, each.partition)
+                columns.check(each.offset)
                 found = cursor.execute(
-                    f"update {self._table} set `offset`=%s, `msg_id`=%s {_WHERE}",
-                    (each.offset, each.message_id, *key),
+                    f"update {self.table} set `offset`=%s, `msg_id`=%s {_WHERE}",
+                    (each.offset, columns.stored_id(each.message_id), *key),
                 )
+                self._check_warnings(cursor)
                 if not found:
                     self._insert(cursor, key, each.offset, each.message_id)
 
@@ -147,11 +180,11 @@ class OffsetTable:
 
     def create(self) -> None:
         """Make the table if there is none."""
-        self._run(lambda cursor: cursor.execute(CREATE.format(table=self._table)))
+        self._run(lambda cursor: cursor.execute(CREATE.format(table=self.table)))
 
     def disconnect(self) -> None:
         """Close the connection, if there is one; the next call makes another."""
-        connection, self._connection = self._connection, None
+        connection, self._connection, self._columns = self._connection, None, None
         if connection is not None:
             try:
                 connection.close()
@@ -159,11 +192,28 @@ class OffsetTable:
                 pass  # it was broken already
 
     def _insert(self, cursor: Any, key: tuple[str, ...], offset: int, message_id: int) -> None:
+        columns = self._look(cursor)
+        columns.check(offset)
         cursor.execute(
-            f"insert into {self._table} (`topic`, `partition`, `group_id`, `offset`, `msg_id`)"
+            f"insert into {self.table} (`topic`, `partition`, `group_id`, `offset`, `msg_id`)"
             " values (%s, %s, %s, %s, %s)",
-            (*key[:3], offset, message_id),
+            (*key[:3], offset, columns.stored_id(message_id)),
         )
+        self._check_warnings(cursor)
+
+    def _look(self, cursor: Any) -> Columns:
+        """What the table can hold; asked once for each connection."""
+        if self._columns is None:
+            cursor.execute(f"show columns from {self.table}")
+            self._columns = Columns.of(cursor.fetchall())
+        return self._columns
+
+    def _check_warnings(self, cursor: Any) -> None:
+        """:raises NotStored: a server that is not strict has kept something else."""
+        if cursor.warning_count:
+            for _, number, text in self._connection.show_warnings():
+                if number in SILENT:
+                    raise NotStored(number, text)
 
     def _run(self, work: Callable[[Any], T]) -> T:
         """
@@ -177,11 +227,11 @@ class OffsetTable:
         except (pymysql.OperationalError, pymysql.InterfaceError) as error:
             if fresh:
                 raise self._failed(error) from error
-        except (pymysql.Error, OSError) as error:
+        except (pymysql.Error, OSError, NotStored) as error:
             raise self._failed(error) from error
         try:
             return self._attempt(work)
-        except (pymysql.Error, OSError) as error:
+        except (pymysql.Error, OSError, NotStored) as error:
             raise self._failed(error) from error
 
     def _attempt(self, work: Callable[[Any], T]) -> T:
@@ -198,7 +248,13 @@ class OffsetTable:
 
     def _failed(self, error: Exception) -> OffsetStoreError:
         text = " ".join(str(part) for part in error.args) or type(error).__name__
-        return OffsetStoreError(f"MySQL table {self._table}: {text}")
+        number = error.args[0] if error.args and isinstance(error.args[0], int) else 0
+        statement = mending(number, text, self.table)
+        if statement is None or isinstance(error, OSError):
+            return OffsetStoreError(f"MySQL table {self.table}: {text}")
+        return OffsetsNotStorable(
+            f"MySQL table {self.table}: {text}; this statement mends it: {statement}"
+        )
 
 
 def _key(topic: str, group: str, partition: Partition) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from metamorphosis.errors import (
     ClientClosed,
     InvalidState,
     NotEmpty,
+    OffsetsNotStorable,
     OffsetStoreError,
     RegistryUnavailable,
 )
@@ -709,6 +710,32 @@ class FaultTests(RebalanceCase):
         self.group.advance(20)
         self.assertEqual(runs, len(member.fetching.runs), "the others are not disturbed")
         store.broken = False
+        self.group.advance(6)
+        self.assertEqual(["0-0", "0-1", "0-2", "0-3"], member.reads())
+
+    def test_store_that_cannot_keep_progress(self) -> None:
+        """``complete_subscribe`` fails with what mends the store, and works when that is done."""
+
+        class Narrow(MemoryOffsetStore):
+            """Has a table with a column that is too short."""
+
+            mended = False
+
+            async def initialise(
+                self, topic: str, group: str, partition: Partition, offset: int
+            ) -> None:
+                """See ``IOffsetStore``."""
+                if not self.mended:
+                    raise OffsetsNotStorable("this statement mends it: alter table")
+
+        store = Narrow()
+        member = self.group.member("a", store=store)
+        member.join()
+        self.group.advance(20)
+        error = self.failureResultOf(member.registering, OffsetsNotStorable)
+        self.assertIn("alter table", str(error.value))
+        self.assertEqual([], member.reads())
+        store.mended = True
         self.group.advance(6)
         self.assertEqual(["0-0", "0-1", "0-2", "0-3"], member.reads())
 

@@ -1,0 +1,73 @@
+"""What an offset table can hold, and what would mend it; the servers are in integration."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from metamorphosis.client.offsets.mysqltable import Columns, NotStored, mending, widened
+
+
+def columns(offset: str, msg_id: str) -> Columns:
+    """As ``show columns`` tells them."""
+    rows: list[Any] = [("id", "int(11)"), ("offset", offset), ("MSG_ID", msg_id)]
+    return Columns.of(rows)
+
+
+class ColumnTests(SynchronousTestCase):
+    """Ranges."""
+
+    def test_ranges(self) -> None:
+        """By type, with and without width and sign; what is no integer holds everything."""
+        for kind, least, most in (
+            ("int(11)", -(1 << 31), (1 << 31) - 1),
+            ("int unsigned", 0, (1 << 32) - 1),
+            ("mediumint(9)", -(1 << 23), (1 << 23) - 1),
+            ("bigint(20)", -(1 << 63), (1 << 63) - 1),
+            ("bigint(20) unsigned", 0, (1 << 64) - 1),
+            ("decimal(30,0)", float("-inf"), float("inf")),
+        ):
+            self.assertEqual((least, most), columns(kind, "bigint").offset)
+
+    def test_ids(self) -> None:
+        """One that does not fit is unknown; nothing else changes it."""
+        narrow = columns("bigint", "int(11)")
+        self.assertEqual([7, -7, -1], [narrow.stored_id(each) for each in (7, -7, 1 << 40)])
+        self.assertEqual(0, columns("bigint", "bigint unsigned").stored_id(-1))
+
+    def test_offsets(self) -> None:
+        """One that does not fit is an error."""
+        narrow = columns("int", "int")
+        narrow.check((1 << 31) - 1)
+        error = self.assertRaises(NotStored, narrow.check, 1 << 31)
+        self.assertIn("ends at 2147483647", str(error))
+        self.assertTrue(narrow.are_narrow)
+        self.assertFalse(columns("bigint", "int").are_narrow)
+
+
+class StatementTests(SynchronousTestCase):
+    """Numbers and texts of MariaDB and MySQL."""
+
+    def test_statements(self) -> None:
+        """The column or user of the text is in the statement."""
+        for number, text, expected in (
+            (1264, "Out of range value for column 'msg_id' at row 1", widened("`t`")),
+            (1264, "Out of range value for column 'id' at row 1", "modify `id` bigint"),
+            (1406, "Data too long for column 'topic' at row 1", "modify `topic` varchar(255)"),
+            (1364, "Field 'id' doesn't have a default value", "modify `id` int"),
+            (1364, "Field 'zone' doesn't have a default value", "alter column `zone` set default"),
+            (1054, "Unknown column 'offset' in 'field list'", "add `offset` bigint"),
+            (
+                1142,
+                "UPDATE command denied to user 'a'@'h' for table 't'",
+                "grant select, insert, update on `t` to 'a'@'h'",
+            ),
+            (1290, "The server is running with the --read-only option", "read_only = off"),
+        ):
+            self.assertIn(expected, mending(number, text, "`t`") or "")
+
+    def test_others(self) -> None:
+        """A server that is away, a wrong password: the table is not to blame."""
+        for number in (0, 1045, 2003, 2006, 2013):
+            self.assertIsNone(mending(number, "x", "`t`"))
