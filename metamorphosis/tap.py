@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from twisted.python import usage
@@ -93,6 +94,12 @@ class Options(usage.Options):
             " beside dataPath: no ZooKeeper is needed. Without -f a server.ini is written, and used"
             " again by the next start.",
         ],
+        [
+            "accept-loss",
+            None,
+            "With --local: start once although the coordination service has less than it"
+            " acknowledged, with what is there. Without it such a start is refused.",
+        ],
     ]
 
     compData = usage.Completions(
@@ -147,6 +154,8 @@ class Options(usage.Options):
         for name in ("data", "port", "zookeeper-port"):
             if self[name] is not None and not self["local"]:
                 raise SystemExit(f"--{name} is for --local, and that is missing")
+        if self["accept-loss"] and not self["local"]:
+            raise SystemExit("--accept-loss is for --local, and that is missing")
         if self["data"] and self["config"]:
             raise SystemExit("--data: with -f, data is where dataPath says, and beside it")
 
@@ -184,6 +193,8 @@ class Options(usage.Options):
             self.zookeeper = zookeeper = local.zookeeper_settings(config)
         except ConfigError as error:
             raise SystemExit(str(error)) from error
+        if self["accept-loss"]:
+            self.zookeeper = replace(zookeeper, accept_loss=True)
         for name, key, value in (
             ("port", "serverPort", config.server_port),
             ("zookeeper-port", "zk.zkConnect", zookeeper.port),

@@ -7,12 +7,26 @@ the disk, runs in a worker: so no two threads ever compete for the interpreter.
 
 Batches are numbered. What is sent after a change carries the number of the batch that the change
 is in, its *barrier*, and leaves when that batch is ``durable``.
+
+The database belongs to one at a time, which ``State`` says:
+
+    state        event                                            next
+    IDLE         a change, at the end of the turn: begun          COMMITTING
+    IDLE         the same, and another process has a lock         LOCKED
+    IDLE         tidy                                             TIDYING
+    LOCKED       the lock is gone: the batch is written           COMMITTING
+    COMMITTING   on the disk: waiters are released                IDLE; goes on if there is more
+    TIDYING      done                                             IDLE; goes on if there is more
+    any          the disk fails, or ``stop``                      STOPPED
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import Enum
 from typing import TYPE_CHECKING, Protocol
+
+from twisted.logger import Logger
 
 from metamorphosis.interfaces import IWorkerThreads
 
@@ -20,6 +34,20 @@ if TYPE_CHECKING:
     from metamorphosis.zookeeper.sessions import Sessions
     from metamorphosis.zookeeper.storage import Storage
     from metamorphosis.zookeeper.tree import Tree
+
+
+NOTED_SECONDS = 1.0
+"""A lock of another process that lasted longer is logged."""
+
+
+class State(Enum):
+    """What the database is used for; see the module's text."""
+
+    IDLE = "nothing"
+    LOCKED = "another process has a lock on it"
+    COMMITTING = "a batch is on its way to the disk"
+    TIDYING = "pages are given back"
+    STOPPED = "nothing any more"
 
 
 class Waiter(Protocol):
@@ -35,11 +63,13 @@ class Commits:
 
     :ivar barrier: the newest batch that has a change; who sends waits for it.
     :ivar durable: the newest batch on the disk.
-    :ivar committing: the batch that is on its way there, or 0.
+    :ivar committing: the batch that is on its way there, or waits for a lock, or 0.
     :param later: runs a function at the end of the reactor's turn.
     :param on_failure: told the error of a batch that is not on the disk; nothing that waits is ever
         released after that.
     """
+
+    _log = Logger()
 
     def __init__(
         self,
@@ -59,8 +89,9 @@ class Commits:
         self._threads = threads
         self._later = later
         self._on_failure = on_failure
+        self._state = State.IDLE
         self._changed = False  # since the last batch was written
-        self._stopped = False
+        self._untidy = False  # ``tidy`` was asked for in the middle of a batch
         self._waiters: dict[int, list[Waiter]] = {}
 
     def changed(self) -> None:
@@ -69,7 +100,7 @@ class Commits:
             return
         self._changed = True
         self.barrier += 1
-        if not self.committing:
+        if self._state is State.IDLE:
             self._later(self._write)
 
     def wait(self, waiter: Waiter) -> None:
@@ -78,21 +109,80 @@ class Commits:
 
     def stop(self) -> None:
         """Write nothing any more; what is being committed still may be."""
-        self._stopped = True
+        self._state = State.STOPPED
         self._waiters.clear()
 
-    def _write(self) -> None:
-        if self._stopped or self.committing or not self._changed:
+    def tidy(self) -> None:
+        """Between two batches, do what the storage has put off. Called about once a second."""
+        if not self._storage.untidy:
             return
-        self._changed = False
+        if self._state is State.IDLE:
+            self._tidy()
+        else:
+            self._untidy = True
+
+    def _tidy(self) -> None:
+        self._state = State.TIDYING
+        self._untidy = False
+        self._threads.submit(self._storage.tidy, self._tidied)
+
+    def _tidied(self, _: None, error: BaseException | None) -> None:
+        if self._state is State.TIDYING:
+            if error is not None:
+                self._fail(error)
+            else:
+                self._go_on()
+
+    def _go_on(self) -> None:
+        """The database is free."""
+        self._state = State.IDLE
+        if self._untidy:
+            self._tidy()
+        else:
+            self._write()
+
+    def _write(self) -> None:
+        if self._state is not State.IDLE or not self._changed:
+            return
         self.committing = self.barrier
         try:
-            self._storage.write(
-                self._tree.take_changes(), self._sessions.take_changes(), self._tree.zxid
-            )
+            if self._storage.begin():
+                self._commit()
+                return
         except Exception as error:
             self._fail(error)
             return
+        self._state = State.LOCKED
+        self._threads.submit(self._storage.wait_and_begin, self._begun)
+
+    def _begun(self, seconds: float | None, error: BaseException | None) -> None:
+        """The other process has let go of its lock, or has not."""
+        if self._state is not State.LOCKED:
+            return
+        if seconds is not None and seconds > NOTED_SECONDS:
+            self._log.warn(
+                "Another process had a lock on {path} for {seconds:.1f} s; changes waited for it",
+                path=self._storage.path,
+                seconds=seconds,
+            )
+        try:
+            if error is not None:
+                raise error
+            self._commit()
+        except Exception as failure:
+            self._fail(failure)
+
+    def _commit(self) -> None:
+        """
+        Everything that changed becomes the batch that is open.
+
+        :raises sqlite3.Error: nothing of it will be on the disk.
+        """
+        self._state = State.COMMITTING
+        self._changed = False
+        self._storage.write(
+            self._tree.take_changes(), self._sessions.take_changes(), self._tree.zxid
+        )
         self._threads.submit(self._storage.commit, self._committed)
 
     def _committed(self, _: None, error: BaseException | None) -> None:
@@ -103,7 +193,8 @@ class Commits:
         for waiter in self._waiters.pop(self.durable, ()):
             waiter.release(self.durable)
         # Writing before the replies, or after what they make clients send, measured the same.
-        self._write()
+        if self._state is State.COMMITTING:
+            self._go_on()
 
     def _fail(self, error: BaseException) -> None:
         self.stop()

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.defer import Deferred, TimeoutError, maybeDeferred, succeed
 from twisted.internet.error import CannotListenError
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
@@ -54,6 +54,12 @@ DRAIN_SECONDS = 5.0
 
 DRAIN_STEP = 0.02
 
+TIDY_SECONDS = 1.0
+"""How often the storage does what it has put off."""
+
+HANG_SECONDS = 10.0
+"""How long a stop waits for a disk that hangs, once the connections are closed."""
+
 BACKLOG = 1000
 """Connections that wait to be accepted."""
 
@@ -70,6 +76,7 @@ class ZooKeeperSettings:
     :ivar interface: the address to listen on, "" for all.
     :ivar tick: milliseconds; session timeouts are 2 to 20 of them.
     :ivar port_name: where the port was set, for the error when it is taken.
+    :ivar accept_loss: start with what is there, although more was acknowledged.
     """
 
     directory: str
@@ -78,6 +85,7 @@ class ZooKeeperSettings:
     max_connections: int = 1000
     tick: int = 2000
     port_name: str = "--port"
+    accept_loss: bool = False
 
 
 class ZooKeeperService(Service):
@@ -110,8 +118,11 @@ class ZooKeeperService(Service):
         self._factory: ZooKeeperFactory | None = None
         self._expiry = LoopingCall(self._expire)
         self._expiry.clock = reactor
+        self._tidying = LoopingCall(self._tidy)
+        self._tidying.clock = reactor
         self._looked = 0.0  # when silent sessions were looked for, monotonic
         self._committing = 0  # the batch that was being committed then
+        self._expiry_fails = False  # so did the last look, and it was said
         self._retry: Any = None
         self._closed_port: Deferred[Any] = succeed(None)
         self._words = Words(
@@ -138,7 +149,8 @@ class ZooKeeperService(Service):
         try:
             os.makedirs(settings.directory, exist_ok=True)
             self._lock.acquire()
-            self._storage = Storage(settings.directory)
+            self._storage = Storage(settings.directory, settings.accept_loss)
+            self._report_loss(self._storage)
             server = self._serve(self._storage)
         except EXPECTED as error:
             self._release()
@@ -157,6 +169,20 @@ class ZooKeeperService(Service):
             path=self._storage.path,
         )
 
+    def _report_loss(self, storage: Storage) -> None:
+        if storage.accepted is not None:
+            self._log.warn(
+                "Starting with less than was acknowledged (--accept-loss): {path}: {loss}",
+                path=storage.path,
+                loss=storage.accepted,
+            )
+        elif self.settings.accept_loss:
+            self._log.warn(
+                "--accept-loss was given and nothing is missing in {path}; leave it out, so that"
+                " the next start would notice",
+                path=storage.path,
+            )
+
     def _serve(self, storage: Storage, zxid: int = 0) -> Server:
         """
         Begin with what the disk holds.
@@ -174,6 +200,7 @@ class ZooKeeperService(Service):
         self._factory = factory
         self._looked = self._monotonic()
         self._expiry.start(EXPIRY_SECONDS, now=False)
+        self._tidying.start(TIDY_SECONDS, now=False)
         return server
 
     def _later(self, function: Callable[[], None]) -> None:
@@ -210,7 +237,15 @@ class ZooKeeperService(Service):
         try:
             factory.server.expire()
         except Exception:  # would end this look and all later ones
-            self._log.failure("Sessions could not be ended")
+            if not self._expiry_fails:
+                self._log.failure("Sessions could not be ended")
+            self._expiry_fails = True
+        else:
+            self._expiry_fails = False
+
+    def _tidy(self) -> None:
+        if self._factory is not None:
+            self._factory.commits.tidy()
 
     # When the disk fails
 
@@ -229,8 +264,9 @@ class ZooKeeperService(Service):
     def _stop_serving(self) -> ZooKeeperFactory | None:
         """Take no more connections and let no session expire."""
         factory, self._factory = self._factory, None
-        if self._expiry.running:
-            self._expiry.stop()
+        for looping in (self._expiry, self._tidying):
+            if looping.running:
+                looping.stop()
         if self._port is not None:
             port, self._port = self._port, None
             self._closed_port = maybeDeferred(port.stopListening)
@@ -262,7 +298,10 @@ class ZooKeeperService(Service):
     # Stopping
 
     def stopService(self) -> Deferred[None]:
-        """Close port and connections, let the last commit end, close the files; never fails."""
+        """
+        Close port and connections, let the last commit end, close the files; never fails. A disk
+        that hangs is waited for for ``HANG_SECONDS``.
+        """
         super().stopService()
         return Deferred.fromCoroutine(self._stop())
 
@@ -274,8 +313,26 @@ class ZooKeeperService(Service):
         await self._closed_port
         if factory is not None:
             await self._close_connections(factory)
-        await self._threads.stop()
-        self._release()
+        if await self._idle():
+            self._release()
+        else:
+            # The worker has the database. The lock goes with the process.
+            self._log.error(
+                "The disk of {path} has not answered for {seconds:.0f} s: stopping without it;"
+                " everything that was acknowledged is on it",
+                path=self._lock.directory,
+                seconds=HANG_SECONDS,
+            )
+
+    async def _idle(self) -> bool:
+        """Whether the worker has ended its work, within a bounded time."""
+        stopped = self._threads.stop()
+        stopped.addTimeout(HANG_SECONDS, self._reactor)
+        try:
+            await stopped
+        except TimeoutError:
+            return False
+        return True
 
     async def _close_connections(self, factory: ZooKeeperFactory) -> None:
         """Every reply that was due leaves; who does not read is cut off after a while."""

@@ -1,63 +1,58 @@
 """
 The tree and the sessions in a file: one sqlite database in a directory of its own.
 
-A batch is one transaction: ``write`` opens it and puts the final state of every changed node and
-session into it, ``commit`` ends it and waits for the disk. sqlite's write-ahead log is flushed by
-every commit (``synchronous=FULL``), so that what was committed survives kill -9 and a power cut; it
-is copied into the database whenever it has grown to 4 MiB.
+A batch is one transaction: ``begin`` opens it, ``write`` puts the final state of every changed node
+and session into it, ``commit`` ends it and waits for the disk. sqlite's write-ahead log is flushed
+by every commit (``synchronous=FULL``), so that what was committed survives kill -9 and a power cut;
+it is copied into the database whenever it has grown to 4 MiB. What was committed is noted in a
+``Marker``, and a database that has less is refused.
 
-Anything may read the file while the server runs, as ``sqlite3 zookeeper.sqlite3 .backup`` does.
+Other processes may read the file while the server runs, as ``sqlite3 zookeeper.sqlite3 .backup``
+does. One that has a lock makes ``begin`` say so, and ``wait_and_begin`` waits for its end.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
+import time
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
+from contextlib import closing
 from typing import Any, Final
 
-from metamorphosis.errors import MetaQError
-from metamorphosis.zookeeper.acl import OPEN, Acl
-from metamorphosis.zookeeper.nodes import Node, parent_of
+from metamorphosis.zookeeper.databaseerrors import StorageError, is_locked, unusable
+from metamorphosis.zookeeper.marker import Marker
+from metamorphosis.zookeeper.nodes import Node
+from metamorphosis.zookeeper.opening import LOCK_SECONDS, open_database, state
+from metamorphosis.zookeeper.rows import (
+    COLUMNS,
+    check_relations,
+    node_of,
+    node_row,
+    session_of,
+    session_row,
+)
 from metamorphosis.zookeeper.sessions import Session, Sessions
 from metamorphosis.zookeeper.tree import Tree
 
 FILE_NAME: Final = "zookeeper.sqlite3"
 
-APPLICATION: Final = 0x4D51_5A4B
-"""``MQZK``, what ``file`` shows and tells our databases from others."""
-
-VERSION: Final = 1
-"""Of the tables."""
-
 PROBE_BYTES: Final = 1 << 20
 """What must fit onto a disk that is said to work again: the largest request."""
 
-_TABLES: Final = """
-    CREATE TABLE node (
-        path TEXT PRIMARY KEY, data BLOB, acl TEXT,
-        czxid INTEGER, ctime INTEGER, mzxid INTEGER, mtime INTEGER, pzxid INTEGER,
-        version INTEGER, creates INTEGER, aversion INTEGER, owner INTEGER
-    ) WITHOUT ROWID;
-    CREATE TABLE session (id INTEGER PRIMARY KEY, password BLOB, timeout INTEGER);
-    CREATE TABLE state (name TEXT PRIMARY KEY, value INTEGER) WITHOUT ROWID;
-    CREATE TABLE probe (space BLOB);
-    INSERT INTO state VALUES ('zxid', 0);
-"""
+KEPT_PAGES: Final = 256
+"""Free pages, of 4 KiB, that a database may always have; and a quarter of all its pages."""
 
-_OF_THE_DISK: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY)
+VACUUM_PAGES: Final = 1024
+"""Free pages that one ``tidy`` gives back to the file system."""
 
-_PUT_NODE: Final = f"REPLACE INTO node VALUES ({', '.join('?' * 12)})"
+_PUT_NODE: Final = f"REPLACE INTO node VALUES ({', '.join('?' * len(COLUMNS['node']))})"
 _DELETE_NODE: Final = "DELETE FROM node WHERE path = ?"
 _PUT_SESSION: Final = "REPLACE INTO session VALUES (?, ?, ?)"
 _DELETE_SESSION: Final = "DELETE FROM session WHERE id = ?"
 _PUT_ZXID: Final = "UPDATE state SET value = ? WHERE name = 'zxid'"
 
-
-class StorageError(MetaQError):
-    """The database cannot be used; the text names the file."""
+__all__ = ["FILE_NAME", "Storage", "StorageError"]
 
 
 class Storage:
@@ -65,61 +60,20 @@ class Storage:
     One open database. Thread: any, one at a time.
 
     :param directory: an existing one that nobody else writes to; see ``DirectoryLock``.
-    :raises StorageError: the file cannot be opened, is damaged, or is something else.
+    :param accept_loss: go on with what the files hold, although more was acknowledged.
+    :ivar accepted: the loss that was accepted, in words; None if nothing was missing.
+    :ivar untidy: ``tidy`` has something to do.
+    :raises StorageError: the file cannot be opened, is damaged, is something else, or has less than
+        was acknowledged.
     """
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: str, accept_loss: bool = False) -> None:
         self.path = os.path.join(os.path.abspath(directory), FILE_NAME)
-        try:
-            # Transactions are begun and ended by us; other threads only ever commit.
-            self._database = sqlite3.connect(
-                self.path, timeout=1.0, isolation_level=None, check_same_thread=False
-            )
-        except sqlite3.Error as error:
-            raise StorageError(f"Could not open {self.path} ({error})") from error
-        try:
-            self._prepare()
-        except sqlite3.Error as error:
-            self.close()
-            raise self._unusable(error) from error
-        except StorageError:
-            self.close()
-            raise
-
-    def _unusable(self, error: object) -> StorageError:
-        reason = " ".join(str(error).split())
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF in _OF_THE_DISK:
-            advice = "the disk, not the file, needs attention"
-        else:
-            advice = (
-                "if it is damaged, put a backup in its place,"
-                " or move it away to begin with no nodes"
-            )
-        return StorageError(f"Could not use {self.path} ({reason}): {advice}")
-
-    def _prepare(self) -> None:
-        """Set the modes, make the tables or check that they are ours."""
-        execute = self._database.execute
-        if execute("PRAGMA journal_mode = WAL").fetchone() != ("wal",):
-            raise StorageError(f"{self.path}: this file system cannot hold a write-ahead log")
-        execute("PRAGMA synchronous = FULL")
-        execute("PRAGMA wal_autocheckpoint = 1000")
-        execute("PRAGMA journal_size_limit = 16777216")
-        (application,) = execute("PRAGMA application_id").fetchone()
-        (version,) = execute("PRAGMA user_version").fetchone()
-        empty = execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
-        if empty and not application and not version:
-            self._database.executescript(
-                f"BEGIN; {_TABLES} PRAGMA application_id = {APPLICATION};"
-                f" PRAGMA user_version = {VERSION}; COMMIT"
-            )
-        elif application != APPLICATION:
-            raise StorageError(f"{self.path} is a database, but none of an embedded ZooKeeper")
-        elif version != VERSION:
-            raise StorageError(
-                f"{self.path} was written by another version: it has format {version}, this"
-                f" version reads {VERSION}"
-            )
+        self.untidy = False
+        self._zxid = 0  # of the batch that is open
+        self._patience = LOCK_SECONDS * 1000  # milliseconds for which sqlite waits for a lock
+        self._marker = Marker(directory)
+        self._database, self.accepted = open_database(self.path, self._marker, accept_loss)
 
     def load(self, tick: int) -> tuple[Tree, Sessions]:
         """
@@ -130,18 +84,60 @@ class Storage:
         """
         execute = self._database.execute
         try:
-            for (finding,) in execute("PRAGMA quick_check(1)"):
-                if finding != "ok":
-                    raise self._unusable(finding)
-            (zxid,) = execute("SELECT value FROM state WHERE name = 'zxid'").fetchone()
-            nodes = {row[0]: _node(row) for row in execute("SELECT * FROM node")}
-            stored = [Session(*row) for row in execute("SELECT id, password, timeout FROM session")]
-        except (sqlite3.Error, ValueError, TypeError) as error:
-            raise self._unusable(error) from error
-        for path in nodes:
-            if path != "/" and parent_of(path) not in nodes:
-                raise self._unusable(f"node {path} has no parent")
-        return Tree(nodes, zxid), Sessions(stored, tick)
+            (finding,) = execute("PRAGMA quick_check(1)").fetchone()
+            if finding != "ok":
+                raise ValueError(finding)
+            zxid = state(self._database, "zxid")
+            with closing(execute("SELECT * FROM node")) as rows:
+                nodes = {row[0]: node_of(row) for row in rows}
+            with closing(execute("SELECT * FROM session")) as rows:
+                stored = [session_of(row) for row in rows]
+            sessions = Sessions(stored, tick)
+            check_relations(nodes, sessions.by_id)
+        except (sqlite3.Error, ValueError) as error:
+            raise unusable(self.path, error) from error
+        return Tree(nodes, zxid), sessions
+
+    # Batches
+
+    def begin(self) -> bool:
+        """
+        Open a transaction, without waiting.
+
+        :returns: whether it is open; if not, another process has a lock on the database.
+        :raises sqlite3.Error: the disk does not work.
+        """
+        return self._begin(0)
+
+    def wait_and_begin(self) -> float:
+        """
+        Open a transaction as soon as no other process has a lock. Blocks for at most
+        ``LOCK_SECONDS``.
+
+        :returns: the seconds that it took.
+        :raises sqlite3.Error: the disk does not work.
+        :raises StorageError: the other process still has its lock.
+        """
+        began = time.monotonic()
+        if not self._begin(LOCK_SECONDS * 1000):
+            raise StorageError(f"another process has had a lock on it for {LOCK_SECONDS} s")
+        return time.monotonic() - began
+
+    def _begin(self, patience: int) -> bool:
+        self._set_patience(patience)
+        try:
+            self._database.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if not is_locked(error):
+                raise
+            return False
+        return True
+
+    def _set_patience(self, milliseconds: int) -> None:
+        """How long sqlite waits for the lock of another process."""
+        if milliseconds != self._patience:
+            self._database.execute(f"PRAGMA busy_timeout = {milliseconds}")
+            self._patience = milliseconds
 
     def write(
         self,
@@ -150,37 +146,40 @@ class Storage:
         zxid: int,
     ) -> None:
         """
-        Open a transaction that makes all this so; None removes.
+        Make all this so in the open transaction; None removes.
 
         :raises sqlite3.Error: nothing of it will be on the disk.
         """
         database = self._database
-        database.execute("BEGIN IMMEDIATE")
         try:
-            puts = [_row(path, node) for path, node in nodes.items() if node is not None]
+            puts = [node_row(path, node) for path, node in nodes.items() if node is not None]
             database.executemany(_PUT_NODE, puts)
             if len(puts) < len(nodes):
                 database.executemany(_DELETE_NODE, _removed(nodes))
             if sessions:
-                there = [s for s in sessions.values() if s is not None]
-                database.executemany(_PUT_SESSION, [(s.id, s.password, s.timeout) for s in there])
+                there = [session_row(s) for s in sessions.values() if s is not None]
+                database.executemany(_PUT_SESSION, there)
                 database.executemany(_DELETE_SESSION, _removed(sessions))
             database.execute(_PUT_ZXID, (zxid,))
         except BaseException:
             self._roll_back()
             raise
+        self._zxid = zxid
 
     def commit(self) -> None:
         """
-        End the transaction; returns when it is on the disk.
+        End the transaction; returns when it is on the disk and may be acknowledged.
 
         :raises sqlite3.Error: nothing of it counts.
+        :raises OSError: it could not be noted that it counts.
         """
         try:
             self._database.execute("COMMIT")
         except BaseException:
             self._roll_back()
             raise
+        self._marker.write(self._zxid)
+        self.untidy = True
 
     def _roll_back(self) -> None:
         # After an error of the disk sqlite has often done so itself. The database stays open: when
@@ -198,6 +197,7 @@ class Storage:
         """
         fill = f"INSERT INTO probe VALUES (zeroblob({PROBE_BYTES}))"
         for statement in (fill, "DELETE FROM probe"):
+            self.wait_and_begin()
             self.write({}, {}, zxid)
             try:
                 self._database.execute(statement)
@@ -206,42 +206,41 @@ class Storage:
                 raise
             self.commit()
 
+    # Between batches
+
+    def tidy(self) -> None:
+        """
+        Flush the marker, and give some of many free pages back to the file system: a few
+        milliseconds.
+
+        :raises OSError: the disk does not work.
+        """
+        self.untidy = False
+        self._marker.sync()
+        execute = self._database.execute
+        (free,) = execute("PRAGMA freelist_count").fetchone()
+        (pages,) = execute("PRAGMA page_count").fetchone()
+        if free > max(KEPT_PAGES, pages // 4):
+            self._shrink()
+
+    def _shrink(self) -> None:
+        try:
+            self._set_patience(0)
+            # A script, because ``execute`` would make one step of this, which gives back one page.
+            self._database.executescript(
+                f"BEGIN IMMEDIATE; PRAGMA incremental_vacuum({VACUUM_PAGES}); COMMIT;"
+                " PRAGMA wal_checkpoint(PASSIVE)"  # makes the file shorter
+            )
+        except sqlite3.Error:
+            self._roll_back()  # tried again after the next batch, which finds out what is wrong
+        else:
+            self.untidy = True
+
     def close(self) -> None:
         """Copy the write-ahead log into the database and close it; what was committed stays."""
         self._database.close()
+        self._marker.close()
 
 
 def _removed(changes: Mapping[Any, object]) -> Iterable[tuple[Any]]:
     return [(key,) for key, value in changes.items() if value is None]
-
-
-def _row(path: str, node: Node) -> tuple[Any, ...]:
-    return (
-        path,
-        node.data,
-        None if node.acl is OPEN else _acl_text(node.acl),
-        node.czxid,
-        node.ctime,
-        node.mzxid,
-        node.mtime,
-        node.pzxid,
-        node.version,
-        node.creates,
-        node.aversion,
-        node.owner,
-    )
-
-
-def _node(row: tuple[Any, ...]) -> Node:
-    _, data, acl, *numbers = row
-    return Node(data, OPEN if acl is None else _acl(acl), *numbers)
-
-
-@lru_cache(1000)
-def _acl_text(acl: Acl) -> str:
-    return json.dumps(acl)
-
-
-@lru_cache(1000)
-def _acl(text: str) -> Acl:
-    return tuple((int(permissions), scheme, name) for permissions, scheme, name in json.loads(text))

@@ -19,6 +19,11 @@ Options of twistd go before the word metaq-zookeeper: with "twistd -n metaq-zook
 the service stays in the foreground and logs to the terminal. SIGTERM and SIGINT end it in order.
 """
 
+ACCEPT_LOSS = (
+    "Start once although the database has less than was acknowledged, with what is there. Without"
+    " it such a start is refused."
+)
+
 NUMBERS = {
     "port": (0, 65535),
     "max-connections": (1, 1_000_000),
@@ -60,6 +65,8 @@ class Options(usage.Options):
         ],
     ]
 
+    optFlags = [["accept-loss", None, ACCEPT_LOSS]]
+
     compData = usage.Completions(optActions={"data": usage.CompleteDirs()})
 
     settings: ZooKeeperSettings
@@ -91,6 +98,7 @@ class Options(usage.Options):
             self["interface"],
             numbers["max-connections"],
             numbers["tick"],
+            accept_loss=bool(self["accept-loss"]),
         )
 
 

@@ -212,7 +212,11 @@ class LocalOptionsTests(OptionsTestCase):
         assert zookeeper is not None
         self.assertEqual((zookeeper.interface, zookeeper.port), ("127.0.0.1", 12181))
         self.assertEqual(zookeeper.directory, os.path.join(self.directory, "zookeeper"))
+        self.assertFalse(zookeeper.accept_loss)
         self.assertIsNone(self.parse("-f", self.server_ini).zookeeper, "without --local")
+        options = self.parse("--local", "-f", self.server_ini, "--accept-loss")
+        assert options.zookeeper is not None
+        self.assertTrue(options.zookeeper.accept_loss)
 
     def test_without_config(self) -> None:
         """A configuration is written under --data, with the ports that were given."""
@@ -247,6 +251,7 @@ class LocalOptionsTests(OptionsTestCase):
         """They are refused with the reason."""
         for name in ("--data", "--port", "--zookeeper-port"):
             self.assertIn("--local", self.refused("-f", self.server_ini, name, "1"))
+        self.assertIn("--local", self.refused("-f", self.server_ini, "--accept-loss"))
         text = self.refused("--local", "-f", self.server_ini, "--data", "x")
         self.assertIn("dataPath", text)
 

@@ -33,26 +33,57 @@ class MemoryStorage:
     Batches as they were committed.
 
     :ivar batches: paths, session ids and zxid of each.
-    :ivar faults: raised by what comes next, ``write`` or ``commit``.
+    :ivar faults: raised by what comes next: ``begin``, ``write``, ``commit``, ``tidy``.
+    :ivar locked: for how many seconds another process has a lock.
+    :ivar untidy: ``tidy`` has something to do.
+    :ivar tidied: how often it did.
     """
 
     def __init__(self) -> None:
         self.batches: list[tuple[list[str], list[int], int]] = []
         self.faults: dict[str, Exception] = {}
+        self.locked = 0.0
+        self.path = "memory"
+        self.untidy = False
+        self.tidied = 0
+        self._begun = False
         self._open: tuple[list[str], list[int], int] | None = None
+
+    def begin(self) -> bool:
+        """Open a batch, unless there is a lock."""
+        if self._begun:
+            raise AssertionError("one batch at a time")
+        self._fail("begin")
+        self._begun = not self.locked
+        return self._begun
+
+    def wait_and_begin(self) -> float:
+        """The lock is gone."""
+        waited, self.locked = self.locked, 0.0
+        self.begin()
+        return waited
+
+    def tidy(self) -> None:
+        """Nothing may be open."""
+        if self._begun:
+            raise AssertionError("in the middle of a batch")
+        self._fail("tidy")
+        self.untidy = False
+        self.tidied += 1
 
     def write(
         self, nodes: Mapping[str, Node | None], sessions: Mapping[int, Session | None], zxid: int
     ) -> None:
-        """Begin a batch."""
-        if self._open is not None:
-            raise AssertionError("one batch at a time")
+        """Fill the open batch."""
+        if not self._begun or self._open is not None:
+            raise AssertionError("no batch is open")
         self._fail("write")
         self._open = (sorted(nodes), sorted(sessions), zxid)
 
     def commit(self) -> None:
         """Keep it."""
         batch, self._open = self._open, None
+        self._begun = False
         self._fail("commit")
         if batch is None:
             raise AssertionError("nothing to commit")

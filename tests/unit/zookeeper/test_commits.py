@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.threads import SynchronousThreads
@@ -163,3 +164,126 @@ class CommitsTests(SynchronousTestCase):
         self.turn()
         self.assertEqual((waiter.durable, self.storage.batches), ([], []))
         self.assertEqual(self.failures, [])
+
+    # A lock of another process
+
+    def test_lock(self) -> None:
+        """A batch waits for its end in the worker, with all that changes meanwhile."""
+        self.storage.locked = 0.5
+        self.threads.hold()
+        first = self.change("/a")
+        self.turn()
+        self.assertEqual(self.commits.committing, 1, "sessions do not expire meanwhile")
+        second = self.change("/b")
+        self.turn()
+        self.assertEqual((self.threads.held, self.later), (1, []))
+        self.threads.release()
+        self.assertEqual((first.durable, second.durable), ([1], [1]))
+        self.assertEqual(self.storage.batches, [(["/", "/a", "/b"], [], 2)])
+        self.assertEqual(self.failures, [])
+
+    def test_long_lock_is_logged(self) -> None:
+        """When it ends, once; a short one is not worth a line."""
+        logged: list[str] = []
+
+        def observe(event: LogEvent) -> None:
+            logged.append(formatEvent(event))
+
+        globalLogPublisher.addObserver(observe)
+        self.addCleanup(globalLogPublisher.removeObserver, observe)
+        for seconds in (0.9, 2.5):
+            self.storage.locked = seconds
+            self.change(f"/{seconds}")
+            self.turn()
+        self.assertEqual(
+            logged, ["Another process had a lock on memory for 2.5 s; changes waited for it"]
+        )
+
+    def test_lock_without_end(self) -> None:
+        """It counts as a failure of the disk."""
+        self.storage.locked = 1.0
+        waiter = self.change("/a")
+        self.threads.hold()
+        self.turn()
+        self.storage.faults["begin"] = OSError("locked")
+        self.threads.release()
+        self.failed(waiter)
+
+    def test_failed_begin(self) -> None:
+        """So does a transaction that cannot be opened."""
+        self.storage.faults["begin"] = OSError("I/O error")
+        waiter = self.change("/a")
+        self.turn()
+        self.failed(waiter)
+
+    def test_failed_write_behind_a_lock(self) -> None:
+        """And a batch that cannot be written when the lock is gone."""
+        self.storage.locked = 1.0
+        self.storage.faults["write"] = OSError("full")
+        waiter = self.change("/a")
+        self.turn()
+        self.failed(waiter)
+
+    def test_stop_while_locked(self) -> None:
+        """Nothing is written when the lock goes."""
+        self.storage.locked = 1.0
+        self.threads.hold()
+        waiter = self.change("/a")
+        self.turn()
+        self.commits.stop()
+        self.threads.release()
+        self.assertEqual((waiter.durable, self.storage.batches, self.failures), ([], [], []))
+
+    # Between batches
+
+    def test_tidy(self) -> None:
+        """It runs when nothing else does, and only if there is something to do."""
+        self.commits.tidy()
+        self.assertEqual(self.storage.tidied, 0)
+        self.storage.untidy = True
+        self.commits.tidy()
+        self.assertEqual(self.storage.tidied, 1)
+
+    def test_change_during_tidy(self) -> None:
+        """It is written as soon as that is done."""
+        self.storage.untidy = True
+        self.threads.hold()
+        self.commits.tidy()
+        waiter = self.change("/a")
+        self.turn()
+        self.assertEqual((self.threads.held, self.storage.tidied), (1, 0))
+        self.threads.release()
+        self.assertEqual((self.storage.tidied, waiter.durable), (1, [1]))
+
+    def test_tidy_under_load(self) -> None:
+        """What is asked for in the middle of a batch comes before the next one, and once."""
+        self.storage.untidy = True
+        self.threads.hold()
+        self.change("/a")
+        self.turn()
+        self.commits.tidy()
+        self.commits.tidy()
+        waiter = self.change("/b")
+        self.threads.release_one()
+        self.assertEqual((self.storage.tidied, len(self.storage.batches)), (0, 1))
+        self.threads.release_one()
+        self.assertEqual((self.storage.tidied, len(self.storage.batches)), (1, 1))
+        self.threads.release()
+        self.assertEqual((self.storage.tidied, waiter.durable), (1, [2]))
+
+    def test_failed_tidy(self) -> None:
+        """A disk that fails is one that fails."""
+        self.storage.untidy = True
+        self.storage.faults["tidy"] = OSError("I/O error")
+        self.commits.tidy()
+        self.failed(Waiter())
+
+    def test_stop_during_tidy(self) -> None:
+        """Nothing is written afterwards."""
+        self.storage.untidy = True
+        self.threads.hold()
+        self.commits.tidy()
+        waiter = self.change("/a")
+        self.commits.stop()
+        self.threads.release()
+        self.assertEqual((waiter.durable, self.storage.batches), ([], []))

@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Callable
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import LogLevel, globalLogPublisher
@@ -83,7 +84,7 @@ class ServiceTests(SynchronousTestCase):
         self.patch(BreakingStorage, "broken", False)
         self.patch_storage(BreakingStorage)
 
-    def patch_storage(self, storage: Callable[[str], Storage]) -> None:
+    def patch_storage(self, storage: Callable[[str, bool], Storage]) -> None:
         """What the service takes for ``Storage``."""
         from metamorphosis.zookeeper import service
 
@@ -98,19 +99,19 @@ class ServiceTests(SynchronousTestCase):
         """What was logged on a level."""
         return [text for found, text in self.logged if found is level]
 
-    def make(self) -> ZooKeeperService:
+    def make(self, accept_loss: bool = False) -> ZooKeeperService:
         """A service that has not started."""
         return ZooKeeperService(
             self.reactor,
-            ZooKeeperSettings(self.directory, 2181),
+            ZooKeeperSettings(self.directory, 2181, accept_loss=accept_loss),
             make_threads=lambda reactor, count, name: self.threads,
             make_port=Port,
             monotonic=self.reactor.seconds,
         )
 
-    def start(self) -> ZooKeeperService:
+    def start(self, accept_loss: bool = False) -> ZooKeeperService:
         """A service that runs."""
-        service = self.make()
+        service = self.make(accept_loss)
         service.startService()
         self.addCleanup(self.stop, service)
         return service
@@ -181,6 +182,45 @@ class ServiceTests(SynchronousTestCase):
         with open(path, "wb") as file:
             file.write(b"nonsense" * 1000)
         self.assertIn(path, self.refused())
+
+    def lose(self) -> str:
+        """The database of a service that ran and stopped is gone; its path."""
+        service = self.start()
+        wire = self.client()
+        wire.deliver(wire.create("/a"))
+        self.turn()
+        self.stop(service)
+        self.threads = SynchronousThreads()
+        self.logged.clear()
+        path = os.path.join(self.directory, FILE_NAME)
+        os.remove(path)
+        return path
+
+    def test_loss(self) -> None:
+        """A start with less than was acknowledged is refused in one line that says how to go
+        on."""
+        path = self.lose()
+        text = self.refused()
+        for each in (path, "it is gone", "--accept-loss"):
+            self.assertIn(each, text)
+        self.assertFalse(os.path.exists(path))
+
+    def test_accepted_loss(self) -> None:
+        """It is said once more; the next start needs no option."""
+        path = self.lose()
+        service = self.start(accept_loss=True)
+        (text,) = self.texts(LogLevel.warn)
+        self.assertIn(f"less than was acknowledged (--accept-loss): {path}: it is gone", text)
+        self.stop(service)
+        self.threads = SynchronousThreads()
+        self.start()
+        self.assertEqual(self.texts(LogLevel.warn), [text])
+
+    def test_loss_accepted_for_nothing(self) -> None:
+        """An option that was left in the command line is said."""
+        self.start(accept_loss=True)
+        (text,) = self.texts(LogLevel.warn)
+        self.assertIn("nothing is missing", text)
 
     def test_directory_cannot_be_made(self) -> None:
         """So is the directory."""
@@ -284,21 +324,56 @@ class ServiceTests(SynchronousTestCase):
         self.assertNotIn("stood still", self.texts(LogLevel.info)[-1])
 
     def test_fault_of_ours(self) -> None:
-        """One look that fails is said, and not the last."""
+        """Looks that fail are said once, and go on; a failure after one that worked is said."""
         self.start()
         self.client()
         server = self.reactor.open[0].factory.server
-        looks: list[int] = []
+        looks: list[bool] = []
 
         def expire() -> None:
-            looks.append(1)
-            raise KeyError("a fault of ours")
+            looks.append(len(looks) != 3)
+            if looks[-1]:
+                raise KeyError("a fault of ours")
 
         self.patch(server, "expire", expire)
         self.reactor.pump([0.25] * 3)
         self.assertEqual(len(looks), 3)
-        self.assertEqual(self.texts(LogLevel.critical), ["Sessions could not be ended"] * 3)
-        self.assertEqual(len(self.flushLoggedErrors(KeyError)), 3)
+        self.assertEqual(len(self.flushLoggedErrors(KeyError)), 1)
+        self.reactor.pump([0.25] * 3)
+        self.assertEqual(looks, [True, True, True, False, True, True])
+        self.assertEqual(self.texts(LogLevel.critical), ["Sessions could not be ended"] * 2)
+        self.assertEqual(len(self.flushLoggedErrors(KeyError)), 1)
+
+    def test_lock_of_another_process(self) -> None:
+        """Nobody is cut off while it lasts; then what waited is answered."""
+        self.start()
+        wire = self.client()
+        other = sqlite3.connect(os.path.join(self.directory, FILE_NAME), isolation_level=None)
+        self.addCleanup(other.close)
+        other.execute("BEGIN IMMEDIATE")
+        self.threads.hold()
+        wire.deliver(wire.create("/a"))
+        self.turn()
+        self.reactor.pump([0.25] * 20)
+        self.assertEqual((wire.xids(), self.threads.held), ([], 1))
+        other.execute("COMMIT")
+        self.threads.release()
+        self.assertEqual(wire.xids(), [1])
+        self.assertFalse(wire.transport.disconnected)
+        self.assertEqual(self.texts(LogLevel.error), [])
+
+    def test_tidy(self) -> None:
+        """A second after a change what was put off is done, between batches, and once."""
+        tidied: list[Storage] = []
+        self.patch(Storage, "tidy", lambda storage: tidied.append(storage))
+        self.start()
+        wire = self.client()
+        wire.deliver(wire.create("/a"))
+        self.turn()
+        self.reactor.pump([0.25] * 3)
+        self.assertEqual(tidied, [])
+        self.reactor.pump([0.25] * 2)
+        self.assertEqual(len(tidied), 1)
 
     # Stop
 
@@ -337,6 +412,37 @@ class ServiceTests(SynchronousTestCase):
         self.assertTrue(wire.transport.disconnected)
         wire.lose()
         self.successResultOf(stopped)
+
+    def test_stop_with_a_disk_that_hangs(self) -> None:
+        """The stop waits for a while, says so and goes on: neither a kill nor a second one is
+        needed. Its file is left alone, because the worker has it."""
+
+        class HangingThreads(SynchronousThreads):
+            """A worker that does not come back."""
+
+            def stop(self) -> Deferred[None]:
+                """See ``IWorkerThreads``."""
+                return Deferred()
+
+        self.threads = HangingThreads()
+        service = self.start()
+        wire = self.client()
+        self.threads.hold()
+        wire.deliver(wire.create("/a"))
+        self.turn()
+        stopped = service.stopService()
+        wire.lose()
+        self.reactor.pump([0.1] * 60)
+        self.assertNoResult(stopped)
+        self.reactor.pump([0.1] * 60)
+        self.successResultOf(stopped)
+        (text,) = self.texts(LogLevel.error)
+        self.assertIn("has not answered for 10 s", text)
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+        storage = service._storage
+        assert storage is not None
+        storage.close()
+        service._lock.release()
 
     # A disk that fails
 

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import os
 import resource
-import shutil
 import signal
 import sqlite3
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from metamorphosis.zookeeper import opening
+from metamorphosis.zookeeper import storage as storage_module
 from metamorphosis.zookeeper.acl import OPEN, Acl
+from metamorphosis.zookeeper.databaseerrors import Kind, kind_of, unusable
+from metamorphosis.zookeeper.marker import FILE_NAME as MARKER
 from metamorphosis.zookeeper.nodes import Node
 from metamorphosis.zookeeper.sessions import Session
 from metamorphosis.zookeeper.storage import FILE_NAME, Storage, StorageError
 from metamorphosis.zookeeper.tree import Tree
+from tests.unit.zookeeper.stored import TICK, StorageTestCase, keep
 
-TICK = 2000
 BIG = (1 << 63) - 1
 
 
@@ -25,35 +28,6 @@ def fields(node: Node) -> tuple[object, ...]:
     stats = node.czxid, node.ctime, node.mzxid, node.mtime, node.pzxid
     counts = node.version, node.creates, node.aversion, node.owner
     return node.data, node.acl, *stats, *counts, sorted(node.children)
-
-
-class StorageTestCase(SynchronousTestCase):
-    """A directory."""
-
-    def setUp(self) -> None:
-        self.directory = os.path.abspath(self.mktemp())
-        os.mkdir(self.directory)
-        self.path = os.path.join(self.directory, FILE_NAME)
-        self.storages: list[Storage] = []
-
-    def tearDown(self) -> None:
-        for storage in self.storages:
-            storage.close()
-
-    def open(self) -> Storage:
-        """The database; closed after the test."""
-        self.storages.append(Storage(self.directory))
-        return self.storages[-1]
-
-    def restarted(self) -> Storage:
-        """The database as another process finds it after kill -9: opened without a close."""
-        copy = os.path.abspath(self.mktemp())
-        os.mkdir(copy)
-        for name in os.listdir(self.directory):
-            if not name.endswith("-shm"):
-                shutil.copyfile(os.path.join(self.directory, name), os.path.join(copy, name))
-        self.storages.append(Storage(copy))
-        return self.storages[-1]
 
 
 class KeepingTests(StorageTestCase):
@@ -67,6 +41,7 @@ class KeepingTests(StorageTestCase):
     def keep(self) -> None:
         """Commit what changed."""
         changes = self.tree.take_changes(), self.sessions.take_changes()
+        self.storage.begin()
         self.storage.write(*changes, self.tree.zxid)
         self.storage.commit()
 
@@ -90,7 +65,9 @@ class KeepingTests(StorageTestCase):
         self.create("/a/b")
         node.czxid, node.ctime, node.mzxid, node.mtime, node.pzxid = BIG, BIG - 1, 2, 3, 4
         node.version, node.creates, node.aversion, node.owner = 1 << 31, 6, 7, BIG
-        self.keep()
+        self.storage.begin()
+        self.storage.write(self.tree.take_changes(), {BIG: Session(BIG, bytes(16), 4000)}, 2)
+        self.storage.commit()
         tree = self.found()
         self.assertEqual(fields(tree.nodes["/a"]), fields(node))
         self.assertEqual(tree.nodes["/a"].children, {"b": None})
@@ -173,6 +150,7 @@ class KeepingTests(StorageTestCase):
     def test_uncommitted_batch(self) -> None:
         """What was written and not committed is not there after kill -9."""
         self.create("/a")
+        self.storage.begin()
         self.storage.write(self.tree.take_changes(), {}, 1)
         tree = self.found()
         self.assertEqual((sorted(tree.nodes["/"].children), tree.zxid), (["zookeeper"], 0))
@@ -182,13 +160,14 @@ class KeepingTests(StorageTestCase):
         self.create("/a")
         self.keep()
         self.storage.close()
-        self.assertEqual(os.listdir(self.directory), [FILE_NAME])
+        self.assertEqual(sorted(os.listdir(self.directory)), [MARKER, FILE_NAME])
         self.assertIn("/a", self.open().load(TICK)[0].nodes)
 
     def test_log_is_bounded(self) -> None:
         """The write-ahead log does not grow with the number of batches."""
         node = self.create("/a", b"x" * 100_000)
         for _ in range(200):
+            self.storage.begin()
             self.storage.write({"/a": node}, {}, 1)
             self.storage.commit()
         self.assertLess(os.path.getsize(f"{self.path}-wal"), 6 << 20)
@@ -198,6 +177,7 @@ class KeepingTests(StorageTestCase):
         self.create("/a")
         self.keep()
         self.create("/b")
+        self.storage.begin()
         self.storage.write(self.tree.take_changes(), {}, 2)
         backup = os.path.abspath(self.mktemp())
         os.mkdir(backup)
@@ -226,6 +206,7 @@ class FailingTests(StorageTestCase):
         super().setUp()
         self.storage = self.open()
         tree, _ = self.storage.load(TICK)
+        self.storage.begin()
         self.storage.write(tree.take_changes(), {}, 1)
         self.storage.commit()
         self.limit(1)
@@ -241,6 +222,7 @@ class FailingTests(StorageTestCase):
     def test_full_disk(self) -> None:
         """The batch fails and leaves nothing; when there is room the next one is kept."""
         with self.assertRaises(sqlite3.Error):
+            self.storage.begin()
             self.storage.write(self.batch(b"x" * 100_000), {}, 2)
             self.storage.commit()
         tree, _ = self.storage.load(TICK)
@@ -248,6 +230,7 @@ class FailingTests(StorageTestCase):
         self.assertRaises(sqlite3.Error, self.storage.probe, 3)
         self.limit(1 << 30)
         self.storage.probe(3)
+        self.storage.begin()
         self.storage.write(self.batch(b"x" * 100_000), {}, 4)
         self.storage.commit()
         tree, _ = self.restarted().load(TICK)
@@ -256,10 +239,12 @@ class FailingTests(StorageTestCase):
     def test_failed_commit(self) -> None:
         """An error of COMMIT itself ends the transaction, too."""
         with sqlite3.connect(self.path) as other:
+            self.storage.begin()
             self.storage.write(self.batch(b""), {}, 2)
             self.storage._database.execute("ROLLBACK")
         other.close()
         self.assertRaises(sqlite3.Error, self.storage.commit)
+        self.storage.begin()
         self.storage.write(self.batch(b""), {}, 2)
         self.storage.commit()
         self.assertIn("/a", self.restarted().load(TICK)[0].nodes)
@@ -269,6 +254,37 @@ class FailingTests(StorageTestCase):
         self.limit(1 << 30)
         self.storage.probe(17)
         self.assertEqual(self.restarted().load(TICK)[0].zxid, 17)
+
+    def test_failed_probe_leaves_no_transaction(self) -> None:
+        """After a probe that failed the next one, and the next batch, begin anew."""
+        for _ in range(2):
+            with self.assertRaises(sqlite3.OperationalError) as raised:
+                self.storage.probe(3)
+            self.assertIn("full", str(raised.exception))
+            self.assertFalse(self.storage._database.in_transaction)
+        self.limit(1 << 30)
+        self.assertTrue(self.storage.begin())
+        self.storage.write(self.batch(b""), {}, 4)
+        self.storage.commit()
+        self.assertEqual(self.restarted().load(TICK)[0].zxid, 4)
+
+    def test_probe_asks_for_room(self) -> None:
+        """A disk that takes a zxid and not the largest request does not work yet."""
+        (pages,) = self.storage._database.execute("PRAGMA page_count").fetchone()
+        self.limit(pages + 200)
+        self.assertRaises(sqlite3.OperationalError, self.storage.probe, 3)
+        self.limit(pages + 300)
+        self.storage.probe(3)
+
+    def test_marker_that_cannot_be_written(self) -> None:
+        """What could not be noted is not acknowledged; the database may have it."""
+        self.limit(1 << 30)
+        self.storage.begin()
+        self.storage.write(self.batch(b""), {}, 2)
+        marker = self.storage._marker
+        marker.close()
+        self.assertRaises(OSError, self.storage.commit)
+        self.restarted().load(TICK)
 
 
 class RefusalTests(StorageTestCase):
@@ -283,6 +299,11 @@ class RefusalTests(StorageTestCase):
         self.assertNotIn("\n", text)
         return text
 
+    @property
+    def marker(self) -> str:
+        """The path of the marker."""
+        return os.path.join(self.directory, MARKER)
+
     def write(self, data: bytes) -> None:
         """Put something in the place of the database."""
         with open(self.path, "wb") as file:
@@ -295,6 +316,7 @@ class RefusalTests(StorageTestCase):
         for number in range(300):
             tree.begin(0)
             tree.create(f"/{number}", bytes(200), OPEN)
+        storage.begin()
         storage.write(tree.take_changes(), {1: Session(1, bytes(16), 4000)}, tree.zxid)
         storage.commit()
         storage.close()
@@ -338,21 +360,110 @@ class RefusalTests(StorageTestCase):
         os.truncate(self.path, os.path.getsize(self.path) // 2)
         self.refused()
 
-    def test_node_without_parent(self) -> None:
-        """A tree that cannot be."""
-        self.committed()
-        with sqlite3.connect(self.path) as database:
-            database.execute("UPDATE node SET path = '/no/such' WHERE path = '/7'")
-        database.close()
-        self.assertIn("node /no/such has no parent", self.refused())
+    def good(self) -> bytes:
+        """A database with some nodes, in its place and as bytes."""
+        if not os.path.exists(self.path):
+            self.committed()
+        with open(self.path, "rb") as file:
+            return file.read()
 
-    def test_nonsense_in_a_row(self) -> None:
-        """An ACL that is none."""
-        self.committed()
-        with sqlite3.connect(self.path) as database:
-            database.execute("UPDATE node SET acl = '[[1]]' WHERE path = '/7'")
+    def edited(self, statement: str) -> str:
+        """The text with which a database is refused that was edited by hand."""
+        good = self.good()
+        database = sqlite3.connect(self.path, isolation_level=None)
+        database.execute(statement)
         database.close()
-        self.refused()
+        text = self.refused()
+        for storage in self.storages:
+            storage.close()
+        self.storages.clear()
+        self.write(good)
+        return text
+
+    def test_nodes_that_were_edited(self) -> None:
+        """Each wrong value is named with its row and column, whatever it would do later."""
+        for change, found in (
+            ("acl = '[[1]]'", "acl: '[[1]]' is not a list of"),
+            ("acl = 'x'", "acl: 'x' is not"),
+            ("acl = '7'", "acl: '7' is not"),
+            ("acl = X'ff'", "acl: b'\\xff' is not"),
+            ("acl = 7", "acl: '7' is not"),
+            ("acl = '{}'", "acl: '{}' is not"),
+            ("acl = '[[1, 2, \"x\"]]'", "acl: '[[1, 2, \"x\"]]' is not"),
+            ("data = 'text'", "data: 'text' is not a BLOB"),
+            ("data = 1.5", "data: 1.5 is not a BLOB"),
+            (f"data = '{'x' * 10_000}'", "data: 'xxx"),
+            ("czxid = 'x'", "czxid: 'x' is not an INTEGER"),
+            ("ctime = 1.5", "ctime: 1.5 is not an INTEGER"),
+            ("owner = NULL", "owner: None is not an INTEGER"),
+            ("version = X'01'", "version: b'\\x01' is not an INTEGER"),
+        ):
+            text = self.edited(f"UPDATE node SET {change} WHERE path = '/7'")
+            self.assertIn(f"table node, path '/7', column {found}", text)
+            self.assertLess(len(text), 900)
+        for change, found in (
+            ("path = '7'", "table node, column path: '7' is not the path of a node"),
+            ("path = '/7/'", "table node, column path: '/7/' is not"),
+            ("path = X'37'", "table node, column path: b'7' is not"),
+            ("path = '/no/such'", "node /no/such has no parent"),
+            ("owner = 99", "node /7 belongs to session 0x63, which is missing"),
+        ):
+            self.assertIn(found, self.edited(f"UPDATE node SET {change} WHERE path = '/7'"))
+
+    def test_sessions_that_were_edited(self) -> None:
+        """The same of sessions."""
+        for change, found in (
+            ("password = X'01'", ", id 1, column password: b'\\x01' is not a BLOB of 16 bytes"),
+            ("password = NULL", ", id 1, column password: None is not"),
+            ("timeout = 'soon'", ", id 1, column timeout: 'soon' is not a number of milliseconds"),
+            ("timeout = -4000", ", id 1, column timeout: -4000 is not"),
+            ("timeout = 1 << 31", ", id 1, column timeout: 2147483648 is not"),
+            ("id = 0", ", column id: 0 is not the number of a session"),
+        ):
+            text = self.edited(f"UPDATE session SET {change}")
+            self.assertIn(f"table session{found}", text)
+
+    def test_tables_that_were_edited(self) -> None:
+        """What a batch would trip over later is found at the start."""
+        for statement, found in (
+            ("DROP TABLE session", "table session has the columns -, not id, password, timeout"),
+            ("ALTER TABLE node ADD COLUMN more", "table node has the columns path, data"),
+            ("DROP TABLE probe", "table probe has the columns -, not space"),
+            ("DROP TABLE state", ""),
+            ("DELETE FROM state WHERE name = 'identity'", "another database"),
+        ):
+            self.assertIn(found, self.edited(statement))
+
+    def test_zxid_that_was_edited(self) -> None:
+        """The number by which a loss is noticed, of a database without marker."""
+        self.good()
+        for statement, found in (
+            ("UPDATE state SET value = 'x'", "column value: 'x' is not a number"),
+            ("UPDATE state SET value = -1", "column value: -1 is not a number"),
+            ("DELETE FROM state", "column value: None is not a number"),
+        ):
+            if os.path.exists(self.marker):
+                os.remove(self.marker)
+            self.assertIn(
+                f"table state, name 'zxid', {found}",
+                self.edited(f"{statement} WHERE name = 'zxid'"),
+            )
+
+    def test_text_that_is_not_utf8(self) -> None:
+        """What sqlite cannot decode."""
+        self.edited("UPDATE node SET path = CAST(X'2fff' AS TEXT) WHERE path = '/7'")
+
+    def test_locked(self) -> None:
+        """A lock of another process is not a reason to touch the file."""
+        self.committed()
+        self.patch(opening, "LOCK_SECONDS", 0)
+        other = sqlite3.connect(self.path, isolation_level=None)
+        self.addCleanup(other.close)
+        other.execute("PRAGMA locking_mode = EXCLUSIVE")
+        other.execute("BEGIN EXCLUSIVE")
+        text = self.refused()
+        self.assertIn("another process has a lock on it", text)
+        self.assertNotIn("backup", text)
 
     def test_no_room(self) -> None:
         """A disk without room is no reason to touch the file, and nobody is told to."""
@@ -366,6 +477,149 @@ class RefusalTests(StorageTestCase):
         self.assertNotIn("backup", text)
 
     def test_directory_in_its_place(self) -> None:
-        """It cannot be opened."""
+        """It cannot be opened, and nobody is told that it is damaged."""
         os.mkdir(self.path)
-        self.refused()
+        text = self.refused()
+        self.assertIn("see the permissions", text)
+        self.assertNotIn("backup", text)
+
+
+class KindTests(SynchronousTestCase):
+    """What an operator is told for each kind of error."""
+
+    def error(self, code: int) -> sqlite3.Error:
+        """One of sqlite's."""
+        error = sqlite3.OperationalError("words of sqlite")
+        error.sqlite_errorcode = code
+        return error
+
+    def test_kinds(self) -> None:
+        """Only a file that shows that it is bad is to be moved away; extended codes count as their
+        kind."""
+        for code, kind in (
+            (sqlite3.SQLITE_FULL, Kind.DISK),
+            (sqlite3.SQLITE_IOERR, Kind.DISK),
+            (sqlite3.SQLITE_IOERR_FSYNC, Kind.DISK),
+            (sqlite3.SQLITE_READONLY, Kind.DISK),
+            (sqlite3.SQLITE_READONLY_DIRECTORY, Kind.DISK),
+            (sqlite3.SQLITE_CANTOPEN, Kind.ACCESS),
+            (sqlite3.SQLITE_PERM, Kind.ACCESS),
+            (sqlite3.SQLITE_AUTH, Kind.ACCESS),
+            (sqlite3.SQLITE_BUSY, Kind.LOCKED),
+            (sqlite3.SQLITE_BUSY_RECOVERY, Kind.LOCKED),
+            (sqlite3.SQLITE_LOCKED, Kind.LOCKED),
+            (sqlite3.SQLITE_PROTOCOL, Kind.LOCKED),
+            (sqlite3.SQLITE_NOMEM, Kind.MEMORY),
+            (sqlite3.SQLITE_CORRUPT, Kind.DAMAGED),
+            (sqlite3.SQLITE_CORRUPT_INDEX, Kind.DAMAGED),
+            (sqlite3.SQLITE_NOTADB, Kind.DAMAGED),
+            (sqlite3.SQLITE_ERROR, Kind.DAMAGED),
+        ):
+            text = str(unusable("FILE", self.error(code)))
+            self.assertEqual(text, f"Could not use FILE (words of sqlite): {kind.value}")
+            self.assertEqual("backup" in text, kind is Kind.DAMAGED)
+
+    def test_errors_of_the_system(self) -> None:
+        """They are never the file's fault."""
+        self.assertIs(kind_of(OSError(5, "Input/output error")), Kind.DISK)
+        self.assertIs(kind_of(PermissionError(13, "Permission denied")), Kind.ACCESS)
+
+    def test_findings(self) -> None:
+        """A text about what is in the file."""
+        self.assertIs(kind_of("row 3 missing from index"), Kind.DAMAGED)
+        self.assertIn("FILE (a b)", str(unusable("FILE", "a\n  b")))
+
+
+class LockTests(StorageTestCase):
+    """Another process that has a lock on the database."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.storage = self.open()
+        self.tree, _ = self.storage.load(TICK)
+        keep(self.storage, self.tree)
+        self.other = sqlite3.connect(self.path, isolation_level=None)
+        self.addCleanup(self.other.close)
+
+    def test_begin_does_not_wait(self) -> None:
+        """It says that there is a lock; nothing is open then."""
+        self.other.execute("BEGIN IMMEDIATE")
+        self.assertFalse(self.storage.begin())
+        self.assertFalse(self.storage._database.in_transaction)
+        self.assertEqual(self.storage._database.execute("PRAGMA busy_timeout").fetchone(), (0,))
+        self.other.execute("COMMIT")
+        self.assertTrue(self.storage.begin())
+
+    def test_waiting(self) -> None:
+        """It begins as soon as there is none, and says how long that took."""
+        self.assertLess(self.storage.wait_and_begin(), 1.0)
+        self.assertTrue(self.storage._database.in_transaction)
+        patience = self.storage._database.execute("PRAGMA busy_timeout").fetchone()
+        self.assertEqual(patience, (opening.LOCK_SECONDS * 1000,))
+
+    def test_waiting_in_vain(self) -> None:
+        """After a while it is an error that says what it is."""
+        self.patch(storage_module, "LOCK_SECONDS", 0)
+        self.other.execute("BEGIN IMMEDIATE")
+        with self.assertRaises(StorageError) as raised:
+            self.storage.wait_and_begin()
+        self.assertIn("another process has had a lock on it", str(raised.exception))
+
+    def test_other_errors_are_not_locks(self) -> None:
+        """A database that is gone for good."""
+        self.storage._database.execute("BEGIN")
+        self.assertRaises(sqlite3.OperationalError, self.storage.begin)
+
+    def test_tidy_meanwhile(self) -> None:
+        """What can wait is left for later."""
+        self.patch(storage_module, "KEPT_PAGES", -1)
+        self.other.execute("BEGIN IMMEDIATE")
+        self.storage.tidy()
+        self.assertFalse(self.storage._database.in_transaction)
+
+
+class ShrinkingTests(StorageTestCase):
+    """After a mass deletion the file gives its pages back, some at a time."""
+
+    def test_shrinking(self) -> None:
+        """It ends near what the nodes need, step by step, and what is kept is there."""
+        storage = self.open()
+        tree, _ = storage.load(TICK)
+        for number in range(3000):
+            tree.begin(0)
+            tree.create(f"/{number}", bytes(5000), OPEN)
+        keep(storage, tree)
+        storage.tidy()
+        self.assertFalse(storage.untidy)
+        for number in range(2990):
+            tree.begin(0)
+            tree.delete(f"/{number}")
+        keep(storage, tree)
+        (full,) = storage._database.execute("PRAGMA page_count").fetchone()
+        self.assertTrue(storage.untidy)
+        steps = 0
+        while storage.untidy:
+            storage.tidy()
+            (pages,) = storage._database.execute("PRAGMA page_count").fetchone()
+            self.assertGreaterEqual(pages, full - (steps + 1) * (storage_module.VACUUM_PAGES + 8))
+            steps += 1
+        self.assertGreater(steps, 3)
+        self.assertLess(os.path.getsize(self.path), 2 << 20)
+        self.assertEqual(len(self.restarted().load(TICK)[0].nodes), 13)
+
+    def test_small_databases_keep_their_pages(self) -> None:
+        """Pages that are soon needed again are not given back."""
+        storage = self.open()
+        tree, _ = storage.load(TICK)
+        for create in (True, False):
+            for number in range(200):
+                tree.begin(0)
+                if create:
+                    tree.create(f"/{number}", bytes(3000), OPEN)
+                else:
+                    tree.delete(f"/{number}")
+            keep(storage, tree)
+        (before,) = storage._database.execute("PRAGMA page_count").fetchone()
+        storage.tidy()
+        self.assertFalse(storage.untidy)
+        self.assertEqual(storage._database.execute("PRAGMA page_count").fetchone(), (before,))

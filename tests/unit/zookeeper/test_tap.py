@@ -31,6 +31,7 @@ class OptionsTests(SynchronousTestCase):
         self.assertEqual(
             self.parse("--data", "dir", *options), ZooKeeperSettings("dir", 1, "::", 2, 3)
         )
+        self.assertTrue(self.parse("--data", "dir", "--accept-loss").accept_loss)
 
     def test_wrong_values(self) -> None:
         """One line that names the option and says what would be right; Python prints it."""

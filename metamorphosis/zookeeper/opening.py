@@ -1,0 +1,162 @@
+"""
+How the database is opened: nothing acknowledged is missing, the tables are ours, the modes are set.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+from typing import Final
+
+from metamorphosis.zookeeper.databaseerrors import StorageError, unusable
+from metamorphosis.zookeeper.losses import find_loss, keep_log
+from metamorphosis.zookeeper.marker import Acknowledged, Marker, MarkerDamaged
+from metamorphosis.zookeeper.rows import COLUMNS, state_value
+
+APPLICATION: Final = 0x4D51_5A4B
+"""``MQZK``, what ``file`` shows and tells our databases from others."""
+
+VERSION: Final = 1
+"""Of the tables."""
+
+LOCK_SECONDS: Final = 10
+"""How long another process may have a lock on the database before that counts as a failure."""
+
+_TABLES: Final = """
+    CREATE TABLE node (
+        path TEXT PRIMARY KEY, data BLOB, acl TEXT,
+        czxid INTEGER, ctime INTEGER, mzxid INTEGER, mtime INTEGER, pzxid INTEGER,
+        version INTEGER, creates INTEGER, aversion INTEGER, owner INTEGER
+    ) WITHOUT ROWID;
+    CREATE TABLE session (id INTEGER PRIMARY KEY, password BLOB, timeout INTEGER);
+    CREATE TABLE state (name TEXT PRIMARY KEY, value INTEGER) WITHOUT ROWID;
+    CREATE TABLE probe (space BLOB);
+    INSERT INTO state VALUES ('zxid', 0);
+"""
+
+_INCREMENTAL: Final = 2  # the value of auto_vacuum with which free pages can be given back
+
+
+def open_database(
+    path: str, marker: Marker, accept_loss: bool
+) -> tuple[sqlite3.Connection, str | None]:
+    """
+    Open the database, or make it, and its marker. Blocks for at most ``LOCK_SECONDS`` while another
+    process has a lock.
+
+    :param path: of the database.
+    :param marker: is opened, too.
+    :param accept_loss: go on with what the files hold, although more was acknowledged.
+    :returns: the database; the loss that was accepted in words, None if nothing is missing.
+    :raises StorageError: the file cannot be opened, is damaged, is something else, or has less than
+        was acknowledged. Then the files are as they were.
+    """
+    try:
+        known, accepted = _known(path, marker, accept_loss)
+        # Transactions are begun and ended by us; other threads only ever commit.
+        database = sqlite3.connect(
+            path, timeout=LOCK_SECONDS, isolation_level=None, check_same_thread=False
+        )
+    except (sqlite3.Error, OSError) as error:
+        raise unusable(path, error) from error
+    try:
+        _prepare(database, path)
+        _mark(database, marker, known)
+    except BaseException as error:
+        database.close()
+        marker.close()
+        if isinstance(error, (sqlite3.Error, OSError, ValueError)):
+            raise unusable(path, error) from error
+        raise
+    return database, accepted
+
+
+def state(database: sqlite3.Connection, name: str) -> int:
+    """
+    A number of the table ``state``.
+
+    :raises BadRow: it is missing, or not a number.
+    """
+    row = database.execute("SELECT value FROM state WHERE name = ?", (name,)).fetchone()
+    return state_value(name, row)
+
+
+def _known(path: str, marker: Marker, accept_loss: bool) -> tuple[Acknowledged | None, str | None]:
+    """
+    What was acknowledged, None if nobody knows or cares; and the loss that is accepted.
+
+    :raises StorageError: the files have less, and that is not accepted.
+    """
+    try:
+        known = marker.read()
+        loss = find_loss(path, known, LOCK_SECONDS)
+    except MarkerDamaged as error:
+        known = None
+        loss = f"{error}, so that nobody knows whether the database is complete"
+    if loss is None:
+        return known, None
+    if not accept_loss:
+        raise StorageError(
+            f"{path} has less than was acknowledged: {loss}. Put the files back, or a backup; to go"
+            " on with what is there, start once with --accept-loss"
+        )
+    kept = keep_log(path)
+    return None, loss if kept is None else f"{loss}; a copy of its log is {kept}"
+
+
+def _prepare(database: sqlite3.Connection, path: str) -> None:
+    """Set the modes, make the tables or check that they are ours."""
+    execute = database.execute
+    (application,) = execute("PRAGMA application_id").fetchone()
+    (version,) = execute("PRAGMA user_version").fetchone()
+    empty = execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
+    new = empty and not application and not version
+    if new:
+        execute(f"PRAGMA auto_vacuum = {_INCREMENTAL}")  # counts before the first page is written
+    elif application != APPLICATION:
+        raise StorageError(f"{path} is a database, but none of an embedded ZooKeeper")
+    elif version != VERSION:
+        raise StorageError(
+            f"{path} was written by another version: it has format {version}, this version reads"
+            f" {VERSION}"
+        )
+    if execute("PRAGMA journal_mode = WAL").fetchone() != ("wal",):
+        raise StorageError(f"{path}: this file system cannot hold a write-ahead log")
+    execute("PRAGMA synchronous = FULL")
+    execute("PRAGMA wal_autocheckpoint = 1000")
+    execute("PRAGMA journal_size_limit = 16777216")
+    if new:
+        database.executescript(
+            f"BEGIN; {_TABLES} PRAGMA application_id = {APPLICATION};"
+            f" PRAGMA user_version = {VERSION}; COMMIT"
+        )
+    _check_columns(database)
+    _let_it_shrink(database)
+
+
+def _check_columns(database: sqlite3.Connection) -> None:
+    for table, columns in COLUMNS.items():
+        found = tuple(row[1] for row in database.execute(f"PRAGMA table_info({table})"))
+        if found != columns:
+            raise ValueError(
+                f"table {table} has the columns {', '.join(found) or '-'}, not {', '.join(columns)}"
+            )
+
+
+def _let_it_shrink(database: sqlite3.Connection) -> None:
+    """Databases of earlier releases cannot give pages back: write such a one anew, once."""
+    if database.execute("PRAGMA auto_vacuum").fetchone() != (_INCREMENTAL,):
+        database.execute(f"PRAGMA auto_vacuum = {_INCREMENTAL}")
+        try:
+            database.execute("VACUUM")
+        except sqlite3.Error:
+            pass  # there is no room for a second copy: it stays as large as it is
+
+
+def _mark(database: sqlite3.Connection, marker: Marker, known: Acknowledged | None) -> None:
+    """Open the marker; make it for a database that is new, of an earlier release, or a backup."""
+    if known is not None:
+        marker.begin(known, new=False)
+        return
+    database.execute("INSERT OR IGNORE INTO state VALUES ('identity', ?)", (secrets.randbits(63),))
+    marker.begin(Acknowledged(state(database, "identity"), state(database, "zxid")), new=True)
