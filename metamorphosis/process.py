@@ -11,9 +11,11 @@ import os
 import resource
 import signal
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
+from twisted.internet.base import ReactorBase
 from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger
 
@@ -64,6 +66,23 @@ def raise_file_limit() -> None:
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def use_monotonic_timers(reactor: Any, seconds: Callable[[], float] = time.monotonic) -> None:
+    """
+    Let the timers of a process of ours follow the monotonic clock.
+
+    A reactor's timers follow ``time.time``: set back by a day, they all come a day late. Calls that
+    are pending keep the time that is left to them. Not for a process of others, which may take the
+    time of day from ``reactor.seconds``. Thread: reactor.
+    """
+    if not isinstance(reactor, ReactorBase) or reactor.seconds is seconds:
+        return
+    moved = seconds() - reactor.seconds()
+    for call in (*reactor._pendingTimedCalls, *reactor._newTimedCalls):  # cancelled ones as well
+        call.time += moved
+        call.seconds = seconds
+    reactor.seconds = seconds
 
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # of <malloc.h>

@@ -253,11 +253,17 @@ def makeService(
     """The broker that ``options`` describe, alone or with a coordination service."""
     from twisted.internet import reactor
 
-    from metamorphosis.process import Signals, keep_freed_memory, raise_file_limit
+    from metamorphosis.process import (
+        Signals,
+        keep_freed_memory,
+        raise_file_limit,
+        use_monotonic_timers,
+    )
     from metamorphosis.service import BrokerService
 
     raise_file_limit()
     keep_freed_memory()
+    use_monotonic_timers(reactor)
     config, own = options.broker_config, options.broker_settings
     if options.zookeeper is not None:
         from metamorphosis.local import local_service

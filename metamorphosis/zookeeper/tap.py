@@ -121,11 +121,17 @@ def makeService(options: Options) -> ZooKeeperService:
     """The service that ``options`` describe."""
     from twisted.internet import reactor
 
-    from metamorphosis.process import Signals, keep_freed_memory, raise_file_limit
+    from metamorphosis.process import (
+        Signals,
+        keep_freed_memory,
+        raise_file_limit,
+        use_monotonic_timers,
+    )
     from metamorphosis.zookeeper.service import ZooKeeperService
 
     raise_file_limit()
     keep_freed_memory()
+    use_monotonic_timers(reactor)
     service = ZooKeeperService(reactor, options.settings)
     Signals(reactor, lambda: None, lambda: None).install()
     return service

@@ -11,12 +11,19 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.error import ReactorNotRunning
+from twisted.internet.task import LoopingCall
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 import metamorphosis
 from metamorphosis.errors import MetaQError
-from metamorphosis.process import Signals, StartRefused, raise_file_limit
+from metamorphosis.process import (
+    Signals,
+    StartRefused,
+    raise_file_limit,
+    use_monotonic_timers,
+)
+from tests.unit.settable import DAY, SettableReactor
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(metamorphosis.__file__)))
 
@@ -158,3 +165,51 @@ class KeptMemoryTests(SynchronousTestCase):
         kept = self.faults("keep")
         self.assertLess(kept, 200)
         self.assertGreater(self.faults("plain"), 2 * kept)
+
+
+class MonotonicTimersTests(SynchronousTestCase):
+    """A real reactor that is given another clock."""
+
+    def test_clock_set(self) -> None:
+        """
+        Calls that were pending keep what is left to them, new ones and loops come in time, whatever
+        the time of day.
+        """
+        reactor = SettableReactor()
+        self.addCleanup(reactor.discard)
+        now = [100.0]
+        called: list[str] = []
+        reactor.callLater(1, self.fail).cancel()
+        reactor.callLater(5, called.append, "pending")
+        reactor.turn()  # into the heap
+        reactor.callLater(2, self.fail).cancel()
+        moved = reactor.callLater(50, called.append, "moved")
+        reactor.callLater(6, called.append, "new")
+        use_monotonic_timers(reactor, lambda: now[0])
+        reactor.now -= DAY
+        loop = LoopingCall(called.append, "loop")
+        loop.clock = reactor
+        loop.start(4, now=False)
+        moved.reset(3)
+        for now[0], expected in (
+            (102.9, []),
+            (103.0, ["moved"]),
+            (104.0, ["moved", "loop"]),
+            (105.0, ["moved", "loop", "pending"]),
+            (106.0, ["moved", "loop", "pending", "new"]),
+        ):
+            reactor.turn()
+            self.assertEqual(expected, called)
+        loop.stop()
+
+    def test_twice(self) -> None:
+        """The second time changes nothing, and a clock of a test is left alone."""
+        reactor = SettableReactor()
+        self.addCleanup(reactor.discard)
+        call = reactor.callLater(10, self.fail)
+        use_monotonic_timers(reactor, float)
+        use_monotonic_timers(reactor, float)
+        self.assertEqual(10, call.getTime())
+        clock = MemoryReactorClock()
+        use_monotonic_timers(clock)
+        self.assertEqual(0, clock.seconds())

@@ -10,12 +10,13 @@ import sys
 from collections.abc import Mapping
 
 from twisted.application.service import IServiceMaker
+from twisted.internet import reactor
 from twisted.plugin import IPlugin
 from twisted.python.usage import UsageError
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from metamorphosis import __version__, tap
+from metamorphosis import __version__, process, tap
 from metamorphosis.local import LocalService
 from metamorphosis.service import BrokerService
 from tests.integration.broker import SYSTEM, ZOOKEEPER, Keys, ini
@@ -177,10 +178,16 @@ class OptionsTests(OptionsTestCase):
         self.assertLessEqual(max(map(len, text.splitlines())), 100)
 
     def test_make_service(self) -> None:
-        """The service gets both configurations; SIGHUP is taken over at once."""
+        """
+        The service gets both configurations, its reactor monotonic timers; SIGHUP is taken over at
+        once.
+        """
         self.addCleanup(signal.signal, signal.SIGHUP, signal.getsignal(signal.SIGHUP))
         options = self.parse("-f", self.server_ini)
+        clocks: list[object] = []
+        self.patch(process, "use_monotonic_timers", clocks.append)  # not trial's reactor
         service = tap.makeService(options)
+        self.assertEqual([reactor], clocks)
         self.assertIsInstance(service, BrokerService)
         self.assertIs(service.config, options.broker_config)
         self.assertIs(service.settings, options.broker_settings)
@@ -291,7 +298,10 @@ class LocalOptionsTests(OptionsTestCase):
         """One service with a broker and a coordination service in it."""
         self.addCleanup(signal.signal, signal.SIGHUP, signal.getsignal(signal.SIGHUP))
         options = self.parse("--local", "-f", self.server_ini)
+        clocks: list[object] = []
+        self.patch(process, "use_monotonic_timers", clocks.append)  # not trial's reactor
         service = tap.makeService(options)
+        self.assertEqual([reactor], clocks)
         self.assertIsInstance(service, LocalService)
         self.assertIs(service.broker.config, options.broker_config)
         self.assertIs(service.zookeeper.settings, options.zookeeper)

@@ -18,6 +18,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from metamorphosis.client.links import MEANWHILE, Receiver
+from metamorphosis.client.runtimes.txclock import with_monotonic_timers
 from metamorphosis.client.runtimes.txlink import open_link
 from metamorphosis.cluster.registry import ZooKeeperRegistry
 from metamorphosis.interfaces import IRuntime
@@ -48,6 +49,7 @@ class TwistedRuntime:
     See ``IRuntime``; futures are Deferreds.
 
     :param reactor: None: the global one, which is installed if need be.
+    :ivar reactor: it, with timers of the monotonic clock.
     """
 
     _log = Logger()
@@ -57,7 +59,7 @@ class TwistedRuntime:
             from importlib import import_module
 
             reactor = import_module("twisted.internet.reactor")
-        self.reactor = reactor
+        self.reactor: Any = with_monotonic_timers(reactor)
         self.api: Any = txaio.tx.with_config()
         # the same without txaio's checks: there is one of each for every message sent
         self.api.create_future = Deferred

@@ -27,6 +27,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from metamorphosis.client.links import Receiver
+from metamorphosis.client.runtimes.txclock import MonotonicReactor
 
 BUFFER_BYTES = 256 * 1024
 """Received at a time."""
@@ -109,7 +110,7 @@ class _Attempt(ClientFactory):
 
     def to(self, reactor: Any, address: str, port: int, timeout: float) -> Deferred[None]:
         """Fires when the receiver has its link, fails with an ``OSError``."""
-        if isinstance(reactor, PosixReactorBase):
+        if isinstance(reactor, PosixReactorBase | MonotonicReactor):
             self._connector = LinkConnector(address, port, self, timeout, None, reactor)
             self._connector.connect()
         else:

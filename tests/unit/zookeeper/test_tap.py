@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from twisted.application.service import IServiceMaker
+from twisted.internet import reactor
 from twisted.plugin import IPlugin
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from metamorphosis import process
 from metamorphosis.zookeeper import tap
 from metamorphosis.zookeeper.service import ZooKeeperService, ZooKeeperSettings
 
@@ -68,12 +70,15 @@ class OptionsTests(SynchronousTestCase):
         self.assertIs(metaq_zookeeper.makeService, tap.makeService)
 
     def test_make_service(self) -> None:
-        """The service gets the settings."""
+        """The service gets the settings, its reactor monotonic timers."""
         import signal
 
         self.addCleanup(signal.signal, signal.SIGHUP, signal.getsignal(signal.SIGHUP))
         options = tap.Options()
         options.parseOptions(["--data", "dir"])
+        clocks: list[object] = []
+        self.patch(process, "use_monotonic_timers", clocks.append)  # not trial's reactor
         service = tap.makeService(options)
+        self.assertEqual([reactor], clocks)
         self.assertIsInstance(service, ZooKeeperService)
         self.assertIs(service.settings, options.settings)
