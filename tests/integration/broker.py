@@ -120,6 +120,10 @@ class BrokerProcess:
         twistd = [sys.executable, "-c", TWISTD, "-n", "--pidfile=", *options]
         return [*twistd, "metaq", "-f", self.server_ini]
 
+    def environment(self) -> dict[str, str]:
+        """Of the process."""
+        return environment()
+
     def start(self, wait: bool = True) -> None:
         """Write the configuration and start; return when it serves, or at once without ``wait``."""
         self.write_configuration()
@@ -130,7 +134,7 @@ class BrokerProcess:
                 stdout=log,
                 stderr=log,
                 cwd=self.directory,
-                env=environment(),
+                env=self.environment(),
                 start_new_session=True,  # a Ctrl-C for trial is not one for the broker
             )
         atexit.register(self.kill)

@@ -1,0 +1,271 @@
+"""Broker, embedded ZooKeeper and clients as processes whose clock is set back and forward."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from threading import Thread
+from typing import Any
+
+from kazoo.client import KazooClient
+from kazoo.protocol.states import KazooState
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.integration import setclock
+from tests.integration.clockclient import FACES
+from tests.integration.setclock import DAY, SetBroker, SetClock, SetZooKeeper
+from tests.integration.test_longpoll import Peer
+
+MASTER = "/meta/brokers/ids/0/master"
+SOON = 15.0
+"""Seconds within which everything that is waited for happens, with room for a busy machine."""
+
+
+def wait_until(condition: Callable[[], object], what: str, seconds: float = SOON) -> None:
+    """Block until it holds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {seconds:g} s: {what}")
+        time.sleep(0.02)
+
+
+class ClientProcess:
+    """
+    A ``clockclient``.
+
+    :ivar lines: what it has printed.
+    """
+
+    def __init__(self, face: str, clock: SetClock, connect: str) -> None:
+        self.lines: list[str] = []
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.integration.clockclient", face, connect],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            env=clock.environment(),
+            text=True,
+            start_new_session=True,
+        )
+        Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self.lines.append(line.strip())
+
+    @property
+    def owned(self) -> int:
+        """Partitions that it has."""
+        counts = [line for line in self.lines if line.startswith("owns ")]
+        return int(counts[-1].split()[1]) if counts else 0
+
+    def wait_for(self, line: str, count: int = 10) -> None:
+        """Block until it has printed so many more of these."""
+        before = self.lines.count(line)
+        wait_until(
+            lambda: self.lines.count(line) >= before + count,
+            f"{count} times {line!r} after {self.lines[-5:]}",
+        )
+
+    def kill(self) -> None:
+        """It leaves nothing in order."""
+        self._process.kill()
+        self._process.wait()
+
+
+class ServerClockTests(SynchronousTestCase):
+    """Broker and embedded ZooKeeper."""
+
+    skip = setclock.missing()
+
+    def setUp(self) -> None:
+        """Both, not started."""
+        self.clock = SetClock(self.mktemp())
+        self.zookeeper = SetZooKeeper(self.clock, self.mktemp())
+        self.addCleanup(self.zookeeper.kill)
+        self.broker = self.make_broker(1000)
+
+    def make_broker(self, threshold: int, **settings: Any) -> SetBroker:
+        """A broker that registers there."""
+        broker = SetBroker(
+            self.clock,
+            self.mktemp(),
+            system={"unflushThreshold": threshold},
+            zookeeper=self.zookeeper,
+            settings={"network": settings} if settings else None,
+        )
+        self.addCleanup(broker.kill)
+        return broker
+
+    def peer(self, broker: SetBroker) -> Peer:
+        """A connection."""
+        peer = Peer(broker)
+        self.addCleanup(peer.close)
+        return peer
+
+    def observer(self) -> Any:
+        """A client of ZooKeeper whose clock nobody sets."""
+        client = KazooClient(self.zookeeper.connect_string, timeout=4)
+        client.start(SOON)
+        self.addCleanup(client.close)
+        self.addCleanup(client.stop)
+        return client
+
+    def test_registration(self) -> None:
+        """
+        A broker registers although the clock is set while it waits for ZooKeeper, and for the end
+        of its own session after a crash.
+        """
+        for step in (-DAY, DAY):
+            self.broker.start()
+            self.clock.step(step)
+            self.zookeeper.start()
+            observer = self.observer()
+            wait_until(lambda: observer.exists(MASTER), "registered")
+            crashed = observer.exists(MASTER).ephemeralOwner
+            self.broker.kill()
+            self.broker.start()
+            self.clock.step(step)
+            wait_until(
+                lambda: (stat := observer.exists(MASTER)) and stat.ephemeralOwner != crashed,
+                "registered again",
+            )
+            self.assertEqual(0, self.broker.stop())
+            self.zookeeper.stop()
+
+    def test_sessions(self) -> None:
+        """Silent sessions end in time and others do not, whatever is done to the clock."""
+        self.zookeeper.start()
+        observer = self.observer()
+        states: list[str] = []
+        observer.add_listener(states.append)
+        for number, step in enumerate((-DAY, DAY, DAY)):
+            silent = KazooClient(self.zookeeper.connect_string, timeout=2)
+            silent.start(SOON)
+            silent.create(f"/silent{number}", ephemeral=True)
+            self.clock.step(step)
+            self.assertTrue(observer.exists(f"/silent{number}"))
+            began = time.monotonic()
+            silent._connection._socket.shutdown(socket.SHUT_RDWR)
+            silent._stopped.set()
+            wait_until(lambda: not observer.exists(f"/silent{number}"), "the end of the session")
+            self.assertGreater(time.monotonic() - began, 1.0)
+            silent.stop()
+            silent.close()
+        self.assertNotIn(KazooState.LOST, states)
+        self.assertNotIn(KazooState.SUSPENDED, states)
+
+    def test_messages_become_readable(self) -> None:
+        """An acknowledged message is readable soon, in both modes, after a step at any moment."""
+        for threshold in (1000, 0):
+            broker = self.make_broker(threshold)
+            broker.start()
+            producer, consumer = self.peer(broker), self.peer(broker)
+            for number, step in enumerate((-DAY, DAY, DAY, -DAY)):
+                for offset in range(number * 10, number * 10 + 10):
+                    if offset % 10 == 5:
+                        self.clock.step(step)
+                    producer.send(b"put test 0 5 0 1\r\n%05d" % offset)
+                    self.assertEqual(b"200", producer.reply()[0][1])
+                    began = time.monotonic()
+                    consumer.send(b"get test g 0 %d 1000 1\r\n" % (offset * 25))
+                    while (reply := consumer.reply())[0][0] != b"value":
+                        self.assertLess(time.monotonic() - began, 5)
+                        consumer.send(b"get test g 0 %d 1000 1\r\n" % (offset * 25))
+                    self.assertEqual(b"%05d" % offset, reply[1][20:25])
+
+    def test_long_poll(self) -> None:
+        """A held get ends when its time is over, or a message comes."""
+        self.broker.start()
+        producer, consumer = self.peer(self.broker), self.peer(self.broker)
+        for offset, step in enumerate((-DAY, DAY)):
+            consumer.send(b"get test g 0 %d 1000 1 1000\r\n" % (offset * 25))
+            self.clock.step(step)
+            began = time.monotonic()
+            self.assertEqual(b"404", consumer.reply()[0][1])
+            self.assertGreater(time.monotonic() - began, 0.8)
+            self.assertLess(time.monotonic() - began, 5)
+            consumer.send(b"get test g 0 %d 1000 1 20000\r\n" % (offset * 25))
+            self.clock.step(step)
+            producer.send(b"put test 0 5 0 1\r\nhello")
+            began = time.monotonic()
+            self.assertEqual(b"value", consumer.reply()[0][0])
+            self.assertLess(time.monotonic() - began, 5)
+            producer.reply()
+
+    def test_idle_connections(self) -> None:
+        """They are closed in time."""
+        broker = self.make_broker(1000, **{"idle-seconds": 1})
+        broker.start()
+        for step in (-DAY, DAY):
+            idle = self.peer(broker)
+            self.clock.step(step)
+            began = time.monotonic()
+            with self.assertRaises(ConnectionResetError):
+                idle.file.read(1)
+            self.assertGreater(time.monotonic() - began, 0.8)
+            self.assertLess(time.monotonic() - began, 10)
+
+
+class ClientClockTests(SynchronousTestCase):
+    """Each face, with a group of two, against servers that live by the same clock."""
+
+    skip = setclock.missing()
+
+    def client(self, face: str) -> ClientProcess:
+        """One more member of the group."""
+        client = ClientProcess(face, self.clock, self.zookeeper.connect_string)
+        self.addCleanup(client.kill)
+        return client
+
+    def check(self, face: str, step: int) -> None:
+        """Messages flow; members come and go; a broker that was away is found again."""
+        self.clock = SetClock(self.mktemp())
+        self.zookeeper = SetZooKeeper(self.clock, self.mktemp())
+        self.addCleanup(self.zookeeper.kill)
+        self.zookeeper.start()
+        topics = {"test": {"numPartitions": 2}}
+        broker = SetBroker(self.clock, self.mktemp(), topics=topics, zookeeper=self.zookeeper)
+        self.addCleanup(broker.kill)
+        broker.start()
+        broker.wait_for_log("registered in ZooKeeper")
+
+        first = self.client(face)
+        first.wait_for("got")
+        self.clock.step(step)
+        first.wait_for("got")
+        self.assertEqual(2, first.owned)
+
+        second = self.client(face)
+        wait_until(lambda: (first.owned, second.owned) == (1, 1), "one partition for each")
+        self.clock.step(step)
+        first.wait_for("got")
+        second.wait_for("got")
+        second.kill()
+        wait_until(lambda: first.owned == 2, "both partitions for the one that is left", 2 * SOON)
+
+        broker.kill()
+        wait_until(lambda: any(line.startswith("error") for line in first.lines), "an error")
+        self.clock.step(step)
+        broker.start()
+        first.wait_for("got")
+        self.assertEqual(0, broker.stop())
+
+
+def _add_tests() -> None:
+    for face in FACES:
+        for name, step in (("back", -DAY), ("forward", DAY)):
+
+            def test(self: ClientClockTests, face: str = face, step: int = step) -> None:
+                self.check(face, step)
+
+            test.__doc__ = f"The {face} client, with the clock set {name} three times by a day."
+            test.__name__ = f"test_{face}_{name}"
+            setattr(ClientClockTests, test.__name__, test)
+
+
+_add_tests()
