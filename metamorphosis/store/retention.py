@@ -36,7 +36,7 @@ from metamorphosis.store.deletepolicies import count_expired, make_policy
 from metamorphosis.store.messagestore import MessageStore
 from metamorphosis.store.segment import Segment
 
-#: Longest sleep in seconds: the system's clock may be set while a timer runs.
+#: Longest sleep in seconds: the wall clock may be set while a timer runs.
 MAX_SLEEP = 3600.0
 #: Stores worked on at a time; the others wait, so that neither the threads nor one turn get it all
 #: at once.
@@ -51,10 +51,10 @@ class Retention:
 
     :param stores: all stores; iterated anew by every run.
     :param config: schedules and policies.
-    :param clock: the reactor, for timers.
+    :param clock: the reactor, for timers; nobody sets it.
     :param threads: for blocking work. Compressing takes many seconds, so not the threads that
         flush.
-    :param now: seconds since 1970.
+    :param wall_clock: seconds since 1970, which somebody may set.
     :param zone: of the schedules, None: the system's.
     """
 
@@ -64,14 +64,14 @@ class Retention:
         config: BrokerConfig,
         clock: IReactorTime,
         threads: IWorkerThreads,
-        now: Callable[[], float] = time.time,
+        wall_clock: Callable[[], float] = time.time,
         zone: tzinfo | None = None,
     ) -> None:
         self._stores = stores
         self._config = config
         self._clock = clock
         self._threads = threads
-        self._now = now
+        self._wall_clock = wall_clock
         self._zone = zone
         self._timers: dict[str, IDelayedCall] = {}
         self._waiting: dict[MessageStore, None] = {}
@@ -123,7 +123,7 @@ class Retention:
 
     def _schedule(self, when: str) -> None:
         """Set the timer for the next time from now on."""
-        due = CronExpression.parse(when).next_timestamp(self._now(), self._zone)
+        due = CronExpression.parse(when).next_timestamp(self._wall_clock(), self._zone)
         if due is None:
             _log.warn("deleteWhen {when} never comes again: old messages are kept", when=when)
         else:
@@ -131,13 +131,13 @@ class Retention:
 
     def _sleep(self, when: str, due: float) -> None:
         """Wait, if it is long in several steps."""
-        delay = min(max(due - self._now(), 0.0), MAX_SLEEP)
+        delay = min(max(due - self._wall_clock(), 0.0), MAX_SLEEP)
         self._timers[when] = self._clock.callLater(delay, self._wake, when, due)
 
     def _wake(self, when: str, due: float) -> None:
         """Run if it is time, and go on waiting."""
         del self._timers[when]
-        if self._now() < due:
+        if self._wall_clock() < due:
             self._sleep(when, due)
             return
         self._schedule(when)
@@ -151,7 +151,7 @@ class Retention:
             if store.immutable_segments():
                 policy = make_policy(parse_policy(self._config.topic(store.topic).delete_policy))
                 self._running.add(store)
-                _StoreRun(store, policy, self, self._threads).start(int(self._now() * 1000))
+                _StoreRun(store, policy, self, self._threads).start(int(self._wall_clock() * 1000))
 
     def end(self, store: MessageStore) -> None:
         """The run over the store is over; called by it."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -12,6 +14,7 @@ from typing import Any
 
 from kazoo.client import KazooClient
 from kazoo.protocol.states import KazooState
+from kazoo.security import OPEN_ACL_UNSAFE, make_acl
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.integration import setclock
@@ -71,6 +74,14 @@ class ClientProcess:
             f"{count} times {line!r} after {self.lines[-5:]}",
         )
 
+    def wait_for_error(self) -> None:
+        """Block until another send has failed."""
+        before = self._errors()
+        wait_until(lambda: self._errors() > before, f"an error after {self.lines[-5:]}")
+
+    def _errors(self) -> int:
+        return sum(line.startswith("error") for line in self.lines)
+
     def kill(self) -> None:
         """It leaves nothing in order."""
         self._process.kill()
@@ -116,15 +127,16 @@ class ServerClockTests(SynchronousTestCase):
         return client
 
     def test_registration(self) -> None:
-        """
-        A broker registers although the clock is set while it waits for ZooKeeper, and for the end
-        of its own session after a crash.
-        """
+        """A broker that ZooKeeper refuses tries again, and that of a crash takes its place."""
+        self.zookeeper.start()
+        observer = self.observer()
+        observer.ensure_path("/meta/brokers")
         for step in (-DAY, DAY):
+            observer.set_acls("/meta/brokers", [make_acl("world", "anyone", read=True, admin=True)])
             self.broker.start()
+            self.broker.wait_for_log("NoAuthError")
             self.clock.step(step)
-            self.zookeeper.start()
-            observer = self.observer()
+            observer.set_acls("/meta/brokers", OPEN_ACL_UNSAFE)
             wait_until(lambda: observer.exists(MASTER), "registered")
             crashed = observer.exists(MASTER).ephemeralOwner
             self.broker.kill()
@@ -135,7 +147,9 @@ class ServerClockTests(SynchronousTestCase):
                 "registered again",
             )
             self.assertEqual(0, self.broker.stop())
-            self.zookeeper.stop()
+            observer.delete("/meta", recursive=True)
+            observer.ensure_path("/meta/brokers")
+            os.remove(self.broker.log)
 
     def test_sessions(self) -> None:
         """Silent sessions end in time and others do not, whatever is done to the clock."""
@@ -223,7 +237,10 @@ class ClientClockTests(SynchronousTestCase):
         return client
 
     def check(self, face: str, step: int) -> None:
-        """Messages flow; members come and go; a broker that was away is found again."""
+        """
+        Messages flow; requests to a broker that stands still fail in time; members come and go; a
+        broker that was away is found again.
+        """
         self.clock = SetClock(self.mktemp())
         self.zookeeper = SetZooKeeper(self.clock, self.mktemp())
         self.addCleanup(self.zookeeper.kill)
@@ -240,6 +257,13 @@ class ClientClockTests(SynchronousTestCase):
         first.wait_for("got")
         self.assertEqual(2, first.owned)
 
+        broker.signal(signal.SIGSTOP)
+        time.sleep(0.3)  # the last answer has come, and a request waits
+        self.clock.step(step)
+        first.wait_for_error()
+        broker.signal(signal.SIGCONT)
+        first.wait_for("got")
+
         second = self.client(face)
         wait_until(lambda: (first.owned, second.owned) == (1, 1), "one partition for each")
         self.clock.step(step)
@@ -249,7 +273,7 @@ class ClientClockTests(SynchronousTestCase):
         wait_until(lambda: first.owned == 2, "both partitions for the one that is left", 2 * SOON)
 
         broker.kill()
-        wait_until(lambda: any(line.startswith("error") for line in first.lines), "an error")
+        first.wait_for_error()
         self.clock.step(step)
         broker.start()
         first.wait_for("got")

@@ -13,6 +13,7 @@ from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.config.model import BrokerConfig, TopicConfig
+from metamorphosis.cron import CronExpression
 from metamorphosis.store import retention
 from metamorphosis.store.flushing import FlushSchedule, StoreEnvironment
 from metamorphosis.store.layout import segment_name
@@ -264,6 +265,27 @@ class ScheduleTests(RetentionTestCase):
         )
         running.start()
         jump = 9 * HOUR
+        self.advance(HOUR)
+        self.assertEqual(store.min_offset, 50)
+
+    def test_a_clock_that_is_set_back(self) -> None:
+        """The run comes when the hour has come by the clock as it stands then, and only then."""
+        store = self.store("t")
+        step = 0.0
+        running = Retention(
+            self.stores,
+            self.config(when="0 0 20 * * ?"),
+            self.clock,
+            self.threads,
+            wall_clock=lambda: self.clock.seconds() + step,
+            zone=UTC,
+        )
+        running.start()
+        due = CronExpression.parse("0 0 20 * * ?").next_timestamp(self.clock.seconds(), UTC)
+        assert due is not None
+        step = -2 * HOUR
+        self.advance(due - self.clock.seconds() + HOUR)
+        self.assertEqual(store.min_offset, 0)
         self.advance(HOUR)
         self.assertEqual(store.min_offset, 50)
 
