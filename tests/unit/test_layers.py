@@ -84,7 +84,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "interfaces": ({"pure", "interfaces"}, {"zope", "twisted"}),
     "store": ({"pure", "interfaces", "store"}, {"zope", "twisted"}),
     "cluster": ({"pure", "interfaces", "cluster"}, {"zope", "twisted", "kazoo"}),
-    "transactions": ({"pure", "interfaces", "transactions"}, {"zope", "twisted"}),
+    "transactions": ({"pure", "interfaces", "store", "transactions"}, {"zope", "twisted"}),
     "broker": ({"pure", "interfaces", "store", "broker"}, {"zope", "twisted"}),
     "zookeeper": ({"pure", "interfaces", "zookeeper"}, {"zope", "twisted"}),
     "client": ({"pure", "interfaces", "cluster", "client"}, {"zope", "txaio", "pymysql"}),

@@ -1,0 +1,168 @@
+"""
+One redo file: records that collect over a turn, are written once, and are forced for all who wait.
+
+A file that could not be written is cut back to its last whole record, and every record of that
+write is refused. While it cannot be cut either it is *damaged*: nothing is written until a cut
+succeeds.
+
+Source: ``DataFile``; sections 7.5 and 7.6 of the specification of transactions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from metamorphosis.store.batch import FAILED, PENDING, STORED, Outcome
+from metamorphosis.store.disk import Disk
+
+
+class Written:
+    """
+    The records of one write, or a force of them: what the replies to their requests wait for.
+
+    :ivar state: ``STORED`` when the records are in the file, of a force when they are on the disk.
+    :ivar error: why it failed.
+    :ivar waiters: called once each when the state changes.
+    """
+
+    __slots__ = ("error", "state", "waiters")
+
+    def __init__(self) -> None:
+        self.state: Outcome = PENDING
+        self.error: BaseException | None = None
+        self.waiters: list[Callable[[], None]] = []
+
+    def complete(self, error: BaseException | None = None) -> None:
+        """Set the outcome and tell everybody who waits for it."""
+        self.error = error
+        self.state = STORED if error is None else FAILED
+        waiters, self.waiters = self.waiters, []
+        for waiter in waiters:
+            waiter()
+
+
+class RedoFile:
+    """
+    A file ``redo.<number>`` that is open. Thread: reactor.
+
+    :ivar size: bytes of whole records in the file; those that collect are not counted.
+    :ivar references: unfinished transactions whose first record stands here.
+    :ivar touched: a commit, rollback or prepare was written since the last force.
+    :ivar unsynced: the directory's entry of this file may not be on the disk.
+    :ivar syncing: a worker forces the file.
+    """
+
+    __slots__ = (
+        "_collecting",
+        "_damaged",
+        "_disk",
+        "_end",
+        "_forces",
+        "_write",
+        "fd",
+        "number",
+        "path",
+        "references",
+        "size",
+        "syncing",
+        "touched",
+        "unsynced",
+    )
+
+    def __init__(
+        self, disk: Disk, number: int, path: str, fd: int, size: int, unsynced: bool
+    ) -> None:
+        self.number = number
+        self.path = path
+        self.fd = fd
+        self.size = size
+        self.references = 0
+        self.touched = False
+        self.unsynced = unsynced
+        self.syncing = False
+        self._disk = disk
+        self._collecting: list[bytes] = []
+        self._end = size
+        self._write: Written | None = None
+        self._forces: dict[Written, Written] = {}  # write: the force of its records
+        self._damaged = False
+
+    @property
+    def end(self) -> int:
+        """Where the next record will stand."""
+        return self._end
+
+    def append(self, record: bytes) -> tuple[int, Written]:
+        """
+        Collect a record; returns its position and the write that it is part of.
+
+        The file is not announced to anybody: see ``RedoLog.append``.
+        """
+        position = self._end
+        self._collecting.append(record)
+        self._end = position + len(record)
+        if self._write is None:
+            self._write = Written()
+        return position, self._write
+
+    def force(self, write: Written) -> Written:
+        """What completes when the records of ``write``, which is to come, are on the disk."""
+        forced = self._forces.get(write)
+        if forced is None:
+            forced = self._forces[write] = Written()
+        return forced
+
+    def write(self) -> BaseException | None:
+        """Write what has collected; returns why that failed."""
+        write, self._write = self._write, None
+        if write is None:
+            return None
+        records, self._collecting = self._collecting, []
+        try:
+            if self._damaged:
+                self._cut()
+            self._write_all(b"".join(records))
+        except OSError as error:
+            self._end = self.size
+            self._refuse(write, error)
+            return error
+        self.size = self._end
+        write.complete()
+        return None
+
+    def _write_all(self, data: bytes) -> None:
+        done = 0
+        try:
+            while done < len(data):
+                count = self._disk.write(self.fd, data[done:] if done else data, self.size + done)
+                if not count:
+                    raise OSError(f"wrote nothing at position {self.size + done}")
+                done += count
+        except OSError:
+            self._damaged = True
+            try:
+                self._cut()
+            except OSError:
+                pass  # tried again before the next write; the first error says more
+            raise
+
+    def _cut(self) -> None:
+        self._disk.truncate(self.fd, self.size)
+        self._damaged = False
+
+    def _refuse(self, write: Written, error: OSError) -> None:
+        forced = self._forces.pop(write, None)
+        write.complete(error)
+        if forced is not None:
+            forced.complete(error)
+
+    def take_forces(self) -> list[Written]:
+        """The forces whose records are written, to be completed by the caller's sync."""
+        ready = [forced for write, forced in self._forces.items() if write.state is STORED]
+        self._forces = {w: forced for w, forced in self._forces.items() if w.state is PENDING}
+        return ready
+
+    @property
+    def wants_force(self) -> bool:
+        """Whether somebody waits for a force of written records."""
+        return any(write.state is STORED for write in self._forces)

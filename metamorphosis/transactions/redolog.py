@@ -1,0 +1,308 @@
+"""
+The journal: redo files, which of them takes a new transaction, and when they are forced.
+
+Theory of operation. A record collects in its file (``append``) and is written with all others of
+the turn (``commit``, called by the broker's turn). In flush mode 1 a prepare, commit or rollback is
+forced: one ``fdatasync`` in a worker for everything that was written before it began; what comes
+meanwhile waits for the next. All records of a transaction go to the file of its first one.
+
+A force that fails leaves the outcome of its records unknown: the kernel may hold the pages for
+clean, so that a second ``fdatasync`` proves nothing. The journal is *broken* then, ``on_broken`` is
+called, and nothing that waits is ever acknowledged.
+
+Source: ``JournalStore``; sections 7.5, 7.6 and 12.4 of the specification of transactions.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from enum import IntEnum
+from functools import partial
+from typing import NamedTuple
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from metamorphosis.errors import JournalError
+from metamorphosis.interfaces import IWorkerThreads
+from metamorphosis.store.disk import Disk
+from metamorphosis.transactions.redofile import RedoFile, Written
+
+REDO = "redo."
+
+FILE_LIMIT = 64 << 20
+"""Bytes above which a redo file takes no new transaction (``meta.tx_journal_file_size``)."""
+
+SYNC_SECONDS = 1.0
+"""Between two forces in flush mode 2."""
+
+
+class FlushMode(IntEnum):
+    """``flushTxLogAtCommit``."""
+
+    NEVER = 0
+    AT_COMMIT = 1
+    EVERY_SECOND = 2
+
+
+class JournalEnvironment(NamedTuple):
+    """
+    What the journal needs of the broker.
+
+    :ivar threads: for forces, deletes and compaction.
+    :ivar clock: the timers' clock.
+    :ivar on_dirty: called when records begin to collect; ``RedoLog.commit`` must follow in this
+        turn.
+    :ivar on_broken: called once when the outcome of records is unknown; the broker must stop.
+    :ivar disk: the system calls.
+    """
+
+    threads: IWorkerThreads
+    clock: IReactorTime
+    on_dirty: Callable[[RedoLog], None]
+    on_broken: Callable[[BaseException], None]
+    disk: Disk = Disk()
+
+
+class RedoLog:
+    """
+    The open redo files. Thread: reactor.
+
+    :param directory: of the journal; it exists.
+    :param files: those that recovery has left, in the order of their numbers.
+    :param next_number: above every number that was ever used here.
+    :param limit: bytes above which a file takes no new transaction.
+    :ivar writes: since the start.
+    :ivar forces: ``fdatasync`` calls since the start.
+    :ivar broken: why nothing more is taken; None while all is well.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        directory: str,
+        environment: JournalEnvironment,
+        mode: FlushMode,
+        files: Iterable[RedoFile] = (),
+        next_number: int = 1,
+        limit: int = FILE_LIMIT,
+    ) -> None:
+        self.directory = directory
+        self.mode = mode
+        self.writes = 0
+        self.forces = 0
+        self.broken: BaseException | None = None
+        self._environment = environment
+        self._limit = limit
+        self._files = {file.number: file for file in files}
+        self._next_number = next_number
+        self._dirty: dict[RedoFile, None] = {}
+        self._failing = False
+        self._timer: IDelayedCall | None = None
+        self._current = self._newest() or self._create()
+
+    @property
+    def files(self) -> list[RedoFile]:
+        """The open files, oldest first."""
+        return list(self._files.values())
+
+    def _newest(self) -> RedoFile | None:
+        """The last file, if it may take more."""
+        newest = next(reversed(self._files.values()), None)
+        return newest if newest is not None and newest.size <= self._limit else None
+
+    def _create(self) -> RedoFile:
+        """
+        A new, empty file.
+
+        :raises JournalError: naming it.
+        """
+        number = self._next_number
+        path = os.path.join(self.directory, f"{REDO}{number}")
+        disk = self._environment.disk
+        try:
+            fd = disk.create(path)
+        except OSError as error:
+            raise JournalError(f"Could not create file {path} ({error.strerror})") from error
+        self._next_number = number + 1
+        file = self._files[number] = RedoFile(disk, number, path, fd, 0, unsynced=True)
+        return file
+
+    # Records in
+
+    def begin(self) -> RedoFile:
+        """
+        The file for a transaction that is about to have its first record; counts a reference.
+
+        :raises JournalError: a new file is due and cannot be made, or the journal is broken.
+        """
+        self._check()
+        if self._current.end > self._limit:
+            full, self._current = self._current, self._create()
+            self._retire(full)
+        self._current.references += 1
+        return self._current
+
+    def append(self, file: RedoFile, record: bytes, force: bool = False) -> tuple[int, Written]:
+        """
+        Collect a record.
+
+        :param force: wait for the disk, if the flush mode says so.
+        :returns: the record's position, and what a reply has to wait for.
+        :raises JournalError: the journal is broken.
+        """
+        self._check()
+        position, written = file.append(record)
+        if not self._dirty:
+            self._environment.on_dirty(self)
+        self._dirty[file] = None
+        if force:
+            file.touched = True
+            if self.mode is FlushMode.AT_COMMIT:
+                return position, file.force(written)
+            if self.mode is FlushMode.EVERY_SECOND and self._timer is None:
+                self._timer = self._environment.clock.callLater(SYNC_SECONDS, self._second_over)
+        return position, written
+
+    def release(self, file: RedoFile) -> None:
+        """A transaction that began in ``file`` is finished, and its outcome is written."""
+        file.references -= 1
+        self._retire(file)
+
+    def _check(self) -> None:
+        if self.broken is not None:
+            raise JournalError(f"The transaction journal is broken: {self.broken}")
+
+    # Writing and forcing
+
+    def commit(self) -> None:
+        """Write what has collected, and begin the force of what waits for one."""
+        dirty, self._dirty = self._dirty, {}
+        for file in dirty:
+            error = file.write()
+            self.writes += 1
+            self._tell(file, error)
+            if file.wants_force:
+                self._sync(file)
+
+    def _tell(self, file: RedoFile, error: BaseException | None) -> None:
+        """Log when writing begins to fail, and when it works again."""
+        if error is not None and not self._failing:
+            self._failing = True
+            self._log.error(
+                "Append to {path} failed at {position}, transactions are refused until it works"
+                " again: {error}",
+                path=file.path,
+                position=file.size,
+                error=error,
+            )
+        elif error is None and self._failing:
+            self._failing = False
+            self._log.info("Append to {path} works again", path=file.path)
+
+    def _sync(self, file: RedoFile) -> None:
+        if file.syncing or self.broken is not None:
+            return
+        file.syncing = True
+        file.touched = False
+        self.forces += 1
+        directory = self.directory if file.unsynced else None
+        self._environment.threads.submit(
+            partial(_force, self._environment.disk, file.fd, directory),
+            partial(self._synced, file, file.take_forces()),
+        )
+
+    def _synced(
+        self, file: RedoFile, forced: list[Written], _: object, error: BaseException | None
+    ) -> None:
+        file.syncing = False
+        if error is not None:
+            self._break(file, error)
+            return
+        file.unsynced = False
+        for each in forced:
+            each.complete()
+        if file.wants_force:
+            self._sync(file)
+        else:
+            self._retire(file)
+
+    def _break(self, file: RedoFile, error: BaseException) -> None:
+        if self.broken is None:
+            self.broken = error
+            self._log.critical(
+                "Could not flush {path}: {error}. Whether the last transactions are committed is"
+                " unknown until the broker is started again",
+                path=file.path,
+                error=error,
+            )
+            self._environment.on_broken(error)
+
+    def _second_over(self) -> None:
+        self._timer = None
+        for file in self.files:
+            if file.touched:
+                self._sync(file)
+
+    # Files out
+
+    def _retire(self, file: RedoFile) -> None:
+        """Delete a file that takes no more transactions and holds none that is unfinished."""
+        if file.references > 0 or file.syncing or file in self._dirty or file.wants_force:
+            return
+        if file is self._current:
+            if file.size <= self._limit:
+                return
+            self._current = self._create()
+        self._delete(file)
+
+    def roll_if_finished(self) -> bool:
+        """
+        Begin a new file if every transaction of the current one is finished, and delete the old
+        one: a quiet broker does not keep years of finished records.
+
+        :returns: whether it was done.
+        :raises JournalError: the new file cannot be made.
+        """
+        file = self._current
+        if not file.size or file.references > 0 or file.syncing or file in self._dirty:
+            return False
+        self._current = self._create()
+        self._delete(file)
+        return True
+
+    def _delete(self, file: RedoFile) -> None:
+        del self._files[file.number]
+        self._environment.threads.submit(
+            partial(_remove, self._environment.disk, file.fd, file.path), self._deleted
+        )
+
+    def _deleted(self, _: object, error: BaseException | None) -> None:
+        if error is not None:
+            self._log.warn("Could not delete a redo file: {error}", error=error)
+
+    def close(self) -> None:
+        """Write nothing more and close the files; what waits is never answered."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for file in self._files.values():
+            self._environment.disk.close(file.fd)
+        self._files.clear()
+
+
+def _force(disk: Disk, fd: int, directory: str | None) -> None:
+    """Thread: worker."""
+    disk.sync(fd)
+    if directory is not None:
+        disk.sync_directory(directory)
+
+
+def _remove(disk: Disk, fd: int, path: str) -> None:
+    """Thread: worker."""
+    try:
+        disk.close(fd)
+    finally:
+        os.unlink(path)
