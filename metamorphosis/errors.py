@@ -16,6 +16,8 @@ from typing import ClassVar
 class MetaQError(Exception):
     """Base of every error of this package."""
 
+    outcome_known: bool = True
+
 
 class ProtocolError(MetaQError):
     """Base of the two ways a frame can be wrong; anything else that leaves the codec is a bug."""
@@ -35,7 +37,7 @@ class BrokerError(MetaQError):
 
     status: ClassVar[int] = 500
     retriable: ClassVar[bool] = False
-    outcome_known: ClassVar[bool] = True
+    outcome_known: bool = True
 
 
 class Moved(BrokerError):
@@ -173,7 +175,7 @@ class ClientError(MetaQError):
     """Base of what goes wrong on the client's side of the wire."""
 
     retriable: ClassVar[bool] = False
-    outcome_known: ClassVar[bool] = True
+    outcome_known: bool = True
 
 
 class NotConnected(ClientError):
@@ -210,6 +212,30 @@ class NoPartition(ClientError):
     """No broker takes messages of the topic at present, or none has the chosen partition."""
 
     retriable = True
+
+
+class NotPublished(NoPartition):
+    """No producer of the session factory has published the topic."""
+
+    retriable = False
+
+
+class NothingSelected(NoPartition):
+    """The selector chose no partition."""
+
+    retriable = False
+
+
+class UnknownTopic(NoPartition):
+    """Brokers are registered, and none of them has the topic."""
+
+    retriable = False
+
+
+class WrongRoot(NoPartition):
+    """ZooKeeper does not have the root, or the chroot, that was given; brokers use another one."""
+
+    retriable = False
 
 
 class PartitionNotWritable(NoPartition):

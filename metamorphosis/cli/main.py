@@ -40,6 +40,9 @@ REFUSED_MS = 800
 """How long a refused connection, or a name that does not resolve, is tried again: long enough for a
 server that is just being restarted by its supervisor, short enough for the one who types."""
 
+DELIVERY_MS = 30000
+"""How long a message is tried: a restart of a broker takes no more, and somebody is waiting."""
+
 DONE, FAILED, SENSELESS, INTERRUPTED, OUTPUT_CLOSED = 0, 1, 2, 130, 141
 
 
@@ -70,6 +73,7 @@ async def _run(options: Namespace) -> int:
             zookeeper_root=options.root,
             connect_timeout_ms=milliseconds,
             zookeeper_connection_timeout_ms=milliseconds,
+            delivery_timeout_ms=DELIVERY_MS,
             refused_timeout_ms=min(milliseconds, REFUSED_MS),
             publish_connect_timeout_ms=milliseconds,
         )

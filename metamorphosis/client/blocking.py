@@ -113,7 +113,7 @@ class MessageSessionFactory:
         topic: str | None = None,
         selector: Selector | None = None,
         *,
-        retries: int = 0,
+        retries: int | None = None,
         in_order: bool = False,
         max_outstanding_bytes: int = 64 << 20,
     ) -> Producer:

@@ -2,13 +2,10 @@
 One broker: requests leave together at the end of the turn, replies go to their waiters, one sweep
 looks after the time limits and the heartbeat.
 
-Source: ``RemotingClientWrapper``, gecko's ``DefaultConnection`` and ``HeartBeatCommand`` listener.
+Source: ``RemotingClientWrapper``, gecko's ``DefaultConnection``.
 
 Differs: a request whose bytes never left gets ``NOT_SENT`` when the connection breaks, and not the
 504 of those under way: it can be repeated without doubt.
-
-Differs: heartbeats are sent when nothing was *received* for the time, so that a broker that takes
-requests and answers none is noticed; the original's timer starts again with each request.
 """
 
 from __future__ import annotations
@@ -17,7 +14,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
-from metamorphosis.client.flow import Event
+from metamorphosis.client.flow import Event, Watchers, wait_unless_refused
+from metamorphosis.client.heartbeat import Heartbeat
 from metamorphosis.client.links import Link, Log, Waiter
 from metamorphosis.client.opaques import next_opaque
 from metamorphosis.client.replies import LOST, NOT_SENT, TIMED_OUT, Reply, ReplyReader
@@ -45,8 +43,11 @@ class BrokerConnection:
     :ivar fault: why there is no connection; None while there is one, and before the first attempt
         has failed.
     :ivar writable: False while more than ``max_scheduled_written_bytes`` wait for the socket.
+    :ivar changes: told whenever the connection has come or gone.
     :ivar answered: the present link, or the last one, brought a sensible reply.
     :ivar unknown_replies: replies nobody waited for, late ones among them.
+    :ivar received_at: when the last bytes came, seconds.
+    :ivar reading_paused: nothing is taken from the socket.
     :ivar garbage: links closed because no broker sends what came.
     """
 
@@ -76,6 +77,8 @@ class BrokerConnection:
         self._socket: Link | None = None  # the same, and until it is really closed
         self._closed = False
         self._idle: Callable[[], None] | None = None  # wants to know when nobody waits
+        self._heartbeat = Heartbeat(self, config)
+        self.changes = Watchers()
         self._up = Event(runtime)
         self._down = Event(runtime)
         self._down.set()
@@ -85,14 +88,12 @@ class BrokerConnection:
         self._out: dict[int, bytes] = {}  # opaque: frame, of what has not been written
         self._queued = 0  # bytes in _out
         self._sending_paused = False
-        self._reading_paused = False
+        self.reading_paused = False
         self._reading = False  # in data_received, which flushes at its end
         self._now = 0.0  # when the turn began
-        self._received_at = 0.0
+        self.received_at = 0.0
         self._wake_at = NEVER
         self._timer: Any = None
-        self._beating = False
-        self._missed_beats = 0
 
     # -- requests
 
@@ -121,7 +122,7 @@ class BrokerConnection:
             if self._queued > self._high_water:
                 self.writable = False
         if deadline < self._wake_at:
-            self._wake(deadline)
+            self.wake(deadline)
 
     def call(self, command: Request, timeout: float) -> Awaitable[tuple[int, bytes]]:
         """
@@ -145,6 +146,10 @@ class BrokerConnection:
         """Whether there is a connection within so many seconds."""
         return self._up.wait(timeout)
 
+    async def reached(self, timeout: float, patience: float) -> bool:
+        """The same, but only ``patience`` seconds if every attempt is refused."""
+        return await wait_unless_refused(self._up, timeout, patience, lambda: self.fault)
+
     def drained(self) -> Awaitable[bool]:
         """Fires when the connection is ``writable``, or lost."""
         if self.writable:
@@ -155,14 +160,14 @@ class BrokerConnection:
 
     def pause_reading(self) -> None:
         """Take nothing from the socket; limits of requests under way go on."""
-        self._reading_paused = True
+        self.reading_paused = True
         if self._link is not None:
             self._link.pause_reading()
 
     def resume_reading(self) -> None:
         """Go on."""
-        self._reading_paused = False
-        self._received_at = self._runtime.seconds()
+        self.reading_paused = False
+        self.received_at = self._runtime.seconds()
         if self._link is not None:
             self._link.resume_reading()
 
@@ -195,14 +200,13 @@ class BrokerConnection:
         self.fault = None
         self.answered = False
         self._sending_paused = False
-        self._beating = False
-        self._missed_beats = 0
-        self._received_at = self._runtime.seconds()
-        if self._reading_paused:
+        self.received_at = self._runtime.seconds()
+        if self.reading_paused:
             link.pause_reading()
         self._down.clear()
-        self._wake(self._received_at + self._config.heartbeat_idle_ms / 1000)
+        self._heartbeat.begin()
         self._up.set()
+        self.changes.tell()
 
     def room(self) -> memoryview | None:
         """See ``Receiver``."""
@@ -211,13 +215,13 @@ class BrokerConnection:
     def received(self, count: int) -> None:
         """See ``Receiver``."""
         if self._link is not None:
-            self._received_at = self._now = self._runtime.seconds()
+            self.received_at = self._now = self._runtime.seconds()
             self._handle(self._reader.received(count))
 
     def data_received(self, data: bytes) -> None:
         """See ``Receiver``."""
         if self._link is not None:
-            self._received_at = self._now = self._runtime.seconds()
+            self.received_at = self._now = self._runtime.seconds()
             self._handle(self._reader.receive(data))
 
     def _handle(self, replies: list[Reply]) -> None:
@@ -233,8 +237,7 @@ class BrokerConnection:
         if fault is not None and self._link is not None:
             self.garbage += 1
             self._log.error("Broker {url}: {fault}; closing", url=self.url, fault=fault)
-            self._link.abort()
-            self._end(fault)
+            self.fail(fault)
         elif self._out:
             self._flush()
         if self._idle is not None:
@@ -316,6 +319,17 @@ class BrokerConnection:
         """Whether there is no socket any more within so many seconds."""
         return self._down.wait(timeout)
 
+    @property
+    def has_link(self) -> bool:
+        """Whether there is a link; false before its socket is really closed."""
+        return self._link is not None
+
+    def fail(self, reason: str) -> None:
+        """The link is of no use: end it now."""
+        if self._link is not None:
+            self._link.abort()
+            self._end(reason)
+
     def _end(self, reason: str) -> None:
         """No more requests on this link: answer everyone."""
         self._link = None
@@ -333,6 +347,7 @@ class BrokerConnection:
         self._queued = 0
         self._sending_paused = False
         self._become_writable()
+        self.changes.tell()
         for opaque, (waiter, _) in waiting.items():
             self._tell(waiter, NOT_SENT if opaque in out else LOST)
 
@@ -348,7 +363,7 @@ class BrokerConnection:
 
     # -- time
 
-    def _wake(self, when: float) -> None:
+    def wake(self, when: float) -> None:
         """Sweep then, or earlier if that is planned."""
         if when >= self._wake_at:
             return
@@ -357,6 +372,10 @@ class BrokerConnection:
         self._wake_at = when
         delay = max(when - self._runtime.seconds(), SWEEP_SECONDS)
         self._timer = self._runtime.call_later(delay, self._sweep)
+
+    def wake_now(self) -> None:
+        """Sweep as soon as sweeps may follow each other."""
+        self.wake(self._runtime.seconds())
 
     def _sweep(self) -> None:
         """Answer those whose time is over, see to the heartbeat, plan the next sweep."""
@@ -374,43 +393,9 @@ class BrokerConnection:
             self._tell(found[0], TIMED_OUT if frame is None else NOT_SENT)
         if self._link is None:
             return
-        self._beat_if_silent(now)
+        self._heartbeat.beat_if_silent(now)
         if self._link is not None:
             limits = (deadline for _, deadline in self._waiting.values())
-            self._wake(min(limits, default=NEVER))
+            self.wake(min(limits, default=NEVER))
         if self._idle is not None:
             self._tell_idle()
-
-    def _beat_if_silent(self, now: float) -> None:
-        """Ask for the version when nothing has come for a while."""
-        idle = self._config.heartbeat_idle_ms / 1000
-        if self._beating or self._reading_paused:
-            self._wake(now + idle)
-        elif self._received_at + idle > now:
-            self._wake(self._received_at + idle)
-        else:
-            self._beating = True
-            asked = now
-
-            def beat(status: int, body: bytes) -> None:
-                self._beating = False
-                self._beaten(status, asked)
-
-            opaque = next_opaque()
-            limit = self._config.heartbeat_timeout_ms / 1000
-            self.request(opaque, b"version %d\r\n" % opaque, beat, limit)
-
-    def _beaten(self, status: int, asked: float) -> None:
-        """A heartbeat was answered, or was not; anything that came meanwhile is as good."""
-        if self._link is None:
-            return
-        if status >= 0 or self._received_at >= asked:
-            self._missed_beats = 0
-            self._wake(self._received_at + self._config.heartbeat_idle_ms / 1000)
-            return
-        self._missed_beats += 1
-        if self._missed_beats >= self._config.heartbeat_failures:
-            self._link.abort()
-            self._end(f"{self._missed_beats} heartbeats without an answer")
-        else:
-            self._wake(self._runtime.seconds())

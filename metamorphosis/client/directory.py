@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from metamorphosis.client.absence import Absence, not_published
 from metamorphosis.client.checks import require
 from metamorphosis.client.connection import BrokerConnection
 from metamorphosis.client.connections import Connections
@@ -42,6 +43,9 @@ from metamorphosis.errors import (
     RegistryUnavailable,
 )
 
+LOOK_AGAIN_SECONDS: Final = 5.0
+"""Between two looks why a topic has no partitions, while there are sends."""
+
 AGAIN_SECONDS: Final = (0.1, 0.5, 1.0, 5.0)
 """Before each further attempt to read a topic; the last one for ever."""
 
@@ -50,15 +54,22 @@ class PublishedTopic:
     """
     A topic that some producer publishes; everyone in the factory shares it. Look, do not touch.
 
-    :ivar partitions: sorted by number; the broker of one may be missing in ``brokers``.
+    :ivar listed: all that ZooKeeper tells, sorted by number; the broker of one may be missing in
+        ``brokers``. What is chosen by a key is chosen from these, so that a lost connection moves
+        no key.
+    :ivar partitions: of these, what a selector chooses from now: those whose broker is connected;
+        if none is, those whose broker has an address; else all.
     :ivar brokers: broker id -> its connection, be it connected or not.
     """
 
     __slots__ = (
+        "absence",
         "again",
         "brokers",
         "failures",
         "known",
+        "listed",
+        "looked_at",
         "looking",
         "name",
         "partitions",
@@ -69,6 +80,9 @@ class PublishedTopic:
 
     def __init__(self, runtime: Any, name: str) -> None:
         self.name = name
+        self.listed: tuple[Partition, ...] = ()
+        self.absence: NoPartition | None = None  # why there are none
+        self.looked_at = 0.0
         self.partitions: tuple[Partition, ...] = ()
         self.brokers: dict[int, BrokerConnection] = {}
         self.urls: dict[int, str] = {}
@@ -78,6 +92,13 @@ class PublishedTopic:
         self.again = False  # what is being read may be old news
         self.failures = 0
         self.timer: Any = None
+
+    def choose_from(self) -> None:
+        """Find ``partitions``; a connection came or went, or what is listed changed."""
+        brokers = self.brokers
+        near = [each for each in self.listed if each[0] in brokers]
+        connected = [each for each in near if brokers[each[0]].is_connected]
+        self.partitions = tuple(connected or near or self.listed)
 
 
 class PartitionDirectory:
@@ -106,6 +127,7 @@ class PartitionDirectory:
         self._log = log
         self._closed = False
         self._reader: TopicReader | None = None
+        self._absence = Absence(registry, paths, config.zookeeper or "")
         if registry is not None:
             self._reader = TopicReader(registry, paths, self._fired, log)
             registry.on_session(self._session_changed)
@@ -134,15 +156,19 @@ class PartitionDirectory:
                 " it is asked on"
             )
         brokers = list(published.brokers.values())
-        outcomes = await settle([each.ready(limit) for each in brokers])
+        patience = self._config.refused_timeout_ms / 1000
+        outcomes = await settle(
+            [self._runtime.start(each.reached(limit, patience)) for each in brokers]
+        )
         for broker, ready in zip(brokers, outcomes, strict=True):
             if ready is not True:
+                fault = broker.fault
                 self._log.warn(
-                    "Topic {topic}: broker {url} has not been reached within {limit} s; sends to"
-                    " its partitions fail until it is",
+                    "Topic {topic}: broker {url} has not been reached yet ({reason}); what must go"
+                    " to its partitions waits for it",
                     topic=topic,
                     url=broker.url,
-                    limit=limit,
+                    reason="no answer" if fault is None else fault.reason,
                 )
 
     async def set_default_topic(self, topic: str, user: object) -> None:
@@ -182,28 +208,35 @@ class PartitionDirectory:
         Where messages of a topic go: to its own partitions or, where nobody published it, to those
         of the default topic.
 
-        :raises NoPartition: there are none; the text is the original's.
+        :raises NoPartition: there are none; the class and the text say why.
         """
         published = self.topics.get(topic)
         if published is None and self.default_topic is not None:
             published = self.topics.get(self.default_topic)
-        if published is None or not published.partitions:
-            raise NoPartition(
-                f"There is no aviable partition for topic {topic},maybe you don't publish it at"
-                " first?"
-            )
+        if published is None:
+            raise not_published(topic, self.topics)
+        if not published.partitions:
+            if published.absence is None:
+                raise self._absence.not_read(published.name)
+            if self._runtime.seconds() - published.looked_at > LOOK_AGAIN_SECONDS:
+                self._look(published)
+            raise type(published.absence)(str(published.absence))
         return published
+
+    def unregistered(self, topic: str, partition: Partition) -> NoPartition:
+        """The error for a partition whose broker has no address at present."""
+        return self._absence.unregistered(topic, partition)
 
     def broker_of(self, topic: str, partition: Partition) -> BrokerConnection:
         """
         The master of a partition of a published topic.
 
-        :raises NoPartition: it has none at present; the text is the original's.
+        :raises NoPartition: it has none at present.
         """
         published = self.topics.get(topic)
         broker = None if published is None else published.brokers.get(partition.broker_id)
         if broker is None:
-            raise no_server(topic, partition)
+            raise self.unregistered(topic, partition)
         return broker
 
     async def partitions_of(self, topic: str) -> list[Partition]:
@@ -230,7 +263,7 @@ class PartitionDirectory:
             if self._reader is None:
                 assert self._config.broker is not None
                 broker = self._connections.acquire(self._config.broker, published)
-                published.partitions = (ANY_PARTITION,)
+                published.partitions = published.listed = (ANY_PARTITION,)
                 published.brokers = {ANY_PARTITION.broker_id: broker}
                 published.urls = {ANY_PARTITION.broker_id: broker.url}
                 published.known.set()
@@ -244,9 +277,12 @@ class PartitionDirectory:
         del self.topics[published.name]
         if published.timer is not None:
             published.timer.cancel()
+        for broker in published.brokers.values():
+            broker.changes.unwatch(published)
         for url in set(published.urls.values()):
             self._connections.release(url, published)
-        published.partitions, published.brokers, published.urls = (), {}, {}
+        published.listed = published.partitions = ()
+        published.brokers, published.urls = {}, {}
         published.known.abandon()
 
     def _session_changed(self, event: SessionEvent) -> None:
@@ -285,8 +321,11 @@ class PartitionDirectory:
             published.again = False
             try:
                 view = await self._reader.brokers(published.name)
+                absence = None
+                if not partitions_in(view):
+                    absence = await self._absence.reason(published.name)
                 if self._is_current(published):
-                    self._adopt(published, view)
+                    self._adopt(published, view, absence)
             except Exception as error:
                 if not published.again and self._is_current(published):
                     self._look_later(published, error)
@@ -305,7 +344,12 @@ class PartitionDirectory:
             )
         published.timer = self._runtime.call_later(delay, self._look, published)
 
-    def _adopt(self, published: PublishedTopic, view: dict[int, BrokerView]) -> None:
+    def _adopt(
+        self,
+        published: PublishedTopic,
+        view: dict[int, BrokerView],
+        absence: NoPartition | None,
+    ) -> None:
         """What was read is in force from now on; unchanged connections stay."""
         brokers, urls = {}, {}
         for broker_id, seen in view.items():
@@ -316,24 +360,32 @@ class PartitionDirectory:
                 urls[broker_id] = seen.url
             except InvalidConfig as error:
                 self._log.error("Broker {id} is left out: {error}", id=broker_id, error=error)
+        for broker in published.brokers.values():
+            broker.changes.unwatch(published)
         for url in set(published.urls.values()) - set(urls.values()):
             self._connections.release(url, published)
-        partitions = tuple(partitions_in(view))
-        if not published.known.is_set or partitions != published.partitions:
-            self._log.info(
-                "Topic {topic}: {count} writable partitions on brokers {brokers}",
-                topic=published.name,
-                count=len(partitions),
-                brokers=", ".join(map(str, sorted(view))) or "none",
-            )
-        published.partitions, published.brokers, published.urls = partitions, brokers, urls
+        listed = tuple(partitions_in(view))
+        self._tell(published, listed, absence)
+        published.listed, published.absence = listed, absence
+        published.looked_at = self._runtime.seconds()
+        published.brokers, published.urls = brokers, urls
+        for broker in brokers.values():
+            broker.changes.watch(published, published.choose_from)
+        published.choose_from()
         published.failures = 0
         published.known.set()
 
-
-def no_server(topic: str, partition: Partition) -> NoPartition:
-    """The error for a partition whose broker is not registered; the text is the original's."""
-    return NoPartition(
-        f"There is no aviable server right now for topic {topic} and partition {partition},maybe"
-        " you don't publish it at first?"
-    )
+    def _tell(
+        self, published: PublishedTopic, listed: tuple[Partition, ...], absence: NoPartition | None
+    ) -> None:
+        """News in the log."""
+        if absence is not None:
+            if str(absence) != str(published.absence):
+                self._log.warn("{error}", error=absence)
+        elif listed != published.listed:
+            self._log.info(
+                "Topic {topic}: {count} writable partitions on brokers {brokers}",
+                topic=published.name,
+                count=len(listed),
+                brokers=", ".join(map(str, sorted({each.broker_id for each in listed}))),
+            )

@@ -78,6 +78,28 @@ class Event:
             _resolve(self._runtime, future, result)
 
 
+class Watchers:
+    """Who is called when something changes; one call for each user."""
+
+    __slots__ = ("_watching",)
+
+    def __init__(self) -> None:
+        self._watching: dict[int, Callable[[], None]] = {}  # by the user's id
+
+    def watch(self, user: object, changed: Callable[[], None]) -> None:
+        """From now on."""
+        self._watching[id(user)] = changed
+
+    def unwatch(self, user: object) -> None:
+        """Not any more."""
+        self._watching.pop(id(user), None)
+
+    def tell(self) -> None:
+        """It has changed."""
+        for changed in list(self._watching.values()):
+            changed()
+
+
 class Slots:
     """
     A number of places, or an amount of something, taken and given back; first come, first served.

@@ -124,7 +124,7 @@ class OneWayProducer(Publisher):
         chosen = RoundRobinSelector() if selector is None else selector
         self.window = self.free = window if window > 0 else WINDOW_UNITS
         self._sending = Sending(
-            session.runtime, session.log, session.directory, chosen, 0, False, 16 << 20
+            session.runtime, session.log, session.directory, chosen, 0, 0.0, False, 16 << 20
         )
         self._select = self._sending.select
         self._backlog: Backlog | None = None

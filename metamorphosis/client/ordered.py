@@ -81,7 +81,7 @@ class OrderedProducer(Publisher):
         self._direct = session.config.direct
         self._keep_whatever_fails = session.config.ordered_save_to_local_when_failed
         self._sending = Sending(
-            session.runtime, session.log, session.directory, selector, 0, False, 64 << 20
+            session.runtime, session.log, session.directory, selector, 0, 0.0, False, 64 << 20
         )
         self._backlog = Backlog(session.runtime, session.config.local_message_path, session.log)
         self._lanes: dict[tuple[str, Partition], Lane] = {}
@@ -191,7 +191,7 @@ class OrderedProducer(Publisher):
         if self._direct:
             return True
         try:
-            self._selector.check(topic, partition, published.partitions)
+            self._selector.check(topic, partition, published.listed)
         except PartitionNotWritable:
             return False
         return partition.broker_id in published.brokers
@@ -295,7 +295,7 @@ class OrderedProducer(Publisher):
         published = self._directory.topic_for(topic)
         partition = ANY_PARTITION
         if not self._direct:
-            partition = self._selector(topic, published.partitions, message)
+            partition = self._selector(topic, published.listed, message)
         return await self._put(message, partition, self._timeout)  # type: ignore[no-any-return]
 
     async def _end(self) -> None:

@@ -5,13 +5,14 @@ Each message is one request of its broker's connection, which writes all request
 there is neither a coroutine nor a timer per message. What is under way is bounded by
 ``max_outstanding_bytes``; further messages wait their turn, in order, and so do their futures.
 
-Attempts. One, unless ``retries`` are asked for; then errors that say ``retriable`` lead to another
-attempt after a growing pause. Where ``outcome_known`` is false the message may be stored twice.
+Attempts. Errors that say ``retriable`` lead to another attempt after a growing pause, until
+``delivery_timeout_ms`` (two minutes) are over, or the ``retries`` that were asked for are used up;
+0 makes it one attempt. Where ``outcome_known`` is false the message may be stored twice.
 
 ``in_order``: of each partition one message is under way at a time and the next one waits for its
 fate, so that the log has them in the order of the calls whatever fails. Without it retries may
 overtake each other, and a Java broker stores pipelined messages in any order. A message that no
-partition could be chosen for is not tried again in this mode.
+partition can be chosen for is waited for by those behind it.
 
 Source: ``SimpleMessageProducer``.
 
@@ -38,7 +39,8 @@ class Producer(Publisher):
     Sends messages. Made by the session factory. Thread: the loop's.
 
     :param selector: chooses the partition of a message; round robin unless given.
-    :param retries: further attempts after the first.
+    :param retries: at most so many attempts after the first; None: as many as
+        ``delivery_timeout_ms`` has time for.
     :param in_order: see the module.
     :param max_outstanding_bytes: of messages under way, with ``puts.OVERHEAD_BYTES`` for each.
     """
@@ -48,7 +50,7 @@ class Producer(Publisher):
         session: SessionFactory,
         selector: Selector | None = None,
         *,
-        retries: int = 0,
+        retries: int | None = None,
         in_order: bool = False,
         max_outstanding_bytes: int = 64 << 20,
     ) -> None:
@@ -60,6 +62,7 @@ class Producer(Publisher):
             session.directory,
             RoundRobinSelector() if selector is None else selector,
             retries,
+            session.config.delivery_timeout_ms / 1000,
             in_order,
             max_outstanding_bytes,
         )

@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Any, Protocol
 
 from metamorphosis.client.checks import SECONDS_MOST, require
+from metamorphosis.client.connection import BrokerConnection
 from metamorphosis.client.model import OutgoingMessage, Partition, SendResult
 from metamorphosis.client.replies import SUCCESS, TIMED_OUT, error_of
 from metamorphosis.errors import BadReply, InvalidMessage, MetaQError, SendTimeout
@@ -41,17 +42,22 @@ class Put:
     """
     A message between ``send`` and its fate.
 
+    :ivar broker: of the last attempt.
     :ivar cost: bytes of memory, about.
+    :ivar deadline: when it is given up, seconds; 0 before the first attempt has failed.
     :ivar pinned: goes to ``partition`` and no other.
     :ivar since: when it began to wait behind others, seconds.
+    :ivar unsure: an attempt ended so that nobody knows whether it was stored.
     :ivar future: the sender's, if it has no ``callback``.
     """
 
     __slots__ = (
         "attempts",
         "body",
+        "broker",
         "callback",
         "cost",
+        "deadline",
         "flag",
         "future",
         "message",
@@ -60,6 +66,7 @@ class Put:
         "pinned",
         "since",
         "timeout",
+        "unsure",
     )  # fmt: skip
 
     def __init__(
@@ -100,6 +107,9 @@ class Put:
         self.pinned = partition is not None
         self.timeout = timeout
         self.attempts = 0
+        self.broker: BrokerConnection | None = None
+        self.deadline = 0.0
+        self.unsure = False
         self.since = 0.0
         self.future = future
         self.callback = callback
@@ -130,7 +140,8 @@ class Put:
         return error_of(status, body, self._what())
 
     def _what(self) -> str:
-        return f"message of topic {self.message.topic} to partition {self.partition}"
+        where = "" if self.broker is None else f" at {self.broker.url}"
+        return f"message of topic {self.message.topic} to partition {self.partition}{where}"
 
 
 def put_frame(topic: str, number: int, body: bytes, flag: int, opaque: int) -> bytes:

@@ -264,7 +264,7 @@ class SessionFactory:
         topic: str | None = None,
         selector: Any = None,
         *,
-        retries: int = 0,
+        retries: int | None = None,
         in_order: bool = False,
         max_outstanding_bytes: int = 64 << 20,
     ) -> Any:

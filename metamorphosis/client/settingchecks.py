@@ -72,6 +72,7 @@ SETTING_CHECKS: Final[Mapping[str, checks.Check]] = {
     "recover_message_interval_ms": _TIME_ABOVE_0,
     "recover_thread_count": checks.integer(1, 10000, "a number"),
     "partitions_info": _partitions_info,
+    "delivery_timeout_ms": _TIME_ABOVE_0,
     "send_timeout_ms": _TIME_ABOVE_0,
     "stats_timeout_ms": _TIME_ABOVE_0,
     "connect_timeout_ms": _TIME_ABOVE_0,

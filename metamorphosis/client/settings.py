@@ -88,6 +88,9 @@ class ClientConfig:
     """Ordered producers: topic -> ``<brokerId>:<count>;<brokerId>:<count>``."""
 
     send_timeout_ms: int = 3000
+    """How long each attempt to send a message waits for the answer."""
+    delivery_timeout_ms: int = 120000
+    """How long a producer tries to send a message, where no number of attempts is asked for."""
     stats_timeout_ms: int = 3000
     connect_timeout_ms: int = 80000
     """Direct mode: how long to wait for the broker before ``start`` fails."""

@@ -4,6 +4,9 @@ sense are left out and logged.
 
 Source: ``MetaZookeeper``.
 
+Differs: nothing is created; the original makes the topic's directory, and so the chroot that was
+mistyped.
+
 Differs: the address of a broker is watched as well, and a broker that leaves between listing and
 reading is left out; the original drops the whole update then.
 """
@@ -11,13 +14,14 @@ reading is left out; the original drops the whole update then.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 from metamorphosis.client.links import Log
 from metamorphosis.client.model import Partition
 from metamorphosis.cluster.model import Broker, TopicBroker, WatchEvent
 from metamorphosis.cluster.paths import Paths
-from metamorphosis.errors import NodeExists, NoNode
+from metamorphosis.errors import NoNode
 
 
 class BrokerView(NamedTuple):
@@ -46,7 +50,7 @@ class TopicReader:
         self._paths = paths
         self._listener = fired
         self._log = log
-        self._armed: set[str] = set()  # paths with a watch that has not fired
+        self._armed: set[tuple[str, str]] = set()  # operation, path: watches that have not fired
 
     def forget_watches(self) -> None:
         """The connection was lost, and all watches with it."""
@@ -76,16 +80,13 @@ class TopicReader:
         return found
 
     async def _names(self, path: str) -> list[str]:
-        """The children of a topic's directory, which is made if it is not there."""
-        try:
-            return await self._watching("children", path)  # type: ignore[no-any-return]
-        except NoNode:
-            pass
-        try:
-            await self._registry.create(path, None, False)
-        except NodeExists:
-            pass  # somebody else made it meanwhile
-        return await self._watching("children", path)  # type: ignore[no-any-return]
+        """The children of a topic's directory; where it is not there, its coming is watched."""
+        while True:
+            try:
+                return await self._watching("children", path)  # type: ignore[no-any-return]
+            except NoNode:
+                if await self._watching("exists", path) is None:
+                    return []
 
     async def _count(self, topic: str, name: str) -> int:
         """How many partitions a broker has; one that leaves or writes nonsense has none."""
@@ -115,17 +116,18 @@ class TopicReader:
     async def _watching(self, operation: str, path: str) -> Any:
         """Read with a watch, unless there is one."""
         perform = getattr(self._registry, operation)
-        if path in self._armed:
+        key = operation, path
+        if key in self._armed:
             return await perform(path)
-        self._armed.add(path)
+        self._armed.add(key)
         try:
-            return await perform(path, self._fire)
+            return await perform(path, partial(self._fire, key))
         except BaseException:
-            self._armed.discard(path)
+            self._armed.discard(key)
             raise
 
-    def _fire(self, event: WatchEvent) -> None:
-        self._armed.discard(event.path)
+    def _fire(self, key: tuple[str, str], event: WatchEvent) -> None:
+        self._armed.discard(key)
         self._listener(event)
 
 

@@ -280,7 +280,7 @@ class MessageSessionFactory(SessionFactory):
             topic: str | None = None,
             selector: Selector | None = None,
             *,
-            retries: int = 0,
+            retries: int | None = None,
             in_order: bool = False,
             max_outstanding_bytes: int = 64 << 20,
         ) -> Deferred[Producer]:

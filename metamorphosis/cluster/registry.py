@@ -320,7 +320,7 @@ class ZooKeeperRegistry:
         Call a reading method, with a one-shot watch. What kazoo tells its watchers when the
         connection is lost is none of our kinds, and the watch is gone.
         """
-        full_path = self._chroot + path
+        full_path = self._chroot + (path if path != "/" else "")
         if watch is None:
             return self._call(method, full_path)
         told = watch

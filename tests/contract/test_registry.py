@@ -142,6 +142,12 @@ class RegistryContract:
             await registry.create(f"/d/{name}", None, False)
         self.assertEqual(await registry.children("/d"), ["a", "b", "c"])
 
+    async def test_children_of_the_root(self) -> None:
+        """Also where the root is a chroot."""
+        registry, _ = await self.connected()
+        await registry.create("/d/a", b"", False)
+        self.assertIn("d", await registry.children("/"))
+
     async def test_names_beyond_ascii(self) -> None:
         """Paths are Unicode, as topic names may be."""
         registry, _ = await self.connected()

@@ -121,7 +121,7 @@ class FactoryTests(SynchronousTestCase):
         server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
         address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
         async with MessageSessionFactory(broker=address, send_timeout_ms=60) as factory:
-            producer = await factory.create_producer("test")
+            producer = await factory.create_producer("test", retries=0)
             with self.assertRaises(SendTimeout) as caught:
                 await producer.send("test", b"hello")
             self.assertFalse(caught.exception.outcome_known)

@@ -12,7 +12,9 @@ from metamorphosis.errors import (
     InvalidState,
     NoPartition,
     NotConnected,
+    NotPublished,
     RegistryUnavailable,
+    UnknownTopic,
 )
 from tests.unit.client.producing import PUB, ProducingCase
 
@@ -31,7 +33,15 @@ class DirectoryCase(ProducingCase):
 
     def published(self, topic: str = "test") -> list[str]:
         """Texts of the partitions known at present."""
+        return [str(each) for each in self.directory.topics[topic].listed]
+
+    def choice(self, topic: str = "test") -> list[str]:
+        """Texts of those that a selector chooses from."""
         return [str(each) for each in self.directory.topics[topic].partitions]
+
+    def absence(self, topic: str = "test") -> NoPartition:
+        """Why nobody takes messages."""
+        return self.assertRaises(NoPartition, self.directory.topic_for, topic)
 
     def urls(self, topic: str = "test") -> dict[int, str]:
         """Broker id -> URL of its connection."""
@@ -54,12 +64,17 @@ class PublishTests(DirectoryCase):
         expected = [f"2-{number}" for number in range(11)] + ["10-0", "10-1"]
         self.assertEqual(expected, self.published())
 
-    def test_makes_the_topic_directory(self) -> None:
-        """A topic nobody knows gets a persistent directory without data, to watch."""
+    def test_makes_nothing(self) -> None:
+        """Looking for a topic that nobody knows leaves no trace; when it comes it is seen."""
+        before = set(self.tree.nodes)
         self.runtime.result(self.publish("new"))
-        node = self.tree.nodes[f"{PUB}/new"]
-        self.assertEqual((None, 0), (node.data, node.owner))
+        self.assertEqual((before, []), (set(self.tree.nodes), self.published("new")))
+        self.register(0, "new")
+        self.assertEqual(["0-0"], self.published("new"))
+        self.unregister(0, "new")
         self.assertEqual([], self.published("new"))
+        self.register(0, "new")
+        self.assertEqual(["0-0"], self.published("new"))
 
     def test_waits_for_the_brokers(self) -> None:
         """It fires when every broker is connected."""
@@ -83,7 +98,10 @@ class PublishTests(DirectoryCase):
         self.runtime.advance(0.2)
         self.runtime.result(done)
         self.assertEqual(["0-0", "1-0"], self.published())
-        self.assertIn("meta://host1:8123 has not been reached", self.runtime.log.texts("warn")[-1])
+        self.assertIn(
+            "meta://host1:8123 has not been reached yet (connection refused)",
+            self.runtime.log.texts("warn")[-1],
+        )
         self.runtime.accept("host1:8123")
         self.assertTrue(self.directory.topics["test"].brokers[1].is_connected)
 
@@ -115,12 +133,24 @@ class PublishTests(DirectoryCase):
         self.runtime.result(self.publish(user=object()))
         self.assertEqual((before, 1), (len(self.registry.calls), len(self.runtime.links)))
 
+    def test_refused_broker_is_waited_for_briefly(self) -> None:
+        """As briefly as the documents say, once every attempt is refused."""
+        self.register(0)
+        self.register(1)
+        done = self.publish()
+        self.link(0)
+        self.runtime.refuse_all("Connection refused", 5.2)
+        self.runtime.result(done)
+        self.assertIn("(Connection refused)", self.runtime.log.texts("warn")[-1])
+
     def test_broker_without_address(self) -> None:
         """A half registered broker's partitions are listed; its address is taken when it comes."""
         self.tree.create(f"{PUB}/test/0-m", b'{"numParts":2}', 1)
         self.runtime.result(self.publish())
         self.assertEqual((["0-0", "0-1"], {}), (self.published(), self.urls()))
-        with self.assertRaisesRegex(NoPartition, "no aviable server right now .* partition 0-1"):
+        with self.assertRaisesRegex(
+            NoPartition, "partition 0-1: broker 0 is not registered .* /meta/brokers/ids/0/master"
+        ):
             self.directory.broker_of("test", Partition(0, 1))
         self.tree.create("/meta/brokers/ids/0/master", b"meta://host0:8123", 1)
         self.assertEqual({0: "meta://host0:8123"}, self.urls())
@@ -263,6 +293,45 @@ class WatchTests(DirectoryCase):
         self.assertEqual(({}, []), (self.directory.topics, self.runtime.attempts))
 
 
+class ChoiceTests(DirectoryCase):
+    """What a selector chooses from: where a message can go now, if it can go anywhere."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.register(0)
+        self.register(1, partitions=2)
+        done = self.publish()
+        self.link(0), self.link(1)
+        self.runtime.result(done)
+
+    def test_broker_without_address(self) -> None:
+        """A broker that leaves takes its own node away first: from then on it is left out."""
+        self.tree.delete("/meta/brokers/ids/1/master")
+        self.assertEqual(["0-0"], self.choice())
+        self.assertEqual(["0-0", "1-0", "1-1"], self.published())
+        self.tree.delete("/meta/brokers/ids/0/master")
+        self.assertEqual(["0-0", "1-0", "1-1"], self.choice())
+
+    def test_broker_without_connection(self) -> None:
+        """A lost connection takes partitions out at once, and brings them back at once."""
+        self.link(1).lose()
+        self.assertEqual(["0-0"], self.choice())
+        self.link(0).lose()
+        self.assertEqual(["0-0", "1-0", "1-1"], self.choice())
+        self.runtime.advance(0.1)
+        self.runtime.accept("host1:8123")
+        self.assertEqual(["1-0", "1-1"], self.choice())
+        self.runtime.accept("host0:8123")
+        self.assertEqual(["0-0", "1-0", "1-1"], self.choice())
+
+    def test_new_broker(self) -> None:
+        """Nothing goes to it before there is a connection."""
+        self.register(2)
+        self.assertEqual(["0-0", "1-0", "1-1"], self.choice())
+        self.link(2)
+        self.assertEqual(["0-0", "1-0", "1-1", "2-0"], self.choice())
+
+
 class OutageTests(DirectoryCase):
     """ZooKeeper fails, and the defect of section 3.1: a topic is never poisoned."""
 
@@ -343,7 +412,7 @@ class DefaultTopicTests(DirectoryCase):
         self.register(0, "default")
         self.runtime.result(self.set_default("default"))
         self.runtime.result(self.publish("empty"))
-        with self.assertRaisesRegex(NoPartition, "no aviable partition for topic empty"):
+        with self.assertRaisesRegex(UnknownTopic, "topic empty: no broker has ever had it"):
             self.directory.topic_for("empty")
 
     def test_only_one(self) -> None:
@@ -378,12 +447,13 @@ class AskingTests(DirectoryCase):
         self.assertEqual({}, {key: found for key, found in self.tree.watches.items() if found})
 
     def test_never_published(self) -> None:
-        """Row 4: the text of the original."""
+        """Row 4: it is said, with what was published."""
+        self.runtime.result(self.publish("b"))
         with self.assertRaisesRegex(
-            NoPartition,
-            "There is no aviable partition for topic a,maybe you don't publish it at first",
-        ):
+            NotPublished, "topic a has not been published: .*; published so far: b"
+        ) as caught:
             self.directory.topic_for("a")
+        self.assertFalse(caught.exception.retriable)
 
     def test_names_of_masters(self) -> None:
         """Two tokens, the second exactly ``m``; empty tokens do not count."""

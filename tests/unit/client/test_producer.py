@@ -18,8 +18,10 @@ from metamorphosis.errors import (
     LocalStoreError,
     NoPartition,
     NotConnected,
+    NotPublished,
     SendTimeout,
     ServiceUnavailable,
+    UnknownTopic,
 )
 from metamorphosis.message import checksum
 from metamorphosis.wire.commands import PutCommand
@@ -71,12 +73,12 @@ class FrameTests(ProducingCase):
 
 
 class SendTests(ProducingCase):
-    """One message and what comes of it."""
+    """One attempt of one message and what comes of it."""
 
     def setUp(self) -> None:
         super().setUp()
         self.register(0)
-        self.sender = self.producer("test")
+        self.sender = self.producer("test", retries=0)
 
     def fate(self, status: int, text: str = "") -> Any:
         """Send a message, let the broker answer it."""
@@ -248,25 +250,35 @@ class SelectionTests(ProducingCase):
         """Row 2: the error names the topic; the selector is not asked to choose from nothing."""
         asked: list[str] = []
         producer = self.producer("test", selector=lambda topic, *rest: asked.append(topic))
-        with self.assertRaisesRegex(NoPartition, "for topic test"):
+        with self.assertRaisesRegex(NoPartition, "topic test: no broker has ever registered"):
+            self.runtime.result(self.producer("test", retries=0).send("test", b"x"))
+        self.register(0, "other")
+        self.runtime.advance(6)
+        producer.send("test", b"x").addErrback(lambda _: None)
+        self.runtime.turn()
+        with self.assertRaisesRegex(UnknownTopic, "topic test"):
             self.runtime.result(producer.send("test", b"x"))
         self.assertEqual([], asked)
 
     def test_row_4_never_published(self) -> None:
-        """Row 4: no partition, with the text of the original."""
-        with self.assertRaisesRegex(NoPartition, "There is no aviable partition for topic other"):
+        """Row 4: that is said, and at once."""
+        with self.assertRaisesRegex(NotPublished, "topic other has not been published"):
             self.runtime.result(self.producer().send("other", b"x"))
 
     def test_row_5_nobody_serves_it(self) -> None:
-        """Row 5: published, and no broker has it: the same."""
-        with self.assertRaisesRegex(NoPartition, "There is no aviable partition for topic test"):
+        """Row 5: published, and no broker has it: that is said at once, with who is there."""
+        self.register(3, "other")
+        with self.assertRaisesRegex(
+            UnknownTopic,
+            "topic test: no broker has ever had it: .*/topics-pub/test.* 3$",
+        ):
             self.runtime.result(self.producer("test").send("test", b"x"))
 
     def test_row_7_partition_without_broker(self) -> None:
         """Row 7: the partition is known and its broker has no URL."""
         self.tree.create("/meta/brokers/topics-pub/test/0-m", b'{"numParts":1}', 1)
-        with self.assertRaisesRegex(NoPartition, "no aviable server right now for topic test"):
-            self.runtime.result(self.producer("test").send("test", b"x"))
+        with self.assertRaisesRegex(NoPartition, "partition 0-0: broker 0 is not registered"):
+            self.runtime.result(self.producer("test", retries=0).send("test", b"x"))
 
     def test_selector_of_the_user(self) -> None:
         """It gets topic, partitions and message, and its choice is used."""
@@ -389,7 +401,7 @@ class CallbackTests(ProducingCase):
     def setUp(self) -> None:
         super().setUp()
         self.register(0)
-        self.sender = self.producer("test")
+        self.sender = self.producer("test", retries=0)
         self.told: list[tuple[Any, Any]] = []
 
     def send(self, topic: str = "test") -> None:
@@ -435,7 +447,8 @@ class BoundTests(ProducingCase):
     def setUp(self) -> None:
         super().setUp()
         self.register(0)
-        self.sender = self.producer("test", max_outstanding_bytes=3 * OVERHEAD_BYTES + 3)
+        limit = 3 * OVERHEAD_BYTES + 3
+        self.sender = self.producer("test", retries=0, max_outstanding_bytes=limit)
 
     def test_others_wait_their_turn(self) -> None:
         """Three fit; the rest leaves in order as answers come, on one connection or another."""
@@ -610,6 +623,114 @@ class RetryTests(ProducingCase):
         self.assertEqual(1, self.runtime.result(done).message_id)
 
 
+class BudgetTests(ProducingCase):
+    """Without a number of attempts there are as many as two minutes have time for."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.register(0)
+        self.sender = self.producer("test")
+
+    def test_restart_of_three_seconds(self) -> None:
+        """No send fails: its node, its topics and the broker go, and all come back."""
+        futures = [self.sender.send("test", b"%d" % number) for number in range(5)]
+        self.puts()
+        self.end(0)
+        futures += [self.sender.send("test", b"%d" % number) for number in range(5, 10)]
+        self.runtime.advance(3)
+        futures += [self.sender.send("test", b"%d" % number) for number in range(10, 15)]
+        self.register(0)
+        self.link()
+        futures += [self.sender.send("test", b"%d" % number) for number in range(15, 20)]
+        bodies = []
+        for _ in range(12):
+            self.runtime.advance(0.1)
+            for put in self.puts():
+                bodies.append(int(put.body))
+                self.answer(put)
+        self.assertEqual(list(range(20)), sorted(bodies))
+        self.assertEqual([1] * 20, [self.runtime.result(each).message_id for each in futures])
+
+    def test_one_of_two_brokers_dies(self) -> None:
+        """As soon as the connection is lost no send tries it, and none fails."""
+        self.register(1)
+        self.link(1)
+        under_way = [self.sender.send("test", b"x") for _ in range(2)]
+        for put in self.puts(0):
+            self.answer(put)
+        self.puts(1)
+        self.link(1).lose()
+        later = [self.sender.send("test", b"y") for _ in range(4)]
+        self.assertEqual(4, len(puts := self.puts(0)))
+        for put in puts:
+            self.answer(put)
+        self.runtime.advance(0.1)
+        for put in self.puts(0):
+            self.answer(put)
+        self.assertEqual([1] * 6, [self.runtime.result(e).message_id for e in under_way + later])
+
+    def test_key_stays(self) -> None:
+        """A lost connection moves no key: messages of one wait until its broker is there."""
+        self.register(1)
+        self.link(1)
+        key = next(key for key in map(str, range(9)) if checksum(key.encode()) % 2)
+        self.link(1).lose()
+        done = self.sender.send("test", b"x", key=key)
+        self.assertEqual([], self.puts(0))
+        self.runtime.advance(0.06)
+        self.link(1)
+        self.runtime.advance(0.1)
+        (put,) = self.puts(1)
+        self.answer(put, at=1)
+        self.assertEqual(Partition(1, 0), self.runtime.result(done).partition)
+
+    def test_time_is_over(self) -> None:
+        """After two minutes the last error is the result; it says how often it was tried."""
+        self.link().lose()
+        done = self.sender.send("test", b"x")
+        self.runtime.refuse_all("Connection refused", 118)
+        self.assertNoResult(done)
+        self.runtime.refuse_all("Connection refused", 3)
+        with self.assertRaisesRegex(
+            NotConnected,
+            r"0-0 at meta://host0.*\(Connection refused\); given up after 1\d\d",
+        ) as caught:
+            self.runtime.result(done)
+        self.assertTrue(caught.exception.outcome_known)
+
+    def test_broker_that_never_answers(self) -> None:
+        """Time that attempts took counts."""
+        done = self.sender.send("test", b"x")
+        self.runtime.advance(117)
+        self.assertNoResult(done)
+        self.runtime.advance(6)
+        with self.assertRaisesRegex(SendTimeout, "given up after"):
+            self.runtime.result(done)
+
+    def test_outcome_of_all_attempts(self) -> None:
+        """An attempt that was lost may have stored it, whatever the last one came to."""
+        sender = self.producer("test", retries=1)
+        done = sender.send("test", b"x")
+        self.puts()
+        self.link().lose()
+        self.runtime.advance(0.06)
+        self.link()
+        self.runtime.advance(0.1)
+        for put in self.puts():
+            self.answer(put, 403, "closed")
+        with self.assertRaisesRegex(Forbidden, "earlier one may have stored") as caught:
+            self.runtime.result(done)
+        self.assertFalse(caught.exception.outcome_known)
+
+    def test_what_will_not_pass(self) -> None:
+        """A refusal for good is told at once."""
+        done = self.sender.send("test", b"x")
+        (put,) = self.puts()
+        self.answer(put, 500, "server error")
+        with self.assertRaisesRegex(InternalServerError, "^server error$"):
+            self.runtime.result(done)
+
+
 class OrderTests(ProducingCase):
     """``in_order``: retries never reorder within a partition."""
 
@@ -701,11 +822,55 @@ class OrderTests(ProducingCase):
         self.runtime.advance(0.2)
         self.assertEqual([b"a"], self.bodies())
 
-    def test_unchosen_message_is_not_tried_again(self) -> None:
-        """Nobody knows whom it would overtake."""
-        self.unregister(0)
-        with self.assertRaises(NoPartition):
-            self.runtime.result(self.sender.send("test", b"a"))
+    def test_message_without_a_partition(self) -> None:
+        """Those behind it wait, too, as nobody knows whom they would overtake; a message that knows
+        its partition does not."""
+        self.end(0)
+        futures = [self.sender.send("test", b"%d" % number) for number in range(6)]
+        futures.append(self.send(b"pinned"))
+        self.runtime.advance(0.05)
+        self.register(0, partitions=2)
+        self.link()
+        futures.append(self.sender.send("test", b"6"))
+        self.runtime.advance(0.2)
+        stored: dict[int, list[bytes]] = {0: [], 1: []}
+        while puts := self.puts():
+            for put in puts:
+                stored[put.partition].append(put.body)
+                self.answer(put)
+        self.assertEqual({0: [b"pinned", b"1", b"3", b"5"], 1: [b"0", b"2", b"4", b"6"]}, stored)
+        self.assertEqual([1] * 8, [self.runtime.result(each).message_id for each in futures])
+
+    def test_message_that_never_gets_a_partition(self) -> None:
+        """It is given up in its time, and so are those behind it."""
+        self.end(0)
+        first = self.sender.send("test", b"a")
+        second = self.sender.send("test", b"b")
+        self.runtime.advance(2)
+        for future in (first, second):
+            self.assertRaises(NoPartition, self.runtime.result, future)
+        self.assertEqual({}, self.sender._sending._lanes)
+
+    def test_selector_that_fails_in_the_lane(self) -> None:
+        """The next one gets its chance."""
+        chosen: list[Any] = [ZeroDivisionError("on purpose"), Partition(0, 1)]
+
+        def select(*_: object) -> Partition:
+            found = chosen.pop(0)
+            if isinstance(found, Exception):
+                raise found
+            return found  # type: ignore[no-any-return]
+
+        sender = self.producer("test", in_order=True, selector=select)
+        self.end(0)
+        first, second = sender.send("test", b"a"), sender.send("test", b"b")
+        self.register(0, partitions=2)
+        self.link()
+        self.runtime.advance(0.5)
+        self.assertRaises(ZeroDivisionError, self.runtime.result, first)
+        self.assertEqual([b"b"], self.bodies())
+        self.answer(self.last[0])
+        self.assertEqual(Partition(0, 1), self.runtime.result(second).partition)
 
     def test_broker_that_hangs(self) -> None:
         """When all attempts are over, those who waited longer than their limit fail, too."""

@@ -111,7 +111,7 @@ class FactoryTests(TestCase):
             with socket.create_server(("127.0.0.1", 0)) as silent:
                 address = f"127.0.0.1:{silent.getsockname()[1]}"
                 factory = MessageSessionFactory(broker=address, send_timeout_ms=60)
-                producer = await factory.create_producer("test")
+                producer = await factory.create_producer("test", retries=0)
                 with self.assertRaises(SendTimeout) as caught:
                     await producer.send("test", b"hello")
                 self.assertFalse(caught.exception.outcome_known)
