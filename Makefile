@@ -9,12 +9,13 @@ CLIENT_SECONDS ?= 300
 ZOOKEEPER_SECONDS ?= 300
 FUZZ_SECONDS ?= 300
 
-.PHONY: help environment run test unit lint soak fuzz kills client-faults bench bench-clients bench-zookeeper zookeeper-differential kazoo-suite clean
+.PHONY: help environment run test unit pythons lint soak fuzz kills client-faults bench bench-clients bench-zookeeper zookeeper-differential kazoo-suite clean
 
 help:
 	@echo 'make run      start a broker (port 8123) and its ZooKeeper (port 2181), data in ./metaq-data'
 	@echo 'make test     set up what the tests need, run all of them and print the count'
 	@echo 'make unit     the tests that need no other software: seconds'
+	@echo 'make pythons  the same tests on every other Python from 3.11 to 3.14 that is here'
 	@echo 'make lint     mypy and ruff'
 	@echo 'make kills    kill -9 the broker under load, KILLS=$(KILLS) times'
 	@echo 'make client-faults  the client under random faults for CLIENT_SECONDS=$(CLIENT_SECONDS); CLIENT='"'"'--help'"'"' lists its options'
@@ -35,7 +36,12 @@ run: environment
 
 test: environment
 	@tools/system-packages
+	@tools/python-interpreters
 	@$(PY) -m tests.run --all
+
+pythons: environment
+	@tools/python-interpreters
+	@$(PY) -m tests.run $$(awk 'NF == 2 { print "unit-" $$1 }' .cache/pythons/list)
 
 unit: environment
 	@$(PY) -m tests.run unit

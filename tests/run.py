@@ -12,6 +12,7 @@ import abc
 import argparse
 import json
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -34,6 +35,9 @@ CHECKS: dict[str, tuple[str, ...]] = {
     "format": ("-m", "ruff", "format", "--quiet", "--diff"),
 }
 LATER = ("integration", "faults", "compat")  # they load the machine: nothing runs beside them
+
+INTERPRETERS = os.path.join(ROOT, ".cache", "pythons", "list")
+"""What ``tools/python-interpreters`` found: version, and interpreter if there is one."""
 
 
 @dataclass
@@ -114,10 +118,11 @@ class Check(Stage):
 class TrialStage(Stage):
     """Test modules under trial. The child journals every event, so that a crash loses nothing."""
 
-    def __init__(self, name: str, tests: tuple[str, ...]) -> None:
+    def __init__(self, name: str, tests: tuple[str, ...], python: str = sys.executable) -> None:
         self.journal = os.path.join(WORK, f"{name}.jsonl")
         directory = os.path.join(WORK, f"trial-{name}")
-        command = [sys.executable, "-bb", "-m", "tests.stage", self.journal, directory, *tests]
+        command = [python, "-bb", "-m", "tests.stage", self.journal, directory, *tests]
+        self.where = "" if python == sys.executable else f" ({name})"  # behind names of tests
         super().__init__(name, command)
 
     def start(self) -> None:
@@ -132,7 +137,7 @@ class TrialStage(Stage):
         outcome = Outcome()
         running = finished = ""
         for event in self.events():
-            test = event["test"]
+            test = event["test"] + self.where
             if event["what"] == "start":
                 running = test
             elif event["what"] == "pass":
@@ -163,7 +168,24 @@ def stage(name: str) -> Stage:
         return Check(name)
     if name in TRIAL_STAGES:
         return TrialStage(name, TRIAL_STAGES[name])
+    if name in (pythons := further_pythons()):
+        return TrialStage(name, TRIAL_STAGES["unit"], pythons[name] or sys.executable)
     return TrialStage(re.sub(r"[^\w.]", "_", name), (name,))
+
+
+def further_pythons() -> dict[str, str | None]:
+    """
+    The unit tests on other Pythons than this one: name of the stage -> interpreter, None where
+    there is none.
+    """
+    if not os.path.exists(INTERPRETERS):
+        return {}
+    with open(INTERPRETERS, encoding="utf-8") as file:
+        lines = [line.split() for line in file]
+    return {
+        f"unit-{version}": os.path.join(ROOT, *python) if python else None
+        for version, *python in lines
+    }
 
 
 def run_in_turn(names: tuple[str, ...], total: Outcome) -> None:
@@ -176,10 +198,18 @@ def run_in_turn(names: tuple[str, ...], total: Outcome) -> None:
 
 def run_all(total: Outcome) -> None:
     """Everything, in the order in which failures are cheapest to find."""
-    unit = stage("unit")
-    unit.start()
+    pythons = further_pythons()
+    print(f"Python {platform.python_version()}, and for the unit tests also", *pythons, flush=True)
+    units = [stage(name) for name in ("unit", *pythons) if pythons.get(name, "this one")]
+    for each in units:
+        each.start()
     run_in_turn(tuple(CHECKS), total)  # beside the unit tests
-    total.add(unit.finish())
+    for each in units:
+        total.add(each.finish())
+    for name, python in pythons.items():
+        if python is None:
+            print(f"{name:<12} skipped, there is no such Python here", flush=True)
+            total.skipped[name] = "no such Python on this machine, nor in its package registries"
     prepare_compat()
     run_in_turn(LATER, total)
 

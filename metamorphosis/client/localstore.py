@@ -112,8 +112,10 @@ class LocalStore:
         with self._doing("append") as connection:
             before = connection.total_changes
             connection.executemany(
-                "INSERT INTO items (key, value) SELECT ?1, ?2 WHERE NOT EXISTS"
-                " (SELECT 1 FROM items WHERE key = ?1 AND value = ?2)",
+                "INSERT INTO items (key, value)"
+                " SELECT new.key, new.value FROM (SELECT ? AS key, ? AS value) AS new"
+                " WHERE NOT EXISTS (SELECT 1 FROM items"
+                " WHERE items.key = new.key AND items.value = new.value)",
                 items,
             )
             added = connection.total_changes - before

@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import threading
+import warnings
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -313,7 +314,10 @@ class LoopThreadTests(SynchronousTestCase):
 
     def test_forked_process(self) -> None:
         """It has no thread that could answer: an error, not a wait without end."""
-        child = os.fork()
+        with warnings.catch_warnings():
+            # From 3.12 on: a process with threads forks, which is what a user may do too.
+            warnings.filterwarnings("ignore", "This process .* is multi-threaded")
+            child = os.fork()
         if not child:
             signal.alarm(10)
             try:
