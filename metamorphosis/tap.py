@@ -23,6 +23,7 @@ from metamorphosis import __version__
 from metamorphosis.config import serverini, settings
 from metamorphosis.config.model import BrokerConfig, Settings
 from metamorphosis.errors import ConfigError, StoreError
+from metamorphosis.terminal import escape_output
 
 if TYPE_CHECKING:
     from metamorphosis.local import LocalService
@@ -133,6 +134,7 @@ class Options(usage.Options):
         :raises SystemExit: one of them is faulty, options contradict each other, or ``--check`` was
             given.
         """
+        escape_output()
         self._check_local_options()
         path = self["config"] or self._local_config()
         faults: list[str] = []

@@ -28,6 +28,7 @@ GROUP = "metaq"
 """The group's name in requests that no group makes."""
 
 LOOK_BYTES = 1 << 20
+SHOWN_NAMES = 20
 
 _RANGE = re.compile(r"(\S+) part (\d+) min_offset (-?\d+) max_offset (-?\d+)")
 _COUNTS = re.compile(r"(\S+) partitions \d+ message_count (\d+) message_bytes (\d+) .*")
@@ -39,11 +40,13 @@ class PartitionState:
     :ivar url: of its master; None while there is none.
     :ivar begin: offset of the oldest message.
     :ivar end: offset behind the newest one that can be read.
+    :ivar answers: the master said so; both offsets are 0 otherwise.
     """
 
     url: str | None
     begin: int = 0
     end: int = 0
+    answers: bool = True
 
 
 @dataclass(slots=True)
@@ -67,6 +70,7 @@ class Cluster:
 
     def __init__(self, session: Any) -> None:
         self.faults: list[str] = []
+        self._patterns: set[str] = set()  # sections for any number of topics, as the brokers have
         self._session = session
         self._registry = session.registry
         self._paths = session.paths
@@ -83,23 +87,55 @@ class Cluster:
         found: dict[str, TopicState] = {}
         if self._registry is not None:
             await self._registered(urls, found)
+        asked = [(i, u) for i, u in sorted(urls.items()) if u is not None]
         replies = await settle(
-            self._session.runtime.start(self._stores(i, u, found))
-            for i, u in sorted(urls.items())
-            if u is not None
+            self._session.runtime.start(self._stores(i, u, found)) for i, u in asked
         )
-        self.faults += [str(reply) for reply in replies if isinstance(reply, Exception)]
+        for (_, url), reply in zip(asked, replies, strict=True):
+            if isinstance(reply, Exception):
+                self.faults.append(str(reply))
+                _mark_silent(url, found)
         names = sorted(set(wanted))
         if not names:
             return dict(sorted(found.items()))
         missing = [name for name in names if name not in found]
         if missing and not self.faults:
-            raise MetaQError(f"no such topic: {', '.join(missing)}")
+            raise MetaQError(self.no_such(missing, found))
         return {name: found[name] for name in names if name in found}
 
+    def no_such(self, wanted: Iterable[str], found: Iterable[str]) -> str:
+        """What to say of topics that no broker has: the topics there are."""
+        if self._registry is None:
+            where = f"broker {self._session.config.broker}"
+        else:
+            where = f"root {self._session.config.zookeeper_root}"
+        names = shortened(found) or "none"
+        return f"no such topic: {', '.join(wanted)}; topics of {where}: {names}"
+
+    def no_topics(self) -> str:
+        """What to say of a cluster without topics."""
+        if self._registry is None:
+            return f"broker {self._session.config.broker} has no topic"
+        root = self._session.config.zookeeper_root
+        return f"no topic is registered below root {root}: its brokers are away"
+
     async def has(self, topic: str) -> bool:
-        """Whether any broker has registered the topic for consumers; always so in direct mode."""
-        return self._registry is None or bool(await self.children(self._paths.topics_sub(topic)))
+        """
+        Whether a broker has the topic; otherwise one will make it with its first message.
+
+        :raises MetaQError: nor will any; the text names the topics there are.
+        """
+        if self._registry is not None and await self.children(self._paths.topics_sub(topic)):
+            return True
+        found = await self.topics()
+        if topic in found:
+            return True
+        if self.faults:  # a broker that does not answer may know it
+            self.faults.clear()
+            return False
+        if any(re.fullmatch(each.replace("*", ".*"), topic) for each in self._patterns):
+            return False
+        raise MetaQError(self.no_such([topic], found))
 
     async def brokers(self) -> dict[int, str | None]:
         """The masters: broker id -> url; None while a broker is away. In direct mode the one broker
@@ -160,7 +196,9 @@ class Cluster:
                 state = found.setdefault(match[1], TopicState())
                 state.messages += int(match[2])
                 state.size += int(match[3])
-            elif topic != line and "*" not in topic:
+            elif topic != line and "*" in topic:
+                self._patterns.add(topic)
+            elif topic != line:
                 found.setdefault(topic, TopicState())
 
     # One partition
@@ -269,6 +307,21 @@ class Cluster:
             return sorted(await self._registry.children(path))
         except NoNode:
             return []
+
+
+def _mark_silent(url: str, found: dict[str, TopicState]) -> None:
+    """Nothing is known of this broker's partitions but that there are some."""
+    for state in found.values():
+        for partition in state.partitions.values():
+            if partition.url == url and not partition.end:
+                partition.answers = False
+
+
+def shortened(names: Iterable[str]) -> str:
+    """The first ``SHOWN_NAMES`` in order, and how many more there are."""
+    ordered = sorted(names)
+    more = len(ordered) - SHOWN_NAMES
+    return ", ".join(ordered[:SHOWN_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 def _above(path: str) -> str:

@@ -14,6 +14,7 @@ from typing import Any, TextIO
 
 from metamorphosis.client.flow import Event
 from metamorphosis.errors import MetaQError
+from metamorphosis.terminal import encoded, shows_everything
 
 CHUNK = 64 * 1024
 """Bytes read at a time."""
@@ -101,8 +102,8 @@ class Console:
 
     def print(self, value: object, as_json: bool) -> Any:
         """Write a value as one JSON line, or a text as it is."""
-        text = json.dumps(value, ensure_ascii=False) if as_json else str(value)
-        return self.write(f"{text}\n".encode("utf-8", "replace"))
+        text = json_text(value) if as_json else str(value)
+        return self.write(encoded(f"{text}\n"))
 
     # What goes to standard error
 
@@ -215,6 +216,12 @@ class Ticker:
         """No more."""
         if self._timer is not None:
             self._timer.cancel()
+
+
+def json_text(value: object) -> str:
+    """One line that every terminal shows, and every reader of JSON understands."""
+    text = json.dumps(value, ensure_ascii=not shows_everything())
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def amount(count: int, size: int, seconds: float) -> str:

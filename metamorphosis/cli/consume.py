@@ -9,7 +9,6 @@ the group, of whatever language; in direct mode all partitions of the one broker
 from __future__ import annotations
 
 import base64
-import json
 from argparse import Namespace
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 from zope.interface import implementer
 
 from metamorphosis.cli.cluster import Cluster
-from metamorphosis.cli.console import Console, Interrupted, Ticker, amount
+from metamorphosis.cli.console import Console, Interrupted, Ticker, amount, json_text
 from metamorphosis.cli.offsets import offset_store
 from metamorphosis.client.flow import Event
 from metamorphosis.client.model import Partition, Position, ReceivedMessage, StoredOffset
@@ -148,6 +147,7 @@ async def consume(session: Any, console: Console, options: Namespace) -> None:
     :raises MetaQError: it cannot go on.
     """
     cluster = Cluster(session)
+    is_there = await cluster.has(options.topic)
     store: Any = offset_store(session)
     if options.start != STORED:
         starts = await cluster.ends(options.topic) if options.start == LATEST else {}
@@ -162,8 +162,8 @@ async def consume(session: Any, console: Console, options: Namespace) -> None:
     positions: list[Position] = []
     try:
         await _join(consumer, console)
-        if not output.over.is_set and not await cluster.has(options.topic):
-            console.complain(f"no broker has topic {options.topic} at present; waiting for one")
+        if not output.over.is_set and not is_there:
+            console.complain(f"no broker has topic {options.topic} yet; waiting for its messages")
         await output.finish()
         if not output.over.is_set:
             await _check_readable(consumer, cluster, options.topic)
@@ -242,4 +242,4 @@ def json_line(message: ReceivedMessage) -> bytes:
     except UnicodeDecodeError:
         value["body"] = None
         value["body_base64"] = base64.b64encode(data).decode("ascii")
-    return json.dumps(value, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+    return json_text(value).encode() + b"\n"

@@ -21,9 +21,11 @@ from metamorphosis.cli.consume import consume
 from metamorphosis.cli.offsets import offsets
 from metamorphosis.cli.options import parse
 from metamorphosis.cli.produce import produce
+from metamorphosis.cli.roots import check_root
 from metamorphosis.cli.topics import topics
 from metamorphosis.client.aio import MessageSessionFactory
 from metamorphosis.errors import InvalidArgument, MetaQError
+from metamorphosis.terminal import escape_output, given
 
 Command = Callable[[Any, Console, Namespace], Coroutine[Any, Any, None]]
 
@@ -48,7 +50,8 @@ DONE, FAILED, SENSELESS, INTERRUPTED, OUTPUT_CLOSED = 0, 1, 2, 130, 141
 
 def main() -> None:
     """The console script."""
-    options = parse()
+    escape_output()
+    options = parse([given(each) for each in sys.argv[1:]])
     logging.basicConfig(
         level=logging.INFO if options.verbose else logging.ERROR, format="metaq: %(message)s"
     )
@@ -104,6 +107,7 @@ async def execute(session: Any, console: Console, options: Namespace) -> int:
     console.on_stop(stopped)
     try:
         await session.start()
+        await check_root(session)
         orderly = options.command in IN_ORDER
         await COMMANDS[options.command](session, console, options)
         return DONE

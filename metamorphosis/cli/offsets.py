@@ -9,9 +9,11 @@ this machine, in ``~/.meta_offsets``.
 from __future__ import annotations
 
 from argparse import Namespace
+from collections.abc import Iterator
+from enum import Enum
 from typing import Any, NamedTuple
 
-from metamorphosis.cli.cluster import Cluster, PartitionState, TopicState
+from metamorphosis.cli.cluster import Cluster, PartitionState, TopicState, shortened
 from metamorphosis.cli.console import Console, UsageError
 from metamorphosis.cli.table import table
 from metamorphosis.client.model import Partition, StoredOffset
@@ -19,17 +21,39 @@ from metamorphosis.client.offsets.localfile import LocalFileOffsetStore
 from metamorphosis.client.offsets.zookeeper import ZooKeeperOffsetStore
 from metamorphosis.errors import MetaQError, OffsetStoreError
 
-HEAD = ("GROUP", "TOPIC", "PARTITION", "OFFSET", "END", "LAG", "OWNER")
+HEAD = ("GROUP", "TOPIC", "PARTITION", "OFFSET", "END", "LAG", "OWNER", "STATE")
+
+
+class State(Enum):
+    """What is unusual about a group in a partition."""
+
+    NOT_BEGUN = "not-begun"
+    """There is no position: a member begins where its settings say."""
+    UNREADABLE = "unreadable"
+    """Something else than a position is kept; the partition is not read."""
+    BEYOND_END = "beyond-end"
+    """The position lies behind the last message: of another log, or of one that was deleted."""
+    BEFORE_BEGIN = "before-begin"
+    """Messages were deleted before the group read them."""
+    NO_BROKER = "no-broker"
+    """No broker serves the partition."""
+    NO_ANSWER = "no-answer"
+    """Its broker does not say where the partition begins and ends."""
+    NO_OWNER = "no-owner"
+    """The group has members, and none of them reads the partition."""
+    NO_MEMBER = "no-member"
+    """Nobody of the group is running."""
 
 
 class Row(NamedTuple):
     """
     A group in a partition.
 
-    :ivar offset: where it goes on; None: it has not begun.
+    :ivar offset: where it goes on; None: it has not begun, or nobody can tell.
     :ivar end: of the partition; None: no broker says.
-    :ivar lag: bytes to be read.
+    :ivar lag: bytes to be read; None: nobody can tell.
     :ivar owner: the member that reads it now.
+    :ivar state: the values of ``State`` that hold, most important first.
     """
 
     group: str
@@ -39,6 +63,11 @@ class Row(NamedTuple):
     end: int | None
     lag: int | None
     owner: str | None
+    state: tuple[str, ...]
+
+    def cells(self) -> tuple[object, ...]:
+        """For a table: one word for the state."""
+        return (*self[:-1], ",".join(self.state) or "ok")
 
 
 def offset_store(session: Any) -> Any:
@@ -65,17 +94,13 @@ async def offsets(session: Any, console: Console, options: Namespace) -> None:
         for row in rows:
             await console.print(row._asdict(), True)
     elif rows:
-        await console.print(table(HEAD, rows), False)
+        await console.print(table(HEAD, [row.cells() for row in rows]), False)
     for fault in positions.faults[1:]:
         console.complain(fault)
     if positions.faults:
         raise MetaQError(positions.faults[0])
     if not rows:
-        raise MetaQError(
-            "no group has a position"
-            if not options.group
-            else f"group {options.group} has no position, nor a topic to have one of"
-        )
+        raise MetaQError(await positions.nothing(options.group))
 
 
 class Positions:
@@ -96,6 +121,15 @@ class Positions:
         """Let go of the store."""
         await self._store.close()
 
+    async def nothing(self, group: str | None) -> str:
+        """What to say where there is no row."""
+        if group is None:
+            return "no group has a position"
+        fault = f"group {group} has no position, nor a topic to have one of"
+        if self._direct:
+            return fault
+        return f"{fault}; groups there are: {shortened(await self._cluster.groups()) or 'none'}"
+
     # Showing
 
     async def rows(self, group: str | None, topic: str | None, only: str | None) -> list[Row]:
@@ -104,7 +138,7 @@ class Positions:
             raise UsageError("--group is needed with --broker")
         topics = await self._all_topics()
         if topic is not None and topic not in topics and not self.faults:
-            raise MetaQError(f"no such topic: {topic}")
+            raise MetaQError(self._cluster.no_such([topic], topics))
         found = []
         for name in [group] if group is not None else await self._cluster.groups():
             for each in [topic] if topic is not None else await self._topics_of(name):
@@ -128,22 +162,35 @@ class Positions:
 
     async def _rows(self, group: str, topic: str, state: TopicState) -> list[Row]:
         kept = [] if self._direct else await self._cluster.kept(group, topic)
+        members = [] if self._direct else await self._cluster.members(group)
         rows = []
         for partition in sorted({*state.partitions, *kept}):
             there = state.partitions.get(partition)
             stored = await self._load(topic, group, partition)
+            states = list(_position_states(stored, there))
             owner = None
             if not self._direct:
                 owner = await self._cluster.owner(group, topic, partition)
-            rows.append(_row(group, topic, partition, there, stored, owner))
+                if owner is None:
+                    states.append(State.NO_OWNER if members else State.NO_MEMBER)
+            rows.append(_row(group, topic, partition, there, stored, owner, states))
         return rows
 
-    async def _load(self, topic: str, group: str, partition: Partition) -> StoredOffset | None:
+    async def _load(
+        self, topic: str, group: str, partition: Partition
+    ) -> StoredOffset | State | None:
         try:
-            return await self._store.load(topic, group, partition)  # type: ignore[no-any-return]
+            stored: StoredOffset | None = await self._store.load(topic, group, partition)
         except OffsetStoreError as error:
             self.faults.append(str(error))
-            return None
+            return State.UNREADABLE
+        if stored is not None and stored.offset < 0:
+            self.faults.append(
+                f"group {group}, topic {topic}, partition {partition}: the position is"
+                f" {stored.offset}; metaq offsets --to sets it"
+            )
+            return State.UNREADABLE
+        return stored
 
     # Changing
 
@@ -166,7 +213,7 @@ class Positions:
         if self.faults:
             raise MetaQError(f"{self.faults.pop(0)}; nothing was changed")
         if state is None or not state.partitions:
-            raise MetaQError(f"no such topic: {topic}")
+            raise MetaQError(self._cluster.no_such([topic], await self._all_topics()))
         chosen = [p for p in sorted(state.partitions) if only in (None, str(p))]
         if not chosen:
             there = ", ".join(map(str, sorted(state.partitions)))
@@ -200,17 +247,39 @@ class Positions:
         return offset
 
 
+def _position_states(
+    stored: StoredOffset | State | None, there: PartitionState | None
+) -> Iterator[State]:
+    """Where the position lies."""
+    if stored is None:
+        yield State.NOT_BEGUN
+    elif isinstance(stored, State):
+        yield stored
+    if there is None or there.url is None:
+        yield State.NO_BROKER
+    elif not there.answers:
+        yield State.NO_ANSWER
+    elif isinstance(stored, StoredOffset):
+        if stored.offset > there.end:
+            yield State.BEYOND_END
+        elif stored.offset < there.begin:
+            yield State.BEFORE_BEGIN
+
+
 def _row(
     group: str,
     topic: str,
     partition: Partition,
     there: PartitionState | None,
-    stored: StoredOffset | None,
+    stored: StoredOffset | State | None,
     owner: str | None,
+    states: list[State],
 ) -> Row:
-    offset = None if stored is None else stored.offset
+    offset = stored.offset if isinstance(stored, StoredOffset) else None
     end = lag = None
-    if there is not None and there.url is not None:
+    if there is not None and there.url is not None and there.answers:
         end = there.end
-        lag = end - max(there.begin, offset or 0)
-    return Row(group, topic, str(partition), offset, end, lag, owner)
+        if not {State.UNREADABLE, State.BEYOND_END} & {*states}:
+            lag = end - max(there.begin, offset or 0)
+    names = tuple(each.value for each in states)
+    return Row(group, topic, str(partition), offset, end, lag, owner, names)

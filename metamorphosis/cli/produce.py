@@ -12,6 +12,7 @@ from argparse import Namespace
 from collections.abc import AsyncIterator
 from typing import Any
 
+from metamorphosis.cli.cluster import Cluster
 from metamorphosis.cli.console import Console, Interrupted, Ticker, UsageError, amount
 from metamorphosis.client.flow import Event
 from metamorphosis.client.model import Partition
@@ -140,6 +141,8 @@ async def produce(session: Any, console: Console, options: Namespace) -> None:
     :raises MetaQError: not everything was sent; the text says how much was.
     """
     whole = None if options.file is None else read_file(options.file)
+    if session.registry is not None:  # a broker alone says itself what it does not have
+        await Cluster(session).has(options.topic)
     partition = None
     if options.partition is not None:
         partition = await chosen_partition(session, options.topic, options.partition)

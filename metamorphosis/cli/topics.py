@@ -26,6 +26,8 @@ async def topics(session: Any, console: Console, options: Namespace) -> None:
             await console.print(as_json(name, state), True)
     if found and not options.json:
         await console.print(as_text(found), False)
+    if not found and not cluster.faults:
+        raise MetaQError(cluster.no_topics())
     for fault in cluster.faults[1:]:
         console.complain(fault)
     if cluster.faults:

@@ -23,6 +23,7 @@ from kazoo.handlers.threading import KazooTimeoutError
 from kazoo.security import ACL, OPEN_ACL_UNSAFE
 
 from metamorphosis.errors import MetaQError
+from metamorphosis.terminal import escape_output
 
 CONNECT_SECONDS = 10.0
 IN_FLIGHT = 100
@@ -247,6 +248,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         default=[],
         help="for nodes that not everybody may read; repeatable",
     )
+    escape_output()
     options = parser.parse_args(arguments)
     names = options.source, options.target
     clients: list[KazooClient] = []

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.python import usage
 
+from metamorphosis.terminal import escape_output
 from metamorphosis.zookeeper.service import ZooKeeperSettings
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ class Options(usage.Options):
         :raises SystemExit: one of them is wrong; not a ``UsageError``, behind whose text ``twistd``
             prints sixty lines of its own.
         """
+        escape_output()
         if not self["data"]:
             raise SystemExit(
                 "Please tell me the directory for the data by --data, as in:"

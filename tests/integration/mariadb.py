@@ -138,9 +138,15 @@ class MariaDBServer:
         self._end(signal.SIGKILL)
 
     def pause(self) -> None:
-        """SIGSTOP: it accepts connections and answers nothing."""
+        """SIGSTOP, until none of its threads runs: it accepts connections, and answers nothing."""
         assert self.process is not None
         self.process.send_signal(signal.SIGSTOP)
+        tasks = f"/proc/{self.process.pid}/task"
+        deadline = time.monotonic() + START_SECONDS
+        while any(_state(f"{tasks}/{each}/stat") not in "TX" for each in os.listdir(tasks)):
+            if time.monotonic() > deadline:
+                raise RuntimeError("MariaDB does not stop")
+            time.sleep(0.005)
 
     def resume(self) -> None:
         """SIGCONT after ``pause``."""
@@ -158,6 +164,15 @@ class MariaDBServer:
                 process.kill()
                 process.wait(START_SECONDS)
         atexit.unregister(self.kill)
+
+
+def _state(path: str) -> str:
+    """One letter; X for a thread that has ended."""
+    try:
+        with open(path, encoding="ascii") as stat:
+            return stat.read().rpartition(")")[2].split()[0]
+    except OSError:
+        return "X"
 
 
 _shared: list[MariaDBServer] = []

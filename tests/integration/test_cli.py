@@ -294,8 +294,8 @@ class ClusterTests(MetaqTestCase):
         self.assertEqual(status, 1)
         self.assertIn("nobody-has-it", errors)
         status, _, errors = self.metaq("consume nobody-has-it --group g --idle 0.5")
-        self.assertEqual(status, 0)
-        self.assertIn("no broker has topic nobody-has-it", errors)
+        self.assertEqual(status, 1)
+        self.assertIn("no such topic: nobody-has-it; topics of ", errors)
 
     def test_no_zookeeper(self) -> None:
         """It is named, within the time given."""

@@ -73,6 +73,7 @@ LAYERS = {
         "reload",
         "cli",
         "local",
+        "terminal",
         "zookeeper.tap",
         "zookeeper.copytree",
     },

@@ -68,6 +68,19 @@ class OptionsTestCase(SynchronousTestCase):
         return str(raised.exception.code)
 
 
+class TerminalTests(OptionsTestCase):
+    """A terminal that shows ASCII only."""
+
+    def test_names(self) -> None:
+        """``--check`` escapes what cannot be shown."""
+        raw = io.BytesIO()
+        self.patch(sys, "stdout", io.TextIOWrapper(raw, "ascii", "strict", write_through=True))
+        self.write_server_ini(topics={"\u8ba2\u5355": {}})
+        end = self.assertRaises(SystemExit, self.parse, "-f", self.server_ini, "--check")
+        self.assertEqual(0, end.code)
+        self.assertIn(b"topics     \\u8ba2\\u5355", raw.getvalue())
+
+
 class OptionsTests(OptionsTestCase):
     """Options, and the two files they name."""
 

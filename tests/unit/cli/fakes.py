@@ -186,6 +186,8 @@ class FakeSession:
         self.closed = False
         if self.registry is not None:
             runtime.result(self.registry.start())
+            for path in ("ids", "topics-pub", "topics-sub"):
+                self.node(f"brokers/{path}")
 
     def acquire(self, url: str, user: object) -> FakeBroker:
         """See ``Connections``."""
@@ -275,6 +277,8 @@ class Run:
         self.options: Namespace = parse([*arguments.split(), *where])
         self.runtime = MemoryRuntime()
         self.session = FakeSession(self.runtime, direct)
+        if self.options.command == "produce" and not direct:
+            self.session.node("brokers/topics-sub/t/9-m")
         self.output = b""
         self.output_error: OSError | None = None
         self.errors = io.StringIO()

@@ -204,6 +204,7 @@ class JoiningTests(ConsumeTestCase):
     def test_interrupted_meanwhile(self) -> None:
         """Who waits for a place in the group need not wait longer than they like."""
         run = Run("consume t --group g")
+        run.session.master(0, t=2)
         run.session.joining = Deferred()
         run.start()
         run.console.stop()
@@ -213,14 +214,39 @@ class JoiningTests(ConsumeTestCase):
     def test_refused(self) -> None:
         """What cannot work ends it."""
         run = Run("consume t --group g")
+        run.session.master(0, t=2)
         run.session.join_error = MetaQError("no such root")
         run.start()
         self.assertEqual((run.status, run.said), (1, "metaq: no such root\n"))
 
     def test_no_such_topic(self) -> None:
-        """Waiting for a topic that nobody has is said: it may be a slip."""
-        run = Run("consume t --group g --idle 5").start()
-        self.assertEqual(run.said, "metaq: no broker has topic t at present; waiting for one\n")
+        """A topic that no broker has, nor will have, is a slip."""
+        for direct in (False, True):
+            run = Run("consume t --group g --idle 5", direct=direct)
+            if not direct:
+                run.session.master(0, u=2)
+            run.start()
+            self.assertEqual((run.status, run.session.consumers), (1, []))
+            self.assertIn("no such topic: t; topics of ", run.said)
+            self.assertIn("empty", run.said)
+
+    def test_topic_to_come(self) -> None:
+        """One that a section with a star in its name is for is waited for, and that is said."""
+        for direct in (False, True):
+            run = Run("consume wilderness --group g --idle 5", direct=direct)
+            if not direct:
+                run.session.master(0, u=2)
+            run.start()
+            self.assertEqual(
+                run.said, "metaq: no broker has topic wilderness yet; waiting for its messages\n"
+            )
+
+    def test_topic_of_a_broker_that_is_silent(self) -> None:
+        """It may have the topic."""
+        run = Run("consume t --group g --idle 5")
+        run.session.master(0, u=2).away = True
+        run.start()
+        self.assertIn("no broker has topic t yet", run.said)
 
 
 class StartTests(ConsumeTestCase):

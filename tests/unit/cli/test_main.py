@@ -73,7 +73,9 @@ class StartTests(SynchronousTestCase):
 
     def test_wrong_group(self) -> None:
         """What the client refuses is said, and makes no sense."""
-        run = Run("consume t --group a/b").start()
+        run = Run("consume t --group a/b")
+        run.session.master(0, t=1)
+        run.start()
         self.assertEqual((run.status, run.said), (2, "metaq: group a/b\n"))
 
     def test_faults_are_one_line(self) -> None:

@@ -40,10 +40,10 @@ class ShowTests(OffsetsTestCase):
         self.assertEqual(
             self.table(run),
             [
-                ["g", "t", "0-0", "40", "100", "60", "g_host-1-2-0"],
-                ["g", "t", "0-1", "-", "0", "0", "-"],
-                ["h", "t", "0-0", "-", "100", "90", "-"],
-                ["h", "t", "0-1", "0", "0", "0", "-"],
+                ["g", "t", "0-0", "40", "100", "60", "g_host-1-2-0", "ok"],
+                ["g", "t", "0-1", "-", "0", "0", "-", "not-begun,no-member"],
+                ["h", "t", "0-0", "-", "100", "90", "-", "not-begun,no-member"],
+                ["h", "t", "0-1", "0", "0", "0", "-", "no-member"],
             ],
         )
 
@@ -61,6 +61,7 @@ class ShowTests(OffsetsTestCase):
                 "end": 100,
                 "lag": 60,
                 "owner": None,
+                "state": ["no-member"],
             },
         )
 
@@ -70,7 +71,9 @@ class ShowTests(OffsetsTestCase):
         run.session.brokers["meta://b:1"].away = True
         run.start()
         self.assertEqual(run.status, 1)
-        self.assertEqual(self.table(run)[0][3], "40")
+        self.assertEqual(
+            ["g", "t", "0-0", "40", "-", "-", "-", "no-answer,no-member"], self.table(run)[0]
+        )
         self.assertIn("broker meta://b:1: no connection", run.said)
 
     def test_broken_position(self) -> None:
@@ -86,12 +89,47 @@ class ShowTests(OffsetsTestCase):
         run = self.run_metaq("--group g")
         run.session.node("consumers/g/offsets/t/3-0", "-1-5")
         run.start()
-        self.assertIn(["g", "t", "3-0", "5", "-", "-", "-"], self.table(run))
+        self.assertIn(["g", "t", "3-0", "5", "-", "-", "-", "no-broker,no-member"], self.table(run))
+
+    def test_states(self) -> None:
+        """Each unusual thing has its name, in the table and as JSON."""
+        for node, owner, expected in (
+            ("7-40", "g_host-1", (40, 60, [])),
+            ("7-40", "", (40, 60, ["no-owner"])),
+            ("7-100", "g_host-1", (100, 0, [])),
+            ("7-101", "g_host-1", (101, None, ["beyond-end"])),
+            (f"-1-{(1 << 63) - 1}", "", ((1 << 63) - 1, None, ["beyond-end", "no-owner"])),
+            ("7-9", "g_host-1", (9, 90, ["before-begin"])),
+            ("garbage", "g_host-1", (None, None, ["unreadable"])),
+            ("7--5", "g_host-1", (None, None, ["unreadable"])),
+            ("", "g_host-1", (None, 90, ["not-begun"])),
+        ):
+            for form in ("", " --json"):
+                run = Run(f"offsets t --group g --partition 0-0{form}")
+                run.session.master(0, t=1).ranges["t", 0] = (10, 100)
+                run.session.node("consumers/g/ids/g_host-1", "t")
+                run.session.node("consumers/g/offsets/t/0-0", node)
+                if owner:
+                    run.session.node("consumers/g/owners/t/0-0", owner)
+                run.start()
+                offset, lag, state = expected
+                self.assertEqual(run.status, 1 if "unreadable" in state else 0)
+                if form:
+                    row = json.loads(run.text)
+                    self.assertEqual((row["offset"], row["lag"], row["state"]), expected)
+                else:
+                    (words,) = self.table(run)
+                    shown = ["-" if each is None else str(each) for each in (offset, lag)]
+                    self.assertEqual([words[3], words[5]], shown)
+                    self.assertEqual(words[7], ",".join(state) or "ok")
 
     def test_nothing_there(self) -> None:
         """Groups and topics that do not exist are said."""
         for arguments, fault in (
-            ("--group x", "group x has no position"),
+            (
+                "--group x",
+                "group x has no position, nor a topic to have one of; groups there are: g",
+            ),
             ("x --group g", "no such topic: x"),
         ):
             run = self.run_metaq(arguments).start()

@@ -59,7 +59,14 @@ class TopicsTests(SynchronousTestCase):
     def test_no_such_topic(self) -> None:
         """It is said."""
         run = self.run_metaq("t x").start()
-        self.assertEqual((run.status, run.said), (1, "metaq: no such topic: x\n"))
+        said = "metaq: no such topic: x; topics of root /meta: empty, t, u\n"
+        self.assertEqual((run.status, run.said), (1, said))
+
+    def test_nothing_there(self) -> None:
+        """No topic at all is no answer to be silent about."""
+        run = Run("topics").start()
+        self.assertEqual((run.status, run.text), (1, ""))
+        self.assertIn("no topic is registered below root /meta", run.said)
 
     def test_broker_away(self) -> None:
         """The rest is shown, the broker named."""
