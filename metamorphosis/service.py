@@ -45,7 +45,8 @@ from metamorphosis.interfaces import IRegistry, IWorkerThreads
 from metamorphosis.ordered import OrderedService, Part, nothing
 from metamorphosis.process import StartRefused, exit_with
 from metamorphosis.reload import Reloaded, read_again, shortened
-from metamorphosis.store.flushing import FlushSchedule, StoreEnvironment
+from metamorphosis.store.environment import StoreEnvironment
+from metamorphosis.store.flushing import FlushSchedule
 from metamorphosis.store.layout import ensure_directory
 from metamorphosis.store.messagestores import MessageStores
 from metamorphosis.store.retention import Retention

@@ -36,10 +36,12 @@ class Batch:
     :ivar stored_end: after completion: records that end at or below this offset are stored.
     :ivar stored_count: after completion: the first so many records are stored.
     :ivar error: why it failed.
+    :ivar decided: it may be written; only a ``Block`` may have to wait.
     :ivar waiters: called once each on completion; never from within ``open_batch``.
     """
 
     __slots__ = (
+        "decided",
         "error",
         "offset",
         "owned",
@@ -55,6 +57,7 @@ class Batch:
     def __init__(self, store: MessageStore, offset: int) -> None:
         self.store = store
         self.offset = offset
+        self.decided = True
         self.pieces: list[bytes | memoryview] = []
         self.owned = 0
         self.size = 0
@@ -83,3 +86,20 @@ class Batch:
         waiters, self.waiters = self.waiters, []
         for waiter in waiters:
             waiter()
+
+
+class Block(Batch):
+    """
+    Records that are stored all or none, in room that was reserved for them. Thread: reactor.
+
+    :ivar offset: of its first byte; known from the reservation on.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, store: MessageStore, offset: int, data: bytes) -> None:
+        super().__init__(store, offset)
+        self.pieces = [data, b""]
+        self.owned = 2
+        self.size = len(data)
+        self.decided = False

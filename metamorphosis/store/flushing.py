@@ -17,8 +17,6 @@ from metamorphosis.store.flushrounds import FlushRounds
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-    from metamorphosis.interfaces import IWorkerThreads
-    from metamorphosis.store.messagestore import MessageStore
 
 COPY_SIZE = 1 << 20
 
@@ -58,30 +56,6 @@ class FlushSchedule:
         del self._calls[delay]
         for flush in self._waiting.pop(delay):
             flush()
-
-
-class StoreEnvironment(NamedTuple):
-    """
-    What all stores of a broker share.
-
-    :ivar threads: for everything that may block for long.
-    :ivar clock: the reactor's time.
-    :ivar schedule: of later flushes.
-    :ivar on_dirty: called when a batch is opened; the broker's turn commits it at its end.
-    :ivar max_segment_size: bytes; a segment that has reached it after a commit is the last no
-        longer.
-    :ivar flush_delay: seconds between background flushes in direct mode; 0 or less: none, messages
-        become readable when threshold or interval say so, as in the original.
-    :ivar disk: the system calls.
-    """
-
-    threads: IWorkerThreads
-    clock: IReactorTime
-    schedule: FlushSchedule
-    on_dirty: Callable[[MessageStore], None] = lambda store: None
-    max_segment_size: int = 1 << 30
-    flush_delay: float = 0.025
-    disk: Disk = Disk()
 
 
 class Rolled(NamedTuple):

@@ -13,87 +13,104 @@ Source: ``MessageStore``.
 from __future__ import annotations
 
 from functools import partial
+from typing import TYPE_CHECKING
+
+from twisted.logger import Logger
 
 from metamorphosis.store.batch import Batch
 from metamorphosis.store.flushing import sync_segment
-from metamorphosis.store.messagestore import MessageStore
+from metamorphosis.store.policy import FlushPolicy
+from metamorphosis.store.states import Worker
+
+if TYPE_CHECKING:
+    from metamorphosis.store.messagestore import MessageStore
 
 
-class GroupCommitStore(MessageStore):
+class GroupCommit(FlushPolicy):
     """See the module. Nothing is written while a flush runs. Thread: reactor."""
 
     group_commit = True
 
-    _flying: Batch | None = None
-    """Written, and being flushed."""
-    _flying_count = 0
-    _sync_failing = False
+    _log = Logger()
 
-    def _check_writable(self) -> None:
-        """Every batch is tried."""
+    def __init__(self, store: MessageStore) -> None:
+        super().__init__(store)
+        self._flying: list[tuple[Batch, int]] = []  # written and being flushed, with their counts
+        self._failing = False
 
-    def _written(self, batch: Batch, count: int) -> None:
-        if self.next_offset == batch.offset:
+    def reconfigure(self, threshold: int, interval: float) -> None:
+        """See ``FlushPolicy``; every write is followed by its flush."""
+
+    def check_writable(self) -> None:
+        """See ``FlushPolicy``; every batch is tried."""
+
+    def written(self, batch: Batch, count: int, more: bool) -> None:
+        """See ``FlushPolicy``: flush now, unless another batch comes along."""
+        if batch.size:
+            self._flying.append((batch, count))
+        else:
             batch.complete(batch.offset, 0, batch.error)
+        store = self.store
+        if more or not self._flying:
             return
-        self._flying = batch
-        self._flying_count = count
-        self._busy = self._syncing = True
-        segment = self._last
-        self._environment.threads.submit(
-            partial(sync_segment, self._disk, segment.fd, segment.unsynced_directories, None),
+        store.worker = Worker.HOLDING
+        segment = store.last
+        store.environment.threads.submit(
+            partial(
+                sync_segment, store.environment.disk, segment.fd, segment.unsynced_directories, None
+            ),
             self._synced,
         )
 
     def _synced(self, _: None, error: BaseException | None) -> None:
-        self._syncing = False
-        batch, self._flying = self._flying, None
-        assert batch is not None
+        store = self.store
+        flying, self._flying = self._flying, []
         if error is not None:
-            self._take_back(batch, error)
+            self._take_back(flying, error)
         else:
-            self._last.unsynced_directories = ()
-            self._flushed(self._last.end)
-            batch.complete(self.max_offset, self._flying_count, batch.error)
-        self._proceed()
+            store.last.unsynced_directories = ()
+            self.flushed(store.last.end)
+            for batch, count in flying:
+                batch.complete(batch.offset + batch.size, count, batch.error)
+        store.worker = Worker.IDLE
+        store.proceed()
 
-    def _flushed(self, end: int) -> None:
-        self.max_offset = self._read_end = end
-        if self._sync_failing:
-            self._sync_failing = False
-            self._log.info("{path} can be flushed again", path=self._last.path)
-        self._now_readable()
+    def flushed(self, end: int) -> None:
+        """See ``FlushPolicy``."""
+        if self._failing:
+            self._failing = False
+            self._log.info("{path} can be flushed again", path=self.store.last.path)
+        self.store.read_end = end
+        self.store.readable(end)
 
-    def _take_back(self, batch: Batch, error: BaseException) -> None:
+    def _take_back(self, flying: list[tuple[Batch, int]], error: BaseException) -> None:
         """
-        Nothing of the batch may be taken for stored, and what collected behind it has wrong
+        Nothing of the batches may be taken for stored, and what collected after them has wrong
         offsets.
         """
-        segment = self._last
-        behind, self.batch = self.batch, None
-        self.next_offset = self.max_offset
-        if not self._sync_failing:
-            self._sync_failing = True
+        store = self.store
+        segment = store.last
+        if not self._failing:
+            self._failing = True
             self._log.error(
                 "{path} could not be flushed, messages are refused until it works again: {error}",
                 path=segment.path,
                 error=error,
             )
-        self._writer.take_back(segment, self._flying_count, segment.end - self.max_offset)
-        batch.complete(self.max_offset, 0, error)
-        if behind is not None:
-            behind.complete(self.max_offset, 0, error)
+        count = sum(count for _, count in flying)
+        store.writer.take_back(segment, count, segment.end - store.max_offset)
+        behind = store.take_unwritten()
+        for batch in [*(batch for batch, _ in flying), *behind]:
+            batch.complete(store.max_offset, 0, error)
 
-    def _flush_failed(self, error: BaseException) -> None:
-        """
-        Only at a roll, where every message was flushed before: go on in the old segment and try
-        again later.
-        """
-        self._roll_failed(self._last.path, error)
-        self._proceed()
+    def roll_unflushed(self, error: BaseException) -> None:
+        """See ``FlushPolicy``; every message was flushed before."""
+        self.store.roller.failed(self.store.last.path, error)
+        self.store.worker = Worker.IDLE
+        self.store.proceed()
+
+    def hurry(self) -> None:
+        """See ``FlushPolicy``; nothing waits for a flush."""
 
     def flush(self) -> None:
         """Nothing to ask for: what is written is being flushed."""
-
-    def _last_flush(self) -> bool:
-        return False

@@ -2,10 +2,29 @@
 The log of one topic-partition: append, roll, slice, nearest offset.
 
 Theory of operation. Records collect in ``batch``; ``commit`` writes them with one call at the end
-of the last segment. What happens then differs: ``DirectStore`` acknowledges at once and flushes
-later, ``GroupCommitStore`` acknowledges when a worker has flushed. While a worker must not be
-disturbed the store is *busy*: batches go on collecting, and ``_proceed`` commits them when the
-worker is done. One worker at most has a store's descriptor at any time.
+of the last segment. What happens then is up to the ``FlushPolicy``: the default mode acknowledges
+at once and flushes later, group commit acknowledges when a worker has flushed.
+
+One worker at most has the descriptor of the last segment:
+
+    worker      event                                          worker
+    IDLE        group commit has written a batch               HOLDING
+    IDLE        the default mode flushes                       FLUSHING
+    FLUSHING    too much is unflushed, or a roll is due        HOLDING
+    IDLE        a roll is due                                  HOLDING
+    any         the work is done                               IDLE, then ``proceed``
+
+``proceed`` starts what became due meanwhile, in this order: a roll, the batches that have
+collected, the end of a store that is closing. ``life`` is a state apart, because closing waits for
+whatever the worker does:
+
+    life        event                                          life
+    OPEN        close                                          CLOSING
+    CLOSING     nothing collects, no worker, all is flushed    CLOSED
+
+``reserve`` takes room in the log for a block that is not to be written yet, because a journal has
+to force its record first. What comes after it collects in batches of its own; everything from the
+first undecided block on stands in ``_queue``, in the order of the offsets.
 
 A store that cannot write, or flush, refuses batches, and tries again at each of them, so it works
 again as soon as the disk does.
@@ -17,28 +36,26 @@ Source: ``MessageStore``.
 
 from __future__ import annotations
 
-import os
-from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import ClassVar
 
 from twisted.internet.defer import Deferred, succeed
 
-from metamorphosis.errors import StoreClosed
+from metamorphosis.errors import StoreClosed, StoreError
 from metamorphosis.message import HEADER, HEADER_BYTES
-from metamorphosis.store.batch import Batch
-from metamorphosis.store.flushing import Rolled, StoreEnvironment, roll_segment
-from metamorphosis.store.layout import segment_name
+from metamorphosis.store.batch import PENDING, Batch, Block
+from metamorphosis.store.environment import StoreEnvironment
+from metamorphosis.store.policy import FlushPolicy
+from metamorphosis.store.rolling import Roller
 from metamorphosis.store.segment import Segment
 from metamorphosis.store.segmentlog import SegmentLog
 from metamorphosis.store.segmentwriter import SegmentWriter
+from metamorphosis.store.states import Life, Worker
 
-ROLL_RETRY_SECONDS = 1.0
-"""From a roll that failed to the next attempt; until then the old segment grows."""
+HOLDING = Worker.HOLDING
 
 
-class MessageStore(SegmentLog, ABC):
+class MessageStore(SegmentLog):
     """
     One topic-partition. Made by ``messagestores.make_store``.
 
@@ -49,10 +66,10 @@ class MessageStore(SegmentLog, ABC):
     :ivar on_readable: called with the store after each of its flushes while somebody waits for it.
     :ivar put_count: records that were to be stored since the store was opened.
     :ivar put_bytes: bytes of their bodies.
-    :ivar group_commit: whether a put is acknowledged after its flush; fixed at creation.
+    :ivar policy: when it acknowledges and flushes; fixed at creation.
+    :ivar worker: what is being done with the last segment; for policy and roller.
+    :ivar life: whether it takes messages.
     """
-
-    group_commit: ClassVar[bool]
 
     def __init__(
         self,
@@ -60,41 +77,46 @@ class MessageStore(SegmentLog, ABC):
         partition: int,
         segments: list[Segment],
         environment: StoreEnvironment,
-        unflush_threshold: int = 1000,
-        unflush_interval: int = 10000,
+        make_policy: Callable[[MessageStore], FlushPolicy],
     ) -> None:
         super().__init__(topic, partition, segments, environment)
-        self.next_offset = self._last.end
+        self.next_offset = self.last.end
         self.batch: Batch | None = None
         self.on_readable: Callable[[MessageStore], None] | None = None
         self.get_count = 0
         self.put_count = 0
         self.put_bytes = 0
-        self._writer = SegmentWriter(environment.disk)
-        self._threshold = unflush_threshold
-        self._interval = unflush_interval / 1000
-        self._busy = False  # commits wait for a worker
-        self._syncing = False  # a worker has the descriptor of the last segment
-        self._roll_at = 0.0  # not before, after a failed roll
-        self._closing: list[Deferred[None]] | None = None
-        self._closed = False
+        self.worker = Worker.IDLE
+        self.life = Life.OPEN
+        self.writer = SegmentWriter(environment.disk)
+        self.roller = Roller(self)
+        self.policy = make_policy(self)
+        self._queue: deque[Batch] = deque()  # from the first block on that was undecided
+        self._ended: list[Deferred[None]] = []  # of those who wait for the end
 
     def reconfigure(self, unflush_threshold: int, unflush_interval: int) -> None:
         """Apply a reload: messages and ms. A store keeps the mode in which it was created."""
-        self._threshold = unflush_threshold
-        self._interval = unflush_interval / 1000
+        self.policy.reconfigure(unflush_threshold, unflush_interval / 1000)
+
+    @property
+    def group_commit(self) -> bool:
+        """Whether a put is acknowledged after its flush."""
+        return self.policy.group_commit
 
     # Reading
 
     def await_flush(self, on_readable: Callable[[MessageStore], None]) -> None:
         """
-        A reader waits at the end: flush without delay from now on, and call ``on_readable``, which
-        must not raise, after each flush; until it is set to None.
+        A reader waits at the end: flush without delay from now on, what is written already
+        included, and call ``on_readable``, which must not raise, after each flush; until it is set
+        to None.
         """
         self.on_readable = on_readable
+        self.policy.hurry()
 
-    def _now_readable(self) -> None:
-        """``max_offset`` has moved."""
+    def readable(self, end: int) -> None:
+        """Everything below ``end`` is flushed."""
+        self.max_offset = end
         if self.on_readable is not None:
             self.on_readable(self)
 
@@ -108,22 +130,27 @@ class MessageStore(SegmentLog, ABC):
         :raises StoreDamaged: an earlier write failed and could not be undone until now, or flushes
             fail.
         """
-        if self._closing is not None:
-            raise StoreClosed()
+        self._check_open()
         if self.batch is not None:
             return self.batch
-        if self._writer.damaged:
-            self._writer.repair(self._last)
-        self._check_writable()
         batch = self.batch = Batch(self, self.next_offset)
-        self._environment.on_dirty(self)
+        self.environment.on_dirty(self)
         return batch
+
+    def _check_open(self) -> None:
+        """See ``open_batch``."""
+        if self.life is not Life.OPEN:
+            raise StoreClosed()
+        if self.batch is None and self.writer.damaged:
+            self.writer.repair(self.last)
+        if self.batch is None:
+            self.policy.check_writable()
 
     def add(self, message_id: int, flag: int, checksum: int, body: bytes) -> int:
         """
         Add one record to the batch that collects; returns its offset.
 
-        This is how every record gets into the log, but that the hot path does the same inline.
+        This is how every single record gets into the log; the hot path does the same inline.
 
         :raises StoreError: as ``open_batch``.
         """
@@ -133,41 +160,136 @@ class MessageStore(SegmentLog, ABC):
         self.next_offset = offset + HEADER_BYTES + len(body)
         return offset
 
-    def append(self, records: Sequence[bytes]) -> Batch:
+    def reserve(self, records: Sequence[bytes]) -> Block:
         """
-        Store whole records as one contiguous block, all or nothing; it counts as one message.
-
-        Unless it was refused, the block ends at what ``next_offset`` is after the call. It starts
-        at ``Batch.offset``, or further on if it had to join a batch that collects.
+        Take room for whole records as one contiguous block, all or nothing; it counts as one
+        message. Its offsets are fixed from now on, and nothing after it is written, or readable,
+        before ``commit_block`` or ``cancel_block``.
 
         :raises StoreError: as ``open_batch``.
         """
         self.commit()
-        batch = self.open_batch()
-        block = b"".join(records)
-        batch.pieces += (block, b"")
-        self.next_offset += len(block)
+        self._check_open()
+        self._close_batch()
+        block = Block(self, self.next_offset, b"".join(records))
+        self.next_offset += block.size
+        self._queue.append(block)
+        return block
+
+    def commit_block(self, block: Block) -> None:
+        """
+        Write the block as soon as everything before it is written, and then what has collected
+        after it.
+
+        :raises StoreError: it has failed already, with what stood before it.
+        """
+        if block.state is not PENDING:
+            raise StoreError(f"The block at {block.offset} was refused") from block.error
+        block.decided = True
         self.commit()
-        return batch
+        self._end_if_idle()
+
+    def cancel_block(self, block: Block, error: BaseException) -> None:
+        """
+        Never write the block. What has collected after it has offsets that come no more: batches
+        and blocks there are refused with the same error.
+        """
+        if block.state is not PENDING or block.decided:
+            raise StoreError(f"The block at {block.offset} has been decided")
+        self._refuse(self._take_from(block), error)
+        self.commit()
+        self._end_if_idle()
+
+    def append(self, records: Sequence[bytes]) -> Block:
+        """
+        Store whole records as one block at once: ``reserve`` and ``commit_block``.
+
+        :raises StoreError: as ``open_batch``.
+        """
+        block = self.reserve(records)
+        self.commit_block(block)
+        return block
 
     def commit(self) -> None:
         """
         Write the batch that collects; while a worker must not be disturbed, leave it collecting.
         """
+        if self._queue:
+            self._commit_queue()
+            return
         batch = self.batch
-        if batch is None or self._busy:
+        if batch is None or self.worker is HOLDING:
             return
         self.batch = None
+        batch.size = self.next_offset - batch.offset
+        self._write(batch, more=False)
+
+    def _commit_queue(self) -> None:
+        """Write what stands before the first block that is undecided."""
+        queue = self._queue
+        while self.worker is not HOLDING:
+            if not queue:
+                if self.batch is None:
+                    return
+                self._close_batch()
+            if not queue[0].decided:
+                return
+            batch = queue.popleft()
+            self._write(batch, more=queue[0].decided if queue else self.batch is not None)
+
+    def _close_batch(self) -> None:
+        """What collects must not grow: it gets its place in the queue."""
+        batch = self.batch
+        if batch is not None:
+            self.own_pieces()
+            self.batch = None
+            batch.size = self.next_offset - batch.offset
+            self._queue.append(batch)
+
+    def _write(self, batch: Batch, more: bool) -> None:
         pieces = batch.pieces
-        size = batch.size = self.next_offset - batch.offset
         count = len(pieces) >> 1
         self.put_count += count
-        self.put_bytes += size - HEADER_BYTES * count
-        count, size, error = self._writer.write(self._last, pieces, size)
-        if error is not None:
-            batch.error = error
-            self.next_offset = batch.offset + size
-        self._written(batch, count)
+        self.put_bytes += batch.size - HEADER_BYTES * count
+        count, size, error = self.writer.write(self.last, pieces, batch.size)
+        if error is None:
+            self.policy.written(batch, count, more)
+            return
+        # What stands after it has wrong offsets now.
+        batch.error = error
+        batch.size = size
+        behind = self.take_unwritten()
+        self.policy.written(batch, count, False)
+        self._refuse(behind, error)
+
+    def take_unwritten(self) -> list[Batch]:
+        """
+        Take out everything that is not written, for ``refuse``; what comes next starts where the
+        file ends.
+        """
+        taken = [*self._queue, *([] if self.batch is None else [self.batch])]
+        self._queue.clear()
+        self.batch = None
+        self.next_offset = self.last.end
+        return taken
+
+    def refuse_unwritten(self, error: BaseException) -> None:
+        """Refuse everything that has collected."""
+        self._refuse(self.take_unwritten(), error)
+
+    def _take_from(self, block: Block) -> list[Batch]:
+        """The same from ``block`` on."""
+        before: list[Batch] = []
+        while self._queue[0] is not block:
+            before.append(self._queue.popleft())
+        taken = self.take_unwritten()
+        self.next_offset = block.offset
+        self._queue.extend(before)
+        return taken
+
+    def _refuse(self, batches: list[Batch], error: BaseException) -> None:
+        for batch in batches:
+            batch.complete(batch.offset, 0, error)
 
     def own_pieces(self) -> None:
         """
@@ -183,131 +305,50 @@ class MessageStore(SegmentLog, ABC):
                 pieces[index] = bytes(pieces[index])
         batch.owned = len(pieces)
 
-    @abstractmethod
-    def _written(self, batch: Batch, count: int) -> None:
-        """
-        The first ``count`` records of ``batch`` are in the file, all of them unless it has an
-        ``error``.
-        """
+    # Flushing and closing
 
-    @abstractmethod
-    def _check_writable(self) -> None:
-        """Refuse a new batch with ``StoreDamaged`` while nothing could come of it."""
-
-    # Flushing and rolling
-
-    @abstractmethod
     def flush(self) -> None:
         """Ask for a flush in the background."""
+        self.policy.flush()
 
-    def _roll_if_due(self) -> bool:
-        """
-        Start a roll if the last segment is full; True if one runs, or has to wait for the worker.
-        """
-        if self._last.size < self._environment.max_segment_size or not self._last.size:
-            return False
-        if self._writer.damaged or not self._may_roll():
-            return False
-        if 0 < self._roll_at - self._environment.clock.seconds() <= ROLL_RETRY_SECONDS:
-            return False
-        self._busy = True
-        if not self._syncing:
-            self._syncing = True
-            segment = self._last
-            path = os.path.join(self.directory, segment_name(segment.end))
-            self._environment.threads.submit(
-                partial(roll_segment, self._disk, segment.fd, path, segment.unsynced_directories),
-                partial(self._rolled, path),
-            )
-        return True
-
-    def _rolled(self, path: str, result: Rolled | None, error: BaseException | None) -> None:
-        """Nothing was written meanwhile."""
-        self._syncing = False
-        old = self._last
-        if result is None:
-            result = Rolled(sync_error=error)
-        if result.sync_error is not None:
-            self._flush_failed(result.sync_error)
-            return
-        old.unsynced_directories = ()
-        self._flushed(old.end)
-        if result.create_error is not None:
-            self._roll_failed(path, result.create_error)
-        else:
-            segment = Segment(old.end, path, 0, 0, result.fd)
-            segment.unsynced_directories = (self.directory,)
-            self._segments.append(segment)
-            self._last = segment
-            self._roll_at = 0.0
-        self._proceed()
-
-    def _roll_failed(self, path: str, error: BaseException) -> None:
-        if not self._roll_at:
-            self._log.error(
-                "Could not roll to {path}, {old} grows until it works: {error}",
-                path=path,
-                old=self._last.path,
-                error=error,
-            )
-        self._roll_at = self._environment.clock.seconds() + ROLL_RETRY_SECONDS
-
-    def _may_roll(self) -> bool:
-        """Whether a roll has a chance."""
-        return True
-
-    @abstractmethod
-    def _flushed(self, end: int) -> None:
-        """Everything below ``end`` is on the disk."""
-
-    @abstractmethod
-    def _flush_failed(self, error: BaseException) -> None:
-        """A worker could not sync the last segment."""
-
-    def _proceed(self) -> None:
+    def proceed(self) -> None:
         """The worker is done: go on with what waited for it."""
-        self._busy = False
-        if self._roll_if_due():
+        if self.roller.start_if_due():
             return
-        if self.batch is not None:
-            self.commit()
-        if self._closing is not None:
-            self._close_if_idle()
-
-    # Closing
+        self.commit()
+        self._end_if_idle()
 
     def close(self) -> Deferred[None]:
         """
-        Take nothing more, store and flush what has collected, answer it, close the files. Never
-        fails.
+        Take nothing more, store and flush what has collected, answer it, close the files. Waits for
+        blocks to be decided. Never fails.
         """
-        if self._closed:
+        if self.life is Life.CLOSED:
             return succeed(None)
-        if self._closing is None:
-            self._closing = []
         closed: Deferred[None] = Deferred()
-        self._closing.append(closed)
+        self._ended.append(closed)
+        self.life = Life.CLOSING
         self.commit()
-        self._close_if_idle()
+        self._end_if_idle()
         return closed
+
+    def _end_if_idle(self) -> None:
+        """Close if that is asked for and there is nothing left to do."""
+        if self.life is not Life.CLOSING or self.worker is not Worker.IDLE or self._queue:
+            return
+        if self.policy.last_flush():
+            return
+        self.life = Life.CLOSED
+        if self.writer.damaged:
+            self.writer.cut(self.last, self.last.size)
+        for segment in self._segments:
+            segment.discard(self._close_at_once)
+        ended, self._ended = self._ended, []
+        for closed in ended:
+            closed.callback(None)
 
     def _close_at_once(self, fd: int) -> None:
         try:
-            self._disk.close(fd)
+            self.environment.disk.close(fd)
         except OSError as error:
             self._descriptor_closed(None, error)
-
-    @abstractmethod
-    def _last_flush(self) -> bool:
-        """Start the flush before the end; False if there is nothing to flush."""
-
-    def _close_if_idle(self) -> None:
-        if self._closed or self._syncing or self._last_flush():
-            return
-        self._closed = True
-        if self._writer.damaged:
-            self._writer.cut(self._last, self._last.size)
-        for segment in self._segments:
-            segment.discard(self._close_at_once)
-        for closed in self._closing or ():
-            closed.callback(None)

@@ -10,7 +10,7 @@ Source: ``MessageStoreManager``.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 from twisted.internet.defer import Deferred, DeferredList
@@ -18,11 +18,12 @@ from twisted.internet.interfaces import IDelayedCall
 
 from metamorphosis.config.model import BrokerConfig, TopicConfig
 from metamorphosis.errors import StoreClosed
-from metamorphosis.store.directstore import DirectStore
-from metamorphosis.store.flushing import StoreEnvironment
-from metamorphosis.store.groupcommit import GroupCommitStore
+from metamorphosis.store.directflush import DirectFlush
+from metamorphosis.store.environment import StoreEnvironment
+from metamorphosis.store.groupcommit import GroupCommit
 from metamorphosis.store.messagestore import MessageStore
 from metamorphosis.store.opening import Found, Loading, open_segments
+from metamorphosis.store.policy import FlushPolicy
 from metamorphosis.store.segment import Segment
 
 IDLE_SECONDS = 60.0
@@ -33,15 +34,12 @@ def make_store(
     topic: TopicConfig, partition: int, segments: list[Segment], environment: StoreEnvironment
 ) -> MessageStore:
     """A store in the mode that the topic's ``unflush_threshold`` asks for. Thread: reactor."""
-    kind = GroupCommitStore if topic.unflush_threshold <= 0 else DirectStore
-    return kind(
-        topic.name,
-        partition,
-        segments,
-        environment,
-        topic.unflush_threshold,
-        topic.unflush_interval,
-    )
+    make_policy: Callable[[MessageStore], FlushPolicy] = GroupCommit
+    if topic.unflush_threshold > 0:
+        make_policy = partial(
+            DirectFlush, threshold=topic.unflush_threshold, interval=topic.unflush_interval / 1000
+        )
+    return MessageStore(topic.name, partition, segments, environment, make_policy)
 
 
 class MessageStores:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from twisted.logger import Logger
 
 from metamorphosis.errors import OffsetTooSmall
-from metamorphosis.store.flushing import StoreEnvironment
+from metamorphosis.store.environment import StoreEnvironment
 from metamorphosis.store.segment import Segment
 
 _new_tuple = tuple.__new__
@@ -43,6 +43,9 @@ class SegmentLog:
 
     :ivar min_offset: of the oldest message.
     :ivar max_offset: the high-water mark: what is below is flushed and can be read.
+    :ivar read_end: how far a range may reach that begins below ``max_offset``.
+    :ivar last: the segment that is appended to.
+    :ivar environment: what all stores share.
     """
 
     _log = Logger()
@@ -53,12 +56,10 @@ class SegmentLog:
         self.topic = topic
         self.partition = partition
         self._segments = segments
-        self._last = segments[-1]
+        self.last = segments[-1]
         self.min_offset = segments[0].start
-        # How far a range may reach that begins below max_offset.
-        self.max_offset = self._read_end = self._last.end
-        self._environment = environment
-        self._disk = environment.disk
+        self.max_offset = self.read_end = self.last.end
+        self.environment = environment
 
     def __repr__(self) -> str:
         offsets = f"{self.min_offset}-{self.max_offset}"
@@ -80,7 +81,7 @@ class SegmentLog:
     @property
     def directory(self) -> str:
         """Absolute path of the partition's directory."""
-        return os.path.dirname(self._last.path)
+        return os.path.dirname(self.last.path)
 
     def slice(self, offset: int, max_size: int) -> FileRange | None:
         """
@@ -94,12 +95,12 @@ class SegmentLog:
         :raises OffsetTooSmall: before the oldest message.
         :raises StoreError: the file of an older segment cannot be opened.
         """
-        segment = self._last
+        segment = self.last
         position = offset - segment.start
         if position >= 0:
             if offset >= self.max_offset:
                 return None
-            length = self._read_end - offset
+            length = self.read_end - offset
             # Half the time of FileRange(...): this is all a get does here.
             return _new_tuple(
                 FileRange, (segment, position, length if length < max_size else max_size)
@@ -136,6 +137,11 @@ class SegmentLog:
             return None
         segment = self._segments[index]
         return segment if offset < segment.end else None
+
+    def add_segment(self, segment: Segment) -> None:
+        """Append to this one from now on."""
+        self._segments.append(segment)
+        self.last = segment
 
     # Retention
 
@@ -178,7 +184,9 @@ class SegmentLog:
 
     def _close_in_worker(self, fd: int) -> None:
         # Closing the last descriptor of a deleted segment of 1 GiB took 775 ms.
-        self._environment.threads.submit(partial(self._disk.close, fd), self._descriptor_closed)
+        self.environment.threads.submit(
+            partial(self.environment.disk.close, fd), self._descriptor_closed
+        )
 
     def _descriptor_closed(self, _: object, error: BaseException | None) -> None:
         if error is not None:

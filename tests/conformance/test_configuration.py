@@ -18,7 +18,8 @@ from metamorphosis.config.faults import ConfigFaults
 from metamorphosis.config.model import BrokerConfig, TopicConfig
 from metamorphosis.config.policies import PolicyText, parse_policy
 from metamorphosis.cron import CronExpression
-from metamorphosis.store.flushing import FlushSchedule, StoreEnvironment
+from metamorphosis.store.environment import StoreEnvironment
+from metamorphosis.store.flushing import FlushSchedule
 from metamorphosis.store.messagestore import MessageStore
 from metamorphosis.store.messagestores import make_store, open_segments
 from metamorphosis.store.retention import Retention

@@ -15,7 +15,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from metamorphosis.config.model import BrokerConfig, TopicConfig
 from metamorphosis.errors import OffsetTooSmall, SegmentsInvalid, StoreClosed, StoreError
 from metamorphosis.store.batch import STORED
-from metamorphosis.store.flushing import FlushSchedule, StoreEnvironment
+from metamorphosis.store.environment import StoreEnvironment
+from metamorphosis.store.flushing import FlushSchedule
 from metamorphosis.store.messagestores import MessageStores
 from metamorphosis.threads import SynchronousThreads
 from tests.unit.store.partitions import (

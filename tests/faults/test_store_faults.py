@@ -18,8 +18,9 @@ from twisted.trial.unittest import SkipTest, TestCase
 
 from metamorphosis.config.model import BrokerConfig, TopicConfig
 from metamorphosis.errors import StoreError
-from metamorphosis.store.batch import FAILED, STORED, Batch
-from metamorphosis.store.flushing import FlushSchedule, StoreEnvironment
+from metamorphosis.store.batch import FAILED, PENDING, STORED, Batch
+from metamorphosis.store.environment import StoreEnvironment
+from metamorphosis.store.flushing import FlushSchedule
 from metamorphosis.store.messagestore import MessageStore
 from metamorphosis.store.messagestores import MessageStores
 from metamorphosis.threads import WorkerThreads
@@ -55,7 +56,7 @@ class Broker:
 def completion(batch: Batch) -> Deferred[Batch]:
     """Fires when the batch is stored or has failed."""
     completed: Deferred[Batch] = Deferred()
-    if batch.state:
+    if batch.state is not PENDING:
         completed.callback(batch)
     else:
         batch.waiters.append(lambda: completed.callback(batch))

@@ -18,7 +18,8 @@ from metamorphosis.broker.turn import Turn
 from metamorphosis.config.model import BrokerConfig, Settings, TopicConfig
 from metamorphosis.ids import MessageIds
 from metamorphosis.store.disk import Disk
-from metamorphosis.store.flushing import FlushSchedule, StoreEnvironment
+from metamorphosis.store.environment import StoreEnvironment
+from metamorphosis.store.flushing import FlushSchedule
 from metamorphosis.store.messagestores import MessageStores
 from metamorphosis.threads import SynchronousThreads
 

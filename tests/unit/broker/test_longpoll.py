@@ -153,7 +153,7 @@ class WakingTests(LongPollTestCase):
         broker.threads.hold()
         self.producer.send(put(b"world"))
         store = broker.stores.get("test", 0)
-        store._synced(None, OSError("bad device"))  # type: ignore[union-attr]
+        store.policy._synced(None, OSError("bad device"))  # type: ignore[union-attr]
         broker.clock.advance(0)
         self.assertIn(b"result 500", self.producer.received())
         self.assertEqual(client.received(), b"")

@@ -13,10 +13,11 @@ from typing import Any
 from twisted.internet.task import Clock
 
 from metamorphosis.config.model import TopicConfig
-from metamorphosis.message import encode_record
+from metamorphosis.message import HEADER, encode_record
 from metamorphosis.store.batch import Batch
 from metamorphosis.store.disk import Disk
-from metamorphosis.store.flushing import FlushSchedule, StoreEnvironment
+from metamorphosis.store.environment import StoreEnvironment
+from metamorphosis.store.flushing import FlushSchedule
 from metamorphosis.store.messagestore import MessageStore
 from metamorphosis.store.messagestores import make_store
 from metamorphosis.store.opening import open_segments
@@ -171,12 +172,11 @@ def record(size: int, number: int = 1) -> bytes:
 
 
 def put(store: MessageStore, *records: bytes) -> Batch:
-    """Append records the way the hot path does, without committing."""
+    """Append records to the batch that collects, without committing."""
     batch = store.batch or store.open_batch()
     for one in records:
-        batch.pieces.append(one[:20])
-        batch.pieces.append(one[20:])
-        store.next_offset += len(one)
+        _, checksum, number, flag = HEADER.unpack_from(one)
+        store.add(number, flag, checksum, one[20:])
     return batch
 
 

@@ -51,7 +51,7 @@ class GroupCommitTests(SynchronousTestCase):
         batch = put(self.store, record(30))
         self.store.commit()
         self.assertIs(put(self.store, record(30)), batch)
-        self.assertEqual(self.partition.dirty, [self.store, self.store])
+        self.assertEqual(self.partition.dirty, [self.store])
 
     def test_roll_between_batches(self) -> None:
         """A full segment is flushed for good and left; the batch that waited goes to the next."""

@@ -11,7 +11,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.config.model import BrokerConfig, TopicConfig
 from metamorphosis.errors import SegmentsInvalid, StoreClosed, StoreError
-from metamorphosis.store.flushing import FlushSchedule, StoreEnvironment
+from metamorphosis.store.environment import StoreEnvironment
+from metamorphosis.store.flushing import FlushSchedule
 from metamorphosis.store.messagestores import IDLE_SECONDS, MessageStores
 from metamorphosis.threads import SynchronousThreads
 from tests.unit.store.partitions import M1, M2, M3, N0, BreakableDisk, record, stored

@@ -15,7 +15,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from metamorphosis.config.model import BrokerConfig, TopicConfig
 from metamorphosis.cron import CronExpression
 from metamorphosis.store import retention
-from metamorphosis.store.flushing import FlushSchedule, StoreEnvironment
+from metamorphosis.store.environment import StoreEnvironment
+from metamorphosis.store.flushing import FlushSchedule
 from metamorphosis.store.layout import segment_name
 from metamorphosis.store.messagestore import MessageStore
 from metamorphosis.store.messagestores import make_store, open_segments

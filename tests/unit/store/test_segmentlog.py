@@ -112,6 +112,6 @@ class SegmentLogTests(SynchronousTestCase):
 
     def test_shown(self) -> None:
         """A store and its segments name themselves in logs."""
-        self.assertEqual(repr(self.store), "<DirectStore t-0 0-81>")
+        self.assertEqual(repr(self.store), "<MessageStore t-0 0-81>")
         self.assertIn(N25, repr(self.segments[1]))
         self.assertNotIn(N50, repr(self.segments[1]))

@@ -17,15 +17,20 @@ Source: ``MessageStore``, ``MessageStoreManager``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
+
+from twisted.logger import Logger
 
 from metamorphosis.errors import StoreDamaged
 from metamorphosis.store.batch import Batch
-from metamorphosis.store.flushing import StoreEnvironment, sync_segment
+from metamorphosis.store.flushing import sync_segment
 from metamorphosis.store.flushrounds import Flush
-from metamorphosis.store.messagestore import MessageStore
-from metamorphosis.store.segment import Segment
+from metamorphosis.store.policy import FlushPolicy
+from metamorphosis.store.states import Life, Worker
+
+if TYPE_CHECKING:
+    from metamorphosis.store.messagestore import MessageStore
 
 FEW = 10
 """Messages that have collected for a flush when there is so much traffic that somebody who waits
@@ -37,26 +42,25 @@ LAST_RETRY = 60.0
 """Seconds from a failed flush to the next attempt, doubled each time."""
 
 
-class DirectStore(MessageStore):
-    """See the module. Thread: reactor."""
+class DirectFlush(FlushPolicy):
+    """
+    See the module. Thread: reactor.
+
+    :param threshold: messages.
+    :param interval: seconds.
+    """
 
     group_commit = False
 
-    def __init__(
-        self,
-        topic: str,
-        partition: int,
-        segments: list[Segment],
-        environment: StoreEnvironment,
-        unflush_threshold: int = 1000,
-        unflush_interval: int = 10000,
-    ) -> None:
-        super().__init__(
-            topic, partition, segments, environment, unflush_threshold, unflush_interval
-        )
+    _log = Logger()
+
+    def __init__(self, store: MessageStore, threshold: int, interval: float) -> None:
+        super().__init__(store)
+        self._threshold = threshold
+        self._interval = interval
         self._unflushed = 0  # messages written since the last flush was submitted
         self._in_flight = 0  # messages that the running flush covers
-        self._flushed_at = environment.clock.seconds()  # when the last flush was submitted
+        self._flushed_at = store.environment.clock.seconds()  # when the last flush was submitted
         self._asked = False  # the schedule will call _flush_due
         self._retry_asked = False  # and _retry_due
         self._rewrite = False  # a flush has failed: what is unflushed is written again first
@@ -64,24 +68,33 @@ class DirectStore(MessageStore):
         self._retry_delay = FIRST_RETRY
         self._last_tried = False
 
-    def _check_writable(self) -> None:
+    def reconfigure(self, threshold: int, interval: float) -> None:
+        """See ``FlushPolicy``."""
+        self._threshold = threshold
+        self._interval = interval
+
+    def check_writable(self) -> None:
+        """See ``FlushPolicy``."""
         if self._flush_error is not None and self._unflushed > self._threshold:
             raise StoreDamaged(
-                f"{self._last.path} cannot be flushed,"
+                f"{self.store.last.path} cannot be flushed,"
                 f" {self._unflushed} messages wait for it: {self._flush_error}"
             ) from self._flush_error
 
-    def _may_roll(self) -> bool:
+    def may_roll(self) -> bool:
+        """See ``FlushPolicy``."""
         return not self._rewrite
 
-    def _written(self, batch: Batch, count: int) -> None:
-        end = self._read_end = self.next_offset
+    def written(self, batch: Batch, count: int, more: bool) -> None:
+        """See ``FlushPolicy``: acknowledge now, flush later."""
+        store = self.store
+        end = store.read_end = batch.offset + batch.size
         batch.complete(end, count, batch.error)
         if end == batch.offset:
             return
         self._unflushed += count
         if self._flush_error is None:
-            now = self._environment.clock.seconds()
+            now = store.environment.clock.seconds()
             # A clock that was set back counts as an interval that has passed.
             if (
                 self._unflushed > self._threshold
@@ -90,11 +103,11 @@ class DirectStore(MessageStore):
                 self.flush()
             else:
                 self._ask()
-        self._roll_if_due()
+        store.roller.start_if_due()
 
     def _ask(self) -> None:
         """See to it that what is unflushed does not stay so."""
-        environment = self._environment
+        environment = self.store.environment
         if environment.flush_delay <= 0:
             if not self._asked:
                 self._asked = True
@@ -104,12 +117,11 @@ class DirectStore(MessageStore):
         if not self._asked:
             self._asked = True
             rounds.join(self._round_begins, environment.threads, environment.flush_delay)
-        if self.on_readable is not None and self._unflushed <= FEW:
+        if self.store.on_readable is not None and self._unflushed <= FEW:
             rounds.hurry(environment.threads, environment.flush_delay)
 
-    def await_flush(self, on_readable: Callable[[MessageStore], None]) -> None:
-        """See ``MessageStore``; what is written already is flushed at once, too."""
-        super().await_flush(on_readable)
+    def hurry(self) -> None:
+        """See ``FlushPolicy``; what is written already is flushed at once."""
         if self._asked:
             self._ask()
 
@@ -132,56 +144,66 @@ class DirectStore(MessageStore):
         """
         flush = self._begin_flush()
         if flush is not None:
-            self._environment.threads.submit(flush.work, lambda _, error: flush.done(error))
+            self.store.environment.threads.submit(flush.work, lambda _, error: flush.done(error))
 
     def _begin_flush(self) -> Flush | None:
         """What is to be done to flush what is written by now; None if there is nothing."""
-        if self._syncing:
+        store = self.store
+        if store.worker is not Worker.IDLE:
             if self._unflushed > self._threshold:
-                self._busy = True
+                store.worker = Worker.HOLDING
             return None
-        segment = self._last
+        segment = store.last
         end = segment.end
-        if self._closed or end == self.max_offset:
+        if store.life is Life.CLOSED or end == store.max_offset:
             return None
-        self._syncing = True
+        store.worker = Worker.FLUSHING
         self._in_flight, self._unflushed = self._unflushed, 0
-        self._flushed_at = self._environment.clock.seconds()
-        rewrite = (max(self.max_offset - segment.start, 0), segment.size) if self._rewrite else None
+        self._flushed_at = self.store.environment.clock.seconds()
+        rewrite = (
+            (max(store.max_offset - segment.start, 0), segment.size) if self._rewrite else None
+        )
         return Flush(
-            partial(sync_segment, self._disk, segment.fd, segment.unsynced_directories, rewrite),
+            partial(
+                sync_segment,
+                store.environment.disk,
+                segment.fd,
+                segment.unsynced_directories,
+                rewrite,
+            ),
             partial(self._flush_done, end),
         )
 
     def _flush_done(self, end: int, error: BaseException | None) -> None:
-        self._syncing = False
+        store = self.store
         if error is not None:
-            self._flush_failed(error)
+            self.roll_unflushed(error)
             return
-        self._last.unsynced_directories = ()
-        self._flushed(end)
+        store.last.unsynced_directories = ()
+        self.flushed(end)
+        store.worker = Worker.IDLE
         if self._unflushed > self._threshold:
             self.flush()
-        elif self._last.end > end:
+        elif store.last.end > end:
             self._ask()
-        self._proceed()
+        store.proceed()
 
-    def _flushed(self, end: int) -> None:
-        self.max_offset = end
+    def flushed(self, end: int) -> None:
+        """See ``FlushPolicy``."""
         self._in_flight = 0
-        if self._last.end == end:
+        if self.store.last.end == end:
             self._unflushed = 0
         self._rewrite = False
         if self._flush_error is not None:
             self._flush_error = None
             self._retry_delay = FIRST_RETRY
-            self._log.info("{path} can be flushed again", path=self._last.path)
-        self._now_readable()
+            self._log.info("{path} can be flushed again", path=self.store.last.path)
+        self.store.readable(end)
 
-    def _flush_failed(self, error: BaseException) -> None:
+    def roll_unflushed(self, error: BaseException) -> None:
         """
-        What is written is acknowledged, so it stays; it is written and flushed again until that
-        works.
+        See ``FlushPolicy``, also after any other flush that failed: what is written is
+        acknowledged, so it stays; it is written and flushed again until that works.
         """
         self._rewrite = True
         self._unflushed += self._in_flight
@@ -190,28 +212,24 @@ class DirectStore(MessageStore):
             self._log.error(
                 "{path} could not be flushed, {count} acknowledged messages wait;"
                 " it is tried again: {error}",
-                path=self._last.path,
+                path=self.store.last.path,
                 count=self._unflushed,
                 error=error,
             )
         self._flush_error = error
-        if not self._retry_asked and self._closing is None:
+        if not self._retry_asked and self.store.life is Life.OPEN:
             self._retry_asked = True
-            self._environment.schedule.request(self._retry_due, self._retry_delay)
+            self.store.environment.schedule.request(self._retry_due, self._retry_delay)
             self._retry_delay = min(2 * self._retry_delay, LAST_RETRY)
         if self._unflushed > self._threshold:
-            self._refuse_held(error)
-        self._proceed()
+            # What has collected during the flush would go beyond the bound.
+            self.store.refuse_unwritten(error)
+        self.store.worker = Worker.IDLE
+        self.store.proceed()
 
-    def _refuse_held(self, error: BaseException) -> None:
-        """The batch that collected during the flush would go beyond the bound."""
-        batch, self.batch = self.batch, None
-        if batch is not None:
-            self.next_offset = batch.offset
-            batch.complete(batch.offset, 0, error)
-
-    def _last_flush(self) -> bool:
-        if self._last_tried or self._last.end == self.max_offset:
+    def last_flush(self) -> bool:
+        """See ``FlushPolicy``; tried once."""
+        if self._last_tried or self.store.last.end == self.store.max_offset:
             return False
         self._last_tried = True
         self.flush()

@@ -13,7 +13,7 @@ from metamorphosis.store.flushrounds import FIRST_DELAY
 from tests.unit.store.partitions import HUGE, N0, Partition, put, record, stored
 
 
-class DirectStoreTests(SynchronousTestCase):
+class DirectFlushTests(SynchronousTestCase):
     """One partition with threshold 3 unless a test says otherwise."""
 
     def partition(self, **parameters: float) -> Partition:
@@ -79,19 +79,20 @@ class DirectStoreTests(SynchronousTestCase):
         self.assertEqual((store.message_count, store.size_bytes), (3, 130))
         self.assertEqual((store.put_count, store.put_bytes), (3, 70))
 
-    def test_block_joins_a_batch_that_must_wait(self) -> None:
-        """While a roll runs a block joins what collects, at the offset announced before."""
+    def test_block_that_must_wait(self) -> None:
+        """While a roll runs a block stands after what collects, at the offset announced before."""
         partition = self.partition(max_segment_size=30)
         store = partition.open()
         partition.threads.hold()
         store.append([record(30)])
-        put(store, record(40))
-        offset = store.next_offset
-        batch = store.append([record(30), record(30)])
-        self.assertEqual((offset, batch.offset, batch.state), (70, 30, PENDING))
+        batch = put(store, record(40))
+        block = store.append([record(30), record(30)])
+        self.assertEqual((batch.offset, block.offset, block.state), (30, 70, PENDING))
         partition.threads.release()
-        self.assertEqual((batch.state, batch.stored_end), (STORED, 130))
-        self.assertEqual(len(stored(store, 30) or b""), 100)
+        self.assertEqual((batch.state, block.state, block.stored_end), (STORED, STORED, 130))
+        store.flush()
+        self.assertEqual(stored(store, 30), record(40))
+        self.assertEqual(stored(store, 70), record(30) * 2)
 
     def test_high_water_mark_is_what_was_written_when_the_flush_began(self) -> None:
         """What is written while a flush runs is not readable when that flush ends."""
@@ -223,7 +224,7 @@ class DirectStoreTests(SynchronousTestCase):
         self.assertEqual(found.segment.fd, -1)
 
 
-class DirectStoreFaultTests(SynchronousTestCase):
+class DirectFlushFaultTests(SynchronousTestCase):
     """What is written is acknowledged and stays; what cannot be written is refused."""
 
     def setUp(self) -> None:

@@ -1,0 +1,77 @@
+"""
+When a store acknowledges and flushes what it has written: what differs between the default mode
+(``directflush``) and group commit (``groupcommit``), and nothing else.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from metamorphosis.store.batch import Batch
+    from metamorphosis.store.messagestore import MessageStore
+
+
+class FlushPolicy(ABC):
+    """
+    Decides for one store. Thread: reactor.
+
+    A policy completes each batch that it is told of, once. Before it submits work with the last
+    segment it sets ``MessageStore.worker``, which must be ``IDLE``. When that work is done, and
+    everybody who waited for it has been told, it sets it back and calls ``MessageStore.proceed``:
+    whoever is told may put again at once, and must not get in front of a roll that is due.
+
+    :ivar group_commit: a put is acknowledged after its flush.
+    """
+
+    group_commit: ClassVar[bool]
+
+    def __init__(self, store: MessageStore) -> None:
+        self.store = store
+
+    @abstractmethod
+    def reconfigure(self, threshold: int, interval: float) -> None:
+        """Apply a reload: messages, and seconds."""
+
+    @abstractmethod
+    def check_writable(self) -> None:
+        """
+        A batch is about to be opened.
+
+        :raises StoreDamaged: nothing could come of it.
+        """
+
+    @abstractmethod
+    def written(self, batch: Batch, count: int, more: bool) -> None:
+        """
+        The first ``count`` records of ``batch`` are in the file, all of them unless it has an
+        ``error``.
+
+        :param more: another batch is written next; one flush is enough for both.
+        """
+
+    @abstractmethod
+    def flush(self) -> None:
+        """Ask for a flush in the background."""
+
+    @abstractmethod
+    def hurry(self) -> None:
+        """A reader waits at the end of the log."""
+
+    def may_roll(self) -> bool:
+        """Whether a roll has a chance."""
+        return True
+
+    @abstractmethod
+    def flushed(self, end: int) -> None:
+        """Everything below ``end`` is on the disk."""
+
+    @abstractmethod
+    def roll_unflushed(self, error: BaseException) -> None:
+        """The old segment could not be flushed at a roll; the store goes on in it. Ends as when the
+        work of the policy itself is done."""
+
+    def last_flush(self) -> bool:
+        """Start the flush before the end; False if there is nothing to flush."""
+        return False

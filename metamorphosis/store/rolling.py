@@ -1,0 +1,94 @@
+"""
+Rolls: a segment that is full is flushed for good, then gets a successor.
+
+The worker has the descriptor meanwhile, so batches collect. When the new file cannot be made the
+old one grows, and the roll is tried again.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from typing import TYPE_CHECKING
+
+from twisted.logger import Logger
+
+from metamorphosis.store.flushing import roll_segment
+from metamorphosis.store.layout import segment_name
+from metamorphosis.store.segment import Segment
+from metamorphosis.store.states import Worker
+
+if TYPE_CHECKING:
+    from metamorphosis.store.flushing import Rolled
+    from metamorphosis.store.messagestore import MessageStore
+
+RETRY_SECONDS = 1.0
+"""From a roll that failed to the next attempt; until then the old segment grows."""
+
+
+class Roller:
+    """The rolls of one store. Thread: reactor."""
+
+    _log = Logger()
+
+    def __init__(self, store: MessageStore) -> None:
+        self._store = store
+        self._not_before = 0.0  # after a roll that failed
+
+    def start_if_due(self) -> bool:
+        """
+        Start a roll if the last segment is full; True if one runs, or has to wait for the worker.
+        """
+        store = self._store
+        segment = store.last
+        environment = store.environment
+        if segment.size < environment.max_segment_size or not segment.size:
+            return False
+        if store.writer.damaged or not store.policy.may_roll():
+            return False
+        if 0 < self._not_before - environment.clock.seconds() <= RETRY_SECONDS:
+            return False
+        idle = store.worker is Worker.IDLE
+        store.worker = Worker.HOLDING
+        if idle:
+            path = os.path.join(store.directory, segment_name(segment.end))
+            environment.threads.submit(
+                partial(
+                    roll_segment, environment.disk, segment.fd, path, segment.unsynced_directories
+                ),
+                partial(self._rolled, path),
+            )
+        return True
+
+    def _rolled(self, path: str, result: Rolled | None, error: BaseException | None) -> None:
+        """Nothing was written meanwhile."""
+        store = self._store
+        old = store.last
+        sync_error = error if result is None else result.sync_error
+        if result is None or sync_error is not None:
+            assert sync_error is not None
+            store.policy.roll_unflushed(sync_error)
+            return
+        old.unsynced_directories = ()
+        store.policy.flushed(old.end)
+        if result.create_error is not None:
+            self.failed(path, result.create_error)
+        else:
+            segment = Segment(old.end, path, 0, 0, result.fd)
+            segment.unsynced_directories = (store.directory,)
+            store.add_segment(segment)
+            self._not_before = 0.0
+        store.worker = Worker.IDLE
+        store.proceed()
+
+    def failed(self, path: str, error: BaseException) -> None:
+        """Go on in the old segment, and try again later."""
+        store = self._store
+        if not self._not_before:
+            self._log.error(
+                "Could not roll to {path}, {old} grows until it works: {error}",
+                path=path,
+                old=store.last.path,
+                error=error,
+            )
+        self._not_before = store.environment.clock.seconds() + RETRY_SECONDS
