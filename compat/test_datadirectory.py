@@ -131,6 +131,55 @@ class DataDirectoryTests(ClientCase):
         """A torn tail under ours, then the original."""
         self.torn(*OURS_JAVA_OURS[:2])
 
+    def damage(self) -> tuple[str, int, int]:
+        """
+        A byte in the second of twenty messages of a last segment is changed, while no broker runs;
+        returns the file, where the bad message is, and the end of the log.
+        """
+        broker = self.broker(peers.OurBroker)
+        connection = Connection(broker.port)
+        for number in range(20):
+            body = b"message %02d" % number
+            self.assertEqual(connection.ask(b"put t 1 10 0 1\r\n" + body).status, 200)
+        connection.close()
+        broker.stop()
+        (file,) = (file for directory, file in segments(broker.data) if directory == "t-1")
+        path = os.path.join(broker.data, "t-1", file)
+        with open(path, "r+b") as segment:
+            segment.seek(30 + 25)
+            segment.write(b"?")
+        return path, 30, 600
+
+    def end(self, broker: peers.Broker) -> int:
+        """The end of the damaged partition, by a broker that has taken a message for it."""
+        connection = Connection(broker.port)
+        reply = connection.ask(b"put t 1 5 0 1\r\nhello")
+        connection.close()
+        self.assertEqual(reply.status, 200, reply)
+        return int(reply.body.split()[2])
+
+    def test_java_cuts_off_what_follows_damage(self) -> None:
+        """The original, started on the damaged directory, takes good messages away."""
+        path, bad, _ = self.damage()
+        broker = self.broker(peers.JavaBroker)
+        self.assertEqual(self.end(broker), bad)
+        broker.stop()
+        self.assertEqual(os.path.getsize(path), bad + 25)
+
+    def test_java_keeps_what_ours_has_kept(self) -> None:
+        """After a start of ours the original serves the damaged file as it is."""
+        path, _, end = self.damage()
+        with open(path, "rb") as segment:
+            damaged = segment.read()
+        for kind, expected in zip(OURS_JAVA_OURS, (end, end + 25, end + 50), strict=True):
+            broker = self.broker(kind)
+            self.assertEqual(self.end(broker), expected)
+            connection = Connection(broker.port)
+            self.assertEqual(connection.ask(b"get t g 1 0 4000 1\r\n").body, damaged)
+            connection.close()
+            broker.stop()
+        self.assertEqual(os.path.getsize(path), end)
+
     def test_clients_stay(self) -> None:
         """
         The brokers change under a producer and a consumer that go on as if nothing had happened.

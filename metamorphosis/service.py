@@ -41,6 +41,7 @@ from metamorphosis.directorylock import DirectoryLock
 from metamorphosis.errors import MetaQError
 from metamorphosis.ids import FILE_NAME as IDS_FILE
 from metamorphosis.ids import IdCeiling, MessageIds
+from metamorphosis.inspection import check_journal
 from metamorphosis.interfaces import IRegistry, IWorkerThreads
 from metamorphosis.ordered import OrderedService, Part, nothing
 from metamorphosis.process import StartRefused, exit_with
@@ -51,7 +52,6 @@ from metamorphosis.store.layout import ensure_directory
 from metamorphosis.store.messagestores import MessageStores
 from metamorphosis.store.retention import Retention
 from metamorphosis.threads import WorkerThreads
-from metamorphosis.transactions.journal import journal_directory, refuse_prepared
 
 REFUSE_SECONDS = 0.2
 """From the first refusal to the end of the connections: a client gets a 503 instead of a reset."""
@@ -361,16 +361,6 @@ class BrokerService(OrderedService):
         """Log what the files say that is allowed and hardly meant."""
         for warning in (*self.config.warnings, *self.settings.warnings):
             self._log.warn("{warning}", warning=warning)
-
-
-def check_journal(config: BrokerConfig, settings: Settings) -> None:
-    """
-    A start, and ``--check``, end here while prepared transactions would be passed over.
-
-    :raises StoreError: naming them and the remedy.
-    """
-    if not settings.ignore_prepared_transactions:
-        refuse_prepared(journal_directory(config.data_log_path, config.data_path))
 
 
 def _registration(topic: TopicConfig) -> TopicRegistration:

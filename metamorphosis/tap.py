@@ -146,8 +146,8 @@ class Options(usage.Options):
         if self["local"]:
             self._prepare_local(config)
         if self["check"]:
-            _check_data(config, own)
-            for warning in (*config.warnings, *own.warnings):
+            damages = _check_data(config, own)
+            for warning in (*config.warnings, *own.warnings, *damages):
                 print(f"warning: {warning}")
             print(describe(config, own, self.zookeeper))
             raise SystemExit(0)
@@ -217,16 +217,17 @@ def _read(load: Callable[[], T], faults: list[str]) -> T | None:
         return None
 
 
-def _check_data(config: BrokerConfig, own: Settings) -> None:
+def _check_data(config: BrokerConfig, own: Settings) -> list[str]:
     """
-    End with what in the data directories would keep the broker from starting.
+    What is damaged in the data directories.
 
-    :raises SystemExit: with that.
+    :raises SystemExit: with what would keep the broker from starting.
     """
-    from metamorphosis.service import check_journal
+    from metamorphosis.inspection import check_journal, find_damages
 
     try:
         check_journal(config, own)
+        return list(find_damages(config, own))
     except StoreError as error:
         raise SystemExit(str(error)) from error
 

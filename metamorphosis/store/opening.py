@@ -26,6 +26,7 @@ from metamorphosis.store.layout import (
     segment_name,
     split_directory_name,
 )
+from metamorphosis.store.recovery import recover
 from metamorphosis.store.segment import Segment, open_last
 
 _log = Logger()
@@ -61,16 +62,62 @@ def open_segments(
     files = find_segments(directory)
     if files:
         segments = [Segment(start, path, size) for start, path, size in files[:-1]]
-        segments.append(open_last(disk, files[-1].start, files[-1].path, fast_boot))
+        last, damaged = open_last(disk, files[-1].start, files[-1].path, fast_boot)
+        segments.append(last)
+        if damaged:
+            _begin_anew(disk, directory, segments)
     else:
-        path = os.path.join(directory, segment_name(create_at))
-        try:
-            segments = [Segment(create_at, path, 0, 0, disk.create(path))]
-        except OSError as error:
-            raise StoreError(f"Could not create file {path} ({error.strerror})") from error
+        segments = [_create(disk, directory, create_at)]
     # Also of existing files: the process that created them may have died before it synced.
     segments[-1].unsynced_directories = (directory, os.path.dirname(directory))
     return segments
+
+
+def _create(disk: Disk, directory: str, start: int) -> Segment:
+    """
+    A new, empty segment.
+
+    :raises StoreError: naming the file.
+    """
+    path = os.path.join(directory, segment_name(start))
+    try:
+        return Segment(start, path, 0, 0, disk.create(path))
+    except OSError as error:
+        raise StoreError(f"Could not create file {path} ({error.strerror})") from error
+
+
+def _begin_anew(disk: Disk, directory: str, segments: list[Segment]) -> None:
+    """
+    Go on in a new file: only the last one is checked, so neither our next start searches the damage
+    again, nor does a Java broker cut off what stands after it.
+    """
+    try:
+        segments.append(_create(disk, directory, segments[-1].end))
+    except StoreError as error:
+        _log.warn("Messages go into the damaged file as well: {error}", error=error)
+
+
+def find_damage(data_path: str, found: Found) -> str | None:
+    """
+    What is wrong with the last segment of a partition, in words; None: nothing. Changes nothing,
+    and leaves a torn tail unmentioned: another broker may be writing it now. Thread: any; blocks.
+
+    :raises StoreError: naming the file.
+    :raises SegmentsInvalid: the partition cannot be opened.
+    """
+    files = find_segments(partition_directory(data_path, found.topic, found.partition))
+    if not files:
+        return None
+    path = files[-1].path
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            recovered = recover(fd, os.fstat(fd).st_size)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise StoreError(f"Could not read file {path} ({error.strerror})") from error
+    return recovered.damage(path) if recovered.damaged_bytes else None
 
 
 def find_partitions(data_path: str) -> list[Found]:

@@ -87,11 +87,14 @@ class OpeningTests(SynchronousTestCase):
             self.assertEqual(partition.read(), M1)
 
     def test_c5_flipped_payload_bit(self) -> None:
-        """The first bad message ends the log; what follows is lost, valid or not."""
+        """A bad message at the end is cut off. Differs: what valid ones follow stays."""
         bad = M2[:22] + bytes([M2[22] ^ 1]) + M2[23:]
-        partition = self.partition().fill(n0=M1 + bad + M3)
+        partition = self.partition().fill(n0=M1 + bad)
         self.check(partition, 0, 25, 1)
         self.assertEqual(partition.read(), M1)
+        partition = self.partition().fill(n0=M1 + bad + M3)
+        self.check(partition, 0, 81, 2)
+        self.assertEqual(partition.read(), M1 + bad + M3)
 
     def test_c6_changed_id_or_flag(self) -> None:
         """The checksum covers the body only."""
@@ -102,12 +105,14 @@ class OpeningTests(SynchronousTestCase):
     def test_c7_checksum_with_top_bit(self) -> None:
         """All 32 bits of the checksum are compared."""
         bad = M2[:4] + bytes([M2[4] | 0x80]) + M2[5:]
-        self.check(self.partition().fill(n0=M1 + bad + M3), 0, 25, 1)
+        self.check(self.partition().fill(n0=M1 + bad), 0, 25, 1)
+        self.check(self.partition().fill(n0=M1 + bad + M3), 0, 81, 2)
 
     def test_c8_negative_or_huge_length(self) -> None:
-        """A length below 0 or beyond the file ends the log."""
+        """A length below 0 or beyond the file is that of a bad message."""
         for byte in (b"\xff", b"\x7f"):
-            self.check(self.partition().fill(n0=M1 + byte + M2[1:] + M3), 0, 25, 1)
+            self.check(self.partition().fill(n0=M1 + byte + M2[1:]), 0, 25, 1)
+            self.check(self.partition().fill(n0=M1 + byte + M2[1:] + M3), 0, 81, 2)
 
     def test_c9_zero_bytes(self) -> None:
         """Zeros are valid empty messages, 20 bytes each (D-6)."""

@@ -67,6 +67,7 @@ LAYERS = {
     "faces": {"client.tx", "client.aio", "client.blocking", "client.runtimes"},
     "top": {
         "service",
+        "inspection",
         "tap",
         "ordered",
         "process",

@@ -20,6 +20,7 @@ from metamorphosis import __version__, process, tap
 from metamorphosis.local import LocalService
 from metamorphosis.service import BrokerService
 from tests.integration.broker import SYSTEM, ZOOKEEPER, Keys, ini
+from tests.unit.store.test_recovery import log
 from tests.unit.transactions.test_journal import JOURNALS, PREPARED
 
 TOPICS: dict[str, Keys] = {"test": {"numPartitions": 2}}
@@ -170,6 +171,36 @@ class OptionsTests(OptionsTestCase):
         with self.assertRaises(SystemExit) as raised:
             self.parse("--check", "-f", self.server_ini)
         self.assertEqual(raised.exception.code, 0)
+
+    def test_check_finds_damage(self) -> None:
+        """--check warns of a damaged last segment, which a start goes on with, and changes nothing;
+        a torn tail may be a broker that writes."""
+        records = log(b"hello", b"damaged", b"good")
+        data = b"".join(records)
+        directory = os.path.join(self.directory, "data", "test-0")
+        os.makedirs(directory)
+        path = os.path.join(directory, "00000000000000000000.meta")
+        for content, found in (
+            (data.replace(b"dam", b"d m") + b"torn", True),
+            (data + b"torn", False),
+        ):
+            with open(path, "wb") as file:
+                file.write(content)
+            self.printed.truncate(0)
+            with self.assertRaises(SystemExit) as raised:
+                self.parse("--check", "-f", self.server_ini)
+            self.assertEqual(raised.exception.code, 0)
+            text = f"warning: {path} is damaged from position 25 on: 27 bytes"
+            self.assertEqual(text in self.printed.getvalue(), found)
+            with open(path, "rb") as file:
+                self.assertEqual(file.read(), content)
+        self.assertEqual(os.listdir(os.path.dirname(directory)), ["test-0"])
+
+    def test_check_of_a_directory_that_cannot_be_opened(self) -> None:
+        """--check ends with the error that a start would end with."""
+        os.makedirs(os.path.join(self.directory, "data", "test-0"))
+        self.write("data/test-0/first.meta", "")
+        self.assertIn("first.meta", self.refused("--check", "-f", self.server_ini))
 
     def test_version(self) -> None:
         """--version names our version and ends with status 0."""

@@ -3,96 +3,25 @@
 from __future__ import annotations
 
 import os
-import random
 
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.errors import StoreError
-from metamorphosis.message import HEADER, checksum
-from metamorphosis.store import segment as segment_module
 from metamorphosis.store.disk import Disk
-from metamorphosis.store.segment import open_last, recover
+from metamorphosis.store.segment import open_last
 from metamorphosis.store.segmentwriter import whole_records, write_pieces
-from tests.unit.store.partitions import M0, M1, M2, M3, N0, BreakableDisk, Partition, record
-
-
-def oracle(data: bytes) -> tuple[int, int]:
-    """The recovery of the specification, word by word, over a file in memory."""
-    position = count = 0
-    while len(data) - position >= 20:
-        length, stored, _, _ = HEADER.unpack_from(data, position)
-        if position + 20 + length > len(data) or length < 0:
-            break
-        if checksum(data[position + 20 : position + 20 + length]) != stored:
-            break
-        position += 20 + length
-        count += 1
-    return position, count
-
-
-class RecoverTests(SynchronousTestCase):
-    """``recover`` against the oracle."""
-
-    def recover(self, data: bytes) -> tuple[int, int]:
-        """What it finds in a file with that content."""
-        path = self.mktemp()
-        with open(path, "w+b") as file:
-            file.write(data)
-            file.flush()
-            return tuple(recover(file.fileno(), len(data)))  # type: ignore[return-value]
-
-    def test_cut_at_every_byte(self) -> None:
-        """Wherever a crash cut the file, exactly the whole records in front of it are found."""
-        data = M1 + M2 + M3 + M0 + record(64, 5)
-        for length in range(len(data) + 1):
-            self.assertEqual(self.recover(data[:length]), oracle(data[:length]), length)
-
-    def test_every_byte_changed(self) -> None:
-        """Whatever byte went bad, the same records are found as the specification finds."""
-        data = M1 + M2 + M3 + M0
-        for position in range(len(data)):
-            for change in (0x01, 0x80):
-                bad = bytearray(data)
-                bad[position] ^= change
-                self.assertEqual(self.recover(bytes(bad)), oracle(bytes(bad)), (position, change))
-
-    def test_buffers_of_every_size(self) -> None:
-        """Records that lie across, at, or are longer than what is read at once."""
-        data = M1 + record(100, 3) + M0 + M2 + record(45, 9) + M3 + b"\x00\x00\x00\x05"
-        for size in range(20, 130):
-            self.patch(segment_module, "READ_SIZE", size)
-            self.assertEqual(self.recover(data), oracle(data), size)
-            self.assertEqual(self.recover(data[:-30]), oracle(data[:-30]), size)
-
-    def test_long_record_with_wrong_checksum(self) -> None:
-        """A record longer than what is read at once is checked as well."""
-        self.patch(segment_module, "READ_SIZE", 32)
-        data = bytearray(M1 + record(100, 3))
-        data[-1] ^= 1
-        self.assertEqual(self.recover(bytes(data)), (25, 1))
-
-    def test_random_files(self) -> None:
-        """Random records, random damage, seeded."""
-        generator = random.Random(8123)
-        for _ in range(300):
-            parts = [
-                record(20 + generator.randrange(60), generator.randrange(1, 200))
-                for _ in range(generator.randrange(6))
-            ]
-            data = bytearray(b"".join(parts) + generator.randbytes(generator.randrange(40)))
-            for _ in range(generator.randrange(3)):
-                if data:
-                    data[generator.randrange(len(data))] = generator.randrange(256)
-            self.patch(segment_module, "READ_SIZE", generator.choice((20, 33, 64, 4096)))
-            self.assertEqual(self.recover(bytes(data)), oracle(bytes(data)))
-
-    def test_file_shorter_than_expected(self) -> None:
-        """A file that shrank meanwhile ends where it ends."""
-        with open(self.mktemp(), "w+b") as file:
-            file.write(M1 + M2)
-            file.flush()
-            self.assertEqual(tuple(recover(file.fileno(), 500)), (50, 2))
+from tests.unit.store.partitions import (
+    M0,
+    M1,
+    M2,
+    M3,
+    N0,
+    BreakableDisk,
+    Partition,
+    stored,
+)
+from tests.unit.store.test_recovery import log, oracle
 
 
 class OpenLastTests(SynchronousTestCase):
@@ -132,22 +61,88 @@ class OpenLastTests(SynchronousTestCase):
             error = self.assertRaises(StoreError, open_last, disk, 0, path, False)
             self.assertIn(path, str(error))
 
-    def test_recovery_names_the_file_in_the_log(self) -> None:
-        """How much was cut off, and of which file, is said."""
-        lines: list[str] = []
 
-        def observe(event: dict) -> None:
-            if event.get("log_namespace") == "metamorphosis.store.segment":
-                lines.append(event["log_format"].format(**event))
+class StartTests(SynchronousTestCase):
+    """What a start says of a partition, and where its messages go then."""
 
-        globalLogPublisher.addObserver(observe)
-        self.addCleanup(globalLogPublisher.removeObserver, observe)
-        partition = Partition(self.mktemp())
-        os.mkdir(partition.path)
-        partition.fill(n0=M1 + b"abc").open()
-        self.assertEqual(len(lines), 1)
-        path = os.path.join(partition.directory, N0)
-        self.assertTrue(lines[0].startswith(f"3 bytes truncated from {path} behind 1 messages"))
+    def setUp(self) -> None:
+        """A partition; what our code logs is kept."""
+        self.partition = Partition(self.mktemp())
+        self.lines: list[str] = []
+        globalLogPublisher.addObserver(self.observe)
+        self.addCleanup(globalLogPublisher.removeObserver, self.observe)
+        self.records = log(b"hello", b"damaged", b"good", b"good too")
+        bad = self.records[1].replace(b"m", b"M")
+        self.data = self.records[0] + bad + b"".join(self.records[2:])
+
+    def observe(self, event: dict) -> None:
+        """Keep a line."""
+        if str(event.get("log_namespace")).startswith("metamorphosis.store"):
+            self.lines.append(event["log_format"].format(**event))
+
+    def path(self, name: str = N0) -> str:
+        """Of a segment."""
+        return os.path.join(self.partition.directory, name)
+
+    def test_clean_start_says_nothing(self) -> None:
+        """Neither of a whole file nor of an empty one."""
+        for data in (M1 + M2, b""):
+            self.partition.fill(n0=data).open()
+        self.assertEqual(self.lines, [])
+
+    def test_torn_tail_is_logged(self) -> None:
+        """How much was cut off, and of which file."""
+        self.partition.fill(n0=M1 + b"abc").open()
+        (line,) = self.lines
+        self.assertTrue(line.startswith(f"3 bytes truncated from {self.path()} behind 1 messages"))
+
+    def test_damage_is_logged_and_stays(self) -> None:
+        """One line names file, position, bytes and messages; readers get the file as it is."""
+        store = self.partition.fill(n0=self.data).open()
+        (line,) = self.lines
+        for text in (self.path(), "position 25 on", "27 bytes", "2 valid messages after it"):
+            self.assertIn(text, line)
+        self.assertEqual(stored(store), self.data)
+        self.assertEqual(store.message_count, 3)
+
+    def test_messages_go_into_a_new_file(self) -> None:
+        """So that the next start finds a good last file and has nothing to say."""
+        for torn in (b"", b"\0\0\0\7torn"):
+            self.partition.fill(n0=self.data + torn)
+            store = self.partition.open()
+            end = len(self.data)
+            name = f"{end:020d}.meta"
+            self.assertEqual(store.append([M3]).offset, end)
+            self.assertEqual(self.partition.files(), {N0: self.data, name: M3})
+            self.lines.clear()
+            again = self.partition.open()
+            self.assertEqual(self.lines, [])
+            self.assertEqual((stored(again), stored(again, end)), (self.data, M3))
+            os.remove(self.path(name))
+
+    def test_no_room_for_a_new_file(self) -> None:
+        """The partition opens all the same and goes on in the damaged file."""
+        self.partition.disk.broken.add("create")
+        store = self.partition.fill(n0=self.data).open()
+        self.assertEqual(store.append([M3]).offset, len(self.data))
+        self.assertEqual(self.partition.files(), {N0: self.data + M3})
+        self.assertIn("Messages go into the damaged file", self.lines[-1])
+
+    def test_behind_the_tail_of_a_fast_boot(self) -> None:
+        """
+        With fast boot messages follow a torn tail, which claims the bytes that they have; the next
+        thorough start finds them.
+        """
+        torn = log(b"torn" * 90, first=3)[0][:-8]
+        store = self.partition.fill(n0=self.data + torn).open(fast_boot=True)
+        self.assertEqual(self.lines, [])
+        later = log(b"later", b"and later", first=9)
+        store.append(later)
+        data = self.data + torn + b"".join(later)
+        self.assertEqual(self.partition.read(), data)
+        self.assertEqual(stored(self.partition.open()), data)
+        self.assertIn("in 2 places", self.lines[0])
+        self.assertIn("4 valid messages after it", self.lines[0])
 
 
 class WritePiecesTests(SynchronousTestCase):

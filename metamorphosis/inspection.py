@@ -1,0 +1,43 @@
+"""
+What the data directories of a broker hold that its operator should know before it serves.
+
+A start ends at what ``check_journal`` raises; ``--check`` shows all of it and changes nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from metamorphosis.config.model import BrokerConfig, Settings
+from metamorphosis.store.opening import find_damage, find_partitions
+from metamorphosis.transactions.journal import journal_directory, refuse_prepared
+
+
+def check_journal(config: BrokerConfig, settings: Settings) -> None:
+    """
+    Refuse to pass over prepared transactions. Thread: any; blocks.
+
+    :raises StoreError: naming them and the remedy.
+    """
+    if not settings.ignore_prepared_transactions:
+        refuse_prepared(journal_directory(config.data_log_path, config.data_path))
+
+
+def find_damages(config: BrokerConfig, settings: Settings) -> Iterator[str]:
+    """
+    A line for each damaged last segment, which a start goes on with all the same; nothing with fast
+    boot, which checks none. Thread: any; blocks as long as a start would.
+
+    :raises StoreError: what cannot be read would keep the broker from starting.
+    """
+    if settings.fast_boot:
+        return
+    paths = {config.data_path, *(topic.data_path for topic in config.topics.values())}
+    existing = [path for path in paths if path and os.path.exists(path)]
+    for found in sorted({found for path in existing for found in find_partitions(path)}):
+        data_path = config.topic(found.topic).data_path or config.data_path
+        if os.path.exists(data_path):
+            damage = find_damage(data_path, found)
+            if damage is not None:
+                yield damage
