@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from twisted.internet.defer import Deferred
 
-    from metamorphosis.client.model import Partition, StoredOffset
     from metamorphosis.cluster.model import ConnectionFault, NodeStat, SessionEvent, WatchEvent
+    from metamorphosis.partitions import Partition, StoredOffset
 
 T = TypeVar("T")
 
@@ -143,7 +143,7 @@ class IRuntime(Interface):
     def call_from_thread(function: Callable[..., object], *args: object) -> None:
         """``call_soon`` from any thread."""
 
-    def start(coroutine: Coroutine[Any, Any, T]) -> Any:
+    def start(coroutine: Coroutine[Any, Any, T]) -> Awaitable[T]:
         """Run a coroutine that awaits this runtime's futures; the future of its result. An error
         that nobody looks at is logged."""
 

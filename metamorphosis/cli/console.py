@@ -14,6 +14,7 @@ from typing import Any, TextIO
 
 from metamorphosis.client.flow import Event
 from metamorphosis.errors import MetaQError
+from metamorphosis.interfaces import IRuntime
 from metamorphosis.terminal import encoded, shows_everything
 
 CHUNK = 64 * 1024
@@ -49,7 +50,7 @@ class Console:
 
     def __init__(
         self,
-        runtime: Any,
+        runtime: IRuntime,
         read: Callable[[], bytes] | None = None,
         write: Callable[[bytes], None] | None = None,
         errors: TextIO | None = None,

@@ -8,15 +8,13 @@ group changes: then the group is made to look as if it had.
 
 from __future__ import annotations
 
-from typing import Any
-
 from metamorphosis.client.clusterview import ClusterReader, ClusterView
 from metamorphosis.client.committing import Key
 from metamorphosis.client.flow import Event
 from metamorphosis.client.links import Log
 from metamorphosis.client.membership import Membership
 from metamorphosis.client.model import Partition
-from metamorphosis.interfaces import IRegistry
+from metamorphosis.interfaces import IRegistry, IRuntime
 
 SEEN_BEFORE_WAKING = 2  # so often a partition is seen unclaimed before its member is woken
 WAKING_SECONDS = 300.0  # between two such wakings
@@ -34,7 +32,7 @@ class Audit:
 
     def __init__(
         self,
-        runtime: Any,
+        runtime: IRuntime,
         registry: IRegistry,
         reader: ClusterReader,
         member: Membership,

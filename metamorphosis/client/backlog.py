@@ -24,6 +24,7 @@ from metamorphosis.client.localstore import Item, LocalStore
 from metamorphosis.client.model import ANY_PARTITION, OutgoingMessage, Partition
 from metamorphosis.client.offsets import Worker
 from metamorphosis.errors import LocalStoreError
+from metamorphosis.interfaces import IRuntime
 from metamorphosis.message import ATTRIBUTE_FLAG, encode_body, split_body
 
 Done = Callable[[Exception | None], object]
@@ -78,7 +79,7 @@ class Queue:
         "written",
     )  # fmt: skip
 
-    def __init__(self, runtime: Any, topic: str, partition: Partition) -> None:
+    def __init__(self, runtime: IRuntime, topic: str, partition: Partition) -> None:
         self.topic = topic
         self.partition = partition
         self.store: LocalStore | None = None  # belongs to the thread
@@ -109,7 +110,7 @@ class Backlog:
     :param directory: of the files.
     """
 
-    def __init__(self, runtime: Any, directory: Path, log: Log) -> None:
+    def __init__(self, runtime: IRuntime, directory: Path, log: Log) -> None:
         self._runtime = runtime
         self._directory = directory
         self._log = log

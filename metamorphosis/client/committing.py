@@ -29,7 +29,7 @@ from metamorphosis.client.links import Log
 from metamorphosis.client.model import Partition, Position, StoredOffset
 from metamorphosis.client.settings import MAX_OFFSET, ConsumerConfig
 from metamorphosis.errors import OffsetsNotStorable, OffsetStoreError
-from metamorphosis.interfaces import IOffsetStore
+from metamorphosis.interfaces import IOffsetStore, IRuntime
 
 STORE_SECONDS = 30.0  # for one call of a store; ours have shorter limits of their own
 RETRY_SECONDS = 1.0  # after a failed commit, unless the period is shorter; doubles up to it
@@ -68,7 +68,9 @@ class Committing:
     :param store: whose methods may be plain, or return anything that can be awaited.
     """
 
-    def __init__(self, runtime: Any, store: IOffsetStore, config: ConsumerConfig, log: Log) -> None:
+    def __init__(
+        self, runtime: IRuntime, store: IOffsetStore, config: ConsumerConfig, log: Log
+    ) -> None:
         self._runtime = runtime
         self._store = store
         self._config = config

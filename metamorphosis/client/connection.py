@@ -21,6 +21,7 @@ from metamorphosis.client.opaques import next_opaque
 from metamorphosis.client.replies import LOST, NOT_SENT, TIMED_OUT, Reply, ReplyReader
 from metamorphosis.client.settings import ClientConfig
 from metamorphosis.cluster.model import ConnectionFault
+from metamorphosis.interfaces import IRuntime
 from metamorphosis.wire.commands import Request
 from metamorphosis.wire.encoding import encode
 
@@ -53,7 +54,7 @@ class BrokerConnection:
 
     def __init__(
         self,
-        runtime: Any,
+        runtime: IRuntime,
         url: str,
         config: ClientConfig,
         log: Log,

@@ -16,6 +16,7 @@ from metamorphosis.client.links import Log
 from metamorphosis.client.settings import ClientConfig, normalise_url
 from metamorphosis.cluster.model import Broker, ConnectionFault
 from metamorphosis.errors import ClientClosed
+from metamorphosis.interfaces import IRuntime
 
 DELAYS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 """Seconds before each attempt after a loss; the last one for ever, which is the original's."""
@@ -43,7 +44,7 @@ class Shared:
 class Connections:
     """Thread: the loop's."""
 
-    def __init__(self, runtime: Any, config: ClientConfig, log: Log) -> None:
+    def __init__(self, runtime: IRuntime, config: ClientConfig, log: Log) -> None:
         self._runtime = runtime
         self._config = config
         self._log = log

@@ -21,7 +21,7 @@ from metamorphosis.client.model import FetchTarget, Partition, Position
 from metamorphosis.client.replies import SUCCESS, error_of
 from metamorphosis.client.settings import MAX_OFFSET, ConsumerConfig
 from metamorphosis.errors import InvalidState
-from metamorphosis.interfaces import IOffsetStore
+from metamorphosis.interfaces import IOffsetStore, IRuntime
 from metamorphosis.wire.commands import StatsCommand
 
 BROKER_ID = 0
@@ -60,7 +60,7 @@ class DirectAssignment:
 
     def __init__(
         self,
-        runtime: Any,
+        runtime: IRuntime,
         connection: BrokerConnection,
         config: ConsumerConfig,
         subscriptions: Mapping[str, Any],

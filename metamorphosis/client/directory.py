@@ -42,6 +42,7 @@ from metamorphosis.errors import (
     NotConnected,
     RegistryUnavailable,
 )
+from metamorphosis.interfaces import IRuntime
 
 LOOK_AGAIN_SECONDS: Final = 5.0
 """Between two looks why a topic has no partitions, while there are sends."""
@@ -78,7 +79,7 @@ class PublishedTopic:
         "users",
     )  # fmt: skip
 
-    def __init__(self, runtime: Any, name: str) -> None:
+    def __init__(self, runtime: IRuntime, name: str) -> None:
         self.name = name
         self.listed: tuple[Partition, ...] = ()
         self.absence: NoPartition | None = None  # why there are none
@@ -110,7 +111,7 @@ class PartitionDirectory:
 
     def __init__(
         self,
-        runtime: Any,
+        runtime: IRuntime,
         config: ClientConfig,
         connections: Connections,
         registry: Any,

@@ -27,6 +27,7 @@ from metamorphosis.client.links import Log
 from metamorphosis.client.model import FetchTarget, Partition, Position
 from metamorphosis.client.partitionfetch import PartitionFetch
 from metamorphosis.client.settings import ConsumerConfig
+from metamorphosis.interfaces import IRuntime
 
 LEAST_SHARE = 32 << 10
 """Bytes of a fetch, however many partitions there are."""
@@ -44,7 +45,7 @@ class Fetching:
 
     def __init__(
         self,
-        runtime: Any,
+        runtime: IRuntime,
         connections: Connections,
         config: ConsumerConfig,
         max_body: int,

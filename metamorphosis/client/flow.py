@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from metamorphosis.cluster.model import ConnectionFault
 from metamorphosis.errors import RequestTimeout
+from metamorphosis.interfaces import IRuntime
 
 T = TypeVar("T")
 
@@ -30,7 +31,7 @@ class Event:
 
     __slots__ = ("_runtime", "_waiting", "is_abandoned", "is_set")
 
-    def __init__(self, runtime: Any) -> None:
+    def __init__(self, runtime: IRuntime) -> None:
         self.is_set = False
         self.is_abandoned = False
         self._runtime = runtime
@@ -111,7 +112,7 @@ class Slots:
 
     __slots__ = ("_closed", "_runtime", "_total", "_waiting", "free")
 
-    def __init__(self, runtime: Any, total: int) -> None:
+    def __init__(self, runtime: IRuntime, total: int) -> None:
         self.free = total
         self._total = total
         self._runtime = runtime
@@ -158,7 +159,7 @@ class Slots:
         return amount <= self.free or self.free == self._total
 
 
-def sleep(runtime: Any, seconds: float) -> Awaitable[None]:
+def sleep(runtime: IRuntime, seconds: float) -> Awaitable[None]:
     """Wait. What has to end early waits for an ``Event`` with a timeout instead."""
     future = runtime.api.create_future()
     runtime.call_later(seconds, _resolve, runtime, future, None)
@@ -186,7 +187,7 @@ async def wait_unless_refused(
     return True
 
 
-async def within(runtime: Any, awaitable: Awaitable[T], seconds: float, what: str) -> T:
+async def within(runtime: IRuntime, awaitable: Awaitable[T], seconds: float, what: str) -> T:
     """
     The result of something that is under way, if it comes in time; it is not stopped.
 
@@ -223,7 +224,7 @@ async def settle(awaitables: Iterable[Awaitable[T]]) -> list[T | Exception]:
     return outcomes
 
 
-def _resolve(runtime: Any, future: Any, result: object) -> None:
+def _resolve(runtime: IRuntime, future: Any, result: object) -> None:
     """Unless the one who waits was cancelled meanwhile."""
     if not runtime.api.is_called(future):
         runtime.api.resolve(future, result)

@@ -6,8 +6,6 @@ Source: ``GetCommand``, ``SimpleMessageConsumer.fetch``.
 
 from __future__ import annotations
 
-from typing import Any
-
 from metamorphosis.client.connection import BrokerConnection
 from metamorphosis.client.flow import Event
 from metamorphosis.client.links import Log
@@ -15,6 +13,7 @@ from metamorphosis.client.model import Partition
 from metamorphosis.client.opaques import next_opaque
 from metamorphosis.client.replies import NOT_SENT
 from metamorphosis.client.settings import ConsumerConfig
+from metamorphosis.interfaces import IRuntime
 
 
 class FetchRules:
@@ -29,7 +28,7 @@ class FetchRules:
         "wait_ms",
     )
 
-    def __init__(self, runtime: Any, config: ConsumerConfig, max_body: int, log: Log) -> None:
+    def __init__(self, runtime: IRuntime, config: ConsumerConfig, max_body: int, log: Log) -> None:
         self.runtime = runtime
         self.config = config
         self.max_body = max_body

@@ -11,7 +11,7 @@ Source: ``ConsumerZooKeeper``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
 from metamorphosis.client.clusterview import BrokerUrls
 from metamorphosis.client.committing import Committing, Key
@@ -19,6 +19,7 @@ from metamorphosis.client.flow import settle
 from metamorphosis.client.links import Log
 from metamorphosis.client.membership import Contested, Membership
 from metamorphosis.client.model import FetchTarget, Position
+from metamorphosis.interfaces import IRuntime
 
 
 class Fetches(Protocol):
@@ -44,7 +45,7 @@ class Holdings:
 
     def __init__(
         self,
-        runtime: Any,
+        runtime: IRuntime,
         group: str,
         member: Membership,
         committing: Committing,

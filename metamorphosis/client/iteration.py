@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import Any
 
 from metamorphosis.client.delivery import PartitionDelivery
 from metamorphosis.client.flow import Event
 from metamorphosis.client.model import Partition, ReceivedMessage
 from metamorphosis.client.subscription import Rollback
 from metamorphosis.errors import InvalidState
+from metamorphosis.interfaces import IRuntime
 
 
 class Load:
@@ -49,7 +49,7 @@ class Iteration:
     """
 
     def __init__(
-        self, runtime: Any, delivery_of: Callable[[str, Partition], PartitionDelivery | None]
+        self, runtime: IRuntime, delivery_of: Callable[[str, Partition], PartitionDelivery | None]
     ) -> None:
         self._runtime = runtime
         self._delivery_of = delivery_of

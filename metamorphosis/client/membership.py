@@ -26,7 +26,7 @@ from metamorphosis.cluster.ownership import Occupied, OwnNodes
 from metamorphosis.cluster.paths import Paths
 from metamorphosis.config.hostname import own_address
 from metamorphosis.errors import RegistryError
-from metamorphosis.interfaces import IRegistry
+from metamorphosis.interfaces import IRegistry, IRuntime
 
 
 def make_consumer_id(config: ConsumerConfig, host: Callable[[], str] = own_address) -> str:
@@ -60,7 +60,7 @@ class Membership:
     """
 
     def __init__(
-        self, runtime: Any, registry: IRegistry, paths: Paths, consumer_id: str, group: str
+        self, runtime: IRuntime, registry: IRegistry, paths: Paths, consumer_id: str, group: str
     ) -> None:
         self.registered = False
         self._runtime = runtime

@@ -1,8 +1,7 @@
 """
-The values of the client: partitions, what a send came to, what a consumer gets, how far it is.
-Pure.
+The values of the client: what a send came to, what a consumer gets, how far it is. Pure.
 
-Source: ``Partition``, ``SendResult``, ``TopicPartitionRegInfo``.
+Source: ``SendResult``, ``TopicPartitionRegInfo``.
 """
 
 from __future__ import annotations
@@ -11,29 +10,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from metamorphosis.message import ATTRIBUTE_FLAG, HEADER_BYTES, split_body
-
-
-class Partition(NamedTuple):
-    """A partition of a topic on a broker; sorts by number. Its text is as in ZooKeeper's nodes."""
-
-    broker_id: int
-    number: int
-
-    def __str__(self) -> str:
-        return f"{self.broker_id}-{self.number}"
-
-    @classmethod
-    def parse(cls, text: str) -> Partition:
-        """
-        ``<brokerId>-<number>``.
-
-        :raises ValueError: it is something else.
-        """
-        broker_id, hyphen, number = text.partition("-")
-        if not (hyphen and broker_id.isdecimal() and number.isdecimal()):
-            raise ValueError(f"partition {text!r}: <brokerId>-<number> expected, as in 0-3")
-        return cls(int(broker_id), int(number))
-
+from metamorphosis.partitions import Partition as Partition
+from metamorphosis.partitions import StoredOffset as StoredOffset
 
 ANY_PARTITION = Partition(-1, -1)
 """The broker chooses: what a producer without ZooKeeper sends to."""
@@ -100,15 +78,6 @@ class FetchTarget(NamedTuple):
 
     position: Position
     url: str | None
-
-
-class StoredOffset(NamedTuple):
-    """What an offset store keeps of a ``Position``."""
-
-    topic: str
-    partition: Partition
-    offset: int
-    message_id: int = -1
 
 
 class ReceivedMessage:

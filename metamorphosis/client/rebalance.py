@@ -55,7 +55,7 @@ from metamorphosis.errors import (
     NotBalanced,
     RegistryUnavailable,
 )
-from metamorphosis.interfaces import IOffsetStore, IRegistry
+from metamorphosis.interfaces import IOffsetStore, IRegistry, IRuntime
 
 AUDIT_SECONDS = 30.0  # half to once as long between two looks at everything
 FIRST_RETRY_SECONDS = 0.1  # doubles up to the sync time
@@ -89,7 +89,7 @@ class Rebalance:
 
     def __init__(
         self,
-        runtime: Any,
+        runtime: IRuntime,
         registry: IRegistry,
         paths: Paths,
         config: ConsumerConfig,

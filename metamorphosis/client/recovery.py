@@ -26,6 +26,7 @@ from metamorphosis.client.offsets import Worker
 from metamorphosis.client.settings import ClientConfig
 from metamorphosis.client.subscription import DeliveryRules, Rollback, Subscription
 from metamorphosis.errors import ClientClosed
+from metamorphosis.interfaces import IRuntime
 
 FIRST_PASS_SECONDS: Final = 5.0
 
@@ -80,7 +81,7 @@ class Queue:
 
     __slots__ = ("group", "idle", "store", "take", "topic")
 
-    def __init__(self, runtime: Any, topic: str, group: str) -> None:
+    def __init__(self, runtime: IRuntime, topic: str, group: str) -> None:
         self.topic = topic
         self.group = group
         self.store: LocalStore | None = None
@@ -94,7 +95,7 @@ class Recovery:
     The kept messages of a session factory. Thread: the loop's; disks are waited for in another.
     """
 
-    def __init__(self, runtime: Any, config: ClientConfig, log: Log) -> None:
+    def __init__(self, runtime: IRuntime, config: ClientConfig, log: Log) -> None:
         self._runtime = runtime
         self._path = config.recover_path
         self._pause = config.recover_message_interval_ms / 1000

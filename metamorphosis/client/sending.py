@@ -38,6 +38,7 @@ from metamorphosis.errors import (
     NothingSelected,
     RequestTimeout,
 )
+from metamorphosis.interfaces import IRuntime
 
 RETRY_SECONDS: Final = 0.1
 """Before the first repeated attempt; doubled for each further one."""
@@ -57,7 +58,7 @@ class Sending:
 
     def __init__(
         self,
-        runtime: Any,
+        runtime: IRuntime,
         log: Log,
         directory: PartitionDirectory,
         selector: Selector,

@@ -42,6 +42,7 @@ from metamorphosis.errors import (
     InvalidConsumerConfig,
     NotConnected,
 )
+from metamorphosis.interfaces import IRuntime
 
 if TYPE_CHECKING:
     from metamorphosis.client.directory import PartitionDirectory
@@ -67,7 +68,7 @@ class SessionFactory:
     :ivar subscriptions: (group, topic) -> the consumer that has it; two are impossible.
     """
 
-    def __init__(self, runtime: Any, config: ClientConfig, registry: Any = None) -> None:
+    def __init__(self, runtime: IRuntime, config: ClientConfig, registry: Any = None) -> None:
         """:param registry: used, started and stopped in place of one made from ``config``."""
         self.runtime = runtime
         self.config = config

@@ -16,6 +16,7 @@ from metamorphosis.client.flow import Slots
 from metamorphosis.client.links import Log
 from metamorphosis.client.model import ReceivedMessage
 from metamorphosis.errors import MetaQError
+from metamorphosis.interfaces import IRuntime
 
 if TYPE_CHECKING:
     from metamorphosis.client.delivery import PartitionDelivery
@@ -87,7 +88,7 @@ class DeliveryRules:
     :ivar outlet: takes what is for ``async for``.
     """
 
-    runtime: Any
+    runtime: IRuntime
     group: str
     log: Log
     max_retries: int

@@ -23,6 +23,7 @@ LAYERS = {
     "pure": {
         "wire",
         "message",
+        "partitions",
         "ids",
         "cron",
         "config",

@@ -6,9 +6,10 @@ Where groups keep how far they are: ZooKeeper, MySQL, a local file, or memory. S
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from metamorphosis.errors import OffsetStoreError
+from metamorphosis.interfaces import IRuntime
 
 T = TypeVar("T")
 
@@ -20,7 +21,7 @@ class Worker:
     :param name: of the thread, and of the store in errors.
     """
 
-    def __init__(self, runtime: Any, name: str) -> None:
+    def __init__(self, runtime: IRuntime, name: str) -> None:
         self._api = runtime.api
         self._name = name
         self._threads = runtime.threads(1, name)

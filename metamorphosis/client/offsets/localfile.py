@@ -30,7 +30,7 @@ from metamorphosis.client.checked import checked
 from metamorphosis.client.model import Partition, StoredOffset
 from metamorphosis.client.offsets import Worker
 from metamorphosis.errors import InvalidConfig, OffsetStoreError
-from metamorphosis.interfaces import IOffsetStore
+from metamorphosis.interfaces import IOffsetStore, IRuntime
 
 LOCK_SECONDS = 5.0  # somebody else's commit takes milliseconds
 
@@ -48,7 +48,7 @@ class LocalFileOffsetStore:
     """
 
     @checked(error=InvalidConfig)
-    def __init__(self, runtime: Any, path: str | os.PathLike[str] | None = None) -> None:
+    def __init__(self, runtime: IRuntime, path: str | os.PathLike[str] | None = None) -> None:
         self._file = OffsetFile(Path.home() / ".meta_offsets" if path is None else Path(path))
         self._worker = Worker(runtime, "offset-file")
 

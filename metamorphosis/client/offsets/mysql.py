@@ -34,7 +34,7 @@ from metamorphosis.client.offsets.mysqltable import (
     widened,
 )
 from metamorphosis.errors import InvalidConfig, OffsetsNotStorable, OffsetStoreError
-from metamorphosis.interfaces import IOffsetStore
+from metamorphosis.interfaces import IOffsetStore, IRuntime
 
 T = TypeVar("T")
 
@@ -62,7 +62,7 @@ class MySQLOffsetStore:
     """
 
     @checked(error=InvalidConfig)
-    def __init__(self, runtime: Any, table: str = DEFAULT_TABLE, **connection: Any) -> None:
+    def __init__(self, runtime: IRuntime, table: str = DEFAULT_TABLE, **connection: Any) -> None:
         self._log = runtime.logger("metamorphosis.client")
         self._offsets = OffsetTable(table, connection)
         self._is_warned = False

@@ -1,0 +1,41 @@
+"""
+Partitions, and how far somebody has read one: what the client and a user's offset store talk about.
+Pure; users import both from ``metamorphosis.client.model``.
+
+Source: ``Partition``, ``TopicPartitionRegInfo``.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Partition(NamedTuple):
+    """A partition of a topic on a broker; sorts by number. Its text is as in ZooKeeper's nodes."""
+
+    broker_id: int
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.broker_id}-{self.number}"
+
+    @classmethod
+    def parse(cls, text: str) -> Partition:
+        """
+        ``<brokerId>-<number>``.
+
+        :raises ValueError: it is something else.
+        """
+        broker_id, hyphen, number = text.partition("-")
+        if not (hyphen and broker_id.isdecimal() and number.isdecimal()):
+            raise ValueError(f"partition {text!r}: <brokerId>-<number> expected, as in 0-3")
+        return cls(int(broker_id), int(number))
+
+
+class StoredOffset(NamedTuple):
+    """What an offset store keeps of a ``Position``."""
+
+    topic: str
+    partition: Partition
+    offset: int
+    message_id: int = -1
