@@ -266,8 +266,8 @@ class Consumer(Lookups):
     def rollback(self, message: ReceivedMessage) -> None:
         """
         Deliver again: with ``auto_ack=False`` everything behind the last ``ack`` in the partition
-        of this message, in an iteration with ``auto_ack`` the message that was taken last, which
-        counts as its failure. Listeners raise ``Rollback`` for the latter.
+        of this message, in an iteration with ``auto_ack`` the message that was taken last. Both
+        count as a failure of this message. Listeners raise ``Rollback`` for the latter.
 
         :raises InvalidState: see ``ack``.
         """

@@ -78,7 +78,9 @@ class PartitionDelivery:
                     return False
                 start += 1
                 continue
-            stretch = messages[start : start + self._stretch_length(first)]
+            stretch = progress.before_poison(
+                messages[start : start + self._stretch_length(first)], self._rules.max_retries
+            )
             if not await self._process(stretch):
                 return False
             start += len(stretch)
@@ -269,7 +271,7 @@ class PartitionDelivery:
 
     async def _reject(self, message: ReceivedMessage) -> bool:
         """Whether the reject strategy took the message, which counts as processed then."""
-        retries = self.progress.retries
+        retries = self.progress.failures_of(message)
         try:
             await self._finish(self._rules.reject(message))
         except Exception:

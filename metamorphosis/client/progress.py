@@ -32,14 +32,15 @@ class Progress:
     :ivar position: what is acknowledged; it is committed by others.
     :ivar resume_offset: where the next fetch begins; the position's, or further on when messages
         wait for their ``ack``.
-    :ivar retries: how often the message at ``resume_offset`` has failed; 1 after a rollback.
+    :ivar retries: how often the message that failed last has; 0 when the pause is over that this
+        is for.
     :ivar rolled_back: since the delivery began the user went back, or elsewhere.
     :ivar abandoned: nothing is acknowledged any more: the partition is somebody else's.
     """
 
     __slots__ = (
         "_duplicates",
-        "_failing",
+        "_failures",
         "_handed",
         "_unacked",
         "abandoned",
@@ -58,7 +59,9 @@ class Progress:
         self.rolled_back = False
         self.abandoned = False
         self._duplicates = duplicates
-        self._failing = -1  # offset of the message that retries is about
+        # Offset -> how often that message has failed. It is kept until the message is acknowledged:
+        # after a rollback those in front of it are delivered, and succeed, first.
+        self._failures: dict[int, int] = {}
         self._handed = -1  # manual: offset of the last message the listener got
         self._unacked: deque[tuple[int, int]] = deque(maxlen=CAPACITY)  # manual: offset, id
 
@@ -72,7 +75,21 @@ class Progress:
 
     def is_poison(self, message: ReceivedMessage, max_retries: int) -> bool:
         """Whether it failed more often than that."""
-        return self._failing == message.offset and self.retries > max_retries
+        return self._failures.get(message.offset, 0) > max_retries
+
+    def before_poison(
+        self, messages: list[ReceivedMessage], max_retries: int
+    ) -> list[ReceivedMessage]:
+        """Those in front of the first that ``is_poison``."""
+        if self._failures:
+            for index, message in enumerate(messages):
+                if self.is_poison(message, max_retries):
+                    return messages[:index]
+        return messages
+
+    def failures_of(self, message: ReceivedMessage) -> int:
+        """How often it has failed since it came first."""
+        return self._failures.get(message.offset, 0)
 
     # -- outcomes
 
@@ -111,20 +128,17 @@ class Progress:
 
     def failed(self, message: ReceivedMessage) -> None:
         """It is to be delivered once more."""
-        retries = self.retries + 1 if self._failing == message.offset else 1
-        self._again(message, retries)
-        self._failing = message.offset
+        self._again(message, self._count(message))
 
     def suspect(self, messages: list[ReceivedMessage]) -> None:
         """One of them failed, nobody knows which: once more, without counting it."""
         self._again(messages[0], 1)
-        self._failing = -1
 
     def rejected(self, message: ReceivedMessage) -> None:
         """It was put aside for good. What waits for its ``ack`` before it is acknowledged, too."""
         self.resume_offset = message.next_offset
         self.retries = 0
-        self._failing = -1
+        self._failures.pop(message.offset, None)
         if not self.abandoned:
             self._unacked.clear()
             self._handed = -1
@@ -153,15 +167,15 @@ class Progress:
 
     def roll_back(self, message: ReceivedMessage) -> None:
         """
-        Everything behind the last ``ack`` is delivered again.
+        Everything behind the last ``ack`` is delivered again; it counts as a failure of this
+        message.
 
         :raises InvalidState: this message is not waiting for its ``ack``.
         """
         self._check_manual(message)
         self._unacked.clear()
         self._handed = -1
-        self._failing = -1
-        self.retries = 1  # for the pause, no message is to blame
+        self.retries = self._count(message)
         self.rolled_back = True
         self.resume_offset = self.position.offset
 
@@ -173,7 +187,8 @@ class Progress:
         # The end is stored when it is known where that is; until then the old place is safer.
         self.position.modified = offset != MAX_OFFSET
         self._unacked.clear()
-        self._handed = self._failing = -1
+        self._handed = -1
+        self._failures.clear()
         self.rolled_back = True
         self._duplicates.forget(self.position.topic, self.position.partition)
 
@@ -197,6 +212,11 @@ class Progress:
 
     # -- details
 
+    def _count(self, message: ReceivedMessage) -> int:
+        """One failure more; how many there are."""
+        count = self._failures[message.offset] = self._failures.get(message.offset, 0) + 1
+        return count
+
     def _again(self, message: ReceivedMessage, retries: int) -> None:
         self.retries = retries
         self.resume_offset = message.offset
@@ -210,3 +230,6 @@ class Progress:
         position.offset = last.next_offset
         position.message_id = last.id
         position.modified = True
+        if self._failures:
+            end = position.offset
+            self._failures = {each: n for each, n in self._failures.items() if each >= end}

@@ -578,6 +578,50 @@ class ManualTests(DeliveryCase):
         delivery.abandon()
         self.assertRaisesRegex(InvalidState, "another", delivery.ack, message)
 
+    def test_rollback_counts(self) -> None:
+        """A message that is rolled back each time it comes is put aside in its turn, though those
+        in front of it succeed each time."""
+        self.rules.max_retries = 2
+
+        def listener(message: ReceivedMessage) -> None:
+            self.got.append(message.id)
+            if message.id == 2:
+                delivery.rollback(message)
+
+        delivery = self.delivery(listener, auto_ack=False)
+        pauses = []
+        for _ in range(3):
+            self.assertFalse(self.deliver(delivery, *range(5)))
+            pauses.append(delivery.progress.retries)
+        self.assertEqual(([0, 1, 2] * 3, [1, 2, 3]), (self.got, pauses))
+        self.got.clear()
+        self.assertTrue(self.deliver(delivery, *range(5)))
+        self.assertEqual(([0, 1, 3, 4], [2]), (self.got, self.rejected))
+        self.assertEqual(69, delivery.position.offset)
+        self.assertIn("failed 3 times", self.runtime.log.texts("warn")[-1])
+
+    def test_rollbacks_of_several(self) -> None:
+        """Each message has a count of its own, which its acknowledgement ends."""
+        self.rules.max_retries = 1
+        kept: list[ReceivedMessage] = []
+        delivery = self.delivery(kept.append, auto_ack=False)
+        for number in (1, 0, 1):
+            self.deliver(delivery, 0, 1)
+            delivery.rollback(messages(number)[0])
+        self.deliver(delivery, 0, 1)
+        self.assertEqual([1], self.rejected)
+
+    def test_ack_ends_the_count(self) -> None:
+        """What was acknowledged after all has not failed."""
+        delivery = self.delivery(auto_ack=False)
+        [message] = messages(0)
+        self.deliver(delivery, 0, 1)
+        delivery.rollback(message)
+        self.assertEqual(1, delivery.progress.failures_of(message))
+        self.deliver(delivery, 0, 1)
+        delivery.ack(message)
+        self.assertEqual(0, delivery.progress.failures_of(message))
+
     def test_rollback_between_deliveries(self) -> None:
         """The fetch loop is told that it has to go back."""
         calls: list[int] = []

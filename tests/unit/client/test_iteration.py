@@ -165,6 +165,21 @@ class IterationTests(IterationCase):
         self.fetch(delivery, 2)
         self.assertEqual(2, self.runtime.result(later).id)
 
+    def test_manual_rollback_counts(self) -> None:
+        """A message that is rolled back again and again is put aside, as the documents say, and
+        what is behind it is delivered."""
+        self.rules.max_retries = 2
+        delivery = self.claimed(auto_ack=False)
+        for _ in range(3):
+            done = self.fetch(delivery, 0, 1, 2)
+            self.assertEqual(0, self.next().id)
+            message = self.next()
+            delivery.rollback(message)
+            self.assertFalse(self.runtime.result(done))
+        done = self.fetch(delivery, 0, 1, 2)
+        self.assertEqual([0, 2], [self.next().id, self.next().id])
+        self.assertEqual(([1], 46), (self.rejected, delivery.position.offset))
+
     def test_manual_rollback_drops_the_rest(self) -> None:
         """What was fetched behind the rollback is not given to the user."""
         delivery = self.claimed(auto_ack=False)
