@@ -311,6 +311,14 @@ class AsideTests(CommittingCase):
         self.assertTrue(self.commit())
         self.assertEqual(100, self.stored().offset)  # type: ignore[union-attr]
 
+    def test_comes_back_after_a_commit(self) -> None:
+        """What was stored meanwhile is known to be our own: the progress since then counts."""
+        self.assertTrue(self.commit())
+        move(self.position, 150)
+        self.committing.set_aside()
+        self.assertIs(self.position, self.take())
+        self.assertEqual(150, self.position.offset)
+
     def test_somebody_else_had_it(self) -> None:
         """What they stored counts."""
         self.committing.set_aside()

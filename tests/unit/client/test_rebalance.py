@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.client import rebalance
 from metamorphosis.client.membership import Contested, make_consumer_id
-from metamorphosis.client.model import Partition
+from metamorphosis.client.model import Partition, StoredOffset
 from metamorphosis.client.offsets.memory import MemoryOffsetStore
 from metamorphosis.client.settings import ConsumerConfig
 from metamorphosis.cluster.memoryregistry import MemoryRegistry
@@ -400,6 +402,49 @@ class SessionTests(RebalanceCase):
         self.assertEqual(100, member.rebalance.assignment["test", Partition(0, 0)].offset)
         self.group.advance(10)
         self.assertEqual("7-100", self.group.offset("0-0"))
+
+    def test_progress_since_the_last_commit_survives(self) -> None:
+        """The same where something has been committed in between."""
+        member = self.group.joined("a")
+        member.fetching.process("test", "0-0", 100)
+        self.group.advance(10)
+        self.assertEqual("7-100", self.group.offset("0-0"))
+        member.fetching.process("test", "0-0", 200)
+        member.registry.expire()
+        self.group.advance(1)
+        self.assertEqual(200, member.rebalance.assignment["test", Partition(0, 0)].offset)
+
+    def test_session_ends_while_positions_are_loaded(self) -> None:
+        """Nothing is read, and ``register`` reports nothing, before the partitions are claimed in
+        the new session."""
+        loading: list[Deferred[None]] = []
+
+        class Slow(MemoryOffsetStore):
+            async def load(self, *key: Any) -> StoredOffset | None:
+                loading.append(Deferred())
+                await loading[-1]
+                return await super().load(*key)
+
+        member = self.group.member("a", store=Slow())
+        member.join()
+        self.assertEqual(4, len(loading))
+        member.registry.lose()
+        for each in loading:
+            each.callback(None)
+        self.group.advance(0.01)
+        self.assertNoResult(member.registering)
+        self.assertEqual([], member.reads())
+        del loading[:]
+        member.registry.resume()
+        self.group.advance(1)
+        self.assertNoResult(member.registering)
+        for each in loading:
+            each.callback(None)
+        self.group.advance(1)
+        self.result(member.registering)
+        self.assertEqual(["0-0", "0-1", "0-2", "0-3"], member.reads())
+        owner = self.group.tree.nodes[PATHS.owner("g", "test", "0-0")].owner
+        self.assertEqual(member.registry.session_id(), owner)
 
     def test_progress_for_the_next_owner(self) -> None:
         """A store that can be reached has it before anybody else can claim the partition."""
