@@ -24,6 +24,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from metamorphosis.client.complaints import some_of
 from metamorphosis.client.flow import Event, Slots, sleep, within
 from metamorphosis.client.links import Log
 from metamorphosis.client.model import Partition, Position, StoredOffset
@@ -36,7 +37,6 @@ RETRY_SECONDS = 1.0  # after a failed commit, unless the period is shorter; doub
 FLUSH_PAUSES = (0.2, 0.5)  # between the tries of a commit that somebody waits for
 FLUSH_SECONDS = 5.0
 UNSURE = 64
-SHOWN = 5  # positions named in one line of the log
 
 Key = tuple[str, Partition]
 
@@ -83,6 +83,7 @@ class Committing:
         self._closing = Event(runtime)
         self._loop: Any = None
         self._failing = False
+        self._start_unstored = False  # of some partition, and that has been told
 
     # -- periodically
 
@@ -143,6 +144,9 @@ class Committing:
         except OffsetsNotStorable:
             raise  # nor will the first commit be
         except Exception as error:  # the first commit makes what is missing
+            if self._start_unstored:
+                return  # told, of another partition
+            self._start_unstored = True
             self._log.warn(
                 "Group {group}: the start of {topic} {partition} at {offset} is not stored:"
                 " {error}",
@@ -152,21 +156,23 @@ class Committing:
                 offset=offset,
                 error=error,
             )
+        else:
+            self._start_unstored = False
 
     def drop(self, keys: Iterable[Key]) -> None:
         """These partitions are somebody else's now; to be called after a commit."""
+        unstored = []
         for key in keys:
             dropped = self._tracked.pop(key, None)
             if dropped is not None and dropped.position.modified:
-                self._log.error(
-                    "Group {group}: {topic} {partition} is given away at offset {offset}, but"
-                    " {committed} is stored: its next reader gets what lies between again",
-                    group=self._group,
-                    topic=key[0],
-                    partition=key[1],
-                    offset=dropped.position.offset,
-                    committed=dropped.committed,
-                )
+                place = f"{key[0]} {key[1]} at offset {dropped.position.offset}"
+                unstored.append(f"{place}, but {dropped.committed} is stored")
+        if unstored:
+            self._log.error(
+                "Group {group}: given away: {places}: the next reader gets what lies between again",
+                group=self._group,
+                places=some_of(unstored),
+            )
 
     def set_aside(self, keys: Iterable[Key] | None = None) -> None:
         """These partitions, or all, are not ours any more but may be again."""
@@ -262,13 +268,12 @@ class Committing:
             each.position.modified = True
             each.unsure.append(stored.offset)
         self._failing = True
-        shown = ", ".join(f"{each[0]} {each[1]} at {each[2]}" for each in offsets[:SHOWN])
-        more = f" and {len(offsets) - SHOWN} more" if len(offsets) > SHOWN else ""
+        places = [f"{each[0]} {each[1]} at {each[2]}" for each in offsets]
         self._log.warn(
             "Group {group}: offsets are not stored and will be tried again ({error}): {positions}",
             group=self._group,
             error=error,
-            positions=shown + more,
+            positions=some_of(places),
         )
 
     async def _ask(self, what: str, method: str, *args: Any) -> Any:

@@ -103,6 +103,7 @@ class Fetching:
 
     def close(self) -> None:
         """The connections are not needed any more; they outlive ``stop``, for the next start."""
+        self._rules.complaints.close()
         self._use(set())
 
     def _use(self, urls: set[str]) -> None:

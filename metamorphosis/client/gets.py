@@ -6,6 +6,7 @@ Source: ``GetCommand``, ``SimpleMessageConsumer.fetch``.
 
 from __future__ import annotations
 
+from metamorphosis.client.complaints import Complaints
 from metamorphosis.client.connection import BrokerConnection
 from metamorphosis.client.flow import Event
 from metamorphosis.client.links import Log
@@ -20,6 +21,7 @@ class FetchRules:
     """What the loops of a consumer have in common."""
 
     __slots__ = (
+        "complaints",
         "config",
         "log",
         "max_body",
@@ -33,6 +35,7 @@ class FetchRules:
         self.config = config
         self.max_body = max_body
         self.log = log
+        self.complaints = Complaints(runtime, log)
         self.timeout = config.fetch_timeout_ms / 1000
         self.wait_ms = min(config.long_poll_ms, config.fetch_timeout_ms // 2)
 

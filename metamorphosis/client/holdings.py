@@ -15,6 +15,7 @@ from typing import Protocol
 
 from metamorphosis.client.clusterview import BrokerUrls
 from metamorphosis.client.committing import Committing, Key
+from metamorphosis.client.complaints import some_of
 from metamorphosis.client.flow import settle
 from metamorphosis.client.links import Log
 from metamorphosis.client.membership import Contested, Membership
@@ -167,14 +168,14 @@ class Holdings:
     def resume(self) -> None:
         """Read what is loaded, where it was last seen."""
         self._targets = self._urls = self._choose()
-        for (topic, partition), url in self._targets.items():
-            if url is None:
-                self._log.warn(
-                    "Group {group}: no broker has {topic} {partition} at present",
-                    group=self._group,
-                    topic=topic,
-                    partition=partition,
-                )
+        homeless = [key for key, url in sorted(self._targets.items()) if url is None]
+        if homeless:
+            places = [f"{topic} {partition}" for topic, partition in homeless]
+            self._log.warn(
+                "Group {group}: no broker has {places} at present",
+                group=self._group,
+                places=some_of(places),
+            )
         positions = self.assignment
         self._fetching.start(FetchTarget(positions[key], url) for key, url in self._targets.items())
 

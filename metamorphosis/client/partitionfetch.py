@@ -16,7 +16,7 @@ from metamorphosis.client.gets import FetchRules, Gets, Request
 from metamorphosis.client.model import ReceivedMessage
 from metamorphosis.client.pacing import Pacing
 from metamorphosis.client.records import Damage, FetchedRecords, find_record
-from metamorphosis.client.replies import NOT_SENT, VALUE, error_of
+from metamorphosis.client.replies import LOST, NOT_SENT, VALUE, error_of
 from metamorphosis.client.resuming import LogPlaces
 from metamorphosis.client.settings import MAX_OFFSET
 from metamorphosis.errors import MetaQError, NotFound
@@ -354,7 +354,8 @@ class PartitionFetch:
                 return
         else:
             self._piece = b""
-            self._complain(request.status, request.body)
+            if request.status != LOST:  # which the connection itself tells
+                self._complain(request.status, request.body)
         self._pacing.nothing()
 
     async def _compare_with_end(self, request: Request) -> None:
@@ -397,10 +398,11 @@ class PartitionFetch:
         if self._complaint == kind:
             return
         self._complaint = kind
-        self._log.warn(
-            "{topic} {partition} at offset {offset} is not read: {error}; trying on",
-            topic=self._topic,
-            partition=self._partition,
-            offset=self._progress.resume_offset,
-            error=error,
+        self._rules.complaints.add(
+            self.connection.url,
+            kind,
+            self._topic,
+            self._partition,
+            self._progress.resume_offset,
+            error,
         )

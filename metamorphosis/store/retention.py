@@ -41,6 +41,8 @@ MAX_SLEEP = 3600.0
 #: Stores worked on at a time; the others wait, so that neither the threads nor one turn get it all
 #: at once.
 CONCURRENT_STORES = 2
+#: Partitions, and faults, named in one line of the log.
+SHOWN = 5
 
 _log = Logger()
 
@@ -54,6 +56,7 @@ class Retention:
     :param clock: the reactor, for timers; nobody sets it.
     :param threads: for blocking work. Compressing takes many seconds, so not the threads that
         flush.
+    :ivar report: what the runs of this time came to.
     :param wall_clock: seconds since 1970, which somebody may set.
     :param zone: of the schedules, None: the system's.
     """
@@ -76,6 +79,7 @@ class Retention:
         self._timers: dict[str, IDelayedCall] = {}
         self._waiting: dict[MessageStore, None] = {}
         self._running: set[MessageStore] = set()
+        self.report = _Report()
         self._stopped: list[Deferred[None]] | None = None
 
     def start(self) -> None:
@@ -157,6 +161,9 @@ class Retention:
         """The run over the store is over; called by it."""
         self._running.discard(store)
         self._start_waiting()
+        if not self._running:
+            report, self.report = self.report, _Report()
+            report.tell()
         if self._stopped is not None and not self._running:
             for stopped in self._stopped:
                 stopped.callback(None)
@@ -166,6 +173,42 @@ class Retention:
     def stopped(self) -> bool:
         """Whether runs have to come to an end."""
         return self._stopped is not None
+
+
+class _Report:
+    """What the runs over all stores came to: a line for what went, one for what did not."""
+
+    def __init__(self) -> None:
+        self._removed = 0
+        self._begins: list[str] = []
+        self._faults: list[str] = []
+
+    def removed(self, store: MessageStore, count: int) -> None:
+        """Segments of a store have gone."""
+        self._removed += count
+        self._begins.append(f"{store.topic}-{store.partition} at {store.min_offset}")
+
+    def failed(self, fault: str) -> None:
+        """The run over a store has ended early."""
+        self._faults.append(fault)
+
+    def tell(self) -> None:
+        """Write the lines."""
+        if self._removed:
+            _log.info(
+                "Retention took {count} segments; partitions begin now: {begins}",
+                count=self._removed,
+                begins=_some(self._begins),
+            )
+        if self._faults:
+            _log.error(
+                "Retention, tried again at the next run: {faults}", faults=_some(self._faults)
+            )
+
+
+def _some(items: list[str]) -> str:
+    more = f" and {len(items) - SHOWN} more" if len(items) > SHOWN else ""
+    return ", ".join(items[:SHOWN]) + more
 
 
 class _StoreRun:
@@ -228,22 +271,10 @@ class _StoreRun:
         self._failed("deleted or archived, it stays readable", segment.path, error)
 
     def _failed(self, what: str, path: str, error: BaseException) -> None:
-        _log.error(
-            "{path} could not be {what}; tried again at the next run: {error}",
-            path=path,
-            what=what,
-            error=error,
-        )
+        self._retention.report.failed(f"{path} could not be {what}: {error}")
         self._end()
 
     def _end(self) -> None:
-        store = self._store
         if self._removed:
-            _log.info(
-                "Retention took {count} segments of {topic}-{partition}, it begins at {offset} now",
-                topic=store.topic,
-                partition=store.partition,
-                count=self._removed,
-                offset=store.min_offset,
-            )
-        self._retention.end(store)
+            self._retention.report.removed(self._store, self._removed)
+        self._retention.end(self._store)

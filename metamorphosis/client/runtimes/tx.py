@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import txaio.tx
 from twisted.internet.defer import Deferred, succeed
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 from zope.interface import implementer
 
 from metamorphosis.client.links import MEANWHILE, Receiver
@@ -43,6 +43,19 @@ class _Timer:
             self._call.cancel()
 
 
+class TwistedLog(Logger):
+    """
+    ``failure`` is an error, as ``logging`` has it on the other faces: a listener that raises is
+    nothing that ends the program.
+    """
+
+    def failure(  # type: ignore[override]
+        self, format: str, **fields: Any
+    ) -> None:
+        """See ``client.links.Log``."""
+        super().failure(format, level=LogLevel.error, **fields)
+
+
 @implementer(IRuntime)
 class TwistedRuntime:
     """
@@ -52,7 +65,7 @@ class TwistedRuntime:
     :ivar reactor: it, with timers of the monotonic clock.
     """
 
-    _log = Logger()
+    _log = TwistedLog()
 
     def __init__(self, reactor: Any = None) -> None:
         if reactor is None:
@@ -135,9 +148,9 @@ class TwistedRuntime:
         """See ``IRuntime``: it is one already."""
         return registry
 
-    def logger(self, name: str) -> Logger:
+    def logger(self, name: str) -> TwistedLog:
         """See ``IRuntime``."""
-        return Logger(namespace=name)
+        return TwistedLog(namespace=name)
 
 
 class ShutdownTrigger:

@@ -294,6 +294,7 @@ class AnswerTests(FetchCase):
             seconds += 0.25
             asked = next(iter(self.requests()), None)
         self.assertAlmostEqual(10.5, seconds, delta=0.3)
+        self.runtime.advance(1)
         self.assertLogged("warn", "t 0-1 at offset 0 is not read.*no answer in time")
 
     def test_lost_connection(self) -> None:
@@ -305,6 +306,22 @@ class AnswerTests(FetchCase):
         self.link = self.runtime.accept("b:1")
         seconds, asked = self.pause()
         self.assertEqual((0.2, 0), (seconds, asked.offset))
+
+    def test_one_line_for_all_partitions(self) -> None:
+        """A broker that freezes, then breaks the connection, is two events, not two for each of
+        its 64 partitions; the end of the consumer leaves nothing unsaid, and no timer."""
+        targets = [FetchTarget(Position("t", Partition(0, n), 0), URL) for n in range(64)]
+        self.begin(*targets, fetch_timeout_ms=10000)
+        self.runtime.advance(12)
+        [line] = self.runtime.log.texts("warn")
+        self.assertRegex(line, "^t 0-0 at offset 0, t 0-1 .* and 59 more are not read: .* in time")
+        self.link.lose()
+        self.runtime.advance(6.2)
+        self.assertEqual(2, len(self.runtime.log.texts("warn")))  # the connection, told by itself
+        self.runtime.result(self.runtime.start(self.fetching.stop()))
+        self.fetching.close()
+        self.assertRegex(self.runtime.log.texts("warn")[-1], "and 59 more .*no connection")
+        self.assertEqual([], self.runtime.clock.getDelayedCalls())
 
     def test_waits_for_the_connection(self) -> None:
         """Nothing is asked of a broker that is not there; it is asked at once when it comes."""
@@ -590,10 +607,11 @@ class DamageTests(FetchCase):
         asked = self.request()
         self.assertEqual("offset", asked.words[0])
         self.result(asked, 500, b"no")
-        self.assertLogged("warn", "t 0-1 at offset 0 is not read: no")
         seconds, asked = self.pause()
         self.assertEqual(("get", 0), (asked.words[0], asked.offset))
         self.assertGreater(seconds, 0.4)
+        self.runtime.advance(1)
+        self.assertLogged("warn", "t 0-1 at offset 0 is not read: no")
 
     def test_wrong_length_that_is_too_long(self) -> None:
         """A damaged length does not lead behind the end of the log."""
@@ -695,6 +713,7 @@ class StartTests(FetchCase):
         self.result(self.begin_at_end(), 500, b"no")
         seconds, asked = self.pause()
         self.assertEqual((0.5, "offset"), (seconds, asked.words[0]))
+        self.runtime.advance(1)
         self.assertLogged("warn", "t 0-1 .*is not read: no")
 
 

@@ -369,6 +369,14 @@ class BrokerTests(RebalanceCase):
         self.group.advance(1)
         self.assertEqual("meta://late:1", member.fetching.runs[-1]["test", Partition(1, 0)])
 
+    def test_broker_leaves_in_order(self) -> None:
+        """One line of the log for all of its partitions."""
+        self.group.joined("a")
+        self.group.tree.delete(PATHS.master(0))
+        self.group.advance(1)
+        [line] = [text for text in self.log.texts("warn") if "no broker has" in text]
+        self.assertIn("no broker has test 0-0, test 0-1, test 0-2, test 0-3 at present", line)
+
     def test_broker_with_another_address(self) -> None:
         """A broker that comes back elsewhere is found there."""
         member = self.group.joined("a")
@@ -807,7 +815,7 @@ class FaultTests(RebalanceCase):
         second = self.group.joined("b")
         self.assertEqual(0, second.rebalance.assignment["test", Partition(0, 3)].offset)
         line = self.log.texts("error")[0]
-        self.assertIn("test 0-3 is given away at offset 100, but 0 is stored", line)
+        self.assertIn("given away: test 0-3 at offset 100, but 0 is stored", line)
 
     def test_giving_up_fails(self) -> None:
         """All was given up for one contested topic, and that failed: the rest comes back soon."""

@@ -17,6 +17,7 @@ from twisted.internet.error import UserError
 from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
+from twisted.logger import LogLevel, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
@@ -311,6 +312,22 @@ class OtherReactorTests(SynchronousTestCase):
         opening.cancel()
         self.failureResultOf(opening, CancelledError)
         self.assertEqual(["127.0.0.1"], attempts)
+
+    def test_failure_is_an_error(self) -> None:
+        """A listener that raises has the same level as on the other faces, ``ERROR``."""
+        events: list[Any] = []
+        globalLogPublisher.addObserver(events.append)
+        self.addCleanup(globalLogPublisher.removeObserver, events.append)
+        try:
+            raise ZeroDivisionError("on purpose")
+        except ZeroDivisionError:
+            TwistedRuntime(Clock()).logger("metamorphosis.client").failure(
+                "It {what}", what="failed"
+            )
+        self.flushLoggedErrors(ZeroDivisionError)
+        [event] = [each for each in events if each["log_namespace"] == "metamorphosis.client"]
+        self.assertEqual((LogLevel.error, "failed"), (event["log_level"], event["what"]))
+        self.assertIsInstance(event["log_failure"].value, ZeroDivisionError)
 
     def test_clock(self) -> None:
         """Timers are the reactor's; a call in this turn is one timer for all."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from twisted.internet.task import Clock
-from twisted.logger import globalLogPublisher
+from twisted.logger import LogLevel, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.config.model import BrokerConfig, TopicConfig
@@ -345,20 +346,21 @@ class LogTests(RetentionTestCase):
         return [event for event in events if event.get("log_namespace") == retention.__name__]
 
     def test_success(self) -> None:
-        """One line a store says how much went and where it begins now."""
-        self.store("t")
+        """One line a run says how much went and where partitions begin now."""
+        for number in range(7):
+            self.store(f"t{number}")
         [event] = self.events(self.retention().run)
-        self.assertEqual(
-            (event["count"], event["topic"], event["partition"], event["offset"]), (2, "t", 0, 50)
-        )
+        begins = ", ".join(f"t{number}-0 at 50" for number in range(5))
+        self.assertEqual((event["count"], event["begins"]), (14, f"{begins} and 2 more"))
 
     def test_failure(self) -> None:
         """The line names the file and the reason."""
         store = self.store("t")
         os.makedirs(os.path.join(store.directory, segment_name(0) + ".arc", "x"))
         [event] = self.events(self.retention(self.config("archive,3")).run)
-        self.assertEqual(event["path"], os.path.join(store.directory, segment_name(0)))
-        self.assertIsInstance(event["error"], OSError)
+        path = os.path.join(store.directory, segment_name(0))
+        self.assertEqual(event["log_level"], LogLevel.error)
+        self.assertRegex(event["faults"], f"^{re.escape(path)} could not be deleted .*: .*")
 
     def test_never_again(self) -> None:
         """A schedule that is over is pointed at."""
