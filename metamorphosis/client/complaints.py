@@ -10,6 +10,7 @@ from typing import Any, Final
 from metamorphosis.client.links import Log
 from metamorphosis.client.model import Partition
 from metamorphosis.errors import MetaQError
+from metamorphosis.interfaces import IRuntime
 
 GATHER_SECONDS: Final = 1.0
 """How long after the first complaint of a kind the others may come."""
@@ -26,7 +27,7 @@ def some_of(places: list[str]) -> str:
 class Complaints:
     """Of all fetch loops of a consumer. Thread: the loop's."""
 
-    def __init__(self, runtime: Any, log: Log) -> None:
+    def __init__(self, runtime: IRuntime, log: Log) -> None:
         self._runtime = runtime
         self._log = log
         self._gathered: dict[tuple[str, object], tuple[Any, MetaQError, list[str]]] = {}
