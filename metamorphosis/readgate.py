@@ -41,27 +41,28 @@ class ReadGate:
 
     :param transport: is paused and resumed. To pause it after it is gone must be harmless, as it is
         with Twisted's.
+    :ivar reasons: those that hold; to read only.
     """
 
-    __slots__ = ("_ended", "_reasons", "_transport")
+    __slots__ = ("_ended", "_transport", "reasons")
 
     def __init__(self, transport: IPushProducer) -> None:
         self._transport: Final = transport
-        self._reasons: set[Reason] = set()
+        self.reasons: set[Reason] = set()
         self._ended = False
 
     def __contains__(self, reason: Reason) -> bool:
         """Whether this reason holds."""
-        return reason in self._reasons
+        return reason in self.reasons
 
     @property
     def paused(self) -> bool:
         """Whether any reason holds."""
-        return bool(self._reasons)
+        return bool(self.reasons)
 
     def stop(self, reason: Reason) -> None:
         """The reason holds; once or more often is the same."""
-        reasons = self._reasons
+        reasons = self.reasons
         if not reasons:
             reasons.add(reason)  # first: the transport may call back
             self._transport.pauseProducing()
@@ -70,7 +71,7 @@ class ReadGate:
 
     def clear(self, reason: Reason) -> None:
         """The reason holds no more; harmless if it did not."""
-        reasons = self._reasons
+        reasons = self.reasons
         if reason in reasons:
             reasons.remove(reason)
             if not reasons and not self._ended:

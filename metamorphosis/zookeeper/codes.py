@@ -62,6 +62,7 @@ class Opcode:
     CREATE2: Final = 15
     AUTH: Final = 100
     SET_WATCHES: Final = 101
+    CREATE_SESSION: Final = -10  # a handshake, which has no number on the wire
     CLOSE_SESSION: Final = -11
     ERROR: Final = -1  # in the reply to a multi
 

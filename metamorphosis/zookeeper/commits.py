@@ -94,6 +94,11 @@ class Commits:
         self._untidy = False  # ``tidy`` was asked for in the middle of a batch
         self._waiters: dict[int, list[Waiter]] = {}
 
+    @property
+    def slow(self) -> int:
+        """How many batches took the disk longer than a second."""
+        return self._storage.slow_commits
+
     def changed(self) -> None:
         """Something in the tree or the sessions has changed."""
         if self._changed:

@@ -7,7 +7,14 @@ after a change waits in the outbox for its barrier (see ``commits``), and everyt
 packets never overtake each other. Without a change to wait for the outbox stays empty.
 
 Back-pressure: nothing is read while 1 MiB waits for the disk, or while the peer does not read what
-it gets. Bytes that are no frame end this connection and nothing else.
+it gets; see ``readgate``. Bytes that are no frame end this connection and nothing else.
+
+    state       event                                                  next
+    HANDSHAKE   the first frame                                        SERVING
+    HANDSHAKE   a four-letter word, or four bytes that are none        CLOSING
+    SERVING     ``close``: the server, or a stop, ends it              CLOSING
+    CLOSING     everything sent is with the transport                  CLOSED
+    any         ``abort``; ten seconds of silence; the peer is gone    CLOSED
 
 Source: ``NIOServerCnxn``. Differs: that has no limit on the first frame, on the time until it
 comes, and on events that are not read.
@@ -16,19 +23,22 @@ comes, and on events that are not read.
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from enum import Enum
+from typing import Any
 
-from twisted.internet.interfaces import IPushProducer, ITCPTransport
+from twisted.internet.interfaces import IAddress, IPushProducer, ITCPTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from metamorphosis.readgate import ReadGate, Reason
+from metamorphosis.zookeeper.commits import Commits
+from metamorphosis.zookeeper.members import HANDSHAKE, Members, Traffic
 from metamorphosis.zookeeper.outbox import Outbox
-
-if TYPE_CHECKING:
-    from metamorphosis.zookeeper.factory import ZooKeeperFactory
-    from metamorphosis.zookeeper.sessions import Session
+from metamorphosis.zookeeper.server import Server
+from metamorphosis.zookeeper.sessions import Session
 
 MAX_FRAME = 0xFFFFF
 """Bytes, ZooKeeper's ``jute.maxbuffer``."""
@@ -52,7 +62,27 @@ READY_LIMIT = 1 << 16
 EVENTS_LIMIT = 8 << 20
 """Bytes of events that wait for a peer that does not read."""
 
+REQUEST_HEAD = 8
+"""Bytes of a request with its xid and operation."""
+
+REPLY_HEAD = 16
+"""Bytes of a reply with its xid, zxid and error."""
+
 _SIZE = struct.Struct(">I")
+_EVENT = b"\xff\xff\xff\xff"  # the xid of an event
+_NEGATIVE = b"\x80"  # what a negative xid begins with, or more
+
+
+class State(Enum):
+    """How far the life of a connection is; see the module's text."""
+
+    HANDSHAKE = "waits for the first frame"
+    SERVING = "takes requests"
+    CLOSING = "takes no more; what was sent leaves"
+    CLOSED = "nothing more goes to the transport"
+
+
+_SERVING = State.SERVING  # looked up once a request
 
 
 @implementer(IPushProducer)
@@ -60,34 +90,39 @@ class ZooKeeperConnection(Protocol):
     """
     One client connection; ``server.Client`` says what the server needs of it. Thread: reactor.
 
-    :ivar received: requests so far.
-    :ivar sent: replies and events so far.
+    :param clock: ``callLater`` and ``seconds``.
+    :param members: where it registers.
+    :param answer_word: the answer to a four-letter word, None if it is none.
     """
 
     _log = Logger()
-    factory: ZooKeeperFactory
     transport: Any
+    _gate: ReadGate
 
-    def __init__(self, factory: ZooKeeperFactory) -> None:
-        self.factory = factory
+    def __init__(
+        self,
+        server: Server,
+        commits: Commits,
+        clock: Any,
+        members: Members,
+        answer_word: Callable[[bytes], bytes | None],
+    ) -> None:
         self.session: Session | None = None
         self.identities: list[tuple[str, str]] = []
         self.watching: set[tuple[bool, str]] = set()
-        self.received = 0
-        self.sent = 0
-        self._server = factory.server
-        self._outbox = Outbox(factory.commits, self)
-        self._greeted = False  # the handshake has come
+        self.traffic = Traffic()
+        self._server = server
+        self._clock = clock
+        self._members = members
+        self._answer_word = answer_word
+        self._outbox = Outbox(commits, self)
+        self._state = State.HANDSHAKE
         self._buffer = bytearray()
-        self._needed = 4
+        self._needed = 4  # bytes of the buffer with which something can be done; 0: at once
         self._taking = False  # a chunk is being taken in: what is sent is a reply, not an event
         self._since = 0.0  # when that chunk came
+        self._newest = b""  # the last request of that chunk
         self._unread_events = 0  # bytes of events since the peer fell behind
-        self._peer_slow = False
-        self._unfinished = False  # complete frames in the buffer wait for the next turn
-        self._paused = False
-        self._closing = False
-        self._ended = False  # nothing more goes to the transport
         self._timer: Any = None
 
     @property
@@ -95,50 +130,63 @@ class ZooKeeperConnection(Protocol):
         """Replies and events that wait for the disk."""
         return self._outbox.packets
 
+    @property
+    def address(self) -> IAddress:
+        """Of the peer."""
+        address: IAddress = self.transport.getPeer()
+        return address
+
     # Life
 
     def connectionMade(self) -> None:
         """Wait for the handshake, unless there are too many of us."""
+        self._gate = ReadGate(self.transport)
         self.identities = [("ip", self.transport.getPeer().host)]
-        if not self.factory.admit(self):
+        if not self._members.admit(self):
             self.abort()
             return
         if ITCPTransport.providedBy(self.transport):
             self.transport.setTcpNoDelay(True)  # an event would wait for the reply before it
             self.transport.setTcpKeepAlive(True)
         self.transport.registerProducer(self, True)
-        self._timer = self.factory.clock.callLater(HANDSHAKE_SECONDS, self.abort)
+        self._timer = self._clock.callLater(HANDSHAKE_SECONDS, self.abort)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The watches go; the session stays until it expires."""
-        self._closing = self._ended = True
+        self._end()
         self._stop_timer()
-        self.factory.forget(self)
-        self._outbox.clear()
+        self._members.forget(self)
         self._buffer.clear()
-        if self._greeted:
-            self._server.disconnected(self)
+        self._server.disconnected(self)
 
     def abort(self) -> None:
         """End the connection now, whatever waits."""
-        self._closing = self._ended = True
-        self._outbox.clear()
+        self._end()
         self.transport.abortConnection()
+
+    def _end(self) -> None:
+        self._state = State.CLOSED
+        self._gate.end()
+        self._outbox.clear()
 
     def close(self) -> None:
         """Take no more requests; close when everything sent has left."""
-        if self._closing:
+        if self._closing():
             return
-        self._closing = True
+        self._state = State.CLOSING
+        self._gate.end()
         self._buffer.clear()
         self._stop_timer()
-        self._timer = self.factory.clock.callLater(HANDSHAKE_SECONDS, self.abort)
+        self._timer = self._clock.callLater(HANDSHAKE_SECONDS, self.abort)
         if not self._taking:
             self._close_when_empty()
 
+    def _closing(self) -> bool:
+        return self._state is State.CLOSING or self._state is State.CLOSED
+
     def _close_when_empty(self) -> None:
-        if not self._outbox.held and not self._ended:
-            self._ended = True
+        if not self._outbox.held and self._state is State.CLOSING:
+            self._state = State.CLOSED
             # A producer that is paused would keep Twisted from closing at the end of its buffer.
             self.transport.unregisterProducer()
             self.transport.loseConnection()
@@ -152,27 +200,27 @@ class ZooKeeperConnection(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Take in a chunk."""
-        if self._closing:
+        if self._state is not _SERVING and self._closing():
             return
         buffer = self._buffer
-        if buffer or self._unfinished:
+        if buffer:
             buffer += data
-            if len(buffer) >= self._needed and not self._unfinished:
+            if self._needed and len(buffer) >= self._needed:
                 self._take_buffer()
             return
         consumed = self._take(data)
-        if consumed < len(data) and not self._closing:
+        if consumed < len(data) and not self._closing():
             buffer += memoryview(data)[consumed:]
 
     def _take_buffer(self) -> None:
         consumed = self._take(bytes(self._buffer))
-        if not self._closing:
+        if not self._closing():
             del self._buffer[:consumed]
 
     def _take(self, data: bytes) -> int:
         """Give the complete frames of ``data`` to the server; returns how many bytes they were."""
         self._taking = True
-        self._since = self.factory.clock.seconds()
+        self._since = self._clock.seconds()
         try:
             return self._take_frames(data)
         except Exception:
@@ -181,84 +229,112 @@ class ZooKeeperConnection(Protocol):
             return len(data)
         finally:
             self._taking = False
+            if self._newest:
+                self._note_request()
             if self._outbox.ready:
-                if self._greeted:
-                    self.factory.answered(self._since)
+                self._answered(self._since)
                 self._flush()
-            if self._closing:
+            if self._state is not _SERVING and self._closing():
                 self._close_when_empty()
-            elif self._unfinished or self._outbox.held_size > HOLD_LIMIT:
-                self._check_pressure()
+            elif self._outbox.held_size > HOLD_LIMIT:
+                self._gate.stop(Reason.REPLIES)
+
+    def _note_request(self) -> None:
+        """Keep of the chunk's last request what ``cons`` shows."""
+        head, self._newest = self._newest[:REQUEST_HEAD], b""
+        self.traffic.last_request = head
+        if head < _NEGATIVE:
+            self.traffic.last_numbered = head
 
     def _take_frames(self, data: bytes) -> int:
+        outbox, reasons = self._outbox, self._gate.reasons
         position, end = 0, len(data)
         budget = TURN_REQUESTS
         while end - position >= 4:
             (size,) = _SIZE.unpack_from(data, position)
             stop = position + 4 + size
-            if stop > end or not self._greeted:
+            if stop > end or self._state is not _SERVING:
                 if not self._acceptable(size, data[position : position + 4]):
                     return end
                 if stop > end:
                     self._needed = stop - position
                     return position
-            if not budget or self._congested():
+            full = outbox.ready_size > READY_LIMIT or outbox.held_size > HOLD_LIMIT or reasons
+            if not budget or (full and self._congested()):
+                self._needed = 0
+                self._gate.stop(Reason.TURN)
                 self._go_on_later()
                 return position
             budget -= 1
             self._receive(data[position + 4 : stop])
             position = stop
-            if self._closing:
+            if self._state is not _SERVING:
                 return end
         self._needed = 4
         return position
 
     def _acceptable(self, size: int, head: bytes) -> bool:
         """Whether a frame of this size may come; otherwise the connection is closing."""
-        if size <= (MAX_FRAME if self._greeted else MAX_HANDSHAKE):
+        handshake = self._state is State.HANDSHAKE
+        if size <= (MAX_HANDSHAKE if handshake else MAX_FRAME):
             return True
-        answer = None if self._greeted else self.factory.answer_word(head)
-        if answer is None:
-            self.factory.protocol_error(self, f"a frame of {size} bytes")
-            self.abort()
+        if handshake:
+            self._take_word(size, head)
         else:
-            self._outbox.add_raw(answer)
-            self.close()
+            self._complain(size)
+            self.abort()
         return False
 
+    def _complain(self, size: int) -> None:
+        self._members.complain(self, f"a frame of {size} bytes")
+
+    def _take_word(self, size: int, word: bytes) -> None:
+        """Answer a four-letter word, and nothing to what is none."""
+        traffic = self.traffic
+        traffic.received += 1  # ``cons`` counts itself
+        answer = self._answer_word(word)
+        if answer is None:
+            traffic.received -= 1
+            self._complain(size)
+        else:
+            self.transport.write(answer)
+            traffic.sent += 1
+        self.close()
+
     def _receive(self, frame: bytes) -> None:
-        self.received += 1
-        if self._greeted:
+        self.traffic.received += 1
+        if self._state is _SERVING:
+            self._newest = frame
             self._server.receive(self, frame)
             return
-        self._greeted = True
+        self._state = _SERVING
         self._stop_timer()
         self._server.connect(self, frame)
+        self.traffic.began(self._server.tree.zxid)
 
     def _congested(self) -> bool:
         if self._outbox.ready_size > READY_LIMIT:
             self._flush()
-        return self._peer_slow or self._outbox.held_size > HOLD_LIMIT
+        return self._outbox.held_size > HOLD_LIMIT or Reason.PEER in self._gate
 
     def _go_on_later(self) -> None:
-        self._unfinished = True
         if not self._congested():
-            self.factory.clock.callLater(0, self._go_on)
+            self._clock.callLater(0, self._go_on)
 
     def _go_on(self) -> None:
         """Take more of what an earlier turn left."""
-        if self._unfinished and not self._closing and not self._congested():
-            self._unfinished = False
+        if not self._needed and not self._closing() and not self._congested():
             self._take_buffer()
-            self._check_pressure()
+            if self._needed:
+                self._gate.clear(Reason.TURN)
 
     # Packets out
 
     def send(self, packet: bytes) -> None:
         """A frame without its length; leaves behind everything sent before, after its barrier."""
-        if self._closing:
+        if self._state is not _SERVING and self._closing():
             return
-        self.sent += 1
+        self.traffic.sent += 1
         if self._taking:
             self._outbox.add(packet, False, self._since)
         else:
@@ -266,7 +342,7 @@ class ZooKeeperConnection(Protocol):
 
     def _send_event(self, packet: bytes) -> None:
         outbox = self._outbox
-        outbox.add(packet, True, self.factory.clock.seconds())
+        outbox.add(packet, True, self._clock.seconds())
         if outbox.ready:
             self._count_unread(outbox.ready_size)
             self._flush()
@@ -274,55 +350,56 @@ class ZooKeeperConnection(Protocol):
         if waiting > EVENTS_LIMIT:
             waiting = outbox.held_events + self._unread_events
             if waiting > EVENTS_LIMIT:
-                self.factory.protocol_error(self, f"{waiting} bytes of events wait for it")
+                self._members.complain(self, f"{waiting} bytes of events wait for it")
                 self.abort()
 
     def _count_unread(self, size: int) -> None:
-        if self._peer_slow:
+        if Reason.PEER in self._gate:
             self._unread_events += size
 
     def release(self, durable: int) -> None:
         """Send what waited for the batches up to ``durable``."""
         for held in self._outbox.release(durable):
-            self.factory.answered(held.since)
+            self._answered(held.since)
             self._count_unread(held.events)
         if self._outbox.ready:
             self._flush()
-        if self._closing:
+        if self._closing():
             self._close_when_empty()
-        elif self._paused:
+        elif self._gate.paused:
             self._ease()
 
     def _flush(self) -> None:
+        head = self._outbox.ready[-1][4 : 4 + REPLY_HEAD]
+        traffic = self.traffic
+        if head[:4] != _EVENT and traffic.last_request is not HANDSHAKE:
+            traffic.last_reply = head
         self.transport.write(self._outbox.take())
+
+    def _answered(self, since: float) -> None:
+        """The replies to a chunk that arrived at ``since`` leave now."""
+        now = self._clock.seconds()
+        seconds = max(0.0, now - since)
+        self._members.latency.add(seconds)
+        self.traffic.latency.add(seconds)
+        self.traffic.answered = now
 
     # Back-pressure
 
-    def _check_pressure(self) -> None:
-        """Pause or go on reading."""
-        stop = self._peer_slow or self._unfinished or self._outbox.held_size > HOLD_LIMIT
-        if stop != self._paused and not self._closing:
-            self._paused = stop
-            if stop:
-                self.transport.pauseProducing()
-            else:
-                self.transport.resumeProducing()
-
     def _ease(self) -> None:
         """Something that waited has left."""
-        if self._unfinished:
+        if self._outbox.held_size <= HOLD_LIMIT:
+            self._gate.clear(Reason.REPLIES)
+        if not self._needed:
             self._go_on_later()
-        else:
-            self._check_pressure()
 
     def pauseProducing(self) -> None:
         """The peer does not read: take no more requests from it."""
-        self._peer_slow = True
-        self._check_pressure()
+        self._gate.stop(Reason.PEER)
 
     def resumeProducing(self) -> None:
         """The peer has read."""
-        self._peer_slow = False
+        self._gate.clear(Reason.PEER)
         self._unread_events = 0
         self._ease()
 

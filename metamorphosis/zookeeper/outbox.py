@@ -84,11 +84,6 @@ class Outbox:
             held.events += size
         self.held_size += size
 
-    def add_raw(self, data: bytes) -> None:
-        """Bytes that are no packet."""
-        self.ready.append(data)
-        self.ready_size += len(data)
-
     def release(self, durable: int) -> list[Held]:
         """The batches up to ``durable`` are on the disk; returns what is ready now."""
         released = []

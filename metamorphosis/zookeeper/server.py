@@ -45,8 +45,8 @@ class Server:
     One ZooKeeper.
 
     :param on_change: called after each change, before anything about it is sent.
-    :param clock: seconds, monotonic.
-    :param wall_clock: seconds since 1970.
+    :ivar clock: seconds, monotonic.
+    :ivar wall_clock: seconds since 1970.
     """
 
     def __init__(
@@ -61,8 +61,8 @@ class Server:
         self.sessions = sessions
         self.watches = Watches()
         self._on_change = on_change
-        self._clock = clock
-        self._wall_clock = wall_clock
+        self.clock = clock
+        self.wall_clock = wall_clock
         sessions.renew_all(clock())
 
     def connect(self, client: Client, frame: bytes) -> None:
@@ -103,7 +103,7 @@ class Server:
 
     def _new_session(self, timeout: int) -> Session:
         time = self._begin()
-        session = self.sessions.create(timeout, self._clock(), time)
+        session = self.sessions.create(timeout, self.clock(), time)
         self._on_change()
         return session
 
@@ -112,7 +112,7 @@ class Server:
         former = session.client
         if former is not None:
             self._drop(former)
-        if self.sessions.resume(session, timeout, self._clock()):
+        if self.sessions.resume(session, timeout, self.clock()):
             self._on_change()
 
     def receive(self, client: Client, frame: bytes) -> None:
@@ -120,7 +120,7 @@ class Server:
         session = client.session
         if session is None:
             return
-        session.heard = self._clock()
+        session.heard = self.clock()
         if len(frame) < _REQUEST.size:
             self._drop(client)
             return
@@ -150,7 +150,7 @@ class Server:
         client.send(_REPLY.pack(xid, self.tree.zxid, code) + body)
 
     def _begin(self) -> int:
-        time = int(self._wall_clock() * 1000)
+        time = int(self.wall_clock() * 1000)
         self.tree.begin(time)
         return time
 
@@ -205,7 +205,7 @@ class Server:
 
     def expire(self) -> None:
         """End the sessions that were silent for too long. Called every tick."""
-        for session in self.sessions.expired(self._clock()):
+        for session in self.sessions.expired(self.clock()):
             self._end(session)
             if session.client is not None:
                 self._drop(session.client)

@@ -34,10 +34,11 @@ from metamorphosis.process import StartRefused
 from metamorphosis.threads import WorkerThreads
 from metamorphosis.zookeeper.commits import Commits
 from metamorphosis.zookeeper.factory import ZooKeeperFactory
+from metamorphosis.zookeeper.members import Members
 from metamorphosis.zookeeper.server import Server
 from metamorphosis.zookeeper.storage import Storage
 from metamorphosis.zookeeper.transport import ZooKeeperPort
-from metamorphosis.zookeeper.words import Words
+from metamorphosis.zookeeper.words import Words, configuration
 
 EXPIRY_SECONDS = 0.25
 """How often silent sessions are looked for."""
@@ -125,16 +126,8 @@ class ZooKeeperService(Service):
         self._expiry_fails = False  # so did the last look, and it was said
         self._retry: Any = None
         self._closed_port: Deferred[Any] = succeed(None)
-        self._words = Words(
-            {
-                "clientPort": settings.port,
-                "clientPortAddress": settings.interface or "*",
-                "dataDir": self._lock.directory,
-                "tickTime": settings.tick,
-                "maxClientCnxns": settings.max_connections,
-                "minSessionTimeout": 2 * settings.tick,
-                "maxSessionTimeout": 20 * settings.tick,
-            }
+        self._configuration = configuration(
+            settings.port, self._lock.directory, settings.tick, settings.max_connections
         )
 
     # Starting
@@ -193,9 +186,9 @@ class ZooKeeperService(Service):
         tree.zxid = max(tree.zxid, zxid)
         commits = Commits(tree, sessions, storage, self._threads, self._later, self._disk_failed)
         server = Server(tree, sessions, commits.changed, self._monotonic, time.time)
-        factory = ZooKeeperFactory(
-            server, commits, self._reactor, self.settings.max_connections, self._words.answer
-        )
+        members = Members(self.settings.max_connections)
+        words = Words(self._configuration, server, commits, members)
+        factory = ZooKeeperFactory(server, commits, self._reactor, members, words.answer)
         self._listen(factory)
         self._factory = factory
         self._looked = self._monotonic()
@@ -258,7 +251,7 @@ class ZooKeeperService(Service):
         )
         factory = self._stop_serving()
         if factory is not None:  # not stopping anyway
-            factory.abort_connections()
+            factory.members.abort()
             self._try_later(factory.server.tree.zxid)
 
     def _stop_serving(self) -> ZooKeeperFactory | None:
@@ -336,12 +329,12 @@ class ZooKeeperService(Service):
 
     async def _close_connections(self, factory: ZooKeeperFactory) -> None:
         """Every reply that was due leaves; who does not read is cut off after a while."""
-        factory.close_connections()
+        factory.members.close()
         waited = 0.0
-        while factory.connections and waited < DRAIN_SECONDS:
+        while factory.members.connections and waited < DRAIN_SECONDS:
             await deferLater(self._reactor, DRAIN_STEP)
             waited += DRAIN_STEP
-        factory.abort_connections()
+        factory.members.abort()
         factory.commits.stop()
 
     def _release(self) -> None:

@@ -40,6 +40,9 @@ FILE_NAME: Final = "zookeeper.sqlite3"
 PROBE_BYTES: Final = 1 << 20
 """What must fit onto a disk that is said to work again: the largest request."""
 
+SLOW_SECONDS: Final = 1.0
+"""A commit that takes longer is counted, as ZooKeeper does with its ``fsync``."""
+
 KEPT_PAGES: Final = 256
 """Free pages, of 4 KiB, that a database may always have; and a quarter of all its pages."""
 
@@ -63,6 +66,7 @@ class Storage:
     :param accept_loss: go on with what the files hold, although more was acknowledged.
     :ivar accepted: the loss that was accepted, in words; None if nothing was missing.
     :ivar untidy: ``tidy`` has something to do.
+    :ivar slow_commits: how many took longer than ``SLOW_SECONDS``.
     :raises StorageError: the file cannot be opened, is damaged, is something else, or has less than
         was acknowledged.
     """
@@ -70,6 +74,7 @@ class Storage:
     def __init__(self, directory: str, accept_loss: bool = False) -> None:
         self.path = os.path.join(os.path.abspath(directory), FILE_NAME)
         self.untidy = False
+        self.slow_commits = 0
         self._zxid = 0  # of the batch that is open
         self._patience = LOCK_SECONDS * 1000  # milliseconds for which sqlite waits for a lock
         self._marker = Marker(directory)
@@ -173,11 +178,14 @@ class Storage:
         :raises sqlite3.Error: nothing of it counts.
         :raises OSError: it could not be noted that it counts.
         """
+        began = time.monotonic()
         try:
             self._database.execute("COMMIT")
         except BaseException:
             self._roll_back()
             raise
+        if time.monotonic() - began > SLOW_SECONDS:
+            self.slow_commits += 1
         self._marker.write(self._zxid)
         self.untidy = True
 

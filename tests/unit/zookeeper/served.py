@@ -16,11 +16,12 @@ from metamorphosis.threads import SynchronousThreads
 from metamorphosis.zookeeper.commits import Commits
 from metamorphosis.zookeeper.connection import ZooKeeperConnection
 from metamorphosis.zookeeper.factory import ZooKeeperFactory
+from metamorphosis.zookeeper.members import Members
 from metamorphosis.zookeeper.nodes import Node
 from metamorphosis.zookeeper.server import Server
 from metamorphosis.zookeeper.sessions import Session, Sessions
 from metamorphosis.zookeeper.tree import Tree
-from metamorphosis.zookeeper.words import Words
+from metamorphosis.zookeeper.words import Words, configuration
 from tests.unit.zookeeper.peer import acl, handshake, integers, text
 
 CREATE, DELETE, EXISTS, GET, SET, PING, CLOSE = 1, 2, 3, 4, 5, 11, -11
@@ -37,6 +38,7 @@ class MemoryStorage:
     :ivar locked: for how many seconds another process has a lock.
     :ivar untidy: ``tidy`` has something to do.
     :ivar tidied: how often it did.
+    :ivar slow_commits: as of ``Storage``.
     """
 
     def __init__(self) -> None:
@@ -45,6 +47,7 @@ class MemoryStorage:
         self.locked = 0.0
         self.path = "memory"
         self.untidy = False
+        self.slow_commits = 0
         self.tidied = 0
         self._begun = False
         self._open: tuple[list[str], list[int], int] | None = None
@@ -69,6 +72,7 @@ class MemoryStorage:
             raise AssertionError("in the middle of a batch")
         self._fail("tidy")
         self.untidy = False
+        self.slow_commits = 0
         self.tidied += 1
 
     def write(
@@ -172,9 +176,11 @@ class Served:
         )
         seconds = self.clock.seconds
         self.server = Server(self.tree, self.sessions, self.commits.changed, seconds, seconds)
-        self.words = Words({"clientPort": 2181})
+        self.members = Members(max_connections)
+        conf = configuration(2181, "DIRECTORY", 2000, 60)
+        self.words = Words(conf, self.server, self.commits, self.members)
         self.factory = ZooKeeperFactory(
-            self.server, self.commits, self.clock, max_connections, self.words.answer
+            self.server, self.commits, self.clock, self.members, self.words.answer
         )
 
     def wire(self) -> Wire:

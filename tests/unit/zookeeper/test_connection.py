@@ -159,7 +159,7 @@ class FrameTests(ConnectionTestCase):
             transport = wire.transport
             self.assertTrue(transport.disconnected or transport.disconnecting, garbage)
             wire.lose()
-        self.assertEqual(list(self.served.factory.connections), [other.protocol])
+        self.assertEqual(list(self.served.members.connections), [other.protocol])
         other.deliver(other.get("/"))
         self.assertEqual(other.xids(), [1])
         self.assertEqual(self.served.clock.getDelayedCalls(), [])
@@ -357,7 +357,7 @@ class EndTests(ConnectionTestCase):
         third = self.served.wire()
         self.assertTrue(self.aborted(third))
         self.assertIn("--max-connections", self.texts[-1])
-        self.assertEqual(len(self.served.factory.connections), 2)
+        self.assertEqual(len(self.served.members.connections), 2)
         first.lose()
         self.served.client()
         self.assertFalse(second.transport.disconnected)
