@@ -4,6 +4,8 @@ Whether a database has less than was acknowledged, found out before anything tou
 sqlite must not open such a database as it always does: it deletes a log that lies beside an empty
 file, and when it closes a file it drops what stands behind a damaged frame of the log. Here it is
 opened read-only, which leaves both as they are for whoever wants to rescue something.
+
+Differs: ZooKeeper begins with what its snapshots and logs hold, up to the first damaged record.
 """
 
 from __future__ import annotations
