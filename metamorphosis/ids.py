@@ -5,9 +5,9 @@ An id is ``(ms - 1303895660503) << 22 | broker_id << 12 | sequence``.
 
 Differs: the original takes ``ms`` from a clock that starts with the machine, so its ids are
 negative, and repeat after a reboot; clients that remember ids then drop new messages as duplicates
-(O-2). Ours counts on from the last id while the clock stands still or goes back, where the original
-waits or refuses the put; it never blocks. ``IdCeiling`` keeps, on disk, an id that was never
-passed.
+(O-2). Ours counts on from the last id while the clock stands still, goes back or shows a time that
+cannot be, where the original waits or refuses the put; it never blocks. ``IdCeiling`` keeps, on
+disk, an id that was never passed.
 
 Source: ``IdWorker``.
 """
@@ -17,6 +17,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from math import inf
 from time import time
 from typing import Any, Protocol
 
@@ -35,6 +36,13 @@ The ceiling on disk is kept up to a minute ahead, so it is written every half mi
 messages come.
 """
 RETRY_SECONDS = 1
+END = 1 << 63
+"""Above every id: they are stored as int64."""
+LATEST = END - 365 * 86_400_000 * MILLISECOND
+"""
+Ids end on 1 January 2081. A clock that shows less than a year before that, or more, is wrong and
+not believed: ids count on without it. What is left of them then is more than a broker can use up.
+"""
 
 
 class Submits(Protocol):
@@ -63,6 +71,9 @@ class IdCeiling:
         """
         The ceiling, 0 without a file.
 
+        A ceiling above all ids was written while the clock stood beyond their end. None was given
+        out then, so that it counts as none.
+
         :raises StoreError: the file is unreadable or holds no number.
         """
         try:
@@ -78,7 +89,8 @@ class IdCeiling:
                 " one number. If the clock of this machine is right and was not set back since"
                 " the broker ran last, remove the file."
             ) from error
-        return int(text)
+        ceiling = int(text)
+        return ceiling if ceiling < END else 0
 
     def write(self, ceiling: int) -> None:
         """
@@ -108,15 +120,19 @@ class MessageIds:
     The ids of one broker. Thread: reactor.
 
     While the ceiling on disk cannot be raised (full disk) ids count on below it without the clock:
-    245 million of them fit in a minute's worth, so nothing is refused.
+    245 million of them fit in a minute's worth, so nothing is refused. If it cannot be written at
+    the start, no id may be taken until it can.
 
     :ivar next_id: the id of the next message; the hot path reads it and writes it back.
+    :ivar ready: whether ids may be taken.
     :param broker_id: 0 to 1023.
     :param ceiling: where ids went before; None: only the clock counts.
     :param threads: raise the ceiling without blocking.
     :param clock: seconds since 1970.
-    :param on_fault: told, for the log, why the ceiling could not be written.
-    :raises StoreError: the ceiling cannot be read or written.
+    :param on_fault: told, for the log, why the ceiling could not be written; once, until
+        ``on_end``.
+    :param on_end: told that it can be written again.
+    :raises StoreError: the ceiling cannot be read.
     :raises ValueError: broker id out of range.
     """
 
@@ -127,6 +143,7 @@ class MessageIds:
         threads: Submits,
         clock: Callable[[], float] = time,
         on_fault: Callable[[str], None] = lambda text: None,
+        on_end: Callable[[str], None] = lambda text: None,
     ) -> None:
         if not 0 <= broker_id <= MAX_BROKER_ID:
             raise ValueError("worker Id can't be greater than 1023 or less than 0")
@@ -134,14 +151,19 @@ class MessageIds:
         self._clock = clock
         self._threads = threads
         self._on_fault = on_fault
+        self._on_end = on_end
         self._file = ceiling
         last = ceiling.read() if ceiling is not None else 0
-        # The first id is positive even if the clock stands in 1970, and above the last of any
-        # earlier run.
-        self.next_id = max(self._floor(), (last // MILLISECOND + 1) * MILLISECOND | self._bits)
-        self._ceiling = self._raise_at = 1 << 63
+        # The first id is positive even if the clock stands in 1970 or nowhere, and above the last
+        # of any earlier run.
+        floor = self._floor()
+        after = (last // MILLISECOND + 1) * MILLISECOND | self._bits
+        self.next_id = max(floor, after) if floor < LATEST else after
+        self.ready = True
+        self._ceiling = self._raise_at = END
         self._raising = False
-        self._failed_at = 0.0  # when the ceiling could not be raised
+        self._failing = False
+        self._failed_at = -inf  # when the ceiling could not be raised
         if ceiling is not None:
             self._write_first(ceiling)
 
@@ -149,14 +171,25 @@ class MessageIds:
         try:
             file.write(self.next_id + AHEAD)
         except OSError as error:
-            raise StoreError(
-                f"Could not write the last message id to {file.path}: {error}"
-            ) from error
-        self._set_ceiling(self.next_id + AHEAD)
+            self.ready = False
+            self._ceiling = self._raise_at = 0
+            self._failing = True
+            self._on_fault(
+                f"Could not write the last message id to {file.path}: {error}."
+                " Messages can be read; puts are refused until it can be written"
+            )
+        else:
+            self._set_ceiling(self.next_id + AHEAD)
 
     def _set_ceiling(self, ceiling: int) -> None:
         self._ceiling = ceiling
         self._raise_at = ceiling - AHEAD // 2
+
+    def prepare(self) -> None:
+        """Try again, in a worker, to become ``ready``; called every ``RETRY_SECONDS``."""
+        if not self.ready:
+            self._failed_at = -inf
+            self._raise(self.next_id + AHEAD)
 
     def _floor(self) -> int:
         return (int(self._clock() * 1000) - EPOCH_MS) << 22 | self._bits
@@ -204,7 +237,12 @@ class MessageIds:
             self._on_fault(f"Could not write the last message id to {self._file.path}: {error}")
 
     def _near_ceiling(self, floor: int) -> None:
-        """The clock comes near the ceiling: raise it, and do not pass it before that is done."""
+        """
+        The clock comes near the ceiling: raise it, and do not pass it before that is done. Ids
+        count on without a clock that cannot be right.
+        """
+        if floor >= LATEST:
+            return
         self._raise(floor + AHEAD)
         if floor < self._ceiling:
             self.next_id = floor
@@ -218,12 +256,22 @@ class MessageIds:
         def done(_: object, error: BaseException | None) -> None:
             self._raising = False
             if error is None:
-                self._set_ceiling(ceiling)
-            else:
-                self._failed_at = self._clock()
+                self._raised(ceiling)
+                return
+            self._failed_at = self._clock()
+            if not self._failing:
+                self._failing = True
                 self._on_fault(
-                    f"Could not raise the last message id in {file.path},"
-                    f" ids go on below it: {error}"
+                    f"Could not raise the last message id in {file.path}, ids go on below it:"
+                    f" {error}"
                 )
 
         self._threads.submit(lambda: file.write(ceiling), done)
+
+    def _raised(self, ceiling: int) -> None:
+        """It stands in the file."""
+        self._set_ceiling(ceiling)
+        self.ready = True
+        if self._failing and self._file is not None:
+            self._failing = False
+            self._on_end(f"The last message id can be written again to {self._file.path}")

@@ -21,6 +21,12 @@ from twisted.logger import Logger
 
 from metamorphosis.errors import MetaQError
 
+DEFAULT_PID_FILE = "twistd.pid"
+CLOCK_SLACK_SECONDS = 2.0
+"""Boot time and start of a process are known to a second each."""
+
+_log = Logger()
+
 
 class StartRefused(SystemExit, MetaQError):
     """
@@ -55,6 +61,52 @@ def exit_with(status: int) -> None:
         os._exit(status)
 
     atexit.register(end)
+
+
+def use_pid_file(options: Any) -> None:
+    """
+    Let a pid file of ``twistd`` keep nothing from starting that is not running.
+
+    In the foreground none is written, unless another name than the default is asked for: whoever
+    waits for the process knows its id. As a daemon, what an earlier process left behind goes: a
+    file without a number, with the number of this very process (in a container it is the same after
+    each restart), or with that of a process that is younger than the file. The directory lock
+    protects the data.
+
+    :param options: those of ``twistd``; read by it after the options of its service.
+    """
+    name = options["pidfile"]
+    if options["nodaemon"] and name == DEFAULT_PID_FILE:
+        options["pidfile"] = ""
+    elif name and _is_stale(name):
+        _log.info("Removing {path}: its process has ended", path=os.path.abspath(name))
+        os.remove(name)
+
+
+def _is_stale(path: str) -> bool:
+    """Whether the process that wrote a pid file has ended; False if nobody can know."""
+    try:
+        with open(path, "rb") as file:
+            text = file.read(32).strip()
+            written = os.fstat(file.fileno()).st_mtime
+    except OSError:
+        return False
+    if not text.isdigit() or int(text) == os.getpid():
+        return True
+    started = _start_of(int(text))
+    return started is not None and started > written + CLOCK_SLACK_SECONDS
+
+
+def _start_of(pid: int) -> float | None:
+    """When a process began, in seconds since 1970; None: it is not there, or not Linux."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            ticks = int(file.read().rpartition(b")")[2].split()[19])
+        with open("/proc/stat", "rb") as file:
+            boot = next(int(line.split()[1]) for line in file if line.startswith(b"btime "))
+    except (OSError, ValueError, IndexError, StopIteration):
+        return None
+    return boot + ticks / os.sysconf("SC_CLK_TCK")
 
 
 def raise_file_limit() -> None:

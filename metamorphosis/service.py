@@ -25,6 +25,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError, ReactorNotRunning
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -40,7 +41,7 @@ from metamorphosis.config.model import BrokerConfig, Settings, TopicConfig
 from metamorphosis.directorylock import DirectoryLock
 from metamorphosis.errors import MetaQError
 from metamorphosis.ids import FILE_NAME as IDS_FILE
-from metamorphosis.ids import IdCeiling, MessageIds
+from metamorphosis.ids import RETRY_SECONDS, IdCeiling, MessageIds
 from metamorphosis.inspection import check_journal
 from metamorphosis.interfaces import IRegistry, IWorkerThreads
 from metamorphosis.ordered import OrderedService, Part, nothing
@@ -94,6 +95,7 @@ class BrokerService(OrderedService):
         self._make_threads = make_threads
         self._make_registry = make_registry
         self._locks: dict[str, DirectoryLock] = {}
+        self._ids_timer: IDelayedCall | None = None
         self._serving = False
         self._hurried = False
         self._wait: Deferred[None] | None = None
@@ -101,7 +103,7 @@ class BrokerService(OrderedService):
         self._cancel_start: Callable[[], None] = nothing
         self.parts = [
             Part("the data directories", stop=self._unlock),
-            Part("the message ids", stop=lambda: self._ids.stop()),
+            Part("the message ids", self._await_ids, self._stop_ids),
             Part("the worker threads", stop=lambda: self._threads.stop()),
             Part("the message stores", self._load_stores, lambda: self._stores.close()),
             Part("retention", self._start_retention, self._stop_retention),
@@ -125,7 +127,11 @@ class BrokerService(OrderedService):
             check_journal(self.config, self.settings)
             ceiling = IdCeiling(os.path.join(self.config.data_path, IDS_FILE))
             self._ids = MessageIds(
-                self.config.broker_id, ceiling, self._threads, on_fault=self._ids_fault
+                self.config.broker_id,
+                ceiling,
+                self._threads,
+                on_fault=self._ids_fault,
+                on_end=self._ids_end,
             )
         except EXPECTED as error:
             self._unlock()
@@ -203,6 +209,21 @@ class BrokerService(OrderedService):
 
     def _ids_fault(self, text: str) -> None:
         self._log.error("{text}", text=text)
+
+    def _ids_end(self, text: str) -> None:
+        self._log.info("{text}", text=text)
+
+    def _await_ids(self) -> None:
+        """Try to write the last message id until that works; reads are served meanwhile."""
+        self._ids_timer = None
+        if not self._ids.ready:
+            self._ids.prepare()
+            self._ids_timer = self._reactor.callLater(RETRY_SECONDS, self._await_ids)
+
+    def _stop_ids(self) -> None:
+        if self._ids_timer is not None:
+            self._ids_timer.cancel()
+        self._ids.stop()
 
     def _start_retention(self) -> None:
         # Compressing a segment takes many seconds; no flush may stand behind it.

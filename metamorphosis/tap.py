@@ -135,6 +135,10 @@ class Options(usage.Options):
             given.
         """
         escape_output()
+        if self.parent is not None:
+            from metamorphosis.process import use_pid_file
+
+            use_pid_file(self.parent)
         self._check_local_options()
         path = self["config"] or self._local_config()
         faults: list[str] = []

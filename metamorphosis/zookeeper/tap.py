@@ -84,6 +84,10 @@ class Options(usage.Options):
             prints sixty lines of its own.
         """
         escape_output()
+        if self.parent is not None:
+            from metamorphosis.process import use_pid_file
+
+            use_pid_file(self.parent)
         if not self["data"]:
             raise SystemExit(
                 "Please tell me the directory for the data by --data, as in:"

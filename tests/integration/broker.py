@@ -93,6 +93,7 @@ class BrokerProcess:
             connect = {"zk.zkConnect": zookeeper.connect_string, "zk.zkEnable": "true"}
             self.zookeeper_keys = {**self.zookeeper_keys, **connect, **(zookeeper_keys or {})}
         self.settings = dict(settings or {})
+        self.twistd_options: tuple[str, ...] = ("--pidfile=",)
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -117,7 +118,7 @@ class BrokerProcess:
 
     def command(self, options: Sequence[str] = ()) -> list[str]:
         """The command line; ``options`` go to ``twistd``."""
-        twistd = [sys.executable, "-c", TWISTD, "-n", "--pidfile=", *options]
+        twistd = [sys.executable, "-c", TWISTD, "-n", *self.twistd_options, *options]
         return [*twistd, "metaq", "-f", self.server_ini]
 
     def environment(self) -> dict[str, str]:

@@ -113,6 +113,40 @@ class FailedStartTests(SynchronousTestCase):
         self.assertFalse(os.path.exists(pid_file))
 
 
+class PidFileTests(SynchronousTestCase):
+    """A pid file that another life of the broker has left behind."""
+
+    def test_foreground(self) -> None:
+        """In the foreground the default pid file is neither read nor written."""
+        broker = BrokerProcess(self.mktemp())
+        self.addCleanup(broker.kill)
+        broker.write_configuration()
+        path = os.path.join(broker.directory, "twistd.pid")
+        with open(path, "w", encoding="ascii") as file:
+            file.write(str(os.getpid()))
+        broker.twistd_options = ()
+        broker.start()
+        with open(path, encoding="ascii") as file:
+            self.assertEqual(file.read(), str(os.getpid()))
+
+    def test_stale(self) -> None:
+        """An empty one, and that of a process that is younger than the file, are no obstacle."""
+        broker = BrokerProcess(self.mktemp())
+        self.addCleanup(broker.kill)
+        broker.write_configuration()
+        path = os.path.join(broker.directory, "own.pid")
+        broker.twistd_options = (f"--pidfile={path}",)
+        for content, written in (("", None), (str(os.getpid()), (1, 1))):
+            with open(path, "w", encoding="ascii") as file:
+                file.write(content)
+            os.utime(path, written)
+            broker.start()
+            with open(path, encoding="ascii") as file:
+                self.assertNotIn(file.read(), ("", str(os.getpid())))
+            broker.signal(signal.SIGTERM)
+            self.assertEqual(broker.wait(), 0)
+
+
 class SignalTests(SynchronousTestCase):
     """What signals do to a broker that runs."""
 

@@ -7,6 +7,7 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +23,7 @@ from metamorphosis.process import (
     StartRefused,
     raise_file_limit,
     use_monotonic_timers,
+    use_pid_file,
 )
 from tests.unit.settable import DAY, SettableReactor
 
@@ -213,3 +215,45 @@ class MonotonicTimersTests(SynchronousTestCase):
         clock = MemoryReactorClock()
         use_monotonic_timers(clock)
         self.assertEqual(0, clock.seconds())
+
+
+class PidFileTests(SynchronousTestCase):
+    """What a pid file keeps from starting."""
+
+    def left(self, content: bytes, age: float = 0, foreground: bool = False) -> bool:
+        """Whether a file of that age, in seconds, is there for ``twistd`` to look at."""
+        path = self.mktemp()
+        with open(path, "wb") as file:
+            file.write(content)
+        written = time.time() - age
+        os.utime(path, (written, written))
+        options = {"pidfile": path, "nodaemon": foreground}
+        use_pid_file(options)
+        self.assertEqual(options["pidfile"], path)
+        return os.path.exists(path)
+
+    def test_stale(self) -> None:
+        """Nothing in it, no number, or our own number, which is the same in a container after each
+        restart."""
+        for content in (b"", b"\n", b"\0\0\0", b"none", b"%d" % os.getpid()):
+            for foreground in (False, True):
+                self.assertFalse(self.left(content, foreground=foreground), content)
+
+    def test_number_of_a_younger_process(self) -> None:
+        """The process with that number began after the file was written."""
+        self.assertFalse(self.left(b"%d\n" % os.getppid(), age=10**9))
+
+    def test_number_of_a_process_that_runs(self) -> None:
+        """That one may have written it: ``twistd`` refuses to start."""
+        self.assertTrue(self.left(b"%d" % os.getppid()))
+
+    def test_number_of_no_process(self) -> None:
+        """``twistd`` finds out by itself."""
+        self.assertTrue(self.left(b"99999999"))
+
+    def test_foreground(self) -> None:
+        """Without a name of its own a process in the foreground has none; a daemon has."""
+        for nodaemon, expected in ((True, ""), (False, "twistd.pid")):
+            options = {"pidfile": "twistd.pid", "nodaemon": nodaemon}
+            use_pid_file(options)
+            self.assertEqual(options["pidfile"], expected)

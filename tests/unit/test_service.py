@@ -163,6 +163,40 @@ class BrokerServiceTests(SynchronousTestCase):
         with open(redo, "rb") as file:
             self.assertEqual(file.read(), (JOURNALS / "xa-prepared").read_bytes())
 
+    def test_full_disk_at_the_start(self) -> None:
+        """While the last id cannot be written the broker serves reads and refuses puts; as soon as
+        it can, puts are taken. One line says when it begins, one when it ends."""
+        service = self.start()
+        Client(service).ask(b"put test 0 5 0 7\r\nhello", self.reactor)
+        self.stop_now(service)
+        obstacle = os.path.join(self.data, ".metamorphosis.ids.new")
+        os.mkdir(obstacle)
+        self.reactor, self.messages = MemoryReactorClock(), []
+        service = self.start()
+        client = Client(service)
+        self.assertIn(b"hello", client.ask(b"get test g 0 0 1000 7\r\n", self.reactor))
+        for partition in (b"0", b"1", b"-1"):
+            reply = client.ask(b"put test %s 5 0 7\r\nworld" % partition, self.reactor)
+            self.assertTrue(reply.startswith(b"result 500 "), reply)
+            self.assertIn(b"The last message id could not be written.", reply)
+        self.reactor.pump([1] * 75)
+        (line,) = self.logged(LogLevel.error)
+        self.assertIn(os.path.dirname(obstacle), line)
+        self.assertIn("puts are refused", line)
+        os.rmdir(obstacle)
+        self.reactor.advance(1)
+        self.assertTrue(any("can be written again" in one for one in self.logged(LogLevel.info)))
+        reply = client.ask(b"put test 0 5 0 7\r\nworld", self.reactor)
+        self.assertTrue(reply.startswith(b"result 200 "), reply)
+        self.assertEqual(len(self.logged(LogLevel.error)), 1)
+
+    def test_stop_on_a_full_disk(self) -> None:
+        """A broker that waits for room ends in order."""
+        os.makedirs(os.path.join(self.data, ".metamorphosis.ids.new"))
+        service = self.start()
+        self.stop_now(service)
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
     def test_start_without_zookeeper(self) -> None:
         """A ZooKeeper that is away delays nothing; the broker registers when it comes."""
         self.registry.reachable = False

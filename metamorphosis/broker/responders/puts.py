@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from metamorphosis.store.messagestore import MessageStore
 
 
+NO_ID = "The last message id could not be written."
+"""The detail while the disk is full since the start."""
+
+
 class Puts:
     """
     Stores messages. Thread: reactor.
@@ -65,6 +69,8 @@ class Puts:
     def _append(self, command: wire.PutCommand, partition: int) -> tuple[Batch, bytes]:
         topic, body = command.topic, command.body
         url = self._shared.url
+        if not self._shared.ids.ready:  # and so no put has reached the hot path
+            raise refusals.put_failed(url, topic, partition, NO_ID)
         try:
             store = self._open(topic, partition)
             computed = checksum(body)
