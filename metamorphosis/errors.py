@@ -27,6 +27,18 @@ class RemoteProtocolError(ProtocolError):
     """The peer sent what no MetaQ peer may send: close the connection, answer nothing."""
 
 
+class FrameTooLong(RemoteProtocolError):
+    """
+    The peer announced a longer body than this side accepts.
+
+    :ivar opaque: of the request, which can be refused in words before the end; None if it is none.
+    """
+
+    def __init__(self, text: str, opaque: int | None = None) -> None:
+        super().__init__(text)
+        self.opaque = opaque
+
+
 class LocalProtocolError(ProtocolError):
     """We were about to send what no MetaQ peer may send."""
 

@@ -32,10 +32,11 @@ from metamorphosis.broker.hotpath import scan
 from metamorphosis.broker.inbox import SMALL_CHUNK, Inbox, ReceiveBuffer
 from metamorphosis.broker.replies import ReplyGroup, ReplyQueue
 from metamorphosis.broker.session import Session
-from metamorphosis.errors import RemoteProtocolError
+from metamorphosis.errors import BadRequest, FrameTooLong, RemoteProtocolError
 from metamorphosis.readgate import ReadGate, Reason
 from metamorphosis.store.batch import Batch
 from metamorphosis.wire.decoding import FrameLimits, NeedMore, decode_frame
+from metamorphosis.wire.encoding import result
 
 if TYPE_CHECKING:
     from metamorphosis.broker.dispatch import Dispatch
@@ -275,6 +276,8 @@ class BrokerConnection(Protocol):
                 shared.dispatch.respond(command, self.session)
         except RemoteProtocolError as error:
             shared.protocol_error(self, error)
+            if isinstance(error, FrameTooLong) and error.opaque is not None:
+                group.add(result(BadRequest.status, error.opaque, str(error)))
             self._no_more()
         finally:  # whatever happens, no batch may go on referring to the receive buffer
             if not small:

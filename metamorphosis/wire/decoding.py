@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from metamorphosis.errors import RemoteProtocolError
+from metamorphosis.errors import FrameTooLong, RemoteProtocolError
 from metamorphosis.wire.commands import Command
 from metamorphosis.wire.numbers import parse_int32
 from metamorphosis.wire.parsing import Parse, check_count, form_of
@@ -189,7 +189,13 @@ def _read_head(
     body_length = 0
     if form.length_token:
         check_count(tokens, form.length_token + 1)
-        body_length = _body_length(tokens, form.length_token, limits.max_body_bytes)
+        body_length = _body_length(tokens, form.length_token)
+        if body_length > limits.max_body_bytes:
+            raise FrameTooLong(
+                f"body of {body_length} bytes is longer than max-body-bytes,"
+                f" {limits.max_body_bytes}",
+                parse_int32(tokens[-1], "opaque") if form.is_request else None,
+            )
     return _Head(form.parse, tokens, body_length, len(line) + 2)
 
 
@@ -220,12 +226,8 @@ def _find_in_view(view: memoryview, search: int, limit: int) -> int:
     return -1
 
 
-def _body_length(tokens: list[bytes], index: int, max_body_bytes: int) -> int:
+def _body_length(tokens: list[bytes], index: int) -> int:
     length = parse_int32(tokens[index], "length")
     if length < 0:
         raise RemoteProtocolError(f"length {length} is negative")
-    if length > max_body_bytes:
-        raise RemoteProtocolError(
-            f"body of {length} bytes is longer than max_body_bytes, {max_body_bytes}"
-        )
     return length

@@ -54,6 +54,11 @@ class Form(NamedTuple):
     #: raises ``RemoteProtocolError`` for what no peer may send
     parse: Parse
 
+    @property
+    def is_request(self) -> bool:
+        """Whether such a frame with a body is answered."""
+        return self.length_token == 3
+
 
 def form_of(word: bytes) -> Form:
     """

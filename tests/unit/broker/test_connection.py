@@ -6,6 +6,7 @@ import os
 
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
+from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
@@ -158,6 +159,25 @@ class FrameTests(SynchronousTestCase):
         self.assertEqual(reply.count(b"result 200"), 1)
         self.assertTrue(client.closed)
         self.assertEqual(broker.stores.get("test", 0).max_offset, 25)  # type: ignore[union-attr]
+
+    def test_a_body_that_is_too_long_is_refused_in_words(self) -> None:
+        """Its sender learns why before the connection closes; the log names peer, size, limit."""
+        broker = Broker(self.mktemp(), settings=Settings(max_body_bytes=1000))
+        client = broker.client()
+        lines: list[str] = []
+
+        def observe(event: LogEvent) -> None:
+            lines.append(formatEvent(event))
+
+        globalLogPublisher.addObserver(observe)
+        self.addCleanup(globalLogPublisher.removeObserver, observe)
+        reply = client.send(put(b"hello") + b"put test 0 1001 0 7 77\r\n" + b"x" * 100)
+        self.assertEqual(reply.count(b"result 200"), 1)
+        text = b"body of 1001 bytes is longer than max-body-bytes, 1000"
+        self.assertTrue(reply.endswith(b"result 400 %d 77\r\n%b" % (len(text), text)), reply)
+        self.assertTrue(client.closed)
+        [line] = [each for each in lines if text.decode() in each]
+        self.assertRegex(line, r"^Closing .*Address")
 
 
 class ClosingTests(SynchronousTestCase):

@@ -147,7 +147,7 @@ class LimitTests(SynchronousTestCase):
             RemoteProtocolError, decode_frame, data, 0, len(data), FrameLimits(99, 10)
         )
         self.assertIn("11 bytes", str(error))
-        self.assertIn("max_body_bytes, 10", str(error))
+        self.assertIn("max-body-bytes, 10", str(error))
 
     def test_longest_line_and_body(self) -> None:
         """A frame exactly at both limits is read."""
