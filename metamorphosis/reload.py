@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from metamorphosis.config import serverini
 from metamorphosis.config import settings as settingsfile
@@ -50,6 +51,41 @@ def read_again(config: BrokerConfig, settings: Settings) -> Reloaded:
         "; ".join(changes) or "nothing changed",
         _fixed(settings, read),
     )
+
+
+def hidden_partitions(config: BrokerConfig, stores: Iterable[Any]) -> list[str]:
+    """
+    Warnings of messages that consumers are not offered: in partitions that the configuration does
+    not count any more.
+    """
+    hidden: dict[str, list[Any]] = {}
+    for store in stores:
+        count = config.topic(store.topic).num_partitions
+        if store.partition >= count and store.max_offset > store.min_offset:
+            hidden.setdefault(store.topic, []).append(store)
+    return [_hidden(config, topic, found) for topic, found in sorted(hidden.items())]
+
+
+def _hidden(config: BrokerConfig, topic: str, stores: list[Any]) -> str:
+    numbers = sorted(store.partition for store in stores)
+    size = sum(store.max_offset - store.min_offset for store in stores)
+    return (
+        f"[topic={topic}] numPartitions is {config.topic(topic).num_partitions}, so that nobody is"
+        f" offered the messages in {_spans(numbers)}, {size:,} bytes; set it to"
+        f" {numbers[-1] + 1} until they are read"
+    )
+
+
+def _spans(numbers: list[int]) -> str:
+    """``partition 7``, ``partitions 4-7, 9``."""
+    spans: list[list[int]] = []
+    for number in numbers:
+        if spans and spans[-1][1] == number - 1:
+            spans[-1][1] = number
+        else:
+            spans.append([number, number])
+    texts = [str(first) if first == last else f"{first}-{last}" for first, last in spans]
+    return f"partition{'s' if len(numbers) > 1 else ''} {', '.join(texts)}"
 
 
 def shortened(names: Iterable[str]) -> str:

@@ -30,6 +30,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from metamorphosis.broker.factory import BrokerFactory
+from metamorphosis.broker.filters import unusable_filters
 from metamorphosis.broker.responders import Responders
 from metamorphosis.broker.turn import Turn
 from metamorphosis.cluster.model import Broker, TopicRegistration
@@ -46,7 +47,7 @@ from metamorphosis.inspection import check_journal
 from metamorphosis.interfaces import IRegistry, IWorkerThreads
 from metamorphosis.ordered import OrderedService, Part, nothing
 from metamorphosis.process import StartRefused, exit_with
-from metamorphosis.reload import Reloaded, read_again, shortened
+from metamorphosis.reload import Reloaded, hidden_partitions, read_again, shortened
 from metamorphosis.store.environment import StoreEnvironment
 from metamorphosis.store.flushing import FlushSchedule
 from metamorphosis.store.layout import ensure_directory
@@ -170,6 +171,7 @@ class BrokerService(OrderedService):
             topics=shortened(config.topics),
             zookeeper=f"{zookeeper.connect}{zookeeper.root}" if zookeeper.enable else "not used",
         )
+        self._warn_of_hidden()
 
     def _check_port(self) -> None:
         """Find out now whether the port is free; it is bound when the stores are loaded."""
@@ -377,11 +379,21 @@ class BrokerService(OrderedService):
         self._stores.reconfigure(config)
         self._retention.reconfigure(config)
         self._registration.update_topics(self._topics())
+        self._warn_of_hidden()
 
     def _warn(self) -> None:
         """Log what the files say that is allowed and hardly meant."""
-        for warning in (*self.config.warnings, *self.settings.warnings):
-            self._log.warn("{warning}", warning=warning)
+        config = self.config
+        for warning in (*config.problems, *config.warnings, *self.settings.warnings):
+            self._log.warn("{text}", text=warning)
+        for topic, group, reason in unusable_filters(config):
+            self._log.warn(
+                "[topic={topic}] group.{group}: {reason}", topic=topic, group=group, reason=reason
+            )
+
+    def _warn_of_hidden(self) -> None:
+        for warning in hidden_partitions(self.config, self._stores):
+            self._log.warn("{text}", text=warning)
 
 
 def _registration(topic: TopicConfig) -> TopicRegistration:

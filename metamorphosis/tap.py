@@ -22,7 +22,7 @@ import twisted
 from metamorphosis import __version__
 from metamorphosis.config import serverini, settings
 from metamorphosis.config.model import BrokerConfig, Settings
-from metamorphosis.errors import ConfigError, StoreError
+from metamorphosis.errors import ConfigError
 from metamorphosis.terminal import escape_output
 
 if TYPE_CHECKING:
@@ -87,7 +87,12 @@ class Options(usage.Options):
     ]
 
     optFlags = [
-        ["check", None, "Read both files, say what is wrong with them and end."],
+        [
+            "check",
+            None,
+            "Read both files, try what a start does short of listening and writing, say what is"
+            " wrong, and end.",
+        ],
         [
             "local",
             "l",
@@ -150,9 +155,7 @@ class Options(usage.Options):
         if self["local"]:
             self._prepare_local(config)
         if self["check"]:
-            damages = _check_data(config, own)
-            for warning in (*config.warnings, *own.warnings, *damages):
-                print(f"warning: {warning}")
+            _check(config, own)
             print(describe(config, own, self.zookeeper))
             raise SystemExit(0)
 
@@ -221,19 +224,21 @@ def _read(load: Callable[[], T], faults: list[str]) -> T | None:
         return None
 
 
-def _check_data(config: BrokerConfig, own: Settings) -> list[str]:
+def _check(config: BrokerConfig, own: Settings) -> None:
     """
-    What is damaged in the data directories.
+    Try what a start does.
 
-    :raises SystemExit: with what would keep the broker from starting.
+    :raises SystemExit: with everything that is wrong.
     """
-    from metamorphosis.inspection import check_journal, find_damages
+    from metamorphosis.check import try_start
 
-    try:
-        check_journal(config, own)
-        return list(find_damages(config, own))
-    except StoreError as error:
-        raise SystemExit(str(error)) from error
+    found = try_start(config, own)
+    for warning in (*config.warnings, *own.warnings, *found.warnings):
+        print(f"warning: {warning}")
+    if found.problems:
+        count = len(found.problems)
+        headline = f"{config.path}: {count} problem{'' if count == 1 else 's'}"
+        raise SystemExit("\n  ".join((headline, *found.problems)))
 
 
 def describe(config: BrokerConfig, own: Settings, embedded: ZooKeeperSettings | None = None) -> str:

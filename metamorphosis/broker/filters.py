@@ -13,6 +13,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from collections.abc import Iterator
 from typing import cast
 
 from twisted.internet.interfaces import IReactorTime
@@ -23,6 +24,11 @@ from metamorphosis.broker.verdicts import VerdictMemory
 from metamorphosis.config.model import BrokerConfig
 from metamorphosis.errors import ConfigError, MetaQError
 from metamorphosis.interfaces import IConsumerFilter
+
+NO_CLASS_PATH = (
+    "appClassPath is not set; the group gets every message. Write <module>:<class> to use a Python"
+    " class without appClassPath"
+)
 
 
 class FilterUnavailable(MetaQError):
@@ -143,9 +149,8 @@ class ConsumerFilters:
         if ":" in name or (config.app_class_path or "").strip():
             return True
         self._log.warn(
-            "Filter {name} of group {group} and topic {topic} is not used, because appClassPath is "
-            "not set; the group gets every message. Write <module>:<class> to use a Python class "
-            "without appClassPath",
+            "Filter {name} of group {group} and topic {topic} is not used: {reason}",
+            reason=NO_CLASS_PATH,
             name=name,
             group=group,
             topic=topic,
@@ -170,13 +175,48 @@ def _use_class_path(config: BrokerConfig) -> None:
         sys.path.append(path)
 
 
-def _make(name: str) -> IConsumerFilter:
-    """An instance of the class ``package.module:Class`` or ``package.module.Class``."""
+def unusable_filters(config: BrokerConfig, make: bool = False) -> Iterator[tuple[str, str, str]]:
+    """
+    Topic, group and reason of every filter that will fail its group's gets, or that is not used.
+
+    Imports the modules, which may be any code; unusual exceptions of it are reasons, too.
+
+    :param make: make an instance of each class as well; for a process that ends then.
+    """
+    _use_class_path(config)
+    has_class_path = bool((config.app_class_path or "").strip())
+    for topic in config.topics.values():
+        for group, written in topic.filters.items():
+            name = written.strip()
+            if ":" not in name and not has_class_path:
+                if make:  # otherwise ``ConsumerFilters`` says so itself
+                    yield topic.name, group, f"filter {name} is not used: {NO_CLASS_PATH}"
+                continue
+            try:
+                _make(name) if make else _find(name)
+            except Exception as error:
+                yield (
+                    topic.name,
+                    group,
+                    f"filter {name} cannot be used ({type(error).__name__}: {error}), every get of"
+                    " the group will fail; <module>:<class> is right, a class without constructor"
+                    " arguments and with a method accept(group, message), in a module that Python"
+                    " finds on its path or in the directory appClassPath",
+                )
+
+
+def _find(name: str) -> type:
+    """The class ``package.module:Class`` or ``package.module.Class``."""
     module_name, separator, class_name = name.partition(":")
     if not separator:
         module_name, _, class_name = name.rpartition(".")
     importlib.invalidate_caches()
-    instance = getattr(importlib.import_module(module_name), class_name)()
+    return cast(type, getattr(importlib.import_module(module_name), class_name))
+
+
+def _make(name: str) -> IConsumerFilter:
+    """An instance of the class."""
+    instance = _find(name)()
     if not callable(getattr(instance, "accept", None)):
         raise TypeError(f"{name} has no method accept(group, message)")
     return cast(IConsumerFilter, instance)

@@ -53,5 +53,5 @@ def _server(text: str) -> str:
         hint = f"{found[0]} does not part servers, a comma does; " if found else ""
         raise ValueError(f"{text!r} is not host:port; {hint}{EXPECTED}")
     if match["port"] is not None and not 1 <= int(match["port"]) <= 65535:
-        raise ValueError(f"port {match['port']} is not within 1 to 65535; {EXPECTED}")
+        raise ValueError(f"the port of {text!r} is not within 1 to 65535; {EXPECTED}")
     return text

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from metamorphosis.config.faults import Fault
+from metamorphosis.config.strange import StrangeCharacters
 
 #: What ``String.trim`` removes: every character up to the blank.
 JAVA_TRIMMED = "".join(map(chr, range(0x21)))
@@ -80,6 +81,7 @@ def parse(data: bytes) -> IniFile:
     text = data.decode("utf-8", errors="replace")
     for number, line in _logical_lines(parser.skip_byte_order_mark(text)):
         parser.line(number, line)
+    parser.file.faults += parser.strange.faults()
     return parser.file
 
 
@@ -109,6 +111,7 @@ class _Parser:
 
     def __init__(self) -> None:
         self.file = IniFile()
+        self.strange = StrangeCharacters()
         self._section: Section | None = None
 
     def skip_byte_order_mark(self, text: str) -> str:
@@ -121,10 +124,11 @@ class _Parser:
 
     def line(self, number: int, line: str) -> None:
         """Take a section header or an option."""
+        line = self.strange.replaced(number, line)
         try:
             if line.startswith("["):
                 self._header(number, line)
-            else:
+            elif line and line[0] not in ";#":
                 self._option(number, line)
         except ValueError as error:
             self._fault(number, line, str(error))

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
+from metamorphosis.cluster.connect import parse_connect
 from metamorphosis.config.expressions import boolean, int32, integer
 from metamorphosis.config.policies import parse_policy
 from metamorphosis.cron import CronExpression
@@ -76,15 +77,8 @@ def root_path(text: str) -> str:
 
 
 def connect_string(text: str) -> str:
-    """
-    ``host:port,host:port/chroot``, checked, as it is. Source: ``ConnectStringParser`` of ZooKeeper.
-    """
-    for server in text.partition("/")[0].split(","):
-        host, colon, port = server.strip().rpartition(":")
-        if colon and not (host and port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536):
-            raise ValueError(
-                f"{server!r} is no server; host:port is needed, several separated by commas"
-            )
+    """``host:port,host:port/chroot``, checked, as it is."""
+    parse_connect(text)
     return text
 
 
@@ -176,10 +170,10 @@ TOPIC_IGNORED = frozenset(("topic", "filterClassNames"))
 
 def nearest(name: str, names: Iterable[str]) -> str:
     """The name that needs the fewest edits; of several the first."""
-    return min(names, key=lambda candidate: _edits(name, candidate))
+    return min(names, key=lambda candidate: edits(name, candidate))
 
 
-def _edits(left: str, right: str) -> int:
+def edits(left: str, right: str) -> int:
     """Levenshtein distance."""
     row = list(range(len(right) + 1))
     for i, left_char in enumerate(left, start=1):

@@ -83,7 +83,8 @@ class BrokerConfig:
     path: str = ""  # absolute path of the file
     checksum: int = 0  # unsigned CRC-32 of the file's bytes
     modified_ns: int = 0  # its mtime when it was read
-    warnings: tuple[str, ...] = field(default=(), compare=False)  # allowed, hardly meant: to log
+    warnings: tuple[str, ...] = field(default=(), compare=False)  # to be looked at: to log
+    problems: tuple[str, ...] = field(default=(), compare=False)  # never meant: see suspicions
 
     def topic(self, name: str) -> TopicConfig:
         """

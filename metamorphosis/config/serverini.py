@@ -19,13 +19,14 @@ from typing import Any
 
 from metamorphosis.config import ini, keys
 from metamorphosis.config.faults import ConfigFaults, Fault
-from metamorphosis.config.hostname import is_java_host, published_host
+from metamorphosis.config.hostname import published_host
 from metamorphosis.config.model import BrokerConfig, TopicConfig, ZooKeeperConfig, default_data_path
 from metamorphosis.config.sections import SectionReader
+from metamorphosis.config.suspicions import TOPIC as _TOPIC
+from metamorphosis.config.suspicions import suspicions, topic_suspicions, unused
 
 __all__ = ["Reload", "load", "published_host", "reload"]
 
-_TOPIC = "topic="
 _GROUP = "group."
 
 
@@ -86,7 +87,8 @@ def load(path: str) -> BrokerConfig:
         path=content.path,
         checksum=content.checksum,
         modified_ns=content.modified_ns,
-        warnings=(*reader.warnings, *_suspicions(file, config)),
+        warnings=(*reader.warnings, *unused(file)),
+        problems=tuple(map(str, suspicions(file, replace(config, topics=topics)))),
     )
 
 
@@ -118,6 +120,7 @@ def reload(current: BrokerConfig) -> Reload | None:
         checksum=content.checksum,
         modified_ns=content.modified_ns,
         warnings=(*reader.warnings, *_waiting_for_restart(file, current)),
+        problems=tuple(map(str, topic_suspicions(file, replace(current, topics=topics)))),
     )
     old = current.topics
     return Reload(
@@ -208,20 +211,6 @@ def _topic(section: ini.Section, reader: SectionReader, defaults: TopicConfig) -
     reader.check_names(plain, (key.name for key in keys.TOPIC), keys.TOPIC_IGNORED)
     values = reader.values(plain, keys.TOPIC)
     return replace(defaults, name=section.name.removeprefix(_TOPIC), filters=filters, **values)
-
-
-def _suspicions(file: ini.IniFile, config: BrokerConfig) -> Iterator[str]:
-    """What the original accepts silently although nobody can have meant it."""
-    for section in file.sections.values():
-        if section.name not in ("system", "zookeeper") and not section.name.startswith(_TOPIC):
-            yield f"line {section.line}: section [{section.name}] is not used by a broker"
-    for key in keys.SYSTEM:
-        if key.name in ("numPartitions", "maxSegmentSize", "maxTransferSize"):
-            value = getattr(config, key.attribute)
-            if value < 1:
-                yield f"[system] {key.name} is {value}; a number above 0 makes sense"
-    if config.host_name and not is_java_host(config.host_name):
-        yield f"[system] hostName: Java clients cannot connect to a host named {config.host_name!r}"
 
 
 def _waiting_for_restart(file: ini.IniFile, current: BrokerConfig) -> Iterator[str]:

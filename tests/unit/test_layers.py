@@ -74,6 +74,7 @@ LAYERS = {
         "process",
         "reload",
         "cli",
+        "check",
         "local",
         "terminal",
         "zookeeper.tap",

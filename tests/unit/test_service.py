@@ -482,6 +482,45 @@ class BrokerServiceTests(SynchronousTestCase):
         opened = client.ask(b"put test 1 5 0 7\r\nhello", self.reactor)
         self.assertTrue(opened.startswith(b"result 200 "), opened)
 
+    def test_partitions_that_nobody_is_offered(self) -> None:
+        """Messages beyond ``numPartitions`` are named at a reload and at a start."""
+        self.write({"test": {"numPartitions": 8}, "full": {"numPartitions": 2}})
+        service = self.start()
+        client = Client(service)
+        for number in (1, 4, 5, 7):
+            client.ask(b"put test %d 5 0 7\r\nhello" % number, self.reactor)
+        client.ask(b"put full 1 5 0 7\r\nhello", self.reactor)
+        self.reactor.pump([0.05] * 20)
+        self.assertEqual([], self.logged(LogLevel.warn))
+        self.write({"test": {"numPartitions": 4}, "full": {"numPartitions": 2}})
+        service.reload()
+        expected = (
+            "[topic=test] numPartitions is 4, so that nobody is offered the messages in partitions"
+            " 4-5, 7, 75 bytes; set it to 8 until they are read"
+        )
+        self.assertEqual([expected], self.logged(LogLevel.warn))
+        self.stop_now(service)
+        self.messages.clear()
+        self.start()
+        self.assertEqual([expected], self.logged(LogLevel.warn))
+
+    def test_filters_that_cannot_be_used(self) -> None:
+        """The start warns, not only the first get; so does a reload."""
+        self.write({"test": {"group.g": "no_such_module:Filter"}})
+        service = self.start()
+        (warning,) = self.logged(LogLevel.warn)
+        self.assertIn("[topic=test] group.g: filter no_such_module:Filter cannot be used", warning)
+        self.assertIn("ModuleNotFoundError: No module named 'no_such_module'", warning)
+        self.write({"test": {"group.g": "os:no_such_class"}})
+        service.reload()
+        self.assertIn("os:no_such_class cannot be used", self.logged(LogLevel.warn)[-1])
+
+    def test_numbers_nobody_means(self) -> None:
+        """They are taken as the original takes them, with a warning."""
+        self.write({"test": {"numPartitions": -2}})
+        self.start()
+        self.assertIn("numPartitions: with -2 no message", self.logged(LogLevel.warn)[0])
+
     def test_reload_names_what_needs_a_restart(self) -> None:
         """A setting that a running broker cannot take is named in a warning."""
         service = self.start()

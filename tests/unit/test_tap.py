@@ -69,6 +69,95 @@ class OptionsTestCase(SynchronousTestCase):
         return str(raised.exception.code)
 
 
+class CheckTests(OptionsTestCase):
+    """``--check`` tries what a start does."""
+
+    def problems(self, *expected: str) -> None:
+        """Each is found, with status 1, and nothing is made."""
+        before = sorted(os.listdir(self.directory))
+        end = self.assertRaises(SystemExit, self.parse, "-f", self.server_ini, "--check")
+        text = str(end.code)
+        for each in expected:
+            self.assertIn(each, text)
+        self.assertIn(f"{len(expected)} problem", text)
+        self.assertNotIn("is good", self.printed.getvalue())
+        self.assertEqual(before, sorted(os.listdir(self.directory)))
+
+    def test_filters(self) -> None:
+        """Of every kind that cannot be loaded, with line and key."""
+        self.patch(sys, "dont_write_bytecode", True)
+        self.write(
+            "checkedfilters.py",
+            "class Odd:\n    def __init__(self): raise OSError('no licence')\nclass No: pass\n",
+        )
+        sys.path.append(self.directory)
+        self.addCleanup(sys.path.remove, self.directory)
+        self.addCleanup(sys.modules.pop, "checkedfilters", None)
+        keys: Keys = {
+            "group.a": "no_such_module:Filter",
+            "group.b": "checkedfilters:Missing",
+            "group.c": "checkedfilters:Odd",
+            "group.d": "checkedfilters:No",
+            "group.e": "com.example.JavaFilter",
+            "group.f": "checkedfilters:",
+        }
+        self.write_server_ini(topics={"test": keys})
+        self.problems(
+            "[topic=test] group.a: filter no_such_module:Filter cannot be used (ModuleNotFound",
+            "group.b: filter checkedfilters:Missing cannot be used (AttributeError",
+            "group.c: filter checkedfilters:Odd cannot be used (OSError: no licence)",
+            "group.d: filter checkedfilters:No cannot be used (TypeError",
+            "group.e: filter com.example.JavaFilter is not used: appClassPath is not set",
+            "group.f: filter checkedfilters: cannot be used",
+        )
+
+    def test_directories(self) -> None:
+        """Without a parent, a file, of a topic."""
+        file = self.write("file", "x")
+        missing = os.path.join(self.directory, "a", "b")
+        topics: dict[str, Keys] = {"test": {"dataPath": file}, "more": {"dataPath": missing}}
+        self.write_server_ini({"dataPath": missing}, topics)
+        self.problems(
+            f"[system] dataPath: {missing} cannot be made, because {os.path.dirname(missing)} does"
+            f" not exist: mkdir -p {os.path.dirname(missing)}",
+            f"[topic=test] dataPath: {file} is not a directory",
+        )
+
+    def test_values(self) -> None:
+        """What the original takes and nobody means."""
+        self.write_server_ini(
+            {"numPartitions": -2, "maxTransferSize": 0}, {"my topic": {}, "test": {}}
+        )
+        with open(self.server_ini, "a", encoding="utf-8") as file:
+            file.write("[topic test]\n")
+        self.problems(
+            "[system] numPartitions: with -2",
+            "[system] maxTransferSize: with 0",
+            "[topic=my topic]: no client can name this topic",
+            "section [topic test] is not used by a broker; do you mean [topic=test]?",
+        )
+
+    def test_interface(self) -> None:
+        """An address of another machine."""
+        self.write("metamorphosis.ini", "[network]\ninterface=192.0.2.1\n")
+        self.problems("[network] interface: cannot listen on 192.0.2.1")
+
+    def test_zookeeper(self) -> None:
+        """A fault of the file itself, at a start too."""
+        with open(self.server_ini, "a", encoding="utf-8") as file:
+            file.write("[zookeeper]\nzk.zkConnect=a;b\n")
+        end = self.assertRaises(SystemExit, self.parse, "-f", self.server_ini)
+        self.assertIn("[zookeeper] zk.zkConnect: 'a;b' is not host:port; a semi", str(end.code))
+
+    def test_good(self) -> None:
+        """Nothing is made, and it may run beside the broker."""
+        before = sorted(os.listdir(self.directory))
+        end = self.assertRaises(SystemExit, self.parse, "-f", self.server_ini, "--check")
+        self.assertEqual(0, end.code)
+        self.assertIn("is good", self.printed.getvalue())
+        self.assertEqual(before, sorted(os.listdir(self.directory)))
+
+
 class TerminalTests(OptionsTestCase):
     """A terminal that shows ASCII only."""
 

@@ -162,14 +162,45 @@ class WarningTests(IniTestCase):
 
     def test_unused_sections(self) -> None:
         """A section that is near to one of ours is pointed at, like any that nobody reads."""
-        config = self.load(MINIMAL + "[slave]\nx=1\n[Topic=a]\n")
+        config = self.load(MINIMAL + "[slave]\nx=1\n[Topic=a]\n[topic test]\n[sytem]\n[topic]\n")
+        self.assertEqual(config.warnings, ("line 11: section [slave] is not used by a broker",))
+        unused = "is not used by a broker; do you mean"
         self.assertEqual(
-            config.warnings,
+            config.problems,
             (
-                "line 11: section [slave] is not used by a broker",
-                "line 13: section [Topic=a] is not used by a broker",
+                f"line 13: section [Topic=a] {unused} [topic=a]?",
+                f"line 14: section [topic test] {unused} [topic=test]?",
+                f"line 15: section [sytem] {unused} [system]?",
+                f"line 16: section [topic] {unused} [topic=name]?",
             ),
         )
+
+    def test_numbers_nobody_means(self) -> None:
+        """The line, the key, and what would be right; a start takes them as the original does."""
+        text = MINIMAL.replace("numPartitions=1", "numPartitions=-2")
+        text = text.replace("maxTransferSize=1048576", "maxTransferSize=0")
+        config = self.load(text + "numPartitions=0\n")
+        self.assertEqual((-2, 0), (config.num_partitions, config.max_transfer_size))
+        self.assertEqual(3, len(config.problems))
+        for problem, place in zip(
+            config.problems,
+            (
+                "[system] numPartitions: with -2 no message",
+                "[system] maxTransferSize: with 0 nobody",
+                "[topic=test] numPartitions: with 0 no message",
+            ),
+            strict=True,
+        ):
+            self.assertRegex(problem, "^line [0-9]+, ")
+            self.assertIn(place, problem)
+
+    def test_topics_nobody_can_name(self) -> None:
+        """The wire and ZooKeeper have no such names."""
+        for name, expected in (("my topic", "' ' (U+0020)"), ("a/b", "'/' (U+002F)")):
+            problems = self.load(SYSTEM + ZOOKEEPER + f"[topic={name}]\n").problems
+            self.assertIn(
+                f"[topic={name}]: no client can name this topic: {expected}", problems[-1]
+            )
 
     def test_truncated_integer(self) -> None:
         """A number beyond 32 bits is taken like the original does, with a warning."""
@@ -180,14 +211,16 @@ class WarningTests(IniTestCase):
             (
                 "line 6, [system] maxSegmentSize: 4*1024*1024*1024 does not fit 32 bits, 0 is taken"
                 " as the original does",
-                "[system] maxSegmentSize is 0; a number above 0 makes sense",
             ),
         )
+        [problem] = config.problems
+        self.assertIn("line 6, [system] maxSegmentSize: with 0 every message has a file", problem)
 
     def test_host_that_java_refuses(self) -> None:
         """A host name that java.net.URI does not take is pointed at."""
-        [warning] = self.load(with_system("hostName=my_host")).warnings
-        self.assertIn("'my_host'", warning)
+        [problem] = self.load(with_system("hostName=my_host")).problems
+        self.assertIn("line 8, [system] hostName: Java clients cannot connect", problem)
+        self.assertIn("'my_host'", problem)
 
     def test_repeated_key(self) -> None:
         """A key that stands twice is pointed at."""
@@ -275,10 +308,12 @@ class FaultTests(IniTestCase):
         """Times and the server list are checked."""
         for line, part in (
             ("zk.zkSyncTimeMs=-1", "0 or more is needed, found -1"),
-            ("zk.zkConnect=a:b", "'a:b' is no server; host:port"),
-            ("zk.zkConnect=a:1,:2", "':2' is no server"),
-            ("zk.zkConnect=a:65536/x", "'a:65536' is no server"),
-            ("zk.zkConnect=a:0", "'a:0' is no server"),
+            ("zk.zkConnect=a:b", "'a:b' is not host:port"),
+            ("zk.zkConnect=a:1,:2", "':2' is not host:port"),
+            ("zk.zkConnect=a:65536/x", "the port of 'a:65536' is not within 1 to 65535"),
+            ("zk.zkConnect=a:0", "the port of 'a:0' is not within"),
+            ("zk.zkConnect=a;b", "a semicolon does not part servers, a comma does"),
+            ("zk.zkConnect=http://a:1", "ZooKeeper has no URL"),
             ("zk.zkSessionTimeoutMs=-1", "0 or more is needed, found -1"),
             ("zk.zkConnectionTimeoutMs=-1", "0 or more is needed, found -1"),
         ):
