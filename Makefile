@@ -8,6 +8,7 @@ KILLS ?= 200
 CLIENT_SECONDS ?= 300
 ZOOKEEPER_SECONDS ?= 300
 FUZZ_SECONDS ?= 300
+DISK_SECONDS ?= 3600
 
 .PHONY: help environment run test unit pythons lint soak fuzz kills client-faults bench bench-clients bench-zookeeper zookeeper-differential kazoo-suite clean
 
@@ -21,6 +22,7 @@ help:
 	@echo 'make client-faults  the client under random faults for CLIENT_SECONDS=$(CLIENT_SECONDS); CLIENT='"'"'--help'"'"' lists its options'
 	@echo 'make soak     full load for SECONDS_OF_SOAK=$(SECONDS_OF_SOAK)'
 	@echo 'make fuzz     random bytes against decoder and broker for FUZZ_SECONDS=$(FUZZ_SECONDS)'
+	@echo 'make disk-faults  each system call of the store fails, is short, hangs, for DISK_SECONDS=$(DISK_SECONDS)'
 	@echo 'make bench    our broker and the Java broker side by side; BENCH=--quick takes 3 minutes'
 	@echo 'make bench-clients    the Python client beside the Java client and Kafka'"'"'s clients: 10 minutes'
 	@echo 'make bench-zookeeper          the embedded ZooKeeper and Debian'"'"'s side by side; BENCH=--quick takes 2 minutes'
@@ -63,6 +65,9 @@ soak: environment
 
 fuzz: environment
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) $(PY) -m tests.faults.fuzz
+
+disk-faults: environment
+	@DISK_SECONDS=$(DISK_SECONDS) $(PY) -m tests.faults.disk_calls
 
 bench: environment
 	@tools/system-packages

@@ -6,11 +6,12 @@ Differs: in the original the put that reaches a threshold waits for the flush, i
 Here every flush runs in a worker and no put waits for it, unless the disk cannot keep up: while a
 flush runs at most ``unflushThreshold`` further messages are acknowledged, then batches collect
 until it is done. So never more than about twice the threshold are acknowledged and unflushed.
+Bounds of bytes (``unflushed``) do the same, because what is unflushed is kept in memory.
 
-Differs: a flush is also made soon after a write (``flushrounds``), at once if somebody waits for
-it, so that a message need not wait for 1000 others or 10 s until somebody can read it; and
-``unflushInterval`` counts from the first unflushed write of every store, not only for topics that
-have a section.
+Differs: when a flush fails, what is unflushed is written again, from memory, and flushed again: at
+every put, and after 1 s, 2 s, 4 s and then every 5 s. Until that works nothing beyond what was
+flushed before is readable, and puts are acknowledged up to the same bounds. Beyond them a put waits
+for the attempt that it has caused, and is refused if that fails.
 
 Source: ``MessageStore``, ``MessageStoreManager``.
 """
@@ -28,6 +29,7 @@ from metamorphosis.store.flushing import sync_segment
 from metamorphosis.store.flushrounds import Flush
 from metamorphosis.store.policy import FlushPolicy
 from metamorphosis.store.states import Life, Worker
+from metamorphosis.store.unflushed import MOST, MOST_IN_ALL, Unflushed
 
 if TYPE_CHECKING:
     from metamorphosis.store.messagestore import MessageStore
@@ -38,8 +40,8 @@ gets them by the next round, not by a flush of his own: one a millisecond costs 
 processor."""
 
 FIRST_RETRY = 1.0
-LAST_RETRY = 60.0
-"""Seconds from a failed flush to the next attempt, doubled each time."""
+LAST_RETRY = 5.0
+"""Seconds from a failed flush to the next attempt if no put comes, doubled each time."""
 
 
 class DirectFlush(FlushPolicy):
@@ -63,8 +65,9 @@ class DirectFlush(FlushPolicy):
         self._flushed_at = store.environment.clock.seconds()  # when the last flush was submitted
         self._asked = False  # the schedule will call _flush_due
         self._retry_asked = False  # and _retry_due
-        self._rewrite = False  # a flush has failed: what is unflushed is written again first
-        self._flush_error: BaseException | None = None
+        self._kept = store.writer.unflushed = Unflushed(store.environment.schedule)
+        self._kept_in_flight = 0  # bytes that the running flush covers
+        self._flush_error: BaseException | None = None  # of the last flush
         self._retry_delay = FIRST_RETRY
         self._last_tried = False
 
@@ -75,31 +78,46 @@ class DirectFlush(FlushPolicy):
 
     def check_writable(self) -> None:
         """See ``FlushPolicy``."""
-        if self._flush_error is not None and self._unflushed > self._threshold:
+        if self._flush_error is None or not self._full:
+            return
+        store = self.store
+        self.flush()
+        if store.worker is not Worker.IDLE:
+            store.worker = Worker.HOLDING  # the batch waits for this attempt
+        elif self._flush_error is not None:
             raise StoreDamaged(
-                f"{self.store.last.path} cannot be flushed,"
+                f"{store.last.path} cannot be flushed,"
                 f" {self._unflushed} messages wait for it: {self._flush_error}"
             ) from self._flush_error
 
+    @property
+    def _full(self) -> bool:
+        """Whether no more may be acknowledged before a flush."""
+        return (
+            self._unflushed > self._threshold
+            or self._kept.size - self._kept_in_flight > MOST
+            or self.store.environment.schedule.unflushed > MOST_IN_ALL
+        )
+
     def may_roll(self) -> bool:
         """See ``FlushPolicy``."""
-        return not self._rewrite
+        return self._flush_error is None
 
     def written(self, batch: Batch, count: int, more: bool) -> None:
         """See ``FlushPolicy``: acknowledge now, flush later."""
         store = self.store
-        end = store.read_end = batch.offset + batch.size
+        end = batch.offset + batch.size
         batch.complete(end, count, batch.error)
         if end == batch.offset:
             return
         self._unflushed += count
-        if self._flush_error is None:
-            now = store.environment.clock.seconds()
+        if self._flush_error is not None:
+            self.flush()
+        else:
+            store.read_end = end
             # A clock that was set back counts as an interval that has passed.
-            if (
-                self._unflushed > self._threshold
-                or not 0 <= now - self._flushed_at <= self._interval
-            ):
+            since = store.environment.clock.seconds() - self._flushed_at
+            if not 0 <= since <= self._interval or self._full:
                 self.flush()
             else:
                 self._ask()
@@ -150,7 +168,7 @@ class DirectFlush(FlushPolicy):
         """What is to be done to flush what is written by now; None if there is nothing."""
         store = self.store
         if store.worker is not Worker.IDLE:
-            if self._unflushed > self._threshold:
+            if self._full:
                 store.worker = Worker.HOLDING
             return None
         segment = store.last
@@ -160,16 +178,15 @@ class DirectFlush(FlushPolicy):
         store.worker = Worker.FLUSHING
         self._in_flight, self._unflushed = self._unflushed, 0
         self._flushed_at = self.store.environment.clock.seconds()
-        rewrite = (
-            (max(store.max_offset - segment.start, 0), segment.size) if self._rewrite else None
-        )
+        self._kept_in_flight = self._kept.size
+        again = self._kept.pieces() if self._flush_error is not None else ()
         return Flush(
             partial(
                 sync_segment,
                 store.environment.disk,
                 segment.fd,
                 segment.unsynced_directories,
-                rewrite,
+                again,
             ),
             partial(self._flush_done, end),
         )
@@ -182,7 +199,7 @@ class DirectFlush(FlushPolicy):
         store.last.unsynced_directories = ()
         self.flushed(end)
         store.worker = Worker.IDLE
-        if self._unflushed > self._threshold:
+        if self._full:
             self.flush()
         elif store.last.end > end:
             self._ask()
@@ -190,24 +207,26 @@ class DirectFlush(FlushPolicy):
 
     def flushed(self, end: int) -> None:
         """See ``FlushPolicy``."""
-        self._in_flight = 0
-        if self.store.last.end == end:
+        store = self.store
+        self._in_flight = self._kept_in_flight = 0
+        self._kept.drop(end - store.last.start)
+        if store.last.end == end:
             self._unflushed = 0
-        self._rewrite = False
+        store.read_end = store.last.end
         if self._flush_error is not None:
             self._flush_error = None
             self._retry_delay = FIRST_RETRY
-            self._log.info("{path} can be flushed again", path=self.store.last.path)
-        self.store.readable(end)
+            self._log.info("{path} can be flushed again", path=store.last.path)
+        store.readable(end)
 
     def roll_unflushed(self, error: BaseException) -> None:
         """
         See ``FlushPolicy``, also after any other flush that failed: what is written is
         acknowledged, so it stays; it is written and flushed again until that works.
         """
-        self._rewrite = True
         self._unflushed += self._in_flight
-        self._in_flight = 0
+        self._in_flight = self._kept_in_flight = 0
+        self.store.read_end = self.store.max_offset  # the kernel may have dropped the rest
         if self._flush_error is None:
             self._log.error(
                 "{path} could not be flushed, {count} acknowledged messages wait;"
@@ -221,7 +240,7 @@ class DirectFlush(FlushPolicy):
             self._retry_asked = True
             self.store.environment.schedule.request(self._retry_due, self._retry_delay)
             self._retry_delay = min(2 * self._retry_delay, LAST_RETRY)
-        if self._unflushed > self._threshold:
+        if self._full:
             # What has collected during the flush would go beyond the bound.
             self.store.refuse_unwritten(error)
         self.store.worker = Worker.IDLE

@@ -7,7 +7,6 @@ A store asks for its next flush when it has something unflushed: normally it joi
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,8 +16,7 @@ from metamorphosis.store.flushrounds import FlushRounds
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-
-COPY_SIZE = 1 << 20
+    from metamorphosis.store.unflushed import Pieces
 
 
 class FlushSchedule:
@@ -27,10 +25,12 @@ class FlushSchedule:
 
     :param clock: the reactor.
     :ivar rounds: for flushes in the background.
+    :ivar unflushed: bytes that all stores together keep until they are flushed.
     """
 
     def __init__(self, clock: IReactorTime) -> None:
         self.rounds = FlushRounds(clock)
+        self.unflushed = 0
         self._clock = clock
         self._waiting: dict[float, list[Callable[[], None]]] = {}
         self._calls: dict[float, IDelayedCall] = {}
@@ -72,31 +72,30 @@ class Rolled(NamedTuple):
     create_error: BaseException | None = None
 
 
-def sync_segment(
-    disk: Disk, fd: int, directories: Iterable[str], rewrite: tuple[int, int] | None
-) -> None:
+def sync_segment(disk: Disk, fd: int, directories: Iterable[str], again: Pieces = ()) -> None:
     """
     Make a segment's data, and the directory entries that lead to it, durable. Thread: worker.
 
     :param directories: those that got a new entry for this segment.
-    :param rewrite: range of the file to write again first, because an earlier sync of it has
-        failed: after such an error the kernel holds the pages for clean, and a second sync would
-        report a success that is none.
+    :param again: what has to be written again first, because an earlier sync has failed: after such
+        an error the kernel holds the pages for clean, and a second sync would report a success that
+        is none.
     :raises OSError: nothing may be taken for durable.
     """
-    if rewrite is not None:
-        _rewrite(disk, fd, *rewrite)
+    for position, data in again:
+        _write_again(disk, fd, memoryview(data), position)
     disk.sync(fd)
     for path in directories:
         disk.sync_directory(path)
 
 
-def _rewrite(disk: Disk, fd: int, start: int, end: int) -> None:
-    while start < end:
-        data = os.pread(fd, min(COPY_SIZE, end - start), start)
-        if not data:
-            raise OSError(f"the file ends at {start}, before {end}")
-        start += disk.write(fd, data, start)
+def _write_again(disk: Disk, fd: int, data: memoryview, position: int) -> None:
+    while data:
+        written = disk.write(fd, data, position)
+        if not written:
+            raise OSError(f"wrote nothing at position {position}")
+        data = data[written:]
+        position += written
 
 
 def roll_segment(disk: Disk, old: int, path: str, directories: Iterable[str]) -> Rolled:

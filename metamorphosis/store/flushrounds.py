@@ -26,7 +26,10 @@ FIRST_DELAY = 0.002
 """Seconds from a write on an idle broker to the round; what is written meanwhile comes along."""
 
 SHARE = 4
-"""Rounds take at most one part in so many of the time, however slow the disk is."""
+"""Rounds take at most one part in so many of the time, as long as the pauses are not too long."""
+
+LONGEST_PAUSE = 2.0
+"""Seconds between rounds at most: after one that hung for minutes nobody waits for minutes more."""
 
 JOBS = 4
 """Jobs of a round at most; more than the threads would only wait for each other."""
@@ -100,7 +103,7 @@ class FlushRounds:
             delay = max(0.0, self._rested - now)
         else:
             delay = max(FIRST_DELAY, self._not_before - now)
-        self._call = self._clock.callLater(min(delay, SHARE * 60.0), self._begin, threads, distance)
+        self._call = self._clock.callLater(delay, self._begin, threads, distance)
 
     def _begin(self, threads: IWorkerThreads, distance: float) -> None:
         self._call = None
@@ -127,10 +130,11 @@ class FlushRounds:
     ) -> None:
         self._running -= 1
         if not self._running:
-            took = self._clock.seconds() - self._began
-            self._not_before = self._began + max(distance, SHARE * took)
+            now = self._clock.seconds()
+            rested = min(self._began + SHARE * (now - self._began), now + LONGEST_PAUSE)
+            self._not_before = max(self._began + distance, rested)
             if self._size > JOBS:
-                self._rested = self._began + SHARE * took
+                self._rested = rested
         for flush, failed in zip(job, errors or [error] * len(job)):
             flush.done(failed)
         if not self._running and self._joined and self._call is None:

@@ -56,9 +56,7 @@ class GroupCommit(FlushPolicy):
         store.worker = Worker.HOLDING
         segment = store.last
         store.environment.threads.submit(
-            partial(
-                sync_segment, store.environment.disk, segment.fd, segment.unsynced_directories, None
-            ),
+            partial(sync_segment, store.environment.disk, segment.fd, segment.unsynced_directories),
             self._synced,
         )
 

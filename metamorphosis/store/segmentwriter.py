@@ -14,6 +14,7 @@ from twisted.logger import Logger
 from metamorphosis.errors import StoreDamaged
 from metamorphosis.store.disk import Disk
 from metamorphosis.store.segment import Segment
+from metamorphosis.store.unflushed import Unflushed
 
 JOIN_LIMIT = 2 << 20
 """Up to here a batch is joined and written at once: 64 pieces of 1 KiB took 0.7 us each that way,
@@ -28,6 +29,8 @@ class SegmentWriter:
     """
     The writes of one partition, and what is wrong with them. Thread: reactor.
 
+    :ivar unflushed: keeps what is written until it is flushed; None if nobody needs that.
+
     Errors are logged when they begin and when they are over: a full disk would otherwise log every
     put.
     """
@@ -35,6 +38,7 @@ class SegmentWriter:
     _log = Logger()
 
     def __init__(self, disk: Disk) -> None:
+        self.unflushed: Unflushed | None = None
         self._disk = disk
         self._failing = False
         self._damage: OSError | None = None
@@ -52,14 +56,23 @@ class SegmentWriter:
         :returns: number and size of the records that are in the file, and the error if that is not
             all of them.
         """
-        written, error = write_pieces(self._disk, segment.fd, pieces, size, segment.size)
+        unflushed = self.unflushed
+        data = b""
+        if unflushed is not None:
+            data = b"".join(pieces)
+            written, error = write_joined(self._disk, segment.fd, data, segment.size)
+        else:
+            written, error = write_pieces(self._disk, segment.fd, pieces, size, segment.size)
         count = len(pieces) >> 1
         if error is not None:
             count, size = whole_records(pieces, written)
+            data = data[:size]
             self._failed(segment, size, error)
         elif self._failing:
             self._failing = False
             self._log.info("Append to {path} works again", path=segment.path)
+        if unflushed is not None and size:
+            unflushed.add(segment.size, data)
         segment.size += size
         segment.message_count += count
         return count, size, error
@@ -121,6 +134,17 @@ def whole_records(pieces: Pieces, written: int) -> tuple[int, int]:
     return count, size
 
 
+def write_joined(disk: Disk, fd: int, data: bytes, position: int) -> tuple[int, OSError | None]:
+    """As ``write_pieces``."""
+    try:
+        done = disk.write(fd, data, position)
+    except OSError as error:
+        return 0, error
+    if done == len(data):
+        return done, None
+    return _write_rest(disk, fd, memoryview(data), done, position)
+
+
 def write_pieces(
     disk: Disk, fd: int, pieces: Pieces, size: int, position: int
 ) -> tuple[int, OSError | None]:
@@ -130,14 +154,10 @@ def write_pieces(
 
     :param size: of all pieces together.
     """
+    if size <= JOIN_LIMIT:
+        return write_joined(disk, fd, b"".join(pieces), position)
     done = 0
     try:
-        if size <= JOIN_LIMIT:
-            data = b"".join(pieces)
-            done = disk.write(fd, data, position)
-            if done == size:
-                return done, None
-            return _write_rest(disk, fd, memoryview(data), done, position)
         for first in range(0, len(pieces), MAX_PIECES):
             some = pieces[first : first + MAX_PIECES]
             expected = sum(map(len, some))

@@ -8,6 +8,7 @@ from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.errors import StoreClosed, StoreDamaged
+from metamorphosis.store import directflush
 from metamorphosis.store.batch import FAILED, PENDING, STORED
 from metamorphosis.store.flushrounds import FIRST_DELAY
 from tests.unit.store.partitions import HUGE, N0, Partition, put, record, stored
@@ -315,9 +316,64 @@ class DirectFlushFaultTests(SynchronousTestCase):
         self.disk.broken.clear()
         self.disk.calls.clear()
         self.partition.clock.advance(1)
-        self.assertEqual(self.disk.calls[:2], ["write", "sync"])
+        self.assertEqual(self.disk.calls[:5], ["write"] * 4 + ["sync"])
         self.assertEqual(self.store.max_offset, 120)
         self.assertEqual(stored(self.store), b"".join(record(30, n) for n in range(4)))
+
+    def test_pages_that_the_kernel_drops(self) -> None:
+        """What is acknowledged and could not be flushed is restored though the file has lost it,
+        and until then nobody is given the zeros in its place."""
+        self.store.append([record(30, 9)])
+        self.store.flush()
+        self.fail_a_flush()
+        with open(os.path.join(self.partition.directory, N0), "r+b") as file:
+            file.seek(30)
+            file.write(bytes(120))
+        self.assertEqual(stored(self.store), record(30, 9))
+        self.disk.broken.clear()
+        self.partition.clock.advance(1)
+        expected = record(30, 9) + b"".join(record(30, n) for n in range(4))
+        self.assertEqual((stored(self.store), self.partition.read()), (expected, expected))
+
+    def test_every_put_tries(self) -> None:
+        """After an outage of any length the first put is taken, without any time passing, also
+        beyond the bound; while it lasts a put waits for the attempt that it has caused."""
+        self.fail_a_flush()
+        self.partition.clock.pump([10.0] * 10)
+        self.disk.calls.clear()
+        self.assertRaises(StoreDamaged, self.store.open_batch)
+        self.assertIn("sync", self.disk.calls)
+        self.partition.threads.hold()
+        refused = put(self.store, record(30, 5))
+        self.store.commit()
+        self.assertEqual(refused.state, PENDING)
+        self.partition.threads.release_one()
+        self.assertEqual((refused.state, refused.stored_end), (FAILED, 120))
+        self.disk.broken.clear()
+        taken = put(self.store, record(30, 6))
+        self.store.commit()
+        self.partition.threads.release()
+        self.assertEqual((taken.state, taken.offset, taken.stored_count), (STORED, 120, 1))
+
+    def test_bound_of_bytes(self) -> None:
+        """However high the threshold, memory for what is unflushed is bounded: beyond the bound
+        batches collect while a flush runs, and are refused while flushes fail."""
+        for name in ("MOST", "MOST_IN_ALL"):
+            partition = Partition(self.mktemp(), unflush_threshold=10**6)
+            store = partition.open()
+            patcher = self.patch(directflush, name, 1000)
+            partition.threads.hold()
+            states = [store.append([record(300)]).state for _ in range(10)]
+            self.assertIn(PENDING, states)
+            self.assertLess(partition.environment.schedule.unflushed, 2 * 1000 + 2 * 300)
+            partition.disk.broken.add("sync")
+            partition.threads.release()
+            self.assertRaises(StoreDamaged, store.open_batch)
+            partition.disk.broken.clear()
+            store.append([record(300)])
+            store.flush()
+            self.assertEqual(partition.environment.schedule.unflushed, 0)
+            patcher.restore()
 
     def test_flush_failure_backs_off(self) -> None:
         """Retries come after 1, 2, 4 ... seconds, not with every append."""

@@ -1,0 +1,59 @@
+"""
+What is written and not yet flushed, kept in memory.
+
+After a flush that has failed the kernel holds the pages for clean and may drop them: what is read
+back from the file then is what stood there before, zeros or nothing. So everything that was
+acknowledged before its flush is kept until the flush has worked, and is written again from here.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from metamorphosis.store.flushing import FlushSchedule
+
+MOST = 16 << 20
+"""Bytes of one store beyond which nothing more is acknowledged before a flush."""
+
+MOST_IN_ALL = 128 << 20
+"""The same of all stores of a data path together."""
+
+Pieces = tuple[tuple[int, bytes], ...]
+
+
+class Unflushed:
+    """
+    The unflushed end of one segment. Thread: reactor.
+
+    :param schedule: counts the bytes of all stores.
+    :ivar size: bytes kept.
+    """
+
+    __slots__ = ("_pieces", "_schedule", "size")
+
+    def __init__(self, schedule: FlushSchedule) -> None:
+        self._schedule = schedule
+        self._pieces: deque[tuple[int, bytes]] = deque()
+        self.size = 0
+
+    def add(self, position: int, data: bytes) -> None:
+        """``data`` has been written at ``position``, the end of what is kept."""
+        self._pieces.append((position, data))
+        size = len(data)
+        self.size += size
+        self._schedule.unflushed += size
+
+    def drop(self, position: int) -> None:
+        """What lies below ``position`` is on the disk."""
+        pieces = self._pieces
+        size = 0
+        while pieces and pieces[0][0] < position:
+            size += len(pieces.popleft()[1])
+        self.size -= size
+        self._schedule.unflushed -= size
+
+    def pieces(self) -> Pieces:
+        """All that is kept: positions and bytes, in order."""
+        return tuple(self._pieces)
