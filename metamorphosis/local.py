@@ -28,6 +28,7 @@ from metamorphosis.zookeeper.service import ZooKeeperService, ZooKeeperSettings
 
 SERVER_INI = "server.ini"
 ZOOKEEPER = "zookeeper"
+LOCAL_HOST = "localhost"
 
 CHANGES = {
     "hostName=": "hostName=localhost",
@@ -117,9 +118,29 @@ def _loopback(host: str) -> str | None:
 
 
 class LocalBroker(BrokerService):
-    """A broker that also says where to connect, and what to do next."""
+    """
+    A broker for this machine, which also says where to connect, and what to do next.
+
+    Other machines cannot find it, because its ZooKeeper is on the loopback interface. So is its own
+    port, unless ``interface`` is set, or ``hostName`` to a host that is not of that interface.
+
+    Differs: the original listens on every interface.
+    """
 
     _log = Logger()
+
+    def interface(self) -> str:
+        """The address to listen on, empty: all."""
+        told = super().interface()
+        if told:
+            return told
+        return _loopback(self.config.host_name or LOCAL_HOST) or ""
+
+    def host(self) -> str:
+        """The host that clients find in ZooKeeper: one that they reach."""
+        if self.config.host_name or super().interface():
+            return super().host()
+        return LOCAL_HOST
 
     def started(self) -> None:
         """Everything runs."""

@@ -173,9 +173,17 @@ class BrokerService(OrderedService):
         )
         self._warn_of_hidden()
 
+    def interface(self) -> str:
+        """The address to listen on, empty: all."""
+        return self.settings.interface
+
+    def host(self) -> str:
+        """The host that clients find in ZooKeeper."""
+        return published_host(self.config)
+
     def _check_port(self) -> None:
         """Find out now whether the port is free; it is bound when the stores are loaded."""
-        interface, port = self.settings.interface, self.config.server_port
+        interface, port = self.interface(), self.config.server_port
         family = socket.AF_INET6 if ":" in interface else socket.AF_INET
         with socket.socket(family) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -237,7 +245,7 @@ class BrokerService(OrderedService):
 
     def _listen(self) -> None:
         config = self.config
-        self._broker = Broker(config.broker_id, published_host(config), config.server_port)
+        self._broker = Broker(config.broker_id, self.host(), config.server_port)
         self._responders = Responders(
             config,
             self.settings,
@@ -249,7 +257,7 @@ class BrokerService(OrderedService):
         )
         self._factory = BrokerFactory(self._reactor, self._responders, self.settings, self._turn)
         self._registry, self._registration = self._make_registration()
-        self._factory.listen(config.server_port)
+        self._factory.listen(config.server_port, self.interface())
 
     # In ZooKeeper
 

@@ -54,7 +54,6 @@ class BrokerFactory(ServerFactory):
         self._text.connection_count = self.connections.__len__
         self._port: Any = None
         self._sockets: SocketSet | None = None
-        self._interface = settings.interface
         self._sweep = LoopingCall(self._close_idle)
         self._sweep.clock = reactor
         self._idle_seconds = settings.idle_seconds
@@ -63,15 +62,16 @@ class BrokerFactory(ServerFactory):
 
     # Listening
 
-    def listen(self, port: int) -> int:
+    def listen(self, port: int, interface: str = "") -> int:
         """
         Bind and accept.
 
         :param port: 0 for any free one.
+        :param interface: address to listen on, empty: all.
         :returns: the port bound.
         :raises CannotListenError: the port is taken.
         """
-        self._port = BrokerPort(port, self, BACKLOG, self._interface, self._reactor)
+        self._port = BrokerPort(port, self, BACKLOG, interface, self._reactor)
         self._port.sockets = self._sockets = SocketSet(self._reactor)
         self._port.startListening()
         self._sockets.open()

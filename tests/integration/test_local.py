@@ -22,6 +22,7 @@ from kazoo.exceptions import KazooException
 from kazoo.retry import KazooRetry
 from twisted.trial.unittest import SynchronousTestCase
 
+from metamorphosis.config.hostname import own_address
 from tests.faults.peer import Peer, get, put
 from tests.integration import zookeeper
 from tests.integration.broker import TWISTD, BrokerProcess, environment
@@ -382,7 +383,7 @@ class LocalTests(SynchronousTestCase):
             other.bind(("0.0.0.0", self.broker.port))
             other.listen()
             line = self.refusal()
-        self.assertIn(f"cannot listen on *:{self.broker.port} (serverPort)", line)
+        self.assertIn(f"cannot listen on 127.0.0.1:{self.broker.port} (serverPort)", line)
 
     def test_not_loopback(self) -> None:
         """A zk.zkConnect that names other machines is refused with what would be right."""
@@ -417,7 +418,10 @@ class LocalTests(SynchronousTestCase):
             for text in ("The broker serves.", f"localhost:{port}", f"localhost:{zookeeper_port}"):
                 self.assertIn(text, said)
             with Peer(port) as peer:
-                self.assertEqual(peer.ask(put("test", 0, b"hello", 1)).status, 200)
+                self.assertEqual(peer.ask(put("meta-test", 0, b"hello", 1)).status, 200)
+            address = own_address()
+            if not address.startswith("127."):
+                self.assertRaises(OSError, socket.create_connection, (address, port), 5)
             process.terminate()
             rest = process.stdout.read()
             process.stdout.close()

@@ -8,13 +8,16 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
+from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis import local
 from metamorphosis.config import serverini
-from metamorphosis.config.model import BrokerConfig, ZooKeeperConfig
+from metamorphosis.config.hostname import own_address
+from metamorphosis.config.model import BrokerConfig, Settings, ZooKeeperConfig
 from metamorphosis.errors import ConfigError
 from metamorphosis.process import StartRefused
+from metamorphosis.service import BrokerService
 
 
 class ServerIniTests(SynchronousTestCase):
@@ -35,7 +38,7 @@ class ServerIniTests(SynchronousTestCase):
         self.assertEqual((config.server_port, config.zookeeper.connect), (8123, "localhost:2181"))
         self.assertEqual(config.data_path, os.path.join(self.directory, "messages"))
         self.assertEqual((config.host_name, config.zookeeper.sync_time), ("localhost", 500))
-        self.assertIn("test", config.topics)
+        self.assertEqual(list(config.topics), ["meta-test", "test"])
 
     def test_ports(self) -> None:
         """Both can be chosen."""
@@ -128,6 +131,34 @@ class SettingsTests(SynchronousTestCase):
         both = [(0, 0, 0, "", ("127.0.0.1", 0)), (0, 0, 0, "", ("10.0.0.1", 0))]
         self.patch(socket, "getaddrinfo", lambda *args, **kwargs: both)
         self.assertRaises(ConfigError, self.settings, "myhost:2181")
+
+
+class InterfaceTests(SynchronousTestCase):
+    """Where the broker of ``--local`` listens, and what clients are told."""
+
+    def check(self, host_name: str | None, told: str, interface: str, host: str) -> None:
+        """With these values of ``hostName`` and ``interface``."""
+        config = BrokerConfig(0, host_name=host_name)
+        broker = local.LocalBroker(MemoryReactorClock(), config, Settings(interface=told))
+        self.assertEqual((broker.interface(), broker.host()), (interface, host))
+
+    def test_loopback(self) -> None:
+        """Unless told otherwise; what is published can be reached there."""
+        self.check(None, "", "127.0.0.1", "localhost")
+        self.check("localhost", "", "127.0.0.1", "localhost")
+        self.check("127.0.0.2", "", "127.0.0.2", "127.0.0.2")
+
+    def test_told_otherwise(self) -> None:
+        """By our own setting, or by a host that others see."""
+        self.check("localhost", "0.0.0.0", "0.0.0.0", "localhost")
+        self.check("10.1.2.3", "", "", "10.1.2.3")
+        self.check(None, "127.0.0.1", "127.0.0.1", own_address())
+
+    def test_without_local(self) -> None:
+        """Any other broker listens on every interface."""
+        config = BrokerConfig(0, host_name="localhost")
+        service = BrokerService(MemoryReactorClock(), config, Settings())
+        self.assertEqual(service.interface(), "")
 
 
 class Half(Service):

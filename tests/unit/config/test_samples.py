@@ -33,7 +33,7 @@ class SampleTests(SynchronousTestCase):
         config = serverini.load(os.path.join(CONTRIB, "server.ini"))
         self.assertEqual(config.warnings, ())
         self.assertEqual((config.broker_id, config.server_port), (0, 8123))
-        self.assertEqual(list(config.topics), ["test"])
+        self.assertEqual(list(config.topics), ["meta-test", "test"])
         self.assertEqual(config.delete_policy, "delete,168")
         self.assertEqual(config.delete_when, "0 0 6,18 * * ?")
 
