@@ -18,7 +18,6 @@ from metamorphosis.errors import (
     Moved,
     NotFound,
 )
-from metamorphosis.wire.transactionids import TransactionId, XATransactionId
 
 CHECKSUM_FAILURE = "Checksum failure,message may be corrupted when transfering on networking."
 
@@ -64,16 +63,6 @@ def no_store(topic: str, partition: int) -> BrokerError:
 def invalid_max_size(max_size: int) -> BrokerError:
     """A get that asks for no bytes."""
     return BadRequest(f"Bad request,invalid max size:{max_size}")
-
-
-def not_started(transaction: TransactionId) -> BrokerError:
-    """
-    A put in a transaction that was not begun: the bare text, also for XA.
-
-    Until this broker has transactions that is each of them.
-    """
-    kind = "XA" if isinstance(transaction, XATransactionId) else "Local"
-    return InternalServerError(f"{kind} transaction '{transaction}' has not been started.")
 
 
 def moved(offset: int) -> BrokerError:

@@ -21,10 +21,16 @@ from twisted.logger import Logger
 
 if TYPE_CHECKING:
     from metamorphosis.store.batch import Batch
-    from metamorphosis.store.messagestore import MessageStore
 
 WORTH_A_WRITE = 16 * 1024
 """Bytes of a batch from which on a write costs less than a copy of the pieces."""
+
+
+class Collects(Protocol):
+    """What is written at the end of a turn: a partition, the journal of transactions."""
+
+    def commit(self) -> None:
+        """Write what has collected."""
 
 
 class Client(Protocol):
@@ -48,7 +54,7 @@ class Turn:
 
     def __init__(self, call_later: Callable[..., Any]) -> None:
         self._call_later = call_later
-        self._dirty: list[MessageStore] = []
+        self._dirty: list[Collects] = []
         self._touched: dict[Client, None] = {}
         self._scheduled = False
         self._ending = False
@@ -60,8 +66,8 @@ class Turn:
         """Make the call in the next turn, after everybody else had theirs."""
         self._call_later(0, call)
 
-    def store_dirty(self, store: MessageStore) -> None:
-        """A batch was opened (``MessageStore.on_dirty``)."""
+    def store_dirty(self, store: Collects) -> None:
+        """A batch was opened, or a record collects (``on_dirty``)."""
         self._dirty.append(store)
         self._schedule()
 

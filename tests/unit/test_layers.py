@@ -47,6 +47,7 @@ LAYERS = {
         "transactions.checkpoint",
         "transactions.javastream",
         "transactions.heuristiclog",
+        "transactions.replay",
         "client.checks",
         "client.checked",
         "client.settingchecks",
@@ -89,7 +90,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "store": ({"pure", "interfaces", "store"}, {"zope", "twisted"}),
     "cluster": ({"pure", "interfaces", "cluster"}, {"zope", "twisted", "kazoo"}),
     "transactions": ({"pure", "interfaces", "store", "transactions"}, {"zope", "twisted"}),
-    "broker": ({"pure", "interfaces", "store", "broker"}, {"zope", "twisted"}),
+    "broker": ({"pure", "interfaces", "store", "transactions", "broker"}, {"zope", "twisted"}),
     "zookeeper": ({"pure", "interfaces", "zookeeper"}, {"zope", "twisted"}),
     "client": ({"pure", "interfaces", "cluster", "client"}, {"zope", "txaio", "pymysql"}),
     "faces": (

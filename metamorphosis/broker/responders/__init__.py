@@ -7,8 +7,8 @@ of those does the first time (open the partition, register its topic) or in an o
 -1, a wrong checksum, nothing to read) is here too. No function touches a transport or waits: a
 put's reply names the batch it waits for.
 
-Source: ``BrokerCommandProcessor``; for transactions, which this broker does not have yet,
-``SamsaCommandProcessor``. Sections 2, 6 and 7 of the wire specification.
+Source: ``BrokerCommandProcessor``, ``TransactionalCommandProcessor``. Sections 2, 6 and 7 of the
+wire specification.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from metamorphosis.broker.responders.offsets import Offsets
 from metamorphosis.broker.responders.puts import Puts
 from metamorphosis.broker.responders.shared import Shared
 from metamorphosis.broker.responders.text import Text
+from metamorphosis.broker.responders.transactions import TransactionSteps
 from metamorphosis.config.model import BrokerConfig, Settings, TopicConfig
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from metamorphosis.ids import MessageIds
     from metamorphosis.store.messagestores import MessageStores
+    from metamorphosis.transactions.transactions import Transactions
 
 
 class Responders(Shared):
@@ -55,14 +57,21 @@ class Responders(Shared):
         gets = Gets(self, clock, settings.max_long_poll_ms / 1000)
         self.long_polls = gets.long_polls
         self.text = Text(self)
+        self._puts = Puts(self, self.long_polls)
         self.dispatch = Dispatch(
-            Puts(self, self.long_polls).table(),
+            self._puts.table(),
             gets.table(),
             Offsets(self).table(),
             self.text.table(),
             sync.table(),
             transactions.table(),
         )
+
+    def answer_transactions(self, transactions: Transactions) -> None:
+        """There is a journal: transactions are answered from now on."""
+        steps = TransactionSteps(self, transactions)
+        self.dispatch.replace(steps.table())
+        self._puts.in_transaction = steps.put
 
     def refuse_work(self) -> None:
         """The broker stops: from now on puts, gets and offsets get 503; held gets get 404."""

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 from twisted.logger import Logger
 
 from metamorphosis.broker import refusals
-from metamorphosis.broker.dispatch import Table, refusal
+from metamorphosis.broker.dispatch import Respond, Table, refusal
 from metamorphosis.broker.replies import Reply
+from metamorphosis.broker.responders import transactions
 from metamorphosis.errors import BrokerError, MetaQError
 from metamorphosis.message import checksum
 from metamorphosis.wire import commands as wire
@@ -35,6 +36,7 @@ class Puts:
     """
     Stores messages. Thread: reactor.
 
+    :ivar in_transaction: answers a put that has the key of a transaction.
     :param long_polls: somebody may wait for a partition that a put creates.
     """
 
@@ -44,6 +46,7 @@ class Puts:
         self._shared = shared
         self._long_polls = long_polls
         shared.routes.refuse = self.refuse
+        self.in_transaction: Respond = transactions.refuse_put
 
     def table(self) -> Table:
         """What is answered here."""
@@ -54,7 +57,8 @@ class Puts:
         shared = self._shared
         shared.refuse_if_stopping()
         if command.transaction_id is not None:
-            raise refusals.not_started(command.transaction_id)
+            self.in_transaction(command, session)
+            return
         topic = command.topic
         try:
             partition = shared.rules.place(shared.url, topic, command.partition)

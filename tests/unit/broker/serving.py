@@ -84,7 +84,7 @@ class Broker:
         sections = {name: _section(config, name, values) for name, values in sorted(names.items())}
         self.config = _with(config, topics=sections)
         self.threads = SynchronousThreads()
-        turn = Turn(self.clock.callLater)
+        turn = self.turn = Turn(self.clock.callLater)
         self.schedule = FlushSchedule(self.clock)
         environment = StoreEnvironment(
             threads=self.threads,

@@ -1,0 +1,139 @@
+"""
+One commit, in the order that a crash cannot tear apart.
+
+1. Room for one block a partition is reserved, so that the offsets are known.
+2. The commit record with these offsets is written and, in flush mode 1, forced.
+3. The blocks are written; batches of other puts have collected after them meanwhile.
+4. The reply leaves.
+
+A crash before 2 leaves nothing, one after it is repaired by recovery. When the record cannot be
+written the blocks are cancelled and the transaction is as it was. When a block cannot be stored
+although its record is written, nobody may be told "rolled back": the broker stops, and recovery
+stores the block at the next start.
+
+Differs: the original appends first and records then, so that a crash between doubles messages; and
+says "rolled back" of what may be visible.
+
+Source: ``JournalTransactionStore``; section 9.2 of the specification of transactions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from metamorphosis.errors import MetaQError
+from metamorphosis.message import crc32
+from metamorphosis.store.batch import STORED
+from metamorphosis.transactions import refusals
+from metamorphosis.transactions.locations import Location, encode_locations
+from metamorphosis.transactions.records import Operation, OperationType, encode_operation
+from metamorphosis.transactions.redofile import Written
+from metamorphosis.transactions.transaction import Partition, State, Transaction
+
+if TYPE_CHECKING:
+    from metamorphosis.store.batch import Block
+    from metamorphosis.store.messagestore import MessageStore
+    from metamorphosis.transactions.redolog import RedoLog
+
+
+class Commit(Written):
+    """
+    What the reply to a commit waits for. Thread: reactor.
+
+    :ivar transaction: ``ENDING`` until it is decided, then ``FINISHED`` or as it was before.
+    :param open_store: the store of a partition, made if it is new.
+    :param on_lost: called when a block cannot be stored although its record is written.
+    """
+
+    __slots__ = (
+        "_blocks",
+        "_journal",
+        "_on_lost",
+        "_open_store",
+        "_state",
+        "_waiting",
+        "transaction",
+    )
+
+    def __init__(
+        self,
+        transaction: Transaction,
+        journal: RedoLog,
+        open_store: Callable[[Partition], MessageStore],
+        on_lost: Callable[[Transaction, BaseException | None], None],
+    ) -> None:
+        super().__init__()
+        self.transaction = transaction
+        self._journal = journal
+        self._open_store = open_store
+        self._on_lost = on_lost
+        self._state = transaction.state
+        self._blocks: list[tuple[MessageStore, Block]] = []
+        self._waiting = 0
+
+    def begin(self) -> None:
+        """
+        :raises BrokerError: the commit cannot begin; the transaction is as it was.
+        """
+        transaction = self.transaction
+        transaction.state = State.ENDING
+        try:
+            locations = [self._reserve(*block) for block in transaction.blocks()]
+        except (MetaQError, OSError) as error:
+            self._cancel(error)
+            raise refusals.not_stored(transaction.id, error) from error
+        kind = OperationType.XA_COMMIT if transaction.is_xa else OperationType.LOCAL_COMMIT
+        operation = Operation(kind, transaction.key, self._state is State.PREPARED)
+        record = encode_operation(operation, encode_locations(locations))
+        assert transaction.file is not None  # it has messages
+        try:
+            _, recorded = self._journal.append(transaction.file, record, force=True)
+        except MetaQError as error:
+            self._cancel(error)
+            raise refusals.not_journaled(transaction.id, error) from error
+        recorded.waiters.append(lambda: self._recorded(recorded))
+
+    def _reserve(self, partition: Partition, pieces: list[bytes]) -> Location:
+        store = self._open_store(partition)
+        block = store.reserve(pieces)
+        self._blocks.append((store, block))
+        checksum = 0
+        for piece in pieces:
+            checksum = crc32(piece, checksum)
+        topic, number = partition
+        return Location(f"{topic}-{number}", block.offset, block.size, checksum & 0x7FFFFFFF)
+
+    def _cancel(self, error: BaseException) -> None:
+        """Nothing was recorded: give the room back."""
+        self.transaction.state = self._state
+        blocks, self._blocks = self._blocks, []
+        for store, block in blocks:
+            store.cancel_block(block, error)
+
+    def _recorded(self, recorded: Written) -> None:
+        if recorded.state is not STORED:
+            error = recorded.error or MetaQError("the record was not written")
+            self._cancel(error)
+            self.complete(error)
+            return
+        self._waiting = len(self._blocks)
+        for store, block in self._blocks:
+            block.waiters.append(self._decided)
+            try:
+                store.commit_block(block)
+            except MetaQError as error:
+                self._on_lost(self.transaction, error)
+                return
+
+    def _decided(self) -> None:
+        """One of the blocks is stored, or has failed."""
+        self._waiting -= 1
+        if self._waiting:
+            return
+        for _, block in self._blocks:
+            if block.state is not STORED:
+                self._on_lost(self.transaction, block.error)
+                return
+        self.transaction.state = State.FINISHED
+        self.complete()

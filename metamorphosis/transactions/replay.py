@@ -1,0 +1,154 @@
+"""
+What the redo files say of every transaction: pure, one file after the other.
+
+Every file is read from its beginning, whatever a checkpoint says: the original's checkpoints can
+lie after records of transactions that are not finished. A record ends where its length and its
+locations say, also when its transaction is unknown.
+
+When a key begins anew in a later file, what earlier files said of it is forgotten: a crash during
+compaction leaves its records in both.
+
+Source: ``JournalTransactionStore.recover``; section 10.4 of the specification of transactions.
+
+Differs: the original begins at the checkpoint, and cuts a file at a commit whose transaction it
+does not know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from metamorphosis.errors import InvalidRecord
+from metamorphosis.transactions.checkpoint import JournalLocation
+from metamorphosis.transactions.locations import Location, decode_locations
+from metamorphosis.transactions.records import (
+    COMMITS,
+    Append,
+    Operation,
+    OperationType,
+    put_key,
+    read_records,
+)
+
+
+class Span(NamedTuple):
+    """The bytes of a record in its file."""
+
+    start: int
+    end: int
+
+
+class OpenTransaction:
+    """
+    A transaction without outcome so far.
+
+    :ivar number: of the redo file that holds it.
+    :ivar appends: its APPEND records there.
+    """
+
+    __slots__ = ("appends", "key", "number")
+
+    def __init__(self, key: str, number: int) -> None:
+        self.key = key
+        self.number = number
+        self.appends: list[Span] = []
+
+
+class CommitFound(NamedTuple):
+    """
+    A commit that is to be compared with the store.
+
+    :ivar key: of its transaction.
+    :ivar number: of its redo file.
+    :ivar appends: the messages.
+    :ivar locations: where they should stand.
+    :ivar locations_at: position of the locations in the file.
+    """
+
+    key: str
+    number: int
+    appends: list[Span]
+    locations: list[Location]
+    locations_at: int
+
+
+class Damage(NamedTuple):
+    """The records of a file end before the file does: where, how many bytes are left, and why."""
+
+    position: int
+    left: int
+    reason: str
+
+
+class Replay:
+    """
+    Follows the records of all redo files, in the order of the files' numbers.
+
+    :param checkpoint: commits before it are known to be in the store.
+    :ivar in_flight: transactions that were not prepared, oldest first.
+    :ivar prepared: prepared ones without outcome, in the order in which they were prepared.
+    """
+
+    def __init__(self, checkpoint: JournalLocation | None = None) -> None:
+        self.in_flight: dict[str, OpenTransaction] = {}
+        self.prepared: dict[str, OpenTransaction] = {}
+        self._checkpoint = checkpoint
+
+    def follow(self, number: int, data: bytes | memoryview) -> Iterator[CommitFound | Damage]:
+        """
+        Take a file in; yields the commits after the checkpoint, and at its end the damage, if any.
+
+        :param data: the file, whole.
+        """
+        view = memoryview(data)
+        position = 0
+        try:
+            for start, record, end in read_records(view):
+                if isinstance(record, Append):
+                    self._append(put_key(record.put_command), number, Span(start, end))
+                elif record.type in COMMITS:
+                    found = self._commit(number, record, view, start, end)
+                    if found is not None:
+                        yield found
+                else:
+                    self._step(record)
+                position = end
+        except InvalidRecord as error:
+            yield Damage(position, len(view) - position, str(error))
+
+    def _append(self, key: str, number: int, span: Span) -> None:
+        transaction = self.in_flight.get(key)
+        if transaction is None or transaction.number != number:
+            prepared = self.prepared.get(key)
+            if prepared is not None and prepared.number != number:
+                del self.prepared[key]
+            self.in_flight.pop(key, None)
+            transaction = self.in_flight[key] = OpenTransaction(key, number)
+        transaction.appends.append(span)
+
+    def _commit(
+        self, number: int, record: Operation, view: memoryview, start: int, end: int
+    ) -> CommitFound | None:
+        locations_at = end - record.data_length
+        locations = decode_locations(view[locations_at:end])
+        tables = [self.in_flight, self.prepared]
+        if record.was_prepared:
+            tables.reverse()
+        transaction = tables[0].pop(record.key, None) or tables[1].pop(record.key, None)
+        if transaction is None or transaction.number != number:
+            return None
+        if self._checkpoint is not None and JournalLocation(number, start) < self._checkpoint:
+            return None
+        return CommitFound(record.key, number, transaction.appends, locations, locations_at)
+
+    def _step(self, record: Operation) -> None:
+        """A prepare or a rollback; of an unknown transaction it says nothing."""
+        key = record.key
+        if record.type is OperationType.XA_PREPARE:
+            transaction = self.in_flight.pop(key, None)
+            if transaction is not None:
+                self.prepared[key] = transaction
+        elif self.in_flight.pop(key, None) is None:
+            # The original keeps puts after a prepare apart; their rollback is not that of the rest.
+            self.prepared.pop(key, None)

@@ -1,0 +1,135 @@
+"""
+One open transaction: its state, and the messages that it will store.
+
+Source: ``Transaction``, ``LocalTransaction``, ``XATransaction``; section 5.1 of the specification
+of transactions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
+from enum import IntEnum
+
+from metamorphosis.message import HEADER, HEADER_BYTES
+from metamorphosis.transactions.redofile import RedoFile
+from metamorphosis.wire.transactionids import LocalTransactionId, XATransactionId
+
+Partition = tuple[str, int]
+
+OVERHEAD = 300
+"""Bytes of memory that a message takes beside its record."""
+
+
+class State(IntEnum):
+    """
+    Where a transaction stands. The numbers of the first four are the original's.
+
+    ========== ======================= =======================================================
+    START      begun                   put -> IN_USE; every end -> FINISHED
+    IN_USE     has messages            prepare -> PREPARED; commit, rollback -> ENDING
+    PREPARED   XA: keeps what it has   commit, rollback -> ENDING
+    ENDING     its outcome is written  -> FINISHED; back where it was if that fails
+    FINISHED   in no table any more
+    ========== ======================= =======================================================
+    """
+
+    START = 0
+    IN_USE = 1
+    PREPARED = 2
+    FINISHED = 3
+    ENDING = 7
+
+
+class Transaction:
+    """
+    Thread: reactor.
+
+    :ivar file: where its records are; None before the first one.
+    :ivar records: as they stand there, without outcomes.
+    :ivar bytes: memory that its messages take.
+    :ivar owner: the connection that a local one belongs to.
+    :ivar began: seconds of the timers' clock.
+    :ivar timeout: seconds after which it is rolled back, 0 for never.
+    """
+
+    __slots__ = (
+        "_headers",
+        "_places",
+        "began",
+        "bytes",
+        "file",
+        "id",
+        "key",
+        "owner",
+        "records",
+        "state",
+        "timeout",
+    )
+
+    def __init__(
+        self, transaction_id: LocalTransactionId | XATransactionId, began: float, timeout: int = 0
+    ) -> None:
+        self.id = transaction_id
+        self.key = str(transaction_id)
+        self.state = State.START
+        self.file: RedoFile | None = None
+        self.records: list[bytes] = []
+        self.bytes = 0
+        self.began = began
+        self.owner: Hashable = None
+        self.timeout = timeout
+        self._headers: list[bytes] = []
+        self._places: dict[Partition, list[int]] = {}
+
+    def __repr__(self) -> str:
+        return f"<Transaction {self.key} {self.state.name} of {len(self.records)} messages>"
+
+    @property
+    def is_xa(self) -> bool:
+        """Whether it belongs to the broker, and not to a connection."""
+        return isinstance(self.id, XATransactionId)
+
+    @property
+    def partitions(self) -> list[Partition]:
+        """Where it has messages, in the order of their first ones."""
+        return list(self._places)
+
+    def add(self, partition: Partition, header: bytes, record: bytes) -> None:
+        """
+        Take a message.
+
+        :param header: of the stored message.
+        :param record: of the journal; it ends with the message's body.
+        """
+        self._places.setdefault(partition, []).append(len(self.records))
+        self._headers.append(header)
+        self.records.append(record)
+        self.bytes += len(record) + OVERHEAD
+
+    def take_back(self, record: bytes) -> None:
+        """A record could not be written, and with it the message is gone; its put was refused."""
+        index = next(i for i, each in enumerate(self.records) if each is record)
+        del self.records[index], self._headers[index]
+        self.bytes -= len(record) + OVERHEAD
+        places: dict[Partition, list[int]] = {}
+        for partition, indices in self._places.items():
+            left = [i - (i > index) for i in indices if i != index]
+            if left:
+                places[partition] = left
+        self._places = places
+
+    def blocks(self) -> Iterator[tuple[Partition, list[bytes]]]:
+        """For each partition the headers and bodies of its messages, in the order of the puts."""
+        for partition, indices in self._places.items():
+            pieces: list[bytes] = []
+            for index in indices:
+                header = self._headers[index]
+                length = HEADER.unpack(header)[0]
+                record = self.records[index]
+                pieces.append(header)
+                pieces.append(record[len(record) - length :])
+            yield partition, pieces
+
+    def block_size(self) -> int:
+        """Bytes that it will store."""
+        return sum(HEADER_BYTES + HEADER.unpack(header)[0] for header in self._headers)

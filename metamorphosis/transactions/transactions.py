@@ -1,0 +1,358 @@
+"""
+The transactions of a broker that are open, and every step that one can take.
+
+A local transaction belongs to a connection and ends with it. An XA transaction belongs to the
+broker: any connection may prepare, commit, roll back or recover it. A prepared one lives until its
+outcome is known, whatever ends meanwhile; an administrator may decide the outcome, and then it is
+remembered until it is forgotten.
+
+A step returns what its reply has to wait for; ``None`` means nothing. It raises the ``BrokerError``
+that the peer gets.
+
+Source: ``TransactionProcessor``, ``SessionContextImpl``, ``XATransaction``, ``LocalTransaction``;
+sections 3.4, 4 and 5 of the specification of transactions.
+
+Differs: local transactions are rolled back when their connection goes; a put after prepare is
+refused; a BEGIN over the capacity leaves nothing behind; what an administrator completes stays so
+after a restart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from metamorphosis.errors import BrokerError, JournalError
+from metamorphosis.message import HEADER
+from metamorphosis.store.batch import STORED
+from metamorphosis.transactions import refusals
+from metamorphosis.transactions.commit import Commit
+from metamorphosis.transactions.heuristiclog import Heuristic
+from metamorphosis.transactions.records import (
+    Operation,
+    OperationType,
+    encode_append,
+    encode_operation,
+)
+from metamorphosis.transactions.redofile import Written
+from metamorphosis.transactions.tables import OpenTransactions
+from metamorphosis.transactions.timeouts import Timeouts
+from metamorphosis.transactions.transaction import Partition, State, Transaction
+from metamorphosis.wire.commands import PutCommand
+from metamorphosis.wire.encoding import encode
+from metamorphosis.wire.transactionids import LocalTransactionId, TransactionId, XATransactionId
+
+if TYPE_CHECKING:
+    from metamorphosis.store.messagestore import MessageStore
+    from metamorphosis.transactions.redolog import RedoLog
+
+MEMORY_SETTING = "max-transaction-bytes"
+
+
+class Vote(Enum):
+    """The answer to a prepare; the values are those of X/Open."""
+
+    OK = 0
+    READ_ONLY = 3
+
+
+class Transactions:
+    """
+    Thread: reactor.
+
+    :param open_store: the store of a partition, made if it is new; raises ``StoreError``.
+    :param clock: the timers' clock.
+    :param on_lost: a commit is recorded and cannot be stored: the broker must stop.
+    :param on_heuristic: the outcomes that administrators decided have changed.
+    :param max_timeout: seconds; a longer timeout is cut to it, 0 or less: none is cut.
+    :param capacity: timeouts at the same time.
+    :param max_bytes: memory of open transactions.
+    :ivar open: the transactions that are not finished.
+    :ivar heuristic: outcomes that administrators decided, oldest first.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        journal: RedoLog,
+        open_store: Callable[[Partition], MessageStore],
+        clock: IReactorTime,
+        on_lost: Callable[[Transaction, BaseException | None], None],
+        on_heuristic: Callable[[Mapping[XATransactionId, Heuristic]], None],
+        max_timeout: int,
+        capacity: int,
+        max_bytes: int,
+    ) -> None:
+        self.open = OpenTransactions()
+        self.heuristic: dict[XATransactionId, Heuristic] = {}
+        self._journal = journal
+        self._open_store = open_store
+        self._clock = clock
+        self._on_lost = on_lost
+        self._on_heuristic = on_heuristic
+        self._max_timeout = max_timeout
+        self._max_bytes = max_bytes
+        self._timeouts = Timeouts(clock, capacity, self._expired)
+        self._unwritten: dict[Written, list[tuple[Transaction, bytes]]] = {}
+
+    # Steps of clients
+
+    def begin(self, owner: Hashable, transaction_id: TransactionId, timeout: int) -> None:
+        """
+        Begin a transaction; one that was begun already stays as it is.
+
+        :param owner: the connection, whose ``lost`` ends a local transaction.
+        :param timeout: seconds; 0 or less for none.
+        :raises BrokerError: the key is none, or too many timeouts are armed.
+        """
+        if not isinstance(transaction_id, LocalTransactionId | XATransactionId):
+            raise refusals.no_id()
+        found = self.open.get(owner, transaction_id)
+        if found is not None:
+            if found.state is State.ENDING:
+                raise refusals.being_committed(transaction_id)
+            return
+        if self._max_timeout > 0:
+            timeout = min(timeout, self._max_timeout)
+        transaction = Transaction(transaction_id, self._clock.seconds(), max(timeout, 0))
+        self._timeouts.arm(transaction)
+        self.open.add(owner, transaction)
+
+    def use(self, owner: Hashable, transaction_id: TransactionId) -> Transaction:
+        """
+        The transaction of a put, which is in use from now on even if the put is refused.
+
+        :raises BrokerError: it was not begun, is prepared, or its outcome is decided.
+        """
+        transaction = self.open.usable(owner, transaction_id)
+        if transaction is None:
+            outcome = self._outcome(transaction_id)
+            if outcome is not None:
+                raise refusals.decided_in_put(transaction_id, outcome)
+            raise refusals.unknown_in_put(transaction_id)
+        if transaction.state is State.PREPARED:
+            raise refusals.put_after_prepare(transaction_id)
+        transaction.state = State.IN_USE
+        return transaction
+
+    def put(
+        self, transaction: Transaction, command: PutCommand, message_id: int, checksum: int
+    ) -> Written:
+        """
+        Take a message that was checked.
+
+        :param checksum: of its body.
+        :returns: the write of its record.
+        :raises BrokerError: no memory is left, or the journal takes nothing.
+        """
+        body = command.body
+        header = HEADER.pack(len(body), checksum, message_id, command.flag)
+        record = encode_append(message_id, encode(command))
+        if self.open.bytes + len(record) > self._max_bytes:
+            raise refusals.out_of_memory(MEMORY_SETTING, self._max_bytes)
+        try:
+            if transaction.file is None:
+                transaction.file = self._journal.begin()
+            _, written = self._journal.append(transaction.file, record)
+        except JournalError as error:
+            raise refusals.not_journaled_put(transaction.id, error) from error
+        before = transaction.bytes
+        transaction.add((command.topic, command.partition), header, record)
+        self.open.bytes += transaction.bytes - before
+        unwritten = self._unwritten.get(written)
+        if unwritten is None:
+            unwritten = self._unwritten[written] = []
+            written.waiters.append(lambda: self._puts_written(written))
+        unwritten.append((transaction, record))
+        return written
+
+    def _puts_written(self, written: Written) -> None:
+        """What could not be written belongs to no transaction; its puts are refused."""
+        unwritten = self._unwritten.pop(written)
+        if written.state is STORED:
+            return
+        for transaction, record in unwritten:
+            before = transaction.bytes
+            transaction.take_back(record)
+            self.open.bytes += transaction.bytes - before
+
+    def prepare(
+        self, owner: Hashable, transaction_id: TransactionId
+    ) -> tuple[Vote, Written | None]:
+        """
+        The first phase.
+
+        :returns: the vote, and the force of its record. After ``READ_ONLY`` there is no
+        transaction.
+        :raises BrokerError: it cannot be prepared.
+        """
+        transaction = self._known(owner, transaction_id)
+        if not transaction.is_xa:
+            raise refusals.local_prepare()
+        if transaction.state is State.PREPARED:
+            raise refusals.prepared_already()
+        if transaction.state is State.START:
+            self._finish(transaction)
+            return Vote.READ_ONLY, None
+        if not transaction.records or transaction.file is None:
+            self._timeouts.disarm(transaction)
+            transaction.state = State.PREPARED
+            return Vote.OK, None
+        record = encode_operation(Operation(OperationType.XA_PREPARE, transaction.key))
+        try:
+            _, prepared = self._journal.append(transaction.file, record, force=True)
+        except JournalError as error:
+            raise refusals.not_journaled(transaction.id, error) from error
+        transaction.state = State.PREPARED
+        prepared.waiters.append(lambda: self._prepared(transaction, prepared))
+        return Vote.OK, prepared
+
+    def _prepared(self, transaction: Transaction, prepared: Written) -> None:
+        if prepared.state is STORED:
+            self._timeouts.disarm(transaction)
+        elif transaction.state is State.PREPARED:
+            transaction.state = State.IN_USE
+
+    def commit(
+        self, owner: Hashable, transaction_id: TransactionId, two_phase: bool
+    ) -> Commit | None:
+        """
+        The end that stores the messages.
+
+        :param two_phase: an XA transaction must be prepared; of a local one it means nothing.
+        :raises BrokerError: it cannot be committed; the transaction is as it was.
+        """
+        transaction = self._known(owner, transaction_id)
+        if two_phase and transaction.is_xa and transaction.state is not State.PREPARED:
+            raise refusals.not_prepared()
+        return self.commit_known(transaction)
+
+    def commit_known(self, transaction: Transaction) -> Commit | None:
+        """Commit one that may be committed; see ``commit``."""
+        if not transaction.records:
+            self._finish(transaction)
+            return None
+        commit = Commit(transaction, self._journal, self._open_store, self._on_lost)
+        commit.begin()
+        commit.waiters.append(lambda: self._ended(transaction, commit))
+        return commit
+
+    def roll_back(self, owner: Hashable, transaction_id: TransactionId) -> Written | None:
+        """
+        The end that stores nothing.
+
+        :raises BrokerError: it cannot be rolled back; the transaction is as it was.
+        """
+        return self.roll_back_known(self._known(owner, transaction_id))
+
+    def roll_back_known(self, transaction: Transaction) -> Written | None:
+        """Roll back one that may be rolled back; see ``roll_back``."""
+        if not transaction.records or transaction.file is None:
+            self._finish(transaction)
+            return None
+        xa = transaction.is_xa
+        kind = OperationType.XA_ROLLBACK if xa else OperationType.LOCAL_ROLLBACK
+        record = encode_operation(Operation(kind, transaction.key))
+        try:
+            _, written = self._journal.append(transaction.file, record, force=True)
+        except JournalError as error:
+            raise refusals.not_journaled(transaction.id, error) from error
+        before = transaction.state
+        transaction.state = State.ENDING
+        written.waiters.append(lambda: self._ended(transaction, written, before))
+        return written
+
+    def _ended(
+        self, transaction: Transaction, outcome: Written, before: State | None = None
+    ) -> None:
+        """The outcome of a transaction is written, or it is as it was."""
+        if outcome.state is STORED:
+            self._finish(transaction)
+        elif before is not None:
+            transaction.state = before
+
+    def forget(self, transaction_id: TransactionId) -> None:
+        """
+        An outcome that an administrator decided need not be remembered any more.
+
+        :raises BrokerError: it is no XA transaction.
+        """
+        if not isinstance(transaction_id, XATransactionId):
+            raise refusals.not_an_xid(transaction_id)
+        if self.heuristic.pop(transaction_id, None) is not None:
+            self._on_heuristic(self.heuristic)
+
+    def recover(self, qualifier: str | None) -> list[str]:
+        """
+        The keys of what is prepared, in the order in which it was begun, then of what was decided.
+
+        :param qualifier: only those with this unique qualifier; None for all.
+        """
+        prepared = [t.id for t in self.open.xa if t.state is State.PREPARED]
+        return [
+            str(each)
+            for each in (*prepared, *self.heuristic)
+            if isinstance(each, XATransactionId)
+            and (qualifier is None or each.unique_qualifier == qualifier)
+        ]
+
+    def lost(self, owner: Hashable) -> None:
+        """A connection is gone: its local transactions are rolled back."""
+        for transaction in self.open.of(owner):
+            self._give_up(transaction)
+
+    def _expired(self, transaction: Transaction) -> None:
+        """Its time is over."""
+        if transaction.state is State.ENDING:
+            transaction.timeout = 1  # looked at again, in case its end fails
+            self._timeouts.arm(transaction)
+        elif transaction.state is not State.PREPARED:
+            self._log.info("Rolling back {key}: its timeout is over", key=transaction.key)
+            self._give_up(transaction)
+
+    def _give_up(self, transaction: Transaction) -> None:
+        """Roll back one that nobody waits for. Without a record the next start does it again."""
+        if transaction.state is State.ENDING:
+            return
+        try:
+            self.roll_back_known(transaction)
+        except BrokerError as error:
+            self._log.error("Could not roll back {key}: {error}", key=transaction.key, error=error)
+            self._finish(transaction)
+
+    # Inside
+
+    def _outcome(self, transaction_id: TransactionId) -> Heuristic | None:
+        if isinstance(transaction_id, XATransactionId):
+            return self.heuristic.get(transaction_id)
+        return None
+
+    def _known(self, owner: Hashable, transaction_id: TransactionId) -> Transaction:
+        """
+        :raises BrokerError: it was not begun, or its outcome is decided.
+        """
+        transaction = self.open.usable(owner, transaction_id)
+        if transaction is not None:
+            return transaction
+        outcome = self._outcome(transaction_id)
+        if outcome is not None:
+            raise refusals.decided(transaction_id, outcome)
+        raise refusals.unknown(transaction_id)
+
+    def _finish(self, transaction: Transaction) -> None:
+        """It is in no table any more."""
+        transaction.state = State.FINISHED
+        self._timeouts.disarm(transaction)
+        self.open.remove(transaction)
+        if transaction.file is not None:
+            self._journal.release(transaction.file)
+            transaction.file = None
+
+    def stop(self) -> None:
+        """No timeout ends a transaction any more."""
+        self._timeouts.stop()
