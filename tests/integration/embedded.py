@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import sys
+from collections.abc import Sequence
 from contextlib import closing
 
 from metamorphosis.zookeeper.storage import FILE_NAME
@@ -20,13 +21,16 @@ class EmbeddedZooKeeper(ZooKeeperServer):
     One process of ours. ``start`` again after ``stop`` or ``kill`` finds the same port and data.
 
     :param tick_time: ms; session timeouts are clamped into 2..20 ticks.
+    :ivar options: further words of the command line.
     """
+
+    options: Sequence[str] = ()
 
     def command(self) -> list[str]:
         """``twistd`` as its script would run it."""
         twistd = [sys.executable, "-c", TWISTD, "-n", "--pidfile=", "metaq-zookeeper"]
         where = ["--data", self.data, "--port", str(self.port)]
-        return [*twistd, *where, "--tick", str(self.tick_time)]
+        return [*twistd, *where, "--tick", str(self.tick_time), *self.options]
 
     def environment(self) -> dict[str, str]:
         """The checkout is importable whatever directory the process runs in."""
