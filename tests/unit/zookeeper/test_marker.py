@@ -61,6 +61,35 @@ class MarkerTests(SynchronousTestCase):
             again.close()
             self.assertEqual(self.found(), Acknowledged(1 << 62, zxid))
 
+    def test_flushes(self) -> None:
+        """A new file is on the disk before it has its name, and its name before anything is
+        acknowledged; later writes are flushed by ``sync``, once."""
+        steps: list[str] = []
+        replace = os.replace
+
+        def renamed(source: str, target: str) -> None:
+            steps.append("rename")
+            replace(source, target)
+
+        self.patch(os, "fsync", lambda descriptor: steps.append("fsync"))
+        self.patch(os, "fdatasync", lambda descriptor: steps.append("fdatasync"))
+        self.patch(os, "replace", renamed)
+        self.begin()
+        self.assertEqual(steps, ["fsync", "rename", "fsync"])
+        self.marker.sync()
+        self.marker.write(8)
+        self.marker.write(9)
+        self.assertEqual(steps[3:], [])
+        self.marker.sync()
+        self.marker.sync()
+        self.assertEqual(steps[3:], ["fdatasync"])
+
+    def test_short_write(self) -> None:
+        """It must not be acknowledged."""
+        self.begin()
+        self.patch(os, "pwrite", lambda descriptor, data, position: len(data) - 1)
+        self.assertRaises(OSError, self.marker.write, 8)
+
     def test_torn_write(self) -> None:
         """A slot that is half written leaves the one before, at every length."""
         self.begin()

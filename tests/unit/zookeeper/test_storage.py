@@ -14,6 +14,7 @@ from metamorphosis.zookeeper import storage as storage_module
 from metamorphosis.zookeeper.acl import OPEN, Acl
 from metamorphosis.zookeeper.databaseerrors import Kind, kind_of, unusable
 from metamorphosis.zookeeper.marker import FILE_NAME as MARKER
+from metamorphosis.zookeeper.marker import Marker
 from metamorphosis.zookeeper.nodes import Node
 from metamorphosis.zookeeper.sessions import Session
 from metamorphosis.zookeeper.storage import FILE_NAME, Storage, StorageError
@@ -191,6 +192,35 @@ class KeepingTests(StorageTestCase):
         self.addCleanup(copy.close)
         self.assertEqual(sorted(copy.load(TICK)[0].nodes["/"].children), ["a", "zookeeper"])
 
+    def test_slow_commits_are_counted(self) -> None:
+        """Those above a second, which ``mntr`` says."""
+        self.create("/a")
+        self.keep()
+        self.assertEqual(self.storage.slow_commits, 0)
+        self.patch(storage_module, "SLOW_SECONDS", -1.0)
+        self.create("/b")
+        self.keep()
+        self.assertEqual(self.storage.slow_commits, 1)
+
+    def test_tidy_flushes_the_marker(self) -> None:
+        """For a power cut: once after a batch, and not again without another."""
+        flushed: list[int] = []
+        self.patch(os, "fdatasync", flushed.append)
+        self.create("/a")
+        self.keep()
+        self.assertEqual(flushed, [])
+        for _ in range(2):
+            self.storage.tidy()
+            self.assertEqual(len(flushed), 1)
+
+    def test_marker_is_made_once(self) -> None:
+        """A start does not make it anew."""
+        path = os.path.join(self.directory, MARKER)
+        before = os.stat(path).st_ino
+        self.storage.close()
+        self.open()
+        self.assertEqual(os.stat(path).st_ino, before)
+
     def test_every_commit_is_flushed(self) -> None:
         """The modes on which durability rests."""
         modes = ("journal_mode", "synchronous")
@@ -268,6 +298,45 @@ class FailingTests(StorageTestCase):
         self.storage.commit()
         self.assertEqual(self.restarted().load(TICK)[0].zxid, 4)
 
+    def refuse(self, table: str) -> None:
+        """sqlite refuses rows of a table, and leaves the transaction open."""
+        self.storage._database.execute(
+            f"CREATE TEMP TRIGGER refuse BEFORE INSERT ON {table}"
+            " BEGIN SELECT RAISE(FAIL, 'refused'); END"
+        )
+
+    def test_refused_statement_of_a_probe(self) -> None:
+        """The transaction of a probe ends although sqlite left it open."""
+        self.limit(1 << 30)
+        self.refuse("probe")
+        for _ in range(2):
+            error = self.assertRaises(sqlite3.Error, self.storage.probe, 3)
+            self.assertIn("refused", str(error))
+            self.assertFalse(self.storage._database.in_transaction)
+
+    def test_refused_row(self) -> None:
+        """So does that of a batch."""
+        self.limit(1 << 30)
+        self.refuse("node")
+        for _ in range(2):
+            self.assertTrue(self.storage.begin())
+            self.assertRaises(sqlite3.Error, self.storage.write, self.batch(b""), {}, 2)
+            self.assertFalse(self.storage._database.in_transaction)
+
+    def test_refused_commit(self) -> None:
+        """And that of a COMMIT which sqlite refuses; nothing is noted as acknowledged."""
+        self.limit(1 << 30)
+        execute = self.storage._database.execute
+        execute("PRAGMA foreign_keys = ON")
+        execute("CREATE TEMP TABLE above (x PRIMARY KEY)")
+        execute("CREATE TEMP TABLE below (x REFERENCES above DEFERRABLE INITIALLY DEFERRED)")
+        self.storage.begin()
+        self.storage.write(self.batch(b""), {}, 2)
+        execute("INSERT INTO below VALUES (1)")
+        self.assertRaises(sqlite3.IntegrityError, self.storage.commit)
+        self.assertFalse(self.storage._database.in_transaction)
+        self.assertEqual(Marker(self.directory).read().zxid, 1)  # type: ignore[union-attr]
+
     def test_probe_asks_for_room(self) -> None:
         """A disk that takes a zxid and not the largest request does not work yet."""
         (pages,) = self.storage._database.execute("PRAGMA page_count").fetchone()
@@ -334,12 +403,10 @@ class RefusalTests(StorageTestCase):
         self.assertIn("none of an embedded ZooKeeper", self.refused())
 
     def test_other_version(self) -> None:
-        """A database of a later version of ours."""
-        self.committed()
-        with sqlite3.connect(self.path) as database:
-            database.execute("PRAGMA user_version = 99")
-        database.close()
-        self.assertIn("format 99", self.refused())
+        """A database of a later version of ours, or of none."""
+        for version in (99, 0):
+            text = self.edited(f"PRAGMA user_version = {version}")
+            self.assertIn(f"it has format {version}, this version reads 1", text)
 
     def test_damaged_pages(self) -> None:
         """Pages that were overwritten are found at the start, wherever they are."""
