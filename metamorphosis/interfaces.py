@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from zope.interface import Attribute, Interface
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Coroutine, Sequence
+    from collections.abc import Awaitable, Coroutine, Iterable, Sequence
 
     from twisted.internet.defer import Deferred
 
@@ -146,6 +146,10 @@ class IRuntime(Interface):
     def start(coroutine: Coroutine[Any, Any, T]) -> Awaitable[T]:
         """Run a coroutine that awaits this runtime's futures; the future of its result. An error
         that nobody looks at is logged."""
+
+    def abandon(closers: Iterable[Callable[[], Any]]) -> None:
+        """Close the parts of something that was dropped, one after the other, on the loop; their
+        results may be awaitable. Thread: any, also that of the garbage collector."""
 
     def adopt(awaitable: Any) -> Any:
         """What a user's function returned as a future of this runtime: a Deferred, an asyncio

@@ -19,6 +19,7 @@ several at a time if need be.
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, Self
 
 from metamorphosis.client.brokerstats import Stats
@@ -61,6 +62,8 @@ class MessageSessionFactory:
     :raises InvalidConfig: a setting is wrong.
     """
 
+    _closed = True  # as long as there is nothing to close
+
     def __init__(
         self,
         zookeeper: str | None = None,
@@ -79,6 +82,7 @@ class MessageSessionFactory:
         self._listeners: Any = self._thread.call(
             self._core.runtime.threads, LISTENER_THREADS, "metamorphosis-listener"
         )
+        self._closed = False
 
     def _make(self) -> SessionFactory:
         """Thread: the loop's."""
@@ -99,8 +103,22 @@ class MessageSessionFactory:
         """See ``SessionFactory``."""
         self._thread.call(self._core.start)
 
+    def __del__(self) -> None:
+        """Nobody can close it any more: say so, and let nothing of it go on."""
+        thread: LoopThread | None = getattr(self, "_thread", None)
+        if self._closed or thread is None or not thread.is_alive:
+            return
+        warnings.warn(
+            "a session factory was not closed; use it in a with statement, or call close",
+            ResourceWarning,
+            stacklevel=2,
+            source=self,
+        )
+        thread.end_after([self._core.close, self._listeners.stop])
+
     def close(self) -> None:
         """See ``SessionFactory``; ends the threads as well."""
+        self._closed = True
         try:
             self._thread.call(self._core.close)
             self._thread.call(self._listeners.stop)
@@ -126,7 +144,7 @@ class MessageSessionFactory:
             in_order=in_order,
             max_outstanding_bytes=max_outstanding_bytes,
         )
-        return Producer(self._thread, core)
+        return Producer(self._thread, core, self)
 
     def create_one_way_producer(
         self,
@@ -139,14 +157,14 @@ class MessageSessionFactory:
         """See ``SessionFactory``; neither selector nor policy may block."""
         create = self._core.create_one_way_producer
         core = self._thread.call(create, topic, selector, window=window, policy=policy)
-        return OneWayProducer(self._thread, core)
+        return OneWayProducer(self._thread, core, self)
 
     def create_ordered_producer(
         self, topic: str | None = None, selector: Selector | None = None
     ) -> OrderedProducer:
         """See ``SessionFactory``; the selector must not block."""
         core = self._thread.call(self._core.create_ordered_producer, topic, selector)
-        return OrderedProducer(self._thread, core)
+        return OrderedProducer(self._thread, core, self)
 
     def create_consumer(
         self,
@@ -157,7 +175,7 @@ class MessageSessionFactory:
     ) -> Consumer:
         """See ``SessionFactory``."""
         core = self._thread.call(self._core.create_consumer, group, config, store, **settings)
-        return Consumer(self._thread, core, self._listeners)
+        return Consumer(self._thread, core, self, self._listeners)
 
     def create_broadcast_consumer(
         self,
@@ -169,14 +187,14 @@ class MessageSessionFactory:
         """See ``SessionFactory``."""
         create = self._core.create_broadcast_consumer
         core = self._thread.call(create, group, config, store, **settings)
-        return Consumer(self._thread, core, self._listeners)
+        return Consumer(self._thread, core, self, self._listeners)
 
     def create_topic_browser(
         self, topic: str, max_size: int = 1 << 20, timeout: float = 5.0
     ) -> TopicBrowser:
         """See ``SessionFactory``."""
         core = self._thread.call(self._core.create_topic_browser, topic, max_size, timeout)
-        return TopicBrowser(self._thread, core)
+        return TopicBrowser(self._thread, core, self)
 
     def get_stats(self, target: str | None = None, item: str | None = None) -> Stats:
         """See ``SessionFactory``."""

@@ -32,7 +32,8 @@ class Shared:
 
     def __init__(self, connection: BrokerConnection, host: str, port: int) -> None:
         self.connection = connection
-        self.users: list[object] = []
+        # By id: what is shared must not keep a factory alive that nobody else holds.
+        self.users: set[int] = set()
         self.host = host
         self.port = port
         self.failures = 0  # since the last sensible reply
@@ -77,8 +78,7 @@ class Connections:
             shared = self._shared[url] = Shared(connection, host, broker.port)
             self._attempt(shared)
         shared.connection.on_idle(None)
-        if not any(each is user for each in shared.users):
-            shared.users.append(user)
+        shared.users.add(id(user))
         return shared.connection
 
     def release(self, url: str, user: object) -> None:
@@ -91,7 +91,7 @@ class Connections:
         shared = self._shared.get(url)
         if shared is None:
             return
-        shared.users = [each for each in shared.users if each is not user]
+        shared.users.discard(id(user))
         if shared.users:
             return
         if shared.connection.is_connected:

@@ -87,7 +87,7 @@ class PublishedTopic:
         self.partitions: tuple[Partition, ...] = ()
         self.brokers: dict[int, BrokerConnection] = {}
         self.urls: dict[int, str] = {}
-        self.users: list[object] = []
+        self.users: set[int] = set()  # by id, see ``connections``
         self.known = Event(runtime)  # has been read once
         self.looking = False
         self.again = False  # what is being read may be old news
@@ -192,7 +192,7 @@ class PartitionDirectory:
         published = self.topics.get(topic)
         if published is None:
             return
-        published.users = [each for each in published.users if each is not user]
+        published.users.discard(id(user))
         if not published.users:
             self._forget(published)
 
@@ -270,8 +270,7 @@ class PartitionDirectory:
                 published.known.set()
             else:
                 self._look(published)
-        if not any(each is user for each in published.users):
-            published.users.append(user)
+        published.users.add(id(user))
         return published
 
     def _forget(self, published: PublishedTopic) -> None:

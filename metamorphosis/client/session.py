@@ -17,6 +17,7 @@ Differs: no exit hook of the process; ``async with`` or ``close`` ends the facto
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Awaitable, Callable
 from itertools import count
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -154,22 +155,38 @@ class SessionFactory:
         return None if connection is None else connection.fault
 
     async def _begin(self) -> None:
+        started, closing = self._started, self._closed
         if self.config.broker is not None:
             connection = self.connections.acquire(self.config.broker, self)
-            self.runtime.start(self._wait_for(connection))
+            connection.changes.watch(self, started.set)
+            if connection.is_connected:
+                started.set()
         else:
-            self.registry.on_session(self._session_changed)
+            # Not a method of the factory, which sockets and threads must not keep alive.
+            def session_changed(event: SessionEvent) -> None:
+                if event.state is SessionState.CONNECTED and not closing.is_set:
+                    started.set()
+
+            self.registry.on_session(session_changed)
             await self.registry.start()
 
-    async def _wait_for(self, connection: Any) -> None:
-        while not self._closing:
-            if await connection.ready(self.config.connect_timeout_ms / 1000):
-                self._started.set()
-                return
-
-    def _session_changed(self, event: SessionEvent) -> None:
-        if event.state is SessionState.CONNECTED and not self._closing:
-            self._started.set()
+    def __del__(self) -> None:
+        """Nobody can close it any more: say so, and let nothing of it go on."""
+        if not getattr(self, "_starting", False) or self._closing:
+            return
+        where = self.config.broker or f"ZooKeeper at {self.config.zookeeper}"
+        warnings.warn(
+            f"a session factory of {where} was not closed; use it in a with statement, or call"
+            " close",
+            ResourceWarning,
+            stacklevel=2,
+            source=self,
+        )
+        parts = [self._recovery, self._directory, self.connections]
+        closers = [each.close for each in parts if each is not None]
+        if self.registry is not None:
+            closers.append(self.registry.stop)
+        self.runtime.abandon(closers)
 
     def close(self) -> Any:
         """

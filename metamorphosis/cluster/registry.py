@@ -45,6 +45,7 @@ from metamorphosis.cluster.model import (
 )
 from metamorphosis.errors import NodeExists, NoNode, RegistryUnavailable
 from metamorphosis.interfaces import IRegistry, IWorkerThreads
+from metamorphosis.threads import start_daemon
 
 OPERATION_SECONDS = 10.0  # the longest that one operation may take
 CHECK_SECONDS = 1.0  # between looks at an absent ZooKeeper; the shortest outage worth a log line
@@ -112,6 +113,16 @@ class ZooKeeperRegistry:
         stopped: Deferred[None] = self._discard()
         self._session = 0
         return stopped
+
+    def abandon(self) -> None:
+        """
+        Close the session though the reactor has ended, and nobody will be told. Thread: any.
+        """
+        client, threads = self._client, self._kazoo_threads
+        self._client = self._kazoo_threads = None
+        if client is not None and threads is not None:
+            threads.abort()
+            start_daemon(partial(_close, client), "zookeeper-end")
 
     def _open(self) -> None:
         """Make a client without a session and let it connect."""

@@ -10,8 +10,9 @@ Thread: the loop's, but for ``call_from_thread``.
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
 from inspect import isawaitable, iscoroutine
 from typing import Any, TypeVar
@@ -75,6 +76,17 @@ class AsyncioRuntime:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+    def abandon(self, closers: Iterable[Callable[[], Any]]) -> None:
+        """See ``IRuntime``; where the loop has ended ZooKeeper's threads are ended without it."""
+        parts = list(closers)
+        try:
+            self.loop.call_soon_threadsafe(lambda: self.start(_close_all(parts)))
+        except RuntimeError:  # closed: nothing runs there any more
+            for close in parts:
+                registry = getattr(close, "__self__", None)
+                if isinstance(registry, AsyncioRegistry):
+                    registry.abandon()
 
     def adopt(self, awaitable: Any) -> asyncio.Future[Any]:
         """See ``IRuntime``; a Deferred has to fire in the loop's thread."""
@@ -182,6 +194,10 @@ class AsyncioRegistry:
         """See ``IRegistry``."""
         return self._future(self._registry.stop())
 
+    def abandon(self) -> None:
+        """End its threads, whatever becomes of the loop. Thread: any."""
+        self._registry.abandon()
+
     def create(self, path: str, data: bytes | None, ephemeral: bool) -> asyncio.Future[None]:
         """See ``IRegistry``."""
         return self._future(self._registry.create(path, data, ephemeral))
@@ -278,6 +294,16 @@ class _DelayedCall:
         """Do not call."""
         self._done = True
         self._handle.cancel()
+
+
+async def _close_all(closers: list[Callable[[], Any]]) -> None:
+    for close in closers:
+        try:
+            closing = close()
+            if closing is not None:
+                await closing
+        except Exception:  # nobody is there to be told
+            logging.getLogger("metamorphosis.client").exception("A part was not closed")
 
 
 async def _await(awaitable: Any) -> Any:

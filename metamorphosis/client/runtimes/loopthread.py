@@ -7,6 +7,7 @@ Thread: any, several at a time.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from functools import partial
@@ -90,6 +91,29 @@ class LoopThread:
         task = self.loop.create_task(perform())
         self._calls.add(task)
         task.add_done_callback(self._calls.discard)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether anything can be asked; not after a fork."""
+        return self._thread.is_alive()
+
+    def end_after(self, closers: list[Callable[[], Any]]) -> None:
+        """Call these, wait for what can be awaited, then end. Returns at once. Thread: any."""
+
+        async def perform() -> None:
+            for close in closers:
+                try:
+                    closing = close()
+                    if isinstance(closing, Awaitable):
+                        await closing
+                except Exception:
+                    logging.getLogger("metamorphosis.client").exception("A part was not closed")
+            self.loop.stop()
+
+        try:
+            self.loop.call_soon_threadsafe(self._start, perform)
+        except RuntimeError:
+            pass  # it has ended
 
     def stop(self) -> None:
         """End loop and thread; calls that still wait are cancelled."""

@@ -24,9 +24,11 @@ SEND_WINDOW = 1000
 class Plain:
     """Something of the core's behind a loop."""
 
-    def __init__(self, thread: LoopThread, core: Any) -> None:
+    def __init__(self, thread: LoopThread, core: Any, factory: object) -> None:
+        """:param factory: is kept, so that it is not dropped while this is used."""
         self._thread = thread
         self._core = core
+        self._factory = factory
 
     def _call(self, method: str, *args: Any, **options: Any) -> Any:
         return self._thread.call(getattr(self._core, method), *args, **options)
@@ -152,8 +154,8 @@ class OrderedProducer(Publishing):
 class Consumer(Plain):
     """See ``client.consumer.Consumer``; one thread at a time iterates."""
 
-    def __init__(self, thread: LoopThread, core: Any, listeners: Any) -> None:
-        super().__init__(thread, core)
+    def __init__(self, thread: LoopThread, core: Any, factory: object, listeners: Any) -> None:
+        super().__init__(thread, core, factory)
         self._listeners = listeners
         self._taker: Taker | None = None
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from inspect import isawaitable, iscoroutine
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakMethod
 
 import txaio.tx
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, ensureDeferred, succeed
 from twisted.logger import Logger, LogLevel
 from zope.interface import implementer
 
@@ -115,6 +116,19 @@ class TwistedRuntime:
         """See ``IRuntime``."""
         return Deferred.fromCoroutine(coroutine)
 
+    def abandon(self, closers: Iterable[Callable[[], Any]]) -> None:
+        """See ``IRuntime``."""
+        self.reactor.callFromThread(self._close_all, list(closers))
+
+    def _close_all(self, closers: list[Callable[[], Any]]) -> None:
+        for close in closers:
+            try:
+                closing = close()
+                if closing is not None:
+                    ensureDeferred(closing).addErrback(lambda _: None)
+            except Exception:
+                self._log.failure("Closing what a factory has left behind failed")
+
     def adopt(self, awaitable: Any) -> Deferred[Any]:
         """See ``IRuntime``."""
         if isinstance(awaitable, Deferred):
@@ -161,12 +175,15 @@ class ShutdownTrigger:
 
     def __init__(self, reactor: Any, close: Callable[[], Deferred[None]]) -> None:
         self._reactor = reactor
-        self._close = close
-        self._trigger = reactor.addSystemEventTrigger("before", "shutdown", self._stopping)
+        self._trigger: Any = None
+        closing = WeakMethod(close)  # the reactor keeps no factory alive
 
-    def _stopping(self) -> Deferred[None]:
-        self._trigger = None
-        return self._close()
+        def stopping() -> Deferred[None] | None:
+            self._trigger = None
+            found = closing()
+            return None if found is None else found()
+
+        self._trigger = reactor.addSystemEventTrigger("before", "shutdown", stopping)
 
     async def close(self) -> None:
         """The factory was closed before."""

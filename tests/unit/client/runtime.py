@@ -18,7 +18,7 @@ Futures are Deferreds; ``runtime.result(future)`` gives what became of one.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from inspect import isawaitable
 from typing import Any
 
@@ -224,6 +224,18 @@ class MemoryRuntime:
     def start(self, coroutine: Coroutine[Any, Any, Any]) -> Deferred[Any]:
         """See ``IRuntime``."""
         return Deferred.fromCoroutine(coroutine)
+
+    def abandon(self, closers: Iterable[Callable[[], Any]]) -> None:
+        """See ``IRuntime``."""
+        parts = list(closers)
+
+        async def close_all() -> None:
+            for close in parts:
+                closing = close()
+                if closing is not None:
+                    await closing
+
+        self.call_soon(lambda: self.start(close_all()))
 
     def adopt(self, awaitable: Any) -> Deferred[Any]:
         """See ``IRuntime``."""

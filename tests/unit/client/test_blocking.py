@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import gc
 import inspect
 import logging
 import os
 import signal
 import threading
+import time
 import warnings
 from typing import Any
 
@@ -223,6 +225,26 @@ class FactoryTests(BlockingCase):
         ):
             self.fail("there is no broker")
         self.assertEqual(before, threading.active_count())
+
+    def test_dropped(self) -> None:
+        """Who forgets to close is told, and no thread and no descriptor is left; what still uses a
+        factory keeps it."""
+        before = threading.active_count()
+        descriptors = len(os.listdir("/proc/self/fd"))
+        producer = MessageSessionFactory(broker=self.address).create_producer("test")
+        gc.collect()
+        self.assertEqual([], self.flushWarnings())
+        self.assertTrue(producer.send("test", b"x").is_stored)
+        del producer
+        for _ in range(5):
+            MessageSessionFactory(broker=self.address).start()
+        gc.collect()
+        self.assertEqual([ResourceWarning] * 6, [each["category"] for each in self.flushWarnings()])
+        deadline = time.monotonic() + 30
+        while threading.active_count() > before and time.monotonic() < deadline:
+            time.sleep(0.01)
+        self.assertEqual(before, threading.active_count())
+        self.assertLessEqual(len(os.listdir("/proc/self/fd")), descriptors)
 
     def test_closed(self) -> None:
         """Every call says so; closing again does nothing."""

@@ -135,7 +135,7 @@ class PublicCallTests(SynchronousTestCase):
             face = getattr(plain, name, None)
             if face is not None:
                 arguments = [thread.call] if name == "Consumer" else []
-                behind = face(thread, given, *arguments)
+                behind = face(thread, given, None, *arguments)
                 for method in public(face):
                     yield f"blocking {name}.{method}", getattr(behind, method)
         factory: Any = blocking.MessageSessionFactory.__new__(blocking.MessageSessionFactory)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -211,6 +212,33 @@ class DirectTests(SynchronousTestCase):
         self.assertFalse(link.open)
         self.assertEqual([], self.runtime.log.texts("failure"))
 
+    def test_dropped(self) -> None:
+        """A factory that nobody holds any more, and nobody closed, says so and leaves nothing: not
+        its producers, not its connections."""
+        link = self.started()
+        producer: Any = self.session.create_producer("t")
+        self.assertIs(self.session, self.successResultOf(producer)._session)
+        del producer
+        del self.session
+        gc.collect()
+        [warning] = self.flushWarnings()
+        self.assertIs(ResourceWarning, warning["category"])
+        self.assertIn("meta://host:8123 was not closed", warning["message"])
+        self.runtime.turn()
+        self.assertFalse(link.open)
+        self.runtime.advance(60)
+        self.assertEqual([], self.runtime.clock.getDelayedCalls())
+
+    def test_dropped_before_the_start_or_after_the_end(self) -> None:
+        """There is nothing to say."""
+        del self.session
+        self.session = SessionFactory(self.runtime, ClientConfig(broker="host:8123"))
+        self.started()
+        self.runtime.result(self.session.close())
+        del self.session
+        gc.collect()
+        self.assertEqual([], self.flushWarnings())
+
     def test_context_manager_that_cannot_start(self) -> None:
         """Nobody else could close what was begun."""
 
@@ -342,6 +370,18 @@ class ZooKeeperTests(SynchronousTestCase):
         self.runtime = MemoryRuntime()
         self.config = ClientConfig(zookeeper="zk:2181", zookeeper_root="/other")
         self.session = SessionFactory(self.runtime, self.config)
+
+    def test_dropped(self) -> None:
+        """The ZooKeeper session ends, though topics are watched."""
+        self.runtime.result(self.session.start())
+        producer: Any = self.runtime.result(self.session.create_producer("t"))
+        registry = self.session.registry
+        del producer
+        del self.session
+        gc.collect()
+        self.assertEqual(1, len(self.flushWarnings()))
+        self.runtime.turn()
+        self.assertEqual(0, registry.session_id())
 
     def test_start_and_close(self) -> None:
         """The session begins and ends with the factory."""
