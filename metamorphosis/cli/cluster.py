@@ -48,6 +48,11 @@ class PartitionState:
     end: int = 0
     answers: bool = True
 
+    @property
+    def ends(self) -> tuple[int | None, int | None]:
+        """Begin and end as they are shown."""
+        return (self.begin, self.end) if self.answers else (None, None)
+
 
 @dataclass(slots=True)
 class TopicState:
@@ -259,8 +264,11 @@ class Cluster:
         connection = self._session.connections.acquire(url, user)
         limit = self._session.config.stats_timeout_ms / 1000
         try:
-            if not await connection.ready(limit):
-                raise NotConnected(f"broker {url}: no connection within {limit:g} s")
+            patience = self._session.config.refused_timeout_ms / 1000
+            if not await connection.reached(limit, patience):
+                fault = connection.fault
+                reason = f" within {limit:g} s" if fault is None else f": {fault.reason}"
+                raise NotConnected(f"broker {url}: no connection{reason}")
             status, body = await connection.call(command, limit)
         finally:
             self._session.connections.release(url, user)

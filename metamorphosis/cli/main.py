@@ -21,9 +21,9 @@ from metamorphosis.cli.consume import consume
 from metamorphosis.cli.offsets import offsets
 from metamorphosis.cli.options import parse
 from metamorphosis.cli.produce import produce
-from metamorphosis.cli.roots import check_root
 from metamorphosis.cli.topics import topics
 from metamorphosis.client.aio import MessageSessionFactory
+from metamorphosis.client.roots import check_root
 from metamorphosis.errors import InvalidArgument, MetaQError
 from metamorphosis.terminal import escape_output, given
 

@@ -40,7 +40,7 @@ def as_text(found: dict[str, TopicState]) -> str:
         (name, len(state.partitions), state.messages, state.size) for name, state in found.items()
     ]
     rows = [
-        (name, str(partition), there.url, there.begin, there.end)
+        (name, str(partition), there.url, *there.ends)
         for name, state in found.items()
         for partition, there in sorted(state.partitions.items())
     ]
@@ -55,7 +55,7 @@ def as_json(name: str, state: TopicState) -> dict[str, object]:
         "messages": state.messages,
         "bytes": state.size,
         "partitions": [
-            {"partition": str(p), "broker": there.url, "min": there.begin, "max": there.end}
+            {"partition": str(p), "broker": there.url, "min": there.ends[0], "max": there.ends[1]}
             for p, there in sorted(state.partitions.items())
         ],
     }

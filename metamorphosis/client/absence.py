@@ -12,11 +12,12 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from metamorphosis.client.model import Partition
+from metamorphosis.client.roots import known_roots
 from metamorphosis.cluster.paths import Paths
 from metamorphosis.errors import NoNode, NoPartition, NotPublished, UnknownTopic, WrongRoot
 
 MOST: Final = 20
-"""Brokers, or roots, that are looked at."""
+"""Brokers that are looked at."""
 
 
 class Absence:
@@ -41,24 +42,18 @@ class Absence:
         :raises RegistryError: ZooKeeper does not answer.
         """
         try:
-            names = await self._registry.children("/")
+            await self._registry.children("/")
         except NoNode:
             return WrongRoot(
                 f"topic {topic}: {self._where} has no /{self._chroot}, the chroot that was given"
             )
         if await self._registry.exists(self._paths.broker_ids) is None:
-            return await self._no_root(topic, names)
+            return await self._no_root(topic)
         return await self._no_master(topic)
 
-    async def _no_root(self, topic: str, names: list[str]) -> NoPartition:
+    async def _no_root(self, topic: str) -> NoPartition:
         missing = f"there is no {self._paths.broker_ids} in {self._where}"
-        roots = [
-            f"/{name}"
-            for name in names[:MOST]
-            if await self._registry.exists(f"/{name}/brokers/ids") is not None
-        ]
-        if "brokers" in names and await self._registry.exists("/brokers/ids") is not None:
-            roots.append("/")
+        roots = [root or "/" for root in await known_roots(self._registry)]
         if not roots:
             return NoPartition(f"topic {topic}: no broker has ever registered: {missing}")
         return WrongRoot(

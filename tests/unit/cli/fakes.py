@@ -22,6 +22,7 @@ from metamorphosis.client.model import Partition, SendResult
 from metamorphosis.client.replies import NOT_SENT, SUCCESS, VALUE
 from metamorphosis.client.settings import ClientConfig
 from metamorphosis.cluster.memoryregistry import MemoryRegistry
+from metamorphosis.cluster.model import ConnectionFault
 from metamorphosis.cluster.paths import Paths
 from metamorphosis.errors import ClientClosed, InvalidArgument, MetaQError
 from metamorphosis.wire.commands import GetCommand, OffsetCommand, StatsCommand
@@ -44,9 +45,14 @@ class FakeBroker:
         self.counts: dict[str, tuple[int, int]] = {}
         self.away = False
 
-    def ready(self, timeout: float) -> Awaitable[bool]:
+    def reached(self, timeout: float, patience: float) -> Awaitable[bool]:
         """See ``BrokerConnection``."""
         return _done(not self.away)
+
+    @property
+    def fault(self) -> ConnectionFault | None:
+        """See ``BrokerConnection``."""
+        return ConnectionFault("Connection refused") if self.away else None
 
     def call(self, command: Any, timeout: float) -> Awaitable[tuple[int, bytes]]:
         """See ``BrokerConnection``."""

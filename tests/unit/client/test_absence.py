@@ -45,8 +45,8 @@ class ReasonTests(ProducingCase):
         self.register(0)
         parts = "there is no /brokers/ids in", "root is /,", "registered below /meta"
         self.assertReason(self.reason("/"), WrongRoot, False, *parts)
-        self.tree.create("/brokers/ids/0/master", b"meta://host0:8123", 1)
-        self.assertReason(self.reason("/x"), WrongRoot, False, "registered below /meta, /")
+        self.tree.create("/brokers/topics-pub/test/0-m", b"{}", 1)
+        self.assertReason(self.reason("/x"), WrongRoot, False, "registered below /, /meta")
 
     def test_no_chroot(self) -> None:
         """A mistyped chroot is named, and not made."""

@@ -1,6 +1,6 @@
 """
-Whether a cluster is where the command line says, and where there are others: a mistyped root is
-empty, and looks like a cluster without topics.
+Where in a ZooKeeper there are clusters: a mistyped root is empty, and looks like a cluster without
+topics.
 """
 
 from __future__ import annotations
