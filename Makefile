@@ -9,8 +9,9 @@ CLIENT_SECONDS ?= 300
 ZOOKEEPER_SECONDS ?= 300
 FUZZ_SECONDS ?= 300
 DISK_SECONDS ?= 3600
+MUTANTS ?= --count 100 store broker client zookeeper ids wire
 
-.PHONY: help environment run test unit pythons lint soak fuzz kills client-faults bench bench-clients bench-zookeeper zookeeper-differential kazoo-suite clean
+.PHONY: help environment run test unit pythons lint soak fuzz mutants kills client-faults bench bench-clients bench-zookeeper zookeeper-differential kazoo-suite clean
 
 help:
 	@echo 'make run      start a broker (port 8123) and its ZooKeeper (port 2181), data in ./metaq-data'
@@ -23,6 +24,7 @@ help:
 	@echo 'make soak     full load for SECONDS_OF_SOAK=$(SECONDS_OF_SOAK)'
 	@echo 'make fuzz     random bytes against decoder and broker for FUZZ_SECONDS=$(FUZZ_SECONDS)'
 	@echo 'make disk-faults  each system call of the store fails, is short, hangs, for DISK_SECONDS=$(DISK_SECONDS)'
+	@echo 'make mutants  which faults no unit test notices; MUTANTS='"'"'--count 50 store broker/topics'"'"' names where'
 	@echo 'make bench    our broker and the Java broker side by side; BENCH=--quick takes 3 minutes'
 	@echo 'make bench-clients    the Python client beside the Java client and Kafka'"'"'s clients: 10 minutes'
 	@echo 'make bench-zookeeper          the embedded ZooKeeper and Debian'"'"'s side by side; BENCH=--quick takes 2 minutes'
@@ -80,6 +82,10 @@ bench-clients: environment
 bench-zookeeper: environment
 	@tools/system-packages
 	@$(PY) -m benchmarks.zookeeper $(BENCH)
+
+mutants: environment
+	@tools/python-interpreters
+	@$(PY) -m tests.mutants $(MUTANTS)
 
 zookeeper-differential: environment
 	@tools/system-packages

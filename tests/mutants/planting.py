@@ -1,0 +1,256 @@
+"""
+Faults as a person would make them: a statement left out, a condition turned, an off by one.
+
+A fault is a replacement of a piece of the source text, so everything else, line numbers included,
+stays as it is.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
+    ast.Lt: ast.LtE,
+    ast.LtE: ast.Lt,
+    ast.Gt: ast.GtE,
+    ast.GtE: ast.Gt,
+    ast.Eq: ast.NotEq,
+    ast.NotEq: ast.Eq,
+    ast.In: ast.NotIn,
+    ast.NotIn: ast.In,
+    ast.Is: ast.IsNot,
+    ast.IsNot: ast.Is,
+}
+OPERATORS: dict[type[ast.operator], type[ast.operator]] = {
+    ast.Add: ast.Sub,
+    ast.Sub: ast.Add,
+    ast.Mult: ast.FloorDiv,
+    ast.FloorDiv: ast.Mult,
+    ast.Div: ast.Mult,
+    ast.Mod: ast.Mult,
+    ast.LShift: ast.RShift,
+    ast.RShift: ast.LShift,
+    ast.BitAnd: ast.BitOr,
+    ast.BitOr: ast.BitAnd,
+}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """
+    One fault.
+
+    :ivar path: of the module, from the top of the tree.
+    :ivar place: name of the function or class around it.
+    :ivar line: where the statement begins that has it; a test that executes it may notice.
+    """
+
+    path: str
+    place: str
+    line: int
+    start: int
+    end: int
+    before: str
+    after: str
+
+    @property
+    def key(self) -> str:
+        """The same as long as the piece of code is, wherever it stands in the module."""
+        before, after = (" ".join(text.split()) for text in (self.before, self.after))
+        return f"{self.path} {self.place}: {before} -> {after}"
+
+    def apply(self, source: bytes) -> bytes:
+        """The module with the fault."""
+        return source[: self.start] + self.after.encode() + source[self.end :]
+
+
+class Planter(ast.NodeVisitor):
+    """The faults of one module."""
+
+    def __init__(self, path: str, source: bytes) -> None:
+        self.faults: list[Fault] = []
+        self._path = path
+        self._source = source
+        self._lines = [0]
+        for line in source.splitlines(keepends=True):
+            self._lines.append(self._lines[-1] + len(line))
+        self._places: list[str] = []
+        self._line = 0
+        self.visit(ast.parse(source))
+
+    # where we are
+
+    def visit(self, node: ast.AST) -> None:
+        """Leave out what is no behaviour: annotations, names of types, texts, tables of numbers."""
+        if isinstance(node, ast.stmt):
+            self._line = node.lineno
+        super().visit(node)
+
+    def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
+        """Its body and the defaults of its parameters."""
+        self._inside(node.name, [*node.args.defaults, *node.body])
+
+    visit_AsyncFunctionDef = visit_FunctionDef
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> None:
+        """Its body."""
+        self._inside(node.name, node.body)
+
+    def _inside(self, name: str, nodes: list[ast.AST] | list[ast.stmt] | list[ast.expr]) -> None:
+        self._places.append(name)
+        for each in nodes:
+            self.visit(each)
+        self._places.pop()
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
+        """The value, but for constants of modules and classes: figures that somebody chose."""
+        if node.value is not None and not self._is_constant(node.target):
+            if isinstance(node.target, ast.Attribute):
+                self._plant(node, "pass")
+            self.visit(node.value)
+
+    def visit_Assign(self, node: ast.Assign) -> None:
+        """What is kept in an object or a table may be forgotten."""
+        if self._is_constant(node.targets[0]):
+            return
+        if isinstance(node.targets[0], ast.Attribute | ast.Subscript):
+            self._plant(node, "pass")
+        self.visit(node.value)
+
+    def _is_constant(self, target: ast.expr) -> bool:
+        return isinstance(target, ast.Name) and target.id.strip("_").isupper()
+
+    # statements
+
+    def visit_AugAssign(self, node: ast.AugAssign) -> None:
+        """Left out."""
+        self._plant(node, "pass")
+        self.visit(node.value)
+
+    def visit_Expr(self, node: ast.Expr) -> None:
+        """A call left out; texts are documentation."""
+        if isinstance(node.value, ast.Constant | ast.Yield):
+            return
+        self._plant(node, "pass")
+        self.visit(node.value)
+
+    def visit_Delete(self, node: ast.Delete) -> None:
+        """Left out."""
+        self._plant(node, "pass")
+
+    def visit_Raise(self, node: ast.Raise) -> None:
+        """Left out; what its text says is looked at by few."""
+        self._plant(node, "pass")
+
+    def visit_Break(self, node: ast.Break) -> None:
+        """Left out."""
+        self._plant(node, "pass")
+
+    def visit_Continue(self, node: ast.Continue) -> None:
+        """Left out."""
+        self._plant(node, "pass")
+
+    def visit_Return(self, node: ast.Return) -> None:
+        """Nothing returned, or not at once."""
+        if node.value is None:
+            self._plant(node, "pass")
+            return
+        if not (isinstance(node.value, ast.Constant) and node.value.value is None):
+            self._plant(node.value, "None")
+        self.visit(node.value)
+
+    def visit_If(self, node: ast.If) -> None:
+        """The condition turned."""
+        if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            return
+        self._turn(node.test)
+        self.generic_visit(node)
+
+    def visit_While(self, node: ast.While) -> None:
+        """The condition turned."""
+        if not isinstance(node.test, ast.Constant):
+            self._turn(node.test)
+        self.generic_visit(node)
+
+    def visit_Assert(self, node: ast.Assert) -> None:
+        """It is for the type checker."""
+
+    # expressions
+
+    def visit_IfExp(self, node: ast.IfExp) -> None:
+        """The condition turned."""
+        self._turn(node.test)
+        self.generic_visit(node)
+
+    def visit_Compare(self, node: ast.Compare) -> None:
+        """Its first operator another one."""
+        other = COMPARISONS[type(node.ops[0])]()
+        self._plant(
+            node, ast.unparse(ast.Compare(node.left, [other, *node.ops[1:]], node.comparators))
+        )
+        self.generic_visit(node)
+
+    def visit_BoolOp(self, node: ast.BoolOp) -> None:
+        """``and`` is ``or``, ``or`` is ``and``."""
+        other = ast.Or() if isinstance(node.op, ast.And) else ast.And()
+        self._plant(node, f"({ast.unparse(ast.BoolOp(other, node.values))})")
+        self.generic_visit(node)
+
+    def visit_BinOp(self, node: ast.BinOp) -> None:
+        """Another operator, but not for texts and types."""
+        texts = any(
+            isinstance(each, ast.Constant | ast.JoinedStr)
+            and not isinstance(getattr(each, "value", ""), int)
+            for each in (node.left, node.right)
+        )
+        if type(node.op) in OPERATORS and not texts:
+            other = OPERATORS[type(node.op)]()
+            self._plant(node, f"({ast.unparse(ast.BinOp(node.left, other, node.right))})")
+        self.generic_visit(node)
+
+    def visit_Constant(self, node: ast.Constant) -> None:
+        """One more, or the opposite."""
+        if isinstance(node.value, bool):
+            self._plant(node, repr(not node.value))
+        elif isinstance(node.value, int):
+            self._plant(node, repr(node.value + 1))
+
+    def visit_Call(self, node: ast.Call) -> None:
+        """Its first two arguments swapped."""
+        if len(node.args) > 1 and not any(isinstance(each, ast.Starred) for each in node.args):
+            first, second, *others = node.args
+            if ast.dump(first) != ast.dump(second):
+                swapped = ast.Call(node.func, [second, first, *others], node.keywords)
+                self._plant(node, ast.unparse(swapped))
+        self.generic_visit(node)
+
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> None:
+        """A text."""
+
+    # the faults
+
+    def _turn(self, test: ast.expr) -> None:
+        if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
+            self._plant(test, f"({ast.unparse(test.operand)})")
+        elif not isinstance(test, ast.Compare) or len(test.ops) > 1:
+            self._plant(test, f"(not ({ast.unparse(test)}))")
+
+    def _plant(self, node: ast.stmt | ast.expr, after: str) -> None:
+        assert node.end_lineno is not None and node.end_col_offset is not None
+        start = self._lines[node.lineno - 1] + node.col_offset
+        end = self._lines[node.end_lineno - 1] + node.end_col_offset
+        before = self._source[start:end].decode()
+        place = ".".join(self._places) or "the module"
+        self.faults.append(Fault(self._path, place, self._line, start, end, before, after))
+
+
+def faults_of(path: str, source: bytes) -> Iterator[Fault]:
+    """Every fault of a module that still compiles."""
+    for fault in Planter(path, source).faults:
+        try:
+            compile(fault.apply(source), path, "exec", dont_inherit=True)
+        except SyntaxError:
+            continue
+        yield fault
