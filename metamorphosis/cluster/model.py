@@ -35,14 +35,18 @@ class Broker:
 
         :raises ValueError: the text is no such URL.
         """
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
+        try:
+            parts = urlsplit(url)
+            host, port = parts.hostname, parts.port
+            slave = parse_qs(parts.query).get("slaveId")
+            slave_id = int(slave[0]) if slave else None
+        except ValueError as error:
+            raise ValueError(f"broker URL {url!r}: {error}") from error
         if parts.scheme != "meta" or not host or port is None:
             raise ValueError(f"broker URL {url!r}: meta://host:port expected")
         authority = parts.netloc.rpartition("@")[2]  # urlsplit's hostname is in lower case
         written = authority.rpartition(":")[0].strip("[]")
-        slave = parse_qs(parts.query).get("slaveId")
-        return cls(broker_id, written, port, int(slave[0]) if slave else None)
+        return cls(broker_id, written, port, slave_id)
 
     @property
     def url(self) -> str:

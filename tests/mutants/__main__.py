@@ -32,15 +32,20 @@ NOTICED, SURVIVED, EQUAL = "noticed", "survived", "equivalent"
 Coverage = dict[str, tuple[float, dict[str, list[int]]]]
 
 
-def copy_tree(name: str) -> str:
+TAKEN = os.path.join(WORK, "taken")
+"""The tree as it was at the start; whoever works on meanwhile does not matter."""
+
+
+def copy_tree(copy: str, source: str = TAKEN) -> str:
     """A copy of the tree without what was built; its path. The work tree is never changed."""
-    copy = os.path.join(WORK, name)
     shutil.rmtree(copy, ignore_errors=True)
     ignore = shutil.ignore_patterns("__pycache__", "target", "bin", "*.egg-info", "dropin.cache")
     for directory in COPIED:
-        shutil.copytree(os.path.join(ROOT, directory), os.path.join(copy, directory), ignore=ignore)
+        shutil.copytree(
+            os.path.join(source, directory), os.path.join(copy, directory), ignore=ignore
+        )
     for file in FILES:
-        shutil.copy(os.path.join(ROOT, file), copy)
+        shutil.copy(os.path.join(source, file), copy)
     return copy
 
 
@@ -48,7 +53,7 @@ def modules(names: list[str]) -> dict[str, bytes]:
     """The sources of ``store`` or ``broker/filters``, by path."""
     found: dict[str, bytes] = {}
     for name in names:
-        top = os.path.join(ROOT, "metamorphosis", name)
+        top = os.path.join(TAKEN, "metamorphosis", name)
         paths = [f"{top}.py"] if os.path.exists(f"{top}.py") else []
         for directory, _, files in os.walk(top):
             paths += [os.path.join(directory, file) for file in files if file.endswith(".py")]
@@ -56,7 +61,7 @@ def modules(names: list[str]) -> dict[str, bytes]:
             raise SystemExit(f"mutants: metamorphosis/{name} is no module and no package")
         for path in sorted(paths):
             with open(path, "rb") as source:
-                found[os.path.relpath(path, ROOT)] = source.read()
+                found[os.path.relpath(path, TAKEN)] = source.read()
     return found
 
 
@@ -64,7 +69,7 @@ def coverage() -> Coverage:
     """Which test executes which lines; recorded anew when code or tests have changed."""
     state = hashlib.sha256()
     for top in ("metamorphosis", "tests"):
-        for directory, _, files in sorted(os.walk(os.path.join(ROOT, top))):
+        for directory, _, files in sorted(os.walk(os.path.join(TAKEN, top))):
             for file in sorted(files):
                 if file.endswith(".py"):
                     with open(os.path.join(directory, file), "rb") as source:
@@ -75,7 +80,7 @@ def coverage() -> Coverage:
         command = [recording_python(), "-m", "tests.mutants.coverage", path]
         with open(f"{path}.out", "wb") as output:
             subprocess.run(
-                command, cwd=copy_tree("recorded"), stdout=output, stderr=output, check=True
+                command, cwd=copy_tree(f"{path}.tree"), stdout=output, stderr=output, check=True
             )
         print(f"recorded what the tests execute, {time.monotonic() - began:.0f} s", flush=True)
     with open(path, encoding="utf-8") as file:
@@ -137,7 +142,7 @@ class Trial:
         self._copies: Queue[str] = Queue()
         self._jobs = jobs
         for number in range(jobs):
-            self._copies.put(copy_tree(f"tree-{number}"))
+            self._copies.put(copy_tree(os.path.join(WORK, f"tree-{number}")))
 
     def outcomes(self, faults: list[Fault]) -> Iterator[tuple[Fault, str]]:
         """Each fault and whether it was noticed, as far as the time goes."""
@@ -205,6 +210,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="at a time")
     options = parser.parse_args()
     os.makedirs(WORK, exist_ok=True)
+    copy_tree(TAKEN, ROOT)
     sources, equivalents = modules(options.names), known_equivalents()
     trial = Trial(sources, Tests(coverage()), options.jobs, time.monotonic() + options.seconds)
     missed = 0

@@ -60,6 +60,7 @@ class Shared:
         self.rules.reconfigure(config, settings)
         self.statistics.reconfigure(config)
         self.filters.reconfigure(config)
+        self.routes.max_transfer = config.max_transfer_size
         self.routes.clear()
 
     def refuse_if_stopping(self) -> None:

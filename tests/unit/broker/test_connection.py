@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import select
+import socket
 
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
@@ -12,11 +14,13 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from metamorphosis.broker.connection import TURN_COMMANDS
+from metamorphosis.broker.transport import QUEUE_LIMIT, BrokerTransport
 from metamorphosis.config.model import Settings
 from metamorphosis.message import iterate_records
 from metamorphosis.store.segment import Segment
 from tests.unit.broker.serving import Broker, Client
 from tests.unit.broker.test_hotpath import put
+from tests.unit.broker.test_transport import Reactor
 
 
 class OrderTests(SynchronousTestCase):
@@ -335,10 +339,50 @@ class PressureTests(SynchronousTestCase):
         """While the peer leaves its replies unread its requests are left unread."""
         broker = Broker(self.mktemp())
         client = broker.client()
-        client.connection.pauseProducing()
+        producer = client.transport.producer
+        self.assertTrue(client.transport.streaming)
+        producer.pauseProducing()
         self.assertEqual(client.transport.producerState, "paused")
-        client.connection.resumeProducing()
+        producer.resumeProducing()
         self.assertEqual(client.transport.producerState, "producing")
+
+    def test_peer_that_never_reads(self) -> None:
+        """
+        Over a real socket: who asks for much and reads nothing is not read from any more, with
+        little waiting for it, and goes on when it reads.
+        """
+        broker = Broker(self.mktemp())
+        broker.client().send(put(b"x" * 100_000))
+        listener = socket.create_server(("127.0.0.1", 0))
+        peer = socket.create_connection(listener.getsockname(), 10)
+        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        accepted, address = listener.accept()
+        for each in (listener, peer, accepted):
+            self.addCleanup(each.close)
+        reactor = Reactor()
+        connection = broker.factory.buildProtocol(None)
+        transport = BrokerTransport(accepted, connection, address, None, 1, reactor)  # type: ignore[arg-type]
+        connection.makeConnection(transport)
+        transport.startReading()
+        get = b"get test g 0 0 100020 1\r\n"
+        asked = 0
+        while transport in reactor.readers and asked < 2000:
+            peer.sendall(get)
+            asked += 1
+            select.select([accepted], [], [], 10)
+            transport.doRead()
+            broker.clock.advance(0)
+        self.assertLess(asked, 2000)
+        self.assertLess(transport.queued_bytes, QUEUE_LIMIT + 200_000)
+        received = 0
+        while received < asked * (len(b"value 100020 1\r\n") + 100_020):
+            received += len(peer.recv(1 << 20))
+            if transport in reactor.writers:
+                transport.doWrite()
+            if transport in reactor.readers:
+                transport.doRead()
+            broker.clock.advance(0)
+        self.assertIn(transport, reactor.readers)
 
     def test_all_connections_together_are_bounded(self) -> None:
         """Over the total limit connections pause although each is within its own."""

@@ -148,6 +148,31 @@ class HotPathTests(SynchronousTestCase):
         broker.close_partitions("test")
         self.assertTrue(client.send(put(b"hello")).startswith(b"result 200 "))
 
+    def test_opaque_beyond_int32(self) -> None:
+        """
+        A number that no client can wait for is no request: the connection closes without a reply,
+        and nothing is stored, on either way.
+        """
+        for opaque in (2147483648, -2147483649, 9999999999, -9999999999):
+            for request in (
+                put(b"hello", opaque=b"%d" % opaque),
+                b"get test g 0 0 100 %d\r\n" % opaque,
+            ):
+                for broker in self.brokers():
+                    broker.client().send(put(b"first") + b"get test g 0 0 100 1\r\n")
+                    before = log(broker)
+                    client = broker.client()
+                    self.assertEqual(client.send(request), b"")
+                    self.assertTrue(client.closed)
+                    self.assertEqual(log(broker), before)
+        for opaque in (2147483647, -2147483648):
+            for broker in self.brokers():
+                broker.client().send(put(b"first") + b"get test g 0 0 100 1\r\n")
+                reply = broker.client().send(put(b"x", opaque=b"%d" % opaque))
+                self.assertRegex(reply, rb"^result 200 \d+ %d\r\n" % opaque)
+                reply = broker.client().send(b"get test g 0 0 9 %d\r\n" % opaque)
+                self.assertTrue(reply.startswith(b"value 9 %d\r\n" % opaque))
+
     def test_ids_increase_and_carry(self) -> None:
         """More than 4096 messages in one millisecond get distinct, increasing ids with this
         broker's worker bits."""

@@ -5,9 +5,12 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from metamorphosis.broker.responders.gets import END_OF_LOG
 from metamorphosis.config.model import Settings
 from metamorphosis.message import Message, encode_jump
 from metamorphosis.store.disk import Disk
@@ -242,6 +245,98 @@ class CounterTests(SynchronousTestCase):
         self.assertIn(b"topic_realtime_message_size Count=5,Value=25,", text)
         self.assertIn(b"topic_realtime_get Count=2,Value=2,", text)
         self.assertIn(b"topic_realtime_put Invalid keyTwo:quiet", client.send(b"stats quiet\r\n"))
+
+    def test_every_counter(self) -> None:
+        """
+        What came, was refused, was not there, lay out of range: since the start, and of the topic.
+        """
+        broker = Broker(self.mktemp(), {"test": {"stat": True}}, update_consumer_offsets=True)
+        client = broker.client()
+        client.send(put(b"hello") * 3)
+        client.send(put(b"hello", partition=b"7") + put(b"hi", topic=b"unknown"))
+        client.send(put(b"hello", checksum=b"5"))
+        for offset in (0, 75, 100, -5):  # there, at the end, behind it, before the log
+            client.send(b"get test g 0 %d 10 1\r\n" % offset)
+        client.send(b"get test g 5 0 10 1\r\n" + b"get test g 0 0 0 1\r\n")
+        client.send(b"offset test g 0 0 1\r\n" + b"offset test g 5 0 1\r\n")
+        client.send(b"get test g 0 %d 10 1\r\n" % END_OF_LOG)
+        text = client.send(b"stats test\r\n")
+        counted = broker.responders.statistics
+        self.assertEqual(
+            (counted.cmd_put, counted.put_failed, counted.cmd_get, counted.get_miss),
+            (6, 3, 7, 5),
+        )
+        self.assertEqual((counted.get_failed, counted.cmd_offset), (4, 5))
+        for line in (
+            b"topic_realtime_put Count=5,Value=5,",
+            b"topic_realtime_put_failed Count=2,Value=2,",
+            b"topic_realtime_get Count=7,Value=7,",
+            b"topic_realtime_get_miss Count=5,Value=5,",
+            b"topic_realtime_offset Count=5,Value=5,",
+            b"topic_realtime_message_size Count=5,Value=25,",
+        ):
+            self.assertIn(line, text)
+
+
+class ReloadTests(SynchronousTestCase):
+    """What is read again counts at once, for clients that are there already."""
+
+    def setUp(self) -> None:
+        self.broker = Broker(self.mktemp(), {"test": {}})
+        self.client = self.broker.client()
+        self.client.send(put(b"1") + put(b"2") + b"get test g 0 0 1000 1\r\n")
+
+    def reload(self, section: dict[str, Any] | None = None, **system: Any) -> None:
+        """With another section of the topic and other system-wide values."""
+        topic = replace(self.broker.config.topics["test"], **(section or {}))
+        config = replace(self.broker.config, topics={"test": topic}, **system)
+        self.broker.responders.reconfigure(config, self.closed)
+
+    closed = Settings()
+
+    def test_filters(self) -> None:
+        """A group gets a filter, and the hot path lets go of the topic."""
+        self.reload({"filters": {"g": f"{OddFilter.__module__}:{OddFilter.__name__}"}})
+        reply = self.client.send(b"get test g 0 0 1000 1\r\n")
+        self.assertEqual(reply[-20:], encode_jump(42))
+
+    def test_stat(self) -> None:
+        """The topic is counted from now on."""
+        self.assertIn(b"topic_realtime_put null", self.client.send(b"stats test\r\n"))
+        self.reload({"stat": True})
+        self.client.send(put(b"3"))
+        self.assertIn(b"topic_realtime_put Count=1,Value=1,", self.client.send(b"stats test\r\n"))
+
+    def test_max_transfer_size(self) -> None:
+        """Replies are shorter, on the way that the hot path took, too."""
+        self.reload(max_transfer_size=30)
+        for _ in range(2):
+            reply = self.client.send(b"get test g 0 0 1000 1\r\n")
+            self.assertTrue(reply.startswith(b"value 30 1\r\n"), reply)
+
+    def test_update_consumer_offsets(self) -> None:
+        """Who is behind the end is told where that is."""
+        behind = b"get test g 0 1000 10 1\r\n"
+        self.assertTrue(self.client.send(behind).startswith(b"result 404 "))
+        self.reload(update_consumer_offsets=True)
+        self.assertEqual(self.client.send(behind), b"result 301 2 1\r\n42")
+
+    def test_closed_partitions(self) -> None:
+        """Puts and gets that were hot are refused."""
+        self.closed = Settings(closed_partitions={"test": ((0, 0),)})
+        self.reload()
+        self.assertTrue(self.client.send(put(b"3")).startswith(b"result 403 "))
+        self.assertTrue(self.client.send(b"get test g 0 0 1000 1\r\n").startswith(b"result 403 "))
+
+    def test_new_topic(self) -> None:
+        """It is accepted."""
+        self.assertTrue(self.client.send(put(b"x", topic=b"new")).startswith(b"result 500 "))
+        config = self.broker.config
+        new = replace(config.topics["test"], name="new")
+        self.broker.responders.reconfigure(
+            replace(config, topics={**config.topics, "new": new}), Settings()
+        )
+        self.assertTrue(self.client.send(put(b"x", topic=b"new")).startswith(b"result 200 "))
 
 
 class StoppingTests(SynchronousTestCase):
