@@ -16,7 +16,7 @@ from metamorphosis.config.faults import Fault
 from metamorphosis.config.model import BrokerConfig, Settings
 from metamorphosis.config.suspicions import TOPIC
 from metamorphosis.errors import StoreError
-from metamorphosis.inspection import check_journal, find_damages
+from metamorphosis.inspection import find_damages
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,6 @@ def try_start(config: BrokerConfig, settings: Settings) -> Findings:
     faults = [*unusable, *_interface(settings), *_filters(config, places)]
     found = Findings([*config.problems, *map(str, faults)], [])
     try:
-        check_journal(config, settings)
         if not unusable:
             found.warnings.extend(find_damages(config, settings))
     except StoreError as error:

@@ -1,7 +1,7 @@
 """
 What the data directories of a broker hold that its operator should know before it serves.
 
-A start ends at what ``check_journal`` raises; ``--check`` shows all of it and changes nothing.
+``--check`` shows all of it and changes nothing.
 """
 
 from __future__ import annotations
@@ -11,17 +11,6 @@ from collections.abc import Iterator
 
 from metamorphosis.config.model import BrokerConfig, Settings
 from metamorphosis.store.opening import find_damage, find_partitions
-from metamorphosis.transactions.journal import journal_directory, refuse_prepared
-
-
-def check_journal(config: BrokerConfig, settings: Settings) -> None:
-    """
-    Refuse to pass over prepared transactions. Thread: any; blocks.
-
-    :raises StoreError: naming them and the remedy.
-    """
-    if not settings.ignore_prepared_transactions:
-        refuse_prepared(journal_directory(config.data_log_path, config.data_path))
 
 
 def find_damages(config: BrokerConfig, settings: Settings) -> Iterator[str]:

@@ -2,7 +2,8 @@
 The broker as a whole: which parts there are, in which order they start and stop, and what a reload
 touches.
 
-Start: data directories locked, message ids, stores loaded, retention, port, ZooKeeper. What can be
+Start: data directories locked, message ids, stores loaded, journal of transactions recovered,
+retention, port, ZooKeeper. What can be
 found out before the reactor runs is, so that ``twistd`` fails at once; registration goes on in the
 background, so that a broker serves while ZooKeeper is away.
 
@@ -32,6 +33,7 @@ from twisted.python.failure import Failure
 from metamorphosis.broker.factory import BrokerFactory
 from metamorphosis.broker.filters import unusable_filters
 from metamorphosis.broker.responders import Responders
+from metamorphosis.broker.topics import TopicRules
 from metamorphosis.broker.turn import Turn
 from metamorphosis.cluster.model import Broker, TopicRegistration
 from metamorphosis.cluster.paths import Paths
@@ -43,7 +45,6 @@ from metamorphosis.directorylock import DirectoryLock
 from metamorphosis.errors import MetaQError
 from metamorphosis.ids import FILE_NAME as IDS_FILE
 from metamorphosis.ids import RETRY_SECONDS, IdCeiling, MessageIds
-from metamorphosis.inspection import check_journal
 from metamorphosis.interfaces import IRegistry, IWorkerThreads
 from metamorphosis.ordered import OrderedService, Part, nothing
 from metamorphosis.process import StartRefused, exit_with
@@ -51,9 +52,13 @@ from metamorphosis.reload import Reloaded, hidden_partitions, read_again, shorte
 from metamorphosis.store.environment import StoreEnvironment
 from metamorphosis.store.flushing import FlushSchedule
 from metamorphosis.store.layout import ensure_directory
+from metamorphosis.store.messagestore import MessageStore
 from metamorphosis.store.messagestores import MessageStores
 from metamorphosis.store.retention import Retention
 from metamorphosis.threads import WorkerThreads
+from metamorphosis.transactions.journalfiles import journal_directory
+from metamorphosis.transactions.service import TransactionService
+from metamorphosis.transactions.transaction import Partition
 
 REFUSE_SECONDS = 0.2
 """From the first refusal to the end of the connections: a client gets a 503 instead of a reset."""
@@ -98,6 +103,7 @@ class BrokerService(OrderedService):
         self._locks: dict[str, DirectoryLock] = {}
         self._ids_timer: IDelayedCall | None = None
         self._serving = False
+        self._is_broken = False
         self._hurried = False
         self._wait: Deferred[None] | None = None
         self._closing_connections = False
@@ -107,6 +113,7 @@ class BrokerService(OrderedService):
             Part("the message ids", self._await_ids, self._stop_ids),
             Part("the worker threads", stop=lambda: self._threads.stop()),
             Part("the message stores", self._load_stores, lambda: self._stores.close()),
+            Part("the transaction journal", self._recover, lambda: self._journal.stop()),
             Part("retention", self._start_retention, self._stop_retention),
             Part("the port", self._listen, self._stop_listening),
             Part("the registration", self._register, self._unregister),
@@ -125,7 +132,6 @@ class BrokerService(OrderedService):
         try:
             self._check_port()
             self._lock(self.config)
-            check_journal(self.config, self.settings)
             ceiling = IdCeiling(os.path.join(self.config.data_path, IDS_FILE))
             self._ids = MessageIds(
                 self.config.broker_id,
@@ -196,6 +202,7 @@ class BrokerService(OrderedService):
     def _lock(self, config: BrokerConfig) -> None:
         """Lock every data path of ``config`` that is not locked yet."""
         paths = {config.data_path, *(topic.data_path for topic in config.topics.values())}
+        paths.add(self._journal_directory)
         for path in sorted(os.path.abspath(path) for path in paths if path):
             if path not in self._locks:
                 ensure_directory(path)
@@ -216,6 +223,48 @@ class BrokerService(OrderedService):
         self._stores = MessageStores(self.config, environment, self.settings.fast_boot)
         self._cancel_start = self._stores.cancel_load
         return self._stores.load()
+
+    async def _recover(self) -> None:
+        """Bring journal and stores together, before anybody is served."""
+        rules = TopicRules(self.config, self.settings)
+
+        def known(partition: Partition) -> bool:
+            topic, number = partition
+            return rules.accepts(topic) and 0 <= number < rules.partition_count(topic)
+
+        self._journal = TransactionService(
+            self._journal_directory,
+            self.config,
+            self.settings,
+            self._open_store,
+            known,
+            self._threads,
+            self._reactor,
+            self._turn.store_dirty,
+            self._stop_broken,
+        )
+        await self._journal.start()
+
+    @property
+    def _journal_directory(self) -> str:
+        return journal_directory(self.config.data_log_path, self.config.data_path)
+
+    def _open_store(self, partition: Partition) -> MessageStore:
+        topic, number = partition
+        return self._stores.get_or_create(self.config.topic(topic), number)
+
+    def _stop_broken(self, reason: str) -> None:
+        """Stop rather than answer what may be wrong."""
+        if self._is_broken:
+            return
+        self._is_broken = True
+        self._log.critical("Stopping, because {reason}", reason=reason)
+        self._exit_with(1)
+        self.hurry()
+        try:
+            self._reactor.stop()
+        except ReactorNotRunning:
+            pass  # it stops already
 
     def _ids_fault(self, text: str) -> None:
         self._log.error("{text}", text=text)
@@ -255,6 +304,7 @@ class BrokerService(OrderedService):
             self._reactor,
             self._topic_used,
         )
+        self._responders.answer_transactions(self._journal.transactions)
         self._factory = BrokerFactory(self._reactor, self._responders, self.settings, self._turn)
         self._registry, self._registration = self._make_registration()
         self._factory.listen(config.server_port, self.interface())

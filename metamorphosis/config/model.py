@@ -123,7 +123,7 @@ class Settings:
     flush_delay_ms: int = 25  # [store] flush-delay-ms: between background flushes
     sync_threads: int = 4  # [store] sync-threads
     fast_boot: bool = False  # [store] fast-boot: the original's meta.fast_boot
-    ignore_prepared_transactions: bool = False  # [store] ignore-prepared-transactions
+    max_transaction_bytes: int = 256 << 20  # [transactions] max-transaction-bytes
     max_line_bytes: int = 64 * 1024  # [network] max-line-bytes
     max_body_bytes: int = 64 * 1024 * 1024  # [network] max-body-bytes: longest body of one frame
     max_connection_bytes: int = 4 << 20  # [network] max-connection-bytes: then reading pauses

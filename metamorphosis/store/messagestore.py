@@ -305,6 +305,26 @@ class MessageStore(SegmentLog):
                 pieces[index] = bytes(pieces[index])
         batch.owned = len(pieces)
 
+    # Recovery of the journal, before the store has taken a message
+
+    def ends_with(self, data: bytes) -> bool:
+        """Whether these are the last bytes of the log, within its last segment."""
+        if len(data) > self.last.size:
+            return False
+        with open(self.last.path, "rb") as file:
+            file.seek(self.last.size - len(data))
+            return file.read(len(data)) == data
+
+    def cut_back(self, offset: int) -> None:
+        """
+        Take what stands from ``offset`` on out of the last segment: a crash has left half a block.
+
+        :raises StoreDamaged: the file could not be cut.
+        """
+        self.writer.take_back(self.last, 0, self.last.end - offset)
+        self.next_offset = self.max_offset = self.read_end = offset
+        self.writer.repair(self.last)
+
     # Flushing and closing
 
     def flush(self) -> None:

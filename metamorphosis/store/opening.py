@@ -29,6 +29,9 @@ from metamorphosis.store.layout import (
 from metamorphosis.store.recovery import recover
 from metamorphosis.store.segment import Segment, open_last
 
+JOURNAL = "transactions"
+"""The journal lies among the partitions unless ``dataLogPath`` says otherwise."""
+
 _log = Logger()
 
 
@@ -138,7 +141,7 @@ def find_partitions(data_path: str) -> list[Found]:
         raise StoreError(f"Data path {path} is not a readable directory")
     found = []
     for name in sorted(os.listdir(path)):
-        if name.startswith(".metamorphosis"):
+        if name.startswith(".metamorphosis") or name == JOURNAL:
             continue
         entry = os.path.join(path, name)
         if not os.path.isdir(entry):

@@ -145,6 +145,11 @@ class SegmentLog:
 
     # Retention
 
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """All of them, oldest first."""
+        return tuple(self._segments)
+
     def immutable_segments(self) -> list[Segment]:
         """The segments that will never change, oldest first."""
         return self._segments[:-1]

@@ -21,15 +21,15 @@ from enum import IntEnum
 from functools import partial
 from typing import NamedTuple
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from metamorphosis.errors import JournalError
 from metamorphosis.interfaces import IWorkerThreads
 from metamorphosis.store.disk import Disk
+from metamorphosis.transactions.journalfiles import REDO
 from metamorphosis.transactions.redofile import RedoFile, Written
-
-REDO = "redo."
 
 FILE_LIMIT = 64 << 20
 """Bytes above which a redo file takes no new transaction (``meta.tx_journal_file_size``)."""
@@ -101,12 +101,31 @@ class RedoLog:
         self._dirty: dict[RedoFile, None] = {}
         self._failing = False
         self._timer: IDelayedCall | None = None
+        self._quiet: list[Deferred[None]] = []
         self._current = self._newest() or self._create()
 
     @property
     def files(self) -> list[RedoFile]:
         """The open files, oldest first."""
         return list(self._files.values())
+
+    @property
+    def next_number(self) -> int:
+        """Of the next redo file."""
+        return self._next_number
+
+    def quiet(self) -> Deferred[None]:
+        """Fires when no file is being forced."""
+        done: Deferred[None] = Deferred()
+        self._quiet.append(done)
+        self._tell_if_quiet()
+        return done
+
+    def _tell_if_quiet(self) -> None:
+        if self._quiet and not any(file.syncing for file in self._files.values()):
+            quiet, self._quiet = self._quiet, []
+            for done in quiet:
+                done.callback(None)
 
     def _newest(self) -> RedoFile | None:
         """The last file, if it may take more."""
@@ -220,6 +239,7 @@ class RedoLog:
         file.syncing = False
         if error is not None:
             self._break(file, error)
+            self._tell_if_quiet()
             return
         file.unsynced = False
         for each in forced:
@@ -228,6 +248,7 @@ class RedoLog:
             self._sync(file)
         else:
             self._retire(file)
+        self._tell_if_quiet()
 
     def _break(self, file: RedoFile, error: BaseException) -> None:
         if self.broken is None:

@@ -232,7 +232,6 @@ class ScanningTests(SynchronousTestCase):
         self.assertEqual(
             sorted(events),
             [
-                f"Ignore invlaid directory:{self.path}/transactions",
                 f"Ignore invlaid directory:{self.path}/zzz",
                 f"Ignore not directory path:{self.path}/x",
             ],

@@ -21,7 +21,7 @@ from metamorphosis.service import BrokerService
 from metamorphosis.threads import SynchronousThreads
 from tests.integration.broker import SYSTEM, ZOOKEEPER, Keys, ini
 from tests.integration.zookeeper import free_port
-from tests.unit.transactions.test_journal import JOURNALS, PREPARED
+from tests.unit.transactions.test_replay import JOURNALS, PREPARED
 
 SYNC_SECONDS = 5.0
 
@@ -139,29 +139,19 @@ class BrokerServiceTests(SynchronousTestCase):
         self.assertIn("/meta/brokers/topics-pub/test/0-m", self.nodes())
         self.assertEqual(self.statuses, [])
 
-    def test_prepared_transactions_refuse_a_start(self) -> None:
-        """Their messages would be passed over; the error names journal, transaction and remedy, and
-        the start changes nothing."""
+    def test_prepared_transactions_of_a_java_broker(self) -> None:
+        """They are there from the first moment, and can be committed."""
         journal = os.path.join(self.directory, "log", "transactions")
         os.makedirs(journal)
         shutil.copy(JOURNALS / "xa-prepared", os.path.join(journal, "redo.1"))
         self.write({"test": {}}, system={"dataLogPath": os.path.dirname(journal)})
-        self.assertRaises(StartRefused, self.make_service().startService)
-        (line,) = self.logged(LogLevel.critical)
-        for text in (journal, PREPARED, "ignore-prepared-transactions=true", "metamorphosis.ini"):
-            self.assertIn(text, line)
-        DirectoryLock(self.data).acquire()
-
-    def test_prepared_transactions_are_passed_over_when_told(self) -> None:
-        """With the setting the broker serves, and the journal stays as it is."""
-        journal = os.path.join(self.data, "transactions")
-        os.makedirs(journal)
-        redo = shutil.copy(JOURNALS / "xa-prepared", os.path.join(journal, "redo.1"))
-        with open(self.own_ini, "w", encoding="utf-8") as file:
-            file.write("[store]\nignore-prepared-transactions=true\n")
-        self.start()
-        with open(redo, "rb") as file:
-            self.assertEqual(file.read(), (JOURNALS / "xa-prepared").read_bytes())
+        service = self.start()
+        client = Client(service)
+        reply = client.ask(b"transaction null s RECOVER 1\r\n", self.reactor)
+        self.assertTrue(reply.endswith(b"\r\n" + PREPARED.encode()), reply)
+        commit = f"transaction {PREPARED} s COMMIT_TWO_PHASE 2\r\n".encode()
+        self.assertEqual(b"result 200 0 2\r\n", client.ask(commit, self.reactor))
+        self.assertEqual(["redo.2"], [n for n in os.listdir(journal) if n.startswith("redo")])
 
     def test_full_disk_at_the_start(self) -> None:
         """While the last id cannot be written the broker serves reads and refuses puts; as soon as

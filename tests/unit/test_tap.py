@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import shutil
 import signal
 import sys
 from collections.abc import Mapping
@@ -21,7 +20,6 @@ from metamorphosis.local import LocalService
 from metamorphosis.service import BrokerService
 from tests.integration.broker import SYSTEM, ZOOKEEPER, Keys, ini
 from tests.unit.store.test_recovery import log
-from tests.unit.transactions.test_journal import JOURNALS, PREPARED
 
 TOPICS: dict[str, Keys] = {"test": {"numPartitions": 2}}
 
@@ -248,18 +246,6 @@ class OptionsTests(OptionsTestCase):
         with self.assertRaises(SystemExit):
             self.parse("--check", "-f", self.server_ini)
         self.assertEqual(os.listdir(self.directory), ["server.ini"])
-
-    def test_check_finds_prepared_transactions(self) -> None:
-        """--check says that a start would be refused, and why."""
-        journal = os.path.join(self.directory, "data", "transactions")
-        os.makedirs(journal)
-        shutil.copy(JOURNALS / "xa-prepared", os.path.join(journal, "redo.1"))
-        text = self.refused("--check", "-f", self.server_ini)
-        self.assertIn(PREPARED, text)
-        self.write("metamorphosis.ini", "[store]\nignore-prepared-transactions=true\n")
-        with self.assertRaises(SystemExit) as raised:
-            self.parse("--check", "-f", self.server_ini)
-        self.assertEqual(raised.exception.code, 0)
 
     def test_check_finds_damage(self) -> None:
         """--check warns of a damaged last segment, which a start goes on with, and changes nothing;

@@ -19,6 +19,7 @@ from metamorphosis.transactions.records import (
 from metamorphosis.transactions.replay import CommitFound, Damage, Replay
 
 JOURNALS = Path(__file__).parent / "journals"
+PREPARED = "XID:7:67747269642d70656e64696e67:6271:XAMessageProducer-client1"
 LOCATION = Location("t-0", 7, 21, 1)
 LOCAL, ONE, TWO = "TX:s:1", "XID:1:01:01:q", "XID:2:02:02:q"
 

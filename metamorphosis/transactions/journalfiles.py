@@ -1,0 +1,195 @@
+"""
+The files of a journal directory: which there are, and what is done to them before it is open.
+
+Everything here blocks and touches no state: it runs in workers.
+
+Source: ``JournalStore``, ``Checkpoint``; sections 7, 8 and 12 of the specification of transactions.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from twisted.logger import Logger
+
+from metamorphosis.errors import InvalidRecord, JournalError
+from metamorphosis.store.disk import Disk
+from metamorphosis.store.opening import JOURNAL as DIRECTORY
+from metamorphosis.transactions.checkpoint import JournalLocation, parse_checkpoint
+from metamorphosis.transactions.heuristiclog import (
+    Heuristic,
+    encode_heuristic_log,
+    parse_heuristic_log,
+)
+from metamorphosis.wire.transactionids import XATransactionId
+
+REDO = "redo."
+CHECKPOINT = "checkpoint."
+HEURISTIC_LOG = "heuristic.log"
+ASIDE = "damaged-"
+"""Prefix of what is kept of damaged files; the original takes no offence at such names."""
+
+_log = Logger()
+
+
+def journal_directory(data_log_path: str, data_path: str) -> str:
+    """Where the journal of a configuration is."""
+    return os.path.join(os.path.abspath(data_log_path or data_path), DIRECTORY)
+
+
+class JournalFiles(NamedTuple):
+    """
+    What a journal directory holds.
+
+    :ivar redo: (number, path) of each redo file, in the order of the numbers.
+    :ivar checkpoint: the newest that can be read.
+    :ivar heuristic: outcomes that administrators decided.
+    """
+
+    redo: list[tuple[int, str]]
+    checkpoint: JournalLocation | None
+    heuristic: dict[XATransactionId, Heuristic]
+
+    @property
+    def next_number(self) -> int:
+        """Above every number that was used here."""
+        last = self.redo[-1][0] if self.redo else 0
+        return max(last, self.checkpoint.number if self.checkpoint else 0) + 1
+
+
+def find_files(directory: str) -> JournalFiles:
+    """
+    Look into the directory; it is made if it is missing.
+
+    :raises JournalError: naming what cannot be read.
+    """
+    try:
+        os.makedirs(directory, exist_ok=True)
+        names = os.listdir(directory)
+        checkpoint = _newest_checkpoint(directory, names)
+        heuristic = _heuristic(os.path.join(directory, HEURISTIC_LOG))
+    except OSError as error:
+        text = f"Could not read the transaction journal in {directory} ({error.strerror})"
+        raise JournalError(text) from error
+    return JournalFiles(_numbered(directory, names, REDO), checkpoint, heuristic)
+
+
+def _numbered(directory: str, names: Iterable[str], prefix: str) -> list[tuple[int, str]]:
+    """Files ``<prefix><number>``, in the order of the numbers; others are not of the journal."""
+    numbers = [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
+    numbers = [text for text in numbers if text.isascii() and text.isdigit()]
+    return sorted((int(text), os.path.join(directory, prefix + text)) for text in numbers)
+
+
+def _newest_checkpoint(directory: str, names: Iterable[str]) -> JournalLocation | None:
+    for _, path in reversed(_numbered(directory, names, CHECKPOINT)):
+        with open(path, "rb") as file:
+            data = file.read(4096)
+        try:
+            location = parse_checkpoint(data)
+        except ValueError as error:
+            _log.warn("Checkpoint {path} is passed over: {error}", path=path, error=error)
+            continue
+        if location is not None:
+            return location
+    return None
+
+
+def _heuristic(path: str) -> dict[XATransactionId, Heuristic]:
+    """
+    Differs: an unreadable file keeps the original from starting. The outcomes themselves stand in
+    the redo files; what is lost is the memory that an administrator decided them.
+    """
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except FileNotFoundError:
+        return {}
+    try:
+        return parse_heuristic_log(data)
+    except InvalidRecord as error:
+        aside = set_aside(path)
+        _log.error(
+            "{path} cannot be read and was moved to {aside}: {error}. Transactions that were"
+            " decided by hand are answered as unknown from now on",
+            path=path,
+            aside=aside,
+            error=error,
+        )
+        return {}
+
+
+def set_aside(path: str, copy: bool = False) -> str:
+    """Keep a damaged file under another name, as a copy or as it is; returns the name."""
+    directory, name = os.path.split(path)
+    number = 1
+    while os.path.exists(aside := os.path.join(directory, f"{ASIDE}{name}.{number}")):
+        number += 1
+    if copy:
+        shutil.copyfile(path, aside)
+    else:
+        os.rename(path, aside)
+    return aside
+
+
+def write_heuristic_log(
+    disk: Disk, directory: str, outcomes: dict[XATransactionId, Heuristic]
+) -> None:
+    """Replace the file; a crash leaves the old one or the new one."""
+    temporary = os.path.join(directory, f".{HEURISTIC_LOG}.new")
+    fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+    try:
+        write_all(disk, fd, encode_heuristic_log(outcomes), 0)
+        disk.sync(fd)
+    finally:
+        disk.close(fd)
+    os.replace(temporary, os.path.join(directory, HEURISTIC_LOG))
+    disk.sync_directory(directory)
+
+
+def write_all(disk: Disk, fd: int, data: bytes, position: int) -> None:
+    """
+    Write all of ``data``.
+
+    :raises OSError: it is not all there.
+    """
+    done = 0
+    while done < len(data):
+        count = disk.write(fd, data[done:] if done else data, position + done)
+        if not count:
+            raise OSError(f"wrote nothing at position {position + done}")
+        done += count
+
+
+def compact(
+    disk: Disk, directory: str, number: int, records: Iterable[bytes], old: Iterable[str]
+) -> tuple[int, int]:
+    """
+    A new redo file with the records of everything that is open, in the place of all older ones.
+
+    A crash on the way leaves a transaction in two files, and the later one counts.
+
+    :param number: of the new file.
+    :param old: paths of the others.
+    :returns: descriptor and size of the new file.
+    :raises OSError: the older files are all there.
+    """
+    path = os.path.join(directory, f"{REDO}{number}")
+    fd = disk.create(path)
+    try:
+        size = 0
+        for record in records:
+            write_all(disk, fd, record, size)
+            size += len(record)
+        disk.sync(fd)
+        disk.sync_directory(directory)
+    except OSError:
+        disk.close(fd)
+        os.unlink(path)
+        raise
+    for each in old:
+        os.unlink(each)
+    return fd, size

@@ -1,0 +1,501 @@
+"""
+Bringing journal and store together at start, before anybody is served.
+
+Theory of operation. The partitions are open. Each redo file is read and followed in a worker
+(``replay``), which also compares the blocks of its commits with the segments. A block that is not
+where its commit says is stored now, and its location corrected. Then what is in flight is
+forgotten, what is prepared is kept, and everything that is open moves to a new redo file
+(``compact``).
+
+Whatever the moment of a crash, here as well: a second recovery finds what the first one has not
+done.
+
+Source: ``JournalTransactionStore.recover``; section 10.4 of the specification of transactions.
+
+Differs: the original appends a block again whose segment retention has deleted; cuts a file at a
+record whose topic it does not know; opens partitions a second time after the replay.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from metamorphosis.errors import JournalError, ProtocolError
+from metamorphosis.message import HEADER, checksum, crc32
+from metamorphosis.store.layout import split_directory_name
+from metamorphosis.transactions.journalfiles import (
+    JournalFiles,
+    compact,
+    find_files,
+    set_aside,
+    write_all,
+)
+from metamorphosis.transactions.locations import Location, encode_locations
+from metamorphosis.transactions.records import (
+    Append,
+    Operation,
+    OperationType,
+    encode_operation,
+    read_records,
+)
+from metamorphosis.transactions.redofile import RedoFile
+from metamorphosis.transactions.replay import (
+    CommitFound,
+    Damage,
+    OpenTransaction,
+    Replay,
+    Span,
+)
+from metamorphosis.transactions.transaction import Partition, State, Transaction
+from metamorphosis.wire.commands import PutCommand
+from metamorphosis.wire.decoding import FrameLimits, NeedMore, decode_frame
+from metamorphosis.wire.transactionids import (
+    LocalTransactionId,
+    XATransactionId,
+    parse_transaction_id,
+)
+
+if TYPE_CHECKING:
+    from metamorphosis.interfaces import IWorkerThreads
+    from metamorphosis.store.disk import Disk
+    from metamorphosis.store.messagestore import MessageStore
+    from metamorphosis.transactions.heuristiclog import Heuristic
+
+T = TypeVar("T")
+
+PROGRESS_SECONDS = 5.0
+"""Between two lines that say how far a long recovery is."""
+
+SMALL_CUT = 256 * 1024
+"""Bytes that are cut off the last redo file without a copy: what a crash tears is smaller."""
+
+READ_SIZE = 4 << 20
+_ANY_FRAME = FrameLimits(1 << 30, 1 << 30)
+
+
+class Recovered(NamedTuple):
+    """
+    What the journal goes on with.
+
+    :ivar files: open redo files.
+    :ivar next_number: of the next one.
+    :ivar prepared: transactions that wait for their outcome.
+    :ivar heuristic: outcomes that administrators decided.
+    """
+
+    files: list[RedoFile]
+    next_number: int
+    prepared: list[Transaction]
+    heuristic: dict[XATransactionId, Heuristic]
+
+
+class Partitions(NamedTuple):
+    """
+    The store, as recovery needs it. Thread: reactor.
+
+    :ivar find: the store of a partition that the configuration knows, made if its directory is
+    gone;
+        None if the configuration does not know it.
+    """
+
+    find: Callable[[Partition], MessageStore | None]
+
+
+class SegmentView(NamedTuple):
+    """One segment as a worker sees it."""
+
+    start: int
+    end: int
+    path: str
+
+
+class Missing(NamedTuple):
+    """A commit of which a block is not where it should be."""
+
+    commit: CommitFound
+    location: Location | None
+    partition: Partition
+
+
+class Recovery:
+    """
+    One recovery. Thread: reactor.
+
+    :param directory: of the journal.
+    :param threads: for everything that blocks.
+    :param clock: the timers' clock.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        directory: str,
+        partitions: Partitions,
+        threads: IWorkerThreads,
+        clock: IReactorTime,
+        disk: Disk,
+    ) -> None:
+        self._directory = directory
+        self._partitions = partitions
+        self._threads = threads
+        self._clock = clock
+        self._disk = disk
+        self._stores: dict[Partition, MessageStore | None] = {}
+        self._said = clock.seconds()
+        self._restored = 0
+
+    async def run(self) -> Recovered:
+        """
+        :raises JournalError: journal or store cannot be read or written; the text names the file.
+        """
+        try:
+            return await self._run()
+        except OSError as error:
+            raise JournalError(
+                f"Could not recover the transaction journal in {self._directory}: {error}"
+            ) from error
+
+    async def _run(self) -> Recovered:
+        files = await self._work(partial(find_files, self._directory))
+        replay = Replay(files.checkpoint)
+        for index, (number, path) in enumerate(files.redo):
+            self._progress(index, files)
+            await self._recover_file(replay, number, path, path == files.redo[-1][1])
+        if self._restored:
+            self._log.info(
+                "Recovered the transaction journal in {directory}: {count} blocks of committed"
+                " transactions were missing in the store and have been stored",
+                directory=self._directory,
+                count=self._restored,
+            )
+        return await self._compacted(files, replay)
+
+    def _progress(self, index: int, files: JournalFiles) -> None:
+        now = self._clock.seconds()
+        if now - self._said >= PROGRESS_SECONDS:
+            self._said = now
+            self._log.info(
+                "Recovering the transaction journal: {index} of {count} files are done",
+                index=index,
+                count=len(files.redo),
+            )
+
+    def _work(self, work: Callable[[], T]) -> Deferred[T]:
+        """Run in a worker."""
+        done: Deferred[Any] = Deferred()
+
+        def finished(result: T | None, error: BaseException | None) -> None:
+            if error is not None:
+                done.errback(error)
+            else:
+                done.callback(result)
+
+        self._threads.submit(work, finished)
+        return done
+
+    # One redo file
+
+    async def _recover_file(self, replay: Replay, number: int, path: str, last: bool) -> None:
+        data = await self._work(partial(_read, path))
+        found = await self._work(lambda: list(replay.follow(number, data)))
+        commits = [each for each in found if isinstance(each, CommitFound)]
+        for damage in found:
+            if isinstance(damage, Damage):
+                await self._work(partial(self._cut, path, damage, last))
+        views = self._views(commits)
+        missing = await self._work(lambda: list(_missing(commits, views)))
+        if missing:
+            await self._restore_all(missing, path, data)
+
+    def _cut(self, path: str, damage: Damage, last: bool) -> None:
+        """Let a file end with its last whole record. Thread: worker."""
+        aside = None
+        if not last or damage.left > SMALL_CUT:
+            aside = set_aside(path, copy=True)
+        fd = self._disk.open(path, writable=True)
+        try:
+            self._disk.truncate(fd, damage.position)
+            self._disk.sync(fd)
+        finally:
+            self._disk.close(fd)
+        if aside is None:
+            self._log.warn(
+                "{bytes} bytes truncated from {path} at position {position}, a record that was not"
+                " written to its end: {reason}",
+                bytes=damage.left,
+                path=path,
+                position=damage.position,
+                reason=damage.reason,
+            )
+        else:
+            self._log.error(
+                "Damaged: {bytes} bytes truncated from {path} at position {position} ({reason});"
+                " the whole file was copied to {aside}. Transactions that were prepared or"
+                " committed after this position may be lost",
+                bytes=damage.left,
+                path=path,
+                position=damage.position,
+                reason=damage.reason,
+                aside=aside,
+            )
+
+    def _views(self, commits: list[CommitFound]) -> dict[Partition, list[SegmentView] | None]:
+        """The segments of every partition that the commits name; None for unknown ones."""
+        views: dict[Partition, list[SegmentView] | None] = {}
+        for commit in commits:
+            for location in commit.locations:
+                partition = _partition_of(location.name)
+                if partition is not None and partition not in views:
+                    views[partition] = self._view(partition)
+        return views
+
+    def _view(self, partition: Partition) -> list[SegmentView] | None:
+        if partition not in self._stores:
+            store = self._stores[partition] = self._partitions.find(partition)
+            if store is None:
+                topic, number = partition
+                self._log.warn(
+                    "The transaction journal has messages of {topic}-{number}, which the"
+                    " configuration does not have; they count as stored",
+                    topic=topic,
+                    number=number,
+                )
+        store = self._stores[partition]
+        if store is None:
+            return None
+        return [SegmentView(segment.start, segment.end, segment.path) for segment in store.segments]
+
+    # Blocks that are missing
+
+    async def _restore_all(self, missing: list[Missing], path: str, data: bytes) -> None:
+        fd = self._disk.open(path, writable=True)
+        try:
+            changed: dict[int, tuple[CommitFound, list[Location]]] = {}
+            for commit, location, partition in missing:
+                store = self._stores[partition]
+                assert store is not None
+                pieces = block_of(commit, partition, data)
+                offset = await self._restore(store, pieces, location)
+                _, locations = changed.setdefault(
+                    commit.locations_at, (commit, list(commit.locations))
+                )
+                _correct(locations, location, offset)
+            for commit, locations in changed.values():
+                encoded = encode_locations(locations)
+                if len(locations) == len(commit.locations):
+                    write_all(self._disk, fd, encoded, commit.locations_at)
+            await self._work(partial(self._disk.sync, fd))
+        finally:
+            self._disk.close(fd)
+
+    async def _restore(
+        self, store: MessageStore, pieces: list[bytes], location: Location | None
+    ) -> int:
+        """Store a block; returns where it stands."""
+        block = b"".join(pieces)
+        if location is not None and location.offset >= 0:
+            tail = store.next_offset - location.offset
+            if 0 < tail < len(block) and store.ends_with(block[:tail]):
+                store.cut_back(location.offset)
+        stored = store.append([block])
+        self._restored += 1
+        await self._flushed(store, stored.offset + len(block))
+        if stored.error is not None:
+            raise JournalError(f"{store!r} cannot be written: {stored.error}")
+        return stored.offset
+
+    def _flushed(self, store: MessageStore, end: int) -> Deferred[None]:
+        """Fires when everything below ``end`` is on the disk, or its write has failed."""
+        done: Deferred[None] = Deferred()
+
+        def look(_: MessageStore) -> None:
+            if store.max_offset >= end or store.next_offset < end:
+                store.on_readable = None
+                if not done.called:
+                    done.callback(None)
+
+        store.await_flush(look)
+        store.flush()
+        look(store)
+        return done
+
+    # What is open
+
+    async def _compacted(self, files: JournalFiles, replay: Replay) -> Recovered:
+        """Everything that is open in one new file, or, if that cannot be made, where it is."""
+        paths = dict(files.redo)
+        prepared = []
+        for found in sorted(replay.prepared.values(), key=lambda each: (each.number, each.appends)):
+            transaction = await self._work(partial(_rebuilt, found, paths[found.number]))
+            if transaction is not None and transaction.id not in files.heuristic:
+                prepared.append(transaction)
+        records = [record for transaction in prepared for record in open_records(transaction)]
+        number = files.next_number
+        if not records and len(files.redo) == 1 and not os.path.getsize(files.redo[0][1]):
+            return self._as_it_is(files, {}, [], number)  # nothing to gain
+        try:
+            work = partial(
+                compact, self._disk, self._directory, number, records, list(paths.values())
+            )
+            fd, size = await self._work(work)
+        except OSError as error:
+            self._log.error(
+                "Could not make redo file {number} in {directory}: {error}; the older ones stay",
+                number=number,
+                directory=self._directory,
+                error=error,
+            )
+            return self._as_it_is(files, replay.prepared, prepared, number)
+        path = os.path.join(self._directory, f"redo.{number}")
+        file = RedoFile(self._disk, number, path, fd, size, unsynced=False)
+        for transaction in prepared:
+            transaction.file = file
+            file.references += 1
+        return Recovered([file], number + 1, prepared, files.heuristic)
+
+    def _as_it_is(
+        self,
+        files: JournalFiles,
+        found: dict[str, OpenTransaction],
+        prepared: list[Transaction],
+        next_number: int,
+    ) -> Recovered:
+        opened = {}
+        for number, path in files.redo:
+            fd = self._disk.open(path, writable=True)
+            size = os.fstat(fd).st_size
+            opened[number] = RedoFile(self._disk, number, path, fd, size, unsynced=False)
+        for transaction in prepared:
+            file = transaction.file = opened[found[transaction.key].number]
+            file.references += 1
+        return Recovered(list(opened.values()), next_number, prepared, files.heuristic)
+
+
+def _read(path: str) -> bytes:
+    """Thread: worker."""
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def _partition_of(name: str) -> Partition | None:
+    """The partition that a location names; None if it names none."""
+    try:
+        return split_directory_name(name)
+    except Exception:
+        return None
+
+
+def _missing(
+    commits: list[CommitFound], views: dict[Partition, list[SegmentView] | None]
+) -> Iterator[Missing]:
+    """The blocks that are not in the store. Thread: worker."""
+    opened: dict[str, int] = {}
+    try:
+        for commit in commits:
+            for location in commit.locations:
+                partition = _partition_of(location.name)
+                segments = views.get(partition) if partition is not None else None
+                if partition is None or segments is None:
+                    continue
+                if not _is_stored(location, segments, opened):
+                    yield Missing(commit, location, partition)
+    finally:
+        for fd in opened.values():
+            os.close(fd)
+
+
+def _is_stored(location: Location, segments: list[SegmentView], opened: dict[str, int]) -> bool:
+    """Whether the block is where it should be, or was deleted with its segment."""
+    if location.offset < 0:
+        return False
+    if location.offset < segments[0].start:
+        return True
+    for start, end, path in segments:
+        if start <= location.offset and location.offset + location.length <= end:
+            fd = opened.get(path)
+            if fd is None:
+                fd = opened[path] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            return _checksum(fd, location.offset - start, location.length) == location.checksum
+    return False
+
+
+def _checksum(fd: int, position: int, length: int) -> int:
+    value = 0
+    while length > 0:
+        piece = os.pread(fd, min(length, READ_SIZE), position)
+        if not piece:
+            return -1
+        value = crc32(piece, value)
+        position += len(piece)
+        length -= len(piece)
+    return value & 0x7FFFFFFF
+
+
+def _correct(locations: list[Location], location: Location | None, offset: int) -> None:
+    """Write down where a block stands now."""
+    for index, each in enumerate(locations):
+        if each is location:
+            locations[index] = each._replace(offset=offset)
+
+
+def block_of(commit: CommitFound, partition: Partition, data: bytes) -> list[bytes]:
+    """
+    Headers and bodies of a commit's messages for one partition.
+
+    :param data: its redo file.
+    """
+    pieces: list[bytes] = []
+    for span in commit.appends:
+        put, message_id, _ = _put_of(data, span)
+        if (put.topic, put.partition) == partition:
+            body = put.body
+            pieces.append(HEADER.pack(len(body), checksum(body), message_id, put.flag))
+            pieces.append(body)
+    return pieces
+
+
+def _put_of(data: bytes, span: Span) -> tuple[PutCommand, int, bytes]:
+    """
+    The put of an APPEND record, its message id, and the record.
+
+    :raises JournalError: the record holds no put.
+    """
+    record = data[span.start : span.end]
+    (placed,) = read_records(record)
+    assert isinstance(placed.record, Append)
+    command = bytes(placed.record.put_command)
+    try:
+        frame = decode_frame(command, 0, len(command), _ANY_FRAME)
+    except ProtocolError as error:
+        raise JournalError(f"A record of the journal holds no put: {error}") from error
+    if isinstance(frame, NeedMore) or not isinstance(frame[0], PutCommand):
+        raise JournalError(f"A record of the journal holds no put: {command[:80]!r}")
+    return frame[0], placed.record.message_id, record
+
+
+def _rebuilt(found: OpenTransaction, path: str) -> Transaction | None:
+    """A prepared transaction as it was. Thread: worker."""
+    data = _read(path)
+    transaction_id = parse_transaction_id(found.key)
+    assert isinstance(transaction_id, LocalTransactionId | XATransactionId)
+    transaction = Transaction(transaction_id, 0.0)
+    transaction.state = State.PREPARED
+    for span in found.appends:
+        put, message_id, record = _put_of(data, span)
+        header = HEADER.pack(len(put.body), checksum(put.body), message_id, put.flag)
+        transaction.add((put.topic, put.partition), header, record)
+    return transaction
+
+
+def open_records(transaction: Transaction) -> list[bytes]:
+    """What a redo file has to hold of a prepared transaction."""
+    prepare = encode_operation(Operation(OperationType.XA_PREPARE, transaction.key))
+    return [*transaction.records, prepare]

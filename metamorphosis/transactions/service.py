@@ -1,0 +1,218 @@
+"""
+The transactions of a broker from the recovery of their journal to its last record.
+
+Source: ``TransactionProcessor``, ``JournalTransactionStore``; sections 10 and 12 of the
+specification of transactions.
+
+Differs: checkpoints are never written; a quiet journal begins a new file instead, and at every
+start and orderly stop what is open moves to one. So a Java broker finds no record that it could
+trip over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from metamorphosis.errors import JournalError
+from metamorphosis.store.disk import Disk
+from metamorphosis.transactions.heuristiclog import Heuristic
+from metamorphosis.transactions.journalfiles import compact, write_heuristic_log
+from metamorphosis.transactions.recovery import Partitions, Recovery, open_records
+from metamorphosis.transactions.redolog import FlushMode, JournalEnvironment, RedoLog
+from metamorphosis.transactions.transaction import Partition, State, Transaction
+from metamorphosis.transactions.transactions import Transactions
+from metamorphosis.wire.transactionids import XATransactionId
+
+if TYPE_CHECKING:
+    from metamorphosis.config.model import BrokerConfig, Settings
+    from metamorphosis.interfaces import IWorkerThreads
+    from metamorphosis.store.messagestore import MessageStore
+
+
+class TransactionService:
+    """
+    Thread: reactor.
+
+    :param directory: of the journal; locked by the caller.
+    :param open_store: the store of a partition, made if it is new; raises ``StoreError``.
+    :param known: whether the configuration has a partition.
+    :param on_dirty: tells the broker's turn that the journal has something to write.
+    :param on_broken: the outcome of a transaction is unknown, or decided and not stored: the broker
+    must
+        stop. Gets the reason; called once or more.
+    :ivar transactions: there after ``start``.
+    :ivar journal: likewise.
+    """
+
+    _log = Logger()
+
+    transactions: Transactions
+    journal: RedoLog
+
+    def __init__(
+        self,
+        directory: str,
+        config: BrokerConfig,
+        settings: Settings,
+        open_store: Callable[[Partition], MessageStore],
+        known: Callable[[Partition], bool],
+        threads: IWorkerThreads,
+        clock: IReactorTime,
+        on_dirty: Callable[[RedoLog], None],
+        on_broken: Callable[[str], None],
+        disk: Disk = Disk(),
+    ) -> None:
+        self._directory = directory
+        self._config = config
+        self._settings = settings
+        self._open_store = open_store
+        self._known = known
+        self._threads = threads
+        self._clock = clock
+        self._on_dirty = on_dirty
+        self._on_broken = on_broken
+        self._disk = disk
+        self._timer: IDelayedCall | None = None
+        self._writing = False
+        self._outcomes: dict[XATransactionId, Heuristic] | None = None  # to be written next
+
+    async def start(self) -> None:
+        """
+        Recover, and take transactions from then on.
+
+        :raises JournalError: naming the file that cannot be read or written.
+        """
+        partitions = Partitions(self._find)
+        recovery = Recovery(self._directory, partitions, self._threads, self._clock, self._disk)
+        recovered = await recovery.run()
+        environment = JournalEnvironment(
+            self._threads, self._clock, self._on_dirty, self._broken, self._disk
+        )
+        config = self._config
+        self.journal = RedoLog(
+            self._directory,
+            environment,
+            FlushMode(config.flush_tx_log_at_commit),
+            recovered.files,
+            recovered.next_number,
+        )
+        self.transactions = Transactions(
+            self.journal,
+            self._open_store,
+            self._clock,
+            self._lost,
+            self._decided,
+            config.max_tx_timeout_in_seconds,
+            config.max_tx_timeout_timer_capacity,
+            self._settings.max_transaction_bytes,
+        )
+        self.transactions.heuristic.update(recovered.heuristic)
+        for transaction in recovered.prepared:
+            self.transactions.open.add(None, transaction)
+        if recovered.prepared:
+            self._log.info(
+                "Prepared transactions that wait for their outcome: {count}",
+                count=len(recovered.prepared),
+            )
+        self._later()
+
+    def _find(self, partition: Partition) -> MessageStore | None:
+        return self._open_store(partition) if self._known(partition) else None
+
+    # What must stop the broker
+
+    def _broken(self, error: BaseException) -> None:
+        self._on_broken(f"the transaction journal in {self._directory} is broken: {error}")
+
+    def _lost(self, transaction: Transaction, error: BaseException | None) -> None:
+        self._on_broken(
+            f"transaction {transaction.key} is committed and its messages could not be stored:"
+            f" {error}. The next start stores them"
+        )
+
+    # What is done from time to time
+
+    def _later(self) -> None:
+        self._timer = self._clock.callLater(self._config.checkpoint_interval / 1000, self._tidy)
+
+    def _tidy(self) -> None:
+        self._later()
+        self.checkpoint()
+
+    def checkpoint(self) -> bool:
+        """Let go of records that nobody needs; returns whether there were any."""
+        try:
+            return self.journal.roll_if_finished()
+        except JournalError as error:
+            self._log.error("{error}", error=error)
+            return False
+
+    def _decided(self, outcomes: Mapping[XATransactionId, Heuristic]) -> None:
+        """Write down what administrators decided; what changes meanwhile is written after it."""
+        self._outcomes = dict(outcomes)
+        if not self._writing:
+            self._write_outcomes()
+
+    def _write_outcomes(self) -> None:
+        outcomes, self._outcomes = self._outcomes, None
+        if outcomes is not None:
+            self._writing = True
+            work = partial(write_heuristic_log, self._disk, self._directory, outcomes)
+            self._threads.submit(work, self._outcomes_written)
+
+    def _outcomes_written(self, _: object, error: BaseException | None) -> None:
+        self._writing = False
+        if error is not None:
+            self._log.error(
+                "Could not write the outcomes that were decided by hand to {directory}: {error}",
+                directory=self._directory,
+                error=error,
+            )
+        self._write_outcomes()
+
+    # The end
+
+    async def stop(self) -> None:
+        """
+        Leave one redo file with what is prepared. Called when every connection is gone and the
+        stores still take messages.
+        """
+        if self._timer is not None:
+            self._timer.cancel()
+        self.transactions.stop()
+        if self.journal.broken is None:
+            self.journal.commit()
+            await self.journal.quiet()
+            await self._compact()
+        self.journal.close()
+
+    async def _compact(self) -> None:
+        prepared = [t for t in self.transactions.open.xa if t.state is State.PREPARED]
+        files = self.journal.files
+        if not prepared and len(files) == 1 and not files[0].size:
+            return
+        work = partial(
+            compact,
+            self._disk,
+            self._directory,
+            self.journal.next_number,
+            [record for transaction in prepared for record in open_records(transaction)],
+            [file.path for file in files],
+        )
+        done: Deferred[Any] = Deferred()
+
+        def finished(made: tuple[int, int] | None, error: BaseException | None) -> None:
+            if made is not None:
+                self._disk.close(made[0])
+            elif error is not None:
+                self._log.warn("The redo files stay as they are: {error}", error=error)
+            done.callback(None)
+
+        self._threads.submit(work, finished)
+        await done
