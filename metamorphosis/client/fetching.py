@@ -39,6 +39,7 @@ class Fetching:
     """
     Thread: the loop's.
 
+    :ivar connection_changed: called when a connection to a broker has come or gone.
     :param max_body: longest message accepted, bytes.
     :param delivery: makes what takes the messages of a position; its subscription is the topic's.
     """
@@ -61,6 +62,7 @@ class Fetching:
         self._running: dict[tuple[str, Partition], PartitionFetch] = {}
         self._ends: list[Any] = []
         self._urls: set[str] = set()
+        self.connection_changed: Callable[[], None] = lambda: None
 
     def start(self, targets: Iterable[FetchTarget]) -> None:
         """Fetch exactly these partitions; call it after ``stop``."""
@@ -96,6 +98,14 @@ class Fetching:
         fetch = self._running.get((topic, partition))
         return None if fetch is None else fetch.delivery
 
+    def answers(self, url: str) -> bool:
+        """Whether a broker that is read from is connected now."""
+        connection = self._connections.connection_of(url)
+        return url in self._urls and connection is not None and connection.is_connected
+
+    def _connection_changed(self) -> None:
+        self.connection_changed()
+
     @property
     def partitions(self) -> list[tuple[str, Partition]]:
         """What is fetched at present."""
@@ -108,8 +118,11 @@ class Fetching:
 
     def _use(self, urls: set[str]) -> None:
         for url in urls - self._urls:
-            self._connections.acquire(url, self)
+            self._connections.acquire(url, self).changes.watch(self, self._connection_changed)
         for url in self._urls - urls:
+            connection = self._connections.connection_of(url)
+            if connection is not None:
+                connection.changes.unwatch(self)
             self._connections.release(url, self)
         self._urls = urls
 

@@ -24,13 +24,22 @@ from metamorphosis.interfaces import IRuntime
 
 
 class Fetches(Protocol):
-    """What of ``fetching.Fetching`` is needed here."""
+    """
+    What of ``fetching.Fetching`` is needed here.
+
+    :ivar connection_changed: called when a connection to a broker has come or gone.
+    """
+
+    connection_changed: Callable[[], None]
 
     def start(self, targets: Iterable[FetchTarget]) -> None:
         """Read exactly these partitions."""
 
     async def stop(self) -> None:
         """Read nothing; ends when everything in flight was processed or undone."""
+
+    def answers(self, url: str) -> bool:
+        """Whether a broker that is read from is connected now."""
 
 
 class Holdings:
@@ -185,9 +194,19 @@ class Holdings:
             self._targets = None
             await self._fetching.stop()
 
+    def is_answered(self, key: Key) -> bool:
+        """Whether the broker that a partition was last read from is still there."""
+        url = self._urls.get(key)
+        return url is not None and self._fetching.answers(url)
+
     def _choose(self) -> dict[Key, str | None]:
-        """Where everything that is loaded is to be read."""
-        return {
-            key: self.brokers.get(key[1].broker_id, BrokerUrls()).choose(self._urls.get(key))
-            for key in self.assignment
-        }
+        """
+        Where everything that is loaded is to be read. A broker that has left ZooKeeper is read from
+        as long as it keeps the connection: it still has messages that nobody has got.
+        """
+        chosen: dict[Key, str | None] = {}
+        for key in self.assignment:
+            present = self._urls.get(key)
+            url = self.brokers.get(key[1].broker_id, BrokerUrls()).choose(present)
+            chosen[key] = present if url is None and self.is_answered(key) else url
+        return chosen

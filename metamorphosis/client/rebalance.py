@@ -42,6 +42,7 @@ from metamorphosis.client.clusterview import ClusterReader, ClusterView
 from metamorphosis.client.committing import Committing, Key
 from metamorphosis.client.flow import Event, settle, within
 from metamorphosis.client.holdings import Fetches, Holdings
+from metamorphosis.client.leaving import Leaving
 from metamorphosis.client.links import Log
 from metamorphosis.client.membership import Contested, Membership, make_consumer_id
 from metamorphosis.client.model import Partition, Position
@@ -119,6 +120,8 @@ class Rebalance:
         self._holdings = Holdings(
             runtime, config.group, self._member, self.committing, fetching, self._check_session, log
         )
+        self._leaving = Leaving(self._holdings.is_answered, self._wake.set)
+        fetching.connection_changed = self._leaving.connection_changed
         self._seen: dict[str, Any] = {}  # topic -> its lists at the last success
         self._connected = False
         self._sessions = 0  # counts ends of sessions
@@ -345,9 +348,13 @@ class Rebalance:
             if topic not in view.topics or self._seen.get(topic) != view.lists(topic)
         }
         before = self._holdings.keys
+        changed.update(key[0] for key in self._leaving.keys)
+        self._leaving.look(view, before, self._runtime.seconds())
+        self._audit_at = min(self._audit_at, self._leaving.next_end)
         if not (changed or lost):
             return None
         wanted = {key for key in before if key[0] not in changed}
+        wanted.update(self._leaving.keys)
         for topic in changed:
             wanted.update(self._share_of(topic, view))
             self._seen.pop(topic, None)

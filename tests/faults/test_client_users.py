@@ -61,7 +61,7 @@ class UserFaults:
                     raise Broken("no choice")
                 return partitions[0]
 
-            world.producer = await world.factory.create_producer(world.topic, choose)
+            world.producer = await world.factory.create_producer(world.topic, choose, retries=0)
             with case.assertRaises(Broken):
                 await world.producer.send(world.topic, b"bad")
             await world.reader()

@@ -101,7 +101,7 @@ class Direct:
         self._closing.append(close)
 
     async def __aenter__(self) -> Direct:
-        self.producer = await self.factory.create_producer(self.topic)
+        self.producer = await self.factory.create_producer(self.topic, retries=0)
         return self
 
     async def __aexit__(self, kind: object, error: object, traceback: object) -> None:
@@ -179,7 +179,7 @@ class Cluster:
         await self.stage.blocking(heal, self.zookeeper, self.broker)
         self.factory = self.stage.factory(zookeeper=self.zookeeper.connect_string, **self.settings)
         await self.factory.start()
-        self.producer = await self.factory.create_producer()
+        self.producer = await self.factory.create_producer(retries=0)
         await self.published(self.producer)
         return self
 

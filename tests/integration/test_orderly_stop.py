@@ -104,6 +104,7 @@ class OrderlyStopTests(TestCase):
             for send in self.sends:
                 await send
             everything = {b"%d" % number for number in range(len(self.sends))}
+            self.assertEqual(set(), everything - set(self.received))
             await deferToThread(self.brokers[1].start)
             await self.published(factory, 4)
             found = await self.stored(factory)

@@ -36,6 +36,8 @@ class MemoryFetching:
         self.runs: list[dict[Key, str | None]] = []
         self.stops = 0
         self.held = False
+        self.answering: set[str] = set()
+        self.connection_changed: Any = lambda: None
         self.changed: Any = lambda: None
         self._runtime = runtime
         self._stopping: list[Any] = []
@@ -56,6 +58,16 @@ class MemoryFetching:
         self.stops += 1
         self.reading = {}
         self.changed()
+
+    def answers(self, url: str) -> bool:
+        """See ``Fetching``."""
+        return url in self.answering
+
+    def hang_up(self, url: str) -> None:
+        """A broker has closed its connections."""
+        self.answering.discard(url)
+        self.connection_changed()
+        self._runtime.turn()
 
     def let_go(self) -> None:
         """The listener that took so long has returned."""

@@ -377,6 +377,50 @@ class BrokerTests(RebalanceCase):
         [line] = [text for text in self.log.texts("warn") if "no broker has" in text]
         self.assertIn("no broker has test 0-0, test 0-1, test 0-2, test 0-3 at present", line)
 
+    def leaving(self) -> Member:
+        """A broker leaves ZooKeeper; the member has a connection to it, on which it still answers,
+        and gets its last messages."""
+        member = self.group.joined("a")
+        member.fetching.answering.add("meta://10.0.0.0:8123")
+        self.broker.stop()
+        self.group.advance(1)
+        self.assertEqual(["0-0", "0-1", "0-2", "0-3"], member.reads())
+        self.assertEqual({"meta://10.0.0.0:8123"}, set(member.fetching.runs[-1].values()))
+        member.fetching.process("test", "0-0", 100)
+        return member
+
+    def test_leaving_broker_is_read_while_it_answers(self) -> None:
+        """Until it closes the connection; what was processed is stored."""
+        member = self.leaving()
+        member.fetching.hang_up("meta://10.0.0.0:8123")
+        self.group.advance(1)
+        self.assertEqual(([], {}), (member.reads(), self.group.owners()))
+        self.assertEqual("7-100", self.group.offset("0-0"))
+
+    def test_leaving_broker_that_never_hangs_up(self) -> None:
+        """It is let go of in the end."""
+        member = self.leaving()
+        self.group.advance(8)
+        self.assertEqual(4, len(member.reads()))
+        self.group.advance(3)
+        self.assertEqual(([], {}), (member.reads(), self.group.owners()))
+        self.assertEqual("7-100", self.group.offset("0-0"))
+
+    def test_leaving_broker_is_back(self) -> None:
+        """At another address: it is read there, from where the member was."""
+        member = self.leaving()
+        registry = self.group.broker(1, test=1)
+        self.group.advance(1)
+        self.assertEqual(["0-0", "0-1", "0-2", "0-3", "1-0"], member.reads())
+        self.broker = self.group.broker(0, test=4)
+        member.fetching.hang_up("meta://10.0.0.0:8123")
+        self.group.advance(1)
+        self.assertEqual(["0-0", "0-1", "0-2", "0-3", "1-0"], member.reads())
+        self.assertEqual(100, member.rebalance.assignment["test", Partition(0, 0)].offset)
+        registry.stop()
+        self.group.advance(1)
+        self.assertEqual(["0-0", "0-1", "0-2", "0-3"], member.reads())
+
     def test_broker_with_another_address(self) -> None:
         """A broker that comes back elsewhere is found there."""
         member = self.group.joined("a")
