@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from twisted.internet.base import ReactorBase
 from twisted.internet.error import ReactorNotRunning
@@ -21,6 +21,7 @@ from twisted.logger import Logger
 
 from metamorphosis.errors import MetaQError
 
+RESERVED_FILES = 64
 DEFAULT_PID_FILE = "twistd.pid"
 CLOCK_SLACK_SECONDS = 2.0
 """Boot time and start of a process are known to a second each."""
@@ -118,6 +119,31 @@ def raise_file_limit() -> None:
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+class FileShares(NamedTuple):
+    """
+    Who gets how many of the files that the process may open.
+
+    :ivar limit: all.
+    :ivar segments: for partitions; beyond it those that nobody needs are closed.
+    :ivar clients: for connections; beyond it clients wait until one leaves.
+    """
+
+    limit: int
+    segments: int
+    clients: int
+
+
+def file_shares() -> FileShares:
+    """
+    Half and half, after a reserve for ZooKeeper, for directories that are synced, and for the files
+    that end a stop in order.
+    """
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    reserve = min(RESERVED_FILES, limit * 3 // 8)
+    segments = (limit - reserve) // 2
+    return FileShares(limit, segments, limit - reserve - segments)
 
 
 def use_monotonic_timers(reactor: Any, seconds: Callable[[], float] = time.monotonic) -> None:

@@ -47,8 +47,9 @@ from metamorphosis.ids import FILE_NAME as IDS_FILE
 from metamorphosis.ids import RETRY_SECONDS, IdCeiling, MessageIds
 from metamorphosis.interfaces import IRegistry, IWorkerThreads
 from metamorphosis.ordered import OrderedService, Part, nothing
-from metamorphosis.process import StartRefused, exit_with
+from metamorphosis.process import StartRefused, exit_with, file_shares
 from metamorphosis.reload import Reloaded, hidden_partitions, read_again, shortened
+from metamorphosis.store.descriptors import Descriptors
 from metamorphosis.store.environment import StoreEnvironment
 from metamorphosis.store.flushing import FlushSchedule
 from metamorphosis.store.layout import ensure_directory
@@ -219,6 +220,7 @@ class BrokerService(OrderedService):
             on_dirty=self._turn.store_dirty,
             max_segment_size=self.config.max_segment_size,
             flush_delay=self.settings.flush_delay_ms / 1000,
+            descriptors=Descriptors(file_shares().segments),
         )
         self._stores = MessageStores(self.config, environment, self.settings.fast_boot)
         self._cancel_start = self._stores.cancel_load
@@ -307,6 +309,7 @@ class BrokerService(OrderedService):
         self._responders.answer_transactions(self._journal.transactions)
         self._factory = BrokerFactory(self._reactor, self._responders, self.settings, self._turn)
         self._registry, self._registration = self._make_registration()
+        self._factory.max_connections = file_shares().clients
         self._factory.listen(config.server_port, self.interface())
 
     # In ZooKeeper

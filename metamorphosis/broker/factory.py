@@ -37,6 +37,7 @@ class BrokerFactory(ServerFactory):
 
     :ivar shared: what the connections share.
     :ivar connections: the open ones, in order of arrival.
+    :ivar max_connections: further clients wait to be accepted.
     """
 
     noisy = False
@@ -50,6 +51,7 @@ class BrokerFactory(ServerFactory):
             responders.dispatch, responders.routes, responders.ids, settings, turn
         )
         self.connections = self.shared.open
+        self.max_connections = 1 << 30
         self._text = responders.text
         self._text.connection_count = self.connections.__len__
         self._port: Any = None

@@ -22,6 +22,8 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet import main, tcp
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 if TYPE_CHECKING:
@@ -38,6 +40,9 @@ client's request 3 us, and pays from the third connection on that is ready at th
 
 WRITE_LIMIT = 1 << 20
 """Bytes that one ``doWrite`` sends at most, so that a fast reader does not starve the others."""
+
+AMPLE_SECONDS = 10.0
+"""A quarter of the places has to be free for this long before the log says that there are some."""
 
 QUEUE_LIMIT = 1 << 20
 """Queued bytes, those of file ranges included, above which the protocol is asked to pause."""
@@ -76,6 +81,7 @@ class BrokerTransport(tcp.Server):
     """
 
     protocol: Any
+    server: Any  # a BrokerPort, or None
     queued_bytes = 0
 
     def __init__(self, *args: Any) -> None:
@@ -211,6 +217,8 @@ class BrokerTransport(tcp.Server):
                 item.segment.release()
         self.queued_bytes = 0
         super().connectionLost(reason)
+        if self.server is not None:
+            self.server.connection_ended()
 
 
 class BrokerPort(tcp.Port):
@@ -222,6 +230,66 @@ class BrokerPort(tcp.Port):
 
     sockets: SocketSet
     factory: Any
+    reactor: Any
+    _waiting = False  # clients wait to be accepted
+    _told = False  # and the log says so
+    _look: IDelayedCall | None = None  # whether it can say that it is over
+
+    _log = Logger()
+
+    @property
+    def _room(self) -> int:
+        """Clients that may still come."""
+        room: int = self.factory.max_connections - len(self.factory.connections)
+        return room
+
+    def doRead(self) -> None:
+        """
+        Accept, as long as there is room. Clients beyond it wait in the kernel: without a descriptor
+        for them they could only be cut off, or the listening socket would keep the reactor busy.
+        """
+        room = self._room
+        if room <= 0:
+            self._wait()
+            return
+        self.numberAccepts = min(self.numberAccepts, room)
+        super().doRead()
+
+    def _wait(self) -> None:
+        self._waiting = True
+        self.stopReading()
+        if not self._told:
+            self._told = True
+            self._log.warn(
+                "All {count} places for clients are taken (limit of open files): others wait until"
+                " one leaves",
+                count=self.factory.max_connections,
+            )
+
+    def connection_ended(self) -> None:
+        """There may be room again."""
+        if self._waiting and self.connected and self._room > 0:
+            self._waiting = False
+            self.startReading()
+        if self._told and self._look is None and self._ample:
+            self._look = self.reactor.callLater(AMPLE_SECONDS, self._end_if_ample)
+
+    @property
+    def _ample(self) -> bool:
+        return bool(self._room > self.factory.max_connections // 4)
+
+    def _end_if_ample(self) -> None:
+        self._look = None
+        if self._ample:
+            self._told = False
+            self._log.info("There are places for clients again")
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The port is closed."""
+        if self._look is not None:
+            self._look.cancel()
+            self._look = None
+        super().connectionLost(reason)
 
     def transport(  # type: ignore[override]  # the class of Twisted's transports stands here
         self, skt: socket.socket, protocol: Any, client: Any, port: Any, number: int, reactor: Any

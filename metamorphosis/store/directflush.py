@@ -184,7 +184,8 @@ class DirectFlush(FlushPolicy):
             partial(
                 sync_segment,
                 store.environment.disk,
-                segment.fd,
+                store.lend(),
+                segment.path,
                 segment.unsynced_directories,
                 again,
             ),

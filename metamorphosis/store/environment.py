@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
+from metamorphosis.store.descriptors import Descriptors
 from metamorphosis.store.disk import Disk
 from metamorphosis.store.flushing import FlushSchedule
 
@@ -28,6 +29,7 @@ class StoreEnvironment(NamedTuple):
     :ivar flush_delay: seconds between background flushes in direct mode; 0 or less: none, messages
         become readable when threshold or interval say so, as in the original.
     :ivar disk: the system calls.
+    :ivar descriptors: of the segments.
     """
 
     threads: IWorkerThreads
@@ -37,3 +39,4 @@ class StoreEnvironment(NamedTuple):
     max_segment_size: int = 1 << 30
     flush_delay: float = 0.025
     disk: Disk = Disk()
+    descriptors: Descriptors = Descriptors()

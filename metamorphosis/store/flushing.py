@@ -7,7 +7,8 @@ A store asks for its next flush when it has something unflushed: normally it joi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from metamorphosis.store.disk import Disk
@@ -72,19 +73,37 @@ class Rolled(NamedTuple):
     create_error: BaseException | None = None
 
 
-def sync_segment(disk: Disk, fd: int, directories: Iterable[str], again: Pieces = ()) -> None:
+@contextmanager
+def _opened(disk: Disk, fd: int, path: str) -> Iterator[int]:
+    """``fd``, or a descriptor of the file if that is -1."""
+    if fd >= 0:
+        yield fd
+        return
+    own = disk.open(path, writable=True)
+    try:
+        yield own
+    finally:
+        disk.close(own)
+
+
+def sync_segment(
+    disk: Disk, fd: int, path: str, directories: Iterable[str], again: Pieces = ()
+) -> None:
     """
     Make a segment's data, and the directory entries that lead to it, durable. Thread: worker.
 
+    :param fd: -1: the worker opens ``path`` for itself, because descriptors are scarce. A file that
+        was closed meanwhile tells its errors to the next who opens it.
     :param directories: those that got a new entry for this segment.
     :param again: what has to be written again first, because an earlier sync has failed: after such
         an error the kernel holds the pages for clean, and a second sync would report a success that
         is none.
     :raises OSError: nothing may be taken for durable.
     """
-    for position, data in again:
-        _write_again(disk, fd, memoryview(data), position)
-    disk.sync(fd)
+    with _opened(disk, fd, path) as opened:
+        for position, data in again:
+            _write_again(disk, opened, memoryview(data), position)
+        disk.sync(opened)
     for path in directories:
         disk.sync_directory(path)
 
@@ -98,16 +117,19 @@ def _write_again(disk: Disk, fd: int, data: memoryview, position: int) -> None:
         position += written
 
 
-def roll_segment(disk: Disk, old: int, path: str, directories: Iterable[str]) -> Rolled:
+def roll_segment(
+    disk: Disk, old: int, old_path: str, path: str, directories: Iterable[str]
+) -> Rolled:
     """
     Flush the old segment for good, then create its successor. Thread: worker.
 
-    :param old: descriptor of the old segment.
+    :param old: descriptor of the old segment, -1: it is opened.
     :param path: of the new one, whose directory is synced with its first flush.
     :param directories: those that have to be synced for the old segment.
     """
     try:
-        disk.sync_all(old)
+        with _opened(disk, old, old_path) as opened:
+            disk.sync_all(opened)
         for directory in directories:
             disk.sync_directory(directory)
     except OSError as error:

@@ -12,11 +12,13 @@ Source: ``MessageStore``.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
 
+from metamorphosis.errors import StoreError
 from metamorphosis.store.batch import Batch
 from metamorphosis.store.flushing import sync_segment
 from metamorphosis.store.policy import FlushPolicy
@@ -56,7 +58,13 @@ class GroupCommit(FlushPolicy):
         store.worker = Worker.HOLDING
         segment = store.last
         store.environment.threads.submit(
-            partial(sync_segment, store.environment.disk, segment.fd, segment.unsynced_directories),
+            partial(
+                sync_segment,
+                store.environment.disk,
+                store.lend(),
+                segment.path,
+                segment.unsynced_directories,
+            ),
             self._synced,
         )
 
@@ -96,6 +104,8 @@ class GroupCommit(FlushPolicy):
                 error=error,
             )
         count = sum(count for _, count in flying)
+        with suppress(StoreError):  # then it is tried again before the next batch
+            store.open_last()
         store.writer.take_back(segment, count, segment.end - store.max_offset)
         behind = store.take_unwritten()
         for batch in [*(batch for batch, _ in flying), *behind]:

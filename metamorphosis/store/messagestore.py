@@ -91,6 +91,7 @@ class MessageStore(SegmentLog):
         self.writer = SegmentWriter(environment.disk)
         self.roller = Roller(self)
         self.policy = make_policy(self)
+        self._lent = False  # a worker was given the descriptor of the last segment
         self._queue: deque[Batch] = deque()  # from the first block on that was undecided
         self._ended: list[Deferred[None]] = []  # of those who wait for the end
 
@@ -120,6 +121,26 @@ class MessageStore(SegmentLog):
         if self.on_readable is not None:
             self.on_readable(self)
 
+    def needs(self, segment: Segment) -> bool:
+        """See ``SegmentLog``: a worker has it, or the file has to be cut."""
+        lent = self._lent and self.worker is not Worker.IDLE
+        return segment is self.last and (lent or self.writer.damaged)
+
+    def lend(self) -> int:
+        """The descriptor of the last segment for a worker; -1: it has to open the file itself."""
+        scarce = self.environment.descriptors.scarce
+        self._lent = self.last.fd >= 0 and not scarce
+        return self.last.fd if self._lent else -1
+
+    def open_last(self) -> None:
+        """
+        See to it that the last segment is open.
+
+        :raises StoreError: naming the file.
+        """
+        if self.last.fd < 0:
+            self.environment.descriptors.open(self, self.last)
+
     # Appending
 
     def open_batch(self) -> Batch:
@@ -142,6 +163,7 @@ class MessageStore(SegmentLog):
         if self.life is not Life.OPEN:
             raise StoreClosed()
         if self.batch is None and self.writer.damaged:
+            self.open_last()
             self.writer.repair(self.last)
         if self.batch is None:
             self.policy.check_writable()
@@ -251,7 +273,12 @@ class MessageStore(SegmentLog):
         count = len(pieces) >> 1
         self.put_count += count
         self.put_bytes += batch.size - HEADER_BYTES * count
-        count, size, error = self.writer.write(self.last, pieces, batch.size)
+        error: BaseException | None
+        try:
+            self.open_last()
+            count, size, error = self.writer.write(self.last, pieces, batch.size)
+        except StoreError as failure:
+            count, size, error = self.writer.cannot_open(self.last, failure)
         if error is None:
             self.policy.written(batch, count, more)
             return

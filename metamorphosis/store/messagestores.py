@@ -9,7 +9,6 @@ Source: ``MessageStoreManager``.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -91,9 +90,12 @@ class MessageStores:
             self._loading.cancel()
 
     def _open(self, found: Found) -> list[Segment]:
-        """Thread: worker."""
+        """Thread: worker. The descriptors are closed until somebody needs them."""
         path = self._data_path(self._config.topic(found.topic))
-        return open_segments(path, *found, self._fast_boot, self._environment.disk)
+        segments = open_segments(path, *found, self._fast_boot, self._environment.disk)
+        for segment in segments:
+            segment.close()
+        return segments
 
     def _loaded(
         self,
@@ -103,8 +105,6 @@ class MessageStores:
     ) -> None:
         self._loading = None
         if error is not None:
-            for segments in opened.values():
-                segments[-1].discard(os.close)
             loaded.errback(error)
             return
         for found in sorted(opened):
@@ -139,6 +139,7 @@ class MessageStores:
         if store is None:
             if self._closed:
                 raise StoreClosed()
+            self._environment.descriptors.make_room()
             segments = open_segments(
                 self._data_path(topic),
                 topic.name,
@@ -147,6 +148,7 @@ class MessageStores:
                 self._environment.disk,
             )
             store = make_store(topic, partition, segments, self._environment)
+            self._environment.descriptors.opened(store, store.last)
             self._stores[topic.name, partition] = store
         return store
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
@@ -62,7 +63,20 @@ def open_segments(
     ensure_directory(data_path)
     directory = partition_directory(data_path, topic, partition)
     ensure_directory(directory)
-    files = find_segments(directory)
+    try:
+        return _open_files(directory, fast_boot, disk, create_at)
+    except StoreError:
+        with suppress(OSError):  # there are files in it
+            os.rmdir(directory)
+        raise
+
+
+def _open_files(directory: str, fast_boot: bool, disk: Disk, create_at: int) -> list[Segment]:
+    """See ``open_segments``."""
+    try:
+        files = find_segments(directory)
+    except OSError as error:
+        raise StoreError(f"Could not read directory {directory} ({error.strerror})") from error
     if files:
         segments = [Segment(start, path, size) for start, path, size in files[:-1]]
         last, damaged = open_last(disk, files[-1].start, files[-1].path, fast_boot)

@@ -54,7 +54,12 @@ class Roller:
             path = os.path.join(store.directory, segment_name(segment.end))
             environment.threads.submit(
                 partial(
-                    roll_segment, environment.disk, segment.fd, path, segment.unsynced_directories
+                    roll_segment,
+                    environment.disk,
+                    store.lend(),
+                    segment.path,
+                    path,
+                    segment.unsynced_directories,
                 ),
                 partial(self._rolled, path),
             )

@@ -25,7 +25,7 @@ class Segment:
     """
     A file of consecutive records; all but the last of a store never change again.
 
-    The descriptor of an older segment is opened when somebody reads it. Thread: reactor.
+    The descriptor is opened when somebody needs it (``Descriptors``). Thread: reactor.
 
     :ivar start: offset of its first byte.
     :ivar size: bytes appended; the file holds more only after a failed write that could not be
@@ -41,6 +41,7 @@ class Segment:
     __slots__ = (
         "_close",
         "_readers",
+        "_writable",
         "fd",
         "message_count",
         "path",
@@ -61,6 +62,7 @@ class Segment:
         self.used = False
         self.unsynced_directories: tuple[str, ...] = ()
         self._readers = 0
+        self._writable = fd >= 0
         self._close: Callable[[int], None] | None = None
 
     def __repr__(self) -> str:
@@ -96,14 +98,24 @@ class Segment:
 
     def reopen(self) -> None:
         """
-        Open the descriptor for reading.
+        Open the descriptor, for writing as well if it was before.
 
         :raises StoreError: naming the file.
         """
+        mode = os.O_RDWR if self._writable else os.O_RDONLY
         try:
-            self.fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+            self.fd = os.open(self.path, mode | os.O_CLOEXEC)
         except OSError as error:
-            raise StoreError(f"Could not read file {self.path} ({error.strerror})") from error
+            raise StoreError(f"Could not open file {self.path} ({error.strerror})") from error
+
+    @property
+    def in_use(self) -> bool:
+        """Whether somebody reads."""
+        return self._readers > 0
+
+    def close(self) -> None:
+        """Close the descriptor; the next who needs it opens it again."""
+        self._close_now(os.close)
 
     def close_if_idle(self) -> None:
         """

@@ -83,7 +83,7 @@ class SegmentLog:
         """Absolute path of the partition's directory."""
         return os.path.dirname(self.last.path)
 
-    def slice(self, offset: int, max_size: int) -> FileRange | None:
+    def slice(self, offset: int, max_size: int, at_once: bool = False) -> FileRange | None:
         """
         The stored bytes from ``offset`` on, at most ``max_size``, of one segment; None if nothing
         is readable there.
@@ -92,31 +92,39 @@ class SegmentLog:
         original. Differs: with group commit it ends at the flushed end, because what lies behind
         may still be taken back.
 
+        :param at_once: the range is read now, and not sent from the file later.
         :raises OffsetTooSmall: before the oldest message.
-        :raises StoreError: the file of an older segment cannot be opened.
+        :raises DescriptorsTaken: too many files are being sent.
+        :raises StoreError: the file cannot be opened.
         """
         segment = self.last
         position = offset - segment.start
         if position >= 0:
             if offset >= self.max_offset:
                 return None
+            if segment.fd < 0:
+                self.environment.descriptors.open(self, segment, at_once)
             length = self.read_end - offset
             # Half the time of FileRange(...): this is all a get does here.
             return _new_tuple(
                 FileRange, (segment, position, length if length < max_size else max_size)
             )
-        return self._slice_older(offset, max_size)
+        return self._slice_older(offset, max_size, at_once)
 
-    def _slice_older(self, offset: int, max_size: int) -> FileRange | None:
+    def _slice_older(self, offset: int, max_size: int, at_once: bool) -> FileRange | None:
         if offset < self.min_offset:
             raise OffsetTooSmall(self.min_offset)
         segment = self._find(offset)
         if segment is None:
             return None
         if segment.fd < 0:
-            segment.reopen()
+            self.environment.descriptors.open(self, segment, at_once)
         segment.used = True
         return FileRange(segment, offset - segment.start, min(segment.end - offset, max_size))
+
+    def needs(self, segment: Segment) -> bool:
+        """Whether the descriptor must stay open although nobody reads."""
+        return False
 
     def nearest_offset(self, offset: int) -> int:
         """
@@ -142,6 +150,7 @@ class SegmentLog:
         """Append to this one from now on."""
         self._segments.append(segment)
         self.last = segment
+        self.environment.descriptors.opened(self, segment)
 
     # Retention
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from twisted.logger import Logger
 
-from metamorphosis.errors import StoreDamaged
+from metamorphosis.errors import StoreDamaged, StoreError
 from metamorphosis.store.disk import Disk
 from metamorphosis.store.segment import Segment
 from metamorphosis.store.unflushed import Unflushed
@@ -76,6 +76,17 @@ class SegmentWriter:
         segment.size += size
         segment.message_count += count
         return count, size, error
+
+    def cannot_open(self, segment: Segment, error: StoreError) -> tuple[int, int, BaseException]:
+        """What ``write`` returns when the file cannot even be opened."""
+        if not self._failing:
+            self._failing = True
+            self._log.error(
+                "{error}, messages are refused until it works again",
+                error=error,
+                path=segment.path,
+            )
+        return 0, 0, error.__cause__ or error
 
     def take_back(self, segment: Segment, count: int, size: int) -> None:
         """Cut the last ``count`` records, of ``size`` bytes in all, off again."""

@@ -17,6 +17,7 @@ from metamorphosis.broker.dispatch import Table, refusal
 from metamorphosis.broker.longpoll import LongPolls
 from metamorphosis.broker.replies import FileReply, Reply
 from metamorphosis.errors import BrokerError, MetaQError, NotFound, OffsetTooSmall
+from metamorphosis.store.descriptors import DescriptorsTaken
 from metamorphosis.wire import commands as wire
 from metamorphosis.wire.encoding import result, value_head
 
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 END_OF_LOG = (1 << 63) - 1
 """A get at this offset asks where the log ends."""
+
+COPIED_BYTES = 256 << 10
+"""The most that a get returns while so many files are being sent that its own has to be read."""
 
 
 class Gets:
@@ -106,8 +110,13 @@ class Gets:
 
     def _read(self, command: wire.GetCommand, store: MessageStore) -> Reply:
         size = min(command.max_size, self._shared.config.max_transfer_size)
+        taken = False
         try:
-            found = store.slice(command.offset, size)
+            try:
+                found = store.slice(command.offset, size)
+            except DescriptorsTaken:
+                taken = True
+                found = store.slice(command.offset, min(size, COPIED_BYTES), at_once=True)
         except OffsetTooSmall as error:
             self._moved(command.topic)
             raise refusals.moved(error.min_offset) from error
@@ -119,6 +128,9 @@ class Gets:
             return group_filter.reply(
                 command, length, lambda size: os.pread(segment.fd, size, position)
             )
+        if taken:
+            data = os.pread(segment.fd, length, position)
+            return value_head(len(data), command.opaque) + data
         if not self._shared.filters.has_filters(command.topic):
             self._shared.routes.reads[command.topic.encode(), b"%d" % command.partition] = store
         return FileReply(value_head(length, command.opaque), segment, position, length)

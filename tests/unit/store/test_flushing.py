@@ -64,7 +64,7 @@ class WorkTests(SynchronousTestCase):
             file.write(bytes(10_100))
             file.flush()
             again = ((100, data[:4000]), (4100, data[4000:]))
-            sync_segment(disk, file.fileno(), ["a", "b"], again)
+            sync_segment(disk, file.fileno(), "", ["a", "b"], again)
             file.seek(0)
             self.assertEqual(file.read(), bytes(100) + data)
         syncs = ["sync", "sync_directory", "sync_directory"]
@@ -77,7 +77,7 @@ class WorkTests(SynchronousTestCase):
             def write(self, fd: int, data: bytes | memoryview, position: int) -> int:
                 return 0
 
-        self.assertRaises(OSError, sync_segment, Stuck(), 0, [], ((0, b"hello"),))
+        self.assertRaises(OSError, sync_segment, Stuck(), 0, "", [], ((0, b"hello"),))
 
     def test_real_disk(self) -> None:
         """The calls that the doubles leave out work on a real file."""
