@@ -115,9 +115,8 @@ class DirectFlush(FlushPolicy):
             self.flush()
         else:
             store.read_end = end
-            # A clock that was set back counts as an interval that has passed.
             since = store.environment.clock.seconds() - self._flushed_at
-            if not 0 <= since <= self._interval or self._full:
+            if since > self._interval or self._full:
                 self.flush()
             else:
                 self._ask()

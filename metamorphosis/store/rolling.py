@@ -46,7 +46,7 @@ class Roller:
             return False
         if store.writer.damaged or not store.policy.may_roll():
             return False
-        if 0 < self._not_before - environment.clock.seconds() <= RETRY_SECONDS:
+        if environment.clock.seconds() < self._not_before:
             return False
         idle = store.worker is Worker.IDLE
         store.worker = Worker.HOLDING

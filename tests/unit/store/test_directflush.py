@@ -165,14 +165,6 @@ class DirectFlushTests(SynchronousTestCase):
         store.append([record(30)])
         self.assertEqual(store.max_offset, 30)
 
-    def test_clock_set_back(self) -> None:
-        """When the clock was set back, timers may be hours away: an append flushes."""
-        partition = self.partition(unflush_threshold=1000, unflush_interval=10000)
-        store = partition.open()
-        partition.clock.rightNow -= 3600
-        store.append([record(30)])
-        self.assertEqual(store.max_offset, 30)
-
     def test_reload_of_the_threshold(self) -> None:
         """A new threshold holds from the next append on; the mode stays."""
         store = self.partition().open()
