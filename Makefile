@@ -9,9 +9,10 @@ CLIENT_SECONDS ?= 300
 ZOOKEEPER_SECONDS ?= 300
 FUZZ_SECONDS ?= 300
 DISK_SECONDS ?= 3600
+DAMAGE_SECONDS ?= 3600
 MUTANTS ?= --count 100 store broker client zookeeper ids wire
 
-.PHONY: help environment run test unit pythons lint soak fuzz mutants kills client-faults bench bench-clients bench-zookeeper zookeeper-differential kazoo-suite clean
+.PHONY: help environment run test unit pythons lint soak fuzz damaged-logs mutants kills client-faults bench bench-clients bench-zookeeper zookeeper-differential kazoo-suite clean
 
 help:
 	@echo 'make run      start a broker (port 8123) and its ZooKeeper (port 2181), data in ./metaq-data'
@@ -25,6 +26,7 @@ help:
 	@echo 'make fuzz     random bytes against decoder and broker for FUZZ_SECONDS=$(FUZZ_SECONDS)'
 	@echo 'make disk-faults  each system call of the store fails, is short, hangs, for DISK_SECONDS=$(DISK_SECONDS)'
 	@echo 'make mutants  which faults no unit test notices; MUTANTS='"'"'--count 50 store broker/topics'"'"' names where'
+	@echo 'make damaged-logs  logs damaged at random, read by every kind of consumer, for DAMAGE_SECONDS=$(DAMAGE_SECONDS)'
 	@echo 'make bench    our broker and the Java broker side by side; BENCH=--quick takes 3 minutes'
 	@echo 'make bench-clients    the Python client beside the Java client and Kafka'"'"'s clients: 10 minutes'
 	@echo 'make bench-zookeeper          the embedded ZooKeeper and Debian'"'"'s side by side; BENCH=--quick takes 2 minutes'
@@ -70,6 +72,9 @@ fuzz: environment
 
 disk-faults: environment
 	@DISK_SECONDS=$(DISK_SECONDS) $(PY) -m tests.faults.disk_calls
+
+damaged-logs: environment
+	@$(PY) -m tests.unit.client.damagedlogs $(DAMAGE_SECONDS)
 
 bench: environment
 	@tools/system-packages

@@ -21,11 +21,13 @@ from metamorphosis.client.brokerstats import Stats
 from metamorphosis.client.checked import checked
 from metamorphosis.client.model import (
     Partition,
+    PassedOver,
     Position,
     ReceivedMessage,
     SendResult,
 )
 from metamorphosis.client.oneway import Policy
+from metamorphosis.client.passing import PassedOverMessages, PassingListener
 from metamorphosis.client.puts import Callback
 from metamorphosis.client.runtimes.aio import AsyncioRuntime
 from metamorphosis.client.selectors import Selector
@@ -45,6 +47,7 @@ __all__ = [
     "OneWayProducer",
     "OrderedProducer",
     "Partition",
+    "PassedOver",
     "Producer",
     "ReceivedMessage",
     "SendResult",
@@ -161,6 +164,7 @@ class Consumer(Closing, Protocol):
     """See ``client.consumer.Consumer``."""
 
     config: ConsumerConfig
+    passed_over: PassedOverMessages
 
     @property
     def group(self) -> str:
@@ -184,6 +188,9 @@ class Consumer(Closing, Protocol):
 
     def on_rejection(self, strategy: Reject) -> Self:
         """See ``client.consumer.Consumer``."""
+
+    def on_passed_over(self, listener: PassingListener) -> Self:
+        """See ``client.passing.PassesOver``."""
 
     def complete_subscribe(self) -> Future[None]:
         """See ``client.consumer.Consumer``."""
@@ -228,6 +235,10 @@ class TopicBrowser(Closing, Protocol):
     """See ``client.browser.TopicBrowser``."""
 
     topic: str
+    passed_over: PassedOverMessages
+
+    def on_passed_over(self, listener: PassingListener) -> Self:
+        """See ``client.passing.PassesOver``."""
 
     def partitions(self) -> Future[list[Partition]]:
         """See ``client.browser.TopicBrowser``."""

@@ -16,8 +16,8 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, Self
 
 from metamorphosis.client.model import Partition, ReceivedMessage
+from metamorphosis.client.passing import PassesOver
 from metamorphosis.client.reading import PartitionReader, TopicReader
-from metamorphosis.client.records import Damage
 from metamorphosis.errors import ClientClosed, Moved
 
 if TYPE_CHECKING:
@@ -27,12 +27,13 @@ STRETCH = 1024
 """Messages decoded at a time."""
 
 
-class TopicBrowser:
+class TopicBrowser(PassesOver):
     """
     ``async for message in browser``: each iteration begins anew, and ends at the end of the last
     partition. Thread: the loop's.
 
-    :param max_size: bytes of one fetch.
+    :param max_size: bytes of one fetch, and of the longest message if that is more than
+        ``max_body_bytes``.
     :param timeout: seconds of one fetch.
     :raises InvalidArgument: blank topic, or a number that is not positive.
     """
@@ -40,6 +41,7 @@ class TopicBrowser:
     def __init__(
         self, session: SessionFactory, topic: str, max_size: int = 1 << 20, timeout: float = 5.0
     ) -> None:
+        super().__init__(session.log)
         self.topic = topic
         self._reader = TopicReader(session, topic)
         self._session = session
@@ -93,23 +95,12 @@ class TopicBrowser:
                     yield message
             target = records.next_offset
             if records.damage is not None:
-                target = await self._after(reader, records.damage)
+                passed = await reader.behind(records)
+                target = passed.next_offset
+                self.passed_over(passed)
             if target <= offset:
                 return
             offset = target
-
-    async def _after(self, reader: PartitionReader, damage: Damage) -> int:
-        target = await reader.behind(damage)
-        self._session.log.error(
-            "{topic} {partition}: the message at offset {offset} cannot be read, {reason};"
-            " going on at offset {target}",
-            topic=reader.topic,
-            partition=reader.partition,
-            offset=damage.offset,
-            reason=damage.reason,
-            target=target,
-        )
-        return target
 
     def close(self) -> Any:
         """A future: the browser needs its connections no longer. Iterations raise from now on."""

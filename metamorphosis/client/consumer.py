@@ -28,6 +28,7 @@ from metamorphosis.client.lookups import Lookups
 from metamorphosis.client.model import Partition, Position, ReceivedMessage
 from metamorphosis.client.offsets.memory import MemoryOffsetStore
 from metamorphosis.client.offsets.zookeeper import ZooKeeperOffsetStore
+from metamorphosis.client.passing import PassesOver
 from metamorphosis.client.rebalance import Rebalance
 from metamorphosis.client.recovery import RecoveredMessage, deliver_recovered
 from metamorphosis.client.settings import ConsumerConfig
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from metamorphosis.client.session import SessionFactory
 
 
-class Consumer(Lookups):
+class Consumer(Lookups, PassesOver):
     """
     One member of a group. Thread: the loop's.
 
@@ -55,7 +56,8 @@ class Consumer(Lookups):
     """
 
     def __init__(self, session: SessionFactory, config: ConsumerConfig, store: Any = None) -> None:
-        super().__init__(session, config.group)
+        Lookups.__init__(self, session, config.group)
+        PassesOver.__init__(self, session.log)
         self.config = config
         self._log = session.log
         self._own_store = store is None
@@ -83,6 +85,7 @@ class Consumer(Lookups):
             session.config.max_body_bytes,
             self._make_delivery,
             session.log,
+            self.passed_over,
         )
         session.add_child(self)
 
@@ -113,7 +116,8 @@ class Consumer(Lookups):
         """
         Want the messages of a topic, from ``complete_subscribe`` on.
 
-        :param max_size: bytes of one fetch.
+        :param max_size: bytes of one fetch, and of the longest message if that is more than
+            ``max_body_bytes``.
         :param listener: called with each message, in the order of its partition; what it returns,
             if it can be waited for, is waited for. None: the messages are for ``async for``.
         :param filter: called with group and message; what it refuses counts as processed.

@@ -26,6 +26,7 @@ from metamorphosis.client.gets import FetchRules
 from metamorphosis.client.links import Log
 from metamorphosis.client.model import FetchTarget, Partition, Position
 from metamorphosis.client.partitionfetch import PartitionFetch
+from metamorphosis.client.passing import PassingListener
 from metamorphosis.client.settings import ConsumerConfig
 from metamorphosis.interfaces import IRuntime
 
@@ -40,8 +41,9 @@ class Fetching:
     Thread: the loop's.
 
     :ivar connection_changed: called when a connection to a broker has come or gone.
-    :param max_body: longest message accepted, bytes.
+    :param max_body: longest message accepted, bytes, where a subscription's size is not larger.
     :param delivery: makes what takes the messages of a position; its subscription is the topic's.
+    :param passed_over: is told of each message that cannot be delivered.
     """
 
     def __init__(
@@ -52,13 +54,15 @@ class Fetching:
         max_body: int,
         delivery: Callable[[Position], PartitionDelivery],
         log: Log,
+        passed_over: PassingListener,
     ) -> None:
         self._runtime = runtime
         self._connections = connections
         self._config = config
         self._delivery = delivery
         self._log = log
-        self._rules = FetchRules(runtime, config, max_body, log)
+        self._max_body = max_body
+        self._rules = FetchRules(runtime, config, log, passed_over)
         self._running: dict[tuple[str, Partition], PartitionFetch] = {}
         self._ends: list[Any] = []
         self._urls: set[str] = set()
@@ -72,9 +76,11 @@ class Fetching:
         for position, url in wanted:
             assert url is not None
             delivery = self._delivery(position)
-            size = min(delivery.subscription.max_size, max(share, LEAST_SHARE))
+            wanted_size = delivery.subscription.max_size
+            size = min(wanted_size, max(share, LEAST_SHARE))
+            longest = max(wanted_size, self._max_body)
             connection = self._connections.acquire(url, self)
-            fetch = PartitionFetch(self._rules, delivery, connection, size)
+            fetch = PartitionFetch(self._rules, delivery, connection, size, longest)
             self._running[position.topic, position.partition] = fetch
             self._ends.append(self._runtime.start(fetch.run()))
 

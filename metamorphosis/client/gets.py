@@ -12,30 +12,37 @@ from metamorphosis.client.flow import Event
 from metamorphosis.client.links import Log
 from metamorphosis.client.model import Partition
 from metamorphosis.client.opaques import next_opaque
+from metamorphosis.client.passing import PassingListener
 from metamorphosis.client.replies import NOT_SENT
 from metamorphosis.client.settings import ConsumerConfig
 from metamorphosis.interfaces import IRuntime
 
 
 class FetchRules:
-    """What the loops of a consumer have in common."""
+    """
+    What the loops of a consumer have in common.
+
+    :ivar passed_over: is told of each message that cannot be delivered.
+    """
 
     __slots__ = (
         "complaints",
         "config",
         "log",
-        "max_body",
+        "passed_over",
         "runtime",
         "timeout",
         "wait_ms",
     )
 
-    def __init__(self, runtime: IRuntime, config: ConsumerConfig, max_body: int, log: Log) -> None:
+    def __init__(
+        self, runtime: IRuntime, config: ConsumerConfig, log: Log, passed_over: PassingListener
+    ) -> None:
         self.runtime = runtime
         self.config = config
-        self.max_body = max_body
         self.log = log
         self.complaints = Complaints(runtime, log)
+        self.passed_over = passed_over
         self.timeout = config.fetch_timeout_ms / 1000
         self.wait_ms = min(config.long_poll_ms, config.fetch_timeout_ms // 2)
 

@@ -80,6 +80,24 @@ class FetchTarget(NamedTuple):
     url: str | None
 
 
+class PassedOver(NamedTuple):
+    """
+    A message that a consumer does not deliver, because it cannot.
+
+    :ivar offset: where its record begins.
+    :ivar next_offset: where reading goes on.
+    :ivar too_long: it is whole, and longer than this consumer accepts; otherwise it is damaged.
+    :ivar reason: as in the log.
+    """
+
+    topic: str
+    partition: Partition
+    offset: int
+    next_offset: int
+    too_long: bool
+    reason: str
+
+
 class ReceivedMessage:
     """
     A message as a consumer gets it. Not to be changed.

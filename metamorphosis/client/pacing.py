@@ -56,6 +56,10 @@ class Pacing:
         self.fruitless = 0
         self.delay_ms = min(self._step * retries, self._max_delay)
 
+    def passed_over(self, too_long: bool) -> None:
+        """A message was passed over: the shortest pause for a damaged one, none for a long one."""
+        self.delay_ms = 0 if too_long else self._step
+
     def received(self, length: int) -> None:
         """
         So many bytes came, whole messages among them; a size that grew for a big message goes back

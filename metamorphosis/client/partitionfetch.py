@@ -13,12 +13,15 @@ from metamorphosis.client.connection import BrokerConnection
 from metamorphosis.client.delivery import MOST, PartitionDelivery
 from metamorphosis.client.flow import Event, sleep
 from metamorphosis.client.gets import FetchRules, Gets, Request
+from metamorphosis.client.lostend import LostEnd
 from metamorphosis.client.model import ReceivedMessage
 from metamorphosis.client.pacing import Pacing
-from metamorphosis.client.records import Damage, FetchedRecords, find_record
+from metamorphosis.client.passing import Passing
+from metamorphosis.client.records import FetchedRecords
 from metamorphosis.client.replies import LOST, NOT_SENT, VALUE, error_of
 from metamorphosis.client.resuming import LogPlaces
 from metamorphosis.client.settings import MAX_OFFSET
+from metamorphosis.client.unfinished import Unfinished
 from metamorphosis.errors import MetaQError, NotFound
 from metamorphosis.message import HEADER_BYTES
 from metamorphosis.wire.status import Status
@@ -27,8 +30,6 @@ CONNECT_SECONDS = 5.0
 """How long a broker may be out of reach before the log says so of its partitions."""
 SENT_BACK_SECONDS = 15.0
 """How long a broker has to insist that its log ends before us: ``unflushInterval`` and some."""
-IDLE_SECONDS = 60.0
-"""After so long without anything to read the broker is asked where its log ends."""
 OVERLAP_BYTES = 64 << 10
 """An answer this long is worth a turn of the loop before each list of messages is delivered: the
 next request leaves, and others have their turn."""
@@ -39,6 +40,7 @@ class PartitionFetch:
     Thread: the loop's.
 
     :param size: bytes of a fetch.
+    :param max_body: longest message accepted, bytes.
     :ivar ended: ``run`` is over, or need not be waited for.
     """
 
@@ -48,6 +50,7 @@ class PartitionFetch:
         delivery: PartitionDelivery,
         connection: BrokerConnection,
         size: int,
+        max_body: int,
     ) -> None:
         config = rules.config
         self.connection = connection
@@ -67,15 +70,26 @@ class PartitionFetch:
         self._pacing = Pacing(
             config.max_delay_fetch_time_ms,
             size,
-            HEADER_BYTES + rules.max_body,
+            HEADER_BYTES + max_body,
+            config.max_increase_fetch_data_retries,
+        )
+        self._max_body = max_body
+        self._passing = Passing(
+            rules.runtime,
+            self._places,
+            self._topic,
+            self._partition,
+            max_body,
             config.max_increase_fetch_data_retries,
         )
         self._request: Request | None = None  # the last one sent
-        self._piece = b""  # the start of a message that no answer of this broker's holds whole
-        self._piece_offset = 0  # where that message begins
-        self._pieces_missed = 0  # times that nothing more of it was there
+        self._unfinished = Unfinished(
+            rules.runtime, max_body, config.max_increase_fetch_data_retries
+        )
         self._sent_back = -1, 0.0  # offset before which the log ends, it is said, and since when
-        self._idle = -1, 0.0  # offset at which there is nothing, and since when
+        self._lost_end = LostEnd(
+            rules.runtime, rules.log, self._find_end_of_log, self._topic, self._partition
+        )
         self._complaint: object = None  # status or class of the error that was logged last
         self._delivering = False
         delivery.changed = self._wake.pulse
@@ -123,7 +137,7 @@ class PartitionFetch:
                     offset=self._progress.resume_offset,
                 )
             self._request = None
-            self._piece = b""
+            self._unfinished.clear()
             self._pacing.nothing()
 
     async def _once(self) -> None:
@@ -141,11 +155,11 @@ class PartitionFetch:
             await self._received(request)
         elif request.status == Status.MOVED:
             self._moved(request.body)
-        elif request.status == Status.NOT_FOUND and self._piece:
+        elif request.status == Status.NOT_FOUND and self._unfinished.data:
             await self._never_whole(request)
         else:
             self._nothing(request)
-            await self._compare_with_end(request)
+            await self._lost_end.compare(request.status, self._progress)
 
     # -- asking
 
@@ -171,9 +185,7 @@ class PartitionFetch:
         The answer for the present offset: to the request that was sent ahead if it brought
         something or is still out, else to a new one. None: the answer is not wanted any more.
         """
-        if self._piece_offset != self._progress.resume_offset:
-            self._piece = b""  # the user went elsewhere
-        offset = self._progress.resume_offset + len(self._piece)
+        offset = self._unfinished.at(self._progress.resume_offset)
         request = self._request
         if request is None or request.offset != offset or request.done and request.status != VALUE:
             request = self._request = self._gets.ask(offset, self._pacing.size)
@@ -181,7 +193,7 @@ class PartitionFetch:
             await self._wake.wait()
             if self.delivery.stopping:
                 return None
-            if offset != self._progress.resume_offset + len(self._piece):
+            if offset != self._unfinished.at(self._progress.resume_offset):
                 self._pacing.processed(self._progress.retries)
                 return None  # the user went elsewhere meanwhile
         self._request = None
@@ -191,18 +203,19 @@ class PartitionFetch:
 
     async def _received(self, request: Request) -> None:
         offset = self._progress.resume_offset
-        data = self._piece + request.body if self._piece else request.body
-        records = FetchedRecords(self._topic, self._partition, offset, data, self._rules.max_body)
+        start = self._unfinished.data
+        data = start + request.body if start else request.body
+        records = self._records(offset, data)
         messages = records.read(MOST)
         if not messages:
             if records.jumped:
                 self._jumped(records)
             elif records.damage is not None:
-                await self._damaged(records.damage)
+                await self._damaged(records)
             else:
-                self._incomplete(records, data)
+                await self._incomplete(records, data)
             return
-        self._piece = b""
+        self._unfinished.clear()
         self._pacing.received(len(data))
         complete = True
         while messages and complete:
@@ -224,7 +237,7 @@ class PartitionFetch:
         if records.jumped:
             self._jumped(records)
         elif records.damage is not None:
-            await self._damaged(records.damage)
+            await self._damaged(records)
 
     async def _deliver(self, messages: list[ReceivedMessage]) -> bool:
         self._delivering = True
@@ -235,68 +248,63 @@ class PartitionFetch:
 
     def _jumped(self, records: FetchedRecords) -> None:
         """Behind what the group's filter rejects."""
-        self._piece = b""
+        self._unfinished.clear()
         self._pacing.at_once()
         self._progress.move_to(records.next_offset)
 
-    def _incomplete(self, records: FetchedRecords, data: bytes) -> None:
+    async def _incomplete(self, records: FetchedRecords, data: bytes) -> None:
         """
         Bytes, but no whole message. A broker sends at most its ``maxTransferSize``: what is longer
         is put together.
         """
         needed = records.needed
+        ends_here = 0 < len(data) < HEADER_BYTES <= self._pacing.size
         if self._pacing.too_small(needed):
-            self._piece = b""
-        elif needed and len(data) > len(self._piece):
-            self._piece = data
-            self._piece_offset = records.next_offset
-            self._pieces_missed = 0
+            self._unfinished.clear()
+        elif ends_here:
+            if await self._places.is_segment_end(records.next_offset + len(data)):
+                records.cut_off()
+                await self._damaged(records)
+        elif needed and self._unfinished.keep(records.next_offset, data):
             self._pacing.at_once()
 
     async def _never_whole(self, request: Request) -> None:
-        """
-        The log ends inside a message. No broker shows that for long: its length is damaged if
-        whole messages lie where its body should be.
-        """
+        """The log ends inside a message: its length is wrong, or the rest is not there yet."""
         self._nothing(request)
-        self._pieces_missed += 1
-        if self._pieces_missed <= self._rules.config.max_increase_fetch_data_retries:
-            return
-        offset = self._progress.resume_offset
-        found = find_record(self._piece, 1, self._rules.max_body)
-        if found is not None:
-            length = len(self._piece)
-            await self._damaged(
-                Damage(offset, f"the log ends after {length} bytes of it", offset + found)
-            )
-        elif self._pieces_missed == self._rules.config.max_increase_fetch_data_retries + 1:
+        offset, data = self._progress.resume_offset, self._unfinished.data
+        if await self._unfinished.is_damaged():
+            records = self._records(offset, data)
+            records.cut_off()
+            await self._damaged(records)
+        elif self._unfinished.is_remarkable:
             self._log.warn(
                 "{topic} {partition}: the log ends inside the message at offset {offset}, after"
                 " {count} bytes of it; waiting for the rest",
                 topic=self._topic,
                 partition=self._partition,
                 offset=offset,
-                count=len(self._piece),
+                count=len(data),
             )
 
-    async def _damaged(self, damage: Damage) -> None:
-        """Go on behind it, with an alarm and a pause."""
-        self._piece = b""
+    def _records(self, offset: int, data: bytes) -> FetchedRecords:
+        return FetchedRecords(self._topic, self._partition, offset, data, self._max_body)
+
+    async def _damaged(self, records: FetchedRecords) -> None:
+        """Go on behind the damage at their end, after a pause if it is not just too long."""
+        damage = records.damage
+        assert damage is not None
+        self._unfinished.clear()
         self._request = None
         self._pacing.nothing()
-        target = await self._places.behind(damage, self._rules.max_body)
-        if self.delivery.stopping or self._progress.resume_offset != damage.offset:
-            return  # the user went elsewhere meanwhile
-        self._log.error(
-            "{topic} {partition}: the message at offset {offset} cannot be read, {reason};"
-            " going on at offset {target}",
-            topic=self._topic,
-            partition=self._partition,
-            offset=damage.offset,
-            reason=damage.reason,
-            target=target,
-        )
-        self._progress.move_to(target)
+
+        def wanted() -> bool:
+            return not self.delivery.stopping and self._progress.resume_offset == damage.offset
+
+        passed = await self._passing.behind(damage, records.rest, wanted)
+        if passed is not None:
+            self._pacing.passed_over(passed.too_long)
+            self._progress.move_to(passed.next_offset)
+            self._rules.passed_over(passed)
 
     async def _find_end(self) -> bool:
         """Replace the position ``MAX_OFFSET`` by the end of the log; whether to go on."""
@@ -308,9 +316,9 @@ class PartitionFetch:
     def _moved(self, body: bytes) -> None:
         """301: the log begins, ends, or has something for us at another place."""
         before = self._progress.resume_offset
-        if self._piece or not body.isdigit():
+        if self._unfinished.data or not body.isdigit():
             # Not of the place where a message begins: that is asked for again.
-            self._piece = b""
+            self._unfinished.clear()
             self._complain(Status.MOVED, body)
             self._pacing.nothing()
             return
@@ -353,35 +361,10 @@ class PartitionFetch:
                 self._pacing.at_once()
                 return
         else:
-            self._piece = b""
+            self._unfinished.clear()
             if request.status != LOST:  # which the connection itself tells
                 self._complain(request.status, request.body)
         self._pacing.nothing()
-
-    async def _compare_with_end(self, request: Request) -> None:
-        """
-        Tell, once for each place and broker, when the log ends before us: the broker has lost its
-        tail, or all, and what is put now lies where we do not read.
-        """
-        offset = self._progress.resume_offset
-        now: float = self._runtime.seconds()
-        if request.status != Status.NOT_FOUND:
-            self._idle = -1, 0.0
-        elif self._idle[0] != offset:
-            self._idle = offset, now
-        elif now - self._idle[1] >= IDLE_SECONDS:
-            self._idle = offset, float("inf")
-            end = await self._find_end_of_log()
-            if end < offset == self._progress.resume_offset:
-                self._log.error(
-                    "{topic} {partition}: the log ends at {end}, before offset {offset}, where the"
-                    " group is: what is put in between will not be read; seek, or set"
-                    " updateConsumerOffsets at the broker",
-                    topic=self._topic,
-                    partition=self._partition,
-                    end=end,
-                    offset=offset,
-                )
 
     async def _find_end_of_log(self) -> int:
         try:

@@ -13,19 +13,23 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
+from metamorphosis.client.boundaries import ends_early, holds_record
 from metamorphosis.client.connection import BrokerConnection
 from metamorphosis.client.direct import known_partitions
-from metamorphosis.client.model import Partition, ReceivedMessage
-from metamorphosis.client.records import Damage, FetchedRecords
-from metamorphosis.client.resuming import LogPlaces
+from metamorphosis.client.model import Partition, PassedOver, ReceivedMessage
+from metamorphosis.client.passing import Passing
+from metamorphosis.client.records import FetchedRecords
+from metamorphosis.client.resuming import UNFILTERED_GROUP, LogPlaces
+from metamorphosis.client.searching import in_steps
 from metamorphosis.errors import CorruptRecord, InvalidArgument, Moved, NotConnected
 from metamorphosis.ids import EPOCH_MS
+from metamorphosis.interfaces import IRuntime
 from metamorphosis.message import HEADER_BYTES
 
 if TYPE_CHECKING:
     from metamorphosis.client.session import SessionFactory
 
-GROUP = "Just_for_Browser"
+GROUP = UNFILTERED_GROUP
 """Whose name is given where there is no group; the original's."""
 NO_LIMIT = 1 << 30
 """Messages of one fetch: all."""
@@ -45,11 +49,13 @@ class PartitionReader:
     """
     One partition at one broker. Thread: the loop's.
 
+    :param max_body: longest body accepted, bytes, where the size of a fetch is not larger.
     :param timeout: seconds of each request.
     """
 
     def __init__(
         self,
+        runtime: IRuntime,
         connection: BrokerConnection,
         group: str,
         topic: str,
@@ -59,6 +65,7 @@ class PartitionReader:
     ) -> None:
         self.topic = topic
         self.partition = partition
+        self._runtime = runtime
         self._max_body = max_body
         self._places = LogPlaces(connection, group, topic, partition, timeout)
 
@@ -71,20 +78,36 @@ class PartitionReader:
         :raises MetaQError: the broker refused otherwise, or did not answer.
         """
         data = b""
+        max_body = max(self._max_body, max_size)
         while True:
             body = await self._places.fetch(offset + len(data), max_size)
             if not body:
-                return None if not data else self._records(offset, data)
+                return None if not data else await self._cut_off(offset, data, max_body)
             data += body
-            records = self._records(offset, data)
-            needed = records.needed
-            if len(data) >= needed or needed > HEADER_BYTES + self._max_body:
+            records = self._records(offset, data, max_body)
+            if len(data) < HEADER_BYTES <= max_size:
+                if await self._places.is_segment_end(offset + len(data)):
+                    records.cut_off()
+                return records
+            needed = records.needed or HEADER_BYTES
+            if len(data) >= needed or needed > HEADER_BYTES + max_body:
                 return records
             # A message that is longer than what was asked for, or than this broker sends at once.
             max_size = needed - len(data)
 
-    def _records(self, offset: int, data: bytes) -> FetchedRecords:
-        return FetchedRecords(self.topic, self.partition, offset, data, self._max_body)
+    async def _cut_off(self, offset: int, data: bytes, max_body: int) -> FetchedRecords:
+        """The log ends inside a message: it is not there as a whole yet, or its length is wrong."""
+        records = self._records(offset, data, max_body)
+        if len(data) >= HEADER_BYTES:
+            early = ends_early(data, max_body)
+            if await in_steps(self._runtime, early) or await in_steps(
+                self._runtime, holds_record(data, max_body)
+            ):
+                records.cut_off()
+        return records
+
+    def _records(self, offset: int, data: bytes, max_body: int) -> FetchedRecords:
+        return FetchedRecords(self.topic, self.partition, offset, data, max_body)
 
     async def get(self, offset: int, max_size: int) -> list[ReceivedMessage] | None:
         """
@@ -110,9 +133,18 @@ class PartitionReader:
         """See ``LogPlaces.nearest``."""
         return await self._places.nearest(offset)
 
-    async def behind(self, damage: Damage) -> int:
-        """See ``LogPlaces.behind``."""
-        return await self._places.behind(damage, self._max_body)
+    async def behind(self, records: FetchedRecords) -> PassedOver:
+        """
+        What is passed over at the end of what was read, and where reading goes on.
+
+        :raises MetaQError: the broker refused, or did not answer.
+        """
+        damage, max_body = records.damage, records.max_body
+        assert damage is not None
+        passing = Passing(self._runtime, self._places, self.topic, self.partition, max_body, 0)
+        passed = await passing.behind(damage, records.rest, lambda: True)
+        assert passed is not None
+        return passed
 
     async def min_offset(self) -> int:
         """Where the partition begins."""
@@ -242,7 +274,15 @@ class TopicReader:
         if not await connection.ready(timeout):
             raise NotConnected(f"{connection.url} cannot be reached within {timeout:g} s")
         limit = self._session.config.max_body_bytes
-        return PartitionReader(connection, self._group, self.topic, partition, limit, timeout)
+        return PartitionReader(
+            self._session.runtime,
+            connection,
+            self._group,
+            self.topic,
+            partition,
+            limit,
+            timeout,
+        )
 
     async def partitions(self) -> list[Partition]:
         """Sorted by number; in direct mode those that have messages, as partitions of broker 0."""

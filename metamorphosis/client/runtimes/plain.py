@@ -7,12 +7,20 @@ Thread: any but the loop's.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 from metamorphosis.client.checked import checked
 from metamorphosis.client.flow import settle
-from metamorphosis.client.model import Partition, Position, ReceivedMessage, SendResult
+from metamorphosis.client.model import (
+    Partition,
+    PassedOver,
+    Position,
+    ReceivedMessage,
+    SendResult,
+)
+from metamorphosis.client.passing import PassedOverMessages, PassingListener
 from metamorphosis.client.runtimes.loopthread import LoopThread
 from metamorphosis.client.subscription import Filter, Listener, Reject
 from metamorphosis.errors import ClientClosed
@@ -194,6 +202,22 @@ class Consumer(Plain):
         self._call("on_rejection", takes)
         return self
 
+    def on_passed_over(self, listener: PassingListener) -> Self:
+        """See ``client.passing.PassesOver``; runs in a thread and may block."""
+        takes: PassingListener = listener
+        if callable(listener):
+
+            def takes(message: PassedOver) -> None:
+                self._listeners.submit(lambda: listener(message), _told)
+
+        self._call("on_passed_over", takes)
+        return self
+
+    @property
+    def passed_over(self) -> PassedOverMessages:
+        """See ``client.passing.PassesOver``."""
+        return self._core.passed_over  # type: ignore[no-any-return]
+
     def complete_subscribe(self) -> None:
         """See ``client.consumer.Consumer``."""
         self._call("complete_subscribe")
@@ -270,12 +294,29 @@ class TopicBrowser(Plain):
         """See ``client.browser.TopicBrowser``."""
         return self._core.topic  # type: ignore[no-any-return]
 
+    def on_passed_over(self, listener: PassingListener) -> Self:
+        """See ``client.passing.PassesOver``; the listener must not block."""
+        self._call("on_passed_over", listener)
+        return self
+
+    @property
+    def passed_over(self) -> PassedOverMessages:
+        """See ``client.passing.PassesOver``."""
+        return self._core.passed_over  # type: ignore[no-any-return]
+
     def partitions(self) -> list[Partition]:
         """See ``client.browser.TopicBrowser``."""
         return self._call("partitions")  # type: ignore[no-any-return]
 
     def __iter__(self) -> Iterator[ReceivedMessage]:
         return messages_of(Taker(self._thread, self._core.__aiter__()))
+
+
+def _told(result: object, error: BaseException | None) -> None:
+    if error is not None:
+        logging.getLogger("metamorphosis.client").error(
+            "The listener for messages that are passed over failed", exc_info=error
+        )
 
 
 _END = object()

@@ -12,6 +12,7 @@ from metamorphosis.client.delivery import PartitionDelivery
 from metamorphosis.client.duplicates import DuplicateCache
 from metamorphosis.client.fetching import Fetching
 from metamorphosis.client.model import FetchTarget, Partition, Position, ReceivedMessage
+from metamorphosis.client.passing import PassedOverMessages
 from metamorphosis.client.settings import ClientConfig, ConsumerConfig
 from metamorphosis.client.subscription import DeliveryRules, Subscription
 from metamorphosis.message import encode_record
@@ -99,6 +100,7 @@ class FetchCase(SynchronousTestCase):
             DuplicateCache(),
             lambda message: self.got.append(-message.id),
         )
+        self.passed_over = PassedOverMessages(self.runtime.log)
         wanted = Subscription("t", max_size, listener or self.listen, **(subscription or {}))
         self.fetching = Fetching(
             self.runtime,
@@ -107,6 +109,7 @@ class FetchCase(SynchronousTestCase):
             max_body,
             lambda position: PartitionDelivery(self.rules, wanted, position),
             self.runtime.log,
+            self.passed_over,
         )
         self.position = Position("t", Partition(0, 1), 0)
         self.fetching.start(targets or [FetchTarget(self.position, URL)])

@@ -38,6 +38,11 @@ class Log:
         """What follows is in another segment."""
         self.segments.append(self.end)
 
+    def segment_end(self, offset: int) -> int:
+        """Of the one that holds ``offset``; no answer to a get goes beyond it."""
+        index = bisect_right(self.segments, offset)
+        return self.segments[index] if index < len(self.segments) else self.end
+
     def nearest(self, offset: int) -> int:
         """As the broker answers ``offset``."""
         if offset >= self.end:
@@ -100,7 +105,8 @@ class MemoryBroker:
         if asked.offset < log.start:
             return self._result(asked, 301, b"%d" % log.start)
         place = asked.offset - log.start
-        piece = log.data[place : place + min(asked.size, self._limit)]
+        end = min(place + min(asked.size, self._limit), log.segment_end(asked.offset) - log.start)
+        piece = log.data[place:end]
         if piece:
             return b"value %d %d\r\n%b" % (len(piece), asked.opaque, piece)
         if asked.wait_ms:

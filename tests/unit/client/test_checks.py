@@ -41,6 +41,7 @@ FINE: dict[str, Any] = {
     "callback": lambda result, error: None,
     "bodies": [b"x"],
     "strategy": lambda message: None,
+    "listener": lambda message: None,
     "message": ReceivedMessage("t", Partition(0, 0), 0, 1, 0, b"x"),
     "partition": Partition(0, 0),
     "offset": 0,

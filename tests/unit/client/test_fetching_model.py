@@ -23,6 +23,7 @@ from metamorphosis.client.fetching import Fetching
 from metamorphosis.client.flow import Slots
 from metamorphosis.client.iteration import Iteration
 from metamorphosis.client.model import FetchTarget, Partition, Position, ReceivedMessage
+from metamorphosis.client.passing import PassedOverMessages
 from metamorphosis.client.settings import ClientConfig, ConsumerConfig
 from metamorphosis.client.subscription import DeliveryRules, Subscription
 from metamorphosis.errors import InvalidState
@@ -109,6 +110,7 @@ class Model:
             1 << 18,
             lambda position: PartitionDelivery(self.rules, wanted, position),
             self.runtime.log,
+            PassedOverMessages(self.runtime.log),
         )
         self.iteration = Iteration(self.runtime, self.fetching.delivery_of)
         self.rules.outlet = self.iteration

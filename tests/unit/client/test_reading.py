@@ -37,7 +37,9 @@ class ReadingCase(SynchronousTestCase):
         connections = Connections(self.runtime, config, self.runtime.log)
         self.connection = connections.acquire("b:1", self)
         self.broker.accept()
-        self.reader = PartitionReader(self.connection, "g", "t", Partition(0, 1), 5000, 3.0)
+        self.reader = PartitionReader(
+            self.runtime, self.connection, "g", "t", Partition(0, 1), 5000, 3.0
+        )
 
     def run_(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Its result, with the broker answering."""

@@ -1,14 +1,13 @@
-"""Bytes of a log into messages, and over what cannot be read."""
+"""Bytes of a log into messages, up to what cannot be read."""
 
 from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.client.model import Partition, ReceivedMessage
-from metamorphosis.client.records import FetchedRecords, find_record
+from metamorphosis.client.records import Damage, FetchedRecords
 from metamorphosis.message import (
     HEADER,
-    HEADER_BYTES,
     JUMP_CHECKSUM,
     JUMP_FLAG,
     encode_body,
@@ -117,7 +116,7 @@ class JumpTests(SynchronousTestCase):
 
 
 class DamageTests(SynchronousTestCase):
-    """What cannot be read is described, and a way around it found where there is one."""
+    """What cannot be read is described."""
 
     def test_messages_in_front_are_read(self) -> None:
         """Reading ends in front of the damage, which shows with the same read."""
@@ -128,101 +127,47 @@ class DamageTests(SynchronousTestCase):
         self.assertEqual([], records.read(ALL))
 
     def test_wrong_checksum(self) -> None:
-        """The record is passed over when something like a record, or nothing, follows."""
-        for following in (b"", b"\0" * 4, encode_record(3, 0, b"x"), broken(b"x")):
-            records = fetched(broken(b"def") + following)
-            records.read(ALL)
-            assert records.damage is not None
-            self.assertEqual(1023, records.damage.skip_to)
-            self.assertIn("checksum of its 3 bytes", records.damage.reason)
-
-    def test_wrong_checksum_and_length(self) -> None:
-        """If no record follows, the next one whose checksum is right is looked for."""
-        data = broken(b"def") + b"\xff" * 30 + encode_record(3, 0, b"x")
-        records = fetched(data)
+        """What the header says is kept for the search, and all that was fetched behind it."""
+        records = fetched(broken(b"def") + b"rest")
         records.read(ALL)
-        assert records.damage is not None
-        self.assertEqual(1000 + 23 + 30, records.damage.skip_to)
+        reason = "the checksum of its 3 bytes is wrong"
+        self.assertEqual(Damage(1000, reason, 3, 1), records.damage)
+        self.assertEqual(broken(b"def") + b"rest", records.rest)
 
     def test_impossible_length(self) -> None:
-        """A negative length is damage at once, and the rest of the piece is searched."""
-        records = fetched(b"\xff" * 25 + encode_record(3, 0, b"x"))
+        """A negative length is damage at once."""
+        records = fetched(b"\xff" * 25)
         records.read(ALL)
         assert records.damage is not None
-        self.assertEqual(1025, records.damage.skip_to)
         self.assertIn("length is -1", records.damage.reason)
 
-    def test_nothing_found(self) -> None:
-        """Without any record in the piece nobody here knows how to go on."""
-        records = fetched(b"\xff" * 50)
-        records.read(ALL)
-        assert records.damage is not None
-        self.assertIsNone(records.damage.skip_to)
-
     def test_too_long(self) -> None:
-        """A message longer than accepted is passed over by its length; if it did not come whole,
-        its length has to be checked first."""
-        data = encode_record(1, 0, b"y" * 101)
-        for piece, outcome in ((data, (1121, None)), (data[:40], (None, 1121))):
-            records = fetched(piece)
-            self.assertEqual([], records.read(ALL))
-            assert records.damage is not None
-            self.assertEqual(outcome, (records.damage.skip_to, records.damage.claimed_end))
-            self.assertIn("at most 100", records.damage.reason)
-
-    def test_insane_length(self) -> None:
-        """A length that no message has is not even checked."""
-        records = fetched(b"\x7f" * 40 + encode_record(1, 0, b"x"))
-        records.read(ALL)
+        """A message longer than accepted is not waited for."""
+        records = fetched(encode_record(1, 0, b"y" * 101)[:40])
+        self.assertEqual([], records.read(ALL))
         assert records.damage is not None
-        self.assertEqual((1040, None), (records.damage.skip_to, records.damage.claimed_end))
+        self.assertEqual(101, records.damage.length)
+        self.assertIn("at most 100", records.damage.reason)
+
+    def test_cut_off(self) -> None:
+        """A length that leads beyond the end of the log is not believed."""
+        records = fetched(encode_record(1, 0, b"abc") + encode_record(2, 0, b"y" * 100)[:40])
+        records.read(ALL)
+        self.assertIsNone(records.damage)
+        records.cut_off()
+        assert records.damage is not None
+        self.assertEqual((1023, None), (records.damage.offset, records.damage.length))
+        self.assertIn("the log ends after 40 bytes", records.damage.reason)
 
     def test_longest(self) -> None:
         """A body of just the accepted length is a message."""
         self.assertEqual(1, len(fetched(encode_record(1, 0, b"y" * 100)).read(ALL)))
 
     def test_zero_bytes(self) -> None:
-        """Zeros are not taken for empty messages; the record behind them is found."""
+        """Zeros are not taken for empty messages, nor their checksum for one."""
         records = fetched(bytes(77) + encode_record(3, 0, b"x"))
         self.assertEqual([], records.read(ALL))
-        assert records.damage is not None
-        self.assertEqual(1077, records.damage.skip_to)
-
-    def test_zero_bytes_to_the_end(self) -> None:
-        """A record may begin with the last three zeros; the others are passed over."""
-        records = fetched(bytes(77))
-        records.read(ALL)
-        assert records.damage is not None
-        self.assertEqual(1074, records.damage.skip_to)
-
-    def test_progress_is_made_everywhere(self) -> None:
-        """Wherever a piece of log is damaged, reading goes on behind the damage."""
-        whole = b"".join(encode_record(n, 0, b"m%d" % n) for n in range(1, 5))
-        for place in range(len(whole)):
-            data = bytearray(whole)
-            data[place] ^= 0xFF
-            records = fetched(bytes(data), 0)
-            records.read(ALL)
-            if records.damage is not None and records.damage.skip_to is not None:
-                self.assertGreater(records.damage.skip_to, records.damage.offset)
-
-
-class FindTests(SynchronousTestCase):
-    """The next real record."""
-
-    def test_finds(self) -> None:
-        """A record anywhere is found, and one in front of the start is not."""
-        record = encode_record(5, 0, b"body")
-        data = b"garbage" + record + b"more" + record
-        self.assertEqual(7, find_record(data, 0, 100))
-        self.assertEqual(7 + len(record) + 4, find_record(data, 8, 100))
-
-    def test_ignores(self) -> None:
-        """Incomplete, too long and empty records are none."""
-        record = encode_record(5, 0, b"body")
-        self.assertIsNone(find_record(record[:-1], 0, 100))
-        self.assertIsNone(find_record(record, 0, 3))
-        self.assertIsNone(find_record(bytes(HEADER_BYTES * 3), 0, 100))
+        self.assertEqual(Damage(1000, "there are only zero bytes", 0), records.damage)
 
 
 class MessageTests(SynchronousTestCase):
