@@ -302,6 +302,13 @@ class InvalidMessage(InvalidArgument):
     """A message that cannot be sent."""
 
 
+class MessageTooLarge(InvalidMessage):
+    """
+    A message longer than ``max_body_bytes``, its attribute included, which consumers would pass
+    over. Nothing was sent.
+    """
+
+
 class InvalidConfig(InvalidArgument):
     """A setting of the client; the text names it and says what would be right."""
 

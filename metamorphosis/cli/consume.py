@@ -20,6 +20,7 @@ from metamorphosis.cli.console import Console, Interrupted, Ticker, amount, json
 from metamorphosis.cli.offsets import offset_store
 from metamorphosis.client.flow import Event
 from metamorphosis.client.model import Partition, Position, ReceivedMessage, StoredOffset
+from metamorphosis.client.passing import PassedOverMessages
 from metamorphosis.client.subscription import Rollback
 from metamorphosis.errors import ClientClosed, MetaQError, NotBalanced, NotConnected
 from metamorphosis.interfaces import IOffsetStore
@@ -175,11 +176,25 @@ async def consume(session: Any, console: Console, options: Namespace) -> None:
     console.clear_progress(output.amount)
     if output.error is not None:
         raise output.error
-    outcome = f"{output.count} consumed{_unstored(positions)}"
+    passed_over = _passed_over(consumer.passed_over)
+    outcome = f"{output.count} consumed{passed_over}{_unstored(positions)}"
     if console.stopped.is_set:
         raise Interrupted(f"interrupted; {outcome}")
-    if _unstored(positions):
+    if passed_over or _unstored(positions):
         raise MetaQError(outcome)
+
+
+def _passed_over(messages: PassedOverMessages) -> str:
+    """The messages that were not written, because they cannot be."""
+    reasons = []
+    if messages.damaged:
+        reasons.append(f"{messages.damaged} passed over because they are damaged")
+    if messages.too_long:
+        reasons.append(
+            f"{messages.too_long} passed over because they are too long: --max-body-bytes takes"
+            " longer ones"
+        )
+    return "".join(f", {each}" for each in reasons)
 
 
 def _unstored(positions: list[Position]) -> str:

@@ -79,6 +79,7 @@ async def _run(options: Namespace) -> int:
             delivery_timeout_ms=DELIVERY_MS,
             refused_timeout_ms=min(milliseconds, REFUSED_MS),
             publish_connect_timeout_ms=milliseconds,
+            max_body_bytes=getattr(options, "max_body_bytes", None),
         )
     except InvalidArgument as error:
         print(f"metaq: {error}", file=sys.stderr)

@@ -75,6 +75,7 @@ def _produce(commands: Commands, common: argparse.ArgumentParser) -> None:
         "--partition", help="<brokerId>-<number>, or a number where there is one broker"
     )
     parser.add_argument("--file", metavar="PATH", help="send the whole file as one message")
+    _longest(parser, "refuse longer messages")
     parser.add_argument(
         "--rate", type=_positive(float), metavar="N", help="at most so many messages a second"
     )
@@ -115,7 +116,17 @@ def _consume(commands: Commands, common: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="end when nothing has come for so long, although the brokers answer",
     )
+    _longest(parser, "pass over longer messages")
     parser.add_argument("--json", action="store_true", help="one JSON object for each message")
+
+
+def _longest(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument(
+        "--max-body-bytes",
+        type=_positive(int),
+        metavar="BYTES",
+        help=f"{what} (default: 2097152, which all consumers take unless told otherwise)",
+    )
 
 
 def _offsets(commands: Commands, common: argparse.ArgumentParser) -> None:

@@ -28,7 +28,7 @@ from metamorphosis.client.links import Log
 from metamorphosis.client.model import ANY_PARTITION, OutgoingMessage, Partition, SendResult
 from metamorphosis.client.opaques import next_opaque
 from metamorphosis.client.publisher import Publisher
-from metamorphosis.client.puts import Put, put_frame
+from metamorphosis.client.puts import Put, put_frame, too_large
 from metamorphosis.client.replies import SUCCESS
 from metamorphosis.client.selectors import RoundRobinSelector, Selector
 from metamorphosis.client.sending import Sending
@@ -138,6 +138,7 @@ class OneWayProducer(Publisher):
         self._closing = Event(self._runtime)
         self._recovering: Any = None
         self._policies_under_way = 0
+        self._longest = session.config.max_body_bytes
 
     # -- sending
 
@@ -152,11 +153,12 @@ class OneWayProducer(Publisher):
         timeout: float | None = None,
     ) -> SendResult | None:
         """
-        Send a message, or give it to the policy. Nothing is raised.
+        Send a message, or give it to the policy.
 
         :param timeout: seconds after which the window has its units back.
         :returns: id and offset -1, and the partition chosen, ``ANY_PARTITION`` if none could be;
             None if it is no message, or the producer is closed, which is logged.
+        :raises MessageTooLarge: longer than ``max_body_bytes``; nothing else is raised.
         """
         limit = self._timeout if timeout is None else timeout
         message = OutgoingMessage(topic, data, attribute, key)
@@ -167,6 +169,8 @@ class OneWayProducer(Publisher):
         except (InvalidArgument, ClientClosed) as error:
             self._drop(message, error)
             return None
+        if len(put.body) > self._longest:
+            raise too_large(topic, len(put.body), self._longest)
         try:
             broker = self._select(put)
             chosen = put.partition

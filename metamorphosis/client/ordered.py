@@ -38,7 +38,7 @@ from metamorphosis.client.checked import as_future, checked
 from metamorphosis.client.flow import Event, settle
 from metamorphosis.client.model import ANY_PARTITION, OutgoingMessage, Partition, SendResult
 from metamorphosis.client.publisher import Publisher
-from metamorphosis.client.puts import Put
+from metamorphosis.client.puts import Put, too_large
 from metamorphosis.client.selectors import OrderedSelector, Selector, parse_partitions_info
 from metamorphosis.client.sending import Sending, waited_in_vain
 from metamorphosis.errors import (
@@ -49,6 +49,7 @@ from metamorphosis.errors import (
     PartitionNotWritable,
     RequestTimeout,
 )
+from metamorphosis.message import encode_body
 
 if TYPE_CHECKING:
     from metamorphosis.client.session import SessionFactory
@@ -109,6 +110,7 @@ class OrderedProducer(Publisher):
         :param key: messages with the same key go to the same partition.
         :param timeout: seconds for the broker's answer.
         :raises InvalidMessage: by the future, as all others.
+        :raises MessageTooLarge: longer than ``max_body_bytes``; it is not kept either.
         :raises NoPartition: the topic is not configured.
         :raises LocalStoreError: it could be neither sent nor kept.
         :raises MetaQError: as ``Producer.send``.
@@ -117,6 +119,9 @@ class OrderedProducer(Publisher):
         try:
             self._check_open()
             message = OutgoingMessage(topic, bytes(data), attribute, key)
+            length = len(encode_body(message.data, attribute))
+            if length > self._session.config.max_body_bytes:
+                raise too_large(topic, length, self._session.config.max_body_bytes)
             partition = ANY_PARTITION if self._direct else self._selector.choose(topic, message)
             limit = self._timeout if timeout is None else timeout
             lane = self._lanes.get((topic, partition))

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from metamorphosis.client.checks import require
 from metamorphosis.client.model import OutgoingMessage, Partition
 from metamorphosis.client.publisher import Publisher
-from metamorphosis.client.puts import Callback, Put
+from metamorphosis.client.puts import OVERHEAD_BYTES, Callback, Put, too_large
 from metamorphosis.client.selectors import RoundRobinSelector, Selector
 from metamorphosis.client.sending import Sending
 
@@ -67,6 +67,7 @@ class Producer(Publisher):
             max_outstanding_bytes,
         )
         self._submit = self._sending.submit
+        self._most_cost = session.config.max_body_bytes + OVERHEAD_BYTES
 
     # -- sending
 
@@ -89,6 +90,7 @@ class Producer(Publisher):
         :param partition: goes exactly there.
         :param timeout: seconds for the answer to each attempt; ``send_timeout_ms`` unless given.
         :raises InvalidMessage: by the future, as all others: blank topic, data that are no bytes.
+        :raises MessageTooLarge: longer than ``max_body_bytes``.
         :raises NoPartition: nobody takes messages of the topic at present.
         :raises BrokerError: the broker refused it.
         :raises SendTimeout: no answer; it may have been stored.
@@ -101,7 +103,10 @@ class Producer(Publisher):
                 self._check_open()
             message = OutgoingMessage(topic, data, attribute, key)
             limit = self._timeout if timeout is None else timeout
-            self._submit(Put(self._sending, message, partition, limit, future, None))
+            put = Put(self._sending, message, partition, limit, future, None)
+            if put.cost > self._most_cost:
+                raise too_large(topic, len(put.body), self._most_cost - OVERHEAD_BYTES)
+            self._submit(put)
         except Exception as error:
             self._api.reject(future, error)
         return future
@@ -127,7 +132,10 @@ class Producer(Publisher):
                 self._check_open()
             message = OutgoingMessage(topic, data, attribute, key)
             limit = self._timeout if timeout is None else timeout
-            self._submit(Put(self._sending, message, partition, limit, None, callback))
+            put = Put(self._sending, message, partition, limit, None, callback)
+            if put.cost > self._most_cost:
+                raise too_large(topic, len(put.body), self._most_cost - OVERHEAD_BYTES)
+            self._submit(put)
         except Exception as error:
             self._runtime.call_soon(callback, None, error)
 

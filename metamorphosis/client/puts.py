@@ -5,6 +5,8 @@ Source: ``SimpleMessageProducer``, ``PutCommand``.
 
 Differs: what a broker refuses is an exception with the broker's text (its status with an empty
 text); the original returns a result, whose text for a closed partition is always ``403``.
+
+Differs: messages that consumers pass over are refused; the original sends whatever fits a frame.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from metamorphosis.client.checks import SECONDS_MOST, require
 from metamorphosis.client.connection import BrokerConnection
 from metamorphosis.client.model import OutgoingMessage, Partition, SendResult
 from metamorphosis.client.replies import SUCCESS, TIMED_OUT, error_of
-from metamorphosis.errors import BadReply, InvalidMessage, MetaQError, SendTimeout
+from metamorphosis.errors import BadReply, InvalidMessage, MessageTooLarge, MetaQError, SendTimeout
 from metamorphosis.message import ATTRIBUTE_FLAG, crc32, encode_body
 from metamorphosis.wire.numbers import shown
 
@@ -26,6 +28,20 @@ Callback = Callable[[SendResult | None, Exception | None], object]
 
 OVERHEAD_BYTES = 1024
 """What a message under way costs beside its body: its frame's line, future and places in tables."""
+
+
+def too_large(topic: str, length: int, limit: int) -> MessageTooLarge:
+    """
+    The error for a message that consumers pass over.
+
+    :param length: of its body, the attribute included.
+    """
+    return MessageTooLarge(
+        f"a message of topic {topic} has {length} bytes, at most {limit} are sent: consumers pass"
+        " over longer ones. max_body_bytes of the session factory (metaq: --max-body-bytes) raises"
+        " the limit; every consumer needs it, too, a Java consumer as"
+        " notify.remoting.max_read_buffer_size and with a maxTransferSize of the broker above it"
+    )
 
 
 class Owner(Protocol):

@@ -117,7 +117,9 @@ class ClientConfig:
     duplicate_cache_size: int = 4096
     """Message ids remembered, to deliver none twice."""
     max_body_bytes: int = 2097152
-    """Longest message accepted; the fetch size does not grow further."""
+    """Longest message, its attribute included: producers refuse longer ones (``MessageTooLarge``),
+    consumers pass them over unless the subscription's ``max_size`` is larger. The default is what
+    the consumers of all clients take unless told otherwise."""
     recover_path: Path = field(default_factory=lambda: _home(".meta_recover"))
     """Messages a consumer could not process."""
     local_message_path: Path = field(default_factory=lambda: _home(".meta_localmessage"))

@@ -19,6 +19,7 @@ from metamorphosis.cli.console import Console
 from metamorphosis.cli.main import execute
 from metamorphosis.cli.options import parse
 from metamorphosis.client.model import Partition, SendResult
+from metamorphosis.client.passing import PassedOverMessages
 from metamorphosis.client.replies import NOT_SENT, SUCCESS, VALUE
 from metamorphosis.client.settings import ClientConfig
 from metamorphosis.cluster.memoryregistry import MemoryRegistry
@@ -26,7 +27,7 @@ from metamorphosis.cluster.model import ConnectionFault
 from metamorphosis.cluster.paths import Paths
 from metamorphosis.errors import ClientClosed, InvalidArgument, MetaQError
 from metamorphosis.wire.commands import GetCommand, OffsetCommand, StatsCommand
-from tests.unit.client.runtime import MemoryRuntime
+from tests.unit.client.runtime import MemoryLog, MemoryRuntime
 
 
 class FakeBroker:
@@ -141,6 +142,7 @@ class FakeConsumer:
         self.join_error: Exception | None = None
         self.joining: Deferred[None] | None = None
         self.closed = False
+        self.passed_over = PassedOverMessages(MemoryLog())
         self.assignment: dict[tuple[str, Partition], Any] = {}
 
     def subscribe(self, topic: str, max_size: int, listener: Any, *, batch: bool = False) -> None:

@@ -115,6 +115,22 @@ class OutputTests(ConsumeTestCase):
         self.assertRaises(MetaQError, consumer.reject, message(b"x"))
 
 
+class PassedOverTests(ConsumeTestCase):
+    """Messages that could not be written."""
+
+    def test_status(self) -> None:
+        """It does not end as if all were well, and says how many were passed over and why."""
+        for damaged, too_long, reason in (
+            (2, 0, "2 passed over because they are damaged"),
+            (0, 1, "1 passed over because they are too long: --max-body-bytes takes longer ones"),
+        ):
+            run = self.run_metaq("--max 1")
+            passed_over = self.consumer(run).passed_over
+            passed_over.damaged, passed_over.too_long = damaged, too_long
+            self.deliver(run, [message(b"1")])
+            self.assertEqual((run.status, run.said), (1, f"metaq: 1 consumed, {reason}\n"))
+
+
 class EndTests(ConsumeTestCase):
     """``--max``, ``--idle``, Ctrl-C."""
 

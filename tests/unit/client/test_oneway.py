@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred, fail
 from metamorphosis.client.localstore import LocalStore
 from metamorphosis.client.model import ANY_PARTITION, OutgoingMessage, Partition, SendResult
 from metamorphosis.client.oneway import KEPT_MOST, KeepingPolicy, OneWayProducer, units
+from metamorphosis.errors import MessageTooLarge
 from tests.unit.client.producing import ProducingCase
 
 HERE = SendResult(-1, Partition(0, 0), -1)
@@ -77,6 +78,15 @@ class WindowTests(OneWayCase):
             self.assertEqual(8, producer.free)
             happen()
             self.assertEqual(10, producer.free)
+
+    def test_too_large(self) -> None:
+        """What consumers would pass over is refused, neither sent nor given to the policy."""
+        producer = self.sender("test")
+        longest = self.session.config.max_body_bytes
+        for data, attribute in ((bytes(longest + 1), None), (bytes(longest - 4), "a")):
+            self.assertRaises(MessageTooLarge, producer.send, "test", data, attribute)
+        self.assertEqual(([], []), (self.bodies(), self.refused))
+        self.assertEqual(producer.window, producer.free)
 
     def test_default_window(self) -> None:
         """20000 units, also for 0 and less."""

@@ -16,6 +16,7 @@ from metamorphosis.errors import (
     InvalidConfig,
     InvalidMessage,
     LocalStoreError,
+    MessageTooLarge,
     NoPartition,
     NotConnected,
     SendTimeout,
@@ -208,6 +209,16 @@ class SenderTests(OrderedCase):
         producer = self.ordered("test")
         with self.assertRaisesRegex(NoPartition, "neither configured nor available"):
             self.runtime.result(producer.send("test", b"x", "7-7"))
+
+    def test_too_large(self) -> None:
+        """What consumers would pass over is neither sent nor kept."""
+        self.register(0, partitions=2)
+        producer = self.ordered("test")
+        longest = self.session.config.max_body_bytes
+        for data, attribute in ((bytes(longest + 1), None), (bytes(longest - 4), "a")):
+            with self.assertRaises(MessageTooLarge):
+                self.runtime.result(producer.send("test", data, attribute, key="k"))
+        self.assertEqual([], self.puts())
 
     def test_no_message(self) -> None:
         """Blank topics and null data have the usual errors, after close that of close."""

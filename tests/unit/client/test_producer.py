@@ -16,6 +16,7 @@ from metamorphosis.errors import (
     InvalidArgument,
     InvalidMessage,
     LocalStoreError,
+    MessageTooLarge,
     NoPartition,
     NotConnected,
     NotPublished,
@@ -23,7 +24,7 @@ from metamorphosis.errors import (
     ServiceUnavailable,
     UnknownTopic,
 )
-from metamorphosis.message import checksum
+from metamorphosis.message import MAX_BODY_BYTES, checksum
 from metamorphosis.wire.commands import PutCommand
 from metamorphosis.wire.encoding import encode
 from tests.unit.client.producing import ProducingCase
@@ -347,6 +348,37 @@ class SelectionTests(ProducingCase):
         for _ in range(4):
             producer.send("test", b"x")
         self.assertEqual((2, 2), (len(self.puts(0)), len(self.puts(1))))
+
+
+class LengthTests(ProducingCase):
+    """Longer than what consumers take is not sent."""
+
+    def test_too_large(self) -> None:
+        """Refused by the future, or to the callback, before anything is sent; not to be retried."""
+        self.register(0)
+        producer = self.producer("test", retries=3)
+        outcomes: list[Any] = []
+        longest = self.session.config.max_body_bytes
+        self.assertEqual(MAX_BODY_BYTES, longest)
+        for data, attribute in ((bytes(longest + 1), None), (bytes(longest - 4), "a")):
+            with self.assertRaisesRegex(MessageTooLarge, "max_body_bytes") as caught:
+                self.runtime.result(producer.send("test", data, attribute))
+            self.assertFalse(caught.exception.retriable)
+            producer.send_with_callback(
+                lambda *outcome: outcomes.append(outcome), "test", data, attribute
+            )
+        self.runtime.turn()
+        self.assertEqual([MessageTooLarge] * 2, [type(error) for _, error in outcomes])
+        self.assertEqual([], self.puts())
+
+    def test_longest(self) -> None:
+        """Just as long as consumers take goes out, with its attribute."""
+        self.register(0)
+        producer = self.producer("test")
+        longest = self.session.config.max_body_bytes
+        producer.send("test", bytes(longest))
+        producer.send("test", bytes(longest - 5), "a")
+        self.assertEqual(2, len(self.puts()))
 
 
 class LeavingTests(ProducingCase):
