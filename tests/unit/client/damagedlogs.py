@@ -90,6 +90,9 @@ class Reading:
                 self._browse(max_size)
         else:
             self._consume(kind, max_size, grow)
+        closing = self._session.close()
+        self._broker.serve()
+        self._runtime.result(closing)
         self.asked = self._broker.asked
         self.log = self._runtime.log
 
