@@ -11,6 +11,7 @@ from typing import Any
 from metamorphosis.client import partitionfetch
 from metamorphosis.client.model import Partition, ReceivedMessage, StoredOffset
 from metamorphosis.client.offsets.memory import MemoryOffsetStore
+from metamorphosis.errors import MessageTooLarge
 from tests.faults.faces import OnAsyncio, OnTwisted, Stage, scenario
 from tests.faults.ledger import flip
 from tests.faults.test_client_faults import named
@@ -75,10 +76,18 @@ class MessageFaults:
 
     @scenario
     async def test_larger_than_the_limit(self, stage: Stage) -> None:
-        """More than ``max_body_bytes``: passed over with a line that says where and how long."""
+        """
+        More than ``max_body_bytes`` and ``max_size``: passed over with a line that says where and
+        how long, and never sent by a producer with the same setting.
+        """
         case: Any = self
         async with Direct(stage, max_body_bytes=10000) as world:
-            large = b"large " * 5000
+            large = b"large " * 200_000
+            with case.assertRaises(MessageTooLarge):
+                await world.producer.send(world.topic, large)
+            others = stage.factory(broker=world.wire.address)
+            world.closing(others.close)
+            world.producer = await others.create_producer(world.topic, retries=0)
             await world.send(b"small", large, b"tiny")
             await world.reader()
             await world.until_read(b"small", b"tiny")
@@ -86,7 +95,7 @@ class MessageFaults:
             offset = world.ledger.acknowledged[large][1]
             await stage.until_logged(
                 f"{world.topic} 0-0: the message at offset {offset} cannot be read",
-                "its length is 30000, at most 10000 is accepted",
+                "its length is 1200000, at most 1048576 is accepted",
             )
             case.assertEqual(1, len(stage.logged("cannot be read")))
 
