@@ -348,6 +348,7 @@ class MessageStore(SegmentLog):
 
         :raises StoreDamaged: the file could not be cut.
         """
+        self.open_last()
         self.writer.take_back(self.last, 0, self.last.end - offset)
         self.next_offset = self.max_offset = self.read_end = offset
         self.writer.repair(self.last)
