@@ -339,8 +339,8 @@ class BrokerService(OrderedService):
             self._registry.start()
         self._registration.start(self._topics())
 
-    def _topic_used(self, topic: TopicConfig) -> None:
-        self._registration.register_topic(_registration(topic))
+    def _topic_used(self, topic: TopicConfig) -> Deferred[None] | None:
+        return self._registration.register_topic(_registration(topic))
 
     def _topics(self) -> list[TopicRegistration]:
         """Every topic of the configuration, and every other that has messages here."""

@@ -108,6 +108,7 @@ class BrokerRegistration:
         self._nodes = BrokerNodes(paths, broker)
         self._owned = OwnNodes(registry, self._nodes.own, self._nodes.url)
         self._topics: dict[str, TopicRegistration] = {}
+        self._awaited: dict[str, Deferred[None]] = {}  # told when the topic is registered
         self._open: set[str] = set()  # topics whose nodes may not be right
         self._held: dict[str, bytes | None] = {}  # what this session wrote; None: no node of ours
         self._verified: set[str] = set()  # of these, what was seen since the last session event
@@ -134,10 +135,13 @@ class BrokerRegistration:
         if self._registry.session_id():
             self._session_changed(SessionEvent(SessionState.CONNECTED, new_session=True))
 
-    def register_topic(self, topic: TopicRegistration) -> None:
-        """The first message of a topic came: register it unless it is known."""
-        if topic.topic not in self._topics:
-            self.update_topics([topic])
+    def register_topic(self, topic: TopicRegistration) -> Deferred[None] | None:
+        """The first message of a topic came: register it unless it is known; fires when done."""
+        if topic.topic in self._topics:
+            return None
+        done = self._awaited[topic.topic] = Deferred()
+        self.update_topics([topic])
+        return None if self.status in _NOT_RUNNING else done
 
     def update_topics(self, topics: Iterable[TopicRegistration]) -> None:
         """The configuration was read again. A topic that left it stays until ``stop``."""
@@ -340,6 +344,7 @@ class BrokerRegistration:
                         return
             if right and generation == self._generation and topic is self._topics[name]:
                 self._open.discard(name)
+                self._awaited.pop(name, Deferred()).callback(None)
 
     async def _hold(
         self, path: str, data: bytes | None, generation: int, in_place: bool = False

@@ -155,10 +155,12 @@ def find_partitions(data_path: str) -> list[Found]:
         raise StoreError(f"Data path {path} is not a readable directory")
     found = []
     for name in sorted(os.listdir(path)):
-        if name.startswith(".metamorphosis") or name == JOURNAL:
+        if name == JOURNAL:
             continue
         entry = os.path.join(path, name)
         if not os.path.isdir(entry):
+            if name.startswith(".metamorphosis"):  # a file of ours; a topic may be called so, too
+                continue
             _log.warn("Ignore not directory path:{path}", path=entry)
             continue
         try:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.faults.peer import Peer, get, put
+from tests.integration import broker
 from tests.integration.broker import BrokerProcess
 
 LIMIT = int(os.environ.get("FILES", "256"))
@@ -33,6 +34,7 @@ class DescriptorsTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """One topic with many partitions, and a section for topics that nobody has named."""
+        self.patch(broker, "START_SECONDS", SECONDS)
         topics = {"test": {"numPartitions": PARTITIONS}, "many*": {}}
         self.broker = LimitedBroker(self.mktemp(), topics=topics)
         self.addCleanup(self.broker.kill)

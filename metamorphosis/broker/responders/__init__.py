@@ -27,6 +27,7 @@ from metamorphosis.broker.responders.transactions import TransactionSteps
 from metamorphosis.config.model import BrokerConfig, Settings, TopicConfig
 
 if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
     from twisted.internet.interfaces import IReactorTime
 
     from metamorphosis.ids import MessageIds
@@ -51,7 +52,7 @@ class Responders(Shared):
         stores: MessageStores,
         ids: MessageIds,
         clock: IReactorTime,
-        topic_used: Callable[[TopicConfig], None],
+        topic_used: Callable[[TopicConfig], Deferred[None] | None],
     ) -> None:
         super().__init__(config, settings, url, stores, ids, clock, topic_used)
         gets = Gets(self, clock, settings.max_long_poll_ms / 1000)

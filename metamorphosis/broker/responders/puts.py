@@ -7,6 +7,7 @@ Source: ``BrokerCommandProcessor``, section 6.1 of the wire specification.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
@@ -17,10 +18,14 @@ from metamorphosis.broker.replies import Reply
 from metamorphosis.broker.responders import transactions
 from metamorphosis.errors import BrokerError, MetaQError
 from metamorphosis.message import checksum
+from metamorphosis.store.batch import FAILED, PENDING, Outcome
 from metamorphosis.wire import commands as wire
 from metamorphosis.wire.encoding import result
 
 if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
+    from twisted.internet.interfaces import IReactorTime
+
     from metamorphosis.broker.longpoll import LongPolls
     from metamorphosis.broker.responders.shared import Shared
     from metamorphosis.broker.session import Session
@@ -30,6 +35,40 @@ if TYPE_CHECKING:
 
 NO_ID = "The last message id could not be written."
 """The detail while the disk is full since the start."""
+
+
+REGISTERED_SECONDS = 1.0
+"""The first put of a topic is answered after this although ZooKeeper does not know the topic."""
+
+
+class FirstPut:
+    """
+    What the reply to the first put of a topic waits for: that it is stored, and that the topic is
+    in ZooKeeper, so that a client that then looks finds it. See ``Awaited``. Thread: reactor.
+
+    :ivar batch: that of the put.
+    """
+
+    def __init__(self, batch: Batch, registered: Deferred[None], clock: IReactorTime) -> None:
+        self.batch = batch
+        self.state: Outcome = PENDING
+        self.waiters: list[Callable[[], None]] = []
+        self._registered = False
+        batch.waiters.append(self._decide)
+        registered.addTimeout(REGISTERED_SECONDS, clock).addBoth(self._end_of_registration)
+
+    def _end_of_registration(self, _: object) -> None:
+        self._registered = True
+        self._decide()
+
+    def _decide(self) -> None:
+        outcome = self.batch.state
+        if self.state is PENDING and (outcome is FAILED or self._registered):
+            self.state = outcome
+            if outcome is not PENDING:
+                waiters, self.waiters = self.waiters, []
+                for waiter in waiters:
+                    waiter()
 
 
 class Puts:
@@ -62,21 +101,28 @@ class Puts:
         topic = command.topic
         try:
             partition = shared.rules.place(shared.url, topic, command.partition)
-            batch, reply = self._append(command, partition)
+            batch, reply, registered = self._append(command, partition)
         except BrokerError as error:
             shared.statistics.count_puts(topic, 1, len(command.body))
             if error.status != 403:
                 shared.statistics.count_put_failed(topic)
             raise
-        session.replies.add(reply, batch, batch.count - 1, self.refuse)
+        record = batch.count - 1
+        if registered is None:
+            session.replies.add(reply, batch, record, self.refuse)
+        else:
+            first = FirstPut(batch, registered, shared.clock)
+            session.replies.add(reply, first, record, self._refuse_first)
 
-    def _append(self, command: wire.PutCommand, partition: int) -> tuple[Batch, bytes]:
+    def _append(
+        self, command: wire.PutCommand, partition: int
+    ) -> tuple[Batch, bytes, Deferred[None] | None]:
         topic, body = command.topic, command.body
         url = self._shared.url
         if not self._shared.ids.ready:  # and so no put has reached the hot path
             raise refusals.put_failed(url, topic, partition, NO_ID)
         try:
-            store = self._open(topic, partition)
+            store, registered = self._open(topic, partition)
             computed = checksum(body)
             if command.checksum not in (wire.NO_CHECKSUM, computed):
                 raise refusals.put_failed(url, topic, partition, refusals.CHECKSUM_FAILURE)
@@ -95,18 +141,25 @@ class Puts:
             raise refusals.put_failed(url, topic, partition, str(error)) from error
         message_id = self._shared.ids.take()
         offset = store.add(message_id, command.flag, computed, body)
-        return batch, result(200, command.opaque, b"%d %d %d" % (message_id, partition, offset))
+        text = b"%d %d %d" % (message_id, partition, offset)
+        return batch, result(200, command.opaque, text), registered
 
-    def _open(self, topic: str, partition: int) -> MessageStore:
-        """The store of an accepted partition, made on the first put; later puts take the hot
-        path."""
+    def _open(self, topic: str, partition: int) -> tuple[MessageStore, Deferred[None] | None]:
+        """
+        The store of an accepted partition, made on the first put; later puts take the hot path.
+        With it what fires when a new topic has been registered.
+        """
         shared = self._shared
         topic_config = shared.rules.topic_config(topic)
         store = shared.stores.get_or_create(topic_config, partition)
-        shared.topic_used(topic_config)
+        registered = shared.topic_used(topic_config)
         self._long_polls.store_made(store)
         shared.routes.puts[topic.encode(), b"%d" % partition] = store
-        return store
+        return store, registered
+
+    def _refuse_first(self, first: FirstPut, record: int, replies: list[Reply]) -> list[Reply]:
+        """See ``refuse``."""
+        return self.refuse(first.batch, record, replies)
 
     def refuse(self, batch: Batch, record: int, replies: list[Reply]) -> list[Reply]:
         """

@@ -13,6 +13,7 @@ from metamorphosis.config.model import BrokerConfig, Settings, TopicConfig
 from metamorphosis.errors import ServiceUnavailable
 
 if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
     from twisted.internet.interfaces import IReactorTime
 
     from metamorphosis.ids import MessageIds
@@ -27,7 +28,8 @@ class Shared:
 
     :param url: this broker's ``meta://<host>:<port>``, in the text of refusals.
     :param topic_used: called when a put opens a way to a topic, so that the topic can be
-        registered; must not raise.
+        registered; must not raise. Returns what fires when a topic that is new has been
+        registered, None for any other.
     :ivar routes: what the hot path may do without asking the responders.
     :ivar stopping: puts, gets and offsets are refused with 503.
     """
@@ -40,13 +42,14 @@ class Shared:
         stores: MessageStores,
         ids: MessageIds,
         clock: IReactorTime,
-        topic_used: Callable[[TopicConfig], None],
+        topic_used: Callable[[TopicConfig], Deferred[None] | None],
     ) -> None:
         self.config = config
         self.url = url
         self.stores = stores
         self.ids = ids
         self.topic_used = topic_used
+        self.clock = clock
         self.routes = Routes(config.max_transfer_size, settings.max_body_bytes)
         self.rules = TopicRules(config, settings)
         self.rules.on_change(self.routes.clear)

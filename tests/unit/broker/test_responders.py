@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.broker.responders.gets import END_OF_LOG
@@ -78,6 +80,60 @@ class FirstPutTests(SynchronousTestCase):
         self.assertIn(b"test-0", reply)
         self.assertTrue(reply.endswith(b"1.4.6.2"))
         self.flushLoggedErrors()
+
+
+class RegistrationTests(SynchronousTestCase):
+    """The first put of a topic that ZooKeeper does not know yet."""
+
+    def setUp(self) -> None:
+        """A broker with a wildcard section, whose registrations the test ends."""
+        self.broker = Broker(self.mktemp(), {"wild*": {}})
+        self.registered: Deferred[None] = Deferred()
+        self.broker.responders.topic_used = lambda topic: self.registered
+        self.client = self.broker.client()
+
+    def test_answered_when_registered(self) -> None:
+        """The reply, and what follows on its connection, wait for it; other connections do not."""
+        self.assertEqual(self.client.send(put(b"hello", topic=b"wild") + b"version 8\r\n"), b"")
+        self.assertEqual(self.client.send(put(b"world", topic=b"wild", opaque=b"9")), b"")
+        other = self.broker.client()
+        self.assertIn(b"result 200", other.send(put(b"again", topic=b"wild")))
+        self.broker.clock.advance(0.9)
+        self.assertEqual(self.client.received(), b"")
+        self.registered.callback(None)
+        self.broker.clock.advance(0)
+        replies = self.client.received()
+        opaques = re.findall(rb"result 200 \d+ (\d+)\r\n", replies)
+        self.assertEqual(opaques[1:], [b"8", b"9"])
+
+    def test_bounded(self) -> None:
+        """A second is enough; the registration may end later."""
+        self.assertEqual(self.client.send(put(b"hello", topic=b"wild")), b"")
+        self.broker.clock.advance(1)
+        self.broker.clock.advance(0)
+        self.assertIn(b"result 200", self.client.received())
+        self.registered.callback(None)
+
+    def test_registered_before_it_is_stored(self) -> None:
+        """Both are needed."""
+        self.broker.threads.hold()
+        self.client.send(put(b"hello", topic=b"wild"))
+        self.registered.callback(None)
+        self.broker.clock.advance(0)
+        self.assertEqual(self.client.received(), b"")
+        self.broker.threads.release()
+        self.broker.clock.advance(0)
+        self.assertIn(b"result 200", self.client.received())
+
+    def test_failed(self) -> None:
+        """What cannot be stored is refused at once, with 500 and its own opaque."""
+        disk = BrokenDisk()
+        broker = Broker(self.mktemp(), {"wild*": {}}, disk=disk)
+        broker.responders.topic_used = lambda topic: self.registered
+        disk.sync_error = OSError(errno.EIO, os.strerror(errno.EIO))
+        reply = broker.client().send(put(b"hello", topic=b"wild", opaque=b"7"))
+        self.assertTrue(reply.startswith(b"result 500 "), reply)
+        self.assertEqual(reply.split(b"\r\n")[0].split()[3], b"7")
 
 
 class TransactionTests(SynchronousTestCase):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.cluster.memoryregistry import MemoryRegistry, MemoryTree
@@ -461,3 +462,39 @@ class StopTests(RegistrationCase):
         registration.set_checksum(9)
         self.registry.expire()
         self.assertEqual(self.ephemeral(), {})
+
+
+class LogTests(RegistrationCase):
+    """What an operator sees of it, and who waits for it."""
+
+    def test_registered_is_said(self) -> None:
+        """Once when all is there, again when a topic comes, and not when nothing changed."""
+        with capturedLogs() as events:
+            registration = self.start(TopicRegistration("a", 1))
+            registration.update_topics([TopicRegistration("a", 1)])
+            registration.set_checksum(1)
+            registration.register_topic(TopicRegistration("b", 1))
+            registration.register_topic(TopicRegistration("b", 1))
+        lines = [event for event in events if "registered in ZooKeeper" in event["log_format"]]
+        self.assertEqual([event["topics"] for event in lines], [1, 2])
+        self.assertEqual(lines[0]["url"], URL.decode())
+
+    def test_register_topic_tells_its_end(self) -> None:
+        """At once if ZooKeeper is there, later if it comes back; nothing for a known topic."""
+        registration = self.start(TopicRegistration("a", 1))
+        self.assertIsNone(registration.register_topic(TopicRegistration("a", 1)))
+        done = registration.register_topic(TopicRegistration("b", 1))
+        assert done is not None
+        self.successResultOf(done)
+        self.registry.suspend()
+        done = registration.register_topic(TopicRegistration("c", 1))
+        assert done is not None
+        self.assertNoResult(done)
+        self.registry.resume()
+        self.successResultOf(done)
+
+    def test_disabled(self) -> None:
+        """Nobody has to wait for a registration that is not to be."""
+        registration = self.make(enabled=False)
+        registration.start([])
+        self.assertIsNone(registration.register_topic(TopicRegistration("b", 1)))

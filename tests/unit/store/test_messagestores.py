@@ -7,6 +7,7 @@ import tracemalloc
 from typing import Any
 
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.config.model import BrokerConfig, TopicConfig
@@ -65,6 +66,19 @@ class MessageStoresTests(SynchronousTestCase):
             self.assertEqual((names, len(stores)), (expected, 5))
             self.assertEqual((stores.message_count, stores.size_bytes), (5, 125))
             self.successResultOf(stores.close())
+
+    def test_topics_that_begin_like_our_files(self) -> None:
+        """They are found again; our files are passed over in silence."""
+        self.fill(self.path, ".metamorphosis.ids-0", ".metamorphosis-1")
+        for name in (".metamorphosis.lock", ".metamorphosis.ids", ".metamorphosis.ids.new"):
+            with open(os.path.join(self.path, name), "w", encoding="ascii"):
+                pass
+        stores = self.stores()
+        with capturedLogs() as events:
+            self.successResultOf(stores.load())
+        self.assertEqual(events, [])
+        names = [(store.topic, store.partition) for store in stores]
+        self.assertEqual(names, [(".metamorphosis", 1), (".metamorphosis.ids", 0)])
 
     def test_missing_data_path_is_created(self) -> None:
         """One level, as the original."""
