@@ -346,7 +346,7 @@ class MessageStore(SegmentLog):
         """
         Take what stands from ``offset`` on out of the last segment: a crash has left half a block.
 
-        :raises StoreDamaged: the file could not be cut.
+        :raises StoreError: the file could not be opened or cut.
         """
         self.open_last()
         self.writer.take_back(self.last, 0, self.last.end - offset)
