@@ -21,6 +21,7 @@ from metamorphosis.errors import MetaQError
 PAUSE_SECONDS = 0.05
 SETTINGS: dict[str, Any] = {
     "send_timeout_ms": 1000,
+    "delivery_timeout_ms": 2000,
     "heartbeat_idle_ms": 1000,
     "heartbeat_timeout_ms": 1000,
     "zookeeper_session_timeout_ms": 6000,
