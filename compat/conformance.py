@@ -34,7 +34,6 @@ class Row(NamedTuple):
     name: str
     connection: str
     stays_open: bool
-    needs: str  # "", "needs transactions" or "without transactions"
     send: bytes
     receive: str
 
@@ -55,11 +54,9 @@ def rows() -> list[Row]:
     table = []
     for block in "\n".join(lines).strip().split("\n\n"):
         head, send, *receive = block.split("\n")
-        name, connection, after, *needs = head.split(" ")
+        name, connection, after = head.split(" ")
         received = receive[0].removeprefix("< ") if receive else ""
-        table.append(
-            Row(name, connection, after == "open", " ".join(needs), _bytes(send[2:]), received)
-        )
+        table.append(Row(name, connection, after == "open", _bytes(send[2:]), received))
     return table
 
 
@@ -72,14 +69,11 @@ def expected(row: Row, port: int, version: str) -> tuple[re.Pattern[bytes], bool
     return re.compile(pattern + rb"\Z"), bool(row.receive)
 
 
-def run(port: int, version: str, transactions: bool) -> dict[str, str]:
-    """Run every row that applies; the fault of each by its name, empty when it held."""
-    skipped = "without transactions" if transactions else "needs transactions"
+def run(port: int, version: str) -> dict[str, str]:
+    """Run every row; the fault of each by its name, empty when it held."""
     named: dict[str, Connection] = {}
     faults = {}
     for row in rows():
-        if row.needs == skipped:
-            continue
         connection = named.get(row.connection) or Connection(port)
         try:
             faults[row.name] = _run(row, connection, *expected(row, port, version))

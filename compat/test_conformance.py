@@ -15,7 +15,7 @@ from tests.integration import zookeeper
 
 
 @functools.cache
-def faults(kind: type[peers.Broker], version: str, transactions: bool) -> dict[str, str]:
+def faults(kind: type[peers.Broker], version: str) -> dict[str, str]:
     """What a fresh broker did wrong in each row."""
     with tempfile.TemporaryDirectory(prefix="metamorphosis-conformance-") as directory:
         broker = kind(
@@ -27,7 +27,7 @@ def faults(kind: type[peers.Broker], version: str, transactions: bool) -> dict[s
         )
         broker.start()
         try:
-            return conformance.run(broker.port, version, transactions)
+            return conformance.run(broker.port, version)
         finally:
             broker.kill()
 
@@ -39,7 +39,7 @@ class OriginalRows(SynchronousTestCase):
 
     def outcome(self, row: str) -> str:
         """The fault of a row. The published original was built without its version file."""
-        return faults(peers.JavaBroker, "0.1", True)[row]
+        return faults(peers.JavaBroker, "0.1")[row]
 
 
 class OurRows(SynchronousTestCase):
@@ -47,17 +47,15 @@ class OurRows(SynchronousTestCase):
 
     def outcome(self, row: str) -> str:
         """The fault of a row."""
-        return faults(peers.OurBroker, PROTOCOL_VERSION, False)[row]
+        return faults(peers.OurBroker, PROTOCOL_VERSION)[row]
 
 
 PROTOCOL_VERSION = "1.4.6.2"
 
 
-def _add_tests(case: type[OriginalRows] | type[OurRows], skipped: str) -> None:
-    """One method for each row that applies."""
+def _add_tests(case: type[OriginalRows] | type[OurRows]) -> None:
+    """One method for each row."""
     for row in conformance.rows():
-        if row.needs == skipped:
-            continue
 
         def test(self: OriginalRows | OurRows, name: str = row.name) -> None:
             self.assertEqual(self.outcome(name), "")
@@ -67,5 +65,5 @@ def _add_tests(case: type[OriginalRows] | type[OurRows], skipped: str) -> None:
         setattr(case, f"test_row_{number}", test)
 
 
-_add_tests(OriginalRows, "without transactions")
-_add_tests(OurRows, "needs transactions")
+_add_tests(OriginalRows)
+_add_tests(OurRows)
