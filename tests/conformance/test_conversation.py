@@ -11,7 +11,8 @@ import re
 from twisted.trial.unittest import SynchronousTestCase
 
 from compat import conformance
-from tests.unit.broker.serving import Broker, Client
+from tests.unit.broker.serving import Client
+from tests.unit.transactions.serving import TransactionalBroker
 
 TOPICS = {
     "test": {"num_partitions": 2},
@@ -23,12 +24,10 @@ TOPICS = {
 
 def faults(directory: str) -> dict[str, str]:
     """What went wrong in each row; the rows share one broker."""
-    broker = Broker(directory, TOPICS)
+    broker = TransactionalBroker(directory, topics=TOPICS)
     named: dict[str, Client] = {}
     found = {}
     for row in conformance.rows():
-        if row.needs == "needs transactions":
-            continue
         client = named.get(row.connection) or broker.client()
         if row.connection != "-":
             named[row.connection] = client
@@ -61,7 +60,7 @@ def lengths_right(reply: bytes) -> bool:
 
 
 class ConversationRows(SynchronousTestCase):
-    """One method for each row that applies to a broker without transactions."""
+    """One method for each row."""
 
     found: dict[str, str] = {}
 
@@ -74,8 +73,6 @@ class ConversationRows(SynchronousTestCase):
 
 def _add_tests() -> None:
     for row in conformance.rows():
-        if row.needs == "needs transactions":
-            continue
 
         def test(self: ConversationRows, name: str = row.name) -> None:
             self.check(name)
