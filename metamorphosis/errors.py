@@ -145,6 +145,10 @@ class StoreDamaged(StoreError):
     """An earlier write failed and could not be undone; appends are refused until that succeeds."""
 
 
+class StoreStalled(StoreError):
+    """The disk of a store does not answer; appends are refused until it does."""
+
+
 class SegmentsInvalid(StoreError):
     """Neighbouring segment files leave a gap or overlap, or a name is no offset: the partition
     cannot be opened."""

@@ -22,6 +22,7 @@ import gc
 import os
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -222,7 +223,12 @@ class BrokerService(OrderedService):
             flush_delay=self.settings.flush_delay_ms / 1000,
             descriptors=Descriptors(file_shares().segments),
         )
-        self._stores = MessageStores(self.config, environment, self.settings.fast_boot)
+        self._stores = MessageStores(
+            self.config,
+            environment,
+            self.settings.fast_boot,
+            partial(self._make_threads, self._reactor, self.settings.sync_threads, "disk"),
+        )
         self._cancel_start = self._stores.cancel_load
         return self._stores.load()
 

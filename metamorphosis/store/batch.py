@@ -74,10 +74,12 @@ class Batch:
 
     def complete(self, stored_end: int, count: int, error: BaseException | None = None) -> None:
         """
-        Set the outcome and tell everybody who waits for it.
+        Set the outcome, once, and tell everybody who waits for it.
 
         :param count: of the records that end at or below ``stored_end``.
         """
+        if self.state is not PENDING:
+            return  # refused because the disk did not answer
         self.stored_end = stored_end
         self.stored_count = count
         self.error = error

@@ -246,6 +246,9 @@ class DirectFlush(FlushPolicy):
         self.store.worker = Worker.IDLE
         self.store.proceed()
 
+    def stalled(self, error: BaseException) -> None:
+        """See ``FlushPolicy``; what is being flushed is acknowledged."""
+
     def last_flush(self) -> bool:
         """See ``FlushPolicy``; tried once."""
         if self._last_tried or self.store.last.end == self.store.max_offset:

@@ -12,6 +12,7 @@ from metamorphosis.store.flushing import FlushSchedule
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
+    from metamorphosis.errors import StoreStalled
     from metamorphosis.interfaces import IWorkerThreads
     from metamorphosis.store.messagestore import MessageStore
 
@@ -30,6 +31,8 @@ class StoreEnvironment(NamedTuple):
         become readable when threshold or interval say so, as in the original.
     :ivar disk: the system calls.
     :ivar descriptors: of the segments.
+    :ivar apart: writes run in the threads, too, so that a disk that hangs never has the reactor.
+    :ivar stalled: why the disk takes nothing now; None while it answers.
     """
 
     threads: IWorkerThreads
@@ -40,3 +43,5 @@ class StoreEnvironment(NamedTuple):
     flush_delay: float = 0.025
     disk: Disk = Disk()
     descriptors: Descriptors = Descriptors()
+    apart: bool = False
+    stalled: Callable[[], StoreStalled | None] = lambda: None

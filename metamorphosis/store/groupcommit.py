@@ -39,6 +39,7 @@ class GroupCommit(FlushPolicy):
         super().__init__(store)
         self._flying: list[tuple[Batch, int]] = []  # written and being flushed, with their counts
         self._failing = False
+        self._refused: BaseException | None = None  # why what is being flushed was refused
 
     def reconfigure(self, threshold: int, interval: float) -> None:
         """See ``FlushPolicy``; every write is followed by its flush."""
@@ -71,6 +72,8 @@ class GroupCommit(FlushPolicy):
     def _synced(self, _: None, error: BaseException | None) -> None:
         store = self.store
         flying, self._flying = self._flying, []
+        refused, self._refused = self._refused, None
+        error = error or refused
         if error is not None:
             self._take_back(flying, error)
         else:
@@ -88,6 +91,14 @@ class GroupCommit(FlushPolicy):
             self._log.info("{path} can be flushed again", path=self.store.last.path)
         self.store.read_end = end
         self.store.readable(end)
+
+    def stalled(self, error: BaseException) -> None:
+        """See ``FlushPolicy``; what is flushed all the same is taken back when the flush is
+        done."""
+        if self._flying:
+            self._refused = error
+            for batch, _ in self._flying:
+                batch.complete(batch.offset, 0, error)
 
     def _take_back(self, flying: list[tuple[Batch, int]], error: BaseException) -> None:
         """

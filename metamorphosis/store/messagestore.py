@@ -22,6 +22,10 @@ whatever the worker does:
     OPEN        close                                          CLOSING
     CLOSING     nothing collects, no worker, all is flushed    CLOSED
 
+With ``StoreEnvironment.apart`` a worker also writes. One batch is being written then (``apart``),
+which a flush in the default mode does not mind; batches collect until it is written, and no roll
+begins.
+
 ``reserve`` takes room in the log for a block that is not to be written yet, because a journal has
 to force its record first. What comes after it collects in batches of its own; everything from the
 first undecided block on stands in ``_queue``, in the order of the offsets.
@@ -41,8 +45,9 @@ from collections.abc import Callable, Sequence
 
 from twisted.internet.defer import Deferred, succeed
 
-from metamorphosis.errors import StoreClosed, StoreError
+from metamorphosis.errors import StoreClosed, StoreError, StoreStalled
 from metamorphosis.message import HEADER, HEADER_BYTES
+from metamorphosis.store.apart import ApartWrites
 from metamorphosis.store.batch import PENDING, Batch, Block
 from metamorphosis.store.environment import StoreEnvironment
 from metamorphosis.store.policy import FlushPolicy
@@ -68,6 +73,7 @@ class MessageStore(SegmentLog):
     :ivar put_bytes: bytes of their bodies.
     :ivar policy: when it acknowledges and flushes; fixed at creation.
     :ivar worker: what is being done with the last segment; for policy and roller.
+    :ivar apart: what a worker writes, with ``StoreEnvironment.apart``.
     :ivar life: whether it takes messages.
     """
 
@@ -92,6 +98,7 @@ class MessageStore(SegmentLog):
         self.roller = Roller(self)
         self.policy = make_policy(self)
         self._lent = False  # a worker was given the descriptor of the last segment
+        self.apart = ApartWrites(self)
         self._queue: deque[Batch] = deque()  # from the first block on that was undecided
         self._ended: list[Deferred[None]] = []  # of those who wait for the end
 
@@ -124,7 +131,8 @@ class MessageStore(SegmentLog):
     def needs(self, segment: Segment) -> bool:
         """See ``SegmentLog``: a worker has it, or the file has to be cut."""
         lent = self._lent and self.worker is not Worker.IDLE
-        return segment is self.last and (lent or self.writer.damaged)
+        written = self.apart.batch is not None
+        return segment is self.last and (lent or written or self.writer.damaged)
 
     def lend(self) -> int:
         """The descriptor of the last segment for a worker; -1: it has to open the file itself."""
@@ -162,6 +170,9 @@ class MessageStore(SegmentLog):
         """See ``open_batch``."""
         if self.life is not Life.OPEN:
             raise StoreClosed()
+        stalled = self.environment.stalled()
+        if stalled is not None:
+            raise StoreStalled(str(stalled)) from stalled
         if self.batch is None and self.writer.damaged:
             self.open_last()
             self.writer.repair(self.last)
@@ -240,7 +251,7 @@ class MessageStore(SegmentLog):
             self._commit_queue()
             return
         batch = self.batch
-        if batch is None or self.worker is HOLDING:
+        if batch is None or self.worker is HOLDING or self.apart.batch is not None:
             return
         self.batch = None
         batch.size = self.next_offset - batch.offset
@@ -249,7 +260,7 @@ class MessageStore(SegmentLog):
     def _commit_queue(self) -> None:
         """Write what stands before the first block that is undecided."""
         queue = self._queue
-        while self.worker is not HOLDING:
+        while self.worker is not HOLDING and self.apart.batch is None:
             if not queue:
                 if self.batch is None:
                     return
@@ -258,6 +269,11 @@ class MessageStore(SegmentLog):
                 return
             batch = queue.popleft()
             self._write(batch, more=queue[0].decided if queue else self.batch is not None)
+
+    @property
+    def block_is_next(self) -> bool:
+        """Whether something stands in the queue that may be written."""
+        return bool(self._queue) and self._queue[0].decided
 
     def _close_batch(self) -> None:
         """What collects must not grow: it gets its place in the queue."""
@@ -273,12 +289,27 @@ class MessageStore(SegmentLog):
         count = len(pieces) >> 1
         self.put_count += count
         self.put_bytes += batch.size - HEADER_BYTES * count
+        if self.environment.apart:
+            self.apart.start(batch)
+            return
         error: BaseException | None
         try:
             self.open_last()
             count, size, error = self.writer.write(self.last, pieces, batch.size)
         except StoreError as failure:
             count, size, error = self.writer.cannot_open(self.last, failure)
+        self.wrote(batch, count, size, error, more)
+
+    def wrote(
+        self, batch: Batch, count: int, size: int, error: BaseException | None, more: bool
+    ) -> None:
+        """
+        A batch was written.
+
+        :param count: of the records that are in the file.
+        :param size: their bytes.
+        :param more: see ``FlushPolicy.written``.
+        """
         if error is None:
             self.policy.written(batch, count, more)
             return
@@ -289,15 +320,29 @@ class MessageStore(SegmentLog):
         self.policy.written(batch, count, False)
         self._refuse(behind, error)
 
+    def stall(self, error: StoreStalled) -> None:
+        """
+        The disk does not answer: refuse everything that waits for it, and wait for nothing. What is
+        in the file and was refused is cut off when the disk answers again.
+        """
+        if self.apart.batch is not None:
+            self.next_offset = self.last.end
+            self._refuse([self.apart.batch], error)
+        if self.worker is not Worker.IDLE or self.apart.batch is not None:
+            behind = self.take_unwritten()
+            self.policy.stalled(error)
+            self._refuse(behind, error)
+            self._tell_ended()
+
     def take_unwritten(self) -> list[Batch]:
         """
-        Take out everything that is not written, for ``refuse``; what comes next starts where the
-        file ends.
+        Take out everything that is not being written yet; what comes next starts where the file
+        ends.
         """
         taken = [*self._queue, *([] if self.batch is None else [self.batch])]
         self._queue.clear()
         self.batch = None
-        self.next_offset = self.last.end
+        self.next_offset = self.last.end + self.apart.unrefused_size
         return taken
 
     def refuse_unwritten(self, error: BaseException) -> None:
@@ -369,7 +414,7 @@ class MessageStore(SegmentLog):
     def close(self) -> Deferred[None]:
         """
         Take nothing more, store and flush what has collected, answer it, close the files. Waits for
-        blocks to be decided. Never fails.
+        blocks to be decided, but not for a disk that does not answer. Never fails.
         """
         if self.life is Life.CLOSED:
             return succeed(None)
@@ -378,11 +423,15 @@ class MessageStore(SegmentLog):
         self.life = Life.CLOSING
         self.commit()
         self._end_if_idle()
+        if self.environment.stalled() is not None:
+            self._tell_ended()
         return closed
 
     def _end_if_idle(self) -> None:
         """Close if that is asked for and there is nothing left to do."""
-        if self.life is not Life.CLOSING or self.worker is not Worker.IDLE or self._queue:
+        if self.life is not Life.CLOSING or self._queue or self.apart.batch is not None:
+            return
+        if self.worker is not Worker.IDLE:
             return
         if self.policy.last_flush():
             return
@@ -391,6 +440,9 @@ class MessageStore(SegmentLog):
             self.writer.cut(self.last, self.last.size)
         for segment in self._segments:
             segment.discard(self._close_at_once)
+        self._tell_ended()
+
+    def _tell_ended(self) -> None:
         ended, self._ended = self._ended, []
         for closed in ended:
             closed.callback(None)

@@ -12,14 +12,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.internet.interfaces import IDelayedCall
 
 from metamorphosis.config.model import BrokerConfig, TopicConfig
-from metamorphosis.errors import StoreClosed
+from metamorphosis.errors import StoreClosed, StoreStalled
+from metamorphosis.interfaces import IWorkerThreads
 from metamorphosis.store.directflush import DirectFlush
 from metamorphosis.store.environment import StoreEnvironment
 from metamorphosis.store.groupcommit import GroupCommit
+from metamorphosis.store.lanes import Lanes
 from metamorphosis.store.messagestore import MessageStore
 from metamorphosis.store.opening import Found, Loading, open_segments
 from metamorphosis.store.policy import FlushPolicy
@@ -46,15 +48,25 @@ class MessageStores:
     (topic, partition) -> ``MessageStore``. Thread: reactor.
 
     :param config: data paths and topics.
+    :param environment: what all stores share.
     :param fast_boot: do not check the last segments.
+    :param make_threads: makes the threads of a device that data paths lie on; None: all stores use
+        those of ``environment``.
     """
 
     def __init__(
-        self, config: BrokerConfig, environment: StoreEnvironment, fast_boot: bool = False
+        self,
+        config: BrokerConfig,
+        environment: StoreEnvironment,
+        fast_boot: bool = False,
+        make_threads: Callable[[], IWorkerThreads] | None = None,
     ) -> None:
         self._config = config
         self._environment = environment
         self._fast_boot = fast_boot
+        self._lanes = Lanes(environment, make_threads) if make_threads is not None else None
+        if self._lanes is not None:
+            self._lanes.on_stall = self._stalled
         self._stores: dict[tuple[str, int], MessageStore] = {}
         self._closed = False
         self._loading: Loading | None = None
@@ -75,6 +87,8 @@ class MessageStores:
         config = self._config
         paths = {config.data_path: None}
         paths.update((topic.data_path, None) for topic in config.topics.values() if topic.data_path)
+        if self._lanes is not None:
+            self._lanes.open(paths)
         self._loading = Loading(
             self._open, self._environment.threads, config.load_message_stores_in_parallel
         )
@@ -110,10 +124,21 @@ class MessageStores:
         for found in sorted(opened):
             topic = self._config.topic(found.topic)
             self._stores[found] = make_store(
-                topic, found.partition, opened[found], self._environment
+                topic, found.partition, opened[found], self._environment_of(topic)
             )
         self._close_idle_later()
         loaded.callback(None)
+
+    def _environment_of(self, topic: TopicConfig) -> StoreEnvironment:
+        if self._lanes is None:
+            return self._environment
+        return self._lanes.environment(self._data_path(topic))
+
+    def _stalled(self, environment: StoreEnvironment, error: StoreStalled) -> None:
+        """A disk does not answer: nothing is to wait for it."""
+        for store in self:
+            if store.environment is environment:
+                store.stall(error)
 
     def _data_path(self, topic: TopicConfig) -> str:
         return topic.data_path or self._config.data_path
@@ -133,6 +158,7 @@ class MessageStores:
         The store; directory and first segment are created if the partition is new.
 
         :raises StoreClosed: after ``close``.
+        :raises StoreStalled: the disk of its data path does not answer.
         :raises StoreError: naming the directory or file that cannot be created.
         """
         store = self._stores.get((topic.name, partition))
@@ -140,6 +166,10 @@ class MessageStores:
             if self._closed:
                 raise StoreClosed()
             self._environment.descriptors.make_room()
+            environment = self._environment_of(topic)
+            stalled = environment.stalled()
+            if stalled is not None:
+                raise StoreStalled(str(stalled)) from stalled
             segments = open_segments(
                 self._data_path(topic),
                 topic.name,
@@ -147,7 +177,7 @@ class MessageStores:
                 self._fast_boot,
                 self._environment.disk,
             )
-            store = make_store(topic, partition, segments, self._environment)
+            store = make_store(topic, partition, segments, environment)
             self._environment.descriptors.opened(store, store.last)
             self._stores[topic.name, partition] = store
         return store
@@ -181,7 +211,11 @@ class MessageStores:
             self._sweep.cancel()
             self._sweep = None
         closing = DeferredList([store.close() for store in self])
-        return closing.addCallback(lambda _: self._environment.schedule.stop())
+        return closing.addCallback(lambda _: self._end())
+
+    def _end(self) -> Deferred[None]:
+        self._environment.schedule.stop()
+        return succeed(None) if self._lanes is None else self._lanes.stop()
 
     def _close_idle_later(self) -> None:
         self._sweep = self._environment.clock.callLater(IDLE_SECONDS, self._close_idle)

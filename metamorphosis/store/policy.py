@@ -72,6 +72,10 @@ class FlushPolicy(ABC):
         """The old segment could not be flushed at a roll; the store goes on in it. Ends as when the
         work of the policy itself is done."""
 
+    @abstractmethod
+    def stalled(self, error: BaseException) -> None:
+        """The disk does not answer: refuse what is not acknowledged and waits for a flush."""
+
     def last_flush(self) -> bool:
         """Start the flush before the end; False if there is nothing to flush."""
         return False

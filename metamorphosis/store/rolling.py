@@ -44,7 +44,7 @@ class Roller:
         environment = store.environment
         if segment.size < environment.max_segment_size or not segment.size:
             return False
-        if store.writer.damaged or not store.policy.may_roll():
+        if store.apart.batch is not None or store.writer.damaged or not store.policy.may_roll():
             return False
         if environment.clock.seconds() < self._not_before:
             return False

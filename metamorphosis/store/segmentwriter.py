@@ -56,13 +56,30 @@ class SegmentWriter:
         :returns: number and size of the records that are in the file, and the error if that is not
             all of them.
         """
-        unflushed = self.unflushed
         data = b""
-        if unflushed is not None:
+        if self.unflushed is not None:
             data = b"".join(pieces)
             written, error = write_joined(self._disk, segment.fd, data, segment.size)
         else:
             written, error = write_pieces(self._disk, segment.fd, pieces, size, segment.size)
+        return self.took(segment, pieces, size, data, written, error)
+
+    def took(
+        self,
+        segment: Segment,
+        pieces: Pieces,
+        size: int,
+        data: bytes,
+        written: int,
+        error: OSError | None,
+    ) -> tuple[int, int, OSError | None]:
+        """
+        Take over what a write has come to.
+
+        :param data: the pieces, joined; only needed if they are kept until they are flushed.
+        :param written: bytes that are in the file.
+        :returns: as ``write``.
+        """
         count = len(pieces) >> 1
         if error is not None:
             count, size = whole_records(pieces, written)
@@ -71,8 +88,8 @@ class SegmentWriter:
         elif self._failing:
             self._failing = False
             self._log.info("Append to {path} works again", path=segment.path)
-        if unflushed is not None and size:
-            unflushed.add(segment.size, data)
+        if self.unflushed is not None and size:
+            self.unflushed.add(segment.size, data)
         segment.size += size
         segment.message_count += count
         return count, size, error

@@ -51,6 +51,7 @@ class Life:
             max_segment_size=400,
             flush_delay=0.01,
             disk=self.disk,
+            apart=seed % 2 == 1,
         )
         self.path = os.path.abspath(path)
         self.topic = TopicConfig("t", unflush_threshold=threshold, unflush_interval=10**9)

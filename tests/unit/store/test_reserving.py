@@ -46,6 +46,9 @@ class PretendingPolicy(FlushPolicy):
         self.store.read_end = end
         self.store.readable(end)
 
+    def stalled(self, error: BaseException) -> None:
+        """See ``FlushPolicy``."""
+
     def roll_unflushed(self, error: BaseException) -> None:
         """See ``FlushPolicy``."""
         raise AssertionError(error)

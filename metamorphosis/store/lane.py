@@ -1,0 +1,103 @@
+"""
+The workers of one disk, and whether it answers.
+
+A disk that hangs (a frozen file system, a dead network share) lets no call return that waits for
+it. So each device that data paths lie on has threads and timers of its own, its *lane*: a hung one
+can use up its own threads only. A call that has not returned for ``STALL_SECONDS`` makes the lane
+*stalled*:
+
+    state      event                                             state
+    answers    a call has not returned for STALL_SECONDS         stalled: the stores are told
+    stalled    every call that was late has returned             answers
+
+Differs: while a lane is stalled its stores refuse what they hold and what comes, so nothing waits for it,
+neither memory nor the replies to other requests of a connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from metamorphosis.errors import StoreStalled
+from metamorphosis.interfaces import IWorkerThreads
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+STALL_SECONDS = 10.0
+"""Longer than clients wait for a reply, longer than a healthy disk takes for a flush."""
+
+
+@implementer(IWorkerThreads)
+class Lane:
+    """
+    Worker threads whose calls are watched. Thread: reactor.
+
+    :param threads: do the work; they belong to the lane.
+    :param clock: the reactor.
+    :param path: a data path on the device, for the log.
+    :ivar on_stall: called with the reason when the disk stops to answer.
+    """
+
+    _log = Logger()
+
+    def __init__(self, threads: IWorkerThreads, clock: IReactorTime, path: str) -> None:
+        self.path = path
+        self.on_stall: Callable[[StoreStalled], None] = lambda error: None
+        self._threads = threads
+        self._clock = clock
+        self._began: dict[object, float] = {}  # calls that have not returned, oldest first
+        self._look: IDelayedCall | None = None
+        self._stalled: StoreStalled | None = None
+
+    @property
+    def stalled(self) -> StoreStalled | None:
+        """Why nothing is taken now; None while the disk answers."""
+        return self._stalled
+
+    def submit(self, work: Callable[[], Any], done: Callable[[Any, Any], None]) -> None:
+        """See ``IWorkerThreads``."""
+        call = object()
+        self._began[call] = self._clock.seconds()
+        if self._look is None:
+            self._look = self._clock.callLater(STALL_SECONDS, self._check)
+        self._threads.submit(work, partial(self._returned, call, done))
+
+    def _returned(
+        self, call: object, done: Callable[[Any, Any], None], result: Any, error: Any
+    ) -> None:
+        del self._began[call]
+        if self._stalled is not None and not self._late():
+            self._stalled = None
+            self._log.info("{path} answers again", path=self.path)
+        done(result, error)
+
+    def _late(self) -> bool:
+        """Whether the oldest call should have returned."""
+        oldest = next(iter(self._began.values()), None)
+        return oldest is not None and self._clock.seconds() - oldest >= STALL_SECONDS
+
+    def _check(self) -> None:
+        self._look = None
+        if self._late() and self._stalled is None:
+            text = f"{self.path} does not answer: a call takes more than {STALL_SECONDS:g} s"
+            self._stalled = StoreStalled(text)
+            self._log.error("{text}; messages for it are refused until it does", text=text)
+            self.on_stall(self._stalled)
+        if self._began:
+            oldest = next(iter(self._began.values()))
+            due = oldest + STALL_SECONDS - self._clock.seconds()
+            self._look = self._clock.callLater(max(due, 1.0), self._check)
+
+    def stop(self) -> Deferred[None]:
+        """See ``IWorkerThreads``; threads that hang are left behind."""
+        if self._look is not None:
+            self._look.cancel()
+            self._look = None
+        return succeed(None) if self._stalled is not None else self._threads.stop()

@@ -1,0 +1,257 @@
+"""Disks that hang: what waits for them waits alone, and not for ever."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from metamorphosis.config.model import BrokerConfig, TopicConfig
+from metamorphosis.errors import StoreStalled
+from metamorphosis.store.batch import FAILED, PENDING, STORED, Batch
+from metamorphosis.store.disk import Disk
+from metamorphosis.store.environment import StoreEnvironment
+from metamorphosis.store.flushing import FlushSchedule
+from metamorphosis.store.lane import STALL_SECONDS, Lane
+from metamorphosis.store.lanes import Lanes
+from metamorphosis.store.messagestore import MessageStore
+from metamorphosis.store.messagestores import MessageStores
+from metamorphosis.threads import SynchronousThreads
+from tests.unit.store.partitions import put, record, stored
+
+
+class CountingDisk(Disk):
+    """Tells calls that the reactor thread makes from those of workers."""
+
+    def __init__(self) -> None:
+        self.in_worker = False
+        self.on_reactor: list[str] = []
+
+    def _call(self, name: str) -> None:
+        if not self.in_worker:
+            self.on_reactor.append(name)
+
+    def write(self, fd: int, data: bytes | memoryview, position: int) -> int:
+        """See ``Disk``."""
+        self._call("write")
+        return super().write(fd, data, position)
+
+    def truncate(self, fd: int, size: int) -> None:
+        """See ``Disk``."""
+        self._call("truncate")
+        super().truncate(fd, size)
+
+    def sync(self, fd: int) -> None:
+        """See ``Disk``."""
+        self._call("sync")
+
+
+class Threads(SynchronousThreads):
+    """Workers that the disk knows."""
+
+    def __init__(self, disk: CountingDisk) -> None:
+        super().__init__()
+        self._disk = disk
+
+    def submit(self, work: Callable[[], Any], done: Callable[[Any, Any], None]) -> None:
+        """See ``IWorkerThreads``."""
+
+        def marked() -> Any:
+            self._disk.in_worker = True
+            try:
+                return work()
+            finally:
+                self._disk.in_worker = False
+
+        super().submit(marked, done)
+
+
+class LanesTestCase(SynchronousTestCase):
+    """Topics ``one`` and ``two`` on two devices; the disk of ``one`` hangs when its threads are
+    held."""
+
+    def setUp(self) -> None:
+        """Nothing hangs."""
+        self.clock = Clock()
+        self.clock.advance(1385000000)
+        self.disk = CountingDisk()
+        self.made: list[Threads] = []
+        self.same_device = False
+
+    def make(self) -> Threads:
+        """Threads of a lane."""
+        self.made.append(Threads(self.disk))
+        return self.made[-1]
+
+    def stores(self, threshold: int) -> tuple[MessageStores, MessageStore, MessageStore]:
+        """Both stores, open, in new directories."""
+        base = os.path.abspath(self.mktemp())
+        os.mkdir(base)
+        paths = [os.path.join(base, name) for name in ("one", "two")]
+        for path in paths:
+            os.mkdir(path)
+        devices = dict(zip(paths, (1, 1 if self.same_device else 2)))
+        topics = {
+            os.path.basename(path): TopicConfig(os.path.basename(path), data_path=path)
+            for path in paths
+        }
+        self.config = BrokerConfig(0, data_path=paths[0], topics=topics)
+        environment = StoreEnvironment(
+            threads=SynchronousThreads(),
+            clock=self.clock,
+            schedule=FlushSchedule(self.clock),
+            disk=self.disk,
+        )
+        self.made.clear()
+        stores = MessageStores(self.config, environment, make_threads=self.make)
+        stores._lanes = lanes = Lanes(environment, self.make, devices.__getitem__)
+        lanes.on_stall = stores._stalled
+        self.successResultOf(stores.load())
+        opened = []
+        for name in ("one", "two"):
+            topic = TopicConfig(
+                name, data_path=self.config.topics[name].data_path, unflush_threshold=threshold
+            )
+            opened.append(stores.get_or_create(topic, 0))
+        for store in opened:
+            self.add(store, record(30))
+        self.pass_time(0.1)
+        self.disk.on_reactor.clear()
+        return stores, opened[0], opened[1]
+
+    def add(self, store: MessageStore, *records: bytes) -> Batch:
+        """Records, and the end of the turn."""
+        batch = put(store, *records)
+        store.commit()
+        return batch
+
+    def pass_time(self, seconds: float) -> None:
+        """With everything that is due."""
+        self.clock.pump([seconds / 10] * 10)
+
+
+class HungDiskTests(LanesTestCase):
+    """In both modes."""
+
+    def test_other_device_is_served(self) -> None:
+        """A write, a flush, a round of flushes that does not return holds up its own device."""
+        for threshold in (0, 1000):
+            _, one, two = self.stores(threshold)
+            self.made[0].hold()
+            waiting = self.add(one, record(30, 2))
+            self.assertEqual(waiting.state, PENDING)
+            for number in range(20):
+                self.assertEqual(self.add(two, record(30, number)).state, STORED)
+                self.pass_time(0.1)
+            self.assertEqual(two.max_offset, 30 * 21)
+            self.assertEqual((waiting.state, stored(one)), (PENDING, record(30)))
+
+    def test_reactor_never_writes(self) -> None:
+        """Writes and flushes are the workers'."""
+        for threshold in (0, 1000):
+            _, one, _ = self.stores(threshold)
+            for number in range(20):
+                self.add(one, record(30, number))
+                self.pass_time(0.1)
+            self.assertEqual((self.disk.on_reactor, one.max_offset), ([], 30 * 21))
+
+    def test_short_pause_is_waited_for(self) -> None:
+        """What comes while a disk hangs for a moment is stored, in order, and nothing refused."""
+        for threshold in (0, 1000):
+            _, one, _ = self.stores(threshold)
+            self.made[0].hold()
+            batches = [self.add(one, record(30, number)) for number in range(5)]
+            self.pass_time(STALL_SECONDS / 2)
+            self.assertEqual({batch.state for batch in batches}, {PENDING})
+            self.made[0].release()
+            self.pass_time(0.1)
+            self.assertEqual({batch.state for batch in batches}, {STORED})
+            self.assertEqual(one.max_offset, 180)
+
+    def test_long_hang(self) -> None:
+        """What waits longer is refused, so that neither memory nor other replies wait; new puts
+        are refused at once. When the disk answers what was refused is not in the log, what was
+        acknowledged is, and puts are taken."""
+        for threshold in (0, 1000):
+            stores, one, _ = self.stores(threshold)
+            self.made[0].hold()
+            flying, behind = self.add(one, record(30, 2)), self.add(one, record(40, 3))
+            self.pass_time(STALL_SECONDS + 2)
+            self.assertEqual((flying.state, behind.state), (FAILED, FAILED))
+            self.assertIsInstance(flying.error, StoreStalled)
+            error = self.assertRaises(StoreStalled, one.open_batch)
+            self.assertIn("does not answer", str(error))
+            topic = self.config.topics["one"]
+            self.assertRaises(StoreStalled, stores.get_or_create, topic, 1)
+            self.made[0].release()
+            again = self.add(one, record(50, 4))
+            self.pass_time(0.1)
+            self.assertEqual((again.state, again.offset), (STORED, 30))
+            self.assertEqual(stored(one), record(30) + record(50, 4))
+            self.assertEqual(os.path.getsize(one.last.path), 80)
+
+    def test_hung_flush_of_acknowledged_messages(self) -> None:
+        """In the default mode what was acknowledged before the disk hung stays, whatever is
+        refused after it."""
+        _, one, _ = self.stores(1000)
+        acknowledged = self.add(one, record(30, 2))
+        self.made[0].hold()
+        one.flush()
+        refused = self.add(one, record(30, 3))
+        self.pass_time(STALL_SECONDS + 2)
+        self.assertEqual((acknowledged.state, refused.state), (STORED, FAILED))
+        self.made[0].release()
+        self.pass_time(3)
+        self.assertEqual(stored(one), record(30) + record(30, 2))
+
+    def test_stop(self) -> None:
+        """A stop does not wait for a disk that hangs, and stores what is on the others."""
+        for threshold in (0, 1000):
+            for before in (True, False):
+                stores, one, two = self.stores(threshold)
+                self.made[0].hold()
+                self.add(one, record(30, 2))
+                self.add(two, record(30, 2))
+                if before:
+                    self.pass_time(STALL_SECONDS + 2)
+                closed = stores.close()
+                self.pass_time(STALL_SECONDS + 2)
+                self.successResultOf(closed)
+                self.assertEqual(two.max_offset, 60)
+
+    def test_one_device(self) -> None:
+        """Nothing runs apart when all data paths lie on one: a put is written at once."""
+        self.same_device = True
+        _, one, two = self.stores(1000)
+        self.assertEqual(len(self.made), 1)
+        self.made[0].hold()
+        self.assertEqual(self.add(one, record(30, 2)).state, STORED)
+        self.assertEqual(self.disk.on_reactor, ["write"])
+
+
+class LaneTests(SynchronousTestCase):
+    """When a lane counts as stalled."""
+
+    def test_begin_and_end(self) -> None:
+        """It is said once when it begins, once when it is over, and no timer is left."""
+        clock, threads = Clock(), SynchronousThreads()
+        lane = Lane(threads, clock, "/data")
+        told: list[StoreStalled] = []
+        lane.on_stall = told.append
+        threads.hold()
+        results: list[object] = []
+        for number in range(3):
+            lane.submit(lambda number=number: number, lambda *done: results.append(done))  # type: ignore[misc]
+            clock.advance(STALL_SECONDS / 2)
+        clock.pump([1.0] * 30)
+        self.assertEqual((len(told), lane.stalled), (1, told[0]))
+        threads.release_one()
+        self.assertIsNotNone(lane.stalled)
+        threads.release()
+        self.assertEqual((lane.stalled, results), (None, [(0, None), (1, None), (2, None)]))
+        clock.pump([1.0] * 30)
+        self.assertEqual(clock.getDelayedCalls(), [])
+        self.successResultOf(lane.stop())
