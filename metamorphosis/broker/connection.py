@@ -208,40 +208,54 @@ class BrokerConnection(Protocol):
             while Reason.TURN in self._gate and self._life is OPEN:
                 self._go_on()  # this transport cannot be kept from delivering the rest
 
-    def received(self, count: int) -> None:
-        """Take in ``count`` bytes that were put into ``room()``."""
+    def received(self, count: int) -> bool:
+        """
+        Take in ``count`` bytes that were put into ``room()``.
+
+        :returns: whether no complete request is left for the next turn.
+        """
         self.session.active = True
         if self._life is not OPEN:
-            return
+            return True
         inbox = self._inbox
         end = inbox.add(count)
         if end < inbox.needed:
             inbox.keep(0)
-            return
+            return True
         inbox.needed = 0
-        consumed, finished = self._take(end)
+        group = self._replies.begin()
+        consumed, finished = self._take(end, group)
+        self._spread = consumed < SPREAD * len(group.runs)
+        self._long = consumed > LONG * len(group.replies)
+        answered = self._replies.end(consumed)
+        if answered:  # these requests count until their replies have left
+            shared = self._shared
+            shared.waiting_changed(consumed)
+            if self._replies.size > shared.max_waiting or shared.overloaded:
+                self.check_pressure()
         if self._life is OPEN:
             inbox.keep(consumed)
             if not finished:
                 self._gate.stop(Reason.TURN)
                 self._shared.turn.soon(self._go_on)
-            elif self._gate.paused:
-                self._gate.clear(Reason.TURN)
         else:
             self.close_after_replies()
-        if self._replies:
+        if answered:
             self._shared.turn.chunk_done(self)
+        return finished
 
     def _go_on(self) -> None:
         """Take more of what the last turn left."""
         if Reason.TURN in self._gate and self._life is OPEN:
             self.room()
-            self.received(0)
+            if self.received(0):
+                self._gate.clear(Reason.TURN)
 
-    def _take(self, end: int) -> tuple[int, bool]:
+    def _take(self, end: int, group: ReplyGroup) -> tuple[int, bool]:
         """
         The complete requests of the first ``end`` bytes, as far as this turn has time for them.
 
+        :param group: gets the replies.
         :returns: how many bytes were consumed, and whether the rest only waits for more bytes.
         """
         # A small chunk, or one that is likely to go to many partitions, is copied once and batched
@@ -257,7 +271,6 @@ class BrokerConnection(Protocol):
             source = memoryview(data) if self._long else data
         position = 0
         finished = True
-        group = self._replies.begin()
         budget = TURN_COMMANDS
         try:
             while self._life is OPEN:
@@ -283,18 +296,7 @@ class BrokerConnection(Protocol):
             if not small:
                 awaited = {run[0] for run in group.runs}
                 shared.turn.commit_views(each for each in awaited if isinstance(each, Batch))
-        self._taken(group, position)
         return position, finished
-
-    def _taken(self, group: ReplyGroup, consumed: int) -> None:
-        """The requests just taken count until their replies have left."""
-        self._spread = consumed < SPREAD * len(group.runs)
-        self._long = consumed > LONG * len(group.replies)
-        if self._replies.end(consumed):
-            shared = self._shared
-            shared.waiting_changed(consumed)
-            if self._replies.size > shared.max_waiting or shared.overloaded:
-                self.check_pressure()
 
     # Replies
 

@@ -65,6 +65,8 @@ class DirectFlush(FlushPolicy):
         self._flushed_at = store.environment.clock.seconds()  # when the last flush was submitted
         self._asked = False  # the schedule will call _flush_due
         self._retry_asked = False  # and _retry_due
+        self._seconds = store.environment.clock.seconds
+        self._schedule = store.environment.schedule
         self._kept = store.writer.unflushed = Unflushed(store.environment.schedule)
         self._kept_in_flight = 0  # bytes that the running flush covers
         self._flush_error: BaseException | None = None  # of the last flush
@@ -78,7 +80,7 @@ class DirectFlush(FlushPolicy):
 
     def check_writable(self) -> None:
         """See ``FlushPolicy``."""
-        if self._flush_error is None or not self._full:
+        if self._flush_error is None or not self._full():
             return
         store = self.store
         self.flush()
@@ -90,13 +92,12 @@ class DirectFlush(FlushPolicy):
                 f" {self._unflushed} messages wait for it: {self._flush_error}"
             ) from self._flush_error
 
-    @property
     def _full(self) -> bool:
         """Whether no more may be acknowledged before a flush."""
         return (
             self._unflushed > self._threshold
             or self._kept.size - self._kept_in_flight > MOST
-            or self.store.environment.schedule.unflushed > MOST_IN_ALL
+            or self._schedule.unflushed > MOST_IN_ALL
         )
 
     def may_roll(self) -> bool:
@@ -115,10 +116,10 @@ class DirectFlush(FlushPolicy):
             self.flush()
         else:
             store.read_end = end
-            since = store.environment.clock.seconds() - self._flushed_at
-            if since > self._interval or self._full:
+            since = self._seconds() - self._flushed_at
+            if since > self._interval or self._full():
                 self.flush()
-            else:
+            elif not self._asked or store.on_readable is not None:
                 self._ask()
         store.roller.start_if_due()
 
@@ -167,7 +168,7 @@ class DirectFlush(FlushPolicy):
         """What is to be done to flush what is written by now; None if there is nothing."""
         store = self.store
         if store.worker is not Worker.IDLE:
-            if self._full:
+            if self._full():
                 store.worker = Worker.HOLDING
             return None
         segment = store.last
@@ -199,7 +200,7 @@ class DirectFlush(FlushPolicy):
         store.last.unsynced_directories = ()
         self.flushed(end)
         store.worker = Worker.IDLE
-        if self._full:
+        if self._full():
             self.flush()
         elif store.last.end > end:
             self._ask()
@@ -240,7 +241,7 @@ class DirectFlush(FlushPolicy):
             self._retry_asked = True
             self.store.environment.schedule.request(self._retry_due, self._retry_delay)
             self._retry_delay = min(2 * self._retry_delay, LAST_RETRY)
-        if self._full:
+        if self._full():
             # What has collected during the flush would go beyond the bound.
             self.store.refuse_unwritten(error)
         self.store.worker = Worker.IDLE

@@ -10,8 +10,8 @@ can use up its own threads only. A call that has not returned for ``STALL_SECOND
     answers    a call has not returned for STALL_SECONDS         stalled: the stores are told
     stalled    every call that was late has returned             answers
 
-Differs: while a lane is stalled its stores refuse what they hold and what comes, so nothing waits for it,
-neither memory nor the replies to other requests of a connection.
+Differs: while a lane is stalled its stores refuse what they hold and what comes, so nothing waits
+for it, neither memory nor the replies to other requests of a connection.
 """
 
 from __future__ import annotations
@@ -42,14 +42,15 @@ class Lane:
     :param threads: do the work; they belong to the lane.
     :param clock: the reactor.
     :param path: a data path on the device, for the log.
-    :ivar on_stall: called with the reason when the disk stops to answer.
+    :ivar on_stall: called with the reason when the disk stops to answer, with None when it answers
+        again.
     """
 
     _log = Logger()
 
     def __init__(self, threads: IWorkerThreads, clock: IReactorTime, path: str) -> None:
         self.path = path
-        self.on_stall: Callable[[StoreStalled], None] = lambda error: None
+        self.on_stall: Callable[[StoreStalled | None], None] = lambda error: None
         self._threads = threads
         self._clock = clock
         self._began: dict[object, float] = {}  # calls that have not returned, oldest first
@@ -76,6 +77,7 @@ class Lane:
         if self._stalled is not None and not self._late():
             self._stalled = None
             self._log.info("{path} answers again", path=self.path)
+            self.on_stall(None)
         done(result, error)
 
     def _late(self) -> bool:

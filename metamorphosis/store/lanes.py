@@ -20,6 +20,8 @@ from metamorphosis.store.environment import StoreEnvironment
 from metamorphosis.store.flushing import FlushSchedule
 from metamorphosis.store.lane import Lane
 
+OnStall = Callable[[StoreEnvironment, StoreStalled | None], None]
+
 
 def device_of(path: str) -> object:
     """The device that ``path`` lies on; a path that cannot be looked at counts as one of its
@@ -36,7 +38,8 @@ class Lanes:
 
     :param environment: what they have in common.
     :param make_threads: threads of a lane.
-    :param on_stall: told the environment whose disk stops to answer, and why.
+    :ivar on_stall: told the environment whose disk stops to answer, and why, or None: it answers
+        again.
     """
 
     _log = Logger()
@@ -47,7 +50,7 @@ class Lanes:
         make_threads: Callable[[], IWorkerThreads],
         device_of: Callable[[str], object] = device_of,
     ) -> None:
-        self.on_stall: Callable[[StoreEnvironment, StoreStalled], None] = lambda where, why: None
+        self.on_stall: OnStall = lambda where, why: None
         self._common = environment
         self._make_threads = make_threads
         self._device_of = device_of

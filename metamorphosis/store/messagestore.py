@@ -73,6 +73,7 @@ class MessageStore(SegmentLog):
     :ivar put_bytes: bytes of their bodies.
     :ivar policy: when it acknowledges and flushes; fixed at creation.
     :ivar worker: what is being done with the last segment; for policy and roller.
+    :ivar stalled: why the disk takes nothing now.
     :ivar apart: what a worker writes, with ``StoreEnvironment.apart``.
     :ivar life: whether it takes messages.
     """
@@ -99,6 +100,7 @@ class MessageStore(SegmentLog):
         self.policy = make_policy(self)
         self._lent = False  # a worker was given the descriptor of the last segment
         self.apart = ApartWrites(self)
+        self.stalled: StoreStalled | None = None
         self._queue: deque[Batch] = deque()  # from the first block on that was undecided
         self._ended: list[Deferred[None]] = []  # of those who wait for the end
 
@@ -170,9 +172,8 @@ class MessageStore(SegmentLog):
         """See ``open_batch``."""
         if self.life is not Life.OPEN:
             raise StoreClosed()
-        stalled = self.environment.stalled()
-        if stalled is not None:
-            raise StoreStalled(str(stalled)) from stalled
+        if self.stalled is not None:
+            raise StoreStalled(str(self.stalled)) from self.stalled
         if self.batch is None and self.writer.damaged:
             self.open_last()
             self.writer.repair(self.last)
@@ -255,7 +256,7 @@ class MessageStore(SegmentLog):
             return
         self.batch = None
         batch.size = self.next_offset - batch.offset
-        self._write(batch, more=False)
+        self._write(batch, False)
 
     def _commit_queue(self) -> None:
         """Write what stands before the first block that is undecided."""
@@ -294,11 +295,15 @@ class MessageStore(SegmentLog):
             return
         error: BaseException | None
         try:
-            self.open_last()
+            if self.last.fd < 0:
+                self.open_last()
             count, size, error = self.writer.write(self.last, pieces, batch.size)
         except StoreError as failure:
             count, size, error = self.writer.cannot_open(self.last, failure)
-        self.wrote(batch, count, size, error, more)
+        if error is None:
+            self.policy.written(batch, count, more)
+        else:
+            self.wrote(batch, count, size, error, more)
 
     def wrote(
         self, batch: Batch, count: int, size: int, error: BaseException | None, more: bool
@@ -320,11 +325,14 @@ class MessageStore(SegmentLog):
         self.policy.written(batch, count, False)
         self._refuse(behind, error)
 
-    def stall(self, error: StoreStalled) -> None:
+    def stall(self, error: StoreStalled | None) -> None:
         """
         The disk does not answer: refuse everything that waits for it, and wait for nothing. What is
-        in the file and was refused is cut off when the disk answers again.
+        in the file and was refused is cut off when the disk answers again, which None tells.
         """
+        self.stalled = error
+        if error is None:
+            return
         if self.apart.batch is not None:
             self.next_offset = self.last.end
             self._refuse([self.apart.batch], error)
@@ -423,7 +431,7 @@ class MessageStore(SegmentLog):
         self.life = Life.CLOSING
         self.commit()
         self._end_if_idle()
-        if self.environment.stalled() is not None:
+        if self.stalled is not None:
             self._tell_ended()
         return closed
 

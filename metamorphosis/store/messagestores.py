@@ -134,8 +134,8 @@ class MessageStores:
             return self._environment
         return self._lanes.environment(self._data_path(topic))
 
-    def _stalled(self, environment: StoreEnvironment, error: StoreStalled) -> None:
-        """A disk does not answer: nothing is to wait for it."""
+    def _stalled(self, environment: StoreEnvironment, error: StoreStalled | None) -> None:
+        """A disk does not answer, so nothing is to wait for it; or does again."""
         for store in self:
             if store.environment is environment:
                 store.stall(error)

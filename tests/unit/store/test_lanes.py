@@ -239,7 +239,7 @@ class LaneTests(SynchronousTestCase):
         """It is said once when it begins, once when it is over, and no timer is left."""
         clock, threads = Clock(), SynchronousThreads()
         lane = Lane(threads, clock, "/data")
-        told: list[StoreStalled] = []
+        told: list[StoreStalled | None] = []
         lane.on_stall = told.append
         threads.hold()
         results: list[object] = []
@@ -252,6 +252,7 @@ class LaneTests(SynchronousTestCase):
         self.assertIsNotNone(lane.stalled)
         threads.release()
         self.assertEqual((lane.stalled, results), (None, [(0, None), (1, None), (2, None)]))
+        self.assertEqual(told[1:], [None])
         clock.pump([1.0] * 30)
         self.assertEqual(clock.getDelayedCalls(), [])
         self.successResultOf(lane.stop())
