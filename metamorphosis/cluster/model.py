@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from enum import Enum
 from urllib.parse import parse_qs, urlsplit
 
+from metamorphosis.wire.numbers import shown
+
 
 @dataclass(frozen=True, slots=True)
 class Broker:
@@ -41,9 +43,9 @@ class Broker:
             slave = parse_qs(parts.query).get("slaveId")
             slave_id = int(slave[0]) if slave else None
         except ValueError as error:
-            raise ValueError(f"broker URL {url!r}: {error}") from error
+            raise ValueError(f"broker URL {shown(url)}: {error}") from error
         if parts.scheme != "meta" or not host or port is None:
-            raise ValueError(f"broker URL {url!r}: meta://host:port expected")
+            raise ValueError(f"broker URL {shown(url)}: meta://host:port expected")
         authority = parts.netloc.rpartition("@")[2]  # urlsplit's hostname is in lower case
         written = authority.rpartition(":")[0].strip("[]")
         return cls(broker_id, written, port, slave_id)
@@ -96,7 +98,7 @@ class TopicBroker:
             return cls(int(members["numParts"]), None if broker is None else str(broker))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ValueError(
-                f'topic node {data!r}: {{"numParts":n,"broker":"0-m"}} expected'
+                f'topic node {shown(data or b"")}: {{"numParts":n,"broker":"0-m"}} expected'
             ) from error
 
 

@@ -23,6 +23,7 @@ from twisted.logger import Logger
 from metamorphosis.cluster.model import NodeStat
 from metamorphosis.errors import NodeExists, NoNode, RegistryError, RegistryUnavailable
 from metamorphosis.interfaces import IRegistry
+from metamorphosis.wire.numbers import shown
 
 CLAIM_TRIES = 5  # create, found, gone again: somebody else is busy with the node
 
@@ -33,7 +34,7 @@ class Occupied(RegistryError):
     def __init__(self, path: str, data: bytes | None, owner: int) -> None:
         what = (data or b"").decode("utf-8", "replace")
         who = f"session {owner:#x}" if owner else "no session, as if made by hand"
-        super().__init__(f"{path} holds {what!r} and belongs to {who}")
+        super().__init__(f"{path} holds {shown(what)} and belongs to {who}")
         self.path = path
 
 

@@ -498,3 +498,17 @@ class LogTests(RegistrationCase):
         registration = self.make(enabled=False)
         registration.start([])
         self.assertIsNone(registration.register_topic(TopicRegistration("b", 1)))
+
+    def test_garbage_is_cut(self) -> None:
+        """What stands in somebody else's node is shown by its beginning."""
+        other = MemoryRegistry(self.tree)
+        other.start()
+        for path in ("/meta", "/meta/brokers", "/meta/brokers/ids", "/meta/brokers/ids/0"):
+            other.create(path, b"", False)
+        other.create(MASTER, b"x" * 900_000, True)
+        with capturedLogs() as events:
+            self.start(TopicRegistration("a", 1))
+        faults = [str(event["fault"]) for event in events if "fault" in event]
+        self.assertEqual(len(faults), 1)
+        self.assertIn("(900000 long)", faults[0])
+        self.assertLess(len(faults[0]), 500)
