@@ -12,7 +12,7 @@ DISK_SECONDS ?= 3600
 DAMAGE_SECONDS ?= 3600
 MUTANTS ?= --count 100 store broker client zookeeper ids wire
 
-.PHONY: help environment run test unit pythons lint soak fuzz damaged-logs mutants kills client-faults bench bench-clients bench-zookeeper zookeeper-differential kazoo-suite clean
+.PHONY: help environment run test unit pythons lint soak fuzz disk-faults damaged-logs mutants kills client-faults bench bench-clients bench-zookeeper zookeeper-differential kazoo-suite clean
 
 help:
 	@echo 'make run      start a broker (port 8123) and its ZooKeeper (port 2181), data in ./metaq-data'

@@ -145,7 +145,16 @@ class Trial:
             self._copies.put(copy_tree(os.path.join(WORK, f"tree-{number}")))
 
     def outcomes(self, faults: list[Fault]) -> Iterator[tuple[Fault, str]]:
-        """Each fault and whether it was noticed, as far as the time goes."""
+        """
+        Each fault and whether it was noticed, as far as the time goes.
+
+        :raises SystemExit: the tests fail without a fault, so they say nothing.
+        """
+        tests = next(filter(None, map(self._tests.of, faults)), [])
+        if tests and self._is_noticed(os.path.join(WORK, "tree-0"), tests):
+            raise SystemExit(
+                f"mutants: a test fails without a fault; one of {len(tests)}: {tests[0]}"
+            )
         with ThreadPoolExecutor(self._jobs) as pool:
             for fault, outcome in zip(faults, pool.map(self._try, faults), strict=True):
                 if outcome is not None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -264,6 +266,49 @@ class CeilingTests(IdsCase):
         self.assertLess(ids.take(), self.ceiling())
         self.now += 1
         self.assertEqual(ids.take() >> 22, int(self.now * 1000) - EPOCH_MS)
+
+    def test_short_write(self) -> None:
+        """On a disk with room for a part of it the old ceiling stays."""
+        file = IdCeiling(self.path)
+        file.write(123456789)
+        write = os.write
+        self.patch(os, "write", lambda fd, data: write(fd, data[:4]))
+        error = self.assertRaises(OSError, file.write, 987654321)
+        self.assertEqual(error.errno, errno.ENOSPC)
+        self.assertEqual(file.read(), 123456789)
+
+    def test_writes_leave_nothing_open(self) -> None:
+        """Whether they succeed or not."""
+        file = IdCeiling(self.path)
+        file.write(1)
+        opened, closed = self.count_descriptors()
+        file.write(2)
+        self.patch(os, "fsync", self.failing_sync)
+        self.assertRaises(OSError, file.write, 3)
+        self.assertEqual(len(opened), 3)
+        self.assertEqual(opened, closed)
+
+    def failing_sync(self, fd: int) -> None:
+        """The disk is broken."""
+        raise OSError(errno.EIO, "broken")
+
+    def count_descriptors(self) -> tuple[list[int], list[int]]:
+        """What is opened and closed from now on."""
+        opened: list[int] = []
+        closed: list[int] = []
+        real_open, real_close = os.open, os.close
+
+        def noting_open(*arguments: Any) -> int:
+            opened.append(real_open(*arguments))
+            return opened[-1]
+
+        def noting_close(fd: int) -> None:
+            closed.append(fd)
+            real_close(fd)
+
+        self.patch(os, "open", noting_open)
+        self.patch(os, "close", noting_close)
+        return opened, closed
 
     def test_corrupt_file(self) -> None:
         """A file that holds no number is an error that says what to do."""
