@@ -10,7 +10,15 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.errors import StoreError
-from metamorphosis.ids import AHEAD, END, EPOCH_MS, MILLISECOND, IdCeiling, MessageIds
+from metamorphosis.ids import (
+    AHEAD,
+    END,
+    EPOCH_MS,
+    MILLISECOND,
+    RETRY_SECONDS,
+    IdCeiling,
+    MessageIds,
+)
 from metamorphosis.threads import SynchronousThreads
 
 NOW = 1385000000.0
@@ -238,6 +246,31 @@ class CeilingTests(IdsCase):
         self.assertGreater(ids.take(), ceiling)
         self.assertEqual((len(self.faults), len(self.ends)), (1, 1))
         self.assertIn(self.path, self.ends[0])
+
+    def test_each_fault_has_a_beginning_and_an_end(self) -> None:
+        """A disk that is full again is told again; meanwhile it is tried once in a while."""
+        ids = self.ids()
+        real, tries = IdCeiling.write, []
+
+        def write(file: IdCeiling, ceiling: int) -> None:
+            tries.append(self.now)
+            real(file, ceiling)
+
+        self.patch(IdCeiling, "write", write)
+        for number in (1, 2):
+            os.mkdir(self.path + ".new")
+            self.now += 90
+            tries.clear()
+            for _ in range(20):
+                ids.take()
+                self.now += 0.01
+            self.assertEqual(
+                (len(self.faults), len(self.ends), len(tries)), (number, number - 1, 1)
+            )
+            os.rmdir(self.path + ".new")
+            self.now += RETRY_SECONDS
+            ids.take()
+            self.assertEqual((len(self.faults), len(self.ends)), (number, number))
 
     def test_stop_that_cannot_write(self) -> None:
         """The higher ceiling stays in the file; the reason is reported."""

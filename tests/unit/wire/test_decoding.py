@@ -82,6 +82,9 @@ class DecoderTests(SynchronousTestCase):
         second = self.assertRaises(RemoteProtocolError, list, self.decoder.receive(b"quit\r\n"))
         self.assertIs(first, second)
         self.assertEqual(0, self.decoder.pending)
+        decoder = CommandDecoder(LIMITS.max_line_bytes, LIMITS.max_body_bytes)
+        self.assertRaises(RemoteProtocolError, list, decoder.receive(b"version 1\r\nx\r\nquit"))
+        self.assertEqual(0, decoder.pending)
 
     def test_body_is_a_copy(self) -> None:
         """The caller may overwrite its receive buffer while the command lives."""

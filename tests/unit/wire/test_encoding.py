@@ -53,6 +53,7 @@ UNSENDABLE: list[tuple[str, Command, str]] = [
     ("get max size", replace(GET, max_size=1 << 31), "max size"),
     ("get opaque", replace(GET, opaque=1 << 31), "opaque"),
     ("get wait", replace(GET, wait_ms=10**9), "wait"),
+    ("get wait below 0", replace(GET, wait_ms=-1), "wait"),
     ("offset topic", replace(OFFSET, topic="a b"), "topic"),
     ("offset group", replace(OFFSET, group="a b"), "group"),
     ("offset partition", replace(OFFSET, partition=1 << 31), "partition"),

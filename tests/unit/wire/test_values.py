@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.errors import BROKER_ERRORS, LocalProtocolError, RemoteProtocolError
 from metamorphosis.wire.commands import DataCommand, PutCommand, QuitCommand, VersionCommand
-from metamorphosis.wire.numbers import check_int32, check_int64, parse_int32, parse_int64
+from metamorphosis.wire.numbers import check_int32, check_int64, parse_int32, parse_int64, shown
 from metamorphosis.wire.status import Status
 from metamorphosis.wire.transactionids import (
     NULL_TRANSACTION_ID,
@@ -213,3 +213,16 @@ class StatusTests(SynchronousTestCase):
     def test_every_error_has_a_code(self) -> None:
         """The exception of a status carries a code that exists."""
         self.assertEqual(set(), set(BROKER_ERRORS) - set(Status))
+
+
+class ShownTests(SynchronousTestCase):
+    """What error texts show of what a peer sent."""
+
+    def test_short(self) -> None:
+        """It is quoted."""
+        self.assertEqual(shown(b"a b\n"), "b'a b\\n'")
+        self.assertEqual(shown("x" * 80), repr("x" * 80))
+
+    def test_long(self) -> None:
+        """Its start, and how long it is."""
+        self.assertEqual(shown(b"x" * 81), f"{b'x' * 80!r}... (81 long)")

@@ -78,6 +78,11 @@ CANONICAL: list[tuple[str, bytes, Command]] = [
         GetCommand("test", "g", 1, 1000, 1048576, -3, 5000),
     ),
     (
+        "get that waits a millisecond",
+        b"get test g 1 1000 1048576 -3 1\r\n",
+        GetCommand("test", "g", 1, 1000, 1048576, -3, 1),
+    ),
+    (
         "offset",
         b"offset test boyan-test 1 1000 -1\r\n",
         OffsetCommand("test", "boyan-test", 1, 1000, -1),
