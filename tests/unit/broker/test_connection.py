@@ -400,6 +400,15 @@ class PressureTests(SynchronousTestCase):
         self.assertEqual([c.transport.producerState for c in clients], ["producing"] * 4)
         self.assertEqual(broker.factory.shared.waiting, 0)
 
+    def test_the_limits_of_all_together(self) -> None:
+        """Too much is more than the limit, and is over below half of it."""
+        shared = Broker(self.mktemp(), settings=Settings(max_total_bytes=10_000)).factory.shared
+        seen = []
+        for waiting in (10_000, 10_001, 5_000, 4_999, 10_000):
+            shared.waiting_changed(waiting - shared.waiting)
+            seen.append(shared.overloaded)
+        self.assertEqual(seen, [False, True, True, False, False])
+
 
 class IdleTests(SynchronousTestCase):
     """Connections that do nothing."""

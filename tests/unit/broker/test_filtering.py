@@ -192,6 +192,21 @@ class GroupFilterTests(SynchronousTestCase):
             self.assertEqual(got, b"".join(records[1::2]))
             self.assertEqual(self.instance.asked, 40)
 
+    def test_filter_that_raises(self) -> None:
+        """It rejects what it cannot judge, once and for all."""
+
+        def accept(group: str, message: Message) -> bool:
+            self.instance.asked += 1
+            raise ValueError(message.id)
+
+        self.instance.accept = accept  # type: ignore[method-assign]
+        self.filter = self.made()
+        log = encode_record(1, 0, b"x") * 3
+        for _ in range(2):
+            self.assertEqual(self.get(log, 0), encode_jump(63))
+        self.assertEqual(self.instance.asked, 3)
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+
     def test_a_reload_and_another_group(self) -> None:
         """The verdicts outlive the object of a reload; each group has its own."""
         log = encode_record(1, 0, b"x") * 2

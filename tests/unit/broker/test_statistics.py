@@ -162,6 +162,16 @@ class BrokerStatisticsTests(SynchronousTestCase):
         """The realtime kinds that were ever counted."""
         return sorted(self.statistics.realtime._kinds)
 
+    def test_uptime(self) -> None:
+        """Whole seconds, from 0 on."""
+        clock = Clock()
+        statistics = BrokerStatistics(CONFIG, clock)
+        seen = []
+        for seconds in (0, 0.9, 0.2, 100):
+            clock.advance(seconds)
+            seen.append(statistics.uptime)
+        self.assertEqual(seen, [0, 0, 1, 101])
+
     def test_topic_without_stat(self) -> None:
         """A topic without ``stat=true`` has counters since the start only."""
         self.statistics.count_puts("slow", 3, 30)

@@ -35,6 +35,13 @@ class OptionsTests(SynchronousTestCase):
         )
         self.assertTrue(self.parse("--data", "dir", "--accept-loss").accept_loss)
 
+    def test_bounds(self) -> None:
+        """The least and the greatest port, and one of each of the rest."""
+        for port in (0, 65535):
+            self.assertEqual(self.parse("--data", "dir", "--port", str(port)).port, port)
+        settings = self.parse("--data", "dir", "--max-connections", "1", "--tick", "1")
+        self.assertEqual((settings.max_connections, settings.tick), (1, 1))
+
     def test_wrong_values(self) -> None:
         """One line that names the option and says what would be right; Python prints it."""
         for arguments, texts in (

@@ -12,6 +12,7 @@ from twisted.internet.address import IPv6Address
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
+from metamorphosis.zookeeper.members import Latency
 from metamorphosis.zookeeper.words import VERSION
 from tests.unit.zookeeper.peer import handshake
 from tests.unit.zookeeper.served import Served, Wire, frame
@@ -206,6 +207,16 @@ class WordsTests(AskingTestCase):
         self.assertIn("lop=CREA,", line)
         self.assertIn("lresp=500,llat=500,minlat=0,avglat=125,maxlat=500)", line)
         self.assertIn("Latency min/avg/max: 0/125/500\n", self.ask(b"srvr"))
+
+    def test_least_latency(self) -> None:
+        """The first counts, and then whichever is quicker."""
+        latency = Latency()
+        seen = []
+        for seconds in (0.5, 0.75, 0.25, 0.5):
+            latency.add(seconds)
+            seen.append((latency.least, latency.most))
+        self.assertEqual(seen, [(0.5, 0.5), (0.5, 0.75), (0.25, 0.75), (0.25, 0.75)])
+        self.assertEqual((latency.count, latency.total, latency.last), (4, 2.0, 0.5))
 
     def test_cons_without_a_reply(self) -> None:
         """Requests that wait for the disk, or have no number, or are cut: every line is one."""
