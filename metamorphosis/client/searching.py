@@ -40,7 +40,7 @@ from metamorphosis.client.boundaries import (
 from metamorphosis.client.flow import sleep
 from metamorphosis.client.records import Damage
 from metamorphosis.client.resuming import LogPlaces
-from metamorphosis.errors import NotFound
+from metamorphosis.errors import Moved, NotFound
 from metamorphosis.interfaces import IRuntime
 from metamorphosis.message import HEADER, HEADER_BYTES
 
@@ -123,6 +123,9 @@ class DamageSearch:
             return None
 
     async def _search(self) -> Place:
+        before = await self._record_before()
+        if before is not None:
+            return Place(before)
         length, within = self._length, HEADER_BYTES + self._max_body + 1
         if self._is_empty and await self._proof_of(HEADER_BYTES) is Proof.SEEN:
             return self._place(HEADER_BYTES)
@@ -144,6 +147,28 @@ class DamageSearch:
     def _place(self, found: int) -> Place:
         length = found - HEADER_BYTES
         return Place(self._origin + found, self._max_body < length == self._length)
+
+    async def _record_before(self) -> int | None:
+        """
+        A record that begins inside of the empty one in front. That was none then, but zeros of a
+        damaged message and the start of the next one's header.
+        """
+        start = self._origin - HEADER_BYTES
+        if start < 0:
+            return None
+        try:
+            data = await self._places.raw(start, HEADER_BYTES)
+            if len(data) < HEADER_BYTES or any(data[:8]):
+                return None
+            data = await self._places.raw(start, 2 * HEADER_BYTES + self._max_body)
+        except Moved:
+            return None  # the log begins behind it
+        finally:
+            self._check()
+        for place in range(1, HEADER_BYTES):
+            if is_record(data, place, self._max_body):
+                return start + place
+        return None
 
     # -- by the checksum
 

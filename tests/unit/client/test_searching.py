@@ -242,6 +242,19 @@ class FindTests(SearchCase):
         self.set(0, b"\xee" * 3 + bytes(8) + b"\xee" * 12)
         self.assertEqual(places[1], self.search().offset)
 
+    def test_zeros_and_the_next_header(self) -> None:
+        """
+        A message whose header lost its length and checksum looks like an empty one; if its body are
+        zeros, these and the next header look like one more. The next message is delivered.
+        """
+        for size in range(8, 20):
+            for kind in KINDS:
+                log = Log()
+                log.append(bytes(size), b"two", b"three", first_id=FIRST_ID)
+                log.data = bytes(8) + log.data[8:]
+                got = [each.body for each in Reading(kind, log, 1000, 600).got]
+                self.assertEqual([b"two", b"three"], [each for each in got if each], size)
+
     def test_long_messages_that_are_accepted(self) -> None:
         """A message of 16 MiB or more behind damage is found if the consumer accepts it."""
         for size in ((16 << 20) - 1, 16 << 20, (16 << 20) + 65537, 20 << 20):
