@@ -3,13 +3,13 @@ The broker as a whole: which parts there are, in which order they start and stop
 touches.
 
 Start: data directories locked, message ids, stores loaded, journal of transactions recovered,
-retention, port, ZooKeeper. What can be
-found out before the reactor runs is, so that ``twistd`` fails at once; registration goes on in the
-background, so that a broker serves while ZooKeeper is away.
+retention, port, ZooKeeper. What can be found out before the reactor runs is, so that ``twistd``
+fails at once; registration goes on in the background, so that a broker serves while ZooKeeper is
+away.
 
 Stop, the reverse: unregister, go on serving for ``zk.zkSyncTimeMs`` so that clients can leave,
-close the port, answer or refuse what is in flight, flush and close the stores, write down the last
-id, unlock.
+close the port, answer or refuse what is in flight, flush and close the stores, let go
+of the journal's finished records, write down the last id, unlock.
 
 Source: ``MetaMorphosisBroker``, ``MetamorphosisStartup``. Differs: the original closes its stores
 before its connections, so that late puts fail with an internal error; and it stays alive, half
@@ -114,8 +114,9 @@ class BrokerService(OrderedService):
             Part("the data directories", stop=self._unlock),
             Part("the message ids", self._await_ids, self._stop_ids),
             Part("the worker threads", stop=lambda: self._threads.stop()),
+            Part("the transaction journal", self._make_journal, lambda: self._journal.close()),
             Part("the message stores", self._load_stores, lambda: self._stores.close()),
-            Part("the transaction journal", self._recover, lambda: self._journal.stop()),
+            Part("the transactions", lambda: self._journal.start(), lambda: self._journal.stop()),
             Part("retention", self._start_retention, self._stop_retention),
             Part("the port", self._listen, self._stop_listening),
             Part("the registration", self._register, self._unregister),
@@ -213,7 +214,6 @@ class BrokerService(OrderedService):
                 self._locks[path] = lock
 
     def _load_stores(self) -> Deferred[None]:
-        self._turn = Turn(self._reactor.callLater)
         environment = StoreEnvironment(
             threads=self._threads,
             clock=self._reactor,
@@ -232,12 +232,16 @@ class BrokerService(OrderedService):
         self._cancel_start = self._stores.cancel_load
         return self._stores.load()
 
-    async def _recover(self) -> None:
-        """Bring journal and stores together, before anybody is served."""
+    def _make_journal(self) -> None:
+        """Recovered when the stores are open, and closed when they have flushed their last
+        messages."""
+        self._turn = Turn(self._reactor.callLater)
         rules = TopicRules(self.config, self.settings)
 
         def known(partition: Partition) -> bool:
             topic, number = partition
+            if self._stores.get(topic, number) is not None:
+                return True
             return rules.accepts(topic) and 0 <= number < rules.partition_count(topic)
 
         self._journal = TransactionService(
@@ -251,7 +255,6 @@ class BrokerService(OrderedService):
             self._turn.store_dirty,
             self._stop_broken,
         )
-        await self._journal.start()
 
     @property
     def _journal_directory(self) -> str:

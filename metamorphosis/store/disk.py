@@ -41,6 +41,11 @@ class Disk:
         """Write up to 1024 pieces at ``position``."""
         return os.pwritev(fd, pieces, position)
 
+    def free(self, path: str) -> int:
+        """Bytes that can still be written on the disk that has this file."""
+        status = os.statvfs(path)
+        return status.f_bavail * status.f_frsize
+
     def truncate(self, fd: int, size: int) -> None:
         """Cut the file off."""
         os.ftruncate(fd, size)

@@ -22,9 +22,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from metamorphosis.errors import MetaQError
+from metamorphosis.errors import MetaQError, StoreError
 from metamorphosis.message import crc32
-from metamorphosis.store.batch import STORED
+from metamorphosis.store.batch import PENDING, STORED
 from metamorphosis.transactions import refusals
 from metamorphosis.transactions.locations import Location, encode_locations
 from metamorphosis.transactions.records import Operation, OperationType, encode_operation
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from metamorphosis.store.batch import Block
     from metamorphosis.store.messagestore import MessageStore
     from metamorphosis.transactions.redolog import RedoLog
+
+MARGIN = 1 << 20
+"""Bytes that must be free beside the blocks of all commits that are under way."""
 
 
 class Commit(Written):
@@ -48,10 +51,12 @@ class Commit(Written):
 
     __slots__ = (
         "_blocks",
+        "_file",
         "_journal",
+        "_lost",
         "_on_lost",
         "_open_store",
-        "_state",
+        "_room",
         "_waiting",
         "transaction",
     )
@@ -68,27 +73,31 @@ class Commit(Written):
         self._journal = journal
         self._open_store = open_store
         self._on_lost = on_lost
-        self._state = transaction.state
+        self._room = 0
+        assert transaction.file is not None  # it has messages
+        self._file = transaction.file
         self._blocks: list[tuple[MessageStore, Block]] = []
         self._waiting = 0
+        self._lost = False
 
-    def begin(self) -> None:
+    def begin(self, room: int) -> None:
         """
+        :param room: bytes that must be free where the messages will stand.
         :raises BrokerError: the commit cannot begin; the transaction is as it was.
         """
         transaction = self.transaction
-        transaction.state = State.ENDING
+        self._room = room
+        transaction.end()
         try:
             locations = [self._reserve(*block) for block in transaction.blocks()]
         except (MetaQError, OSError) as error:
             self._cancel(error)
             raise refusals.not_stored(transaction.id, error) from error
         kind = OperationType.XA_COMMIT if transaction.is_xa else OperationType.LOCAL_COMMIT
-        operation = Operation(kind, transaction.key, self._state is State.PREPARED)
+        operation = Operation(kind, transaction.key, transaction.was_prepared)
         record = encode_operation(operation, encode_locations(locations))
-        assert transaction.file is not None  # it has messages
         try:
-            _, recorded = self._journal.append(transaction.file, record, force=True)
+            _, recorded = self._journal.append(self._file, record, force=True)
         except MetaQError as error:
             self._cancel(error)
             raise refusals.not_journaled(transaction.id, error) from error
@@ -96,6 +105,7 @@ class Commit(Written):
 
     def _reserve(self, partition: Partition, pieces: list[bytes]) -> Location:
         store = self._open_store(partition)
+        _check_room(store, self._room)
         block = store.reserve(pieces)
         self._blocks.append((store, block))
         checksum = 0
@@ -106,7 +116,7 @@ class Commit(Written):
 
     def _cancel(self, error: BaseException) -> None:
         """Nothing was recorded: give the room back."""
-        self.transaction.state = self._state
+        self.transaction.end_failed()
         blocks, self._blocks = self._blocks, []
         for store, block in blocks:
             store.cancel_block(block, error)
@@ -123,7 +133,7 @@ class Commit(Written):
             try:
                 store.commit_block(block)
             except MetaQError as error:
-                self._on_lost(self.transaction, error)
+                self._lose(error)
                 return
 
     def _decided(self) -> None:
@@ -133,7 +143,36 @@ class Commit(Written):
             return
         for _, block in self._blocks:
             if block.state is not STORED:
-                self._on_lost(self.transaction, block.error)
+                self._lose(block.error)
                 return
+        for store, block in self._blocks:
+            self._file.stands_in(store, block.offset + block.size)
         self.transaction.state = State.FINISHED
         self.complete()
+
+    def _lose(self, error: BaseException | None) -> None:
+        """It is recorded and cannot be stored: that is left to the next start."""
+        if not self._lost:
+            self._lost = True
+            self._on_lost(self.transaction, error)
+            self.abandon(error or MetaQError("its block could not be stored"))
+
+    def abandon(self, error: BaseException) -> None:
+        """
+        The broker stops, and the commit stays undecided: its stores need not wait for it. Recovery
+        finds the record, or does not.
+        """
+        for store, block in self._blocks:
+            if block.state is PENDING and not block.decided:
+                store.cancel_block(block, error)
+
+
+def _check_room(store: MessageStore, size: int) -> None:
+    """
+    A full disk is to refuse a commit before it is recorded: after that the broker had to stop.
+
+    :raises StoreError: naming the file.
+    """
+    path = store.last.path
+    if store.environment.disk.free(path) < size + MARGIN:
+        raise StoreError(f"{path}: No space left on device for {size} bytes")

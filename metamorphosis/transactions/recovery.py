@@ -19,17 +19,17 @@ record whose topic it does not know; opens partitions a second time after the re
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from metamorphosis.errors import JournalError, ProtocolError
-from metamorphosis.message import HEADER, checksum, crc32
-from metamorphosis.store.layout import split_directory_name
+from metamorphosis.errors import JournalError
+from metamorphosis.transactions.heuristiclog import Heuristic
 from metamorphosis.transactions.journalfiles import (
     JournalFiles,
     compact,
@@ -38,35 +38,30 @@ from metamorphosis.transactions.journalfiles import (
     write_all,
 )
 from metamorphosis.transactions.locations import Location, encode_locations
-from metamorphosis.transactions.records import (
-    Append,
-    Operation,
-    OperationType,
-    encode_operation,
-    read_records,
-)
+from metamorphosis.transactions.rebuilding import block_of, open_records, read_file, rebuilt
 from metamorphosis.transactions.redofile import RedoFile
 from metamorphosis.transactions.replay import (
     CommitFound,
     Damage,
     OpenTransaction,
     Replay,
-    Span,
 )
-from metamorphosis.transactions.transaction import Partition, State, Transaction
-from metamorphosis.wire.commands import PutCommand
-from metamorphosis.wire.decoding import FrameLimits, NeedMore, decode_frame
+from metamorphosis.transactions.stored import (
+    Missing,
+    SegmentView,
+    correct,
+    missing_blocks,
+    partition_of,
+)
+from metamorphosis.transactions.transaction import Partition, Transaction
 from metamorphosis.wire.transactionids import (
-    LocalTransactionId,
     XATransactionId,
-    parse_transaction_id,
 )
 
 if TYPE_CHECKING:
     from metamorphosis.interfaces import IWorkerThreads
     from metamorphosis.store.disk import Disk
     from metamorphosis.store.messagestore import MessageStore
-    from metamorphosis.transactions.heuristiclog import Heuristic
 
 T = TypeVar("T")
 
@@ -76,15 +71,14 @@ PROGRESS_SECONDS = 5.0
 SMALL_CUT = 256 * 1024
 """Bytes that are cut off the last redo file without a copy: what a crash tears is smaller."""
 
-READ_SIZE = 4 << 20
-_ANY_FRAME = FrameLimits(1 << 30, 1 << 30)
-
 
 class Recovered(NamedTuple):
     """
     What the journal goes on with.
 
     :ivar files: open redo files.
+    :ivar take_more: transactions may begin in the last one. Not if there are unfinished ones in it:
+        their messages would be taken for those of a later transaction with the same key.
     :ivar next_number: of the next one.
     :ivar prepared: transactions that wait for their outcome.
     :ivar heuristic: outcomes that administrators decided.
@@ -94,6 +88,7 @@ class Recovered(NamedTuple):
     next_number: int
     prepared: list[Transaction]
     heuristic: dict[XATransactionId, Heuristic]
+    take_more: bool = True
 
 
 class Partitions(NamedTuple):
@@ -106,22 +101,6 @@ class Partitions(NamedTuple):
     """
 
     find: Callable[[Partition], MessageStore | None]
-
-
-class SegmentView(NamedTuple):
-    """One segment as a worker sees it."""
-
-    start: int
-    end: int
-    path: str
-
-
-class Missing(NamedTuple):
-    """A commit of which a block is not where it should be."""
-
-    commit: CommitFound
-    location: Location | None
-    partition: Partition
 
 
 class Recovery:
@@ -204,14 +183,14 @@ class Recovery:
     # One redo file
 
     async def _recover_file(self, replay: Replay, number: int, path: str, last: bool) -> None:
-        data = await self._work(partial(_read, path))
+        data = await self._work(partial(read_file, path))
         found = await self._work(lambda: list(replay.follow(number, data)))
         commits = [each for each in found if isinstance(each, CommitFound)]
         for damage in found:
             if isinstance(damage, Damage):
                 await self._work(partial(self._cut, path, damage, last))
         views = self._views(commits)
-        missing = await self._work(lambda: list(_missing(commits, views)))
+        missing = await self._work(lambda: list(missing_blocks(commits, views)))
         if missing:
             await self._restore_all(missing, path, data)
 
@@ -252,7 +231,7 @@ class Recovery:
         views: dict[Partition, list[SegmentView] | None] = {}
         for commit in commits:
             for location in commit.locations:
-                partition = _partition_of(location.name)
+                partition = partition_of(location.name)
                 if partition is not None and partition not in views:
                     views[partition] = self._view(partition)
         return views
@@ -287,7 +266,7 @@ class Recovery:
                 _, locations = changed.setdefault(
                     commit.locations_at, (commit, list(commit.locations))
                 )
-                _correct(locations, location, offset)
+                correct(locations, location, offset, pieces)
             for commit, locations in changed.values():
                 encoded = encode_locations(locations)
                 if len(locations) == len(commit.locations):
@@ -333,19 +312,18 @@ class Recovery:
         """Everything that is open in one new file, or, if that cannot be made, where it is."""
         paths = dict(files.redo)
         prepared = []
-        for found in sorted(replay.prepared.values(), key=lambda each: (each.number, each.appends)):
-            transaction = await self._work(partial(_rebuilt, found, paths[found.number]))
-            if transaction is not None and transaction.id not in files.heuristic:
-                prepared.append(transaction)
+        found = sorted(replay.prepared.values(), key=lambda each: (each.number, each.appends))
+        for number, group in groupby(found, key=lambda each: each.number):
+            work = partial(rebuilt, tuple(group), paths[number], self._clock.seconds())
+            prepared += [each for each in await self._work(work) if self._is_open(each, files)]
         records = [record for transaction in prepared for record in open_records(transaction)]
         number = files.next_number
         if not records and len(files.redo) == 1 and not os.path.getsize(files.redo[0][1]):
             return self._as_it_is(files, {}, [], number)  # nothing to gain
         try:
-            work = partial(
-                compact, self._disk, self._directory, number, records, list(paths.values())
+            fd, size = await self._work(
+                partial(compact, self._disk, self._directory, number, records, list(paths.values()))
             )
-            fd, size = await self._work(work)
         except OSError as error:
             self._log.error(
                 "Could not make redo file {number} in {directory}: {error}; the older ones stay",
@@ -360,6 +338,19 @@ class Recovery:
             transaction.file = file
             file.references += 1
         return Recovered([file], number + 1, prepared, files.heuristic)
+
+    def _is_open(self, transaction: Transaction, files: JournalFiles) -> bool:
+        """
+        The original forgets to record what was completed by hand; any other outcome that is
+        remembered is that of an earlier transaction with the same xid.
+        """
+        xid = transaction.id
+        if not isinstance(xid, XATransactionId):
+            return True
+        if files.heuristic.get(xid) is not Heuristic.COMPLETED:
+            return True
+        self._log.info("Transaction {key} was completed by hand and stays so", key=transaction.key)
+        return False
 
     def _as_it_is(
         self,
@@ -376,126 +367,5 @@ class Recovery:
         for transaction in prepared:
             file = transaction.file = opened[found[transaction.key].number]
             file.references += 1
-        return Recovered(list(opened.values()), next_number, prepared, files.heuristic)
-
-
-def _read(path: str) -> bytes:
-    """Thread: worker."""
-    with open(path, "rb") as file:
-        return file.read()
-
-
-def _partition_of(name: str) -> Partition | None:
-    """The partition that a location names; None if it names none."""
-    try:
-        return split_directory_name(name)
-    except Exception:
-        return None
-
-
-def _missing(
-    commits: list[CommitFound], views: dict[Partition, list[SegmentView] | None]
-) -> Iterator[Missing]:
-    """The blocks that are not in the store. Thread: worker."""
-    opened: dict[str, int] = {}
-    try:
-        for commit in commits:
-            for location in commit.locations:
-                partition = _partition_of(location.name)
-                segments = views.get(partition) if partition is not None else None
-                if partition is None or segments is None:
-                    continue
-                if not _is_stored(location, segments, opened):
-                    yield Missing(commit, location, partition)
-    finally:
-        for fd in opened.values():
-            os.close(fd)
-
-
-def _is_stored(location: Location, segments: list[SegmentView], opened: dict[str, int]) -> bool:
-    """Whether the block is where it should be, or was deleted with its segment."""
-    if location.offset < 0:
-        return False
-    if location.offset < segments[0].start:
-        return True
-    for start, end, path in segments:
-        if start <= location.offset and location.offset + location.length <= end:
-            fd = opened.get(path)
-            if fd is None:
-                fd = opened[path] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            return _checksum(fd, location.offset - start, location.length) == location.checksum
-    return False
-
-
-def _checksum(fd: int, position: int, length: int) -> int:
-    value = 0
-    while length > 0:
-        piece = os.pread(fd, min(length, READ_SIZE), position)
-        if not piece:
-            return -1
-        value = crc32(piece, value)
-        position += len(piece)
-        length -= len(piece)
-    return value & 0x7FFFFFFF
-
-
-def _correct(locations: list[Location], location: Location | None, offset: int) -> None:
-    """Write down where a block stands now."""
-    for index, each in enumerate(locations):
-        if each is location:
-            locations[index] = each._replace(offset=offset)
-
-
-def block_of(commit: CommitFound, partition: Partition, data: bytes) -> list[bytes]:
-    """
-    Headers and bodies of a commit's messages for one partition.
-
-    :param data: its redo file.
-    """
-    pieces: list[bytes] = []
-    for span in commit.appends:
-        put, message_id, _ = _put_of(data, span)
-        if (put.topic, put.partition) == partition:
-            body = put.body
-            pieces.append(HEADER.pack(len(body), checksum(body), message_id, put.flag))
-            pieces.append(body)
-    return pieces
-
-
-def _put_of(data: bytes, span: Span) -> tuple[PutCommand, int, bytes]:
-    """
-    The put of an APPEND record, its message id, and the record.
-
-    :raises JournalError: the record holds no put.
-    """
-    record = data[span.start : span.end]
-    (placed,) = read_records(record)
-    assert isinstance(placed.record, Append)
-    command = bytes(placed.record.put_command)
-    try:
-        frame = decode_frame(command, 0, len(command), _ANY_FRAME)
-    except ProtocolError as error:
-        raise JournalError(f"A record of the journal holds no put: {error}") from error
-    if isinstance(frame, NeedMore) or not isinstance(frame[0], PutCommand):
-        raise JournalError(f"A record of the journal holds no put: {command[:80]!r}")
-    return frame[0], placed.record.message_id, record
-
-
-def _rebuilt(found: OpenTransaction, path: str) -> Transaction | None:
-    """A prepared transaction as it was. Thread: worker."""
-    data = _read(path)
-    transaction_id = parse_transaction_id(found.key)
-    assert isinstance(transaction_id, LocalTransactionId | XATransactionId)
-    transaction = Transaction(transaction_id, 0.0)
-    transaction.state = State.PREPARED
-    for span in found.appends:
-        put, message_id, record = _put_of(data, span)
-        header = HEADER.pack(len(put.body), checksum(put.body), message_id, put.flag)
-        transaction.add((put.topic, put.partition), header, record)
-    return transaction
-
-
-def open_records(transaction: Transaction) -> list[bytes]:
-    """What a redo file has to hold of a prepared transaction."""
-    prepare = encode_operation(Operation(OperationType.XA_PREPARE, transaction.key))
-    return [*transaction.records, prepare]
+        fresh = not any(file.size for file in opened.values())
+        return Recovered(list(opened.values()), next_number, prepared, files.heuristic, fresh)

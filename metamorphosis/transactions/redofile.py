@@ -11,6 +11,7 @@ Source: ``DataFile``; sections 7.5 and 7.6 of the specification of transactions.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 from metamorphosis.store.batch import FAILED, PENDING, STORED, Outcome
 from metamorphosis.store.disk import Disk
@@ -41,6 +42,21 @@ class Written:
             waiter()
 
 
+class Flushable(Protocol):
+    """
+    Where blocks of committed messages stand.
+
+    :ivar max_offset: everything below it is on the disk.
+    """
+
+    @property
+    def max_offset(self) -> int:
+        """See the class."""
+
+    def flush(self) -> None:
+        """Ask for a flush in the background."""
+
+
 class RedoFile:
     """
     A file ``redo.<number>`` that is open. Thread: reactor.
@@ -58,6 +74,7 @@ class RedoFile:
         "_disk",
         "_end",
         "_forces",
+        "_unflushed",
         "_write",
         "fd",
         "number",
@@ -86,6 +103,7 @@ class RedoFile:
         self._write: Written | None = None
         self._forces: dict[Written, Written] = {}  # write: the force of its records
         self._damaged = False
+        self._unflushed: dict[Flushable, int] = {}  # up to which offset
 
     @property
     def end(self) -> int:
@@ -166,3 +184,20 @@ class RedoFile:
     def wants_force(self) -> bool:
         """Whether somebody waits for a force of written records."""
         return any(write.state is STORED for write in self._forces)
+
+    # What its commits have stored
+
+    def stands_in(self, store: Flushable, end: int) -> None:
+        """A block of a commit is written, up to ``end``; until it is flushed the file is needed."""
+        if store.max_offset < end:
+            self._unflushed[store] = end
+
+    def flush_blocks(self) -> bool:
+        """Whether every block is on the disk; asks for the flush of the others."""
+        if self._unflushed:
+            self._unflushed = {
+                store: end for store, end in self._unflushed.items() if store.max_offset < end
+            }
+            for store in self._unflushed:
+                store.flush()
+        return not self._unflushed

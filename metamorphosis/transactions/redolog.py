@@ -37,6 +37,9 @@ FILE_LIMIT = 64 << 20
 SYNC_SECONDS = 1.0
 """Between two forces in flush mode 2."""
 
+RETIRE_SECONDS = 1.0
+"""After which a finished file is looked at again whose blocks were not flushed."""
+
 
 class FlushMode(IntEnum):
     """``flushTxLogAtCommit``."""
@@ -73,6 +76,7 @@ class RedoLog:
     :param files: those that recovery has left, in the order of their numbers.
     :param next_number: above every number that was ever used here.
     :param limit: bytes above which a file takes no new transaction.
+    :param take_more: transactions may begin in the last of ``files``.
     :ivar writes: since the start.
     :ivar forces: ``fdatasync`` calls since the start.
     :ivar broken: why nothing more is taken; None while all is well.
@@ -88,6 +92,7 @@ class RedoLog:
         files: Iterable[RedoFile] = (),
         next_number: int = 1,
         limit: int = FILE_LIMIT,
+        take_more: bool = True,
     ) -> None:
         self.directory = directory
         self.mode = mode
@@ -102,7 +107,10 @@ class RedoLog:
         self._failing = False
         self._timer: IDelayedCall | None = None
         self._quiet: list[Deferred[None]] = []
-        self._current = self._newest() or self._create()
+        self._retiring: IDelayedCall | None = None
+        self._current = self._newest() if self._files else self._create()
+        if not take_more:
+            self._current = None
 
     @property
     def files(self) -> list[RedoFile]:
@@ -128,9 +136,9 @@ class RedoLog:
                 done.callback(None)
 
     def _newest(self) -> RedoFile | None:
-        """The last file, if it may take more."""
-        newest = next(reversed(self._files.values()), None)
-        return newest if newest is not None and newest.size <= self._limit else None
+        """The last file; None if it may take no more."""
+        newest = next(reversed(self._files.values()))
+        return newest if newest.size <= self._limit else None
 
     def _create(self) -> RedoFile:
         """
@@ -158,11 +166,14 @@ class RedoLog:
         :raises JournalError: a new file is due and cannot be made, or the journal is broken.
         """
         self._check()
-        if self._current.end > self._limit:
-            full, self._current = self._current, self._create()
-            self._retire(full)
-        self._current.references += 1
-        return self._current
+        current = self._current
+        if current is None or current.end > self._limit:
+            self._current = self._create()
+            if current is not None:
+                self._retire(current)
+            current = self._current
+        current.references += 1
+        return current
 
     def append(self, file: RedoFile, record: bytes, force: bool = False) -> tuple[int, Written]:
         """
@@ -266,18 +277,46 @@ class RedoLog:
         for file in self.files:
             if file.touched:
                 self._sync(file)
+        if any(file.touched for file in self.files):  # the last force has not ended yet
+            self._timer = self._environment.clock.callLater(SYNC_SECONDS, self._second_over)
 
     # Files out
 
     def _retire(self, file: RedoFile) -> None:
         """Delete a file that takes no more transactions and holds none that is unfinished."""
-        if file.references > 0 or file.syncing or file in self._dirty or file.wants_force:
+        if file is self._current and file.size <= self._limit:
             return
-        if file is self._current:
-            if file.size <= self._limit:
-                return
-            self._current = self._create()
+        if file.number not in self._files or not self._is_finished(file):
+            return
+        if not file.flush_blocks():
+            self._retire_later()
+            return
+        if file is self._current and not self._make_next():
+            return
         self._delete(file)
+
+    def _is_finished(self, file: RedoFile) -> bool:
+        """Whether no transaction needs it any more, and nothing is being done with it."""
+        return not (file.references > 0 or file.syncing or file in self._dirty or file.wants_force)
+
+    def _make_next(self) -> bool:
+        """A new current file; the one there is goes on if that fails."""
+        try:
+            self._current = self._create()
+        except JournalError as error:
+            self._log.warn("{error}; the full one is used until this works", error=error)
+            return False
+        return True
+
+    def _retire_later(self) -> None:
+        """Look again when the stores should have flushed."""
+        if self._retiring is None:
+            self._retiring = self._environment.clock.callLater(RETIRE_SECONDS, self._retire_all)
+
+    def _retire_all(self) -> None:
+        self._retiring = None
+        for file in self.files:
+            self._retire(file)
 
     def roll_if_finished(self) -> bool:
         """
@@ -288,7 +327,9 @@ class RedoLog:
         :raises JournalError: the new file cannot be made.
         """
         file = self._current
-        if not file.size or file.references > 0 or file.syncing or file in self._dirty:
+        if file is None or not file.size or not self._is_finished(file):
+            return False
+        if not file.flush_blocks():
             return False
         self._current = self._create()
         self._delete(file)
@@ -306,9 +347,10 @@ class RedoLog:
 
     def close(self) -> None:
         """Write nothing more and close the files; what waits is never answered."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        for timer in (self._timer, self._retiring):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._retiring = None
         for file in self._files.values():
             self._environment.disk.close(file.fd)
         self._files.clear()

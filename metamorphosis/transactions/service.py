@@ -23,7 +23,8 @@ from metamorphosis.errors import JournalError
 from metamorphosis.store.disk import Disk
 from metamorphosis.transactions.heuristiclog import Heuristic
 from metamorphosis.transactions.journalfiles import compact, write_heuristic_log
-from metamorphosis.transactions.recovery import Partitions, Recovery, open_records
+from metamorphosis.transactions.rebuilding import open_records
+from metamorphosis.transactions.recovery import Partitions, Recovery
 from metamorphosis.transactions.redolog import FlushMode, JournalEnvironment, RedoLog
 from metamorphosis.transactions.transaction import Partition, State, Transaction
 from metamorphosis.transactions.transactions import Transactions
@@ -80,6 +81,7 @@ class TransactionService:
         self._disk = disk
         self._timer: IDelayedCall | None = None
         self._writing = False
+        self._recovered = False
         self._outcomes: dict[XATransactionId, Heuristic] | None = None  # to be written next
 
     async def start(self) -> None:
@@ -101,6 +103,7 @@ class TransactionService:
             FlushMode(config.flush_tx_log_at_commit),
             recovered.files,
             recovered.next_number,
+            take_more=recovered.take_more,
         )
         self.transactions = Transactions(
             self.journal,
@@ -120,6 +123,7 @@ class TransactionService:
                 "Prepared transactions that wait for their outcome: {count}",
                 count=len(recovered.prepared),
             )
+        self._recovered = True
         self._later()
 
     def _find(self, partition: Partition) -> MessageStore | None:
@@ -180,8 +184,8 @@ class TransactionService:
 
     async def stop(self) -> None:
         """
-        Leave one redo file with what is prepared. Called when every connection is gone and the
-        stores still take messages.
+        Write and force everything. Called when every connection is gone and the stores still take
+        messages.
         """
         if self._timer is not None:
             self._timer.cancel()
@@ -189,6 +193,21 @@ class TransactionService:
         if self.journal.broken is None:
             self.journal.commit()
             await self.journal.quiet()
+        if self.journal.broken is not None:
+            self.transactions.endings.abandon(self.journal.broken)
+
+    async def close(self) -> None:
+        """
+        Leave one redo file with what is prepared. Called when the stores have flushed their last
+        messages; harmless if the start has failed.
+
+        Files of which a block is not stored, or not on the disk, stay as they are for the next
+        start.
+        """
+        if not self._recovered:
+            return
+        finished = all(file.flush_blocks() for file in self.journal.files)
+        if self.journal.broken is None and finished and not self.transactions.endings.undecided:
             await self._compact()
         self.journal.close()
 

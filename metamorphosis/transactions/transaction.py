@@ -19,6 +19,9 @@ Partition = tuple[str, int]
 OVERHEAD = 300
 """Bytes of memory that a message takes beside its record."""
 
+EMPTY = 800
+"""Bytes of memory that a transaction takes beside its messages."""
+
 
 class State(IntEnum):
     """
@@ -46,15 +49,19 @@ class Transaction:
 
     :ivar file: where its records are; None before the first one.
     :ivar records: as they stand there, without outcomes.
-    :ivar bytes: memory that its messages take.
+    :ivar bytes: memory that it takes with its messages.
     :ivar owner: the connection that a local one belongs to.
-    :ivar began: seconds of the timers' clock.
+    :ivar abandoned: nobody can go on with it: if its end fails it is dropped.
+    :ivar began: seconds of the timers' clock; of a recovered one, when it was recovered.
+    :ivar recovered: it was prepared before the broker started.
     :ivar timeout: seconds after which it is rolled back, 0 for never.
     """
 
     __slots__ = (
+        "_before",
         "_headers",
         "_places",
+        "abandoned",
         "began",
         "bytes",
         "file",
@@ -62,6 +69,7 @@ class Transaction:
         "key",
         "owner",
         "records",
+        "recovered",
         "state",
         "timeout",
     )
@@ -74,10 +82,13 @@ class Transaction:
         self.state = State.START
         self.file: RedoFile | None = None
         self.records: list[bytes] = []
-        self.bytes = 0
+        self.bytes = EMPTY
         self.began = began
+        self.recovered = False
         self.owner: Hashable = None
+        self.abandoned = False
         self.timeout = timeout
+        self._before = State.START
         self._headers: list[bytes] = []
         self._places: dict[Partition, list[int]] = {}
 
@@ -88,6 +99,27 @@ class Transaction:
     def is_xa(self) -> bool:
         """Whether it belongs to the broker, and not to a connection."""
         return isinstance(self.id, XATransactionId)
+
+    def end(self) -> None:
+        """Its outcome is on its way to the journal."""
+        self._before = self.state
+        self.state = State.ENDING
+
+    def end_failed(self) -> None:
+        """Its outcome could not be written: it is as it was."""
+        self.state = self._before
+
+    def prepare_failed(self) -> None:
+        """Its prepare could not be written."""
+        if self.state is State.PREPARED:
+            self.state = State.IN_USE
+        elif self._before is State.PREPARED:
+            self._before = State.IN_USE
+
+    @property
+    def was_prepared(self) -> bool:
+        """Of one that ends: whether it was prepared before."""
+        return self._before is State.PREPARED
 
     @property
     def partitions(self) -> list[Partition]:

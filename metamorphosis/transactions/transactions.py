@@ -26,11 +26,12 @@ from typing import TYPE_CHECKING
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from metamorphosis.errors import BrokerError, JournalError
+from metamorphosis.errors import JournalError
 from metamorphosis.message import HEADER
 from metamorphosis.store.batch import STORED
 from metamorphosis.transactions import refusals
 from metamorphosis.transactions.commit import Commit
+from metamorphosis.transactions.endings import Endings
 from metamorphosis.transactions.heuristiclog import Heuristic
 from metamorphosis.transactions.records import (
     Operation,
@@ -40,7 +41,6 @@ from metamorphosis.transactions.records import (
 )
 from metamorphosis.transactions.redofile import Written
 from metamorphosis.transactions.tables import OpenTransactions
-from metamorphosis.transactions.timeouts import Timeouts
 from metamorphosis.transactions.transaction import Partition, State, Transaction
 from metamorphosis.wire.commands import PutCommand
 from metamorphosis.wire.encoding import encode
@@ -72,6 +72,7 @@ class Transactions:
     :param capacity: timeouts at the same time.
     :param max_bytes: memory of open transactions.
     :ivar open: the transactions that are not finished.
+    :ivar endings: the ways out.
     :ivar heuristic: outcomes that administrators decided, oldest first.
     """
 
@@ -89,15 +90,13 @@ class Transactions:
         max_bytes: int,
     ) -> None:
         self.open = OpenTransactions()
+        self.endings = Endings(self.open, journal, open_store, clock, on_lost, capacity)
         self.heuristic: dict[XATransactionId, Heuristic] = {}
         self._journal = journal
-        self._open_store = open_store
         self._clock = clock
-        self._on_lost = on_lost
         self._on_heuristic = on_heuristic
         self._max_timeout = max_timeout
         self._max_bytes = max_bytes
-        self._timeouts = Timeouts(clock, capacity, self._expired)
         self._unwritten: dict[Written, list[tuple[Transaction, bytes]]] = {}
 
     # Steps of clients
@@ -108,7 +107,7 @@ class Transactions:
 
         :param owner: the connection, whose ``lost`` ends a local transaction.
         :param timeout: seconds; 0 or less for none.
-        :raises BrokerError: the key is none, or too many timeouts are armed.
+        :raises BrokerError: the key is none, too many timeouts are armed, or no memory is left.
         """
         if not isinstance(transaction_id, LocalTransactionId | XATransactionId):
             raise refusals.no_id()
@@ -120,7 +119,9 @@ class Transactions:
         if self._max_timeout > 0:
             timeout = min(timeout, self._max_timeout)
         transaction = Transaction(transaction_id, self._clock.seconds(), max(timeout, 0))
-        self._timeouts.arm(transaction)
+        if self.open.bytes + transaction.bytes > self._max_bytes:
+            raise refusals.out_of_memory(MEMORY_SETTING, self._max_bytes)
+        self.endings.timeouts.arm(transaction)
         self.open.add(owner, transaction)
 
     def use(self, owner: Hashable, transaction_id: TransactionId) -> Transaction:
@@ -197,10 +198,10 @@ class Transactions:
         if transaction.state is State.PREPARED:
             raise refusals.prepared_already()
         if transaction.state is State.START:
-            self._finish(transaction)
+            self.endings.finish(transaction)
             return Vote.READ_ONLY, None
         if not transaction.records or transaction.file is None:
-            self._timeouts.disarm(transaction)
+            self.endings.timeouts.disarm(transaction)
             transaction.state = State.PREPARED
             return Vote.OK, None
         record = encode_operation(Operation(OperationType.XA_PREPARE, transaction.key))
@@ -214,9 +215,9 @@ class Transactions:
 
     def _prepared(self, transaction: Transaction, prepared: Written) -> None:
         if prepared.state is STORED:
-            self._timeouts.disarm(transaction)
-        elif transaction.state is State.PREPARED:
-            transaction.state = State.IN_USE
+            self.endings.timeouts.disarm(transaction)
+        else:
+            transaction.prepare_failed()
 
     def commit(
         self, owner: Hashable, transaction_id: TransactionId, two_phase: bool
@@ -230,17 +231,7 @@ class Transactions:
         transaction = self._known(owner, transaction_id)
         if two_phase and transaction.is_xa and transaction.state is not State.PREPARED:
             raise refusals.not_prepared()
-        return self.commit_known(transaction)
-
-    def commit_known(self, transaction: Transaction) -> Commit | None:
-        """Commit one that may be committed; see ``commit``."""
-        if not transaction.records:
-            self._finish(transaction)
-            return None
-        commit = Commit(transaction, self._journal, self._open_store, self._on_lost)
-        commit.begin()
-        commit.waiters.append(lambda: self._ended(transaction, commit))
-        return commit
+        return self.endings.commit(transaction)
 
     def roll_back(self, owner: Hashable, transaction_id: TransactionId) -> Written | None:
         """
@@ -248,33 +239,7 @@ class Transactions:
 
         :raises BrokerError: it cannot be rolled back; the transaction is as it was.
         """
-        return self.roll_back_known(self._known(owner, transaction_id))
-
-    def roll_back_known(self, transaction: Transaction) -> Written | None:
-        """Roll back one that may be rolled back; see ``roll_back``."""
-        if not transaction.records or transaction.file is None:
-            self._finish(transaction)
-            return None
-        xa = transaction.is_xa
-        kind = OperationType.XA_ROLLBACK if xa else OperationType.LOCAL_ROLLBACK
-        record = encode_operation(Operation(kind, transaction.key))
-        try:
-            _, written = self._journal.append(transaction.file, record, force=True)
-        except JournalError as error:
-            raise refusals.not_journaled(transaction.id, error) from error
-        before = transaction.state
-        transaction.state = State.ENDING
-        written.waiters.append(lambda: self._ended(transaction, written, before))
-        return written
-
-    def _ended(
-        self, transaction: Transaction, outcome: Written, before: State | None = None
-    ) -> None:
-        """The outcome of a transaction is written, or it is as it was."""
-        if outcome.state is STORED:
-            self._finish(transaction)
-        elif before is not None:
-            transaction.state = before
+        return self.endings.roll_back(self._known(owner, transaction_id))
 
     def forget(self, transaction_id: TransactionId) -> None:
         """
@@ -304,26 +269,7 @@ class Transactions:
     def lost(self, owner: Hashable) -> None:
         """A connection is gone: its local transactions are rolled back."""
         for transaction in self.open.of(owner):
-            self._give_up(transaction)
-
-    def _expired(self, transaction: Transaction) -> None:
-        """Its time is over."""
-        if transaction.state is State.ENDING:
-            transaction.timeout = 1  # looked at again, in case its end fails
-            self._timeouts.arm(transaction)
-        elif transaction.state is not State.PREPARED:
-            self._log.info("Rolling back {key}: its timeout is over", key=transaction.key)
-            self._give_up(transaction)
-
-    def _give_up(self, transaction: Transaction) -> None:
-        """Roll back one that nobody waits for. Without a record the next start does it again."""
-        if transaction.state is State.ENDING:
-            return
-        try:
-            self.roll_back_known(transaction)
-        except BrokerError as error:
-            self._log.error("Could not roll back {key}: {error}", key=transaction.key, error=error)
-            self._finish(transaction)
+            self.endings.give_up(transaction)
 
     # Inside
 
@@ -344,15 +290,6 @@ class Transactions:
             raise refusals.decided(transaction_id, outcome)
         raise refusals.unknown(transaction_id)
 
-    def _finish(self, transaction: Transaction) -> None:
-        """It is in no table any more."""
-        transaction.state = State.FINISHED
-        self._timeouts.disarm(transaction)
-        self.open.remove(transaction)
-        if transaction.file is not None:
-            self._journal.release(transaction.file)
-            transaction.file = None
-
     def stop(self) -> None:
         """No timeout ends a transaction any more."""
-        self._timeouts.stop()
+        self.endings.timeouts.stop()

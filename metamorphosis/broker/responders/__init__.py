@@ -71,6 +71,10 @@ class Responders(Shared):
     def answer_transactions(self, transactions: Transactions) -> None:
         """There is a journal: transactions are answered from now on."""
         steps = TransactionSteps(self, transactions)
+        transactions.endings.open_store = self._puts.open
+        # As in the original, which begins again what it has recovered.
+        self.statistics.tx_begin += len(transactions.open.xa)
+        self.statistics.tx_xa_begin += len(transactions.open.xa)
         self.dispatch.replace(steps.table())
         self._puts.in_transaction = steps.put
 

@@ -122,7 +122,9 @@ class Puts:
         if not self._shared.ids.ready:  # and so no put has reached the hot path
             raise refusals.put_failed(url, topic, partition, NO_ID)
         try:
-            store, registered = self._open(topic, partition)
+            store, registered = self._open((topic, partition))
+            # Later puts take the hot path.
+            self._shared.routes.puts[topic.encode(), b"%d" % partition] = store
             computed = checksum(body)
             if command.checksum not in (wire.NO_CHECKSUM, computed):
                 raise refusals.put_failed(url, topic, partition, refusals.CHECKSUM_FAILURE)
@@ -144,17 +146,26 @@ class Puts:
         text = b"%d %d %d" % (message_id, partition, offset)
         return batch, result(200, command.opaque, text), registered
 
-    def _open(self, topic: str, partition: int) -> tuple[MessageStore, Deferred[None] | None]:
+    def open(self, partition: tuple[str, int]) -> MessageStore:
         """
-        The store of an accepted partition, made on the first put; later puts take the hot path.
-        With it what fires when a new topic has been registered.
+        The store for committed messages: as for the first put, but nothing waits until a new topic
+        is registered.
+
+        :raises StoreError: naming the directory or file that cannot be made.
+        """
+        return self._open(partition)[0]
+
+    def _open(self, partition: tuple[str, int]) -> tuple[MessageStore, Deferred[None] | None]:
+        """
+        The store of a partition, made by the first messages; gets that wait for it are told. With
+        it what fires when a new topic has been registered.
         """
         shared = self._shared
+        topic, number = partition
         topic_config = shared.rules.topic_config(topic)
-        store = shared.stores.get_or_create(topic_config, partition)
+        store = shared.stores.get_or_create(topic_config, number)
         registered = shared.topic_used(topic_config)
         self._long_polls.store_made(store)
-        shared.routes.puts[topic.encode(), b"%d" % partition] = store
         return store, registered
 
     def _refuse_first(self, first: FirstPut, record: int, replies: list[Reply]) -> list[Reply]:

@@ -93,3 +93,5 @@ class TransactionalBroker(Broker):
         Deferred.fromCoroutine(self.service.stop())
         self.stores.close()
         self.clock.advance(1)
+        Deferred.fromCoroutine(self.service.close())
+        self.clock.advance(1)

@@ -468,7 +468,7 @@ class OrderTests(StepsTestCase):
 class LimitTests(StepsTestCase):
     """Memory and timeouts are bounded."""
 
-    settings = {"max_bytes": 2000, "capacity": 2}
+    settings = {"max_bytes": 3000, "capacity": 2}
 
     def test_memory(self) -> None:
         """A put beyond the bound names the setting; room comes back with the end of others."""

@@ -1,0 +1,99 @@
+"""
+Which blocks of committed transactions are where their commits say, and which are missing.
+
+Source: ``JournalTransactionStore.recover``; section 10.4 of the specification of transactions.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from metamorphosis.message import checksum, crc32
+from metamorphosis.store.layout import split_directory_name
+from metamorphosis.transactions.locations import Location
+from metamorphosis.transactions.replay import CommitFound
+from metamorphosis.transactions.transaction import Partition
+
+READ_SIZE = 4 << 20
+
+
+class SegmentView(NamedTuple):
+    """One segment as a worker sees it."""
+
+    start: int
+    end: int
+    path: str
+
+
+class Missing(NamedTuple):
+    """A commit of which a block is not where it should be."""
+
+    commit: CommitFound
+    location: Location | None
+    partition: Partition
+
+
+def partition_of(name: str) -> Partition | None:
+    """The partition that a location names; None if it names none."""
+    try:
+        return split_directory_name(name)
+    except Exception:
+        return None
+
+
+def missing_blocks(
+    commits: list[CommitFound], views: dict[Partition, list[SegmentView] | None]
+) -> Iterator[Missing]:
+    """The blocks that are not in the store. Thread: worker."""
+    opened: dict[str, int] = {}
+    try:
+        for commit in commits:
+            for location in commit.locations:
+                partition = partition_of(location.name)
+                segments = views.get(partition) if partition is not None else None
+                if partition is None or segments is None:
+                    continue
+                if not _is_stored(location, segments, opened):
+                    yield Missing(commit, location, partition)
+    finally:
+        for fd in opened.values():
+            os.close(fd)
+
+
+def _is_stored(location: Location, segments: list[SegmentView], opened: dict[str, int]) -> bool:
+    """Whether the block is where it should be, or was deleted with its segment."""
+    if location.offset < 0:
+        return False
+    if location.offset < segments[0].start:
+        return True
+    for start, end, path in segments:
+        if start <= location.offset and location.offset + location.length <= end:
+            fd = opened.get(path)
+            if fd is None:
+                fd = opened[path] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            return _checksum(fd, location.offset - start, location.length) == location.checksum
+    return False
+
+
+def _checksum(fd: int, position: int, length: int) -> int:
+    value = 0
+    while length > 0:
+        piece = os.pread(fd, min(length, READ_SIZE), position)
+        if not piece:
+            return -1
+        value = crc32(piece, value)
+        position += len(piece)
+        length -= len(piece)
+    return value & 0x7FFFFFFF
+
+
+def correct(
+    locations: list[Location], location: Location | None, offset: int, pieces: list[bytes]
+) -> None:
+    """Write down where a block stands now; the original may have recorded that of no block."""
+    block = b"".join(pieces)
+    for index, each in enumerate(locations):
+        if each is location:
+            locations[index] = Location(each.name, offset, len(block), checksum(block))

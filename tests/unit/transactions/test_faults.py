@@ -1,0 +1,412 @@
+"""
+Transactions when something fails beside them: a new redo file that cannot be made, a journal that
+breaks while the broker must still end, a full disk, a connection that goes while a record fails.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import LogLevel
+
+from metamorphosis.store.disk import Disk
+from metamorphosis.transactions import rebuilding
+from metamorphosis.transactions.heuristiclog import Heuristic, encode_heuristic_log
+from metamorphosis.transactions.redolog import FlushMode
+from metamorphosis.wire.transactionids import XATransactionId
+from tests.unit.transactions.serving import TransactionalBroker
+from tests.unit.transactions.test_recovery import RecoveryTestCase
+from tests.unit.transactions.test_redolog import BreakingDisk
+from tests.unit.transactions.test_replay import append, prepare
+from tests.unit.transactions.test_steps import (
+    LOCAL,
+    LOCAL2,
+    XA,
+    XA2,
+    BreakingStoreDisk,
+    StepsTestCase,
+)
+
+
+class FullDisk(Disk):
+    """A disk with so much room."""
+
+    def __init__(self, free: int) -> None:
+        self.free_bytes = free
+
+    def free(self, path: str) -> int:
+        """See ``Disk``."""
+        return self.free_bytes
+
+
+class RetiringTests(RecoveryTestCase):
+    """Redo files that are finished."""
+
+    def test_next_file_cannot_be_made(self) -> None:
+        """The commit is answered, the full file stays, and the next transaction tries again."""
+        disk = BreakingDisk()
+        self.restart(journal_disk=disk)
+        self.broker.journal._limit = 10
+        self.fill(LOCAL, b"one")
+        disk.failing["create"] = 1
+        self.assertOk(self.step(LOCAL, "COMMIT_ONE_PHASE"))
+        self.assertEqual([b"one"], self.messages())
+        self.assertIn("redo.2", self.logged(LogLevel.warn)[-1])
+        self.fill(LOCAL, b"two")
+        self.assertOk(self.step(LOCAL, "COMMIT_ONE_PHASE"))
+        self.assertEqual([b"one", b"two"], self.messages())
+
+    def test_kept_until_the_block_is_flushed(self) -> None:
+        """In the default mode of a store a commit is acknowledged before its block is on the disk;
+        until it is the journal keeps it."""
+        self.restart(unflush_threshold=1000)
+        self.fill(LOCAL, b"one")
+        self.broker.threads.hold()
+        data = f"transaction {LOCAL} s COMMIT_ONE_PHASE 7\r\n".encode()
+        self.client.send(data)
+        self.broker.threads.release_one()  # the force
+        self.broker.clock.advance(0)
+        self.assertOk(self.reply(self.client.received()))
+        self.assertFalse(self.broker.service.checkpoint())
+        self.assertEqual(["redo.1"], self.redo_names())
+        self.broker.threads.release()
+        self.broker.clock.advance(1)
+        self.assertTrue(self.broker.service.checkpoint())
+        self.assertEqual(["redo.2"], self.redo_names())
+
+    def test_big_file_is_kept_until_the_block_is_flushed(self) -> None:
+        """A file over the limit goes with the flush of its last block."""
+        self.restart(unflush_threshold=1000)
+        self.broker.journal._limit = 10
+        self.fill(LOCAL, b"one")
+        self.broker.threads.hold()
+        self.client.send(f"transaction {LOCAL} s COMMIT_ONE_PHASE 7\r\n".encode())
+        self.broker.threads.release_one()
+        self.broker.clock.advance(0)
+        self.assertOk(self.reply(self.client.received()))
+        self.assertIn("redo.1", self.redo_names())
+        self.broker.threads.release()
+        self.broker.clock.advance(5)
+        self.assertEqual(["redo.2"], self.redo_names())
+
+
+class EndTests(StepsTestCase):
+    """A broker that stops because of a transaction comes to its end."""
+
+    def end(self) -> Deferred[None]:
+        """The orderly stop; returns the end of the stores."""
+        for connection in tuple(self.broker.factory.connections):
+            connection.connectionLost()
+        self.broker.clock.advance(0)
+        self.successResultOf(Deferred.fromCoroutine(self.broker.service.stop()))
+        closed = self.broker.stores.close()
+        self.broker.clock.advance(5)
+        return closed
+
+    def test_after_a_broken_force(self) -> None:
+        """Blocks whose record was not forced are not waited for."""
+        disk = BreakingDisk()
+        self.broker = broker_with(self, journal_disk=disk)
+        self.client = self.broker.client()
+        self.step(LOCAL, "BEGIN")
+        self.put(LOCAL)
+        disk.failing["sync"] = 1
+        self.client.send(f"transaction {LOCAL} s COMMIT_ONE_PHASE 7\r\n".encode())
+        self.assertEqual(1, len(self.broker.broken))
+        self.successResultOf(self.end())
+
+    def test_after_a_store_that_failed(self) -> None:
+        """Nor are the other blocks of a commit of which one could not be stored."""
+        disk = BreakingStoreDisk()
+        self.broker = broker_with(self, disk=disk)
+        self.client = self.broker.client()
+        self.step(LOCAL, "BEGIN")
+        self.put(LOCAL)
+        self.put(LOCAL, partition=1)
+        disk.failing = True
+        self.client.send(f"transaction {LOCAL} s COMMIT_ONE_PHASE 7\r\n".encode())
+        self.assertIn(LOCAL, self.broker.broken[0])
+        self.successResultOf(self.end())
+
+    def test_commit_in_flight(self) -> None:
+        """A commit that is recorded and not stored when the broker stops keeps its record."""
+        self.step(XA, "BEGIN")
+        self.put(XA)
+        disk = BreakingStoreDisk()
+        for store in self.broker.stores:
+            store.environment = store.environment._replace(disk=disk)
+        self.broker.threads.hold()
+        self.client.send(f"transaction {XA} s COMMIT_ONE_PHASE 7\r\n".encode())
+        for connection in tuple(self.broker.factory.connections):
+            connection.connectionLost()
+        stopped = Deferred.fromCoroutine(self.broker.service.stop())
+        self.broker.threads.release()
+        self.broker.clock.advance(1)
+        self.successResultOf(stopped)
+        self.successResultOf(self.broker.stores.close())
+        self.assertEqual([b"hello"], self.messages())
+
+
+def broker_with(case: StepsTestCase, **settings: Any) -> TransactionalBroker:
+    """A broker with this disk."""
+    return TransactionalBroker(case.mktemp(), **settings)
+
+
+class LostConnectionTests(RecoveryTestCase):
+    """A local transaction whose connection goes while its journal cannot be written."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.disk = BreakingDisk()
+        self.restart(journal_disk=self.disk)
+
+    def nothing_open(self) -> None:
+        """Nothing is left of it, and its file can go."""
+        transactions = self.broker.transactions
+        self.assertEqual(([], 0), (list(transactions.open), transactions.open.bytes))
+        self.assertEqual([0], [file.references for file in self.broker.journal.files])
+
+    def test_roll_back_fails(self) -> None:
+        """It is gone all the same; the next start rolls it back."""
+        self.fill(LOCAL, b"one")
+        self.disk.failing["write"] = 1
+        self.client.connection.connectionLost()
+        self.broker.clock.advance(0)
+        self.nothing_open()
+
+    def test_commit_fails(self) -> None:
+        """A commit that was under way, and could not be recorded."""
+        self.fill(LOCAL, b"one")
+        self.disk.failing["write"] = 1
+        self.client.connection.dataReceived(
+            f"transaction {LOCAL} s COMMIT_ONE_PHASE 7\r\n".encode()
+        )
+        self.client.connection.connectionLost()
+        self.broker.clock.advance(0)
+        self.broker.clock.advance(0)
+        self.nothing_open()
+        self.assertEqual([], self.messages())
+
+    def test_expired_while_the_roll_back_fails(self) -> None:
+        """A timeout ends a transaction even if that cannot be written down."""
+        self.step(XA, "BEGIN", 2)
+        self.put(XA)
+        self.disk.failing["write"] = 1
+        self.broker.clock.advance(4)
+        self.nothing_open()
+
+    def test_prepare_and_commit_in_one_piece(self) -> None:
+        """Neither was written: it is not prepared."""
+        self.fill(XA, b"one")
+        self.disk.failing["write"] = 1
+        self.client.send(
+            f"transaction {XA} s PREPARE 7\r\ntransaction {XA} s COMMIT_TWO_PHASE 8\r\n".encode()
+        )
+        self.assertEqual([], self.recovered())
+        self.assertOk(self.step(XA, "PREPARE"), "0")
+
+    def test_timeout_during_a_failing_prepare(self) -> None:
+        """It has its timeout again."""
+        self.step(XA, "BEGIN", 2)
+        self.put(XA)
+        self.client.connection.dataReceived(f"transaction {XA} s PREPARE 7\r\n".encode())
+        self.disk.failing["write"] = 1
+        self.broker.transactions.endings._expired(next(iter(self.broker.transactions.open)))
+        self.broker.clock.advance(0)
+        self.assertEqual(500, self.reply(self.client.received())[0])
+        self.assertEqual([], self.recovered())
+        self.broker.clock.advance(4)
+        self.nothing_open()
+
+
+class FullDiskTests(StepsTestCase):
+    """A store without room."""
+
+    def test_commit_is_refused(self) -> None:
+        """Before it is recorded, so that the broker need not stop; it works when there is room."""
+        disk = FullDisk(1000)
+        self.broker = broker_with(self, disk=disk)
+        self.client = self.broker.client()
+        self.step(XA, "BEGIN")
+        self.put(XA)
+        self.step(XA, "PREPARE")
+        status, text = self.step(XA, "COMMIT_TWO_PHASE")
+        self.assertEqual(500, status)
+        self.assertRegex(text, r"^XAException:code=-3,msg=.*No space left")
+        self.assertEqual(["APPEND", "XA_PREPARE"], self.records())
+        self.assertOk(self.step("null", "RECOVER"), XA)
+        disk.free_bytes = 1 << 30
+        self.assertOk(self.step(XA, "COMMIT_TWO_PHASE"))
+        self.assertEqual(([b"hello"], []), (self.messages(), self.broker.broken))
+
+
+class CommittedTopicTests(RecoveryTestCase):
+    """What a commit tells the rest of the broker."""
+
+    def test_topic_is_registered(self) -> None:
+        """Once its first message is committed, as after a plain put."""
+        self.fill(LOCAL, b"one")
+        self.assertEqual([], self.broker.used_topics)
+        self.assertOk(self.step(LOCAL, "COMMIT_ONE_PHASE"))
+        self.assertEqual(["test"], [topic.name for topic in self.broker.used_topics])
+
+    def test_waiting_get_of_a_new_partition(self) -> None:
+        """Gets the committed messages."""
+        other = self.broker.client()
+        self.assertEqual(b"", other.send(b"get test g 1 0 1048576 1 5000\r\n"))
+        self.step(LOCAL, "BEGIN")
+        self.put(LOCAL, partition=1)
+        self.assertOk(self.step(LOCAL, "COMMIT_ONE_PHASE"))
+        self.broker.clock.advance(0)
+        self.assertTrue(other.received().startswith(b"value 25 1"))
+
+    def test_recovered_transactions_are_counted(self) -> None:
+        """As begun, like in the original."""
+        for key in (XA, XA2):
+            self.fill(key, b"one")
+            self.step(key, "PREPARE")
+        self.restart()
+        statistics = self.broker.responders.statistics
+        self.assertEqual((2, 2), (statistics.tx_begin, statistics.tx_xa_begin))
+
+
+class FlushModeTests(RecoveryTestCase):
+    """Modes 0 and 2 over the wire."""
+
+    def test_never(self) -> None:
+        """No force; everything works and survives a kill."""
+        disk = BreakingDisk()
+        self.restart(mode=0, journal_disk=disk)
+        forced = disk.calls.count("sync")
+        self.fill(XA, b"one")
+        self.assertOk(self.step(XA, "PREPARE"), "0")
+        self.fill(LOCAL, b"two")
+        self.assertOk(self.step(LOCAL, "COMMIT_ONE_PHASE"))
+        self.broker.clock.advance(10)
+        self.assertEqual(forced, disk.calls.count("sync"))
+        self.restart(mode=0)
+        self.assertEqual([XA], self.recovered())
+        self.assertOk(self.step(XA, "COMMIT_TWO_PHASE"))
+        self.assertEqual([b"two", b"one"], self.messages())
+
+    def test_every_second(self) -> None:
+        """A prepare alone is forced too, within a second and once."""
+        disk = BreakingDisk()
+        self.restart(mode=2, journal_disk=disk)
+        self.fill(XA, b"one")
+        before = disk.calls.count("sync")
+        self.assertOk(self.step(XA, "PREPARE"), "0")
+        self.assertEqual(before, disk.calls.count("sync"))
+        self.broker.clock.advance(1)
+        self.assertEqual(before + 1, disk.calls.count("sync"))
+        self.broker.clock.advance(5)
+        self.assertEqual(before + 1, disk.calls.count("sync"))
+
+    def test_slow_disk(self) -> None:
+        """What is written during a force of more than a second is forced after it."""
+        self.restart(mode=2)
+        journal = self.broker.journal
+        self.fill(XA, b"one")
+        self.step(XA, "PREPARE")
+        self.broker.threads.hold()
+        self.broker.clock.advance(1)
+        self.assertTrue(journal.files[0].syncing)
+        self.step(XA, "ROLLBACK")
+        self.broker.clock.advance(1.5)
+        forces = journal.forces
+        self.broker.threads.release()
+        self.broker.clock.advance(1.5)
+        self.assertEqual(forces + 1, journal.forces)
+
+    def test_modes(self) -> None:
+        """The numbers are those of ``flushTxLogAtCommit``."""
+        self.assertEqual([0, 1, 2], [mode.value for mode in FlushMode])
+
+
+class RecoveryFaultTests(RecoveryTestCase):
+    """What recovery could get wrong."""
+
+    XID = XATransactionId(1, b"\xaa", b"\xbb", "app")
+
+    def test_new_transaction_beside_an_outcome(self) -> None:
+        """An xid whose outcome was decided by hand may be used again; it is not lost at a start."""
+        for outcome, expected in ((Heuristic.COMMITTED, 2), (Heuristic.ROLLED_BACK, 2)):
+            self.broker.stop()
+            self.write_redo(50, append(XA), prepare(XA))
+            outcomes = encode_heuristic_log({self.XID: outcome})
+            Path(self.journal, "heuristic.log").write_bytes(outcomes)
+            self.start()
+            self.assertEqual([XA] * expected, self.recovered())
+            self.assertOk(self.step(XA, "ROLLBACK"))
+            self.step(XA, "FORGET")
+
+    def test_in_flight_where_nothing_can_be_compacted(self) -> None:
+        """Messages of a transaction that was in flight belong to no later one of the same key."""
+        self.fill(XA, b"stale")
+        disk = BreakingDisk()
+        disk.failing["create"] = 1
+        self.restart(journal_disk=disk)
+        self.assertEqual(["redo.1"], self.redo_names())
+        self.fill(XA, b"fresh")
+        self.step(XA, "PREPARE")
+        self.restart()
+        self.assertOk(self.step(XA, "COMMIT_TWO_PHASE"))
+        self.assertEqual([b"fresh"], self.messages())
+
+    def test_many_prepared(self) -> None:
+        """Each file is read once for all transactions in it."""
+        self.broker.stop()
+        keys = [f"XID:{number}:aa:bb:app" for number in range(300)]
+        self.write_redo(9, *(each(key) for key in keys for each in (append, prepare)))
+        reads: list[str] = []
+        read = rebuilding.read_file
+
+        def count(path: str) -> bytes:
+            reads.append(path)
+            return read(path)
+
+        self.patch(rebuilding, "read_file", count)
+        self.start()
+        self.assertEqual(keys, self.recovered())
+        self.assertLessEqual(len(reads), 4)
+
+    def test_direct_mode(self) -> None:
+        """A block that is missing is stored, and flushed, in the default mode of a store too."""
+        self.restart(unflush_threshold=1000)
+        self.fill(LOCAL, b"one")
+        self.assertOk(self.step(LOCAL, "COMMIT_ONE_PHASE"))
+        self.broker.clock.advance(1)
+        segment = Path(self.directory, "test-0", f"{0:020d}.meta")
+        os.truncate(segment, 10)
+        self.restart(unflush_threshold=1000)
+        self.broker.clock.advance(1)
+        self.assertEqual([b"one"], self.messages())
+
+    def test_block_of_several_segments(self) -> None:
+        """A block larger than a segment is one piece of one segment, and the log goes on."""
+        self.restart(max_segment_size=100)
+        self.step(LOCAL2, "BEGIN")
+        for number in range(5):
+            self.put(LOCAL2, b"%d" % number * 50)
+        self.assertOk(self.step(LOCAL2, "COMMIT_ONE_PHASE"))
+        self.broker.clock.advance(1)
+        self.client.send(b"put test 0 5 0 -1 7\r\nplain")
+        store = self.broker.stores.get("test", 0)
+        assert store is not None
+        self.assertEqual([0, 350], [segment.start for segment in store.segments])
+        self.restart(max_segment_size=100)
+        self.assertEqual(5, len(self.messages()))
+
+    def test_removed_topic(self) -> None:
+        """Messages prepared for a topic that a reload or a restart has removed can be committed."""
+        self.step(XA, "BEGIN")
+        self.put(XA)
+        self.step(XA, "PREPARE")
+        without = replace(self.broker.config, topics={})
+        self.broker.responders.rules.reconfigure(without, self.broker.settings)
+        self.assertOk(self.step(XA, "COMMIT_TWO_PHASE"))
+        self.assertEqual([b"hello"], self.messages())
