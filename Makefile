@@ -74,7 +74,7 @@ disk-faults: environment
 	@DISK_SECONDS=$(DISK_SECONDS) $(PY) -m tests.faults.disk_calls
 
 damaged-logs: environment
-	@$(PY) -m tests.unit.client.damagedlogs $(DAMAGE_SECONDS)
+	@$(PY) -m tests.support.damagedlogs $(DAMAGE_SECONDS)
 
 bench: environment
 	@tools/system-packages

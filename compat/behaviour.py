@@ -12,10 +12,10 @@ from typing import Any
 
 from kazoo.exceptions import NoNodeError
 
-from compat import peers
 from compat.clientcase import ClientCase, name, shared_broker, wait_until
 from compat.exchange import Connection
 from compat.samples import LARGEST, Sample, outcome, samples, send
+from tests.support import peers
 
 TOPICS: dict[str, dict[str, object]] = {
     "synchronous": {"numPartitions": 2},

@@ -13,9 +13,8 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from compat import peers
 from compat.samples import Sample, outcome, send
-from tests.integration import zookeeper
+from tests.support import peers, zookeeper
 
 WAIT_SECONDS = 20.0
 

@@ -15,8 +15,8 @@ import sys
 from threading import Thread
 from typing import Any
 
-from metamorphosis.client.flow import Event
 from metamorphosis.client.model import ReceivedMessage
+from metamorphosis.client.network.flow import Event
 
 SYNC_TIME_MS = 1000
 """The pause between two attempts to rebalance; that of the Java members here."""

@@ -20,10 +20,9 @@ from collections.abc import Iterator, Mapping
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from compat import peers
 from compat.exchange import CLOSED, Connection, Reply, split_replies, split_requests
 from compat.normal import Normaliser
-from tests.integration import zookeeper
+from tests.support import peers, zookeeper
 
 SESSIONS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "captures", "sessions")
 TOPICS: dict[str, dict[str, object]] = {

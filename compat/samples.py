@@ -8,7 +8,7 @@ import random
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from compat.peers import JavaDriver
+from tests.support.peers import JavaDriver
 
 # fills one answer of maxTransferSize together with its record's header
 LARGEST = 1024 * 1024 - 20

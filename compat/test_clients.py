@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 import threading
 
-from compat import behaviour, peers
+from compat import behaviour
 from compat.clientcase import name, wait_until
 from compat.samples import outcome, samples, send
-from tests.integration import zookeeper
+from tests.support import peers, zookeeper
 
 KILLS = 3
 

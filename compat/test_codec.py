@@ -16,8 +16,8 @@ from metamorphosis.wire.commands import BooleanCommand, Command, TransactionComm
 from metamorphosis.wire.decoding import FrameLimits
 from metamorphosis.wire.encoding import encode
 from tests.conformance import test_wire_decoding as table
-from tests.unit.wire import vectors
-from tests.unit.wire.feeding import decoded
+from tests.support import wirevectors as vectors
+from tests.support.feeding import decoded
 from tests.unit.wire.test_garbage import command, garbage
 
 #: the original has none

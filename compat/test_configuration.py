@@ -12,12 +12,12 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from compat import peers
 from compat.configurations import Generator
 from metamorphosis.config import expressions, serverini
 from metamorphosis.config.faults import ConfigFaults
 from metamorphosis.config.model import BrokerConfig
 from metamorphosis.cron import CronExpression
+from tests.support import peers
 
 SEED = 1462
 FILES = 600

@@ -10,8 +10,8 @@ import tempfile
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from compat import conformance, peers
-from tests.integration import zookeeper
+from compat import conformance
+from tests.support import peers, zookeeper
 
 
 @functools.cache

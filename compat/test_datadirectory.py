@@ -10,12 +10,11 @@ import random
 import zlib
 from typing import Any
 
-from compat import peers
 from compat.clientcase import ClientCase, name
 from compat.exchange import Connection
 from compat.samples import samples, send
 from compat.segments import logs, segments
-from tests.integration import zookeeper
+from tests.support import peers, zookeeper
 
 TOPICS = {"t": {"numPartitions": 2}, "a-b": {}}
 PARTITIONS = [("t", 0), ("t", 1), ("a-b", 0)]

@@ -9,11 +9,11 @@ import time
 from collections import Counter
 from typing import Any
 
-from compat import behaviour, build, peers
+from compat import behaviour, build
 from compat.clientcase import name, wait_until
 from compat.samples import Sample, outcome, samples
-from tests.integration import zookeeper
-from tests.integration.embedded import EmbeddedZooKeeper
+from tests.support import peers, zookeeper
+from tests.support.embedded import EmbeddedZooKeeper
 
 
 class LocalBroker(peers.OurBroker):

@@ -10,11 +10,10 @@ import time
 from collections import Counter
 from typing import Any
 
-from compat import peers
 from compat.clientcase import ClientCase, name, wait_until
 from compat.samples import Sample, send
 from compat.test_mixedgroup import SESSION_MS, python
-from tests.integration import zookeeper
+from tests.support import peers, zookeeper
 
 GROUPS = {
     "group.every-second": "compat.filterclasses:EverySecond",

@@ -7,9 +7,9 @@ import socket
 import threading
 import time
 
-from compat import peers
 from compat.clientcase import ClientCase, name, shared_broker
 from compat.samples import samples, send
+from tests.support import peers
 
 IDLE_SECONDS = 11.5  # the client sends a heartbeat after ten
 

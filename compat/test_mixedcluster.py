@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 
-from compat import peers
 from compat.clientcase import ClientCase, name, wait_until
 from compat.samples import samples, send
-from tests.integration import zookeeper
+from tests.support import peers, zookeeper
 
 KINDS: tuple[type[peers.Broker], type[peers.Broker]] = (peers.JavaBroker, peers.OurBroker)
 

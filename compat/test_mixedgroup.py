@@ -13,11 +13,10 @@ from typing import Any, NamedTuple
 
 from kazoo.exceptions import NoNodeError
 
-from compat import peers
 from compat.clientcase import ClientCase, name, wait_until
 from compat.samples import Sample, outcome, samples, send
-from metamorphosis.client.balancing import assign_by_ring, sort_as_java
-from tests.integration import zookeeper
+from metamorphosis.client.group.balancing import assign_by_ring, sort_as_java
+from tests.support import peers, zookeeper
 
 PARTITIONS = 6
 BATCH = 60

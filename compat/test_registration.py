@@ -10,10 +10,9 @@ from typing import NamedTuple
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from compat import peers
 from compat.clientcase import name, wait_until
 from compat.exchange import Connection
-from tests.integration import zookeeper
+from tests.support import peers, zookeeper
 
 TOPICS: dict[str, dict[str, object]] = {
     "both": {"numPartitions": 3},

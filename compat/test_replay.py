@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from compat import peers, replay
-from tests.integration import zookeeper
+from compat import replay
+from tests.support import peers, zookeeper
 
 
 class OriginalReplayTests(replay.ReplayBehaviour):

@@ -12,12 +12,12 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from compat import generator, peers
+from compat import generator
 from compat.clientcase import wait_until
 from compat.exchange import REPLY_SECONDS, SILENCE_SECONDS, SILENT, Connection, Reply
 from compat.normal import Normaliser
 from compat.segments import files, logs, segments, without_ids
-from tests.integration import zookeeper
+from tests.support import peers, zookeeper
 
 REQUESTS = 2000
 SEED = 20130719

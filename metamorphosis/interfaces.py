@@ -161,7 +161,8 @@ class IRuntime(Interface):
 
     def connect(host: str, port: int, receiver: Any, timeout: float) -> Any:
         """
-        Open a TCP connection without delay, with ``receiver`` (see ``client.links``) at its end.
+        Open a TCP connection without delay, with ``receiver`` (see ``client.network.links``) at its
+        end.
         A future that fires after ``receiver.connected(link)``, or fails with an ``OSError``;
         cancelling it gives up the attempt.
         """

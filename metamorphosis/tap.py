@@ -26,8 +26,8 @@ from metamorphosis.errors import ConfigError
 from metamorphosis.terminal import escape_output
 
 if TYPE_CHECKING:
-    from metamorphosis.local import LocalService
-    from metamorphosis.service import BrokerService
+    from metamorphosis.daemon.local import LocalService
+    from metamorphosis.daemon.service import BrokerService
     from metamorphosis.zookeeper.service import ZooKeeperSettings
 
 T = TypeVar("T")
@@ -141,7 +141,7 @@ class Options(usage.Options):
         """
         escape_output()
         if self.parent is not None:
-            from metamorphosis.process import use_pid_file
+            from metamorphosis.daemon.process import use_pid_file
 
             use_pid_file(self.parent)
         self._check_local_options()
@@ -175,7 +175,7 @@ class Options(usage.Options):
                 "Please tell me the configuration file path by -f option,"
                 " as in: twistd -n metaq -f server.ini; or try: twistd -n metaq --local"
             )
-        from metamorphosis import local
+        from metamorphosis.daemon import local
 
         directory = self["data"] or DIRECTORY
         path = os.path.join(directory, local.SERVER_INI)
@@ -196,7 +196,7 @@ class Options(usage.Options):
 
     def _prepare_local(self, config: BrokerConfig) -> None:
         """Where the coordination service is; options that would have no effect are refused."""
-        from metamorphosis import local
+        from metamorphosis.daemon import local
 
         try:
             self.zookeeper = zookeeper = local.zookeeper_settings(config)
@@ -230,7 +230,7 @@ def _check(config: BrokerConfig, own: Settings) -> None:
 
     :raises SystemExit: with everything that is wrong.
     """
-    from metamorphosis.check import try_start
+    from metamorphosis.daemon.check import try_start
 
     found = try_start(config, own)
     for warning in (*config.warnings, *own.warnings, *found.warnings):
@@ -265,20 +265,20 @@ def makeService(
     """The broker that ``options`` describe, alone or with a coordination service."""
     from twisted.internet import reactor
 
-    from metamorphosis.process import (
+    from metamorphosis.daemon.process import (
         Signals,
         keep_freed_memory,
         raise_file_limit,
         use_monotonic_timers,
     )
-    from metamorphosis.service import BrokerService
+    from metamorphosis.daemon.service import BrokerService
 
     raise_file_limit()
     keep_freed_memory()
     use_monotonic_timers(reactor)
     config, own = options.broker_config, options.broker_settings
     if options.zookeeper is not None:
-        from metamorphosis.local import local_service
+        from metamorphosis.daemon.local import local_service
 
         both = local_service(reactor, config, own, options.zookeeper)
         Signals(reactor, both.broker.hurry, both.broker.reload).install()

@@ -79,7 +79,7 @@ class Connections:
         self.limits = FrameLimits(settings.max_line_bytes, settings.max_body_bytes)
         self.buffer = ReceiveBuffer()
         self.max_waiting = settings.max_connection_bytes
-        self.open: dict[BrokerConnection, None] = {}
+        self.open: dict[ClientConnection, None] = {}
         self.waiting = 0
         self.overloaded = False
         self._max_total = settings.max_total_bytes
@@ -97,7 +97,7 @@ class Connections:
         elif self.waiting > self._max_total:
             self.overloaded = True
 
-    def protocol_error(self, connection: BrokerConnection, error: Exception) -> None:
+    def protocol_error(self, connection: ClientConnection, error: Exception) -> None:
         """A peer broke the protocol: said once in full, then counted, so that garbage cannot fill
         the log."""
         self._protocol_errors += 1
@@ -123,7 +123,7 @@ OPEN = Life.OPEN
 
 
 @implementer(IPushProducer, IHalfCloseableProtocol)
-class BrokerConnection(Protocol):
+class ClientConnection(Protocol):
     """
     One client connection. Thread: reactor.
 

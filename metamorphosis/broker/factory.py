@@ -13,7 +13,7 @@ from twisted.internet.protocol import ServerFactory
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from metamorphosis.broker.connection import BrokerConnection, Connections
+from metamorphosis.broker.connection import ClientConnection, Connections
 from metamorphosis.broker.sockets import SocketSet
 from metamorphosis.broker.transport import BACKLOG, BrokerPort
 
@@ -119,9 +119,9 @@ class BrokerFactory(ServerFactory):
         look()
         return done
 
-    def buildProtocol(self, addr: IAddress | None) -> BrokerConnection:
+    def buildProtocol(self, addr: IAddress | None) -> ClientConnection:
         """One connection."""
-        return BrokerConnection(self.shared)
+        return ClientConnection(self.shared)
 
     def _close_idle(self) -> None:
         for connection in list(self.connections):

@@ -48,7 +48,7 @@ QUEUE_LIMIT = 1 << 20
 """Queued bytes, those of file ranges included, above which the protocol is asked to pause."""
 
 
-class Receiver(Protocol):
+class ChunkReceiver(Protocol):
     """What the protocol of a ``BrokerTransport`` offers beside ``IProtocol``."""
 
     def room(self) -> memoryview:

@@ -12,10 +12,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from metamorphosis.client.direct import BROKER_ID
-from metamorphosis.client.flow import settle
+from metamorphosis.client.consumer.direct import BROKER_ID
 from metamorphosis.client.model import Partition
-from metamorphosis.client.replies import SUCCESS, VALUE, error_of
+from metamorphosis.client.network.flow import settle
+from metamorphosis.client.network.replies import SUCCESS, VALUE, error_of
 from metamorphosis.cluster.model import Broker, TopicBroker
 from metamorphosis.errors import CorruptRecord, MetaQError, NoNode, NotConnected, NotFound
 from metamorphosis.message import HEADER, HEADER_BYTES, iterate_records

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, TextIO
 
-from metamorphosis.client.flow import Event
+from metamorphosis.client.network.flow import Event
 from metamorphosis.errors import MetaQError
 from metamorphosis.interfaces import IRuntime
 from metamorphosis.terminal import encoded, shows_everything

@@ -18,10 +18,10 @@ from zope.interface import implementer
 from metamorphosis.cli.cluster import Cluster
 from metamorphosis.cli.console import Console, Interrupted, Ticker, amount, json_text
 from metamorphosis.cli.offsets import offset_store
-from metamorphosis.client.flow import Event
+from metamorphosis.client.delivery.subscription import Rollback
+from metamorphosis.client.fetch.passing import PassedOverMessages
 from metamorphosis.client.model import Partition, Position, ReceivedMessage, StoredOffset
-from metamorphosis.client.passing import PassedOverMessages
-from metamorphosis.client.subscription import Rollback
+from metamorphosis.client.network.flow import Event
 from metamorphosis.errors import ClientClosed, MetaQError, NotBalanced, NotConnected
 from metamorphosis.interfaces import IOffsetStore
 

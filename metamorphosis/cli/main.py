@@ -23,7 +23,7 @@ from metamorphosis.cli.options import parse
 from metamorphosis.cli.produce import produce
 from metamorphosis.cli.topics import topics
 from metamorphosis.client.aio import MessageSessionFactory
-from metamorphosis.client.roots import check_root
+from metamorphosis.client.topics.roots import check_root
 from metamorphosis.errors import InvalidArgument, MetaQError
 from metamorphosis.terminal import escape_output, given
 

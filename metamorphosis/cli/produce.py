@@ -14,8 +14,8 @@ from typing import Any
 
 from metamorphosis.cli.cluster import Cluster
 from metamorphosis.cli.console import Console, Interrupted, Ticker, UsageError, amount
-from metamorphosis.client.flow import Event
 from metamorphosis.client.model import Partition
+from metamorphosis.client.network.flow import Event
 from metamorphosis.errors import MetaQError
 
 IN_FLIGHT = 1000

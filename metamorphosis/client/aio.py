@@ -17,8 +17,9 @@ from asyncio import AbstractEventLoop, Future
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from metamorphosis.client.brokerstats import Stats
 from metamorphosis.client.checked import checked
+from metamorphosis.client.delivery.subscription import Filter, Listener, Reject
+from metamorphosis.client.fetch.passing import PassedOverMessages, PassingListener
 from metamorphosis.client.model import (
     Partition,
     PassedOver,
@@ -26,14 +27,13 @@ from metamorphosis.client.model import (
     ReceivedMessage,
     SendResult,
 )
-from metamorphosis.client.oneway import Policy
-from metamorphosis.client.passing import PassedOverMessages, PassingListener
-from metamorphosis.client.puts import Callback
+from metamorphosis.client.producer.oneway import Policy
+from metamorphosis.client.producer.puts import Callback
 from metamorphosis.client.runtimes.aio import AsyncioRuntime
-from metamorphosis.client.selectors import Selector
 from metamorphosis.client.session import SessionFactory
 from metamorphosis.client.settings import ClientConfig, ConsumerConfig, client_config
-from metamorphosis.client.subscription import Filter, Listener, Reject
+from metamorphosis.client.topics.brokerstats import Stats
+from metamorphosis.client.topics.selectors import Selector
 from metamorphosis.errors import InvalidConfig
 
 if TYPE_CHECKING:

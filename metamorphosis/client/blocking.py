@@ -22,9 +22,8 @@ from __future__ import annotations
 import warnings
 from typing import Any, Self
 
-from metamorphosis.client.brokerstats import Stats
 from metamorphosis.client.model import Partition
-from metamorphosis.client.oneway import Policy
+from metamorphosis.client.producer.oneway import Policy
 from metamorphosis.client.runtimes.aio import AsyncioRuntime
 from metamorphosis.client.runtimes.loopthread import LoopThread
 from metamorphosis.client.runtimes.plain import (
@@ -34,9 +33,10 @@ from metamorphosis.client.runtimes.plain import (
     Producer,
     TopicBrowser,
 )
-from metamorphosis.client.selectors import Selector
 from metamorphosis.client.session import SessionFactory
 from metamorphosis.client.settings import ClientConfig, ConsumerConfig, client_config
+from metamorphosis.client.topics.brokerstats import Stats
+from metamorphosis.client.topics.selectors import Selector
 from metamorphosis.errors import ClientClosed
 
 __all__ = [

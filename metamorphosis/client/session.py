@@ -22,17 +22,17 @@ from collections.abc import Awaitable, Callable
 from itertools import count
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from metamorphosis.client.brokerstats import Stats, stats
 from metamorphosis.client.checked import as_future, checked
-from metamorphosis.client.connections import Connections
-from metamorphosis.client.flow import Event, wait_unless_refused
-from metamorphosis.client.links import Log
+from metamorphosis.client.network.connections import Connections
+from metamorphosis.client.network.flow import Event, wait_unless_refused
+from metamorphosis.client.network.links import Log
 from metamorphosis.client.settings import (
     ClientConfig,
     ConsumerConfig,
     broadcast_config,
     consumer_config,
 )
+from metamorphosis.client.topics.brokerstats import Stats, stats
 from metamorphosis.cluster.model import ConnectionFault, SessionEvent, SessionState
 from metamorphosis.cluster.paths import Paths
 from metamorphosis.config.hostname import own_address
@@ -46,9 +46,9 @@ from metamorphosis.errors import (
 from metamorphosis.interfaces import IRuntime
 
 if TYPE_CHECKING:
-    from metamorphosis.client.directory import PartitionDirectory
+    from metamorphosis.client.delivery.recovery import Recovery
     from metamorphosis.client.model import Partition
-    from metamorphosis.client.recovery import Recovery
+    from metamorphosis.client.topics.directory import PartitionDirectory
 
 
 class Child(Protocol):
@@ -254,7 +254,7 @@ class SessionFactory:
     def directory(self) -> PartitionDirectory:
         """The writable partitions of topics, shared by all producers."""
         if self._directory is None:
-            from metamorphosis.client.directory import PartitionDirectory
+            from metamorphosis.client.topics.directory import PartitionDirectory
 
             self._directory = PartitionDirectory(
                 self.runtime, self.config, self.connections, self.registry, self.paths, self.log
@@ -265,7 +265,7 @@ class SessionFactory:
     def recovery(self) -> Recovery:
         """Messages that listeners failed too often, shared by all consumers."""
         if self._recovery is None:
-            from metamorphosis.client.recovery import Recovery
+            from metamorphosis.client.delivery.recovery import Recovery
 
             self._recovery = Recovery(self.runtime, self.config, self.log)
         return self._recovery  # type: ignore[no-any-return]
@@ -297,7 +297,7 @@ class SessionFactory:
             "in_order": in_order,
             "max_outstanding_bytes": max_outstanding_bytes,
         }
-        from metamorphosis.client.producer import Producer
+        from metamorphosis.client.producer.producer import Producer
 
         return self.runtime.start(self._create_producer(topic, Producer, selector, options))
 
@@ -311,7 +311,7 @@ class SessionFactory:
         policy: Any = None,
     ) -> Any:
         """A future of a ``OneWayProducer``, otherwise as ``create_producer``."""
-        from metamorphosis.client.oneway import OneWayProducer
+        from metamorphosis.client.producer.oneway import OneWayProducer
 
         options = {"window": window, "policy": policy}
         return self.runtime.start(self._create_producer(topic, OneWayProducer, selector, options))
@@ -323,7 +323,7 @@ class SessionFactory:
 
         :param selector: picks one of the configured partitions; None: that of the key.
         """
-        from metamorphosis.client.ordered import OrderedProducer
+        from metamorphosis.client.producer.ordered import OrderedProducer
 
         return self.runtime.start(self._create_producer(topic, OrderedProducer, selector, {}))
 
@@ -356,7 +356,7 @@ class SessionFactory:
         :param settings: of ``ConsumerConfig``; they take precedence over ``config``.
         :raises InvalidConsumerConfig: a setting is wrong.
         """
-        from metamorphosis.client.consumer import Consumer
+        from metamorphosis.client.consumer.consumer import Consumer
 
         if self._closing:
             raise ClientClosed("The session factory has been closed.")
@@ -398,7 +398,7 @@ class SessionFactory:
         return self.runtime.start(self._create_topic_browser(topic, max_size, timeout))
 
     async def _create_topic_browser(self, topic: str, max_size: int, timeout: float) -> Any:
-        from metamorphosis.client.browser import TopicBrowser
+        from metamorphosis.client.consumer.browser import TopicBrowser
 
         await self.started()
         browser = TopicBrowser(self, topic, max_size, timeout)

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from metamorphosis.client import checks
 from metamorphosis.client.checks import INT63_MAX
-from metamorphosis.client.selectors import parse_partitions_info
+from metamorphosis.client.topics.selectors import parse_partitions_info
 from metamorphosis.errors import InvalidConfig
 from metamorphosis.wire.numbers import INT32_MAX
 

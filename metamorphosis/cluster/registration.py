@@ -58,7 +58,7 @@ STOP_SECONDS = 3.0  # for deleting our nodes; the end of the session does the re
 LANES = 16  # topics registered at a time
 
 
-class Status(Enum):
+class RegistrationStatus(Enum):
     """Where the registration stands, in words for a log."""
 
     IDLE = "not started"
@@ -72,7 +72,14 @@ class Status(Enum):
     STOPPED = "stopped"
 
 
-_NOT_RUNNING = frozenset({Status.IDLE, Status.DISABLED, Status.STOPPING, Status.STOPPED})
+_NOT_RUNNING = frozenset(
+    {
+        RegistrationStatus.IDLE,
+        RegistrationStatus.DISABLED,
+        RegistrationStatus.STOPPING,
+        RegistrationStatus.STOPPED,
+    }
+)
 
 
 class BrokerRegistration:
@@ -99,7 +106,7 @@ class BrokerRegistration:
         checksum: int = 0,
         enabled: bool = True,
     ) -> None:
-        self.status = Status.IDLE
+        self.status = RegistrationStatus.IDLE
         self._registry = registry
         self._clock = clock
         self._broker = broker
@@ -127,9 +134,9 @@ class BrokerRegistration:
     def start(self, topics: Iterable[TopicRegistration]) -> None:
         """Register the broker, which listens by now, and ``topics`` as soon as possible."""
         if not self._enabled:
-            self.status = Status.DISABLED
+            self.status = RegistrationStatus.DISABLED
             return
-        self.status = Status.WAITING
+        self.status = RegistrationStatus.WAITING
         self.update_topics(topics)
         self._registry.on_session(self._session_changed)
         if self._registry.session_id():
@@ -160,13 +167,13 @@ class BrokerRegistration:
         """Delete what is ours, within ``STOP_SECONDS``. Never fails; the session is closed next."""
         if self.status in _NOT_RUNNING:
             return succeed(None)
-        self.status = Status.STOPPING
+        self.status = RegistrationStatus.STOPPING
         self._cancel_timer()
         stopped = Deferred.fromCoroutine(self._unregister())
         return stopped.addTimeout(STOP_SECONDS, self._clock).addBoth(self._stopped)
 
     def _stopped(self, result: object) -> None:
-        self.status = Status.STOPPED
+        self.status = RegistrationStatus.STOPPED
         if isinstance(result, Failure):
             self._log.info(
                 "not everything was unregistered ({reason}); it goes with the session",
@@ -197,10 +204,10 @@ class BrokerRegistration:
         if self._pass is not None:
             self._again = True
         elif not self._connected:
-            self.status = Status.WAITING
+            self.status = RegistrationStatus.WAITING
         else:
             self._again = self._news = False
-            self.status = Status.REGISTERING
+            self.status = RegistrationStatus.REGISTERING
             self._pass = Deferred()
             Deferred.fromCoroutine(self._register()).addBoth(self._pass_ended)
 
@@ -221,11 +228,11 @@ class BrokerRegistration:
         others = [fault for fault in result if not isinstance(fault, Occupied)]
         self._report(occupied, others)
         if others:
-            self.status = Status.RETRYING
+            self.status = RegistrationStatus.RETRYING
             self._timer = self._clock.callLater(self._retry_seconds, self._wake)
             self._retry_seconds = min(self._retry_seconds * 2, LAST_RETRY_SECONDS)
         elif occupied:
-            self.status = Status.BLOCKED
+            self.status = RegistrationStatus.BLOCKED
             self._timer = self._clock.callLater(RECHECK_SECONDS, self._wake)
         else:
             self._all_held()
@@ -233,7 +240,7 @@ class BrokerRegistration:
             self._watch(each.path)
 
     def _all_held(self) -> None:
-        self.status = Status.REGISTERED
+        self.status = RegistrationStatus.REGISTERED
         self._retry_seconds = FIRST_RETRY_SECONDS
         self._reported.clear()
         if self._news:
@@ -333,7 +340,7 @@ class BrokerRegistration:
             topic = self._topics[name]
             right = True
             for path, data in self._nodes.of_topic(topic):
-                if generation != self._generation or self.status is Status.STOPPING:
+                if generation != self._generation or self.status is RegistrationStatus.STOPPING:
                     return
                 try:
                     await self._hold(path, data, generation)

@@ -27,10 +27,10 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 
-from metamorphosis.directorylock import DirectoryLock
+from metamorphosis.daemon.directorylock import DirectoryLock
+from metamorphosis.daemon.process import StartRefused
 from metamorphosis.errors import MetaQError
 from metamorphosis.interfaces import IWorkerThreads
-from metamorphosis.process import StartRefused
 from metamorphosis.threads import WorkerThreads
 from metamorphosis.zookeeper.commits import Commits
 from metamorphosis.zookeeper.factory import ZooKeeperFactory

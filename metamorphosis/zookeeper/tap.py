@@ -85,7 +85,7 @@ class Options(usage.Options):
         """
         escape_output()
         if self.parent is not None:
-            from metamorphosis.process import use_pid_file
+            from metamorphosis.daemon.process import use_pid_file
 
             use_pid_file(self.parent)
         if not self["data"]:
@@ -127,7 +127,7 @@ def makeService(options: Options) -> ZooKeeperService:
     """The service that ``options`` describe."""
     from twisted.internet import reactor
 
-    from metamorphosis.process import (
+    from metamorphosis.daemon.process import (
         Signals,
         keep_freed_memory,
         raise_file_limit,

@@ -15,7 +15,7 @@ from metamorphosis.message import iterate_records
 from metamorphosis.wire.commands import DataCommand
 from metamorphosis.wire.decoding import FrameLimits
 from metamorphosis.wire.encoding import encode
-from tests.unit.wire.feeding import Outcome, decoded, generated
+from tests.support.feeding import Outcome, decoded, generated
 
 SESSIONS = Path(__file__).parents[2] / "compat" / "captures" / "sessions"
 LIMITS = FrameLimits()

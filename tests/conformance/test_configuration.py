@@ -24,7 +24,7 @@ from metamorphosis.store.messagestore import MessageStore
 from metamorphosis.store.messagestores import make_store, open_segments
 from metamorphosis.store.retention import Retention
 from metamorphosis.threads import SynchronousThreads
-from tests.unit.config.inifiles import MINIMAL, SYSTEM, TOPICS, ZOOKEEPER, IniTestCase
+from tests.support.inifiles import MINIMAL, SYSTEM, TOPICS, ZOOKEEPER, IniTestCase
 
 REQUIRED = (
     "brokerId numPartitions unflushThreshold unflushInterval maxSegmentSize maxTransferSize".split()

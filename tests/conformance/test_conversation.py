@@ -11,8 +11,8 @@ import re
 from twisted.trial.unittest import SynchronousTestCase
 
 from compat import conformance
-from tests.unit.broker.serving import Client
-from tests.unit.transactions.serving import TransactionalBroker
+from tests.support.serving import Client
+from tests.support.transactional import TransactionalBroker
 
 TOPICS = {
     "test": {"num_partitions": 2},

@@ -19,7 +19,7 @@ from metamorphosis.store.environment import StoreEnvironment
 from metamorphosis.store.flushing import FlushSchedule
 from metamorphosis.store.messagestores import MessageStores
 from metamorphosis.threads import SynchronousThreads
-from tests.unit.store.partitions import (
+from tests.support.partitions import (
     M0,
     M1,
     M2,

@@ -28,7 +28,7 @@ from metamorphosis.wire.transactionids import (
     TransactionId,
     XATransactionId,
 )
-from tests.unit.wire.feeding import Outcome, assert_outcome, generated
+from tests.support.feeding import Outcome, assert_outcome, generated
 
 HELLO = b"hello"
 ATTRIBUTED = b"\x00\x00\x00\x09attributehello world"

@@ -22,7 +22,7 @@ from metamorphosis.cluster.memoryregistry import MemoryRegistry, MemoryTree
 from metamorphosis.cluster.paths import Paths
 from metamorphosis.errors import InvalidConfig, OffsetStoreError, RegistryUnavailable
 from metamorphosis.interfaces import IOffsetStore
-from tests.unit.client.runtime import MemoryRuntime
+from tests.support.runtime import MemoryRuntime
 
 P0, P1 = Partition(0, 0), Partition(0, 1)
 

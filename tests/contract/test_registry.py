@@ -22,7 +22,7 @@ from metamorphosis.cluster.registry import ZooKeeperRegistry
 from metamorphosis.errors import NodeExists, NoNode, NotEmpty, RegistryError, RegistryUnavailable
 from metamorphosis.interfaces import IRegistry
 from metamorphosis.threads import WorkerThreads
-from tests.integration import zookeeper
+from tests.support import zookeeper
 
 
 class RegistryContract:

@@ -13,9 +13,9 @@ from metamorphosis.client.offsets.zookeeper import ZooKeeperOffsetStore
 from tests.faults.ledger import Reader, WatchedStore
 from tests.faults.wire import FaultyWire
 from tests.faults.world import READING, TICK_MS
-from tests.integration.broker import BrokerProcess
-from tests.integration.embedded import EmbeddedZooKeeper
-from tests.integration.zookeeper import ZooKeeperServer, free_port
+from tests.support.broker import BrokerProcess
+from tests.support.embedded import EmbeddedZooKeeper
+from tests.support.zookeeper import ZooKeeperServer, free_port
 
 if TYPE_CHECKING:
     from tests.faults.client_soak import Soak

@@ -17,8 +17,8 @@ import time
 
 from metamorphosis.wire.encoding import encode
 from tests.faults.live_fuzz import TOPICS, FuzzRun, resident_kib, wait_until_alone
-from tests.integration.broker import BrokerProcess
-from tests.unit.wire.feeding import decoded, decoded_in_place
+from tests.support.broker import BrokerProcess
+from tests.support.feeding import decoded, decoded_in_place
 from tests.unit.wire.test_garbage import LIMITS, cut, garbage
 
 

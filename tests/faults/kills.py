@@ -26,7 +26,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from tests.faults.peer import Peer, get, put
-from tests.integration.broker import BrokerProcess
+from tests.support.broker import BrokerProcess
 
 TOPICS = {"committed": 0, "direct": 1000}
 """

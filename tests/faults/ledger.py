@@ -15,13 +15,13 @@ from typing import Any, NamedTuple
 
 from zope.interface import implementer
 
+from metamorphosis.client.delivery.recovery import RecoveredMessage
 from metamorphosis.client.model import Partition, ReceivedMessage, StoredOffset
-from metamorphosis.client.recovery import RecoveredMessage
 from metamorphosis.errors import InvalidState, MetaQError
 from metamorphosis.interfaces import IOffsetStore
 from tests.faults.kills import HEADER, check, stored_log
 from tests.faults.peer import Peer, get
-from tests.integration.broker import BrokerProcess
+from tests.support.broker import BrokerProcess
 
 Key = tuple[str, Partition]
 

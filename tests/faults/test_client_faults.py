@@ -17,7 +17,7 @@ from tests.faults import wire
 from tests.faults.faces import OnAsyncio, OnTwisted, Stage, scenario
 from tests.faults.ledger import Ledger, read_logs
 from tests.faults.world import Cluster, Direct
-from tests.integration.zookeeper import free_port
+from tests.support.zookeeper import free_port
 
 
 def named(word: str, count: int = 3) -> list[bytes]:

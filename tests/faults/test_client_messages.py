@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from metamorphosis.client import partitionfetch
+from metamorphosis.client.fetch import partitionfetch
 from metamorphosis.client.model import Partition, ReceivedMessage, StoredOffset
 from metamorphosis.client.offsets.memory import MemoryOffsetStore
 from metamorphosis.errors import MessageTooLarge
@@ -16,7 +16,7 @@ from tests.faults.faces import OnAsyncio, OnTwisted, Stage, scenario
 from tests.faults.ledger import flip
 from tests.faults.test_client_faults import named
 from tests.faults.world import Direct
-from tests.integration.broker import BrokerProcess
+from tests.support.broker import BrokerProcess
 
 
 class Broken(Exception):

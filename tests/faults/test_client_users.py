@@ -19,7 +19,7 @@ from tests.faults.faces import OnAsyncio, OnTwisted, Stage, scenario
 from tests.faults.test_client_faults import last_offsets, named
 from tests.faults.test_client_messages import Broken, Failing
 from tests.faults.world import Cluster, Direct
-from tests.integration import mariadb
+from tests.support import mariadb
 
 
 class FailingStore(MemoryOffsetStore):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.unit.client.damagedlogs import run
+from tests.support.damagedlogs import run
 
 LOGS = 2000
 FIRST = 1000

@@ -11,7 +11,7 @@ from zlib import crc32
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from tests.integration.broker import BrokerProcess
+from tests.support.broker import BrokerProcess
 
 SOON = 2.0
 """Seconds within which others are answered: far above what a loaded machine takes."""

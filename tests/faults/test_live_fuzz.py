@@ -11,7 +11,7 @@ from tests.faults.live_fuzz import (
     resident_kib,
     wait_until_alone,
 )
-from tests.integration.broker import BrokerProcess
+from tests.support.broker import BrokerProcess
 
 SECONDS = 20.0
 SEED = 20260201

@@ -24,7 +24,7 @@ from metamorphosis.store.flushing import FlushSchedule
 from metamorphosis.store.messagestore import MessageStore
 from metamorphosis.store.messagestores import MessageStores
 from metamorphosis.threads import WorkerThreads
-from tests.unit.store.partitions import put, record, stored
+from tests.support.partitions import put, record, stored
 
 MODES = {"direct": 1000, "group": 0}
 
@@ -212,7 +212,7 @@ class ReadOnlyDiskTests(TestCase):
 LIMITED = """
 import os, resource, sys
 from metamorphosis.store.batch import FAILED, STORED
-from tests.unit.store.partitions import Partition, put, record
+from tests.support.partitions import Partition, put, record
 
 os.chdir(sys.argv[1])
 for threshold in (0, 1000):

@@ -15,8 +15,8 @@ from metamorphosis.client.offsets.memory import MemoryOffsetStore
 from tests.faults.faces import Stage
 from tests.faults.ledger import Ledger, Reader, WatchedStore, read_logs
 from tests.faults.wire import FaultyWire
-from tests.integration.broker import BrokerProcess
-from tests.integration.embedded import EmbeddedZooKeeper
+from tests.support.broker import BrokerProcess
+from tests.support.embedded import EmbeddedZooKeeper
 
 MOST_TOPICS = 64
 TICK_MS = 100

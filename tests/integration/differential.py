@@ -24,11 +24,11 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from tests.integration import rawzookeeper as raw
 from tests.integration import zookeepersteps as steps
-from tests.integration.embedded import EmbeddedZooKeeper
-from tests.integration.rawzookeeper import RawClient, Stat
-from tests.integration.zookeeper import ZooKeeperServer
+from tests.support import rawzookeeper as raw
+from tests.support.embedded import EmbeddedZooKeeper
+from tests.support.rawzookeeper import RawClient, Stat
+from tests.support.zookeeper import ZooKeeperServer
 
 TICK_TIME = 300  # ms; sessions live for 2 to 20 of them
 LONG_TIMEOUT = 20 * TICK_TIME

@@ -15,7 +15,7 @@ import re
 import socket
 import sys
 
-from tests.integration.rawzookeeper import SECONDS, RawClient
+from tests.support.rawzookeeper import SECONDS, RawClient
 from tests.unit.zookeeper.wordsteps import STEPS, TIMEOUT, WORDS, shape
 
 

@@ -19,8 +19,8 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from tests.integration.broker import CHECKOUT
-from tests.integration.embedded import EmbeddedZooKeeper
+from tests.support.broker import CHECKOUT
+from tests.support.embedded import EmbeddedZooKeeper
 
 ENVIRONMENT = os.path.join(CHECKOUT, ".cache", "kazoo")
 PYTHON = os.path.join(ENVIRONMENT, "bin", "python")

@@ -16,10 +16,10 @@ from twisted.trial.unittest import TestCase
 
 from metamorphosis.cluster.model import Broker, SessionEvent, TopicRegistration
 from metamorphosis.cluster.paths import Paths
-from metamorphosis.cluster.registration import BrokerRegistration, Status
+from metamorphosis.cluster.registration import BrokerRegistration, RegistrationStatus
 from metamorphosis.cluster.registry import ZooKeeperRegistry
 from metamorphosis.threads import WorkerThreads
-from tests.integration import zookeeper
+from tests.support import zookeeper
 
 BROKER = Broker(0, "127.0.0.1", 8123)
 CHECKSUM = 2787953804
@@ -32,13 +32,13 @@ import sys
 from twisted.internet import reactor
 from twisted.internet.task import LoopingCall
 from metamorphosis.threads import WorkerThreads
-from metamorphosis.cluster.registration import Status
+from metamorphosis.cluster.registration import RegistrationStatus
 from tests.integration import registering
 
 threads = WorkerThreads(reactor, 1, "test")
 registry, registration = registering.make(sys.argv[1], int(sys.argv[2]), threads)
 def look():
-    if registration.status is Status.REGISTERED:
+    if registration.status is RegistrationStatus.REGISTERED:
         print("registered", flush=True)
         watch.stop()
 watch = LoopingCall(look)
@@ -121,7 +121,9 @@ class RegisteringCase(TestCase):
 
     async def registered(self) -> None:
         """Wait until everything is registered in the present session."""
-        await self.until(lambda: self.registration.status is Status.REGISTERED, "not registered")
+        await self.until(
+            lambda: self.registration.status is RegistrationStatus.REGISTERED, "not registered"
+        )
 
     def brokers(self, chroot: str = "") -> dict[str, tuple[str | None, bool]]:
         """Path -> (data, whether ephemeral) of everything below brokers, without the chroot."""

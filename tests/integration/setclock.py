@@ -19,8 +19,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from tests.integration.broker import BrokerProcess, environment
-from tests.integration.embedded import EmbeddedZooKeeper
+from tests.support.broker import BrokerProcess, environment
+from tests.support.embedded import EmbeddedZooKeeper
 
 DAY = 86400
 SOURCE = Path(__file__).with_suffix(".c")

@@ -16,8 +16,8 @@ from functools import cache
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.integration.broker import BrokerProcess, Keys, environment
-from tests.integration.embedded import EmbeddedZooKeeper
+from tests.support.broker import BrokerProcess, Keys, environment
+from tests.support.embedded import EmbeddedZooKeeper
 
 SECONDS = 30.0
 METAQ = [sys.executable, "-m", "metamorphosis.cli"]

@@ -13,7 +13,7 @@ from metamorphosis.client import aio, blocking, tx
 from metamorphosis.client.model import Partition
 from metamorphosis.cluster.model import TopicBroker, WatchKind
 from metamorphosis.errors import NoNode, NotConnected
-from tests.integration import zookeeper
+from tests.support import zookeeper
 
 SERIAL = itertools.count()
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.faults.peer import Peer, get, put
-from tests.integration import broker
-from tests.integration.broker import BrokerProcess
+from tests.support import broker
+from tests.support.broker import BrokerProcess
 
 LIMIT = int(os.environ.get("FILES", "256"))
 PARTITIONS = int(os.environ.get("PARTITIONS", "2000"))

@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
 from metamorphosis.client import aio, blocking, tx
-from tests.integration.embedded import EmbeddedZooKeeper
+from tests.support.embedded import EmbeddedZooKeeper
 
 COUNT = 8
 SECONDS = 30.0

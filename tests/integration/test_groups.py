@@ -12,15 +12,15 @@ from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
-from metamorphosis.client.committing import Key
+from metamorphosis.client.group.committing import Key
+from metamorphosis.client.group.rebalance import Rebalance
 from metamorphosis.client.model import FetchTarget
 from metamorphosis.client.offsets.zookeeper import ZooKeeperOffsetStore
-from metamorphosis.client.rebalance import Rebalance
 from metamorphosis.client.runtimes.tx import TwistedRuntime
 from metamorphosis.client.settings import ConsumerConfig
 from metamorphosis.cluster.model import TopicBroker
 from metamorphosis.cluster.paths import Paths
-from tests.integration import zookeeper
+from tests.support import zookeeper
 
 WAIT_SECONDS = 20.0
 PARTITIONS = 6

@@ -11,8 +11,8 @@ from unittest import IsolatedAsyncioTestCase
 
 from metamorphosis.client.aio import MessageSessionFactory
 from metamorphosis.client.model import ReceivedMessage
-from tests.integration import zookeeper
-from tests.integration.broker import BrokerProcess
+from tests.support import zookeeper
+from tests.support.broker import BrokerProcess
 
 MEMBERS = 6
 MESSAGES = 100

@@ -11,8 +11,8 @@ import time
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.faults.peer import Peer, get, put
-from tests.integration import zookeeper
-from tests.integration.broker import BrokerProcess, Keys, environment
+from tests.support import zookeeper
+from tests.support.broker import BrokerProcess, Keys, environment
 
 GROUP_COMMIT: dict[str, Keys] = {"test": {"unflushThreshold": 0}}
 

@@ -24,10 +24,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.config.hostname import own_address
 from tests.faults.peer import Peer, get, put
-from tests.integration import zookeeper
-from tests.integration.broker import TWISTD, BrokerProcess, environment
-from tests.integration.embedded import EmbeddedZooKeeper
-from tests.integration.rawzookeeper import CREATE, EPHEMERAL, RawClient, create
+from tests.support import zookeeper
+from tests.support.broker import TWISTD, BrokerProcess, environment
+from tests.support.embedded import EmbeddedZooKeeper
+from tests.support.rawzookeeper import CREATE, EPHEMERAL, RawClient, create
 
 SECONDS = 20.0
 

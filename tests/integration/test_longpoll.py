@@ -7,7 +7,7 @@ import time
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.integration.broker import BrokerProcess
+from tests.support.broker import BrokerProcess
 
 PUTS = 100
 

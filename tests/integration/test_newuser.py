@@ -11,8 +11,8 @@ import time
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from tests.integration.broker import CHECKOUT
-from tests.integration.zookeeper import ZooKeeperServer, free_port
+from tests.support.broker import CHECKOUT
+from tests.support.zookeeper import ZooKeeperServer, free_port
 
 INSTALL_SECONDS = 240.0
 START_SECONDS = 60.0

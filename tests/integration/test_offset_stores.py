@@ -23,7 +23,7 @@ from metamorphosis.cluster.model import SessionEvent, SessionState
 from metamorphosis.cluster.paths import Paths
 from metamorphosis.errors import InvalidConfig, OffsetsNotStorable, OffsetStoreError
 from tests.contract.test_offset_stores import P0, P1, OffsetStoreContract, stored
-from tests.integration import mariadb, zookeeper
+from tests.support import mariadb, zookeeper
 
 _roots = itertools.count(1)
 

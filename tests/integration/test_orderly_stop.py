@@ -15,8 +15,8 @@ from twisted.trial.unittest import TestCase
 from metamorphosis.client.model import ReceivedMessage
 from metamorphosis.client.tx import MessageSessionFactory
 from metamorphosis.errors import BadRequest, UnknownTopic, WrongRoot
-from tests.integration.broker import BrokerProcess
-from tests.integration.embedded import EmbeddedZooKeeper
+from tests.support.broker import BrokerProcess
+from tests.support.embedded import EmbeddedZooKeeper
 
 BURST = 20
 BURST_SECONDS = 0.02

@@ -15,9 +15,9 @@ from twisted.trial.unittest import TestCase
 
 from metamorphosis.client import aio, tx
 from metamorphosis.client.model import Partition
-from metamorphosis.client.selectors import OrderedSelector
-from tests.integration import zookeeper
-from tests.integration.broker import BrokerProcess
+from metamorphosis.client.topics.selectors import OrderedSelector
+from tests.support import zookeeper
+from tests.support.broker import BrokerProcess
 
 SETTINGS: dict[str, Any] = {"zookeeper_session_timeout_ms": 6000, "send_timeout_ms": 5000}
 

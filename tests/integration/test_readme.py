@@ -10,8 +10,8 @@ import sys
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.integration.broker import CHECKOUT, BrokerProcess, environment
-from tests.integration.embedded import EmbeddedZooKeeper
+from tests.support.broker import CHECKOUT, BrokerProcess, environment
+from tests.support.embedded import EmbeddedZooKeeper
 
 ADDRESS = "localhost:2181"
 SECONDS = 30.0

@@ -10,7 +10,7 @@ import sys
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests import run
-from tests.integration.broker import environment
+from tests.support.broker import environment
 
 SAMPLE = """
 import os

@@ -6,9 +6,10 @@ from collections import Counter
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.integration import differential, zookeeper
-from tests.integration import rawzookeeper as raw
+from tests.integration import differential
 from tests.integration import zookeepersteps as steps
+from tests.support import rawzookeeper as raw
+from tests.support import zookeeper
 
 SEED = 20261121
 STEPS = 1800

@@ -11,10 +11,7 @@ import socket
 import struct
 import time
 
-from tests.integration import rawzookeeper as raw
 from tests.integration import zookeepersteps as steps
-from tests.integration.embedded import EmbeddedZooKeeper
-from tests.integration.rawzookeeper import RawClient
 from tests.integration.zookeeperrules import (
     BAD_ARGUMENTS,
     MARSHALLING,
@@ -22,6 +19,9 @@ from tests.integration.zookeeperrules import (
     REFUSED,
     ServerCase,
 )
+from tests.support import rawzookeeper as raw
+from tests.support.embedded import EmbeddedZooKeeper
+from tests.support.rawzookeeper import RawClient
 
 HUGE = 1 << 30
 SEED = 20261121

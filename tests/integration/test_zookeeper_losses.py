@@ -12,8 +12,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.zookeeper.marker import FILE_NAME as MARKER
 from metamorphosis.zookeeper.storage import FILE_NAME
-from tests.integration.embedded import EmbeddedZooKeeper
-from tests.integration.rawzookeeper import (
+from tests.support.embedded import EmbeddedZooKeeper
+from tests.support.rawzookeeper import (
     CREATE,
     DELETE,
     GET_DATA,

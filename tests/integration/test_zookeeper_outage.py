@@ -13,11 +13,11 @@ from twisted.logger import LogLevel, capturedLogs, formatEvent
 
 from metamorphosis.cluster.kazoobridge import CONNECT_SECONDS
 from metamorphosis.cluster.model import SessionEvent, SessionState
-from metamorphosis.cluster.registration import Status
+from metamorphosis.cluster.registration import RegistrationStatus
 from metamorphosis.cluster.registry import STOP_SECONDS
 from metamorphosis.errors import RegistryUnavailable
-from tests.integration import zookeeper
 from tests.integration.registering import MASTER, RegisteringCase
+from tests.support import zookeeper
 
 NEW = SessionEvent(SessionState.CONNECTED, new_session=True)
 SAME = SessionEvent(SessionState.CONNECTED, new_session=False)
@@ -47,7 +47,7 @@ class OutageTests(RegisteringCase):
         with capturedLogs() as events:
             self.start()
             await deferLater(reactor, 1.5)
-            self.assertIs(self.registration.status, Status.WAITING)
+            self.assertIs(self.registration.status, RegistrationStatus.WAITING)
             await self.assertFailure(self.registry.get("/"), RegistryUnavailable)
             self.server.start()
             await self.registered()
@@ -70,7 +70,7 @@ class OutageTests(RegisteringCase):
         await self.running()
         before = self.server.tree()
         self.server.kill()
-        await self.until(lambda: self.registration.status is Status.WAITING)
+        await self.until(lambda: self.registration.status is RegistrationStatus.WAITING)
         self.server.start()
         await self.registered()
         self.assertEqual(self.events, [NEW, SUSPENDED, SAME])
@@ -80,7 +80,7 @@ class OutageTests(RegisteringCase):
         """What changed while it was away is registered when it is back."""
         await self.running()
         self.server.kill()
-        await self.until(lambda: self.registration.status is Status.WAITING)
+        await self.until(lambda: self.registration.status is RegistrationStatus.WAITING)
         self.registration.set_checksum(7)
         self.server.start()
         await self.registered()
@@ -177,7 +177,7 @@ class OutageTests(RegisteringCase):
             accepted.close()
             await deferLater(reactor, 1.2)
         self.assertEqual(len([e for e in events if e["log_level"] >= LogLevel.warn]), 1)
-        self.assertIs(self.registration.status, Status.WAITING)
+        self.assertIs(self.registration.status, RegistrationStatus.WAITING)
 
     async def test_stop_while_connecting_hangs(self) -> None:
         """Nobody answers the connection attempt: stop waits for its own limit, not a session."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from tests.integration import zookeeper, zookeeperrules
-from tests.integration.embedded import EmbeddedZooKeeper
-from tests.integration.zookeeper import ZooKeeperServer
+from tests.integration import zookeeperrules
+from tests.support import zookeeper
+from tests.support.embedded import EmbeddedZooKeeper
+from tests.support.zookeeper import ZooKeeperServer
 
 
 class DebianRules:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.integration import zookeeper
-from tests.integration.embedded import EmbeddedZooKeeper
+from tests.support import zookeeper
+from tests.support.embedded import EmbeddedZooKeeper
 
 
 class FixturePromises:

@@ -7,9 +7,9 @@ import json
 import os
 
 from metamorphosis.cluster.model import Broker
-from metamorphosis.cluster.registration import Status
-from tests.integration import zookeeper
+from metamorphosis.cluster.registration import RegistrationStatus
 from tests.integration.registering import MASTER, TOPICS, CrashingBroker, RegisteringCase
+from tests.support import zookeeper
 
 CAPTURES = os.path.join(
     os.path.dirname(__file__),
@@ -88,7 +88,7 @@ class TreeTests(RegisteringCase):
         before = self.server.tree(self.chroot)
         self.make(Broker(0, "127.0.0.1", 8124))
         self.start()
-        await self.until(lambda: self.registration.status is Status.BLOCKED)
+        await self.until(lambda: self.registration.status is RegistrationStatus.BLOCKED)
         self.assertEqual(self.server.tree(self.chroot), before)
         other.crash()
         self.server.expire(before[self.chroot + MASTER].owner)

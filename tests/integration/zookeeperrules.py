@@ -12,9 +12,9 @@ import time
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.integration import rawzookeeper as raw
-from tests.integration import zookeeper
-from tests.integration.rawzookeeper import RawClient, Session
+from tests.support import rawzookeeper as raw
+from tests.support import zookeeper
+from tests.support.rawzookeeper import RawClient, Session
 
 NO_NODE, NO_AUTH, BAD_VERSION, NO_CHILDREN_OF_EPHEMERALS = -101, -102, -103, -108
 NODE_EXISTS, NOT_EMPTY, INVALID_ACL, AUTH_FAILED = -110, -111, -114, -115

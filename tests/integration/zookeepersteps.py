@@ -13,8 +13,8 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tests.integration import rawzookeeper as raw
-from tests.integration.rawzookeeper import Acl
+from tests.support import rawzookeeper as raw
+from tests.support.rawzookeeper import Acl
 
 CLIENTS = 4
 ROOT = "/d"

@@ -53,14 +53,14 @@ LAYERS = {
         "client.settingchecks",
         "client.settings",
         "client.model",
-        "client.opaques",
-        "client.replies",
-        "client.selectors",
-        "client.balancing",
-        "client.duplicates",
+        "client.network.opaques",
+        "client.network.replies",
+        "client.topics.selectors",
+        "client.group.balancing",
+        "client.delivery.duplicates",
     },
     "interfaces": {"interfaces", "readgate"},
-    "store": {"threads", "directorylock", "store"},
+    "store": {"threads", "daemon.directorylock", "store"},
     "cluster": {"cluster"},
     "transactions": {"transactions"},
     "broker": {"broker"},
@@ -68,15 +68,9 @@ LAYERS = {
     "client": {"client"},
     "faces": {"client.tx", "client.aio", "client.blocking", "client.runtimes"},
     "top": {
-        "service",
-        "inspection",
+        "daemon",
         "tap",
-        "ordered",
-        "process",
-        "reload",
         "cli",
-        "check",
-        "local",
         "terminal",
         "zookeeper.tap",
         "zookeeper.copytree",
@@ -100,15 +94,15 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "top": (set(LAYERS), {"zope", "twisted", "kazoo"}),
 }
 
-#: these may use ``threads``, which shares a layer with ``store``; ``ordered`` and ``process`` are
-#: for every service
+#: these may use ``threads``, which shares a layer with ``store``; ``daemon.parts`` and
+#: ``daemon.process`` are for every service
 EXCEPTIONS = {
     ("cluster", "threads"),
     ("client", "threads"),
     ("zookeeper", "threads"),
-    ("zookeeper", "ordered"),
-    ("zookeeper", "directorylock"),
-    ("zookeeper", "process"),
+    ("zookeeper", "daemon.parts"),
+    ("zookeeper", "daemon.directorylock"),
+    ("zookeeper", "daemon.process"),
 }
 
 #: what the standard library has and a layer may not use: the client's core runs on any loop
@@ -203,7 +197,9 @@ def _imports_ours(layer: str, layers: set[str], name: str) -> bool:
     """Whether the layer may import this name of ours; ``__version__`` is everyone's."""
     if name in ("", "__version__"):
         return True
-    return layer_of(name) in layers or (layer, name.split(".")[0]) in EXCEPTIONS
+    parts = name.split(".")
+    excepted = any((layer, ".".join(parts[:length])) in EXCEPTIONS for length in (1, 2))
+    return layer_of(name) in layers or excepted
 
 
 def _misplaced(module: str, tree: ast.Module) -> Iterator[str]:
@@ -352,11 +348,14 @@ class RuleTests(SynchronousTestCase):
             ("cluster.registry", "from metamorphosis.store.messagestore import MessageStore"),
             ("broker.topics", "from metamorphosis.cluster.registry import ZooKeeperRegistry"),
             ("broker.topics", "import kazoo"),
-            ("broker.topics", "import metamorphosis.service"),
+            ("broker.topics", "import metamorphosis.daemon.service"),
             ("service", "import requests"),
-            ("client.producer", "import asyncio"),
-            ("client.producer", "from twisted.internet.defer import Deferred"),
-            ("client.producer", "from metamorphosis.client.tx import MessageSessionFactory"),
+            ("client.producer.producer", "import asyncio"),
+            ("client.producer.producer", "from twisted.internet.defer import Deferred"),
+            (
+                "client.producer.producer",
+                "from metamorphosis.client.tx import MessageSessionFactory",
+            ),
             ("client.settings", "import txaio"),
             ("zookeeper.tree", "import sqlite3, twisted"),
             ("zookeeper.connection", "import kazoo"),
@@ -378,10 +377,13 @@ class RuleTests(SynchronousTestCase):
             ("cluster.registry", "from metamorphosis.threads import WorkerThreads"),
             ("broker.topics", "from metamorphosis.store.segment import Segment"),
             ("broker.topics", "from metamorphosis.cluster.model import Broker"),
-            ("service", "import metamorphosis.cluster.registry, metamorphosis.broker.factory"),
-            ("client.producer", "from metamorphosis.threads import WorkerThreads"),
+            (
+                "daemon.service",
+                "import metamorphosis.cluster.registry, metamorphosis.broker.factory",
+            ),
+            ("client.producer.producer", "from metamorphosis.threads import WorkerThreads"),
             ("client.aio", "import asyncio, txaio"),
-            ("zookeeper.service", "from metamorphosis.ordered import Part"),
+            ("zookeeper.service", "from metamorphosis.daemon.parts import Part"),
         ):
             self.assertEqual([], violations(module, source), (module, source))
 

@@ -15,10 +15,11 @@ from twisted.python.usage import UsageError
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from metamorphosis import __version__, process, tap
-from metamorphosis.local import LocalService
-from metamorphosis.service import BrokerService
-from tests.integration.broker import SYSTEM, ZOOKEEPER, Keys, ini
+from metamorphosis import __version__, tap
+from metamorphosis.daemon import process
+from metamorphosis.daemon.local import LocalService
+from metamorphosis.daemon.service import BrokerService
+from tests.support.broker import SYSTEM, ZOOKEEPER, Keys, ini
 from tests.unit.store.test_recovery import log
 
 TOPICS: dict[str, Keys] = {"test": {"numPartitions": 2}}

@@ -22,7 +22,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger, STDLibLogObserver
 from zope.interface import implementer
 
-from metamorphosis.client.links import MEANWHILE, Receiver
+from metamorphosis.client.network.links import MEANWHILE, Receiver
 from metamorphosis.client.runtimes.aiolink import BUFFER_BYTES, AsyncioLink
 from metamorphosis.client.runtimes.aiolog import StandardLog
 from metamorphosis.cluster.registry import ZooKeeperRegistry

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from metamorphosis.client.links import Receiver
+from metamorphosis.client.network.links import Receiver
 
 BUFFER_BYTES = 256 * 1024
 """Received at a time."""

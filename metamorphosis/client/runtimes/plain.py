@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 from metamorphosis.client.checked import checked
-from metamorphosis.client.flow import settle
+from metamorphosis.client.delivery.subscription import Filter, Listener, Reject
+from metamorphosis.client.fetch.passing import PassedOverMessages, PassingListener
 from metamorphosis.client.model import (
     Partition,
     PassedOver,
@@ -20,9 +21,8 @@ from metamorphosis.client.model import (
     ReceivedMessage,
     SendResult,
 )
-from metamorphosis.client.passing import PassedOverMessages, PassingListener
+from metamorphosis.client.network.flow import settle
 from metamorphosis.client.runtimes.loopthread import LoopThread
-from metamorphosis.client.subscription import Filter, Listener, Reject
 from metamorphosis.errors import ClientClosed
 
 SEND_WINDOW = 1000

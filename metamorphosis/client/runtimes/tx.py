@@ -18,7 +18,7 @@ from twisted.internet.defer import Deferred, ensureDeferred, succeed
 from twisted.logger import Logger, LogLevel
 from zope.interface import implementer
 
-from metamorphosis.client.links import MEANWHILE, Receiver
+from metamorphosis.client.network.links import MEANWHILE, Receiver
 from metamorphosis.client.runtimes.txclock import with_monotonic_timers
 from metamorphosis.client.runtimes.txlink import open_link
 from metamorphosis.cluster.registry import ZooKeeperRegistry

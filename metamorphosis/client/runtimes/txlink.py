@@ -26,7 +26,7 @@ from twisted.internet.protocol import ClientFactory, Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from metamorphosis.client.links import Receiver
+from metamorphosis.client.network.links import Receiver
 from metamorphosis.client.runtimes.txclock import MonotonicReactor
 
 BUFFER_BYTES = 256 * 1024

@@ -8,7 +8,7 @@ from typing import Protocol
 from metamorphosis.broker.replies import Awaited, Reply
 from metamorphosis.store.batch import FAILED, PENDING, STORED, Batch, Outcome
 from metamorphosis.store.messagestore import MessageStore
-from tests.unit.store.partitions import Partition, put, record
+from tests.support.partitions import Partition, put, record
 
 
 class Provider(Protocol):

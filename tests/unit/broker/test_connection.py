@@ -18,7 +18,7 @@ from metamorphosis.broker.transport import QUEUE_LIMIT, BrokerTransport
 from metamorphosis.config.model import Settings
 from metamorphosis.message import iterate_records
 from metamorphosis.store.segment import Segment
-from tests.unit.broker.serving import Broker, Client
+from tests.support.serving import Broker, Client
 from tests.unit.broker.test_hotpath import put
 from tests.unit.broker.test_transport import Reactor
 

@@ -11,8 +11,8 @@ from metamorphosis.broker.session import Session
 from metamorphosis.errors import Forbidden
 from metamorphosis.wire import commands as wire
 from metamorphosis.wire.encoding import result
+from tests.support.serving import Broker
 from tests.unit.broker.awaiting import ForcedRecord
-from tests.unit.broker.serving import Broker
 from tests.unit.broker.test_hotpath import put
 
 

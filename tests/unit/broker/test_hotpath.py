@@ -22,7 +22,7 @@ from metamorphosis.store.messagestore import MessageStore
 from metamorphosis.wire import commands as wire
 from metamorphosis.wire.decoding import FrameLimits, NeedMore, decode_frame
 from metamorphosis.wire.encoding import result, value_head
-from tests.unit.broker.serving import Broker
+from tests.support.serving import Broker
 
 SEED = 20261121
 

@@ -16,7 +16,7 @@ from metamorphosis.broker.longpoll import TICK
 from metamorphosis.config.model import Settings
 from metamorphosis.message import encode_jump
 from metamorphosis.store.flushrounds import JOBS, SHARE
-from tests.unit.broker.serving import Broker
+from tests.support.serving import Broker
 from tests.unit.broker.test_hotpath import put
 from tests.unit.broker.test_responders import OddFilter
 

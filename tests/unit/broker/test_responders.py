@@ -16,7 +16,7 @@ from metamorphosis.broker.responders.gets import END_OF_LOG
 from metamorphosis.config.model import Settings
 from metamorphosis.message import Message, encode_jump
 from metamorphosis.store.disk import Disk
-from tests.unit.broker.serving import Broker
+from tests.support.serving import Broker
 from tests.unit.broker.test_hotpath import put
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.unit.broker.serving import Broker
+from tests.support.serving import Broker
 from tests.unit.broker.test_hotpath import put
 
 

@@ -18,16 +18,16 @@ from twisted.internet.defer import Deferred
 from metamorphosis.cli.console import Console
 from metamorphosis.cli.main import execute
 from metamorphosis.cli.options import parse
+from metamorphosis.client.fetch.passing import PassedOverMessages
 from metamorphosis.client.model import Partition, SendResult
-from metamorphosis.client.passing import PassedOverMessages
-from metamorphosis.client.replies import NOT_SENT, SUCCESS, VALUE
+from metamorphosis.client.network.replies import NOT_SENT, SUCCESS, VALUE
 from metamorphosis.client.settings import ClientConfig
 from metamorphosis.cluster.memoryregistry import MemoryRegistry
 from metamorphosis.cluster.model import ConnectionFault
 from metamorphosis.cluster.paths import Paths
 from metamorphosis.errors import ClientClosed, InvalidArgument, MetaQError
 from metamorphosis.wire.commands import GetCommand, OffsetCommand, StatsCommand
-from tests.unit.client.runtime import MemoryLog, MemoryRuntime
+from tests.support.runtime import MemoryLog, MemoryRuntime
 
 
 class FakeBroker:

@@ -12,9 +12,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from metamorphosis.cli.consume import StartingAt
+from metamorphosis.client.delivery.subscription import Rollback
 from metamorphosis.client.model import Partition, Position, ReceivedMessage, StoredOffset
 from metamorphosis.client.offsets.memory import MemoryOffsetStore
-from metamorphosis.client.subscription import Rollback
 from metamorphosis.errors import MetaQError, NotBalanced
 from metamorphosis.interfaces import IOffsetStore
 from metamorphosis.message import encode_body

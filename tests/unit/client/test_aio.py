@@ -18,7 +18,7 @@ from metamorphosis.client.runtimes.aiolink import AsyncioLink
 from metamorphosis.client.runtimes.aiolog import StandardLog
 from metamorphosis.cluster.memoryregistry import MemoryRegistry
 from metamorphosis.errors import InvalidConfig, NotConnected, SendTimeout
-from tests.unit.client.fakebroker import FakeBroker, listen
+from tests.support.fakebroker import FakeBroker, listen
 
 
 def on_loop(test: Callable[[Any], Coroutine[Any, Any, None]]) -> Callable[[Any], None]:

@@ -28,7 +28,7 @@ from metamorphosis.errors import (
     InvalidState,
     NotConnected,
 )
-from tests.unit.client.fakebroker import FakeBroker, listen
+from tests.support.fakebroker import FakeBroker, listen
 from tests.unit.client.test_faces import declared, names_of
 
 SECONDS = 60.0

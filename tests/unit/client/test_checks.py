@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from metamorphosis.client import aio, blocking, checks, selectors, tx
+from metamorphosis.client import aio, blocking, checks, tx
 from metamorphosis.client.checked import checked
 from metamorphosis.client.model import Partition, ReceivedMessage
 from metamorphosis.client.offsets.localfile import LocalFileOffsetStore
@@ -23,8 +23,9 @@ from metamorphosis.client.offsets.zookeeper import ZooKeeperOffsetStore
 from metamorphosis.client.runtimes import plain
 from metamorphosis.client.session import SessionFactory
 from metamorphosis.client.settings import ClientConfig, ConsumerConfig
+from metamorphosis.client.topics import selectors
 from metamorphosis.errors import InvalidArgument, InvalidConfig
-from tests.unit.client.runtime import MemoryRuntime
+from tests.support.runtime import MemoryRuntime
 from tests.unit.client.test_faces import CORE, INTERNAL
 
 

@@ -9,17 +9,9 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from metamorphosis.client import (
-    aio,
-    browser,
-    consumer,
-    oneway,
-    ordered,
-    producer,
-    publisher,
-    session,
-    tx,
-)
+from metamorphosis.client import aio, session, tx
+from metamorphosis.client.consumer import browser, consumer
+from metamorphosis.client.producer import oneway, ordered, producer, publisher
 
 CORE = {
     "Publishing": publisher.Publisher,

@@ -8,7 +8,6 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from metamorphosis.client.brokerstats import parse_stats
 from metamorphosis.client.model import Partition
 from metamorphosis.client.session import SessionFactory
 from metamorphosis.client.settings import (
@@ -17,6 +16,7 @@ from metamorphosis.client.settings import (
     client_config,
     consumer_config,
 )
+from metamorphosis.client.topics.brokerstats import parse_stats
 from metamorphosis.cluster.model import TopicBroker
 from metamorphosis.errors import (
     ClientClosed,
@@ -27,7 +27,7 @@ from metamorphosis.errors import (
     NotConnected,
     ServiceUnavailable,
 )
-from tests.unit.client.runtime import MemoryLink, MemoryRuntime
+from tests.support.runtime import MemoryLink, MemoryRuntime
 
 
 class Child:

@@ -27,7 +27,7 @@ from metamorphosis.client.runtimes.txlink import QUEUE_LIMIT, WRITE_LIMIT, LinkT
 from metamorphosis.client.tx import MessageSessionFactory
 from metamorphosis.cluster.model import ConnectionFault
 from metamorphosis.errors import InvalidConfig, NotConnected, SendTimeout
-from tests.unit.client.fakebroker import FakeBroker, TwistedSide, listen
+from tests.support.fakebroker import FakeBroker, TwistedSide, listen
 
 
 class BrokerFactory(Factory):

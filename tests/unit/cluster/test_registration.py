@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from metamorphosis.cluster.memoryregistry import MemoryRegistry, MemoryTree
 from metamorphosis.cluster.model import Broker, TopicRegistration
 from metamorphosis.cluster.paths import Paths
-from metamorphosis.cluster.registration import BrokerRegistration, Status
+from metamorphosis.cluster.registration import BrokerRegistration, RegistrationStatus
 from metamorphosis.errors import RegistryError
 
 URL = b"meta://10.1.1.1:8123"
@@ -77,7 +77,7 @@ class StartTests(RegistrationCase):
             },
         )
         self.assertEqual(self.data("/meta/brokers/ids/0"), URL)
-        self.assertIs(registration.status, Status.REGISTERED)
+        self.assertIs(registration.status, RegistrationStatus.REGISTERED)
 
     def test_broker_node_comes_first(self) -> None:
         """The master node is created first, then parent, checksum and topics sorted by name."""
@@ -131,7 +131,7 @@ class StartTests(RegistrationCase):
         self.registry.start()
         registration = self.make()
         registration.start([])
-        self.assertIs(registration.status, Status.REGISTERED)
+        self.assertIs(registration.status, RegistrationStatus.REGISTERED)
 
     def test_stale_parent_data_are_overwritten(self) -> None:
         """The legacy node keeps the URL of a master that crashed until the next one registers."""
@@ -164,7 +164,7 @@ class StartTests(RegistrationCase):
         registration.register_topic(TopicRegistration("lazy", 1))
         registration.update_topics([TopicRegistration("test", 2)])
         registration.set_checksum(2)
-        self.assertIs(registration.status, Status.DISABLED)
+        self.assertIs(registration.status, RegistrationStatus.DISABLED)
         self.successResultOf(registration.stop())
         self.assertEqual(self.registry.calls, [])
 
@@ -172,7 +172,7 @@ class StartTests(RegistrationCase):
         """Many topics register in one go and do not pile up on the stack."""
         topics = [TopicRegistration(f"t{n}", 1) for n in range(1000)]
         registration = self.start(*topics)
-        self.assertIs(registration.status, Status.REGISTERED)
+        self.assertIs(registration.status, RegistrationStatus.REGISTERED)
         self.assertEqual(len(self.ephemeral()), 3002)
         self.successResultOf(registration.stop())
         self.assertEqual(self.ephemeral(), {})
@@ -213,10 +213,10 @@ class LazyTopicTests(RegistrationCase):
         self.registry.hold()
         self.registry.start()
         registration.register_topic(TopicRegistration("lazy", 2))
-        self.assertIs(registration.status, Status.REGISTERING)
+        self.assertIs(registration.status, RegistrationStatus.REGISTERING)
         self.registry.release()
         self.assertIn("topics/lazy/0-m", self.ephemeral())
-        self.assertIs(registration.status, Status.REGISTERED)
+        self.assertIs(registration.status, RegistrationStatus.REGISTERED)
 
     def test_known_topics_cost_nothing(self) -> None:
         """A lazy topic touches its own nodes only, however many topics there are."""
@@ -233,7 +233,7 @@ class LazyTopicTests(RegistrationCase):
         registration = self.start()
         self.registry.suspend()
         registration.register_topic(TopicRegistration("lazy", 2))
-        self.assertIs(registration.status, Status.WAITING)
+        self.assertIs(registration.status, RegistrationStatus.WAITING)
         self.registry.resume()
         self.assertIn("topics/lazy/0-m", self.ephemeral())
 
@@ -302,7 +302,7 @@ class ReloadTests(RegistrationCase):
         registration.update_topics([TopicRegistration("test", 2)])
         self.registry.release()
         self.assertEqual(self.ephemeral()["topics/test/0-m"], b"2")
-        self.assertIs(registration.status, Status.REGISTERED)
+        self.assertIs(registration.status, RegistrationStatus.REGISTERED)
 
     def test_change_while_suspended(self) -> None:
         """A reload during an outage takes effect when the session is back."""
@@ -339,7 +339,7 @@ class StopTests(RegistrationCase):
         self.assertEqual(self.ephemeral(), {})
         self.assertNotIn("/meta/brokers/ids/0", self.tree.nodes)
         self.assertIn("/meta/brokers/topics-sub/test", self.tree.nodes)
-        self.assertIs(registration.status, Status.STOPPED)
+        self.assertIs(registration.status, RegistrationStatus.STOPPED)
 
     def test_order(self) -> None:
         """The master node first, the topics last."""
@@ -396,7 +396,7 @@ class StopTests(RegistrationCase):
         registration = self.start()
         self.registry.suspend()
         self.successResultOf(registration.stop())
-        self.assertIs(registration.status, Status.STOPPED)
+        self.assertIs(registration.status, RegistrationStatus.STOPPED)
 
     def test_stop_before_zookeeper_came(self) -> None:
         """A broker that never registered stops at once and does not register afterwards."""

@@ -12,7 +12,11 @@ from twisted.python.failure import Failure
 
 from metamorphosis.cluster.memoryregistry import MemoryRegistry
 from metamorphosis.cluster.model import Broker, TopicRegistration
-from metamorphosis.cluster.registration import RECHECK_SECONDS, BrokerRegistration, Status
+from metamorphosis.cluster.registration import (
+    RECHECK_SECONDS,
+    BrokerRegistration,
+    RegistrationStatus,
+)
 from metamorphosis.errors import RegistryError, RegistryUnavailable
 from tests.unit.cluster.test_registration import BROKER, CHECKSUM, MASTER, URL, RegistrationCase
 
@@ -35,7 +39,7 @@ class FaultCase(RegistrationCase):
     def complete(self, registration: BrokerRegistration) -> None:
         """Assert that everything is registered in the present session."""
         self.assertEqual(len(self.ephemeral()), COMPLETE)
-        self.assertIs(registration.status, Status.REGISTERED)
+        self.assertIs(registration.status, RegistrationStatus.REGISTERED)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
 
@@ -46,7 +50,7 @@ class OutageTests(FaultCase):
         """start returns at once; everything is registered when ZooKeeper comes."""
         registration = self.make()
         registration.start([TEST])
-        self.assertIs(registration.status, Status.WAITING)
+        self.assertIs(registration.status, RegistrationStatus.WAITING)
         self.assertEqual(self.registry.calls, [])
         self.registry.start()
         self.complete(registration)
@@ -55,7 +59,7 @@ class OutageTests(FaultCase):
         """The nodes survived: they are looked at, and nothing is written."""
         registration = self.start(TEST)
         self.registry.suspend()
-        self.assertIs(registration.status, Status.WAITING)
+        self.assertIs(registration.status, RegistrationStatus.WAITING)
         before = len(self.registry.calls)
         self.registry.resume()
         self.assertEqual({operation for operation, _ in self.registry.calls[before:]}, {"get"})
@@ -85,7 +89,7 @@ class OutageTests(FaultCase):
         self.registry.hold()
         self.registry.start()
         self.registry.suspend()
-        self.assertIs(registration.status, Status.WAITING)
+        self.assertIs(registration.status, RegistrationStatus.WAITING)
         self.registry.resume()
         self.complete(registration)
 
@@ -103,7 +107,7 @@ class OutageTests(FaultCase):
 
         self.registry.faults = lose
         registration = self.start(TEST)
-        self.assertIs(registration.status, Status.RETRYING)
+        self.assertIs(registration.status, RegistrationStatus.RETRYING)
         self.clock.advance(0.1)
         self.assertNotIn(("delete", PUB), self.registry.calls)
         self.complete(registration)
@@ -120,7 +124,7 @@ class OutageTests(FaultCase):
         self.assertNotEqual(self.registry.session_id(), first)
         self.assertEqual(len(self.ephemeral()), COMPLETE + 3)
         self.assertEqual(self.data("/meta/brokers/ids/0"), URL)
-        self.assertIs(registration.status, Status.REGISTERED)
+        self.assertIs(registration.status, RegistrationStatus.REGISTERED)
 
     def test_expiry_during_a_pass(self) -> None:
         """What the old session created does not count for the new one."""
@@ -184,7 +188,7 @@ class FaultTests(FaultCase):
             RegistryError("bad path") if "/evil/" in path else None
         )
         registration = self.start(TopicRegistration("evil", 1), TEST)
-        self.assertIs(registration.status, Status.RETRYING)
+        self.assertIs(registration.status, RegistrationStatus.RETRYING)
         self.assertEqual(len(self.ephemeral()), COMPLETE)
 
     def test_missing_parent_is_created_with_the_url(self) -> None:
@@ -212,7 +216,7 @@ class FaultTests(FaultCase):
                 self.tree.nodes.pop(path, None)
 
         self.registry.faults = tease
-        self.assertIs(self.start().status, Status.RETRYING)
+        self.assertIs(self.start().status, RegistrationStatus.RETRYING)
 
     def test_bug_is_logged_and_retried(self) -> None:
         """An exception that is no registry error is logged with its traceback, and tried again."""
@@ -220,7 +224,7 @@ class FaultTests(FaultCase):
         self.registry.set_data = lambda path, data: Failure(KeyError("x")).value.missing
         registration = self.start(TEST)
         self.assertEqual(len(self.flushLoggedErrors(AttributeError)), 1)
-        self.assertIs(registration.status, Status.RETRYING)
+        self.assertIs(registration.status, RegistrationStatus.RETRYING)
         del self.registry.set_data
         self.clock.advance(0.1)
         self.complete(registration)
@@ -258,7 +262,7 @@ class QuickRestartTests(FaultCase):
         registration = self.start()
         registration.register_topic(TopicRegistration("only-old", 2))
         self.assertEqual(self.ephemeral()["topics/only-old/0-m"], b"2")
-        self.assertIs(registration.status, Status.REGISTERED)
+        self.assertIs(registration.status, RegistrationStatus.REGISTERED)
 
     def test_changed_flag_removes_the_old_node(self) -> None:
         """acceptPublish was turned off for the restart: the old session's node goes as well."""
@@ -272,7 +276,7 @@ class QuickRestartTests(FaultCase):
         self.registry = MemoryRegistry(self.tree)
         registration = self.start(TEST)
         self.assertEqual(self.tree.nodes[MASTER].owner, self.registry.session_id())
-        self.assertIs(registration.status, Status.BLOCKED)
+        self.assertIs(registration.status, RegistrationStatus.BLOCKED)
         self.assertEqual(self.tree.nodes[TOPIC].owner, self.old)
         self.tree.end_session(middle)
         self.tree.end_session(self.old)
@@ -312,7 +316,7 @@ class ForeignBrokerTests(FaultCase):
         registration.set_checksum(3)
         self.clock.pump([1.0] * 60)
         self.unchanged()
-        self.assertIs(registration.status, Status.BLOCKED)
+        self.assertIs(registration.status, RegistrationStatus.BLOCKED)
 
     def test_both_urls_are_told_once(self) -> None:
         """One error line with both URLs and what to do."""
@@ -341,7 +345,7 @@ class ForeignBrokerTests(FaultCase):
         registration = self.start(TEST)
         self.tree.watches.clear()
         self.tree.end_session(self.other.crash())
-        self.assertIs(registration.status, Status.BLOCKED)
+        self.assertIs(registration.status, RegistrationStatus.BLOCKED)
         self.clock.advance(RECHECK_SECONDS)
         self.complete(registration)
 
@@ -352,7 +356,7 @@ class ForeignBrokerTests(FaultCase):
         self.tree.end_session(self.other.crash())
         self.tree.create(MASTER, FOREIGN, 0x77)
         self.registry.release()
-        self.assertIs(registration.status, Status.BLOCKED)
+        self.assertIs(registration.status, RegistrationStatus.BLOCKED)
         self.tree.end_session(0x77)
         self.complete(registration)
 
@@ -388,7 +392,7 @@ class ForeignBrokerTests(FaultCase):
     def test_same_host_other_port_is_another_broker(self) -> None:
         """Host, port and id all count."""
         self.tree.set_data(MASTER, b"meta://10.1.1.1:8124")
-        self.assertIs(self.start(TEST).status, Status.BLOCKED)
+        self.assertIs(self.start(TEST).status, RegistrationStatus.BLOCKED)
 
     def test_persistent_master_node_of_another(self) -> None:
         """Somebody made the node by hand: it is told and not touched."""
@@ -407,7 +411,7 @@ class ForeignBrokerTests(FaultCase):
         self.make(Broker(0, "10.9.9.9", 8123), third).start([])
         third.start()
         self.registry.resume()
-        self.assertIs(registration.status, Status.BLOCKED)
+        self.assertIs(registration.status, RegistrationStatus.BLOCKED)
         self.assertEqual(self.ephemeral(), {})
         self.successResultOf(third.stop())
         self.complete(registration)
@@ -438,7 +442,7 @@ class ForeignTopicTests(FaultCase):
         """Only the occupied node is waited for."""
         registration = self.start(TEST)
         self.assertEqual(self.data(TOPIC), b"9")
-        self.assertIs(registration.status, Status.BLOCKED)
+        self.assertIs(registration.status, RegistrationStatus.BLOCKED)
         self.assertEqual(len(self.ephemeral()), COMPLETE - 1)
         self.tree.end_session(0x77)
         self.complete(registration)
@@ -474,5 +478,5 @@ class BrokerOfOurUrlTests(FaultCase):
         slave = self.make(Broker(BROKER.broker_id, BROKER.host, BROKER.port, slave_id=1))
         slave.start([TEST])
         self.registry.start()
-        self.assertIs(slave.status, Status.BLOCKED)
+        self.assertIs(slave.status, RegistrationStatus.BLOCKED)
         self.assertEqual(self.tree.nodes[MASTER].owner, 0x77)

@@ -11,7 +11,7 @@ from metamorphosis.cluster.memoryregistry import MemoryRegistry, MemoryTree
 from metamorphosis.cluster.model import Broker, TopicRegistration
 from metamorphosis.cluster.nodes import BrokerNodes
 from metamorphosis.cluster.paths import Paths
-from metamorphosis.cluster.registration import BrokerRegistration, Status
+from metamorphosis.cluster.registration import BrokerRegistration, RegistrationStatus
 from metamorphosis.errors import RegistryError, RegistryUnavailable
 
 BROKER = Broker(0, "10.1.1.1", 8123)
@@ -188,9 +188,9 @@ class RandomStoryTests(SynchronousTestCase):
                 for path, owner in story.foreign.items():
                     node = story.tree.nodes.get(path)
                     self.assertEqual(node and node.owner, owner, f"{path}, {where}")
-                blocked += story.registration.status is Status.BLOCKED
+                blocked += story.registration.status is RegistrationStatus.BLOCKED
             story.settle()
-            self.assertIs(story.registration.status, Status.REGISTERED, f"seed {seed}")
+            self.assertIs(story.registration.status, RegistrationStatus.REGISTERED, f"seed {seed}")
             session = story.registry.session_id()
             found = {p: n.data for p, n in story.tree.nodes.items() if n.owner == session}
             self.assertEqual(found, story.expected(), f"seed {seed}")

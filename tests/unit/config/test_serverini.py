@@ -8,7 +8,7 @@ import zlib
 from metamorphosis.config import serverini
 from metamorphosis.config.faults import ConfigFaults
 from metamorphosis.errors import ConfigError
-from tests.unit.config.inifiles import MINIMAL, SYSTEM, TOPICS, ZOOKEEPER, IniTestCase
+from tests.support.inifiles import MINIMAL, SYSTEM, TOPICS, ZOOKEEPER, IniTestCase
 
 
 def with_system(*lines: str) -> str:

@@ -8,7 +8,7 @@ import os
 from metamorphosis.config import settings
 from metamorphosis.config.faults import ConfigFaults
 from metamorphosis.config.model import Settings
-from tests.unit.config.inifiles import IniTestCase
+from tests.support.inifiles import IniTestCase
 
 
 class SettingsTests(IniTestCase):

@@ -18,7 +18,7 @@ from metamorphosis.store.flushing import FlushSchedule
 from metamorphosis.store.messagestore import MessageStore
 from metamorphosis.store.messagestores import make_store
 from metamorphosis.store.opening import open_segments
-from tests.unit.store.partitions import put, record, stored
+from tests.support.partitions import put, record, stored
 from tests.unit.store.shadowdisk import HangingThreads, ShadowDisk
 
 STEPS = 30

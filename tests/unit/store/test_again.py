@@ -15,7 +15,7 @@ from metamorphosis.store.batch import FAILED, PENDING, STORED
 from metamorphosis.store.flushing import FlushSchedule
 from metamorphosis.store.flushrounds import FIRST_DELAY
 from metamorphosis.store.messagestore import MessageStore
-from tests.unit.store.partitions import N0, Partition, put, record
+from tests.support.partitions import N0, Partition, put, record
 
 FLUSH_DELAY = 0.025
 INTERVAL = 10.0

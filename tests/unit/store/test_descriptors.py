@@ -18,7 +18,7 @@ from metamorphosis.store.flushing import FlushSchedule
 from metamorphosis.store.messagestore import MessageStore
 from metamorphosis.store.messagestores import MessageStores
 from metamorphosis.threads import SynchronousThreads
-from tests.unit.store.partitions import M1, N0, BreakableDisk, record, stored
+from tests.support.partitions import M1, N0, BreakableDisk, record, stored
 
 BOUND = 5
 

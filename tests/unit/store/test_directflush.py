@@ -11,7 +11,7 @@ from metamorphosis.errors import StoreClosed, StoreDamaged
 from metamorphosis.store import directflush
 from metamorphosis.store.batch import FAILED, PENDING, STORED
 from metamorphosis.store.flushrounds import FIRST_DELAY
-from tests.unit.store.partitions import HUGE, N0, Partition, put, record, stored
+from tests.support.partitions import HUGE, N0, Partition, put, record, stored
 
 
 class DirectFlushTests(SynchronousTestCase):

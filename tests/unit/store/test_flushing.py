@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.store.disk import Disk
 from metamorphosis.store.flushing import FlushSchedule, sync_segment
-from tests.unit.store.partitions import BreakableDisk
+from tests.support.partitions import BreakableDisk
 
 
 class FlushScheduleTests(SynchronousTestCase):

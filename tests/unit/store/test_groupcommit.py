@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.errors import StoreClosed, StoreDamaged
 from metamorphosis.store.batch import FAILED, PENDING, STORED
-from tests.unit.store.partitions import N0, Partition, put, record, stored
+from tests.support.partitions import N0, Partition, put, record, stored
 
 
 class GroupCommitTests(SynchronousTestCase):

@@ -20,7 +20,7 @@ from metamorphosis.store.lanes import Lanes
 from metamorphosis.store.messagestore import MessageStore
 from metamorphosis.store.messagestores import MessageStores
 from metamorphosis.threads import SynchronousThreads
-from tests.unit.store.partitions import put, record, stored
+from tests.support.partitions import put, record, stored
 
 
 class CountingDisk(Disk):

@@ -16,7 +16,7 @@ from metamorphosis.store.environment import StoreEnvironment
 from metamorphosis.store.flushing import FlushSchedule
 from metamorphosis.store.messagestores import IDLE_SECONDS, MessageStores
 from metamorphosis.threads import SynchronousThreads
-from tests.unit.store.partitions import M1, M2, M3, N0, BreakableDisk, record, stored
+from tests.support.partitions import M1, M2, M3, N0, BreakableDisk, record, stored
 
 
 class MessageStoresTests(SynchronousTestCase):

@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from metamorphosis.errors import StoreError
 from metamorphosis.store.batch import PENDING, Batch
 from metamorphosis.store.messagestore import MessageStore
-from tests.unit.store.partitions import Partition, put, record, stored
+from tests.support.partitions import Partition, put, record, stored
 
 FAULTS = ("sync", "sync_all", "create", "truncate", "sync_directory")
 

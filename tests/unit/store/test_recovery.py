@@ -14,7 +14,7 @@ from metamorphosis.message import HEADER, checksum, encode_record
 from metamorphosis.store import damage, recovery
 from metamorphosis.store.damage import DamageSearch
 from metamorphosis.store.recovery import Recovered, recover
-from tests.unit.store.partitions import M0, M1, M2, M3, record
+from tests.support.partitions import M0, M1, M2, M3, record
 
 FIRST_ID = 4611686018427387904 >> 1
 """Ids as they are in our days."""

@@ -16,7 +16,7 @@ from metamorphosis.store.messagestore import MessageStore
 from metamorphosis.store.messagestores import make_store
 from metamorphosis.store.opening import open_segments
 from metamorphosis.store.policy import FlushPolicy
-from tests.unit.store.partitions import Partition, put, record, stored
+from tests.support.partitions import Partition, put, record, stored
 
 
 class PretendingPolicy(FlushPolicy):

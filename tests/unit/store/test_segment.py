@@ -11,7 +11,7 @@ from metamorphosis.errors import StoreError
 from metamorphosis.store.disk import Disk
 from metamorphosis.store.segment import open_last
 from metamorphosis.store.segmentwriter import whole_records, write_pieces
-from tests.unit.store.partitions import (
+from tests.support.partitions import (
     M0,
     M1,
     M2,

@@ -7,7 +7,7 @@ import os
 from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.errors import OffsetTooSmall, StoreError
-from tests.unit.store.partitions import M1, M2, M3, N0, N50, Partition, stored
+from tests.support.partitions import M1, M2, M3, N0, N50, Partition, stored
 
 N25 = "00000000000000000025.meta"
 

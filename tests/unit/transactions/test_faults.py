@@ -18,7 +18,7 @@ from metamorphosis.transactions import rebuilding
 from metamorphosis.transactions.heuristiclog import Heuristic, encode_heuristic_log
 from metamorphosis.transactions.redolog import FlushMode
 from metamorphosis.wire.transactionids import XATransactionId
-from tests.unit.transactions.serving import TransactionalBroker
+from tests.support.transactional import TransactionalBroker
 from tests.unit.transactions.test_recovery import RecoveryTestCase
 from tests.unit.transactions.test_redolog import BreakingDisk
 from tests.unit.transactions.test_replay import append, prepare

@@ -17,7 +17,7 @@ from metamorphosis.store.disk import Disk
 from metamorphosis.transactions.heuristiclog import Heuristic, encode_heuristic_log
 from metamorphosis.transactions.records import read_records
 from metamorphosis.wire.transactionids import XATransactionId
-from tests.unit.transactions.serving import TransactionalBroker
+from tests.support.transactional import TransactionalBroker
 from tests.unit.transactions.test_redolog import BreakingDisk
 from tests.unit.transactions.test_replay import JOURNALS, PREPARED, append, commit, prepare
 from tests.unit.transactions.test_steps import LOCAL, XA, XA2, StepsTestCase

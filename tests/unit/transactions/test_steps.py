@@ -15,8 +15,8 @@ from metamorphosis.store.disk import Disk
 from metamorphosis.transactions.heuristiclog import Heuristic
 from metamorphosis.transactions.records import Append, Operation, OperationType, read_records
 from metamorphosis.wire.transactionids import XATransactionId
-from tests.unit.broker.serving import Client
-from tests.unit.transactions.serving import TransactionalBroker
+from tests.support.serving import Client
+from tests.support.transactional import TransactionalBroker
 from tests.unit.transactions.test_redolog import BreakingDisk
 
 LOCAL, LOCAL2 = "TX:192.0.2.1-1-1:1", "TX:192.0.2.1-1-1:2"

@@ -16,8 +16,8 @@ from metamorphosis.wire.commands import (
     VersionCommand,
 )
 from metamorphosis.wire.decoding import CommandDecoder, FrameLimits, NeedMore, decode_frame
-from tests.unit.wire.feeding import LIMITS, Outcome, assert_frame, assert_outcome, generated
-from tests.unit.wire.vectors import CANONICAL, READ_ONLY, REFUSED, WAITING
+from tests.support.feeding import LIMITS, Outcome, assert_frame, assert_outcome, generated
+from tests.support.wirevectors import CANONICAL, READ_ONLY, REFUSED, WAITING
 
 BEFORE = b"version 1\r\n"
 

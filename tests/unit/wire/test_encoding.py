@@ -22,8 +22,8 @@ from metamorphosis.wire.commands import (
 )
 from metamorphosis.wire.encoding import encode, encode_head, result, value_head
 from metamorphosis.wire.transactionids import LocalTransactionId, XATransactionId
-from tests.unit.wire.feeding import Outcome, decoded, generated
-from tests.unit.wire.vectors import CANONICAL, READ_ONLY, local, transaction
+from tests.support.feeding import Outcome, decoded, generated
+from tests.support.wirevectors import CANONICAL, READ_ONLY, local, transaction
 
 PUT = PutCommand("t", 0, b"x", 0, -1, None, 1)
 SYNC = SyncCommand("t", 0, b"x", 0, 9, -1, 1)

@@ -33,8 +33,8 @@ from metamorphosis.wire.transactionids import (
     TransactionId,
     XATransactionId,
 )
-from tests.unit.wire.feeding import Outcome, decoded, decoded_in_place
-from tests.unit.wire.vectors import CANONICAL, READ_ONLY, REFUSED, WAITING
+from tests.support.feeding import Outcome, decoded, decoded_in_place
+from tests.support.wirevectors import CANONICAL, READ_ONLY, REFUSED, WAITING
 
 #: short, so that random input reaches them
 LIMITS = FrameLimits(max_line_bytes=200, max_body_bytes=300)

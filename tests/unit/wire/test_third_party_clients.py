@@ -16,7 +16,7 @@ from metamorphosis.wire.commands import (
     VersionCommand,
 )
 from metamorphosis.wire.encoding import result
-from tests.unit.wire.feeding import Outcome, assert_frame, assert_outcome
+from tests.support.feeding import Outcome, assert_frame, assert_outcome
 
 PUT_REPLY = b"-5468927032769380352 0 9223372036854775807"
 

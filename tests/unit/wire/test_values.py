@@ -17,7 +17,7 @@ from metamorphosis.wire.transactionids import (
     XATransactionId,
     parse_transaction_id,
 )
-from tests.unit.wire.feeding import generated
+from tests.support.feeding import generated
 
 INT32 = ("-2147483648", "2147483647", "0", "-0", "+7", "007", "-007", "+" + "0" * 5000 + "1")
 INT64 = ("-9223372036854775808", "9223372036854775807", *INT32)

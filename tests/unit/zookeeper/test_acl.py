@@ -24,7 +24,7 @@ from metamorphosis.zookeeper.acl import (
 )
 from metamorphosis.zookeeper.codes import Code, Permission, ZooKeeperError
 from metamorphosis.zookeeper.jute import MalformedRequest, Reader
-from tests.unit.zookeeper.peer import acl, integers, text
+from tests.support.zookeeperpeer import acl, integers, text
 
 HOME: list[Identity] = [("ip", "127.0.0.1")]
 USER: Identity = ("digest", "user:hash")

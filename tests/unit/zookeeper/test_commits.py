@@ -12,7 +12,7 @@ from metamorphosis.zookeeper.acl import OPEN
 from metamorphosis.zookeeper.commits import Commits
 from metamorphosis.zookeeper.sessions import Sessions
 from metamorphosis.zookeeper.tree import Tree
-from tests.unit.zookeeper.served import MemoryStorage
+from tests.support.zookeeperserved import MemoryStorage
 
 
 class Waiter:

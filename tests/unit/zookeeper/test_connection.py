@@ -12,8 +12,8 @@ from zope.interface.verify import verifyObject
 
 from metamorphosis.zookeeper import connection
 from metamorphosis.zookeeper.server import Client
-from tests.unit.zookeeper.peer import CHILDREN_CHANGED, DATA_CHANGED, handshake, integers, text
-from tests.unit.zookeeper.served import CLOSE, EXISTS, PING, Served, Wire, frame
+from tests.support.zookeeperpeer import CHILDREN_CHANGED, DATA_CHANGED, handshake, integers, text
+from tests.support.zookeeperserved import CLOSE, EXISTS, PING, Served, Wire, frame
 
 MIB = 1 << 20
 

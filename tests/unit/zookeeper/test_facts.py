@@ -11,7 +11,7 @@ from kazoo.protocol.serialization import Create, SetACL
 from kazoo.security import ACL, OPEN_ACL_UNSAFE, Id
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.unit.zookeeper.peer import (
+from tests.support.zookeeperpeer import (
     CHILDREN_CHANGED,
     CREATED,
     DATA_CHANGED,

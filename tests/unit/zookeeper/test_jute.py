@@ -16,7 +16,7 @@ from metamorphosis.zookeeper.jute import (
     pack_string,
     pack_strings,
 )
-from tests.unit.zookeeper.peer import integers, text
+from tests.support.zookeeperpeer import integers, text
 
 
 class ReaderTests(SynchronousTestCase):

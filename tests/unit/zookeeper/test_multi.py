@@ -10,7 +10,7 @@ from kazoo.protocol.serialization import CheckVersion, Create, Create2, Delete, 
 from kazoo.security import OPEN_ACL_UNSAFE
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.unit.zookeeper.peer import (
+from tests.support.zookeeperpeer import (
     CHILDREN_CHANGED,
     CREATED,
     DATA_CHANGED,

@@ -9,7 +9,7 @@ from kazoo.protocol.states import ZnodeStat
 from kazoo.security import ACL, OPEN_ACL_UNSAFE, Id, make_digest_acl
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.unit.zookeeper.peer import (
+from tests.support.zookeeperpeer import (
     CHILDREN_CHANGED,
     CREATED,
     DATA_CHANGED,

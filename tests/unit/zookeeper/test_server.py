@@ -11,7 +11,7 @@ from kazoo.security import OPEN_ACL_UNSAFE
 from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.zookeeper.sessions import Session
-from tests.unit.zookeeper.peer import (
+from tests.support.zookeeperpeer import (
     CHILDREN_CHANGED,
     CREATED,
     DATA_CHANGED,

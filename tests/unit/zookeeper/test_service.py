@@ -13,14 +13,14 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import LogLevel, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from metamorphosis.directorylock import DirectoryLock
-from metamorphosis.process import StartRefused
+from metamorphosis.daemon.directorylock import DirectoryLock
+from metamorphosis.daemon.process import StartRefused
 from metamorphosis.threads import SynchronousThreads
 from metamorphosis.zookeeper.factory import ZooKeeperFactory
 from metamorphosis.zookeeper.service import RETRY_SECONDS, ZooKeeperService, ZooKeeperSettings
 from metamorphosis.zookeeper.storage import FILE_NAME, Storage
-from tests.unit.zookeeper.peer import handshake
-from tests.unit.zookeeper.served import Wire, frame
+from tests.support.zookeeperpeer import handshake
+from tests.support.zookeeperserved import Wire, frame
 
 
 class Port:

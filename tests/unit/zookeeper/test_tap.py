@@ -8,7 +8,7 @@ from twisted.plugin import IPlugin
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from metamorphosis import process
+from metamorphosis.daemon import process
 from metamorphosis.zookeeper import tap
 from metamorphosis.zookeeper.service import ZooKeeperService, ZooKeeperSettings
 

@@ -10,7 +10,7 @@ from metamorphosis.zookeeper.acl import OPEN, Acl
 from metamorphosis.zookeeper.codes import Code, EventType, ZooKeeperError
 from metamorphosis.zookeeper.nodes import Node
 from metamorphosis.zookeeper.tree import FIXED, Tree
-from tests.unit.zookeeper.peer import copied
+from tests.support.zookeeperpeer import copied
 
 PRIVATE: Acl = ((31, "digest", "a:b"),)
 

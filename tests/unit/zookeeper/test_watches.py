@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from metamorphosis.zookeeper.acl import OPEN, Acl
 from metamorphosis.zookeeper.codes import EventType
 from metamorphosis.zookeeper.watches import CHILDREN, NODE, TooManyWatches, Watches
-from tests.unit.zookeeper.peer import Peer, World
+from tests.support.zookeeperpeer import Peer, World
 
 SECRET: Acl = ((1, "digest", "a:b"),)
 

@@ -14,8 +14,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.zookeeper.members import Latency
 from metamorphosis.zookeeper.words import VERSION
-from tests.unit.zookeeper.peer import handshake
-from tests.unit.zookeeper.served import Served, Wire, frame
+from tests.support.zookeeperpeer import handshake
+from tests.support.zookeeperserved import Served, Wire, frame
 from tests.unit.zookeeper.wordsteps import STEPS, TIMEOUT, WORDS, shape
 
 RECORDED = os.path.join(os.path.dirname(__file__), "words_3_4_14.json")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from tests.integration.rawzookeeper import (
+from tests.support.rawzookeeper import (
     CHECK,
     CREATE,
     DELETE,

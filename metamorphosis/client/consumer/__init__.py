@@ -1,0 +1,1 @@
+"""The consumer, the browser, and reading by hand."""

@@ -1,0 +1,177 @@
+"""
+A consumer of one broker without ZooKeeper: no group shares the partitions, all are its own.
+
+The original never delivers anything in this mode (a null ZooKeeper object fails inside its
+rebalance), though its configuration has a partition for it.
+
+Differs: ours works; without a configured partition it reads all that the broker has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from metamorphosis.client.fetch.fetching import Fetching
+from metamorphosis.client.group.committing import Committing, Key
+from metamorphosis.client.model import FetchTarget, Partition, Position
+from metamorphosis.client.network.connection import BrokerConnection
+from metamorphosis.client.network.flow import Event
+from metamorphosis.client.network.links import Log
+from metamorphosis.client.network.replies import SUCCESS, error_of
+from metamorphosis.client.settings import MAX_OFFSET, ConsumerConfig
+from metamorphosis.errors import InvalidState
+from metamorphosis.interfaces import IOffsetStore, IRuntime
+from metamorphosis.wire.commands import StatsCommand
+
+BROKER_ID = 0
+"""Of the only broker, whose real one nobody tells."""
+LOOK_SECONDS = 5.0
+"""So often the broker is asked for further partitions."""
+ASK_SECONDS = 5.0
+
+
+async def known_partitions(
+    connection: BrokerConnection, timeout: float
+) -> dict[str, list[Partition]]:
+    """
+    The partitions in which a broker has messages: topic -> sorted.
+
+    :raises MetaQError: the broker did not say.
+    """
+    status, body = await connection.call(StatsCommand("offsets"), timeout)
+    if status != SUCCESS:
+        raise error_of(status, body, f"stats of {connection.url}")
+    found: dict[str, list[Partition]] = {}
+    for line in body.decode("utf-8", "replace").split("\r\n"):
+        words = line.split(" ")
+        # <topic> part <number> min_offset <offset> max_offset <offset>
+        if len(words) == 7 and words[1] == "part" and words[2].isdecimal():
+            found.setdefault(words[0], []).append(Partition(BROKER_ID, int(words[2])))
+    return {topic: sorted(partitions) for topic, partitions in found.items()}
+
+
+class DirectAssignment:
+    """
+    Stands in for ``Rebalance`` where there is nobody to share with. Thread: the loop's.
+
+    :ivar committing: stores how far the partitions are.
+    """
+
+    def __init__(
+        self,
+        runtime: IRuntime,
+        connection: BrokerConnection,
+        config: ConsumerConfig,
+        subscriptions: Mapping[str, Any],
+        store: IOffsetStore,
+        fetching: Fetching,
+        log: Log,
+    ) -> None:
+        self.committing = Committing(runtime, store, config, log)
+        self._runtime = runtime
+        self._connection = connection
+        self._config = config
+        self._subscriptions = subscriptions
+        self._fetching = fetching
+        self._log = log
+        self._positions: dict[Key, Position] = {}
+        self._wake = Event(runtime)
+        self._closing = False
+        self._first: dict[str, set[Key]] = {}  # topic: its partitions when it was looked at first
+        self._loop: Any = None
+
+    @property
+    def assignment(self) -> Mapping[Key, Position]:
+        """What is read, and how far it is; a copy."""
+        return dict(self._positions)
+
+    async def register(self) -> None:
+        """
+        Begin to read.
+
+        :raises InvalidState: a second time.
+        :raises MetaQError: the broker or the store did not answer; it goes on trying all the same.
+        """
+        if self._loop is not None or self._closing:
+            raise InvalidState("the consumer is registered already")
+        self.committing.start()
+        try:
+            await self._look()
+        finally:
+            self._loop = self._runtime.start(self._run())
+
+    def refresh(self) -> None:
+        """Topics were subscribed or given up."""
+        self._wake.set()
+
+    async def unregister(self) -> None:
+        """Stop fetching and commit. Never fails."""
+        self._closing = True
+        self._wake.set()
+        loop, self._loop = self._loop, None
+        if loop is not None:
+            await loop
+        await self._fetching.stop()
+        await self.committing.stop()
+        await self.committing.flush()
+        self.committing.drop(list(self._positions))
+        self._positions.clear()
+
+    async def _run(self) -> None:
+        failing = False
+        while not self._closing:
+            await self._wake.wait(LOOK_SECONDS)
+            self._wake.clear()
+            if self._closing:
+                return
+            try:
+                await self._look()
+                failing = False
+            except Exception as error:
+                if not failing:
+                    self._log.warn("No partitions are known ({error}); trying on", error=error)
+                failing = True
+
+    async def _look(self) -> None:
+        """Find the partitions, and read anew if there are others than before."""
+        wanted = await self._wanted()
+        for topic in {topic for topic, _ in wanted} - self._first.keys():
+            self._first[topic] = {key for key in wanted if key[0] == topic}
+        if self._closing or wanted == set(self._positions):
+            return
+        await self._fetching.stop()
+        await self.committing.flush()
+        gone = set(self._positions) - wanted
+        self.committing.drop(gone)
+        for key in gone:
+            del self._positions[key]
+        try:
+            for key in sorted(wanted - set(self._positions)):
+                self._positions[key] = await self._begin(*key)
+        finally:
+            url = self._connection.url
+            if not self._closing:
+                self._fetching.start(FetchTarget(each, url) for each in self._positions.values())
+
+    async def _wanted(self) -> set[Key]:
+        if self._config.partition is not None:
+            only = Partition.parse(self._config.partition)
+            return {(topic, only) for topic in self._subscriptions}
+        if not await self._connection.ready(ASK_SECONDS):
+            raise error_of(-1, b"", f"stats of {self._connection.url}")
+        known = await known_partitions(self._connection, ASK_SECONDS)
+        # A topic without messages is read where its first one is most likely to be.
+        first = [Partition(BROKER_ID, 0)]
+        return {
+            (topic, partition)
+            for topic in self._subscriptions
+            for partition in known.get(topic, first) + first
+        }
+
+    async def _begin(self, topic: str, partition: Partition) -> Position:
+        position = await self.committing.take(topic, partition)
+        if position.offset == MAX_OFFSET and (topic, partition) not in self._first[topic]:
+            # It was not there when the consumer began: all of it is new.
+            position.offset = 0
+        return position

@@ -1,0 +1,1 @@
+"""Reading a partition: requests, records, damage, the next segment."""

@@ -1,0 +1,1 @@
+"""A group and its members: who reads what, and how far it is."""

@@ -1,0 +1,285 @@
+"""
+How far a member of a group is, and when that is written down: which positions are dirty, a commit
+now and then, before every change of partitions and at the end. A commit that failed is repeated.
+
+What is written is a position, and a position only moves over messages that were processed: a commit
+that comes late, or twice, may repeat messages but never skips one.
+
+A position whose partition was lost without a commit (the session ended, ZooKeeper or the database
+was away) is set aside. It comes back when the partition does, provided that nobody has stored
+anything in between; and it is stored under the same condition, so that whoever has the partition
+next begins there.
+
+Source: ``ConsumerZooKeeper``, ``OffsetStorage``.
+
+Differs: a failed commit leaves the position dirty and is tried again; the original clears the mark
+first and forgets. After the end of a session, and between the tries of a rebalance, the original
+drops all positions, and what was processed since the last commit comes again.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from metamorphosis.client.model import Partition, Position, StoredOffset
+from metamorphosis.client.network.complaints import some_of
+from metamorphosis.client.network.flow import Event, Slots, sleep, within
+from metamorphosis.client.network.links import Log
+from metamorphosis.client.settings import MAX_OFFSET, ConsumerConfig
+from metamorphosis.errors import OffsetsNotStorable, OffsetStoreError
+from metamorphosis.interfaces import IOffsetStore, IRuntime
+
+STORE_SECONDS = 30.0  # for one call of a store; ours have shorter limits of their own
+RETRY_SECONDS = 1.0  # after a failed commit, unless the period is shorter; doubles up to it
+FLUSH_PAUSES = (0.2, 0.5)  # between the tries of a commit that somebody waits for
+FLUSH_SECONDS = 5.0
+UNSURE = 64
+
+Key = tuple[str, Partition]
+
+
+@dataclass(slots=True)
+class Tracked:
+    """
+    A position and what the store has of it.
+
+    :ivar committed: the offset that the store is known to hold, or to begin with.
+    :ivar unsure: offsets of the latest commits whose outcome is unknown.
+    """
+
+    position: Position
+    committed: int
+    unsure: deque[int] = field(default_factory=lambda: deque(maxlen=UNSURE))
+
+    def matches(self, offset: int) -> bool:
+        """Whether the store, which holds ``offset``, was last written by us."""
+        return offset == self.committed or offset in self.unsure
+
+
+class Committing:
+    """
+    The positions of one member.
+
+    Thread: the loop's. One commit at a time.
+
+    :param store: whose methods may be plain, or return anything that can be awaited.
+    """
+
+    def __init__(
+        self, runtime: IRuntime, store: IOffsetStore, config: ConsumerConfig, log: Log
+    ) -> None:
+        self._runtime = runtime
+        self._store = store
+        self._config = config
+        self._group = config.group
+        self._period = config.commit_offset_period_ms / 1000
+        self._log = log
+        self._tracked: dict[Key, Tracked] = {}
+        self._aside: dict[Key, Tracked] = {}
+        self._turn = Slots(runtime, 1)
+        self._closing = Event(runtime)
+        self._loop: Any = None
+        self._failing = False
+        self._start_unstored = False  # of some partition, and that has been told
+
+    # -- periodically
+
+    def start(self) -> None:
+        """From now on commit every period."""
+        if self._loop is None and not self._closing.is_set:
+            self._loop = self._runtime.start(self._run())
+
+    async def stop(self) -> None:
+        """No more periodic commits; what is under way is waited for."""
+        self._closing.set()
+        loop, self._loop = self._loop, None
+        if loop is not None:
+            await loop
+
+    async def _run(self) -> None:
+        pause = self._period
+        while not await self._closing.wait(pause):
+            if await self.commit():
+                pause = self._period
+            else:
+                pause = min(self._period, RETRY_SECONDS if pause >= self._period else 2 * pause)
+
+    # -- positions
+
+    async def take(self, topic: str, partition: Partition) -> Position:
+        """
+        The position of a partition that was just claimed: where it was set aside, else what is
+        stored, else the configured start. From now on it is committed.
+
+        :raises OffsetStoreError: the store cannot be read, so nobody knows where to begin; or it
+            can keep no progress.
+        """
+        key = topic, partition
+        where = f"offset of {topic} {partition}, group {self._group}"
+        try:
+            stored = await self._ask(where, "load", topic, self._group, partition)
+        except OffsetStoreError:
+            raise
+        except Exception as error:
+            raise OffsetStoreError(f"{where}: {type(error).__name__}: {error}") from error
+        begin = self._config.offset if stored is None else stored.offset
+        if stored is None:
+            await self._initialise(topic, partition, begin)
+        aside = self._aside.pop(key, None)
+        if aside is not None and aside.matches(begin):
+            self._tracked[key] = aside
+            return aside.position
+        message_id = -1 if stored is None else stored.message_id
+        offset = MAX_OFFSET if self._config.always_consume_from_max_offset else begin
+        position = Position(topic, partition, offset, message_id)
+        self._tracked[key] = Tracked(position, begin)
+        return position
+
+    async def _initialise(self, topic: str, partition: Partition, offset: int) -> None:
+        try:
+            await self._ask("initialise", "initialise", topic, self._group, partition, offset)
+        except OffsetsNotStorable:
+            raise  # nor will the first commit be
+        except Exception as error:  # the first commit makes what is missing
+            if self._start_unstored:
+                return  # told, of another partition
+            self._start_unstored = True
+            self._log.warn(
+                "Group {group}: the start of {topic} {partition} at {offset} is not stored:"
+                " {error}",
+                group=self._group,
+                topic=topic,
+                partition=partition,
+                offset=offset,
+                error=error,
+            )
+        else:
+            self._start_unstored = False
+
+    def drop(self, keys: Iterable[Key]) -> None:
+        """These partitions are somebody else's now; to be called after a commit."""
+        unstored = []
+        for key in keys:
+            dropped = self._tracked.pop(key, None)
+            if dropped is not None and dropped.position.modified:
+                place = f"{key[0]} {key[1]} at offset {dropped.position.offset}"
+                unstored.append(f"{place}, but {dropped.committed} is stored")
+        if unstored:
+            self._log.error(
+                "Group {group}: given away: {places}: the next reader gets what lies between again",
+                group=self._group,
+                places=some_of(unstored),
+            )
+
+    def set_aside(self, keys: Iterable[Key] | None = None) -> None:
+        """These partitions, or all, are not ours any more but may be again."""
+        for key in list(self._tracked if keys is None else keys):
+            tracked = self._tracked.pop(key, None)
+            if tracked is not None:
+                self._aside[key] = tracked
+
+    def forget_aside(self) -> None:
+        """Everything has its place again: what did not come back is not ours."""
+        self._aside.clear()
+
+    async def rescue(self) -> None:
+        """
+        Store what was set aside where the store still holds what we last wrote. What fails stays
+        aside.
+        """
+        for (topic, partition), tracked in list(self._aside.items()):
+            position = tracked.position
+            if not position.modified:
+                continue
+            offset, message_id = position.offset, position.message_id
+            try:
+                stored = await self._ask("load", "load", topic, self._group, partition)
+                found = self._config.offset if stored is None else stored.offset
+                if not tracked.matches(found):
+                    del self._aside[topic, partition]  # its new owner goes on from there
+                    continue
+                offsets = [StoredOffset(topic, partition, offset, message_id)]
+                await self._ask("commit", "commit", self._group, offsets)
+            except Exception as error:
+                self._log.info(
+                    "Group {group}: {topic} {partition} at {offset} is not stored yet: {error}",
+                    group=self._group,
+                    topic=topic,
+                    partition=partition,
+                    offset=offset,
+                    error=error,
+                )
+                return
+            tracked.committed, position.modified = offset, False
+
+    # -- committing
+
+    async def flush(self) -> bool:
+        """Commit, and try again for a moment if that fails; whether nothing is dirty now."""
+        end = self._runtime.seconds() + FLUSH_SECONDS
+        for pause in FLUSH_PAUSES:
+            if await self.commit():
+                return True
+            if self._runtime.seconds() >= end:
+                return False  # it hangs, and would again
+            await sleep(self._runtime, pause)
+        return await self.commit()
+
+    async def commit(self) -> bool:
+        """Store every dirty position; whether none is left. What failed stays dirty."""
+        if not await self._turn.acquire():
+            return False
+        try:
+            return await self._commit()
+        finally:
+            self._turn.release()
+
+    async def _commit(self) -> bool:
+        dirty = [each for each in self._tracked.values() if each.position.modified]
+        if not dirty:
+            return True
+        offsets = []
+        for each in dirty:
+            position = each.position
+            position.modified = False
+            offsets.append(
+                StoredOffset(
+                    position.topic, position.partition, position.offset, position.message_id
+                )
+            )
+        try:
+            await self._ask("commit", "commit", self._group, offsets)
+        except Exception as error:
+            self._failed(dirty, offsets, error)
+            return False
+        for each, stored in zip(dirty, offsets, strict=True):
+            each.committed = stored.offset
+            each.unsure.clear()
+        if self._failing:
+            self._failing = False
+            self._log.info("Group {group}: offsets are stored again", group=self._group)
+        return True
+
+    def _failed(self, dirty: list[Tracked], offsets: list[StoredOffset], error: Exception) -> None:
+        for each, stored in zip(dirty, offsets, strict=True):
+            each.position.modified = True
+            each.unsure.append(stored.offset)
+        self._failing = True
+        places = [f"{each[0]} {each[1]} at {each[2]}" for each in offsets]
+        self._log.warn(
+            "Group {group}: offsets are not stored and will be tried again ({error}): {positions}",
+            group=self._group,
+            error=error,
+            positions=some_of(places),
+        )
+
+    async def _ask(self, what: str, method: str, *args: Any) -> Any:
+        """Call the store, whatever its methods return, and wait so long at most."""
+        result = getattr(self._store, method)(*args)
+        if not hasattr(result, "__await__"):
+            return result
+        adopted = self._runtime.adopt(result)
+        return await within(self._runtime, adopted, STORE_SECONDS, f"offset store, {what}")

@@ -1,0 +1,212 @@
+"""
+What one member of a group has claimed, and the reading of it.
+
+A partition is read only while it is claimed, and given up only after its reading has ended and its
+position was committed, or that was tried. What is merely gained is claimed while the rest is read
+on.
+
+Source: ``ConsumerZooKeeper``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
+
+from metamorphosis.client.group.clusterview import BrokerUrls
+from metamorphosis.client.group.committing import Committing, Key
+from metamorphosis.client.group.membership import Contested, Membership
+from metamorphosis.client.model import FetchTarget, Position
+from metamorphosis.client.network.complaints import some_of
+from metamorphosis.client.network.flow import settle
+from metamorphosis.client.network.links import Log
+from metamorphosis.interfaces import IRuntime
+
+
+class Fetches(Protocol):
+    """
+    What of ``fetching.Fetching`` is needed here.
+
+    :ivar connection_changed: called when a connection to a broker has come or gone.
+    """
+
+    connection_changed: Callable[[], None]
+
+    def start(self, targets: Iterable[FetchTarget]) -> None:
+        """Read exactly these partitions."""
+
+    async def stop(self) -> None:
+        """Read nothing; ends when everything in flight was processed or undone."""
+
+    def answers(self, url: str) -> bool:
+        """Whether a broker that is read from is connected now."""
+
+
+class Holdings:
+    """
+    The partitions of a member.
+
+    Thread: the loop's, one coroutine at a time.
+
+    :param check_session: raises when what is under way belongs to a session that has ended.
+    :ivar brokers: where partitions are read, by broker id.
+    :ivar reading: whether fetching was started.
+    """
+
+    def __init__(
+        self,
+        runtime: IRuntime,
+        group: str,
+        member: Membership,
+        committing: Committing,
+        fetching: Fetches,
+        check_session: Callable[[], None],
+        log: Log,
+    ) -> None:
+        self.brokers: Mapping[int, BrokerUrls] = {}
+        self._runtime = runtime
+        self._group = group
+        self._member = member
+        self._committing = committing
+        self._fetching = fetching
+        self._check_session = check_session
+        self._log = log
+        self._held: dict[Key, Position | None] = {}  # claimed; None: not loaded yet
+        self._targets: dict[Key, str | None] | None = None  # what is read, and where
+        self._urls: dict[Key, str | None] = {}  # where it was read last
+
+    @property
+    def keys(self) -> set[Key]:
+        """What is claimed."""
+        return set(self._held)
+
+    @property
+    def assignment(self) -> dict[Key, Position]:
+        """What is claimed and loaded."""
+        return {key: position for key, position in self._held.items() if position is not None}
+
+    @property
+    def reading(self) -> bool:
+        """Whether fetching was started; see the class."""
+        return self._targets is not None
+
+    # -- claims
+
+    async def move(self, wanted: set[Key], lost: Iterable[Key], insist: bool) -> None:
+        """
+        Give up what is not wanted, claim what is missing.
+
+        :param lost: claims that have gone, though nobody here gave them up.
+        :param insist: keep what could be claimed when something could not.
+        :raises Contested: not everything is free; without ``insist`` everything was given up.
+        """
+        lost = list(lost)
+        surplus = [key for key in self._held if key not in wanted and key not in lost]
+        if surplus or lost:
+            await self.stop()
+            await self._committing.flush()
+            self._check_session()
+            self.set_aside(lost)
+            self._committing.drop(surplus)
+            for key in surplus:
+                del self._held[key]
+        await self._member.release_others(wanted)
+        missing = sorted(wanted.difference(self._held))
+        contested: Contested | None = None
+        try:
+            await self._member.claim(missing)
+        except Contested as error:
+            contested = error
+        self._check_session()
+        if contested is None or insist:
+            taken = {key: None for key in missing if not contested or key not in contested.keys}
+            self._held.update(taken)
+        if contested is not None:
+            if not insist:
+                await self._give_up()
+            raise contested
+
+    async def _give_up(self) -> None:
+        """Everything, as members of the original do: two may wait for each other's partitions."""
+        await self.stop()
+        await self._committing.flush()
+        self._check_session()
+        self.set_aside()
+        await self._member.release_others(())
+
+    def set_aside(self, keys: Iterable[Key] | None = None) -> None:
+        """These, or all, are claimed no longer; their positions are kept, should they come back."""
+        gone = list(self._held if keys is None else keys)
+        self._committing.set_aside(gone)
+        for key in gone:
+            self._held.pop(key, None)
+
+    def drop(self) -> None:
+        """The end: nothing comes back."""
+        self._committing.drop(list(self._held))
+        self._held.clear()
+
+    async def load(self) -> Exception | None:
+        """Load the positions of what was claimed; the last error if some could not be."""
+        missing = [key for key, position in self._held.items() if position is None]
+        if not missing:
+            return None
+        await self._committing.rescue()
+        take = self._committing.take
+        outcomes = await settle([self._runtime.start(take(*key)) for key in missing])
+        failure = None
+        for key, outcome in zip(missing, outcomes, strict=True):
+            if isinstance(outcome, Exception):
+                failure = outcome
+            else:
+                self._held[key] = outcome
+        return failure
+
+    # -- reading
+
+    async def read(self) -> None:
+        """Read what is loaded where it is now; no stop if nothing changed."""
+        if self._targets is not None:
+            if self._choose() == self._targets:
+                return
+            await self.stop()
+            await self._committing.commit()
+            self._check_session()
+        self.resume()
+
+    def resume(self) -> None:
+        """Read what is loaded, where it was last seen."""
+        self._targets = self._urls = self._choose()
+        homeless = [key for key, url in sorted(self._targets.items()) if url is None]
+        if homeless:
+            places = [f"{topic} {partition}" for topic, partition in homeless]
+            self._log.warn(
+                "Group {group}: no broker has {places} at present",
+                group=self._group,
+                places=some_of(places),
+            )
+        positions = self.assignment
+        self._fetching.start(FetchTarget(positions[key], url) for key, url in self._targets.items())
+
+    async def stop(self) -> None:
+        """Read nothing; ends when nothing is in flight."""
+        if self._targets is not None:
+            self._targets = None
+            await self._fetching.stop()
+
+    def is_answered(self, key: Key) -> bool:
+        """Whether the broker that a partition was last read from is still there."""
+        url = self._urls.get(key)
+        return url is not None and self._fetching.answers(url)
+
+    def _choose(self) -> dict[Key, str | None]:
+        """
+        Where everything that is loaded is to be read. A broker that has left ZooKeeper is read from
+        as long as it keeps the connection: it still has messages that nobody has got.
+        """
+        chosen: dict[Key, str | None] = {}
+        for key in self.assignment:
+            present = self._urls.get(key)
+            url = self.brokers.get(key[1].broker_id, BrokerUrls()).choose(present)
+            chosen[key] = present if url is None and self.is_answered(key) else url
+        return chosen

@@ -1,0 +1,1 @@
+"""The connections to brokers, and what comes and goes on them."""

@@ -1,0 +1,1 @@
+"""Sending: plain, ordered and one-way."""

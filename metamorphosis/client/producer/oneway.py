@@ -1,0 +1,314 @@
+"""
+One-way sends: the sender learns nothing, and never waits.
+
+A sliding window bounds what is under way: ``max(1, length // 4096)`` units a message, 20000 in all.
+What does not fit, or cannot go anywhere, is given to the *policy*. That of the factory keeps it on
+this machine's disk, up to 500000 messages of each partition, and sends it later: when the topic is
+published, and every ``recover_message_interval_ms``. Kept messages are forgotten when a broker has
+confirmed them, so that some may be stored twice.
+
+A sender who never lets the loop run fills the window, and then the memory with what is to be
+written to the disk; ``await producer.ready()`` from time to time keeps up with the brokers.
+
+Source: ``AsyncMetaMessageProducer``, ``SlidingWindow``, ``AsyncIgnoreMessageProcessor``.
+
+Differs: a message that got lost on its way, or met an error that may pass, goes to the policy as
+well; the original logs it. What a broker refuses for good is logged and gone, as there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from metamorphosis.client.model import ANY_PARTITION, OutgoingMessage, Partition, SendResult
+from metamorphosis.client.network.flow import Event
+from metamorphosis.client.network.links import Log
+from metamorphosis.client.network.opaques import next_opaque
+from metamorphosis.client.network.replies import SUCCESS
+from metamorphosis.client.producer.backlog import Backlog
+from metamorphosis.client.producer.publisher import Publisher
+from metamorphosis.client.producer.puts import Put, put_frame, too_large
+from metamorphosis.client.producer.sending import Sending
+from metamorphosis.client.topics.selectors import RoundRobinSelector, Selector
+from metamorphosis.errors import ClientClosed, InvalidArgument, MetaQError
+
+if TYPE_CHECKING:
+    from metamorphosis.client.session import SessionFactory
+
+WINDOW_UNITS: Final = 20000
+UNIT_BYTES: Final = 4096
+KEPT_MOST: Final = 500000
+
+SOMEWHERE: Final = SendResult(-1, ANY_PARTITION, -1)
+
+Policy = Callable[[OutgoingMessage, Partition], object]
+"""Gets what does not go out, and the partition chosen for it, ``ANY_PARTITION`` if none was. The
+result, if it can be awaited, is; an exception is logged, and the message is gone."""
+
+
+def units(length: int) -> int:
+    """What a body of so many bytes takes of the window."""
+    return length // UNIT_BYTES or 1
+
+
+class OneWayPut(Put):
+    """A put of whose answer only the status matters."""
+
+    __slots__ = ()
+
+    def answered(self, status: int, body: bytes) -> None:
+        """The ``Waiter`` of the request."""
+        if status == SUCCESS:
+            self.owner.stored(self, SOMEWHERE)
+        else:
+            super().answered(status, body)
+
+
+class KeepingPolicy:
+    """
+    The policy of the factory: messages are kept on disk.
+
+    :param limit: of each partition; what comes beyond it is gone.
+    """
+
+    def __init__(self, backlog: Backlog, log: Log, limit: int = KEPT_MOST) -> None:
+        self._backlog = backlog
+        self._log = log
+        self._limit = limit
+
+    def __call__(self, message: OutgoingMessage, partition: Partition) -> bool:
+        """Whether the message is kept; that it could not be written is logged later."""
+        if self._backlog.count(message.topic, partition) >= self._limit:
+            self._lost(message, partition, f"{self._limit} messages are kept already")
+            return False
+        self._backlog.keep(message, partition, partial(self._written, message, partition))
+        return True
+
+    def _written(
+        self, message: OutgoingMessage, partition: Partition, error: Exception | None
+    ) -> None:
+        if error is not None:
+            self._lost(message, partition, str(error))
+
+    def _lost(self, message: OutgoingMessage, partition: Partition, reason: str) -> None:
+        self._log.error(
+            "Message of topic {topic}, partition {partition}, {length} bytes, is lost: {reason}",
+            topic=message.topic,
+            partition=partition,
+            length=len(message.data),
+            reason=reason,
+        )
+
+
+class OneWayProducer(Publisher):
+    """
+    Sends without results. Made by the session factory. Thread: the loop's.
+
+    :param selector: chooses the partition of a message; round robin unless given.
+    :param window: units; 0 and less: 20000.
+    :param policy: gets what does not go out; that of the factory keeps it on disk.
+    :ivar free: units of the window that are left.
+    """
+
+    def __init__(
+        self,
+        session: SessionFactory,
+        selector: Selector | None = None,
+        *,
+        window: int = 0,
+        policy: Policy | None = None,
+    ) -> None:
+        super().__init__(session)
+        chosen = RoundRobinSelector() if selector is None else selector
+        self.window = self.free = window if window > 0 else WINDOW_UNITS
+        self._sending = Sending(
+            session.runtime, session.log, session.directory, chosen, 0, 0.0, False, 16 << 20
+        )
+        self._select = self._sending.select
+        self._backlog: Backlog | None = None
+        if policy is None:
+            path = session.config.async_storage_path
+            self._backlog = Backlog(session.runtime, path, session.log)
+            policy = KeepingPolicy(self._backlog, session.log)
+        self._policy = policy
+        self._room = Event(self._runtime)
+        self._idle = Event(self._runtime)
+        self._closing = Event(self._runtime)
+        self._recovering: Any = None
+        self._policies_under_way = 0
+        self._longest = session.config.max_body_bytes
+
+    # -- sending
+
+    def send(
+        self,
+        topic: str,
+        data: bytes,
+        attribute: str | None = None,
+        *,
+        key: str | bytes | None = None,
+        partition: Partition | None = None,
+        timeout: float | None = None,
+    ) -> SendResult | None:
+        """
+        Send a message, or give it to the policy.
+
+        :param timeout: seconds after which the window has its units back.
+        :returns: id and offset -1, and the partition chosen, ``ANY_PARTITION`` if none could be;
+            None if it is no message, or the producer is closed, which is logged.
+        :raises MessageTooLarge: longer than ``max_body_bytes``; nothing else is raised.
+        """
+        limit = self._timeout if timeout is None else timeout
+        message = OutgoingMessage(topic, data, attribute, key)
+        try:
+            if self._closed:
+                self._check_open()
+            put = OneWayPut(self, message, partition, limit, None, None)
+        except (InvalidArgument, ClientClosed) as error:
+            self._drop(message, error)
+            return None
+        if len(put.body) > self._longest:
+            raise too_large(topic, len(put.body), self._longest)
+        try:
+            broker = self._select(put)
+            chosen = put.partition
+            assert chosen is not None
+            body = put.body
+            size = len(body) // UNIT_BYTES or 1
+            if size > self.free or not broker.writable:
+                self._overflow(message, chosen)
+            else:
+                opaque = next_opaque()
+                frame = put_frame(topic, chosen[1], body, put.flag, opaque)
+                broker.request(opaque, frame, put.answered, limit)
+                self.free -= size
+        except InvalidArgument as error:
+            self._drop(message, error)
+            return None
+        except Exception:
+            chosen = ANY_PARTITION if partition is None else partition
+            self._overflow(message, chosen)
+        return SendResult(-1, chosen, -1)
+
+    def ready(self) -> Any:
+        """A future that fires when at least half of the window is free."""
+        if self._is_ready():
+            self._room.set()
+        else:
+            self._room.clear()
+        return self._room.wait()
+
+    def _is_ready(self) -> bool:
+        return self.free * 2 >= self.window
+
+    # -- what comes of it: ``Owner``
+
+    def stored(self, put: Put, result: SendResult) -> None:
+        """See ``Owner``."""
+        self.free += len(put.body) // UNIT_BYTES or 1
+        if self._closed or not self._room.is_set:
+            self._note()
+
+    def failed(self, put: Put, error: MetaQError) -> None:
+        """See ``Owner``."""
+        self.free += units(len(put.body))
+        assert put.partition is not None
+        if getattr(error, "retriable", False):
+            self._overflow(put.message, put.partition)
+        else:
+            self._drop(put.message, error)
+        self._note()
+
+    def _note(self) -> None:
+        """The window has got room."""
+        if not self._room.is_set and self._is_ready():
+            self._room.set()
+        if self._closed and self.free == self.window and not self._policies_under_way:
+            self._idle.set()
+
+    def _drop(self, message: OutgoingMessage, error: Exception) -> None:
+        topic = message[0] if isinstance(message[0], str) else repr(message[0])
+        self._log.error("Message of topic {topic} is lost: {error}", topic=topic, error=error)
+
+    def _overflow(self, message: OutgoingMessage, partition: Partition) -> None:
+        """A message that does not go out now."""
+        try:
+            outcome = self._policy(message, partition)
+        except Exception:
+            self._log.failure(
+                "The policy for one-way messages failed; a message of topic {topic} is lost",
+                topic=message.topic,
+            )
+            return
+        if outcome is not None and hasattr(outcome, "__await__"):
+            self._policies_under_way += 1
+            self._runtime.start(self._follow(message, self._runtime.adopt(outcome)))
+
+    async def _follow(self, message: OutgoingMessage, outcome: Any) -> None:
+        try:
+            await outcome
+        except Exception:
+            self._log.failure(
+                "The policy for one-way messages failed; a message of topic {topic} is lost",
+                topic=message.topic,
+            )
+        self._policies_under_way -= 1
+        self._note()
+
+    # -- what was kept
+
+    async def _publish(self, topic: str, publish: Callable[[str, object], Any]) -> None:
+        try:
+            await super()._publish(topic, publish)
+        finally:
+            await self._load(topic)
+
+    async def _load(self, topic: str) -> None:
+        if self._backlog is None or self._closed:
+            return
+        await self._backlog.load(topic)
+        if self._recovering is None:
+            self._recovering = self._runtime.start(self._recover_often())
+        else:
+            self._runtime.start(self._recover(topic))
+
+    async def _recover_often(self) -> None:
+        seconds = self._session.config.recover_message_interval_ms / 1000
+        while True:
+            await self._recover()
+            if await self._closing.wait(seconds):
+                return
+
+    def recover(self) -> Any:
+        """Send what was kept now. A future that fires when as much was sent as can be."""
+        return self._runtime.start(self._recover())
+
+    async def _recover(self, topic: str | None = None) -> None:
+        backlog = self._backlog
+        if backlog is None:
+            return
+        for kept_topic, partition in backlog.kept():
+            if topic in (None, kept_topic) and not self._closed:
+                await backlog.drain(kept_topic, partition, self._resend, in_order=False)
+
+    def _resend(self, message: OutgoingMessage) -> Any:
+        """A future of its result; unlike the first time, nothing is left to chance."""
+        future = self._api.create_future()
+        try:
+            self._sending.submit(Put(self._sending, message, None, self._timeout, future, None))
+        except Exception as error:
+            self._api.reject(future, error)
+        return future
+
+    async def _end(self) -> None:
+        """What is under way gets its answers, policies end, what is kept is written."""
+        self._closing.set()
+        self._note()
+        await self._idle.wait()
+        if self._backlog is not None:
+            await self._backlog.close()
+        await self._sending.end()
+        if self._recovering is not None:
+            await self._recovering

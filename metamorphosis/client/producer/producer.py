@@ -1,0 +1,153 @@
+"""
+The producer: messages go out as they are sent, any number of them under way at once.
+
+Each message is one request of its broker's connection, which writes all requests of a turn at once;
+there is neither a coroutine nor a timer per message. What is under way is bounded by
+``max_outstanding_bytes``; further messages wait their turn, in order, and so do their futures.
+
+Attempts. Errors that say ``retriable`` lead to another attempt after a growing pause, until
+``delivery_timeout_ms`` (two minutes) are over, or the ``retries`` that were asked for are used up;
+0 makes it one attempt. Where ``outcome_known`` is false the message may be stored twice.
+
+``in_order``: of each partition one message is under way at a time and the next one waits for its
+fate, so that the log has them in the order of the calls whatever fails. Without it retries may
+overtake each other, and a Java broker stores pipelined messages in any order. A message that no
+partition can be chosen for is waited for by those behind it.
+
+Source: ``SimpleMessageProducer``.
+
+Differs: there are no transactions yet.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from metamorphosis.client.checks import require
+from metamorphosis.client.model import OutgoingMessage, Partition
+from metamorphosis.client.producer.publisher import Publisher
+from metamorphosis.client.producer.puts import OVERHEAD_BYTES, Callback, Put, too_large
+from metamorphosis.client.producer.sending import Sending
+from metamorphosis.client.topics.selectors import RoundRobinSelector, Selector
+
+if TYPE_CHECKING:
+    from metamorphosis.client.session import SessionFactory
+
+
+class Producer(Publisher):
+    """
+    Sends messages. Made by the session factory. Thread: the loop's.
+
+    :param selector: chooses the partition of a message; round robin unless given.
+    :param retries: at most so many attempts after the first; None: as many as
+        ``delivery_timeout_ms`` has time for.
+    :param in_order: see the module.
+    :param max_outstanding_bytes: of messages under way, with ``puts.OVERHEAD_BYTES`` for each.
+    """
+
+    def __init__(
+        self,
+        session: SessionFactory,
+        selector: Selector | None = None,
+        *,
+        retries: int | None = None,
+        in_order: bool = False,
+        max_outstanding_bytes: int = 64 << 20,
+    ) -> None:
+        super().__init__(session)
+        self._create_future = self._api.create_future
+        self._sending = Sending(
+            session.runtime,
+            session.log,
+            session.directory,
+            RoundRobinSelector() if selector is None else selector,
+            retries,
+            session.config.delivery_timeout_ms / 1000,
+            in_order,
+            max_outstanding_bytes,
+        )
+        self._submit = self._sending.submit
+        self._most_cost = session.config.max_body_bytes + OVERHEAD_BYTES
+
+    # -- sending
+
+    def send(
+        self,
+        topic: str,
+        data: bytes,
+        attribute: str | None = None,
+        *,
+        key: str | bytes | None = None,
+        partition: Partition | None = None,
+        timeout: float | None = None,
+    ) -> Any:
+        """
+        Send a message: a future of its ``SendResult``. Nothing is raised here. Cancelling the
+        future does not take the message back.
+
+        :param attribute: travels with the message; brokers filter by it.
+        :param key: messages with the same key go to the same partition.
+        :param partition: goes exactly there.
+        :param timeout: seconds for the answer to each attempt; ``send_timeout_ms`` unless given.
+        :raises InvalidMessage: by the future, as all others: blank topic, data that are no bytes.
+        :raises MessageTooLarge: longer than ``max_body_bytes``.
+        :raises NoPartition: nobody takes messages of the topic at present.
+        :raises BrokerError: the broker refused it.
+        :raises SendTimeout: no answer; it may have been stored.
+        :raises NotConnected: it was not sent.
+        :raises ConnectionLost: it may have been stored.
+        """
+        future = self._create_future()
+        try:
+            if self._closed:
+                self._check_open()
+            message = OutgoingMessage(topic, data, attribute, key)
+            limit = self._timeout if timeout is None else timeout
+            put = Put(self._sending, message, partition, limit, future, None)
+            if put.cost > self._most_cost:
+                raise too_large(topic, len(put.body), self._most_cost - OVERHEAD_BYTES)
+            self._submit(put)
+        except Exception as error:
+            self._api.reject(future, error)
+        return future
+
+    def send_with_callback(
+        self,
+        callback: Callback,
+        topic: str,
+        data: bytes,
+        attribute: str | None = None,
+        *,
+        key: str | bytes | None = None,
+        partition: Partition | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        """
+        Send a message and call ``callback(result, error)`` when its fate is known, one of them
+        None; never from within this call. Otherwise as ``send``.
+        """
+        require("callback", callback)
+        try:
+            if self._closed:
+                self._check_open()
+            message = OutgoingMessage(topic, data, attribute, key)
+            limit = self._timeout if timeout is None else timeout
+            put = Put(self._sending, message, partition, limit, None, callback)
+            if put.cost > self._most_cost:
+                raise too_large(topic, len(put.body), self._most_cost - OVERHEAD_BYTES)
+            self._submit(put)
+        except Exception as error:
+            self._runtime.call_soon(callback, None, error)
+
+    @property
+    def is_full(self) -> bool:
+        """A message sent now would wait for others to be answered."""
+        return self._sending.is_full
+
+    def ready(self) -> Any:
+        """A future that fires when the producer is not full; for senders who do not await sends."""
+        return self._sending.ready()
+
+    async def _end(self) -> None:
+        """Nothing is tried again any more."""
+        await self._sending.end()

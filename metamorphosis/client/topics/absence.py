@@ -1,0 +1,126 @@
+"""
+Why nobody takes messages of a topic: what was looked at, and where. Asks ZooKeeper when a topic
+turns out to have no partitions, and never otherwise.
+
+Differs: the original has one sentence for all of this, "maybe you don't publish it at first?",
+which is true of one case in four.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from metamorphosis.client.model import Partition
+from metamorphosis.client.topics.roots import known_roots
+from metamorphosis.cluster.paths import Paths
+from metamorphosis.errors import NoNode, NoPartition, NotPublished, UnknownTopic, WrongRoot
+
+MOST: Final = 20
+"""Brokers that are looked at."""
+
+
+class Absence:
+    """
+    Looks for the reason. Thread: the loop's.
+
+    :param registry: ``IRegistry`` with futures of the runtime.
+    :param connect: where ZooKeeper is, for the texts.
+    """
+
+    def __init__(self, registry: Any, paths: Paths, connect: str) -> None:
+        self._registry = registry
+        self._paths = paths
+        self._where = f"ZooKeeper at {connect}"
+        self._chroot = connect.partition("/")[2].strip("/")
+
+    async def reason(self, topic: str) -> NoPartition:
+        """
+        The error for a send to a topic that has no partitions now. ``retriable`` says whether that
+        may pass by itself.
+
+        :raises RegistryError: ZooKeeper does not answer.
+        """
+        try:
+            await self._registry.children("/")
+        except NoNode:
+            return WrongRoot(
+                f"topic {topic}: {self._where} has no /{self._chroot}, the chroot that was given"
+            )
+        if await self._registry.exists(self._paths.broker_ids) is None:
+            return await self._no_root(topic)
+        return await self._no_master(topic)
+
+    async def _no_root(self, topic: str) -> NoPartition:
+        missing = f"there is no {self._paths.broker_ids} in {self._where}"
+        roots = [root or "/" for root in await known_roots(self._registry)]
+        if not roots:
+            return NoPartition(f"topic {topic}: no broker has ever registered: {missing}")
+        return WrongRoot(
+            f"topic {topic}: {missing}; zookeeper_root is {self._paths.root or '/'}, brokers have"
+            f" registered below {', '.join(roots)}"
+        )
+
+    async def _no_master(self, topic: str) -> NoPartition:
+        directory = self._paths.topics_pub(topic)
+        there = await self._registry.exists(directory) is not None
+        masters = await self._masters()
+        if not masters:
+            return NoPartition(
+                f"topic {topic}: no broker is registered at present: {self._paths.broker_ids} in"
+                f" {self._where} has no master"
+            )
+        brokers = f"brokers registered there: {_listed(masters)}"
+        if there:
+            return NoPartition(
+                f"topic {topic}: no broker takes its messages at present: {directory} in"
+                f" {self._where} names no master; {brokers}"
+            )
+        if await self._registry.exists(self._paths.topics_sub(topic)) is not None:
+            return UnknownTopic(
+                f"topic {topic}: it can be read, but no broker takes its messages"
+                f" (acceptPublish=false): there is no {directory} in {self._where}; {brokers}"
+            )
+        return UnknownTopic(
+            f"topic {topic}: no broker has ever had it: there is no {directory} in {self._where};"
+            f" {brokers}"
+        )
+
+    async def _masters(self) -> list[int]:
+        """Ids of the brokers whose masters are registered."""
+        found = []
+        for name in (await self._registry.children(self._paths.broker_ids))[:MOST]:
+            if name.isascii() and name.isdecimal():
+                if await self._registry.exists(self._paths.master(int(name))) is not None:
+                    found.append(int(name))
+        return sorted(found)
+
+    def unregistered(self, topic: str, partition: Partition) -> NoPartition:
+        """The error for a partition whose broker has no address."""
+        broker_id = partition.broker_id
+        return NoPartition(
+            f"topic {topic}, partition {partition}: broker {broker_id} is not registered at"
+            f" present: there is no {self._paths.master(broker_id)} in {self._where}"
+        )
+
+    def not_read(self, topic: str) -> NoPartition:
+        """The error for a topic that could not be read yet."""
+        fault = self._registry.fault()
+        reason = "" if fault is None else f" ({fault.reason})"
+        return NoPartition(
+            f"topic {topic}: its partitions are not known yet: {self._where} has not told them"
+            f"{reason}; it is asked on"
+        )
+
+
+def not_published(topic: str, published: Iterable[str]) -> NotPublished:
+    """The error for a topic that nobody in the session factory has published."""
+    return NotPublished(
+        f"topic {topic} has not been published: await publish({topic!r}) of its producer first;"
+        f" published so far: {_listed(sorted(published))}"
+    )
+
+
+def _listed(items: list[Any]) -> str:
+    more = f" and {len(items) - MOST} more" if len(items) > MOST else ""
+    return (", ".join(map(str, items[:MOST])) or "nothing") + more

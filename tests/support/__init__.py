@@ -1,0 +1,1 @@
+"""Peers, servers and doubles that tests share."""

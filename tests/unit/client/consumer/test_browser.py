@@ -1,0 +1,160 @@
+"""Everything a topic holds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from metamorphosis.client.consumer.browser import TopicBrowser
+from metamorphosis.client.model import Partition
+from metamorphosis.client.session import SessionFactory
+from metamorphosis.client.settings import ClientConfig
+from metamorphosis.errors import ClientClosed, InternalServerError, InvalidArgument
+from tests.support.memorybroker import MemoryBroker
+from tests.support.runtime import MemoryRuntime
+
+
+class BrowserCase(SynchronousTestCase):
+    """A factory in direct mode and its broker."""
+
+    def setUp(self) -> None:
+        self.runtime = MemoryRuntime()
+        self.broker = MemoryBroker(self.runtime)
+        self.session = SessionFactory(self.runtime, ClientConfig(broker="b:1"))
+
+    def browser(self, max_size: int = 1000) -> TopicBrowser:
+        """Of the topic ``t``."""
+        return TopicBrowser(self.session, "t", max_size)
+
+    def browse(self, browser: TopicBrowser) -> Any:
+        """All messages as (partition, data)."""
+
+        async def collect() -> list[tuple[int, bytes]]:
+            return [(m.partition.number, m.data) async for m in browser]
+
+        future: Deferred[Any] = self.runtime.start(collect())
+        self.broker.serve()
+        return self.runtime.result(future)
+
+
+class BrowserTests(BrowserCase):
+    """Iterating."""
+
+    def test_row_81_all_partitions(self) -> None:
+        """Row 81: 100 messages over ten partitions are all seen, in several fetches, by number."""
+        for n in range(100):
+            if n < 10:
+                self.broker.log("t", n)
+            self.broker.logs["t", n % 10].append(b"%d" % n)
+        found = self.browse(self.browser(max_size=50))
+        self.assertEqual([(p, b"%d" % n) for p in range(10) for n in range(p, 100, 10)], found)
+
+    def test_row_81_each_iteration_begins_anew(self) -> None:
+        """Row 81: a second iteration sees everything again, what came meanwhile included."""
+        log = self.broker.log("t", 0)
+        log.append(b"one")
+        browser = self.browser()
+        self.assertEqual([(0, b"one")], self.browse(browser))
+        log.append(b"two")
+        self.assertEqual([(0, b"one"), (0, b"two")], self.browse(browser))
+
+    def test_row_81_end(self) -> None:
+        """Row 81: no messages, no partitions: the iteration ends."""
+        browser = self.browser()
+        self.assertEqual([], self.browse(browser))
+        self.broker.log("t", 0)
+        self.assertEqual([], self.browse(browser))
+
+    def test_row_81_arguments(self) -> None:
+        """Row 81: blank topic, size -1 and time-out 0 are refused."""
+        for topic, size, timeout in ((" ", 1, 1.0), ("t", -1, 1.0), ("t", 0, 1.0), ("t", 1, 0.0)):
+            with self.assertRaises(InvalidArgument):
+                self.runtime.result(self.session.create_topic_browser(topic, size, timeout))
+
+    def test_deleted_messages(self) -> None:
+        """A partition whose oldest messages are gone begins where the others begin."""
+        self.broker.log("t", 0, 5000).append(b"one")
+        self.assertEqual([(0, b"one")], self.browse(self.browser()))
+
+    def test_large_message(self) -> None:
+        """A message larger than the buffer does not end its partition."""
+        self.broker.log("t", 0).append(b"x" * 4000, b"two")
+        self.assertEqual([(0, b"x" * 4000), (0, b"two")], self.browse(self.browser(max_size=100)))
+
+    def test_unfinished_message(self) -> None:
+        """Half a message at the end ends the partition."""
+        log = self.broker.log("t", 0)
+        log.append(b"one", b"two")
+        log.data = log.data[:-1]
+        self.assertEqual([(0, b"one")], self.browse(self.browser()))
+
+    def test_damage(self) -> None:
+        """What cannot be read is passed over, with a line that says where."""
+        log = self.broker.log("t", 0)
+        log.append(b"one", b"two", b"three")
+        log.data = log.data.replace(b"two", b"tw?")
+        self.assertEqual([(0, b"one"), (0, b"three")], self.browse(self.browser()))
+        [line] = self.runtime.log.texts("error")
+        self.assertIn("t 0-0: the message at offset 23 cannot be read", line)
+
+    def test_damage_to_the_next_segment(self) -> None:
+        """Where nothing else helps the rest of the segment is passed over."""
+        log = self.broker.log("t", 0)
+        log.data = b"\xff" * 5000
+        log.roll()
+        log.append(b"one")
+        self.assertEqual([(0, b"one")], self.browse(self.browser()))
+        self.assertIn("going on at offset 5000", self.runtime.log.texts("error")[0])
+
+    def test_refused(self) -> None:
+        """A broker's refusal ends the iteration."""
+        self.broker.log("t", 0).append(b"one")
+        self.broker.refusals["t", 0] = 500
+        self.assertRaises(InternalServerError, self.browse, self.browser())
+
+
+class LifeTests(BrowserCase):
+    """What a browser holds."""
+
+    def test_partitions(self) -> None:
+        """They can be asked for."""
+        self.broker.log("t", 0)
+        self.broker.log("t", 11)
+        self.broker.log("t", 2)
+        self.broker.log("u", 3)
+        future = self.browser().partitions()
+        self.broker.serve()
+        self.assertEqual(
+            [Partition(0, 0), Partition(0, 2), Partition(0, 11)], self.runtime.result(future)
+        )
+
+    def test_closed(self) -> None:
+        """A closed browser gives nothing, and leaves the factory."""
+        browser = self.browser()
+        self.browse(browser)
+        for _ in range(2):
+            self.runtime.result(browser.close())
+        self.assertRaises(ClientClosed, self.browse, browser)
+        self.assertEqual([], self.session._children)
+
+    def test_closed_with_the_factory(self) -> None:
+        """Closing the factory closes its browsers."""
+        browser = self.browser()
+        self.browse(browser)
+        self.runtime.result(self.session.close())
+        self.assertRaises(ClientClosed, self.browse, browser)
+
+    def test_async_with(self) -> None:
+        """``async with`` closes it."""
+        self.broker.log("t", 0).append(b"one")
+
+        async def use() -> list[bytes]:
+            async with self.browser() as browser:
+                return [message.data async for message in browser]
+
+        future = self.runtime.start(use())
+        self.broker.serve()
+        self.assertEqual([b"one"], self.runtime.result(future))
+        self.assertEqual([], self.session._children)

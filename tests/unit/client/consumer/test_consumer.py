@@ -1,0 +1,638 @@
+"""The consumer as users see it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from metamorphosis.client.consumer.consumer import Consumer
+from metamorphosis.client.delivery.recovery import RecoveredMessage
+from metamorphosis.client.delivery.subscription import Rollback
+from metamorphosis.client.model import Partition, ReceivedMessage, StoredOffset
+from metamorphosis.client.offsets.localfile import LocalFileOffsetStore
+from metamorphosis.client.offsets.memory import MemoryOffsetStore
+from metamorphosis.client.session import SessionFactory
+from metamorphosis.client.settings import (
+    MAX_OFFSET,
+    ClientConfig,
+    ConsumerConfig,
+    broadcast_config,
+)
+from metamorphosis.cluster.memoryregistry import MemoryRegistry
+from metamorphosis.cluster.model import TopicBroker
+from metamorphosis.cluster.paths import Paths
+from metamorphosis.errors import (
+    ClientClosed,
+    InvalidArgument,
+    InvalidConsumerConfig,
+    InvalidState,
+    Moved,
+    NotConnected,
+)
+from tests.support.memorybroker import Log, MemoryBroker
+from tests.support.runtime import MemoryRuntime
+
+PATHS = Paths()
+
+
+def nothing(message: object) -> None:
+    """A listener."""
+
+
+class ConsumerCase(SynchronousTestCase):
+    """ZooKeeper, a master with the id 2 at ``b:1``, and a factory."""
+
+    def setUp(self) -> None:
+        self.runtime = MemoryRuntime()
+        self.broker = MemoryBroker(self.runtime)
+        self.registry = MemoryRegistry(self.runtime.tree)
+        self.registry.start()
+        self.registry.create(PATHS.master(2), b"meta://b:1", True)
+        self.got: list[Any] = []
+        self.session = self.factory()
+
+    def factory(self) -> SessionFactory:
+        """A process."""
+        return SessionFactory(
+            self.runtime, ClientConfig(zookeeper="zk:1", recover_path=self.mktemp())
+        )
+
+    def topic(self, name: str, partitions: int) -> list[Log]:
+        """The broker has a topic."""
+        data = TopicBroker(partitions, "2-m").encode()
+        for path in (PATHS.topics_sub(name), PATHS.topics_pub(name)):
+            self.registry.create(f"{path}/2-m", data, True)
+        return [self.broker.log(name, number) for number in range(partitions)]
+
+    def listen(self, message: ReceivedMessage) -> None:
+        """A listener."""
+        self.got.append(message.data)
+
+    def let(self, seconds: float) -> None:
+        """Time passes, the broker answers."""
+        self.broker.serve()
+        for _ in range(round(seconds * 2)):
+            self.runtime.advance(0.5)
+            self.broker.serve()
+
+    def begin(self, consumer: Consumer) -> Consumer:
+        """Complete its subscription."""
+        future = consumer.complete_subscribe()
+        self.let(2)
+        self.runtime.result(future)
+        return consumer
+
+    def close(self, closing: Any) -> None:
+        """Wait for the end."""
+        self.let(1)
+        self.runtime.result(closing)
+
+
+class SubscriptionTests(ConsumerCase):
+    """``subscribe`` and ``complete_subscribe``."""
+
+    def test_row_53_settings(self) -> None:
+        """Row 53: no group, bad characters, no runners, no time-out, a negative period."""
+        for settings in (
+            {"group": " "},
+            {},
+            {"group": "a/b"},
+            {"group": "g", "fetch_runner_count": 0},
+            {"group": "g", "fetch_timeout_ms": 0},
+            {"group": "g", "commit_offset_period_ms": -1},
+        ):
+            self.assertRaises(InvalidConsumerConfig, self.session.create_consumer, **settings)
+
+    def test_arguments(self) -> None:
+        """Blank topics, sizes that are none and things that cannot be called are refused."""
+        consumer = self.session.create_consumer("g")
+        for wrong in (
+            {"topic": " "},
+            {"topic": None},
+            {"topic": "t u"},
+            {"topic": "t/u"},
+            {"topic": "t\r\nquit"},
+            {"topic": "t,u"},
+            {"topic": "t", "max_size": 0},
+            {"topic": "t", "max_size": 1.5},
+            {"topic": "t", "listener": "listener"},
+            {"topic": "t", "filter": True},
+        ):
+            self.assertRaises(InvalidArgument, consumer.subscribe, **wrong)
+        self.assertRaises(InvalidArgument, consumer.on_rejection, None)
+        self.assertEqual({}, self.session.subscriptions)
+
+    def test_row_54_twice(self) -> None:
+        """Row 54: a topic can be subscribed once by a group in a factory, and completed once."""
+        consumer = self.session.create_consumer("g").subscribe("t", 1000, nothing)
+        self.assertRaises(InvalidState, consumer.subscribe, "t", 1000, nothing)
+        other = self.session.create_consumer("g")
+        self.assertRaises(InvalidState, other.subscribe, "t", 1000, nothing)
+        self.session.create_consumer("h").subscribe("t", 1000, nothing)
+        self.begin(consumer)
+        again = consumer.complete_subscribe()
+        self.assertRaises(InvalidState, self.runtime.result, again)
+
+    def test_row_54_unknown_topic(self) -> None:
+        """Row 54: a topic that nobody has is no error; its directory is made, and what comes there
+        later is read."""
+        self.begin(self.session.create_consumer("g").subscribe("t", 1000, self.listen))
+        self.assertIn(PATHS.topics_sub("t"), self.runtime.tree.nodes)
+        [log] = self.topic("t", 1)
+        log.append(b"one")
+        self.let(10)
+        self.assertEqual([b"one"], self.got)
+
+    def test_row_29_consumes_and_commits(self) -> None:
+        """Row 29: messages of all partitions arrive; how far it is stands in ZooKeeper."""
+        for n, log in enumerate(self.topic("t", 3)):
+            log.append(b"a%d" % n, b"b%d" % n)
+        consumer = self.begin(self.session.create_consumer("g").subscribe("t", 1000, self.listen))
+        self.assertEqual([b"a0", b"a1", b"a2", b"b0", b"b1", b"b2"], sorted(self.got))
+        self.let(6)
+        node = self.runtime.tree.nodes[PATHS.offset("g", "t", "2-1")]
+        self.assertEqual(b"2-44", node.data)
+        self.assertEqual([("t", Partition(2, n)) for n in range(3)], sorted(consumer.assignment))
+
+    def test_row_56_groups_and_members(self) -> None:
+        """Row 56: each group gets everything, the members of one share it."""
+        logs = self.topic("t", 4)
+        got: dict[str, list[bytes]] = {name: [] for name in ("one", "two", "other")}
+        for name, group in (("one", "g"), ("two", "g"), ("other", "h")):
+            consumer = self.factory().create_consumer(group)
+            self.begin(
+                consumer.subscribe(
+                    "t", 1000, lambda message, name=name: got[name].append(message.data)
+                )
+            )
+        self.let(10)
+        for n, log in enumerate(logs):
+            log.append(b"%d" % n)
+        self.let(10)
+        self.assertEqual([2, 2, 4], [len(each) for each in got.values()])
+        self.assertEqual(sorted(got["other"]), sorted(got["one"] + got["two"]))
+
+    def test_later_topic(self) -> None:
+        """A topic subscribed after ``complete_subscribe`` is read, too."""
+        self.topic("t", 1)[0].append(b"one")
+        self.topic("u", 1)[0].append(b"two")
+        consumer = self.begin(self.session.create_consumer("g").subscribe("t", 1000, self.listen))
+        consumer.subscribe("u", 1000, self.listen)
+        self.let(10)
+        self.assertEqual([b"one", b"two"], self.got)
+
+    def test_several_kinds_of_listeners(self) -> None:
+        """One consumer may have a listener for one topic and iterate another."""
+        self.topic("t", 1)[0].append(b"one")
+        self.topic("u", 1)[0].append(b"two")
+        consumer = self.session.create_consumer("g")
+        self.begin(consumer.subscribe("t", 1000, self.listen).subscribe("u"))
+        message = self.runtime.run(consumer.__aiter__().__anext__())
+        self.assertEqual(([b"one"], b"two"), (self.got, message.data))
+
+    def test_iteration_needs_a_topic(self) -> None:
+        """There must be something to iterate."""
+        consumer = self.session.create_consumer("g")
+        self.assertRaises(InvalidState, consumer.__aiter__)
+        consumer.subscribe("t")
+        self.assertRaises(InvalidState, consumer.__aiter__)
+
+    def test_own_store(self) -> None:
+        """Offsets go where the user wants them; such a store is not closed with the consumer."""
+
+        class Store(MemoryOffsetStore):
+            closed = False
+
+            async def close(self) -> None:
+                self.closed = True
+
+        store = Store()
+        store.offsets["g", "t", Partition(2, 0)] = StoredOffset("t", Partition(2, 0), 23)
+        self.topic("t", 1)[0].append(b"one", b"two")
+        consumer = self.session.create_consumer("g", store=store)
+        self.begin(consumer.subscribe("t", 1000, self.listen))
+        self.assertEqual([b"two"], self.got)
+        committed = consumer.commit()
+        self.assertTrue(self.runtime.result(committed))
+        self.assertEqual(46, store.offsets["g", "t", Partition(2, 0)].offset)
+        self.close(consumer.close())
+        self.assertFalse(store.closed)
+
+    def test_commit_before_subscribing(self) -> None:
+        """There is nothing to store then."""
+        self.assertTrue(self.runtime.result(self.session.create_consumer("g").commit()))
+
+    def test_no_zookeeper_at_first(self) -> None:
+        """Completing says that there is no session, and joins the group once there is."""
+        (log,) = self.topic("t", 1)
+        log.append(b"one")
+        registry = MemoryRegistry(self.runtime.tree, reachable=False)
+        session = SessionFactory(self.runtime, self.session.config, registry)
+        consumer = session.create_consumer("g").subscribe("t", listener=self.listen)
+        future = consumer.complete_subscribe()
+        self.let(31)
+        self.assertRaises(NotConnected, self.runtime.result, future)
+        self.assertEqual([], self.got)
+        registry.resume()
+        self.let(5)
+        self.assertEqual([b"one"], self.got)
+
+
+class AcknowledgingTests(ConsumerCase):
+    """``ack`` and ``rollback``."""
+
+    def begin_iteration(self, **more: Any) -> tuple[Consumer, Any]:
+        """A consumer of one partition with three messages."""
+        self.topic("t", 1)[0].append(b"one", b"two", b"six")
+        consumer = self.session.create_consumer("g", max_fetch_retries=1)
+        self.begin(consumer.subscribe("t", 1000, **more))
+        return consumer, consumer.__aiter__()
+
+    def offset(self, consumer: Consumer) -> int:
+        """How far it is."""
+        return consumer.assignment["t", Partition(2, 0)].offset
+
+    def next(self, iteration: Any) -> ReceivedMessage:
+        """The next message, be it after a pause."""
+        future = self.runtime.start(iteration.__anext__())
+        self.let(3)
+        found = self.runtime.result(future)
+        assert isinstance(found, ReceivedMessage)
+        return found
+
+    def test_iteration(self) -> None:
+        """In an iteration ``ack`` and ``rollback`` are about the message taken last."""
+        consumer, iteration = self.begin_iteration()
+        consumer.ack(self.next(iteration))
+        self.assertEqual(23, self.offset(consumer))
+        consumer.rollback(self.next(iteration))
+        message = self.next(iteration)
+        self.assertEqual(b"two", message.data)
+        consumer.rollback(message)
+        self.assertEqual(b"six", self.next(iteration).data)
+        self.assertIn("offset 23, id 2 failed 2 times and was rejected", self.warnings_())
+
+    def warnings_(self) -> str:
+        """The log."""
+        return "\n".join(self.runtime.log.texts("warn"))
+
+    def test_rejected_in_an_iteration_comes_again(self) -> None:
+        """What was rejected is kept, and comes with a later pass of the recovery."""
+        consumer, iteration = self.begin_iteration()
+        for _ in range(2):
+            consumer.rollback(self.next(iteration))
+        data = [self.next(iteration).data for _ in range(2)]
+        future = self.runtime.start(iteration.__anext__())
+        self.let(310)
+        message = self.runtime.result(future)
+        self.assertEqual([b"two", b"six", b"one"], [*data, message.data])
+        self.assertIsInstance(message, RecoveredMessage)
+        self.assertEqual(69, self.offset(consumer))
+        consumer.rollback(message)
+        later = self.runtime.start(iteration.__anext__())
+        self.let(310)
+        again = self.runtime.result(later)
+        consumer.ack(again)
+        last = self.runtime.start(iteration.__anext__())
+        self.let(310)
+        self.assertEqual(b"one", again.data)
+        self.assertNoResult(last)
+
+    def test_row_40_manual(self) -> None:
+        """Row 40: with a listener, messages are acknowledged and rolled back at the consumer."""
+        kept: list[ReceivedMessage] = []
+        consumer, _ = self.begin_iteration_with(kept.append)
+        self.assertEqual((3, 0), (len(kept), self.offset(consumer)))
+        consumer.ack(kept[0])
+        self.assertEqual(23, self.offset(consumer))
+        consumer.rollback(kept[2])
+        self.let(2)
+        self.assertEqual([b"one", b"two", b"six", b"two", b"six"], [m.data for m in kept])
+
+    def begin_iteration_with(self, listener: Any) -> tuple[Consumer, None]:
+        """The same with a listener, and manual acknowledgement."""
+        self.topic("t", 1)[0].append(b"one", b"two", b"six")
+        consumer = self.session.create_consumer("g")
+        self.begin(consumer.subscribe("t", 1000, listener, auto_ack=False))
+        return consumer, None
+
+    def test_seek(self) -> None:
+        """A partition can be read again from another place; what was seen comes again."""
+        self.topic("t", 1)[0].append(b"one", b"two")
+        consumer = self.begin(self.session.create_consumer("g").subscribe("t", 1000, self.listen))
+        partition = Partition(2, 0)
+        consumer.seek("t", partition, 23)
+        self.let(1)
+        consumer.seek("t", partition, 0)
+        self.let(1)
+        self.assertEqual([b"one", b"two", b"two", b"one", b"two"], self.got)
+        consumer.seek("t", partition, MAX_OFFSET)
+        self.let(1)
+        self.assertEqual((5, 46), (len(self.got), self.offset(consumer)))
+        self.assertRaises(InvalidArgument, consumer.seek, "t", partition, -1)
+        self.assertRaises(InvalidState, consumer.seek, "t", Partition(2, 9), 0)
+
+    def test_seek_while_the_listener_is_busy(self) -> None:
+        """What the listener is busy with when the user goes elsewhere does not count."""
+        waiting: list[Deferred[None]] = []
+
+        def listener(message: ReceivedMessage) -> Deferred[None]:
+            self.listen(message)
+            waiting.append(Deferred())
+            return waiting[-1]
+
+        self.topic("t", 1)[0].append(b"one", b"two", b"six")
+        consumer = self.begin(self.session.create_consumer("g").subscribe("t", 1000, listener))
+        consumer.seek("t", Partition(2, 0), 46)
+        waiting[0].callback(None)
+        self.assertEqual(46, self.offset(consumer))
+        self.let(2)
+        self.assertEqual([b"one", b"six"], self.got)
+
+    def test_seek_in_an_iteration(self) -> None:
+        """What was fetched for the old place is not given to the user."""
+        consumer, iteration = self.begin_iteration()
+        self.next(iteration)
+        consumer.seek("t", Partition(2, 0), 46)
+        self.assertEqual(b"six", self.next(iteration).data)
+        self.assertEqual(46, self.offset(consumer))
+
+    def test_not_ours(self) -> None:
+        """A partition that is somebody else's by now is not acknowledged."""
+        consumer = self.session.create_consumer("g").subscribe("t", 1000, nothing, auto_ack=False)
+        message = ReceivedMessage("t", Partition(2, 0), 0, 1, 0, b"")
+        for method in (consumer.ack, consumer.rollback):
+            self.assertRaisesRegex(InvalidState, "not this consumer's any more", method, message)
+
+
+class RejectionTests(ConsumerCase):
+    """What becomes of messages that fail too often."""
+
+    def failing(self, times: int, reject: Any = None) -> Consumer:
+        """A listener that fails with the first message so often, with the tries in ``got``."""
+        self.topic("t", 1)[0].append(b"bad", b"good")
+
+        def listener(message: ReceivedMessage) -> None:
+            self.got.append(message.data)
+            if message.data == b"bad" and self.got.count(b"bad") <= times:
+                raise ValueError("cannot do it")
+
+        consumer = self.session.create_consumer("g")
+        if reject is not None:
+            consumer.on_rejection(reject)
+        return self.begin(consumer.subscribe("t", 1000, listener))
+
+    def test_row_37_recovered(self) -> None:
+        """Row 37: a message that fails 7 times with 5 retries is delivered 6 times, and twice by
+        the recovery; the other once."""
+        self.failing(7)
+        self.let(30)
+        self.assertEqual([b"bad"] * 6 + [b"good"], self.got)
+        self.let(650)
+        self.assertEqual([b"bad"] * 6 + [b"good"] + [b"bad"] * 2, self.got)
+
+    def test_own_strategy(self) -> None:
+        """A strategy of the user's gets the message instead."""
+        rejected: list[bytes] = []
+        self.failing(1000, lambda message: rejected.append(message.data))
+        self.let(650)
+        self.assertEqual(([b"bad"], [b"bad"] * 6 + [b"good"]), (rejected, self.got))
+
+    def test_disk_full(self) -> None:
+        """What cannot be kept is not lost: it is tried again until it can."""
+        path = self.session.config.recover_path
+        path.write_bytes(b"a file, no directory")
+        self.failing(1000)
+        self.let(60)
+        self.assertEqual([b"bad"] * 6, self.got)
+        self.assertIn("could not be rejected either", "\n".join(self.runtime.log.texts("failure")))
+        path.unlink()
+        self.let(10)
+        self.assertEqual([b"bad"] * 6 + [b"good"], self.got)
+
+    def test_row_32_rollback_in_a_coroutine(self) -> None:
+        """Row 32: a listener that is a coroutine rolls back by raising, too."""
+        self.topic("t", 1)[0].append(b"one")
+
+        async def listener(message: ReceivedMessage) -> None:
+            self.got.append(message.data)
+            if len(self.got) < 3:
+                raise Rollback
+
+        self.begin(self.session.create_consumer("g").subscribe("t", 1000, listener))
+        self.let(10)
+        self.assertEqual([b"one"] * 3, self.got)
+
+
+class LookupTests(ConsumerCase):
+    """``get`` and offsets at a consumer."""
+
+    def ask(self, future: Any) -> Any:
+        """The result, with the broker answering."""
+        self.let(1)
+        return self.runtime.result(future)
+
+    def test_row_83(self) -> None:
+        """Row 83: messages and offsets of any partition, without subscription or position."""
+        log = self.topic("t", 2)[1]
+        log.append(b"one", b"two")
+        consumer = self.session.create_consumer("g")
+        partition = Partition(2, 1)
+        found = self.ask(consumer.get("t", partition, 23))
+        self.assertEqual([b"two"], [message.data for message in found])
+        self.assertIsNone(self.ask(consumer.get("t", partition, 46)))
+        self.assertEqual(46, self.ask(consumer.offset("t", partition, 1 << 40)))
+        self.assertEqual(0, self.ask(consumer.offset_at("t", partition, 0)))
+        self.assertEqual("g", self.broker.asked[0].words[2])
+
+    def test_moved(self) -> None:
+        """Row 83: a 301 says where to go on."""
+        self.topic("t", 1)
+        self.broker.log("t", 0, 500).append(b"one")
+        consumer = self.session.create_consumer("g")
+        error = self.assertRaises(Moved, self.ask, consumer.get("t", Partition(2, 0), 0))
+        self.assertEqual("500", str(error))
+
+    def test_arguments(self) -> None:
+        """No size and no time are refused."""
+        consumer = self.session.create_consumer("g")
+        for size, timeout in ((0, 1.0), (1, 0.0)):
+            future = consumer.get("t", Partition(2, 0), 0, size, timeout)
+            self.assertRaises(InvalidArgument, self.runtime.result, future)
+
+
+class EndTests(ConsumerCase):
+    """``close``."""
+
+    def test_row_55_leaves_the_factory(self) -> None:
+        """Row 55: a closed consumer is no child of its factory; its topics are free again."""
+        consumer = self.begin(self.session.create_consumer("g").subscribe("t", 1000, nothing))
+        other = self.session.create_consumer("g").subscribe("u", 1000, nothing)
+        self.close(consumer.close())
+        self.close(consumer.close())
+        self.assertEqual([other], self.session._children)
+        self.assertEqual({("g", "u"): other}, self.session.subscriptions)
+        self.assertRaises(ClientClosed, consumer.subscribe, "t", 1000, nothing)
+        self.assertRaises(ClientClosed, self.runtime.result, consumer.complete_subscribe())
+        other.subscribe("t", 1000, nothing)
+
+    def test_unused(self) -> None:
+        """A consumer that never did anything closes like any other."""
+        consumer = self.session.create_consumer("g")
+        self.runtime.result(consumer.close())
+        self.runtime.result(self.session.close())
+
+    def test_positions_are_stored(self) -> None:
+        """What was processed is stored at the end, and the group knows that the member left."""
+        self.topic("t", 1)[0].append(b"one")
+        consumer = self.begin(self.session.create_consumer("g").subscribe("t", 1000, self.listen))
+        self.close(consumer.close())
+        self.assertEqual(b"1-23", self.runtime.tree.nodes[PATHS.offset("g", "t", "2-0")].data)
+        self.assertEqual([], list(self.runtime.tree.nodes[PATHS.consumer_ids("g")].children))
+
+    def test_row_48_waits_for_listeners(self) -> None:
+        """Row 48: it waits for the listener that is busy; what that finishes is stored."""
+        waiting: Deferred[None] = Deferred()
+        self.topic("t", 1)[0].append(b"one", b"two")
+        consumer = self.session.create_consumer("g").subscribe("t", 1000, lambda m: waiting)
+        self.begin(consumer)
+        closing = consumer.close()
+        self.let(20)
+        self.assertNoResult(closing)
+        waiting.callback(None)
+        self.close(closing)
+        self.assertEqual(b"1-23", self.runtime.tree.nodes[PATHS.offset("g", "t", "2-0")].data)
+
+    def test_hanging_listener(self) -> None:
+        """A listener that hangs ends after the configured time, without acknowledgement."""
+        self.topic("t", 1)[0].append(b"one")
+        consumer = self.session.create_consumer("g", stop_timeout_ms=5000)
+        self.begin(consumer.subscribe("t", 1000, lambda message: Deferred()))
+        closing = consumer.close()
+        self.let(6)
+        self.runtime.result(closing)
+        self.assertNotIn(PATHS.offset("g", "t", "2-0"), self.runtime.tree.nodes)
+
+    def test_iteration_ends(self) -> None:
+        """Who waits for the next message of a closed consumer is at the end of the loop."""
+        self.topic("t", 1)
+        consumer = self.begin(self.session.create_consumer("g").subscribe("t"))
+
+        async def loop() -> None:
+            async for message in consumer:
+                self.got.append(message)
+
+        looping = self.runtime.start(loop())
+        self.close(consumer.close())
+        self.assertIsNone(self.runtime.result(looping))
+
+    def recovered(self) -> tuple[Consumer, Any, Any]:
+        """Two kept messages on their way into an iteration, whose user has the first one; the
+        consumer, the iteration, and that message."""
+        self.topic("t", 1)
+        for number in (1, 2):
+            message = ReceivedMessage("t", Partition(2, 0), 0, number, 0, b"%d" % number)
+            self.runtime.run(self.session.recovery.keep(message, "g"))
+        consumer = self.begin(self.session.create_consumer("g").subscribe("t"))
+        iteration = consumer.__aiter__()
+        future = self.runtime.start(iteration.__anext__())
+        self.let(6)
+        return consumer, iteration, self.runtime.result(future)
+
+    def test_kept_messages_do_not_hold_up_the_end(self) -> None:
+        """Kept messages that the user of an iteration has not taken stay, and nobody waits for
+        them."""
+        consumer, _, message = self.recovered()
+        self.assertIsInstance(message, RecoveredMessage)
+        self.close(consumer.close())
+        self.assertEqual(2, self.runtime.run(self.session.recovery.count("t", "g")))
+
+    def test_kept_message_acknowledged_before_the_end(self) -> None:
+        """A kept message that was acknowledged does not come again."""
+        consumer, _, message = self.recovered()
+        consumer.ack(message)
+        self.close(consumer.close())
+        self.assertEqual(1, self.runtime.run(self.session.recovery.count("t", "g")))
+
+    def test_store_that_does_not_close(self) -> None:
+        """Whatever fails at the end, the connections are given back."""
+
+        class Store(MemoryOffsetStore):
+            async def close(self) -> None:
+                raise OSError("no")
+
+        self.topic("t", 1)
+        consumer = self.session.create_consumer("g", store=Store()).subscribe("t", 1000, nothing)
+        consumer.own_store()
+        self.begin(consumer)
+        future = consumer.get("t", Partition(2, 0), 0)
+        self.let(1)
+        self.runtime.result(future)
+        self.close(consumer.close())
+        self.assertIn("Closing the consumer of group g", self.runtime.log.texts("failure")[0])
+        self.assertEqual([], self.session.connections.connected_urls())
+
+    def test_with_the_factory(self) -> None:
+        """Closing the factory closes its consumers, and leaves no timer behind."""
+        self.topic("t", 1)[0].append(b"one")
+        consumer = self.begin(self.session.create_consumer("g").subscribe("t", 1000, self.listen))
+        self.close(self.session.close())
+        self.assertEqual({}, dict(consumer.assignment))
+        self.assertRaises(ClientClosed, consumer.subscribe, "u", 1000, nothing)
+        self.assertRaises(ClientClosed, self.session.create_consumer, "g")
+        self.runtime.advance(100)
+        self.assertEqual([], self.runtime.clock.getDelayedCalls())
+
+    def test_async_with(self) -> None:
+        """``async with`` closes it."""
+
+        async def use() -> Consumer:
+            async with self.session.create_consumer("g") as consumer:
+                assert isinstance(consumer, Consumer)
+                return consumer
+
+        consumer = self.runtime.run(use())
+        self.assertRaises(ClientClosed, consumer.subscribe, "t", 1000, nothing)
+
+
+class BroadcastTests(ConsumerCase):
+    """Groups of one machine each."""
+
+    def test_row_84_group(self) -> None:
+        """Row 84: the group has the host with hyphens; the given settings stay as they are."""
+        config = ConsumerConfig(group="g", max_fetch_retries=2)
+        for host, group in (
+            ("10.0.0.7", "g-10-0-0-7"),
+            ("box.example.com", "g-box-example-com"),
+            ("[fe80::1%eth0]", "g-fe80--1-eth0"),
+        ):
+            shared = broadcast_config(config, host)
+            self.assertEqual((group, 2), (shared.group, shared.max_fetch_retries))
+        self.assertEqual("g", config.group)
+        self.assertRegex(broadcast_config(config).group, r"\Ag-[^.:\[\]]+\Z")
+
+    def test_consumer(self) -> None:
+        """Its offsets are in a local file, by default the original's."""
+        store = MemoryOffsetStore()
+        self.topic("t", 1)[0].append(b"one")
+        consumer = self.session.create_broadcast_consumer("g", store=store)
+        self.assertTrue(consumer.group.startswith("g-"))
+        self.begin(consumer.subscribe("t", 1000, self.listen))
+        self.assertEqual([b"one"], self.got)
+        self.close(consumer.close())
+        self.assertEqual([consumer.group], [key[0] for key in store.offsets])
+
+    def test_default_store(self) -> None:
+        """Without a store it is a file of the home directory, closed with the consumer."""
+        self.patch(LocalFileOffsetStore, "__init__", lambda store, runtime: None)
+        closed: list[object] = []
+
+        async def close(store: object) -> None:
+            closed.append(store)
+
+        self.patch(LocalFileOffsetStore, "close", close)
+        consumer = self.session.create_broadcast_consumer("g")
+        self.runtime.result(consumer.close())
+        self.assertEqual(1, len(closed))

@@ -1,0 +1,230 @@
+"""Reading by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from metamorphosis.client.consumer.reading import PartitionReader, milliseconds_of
+from metamorphosis.client.fetch.resuming import LogPlaces
+from metamorphosis.client.model import Partition, ReceivedMessage
+from metamorphosis.client.network.connections import Connections
+from metamorphosis.client.settings import ClientConfig
+from metamorphosis.errors import (
+    BadReply,
+    CorruptRecord,
+    InternalServerError,
+    InvalidArgument,
+    Moved,
+    NotFound,
+    RequestTimeout,
+)
+from metamorphosis.ids import EPOCH_MS
+from metamorphosis.message import encode_jump
+from tests.support.memorybroker import MAX_OFFSET, Log, MemoryBroker
+from tests.support.runtime import MemoryRuntime
+
+
+class ReadingCase(SynchronousTestCase):
+    """One partition of one broker."""
+
+    def setUp(self) -> None:
+        self.runtime = MemoryRuntime()
+        self.broker = MemoryBroker(self.runtime)
+        config = ClientConfig(broker="b:1")
+        connections = Connections(self.runtime, config, self.runtime.log)
+        self.connection = connections.acquire("b:1", self)
+        self.broker.accept()
+        self.reader = PartitionReader(
+            self.runtime, self.connection, "g", "t", Partition(0, 1), 5000, 3.0
+        )
+
+    def run_(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Its result, with the broker answering."""
+        future = self.runtime.start(coroutine)
+        self.broker.serve()
+        return self.runtime.result(future)
+
+    def log(self, start: int = 0) -> Log:
+        """The partition gets messages."""
+        return self.broker.log("t", 1, start)
+
+
+class GetTests(ReadingCase):
+    """``get``."""
+
+    def test_row_83_data(self) -> None:
+        """Row 83: messages, with their places."""
+        self.log(1000).append(b"one", b"two", b"three")
+        found = self.run_(self.reader.get(1000, 50))
+        self.assertEqual([(1000, b"one"), (1023, b"two")], [(m.offset, m.data) for m in found])
+        [asked] = self.broker.asked
+        self.assertEqual(["get", "t", "g", "1", "1000", "50"], asked.words[:6])
+        self.assertIsNone(asked.wait_ms)
+
+    def test_row_83_nothing(self) -> None:
+        """Row 83: 404 gives None, at the end and for no partition at all; 403 too."""
+        self.assertIsNone(self.run_(self.reader.get(0, 100)))
+        log = self.log()
+        log.append(b"one")
+        self.assertIsNone(self.run_(self.reader.get(log.end, 100)))
+        self.broker.refusals["t", 1] = 403
+        self.assertIsNone(self.run_(self.reader.get(0, 100)))
+
+    def test_row_83_refused(self) -> None:
+        """Row 83: any other status is the error of its class."""
+        self.broker.refusals["t", 1] = 500
+        self.assertRaises(InternalServerError, self.run_, self.reader.get(0, 100))
+
+    def test_moved(self) -> None:
+        """A 301 is an error whose text is the new offset."""
+        self.log(1000).append(b"one")
+        error = self.assertRaises(Moved, self.run_, self.reader.get(0, 100))
+        self.assertEqual("1000", str(error))
+
+    def test_jump(self) -> None:
+        """What a broker's filter leaves out is passed over: like a 301, be it behind messages."""
+        log = self.log()
+        log.append(b"one")
+        log.data += encode_jump(5000)
+        found = self.run_(self.reader.get(0, 100))
+        self.assertEqual([b"one"], [m.data for m in found])
+        error = self.assertRaises(Moved, self.run_, self.reader.get(23, 100))
+        self.assertEqual("5000", str(error))
+
+    def test_no_answer(self) -> None:
+        """A broker that does not answer in time is an error."""
+        future = self.runtime.start(self.reader.get(0, 100))
+        self.runtime.advance(3.2)
+        self.assertRaises(RequestTimeout, self.runtime.result, future)
+
+    def test_large_message(self) -> None:
+        """A message that is longer than the size asked for, or than the broker sends, comes."""
+        self.log().append(b"x" * 4000, b"two")
+        for limit in (1 << 20, 1500):
+            self.broker._limit = limit
+            found = self.run_(self.reader.get(0, 100))
+            self.assertEqual([b"x" * 4000], [m.data for m in found])
+
+    def test_unfinished_message(self) -> None:
+        """Half a message at the end of the log is no message."""
+        log = self.log()
+        log.append(b"x" * 100)
+        log.data = log.data[:-1]
+        self.assertEqual([], self.run_(self.reader.get(0, 1000)))
+
+    def test_damage(self) -> None:
+        """Messages in front of a damaged one are given; the damaged one itself is an error that
+        says where."""
+        log = self.log()
+        log.append(b"one", b"two")
+        log.data = log.data[:-1] + b"?"
+        self.assertEqual([b"one"], [m.data for m in self.run_(self.reader.get(0, 1000))])
+        error = self.assertRaises(CorruptRecord, self.run_, self.reader.get(23, 1000))
+        self.assertIn("t 0-1: the message at offset 23 cannot be read", str(error))
+
+
+class OffsetTests(ReadingCase):
+    """Offsets of a partition."""
+
+    def test_row_83_offset(self) -> None:
+        """Row 83: an offset request gives the number."""
+        log = self.log(1000)
+        log.append(b"one")
+        log.roll()
+        log.append(b"two")
+        self.assertEqual(1000, self.run_(self.reader.nearest(1022)))
+        self.assertEqual(1023, self.run_(self.reader.nearest(1023)))
+        self.assertEqual(1000, self.run_(self.reader.min_offset()))
+        self.assertEqual(1046, self.run_(self.reader.max_offset()))
+        self.assertEqual(MAX_OFFSET, self.broker.asked[-1].offset)
+
+    def test_no_partition(self) -> None:
+        """Where nothing was ever put there is no offset."""
+        self.assertRaises(NotFound, self.run_, self.reader.max_offset())
+
+    def test_senseless_answer(self) -> None:
+        """An answer that is no number is named."""
+        self.broker._offset = lambda asked: self.broker._result(  # type: ignore[method-assign]
+            asked, 200, b"soon"
+        )
+        error = self.assertRaises(BadReply, self.run_, self.reader.min_offset())
+        self.assertIn("answered b'soon', a number expected", str(error))
+
+    def test_next_segment(self) -> None:
+        """The next segment is found, be it near or far; behind the last one is the end."""
+        log = self.log(500)
+        starts = [500]
+        for body in (b"x" * 10, b"y" * 3_000_000, b"z", b"z" * 5_000_000):
+            log.append(body)
+            log.roll()
+            starts.append(log.end)
+        log.append(b"last")
+        places = LogPlaces(self.connection, "g", "t", Partition(0, 1), 3.0)
+        for start, after in zip(starts, [*starts[1:], log.end], strict=True):
+            found = self.run_(places.next_segment(start))
+            self.assertEqual(after, found)
+        self.assertLess(len(self.broker.asked), 60)
+
+
+class TimeTests(ReadingCase):
+    """From a point in time to an offset."""
+
+    def filled(self) -> list[ReceivedMessage]:
+        """Messages of one per second in segments of ten."""
+        log = self.log(700)
+        places = []
+        for second in range(100):
+            if second % 10 == 0 and second:
+                log.roll()
+            places.append(log.end)
+            log.append(b"%d" % second, first_id=self.id_at(second))
+        return [
+            ReceivedMessage("t", Partition(0, 1), place, self.id_at(n), 0, b"")
+            for n, place in enumerate(places)
+        ]
+
+    def id_at(self, second: int) -> int:
+        """A message id of that second of the test."""
+        return (1_000_000 + second * 1000) << 22 | 5
+
+    def ms(self, second: float) -> int:
+        """That second of the test in ms since 1970."""
+        return EPOCH_MS + 1_000_000 + int(second * 1000)
+
+    def test_ids_tell_the_time(self) -> None:
+        """Only positive ids do."""
+        self.assertEqual(self.ms(3), milliseconds_of(self.id_at(3)))
+        self.assertIsNone(milliseconds_of(-5))
+
+    def test_every_second(self) -> None:
+        """The first message of that time or later is found, without reading all segments."""
+        messages = self.filled()
+        for second in range(100):
+            self.broker.asked.clear()
+            self.assertEqual(
+                messages[second].offset, self.run_(self.reader.offset_at(self.ms(second)))
+            )
+            self.assertEqual(
+                messages[second].offset, self.run_(self.reader.offset_at(self.ms(second - 0.5)))
+            )
+
+    def test_outside(self) -> None:
+        """Before all messages: the beginning; after all: the end."""
+        self.filled()
+        self.assertEqual(700, self.run_(self.reader.offset_at(0)))
+        end = self.broker.logs["t", 1].end
+        self.assertEqual(end, self.run_(self.reader.offset_at(self.ms(1000))))
+
+    def test_empty(self) -> None:
+        """An empty partition has one place."""
+        self.log(700)
+        self.assertEqual(700, self.run_(self.reader.offset_at(self.ms(0))))
+
+    def test_java_ids(self) -> None:
+        """The ids of a Java broker say nothing."""
+        self.log().append(b"one", first_id=-77)
+        error = self.assertRaises(InvalidArgument, self.run_, self.reader.offset_at(self.ms(0)))
+        self.assertIn("the id -77 says nothing about the time", str(error))

@@ -1,0 +1,99 @@
+"""Which messages were processed lately."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from metamorphosis.client.delivery.duplicates import DuplicateCache
+from metamorphosis.client.model import Partition, ReceivedMessage
+
+ONE, OTHER = Partition(0, 1), Partition(0, 2)
+
+
+def messages(*ids: int, partition: Partition = ONE, topic: str = "t") -> list[ReceivedMessage]:
+    """Messages with these ids; each has its offset."""
+    return [ReceivedMessage(topic, partition, 20 * each, each, 0, b"") for each in ids]
+
+
+class DuplicateTests(SynchronousTestCase):
+    """Known by topic, partition, id and offset."""
+
+    def test_fresh(self) -> None:
+        """What was not seen is given back as it is."""
+        cache = DuplicateCache()
+        self.assertEqual([], cache.fresh([]))
+        asked = messages(1, 2)
+        self.assertIs(asked, cache.fresh(asked))
+        cache.add(messages(7))
+        self.assertIs(asked, cache.fresh(asked))
+
+    def test_row_46_seen(self) -> None:
+        """Row 46: what was processed is left out."""
+        cache = DuplicateCache()
+        cache.add(messages(1, 3))
+        self.assertEqual([2, 4], [each.id for each in cache.fresh(messages(1, 2, 3, 4))])
+
+    def test_other_partition(self) -> None:
+        """The same id in another partition or topic is another message."""
+        cache = DuplicateCache()
+        cache.add(messages(1, partition=OTHER))
+        cache.add(messages(1, topic="u"))
+        self.assertEqual(1, len(cache.fresh(messages(1))))
+
+    def test_same_id_elsewhere(self) -> None:
+        """Ids of Java brokers repeat after a reboot: only the same place makes a duplicate."""
+        cache = DuplicateCache()
+        cache.add(messages(1, 2))
+        again = [ReceivedMessage("t", ONE, 900, 1, 0, b""), *messages(2)]
+        self.assertEqual([900], [each.offset for each in cache.fresh(again)])
+
+    def test_row_47_capacity(self) -> None:
+        """Row 47: there are never more ids than the capacity, whatever is added."""
+        cache = DuplicateCache(100)
+        for start in range(0, 2000, 7):
+            ids = range(start, start + 1 + start % 60)
+            cache.add(messages(*ids, partition=Partition(0, start % 5)))
+            self.assertLessEqual(len(cache), 100)
+        cache.add(messages(*range(5000)))
+        self.assertLessEqual(len(cache), 100)
+        self.assertEqual([], cache.fresh(messages(4999)))
+
+    def test_oldest_go_first(self) -> None:
+        """Of one partition the oldest ids are forgotten, an eighth at a time."""
+        cache = DuplicateCache(16)
+        cache.add(messages(*range(16)))
+        cache.add(messages(100))
+        self.assertEqual([0, 1, 2], [each.id for each in cache.fresh(messages(*range(16), 100))])
+        self.assertEqual(14, len(cache))
+
+    def test_idle_partitions_go_first(self) -> None:
+        """Ids of the partition that was used last stay longest."""
+        cache = DuplicateCache(16)
+        cache.add(messages(1))
+        cache.add(messages(*range(15), partition=OTHER))
+        cache.add(messages(2))
+        self.assertEqual([], cache.fresh(messages(1, 2)))
+
+    def test_seen_again(self) -> None:
+        """An id that is added again is young again, and counted once."""
+        cache = DuplicateCache(16)
+        cache.add(messages(*range(16)))
+        cache.add(messages(0))
+        self.assertEqual(16, len(cache))
+        cache.add(messages(100))
+        self.assertEqual([], cache.fresh(messages(0)))
+
+    def test_forget(self) -> None:
+        """A partition's messages can be wanted again."""
+        cache = DuplicateCache()
+        cache.add(messages(1))
+        cache.add(messages(1, partition=OTHER))
+        cache.forget("t", ONE)
+        cache.forget("t", ONE)
+        self.assertEqual((1, 1), (len(cache), len(cache.fresh(messages(1)))))
+
+    def test_nothing_is_remembered(self) -> None:
+        """Capacity 0 switches the cache off."""
+        cache = DuplicateCache(0)
+        cache.add(messages(1))
+        self.assertEqual((0, 1), (len(cache), len(cache.fresh(messages(1)))))

@@ -1,0 +1,386 @@
+"""What stands behind a record that cannot be read is found, whatever it is."""
+
+from __future__ import annotations
+
+import re
+from itertools import product
+from random import Random
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from metamorphosis.client.fetch.boundaries import RecordEnd, find_record, leads_to
+from metamorphosis.client.fetch.records import FetchedRecords
+from metamorphosis.client.fetch.resuming import LogPlaces
+from metamorphosis.client.fetch.searching import DamageSearch, Place
+from metamorphosis.client.model import Partition
+from metamorphosis.client.network.connections import Connections
+from metamorphosis.client.settings import ClientConfig
+from metamorphosis.message import HEADER, HEADER_BYTES, encode_record
+from tests.support.damagedlogs import FIRST_ID, KINDS, Reading, run
+from tests.support.memorybroker import Log, MemoryBroker
+from tests.support.runtime import MemoryRuntime
+
+LONGEST = 1000
+SIZES = (700, 5000, 1 << 20)
+"""``max_size``: smaller than a fetch of the broker's, about as large, larger."""
+
+
+class SearchCase(SynchronousTestCase):
+    """A log, its broker, and searches in it."""
+
+    def setUp(self) -> None:
+        self.runtime = MemoryRuntime()
+        self.broker = MemoryBroker(self.runtime)
+        connections = Connections(self.runtime, ClientConfig(broker="b:1"), self.runtime.log)
+        connection = connections.acquire("b:1", self)
+        self.broker.accept()
+        self.places = LogPlaces(connection, "g", "t", Partition(0, 1), 3.0)
+        self.log = self.broker.log("t", 1)
+
+    def search(self, offset: int = 0, fetched: int = 300, longest: int = LONGEST) -> Place:
+        """Where reading goes on."""
+        piece = self.log.data[offset : min(offset + fetched, self.log.segment_end(offset))]
+        records = FetchedRecords("t", Partition(0, 1), offset, piece, longest)
+        records.read(1)
+        if records.damage is None:
+            records.cut_off()
+        assert records.damage is not None
+        search = DamageSearch(self.runtime, self.places, records.damage, piece, longest)
+        future = self.runtime.start(search.run())
+        self.broker.serve()
+        place = self.runtime.result(future)
+        assert isinstance(place, Place)
+        return place
+
+    def put(self, *bodies: bytes) -> list[int]:
+        """Where each begins, and where the last one ends."""
+        places = []
+        for body in bodies:
+            places.append(self.log.end)
+            self.log.append(body, first_id=FIRST_ID + len(self.log.data))
+        return [*places, self.log.end]
+
+    def set(self, place: int, data: bytes) -> None:
+        """Damage the log."""
+        self.log.data = self.log.data[:place] + data + self.log.data[place + len(data) :]
+
+
+class RowTests(SearchCase):
+    """Long and damaged messages in a row."""
+
+    def test_whatever_stands_in_a_row(self) -> None:
+        """
+        Up to three messages that cannot be delivered, long ones, with a wrong checksum, a wrong
+        length or no header at all, at the start, in the middle and at the end of a segment or of
+        the log: all others are delivered. Each is passed over by itself, but for those with a wrong
+        length behind a damaged one: nobody can tell where they begin.
+        """
+        chance = Random(9)
+        for count in (1, 2, 3):
+            for row in product("lcnh", repeat=count):
+                for before, behind in ((0, 2), (2, 2), (2, 0), (0, 0)):
+                    for last in (False, True):
+                        self._check_row(chance, row, before, behind, last)
+
+    def _check_row(
+        self, chance: Random, row: tuple[str, ...], before: int, behind: int, last: bool
+    ) -> None:
+        log = Log()
+        log.append(b"first", first_id=FIRST_ID)
+        log.roll()
+        wanted, passed = [0], []
+        number = FIRST_ID
+        harmed = bytearray()
+        for kind in "." * before + "".join(row) + "." * behind:
+            number += 1
+            body = chance.randbytes(3000 if kind == "l" else chance.choice((1, 99, 1000)))
+            place = log.end + len(harmed)
+            record = bytearray(encode_record(number, 0, body))
+            if kind == "c":
+                record[-1] ^= 1
+            elif kind == "n":
+                record[:4] = chance.choice((b"\xff\xff\xff\xff", b"\x00\x00\x08\x00", b"\1\0\0\0"))
+            elif kind == "h":
+                record[:HEADER_BYTES] = b"\xee" * HEADER_BYTES
+            (wanted if kind == "." else passed).append(place)
+            harmed += record
+        log.data += bytes(harmed)
+        if not last:
+            log.roll()
+            wanted.append(log.end)
+            log.append(b"last", first_id=number + 1)
+        reading = Reading(KINDS[chance.randrange(5)], log, 700, LONGEST, chance.choice((500, 5000)))
+        story = (row, before, behind, last)
+        self.assertEqual(wanted, [each.offset for each in reading.got], story)
+        if re.search("h|.n", "".join(row)) is None:
+            self.assertEqual(passed, [each.offset for each in reading.passed], story)
+            longer = [each.offset for each in reading.passed if each.too_long]
+            long_ones = [p for p, kind in zip(passed, row, strict=True) if kind == "l"]
+            self.assertEqual(long_ones, longer, story)
+
+    def test_log_that_grows(self) -> None:
+        """Behind every kind of last message the next one is delivered when it comes."""
+        chance = Random(10)
+        for kind, rows in product(KINDS, ("l", "c", "n", "h", "lh", "hl", "cc", "ln")):
+            log = Log()
+            log.append(b"one", first_id=FIRST_ID)
+            for row in rows:
+                record = bytearray(encode_record(FIRST_ID + 1, 0, chance.randbytes(1500)))
+                if row != "l":
+                    record = bytearray(encode_record(FIRST_ID + 1, 0, chance.randbytes(99)))
+                if row == "c":
+                    record[4] ^= 1
+                elif row == "n":
+                    record[2] += 7
+                elif row == "h":
+                    record[:HEADER_BYTES] = chance.randbytes(HEADER_BYTES)
+                log.data += bytes(record)
+            end = log.end
+
+            def grow(log: Log = log) -> None:
+                log.append(b"two", b"three", first_id=FIRST_ID + 9)
+
+            reading = Reading(kind, log, 700, LONGEST, 5000, grow)
+            offsets = [each.offset for each in reading.got]
+            self.assertEqual([0, end, end + 23], offsets, (kind, rows))
+
+    def test_issue_two_long_ones(self) -> None:
+        """Two bodies of 3 MB and many short lines behind them: all lines are delivered."""
+        log = Log()
+        log.append(b"first", bytes(3_000_000), b"x" * 3_000_000, first_id=FIRST_ID)
+        for n in range(1000):
+            log.append(b"line %d" % n, first_id=FIRST_ID + n)
+        reading = Reading("listener", log, 1 << 20, 2 << 20)
+        self.assertEqual(1001, len(reading.got))
+        self.assertEqual([True, True], [each.too_long for each in reading.passed])
+
+
+class BitTests(SearchCase):
+    """One bit of a header."""
+
+    COUNT = 12
+    BODY = 300
+
+    def log_with(self, size: int) -> Log:
+        """Records of one length."""
+        log = Log()
+        chance = Random(size)
+        for n in range(self.COUNT):
+            log.append(chance.randbytes(size), first_id=FIRST_ID + n)
+        return log
+
+    def check(self, size: int, number: int, bit: int, max_size: int, limit: int) -> None:
+        """All but the one are delivered; a bit of id or flag does not keep its message back."""
+        log = self.log_with(size)
+        before = log.data
+        data = bytearray(before)
+        place = number * (HEADER_BYTES + size)
+        data[place + bit // 8] ^= 0x80 >> bit % 8
+        log.data = bytes(data)
+        reading = Reading(KINDS[(bit + number) % 5], log, max_size, 600, limit)
+        story = (size, number, bit, max_size, limit)
+        wanted = [n * (HEADER_BYTES + size) for n in range(self.COUNT)]
+        if bit < 64:
+            wanted.remove(place)
+            self.assertEqual([place], [each.offset for each in reading.passed], story)
+        else:
+            changed = [each for each in reading.got if each.offset == place]
+            _, _, message_id, flag = HEADER.unpack_from(data, place)
+            self.assertEqual([(message_id, flag)], [each[1:3] for each in changed], story)
+        self.assertEqual(wanted, [each.offset for each in reading.got], story)
+
+    def test_every_bit(self) -> None:
+        """
+        Of the first, a middle and the last record of a fetch, which are the last of the log, too,
+        with three sizes of a fetch.
+        """
+        size = self.BODY
+        for bit in range(HEADER_BYTES * 8):
+            for max_size in SIZES:
+                for number in (0, 5, self.COUNT - 1):
+                    self.check(size, number, bit, max_size, 1 << 20)
+
+    def test_lengths_that_lead_to_other_messages(self) -> None:
+        """Records of 32 and 64 bytes: a length with one bit more leads to where another begins."""
+        for size, bit, number in product((12, 44), range(32), (0, 5, self.COUNT - 1)):
+            self.check(size, number, bit, 5000, 1 << 20)
+
+    def test_empty_messages(self) -> None:
+        """Their checksum is 0, as zeros are."""
+        for bit, number in product(range(64), (0, 5, self.COUNT - 1)):
+            self.check(0, number, bit, 5000, 1 << 20)
+
+    def test_issue_end_of_the_fetch(self) -> None:
+        """Records of 1,020 bytes, bit 20 of one length: one message is missing, not 1,030."""
+        for max_size, bit in ((1 << 20, 20), (65536, 17)):
+            log = Log()
+            body = bytes(range(250)) * 4
+            log.data = b"".join(encode_record(FIRST_ID + n, 0, body) for n in range(3000))
+            self.log.data = log.data
+            place = 1020 * 100
+            log.data = (
+                log.data[:place] + (1000 | 1 << bit).to_bytes(4, "big") + log.data[place + 4 :]
+            )
+            reading = Reading("batch", log, max_size, 2 << 20)
+            self.assertEqual(2999, len(reading.got))
+
+
+class FindTests(SearchCase):
+    """Where no length helps."""
+
+    def test_empty_messages_behind_damage(self) -> None:
+        """Empty messages directly behind damage are not passed over."""
+        places = self.put(b"one", b"", b"", b"two")
+        self.set(0, b"\xee" * 23)
+        self.assertEqual(places[1], self.search().offset)
+
+    def test_zeros_are_no_empty_messages(self) -> None:
+        """Nor what merely looks a bit like one."""
+        places = self.put(b"one", bytes(3), b"two")
+        self.set(0, b"\xee" * 8 + bytes(15))
+        self.assertEqual(places[1], self.search().offset)
+        self.set(0, b"\xee" * 3 + bytes(8) + b"\xee" * 12)
+        self.assertEqual(places[1], self.search().offset)
+
+    def test_zeros_and_the_next_header(self) -> None:
+        """
+        A message whose header lost its length and checksum looks like an empty one; if its body are
+        zeros, these and the next header look like one more. The next message is delivered.
+        """
+        for size in range(8, 20):
+            for kind in KINDS:
+                log = Log()
+                log.append(bytes(size), b"two", b"three", first_id=FIRST_ID)
+                log.data = bytes(8) + log.data[8:]
+                got = [each.body for each in Reading(kind, log, 1000, 600).got]
+                self.assertEqual([b"two", b"three"], [each for each in got if each], size)
+
+    def test_long_messages_that_are_accepted(self) -> None:
+        """A message of 16 MiB or more behind damage is found if the consumer accepts it."""
+        for size in ((16 << 20) - 1, 16 << 20, (16 << 20) + 65537, 20 << 20):
+            self.log.data = b""
+            places = self.put(b"one", b"x" * size)
+            self.set(0, b"\xee" * 23)
+            self.assertEqual(places[1], self.search(longest=20 << 20).offset)
+
+    def test_longest_message(self) -> None:
+        """Just as long as accepted is found, one byte more is not; whatever the limit's bytes."""
+        for longest in (255, 256, 65535, 65536, 70000, (1 << 20) + 3):
+            self.log.data = b""
+            places = self.put(b"one", b"x" * longest, b"y" * (longest + 1), b"two")
+            self.set(0, b"\xee" * 23)
+            self.assertEqual(places[1], self.search(longest=longest).offset)
+            self.set(places[1], b"\xee" * 20)
+            self.assertEqual(places[3], self.search(longest=longest).offset)
+
+    def test_damage_longer_than_what_is_kept(self) -> None:
+        """Megabytes of it are looked through with bounded memory, and the loop goes on."""
+        self.log.data = b"\xee" * (6 << 20)
+        places = self.put(b"one")
+        self.assertEqual(Place(places[0]), self.search())
+        gets = [each for each in self.broker.asked if each.words[0] == "get"]
+        self.assertLess(len(gets), 10)
+
+    def test_numbers_that_look_like_headers(self) -> None:
+        """Small numbers are all plausible lengths: it takes a while, and others get their turn."""
+        self.log.data = b"\xee" * 20 + b"\x00\x00\x03\x00" * 60000
+        places = self.put(b"one")
+        turns = []
+        self.runtime.call_later(0, turns.append, 1)
+        self.assertEqual(places[0], self.search(fetched=1 << 20).offset)
+        self.assertEqual([1], turns)
+
+    def test_next_segment(self) -> None:
+        """Nothing readable to the end of the segment: the next one, for certain."""
+        self.log.data = b"\xee" * 3000
+        self.log.roll()
+        self.put(b"one")
+        self.assertEqual(Place(3000), self.search())
+
+    def test_end_of_the_log(self) -> None:
+        """Nothing readable to the end of the log: that is not certain."""
+        self.log.data = b"\xee" * 3000
+        self.assertEqual(Place(3000, sure=False), self.search())
+
+    def test_message_inside_of_another_one(self) -> None:
+        """What a damaged or long body holds is not delivered, if its length leads to a message."""
+        inner = encode_record(FIRST_ID, 0, b"inner") + encode_record(FIRST_ID + 1, 0, b"x")
+        for body in (inner, b"head" + inner + b"tail", inner + b"tail"):
+            self.log.data = b""
+            places = self.put(body, b"two")
+            self.set(len(body) + 19, b"?")
+            self.assertEqual(places[1], self.search().offset, body)
+            self.log.data = b""
+            places = self.put(inner * 30, b"x" * 2000, b"two")
+            self.assertEqual(Place(places[1], True), self.search())
+
+    def test_broker_stops_in_the_middle(self) -> None:
+        """A partition that is closed during the search is no end of the log."""
+        self.log.data = b"\xee" * (6 << 20)
+        asked = self.broker._get
+
+        def get(request: object) -> bytes | None:
+            self.broker.refusals["t", 1] = 403
+            return asked(request)  # type: ignore[arg-type]
+
+        self.broker._get = get  # type: ignore[method-assign, assignment]
+        self.assertRaisesRegex(Exception, "nothing is there", self.search)
+
+
+class PureTests(SynchronousTestCase):
+    """The parts."""
+
+    def test_leads_to(self) -> None:
+        """Records up to a place, or as far as there are data."""
+        data = encode_record(1, 0, b"abc") + encode_record(2, 0, b"") + encode_record(3, 0, b"d")
+        self.assertTrue(leads_to(data, 0, len(data), 100))
+        self.assertFalse(leads_to(data, 0, len(data) - 1, 100))
+        self.assertFalse(leads_to(data, 1, len(data), 100))
+        self.assertTrue(leads_to(data[:-1], 0, len(data), 100))
+        self.assertFalse(leads_to(data + b"?", 0, len(data) + 1, 100))
+
+    def test_end_over_pieces(self) -> None:
+        """The end is found however the data are cut."""
+        chance = Random(3)
+        body = chance.randbytes(500)
+        record = encode_record(1, 0, body)
+        data = record + encode_record(2, 0, b"next")
+        for size in (1, 3, 50, 519, 520, 521, 600):
+            end = RecordEnd(HEADER.unpack_from(record)[1])
+            found = None
+            base, buffer = 0, bytearray()
+            for start in range(0, len(data), size):
+                buffer += data[start : start + size]
+                found = finish(end.find(buffer, base, len(data)))
+                if found is not None:
+                    break
+                if end.place > base and end.place <= base + len(buffer):
+                    del buffer[: end.place - base]
+                    base = end.place
+            self.assertEqual(520, found, size)
+
+    def test_find_record_stays_below_the_stop(self) -> None:
+        """A record at the stop is somebody else's."""
+        data = b"???" + encode_record(1, 0, b"abc")
+        self.assertEqual(3, finish(find_record(data, 1, 4, 100)))
+        self.assertIsNone(finish(find_record(data, 1, 3, 100)))
+        self.assertIsNone(finish(find_record(data[:-1], 1, 4, 100)))
+        self.assertIsNone(finish(find_record(data, 1, 4, 2)))
+
+
+def finish(steps: object) -> int | None:
+    """The result of a search."""
+    try:
+        while True:
+            next(steps)  # type: ignore[call-overload]
+    except StopIteration as stop:
+        result: int | None = stop.value
+        return result
+
+
+class RandomTests(SynchronousTestCase):
+    """See ``damagedlogs``; ``tests.faults.test_damaged_logs`` tries many more."""
+
+    def test_damaged_logs(self) -> None:
+        """Every kind of consumer delivers what the model says."""
+        self.assertEqual([], [fault for seed in range(200) for fault in run(seed)])

@@ -1,0 +1,445 @@
+"""One broker: requests, replies, limits, heartbeat, back-pressure, loss."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from metamorphosis.client.network.connection import BrokerConnection
+from metamorphosis.client.network.links import Waiter
+from metamorphosis.client.network.opaques import next_opaque
+from metamorphosis.client.network.replies import LOST, NOT_SENT, TIMED_OUT, VALUE
+from metamorphosis.client.settings import ClientConfig
+from metamorphosis.wire.commands import GetCommand, StatsCommand
+from tests.support.runtime import MemoryLink, MemoryRuntime
+
+URL = "meta://host:8123"
+
+
+class ConnectionCase(SynchronousTestCase):
+    """A connection with a link, and what became of requests."""
+
+    settings: dict[str, Any] = {}
+
+    def setUp(self) -> None:
+        """Connect."""
+        self.runtime = MemoryRuntime()
+        self.lost: list[BrokerConnection] = []
+        self.outcomes: list[tuple[int, int, bytes]] = []  # number of the request, status, body
+        config = ClientConfig(broker=URL, **self.settings)
+        self.connection = BrokerConnection(
+            self.runtime, URL, config, self.runtime.log, self.lost.append
+        )
+        self.link = self.connect()
+
+    def connect(self) -> MemoryLink:
+        """The next link."""
+        self.runtime.connect("host", 8123, self.connection, 1)
+        return self.runtime.accept()
+
+    def ask(self, number: int = 0, timeout: float = 3.0, waiter: Waiter | None = None) -> int:
+        """Make a request; its opaque."""
+        opaque = next_opaque()
+
+        def keep(status: int, body: bytes) -> None:
+            self.outcomes.append((number, status, body))
+
+        frame = b"version %d\r\n" % opaque
+        self.connection.request(opaque, frame, waiter or keep, timeout)
+        return opaque
+
+
+class RequestTests(ConnectionCase):
+    """There and back."""
+
+    def test_one_write_a_turn(self) -> None:
+        """Requests of a turn leave together at its end."""
+        opaques = [self.ask() for _ in range(3)]
+        self.assertEqual(b"", self.link.written)
+        self.runtime.turn()
+        self.assertEqual(1, self.link.writes)
+        self.assertEqual(b"".join(b"version %d\r\n" % each for each in opaques), self.link.take())
+
+    def test_requests_made_by_waiters(self) -> None:
+        """What the waiters of a chunk ask for leaves as one write when the chunk has been read."""
+        first = [self.ask(waiter=lambda *_: self.ask() and None) for _ in range(3)]
+        self.link.take()
+        data = b"".join(b"result 200 0 %d\r\n" % each for each in first)
+        self.link.receiver.data_received(data)
+        self.assertEqual(2, self.link.writes)
+        self.assertEqual(3, self.link.written.count(b"\r\n"))
+
+    def test_waiter_that_ends_the_program(self) -> None:
+        """What is no ``Exception`` goes through, and requests still leave afterwards."""
+
+        def leave(status: int, body: bytes) -> None:
+            raise SystemExit
+
+        opaque = self.ask(waiter=leave)
+        self.link.take()
+        with self.assertRaises(SystemExit):
+            self.link.receive(b"result 200 0 %d\r\n" % opaque)
+        self.ask()
+        self.assertIn(b"version", self.link.take())
+
+    def test_replies_in_any_order(self) -> None:
+        """Each goes to its own waiter, once."""
+        first, second = self.ask(1), self.ask(2)
+        self.link.take()
+        self.link.receive(b"value 2 %d\r\nab" % second)
+        self.link.receive(b"result 500 2 %d\r\nno" % first)
+        self.assertEqual([(2, VALUE, b"ab"), (1, 500, b"no")], self.outcomes)
+        self.runtime.advance(60)
+        self.assertEqual(2, len(self.outcomes))
+
+    def test_long_body(self) -> None:
+        """A link may put the bytes of a long body where they belong; that is traffic as well."""
+        opaque = self.ask(1, 30)
+        self.link.take()
+        length = 100_000
+        self.link.receive(b"value %d %d\r\n" % (length, opaque))
+        for part in (60_000, 40_000):
+            self.runtime.advance(9)
+            room = self.connection.room()
+            assert room is not None
+            room[:part] = b"x" * part
+            self.connection.received(part)
+        self.assertEqual([(1, VALUE, b"x" * length)], self.outcomes)
+        self.assertEqual(b"", self.link.take())
+
+    def test_unknown_opaque(self) -> None:
+        """A reply nobody waits for is counted and ignored."""
+        first = self.ask(1)
+        self.link.take()
+        self.link.receive(b"result 200 0 77\r\nresult 200 0 %d\r\n" % first)
+        self.link.receive(b"result 200 0 %d\r\n" % first)
+        self.assertEqual([(1, 200, b"")], self.outcomes)
+        self.assertEqual(2, self.connection.unknown_replies)
+        self.assertTrue(self.connection.is_connected)
+
+    def test_waiter_that_raises(self) -> None:
+        """It is logged, and the others get their replies."""
+
+        def bad(status: int, body: bytes) -> None:
+            raise ZeroDivisionError("on purpose")
+
+        opaques = [self.ask(1), self.ask(waiter=bad), self.ask(3)]
+        self.link.take()
+        self.link.receive(b"".join(b"result 200 0 %d\r\n" % each for each in opaques))
+        self.assertEqual([1, 3], [number for number, _, _ in self.outcomes])
+        self.assertEqual(1, len(self.runtime.log.texts("failure")))
+
+    def test_call(self) -> None:
+        """A command's opaque is replaced; the future has status and body."""
+        future = self.connection.call(StatsCommand("topics", 5), 3)
+        written = self.link.answer(200, b"text")
+        self.assertTrue(written.startswith(b"stats topics -"))
+        self.assertEqual((200, b"text"), self.runtime.result(future))
+
+    def test_call_cancelled(self) -> None:
+        """The answer to a cancelled future is no error."""
+        future: Any = self.connection.call(GetCommand("t", "g", 0, 0, 10, 0), 3)
+        future.cancel()
+        self.failureResultOf(future)
+        self.link.answer(404)
+        self.assertEqual([], self.runtime.log.texts("failure"))
+
+    def test_not_connected(self) -> None:
+        """The waiter is told, but not from within the request."""
+        self.link.lose()
+        self.ask(1)
+        self.assertEqual([], self.outcomes)
+        self.runtime.turn()
+        self.assertEqual([(1, NOT_SENT, b"connection lost")], self.outcomes)
+
+
+class LimitTests(ConnectionCase):
+    """No answer in time."""
+
+    def test_timeout(self) -> None:
+        """At its time, whatever others have."""
+        self.ask(1, 3.0)
+        self.ask(2, 1.0)
+        self.link.take()
+        self.runtime.advance(0.99)
+        self.assertEqual([], self.outcomes)
+        self.runtime.advance(0.06)
+        self.assertEqual([(2, TIMED_OUT, b"")], self.outcomes)
+        self.runtime.advance(2)
+        self.assertEqual([(2, TIMED_OUT, b""), (1, TIMED_OUT, b"")], self.outcomes)
+
+    def test_one_timer(self) -> None:
+        """However many requests, there is one timer."""
+        for number in range(100):
+            self.ask(number, 3.0 + number / 100)
+        self.assertEqual(1, len(self.runtime.clock.getDelayedCalls()))
+
+    def test_deadline_counts_from_its_turn(self) -> None:
+        """A request made late after another has its whole time."""
+        self.ask(1, 3.0)
+        self.runtime.advance(2.5)
+        self.ask(2, 3.0)
+        self.runtime.advance(2.9)
+        self.assertEqual([1], [number for number, _, _ in self.outcomes])
+        self.runtime.advance(0.15)
+        self.assertEqual([1, 2], [number for number, _, _ in self.outcomes])
+
+    def test_late_reply(self) -> None:
+        """Is one nobody waits for."""
+        opaque = self.ask(1, 1.0)
+        self.link.take()
+        self.runtime.advance(2)
+        self.link.receive(b"result 200 0 %d\r\n" % opaque)
+        self.assertEqual([(1, TIMED_OUT, b"")], self.outcomes)
+        self.assertEqual(1, self.connection.unknown_replies)
+
+    def test_never_sent(self) -> None:
+        """A request that the socket did not take in its time is not sent afterwards, and its
+        outcome is known."""
+        self.link.stall()
+        self.ask(1, 1.0)
+        self.ask(2, 9.0)
+        self.runtime.advance(1.1)
+        self.assertEqual([(1, NOT_SENT, b"")], self.outcomes)
+        self.link.drain()
+        self.assertEqual(1, self.link.take().count(b"\r\n"))
+
+    def test_paused_deadline(self) -> None:
+        """While the socket takes nothing requests still have their whole time."""
+        self.link.stall()
+        self.ask(1, 9.0)
+        self.runtime.advance(5)
+        self.ask(2, 5.0)
+        self.runtime.advance(4.5)
+        self.assertEqual([(1, NOT_SENT, b"")], self.outcomes)
+
+    def test_waiter_closes_the_link(self) -> None:
+        """A waiter of the sweep may do anything; everyone is told once."""
+        self.ask(0, 1.0, lambda *_: self.connection.close())
+        self.ask(1, 1.0)
+        self.ask(2, 5.0)
+        self.runtime.advance(1.1)
+        self.assertEqual([1, 2], sorted(number for number, _, _ in self.outcomes))
+
+
+class LossTests(ConnectionCase):
+    """The link ends."""
+
+    def test_everyone_is_told_at_once(self) -> None:
+        """Sent ones may have been done, others certainly not."""
+        self.ask(1)
+        self.link.take()
+        self.ask(2)
+        self.link.lose("connection reset")
+        reason = b"connection reset"
+        self.assertEqual([(1, LOST, reason), (2, NOT_SENT, reason)], self.outcomes)
+        self.assertFalse(self.connection.is_connected)
+        self.assertEqual([self.connection], self.lost)
+        self.assertEqual([f"Broker {URL}: connection reset"], self.runtime.log.texts("warn"))
+
+    def test_next_link_starts_afresh(self) -> None:
+        """Half a reply of the last link is forgotten."""
+        self.link.receive(b"value 100 5\r\nhalf")
+        self.link.lose()
+        link = self.connect()
+        opaque = self.ask(1)
+        link.take()
+        link.receive(b"result 200 0 %d\r\n" % opaque)
+        self.assertEqual([(1, 200, b"")], self.outcomes)
+
+    def test_garbage(self) -> None:
+        """The link is closed at once; replies in front of it count, everyone else is told."""
+        first = self.ask(1)
+        self.ask(2)
+        self.link.take()
+        self.link.receive(b"result 200 0 %d\r\nHTTP/1.1 400 Bad Request\r\n\r\n" % first)
+        reason = b"no reply of a broker: b'HTTP/1.1 400 Bad Request'"
+        self.assertEqual([(1, 200, b""), (2, LOST, reason)], self.outcomes)
+        self.assertTrue(self.link.aborted)
+        self.assertEqual(1, self.connection.garbage)
+        self.assertIn("HTTP/1.1", self.runtime.log.texts("error")[0])
+        self.assertEqual(1, len(self.lost))
+
+    def test_announced_too_much(self) -> None:
+        """A body longer than ``max_reply_bytes`` is garbage before any of it is kept."""
+        self.link.receive(b"value 2000000000 1\r\n")
+        self.assertTrue(self.link.aborted)
+
+    def test_waiter_raises(self) -> None:
+        """The others are told nevertheless."""
+
+        def bad(status: int, body: bytes) -> None:
+            raise ZeroDivisionError("on purpose")
+
+        self.ask(waiter=bad)
+        self.ask(2)
+        self.link.lose()
+        self.assertEqual([2], [number for number, _, _ in self.outcomes])
+        self.assertEqual(1, len(self.runtime.log.texts("failure")))
+
+    def test_close(self) -> None:
+        """What was requested leaves, waiters are told, and nobody complains."""
+        self.ask(1)
+        self.connection.close()
+        self.assertEqual([(1, LOST, b"closed")], self.outcomes)
+        self.assertEqual(1, self.link.written.count(b"version"))
+        self.assertFalse(self.link.open)
+        self.runtime.turn()
+        self.assertEqual([], self.runtime.log.texts("warn"))
+        self.assertEqual([], self.runtime.clock.getDelayedCalls())
+
+    def test_closed_while_connecting(self) -> None:
+        """A link that comes too late is cut."""
+        self.link.lose()
+        self.runtime.connect("host", 8123, self.connection, 1)
+        self.connection.close()
+        self.assertTrue(self.runtime.accept().aborted)
+        self.assertFalse(self.connection.is_connected)
+
+    def test_ready(self) -> None:
+        """True at once or when there is a link, False after the time or the end."""
+        self.assertTrue(self.runtime.result(self.connection.ready(1)))
+        self.link.lose()
+        soon: Any = self.connection.ready(5)
+        never: Any = self.connection.ready(1)
+        self.runtime.advance(2)
+        self.assertFalse(self.successResultOf(never))
+        self.assertNoResult(soon)
+        self.connect()
+        self.assertTrue(self.successResultOf(soon))
+        self.runtime.links[-1].lose()
+        closed: Any = self.connection.ready(5)
+        self.connection.close()
+        self.assertFalse(self.successResultOf(closed))
+
+
+class HeartbeatTests(ConnectionCase):
+    """A broker that is silent."""
+
+    def test_after_ten_seconds(self) -> None:
+        """One ``version``, and the next ten seconds after its answer."""
+        self.runtime.advance(9.9)
+        self.assertEqual(b"", self.link.take())
+        self.runtime.advance(0.2)
+        self.assertTrue(self.link.answer(200, b"1.4").startswith(b"version "))
+        self.runtime.advance(9.5)
+        self.assertEqual(b"", self.link.take())
+        self.runtime.advance(1)
+        self.assertTrue(self.link.take().startswith(b"version "))
+
+    def test_not_while_there_is_traffic(self) -> None:
+        """Bytes of the broker's are sign enough."""
+        for _ in range(10):
+            self.runtime.advance(5)
+            self.ask()
+            self.assertEqual(1, self.link.answer(200).count(b"\r\n"))
+
+    def test_three_failures(self) -> None:
+        """Three heartbeats without an answer end the link; requests do not hide that."""
+        for second in range(1, 24):
+            self.runtime.advance(1)
+            self.ask(second, 60)
+        self.assertTrue(self.link.open)
+        self.runtime.advance(2)
+        self.assertFalse(self.link.open)
+        self.assertTrue(self.link.aborted)
+        self.assertEqual(23, len(self.outcomes))
+        self.assertEqual([self.connection], self.lost)
+        self.assertIn("3 heartbeats without an answer", self.runtime.log.texts("warn")[0])
+
+    def test_late_answer(self) -> None:
+        """Anything that comes meanwhile is as good as an answer."""
+        self.runtime.advance(23)
+        self.link.receive(b"result 200 0 77\r\n")
+        self.runtime.advance(10)
+        self.assertTrue(self.link.open)
+
+    def test_slow_body(self) -> None:
+        """A long reply that trickles in keeps the link alive."""
+        self.link.receive(b"value 1000 1\r\n")
+        for _ in range(20):
+            self.runtime.advance(9)
+            self.link.receive(b"x")
+        self.assertTrue(self.link.open)
+        self.assertEqual(b"", self.link.take())
+
+    def test_nobody_beats_while_we_do_not_read(self) -> None:
+        """A paused reader is no dead broker."""
+        self.connection.pause_reading()
+        self.runtime.advance(100)
+        self.assertTrue(self.link.open)
+        self.assertEqual(b"", self.link.take())
+        self.assertFalse(self.link.reading)
+        self.connection.resume_reading()
+        self.runtime.advance(31)
+        self.assertFalse(self.link.open)
+
+    def test_refused_heartbeat(self) -> None:
+        """An answer is an answer, whatever its status."""
+        for _ in range(5):
+            self.runtime.advance(10.1)
+            self.link.answer(500, b"no")
+        self.assertTrue(self.link.open)
+
+
+class BackPressureTests(ConnectionCase):
+    """A broker that does not read."""
+
+    settings = {"max_scheduled_written_bytes": 100}
+
+    def test_writable(self) -> None:
+        """Above the mark the connection says so, until the socket has taken it."""
+        self.link.stall()
+        while self.connection.writable:
+            self.ask()
+        drained: Any = self.connection.drained()
+        self.assertEqual(b"", self.link.take())
+        self.assertNoResult(drained)
+        self.link.drain()
+        self.assertTrue(self.connection.writable)
+        self.successResultOf(drained)
+        self.assertGreater(len(self.link.take()), 100)
+
+    def test_much_in_one_turn(self) -> None:
+        """What is more than a write's worth does not wait for the end of the turn."""
+        while not self.link.writes:
+            self.ask()
+        self.assertGreater(len(self.link.written), 100)
+        self.assertTrue(self.connection.writable)
+        self.ask()
+        self.runtime.turn()
+        self.assertEqual(2, self.link.writes)
+
+    def test_much_in_one_turn_that_is_not_taken(self) -> None:
+        """The mark counts within a turn as well."""
+        self.link.stall()
+        while self.connection.writable:
+            self.ask()
+        self.assertEqual(0, self.link.writes)
+
+    def test_writable_already(self) -> None:
+        """Nothing to wait for."""
+        self.runtime.result(self.connection.drained())
+
+    def test_lost(self) -> None:
+        """Nobody waits for a link that is gone."""
+        self.link.stall()
+        while self.connection.writable:
+            self.ask()
+        drained: Any = self.connection.drained()
+        self.link.lose()
+        self.successResultOf(drained)
+        self.assertTrue(self.connection.writable)
+        link = self.connect()
+        self.ask(timeout=1)
+        self.assertEqual(1, link.take().count(b"\r\n"))
+
+    def test_pause_reading_survives_the_link(self) -> None:
+        """A new link is paused as well."""
+        self.connection.pause_reading()
+        self.link.lose()
+        link = self.connect()
+        self.assertFalse(link.reading)
+        self.connection.resume_reading()
+        self.assertTrue(link.reading)

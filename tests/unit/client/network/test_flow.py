@@ -1,0 +1,176 @@
+"""Events, slots and time, beyond what the contract of the runtimes shows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from metamorphosis.client.network.flow import Event, Slots, settle, sleep, within
+from tests.support.runtime import MemoryRuntime
+
+
+class EventTests(SynchronousTestCase):
+    """A flag to wait for."""
+
+    def setUp(self) -> None:
+        """Surroundings."""
+        self.runtime = MemoryRuntime()
+        self.event = Event(self.runtime)
+
+    def test_set(self) -> None:
+        """Everyone who waits gets True, and whoever comes later at once."""
+        waiting = [self.event.wait(), self.event.wait(5)]
+        self.event.set()
+        self.assertEqual([True, True], [self.runtime.result(each) for each in waiting])
+        self.assertTrue(self.runtime.result(self.event.wait()))
+        self.assertEqual([], self.runtime.clock.getDelayedCalls())
+
+    def test_clear(self) -> None:
+        """After ``clear`` one has to wait again."""
+        self.event.set()
+        self.event.clear()
+        waiting: Any = self.event.wait()
+        self.assertNoResult(waiting)
+        self.event.set()
+        self.assertTrue(self.successResultOf(waiting))
+
+    def test_timeout(self) -> None:
+        """False after the time, and nothing after that."""
+        waiting: Any = self.event.wait(5)
+        self.runtime.advance(4.9)
+        self.assertNoResult(waiting)
+        self.runtime.advance(0.1)
+        self.assertFalse(self.successResultOf(waiting))
+        self.event.set()
+
+    def test_pulse(self) -> None:
+        """Wakes without a flag."""
+        waiting: Any = self.event.wait()
+        self.event.pulse()
+        self.assertTrue(self.successResultOf(waiting))
+        self.assertNoResult(self.event.wait())  # type: ignore[arg-type]
+
+    def test_abandon(self) -> None:
+        """Wakes with False."""
+        waiting: Any = self.event.wait(5)
+        self.event.abandon()
+        self.assertFalse(self.successResultOf(waiting))
+        self.assertEqual([], self.runtime.clock.getDelayedCalls())
+
+    def test_cancelled(self) -> None:
+        """One who waits and is cancelled is no trouble for the others, nor for the timer."""
+        gone: Any = self.event.wait(1)
+        other: Any = self.event.wait()
+        gone.cancel()
+        self.failureResultOf(gone)
+        self.event.set()
+        self.assertTrue(self.successResultOf(other))
+        again: Any = Event(self.runtime).wait(1)
+        again.cancel()
+        self.failureResultOf(again)
+        self.runtime.advance(2)
+
+    def test_wait_again_when_woken(self) -> None:
+        """Who waits again from within is not woken by the same call."""
+        woken = []
+
+        async def wait() -> None:
+            for _ in range(2):
+                await self.event.wait()
+                woken.append(1)
+
+        self.runtime.start(wait())
+        self.event.pulse()
+        self.assertEqual([1], woken)
+        self.event.pulse()
+        self.assertEqual([1, 1], woken)
+
+
+class SlotsTests(SynchronousTestCase):
+    """A number of places."""
+
+    def setUp(self) -> None:
+        """Three places."""
+        self.runtime = MemoryRuntime()
+        self.slots = Slots(self.runtime, 3)
+
+    def test_first_come(self) -> None:
+        """A small wish does not overtake a large one."""
+        self.assertTrue(self.slots.try_acquire(2))
+        large: Any = self.slots.acquire(2)
+        small: Any = self.slots.acquire(1)
+        self.assertFalse(self.slots.try_acquire(1))
+        self.assertNoResult(small)
+        self.slots.release(2)
+        self.assertTrue(self.successResultOf(large))
+        self.assertTrue(self.successResultOf(small))
+        self.assertEqual(0, self.slots.free)
+
+    def test_more_than_there_is(self) -> None:
+        """Comes alone, when everything has been given back."""
+        self.assertTrue(self.slots.try_acquire(1))
+        huge: Any = self.slots.acquire(10)
+        self.assertNoResult(huge)
+        self.slots.release(1)
+        self.assertTrue(self.successResultOf(huge))
+        self.assertFalse(self.slots.try_acquire(1))
+        self.slots.release(10)
+        self.assertEqual(3, self.slots.free)
+
+    def test_cancelled(self) -> None:
+        """A place is not given to who was cancelled."""
+        self.slots.try_acquire(3)
+        gone: Any = self.slots.acquire()
+        other: Any = self.slots.acquire()
+        gone.cancel()
+        self.failureResultOf(gone)
+        self.slots.release()
+        self.assertTrue(self.successResultOf(other))
+        self.assertEqual(0, self.slots.free)
+
+    def test_close(self) -> None:
+        """Nobody gets anything any more."""
+        self.slots.try_acquire(3)
+        waiting: Any = self.slots.acquire()
+        self.slots.close()
+        self.assertFalse(self.successResultOf(waiting))
+        self.slots.release(3)
+        self.assertFalse(self.slots.try_acquire())
+        self.assertFalse(self.runtime.result(self.slots.acquire()))
+
+
+class WaitingTests(SynchronousTestCase):
+    """``sleep``, ``within``, ``settle``."""
+
+    def test_late_result_is_nobodys(self) -> None:
+        """What comes after the time is swallowed, an error as well."""
+        runtime = MemoryRuntime()
+        slow: Any = runtime.api.create_future()
+        late = runtime.start(within(runtime, slow, 1, "it"))
+        runtime.advance(1)
+        self.failureResultOf(late)
+        slow.errback(ValueError("late"))
+        self.assertEqual([], self.flushLoggedErrors())
+
+    def test_sleep(self) -> None:
+        """So long and no longer."""
+        runtime = MemoryRuntime()
+        slept: Any = sleep(runtime, 3)
+        runtime.advance(2.5)
+        self.assertNoResult(slept)
+        runtime.advance(0.5)
+        self.successResultOf(slept)
+
+    def test_settle(self) -> None:
+        """Errors are outcomes."""
+        runtime = MemoryRuntime()
+        error = ValueError("no")
+
+        async def good() -> int:
+            return 1
+
+        async def bad() -> int:
+            raise error
+
+        self.assertEqual([1, error], runtime.run(settle([good(), bad()])))

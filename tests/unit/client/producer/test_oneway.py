@@ -1,0 +1,402 @@
+"""``metamorphosis.client.producer.oneway``: sends without results, and what is kept of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail
+
+from metamorphosis.client.localstore import LocalStore
+from metamorphosis.client.model import ANY_PARTITION, OutgoingMessage, Partition, SendResult
+from metamorphosis.client.producer.oneway import KEPT_MOST, KeepingPolicy, OneWayProducer, units
+from metamorphosis.errors import MessageTooLarge
+from tests.support.producing import ProducingCase
+
+HERE = SendResult(-1, Partition(0, 0), -1)
+NOWHERE = SendResult(-1, ANY_PARTITION, -1)
+
+
+class OneWayCase(ProducingCase):
+    """One broker with one partition, and messages that did not go out."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.refused: list[tuple[bytes, str]] = []
+
+    def note(self, message: OutgoingMessage, partition: Partition) -> None:
+        """A policy."""
+        self.refused.append((message.data, str(partition)))
+
+    def sender(self, *topics: str, **options: Any) -> OneWayProducer:
+        """With the noting policy, unless another is given; None is that of the factory."""
+        producer = OneWayProducer(self.session, **{"policy": self.note, **options})
+        self.publish(producer, *topics)
+        return producer
+
+    def bodies(self) -> list[bytes]:
+        """Of the puts sent since, which are not answered."""
+        self.last = self.puts()
+        return [put.body for put in self.last]
+
+
+class WindowTests(OneWayCase):
+    """Row 79 and what surrounds it."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.register(0)
+
+    def test_units(self) -> None:
+        """A unit is 4096 bytes, a message takes at least one, a started one is not counted."""
+        lengths = {0: 1, 1: 1, 4095: 1, 4096: 1, 8191: 1, 8192: 2, 12288: 3, 1 << 20: 256}
+        self.assertEqual(lengths, {length: units(length) for length in lengths})
+
+    def test_row_79_window_of_three(self) -> None:
+        """Row 79: 8192 bytes fit, the second 8192 are refused, after the answer accepted."""
+        producer = self.sender("test", window=3)
+        body = bytes(8192)
+        self.assertEqual([HERE, HERE], [producer.send("test", body) for _ in range(2)])
+        self.assertEqual([(body, "0-0")], self.refused)
+        self.assertEqual(1, producer.free)
+        self.assertEqual([body], self.bodies())
+        self.answer(self.last[0])
+        self.assertEqual(3, producer.free)
+        producer.send("test", body)
+        self.assertEqual([body], self.bodies())
+
+    def test_released_by_whatever_happens(self) -> None:
+        """An error, a time-out and a lost connection give the units back."""
+        producer = self.sender("test", window=10)
+        for happen in (
+            lambda: self.answer(self.last[0], 500, "no"),
+            lambda: self.runtime.advance(3.1),
+            lambda: self.link().lose(),
+        ):
+            producer.send("test", bytes(8192))
+            self.bodies()
+            self.assertEqual(8, producer.free)
+            happen()
+            self.assertEqual(10, producer.free)
+
+    def test_too_large(self) -> None:
+        """What consumers would pass over is refused, neither sent nor given to the policy."""
+        producer = self.sender("test")
+        longest = self.session.config.max_body_bytes
+        for data, attribute in ((bytes(longest + 1), None), (bytes(longest - 4), "a")):
+            self.assertRaises(MessageTooLarge, producer.send, "test", data, attribute)
+        self.assertEqual(([], []), (self.bodies(), self.refused))
+        self.assertEqual(producer.window, producer.free)
+
+    def test_default_window(self) -> None:
+        """20000 units, also for 0 and less."""
+        self.assertEqual([20000, 20000], [self.sender(window=each).free for each in (0, -1)])
+
+    def test_flow_limit_of_the_connection(self) -> None:
+        """While the broker takes nothing, messages overflow before the window is full."""
+        producer = self.sender("test")
+        self.link().stall()
+        for _ in range(18):
+            producer.send("test", bytes(1 << 20))
+        self.assertTrue(self.refused)
+        self.link().drain()
+        self.assertEqual(18, len(self.bodies()) + len(self.refused))
+
+    def test_ready(self) -> None:
+        """It fires when half of the window is free."""
+        producer = self.sender("test", window=4)
+        self.assertTrue(producer.ready().called)
+        for _ in range(3):
+            producer.send("test", b"x")
+        ready = producer.ready()
+        self.bodies()
+        self.assertFalse(ready.called)
+        self.answer(self.last[0])
+        self.assertTrue(ready.called)
+
+
+class OutcomeTests(OneWayCase):
+    """What becomes of messages."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.register(0)
+        self.oneway = self.sender("test")
+
+    def lines(self) -> list[str]:
+        """Of messages that are lost."""
+        return [line for line in self.runtime.log.texts("error") if "is lost" in line]
+
+    def test_row_80_invalid_message(self) -> None:
+        """Row 80: dropped with a line, nothing raised, no policy asked."""
+        for topic, data in ((" ", b"x"), ("test", None), ("test", "text")):
+            self.assertIsNone(self.oneway.send(topic, data))  # type: ignore[arg-type]
+        self.assertEqual(([], 3), (self.refused, len(self.lines())))
+
+    def test_row_80_no_partition(self) -> None:
+        """Row 80: the policy is called, with no partition."""
+        self.assertEqual(NOWHERE, self.oneway.send("other", b"x"))
+        self.assertEqual([(b"x", "-1--1")], self.refused)
+
+    def test_closed(self) -> None:
+        """After close a message is dropped with a line."""
+        self.runtime.result(self.oneway.close())
+        self.assertIsNone(self.oneway.send("test", b"x"))
+        self.assertIn("topic test is lost: Producer has been shutdown", self.lines()[0])
+
+    def test_result(self) -> None:
+        """Id and offset -1 and the partition, at once; it is not ``is_stored``."""
+        result = self.oneway.send("test", b"x")
+        assert result is not None
+        self.assertEqual((HERE, False), (result, result.is_stored))
+
+    def test_selector_that_fails(self) -> None:
+        """The policy gets the message."""
+        producer = self.sender(selector=lambda *_: 1 / 0)
+        self.assertEqual(NOWHERE, producer.send("test", b"x"))
+        self.assertEqual([(b"x", "-1--1")], self.refused)
+
+    def test_errors_that_may_pass(self) -> None:
+        """No connection, a lost one, a time-out, a closed partition: to the policy."""
+        self.oneway.send("test", b"closed")
+        self.bodies()
+        self.answer(self.last[0], 403)
+        self.oneway.send("test", b"late")
+        self.runtime.advance(3.1)
+        self.oneway.send("test", b"lost")
+        self.bodies()
+        self.link().lose()
+        self.oneway.send("test", b"unsent")
+        self.runtime.turn()
+        bodies = [body for body, _ in self.refused]
+        self.assertEqual([b"closed", b"late", b"lost", b"unsent"], bodies)
+        self.assertEqual([], self.lines())
+
+    def test_refused_for_good(self) -> None:
+        """A message the broker does not want is lost, with a line that has topic and text."""
+        self.oneway.send("test", b"x")
+        self.bodies()
+        self.answer(self.last[0], 500, "server error")
+        self.assertEqual([], self.refused)
+        self.assertIn("topic test is lost: server error", self.lines()[0])
+
+    def test_policies_that_fail(self) -> None:
+        """Exceptions of a policy, plain or by a future, are logged with the topic."""
+        for failing in (lambda *_: 1 / 0, lambda *_: fail(ZeroDivisionError())):
+            self.sender(policy=failing).send("other", b"x")
+        lines = self.runtime.log.texts("failure")
+        self.assertEqual([True] * 2, ["topic other is lost" in line for line in lines])
+
+    def test_policy_that_takes_time(self) -> None:
+        """A policy may return a future; the sender does not wait for it."""
+        waiting: Deferred[None] = Deferred()
+        self.assertEqual(NOWHERE, self.sender(policy=lambda *_: waiting).send("other", b"x"))
+        waiting.callback(None)
+        self.assertEqual([], self.runtime.log.texts("failure"))
+
+    def test_close_waits_for_policies(self) -> None:
+        """What a policy is still doing about a message is waited for."""
+        waiting: Deferred[None] = Deferred()
+        producer = self.sender(policy=lambda *_: waiting)
+        producer.send("other", b"x")
+        closing = producer.close()
+        self.runtime.turn()
+        self.assertFalse(closing.called)
+        waiting.callback(None)
+        self.runtime.result(closing)
+
+    def test_close_waits_for_answers(self) -> None:
+        """What is under way gets its answer or its time limit."""
+        self.oneway.send("test", b"x")
+        self.bodies()
+        closing = self.oneway.close()
+        self.assertFalse(closing.called)
+        self.answer(self.last[0])
+        self.runtime.result(closing)
+        self.assertNotIn(self.oneway, self.session._children)
+
+
+class KeepingTests(OneWayCase):
+    """The policy of the factory."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.path = self.session.config.async_storage_path
+
+    def kept(self, name: str) -> list[bytes]:
+        """The data in a store, when nobody has it open."""
+        self.assertIn(name, LocalStore.names(self.path))
+        store = LocalStore.open(self.path, name)
+        values = [item.value[5:] for item in store.items()]
+        store.close()
+        return values
+
+    def test_row_80_unknown_partition(self) -> None:
+        """Row 80: a message without a partition is kept under ``-1--1``."""
+        producer = self.sender("test", policy=None)
+        producer.send("test", b"x")
+        self.runtime.result(producer.close())
+        self.assertEqual([b"x"], self.kept("test@-1--1"))
+
+    def test_row_80_limit(self) -> None:
+        """Row 80: with 499999 kept a message is accepted, with 500001 it is refused and logged."""
+
+        class Counting:
+            number = KEPT_MOST - 1
+            taken = 0
+
+            def count(self, topic: str, partition: Partition) -> int:
+                return self.number
+
+            def keep(self, *_: object) -> None:
+                self.taken += 1
+
+        backlog = Counting()
+        policy = KeepingPolicy(backlog, self.runtime.log)  # type: ignore[arg-type]
+        message = OutgoingMessage("test", b"x")
+        self.assertTrue(policy(message, Partition(0, 3)))
+        backlog.number = KEPT_MOST + 1
+        self.assertFalse(policy(message, Partition(0, 3)))
+        self.assertEqual(1, backlog.taken)
+        line = self.runtime.log.texts("error")[0]
+        self.assertIn("topic test, partition 0-3, 1 bytes, is lost: 500000", line)
+
+    def test_sent_when_the_topic_is_published(self) -> None:
+        """Messages of a process that died go out with the next publication, whole."""
+        producer = self.sender("test", policy=None)
+        producer.send("test", b"a", "attribute", key="k")
+        producer.send("test", b"b")
+        self.runtime.result(producer.close())
+        self.register(0)
+        again = self.sender("test", policy=None)
+        self.assertEqual([b"\0\0\0\x09attributea", b"b"], self.bodies())
+        self.assertEqual([1, 0], [put.flag for put in self.last])
+        for put in self.last:
+            self.answer(put)
+        self.runtime.result(again.close())
+        self.assertEqual([], self.kept("test@-1--1"))
+
+    def test_sent_every_interval(self) -> None:
+        """What failed is tried again after five minutes; what was taken is gone."""
+        self.register(0)
+        producer = self.sender("test", policy=None, window=2)
+        for number in range(5):
+            producer.send("test", b"%d" % number)
+        self.assertEqual([b"0", b"1"], self.bodies())
+        for put in self.last:
+            self.answer(put)
+        self.runtime.advance(299)
+        self.assertEqual([], self.bodies())
+        self.runtime.advance(2)
+        self.assertEqual([b"2", b"3", b"4"], self.bodies())
+        self.answer(self.last[0])
+        self.answer(self.last[1], 500, "no")
+        self.answer(self.last[2])
+        self.runtime.advance(301)
+        self.assertEqual([b"3"], self.bodies())
+
+    def test_recover_on_demand(self) -> None:
+        """``recover`` does it now, and says when it is done; failures stay kept."""
+        self.register(0)
+        producer = self.sender("test", policy=None)
+        self.link().lose()
+        producer.send("test", b"x")
+        self.runtime.turn()
+        self.runtime.result(producer.recover())
+        self.assertIn("1 kept messages of topic test", self.runtime.log.texts("warn")[-1])
+        self.runtime.advance(1)
+        self.link()
+        done = producer.recover()
+        self.assertEqual([b"x"], self.bodies())
+        self.answer(self.last[0])
+        self.runtime.result(done)
+        self.runtime.result(producer.recover())
+        self.assertEqual([], self.bodies())
+
+    def test_refused_for_good(self) -> None:
+        """However many kept messages the broker refuses, those behind them are sent."""
+        producer = self.sender("test", policy=None)
+        for number in range(130):
+            producer.send("test", b"%d" % number)
+        self.runtime.turn()
+        self.register(0)
+        self.link()
+        done = producer.recover()
+        while self.bodies():
+            for put in self.last:
+                self.answer(put, 200 if put.body == b"129" else 400, None)
+        self.runtime.result(done)
+        self.assertEqual(129, producer._backlog.count("test", ANY_PARTITION))  # type: ignore
+
+    def test_closed_while_sending(self) -> None:
+        """What is under way is finished, the rest stays kept for the next process."""
+        producer = self.sender("test", policy=None)
+        for number in range(70):
+            producer.send("test", b"%d" % number)
+        self.runtime.turn()
+        self.register(0)
+        self.link()
+        producer.recover()
+        self.assertEqual(64, len(self.bodies()))
+        closing = producer.close()
+        self.runtime.turn()
+        self.assertFalse(closing.called)
+        for put in self.last:
+            self.answer(put)
+        self.runtime.result(closing)
+        self.assertEqual([], self.bodies())
+        self.assertEqual([b"%d" % number for number in range(64, 70)], self.kept("test@-1--1"))
+
+    def test_second_topic(self) -> None:
+        """What was kept of a topic that is published later goes out then, and nothing else."""
+        producer = self.sender("test", policy=None)
+        producer.send("test", b"a")
+        producer.send("other", b"b")
+        self.runtime.turn()
+        self.register(0, "other")
+        self.publish(producer, "other")
+        self.assertEqual([b"b"], self.bodies())
+
+    def test_many_pages(self) -> None:
+        """More than a page is sent 64 at a time, each once."""
+        producer = self.sender("test", policy=None)
+        for number in range(1200):
+            producer.send("test", b"%d" % number)
+        self.runtime.turn()
+        self.register(0)
+        self.link()
+        done = producer.recover()
+        sent = []
+        while bodies := self.bodies():
+            self.assertLessEqual(len(bodies), 64)
+            sent += bodies
+            for put in self.last:
+                self.answer(put)
+        self.runtime.result(done)
+        self.assertEqual([b"%d" % number for number in range(1200)], sent)
+
+    def test_written_together(self) -> None:
+        """A burst is one piece of work for the thread, and a close writes what is left."""
+        producer = self.sender("test", policy=None)
+        producer.send("test", b"first")
+        self.runtime.turn()
+        (pool,) = self.runtime.pools
+        pool.hold()
+        for _ in range(100):
+            producer.send("test", b"x")
+        self.runtime.turn()
+        self.assertEqual(1, pool.held)
+        closing = producer.close()
+        pool.release()
+        self.runtime.result(closing)
+        self.assertEqual([b"first"] + [b"x"] * 100, self.kept("test@-1--1"))
+
+    def test_disk_that_fails(self) -> None:
+        """A message that cannot be written is lost with a line that names the file."""
+        producer = self.sender("test", policy=None)
+        Path(self.path).write_bytes(b"")
+        producer.send("test", b"x")
+        self.runtime.turn()
+        line = self.runtime.log.texts("error")[0]
+        self.assertIn("topic test, partition -1--1, 1 bytes, is lost", line)
+        self.assertIn(str(self.path), line)
