@@ -298,6 +298,50 @@ class InvalidState(ClientError):
     """Not now: a method was called too early, too late or twice."""
 
 
+class TransactionFailed(ClientError):
+    """A transaction was not committed: one of its messages, or a step of it, was refused. Nothing
+    of it becomes visible."""
+
+
+class TransactionLost(TransactionFailed):
+    """A local transaction does not exist any more: its connection was lost, or its lifetime is
+    over. Nothing of it becomes visible."""
+
+
+class CommitUnknown(ClientError):
+    """A commit was sent, and no sensible answer came: either all messages are visible, or none."""
+
+    outcome_known = False
+
+
+class XAError(ClientError):
+    """
+    A step of an XA transaction failed.
+
+    :ivar code: of X/Open, see ``client.transactions.xa``.
+    :ivar outcome_known: False where the broker may have done it.
+    """
+
+    def __init__(self, code: int, text: str, outcome_known: bool = True) -> None:
+        super().__init__(text)
+        self.code = code
+        self.outcome_known = outcome_known
+
+
+class Unresolved(ClientError):
+    """
+    The outcome of a transaction in two phases is decided, or not known, and not every participant
+    has carried it out; ``resolve`` of the coordinator does when it can.
+
+    :ivar committed: True: the decision is to commit; None: it could not be read.
+    """
+
+    def __init__(self, text: str, committed: bool | None) -> None:
+        super().__init__(text)
+        self.committed = committed
+        self.outcome_known = committed is not None
+
+
 class InvalidArgument(ClientError, ValueError):
     """A value that a method of the client cannot take; the text says what would be right."""
 

@@ -30,6 +30,7 @@ from metamorphosis.client.model import (
 from metamorphosis.client.producer.oneway import Policy
 from metamorphosis.client.producer.puts import Callback
 from metamorphosis.client.runtimes.aio import AsyncioRuntime
+from metamorphosis.client.runtimes.aiotransactions import Transaction, XAResource
 from metamorphosis.client.session import SessionFactory
 from metamorphosis.client.settings import ClientConfig, ConsumerConfig, client_config
 from metamorphosis.client.topics.brokerstats import Stats
@@ -52,6 +53,9 @@ __all__ = [
     "ReceivedMessage",
     "SendResult",
     "TopicBrowser",
+    "Transaction",
+    "XAProducer",
+    "XAResource",
 ]
 
 
@@ -113,6 +117,11 @@ class Producer(Publishing, Protocol):
     def ready(self) -> Future[bool]:
         """See ``client.producer.Producer``."""
 
+    def transaction(
+        self, lifetime: int | None = None, *, target: str | None = None, timeout: float = 5.0
+    ) -> Transaction:
+        """See ``client.producer.Producer``."""
+
 
 class OneWayProducer(Publishing, Protocol):
     """See ``client.oneway.OneWayProducer``."""
@@ -158,6 +167,17 @@ class OrderedProducer(Publishing, Protocol):
 
     def recover(self) -> Future[None]:
         """See ``client.ordered.OrderedProducer``."""
+
+
+class XAProducer(Publishing, Protocol):
+    """See ``client.transactions.xaproducer.XAProducer``."""
+
+    @property
+    def unique_qualifier(self) -> str:
+        """See ``client.transactions.xaproducer.XAProducer``."""
+
+    def resource(self, target: str | None = None) -> XAResource:
+        """See ``client.transactions.xaproducer.XAProducer``."""
 
 
 class Consumer(Closing, Protocol):
@@ -306,6 +326,17 @@ class MessageSessionFactory(SessionFactory):
             self, topic: str | None = None, selector: Selector | None = None
         ) -> Future[OrderedProducer]:
             """See ``SessionFactory`` and ``client.ordered.OrderedProducer``."""
+
+        def create_xa_producer(
+            self,
+            topic: str | None = None,
+            selector: Selector | None = None,
+            *,
+            unique_qualifier: str | None = None,
+            in_order: bool = False,
+            timeout: float = 5.0,
+        ) -> Future[XAProducer]:
+            """See ``SessionFactory`` and ``client.transactions.xaproducer.XAProducer``."""
 
         def create_consumer(
             self,

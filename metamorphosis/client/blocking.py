@@ -33,6 +33,7 @@ from metamorphosis.client.runtimes.plain import (
     Producer,
     TopicBrowser,
 )
+from metamorphosis.client.runtimes.plaintransactions import Transaction, XAProducer, XAResource
 from metamorphosis.client.session import SessionFactory
 from metamorphosis.client.settings import ClientConfig, ConsumerConfig, client_config
 from metamorphosis.client.topics.brokerstats import Stats
@@ -48,6 +49,9 @@ __all__ = [
     "OrderedProducer",
     "Producer",
     "TopicBrowser",
+    "Transaction",
+    "XAProducer",
+    "XAResource",
 ]
 
 LISTENER_THREADS = 8
@@ -165,6 +169,26 @@ class MessageSessionFactory:
         """See ``SessionFactory``; the selector must not block."""
         core = self._thread.call(self._core.create_ordered_producer, topic, selector)
         return OrderedProducer(self._thread, core, self)
+
+    def create_xa_producer(
+        self,
+        topic: str | None = None,
+        selector: Selector | None = None,
+        *,
+        unique_qualifier: str | None = None,
+        in_order: bool = False,
+        timeout: float = 5.0,
+    ) -> XAProducer:
+        """See ``SessionFactory``; the selector must not block."""
+        core = self._thread.call(
+            self._core.create_xa_producer,
+            topic,
+            selector,
+            unique_qualifier=unique_qualifier,
+            in_order=in_order,
+            timeout=timeout,
+        )
+        return XAProducer(self._thread, core, self)
 
     def create_consumer(
         self,

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from metamorphosis.client.model import Partition, ReceivedMessage, StoredOffset
+from metamorphosis.client.transactions.xa import Xid
 from metamorphosis.cluster.connect import parse_connect
 from metamorphosis.cluster.model import Broker
 from metamorphosis.errors import InvalidArgument
@@ -30,6 +31,9 @@ Check = Callable[[Any], str | None]
 INT63_MAX: Final = (1 << 63) - 1
 SECONDS_MOST: Final = INT32_MAX // 1000
 """The longest time limit that the original could express."""
+
+XID_BYTES: Final = 64
+"""The longest of both byte strings of an ``Xid``."""
 
 _SHOWN: Final = reprlib.Repr()
 _SHOWN.maxstring = _SHOWN.maxother = 80
@@ -199,6 +203,23 @@ def stored_offsets(value: Any) -> str | None:
     return "a list of StoredOffset expected"
 
 
+def xid(value: Any) -> str | None:
+    """The name of a branch, as X/Open has it."""
+    if isinstance(value, Xid) and integer(-INT32_MAX - 1, INT32_MAX, "")(value.format_id) is None:
+        gtrid, bqual = value.gtrid, value.bqual
+        if isinstance(gtrid, bytes) and isinstance(bqual, bytes):
+            if 0 < len(gtrid) <= XID_BYTES and len(bqual) <= XID_BYTES:
+                return None
+    return "an Xid of a number of 32 bits, 1 to 64 bytes and 0 to 64 bytes expected"
+
+
+def unique_qualifier(value: Any) -> str | None:
+    """Part of a key, whose parts are divided by colons."""
+    if word(value) is None and ":" not in value:
+        return None
+    return "a word without spaces and colons expected"
+
+
 path: Final = instance((str, os.PathLike), "a path")
 
 CHECKS: Final[dict[str, Check]] = {
@@ -210,6 +231,13 @@ CHECKS: Final[dict[str, Check]] = {
     "timeout": seconds,
     "callback": callable_with("result and error"),
     "bodies": bodies,
+    "lifetime": integer(1, INT32_MAX, "seconds"),
+    "xid": xid,
+    "flags": integer(0, INT32_MAX, "flags"),
+    "one_phase": truth,
+    "other": having(("target", "is_same_rm"), "another XA resource"),
+    "seconds": integer(0, INT32_MAX, "seconds"),
+    "unique_qualifier": unique_qualifier,
     "selector": callable_with("topic, partitions and message"),
     "retries": integer(0, INT32_MAX, "a number"),
     "in_order": truth,

@@ -327,6 +327,27 @@ class SessionFactory:
 
         return self.runtime.start(self._create_producer(topic, OrderedProducer, selector, {}))
 
+    @checked(as_future)
+    def create_xa_producer(
+        self,
+        topic: str | None = None,
+        selector: Any = None,
+        *,
+        unique_qualifier: str | None = None,
+        in_order: bool = False,
+        timeout: float = 5.0,
+    ) -> Any:
+        """
+        A future of an ``XAProducer``, otherwise as ``create_producer``.
+
+        :param unique_qualifier: of the application, the same in each of its lives.
+        :param timeout: seconds for the answer to each step.
+        """
+        from metamorphosis.client.transactions.xaproducer import XAProducer
+
+        options = {"unique_qualifier": unique_qualifier, "in_order": in_order, "timeout": timeout}
+        return self.runtime.start(self._create_producer(topic, XAProducer, selector, options))
+
     async def _create_producer(
         self, topic: str | None, make: Any, selector: Any, options: dict[str, Any]
     ) -> Any:

@@ -32,6 +32,7 @@ from metamorphosis.client.model import (
 from metamorphosis.client.producer.oneway import Policy
 from metamorphosis.client.producer.puts import Callback
 from metamorphosis.client.runtimes.tx import ShutdownTrigger, TwistedRuntime
+from metamorphosis.client.runtimes.txtransactions import Transaction, XAResource
 from metamorphosis.client.session import SessionFactory
 from metamorphosis.client.settings import ClientConfig, ConsumerConfig, client_config
 from metamorphosis.client.topics.brokerstats import Stats
@@ -54,6 +55,9 @@ __all__ = [
     "ReceivedMessage",
     "SendResult",
     "TopicBrowser",
+    "Transaction",
+    "XAProducer",
+    "XAResource",
 ]
 
 
@@ -115,6 +119,11 @@ class Producer(Publishing, Protocol):
     def ready(self) -> Deferred[bool]:
         """See ``client.producer.Producer``."""
 
+    def transaction(
+        self, lifetime: int | None = None, *, target: str | None = None, timeout: float = 5.0
+    ) -> Transaction:
+        """See ``client.producer.Producer``."""
+
 
 class OneWayProducer(Publishing, Protocol):
     """See ``client.oneway.OneWayProducer``."""
@@ -160,6 +169,17 @@ class OrderedProducer(Publishing, Protocol):
 
     def recover(self) -> Deferred[None]:
         """See ``client.ordered.OrderedProducer``."""
+
+
+class XAProducer(Publishing, Protocol):
+    """See ``client.transactions.xaproducer.XAProducer``."""
+
+    @property
+    def unique_qualifier(self) -> str:
+        """See ``client.transactions.xaproducer.XAProducer``."""
+
+    def resource(self, target: str | None = None) -> XAResource:
+        """See ``client.transactions.xaproducer.XAProducer``."""
 
 
 class Consumer(Closing, Protocol):
@@ -311,6 +331,17 @@ class MessageSessionFactory(SessionFactory):
             self, topic: str | None = None, selector: Selector | None = None
         ) -> Deferred[OrderedProducer]:
             """See ``SessionFactory`` and ``client.ordered.OrderedProducer``."""
+
+        def create_xa_producer(
+            self,
+            topic: str | None = None,
+            selector: Selector | None = None,
+            *,
+            unique_qualifier: str | None = None,
+            in_order: bool = False,
+            timeout: float = 5.0,
+        ) -> Deferred[XAProducer]:
+            """See ``SessionFactory`` and ``client.transactions.xaproducer.XAProducer``."""
 
         def create_consumer(
             self,

@@ -48,6 +48,7 @@ LAYERS = {
         "transactions.javastream",
         "transactions.heuristiclog",
         "transactions.replay",
+        "client.transactions.xa",
         "client.checks",
         "client.checked",
         "client.settingchecks",

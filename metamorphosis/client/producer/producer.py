@@ -15,20 +15,20 @@ overtake each other, and a Java broker stores pipelined messages in any order. A
 partition can be chosen for is waited for by those behind it.
 
 Source: ``SimpleMessageProducer``.
-
-Differs: there are no transactions yet.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from metamorphosis.client.checked import checked
 from metamorphosis.client.checks import require
 from metamorphosis.client.model import OutgoingMessage, Partition
 from metamorphosis.client.producer.publisher import Publisher
 from metamorphosis.client.producer.puts import OVERHEAD_BYTES, Callback, Put, too_large
 from metamorphosis.client.producer.sending import Sending
 from metamorphosis.client.topics.selectors import RoundRobinSelector, Selector
+from metamorphosis.client.transactions.local import LocalTransactions, Transaction
 
 if TYPE_CHECKING:
     from metamorphosis.client.session import SessionFactory
@@ -56,11 +56,12 @@ class Producer(Publisher):
     ) -> None:
         super().__init__(session)
         self._create_future = self._api.create_future
+        self._selector = RoundRobinSelector() if selector is None else selector
         self._sending = Sending(
             session.runtime,
             session.log,
             session.directory,
-            RoundRobinSelector() if selector is None else selector,
+            self._selector,
             retries,
             session.config.delivery_timeout_ms / 1000,
             in_order,
@@ -68,6 +69,8 @@ class Producer(Publisher):
         )
         self._submit = self._sending.submit
         self._most_cost = session.config.max_body_bytes + OVERHEAD_BYTES
+        self._transactions: LocalTransactions | None = None
+        self._in_order = in_order
 
     # -- sending
 
@@ -148,6 +151,33 @@ class Producer(Publisher):
         """A future that fires when the producer is not full; for senders who do not await sends."""
         return self._sending.ready()
 
+    @checked()
+    def transaction(
+        self, lifetime: int | None = None, *, target: str | None = None, timeout: float = 5.0
+    ) -> Transaction:
+        """
+        A new local transaction, see ``client.transactions.local``::
+
+            async with producer.transaction() as transaction:
+                await transaction.send("orders", b"...")
+
+        Nothing is sent before its first message.
+
+        :param lifetime: seconds after which the broker rolls it back, as far as the broker's
+            ``maxTxTimeoutInSeconds`` allows; None: it has no limit.
+        :param target: its broker; None: the one that has the first message's partition.
+        :param timeout: seconds for the answers to begin, commit and rollback.
+        :raises ClientClosed: after ``close``.
+        """
+        self._check_open()
+        if self._transactions is None:
+            self._transactions = LocalTransactions(
+                self._session, self._selector, self._in_order, self._timeout
+            )
+        return self._transactions.new(lifetime, target, timeout)
+
     async def _end(self) -> None:
-        """Nothing is tried again any more."""
+        """Nothing is tried again any more; open transactions are rolled back."""
+        if self._transactions is not None:
+            await self._transactions.close()
         await self._sending.end()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from metamorphosis.client.checked import checked
 from metamorphosis.client.delivery.subscription import Filter, Listener, Reject
@@ -24,6 +24,9 @@ from metamorphosis.client.model import (
 from metamorphosis.client.network.flow import settle
 from metamorphosis.client.runtimes.loopthread import LoopThread
 from metamorphosis.errors import ClientClosed
+
+if TYPE_CHECKING:
+    from metamorphosis.client.runtimes.plaintransactions import Transaction
 
 SEND_WINDOW = 1000
 """Messages under way in ``send_all``."""
@@ -102,6 +105,15 @@ class Producer(Publishing):
                 if isinstance(outcome, Exception):
                     raise outcome
                 yield outcome
+
+    def transaction(
+        self, lifetime: int | None = None, *, target: str | None = None, timeout: float = 5.0
+    ) -> Transaction:
+        """See ``client.producer.Producer``."""
+        from metamorphosis.client.runtimes.plaintransactions import Transaction
+
+        core = self._call("transaction", lifetime, target=target, timeout=timeout)
+        return Transaction(self._thread, core, self._factory)
 
     async def _send_window(
         self, topic: str, bodies: list[bytes], attribute: str | None

@@ -20,10 +20,11 @@ from metamorphosis.client.offsets.localfile import LocalFileOffsetStore
 from metamorphosis.client.offsets.memory import MemoryOffsetStore
 from metamorphosis.client.offsets.mysql import MySQLOffsetStore
 from metamorphosis.client.offsets.zookeeper import ZooKeeperOffsetStore
-from metamorphosis.client.runtimes import plain
+from metamorphosis.client.runtimes import plain, plaintransactions
 from metamorphosis.client.session import SessionFactory
 from metamorphosis.client.settings import ClientConfig, ConsumerConfig
 from metamorphosis.client.topics import selectors
+from metamorphosis.client.transactions.xa import Xid
 from metamorphosis.errors import InvalidArgument, InvalidConfig
 from tests.support.runtime import MemoryRuntime
 from tests.unit.client.test_faces import CORE, INTERNAL
@@ -50,6 +51,8 @@ FINE: dict[str, Any] = {
     "group": "g",
     "offsets": [],
     "key_of": lambda message: "k",
+    "xid": Xid(1, b"g", b"b"),
+    "seconds": 1,
 }
 """For parameters without a default, where another one is in question."""
 
@@ -72,6 +75,20 @@ WRONG: dict[str, list[Any]] = {
     "item": ["two words", "", 5],
     "offsets": [[("t", Partition(0, 0), 5)], None],
     "selector": ["round robin"],
+    "lifetime": [0, -1, 1.5, "30", True],
+    "xid": [
+        (1, b"g", b"b"),
+        Xid(1, b"", b"b"),
+        Xid(1, b"g" * 65, b""),
+        Xid(1, b"g", b"b" * 65),
+        Xid(1 << 31, b"g", b"b"),
+        Xid(1, "g", b"b"),  # type: ignore[arg-type]
+    ],
+    "flags": [-1, "TMJOIN", True],
+    "one_phase": [1, None],
+    "other": [5, None],
+    "seconds": [-1, 1.5, True, "1"],
+    "unique_qualifier": ["", "two words", "a:b", "a\tb", 5],
     "zookeeper": [["a:1"], "http://a:1", "a:1;b:1", "a:99999", "a:b", ",", 5],
     "broker": [["a:1"], "a", "http://a:1", 8123],
 }
@@ -125,6 +142,8 @@ class PublicCallTests(SynchronousTestCase):
                 made[name] = kind(session, "t")
             elif name != "Publishing":
                 made[name] = kind(session)
+        made["Transaction"] = made["Producer"].transaction()
+        made["XAResource"] = self.fine["other"] = made["XAProducer"].resource("host:1")
         return made
 
     def calls(self) -> Iterator[tuple[str, Any]]:
@@ -134,7 +153,7 @@ class PublicCallTests(SynchronousTestCase):
         for name, given in core.items():
             for method in public(type(given)):
                 yield f"core {name}.{method}", getattr(given, method)
-            face = getattr(plain, name, None)
+            face = getattr(plain, name, None) or getattr(plaintransactions, name, None)
             if face is not None:
                 arguments = [thread.call] if name == "Consumer" else []
                 behind = face(thread, given, None, *arguments)
@@ -204,7 +223,12 @@ class PublicCallTests(SynchronousTestCase):
                     self.assertIn("expected", str(error), told)
                     self.assertTrue(str(error).startswith(f"{each.name} is "), f"{told}: {error}")
                     seen.add(where)
-        for expected in ("core Producer.send", "blocking Consumer.get", "MySQLOffsetStore.commit"):
+        for expected in (
+            "core Producer.send",
+            "core XAResource.commit",
+            "blocking Consumer.get",
+            "MySQLOffsetStore.commit",
+        ):
             self.assertIn(expected, seen)
         self.assertGreater(len(seen), 60)
 

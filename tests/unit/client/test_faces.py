@@ -12,16 +12,21 @@ from twisted.trial.unittest import SynchronousTestCase
 from metamorphosis.client import aio, session, tx
 from metamorphosis.client.consumer import browser, consumer
 from metamorphosis.client.producer import oneway, ordered, producer, publisher
+from metamorphosis.client.runtimes import aiotransactions, txtransactions
+from metamorphosis.client.transactions import local, resource, xaproducer
 
 CORE = {
     "Publishing": publisher.Publisher,
     "Producer": producer.Producer,
     "OneWayProducer": oneway.OneWayProducer,
     "OrderedProducer": ordered.OrderedProducer,
+    "XAProducer": xaproducer.XAProducer,
     "Consumer": consumer.Consumer,
     "TopicBrowser": browser.TopicBrowser,
     "MessageSessionFactory": session.SessionFactory,
 }
+TRANSACTIONS = {"Transaction": local.Transaction, "XAResource": resource.XAResource}
+"""In modules of their own."""
 INTERNAL = {
     "SessionFactory": {"started", "add_child", "remove_child", "next_session_id"},
     "Consumer": {"own_store"},
@@ -66,11 +71,13 @@ class FaceTests(SynchronousTestCase):
     def test_protocols_have_the_parameters_of_the_core(self) -> None:
         """Each method's parameters and defaults are those of the core's method."""
         for face in (tx, aio):
-            for name in CORE.keys() - {"MessageSessionFactory"}:
+            for name, core in {**CORE, **TRANSACTIONS}.items():
+                if name == "MessageSessionFactory":
+                    continue
                 protocol = getattr(face, name)
                 for method, promised in vars(protocol).items():
                     if inspect.isfunction(promised) and not method.startswith("_"):
-                        real = getattr(CORE[name], method)
+                        real = getattr(core, method)
                         where = f"{face.__name__} {name}.{method}"
                         self.assertEqual(parameters(real), parameters(promised), where)
 
@@ -87,9 +94,9 @@ class FaceTests(SynchronousTestCase):
 
     def test_nothing_is_missing(self) -> None:
         """Every public method of the core is promised."""
-        for face in (tx, aio):
-            found = declared(face)
-            for name, core in CORE.items():
+        for face, own in ((tx, txtransactions), (aio, aiotransactions)):
+            found = {**declared(own), **declared(face)}
+            for name, core in {**CORE, **TRANSACTIONS}.items():
                 for method in vars(core):
                     if method.startswith("_") or method in INTERNAL.get(core.__name__, ()):
                         continue
@@ -99,7 +106,8 @@ class FaceTests(SynchronousTestCase):
 
     def test_faces_agree(self) -> None:
         """The two differ in their futures only."""
-        ours, theirs = declared(tx), declared(aio)
+        ours = {**declared(tx), **declared(txtransactions)}
+        theirs = {**declared(aio), **declared(aiotransactions)}
         self.assertEqual(ours.keys(), theirs.keys())
         for name in ours:
             self.assertEqual(ours[name].keys(), theirs[name].keys())

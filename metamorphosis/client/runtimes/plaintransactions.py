@@ -1,0 +1,139 @@
+"""
+Transactions whose core is behind a ``LoopThread``: plain calls that wait. Thread: any but the
+loop's.
+"""
+
+from __future__ import annotations
+
+from metamorphosis.client.model import Partition, SendResult
+from metamorphosis.client.runtimes.plain import Plain, Publishing
+from metamorphosis.client.transactions.branches import Recovered
+from metamorphosis.client.transactions.local import TransactionState
+from metamorphosis.client.transactions.xa import TMNOFLAGS, TMSTARTRSCAN, TMSUCCESS, Xid
+from metamorphosis.errors import MetaQError
+
+
+class Transaction(Plain):
+    """See ``client.transactions.local.Transaction``; the ``with`` block ends it."""
+
+    def __exit__(self, *reason: object) -> None:
+        if reason[0] is None:
+            if not self.is_ended:
+                self.commit()
+            return
+        try:
+            self.close()
+        except MetaQError:
+            pass  # the block's exception is what counts
+
+    @property
+    def is_ended(self) -> bool:
+        """See ``client.transactions.local.Transaction``."""
+        return self._core.is_ended  # type: ignore[no-any-return]
+
+    @property
+    def state(self) -> TransactionState:
+        """See ``client.transactions.local.Transaction``."""
+        return self._core.state  # type: ignore[no-any-return]
+
+    @property
+    def target(self) -> str | None:
+        """See ``client.transactions.local.Transaction``."""
+        return self._core.target  # type: ignore[no-any-return]
+
+    def send(
+        self,
+        topic: str,
+        data: bytes,
+        attribute: str | None = None,
+        *,
+        key: str | bytes | None = None,
+        partition: Partition | None = None,
+        timeout: float | None = None,
+    ) -> SendResult:
+        """See ``client.transactions.local.Transaction``."""
+        options = {"key": key, "partition": partition, "timeout": timeout}
+        return self._call("send", topic, data, attribute, **options)  # type: ignore[no-any-return]
+
+    def commit(self) -> None:
+        """See ``client.transactions.local.Transaction``."""
+        self._call("commit")
+
+    def rollback(self) -> None:
+        """See ``client.transactions.local.Transaction``."""
+        self._call("rollback")
+
+
+class XAProducer(Publishing):
+    """See ``client.transactions.xaproducer.XAProducer``."""
+
+    @property
+    def unique_qualifier(self) -> str:
+        """See ``client.transactions.xaproducer.XAProducer``."""
+        return self._core.unique_qualifier  # type: ignore[no-any-return]
+
+    def resource(self, target: str | None = None) -> XAResource:
+        """See ``client.transactions.xaproducer.XAProducer``."""
+        return XAResource(self._thread, self._call("resource", target), self._factory)
+
+
+class XAResource(Plain):
+    """See ``client.transactions.resource.XAResource``; one thread at a time uses it."""
+
+    def close(self) -> None:
+        """Nothing: the producer keeps the connection."""
+
+    @property
+    def target(self) -> str:
+        """See ``client.transactions.resource.XAResource``."""
+        return self._core.target  # type: ignore[no-any-return]
+
+    def send(
+        self,
+        topic: str,
+        data: bytes,
+        attribute: str | None = None,
+        *,
+        key: str | bytes | None = None,
+        partition: Partition | None = None,
+        timeout: float | None = None,
+    ) -> SendResult:
+        """See ``client.transactions.resource.XAResource``."""
+        options = {"key": key, "partition": partition, "timeout": timeout}
+        return self._call("send", topic, data, attribute, **options)  # type: ignore[no-any-return]
+
+    def start(self, xid: Xid, flags: int = TMNOFLAGS) -> None:
+        """See ``client.transactions.resource.XAResource``."""
+        self._call("start", xid, flags)
+
+    def end(self, xid: Xid, flags: int = TMSUCCESS) -> None:
+        """See ``client.transactions.resource.XAResource``."""
+        self._call("end", xid, flags)
+
+    def prepare(self, xid: Xid) -> int:
+        """See ``client.transactions.resource.XAResource``."""
+        return self._call("prepare", xid)  # type: ignore[no-any-return]
+
+    def commit(self, xid: Xid, one_phase: bool = False) -> None:
+        """See ``client.transactions.resource.XAResource``."""
+        self._call("commit", xid, one_phase)
+
+    def rollback(self, xid: Xid) -> None:
+        """See ``client.transactions.resource.XAResource``."""
+        self._call("rollback", xid)
+
+    def forget(self, xid: Xid) -> None:
+        """See ``client.transactions.resource.XAResource``."""
+        self._call("forget", xid)
+
+    def recover(self, flags: int = TMSTARTRSCAN) -> Recovered:
+        """See ``client.transactions.resource.XAResource``."""
+        return self._call("recover", flags)  # type: ignore[no-any-return]
+
+    def is_same_rm(self, other: XAResource) -> bool:
+        """See ``client.transactions.resource.XAResource``."""
+        return self._call("is_same_rm", other)  # type: ignore[no-any-return]
+
+    def set_transaction_timeout(self, seconds: int) -> bool:
+        """See ``client.transactions.resource.XAResource``."""
+        return self._call("set_transaction_timeout", seconds)  # type: ignore[no-any-return]

@@ -1,0 +1,363 @@
+"""
+One broker as a resource of X/Open XA: what a transaction manager calls, and ``send``.
+
+One branch at a time is associated with a resource, between ``start`` and ``end``; messages go into
+that one. Everything after ``end`` may be asked of any resource of the producer: it goes to the
+broker that has the branch.
+
+Source: ``TransactionContext``.
+
+Differs: joining and resuming work; in the original they always fail.
+
+Differs: ``recover`` gives everything when a scan starts and nothing when it goes on, as X/Open has
+it; the original gives everything each time, to a caller that waits for an empty list.
+
+Differs: a branch into which a message could not be sent is not prepared or committed in one phase,
+but rolled back: ``XA_RBROLLBACK``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from metamorphosis.client.checked import as_future, checked
+from metamorphosis.client.model import OutgoingMessage, Partition
+from metamorphosis.client.topics.selectors import Selector
+from metamorphosis.client.transactions.branches import (
+    KEPT_CODES,
+    Branch,
+    Branches,
+    BranchState,
+    Recovered,
+)
+from metamorphosis.client.transactions.enlisted import Enlisted, put_of
+from metamorphosis.client.transactions.placement import Placement
+from metamorphosis.client.transactions.xa import (
+    TMENDRSCAN,
+    TMFAIL,
+    TMJOIN,
+    TMNOFLAGS,
+    TMRESUME,
+    TMSTARTRSCAN,
+    TMSUCCESS,
+    TMSUSPEND,
+    XA_OK,
+    XA_RBROLLBACK,
+    XA_RDONLY,
+    XAER_DUPID,
+    XAER_INVAL,
+    XAER_NOTA,
+    XAER_PROTO,
+    XAER_RMERR,
+    Xid,
+)
+from metamorphosis.errors import InvalidState, XAError
+from metamorphosis.wire.commands import TransactionType
+
+if TYPE_CHECKING:
+    from metamorphosis.client.session import SessionFactory
+
+_ENDS = {
+    TMSUCCESS: BranchState.ENDED,
+    TMSUSPEND: BranchState.SUSPENDED,
+    TMFAIL: BranchState.ROLLBACK_ONLY,
+}
+
+
+class XAResource:
+    """
+    Made by ``XAProducer.resource``. Thread: the loop's.
+
+    :ivar target: URL of the broker that branches begin on.
+    """
+
+    def __init__(
+        self,
+        session: SessionFactory,
+        branches: Branches,
+        target: str,
+        selector: Selector,
+        in_order: bool,
+        send_timeout: float,
+    ) -> None:
+        self.target = target
+        self._session = session
+        self._runtime = session.runtime
+        self._api = session.runtime.api
+        self._branches = branches
+        self._in_order = in_order
+        self._send_timeout = send_timeout
+        self._lifetime = 0
+        self._associated: Branch | None = None
+        broker = branches.connection(target)
+        self._placement = Placement(session.directory, selector, broker)
+
+    # -- messages
+
+    def send(
+        self,
+        topic: str,
+        data: bytes,
+        attribute: str | None = None,
+        *,
+        key: str | bytes | None = None,
+        partition: Partition | None = None,
+        timeout: float | None = None,
+    ) -> Any:
+        """
+        Put a message into the branch that was started: a future of its ``SendResult``, whose
+        offset is -1. Otherwise as ``Transaction.send``; nothing is raised here.
+
+        :raises InvalidState: no branch is started.
+        """
+        future = self._api.create_future()
+        branch = self._associated
+        try:
+            limit = self._send_timeout if timeout is None else timeout
+            message = OutgoingMessage(topic, data, attribute, key)
+            owner: Any = None if branch is None else branch.messages
+            most = self._session.config.max_body_bytes
+            put = put_of(owner, message, partition, limit, future, most)
+            if branch is None:
+                raise InvalidState("no branch is started: await start(xid) first")
+            failure = branch.messages.failure
+            if failure is not None:
+                raise XAError(XA_RBROLLBACK, f"{branch.xid} can only be rolled back: {failure}")
+            put.partition, _ = self._placement.place(message, partition)
+            branch.messages.add(put)
+        except Exception as error:
+            if branch is not None:
+                branch.messages.fail(error)
+            self._api.reject(future, error)
+        return future
+
+    # -- the work of a branch
+
+    @checked(as_future)
+    def start(self, xid: Xid, flags: int = TMNOFLAGS) -> Any:
+        """
+        Begin a branch on the broker ``target``, and associate it. A future.
+
+        :param flags: ``TMJOIN`` or ``TMRESUME``: the branch was begun by this producer before, on
+            the same broker, and gets further messages; ``TMRESUME`` after ``end`` with
+            ``TMSUSPEND``.
+        :raises XAError: the code says why not.
+        """
+        return self._runtime.start(self._start(xid, flags))
+
+    async def _start(self, xid: Xid, flags: int) -> None:
+        if flags not in (TMNOFLAGS, TMJOIN, TMRESUME):
+            raise XAError(XAER_INVAL, f"start of {xid}: TMNOFLAGS, TMJOIN or TMRESUME expected")
+        known = self._branches.begun.get(xid)
+        if flags == TMNOFLAGS and known is not None:
+            raise XAError(XAER_DUPID, f"start of {xid}: it has been begun, and is {_state(known)}")
+        if self._associated is not None:
+            raise XAError(
+                XAER_PROTO, f"start of {xid}: {self._associated.xid} has not been ended here"
+            )
+        if flags != TMNOFLAGS:
+            self._associate_again(xid, flags, known)
+            return
+        key = xid.with_qualifier(self._branches.unique_qualifier)
+        messages = Enlisted(self._runtime, key, self._in_order)
+        branch = Branch(xid, self.target, messages)
+        self._branches.begun[xid] = self._associated = branch
+        try:
+            await self._branches.ask(xid, TransactionType.BEGIN, self.target, self._lifetime)
+        except BaseException as error:
+            self._associated = None
+            messages.fail(XAError(XA_RBROLLBACK, f"{xid} has not been begun"))
+            if isinstance(error, XAError) and error.outcome_known:
+                self._branches.forget(xid)
+            else:  # it may be there, and expires or is rolled back
+                branch.state = BranchState.ROLLBACK_ONLY
+            raise
+        assert self._placement.broker is not None
+        messages.begin(self._placement.broker)
+
+    def _associate_again(self, xid: Xid, flags: int, branch: Branch | None) -> None:
+        if branch is None or branch.url != self.target:
+            raise XAError(XAER_NOTA, f"start of {xid}: it has not been begun here")
+        wanted = {BranchState.SUSPENDED}
+        if flags == TMJOIN:
+            wanted = {BranchState.ENDED}
+        if branch.state not in wanted:
+            raise XAError(XAER_PROTO, f"start of {xid}: it is {_state(branch)}")
+        branch.state = BranchState.ACTIVE
+        self._associated = branch
+
+    @checked(as_future)
+    def end(self, xid: Xid, flags: int = TMSUCCESS) -> Any:
+        """
+        The branch gets no further messages here. A future.
+
+        :param flags: ``TMSUCCESS``, ``TMSUSPEND`` (until ``start`` with ``TMRESUME``), or
+            ``TMFAIL``: the branch can only be rolled back.
+        :raises XAError: the code says why not.
+        """
+        return self._runtime.start(self._end(xid, flags))
+
+    async def _end(self, xid: Xid, flags: int) -> None:
+        state = _ENDS.get(flags)
+        if state is None:
+            raise XAError(XAER_INVAL, f"end of {xid}: TMSUCCESS, TMSUSPEND or TMFAIL expected")
+        branch = self._branches.begun.get(xid)
+        if branch is None:
+            raise XAError(XAER_NOTA, f"end of {xid}: it has not been begun here")
+        suspended = branch.state is BranchState.SUSPENDED and state is not BranchState.SUSPENDED
+        if self._associated is not branch and not suspended:
+            raise XAError(XAER_PROTO, f"end of {xid}: it is not associated here")
+        branch.state = state
+        if self._associated is branch:
+            self._associated = None
+        await branch.messages.settled()
+        self._branches.end(xid, branch.url)
+
+    # -- its outcome
+
+    @checked(as_future)
+    def prepare(self, xid: Xid) -> Any:
+        """
+        The first phase: a future of ``XA_OK``, or of ``XA_RDONLY`` where there is nothing to
+        commit and the branch is forgotten.
+
+        :raises XAError: the code says why not; the branch is rolled back where the code says so.
+        """
+        return self._runtime.start(self._prepare(xid))
+
+    async def _prepare(self, xid: Xid) -> int:
+        branch = await self._ready(xid, "prepare")
+        url = await self._branches.holder(xid) if branch is None else branch.url
+        body = await self._step(xid, TransactionType.PREPARE, url)
+        if body == b"%d" % XA_RDONLY:
+            self._branches.forget(xid)
+            return XA_RDONLY
+        if body != b"%d" % XA_OK:
+            raise XAError(
+                XAER_RMERR, f"prepare of {xid} at {url}: {body[:40]!r} is not a vote", False
+            )
+        if branch is not None:
+            branch.state = BranchState.PREPARED
+        return XA_OK
+
+    @checked(as_future)
+    def commit(self, xid: Xid, one_phase: bool = False) -> Any:
+        """
+        The second phase, or the only one. A future.
+
+        :raises XAError: the code says why not. Where ``outcome_known`` is false the branch may
+            have been committed; a second ``commit`` then gives ``XAER_NOTA`` if it was.
+        """
+        return self._runtime.start(self._commit(xid, one_phase))
+
+    async def _commit(self, xid: Xid, one_phase: bool) -> None:
+        branch = self._branches.begun.get(xid)
+        if branch is None or branch.state is not BranchState.PREPARED:
+            branch = await self._ready(xid, "commit")
+            if branch is not None and not one_phase:
+                raise XAError(XAER_PROTO, f"commit of {xid}: it has not been prepared")
+        url = await self._branches.holder(xid)
+        step = TransactionType.COMMIT_ONE_PHASE if one_phase else TransactionType.COMMIT_TWO_PHASE
+        await self._step(xid, step, url)
+        self._branches.forget(xid)
+
+    @checked(as_future)
+    def rollback(self, xid: Xid) -> Any:
+        """
+        Undo the branch, which may still be associated. A future.
+
+        :raises XAError: the code says why not.
+        """
+        return self._runtime.start(self._rollback(xid))
+
+    async def _rollback(self, xid: Xid) -> None:
+        branch = self._branches.begun.get(xid)
+        if branch is not None:
+            if self._associated is branch:
+                self._associated = None
+            branch.messages.fail(XAError(XA_RBROLLBACK, f"{xid} is being rolled back"))
+            await branch.messages.settled()
+        url = await self._branches.holder(xid)
+        await self._step(xid, TransactionType.ROLLBACK, url)
+        self._branches.forget(xid)
+
+    @checked(as_future)
+    def forget(self, xid: Xid) -> Any:
+        """
+        Let the broker forget a branch whose outcome an administrator has decided. A future.
+
+        :raises XAError: the code says why not.
+        """
+        return self._runtime.start(self._forget(xid))
+
+    async def _forget(self, xid: Xid) -> None:
+        url = await self._branches.holder(xid)
+        await self._branches.ask(xid, TransactionType.FORGET, url)
+        self._branches.forget(xid)
+
+    async def _ready(self, xid: Xid, step: str) -> Branch | None:
+        """
+        A branch whose messages have all been answered; None: this process has not begun it.
+
+        :raises XAError: it is in use, or it can only be rolled back and now is.
+        """
+        branch = self._branches.begun.get(xid)
+        if branch is None:
+            return None
+        if branch.state in (BranchState.ACTIVE, BranchState.SUSPENDED):
+            raise XAError(XAER_PROTO, f"{step} of {xid}: it is {_state(branch)}; end it first")
+        await branch.messages.settled()
+        failure = branch.messages.failure
+        if failure is not None or branch.state is BranchState.ROLLBACK_ONLY:
+            reason = "it was ended with TMFAIL" if failure is None else str(failure)
+            await self._rollback(xid)
+            raise XAError(XA_RBROLLBACK, f"{step} of {xid}: rolled back, for {reason}") from failure
+        return branch
+
+    async def _step(self, xid: Xid, step: TransactionType, url: str) -> bytes:
+        """Ask the broker; what it does not have any more is forgotten here, too."""
+        try:
+            return await self._branches.ask(xid, step, url)
+        except XAError as error:
+            if error.code not in KEPT_CODES and error.code != XAER_PROTO:
+                self._branches.forget(xid)
+            raise
+
+    # -- others
+
+    @checked(as_future)
+    def recover(self, flags: int = TMSTARTRSCAN) -> Any:
+        """
+        The branches with this producer's qualifier that are prepared, or decided by an
+        administrator, at any broker: a future of ``Recovered``, a tuple of ``Xid``.
+
+        :param flags: without ``TMSTARTRSCAN`` the rest of the scan, which is empty.
+        :raises XAError: ``XAER_RMFAIL``: no broker answered. Of those that did not, when others
+            did, the result has the names.
+        """
+        return self._runtime.start(self._recover(flags))
+
+    async def _recover(self, flags: int) -> Recovered:
+        if flags & ~(TMSTARTRSCAN | TMENDRSCAN):
+            raise XAError(XAER_INVAL, "recover: TMSTARTRSCAN, TMENDRSCAN or TMNOFLAGS expected")
+        if not flags & TMSTARTRSCAN:
+            return Recovered()
+        return await self._branches.recover()
+
+    @checked()
+    def is_same_rm(self, other: XAResource) -> bool:
+        """Whether both begin branches on the same broker."""
+        return self.target == other.target
+
+    @checked()
+    def set_transaction_timeout(self, seconds: int) -> bool:
+        """
+        Limit the time of branches begun from now on: the broker rolls back what has not been
+        prepared by then. 0: no limit. True, as X/Open has it.
+        """
+        self._lifetime = seconds
+        return True
+
+
+def _state(branch: Branch) -> str:
+    return branch.state.value

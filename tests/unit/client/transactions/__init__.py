@@ -1,0 +1,1 @@
+"""Transactions of the client, against our broker without network."""
