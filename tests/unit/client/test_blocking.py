@@ -18,7 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from metamorphosis.client import aio, blocking
 from metamorphosis.client.blocking import MessageSessionFactory
 from metamorphosis.client.model import Partition
-from metamorphosis.client.runtimes import plain
+from metamorphosis.client.runtimes import aiotransactions, plain, plaintransactions
 from metamorphosis.client.runtimes.loopthread import LoopThread
 from metamorphosis.client.runtimes.plain import SEND_WINDOW
 from metamorphosis.errors import (
@@ -356,7 +356,8 @@ class FaceTests(SynchronousTestCase):
 
     def test_methods(self) -> None:
         """Everything the asyncio face has, with its parameters, but what only loops need."""
-        ours, theirs = declared(plain) | declared(blocking), declared(aio)
+        ours = declared(plain) | declared(plaintransactions) | declared(blocking)
+        theirs = declared(aio) | declared(aiotransactions)
         only_loops = {"is_full", "ready", "send_with_callback"}
         for name in theirs.keys() - {"Closing"}:
             for method, promised in theirs[name].items():
@@ -371,7 +372,9 @@ class FaceTests(SynchronousTestCase):
 
     def test_documented(self) -> None:
         """Every public method has a docstring."""
-        trees = [ast.parse(inspect.getsource(module)) for module in (blocking, plain)]
+        trees = [
+            ast.parse(inspect.getsource(module)) for module in (blocking, plain, plaintransactions)
+        ]
         for each in [node for tree in trees for node in ast.walk(tree)]:
             if isinstance(each, ast.FunctionDef) and not each.name.startswith("_"):
                 inner = each.name in ("call", "done", "take", "takes", "perform")
