@@ -11,7 +11,7 @@ trip over.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -21,14 +21,13 @@ from twisted.logger import Logger
 
 from metamorphosis.errors import JournalError
 from metamorphosis.store.disk import Disk
-from metamorphosis.transactions.heuristiclog import Heuristic
-from metamorphosis.transactions.journalfiles import compact, write_heuristic_log
+from metamorphosis.transactions.journalfiles import compact
+from metamorphosis.transactions.outcomes import OutcomeFile, Outcomes
 from metamorphosis.transactions.rebuilding import open_records
 from metamorphosis.transactions.recovery import Partitions, Recovery
 from metamorphosis.transactions.redolog import FlushMode, JournalEnvironment, RedoLog
 from metamorphosis.transactions.transaction import Partition, State, Transaction
 from metamorphosis.transactions.transactions import Transactions
-from metamorphosis.wire.transactionids import XATransactionId
 
 if TYPE_CHECKING:
     from metamorphosis.config.model import BrokerConfig, Settings
@@ -49,6 +48,7 @@ class TransactionService:
         stop. Gets the reason; called once or more.
     :ivar transactions: there after ``start``.
     :ivar journal: likewise.
+    :ivar outcomes: where it is written down what administrators decided.
     """
 
     _log = Logger()
@@ -80,9 +80,8 @@ class TransactionService:
         self._on_broken = on_broken
         self._disk = disk
         self._timer: IDelayedCall | None = None
-        self._writing = False
         self._recovered = False
-        self._outcomes: dict[XATransactionId, Heuristic] | None = None  # to be written next
+        self.outcomes = OutcomeFile(directory, threads, disk)
 
     async def start(self) -> None:
         """
@@ -110,7 +109,7 @@ class TransactionService:
             self._open_store,
             self._clock,
             self._lost,
-            self._decided,
+            self._remember,
             config.max_tx_timeout_in_seconds,
             config.max_tx_timeout_timer_capacity,
             self._settings.max_transaction_bytes,
@@ -157,28 +156,9 @@ class TransactionService:
             self._log.error("{error}", error=error)
             return False
 
-    def _decided(self, outcomes: Mapping[XATransactionId, Heuristic]) -> None:
-        """Write down what administrators decided; what changes meanwhile is written after it."""
-        self._outcomes = dict(outcomes)
-        if not self._writing:
-            self._write_outcomes()
-
-    def _write_outcomes(self) -> None:
-        outcomes, self._outcomes = self._outcomes, None
-        if outcomes is not None:
-            self._writing = True
-            work = partial(write_heuristic_log, self._disk, self._directory, outcomes)
-            self._threads.submit(work, self._outcomes_written)
-
-    def _outcomes_written(self, _: object, error: BaseException | None) -> None:
-        self._writing = False
-        if error is not None:
-            self._log.error(
-                "Could not write the outcomes that were decided by hand to {directory}: {error}",
-                directory=self._directory,
-                error=error,
-            )
-        self._write_outcomes()
+    def _remember(self, outcomes: Outcomes) -> None:
+        """A client has forgotten an outcome; a failure is in the log already."""
+        self.outcomes.write(outcomes).addErrback(lambda _: None)
 
     # The end
 

@@ -71,6 +71,7 @@ class Transactions:
     :param max_timeout: seconds; a longer timeout is cut to it, 0 or less: none is cut.
     :param capacity: timeouts at the same time.
     :param max_bytes: memory of open transactions.
+    :ivar max_bytes: see above.
     :ivar open: the transactions that are not finished.
     :ivar endings: the ways out.
     :ivar heuristic: outcomes that administrators decided, oldest first.
@@ -96,7 +97,7 @@ class Transactions:
         self._clock = clock
         self._on_heuristic = on_heuristic
         self._max_timeout = max_timeout
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
         self._unwritten: dict[Written, list[tuple[Transaction, bytes]]] = {}
 
     # Steps of clients
@@ -119,8 +120,8 @@ class Transactions:
         if self._max_timeout > 0:
             timeout = min(timeout, self._max_timeout)
         transaction = Transaction(transaction_id, self._clock.seconds(), max(timeout, 0))
-        if self.open.bytes + transaction.bytes > self._max_bytes:
-            raise refusals.out_of_memory(MEMORY_SETTING, self._max_bytes)
+        if self.open.bytes + transaction.bytes > self.max_bytes:
+            raise refusals.out_of_memory(MEMORY_SETTING, self.max_bytes)
         self.endings.timeouts.arm(transaction)
         self.open.add(owner, transaction)
 
@@ -154,8 +155,8 @@ class Transactions:
         body = command.body
         header = HEADER.pack(len(body), checksum, message_id, command.flag)
         record = encode_append(message_id, encode(command))
-        if self.open.bytes + len(record) > self._max_bytes:
-            raise refusals.out_of_memory(MEMORY_SETTING, self._max_bytes)
+        if self.open.bytes + len(record) > self.max_bytes:
+            raise refusals.out_of_memory(MEMORY_SETTING, self.max_bytes)
         try:
             if transaction.file is None:
                 transaction.file = self._journal.begin()

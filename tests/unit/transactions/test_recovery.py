@@ -309,7 +309,7 @@ class HeuristicTests(RecoveryTestCase):
     def test_kept(self) -> None:
         """Over a kill right after the decision."""
         self.broker.transactions.heuristic[self.XID] = Heuristic.COMMITTED
-        self.broker.service._decided(self.broker.transactions.heuristic)
+        self.broker.service.outcomes.write(self.broker.transactions.heuristic)
         self.restart()
         self.assertIn("code=7", self.step(XA, "COMMIT_ONE_PHASE")[1])
         self.assertOk(self.step(XA, "FORGET"))

@@ -1,0 +1,81 @@
+"""
+``heuristic.log``, written anew at every change of what administrators decided.
+
+Differs: the original writes it once in ``checkpointInterval``, so that a crash loses outcomes.
+
+Source: ``HeuristicTransactionJournal``; section 11.2 of the specification of transactions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from metamorphosis.errors import JournalError
+from metamorphosis.interfaces import IWorkerThreads
+from metamorphosis.store.disk import Disk
+from metamorphosis.transactions.heuristiclog import Heuristic
+from metamorphosis.transactions.journalfiles import write_heuristic_log
+from metamorphosis.wire.transactionids import XATransactionId
+
+Outcomes = Mapping[XATransactionId, Heuristic]
+
+
+class OutcomeFile:
+    """
+    Thread: reactor.
+
+    :param directory: of the journal.
+    :param threads: for the writes, one at a time; changes during one are written together.
+    """
+
+    _log = Logger()
+
+    def __init__(self, directory: str, threads: IWorkerThreads, disk: Disk) -> None:
+        self._directory = directory
+        self._threads = threads
+        self._disk = disk
+        self._next: dict[XATransactionId, Heuristic] | None = None
+        self._waiting: list[Deferred[None]] = []  # for the write of ``_next``
+        self._writing: list[Deferred[None]] | None = None  # for the one that runs
+
+    def write(self, outcomes: Outcomes) -> Deferred[None]:
+        """
+        Write all that is decided now.
+
+        :returns: fires when it is on the disk; with a ``JournalError`` that is in the log already
+            if that fails.
+        """
+        self._next = dict(outcomes)
+        done: Deferred[None] = Deferred()
+        self._waiting.append(done)
+        if self._writing is None:
+            self._write()
+        return done
+
+    def _write(self) -> None:
+        outcomes, self._next = self._next, None
+        if outcomes is None:
+            return
+        self._writing, self._waiting = self._waiting, []
+        work = partial(write_heuristic_log, self._disk, self._directory, outcomes)
+        self._threads.submit(work, self._written)
+
+    def _written(self, _: object, error: BaseException | None) -> None:
+        waiting, self._writing = self._writing or [], None
+        if error is None:
+            for done in waiting:
+                done.callback(None)
+        else:
+            self._fail(waiting, error)
+        if self._writing is None:
+            self._write()
+
+    def _fail(self, waiting: list[Deferred[None]], error: BaseException) -> None:
+        text = f"Could not write the outcomes that were decided by hand to {self._directory}"
+        self._log.error("{text}: {error}", text=text, error=error)
+        for done in waiting:
+            done.errback(JournalError(f"{text}: {error}"))
