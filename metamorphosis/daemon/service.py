@@ -58,9 +58,11 @@ from metamorphosis.store.messagestore import MessageStore
 from metamorphosis.store.messagestores import MessageStores
 from metamorphosis.store.retention import Retention
 from metamorphosis.threads import WorkerThreads
+from metamorphosis.transactions.administration import TransactionAdministration
 from metamorphosis.transactions.journalfiles import journal_directory
 from metamorphosis.transactions.service import TransactionService
 from metamorphosis.transactions.transaction import Partition
+from metamorphosis.web.administration import Administration
 
 REFUSE_SECONDS = 0.2
 """From the first refusal to the end of the connections: a client gets a 503 instead of a reset."""
@@ -122,6 +124,7 @@ class BrokerService(OrderedService):
             Part("the message stores", self._load_stores, lambda: self._stores.close()),
             Part("the transactions", lambda: self._journal.start(), lambda: self._journal.stop()),
             Part("retention", self._start_retention, self._stop_retention),
+            Part("the administration", self._start_administration, self._stop_administration),
             Part("the port", self._listen, self._stop_listening),
             Part("the registration", self._register, self._unregister),
         ]
@@ -306,6 +309,14 @@ class BrokerService(OrderedService):
             self._stores, self.config, self._reactor, self._retention_threads
         )
         self._retention.start()
+
+    def _start_administration(self) -> None:
+        transactions = TransactionAdministration(self._journal, self._reactor)
+        self._administration = Administration(self._reactor, self.config.data_path, transactions)
+        self._administration.start()
+
+    async def _stop_administration(self) -> None:
+        await self._administration.stop()
 
     def _listen(self) -> None:
         config = self.config

@@ -65,6 +65,7 @@ LAYERS = {
     "cluster": {"cluster"},
     "transactions": {"transactions"},
     "broker": {"broker"},
+    "web": {"web"},
     "zookeeper": {"zookeeper"},
     "client": {"client"},
     "faces": {"client.tx", "client.aio", "client.blocking", "client.runtimes"},
@@ -86,6 +87,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "cluster": ({"pure", "interfaces", "cluster"}, {"zope", "twisted", "kazoo"}),
     "transactions": ({"pure", "interfaces", "store", "transactions"}, {"zope", "twisted"}),
     "broker": ({"pure", "interfaces", "store", "transactions", "broker"}, {"zope", "twisted"}),
+    "web": ({"pure", "interfaces", "store", "transactions", "broker", "web"}, {"twisted"}),
     "zookeeper": ({"pure", "interfaces", "zookeeper"}, {"zope", "twisted"}),
     "client": ({"pure", "interfaces", "cluster", "client"}, {"zope", "txaio", "pymysql"}),
     "faces": (

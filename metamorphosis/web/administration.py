@@ -1,0 +1,75 @@
+"""
+The administrative interface of a broker, while it runs: ``/api/v1`` on a Unix socket.
+
+It never keeps a broker from running: when it cannot be opened that is said once in the log.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, suppress
+from typing import Any
+
+from twisted.internet.defer import maybeDeferred
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort
+from twisted.logger import Logger
+from twisted.web.resource import Resource
+
+from metamorphosis.errors import MetaQError
+from metamorphosis.transactions.administration import TransactionAdministration
+from metamorphosis.web.answers import Nothing
+from metamorphosis.web.channel import AdminFactory
+from metamorphosis.web.transactions import Journal, Transactions
+from metamorphosis.web.unixsocket import MODE, reachable, remove_stale, socket_path
+
+BACKLOG = 16
+
+
+def api(transactions: TransactionAdministration) -> Resource:
+    """The root of all routes."""
+    root, versions, routes = Nothing(), Nothing(), Nothing()
+    root.putChild(b"api", versions)
+    versions.putChild(b"v1", routes)
+    routes.putChild(b"transactions", Transactions(transactions))
+    routes.putChild(b"journal", Journal(transactions))
+    return root
+
+
+class Administration:
+    """
+    Thread: reactor.
+
+    :param data_path: of the broker; locked by the caller.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self, reactor: Any, data_path: str, transactions: TransactionAdministration
+    ) -> None:
+        self._reactor = reactor
+        self._path = socket_path(data_path)
+        self._factory = AdminFactory(api(transactions), reactor)
+        self._port: IListeningPort | None = None
+        self._reach = ExitStack()
+
+    def start(self) -> None:
+        """Open the socket; never fails."""
+        try:
+            remove_stale(self._path)
+            name = self._reach.enter_context(reachable(self._path))
+            self._port = self._reactor.listenUNIX(name, self._factory, BACKLOG, MODE)
+        except (OSError, MetaQError, CannotListenError) as error:
+            self._reach.close()
+            self._log.error(
+                "The broker cannot be administered: {path}: {error}", path=self._path, error=error
+            )
+
+    async def stop(self) -> None:
+        """Close it, end its connections, and leave nothing behind; never fails."""
+        port, self._port = self._port, None
+        if port is not None:
+            self._factory.close()
+            with suppress(OSError):  # somebody has removed it
+                await maybeDeferred(port.stopListening)
+        self._reach.close()
