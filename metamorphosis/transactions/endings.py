@@ -1,6 +1,8 @@
 """
 How transactions end: committed, rolled back, timed out, or with the connection they belong to.
 
+Differs: a commit for which the disk has no room is refused before it is recorded.
+
 Source: ``TransactionProcessor``, ``XATransaction``, ``LocalTransaction``; sections 5.2 to 5.5 of
 the specification of transactions.
 """

@@ -10,6 +10,8 @@ A force that fails leaves the outcome of its records unknown: the kernel may hol
 clean, so that a second ``fdatasync`` proves nothing. The journal is *broken* then, ``on_broken`` is
 called, and nothing that waits is ever acknowledged.
 
+Differs: a file is deleted only when the blocks of its commits are flushed as well.
+
 Source: ``JournalStore``; sections 7.5, 7.6 and 12.4 of the specification of transactions.
 """
 
