@@ -328,6 +328,11 @@ class XAError(ClientError):
         self.outcome_known = outcome_known
 
 
+class MixedOutcome(ClientError):
+    """An administrator has given one branch of a transaction another outcome than the others
+    have."""
+
+
 class Unresolved(ClientError):
     """
     The outcome of a transaction in two phases is decided, or not known, and not every participant

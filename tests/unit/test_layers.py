@@ -68,7 +68,13 @@ LAYERS = {
     "web": {"web"},
     "zookeeper": {"zookeeper"},
     "client": {"client"},
-    "faces": {"client.tx", "client.aio", "client.blocking", "client.runtimes"},
+    "faces": {
+        "client.tx",
+        "client.aio",
+        "client.blocking",
+        "client.runtimes",
+        "client.transactions.coordinator",
+    },
     "top": {
         "daemon",
         "tap",

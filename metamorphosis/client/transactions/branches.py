@@ -120,11 +120,13 @@ class Branches:
 
     async def all_urls(self) -> list[str]:
         """
-        Of all masters that are registered, and of those that have branches of this process.
+        Of all masters that are registered, of those that have branches of this process, and of
+        those that resources were made for.
 
         :raises RegistryError: ZooKeeper does not answer.
         """
         found = {each.url for each in self.begun.values()} | set(self._holders.values())
+        found |= self._urls
         session = self._session
         if session.config.broker is not None:
             found.add(session.config.broker)

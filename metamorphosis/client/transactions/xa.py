@@ -31,6 +31,7 @@ XAER_INVAL: Final = -5
 XAER_PROTO: Final = -6
 XAER_RMFAIL: Final = -7
 XAER_DUPID: Final = -8
+XAER_OUTSIDE: Final = -9
 
 TMNOFLAGS: Final = 0
 TMJOIN: Final = 0x00200000

@@ -24,7 +24,9 @@ from metamorphosis.client.runtimes import plain, plaintransactions
 from metamorphosis.client.session import SessionFactory
 from metamorphosis.client.settings import ClientConfig, ConsumerConfig
 from metamorphosis.client.topics import selectors
+from metamorphosis.client.transactions.coordinator import Coordinator
 from metamorphosis.client.transactions.xa import Xid
+from metamorphosis.client.transactions.xaproducer import XAProducer
 from metamorphosis.errors import InvalidArgument, InvalidConfig
 from tests.support.runtime import MemoryRuntime
 from tests.unit.client.test_faces import CORE, INTERNAL
@@ -128,6 +130,9 @@ class PublicCallTests(SynchronousTestCase):
             "runtime": self.runtime,
             "registry": self.runtime.registry("zk:1", 1),
             "paths": self.session.paths,
+            "path": self.mktemp(),
+            "producer": XAProducer(self.session),
+            "connect": lambda: None,
         }
 
     def core(self) -> dict[str, Any]:
@@ -180,6 +185,7 @@ class PublicCallTests(SynchronousTestCase):
             selectors.KeyHashSelector,
             tx.MessageSessionFactory,
             aio.MessageSessionFactory,
+            Coordinator,
             blocking.MessageSessionFactory,
         ):
             yield kind.__name__, kind
