@@ -80,6 +80,13 @@ def _produce(commands: Commands, common: argparse.ArgumentParser) -> None:
         "--rate", type=_positive(float), metavar="N", help="at most so many messages a second"
     )
     parser.add_argument(
+        "--transaction",
+        type=_positive(int),
+        metavar="N",
+        help="store every N messages as one, and those that are left at the end: all of them or"
+        " none; they go to one broker",
+    )
+    parser.add_argument(
         "--unordered",
         action="store_true",
         help="several messages of a partition at a time: faster; their order is kept only by a"

@@ -3,7 +3,8 @@
 
 Many sends are under way at a time; messages of one partition are stored in the order of the lines.
 After the first message that could not be sent no further one is tried: what was sent is then a
-beginning of the input, but for what was under way.
+beginning of the input, but for what was under way. In transactions it is a beginning without
+exception.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from metamorphosis.cli.cluster import Cluster
 from metamorphosis.cli.console import Console, Interrupted, Ticker, UsageError, amount
 from metamorphosis.client.model import Partition
 from metamorphosis.client.network.flow import Event
-from metamorphosis.errors import MetaQError
+from metamorphosis.errors import CommitUnknown, MetaQError
 
 IN_FLIGHT = 1000
 """Messages under way at a time."""
@@ -60,7 +61,7 @@ class Sending:
         self.error: BaseException | None = None
         self._console = console
         self._runtime = console.runtime
-        self._producer = producer
+        self._sender = producer
         self._partition = partition
         self._topic: str = options.topic
         self._attribute: str | None = options.attribute
@@ -91,13 +92,12 @@ class Sending:
         self._taken += 1
         size = len(body)
         line = self._taken
-        future = self._producer.send(self._topic, body, self._attribute, partition=self._partition)
+        future = self._sender.send(self._topic, body, self._attribute, partition=self._partition)
         self._flying += 1
         self._flying_bytes += size
 
         def stored(_: object) -> None:
-            self.sent += 1
-            self._bytes_sent += size
+            self._stored(size)
             self._landed(size)
 
         def refused(failure: Any) -> None:
@@ -110,6 +110,10 @@ class Sending:
         """Wait for what is under way; each send has a time limit of its own."""
         while self._flying:
             await self._room.wait()
+
+    def _stored(self, size: int) -> None:
+        self.sent += 1
+        self._bytes_sent += size
 
     def _landed(self, size: int) -> None:
         self._flying -= 1
@@ -124,6 +128,12 @@ class Sending:
             self._console.stopped.pulse()
             self._console.lines.close()
 
+    def fault(self, file: str | None) -> str:
+        """What was not sent, and how much was."""
+        what = f"line {self.line}" if file is None else file
+        more = f" and {self.failed - 1} more" if self.failed > 1 else ""
+        return f"{what}{more} not sent, {self.sent} sent"
+
     def show(self) -> None:
         """Progress."""
         self._console.progress(self.amount)
@@ -132,6 +142,64 @@ class Sending:
     def amount(self) -> str:
         """What has been sent."""
         return amount(self.sent, self._bytes_sent, self._runtime.seconds() - self._began)
+
+
+class SendingInTransactions(Sending):
+    """
+    Every N messages are one transaction, and the rest at the end. Each is begun and committed after
+    the one before it, so that what is stored is always a beginning of the input.
+    """
+
+    def __init__(
+        self, console: Console, producer: Any, partition: Partition | None, options: Namespace
+    ) -> None:
+        super().__init__(console, producer, partition, options)
+        self._producer = producer
+        self._most: int = options.transaction
+        self._transaction: Any = None
+        self._in_it = 0  # messages
+        self._size = 0  # of those that the broker has taken
+        self._unknown = False  # whether the last one was committed
+
+    async def send(self, body: bytes) -> None:
+        """The same, and a commit when there are enough."""
+        if self._transaction is None:
+            self._transaction = self._sender = self._producer.transaction()
+        taken = self._taken
+        await super().send(body)
+        self._in_it += self._taken - taken
+        if self._in_it == self._most:
+            await self._commit()
+
+    async def finish(self) -> None:
+        """Commit the rest; of an input that was interrupted, or failed, roll it back."""
+        await super().finish()
+        if self._transaction is not None and not self.over:
+            await self._commit()
+        elif self._transaction is not None:
+            await self._transaction.close()
+
+    def fault(self, file: str | None) -> str:
+        """The transaction that failed, and what was committed before."""
+        fate = "may be stored or not" if self._unknown else "not stored"
+        what = f"lines {self.sent + 1} to {self._taken}" if file is None else file
+        return f"{what} {fate}, {self.sent} stored"
+
+    def _stored(self, size: int) -> None:
+        self._size += size
+
+    async def _commit(self) -> None:
+        try:
+            await self._transaction.commit()
+        except MetaQError as error:
+            self._unknown = isinstance(error, CommitUnknown)
+            if self.error is None or self._unknown:
+                self._failure(self._taken, error)
+        else:
+            self.sent += self._in_it
+            self._bytes_sent += self._size
+        self._transaction = None
+        self._in_it = self._size = 0
 
 
 async def produce(session: Any, console: Console, options: Namespace) -> None:
@@ -147,7 +215,15 @@ async def produce(session: Any, console: Console, options: Namespace) -> None:
     if options.partition is not None:
         partition = await chosen_partition(session, options.topic, options.partition)
     producer = await session.create_producer(options.topic, in_order=not options.unordered)
-    sending = Sending(console, producer, partition, options)
+    kind = Sending
+    if options.transaction is not None:
+        if partition is None and session.registry is None:
+            raise UsageError(
+                "--transaction with --broker needs --partition: a broker does not"
+                " choose it within a transaction"
+            )
+        kind = SendingInTransactions
+    sending = kind(console, producer, partition, options)
     ticker = Ticker(console, sending.show)
     try:
         async for body in bodies(console, sending, whole):
@@ -157,9 +233,7 @@ async def produce(session: Any, console: Console, options: Namespace) -> None:
         ticker.stop()
     console.clear_progress(sending.amount)
     if sending.error is not None:
-        what = options.file if whole is not None else f"line {sending.line}"
-        more = f" and {sending.failed - 1} more" if sending.failed > 1 else ""
-        raise MetaQError(f"{what}{more} not sent, {sending.sent} sent: {sending.error}")
+        raise MetaQError(f"{sending.fault(options.file)}: {sending.error}")
     if console.stopped.is_set:
         raise Interrupted(f"interrupted; {sending.sent} sent")
 

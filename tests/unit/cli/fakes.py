@@ -96,6 +96,12 @@ class FakeProducer:
         self.auto = True
         self.options: dict[str, object] = {}
         self.fail_at: dict[int, Exception] = {}
+        self.ends: list[tuple[str, list[bytes]]] = []  # of transactions
+        self.commit_errors: dict[int, Exception] = {}
+
+    def transaction(self) -> FakeTransaction:
+        """See ``Producer``."""
+        return FakeTransaction(self)
 
     def send(
         self,
@@ -129,6 +135,37 @@ class FakeProducer:
     def bodies(self) -> list[bytes]:
         """What was sent."""
         return [body for _, body, _, _ in self.sent]
+
+
+class FakeTransaction:
+    """Takes the sends of a ``FakeProducer``, which notes how it ended and what it had."""
+
+    def __init__(self, producer: FakeProducer) -> None:
+        self._producer = producer
+        self._first = len(producer.sent)
+
+    def send(self, *args: Any, **options: Any) -> Deferred[SendResult]:
+        """See ``Transaction``."""
+        return self._producer.send(*args, **options)
+
+    def commit(self) -> Deferred[None]:
+        """See ``Transaction``."""
+        self._end("commit")
+        future: Deferred[None] = Deferred()
+        error = self._producer.commit_errors.get(len(self._producer.ends))
+        if error is None:
+            future.callback(None)
+        else:
+            future.errback(error)
+        return future
+
+    def close(self) -> Deferred[None]:
+        """See ``Transaction``."""
+        self._end("rollback")
+        return _done(None)
+
+    def _end(self, how: str) -> None:
+        self._producer.ends.append((how, self._producer.bodies[self._first :]))
 
 
 class FakeConsumer:

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.cli import console, produce
 from metamorphosis.client.model import Partition
-from metamorphosis.errors import NotConnected
+from metamorphosis.errors import CommitUnknown, NotConnected, TransactionFailed
 from tests.unit.cli.fakes import Run
 
 
@@ -193,6 +193,79 @@ class FailureTests(SynchronousTestCase):
         run.session.producer.fail_at[1] = NotConnected("away")
         run.start()
         self.assertEqual(run.said, f"metaq: {path} not sent, 0 sent: away\n")
+
+
+class TransactionTests(SynchronousTestCase):
+    """``--transaction``."""
+
+    def test_every_n_lines(self) -> None:
+        """And the rest at the end of the input."""
+        run = Run("produce t --transaction 2", b"1\n2\n3\n", b"4\n5\n").start()
+        self.assertEqual(run.status, 0)
+        self.assertEqual(
+            run.session.producer.ends,
+            [("commit", [b"1", b"2"]), ("commit", [b"3", b"4"]), ("commit", [b"5"])],
+        )
+
+    def test_nothing_left(self) -> None:
+        """An input that ends with a transaction begins no other; an empty one begins none."""
+        run = Run("produce t --transaction 2", b"1\n2\n").start()
+        self.assertEqual(run.session.producer.ends, [("commit", [b"1", b"2"])])
+        self.assertEqual(Run("produce t --transaction 2").start().session.producer.ends, [])
+
+    def test_failed_line(self) -> None:
+        """Its transaction is rolled back; what was committed before is counted."""
+        run = Run("produce t --transaction 3", b"1\n2\n3\n4\n5\n6\n7\n")
+        run.session.producer.fail_at[5] = NotConnected("broker b is away")
+        run.start()
+        self.assertEqual(run.status, 1)
+        self.assertEqual(run.said, "metaq: lines 4 to 5 not stored, 3 stored: broker b is away\n")
+        self.assertEqual(run.session.producer.ends[1:], [("rollback", [b"4", b"5"])])
+
+    def test_failed_commit(self) -> None:
+        """The same; nothing is sent after it."""
+        run = Run("produce t --transaction 2", b"1\n2\n3\n4\n5\n6\n")
+        run.session.producer.commit_errors[2] = TransactionFailed("disk full")
+        run.start()
+        self.assertEqual(run.status, 1)
+        self.assertEqual(run.said, "metaq: lines 3 to 4 not stored, 2 stored: disk full\n")
+        self.assertEqual(run.session.producer.bodies, [b"1", b"2", b"3", b"4"])
+
+    def test_failed_last_commit(self) -> None:
+        """That of the rest."""
+        run = Run("produce t --transaction 2", b"1\n2\n3\n")
+        run.session.producer.commit_errors[2] = TransactionFailed("disk full")
+        run.start()
+        self.assertEqual(run.status, 1)
+        self.assertEqual(run.said, "metaq: lines 3 to 3 not stored, 2 stored: disk full\n")
+
+    def test_commit_without_answer(self) -> None:
+        """Nobody knows, and it is said."""
+        run = Run("produce t --transaction 2", b"1\n2\n")
+        run.session.producer.commit_errors[1] = CommitUnknown("no answer in time")
+        run.start()
+        self.assertEqual(run.status, 1)
+        self.assertEqual(
+            run.said, "metaq: lines 1 to 2 may be stored or not, 0 stored: no answer in time\n"
+        )
+
+    def test_interrupted(self) -> None:
+        """What is not complete is rolled back."""
+        run = Run("produce t --transaction 2 --rate 1", b"1\n2\n3\n4\n").start()
+        run.runtime.advance(2)
+        run.console.stop()
+        run.runtime.turn()
+        self.assertEqual(run.status, 130)
+        self.assertEqual(run.said, "metaq: interrupted; 2 sent\n")
+        self.assertEqual(run.session.producer.ends[1:], [("rollback", [b"3"])])
+
+    def test_direct(self) -> None:
+        """Without ZooKeeper the partition has to be named."""
+        run = Run("produce t --transaction 2", b"1\n", direct=True).start()
+        self.assertEqual(run.status, 2)
+        self.assertIn("--transaction with --broker needs --partition", run.said)
+        run = Run("produce t --transaction 2 --partition 0", b"1\n", direct=True).start()
+        self.assertEqual(run.session.producer.ends, [("commit", [b"1"])])
 
 
 class EndTests(SynchronousTestCase):
