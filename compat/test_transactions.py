@@ -1,0 +1,20 @@
+"""Transactions of our client against the original broker, and against ours: the same outcomes."""
+
+from __future__ import annotations
+
+from compat.transactionbehaviour import TransactionBehaviour
+from tests.support import peers
+
+
+class OriginalBrokerTests(TransactionBehaviour):
+    """The original broker."""
+
+    skip = peers.missing()
+    kind = peers.JavaBroker
+
+
+class OurBrokerTests(TransactionBehaviour):
+    """Ours."""
+
+    skip = peers.missing()
+    kind = peers.OurBroker
