@@ -1,39 +1,25 @@
 """
 Writes of one store in a worker instead of the reactor thread.
 
-One batch is being written at a time; what comes meanwhile collects. It costs a lone put two thread
-switches, and keeps a disk that hangs from having the reactor.
+One batch is being written at a time; later records collect meanwhile. It costs a lone put two
+thread switches, and keeps a disk that hangs from having the reactor.
 """
 
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
 
 from metamorphosis.errors import StoreError
 from metamorphosis.store.batch import PENDING, Batch
 from metamorphosis.store.segmentwriter import Pieces, write_joined
-
-if TYPE_CHECKING:
-    from metamorphosis.store.messagestore import MessageStore
+from metamorphosis.store.writablelog import WritableLog
 
 
 class ApartWrites:
-    """
-    Thread: reactor.
+    """The writes of one store; ``WritableLog.apart`` is the one that runs. Thread: reactor."""
 
-    :ivar batch: is being written; None: no worker writes.
-    """
-
-    def __init__(self, store: MessageStore) -> None:
-        self.batch: Batch | None = None
+    def __init__(self, store: WritableLog) -> None:
         self._store = store
-
-    @property
-    def unrefused_size(self) -> int:
-        """Bytes that will be in the log when the write has worked."""
-        batch = self.batch
-        return 0 if batch is None or batch.state is not PENDING else batch.size
 
     def start(self, batch: Batch) -> None:
         """Write ``batch`` at the end of the last segment."""
@@ -44,7 +30,7 @@ class ApartWrites:
         except StoreError as failure:
             store.wrote(batch, *store.writer.cannot_open(segment, failure), False)
             return
-        self.batch = batch
+        store.apart = batch
         data = b"".join(batch.pieces)
         store.environment.threads.submit(
             partial(write_joined, store.environment.disk, segment.fd, data, segment.size),
@@ -60,7 +46,7 @@ class ApartWrites:
         unexpected: BaseException | None,
     ) -> None:
         store = self._store
-        self.batch = None
+        store.apart = None
         if batch.state is not PENDING:  # refused while the disk did not answer
             store.writer.cut(store.last, store.last.size)
         else:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from metamorphosis.store.messagestore import MessageStore
+from typing import Protocol
 
 
 class Outcome(Enum):
@@ -23,6 +20,26 @@ STORED = Outcome.STORED
 FAILED = Outcome.FAILED
 
 
+class Collecting(Protocol):
+    """
+    The partition that a batch is for.
+
+    :ivar batch: the one that collects now.
+    :ivar next_offset: where the next record will start.
+    """
+
+    topic: str
+    partition: int
+    batch: Batch | None
+    next_offset: int
+
+    def commit(self) -> None:
+        """Write the batch that collects."""
+
+    def own_pieces(self) -> None:
+        """Copy its pieces that are views of a receive buffer."""
+
+
 class Batch:
     """
     What one partition stores with one write. Thread: reactor.
@@ -34,7 +51,7 @@ class Batch:
     :ivar size: bytes, known when the batch is committed.
     :ivar state: what has become of it.
     :ivar stored_end: after completion: records that end at or below this offset are stored.
-    :ivar stored_count: after completion: the first so many records are stored.
+    :ivar stored_count: after completion: how many records, from the first on, are stored.
     :ivar error: why it failed.
     :ivar decided: it may be written; only a ``Block`` may have to wait.
     :ivar waiters: called once each on completion; never from within ``open_batch``.
@@ -54,7 +71,7 @@ class Batch:
         "waiters",
     )
 
-    def __init__(self, store: MessageStore, offset: int) -> None:
+    def __init__(self, store: Collecting, offset: int) -> None:
         self.store = store
         self.offset = offset
         self.decided = True
@@ -99,7 +116,7 @@ class Block(Batch):
 
     __slots__ = ()
 
-    def __init__(self, store: MessageStore, offset: int, data: bytes) -> None:
+    def __init__(self, store: Collecting, offset: int, data: bytes) -> None:
         super().__init__(store, offset)
         self.pieces = [data, b""]
         self.owned = 2

@@ -1,21 +1,21 @@
 """
 The open segment files of all stores: opened on demand, closed again when there are too many.
 
-A process may have so many descriptors; every partition has a segment that is appended to, and older
-ones that are read. Those that nobody needs now are closed, oldest first, when the bound is reached.
+The descriptors of a process are limited; every partition has a segment that is appended to, and
+older ones that are read. Those that nobody needs now are closed, oldest first, when the bound is
+reached.
 
 Differs: the original keeps a descriptor for every segment.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from metamorphosis.errors import StoreError
 
 if TYPE_CHECKING:
     from metamorphosis.store.segment import Segment
-    from metamorphosis.store.segmentlog import SegmentLog
 
 TRIES = 50
 """Segments that are looked at to make room for one; if all are needed the bound is exceeded."""
@@ -23,6 +23,13 @@ TRIES = 50
 
 class DescriptorsTaken(StoreError):
     """No segment can be closed in favour of another that is to stay open."""
+
+
+class Log(Protocol):
+    """What segments belong to."""
+
+    def needs(self, segment: Segment) -> bool:
+        """Whether the descriptor must stay open although nobody reads."""
 
 
 class Descriptors:
@@ -34,14 +41,14 @@ class Descriptors:
 
     def __init__(self, bound: int = 1 << 30) -> None:
         self._bound = bound
-        self._open: dict[Segment, SegmentLog] = {}
+        self._open: dict[Segment, Log] = {}
 
     @property
     def scarce(self) -> bool:
         """Whether the bound is reached: workers then open files for themselves."""
         return len(self._open) >= self._bound
 
-    def open(self, log: SegmentLog, segment: Segment, at_once: bool = True) -> None:
+    def open(self, log: Log, segment: Segment, at_once: bool = True) -> None:
         """
         Open a segment of ``log``.
 
@@ -55,7 +62,7 @@ class Descriptors:
         segment.reopen()
         self._open[segment] = log
 
-    def opened(self, log: SegmentLog, segment: Segment) -> None:
+    def opened(self, log: Log, segment: Segment) -> None:
         """A segment is open already: it was made just now."""
         self._open[segment] = log
         self.make_room(0)

@@ -19,7 +19,6 @@ Source: ``MessageStore``, ``MessageStoreManager``.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
 
@@ -30,9 +29,7 @@ from metamorphosis.store.flushrounds import Flush
 from metamorphosis.store.policy import FlushPolicy
 from metamorphosis.store.states import Life, Worker
 from metamorphosis.store.unflushed import MOST, MOST_IN_ALL, Unflushed
-
-if TYPE_CHECKING:
-    from metamorphosis.store.messagestore import MessageStore
+from metamorphosis.store.writablelog import WritableLog
 
 FEW = 10
 """Messages that have collected for a flush when there is so much traffic that somebody who waits
@@ -56,7 +53,7 @@ class DirectFlush(FlushPolicy):
 
     _log = Logger()
 
-    def __init__(self, store: MessageStore, threshold: int, interval: float) -> None:
+    def __init__(self, store: WritableLog, threshold: int, interval: float) -> None:
         super().__init__(store)
         self._threshold = threshold
         self._interval = interval
@@ -121,7 +118,7 @@ class DirectFlush(FlushPolicy):
                 self.flush()
             elif not self._asked or store.on_readable is not None:
                 self._ask()
-        store.roller.start_if_due()
+        store.roll_if_due()
 
     def _ask(self) -> None:
         """See to it that what is unflushed does not stay so."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from metamorphosis.errors import StoreStalled
     from metamorphosis.interfaces import IWorkerThreads
-    from metamorphosis.store.messagestore import MessageStore
+    from metamorphosis.store.batch import Collecting
 
 
 class StoreEnvironment(NamedTuple):
@@ -38,7 +38,7 @@ class StoreEnvironment(NamedTuple):
     threads: IWorkerThreads
     clock: IReactorTime
     schedule: FlushSchedule
-    on_dirty: Callable[[MessageStore], None] = lambda store: None
+    on_dirty: Callable[[Collecting], None] = lambda store: None
     max_segment_size: int = 1 << 30
     flush_delay: float = 0.025
     disk: Disk = Disk()

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
 
@@ -23,9 +22,7 @@ from metamorphosis.store.batch import Batch
 from metamorphosis.store.flushing import sync_segment
 from metamorphosis.store.policy import FlushPolicy
 from metamorphosis.store.states import Worker
-
-if TYPE_CHECKING:
-    from metamorphosis.store.messagestore import MessageStore
+from metamorphosis.store.writablelog import WritableLog
 
 
 class GroupCommit(FlushPolicy):
@@ -35,7 +32,7 @@ class GroupCommit(FlushPolicy):
 
     _log = Logger()
 
-    def __init__(self, store: MessageStore) -> None:
+    def __init__(self, store: WritableLog) -> None:
         super().__init__(store)
         self._flying: list[tuple[Batch, int]] = []  # written and being flushed, with their counts
         self._failing = False
@@ -118,13 +115,13 @@ class GroupCommit(FlushPolicy):
         with suppress(StoreError):  # then it is tried again before the next batch
             store.open_last()
         store.writer.take_back(segment, count, segment.end - store.max_offset)
-        behind = store.take_unwritten()
-        for batch in [*(batch for batch, _ in flying), *behind]:
+        after = store.take_unwritten()
+        for batch in [*(batch for batch, _ in flying), *after]:
             batch.complete(store.max_offset, 0, error)
 
     def roll_unflushed(self, error: BaseException) -> None:
         """See ``FlushPolicy``; every message was flushed before."""
-        self.store.roller.failed(self.store.last.path, error)
+        self.store.roll_failed(error)
         self.store.worker = Worker.IDLE
         self.store.proceed()
 

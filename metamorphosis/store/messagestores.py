@@ -26,6 +26,7 @@ from metamorphosis.store.messagestore import MessageStore
 from metamorphosis.store.opening import Found, Loading, open_segments
 from metamorphosis.store.policy import FlushPolicy
 from metamorphosis.store.segment import Segment
+from metamorphosis.store.writablelog import WritableLog
 
 IDLE_SECONDS = 60.0
 """Descriptors of older segments that nobody read from for this long are closed."""
@@ -35,7 +36,7 @@ def make_store(
     topic: TopicConfig, partition: int, segments: list[Segment], environment: StoreEnvironment
 ) -> MessageStore:
     """A store in the mode that the topic's ``unflush_threshold`` asks for. Thread: reactor."""
-    make_policy: Callable[[MessageStore], FlushPolicy] = GroupCommit
+    make_policy: Callable[[WritableLog], FlushPolicy] = GroupCommit
     if topic.unflush_threshold > 0:
         make_policy = partial(
             DirectFlush, threshold=topic.unflush_threshold, interval=topic.unflush_interval / 1000

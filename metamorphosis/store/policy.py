@@ -6,11 +6,10 @@ When a store acknowledges and flushes what it has written: what differs between 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-if TYPE_CHECKING:
-    from metamorphosis.store.batch import Batch
-    from metamorphosis.store.messagestore import MessageStore
+from metamorphosis.store.batch import Batch
+from metamorphosis.store.writablelog import WritableLog
 
 
 class FlushPolicy(ABC):
@@ -18,8 +17,8 @@ class FlushPolicy(ABC):
     Decides for one store. Thread: reactor.
 
     A policy completes each batch that it is told of, once. Before it submits work with the last
-    segment it sets ``MessageStore.worker``, which must be ``IDLE``. When that work is done, and
-    everybody who waited for it has been told, it sets it back and calls ``MessageStore.proceed``:
+    segment it sets ``WritableLog.worker``, which must be ``IDLE``. When that work is done, and
+    everybody who waited for it has been told, it sets it back and calls ``WritableLog.proceed``:
     whoever is told may put again at once, and must not get in front of a roll that is due.
 
     :ivar group_commit: a put is acknowledged after its flush.
@@ -27,7 +26,7 @@ class FlushPolicy(ABC):
 
     group_commit: ClassVar[bool]
 
-    def __init__(self, store: MessageStore) -> None:
+    def __init__(self, store: WritableLog) -> None:
         self.store = store
 
     @abstractmethod

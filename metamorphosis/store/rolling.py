@@ -9,18 +9,15 @@ from __future__ import annotations
 
 import os
 from functools import partial
-from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
 
-from metamorphosis.store.flushing import roll_segment
+from metamorphosis.store.flushing import Rolled, roll_segment
 from metamorphosis.store.layout import segment_name
+from metamorphosis.store.policy import FlushPolicy
 from metamorphosis.store.segment import Segment
 from metamorphosis.store.states import Worker
-
-if TYPE_CHECKING:
-    from metamorphosis.store.flushing import Rolled
-    from metamorphosis.store.messagestore import MessageStore
+from metamorphosis.store.writablelog import WritableLog
 
 RETRY_SECONDS = 1.0
 """From a roll that failed to the next attempt; until then the old segment grows."""
@@ -31,8 +28,9 @@ class Roller:
 
     _log = Logger()
 
-    def __init__(self, store: MessageStore) -> None:
+    def __init__(self, store: WritableLog, policy: FlushPolicy) -> None:
         self._store = store
+        self._policy = policy
         self._not_before = 0.0  # after a roll that failed
 
     def start_if_due(self) -> bool:
@@ -44,7 +42,7 @@ class Roller:
         environment = store.environment
         if segment.size < environment.max_segment_size or not segment.size:
             return False
-        if store.apart.batch is not None or store.writer.damaged or not store.policy.may_roll():
+        if store.apart is not None or store.writer.damaged or not self._policy.may_roll():
             return False
         if environment.clock.seconds() < self._not_before:
             return False
@@ -72,10 +70,10 @@ class Roller:
         sync_error = error if result is None else result.sync_error
         if result is None or sync_error is not None:
             assert sync_error is not None
-            store.policy.roll_unflushed(sync_error)
+            self._policy.roll_unflushed(sync_error)
             return
         old.unsynced_directories = ()
-        store.policy.flushed(old.end)
+        self._policy.flushed(old.end)
         if result.create_error is not None:
             self.failed(path, result.create_error)
         else:

@@ -9,10 +9,7 @@ acknowledged before its flush is kept until the flush has worked, and is written
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from metamorphosis.store.flushing import FlushSchedule
+from typing import Protocol
 
 MOST = 16 << 20
 """Bytes of one store beyond which nothing more is acknowledged before a flush."""
@@ -23,18 +20,28 @@ MOST_IN_ALL = 128 << 20
 Pieces = tuple[tuple[int, bytes], ...]
 
 
+class Total(Protocol):
+    """
+    Counts what all stores keep.
+
+    :ivar unflushed: bytes.
+    """
+
+    unflushed: int
+
+
 class Unflushed:
     """
     The unflushed end of one segment. Thread: reactor.
 
-    :param schedule: counts the bytes of all stores.
+    :param total: counts the bytes of all stores.
     :ivar size: bytes kept.
     """
 
-    __slots__ = ("_pieces", "_schedule", "size")
+    __slots__ = ("_pieces", "_total", "size")
 
-    def __init__(self, schedule: FlushSchedule) -> None:
-        self._schedule = schedule
+    def __init__(self, total: Total) -> None:
+        self._total = total
         self._pieces: deque[tuple[int, bytes]] = deque()
         self.size = 0
 
@@ -43,7 +50,7 @@ class Unflushed:
         self._pieces.append((position, data))
         size = len(data)
         self.size += size
-        self._schedule.unflushed += size
+        self._total.unflushed += size
 
     def drop(self, position: int) -> None:
         """What lies below ``position`` is on the disk."""
@@ -52,7 +59,7 @@ class Unflushed:
         while pieces and pieces[0][0] < position:
             size += len(pieces.popleft()[1])
         self.size -= size
-        self._schedule.unflushed -= size
+        self._total.unflushed -= size
 
     def pieces(self) -> Pieces:
         """All that is kept: positions and bytes, in order."""

@@ -135,7 +135,17 @@ THREAD_MAKERS = {
 
 
 #: rooms whose modules do not import each other in a circle, also for type checkers
-STRAIGHT = ("broker.", "cli.", "cluster.", "config.", "wire.", "zookeeper.")
+STRAIGHT = (
+    "broker.",
+    "cli.",
+    "cluster.",
+    "config.",
+    "daemon.",
+    "store.",
+    "transactions.",
+    "wire.",
+    "zookeeper.",
+)
 
 #: refuses every library of ours but the standard one
 BLOCKED = """

@@ -1,0 +1,243 @@
+"""
+What a partition is to store and has not written yet: the batch that collects, and the blocks.
+
+Records collect in ``batch``; ``commit`` writes them with one call at the end of the last segment.
+
+``reserve`` takes room in the log for a block that is not to be written yet, because a journal has
+to force its record first. Records after it collect in batches of their own; everything from the
+first undecided block on stands in ``_queue``, in the order of the offsets:
+
+    block       event                                  block
+    -           reserve                                undecided: nothing after it is written
+    undecided   commit_block                           decided: written in its turn
+    undecided   cancel_block                           refused, with everything after it
+    any         a write before it failed, a stall      refused, with everything after it
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections import deque
+from collections.abc import Sequence
+
+from metamorphosis.errors import StoreClosed, StoreError, StoreStalled
+from metamorphosis.message import HEADER, HEADER_BYTES
+from metamorphosis.store.batch import PENDING, Batch, Block
+from metamorphosis.store.environment import StoreEnvironment
+from metamorphosis.store.segment import Segment
+from metamorphosis.store.states import Life, Worker
+from metamorphosis.store.writablelog import WritableLog
+
+HOLDING = Worker.HOLDING
+
+
+class CollectingLog(WritableLog):
+    """
+    One topic-partition with what collects for it. Thread: reactor.
+
+    :ivar batch: the batch that collects now.
+    """
+
+    def __init__(
+        self, topic: str, partition: int, segments: list[Segment], environment: StoreEnvironment
+    ) -> None:
+        super().__init__(topic, partition, segments, environment)
+        self.batch: Batch | None = None
+        self._queue: deque[Batch] = deque()  # from the first block on that was undecided
+
+    @abstractmethod
+    def _check_writable(self) -> None:
+        """
+        No batch collects, and one is about to be opened.
+
+        :raises StoreDamaged: nothing could come of it.
+        """
+
+    @abstractmethod
+    def _write(self, batch: Batch, more: bool) -> None:
+        """
+        Write a batch whose size is known.
+
+        :param more: see ``FlushPolicy.written``.
+        """
+
+    @abstractmethod
+    def _end_if_idle(self) -> None:
+        """Close if that is asked for and there is nothing left to do."""
+
+    # Records
+
+    def open_batch(self) -> Batch:
+        """
+        The batch that collects from now on; announced by ``on_dirty``. Calls no waiter.
+
+        :raises StoreClosed: after ``close``.
+        :raises StoreDamaged: an earlier write failed and could not be undone until now, or flushes
+            fail.
+        """
+        self._check_open()
+        if self.batch is not None:
+            return self.batch
+        batch = self.batch = Batch(self, self.next_offset)
+        self.environment.on_dirty(self)
+        return batch
+
+    def _check_open(self) -> None:
+        """See ``open_batch``."""
+        if self.life is not Life.OPEN:
+            raise StoreClosed()
+        if self.stalled is not None:
+            raise StoreStalled(str(self.stalled)) from self.stalled
+        if self.batch is None:
+            self._check_writable()
+
+    def add(self, message_id: int, flag: int, checksum: int, body: bytes) -> int:
+        """
+        Add one record to the batch that collects; returns its offset.
+
+        This is how every single record gets into the log; the hot path does the same inline.
+
+        :raises StoreError: as ``open_batch``.
+        """
+        batch = self.batch or self.open_batch()
+        batch.pieces += (HEADER.pack(len(body), checksum, message_id, flag), body)
+        offset = self.next_offset
+        self.next_offset = offset + HEADER_BYTES + len(body)
+        return offset
+
+    def own_pieces(self) -> None:
+        """
+        Copy the pieces of the collecting batch that are views: their buffer is about to be used
+        again.
+        """
+        batch = self.batch
+        if batch is None:
+            return
+        pieces = batch.pieces
+        for index in range(batch.owned, len(pieces)):
+            if type(pieces[index]) is not bytes:
+                pieces[index] = bytes(pieces[index])
+        batch.owned = len(pieces)
+
+    # Blocks
+
+    def reserve(self, records: Sequence[bytes]) -> Block:
+        """
+        Take room for whole records as one contiguous block, all or nothing; it counts as one
+        message. Its offsets are fixed from now on, and nothing after it is written, or readable,
+        before ``commit_block`` or ``cancel_block``.
+
+        :raises StoreError: as ``open_batch``.
+        """
+        self.commit()
+        self._check_open()
+        self._close_batch()
+        block = Block(self, self.next_offset, b"".join(records))
+        self.next_offset += block.size
+        self._queue.append(block)
+        return block
+
+    def commit_block(self, block: Block) -> None:
+        """
+        Write the block as soon as everything before it is written, and then what has collected
+        after it.
+
+        :raises StoreError: it has failed already, with what stood before it.
+        """
+        if block.state is not PENDING:
+            raise StoreError(f"The block at {block.offset} was refused") from block.error
+        block.decided = True
+        self.commit()
+        self._end_if_idle()
+
+    def cancel_block(self, block: Block, error: BaseException) -> None:
+        """
+        Never write the block. What has collected after it has offsets that come no more: batches
+        and blocks there are refused with the same error.
+        """
+        if block.state is not PENDING or block.decided:
+            raise StoreError(f"The block at {block.offset} has been decided")
+        refuse(self._take_from(block), error)
+        self.commit()
+        self._end_if_idle()
+
+    def append(self, records: Sequence[bytes]) -> Block:
+        """
+        Store whole records as one block at once: ``reserve`` and ``commit_block``.
+
+        :raises StoreError: as ``open_batch``.
+        """
+        block = self.reserve(records)
+        self.commit_block(block)
+        return block
+
+    @property
+    def block_is_next(self) -> bool:
+        """See ``WritableLog``."""
+        return bool(self._queue) and self._queue[0].decided
+
+    # Out of here
+
+    def commit(self) -> None:
+        """
+        Write the batch that collects; while a worker must not be disturbed, leave it collecting.
+        """
+        if self._queue:
+            self._commit_queue()
+            return
+        batch = self.batch
+        if batch is None or self.worker is HOLDING or self.apart is not None:
+            return
+        self.batch = None
+        batch.size = self.next_offset - batch.offset
+        self._write(batch, False)
+
+    def _commit_queue(self) -> None:
+        """Write what stands before the first block that is undecided."""
+        queue = self._queue
+        while self.worker is not HOLDING and self.apart is None:
+            if not queue:
+                if self.batch is None:
+                    return
+                self._close_batch()
+            if not queue[0].decided:
+                return
+            batch = queue.popleft()
+            self._write(batch, more=queue[0].decided if queue else self.batch is not None)
+
+    def _close_batch(self) -> None:
+        """The batch that collects must not grow: it gets its place in the queue."""
+        batch = self.batch
+        if batch is not None:
+            self.own_pieces()
+            self.batch = None
+            batch.size = self.next_offset - batch.offset
+            self._queue.append(batch)
+
+    def take_unwritten(self) -> list[Batch]:
+        """See ``WritableLog``."""
+        taken = [*self._queue, *([] if self.batch is None else [self.batch])]
+        self._queue.clear()
+        self.batch = None
+        self.next_offset = self.last.end + self.apart_size
+        return taken
+
+    def refuse_unwritten(self, error: BaseException) -> None:
+        """See ``WritableLog``."""
+        refuse(self.take_unwritten(), error)
+
+    def _take_from(self, block: Block) -> list[Batch]:
+        """Take out ``block`` and everything after it."""
+        before: list[Batch] = []
+        while self._queue[0] is not block:
+            before.append(self._queue.popleft())
+        taken = self.take_unwritten()
+        self.next_offset = block.offset
+        self._queue.extend(before)
+        return taken
+
+
+def refuse(batches: list[Batch], error: BaseException) -> None:
+    """Complete batches of which nothing is stored."""
+    for batch in batches:
+        batch.complete(batch.offset, 0, error)
