@@ -1,9 +1,9 @@
 """
 Keeps this broker and its topics registered in ZooKeeper, whatever happens to either.
 
-The registration knows which nodes there should be and which this session is known to hold. One
-*pass* at a time makes the second like the first; whatever may have changed the first or the second
-wakes it::
+``HeldNodes`` knows which nodes there should be and which this session is known to hold. One *pass*
+at a time makes the second like the first; whatever may have changed the first or the second wakes
+it::
 
     IDLE --start--> WAITING --CONNECTED--> REGISTERING --every node held--> REGISTERED
                        ^                   |    ^  ^                            |
@@ -16,6 +16,9 @@ wakes it::
                        |
        SUSPENDED, LOST +---- from everywhere. A new session holds nothing; in the same session every
                              node is looked at again, the server may have lost some
+              withdraw ----- from everywhere: WITHDRAWING --nothing held--> WITHDRAWN. A fault leads
+                             to RETRYING, and from there back
+                resume ----- from there to REGISTERING
                  stop  ----- from everywhere: STOPPING --ours deleted or STOP_SECONDS--> STOPPED
 
 The broker node comes first; while it is another broker's nothing else is written. ``ownership``
@@ -29,14 +32,15 @@ deletes nodes without looking whose they are.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from enum import Enum
 
-from twisted.internet.defer import Deferred, gatherResults, succeed
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from metamorphosis.cluster.heldnodes import HeldNodes
 from metamorphosis.cluster.model import (
     Broker,
     NodeStat,
@@ -45,17 +49,16 @@ from metamorphosis.cluster.model import (
     TopicRegistration,
     WatchEvent,
 )
-from metamorphosis.cluster.nodes import BrokerNodes
-from metamorphosis.cluster.ownership import Occupied, OwnNodes
+from metamorphosis.cluster.ownership import Occupied
 from metamorphosis.cluster.paths import Paths
-from metamorphosis.errors import NoNode, NotEmpty, RegistryError, RegistryUnavailable
+from metamorphosis.cluster.reports import RegistrationReports
+from metamorphosis.errors import RegistryError
 from metamorphosis.interfaces import IRegistry
 
 RECHECK_SECONDS = 5.0  # how often a node of another broker is looked at, should its watch get lost
 FIRST_RETRY_SECONDS = 0.1  # after a fault; doubles up to the next
 LAST_RETRY_SECONDS = 5.0
 STOP_SECONDS = 3.0  # for deleting our nodes; the end of the session does the rest
-LANES = 16  # topics registered at a time
 
 
 class RegistrationStatus(Enum):
@@ -68,6 +71,8 @@ class RegistrationStatus(Enum):
     BLOCKED = "waiting for another broker's nodes to go"
     RETRYING = "retrying after an error"
     REGISTERED = "registered"
+    WITHDRAWING = "withdrawing"
+    WITHDRAWN = "withdrawn until it is resumed"
     STOPPING = "unregistering"
     STOPPED = "stopped"
 
@@ -109,25 +114,18 @@ class BrokerRegistration:
         self.status = RegistrationStatus.IDLE
         self._registry = registry
         self._clock = clock
-        self._broker = broker
-        self._checksum = checksum
         self._enabled = enabled
-        self._nodes = BrokerNodes(paths, broker)
-        self._owned = OwnNodes(registry, self._nodes.own, self._nodes.url)
-        self._topics: dict[str, TopicRegistration] = {}
-        self._awaited: dict[str, Deferred[None]] = {}  # told when the topic is registered
-        self._open: set[str] = set()  # topics whose nodes may not be right
-        self._held: dict[str, bytes | None] = {}  # what this session wrote; None: no node of ours
-        self._verified: set[str] = set()  # of these, what was seen since the last session event
+        self._nodes = HeldNodes(registry, paths, broker, checksum)
+        self._reports = RegistrationReports(broker)
         self._connected = False
-        self._generation = 0  # of the connection; what was begun in one is not held in the next
         self._pass: Deferred[None] | None = None
-        self._again = False
-        self._news = False  # whether this pass changed anything
+        self._again = False  # another pass has to follow the present one
+        self._withdrawn: list[Deferred[None]] | None = (
+            None  # told when nothing is held; None: register
+        )
         self._timer: IDelayedCall | None = None
         self._retry_seconds = FIRST_RETRY_SECONDS
         self._watched: set[str] = set()
-        self._reported: set[str] = set()
 
     # -- what the broker asks for
 
@@ -144,24 +142,61 @@ class BrokerRegistration:
 
     def register_topic(self, topic: TopicRegistration) -> Deferred[None] | None:
         """The first message of a topic came: register it unless it is known; fires when done."""
-        if topic.topic in self._topics:
+        if topic.topic in self._nodes.topics:
             return None
-        done = self._awaited[topic.topic] = Deferred()
+        if self.status in _NOT_RUNNING or self._withdrawn is not None:
+            self.update_topics([topic])
+            return None
+        done = self._nodes.await_topic(topic.topic)
         self.update_topics([topic])
-        return None if self.status in _NOT_RUNNING else done
+        return done
 
     def update_topics(self, topics: Iterable[TopicRegistration]) -> None:
         """The configuration was read again. A topic that left it stays until ``stop``."""
-        for topic in topics:
-            if self._topics.get(topic.topic) != topic:
-                self._topics[topic.topic] = topic
-                self._open.add(topic.topic)
+        self._nodes.update_topics(topics)
         self._wake()
 
     def set_checksum(self, checksum: int) -> None:
         """The configuration file changed. Slaves watch this node, so its data change in place."""
-        self._checksum = checksum
+        self._nodes.checksum = checksum
         self._wake()
+
+    def withdraw(self) -> Deferred[None]:
+        """
+        Leave ZooKeeper though the broker and the session go on, so that clients find another
+        broker; ``resume`` comes back.
+
+        :returns: fires when none of our nodes is left, however long ZooKeeper is away meanwhile, or
+            when ``resume`` or ``stop`` was called before. Never fails.
+        """
+        if self.status in _NOT_RUNNING:
+            return succeed(None)
+        done: Deferred[None] = Deferred()
+        if self._withdrawn is None:
+            self._withdrawn = []
+            self._nodes.leaving = True
+            self._nodes.give_up_waiting()
+        self._withdrawn.append(done)
+        self._retry_seconds = FIRST_RETRY_SECONDS
+        self._wake()
+        return done
+
+    def resume(self) -> None:
+        """Register again what ``withdraw`` has taken out, and what was added meanwhile."""
+        if self._withdrawn is None or self.status in _NOT_RUNNING:
+            return
+        self._end_withdrawal()
+        self._withdrawn = None
+        self._nodes.leaving = False
+        self._retry_seconds = FIRST_RETRY_SECONDS
+        self._wake()
+
+    def _end_withdrawal(self) -> None:
+        """Tell those that wait for it."""
+        if self._withdrawn:
+            told, self._withdrawn = self._withdrawn, []
+            for done in told:
+                done.callback(None)
 
     def stop(self) -> Deferred[None]:
         """Delete what is ours, within ``STOP_SECONDS``. Never fails; the session is closed next."""
@@ -169,11 +204,18 @@ class BrokerRegistration:
             return succeed(None)
         self.status = RegistrationStatus.STOPPING
         self._cancel_timer()
-        stopped = Deferred.fromCoroutine(self._unregister())
+        self._nodes.leaving = True
+        stopped = Deferred.fromCoroutine(self._release())
         return stopped.addTimeout(STOP_SECONDS, self._clock).addBoth(self._stopped)
+
+    async def _release(self) -> None:
+        if self._pass is not None:
+            await self._pass
+        await self._nodes.release()
 
     def _stopped(self, result: object) -> None:
         self.status = RegistrationStatus.STOPPED
+        self._end_withdrawal()
         if isinstance(result, Failure):
             self._log.info(
                 "not everything was unregistered ({reason}); it goes with the session",
@@ -185,15 +227,10 @@ class BrokerRegistration:
     def _session_changed(self, event: SessionEvent) -> None:
         if self.status in _NOT_RUNNING:
             return
-        self._generation += 1
         self._connected = event.state is SessionState.CONNECTED
         self._watched.clear()
-        self._verified.clear()
-        self._open.update(self._topics)
+        self._nodes.session_changed(event.new_session)
         self._retry_seconds = FIRST_RETRY_SECONDS
-        if event.new_session:
-            self._owned.remember(self._registry.session_id())
-            self._held.clear()
         self._wake()
 
     def _wake(self) -> None:
@@ -206,13 +243,18 @@ class BrokerRegistration:
         elif not self._connected:
             self.status = RegistrationStatus.WAITING
         else:
-            self._again = self._news = False
-            self.status = RegistrationStatus.REGISTERING
+            self._again = False
             self._pass = Deferred()
-            Deferred.fromCoroutine(self._register()).addBoth(self._pass_ended)
+            if self._withdrawn is None:
+                self.status = RegistrationStatus.REGISTERING
+                work = self._nodes.register()
+            else:
+                self.status = RegistrationStatus.WITHDRAWING
+                work = self._nodes.withdraw()
+            Deferred.fromCoroutine(work).addBoth(self._pass_ended)
 
     def _pass_ended(self, result: list[RegistryError] | Failure) -> None:
-        """Decide what follows: unregistration, another pass at once, or one after a while."""
+        """Decide what follows: the end, another pass at once, or one after a while."""
         ended, self._pass = self._pass, None
         if isinstance(result, Failure):
             self._log.failure("registration in ZooKeeper", result)
@@ -226,7 +268,7 @@ class BrokerRegistration:
             return
         occupied = [fault for fault in result if isinstance(fault, Occupied)]
         others = [fault for fault in result if not isinstance(fault, Occupied)]
-        self._report(occupied, others)
+        self._reports.faults(occupied, others)
         if others:
             self.status = RegistrationStatus.RETRYING
             self._timer = self._clock.callLater(self._retry_seconds, self._wake)
@@ -235,21 +277,20 @@ class BrokerRegistration:
             self.status = RegistrationStatus.BLOCKED
             self._timer = self._clock.callLater(RECHECK_SECONDS, self._wake)
         else:
-            self._all_held()
+            self._done()
         for each in occupied:
             self._watch(each.path)
 
-    def _all_held(self) -> None:
-        self.status = RegistrationStatus.REGISTERED
+    def _done(self) -> None:
+        """Everything is held, or nothing."""
         self._retry_seconds = FIRST_RETRY_SECONDS
-        self._reported.clear()
-        if self._news:
-            self._log.info(
-                "registered in ZooKeeper: broker {id} at {url}, topics: {topics}",
-                id=self._broker.broker_id,
-                url=self._broker.url,
-                topics=len(self._topics),
-            )
+        if self._withdrawn is None:
+            self.status = RegistrationStatus.REGISTERED
+            self._reports.registered(len(self._nodes.topics), self._nodes.changed)
+            return
+        self._reports.withdrawn(self._nodes.changed)
+        self.status = RegistrationStatus.WITHDRAWN
+        self._end_withdrawal()
 
     def _cancel_timer(self) -> None:
         timer, self._timer = self._timer, None
@@ -257,7 +298,7 @@ class BrokerRegistration:
             timer.cancel()
 
     def _watch(self, path: str) -> None:
-        """Wake when somebody else's node is gone."""
+        """Wake when a node of another broker is gone."""
         if path in self._watched:
             return
         self._watched.add(path)
@@ -272,134 +313,3 @@ class BrokerRegistration:
 
         looking = self._registry.exists(path, fired)
         looking.addCallbacks(looked, lambda failure: self._watched.discard(path))
-
-    def _report(self, occupied: Sequence[Occupied], others: Sequence[RegistryError]) -> None:
-        """Say each thing once until all is well again; lost connections the registry tells."""
-        if occupied and self._is_news(str(occupied[0])):
-            self._log.error(
-                "brokerId {id} is in use by another broker, or an earlier run of this one is still"
-                " known to ZooKeeper: {fault} (nodes: {count}); this broker is {url}. Such nodes"
-                " are left alone: we register when they are gone and serve our clients meanwhile."
-                " If both brokers are meant to run, give one another brokerId",
-                id=self._broker.broker_id,
-                fault=occupied[0],
-                count=len(occupied),
-                url=self._broker.url,
-            )
-        told = [fault for fault in others if not isinstance(fault, RegistryUnavailable)]
-        if told and self._is_news(str(told[0])):
-            self._log.error(
-                "cannot register in ZooKeeper, trying on: {fault} (faults: {count})",
-                fault=told[0],
-                count=len(told),
-            )
-
-    def _is_news(self, text: str) -> bool:
-        known = text in self._reported
-        self._reported.add(text)
-        return not known
-
-    # -- a pass
-
-    async def _register(self) -> list[RegistryError]:
-        """Make every node right that is not known to be; what could not be done is returned."""
-        generation = self._generation
-        faults: list[RegistryError] = []
-        try:
-            await self._register_broker(generation)
-        except RegistryError as error:
-            return [error]
-        names = iter(sorted(self._open))
-        lanes = (self._register_topics(names, generation, faults) for _ in range(LANES))
-        await gatherResults([Deferred.fromCoroutine(lane) for lane in lanes], consumeErrors=True)
-        return faults
-
-    async def _register_broker(self, generation: int) -> None:
-        await self._hold(self._nodes.own, self._nodes.url, generation)
-        if self._nodes.is_master:
-            await self._register_parent(self._nodes.parent, generation)
-            checksum = b"%d" % self._checksum
-            await self._hold(self._nodes.checksum, checksum, generation, in_place=True)
-
-    async def _register_parent(self, parent: str, generation: int) -> None:
-        """The legacy data. The node is there, as our own is below it, and stays persistent."""
-        if parent in self._verified:
-            return
-        try:
-            if (await self._registry.get(parent))[0] != self._nodes.url:
-                await self._registry.set_data(parent, self._nodes.url)
-        except NoNode:
-            await self._registry.create(parent, self._nodes.url, False)
-        self._note(parent, self._nodes.url, generation)
-
-    async def _register_topics(
-        self, names: Iterator[str], generation: int, faults: list[RegistryError]
-    ) -> None:
-        """One lane: takes the next topic until none is left, the session changes or we stop."""
-        for name in names:
-            topic = self._topics[name]
-            right = True
-            for path, data in self._nodes.of_topic(topic):
-                if generation != self._generation or self.status is RegistrationStatus.STOPPING:
-                    return
-                try:
-                    await self._hold(path, data, generation)
-                except RegistryError as error:
-                    faults.append(error)
-                    right = False
-                    if isinstance(error, RegistryUnavailable):
-                        return
-            if right and generation == self._generation and topic is self._topics[name]:
-                self._open.discard(name)
-                self._awaited.pop(name, Deferred()).callback(None)
-
-    async def _hold(
-        self, path: str, data: bytes | None, generation: int, in_place: bool = False
-    ) -> None:
-        """Make the node what it should be unless it is known to be so."""
-        if path in self._verified and self._held[path] == data:
-            return
-        if data is None:
-            await self._owned.remove(path)
-        else:
-            await self._owned.claim(path, data, in_place, look_first=path in self._held)
-        self._note(path, data, generation)
-
-    def _note(self, path: str, data: bytes | None, generation: int) -> None:
-        """Remember a success, unless it may have been in a session that is over."""
-        if generation == self._generation:
-            self._news = self._news or path not in self._held or self._held[path] != data
-            self._held[path] = data
-            self._verified.add(path)
-
-    # -- stop
-
-    async def _unregister(self) -> None:
-        """Delete what this session holds: the broker first, then its topics, as the original."""
-        if self._pass is not None:
-            await self._pass
-        of_broker = [self._nodes.own, self._nodes.checksum]
-        for path in of_broker:
-            if path in self._held:
-                await self._owned.release(path)
-        if self._nodes.parent in self._held:
-            await self._clear_parent(self._nodes.parent)
-        others = {*of_broker, self._nodes.parent}
-        held = (path for path, data in self._held.items() if data is not None)
-        topics = iter([path for path in held if path not in others])
-        lanes = (self._release_all(topics) for _ in range(LANES))
-        await gatherResults([Deferred.fromCoroutine(lane) for lane in lanes], consumeErrors=True)
-
-    async def _release_all(self, paths: Iterator[str]) -> None:
-        for path in paths:
-            await self._owned.release(path)
-
-    async def _clear_parent(self, parent: str) -> None:
-        """Delete it; if a slave is below it, empty data say that its master left in order."""
-        try:
-            if (await self._registry.get(parent))[0] == self._nodes.url:
-                await self._registry.delete(parent)
-        except NoNode:
-            pass
-        except NotEmpty:
-            await self._registry.set_data(parent, b"")
