@@ -52,14 +52,14 @@ class BrokerFactory(ServerFactory):
         )
         self.connections = self.shared.open
         self.max_connections = 1 << 30
-        self._text = responders.text
-        self._text.connection_count = self.connections.__len__
+        self._figures = responders.figures
+        self._figures.connection_count = self.connections.__len__
         self._port: Any = None
         self._sockets: SocketSet | None = None
         self._sweep = LoopingCall(self._close_idle)
         self._sweep.clock = reactor
         self._idle_seconds = settings.idle_seconds
-        self._tally = LoopingCall(self._text.tally)
+        self._tally = LoopingCall(self._figures.tally)
         self._tally.clock = reactor
 
     # Listening
@@ -80,7 +80,7 @@ class BrokerFactory(ServerFactory):
         self._sweep.start(self._idle_seconds, now=False)
         self._tally.start(TALLY_SECONDS, now=False)
         bound: int = self._port.getHost().port
-        self._text.port = bound
+        self._figures.port = bound
         return bound
 
     def stop_accepting(self) -> Deferred[None]:

@@ -1,5 +1,5 @@
 """
-What the broker counts. The text of ``stats`` is made from it in ``broker.statstext``.
+Counters of the broker; ``broker.figures`` hands them to ``stats`` and others.
 
 Two kinds, as in the original: counters since the start, which are plain integers of
 ``BrokerStatistics`` that anybody bumps, and realtime counters per topic, kept only for topics with

@@ -10,12 +10,9 @@ Source: ``StatsManager.getStatsInfo``, ``BrokerCommandProcessor.processStatsConf
 
 from __future__ import annotations
 
-import os
-import threading
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass
 
+from metamorphosis.broker.figures import Figures, StoreFigures
 from metamorphosis.broker.statistics import (
     GET,
     GET_MISS,
@@ -23,9 +20,7 @@ from metamorphosis.broker.statistics import (
     OFFSET,
     PUT,
     PUT_FAILED,
-    BrokerStatistics,
 )
-from metamorphosis.config.model import BrokerConfig
 
 REALTIME_KINDS = (PUT, GET, OFFSET, GET_MISS, PUT_FAILED, MESSAGE_SIZE)
 
@@ -37,56 +32,6 @@ HELP = (
     "realtime Returns realtime statistics detail info.",
     "config Returns broker's config file content.",
 )
-
-
-class StoreFigures(Protocol):
-    """What ``stats`` shows of a ``MessageStore``."""
-
-    @property
-    def topic(self) -> str:
-        """Its topic."""
-
-    @property
-    def partition(self) -> int:
-        """Its partition."""
-
-    @property
-    def min_offset(self) -> int:
-        """First readable offset."""
-
-    @property
-    def max_offset(self) -> int:
-        """End of what is readable."""
-
-    @property
-    def message_count(self) -> int:
-        """Appends since the start plus messages found in the last segment then."""
-
-    @property
-    def size_bytes(self) -> int:
-        """Bytes of all segments, flushed or not."""
-
-
-@dataclass(slots=True)
-class Figures:
-    """
-    What the broker knows at the moment somebody asks.
-
-    :ivar stores: every open store, in any order.
-    :ivar connections: how many are open, the asking one included.
-    :ivar port: on which the broker really listens.
-    :ivar version: of the original that this broker stands in for.
-    """
-
-    config: BrokerConfig
-    statistics: BrokerStatistics
-    stores: Iterable[StoreFigures]
-    connections: int
-    port: int
-    version: str
-    slave: bool = False
-    pid: int = field(default_factory=os.getpid)
-    threads: int = field(default_factory=threading.active_count)
 
 
 @dataclass(slots=True)

@@ -2,10 +2,10 @@
 The answers to all commands, one module for each kind: a command in, its reply into the session's
 queue.
 
-Everything is answered here except the ordinary puts and gets that ``hotpath.scan`` takes; what one
-of those does the first time (open the partition, register its topic) or in an odd way (partition
--1, a wrong checksum, nothing to read) is here too. No function touches a transport or waits: a
-put's reply names the batch it waits for.
+Everything is answered here except the ordinary puts and gets that ``hotpath.scan`` takes. Those
+that it leaves come here, too: the first one of a partition, which opens it and registers its topic,
+and the odd ones (partition -1, a wrong checksum, nothing to read). No function touches a transport
+or waits: a put's reply names the batch it waits for.
 
 Source: ``BrokerCommandProcessor``, ``TransactionalCommandProcessor``. Sections 2, 6 and 7 of the
 wire specification.
@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from metamorphosis.broker.dispatch import Dispatch
+from metamorphosis.broker.figures import FigureSource
 from metamorphosis.broker.responders import sync, transactions
 from metamorphosis.broker.responders.gets import Gets
 from metamorphosis.broker.responders.offsets import Offsets
@@ -41,7 +42,7 @@ class Responders(Shared):
 
     :ivar dispatch: answers a command; roles replace entries of its table.
     :ivar long_polls: gets that wait for something to read.
-    :ivar text: ``version``, ``stats`` and ``quit``.
+    :ivar figures: of this broker, for ``stats`` and others.
     """
 
     def __init__(
@@ -57,13 +58,13 @@ class Responders(Shared):
         super().__init__(config, settings, url, stores, ids, clock, topic_used)
         gets = Gets(self, clock, settings.max_long_poll_ms / 1000)
         self.long_polls = gets.long_polls
-        self.text = Text(self)
+        self.figures = FigureSource(self)
         self._puts = Puts(self, self.long_polls)
         self.dispatch = Dispatch(
             self._puts.table(),
             gets.table(),
             Offsets(self).table(),
-            self.text.table(),
+            Text(self.figures).table(),
             sync.table(),
             transactions.table(),
         )

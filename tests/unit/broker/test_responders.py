@@ -156,7 +156,7 @@ class TransactionTests(SynchronousTestCase):
                     self.assertEqual(reply, b"result 500 %d 1\r\n%s" % (len(text), text))
             counts = [(store.partition, store.size_bytes) for store in broker.stores]
             self.assertEqual(counts, [(0, 25)] if first else [])
-            broker.responders.text.tally()
+            broker.responders.figures.tally()
             self.assertEqual(broker.responders.statistics.cmd_put, 1 if first else 0)
 
 

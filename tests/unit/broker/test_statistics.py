@@ -10,6 +10,7 @@ from typing import NamedTuple
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from metamorphosis.broker.figures import Figures
 from metamorphosis.broker.statistics import (
     MESSAGE_SIZE,
     PUT,
@@ -18,7 +19,7 @@ from metamorphosis.broker.statistics import (
     RealtimeStatistics,
     realtime_value,
 )
-from metamorphosis.broker.statstext import Figures, config_reply, stats_reply
+from metamorphosis.broker.statstext import config_reply, stats_reply
 from metamorphosis.config.model import BrokerConfig, TopicConfig
 
 
