@@ -1,0 +1,213 @@
+"""
+What a broker has on its disks, from the lock of the directories to retention: the parts of the
+daemon that start before its port opens and stop after it has closed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+
+from metamorphosis.broker.topics import TopicRules
+from metamorphosis.broker.turn import Turn
+from metamorphosis.config.model import BrokerConfig, Settings
+from metamorphosis.daemon.built import Stored
+from metamorphosis.daemon.directorylock import DirectoryLock
+from metamorphosis.daemon.parts import Part, nothing
+from metamorphosis.daemon.process import file_shares
+from metamorphosis.ids import FILE_NAME as IDS_FILE
+from metamorphosis.ids import RETRY_SECONDS, IdCeiling, MessageIds
+from metamorphosis.interfaces import IWorkerThreads
+from metamorphosis.store.descriptors import Descriptors
+from metamorphosis.store.environment import StoreEnvironment
+from metamorphosis.store.flushing import FlushSchedule
+from metamorphosis.store.layout import ensure_directory
+from metamorphosis.store.messagestore import MessageStore
+from metamorphosis.store.messagestores import MessageStores
+from metamorphosis.store.retention import Retention
+from metamorphosis.transactions.journalfiles import journal_directory
+from metamorphosis.transactions.service import TransactionService
+from metamorphosis.transactions.transaction import Partition
+
+RETENTION_THREADS = 2
+
+MakeThreads = Callable[[Any, int, str], IWorkerThreads]
+"""Takes the reactor, how many threads and their name."""
+
+
+class BrokerStorage:
+    """
+    Directories, message ids, stores, journal and retention. Thread: reactor.
+
+    :param broken: told why the journal can be trusted no longer.
+    :ivar parts: in the order of their start.
+    :ivar turn: commits the stores, and drains the connections.
+    :ivar stored: what was built; None until every part has started.
+    :ivar cancel_start: breaks off a load of big stores.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        config: BrokerConfig,
+        settings: Settings,
+        make_threads: MakeThreads,
+        broken: Callable[[str], None],
+    ) -> None:
+        self._reactor = reactor
+        self._config = config
+        self._settings = settings
+        self._make_threads = make_threads
+        self._broken = broken
+        self._locks: dict[str, DirectoryLock] = {}
+        self._ids_timer: IDelayedCall | None = None
+        self.turn = Turn(reactor.callLater)
+        self.stored: Stored | None = None
+        self.cancel_start: Callable[[], None] = nothing
+        self.parts = [
+            Part("the data directories", stop=self.unlock),
+            Part("the message ids", self._await_ids, self._stop_ids),
+            Part("the worker threads", stop=lambda: self._threads.stop()),
+            Part("the transaction journal", self._make_journal, lambda: self._journal.close()),
+            Part("the message stores", self._load_stores, lambda: self._stores.close()),
+            Part("the transactions", lambda: self._journal.start(), lambda: self._journal.stop()),
+            Part("retention", self._start_retention, self._stop_retention),
+        ]
+
+    def prepare(self) -> None:
+        """
+        Lock the directories and read the last message id, before the reactor runs.
+
+        :raises MetaQError: naming what is in the way.
+        :raises OSError: likewise.
+        """
+        self._threads = self._make_threads(self._reactor, self._settings.sync_threads, "store")
+        self.lock(self._config)
+        self._ids = MessageIds(
+            self._config.broker_id,
+            IdCeiling(os.path.join(self._config.data_path, IDS_FILE)),
+            self._threads,
+            on_fault=lambda text: self._log.error("{text}", text=text),
+            on_end=lambda text: self._log.info("{text}", text=text),
+        )
+
+    def reconfigure(self, config: BrokerConfig) -> None:
+        """Apply a reload; the directories of ``config`` are locked already."""
+        self._config = config
+        self._stores.reconfigure(config)
+        self._retention.reconfigure(config)
+
+    # Directories
+
+    def lock(self, config: BrokerConfig) -> None:
+        """
+        Lock every data path of ``config`` that is not locked yet.
+
+        :raises MetaQError: another process has one of them.
+        :raises OSError: one cannot be made.
+        """
+        paths = {config.data_path, *(topic.data_path for topic in config.topics.values())}
+        paths.add(self._journal_directory)
+        for path in sorted(os.path.abspath(path) for path in paths if path):
+            if path not in self._locks:
+                ensure_directory(path)
+                lock = DirectoryLock(path)
+                lock.acquire()
+                self._locks[path] = lock
+
+    def unlock(self) -> None:
+        """Let others have the directories."""
+        for lock in self._locks.values():
+            lock.release()
+        self._locks.clear()
+
+    # Message ids
+
+    def _await_ids(self) -> None:
+        """Try to write the last message id until that works; reads are served meanwhile."""
+        self._ids_timer = None
+        if not self._ids.ready:
+            self._ids.prepare()
+            self._ids_timer = self._reactor.callLater(RETRY_SECONDS, self._await_ids)
+
+    def _stop_ids(self) -> None:
+        if self._ids_timer is not None:
+            self._ids_timer.cancel()
+        self._ids.stop()
+
+    # Stores
+
+    def _load_stores(self) -> Deferred[None]:
+        environment = StoreEnvironment(
+            threads=self._threads,
+            clock=self._reactor,
+            schedule=FlushSchedule(self._reactor),
+            on_dirty=self.turn.store_dirty,
+            max_segment_size=self._config.max_segment_size,
+            flush_delay=self._settings.flush_delay_ms / 1000,
+            descriptors=Descriptors(file_shares().segments),
+        )
+        self._stores = MessageStores(
+            self._config,
+            environment,
+            self._settings.fast_boot,
+            partial(self._make_threads, self._reactor, self._settings.sync_threads, "disk"),
+        )
+        self.cancel_start = self._stores.cancel_load
+        return self._stores.load()
+
+    def _open_store(self, partition: Partition) -> MessageStore:
+        topic, number = partition
+        return self._stores.get_or_create(self._config.topic(topic), number)
+
+    # Transactions
+
+    @property
+    def _journal_directory(self) -> str:
+        return journal_directory(self._config.data_log_path, self._config.data_path)
+
+    def _make_journal(self) -> None:
+        """Recovered when the stores are open, and closed when they have flushed their last
+        messages."""
+        rules = TopicRules(self._config, self._settings)
+
+        def known(partition: Partition) -> bool:
+            topic, number = partition
+            if self._stores.get(topic, number) is not None:
+                return True
+            return rules.accepts(topic) and 0 <= number < rules.partition_count(topic)
+
+        self._journal = TransactionService(
+            self._journal_directory,
+            self._config,
+            self._settings,
+            self._open_store,
+            known,
+            self._threads,
+            self._reactor,
+            self.turn.store_dirty,
+            self._broken,
+        )
+
+    # Retention
+
+    def _start_retention(self) -> None:
+        # Compressing a segment takes many seconds; no flush may wait for it.
+        self._retention_threads = self._make_threads(self._reactor, RETENTION_THREADS, "retention")
+        self._retention = Retention(
+            self._stores, self._config, self._reactor, self._retention_threads
+        )
+        self._retention.start()
+        self.stored = Stored(self._ids, self._stores, self._journal, self._retention)
+
+    async def _stop_retention(self) -> None:
+        await self._retention.stop()
+        await self._retention_threads.stop()
