@@ -22,6 +22,7 @@ from metamorphosis.cli.offsets import offsets
 from metamorphosis.cli.options import parse
 from metamorphosis.cli.produce import produce
 from metamorphosis.cli.topics import topics
+from metamorphosis.cli.tx import tx
 from metamorphosis.client.aio import MessageSessionFactory
 from metamorphosis.client.topics.roots import check_root
 from metamorphosis.errors import InvalidArgument, MetaQError
@@ -52,6 +53,8 @@ def main() -> None:
     """The console script."""
     escape_output()
     options = parse([given(each) for each in sys.argv[1:]])
+    if options.command == "tx":
+        sys.exit(tx(options))
     logging.basicConfig(
         level=logging.INFO if options.verbose else logging.ERROR, format="metaq: %(message)s"
     )
