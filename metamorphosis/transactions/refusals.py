@@ -109,6 +109,14 @@ def out_of_memory(setting: str, limit: int) -> BrokerError:
     )
 
 
+def too_long(transaction: TransactionId, limit: int) -> BrokerError:
+    """A commit record could not name the messages of one transaction any more."""
+    return InternalServerError(
+        f"Transaction '{transaction}' cannot have more than {limit} bytes; commit it now, and go on"
+        " in another one"
+    )
+
+
 def not_journaled(transaction: TransactionId, error: BaseException | None) -> BrokerError:
     """A record could not be written; the transaction is as it was."""
     text = f"Transaction '{transaction}' cannot be journaled: {error}"

@@ -52,6 +52,9 @@ if TYPE_CHECKING:
 
 MEMORY_SETTING = "max-transaction-bytes"
 
+LONGEST = (1 << 31) - 1
+"""Bytes of one transaction: the length of a block is an int32 in the commit record."""
+
 
 class Vote(Enum):
     """The answer to a prepare; the values are those of X/Open."""
@@ -157,6 +160,8 @@ class Transactions:
         record = encode_append(message_id, encode(command))
         if self.open.bytes + len(record) > self.max_bytes:
             raise refusals.out_of_memory(MEMORY_SETTING, self.max_bytes)
+        if transaction.bytes + len(record) > LONGEST:
+            raise refusals.too_long(transaction.id, LONGEST)
         try:
             if transaction.file is None:
                 transaction.file = self._journal.begin()

@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import LogLevel
 
 from metamorphosis.store.disk import Disk
-from metamorphosis.transactions import rebuilding
+from metamorphosis.transactions import rebuilding, transactions
 from metamorphosis.transactions.heuristiclog import Heuristic, encode_heuristic_log
 from metamorphosis.transactions.redolog import FlushMode
 from metamorphosis.wire.transactionids import XATransactionId
@@ -242,6 +242,20 @@ class FullDiskTests(StepsTestCase):
         disk.free_bytes = 1 << 30
         self.assertOk(self.step(XA, "COMMIT_TWO_PHASE"))
         self.assertEqual(([b"hello"], []), (self.messages(), self.broker.broken))
+
+
+class LongTransactionTests(StepsTestCase):
+    """More messages than a commit record can name."""
+
+    def test_put_is_refused(self) -> None:
+        """What was put before can be committed."""
+        self.patch(transactions, "LONGEST", 2000)
+        self.step(LOCAL, "BEGIN")
+        self.put(LOCAL, b"x" * 500)
+        status, text = self.put(LOCAL, b"y" * 500)
+        self.assertEqual((500, True), (status, "more than 2000 bytes" in text))
+        self.assertOk(self.step(LOCAL, "COMMIT_ONE_PHASE"))
+        self.assertEqual([b"x" * 500], self.messages())
 
 
 class CommittedTopicTests(RecoveryTestCase):
