@@ -1,5 +1,5 @@
 """
-What the original accepts although nobody can have meant it.
+Values that the original accepts and that are certainly a mistake.
 
 Differs: a broker starts with it as the original does, and warns; ``--check`` fails with it.
 """
@@ -15,6 +15,11 @@ from metamorphosis.config.keys import edits
 from metamorphosis.config.model import BrokerConfig
 
 TOPIC = "topic="
+
+UNREADABLE = "\N{REPLACEMENT CHARACTER}"
+"""Read in place of bytes that are not UTF-8."""
+
+_PATHS = ("dataPath", "dataLogPath")
 
 _AT_LEAST_ONE = {
     "numPartitions": "with {value} no message can be put; a number above 0 is right, as in 1",
@@ -33,6 +38,7 @@ def suspicions(file: ini.IniFile, config: BrokerConfig) -> Iterator[Fault]:
     system = file.sections.get("system")
     if system is not None:
         yield from _numbers(system, config)
+        yield from _paths(system)
         if config.host_name and not is_java_host(config.host_name):
             option = system.options["hostName"]
             yield _fault(
@@ -60,6 +66,23 @@ def topic_suspicions(file: ini.IniFile, config: BrokerConfig) -> Iterator[Fault]
                 section.name,
             )
         yield from _numbers(section, config)
+        yield from _paths(section)
+
+
+def _paths(section: ini.Section) -> Iterator[Fault]:
+    """
+    Paths with bytes that were not UTF-8: the directory that is used has another name than the one
+    that was meant.
+    """
+    for key in _PATHS:
+        option = section.options.get(key)
+        if option is not None and UNREADABLE in option.value:
+            yield _fault(
+                section,
+                option,
+                f"the path is not UTF-8, so that {option.value!r} would be used, which is another"
+                " directory than the one that is meant; save the file as UTF-8",
+            )
 
 
 def _numbers(section: ini.Section, config: BrokerConfig) -> Iterator[Fault]:

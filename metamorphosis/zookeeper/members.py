@@ -1,5 +1,5 @@
 """
-The open connections: how many they may be, what they have done, and what is said of their faults.
+The open connections: their limit, their counters, and the log lines about their faults.
 """
 
 from __future__ import annotations
@@ -115,7 +115,9 @@ class Members:
     """
     The connections of one server. Thread: reactor.
 
-    :param limit: a further connection is closed.
+    :param limit: a further connection is closed. The log says when the first one is, and when there
+        is room again: for a quarter of the limit, so that one client that comes and goes does not
+        fill it.
     :ivar connections: the open ones, in order of arrival.
     :ivar latency: of all.
     """
@@ -129,6 +131,7 @@ class Members:
         self._received = 0  # by connections that are gone, and by open ones before a reset
         self._sent = 0
         self._complaints = 0
+        self._refused = 0  # beyond the limit, since there was room
 
     @property
     def received(self) -> int:
@@ -143,7 +146,7 @@ class Members:
     def admit(self, connection: Member) -> bool:
         """Whether there is room for one more."""
         if len(self.connections) >= self.limit:
-            self.complain(connection, f"there are {self.limit} connections (--max-connections)")
+            self._refuse(connection)
             return False
         self.connections[connection] = None
         return True
@@ -154,10 +157,26 @@ class Members:
             del self.connections[connection]
             self._received += connection.traffic.received
             self._sent += connection.traffic.sent
+            if self._refused and len(self.connections) <= self.limit - max(1, self.limit // 4):
+                self._log.info(
+                    "There is room for connections again; {count} were closed", count=self._refused
+                )
+                self._refused = 0
+
+    def _refuse(self, connection: Member) -> None:
+        """No room for this one."""
+        self._refused += 1
+        if self._refused == 1:
+            self._log.warn(
+                "Closing {peer} and all that follow: there are {limit} connections"
+                " (--max-connections)",
+                peer=connection.address,
+                limit=self.limit,
+            )
 
     def complain(self, connection: Member, text: str) -> None:
-        """A connection is closed because of its peer: said in full, later only now and then, so
-        that garbage cannot fill the log."""
+        """A connection is closed because of its peer. The first ten are logged, later ones only
+        now and then, so that garbage cannot fill the log."""
         self._complaints += 1
         count = self._complaints
         if count <= 10 or not count & (count - 1):

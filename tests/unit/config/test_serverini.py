@@ -194,6 +194,25 @@ class WarningTests(IniTestCase):
             self.assertRegex(problem, "^line [0-9]+, ")
             self.assertIn(place, problem)
 
+    def test_paths_that_are_not_utf8(self) -> None:
+        """Bytes of another encoding would be another directory: of [system], of a topic."""
+        text = with_system("dataPath=/data/\xe9", "dataLogPath=/log/\xe9")
+        text += "dataPath=/more/\xe9\n[topic=good]\ndataPath=/data/ok\n"
+        self.assertEqual((), self.load(text).problems)
+        problems = self.load(text.encode("latin-1")).problems
+        self.assertEqual(3, len(problems))
+        for problem, place in zip(
+            problems,
+            (
+                "[system] dataPath: the path is not UTF-8, so that '/data/\ufffd' would be used",
+                "[system] dataLogPath: the path is not UTF-8",
+                "[topic=test] dataPath: the path is not UTF-8",
+            ),
+            strict=True,
+        ):
+            self.assertRegex(problem, "^line [0-9]+, ")
+            self.assertIn(place, problem)
+
     def test_topics_nobody_can_name(self) -> None:
         """The wire and ZooKeeper have no such names."""
         for name, expected in (("my topic", "' ' (U+0020)"), ("a/b", "'/' (U+002F)")):
