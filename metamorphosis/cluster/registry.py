@@ -23,7 +23,7 @@ from typing import Any
 from kazoo.client import KazooClient
 from kazoo.protocol.states import KazooState
 from kazoo.retry import KazooRetry
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorFromThreads, IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -31,33 +31,24 @@ from zope.interface import implementer
 from metamorphosis.cluster.kazoobridge import (
     KazooThreads,
     kazoo_logger,
-    node_stat,
-    split_connect,
-    translated,
 )
 from metamorphosis.cluster.model import (
     ConnectionFault,
-    NodeStat,
     SessionEvent,
     SessionState,
-    WatchEvent,
-    WatchKind,
 )
-from metamorphosis.errors import NodeExists, NoNode, RegistryUnavailable
+from metamorphosis.cluster.operations import OPERATION_SECONDS, KazooOperations
 from metamorphosis.interfaces import IRegistry, IWorkerThreads
 from metamorphosis.threads import start_daemon
 
-OPERATION_SECONDS = 10.0  # the longest that one operation may take
 CHECK_SECONDS = 1.0  # between looks at an absent ZooKeeper; the shortest outage worth a log line
 REOPEN_SECONDS = 1.0  # from the unexpected end of kazoo's thread to the next client
 CLOSE_SECONDS = 2.0  # an orderly close may take this long, then the connection is cut
 STOP_SECONDS = 8.0  # CLOSE_SECONDS, a connection attempt in flight, and some
 
-_KINDS = {kind.name: kind for kind in WatchKind} | {"CHILD": WatchKind.CHILDREN}
-
 
 @implementer(IRegistry)
-class ZooKeeperRegistry:
+class ZooKeeperRegistry(KazooOperations):
     """
     One session with ZooKeeper, replaced by the next whenever it expires.
 
@@ -80,20 +71,13 @@ class ZooKeeperRegistry:
         operation_seconds: float = OPERATION_SECONDS,
         meanwhile: str = "clients are served",
     ) -> None:
-        self._reactor = reactor
-        self._clock = clock
+        super().__init__(reactor, clock, connect, operation_seconds)
         self._threads = threads
-        self._connect = connect
-        self._hosts, self._chroot = split_connect(connect)
         self._session_seconds = session_timeout / 1000
-        self._operation_seconds = operation_seconds
         self._meanwhile = meanwhile
         self._listeners: list[Callable[[SessionEvent], None]] = []
-        self._pending: set[Deferred[Any]] = set()
-        self._client: Any = None
         self._kazoo_threads: KazooThreads | None = None
         self._session = 0
-        self._connected = False
         # the next look at an absent ZooKeeper, or the next client
         self._timer: IDelayedCall | None = None
         self._complained = False
@@ -155,8 +139,7 @@ class ZooKeeperRegistry:
         client, threads = self._client, self._kazoo_threads
         self._client = self._kazoo_threads = None
         self._connected = False
-        for answer in list(self._pending):
-            answer.errback(RegistryUnavailable("the ZooKeeper session is being closed"))
+        self._give_up()
         closed: Deferred[None] = Deferred()
         if client is None or threads is None:
             closed.callback(None)
@@ -262,7 +245,7 @@ class ZooKeeperRegistry:
             self._client.last_zxid = 0
         self._check_later()
 
-    # -- operations
+    # -- the session
 
     def on_session(self, listener: Callable[[SessionEvent], None]) -> None:
         """See ``IRegistry``."""
@@ -277,103 +260,6 @@ class ZooKeeperRegistry:
         if self._connected or self._kazoo_threads is None:
             return None
         return self._kazoo_threads.fault
-
-    def create(self, path: str, data: bytes | None, ephemeral: bool) -> Deferred[None]:
-        """See ``IRegistry``. Parents hold no data at all, as the original's."""
-        return Deferred.fromCoroutine(self._create(self._chroot + path, data, ephemeral))
-
-    async def _create(self, full_path: str, data: bytes | None, ephemeral: bool) -> None:
-        try:
-            await self._call("create_async", full_path, data, ephemeral=ephemeral)
-        except NoNode:
-            parent = full_path.rpartition("/")[0]
-            if not parent:
-                raise
-            try:
-                await self._create(parent, None, False)
-            except NodeExists:
-                pass  # somebody else made it meanwhile
-            await self._call("create_async", full_path, data, ephemeral=ephemeral)
-
-    def get(
-        self, path: str, watch: Callable[[WatchEvent], None] | None = None
-    ) -> Deferred[tuple[bytes | None, NodeStat]]:
-        """See ``IRegistry``."""
-        found: Deferred[Any] = self._call_watching("get_async", path, watch)
-        return found.addCallback(lambda result: (result[0], node_stat(result[1])))
-
-    def set_data(self, path: str, data: bytes) -> Deferred[None]:
-        """See ``IRegistry``."""
-        return self._call("set_async", self._chroot + path, data).addCallback(lambda _: None)
-
-    def delete(self, path: str) -> Deferred[None]:
-        """See ``IRegistry``."""
-        return self._call("delete_async", self._chroot + path).addCallback(lambda _: None)
-
-    def exists(
-        self, path: str, watch: Callable[[WatchEvent], None] | None = None
-    ) -> Deferred[NodeStat | None]:
-        """See ``IRegistry``."""
-        found: Deferred[Any] = self._call_watching("exists_async", path, watch)
-        return found.addCallback(lambda stat: None if stat is None else node_stat(stat))
-
-    def children(
-        self, path: str, watch: Callable[[WatchEvent], None] | None = None
-    ) -> Deferred[list[str]]:
-        """See ``IRegistry``."""
-        found: Deferred[Any] = self._call_watching("get_children_async", path, watch)
-        return found.addCallback(sorted)
-
-    def _call_watching(
-        self, method: str, path: str, watch: Callable[[WatchEvent], None] | None
-    ) -> Deferred[Any]:
-        """
-        Call a reading method, with a one-shot watch. What kazoo tells its watchers when the
-        connection is lost is none of our kinds, and the watch is gone.
-        """
-        full_path = self._chroot + (path if path != "/" else "")
-        if watch is None:
-            return self._call(method, full_path)
-        told = watch
-
-        def fired(event: Any) -> None:
-            if event.type in _KINDS:
-                self._reactor.callFromThread(told, WatchEvent(_KINDS[event.type], path))
-
-        return self._call(method, full_path, fired)
-
-    def _call(self, method: str, full_path: str, *args: object, **options: object) -> Deferred[Any]:
-        """Run one operation of kazoo; its Deferred fires in any case, at worst by the limit."""
-        if not self._connected:
-            return fail(RegistryUnavailable(f"no connection to ZooKeeper at {self._connect}"))
-        answer: Deferred[Any] = Deferred()
-        self._pending.add(answer)
-
-        def forget(result: Any) -> Any:
-            self._pending.discard(answer)
-            return result
-
-        def late(_: object, seconds: float) -> None:
-            raise RegistryUnavailable(f"{method} {full_path}: no answer within {seconds} s")
-
-        answer.addBoth(forget).addTimeout(self._operation_seconds, self._clock, late)
-        try:
-            result = getattr(self._client, method)(full_path or "/", *args, **options)
-        except Exception as error:  # whatever kazoo comes upon: bad paths, a closed socket
-            answer.errback(translated(error, full_path))
-        else:
-            result.rawlink(partial(self._reactor.callFromThread, _fire, answer, full_path))
-        return answer
-
-
-def _fire(answer: Deferred[Any], path: str, result: Any) -> None:
-    """Pass an ``AsyncResult`` of kazoo on, unless its time was over."""
-    if answer.called:
-        return
-    if result.exception is None:
-        answer.callback(result.value)
-    else:
-        answer.errback(translated(result.exception, path))
 
 
 def _close(client: Any) -> None:

@@ -3,18 +3,12 @@ One client: frames in, packets out in order, and limits both ways.
 
 Theory of operation. The complete frames of a chunk go to the server one by one; what it sends
 meanwhile leaves together, in one write, when the chunk has been taken in. A packet that is sent
-after a change waits in the outbox for its barrier (see ``commits``), and everything behind it, too:
+after a change waits in the outbox for its barrier (see ``commits``), and everything after it, too:
 packets never overtake each other. Without a change to wait for the outbox stays empty.
 
 Back-pressure: nothing is read while 1 MiB waits for the disk, or while the peer does not read what
-it gets; see ``readgate``. Bytes that are no frame end this connection and nothing else.
-
-    state       event                                                  next
-    HANDSHAKE   the first frame                                        SERVING
-    HANDSHAKE   a four-letter word, or four bytes that are none        CLOSING
-    SERVING     ``close``: the server, or a stop, ends it              CLOSING
-    CLOSING     everything sent is with the transport                  CLOSED
-    any         ``abort``; ten seconds of silence; the peer is gone    CLOSED
+it gets; see ``readgate``. Bytes that are no frame end this connection and nothing else. How it
+begins and ends is in ``life``.
 
 Source: ``NIOServerCnxn``. Differs: that has no limit on the first frame, on the time until it
 comes, and on events that are not read.
@@ -24,30 +18,24 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from enum import Enum
-from typing import Any
 
-from twisted.internet.interfaces import IAddress, IPushProducer, ITCPTransport
-from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.interfaces import IPushProducer, IReactorTime
+from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from metamorphosis.readgate import ReadGate, Reason
+from metamorphosis.readgate import Reason
 from metamorphosis.zookeeper.commits import Commits
-from metamorphosis.zookeeper.members import HANDSHAKE, Members, Traffic
-from metamorphosis.zookeeper.outbox import Outbox
+from metamorphosis.zookeeper.life import ConnectionLife, State
+from metamorphosis.zookeeper.members import HANDSHAKE, Members
 from metamorphosis.zookeeper.server import Server
-from metamorphosis.zookeeper.sessions import Session
 
 MAX_FRAME = 0xFFFFF
 """Bytes, ZooKeeper's ``jute.maxbuffer``."""
 
 MAX_HANDSHAKE = 1024
 """The first frame has 44 or 45 bytes; before it, nobody may make us hold more."""
-
-HANDSHAKE_SECONDS = 10.0
-"""For the first frame, and for the peer to read the last bytes before we close."""
 
 TURN_REQUESTS = 200
 """Requests that one connection gets answered in a turn; the rest of its chunk waits for the next.
@@ -73,20 +61,11 @@ _EVENT = b"\xff\xff\xff\xff"  # the xid of an event
 _NEGATIVE = b"\x80"  # what a negative xid begins with, or more
 
 
-class State(Enum):
-    """How far the life of a connection is; see the module's text."""
-
-    HANDSHAKE = "waits for the first frame"
-    SERVING = "takes requests"
-    CLOSING = "takes no more; what was sent leaves"
-    CLOSED = "nothing more goes to the transport"
-
-
 _SERVING = State.SERVING  # looked up once a request
 
 
 @implementer(IPushProducer)
-class ZooKeeperConnection(Protocol):
+class ZooKeeperConnection(ConnectionLife):
     """
     One client connection; ``server.Client`` says what the server needs of it. Thread: reactor.
 
@@ -96,105 +75,27 @@ class ZooKeeperConnection(Protocol):
     """
 
     _log = Logger()
-    transport: Any
-    _gate: ReadGate
 
     def __init__(
         self,
         server: Server,
         commits: Commits,
-        clock: Any,
+        clock: IReactorTime,
         members: Members,
         answer_word: Callable[[bytes], bytes | None],
     ) -> None:
-        self.session: Session | None = None
-        self.identities: list[tuple[str, str]] = []
-        self.watching: set[tuple[bool, str]] = set()
-        self.traffic = Traffic()
+        super().__init__(commits, clock, members)
         self._server = server
-        self._clock = clock
-        self._members = members
         self._answer_word = answer_word
-        self._outbox = Outbox(commits, self)
-        self._state = State.HANDSHAKE
-        self._buffer = bytearray()
         self._needed = 4  # bytes of the buffer with which something can be done; 0: at once
-        self._taking = False  # a chunk is being taken in: what is sent is a reply, not an event
         self._since = 0.0  # when that chunk came
         self._newest = b""  # the last request of that chunk
-        self._unread_events = 0  # bytes of events since the peer fell behind
-        self._timer: Any = None
-
-    @property
-    def waiting(self) -> int:
-        """Replies and events that wait for the disk."""
-        return self._outbox.packets
-
-    @property
-    def address(self) -> IAddress:
-        """Of the peer."""
-        address: IAddress = self.transport.getPeer()
-        return address
-
-    # Life
-
-    def connectionMade(self) -> None:
-        """Wait for the handshake, unless there are too many of us."""
-        self._gate = ReadGate(self.transport)
-        self.identities = [("ip", self.transport.getPeer().host)]
-        if not self._members.admit(self):
-            self.abort()
-            return
-        if ITCPTransport.providedBy(self.transport):
-            self.transport.setTcpNoDelay(True)  # an event would wait for the reply before it
-            self.transport.setTcpKeepAlive(True)
-        self.transport.registerProducer(self, True)
-        self._timer = self._clock.callLater(HANDSHAKE_SECONDS, self.abort)
+        self._unread_events = 0  # bytes of events since the peer has stopped reading
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The watches go; the session stays until it expires."""
-        self._end()
-        self._stop_timer()
-        self._members.forget(self)
-        self._buffer.clear()
+        super().connectionLost(reason)
         self._server.disconnected(self)
-
-    def abort(self) -> None:
-        """End the connection now, whatever waits."""
-        self._end()
-        self.transport.abortConnection()
-
-    def _end(self) -> None:
-        self._state = State.CLOSED
-        self._gate.end()
-        self._outbox.clear()
-
-    def close(self) -> None:
-        """Take no more requests; close when everything sent has left."""
-        if self._closing():
-            return
-        self._state = State.CLOSING
-        self._gate.end()
-        self._buffer.clear()
-        self._stop_timer()
-        self._timer = self._clock.callLater(HANDSHAKE_SECONDS, self.abort)
-        if not self._taking:
-            self._close_when_empty()
-
-    def _closing(self) -> bool:
-        return self._state is State.CLOSING or self._state is State.CLOSED
-
-    def _close_when_empty(self) -> None:
-        if not self._outbox.held and self._state is State.CLOSING:
-            self._state = State.CLOSED
-            # A producer that is paused would keep Twisted from closing at the end of its buffer.
-            self.transport.unregisterProducer()
-            self.transport.loseConnection()
-
-    def _stop_timer(self) -> None:
-        timer, self._timer = self._timer, None
-        if timer is not None and timer.active():
-            timer.cancel()
 
     # Bytes in
 
@@ -331,7 +232,7 @@ class ZooKeeperConnection(Protocol):
     # Packets out
 
     def send(self, packet: bytes) -> None:
-        """A frame without its length; leaves behind everything sent before, after its barrier."""
+        """See ``ConnectionLife``."""
         if self._state is not _SERVING and self._closing():
             return
         self.traffic.sent += 1
@@ -358,7 +259,7 @@ class ZooKeeperConnection(Protocol):
             self._unread_events += size
 
     def release(self, durable: int) -> None:
-        """Send what waited for the batches up to ``durable``."""
+        """See ``ConnectionLife``."""
         for held in self._outbox.release(durable):
             self._answered(held.since)
             self._count_unread(held.events)

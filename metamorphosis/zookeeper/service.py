@@ -33,19 +33,13 @@ from metamorphosis.errors import MetaQError
 from metamorphosis.interfaces import IWorkerThreads
 from metamorphosis.threads import WorkerThreads
 from metamorphosis.zookeeper.commits import Commits
+from metamorphosis.zookeeper.expiry import Expiry
 from metamorphosis.zookeeper.factory import ZooKeeperFactory
 from metamorphosis.zookeeper.members import Members
 from metamorphosis.zookeeper.server import Server
 from metamorphosis.zookeeper.storage import Storage
 from metamorphosis.zookeeper.transport import ZooKeeperPort
 from metamorphosis.zookeeper.words import Words, configuration
-
-EXPIRY_SECONDS = 0.25
-"""How often silent sessions are looked for."""
-
-LONGEST_GAP = 1.0
-"""Seconds between two such looks, above which the process was stopped or the disk hung: sessions
-get them back, because nobody could be heard."""
 
 RETRY_SECONDS = 2.0
 """How often a disk that failed is tried."""
@@ -117,13 +111,9 @@ class ZooKeeperService(Service):
         self._storage: Storage | None = None
         self._port: Any = None
         self._factory: ZooKeeperFactory | None = None
-        self._expiry = LoopingCall(self._expire)
-        self._expiry.clock = reactor
+        self._expiry: Expiry | None = None
         self._tidying = LoopingCall(self._tidy)
         self._tidying.clock = reactor
-        self._looked = 0.0  # when silent sessions were looked for, monotonic
-        self._committing = 0  # the batch that was being committed then
-        self._expiry_fails = False  # so did the last look, and it was said
         self._retry: Any = None
         self._closed_port: Deferred[Any] = succeed(None)
         self._configuration = configuration(
@@ -191,8 +181,8 @@ class ZooKeeperService(Service):
         factory = ZooKeeperFactory(server, commits, self._reactor, members, words.answer)
         self._listen(factory)
         self._factory = factory
-        self._looked = self._monotonic()
-        self._expiry.start(EXPIRY_SECONDS, now=False)
+        self._expiry = Expiry(server, commits, self._reactor, self._monotonic)
+        self._expiry.start()
         self._tidying.start(TIDY_SECONDS, now=False)
         return server
 
@@ -211,30 +201,6 @@ class ZooKeeperService(Service):
                 f"ZooKeeper cannot listen on {where} ({settings.port_name}): {reason}"
             ) from error
         self._port = port
-
-    def _expire(self) -> None:
-        """End silent sessions, unless the disk hangs: then not every connection is read."""
-        factory = self._factory
-        if factory is None:
-            return
-        before, self._committing = self._committing, factory.commits.committing
-        if before and before == self._committing:
-            return
-        now = self._monotonic()
-        gap, self._looked = now - self._looked, now
-        if gap > LONGEST_GAP:
-            factory.server.sessions.prolong(gap, now)
-            self._log.info(
-                "Process or disk stood still for {gap:.1f} s; no session is charged for it", gap=gap
-            )
-        try:
-            factory.server.expire()
-        except Exception:  # would end this look and all later ones
-            if not self._expiry_fails:
-                self._log.failure("Sessions could not be ended")
-            self._expiry_fails = True
-        else:
-            self._expiry_fails = False
 
     def _tidy(self) -> None:
         if self._factory is not None:
@@ -257,9 +223,11 @@ class ZooKeeperService(Service):
     def _stop_serving(self) -> ZooKeeperFactory | None:
         """Take no more connections and let no session expire."""
         factory, self._factory = self._factory, None
-        for looping in (self._expiry, self._tidying):
-            if looping.running:
-                looping.stop()
+        if self._expiry is not None:
+            self._expiry.stop()
+            self._expiry = None
+        if self._tidying.running:
+            self._tidying.stop()
         if self._port is not None:
             port, self._port = self._port, None
             self._closed_port = maybeDeferred(port.stopListening)
