@@ -6,6 +6,7 @@ always a place between two messages.
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from typing import Any
@@ -133,6 +134,26 @@ class FilterTests(ClientCase):
         for message in last:
             self.boundaries.append(self.boundaries[-1] + 20 + len(message.body))
         wait_until(lambda: self.at_end("wanted"), "the group is at the end")
+
+    def test_damaged_record(self) -> None:
+        """
+        A message that is damaged on the broker's disk costs this message only, wanted or not: the
+        Java client and ours go on with the next one, and nothing comes twice.
+        """
+        sent = mixed(20)
+        self.put(sent)
+        path = os.path.join(self.broker.data, "t-0", "00000000000000000000.meta")
+        with open(path, "r+b") as segment:
+            for index in (0, 7, 8, 15):
+                segment.seek(self.boundaries[index] + 20)
+                segment.write(b"X")
+        wanted = [each for index, each in enumerate(sent) if index % 2 and index not in (7, 15)]
+        _, call = self.consume(self.java, "t", "wanted")
+        self.assertReceived(call, wanted)
+        wait_until(lambda: self.at_end("wanted"), "the group is at the end")
+        self.check(
+            self.ours("tx", "every-second"), [sent[n] for n in (2, 4, 6, 10, 12, 14, 17, 19)]
+        )
 
     def test_acknowledged_by_hand(self) -> None:
         """

@@ -16,8 +16,7 @@ pauses. It also asks the filter again about messages that it reads again.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from twisted.internet.interfaces import IReactorTime
@@ -26,9 +25,10 @@ from twisted.python.failure import Failure
 
 from metamorphosis.broker import refusals
 from metamorphosis.broker.verdicts import VerdictMemory, Verdicts
-from metamorphosis.errors import CorruptRecord, MetaQError
+from metamorphosis.errors import CorruptRecord
 from metamorphosis.interfaces import IConsumerFilter
 from metamorphosis.message import (
+    HEADER,
     HEADER_BYTES,
     MAX_BODY_BYTES,
     Message,
@@ -38,7 +38,6 @@ from metamorphosis.message import (
 from metamorphosis.wire.encoding import value_head
 
 if TYPE_CHECKING:
-    from metamorphosis.store.messagestore import MessageStore
     from metamorphosis.wire.commands import GetCommand
 
 LOG_SECONDS = 10
@@ -63,8 +62,8 @@ class Selected(NamedTuple):
     :ivar data: the leading accepted records; the cut record if not one is whole.
     :ivar target: the offset behind the rejected records that follow ``data``; ``None``: none
         follow.
-    :ivar ended: an accepted record lies behind the rejected ones, so a longer range would bring
-        nothing more.
+    :ivar ended: a longer range would bring nothing more: an accepted record lies behind the
+        rejected ones, or ``data`` is a record that is damaged or too long.
     """
 
     data: bytes
@@ -81,56 +80,40 @@ def select(
     If not one record is complete, the original answers 301 to the same offset for ever; here the
     consumer gets the cut record and enlarges its maxSize.
 
+    Differs: at a damaged or too long first record the original answers 500, and the group stops
+    there. Here the reply is that record alone, as without a filter: our client passes over it, and
+    the Java client asks with ``offset`` where to go on (``readable.next_message``).
+
     :param data: what an unfiltered get would return.
     :param offset: of the first byte of ``data`` in the log.
     :param accept: asked with a record's offset; does not raise.
-    :raises CorruptRecord: the first record is damaged; the text is the detail of the reply.
-        Whatever precedes a damaged record is answered first.
     """
     run = position = 0
-    ended = False
+    ended = damaged = False
     try:
-        for message in _records(data, topic):
+        for message in iterate_records(data, topic, max_body=len(data)):
             accepted = accept(offset + position, message)
-            if accepted and position > run:
+            too_long = accepted and len(message.body) > MAX_BODY_BYTES
+            if accepted and position > run or too_long and position:
                 ended = True
                 break
             position += message.record_bytes
             if accepted:
                 run = position
+            if too_long:
+                ended = True
+                break
     except CorruptRecord:
-        if position == 0:
-            raise
+        damaged = True
     if position == 0:
-        return Selected(data, None)
+        return Selected(_first_record(data) if damaged else data, None, damaged)
     return Selected(data[:run], offset + position if position > run else None, ended)
 
 
-def _records(data: bytes, topic: str) -> Iterator[Message]:
-    """The complete records; a damaged one raises ``CorruptRecord`` with the original's text."""
-    messages = iterate_records(data, topic, max_body=len(data))
-    while True:
-        try:
-            message = next(messages, None)
-        except CorruptRecord as error:
-            raise CorruptRecord("Invalid message") from error
-        if message is None:
-            return
-        if len(message.body) > MAX_BODY_BYTES:
-            raise CorruptRecord(f"Too much long payload length:{len(message.body)}")
-        yield message
-
-
-def holds_message(store: MessageStore, offset: int) -> bool:
-    """Whether a whole message that a consumer takes begins at ``offset``."""
-    try:
-        found = store.slice(offset, HEADER_BYTES + MAX_BODY_BYTES)
-        if found is None:
-            return False
-        segment, position, length = found
-        return next(iterate_records(os.pread(segment.fd, length, position)), None) is not None
-    except (OSError, MetaQError):
-        return False
+def _first_record(data: bytes) -> bytes:
+    """A damaged record as far as its header says, or its header alone."""
+    length = HEADER.unpack_from(data)[0]
+    return data[: HEADER_BYTES + max(length, 0)]
 
 
 class GroupFilter:
@@ -168,7 +151,6 @@ class GroupFilter:
         :param length: bytes that the get would return without a filter.
         :param read: so many of them.
         :raises Moved: the client is one that gets a 301 in place of a jump.
-        :raises CorruptRecord: see ``select``.
         """
         key = self._key(command.partition)
         found = self._memory.find(key)

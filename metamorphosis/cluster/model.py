@@ -42,8 +42,8 @@ class Broker:
             host, port = parts.hostname, parts.port
             slave = parse_qs(parts.query).get("slaveId")
             slave_id = int(slave[0]) if slave else None
-        except ValueError as error:
-            raise ValueError(f"broker URL {shown(url)}: {error}") from error
+        except ValueError as error:  # its text may hold all of the URL
+            raise ValueError(f"broker URL {shown(url)}: meta://host:port expected") from error
         if parts.scheme != "meta" or not host or port is None:
             raise ValueError(f"broker URL {shown(url)}: meta://host:port expected")
         authority = parts.netloc.rpartition("@")[2]  # urlsplit's hostname is in lower case

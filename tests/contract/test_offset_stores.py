@@ -213,6 +213,10 @@ class ZooKeeperContract(OffsetStoreContract, TestCase):
                 await store.load("test", "g", P0)
             self.assertIn(self.path, str(caught.exception))
             self.assertIn("<msgId>-<offset>", str(caught.exception))
+        self.tree.set_data(self.path, b"x" * 5000)
+        with self.assertRaises(OffsetStoreError) as caught:
+            await store.load("test", "g", P0)
+        self.assertLess(len(str(caught.exception)), 300)
 
     def test_parse_rule(self) -> None:
         """The last hyphen parts, unless it is the first character."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from metamorphosis.broker import refusals
 from metamorphosis.broker.dispatch import Table
-from metamorphosis.broker.filtering import holds_message
+from metamorphosis.broker.readable import holds_message, next_message
 from metamorphosis.wire import commands as wire
 from metamorphosis.wire.encoding import result
 
@@ -45,8 +45,8 @@ class Offsets:
 
     def _behind_reply(self, command: wire.OffsetCommand, store: MessageStore) -> int | None:
         """
-        Where a consumer whose filtered reply ended with a jump goes on; ``None``: it asks for
-        something else.
+        Where a consumer goes on whose filtered reply ended with a jump, or began with a record that
+        it cannot read; ``None``: it asks for something else.
 
         When the jump is not remembered (the broker was started again meanwhile) that is where the
         reply began; the start of the segment would bring a whole segment once more.
@@ -58,6 +58,6 @@ class Offsets:
         if not filters.has_filter(topic, group):
             return None
         target = filters.jump_from(topic, group, command.partition, offset)
-        if target is None and holds_message(store, offset):
-            return offset
-        return target
+        if target is not None:
+            return target
+        return offset if holds_message(store, offset) else next_message(store, offset)

@@ -26,6 +26,7 @@ from metamorphosis.cluster.model import Broker, NodeStat, TopicBroker, WatchEven
 from metamorphosis.cluster.paths import Paths
 from metamorphosis.errors import NodeExists, NoNode
 from metamorphosis.interfaces import IRegistry
+from metamorphosis.wire.numbers import shown
 
 T = TypeVar("T")
 Watch = Callable[[WatchEvent], None]
@@ -176,7 +177,7 @@ class ClusterReader:
             if len(tokens) == 2 and tokens[0].isascii() and tokens[0].isdecimal():
                 brokers.append((tokens[0], f"{directory}/{name}"))
             else:
-                self._report(f"{directory}/{name}: <brokerId>-m or <brokerId>-s<n> expected")
+                self._report(f"{directory}/{shown(name)}: <brokerId>-m or <brokerId>-s<n> expected")
         found = await all_of([self._registry.get(path) for _, path in brokers])
         partitions: set[str] = set()
         for (broker_id, path), (data, _) in zip(brokers, found, strict=True):

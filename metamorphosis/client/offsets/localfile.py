@@ -31,6 +31,7 @@ from metamorphosis.client.model import Partition, StoredOffset
 from metamorphosis.client.offsets import Worker
 from metamorphosis.errors import InvalidConfig, OffsetStoreError
 from metamorphosis.interfaces import IOffsetStore, IRuntime
+from metamorphosis.wire.numbers import shown
 
 LOCK_SECONDS = 5.0  # somebody else's commit takes milliseconds
 
@@ -128,7 +129,7 @@ class OffsetFile:
             message_id = int(entry.get("messageId", -1))
             return StoredOffset(str(entry["topic"]), where, int(entry["offset"]), message_id)
         except (KeyError, TypeError, ValueError, AttributeError):
-            raise self._invalid(f"the entry {entry!r}") from None
+            raise self._invalid(f"the entry {shown(repr(entry))}") from None
 
     def _invalid(self, what: str) -> OffsetStoreError:
         return OffsetStoreError(

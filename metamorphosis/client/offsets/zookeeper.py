@@ -20,6 +20,7 @@ from metamorphosis.client.model import Partition, StoredOffset
 from metamorphosis.cluster.paths import Paths
 from metamorphosis.errors import InvalidConfig, NodeExists, NoNode, OffsetStoreError
 from metamorphosis.interfaces import IOffsetStore, IRegistry
+from metamorphosis.wire.numbers import shown
 
 _NUMBER = re.compile("-?[0-9]+")
 
@@ -36,7 +37,7 @@ def parse_offset(text: str) -> tuple[int, int]:
     id_text, offset_text = (head, tail) if hyphen and head else ("-1", text)
     for number in (id_text, offset_text):
         if not _NUMBER.fullmatch(number):
-            raise ValueError(f"{text!r}: <msgId>-<offset> expected, as in -1-0")
+            raise ValueError(f"{shown(text)}: <msgId>-<offset> expected, as in -1-0")
     return int(id_text), int(offset_text)
 
 

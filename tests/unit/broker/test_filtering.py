@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.broker.filtering import FIRST_BYTES, GroupFilter, Selected, select
 from metamorphosis.broker.verdicts import VerdictMemory
-from metamorphosis.errors import CorruptRecord, Moved
+from metamorphosis.errors import Moved
 from metamorphosis.message import (
     ATTRIBUTE_FLAG,
     Message,
@@ -71,28 +71,30 @@ class SelectTests(SynchronousTestCase):
 
     def test_damaged_record(self) -> None:
         """
-        A damaged first record, or an offset between records, is an error with the original's text.
+        A damaged first record, or an offset between records, is answered as it is and alone: what
+        follows it was not shown to the filter.
         """
         damaged = YES[:-1] + b"X"
-        error = self.assertRaises(CorruptRecord, select, damaged, 0, "test", is_yes)
-        self.assertEqual(str(error), "Invalid message")
-        negative = b"\xff" * 40
-        error = self.assertRaises(CorruptRecord, select, negative, 0, "test", is_yes)
-        self.assertEqual(str(error), "Invalid message")
+        self.check([damaged, NO, YES2], damaged, None, ended=True)
+        self.check([b"\xff" * 40, YES], b"\xff" * 20, None, ended=True)
 
     def test_records_before_a_damaged_one(self) -> None:
-        """What precedes a damaged record is answered; the error comes when it is reached."""
+        """What precedes a damaged record is answered first."""
         damaged = YES[:-1] + b"X"
         self.check([YES, damaged], YES, None)
         self.check([NO, damaged], b"", 1000 + len(NO))
 
     def test_too_long(self) -> None:
-        """A body above 2 MiB, which no Java consumer takes, is an error that tells its length."""
-        longest = encode_record(1, 0, b"y" * 2097152)
-        self.assertEqual(select(longest, 0, "test", lambda *_: True), Selected(longest, None))
-        long = encode_record(1, 0, b"y" * 2097153)
-        error = self.assertRaises(CorruptRecord, select, long, 0, "test", is_yes)
-        self.assertEqual(str(error), "Too much long payload length:2097153")
+        """
+        A body above 2 MiB, which no Java consumer takes, is shown to the filter and answered alone.
+        """
+        longest = encode_record(1, 0, b"yes" + b"y" * 2097149)
+        self.check([longest, YES], longest + YES, None)
+        long = encode_record(1, 0, b"yes" + b"y" * 2097150)
+        self.check([long, YES], long, None, ended=True)
+        self.check([YES, long], YES, None, ended=True)
+        rejected = encode_record(1, 0, b"n" * 2097153)
+        self.check([rejected], b"", 1000 + len(rejected))
 
     def test_message(self) -> None:
         """A filter sees topic, id, flag, attribute and the data without the attribute."""

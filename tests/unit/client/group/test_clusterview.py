@@ -106,6 +106,24 @@ class ListTests(ReaderCase):
         self.assertEqual(5, len(errors))
         self.assertIn("/meta/brokers/topics-sub/test/1-m is skipped", " ".join(errors))
 
+    def test_long_garbage_is_shown_by_its_beginning(self) -> None:
+        """A node that holds thousands of wrong characters makes one line of the usual length."""
+        long = "x" * 5000
+        self.topic_node("0-m", b'{"numParts":1,"broker":"0-m"}')
+        self.topic_node("1-m", b'{"numParts":"%b"}' % long.encode())
+        self.topic_node(long, b'{"numParts":1}')
+        for slave, url in enumerate(
+            (f"meta://h:{long}", f"meta://h:1?slaveId={long}", f"meta://[{long}]:1", long)
+        ):
+            path = f"{PATHS.broker(0)}/slave{slave}"
+            self.others.create(path, url.encode(), True)
+        self.view()
+        errors = self.group.runtime.log.texts("error")
+        self.assertEqual(6, len(errors))
+        for text in errors:
+            self.assertLess(len(text), 300, text)
+            self.assertIn("xxxxx", text)
+
     def test_odd_names_of_the_original(self) -> None:
         """Empty tokens are dropped, and what kind of broker it is does not matter."""
         self.topic_node("0--m", b'{"numParts":1}')
