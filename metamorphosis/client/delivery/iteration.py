@@ -1,8 +1,8 @@
 """
-``async for message in consumer``: messages of all partitions, a fetched stretch of one after a
-stretch of the other. A message is acknowledged when the next one is asked for.
+``async for message in consumer``: messages of all partitions, a fetched stretch of one partition
+after a stretch of another. A request for the next message acknowledges the one before.
 
-The original has nothing like it.
+The original has no such iteration.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 
 from metamorphosis.client.delivery.delivery import PartitionDelivery
+from metamorphosis.client.delivery.progress import Progress
 from metamorphosis.client.delivery.subscription import Rollback
 from metamorphosis.client.model import Partition, ReceivedMessage
 from metamorphosis.client.network.flow import Event
@@ -23,29 +24,33 @@ class Load:
     """
     Messages of one partition on their way through an ``Iteration``.
 
-    :ivar taken: how many the user has got.
-    :ivar done: how many of them are acknowledged, or would be if that were automatic.
+    :ivar progress: of the partition's delivery.
+    :ivar taken: number of messages that the user has taken.
+    :ivar done: number of them that are acknowledged, or would be with ``auto_ack``.
+    :ivar finished: the delivery has got the messages back.
     """
 
-    __slots__ = ("auto_ack", "delivery", "done", "error", "finished", "messages", "taken")
+    __slots__ = ("auto_ack", "done", "error", "finished", "messages", "progress", "taken")
 
     def __init__(
-        self, delivery: PartitionDelivery, messages: list[ReceivedMessage], finished: Event
+        self, progress: Progress, messages: list[ReceivedMessage], finished: Event
     ) -> None:
-        self.delivery = delivery
+        self.progress = progress
         self.messages = messages
         self.taken = 0
         self.done = 0
         self.error: BaseException | None = None
-        self.auto_ack = delivery.subscription.auto_ack
+        self.auto_ack = progress.auto_ack
         self.finished = finished
 
 
 class Iteration:
     """
-    One user at a time takes from it. Thread: the loop's.
+    The end of all deliveries whose topic has no listener. One coroutine at a time takes messages.
 
-    :param delivery_of: the present delivery of a topic's partition, None if it is not ours.
+    Thread: the loop's.
+
+    :param delivery_of: the present delivery of a partition; None: another member has it.
     """
 
     def __init__(
@@ -54,9 +59,9 @@ class Iteration:
         self._runtime = runtime
         self._delivery_of = delivery_of
         self._loads: deque[Load] = deque()
-        self._load: Load | None = None  # where messages are taken from
+        self._load: Load | None = None  # the source of ``_messages``
         self._messages: Iterator[ReceivedMessage] = iter(())
-        self._held: ReceivedMessage | None = None  # the user has it, and has not asked for more
+        self._held: ReceivedMessage | None = None  # taken, and not acknowledged
         self._held_load: Load | None = None
         self._arrived = Event(runtime)
         self._waiting = False
@@ -79,14 +84,14 @@ class Iteration:
             await self._next_load()
 
     def holds(self, message: ReceivedMessage) -> bool:
-        """Whether it is the one that was taken last, and nobody has said what became of it."""
+        """Whether this message was taken last and is neither acknowledged nor rolled back."""
         return message is self._held
 
     def ack(self, message: ReceivedMessage) -> None:
         """
-        The message the user has is processed; what asking for the next one would say.
+        The message that was taken last is processed; a request for the next one implies this.
 
-        :raises InvalidState: it is another one.
+        :raises InvalidState: another message was taken last.
         """
         if message is not self._held:
             raise InvalidState(
@@ -97,9 +102,9 @@ class Iteration:
 
     def rollback(self, message: ReceivedMessage) -> None:
         """
-        Deliver the message the user has once more; it counts as a failure.
+        Deliver the message that was taken last once more; it counts as a failure.
 
-        :raises InvalidState: it is another one.
+        :raises InvalidState: another message was taken last.
         """
         load = self._held_load
         if message is not self._held or load is None:
@@ -114,26 +119,26 @@ class Iteration:
     # -- deliveries
 
     async def take(
-        self, delivery: PartitionDelivery, messages: list[ReceivedMessage]
+        self, progress: Progress, messages: list[ReceivedMessage]
     ) -> tuple[int, BaseException | None]:
         """See ``Outlet``."""
-        load = Load(delivery, messages, Event(self._runtime))
+        load = Load(progress, messages, Event(self._runtime))
         self._loads.append(load)
         self._arrived.pulse()
         await load.finished.wait()
         return load.done, load.error
 
-    def revoke(self, delivery: PartitionDelivery) -> None:
+    def revoke(self, progress: Progress) -> None:
         """
-        See ``Outlet``. What the user has stays with the user; if it is acknowledged and the
-        partition comes back to us, it counts.
+        See ``Outlet``. The user keeps the message that was taken last; its ``ack`` counts if the
+        partition comes back to this consumer.
         """
         for load in [*self._loads, *filter(None, [self._load])]:
-            if load.delivery is delivery:
+            if load.progress is progress:
                 self._end(load)
 
     def close(self) -> None:
-        """The iteration ends; the message the user has is not acknowledged."""
+        """The iteration ends; the message that was taken last is not acknowledged."""
         self._closed = True
         self._held = self._held_load = None
         for load in [*self._loads, *filter(None, [self._load])]:
@@ -149,7 +154,7 @@ class Iteration:
         self._held = message
         self._held_load = load
         if not load.auto_ack:
-            load.delivery.progress.hand(message)
+            load.progress.hand(message)
 
     def _acknowledge(self, message: ReceivedMessage) -> None:
         load = self._held_load
@@ -160,30 +165,30 @@ class Iteration:
             return
         load.done = load.taken
         if load.auto_ack:
-            position = load.delivery.progress.position
+            position = load.progress.position
             position.offset = message.next_offset
             position.message_id = message.id
             position.modified = True
 
     def _acknowledge_late(self, load: Load, message: ReceivedMessage) -> None:
-        """Its delivery was stopped meanwhile; if the partition is ours again it comes again."""
+        """Its delivery has been stopped; the present delivery of the partition skips it."""
         now = self._delivery_of(message.topic, message.partition)
-        if now is None or now is load.delivery or not load.auto_ack:
+        if now is None or now.progress is load.progress or not load.auto_ack:
             return
         progress = now.progress
-        if progress.position.offset == message.offset and not progress.abandoned:
+        if progress.position.offset == message.offset and not progress.is_abandoned:
             progress.remember([message])
             progress.position.offset = message.next_offset
             progress.position.message_id = message.id
             progress.position.modified = True
             for waiting in self._loads:
-                if waiting.delivery is now and waiting.messages[0].offset == message.offset:
+                if waiting.progress is progress and waiting.messages[0].offset == message.offset:
                     waiting.taken = waiting.done = 1
 
     async def _next_load(self) -> None:
-        """Wait until there is something to take, or the end."""
+        """Wait for messages, or for the end."""
         if self._waiting:
-            raise InvalidState("somebody else waits for the next message of this consumer")
+            raise InvalidState("another coroutine waits for the next message of this consumer")
         if self._load is not None:
             self._end(self._load)
         self._waiting = True

@@ -1,23 +1,37 @@
 """
-How far the listener of a partition is: what is acknowledged, what waits for that, what failed how
-often. Pure but for the log.
+The progress of a partition's listener: the acknowledged position, the messages that wait for their
+``ack``, the failures of each message. Pure.
+
+The state of a delivery:
+
+=========  ===========================  ===========================================================
+state      reached by                   meaning
+=========  ===========================  ===========================================================
+OPEN       the start                    messages are delivered and acknowledged
+STOPPING   ``stop`` in OPEN             the listener call under way ends and counts; none follows
+ABANDONED  ``abandon`` in either state  the call under way took too long, and the partition goes to
+                                        another member: nothing is acknowledged any more
+=========  ===========================  ===========================================================
+
+``rolled_back`` is independent of the state: it belongs to one call of ``deliver``.
 
 Source: ``TopicPartitionRegInfo``, ``FetchRequest``, ``Partition`` (its flags).
 
-Differs: a message that fails is tried again after a pause, and as often, wherever in a batch it
-stood; the original fetches at once when others of the batch came before it, and gives it one more
-try.
+Differs: a message that fails is tried again after a pause, and equally often at each place of a
+batch; the original fetches at once when other messages of the batch came before it, and gives it
+one more try.
 
-Differs: acknowledged positions carry the id of the last message in front of them; the original's
-that of the last decoded one, be it the one that failed.
+Differs: acknowledged positions carry the id of the message before them; the original's positions
+carry the id of the last decoded message, which may be the failed one.
 
 Differs: ``ack`` may come later than the listener's return, and does not end the batch; the original
-knows it only inside the listener, and fetches what is behind the message anew.
+knows it only inside the listener, and fetches the messages after it again.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from enum import Enum, auto
 
 from metamorphosis.client.delivery.duplicates import CAPACITY, DuplicateCache
 from metamorphosis.client.model import Position, ReceivedMessage
@@ -25,17 +39,27 @@ from metamorphosis.client.settings import MAX_OFFSET
 from metamorphosis.errors import InvalidState
 
 
+class DeliveryState(Enum):
+    """See the table of the module."""
+
+    OPEN = auto()
+    STOPPING = auto()
+    ABANDONED = auto()
+
+
+_ABANDONED = DeliveryState.ABANDONED  # an enum's attribute costs more
+
+
 class Progress:
     """
     Thread: the loop's.
 
-    :ivar position: what is acknowledged; it is committed by others.
-    :ivar resume_offset: where the next fetch begins; the position's, or further on when messages
+    :ivar position: the acknowledged position; ``group.committing`` stores it.
+    :ivar resume_offset: where the next fetch begins: at the position, or after the messages that
         wait for their ``ack``.
-    :ivar retries: how often the message that failed last has; 0 when the pause is over that this
-        is for.
-    :ivar rolled_back: since the delivery began the user went back, or elsewhere.
-    :ivar abandoned: nothing is acknowledged any more: the partition is somebody else's.
+    :ivar retries: failures of the message that failed last; 0 after the pause for it.
+    :ivar rolled_back: a rollback or seek moved the position since the delivery began.
+    :ivar state: see the module.
     """
 
     __slots__ = (
@@ -43,12 +67,12 @@ class Progress:
         "_failures",
         "_handed",
         "_unacked",
-        "abandoned",
         "auto_ack",
         "position",
         "resume_offset",
         "retries",
         "rolled_back",
+        "state",
     )
 
     def __init__(self, position: Position, auto_ack: bool, duplicates: DuplicateCache) -> None:
@@ -57,30 +81,49 @@ class Progress:
         self.resume_offset = position.offset
         self.retries = 0
         self.rolled_back = False
-        self.abandoned = False
+        self.state = DeliveryState.OPEN
         self._duplicates = duplicates
-        # Offset -> how often that message has failed. It is kept until the message is acknowledged:
-        # after a rollback those in front of it are delivered, and succeed, first.
+        # Offset -> failures of that message. The count is kept until the message is acknowledged:
+        # after a rollback the messages before it are delivered, and succeed, first.
         self._failures: dict[int, int] = {}
-        self._handed = -1  # manual: offset of the last message the listener got
+        self._handed = -1  # manual: offset of the last delivered message
         self._unacked: deque[tuple[int, int]] = deque(maxlen=CAPACITY)  # manual: offset, id
 
+    @property
+    def is_stopping(self) -> bool:
+        """Whether no further listener call begins."""
+        return self.state is not DeliveryState.OPEN
+
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether nothing is acknowledged any more."""
+        return self.state is _ABANDONED
+
+    def stop(self) -> None:
+        """See the table of the module."""
+        if self.state is DeliveryState.OPEN:
+            self.state = DeliveryState.STOPPING
+
+    def abandon(self) -> None:
+        """See the table of the module."""
+        self.state = _ABANDONED
+
     def move_to(self, offset: int) -> None:
-        """The next readable message is there, the broker or a damaged record says."""
-        if not self._awaits_ack and not self.abandoned:
+        """The next readable message is there, by a broker's answer or after a damaged record."""
+        if not self._awaits_ack and self.state is not _ABANDONED:
             self.position.offset = offset
             self.position.modified = True
         self.resume_offset = offset
         self.retries = 0
 
     def is_poison(self, message: ReceivedMessage, max_retries: int) -> bool:
-        """Whether it failed more often than that."""
+        """Whether it failed more than ``max_retries`` times."""
         return self._failures.get(message.offset, 0) > max_retries
 
     def before_poison(
         self, messages: list[ReceivedMessage], max_retries: int
     ) -> list[ReceivedMessage]:
-        """Those in front of the first that ``is_poison``."""
+        """The messages before the first that ``is_poison``."""
         if self._failures:
             for index, message in enumerate(messages):
                 if self.is_poison(message, max_retries):
@@ -88,65 +131,67 @@ class Progress:
         return messages
 
     def failures_of(self, message: ReceivedMessage) -> int:
-        """How often it has failed since it came first."""
+        """Its failures since it was delivered first."""
         return self._failures.get(message.offset, 0)
 
     # -- outcomes
 
     def hand(self, message: ReceivedMessage) -> None:
-        """Manual acknowledgement: the listener gets it now."""
+        """Manual acknowledgement: the listener gets the message now."""
         self._handed = message.offset
-        self._unacked.append((message.offset, message.id))  # no message: it keeps its piece
+        self._unacked.append(
+            (message.offset, message.id)
+        )  # a message would keep its piece in memory
 
     def done(self, messages: list[ReceivedMessage]) -> None:
-        """The listener returned from these; they are the next ones."""
+        """The listener returned from these messages, which are the next ones."""
         if not messages or self.rolled_back:
             return
         last = messages[-1]
         self.resume_offset = last.next_offset
         self.retries = 0
-        if self.auto_ack and not self.abandoned:
+        if self.auto_ack and self.state is not _ABANDONED:
             self._advance(last)
             self.remember(messages)
 
     def finished(self, message: ReceivedMessage) -> None:
         """
-        The listener finished it: whoever commits in the middle of a stretch may know. ``done``
-        follows.
+        The listener finished this message of a stretch, so that a commit in the middle of the
+        stretch includes it. ``done`` follows.
         """
-        if self.auto_ack and not self.abandoned and not self.rolled_back:
+        if self.auto_ack and self.state is not _ABANDONED and not self.rolled_back:
             self._advance(message)
 
     def passed(self, last: ReceivedMessage) -> None:
-        """Everything up to here was processed or not wanted."""
+        """Every message up to this one was processed or rejected by the filter."""
         if self.rolled_back:
             return
         self.resume_offset = last.next_offset
         self.retries = 0
-        if not self._awaits_ack and not self.abandoned:
+        if not self._awaits_ack and self.state is not _ABANDONED:
             self._advance(last)
 
     def failed(self, message: ReceivedMessage) -> None:
-        """It is to be delivered once more."""
+        """The message is delivered once more."""
         self._again(message, self._count(message))
 
     def suspect(self, messages: list[ReceivedMessage]) -> None:
-        """One of them failed, nobody knows which: once more, without counting it."""
+        """One of them failed, it is unknown which: all are delivered again, none is counted."""
         self._again(messages[0], 1)
 
     def rejected(self, message: ReceivedMessage) -> None:
-        """It was put aside for good. What waits for its ``ack`` before it is acknowledged, too."""
+        """It counts as processed; messages before it that wait for their ``ack`` do as well."""
         self.resume_offset = message.next_offset
         self.retries = 0
         self._failures.pop(message.offset, None)
-        if not self.abandoned:
+        if self.state is not _ABANDONED:
             self._unacked.clear()
             self._handed = -1
             self._advance(message)
             self.remember([message])
 
     def remember(self, messages: list[ReceivedMessage]) -> None:
-        """They are duplicates when they come again."""
+        """These messages are duplicates when they come again."""
         self._duplicates.add(messages)
 
     # -- manual acknowledgement
@@ -155,7 +200,7 @@ class Progress:
         """
         This message and all before it are processed.
 
-        :raises InvalidState: it is not waiting for that.
+        :raises InvalidState: the message does not wait for an ``ack``.
         """
         self._check_manual(message)
         self._advance(message)
@@ -167,10 +212,9 @@ class Progress:
 
     def roll_back(self, message: ReceivedMessage) -> None:
         """
-        Everything behind the last ``ack`` is delivered again; it counts as a failure of this
-        message.
+        Deliver everything after the last ``ack`` again; it counts as a failure of this message.
 
-        :raises InvalidState: this message is not waiting for its ``ack``.
+        :raises InvalidState: the message does not wait for an ``ack``.
         """
         self._check_manual(message)
         self._unacked.clear()
@@ -180,11 +224,11 @@ class Progress:
         self.resume_offset = self.position.offset
 
     def seek(self, offset: int) -> None:
-        """The user wants to go on there; what is under way does not count."""
+        """Go on at ``offset``; the listener call under way is not acknowledged."""
         self.move_to(offset)
         self.position.offset = offset
         self.position.message_id = -1
-        # The end is stored when it is known where that is; until then the old place is safer.
+        # ``MAX_OFFSET`` is stored when the end is known; until then the old position is safer.
         self.position.modified = offset != MAX_OFFSET
         self._unacked.clear()
         self._handed = -1
@@ -198,7 +242,7 @@ class Progress:
             raise InvalidState(
                 f"{what} is acknowledged automatically; subscribe with auto_ack=False"
             )
-        if self.abandoned:
+        if self.is_abandoned:
             raise InvalidState(f"{what}: the partition belongs to another consumer now")
         if message.offset < self.position.offset:
             raise InvalidState(f"{what} has been acknowledged")
@@ -207,13 +251,13 @@ class Progress:
 
     @property
     def _awaits_ack(self) -> bool:
-        """Whether the listener got messages that it has to acknowledge."""
+        """Whether the listener has messages that it must acknowledge."""
         return self._handed >= self.position.offset
 
     # -- details
 
     def _count(self, message: ReceivedMessage) -> int:
-        """One failure more; how many there are."""
+        """Count one failure more; the new count."""
         count = self._failures[message.offset] = self._failures.get(message.offset, 0) + 1
         return count
 

@@ -1,13 +1,13 @@
 """
-Messages that a listener failed too often are kept on this machine's disk and given to it again
-later, until it takes them.
+Messages that a listener failed too often are kept on this machine's disk and delivered to it again
+later, until it processes them.
 
 Source: ``RecoverStorageManager``, ``LocalRecoverPolicy``, ``DropPolicy``.
 
-Differs: a message that fails again does not hold up those behind it (1.4.6.2 ends the pass), and a
-``Rollback`` counts as a failure: the original forgets the message then.
+Differs: a message that fails again does not hold up the messages after it (1.4.6.2 ends the pass),
+and a ``Rollback`` counts as a failure; the original forgets the message.
 
-Differs: an own file format; queues are opened when their topic and group have a listener here.
+Differs: the file format is our own; a queue is opened when its topic and group have a listener.
 """
 
 from __future__ import annotations
@@ -15,10 +15,16 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from struct import Struct
 from struct import error as StructError
-from typing import Any, Final
+from typing import Final, TypeVar
 
-from metamorphosis.client.delivery.delivery import PartitionDelivery
-from metamorphosis.client.delivery.subscription import DeliveryRules, Rollback, Subscription
+from metamorphosis.client.delivery.progress import Progress
+from metamorphosis.client.delivery.subscription import (
+    DeliveryRules,
+    Outlet,
+    Rollback,
+    Subscription,
+    finish,
+)
 from metamorphosis.client.localstore import Item, LocalStore
 from metamorphosis.client.model import Partition, Position, ReceivedMessage
 from metamorphosis.client.network.flow import Event, Slots, settle
@@ -28,20 +34,22 @@ from metamorphosis.client.settings import ClientConfig
 from metamorphosis.errors import ClientClosed
 from metamorphosis.interfaces import IRuntime
 
+T = TypeVar("T")
+
 FIRST_PASS_SECONDS: Final = 5.0
 
 #: broker id, partition, offset, message id, flag; the body follows
 _HEAD: Final = Struct(">iiqqi")
 
 Take = Callable[[ReceivedMessage], Awaitable[None]]
-"""Gives a message to its listener; raises what the listener raises."""
+"""Delivers a message to its listener; the listener's exceptions come out."""
 
 
 class RecoveredMessage(ReceivedMessage):
     """
     A message that is delivered again, outside of its partition's order.
 
-    :ivar rolled_back: the user wants it once more.
+    :ivar rolled_back: ``Consumer.rollback`` was called; the message stays in the queue.
     """
 
     __slots__ = ("rolled_back",)
@@ -50,11 +58,11 @@ class RecoveredMessage(ReceivedMessage):
 
 
 def drop(message: ReceivedMessage) -> None:
-    """A reject strategy: forget the message, which has its line in the log."""
+    """A reject strategy: forget the message; the log has a line about it."""
 
 
 def pack(message: ReceivedMessage) -> bytes:
-    """What is kept of a message."""
+    """The bytes that are kept of a message."""
     broker_id, number = message.partition
     head = _HEAD.pack(broker_id, number, message.offset, message.id, message.flag)
     return head + message.body
@@ -62,14 +70,14 @@ def pack(message: ReceivedMessage) -> bytes:
 
 def unpack(topic: str, value: bytes) -> RecoveredMessage:
     """
-    The message again.
+    The message of these bytes.
 
-    :raises ValueError: these bytes are none.
+    :raises ValueError: they are too short.
     """
     try:
         broker_id, number, offset, message_id, flag = _HEAD.unpack_from(value)
     except StructError:
-        raise ValueError(f"{len(value)} bytes are no message") from None
+        raise ValueError(f"{len(value)} bytes are too short for a message") from None
     body = value[_HEAD.size :]
     message = RecoveredMessage(topic, Partition(broker_id, number), offset, message_id, flag, body)
     message.rolled_back = False
@@ -77,7 +85,7 @@ def unpack(topic: str, value: bytes) -> RecoveredMessage:
 
 
 class Queue:
-    """What is kept for one topic and group."""
+    """The kept messages of one topic and group."""
 
     __slots__ = ("group", "idle", "store", "take", "topic")
 
@@ -85,14 +93,15 @@ class Queue:
         self.topic = topic
         self.group = group
         self.store: LocalStore | None = None
-        self.take: Take | None = None  # None: nobody listens
+        self.take: Take | None = None  # None: there is no listener
         self.idle = Event(runtime)
         self.idle.set()
 
 
 class Recovery:
     """
-    The kept messages of a session factory. Thread: the loop's; disks are waited for in another.
+    The kept messages of a session factory. Thread: the loop's; a thread of its own reads and writes
+    the disk.
     """
 
     def __init__(self, runtime: IRuntime, config: ClientConfig, log: Log) -> None:
@@ -104,19 +113,19 @@ class Recovery:
         self._worker: Worker | None = None
         self._queues: dict[tuple[str, str], Queue] = {}
         self._closing = Event(runtime)
-        self._loop: Any = None
+        self._loop: Awaitable[None] | None = None
 
     def listen(self, topic: str, group: str, take: Take) -> None:
-        """From now on messages of this topic and group are taken there."""
+        """From now on ``take`` gets the kept messages of this topic and group."""
         self._queue(topic, group).take = take
         if self._loop is None and not self._closing.is_set:
             self._loop = self._runtime.start(self._run())
 
     async def forget(self, topic: str, group: str, timeout: float | None) -> None:
         """
-        Nobody listens any more; ends when the listener is not busy.
+        Remove the listener; ends when its call has ended.
 
-        :param timeout: seconds after which it ends all the same; the message under way stays then.
+        :param timeout: seconds of the wait; after it, the message under way stays in the queue.
         """
         queue = self._queues.get((topic, group))
         if queue is not None:
@@ -125,26 +134,25 @@ class Recovery:
 
     async def keep(self, message: ReceivedMessage, group: str) -> None:
         """
-        It is on the disk when this ends. The default reject strategy.
+        Write the message to the disk. The default reject strategy.
 
-        :raises LocalStoreError: it is not.
+        :raises LocalStoreError: the message is not on the disk.
         """
         queue = self._queue(message.topic, group)
         value = pack(message)
         await self._do(lambda: self._opened(queue).append(message.id, value))
 
     async def count(self, topic: str, group: str) -> int:
-        """How many messages are kept."""
+        """The number of kept messages."""
         queue = self._queue(topic, group)
-        found: int = await self._do(lambda: self._opened(queue).count())
-        return found
+        return await self._do(lambda: self._opened(queue).count())
 
     async def recover(self) -> None:
-        """Give everything that is kept to its listener once."""
+        """Deliver each kept message once."""
         await settle([self._runtime.start(self._pass(each)) for each in self._queues.values()])
 
     async def close(self) -> None:
-        """To be called when nobody listens any more."""
+        """End; no queue may have a listener."""
         self._closing.set()
         self._slots.close()
         if self._worker is not None:
@@ -189,12 +197,12 @@ class Recovery:
                     await self._do(lambda: self._opened(queue).remove(token))
 
     async def _taken(self, queue: Queue, item: Item) -> bool:
-        """Whether the message can be forgotten."""
+        """Whether the message was processed and can be removed."""
         try:
             message = unpack(queue.topic, item.value)
         except ValueError as error:
             self._log.error(
-                "Kept message {token} of {topic}, group {group}, is no message and stays: {error}",
+                "Kept message {token} of {topic}, group {group}, cannot be read and stays: {error}",
                 token=item.token,
                 topic=queue.topic,
                 group=queue.group,
@@ -226,7 +234,7 @@ class Recovery:
             self._queues[key] = Queue(self._runtime, topic, group)
         return self._queues[key]
 
-    def _do(self, work: Callable[[], Any]) -> Awaitable[Any]:
+    def _do(self, work: Callable[[], T]) -> Awaitable[T]:
         if self._worker is None:
             if self._closing.is_set:
                 raise ClientClosed("The session factory has been closed.")
@@ -250,32 +258,30 @@ async def deliver_recovered(
     rules: DeliveryRules, subscription: Subscription, message: ReceivedMessage
 ) -> None:
     """
-    Give a kept message to the listener; the filter and the duplicate cache are not asked.
+    Deliver a kept message to the listener, without filter and duplicate cache.
 
-    :raises Exception: what the listener raises.
+    :raises Exception: the listener's.
     """
     listener, slots = subscription.listener, rules.slots
     if listener is None:
-        await _to_outlet(rules, subscription, message)
+        assert rules.outlet is not None
+        await _to_outlet(rules.outlet, rules, subscription, message)
         return
     if slots is not None and not await slots.acquire():
         raise Rollback(message)
     try:
-        result = listener([message] if subscription.batch else message)
-        if result is not None and hasattr(result, "__await__"):
-            await rules.runtime.adopt(result)
+        await finish(rules.runtime, listener([message] if subscription.batch else message))
     finally:
         if slots is not None:
             slots.release()
 
 
 async def _to_outlet(
-    rules: DeliveryRules, subscription: Subscription, message: ReceivedMessage
+    outlet: Outlet, rules: DeliveryRules, subscription: Subscription, message: ReceivedMessage
 ) -> None:
-    assert rules.outlet is not None
-    # A position of its own: how far the partition is, is no business of this message.
+    # A position of its own: this message does not move the partition's.
     position = Position(message.topic, message.partition, message.offset)
-    delivery = PartitionDelivery(rules, subscription, position)
-    done, error = await rules.outlet.take(delivery, [message])
+    progress = Progress(position, subscription.auto_ack, rules.duplicates)
+    done, error = await outlet.take(progress, [message])
     if not done:
         raise error or Rollback(message)

@@ -8,7 +8,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from metamorphosis.client.delivery.delivery import PartitionDelivery
+from metamorphosis.client.delivery.progress import Progress
 from metamorphosis.client.delivery.duplicates import DuplicateCache
 from metamorphosis.client.delivery.recovery import (
     RecoveredMessage,
@@ -189,7 +189,7 @@ class PassTests(RecoveryCase):
         self.assertEqual(0, self.count())
 
     def test_damaged_entry(self) -> None:
-        """What is no message stays, with a line, and holds up none."""
+        """Bytes that are too short for a message stay, with a line, and hold up none."""
         store = LocalStore.open(self.directory, "t@g")
         store.append(1, b"?")
         store.close()
@@ -197,7 +197,7 @@ class PassTests(RecoveryCase):
         self.recovery.listen("t", "g", self.take)
         self.runtime.advance(5)
         self.assertEqual(([2], 1), (self.got, self.count()))
-        self.assertIn("is no message and stays", self.runtime.log.texts("error")[0])
+        self.assertIn("cannot be read and stays", self.runtime.log.texts("error")[0])
 
     def test_disk_that_does_not_work(self) -> None:
         """A directory that cannot be used is an error of ``keep``, and a line for each pass."""
@@ -279,13 +279,13 @@ class Outlet:
         self.got: list[ReceivedMessage] = []
 
     async def take(
-        self, delivery: PartitionDelivery, messages: list[ReceivedMessage]
+        self, progress: Progress, messages: list[ReceivedMessage]
     ) -> tuple[int, BaseException | None]:
         """See ``Outlet``."""
         self.got += messages
         return self.outcomes.pop(0)
 
-    def revoke(self, delivery: PartitionDelivery) -> None:
+    def revoke(self, progress: Progress) -> None:
         """See ``Outlet``."""
 
 
