@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from metamorphosis.client.fetch import partitionfetch
+from metamorphosis.client.fetch import redirects
 from metamorphosis.client.model import Partition, ReceivedMessage, StoredOffset
 from metamorphosis.client.offsets.memory import MemoryOffsetStore
 from metamorphosis.errors import MessageTooLarge
@@ -102,7 +102,7 @@ class MessageFaults:
     @scenario
     async def test_nothing_there(self, stage: Stage) -> None:
         """An offset behind the end of the log: reading goes on where the broker says."""
-        stage.case.patch(partitionfetch, "SENT_BACK_SECONDS", 0.5)
+        stage.case.patch(redirects, "SENT_BACK_SECONDS", 0.5)
         store = MemoryOffsetStore()
         async with Direct(stage) as world:
             await world.send(b"old")

@@ -1,0 +1,76 @@
+"""
+The position moves without a message: after a 301 of the broker, and from ``MAX_OFFSET`` to the end
+of the log.
+
+Differs: a 301 to an earlier offset is followed when the broker has insisted for a while; the
+original goes back over messages that the broker has handed out and not flushed yet.
+"""
+
+from __future__ import annotations
+
+from metamorphosis.client.fetch.partitionstate import PartitionState
+from metamorphosis.client.settings import MAX_OFFSET
+from metamorphosis.wire.status import Status
+
+SENT_BACK_SECONDS = 15.0
+"""A broker must insist for so long that its log ends before the position: ``unflushInterval`` and a
+margin."""
+
+
+class Redirects:
+    """The redirects of one partition. Thread: the loop's."""
+
+    __slots__ = ("_sent_back", "_state")
+
+    def __init__(self, state: PartitionState) -> None:
+        self._state = state
+        self._sent_back = -1, 0.0  # offset before which the log ends by a 301, and its first time
+
+    async def find_end(self) -> bool:
+        """Replace the position ``MAX_OFFSET`` by the end of the log; whether to go on."""
+        state = self._state
+        end = await state.end_of_log()
+        if not state.is_stopping and state.progress.resume_offset == MAX_OFFSET:
+            state.progress.move_to(end)
+        return not state.is_stopping
+
+    def follow(self, body: bytes) -> None:
+        """301: the log begins, ends, or goes on for this group at the offset in ``body``."""
+        state = self._state
+        before = state.progress.resume_offset
+        if state.unfinished.data or not body.isdigit():
+            # The request was not for the start of a message: ask again for that.
+            state.unfinished.clear()
+            state.complain(Status.MOVED, body)
+            state.pacing.nothing()
+            return
+        after = int(body)
+        if after > before:
+            state.pacing.at_once()
+        else:
+            state.pacing.nothing()
+        if after < before and not self._is_sent_back(before):
+            return
+        if after != before and state.complaint != Status.MOVED:
+            state.complaint = Status.MOVED
+            state.log.warn(
+                "{topic} {partition}: there is nothing at offset {before} any more; going on at"
+                " {after}, as the broker says",
+                topic=state.topic,
+                partition=state.partition,
+                before=before,
+                after=after,
+            )
+        state.progress.move_to(after)
+
+    def _is_sent_back(self, offset: int) -> bool:
+        """
+        Whether the broker has said for a while that its log ends before ``offset``.
+
+        A broker hands out messages that are not flushed yet; with ``updateConsumerOffsets`` it
+        answers 301 to a request for the offset after them.
+        """
+        now = self._state.runtime.seconds()
+        if self._sent_back[0] != offset:
+            self._sent_back = offset, now
+        return now - self._sent_back[1] >= SENT_BACK_SECONDS
