@@ -1,9 +1,9 @@
 """
-Whether claims are what everybody takes them for: ours still there, and nobody's missing.
+An audit of the claims: our own must still be there, and every partition must have one.
 
-Claims are not watched, so a claim that was deleted by hand, or a member that has given up, shows
-only to who looks. Members of the original give up after 7 failed tries and stay idle until their
-group changes: then the group is made to look as if it had.
+Claims are not watched, so that a claim that was deleted by hand, or a member that has given up, is
+found only by a look at all claims. Members of the original give up after 7 failed tries and stay
+idle until their group changes: a change of the group is then made for them.
 """
 
 from __future__ import annotations
@@ -16,16 +16,14 @@ from metamorphosis.client.network.flow import Event
 from metamorphosis.client.network.links import Log
 from metamorphosis.interfaces import IRegistry, IRuntime
 
-SEEN_BEFORE_WAKING = 2  # so often a partition is seen unclaimed before its member is woken
+SEEN_BEFORE_WAKING = 2  # audits in a row that find a partition unclaimed before a waking
 WAKING_SECONDS = 300.0  # between two such wakings
-WAKE_SECONDS = 1.0  # how long the group looks changed; an event is enough
+WAKE_SECONDS = 1.0  # how long the group looks changed; its members need only the event
 
 
 class Audit:
     """
-    Looks at the claims on the topics of one member.
-
-    Thread: the loop's.
+    Audits the claims on the topics of one member. Thread: the loop's.
 
     :param closing: ends a waking early.
     """
@@ -47,12 +45,12 @@ class Audit:
         self._group = group
         self._closing = closing
         self._log = log
-        self._unclaimed: dict[str, int] = {}  # partition: how often it was seen so in a row
+        self._unclaimed: dict[str, int] = {}  # partition: audits in a row that found it so
         self._woke = float("-inf")
 
     async def look(self, view: ClusterView, held: set[Key]) -> tuple[list[Key], set[str]]:
         """
-        What of ``held`` is ours no longer, and topics with partitions that nobody has claimed.
+        The keys of ``held`` whose claim is gone, and the topics with unclaimed partitions.
 
         :raises RegistryError: ZooKeeper cannot be asked.
         """
@@ -80,7 +78,7 @@ class Audit:
             return
         self._woke = now
         self._log.warn(
-            "Group {group}: nobody has claimed {partitions}; waking all members",
+            "Group {group}: unclaimed partitions: {partitions}; waking all members",
             group=self._group,
             partitions=", ".join(unclaimed),
         )

@@ -1,9 +1,8 @@
 """
-Who of a group reads which partitions: every member computes the same answer from the same lists.
-Pure.
+The shares of a group's members: every member computes the same shares from the same lists. Pure.
 
-All members, Java's too, must use one strategy and sort the lists alike, or two of them claim the
-same partition for ever. Partitions are sorted as texts: ``0-10`` stands in front of ``0-2``.
+All members, Java's too, must use one strategy and one order of the lists; otherwise two of them
+claim the same partition for ever. Partitions are sorted as texts: ``0-10`` comes before ``0-2``.
 
 Source: ``DefaultLoadBalanceStrategy``, ``ConsisHashStrategy``, ``HashAlgorithm``.
 """
@@ -16,7 +15,7 @@ from functools import lru_cache
 from hashlib import md5
 from struct import Struct
 
-#: (own id, sorted ids of the topic's subscribers, sorted partitions) -> those that are ours, sorted
+#: (own id, sorted ids of the topic's subscribers, sorted partitions) -> the own share, sorted
 Strategy = Callable[[str, Sequence[str], Sequence[str]], list[str]]
 
 REPLICAS = 40  # digests per consumer on the ring, four points each
@@ -27,15 +26,15 @@ _POINTS = Struct("<4I")
 def sort_as_java(texts: Iterable[str]) -> list[str]:
     """
     In the order of Java's ``String.compareTo``: by UTF-16 code unit, so that characters beyond
-    U+FFFF stand in front of U+E000 to U+FFFF.
+    U+FFFF come before U+E000 to U+FFFF.
     """
     return sorted(texts, key=lambda text: text.encode("utf-16-be", "surrogatepass"))
 
 
 def assign_ranges(me: str, consumers: Sequence[str], partitions: Sequence[str]) -> list[str]:
     """
-    ``DEFAULT``: a contiguous piece of the list for each; the first ones get one more where it does
-    not come out even.
+    ``DEFAULT``: a contiguous piece of the list for each member; the remainder goes to the first ones,
+    one partition each.
     """
     if me not in consumers:
         return []
@@ -47,7 +46,7 @@ def assign_ranges(me: str, consumers: Sequence[str], partitions: Sequence[str]) 
 
 def assign_by_ring(me: str, consumers: Sequence[str], partitions: Sequence[str]) -> list[str]:
     """
-    ``CONSIST``: each partition to the consumer whose point on a ring of hashes comes next. The
+    ``CONSIST``: each partition goes to the consumer with the next point on a ring of hashes. The
     topic does not matter.
     """
     if me not in consumers:
@@ -62,13 +61,13 @@ def assign_by_ring(me: str, consumers: Sequence[str], partitions: Sequence[str])
 
 
 def partition_point(partition: str) -> int:
-    """Where a partition lies on the ring: the first four bytes of its MD5, little-endian."""
+    """The place of a partition on the ring: the first four bytes of its MD5, little-endian."""
     return int(_POINTS.unpack(md5(partition.encode(), usedforsecurity=False).digest())[0])
 
 
 @lru_cache(maxsize=8)  # one list of members serves all topics of a balance
 def _ring(consumers: tuple[str, ...]) -> tuple[list[int], list[str]]:
-    """The points in order, and whose they are; of equal points the later consumer's counts."""
+    """The points in order, and their consumers; of equal points the later consumer's counts."""
     ring: dict[int, str] = {}
     for consumer in consumers:
         for replica in range(REPLICAS):

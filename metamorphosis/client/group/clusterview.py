@@ -1,6 +1,6 @@
 """
-A group's world as ZooKeeper shows it: the members and their topics, the partitions of these, and
-where the brokers are. Read as a whole, and watched.
+A group as ZooKeeper shows it: the members and their topics, the partitions of these topics, and the
+addresses of the brokers. Read as a whole, and watched.
 
 Every member must see the same lists, so they are computed exactly as the original does: members in
 the order of Java's strings, partitions of masters and slaves together in the order of texts.
@@ -17,7 +17,7 @@ import random
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from metamorphosis.client.group.balancing import sort_as_java
 from metamorphosis.client.network.flow import settle
@@ -30,15 +30,17 @@ from metamorphosis.wire.numbers import shown
 
 T = TypeVar("T")
 Watch = Callable[[WatchEvent], None]
+Lists = tuple[list[str] | None, list[str] | None]
+"""Consumers and partitions of a topic, sorted."""
 
-READS = 5  # what is listed goes away before it was read: look again, so often
+READS = 5  # looks at the whole, when listed nodes go away before they are read
 
 
 async def all_of(awaitables: Iterable[Awaitable[T]]) -> list[T]:
     """
-    Wait for all of what is under way already.
+    The results of futures that are under way, in their order.
 
-    :raises Exception: the first error, after everything has ended.
+    :raises Exception: the first error, after all have ended.
     """
     results: list[T] = []
     for outcome in await settle(awaitables):
@@ -50,16 +52,16 @@ async def all_of(awaitables: Iterable[Awaitable[T]]) -> list[T]:
 
 @dataclass(frozen=True, slots=True)
 class BrokerUrls:
-    """Where a broker and its slaves are at present."""
+    """The present addresses of a broker and its slaves."""
 
     master: str | None = None
     slaves: tuple[str, ...] = ()
 
     def choose(self, present: str | None = None) -> str | None:
         """
-        The master, else one of the slaves: the present one while it is there, else any.
+        The master, else a slave: the present one while it is there, else any.
 
-        :returns: None when nobody is there.
+        :returns: None when neither is there.
         """
         if self.master is not None:
             return self.master
@@ -71,12 +73,13 @@ class BrokerUrls:
 @dataclass(frozen=True, slots=True)
 class ClusterView:
     """
-    What a balance goes by.
+    The lists that decide about a balance.
 
-    :ivar registered: whether the own id is there and of the present session.
-    :ivar topics: our own, as others see them.
-    :ivar consumers: topic -> its subscribers in the group, sorted; only topics with any.
-    :ivar partitions: topic of ours -> its partitions as texts, sorted; only topics with any.
+    :ivar registered: whether our own id is there and belongs to the present session.
+    :ivar topics: those of our own id.
+    :ivar consumers: topic -> its subscribers in the group, sorted; topics without any are left out.
+    :ivar partitions: topic of ours -> its partitions as texts, sorted; topics without any are left
+        out.
     :ivar brokers: id -> addresses, of every broker that has one of these partitions.
     """
 
@@ -86,19 +89,17 @@ class ClusterView:
     partitions: dict[str, list[str]]
     brokers: dict[int, BrokerUrls]
 
-    def lists(self, topic: str) -> tuple[list[str] | None, list[str] | None]:
-        """Consumers and partitions of a topic: what decides about a balance."""
+    def lists(self, topic: str) -> Lists:
+        """Consumers and partitions of a topic; None: there are none."""
         return self.consumers.get(topic), self.partitions.get(topic)
 
 
 class ClusterReader:
     """
-    Reads views, and says when another one would differ.
+    Reads views, and reports changes. Thread: the loop's.
 
-    Thread: the loop's.
-
-    :param consumer_id: the member that looks.
-    :param changed: called for everything that was watched and happened.
+    :param consumer_id: the member that reads.
+    :param changed: called for each event of a watched node.
     """
 
     def __init__(
@@ -121,15 +122,15 @@ class ClusterReader:
         self._reported: set[str] = set()
 
     def forget_watches(self) -> None:
-        """The connection is gone, and its watches with it: the next view sets new ones."""
+        """The connection is lost, and its watches with it: the next view sets new ones."""
         self._watched.clear()
         self._connection += 1
 
     async def read(self) -> ClusterView:
         """
-        The present view, in a few round trips. What it shows is watched from now on.
+        The present view, in a few round trips. Its nodes are watched from now on.
 
-        :raises RegistryError: ZooKeeper cannot be asked, or does not stand still.
+        :raises RegistryError: ZooKeeper cannot be asked, or changes faster than it is read.
         """
         for _ in range(READS):
             try:
@@ -155,7 +156,7 @@ class ClusterReader:
         return ClusterView(registered, topics, consumers, partitions, brokers)
 
     async def _members(self) -> dict[str, tuple[list[str], NodeStat]]:
-        """Id -> its topics and its node; ``NoNode`` when one leaves meanwhile."""
+        """Id -> its topics and its node; ``NoNode`` when a member leaves meanwhile."""
         directory = self._paths.consumer_ids(self._group)
         names = await self._children(directory)
         found = await all_of([self._registry.get(f"{directory}/{name}") for name in names])
@@ -190,12 +191,12 @@ class ClusterReader:
         return sorted(partitions)
 
     async def _broker(self, broker_id: int) -> BrokerUrls:
-        """Where a broker is; nowhere without its node."""
+        """The addresses of a broker; none without its node."""
         directory = self._paths.broker(broker_id)
         try:
             names = await self._children(directory)
         except NoNode:
-            await self._watching("exists", directory)
+            await self._watching("exists", directory, self._registry.exists)
             return BrokerUrls()
         master = await self._url(broker_id, "master") if "master" in names else None
         slaves = [await self._url(broker_id, name) for name in names if _is_slave(name)]
@@ -217,7 +218,7 @@ class ClusterReader:
             return None
 
     async def owners(self, topic: str) -> dict[str, int]:
-        """Partition -> the session that claimed it, as they are at present."""
+        """Partition -> the session that claimed it, at present."""
         directory = self._paths.owners(self._group, topic)
         try:
             names = await self._registry.children(directory)
@@ -227,26 +228,26 @@ class ClusterReader:
         return {name: stat.owner for name, stat in zip(names, stats, strict=True) if stat}
 
     async def watch_node(self, path: str) -> bool:
-        """Whether a node is there; what becomes of it is watched."""
-        return await self._watching("exists", path) is not None
+        """Whether a node is there; its changes are watched."""
+        return await self._watching("exists", path, self._registry.exists) is not None
 
     async def ensure(self, directory: str) -> None:
-        """See to it that a persistent node is there."""
+        """Make a persistent node, if it is not there."""
         try:
             await self._registry.create(directory, None, False)
         except NodeExists:
             pass
 
     async def _children(self, path: str) -> list[str]:
-        names: list[str] = await self._watching("children", path)
-        return names
+        return await self._watching("children", path, self._registry.children)
 
-    async def _watching(self, method: str, path: str) -> Any:
-        """Ask with a watch, unless one is there; each fires once."""
-        key = method, path
-        read = getattr(self._registry, method)
+    async def _watching(
+        self, kind: str, path: str, read: Callable[[str, Watch | None], Awaitable[T]]
+    ) -> T:
+        """Ask with a watch, unless one of this kind is there; each fires once."""
+        key = kind, path
         if key in self._watched:
-            return await read(path)
+            return await read(path, None)
         self._watched.add(key)
         try:
             return await read(path, partial(self._fired, key, self._connection))
@@ -260,7 +261,7 @@ class ClusterReader:
             self._changed()
 
     def _report(self, text: str) -> None:
-        """Once per text: a broken node is read again at every balance."""
+        """Log each text once: a broken node is read again at every balance."""
         if text not in self._reported:
             self._reported.add(text)
             self._log.error("ZooKeeper node {text}", text=text)

@@ -1,28 +1,27 @@
 """
-How far a member of a group is, and when that is written down: which positions are dirty, a commit
-now and then, before every change of partitions and at the end. A commit that failed is repeated.
+The positions of a group's member, and their commits: periodically, before every change of
+partitions and at the end. A commit that failed is repeated.
 
-What is written is a position, and a position only moves over messages that were processed: a commit
-that comes late, or twice, may repeat messages but never skips one.
+A position moves only over messages that were processed: a commit that comes late, or twice, may
+repeat messages but never skips one.
 
 A position whose partition was lost without a commit (the session ended, ZooKeeper or the database
-was away) is set aside. It comes back when the partition does, provided that nobody has stored
-anything in between; and it is stored under the same condition, so that whoever has the partition
-next begins there.
+was away) is set aside. It comes back with the partition, if the store was not changed in between;
+and it is stored under the same condition, so that the next owner of the partition begins there.
 
 Source: ``ConsumerZooKeeper``, ``OffsetStorage``.
 
 Differs: a failed commit leaves the position dirty and is tried again; the original clears the mark
-first and forgets. After the end of a session, and between the tries of a rebalance, the original
-drops all positions, and what was processed since the last commit comes again.
+first and forgets the position. After the end of a session, and between the tries of a rebalance,
+the original drops all positions, and messages processed since the last commit come again.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypeVar
 
 from metamorphosis.client.model import Partition, Position, StoredOffset
 from metamorphosis.client.network.complaints import some_of
@@ -34,19 +33,21 @@ from metamorphosis.interfaces import IOffsetStore, IRuntime
 
 STORE_SECONDS = 30.0  # for one call of a store; ours have shorter limits of their own
 RETRY_SECONDS = 1.0  # after a failed commit, unless the period is shorter; doubles up to it
-FLUSH_PAUSES = (0.2, 0.5)  # between the tries of a commit that somebody waits for
+FLUSH_PAUSES = (0.2, 0.5)  # between the tries of ``flush``
 FLUSH_SECONDS = 5.0
-UNSURE = 64
+UNSURE = 64  # latest commits of a partition whose outcome is unknown
 
 Key = tuple[str, Partition]
+"""Topic and partition."""
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
 class Tracked:
     """
-    A position and what the store has of it.
+    A position and its value in the store.
 
-    :ivar committed: the offset that the store is known to hold, or to begin with.
+    :ivar committed: the offset that the store is known to hold; without one, the first offset.
     :ivar unsure: offsets of the latest commits whose outcome is unknown.
     """
 
@@ -55,7 +56,7 @@ class Tracked:
     unsure: deque[int] = field(default_factory=lambda: deque(maxlen=UNSURE))
 
     def matches(self, offset: int) -> bool:
-        """Whether the store, which holds ``offset``, was last written by us."""
+        """Whether the store, which holds ``offset``, was last written by this member."""
         return offset == self.committed or offset in self.unsure
 
 
@@ -65,7 +66,7 @@ class Committing:
 
     Thread: the loop's. One commit at a time.
 
-    :param store: whose methods may be plain, or return anything that can be awaited.
+    :param store: its methods may return plain values, or anything that can be awaited.
     """
 
     def __init__(
@@ -81,19 +82,19 @@ class Committing:
         self._aside: dict[Key, Tracked] = {}
         self._turn = Slots(runtime, 1)
         self._closing = Event(runtime)
-        self._loop: Any = None
+        self._loop: Awaitable[None] | None = None
         self._failing = False
-        self._start_unstored = False  # of some partition, and that has been told
+        self._start_unstored = False  # the start of a partition, and the log says so
 
     # -- periodically
 
     def start(self) -> None:
-        """From now on commit every period."""
+        """Commit every period from now on."""
         if self._loop is None and not self._closing.is_set:
             self._loop = self._runtime.start(self._run())
 
     async def stop(self) -> None:
-        """No more periodic commits; what is under way is waited for."""
+        """End the periodic commits; one that is under way is waited for."""
         self._closing.set()
         loop, self._loop = self._loop, None
         if loop is not None:
@@ -111,16 +112,16 @@ class Committing:
 
     async def take(self, topic: str, partition: Partition) -> Position:
         """
-        The position of a partition that was just claimed: where it was set aside, else what is
-        stored, else the configured start. From now on it is committed.
+        The position of a partition that was just claimed: the one that was set aside, else the
+        stored one, else the configured start. From now on it is committed.
 
-        :raises OffsetStoreError: the store cannot be read, so nobody knows where to begin; or it
-            can keep no progress.
+        :raises OffsetStoreError: the store cannot be read, so that the start is unknown; or it
+            cannot keep positions.
         """
         key = topic, partition
         where = f"offset of {topic} {partition}, group {self._group}"
         try:
-            stored = await self._ask(where, "load", topic, self._group, partition)
+            stored = await self._ask(where, self._store.load(topic, self._group, partition))
         except OffsetStoreError:
             raise
         except Exception as error:
@@ -140,12 +141,13 @@ class Committing:
 
     async def _initialise(self, topic: str, partition: Partition, offset: int) -> None:
         try:
-            await self._ask("initialise", "initialise", topic, self._group, partition, offset)
+            stored = self._store.initialise(topic, self._group, partition, offset)
+            await self._ask("initialise", stored)
         except OffsetsNotStorable:
-            raise  # nor will the first commit be
-        except Exception as error:  # the first commit makes what is missing
+            raise  # the first commit will fail, too
+        except Exception as error:  # the first commit creates the entry
             if self._start_unstored:
-                return  # told, of another partition
+                return  # logged, of another partition
             self._start_unstored = True
             self._log.warn(
                 "Group {group}: the start of {topic} {partition} at {offset} is not stored:"
@@ -160,7 +162,7 @@ class Committing:
             self._start_unstored = False
 
     def drop(self, keys: Iterable[Key]) -> None:
-        """These partitions are somebody else's now; to be called after a commit."""
+        """Other members own these partitions now; to be called after a commit."""
         unstored = []
         for key in keys:
             dropped = self._tracked.pop(key, None)
@@ -169,26 +171,27 @@ class Committing:
                 unstored.append(f"{place}, but {dropped.committed} is stored")
         if unstored:
             self._log.error(
-                "Group {group}: given away: {places}: the next reader gets what lies between again",
+                "Group {group}: given away: {places}: the next owner gets the messages in between"
+                " again",
                 group=self._group,
                 places=some_of(unstored),
             )
 
     def set_aside(self, keys: Iterable[Key] | None = None) -> None:
-        """These partitions, or all, are not ours any more but may be again."""
+        """Keep the positions of these partitions, or of all, which may come back."""
         for key in list(self._tracked if keys is None else keys):
             tracked = self._tracked.pop(key, None)
             if tracked is not None:
                 self._aside[key] = tracked
 
     def forget_aside(self) -> None:
-        """Everything has its place again: what did not come back is not ours."""
+        """The balance is complete: partitions that did not come back have another owner."""
         self._aside.clear()
 
     async def rescue(self) -> None:
         """
-        Store what was set aside where the store still holds what we last wrote. What fails stays
-        aside.
+        Store the positions that were set aside where the store still holds our last value. A
+        position that cannot be stored stays aside.
         """
         for (topic, partition), tracked in list(self._aside.items()):
             position = tracked.position
@@ -196,13 +199,13 @@ class Committing:
                 continue
             offset, message_id = position.offset, position.message_id
             try:
-                stored = await self._ask("load", "load", topic, self._group, partition)
+                stored = await self._ask("load", self._store.load(topic, self._group, partition))
                 found = self._config.offset if stored is None else stored.offset
                 if not tracked.matches(found):
-                    del self._aside[topic, partition]  # its new owner goes on from there
+                    del self._aside[topic, partition]  # its new owner has stored a position
                     continue
                 offsets = [StoredOffset(topic, partition, offset, message_id)]
-                await self._ask("commit", "commit", self._group, offsets)
+                await self._ask("commit", self._store.commit(self._group, offsets))
             except Exception as error:
                 self._log.info(
                     "Group {group}: {topic} {partition} at {offset} is not stored yet: {error}",
@@ -218,18 +221,18 @@ class Committing:
     # -- committing
 
     async def flush(self) -> bool:
-        """Commit, and try again for a moment if that fails; whether nothing is dirty now."""
+        """Commit, with a few tries; whether no position is dirty now."""
         end = self._runtime.seconds() + FLUSH_SECONDS
         for pause in FLUSH_PAUSES:
             if await self.commit():
                 return True
             if self._runtime.seconds() >= end:
-                return False  # it hangs, and would again
+                return False  # the store hangs
             await sleep(self._runtime, pause)
         return await self.commit()
 
     async def commit(self) -> bool:
-        """Store every dirty position; whether none is left. What failed stays dirty."""
+        """Store every dirty position; whether none is left. After an error they stay dirty."""
         if not await self._turn.acquire():
             return False
         try:
@@ -251,7 +254,7 @@ class Committing:
                 )
             )
         try:
-            await self._ask("commit", "commit", self._group, offsets)
+            await self._ask("commit", self._store.commit(self._group, offsets))
         except Exception as error:
             self._failed(dirty, offsets, error)
             return False
@@ -276,10 +279,13 @@ class Committing:
             positions=some_of(places),
         )
 
-    async def _ask(self, what: str, method: str, *args: Any) -> Any:
-        """Call the store, whatever its methods return, and wait so long at most."""
-        result = getattr(self._store, method)(*args)
-        if not hasattr(result, "__await__"):
+    async def _ask(self, what: str, result: Awaitable[T]) -> T:
+        """
+        The result of a call of the store, which may be plain or anything that can be awaited.
+
+        :raises RequestTimeout: it did not come within ``STORE_SECONDS``.
+        """
+        if not isinstance(result, Awaitable):
             return result
         adopted = self._runtime.adopt(result)
         return await within(self._runtime, adopted, STORE_SECONDS, f"offset store, {what}")

@@ -1,8 +1,8 @@
 """
-What one member of a group has claimed, and the reading of it.
+The claimed partitions of one member of a group, and their reading.
 
-A partition is read only while it is claimed, and given up only after its reading has ended and its
-position was committed, or that was tried. What is merely gained is claimed while the rest is read
+A partition is read only while it is claimed, and released only after its reading has ended and its
+position was committed, or a commit was tried. New partitions are claimed while the others are read
 on.
 
 Source: ``ConsumerZooKeeper``.
@@ -25,7 +25,7 @@ from metamorphosis.interfaces import IRuntime
 
 class Fetches(Protocol):
     """
-    What of ``fetching.Fetching`` is needed here.
+    The part of ``fetching.Fetching`` that a member needs.
 
     :ivar connection_changed: called when a connection to a broker has come or gone.
     """
@@ -36,7 +36,7 @@ class Fetches(Protocol):
         """Read exactly these partitions."""
 
     async def stop(self) -> None:
-        """Read nothing; ends when everything in flight was processed or undone."""
+        """Stop reading; ends when all delivered messages were processed or taken back."""
 
     def answers(self, url: str) -> bool:
         """Whether a broker that is read from is connected now."""
@@ -44,12 +44,10 @@ class Fetches(Protocol):
 
 class Holdings:
     """
-    The partitions of a member.
+    The partitions of a member. Thread: the loop's, one coroutine at a time.
 
-    Thread: the loop's, one coroutine at a time.
-
-    :param check_session: raises when what is under way belongs to a session that has ended.
-    :ivar brokers: where partitions are read, by broker id.
+    :param check_session: raises when the session of the present attempt has ended.
+    :ivar brokers: the addresses of the brokers, by broker id.
     :ivar reading: whether fetching was started.
     """
 
@@ -72,17 +70,17 @@ class Holdings:
         self._check_session = check_session
         self._log = log
         self._held: dict[Key, Position | None] = {}  # claimed; None: not loaded yet
-        self._targets: dict[Key, str | None] | None = None  # what is read, and where
-        self._urls: dict[Key, str | None] = {}  # where it was read last
+        self._targets: dict[Key, str | None] | None = None  # read at present, and from where
+        self._urls: dict[Key, str | None] = {}  # from where it was read last
 
     @property
     def keys(self) -> set[Key]:
-        """What is claimed."""
+        """The claimed partitions."""
         return set(self._held)
 
     @property
     def assignment(self) -> dict[Key, Position]:
-        """What is claimed and loaded."""
+        """The claimed partitions whose position is loaded."""
         return {key: position for key, position in self._held.items() if position is not None}
 
     @property
@@ -94,11 +92,11 @@ class Holdings:
 
     async def move(self, wanted: set[Key], lost: Iterable[Key], insist: bool) -> None:
         """
-        Give up what is not wanted, claim what is missing.
+        Release the partitions that are not wanted, claim the missing ones.
 
-        :param lost: claims that have gone, though nobody here gave them up.
-        :param insist: keep what could be claimed when something could not.
-        :raises Contested: not everything is free; without ``insist`` everything was given up.
+        :param lost: claims that have gone without a release.
+        :param insist: keep the new claims when some partitions are not free.
+        :raises Contested: some are not free; without ``insist`` everything was released.
         """
         lost = list(lost)
         surplus = [key for key in self._held if key not in wanted and key not in lost]
@@ -127,7 +125,7 @@ class Holdings:
             raise contested
 
     async def _give_up(self) -> None:
-        """Everything, as members of the original do: two may wait for each other's partitions."""
+        """Release everything, as members of the original do: two may wait for each other."""
         await self.stop()
         await self._committing.flush()
         self._check_session()
@@ -135,19 +133,19 @@ class Holdings:
         await self._member.release_others(())
 
     def set_aside(self, keys: Iterable[Key] | None = None) -> None:
-        """These, or all, are claimed no longer; their positions are kept, should they come back."""
+        """These partitions, or all, are claimed no longer; their positions are set aside."""
         gone = list(self._held if keys is None else keys)
         self._committing.set_aside(gone)
         for key in gone:
             self._held.pop(key, None)
 
     def drop(self) -> None:
-        """The end: nothing comes back."""
+        """The member ends: no position is set aside."""
         self._committing.drop(list(self._held))
         self._held.clear()
 
     async def load(self) -> Exception | None:
-        """Load the positions of what was claimed; the last error if some could not be."""
+        """Load the missing positions; the last error, if some cannot be loaded."""
         missing = [key for key, position in self._held.items() if position is None]
         if not missing:
             return None
@@ -165,7 +163,7 @@ class Holdings:
     # -- reading
 
     async def read(self) -> None:
-        """Read what is loaded where it is now; no stop if nothing changed."""
+        """Read the loaded partitions from their present brokers; no stop without a change."""
         if self._targets is not None:
             if self._choose() == self._targets:
                 return
@@ -175,7 +173,7 @@ class Holdings:
         self.resume()
 
     def resume(self) -> None:
-        """Read what is loaded, where it was last seen."""
+        """Read the loaded partitions from the brokers last known."""
         self._targets = self._urls = self._choose()
         homeless = [key for key, url in sorted(self._targets.items()) if url is None]
         if homeless:
@@ -189,20 +187,20 @@ class Holdings:
         self._fetching.start(FetchTarget(positions[key], url) for key, url in self._targets.items())
 
     async def stop(self) -> None:
-        """Read nothing; ends when nothing is in flight."""
+        """Stop reading; see ``Fetches.stop``."""
         if self._targets is not None:
             self._targets = None
             await self._fetching.stop()
 
     def is_answered(self, key: Key) -> bool:
-        """Whether the broker that a partition was last read from is still there."""
+        """Whether the broker from which a partition was read last is still connected."""
         url = self._urls.get(key)
         return url is not None and self._fetching.answers(url)
 
     def _choose(self) -> dict[Key, str | None]:
         """
-        Where everything that is loaded is to be read. A broker that has left ZooKeeper is read from
-        as long as it keeps the connection: it still has messages that nobody has got.
+        The address for each loaded partition. A broker that has left ZooKeeper is used while it keeps
+        the connection: it still has messages that were not read.
         """
         chosen: dict[Key, str | None] = {}
         for key in self.assignment:

@@ -1,8 +1,8 @@
 """
-Partitions whose broker has left ZooKeeper and still answers. It takes messages until its clients
-have let go of it, and what was put last would otherwise be read only when it is back.
+Partitions whose broker has left ZooKeeper and still answers. Producers use such a broker until they
+notice, and the last messages would otherwise be read only when it is back.
 
-Differs: the original lets go of a broker with its nodes.
+Differs: the original stops reading from a broker when its nodes go.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from metamorphosis.client.group.clusterview import ClusterView
 from metamorphosis.client.group.committing import Key
 
 LINGER_SECONDS = 10.0
-"""How long such a partition is read on; a broker closes its port after ``zk.zkSyncTimeMs``, 5 s."""
+"""Such a partition is read this long; a broker closes its port after ``zk.zkSyncTimeMs``, 5 s."""
 
 
 class Leaving:
     """
-    What a member goes on reading. Thread: the loop's.
+    The partitions that a member reads on. Thread: the loop's.
 
     :param is_answered: whether the broker that a partition was last read from is still connected.
-    :param changed: called when that may have changed for one of these.
+    :param changed: called when this may have changed for one of them.
     """
 
     def __init__(self, is_answered: Callable[[Key], bool], changed: Callable[[], None]) -> None:
@@ -36,7 +36,7 @@ class Leaving:
 
     @property
     def keys(self) -> set[Key]:
-        """What was read on at the last look."""
+        """The partitions that were read on at the last look."""
         return set(self._until)
 
     @property
@@ -45,7 +45,7 @@ class Leaving:
         return min(self._until.values(), default=float("inf"))
 
     def look(self, view: ClusterView, held: Iterable[Key], now: float) -> None:
-        """Find those of ``held`` that ZooKeeper does not list any more and that are read on."""
+        """Find the partitions of ``held`` that ZooKeeper does not list and whose broker answers."""
         found: dict[Key, float] = {}
         for key in held:
             topic, partition = key

@@ -1,23 +1,22 @@
 """
-What a member of a group has in ZooKeeper: its id, and a claim on every partition it reads. All of
-them vanish with the session.
+The nodes of a group's member in ZooKeeper: its id, and a claim on every partition that it reads. They
+vanish with the session.
 
-``cluster.ownership`` says whose a node is: one of a former session of this process is taken over,
-one of any other session is waited for, be it with our own id in it. So a fixed consumer id survives
-the quick restart of its process.
+``cluster.ownership`` finds the owner of a node: a node of a former session of this process is taken
+over, a node of any other session is waited for, even with our own id in it. A fixed consumer id so
+survives the quick restart of its process.
 
 Source: ``ConsumerZooKeeper``.
 
-Differs: the original takes a node with its own id in it for its own, and is dead for good when the
-session of the process before it ends.
+Differs: the original takes a node with its own id for its own, and is dead for good when the session
+of the process before it ends.
 """
 
 from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable
 
 from metamorphosis.client.group.committing import Key
 from metamorphosis.client.network.flow import settle
@@ -37,9 +36,9 @@ def make_consumer_id(config: ConsumerConfig, host: Callable[[], str] = own_addre
 
 class Contested(RegistryError):
     """
-    Partitions are still claimed by others, or the id is still used.
+    Partitions are still claimed by other members, or the id is still used.
 
-    :ivar paths: the nodes that have to go.
+    :ivar paths: the nodes that are in the way.
     :ivar keys: the partitions that are not free.
     """
 
@@ -52,11 +51,9 @@ class Contested(RegistryError):
 
 class Membership:
     """
-    The nodes of one member.
+    The nodes of one member. Thread: the loop's.
 
-    Thread: the loop's.
-
-    :ivar registered: whether the id was there, in this session, when we last looked.
+    :ivar registered: whether the id was there, in this session, at the last look.
     """
 
     def __init__(
@@ -70,19 +67,19 @@ class Membership:
         self._data = consumer_id.encode("utf-8")
         self._id_path = f"{paths.consumer_ids(group)}/{consumer_id}"
         self._own = OwnNodes(registry)
-        # Nodes that may be there. The end of a session takes none from it: what was under way may
-        # have become a node of the next one.
+        # Nodes that may be there. The end of a session removes none from the set: a request under
+        # way may have created a node of the next session.
         self._claimed: set[str] = set()
 
     def session_began(self) -> None:
-        """What this session makes is ours, also after its end."""
+        """The nodes of this session are ours, also after its end."""
         self._own.remember(self._registry.session_id())
 
     async def register(self, topics: Iterable[str]) -> None:
         """
-        Make the id known, with what it subscribes to.
+        Create the node of the id, with its topics.
 
-        :raises Contested: another session has it: the one of our last run, or somebody else's.
+        :raises Contested: another session has it: of our last run, or of another member.
         """
         try:
             await self._own.claim(self._id_path, ",".join(topics).encode("utf-8"))
@@ -94,7 +91,7 @@ class Membership:
         """
         Claim partitions, all at once.
 
-        :raises Contested: some are not free; the others are ours now.
+        :raises Contested: some are not free; the others are claimed now.
         """
         paths = {key: self._path(key) for key in keys}
         self._claimed.update(paths.values())
@@ -112,21 +109,21 @@ class Membership:
             raise Contested(list(occupied.values()), occupied)
 
     async def release_others(self, keys: Iterable[Key]) -> None:
-        """Give up every claim but those on ``keys``; also what an earlier error left behind."""
+        """Release every claim but those on ``keys``; also claims that an earlier error left."""
         kept = {self._path(key) for key in keys}
         await self._remove(sorted(self._claimed - kept))
 
     async def leave(self) -> None:
-        """Remove everything; the id last, so that nobody waits for claims of a member that left."""
+        """Remove all nodes; the id last, so that its claims are gone before the others balance."""
         await self._remove(sorted(self._claimed))
         if self.registered:
             await self._own.remove(self._id_path)
             self.registered = False
 
-    async def wake_the_others(self, pause: Callable[[], Any]) -> None:
+    async def wake_the_others(self, pause: Callable[[], Awaitable[object]]) -> None:
         """
-        Let every member look at its partitions: those of the original only do so when the list of
-        members changes. The one that comes and goes subscribes to nothing and so gets nothing.
+        Let every member look at its partitions: members of the original do so only when the list of
+        members changes. A node comes and goes that subscribes to no topic and so gets no partition.
         """
         path = f"{self._paths.consumer_ids(self._group)}/{self._group}_wake-{uuid.uuid4()}"
         self._claimed.add(path)
@@ -139,11 +136,11 @@ class Membership:
         return self._paths.owner(self._group, topic, str(partition))
 
     async def _remove(self, paths: list[str]) -> None:
-        """:raises RegistryError: some may still be there; they are tried again the next time."""
+        """:raises RegistryError: some may still be there; the next call tries them again."""
         failure: Exception | None = None
         outcomes = await settle([self._runtime.start(self._own.remove(path)) for path in paths])
         for path, outcome in zip(paths, outcomes, strict=True):
-            if outcome is None or isinstance(outcome, Occupied):  # gone, or somebody else's
+            if outcome is None or isinstance(outcome, Occupied):  # gone, or of another session
                 self._claimed.discard(path)
             elif isinstance(outcome, Exception):
                 failure = outcome

@@ -8,8 +8,8 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from metamorphosis.client.delivery.progress import Progress
 from metamorphosis.client.delivery.duplicates import DuplicateCache
+from metamorphosis.client.delivery.progress import Progress
 from metamorphosis.client.delivery.recovery import (
     RecoveredMessage,
     Recovery,

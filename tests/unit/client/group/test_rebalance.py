@@ -9,7 +9,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from metamorphosis.client.group import rebalance
+from metamorphosis.client.group import balance
 from metamorphosis.client.group.membership import Contested, make_consumer_id
 from metamorphosis.client.model import Partition, StoredOffset
 from metamorphosis.client.offsets.memory import MemoryOffsetStore
@@ -649,7 +649,7 @@ class FixedIdTests(RebalanceCase):
         """A node of an earlier session of this process is no reason to wait."""
         member = self.group.joined("one")
         old = member.registry.crash()
-        member.registry.on_session(member.rebalance._session_changed)
+        member.registry.on_session(member.rebalance._session.event)
         member.registry.resume()
         self.group.advance(1)
         self.assertEqual(["0-0", "0-1", "0-2", "0-3"], member.reads())
@@ -863,7 +863,7 @@ class FaultTests(RebalanceCase):
 
     def test_giving_up_fails(self) -> None:
         """All was given up for one contested topic, and that failed: the rest comes back soon."""
-        self.patch(rebalance, "AUDIT_SECONDS", 1e6)
+        self.patch(balance, "AUDIT_SECONDS", 1e6)
         member = self.group.joined("a", topics=["test", "other"])
         self.foreign(PATHS.owner("g", "other", "1-0"), b"g_x")
         member.registry.faults = lambda operation, path: (

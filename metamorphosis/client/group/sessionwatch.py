@@ -1,0 +1,73 @@
+"""
+The ZooKeeper session of a member: its connection, and the ends of sessions.
+
+Connection and end are two facts: after an end the next session may be there at once, or not for
+hours. An end stays open until the member has given up what it held in that session. Ends are
+counted, because a session may end while the end of the one before is dealt with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from weakref import WeakMethod
+
+from metamorphosis.client.network.flow import Event
+from metamorphosis.cluster.model import SessionEvent, SessionState
+from metamorphosis.interfaces import IRegistry
+
+
+class SessionOver(Exception):
+    """The session ended during an attempt."""
+
+
+def _ignore(event: SessionEvent) -> None:
+    """Stands in for a listener that was garbage-collected."""
+
+
+class SessionWatch:
+    """
+    Thread: the loop's.
+
+    :param changed: called after each event of the session.
+    :param closing: once it is set, events are ignored.
+    :ivar is_connected: whether ZooKeeper can be asked.
+    """
+
+    def __init__(
+        self, registry: IRegistry, changed: Callable[[SessionEvent], None], closing: Event
+    ) -> None:
+        self.is_connected = False
+        self._registry = registry
+        self._changed = changed
+        self._closing = closing
+        self._ends = 0
+        self._ends_done = 0  # of these, dealt with
+
+    def start(self) -> None:
+        """Listen from now on; ``changed`` is not called for a session that is there already."""
+        event = WeakMethod(self.event)  # the registry outlives many consumers
+        self._registry.on_session(lambda each: (event() or _ignore)(each))
+        self.is_connected = bool(self._registry.session_id())
+
+    def event(self, event: SessionEvent) -> None:
+        """The registry's listener."""
+        if self._closing.is_set:
+            return
+        self.is_connected = event.state is SessionState.CONNECTED
+        if event.new_session or event.state is SessionState.LOST:
+            self._ends += 1
+        self._changed(event)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the end of a session has not been dealt with."""
+        return self._ends_done != self._ends
+
+    def deal_with_end(self) -> None:
+        """All ends up to now are dealt with."""
+        self._ends_done = self._ends
+
+    def check(self) -> None:
+        """:raises SessionOver: what was read belongs to a session that has ended."""
+        if self.has_ended:
+            raise SessionOver
