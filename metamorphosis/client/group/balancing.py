@@ -33,8 +33,8 @@ def sort_as_java(texts: Iterable[str]) -> list[str]:
 
 def assign_ranges(me: str, consumers: Sequence[str], partitions: Sequence[str]) -> list[str]:
     """
-    ``DEFAULT``: a contiguous piece of the list for each member; the remainder goes to the first ones,
-    one partition each.
+    ``DEFAULT``: a contiguous piece of the list for each member; the remainder goes to the first
+    ones, one partition each.
     """
     if me not in consumers:
         return []

@@ -1,6 +1,6 @@
 """
-A group as ZooKeeper shows it: the members and their topics, the partitions of these topics, and the
-addresses of the brokers. Read as a whole, and watched.
+A group as ZooKeeper shows it: the members and their topics, the partitions of these topics, and
+the addresses of the brokers. Read as a whole, and watched.
 
 Every member must see the same lists, so they are computed exactly as the original does: members in
 the order of Java's strings, partitions of masters and slaves together in the order of texts.

@@ -199,8 +199,8 @@ class Holdings:
 
     def _choose(self) -> dict[Key, str | None]:
         """
-        The address for each loaded partition. A broker that has left ZooKeeper is used while it keeps
-        the connection: it still has messages that were not read.
+        The address for each loaded partition. A broker that has left ZooKeeper is used while it
+        keeps the connection: it still has messages that were not read.
         """
         chosen: dict[Key, str | None] = {}
         for key in self.assignment:

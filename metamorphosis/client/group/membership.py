@@ -1,6 +1,6 @@
 """
-The nodes of a group's member in ZooKeeper: its id, and a claim on every partition that it reads. They
-vanish with the session.
+The nodes of a group's member in ZooKeeper: its id, and a claim on every partition that it reads.
+They vanish with the session.
 
 ``cluster.ownership`` finds the owner of a node: a node of a former session of this process is taken
 over, a node of any other session is waited for, even with our own id in it. A fixed consumer id so
@@ -8,8 +8,8 @@ survives the quick restart of its process.
 
 Source: ``ConsumerZooKeeper``.
 
-Differs: the original takes a node with its own id for its own, and is dead for good when the session
-of the process before it ends.
+Differs: the original takes a node with its own id for its own, and is dead for good when the
+session of the process before it ends.
 """
 
 from __future__ import annotations
