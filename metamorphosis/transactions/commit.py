@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from metamorphosis.errors import MetaQError, StoreError
+from metamorphosis.errors import MetaQError
 from metamorphosis.message import crc32
 from metamorphosis.store.batch import PENDING, STORED
 from metamorphosis.transactions import refusals
@@ -35,9 +35,7 @@ if TYPE_CHECKING:
     from metamorphosis.store.batch import Block
     from metamorphosis.store.messagestore import MessageStore
     from metamorphosis.transactions.redolog import RedoLog
-
-MARGIN = 1 << 20
-"""Bytes that must be free beside the blocks of all commits that are under way."""
+    from metamorphosis.transactions.room import CheckRoom
 
 
 class Commit(Written):
@@ -51,12 +49,13 @@ class Commit(Written):
 
     __slots__ = (
         "_blocks",
+        "_check_room",
         "_file",
         "_journal",
         "_lost",
         "_on_lost",
         "_open_store",
-        "_room",
+        "_size",
         "_waiting",
         "transaction",
     )
@@ -73,20 +72,20 @@ class Commit(Written):
         self._journal = journal
         self._open_store = open_store
         self._on_lost = on_lost
-        self._room = 0
         assert transaction.file is not None  # it has messages
         self._file = transaction.file
         self._blocks: list[tuple[MessageStore, Block]] = []
         self._waiting = 0
         self._lost = False
 
-    def begin(self, room: int) -> None:
+    def begin(self, check_room: CheckRoom, size: int) -> None:
         """
-        :param room: bytes that must be free where the messages will stand.
+        :param check_room: raises when there is no room for this many bytes where a store stands.
+        :param size: bytes of all commits that are under way, with this one.
         :raises BrokerError: the commit cannot begin; the transaction is as it was.
         """
         transaction = self.transaction
-        self._room = room
+        self._check_room, self._size = check_room, size
         transaction.end()
         try:
             locations = [self._reserve(*block) for block in transaction.blocks()]
@@ -105,7 +104,7 @@ class Commit(Written):
 
     def _reserve(self, partition: Partition, pieces: list[bytes]) -> Location:
         store = self._open_store(partition)
-        _check_room(store, self._room)
+        self._check_room(store, self._size)
         block = store.reserve(pieces)
         self._blocks.append((store, block))
         checksum = 0
@@ -165,14 +164,3 @@ class Commit(Written):
         for store, block in self._blocks:
             if block.state is PENDING and not block.decided:
                 store.cancel_block(block, error)
-
-
-def _check_room(store: MessageStore, size: int) -> None:
-    """
-    A full disk is to refuse a commit before it is recorded: after that the broker had to stop.
-
-    :raises StoreError: naming the file.
-    """
-    path = store.last.path
-    if store.environment.disk.free(path) < size + MARGIN:
-        raise StoreError(f"{path}: No space left on device for {size} bytes")

@@ -21,6 +21,7 @@ from metamorphosis.transactions import refusals
 from metamorphosis.transactions.commit import Commit
 from metamorphosis.transactions.records import Operation, OperationType, encode_operation
 from metamorphosis.transactions.redofile import Written
+from metamorphosis.transactions.room import Room
 from metamorphosis.transactions.tables import OpenTransactions
 from metamorphosis.transactions.timeouts import Timeouts
 from metamorphosis.transactions.transaction import Partition, State, Transaction
@@ -57,6 +58,7 @@ class Endings:
         self._open = open_transactions
         self._journal = journal
         self._on_lost = on_lost
+        self._room = Room(clock)
         self._commits: dict[Commit, int] = {}  # under way: how much they store
 
     def commit(self, transaction: Transaction) -> Commit | None:
@@ -70,7 +72,7 @@ class Endings:
             return None
         commit = Commit(transaction, self._journal, self.open_store, self._on_lost)
         size = transaction.block_size()
-        commit.begin(size + sum(self._commits.values()))
+        commit.begin(self._room.check, size + sum(self._commits.values()))
         self._commits[commit] = size
         commit.waiters.append(lambda: self._committed(commit))
         return commit

@@ -13,10 +13,12 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.logger import LogLevel
 
+from metamorphosis.errors import StoreError
 from metamorphosis.store.disk import Disk
 from metamorphosis.transactions import rebuilding, transactions
 from metamorphosis.transactions.heuristiclog import Heuristic, encode_heuristic_log
 from metamorphosis.transactions.redolog import FlushMode
+from metamorphosis.transactions.room import Room
 from metamorphosis.wire.transactionids import XATransactionId
 from tests.support.transactional import TransactionalBroker
 from tests.unit.transactions.test_recovery import RecoveryTestCase
@@ -92,6 +94,46 @@ class RetiringTests(RecoveryTestCase):
         self.broker.threads.release()
         self.broker.clock.advance(5)
         self.assertEqual(["redo.2"], self.redo_names())
+
+
+class StopTests(RecoveryTestCase):
+    """An orderly stop."""
+
+    def test_steps_while_stopping(self) -> None:
+        """Nothing new is begun or put; what there is can still be ended."""
+        self.fill(LOCAL, b"one")
+        self.fill(XA, b"two")
+        self.broker.responders.refuse_work()
+        self.assertEqual(503, self.put(LOCAL)[0])
+        self.assertEqual(503, self.step(LOCAL2, "BEGIN")[0])
+        self.assertOk(self.step(LOCAL, "COMMIT_ONE_PHASE"))
+        self.assertOk(self.step(XA, "PREPARE"), "0")
+        self.broker.stop()
+        self.start()
+        self.assertEqual(([b"one"], [XA]), (self.messages(), self.recovered()))
+
+    def test_last_flush_fails(self) -> None:
+        """The journal keeps what the store has acknowledged and could not flush."""
+        disk = BreakingDisk()
+        self.restart(unflush_threshold=1000, disk=disk)
+        self.fill(LOCAL, b"one")
+        disk.failing["sync"] = 1000
+        self.assertOk(self.step(LOCAL, "COMMIT_ONE_PHASE"))
+        self.broker.stop()
+        self.broker.clock.advance(10)
+        self.assertEqual(["redo.1"], self.redo_names())
+        os.truncate(Path(self.directory, "test-0", f"{0:020d}.meta"), 0)  # the power fails
+        self.start()
+        self.assertEqual([b"one"], self.messages())
+
+    def test_flushed(self) -> None:
+        """Otherwise nothing of it stays."""
+        self.restart(unflush_threshold=1000)
+        self.fill(LOCAL, b"one")
+        self.assertOk(self.step(LOCAL, "COMMIT_ONE_PHASE"))
+        self.broker.stop()
+        (name,) = self.redo_names()
+        self.assertEqual(0, Path(self.journal, name).stat().st_size)
 
 
 class EndTests(StepsTestCase):
@@ -242,6 +284,31 @@ class FullDiskTests(StepsTestCase):
         disk.free_bytes = 1 << 30
         self.assertOk(self.step(XA, "COMMIT_TWO_PHASE"))
         self.assertEqual(([b"hello"], []), (self.messages(), self.broker.broken))
+
+
+class RoomTests(StepsTestCase):
+    """A disk that may hang is asked in its own threads."""
+
+    def test_apart(self) -> None:
+        """The reactor never asks; the last answer counts, and is asked for again after a second."""
+        disk = FullDisk(10)
+        store = self.broker.stores.get_or_create(self.broker.config.topic("test"), 0)
+        threads = self.broker.threads
+        store.environment = store.environment._replace(disk=disk, apart=True, threads=threads)
+        clock = self.broker.clock
+        room = Room(clock)
+        threads.hold()
+        room.check(store, 1)  # nothing is known yet
+        room.check(store, 1)
+        self.assertEqual(1, threads.held)
+        threads.release()
+        self.assertRaises(StoreError, room.check, store, 1)
+        disk.free_bytes = 1 << 30
+        self.assertRaises(StoreError, room.check, store, 1)
+        clock.advance(1)
+        room.check(store, 1)
+        clock.advance(1)
+        room.check(store, 1)
 
 
 class LongTransactionTests(StepsTestCase):
