@@ -63,9 +63,7 @@ class RedoFile:
 
     :ivar size: bytes of whole records in the file; those that collect are not counted.
     :ivar references: unfinished transactions whose first record stands here.
-    :ivar touched: a commit, rollback or prepare was written since the last force.
     :ivar unsynced: the directory's entry of this file may not be on the disk.
-    :ivar syncing: a worker forces the file.
     """
 
     __slots__ = (
@@ -81,8 +79,6 @@ class RedoFile:
         "path",
         "references",
         "size",
-        "syncing",
-        "touched",
         "unsynced",
     )
 
@@ -94,9 +90,7 @@ class RedoFile:
         self.fd = fd
         self.size = size
         self.references = 0
-        self.touched = False
         self.unsynced = unsynced
-        self.syncing = False
         self._disk = disk
         self._collecting: list[bytes] = []
         self._end = size

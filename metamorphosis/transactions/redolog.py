@@ -3,12 +3,7 @@ The journal: redo files, which of them takes a new transaction, and when they ar
 
 Theory of operation. A record collects in its file (``append``) and is written with all others of
 the turn (``commit``, called by the broker's turn). In flush mode 1 a prepare, commit or rollback is
-forced: one ``fdatasync`` in a worker for everything that was written before it began; what comes
-meanwhile waits for the next. All records of a transaction go to the file of its first one.
-
-A force that fails leaves the outcome of its records unknown: the kernel may hold the pages for
-clean, so that a second ``fdatasync`` proves nothing. The journal is *broken* then, ``on_broken`` is
-called, and nothing that waits is ever acknowledged.
+forced (``forcing``). All records of a transaction go to the file of its first one.
 
 Differs: a file is deleted only when the blocks of its commits are flushed as well.
 
@@ -30,14 +25,12 @@ from twisted.logger import Logger
 from metamorphosis.errors import JournalError
 from metamorphosis.interfaces import IWorkerThreads
 from metamorphosis.store.disk import Disk
+from metamorphosis.transactions.forcing import Forces
 from metamorphosis.transactions.journalfiles import REDO
 from metamorphosis.transactions.redofile import RedoFile, Written
 
 FILE_LIMIT = 64 << 20
 """Bytes above which a redo file takes no new transaction (``meta.tx_journal_file_size``)."""
-
-SYNC_SECONDS = 1.0
-"""Between two forces in flush mode 2."""
 
 RETIRE_SECONDS = 1.0
 """After which a finished file is looked at again whose blocks were not flushed."""
@@ -80,8 +73,6 @@ class RedoLog:
     :param limit: bytes above which a file takes no new transaction.
     :param take_more: transactions may begin in the last of ``files``.
     :ivar writes: since the start.
-    :ivar forces: ``fdatasync`` calls since the start.
-    :ivar broken: why nothing more is taken; None while all is well.
     """
 
     _log = Logger()
@@ -99,16 +90,20 @@ class RedoLog:
         self.directory = directory
         self.mode = mode
         self.writes = 0
-        self.forces = 0
-        self.broken: BaseException | None = None
         self._environment = environment
+        self._forces = Forces(
+            directory,
+            environment.threads,
+            environment.clock,
+            environment.disk,
+            self._retire,
+            environment.on_broken,
+        )
         self._limit = limit
         self._files = {file.number: file for file in files}
         self._next_number = next_number
         self._dirty: dict[RedoFile, None] = {}
         self._failing = False
-        self._timer: IDelayedCall | None = None
-        self._quiet: list[Deferred[None]] = []
         self._retiring: IDelayedCall | None = None
         self._current = self._newest() if self._files else self._create()
         if not take_more:
@@ -124,18 +119,19 @@ class RedoLog:
         """Of the next redo file."""
         return self._next_number
 
+    @property
+    def forces(self) -> int:
+        """``fdatasync`` calls since the start."""
+        return self._forces.count
+
+    @property
+    def broken(self) -> BaseException | None:
+        """Why nothing more is taken; None while all is well."""
+        return self._forces.broken
+
     def quiet(self) -> Deferred[None]:
         """Fires when no file is being forced."""
-        done: Deferred[None] = Deferred()
-        self._quiet.append(done)
-        self._tell_if_quiet()
-        return done
-
-    def _tell_if_quiet(self) -> None:
-        if self._quiet and not any(file.syncing for file in self._files.values()):
-            quiet, self._quiet = self._quiet, []
-            for done in quiet:
-                done.callback(None)
+        return self._forces.quiet()
 
     def _newest(self) -> RedoFile | None:
         """The last file; None if it may take no more."""
@@ -190,12 +186,10 @@ class RedoLog:
         if not self._dirty:
             self._environment.on_dirty(self)
         self._dirty[file] = None
-        if force:
-            file.touched = True
-            if self.mode is FlushMode.AT_COMMIT:
-                return position, file.force(written)
-            if self.mode is FlushMode.EVERY_SECOND and self._timer is None:
-                self._timer = self._environment.clock.callLater(SYNC_SECONDS, self._second_over)
+        if force and self.mode is FlushMode.AT_COMMIT:
+            return position, file.force(written)
+        if force and self.mode is FlushMode.EVERY_SECOND:
+            self._forces.within_a_second(file)
         return position, written
 
     def release(self, file: RedoFile) -> None:
@@ -217,7 +211,7 @@ class RedoLog:
             self.writes += 1
             self._tell(file, error)
             if file.wants_force:
-                self._sync(file)
+                self._forces.at_once(file)
 
     def _tell(self, file: RedoFile, error: BaseException | None) -> None:
         """Log when writing begins to fail, and when it works again."""
@@ -233,54 +227,6 @@ class RedoLog:
         elif error is None and self._failing:
             self._failing = False
             self._log.info("Append to {path} works again", path=file.path)
-
-    def _sync(self, file: RedoFile) -> None:
-        if file.syncing or self.broken is not None:
-            return
-        file.syncing = True
-        file.touched = False
-        self.forces += 1
-        directory = self.directory if file.unsynced else None
-        self._environment.threads.submit(
-            partial(_force, self._environment.disk, file.fd, directory),
-            partial(self._synced, file, file.take_forces()),
-        )
-
-    def _synced(
-        self, file: RedoFile, forced: list[Written], _: object, error: BaseException | None
-    ) -> None:
-        file.syncing = False
-        if error is not None:
-            self._break(file, error)
-            self._tell_if_quiet()
-            return
-        file.unsynced = False
-        for each in forced:
-            each.complete()
-        if file.wants_force:
-            self._sync(file)
-        else:
-            self._retire(file)
-        self._tell_if_quiet()
-
-    def _break(self, file: RedoFile, error: BaseException) -> None:
-        if self.broken is None:
-            self.broken = error
-            self._log.critical(
-                "Could not flush {path}: {error}. Whether the last transactions are committed is"
-                " unknown until the broker is started again",
-                path=file.path,
-                error=error,
-            )
-            self._environment.on_broken(error)
-
-    def _second_over(self) -> None:
-        self._timer = None
-        for file in self.files:
-            if file.touched:
-                self._sync(file)
-        if any(file.touched for file in self.files):  # the last force has not ended yet
-            self._timer = self._environment.clock.callLater(SYNC_SECONDS, self._second_over)
 
     # Files out
 
@@ -299,7 +245,7 @@ class RedoLog:
 
     def _is_finished(self, file: RedoFile) -> bool:
         """Whether no transaction needs it any more, and nothing is being done with it."""
-        return not (file.references > 0 or file.syncing or file in self._dirty or file.wants_force)
+        return not (file.references > 0 or file in self._dirty or self._forces.busy(file))
 
     def _make_next(self) -> bool:
         """A new current file; the one there is goes on if that fails."""
@@ -339,6 +285,7 @@ class RedoLog:
 
     def _delete(self, file: RedoFile) -> None:
         del self._files[file.number]
+        self._forces.forget(file)
         self._environment.threads.submit(
             partial(_remove, self._environment.disk, file.fd, file.path), self._deleted
         )
@@ -349,20 +296,13 @@ class RedoLog:
 
     def close(self) -> None:
         """Write nothing more and close the files; what waits is never answered."""
-        for timer in (self._timer, self._retiring):
-            if timer is not None:
-                timer.cancel()
-        self._timer = self._retiring = None
+        self._forces.stop()
+        if self._retiring is not None:
+            self._retiring.cancel()
+            self._retiring = None
         for file in self._files.values():
             self._environment.disk.close(file.fd)
         self._files.clear()
-
-
-def _force(disk: Disk, fd: int, directory: str | None) -> None:
-    """Thread: worker."""
-    disk.sync(fd)
-    if directory is not None:
-        disk.sync_directory(directory)
 
 
 def _remove(disk: Disk, fd: int, path: str) -> None:

@@ -395,7 +395,7 @@ class FlushModeTests(RecoveryTestCase):
         self.step(XA, "PREPARE")
         self.broker.threads.hold()
         self.broker.clock.advance(1)
-        self.assertTrue(journal.files[0].syncing)
+        self.assertTrue(journal._forces.busy(journal.files[0]))
         self.step(XA, "ROLLBACK")
         self.broker.clock.advance(1.5)
         forces = journal.forces

@@ -1,0 +1,149 @@
+"""
+Forcing redo files to the disk: one ``fdatasync`` in a worker for everything that was written before
+it began; what comes meanwhile waits for the next.
+
+A force that fails leaves the outcome of its records unknown: the kernel may hold the pages for
+clean, so that a second ``fdatasync`` proves nothing. The journal is *broken* then, and nothing that
+waits is ever acknowledged.
+
+Source: ``DataFile.force``, ``JournalStore``; section 7.5 of the specification of transactions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from metamorphosis.interfaces import IWorkerThreads
+from metamorphosis.store.disk import Disk
+from metamorphosis.transactions.redofile import RedoFile, Written
+
+SYNC_SECONDS = 1.0
+"""Between two forces in flush mode 2."""
+
+
+class Forces:
+    """
+    Thread: reactor.
+
+    :param directory: of the files.
+    :param on_forced: told a file for which nobody waits any more.
+    :param on_broken: called once.
+    :ivar count: ``fdatasync`` calls since the start.
+    :ivar broken: why no outcome can be trusted any more; None while all is well.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        directory: str,
+        threads: IWorkerThreads,
+        clock: IReactorTime,
+        disk: Disk,
+        on_forced: Callable[[RedoFile], None],
+        on_broken: Callable[[BaseException], None],
+    ) -> None:
+        self.count = 0
+        self.broken: BaseException | None = None
+        self._directory = directory
+        self._threads = threads
+        self._clock = clock
+        self._disk = disk
+        self._on_forced = on_forced
+        self._on_broken = on_broken
+        self._timer: IDelayedCall | None = None
+        self._soon: dict[RedoFile, None] = {}
+        self._syncing: set[RedoFile] = set()
+        self._quiet: list[Deferred[None]] = []
+
+    def at_once(self, file: RedoFile) -> None:
+        """Force what is written; after the force that runs, if one does."""
+        if file in self._syncing or self.broken is not None:
+            return
+        self._syncing.add(file)
+        self._soon.pop(file, None)
+        self.count += 1
+        directory = self._directory if file.unsynced else None
+        self._threads.submit(
+            partial(_force, self._disk, file.fd, directory),
+            partial(self._forced, file, file.take_forces()),
+        )
+
+    def within_a_second(self, file: RedoFile) -> None:
+        """Force what is written, together with what comes until then."""
+        self._soon[file] = None
+        if self._timer is None:
+            self._timer = self._clock.callLater(SYNC_SECONDS, self._second_over)
+
+    def _second_over(self) -> None:
+        self._timer = None
+        for file in tuple(self._soon):
+            self.at_once(file)
+        if self._soon and self.broken is None:  # the last force has not ended yet
+            self._timer = self._clock.callLater(SYNC_SECONDS, self._second_over)
+
+    def _forced(
+        self, file: RedoFile, forced: list[Written], _: object, error: BaseException | None
+    ) -> None:
+        self._syncing.discard(file)
+        if error is None:
+            file.unsynced = False
+            for each in forced:
+                each.complete()
+            if file.wants_force:
+                self.at_once(file)
+            else:
+                self._on_forced(file)
+        elif self.broken is None:
+            self._break(file, error)
+        self._tell_if_quiet()
+
+    def _break(self, file: RedoFile, error: BaseException) -> None:
+        self.broken = error
+        self._log.critical(
+            "Could not flush {path}: {error}. Whether the last transactions are committed is"
+            " unknown until the broker is started again",
+            path=file.path,
+            error=error,
+        )
+        self._on_broken(error)
+
+    def busy(self, file: RedoFile) -> bool:
+        """Whether a worker forces it, or somebody waits for that."""
+        return file in self._syncing or file.wants_force
+
+    def quiet(self) -> Deferred[None]:
+        """Fires when no file is being forced."""
+        done: Deferred[None] = Deferred()
+        self._quiet.append(done)
+        self._tell_if_quiet()
+        return done
+
+    def _tell_if_quiet(self) -> None:
+        if self._quiet and not self._syncing:
+            quiet, self._quiet = self._quiet, []
+            for done in quiet:
+                done.callback(None)
+
+    def forget(self, file: RedoFile) -> None:
+        """It is being deleted."""
+        self._soon.pop(file, None)
+
+    def stop(self) -> None:
+        """No more forces."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._soon.clear()
+
+
+def _force(disk: Disk, fd: int, directory: str | None) -> None:
+    """Thread: worker."""
+    disk.sync(fd)
+    if directory is not None:
+        disk.sync_directory(directory)
