@@ -15,7 +15,6 @@ success. ``complete`` is journaled as a rollback, so that the next start does no
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
@@ -33,6 +32,15 @@ from metamorphosis.store.batch import PENDING, STORED
 from metamorphosis.transactions.heuristiclog import Heuristic
 from metamorphosis.transactions.redofile import Written
 from metamorphosis.transactions.transaction import State, Transaction
+from metamorphosis.transactions.views import (
+    OUTCOME_WORDS,
+    STATE_WORDS,
+    JournalView,
+    RedoFileView,
+    TransactionView,
+    decided_view,
+    view_of,
+)
 from metamorphosis.wire.transactionids import TransactionId, XATransactionId, parse_transaction_id
 
 if TYPE_CHECKING:
@@ -42,12 +50,6 @@ STATES = ("open", "prepared", "heuristic")
 """What ``transactions`` can be asked for; open ones are neither prepared nor decided by hand."""
 
 _End = Callable[[Transaction], Written | None]
-
-_WORDS = {
-    Heuristic.COMMITTED: "committed",
-    Heuristic.ROLLED_BACK: "rolled back",
-    Heuristic.COMPLETED: "completed",
-}
 
 
 class UnknownTransaction(MetaQError):
@@ -64,77 +66,6 @@ class AlreadyDecided(MetaQError):
 
 class NotDecided(MetaQError):
     """Its outcome was not decided by hand, so there is nothing to forget."""
-
-
-@dataclass(frozen=True, slots=True)
-class TransactionView:
-    """
-    One transaction at the time of the question.
-
-    :ivar kind: ``xa`` or ``local``.
-    :ivar state: ``started``, ``in use``, ``prepared``, ``ending``; or, if it was decided by hand,
-        ``heuristically committed``, ``... rolled back`` or ``... completed``.
-    :ivar age_seconds: since its BEGIN; since the broker's start if it was recovered.
-    :ivar recovered: it was prepared before the broker started.
-    :ivar bytes: memory that it takes.
-    :ivar partitions: ``<topic>-<number>`` of each that has messages of it.
-    :ivar timeout_seconds: after which it is rolled back; None: never.
-    :ivar redo_file: number of the file that has its records; None: there are none.
-    """
-
-    key: str
-    kind: str
-    state: str
-    age_seconds: float | None = None
-    recovered: bool = False
-    messages: int = 0
-    bytes: int = 0
-    partitions: tuple[str, ...] = ()
-    timeout_seconds: int | None = None
-    redo_file: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class RedoFileView:
-    """
-    One redo file.
-
-    :ivar bytes: its size.
-    :ivar transactions: unfinished ones that keep it from being deleted.
-    """
-
-    number: int
-    bytes: int
-    transactions: int
-
-
-@dataclass(frozen=True, slots=True)
-class JournalView:
-    """
-    The journal at the time of the question.
-
-    :ivar flush_mode: ``flushTxLogAtCommit``.
-    :ivar files: oldest first.
-    :ivar open: transactions that are neither prepared nor decided by hand.
-    :ivar heuristic: outcomes decided by hand that are not forgotten.
-    :ivar bytes: memory that open and prepared transactions take.
-    :ivar max_bytes: how much they may (``max-transaction-bytes``).
-    :ivar forces: ``fdatasync`` calls since the start.
-    :ivar writes: since the start.
-    :ivar broken: why nothing more is taken; None while all is well.
-    """
-
-    directory: str
-    flush_mode: int
-    files: tuple[RedoFileView, ...]
-    open: int
-    prepared: int
-    heuristic: int
-    bytes: int
-    max_bytes: int
-    forces: int
-    writes: int
-    broken: str | None
 
 
 class TransactionAdministration:
@@ -167,9 +98,9 @@ class TransactionAdministration:
     def _views(self) -> Iterator[tuple[str, TransactionView]]:
         for transaction in self._transactions.open:
             group = "prepared" if transaction.state is State.PREPARED else "open"
-            yield group, self._view(transaction)
+            yield group, view_of(transaction, self._clock.seconds())
         for xid, outcome in self._transactions.heuristic.items():
-            yield "heuristic", _decided(xid, outcome)
+            yield "heuristic", decided_view(xid, outcome)
 
     def transaction(self, key: str) -> TransactionView:
         """
@@ -182,34 +113,19 @@ class TransactionAdministration:
         transaction_id = _id(key)
         found = self._find(transaction_id)
         if found is not None:
-            return self._view(found)
+            return view_of(found, self._clock.seconds())
         if not isinstance(transaction_id, XATransactionId):
             raise UnknownTransaction(f"There is no transaction {key}")
         xid = transaction_id
         outcome = self._transactions.heuristic.get(xid)
         if outcome is None:
             raise UnknownTransaction(f"There is no transaction {key}")
-        return _decided(xid, outcome)
+        return decided_view(xid, outcome)
 
     def _find(self, transaction_id: TransactionId) -> Transaction | None:
         """The open one; of local ones with the same key on several connections any."""
         every = self._transactions.open
         return next((each for each in every if each.id == transaction_id), None)
-
-    def _view(self, transaction: Transaction) -> TransactionView:
-        prepared = transaction.state is State.PREPARED
-        return TransactionView(
-            key=transaction.key,
-            kind="xa" if transaction.is_xa else "local",
-            state=_STATES[transaction.state],
-            age_seconds=round(max(self._clock.seconds() - transaction.began, 0), 3),
-            recovered=transaction.recovered,
-            messages=len(transaction.records),
-            bytes=transaction.bytes,
-            partitions=tuple(f"{topic}-{number}" for topic, number in transaction.partitions),
-            timeout_seconds=None if prepared else transaction.timeout or None,
-            redo_file=None if transaction.file is None else transaction.file.number,
-        )
 
     def journal(self) -> JournalView:
         """The redo files, and how many transactions there are."""
@@ -272,10 +188,14 @@ class TransactionAdministration:
         if found is not None:
             if found.state is State.PREPARED:
                 return found
-            raise NotPrepared(f"Transaction {key} is not prepared, it is {_STATES[found.state]}")
+            raise NotPrepared(
+                f"Transaction {key} is not prepared, it is {STATE_WORDS[found.state]}"
+            )
         outcome = self._transactions.heuristic.get(_xid(key))
         if outcome is not None:
-            raise AlreadyDecided(f"Transaction {key} was heuristically {_WORDS[outcome]} before")
+            raise AlreadyDecided(
+                f"Transaction {key} was heuristically {OUTCOME_WORDS[outcome]} before"
+            )
         raise UnknownTransaction(f"There is no transaction {key}")
 
     async def _decide(
@@ -288,7 +208,9 @@ class TransactionAdministration:
         except BrokerError as error:
             raise JournalError(str(error).partition(",msg=")[2] or str(error)) from error
         self._log.warn(
-            "Transaction {key} was {outcome} by hand", key=transaction.key, outcome=_WORDS[outcome]
+            "Transaction {key} was {outcome} by hand",
+            key=transaction.key,
+            outcome=OUTCOME_WORDS[outcome],
         )
         heuristic = self._transactions.heuristic
         heuristic.pop(xid, None)  # its last outcome is that of this key
@@ -296,9 +218,9 @@ class TransactionAdministration:
         try:
             await self._service.outcomes.write(heuristic)
         except JournalError as error:
-            done = f"Transaction {transaction.key} was {_WORDS[outcome]}"
+            done = f"Transaction {transaction.key} was {OUTCOME_WORDS[outcome]}"
             raise JournalError(f"{done}, but the next start will not know why: {error}") from error
-        return _decided(xid, outcome)
+        return decided_view(xid, outcome)
 
     async def forget(self, key: str) -> None:
         """
@@ -327,15 +249,6 @@ class TransactionAdministration:
         return self._service.journal.roll_if_finished()
 
 
-_STATES = {
-    State.START: "started",
-    State.IN_USE: "in use",
-    State.PREPARED: "prepared",
-    State.ENDING: "ending",
-    State.FINISHED: "finished",
-}
-
-
 def _id(key: str) -> TransactionId:
     try:
         return parse_transaction_id(key)
@@ -348,10 +261,6 @@ def _xid(key: str) -> XATransactionId:
     if not isinstance(xid, XATransactionId):
         raise UnknownTransaction(f"There is no XA transaction {key}")
     return xid
-
-
-def _decided(xid: XATransactionId, outcome: Heuristic) -> TransactionView:
-    return TransactionView(str(xid), "xa", f"heuristically {_WORDS[outcome]}")
 
 
 def _outcome(awaited: Written | None) -> Deferred[None]:

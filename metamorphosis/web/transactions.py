@@ -25,9 +25,9 @@ from metamorphosis.transactions.administration import (
     NotDecided,
     NotPrepared,
     TransactionAdministration,
-    TransactionView,
     UnknownTransaction,
 )
+from metamorphosis.transactions.views import TransactionView
 from metamorphosis.web.answers import (
     CONFLICT,
     NOT_FOUND,

@@ -15,11 +15,11 @@ from metamorphosis.transactions.administration import (
     AlreadyDecided,
     NotDecided,
     NotPrepared,
-    RedoFileView,
     TransactionAdministration,
     UnknownTransaction,
 )
 from metamorphosis.transactions.heuristiclog import Heuristic, parse_heuristic_log
+from metamorphosis.transactions.views import RedoFileView
 from metamorphosis.wire.transactionids import XATransactionId
 from tests.unit.transactions.test_recovery import RecoveryTestCase
 from tests.unit.transactions.test_redolog import BreakingDisk
