@@ -124,6 +124,18 @@ class TwoPhaseTests(SynchronousTestCase):
         self.assertEqual(0, self.life("-"), self.output)
         self.assertBoth(1)
 
+    def test_database_stopped_after_the_decision(self) -> None:
+        """The same with the database: the rows come when it is back."""
+        self.assertEqual(KILLED, self.life(1, Step.DECIDED), self.output)
+        self.server.stop()
+        try:
+            self.assertEqual(0, self.life("-"))
+            self.assertIn("not connected", self.output)
+        finally:
+            self.server.start()
+        self.assertEqual(0, self.life("-"), self.output)
+        self.assertBoth(1)
+
     def test_two_at_a_time(self) -> None:
         """A second coordinator on the same file would resolve what the first one is doing."""
         self.assertEqual(0, self.life(1), self.output)
