@@ -25,9 +25,7 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from enum import Enum
+from collections.abc import Callable
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -35,13 +33,17 @@ from metamorphosis.client.checked import checked
 from metamorphosis.client.model import Partition, SendResult
 from metamorphosis.client.transactions.database import Connection, DatabaseResource
 from metamorphosis.client.transactions.decisionlog import DecisionLog
+from metamorphosis.client.transactions.resolving import (
+    DATABASE,
+    FORMAT_ID,
+    MESSAGES,
+    Pass,
+    Resolution,
+    Step,
+    finish,
+)
 from metamorphosis.client.transactions.xa import (
-    ROLLED_BACK,
-    XA_HEURCOM,
-    XA_HEURHAZ,
-    XA_HEURRB,
     XA_RDONLY,
-    XAER_NOTA,
     Xid,
 )
 from metamorphosis.errors import InvalidState, LocalStoreError, MixedOutcome, Unresolved, XAError
@@ -49,44 +51,10 @@ from metamorphosis.errors import InvalidState, LocalStoreError, MixedOutcome, Un
 if TYPE_CHECKING:
     from metamorphosis.client.runtimes.plaintransactions import XAProducer, XAResource
 
-FORMAT_ID: Final = 0x4D51
-"""Of the branches of all coordinators."""
-MESSAGES: Final = b"messages"
-DATABASE: Final = b"database"
 PATIENCE_SECONDS: Final = 5.0
 AGAIN_SECONDS: Final = 0.1
-DECIDED_ELSEWHERE: Final = {XA_HEURCOM, XA_HEURRB, XA_HEURHAZ}
 
 _log = logging.getLogger("metamorphosis.client")
-
-
-class Step(Enum):
-    """What has just been done for a transaction, in this order."""
-
-    BEGUN = "begun"
-    ENDED = "ended"
-    MESSAGES_PREPARED = "messages prepared"
-    DATABASE_PREPARED = "database prepared"
-    DECIDED = "decided"
-    MESSAGES_COMMITTED = "messages committed"
-    DATABASE_COMMITTED = "database committed"
-    FORGOTTEN = "forgotten"
-    RESOLVED = "resolved"  # a branch of an earlier life
-
-
-@dataclass(frozen=True)
-class Resolution:
-    """
-    What ``resolve`` came to.
-
-    :ivar committed: transactions, branches of which it has committed.
-    :ivar rolled_back: the same, rolled back.
-    :ivar left: what could not be done -> why; it is tried again by the next ``resolve``.
-    """
-
-    committed: tuple[str, ...] = ()
-    rolled_back: tuple[str, ...] = ()
-    left: Mapping[str, str] = field(default_factory=dict)
 
 
 class Coordinator:
@@ -158,9 +126,9 @@ class Coordinator:
             raise
         return made
 
-    def resource(self) -> XAResource:
-        """A new one for messages."""
-        made = self.producer.resource(self.target)
+    def resource(self, target: str | None = None) -> XAResource:
+        """A new one for messages, at a broker or at the usual one."""
+        made = self.producer.resource(target or self.target)
         made.set_transaction_timeout(self.lifetime)
         return made
 
@@ -189,7 +157,14 @@ class Coordinator:
         deadline = time.monotonic() + PATIENCE_SECONDS
         outcomes: dict[str, bool] = {}
         while True:
-            found = Pass(self, outcomes)
+            found = Pass(
+                self.decisions,
+                self.database,
+                self.resource,
+                self.is_touchable,
+                self.told,
+                outcomes,
+            )
             found.run()
             if not found.denied or time.monotonic() > deadline:
                 break
@@ -208,80 +183,6 @@ class Coordinator:
         own = transaction.startswith(f"{self.decisions.name}-")
         with self._lock:
             return own and transaction not in self._under_way
-
-
-class Pass:
-    """
-    One look at everything that is prepared.
-
-    :param outcomes: transaction -> committed or not; filled.
-    :ivar left: what could not be done -> why.
-    :ivar denied: a branch was listed, and then was said not to be there.
-    """
-
-    def __init__(self, coordinator: Coordinator, outcomes: dict[str, bool]) -> None:
-        self.left: dict[str, str] = {}
-        self.denied = False
-        self._coordinator = coordinator
-        self._outcomes = outcomes
-        self._decisions = coordinator.decisions.committed()
-        self._stuck: set[str] = set()  # transactions with a branch that is left
-        self._sent: set[str] = set()  # transactions whose messages were committed just now
-
-    def run(self) -> None:
-        """Give every branch its outcome; forget the decisions that nobody needs any more."""
-        for xid, resource in [*self._in_database(), *self._in_brokers()]:
-            transaction = xid.gtrid.decode("ascii", "replace")
-            if self._coordinator.is_touchable(transaction):
-                self._finish(xid, resource, transaction)
-        for transaction, broker in self._decisions.items():
-            if self._coordinator.is_touchable(transaction):
-                if not self._is_needed(transaction, broker):
-                    self._coordinator.decisions.forget(transaction)
-
-    def _finish(self, xid: Xid, resource: Any, transaction: str) -> None:
-        commit = transaction in self._decisions
-        try:
-            if not _finish(resource, xid, commit):
-                self.denied = True
-                self.left[str(xid)] = "it is prepared, and cannot be reached yet"
-                self._stuck.add(transaction)
-                return
-        except (XAError, MixedOutcome) as error:
-            self.left[str(xid)] = str(error)
-            self._stuck.add(transaction)
-            return
-        self._outcomes[transaction] = commit
-        if xid.bqual == MESSAGES:
-            self._sent.add(transaction)
-        self._coordinator.told(Step.RESOLVED, transaction)
-
-    def _is_needed(self, transaction: str, broker: str) -> bool:
-        """Whether a branch may still be somewhere; a broker may have come back elsewhere."""
-        away = broker in self.left and transaction not in self._sent
-        return away or "database" in self.left or transaction in self._stuck
-
-    def _in_database(self) -> list[tuple[Xid, Any]]:
-        database = self._coordinator.database
-        try:
-            return [(xid, database) for xid in database.recover()]
-        except XAError as error:
-            self.left["database"] = str(error)
-            return []
-
-    def _in_brokers(self) -> list[tuple[Xid, Any]]:
-        """A broker that has a decided branch is asked also when it is not registered."""
-        coordinator = self._coordinator
-        urls = set(self._decisions.values())
-        try:
-            resources = [coordinator.producer.resource(url) for url in sorted(urls)]
-            resource = resources[0] if resources else coordinator.resource()
-            recovered = resource.recover()
-        except XAError as error:
-            self.left.update({url: str(error) for url in urls or {"messages"}})
-            return []
-        self.left.update({url: str(error) for url, error in recovered.failed.items()})
-        return [(xid, resource) for xid in recovered if xid.format_id == FORMAT_ID]
 
 
 class GlobalTransaction:
@@ -420,7 +321,7 @@ class GlobalTransaction:
 
     def _commit_one(self, resource: Any, xid: Xid, step: Step, left: list[Exception]) -> None:
         try:
-            _finish(resource, xid, True)
+            finish(resource, xid, True)
         except (XAError, MixedOutcome) as error:
             left.append(error)
         else:
@@ -435,7 +336,7 @@ class GlobalTransaction:
             (self._database, self._database_xid),
         ):
             try:
-                _finish(resource, xid, False)
+                finish(resource, xid, False)
             except (XAError, MixedOutcome) as error:
                 left = True
                 _log.warning("Two phases: rollback of %s is left: %s", xid, error)
@@ -444,31 +345,6 @@ class GlobalTransaction:
 
     def _did(self, step: Step) -> None:
         self._coordinator.told(step, self.id)
-
-
-def _finish(resource: Any, xid: Xid, commit: bool) -> bool:
-    """
-    Give a branch its outcome; whether it was there to be given one.
-
-    :raises XAError: not possible now.
-    :raises MixedOutcome: an administrator has given it the other one.
-    """
-    try:
-        if commit:
-            resource.commit(xid)
-        else:
-            resource.rollback(xid)
-    except XAError as error:
-        if error.code in DECIDED_ELSEWHERE:
-            if error.code != (XA_HEURCOM if commit else XA_HEURRB):
-                wanted = "commit" if commit else "rollback"
-                raise MixedOutcome(f"{xid}: the decision is {wanted}, and: {error}") from error
-            resource.forget(xid)
-        elif error.code == XAER_NOTA:
-            return False
-        elif commit or error.code not in ROLLED_BACK:
-            raise
-    return True
 
 
 def _nothing(step: Step, transaction: str) -> None:
