@@ -28,28 +28,21 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from metamorphosis.client.model import OutgoingMessage, Partition
 from metamorphosis.client.network.connection import BrokerConnection
 from metamorphosis.client.network.flow import Event
-from metamorphosis.client.network.replies import LOST, NOT_SENT, SUCCESS, TIMED_OUT, error_of
 from metamorphosis.client.topics.selectors import Selector
 from metamorphosis.client.transactions.enlisted import Enlisted, put_of
+from metamorphosis.client.transactions.localsteps import Commit, LocalSteps, is_unknown
 from metamorphosis.client.transactions.placement import Placement
-from metamorphosis.client.transactions.xa import XA_RBOTHER, code_of
 from metamorphosis.errors import (
-    BrokerError,
     CommitUnknown,
     InvalidState,
     MetaQError,
-    NotConnected,
     TransactionFailed,
     TransactionLost,
 )
-from metamorphosis.wire.commands import TransactionCommand, TransactionType
 from metamorphosis.wire.transactionids import LocalTransactionId
 
 if TYPE_CHECKING:
     from metamorphosis.client.session import SessionFactory
-
-UNKNOWN_TEXT: Final = "has not been started."
-"""The end of a broker's text about a transaction that it does not have."""
 
 
 class TransactionState(Enum):
@@ -130,8 +123,7 @@ class Transaction:
         self._api = session.runtime.api
         self._log = session.log
         self._connections = session.connections
-        self._lifetime = lifetime
-        self._timeout = timeout
+        self._steps = LocalSteps(self.id, home.session_id, lifetime, timeout)
         self._began = Event(self._runtime)
         self._done = Event(self._runtime)
         self._error: Exception | None = None  # of the end
@@ -200,12 +192,9 @@ class Transaction:
 
     async def _begin(self, broker: BrokerConnection) -> None:
         try:
-            if not await broker.ready(self._timeout):
-                raise NotConnected(f"{self._what()}: not begun, there is no connection")
+            await self._steps.connected(broker)
             broker.changes.watch(self, self._connection_changed)
-            status, body = await self._ask(TransactionType.BEGIN)
-            if status != SUCCESS:
-                raise error_of(status, body, f"begin of {self._what()}")
+            await self._steps.begin(broker)
         except Exception as error:
             self._fail(error)
         else:
@@ -237,7 +226,7 @@ class Transaction:
 
     def _failed(self, error: Exception) -> Exception:
         """The error of a message, for its sender."""
-        if isinstance(error, BrokerError) and str(error).endswith(UNKNOWN_TEXT):
+        if is_unknown(error):
             self._lose(f"the broker has it no more, its lifetime is over ({error})")
         if self.state is _S.LOST:
             return self._loss()
@@ -359,38 +348,27 @@ class Transaction:
             raise TransactionFailed(
                 f"{self._what()} is rolled back, not committed: {self._messages.failure}"
             ) from self._messages.failure
-        if not self._messages.stored_count:
+        broker = self._placement.broker
+        if broker is None or not self._messages.stored_count:
             self.state = _S.COMMITTED
             return
-        status, body = await self._ask(TransactionType.COMMIT_ONE_PHASE)
-        if status == SUCCESS:
+        outcome, error = await self._steps.commit(broker)
+        if outcome is Commit.DONE:
             self.state = _S.COMMITTED
-            return
-        await self._not_committed(status, body)
-
-    async def _not_committed(self, status: int, body: bytes) -> None:
-        """:raises ClientError: always."""
-        error = error_of(status, body, f"commit of {self._what()}")
-        if status in (LOST, TIMED_OUT):
-            raise self._unknown(error)
-        if status == NOT_SENT:
-            self._lose("its connection was lost before the commit was sent")
+        elif outcome is Commit.UNKNOWN:
+            self.state = _S.UNKNOWN
+            raise CommitUnknown(
+                f"{error}; {self._what()} is committed or rolled back as a whole, which of them is"
+                " not known"
+            )
+        elif outcome is Commit.GONE:
+            self._lose(f"the broker has it no more, its lifetime or its connection ended ({error})")
             raise self._loss()
-        found = code_of(str(error))
-        if found is not None and found[0] == XA_RBOTHER:
-            raise self._unknown(error)
-        if str(error).endswith(UNKNOWN_TEXT):
-            self._lose(f"the broker has it no more, its lifetime is over ({error})")
-            raise self._loss()
-        await self._abandon()
-        raise TransactionFailed(f"{self._what()} is rolled back, not committed: {error}") from error
-
-    def _unknown(self, error: MetaQError) -> CommitUnknown:
-        self.state = _S.UNKNOWN
-        return CommitUnknown(
-            f"{error}; {self._what()} is committed or rolled back as a whole, which of them is not"
-            " known"
-        )
+        else:
+            await self._abandon()
+            raise TransactionFailed(
+                f"{self._what()} is rolled back, not committed: {error}"
+            ) from error
 
     async def _roll_back(self) -> None:
         self._messages.fail(TransactionFailed(f"{self._what()} is being rolled back"))
@@ -408,19 +386,10 @@ class Transaction:
             await self._began.wait()
 
     async def _abandon(self) -> Exception | None:
-        """Roll back; a broker that does not know the transaction, or is gone, has done it."""
-        if self._began.is_set:
-            status, body = await self._ask(TransactionType.ROLLBACK)
-            self.state = _S.ROLLED_BACK
-            error = error_of(status, body, f"rollback of {self._what()}")
-            if status not in (SUCCESS, LOST, NOT_SENT) and not str(error).endswith(UNKNOWN_TEXT):
-                return error
-        self.state = _S.ROLLED_BACK
-        return None
-
-    async def _ask(self, step: TransactionType) -> tuple[int, bytes]:
+        """Roll back, if the broker may know of it; the error of that."""
         broker = self._placement.broker
-        assert broker is not None
-        lifetime = self._lifetime if step is TransactionType.BEGIN else 0
-        command = TransactionCommand(self.id, self._home.session_id, step, 0, lifetime)
-        return await broker.call(command, self._timeout)
+        error = None
+        if broker is not None and self._began.is_set:
+            error = await self._steps.roll_back(broker)
+        self.state = _S.ROLLED_BACK
+        return error

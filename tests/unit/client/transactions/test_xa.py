@@ -16,8 +16,10 @@ from metamorphosis.client.transactions.xa import (
     TMSUCCESS,
     TMSUSPEND,
     XA_HEURCOM,
+    XA_HEURHAZ,
     XA_HEURRB,
     XA_OK,
+    XA_RBOTHER,
     XA_RBROLLBACK,
     XA_RDONLY,
     XAER_DUPID,
@@ -31,6 +33,7 @@ from metamorphosis.client.transactions.xa import (
     recovered_xids,
 )
 from metamorphosis.errors import (
+    Forbidden,
     InternalServerError,
     InvalidState,
     RemoteProtocolError,
@@ -454,6 +457,64 @@ class HeuristicTests(XACase):
             self.outcome(self.resource.forget(xid))
             self.assertEqual((), self.outcome(self.resource.recover()))
             self.assertCode(XAER_NOTA, self.resource.commit(xid))
+
+
+class RowTests(XACase):
+    """Every text with which a broker refuses a step."""
+
+    def test_commit(self) -> None:
+        """The code of the text, else that of a resource manager's error; what it says is kept."""
+        for text, code in (
+            (b"XAException:code=-4,msg=XA transaction 'x' has not been started.", XAER_NOTA),
+            (b"XAException:code=-6,msg=Cannot do 2 phase commit if ...", XAER_PROTO),
+            (b"XAException:code=-3,msg=cannot be journaled: disk full", XAER_RMERR),
+            (b"XAException:code=6,msg=has been heuristically rolled back.", XA_HEURRB),
+            (b"XAException:code=7,msg=has been heuristically committed.", XA_HEURCOM),
+            (b"XAException:code=8,msg=has been heuristically completed.", XA_HEURHAZ),
+            (b"XAException:code=104,msg=STORE COMMIT FAILED: Transaction rolled back.", XA_RBOTHER),
+            (b"Unsupported commitTransaction", XAER_RMERR),
+            (b"Transaction 'x' is being committed.", XAER_RMERR),
+        ):
+            self.prepared(A)
+            self.here.answers["COMMIT_TWO_PHASE"] = 500, text
+            error = self.assertCode(code, self.resource.commit(A))
+            self.assertIn(text.rpartition(b"msg=")[2].decode(), str(error))
+            self.assertTrue(error.outcome_known)
+            self.here.answers.clear()
+            if code in (XAER_NOTA, XA_RBOTHER):  # forgotten here, and found again
+                self.assertEqual((A,), self.outcome(self.resource.recover()))
+            self.outcome(self.resource.rollback(A))
+
+    def test_stopping(self) -> None:
+        """A broker on its way out refuses the branch, which is at it still."""
+        self.prepared(A)
+        self.here.answers["COMMIT_TWO_PHASE"] = 503, b"shutting down"
+        self.assertCode(XAER_RMERR, self.resource.commit(A))
+        self.here.answers.clear()
+        self.outcome(self.resource.commit(A))
+
+    def test_messages(self) -> None:
+        """The broker's text comes with the class of its status, and the branch is lost."""
+        for status, text, kind in (
+            (403, b"Partition[0-0] has been closed", Forbidden),
+            (500, b"The server do not accept topic test", InternalServerError),
+            (500, b"Open transactions take 1 bytes, as many as x allows", InternalServerError),
+            (500, b"XA transaction 'x' has been prepared.", InternalServerError),
+            (500, b"XA transaction 'x' has been heuristically committed.", InternalServerError),
+        ):
+            self.outcome(self.resource.start(A))
+            self.here.answers["put"] = status, text
+            error = self.assertRaises(kind, self.outcome, self.resource.send("test", b"1"))
+            self.assertEqual(text.decode(), str(error))
+            self.here.answers.clear()
+            self.outcome(self.resource.end(A))
+            self.assertCode(XA_RBROLLBACK, self.resource.prepare(A))
+
+    def test_capacity(self) -> None:
+        """BEGIN over the capacity of timeouts."""
+        self.here.answers["BEGIN"] = 500, b"Timer size 1 is great than maxTimerCapacity 1"
+        error = self.assertCode(XAER_RMERR, self.resource.start(A))
+        self.assertIn("maxTimerCapacity", str(error))
 
 
 class TextTests(XACase):
