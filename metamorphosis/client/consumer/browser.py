@@ -1,19 +1,19 @@
 """
-Everything a topic holds, partition by partition, without a group.
+All messages of a topic, partition by partition, without a group.
 
 Source: ``MetaTopicBrowser``.
 
 Differs: the original takes a partition whose oldest messages were deleted for empty, and ends a
 partition at a message larger than its buffer. Ours follows the broker's 301 and fetches the
-message; what cannot be read is passed over with a line in the log.
+message; a message that cannot be read is passed over with a line in the log.
 
 Differs: works in direct mode, too, for the partitions that have messages.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import AsyncIterator, Awaitable
+from typing import TYPE_CHECKING, Self
 
 from metamorphosis.client.consumer.reading import PartitionReader, TopicReader
 from metamorphosis.client.fetch.passing import PassesOver
@@ -56,9 +56,9 @@ class TopicBrowser(PassesOver):
     async def __aexit__(self, *reason: object) -> None:
         await self.close()
 
-    def partitions(self) -> Any:
+    def partitions(self) -> Awaitable[list[Partition]]:
         """
-        A future of the topic's partitions as they are now, sorted by number.
+        A future of the topic's present partitions, sorted by number.
 
         :raises ClientClosed: after ``close``.
         """
@@ -77,7 +77,7 @@ class TopicBrowser(PassesOver):
                 self._check_open()
 
     async def _messages(self, reader: PartitionReader) -> AsyncIterator[ReceivedMessage]:
-        """To the end of the partition as it is when it is reached."""
+        """The messages up to the end of the partition at the time when it is reached."""
         offset = 0
         while True:
             try:
@@ -95,15 +95,15 @@ class TopicBrowser(PassesOver):
                     yield message
             target = records.next_offset
             if records.damage is not None:
-                passed = await reader.behind(records)
+                passed = await reader.pass_over(records)
                 target = passed.next_offset
                 self.passed_over(passed)
             if target <= offset:
                 return
             offset = target
 
-    def close(self) -> Any:
-        """A future: the browser needs its connections no longer. Iterations raise from now on."""
+    def close(self) -> Awaitable[None]:
+        """A future: the connections are released. Iterations raise from now on."""
         return self._session.runtime.start(self._close())
 
     async def _close(self) -> None:

@@ -1,29 +1,30 @@
 """
-The consumer: what users subscribe with, and how its parts belong together.
+The consumer: its public methods, and the order in which its parts begin and end.
 
 Source: ``SimpleMessageConsumer``.
 
-Differs: ``complete_subscribe`` says what went wrong with the registration, and goes on trying; the
-original returns as if nothing had happened, and may stay idle for ever.
+Differs: ``complete_subscribe`` raises the error of the registration, and goes on trying; the
+original returns without an error, and may stay idle for ever.
 
 Differs: topics can be subscribed later, too; the original never reads them.
 
-Differs: closing forgets the consumer's own subscriptions, not all of its group in the factory, and
-leaves a store alone that was given to it.
+Differs: ``close`` forgets the consumer's own subscriptions, not all of its group in the factory,
+and does not close a store that the user made.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Awaitable, Mapping
+from typing import TYPE_CHECKING, Self
 
 from metamorphosis.client.checked import checked
-from metamorphosis.client.consumer.direct import DirectAssignment
+from metamorphosis.client.consumer.acknowledging import Acknowledging
+from metamorphosis.client.consumer.joining import Joining
 from metamorphosis.client.consumer.lookups import Lookups
 from metamorphosis.client.delivery.delivery import PartitionDelivery
 from metamorphosis.client.delivery.duplicates import DuplicateCache
 from metamorphosis.client.delivery.iteration import Iteration
-from metamorphosis.client.delivery.recovery import RecoveredMessage, deliver_recovered
+from metamorphosis.client.delivery.recovery import deliver_recovered
 from metamorphosis.client.delivery.subscription import (
     DeliveryRules,
     Filter,
@@ -33,40 +34,37 @@ from metamorphosis.client.delivery.subscription import (
 )
 from metamorphosis.client.fetch.fetching import Fetching
 from metamorphosis.client.fetch.passing import PassesOver
-from metamorphosis.client.group.rebalance import Rebalance
 from metamorphosis.client.model import Partition, Position, ReceivedMessage
 from metamorphosis.client.network.flow import Event, Slots, settle
-from metamorphosis.client.offsets.memory import MemoryOffsetStore
-from metamorphosis.client.offsets.zookeeper import ZooKeeperOffsetStore
 from metamorphosis.client.settings import ConsumerConfig
-from metamorphosis.errors import ClientClosed, InvalidArgument, InvalidState, NotConnected
+from metamorphosis.errors import ClientClosed, InvalidArgument, InvalidState
+from metamorphosis.interfaces import IOffsetStore
 
 if TYPE_CHECKING:
     from metamorphosis.client.session import SessionFactory
 
 
-class Consumer(Lookups, PassesOver):
+class Consumer(Acknowledging, Lookups, PassesOver):
     """
     One member of a group. Thread: the loop's.
 
     Methods that take time give futures of the runtime.
 
-    :param store: an ``IOffsetStore``, which is not closed with the consumer; None: ZooKeeper, or
-        memory in direct mode.
+    :param store: not closed with the consumer; None: ZooKeeper, or memory in direct mode.
     """
 
-    def __init__(self, session: SessionFactory, config: ConsumerConfig, store: Any = None) -> None:
+    def __init__(
+        self, session: SessionFactory, config: ConsumerConfig, store: IOffsetStore | None = None
+    ) -> None:
+        self._subscriptions: dict[str, Subscription] = {}
+        self._iteration = Iteration(session.runtime, self._delivery_of)
+        Acknowledging.__init__(self, self._subscriptions, self._iteration)
         Lookups.__init__(self, session, config.group)
         PassesOver.__init__(self, session.log)
         self.config = config
         self._log = session.log
-        self._own_store = store is None
-        self._store = store
-        self._subscriptions: dict[str, Subscription] = {}
-        self._assignment: Rebalance | DirectAssignment | None = None
         self._reject: Reject | None = None
-        self._closing: Event | None = None
-        self._iteration = Iteration(session.runtime, self._delivery_of)
+        self._closing: Event | None = None  # set when ``close`` has ended
         most = config.max_deliveries
         self._rules = DeliveryRules(
             session.runtime,
@@ -87,12 +85,16 @@ class Consumer(Lookups, PassesOver):
             session.log,
             self.passed_over,
         )
+        self._joining = Joining(
+            session, config, store, self._subscriptions, self._fetching, self._check_open
+        )
         session.add_child(self)
 
     @property
     def assignment(self) -> Mapping[tuple[str, Partition], Position]:
-        """The partitions that are this consumer's at present, and how far it is in each."""
-        return {} if self._assignment is None else self._assignment.assignment
+        """The present partitions of this consumer, and its position in each."""
+        assignment = self._joining.assignment
+        return {} if assignment is None else assignment.assignment
 
     async def __aenter__(self) -> Self:
         return self
@@ -114,21 +116,31 @@ class Consumer(Lookups, PassesOver):
         auto_ack: bool = True,
     ) -> Self:
         """
-        Want the messages of a topic, from ``complete_subscribe`` on.
+        Read a topic, from ``complete_subscribe`` on.
 
         :param max_size: bytes of one fetch, and of the longest message if that is more than
             ``max_body_bytes``.
-        :param listener: called with each message, in the order of its partition; what it returns,
-            if it can be waited for, is waited for. None: the messages are for ``async for``.
-        :param filter: called with group and message; what it refuses counts as processed.
-        :param batch: the listener takes lists of messages. When it fails without saying where, see
-            ``Rollback``, each of them comes again by itself.
+        :param listener: called with each message, in the order of its partition; its result, if it
+            can be awaited, is awaited. None: the messages are for ``async for``.
+        :param filter: called with group and message; messages that it refuses count as processed.
+        :param batch: the listener takes lists of messages. After a failure that names no message,
+            see ``Rollback``, each message of the list comes again alone.
         :param auto_ack: False: only ``ack`` moves the position.
         :raises InvalidArgument: no name of a topic, no size, no callable.
         :raises InvalidState: this factory has a consumer of this group and topic already.
         :raises ClientClosed: after ``close``.
         """
         self._check_open()
+        self._take_topic(topic)
+        subscription = Subscription(topic, max_size, listener, filter, batch, auto_ack)
+        self._subscriptions[topic] = subscription
+        assignment = self._joining.assignment
+        if assignment is not None:
+            self._begin_recovery(subscription)
+            assignment.refresh()
+        return self
+
+    def _take_topic(self, topic: str) -> None:
         if "," in topic:  # the group would read it as several topics, and balance for ever
             raise InvalidArgument(f"topic {topic!r}: a comma parts the topics of a member")
         taken = self._session.subscriptions
@@ -137,192 +149,62 @@ class Consumer(Lookups, PassesOver):
                 f"topic {topic} is subscribed by group {self.group} in this session factory already"
             )
         taken[self.group, topic] = self
-        subscription = Subscription(topic, max_size, listener, filter, batch, auto_ack)
-        self._subscriptions[topic] = subscription
-        if self._assignment is not None:
-            self._begin_recovery(subscription)
-            self._assignment.refresh()
-        return self
 
     @checked()
     def on_rejection(self, strategy: Reject) -> Self:
         """
-        What becomes of a message that failed more than ``max_fetch_retries`` times: ``strategy`` is
-        called with it, and what it returns, if it can be waited for, is waited for. By default it
-        is kept on disk and delivered again later; ``recovery.drop`` forgets it.
+        ``strategy`` is called with each message that failed more than ``max_fetch_retries`` times;
+        its result, if it can be awaited, is awaited. By default the message is kept on disk and
+        delivered again later; ``recovery.drop`` forgets it.
 
-        :raises InvalidArgument: that cannot be called.
+        :raises InvalidArgument: ``strategy`` cannot be called.
         """
         self._reject = strategy
         return self
 
     def own_store(self) -> None:
-        """Close the store with the consumer, though it was given to it."""
-        self._own_store = True
+        """Close the store with the consumer."""
+        self._joining.owns_store = True
 
-    def complete_subscribe(self) -> Any:
+    def complete_subscribe(self) -> Awaitable[None]:
         """
         Join the group and begin to read: a future that fires after the first balance.
 
         :raises InvalidState: a second time.
-        :raises MetaQError: what kept it from that; it goes on trying all the same, until ``close``.
+        :raises MetaQError: the reason why the group is not joined yet; further attempts follow,
+            until ``close``.
         """
-        return self._runtime.start(self._complete_subscribe())
-
-    async def _complete_subscribe(self) -> None:
-        self._check_open()
-        if self._assignment is not None:
-            raise InvalidState(f"group {self.group}: complete_subscribe was called before")
-        session = self._session
-        unreached: NotConnected | None = None
-        try:
-            await session.started()
-        except NotConnected as error:
-            unreached = error
-        self._check_open()
-        if self._assignment is not None:
-            raise InvalidState(f"group {self.group}: complete_subscribe was called before")
-        self._assignment = self._direct() if session.config.direct else self._balanced()
-        for subscription in self._subscriptions.values():
-            self._begin_recovery(subscription)
-        if unreached is not None:
-            self._runtime.start(self._register_later(self._assignment))
-            raise unreached
-        await self._assignment.register()
-
-    async def _register_later(self, assignment: Rebalance | DirectAssignment) -> None:
-        """Go on trying, with nobody who waits for it."""
-        try:
-            await assignment.register()
-        except Exception as error:
-            if self._closing is None:
-                self._log.warn(
-                    "Group {group} is not joined yet ({error}); trying on",
-                    group=self.group,
-                    error=error,
-                )
-
-    def _direct(self) -> DirectAssignment:
-        session = self._session
-        assert session.config.broker is not None
-        if self._store is None:
-            self._store = MemoryOffsetStore()
-        return DirectAssignment(
-            session.runtime,
-            session.connections.acquire(session.config.broker, self),
-            self.config,
-            self._subscriptions,
-            self._store,
-            self._fetching,
-            session.log,
-        )
-
-    def _balanced(self) -> Rebalance:
-        session = self._session
-        if self._store is None:
-            self._store = ZooKeeperOffsetStore(session.registry, session.paths)
-        return Rebalance(
-            session.runtime,
-            session.registry,
-            session.paths,
-            self.config,
-            self._subscriptions,
-            self._store,
-            self._fetching,
-            session.log,
-            session.config.zookeeper_sync_time_ms / 1000,
-            session.config.zookeeper_session_timeout_ms / 1000,
-        )
+        return self._runtime.start(self._joining.join(self._begin_recoveries))
 
     # -- messages
 
     def __aiter__(self) -> Iteration:
         """
-        The messages of topics without a listener. Each is acknowledged when the next is asked for;
-        before leaving the loop for good, ``ack`` the last one.
+        The messages of topics without a listener. A request for the next message acknowledges the
+        one before; ``ack`` the last one before you leave the loop for good.
 
         :raises InvalidState: there is no such topic, or ``complete_subscribe`` was not called.
         """
         if all(each.listener is not None for each in self._subscriptions.values()):
             raise InvalidState("every subscribed topic has a listener; nothing is left to iterate")
-        if self._assignment is None:
+        if self._joining.assignment is None:
             raise InvalidState("call complete_subscribe first")
         return self._iteration
 
-    @checked()
-    def ack(self, message: ReceivedMessage) -> None:
-        """
-        The message has been processed: with ``auto_ack=False`` this message and all before it in
-        its partition, in an iteration with ``auto_ack`` the one that was taken last.
-
-        :raises InvalidState: it is not waiting for that: acknowledged, rolled back, or the
-            partition belongs to somebody else by now.
-        """
-        if isinstance(message, RecoveredMessage):
-            if self._iteration.holds(message):
-                self._iteration.ack(message)
-        elif self._iterates(message):
-            self._iteration.ack(message)
-        else:
-            self._claimed(message).ack(message)
-
-    @checked()
-    def rollback(self, message: ReceivedMessage) -> None:
-        """
-        Deliver again: with ``auto_ack=False`` everything behind the last ``ack`` in the partition
-        of this message, in an iteration with ``auto_ack`` the message that was taken last. Both
-        count as a failure of this message. Listeners raise ``Rollback`` for the latter.
-
-        :raises InvalidState: see ``ack``.
-        """
-        if isinstance(message, RecoveredMessage):
-            message.rolled_back = True
-        elif self._iterates(message):
-            self._iteration.rollback(message)
-        else:
-            self._claimed(message).rollback(message)
-
-    @checked()
-    def seek(self, topic: str, partition: Partition, offset: int) -> None:
-        """
-        Go on at another place of a partition that is this consumer's: at a message's offset, at 0
-        for the beginning, at ``MAX_OFFSET`` for the end. What the listener is busy with is not
-        acknowledged; messages that were processed before are delivered again.
-
-        :raises InvalidArgument: a negative offset.
-        :raises InvalidState: the partition is not in ``assignment``.
-        """
-        delivery = self._delivery_of(topic, partition)
-        if delivery is None:
-            raise InvalidState(f"{topic} {partition} is not this consumer's at present")
-        delivery.seek(offset)
-
-    def commit(self) -> Any:
-        """A future of whether every position is stored now; otherwise it is tried again later."""
+    def commit(self) -> Awaitable[bool]:
+        """A future: whether every position is stored now; otherwise a later commit stores it."""
         return self._runtime.start(self._commit())
 
     async def _commit(self) -> bool:
-        return self._assignment is None or await self._assignment.committing.commit()
-
-    def _iterates(self, message: ReceivedMessage) -> bool:
-        subscription = self._subscriptions.get(message.topic)
-        return subscription is not None and subscription.listener is None and subscription.auto_ack
-
-    def _claimed(self, message: ReceivedMessage) -> PartitionDelivery:
-        delivery = self._delivery_of(message.topic, message.partition)
-        if delivery is None:
-            raise InvalidState(
-                f"{message.topic} {message.partition} is not this consumer's any more; offset"
-                f" {message.offset} is delivered to whoever has it now"
-            )
-        return delivery
+        assignment = self._joining.assignment
+        return assignment is None or await assignment.committing.commit()
 
     # -- the end
 
-    def close(self) -> Any:
+    def close(self) -> Awaitable[None]:
         """
         A future: listeners have finished, positions are stored, the group has been left. It never
-        fails, and may be asked for again.
+        fails; further calls give the same outcome.
         """
         return self._runtime.start(self._close())
 
@@ -331,7 +213,8 @@ class Consumer(Lookups, PassesOver):
             await self._closing.wait()
             return
         self._closing = Event(self._runtime)
-        forgetting = self._forget_kept()  # or what the iteration gives back comes to it once more
+        # Before the iteration ends: it would get once more the kept messages that it gives back.
+        forgetting = self._forget_kept()
         self._iteration.close()
         try:
             await settle(forgetting)
@@ -345,9 +228,9 @@ class Consumer(Lookups, PassesOver):
         self._session.remove_child(self)
         self._closing.set()
 
-    def _forget_kept(self) -> list[Any]:
-        """No more kept messages; futures that fire when the listeners are not busy with one."""
-        if self._assignment is None:
+    def _forget_kept(self) -> list[Awaitable[None]]:
+        """End the delivery of kept messages; the futures of the listener calls under way."""
+        if self._joining.assignment is None:
             return []
         limit = self.config.stop_timeout_ms / 1000 or None
         forget = self._session.recovery.forget
@@ -357,15 +240,11 @@ class Consumer(Lookups, PassesOver):
 
     async def _end(self) -> None:
         try:
-            if self._assignment is not None:
-                await self._assignment.unregister()
-            if self._own_store and self._store is not None:
-                await self._store.close()
+            await self._joining.leave()
         finally:
             self._fetching.close()
             self._close_readers()
-            if self._session.config.broker is not None:
-                self._session.connections.release(self._session.config.broker, self)
+            self._joining.release()
 
     def _check_open(self) -> None:
         if self._closing is not None:
@@ -384,8 +263,12 @@ class Consumer(Lookups, PassesOver):
             return self._reject(message)
         return self._session.recovery.keep(message, self.group)
 
+    def _begin_recoveries(self) -> None:
+        for subscription in self._subscriptions.values():
+            self._begin_recovery(subscription)
+
     def _begin_recovery(self, subscription: Subscription) -> None:
-        """What was kept of the topic for this group, before this process too, comes here."""
+        """Deliver the kept messages of the topic and group, also those of earlier processes."""
 
         async def take(message: ReceivedMessage) -> None:
             await deliver_recovered(self._rules, subscription, message)

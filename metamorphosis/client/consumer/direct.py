@@ -1,16 +1,15 @@
 """
-A consumer of one broker without ZooKeeper: no group shares the partitions, all are its own.
+A consumer of one broker without ZooKeeper: it has all partitions, no group shares them.
 
-The original never delivers anything in this mode (a null ZooKeeper object fails inside its
-rebalance), though its configuration has a partition for it.
+The original delivers nothing in this mode (a null ZooKeeper object fails inside its rebalance),
+though its configuration has a partition for it.
 
-Differs: ours works; without a configured partition it reads all that the broker has.
+Differs: ours works; without a configured partition it reads all partitions of the broker.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Awaitable, Collection, Mapping
 
 from metamorphosis.client.fetch.fetching import Fetching
 from metamorphosis.client.group.committing import Committing, Key
@@ -25,9 +24,9 @@ from metamorphosis.interfaces import IOffsetStore, IRuntime
 from metamorphosis.wire.commands import StatsCommand
 
 BROKER_ID = 0
-"""Of the only broker, whose real one nobody tells."""
+"""Stands for the id of the broker, which the protocol does not tell."""
 LOOK_SECONDS = 5.0
-"""So often the broker is asked for further partitions."""
+"""Time between two requests for the broker's partitions."""
 ASK_SECONDS = 5.0
 
 
@@ -37,7 +36,7 @@ async def known_partitions(
     """
     The partitions in which a broker has messages: topic -> sorted.
 
-    :raises MetaQError: the broker did not say.
+    :raises MetaQError: the broker refused or did not answer.
     """
     status, body = await connection.call(StatsCommand("offsets"), timeout)
     if status != SUCCESS:
@@ -53,9 +52,10 @@ async def known_partitions(
 
 class DirectAssignment:
     """
-    Stands in for ``Rebalance`` where there is nobody to share with. Thread: the loop's.
+    Stands in for ``Rebalance`` without a group. Thread: the loop's.
 
-    :ivar committing: stores how far the partitions are.
+    :param subscriptions: the topics; they may change.
+    :ivar committing: stores the positions.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class DirectAssignment:
         runtime: IRuntime,
         connection: BrokerConnection,
         config: ConsumerConfig,
-        subscriptions: Mapping[str, Any],
+        subscriptions: Collection[str],
         store: IOffsetStore,
         fetching: Fetching,
         log: Log,
@@ -78,12 +78,12 @@ class DirectAssignment:
         self._positions: dict[Key, Position] = {}
         self._wake = Event(runtime)
         self._closing = False
-        self._first: dict[str, set[Key]] = {}  # topic: its partitions when it was looked at first
-        self._loop: Any = None
+        self._first: dict[str, set[Key]] = {}  # topic: its partitions at the first look
+        self._loop: Awaitable[None] | None = None
 
     @property
     def assignment(self) -> Mapping[Key, Position]:
-        """What is read, and how far it is; a copy."""
+        """The partitions that are read, and their positions; a copy."""
         return dict(self._positions)
 
     async def register(self) -> None:
@@ -91,7 +91,7 @@ class DirectAssignment:
         Begin to read.
 
         :raises InvalidState: a second time.
-        :raises MetaQError: the broker or the store did not answer; it goes on trying all the same.
+        :raises MetaQError: the broker or the store did not answer; further attempts follow.
         """
         if self._loop is not None or self._closing:
             raise InvalidState("the consumer is registered already")
@@ -102,7 +102,7 @@ class DirectAssignment:
             self._loop = self._runtime.start(self._run())
 
     def refresh(self) -> None:
-        """Topics were subscribed or given up."""
+        """The subscribed topics have changed."""
         self._wake.set()
 
     async def unregister(self) -> None:
@@ -130,11 +130,11 @@ class DirectAssignment:
                 failing = False
             except Exception as error:
                 if not failing:
-                    self._log.warn("No partitions are known ({error}); trying on", error=error)
+                    self._log.warn("No partitions are known ({error}); still trying", error=error)
                 failing = True
 
     async def _look(self) -> None:
-        """Find the partitions, and read anew if there are others than before."""
+        """Find the partitions, and begin again if they have changed."""
         wanted = await self._wanted()
         for topic in {topic for topic, _ in wanted} - self._first.keys():
             self._first[topic] = {key for key in wanted if key[0] == topic}
@@ -161,7 +161,7 @@ class DirectAssignment:
         if not await self._connection.ready(ASK_SECONDS):
             raise error_of(-1, b"", f"stats of {self._connection.url}")
         known = await known_partitions(self._connection, ASK_SECONDS)
-        # A topic without messages is read where its first one is most likely to be.
+        # Of a topic without messages the partition is read that gets the first one most likely.
         first = [Partition(BROKER_ID, 0)]
         return {
             (topic, partition)
@@ -172,6 +172,6 @@ class DirectAssignment:
     async def _begin(self, topic: str, partition: Partition) -> Position:
         position = await self.committing.take(topic, partition)
         if position.offset == MAX_OFFSET and (topic, partition) not in self._first[topic]:
-            # It was not there when the consumer began: all of it is new.
+            # The partition is younger than the consumer: all its messages are new.
             position.offset = 0
         return position

@@ -1,12 +1,14 @@
 """
-Reading by hand at a consumer: messages and offsets of any partition, whatever the group's position.
+Reads by hand at a consumer: messages and offsets of any partition, independent of the group's
+position.
 
 Source: ``SimpleMessageConsumer.get``.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING
 
 from metamorphosis.client.checked import as_future, checked
 from metamorphosis.client.consumer.reading import PartitionReader, TopicReader
@@ -18,9 +20,9 @@ if TYPE_CHECKING:
 
 class Lookups:
     """
-    What takes time gives futures of the runtime. Thread: the loop's.
+    A part of ``Consumer``. Methods that take time give futures of the runtime. Thread: the loop's.
 
-    :ivar group: whose name is in the requests; a broker may filter by it.
+    :ivar group: its name is in the requests; a broker may filter by it.
     """
 
     def __init__(self, session: SessionFactory, group: str) -> None:
@@ -37,14 +39,14 @@ class Lookups:
         offset: int,
         max_size: int = 1 << 20,
         timeout: float = 10.0,
-    ) -> Any:
+    ) -> Awaitable[list[ReceivedMessage] | None]:
         """
-        A future of the messages at an offset; None when there is nothing, or no such partition.
+        A future of the messages at an offset; None: there is no message, or no such partition.
         No position is moved.
 
         :param timeout: seconds, for the connection and for the answer.
         :raises InvalidArgument: ``max_size`` or ``timeout`` is not positive.
-        :raises Moved: nothing is there any more; the text is the offset where to go on.
+        :raises Moved: the log goes on at another offset, which is the text.
         :raises MetaQError: the broker refused, or there was no answer.
         """
         return self._runtime.start(self._get(topic, partition, offset, max_size, timeout))
@@ -56,12 +58,14 @@ class Lookups:
         return await reader.get(offset, max_size)
 
     @checked(as_future)
-    def offset(self, topic: str, partition: Partition, offset: int, timeout: float = 10.0) -> Any:
+    def offset(
+        self, topic: str, partition: Partition, offset: int, timeout: float = 10.0
+    ) -> Awaitable[int]:
         """
         A future of a readable offset near the given one: the start of its segment. 0 gives the
         smallest, ``MAX_OFFSET`` the end.
 
-        :raises NotFound: there is no such partition, or nothing was ever put there.
+        :raises NotFound: there is no such partition, or it never had a message.
         """
         return self._runtime.start(self._offset(topic, partition, offset, timeout))
 
@@ -71,10 +75,10 @@ class Lookups:
     @checked(as_future)
     def offset_at(
         self, topic: str, partition: Partition, milliseconds: int, timeout: float = 10.0
-    ) -> Any:
+    ) -> Awaitable[int]:
         """
         A future of the offset of the first message that was stored at this time, ms since 1970, or
-        later. Only our brokers' message ids tell the time.
+        later. Only the message ids of our brokers hold the time.
 
         :raises InvalidArgument: the messages are a Java broker's.
         """

@@ -1,11 +1,11 @@
 """
-Reading by hand, without a group: messages at an offset, the ends of a partition, the place of a
+Reads by hand, without a group: messages at an offset, the ends of a partition, the offset of a
 point in time.
 
 Source: ``SimpleMessageConsumer.get`` and ``offset``.
 
-Differs: at a 301 the original says that there is nothing; ours raises ``Moved`` with the new
-offset. A message larger than the fetch size is fetched all the same.
+Differs: at a 301 the original returns nothing; ours raises ``Moved`` with the new offset. A message
+larger than the fetch size is fetched, too.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ if TYPE_CHECKING:
     from metamorphosis.client.session import SessionFactory
 
 GROUP = UNFILTERED_GROUP
-"""Whose name is given where there is no group; the original's."""
+"""The group in requests without a group; the original's."""
 NO_LIMIT = 1 << 30
 """Messages of one fetch: all."""
 FIRST_SIZE = 64 << 10
-"""Bytes fetched to see when a segment begins."""
+"""Bytes fetched to find the time of a segment's first message."""
 
 
 def milliseconds_of(message_id: int) -> int | None:
     """
-    When a message was stored, by its id: ms since 1970. None for the ids of Java brokers from 1.4.5
-    on, which count the time since their machine was started.
+    The time at which a message was stored, by its id: ms since 1970. None for the ids of Java
+    brokers from 1.4.5 on, which count from the start of their machine.
     """
     return (message_id >> 22) + EPOCH_MS if message_id > 0 else None
 
@@ -71,10 +71,10 @@ class PartitionReader:
 
     async def records(self, offset: int, max_size: int) -> FetchedRecords | None:
         """
-        What is there; with at least one whole message if the broker has it. None: nothing, or no
-        such partition, or it is closed.
+        The records at an offset, with at least one whole message if the broker has it. None: there
+        is no message or no such partition, or the partition is closed.
 
-        :raises Moved: go on at the offset in the text.
+        :raises Moved: the log goes on at the offset in the text.
         :raises MetaQError: the broker refused otherwise, or did not answer.
         """
         data = b""
@@ -96,7 +96,7 @@ class PartitionReader:
             max_size = needed - len(data)
 
     async def _cut_off(self, offset: int, data: bytes, max_body: int) -> FetchedRecords:
-        """The log ends inside a message: it is not there as a whole yet, or its length is wrong."""
+        """The log ends inside a message: the rest is not there yet, or its length is wrong."""
         records = self._records(offset, data, max_body)
         if len(data) >= HEADER_BYTES:
             early = ends_early(data, max_body)
@@ -113,7 +113,7 @@ class PartitionReader:
         """
         The whole messages of one fetch; None: see ``records``.
 
-        :raises Moved: what is there is not for this group; go on at the offset in the text.
+        :raises Moved: the group's filter rejects the messages up to the offset in the text.
         :raises CorruptRecord: the first one cannot be read.
         """
         records = await self.records(offset, max_size)
@@ -133,36 +133,36 @@ class PartitionReader:
         """See ``LogPlaces.nearest``."""
         return await self._places.nearest(offset)
 
-    async def behind(self, records: FetchedRecords) -> PassedOver:
+    async def pass_over(self, records: FetchedRecords) -> PassedOver:
         """
-        What is passed over at the end of what was read, and where reading goes on.
+        The damaged message at the end of ``records``, and the offset after it.
 
         :raises MetaQError: the broker refused, or did not answer.
         """
         damage, max_body = records.damage, records.max_body
         assert damage is not None
         passing = Passing(self._runtime, self._places, self.topic, self.partition, max_body, 0)
-        passed = await passing.behind(damage, records.rest, lambda: True)
+        passed = await passing.after(damage, records.rest, lambda: True)
         assert passed is not None
         return passed
 
     async def min_offset(self) -> int:
-        """Where the partition begins."""
+        """The first readable offset."""
         return await self.nearest(0)
 
     async def max_offset(self) -> int:
-        """Where it ends, and the next message will begin."""
+        """The end of the partition, where the next message will begin."""
         return await self._places.end()
 
     async def offset_at(self, milliseconds: int) -> int:
         """
-        The first message stored at this time or later; the end if there is none.
+        The offset of the first message stored at this time or later; without one, the end.
 
-        Times are those in the ids of our brokers; the segments are searched, then the messages of
-        one.
+        The ids of our brokers hold the times. The search goes over the segments, then over the
+        messages of one.
 
         :param milliseconds: since 1970.
-        :raises InvalidArgument: the ids say nothing about the time: a Java broker's.
+        :raises InvalidArgument: the ids are a Java broker's, without the time.
         :raises NotFound: see ``nearest``.
         """
         start = await self._segment_before(milliseconds)
@@ -222,7 +222,7 @@ class TopicReader:
     """
     The partitions of a topic, at their masters. Thread: the loop's.
 
-    :param group: whose name is in the requests; a broker may filter by it.
+    :param group: its name is in the requests; a broker may filter by it.
     """
 
     def __init__(self, session: SessionFactory, topic: str, group: str = GROUP) -> None:
@@ -234,7 +234,7 @@ class TopicReader:
 
     async def open(self) -> None:
         """
-        Find the brokers.
+        Find the brokers and connect to them.
 
         :raises NotConnected: no connection to ZooKeeper or the broker.
         """
@@ -249,7 +249,7 @@ class TopicReader:
             await session.directory.publish(self.topic, self)
 
     def close(self) -> None:
-        """The connections are not needed any more."""
+        """Release the connections."""
         if not self._opened:
             return
         self._opened = False
@@ -261,11 +261,11 @@ class TopicReader:
 
     async def partition(self, partition: Partition, timeout: float) -> PartitionReader:
         """
-        Its reader.
+        The reader of a partition.
 
-        :param timeout: seconds to wait for the connection, and then for each answer.
-        :raises NoPartition: no master has it.
-        :raises NotConnected: there is no connection in time.
+        :param timeout: seconds to wait for the connection, and for each answer.
+        :raises NoPartition: no master has the partition.
+        :raises NotConnected: the connection is not there in time.
         """
         await self.open()
         connection = self._direct
@@ -285,7 +285,7 @@ class TopicReader:
         )
 
     async def partitions(self) -> list[Partition]:
-        """Sorted by number; in direct mode those that have messages, as partitions of broker 0."""
+        """Sorted by number; in direct mode those with messages, as partitions of broker 0."""
         await self.open()
         if self._direct is None:
             return await self._session.directory.partitions_of(self.topic)

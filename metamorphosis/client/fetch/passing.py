@@ -1,9 +1,9 @@
 """
-Messages that cannot be delivered, because they are damaged or too long: past each of them by
-itself, with an error in the log and an event for the program.
+Messages that cannot be delivered, because they are damaged or too long: each of them is passed over
+alone, with an error in the log and an event for the program.
 
-Differs: the original's consumer reads the segment file again from its start, for ever, and says so
-only in its log.
+Differs: the original's consumer reads the segment file again from its start, for ever, and only its
+log says so.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from metamorphosis.client.network.links import Log
 from metamorphosis.interfaces import IRuntime
 
 PassingListener = Callable[[PassedOver], object]
-"""Is told of a message that is passed over."""
+"""Called with each message that is passed over."""
 
 
 class PassedOverMessages:
     """
-    Counts them, and tells the program. Thread: the loop's.
+    Counts the messages that are passed over, and calls the program's listener. Thread: the loop's.
 
-    :ivar damaged: how many could not be read.
-    :ivar too_long: how many were longer than accepted.
+    :ivar damaged: number of messages that could not be read.
+    :ivar too_long: number of messages longer than accepted.
     """
 
     def __init__(self, log: Log) -> None:
@@ -38,11 +38,11 @@ class PassedOverMessages:
         self._log = log
 
     def tell(self, listener: PassingListener) -> None:
-        """Of each one from now on."""
+        """Call ``listener`` for each one from now on."""
         self._listener = listener
 
     def __call__(self, message: PassedOver) -> None:
-        """The ``PassingListener`` of what reads."""
+        """The ``PassingListener`` of the readers."""
         if message.too_long:
             self.too_long += 1
         else:
@@ -72,9 +72,9 @@ class PassedOverMessages:
 
 class PassesOver:
     """
-    What passes messages over and says so: a consumer, a browser. Thread: the loop's.
+    A part of ``Consumer`` and ``TopicBrowser``, which pass messages over. Thread: the loop's.
 
-    :ivar passed_over: counts them, ``damaged`` and ``too_long``.
+    :ivar passed_over: their numbers, ``damaged`` and ``too_long``.
     """
 
     def __init__(self, log: Log) -> None:
@@ -85,9 +85,9 @@ class PassesOver:
         """
         ``listener`` is called with a ``PassedOver`` for each message that is not delivered because
         it is damaged, or longer than ``max_body_bytes`` and the ``max_size`` of the fetch. The
-        position is behind it then.
+        position is already after it.
 
-        :raises InvalidArgument: that cannot be called.
+        :raises InvalidArgument: ``listener`` cannot be called.
         """
         self.passed_over.tell(listener)
         return self
@@ -95,10 +95,10 @@ class PassesOver:
 
 class Passing:
     """
-    The search behind the damage of one partition, and its patience at the end of the log, where a
-    message may be there of which not all can be seen yet. Thread: the loop's.
+    The search after the damage of one partition, and its patience at the end of the log, where a
+    message may be whole and not readable to its end yet. Thread: the loop's.
 
-    :param patience: searches that find nothing but the end of the log before it is believed.
+    :param patience: searches that find only the end of the log before this end is believed.
     """
 
     def __init__(
@@ -116,14 +116,13 @@ class Passing:
         self._partition = partition
         self._max_body = max_body
         self._patience = patience
-        self._in_vain = -1, 0  # offset behind which only the end was found, and how often
+        self._in_vain = -1, 0  # offset after which only the end was found, and how often
 
-    async def behind(
+    async def after(
         self, damage: Damage, data: bytes, wanted: Callable[[], bool]
     ) -> PassedOver | None:
         """
-        What is passed over, and where reading goes on. None: it is not wanted any more, or not
-        known yet.
+        The damaged message, and the offset after it. None: not wanted any more, or not known yet.
 
         :param data: the log from the damage on, as far as it was fetched.
         """

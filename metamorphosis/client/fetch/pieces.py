@@ -151,7 +151,7 @@ class Pieces:
         def wanted() -> bool:
             return not state.is_stopping and state.progress.resume_offset == damage.offset
 
-        passed = await self._passing.behind(damage, records.rest, wanted)
+        passed = await self._passing.after(damage, records.rest, wanted)
         if passed is not None:
             state.pacing.passed_over(passed.too_long)
             state.progress.move_to(passed.next_offset)
