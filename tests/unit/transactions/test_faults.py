@@ -13,7 +13,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.logger import LogLevel
 
-from metamorphosis.errors import StoreError
+from metamorphosis.errors import StoreError, StoreStalled
 from metamorphosis.store.disk import Disk
 from metamorphosis.transactions import rebuilding, transactions
 from metamorphosis.transactions.heuristiclog import Heuristic, encode_heuristic_log
@@ -173,6 +173,26 @@ class EndTests(StepsTestCase):
         self.client.send(f"transaction {LOCAL} s COMMIT_ONE_PHASE 7\r\n".encode())
         self.assertIn(LOCAL, self.broker.broken[0])
         self.successResultOf(self.end())
+
+    def test_after_a_disk_that_hangs(self) -> None:
+        """A commit that is recorded cannot be refused: the broker stops, and the next one stores
+        it."""
+        directory = os.path.abspath(self.mktemp())
+        self.broker = TransactionalBroker(directory)
+        self.client = self.broker.client()
+        self.step(LOCAL, "BEGIN")
+        self.put(LOCAL)
+        self.broker.threads.hold()
+        self.client.send(f"transaction {LOCAL} s COMMIT_ONE_PHASE 7\r\n".encode())
+        self.broker.threads.release_one()  # the record is forced
+        store = self.broker.stores.get("test", 0)
+        assert store is not None
+        store.stall(StoreStalled("it does not answer"))
+        self.broker.clock.advance(0)
+        self.assertEqual(b"", self.client.received())
+        self.assertIn("it does not answer", self.broker.broken[0])
+        self.broker = TransactionalBroker(directory)
+        self.assertEqual([b"hello"], self.messages())
 
     def test_commit_in_flight(self) -> None:
         """A commit that is recorded and not stored when the broker stops keeps its record."""
