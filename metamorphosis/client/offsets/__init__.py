@@ -1,6 +1,5 @@
 """
-Where groups keep how far they are: ZooKeeper, MySQL, a local file, or memory. See
-``IOffsetStore``.
+Stores for the positions of groups: ZooKeeper, MySQL, a local file, memory. See ``IOffsetStore``.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ T = TypeVar("T")
 
 class Worker:
     """
-    One thread that does what blocks, in the order in which it was asked for.
+    One thread for blocking calls, which runs them in their order.
 
     :param name: of the thread, and of the store in errors.
     """
@@ -29,7 +28,7 @@ class Worker:
 
     def run(self, work: Callable[[], T]) -> Awaitable[T]:
         """
-        A future of ``work()``, which runs in the thread.
+        A future of ``work()``, run in the thread.
 
         :raises OffsetStoreError: from the future, after ``close``.
         """
@@ -40,7 +39,7 @@ class Worker:
 
         def done(result: T | None, error: BaseException | None) -> None:
             if self._api.is_called(future):
-                return  # who waited was cancelled
+                return  # the future was cancelled
             if error is None:
                 self._api.resolve(future, result)
             else:
@@ -50,7 +49,7 @@ class Worker:
         return future  # type: ignore[no-any-return]
 
     async def close(self, last: Callable[[], None]) -> None:
-        """Finish what was asked for, do ``last`` in the thread, and end it."""
+        """Finish all calls, run ``last`` in the thread, and end it."""
         if not self._closed:
             closing = self.run(last)
             self._closed = True

@@ -4,13 +4,13 @@ positions.
 
 Source: ``LocalOffsetStorage``.
 
-Differs: the original replaces a group's whole list by what one consumer has at present, and what
-two processes write overwrites each other. Ours changes the entries it was told to, in the file as
-it is, under a lock (``<file>.lock``); every other entry stays, with members it does not know.
+Differs: the original replaces a group's whole list by the present entries of one consumer, and two
+processes overwrite each other's entries. Ours changes only the committed entries of the present
+file, under a lock (``<file>.lock``); every other entry stays, with its unknown members.
 
 Differs: the new file is on the disk before it takes the old one's place, the message id is read
-back, and a file that cannot be understood is an error that names it: the original starts from the
-beginning and overwrites it.
+back, and a file that cannot be parsed is an error that names it; the original starts from the
+beginning and overwrites the file.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from zope.interface import implementer
 
@@ -33,19 +33,34 @@ from metamorphosis.errors import InvalidConfig, OffsetStoreError
 from metamorphosis.interfaces import IOffsetStore, IRuntime
 from metamorphosis.wire.numbers import shown
 
-LOCK_SECONDS = 5.0  # somebody else's commit takes milliseconds
+LOCK_SECONDS = 5.0  # the commit of another process takes milliseconds
 
-Entry = dict[str, Any]
+
+class PartitionEntry(TypedDict):
+    """A partition in the file."""
+
+    brokerId: int
+    partition: int
+
+
+class Entry(TypedDict):
+    """A position in the file; others' entries may have further members."""
+
+    topic: str
+    partition: PartitionEntry
+    offset: int
+    messageId: int
+    modified: bool
 
 
 @implementer(IOffsetStore)
 class LocalFileOffsetStore:
     """
-    Reads and writes in a thread of its own. Shared by consumers of any groups, and by processes of
-    ours; a Java process on the same file overwrites it with what it knows.
+    Reads and writes in a thread of its own. Consumers of any groups may share it, and several
+    processes of ours; a Java process on the same file overwrites it with its own entries.
 
-    :param path: by default the original's, ``~/.meta_offsets``; made when missing.
-    :raises InvalidConfig: there can be no such file.
+    :param path: by default the original's, ``~/.meta_offsets``; created when missing.
+    :raises InvalidConfig: the file cannot be created.
     """
 
     @checked(error=InvalidConfig)
@@ -94,7 +109,7 @@ class OffsetFile:
         return None
 
     def commit(self, group: str, offsets: Sequence[StoredOffset]) -> None:
-        """Put these in place of the entries of their partitions, or behind the others."""
+        """Replace the entries of these partitions; add new ones after the others."""
         with self._locked():
             groups = self._read()
             entries = groups.get(group) or []
@@ -119,10 +134,10 @@ class OffsetFile:
         except ValueError as error:
             raise self._invalid(str(error)) from None
         if not isinstance(groups, dict):
-            raise self._invalid("no object")
+            raise self._invalid("it holds no JSON object")
         return groups
 
-    def _parse(self, entry: Any) -> StoredOffset:
+    def _parse(self, entry: Entry) -> StoredOffset:
         try:
             partition = entry["partition"]
             where = Partition(int(partition["brokerId"]), int(partition["partition"]))
@@ -158,7 +173,7 @@ class OffsetFile:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Nobody else of ours changes the file meanwhile."""
+        """Keep other processes of ours from changing the file."""
         lock = os.open(f"{self._path}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         try:
             end = time.monotonic() + LOCK_SECONDS
@@ -179,7 +194,7 @@ class OffsetFile:
 
 
 def _entry_of(stored: StoredOffset) -> Entry:
-    """As Java writes it."""
+    """The entry as Java writes it."""
     broker_id, number = stored.partition
     return {
         "topic": stored.topic,
@@ -191,7 +206,7 @@ def _entry_of(stored: StoredOffset) -> Entry:
 
 
 def _decoded(data: bytes) -> str:
-    """Java wrote in its machine's charset; ours is ASCII, which is the same in all of them."""
+    """Java writes in its machine's charset; ours is ASCII, a part of all of them."""
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:

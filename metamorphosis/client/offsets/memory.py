@@ -1,4 +1,4 @@
-"""Offsets that end with the process: for tests, and for readers that always start anew."""
+"""Offsets that end with the process: for tests, and for consumers that keep no position."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from metamorphosis.interfaces import IOffsetStore
 @implementer(IOffsetStore)
 class MemoryOffsetStore:
     """
-    A dictionary.
+    Offsets in a dictionary.
 
-    :ivar offsets: (group, topic, partition) -> what was committed last, for tests to look at.
+    :ivar offsets: (group, topic, partition) -> the last commit, for tests.
     """
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class MemoryOffsetStore:
 
     @checked()
     async def initialise(self, topic: str, group: str, partition: Partition, offset: int) -> None:
-        """See ``IOffsetStore``; nothing, as in ZooKeeper."""
+        """See ``IOffsetStore``; does nothing, as in ZooKeeper."""
 
     @checked()
     async def commit(self, group: str, offsets: Sequence[StoredOffset]) -> None:
@@ -38,4 +38,4 @@ class MemoryOffsetStore:
             self.offsets[group, each.topic, each.partition] = each
 
     async def close(self) -> None:
-        """See ``IOffsetStore``; what is stored stays, for the next reader in this process."""
+        """See ``IOffsetStore``; the offsets stay, for the next consumer in this process."""

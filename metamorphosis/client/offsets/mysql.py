@@ -3,20 +3,21 @@ Offsets in a MySQL table, shared with Java members of the group.
 
 Source: ``MysqlOffsetStorage``.
 
-Differs: a new group's row is made with the group's name; the original makes it with the consumer's
-id and never finds it again. A row that is missing at a commit is inserted; the original's progress
-is lost. Errors are errors, after one more try over a new connection; the original takes a failed
-load for "no offset". An id that its column cannot hold, as the documented ``int`` cannot, is stored
-as -1 instead of failing the commit; a table that cannot store offsets fails the load, with the
-statement that mends it. ``offset`` and ``partition`` are quoted: the first is a reserved word in
-newer servers. Names that differ in case only have rows of their own, whatever the column's
-collation.
+Differs: a new group's row is created with the group's name; the original creates it with the
+consumer's id and never finds it again. A row that is missing at a commit is inserted; the original
+loses the progress. Errors are raised, after one more try over a new connection; the original takes
+a failed load for "no offset". An id that is too large for its column, such as the documented
+``int``, is stored as -1 instead of failing the commit; a table that cannot store offsets fails the
+load, with the statement that mends it. ``offset`` and ``partition`` are quoted: the first is a
+reserved word in newer servers. Names that differ in case only have rows of their own, with every
+collation of the column.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, TypeVar
+from contextlib import AbstractContextManager
+from typing import Final, Protocol, TypeVar
 
 import pymysql
 from pymysql.constants import CLIENT
@@ -30,6 +31,7 @@ from metamorphosis.client.offsets.mysqltable import (
     SILENT,
     Columns,
     NotStored,
+    Row,
     mending,
     widened,
 )
@@ -38,12 +40,44 @@ from metamorphosis.interfaces import IOffsetStore, IRuntime
 
 T = TypeVar("T")
 
+
+class Cursor(Protocol):
+    """The part of a ``pymysql`` cursor that is used here."""
+
+    warning_count: int
+
+    def execute(self, query: str, args: tuple[str | int, ...] | None = None) -> int:
+        """Run a statement; the number of rows that it found."""
+
+    def fetchone(self) -> Row | None:
+        """The next row of the result."""
+
+    def fetchall(self) -> Sequence[Row]:
+        """All rows of the result."""
+
+
+class Connection(Protocol):
+    """The part of a ``pymysql`` connection that is used here."""
+
+    def cursor(self) -> AbstractContextManager[Cursor]:
+        """A new cursor, which is closed with its context."""
+
+    def show_warnings(self) -> Sequence[tuple[str, int, str]]:
+        """The warnings of the last statement: level, number, text."""
+
+    def commit(self) -> None:
+        """Commit the transaction."""
+
+    def close(self) -> None:
+        """Close the connection."""
+
+
 DEFAULT_TABLE: Final = "meta_topic_partition_group_offset"
 
-#: seconds; without them nothing bounds a call to a server that hangs
+#: seconds; they limit a call to a server that hangs
 TIMEOUTS: Final = {"connect_timeout": 5, "read_timeout": 10, "write_timeout": 10}
 
-#: the first three comparisons find the row in the index, the others tell ``a`` from ``A``
+#: the first three comparisons use the index, the others distinguish ``a`` from ``A``
 _WHERE: Final = (
     "where `topic`=%s and `partition`=%s and `group_id`=%s"
     " and convert(`topic` using utf8mb4) collate utf8mb4_bin=%s"
@@ -54,7 +88,7 @@ _WHERE: Final = (
 @implementer(IOffsetStore)
 class MySQLOffsetStore:
     """
-    One connection in a thread of its own, made with the first call and again after every error.
+    One connection in a thread of its own, opened by the first call and again after every error.
 
     :param table: may be ``database.table``.
     :param connection: arguments of ``pymysql.connect``: host, port, unix_socket, user, password,
@@ -62,7 +96,7 @@ class MySQLOffsetStore:
     """
 
     @checked(error=InvalidConfig)
-    def __init__(self, runtime: IRuntime, table: str = DEFAULT_TABLE, **connection: Any) -> None:
+    def __init__(self, runtime: IRuntime, table: str = DEFAULT_TABLE, **connection: object) -> None:
         self._log = runtime.logger("metamorphosis.client")
         self._offsets = OffsetTable(table, connection)
         self._is_warned = False
@@ -73,7 +107,7 @@ class MySQLOffsetStore:
         """
         See ``IOffsetStore``.
 
-        :raises OffsetsNotStorable: the table cannot take what will be committed.
+        :raises OffsetsNotStorable: the table cannot store the commits that will follow.
         """
         stored = await self._worker.run(lambda: self._offsets.load(topic, group, partition))
         if self._offsets.is_narrow and not self._is_warned:
@@ -89,7 +123,7 @@ class MySQLOffsetStore:
 
     @checked()
     async def initialise(self, topic: str, group: str, partition: Partition, offset: int) -> None:
-        """See ``IOffsetStore``; the row that Java members only ever update."""
+        """See ``IOffsetStore``; inserts the row that Java members only update."""
         await self._worker.run(lambda: self._offsets.initialise(topic, group, partition, offset))
 
     @checked()
@@ -99,7 +133,7 @@ class MySQLOffsetStore:
             await self._worker.run(lambda: self._offsets.commit(group, offsets))
 
     async def create_table(self) -> None:
-        """Make the table if there is none; nothing else does."""
+        """Create the table if there is none; no other method does."""
         await self._worker.run(self._offsets.create)
 
     async def close(self) -> None:
@@ -108,22 +142,24 @@ class MySQLOffsetStore:
 
 
 class OffsetTable:
-    """The table behind one connection. Thread: one at a time, and each call blocks."""
+    """The table over one connection. Thread: one at a time, and each call blocks."""
 
-    def __init__(self, table: str, connection: dict[str, Any]) -> None:
+    def __init__(self, table: str, connection: dict[str, object]) -> None:
         if not table or "`" in table:
             raise InvalidConfig(f"MySQL table {table!r}: a name without back-quotes expected")
         self.table = ".".join(f"`{part}`" for part in table.split("."))
-        self._arguments = {"charset": "utf8mb4"} | TIMEOUTS | connection
+        self._arguments: dict[str, object] = {"charset": "utf8mb4"} | TIMEOUTS | connection
         flags = self._arguments.pop("client_flag", 0)
-        # an update says how many rows it found, not how many it made different
+        if not isinstance(flags, int):
+            raise InvalidConfig(f"client_flag {flags!r}: a number of pymysql.constants.CLIENT")
+        # FOUND_ROWS: an update returns the number of rows found, not of rows changed
         self._arguments |= {"client_flag": flags | CLIENT.FOUND_ROWS, "autocommit": False}
-        self._connection: Any = None
-        self._columns: Columns | None = None  # of the table as this connection found it
+        self._connection: Connection | None = None
+        self._columns: Columns | None = None  # of the table, read over this connection
 
     @property
     def is_narrow(self) -> bool:
-        """Not every offset can be stored, as far as is known."""
+        """Whether the table is known to have no room for large offsets."""
         return self._columns is not None and self._columns.are_narrow
 
     @property
@@ -133,9 +169,9 @@ class OffsetTable:
         return int(self._columns.offset[1])
 
     def load(self, topic: str, group: str, partition: Partition) -> StoredOffset | None:
-        """The first row that matches. Also tries whether it can be written to."""
+        """The first row that matches; also tries to write it, so that a commit will not fail."""
 
-        def load(cursor: Any) -> Any:
+        def load(cursor: Cursor) -> Row | None:
             self._look(cursor)
             key = _key(topic, group, partition)
             cursor.execute(f"select `offset`, `msg_id` from {self.table} {_WHERE} limit 1", key)
@@ -149,9 +185,9 @@ class OffsetTable:
         return None if row is None else StoredOffset(topic, partition, int(row[0]), int(row[1]))
 
     def initialise(self, topic: str, group: str, partition: Partition, offset: int) -> None:
-        """Insert a row without message id, unless there is one."""
+        """Insert a row without message id, unless there is a row."""
 
-        def initialise(cursor: Any) -> None:
+        def initialise(cursor: Cursor) -> None:
             self._look(cursor)
             key = _key(topic, group, partition)
             cursor.execute(f"select 1 from {self.table} {_WHERE} limit 1", key)
@@ -161,9 +197,9 @@ class OffsetTable:
         self._run(initialise)
 
     def commit(self, group: str, offsets: Sequence[StoredOffset]) -> None:
-        """Update every row that matches, insert where none does."""
+        """Update every row that matches; insert a row where none does."""
 
-        def commit(cursor: Any) -> None:
+        def commit(cursor: Cursor) -> None:
             columns = self._look(cursor)
             for each in offsets:
                 key = _key(each.topic, group, each.partition)
@@ -179,19 +215,19 @@ class OffsetTable:
         self._run(commit)
 
     def create(self) -> None:
-        """Make the table if there is none."""
+        """Create the table if there is none."""
         self._run(lambda cursor: cursor.execute(CREATE.format(table=self.table)))
 
     def disconnect(self) -> None:
-        """Close the connection, if there is one; the next call makes another."""
+        """Close the connection, if there is one; the next call opens another."""
         connection, self._connection, self._columns = self._connection, None, None
         if connection is not None:
             try:
                 connection.close()
             except (pymysql.Error, OSError):
-                pass  # it was broken already
+                pass  # the connection was broken
 
-    def _insert(self, cursor: Any, key: tuple[str, ...], offset: int, message_id: int) -> None:
+    def _insert(self, cursor: Cursor, key: tuple[str, ...], offset: int, message_id: int) -> None:
         columns = self._look(cursor)
         columns.check(offset)
         cursor.execute(
@@ -201,25 +237,25 @@ class OffsetTable:
         )
         self._check_warnings(cursor)
 
-    def _look(self, cursor: Any) -> Columns:
-        """What the table can hold; asked once for each connection."""
+    def _look(self, cursor: Cursor) -> Columns:
+        """The ranges of the columns; read once for each connection."""
         if self._columns is None:
             cursor.execute(f"show columns from {self.table}")
             self._columns = Columns.of(cursor.fetchall())
         return self._columns
 
-    def _check_warnings(self, cursor: Any) -> None:
-        """:raises NotStored: a server that is not strict has kept something else."""
-        if cursor.warning_count:
+    def _check_warnings(self, cursor: Cursor) -> None:
+        """:raises NotStored: a server that is not strict has stored another value."""
+        if cursor.warning_count and self._connection is not None:
             for _, number, text in self._connection.show_warnings():
                 if number in SILENT:
                     raise NotStored(number, text)
 
-    def _run(self, work: Callable[[Any], T]) -> T:
+    def _run(self, work: Callable[[Cursor], T]) -> T:
         """
-        Do it in a transaction; once more over a new connection when the old one turns out dead.
+        Run ``work`` in a transaction; once more over a new connection when the old one is dead.
 
-        That cannot do harm: whatever was done the first time has the same outcome again.
+        The second run does no harm: the work has the same outcome each time.
         """
         fresh = self._connection is None
         try:
@@ -234,10 +270,11 @@ class OffsetTable:
         except (pymysql.Error, OSError, NotStored) as error:
             raise self._failed(error) from error
 
-    def _attempt(self, work: Callable[[Any], T]) -> T:
+    def _attempt(self, work: Callable[[Cursor], T]) -> T:
         try:
             if self._connection is None:
-                self._connection = pymysql.connect(**self._arguments)
+                connect: Callable[..., Connection] = pymysql.connect
+                self._connection = connect(**self._arguments)
             with self._connection.cursor() as cursor:
                 result = work(cursor)
             self._connection.commit()

@@ -1,6 +1,6 @@
 """
-What the columns of an offset table can hold, and the statement that mends a table that cannot hold
-what it has to.
+The columns of an offset table: their ranges, and the statement that mends a table which cannot
+store the values of a commit.
 """
 
 from __future__ import annotations
@@ -8,10 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-#: The documented columns, but for ``bigint``: the documented ``int`` ends at 2 GiB, and so would
-#: progress.
+Row = tuple[str | int, ...]
+
+#: The documented columns, except for ``bigint``: the documented ``int`` ends at 2 GiB.
 CREATE: Final = """\
 create table if not exists {table} (
   `id` int not null auto_increment primary key,
@@ -31,7 +32,7 @@ _DENIED: Final = re.compile(r"command denied to user ('[^']*'@'[^']*')")
 
 class NotStored(Exception):
     """
-    The server took a value and kept another one, or the column cannot hold it.
+    The server stored another value than the given one, or the column is too small for it.
 
     :ivar args: the server's number of the error, and its text.
     """
@@ -39,16 +40,14 @@ class NotStored(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """
-    The smallest and the largest number of the two columns of numbers.
-    """
+    """The smallest and the largest value of the two columns of numbers."""
 
     offset: tuple[float, float]
     msg_id: tuple[float, float]
 
     @classmethod
-    def of(cls, rows: Iterable[tuple[Any, ...]]) -> Columns:
-        """From the rows of ``show columns``; columns of no integer type hold any number."""
+    def of(cls, rows: Iterable[Row]) -> Columns:
+        """From the rows of ``show columns``; a column without an integer type holds any number."""
         kinds = {str(row[0]).lower(): str(row[1]).lower() for row in rows}
         return cls(_range(kinds.get("offset", "")), _range(kinds.get("msg_id", "")))
 
@@ -60,13 +59,13 @@ class Columns:
             raise NotStored(1264, text)
 
     def stored_id(self, message_id: int) -> int:
-        """The id, or -1 ("unknown", or 0) where its column is too narrow: nothing depends on it."""
+        """The id; -1 ("unknown"), or 0, where its column is too narrow: nothing depends on it."""
         low, high = self.msg_id
         return message_id if low <= message_id <= high else int(max(-1, low))
 
     @property
     def are_narrow(self) -> bool:
-        """There are offsets that cannot be stored."""
+        """Whether there are offsets that cannot be stored."""
         return self.offset[1] < (1 << 63) - 1
 
 
@@ -87,7 +86,7 @@ def widened(table: str) -> str:
 
 def mending(number: int, text: str, table: str) -> str | None:
     """
-    The statement after which the same would work; None where the table is not to blame.
+    The statement that makes the failed one work; None: the table is not the cause.
 
     :param number: the server's number of the error.
     :param text: the server's text.
@@ -158,4 +157,4 @@ _STATEMENTS: Final[dict[int, Callable[[str, str], str]]] = {
 }
 
 SILENT: Final = frozenset({1264, 1265, 1366, 1406})
-"""Warnings of a server that is not strict: it has stored something else than it was given."""
+"""Warnings of a server that is not strict: it has stored another value than the given one."""

@@ -3,9 +3,9 @@ Offsets in ZooKeeper, shared with Java members of the group: one persistent node
 
 Source: ``ZkOffsetStorage``.
 
-Differs: a node that holds no number fails every rebalance of the original, an empty one too; ours
-takes an empty node for none, and says of any other which path holds what. That partition is not
-read before somebody corrects the node; the others are.
+Differs: a node without a number, also an empty one, fails every rebalance of the original; ours
+takes an empty node for a missing one, and any other is an error with path and data. The partition
+is not read before the node is corrected; the others are.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _NUMBER = re.compile("-?[0-9]+")
 def parse_offset(text: str) -> tuple[int, int]:
     """
     Message id and offset of ``<msgId>-<offset>``: the last hyphen parts them unless it is the first
-    character, for the id may be negative. Clients before 1.4 and some tools write a bare offset;
-    then the id is -1.
+    character, because the id may be negative. Clients before 1.4 and some tools write an offset
+    alone; the id is then -1.
 
-    :raises ValueError: it is neither.
+    :raises ValueError: the text is neither.
     """
     head, hyphen, tail = text.rpartition("-")
     id_text, offset_text = (head, tail) if hyphen and head else ("-1", text)
@@ -46,7 +46,7 @@ class ZooKeeperOffsetStore:
     """
     The original's default store.
 
-    :param registry: results that can be awaited by whoever calls the store; it stays open when the
+    :param registry: its results can be awaited by the caller of the store; it stays open when the
         store is closed.
     """
 
@@ -60,7 +60,7 @@ class ZooKeeperOffsetStore:
         """
         See ``IOffsetStore``.
 
-        :raises OffsetStoreError: the node holds something else.
+        :raises OffsetStoreError: the node holds other data.
         """
         path = self._paths.offset(group, topic, str(partition))
         try:
@@ -78,11 +78,11 @@ class ZooKeeperOffsetStore:
 
     @checked()
     async def initialise(self, topic: str, group: str, partition: Partition, offset: int) -> None:
-        """See ``IOffsetStore``; nothing: a node is made together with its first value."""
+        """See ``IOffsetStore``; does nothing: a node is created with its first value."""
 
     @checked()
     async def commit(self, group: str, offsets: Sequence[StoredOffset]) -> None:
-        """See ``IOffsetStore``. All writes are under way at once."""
+        """See ``IOffsetStore``. All writes are sent at once."""
         writes = []
         for each in offsets:
             path = self._paths.offset(group, each.topic, str(each.partition))
@@ -95,7 +95,7 @@ class ZooKeeperOffsetStore:
                     await written
                 except NoNode:
                     await self._create(path, value)
-            except Exception as error:  # the others go on, and every answer is looked at
+            except Exception as error:  # wait for the other writes, too
                 failure = failure or error
         if failure is not None:
             raise failure
@@ -103,8 +103,8 @@ class ZooKeeperOffsetStore:
     async def _create(self, path: str, value: bytes) -> None:
         try:
             await self._registry.create(path, value, False)
-        except NodeExists:  # somebody else was faster, or a create whose answer was lost
+        except NodeExists:  # another member was faster, or the answer of our create was lost
             await self._registry.set_data(path, value)
 
     async def close(self) -> None:
-        """See ``IOffsetStore``; nothing, the session belongs to the factory."""
+        """See ``IOffsetStore``; does nothing: the session belongs to the factory."""
