@@ -7,7 +7,7 @@ cronsim put the seconds elsewhere or lack them and know no ``W`` and no ``?`` ru
 no seconds, quartz-cron-checker computes no times, cron-schedule-triggers and tzcron saw their last
 release in 2019 and 2016.
 
-Differs: Quartz skips what it does not understand behind a valid beginning (``MONDAY``,
+Differs: Quartz skips what it does not understand after a valid beginning (``MONDAY``,
 ``MON-FRI/2``, an eighth field) and lets ``15W`` and ``2#1`` stand in lists of which it then uses
 one element; all that is refused here. A day that a month lacks (``31W``, ``L-30`` in February) is
 skipped and not looked for in a neighbouring month.
@@ -44,7 +44,7 @@ _WEEKDAYS = {
 
 @dataclass(frozen=True, slots=True)
 class _Field:
-    """What the values of one field may be."""
+    """The allowed values of one field."""
 
     name: str
     low: int
@@ -63,7 +63,7 @@ class _Field:
         """
         match = re.fullmatch(r"(\*?|(\w+)(?:-(\w+))?)(?:/([0-9]{1,4}))?", item, re.ASCII)
         if match is None or not item:
-            raise ValueError(f"{self.name}: {item!r} is no value, range or step")
+            raise ValueError(f"{self.name}: {item!r} is not a value, range or step")
         whole, first, last, step = match.groups()
         if first in self.names or last in self.names:
             # Quartz refuses MON-6 and silently skips the step of MON-FRI/2.
@@ -140,7 +140,7 @@ def _nearest_weekday(day: int, year: int, month: int) -> Iterable[int]:
 
 def _last_day(offset: int, working: bool, year: int, month: int) -> Iterable[int]:
     """
-    ``L``, ``L-3``, ``LW``: so many days before the end of the month, or the working day next to
+    ``L``, ``L-3``, ``LW``: a number of days before the end of the month, or the working day next to
     that.
     """
     day = _length(year, month) - offset
@@ -156,7 +156,7 @@ def _of_week(weekdays: frozenset[int], year: int, month: int) -> Iterable[int]:
 
 
 def _nth_of_week(weekday: int, nth: int, year: int, month: int) -> Iterable[int]:
-    """``2#1``, and ``6L`` with nth -1: one of these days of the month, if there are so many."""
+    """``2#1``, and ``6L`` with nth -1: one of these days of the month, if the month has it."""
     found = list(_of_week(frozenset((weekday,)), year, month))
     return found[-1:] if nth < 0 else found[nth - 1 : nth]
 
@@ -335,7 +335,7 @@ class CronExpression:
 
 
 def _wall(instant: float, zone: tzinfo | None) -> datetime:
-    """What a clock in that zone shows, as a naive time."""
+    """The time that a clock in that zone shows, as a naive time."""
     return datetime.fromtimestamp(instant, zone).replace(tzinfo=None, fold=0)
 
 

@@ -1,5 +1,5 @@
 """
-Every exception that crosses a room's border.
+The exceptions that leave a room.
 
 A ``BrokerError`` is what a peer sees as a status of the wire (``status``); ``retriable`` says
 whether the same request may succeed later. Both ends of a connection share the table
@@ -20,11 +20,11 @@ class MetaQError(Exception):
 
 
 class ProtocolError(MetaQError):
-    """Base of the two ways a frame can be wrong; anything else that leaves the codec is a bug."""
+    """Base of the two ways a frame can be wrong; any other exception of the codec is a defect."""
 
 
 class RemoteProtocolError(ProtocolError):
-    """The peer sent what no MetaQ peer may send: close the connection, answer nothing."""
+    """The peer broke the protocol: close the connection without a reply."""
 
 
 class FrameTooLong(RemoteProtocolError):
@@ -40,7 +40,7 @@ class FrameTooLong(RemoteProtocolError):
 
 
 class LocalProtocolError(ProtocolError):
-    """We were about to send what no MetaQ peer may send."""
+    """A frame that would break the protocol was not sent."""
 
 
 class BrokerError(MetaQError):
@@ -80,7 +80,7 @@ class NotFound(BrokerError):
 
 
 class InternalServerError(BrokerError):
-    """Everything else that fails."""
+    """Any other failure."""
 
     status = 500
 
@@ -119,7 +119,7 @@ class JournalError(MetaQError):
 
 
 class InvalidRecord(JournalError):
-    """Bytes of the journal that are no record, or no list of heuristic outcomes."""
+    """Bytes of the journal that are not a record, or not a list of heuristic outcomes."""
 
 
 class StoreError(MetaQError):
@@ -150,7 +150,7 @@ class StoreStalled(StoreError):
 
 
 class SegmentsInvalid(StoreError):
-    """Neighbouring segment files leave a gap or overlap, or a name is no offset: the partition
+    """Neighbouring segment files leave a gap or overlap, or a name is not an offset: the partition
     cannot be opened."""
 
 
@@ -188,7 +188,7 @@ class RegistryUnavailable(RegistryError):
 
 
 class ClientError(MetaQError):
-    """Base of what goes wrong on the client's side of the wire."""
+    """Base of the errors on the client's side of the wire."""
 
     retriable: ClassVar[bool] = False
     outcome_known: bool = True
@@ -276,7 +276,7 @@ class ClientClosed(ClientError):
 
 
 class OffsetStoreError(ClientError):
-    """What an offset store keeps cannot be used, or the store cannot be reached."""
+    """The content of an offset store cannot be used, or the store cannot be reached."""
 
     retriable = True
 

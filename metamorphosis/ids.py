@@ -26,7 +26,7 @@ from metamorphosis.errors import StoreError
 EPOCH_MS = 1303895660503
 """27 April 2011, as in the original."""
 MILLISECOND = 1 << 22
-"""What an id grows by in a millisecond."""
+"""The step of ids in a millisecond."""
 LAST_SEQUENCE = 0xFFF
 MAX_BROKER_ID = 1023
 FILE_NAME = ".metamorphosis.ids"
@@ -46,7 +46,7 @@ not believed: ids count on without it. What is left of them then is more than a 
 
 
 class Submits(Protocol):
-    """What ids need of ``IWorkerThreads``."""
+    """The part of ``IWorkerThreads`` that ids use."""
 
     def submit(
         self, work: Callable[[], Any], done: Callable[[Any, BaseException | None], None]

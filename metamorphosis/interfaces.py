@@ -1,5 +1,5 @@
 """
-Every interface of the project. An interface is here only when it has two providers; each provider
+Every interface of the project. An interface has at least two providers; each provider
 is verified by a test, and doubles pass the same contract tests as the real thing.
 """
 
@@ -97,7 +97,7 @@ class IRegistry(Interface):
 
 
 class IDeletePolicy(Interface):
-    """What happens to a segment that is older than the retention. Providers: ``DiscardPolicy``,
+    """The treatment of segments that are older than the retention. Providers: ``DiscardPolicy``,
     ``ArchivePolicy``."""
 
     retention_ms = Attribute(
@@ -145,14 +145,14 @@ class IRuntime(Interface):
 
     def start(coroutine: Coroutine[Any, Any, T]) -> Awaitable[T]:
         """Run a coroutine that awaits this runtime's futures; the future of its result. An error
-        that nobody looks at is logged."""
+        that is not awaited is logged."""
 
     def abandon(closers: Iterable[Callable[[], Any]]) -> None:
         """Close the parts of something that was dropped, one after the other, on the loop; their
         results may be awaitable. Thread: any, also that of the garbage collector."""
 
     def adopt(awaitable: Any) -> Any:
-        """What a user's function returned as a future of this runtime: a Deferred, an asyncio
+        """The result of a user's function as a future of this runtime: a Deferred, an asyncio
         future, a coroutine, anything that can be awaited, or a plain value."""
 
     def is_cancelled() -> bool:
@@ -190,7 +190,7 @@ class IOffsetStore(Interface):
     """
 
     def load(topic: str, group: str, partition: Partition) -> Awaitable[StoredOffset | None]:
-        """What was committed last, or None."""
+        """The position that was committed last, or None."""
 
     def initialise(topic: str, group: str, partition: Partition, offset: int) -> Awaitable[None]:
         """Called once when ``load`` found nothing; does not replace what is there."""

@@ -77,7 +77,7 @@ def encode_record(message_id: int, flag: int, body: Buffer) -> bytes:
 
 def encode_jump(target: int) -> bytes:
     """
-    What stands at the end of a reply in place of messages that its reader does not get
+    The end of a reply that stands for messages which its reader does not get
     (``docs/protocol.md``): a header whose checksum is wrong and whose id is the offset where to go
     on. It never lies in a log.
     """
@@ -124,13 +124,13 @@ class Message:
 
     @property
     def data(self) -> bytes:
-        """What the producer gave as the message's data: the body without its attribute part."""
+        """The data that the producer gave: the body without its attribute part."""
         return split_body(self.flag, self.body)[1]
 
     @property
     def record_bytes(self) -> int:
         """
-        Bytes of the record in the log, header included; the next record starts so much further on.
+        Bytes of the record in the log, header included; the next record starts after them.
         """
         return HEADER_BYTES + len(self.body)
 

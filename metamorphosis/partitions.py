@@ -1,6 +1,6 @@
 """
-Partitions, and how far somebody has read one: what the client and a user's offset store talk about.
-Pure; users import both from ``metamorphosis.client.model``.
+Partitions, and the position of a reader in one: the values between the client and a user's offset
+store. Pure; users import both from ``metamorphosis.client.model``.
 
 Source: ``Partition``, ``TopicPartitionRegInfo``.
 """
@@ -33,7 +33,7 @@ class Partition(NamedTuple):
 
 
 class StoredOffset(NamedTuple):
-    """What an offset store keeps of a ``Position``."""
+    """The part of a ``Position`` that an offset store keeps."""
 
     topic: str
     partition: Partition

@@ -216,7 +216,7 @@ class Options(usage.Options):
 
 
 def _read(load: Callable[[], T], faults: list[str]) -> T | None:
-    """What ``load`` returns; its faults are added to ``faults``."""
+    """The result of ``load``; its faults are added to ``faults``."""
     try:
         return load()
     except ConfigError as error:
@@ -242,7 +242,7 @@ def _check(config: BrokerConfig, own: Settings) -> None:
 
 
 def describe(config: BrokerConfig, own: Settings, embedded: ZooKeeperSettings | None = None) -> str:
-    """What ``--check`` found, for a person."""
+    """The findings of ``--check``, as text."""
     zookeeper = config.zookeeper
     registers = f"{zookeeper.connect}, root {zookeeper.root}" if zookeeper.enable else "not used"
     if embedded is not None:

@@ -1,6 +1,6 @@
 """
 Texts on a terminal that cannot show every character: ``LC_ALL=C``, an old code page. What cannot be
-shown is escaped, as in ``\\u8ba2``; nothing is lost, and no command fails for want of a letter.
+shown is escaped, as in ``\\u8ba2``; nothing is lost, and no command fails because of a character.
 """
 
 from __future__ import annotations

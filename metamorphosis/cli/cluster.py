@@ -1,5 +1,5 @@
 """
-What the brokers and ZooKeeper say of topics, partitions and groups: for ``metaq offsets`` and
+Topics, partitions and groups as brokers and ZooKeeper show them: for ``metaq offsets`` and
 ``metaq topics``, and for where ``metaq consume`` begins.
 
 Everything is read when asked for; nothing is watched.
@@ -22,7 +22,7 @@ from metamorphosis.message import HEADER, HEADER_BYTES, iterate_records
 from metamorphosis.wire.commands import GetCommand, OffsetCommand, StatsCommand
 
 END = (1 << 63) - 1
-"""An offset behind every other."""
+"""An offset after every other."""
 
 GROUP = "metaq"
 """The group's name in requests that no group makes."""
@@ -39,7 +39,7 @@ class PartitionState:
     """
     :ivar url: of its master; None while there is none.
     :ivar begin: offset of the oldest message.
-    :ivar end: offset behind the newest one that can be read.
+    :ivar end: offset after the newest one that can be read.
     :ivar answers: the master said so; both offsets are 0 otherwise.
     """
 
@@ -70,7 +70,7 @@ class Cluster:
     """
     Asks for a command of ``metaq``. Thread: the loop's.
 
-    :ivar faults: what could not be asked, and why; whoever shows the answers says so.
+    :ivar faults: questions without an answer, and why; shown with the answers.
     """
 
     def __init__(self, session: Any) -> None:
@@ -109,7 +109,7 @@ class Cluster:
         return {name: found[name] for name in names if name in found}
 
     def no_such(self, wanted: Iterable[str], found: Iterable[str]) -> str:
-        """What to say of topics that no broker has: the topics there are."""
+        """The text about topics that no broker has, with the topics there are."""
         if self._registry is None:
             where = f"broker {self._session.config.broker}"
         else:
@@ -118,7 +118,7 @@ class Cluster:
         return f"no such topic: {', '.join(wanted)}; topics of {where}: {names}"
 
     def no_topics(self) -> str:
-        """What to say of a cluster without topics."""
+        """The text about a cluster without topics."""
         if self._registry is None:
             return f"broker {self._session.config.broker} has no topic"
         root = self._session.config.zookeeper_root
@@ -187,7 +187,7 @@ class Cluster:
             return 0
 
     async def _stores(self, broker_id: int, url: str, found: dict[str, TopicState]) -> None:
-        """What one broker has on its disk."""
+        """The partitions on the disk of one broker."""
         for line in _lines(await self._ask(url, StatsCommand("offsets"))):
             match = _RANGE.fullmatch(line)
             if match:
@@ -302,7 +302,7 @@ class Cluster:
         return found
 
     async def owner(self, group: str, topic: str, partition: Partition) -> str | None:
-        """Who reads a partition, by the name in ZooKeeper."""
+        """The readers of partitions, by the names in ZooKeeper."""
         try:
             data, _ = await self._registry.get(self._paths.owner(group, topic, str(partition)))
         except NoNode:

@@ -1,6 +1,6 @@
 """
-What a command of ``metaq`` has to do with its terminal: input that does not block the loop, output
-that may block as long as its reader likes, progress where somebody looks, an end by signal.
+The terminal of a command of ``metaq``: input that does not block the loop, output
+that may block as long as its reader likes, progress on a terminal, an end by signal.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class UsageError(MetaQError):
 
 
 class OutputClosed(MetaQError):
-    """Whoever read our output does so no longer."""
+    """The reader of our output has closed it."""
 
 
 class Interrupted(MetaQError):
@@ -42,8 +42,8 @@ class Console:
     """
     Standard input, output and error of one command. Thread: the loop's.
 
-    :ivar stopped: set by a signal; whoever waits for anything else waits for this, too.
-    :ivar interactive: somebody looks at standard error.
+    :ivar stopped: set by a signal; every other wait ends with it.
+    :ivar interactive: standard error is a terminal.
     :param read: blocks, gives the next bytes of the input, empty at its end. Thread: worker.
     :param write: blocks until the bytes are written. Thread: worker.
     """
@@ -81,7 +81,7 @@ class Console:
         """
         A future that fires when ``data`` have left; writes keep their order.
 
-        :raises OutputClosed: nobody reads any more.
+        :raises OutputClosed: the reader has closed the output.
         """
         api = self.runtime.api
         future = api.create_future()
@@ -93,7 +93,9 @@ class Console:
                 api.resolve(future, None)
             elif isinstance(error, OSError):
                 closed = error.errno in (errno.EPIPE, errno.ECONNRESET)
-                what = "nobody reads the output any more" if closed else f"output: {error.strerror}"
+                what = (
+                    "the output was closed by its reader" if closed else f"output: {error.strerror}"
+                )
                 api.reject(future, OutputClosed(what) if closed else MetaQError(what))
             else:
                 api.reject(future, error)
@@ -114,7 +116,7 @@ class Console:
         self._say(f"metaq: {' '.join(str(text).split())}\n")
 
     def progress(self, text: str) -> None:
-        """Show how far it is, over what was shown before; only to somebody who looks."""
+        """Show the progress, over what was shown before; on a terminal only."""
         if self.interactive:
             self._say(f"\r{text}{' ' * (self._shown - len(text))}")
             self._shown = len(text)
@@ -131,7 +133,7 @@ class Console:
             self.errors.write(text)
             self.errors.flush()
         except OSError:
-            self.interactive = False  # nobody to tell
+            self.interactive = False  # no terminal to write to
 
 
 class Lines:
@@ -148,7 +150,7 @@ class Lines:
         self._ended = False
 
     def close(self) -> None:
-        """Nobody wants more of them."""
+        """No more lines are wanted."""
         self._ended = True
         self._news.pulse()
 
@@ -200,7 +202,7 @@ class Lines:
 
 
 class Ticker:
-    """Calls a function twice a second, while somebody looks."""
+    """Calls a function twice a second, if there is a terminal."""
 
     def __init__(self, console: Console, show: Callable[[], None]) -> None:
         self._console = console

@@ -2,7 +2,7 @@
 ``metaq consume``: the messages of a topic, as a member of a group.
 
 A message counts as consumed when it has been written; whatever ends the command, the group goes on
-behind the last such message. In ZooKeeper mode the partitions are shared with the other members of
+after the last such message. In ZooKeeper mode the partitions are shared with the other members of
 the group, of whatever language; in direct mode all partitions of the one broker are read.
 """
 
@@ -198,7 +198,7 @@ def _passed_over(messages: PassedOverMessages) -> str:
 
 
 def _unstored(positions: list[Position]) -> str:
-    """What the last commit did not come to."""
+    """The text about positions that the last commit did not store."""
     names = ", ".join(str(each.partition) for each in positions if each.modified)
     if not names:
         return ""
@@ -207,7 +207,7 @@ def _unstored(positions: list[Position]) -> str:
 
 async def _check_readable(consumer: Any, cluster: Cluster, topic: str) -> None:
     """
-    Nothing comes any more; see to it that this is not for want of a broker.
+    Raise if no message comes because a broker is missing.
 
     :raises NotConnected: there is one that does not answer.
     """
@@ -219,7 +219,7 @@ async def _check_readable(consumer: Any, cluster: Cluster, topic: str) -> None:
 
 
 def keep_trying(message: ReceivedMessage) -> None:
-    """What was not written is not given up."""
+    """Reject no message: one that was not written is tried again."""
     raise MetaQError("it was not written")
 
 
@@ -235,13 +235,13 @@ async def _join(consumer: Any, console: Console) -> None:
 
 
 def body_line(message: ReceivedMessage) -> bytes:
-    """What the producer sent, and a line end."""
+    """The data of the message, and a line end."""
     return message.data + b"\n"
 
 
 def json_line(message: ReceivedMessage) -> bytes:
     """
-    The message as a JSON object; a body that is no UTF-8 is there as ``body_base64``, and ``body``
+    The message as a JSON object; a body that is not UTF-8 is there as ``body_base64``, and ``body``
     is null.
     """
     data = message.data

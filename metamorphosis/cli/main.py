@@ -41,10 +41,10 @@ IN_ORDER = ("produce", "consume")
 
 REFUSED_MS = 800
 """How long a refused connection, or a name that does not resolve, is tried again: long enough for a
-server that is just being restarted by its supervisor, short enough for the one who types."""
+server that is just being restarted by its supervisor, short enough for a user at a terminal."""
 
 DELIVERY_MS = 30000
-"""How long a message is tried: a restart of a broker takes no more, and somebody is waiting."""
+"""How long a message is tried: a restart of a broker takes no longer, and a user is waiting."""
 
 DONE, FAILED, SENSELESS, INTERRUPTED, OUTPUT_CLOSED = 0, 1, 2, 130, 141
 

@@ -1,6 +1,6 @@
 """
-``metaq offsets``: how far groups are, and how far they have to go; or where a group that does not
-run is to go on.
+``metaq offsets``: positions of groups and the bytes that are left to read; or the new position of a
+group that does not run.
 
 Positions are those in ZooKeeper. In direct mode they are those of ``metaq consume --broker`` on
 this machine, in ``~/.meta_offsets``.
@@ -25,14 +25,14 @@ HEAD = ("GROUP", "TOPIC", "PARTITION", "OFFSET", "END", "LAG", "OWNER", "STATE")
 
 
 class State(Enum):
-    """What is unusual about a group in a partition."""
+    """The unusual states of a group in a partition."""
 
     NOT_BEGUN = "not-begun"
     """There is no position: a member begins where its settings say."""
     UNREADABLE = "unreadable"
     """Something else than a position is kept; the partition is not read."""
     BEYOND_END = "beyond-end"
-    """The position lies behind the last message: of another log, or of one that was deleted."""
+    """The position lies after the last message: of another log, or of one that was deleted."""
     BEFORE_BEGIN = "before-begin"
     """Messages were deleted before the group read them."""
     NO_BROKER = "no-broker"
@@ -42,16 +42,16 @@ class State(Enum):
     NO_OWNER = "no-owner"
     """The group has members, and none of them reads the partition."""
     NO_MEMBER = "no-member"
-    """Nobody of the group is running."""
+    """No member of the group is running."""
 
 
 class Row(NamedTuple):
     """
     A group in a partition.
 
-    :ivar offset: where it goes on; None: it has not begun, or nobody can tell.
+    :ivar offset: where it goes on; None: it has not begun, or it is not known.
     :ivar end: of the partition; None: no broker says.
-    :ivar lag: bytes to be read; None: nobody can tell.
+    :ivar lag: bytes to be read; None: not known.
     :ivar owner: the member that reads it now.
     :ivar state: the values of ``State`` that hold, most important first.
     """
@@ -114,7 +114,7 @@ class Positions:
 
     @property
     def faults(self) -> list[str]:
-        """What could not be found out, and why."""
+        """The questions without an answer, and why."""
         return self._cluster.faults
 
     async def close(self) -> None:
@@ -122,10 +122,10 @@ class Positions:
         await self._store.close()
 
     async def nothing(self, group: str | None) -> str:
-        """What to say where there is no row."""
+        """The line in place of a table without rows."""
         if group is None:
             return "no group has a position"
-        fault = f"group {group} has no position, nor a topic to have one of"
+        fault = f"group {group} has neither a position nor a topic"
         if self._direct:
             return fault
         return f"{fault}; groups there are: {shortened(await self._cluster.groups()) or 'none'}"

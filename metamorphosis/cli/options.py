@@ -13,9 +13,9 @@ from metamorphosis.cli.txoptions import add_tx
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 STATUS = """\
-exit status: 0 when everything that was asked for was done, 1 when not (one line on standard error
-says what), 2 for a command line that makes no sense, 130 when interrupted, 141 when nobody reads
-the output any more.
+exit status: 0 when the whole command succeeded, 1 when not (one line on standard error
+says why), 2 for a wrong command line, 130 when interrupted, 141 when the output was closed by its
+reader.
 """
 
 
@@ -79,7 +79,7 @@ def _produce(commands: Commands, common: argparse.ArgumentParser) -> None:
     parser.add_argument("--file", metavar="PATH", help="send the whole file as one message")
     _longest(parser, "refuse longer messages")
     parser.add_argument(
-        "--rate", type=_positive(float), metavar="N", help="at most so many messages a second"
+        "--rate", type=_positive(float), metavar="N", help="at most N messages a second"
     )
     parser.add_argument(
         "--transaction",
@@ -102,7 +102,7 @@ def _consume(commands: Commands, common: argparse.ArgumentParser) -> None:
         parents=[common],
         help="receive messages as a member of a group",
         description="Write the bodies of a topic's messages to standard output, each with a line"
-        " end behind it. Positions of the group are kept in ZooKeeper, with --broker in"
+        " end after it. Positions of the group are kept in ZooKeeper, with --broker in"
         " ~/.meta_offsets.",
         epilog=STATUS,
     )
@@ -116,9 +116,7 @@ def _consume(commands: Commands, common: argparse.ArgumentParser) -> None:
         help="where to begin, whatever the group's position is; stored: there, and a new group"
         " with the oldest message (default: %(default)s)",
     )
-    parser.add_argument(
-        "--max", type=_positive(int), metavar="N", help="end after so many messages"
-    )
+    parser.add_argument("--max", type=_positive(int), metavar="N", help="end after N messages")
     parser.add_argument(
         "--idle",
         type=_positive(float),
@@ -162,7 +160,7 @@ def _topics(commands: Commands, common: argparse.ArgumentParser) -> None:
         parents=[common],
         help="show topics and their partitions",
         description="Show topics, their partitions, the brokers that have them, and the offsets of"
-        " the oldest message and behind the newest one. Messages are counted by the brokers: those"
+        " the oldest message and after the newest one. Messages are counted by the brokers: those"
         " stored since the start and those of the newest file then.",
         epilog=STATUS,
     )
@@ -177,7 +175,7 @@ def _positive(kind: Callable[[str], float]) -> Callable[[str], float]:
         except ValueError:
             value = 0
         if not 0 < value < float("inf"):
-            raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
         return value
 
     return parse

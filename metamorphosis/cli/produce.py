@@ -239,7 +239,7 @@ async def produce(session: Any, console: Console, options: Namespace) -> None:
 
 
 async def bodies(console: Console, sending: Sending, whole: bytes | None) -> AsyncIterator[bytes]:
-    """What is to be sent, as long as sending makes sense."""
+    """The messages to send, until an error ends the command."""
     if whole is not None:
         yield whole
         return

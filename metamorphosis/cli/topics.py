@@ -1,4 +1,4 @@
-"""``metaq topics``: which topics there are, where their partitions lie, what is in them."""
+"""``metaq topics``: the topics, the places of their partitions, and their sizes."""
 
 from __future__ import annotations
 

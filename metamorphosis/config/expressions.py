@@ -39,8 +39,8 @@ _AFTER_NUMBER = re.compile(r"[\w.]", re.ASCII)
 
 class ExpressionError(ValueError):
     """
-    The text is no expression of the wanted type; the message says what was found and what would be
-    right.
+    The text is not an expression of the wanted type; the message says what was found and what would
+    be right.
     """
 
 
@@ -125,7 +125,7 @@ class _Expression:
 
     def __init__(self, text: str) -> None:
         self._text = text
-        self._position = 0  # behind the token
+        self._position = 0  # after the token
         self._start = 0
         self._kind = ""
         self._token = ""
@@ -224,11 +224,11 @@ class _Expression:
             return token == "true"
         if kind not in ("hex", "number"):
             raise self._unexpected()
-        behind = _AFTER_NUMBER.match(self._text, self._position)
-        if behind is not None:
+        after = _AFTER_NUMBER.match(self._text, self._position)
+        if after is not None:
             raise ExpressionError(
-                f"Syntax error:illegal expression at {self._position + 1}, found {behind.group()!r}"
-                f" behind the number {token}"
+                f"Syntax error:illegal expression at {self._position + 1}, found {after.group()!r}"
+                f" after the number {token}"
             )
         base, bits = (16, 64) if kind == "hex" else (10, 63)
         # 64 bits have 19 digits; Python refuses to convert thousands of them.

@@ -1,4 +1,4 @@
-"""What is wrong with a configuration file: every fault of it, reported at once."""
+"""The faults of a configuration file, all reported at once."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from metamorphosis.errors import ConfigError
 @dataclass(frozen=True, slots=True)
 class Fault:
     """
-    One thing that is wrong.
+    One fault.
 
-    :ivar text: what is wrong and what would be right; contains the original's message where it has
+    :ivar text: the fault, and what would be right; contains the original's message where it has
         one.
-    :ivar line: its line in the file, from 1; None when the fault is something that is missing.
+    :ivar line: its line in the file, from 1; None when something is missing.
     :ivar section: name of the section, without brackets.
-    :ivar key: the key, ``""`` when the fault is no single key's.
+    :ivar key: the key, ``""`` when the fault is not that of one key.
     """
 
     text: str

@@ -48,7 +48,7 @@ def published_host(config: BrokerConfig) -> str:
 
 
 def own_address() -> str:
-    """What ``published_host`` says without a ``hostName``; clients name themselves so."""
+    """The result of ``published_host`` without a ``hostName``; clients name themselves so."""
     return choose_address(interface_addresses()) or _address_of_host_name()
 
 
@@ -111,7 +111,7 @@ def _ipv6_addresses() -> dict[str, list[str]]:
 
 
 def _address_of_host_name() -> str:
-    """What the system's name resolves to, the loopback address when it does not."""
+    """The address of the system's name; the loopback address when it does not resolve."""
     try:
         address = socket.getaddrinfo(socket.gethostname(), None, type=socket.SOCK_STREAM)[0][4][0]
     except OSError:

@@ -64,7 +64,7 @@ class IniFile:
     What a file contains.
 
     :ivar sections: in the order of appearance, parents before their children.
-    :ivar faults: lines that are no valid syntax; they contribute nothing to ``sections``.
+    :ivar faults: lines with invalid syntax; they contribute nothing to ``sections``.
     :ivar warnings: what is allowed but hardly meant.
     :ivar lost_header: whether a section header was so wrong that its section is unknown.
     """

@@ -20,7 +20,7 @@ def default_data_path() -> str:
 
 @dataclass(frozen=True, slots=True)
 class TopicConfig:
-    """What holds for one topic: its section, or a copy of the global values."""
+    """The values of one topic: its section, or a copy of the global values."""
 
     name: str
     num_partitions: int = 1  # numPartitions

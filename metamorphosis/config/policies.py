@@ -50,7 +50,7 @@ def parse_policy(text: str) -> PolicyText:
     retention = _RETENTION.fullmatch(values[0]) if values else None
     if retention is None or not -_INT_LIMIT <= int(retention[1][:12]) < _INT_LIMIT:
         raise ValueError(
-            f"New delete policy `{name}` failed: {','.join(values[:1])!r} is no retention;"
+            f"New delete policy `{name}` failed: {','.join(values[:1])!r} is not a retention;"
             " a number of hours, or one with the suffix s, m or h, follows the comma directly,"
             " as in delete,168 or delete,30m"
         )

@@ -1,4 +1,4 @@
-"""One section of a file read into values; what is wrong is collected and reading goes on."""
+"""One section of a file read into values; faults are collected and reading goes on."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class SectionReader:
     """
     Reads sections by tables of keys.
 
-    :ivar faults: what is wrong, so far.
-    :ivar warnings: what is allowed but hardly meant, so far.
+    :ivar faults: those found until now.
+    :ivar warnings: allowed values that are probably mistakes.
     """
 
     def __init__(self) -> None:
@@ -46,7 +46,8 @@ class SectionReader:
 
     def values(self, section: Section, keys: Iterable[Key]) -> dict[str, Any]:
         """
-        The values of the keys that are given and good, by attribute. A blank value is no value.
+        The values of the keys that are given and good, by attribute. A blank value counts as
+        missing.
         """
         found: dict[str, Any] = {}
         for key in keys:

@@ -145,7 +145,7 @@ def _read(path: str) -> _Content:
 
 
 def _raise_faults(content: _Content, reader: SectionReader) -> None:
-    """Stop here when anything is wrong."""
+    """Raise if there are faults."""
     if reader.faults:
         raise ConfigFaults(content.path, reader.faults)
 

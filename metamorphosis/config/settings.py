@@ -129,6 +129,6 @@ def parse_ranges(text: str) -> tuple[tuple[int, int], ...]:
         match = _RANGE.fullmatch(part)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
         if first > last:
-            raise ValueError(f"{part!r} is no range of partitions; 0-3,7 would be one")
+            raise ValueError(f"{part!r} is not a range of partitions; 0-3,7 would be one")
         ranges.append((first, last))
     return tuple(ranges)

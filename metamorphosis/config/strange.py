@@ -1,6 +1,6 @@
 """
-Characters that look like a blank, an equals sign or a bracket and are none: an input method or a
-web page has put them there. One fault for each such character, however many lines have it.
+Characters that look like a blank, an equals sign or a bracket and are not: they come from an input
+method or a web page. One fault for each such character, however many lines have it.
 
 The lines are read on as if the right character stood there, so that nothing else is reported of
 them.

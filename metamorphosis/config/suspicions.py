@@ -1,7 +1,7 @@
 """
-Values that the original accepts and that are certainly a mistake.
+Values that the original accepts although they cannot work.
 
-Differs: a broker starts with it as the original does, and warns; ``--check`` fails with it.
+Differs: a broker starts with them as the original does, and warns; ``--check`` fails.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _PATHS = ("dataPath", "dataLogPath")
 _AT_LEAST_ONE = {
     "numPartitions": "with {value} no message can be put; a number above 0 is right, as in 1",
     "maxSegmentSize": "with {value} every message has a file of its own; 1073741824 is usual",
-    "maxTransferSize": "with {value} nobody can read anything; 1048576 is usual",
+    "maxTransferSize": "with {value} no message can be read; 1048576 is usual",
 }
 
 

@@ -75,7 +75,11 @@ class OutcomeFile:
             self._write()
 
     def _fail(self, waiting: list[Deferred[None]], error: BaseException) -> None:
+        self._log.error(
+            "Could not write the outcomes that were decided by hand to {directory}: {error}",
+            directory=self._directory,
+            error=error,
+        )
         text = f"Could not write the outcomes that were decided by hand to {self._directory}"
-        self._log.error("{text}: {error}", text=text, error=error)
         for done in waiting:
             done.errback(JournalError(f"{text}: {error}"))

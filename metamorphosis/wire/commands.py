@@ -24,7 +24,7 @@ _SHOWN = 32
 
 
 class TransactionType(StrEnum):
-    """What a ``transaction`` command asks for; the names are those of the wire."""
+    """The step that a ``transaction`` command asks for; the names are those of the wire."""
 
     BEGIN = "BEGIN"
     PREPARE = "PREPARE"
@@ -145,7 +145,7 @@ class StatsCommand(_Value):
     """
     Ask for statistics.
 
-    ``stats [<item> [<opaque>]]``; an opaque without item stands behind two spaces.
+    ``stats [<item> [<opaque>]]``; an opaque without item stands after two spaces.
     """
 
     #: None and ``""`` ask for the same

@@ -77,13 +77,13 @@ def decode_frame(
     Read one frame out of a buffer that the caller owns and fills.
 
     :param start: where the frame begins
-    :param end: where the received bytes end; what lies behind is not looked at
-    :param searched: so many bytes from ``start`` on were there at an earlier call that answered
+    :param end: where the received bytes end; later bytes are not read
+    :param searched: the bytes from ``start`` on that an earlier call had when it answered
         ``NeedMore(None)``, so they hold no CRLF; saves searching a slowly arriving line again from
         its start
-    :returns: the command, which shares no memory with the buffer, and the position behind the
+    :returns: the command, which shares no memory with the buffer, and the position after the
         frame; or ``NeedMore``
-    :raises RemoteProtocolError: no peer may send this; nothing behind ``start`` can be trusted
+    :raises RemoteProtocolError: no peer may send this; nothing after ``start`` can be trusted
     """
     head = _read_head(buffer, start, end, limits, searched)
     if head is None:

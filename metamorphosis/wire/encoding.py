@@ -79,7 +79,7 @@ def value_head(length: int, opaque: int) -> bytes:
 
 def _token(text: str, field: str) -> bytes:
     """
-    :raises LocalProtocolError: the text would end the token or the line, or is no text
+    :raises LocalProtocolError: the text would end the token or the line, or is not text
     """
     try:
         token = text.encode("utf-8")

@@ -40,12 +40,12 @@ def parse_int32(token: bytes, field: str) -> int:
     Read a 32-bit number.
 
     :param field: what the number is, for the error text
-    :raises RemoteProtocolError: the token is no number or out of range
+    :raises RemoteProtocolError: the token is not a number or out of range
     """
     value = _parse(token, field)
     if INT32_MIN <= value <= INT32_MAX:
         return value
-    raise RemoteProtocolError(f"{field} {shown(token)} is no 32-bit number")
+    raise RemoteProtocolError(f"{field} {shown(token)} is not a 32-bit number")
 
 
 def parse_int64(token: bytes, field: str) -> int:
@@ -53,12 +53,12 @@ def parse_int64(token: bytes, field: str) -> int:
     Read a 64-bit number.
 
     :param field: what the number is, for the error text
-    :raises RemoteProtocolError: the token is no number or out of range
+    :raises RemoteProtocolError: the token is not a number or out of range
     """
     value = _parse(token, field)
     if INT64_MIN <= value <= INT64_MAX:
         return value
-    raise RemoteProtocolError(f"{field} {shown(token)} is no 64-bit number")
+    raise RemoteProtocolError(f"{field} {shown(token)} is not a 64-bit number")
 
 
 def check_int32(value: int, field: str) -> int:
@@ -90,7 +90,7 @@ def _parse(token: bytes, field: str) -> int:
     """
     digits = token[1:] if token[:1] in (b"-", b"+") else token
     if not digits.isdigit():
-        raise RemoteProtocolError(f"{field} {shown(token)} is no number")
+        raise RemoteProtocolError(f"{field} {shown(token)} is not a number")
     if len(token) > _SHORT:
         token = token[: len(token) - len(digits)] + (digits.lstrip(b"0")[:_SHORT] or b"0")
     return int(token)

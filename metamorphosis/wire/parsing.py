@@ -11,7 +11,7 @@ Source: ``MetamorphosisWireFormatType``.
 Differs: the original looks at the low 8 bits of the first UTF-16 unit, so that U+0176 acts like
 ``v``; ours looks at the first byte.
 
-Differs: the original ignores whatever stands behind the opaque of a ``get``; ours takes a single
+Differs: the original ignores all tokens after the opaque of a ``get``; ours takes a single
 token of digits there as the time that the request may be held (``docs/protocol.md``).
 """
 
@@ -157,7 +157,7 @@ def _parse_get(tokens: list[bytes], _: bytes) -> GetCommand:
 
 
 def _wait_ms(tokens: list[bytes]) -> int:
-    """The one token behind the opaque of a ``get``; anything else there is ignored, as ever."""
+    """The one token after the opaque of a ``get``; other tokens there are ignored."""
     if len(tokens) == 8 and len(tokens[7]) <= WAIT_DIGITS and tokens[7].isdigit():
         return int(tokens[7])
     return 0

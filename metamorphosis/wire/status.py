@@ -1,5 +1,5 @@
 """
-The nine status codes of a ``result``. There is no other one on the wire.
+The nine status codes of a ``result``. The wire has no others.
 
 Source: ``HttpStatus``.
 """

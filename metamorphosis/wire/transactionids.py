@@ -23,8 +23,8 @@ from metamorphosis.wire.numbers import parse_int32, shown
 @dataclass(frozen=True, slots=True)
 class NullTransactionId:
     """
-    The key ``null``. A ``put`` that carries it is a ``put`` inside a transaction nobody has begun,
-    which is not the same as a ``put`` without a key.
+    The key ``null``. A ``put`` that carries it is a ``put`` inside a transaction that was not
+    begun, which is not the same as a ``put`` without a key.
     """
 
     def __str__(self) -> str:
@@ -117,7 +117,7 @@ def _bytes(text: str) -> bytes:
         value = bytes.fromhex(digits)
     except ValueError:
         value = b""
-    # fromhex skips white space, which is no hex digit here
+    # fromhex skips white space, which is not a hex digit here
     if len(value) * 2 != len(digits):
         raise RemoteProtocolError(f"transaction key: {shown(text)} is not hexadecimal")
     return value

@@ -84,8 +84,8 @@ class ParseTests(SynchronousTestCase):
             "0 0 0 ? * 2#1,3": "between 1 and 5 must follow the '#'",
             "0 0 0 ? * MON-FRI/2": "names have no step",
             "0 0 0 ? * MONDAY": "found 'MONDAY'",
-            "0 0 0 1, * ?": "'' is no value, range or step",
-            "0 - 0 1 * ?": "'-' is no value, range or step",
+            "0 0 0 1, * ?": "'' is not a value, range or step",
+            "0 - 0 1 * ?": "'-' is not a value, range or step",
         }.items():
             error = self.assertRaises(ValueError, CronExpression.parse, text)
             self.assertIn(part, str(error), text)

@@ -38,12 +38,12 @@ class OptionTests(SynchronousTestCase):
             ("produce --broker b:1", "topic"),
             ("produce t", "--zookeeper --broker"),
             ("produce t --broker b:1 --zookeeper z:1", "not allowed with"),
-            ("produce t --broker b:1 --rate 0", "'0' is no number above 0"),
-            ("produce t --broker b:1 --rate inf", "'inf' is no number above 0"),
+            ("produce t --broker b:1 --rate 0", "'0' is not a number above 0"),
+            ("produce t --broker b:1 --rate inf", "'inf' is not a number above 0"),
             ("consume t --broker b:1", "--group"),
             ("consume t --group g --broker b:1 --from begin", "earliest"),
-            ("consume t --group g --broker b:1 --max 1.5", "'1.5' is no number above 0"),
-            ("consume t --group g --broker b:1 --idle -1", "no number above 0"),
+            ("consume t --group g --broker b:1 --max 1.5", "'1.5' is not a number above 0"),
+            ("consume t --group g --broker b:1 --idle -1", "not a number above 0"),
             ("offsets t --group g --broker b:1 --to x", "neither earliest nor latest"),
         ):
             self.assertIn(reason, self.refused(line))

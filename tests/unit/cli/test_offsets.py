@@ -128,7 +128,7 @@ class ShowTests(OffsetsTestCase):
         for arguments, fault in (
             (
                 "--group x",
-                "group x has no position, nor a topic to have one of; groups there are: g",
+                "group x has neither a position nor a topic; groups there are: g",
             ),
             ("x --group g", "no such topic: x"),
         ):
@@ -235,4 +235,4 @@ class DirectTests(SynchronousTestCase):
         """Without a topic those it has positions of."""
         run = self.run_metaq("--group g").start()
         self.assertEqual(run.status, 1)
-        self.assertIn("group g has no position", run.said)
+        self.assertIn("group g has neither a position", run.said)

@@ -186,7 +186,7 @@ class WarningTests(IniTestCase):
             config.problems,
             (
                 "[system] numPartitions: with -2 no message",
-                "[system] maxTransferSize: with 0 nobody",
+                "[system] maxTransferSize: with 0 no message",
                 "[topic=test] numPartitions: with 0 no message",
             ),
             strict=True,

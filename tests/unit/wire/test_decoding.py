@@ -182,7 +182,7 @@ class LimitTests(SynchronousTestCase):
         """
         data = b"get t g 0 1\x00 1 1\r\n"
         error = self.assertRaises(RemoteProtocolError, decode_frame, data, 0, len(data), LIMITS)
-        self.assertEqual(r"offset b'1\x00' is no number", str(error))
+        self.assertEqual(r"offset b'1\x00' is not a number", str(error))
 
 
 class NeedMoreTests(SynchronousTestCase):

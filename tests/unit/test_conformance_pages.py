@@ -1,0 +1,77 @@
+"""``docs/conformance/`` names tests that exist, and has every row that the code speaks of."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+ROOT = Path(__file__).parents[2]
+PAGES = ROOT / "docs" / "conformance"
+
+ROW = re.compile(r"^\| ([A-Z]-?\d+|\d+) \| (.*) \|$", re.MULTILINE)
+TEST = re.compile(r"`([a-z_]+(?:\.\w+)+\.test_\w+)`")
+
+REFERENCE = re.compile(r"\b(C[1-9]\d?|T\d\d|[DO]-[1-9]\d?)\b(?![:-])")
+PLAIN = re.compile(r"\b[Rr]ows? (\d+(?:(?:, | and | to )\d+)*)")
+
+#: numbers of rows that are another thing's
+ELSEWHERE = {"tests/unit/zookeeper", "tests/unit/client/offsets/test_mysqltable.py"}
+
+
+def rows(page: str) -> dict[str, list[str]]:
+    """The rows of a page, and the tests that each names."""
+    found: dict[str, list[str]] = {}
+    for name, rest in ROW.findall((PAGES / f"{page}.md").read_text("utf-8")):
+        assert name not in found, f"row {name} stands twice in {page}.md"
+        found[name] = TEST.findall(rest)
+    return found
+
+
+def all_rows() -> dict[str, dict[str, list[str]]]:
+    """By page."""
+    return {
+        path.stem: rows(path.stem) for path in sorted(PAGES.glob("*.md")) if path.stem != "README"
+    }
+
+
+def numbered(prefix: str, count: int, width: int = 0) -> list[str]:
+    """The names of rows that a page must have."""
+    return [f"{prefix}{number:0{width}d}" for number in range(1, count + 1)]
+
+
+def sources() -> Iterator[tuple[str, str]]:
+    """Code, tests and documents, with their paths."""
+    for room in ("metamorphosis", "tests", "compat", "docs"):
+        for path in sorted((ROOT / room).rglob("*")):
+            name = path.relative_to(ROOT).as_posix()
+            if path.suffix in (".py", ".md") and path != Path(__file__):
+                if not any(name.startswith(other) for other in ELSEWHERE):
+                    yield name, path.read_text("utf-8")
+
+
+class ConformancePageTests(SynchronousTestCase):
+    """The pages as they are."""
+
+    def test_no_row_is_missing(self) -> None:
+        """Each page has its rows from the first to the last."""
+        pages = all_rows()
+        for page, expected in (
+            ("wire", numbered("", 84)),
+            ("client", numbered("", 85)),
+            ("storage", numbered("C", 77)),
+            ("transactions", numbered("T", 53, 2)),
+            ("zookeeper", numbered("Z", 17)),
+            ("defects", numbered("D-", 24) + numbered("O-", 8)),
+        ):
+            self.assertEqual(expected, list(pages.pop(page)), page)
+        self.assertEqual({}, pages)
+
+    def test_rows_without_a_test_say_so(self) -> None:
+        """A row names a test, or none."""
+        for path in PAGES.glob("*.md"):
+            for name, rest in ROW.findall(path.read_text("utf-8")):
+                cell = rest.rpartition("| ")[2]
+                self.assertTrue(cell == "none" or TEST.findall(cell), f"{path.name}: {name}")
