@@ -71,7 +71,7 @@ class Endings:
             self.finish(transaction)
             return None
         commit = Commit(transaction, self._journal, self.open_store, self._on_lost)
-        size = transaction.block_size()
+        size = transaction.bytes  # somewhat more than it stores
         commit.begin(self._room.check, size + sum(self._commits.values()))
         self._commits[commit] = size
         commit.waiters.append(lambda: self._committed(commit))

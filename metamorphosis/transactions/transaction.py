@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator
 from enum import IntEnum
 
-from metamorphosis.message import HEADER, HEADER_BYTES
+from metamorphosis.message import HEADER
 from metamorphosis.transactions.redofile import RedoFile
 from metamorphosis.wire.transactionids import LocalTransactionId, XATransactionId
 
@@ -139,16 +139,17 @@ class Transaction:
         self.bytes += len(record) + OVERHEAD
 
     def take_back(self, record: bytes) -> None:
-        """A record could not be written, and with it the message is gone; its put was refused."""
-        index = next(i for i, each in enumerate(self.records) if each is record)
-        del self.records[index], self._headers[index]
+        """The last record could not be written, and with it the message is gone; its put was
+        refused."""
+        if self.records.pop() is not record:
+            raise RuntimeError("Records are taken back in the wrong order.")
+        del self._headers[-1]
         self.bytes -= len(record) + OVERHEAD
-        places: dict[Partition, list[int]] = {}
-        for partition, indices in self._places.items():
-            left = [i - (i > index) for i in indices if i != index]
-            if left:
-                places[partition] = left
-        self._places = places
+        index = len(self.records)
+        partition = next(p for p, indices in self._places.items() if indices[-1] == index)
+        self._places[partition].pop()
+        if not self._places[partition]:
+            del self._places[partition]
 
     def blocks(self) -> Iterator[tuple[Partition, list[bytes]]]:
         """For each partition the headers and bodies of its messages, in the order of the puts."""
@@ -161,7 +162,3 @@ class Transaction:
                 pieces.append(header)
                 pieces.append(record[len(record) - length :])
             yield partition, pieces
-
-    def block_size(self) -> int:
-        """Bytes that it will store."""
-        return sum(HEADER_BYTES + HEADER.unpack(header)[0] for header in self._headers)

@@ -183,7 +183,7 @@ class Transactions:
         unwritten = self._unwritten.pop(written)
         if written.state is STORED:
             return
-        for transaction, record in unwritten:
+        for transaction, record in reversed(unwritten):
             before = transaction.bytes
             transaction.take_back(record)
             self.open.bytes += transaction.bytes - before

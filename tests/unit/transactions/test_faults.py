@@ -14,12 +14,14 @@ from twisted.internet.defer import Deferred
 from twisted.logger import LogLevel
 
 from metamorphosis.errors import StoreError, StoreStalled
+from metamorphosis.message import HEADER
 from metamorphosis.store.disk import Disk
 from metamorphosis.transactions import rebuilding, transactions
 from metamorphosis.transactions.heuristiclog import Heuristic, encode_heuristic_log
 from metamorphosis.transactions.redolog import FlushMode
 from metamorphosis.transactions.room import Room
-from metamorphosis.wire.transactionids import XATransactionId
+from metamorphosis.transactions.transaction import EMPTY, Transaction
+from metamorphosis.wire.transactionids import LocalTransactionId, XATransactionId
 from tests.support.transactional import TransactionalBroker
 from tests.unit.transactions.test_recovery import RecoveryTestCase
 from tests.unit.transactions.test_redolog import BreakingDisk
@@ -329,6 +331,45 @@ class RoomTests(StepsTestCase):
         room.check(store, 1)
         clock.advance(1)
         room.check(store, 1)
+
+
+class RefusedPutsTests(StepsTestCase):
+    """Puts that cannot be journaled."""
+
+    def test_several_of_one_turn(self) -> None:
+        """All of them are refused, and what was put before is there, in every partition."""
+        disk = BreakingDisk()
+        self.broker = broker_with(self, journal_disk=disk)
+        self.client = self.broker.client()
+        self.step(LOCAL, "BEGIN")
+        self.put(LOCAL, b"first")
+        disk.failing["write"] = 1
+        data = b"".join(
+            b"put test %d 4 0 -1 %b 7\r\nlost" % (partition, LOCAL.encode())
+            for partition in (0, 1, 0, 1)
+        )
+        self.assertEqual(4, self.client.send(data).count(b"result 500 "))
+        (transaction,) = self.broker.transactions.open
+        self.assertEqual(([("test", 0)], 1), (transaction.partitions, len(transaction.records)))
+        self.assertEqual(transaction.bytes, self.broker.transactions.open.bytes)
+        self.put(LOCAL, b"last", partition=1)
+        self.assertOk(self.step(LOCAL, "COMMIT_ONE_PHASE"))
+        self.assertEqual([b"first"], self.messages())
+        self.assertEqual([b"last"], self.messages(partition=1))
+
+    def test_of_a_big_transaction(self) -> None:
+        """The time of a refusal does not grow with what was put before."""
+        transaction = Transaction(LocalTransactionId("s", 1), 0.0)
+        records = [b"%d" % number for number in range(100_000)]
+        for record in records:
+            transaction.add(("test", len(record) % 2), HEADER.pack(0, 0, 0, 0), record)
+        for record in reversed(records):
+            transaction.take_back(record)
+        self.assertEqual(
+            ([], [], EMPTY), (transaction.partitions, transaction.records, transaction.bytes)
+        )
+        transaction.add(("test", 0), HEADER.pack(0, 0, 0, 0), b"x")
+        self.assertRaises(RuntimeError, transaction.take_back, b"y")
 
 
 class LongTransactionTests(StepsTestCase):
