@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from twisted.python.reflect import namedAny
 from twisted.trial.unittest import SynchronousTestCase
 
 ROOT = Path(__file__).parents[2]
@@ -69,9 +70,32 @@ class ConformancePageTests(SynchronousTestCase):
             self.assertEqual(expected, list(pages.pop(page)), page)
         self.assertEqual({}, pages)
 
+    def test_named_tests_exist(self) -> None:
+        """A renamed test is renamed here, too."""
+        missing = []
+        for page, found in all_rows().items():
+            for row, tests in found.items():
+                for name in tests:
+                    try:
+                        namedAny(name if name.startswith("compat.") else f"tests.{name}")
+                    except Exception as error:
+                        missing.append(f"{page}.md, row {row}: {name}: {error!r}")
+        self.assertEqual([], missing)
+
     def test_rows_without_a_test_say_so(self) -> None:
         """A row names a test, or none."""
         for path in PAGES.glob("*.md"):
             for name, rest in ROW.findall(path.read_text("utf-8")):
                 cell = rest.rpartition("| ")[2]
                 self.assertTrue(cell == "none" or TEST.findall(cell), f"{path.name}: {name}")
+
+    def test_references_lead_to_rows(self) -> None:
+        """C22, T36, D-16 and O-2 are found here; a number is a row of the wire or the client."""
+        known = {row for found in all_rows().values() for row in found}
+        lost = []
+        for name, text in sources():
+            found = set(REFERENCE.findall(text))
+            for numbers in PLAIN.findall(text):
+                found.update(re.findall(r"\d+", numbers))
+            lost += [f"{name}: {row}" for row in sorted(found - known)]
+        self.assertEqual([], lost)

@@ -277,6 +277,23 @@ def imported_within(room: str) -> dict[str, set[str]]:
     return found
 
 
+def tree_of(text: str) -> set[str]:
+    """The modules of an indented drawing of directories, as paths."""
+    found, stack = set(), [(0, "")]
+    for line in text.splitlines():
+        indent = len(line) - len(line.lstrip())
+        name = line.strip().partition(" ")[0]
+        if name.endswith("/"):
+            while stack[-1][0] >= indent and len(stack) > 1:
+                stack.pop()
+            stack.append((indent, stack[-1][1] + name))
+            continue
+        while stack[-1][0] >= indent and len(stack) > 1:
+            stack.pop()
+        found |= {stack[-1][1] + module for module in re.findall(r"\b(\w+\.py)\b", line)}
+    return found
+
+
 def run(script: str) -> subprocess.CompletedProcess[str]:
     """Run a script in an interpreter of its own, with the project in its path."""
     return subprocess.run(
@@ -322,6 +339,20 @@ class LayerTests(SynchronousTestCase):
             named = set(re.findall("`([^`]*)`", ours))
             self.assertEqual((layers | excepted) - {layer}, named - {layer}, layer)
             self.assertEqual(libraries, set(others.split(", ")) - {""}, layer)
+
+    def test_every_module_has_its_place(self) -> None:
+        """The pages of the rooms name every module, and none that is gone."""
+        text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+        places = tree_of(text.partition("```\nmetamorphosis/")[2].partition("```")[0])
+        client = (ROOT / "docs" / "contributing-client.md").read_text("utf-8")
+        for room, table in re.findall(r"^\| `(client/[a-z/]*)` .*\n((?:\|.*\n)*)", client, re.M):
+            places |= {room + name for name in re.findall(r"`(\w+\.py)`", table)}
+        zookeeper = (ROOT / "docs" / "zookeeper.md").read_text("utf-8")
+        places |= {"zookeeper/" + name for name in re.findall(r"^\| `(\w+\.py)`", zookeeper, re.M)}
+        modules = {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py")}
+        modules = {name for name in modules if not name.endswith(("/__init__.py", "__main__.py"))}
+        self.assertEqual([], sorted(modules - places), "stand in no page")
+        self.assertEqual([], sorted(places - modules), "are gone")
 
     def test_package_itself_imports_nothing(self) -> None:
         """``import metamorphosis`` gives the version and loads no library."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import runpy
 from pathlib import Path
 
@@ -10,6 +11,40 @@ from twisted.trial.unittest import SynchronousTestCase
 
 ROOT = Path(__file__).parents[2]
 TOOL = runpy.run_path(str(ROOT / "tools" / "loglines.py"))
+PAGE = ROOT / "docs" / "log-lines.md"
+
+
+class PageTests(SynchronousTestCase):
+    """The page as it is."""
+
+    def test_tables_are_up_to_date(self) -> None:
+        """Whoever changes a line of the log runs ``tools/loglines.py`` and commits the page."""
+        text = PAGE.read_text("utf-8")
+        if TOOL["page"](text) != text:
+            self.fail("docs/log-lines.md is old: run `.venv/bin/python tools/loglines.py`")
+
+    def test_every_error_says_what_to_do(self) -> None:
+        """A line to be called for at night has a row in the part that is written by hand."""
+        keys = self.keys()
+        silent = [
+            line
+            for line in TOOL["all_lines"]()
+            if line.level in ("error", "critical") and not line.traceback
+            if not any(key == line.text or key in line.text and key[0] != "{" for key in keys)
+        ]
+        self.assertEqual([], silent)
+
+    def test_every_row_is_about_a_line(self) -> None:
+        """No row is left of a line that is logged no more."""
+        texts = [line.text for line in TOOL["all_lines"]()]
+        self.assertEqual([], [key for key in self.keys() if not any(key in text for text in texts)])
+
+    def keys(self) -> list[str]:
+        """The texts of the hand-written part."""
+        part = PAGE.read_text("utf-8").partition("## What to do")[2].partition(TOOL["MARKER"])[0]
+        keys = re.findall(r"^\| `([^`]+)` \|", part, re.MULTILINE)
+        self.assertGreater(len(keys), 10)
+        return keys
 
 
 class ReadingTests(SynchronousTestCase):
