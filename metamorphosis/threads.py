@@ -114,7 +114,7 @@ class WorkerThreads:
                 completion = (done, None, error)
             del job, work, done
             # Append, then look at the flag; ``_deliver`` clears the flag, then empties the deque:
-            # no completion is left behind, and two threads at the same moment cost one spare
+            # every completion is delivered, and two threads at the same moment cost one spare
             # wake-up.
             self._finished.append(completion)
             del completion

@@ -72,9 +72,9 @@ def ask(path: str, method: str, route: str, timeout: float) -> Any:
     What the broker answers.
 
     :param path: of the socket.
-    :param route: behind ``/api/v1``.
+    :param route: the path after ``/api/v1``.
     :param timeout: seconds.
-    :raises NotRunning: nobody listens there.
+    :raises NotRunning: no process listens there.
     :raises Refused: the broker has said no.
     :raises MetaQError: it does not answer in time, or goes away.
     """

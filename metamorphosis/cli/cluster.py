@@ -128,7 +128,7 @@ class Cluster:
         """
         Whether a broker has the topic; otherwise one will make it with its first message.
 
-        :raises MetaQError: nor will any; the text names the topics there are.
+        :raises MetaQError: no broker will make it; the text names the topics there are.
         """
         if self._registry is not None and await self.children(self._paths.topics_sub(topic)):
             return True

@@ -28,7 +28,7 @@ class State(Enum):
     """The unusual states of a group in a partition."""
 
     NOT_BEGUN = "not-begun"
-    """There is no position: a member begins where its settings say."""
+    """No position is stored: a member begins where its settings say."""
     UNREADABLE = "unreadable"
     """Something else than a position is kept; the partition is not read."""
     BEYOND_END = "beyond-end"

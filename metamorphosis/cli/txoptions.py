@@ -41,7 +41,7 @@ def add_tx(commands: Commands) -> None:
         help="only those that are open, prepared, or were decided by hand (default: all)",
     )
     listing.add_argument(
-        "--limit", type=_count, default=1000, metavar="N", help="at most so many (default: 1000)"
+        "--limit", type=_count, default=1000, metavar="N", help="at most N (default: 1000)"
     )
     show = actions.add_parser("show", parents=[common], help="one of them, or the journal")
     show.add_argument("key", nargs="?", metavar="KEY", help="without: the state of the journal")

@@ -3,7 +3,7 @@ Bytes in, commands out. One grammar serves both ends: a broker reads requests wi
 replies.
 
 A frame is a line that ends with CRLF, and for ``put``, ``sync``, ``value`` and ``result`` a body
-behind it, of the length that one token of the line gives. Reading happens in two steps: the *head*
+after it, of the length that one token of the line gives. Reading happens in two steps: the *head*
 (line split, word and length known), then, when the body is there, the command. Only the length
 token is checked in the first step: a line with too few tokens waits for its body like any other,
 and fails then. The outcome never depends on how the bytes were cut into chunks.
