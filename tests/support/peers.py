@@ -1,5 +1,5 @@
 """
-The peers of the tests here: the original Java broker, our broker, and a process that drives the
+The peers of the tests with the original software: the original Java broker, our broker, and a process that drives the
 original client.
 
 Everything blocks for a bounded time; nothing here needs a reactor.
@@ -24,8 +24,7 @@ from typing import Any
 
 from compat import build
 from tests.support import zookeeper
-
-CHECKOUT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+from tests.support.broker import CHECKOUT
 
 START_SECONDS = 30.0
 STOP_SECONDS = 20.0
