@@ -11,14 +11,13 @@ from random import Random
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from compat import build
 from metamorphosis.wire.commands import BooleanCommand, Command, TransactionCommand
 from metamorphosis.wire.decoding import FrameLimits
 from metamorphosis.wire.encoding import encode
-from tests.conformance import test_wire_decoding as table
+from tests.support import javabuild, wirerows
 from tests.support import wirevectors as vectors
 from tests.support.feeding import decoded
-from tests.unit.wire.test_garbage import command, garbage
+from tests.support.randomcommands import command, garbage
 
 #: the original has none
 LIMITS = FrameLimits(max_line_bytes=1 << 20, max_body_bytes=(1 << 31) - 1)
@@ -37,7 +36,7 @@ OURS_ALONE = ("length above the limit", "line above the limit", "endless line")
 def ask_original(streams: list[bytes]) -> list[list[str]]:
     """What the original makes of each stream, in the words of ``Codec.java``."""
     done = subprocess.run(
-        ["java", "-cp", build.classpath(), "compat.Codec"],
+        ["java", "-cp", javabuild.classpath(), "compat.Codec"],
         input="".join(f"{stream.hex()}\n" for stream in streams),
         capture_output=True,
         text=True,
@@ -74,7 +73,7 @@ def comparable(found: Command) -> bool:
 class CodecTests(SynchronousTestCase):
     """Our codec beside the original's."""
 
-    skip = build.missing()
+    skip = javabuild.missing()
 
     def compare(self, streams: list[bytes]) -> None:
         """Same number and kinds of commands, same bytes where both can write them, same end."""
@@ -90,9 +89,9 @@ class CodecTests(SynchronousTestCase):
                 self.assertEqual(their, ours, stream)
 
     def test_vectors(self) -> None:
-        """Every frame of the unit tests and of the conformance table."""
+        """Every frame of the unit tests and of the conformance wirerows."""
         rows = [*vectors.CANONICAL, *vectors.READ_ONLY, *vectors.REFUSED, *vectors.WAITING]
-        rows += [*table.OPEN, *table.CLOSED, *table.WAITS]
+        rows += [*wirerows.OPEN, *wirerows.CLOSED, *wirerows.WAITS]
         streams = [row[1] for row in rows if row[0] not in OURS_ALONE]
         self.compare([stream for stream in streams if not DIFFERENT.search(stream)])
 
@@ -109,7 +108,7 @@ class CodecTests(SynchronousTestCase):
 class DifferenceTests(SynchronousTestCase):
     """Where ours differs from the original; ``docs/differences.md`` lists them."""
 
-    skip = build.missing()
+    skip = javabuild.missing()
 
     def check(self, stream: bytes) -> None:
         """The original takes it, ours refuses it."""

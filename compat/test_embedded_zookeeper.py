@@ -5,14 +5,14 @@ The original Java client on our broker and our ZooKeeper, both in one process: `
 
 from __future__ import annotations
 
-import time
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
-from compat import behaviour, build
+from compat import behaviour
 from compat.clientcase import name, wait_until
 from compat.samples import Sample, outcome, samples
-from tests.support import peers, zookeeper
+from tests.support import javabuild, peers, zookeeper
 from tests.support.embedded import EmbeddedZooKeeper
 
 
@@ -21,14 +21,14 @@ class LocalBroker(peers.OurBroker):
 
     kind = "local"
 
-    def command(self) -> list[str]:
+    def command(self, options: Sequence[str] = ()) -> list[str]:
         """The same with one more option."""
-        return [*super().command(), "--local"]
+        return [*super().command(options), "--local"]
 
-    def start(self) -> None:
+    def start(self, wait: bool = True) -> None:
         """Return when it serves and is registered."""
-        super().start()
-        self._wait_for_registration(time.monotonic() + peers.START_SECONDS)
+        super().start(wait)
+        self.wait_for_registration()
 
 
 class EmbeddedZooKeeperTests(behaviour.OffsetBehaviour, behaviour.RebalanceBehaviour):
@@ -37,7 +37,7 @@ class EmbeddedZooKeeperTests(behaviour.OffsetBehaviour, behaviour.RebalanceBehav
     process takes along when it goes, and brings back.
     """
 
-    skip = build.missing()
+    skip = javabuild.missing()
     kind = LocalBroker
 
     def zookeeper_server(self) -> zookeeper.ZooKeeperServer:

@@ -217,7 +217,10 @@ def run_all(total: Outcome) -> None:
 def prepare_compat() -> None:
     """Build the Java side now: its downloads must not eat the time limit of the first test."""
     done = subprocess.run(
-        [sys.executable, "-m", "compat.build"], cwd=ROOT, stdin=subprocess.DEVNULL, check=False
+        [sys.executable, "-m", "tests.support.javabuild"],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        check=False,
     )
     if done.returncode:
         print("the tests with the original Java software will be skipped", flush=True)

@@ -1,7 +1,7 @@
 """
-Every row of the wire conformance table (section 10 of the specification, kept in
-``compat/conformance.txt``) against our broker without a network. ``compat.test_conformance`` runs
-the same table over sockets against the original as well.
+Every row of the wire conformance table (section 10 of the specification, ``conformance.txt`` beside
+this module) against our broker without a network. ``compat.test_conformance`` runs the same table
+over sockets against the original as well.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from compat import conformance
+from tests.support import conformancetable
 from tests.support.serving import Client
 from tests.support.transactional import TransactionalBroker
 
@@ -27,7 +27,7 @@ def faults(directory: str) -> dict[str, str]:
     broker = TransactionalBroker(directory, topics=TOPICS)
     named: dict[str, Client] = {}
     found = {}
-    for row in conformance.rows():
+    for row in conformancetable.rows():
         client = named.get(row.connection) or broker.client()
         if row.connection != "-":
             named[row.connection] = client
@@ -35,9 +35,9 @@ def faults(directory: str) -> dict[str, str]:
     return found
 
 
-def outcome(row: conformance.Row, client: Client) -> str:
+def outcome(row: conformancetable.Row, client: Client) -> str:
     """Empty if the row holds."""
-    pattern, answered = conformance.expected(row, 8123, "1.4.6.2")
+    pattern, answered = conformancetable.expected(row, 8123, "1.4.6.2")
     reply = client.send(row.send)
     if not lengths_right(reply):
         return f"{reply!r} announces another length than it has"
@@ -72,7 +72,7 @@ class ConversationRows(SynchronousTestCase):
 
 
 def _add_tests() -> None:
-    for row in conformance.rows():
+    for row in conformancetable.rows():
 
         def test(self: ConversationRows, name: str = row.name) -> None:
             self.check(name)

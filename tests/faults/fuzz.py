@@ -19,7 +19,7 @@ from metamorphosis.wire.encoding import encode
 from tests.faults.live_fuzz import TOPICS, FuzzRun, resident_kib, wait_until_alone
 from tests.support.broker import BrokerProcess
 from tests.support.feeding import decoded, decoded_in_place
-from tests.unit.wire.test_garbage import LIMITS, cut, garbage
+from tests.support.randomcommands import LIMITS, cut, garbage
 
 
 def fuzz_decoder(seconds: float, seed: int) -> int:

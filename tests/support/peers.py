@@ -1,6 +1,6 @@
 """
-The peers of the tests with the original software: the original Java broker, our broker, and a process that drives the
-original client.
+The peers of the tests with the original software: its broker, ours, and processes that drive its
+client and ours.
 
 Everything blocks for a bounded time; nothing here needs a reactor.
 """
@@ -12,22 +12,18 @@ import itertools
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from compat import build
-from tests.support import zookeeper
-from tests.support.broker import CHECKOUT
+from tests.support import javabuild, zookeeper
+from tests.support.broker import BrokerProcess, Keys, environment
 
-START_SECONDS = 30.0
-STOP_SECONDS = 20.0
 CALL_SECONDS = 60.0
 
 JAVA_OPTIONS = ["-Xmx512m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto"]
@@ -50,14 +46,14 @@ ZOOKEEPER = {
     "zk.zkSyncTimeMs": 200,  # the Java broker sleeps this long at its stop
 }
 
-Topics = Mapping[str, Mapping[str, object]]
+Topics = Mapping[str, Keys]
 
 
 def missing() -> str | None:
     """
     The reason why the tests with the original cannot run here, for a test's ``skip``, or ``None``.
     """
-    return zookeeper.missing() or build.missing()
+    return zookeeper.missing() or javabuild.missing()
 
 
 def no_zookeeper() -> zookeeper.ZooKeeperServer:
@@ -65,20 +61,9 @@ def no_zookeeper() -> zookeeper.ZooKeeperServer:
     return zookeeper.ZooKeeperServer(os.devnull)
 
 
-def server_ini(system: Mapping[str, object], zk: Mapping[str, object], topics: Topics) -> str:
-    """The text of a ``server.ini``."""
-    sections: dict[str, Mapping[str, object]] = {"system": system, "zookeeper": zk}
-    sections.update({f"topic={name}": keys for name, keys in topics.items()})
-    return "\n".join(
-        f"[{name}]\n" + "".join(f"{key}={value}\n" for key, value in keys.items())
-        for name, keys in sections.items()
-    )
-
-
-class Broker(ABC):
+class Broker(BrokerProcess, ABC):
     """
-    One broker process. ``start`` again after ``stop`` or ``kill`` finds the same port, data and
-    configuration.
+    One broker of a cluster, ours or the original; it serves when its topics are in ZooKeeper.
 
     :param directory: made if missing; holds ``server.ini``, data and log.
     :param zk: the ZooKeeper it registers with.
@@ -100,81 +85,49 @@ class Broker(ABC):
         system: Mapping[str, object] | None = None,
         port: int | None = None,
     ) -> None:
-        self.directory = os.path.abspath(directory)
-        self.data = os.path.join(self.directory, "data") if data is None else os.path.abspath(data)
+        # beside other directories the original leaves some partitions closed until their first put
+        own = {
+            "brokerId": broker_id,
+            "dataLogPath": os.path.join(os.path.abspath(directory), "log"),
+        }
+        if data is not None:
+            own["dataPath"] = os.path.abspath(data)
+        super().__init__(
+            directory,
+            topics,
+            {**SYSTEM, **own, **(system or {})},
+            zk,
+            {**ZOOKEEPER, "zk.zkRoot": root},
+            port=port,
+        )
+        self.data = str(self.system["dataPath"])
+        self.log = os.path.join(self.directory, f"{self.kind}.log")
         self.zookeeper = zk
         self.root = root
-        self.topics = topics
         self.broker_id = broker_id
-        self.system = dict(system or {})
-        self.port = zookeeper.free_port() if port is None else port
-        self.process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
         """The address in ZooKeeper and in error texts."""
         return f"meta://localhost:{self.port}"
 
-    @property
-    def log(self) -> str:
-        """The file with the output of the process."""
-        return os.path.join(self.directory, f"{self.kind}.log")
-
-    @abstractmethod
-    def command(self) -> list[str]:
-        """The command line of the process."""
-
     @abstractmethod
     def close_partition(self, topic: str, partition: int) -> None:
         """What an operator does so that a partition takes no messages and gives none."""
 
-    def environment(self) -> dict[str, str]:
-        """The environment of the process."""
-        return dict(os.environ)
+    def write_configuration(self) -> None:
+        """See ``BrokerProcess``; the original makes none of its directories."""
+        for directory in (self.data, os.path.join(self.directory, "log")):
+            os.makedirs(directory, exist_ok=True)
+        super().write_configuration()
 
-    def write_configuration(self) -> str:
-        """Write ``server.ini``, return its path."""
-        os.makedirs(self.data, exist_ok=True)
-        os.makedirs(os.path.join(self.directory, "log"), exist_ok=True)
-        system = {
-            "brokerId": self.broker_id,
-            "serverPort": self.port,
-            "dashboardHttpPort": zookeeper.free_port(),
-            "dataPath": self.data,
-            # beside other directories the original leaves some partitions closed until their first
-            # put
-            "dataLogPath": os.path.join(self.directory, "log"),
-            **SYSTEM,
-            **self.system,
-        }
-        zk = {**ZOOKEEPER, "zk.zkConnect": self.zookeeper.connect_string, "zk.zkRoot": self.root}
-        path = os.path.join(self.directory, "server.ini")
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(server_ini(system, zk, self.topics))
-        return path
+    def start(self, wait: bool = True) -> None:
+        """See ``BrokerProcess``; it also waits for the topics, if a ZooKeeper runs."""
+        super().start(wait)
+        if wait and self.zookeeper.process is not None:
+            self.wait_for_registration()
 
-    def start(self) -> None:
-        """
-        Start the process; return when it serves and its topics are in ZooKeeper, if there is one.
-        """
-        self.write_configuration()
-        with open(self.log, "ab") as log:
-            self.process = subprocess.Popen(
-                self.command(),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=self.directory,
-                env=self.environment(),
-                start_new_session=True,  # a Ctrl-C for trial is not one for the broker
-            )
-        atexit.register(self.kill)
-        deadline = time.monotonic() + START_SECONDS
-        self._wait(deadline, self._serves)
-        if self.zookeeper.process is not None:
-            self._wait_for_registration(deadline)
-
-    def _wait_for_registration(self, deadline: float) -> None:
+    def wait_for_registration(self) -> None:
         """Until every node of every topic is there: ours registers several topics at a time."""
         client = self.zookeeper.client()
         try:
@@ -184,53 +137,10 @@ class Broker(ABC):
                 trees += ["topics-sub"] if keys.get("acceptSubscribe") != "false" else []
                 for tree in trees:
                     node = f"{self.root}/brokers/{tree}/{topic}/{self.broker_id}-m"
-                    self._wait(deadline, lambda: client.exists(node) is not None)
+                    self.wait_until(lambda: client.exists(node) is not None, f"make {node}")
         finally:
             client.stop()
             client.close()
-
-    def _wait(self, deadline: float, condition: Callable[[], bool]) -> None:
-        while not condition():
-            if self.process is None or self.process.poll() is not None:
-                raise RuntimeError(f"the {self.kind} broker ended at start: {self.tail()}")
-            if time.monotonic() > deadline:
-                raise RuntimeError(f"the {self.kind} broker does not start: {self.tail()}")
-            time.sleep(0.03)
-
-    def _serves(self) -> bool:
-        try:
-            with socket.create_connection(("127.0.0.1", self.port), 0.5) as connection:
-                connection.settimeout(2)
-                connection.sendall(b"version 1\r\n")
-                return connection.recv(100).startswith(b"result 200 ")
-        except OSError:
-            return False
-
-    def tail(self) -> str:
-        """The end of the log, for an error message."""
-        with open(self.log, encoding="utf-8", errors="replace") as file:
-            return file.read()[-2000:]
-
-    def stop(self) -> None:
-        """End the process in order (SIGTERM); nothing happens when none runs."""
-        self._end(signal.SIGTERM)
-
-    def kill(self) -> None:
-        """End the process with SIGKILL; nothing happens when none runs."""
-        self._end(signal.SIGKILL)
-
-    def _end(self, number: int) -> None:
-        atexit.unregister(self.kill)
-        process, self.process = self.process, None
-        if process is None:
-            return
-        process.send_signal(number)
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            raise RuntimeError(f"the {self.kind} broker does not stop: {self.tail()}") from None
 
 
 class JavaBroker(Broker):
@@ -238,17 +148,16 @@ class JavaBroker(Broker):
 
     kind = "java"
 
-    def command(self) -> list[str]:
+    def command(self, options: Sequence[str] = ()) -> list[str]:
         """
         The path given to ``-f`` needs a directory in it, or the original dies of a null pointer.
         """
         self.jmx_port = zookeeper.free_port()
-        log = os.path.join(self.directory, "java-log4j.log")
         return [
             "java",
             *JAVA_OPTIONS,
             f"-Duser.home={self.directory}",
-            f"-Dcompat.log={log}",
+            f"-Dcompat.log={self._java_log}",
             "-Dcompat.level=WARN",
             f"-Dcom.sun.management.jmxremote.port={self.jmx_port}",
             "-Dcom.sun.management.jmxremote.host=127.0.0.1",
@@ -256,11 +165,20 @@ class JavaBroker(Broker):
             "-Dcom.sun.management.jmxremote.ssl=false",
             "-Djava.rmi.server.hostname=127.0.0.1",
             "-cp",
-            build.classpath(),
+            javabuild.classpath(),
             "com.taobao.metamorphosis.server.MetamorphosisStartup",
             "-f",
             "./server.ini",
         ]
+
+    @property
+    def _java_log(self) -> str:
+        return os.path.join(self.directory, "java-log4j.log")
+
+    def write_configuration(self) -> None:
+        """See ``Broker``; its dashboard listens too."""
+        self.system["dashboardHttpPort"] = zookeeper.free_port()
+        super().write_configuration()
 
     def close_partition(self, topic: str, partition: int) -> None:
         """By JMX."""
@@ -268,39 +186,25 @@ class JavaBroker(Broker):
             "close-partitions", port=self.jmx_port, topic=topic, first=partition, last=partition
         )
 
-    def tail(self) -> str:
+    def output(self) -> str:
         """Standard error says nothing useful about a failed start; log4j's file does."""
         try:
-            path = os.path.join(self.directory, "java-log4j.log")
-            with open(path, encoding="utf-8", errors="replace") as file:
-                return super().tail() + file.read()[-2000:]
+            with open(self._java_log, encoding="utf-8", errors="replace") as file:
+                return super().output() + file.read()[-2000:]
         except FileNotFoundError:
-            return super().tail()
+            return super().output()
 
 
 class OurBroker(Broker):
-    """Ours, ``twistd -n metaq -f server.ini``."""
+    """Ours, as ``BrokerProcess`` starts it."""
 
     kind = "python"
 
-    def command(self) -> list[str]:
-        """``twistd`` as its script would run it."""
-        twistd = "import sys; from twisted.scripts.twistd import run; sys.argv[0] = 'twistd'; run()"
-        return [sys.executable, "-c", twistd, "-n", "--pidfile=", "metaq", "-f", "./server.ini"]
-
     def close_partition(self, topic: str, partition: int) -> None:
         """In our own settings file, and a reload."""
-        with open(os.path.join(self.directory, "metamorphosis.ini"), "w", encoding="utf-8") as file:
-            file.write(f"[closed-partitions]\n{topic} = {partition}\n")
-        assert self.process is not None
-        self.process.send_signal(signal.SIGHUP)
-
-    def environment(self) -> dict[str, str]:
-        """The checkout is importable whatever directory the process runs in."""
-        environment = dict(os.environ)
-        paths = [CHECKOUT, environment.get("PYTHONPATH", "")]
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
-        return environment
+        self.settings["closed-partitions"] = {topic: partition}
+        self.write_configuration()
+        self.signal(signal.SIGHUP)
 
 
 class CallFailed(Exception):
@@ -428,7 +332,7 @@ class JavaDriver(Driver):
         options = [f"-Duser.home={self.directory}", f"-Dcompat.log={self.log}"]
         return [
             *("java", *JAVA_OPTIONS, *options, "-Dcompat.level=WARN"),
-            *("-cp", build.classpath(), "compat.Driver"),
+            *("-cp", javabuild.classpath(), "compat.Driver"),
         ]
 
 
@@ -450,9 +354,7 @@ class PythonDriver(Driver):
 
     def environment(self) -> dict[str, str]:
         """The checkout is importable, and recovery files go below the directory."""
-        paths = [CHECKOUT, os.environ.get("PYTHONPATH", "")]
-        python = os.pathsep.join(filter(None, paths))
-        return {**os.environ, "PYTHONPATH": python, "HOME": self.directory}
+        return {**environment(), "HOME": self.directory}
 
 
 _drivers: dict[int, JavaDriver] = {}

@@ -306,6 +306,28 @@ def run(script: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def strangers(directory: str, source: str) -> list[str]:
+    """
+    What a test module imports from the tests of another room; ``tests.support`` is for all, and
+    parts of one room may use each other.
+    """
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and not node.level:
+            names = [f"{node.module}.{each.name}" for each in node.names]
+        elif isinstance(node, ast.Import):
+            names = [each.name for each in node.names]
+        else:
+            continue
+        found += [
+            f"{node.lineno} imports {name}"
+            for name in names
+            if name.startswith(("tests.", "compat."))
+            and not name.startswith(("tests.support", f"{directory}."))
+        ]
+    return found
+
+
 class LayerTests(SynchronousTestCase):
     """The sources as they are."""
 
@@ -322,6 +344,16 @@ class LayerTests(SynchronousTestCase):
             graph = imported_within(room)
             self.assertGreater(len(graph), 2, room)
             self.assertEqual([], circle(graph), room)
+
+    def test_tests_and_compat_share_only_the_support(self) -> None:
+        """``compat`` runs without the other tests, and they without it."""
+        found = []
+        for directory in ("tests", "compat"):
+            for path in sorted((ROOT / directory).rglob("*.py")):
+                source = path.read_text(encoding="utf-8")
+                name = path.relative_to(ROOT)
+                found += [f"{name}:{each}" for each in strangers(directory, source)]
+        self.assertEqual([], found)
 
     def test_table_is_that_of_the_document(self) -> None:
         """``docs/architecture.md`` and this test allow the same imports in each layer."""
@@ -422,6 +454,20 @@ class RuleTests(SynchronousTestCase):
             ("unheardof", "import os"),
         ):
             self.assertEqual(1, len(violations(module, source)), (module, source))
+
+    def test_imports_of_other_tests(self) -> None:
+        """Each direction, and every form of it."""
+        for directory, source, wrong in (
+            ("tests", "from compat import exchange", True),
+            ("tests", "import compat.exchange", True),
+            ("tests", "def f() -> None:\n    from compat.exchange import Reply", True),
+            ("tests", "from tests.faults import world", False),
+            ("compat", "from tests.unit.client import fakes", True),
+            ("compat", "from tests import run", True),
+            ("compat", "from tests.support import peers", False),
+            ("compat", "from compat import exchange", False),
+        ):
+            self.assertEqual(wrong, bool(strangers(directory, source)), source)
 
     def test_right_imports(self) -> None:
         """One example of each allowed direction."""

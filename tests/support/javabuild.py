@@ -2,8 +2,8 @@
 The class path of the original Java software and of our drivers, built by Maven when it is missing
 or out of date.
 
-``python -m compat.build`` builds ahead of the tests; the first build downloads, later ones work
-offline.
+``python -m tests.support.javabuild`` builds ahead of the tests; the first build
+downloads, later ones work offline.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ import shutil
 import subprocess
 import sys
 
-MODULE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "java")
+from tests.support.broker import CHECKOUT
+
+MODULE = os.path.join(CHECKOUT, "compat", "java")
 TARGET = os.path.join(MODULE, "target")
 BUILT = os.path.join(TARGET, "built")
 BUILD_SECONDS = 300.0  # Maven's own downloads retry; a machine without network fails in seconds
