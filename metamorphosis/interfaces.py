@@ -44,7 +44,7 @@ class IWorkerThreads(Interface):
 class IRegistry(Interface):
     """
     The coordination service as the broker needs it. Providers:
-    ``cluster.registry.ZooKeeperRegistry``, ``cluster.memoryregistry.MemoryRegistry``. Paths are
+    ``cluster.registry.ZooKeeperRegistry``, ``testing.registry.MemoryRegistry``. Paths are
     absolute; all calls and callbacks: reactor thread.
 
     Every Deferred fails with a ``RegistryError``; ``RegistryUnavailable`` means that the outcome is

@@ -18,11 +18,11 @@ from metamorphosis.client.offsets.localfile import LocalFileOffsetStore
 from metamorphosis.client.offsets.memory import MemoryOffsetStore
 from metamorphosis.client.offsets.zookeeper import ZooKeeperOffsetStore, parse_offset
 from metamorphosis.client.settings import MAX_OFFSET
-from metamorphosis.cluster.memoryregistry import MemoryRegistry, MemoryTree
 from metamorphosis.cluster.paths import Paths
 from metamorphosis.errors import InvalidConfig, OffsetStoreError, RegistryUnavailable
 from metamorphosis.interfaces import IOffsetStore
-from tests.support.runtime import MemoryRuntime
+from metamorphosis.testing.registry import MemoryRegistry, MemoryTree
+from metamorphosis.testing.runtime import MemoryRuntime
 
 P0, P1 = Partition(0, 0), Partition(0, 1)
 

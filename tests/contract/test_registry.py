@@ -16,11 +16,11 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyClass, verifyObject
 
-from metamorphosis.cluster.memoryregistry import MemoryRegistry, MemoryTree
 from metamorphosis.cluster.model import SessionEvent, SessionState, WatchEvent, WatchKind
 from metamorphosis.cluster.registry import ZooKeeperRegistry
 from metamorphosis.errors import NodeExists, NoNode, NotEmpty, RegistryError, RegistryUnavailable
 from metamorphosis.interfaces import IRegistry
+from metamorphosis.testing.registry import MemoryRegistry, MemoryTree
 from metamorphosis.threads import WorkerThreads
 from tests.support import zookeeper
 

@@ -16,11 +16,11 @@ from zope.interface.verify import verifyClass, verifyObject
 from metamorphosis.client.network.flow import Event, Slots, settle, sleep, within
 from metamorphosis.client.runtimes.aio import AsyncioRuntime
 from metamorphosis.client.runtimes.tx import TwistedRuntime
-from metamorphosis.cluster.memoryregistry import MemoryRegistry
 from metamorphosis.cluster.model import SessionEvent
 from metamorphosis.errors import NoNode, RequestTimeout
 from metamorphosis.interfaces import IRuntime
-from tests.support.runtime import MemoryLink, MemoryRuntime
+from metamorphosis.testing.registry import MemoryRegistry
+from metamorphosis.testing.runtime import MemoryLink, MemoryRuntime
 
 TURNS = 200_000  # of waiting for the kernel; far more than it ever takes
 

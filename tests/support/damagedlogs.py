@@ -19,8 +19,8 @@ from metamorphosis.client.model import Partition, PassedOver, ReceivedMessage
 from metamorphosis.client.session import SessionFactory
 from metamorphosis.client.settings import ClientConfig
 from metamorphosis.message import HEADER, HEADER_BYTES, checksum, encode_record
+from metamorphosis.testing.runtime import MemoryRuntime
 from tests.support.memorybroker import Log, MemoryBroker
-from tests.support.runtime import MemoryRuntime
 
 KINDS = ("listener", "batch", "manual", "iteration", "browser")
 FIRST_ID = 1 << 60

@@ -17,11 +17,22 @@ class FakeBroker:
     """
     :ivar logs: (topic, partition) -> the bytes of its records.
     :ivar commands: the words of all commands, in order.
+    :ivar connections: those on asyncio.
     """
 
     def __init__(self) -> None:
         self.logs: dict[tuple[str, int], bytearray] = {}
         self.commands: list[str] = []
+        self.connections: set[asyncio.Transport] = set()
+
+    async def end(self) -> None:
+        """Close the connections, and let the loop do it: it closes no sockets when it ends."""
+        accepting = asyncio.all_tasks() - {asyncio.current_task()}
+        await asyncio.gather(*accepting, return_exceptions=True)
+        for transport in self.connections:
+            transport.abort()
+        while self.connections:
+            await asyncio.sleep(0)
 
     def answer(self, buffer: bytearray) -> bytes:
         """The replies to the complete requests in the buffer, which are taken out of it."""
@@ -91,6 +102,11 @@ class AsyncioSide(asyncio.Protocol):
     def connection_made(self, transport: Any) -> None:
         """See ``asyncio.BaseProtocol``."""
         self._transport = transport
+        self._broker.connections.add(transport)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """See ``asyncio.BaseProtocol``."""
+        self._broker.connections.discard(self._transport)
 
     def data_received(self, data: bytes) -> None:
         """See ``asyncio.Protocol``."""

@@ -16,7 +16,7 @@ from metamorphosis.client.model import FetchTarget, Partition, Position, Receive
 from metamorphosis.client.network.connections import Connections
 from metamorphosis.client.settings import ClientConfig, ConsumerConfig
 from metamorphosis.message import encode_record
-from tests.support.runtime import MemoryLink, MemoryRuntime
+from metamorphosis.testing.runtime import MemoryLink, MemoryRuntime
 
 URL = "meta://b:1"
 

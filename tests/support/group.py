@@ -12,10 +12,10 @@ from metamorphosis.client.group.rebalance import Rebalance
 from metamorphosis.client.model import FetchTarget, Partition
 from metamorphosis.client.offsets.zookeeper import ZooKeeperOffsetStore
 from metamorphosis.client.settings import ConsumerConfig
-from metamorphosis.cluster.memoryregistry import MemoryRegistry, MemoryTree
 from metamorphosis.cluster.model import TopicBroker
 from metamorphosis.cluster.paths import Paths
-from tests.support.runtime import MemoryRuntime
+from metamorphosis.testing.registry import MemoryRegistry, MemoryTree
+from metamorphosis.testing.runtime import MemoryRuntime
 
 PATHS = Paths()
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from metamorphosis.message import HEADER_BYTES
+from metamorphosis.testing.runtime import MemoryLink, opaques_of
 from tests.support.producing import ProducingCase
-from tests.support.runtime import MemoryLink, opaques_of
 from tests.support.serving import Client
 from tests.support.transactional import TransactionalBroker
 

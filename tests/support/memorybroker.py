@@ -2,52 +2,11 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
-
-from metamorphosis.message import encode_record
+from metamorphosis.testing.partition import MemoryPartition as Log
+from metamorphosis.testing.runtime import MemoryLink, MemoryRuntime
 from tests.support.fetchstage import Asked, requests
-from tests.support.runtime import MemoryLink, MemoryRuntime
 
 MAX_OFFSET = (1 << 63) - 1
-
-
-class Log:
-    """
-    A partition.
-
-    :ivar data: from ``start`` on.
-    :ivar segments: where segments begin.
-    """
-
-    def __init__(self, start: int = 0) -> None:
-        self.start = start
-        self.data = b""
-        self.segments = [start]
-
-    @property
-    def end(self) -> int:
-        """Where the next message will be."""
-        return self.start + len(self.data)
-
-    def append(self, *bodies: bytes, first_id: int = 1, flag: int = 0) -> None:
-        """Put messages; ids count on."""
-        for n, body in enumerate(bodies):
-            self.data += encode_record(first_id + n, flag, body)
-
-    def roll(self) -> None:
-        """What follows is in another segment."""
-        self.segments.append(self.end)
-
-    def segment_end(self, offset: int) -> int:
-        """Of the one that holds ``offset``; no answer to a get goes beyond it."""
-        index = bisect_right(self.segments, offset)
-        return self.segments[index] if index < len(self.segments) else self.end
-
-    def nearest(self, offset: int) -> int:
-        """As the broker answers ``offset``."""
-        if offset >= self.end:
-            return self.end
-        return self.segments[max(bisect_right(self.segments, offset) - 1, 0)]
 
 
 class MemoryBroker:

@@ -14,11 +14,11 @@ from metamorphosis.client.producer.producer import Producer
 from metamorphosis.client.producer.publisher import Publisher
 from metamorphosis.client.session import SessionFactory
 from metamorphosis.client.settings import ClientConfig
-from metamorphosis.cluster.memoryregistry import MemoryRegistry
 from metamorphosis.cluster.model import TopicBroker
+from metamorphosis.testing.registry import MemoryRegistry
+from metamorphosis.testing.runtime import MemoryLink, MemoryRuntime
 from metamorphosis.wire.commands import PutCommand
 from metamorphosis.wire.decoding import CommandDecoder
-from tests.support.runtime import MemoryLink, MemoryRuntime
 
 PUB = "/meta/brokers/topics-pub"
 

@@ -75,6 +75,7 @@ LAYERS = {
         "client.runtimes",
         "client.transactions.coordinator",
     },
+    "testing": {"testing"},
     "top": {
         "daemon",
         "tap",
@@ -98,6 +99,10 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "client": ({"pure", "interfaces", "cluster", "client"}, {"zope", "txaio", "pymysql"}),
     "faces": (
         {"pure", "interfaces", "store", "cluster", "client", "faces"},
+        {"zope", "twisted", "txaio"},
+    ),
+    "testing": (
+        {"pure", "interfaces", "store", "cluster", "client", "faces", "testing"},
         {"zope", "twisted", "txaio"},
     ),
     "top": (set(LAYERS), {"zope", "twisted", "kazoo"}),

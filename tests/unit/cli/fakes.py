@@ -22,12 +22,12 @@ from metamorphosis.client.fetch.passing import PassedOverMessages
 from metamorphosis.client.model import Partition, SendResult
 from metamorphosis.client.network.replies import NOT_SENT, SUCCESS, VALUE
 from metamorphosis.client.settings import ClientConfig
-from metamorphosis.cluster.memoryregistry import MemoryRegistry
 from metamorphosis.cluster.model import ConnectionFault
 from metamorphosis.cluster.paths import Paths
 from metamorphosis.errors import ClientClosed, InvalidArgument, MetaQError
+from metamorphosis.testing.registry import MemoryRegistry
+from metamorphosis.testing.runtime import MemoryLog, MemoryRuntime
 from metamorphosis.wire.commands import GetCommand, OffsetCommand, StatsCommand
-from tests.support.runtime import MemoryLog, MemoryRuntime
 
 
 class FakeBroker:

@@ -16,8 +16,8 @@ from metamorphosis.client.aio import MessageSessionFactory
 from metamorphosis.client.runtimes.aio import AsyncioRuntime, _LoopReactor
 from metamorphosis.client.runtimes.aiolink import AsyncioLink
 from metamorphosis.client.runtimes.aiolog import StandardLog
-from metamorphosis.cluster.memoryregistry import MemoryRegistry
 from metamorphosis.errors import InvalidConfig, NotConnected, SendTimeout
+from metamorphosis.testing.registry import MemoryRegistry
 from tests.support.fakebroker import FakeBroker, listen
 
 

@@ -46,6 +46,7 @@ class BlockingCase(SynchronousTestCase):
         self.side = LoopThread("broker")
         self.server, self.address = self.side.call(listen, self.broker)
         self.addCleanup(self.side.stop)
+        self.addCleanup(self.side.call, self.broker.end)
         self.addCleanup(self.side.call, self.server.close)
 
     def factory(self, **settings: Any) -> MessageSessionFactory:

@@ -28,7 +28,7 @@ from metamorphosis.client.transactions.coordinator import Coordinator
 from metamorphosis.client.transactions.xa import Xid
 from metamorphosis.client.transactions.xaproducer import XAProducer
 from metamorphosis.errors import InvalidArgument, InvalidConfig
-from tests.support.runtime import MemoryRuntime
+from metamorphosis.testing.runtime import MemoryRuntime
 from tests.unit.client.test_faces import CORE, INTERNAL
 
 

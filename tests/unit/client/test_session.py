@@ -27,7 +27,7 @@ from metamorphosis.errors import (
     NotConnected,
     ServiceUnavailable,
 )
-from tests.support.runtime import MemoryLink, MemoryRuntime
+from metamorphosis.testing.runtime import MemoryLink, MemoryRuntime
 
 
 class Child:

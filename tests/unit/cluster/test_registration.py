@@ -6,11 +6,11 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
-from metamorphosis.cluster.memoryregistry import MemoryRegistry, MemoryTree
 from metamorphosis.cluster.model import Broker, TopicRegistration
 from metamorphosis.cluster.paths import Paths
 from metamorphosis.cluster.registration import BrokerRegistration, RegistrationStatus
 from metamorphosis.errors import RegistryError
+from metamorphosis.testing.registry import MemoryRegistry, MemoryTree
 
 URL = b"meta://10.1.1.1:8123"
 MASTER = "/meta/brokers/ids/0/master"

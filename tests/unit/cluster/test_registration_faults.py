@@ -10,7 +10,6 @@ from collections.abc import Callable
 from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.python.failure import Failure
 
-from metamorphosis.cluster.memoryregistry import MemoryRegistry
 from metamorphosis.cluster.model import Broker, TopicRegistration
 from metamorphosis.cluster.registration import (
     RECHECK_SECONDS,
@@ -18,6 +17,7 @@ from metamorphosis.cluster.registration import (
     RegistrationStatus,
 )
 from metamorphosis.errors import RegistryError, RegistryUnavailable
+from metamorphosis.testing.registry import MemoryRegistry
 from tests.unit.cluster.test_registration import BROKER, CHECKSUM, MASTER, URL, RegistrationCase
 
 TEST = TopicRegistration("test", 1)

@@ -7,12 +7,12 @@ import random
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from metamorphosis.cluster.memoryregistry import MemoryRegistry, MemoryTree
 from metamorphosis.cluster.model import Broker, TopicRegistration
 from metamorphosis.cluster.nodes import BrokerNodes
 from metamorphosis.cluster.paths import Paths
 from metamorphosis.cluster.registration import BrokerRegistration, RegistrationStatus
 from metamorphosis.errors import RegistryError, RegistryUnavailable
+from metamorphosis.testing.registry import MemoryRegistry, MemoryTree
 
 BROKER = Broker(0, "10.1.1.1", 8123)
 NODES = BrokerNodes(Paths(), BROKER)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs, formatEvent
 
-from metamorphosis.cluster.memoryregistry import MemoryRegistry
+from metamorphosis.testing.registry import MemoryRegistry
 from metamorphosis.cluster.model import Broker, TopicRegistration
 from metamorphosis.cluster.registration import (
     FIRST_RETRY_SECONDS,

@@ -13,7 +13,6 @@ from twisted.logger import LogLevel, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.broker.connection import ClientConnection
-from metamorphosis.cluster.memoryregistry import MemoryRegistry, MemoryTree
 from metamorphosis.cluster.registration import RegistrationStatus
 from metamorphosis.config import serverini, settings
 from metamorphosis.daemon.directorylock import DirectoryLock
@@ -21,6 +20,7 @@ from metamorphosis.daemon.parts import Part
 from metamorphosis.daemon.process import StartRefused
 from metamorphosis.daemon.service import BrokerService
 from metamorphosis.ids import AHEAD
+from metamorphosis.testing.registry import MemoryRegistry, MemoryTree
 from metamorphosis.threads import SynchronousThreads
 from tests.support.broker import SYSTEM, ZOOKEEPER, Keys, ini
 from tests.support.zookeeper import free_port

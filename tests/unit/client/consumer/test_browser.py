@@ -12,8 +12,8 @@ from metamorphosis.client.model import Partition
 from metamorphosis.client.session import SessionFactory
 from metamorphosis.client.settings import ClientConfig
 from metamorphosis.errors import ClientClosed, InternalServerError, InvalidArgument
+from metamorphosis.testing.runtime import MemoryRuntime
 from tests.support.memorybroker import MemoryBroker
-from tests.support.runtime import MemoryRuntime
 
 
 class BrowserCase(SynchronousTestCase):

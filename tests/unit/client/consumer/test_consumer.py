@@ -20,7 +20,6 @@ from metamorphosis.client.settings import (
     ConsumerConfig,
     broadcast_config,
 )
-from metamorphosis.cluster.memoryregistry import MemoryRegistry
 from metamorphosis.cluster.model import TopicBroker
 from metamorphosis.cluster.paths import Paths
 from metamorphosis.errors import (
@@ -31,8 +30,9 @@ from metamorphosis.errors import (
     Moved,
     NotConnected,
 )
+from metamorphosis.testing.registry import MemoryRegistry
+from metamorphosis.testing.runtime import MemoryRuntime
 from tests.support.memorybroker import Log, MemoryBroker
-from tests.support.runtime import MemoryRuntime
 
 PATHS = Paths()
 

@@ -16,8 +16,8 @@ from metamorphosis.errors import (
     NotConnected,
     OffsetStoreError,
 )
+from metamorphosis.testing.runtime import MemoryRuntime
 from tests.support.memorybroker import MemoryBroker
-from tests.support.runtime import MemoryRuntime
 
 
 class DirectCase(SynchronousTestCase):

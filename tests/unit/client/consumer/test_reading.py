@@ -23,8 +23,8 @@ from metamorphosis.errors import (
 )
 from metamorphosis.ids import EPOCH_MS
 from metamorphosis.message import encode_jump
+from metamorphosis.testing.runtime import MemoryRuntime
 from tests.support.memorybroker import MAX_OFFSET, Log, MemoryBroker
-from tests.support.runtime import MemoryRuntime
 
 
 class ReadingCase(SynchronousTestCase):

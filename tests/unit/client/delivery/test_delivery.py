@@ -15,7 +15,7 @@ from metamorphosis.client.model import Partition, Position, ReceivedMessage
 from metamorphosis.client.network.flow import Slots
 from metamorphosis.client.runtimes.aio import AsyncioRuntime
 from metamorphosis.errors import InvalidState
-from tests.support.runtime import MemoryLog, MemoryRuntime
+from metamorphosis.testing.runtime import MemoryLog, MemoryRuntime
 
 PARTITION = Partition(0, 1)
 

@@ -24,7 +24,7 @@ from metamorphosis.client.model import Partition, ReceivedMessage
 from metamorphosis.client.network.flow import Slots
 from metamorphosis.client.settings import ClientConfig
 from metamorphosis.errors import ClientClosed, LocalStoreError, OffsetStoreError
-from tests.support.runtime import MemoryRuntime
+from metamorphosis.testing.runtime import MemoryRuntime
 
 
 def message(number: int, topic: str = "t") -> ReceivedMessage:

@@ -28,8 +28,8 @@ from metamorphosis.client.network.flow import Slots
 from metamorphosis.client.settings import ClientConfig, ConsumerConfig
 from metamorphosis.errors import InvalidState
 from metamorphosis.message import HEADER
+from metamorphosis.testing.runtime import MemoryRuntime
 from tests.support.memorybroker import Log, MemoryBroker
-from tests.support.runtime import MemoryRuntime
 
 STEPS = 120
 NUMBERS = (0, 1)  # of the partitions

@@ -16,9 +16,9 @@ from metamorphosis.client.model import Partition
 from metamorphosis.client.network.connections import Connections
 from metamorphosis.client.settings import ClientConfig
 from metamorphosis.message import HEADER, HEADER_BYTES, encode_record
+from metamorphosis.testing.runtime import MemoryRuntime
 from tests.support.damagedlogs import FIRST_ID, KINDS, Reading, run
 from tests.support.memorybroker import Log, MemoryBroker
-from tests.support.runtime import MemoryRuntime
 
 LONGEST = 1000
 SIZES = (700, 5000, 1 << 20)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.client.group.clusterview import BrokerUrls, ClusterReader, ClusterView
-from metamorphosis.cluster.memoryregistry import MemoryRegistry
 from metamorphosis.errors import NoNode, RegistryUnavailable
+from metamorphosis.testing.registry import MemoryRegistry
 from tests.support.group import PATHS, Group
 
 

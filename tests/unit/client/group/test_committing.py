@@ -13,7 +13,7 @@ from metamorphosis.client.model import Partition, Position, StoredOffset
 from metamorphosis.client.offsets.memory import MemoryOffsetStore
 from metamorphosis.client.settings import MAX_OFFSET, ConsumerConfig
 from metamorphosis.errors import OffsetStoreError
-from tests.support.runtime import MemoryRuntime
+from metamorphosis.testing.runtime import MemoryRuntime
 
 P0, P1, P2 = (Partition(0, number) for number in range(3))
 

@@ -14,7 +14,6 @@ from metamorphosis.client.group.membership import Contested, make_consumer_id
 from metamorphosis.client.model import Partition, StoredOffset
 from metamorphosis.client.offsets.memory import MemoryOffsetStore
 from metamorphosis.client.settings import ConsumerConfig
-from metamorphosis.cluster.memoryregistry import MemoryRegistry
 from metamorphosis.errors import (
     ClientClosed,
     InvalidState,
@@ -23,6 +22,7 @@ from metamorphosis.errors import (
     OffsetStoreError,
     RegistryUnavailable,
 )
+from metamorphosis.testing.registry import MemoryRegistry
 from tests.support.group import PATHS, Group, Member
 
 SETTLED = 45.0  # longer than any pause between two attempts, and than one audit

@@ -20,9 +20,9 @@ from metamorphosis.client.group.balancing import STRATEGIES, sort_as_java
 from metamorphosis.client.group.committing import Key
 from metamorphosis.client.model import Partition
 from metamorphosis.client.offsets.zookeeper import parse_offset
-from metamorphosis.cluster.memoryregistry import MemoryRegistry
 from metamorphosis.cluster.model import WatchEvent
 from metamorphosis.errors import RegistryUnavailable
+from metamorphosis.testing.registry import MemoryRegistry
 from tests.support.group import PATHS, Group, Member
 
 STEPS = 60

@@ -11,8 +11,8 @@ from metamorphosis.client.network.links import Waiter
 from metamorphosis.client.network.opaques import next_opaque
 from metamorphosis.client.network.replies import LOST, NOT_SENT, TIMED_OUT, VALUE
 from metamorphosis.client.settings import ClientConfig
+from metamorphosis.testing.runtime import MemoryLink, MemoryRuntime
 from metamorphosis.wire.commands import GetCommand, StatsCommand
-from tests.support.runtime import MemoryLink, MemoryRuntime
 
 URL = "meta://host:8123"
 

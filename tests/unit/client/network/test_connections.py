@@ -11,7 +11,7 @@ from metamorphosis.client.network.opaques import next_opaque
 from metamorphosis.client.network.replies import LOST, TIMED_OUT
 from metamorphosis.client.settings import ClientConfig
 from metamorphosis.errors import ClientClosed, InvalidConfig
-from tests.support.runtime import MemoryLink, MemoryRuntime
+from metamorphosis.testing.runtime import MemoryLink, MemoryRuntime
 
 URL = "meta://host:8123"
 

@@ -7,7 +7,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.client.network.flow import Event, Slots, settle, sleep, within
-from tests.support.runtime import MemoryRuntime
+from metamorphosis.testing.runtime import MemoryRuntime
 
 
 class EventTests(SynchronousTestCase):

@@ -14,7 +14,7 @@ from metamorphosis.client.localstore import LocalStore
 from metamorphosis.client.model import OutgoingMessage, Partition
 from metamorphosis.client.producer.backlog import Backlog, pack
 from metamorphosis.errors import LocalStoreError
-from tests.support.runtime import MemoryRuntime
+from metamorphosis.testing.runtime import MemoryRuntime
 
 HERE = Partition(0, 0)
 MESSAGE = OutgoingMessage("test", b"x")

@@ -23,14 +23,17 @@ from inspect import isawaitable
 from typing import Any
 
 import txaio.tx
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from metamorphosis.cluster.memoryregistry import MemoryRegistry, MemoryTree
 from metamorphosis.interfaces import IRuntime
+from metamorphosis.testing.registry import MemoryRegistry, MemoryTree
 from metamorphosis.threads import SynchronousThreads
+
+Network = Callable[[Any, str, int, Any], None]
+"""See ``MemoryCluster.connect``."""
 
 MOST_CALLS = 100_000  # of one turn; more is a loop that never ends
 
@@ -67,7 +70,7 @@ class MemoryLog:
     def failure(self, format: str, **fields: object) -> None:
         """Keep it, with the exception."""
         failure = Failure()
-        error = f"{failure.type.__name__} {failure.value}"
+        error = f"{type(failure.value).__name__} {failure.value}"
         self._add("failure", format + ": {_error}", fields | {"_error": error})
 
     def texts(self, *levels: str) -> list[str]:
@@ -191,6 +194,7 @@ class MemoryRuntime:
     :ivar log: of all loggers.
     :ivar pools: what ``threads`` gave, to be held and released.
     :ivar tree: what every registry of ``registry`` is a client of.
+    :ivar network: connects, or raises an ``OSError``; None: the test does, with ``accept``.
     """
 
     def __init__(self) -> None:
@@ -201,6 +205,7 @@ class MemoryRuntime:
         self.log = MemoryLog()
         self.pools: list[SynchronousThreads] = []
         self.tree = MemoryTree()
+        self.network: Network | None = None
         self._soon: deque[tuple[Callable[..., object], tuple[object, ...]]] = deque()
 
     # -- IRuntime
@@ -250,7 +255,9 @@ class MemoryRuntime:
         return False
 
     def connect(self, host: str, port: int, receiver: Any, timeout: float) -> Deferred[None]:
-        """See ``IRuntime``; the test accepts or refuses it."""
+        """See ``IRuntime``; the network or the test accepts or refuses it."""
+        if self.network is not None:
+            return maybeDeferred(self.network, self, host, port, receiver)
         attempt = Attempt(host, port, receiver, timeout)
         attempt.future = Deferred(lambda _: self.attempts.remove(attempt))
         self.attempts.append(attempt)

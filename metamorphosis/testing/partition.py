@@ -1,0 +1,73 @@
+"""The log of a partition in memory, in the bytes that a broker keeps on disk."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator
+
+from metamorphosis.errors import Moved, NotFound
+from metamorphosis.message import encode_record
+
+
+class MemoryPartition:
+    """
+    The messages of a partition.
+
+    :param start: offset of the first byte; what stood before it has been deleted.
+    :ivar data: the records from ``start`` on; a test may damage them.
+    :ivar segments: offsets at which segments begin.
+    """
+
+    def __init__(self, start: int = 0) -> None:
+        self.start = start
+        self.data = b""
+        self.segments = [start]
+
+    @property
+    def end(self) -> int:
+        """Where the next message will be."""
+        return self.start + len(self.data)
+
+    def append(self, *bodies: bytes, first_id: int = 1, flag: int = 0) -> None:
+        """Put messages; ids count on from ``first_id``."""
+        for n, body in enumerate(bodies):
+            self.data += encode_record(first_id + n, flag, body)
+
+    def roll(self) -> None:
+        """What follows is in another segment."""
+        self.segments.append(self.end)
+
+    def segment_end(self, offset: int) -> int:
+        """End of the segment that holds ``offset``; no answer to a get goes beyond it."""
+        index = bisect_right(self.segments, offset)
+        return self.segments[index] if index < len(self.segments) else self.end
+
+    def nearest(self, offset: int) -> int:
+        """The offset with which a broker answers an ``offset`` command."""
+        if offset >= self.end:
+            return self.end
+        return self.segments[max(bisect_right(self.segments, offset) - 1, 0)]
+
+    def read(self, offset: int, size: int) -> bytes:
+        """
+        The bytes with which a broker answers a get.
+
+        :param size: at most so many bytes.
+        :raises Moved: ``offset`` lies before the log; the text is where it begins.
+        :raises NotFound: nothing is there yet.
+        """
+        if offset < self.start:
+            raise Moved(str(self.start))
+        place = offset - self.start
+        end = min(place + size, self.segment_end(offset) - self.start)
+        if end <= place:
+            raise NotFound(f"Could not find message at position {offset}")
+        return self.data[place:end]
+
+    def bodies(self) -> Iterator[bytes]:
+        """The bodies of the messages, as long as no record is damaged."""
+        place = 0
+        while place < len(self.data):
+            length = int.from_bytes(self.data[place : place + 4], "big")
+            yield self.data[place + 20 : place + 20 + length]
+            place += 20 + length
