@@ -110,5 +110,5 @@ class ReadmeTests(SynchronousTestCase):
         with open(os.path.join(self.home, "numbers"), encoding="ascii") as numbers:
             found = sorted(map(int, numbers))
         self.assertEqual(found, list(range(1, 1001)))
-        self.assertRegex(output, r"(?m)^shell +test +0-0 +\d+ +\d+ +0 +-$")
+        self.assertRegex(output, r"(?m)^shell +test +0-0 +\d+ +\d+ +0 +- +no-member$")
         self.assertRegex(output, r"(?m)^test +1 +1000 +\d+$")

@@ -199,7 +199,7 @@ class DamageSearch:
         if claimed > HEADER_BYTES + self._max_body:
             found = await self._far_end_by_checksum(claimed)
         elif believed:
-            found = await self._later_end_by_checksum()
+            found = await self._later_end_by_checksum(claimed)
         return claimed if found is None and believed else found
 
     async def _is_believed(self, claimed: int, proof: Proof) -> bool:
@@ -214,8 +214,10 @@ class DamageSearch:
             return False
         return inside == HEADER_BYTES or not leads_to(self._data, inside, claimed, self._max_body)
 
-    async def _later_end_by_checksum(self) -> int | None:
+    async def _later_end_by_checksum(self, claimed: int) -> int | None:
         """Question 1 behind an end that may be that of a message inside of this one."""
+        if claimed == HEADER_BYTES or is_record(self._data, HEADER_BYTES, self._max_body):
+            await self._fill(2 * HEADER_BYTES + self._max_body)  # its own end may not be there yet
         stop = min(len(self._data), HEADER_BYTES + self._max_body)
         found = await self._end_within(stop)
         if found is None or found + HEADER_BYTES > len(self._data):

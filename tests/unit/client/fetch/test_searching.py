@@ -314,6 +314,18 @@ class FindTests(SearchCase):
             places = self.put(inner * 30, b"x" * 2000, b"two")
             self.assertEqual(Place(places[1], True), self.search())
 
+    def test_length_that_leads_into_its_own_body(self) -> None:
+        """
+        A body that holds messages, and a length that ends in front of the first one, or behind
+        one: the checksum finds the true end, also where that has not been fetched.
+        """
+        inner = [encode_record(FIRST_ID + n, 0, b"inner" * 9) for n in range(3)]
+        for whole, fetched in product((0, 1, 2), (70, 100, 150, 1000)):
+            self.log.data = b""
+            places = self.put(b"".join(inner) + b"tail", b"two")
+            self.set(0, sum(map(len, inner[:whole])).to_bytes(4, "big"))
+            self.assertEqual(Place(places[1]), self.search(fetched=fetched), (whole, fetched))
+
     def test_broker_stops_in_the_middle(self) -> None:
         """A partition that is closed during the search is no end of the log."""
         self.log.data = b"\xee" * (6 << 20)
