@@ -216,12 +216,15 @@ class DamageSearch:
 
     async def _later_end_by_checksum(self, claimed: int) -> int | None:
         """Question 1 behind an end that may be that of a message inside of this one."""
+        longest = HEADER_BYTES + self._max_body
         if claimed == HEADER_BYTES or is_record(self._data, HEADER_BYTES, self._max_body):
-            await self._fill(2 * HEADER_BYTES + self._max_body)  # its own end may not be there yet
-        stop = min(len(self._data), HEADER_BYTES + self._max_body)
-        found = await self._end_within(stop)
-        if found is None or found + HEADER_BYTES > len(self._data):
+            await self._fill(2 * longest)  # its own end, and the record there, may not be here yet
+        found = await self._end_within(min(len(self._data), longest))
+        if found is None:
             return None
+        border, _ = await self._border()
+        if found + HEADER_BYTES > len(self._data):
+            return found if found == border else None
         seen = is_record(self._data, found, self._max_body) or is_empty(self._data, found)
         return found if seen else None
 

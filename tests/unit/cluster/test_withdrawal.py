@@ -5,7 +5,6 @@ from __future__ import annotations
 from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs, formatEvent
 
-from metamorphosis.testing.registry import MemoryRegistry
 from metamorphosis.cluster.model import Broker, TopicRegistration
 from metamorphosis.cluster.registration import (
     FIRST_RETRY_SECONDS,
@@ -13,6 +12,7 @@ from metamorphosis.cluster.registration import (
     RegistrationStatus,
 )
 from metamorphosis.errors import RegistryError, RegistryUnavailable
+from metamorphosis.testing.registry import MemoryRegistry
 from tests.unit.cluster.test_registration import MASTER, URL, RegistrationCase
 
 TEST = TopicRegistration("test", 1)

@@ -184,6 +184,13 @@ class DamageTests(RecoverTestCase):
         for cut in range(good, len(data)):
             self.assertKept(data[:cut], good, 25, 1)
 
+    def test_stray_bytes_of_any_number(self) -> None:
+        """From one byte on: the message after them is found."""
+        for number in range(1, 45):
+            one, two = log(b"one", b"two")
+            data = one + b"\xff" * number + two
+            self.assertKept(data, len(data), len(one), 1)
+
     def test_hole_of_any_length(self) -> None:
         """Zeros or garbage over whole and half records, also over the first."""
         data = b"".join(records := log(*(SOURCE.randbytes(1 + n * 7 % 40) for n in range(20))))

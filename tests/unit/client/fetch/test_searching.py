@@ -320,11 +320,14 @@ class FindTests(SearchCase):
         one: the checksum finds the true end, also where that has not been fetched.
         """
         inner = [encode_record(FIRST_ID + n, 0, b"inner" * 9) for n in range(3)]
-        for whole, fetched in product((0, 1, 2), (70, 100, 150, 1000)):
+        behind: tuple[bytes, ...]
+        for whole, fetched, behind in product(
+            (0, 1, 2), (70, 100, 150, 1000), ((b"two",), (b"x" * LONGEST,), ())
+        ):
             self.log.data = b""
-            places = self.put(b"".join(inner) + b"tail", b"two")
+            places = self.put(b"".join(inner) + b"tail", *behind)
             self.set(0, sum(map(len, inner[:whole])).to_bytes(4, "big"))
-            self.assertEqual(Place(places[1]), self.search(fetched=fetched), (whole, fetched))
+            self.assertEqual(places[1], self.search(fetched=fetched).offset, (whole, fetched))
 
     def test_broker_stops_in_the_middle(self) -> None:
         """A partition that is closed during the search is no end of the log."""
