@@ -90,7 +90,10 @@ class Pass:
         self._is_touchable = is_touchable
         self._told = told
         self._outcomes = outcomes
-        self._decisions = decisions.committed()
+        # Those of transactions that are ended now, before anything is listed: others may be ended
+        # in the meantime, with branches that no list has.
+        committed = decisions.committed().items()
+        self._decisions = {name: broker for name, broker in committed if is_touchable(name)}
         self._stuck: set[str] = set()  # transactions with a branch that is left
         self._sent: set[str] = set()  # transactions whose messages were committed just now
 
@@ -101,12 +104,11 @@ class Pass:
             if self._is_touchable(transaction):
                 self._finish(xid, resource, transaction)
         for transaction, broker in self._decisions.items():
-            if self._is_touchable(transaction):
-                if not self._is_needed(transaction, broker):
-                    self._log.forget(transaction)
+            if not self._is_needed(transaction, broker):
+                self._log.forget(transaction)
 
     def _finish(self, xid: Xid, resource: Any, transaction: str) -> None:
-        commit = transaction in self._decisions
+        commit = transaction in self._log.committed()  # which may have been written just now
         try:
             if not finish(resource, xid, commit):
                 self.denied = True

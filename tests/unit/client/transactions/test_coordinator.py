@@ -16,6 +16,7 @@ from metamorphosis.client.transactions import coordinator as room
 from metamorphosis.client.transactions.branches import Recovered
 from metamorphosis.client.transactions.coordinator import Coordinator, Resolution, Step
 from metamorphosis.client.transactions.decisionlog import DecisionLog
+from metamorphosis.client.transactions.resolving import Pass
 from metamorphosis.client.transactions.xa import (
     XA_HEURCOM,
     XA_HEURRB,
@@ -312,6 +313,49 @@ class CommitTests(CoordinatorCase):
         self.run_one()
         self.assertEqual([Resolution()], found)
         self.assertBoth(1)
+
+    def test_ended_while_others_are_resolved(self) -> None:
+        """
+        Another thread decides, and ends without having committed everywhere, between the look at
+        the decisions and the list of what is prepared: it is committed all the same.
+        """
+        coordinator, name = self.coordinator, f"{self.coordinator.decisions.name}-1"
+        for manager, part in ((self.messages, room.MESSAGES), (self.database, room.DATABASE)):
+            manager.prepared.add(Xid(room.FORMAT_ID, name.encode(), part))
+        ended: list[str] = []
+
+        found = Pass(
+            coordinator.decisions,
+            self.database,  # type: ignore[arg-type]
+            coordinator.resource,
+            ended.__contains__,
+            lambda step, transaction: None,
+            {},
+        )
+        coordinator.decisions.commit(name, URL)
+        ended.append(name)
+        found.run()
+        self.assertEqual((1, 1), (len(self.messages.done), len(self.database.done)))
+        self.assertEqual({name: URL}, coordinator.decisions.committed())
+        coordinator.resolve()
+        self.assertBoth(1)
+
+    def test_under_way_when_others_are_resolved(self) -> None:
+        """Its decision is not forgotten by a look that began before its end."""
+        coordinator, name = self.coordinator, f"{self.coordinator.decisions.name}-1"
+        coordinator.decisions.commit(name, URL)
+        ended: list[str] = []
+        found = Pass(
+            coordinator.decisions,
+            self.database,  # type: ignore[arg-type]
+            coordinator.resource,
+            ended.__contains__,
+            lambda step, transaction: None,
+            {},
+        )
+        ended.append(name)
+        found.run()
+        self.assertEqual({name: URL}, coordinator.decisions.committed())
 
     def test_other_coordinators(self) -> None:
         """What belongs to another file is not touched."""

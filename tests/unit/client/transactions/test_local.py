@@ -375,6 +375,15 @@ class LossTests(TransactionCase):
         self.assertEqual([], self.here.stored())
         self.assertEqual(["BEGIN", "put"], self.here.steps)
 
+    def test_rollback_of_a_lost_transaction(self) -> None:
+        """It says so although there is nothing to roll back: nothing was sent for it."""
+        transaction = self.begin()
+        self.outcome(self.send(transaction, b"1"))
+        self.here.lose()
+        self.assertRaises(TransactionLost, self.outcome, transaction.rollback())
+        self.serve(1.0)
+        self.assertNotIn("ROLLBACK", self.here.steps)
+
     def test_lost_with_messages_under_way(self) -> None:
         """They get the same error: nothing of the transaction can become visible."""
         transaction = self.begin()
@@ -470,6 +479,14 @@ class ClosingTests(TransactionCase):
         self.assertEqual("ROLLBACK", self.here.steps[-1])
         self.assertIs(TransactionState.ROLLED_BACK, transaction.state)
         self.assertRaises(ClientClosed, self.begin)
+
+    def test_connection_is_let_go(self) -> None:
+        """One that only a transaction needed ends with it."""
+        for end in ("commit", "rollback"):
+            transaction = self.begin(target="host7:8123")
+            self.assertIsNotNone(self.session.connections.connection_of("host7:8123"))
+            self.outcome(getattr(transaction, end)())
+            self.assertIsNone(self.session.connections.connection_of("host7:8123"))
 
     def test_rollback_waits_for_the_begin(self) -> None:
         """ROLLBACK never overtakes BEGIN, which would leave the transaction open."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 from metamorphosis.client.model import Partition
@@ -33,6 +34,7 @@ from metamorphosis.client.transactions.xa import (
     recovered_xids,
 )
 from metamorphosis.errors import (
+    ClientClosed,
     Forbidden,
     InternalServerError,
     InvalidState,
@@ -195,7 +197,20 @@ class StepTests(XACase):
     def test_default_qualifier(self) -> None:
         """The setting names the host."""
         made = self.outcome(self.session.create_xa_producer("test"))
-        self.assertTrue(made.unique_qualifier.startswith("XAMessageProducer-"))
+        self.assertEqual(f"XAMessageProducer-{socket.gethostname()}", made.unique_qualifier)
+        self.session.config = self.session.config.replaced(xa_producer_host_name="app-h1")
+        made = self.outcome(self.session.create_xa_producer("test"))
+        self.assertEqual("XAMessageProducer-app-h1", made.unique_qualifier)
+
+    def test_connections_are_let_go(self) -> None:
+        """Those that only resources needed end with the producer; a branch stays prepared."""
+        self.prepared(A)
+        self.producing.resource("host7:8123")
+        self.assertIsNotNone(self.session.connections.connection_of("host7:8123"))
+        self.outcome(self.producing.close())
+        self.assertIsNone(self.session.connections.connection_of("host7:8123"))
+        self.assertNotIn("ROLLBACK", self.here.steps)
+        self.assertRaises(ClientClosed, self.producing.resource)
 
 
 class HolderTests(XACase):
