@@ -139,7 +139,7 @@ class TwoPhaseTests(SynchronousTestCase):
     def test_two_at_a_time(self) -> None:
         """A second coordinator on the same file would resolve what the first one is doing."""
         self.assertEqual(0, self.life(1), self.output)
-        log = DecisionLog(self.path)
+        log = DecisionLog(self.path, twophaselife.QUALIFIER)
         self.addCleanup(log.close)
         self.assertEqual(1, self.life(2))
         self.assertIn("another coordinator uses the file", self.output)

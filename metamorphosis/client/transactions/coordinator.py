@@ -81,7 +81,7 @@ class Coordinator:
         lifetime: int = 60,
         on_step: Callable[[Step, str], object] | None = None,
     ) -> None:
-        self.decisions = DecisionLog(path)
+        self.decisions = DecisionLog(path, producer.unique_qualifier)
         self.database = DatabaseResource(connect, FORMAT_ID)
         self.producer = producer
         self.lifetime = lifetime

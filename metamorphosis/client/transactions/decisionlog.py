@@ -23,7 +23,7 @@ APPLICATION: Final = 0x4D515431
 """Marks the file as one of ours."""
 
 _TABLES: Final = (
-    "CREATE TABLE coordinator (name TEXT NOT NULL)",
+    "CREATE TABLE coordinator (name TEXT NOT NULL, qualifier TEXT NOT NULL)",
     "CREATE TABLE decision (id TEXT PRIMARY KEY, broker TEXT NOT NULL) WITHOUT ROWID",
     f"PRAGMA application_id = {APPLICATION}",
 )
@@ -34,12 +34,15 @@ class DecisionLog:
     Thread: any, several at a time. Every write is on the disk when its call returns.
 
     :param path: made if it is new; its directory must be there.
+    :param qualifier: of the XA producer. Under another one brokers do not list what was prepared,
+        and a decision would be forgotten: it is refused.
     :raises LocalStoreError: from all methods; the text names the file.
     :ivar name: of the coordinator, made with the file: its transactions begin with it.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], qualifier: str) -> None:
         self.path = os.fspath(path)
+        self._qualifier = qualifier
         self._lock = Lock()
         self._broken: str | None = None
         try:
@@ -74,9 +77,14 @@ class DecisionLog:
                 )
             for statement in _TABLES:
                 run(statement)
-            run("INSERT INTO coordinator VALUES (?)", (uuid.uuid4().hex[:16],))
-        (name,) = run("SELECT name FROM coordinator").fetchone()
+            run("INSERT INTO coordinator VALUES (?, ?)", (uuid.uuid4().hex[:16], self._qualifier))
+        name, qualifier = run("SELECT name, qualifier FROM coordinator").fetchone()
         run("COMMIT")
+        if qualifier != self._qualifier:
+            raise LocalStoreError(
+                f"decisions in {self.path}: they are of unique_qualifier {qualifier!r}, and the"
+                f" producer has {self._qualifier!r}; use the same, or another file"
+            )
         return str(name)
 
     def commit(self, transaction: str, broker: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import sqlite3
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -520,13 +521,26 @@ class DecisionLogTests(CoordinatorCase):
 
     def test_one_process(self) -> None:
         """A second one is refused with the reason; after the end of the first it may have it."""
-        error = self.assertRaises(LocalStoreError, DecisionLog, self.path)
+        error = self.assertRaises(LocalStoreError, DecisionLog, self.path, "q")
         self.assertIn(self.path, str(error))
         self.assertIn("another coordinator", str(error))
         name = self.coordinator.decisions.name
         self.coordinator.close()
         self.coordinator = self.begin()
         self.assertEqual(name, self.coordinator.decisions.name)
+
+    def test_any_thread(self) -> None:
+        """One thread opens it, others use it."""
+        with ThreadPoolExecutor(1) as threads:
+            threads.submit(self.run_one).result(30)
+        self.assertBoth(1)
+
+    def test_other_qualifier(self) -> None:
+        """Brokers would not list what was prepared, and its decision would be forgotten."""
+        self.coordinator.close()
+        error = self.assertRaises(LocalStoreError, DecisionLog, self.path, "other")
+        self.assertIn("unique_qualifier 'q', and the producer has 'other'", str(error))
+        self.coordinator = self.begin()
 
     def test_strange_files(self) -> None:
         """Named, and left as they are."""
@@ -537,14 +551,14 @@ class DecisionLogTests(CoordinatorCase):
             database.execute("CREATE TABLE mine (x)")
         database.close()
         for path in (text, other, missing):
-            error = self.assertRaises(LocalStoreError, DecisionLog, path)
+            error = self.assertRaises(LocalStoreError, DecisionLog, path, "q")
             self.assertIn(path, str(error))
         with open(text, "rb") as file:
             self.assertEqual(b"important notes " * 100, file.read())
 
     def test_closed(self) -> None:
         """It says so."""
-        log = DecisionLog(self.mktemp())
+        log = DecisionLog(self.mktemp(), "q")
         log.close()
         error = self.assertRaises(LocalStoreError, log.commit, "t", URL)
         self.assertIn("closed", str(error))
