@@ -223,8 +223,14 @@ class ClientConnection(Protocol):
             inbox.keep(0)
             return True
         inbox.needed = 0
+        turn = self._shared.turn
+        turn.taking = self
         group = self._replies.begin()
-        consumed, finished = self._take(end, group)
+        try:
+            consumed, finished = self._take(end, group)
+        except BaseException:
+            turn.broken_off()
+            raise
         self._spread = consumed < SPREAD * len(group.runs)
         self._long = consumed > LONG * len(group.replies)
         answered = self._replies.end(consumed)
@@ -237,11 +243,13 @@ class ClientConnection(Protocol):
             inbox.keep(consumed)
             if not finished:
                 self._gate.stop(Reason.TURN)
-                self._shared.turn.soon(self._go_on)
+                turn.soon(self._go_on)
         else:
             self.close_after_replies()
         if answered:
-            self._shared.turn.chunk_done(self)
+            turn.chunk_done(self)
+        else:
+            turn.broken_off()
         return finished
 
     def _go_on(self) -> None:

@@ -7,9 +7,10 @@ turn (``callLater(0)``, which runs before the sockets are polled again). There t
 committed first and the connections drained after, so replies to everything that was written leave
 at once, joined, however many partitions and clients took part.
 
-A lone synchronous client gains nothing from waiting: when the last turn had one chunk and the next
-chunk comes from the same connection, its turn ends at once, which saves the 7 us of a
-``callLater``.
+A lone synchronous client gains nothing from waiting: when the last turn that had chunks had one,
+and the next chunk comes from the same connection, its turn ends at once, which saves the 7 us of a
+``callLater``. So while such a chunk is being taken in (``taking``) an opened batch asks for no end
+of its own.
 """
 
 from __future__ import annotations
@@ -48,12 +49,15 @@ class Turn:
     The stores to commit and the connections to drain. Thread: reactor.
 
     :param call_later: ``reactor.callLater``.
+    :ivar taking: the connection whose chunk is being taken in; set by it. ``chunk_done`` or
+        ``broken_off`` follows.
     """
 
     _log = Logger()
 
     def __init__(self, call_later: Callable[..., Any]) -> None:
         self._call_later = call_later
+        self.taking: Client | None = None
         self._dirty: list[Collects] = []
         self._touched: dict[Client, None] = {}
         self._scheduled = False
@@ -69,7 +73,8 @@ class Turn:
     def store_dirty(self, store: Collects) -> None:
         """A batch was opened, or a record collects (``on_dirty``)."""
         self._dirty.append(store)
-        self._schedule()
+        if self.taking is None or self.taking is not self._lone:
+            self._schedule()
 
     def touch(self, connection: Client) -> None:
         """Replies of this connection may be ready."""
@@ -79,6 +84,7 @@ class Turn:
     def chunk_done(self, connection: Client) -> None:
         """One received chunk of this connection was taken in, and its replies stand in its
         queue."""
+        self.taking = None
         self._touched[connection] = None
         if connection is self._lone:
             self._end()
@@ -86,6 +92,12 @@ class Turn:
         self._chunks += 1
         self._latest = connection
         self._schedule()
+
+    def broken_off(self) -> None:
+        """The chunk has left no reply: what it has changed is written all the same."""
+        self.taking = None
+        if self._dirty:
+            self._schedule()
 
     def commit_views(self, batches: Iterable[Batch]) -> None:
         """
@@ -110,7 +122,8 @@ class Turn:
 
     def _run(self) -> None:
         self._scheduled = False
-        self._lone = self._latest if self._chunks == 1 else None
+        if self._chunks:
+            self._lone = self._latest if self._chunks == 1 else None
         self._chunks = 0
         self._latest = None
         self._end()

@@ -60,6 +60,7 @@ class DirectFlush(FlushPolicy):
         self._unflushed = 0  # messages written since the last flush was submitted
         self._in_flight = 0  # messages that the running flush covers
         self._flushed_at = store.environment.clock.seconds()  # when the last flush was submitted
+        self._max_segment_size = store.environment.max_segment_size
         self._asked = False  # the schedule will call _flush_due
         self._retry_asked = False  # and _retry_due
         self._seconds = store.environment.clock.seconds
@@ -118,7 +119,8 @@ class DirectFlush(FlushPolicy):
                 self.flush()
             elif not self._asked or store.on_readable is not None:
                 self._ask()
-        store.roll_if_due()
+        if store.last.size >= self._max_segment_size:  # asked here, too: it saves two calls
+            store.roll_if_due()
 
     def _ask(self) -> None:
         """See to it that what is unflushed does not stay so."""

@@ -1,4 +1,4 @@
-"""The end of a turn when something fails that nobody foresaw."""
+"""The end of a turn: for a lone client, and when something unexpected fails."""
 
 from __future__ import annotations
 
@@ -6,6 +6,54 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.serving import Broker
 from tests.unit.broker.test_hotpath import put
+
+
+class LoneTests(SynchronousTestCase):
+    """A client that is alone, and waits for each reply."""
+
+    def test_puts_are_answered_at_once(self) -> None:
+        """From the second on, each within its own chunk, and without a call of the reactor."""
+        broker = Broker(self.mktemp())
+        client = broker.client()
+        client.send(put(b"first"))
+        broker.clock.advance(1)
+        before = len(broker.clock.getDelayedCalls())
+        for _ in range(5):
+            client.connection.dataReceived(put(b"hello"))
+            self.assertIn(b"result 200", client.received())
+            self.assertEqual(before, len(broker.clock.getDelayedCalls()))
+
+    def test_not_alone_any_more(self) -> None:
+        """The puts of several clients in one turn are one write again, from the next turn on."""
+        broker = Broker(self.mktemp())
+        clients = [broker.client() for _ in range(4)]
+        clients[0].send(put(b"alone"))
+        for attempt in range(3):
+            for client in clients:
+                client.connection.dataReceived(put(b"hello"))
+            if attempt:
+                self.assertEqual([b""] * 4, [client.received() for client in clients])
+            broker.clock.advance(0)
+            self.assertTrue(all(each.received() for each in clients))
+
+    def test_fault_within_a_chunk(self) -> None:
+        """What a lone client's chunk has put before an error is written all the same."""
+        broker = Broker(self.mktemp())
+        client = broker.client()
+        client.send(put(b"first"))
+
+        def fail(*_: object) -> None:
+            raise ZeroDivisionError("bug")
+
+        broker.responders.dispatch.respond = fail  # type: ignore[method-assign]
+        store = broker.stores.get("test", 0)
+        assert store is not None
+        before = store.max_offset
+        with self.assertRaises(ZeroDivisionError):
+            client.connection.dataReceived(put(b"kept") + b"version 5\r\n")
+        broker.clock.advance(0)
+        self.assertIsNone(store.batch)
+        self.assertGreater(store.max_offset, before)
 
 
 class FaultTests(SynchronousTestCase):

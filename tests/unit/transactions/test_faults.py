@@ -277,6 +277,7 @@ class LostConnectionTests(RecoveryTestCase):
         """It has its timeout again."""
         self.step(XA, "BEGIN", 2)
         self.put(XA)
+        self.broker.client().send(b"version 1\r\n")  # so ours is not alone
         self.client.connection.dataReceived(f"transaction {XA} s PREPARE 7\r\n".encode())
         self.disk.failing["write"] = 1
         self.broker.transactions.endings._expired(next(iter(self.broker.transactions.open)))
