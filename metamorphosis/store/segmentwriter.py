@@ -1,7 +1,7 @@
 """
 Writing at the end of a segment, so that it holds whole records whatever happens.
 
-After a failed write the file is cut behind the last whole record that was written. If that fails
+After a failed write the file is cut after the last whole record that was written. If that fails
 too the file is *damaged*: nothing may be appended until it could be cut.
 """
 
@@ -30,6 +30,7 @@ class SegmentWriter:
     The writes of one partition, and what is wrong with them. Thread: reactor.
 
     :ivar unflushed: keeps what is written until it is flushed; None if nobody needs that.
+    :ivar damaged: the file is longer than its records, and could not be cut.
 
     Errors are logged when they begin and when they are over: a full disk would otherwise log every
     put.
@@ -41,12 +42,8 @@ class SegmentWriter:
         self.unflushed: Unflushed | None = None
         self._disk = disk
         self._failing = False
-        self._damage: OSError | None = None
-
-    @property
-    def damaged(self) -> bool:
-        """Whether the file is longer than its records, and could not be cut."""
-        return self._damage is not None
+        self.damaged = False
+        self._damage: OSError | None = None  # why
 
     def write(self, segment: Segment, pieces: Pieces, size: int) -> tuple[int, int, OSError | None]:
         """
@@ -74,7 +71,7 @@ class SegmentWriter:
         error: OSError | None,
     ) -> tuple[int, int, OSError | None]:
         """
-        Take over what a write has come to.
+        Apply the outcome of a write.
 
         :param data: the pieces, joined; only needed if they are kept until they are flushed.
         :param written: bytes that are in the file.
@@ -95,7 +92,7 @@ class SegmentWriter:
         return count, size, error
 
     def cannot_open(self, segment: Segment, error: StoreError) -> tuple[int, int, BaseException]:
-        """What ``write`` returns when the file cannot even be opened."""
+        """The result of ``write`` when the file cannot even be opened."""
         if not self._failing:
             self._failing = True
             self._log.error(
@@ -123,10 +120,11 @@ class SegmentWriter:
             raise StoreDamaged(f"{segment.path} is damaged: {self._damage}") from self._damage
 
     def cut(self, segment: Segment, size: int) -> None:
-        """Cut the file behind its last record; a failure is remembered."""
+        """Cut the file after its last record; a failure is remembered."""
         try:
             self._disk.truncate(segment.fd, size)
             self._damage = None
+            self.damaged = False
         except OSError as error:
             if self._damage is None:
                 self._log.error(
@@ -137,6 +135,7 @@ class SegmentWriter:
                     error=error,
                 )
             self._damage = error
+            self.damaged = True
 
     def _failed(self, segment: Segment, kept: int, error: OSError) -> None:
         if not self._failing:
