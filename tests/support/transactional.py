@@ -77,6 +77,8 @@ class TransactionalBroker(Broker):
         return self.stores.get_or_create(self.config.topic(topic), number)
 
     def _known(self, partition: Partition) -> bool:
+        if self.stores.get(*partition) is not None:
+            return True
         rules = self.responders.rules
         return rules.accepts(partition[0]) and partition[1] < rules.partition_count(partition[0])
 

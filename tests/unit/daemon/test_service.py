@@ -179,6 +179,20 @@ class BrokerServiceTests(SynchronousTestCase):
         self.assertEqual(b"result 200 0 2\r\n", client.ask(commit, self.reactor))
         self.assertEqual(["redo.2"], [n for n in os.listdir(journal) if n.startswith("redo")])
 
+    def test_administration(self) -> None:
+        """Listens while the broker runs; a socket that cannot be made keeps no broker away."""
+        os.makedirs(self.data)
+        blocked = os.path.join(self.data, ".metamorphosis.admin")
+        service = self.start()
+        self.assertEqual([0o600], [server[3] for server in self.reactor.unixServers])
+        self.stop_now(service)
+        with open(blocked, "w", encoding="ascii") as file:
+            file.write("in the way")
+        self.start()
+        self.assertEqual(1, len(self.reactor.unixServers))
+        self.assertIn(blocked, self.logged(LogLevel.error)[-1])
+        self.assertIn("serves at", self.logged(LogLevel.info)[-1])
+
     def test_first_put_of_a_topic_is_answered_when_it_is_registered(self) -> None:
         """A client that then looks finds it; without ZooKeeper the reply comes after a second."""
         self.write({"wild*": {}})

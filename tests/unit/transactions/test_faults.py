@@ -544,6 +544,21 @@ class RecoveryFaultTests(RecoveryTestCase):
         self.restart(max_segment_size=100)
         self.assertEqual(5, len(self.messages()))
 
+    def test_topic_removed_before_the_start(self) -> None:
+        """Its prepared messages are listed, over two starts, and can be committed; a commit whose
+        partition is there is compared with it whatever the configuration says."""
+        self.fill(LOCAL, b"one")
+        self.assertOk(self.step(LOCAL, "COMMIT_ONE_PHASE"))
+        self.fill(XA, b"two")
+        self.step(XA, "PREPARE")
+        os.truncate(Path(self.directory, "test-0", f"{0:020d}.meta"), 0)
+        self.restart(topics={"other": {}})
+        self.assertEqual([b"one"], self.messages())
+        self.restart(topics={"other": {}})
+        self.assertEqual([XA], self.recovered())
+        self.assertOk(self.step(XA, "COMMIT_TWO_PHASE"))
+        self.assertEqual([b"one", b"two"], self.messages())
+
     def test_removed_topic(self) -> None:
         """Messages prepared for a topic that a reload or a restart has removed can be committed."""
         self.step(XA, "BEGIN")
