@@ -212,7 +212,21 @@ class DamageSearch:
             return True
         if proof is Proof.CHAIN or inside < HEADER_BYTES or self._is_empty:
             return False
+        if await self._is_of_the_log(inside, claimed):
+            return False
         return inside == HEADER_BYTES or not leads_to(self._data, inside, claimed, self._max_body)
+
+    async def _is_of_the_log(self, inside: int, claimed: int) -> bool:
+        """
+        Whether the record there was stored after this one and before the one at ``claimed``, by
+        their ids: a message that a body holds has an older id, or one of another broker.
+        """
+        header = await self._read(claimed, HEADER_BYTES)
+        if len(header) < HEADER_BYTES:
+            return False
+        places = (self._data, 0), (self._data, inside), (header, 0)
+        own, found, following = (HEADER.unpack_from(*each)[2] for each in places)
+        return bool(own < found < following)
 
     async def _later_end_by_checksum(self, claimed: int) -> int | None:
         """Question 1 behind an end that may be that of a message inside of this one."""

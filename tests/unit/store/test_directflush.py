@@ -365,6 +365,9 @@ class DirectFlushFaultTests(SynchronousTestCase):
             store.append([record(300)])
             store.flush()
             self.assertEqual(partition.environment.schedule.unflushed, 0)
+            for _ in range(5):  # what is flushed counts no more
+                self.assertEqual(store.append([record(300)]).state, STORED)
+                store.flush()
             patcher.restore()
 
     def test_flush_failure_backs_off(self) -> None:

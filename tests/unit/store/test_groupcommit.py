@@ -163,6 +163,14 @@ class GroupCommitFaultTests(SynchronousTestCase):
         self.assertEqual(self.store.append([record(40, 3)]).state, STORED)
         self.assertEqual(self.partition.read(), record(30) + record(40, 3))
 
+    def test_file_that_is_closed_when_its_flush_fails(self) -> None:
+        """As it is when too many are open: what was written is cut off all the same, at once."""
+        self.disk.broken.add("sync")
+        batch = self.store.append([record(30, 2)])
+        self.store.last.close()
+        self.threads.release()
+        self.assertEqual((batch.state, self.partition.read()), (FAILED, record(30)))
+
     def test_directory_that_cannot_be_synced(self) -> None:
         """A message in a file that a crash could lose is not acknowledged."""
         partition = Partition(self.mktemp(), unflush_threshold=0)

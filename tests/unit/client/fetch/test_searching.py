@@ -329,6 +329,17 @@ class FindTests(SearchCase):
             self.set(0, sum(map(len, inner[:whole])).to_bytes(4, "big"))
             self.assertEqual(places[1], self.search(fetched=fetched).offset, (whole, fetched))
 
+    def test_three_faults(self) -> None:
+        """
+        A length that leads to another message, in front of a header that is lost, and a damaged
+        message in between: the ids tell that the messages before it are no part of the body.
+        """
+        places = self.put(*(bytes([n]) * 50 for n in range(1, 7)))
+        self.set(0, (places[5] - HEADER_BYTES).to_bytes(4, "big"))
+        self.set(places[1], b"\xff" * HEADER_BYTES)
+        self.set(places[4] + 30, b"?")
+        self.assertEqual(Place(places[2]), self.search(fetched=2000))
+
     def test_broker_stops_in_the_middle(self) -> None:
         """A partition that is closed during the search is no end of the log."""
         self.log.data = b"\xee" * (6 << 20)
