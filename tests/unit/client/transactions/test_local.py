@@ -524,6 +524,8 @@ class DirectTests(LinkedCase):
         error = self.assertRaises(InvalidArgument, self.outcome, sent)
         self.assertIn("partition=Partition(0, 3)", str(error))
         transaction = producer.transaction()
-        self.outcome(transaction.send("test", b"1", partition=Partition(0, 1)))
+        self.outcome(transaction.send("test", b"0", partition=P0))
+        self.outcome(transaction.send("test", b"1", partition=P1))
         self.outcome(transaction.commit())
-        self.assertEqual([b"1"], self.brokers[0].stored(partition=1))
+        for n in (0, 1):
+            self.assertEqual([b"%d" % n], self.brokers[0].stored(partition=n))

@@ -242,6 +242,13 @@ class HolderTests(XACase):
         self.assertEqual({A, B}, set(found))
         self.assertEqual({}, found.failed)
 
+    def test_slave_without_master(self) -> None:
+        """A broker of which a slave alone is registered has nothing to say."""
+        self.tree.create("/meta/brokers/ids/5/slave0", b"meta://host5:8123", 1)
+        self.prepared(A)
+        found = self.outcome(self.resource.recover())
+        self.assertEqual(((A,), {}), (found, found.failed))
+
     def test_scan(self) -> None:
         """Everything comes at its start; its rest is empty, and nobody is asked."""
         self.prepared(A)
