@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from compat.transactionbehaviour import TransactionBehaviour
+from compat import transactionbehaviour
 from tests.support import peers
 
 
-class OriginalBrokerTests(TransactionBehaviour):
+class OriginalBrokerTests(transactionbehaviour.TransactionBehaviour):
     """The original broker."""
 
     skip = peers.missing()
     kind = peers.JavaBroker
 
 
-class OurBrokerTests(TransactionBehaviour):
+class OurBrokerTests(transactionbehaviour.TransactionBehaviour):
     """Ours."""
 
     skip = peers.missing()
