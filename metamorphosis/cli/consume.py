@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 from argparse import Namespace
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from zope.interface import implementer
@@ -34,11 +35,13 @@ FETCH_BYTES = 1 << 20
 class StartingAt:
     """
     Positions of a group that begins anew: each partition starts at one end of the log when it is
-    claimed for the first time, and from then on where it was left.
+    claimed for the first time, and from then on where it was left, also by another member of the
+    group.
 
-    :param store: where the positions are kept; what it has of a partition is replaced.
+    :param store: where the positions are kept; what it had of a partition is replaced.
     :param starts: where partitions start, others at 0; None: ``ask`` at the time.
     :param ask: the end of a partition.
+    :param before: what was stored when this began; what differs now comes from another member.
     """
 
     def __init__(
@@ -46,7 +49,9 @@ class StartingAt:
         store: Any,
         starts: Mapping[Partition, int | None],
         ask: Callable[[str, Partition], Awaitable[int]],
+        before: Mapping[Partition, StoredOffset | None] = MappingProxyType({}),
     ) -> None:
+        self._before = before
         self._store = store
         self._starts = starts
         self._ask = ask
@@ -54,13 +59,23 @@ class StartingAt:
 
     async def load(self, topic: str, group: str, partition: Partition) -> StoredOffset | None:
         """See ``IOffsetStore``."""
-        if partition not in self._begun:
+        if partition not in self._begun and not await self._was_begun(topic, group, partition):
             offset = self._starts.get(partition, 0)
             if offset is None:
                 offset = await self._ask(topic, partition)
             await self._store.commit(group, [StoredOffset(topic, partition, offset)])
             self._begun.add(partition)
         return await self._store.load(topic, group, partition)  # type: ignore[no-any-return]
+
+    async def _was_begun(self, topic: str, group: str, partition: Partition) -> bool:
+        """Whether another member of the group has read the partition meanwhile."""
+        if partition not in self._before:
+            return False
+        stored = await self._store.load(topic, group, partition)
+        if stored == self._before[partition]:
+            return False
+        self._begun.add(partition)
+        return True
 
     async def initialise(self, topic: str, group: str, partition: Partition, offset: int) -> None:
         """See ``IOffsetStore``."""
@@ -151,8 +166,10 @@ async def consume(session: Any, console: Console, options: Namespace) -> None:
     is_there = await cluster.has(options.topic)
     store: Any = offset_store(session)
     if options.start != STORED:
-        starts = await cluster.ends(options.topic) if options.start == LATEST else {}
-        store = StartingAt(store, starts, cluster.end_of)
+        ends = await cluster.ends(options.topic)
+        before = {each: await store.load(options.topic, options.group, each) for each in ends}
+        starts = ends if options.start == LATEST else {}
+        store = StartingAt(store, starts, cluster.end_of, before)
     output = Output(console, options.max, options.idle, not options.json)
     console.on_stop(output.over.set)
     consumer = session.create_consumer(options.group, store=store)

@@ -284,6 +284,11 @@ class FakeSession:
         assert self.registry is not None
         self.runtime.result(self.registry.create(f"/meta/{path}", data.encode(), False))
 
+    def write(self, path: str, data: str) -> None:
+        """Another process writes it."""
+        assert self.registry is not None
+        self.runtime.result(self.registry.set_data(f"/meta/{path}", data.encode()))
+
     def data(self, path: str) -> str:
         """What stands there now."""
         assert self.registry is not None

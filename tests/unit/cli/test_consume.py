@@ -308,6 +308,16 @@ class StartTests(ConsumeTestCase):
         run.runtime.run(self.consumer(run).store.commit("g", [there]))
         self.assertEqual(self.load(run), there)
 
+    def test_partition_of_another_member(self) -> None:
+        """One that another member has read since the start goes on where it left it."""
+        for start in ("earliest", "latest"):
+            run = self.begun(f"--from {start}")
+            there = StoredOffset("t", Partition(0, 0), 90, 9)
+            run.session.write("consumers/g/offsets/t/0-0", "9-90")
+            self.assertEqual(self.load(run), there)
+            run.session.write("consumers/g/offsets/t/0-0", "9-95")
+            self.assertEqual(self.load(run), StoredOffset("t", Partition(0, 0), 95, 9))
+
     def test_latest_of_a_broker_that_was_away(self) -> None:
         """Its end is asked for when the partition is claimed."""
         run = Run("consume t --group g --from latest")

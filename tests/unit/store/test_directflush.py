@@ -368,6 +368,9 @@ class DirectFlushFaultTests(SynchronousTestCase):
             for _ in range(5):  # what is flushed counts no more
                 self.assertEqual(store.append([record(300)]).state, STORED)
                 store.flush()
+            partition.disk.calls.clear()
+            store.append([record(300)])
+            self.assertNotIn("sync", partition.disk.calls)
             patcher.restore()
 
     def test_flush_failure_backs_off(self) -> None:
