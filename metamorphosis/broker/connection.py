@@ -49,6 +49,9 @@ TURN_COMMANDS = 100
 """Commands off the hot path that one connection gets answered in a turn; the rest waits for the
 next. They take up to 30 us each, and one chunk holds 26,000: everybody else would wait 0.6 s."""
 
+# A small chunk, or one that is likely to go to many partitions, is copied once and batched over the
+# turn, one write per partition; the bodies of others are written straight from the receive buffer.
+
 SPREAD = 4096
 """Bytes of a chunk for each run of puts to one partition, below which it counts as spread over
 many."""
@@ -98,8 +101,8 @@ class Connections:
             self.overloaded = True
 
     def protocol_error(self, connection: ClientConnection, error: Exception) -> None:
-        """A peer broke the protocol: said once in full, then counted, so that garbage cannot fill
-        the log."""
+        """A peer broke the protocol. The first ten are logged, later ones only now and then, so
+        that garbage cannot fill the log."""
         self._protocol_errors += 1
         count = self._protocol_errors
         if count <= 10 or not count & (count - 1):
@@ -217,13 +220,13 @@ class ClientConnection(Protocol):
         self.session.active = True
         if self._life is not OPEN:
             return True
-        inbox = self._inbox
+        inbox, shared = self._inbox, self._shared
         end = inbox.add(count)
         if end < inbox.needed:
             inbox.keep(0)
             return True
         inbox.needed = 0
-        turn = self._shared.turn
+        turn = shared.turn
         turn.taking = self
         group = self._replies.begin()
         try:
@@ -235,15 +238,13 @@ class ClientConnection(Protocol):
         self._long = consumed > LONG * len(group.replies)
         answered = self._replies.end(consumed)
         if answered:  # these requests count until their replies have left
-            shared = self._shared
             shared.waiting_changed(consumed)
             if self._replies.size > shared.max_waiting or shared.overloaded:
                 self.check_pressure()
         if self._life is OPEN:
             inbox.keep(consumed)
             if not finished:
-                self._gate.stop(Reason.TURN)
-                turn.soon(self._go_on)
+                self._go_on_later()
         else:
             self.close_after_replies()
         if answered:
@@ -251,6 +252,10 @@ class ClientConnection(Protocol):
         else:
             turn.broken_off()
         return finished
+
+    def _go_on_later(self) -> None:
+        self._gate.stop(Reason.TURN)
+        self._shared.turn.soon(self._go_on)
 
     def _go_on(self) -> None:
         """Take more of what the last turn left."""
@@ -266,17 +271,14 @@ class ClientConnection(Protocol):
         :param group: gets the replies.
         :returns: how many bytes were consumed, and whether the rest only waits for more bytes.
         """
-        # A small chunk, or one that is likely to go to many partitions, is copied once and batched
-        # over the turn, one write per partition; the bodies of others are written straight from
-        # the receive buffer.
-        inbox = self._inbox
-        shared = self._shared
+        inbox, shared = self._inbox, self._shared
         small = end <= SMALL_CHUNK or self._spread
-        data: Any = bytes(inbox.view[:end]) if small else inbox.data
-        if not small:
-            source: Any = inbox.view
-        else:
-            source = memoryview(data) if self._long else data
+        data: bytes | bytearray = inbox.data
+        source: bytes | memoryview = inbox.view
+        if small:
+            data = source = bytes(source[:end])
+            if self._long:
+                source = memoryview(data)
         position = 0
         finished = True
         budget = TURN_COMMANDS
@@ -296,15 +298,19 @@ class ClientConnection(Protocol):
                 command, position = frame
                 shared.dispatch.respond(command, self.session)
         except RemoteProtocolError as error:
-            shared.protocol_error(self, error)
-            if isinstance(error, FrameTooLong) and error.opaque is not None:
-                group.add(result(BadRequest.status, error.opaque, str(error)))
-            self._no_more()
+            self._broke_protocol(error, group)
         finally:  # whatever happens, no batch may go on referring to the receive buffer
             if not small:
                 awaited = {run[0] for run in group.runs}
                 shared.turn.commit_views(each for each in awaited if isinstance(each, Batch))
         return position, finished
+
+    def _broke_protocol(self, error: RemoteProtocolError, group: ReplyGroup) -> None:
+        """Answer if it is known to whom, and take nothing more."""
+        self._shared.protocol_error(self, error)
+        if isinstance(error, FrameTooLong) and error.opaque is not None:
+            group.add(result(BadRequest.status, error.opaque, str(error)))
+        self._no_more()
 
     # Replies
 

@@ -36,7 +36,7 @@ class Inbox:
 
     :ivar data: what holds them during ``received``; complete requests are taken off its front.
     :ivar view: the same memory.
-    :ivar needed: bytes that the frame at the front has in all, 0 if that is unknown.
+    :ivar needed: total length of the first frame; 0 if unknown.
     """
 
     __slots__ = ("_common", "_filled", "_left", "data", "needed", "view")
@@ -50,7 +50,7 @@ class Inbox:
         self.needed = 0
 
     def room(self) -> memoryview:
-        """Where the next bytes go: behind the left-over of the last read."""
+        """Where the next bytes go: after the left-over of the last read."""
         if self.data is not self._common.data:
             return self.view[self._filled :]
         left = self._filled = len(self._left)
@@ -71,7 +71,7 @@ class Inbox:
         self.data, self.view = self._common.data, self._common.view
 
     def keep(self, consumed: int) -> None:
-        """Hold on to what is behind the first ``consumed`` bytes until more arrives."""
+        """Keep the bytes after the first ``consumed`` ones until more arrive."""
         if self.needed > SMALL_CHUNK:
             self._keep_apart(consumed)
             return

@@ -63,7 +63,7 @@ class Awaited(Protocol):
 
 Refuse = Callable[[Any, int, list[Reply]], list[Reply]]
 """
-What is to be said in place of the replies of a run whose ``Awaited`` has failed, one for one.
+Makes the refusals that replace the replies of a run whose ``Awaited`` has failed, one for one.
 
 Its arguments: the ``Awaited`` that has failed, the number in it of the record that the first reply
 stands for (the others follow it one by one), and the replies as they were prepared.

@@ -16,7 +16,7 @@ of its own.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from twisted.logger import Logger
 
@@ -28,7 +28,7 @@ WORTH_A_WRITE = 16 * 1024
 
 
 class Collects(Protocol):
-    """What is written at the end of a turn: a partition, the journal of transactions."""
+    """Written at the end of a turn: a partition, the journal of transactions."""
 
     def commit(self) -> None:
         """Write what has collected."""
@@ -55,7 +55,7 @@ class Turn:
 
     _log = Logger()
 
-    def __init__(self, call_later: Callable[..., Any]) -> None:
+    def __init__(self, call_later: Callable[..., object]) -> None:
         self._call_later = call_later
         self.taking: Client | None = None
         self._dirty: list[Collects] = []
@@ -130,8 +130,8 @@ class Turn:
 
     def _end(self) -> None:
         # What commits and drains cause in turn (a store that becomes dirty again, a waiter that
-        # touches its connection) is done in the same end, as far as it is known by then. An error
-        # that nobody foresaw costs one partition its batch or one client its connection, not the
+        # touches its connection) is done in the same end, as far as it is known by then. An
+        # unexpected error costs one partition its batch or one client its connection, not the
         # others of the turn their replies.
         self._ending = True
         while self._dirty:

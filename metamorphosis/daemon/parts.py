@@ -33,8 +33,8 @@ class Part:
     """
 
     name: str
-    start: Callable[[], Any] = nothing
-    stop: Callable[[], Any] = nothing
+    start: Callable[[], object] = nothing
+    stop: Callable[[], object] = nothing
 
 
 class OrderedService(Service):

@@ -125,7 +125,7 @@ class BrokerService(OrderedService):
         """
         self._warn()
         try:
-            self._check_port()
+            check_port(self.interface(), self.config.server_port)
             self._storage.prepare()
         except EXPECTED as error:
             self._storage.unlock()
@@ -176,18 +176,6 @@ class BrokerService(OrderedService):
     def host(self) -> str:
         """The host that clients find in ZooKeeper."""
         return published_host(self.config)
-
-    def _check_port(self) -> None:
-        """Find out now whether the port is free; it is bound when the stores are loaded."""
-        interface, port = self.interface(), self.config.server_port
-        family = socket.AF_INET6 if ":" in interface else socket.AF_INET
-        with socket.socket(family) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((interface, port))
-            except OSError as error:
-                where = f"{interface or '*'}:{port}"
-                raise OSError(f"cannot listen on {where} (serverPort): {error.strerror}") from error
 
     def _stop_broken(self, reason: str) -> None:
         """Stop rather than answer what may be wrong."""
@@ -331,3 +319,19 @@ class BrokerService(OrderedService):
     def _warn_of_hidden(self) -> None:
         for warning in hidden_partitions(self.config, self._stored.stores):
             self._log.warn("{text}", text=warning)
+
+
+def check_port(interface: str, port: int) -> None:
+    """
+    Find out now whether the port is free; it is bound when the stores are loaded.
+
+    :raises OSError: naming the key.
+    """
+    family = socket.AF_INET6 if ":" in interface else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((interface, port))
+        except OSError as error:
+            where = f"{interface or '*'}:{port}"
+            raise OSError(f"cannot listen on {where} (serverPort): {error.strerror}") from error

@@ -5,9 +5,8 @@ Makes the connections to one server.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
-from twisted.internet.interfaces import IAddress
+from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import ServerFactory
 
 from metamorphosis.zookeeper.commits import Commits
@@ -31,7 +30,7 @@ class ZooKeeperFactory(ServerFactory):
         self,
         server: Server,
         commits: Commits,
-        clock: Any,
+        clock: IReactorTime,
         members: Members,
         answer_word: Callable[[bytes], bytes | None],
     ) -> None:

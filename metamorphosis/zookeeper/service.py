@@ -24,6 +24,7 @@ from typing import Any
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, TimeoutError, maybeDeferred, succeed
 from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 
@@ -109,13 +110,13 @@ class ZooKeeperService(Service):
         self._lock = DirectoryLock(settings.directory, "ZooKeeper")
         self._threads = make_threads(reactor, 1, "commits")
         self._storage: Storage | None = None
-        self._port: Any = None
+        self._port: Any = None  # the address of a port is of no common type
         self._factory: ZooKeeperFactory | None = None
         self._expiry: Expiry | None = None
         self._tidying = LoopingCall(self._tidy)
         self._tidying.clock = reactor
-        self._retry: Any = None
-        self._closed_port: Deferred[Any] = succeed(None)
+        self._retry: IDelayedCall | None = None
+        self._closed_port: Deferred[object] = succeed(None)
         self._configuration = configuration(
             settings.port, self._lock.directory, settings.tick, settings.max_connections
         )
