@@ -12,7 +12,7 @@ DISK_SECONDS ?= 3600
 DAMAGE_SECONDS ?= 3600
 MUTANTS ?= --count 100 store broker client zookeeper ids wire
 
-.PHONY: help environment run test unit pythons lint soak fuzz disk-faults damaged-logs mutants kills client-faults bench bench-clients bench-zookeeper zookeeper-differential kazoo-suite clean
+.PHONY: help environment run test unit pythons lint faces soak fuzz disk-faults damaged-logs mutants kills client-faults bench bench-clients bench-zookeeper zookeeper-differential kazoo-suite clean
 
 help:
 	@echo 'make run      start a broker (port 8123) and its ZooKeeper (port 2181), data in ./metaq-data'
@@ -20,6 +20,7 @@ help:
 	@echo 'make unit     the tests that need no other software: seconds'
 	@echo 'make pythons  the same tests on every other Python from 3.11 to 3.14 that is here'
 	@echo 'make lint     mypy and ruff'
+	@echo 'make faces    write the asyncio face of the client again, from the Twisted one'
 	@echo 'make kills    kill -9 the broker under load, KILLS=$(KILLS) times'
 	@echo 'make client-faults  the client under random faults for CLIENT_SECONDS=$(CLIENT_SECONDS); CLIENT='"'"'--help'"'"' lists its options'
 	@echo 'make soak     full load for SECONDS_OF_SOAK=$(SECONDS_OF_SOAK)'
@@ -54,6 +55,9 @@ unit: environment
 
 lint: environment
 	@$(PY) -m tests.run types style format
+
+faces: environment
+	@$(PY) tools/asyncio_faces.py
 
 kills: environment
 	@tools/system-packages

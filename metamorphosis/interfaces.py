@@ -6,7 +6,7 @@ is verified by a test, and doubles pass the same contract tests as the real thin
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from zope.interface import Attribute, Interface
 
@@ -19,6 +19,51 @@ if TYPE_CHECKING:
     from metamorphosis.partitions import Partition, StoredOffset
 
 T = TypeVar("T")
+
+
+class Timer(Protocol):
+    """A call that is planned."""
+
+    def cancel(self) -> object:
+        """Do not make it; without effect when it was made or cancelled before."""
+
+
+class Failed(Protocol):
+    """What an errback gets."""
+
+    @property
+    def value(self) -> BaseException:
+        """The error."""
+
+
+class Futures(Protocol):
+    """
+    txaio's functions for the futures of one runtime. At most one callback pair per future; nothing
+    relies on chaining.
+    """
+
+    def create_future(self) -> Awaitable[T]:
+        """A future without a result."""
+
+    def resolve(self, future: Awaitable[T], result: T) -> object:
+        """Give it its result; it must have none."""
+
+    def reject(self, future: Awaitable[T], error: BaseException) -> object:
+        """Give it an error as its result."""
+
+    def is_called(self, future: Awaitable[T]) -> bool:
+        """Whether it has a result, or was cancelled."""
+
+    def cancel(self, future: Awaitable[T]) -> object:
+        """Its result is not wanted any more."""
+
+    def add_callbacks(
+        self,
+        future: Awaitable[T],
+        callback: Callable[[T], object] | None,
+        errback: Callable[[Failed], object] | None,
+    ) -> object:
+        """Call one of them when it has a result."""
 
 
 class IWorkerThreads(Interface):
@@ -126,16 +171,13 @@ class IRuntime(Interface):
     the loop's, but for ``call_from_thread``.
     """
 
-    api: Any = Attribute(
-        "txaio's functions for this runtime: create_future, resolve, reject, is_called, cancel."
-        " At most one callback pair per future; nothing relies on chaining."
-    )
+    api: Futures = Attribute("txaio's functions for the futures of this runtime.")
 
     def seconds() -> float:
         """A monotonic clock."""
 
-    def call_later(seconds: float, function: Callable[..., object], *args: object) -> Any:
-        """Call it then; the result has ``cancel()``, which does no harm afterwards."""
+    def call_later(seconds: float, function: Callable[..., object], *args: object) -> Timer:
+        """Call it after that time."""
 
     def call_soon(function: Callable[..., object], *args: object) -> None:
         """Call it when what is being done now is done, in the order of the calls."""
@@ -147,11 +189,11 @@ class IRuntime(Interface):
         """Run a coroutine that awaits this runtime's futures; the future of its result. An error
         that is not awaited is logged."""
 
-    def abandon(closers: Iterable[Callable[[], Any]]) -> None:
+    def abandon(closers: Iterable[Callable[[], Awaitable[object] | None]]) -> None:
         """Close the parts of something that was dropped, one after the other, on the loop; their
         results may be awaitable. Thread: any, also that of the garbage collector."""
 
-    def adopt(awaitable: Any) -> Any:
+    def adopt(awaitable: object) -> Awaitable[Any]:
         """The result of a user's function as a future of this runtime: a Deferred, an asyncio
         future, a coroutine, anything that can be awaited, or a plain value."""
 
@@ -159,7 +201,7 @@ class IRuntime(Interface):
         """Whether the coroutine that is running is being ended by the loop, and so is no listener's
         failure."""
 
-    def connect(host: str, port: int, receiver: Any, timeout: float) -> Any:
+    def connect(host: str, port: int, receiver: Any, timeout: float) -> Awaitable[None]:
         """
         Open a TCP connection without delay, with ``receiver`` (see ``client.network.links``) at its
         end.
@@ -170,11 +212,11 @@ class IRuntime(Interface):
     def threads(count: int, name: str) -> Any:
         """``IWorkerThreads`` that report to this runtime, except that ``stop`` gives a future."""
 
-    def registry(connect: str, session_timeout: int) -> Any:
+    def registry(connect: str, session_timeout: int) -> IRegistry:
         """ZooKeeper: ``IRegistry`` whose results are futures of this runtime. ``session_timeout``
         in ms."""
 
-    def adopt_registry(registry: Any) -> Any:
+    def adopt_registry(registry: IRegistry) -> IRegistry:
         """The same for an ``IRegistry`` that there is already, as ``MemoryRegistry``."""
 
     def logger(name: str) -> Any:

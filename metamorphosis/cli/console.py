@@ -9,7 +9,7 @@ import errno
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TextIO
 
 from metamorphosis.client.network.flow import Event
@@ -77,14 +77,14 @@ class Console:
         for listener in self._listeners:
             listener()
 
-    def write(self, data: bytes) -> Any:
+    def write(self, data: bytes) -> Awaitable[None]:
         """
         A future that fires when ``data`` have left; writes keep their order.
 
         :raises OutputClosed: the reader has closed the output.
         """
         api = self.runtime.api
-        future = api.create_future()
+        future: Awaitable[None] = api.create_future()
         if self._writer is None:
             self._writer = self.runtime.threads(1, "stdout")
 

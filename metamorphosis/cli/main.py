@@ -111,7 +111,7 @@ async def execute(session: Any, console: Console, options: Namespace) -> int:
     console.on_stop(stopped)
     try:
         await session.start()
-        await check_root(session)
+        await check_root(session.registry, session.config)
         orderly = options.command in IN_ORDER
         await COMMANDS[options.command](session, console, options)
         return DONE

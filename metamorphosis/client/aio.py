@@ -1,3 +1,4 @@
+# Made from tx.py by tools/asyncio_faces.py: change that, run 'make faces'.
 """
 The client for asyncio: everything that takes time gives an ``asyncio.Future``.
 
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from metamorphosis.client.checked import checked
 from metamorphosis.client.delivery.subscription import Filter, Listener, Reject
+from metamorphosis.client.factory import SessionFactory
 from metamorphosis.client.fetch.passing import PassedOverMessages, PassingListener
 from metamorphosis.client.model import (
     Partition,
@@ -31,7 +33,6 @@ from metamorphosis.client.producer.oneway import Policy
 from metamorphosis.client.producer.puts import Callback
 from metamorphosis.client.runtimes.aio import AsyncioRuntime
 from metamorphosis.client.runtimes.aiotransactions import Transaction, XAResource
-from metamorphosis.client.session import SessionFactory
 from metamorphosis.client.settings import ClientConfig, ConsumerConfig, client_config
 from metamorphosis.client.topics.brokerstats import Stats
 from metamorphosis.client.topics.selectors import Selector
@@ -290,7 +291,7 @@ class MessageSessionFactory(SessionFactory):
         **settings: Any,
     ) -> None:
         settings = {"zookeeper": zookeeper, "broker": broker, **settings}
-        chosen = client_config(config, settings)  # says what is wrong with them in any case
+        chosen = client_config(config, settings)
         super().__init__(AsyncioRuntime(loop), chosen)
 
     if TYPE_CHECKING:  # what the core's methods give on this runtime

@@ -22,23 +22,23 @@ from __future__ import annotations
 import warnings
 from typing import Any, Self
 
+from metamorphosis.client.factory import SessionFactory
 from metamorphosis.client.model import Partition
 from metamorphosis.client.producer.oneway import Policy
 from metamorphosis.client.runtimes.aio import AsyncioRuntime
 from metamorphosis.client.runtimes.loopthread import LoopThread
-from metamorphosis.client.runtimes.plain import (
-    Consumer,
+from metamorphosis.client.runtimes.plainconsumers import Consumer, TopicBrowser
+from metamorphosis.client.runtimes.plainproducers import (
     OneWayProducer,
     OrderedProducer,
     Producer,
-    TopicBrowser,
 )
 from metamorphosis.client.runtimes.plaintransactions import Transaction, XAProducer, XAResource
-from metamorphosis.client.session import SessionFactory
 from metamorphosis.client.settings import ClientConfig, ConsumerConfig, client_config
 from metamorphosis.client.topics.brokerstats import Stats
 from metamorphosis.client.topics.selectors import Selector
 from metamorphosis.errors import ClientClosed
+from metamorphosis.interfaces import IOffsetStore
 
 __all__ = [
     "ClientConfig",
@@ -79,18 +79,19 @@ class MessageSessionFactory:
         self._config = client_config(config, settings)
         self._thread = LoopThread("metamorphosis-client")
         try:
-            self._core: SessionFactory = self._thread.call(self._make)
+            self._core = self._thread.call(self._make)
         except BaseException:
             self._thread.stop()
             raise
-        self._listeners: Any = self._thread.call(
-            self._core.runtime.threads, LISTENER_THREADS, "metamorphosis-listener"
+        self._listeners = self._thread.call(
+            self._runtime.threads, LISTENER_THREADS, "metamorphosis-listener"
         )
         self._closed = False
 
     def _make(self) -> SessionFactory:
         """Thread: the loop's."""
-        return SessionFactory(AsyncioRuntime(), self._config)
+        self._runtime = AsyncioRuntime()
+        return SessionFactory(self._runtime, self._config)
 
     def __enter__(self) -> Self:
         try:
@@ -108,7 +109,7 @@ class MessageSessionFactory:
         self._thread.call(self._core.start)
 
     def __del__(self) -> None:
-        """Nobody can close it any more: say so, and let nothing of it go on."""
+        """The last reference is gone without ``close``: warn, and end the thread."""
         thread: LoopThread | None = getattr(self, "_thread", None)
         if self._closed or thread is None or not thread.is_alive:
             return
@@ -194,7 +195,7 @@ class MessageSessionFactory:
         self,
         group: str | None = None,
         config: ConsumerConfig | None = None,
-        store: Any = None,
+        store: IOffsetStore | None = None,
         **settings: Any,
     ) -> Consumer:
         """See ``SessionFactory``."""
@@ -205,7 +206,7 @@ class MessageSessionFactory:
         self,
         group: str | None = None,
         config: ConsumerConfig | None = None,
-        store: Any = None,
+        store: IOffsetStore | None = None,
         **settings: Any,
     ) -> Consumer:
         """See ``SessionFactory``."""
@@ -222,9 +223,8 @@ class MessageSessionFactory:
 
     def get_stats(self, target: str | None = None, item: str | None = None) -> Stats:
         """See ``SessionFactory``."""
-        return self._thread.call(self._core.get_stats, target, item)  # type: ignore[no-any-return]
+        return self._thread.call(self._core.get_stats, target, item)
 
     def get_partitions_for_topic(self, topic: str) -> list[Partition]:
         """See ``SessionFactory``."""
-        found: list[Partition] = self._thread.call(self._core.get_partitions_for_topic, topic)
-        return found
+        return self._thread.call(self._core.get_partitions_for_topic, topic)

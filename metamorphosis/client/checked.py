@@ -1,20 +1,20 @@
 """
-The checks of a public call's arguments, in front of the call. Pure.
+The checks of a public call's arguments, made before the call. Pure.
 
-A parameter whose name is not in ``checks.CHECKS`` fails the import, so that no call can go without.
+A parameter whose name is not in ``checks.CHECKS`` fails the import: no call goes unchecked.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeVar
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, NoReturn, TypeVar, cast
 
 from metamorphosis.client.checks import CHECKS, Check, fault, optional
 from metamorphosis.errors import InvalidArgument
 
-Refuse = Callable[[Any, InvalidArgument, Mapping[str, Any]], Any]
+Refuse = Callable[[Any, InvalidArgument, Mapping[str, Any]], object]
 """The object, the error and the arguments -> what the call returns in place of its result."""
 
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -24,81 +24,93 @@ SETTINGS: Final = frozenset({"config", "zookeeper", "broker", "settings", "conne
 ``pymysql``, which the MySQL store checks."""
 
 
-def raised(_: object, error: InvalidArgument, __: Mapping[str, object]) -> Any:
-    """The call raises it."""
+def raised(_: object, error: InvalidArgument, __: Mapping[str, object]) -> NoReturn:
+    """The call raises the error."""
     raise error
 
 
-def as_future(given: Any, error: InvalidArgument, _: Mapping[str, object]) -> Any:
-    """The call gives a future that fails, of the runtime that the object has."""
+def as_future(given: Any, error: InvalidArgument, _: Mapping[str, object]) -> Awaitable[None]:
+    """The call returns a future that fails, of the runtime that the object has."""
 
     async def fail() -> None:
         raise error
 
     runtime = given.runtime if hasattr(given, "runtime") else given._runtime
-    return runtime.start(fail())
+    future: Awaitable[None] = runtime.start(fail())
+    return future
+
+
+class _Checks:
+    """The checks of a method's parameters, in their order."""
+
+    def __init__(self, method: Callable[..., object], error: type[InvalidArgument]) -> None:
+        self._checks = _checks_of(method)
+        self._error = error
+        self.in_order = tuple(self._checks.values())
+
+    def refusal(
+        self, values: tuple[object, ...], options: Mapping[str, object]
+    ) -> InvalidArgument | None:
+        """The error of the first argument that is wrong."""
+        for name, value in self.named(values, options).items():
+            expected = self._checks.get(name, anything)(value)
+            if expected is not None:
+                return self._error(fault(name, value, expected))
+        return None
+
+    def named(self, values: tuple[object, ...], options: Mapping[str, object]) -> dict[str, object]:
+        """All arguments by name."""
+        return {**dict(zip(self._checks, values, strict=False)), **options}
 
 
 def checked(
     refuse: Refuse = raised, error: type[InvalidArgument] = InvalidArgument
 ) -> Callable[[Method], Method]:
     """
-    A decorator: the arguments are looked at first. None will do where it is the default.
+    A decorator: the arguments are checked first. None is right where it is the default.
 
-    Thread: the caller's. About half a microsecond: sends look in ``puts.Put``, which costs less.
+    Thread: the caller's. About half a microsecond: sends are checked in ``puts.Put``, which costs
+    less.
 
-    :param refuse: what becomes of a call whose arguments will not do.
-    :param error: its class.
+    :param refuse: returns the result of a call with a wrong argument, or raises.
+    :param error: the class of the error.
     """
 
     def decorate(method: Method) -> Method:
-        checks = _checks_of(method)
-        in_order = tuple(checks.values())
-
-        def refusal(
-            values: tuple[object, ...], options: dict[str, object]
-        ) -> InvalidArgument | None:
-            for name, value in _named(values, options).items():
-                expected = checks.get(name, anything)(value)
-                if expected is not None:
-                    return error(fault(name, value, expected))
-            return None
-
-        def _named(values: tuple[object, ...], options: dict[str, object]) -> dict[str, object]:
-            return {**dict(zip(checks, values, strict=False)), **options}
+        checks = _Checks(method, error)
+        in_order = checks.in_order
 
         @functools.wraps(method)
-        def call(self: Any, *values: Any, **options: Any) -> Any:
+        def call(self: object, *values: object, **options: object) -> object:
             for check, value in zip(in_order, values, strict=False):
                 if check(value) is not None:
                     break
             else:
                 if not options:
                     return method(self, *values)
-            found = refusal(values, options)
+            found = checks.refusal(values, options)
             if found is not None:
-                return refuse(self, found, _named(values, options))
+                return refuse(self, found, checks.named(values, options))
             return method(self, *values, **options)
 
         @functools.wraps(method)
-        async def coroutine(self: Any, *values: Any, **options: Any) -> Any:
-            found = refusal(values, options)
+        async def coroutine(self: object, *values: object, **options: object) -> object:
+            found = checks.refusal(values, options)
             if found is not None:
                 raise found
             return await method(self, *values, **options)
 
-        chosen: Any = coroutine if inspect.iscoroutinefunction(method) else call
-        return chosen  # type: ignore[no-any-return]
+        return cast(Method, coroutine if inspect.iscoroutinefunction(method) else call)
 
     return decorate
 
 
 def anything(_: object) -> str | None:
-    """What others look at."""
+    """No check: the value is checked elsewhere."""
     return None
 
 
-def _checks_of(method: Callable[..., Any]) -> dict[str, Check]:
+def _checks_of(method: Callable[..., object]) -> dict[str, Check]:
     """Parameter -> its check, in their order, without ``self``."""
     found: dict[str, Check] = {}
     for each in list(inspect.signature(method).parameters.values())[1:]:

@@ -1,10 +1,10 @@
 """
-What users give to the client is looked at before it is used. Pure.
+Checks of the arguments that users give to the client, made before they are used. Pure.
 
-A *check* looks at one value and says what it had to be, or None if the value will do. ``CHECKS``
-has one for each name of a parameter: the public calls of all faces use the same names for the same
-things. ``client.checked`` puts the checks of a call's parameters in front of it. Settings have a
-table of their own, in ``client.settingchecks``, made of the same checks.
+A *check* takes one value and returns what is expected instead, or None if the value is right.
+``CHECKS`` has one for each name of a parameter: the public calls of all faces use the same names
+for the same things. ``client.checked`` puts the checks of a call's parameters before the call.
+Settings have a table of their own, in ``client.settingchecks``, made of the same checks.
 
 The name of the argument, its value and what is expected are in every error.
 """
@@ -16,7 +16,7 @@ import math
 import os
 import reprlib
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final
+from typing import Final
 
 from metamorphosis.client.model import Partition, ReceivedMessage, StoredOffset
 from metamorphosis.client.transactions.xa import Xid
@@ -25,8 +25,8 @@ from metamorphosis.cluster.model import Broker
 from metamorphosis.errors import InvalidArgument
 from metamorphosis.wire.numbers import INT32_MAX
 
-Check = Callable[[Any], str | None]
-"""A value -> what is expected instead, with the word "expected"; None: it will do."""
+Check = Callable[[object], str | None]
+"""A value -> the value that is expected instead, with the word "expected"; None: it is right."""
 
 INT63_MAX: Final = (1 << 63) - 1
 SECONDS_MOST: Final = INT32_MAX // 1000
@@ -50,7 +50,7 @@ def fault(name: str, value: object, expected: str) -> str:
 def integer(low: int, high: int, what: str) -> Check:
     """Whole numbers of a range, no truth values."""
 
-    def check(value: Any) -> str | None:
+    def check(value: object) -> str | None:
         if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
             return None
         return f"{what} from {low} to {high} expected"
@@ -63,20 +63,20 @@ def instance(kind: type | tuple[type, ...], expected: str) -> Check:
     return lambda value: None if isinstance(value, kind) else f"{expected} expected"
 
 
-def truth(value: Any) -> str | None:
-    """True or False, and nothing that Python would only take for it."""
+def truth(value: object) -> str | None:
+    """True or False, no other value of their kind."""
     return None if isinstance(value, bool) else "True or False expected"
 
 
 def callable_with(arguments: str) -> Check:
-    """What can be called."""
+    """Functions and other callables."""
     return lambda value: None if callable(value) else f"a function of {arguments} expected"
 
 
 def having(names: Sequence[str], expected: str) -> Check:
-    """Objects with these attributes, whatever their class: users write such classes themselves."""
+    """Objects of any class with these attributes: users write such classes themselves."""
 
-    def check(value: Any) -> str | None:
+    def check(value: object) -> str | None:
         if not isinstance(value, type) and all(hasattr(value, name) for name in names):
             return None
         return f"{expected} expected"
@@ -89,7 +89,7 @@ def optional(check: Check) -> Check:
     return lambda value: None if value is None else check(value)
 
 
-def topic(value: Any) -> str | None:
+def topic(value: object) -> str | None:
     """The name of a topic, as ZooKeeper and the wire can carry it."""
     if not isinstance(value, str) or not value.strip():
         return "the name of a topic expected, as in 'orders'"
@@ -107,16 +107,16 @@ def _topic_text(value: str) -> str | None:
     )
 
 
-def seconds(value: Any) -> str | None:
+def seconds(value: object) -> str | None:
     """A time limit."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if number and not math.isnan(value) and 0 < value <= SECONDS_MOST:
-        return None
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if not math.isnan(value) and 0 < value <= SECONDS_MOST:
+            return None
     return f"seconds above 0, {SECONDS_MOST} at most, expected"
 
 
-def partition(value: Any) -> str | None:
-    """``Partition(-1, -1)``, the broker's choice, will do."""
+def partition(value: object) -> str | None:
+    """A partition; ``Partition(-1, -1)`` leaves the choice to the broker."""
     if isinstance(value, Partition):
         numbers = [each for each in value if isinstance(each, int)]
         if len(numbers) == 2 and all(-1 <= number <= INT32_MAX for number in numbers):
@@ -124,15 +124,15 @@ def partition(value: Any) -> str | None:
     return "a Partition expected, as in Partition(0, 3)"
 
 
-def body(value: Any) -> str | None:
-    """What a message can hold."""
+def body(value: object) -> str | None:
+    """The data of a message."""
     if isinstance(value, (bytes, bytearray, memoryview)):
         return None
     hint = ", as from text.encode()" if isinstance(value, str) else ""
     return f"bytes expected{hint}"
 
 
-def text(value: Any) -> str | None:
+def text(value: object) -> str | None:
     """A text that UTF-8 can express."""
     if isinstance(value, str):
         try:
@@ -143,12 +143,12 @@ def text(value: Any) -> str | None:
     return "a str expected"
 
 
-def key(value: Any) -> str | None:
-    """What the partition is chosen by; a number would hash otherwise in every language."""
+def key(value: object) -> str | None:
+    """The key of a message; numbers hash differently in each language."""
     return None if isinstance(value, str | bytes) else "str or bytes expected, as in str(number)"
 
 
-def word(value: Any) -> str | None:
+def word(value: object) -> str | None:
     """A part of a line of the protocol."""
     if isinstance(value, str) and value.isprintable() and value and " " not in value:
         return None
@@ -167,7 +167,7 @@ def url_of(value: str) -> str:
     return Broker.parse(0, url.rstrip("/")).url
 
 
-def broker(value: Any) -> str | None:
+def broker(value: object) -> str | None:
     """The address of a broker."""
     try:
         if isinstance(value, str):
@@ -178,7 +178,7 @@ def broker(value: Any) -> str | None:
     return "host:port or meta://host:port expected, as in localhost:8123"
 
 
-def zookeeper(value: Any) -> str | None:
+def zookeeper(value: object) -> str | None:
     """The addresses of ZooKeeper."""
     if not isinstance(value, str):
         return "one text expected, as in 'host1:2181,host2:2181/chroot'"
@@ -189,21 +189,21 @@ def zookeeper(value: Any) -> str | None:
         return str(error)
 
 
-def bodies(value: Any) -> str | None:
-    """Several; one alone would be taken for many of one byte."""
+def bodies(value: object) -> str | None:
+    """Several messages; one alone would be taken for many of one byte."""
     if isinstance(value, Iterable) and not isinstance(value, str | bytes | bytearray | memoryview):
         return None
     return "several messages expected, as in [b'first', b'second']"
 
 
-def stored_offsets(value: Any) -> str | None:
-    """What is to be committed."""
+def stored_offsets(value: object) -> str | None:
+    """The offsets to commit."""
     if isinstance(value, Sequence) and all(isinstance(each, StoredOffset) for each in value):
         return None
     return "a list of StoredOffset expected"
 
 
-def xid(value: Any) -> str | None:
+def xid(value: object) -> str | None:
     """The name of a branch, as X/Open has it."""
     if isinstance(value, Xid) and integer(-INT32_MAX - 1, INT32_MAX, "")(value.format_id) is None:
         gtrid, bqual = value.gtrid, value.bqual
@@ -213,9 +213,9 @@ def xid(value: Any) -> str | None:
     return "an Xid of a number of 32 bits, 1 to 64 bytes and 0 to 64 bytes expected"
 
 
-def unique_qualifier(value: Any) -> str | None:
+def unique_qualifier(value: object) -> str | None:
     """Part of a key, whose parts are divided by colons."""
-    if word(value) is None and ":" not in value:
+    if isinstance(value, str) and word(value) is None and ":" not in value:
         return None
     return "a word without spaces and colons expected"
 
@@ -275,7 +275,7 @@ CHECKS: Final[dict[str, Check]] = {
 
 def require(name: str, value: object, error: type[InvalidArgument] = InvalidArgument) -> None:
     """
-    For what is looked at by hand, because it is done for every message.
+    Check one argument, where ``checked`` would cost too much: once for every message.
 
     :raises InvalidArgument: or ``error``.
     """

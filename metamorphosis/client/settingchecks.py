@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 from metamorphosis.client import checks
 from metamorphosis.client.checks import INT63_MAX
-from metamorphosis.client.topics.selectors import parse_partitions_info
+from metamorphosis.client.partitionsinfo import parse_partitions_info
 from metamorphosis.errors import InvalidConfig
 from metamorphosis.wire.numbers import INT32_MAX
 
@@ -20,13 +20,13 @@ _TIME_ABOVE_0: Final = checks.integer(1, INT32_MAX, "milliseconds")
 _BYTES: Final = checks.integer(1, INT63_MAX, "bytes")
 
 
-def _strategy(value: Any) -> str | None:
+def _strategy(value: object) -> str | None:
     if isinstance(value, str) and value.upper() in STRATEGIES:
         return None
     return "DEFAULT or CONSIST expected"
 
 
-def _consumer_id(value: Any) -> str | None:
+def _consumer_id(value: object) -> str | None:
     """Part of the name of a node."""
     if not isinstance(value, str):
         return "a str expected"
@@ -35,7 +35,7 @@ def _consumer_id(value: Any) -> str | None:
     return "a name without slashes and unprintable characters expected; None generates one"
 
 
-def _partition(value: Any) -> str | None:
+def _partition(value: object) -> str | None:
     if isinstance(value, str):
         broker_id, _, number = value.partition("-")
         if broker_id.isdecimal() and number.isdecimal():
@@ -43,13 +43,13 @@ def _partition(value: Any) -> str | None:
     return "<brokerId>-<number> expected, as in '0-3'"
 
 
-def _root(value: Any) -> str | None:
+def _root(value: object) -> str | None:
     if isinstance(value, str) and value.strip() and value.isprintable() and "//" not in value:
         return None
     return "a path in ZooKeeper expected; /meta is the default"
 
 
-def _partitions_info(value: Any) -> str | None:
+def _partitions_info(value: object) -> str | None:
     expected = "topic -> '<brokerId>:<count>;...' expected, as in {'orders': '0:4;1:4'}"
     if not isinstance(value, Mapping):
         return expected

@@ -21,6 +21,7 @@ from twisted.internet.defer import Deferred
 
 from metamorphosis.client.checked import checked
 from metamorphosis.client.delivery.subscription import Filter, Listener, Reject
+from metamorphosis.client.factory import SessionFactory
 from metamorphosis.client.fetch.passing import PassedOverMessages, PassingListener
 from metamorphosis.client.model import (
     Partition,
@@ -33,7 +34,6 @@ from metamorphosis.client.producer.oneway import Policy
 from metamorphosis.client.producer.puts import Callback
 from metamorphosis.client.runtimes.tx import ShutdownTrigger, TwistedRuntime
 from metamorphosis.client.runtimes.txtransactions import Transaction, XAResource
-from metamorphosis.client.session import SessionFactory
 from metamorphosis.client.settings import ClientConfig, ConsumerConfig, client_config
 from metamorphosis.client.topics.brokerstats import Stats
 from metamorphosis.client.topics.selectors import Selector

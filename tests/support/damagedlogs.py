@@ -15,8 +15,8 @@ from random import Random
 from typing import Any, NamedTuple
 
 from metamorphosis.client.consumer.browser import TopicBrowser
+from metamorphosis.client.factory import SessionFactory
 from metamorphosis.client.model import Partition, PassedOver, ReceivedMessage
-from metamorphosis.client.session import SessionFactory
 from metamorphosis.client.settings import ClientConfig
 from metamorphosis.message import HEADER, HEADER_BYTES, checksum, encode_record
 from metamorphosis.testing.runtime import MemoryRuntime

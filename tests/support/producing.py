@@ -10,9 +10,9 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from metamorphosis.client.factory import SessionFactory
 from metamorphosis.client.producer.producer import Producer
 from metamorphosis.client.producer.publisher import Publisher
-from metamorphosis.client.session import SessionFactory
 from metamorphosis.client.settings import ClientConfig
 from metamorphosis.cluster.model import TopicBroker
 from metamorphosis.testing.registry import MemoryRegistry

@@ -54,6 +54,7 @@ LAYERS = {
         "client.settingchecks",
         "client.settings",
         "client.model",
+        "client.partitionsinfo",
         "client.network.opaques",
         "client.network.replies",
         "client.topics.selectors",
@@ -139,10 +140,58 @@ THREAD_MAKERS = {
 }
 
 
+#: room of the client: its modules, and the rooms below that they may import from, also for type
+#: checkers; the longest name decides
+ROOMS: dict[str, tuple[set[str], set[str]]] = {
+    "values": (
+        {"model", "settings", "settingchecks", "checks", "checked", "partitionsinfo", "localstore"}
+        | {"transactions.xa"},
+        set(),
+    ),
+    "offsets": ({"offsets"}, {"values"}),
+    "network": ({"network"}, {"values"}),
+    "topics": ({"topics"}, {"values", "network"}),
+    "session": ({"session"}, {"values", "network", "topics"}),
+    "sending": (
+        {"producer.puts", "producer.publisher"},
+        {"values", "network", "topics", "session"},
+    ),
+    "transactions": (
+        {"transactions"},
+        {"values", "network", "topics", "session", "sending"},
+    ),
+    "producer": (
+        {"producer"},
+        {"values", "offsets", "network", "topics", "session", "sending", "transactions"},
+    ),
+    "delivery": ({"delivery"}, {"values", "offsets", "network"}),
+    "fetch": ({"fetch"}, {"values", "network", "delivery"}),
+    "group": ({"group"}, {"values", "network"}),
+    "consumer": (
+        {"consumer"},
+        {"values", "offsets", "network", "topics", "session", "delivery", "fetch", "group"},
+    ),
+    "factory": (
+        {"factory"},
+        {"values", "offsets", "topics", "session", "sending", "producer", "transactions"}
+        | {"delivery", "consumer"},
+    ),
+    "runtimes": ({"runtimes"}, {"values", "network"}),
+    "faces": (
+        {"tx", "aio", "blocking"}
+        | {"runtimes.plain", "runtimes.plainproducers", "runtimes.plainconsumers"}
+        | {"runtimes.plaintransactions"}
+        | {"runtimes.txtransactions", "runtimes.aiotransactions", "transactions.coordinator"},
+        {"values", "network", "topics", "sending", "transactions", "producer", "delivery"}
+        | {"fetch", "consumer", "factory", "runtimes"},
+    ),
+}
+
 #: rooms whose modules do not import each other in a circle, also for type checkers
 STRAIGHT = (
     "broker.",
     "cli.",
+    "client.",
     "cluster.",
     "config.",
     "daemon.",
@@ -299,6 +348,37 @@ def tree_of(text: str) -> set[str]:
     return found
 
 
+def room_of(module: str) -> str | None:
+    """The room of ``client.network.flow``, ...; the longest name in the table decides."""
+    parts = module.split(".")[1:]
+    for length in range(len(parts), 0, -1):
+        name = ".".join(parts[:length])
+        for room, (members, _) in ROOMS.items():
+            if name in members:
+                return room
+    return None
+
+
+def wrong_ways(graph: dict[str, set[str]]) -> list[str]:
+    """Imports of the client that its rooms do not allow, and modules without a room."""
+    found = []
+    for module, imported in graph.items():
+        room = room_of(module)
+        if room is None:
+            found.append(f"{module} is in no room")
+            continue
+        for name in imported:
+            other = room_of(name)
+            if other != room and other not in ROOMS[room][1]:
+                found.append(f"{module} imports {name}")
+    return sorted(found)
+
+
+def packages(graph: dict[str, set[str]]) -> set[str]:
+    """Modules that others are in: their names end up in a graph, and in no room."""
+    return {name for name in graph if any(each.startswith(f"{name}.") for each in graph)}
+
+
 def run(script: str) -> subprocess.CompletedProcess[str]:
     """Run a script in an interpreter of its own, with the project in its path."""
     return subprocess.run(
@@ -359,6 +439,21 @@ class LayerTests(SynchronousTestCase):
                 name = path.relative_to(ROOT)
                 found += [f"{name}:{each}" for each in strangers(directory, source)]
         self.assertEqual([], found)
+
+    def test_rooms_of_the_client(self) -> None:
+        """Every import within the client points to a room below."""
+        graph = imported_within("client")
+        halls = packages(graph) - {"client.offsets"}
+        rooms = {name: graph[name] - halls for name in graph.keys() - halls}
+        self.assertGreater(len(rooms), 60)
+        self.assertEqual([], wrong_ways(rooms))
+
+    def test_every_room_may_import_from_those_before_it(self) -> None:
+        """The table itself has a direction: what a room may import from comes before it."""
+        before: set[str] = set()
+        for room, (_, below) in ROOMS.items():
+            self.assertEqual(set(), below - before, room)
+            before.add(room)
 
     def test_table_is_that_of_the_document(self) -> None:
         """``docs/architecture.md`` and this test allow the same imports in each layer."""
@@ -425,6 +520,21 @@ class RuleTests(SynchronousTestCase):
         self.assertEqual([], circle(straight))
         self.assertEqual(["b", "c"], circle({"a": {"b"}, "b": {"c"}, "c": {"b", "d"}, "d": set()}))
         self.assertEqual(["a", "b", "c"], circle({"a": {"b"}, "b": {"c"}, "c": {"a"}}))
+
+    def test_wrong_ways(self) -> None:
+        """A room above, a module of no room."""
+        graph = {
+            "client.network.flow": {"client.topics.directory", "client.model"},
+            "client.topics.directory": {"client.network.flow"},
+            "client.unheardof": {"client.model"},
+        }
+        self.assertEqual(
+            [
+                "client.network.flow imports client.topics.directory",
+                "client.unheardof is in no room",
+            ],
+            wrong_ways(graph),
+        )
 
     def test_wrong_imports(self) -> None:
         """One example of each forbidden direction."""

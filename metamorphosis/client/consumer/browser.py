@@ -21,7 +21,7 @@ from metamorphosis.client.model import Partition, ReceivedMessage
 from metamorphosis.errors import ClientClosed, Moved
 
 if TYPE_CHECKING:
-    from metamorphosis.client.session import SessionFactory
+    from metamorphosis.client.session import Session
 
 STRETCH = 1024
 """Messages decoded at a time."""
@@ -39,7 +39,7 @@ class TopicBrowser(PassesOver):
     """
 
     def __init__(
-        self, session: SessionFactory, topic: str, max_size: int = 1 << 20, timeout: float = 5.0
+        self, session: Session, topic: str, max_size: int = 1 << 20, timeout: float = 5.0
     ) -> None:
         super().__init__(session.log)
         self.topic = topic

@@ -24,7 +24,7 @@ from metamorphosis.client.consumer.lookups import Lookups
 from metamorphosis.client.delivery.delivery import PartitionDelivery
 from metamorphosis.client.delivery.duplicates import DuplicateCache
 from metamorphosis.client.delivery.iteration import Iteration
-from metamorphosis.client.delivery.recovery import deliver_recovered
+from metamorphosis.client.delivery.recovery import Recovery, deliver_recovered
 from metamorphosis.client.delivery.subscription import (
     DeliveryRules,
     Filter,
@@ -41,7 +41,7 @@ from metamorphosis.errors import ClientClosed, InvalidArgument, InvalidState
 from metamorphosis.interfaces import IOffsetStore
 
 if TYPE_CHECKING:
-    from metamorphosis.client.session import SessionFactory
+    from metamorphosis.client.session import Session
 
 
 class Consumer(Acknowledging, Lookups, PassesOver):
@@ -50,11 +50,16 @@ class Consumer(Acknowledging, Lookups, PassesOver):
 
     Methods that take time give futures of the runtime.
 
+    :param recovery: keeps messages that a listener failed too often.
     :param store: not closed with the consumer; None: ZooKeeper, or memory in direct mode.
     """
 
     def __init__(
-        self, session: SessionFactory, config: ConsumerConfig, store: IOffsetStore | None = None
+        self,
+        session: Session,
+        config: ConsumerConfig,
+        recovery: Recovery,
+        store: IOffsetStore | None = None,
     ) -> None:
         self._subscriptions: dict[str, Subscription] = {}
         self._iteration = Iteration(session.runtime, self._delivery_of)
@@ -63,6 +68,7 @@ class Consumer(Acknowledging, Lookups, PassesOver):
         PassesOver.__init__(self, session.log)
         self.config = config
         self._log = session.log
+        self._recovery = recovery
         self._reject: Reject | None = None
         self._closing: Event | None = None  # set when ``close`` has ended
         most = config.max_deliveries
@@ -233,7 +239,7 @@ class Consumer(Acknowledging, Lookups, PassesOver):
         if self._joining.assignment is None:
             return []
         limit = self.config.stop_timeout_ms / 1000 or None
-        forget = self._session.recovery.forget
+        forget = self._recovery.forget
         return [
             self._runtime.start(forget(topic, self.group, limit)) for topic in self._subscriptions
         ]
@@ -261,7 +267,7 @@ class Consumer(Acknowledging, Lookups, PassesOver):
     def _rejected(self, message: ReceivedMessage) -> object:
         if self._reject is not None:
             return self._reject(message)
-        return self._session.recovery.keep(message, self.group)
+        return self._recovery.keep(message, self.group)
 
     def _begin_recoveries(self) -> None:
         for subscription in self._subscriptions.values():
@@ -273,4 +279,4 @@ class Consumer(Acknowledging, Lookups, PassesOver):
         async def take(message: ReceivedMessage) -> None:
             await deliver_recovered(self._rules, subscription, message)
 
-        self._session.recovery.listen(subscription.topic, self.group, take)
+        self._recovery.listen(subscription.topic, self.group, take)

@@ -19,7 +19,7 @@ from metamorphosis.errors import ClientClosed, InvalidState, NotConnected
 from metamorphosis.interfaces import IOffsetStore
 
 if TYPE_CHECKING:
-    from metamorphosis.client.session import SessionFactory
+    from metamorphosis.client.session import Session
 
 Assignment = Rebalance | DirectAssignment
 
@@ -36,7 +36,7 @@ class Joining:
 
     def __init__(
         self,
-        session: SessionFactory,
+        session: Session,
         config: ConsumerConfig,
         store: IOffsetStore | None,
         subscriptions: Mapping[str, Subscription],
@@ -125,6 +125,7 @@ class Joining:
 
     def _balanced(self) -> Rebalance:
         session = self._session
+        assert session.registry is not None  # this is not direct mode
         if self._store is None:
             self._store = ZooKeeperOffsetStore(session.registry, session.paths)
         return Rebalance(

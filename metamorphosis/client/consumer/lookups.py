@@ -15,7 +15,7 @@ from metamorphosis.client.consumer.reading import PartitionReader, TopicReader
 from metamorphosis.client.model import Partition, ReceivedMessage
 
 if TYPE_CHECKING:
-    from metamorphosis.client.session import SessionFactory
+    from metamorphosis.client.session import Session
 
 
 class Lookups:
@@ -25,7 +25,7 @@ class Lookups:
     :ivar group: its name is in the requests; a broker may filter by it.
     """
 
-    def __init__(self, session: SessionFactory, group: str) -> None:
+    def __init__(self, session: Session, group: str) -> None:
         self.group = group
         self._session = session
         self._runtime = session.runtime

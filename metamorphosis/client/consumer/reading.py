@@ -27,7 +27,7 @@ from metamorphosis.interfaces import IRuntime
 from metamorphosis.message import HEADER_BYTES
 
 if TYPE_CHECKING:
-    from metamorphosis.client.session import SessionFactory
+    from metamorphosis.client.session import Session
 
 GROUP = UNFILTERED_GROUP
 """The group in requests without a group; the original's."""
@@ -225,7 +225,7 @@ class TopicReader:
     :param group: its name is in the requests; a broker may filter by it.
     """
 
-    def __init__(self, session: SessionFactory, topic: str, group: str = GROUP) -> None:
+    def __init__(self, session: Session, topic: str, group: str = GROUP) -> None:
         self.topic = topic
         self._session = session
         self._group = group

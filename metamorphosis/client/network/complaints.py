@@ -5,12 +5,12 @@ stands still is one event, however many of its partitions are read.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from metamorphosis.client.model import Partition
 from metamorphosis.client.network.links import Log
 from metamorphosis.errors import MetaQError
-from metamorphosis.interfaces import IRuntime
+from metamorphosis.interfaces import IRuntime, Timer
 
 GATHER_SECONDS: Final = 1.0
 """How long after the first complaint of a kind the others may come."""
@@ -30,7 +30,7 @@ class Complaints:
     def __init__(self, runtime: IRuntime, log: Log) -> None:
         self._runtime = runtime
         self._log = log
-        self._gathered: dict[tuple[str, object], tuple[Any, MetaQError, list[str]]] = {}
+        self._gathered: dict[tuple[str, object], tuple[Timer, MetaQError, list[str]]] = {}
 
     def add(
         self,

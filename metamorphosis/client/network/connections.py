@@ -7,8 +7,8 @@ Source: ``RemotingClientWrapper``, gecko's ``ReconnectManager``.
 from __future__ import annotations
 
 import socket
+from collections.abc import Awaitable
 from functools import partial
-from typing import Any
 
 from metamorphosis.client.network.connection import BrokerConnection
 from metamorphosis.client.network.flow import Event, settle
@@ -16,29 +16,29 @@ from metamorphosis.client.network.links import Log
 from metamorphosis.client.settings import ClientConfig, normalise_url
 from metamorphosis.cluster.model import Broker, ConnectionFault
 from metamorphosis.errors import ClientClosed
-from metamorphosis.interfaces import IRuntime
+from metamorphosis.interfaces import IRuntime, Timer
 
 DELAYS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 """Seconds before each attempt after a loss; the last one for ever, which is the original's."""
 
 CLOSE_SECONDS = 2.0
-"""How long a closed connection may take to get rid of what was written."""
+"""How long a closed connection may take to send the bytes that were written."""
 
 
 class Shared:
-    """A connection and what it takes to keep it."""
+    """A connection, its users and its attempts."""
 
     __slots__ = ("attempt", "connection", "failures", "host", "port", "reported", "timer", "users")
 
     def __init__(self, connection: BrokerConnection, host: str, port: int) -> None:
         self.connection = connection
-        # By id: what is shared must not keep a factory alive that nobody else holds.
+        # By id: a shared connection must not keep a factory alive.
         self.users: set[int] = set()
         self.host = host
         self.port = port
         self.failures = 0  # since the last sensible reply
-        self.timer: Any = None  # of the next attempt
-        self.attempt: Any = None  # the one under way
+        self.timer: Timer | None = None  # of the next attempt
+        self.attempt: Awaitable[None] | None = None  # the one under way
         self.reported = False  # that it cannot be reached
 
 
@@ -83,9 +83,9 @@ class Connections:
 
     def release(self, url: str, user: object) -> None:
         """
-        The user needs it no longer. Without users it is closed when everything that was asked of
-        the broker has been answered or has had its time, or when the connection ends by itself: a
-        broker that left ZooKeeper still answers for a while.
+        The user needs it no longer. Without users it is closed when all requests have been answered
+        or their time is over, or when the connection ends by itself: a broker that left ZooKeeper
+        still answers for a while.
         """
         url = normalise_url(url)
         shared = self._shared.get(url)
@@ -100,18 +100,18 @@ class Connections:
             self._discard(url)
 
     def connected_urls(self) -> list[str]:
-        """Of the brokers that can be asked now and are of use to somebody."""
+        """URLs of the brokers that are connected and have users."""
         return [
             url for url, each in self._shared.items() if each.users and each.connection.is_connected
         ]
 
     def connection_of(self, url: str) -> BrokerConnection | None:
-        """The connection to a broker if somebody uses it."""
+        """The connection to a broker; None if it has no users."""
         shared = self._shared.get(normalise_url(url))
         return None if shared is None or not shared.users else shared.connection
 
     async def close(self) -> None:
-        """Close all, whoever uses them; sockets that take too long are cut."""
+        """Close all, with users or without; sockets that take too long are cut."""
         self._closed = True
         for url in list(self._shared):
             self._discard(url)
@@ -141,13 +141,13 @@ class Connections:
         seconds = self._config.connect_attempt_timeout_ms / 1000
         shared.attempt = self._runtime.connect(shared.host, shared.port, shared.connection, seconds)
         self._following += 1
-        self._runtime.start(self._follow(shared))
+        self._runtime.start(self._follow(shared, shared.attempt))
 
-    async def _follow(self, shared: Shared) -> None:
-        """See what becomes of an attempt."""
+    async def _follow(self, shared: Shared, attempt: Awaitable[None]) -> None:
+        """Wait for the outcome of an attempt."""
         url = shared.connection.url
         try:
-            await shared.attempt
+            await attempt
             shared.reported = False
             self._log.info("Broker {url} is connected", url=url)
         except BaseException as error:  # after _discard: that it was cancelled

@@ -1,24 +1,24 @@
 """
-What coroutines of the core wait for: events, slots, time. All over an ``IRuntime``.
+Events, slots and times that coroutines of the core wait for, over an ``IRuntime``.
 
-Every wait makes a future of its own, so that any number of coroutines may wait for one thing, and
-one of them being cancelled is no business of the others. Thread: the loop's.
+Every wait makes a future of its own, so that any number of coroutines may wait for one event, and
+cancelling one of them does not affect the others. Thread: the loop's.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from metamorphosis.cluster.model import ConnectionFault
 from metamorphosis.errors import RequestTimeout
-from metamorphosis.interfaces import IRuntime
+from metamorphosis.interfaces import IRuntime, Timer
 
 T = TypeVar("T")
 
 REFUSED_LOOK_SECONDS = 0.25
-"""Between two looks whether a connection is being refused."""
+"""Between two checks whether connections are refused."""
 
 
 class Event:
@@ -26,7 +26,7 @@ class Event:
     A flag to wait for.
 
     :ivar is_set: the flag.
-    :ivar is_abandoned: nobody will raise it any more.
+    :ivar is_abandoned: it will not be raised any more.
     """
 
     __slots__ = ("_runtime", "_waiting", "is_abandoned", "is_set")
@@ -35,10 +35,10 @@ class Event:
         self.is_set = False
         self.is_abandoned = False
         self._runtime = runtime
-        self._waiting: dict[Any, Any] = {}  # future: timer or None
+        self._waiting: dict[Awaitable[bool], Timer | None] = {}  # future: of its time limit
 
     def set(self) -> None:
-        """Raise the flag: everyone who waits gets True."""
+        """Raise the flag: all waits get True."""
         self.is_set = True
         self._answer(True)
 
@@ -47,28 +47,29 @@ class Event:
         self.is_set = False
 
     def pulse(self) -> None:
-        """Everyone who waits gets True; the flag stays as it is."""
+        """All waits get True; the flag stays as it is."""
         self._answer(True)
 
     def abandon(self) -> None:
-        """Everyone who waits gets False."""
+        """All waits get False."""
         self.is_abandoned = True
         self._answer(False)
 
     def wait(self, timeout: float | None = None) -> Awaitable[bool]:
-        """True when the flag is up, False after so many seconds."""
+        """True when the flag is up, False after ``timeout`` seconds."""
         api = self._runtime.api
-        future = api.create_future()
+        future: Awaitable[bool] = api.create_future()
         if self.is_set:
             api.resolve(future, True)
         elif timeout is None:
             self._waiting[future] = None
         else:
             self._waiting[future] = self._runtime.call_later(timeout, self._late, future)
-        return future  # type: ignore[no-any-return]
+        return future
 
-    def _late(self, future: Any) -> None:
-        if self._waiting.pop(future, self) is not self:
+    def _late(self, future: Awaitable[bool]) -> None:
+        if future in self._waiting:
+            del self._waiting[future]
             _resolve(self._runtime, future, False)
 
     def _answer(self, result: bool) -> None:
@@ -80,7 +81,7 @@ class Event:
 
 
 class Watchers:
-    """Who is called when something changes; one call for each user."""
+    """Functions that are called when something changes, one for each user."""
 
     __slots__ = ("_watching",)
 
@@ -88,15 +89,15 @@ class Watchers:
         self._watching: dict[int, Callable[[], None]] = {}  # by the user's id
 
     def watch(self, user: object, changed: Callable[[], None]) -> None:
-        """From now on."""
+        """Call ``changed`` at every change from now on."""
         self._watching[id(user)] = changed
 
     def unwatch(self, user: object) -> None:
-        """Not any more."""
+        """Do not call it any more."""
         self._watching.pop(id(user), None)
 
     def tell(self) -> None:
-        """It has changed."""
+        """Something changed: call all of them."""
         for changed in list(self._watching.values()):
             changed()
 
@@ -105,9 +106,9 @@ class Slots:
     """
     A number of places, or an amount of something, taken and given back; first come, first served.
 
-    Whoever wants more than there is in all gets it when everything has been given back.
+    A wish for more than the total is granted when everything has been given back.
 
-    :ivar free: what is left; below 0 while somebody has more than there is.
+    :ivar free: what is left; below 0 while such a wish is granted.
     """
 
     __slots__ = ("_closed", "_runtime", "_total", "_waiting", "free")
@@ -116,11 +117,11 @@ class Slots:
         self.free = total
         self._total = total
         self._runtime = runtime
-        self._waiting: deque[tuple[Any, int]] = deque()
+        self._waiting: deque[tuple[Awaitable[bool], int]] = deque()
         self._closed = False
 
     def try_acquire(self, amount: int = 1) -> bool:
-        """Take it if it is there and nobody waits."""
+        """Take it if it is there and no earlier wish waits."""
         if self._waiting or self._closed or not self._fits(amount):
             return False
         self.free -= amount
@@ -129,14 +130,14 @@ class Slots:
     def acquire(self, amount: int = 1) -> Awaitable[bool]:
         """True when it was taken, False after ``close``."""
         api = self._runtime.api
-        future = api.create_future()
+        future: Awaitable[bool] = api.create_future()
         if self._closed:
             api.resolve(future, False)
         elif self.try_acquire(amount):
             api.resolve(future, True)
         else:
             self._waiting.append((future, amount))
-        return future  # type: ignore[no-any-return]
+        return future
 
     def release(self, amount: int = 1) -> None:
         """Give it back."""
@@ -149,7 +150,7 @@ class Slots:
             self._runtime.api.resolve(future, True)
 
     def close(self) -> None:
-        """Nobody gets anything any more."""
+        """Grant nothing any more."""
         self._closed = True
         waiting, self._waiting = self._waiting, deque()
         for future, _ in waiting:
@@ -160,10 +161,10 @@ class Slots:
 
 
 def sleep(runtime: IRuntime, seconds: float) -> Awaitable[None]:
-    """Wait. What has to end early waits for an ``Event`` with a timeout instead."""
-    future = runtime.api.create_future()
+    """Wait. A wait that has to end early takes an ``Event`` with a timeout instead."""
+    future: Awaitable[None] = runtime.api.create_future()
     runtime.call_later(seconds, _resolve, runtime, future, None)
-    return future  # type: ignore[no-any-return]
+    return future
 
 
 async def wait_unless_refused(
@@ -189,28 +190,28 @@ async def wait_unless_refused(
 
 async def within(runtime: IRuntime, awaitable: Awaitable[T], seconds: float, what: str) -> T:
     """
-    The result of something that is under way, if it comes in time; it is not stopped.
+    The result of something that is under way, if it comes in time; a late one is not stopped.
 
-    :param what: what takes so long, for the error's text.
-    :raises RequestTimeout: it did not come.
+    :param what: its name, for the error's text.
+    :raises RequestTimeout: it did not come in time.
     """
     done = Event(runtime)
-    outcome: list[tuple[T | None, BaseException | None]] = []
+    outcome: list[T] = []
+    failure: list[Exception] = []
 
     async def relay() -> None:
         try:
-            outcome.append((await awaitable, None))
+            outcome.append(await awaitable)
         except Exception as error:
-            outcome.append((None, error))
+            failure.append(error)
         done.set()
 
     runtime.start(relay())
     if not await done.wait(seconds):
         raise RequestTimeout(f"{what}: not done within {seconds:g} s")
-    result, error = outcome[0]
-    if error is not None:
-        raise error
-    return result  # type: ignore[return-value]
+    if failure:
+        raise failure[0]
+    return outcome[0]
 
 
 async def settle(awaitables: Iterable[Awaitable[T]]) -> list[T | Exception]:
@@ -224,7 +225,7 @@ async def settle(awaitables: Iterable[Awaitable[T]]) -> list[T | Exception]:
     return outcomes
 
 
-def _resolve(runtime: IRuntime, future: Any, result: object) -> None:
-    """Unless the one who waits was cancelled meanwhile."""
+def _resolve(runtime: IRuntime, future: Awaitable[T], result: T) -> None:
+    """Give a future its result, unless it was cancelled meanwhile."""
     if not runtime.api.is_called(future):
         runtime.api.resolve(future, result)

@@ -5,7 +5,7 @@ Stores for the positions of groups: ZooKeeper, MySQL, a local file, memory. See 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from metamorphosis.errors import OffsetStoreError
 from metamorphosis.interfaces import IRuntime
@@ -32,21 +32,21 @@ class Worker:
 
         :raises OffsetStoreError: from the future, after ``close``.
         """
-        future = self._api.create_future()
+        future: Awaitable[T] = self._api.create_future()
         if self._closed:
             self._api.reject(future, OffsetStoreError(f"{self._name}: the store is closed"))
-            return future  # type: ignore[no-any-return]
+            return future
 
         def done(result: T | None, error: BaseException | None) -> None:
             if self._api.is_called(future):
                 return  # the future was cancelled
             if error is None:
-                self._api.resolve(future, result)
+                self._api.resolve(future, cast(T, result))
             else:
                 self._api.reject(future, error)
 
         self._threads.submit(work, done)
-        return future  # type: ignore[no-any-return]
+        return future
 
     async def close(self, last: Callable[[], None]) -> None:
         """Finish all calls, run ``last`` in the thread, and end it."""

@@ -18,9 +18,9 @@ well; the original logs it. What a broker refuses for good is logged and gone, a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from metamorphosis.client.model import ANY_PARTITION, OutgoingMessage, Partition, SendResult
 from metamorphosis.client.network.flow import Event
@@ -28,14 +28,14 @@ from metamorphosis.client.network.links import Log
 from metamorphosis.client.network.opaques import next_opaque
 from metamorphosis.client.network.replies import SUCCESS
 from metamorphosis.client.producer.backlog import Backlog
-from metamorphosis.client.producer.publisher import Publisher
+from metamorphosis.client.producer.publisher import Publish, Publisher
 from metamorphosis.client.producer.puts import Put, put_frame, too_large
 from metamorphosis.client.producer.sending import Sending
 from metamorphosis.client.topics.selectors import RoundRobinSelector, Selector
 from metamorphosis.errors import ClientClosed, InvalidArgument, MetaQError
 
 if TYPE_CHECKING:
-    from metamorphosis.client.session import SessionFactory
+    from metamorphosis.client.session import Session
 
 WINDOW_UNITS: Final = 20000
 UNIT_BYTES: Final = 4096
@@ -114,7 +114,7 @@ class OneWayProducer(Publisher):
 
     def __init__(
         self,
-        session: SessionFactory,
+        session: Session,
         selector: Selector | None = None,
         *,
         window: int = 0,
@@ -136,7 +136,7 @@ class OneWayProducer(Publisher):
         self._room = Event(self._runtime)
         self._idle = Event(self._runtime)
         self._closing = Event(self._runtime)
-        self._recovering: Any = None
+        self._recovering: Awaitable[None] | None = None
         self._policies_under_way = 0
         self._longest = session.config.max_body_bytes
 
@@ -192,7 +192,7 @@ class OneWayProducer(Publisher):
             self._overflow(message, chosen)
         return SendResult(-1, chosen, -1)
 
-    def ready(self) -> Any:
+    def ready(self) -> Awaitable[bool]:
         """A future that fires when at least half of the window is free."""
         if self._is_ready():
             self._room.set()
@@ -246,7 +246,7 @@ class OneWayProducer(Publisher):
             self._policies_under_way += 1
             self._runtime.start(self._follow(message, self._runtime.adopt(outcome)))
 
-    async def _follow(self, message: OutgoingMessage, outcome: Any) -> None:
+    async def _follow(self, message: OutgoingMessage, outcome: Awaitable[object]) -> None:
         try:
             await outcome
         except Exception:
@@ -259,7 +259,7 @@ class OneWayProducer(Publisher):
 
     # -- what was kept
 
-    async def _publish(self, topic: str, publish: Callable[[str, object], Any]) -> None:
+    async def _publish(self, topic: str, publish: Publish) -> None:
         try:
             await super()._publish(topic, publish)
         finally:
@@ -281,7 +281,7 @@ class OneWayProducer(Publisher):
             if await self._closing.wait(seconds):
                 return
 
-    def recover(self) -> Any:
+    def recover(self) -> Awaitable[None]:
         """Send what was kept now. A future that fires when as much was sent as can be."""
         return self._runtime.start(self._recover())
 
@@ -293,9 +293,9 @@ class OneWayProducer(Publisher):
             if topic in (None, kept_topic) and not self._closed:
                 await backlog.drain(kept_topic, partition, self._resend, in_order=False)
 
-    def _resend(self, message: OutgoingMessage) -> Any:
+    def _resend(self, message: OutgoingMessage) -> Awaitable[SendResult]:
         """A future of its result; unlike the first time, nothing is left to chance."""
-        future = self._api.create_future()
+        future: Awaitable[SendResult] = self._api.create_future()
         try:
             self._sending.submit(Put(self._sending, message, None, self._timeout, future, None))
         except Exception as error:

@@ -30,17 +30,18 @@ Differs: the end of the producer keeps what waits, and sends it with the next st
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, Final
 
 from metamorphosis.client.checked import as_future, checked
 from metamorphosis.client.model import ANY_PARTITION, OutgoingMessage, Partition, SendResult
 from metamorphosis.client.network.flow import Event, settle
+from metamorphosis.client.partitionsinfo import parse_partitions_info
 from metamorphosis.client.producer.backlog import Backlog
-from metamorphosis.client.producer.publisher import Publisher
+from metamorphosis.client.producer.publisher import Publish, Publisher
 from metamorphosis.client.producer.puts import Put, too_large
 from metamorphosis.client.producer.sending import Sending, waited_in_vain
-from metamorphosis.client.topics.selectors import OrderedSelector, Selector, parse_partitions_info
+from metamorphosis.client.topics.selectors import OrderedSelector, Selector
 from metamorphosis.errors import (
     Forbidden,
     InvalidMessage,
@@ -52,13 +53,13 @@ from metamorphosis.errors import (
 from metamorphosis.message import encode_body
 
 if TYPE_CHECKING:
-    from metamorphosis.client.session import SessionFactory
+    from metamorphosis.client.session import Session
 
 LOOKS: Final = 3
 LOOK_SECONDS: Final = 0.1
 FEW: Final = 20
 
-Lane = deque[tuple[OutgoingMessage, float, float, Any]]
+Lane = deque[tuple[OutgoingMessage, float, float, Awaitable[SendResult]]]
 """Messages of a partition, their time limits, when they came, futures; the first is being dealt
 with."""
 
@@ -72,7 +73,7 @@ class OrderedProducer(Publisher):
     """
 
     def __init__(
-        self, session: SessionFactory, selector: OrderedSelector | Selector | None = None
+        self, session: Session, selector: OrderedSelector | Selector | None = None
     ) -> None:
         if not isinstance(selector, OrderedSelector):
             configured = parse_partitions_info(session.config.partitions_info)
@@ -86,8 +87,8 @@ class OrderedProducer(Publisher):
         )
         self._backlog = Backlog(session.runtime, session.config.local_message_path, session.log)
         self._lanes: dict[tuple[str, Partition], Lane] = {}
-        self._running: set[Any] = set()  # recoveries
-        self._recovering: Any = None
+        self._running: set[tuple[str, Partition]] = set()  # recoveries
+        self._recovering: Awaitable[None] | None = None
         self._closing = Event(self._runtime)
         self._idle = Event(self._runtime)
 
@@ -102,7 +103,7 @@ class OrderedProducer(Publisher):
         *,
         key: str | bytes | None = None,
         timeout: float | None = None,
-    ) -> Any:
+    ) -> Awaitable[SendResult]:
         """
         Send a message behind those of its partition: a future of its ``SendResult``, which is not
         ``is_stored`` if the message was kept to be sent later. Nothing is raised here.
@@ -115,7 +116,7 @@ class OrderedProducer(Publisher):
         :raises LocalStoreError: it could be neither sent nor kept.
         :raises MetaQError: as ``Producer.send``.
         """
-        future = self._api.create_future()
+        future: Awaitable[SendResult] = self._api.create_future()
         try:
             self._check_open()
             message = OutgoingMessage(topic, bytes(data), attribute, key)
@@ -155,12 +156,17 @@ class OrderedProducer(Publisher):
         if self._closed and not self._lanes:
             self._idle.set()
 
-    def _tell(self, future: Any, result: SendResult | None, failure: Exception | None) -> None:
+    def _tell(
+        self,
+        future: Awaitable[SendResult],
+        result: SendResult | None,
+        failure: Exception | None,
+    ) -> None:
         if self._api.is_called(future):
             return  # cancelled by the sender
-        if failure is None:
+        if result is not None:
             self._api.resolve(future, result)
-        else:
+        elif failure is not None:
             self._api.reject(future, failure)
 
     def _expire(self, lane: Lane, partition: Partition) -> None:
@@ -205,7 +211,7 @@ class OrderedProducer(Publisher):
         self, message: OutgoingMessage, partition: Partition, limit: float
     ) -> SendResult:
         try:
-            return await self._put(message, partition, limit)  # type: ignore[no-any-return]
+            return await self._put(message, partition, limit)
         except MetaQError as error:
             if not isinstance(error, Forbidden) and not self._keep_whatever_fails:
                 raise
@@ -217,9 +223,11 @@ class OrderedProducer(Publisher):
             )
         return await self._keep(message, partition)
 
-    def _put(self, message: OutgoingMessage, partition: Partition, limit: float) -> Any:
+    def _put(
+        self, message: OutgoingMessage, partition: Partition, limit: float
+    ) -> Awaitable[SendResult]:
         """A future of the result."""
-        future = self._api.create_future()
+        future: Awaitable[SendResult] = self._api.create_future()
         try:
             self._sending.submit(Put(self._sending, message, partition, limit, future, None))
         except Exception as error:
@@ -227,7 +235,7 @@ class OrderedProducer(Publisher):
         return future
 
     async def _keep(self, message: OutgoingMessage, partition: Partition) -> SendResult:
-        future = self._api.create_future()
+        future: Awaitable[None] = self._api.create_future()
 
         def kept(error: Exception | None) -> None:
             if error is None:
@@ -246,11 +254,11 @@ class OrderedProducer(Publisher):
         """How many messages of a partition are kept."""
         return self._backlog.count(topic, partition)
 
-    def recover(self) -> Any:
+    def recover(self) -> Awaitable[None]:
         """Send what was kept now. A future that fires when as much was sent as can be."""
         return self._runtime.start(self._recover_all())
 
-    async def _publish(self, topic: str, publish: Callable[[str, object], Any]) -> None:
+    async def _publish(self, topic: str, publish: Publish) -> None:
         try:
             await super()._publish(topic, publish)
         finally:
@@ -301,7 +309,7 @@ class OrderedProducer(Publisher):
         partition = ANY_PARTITION
         if not self._direct:
             partition = self._selector(topic, published.listed, message)
-        return await self._put(message, partition, self._timeout)  # type: ignore[no-any-return]
+        return await self._put(message, partition, self._timeout)
 
     async def _end(self) -> None:
         """What waits is kept, what is under way gets its answers."""

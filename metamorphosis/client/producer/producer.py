@@ -19,11 +19,12 @@ Source: ``SimpleMessageProducer``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING
 
 from metamorphosis.client.checked import checked
 from metamorphosis.client.checks import require
-from metamorphosis.client.model import OutgoingMessage, Partition
+from metamorphosis.client.model import OutgoingMessage, Partition, SendResult
 from metamorphosis.client.producer.publisher import Publisher
 from metamorphosis.client.producer.puts import OVERHEAD_BYTES, Callback, Put, too_large
 from metamorphosis.client.producer.sending import Sending
@@ -31,7 +32,7 @@ from metamorphosis.client.topics.selectors import RoundRobinSelector, Selector
 from metamorphosis.client.transactions.local import LocalTransactions, Transaction
 
 if TYPE_CHECKING:
-    from metamorphosis.client.session import SessionFactory
+    from metamorphosis.client.session import Session
 
 
 class Producer(Publisher):
@@ -47,7 +48,7 @@ class Producer(Publisher):
 
     def __init__(
         self,
-        session: SessionFactory,
+        session: Session,
         selector: Selector | None = None,
         *,
         retries: int | None = None,
@@ -83,7 +84,7 @@ class Producer(Publisher):
         key: str | bytes | None = None,
         partition: Partition | None = None,
         timeout: float | None = None,
-    ) -> Any:
+    ) -> Awaitable[SendResult]:
         """
         Send a message: a future of its ``SendResult``. Nothing is raised here. Cancelling the
         future does not take the message back.
@@ -100,7 +101,7 @@ class Producer(Publisher):
         :raises NotConnected: it was not sent.
         :raises ConnectionLost: it may have been stored.
         """
-        future = self._create_future()
+        future: Awaitable[SendResult] = self._create_future()
         try:
             if self._closed:
                 self._check_open()
@@ -147,7 +148,7 @@ class Producer(Publisher):
         """A message sent now would wait for others to be answered."""
         return self._sending.is_full
 
-    def ready(self) -> Any:
+    def ready(self) -> Awaitable[bool]:
         """A future that fires when the producer is not full; for senders who do not await sends."""
         return self._sending.ready()
 

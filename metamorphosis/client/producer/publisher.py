@@ -6,15 +6,19 @@ Source: ``SimpleMessageProducer``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Self
 
 from metamorphosis.client.checked import as_future, checked
 from metamorphosis.client.network.flow import Event
 from metamorphosis.errors import ClientClosed
 
 if TYPE_CHECKING:
-    from metamorphosis.client.session import SessionFactory
+    from metamorphosis.client.session import Session
+
+
+Publish = Callable[[str, object], Awaitable[None]]
+"""``publish`` or ``set_default_topic`` of the directory."""
 
 
 class Publisher:
@@ -22,7 +26,7 @@ class Publisher:
     A child of the session factory. Thread: the loop's.
     """
 
-    def __init__(self, session: SessionFactory) -> None:
+    def __init__(self, session: Session) -> None:
         self._session = session
         self._runtime = session.runtime
         self._api = session.runtime.api
@@ -36,7 +40,7 @@ class Publisher:
         session.add_child(self)
 
     @checked(as_future)
-    def publish(self, topic: str) -> Any:
+    def publish(self, topic: str) -> Awaitable[None]:
         """
         Announce that messages of the topic will be sent. A future that fires when its partitions
         are known and its brokers connected, or given up on for now.
@@ -47,7 +51,7 @@ class Publisher:
         return self._runtime.start(self._publish(topic, self._directory.publish))
 
     @checked(as_future)
-    def set_default_topic(self, topic: str) -> Any:
+    def set_default_topic(self, topic: str) -> Awaitable[None]:
         """
         Publish a topic whose partitions also take the messages of all topics that nobody in this
         factory has published. A future, as of ``publish``.
@@ -56,7 +60,7 @@ class Publisher:
         """
         return self._runtime.start(self._publish(topic, self._directory.set_default_topic))
 
-    async def _publish(self, topic: str, publish: Callable[[str, object], Any]) -> None:
+    async def _publish(self, topic: str, publish: Publish) -> None:
         self._check_open()
         self._published.add(topic)
         await publish(topic, self)
@@ -74,7 +78,7 @@ class Publisher:
     async def __aexit__(self, *reason: object) -> None:
         await self.close()
 
-    def close(self) -> Any:
+    def close(self) -> Awaitable[None]:
         """
         Take no more messages, wait for the fate of those under way, release the topics. A future;
         it may be asked for again, and who stops waiting stops nothing.

@@ -11,9 +11,9 @@ Differs: messages that consumers pass over are refused; the original sends whate
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Protocol
 
 from metamorphosis.client.checks import SECONDS_MOST, require
 from metamorphosis.client.model import OutgoingMessage, Partition, SendResult
@@ -91,7 +91,7 @@ class Put:
         message: OutgoingMessage,
         partition: Partition | None,
         timeout: float,
-        future: Any,
+        future: Awaitable[SendResult] | None,
         callback: Callback | None,
     ) -> None:
         """

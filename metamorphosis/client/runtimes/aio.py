@@ -12,10 +12,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from functools import partial
 from inspect import isawaitable, iscoroutine
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import txaio.aio
 from twisted.internet.defer import Deferred
@@ -25,11 +25,14 @@ from zope.interface import implementer
 from metamorphosis.client.network.links import MEANWHILE, Receiver
 from metamorphosis.client.runtimes.aiolink import BUFFER_BYTES, AsyncioLink
 from metamorphosis.client.runtimes.aiolog import StandardLog
+from metamorphosis.cluster.model import NodeStat, WatchEvent
 from metamorphosis.cluster.registry import ZooKeeperRegistry
-from metamorphosis.interfaces import IRuntime
+from metamorphosis.interfaces import IRegistry, IRuntime
 from metamorphosis.threads import WorkerThreads
 
 T = TypeVar("T")
+
+Watch = Callable[[WatchEvent], None]
 
 
 @implementer(IRuntime)
@@ -77,7 +80,7 @@ class AsyncioRuntime:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    def abandon(self, closers: Iterable[Callable[[], Any]]) -> None:
+    def abandon(self, closers: Iterable[Callable[[], Awaitable[object] | None]]) -> None:
         """See ``IRuntime``; where the loop has ended ZooKeeper's threads are ended without it."""
         parts = list(closers)
         try:
@@ -88,7 +91,7 @@ class AsyncioRuntime:
                 if isinstance(registry, AsyncioRegistry):
                     registry.abandon()
 
-    def adopt(self, awaitable: Any) -> asyncio.Future[Any]:
+    def adopt(self, awaitable: object) -> asyncio.Future[Any]:
         """See ``IRuntime``; a Deferred has to fire in the loop's thread."""
         if isinstance(awaitable, asyncio.Future):
             return awaitable
@@ -144,13 +147,13 @@ class AsyncioRuntime:
         """See ``IRuntime``."""
         return AsyncioThreads(self.loop, count, name)
 
-    def registry(self, connect: str, session_timeout: int) -> AsyncioRegistry:
+    def registry(self, connect: str, session_timeout: int) -> IRegistry:
         """See ``IRuntime``."""
-        return AsyncioRegistry(_ZooKeeper(self.loop, connect, session_timeout), self.loop)
+        return self.adopt_registry(_ZooKeeper(self.loop, connect, session_timeout))
 
-    def adopt_registry(self, registry: Any) -> AsyncioRegistry:
-        """See ``IRuntime``."""
-        return AsyncioRegistry(registry, self.loop)
+    def adopt_registry(self, registry: IRegistry) -> IRegistry:
+        """See ``IRuntime``; the core awaits the results, and so takes any kind of future."""
+        return cast(IRegistry, AsyncioRegistry(registry, self.loop))
 
     def logger(self, name: str) -> StandardLog:
         """See ``IRuntime``; ``logging``."""
@@ -179,7 +182,7 @@ class AsyncioThreads:
 class AsyncioRegistry:
     """An ``IRegistry`` whose results are ``asyncio.Future``s."""
 
-    def __init__(self, registry: Any, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, registry: IRegistry, loop: asyncio.AbstractEventLoop) -> None:
         self._registry = registry
         self._loop = loop
         self.on_session = registry.on_session
@@ -196,13 +199,16 @@ class AsyncioRegistry:
 
     def abandon(self) -> None:
         """End its threads, whatever becomes of the loop. Thread: any."""
-        self._registry.abandon()
+        if isinstance(self._registry, ZooKeeperRegistry):
+            self._registry.abandon()
 
     def create(self, path: str, data: bytes | None, ephemeral: bool) -> asyncio.Future[None]:
         """See ``IRegistry``."""
         return self._future(self._registry.create(path, data, ephemeral))
 
-    def get(self, path: str, watch: Any = None) -> asyncio.Future[Any]:
+    def get(
+        self, path: str, watch: Watch | None = None
+    ) -> asyncio.Future[tuple[bytes | None, NodeStat]]:
         """See ``IRegistry``."""
         return self._future(self._registry.get(path, watch))
 
@@ -214,11 +220,11 @@ class AsyncioRegistry:
         """See ``IRegistry``."""
         return self._future(self._registry.delete(path))
 
-    def exists(self, path: str, watch: Any = None) -> asyncio.Future[Any]:
+    def exists(self, path: str, watch: Watch | None = None) -> asyncio.Future[NodeStat | None]:
         """See ``IRegistry``."""
         return self._future(self._registry.exists(path, watch))
 
-    def children(self, path: str, watch: Any = None) -> asyncio.Future[list[str]]:
+    def children(self, path: str, watch: Watch | None = None) -> asyncio.Future[list[str]]:
         """See ``IRegistry``."""
         return self._future(self._registry.children(path, watch))
 
@@ -296,7 +302,7 @@ class _DelayedCall:
         self._handle.cancel()
 
 
-async def _close_all(closers: list[Callable[[], Any]]) -> None:
+async def _close_all(closers: list[Callable[[], Awaitable[object] | None]]) -> None:
     for close in closers:
         try:
             closing = close()
@@ -306,5 +312,5 @@ async def _close_all(closers: list[Callable[[], Any]]) -> None:
             logging.getLogger("metamorphosis.client").exception("A part was not closed")
 
 
-async def _await(awaitable: Any) -> Any:
+async def _await(awaitable: Awaitable[T]) -> T:
     return await awaitable

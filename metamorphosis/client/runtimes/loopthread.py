@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
 from functools import partial
 from threading import Lock, current_thread
-from typing import Any
+from typing import ParamSpec, TypeVar, overload
 
 from metamorphosis.errors import ClientClosed, InvalidState
 from metamorphosis.threads import start_daemon
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class LoopThread:
@@ -25,8 +28,8 @@ class LoopThread:
         self.loop = asyncio.new_event_loop()
         self._calls: set[asyncio.Task[None]] = set()  # the loop itself only has weak references
         self._lock = Lock()
-        self._outcomes: set[Future[Any]] = set()  # that somebody waits for; under the lock
-        self._ended = False  # nobody would be answered any more; under the lock
+        self._outcomes: set[Future[object]] = set()  # those waited for; under the lock
+        self._ended = False  # calls get no answer any more; under the lock
         self._thread = start_daemon(self._run, name)
 
     def _run(self) -> None:
@@ -45,10 +48,18 @@ class LoopThread:
         for outcome in rest_of_calls:  # they came when the loop was ending
             outcome.set_exception(_closed())
 
-    def call(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    @overload
+    def call(
+        self, function: Callable[P, Awaitable[T]], *args: P.args, **options: P.kwargs
+    ) -> T: ...
+
+    @overload
+    def call(self, function: Callable[P, T], *args: P.args, **options: P.kwargs) -> T: ...
+
+    def call(self, function: Callable[P, object], *args: P.args, **options: P.kwargs) -> object:
         """
-        The result of ``function(...)``, called in the loop; if that can be awaited, what comes of
-        it.
+        The result of ``function(...)``, called in the loop; if it can be awaited, the result of
+        that.
 
         :raises InvalidState: the caller is the loop itself, which would wait for ever.
         :raises ClientClosed: the loop has ended, or was left behind by a fork.
@@ -57,7 +68,7 @@ class LoopThread:
             raise InvalidState("a blocking call in the event loop's own thread would never return")
         if not self._thread.is_alive():
             raise _closed()
-        outcome: Future[Any] = Future()
+        outcome: Future[object] = Future()
         with self._lock:
             if self._ended:
                 raise _closed()
@@ -69,7 +80,7 @@ class LoopThread:
             with self._lock:
                 self._outcomes.discard(outcome)
 
-    def _ask(self, outcome: Future[Any], function: Callable[[], Any]) -> None:
+    def _ask(self, outcome: Future[object], function: Callable[[], object]) -> None:
         async def perform() -> None:
             try:
                 result = function()
@@ -87,17 +98,17 @@ class LoopThread:
         except RuntimeError:  # the loop is closed
             raise _closed() from None
 
-    def _start(self, perform: Callable[[], Any]) -> None:
+    def _start(self, perform: Callable[[], Coroutine[object, object, None]]) -> None:
         task = self.loop.create_task(perform())
         self._calls.add(task)
         task.add_done_callback(self._calls.discard)
 
     @property
     def is_alive(self) -> bool:
-        """Whether anything can be asked; not after a fork."""
+        """Whether calls are possible; not after a fork."""
         return self._thread.is_alive()
 
-    def end_after(self, closers: list[Callable[[], Any]]) -> None:
+    def end_after(self, closers: list[Callable[[], object]]) -> None:
         """Call these, wait for what can be awaited, then end. Returns at once. Thread: any."""
 
         async def perform() -> None:
@@ -120,7 +131,7 @@ class LoopThread:
         try:
             self.loop.call_soon_threadsafe(self.loop.stop)
         except RuntimeError:
-            pass  # somebody else was faster
+            pass  # it was closed meanwhile
         self._thread.join()
 
 

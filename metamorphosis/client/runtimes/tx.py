@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from inspect import isawaitable, iscoroutine
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from weakref import WeakMethod
 
 import txaio.tx
-from twisted.internet.defer import Deferred, ensureDeferred, succeed
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger, LogLevel
 from zope.interface import implementer
 
@@ -22,7 +23,7 @@ from metamorphosis.client.network.links import MEANWHILE, Receiver
 from metamorphosis.client.runtimes.txclock import with_monotonic_timers
 from metamorphosis.client.runtimes.txlink import open_link
 from metamorphosis.cluster.registry import ZooKeeperRegistry
-from metamorphosis.interfaces import IRuntime
+from metamorphosis.interfaces import IRegistry, IRuntime
 from metamorphosis.threads import WorkerThreads
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class _Timer:
 
     __slots__ = ("_call",)
 
-    def __init__(self, call: Any) -> None:
+    def __init__(self, call: IDelayedCall) -> None:
         self._call = call
 
     def cancel(self) -> None:
@@ -84,7 +85,7 @@ class TwistedRuntime:
         """See ``IRuntime``; the reactor's clock jumps when somebody sets the time."""
         return time.monotonic()
 
-    def call_later(self, seconds: float, function: Callable[..., object], *args: object) -> Any:
+    def call_later(self, seconds: float, function: Callable[..., object], *args: object) -> _Timer:
         """See ``IRuntime``."""
         return _Timer(self.reactor.callLater(seconds, function, *args))
 
@@ -116,28 +117,27 @@ class TwistedRuntime:
         """See ``IRuntime``."""
         return Deferred.fromCoroutine(coroutine)
 
-    def abandon(self, closers: Iterable[Callable[[], Any]]) -> None:
+    def abandon(self, closers: Iterable[Callable[[], Awaitable[object] | None]]) -> None:
         """See ``IRuntime``."""
         self.reactor.callFromThread(self._close_all, list(closers))
 
-    def _close_all(self, closers: list[Callable[[], Any]]) -> None:
+    def _close_all(self, closers: list[Callable[[], Awaitable[object] | None]]) -> None:
         for close in closers:
             try:
                 closing = close()
                 if closing is not None:
-                    ensureDeferred(closing).addErrback(lambda _: None)
+                    self.adopt(closing).addErrback(lambda _: None)
             except Exception:
                 self._log.failure("Closing what a factory has left behind failed")
 
-    def adopt(self, awaitable: Any) -> Deferred[Any]:
+    def adopt(self, awaitable: object) -> Deferred[Any]:
         """See ``IRuntime``."""
         if isinstance(awaitable, Deferred):
             return awaitable
         if iscoroutine(awaitable):
             return Deferred.fromCoroutine(awaitable)
         if hasattr(awaitable, "add_done_callback"):
-            future: Future[Any] = awaitable
-            return Deferred.fromFuture(future)
+            return Deferred.fromFuture(cast("Future[object]", awaitable))
         if isawaitable(awaitable):
             return Deferred.fromCoroutine(_await(awaitable))
         return succeed(awaitable)
@@ -158,7 +158,7 @@ class TwistedRuntime:
         """See ``IRuntime``."""
         return _Registry(self.reactor, connect, session_timeout)
 
-    def adopt_registry(self, registry: Any) -> Any:
+    def adopt_registry(self, registry: IRegistry) -> IRegistry:
         """See ``IRuntime``: it is one already."""
         return registry
 
@@ -206,5 +206,5 @@ class _Registry(ZooKeeperRegistry):
         return super().stop().addCallback(lambda _: self._own_threads.stop())
 
 
-async def _await(awaitable: Any) -> Any:
+async def _await(awaitable: Awaitable[T]) -> T:
     return await awaitable

@@ -1,6 +1,6 @@
 """
-Why nobody takes messages of a topic: what was looked at, and where. Asks ZooKeeper when a topic
-turns out to have no partitions, and never otherwise.
+The reason why no broker takes messages of a topic, found in ZooKeeper and told with the nodes that
+were read. ZooKeeper is asked only when a topic has no partitions.
 
 Differs: the original has one sentence for all of this, "maybe you don't publish it at first?",
 which is true of one case in four.
@@ -8,27 +8,28 @@ which is true of one case in four.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, Final
+from collections.abc import Iterable, Sequence
+from typing import Final
 
 from metamorphosis.client.model import Partition
 from metamorphosis.client.topics.roots import known_roots
 from metamorphosis.cluster.paths import Paths
 from metamorphosis.errors import NoNode, NoPartition, NotPublished, UnknownTopic, WrongRoot
+from metamorphosis.interfaces import IRegistry
 
 MOST: Final = 20
-"""Brokers that are looked at."""
+"""Brokers that are read and named."""
 
 
 class Absence:
     """
-    Looks for the reason. Thread: the loop's.
+    Finds the reason. Thread: the loop's.
 
-    :param registry: ``IRegistry`` with futures of the runtime.
+    :param registry: results are futures of the runtime.
     :param connect: where ZooKeeper is, for the texts.
     """
 
-    def __init__(self, registry: Any, paths: Paths, connect: str) -> None:
+    def __init__(self, registry: IRegistry, paths: Paths, connect: str) -> None:
         self._registry = registry
         self._paths = paths
         self._where = f"ZooKeeper at {connect}"
@@ -36,8 +37,8 @@ class Absence:
 
     async def reason(self, topic: str) -> NoPartition:
         """
-        The error for a send to a topic that has no partitions now. ``retriable`` says whether that
-        may pass by itself.
+        The error for a send to a topic that has no partitions now; it is ``retriable`` if that can
+        change without the user.
 
         :raises RegistryError: ZooKeeper does not answer.
         """
@@ -95,14 +96,6 @@ class Absence:
                     found.append(int(name))
         return sorted(found)
 
-    def unregistered(self, topic: str, partition: Partition) -> NoPartition:
-        """The error for a partition whose broker has no address."""
-        broker_id = partition.broker_id
-        return NoPartition(
-            f"topic {topic}, partition {partition}: broker {broker_id} is not registered at"
-            f" present: there is no {self._paths.master(broker_id)} in {self._where}"
-        )
-
     def not_read(self, topic: str) -> NoPartition:
         """The error for a topic that could not be read yet."""
         fault = self._registry.fault()
@@ -113,14 +106,27 @@ class Absence:
         )
 
 
+def unregistered(topic: str, partition: Partition, paths: Paths, connect: str) -> NoPartition:
+    """
+    The error for a partition whose broker has no address.
+
+    :param connect: where ZooKeeper is.
+    """
+    broker_id = partition.broker_id
+    return NoPartition(
+        f"topic {topic}, partition {partition}: broker {broker_id} is not registered at present:"
+        f" there is no {paths.master(broker_id)} in ZooKeeper at {connect}"
+    )
+
+
 def not_published(topic: str, published: Iterable[str]) -> NotPublished:
-    """The error for a topic that nobody in the session factory has published."""
+    """The error for a topic that no producer of the session factory has published."""
     return NotPublished(
         f"topic {topic} has not been published: await publish({topic!r}) of its producer first;"
         f" published so far: {_listed(sorted(published))}"
     )
 
 
-def _listed(items: list[Any]) -> str:
+def _listed(items: Sequence[object]) -> str:
     more = f" and {len(items) - MOST} more" if len(items) > MOST else ""
     return (", ".join(map(str, items[:MOST])) or "nothing") + more

@@ -1,33 +1,33 @@
 """
-Where in a ZooKeeper there are clusters: a mistyped root is empty, and looks like a cluster without
-topics.
+Finds the roots of clusters in a ZooKeeper: a mistyped root is empty, and looks like a cluster
+without topics.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
+from metamorphosis.client.settings import ClientConfig
 from metamorphosis.cluster.paths import Paths
 from metamorphosis.errors import MetaQError, NoNode
+from metamorphosis.interfaces import IRegistry
 
 DEPTH = 3
-"""So deep roots are looked for; deeper ones are unheard of."""
+"""Levels that are searched; nobody has deeper roots."""
 MOST_LOOKS = 200
-"""Nodes that are looked at; a ZooKeeper of many other users is not searched to its end."""
+"""Nodes that are read at most; a large ZooKeeper with other users is not searched to its end."""
 NOT_OURS = frozenset({"zookeeper", "brokers", "consumers"})
 
 
-async def check_root(session: Any) -> None:
+async def check_root(registry: IRegistry | None, config: ClientConfig) -> None:
     """
-    See that brokers have registered below the root, ever.
+    Check that a broker has registered below the configured root, now or earlier.
 
+    :param registry: ZooKeeper; None, in direct mode: there is nothing to check.
     :raises MetaQError: none has; the text names the roots where some have.
     """
-    registry, paths = session.registry, session.paths
+    paths = Paths(config.zookeeper_root)
     if registry is None or await _names(registry, paths.broker_ids) is not None:
         return
-    where = session.config.zookeeper
-    wanted = f"root {session.config.zookeeper_root} of ZooKeeper {where}"
+    wanted = f"root {config.zookeeper_root} of ZooKeeper {config.zookeeper}"
     if await _names(registry, "/") is None:
         raise MetaQError(f"{wanted}: the chroot behind the host does not exist")
     roots = [root or "/" for root in await known_roots(registry)]
@@ -35,10 +35,10 @@ async def check_root(session: Any) -> None:
     raise MetaQError(f"no broker has ever registered below {wanted}; {there}")
 
 
-async def known_roots(registry: Any) -> list[str]:
+async def known_roots(registry: IRegistry) -> list[str]:
     """
-    Every node below which brokers of ours have registered topics for producers, which those of
-    Kafka do not; the root of the tree is ``""``.
+    Every node below which MetaQ brokers have registered topics for producers, which Kafka's brokers
+    do not do; the root of the tree is ``""``.
     """
     found: list[str] = []
     level, looks = [""], 0
@@ -57,7 +57,7 @@ async def known_roots(registry: Any) -> list[str]:
     return found
 
 
-async def _names(registry: Any, path: str) -> list[str] | None:
+async def _names(registry: IRegistry, path: str) -> list[str] | None:
     """The children of a node; None without the node."""
     try:
         return sorted(await registry.children(path))

@@ -11,24 +11,20 @@ modulo the number of partitions, of the key's bytes in UTF-8. This is stable ove
 versions and languages; the partition changes when the number of partitions does.
 
 Source: ``RoundRobinPartitionSelector``, ``RandomPartitionSelector``,
-``OrderedMessagePartitionSelector``, ``ConfigPartitionsSupport``.
+``OrderedMessagePartitionSelector``.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
 
 from metamorphosis.client.checked import checked
 from metamorphosis.client.model import OutgoingMessage, Partition
-from metamorphosis.errors import InvalidConfig, NoPartition, PartitionNotWritable
+from metamorphosis.errors import NoPartition, PartitionNotWritable
 from metamorphosis.message import checksum
 
 Selector = Callable[[str, Sequence[Partition], OutgoingMessage], Partition | None]
-
-#: in front of the topic in the original's properties
-COUNT_KEY: Final = "topic.num."
 
 
 def partition_of_key(key: str | bytes, partitions: Sequence[Partition]) -> Partition:
@@ -107,7 +103,7 @@ class OrderedSelector:
     For producers that keep an order: a message's partition depends on the configured partitions,
     not on those that happen to be available.
 
-    :param configured: topic -> all of its partitions, see ``parse_partitions``.
+    :param configured: topic -> all of its partitions, see ``client.partitionsinfo``.
     :param choose: picks one of the configured partitions; by default that of the key.
     """
 
@@ -170,40 +166,3 @@ class OrderedSelector:
 def _by_key(topic: str, partitions: Sequence[Partition], message: OutgoingMessage) -> Partition:
     """Without a key there is no order to keep, but the message has to go somewhere certain."""
     return partition_of_key("" if message.key is None else message.key, partitions)
-
-
-def parse_partitions(text: str) -> tuple[Partition, ...]:
-    """
-    Expand ``<brokerId>:<count>;<brokerId>:<count>;...`` to partitions, sorted; empty pieces do not
-    count.
-
-    :raises ValueError: a piece is something else.
-    """
-    found: set[Partition] = set()
-    for piece in text.split(";"):
-        piece = piece.strip()
-        if not piece:
-            continue
-        broker_id, _, count = piece.partition(":")
-        if not (broker_id.isdecimal() and count.isdecimal() and int(count) > 0):
-            raise ValueError(
-                f"partitions {text!r}: {piece!r} is not <brokerId>:<count>, as in 0:4;1:4"
-            )
-        found.update(Partition(int(broker_id), number) for number in range(int(count)))
-    return tuple(sorted(found))
-
-
-def parse_partitions_info(info: Mapping[str, str]) -> dict[str, tuple[Partition, ...]]:
-    """
-    ``ClientConfig.partitions_info`` as topic -> partitions. The original's keys
-    ``topic.num.<topic>`` do as well.
-
-    :raises InvalidConfig: a value is malformed; the text names the key.
-    """
-    found = {}
-    for key, text in info.items():
-        try:
-            found[key.removeprefix(COUNT_KEY)] = parse_partitions(text)
-        except ValueError as error:
-            raise InvalidConfig(f"partitions_info, {key}: {error}") from None
-    return found

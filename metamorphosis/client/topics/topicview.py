@@ -22,6 +22,7 @@ from metamorphosis.client.network.links import Log
 from metamorphosis.cluster.model import Broker, TopicBroker, WatchEvent
 from metamorphosis.cluster.paths import Paths
 from metamorphosis.errors import NoNode
+from metamorphosis.interfaces import IRegistry
 
 
 class BrokerView(NamedTuple):
@@ -44,7 +45,7 @@ class TopicView:
     """
 
     def __init__(
-        self, registry: Any, paths: Paths, fired: Callable[[WatchEvent], None], log: Log
+        self, registry: IRegistry, paths: Paths, fired: Callable[[WatchEvent], None], log: Log
     ) -> None:
         self._registry = registry
         self._paths = paths

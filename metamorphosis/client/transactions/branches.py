@@ -38,7 +38,7 @@ from metamorphosis.wire.commands import TransactionCommand, TransactionType
 from metamorphosis.wire.transactionids import NULL_TRANSACTION_ID
 
 if TYPE_CHECKING:
-    from metamorphosis.client.session import SessionFactory
+    from metamorphosis.client.session import Session
 
 KEPT_CODES = {XAER_RMERR, XAER_RMFAIL, XA_HEURRB, XA_HEURCOM, XA_HEURHAZ}
 """After these the broker still has the branch, or may have it."""
@@ -93,7 +93,7 @@ class Branches:
     :ivar unique_qualifier: of all of them.
     """
 
-    def __init__(self, session: SessionFactory, unique_qualifier: str, timeout: float) -> None:
+    def __init__(self, session: Session, unique_qualifier: str, timeout: float) -> None:
         """:param timeout: seconds for the answer to each step."""
         self.begun: dict[Xid, Branch] = {}
         self.unique_qualifier = unique_qualifier
@@ -138,6 +138,7 @@ class Branches:
 
     async def _masters(self) -> list[str]:
         registry, paths = self._session.registry, self._session.paths
+        assert registry is not None  # this is not direct mode
         try:
             names = await registry.children(paths.broker_ids)
         except NoNode:
@@ -149,7 +150,7 @@ class Branches:
                     data, _ = await registry.get(paths.master(int(name)))
                 except NoNode:
                     continue  # a slave alone
-                found.append(normalise_url(data.decode("utf-8", "replace")))
+                found.append(normalise_url((data or b"").decode("utf-8", "replace")))
         return found
 
     # -- steps

@@ -21,11 +21,11 @@ original broker, which it also gives when the messages have been stored.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
-from metamorphosis.client.model import OutgoingMessage, Partition
+from metamorphosis.client.model import OutgoingMessage, Partition, SendResult
 from metamorphosis.client.network.connection import BrokerConnection
 from metamorphosis.client.network.flow import Event
 from metamorphosis.client.topics.selectors import Selector
@@ -42,7 +42,7 @@ from metamorphosis.errors import (
 from metamorphosis.wire.transactionids import LocalTransactionId
 
 if TYPE_CHECKING:
-    from metamorphosis.client.session import SessionFactory
+    from metamorphosis.client.session import Session
 
 
 class TransactionState(Enum):
@@ -68,7 +68,7 @@ class LocalTransactions:
     """The local transactions of one producer. Thread: the loop's."""
 
     def __init__(
-        self, session: SessionFactory, selector: Selector, in_order: bool, timeout: float
+        self, session: Session, selector: Selector, in_order: bool, timeout: float
     ) -> None:
         """:param timeout: for the answer to a message, unless its sender says otherwise."""
         self.session = session
@@ -127,7 +127,7 @@ class Transaction:
         self._began = Event(self._runtime)
         self._done = Event(self._runtime)
         self._error: Exception | None = None  # of the end
-        self._beginning: Any = None
+        self._beginning: Awaitable[None] | None = None
         self._lost_by = ""
         self._messages = Enlisted(self._runtime, self.id, home.in_order, self._failed)
         broker = None if target is None else self._connections.acquire(target, self)
@@ -155,7 +155,7 @@ class Transaction:
         key: str | bytes | None = None,
         partition: Partition | None = None,
         timeout: float | None = None,
-    ) -> Any:
+    ) -> Awaitable[SendResult]:
         """
         Put a message into the transaction: a future of its ``SendResult``, whose offset is -1: it
         is not known before the commit. Nothing is raised here.
@@ -167,7 +167,7 @@ class Transaction:
         :raises TransactionFailed: an earlier message failed.
         :raises InvalidState: the transaction has ended.
         """
-        future = self._api.create_future()
+        future: Awaitable[SendResult] = self._api.create_future()
         try:
             limit = self._home.send_timeout if timeout is None else timeout
             message = OutgoingMessage(topic, data, attribute, key)
@@ -256,7 +256,7 @@ class Transaction:
 
     # -- the end
 
-    def commit(self) -> Any:
+    def commit(self) -> Awaitable[None]:
         """
         Make the messages visible, all of them: a future that fires when the broker has done it.
         Messages under way are waited for. Without messages nothing is sent. Cancelling the future
@@ -269,7 +269,7 @@ class Transaction:
         """
         return self._end_by(self._commit)
 
-    def rollback(self) -> Any:
+    def rollback(self) -> Awaitable[None]:
         """
         Forget the messages: a future that fires when the broker has done it. Cancelling the future
         does not stop it.
@@ -280,7 +280,7 @@ class Transaction:
         """
         return self._end_by(self._roll_back)
 
-    def close(self) -> Any:
+    def close(self) -> Awaitable[None]:
         """Roll back what has not been ended: a future, which never fails."""
         return self._runtime.start(self._close())
 
@@ -305,7 +305,7 @@ class Transaction:
             except MetaQError as error:
                 self._log.debug("{error}", error=error)
 
-    def _end_by(self, perform: Callable[[], Coroutine[Any, Any, None]]) -> Any:
+    def _end_by(self, perform: Callable[[], Coroutine[object, object, None]]) -> Awaitable[None]:
         if self.state in _ENDED:
             return self._runtime.start(self._refuse())
         if self._done.is_set:  # it was lost, and somebody was told
@@ -313,7 +313,7 @@ class Transaction:
         self._begin_end(perform)
         return self._runtime.start(self._outcome())
 
-    def _begin_end(self, perform: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    def _begin_end(self, perform: Callable[[], Coroutine[object, object, None]]) -> None:
         if self.state is not _S.LOST:
             self.state = _S.ENDING
         self._runtime.start(self._carry_out(perform))
@@ -321,7 +321,7 @@ class Transaction:
     async def _refuse(self) -> None:
         raise self._over()
 
-    async def _carry_out(self, perform: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async def _carry_out(self, perform: Callable[[], Coroutine[object, object, None]]) -> None:
         """Not in the hands of callers, who may be cancelled."""
         try:
             await perform()

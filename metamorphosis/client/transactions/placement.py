@@ -20,7 +20,8 @@ from metamorphosis.client.topics.selectors import KeyHashSelector, OrderedSelect
 from metamorphosis.errors import InvalidMessage, NoPartition, NothingSelected
 
 if TYPE_CHECKING:
-    from metamorphosis.client.topics.directory import PartitionDirectory, PublishedTopic
+    from metamorphosis.client.topics.directory import PartitionDirectory
+    from metamorphosis.client.topics.published import PublishedTopic
 
 
 class Placement:

@@ -18,10 +18,11 @@ but rolled back: ``XA_RBROLLBACK``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, Any, Protocol
 
 from metamorphosis.client.checked import as_future, checked
-from metamorphosis.client.model import OutgoingMessage, Partition
+from metamorphosis.client.model import OutgoingMessage, Partition, SendResult
 from metamorphosis.client.topics.selectors import Selector
 from metamorphosis.client.transactions.branches import (
     KEPT_CODES,
@@ -55,13 +56,21 @@ from metamorphosis.errors import InvalidState, XAError
 from metamorphosis.wire.commands import TransactionType
 
 if TYPE_CHECKING:
-    from metamorphosis.client.session import SessionFactory
+    from metamorphosis.client.session import Session
 
 _ENDS = {
     TMSUCCESS: BranchState.ENDED,
     TMSUSPEND: BranchState.SUSPENDED,
     TMFAIL: BranchState.ROLLBACK_ONLY,
 }
+
+
+class Target(Protocol):
+    """A resource of any face."""
+
+    @property
+    def target(self) -> str:
+        """The URL of its broker."""
 
 
 class XAResource:
@@ -73,7 +82,7 @@ class XAResource:
 
     def __init__(
         self,
-        session: SessionFactory,
+        session: Session,
         branches: Branches,
         target: str,
         selector: Selector,
@@ -103,14 +112,14 @@ class XAResource:
         key: str | bytes | None = None,
         partition: Partition | None = None,
         timeout: float | None = None,
-    ) -> Any:
+    ) -> Awaitable[SendResult]:
         """
         Put a message into the branch that was started: a future of its ``SendResult``, whose
         offset is -1. Otherwise as ``Transaction.send``; nothing is raised here.
 
         :raises InvalidState: no branch is started.
         """
-        future = self._api.create_future()
+        future: Awaitable[SendResult] = self._api.create_future()
         branch = self._associated
         try:
             limit = self._send_timeout if timeout is None else timeout
@@ -134,7 +143,7 @@ class XAResource:
     # -- the work of a branch
 
     @checked(as_future)
-    def start(self, xid: Xid, flags: int = TMNOFLAGS) -> Any:
+    def start(self, xid: Xid, flags: int = TMNOFLAGS) -> Awaitable[None]:
         """
         Begin a branch on the broker ``target``, and associate it. A future.
 
@@ -187,7 +196,7 @@ class XAResource:
         self._associated = branch
 
     @checked(as_future)
-    def end(self, xid: Xid, flags: int = TMSUCCESS) -> Any:
+    def end(self, xid: Xid, flags: int = TMSUCCESS) -> Awaitable[None]:
         """
         The branch gets no further messages here. A future.
 
@@ -216,7 +225,7 @@ class XAResource:
     # -- its outcome
 
     @checked(as_future)
-    def prepare(self, xid: Xid) -> Any:
+    def prepare(self, xid: Xid) -> Awaitable[int]:
         """
         The first phase: a future of ``XA_OK``, or of ``XA_RDONLY`` where there is nothing to
         commit and the branch is forgotten.
@@ -241,7 +250,7 @@ class XAResource:
         return XA_OK
 
     @checked(as_future)
-    def commit(self, xid: Xid, one_phase: bool = False) -> Any:
+    def commit(self, xid: Xid, one_phase: bool = False) -> Awaitable[None]:
         """
         The second phase, or the only one. A future.
 
@@ -262,7 +271,7 @@ class XAResource:
         self._branches.forget(xid)
 
     @checked(as_future)
-    def rollback(self, xid: Xid) -> Any:
+    def rollback(self, xid: Xid) -> Awaitable[None]:
         """
         Undo the branch, which may still be associated. A future.
 
@@ -282,7 +291,7 @@ class XAResource:
         self._branches.forget(xid)
 
     @checked(as_future)
-    def forget(self, xid: Xid) -> Any:
+    def forget(self, xid: Xid) -> Awaitable[None]:
         """
         Let the broker forget a branch whose outcome an administrator has decided. A future.
 
@@ -326,7 +335,7 @@ class XAResource:
     # -- others
 
     @checked(as_future)
-    def recover(self, flags: int = TMSTARTRSCAN) -> Any:
+    def recover(self, flags: int = TMSTARTRSCAN) -> Awaitable[Recovered]:
         """
         The branches with this producer's qualifier that are prepared, or decided by an
         administrator, at any broker: a future of ``Recovered``, a tuple of ``Xid``.
@@ -345,7 +354,7 @@ class XAResource:
         return await self._branches.recover()
 
     @checked()
-    def is_same_rm(self, other: XAResource) -> bool:
+    def is_same_rm(self, other: Target) -> bool:
         """Whether both begin branches on the same broker."""
         return self.target == other.target
 

@@ -20,7 +20,7 @@ from metamorphosis.client.transactions.xa import XAER_RMFAIL
 from metamorphosis.errors import XAError
 
 if TYPE_CHECKING:
-    from metamorphosis.client.session import SessionFactory
+    from metamorphosis.client.session import Session
 
 QUALIFIER_PREFIX = "XAMessageProducer"
 
@@ -39,7 +39,7 @@ class XAProducer(Publisher):
 
     def __init__(
         self,
-        session: SessionFactory,
+        session: Session,
         selector: Selector | None = None,
         *,
         unique_qualifier: str | None = None,

@@ -18,9 +18,15 @@ from twisted.trial.unittest import SynchronousTestCase
 from metamorphosis.client import aio, blocking
 from metamorphosis.client.blocking import MessageSessionFactory
 from metamorphosis.client.model import Partition
-from metamorphosis.client.runtimes import aiotransactions, plain, plaintransactions
+from metamorphosis.client.runtimes import (
+    aiotransactions,
+    plain,
+    plainconsumers,
+    plainproducers,
+    plaintransactions,
+)
 from metamorphosis.client.runtimes.loopthread import LoopThread
-from metamorphosis.client.runtimes.plain import SEND_WINDOW
+from metamorphosis.client.runtimes.plainproducers import SEND_WINDOW
 from metamorphosis.errors import (
     ClientClosed,
     InvalidConfig,
@@ -32,6 +38,8 @@ from tests.support.fakebroker import FakeBroker, listen
 from tests.unit.client.test_faces import declared, names_of
 
 SECONDS = 60.0
+
+PLAIN = (blocking, plain, plainconsumers, plainproducers, plaintransactions)
 
 
 class BlockingCase(SynchronousTestCase):
@@ -361,7 +369,7 @@ class FaceTests(SynchronousTestCase):
 
     def test_methods(self) -> None:
         """Everything the asyncio face has, with its parameters, but what only loops need."""
-        ours = declared(plain) | declared(plaintransactions) | declared(blocking)
+        ours = {name: each for module in PLAIN for name, each in declared(module).items()}
         theirs = declared(aio) | declared(aiotransactions)
         only_loops = {"is_full", "ready", "send_with_callback"}
         for name in theirs.keys() - {"Closing"}:
@@ -377,9 +385,7 @@ class FaceTests(SynchronousTestCase):
 
     def test_documented(self) -> None:
         """Every public method has a docstring."""
-        trees = [
-            ast.parse(inspect.getsource(module)) for module in (blocking, plain, plaintransactions)
-        ]
+        trees = [ast.parse(inspect.getsource(module)) for module in PLAIN]
         for each in [node for tree in trees for node in ast.walk(tree)]:
             if isinstance(each, ast.FunctionDef) and not each.name.startswith("_"):
                 inner = each.name in ("call", "done", "take", "takes", "perform")

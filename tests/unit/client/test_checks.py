@@ -15,13 +15,13 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.client import aio, blocking, checks, tx
 from metamorphosis.client.checked import checked
+from metamorphosis.client.factory import SessionFactory
 from metamorphosis.client.model import Partition, ReceivedMessage
 from metamorphosis.client.offsets.localfile import LocalFileOffsetStore
 from metamorphosis.client.offsets.memory import MemoryOffsetStore
 from metamorphosis.client.offsets.mysql import MySQLOffsetStore
 from metamorphosis.client.offsets.zookeeper import ZooKeeperOffsetStore
-from metamorphosis.client.runtimes import plain, plaintransactions
-from metamorphosis.client.session import SessionFactory
+from metamorphosis.client.runtimes import plainconsumers, plainproducers, plaintransactions
 from metamorphosis.client.settings import ClientConfig, ConsumerConfig
 from metamorphosis.client.topics import selectors
 from metamorphosis.client.transactions.coordinator import Coordinator
@@ -30,6 +30,8 @@ from metamorphosis.client.transactions.xaproducer import XAProducer
 from metamorphosis.errors import InvalidArgument, InvalidConfig
 from metamorphosis.testing.runtime import MemoryRuntime
 from tests.unit.client.test_faces import CORE, INTERNAL
+
+PLAIN = (plainconsumers, plainproducers, plaintransactions)
 
 
 class Strange:
@@ -158,7 +160,9 @@ class PublicCallTests(SynchronousTestCase):
         for name, given in core.items():
             for method in public(type(given)):
                 yield f"core {name}.{method}", getattr(given, method)
-            face = getattr(plain, name, None) or getattr(plaintransactions, name, None)
+            face = None
+            for module in PLAIN:
+                face = face or getattr(module, name, None)
             if face is not None:
                 arguments = [thread.call] if name == "Consumer" else []
                 behind = face(thread, given, None, *arguments)
@@ -320,7 +324,7 @@ def public(kind: type) -> list[str]:
         name
         for name, value in inspect.getmembers(kind, inspect.isfunction)
         if not name.startswith("_")
-        and (name not in hidden or kind.__module__ == plain.__name__)
+        and (name not in hidden or kind.__module__ in {each.__name__ for each in PLAIN})
         and inspect.signature(value).parameters.keys() - {"self"}
     ]
 

@@ -8,8 +8,8 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from metamorphosis.client.factory import SessionFactory
 from metamorphosis.client.model import Partition
-from metamorphosis.client.session import SessionFactory
 from metamorphosis.client.settings import (
     ClientConfig,
     ConsumerConfig,

@@ -8,8 +8,8 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.client.consumer.browser import TopicBrowser
+from metamorphosis.client.factory import SessionFactory
 from metamorphosis.client.model import Partition
-from metamorphosis.client.session import SessionFactory
 from metamorphosis.client.settings import ClientConfig
 from metamorphosis.errors import ClientClosed, InternalServerError, InvalidArgument
 from metamorphosis.testing.runtime import MemoryRuntime

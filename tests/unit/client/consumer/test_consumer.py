@@ -10,10 +10,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from metamorphosis.client.consumer.consumer import Consumer
 from metamorphosis.client.delivery.recovery import RecoveredMessage
 from metamorphosis.client.delivery.subscription import Rollback
+from metamorphosis.client.factory import SessionFactory
 from metamorphosis.client.model import Partition, ReceivedMessage, StoredOffset
 from metamorphosis.client.offsets.localfile import LocalFileOffsetStore
 from metamorphosis.client.offsets.memory import MemoryOffsetStore
-from metamorphosis.client.session import SessionFactory
 from metamorphosis.client.settings import (
     MAX_OFFSET,
     ClientConfig,

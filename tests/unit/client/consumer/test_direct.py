@@ -6,9 +6,9 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from metamorphosis.client.factory import SessionFactory
 from metamorphosis.client.model import Partition, StoredOffset
 from metamorphosis.client.offsets.memory import MemoryOffsetStore
-from metamorphosis.client.session import SessionFactory
 from metamorphosis.client.settings import MAX_OFFSET, ClientConfig
 from metamorphosis.errors import (
     InternalServerError,

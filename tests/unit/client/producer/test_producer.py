@@ -881,7 +881,7 @@ class OrderTests(ProducingCase):
         self.runtime.advance(2)
         for future in (first, second):
             self.assertRaises(NoPartition, self.runtime.result, future)
-        self.assertEqual({}, self.sender._sending._lanes)
+        self.assertEqual({}, self.sender._sending._lanes._lanes)
 
     def test_selector_that_fails_in_the_lane(self) -> None:
         """The next one gets its chance."""

@@ -114,7 +114,8 @@ class SendingModelTests(ProducingCase):
         """What has to hold whatever happened."""
         sender = self.live(seed, in_order, retries)
         sending = sender._sending
-        left = sending._outstanding, len(sending._waiting), len(sending._lanes), len(sending._due)
+        lanes, due = sending._lanes._lanes, sending._retrying._due
+        left = sending._outstanding, len(sending._waiting), len(lanes), len(due)
         self.assertEqual((0, 0, 0, 0), left)
         confirmed = set()
         for number, fates in self.fates.items():

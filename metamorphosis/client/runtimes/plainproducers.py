@@ -1,0 +1,129 @@
+"""
+Producers with plain calls that wait. Thread: any but the loop's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from metamorphosis.client.checked import checked
+from metamorphosis.client.model import Partition, SendResult
+from metamorphosis.client.network.flow import settle
+from metamorphosis.client.producer import oneway, ordered, producer
+from metamorphosis.client.runtimes.plain import Publishing
+from metamorphosis.client.runtimes.plaintransactions import Transaction
+
+SEND_WINDOW = 1000
+"""Messages under way in ``send_all``."""
+
+
+class Producer(Publishing[producer.Producer]):
+    """See ``client.producer.producer.Producer``."""
+
+    def send(
+        self,
+        topic: str,
+        data: bytes,
+        attribute: str | None = None,
+        *,
+        key: str | bytes | None = None,
+        partition: Partition | None = None,
+        timeout: float | None = None,
+    ) -> SendResult:
+        """See ``client.producer.producer.Producer``."""
+        return self._call(
+            self._core.send,
+            topic,
+            data,
+            attribute,
+            key=key,
+            partition=partition,
+            timeout=timeout,
+        )
+
+    @checked()
+    def send_all(
+        self, topic: str, bodies: Iterable[bytes], attribute: str | None = None
+    ) -> Iterator[SendResult]:
+        """
+        Send many messages, ``SEND_WINDOW`` at a time; the results in order. The iterator raises the
+        first error; messages after it, up to the window's end, may have been stored.
+        """
+        rest = iter(bodies)
+        while True:
+            window = [body for _, body in zip(range(SEND_WINDOW), rest)]
+            if not window:
+                return
+            for outcome in self._thread.call(self._send_window, topic, window, attribute):
+                if isinstance(outcome, Exception):
+                    raise outcome
+                yield outcome
+
+    def transaction(
+        self, lifetime: int | None = None, *, target: str | None = None, timeout: float = 5.0
+    ) -> Transaction:
+        """See ``client.producer.producer.Producer``."""
+        core = self._call(self._core.transaction, lifetime, target=target, timeout=timeout)
+        return Transaction(self._thread, core, self._factory)
+
+    async def _send_window(
+        self, topic: str, bodies: list[bytes], attribute: str | None
+    ) -> list[SendResult | Exception]:
+        return await settle([self._core.send(topic, body, attribute) for body in bodies])
+
+
+class OneWayProducer(Publishing[oneway.OneWayProducer]):
+    """See ``client.producer.oneway.OneWayProducer``."""
+
+    def send(
+        self,
+        topic: str,
+        data: bytes,
+        attribute: str | None = None,
+        *,
+        key: str | bytes | None = None,
+        partition: Partition | None = None,
+        timeout: float | None = None,
+    ) -> SendResult | None:
+        """See ``client.producer.oneway.OneWayProducer``."""
+        return self._call(
+            self._core.send,
+            topic,
+            data,
+            attribute,
+            key=key,
+            partition=partition,
+            timeout=timeout,
+        )
+
+    def ready(self) -> bool:
+        """See ``client.producer.oneway.OneWayProducer``; waits until there is room."""
+        return self._call(self._core.ready)
+
+    def recover(self) -> None:
+        """See ``client.producer.oneway.OneWayProducer``."""
+        self._call(self._core.recover)
+
+
+class OrderedProducer(Publishing[ordered.OrderedProducer]):
+    """See ``client.producer.ordered.OrderedProducer``."""
+
+    def send(
+        self,
+        topic: str,
+        data: bytes,
+        attribute: str | None = None,
+        *,
+        key: str | bytes | None = None,
+        timeout: float | None = None,
+    ) -> SendResult:
+        """See ``client.producer.ordered.OrderedProducer``."""
+        return self._call(self._core.send, topic, data, attribute, key=key, timeout=timeout)
+
+    def local_count(self, topic: str, partition: Partition) -> int:
+        """See ``client.producer.ordered.OrderedProducer``."""
+        return self._call(self._core.local_count, topic, partition)
+
+    def recover(self) -> None:
+        """See ``client.producer.ordered.OrderedProducer``."""
+        self._call(self._core.recover)

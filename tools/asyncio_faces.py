@@ -1,0 +1,88 @@
+"""
+Makes the asyncio face from the Twisted one: the two are one text with other futures.
+
+``make faces`` runs it; ``tests/unit/client/test_faces.py``
+fails when a written file is not what this script makes.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+CLIENT = Path(__file__).parents[1] / "metamorphosis" / "client"
+
+ME = "tools/asyncio_faces.py"
+
+Replacements = list[tuple[str, str]]
+
+FUTURES: Replacements = [
+    ("from twisted.internet.defer import Deferred\n\n", ""),
+    ("Deferred[", "Future["),
+]
+FACTORY: Replacements = [
+    ("The client for Twisted: everything that takes time gives a Deferred.",
+     "The client for asyncio: everything that takes time gives an ``asyncio.Future``."),
+    ('    factory = MessageSessionFactory(zookeeper="localhost:2181")\n'
+     "    async with factory:                               "
+     "# in a coroutine: Deferred.fromCoroutine(...)\n",
+     '    async with MessageSessionFactory(zookeeper="localhost:2181") as factory:\n'),
+    ("from collections.abc import AsyncIterator",
+     "from asyncio import AbstractEventLoop, Future\nfrom collections.abc import AsyncIterator"),
+    ("from metamorphosis.client.runtimes.tx import ShutdownTrigger, TwistedRuntime\n"
+     "from metamorphosis.client.runtimes.txtransactions",
+     "from metamorphosis.client.runtimes.aio import AsyncioRuntime\n"
+     "from metamorphosis.client.runtimes.aiotransactions"),
+    ("    When the reactor stops it is closed, and waited for.\n\n", ""),
+    ("    :param reactor: None: the global reactor, which is installed if there is none yet.\n",
+     "    :param loop: None: the one that is running.\n"),
+    ("    :raises InvalidConfig: a setting is wrong.\n",
+     "    :raises InvalidConfig: a setting is wrong.\n"
+     "    :raises RuntimeError: no loop is running, and none was given.\n"),
+    ("reactor: Any = None,", "loop: AbstractEventLoop | None = None,"),
+    ("        runtime = TwistedRuntime(reactor)\n"
+     "        super().__init__(runtime, chosen)\n"
+     "        self.add_child(ShutdownTrigger(runtime.reactor, self.close))\n",
+     "        super().__init__(AsyncioRuntime(loop), chosen)\n"),
+]  # fmt: skip
+TRANSACTIONS: Replacements = [
+    ("on Twisted; see ``client.tx``", "on asyncio; see ``client.aio``"),
+    ("\nfrom typing import", "\nfrom asyncio import Future\nfrom typing import"),
+]
+
+FACES: dict[str, tuple[str, Replacements]] = {
+    "aio.py": ("tx.py", FACTORY),
+    "runtimes/aiotransactions.py": ("runtimes/txtransactions.py", TRANSACTIONS),
+}
+
+
+def made(name: str) -> str:
+    """
+    What the file of that name in ``metamorphosis/client`` must hold, before it is formatted.
+
+    :raises ValueError: a text to replace is not there, or stands there more than once.
+    """
+    source, replacements = FACES[name]
+    text = (CLIENT / source).read_text("utf-8")
+    for old, new in replacements:
+        if text.count(old) != 1:
+            raise ValueError(f"{source} has {text.count(old)} times, not once: {old!r}")
+        text = text.replace(old, new)
+    for old, new in FUTURES:
+        if old not in text:
+            raise ValueError(f"{source} has not: {old!r}")
+        text = text.replace(old, new)
+    return f"# Made from {Path(source).name} by {ME}: change that, run 'make faces'.\n{text}"
+
+
+def main() -> None:
+    """Write all of them, formatted."""
+    for name in FACES:
+        (CLIENT / name).write_text(made(name), "utf-8")
+    paths = [str(CLIENT / name) for name in FACES]
+    subprocess.run([sys.executable, "-m", "ruff", "format", "-q", *paths], check=True)
+
+
+if __name__ == "__main__":
+    main()
