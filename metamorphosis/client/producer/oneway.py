@@ -1,19 +1,19 @@
 """
-One-way sends: the sender learns nothing, and never waits.
+One-way sends: the sender gets no result, and never waits.
 
 A sliding window bounds what is under way: ``max(1, length // 4096)`` units a message, 20000 in all.
-What does not fit, or cannot go anywhere, is given to the *policy*. That of the factory keeps it on
-this machine's disk, up to 500000 messages of each partition, and sends it later: when the topic is
-published, and every ``recover_message_interval_ms``. Kept messages are forgotten when a broker has
-confirmed them, so that some may be stored twice.
+A message that does not fit, or has no broker to go to, is given to the *policy*. The factory's
+policy keeps up to 500000 messages of each partition on this machine's disk and sends them later:
+when the topic is published, and every ``recover_message_interval_ms``. Kept messages are forgotten
+when a broker has confirmed them, so some may be stored twice.
 
-A sender who never lets the loop run fills the window, and then the memory with what is to be
-written to the disk; ``await producer.ready()`` from time to time keeps up with the brokers.
+A sender that never lets the loop run fills the window, and then the memory with messages that wait
+for the disk; ``await producer.ready()`` from time to time lets the brokers keep up.
 
 Source: ``AsyncMetaMessageProducer``, ``SlidingWindow``, ``AsyncIgnoreMessageProcessor``.
 
-Differs: a message that got lost on its way, or met an error that may pass, goes to the policy as
-well; the original logs it. What a broker refuses for good is logged and gone, as there.
+Differs: a message that is lost on its way, or meets a temporary error, goes to the policy as well;
+the original logs it. A message that a broker refuses for good is logged and lost, as there.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from metamorphosis.client.network.replies import SUCCESS
 from metamorphosis.client.producer.backlog import Backlog
 from metamorphosis.client.producer.publisher import Publish, Publisher
 from metamorphosis.client.producer.puts import Put, put_frame, too_large
+from metamorphosis.client.producer.recovering import Recovering
 from metamorphosis.client.producer.sending import Sending
 from metamorphosis.client.topics.selectors import RoundRobinSelector, Selector
 from metamorphosis.errors import ClientClosed, InvalidArgument, MetaQError
@@ -44,17 +45,17 @@ KEPT_MOST: Final = 500000
 SOMEWHERE: Final = SendResult(-1, ANY_PARTITION, -1)
 
 Policy = Callable[[OutgoingMessage, Partition], object]
-"""Gets what does not go out, and the partition chosen for it, ``ANY_PARTITION`` if none was. The
-result, if it can be awaited, is; an exception is logged, and the message is gone."""
+"""Gets a message that is not sent, and its partition, ``ANY_PARTITION`` if none was chosen. If its
+result can be awaited, it is; an exception is logged, and the message is lost."""
 
 
 def units(length: int) -> int:
-    """What a body of so many bytes takes of the window."""
+    """The units of the window that a body of this length takes."""
     return length // UNIT_BYTES or 1
 
 
 class OneWayPut(Put):
-    """A put of whose answer only the status matters."""
+    """A put without a result: only the status of its answer counts."""
 
     __slots__ = ()
 
@@ -68,9 +69,9 @@ class OneWayPut(Put):
 
 class KeepingPolicy:
     """
-    The policy of the factory: messages are kept on disk.
+    The factory's policy: messages are kept on disk.
 
-    :param limit: of each partition; what comes beyond it is gone.
+    :param limit: of each partition; further messages are lost.
     """
 
     def __init__(self, backlog: Backlog, log: Log, limit: int = KEPT_MOST) -> None:
@@ -108,7 +109,7 @@ class OneWayProducer(Publisher):
 
     :param selector: chooses the partition of a message; round robin unless given.
     :param window: units; 0 and less: 20000.
-    :param policy: gets what does not go out; that of the factory keeps it on disk.
+    :param policy: gets messages that are not sent; the factory's keeps them on disk.
     :ivar free: units of the window that are left.
     """
 
@@ -136,7 +137,8 @@ class OneWayProducer(Publisher):
         self._room = Event(self._runtime)
         self._idle = Event(self._runtime)
         self._closing = Event(self._runtime)
-        self._recovering: Awaitable[None] | None = None
+        seconds = session.config.recover_message_interval_ms / 1000
+        self._recovering = Recovering(self._runtime, self._closing, seconds, self._recover)
         self._policies_under_way = 0
         self._longest = session.config.max_body_bytes
 
@@ -203,7 +205,7 @@ class OneWayProducer(Publisher):
     def _is_ready(self) -> bool:
         return self.free * 2 >= self.window
 
-    # -- what comes of it: ``Owner``
+    # -- outcomes: ``Owner``
 
     def stored(self, put: Put, result: SendResult) -> None:
         """See ``Owner``."""
@@ -222,7 +224,7 @@ class OneWayProducer(Publisher):
         self._note()
 
     def _note(self) -> None:
-        """The window has got room."""
+        """There is more room in the window."""
         if not self._room.is_set and self._is_ready():
             self._room.set()
         if self._closed and self.free == self.window and not self._policies_under_way:
@@ -233,7 +235,7 @@ class OneWayProducer(Publisher):
         self._log.error("Message of topic {topic} is lost: {error}", topic=topic, error=error)
 
     def _overflow(self, message: OutgoingMessage, partition: Partition) -> None:
-        """A message that does not go out now."""
+        """Give a message that is not sent now to the policy."""
         try:
             outcome = self._policy(message, partition)
         except Exception:
@@ -257,7 +259,7 @@ class OneWayProducer(Publisher):
         self._policies_under_way -= 1
         self._note()
 
-    # -- what was kept
+    # -- kept messages
 
     async def _publish(self, topic: str, publish: Publish) -> None:
         try:
@@ -269,23 +271,13 @@ class OneWayProducer(Publisher):
         if self._backlog is None or self._closed:
             return
         await self._backlog.load(topic)
-        if self._recovering is None:
-            self._recovering = self._runtime.start(self._recover_often())
-        else:
-            self._runtime.start(self._recover(topic))
-
-    async def _recover_often(self) -> None:
-        seconds = self._session.config.recover_message_interval_ms / 1000
-        while True:
-            await self._recover()
-            if await self._closing.wait(seconds):
-                return
+        self._recovering.begin(topic)
 
     def recover(self) -> Awaitable[None]:
-        """Send what was kept now. A future that fires when as much was sent as can be."""
-        return self._runtime.start(self._recover())
+        """Send the kept messages now. A future of the end of that attempt."""
+        return self._recovering.now()
 
-    async def _recover(self, topic: str | None = None) -> None:
+    async def _recover(self, topic: str | None) -> None:
         backlog = self._backlog
         if backlog is None:
             return
@@ -294,7 +286,7 @@ class OneWayProducer(Publisher):
                 await backlog.drain(kept_topic, partition, self._resend, in_order=False)
 
     def _resend(self, message: OutgoingMessage) -> Awaitable[SendResult]:
-        """A future of its result; unlike the first time, nothing is left to chance."""
+        """A future of its result: unlike the first attempt, this one is confirmed."""
         future: Awaitable[SendResult] = self._api.create_future()
         try:
             self._sending.submit(Put(self._sending, message, None, self._timeout, future, None))
@@ -303,12 +295,11 @@ class OneWayProducer(Publisher):
         return future
 
     async def _end(self) -> None:
-        """What is under way gets its answers, policies end, what is kept is written."""
+        """Wait for answers under way, for policies, and for the disk."""
         self._closing.set()
         self._note()
         await self._idle.wait()
         if self._backlog is not None:
             await self._backlog.close()
         await self._sending.end()
-        if self._recovering is not None:
-            await self._recovering
+        await self._recovering.ended()

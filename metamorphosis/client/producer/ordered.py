@@ -6,25 +6,25 @@ order.
 Which partition a message belongs to depends on the configured partitions (``partitions_info``), not
 on those that happen to be available. Of each partition one message is dealt with at a time:
 
-1. not writable: it is kept;
-2. kept messages of the partition: they are sent first. Are there a few, the message waits for them,
-   100 ms at a time, three looks in all; then, or with more than 20, it is kept behind them;
-3. none: it is sent. Is the partition closed (403), it is kept; other errors are the sender's, or
-   with ``ordered_save_to_local_when_failed`` it is kept whatever the error.
+1. If it is not writable, the message is kept.
+2. Kept messages of the partition are sent first. If they are few, the message waits for them, three
+   times 100 ms; after that, or with more than 20, it is kept after them.
+3. If none is kept, the message is sent. If the partition is closed (403), it is kept; other errors
+   go to the sender, or with ``ordered_save_to_local_when_failed`` the message is kept.
 
 Kept messages are sent when the topic is published, when a message of their partition comes, and
-every ``recover_message_interval_ms``; one that fails stays, with all behind it. As a message is
-forgotten when the broker has confirmed it, one may be stored twice.
+every ``recover_message_interval_ms``; one that fails stays, with all after it. A message is
+forgotten when the broker has confirmed it, so one may be stored twice.
 
 Source: ``OrderedMessageProducer``, ``OrderedMessageSender``,
 ``OrderedLocalMessageStorageManager``.
 
 Differs: a message refused with 403, and with any error where that is asked for, is kept for its
-partition and not for ``-1--1``, so that those behind it cannot overtake it.
+partition and not for ``-1--1``, so that later ones cannot overtake it.
 
 Differs: sends of one partition wait for each other; the original orders those of one thread.
 
-Differs: the end of the producer keeps what waits, and sends it with the next start.
+Differs: a producer that ends keeps the messages that wait; the next one sends them.
 """
 
 from __future__ import annotations
@@ -35,11 +35,12 @@ from typing import TYPE_CHECKING, Final
 
 from metamorphosis.client.checked import as_future, checked
 from metamorphosis.client.model import ANY_PARTITION, OutgoingMessage, Partition, SendResult
-from metamorphosis.client.network.flow import Event, settle
+from metamorphosis.client.network.flow import Event
 from metamorphosis.client.partitionsinfo import parse_partitions_info
 from metamorphosis.client.producer.backlog import Backlog
 from metamorphosis.client.producer.publisher import Publish, Publisher
 from metamorphosis.client.producer.puts import Put, too_large
+from metamorphosis.client.producer.recovering import OrderedReplay, Recovering
 from metamorphosis.client.producer.sending import Sending, waited_in_vain
 from metamorphosis.client.topics.selectors import OrderedSelector, Selector
 from metamorphosis.errors import (
@@ -60,8 +61,7 @@ LOOK_SECONDS: Final = 0.1
 FEW: Final = 20
 
 Lane = deque[tuple[OutgoingMessage, float, float, Awaitable[SendResult]]]
-"""Messages of a partition, their time limits, when they came, futures; the first is being dealt
-with."""
+"""Messages of a partition, their time limits, when they came, futures; the first is under way."""
 
 
 class OrderedProducer(Publisher):
@@ -87,9 +87,10 @@ class OrderedProducer(Publisher):
         )
         self._backlog = Backlog(session.runtime, session.config.local_message_path, session.log)
         self._lanes: dict[tuple[str, Partition], Lane] = {}
-        self._running: set[tuple[str, Partition]] = set()  # recoveries
-        self._recovering: Awaitable[None] | None = None
         self._closing = Event(self._runtime)
+        self._replay = OrderedReplay(self._runtime, self._backlog, self._closing, self._resend)
+        seconds = session.config.recover_message_interval_ms / 1000
+        self._recovering = Recovering(self._runtime, self._closing, seconds, self._replay.all)
         self._idle = Event(self._runtime)
 
     # -- sending
@@ -105,7 +106,7 @@ class OrderedProducer(Publisher):
         timeout: float | None = None,
     ) -> Awaitable[SendResult]:
         """
-        Send a message behind those of its partition: a future of its ``SendResult``, which is not
+        Send a message after those of its partition: a future of its ``SendResult``, which is not
         ``is_stored`` if the message was kept to be sent later. Nothing is raised here.
 
         :param key: messages with the same key go to the same partition.
@@ -145,7 +146,7 @@ class OrderedProducer(Publisher):
             failure: Exception | None = None
             try:
                 await self._backlog.load(topic)
-                result = await self._deal_with(message, partition, limit)
+                result = await self._handle(message, partition, limit)
             except Exception as error:
                 failure = error
             lane.popleft()
@@ -170,13 +171,13 @@ class OrderedProducer(Publisher):
             self._api.reject(future, failure)
 
     def _expire(self, lane: Lane, partition: Partition) -> None:
-        """The broker does not answer: who has waited for the own time limit waits no longer."""
+        """The broker does not answer: messages that have waited for their time limit fail."""
         now = self._runtime.seconds()
         while lane and lane[0][2] + lane[0][1] <= now:
             message, _, since, future = lane.popleft()
             self._tell(future, None, waited_in_vain(message.topic, partition, now - since))
 
-    async def _deal_with(
+    async def _handle(
         self, message: OutgoingMessage, partition: Partition, limit: float
     ) -> SendResult:
         for look in range(1, LOOKS + 1):
@@ -185,7 +186,7 @@ class OrderedProducer(Publisher):
             count = self._backlog.count(message.topic, partition)
             if count == 0:
                 return await self._send(message, partition, limit)
-            self._recover_soon(message.topic, partition)
+            self._replay.soon(message.topic, partition)
             if count > FEW or look == LOOKS:
                 break
             await self._closing.wait(LOOK_SECONDS)
@@ -193,7 +194,7 @@ class OrderedProducer(Publisher):
 
     def _is_writable(self, topic: str, partition: Partition) -> bool:
         """
-        :raises NoPartition: nor will it be.
+        :raises NoPartition: the selector chose a partition that does not exist.
         """
         try:
             published = self._directory.topic_for(topic)
@@ -247,16 +248,16 @@ class OrderedProducer(Publisher):
         await future
         return SendResult(-1, partition, -1)
 
-    # -- what was kept
+    # -- kept messages
 
     @checked()
     def local_count(self, topic: str, partition: Partition) -> int:
-        """How many messages of a partition are kept."""
+        """The number of kept messages of a partition."""
         return self._backlog.count(topic, partition)
 
     def recover(self) -> Awaitable[None]:
-        """Send what was kept now. A future that fires when as much was sent as can be."""
-        return self._runtime.start(self._recover_all())
+        """Send the kept messages now. A future of the end of that attempt."""
+        return self._recovering.now()
 
     async def _publish(self, topic: str, publish: Publish) -> None:
         try:
@@ -264,45 +265,11 @@ class OrderedProducer(Publisher):
         finally:
             if not self._closed:
                 await self._backlog.load(topic)
-                if self._recovering is None:
-                    self._recovering = self._runtime.start(self._recover_often())
-                else:
-                    self._runtime.start(self._recover_all(topic))
-
-    async def _recover_often(self) -> None:
-        seconds = self._session.config.recover_message_interval_ms / 1000
-        while True:
-            await self._recover_all()
-            if await self._closing.wait(seconds):
-                return
-
-    async def _recover_all(self, topic: str | None = None) -> None:
-        under_way = [
-            self._runtime.start(self._recover(*key))
-            for key in self._backlog.kept()
-            if topic in (None, key[0])
-        ]
-        await settle(under_way)
-
-    def _recover_soon(self, topic: str, partition: Partition) -> None:
-        if (topic, partition) not in self._running:
-            self._runtime.start(self._recover(topic, partition))
-
-    async def _recover(self, topic: str, partition: Partition) -> None:
-        """First what belongs to no partition, then the partition's."""
-        key = topic, partition
-        if key in self._running or self._closed:
-            return
-        self._running.add(key)
-        try:
-            for each in dict.fromkeys((ANY_PARTITION, partition)):
-                await self._backlog.drain(topic, each, self._resend, in_order=True)
-        finally:
-            self._running.discard(key)
+                self._recovering.begin(topic)
 
     async def _resend(self, message: OutgoingMessage) -> SendResult:
         """
-        :raises MetaQError: not now.
+        :raises MetaQError: it was not taken.
         """
         topic = message.topic
         published = self._directory.topic_for(topic)
@@ -312,12 +279,11 @@ class OrderedProducer(Publisher):
         return await self._put(message, partition, self._timeout)
 
     async def _end(self) -> None:
-        """What waits is kept, what is under way gets its answers."""
+        """Keep the messages that wait; wait for the answers to those under way."""
         self._closing.set()
         if not self._lanes:
             self._idle.set()
         await self._idle.wait()
         await self._backlog.close()
         await self._sending.end()
-        if self._recovering is not None:
-            await self._recovering
+        await self._recovering.ended()
