@@ -14,10 +14,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from metamorphosis.client import aio, tx
+from metamorphosis.client.factory import SessionFactory
 from metamorphosis.client.network.links import Receiver
 from metamorphosis.client.runtimes.aio import AsyncioRuntime
 from metamorphosis.client.runtimes.tx import TwistedRuntime
-from metamorphosis.client.session import SessionFactory
 from metamorphosis.client.settings import ClientConfig, client_config
 from metamorphosis.cluster.model import TopicBroker
 from metamorphosis.cluster.paths import Paths
