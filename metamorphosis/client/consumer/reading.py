@@ -18,7 +18,7 @@ from metamorphosis.client.fetch.boundaries import ends_early, holds_record
 from metamorphosis.client.fetch.passing import Passing
 from metamorphosis.client.fetch.records import FetchedRecords
 from metamorphosis.client.fetch.resuming import UNFILTERED_GROUP, LogPlaces
-from metamorphosis.client.fetch.searching import in_steps
+from metamorphosis.client.fetch.window import in_steps
 from metamorphosis.client.model import Partition, PassedOver, ReceivedMessage
 from metamorphosis.client.network.connection import BrokerConnection
 from metamorphosis.errors import CorruptRecord, InvalidArgument, Moved, NotConnected

@@ -1,7 +1,7 @@
 """
-From fetched messages to the user's listener: duplicates and the filter's rejects are left out, the
-rest is handed over in stretches. One object for each claimed partition, with at most one listener
-call under way, so that order is kept.
+From fetched messages to the user's listener: duplicates and messages that the filter refuses are
+left out, the others are handed over in stretches. One object for each claimed partition, with at
+most one listener call under way, so that order is kept.
 
 Source: ``SimpleFetchManager``.
 

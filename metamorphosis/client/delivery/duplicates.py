@@ -1,12 +1,12 @@
 """
-Which messages a consumer has processed lately, so that those it meets again are not delivered
-again: after a rebalance, or when a batch comes a second time because of one bad record. Pure.
+The messages that a consumer has processed lately, so that they are not delivered again: after a
+rebalance, or when a batch comes a second time because of one bad record. Pure.
 
 Source: ``ConcurrentLRUHashMap``, ``MessageIdCache``, used by ``SimpleFetchManager``.
 
-Differs: the original's cache belongs to the process and is keyed by group and message id; ours
-belongs to a consumer, and a message is known by topic, partition, id and offset. Ids of Java
-brokers repeat after a reboot of their machine, and the original then drops new messages.
+Differs: the original's cache belongs to the process, with group and message id as the key; ours
+belongs to a consumer, with topic, partition, id and offset as the key. Ids of Java brokers repeat
+after a reboot of their machine, and the original then drops new messages.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ CAPACITY = 4096
 
 class DuplicateCache:
     """
-    Remembers the last messages that were processed, forgetting those of the partition that was
-    idle longest first, an eighth of the capacity at a time.
+    Remembers the last processed messages. Beyond the capacity it forgets an eighth of it, the
+    messages of the longest idle partition first.
 
     :param capacity: ids of all partitions together, never exceeded; 0 remembers nothing.
     """
 
     def __init__(self, capacity: int = CAPACITY) -> None:
         self._capacity = capacity
-        # Both dictionaries are in the order of use. A dictionary, id -> offset, for each partition
-        # because a key made for each message would cost more than all the rest of its delivery.
+        # Both dictionaries are in the order of use. Each partition has a dictionary, id -> offset:
+        # a key made for each message would cost more than the rest of its delivery.
         self._seen: dict[tuple[str, Partition], dict[int, int]] = {}
         self._count = 0
 
@@ -39,7 +39,7 @@ class DuplicateCache:
 
     def fresh(self, messages: list[ReceivedMessage]) -> list[ReceivedMessage]:
         """
-        Those that were not processed lately; the very same list when that is all of them.
+        The messages that were not processed lately; the same list object when all are fresh.
 
         :param messages: of one partition.
         """
@@ -51,13 +51,13 @@ class DuplicateCache:
         return [message for message in messages if seen.get(message.id, -1) != message.offset]
 
     def add(self, messages: list[ReceivedMessage]) -> None:
-        """These were processed, in this order; they are of one partition."""
+        """These messages of one partition were processed, in this order."""
         if self._capacity and messages:
             places = {message.id: message.offset for message in messages[-self._capacity :]}
             self.add_places(messages[0].topic, messages[0].partition, places)
 
     def add_places(self, topic: str, partition: Partition, places: dict[int, int]) -> None:
-        """The same of messages that are not there any more: id -> offset, in their order."""
+        """``add`` for messages that are not in memory any more: id -> offset, in their order."""
         if not self._capacity or not places:
             return
         key = (topic, partition)
@@ -73,11 +73,11 @@ class DuplicateCache:
             self._forget(self._count - self._capacity + self._capacity // 8)
 
     def forget(self, topic: str, partition: Partition) -> None:
-        """The messages of this partition are wanted again."""
+        """The messages of this partition may be delivered again."""
         self._count -= len(self._seen.pop((topic, partition), ()))
 
     def _forget(self, count: int) -> None:
-        """The oldest ones of the partitions that were idle longest."""
+        """Forget the oldest messages of the longest idle partitions."""
         self._count -= min(count, self._count)
         while count > 0 and self._seen:
             key = next(iter(self._seen))
@@ -86,8 +86,8 @@ class DuplicateCache:
                 count -= len(seen)
                 del self._seen[key]
                 continue
-            # In one go: a dictionary that loses its first key again and again looks past the
-            # holes of all the earlier ones each time.
+            # The list first: a dictionary that loses its first key again and again skips the
+            # holes of all earlier keys each time.
             for message_id in list(islice(seen, count)):
                 del seen[message_id]
             return

@@ -1,10 +1,10 @@
 """
-Where records begin in a piece of a log of which that is not known. Pure.
+Finds the records in a piece of a log that does not begin with one. Pure.
 
-A search over much data takes time: the functions are generators that yield after each few
-milliseconds of work, so that a loop can do something else, and return what was found.
+A search over much data takes time: the functions are generators that yield after a few milliseconds
+of work, so that the loop can do other work, and return the result.
 
-Source: the original has nothing like it; it reads the segment file again from its start.
+Source: none; the original reads the segment file again from its start.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ T = TypeVar("T")
 Steps = Generator[None, None, T]
 
 SANE_LENGTH: Final = 256 << 20
-"""A body as long as this or longer is no body but damage, unless the consumer accepts more."""
+"""A length from here on is damage, unless the consumer accepts longer bodies."""
 
 _STEP_UNITS: Final = 4096
-"""Work between two yields: places looked at, and 2 KiB pieces of checksums."""
+"""Work between two yields: places, and 2 KiB pieces of checksums."""
 _UNIT_SHIFT: Final = 11
 _ID_SPAN: Final = 1 << 54
-"""How much smaller the id of a message may be than that of the next one: 50 days."""
+"""Greatest difference between the ids of two messages that follow each other: 50 days."""
 
 _HEADER: Final = re.compile(rb"(?=[\x00-\x0f].{3}[\x00-\x7f])", re.DOTALL)
 """A length below ``SANE_LENGTH`` and a checksum that is not negative."""
@@ -34,7 +34,7 @@ _HEADER: Final = re.compile(rb"(?=[\x00-\x0f].{3}[\x00-\x7f])", re.DOTALL)
 
 def may_begin(data: bytes | bytearray, position: int, longest: int) -> bool:
     """
-    Whether a record's header could be there: a length up to ``longest``, a checksum that is not
+    Whether the bytes could be a record's header: a length up to ``longest``, a checksum that is not
     negative, and not zeros alone.
     """
     length, checksum, message_id, flag = HEADER.unpack_from(data, position)
@@ -45,7 +45,7 @@ def may_begin(data: bytes | bytearray, position: int, longest: int) -> bool:
 
 def is_record(data: bytes | bytearray, position: int, max_body: int) -> bool:
     """
-    Whether a whole record lies there whose checksum is right. One with an empty body does not
+    Whether a whole record with a right checksum begins there. A record with an empty body does not
     count: any eight zero bytes look like one.
     """
     start = position + HEADER_BYTES
@@ -59,7 +59,7 @@ def is_record(data: bytes | bytearray, position: int, max_body: int) -> bool:
 
 
 def is_empty(data: bytes | bytearray, position: int) -> bool:
-    """Whether the header of a record without a body could be there."""
+    """Whether the bytes could be the header of a record without a body."""
     length, checksum, message_id, _ = HEADER.unpack_from(data, position)
     return bool(message_id) and not (length or checksum)
 
@@ -72,7 +72,7 @@ class RecordEnd:
     Places are distances from the beginning of the record.
 
     :param checksum: from its header.
-    :ivar place: every place before this one has been looked at.
+    :ivar place: all places before this one were looked at.
     """
 
     def __init__(self, checksum: int) -> None:
@@ -82,8 +82,8 @@ class RecordEnd:
 
     def find(self, data: bytes | bytearray, base: int, stop: int) -> Steps[int | None]:
         """
-        Look on in data that begin at place ``base``, up to ``stop``. The end of the data counts as
-        a place where a record may begin; the four places in front of it wait for more data.
+        Continue in data that begin at place ``base``, up to ``stop``. A record may begin at the end
+        of the data; the four places before the end wait for more data.
         """
         end = base + len(data)
         if self.place > min(stop, end):
@@ -117,7 +117,7 @@ class RecordEnd:
 
 @lru_cache(maxsize=8)
 def _beginning(max_body: int) -> re.Pattern[bytes]:
-    """Where a record may begin: a length from 1 to that, and a checksum that is not negative."""
+    """A length from 1 to ``max_body``, and a checksum that is not negative."""
     high, second = max_body >> 24, max_body >> 16 & 0xFF if max_body < 1 << 24 else 0xFF
     bounds = b"[\\x00-\\x%02x][\\x00-\\x%02x]" % (high, second)
     return re.compile(rb"(?!\x00{4})(?=" + bounds + rb".{2}[\x00-\x7f])", re.DOTALL)
@@ -125,8 +125,8 @@ def _beginning(max_body: int) -> re.Pattern[bytes]:
 
 def find_record(data: bytes | bytearray, start: int, stop: int, max_body: int) -> Steps[int | None]:
     """
-    The first place from ``start`` on and below ``stop`` where a whole record with a body lies whose
-    checksum is right, or the first of the empty records directly in front of it.
+    The first place from ``start`` on and below ``stop`` where a whole record with a body and a
+    right checksum begins, or the first of the empty records directly before it.
     """
     work = 0
     for match in _beginning(max_body).finditer(data, start):
@@ -144,7 +144,7 @@ def find_record(data: bytes | bytearray, start: int, stop: int, max_body: int) -
 
 
 def _with_empty_ones(data: bytes | bytearray, start: int, position: int) -> int:
-    """Back over empty records, which are believed if their ids lead up to that of the next one."""
+    """Back over empty records, which are believed if their ids lead up to the next id."""
     next_id: int = HEADER.unpack_from(data, position)[2]
     while position - HEADER_BYTES >= start:
         message_id: int = HEADER.unpack_from(data, position - HEADER_BYTES)[2]
@@ -157,8 +157,8 @@ def _with_empty_ones(data: bytes | bytearray, start: int, position: int) -> int:
 
 def leads_to(data: bytes | bytearray, position: int, end: int, max_body: int) -> bool:
     """
-    Whether records whose checksums are right lie from ``position`` to ``end`` without a gap, or as
-    far as there are data.
+    Whether records with right checksums lie from ``position`` to ``end`` without a gap, or to the
+    end of the data.
     """
     while position < end:
         if position + HEADER_BYTES > len(data):
@@ -174,8 +174,8 @@ def leads_to(data: bytes | bytearray, position: int, end: int, max_body: int) ->
 
 def ends_early(data: bytes, max_body: int) -> Steps[bool]:
     """
-    Whether the record that ``data`` begin with, and that is not there as a whole, ends nevertheless
-    by its checksum. That of an empty body is 0, as zeros are: only whole records may follow then.
+    Whether the first record of ``data``, which is not whole by its length, ends by its checksum.
+    The checksum of an empty body is 0, as zeros are: only whole records may follow then.
     """
     checksum: int = HEADER.unpack_from(data)[1]
     if checksum == 0:
@@ -184,5 +184,5 @@ def ends_early(data: bytes, max_body: int) -> Steps[bool]:
 
 
 def holds_record(data: bytes, max_body: int) -> Steps[bool]:
-    """Whether there is a whole record behind the first byte."""
+    """Whether a whole record begins after the first byte."""
     return (yield from find_record(data, 1, len(data), max_body)) is not None

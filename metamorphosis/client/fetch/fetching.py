@@ -1,23 +1,22 @@
 """
-The fetch loop of each claimed partition: ask, deliver, pause; while a batch is delivered the next
-is under way. What brokers answer and how long to wait is the original's, but for what follows.
+The fetch loops of the claimed partitions: ask, deliver, pause; the next batch is under way while
+one is delivered. Answers and pauses are treated as in the original, with these differences.
 
 Source: ``SimpleFetchManager``, ``FetchRequestQueue``.
 
 Differs: every partition has its loop and at most two answers in memory, each of a share of
 ``max_buffered_bytes``; in the original ``fetchRunnerCount`` threads share all partitions, and a
-broker that hangs stops them all. The setting is without meaning here.
+broker that hangs stops them all. The setting has no effect here.
 
 Differs: after a 301 the next fetch begins at once; the original pauses.
 
-Differs: the start ``MAX_OFFSET`` is resolved before anything is read, to 0 where nothing was ever
-put; the original misses the first message of such a partition.
+Differs: the start ``MAX_OFFSET`` is resolved before the first read, to 0 in a partition without
+messages; the original misses the first message of such a partition.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable
 
 from metamorphosis.client.delivery.delivery import PartitionDelivery
 from metamorphosis.client.fetch.gets import FetchRules
@@ -31,19 +30,19 @@ from metamorphosis.client.settings import ConsumerConfig
 from metamorphosis.interfaces import IRuntime
 
 LEAST_SHARE = 32 << 10
-"""Bytes of a fetch, however many partitions there are."""
+"""Least bytes of a fetch, with any number of partitions."""
 PATIENCE_SECONDS = 10.0
-"""So often a listener that holds up a stop is named in the log."""
+"""Time between two log lines that name a listener which holds up a stop."""
 
 
 class Fetching:
     """
-    Thread: the loop's.
+    The fetch loops of one consumer. Thread: the loop's.
 
-    :ivar connection_changed: called when a connection to a broker has come or gone.
+    :ivar connection_changed: called when a connection to a broker is made or lost.
     :param max_body: longest message accepted, bytes, where a subscription's size is not larger.
-    :param delivery: makes what takes the messages of a position; its subscription is the topic's.
-    :param passed_over: is told of each message that cannot be delivered.
+    :param delivery: makes the delivery of a position, with the topic's subscription.
+    :param passed_over: called with each message that cannot be delivered.
     """
 
     def __init__(
@@ -64,7 +63,7 @@ class Fetching:
         self._max_body = max_body
         self._rules = FetchRules(runtime, config, log, passed_over)
         self._running: dict[tuple[str, Partition], PartitionFetch] = {}
-        self._ends: list[Any] = []
+        self._ends: list[Awaitable[None]] = []
         self._urls: set[str] = set()
         self.connection_changed: Callable[[], None] = lambda: None
 
@@ -86,8 +85,8 @@ class Fetching:
 
     async def stop(self) -> None:
         """
-        Ends when everything in the listeners' hands has been processed or undone. Nothing is
-        acknowledged afterwards.
+        Stop reading; ends when all delivered messages have been processed or taken back. No message
+        is acknowledged afterwards.
         """
         running = list(self._running.values())
         for fetch in running:
@@ -100,12 +99,12 @@ class Fetching:
         self._running.clear()
 
     def delivery_of(self, topic: str, partition: Partition) -> PartitionDelivery | None:
-        """What takes the messages of a partition, None if it is not ours at present."""
+        """The delivery of a partition; None: another member has it."""
         fetch = self._running.get((topic, partition))
         return None if fetch is None else fetch.delivery
 
     def answers(self, url: str) -> bool:
-        """Whether a broker that is read from is connected now."""
+        """Whether this broker is read from and connected now."""
         connection = self._connections.connection_of(url)
         return url in self._urls and connection is not None and connection.is_connected
 
@@ -114,11 +113,11 @@ class Fetching:
 
     @property
     def partitions(self) -> list[tuple[str, Partition]]:
-        """What is fetched at present."""
+        """The partitions that are fetched at present."""
         return list(self._running)
 
     def close(self) -> None:
-        """The connections are not needed any more; they outlive ``stop``, for the next start."""
+        """Release the connections, which ``stop`` keeps for the next ``start``."""
         self._rules.complaints.close()
         self._use(set())
 
@@ -133,7 +132,7 @@ class Fetching:
         self._urls = urls
 
     async def _watch(self, running: list[PartitionFetch], stopped: Event) -> None:
-        """Name the listeners that everyone waits for; give them up after the configured time."""
+        """Log the listeners that hold up the stop; abandon them after the configured time."""
         waited = 0.0
         limit = self._config.stop_timeout_ms / 1000
         while not stopped.is_set:

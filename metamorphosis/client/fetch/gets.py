@@ -1,5 +1,5 @@
 """
-The requests of the fetch loops, and what their loops have in common.
+The requests of the fetch loops, and the settings that the loops share.
 
 Source: ``GetCommand``, ``SimpleMessageConsumer.fetch``.
 """
@@ -20,9 +20,9 @@ from metamorphosis.interfaces import IRuntime
 
 class FetchRules:
     """
-    What the loops of a consumer have in common.
+    The settings and parts that the loops of a consumer share.
 
-    :ivar passed_over: is told of each message that cannot be delivered.
+    :ivar passed_over: called with each message that cannot be delivered.
     """
 
     __slots__ = (
@@ -76,7 +76,7 @@ class Gets:
     """
     Asks one broker for one partition. Thread: the loop's.
 
-    :param answered: gets a pulse with each answer.
+    :param answered: pulsed with each answer.
     """
 
     __slots__ = ("_answered", "_connection", "_head", "_rules", "_tail")
@@ -97,7 +97,7 @@ class Gets:
         self._tail = b" %d\r\n" % rules.wait_ms if rules.wait_ms else b"\r\n"
 
     def ask(self, offset: int, size: int) -> Request:
-        """Send a ``get``; the answer comes into the request."""
+        """Send a ``get``; the request receives the answer."""
         rules = self._rules
         request = Request(offset, rules.runtime.seconds(), self._answered)
         opaque = next_opaque()

@@ -1,5 +1,5 @@
 """
-A log that ends before the place where its reader is: the broker has lost its tail, or all.
+A log that ends before the position of its reader: the broker has lost its tail, or all of it.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from metamorphosis.interfaces import IRuntime
 from metamorphosis.wire.status import Status
 
 IDLE_SECONDS = 60.0
-"""After so long without anything to read the broker is asked where its log ends."""
+"""Time without messages after which the broker is asked for the end of its log."""
 
 
 class LostEnd:
     """
-    Tells of it, once for each place and broker: what is put now lies where nobody reads. Thread:
+    Logs it, once for each position: new messages lie before the position and are not read. Thread:
     the loop's.
 
-    :param ask: where the log ends.
+    :param ask: asks for the end of the log.
     """
 
     def __init__(
@@ -37,10 +37,10 @@ class LostEnd:
         self._ask = ask
         self._topic = topic
         self._partition = partition
-        self._idle = -1, 0.0  # offset at which there is nothing, and since when
+        self._idle = -1, 0.0  # offset without a message, and since when
 
     async def compare(self, status: int, progress: Progress) -> None:
-        """Nothing came of a get; this is what the broker said."""
+        """A get was answered with this status, without messages."""
         offset = progress.resume_offset
         now: float = self._runtime.seconds()
         if status != Status.NOT_FOUND:
@@ -53,7 +53,7 @@ class LostEnd:
             if end < offset == progress.resume_offset:
                 self._log.error(
                     "{topic} {partition}: the log ends at {end}, before offset {offset}, where the"
-                    " group is: what is put in between will not be read; seek, or set"
+                    " group is: messages in between will not be read; seek, or set"
                     " updateConsumerOffsets at the broker",
                     topic=self._topic,
                     partition=self._partition,

@@ -1,28 +1,30 @@
 """
-When and how much to fetch next from a partition: the original's arithmetic. Pure.
+The pause before the next fetch of a partition, and its size: the original's arithmetic. Pure.
 
 Source: ``FetchRequest``, ``SimpleFetchManager``.
 
 Differs: fetches without a whole message have a counter of their own; with the original's shared
-one a big message that fits at last counts as one that failed too often, and is rejected.
+counter a long message that fits at last counts as failed too often, and is rejected.
 
-Differs: the size becomes what the record's header says at once; the original doubles it from the
-seventh fetch on, ten seconds later. Doubling is left for pieces too short to hold a header.
+Differs: the size grows at once to the length in the record's header; the original doubles it from
+the seventh fetch on, ten seconds later. Doubling remains for pieces too short to hold a header.
 """
 
 from __future__ import annotations
 
 STEPS = 10
-"""The longest pause has so many steps."""
+"""Steps of the longest pause."""
 
 
 class Pacing:
     """
-    :ivar delay_ms: before the next fetch.
-    :ivar size: of the next fetch, bytes.
+    The pace of one partition.
+
+    :ivar delay_ms: pause before the next fetch.
+    :ivar size: bytes of the next fetch.
     :ivar fruitless: fetches in a row that brought bytes but no whole message.
     :param max_delay_ms: ``max_delay_fetch_time_ms``.
-    :param size: what the subscription asks for, or less.
+    :param size: the subscription's, or less.
     :param limit: the size does not grow beyond it.
     :param fruitless_limit: ``max_increase_fetch_data_retries``.
     """
@@ -40,7 +42,7 @@ class Pacing:
         self._most = fruitless_limit
 
     def nothing(self) -> None:
-        """Nothing was found, or something went wrong: a longer pause each time."""
+        """No message was found, or an error occurred: a longer pause each time."""
         self.delay_ms = min(self.delay_ms + self._step, self._max_delay)
 
     def at_once(self) -> None:
@@ -51,7 +53,7 @@ class Pacing:
         """
         A batch was processed.
 
-        :param retries: how often its first message has failed, 0 when it did not.
+        :param retries: failures of its first message.
         """
         self.fruitless = 0
         self.delay_ms = min(self._step * retries, self._max_delay)
@@ -62,8 +64,8 @@ class Pacing:
 
     def received(self, length: int) -> None:
         """
-        So many bytes came, whole messages among them; a size that grew for a big message goes back
-        in steps.
+        ``length`` bytes came, with whole messages; a size that grew for a long message goes back in
+        steps.
         """
         if length < self.size // 2:
             if self.size < self._base:
@@ -75,8 +77,8 @@ class Pacing:
         """
         Bytes came, but no whole message.
 
-        :param needed: bytes of the record, 0 if that is not known.
-        :returns: the size has become large enough; fetch at once.
+        :param needed: total length of the record; 0: not known.
+        :returns: whether the size is large enough now; fetch at once.
         """
         self.fruitless += 1
         if self.size < needed <= self._limit:

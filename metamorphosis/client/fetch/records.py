@@ -1,8 +1,8 @@
 """
 A fetched piece of a partition's log turned into messages, up to a record that cannot be read. Pure.
 
-Only length and body of a record are checked: the checksum does not cover id and flag. A bit that
-changed in one of those is delivered as it is; nobody can see it.
+Only length and body of a record are checked: the checksum does not cover id and flag, so that a
+changed bit in one of these is delivered.
 
 Source: ``MessageIterator``, ``MessageUtils``.
 """
@@ -21,8 +21,8 @@ class Damage(NamedTuple):
 
     :ivar offset: where it begins, in the partition.
     :ivar reason: for the log.
-    :ivar length: of its body, by its header; None if that is not to be believed.
-    :ivar checksum: by its header; None if there is none.
+    :ivar length: of its body, by its header; None: not to be believed.
+    :ivar checksum: by its header; None: not known.
     """
 
     offset: int
@@ -35,12 +35,12 @@ class FetchedRecords:
     """
     The records of one answer, read a stretch at a time.
 
-    :ivar next_offset: where the first record begins that was not read, in the partition.
-    :ivar jumped: that is not where the last message ends: the broker leaves out what stands in
-        between, because the group's filter rejects it.
-    :ivar damage: the record there cannot be read.
+    :ivar next_offset: offset of the first record that was not read.
+    :ivar jumped: ``next_offset`` is not the end of the last message: the broker leaves out messages
+        in between, because the group's filter rejects them.
+    :ivar damage: the record at ``next_offset`` cannot be read.
     :ivar max_body: longest body accepted, bytes.
-    :ivar exhausted: nothing whole is left.
+    :ivar exhausted: no whole record is left.
     """
 
     __slots__ = (
@@ -75,7 +75,7 @@ class FetchedRecords:
 
     @property
     def needed(self) -> int:
-        """Bytes that the record at ``next_offset`` has in all, 0 while its header is incomplete."""
+        """Total length of the record at ``next_offset``; 0 while its header is incomplete."""
         position = self.next_offset - self._offset
         if len(self._data) - position < HEADER_BYTES:
             return 0
@@ -84,11 +84,11 @@ class FetchedRecords:
 
     @property
     def rest(self) -> bytes:
-        """What lies behind ``next_offset``, a copy."""
+        """A copy of the bytes from ``next_offset`` on."""
         return self._data[self.next_offset - self._offset :]
 
     def read(self, limit: int) -> list[ReceivedMessage]:
-        """At most so many messages; none when ``exhausted``, or at a ``damage``."""
+        """At most ``limit`` messages; none when ``exhausted``, or at a ``damage``."""
         topic, partition, origin = self._topic, self._partition, self._offset
         data, view, max_body = self._data, self._view, self.max_body
         unpack, check, make = HEADER.unpack_from, crc32, ReceivedMessage
@@ -124,7 +124,7 @@ class FetchedRecords:
                 )
                 break
             if not (length or message_id or flag):
-                # They look like an empty message; a file system leaves them behind after a crash.
+                # They look like an empty message; a file system leaves zeros after a crash.
                 self._damaged(position, "there are only zero bytes", length, None)
                 break
             append(make(topic, partition, origin + position, message_id, flag, data, start, end))
@@ -135,7 +135,7 @@ class FetchedRecords:
         return messages
 
     def cut_off(self) -> None:
-        """Log or segment end inside of the record at ``next_offset``: its length is damaged."""
+        """The log or the segment ends inside the record at ``next_offset``: it is damaged."""
         position = self.next_offset - self._offset
         count = len(self._data) - position
         checksum = None

@@ -1,8 +1,8 @@
 """
-Where a partition can be read, as its broker says: its ends and its segments.
+The readable places of a partition, as its broker tells them: the ends and the segments.
 
-The broker answers ``offset`` with the start of the segment that holds the given place, or the
-nearer end of what is readable, so that segment starts can be felt out.
+The broker answers ``offset`` with the start of the segment that holds the given place, or with the
+nearer end of the log, so that a search finds the segments.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from metamorphosis.errors import BadReply, Forbidden, NotFound
 from metamorphosis.wire.commands import GetCommand, OffsetCommand
 
 FIRST_STEP: Final = 1 << 20
-"""Bytes in search of the next segment; each further step is twice as long."""
+"""First step of the search for the next segment; each further step is twice as long."""
 UNFILTERED_GROUP: Final = "Just_for_Browser"
-"""In whose name bytes are fetched that need not begin with a message; the original's browser. A
-broker's filter for the reading group has no business there."""
+"""The group of requests for bytes that need not begin with a message, so that the filter of the
+reading group does not apply; the name of the original's browser."""
 
 
 class LogPlaces:
@@ -51,9 +51,9 @@ class LogPlaces:
 
     async def fetch(self, offset: int, max_size: int) -> bytes:
         """
-        Bytes of the log; none where there is nothing, or the partition is closed.
+        Bytes of the log; none at its end, or when the partition is closed.
 
-        :raises Moved: go on at the offset in the text.
+        :raises Moved: the log goes on at the offset in the text.
         """
         return await self._fetch(replace(self._get, offset=offset, max_size=max_size))
 
@@ -72,9 +72,9 @@ class LogPlaces:
 
     async def nearest(self, offset: int) -> int:
         """
-        The start of the segment that holds ``offset``, or the nearer end of what is readable.
+        The start of the segment that holds ``offset``, or the nearer end of the log.
 
-        :raises NotFound: nothing was ever put there, or the broker has no such partition.
+        :raises NotFound: the partition never had a message, or the broker has no such partition.
         """
         asked = replace(self._offset, offset=offset)
         status, body = await self._connection.call(asked, self._timeout)
@@ -101,7 +101,7 @@ class LogPlaces:
             below = offset + step
             step *= 2
             found = await self.nearest(offset + step)
-        # It begins behind ``below`` and not behind ``found``: segments may be short.
+        # It begins after ``below`` and not after ``found``: segments may be short.
         while found - below > 1:
             start = await self.nearest(found - 1)
             if start <= offset:

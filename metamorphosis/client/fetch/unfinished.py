@@ -1,21 +1,21 @@
 """
-The start of a message of which no answer of the broker's holds all: it sends at most its
+The start of a message that no answer holds as a whole: the broker sends at most its
 ``maxTransferSize`` at a time, or the rest is not there yet, or the message's length is wrong.
 """
 
 from __future__ import annotations
 
 from metamorphosis.client.fetch.boundaries import ends_early, holds_record
-from metamorphosis.client.fetch.searching import in_steps
+from metamorphosis.client.fetch.window import in_steps
 from metamorphosis.interfaces import IRuntime
 
 
 class Unfinished:
     """
-    Of one partition. Thread: the loop's.
+    The unfinished message of one partition. Thread: the loop's.
 
-    :param patience: times that nothing more comes before the bytes are looked through for others.
-    :ivar data: what there is of it, nothing most of the time.
+    :param patience: answers without further bytes before the bytes are searched for other messages.
+    :ivar data: its bytes; mostly none.
     """
 
     def __init__(self, runtime: IRuntime, max_body: int, patience: int) -> None:
@@ -24,21 +24,21 @@ class Unfinished:
         self._max_body = max_body
         self._patience = patience
         self._offset = 0
-        self._missed = 0  # times that nothing more of it was there
-        self._searched = 0  # bytes of it that do not end early
+        self._missed = 0  # answers without further bytes
+        self._searched = 0  # bytes without an early end
 
     def clear(self) -> None:
         """Ask for the message from its start."""
         self.data = b""
 
     def at(self, offset: int) -> int:
-        """Where to ask on for the message that begins at ``offset``, if it is still that one."""
+        """The offset after the bytes of the message at ``offset``; of another one, drop them."""
         if self._offset != offset:
             self.data = b""
         return offset + len(self.data)
 
     def keep(self, offset: int, data: bytes) -> bool:
-        """Go on behind these bytes, which begin with the message; whether they are more."""
+        """Keep these bytes, which begin with the message; whether they are more than before."""
         if len(data) <= len(self.data):
             return False
         if not self.data:
@@ -49,8 +49,8 @@ class Unfinished:
 
     async def is_damaged(self) -> bool:
         """
-        Nothing more is there. No broker shows a part of a message for long: its length is wrong if
-        it ends earlier by its checksum, or if whole messages lie where its body should be.
+        No further bytes came. A broker shows a part of a message only for a short time: its length
+        is wrong if it ends earlier by its checksum, or if whole messages lie in its body.
         """
         data = self.data
         self._missed += 1
@@ -64,5 +64,5 @@ class Unfinished:
 
     @property
     def is_remarkable(self) -> bool:
-        """It has just taken too long."""
+        """Whether the patience has just ended."""
         return self._missed == self._patience + 1
