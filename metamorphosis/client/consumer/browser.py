@@ -29,8 +29,8 @@ STRETCH = 1024
 
 class TopicBrowser(PassesOver):
     """
-    ``async for message in browser``: each iteration begins anew, and ends at the end of the last
-    partition. Thread: the loop's.
+    ``async for message in browser``: each iteration begins at the start of the first
+    partition and ends at the end of the last. Thread: the loop's.
 
     :param max_size: bytes of one fetch, and of the longest message if that is more than
         ``max_body_bytes``.

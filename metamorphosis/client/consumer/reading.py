@@ -92,7 +92,7 @@ class PartitionReader:
             needed = records.needed or HEADER_BYTES
             if len(data) >= needed or needed > HEADER_BYTES + max_body:
                 return records
-            # A message that is longer than what was asked for, or than this broker sends at once.
+            # A message that is longer than the request, or than the broker sends at once.
             max_size = needed - len(data)
 
     async def _cut_off(self, offset: int, data: bytes, max_body: int) -> FetchedRecords:

@@ -97,7 +97,7 @@ class PartitionFetch:
             state.pacing.nothing()
 
     async def _once(self) -> None:
-        """One request, and what its answer asks for."""
+        """One request, and the work that its answer asks for."""
         state = self._state
         await self._asking.pause()
         if state.is_stopping:

@@ -1,4 +1,4 @@
-"""What the parts of one fetch loop share: the partition, its delivery, the pace, and complaints."""
+"""The state that the parts of one fetch loop share: partition, delivery, pace, complaints."""
 
 from __future__ import annotations
 

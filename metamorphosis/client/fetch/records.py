@@ -88,7 +88,11 @@ class FetchedRecords:
         return self._data[self.next_offset - self._offset :]
 
     def read(self, limit: int) -> list[ReceivedMessage]:
-        """At most ``limit`` messages; none when ``exhausted``, or at a ``damage``."""
+        """
+        At most ``limit`` messages; none when ``exhausted``, or at a ``damage``.
+
+        One long function, because it makes no call for each record but the checksum's.
+        """
         topic, partition, origin = self._topic, self._partition, self._offset
         data, view, max_body = self._data, self._view, self.max_body
         unpack, check, make = HEADER.unpack_from, crc32, ReceivedMessage

@@ -1,1 +1,1 @@
-"""A group and its members: who reads what, and how far it is."""
+"""A group: the shares of its members, and their positions."""

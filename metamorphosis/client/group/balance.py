@@ -128,7 +128,7 @@ class Balance:
         lost, unclaimed = await self._audit.look(view, self.holdings.keys)
         self._session.check()
         for topic in unclaimed:
-            self._seen.pop(topic, None)  # this attempt claims what of it is ours
+            self._seen.pop(topic, None)  # this attempt claims our share of it
         self.audit_at = self._runtime.seconds() + AUDIT_SECONDS * random.uniform(0.5, 1)
         return lost
 

@@ -1,4 +1,4 @@
-"""What the parts of one member of a group share."""
+"""The settings and connections that the parts of one member of a group share."""
 
 from __future__ import annotations
 

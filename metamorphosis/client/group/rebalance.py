@@ -77,17 +77,8 @@ class Rebalance:
         self._patience = max(PATIENT_SYNCS * sync_seconds, session_seconds + 2 * sync_seconds)
         self._wake = Event(runtime)
         self._closing = Event(runtime)
-        member = Member(
-            runtime,
-            registry,
-            paths,
-            config,
-            self.consumer_id,
-            subscriptions,
-            log,
-            self._wake,
-            self._closing,
-        )
+        wake, closing, me = self._wake, self._closing, self.consumer_id
+        member = Member(runtime, registry, paths, config, me, subscriptions, log, wake, closing)
         self._session = SessionWatch(registry, self._session_changed, self._closing)
         self._balance = Balance(member, self._session, self.committing, fetching)
         self._holdings = self._balance.holdings
@@ -212,7 +203,7 @@ class Rebalance:
             self._settled.set()
 
     async def _failed(self, error: Exception) -> float:
-        """Read on what is owned; the seconds to the next attempt."""
+        """Go on reading the owned partitions; the seconds to the next attempt."""
         self._failures += 1
         contested = isinstance(error, Contested)
         tried_enough = self._failures >= QUICK_TRIES and not contested

@@ -2,7 +2,7 @@
 The ZooKeeper session of a member: its connection, and the ends of sessions.
 
 Connection and end are two facts: after an end the next session may be there at once, or not for
-hours. An end stays open until the member has given up what it held in that session. Ends are
+hours. An end stays open until the member has given up its partitions of that session. Ends are
 counted, because a session may end while the end of the one before is dealt with.
 """
 
@@ -68,6 +68,6 @@ class SessionWatch:
         self._ends_done = self._ends
 
     def check(self) -> None:
-        """:raises SessionOver: what was read belongs to a session that has ended."""
+        """:raises SessionOver: the data that were read belong to a session that has ended."""
         if self.has_ended:
             raise SessionOver
