@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Final
 
 from metamorphosis.client.delivery.handing import Handing
-from metamorphosis.client.delivery.progress import Progress
+from metamorphosis.client.delivery.progress import OPEN, Progress
 from metamorphosis.client.delivery.subscription import DeliveryRules, Filter, Subscription
 from metamorphosis.client.model import Position, ReceivedMessage
 from metamorphosis.client.network.flow import sleep
@@ -74,7 +74,7 @@ class PartitionDelivery:
         self._yielded_at = self._runtime.seconds()
         start = 0
         while start < len(messages):
-            if progress.is_stopping:
+            if progress.state is not OPEN:
                 return False
             first = messages[start]
             if progress.is_poison(first, self._rules.max_retries):
@@ -135,7 +135,7 @@ class PartitionDelivery:
             if slots is not None and not (slots.try_acquire() or await slots.acquire()):
                 return False
             try:
-                if progress.is_stopping or progress.rolled_back:
+                if progress.state is not OPEN or progress.rolled_back:
                     return False
                 if not await handing.hand_over(wanted):
                     return False

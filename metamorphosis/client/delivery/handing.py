@@ -8,7 +8,7 @@ the one before it has been finished.
 from __future__ import annotations
 
 from metamorphosis.client.delivery.failures import Failures
-from metamorphosis.client.delivery.progress import DeliveryState, Progress
+from metamorphosis.client.delivery.progress import OPEN, Progress
 from metamorphosis.client.delivery.subscription import (
     DeliveryRules,
     Listener,
@@ -71,7 +71,7 @@ class Handing:
     async def _one_by_one(self, messages: list[ReceivedMessage], listener: Listener) -> bool:
         progress = self._progress
         manual = not progress.auto_ack
-        is_open = DeliveryState.OPEN
+        is_open = OPEN
         numbered = enumerate(messages)
         done = 0  # messages whose outcome is known to ``progress``
         while True:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from metamorphosis.client.delivery.progress import OPEN
 from metamorphosis.client.fetch.gets import Gets, Request
 from metamorphosis.client.fetch.partitionstate import PartitionState
 from metamorphosis.client.network.flow import Event
@@ -40,13 +41,16 @@ class Asking:
     async def pause(self) -> None:
         """Wait for the time of the pacing, and for a connection."""
         state = self._state
-        until = state.runtime.seconds() + state.pacing.delay_ms / 1000
-        while not state.is_stopping:
-            left = until - state.runtime.seconds()
-            if left <= 0:
-                break
-            await self._wake.wait(left)
-        while not state.is_stopping and not state.connection.is_connected:
+        progress = state.progress
+        delay_ms = state.pacing.delay_ms
+        if delay_ms:
+            until = state.runtime.seconds() + delay_ms / 1000
+            while progress.state is OPEN:
+                left = until - state.runtime.seconds()
+                if left <= 0:
+                    break
+                await self._wake.wait(left)
+        while progress.state is OPEN and not state.connection.is_connected:
             state.runtime.start(self._wake_when_connected())
             await self._wake.wait()
 
@@ -62,16 +66,17 @@ class Asking:
         bytes or is under way, otherwise of a new one. None: the answer is not wanted any more.
         """
         state = self._state
-        offset = state.request_offset
+        progress, unfinished = state.progress, state.unfinished
+        offset = unfinished.at(progress.resume_offset)
         request = self._request
         if request is None or request.offset != offset or request.done and request.status != VALUE:
             request = self._request = self._gets.ask(offset, state.pacing.size)
         while not request.done:
             await self._wake.wait()
-            if state.is_stopping:
+            if progress.state is not OPEN:
                 return None
-            if offset != state.request_offset:
-                state.pacing.processed(state.progress.retries)
+            if offset != unfinished.at(progress.resume_offset):
+                state.pacing.processed(progress.retries)
                 return None  # a seek or rollback moved the position
         self._request = None
         return request

@@ -7,6 +7,7 @@ Source: ``SimpleFetchManager.FetchRequestRunner``.
 from __future__ import annotations
 
 from metamorphosis.client.delivery.delivery import PartitionDelivery
+from metamorphosis.client.delivery.progress import OPEN
 from metamorphosis.client.fetch.asking import Asking
 from metamorphosis.client.fetch.gets import FetchRules, Request
 from metamorphosis.client.fetch.lostend import LostEnd
@@ -79,7 +80,7 @@ class PartitionFetch:
 
     async def _until_stopped(self) -> None:
         state = self._state
-        while not state.is_stopping:
+        while state.progress.state is OPEN:
             try:
                 await self._once()
                 continue
@@ -99,10 +100,11 @@ class PartitionFetch:
     async def _once(self) -> None:
         """One request, and the work that its answer asks for."""
         state = self._state
+        progress = state.progress
         await self._asking.pause()
-        if state.is_stopping:
+        if progress.state is not OPEN:
             return
-        if state.progress.resume_offset == MAX_OFFSET and not await self._redirects.find_end():
+        if progress.resume_offset == MAX_OFFSET and not await self._redirects.find_end():
             return
         request = await self._asking.answer()
         if request is None:
@@ -117,7 +119,7 @@ class PartitionFetch:
             await self._pieces.never_whole()
         else:
             self._nothing(request)
-            await self._lost_end.compare(request.status, state.progress)
+            await self._lost_end.compare(request.status, progress)
 
     def _nothing(self, request: Request) -> None:
         """No message, a refusal, or no answer: the pause grows, unless the broker has waited."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from metamorphosis.client.delivery.delivery import PartitionDelivery
+from metamorphosis.client.delivery.progress import OPEN
 from metamorphosis.client.fetch.gets import FetchRules
 from metamorphosis.client.fetch.pacing import Pacing
 from metamorphosis.client.fetch.records import FetchedRecords
@@ -71,12 +72,7 @@ class PartitionState:
     @property
     def is_stopping(self) -> bool:
         """Whether nothing more is fetched."""
-        return self.progress.is_stopping
-
-    @property
-    def request_offset(self) -> int:
-        """The offset of the next request: after the bytes of an unfinished message."""
-        return self.unfinished.at(self.progress.resume_offset)
+        return self.progress.state is not OPEN
 
     def records(self, offset: int, data: bytes) -> FetchedRecords:
         """The records of a piece of the log that begins at ``offset``."""

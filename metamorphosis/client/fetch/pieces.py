@@ -58,7 +58,8 @@ class Pieces:
         if complete is None:
             return
         state.pacing.processed(state.progress.retries)
-        if complete and not state.is_stopping:
+        passes = records.jumped or records.damage is not None
+        if passes and complete and not state.is_stopping:
             await self._pass_by(records)
 
     async def _deliver_all(
