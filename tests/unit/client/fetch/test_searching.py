@@ -340,6 +340,14 @@ class FindTests(SearchCase):
         self.set(places[4] + 30, b"?")
         self.assertEqual(Place(places[2]), self.search(fetched=2000))
 
+    def test_long_message_with_a_wrong_length(self) -> None:
+        """It is longer than accepted, and claims to hold the next one as well."""
+        for size in (LONGEST + 1, 3000, 6 << 20):
+            self.log.data = b""
+            places = self.put(b"\xee" * size, b"two", b"three")
+            self.set(0, (places[2] - HEADER_BYTES).to_bytes(4, "big"))
+            self.assertEqual(Place(places[1]), self.search(), size)
+
     def test_broker_stops_in_the_middle(self) -> None:
         """A partition that is closed during the search is no end of the log."""
         self.log.data = b"\xee" * (6 << 20)
