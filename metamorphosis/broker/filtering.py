@@ -4,7 +4,7 @@ What a group with a filter gets of a range of the log.
 A consumer adds the bytes of the messages that it got to its offset, so nothing may be left out in
 front of the last message of a reply. A reply therefore brings the leading accepted messages. Where
 rejected ones follow, it ends with a *jump* (``message.encode_jump``): a header without message that
-names the offset behind them. Our client goes on there. The Java client, which finds the header's
+names the offset after them. Our client goes on there. The Java client, which finds the header's
 checksum wrong, asks the broker with ``offset`` where to go on, for the offset at which its reply
 began, is told the same, and goes on without a pause; its next commit stores that place. So the
 group's position in ZooKeeper is always a place between two messages.
@@ -60,9 +60,9 @@ class Selected(NamedTuple):
     What a filter leaves of a range of the log.
 
     :ivar data: the leading accepted records; the cut record if not one is whole.
-    :ivar target: the offset behind the rejected records that follow ``data``; ``None``: none
+    :ivar target: the offset after the rejected records that follow ``data``; ``None``: none
         follow.
-    :ivar ended: a longer range would bring nothing more: an accepted record lies behind the
+    :ivar ended: a longer range would bring nothing more: an accepted record lies after the
         rejected ones, or ``data`` is a record that is damaged or too long.
     """
 
@@ -75,7 +75,7 @@ def select(
     data: bytes, offset: int, topic: str, accept: Callable[[int, Message], bool]
 ) -> Selected:
     """
-    The leading accepted records of a get's byte range, and the end of the rejected ones behind.
+    The leading accepted records of a get's byte range, and the end of the rejected ones after them.
 
     If not one record is complete, the original answers 301 to the same offset for ever; here the
     consumer gets the cut record and enlarges its maxSize.

@@ -1,7 +1,7 @@
 """
 Where a connection's bytes arrive, and what is left of them until the rest comes.
 
-All connections receive into one buffer of the process, behind what each has left over from its last
+All connections receive into one buffer of the process, after what each has left over from its last
 read: an idle connection costs no memory, and nothing is allocated per read. A long frame gets a
 buffer of its own, so that a slow sender's bytes are not copied again with every read.
 """

@@ -71,5 +71,5 @@ def moved(offset: int) -> BrokerError:
 
 
 def nothing_there(offset: int) -> BrokerError:
-    """A get at or behind the end of what is readable."""
+    """A get at or beyond the end of what is readable."""
     return NotFound(f"Could not find message at position {offset}")

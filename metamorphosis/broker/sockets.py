@@ -61,7 +61,7 @@ class SocketSet:
         return -1 if self._epoll.closed else self._epoll.fileno()
 
     def logPrefix(self) -> str:
-        """Who logs while sockets are served."""
+        """The name in the log while sockets are served."""
         return "clients"
 
     def doRead(self) -> None:
@@ -97,7 +97,7 @@ class SocketSet:
             self._disconnect(transport, why, reading)
 
     def _disconnect(self, transport: Any, why: Exception, reading: bool) -> None:
-        """As the reactor does: the end of the peer's input alone is no end of the connection."""
+        """As the reactor does: the end of the peer's input alone does not end the connection."""
         self.removeReader(transport)
         if reading and isinstance(why, ConnectionDone):
             transport.readConnectionLost(Failure(why))

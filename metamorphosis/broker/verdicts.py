@@ -33,7 +33,7 @@ class Verdicts:
     """
     The verdicts about one partition for one group. Thread: reactor.
 
-    :ivar jumps: for the offsets at which replies began: where to go on behind all that the reply
+    :ivar jumps: for the offsets at which replies began: where to go on after all that the reply
         brought and passed over.
     """
 

@@ -33,9 +33,9 @@ class Broker:
     @classmethod
     def parse(cls, broker_id: int, url: str) -> Broker:
         """
-        The broker behind ``meta://host:port``; of a query part only ``slaveId`` counts.
+        The broker of ``meta://host:port``; of a query part only ``slaveId`` counts.
 
-        :raises ValueError: the text is no such URL.
+        :raises ValueError: the text is not such a URL.
         """
         try:
             parts = urlsplit(url)

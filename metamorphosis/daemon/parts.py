@@ -28,7 +28,7 @@ class Part:
     One part of a service; both functions may return a Deferred.
 
     :ivar name: for the log, as in "Could not stop <name>".
-    :ivar start: leaves nothing behind when it fails.
+    :ivar start: leaves nothing when it fails.
     :ivar stop: called once, and only after ``start`` has succeeded.
     """
 

@@ -43,7 +43,7 @@ class StartRefused(SystemExit, MetaQError):
         self.reason = reason
 
     def __str__(self) -> str:
-        """The reason; ``twistd`` shows its beginning to whoever started a daemon."""
+        """The reason; ``twistd`` shows its beginning on the terminal that started a daemon."""
         return self.reason
 
 
@@ -123,7 +123,7 @@ def raise_file_limit() -> None:
 
 class FileShares(NamedTuple):
     """
-    Who gets how many of the files that the process may open.
+    The shares of the files that the process may open.
 
     :ivar limit: all.
     :ivar segments: for partitions; beyond it those that nobody needs are closed.

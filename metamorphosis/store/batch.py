@@ -91,7 +91,7 @@ class Batch:
 
     def complete(self, stored_end: int, count: int, error: BaseException | None = None) -> None:
         """
-        Set the outcome, once, and tell everybody who waits for it.
+        Set the outcome, once, and call everything that waits for it.
 
         :param count: of the records that end at or below ``stored_end``.
         """

@@ -1,7 +1,7 @@
 """
 The search for the record that follows a damage in a segment file.
 
-Time is bounded: the bytes behind the damage are looked through once, with what finds a header in
+Time is bounded: the bytes after the damage are searched once, with what finds a header in
 them at the speed of memory, and what has to be compared beside that is counted.
 """
 
@@ -60,7 +60,7 @@ class DamageSearch:
     """
     Looks for the record that follows a damage.
 
-    Not every valid record in the bytes behind a bad one is a message of this log: the body of a
+    Not every valid record in the bytes after a bad one is a message of this log: the body of a
     message that was torn may hold copies of others. Those were stored before it, so their ids are
     smaller. A record counts as following if
 

@@ -32,8 +32,8 @@ from metamorphosis.store.unflushed import MOST, MOST_IN_ALL, Unflushed
 from metamorphosis.store.writablelog import WritableLog
 
 FEW = 10
-"""Messages that have collected for a flush when there is so much traffic that somebody who waits
-gets them by the next round, not by a flush of his own: one a millisecond costs a tenth of the
+"""Messages that have collected for a flush when there is so much traffic that a reader that waits
+gets them by the next round, not by a flush of its own: one a millisecond costs a tenth of the
 processor."""
 
 FIRST_RETRY = 1.0

@@ -49,7 +49,7 @@ class Flush(NamedTuple):
 
 class FlushRounds:
     """
-    Flushes whoever has joined. Thread: reactor.
+    Flushes the stores that have joined. Thread: reactor.
 
     :param clock: the reactor.
     """

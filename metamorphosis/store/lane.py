@@ -98,7 +98,7 @@ class Lane:
             self._look = self._clock.callLater(max(due, 1.0), self._check)
 
     def stop(self) -> Deferred[None]:
-        """See ``IWorkerThreads``; threads that hang are left behind."""
+        """See ``IWorkerThreads``; threads that hang are left alone."""
         if self._look is not None:
             self._look.cancel()
             self._look = None

@@ -95,7 +95,7 @@ class Lanes:
         return iter([environment for _, environment in self._lanes.values()])
 
     def stop(self) -> Deferred[None]:
-        """End the threads when they have done their work; those that hang are left behind."""
+        """End the threads when they have done their work; those that hang are left alone."""
         for environment in self:
             environment.schedule.stop()
         stopping = DeferredList([lane.stop() for lane, _ in self._lanes.values()])

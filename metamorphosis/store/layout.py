@@ -49,7 +49,7 @@ def split_directory_name(name: str) -> tuple[str, int] | None:
     """
     Topic and partition, split at the last ``-``; None without a ``-``.
 
-    :raises SegmentsInvalid: what stands behind the ``-`` is no number. The text is the original's.
+    :raises SegmentsInvalid: the text after the ``-`` is not a number. The text is the original's.
     """
     topic, dash, number = name.rpartition("-")
     return (topic, _parse(number, 32)) if dash else None
@@ -59,7 +59,7 @@ def parse_segment_name(name: str) -> int:
     """
     The start offset; any number of digits is accepted, as the original does.
 
-    :raises SegmentsInvalid: what stands before the suffix is no number. The text is the original's.
+    :raises SegmentsInvalid: the text before the suffix is not a number. The text is the original's.
     """
     return _parse(name.removesuffix(SUFFIX), 64)
 
@@ -96,7 +96,7 @@ def find_segments(directory: str) -> list[SegmentFile]:
     Only regular files with the suffix count; everything else is left alone.
 
     :raises StoreError: directory or file is unreadable.
-    :raises SegmentsInvalid: a name is no offset, or neighbours do not join.
+    :raises SegmentsInvalid: a name is not an offset, or neighbours do not join.
     """
     directory = os.path.abspath(directory)
     found = []

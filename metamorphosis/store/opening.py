@@ -143,7 +143,7 @@ def find_partitions(data_path: str) -> list[Found]:
     Thread: any; blocks.
 
     :raises StoreError: the path is not usable.
-    :raises SegmentsInvalid: what stands behind the last ``-`` of a directory's name is no number.
+    :raises SegmentsInvalid: the text after the last ``-`` of a directory's name is not a number.
     """
     path = os.path.abspath(data_path)
     try:

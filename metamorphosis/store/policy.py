@@ -18,8 +18,8 @@ class FlushPolicy(ABC):
 
     A policy completes each batch that it is told of, once. Before it submits work with the last
     segment it sets ``WritableLog.worker``, which must be ``IDLE``. When that work is done, and
-    everybody who waited for it has been told, it sets it back and calls ``WritableLog.proceed``:
-    whoever is told may put again at once, and must not get in front of a roll that is due.
+    all waiters have been told, it sets it back and calls ``WritableLog.proceed``: a waiter may put
+    again at once, and must not get in front of a roll that is due.
 
     :ivar group_commit: a put is acknowledged after its flush.
     """

@@ -98,7 +98,7 @@ class _Walk:
     Passes over valid records.
 
     :ivar certain_end: position after the last record that is certainly one: zeros, and what they
-        make of a header behind them, are not.
+        make of a header after them, are not.
     :ivar last_id: its id.
     """
 

@@ -70,7 +70,7 @@ class Segment:
 
     @property
     def end(self) -> int:
-        """The offset behind its last record."""
+        """The offset after its last record."""
         return self.start + self.size
 
     def retain(self) -> None:
@@ -159,7 +159,7 @@ def open_last(disk: Disk, start: int, path: str, fast_boot: bool) -> tuple[Segme
         _log.error("{damage}", damage=found.damage(path))
     if found.size < file_size:
         _log.warn(
-            "{bytes} bytes truncated from {path} behind {count} messages:"
+            "{bytes} bytes truncated from {path} after {count} messages:"
             " no whole, valid message at position {size} or after it",
             bytes=file_size - found.size,
             path=path,

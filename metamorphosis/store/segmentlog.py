@@ -89,7 +89,7 @@ class SegmentLog:
         is readable there.
 
         In direct mode the range may go on into what is written and not yet flushed, as in the
-        original. Differs: with group commit it ends at the flushed end, because what lies behind
+        original. Differs: with group commit it ends at the flushed end, because what lies after it
         may still be taken back.
 
         :param at_once: the range is read now, and not sent from the file later.

@@ -1,5 +1,5 @@
 """
-Who may do what: the schemes world, ip, digest and auth, as clients can see them.
+Permissions: the schemes world, ip, digest and auth, as clients can see them.
 
 An ACL is a tuple of entries ``(permissions, scheme, id)``; an identity is ``(scheme, id)``. Every
 connection has the identity ``("ip", address)``; a digest is added by an auth packet.

@@ -14,7 +14,7 @@ class Code(enum.IntEnum):
     """What went wrong, as clients are told."""
 
     OK = 0
-    RUNTIME_INCONSISTENCY = -2  # in a failed multi: the operations behind the one that failed
+    RUNTIME_INCONSISTENCY = -2  # in a failed multi: the operations after the one that failed
     MARSHALLING_ERROR = -5
     UNIMPLEMENTED = -6
     BAD_ARGUMENTS = -8

@@ -1,5 +1,5 @@
 """
-When what was changed is on the disk, and who waits for it.
+When changes are on the disk, and what waits for that.
 
 Changes collect in the tree and the sessions while the batch before them is committed. A batch is
 written on the reactor thread, a few microseconds a row, and only its ``COMMIT``, which waits for
@@ -51,7 +51,7 @@ class State(Enum):
 
 
 class Waiter(Protocol):
-    """Who waits for a batch: a connection."""
+    """Waits for a batch: a connection."""
 
     def release(self, durable: int) -> None:
         """Every batch up to ``durable`` is on the disk."""

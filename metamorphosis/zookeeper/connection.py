@@ -141,7 +141,7 @@ class ZooKeeperConnection(ConnectionLife):
                 self._gate.stop(Reason.REPLIES)
 
     def _note_request(self) -> None:
-        """Keep of the chunk's last request what ``cons`` shows."""
+        """Keep the part of the chunk's last request that ``cons`` shows."""
         head, self._newest = self._newest[:REQUEST_HEAD], b""
         self.traffic.last_request = head
         if head < _NEGATIVE:
@@ -190,7 +190,7 @@ class ZooKeeperConnection(ConnectionLife):
         self._members.complain(self, f"a frame of {size} bytes")
 
     def _take_word(self, size: int, word: bytes) -> None:
-        """Answer a four-letter word, and nothing to what is none."""
+        """Answer a four-letter word, and nothing else."""
         traffic = self.traffic
         traffic.received += 1  # ``cons`` counts itself
         answer = self._answer_word(word)

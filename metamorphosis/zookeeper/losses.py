@@ -2,8 +2,8 @@
 Whether a database has less than was acknowledged, found out before anything touches its files.
 
 sqlite must not open such a database as it always does: it deletes a log that lies beside an empty
-file, and when it closes a file it drops what stands behind a damaged frame of the log. Here it is
-opened read-only, which leaves both as they are for whoever wants to rescue something.
+file, and when it closes a file it drops what stands after a damaged frame of the log. Here it is
+opened read-only, which leaves both as they are for a rescue.
 
 Differs: ZooKeeper begins with what its snapshots and logs hold, up to the first damaged record.
 """
@@ -22,7 +22,7 @@ LOG: Final = "-wal"
 """What the name of the write-ahead log ends with."""
 
 SET_ASIDE: Final = ".lost"
-"""What is put behind the name of a log whose loss was accepted."""
+"""Added to the name of a log whose loss was accepted."""
 
 
 def find_loss(path: str, known: Acknowledged | None, patience: float) -> str | None:

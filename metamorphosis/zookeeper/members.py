@@ -15,7 +15,7 @@ from metamorphosis.zookeeper.codes import Opcode
 from metamorphosis.zookeeper.sessions import Client
 
 HANDSHAKE: Final = struct.pack(">ii", 0, Opcode.CREATE_SESSION)
-"""What stands for the first bytes of a handshake, among those of requests: xid and operation."""
+"""Stands for the first bytes of a handshake among those of requests: xid and operation."""
 
 
 class Latency:
@@ -45,7 +45,7 @@ class Latency:
 
 class Traffic:
     """
-    What one connection has done.
+    The counters of one connection.
 
     :ivar established: milliseconds since 1970.
     :ivar first_zxid: the newest when its session began or was resumed.

@@ -2,7 +2,7 @@
 Several changes, all or nothing, under one zxid.
 
 The reply to one that failed says 0 in its header and has an error for each operation: 0 for those
-before the one that failed, its code, and RUNTIME_INCONSISTENCY for those behind it.
+before the one that failed, its code, and RUNTIME_INCONSISTENCY for those after it.
 
 Source: ``MultiTransactionRecord``, ``MultiResponse``.
 """

@@ -7,9 +7,9 @@ go before the reply of the request that caused them.
 
 Source: ``ZooKeeperServer``, ``FinalRequestProcessor``.
 
-Differs: ZooKeeper closes the connection of a session for whoever knows its id; here the password
-comes first. It cuts a client that has seen a later zxid, for as long as that tries; here the
-session of such a client has expired. An operation that 3.4 does not know is answered and the
+Differs: ZooKeeper closes the connection of a session for every client that knows its id; here the
+password comes first. It cuts a client that has seen a later zxid, for as long as that tries; here
+the session of such a client has expired. An operation that 3.4 does not know is answered and the
 connection closed, as in 3.8; a check outside of a multi is answered.
 """
 
@@ -116,7 +116,7 @@ class Server:
             self._on_change()
 
     def receive(self, client: Client, frame: bytes) -> None:
-        """A request; what comes behind the end of a connection is not read."""
+        """A request; bytes after the end of a connection are not read."""
         session = client.session
         if session is None:
             return

@@ -4,7 +4,7 @@ The embedded ZooKeeper as a whole: its directory, its port, and what happens whe
 Start: directory locked, database opened and loaded, port opened, all before the reactor runs, so
 that ``twistd`` fails at once and nobody ever connects to a server that does not serve yet.
 
-A batch that cannot be committed (a full disk) is no reply to anybody: the port is closed, the
+A batch that cannot be committed (a full disk) is answered to no client: the port is closed, the
 clients are cut off, and what was changed in memory is forgotten. Once the disk takes something
 again, the service goes on with what the disk holds, as after a restart.
 
@@ -210,7 +210,7 @@ class ZooKeeperService(Service):
     # When the disk fails
 
     def _disk_failed(self, error: BaseException) -> None:
-        """A batch is not on the disk: forget it, and everybody who waits for it."""
+        """A batch is not on the disk: forget it, and all that waits for it."""
         self._log.error(
             "Cannot write {path}: {error}. ZooKeeper serves nobody until the disk works again",
             path=self._lock.directory,
@@ -297,7 +297,7 @@ class ZooKeeperService(Service):
         return True
 
     async def _close_connections(self, factory: ZooKeeperFactory) -> None:
-        """Every reply that was due leaves; who does not read is cut off after a while."""
+        """Every reply that was due leaves; a client that does not read is cut off after a while."""
         factory.members.close()
         waited = 0.0
         while factory.members.connections and waited < DRAIN_SECONDS:

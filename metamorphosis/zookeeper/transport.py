@@ -28,7 +28,7 @@ class ZooKeeperTransport(tcp.Server):
         super().stopWriting()
 
     def write(self, data: bytes) -> None:
-        """Send now what the socket takes, behind what is queued; an error of the socket is left for
+        """Send now what the socket takes, after what is queued; an error of the socket is left for
         the reactor to find."""
         if self.connected and not self._queued:
             try:

@@ -58,7 +58,7 @@ class Watches:
 
     @property
     def watched(self) -> Mapping[tuple[bool, str], set[Client]]:
-        """Who watches, by kind (``CHILDREN`` or ``NODE``) and path; to read only."""
+        """Watching clients, by kind (``CHILDREN`` or ``NODE``) and path; to read only."""
         return self._clients
 
     def add(self, kind: bool, path: str, client: Client) -> None:
@@ -114,7 +114,7 @@ class Watches:
 
     @staticmethod
     def _tell(kind: int, path: str, acl: Acl, clients: Iterable[Client]) -> None:
-        """Who may not read the node is not told, and has had its watch all the same."""
+        """A client that may not read the node is not told, and its watch is gone all the same."""
         packet = pack_event(kind, path)
         for client in clients:
             if acl is OPEN or allowed(acl, Permission.READ, client.identities):

@@ -13,8 +13,8 @@ What must hold, whatever implements it:
 * A frame is taken whole or not at all. What is taken has the effect, and gets the reply, that the
   long way would have given it, byte for byte, ids included.
 * Each put is one record in the batch that collects in its store: header and body, two pieces. Ids
-  are given in the order of the puts and ``MessageIds.next_id`` ends behind the last one.
-  ``MessageStore.next_offset`` ends behind the last record, as with ``MessageStore.add``.
+  are given in the order of the puts and ``MessageIds.next_id`` ends after the last one.
+  ``MessageStore.next_offset`` ends after the last record, as with ``MessageStore.add``.
 * Replies are added to the group in the order of the requests. Puts that wait for the same batch
   and follow each other are one run, which begins with the number in the batch of its first record
   and has ``Routes.refuse``. A get is a ``FileReply`` in a run that waits for nothing.

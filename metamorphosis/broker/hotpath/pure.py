@@ -109,7 +109,7 @@ def scan(
 def _read(
     data: bytes | bytearray, position: int, end: int, routes: Routes, group: ReplyGroup
 ) -> int:
-    """One ordinary get whose offset holds data: the position behind it, or 0."""
+    """One ordinary get whose offset holds data: the position after it, or 0."""
     found = _GET.match(data, position, end)
     if found is None:
         return 0

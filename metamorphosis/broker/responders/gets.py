@@ -136,7 +136,7 @@ class Gets:
         return FileReply(value_head(length, command.opaque), segment, position, length)
 
     def _nothing(self, command: wire.GetCommand, store: MessageStore) -> BrokerError:
-        """A get at or behind the end."""
+        """A get at or beyond the end."""
         end = store.max_offset
         told = self._shared.config.update_consumer_offsets or command.offset == END_OF_LOG
         if command.offset > end and told:

@@ -196,6 +196,6 @@ def _opaque(reply: Reply) -> int:
 
 
 def _detail(error: BaseException | None) -> str | None:
-    """What the original says behind ``Detail:``; nothing for an I/O error, whose text would name
+    """The original's text after ``Detail:``; nothing for an I/O error, whose text would name
     our files."""
     return None if error is None or isinstance(error, OSError) else str(error)

@@ -94,7 +94,7 @@ class StartTests(SynchronousTestCase):
         """How much was cut off, and of which file."""
         self.partition.fill(n0=M1 + b"abc").open()
         (line,) = self.lines
-        self.assertTrue(line.startswith(f"3 bytes truncated from {self.path()} behind 1 messages"))
+        self.assertTrue(line.startswith(f"3 bytes truncated from {self.path()} after 1 messages"))
 
     def test_damage_is_logged_and_stays(self) -> None:
         """One line names file, position, bytes and messages; readers get the file as it is."""
