@@ -29,6 +29,10 @@ class Disk:
             raise FileExistsError(f"{path} exists and is not empty")
         return fd
 
+    def overwrite(self, path: str) -> int:
+        """A descriptor of an empty file, for writing; what had its name is gone."""
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+
     def open(self, path: str, writable: bool) -> int:
         """A descriptor of an existing file."""
         return os.open(path, (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC)
@@ -72,3 +76,11 @@ class Disk:
     def close(self, fd: int) -> None:
         """Close; slow when it was the last descriptor of a big deleted file."""
         os.close(fd)
+
+    def remove(self, path: str) -> None:
+        """Delete a file."""
+        os.unlink(path)
+
+    def replace(self, path: str, by: str) -> None:
+        """Rename ``by`` to ``path``, which is there all the time, old or new."""
+        os.replace(by, path)

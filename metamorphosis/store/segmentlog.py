@@ -196,6 +196,34 @@ class SegmentLog:
         for segment in self.immutable_segments():
             segment.close_if_idle()
 
+    # Recovery of the journal, before the store has taken a message
+
+    def bytes_at(self, offset: int, length: int) -> bytes:
+        """What is in the file of one segment; less where it ends."""
+        segment = self._find(offset)
+        if segment is None:
+            return b""
+        with open(segment.path, "rb") as file:
+            file.seek(offset - segment.start)
+            return file.read(length)
+
+    def blot_out(self, offset: int, length: int) -> None:
+        """
+        Make a message unreadable, so that consumers pass over it: it is a part of a block that is
+        about to be stored anew, and others follow it.
+
+        :raises OSError: it stays.
+        """
+        segment = self._find(offset)
+        assert segment is not None
+        disk = self.environment.disk
+        fd = disk.open(segment.path, writable=True)
+        try:
+            disk.write(fd, b"\xff" * length, offset - segment.start)
+            disk.sync(fd)
+        finally:
+            disk.close(fd)
+
     def _close_in_worker(self, fd: int) -> None:
         # Closing the last descriptor of a deleted segment of 1 GiB took 775 ms.
         self.environment.threads.submit(

@@ -122,14 +122,6 @@ class WritableLog(SegmentLog):
 
     # Recovery of the journal, before the store has taken a message
 
-    def ends_with(self, data: bytes) -> bool:
-        """Whether these are the last bytes of the log, within its last segment."""
-        if len(data) > self.last.size:
-            return False
-        with open(self.last.path, "rb") as file:
-            file.seek(self.last.size - len(data))
-            return file.read(len(data)) == data
-
     def cut_back(self, offset: int) -> None:
         """
         Take what stands from ``offset`` on out of the last segment: a crash has left half a block.

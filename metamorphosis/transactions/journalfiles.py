@@ -60,14 +60,16 @@ class JournalFiles(NamedTuple):
         return max(last, self.checkpoint.number if self.checkpoint else 0) + 1
 
 
-def find_files(directory: str) -> JournalFiles:
+def find_files(disk: Disk, directory: str) -> JournalFiles:
     """
-    Look into the directory; it is made if it is missing.
+    Look into the directory; it is made if it is missing, and is there after a power cut as well.
 
     :raises JournalError: naming what cannot be read.
     """
     try:
         os.makedirs(directory, exist_ok=True)
+        disk.sync_directory(directory)
+        disk.sync_directory(os.path.dirname(os.path.abspath(directory)))
         names = os.listdir(directory)
         checkpoint = _newest_checkpoint(directory, names)
         heuristic = _heuristic(os.path.join(directory, HEURISTIC_LOG))
@@ -140,13 +142,13 @@ def write_heuristic_log(
 ) -> None:
     """Replace the file; a crash leaves the old one or the new one."""
     temporary = os.path.join(directory, f".{HEURISTIC_LOG}.new")
-    fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+    fd = disk.overwrite(temporary)
     try:
         write_all(disk, fd, encode_heuristic_log(outcomes), 0)
         disk.sync(fd)
     finally:
         disk.close(fd)
-    os.replace(temporary, os.path.join(directory, HEURISTIC_LOG))
+    disk.replace(os.path.join(directory, HEURISTIC_LOG), temporary)
     disk.sync_directory(directory)
 
 
@@ -170,7 +172,8 @@ def compact(
     """
     A new redo file with the records of everything that is open, in the place of all older ones.
 
-    A crash on the way leaves a transaction in two files, and the later one counts.
+    It gets its name when it is whole, because what a later file says of a transaction counts alone.
+    A crash on the way leaves a transaction in two files, or a file that nobody reads.
 
     :param number: of the new file.
     :param old: paths of the others.
@@ -178,18 +181,21 @@ def compact(
     :raises OSError: the older files are all there.
     """
     path = os.path.join(directory, f"{REDO}{number}")
-    fd = disk.create(path)
+    temporary = os.path.join(directory, f".{REDO}new")
+    fd, made = disk.overwrite(temporary), temporary
     try:
         size = 0
         for record in records:
             write_all(disk, fd, record, size)
             size += len(record)
         disk.sync(fd)
+        disk.replace(path, temporary)
+        made = path
         disk.sync_directory(directory)
     except OSError:
         disk.close(fd)
-        os.unlink(path)
+        disk.remove(made)
         raise
     for each in old:
-        os.unlink(each)
+        disk.remove(each)
     return fd, size

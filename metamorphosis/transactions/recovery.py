@@ -35,9 +35,7 @@ from metamorphosis.transactions.journalfiles import (
     compact,
     find_files,
     set_aside,
-    write_all,
 )
-from metamorphosis.transactions.locations import Location, encode_locations
 from metamorphosis.transactions.rebuilding import block_of, open_records, read_file, rebuilt
 from metamorphosis.transactions.redofile import RedoFile
 from metamorphosis.transactions.replay import (
@@ -46,12 +44,13 @@ from metamorphosis.transactions.replay import (
     OpenTransaction,
     Replay,
 )
+from metamorphosis.transactions.restoring import correct, plan
 from metamorphosis.transactions.stored import (
     Missing,
     SegmentView,
-    correct,
     missing_blocks,
     partition_of,
+    sync_segments,
 )
 from metamorphosis.transactions.transaction import Partition, Transaction
 from metamorphosis.wire.transactionids import (
@@ -143,7 +142,7 @@ class Recovery:
             ) from error
 
     async def _run(self) -> Recovered:
-        files = await self._work(partial(find_files, self._directory))
+        files = await self._work(partial(find_files, self._disk, self._directory))
         replay = Replay(files.checkpoint)
         for index, (number, path) in enumerate(files.redo):
             self._progress(index, files)
@@ -155,6 +154,8 @@ class Recovery:
                 directory=self._directory,
                 count=self._restored,
             )
+        views = [view[-1] for view in map(self._view, self._stores) if view is not None]
+        await self._work(partial(sync_segments, self._disk, views))
         return await self._compacted(files, replay)
 
     def _progress(self, index: int, files: JournalFiles) -> None:
@@ -183,7 +184,7 @@ class Recovery:
     # One redo file
 
     async def _recover_file(self, replay: Replay, number: int, path: str, last: bool) -> None:
-        data = await self._work(partial(read_file, path))
+        data = await self._work(partial(self._read, path))
         found = await self._work(lambda: list(replay.follow(number, data)))
         commits = [each for each in found if isinstance(each, CommitFound)]
         for damage in found:
@@ -193,6 +194,18 @@ class Recovery:
         missing = await self._work(lambda: list(missing_blocks(commits, views)))
         if missing:
             await self._restore_all(missing, path, data)
+
+    def _read(self, path: str) -> bytes:
+        """
+        What is in a redo file, and stays there if the power goes while the store is made to follow
+        it: the process that wrote it may have been killed before its force. Thread: worker.
+        """
+        fd = self._disk.open(path, writable=True)
+        try:
+            self._disk.sync(fd)
+        finally:
+            self._disk.close(fd)
+        return read_file(path)
 
     def _cut(self, path: str, damage: Damage, last: bool) -> None:
         """Let a file end with its last whole record. Thread: worker."""
@@ -255,41 +268,27 @@ class Recovery:
     # Blocks that are missing
 
     async def _restore_all(self, missing: list[Missing], path: str, data: bytes) -> None:
-        fd = self._disk.open(path, writable=True)
-        try:
-            changed: dict[int, tuple[CommitFound, list[Location]]] = {}
-            for commit, location, partition in missing:
-                store = self._stores[partition]
-                assert store is not None
-                pieces = block_of(commit, partition, data)
-                offset = await self._restore(store, pieces, location)
-                _, locations = changed.setdefault(
-                    commit.locations_at, (commit, list(commit.locations))
-                )
-                correct(locations, location, offset, pieces)
-            for commit, locations in changed.values():
-                encoded = encode_locations(locations)
-                if len(locations) == len(commit.locations):
-                    write_all(self._disk, fd, encoded, commit.locations_at)
-            await self._work(partial(self._disk.sync, fd))
-        finally:
-            self._disk.close(fd)
+        """See ``restoring``."""
+        stores = [self._store(each.partition) for each in missing]
+        offsets = plan(list(zip(missing, stores, strict=True)), data)
+        await self._work(partial(correct, self._disk, path, missing, offsets, data))
+        ends: dict[MessageStore, int] = {}
+        for each, store, offset in zip(missing, stores, offsets, strict=True):
+            block = store.append([b"".join(block_of(each.commit, each.partition, data))])
+            if block.offset != offset:
+                break  # an earlier one has failed
+            ends[store] = offset + block.size
+            self._restored += 1
+        for store, end in ends.items():
+            await self._flushed(store, end)
+        for store, offset in zip(stores, offsets, strict=True):
+            if store.max_offset <= offset:
+                raise JournalError(f"{store!r} cannot be written or flushed")
 
-    async def _restore(
-        self, store: MessageStore, pieces: list[bytes], location: Location | None
-    ) -> int:
-        """Store a block; returns where it stands."""
-        block = b"".join(pieces)
-        if location is not None and location.offset >= 0:
-            tail = store.next_offset - location.offset
-            if 0 < tail < len(block) and store.ends_with(block[:tail]):
-                store.cut_back(location.offset)
-        stored = store.append([block])
-        self._restored += 1
-        await self._flushed(store, stored.offset + len(block))
-        if stored.error is not None:
-            raise JournalError(f"{store!r} cannot be written: {stored.error}")
-        return stored.offset
+    def _store(self, partition: Partition) -> MessageStore:
+        store = self._stores[partition]
+        assert store is not None  # nothing is missing in unknown ones
+        return store
 
     def _flushed(self, store: MessageStore, end: int) -> Deferred[None]:
         """Fires when everything below ``end`` is on the disk, or its write has failed."""

@@ -310,4 +310,4 @@ def _remove(disk: Disk, fd: int, path: str) -> None:
     try:
         disk.close(fd)
     finally:
-        os.unlink(path)
+        disk.remove(path)

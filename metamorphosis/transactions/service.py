@@ -21,6 +21,7 @@ from twisted.logger import Logger
 
 from metamorphosis.errors import JournalError
 from metamorphosis.store.disk import Disk
+from metamorphosis.transactions import redolog
 from metamorphosis.transactions.journalfiles import compact
 from metamorphosis.transactions.outcomes import OutcomeFile, Outcomes
 from metamorphosis.transactions.rebuilding import open_records
@@ -102,7 +103,8 @@ class TransactionService:
             FlushMode(config.flush_tx_log_at_commit),
             recovered.files,
             recovered.next_number,
-            take_more=recovered.take_more,
+            redolog.FILE_LIMIT,
+            recovered.take_more,
         )
         self.transactions = Transactions(
             self.journal,

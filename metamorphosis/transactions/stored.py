@@ -7,14 +7,17 @@ Source: ``JournalTransactionStore.recover``; section 10.4 of the specification o
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
 
-from metamorphosis.message import checksum, crc32
+from metamorphosis.message import crc32
 from metamorphosis.store.layout import split_directory_name
 from metamorphosis.transactions.locations import Location
 from metamorphosis.transactions.replay import CommitFound
 from metamorphosis.transactions.transaction import Partition
+
+if TYPE_CHECKING:
+    from metamorphosis.store.disk import Disk
 
 READ_SIZE = 4 << 20
 
@@ -89,11 +92,17 @@ def _checksum(fd: int, position: int, length: int) -> int:
     return value & 0x7FFFFFFF
 
 
-def correct(
-    locations: list[Location], location: Location | None, offset: int, pieces: list[bytes]
-) -> None:
-    """Write down where a block stands now; the original may have recorded that of no block."""
-    block = b"".join(pieces)
-    for index, each in enumerate(locations):
-        if each is location:
-            locations[index] = Location(each.name, offset, len(block), checksum(block))
+def sync_segments(disk: Disk, segments: Iterable[SegmentView]) -> None:
+    """
+    What was found in the store is there after a power cut as well: the process that wrote it may
+    have been killed before its flush. Thread: worker.
+    """
+    for segment in segments:
+        fd = disk.open(segment.path, writable=True)
+        try:
+            disk.sync(fd)
+        finally:
+            disk.close(fd)
+        directory = os.path.dirname(segment.path)
+        disk.sync_directory(directory)
+        disk.sync_directory(os.path.dirname(directory))

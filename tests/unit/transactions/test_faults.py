@@ -491,7 +491,7 @@ class RecoveryFaultTests(RecoveryTestCase):
         """Messages of a transaction that was in flight belong to no later one of the same key."""
         self.fill(XA, b"stale")
         disk = BreakingDisk()
-        disk.failing["create"] = 1
+        disk.failing["overwrite"] = 1
         self.restart(journal_disk=disk)
         self.assertEqual(["redo.1"], self.redo_names())
         self.fill(XA, b"fresh")

@@ -349,7 +349,7 @@ class BrokenDiskTests(RecoveryTestCase):
         self.fill(XA, b"one")
         self.step(XA, "PREPARE")
         self.fill(XA2, b"open")
-        for failing in ("create", "write", "sync"):
+        for failing in ("overwrite", "write", "replace"):
             disk = BreakingDisk()
             disk.failing[failing] = 1
             self.restart(journal_disk=disk)
@@ -382,7 +382,7 @@ class BrokenDiskTests(RecoveryTestCase):
         def refuse(disk: Disk, path: str) -> int:
             raise OSError(28, "No space left on device")
 
-        self.patch(Disk, "create", refuse)
+        self.patch(Disk, "overwrite", refuse)
         self.broker.stop()
         self.assertEqual(["redo.1"], self.redo_names())
 

@@ -35,6 +35,16 @@ class BreakingDisk(Disk):
         self._call("create")
         return super().create(path)
 
+    def overwrite(self, path: str) -> int:
+        """See ``Disk``."""
+        self._call("overwrite")
+        return super().overwrite(path)
+
+    def replace(self, path: str, by: str) -> None:
+        """See ``Disk``."""
+        self._call("replace")
+        super().replace(path, by)
+
     def write(self, fd: int, data: bytes | memoryview, position: int) -> int:
         """See ``Disk``; what fails was written in part."""
         if self.failing.get("write") and self.shortest:

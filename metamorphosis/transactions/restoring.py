@@ -1,0 +1,95 @@
+"""
+Storing blocks of committed transactions that a crash has kept from the store.
+
+The journal says first where they are going to stand, then they are stored. So a crash in between
+finds a block in its place or not, and the next recovery stores none twice.
+
+Of a block that was being written when the power went, any part may stand in its place. That part is
+removed: cut off at the end of the log, made unreadable when other messages follow.
+
+Source: ``JournalTransactionStore.recover``; section 10.4 of the specification of transactions.
+
+Differs: the original stores the block first, and leaves the part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from metamorphosis.message import checksum
+from metamorphosis.transactions.journalfiles import write_all
+from metamorphosis.transactions.locations import Location, encode_locations
+from metamorphosis.transactions.rebuilding import block_of
+from metamorphosis.transactions.stored import Missing
+
+if TYPE_CHECKING:
+    from metamorphosis.store.disk import Disk
+    from metamorphosis.store.messagestore import MessageStore
+
+
+def plan(missing: Sequence[tuple[Missing, MessageStore]], data: bytes) -> list[int]:
+    """
+    Where the blocks of one redo file are going to stand. What is left of them is removed.
+
+    :param data: the redo file.
+    :raises StoreError: a segment cannot be read or written.
+    """
+    offsets: list[int] = []
+    ends: dict[MessageStore, int] = {}
+    for (commit, location, partition), store in missing:
+        pieces = block_of(commit, partition, data)
+        if location is not None and location.offset >= 0:
+            _remove_rest(store, location.offset, pieces, store in ends)
+        offset = ends.get(store, store.next_offset)
+        offsets.append(offset)
+        ends[store] = offset + sum(map(len, pieces))
+    return offsets
+
+
+def _remove_rest(store: MessageStore, offset: int, pieces: list[bytes], planned: bool) -> None:
+    """Remove messages of a block that stand where it should."""
+    found = []
+    at = offset
+    for header, body in zip(pieces[::2], pieces[1::2], strict=True):
+        record = header + body
+        if store.bytes_at(at, len(record)) == record:
+            found.append((at, len(record)))
+        at += len(record)
+    if not found:
+        return
+    if not planned and store.last.start <= offset and store.next_offset <= at:
+        store.cut_back(offset)
+        return
+    for start, length in found:
+        store.blot_out(start, length)
+
+
+def correct(
+    disk: Disk, path: str, missing: Sequence[Missing], offsets: Sequence[int], data: bytes
+) -> None:
+    """
+    Write down where the blocks are going to stand. Thread: worker.
+
+    :param path: of the redo file.
+    :param data: what is in it.
+    """
+    changed: dict[int, list[Location]] = {}
+    for (commit, location, partition), offset in zip(missing, offsets, strict=True):
+        if location is None or location.offset == offset:
+            continue
+        block = b"".join(block_of(commit, partition, data))
+        locations = changed.setdefault(commit.locations_at, list(commit.locations))
+        # The original may have recorded size and checksum of no block.
+        locations[commit.locations.index(location)] = Location(
+            location.name, offset, len(block), checksum(block)
+        )
+    if not changed:
+        return
+    fd = disk.open(path, writable=True)
+    try:
+        for position, locations in changed.items():
+            write_all(disk, fd, encode_locations(locations), position)
+        disk.sync(fd)
+    finally:
+        disk.close(fd)

@@ -1,0 +1,293 @@
+"""
+A broker that lives several lives on one disk, and what its clients know of them.
+
+Every step that is not answered when the process dies may have happened or not; every answer is a
+promise. ``Lives.judge`` compares the promises with what the next life serves.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from enum import Enum
+from typing import Any
+
+from metamorphosis.message import HEADER, checksum
+from metamorphosis.store.messagestore import MessageStore
+from tests.unit.broker.serving import Client
+from tests.unit.transactions.crashdisk import CrashDisk, Killed, Platters
+from tests.unit.transactions.serving import TransactionalBroker
+
+Place = tuple[int, int]  # partition, offset
+
+
+class Known(Enum):
+    """What the client knows of its transaction."""
+
+    OPEN = "it has an outcome only if it is not prepared: none"
+    PREPARING = "prepare was sent"
+    PREPARED = "prepare was answered"
+    COMMITTING = "commit of an unprepared one was sent"
+    DECIDING = "commit of a prepared one was sent"
+    COMMITTED = "commit was answered"
+    ROLLING_BACK = "rollback of a prepared one was sent"
+    ROLLED_BACK = "rollback was answered"
+
+
+WHOLE, NONE, LISTED = "whole", "none", "listed"
+
+ALLOWED = {
+    Known.OPEN: {NONE},
+    Known.PREPARING: {NONE, LISTED},
+    Known.PREPARED: {LISTED},
+    Known.COMMITTING: {WHOLE, NONE},
+    Known.DECIDING: {WHOLE, LISTED},
+    Known.COMMITTED: {WHOLE},
+    Known.ROLLING_BACK: {NONE, LISTED},
+    Known.ROLLED_BACK: {NONE},
+}
+
+
+class Transaction:
+    """What one client has sent and heard."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self.known = Known.OPEN
+        self.bodies: dict[int, list[bytes]] = {}
+
+    def __repr__(self) -> str:
+        return f"<{self.key} {self.known.name} {self.bodies}>"
+
+
+class Lives:
+    """
+    See the module.
+
+    :param directory: absolute.
+    :param threshold: ``unflushThreshold`` of the topic; beyond 0 plain puts may be lost with the
+        power.
+    """
+
+    def __init__(self, directory: str, seed: int = 0, threshold: int = 0, mode: int = 1) -> None:
+        self.directory = directory
+        self.threshold = threshold
+        self.mode = mode
+        self.platters = Platters(directory, random.Random(seed))
+        self.transactions: dict[str, Transaction] = {}
+        self.plain: dict[Place, bytes] = {}
+        self.sent: set[bytes] = set()
+        self.disk = CrashDisk(self.platters)
+        self.broker: TransactionalBroker
+        self.client: Client
+        self.number = 0
+        self.power_was_cut = False
+
+    # Lives
+
+    def start(self, die_at: int = 0, torn: bool = False) -> bool:
+        """Begin a life; returns whether it served."""
+        self.disk = CrashDisk(self.platters, die_at, torn)
+        try:
+            self.broker = TransactionalBroker(
+                self.directory,
+                self.mode,
+                self.disk,
+                disk=self.disk,
+                max_segment_size=400,
+                unflush_threshold=self.threshold,
+                unflush_interval=10**9,
+            )
+        except BaseException:
+            if not self.disk.dead:
+                raise
+            return False
+        self.client = self.broker.client()
+        return not self.disk.dead
+
+    def end(self, power: bool = False) -> None:
+        """The process is dead; the machine as well."""
+        self.disk.end()
+        if power:
+            self.power_was_cut = True
+            self.platters.cut_power()
+
+    # Steps; what comes back after the death was not sent
+
+    def ask(self, data: bytes) -> tuple[int, bytes] | None:
+        """Status and text, None without an answer."""
+        try:
+            answer = self.client.send(data)
+            for _ in range(20):
+                if answer or self.disk.dead:
+                    break
+                self.broker.clock.advance(0.1)
+                answer = self.client.received()
+        except Killed:
+            answer = b""
+        if self.disk.dead or not answer:
+            return None
+        head, _, text = answer.partition(b"\r\n")
+        return int(head.split(b" ")[1]), text
+
+    def begin(self, key: str) -> None:
+        """A transaction."""
+        self.transactions[key] = Transaction(key)
+        self.ask(f"transaction {key} s BEGIN 7\r\n".encode())
+
+    def put(self, key: str | None, partition: int, size: int = 8) -> None:
+        """A message in a transaction, or a plain one."""
+        if self.disk.dead:
+            return
+        self.number += 1
+        body = b"%d." % self.number
+        body = body.ljust(size, b"x")
+        self.sent.add(body)
+        word = f" {key}" if key else ""
+        head = f"put test {partition} {len(body)} 0 -1{word} 7\r\n".encode()
+        reply = self.ask(head + body)
+        if reply is None or reply[0] != 200:
+            return
+        if key:
+            self.transactions[key].bodies.setdefault(partition, []).append(body)
+        else:
+            place = (partition, int(reply[1].split(b" ")[2]))
+            lossy = self.power_was_cut and self.threshold
+            assert lossy or place not in self.plain, f"two at {place}"
+            self.plain[place] = body
+
+    def step(self, key: str, kind: str, before: Known, after: Known) -> None:
+        """One that changes what is known; the dead send nothing."""
+        if self.disk.dead:
+            return
+        transaction = self.transactions[key]
+        transaction.known = before
+        reply = self.ask(f"transaction {key} s {kind} 7\r\n".encode())
+        if reply is not None and reply[0] == 200:
+            transaction.known = after
+
+    def prepare(self, key: str) -> None:
+        """An XA transaction."""
+        self.step(key, "PREPARE", Known.PREPARING, Known.PREPARED)
+
+    def commit(self, key: str) -> None:
+        """In the phases that are left."""
+        if self.transactions[key].known is Known.PREPARED:
+            self.step(key, "COMMIT_TWO_PHASE", Known.DECIDING, Known.COMMITTED)
+        else:
+            self.step(key, "COMMIT_ONE_PHASE", Known.COMMITTING, Known.COMMITTED)
+
+    def roll_back(self, key: str) -> None:
+        """Whatever it is."""
+        prepared = self.transactions[key].known is Known.PREPARED
+        before = Known.ROLLING_BACK if prepared else Known.OPEN
+        self.step(key, "ROLLBACK", before, Known.ROLLED_BACK)
+
+    def checkpoint(self) -> None:
+        """What is done from time to time."""
+        self.guarded(self.broker.service.checkpoint)
+
+    def stop(self) -> None:
+        """An orderly end, which may be its last moment."""
+        self.guarded(self.broker.stop)
+        self.disk.end()
+
+    def guarded(self, call: Callable[[], Any]) -> None:
+        """A call that may be the last."""
+        try:
+            call()
+        except Killed:
+            pass
+
+    # Judging
+
+    def stores(self) -> Iterator[MessageStore]:
+        """The partitions that are there."""
+        for partition in (0, 1):
+            store = self.broker.stores.get("test", partition)
+            if store is not None:
+                yield store
+
+    def log(self) -> dict[int, list[tuple[int, bytes]]]:
+        """Offset and body of everything that a reader finds, by partition."""
+        for store in self.stores():
+            store.flush()
+        self.broker.clock.pump([0.1] * 20)
+        return {store.partition: list(self._records(store)) for store in self.stores()}
+
+    def _records(self, store: MessageStore) -> Iterator[tuple[int, bytes]]:
+        for segment in store.segments:
+            with open(segment.path, "rb") as file:
+                data = file.read()
+            position = 0
+            while position + HEADER.size <= len(data):
+                length, crc, message_id, _ = HEADER.unpack_from(data, position)
+                body = data[position + HEADER.size :][: max(length, 0)]
+                if len(body) != length or checksum(body) != crc:
+                    assert self.power_was_cut, f"damage at {position} of {segment.path}"
+                    position += 1  # consumers pass over what lost its pages
+                    continue
+                if message_id and length:  # zeros are pages that came too late
+                    yield segment.start + position, body
+                position += HEADER.size + length
+
+    def listed(self) -> list[str]:
+        """What RECOVER says."""
+        reply = self.ask(b"transaction null s RECOVER 7\r\n")
+        assert reply is not None and reply[0] == 200, reply
+        return reply[1].decode().split("\r\n") if reply[1] else []
+
+    def judge(self) -> None:
+        """
+        :raises AssertionError: a promise was not kept.
+        """
+        listed = self.listed()
+        assert len(listed) == len(set(listed)), f"twice: {listed}"
+        log = self.log()
+        bodies = [body for records in log.values() for _, body in records]
+        assert len(bodies) == len(set(bodies)), f"twice: {sorted(bodies)}"
+        assert self.sent.issuperset(bodies), f"never sent: {set(bodies) - self.sent}"
+        if not (self.power_was_cut and self.threshold):
+            for (partition, offset), body in self.plain.items():
+                found = dict(log.get(partition, ())).get(offset)
+                assert found == body, f"{body!r} at {partition}-{offset}, there is {found!r}"
+        for transaction in self.transactions.values():
+            self._judge(transaction, log, listed)
+        assert set(listed) <= set(self.transactions), listed
+
+    def _judge(
+        self, transaction: Transaction, log: dict[int, list[tuple[int, bytes]]], listed: list[str]
+    ) -> None:
+        found = {self._block(log.get(p, []), b) for p, b in transaction.bodies.items()}
+        assert len(found) <= 1, f"in parts: {transaction}, {log}"
+        is_listed = transaction.key in listed
+        whole = found == {True}
+        assert not (whole and is_listed), f"stored and listed: {transaction}"
+        outcome = WHOLE if whole else LISTED if is_listed else NONE
+        if not transaction.bodies and outcome is NONE:
+            return
+        allowed = ALLOWED[transaction.known]
+        assert outcome in allowed, f"{outcome}: {transaction}, {log}"
+        # What was seen once stays so.
+        transaction.known = {
+            WHOLE: Known.COMMITTED,
+            LISTED: Known.PREPARED,
+            NONE: Known.ROLLED_BACK,
+        }[outcome]
+
+    def _block(self, records: list[tuple[int, bytes]], bodies: list[bytes]) -> bool:
+        """Whether they stand there in one piece; a part of them must not."""
+        there = [body for _, body in records]
+        if bodies[0] in there:
+            at = there.index(bodies[0])
+            assert there[at : at + len(bodies)] == bodies, f"torn: {bodies} in {records}"
+            return True
+        assert not set(bodies) & set(there), f"a part of {bodies} in {records}"
+        return False
+
+    def resolve(self) -> None:
+        """Commit everything that is prepared, and go on using the broker."""
+        for key in self.listed():
+            self.commit(key)
+        self.put(None, 0)
+        self.put(None, 1)
