@@ -14,8 +14,8 @@ from collections.abc import Callable
 from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.transactions import redolog
-from tests.unit.transactions.crashdisk import Killed
-from tests.unit.transactions.lives import Lives
+from tests.support.crashdisk import Killed
+from tests.support.lives import Lives
 
 XA = [f"XID:{number}:aa:bb:app" for number in range(10)]
 LOCAL = [f"TX:s:{number}" for number in range(10)]

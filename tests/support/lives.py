@@ -14,9 +14,9 @@ from typing import Any
 
 from metamorphosis.message import HEADER, checksum
 from metamorphosis.store.messagestore import MessageStore
-from tests.unit.broker.serving import Client
-from tests.unit.transactions.crashdisk import CrashDisk, Killed, Platters
-from tests.unit.transactions.serving import TransactionalBroker
+from tests.support.crashdisk import CrashDisk, Killed, Platters
+from tests.support.serving import Client
+from tests.support.transactional import TransactionalBroker
 
 Place = tuple[int, int]  # partition, offset
 
