@@ -31,6 +31,7 @@ public final class Driver {
     private final Receiving receiving = new Receiving(this.factories);
     private final Configuration configuration = new Configuration();
     private final Operations operations = new Operations();
+    private final Transacting transacting = new Transacting();
 
     public static void main(String[] arguments) throws Exception {
         System.setOut(System.err); // what libraries print is no reply
@@ -74,6 +75,10 @@ public final class Driver {
             case "cron": this.configuration.cron(call); break;
             case "close-partitions": this.operations.closePartitions(call); break;
             case "evaluate": this.configuration.evaluate(call); break;
+            case "open-transactions": this.transacting.open(call); break;
+            case "close-transactions": this.transacting.close(call); break;
+            case "local-transaction": this.transacting.local(call); break;
+            case "xa-transaction": this.transacting.xa(call); break;
             default: throw new IllegalArgumentException("no such command: " + call.text("do"));
         }
     }
