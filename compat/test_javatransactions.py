@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import os
 import struct
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -86,7 +87,7 @@ class JavaClientTests(SynchronousTestCase):
             **more,
         )
 
-    def run_xa(self, xid: str, *steps: str, sent: list[bytes] = [], **more: Any) -> peers.Call:
+    def run_xa(self, xid: str, *steps: str, sent: Sequence[bytes] = (), **more: Any) -> peers.Call:
         """Steps of an XA transaction."""
         given = [base64.b64encode(body).decode() for body in sent]
         return self.driver.call(
@@ -117,7 +118,7 @@ class JavaClientTests(SynchronousTestCase):
         self.assertEqual([], self.found())
 
     def test_client_dies(self) -> None:
-        """A local transaction ends with its connection; an XA transaction that is prepared stays."""
+        """A local transaction ends with its connection; a prepared XA transaction stays."""
         driver, self.driver = self.driver, peers.JavaDriver(os.path.abspath(self.mkdir()))
         self.addCleanup(setattr, self, "driver", driver)
         sent = self.messages(3)
@@ -159,7 +160,7 @@ class JavaClientTests(SynchronousTestCase):
         self.assertEqual([-4], [event["code"] for event in call.named("refused")])
 
     def test_other_ends(self) -> None:
-        """One phase, rollback before and after prepare, a branch without messages, a wrong order."""
+        """One phase, rollback before and after prepare, an empty branch, a wrong order."""
         sent = self.messages(4)
         one, two, three, four = (f"{self.marker}-{number}" for number in range(4))
         self.run_xa(one, "start", "send", "end", "commit-one-phase", sent=sent[:1])
