@@ -12,7 +12,7 @@ DISK_SECONDS ?= 3600
 DAMAGE_SECONDS ?= 3600
 MUTANTS ?= --count 100 store broker client zookeeper ids wire
 
-.PHONY: help environment run test unit pythons lint faces soak fuzz disk-faults damaged-logs mutants kills client-faults bench bench-clients bench-zookeeper zookeeper-differential kazoo-suite clean
+.PHONY: help environment run test unit pythons lint faces soak fuzz disk-faults damaged-logs mutants kills transaction-kills client-faults bench bench-clients bench-zookeeper zookeeper-differential kazoo-suite clean
 
 help:
 	@echo 'make run      start a broker (port 8123) and its ZooKeeper (port 2181), data in ./metaq-data'
@@ -22,6 +22,7 @@ help:
 	@echo 'make lint     mypy and ruff'
 	@echo 'make faces    write the asyncio face of the client again, from the Twisted one'
 	@echo 'make kills    kill -9 the broker under load, KILLS=$(KILLS) times'
+	@echo 'make transaction-kills  kill -9 it while clients mix transactions and puts, KILLS=500 for the long proof'
 	@echo 'make client-faults  the client under random faults for CLIENT_SECONDS=$(CLIENT_SECONDS); CLIENT='"'"'--help'"'"' lists its options'
 	@echo 'make soak     full load for SECONDS_OF_SOAK=$(SECONDS_OF_SOAK)'
 	@echo 'make fuzz     random bytes against decoder and broker for FUZZ_SECONDS=$(FUZZ_SECONDS)'
@@ -62,6 +63,10 @@ faces: environment
 kills: environment
 	@tools/system-packages
 	@KILLS=$(KILLS) $(PY) -m tests.faults.kills
+
+transaction-kills: environment
+	@tools/system-packages
+	@KILLS=$(KILLS) $(PY) -m tests.faults.transactionkills
 
 client-faults: environment
 	@tools/system-packages

@@ -8,6 +8,8 @@ from __future__ import annotations
 import base64
 import os
 import struct
+import subprocess
+import sys
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -349,3 +351,53 @@ class DirectoryTests(SynchronousTestCase):
             for partition in (0, 1):
                 self.expected[partition] += sent[partition::2]
         self.check()
+
+    def three_prepared(self) -> list[str]:
+        """Their keys."""
+        keys = [f"XID:7:0{number}:aa:q" for number in (1, 2, 3)]
+        for key in keys:
+            self.transact(key, "PREPARE")
+        return keys
+
+    def check_decided(self, keys: list[str]) -> None:
+        """Each kind of end is refused with the code of its outcome until it is forgotten."""
+        wait_until(lambda: sorted(self.recovered()) == sorted(keys), "RECOVER")
+        for key, code in zip(keys, (7, 6, 8), strict=True):
+            for kind in ("PREPARE", "COMMIT_TWO_PHASE", "ROLLBACK"):
+                reply = self.connection.ask(f"transaction {key} s {kind} 7\r\n".encode())
+                self.assertEqual(500, reply.status)
+                self.assertTrue(reply.body.startswith(b"XAException:code=%d," % code), reply)
+            self.ask(f"transaction {key} s FORGET 7")
+        self.assertEqual([], self.recovered())
+
+    def test_t31_decided_by_java(self) -> None:
+        """What was decided by hand at the original is known to ours."""
+        broker = self.live(peers.JavaBroker)
+        keys = self.three_prepared()
+        for how, key in zip(("commit", "rollback", "complete"), keys, strict=True):
+            peers.driver().call(
+                "decide",
+                port=broker.jmx_port,  # type: ignore[attr-defined]
+                operation=f"{how}TransactionHeuristically",
+                key=key,
+            )
+        self.connection.close()
+        broker.stop()
+        self.live(peers.OurBroker)
+        self.check_decided(keys)
+        self.assertEqual(2, len(bodies(self.port)))
+
+    def test_t31_decided_by_ours(self) -> None:
+        """And the reverse."""
+        broker = self.live(peers.OurBroker)
+        keys = self.three_prepared()
+        for how, key in zip(("commit", "rollback", "complete"), keys, strict=True):
+            command = [sys.executable, "-m", "metamorphosis.cli", "tx", how, "--data", broker.data]
+            done = subprocess.run([*command, key], capture_output=True, text=True, timeout=30)
+            self.assertEqual(0, done.returncode, done)
+        self.connection.close()
+        broker.stop()
+        self.live(peers.JavaBroker)
+        self.check_decided(keys)
+        self.put(b"opens the partition, which the original leaves closed at its start")
+        wait_until(lambda: len(bodies(self.port)) == 3, "the messages that were committed")

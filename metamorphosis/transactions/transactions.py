@@ -14,7 +14,7 @@ sections 3.4, 4 and 5 of the specification of transactions.
 
 Differs: local transactions are rolled back when their connection goes; a put after prepare is
 refused; a BEGIN over the capacity leaves nothing behind; what an administrator completes stays so
-after a restart.
+after a restart, and its xid is not begun again before it is forgotten.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from metamorphosis.transactions.records import (
 )
 from metamorphosis.transactions.redofile import Written
 from metamorphosis.transactions.tables import OpenTransactions
-from metamorphosis.transactions.transaction import Partition, State, Transaction
+from metamorphosis.transactions.transaction import OVERHEAD, Partition, State, Transaction
 from metamorphosis.wire.commands import PutCommand
 from metamorphosis.wire.encoding import encode
 from metamorphosis.wire.transactionids import LocalTransactionId, TransactionId, XATransactionId
@@ -111,7 +111,9 @@ class Transactions:
 
         :param owner: the connection, whose ``lost`` ends a local transaction.
         :param timeout: seconds; 0 or less for none.
-        :raises BrokerError: the key is none, too many timeouts are armed, or no memory is left.
+        :raises BrokerError: the key is none, too many timeouts are armed, no memory is left, or it
+            was completed by hand and is not forgotten: the original records that in
+            ``heuristic.log`` alone, so a start could not tell it from a new one.
         """
         if not isinstance(transaction_id, LocalTransactionId | XATransactionId):
             raise refusals.no_id()
@@ -120,6 +122,9 @@ class Transactions:
             if found.state is State.ENDING:
                 raise refusals.being_committed(transaction_id)
             return
+        outcome = self._outcome(transaction_id)
+        if outcome is Heuristic.COMPLETED:
+            raise refusals.decided(transaction_id, outcome)
         if self._max_timeout > 0:
             timeout = min(timeout, self._max_timeout)
         transaction = Transaction(transaction_id, self._clock.seconds(), max(timeout, 0))
@@ -158,7 +163,7 @@ class Transactions:
         body = command.body
         header = HEADER.pack(len(body), checksum, message_id, command.flag)
         record = encode_append(message_id, encode(command))
-        if self.open.bytes + len(record) > self.max_bytes:
+        if self.open.bytes + len(record) + OVERHEAD > self.max_bytes:
             raise refusals.out_of_memory(MEMORY_SETTING, self.max_bytes)
         if transaction.bytes + len(record) > LONGEST:
             raise refusals.too_long(transaction.id, LONGEST)

@@ -7,6 +7,7 @@ rest any page may be there, a new name or the end of an old one may be there or 
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import shutil
@@ -96,18 +97,22 @@ class CrashDisk(Disk):
 
     :param platters: shared by all processes.
     :param die_at: number of the call that is not made any more; 0: none.
-    :param torn: a write that is the last call is made in part.
+    :param torn: a write that is the last call, or that fails, is made in part.
+    :param fail_at: number of the call that fails; 0: none.
     :ivar calls: names of the calls and of their files.
     """
 
-    __slots__ = ("_die_at", "_open", "_platters", "_torn", "calls", "dead")
+    __slots__ = ("_die_at", "_fail_at", "_open", "_platters", "_torn", "calls", "dead")
 
-    def __init__(self, platters: Platters, die_at: int = 0, torn: bool = False) -> None:
+    def __init__(
+        self, platters: Platters, die_at: int = 0, torn: bool = False, fail_at: int = 0
+    ) -> None:
         self.calls: list[str] = []
         self.dead = False
         self._platters = platters
         self._die_at = die_at
         self._torn = torn
+        self._fail_at = fail_at
         self._open: dict[int, str] = {}
 
     def end(self) -> None:
@@ -125,6 +130,8 @@ class CrashDisk(Disk):
             self.dead = len(self.calls) == self._die_at
         if self.dead:
             raise Killed()
+        if len(self.calls) == self._fail_at:
+            raise OSError(errno.EIO, f"{name} is broken")
 
     def create(self, path: str) -> int:
         """See ``Disk``."""
@@ -149,7 +156,7 @@ class CrashDisk(Disk):
         dead = self.dead
         try:
             self._call("write", _path(fd))
-        except Killed:
+        except (Killed, OSError):
             if self._torn and not dead:
                 super().write(fd, bytes(data)[: len(data) // 2], position)
             raise

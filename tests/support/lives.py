@@ -1,63 +1,23 @@
 """
 A broker that lives several lives on one disk, and what its clients know of them.
 
-Every step that is not answered when the process dies may have happened or not; every answer is a
-promise. ``Lives.judge`` compares the promises with what the next life serves.
+``Lives.judge`` compares what was promised with what the next life serves.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from enum import Enum
 from typing import Any
 
 from metamorphosis.message import HEADER, checksum
 from metamorphosis.store.messagestore import MessageStore
 from tests.support.crashdisk import CrashDisk, Killed, Platters
+from tests.support.knowledge import Known, KnownTransaction, block_stands
 from tests.support.serving import Client
 from tests.support.transactional import TransactionalBroker
 
 Place = tuple[int, int]  # partition, offset
-
-
-class Known(Enum):
-    """What the client knows of its transaction."""
-
-    OPEN = "it has an outcome only if it is not prepared: none"
-    PREPARING = "prepare was sent"
-    PREPARED = "prepare was answered"
-    COMMITTING = "commit of an unprepared one was sent"
-    DECIDING = "commit of a prepared one was sent"
-    COMMITTED = "commit was answered"
-    ROLLING_BACK = "rollback of a prepared one was sent"
-    ROLLED_BACK = "rollback was answered"
-
-
-WHOLE, NONE, LISTED = "whole", "none", "listed"
-
-ALLOWED = {
-    Known.OPEN: {NONE},
-    Known.PREPARING: {NONE, LISTED},
-    Known.PREPARED: {LISTED},
-    Known.COMMITTING: {WHOLE, NONE},
-    Known.DECIDING: {WHOLE, LISTED},
-    Known.COMMITTED: {WHOLE},
-    Known.ROLLING_BACK: {NONE, LISTED},
-    Known.ROLLED_BACK: {NONE},
-}
-
-
-class Transaction:
-    """What one client has sent and heard."""
-
-    def __init__(self, key: str) -> None:
-        self.key = key
-        self.known = Known.OPEN
-        self.bodies: dict[int, list[bytes]] = {}
-
-    def __repr__(self) -> str:
-        return f"<{self.key} {self.known.name} {self.bodies}>"
 
 
 class Lives:
@@ -74,7 +34,7 @@ class Lives:
         self.threshold = threshold
         self.mode = mode
         self.platters = Platters(directory, random.Random(seed))
-        self.transactions: dict[str, Transaction] = {}
+        self.transactions: dict[str, KnownTransaction] = {}
         self.plain: dict[Place, bytes] = {}
         self.sent: set[bytes] = set()
         self.disk = CrashDisk(self.platters)
@@ -82,12 +42,13 @@ class Lives:
         self.client: Client
         self.number = 0
         self.power_was_cut = False
+        self.silent = False  # a request was not answered, so that nothing more is sent
 
     # Lives
 
-    def start(self, die_at: int = 0, torn: bool = False) -> bool:
+    def start(self, die_at: int = 0, torn: bool = False, fail_at: int = 0) -> bool:
         """Begin a life; returns whether it served."""
-        self.disk = CrashDisk(self.platters, die_at, torn)
+        self.disk = CrashDisk(self.platters, die_at, torn, fail_at)
         try:
             self.broker = TransactionalBroker(
                 self.directory,
@@ -103,6 +64,7 @@ class Lives:
                 raise
             return False
         self.client = self.broker.client()
+        self.silent = self.disk.dead
         return not self.disk.dead
 
     def end(self, power: bool = False) -> None:
@@ -126,18 +88,19 @@ class Lives:
         except Killed:
             answer = b""
         if self.disk.dead or not answer:
+            self.silent = True
             return None
         head, _, text = answer.partition(b"\r\n")
         return int(head.split(b" ")[1]), text
 
     def begin(self, key: str) -> None:
         """A transaction."""
-        self.transactions[key] = Transaction(key)
+        self.transactions[key] = KnownTransaction(key)
         self.ask(f"transaction {key} s BEGIN 7\r\n".encode())
 
     def put(self, key: str | None, partition: int, size: int = 8) -> None:
         """A message in a transaction, or a plain one."""
-        if self.disk.dead:
+        if self.silent:
             return
         self.number += 1
         body = b"%d." % self.number
@@ -158,13 +121,13 @@ class Lives:
 
     def step(self, key: str, kind: str, before: Known, after: Known) -> None:
         """One that changes what is known; the dead send nothing."""
-        if self.disk.dead:
+        if self.silent:
             return
         transaction = self.transactions[key]
-        transaction.known = before
+        was, transaction.known = transaction.known, before
         reply = self.ask(f"transaction {key} s {kind} 7\r\n".encode())
-        if reply is not None and reply[0] == 200:
-            transaction.known = after
+        if reply is not None:
+            transaction.known = after if reply[0] == 200 else was
 
     def prepare(self, key: str) -> None:
         """An XA transaction."""
@@ -252,38 +215,18 @@ class Lives:
                 found = dict(log.get(partition, ())).get(offset)
                 assert found == body, f"{body!r} at {partition}-{offset}, there is {found!r}"
         for transaction in self.transactions.values():
-            self._judge(transaction, log, listed)
+            self._judge(transaction, log, transaction.key in listed)
         assert set(listed) <= set(self.transactions), listed
 
     def _judge(
-        self, transaction: Transaction, log: dict[int, list[tuple[int, bytes]]], listed: list[str]
+        self, transaction: KnownTransaction, log: dict[int, list[tuple[int, bytes]]], listed: bool
     ) -> None:
-        found = {self._block(log.get(p, []), b) for p, b in transaction.bodies.items()}
-        assert len(found) <= 1, f"in parts: {transaction}, {log}"
-        is_listed = transaction.key in listed
-        whole = found == {True}
-        assert not (whole and is_listed), f"stored and listed: {transaction}"
-        outcome = WHOLE if whole else LISTED if is_listed else NONE
-        if not transaction.bodies and outcome is NONE:
-            return
-        allowed = ALLOWED[transaction.known]
-        assert outcome in allowed, f"{outcome}: {transaction}, {log}"
-        # What was seen once stays so.
-        transaction.known = {
-            WHOLE: Known.COMMITTED,
-            LISTED: Known.PREPARED,
-            NONE: Known.ROLLED_BACK,
-        }[outcome]
-
-    def _block(self, records: list[tuple[int, bytes]], bodies: list[bytes]) -> bool:
-        """Whether they stand there in one piece; a part of them must not."""
-        there = [body for _, body in records]
-        if bodies[0] in there:
-            at = there.index(bodies[0])
-            assert there[at : at + len(bodies)] == bodies, f"torn: {bodies} in {records}"
-            return True
-        assert not set(bodies) & set(there), f"a part of {bodies} in {records}"
-        return False
+        stored = set()
+        for partition, bodies in transaction.bodies.items():
+            there = [body for _, body in log.get(partition, ())]
+            places = {body: index for index, body in enumerate(there)}
+            stored.add(block_stands(there, places, bodies))
+        transaction.judge(stored, listed)
 
     def resolve(self) -> None:
         """Commit everything that is prepared, and go on using the broker."""

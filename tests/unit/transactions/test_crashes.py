@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from metamorphosis.errors import MetaQError
 from metamorphosis.transactions import redolog
 from tests.support.crashdisk import Killed
 from tests.support.lives import Lives
@@ -196,3 +197,34 @@ class CrashMatrixTests(SynchronousTestCase):
     def test_recovery_dies_with_the_power(self) -> None:
         """The part of a block that has reached the disk is no message of its own."""
         self.recovery_matrix(0, True, True)
+
+    def test_call_fails(self) -> None:
+        """
+        An input/output error at each call: what was refused is as it was, what was not answered is
+        decided by the next start, and what was answered holds.
+        """
+        for scene, threshold in ((mixed, 0), (mixed, 1000), (stopped, 0)):
+            lives = self.fresh(0, threshold)
+            self.assertTrue(lives.start())
+            scene(lives)
+            calls = list(lives.disk.calls)
+            lives.end()
+            for number, call in enumerate(calls, 1):
+                lives = self.fresh(number, threshold)
+                try:
+                    if self.starts(lives, number):
+                        scene(lives)
+                    lives.end()
+                    self.afterwards(lives)
+                except Exception as error:
+                    where = f"{scene.__name__}, call {number}, {call}, fails"
+                    raise AssertionError(f"{where}: {error!r}") from error
+                finally:
+                    lives.end()
+
+    def starts(self, lives: Lives, fail_at: int) -> bool:
+        """Whether a broker starts on a disk that fails; a start may be refused."""
+        try:
+            return lives.start(torn=True, fail_at=fail_at)
+        except MetaQError:
+            return False

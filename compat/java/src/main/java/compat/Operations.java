@@ -26,4 +26,22 @@ final class Operations {
         }
         throw new IllegalStateException("the broker shows no configuration");
     }
+
+    /** "port" of JMX, "operation" of the original's transactions, "key": an administrator decides. */
+    void decide(Driver.Call call) throws Exception {
+        String url = "service:jmx:rmi:///jndi/rmi://127.0.0.1:" + call.number("port", 0) + "/jmxrmi";
+        try (JMXConnector connector = JMXConnectorFactory.connect(new JMXServiceURL(url))) {
+            MBeanServerConnection broker = connector.getMBeanServerConnection();
+            for (ObjectInstance bean : broker.queryMBeans(null, null)) {
+                if (bean.getObjectName().toString().contains("type=TransactionalCommandProcessor")) {
+                    boolean commit = call.text("operation").startsWith("commit");
+                    Object[] arguments = commit ? new Object[] {call.text("key"), false} : new Object[] {call.text("key")};
+                    String[] types = commit ? new String[] {"java.lang.String", "boolean"} : new String[] {"java.lang.String"};
+                    broker.invoke(bean.getObjectName(), call.text("operation"), arguments, types);
+                    return;
+                }
+            }
+        }
+        throw new IllegalStateException("the broker shows no transactions");
+    }
 }
