@@ -72,6 +72,18 @@ class FailedStartTests(SynchronousTestCase):
         self.assertTrue(first.serves())
         self.assertEqual(first.stop(), 0)
 
+    def test_locked_journal(self) -> None:
+        """A second broker with other data and the same journal is refused as well."""
+        first = self.broker()
+        journal = os.path.join(first.directory, "journal")
+        os.makedirs(journal)
+        first.system = {**first.system, "dataLogPath": journal}
+        first.start()
+        line = self.refusal(self.broker(system={"dataLogPath": journal}))
+        self.assertIn(f"{journal}/transactions is in use by another broker", line)
+        self.assertTrue(first.serves())
+        self.assertEqual(first.stop(), 0)
+
     def test_unusable_data_path(self) -> None:
         """A data path that cannot be made is named."""
         line = self.refusal(self.broker(system={"dataPath": "/proc/no/such"}))

@@ -13,6 +13,7 @@ from typing import Any
 from twisted.logger import LogLevel, globalLogPublisher
 
 from metamorphosis.errors import JournalError
+from metamorphosis.message import HEADER, checksum
 from metamorphosis.store.disk import Disk
 from metamorphosis.transactions.heuristiclog import Heuristic, encode_heuristic_log
 from metamorphosis.transactions.records import read_records
@@ -240,6 +241,24 @@ class DamageTests(RecoveryTestCase):
         self.start(topics={"t": {}})
         self.assertEqual([XA], self.recovered())
         self.assertEqual(0, segment.stat().st_size)
+
+    def test_overwritten_by_the_original(self) -> None:
+        """
+        The original may put a later message where a committed block stood (BUG-13): the block is
+        stored once more at the end, and the later message stays where it was acknowledged.
+        """
+        self.fill(XA, b"lost!", b"too!!")
+        self.assertOk(self.step(XA, "COMMIT_ONE_PHASE"))
+        redo = self.broker.redo()
+        self.broker.stop()
+        segment = Path(self.directory, "test-0", f"{0:020}.meta")
+        later = HEADER.pack(5, checksum(b"later"), 7, 0) + b"later"
+        segment.write_bytes(later * 2)
+        shutil.rmtree(self.journal)
+        self.write_redo(1, redo)
+        for _ in range(2):
+            self.start()
+            self.assertEqual([b"later", b"later", b"lost!", b"too!!"], self.messages())
 
     def test_t45_unknown_topic(self) -> None:
         """Others are not affected; one line says so."""
