@@ -25,7 +25,7 @@ SANE_LENGTH: Final = 256 << 20
 _STEP_UNITS: Final = 4096
 """Work between two yields: places, and 2 KiB pieces of checksums."""
 _UNIT_SHIFT: Final = 11
-_ID_SPAN: Final = 1 << 54
+ID_SPAN: Final = 1 << 54
 """Greatest difference between the ids of two messages that follow each other: 50 days."""
 
 _HEADER: Final = re.compile(rb"(?=[\x00-\x0f].{3}[\x00-\x7f])", re.DOTALL)
@@ -79,6 +79,11 @@ class RecordEnd:
         self.place = HEADER_BYTES
         self._checksum = checksum
         self._crc = 0
+
+    @property
+    def fits(self) -> bool:
+        """Whether the checksum of the bytes before ``place`` is right, whatever is there."""
+        return self._crc & 0x7FFFFFFF == self._checksum
 
     def find(self, data: bytes | bytearray, base: int, stop: int) -> Steps[int | None]:
         """
@@ -148,11 +153,32 @@ def _with_empty_ones(data: bytes | bytearray, start: int, position: int) -> int:
     next_id: int = HEADER.unpack_from(data, position)[2]
     while position - HEADER_BYTES >= start:
         message_id: int = HEADER.unpack_from(data, position - HEADER_BYTES)[2]
-        if not is_empty(data, position - HEADER_BYTES) or not 0 <= next_id - message_id < _ID_SPAN:
+        if not is_empty(data, position - HEADER_BYTES) or not 0 <= next_id - message_id < ID_SPAN:
             break
         position -= HEADER_BYTES
         next_id = message_id
     return position
+
+
+def holds_id(
+    data: bytes | bytearray, start: int, stop: int, max_body: int, ids: range
+) -> Steps[bool]:
+    """
+    Whether one of the records that ``find_record`` finds, one behind the other, has one of the ids.
+    """
+    work = 0
+    while True:
+        found = yield from find_record(data, start, stop, max_body)
+        if found is None:
+            return False
+        length, _, message_id, _ = HEADER.unpack_from(data, found)
+        if message_id in ids:
+            return True
+        start = found + HEADER_BYTES + length
+        work += 16 + (length >> _UNIT_SHIFT)
+        if work >= _STEP_UNITS:
+            work = 0
+            yield
 
 
 def leads_to(data: bytes | bytearray, position: int, end: int, max_body: int) -> bool:

@@ -16,7 +16,9 @@ The questions, in this order; the first answer ends the search:
 
 A readable record before the end that question 2 found is a message that was sent inside of another
 one, or a message that would be passed over. It is taken for the former if no damaged record is part
-of the proof, and if it begins with the body, or does not lead up to that end.
+of the proof, its id is not one of those between the ids of the two records, and it begins with the
+body, or does not lead up to that end. Far behind the beginning, where only a message that is too
+long can reach, the ids alone decide.
 
 Memory holds at most two bodies of the greatest accepted length, and ``PIECE_BYTES``.
 """
@@ -28,9 +30,11 @@ from enum import Enum, auto
 from typing import Final, NamedTuple
 
 from metamorphosis.client.fetch.boundaries import (
+    ID_SPAN,
     SANE_LENGTH,
     RecordEnd,
     find_record,
+    holds_id,
     is_empty,
     is_record,
     leads_to,
@@ -182,42 +186,70 @@ class DamageSearch:
         border, _ = await self._window.border()
         if claimed > border:
             return None
-        proof = await self._proof_of(claimed)
-        believed = proof is not Proof.NONE and await self._is_believed(claimed, proof)
-        found = None
+        proof, found = await self._proof_of(claimed), None
         if claimed > HEADER_BYTES + self._max_body:
             found = await self._far_end_by_checksum(claimed)
-        elif believed:
+        if found is not None:
+            return found
+        if proof is Proof.NONE or not await self._is_believed(claimed, proof):
+            return None
+        if claimed <= HEADER_BYTES + self._max_body:
             found = await self._later_end_by_checksum(claimed)
-        return claimed if found is None and believed else found
+        return claimed if found is None else found
 
     async def _is_believed(self, claimed: int, proof: Proof) -> bool:
         """Whether no message before the end would be passed over."""
-        stop = min(claimed, HEADER_BYTES + self._max_body)
-        if proof is Proof.CHAIN or claimed > stop:
-            await self._window.fill(stop + HEADER_BYTES + self._max_body)
+        near = min(claimed, HEADER_BYTES + self._max_body)
+        if proof is Proof.CHAIN or claimed > near:
+            await self._window.fill(near + HEADER_BYTES + self._max_body)
         data = self._window.data
-        inside = await self._window.steps(find_record(data, 1, stop, self._max_body))
-        if inside is None:
-            return True
-        if proof is Proof.CHAIN or inside < HEADER_BYTES or self._is_empty:
+        ids = await self._ids_before(claimed, proof)
+        inside = await self._window.steps(find_record(data, 1, near, self._max_body))
+        if inside is not None:
+            if proof is Proof.CHAIN or inside < HEADER_BYTES or self._is_empty:
+                return False
+            if HEADER.unpack_from(data, inside)[2] in ids:
+                return False
+            if inside > HEADER_BYTES and leads_to(data, inside, claimed, self._max_body):
+                return False
+        if await self._follows_empty_one(claimed, ids):
             return False
-        if await self._is_of_the_log(inside, claimed):
-            return False
-        return inside == HEADER_BYTES or not leads_to(data, inside, claimed, self._max_body)
+        return claimed == near or not await self._passes_over(near, claimed, ids)
 
-    async def _is_of_the_log(self, inside: int, claimed: int) -> bool:
+    async def _follows_empty_one(self, claimed: int, ids: range) -> bool:
+        """Whether an empty record with one of the ids ends there: only its neighbours show it."""
+        start = max(claimed - HEADER_BYTES, HEADER_BYTES)
+        last = await self._window.read(start, claimed - start)
+        return len(last) == HEADER_BYTES and is_empty(last, 0) and HEADER.unpack(last)[2] in ids
+
+    async def _ids_before(self, claimed: int, proof: Proof) -> range:
         """
-        Whether the record there was stored after this one and before the one at ``claimed``, by
-        their ids: a message that a body holds has an older id, or one of another broker.
+        The ids of records that were stored after this one and before the one at ``claimed``: a
+        message that a body holds has an older id, or one of another broker.
         """
+        own: int = HEADER.unpack_from(self._window.data)[2]
         header = await self._window.read(claimed, HEADER_BYTES)
-        if len(header) < HEADER_BYTES:
-            return False
-        data = self._window.data
-        places = (data, 0), (data, inside), (header, 0)
-        own, found, following = (HEADER.unpack_from(*each)[2] for each in places)
-        return bool(own < found < following)
+        most = range(own + 1, own + ID_SPAN)
+        if len(header) < HEADER_BYTES or proof is Proof.CHAIN:
+            return most
+        following: int = HEADER.unpack_from(header)[2]
+        return range(own + 1, following) if following in most else most  # else it is damaged
+
+    async def _passes_over(self, near: int, claimed: int, ids: range) -> bool:
+        """Whether a readable record with one of the ids is between; in pieces, as it is long."""
+        window, margin, start = self._window, HEADER_BYTES + self._max_body, near
+        passes = False
+        while start < claimed and not passes:
+            window.drop_before(start)
+            await window.fill(min(start + PIECE_BYTES + margin, claimed))
+            stop = claimed if window.end >= claimed else window.end - margin
+            passes = stop <= start  # bytes that were not read prove nothing
+            if not passes:
+                looking = holds_id(window.data, 0, stop - start, self._max_body, ids)
+                passes = await window.steps(looking)
+            start = stop
+        window.rewind()
+        return passes
 
     async def _later_end_by_checksum(self, claimed: int) -> int | None:
         """Question 1 after an end that may be the end of a message inside of this one."""
@@ -237,6 +269,8 @@ class DamageSearch:
     async def _far_end_by_checksum(self, stop: int) -> int | None:
         """Question 1 for a body that is too long for the window."""
         data, base = bytearray(), self._end.place
+        if self._has_checksum and base == stop and self._end.fits:
+            return stop  # one byte longer than accepted
         while self._has_checksum and base + len(data) < stop:
             have = base + len(data)
             piece = await self._window.fetch(have, min(PIECE_BYTES, stop - have))

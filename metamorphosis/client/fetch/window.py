@@ -63,6 +63,11 @@ class LogWindow:
         del self.data[: place - self.base]
         self.base = place
 
+    def rewind(self) -> None:
+        """Begin at the damaged record again, with nothing."""
+        self.data.clear()
+        self.base = 0
+
     async def fill(self, size: int) -> bool:
         """Fetch up to place ``size``, or to the border; whether bytes have come."""
         border, _ = await self.border()

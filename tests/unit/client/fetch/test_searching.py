@@ -8,7 +8,7 @@ from random import Random
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from metamorphosis.client.fetch.boundaries import RecordEnd, find_record, leads_to
+from metamorphosis.client.fetch.boundaries import RecordEnd, find_record, holds_id, leads_to
 from metamorphosis.client.fetch.records import FetchedRecords
 from metamorphosis.client.fetch.resuming import LogPlaces
 from metamorphosis.client.fetch.searching import DamageSearch, Place
@@ -348,6 +348,56 @@ class FindTests(SearchCase):
             self.set(0, (places[2] - HEADER_BYTES).to_bytes(4, "big"))
             self.assertEqual(Place(places[1]), self.search(), size)
 
+    def test_long_claim_in_front_of_a_lost_header(self) -> None:
+        """
+        A length that is longer than accepted and leads to another message, or to the end, in front
+        of a long message whose header is lost: those behind both are far away, and are delivered.
+        """
+        for size, end in product((LONGEST, LONGEST + 500, 3 << 20), (3, 4, 5, 6)):
+            self.log.data = b""
+            places = self.put(b"one", b"\xee" * size, b"", b"two", b"three", b"four")
+            self.set(0, (places[end] - HEADER_BYTES).to_bytes(4, "big"))
+            self.set(places[1], b"\xff" * HEADER_BYTES)
+            self.assertEqual(Place(places[2]), self.search(), (size, end))
+            if end > 3 and places[end] < self.log.end:
+                self.set(places[end] + 8, b"\x7f")  # its id tells nothing then
+                self.assertEqual(Place(places[2]), self.search(), (size, end))
+
+    def test_long_claim_over_wrong_ids(self) -> None:
+        """The same, and the first messages behind both have wrong ids: their order is no proof."""
+        places = self.put(b"one", b"\xee" * 3000, *[b"two"] * 300, b"three")
+        self.set(0, (places[-2] - HEADER_BYTES).to_bytes(4, "big"))
+        self.set(places[1], b"\xff" * HEADER_BYTES)
+        for place in places[2:250]:
+            self.set(place + 8, bytes(8))
+        self.assertEqual(Place(places[2]), self.search())
+
+    def test_claim_to_the_end_over_two_damaged_ones(self) -> None:
+        """A length that leads to the end of the log; the readable message does not lead there."""
+        places = self.put(b"one", b"two", b"three", b"four")
+        self.set(0, (places[4] - HEADER_BYTES).to_bytes(4, "big"))
+        self.set(places[1], b"\xff" * HEADER_BYTES)
+        self.set(places[3] + HEADER_BYTES, b"?")
+        self.assertEqual(Place(places[2]), self.search())
+
+    def test_long_damaged_message_that_holds_others(self) -> None:
+        """What it holds far behind its beginning was sent before it, and is not delivered."""
+        inner = encode_record(FIRST_ID - 2, 0, b"inner") + encode_record(FIRST_ID - 1, 0, b"x")
+        for size, behind in product((LONGEST * 3, 3 << 20), ((b"two",), ())):
+            self.log.data = b""
+            places = self.put(b"\xee" * size + inner * 200 + b"tail", *behind)
+            self.set(HEADER_BYTES, b"?")
+            self.assertEqual(Place(places[1], True), self.search(), (size, behind))
+
+    def test_long_message_before_a_lost_header(self) -> None:
+        """A message that is a little too long ends where its checksum fits, whatever is there."""
+        inner = encode_record(FIRST_ID - 1, 0, b"inner")
+        for more, fetched in product((1, 2, 3, 4, 5, 6, 50), (300, 5000)):
+            self.log.data = b""
+            places = self.put(b"x" * (LONGEST + more), b"lost", inner * 50, b"two")
+            self.set(places[1] + 4, b"\xff")
+            self.assertEqual(Place(places[1], True), self.search(fetched=fetched), (more, fetched))
+
     def test_broker_stops_in_the_middle(self) -> None:
         """A partition that is closed during the search is no end of the log."""
         self.log.data = b"\xee" * (6 << 20)
@@ -392,6 +442,15 @@ class PureTests(SynchronousTestCase):
                     del buffer[: end.place - base]
                     base = end.place
             self.assertEqual(520, found, size)
+
+    def test_holds_id(self) -> None:
+        """Other records are passed, those inside of them too; others get their turn meanwhile."""
+        inner = encode_record(7, 0, b"x")
+        data = b"?" + encode_record(2, 0, inner) * 2000
+        self.assertFalse(finish(holds_id(data, 0, len(data), 100, range(3, 8))))
+        self.assertGreater(len(list(holds_id(data, 0, len(data), 100, range(3, 8)))), 5)
+        self.assertTrue(finish(holds_id(data + inner, 0, len(data) + 1, 100, range(7, 8))))
+        self.assertFalse(finish(holds_id(data + inner, 0, len(data), 100, range(7, 8))))
 
     def test_find_record_stays_below_the_stop(self) -> None:
         """A record at the stop is somebody else's."""
