@@ -19,7 +19,7 @@ import os
 from collections.abc import Callable
 from math import inf
 from time import time
-from typing import Any, Protocol
+from typing import Protocol, TypeVar
 
 from metamorphosis.errors import StoreError
 
@@ -45,11 +45,14 @@ not believed: ids count on without it. What is left of them then is more than a 
 """
 
 
+T = TypeVar("T")
+
+
 class Submits(Protocol):
     """The part of ``IWorkerThreads`` that ids use."""
 
     def submit(
-        self, work: Callable[[], Any], done: Callable[[Any, BaseException | None], None]
+        self, work: Callable[[], T], done: Callable[[T | None, BaseException | None], None]
     ) -> None:
         """See ``IWorkerThreads.submit``."""
 

@@ -185,7 +185,7 @@ class IRuntime(Interface):
     def call_from_thread(function: Callable[..., object], *args: object) -> None:
         """``call_soon`` from any thread."""
 
-    def start(coroutine: Coroutine[Any, Any, T]) -> Awaitable[T]:
+    def start(coroutine: Coroutine[object, None, T]) -> Awaitable[T]:
         """Run a coroutine that awaits this runtime's futures; the future of its result. An error
         that is not awaited is logged."""
 

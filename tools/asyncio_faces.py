@@ -40,6 +40,7 @@ FACTORY: Replacements = [
     ("    :raises InvalidConfig: a setting is wrong.\n",
      "    :raises InvalidConfig: a setting is wrong.\n"
      "    :raises RuntimeError: no loop is running, and none was given.\n"),
+    ("TYPE_CHECKING, Any, Protocol,", "TYPE_CHECKING, Protocol,"),
     ("reactor: Any = None,", "loop: AbstractEventLoop | None = None,"),
     ("        runtime = TwistedRuntime(reactor)\n"
      "        super().__init__(runtime, chosen)\n"

@@ -12,7 +12,7 @@ Transports take this for the reactor: it has the part of ``IReactorFDSet`` that 
 from __future__ import annotations
 
 from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, epoll
-from typing import Any
+from typing import TYPE_CHECKING
 
 from twisted.internet import main
 from twisted.internet.error import ConnectionDone
@@ -20,6 +20,10 @@ from twisted.internet.interfaces import IReadDescriptor
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
+
+if TYPE_CHECKING:
+    from twisted.internet.abstract import FileDescriptor
+    from twisted.internet.posixbase import PosixReactorBase
 
 MAX_EVENTS = 1024
 """Sockets that are served before the reactor looks at anything else."""
@@ -37,11 +41,11 @@ class SocketSet:
 
     _log = Logger()
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: PosixReactorBase) -> None:
         self.callLater = reactor.callLater
         self._reactor = reactor
         self._epoll = epoll()
-        self._transports: dict[int, Any] = {}
+        self._transports: dict[int, FileDescriptor] = {}
         self._masks: dict[int, int] = {}
 
     def open(self) -> None:
@@ -78,7 +82,7 @@ class SocketSet:
             transport.connectionLost(reason)
         self.close()
 
-    def _serve(self, transport: Any, event: int) -> None:
+    def _serve(self, transport: FileDescriptor, event: int) -> None:
         reading = True
         try:
             if event & EPOLLIN:
@@ -96,7 +100,7 @@ class SocketSet:
         if why is not None:
             self._disconnect(transport, why, reading)
 
-    def _disconnect(self, transport: Any, why: Exception, reading: bool) -> None:
+    def _disconnect(self, transport: FileDescriptor, why: Exception, reading: bool) -> None:
         """As the reactor does: the end of the peer's input alone does not end the connection."""
         self.removeReader(transport)
         if reading and isinstance(why, ConnectionDone):
@@ -107,23 +111,23 @@ class SocketSet:
 
     # For transports
 
-    def addReader(self, transport: Any) -> None:
+    def addReader(self, transport: FileDescriptor) -> None:
         """Serve it when there is something to read."""
         self._change(transport, EPOLLIN, 0)
 
-    def removeReader(self, transport: Any) -> None:
+    def removeReader(self, transport: FileDescriptor) -> None:
         """No longer."""
         self._change(transport, 0, EPOLLIN)
 
-    def addWriter(self, transport: Any) -> None:
+    def addWriter(self, transport: FileDescriptor) -> None:
         """Serve it when it can be written to."""
         self._change(transport, EPOLLOUT, 0)
 
-    def removeWriter(self, transport: Any) -> None:
+    def removeWriter(self, transport: FileDescriptor) -> None:
         """No longer."""
         self._change(transport, 0, EPOLLOUT)
 
-    def _change(self, transport: Any, more: int, less: int) -> None:
+    def _change(self, transport: FileDescriptor, more: int, less: int) -> None:
         descriptor = transport.fileno()
         before = self._masks.get(descriptor, 0)
         mask = (before | more) & ~less

@@ -27,6 +27,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from metamorphosis.broker.sockets import SocketSet
     from metamorphosis.store.segment import Segment
 
@@ -119,7 +121,7 @@ class BrokerTransport(tcp.Server):
                 return
         self._enqueue(memoryview(data)[sent:], len(data) - sent)
 
-    def writeSequence(self, iovec: Any) -> None:
+    def writeSequence(self, iovec: Iterable[bytes]) -> None:
         """The pieces as one write."""
         self.write(b"".join(iovec))
 

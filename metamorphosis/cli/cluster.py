@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from metamorphosis.client.consumer.direct import BROKER_ID
 from metamorphosis.client.model import Partition
@@ -20,6 +20,9 @@ from metamorphosis.cluster.model import Broker, TopicBroker
 from metamorphosis.errors import CorruptRecord, MetaQError, NoNode, NotConnected, NotFound
 from metamorphosis.message import HEADER, HEADER_BYTES, iterate_records
 from metamorphosis.wire.commands import GetCommand, OffsetCommand, StatsCommand
+
+if TYPE_CHECKING:
+    from metamorphosis.client.factory import SessionFactory
 
 END = (1 << 63) - 1
 """An offset after every other."""
@@ -73,11 +76,11 @@ class Cluster:
     :ivar faults: questions without an answer, and why; shown with the answers.
     """
 
-    def __init__(self, session: Any) -> None:
+    def __init__(self, session: SessionFactory) -> None:
         self.faults: list[str] = []
         self._patterns: set[str] = set()  # sections for any number of topics, as the brokers have
         self._session = session
-        self._registry = session.registry
+        self._registry: Any = session.registry  # None: nobody asks it
         self._paths = session.paths
 
     # Topics
@@ -258,7 +261,9 @@ class Cluster:
         length: int = HEADER.unpack_from(piece)[0]
         return len(piece) < HEADER_BYTES + length <= end - offset
 
-    async def _ask(self, url: str, command: Any, right: int = SUCCESS) -> bytes:
+    async def _ask(
+        self, url: str, command: GetCommand | OffsetCommand | StatsCommand, right: int = SUCCESS
+    ) -> bytes:
         """The body of a broker's answer."""
         user = object()
         connection = self._session.connections.acquire(url, user)

@@ -10,11 +10,11 @@ import json
 import os
 import sys
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TextIO
+from typing import TextIO
 
 from metamorphosis.client.network.flow import Event
 from metamorphosis.errors import MetaQError
-from metamorphosis.interfaces import IRuntime
+from metamorphosis.interfaces import IRuntime, IWorkerThreads, Timer
 from metamorphosis.terminal import encoded, shows_everything
 
 CHUNK = 64 * 1024
@@ -62,7 +62,7 @@ class Console:
         self.stopped = Event(runtime)
         self.lines = Lines(self, _read_stdin if read is None else read)
         self._write = _write_stdout if write is None else write
-        self._writer: Any = None
+        self._writer: IWorkerThreads | None = None
         self._listeners: list[Callable[[], object]] = []
         self._shown = 0
 
@@ -103,7 +103,7 @@ class Console:
         self._writer.submit(lambda: self._write(data), written)
         return future
 
-    def print(self, value: object, as_json: bool) -> Any:
+    def print(self, value: object, as_json: bool) -> Awaitable[None]:
         """Write a value as one JSON line, or a text as it is."""
         text = json_text(value) if as_json else str(value)
         return self.write(encoded(f"{text}\n"))
@@ -142,7 +142,7 @@ class Lines:
     def __init__(self, console: Console, read: Callable[[], bytes]) -> None:
         self._console = console
         self._read = read
-        self._threads: Any = None
+        self._threads: IWorkerThreads | None = None
         self._news = Event(console.runtime)
         self._chunk: bytes | None = None
         self._error: BaseException | None = None
@@ -207,7 +207,7 @@ class Ticker:
     def __init__(self, console: Console, show: Callable[[], None]) -> None:
         self._console = console
         self._show = show
-        self._timer: Any = None
+        self._timer: Timer | None = None
         if console.interactive:
             self._tick()
 

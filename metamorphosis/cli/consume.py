@@ -12,7 +12,7 @@ import base64
 from argparse import Namespace
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING
 
 from zope.interface import implementer
 
@@ -25,6 +25,10 @@ from metamorphosis.client.model import Partition, Position, ReceivedMessage, Sto
 from metamorphosis.client.network.flow import Event
 from metamorphosis.errors import ClientClosed, MetaQError, NotBalanced, NotConnected
 from metamorphosis.interfaces import IOffsetStore
+
+if TYPE_CHECKING:
+    from metamorphosis.client.consumer.consumer import Consumer
+    from metamorphosis.client.factory import SessionFactory
 
 STORED, EARLIEST, LATEST = "stored", "earliest", "latest"
 
@@ -46,7 +50,7 @@ class StartingAt:
 
     def __init__(
         self,
-        store: Any,
+        store: IOffsetStore,
         starts: Mapping[Partition, int | None],
         ask: Callable[[str, Partition], Awaitable[int]],
         before: Mapping[Partition, StoredOffset | None] = MappingProxyType({}),
@@ -65,7 +69,7 @@ class StartingAt:
                 offset = await self._ask(topic, partition)
             await self._store.commit(group, [StoredOffset(topic, partition, offset)])
             self._begun.add(partition)
-        return await self._store.load(topic, group, partition)  # type: ignore[no-any-return]
+        return await self._store.load(topic, group, partition)
 
     async def _was_begun(self, topic: str, group: str, partition: Partition) -> bool:
         """Whether another member of the group has read the partition meanwhile."""
@@ -155,7 +159,7 @@ class Output:
         return amount(self.count, self.size, self._runtime.seconds() - self._began)
 
 
-async def consume(session: Any, console: Console, options: Namespace) -> None:
+async def consume(session: SessionFactory, console: Console, options: Namespace) -> None:
     """
     Write messages as long as it was asked for.
 
@@ -164,7 +168,7 @@ async def consume(session: Any, console: Console, options: Namespace) -> None:
     """
     cluster = Cluster(session)
     is_there = await cluster.has(options.topic)
-    store: Any = offset_store(session)
+    store = offset_store(session)
     if options.start != STORED:
         ends = await cluster.ends(options.topic)
         before = {each: await store.load(options.topic, options.group, each) for each in ends}
@@ -222,7 +226,7 @@ def _unstored(positions: list[Position]) -> str:
     return f", but the position in {names} could not be stored: some will come again"
 
 
-async def _check_readable(consumer: Any, cluster: Cluster, topic: str) -> None:
+async def _check_readable(consumer: Consumer, cluster: Cluster, topic: str) -> None:
     """
     Raise if no message comes because a broker is missing.
 
@@ -240,8 +244,8 @@ def keep_trying(message: ReceivedMessage) -> None:
     raise MetaQError("it was not written")
 
 
-async def _join(consumer: Any, console: Console) -> None:
-    """Take a place in the group; where that takes time, it is said and tried on."""
+async def _join(consumer: Consumer, console: Console) -> None:
+    """Take a place in the group; where that takes time, a line says so and it keeps trying."""
     try:
         await consumer.complete_subscribe()
     except ClientClosed:

@@ -14,7 +14,7 @@ import signal
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import TYPE_CHECKING
 
 from metamorphosis.cli.console import Console, Interrupted, OutputClosed, UsageError
 from metamorphosis.cli.consume import consume
@@ -28,7 +28,10 @@ from metamorphosis.client.topics.roots import check_root
 from metamorphosis.errors import InvalidArgument, MetaQError
 from metamorphosis.terminal import escape_output, given
 
-Command = Callable[[Any, Console, Namespace], Coroutine[Any, Any, None]]
+if TYPE_CHECKING:
+    from metamorphosis.client.factory import SessionFactory
+
+    Command = Callable[[SessionFactory, Console, Namespace], Coroutine[object, None, None]]
 
 COMMANDS: dict[str, Command] = {
     "produce": produce,
@@ -100,7 +103,7 @@ async def _run(options: Namespace) -> int:
     return await execute(session, console, options)
 
 
-async def execute(session: Any, console: Console, options: Namespace) -> int:
+async def execute(session: SessionFactory, console: Console, options: Namespace) -> int:
     """Run the command; the exit status. The session is closed afterwards."""
     orderly = False
 

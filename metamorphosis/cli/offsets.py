@@ -11,7 +11,7 @@ from __future__ import annotations
 from argparse import Namespace
 from collections.abc import Iterator
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from metamorphosis.cli.cluster import Cluster, PartitionState, TopicState, shortened
 from metamorphosis.cli.console import Console, UsageError
@@ -20,6 +20,10 @@ from metamorphosis.client.model import Partition, StoredOffset
 from metamorphosis.client.offsets.localfile import LocalFileOffsetStore
 from metamorphosis.client.offsets.zookeeper import ZooKeeperOffsetStore
 from metamorphosis.errors import MetaQError, OffsetStoreError
+from metamorphosis.interfaces import IOffsetStore
+
+if TYPE_CHECKING:
+    from metamorphosis.client.factory import SessionFactory
 
 HEAD = ("GROUP", "TOPIC", "PARTITION", "OFFSET", "END", "LAG", "OWNER", "STATE")
 
@@ -70,14 +74,14 @@ class Row(NamedTuple):
         return (*self[:-1], ",".join(self.state) or "ok")
 
 
-def offset_store(session: Any) -> Any:
+def offset_store(session: SessionFactory) -> IOffsetStore:
     """Where ``metaq`` keeps the positions of groups."""
     if session.registry is not None:
         return ZooKeeperOffsetStore(session.registry, session.paths)
     return LocalFileOffsetStore(session.runtime)
 
 
-async def offsets(session: Any, console: Console, options: Namespace) -> None:
+async def offsets(session: SessionFactory, console: Console, options: Namespace) -> None:
     """
     Show positions, and change them before if ``--to`` says so.
 
@@ -106,7 +110,7 @@ async def offsets(session: Any, console: Console, options: Namespace) -> None:
 class Positions:
     """The positions of groups in the partitions of a cluster. Thread: the loop's."""
 
-    def __init__(self, session: Any) -> None:
+    def __init__(self, session: SessionFactory) -> None:
         self._direct = session.registry is None
         self._cluster = Cluster(session)
         self._store = offset_store(session)

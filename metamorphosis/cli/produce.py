@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from metamorphosis.cli.cluster import Cluster
 from metamorphosis.cli.console import Console, Interrupted, Ticker, UsageError, amount
@@ -19,13 +19,19 @@ from metamorphosis.client.model import Partition
 from metamorphosis.client.network.flow import Event
 from metamorphosis.errors import CommitUnknown, MetaQError
 
+if TYPE_CHECKING:
+    from metamorphosis.client.factory import SessionFactory
+    from metamorphosis.client.producer.producer import Producer
+    from metamorphosis.client.transactions.local import Transaction
+    from metamorphosis.interfaces import Failed
+
 IN_FLIGHT = 1000
 """Messages under way at a time."""
 
 BYTES_IN_FLIGHT = 8 << 20
 
 
-async def chosen_partition(session: Any, topic: str, text: str) -> Partition:
+async def chosen_partition(session: SessionFactory, topic: str, text: str) -> Partition:
     """
     What ``--partition`` means.
 
@@ -44,7 +50,7 @@ async def chosen_partition(session: Any, topic: str, text: str) -> Partition:
         if each.number == int(number) and (not hyphen or each.broker_id == int(broker_id))
     ]
     if len(found) == 1:
-        return found[0]  # type: ignore[no-any-return]
+        return found[0]
     fault = "is on several brokers" if found else "does not exist"
     names = ", ".join(map(str, there)) or "none"
     raise UsageError(f"--partition {text}: it {fault}; partitions of {topic}: {names}")
@@ -54,14 +60,14 @@ class Sending:
     """The sends of one run. Thread: the loop's."""
 
     def __init__(
-        self, console: Console, producer: Any, partition: Partition | None, options: Namespace
+        self, console: Console, producer: Producer, partition: Partition | None, options: Namespace
     ) -> None:
         self.sent = 0
         self.failed = 0
         self.error: BaseException | None = None
         self._console = console
         self._runtime = console.runtime
-        self._sender = producer
+        self._sender: Producer | Transaction = producer
         self._partition = partition
         self._topic: str = options.topic
         self._attribute: str | None = options.attribute
@@ -100,7 +106,7 @@ class Sending:
             self._stored(size)
             self._landed(size)
 
-        def refused(failure: Any) -> None:
+        def refused(failure: Failed) -> None:
             self._failure(line, failure.value)
             self._landed(size)
 
@@ -151,7 +157,7 @@ class SendingInTransactions(Sending):
     """
 
     def __init__(
-        self, console: Console, producer: Any, partition: Partition | None, options: Namespace
+        self, console: Console, producer: Producer, partition: Partition | None, options: Namespace
     ) -> None:
         super().__init__(console, producer, partition, options)
         self._producer = producer
@@ -202,7 +208,7 @@ class SendingInTransactions(Sending):
         self._in_it = self._size = 0
 
 
-async def produce(session: Any, console: Console, options: Namespace) -> None:
+async def produce(session: SessionFactory, console: Console, options: Namespace) -> None:
     """
     Send everything.
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from typing import Any
+from typing import TYPE_CHECKING
 
 from metamorphosis.cli.cluster import Cluster, TopicState
 from metamorphosis.cli.console import Console
 from metamorphosis.cli.table import table
 from metamorphosis.errors import MetaQError
 
+if TYPE_CHECKING:
+    from metamorphosis.client.factory import SessionFactory
+
 HEAD = ("TOPIC", "PARTITION", "BROKER", "MIN", "MAX")
 
 
-async def topics(session: Any, console: Console, options: Namespace) -> None:
+async def topics(session: SessionFactory, console: Console, options: Namespace) -> None:
     """
     Show the topics.
 

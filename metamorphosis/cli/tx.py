@@ -101,7 +101,7 @@ def _journal(found: dict[str, Any], options: Namespace) -> Iterator[str]:
     yield table(("REDO", "BYTES", "UNFINISHED"), rows)
 
 
-def _lines(found: dict[str, Any]) -> Iterator[str]:
+def _lines(found: dict[str, object]) -> Iterator[str]:
     width = max(map(len, found))
     for name, value in found.items():
         if isinstance(value, list):

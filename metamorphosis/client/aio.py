@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from asyncio import AbstractEventLoop, Future
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from metamorphosis.client.checked import checked
 from metamorphosis.client.delivery.subscription import Filter, Listener, Reject
@@ -288,7 +288,7 @@ class MessageSessionFactory(SessionFactory):
         broker: str | None = None,
         config: ClientConfig | None = None,
         loop: AbstractEventLoop | None = None,
-        **settings: Any,
+        **settings: object,
     ) -> None:
         settings = {"zookeeper": zookeeper, "broker": broker, **settings}
         chosen = client_config(config, settings)
@@ -344,7 +344,7 @@ class MessageSessionFactory(SessionFactory):
             group: str | None = None,
             config: ConsumerConfig | None = None,
             store: IOffsetStore | None = None,
-            **settings: Any,
+            **settings: object,
         ) -> Consumer:
             """See ``SessionFactory``."""
 
@@ -353,7 +353,7 @@ class MessageSessionFactory(SessionFactory):
             group: str | None = None,
             config: ConsumerConfig | None = None,
             store: IOffsetStore | None = None,
-            **settings: Any,
+            **settings: object,
         ) -> Consumer:
             """See ``SessionFactory``."""
 

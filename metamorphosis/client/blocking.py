@@ -20,7 +20,7 @@ several at a time if need be.
 from __future__ import annotations
 
 import warnings
-from typing import Any, Self
+from typing import Self
 
 from metamorphosis.client.factory import SessionFactory
 from metamorphosis.client.model import Partition
@@ -73,7 +73,7 @@ class MessageSessionFactory:
         zookeeper: str | None = None,
         broker: str | None = None,
         config: ClientConfig | None = None,
-        **settings: Any,
+        **settings: object,
     ) -> None:
         settings = {"zookeeper": zookeeper, "broker": broker, **settings}
         self._config = client_config(config, settings)
@@ -196,7 +196,7 @@ class MessageSessionFactory:
         group: str | None = None,
         config: ConsumerConfig | None = None,
         store: IOffsetStore | None = None,
-        **settings: Any,
+        **settings: object,
     ) -> Consumer:
         """See ``SessionFactory``."""
         core = self._thread.call(self._core.create_consumer, group, config, store, **settings)
@@ -207,7 +207,7 @@ class MessageSessionFactory:
         group: str | None = None,
         config: ConsumerConfig | None = None,
         store: IOffsetStore | None = None,
-        **settings: Any,
+        **settings: object,
     ) -> Consumer:
         """See ``SessionFactory``."""
         create = self._core.create_broadcast_consumer

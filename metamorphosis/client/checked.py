@@ -14,7 +14,7 @@ from typing import Any, Final, NoReturn, TypeVar, cast
 from metamorphosis.client.checks import CHECKS, Check, fault, optional
 from metamorphosis.errors import InvalidArgument
 
-Refuse = Callable[[Any, InvalidArgument, Mapping[str, Any]], object]
+Refuse = Callable[[Any, InvalidArgument, Mapping[str, object]], object]
 """The object, the error and the arguments -> what the call returns in place of its result."""
 
 Method = TypeVar("Method", bound=Callable[..., Any])

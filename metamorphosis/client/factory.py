@@ -152,7 +152,7 @@ class SessionFactory(Session):
         group: str | None = None,
         config: ConsumerConfig | None = None,
         store: IOffsetStore | None = None,
-        **settings: Any,
+        **settings: object,
     ) -> Any:
         """
         A consumer, which connects to nothing before ``complete_subscribe``.
@@ -172,7 +172,7 @@ class SessionFactory(Session):
         group: str | None = None,
         config: ConsumerConfig | None = None,
         store: IOffsetStore | None = None,
-        **settings: Any,
+        **settings: object,
     ) -> Any:
         """
         A consumer that gets all messages, as one on every other machine does: its group is named

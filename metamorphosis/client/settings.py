@@ -142,7 +142,7 @@ class ClientConfig:
         """Whether there is one broker and no ZooKeeper."""
         return self.broker is not None
 
-    def replaced(self, **changes: Any) -> Self:
+    def replaced(self, **changes: object) -> Self:
         """
         A copy with other values.
 
@@ -199,7 +199,7 @@ class ConsumerConfig:
         _check(self, InvalidConsumerConfig)
         object.__setattr__(self, "load_balance_strategy", self.load_balance_strategy.upper())
 
-    def replaced(self, **changes: Any) -> Self:
+    def replaced(self, **changes: object) -> Self:
         """
         A copy with other values.
 
@@ -235,7 +235,9 @@ def broadcast_config(config: ConsumerConfig, host: str | None = None) -> Consume
     return config.replaced(group=f"{config.group}-{name}")
 
 
-def known(config: type, values: Mapping[str, Any], error: type[InvalidConfig]) -> Mapping[str, Any]:
+def known(
+    config: type, values: Mapping[str, object], error: type[InvalidConfig]
+) -> Mapping[str, Any]:
     """
     The values, if all of them are settings.
 
@@ -253,7 +255,7 @@ def known(config: type, values: Mapping[str, Any], error: type[InvalidConfig]) -
 
 
 def consumer_config(
-    config: ConsumerConfig | None, group: str | None, settings: dict[str, Any]
+    config: ConsumerConfig | None, group: str | None, settings: dict[str, object]
 ) -> ConsumerConfig:
     """What ``create_consumer`` was given, as one."""
     if group is not None:
@@ -265,7 +267,7 @@ def consumer_config(
     return ConsumerConfig(**{"group": "", **known(ConsumerConfig, settings, InvalidConsumerConfig)})
 
 
-def client_config(config: ClientConfig | None, settings: dict[str, Any]) -> ClientConfig:
+def client_config(config: ClientConfig | None, settings: dict[str, object]) -> ClientConfig:
     """What a session factory was given, as one."""
     given = {name: value for name, value in settings.items() if value is not None}
     if config is not None:

@@ -290,7 +290,7 @@ class MessageSessionFactory(SessionFactory):
         broker: str | None = None,
         config: ClientConfig | None = None,
         reactor: Any = None,
-        **settings: Any,
+        **settings: object,
     ) -> None:
         settings = {"zookeeper": zookeeper, "broker": broker, **settings}
         chosen = client_config(config, settings)
@@ -348,7 +348,7 @@ class MessageSessionFactory(SessionFactory):
             group: str | None = None,
             config: ConsumerConfig | None = None,
             store: IOffsetStore | None = None,
-            **settings: Any,
+            **settings: object,
         ) -> Consumer:
             """See ``SessionFactory``."""
 
@@ -357,7 +357,7 @@ class MessageSessionFactory(SessionFactory):
             group: str | None = None,
             config: ConsumerConfig | None = None,
             store: IOffsetStore | None = None,
-            **settings: Any,
+            **settings: object,
         ) -> Consumer:
             """See ``SessionFactory``."""
 

@@ -133,7 +133,7 @@ class KazooThreads(SequentialThreadingHandler):  # type: ignore[misc]
             return faults[-1]
         return ConnectionFault(self.complaint)
 
-    def spawn(self, func: Callable[..., object], *args: Any, **options: Any) -> Any:
+    def spawn(self, func: Callable[..., object], *args: object, **options: object) -> object:
         """Start a thread; when it ends for whatever reason, say so."""
 
         def run() -> None:

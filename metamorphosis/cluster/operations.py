@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
@@ -17,6 +17,8 @@ from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
 from metamorphosis.cluster.kazoobridge import node_stat, split_connect, translated
 from metamorphosis.cluster.model import NodeStat, WatchEvent, WatchKind
 from metamorphosis.errors import NodeExists, NoNode, RegistryUnavailable
+
+T = TypeVar("T")
 
 OPERATION_SECONDS = 10.0  # the longest that one operation may take
 
@@ -124,7 +126,7 @@ class KazooOperations:
         answer: Deferred[Any] = Deferred()
         self._pending.add(answer)
 
-        def forget(result: Any) -> Any:
+        def forget(result: T) -> T:
             self._pending.discard(answer)
             return result
 
@@ -141,7 +143,7 @@ class KazooOperations:
         return answer
 
 
-def _fire(answer: Deferred[Any], path: str, result: Any) -> None:
+def _fire(answer: Deferred[object], path: str, result: Any) -> None:
     """Pass an ``AsyncResult`` of kazoo on, unless its time was over."""
     if answer.called:
         return

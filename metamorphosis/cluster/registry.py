@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 from kazoo.client import KazooClient
 from kazoo.protocol.states import KazooState
@@ -161,7 +160,7 @@ class ZooKeeperRegistry(KazooOperations):
 
     # -- what kazoo reports
 
-    def _state_changed(self, client: Any, state: str, session: int) -> None:
+    def _state_changed(self, client: object, state: str, session: int) -> None:
         """Thread: reactor, some time after the fact; news of a discarded client are old news."""
         if client is not self._client:
             return
@@ -262,7 +261,7 @@ class ZooKeeperRegistry(KazooOperations):
         return self._kazoo_threads.fault
 
 
-def _close(client: Any) -> None:
+def _close(client: KazooClient) -> None:
     """Thread: a worker. ``stop`` closes the session and joins kazoo's threads."""
     client.stop()
     client.close()

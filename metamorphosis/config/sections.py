@@ -71,7 +71,7 @@ class SectionReader:
             self._known[known] = key.read(text)
         return self._known[known]
 
-    def _value(self, section: Section, key: Key, option: Option, found: dict[str, Any]) -> None:
+    def _value(self, section: Section, key: Key, option: Option, found: dict[str, object]) -> None:
         """Read one value into ``found``."""
         try:
             value = self._read(key, option.value)

@@ -146,7 +146,7 @@ def file_shares() -> FileShares:
     return FileShares(limit, segments, limit - reserve - segments)
 
 
-def use_monotonic_timers(reactor: Any, seconds: Callable[[], float] = time.monotonic) -> None:
+def use_monotonic_timers(reactor: object, seconds: Callable[[], float] = time.monotonic) -> None:
     """
     Let the timers of a process of ours follow the monotonic clock.
 
@@ -206,7 +206,7 @@ class Signals:
         reactor: Any,
         hurry: Callable[[], None],
         reload: Callable[[], None],
-        install: Callable[..., Any] = signal.signal,
+        install: Callable[..., object] = signal.signal,
     ) -> None:
         self._reactor = reactor
         self._hurry = hurry

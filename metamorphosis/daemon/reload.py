@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 from metamorphosis.config import serverini
 from metamorphosis.config import settings as settingsfile
 from metamorphosis.config.model import BrokerConfig, Settings
+
+if TYPE_CHECKING:
+    from metamorphosis.store.messagestore import MessageStore
 
 RELOADABLE = ("closed_partitions", "path", "warnings")
 SHOWN_NAMES = 10
@@ -53,12 +56,12 @@ def read_again(config: BrokerConfig, settings: Settings) -> Reloaded:
     )
 
 
-def hidden_partitions(config: BrokerConfig, stores: Iterable[Any]) -> list[str]:
+def hidden_partitions(config: BrokerConfig, stores: Iterable[MessageStore]) -> list[str]:
     """
     Warnings of messages that consumers are not offered: in partitions that the configuration does
     not count any more.
     """
-    hidden: dict[str, list[Any]] = {}
+    hidden: dict[str, list[MessageStore]] = {}
     for store in stores:
         count = config.topic(store.topic).num_partitions
         if store.partition >= count and store.max_offset > store.min_offset:
@@ -66,7 +69,7 @@ def hidden_partitions(config: BrokerConfig, stores: Iterable[Any]) -> list[str]:
     return [_hidden(config, topic, found) for topic, found in sorted(hidden.items())]
 
 
-def _hidden(config: BrokerConfig, topic: str, stores: list[Any]) -> str:
+def _hidden(config: BrokerConfig, topic: str, stores: list[MessageStore]) -> str:
     numbers = sorted(store.partition for store in stores)
     size = sum(store.max_offset - store.min_offset for store in stores)
     return (

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
@@ -29,6 +29,8 @@ from metamorphosis.interfaces import IWorkerThreads
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+T = TypeVar("T")
 
 STALL_SECONDS = 10.0
 """Longer than clients wait for a reply, longer than a healthy disk takes for a flush."""
@@ -62,7 +64,9 @@ class Lane:
         """Why nothing is taken now; None while the disk answers."""
         return self._stalled
 
-    def submit(self, work: Callable[[], Any], done: Callable[[Any, Any], None]) -> None:
+    def submit(
+        self, work: Callable[[], T], done: Callable[[T | None, BaseException | None], None]
+    ) -> None:
         """See ``IWorkerThreads``."""
         call = object()
         self._began[call] = self._clock.seconds()
@@ -71,7 +75,11 @@ class Lane:
         self._threads.submit(work, partial(self._returned, call, done))
 
     def _returned(
-        self, call: object, done: Callable[[Any, Any], None], result: Any, error: Any
+        self,
+        call: object,
+        done: Callable[[T | None, BaseException | None], None],
+        result: T | None,
+        error: BaseException | None,
     ) -> None:
         del self._began[call]
         if self._stalled is not None and not self._late():

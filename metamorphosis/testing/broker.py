@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from itertools import count, cycle
-from typing import Any, Protocol
+from typing import Protocol
 
 from metamorphosis.errors import (
     BadRequest,
@@ -20,6 +20,7 @@ from metamorphosis.errors import (
     NotFound,
     ProtocolError,
 )
+from metamorphosis.interfaces import Timer
 from metamorphosis.message import checksum
 from metamorphosis.testing.partition import MemoryPartition
 from metamorphosis.wire import commands as wire
@@ -35,7 +36,7 @@ ANY_PARTITION = -1
 class Timers(Protocol):
     """The part of ``IRuntime`` that gets need which wait at the end of a log."""
 
-    def call_later(self, seconds: float, function: Callable[..., object], *args: object) -> Any:
+    def call_later(self, seconds: float, function: Callable[..., object], *args: object) -> Timer:
         """See ``IRuntime``."""
 
 

@@ -21,6 +21,7 @@ from metamorphosis.client.runtimes.tx import TwistedRuntime
 from metamorphosis.client.settings import ClientConfig, client_config
 from metamorphosis.cluster.model import TopicBroker
 from metamorphosis.cluster.paths import Paths
+from metamorphosis.interfaces import IRuntime
 from metamorphosis.testing.broker import Conversation, MemoryBroker
 from metamorphosis.testing.registry import MemoryRegistry, MemoryTree
 from metamorphosis.testing.runtime import MemoryRuntime
@@ -87,7 +88,7 @@ class MemoryCluster:
 
     # -- clients
 
-    def twisted_factory(self, reactor: Any = None, **settings: Any) -> tx.MessageSessionFactory:
+    def twisted_factory(self, reactor: Any = None, **settings: object) -> tx.MessageSessionFactory:
         """
         A session factory of ``client.tx``.
 
@@ -96,12 +97,12 @@ class MemoryCluster:
         """
         return _TwistedFactory(_TwistedRuntime(self, reactor), self._config(settings))
 
-    def asyncio_factory(self, **settings: Any) -> aio.MessageSessionFactory:
+    def asyncio_factory(self, **settings: object) -> aio.MessageSessionFactory:
         """A session factory of ``client.aio`` on the running loop."""
         return _AsyncioFactory(_AsyncioRuntime(self), self._config(settings))
 
     def stepped_factory(
-        self, runtime: MemoryRuntime | None = None, **settings: Any
+        self, runtime: MemoryRuntime | None = None, **settings: object
     ) -> tx.MessageSessionFactory:
         """
         A session factory whose futures are Deferreds; nothing happens before ``runtime.turn``,
@@ -112,7 +113,7 @@ class MemoryCluster:
         stepped.network = self.connect
         return _TwistedFactory(stepped, self._config(settings))
 
-    def _config(self, settings: dict[str, Any]) -> ClientConfig:
+    def _config(self, settings: dict[str, object]) -> ClientConfig:
         usual = {
             name: f"{self._directory}/{name}"
             for name in ("recover_path", "local_message_path", "async_storage_path")
@@ -139,7 +140,7 @@ class BrokerLink:
 
     def __init__(
         self,
-        runtime: Any,
+        runtime: IRuntime,
         broker: MemoryBroker,
         receiver: Receiver,
         forget: Callable[[BrokerLink], None],
@@ -244,12 +245,12 @@ class _AsyncioRuntime(_InMemory, AsyncioRuntime):
 class _TwistedFactory(tx.MessageSessionFactory):
     """That of ``client.tx`` on a runtime that is there already."""
 
-    def __init__(self, runtime: Any, config: ClientConfig) -> None:
+    def __init__(self, runtime: IRuntime, config: ClientConfig) -> None:
         SessionFactory.__init__(self, runtime, config)
 
 
 class _AsyncioFactory(aio.MessageSessionFactory):
     """That of ``client.aio`` on a runtime that is there already."""
 
-    def __init__(self, runtime: Any, config: ClientConfig) -> None:
+    def __init__(self, runtime: IRuntime, config: ClientConfig) -> None:
         SessionFactory.__init__(self, runtime, config)

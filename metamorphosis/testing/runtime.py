@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
 from inspect import isawaitable
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import txaio.tx
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
@@ -32,7 +32,15 @@ from metamorphosis.interfaces import IRuntime
 from metamorphosis.testing.registry import MemoryRegistry, MemoryTree
 from metamorphosis.threads import SynchronousThreads
 
-Network = Callable[[Any, str, int, Any], None]
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from twisted.internet.interfaces import IDelayedCall
+
+    from metamorphosis.client.network.links import Receiver
+
+T = TypeVar("T")
+Network = Callable[["MemoryRuntime", str, int, "Receiver"], None]
 """See ``MemoryCluster.connect``."""
 
 MOST_CALLS = 100_000  # of one turn; more is a loop that never ends
@@ -87,7 +95,7 @@ class MemoryLink:
     :ivar reading: the core wants data; what is received meanwhile waits.
     """
 
-    def __init__(self, runtime: MemoryRuntime, host: str, port: int, receiver: Any) -> None:
+    def __init__(self, runtime: MemoryRuntime, host: str, port: int, receiver: Receiver) -> None:
         self.host = host
         self.port = port
         self.receiver = receiver
@@ -172,7 +180,7 @@ class MemoryLink:
 class Attempt:
     """The core wants a connection."""
 
-    def __init__(self, host: str, port: int, receiver: Any, timeout: float) -> None:
+    def __init__(self, host: str, port: int, receiver: Receiver, timeout: float) -> None:
         self.host = host
         self.port = port
         self.receiver = receiver
@@ -214,7 +222,7 @@ class MemoryRuntime:
         """See ``IRuntime``."""
         return self.clock.seconds()
 
-    def call_later(self, seconds: float, function: Callable[..., object], *args: object) -> Any:
+    def call_later(self, seconds: float, function: Callable[..., object], *args: object) -> _Timer:
         """See ``IRuntime``."""
         return _Timer(self.clock.callLater(seconds, function, *args))
 
@@ -226,11 +234,11 @@ class MemoryRuntime:
         """See ``IRuntime``."""
         self.call_soon(function, *args)
 
-    def start(self, coroutine: Coroutine[Any, Any, Any]) -> Deferred[Any]:
+    def start(self, coroutine: Coroutine[Any, Any, T]) -> Deferred[T]:
         """See ``IRuntime``."""
         return Deferred.fromCoroutine(coroutine)
 
-    def abandon(self, closers: Iterable[Callable[[], Any]]) -> None:
+    def abandon(self, closers: Iterable[Callable[[], Awaitable[object] | None]]) -> None:
         """See ``IRuntime``."""
         parts = list(closers)
 
@@ -242,7 +250,7 @@ class MemoryRuntime:
 
         self.call_soon(lambda: self.start(close_all()))
 
-    def adopt(self, awaitable: Any) -> Deferred[Any]:
+    def adopt(self, awaitable: object) -> Deferred[Any]:
         """See ``IRuntime``."""
         if isinstance(awaitable, Deferred):
             return awaitable
@@ -254,7 +262,7 @@ class MemoryRuntime:
         """See ``IRuntime``."""
         return False
 
-    def connect(self, host: str, port: int, receiver: Any, timeout: float) -> Deferred[None]:
+    def connect(self, host: str, port: int, receiver: Receiver, timeout: float) -> Deferred[None]:
         """See ``IRuntime``; the network or the test accepts or refuses it."""
         if self.network is not None:
             return maybeDeferred(self.network, self, host, port, receiver)
@@ -273,7 +281,7 @@ class MemoryRuntime:
         """See ``IRuntime``; a client of ``tree``."""
         return MemoryRegistry(self.tree)
 
-    def adopt_registry(self, registry: Any) -> Any:
+    def adopt_registry(self, registry: T) -> T:
         """See ``IRuntime``."""
         return registry
 
@@ -339,18 +347,18 @@ class MemoryRuntime:
         found = [each for each in self.links if f"{each.host}:{each.port}" == address]
         return found[-1]
 
-    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """The result of a coroutine that needs no time; its exception is raised."""
         return self.result(self.start(coroutine))
 
-    def result(self, future: Any) -> Any:
+    def result(self, future: Deferred[T]) -> T:
         """
         What became of a future, after the present turn; its exception is raised.
 
         :raises AssertionError: nothing has.
         """
         self.turn()
-        outcome: list[Any] = []
+        outcome: list[T | Failure] = []
         future.addBoth(outcome.append)
         if not outcome:
             raise AssertionError("there is no result yet")
@@ -369,7 +377,7 @@ class MemoryRuntime:
 class _Timer:
     """A ``callLater`` whose ``cancel`` does no harm afterwards."""
 
-    def __init__(self, call: Any) -> None:
+    def __init__(self, call: IDelayedCall) -> None:
         self._call = call
 
     def cancel(self) -> None:
@@ -377,7 +385,7 @@ class _Timer:
             self._call.cancel()
 
 
-async def _await(awaitable: Any) -> Any:
+async def _await(awaitable: Awaitable[T]) -> T:
     return await awaitable
 
 

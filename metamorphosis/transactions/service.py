@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -206,7 +206,7 @@ class TransactionService:
             [record for transaction in prepared for record in open_records(transaction)],
             [file.path for file in files],
         )
-        done: Deferred[Any] = Deferred()
+        done: Deferred[None] = Deferred()
 
         def finished(made: tuple[int, int] | None, error: BaseException | None) -> None:
             if made is not None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict, is_dataclass
-from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
@@ -50,7 +49,7 @@ class JsonResource(Resource):
         """There is nothing below, unless it was put there."""
         return Nothing()
 
-    def render(self, request: Request) -> Any:
+    def render(self, request: Request) -> int:
         """Called by Twisted."""
         answer = self.methods.get(request.method.decode("ascii", "replace"))
         if answer is None:
@@ -89,7 +88,7 @@ class Nothing(JsonResource):
     def __init__(self) -> None:
         super().__init__({})
 
-    def render(self, request: Request) -> Any:
+    def render(self, request: Request) -> int:
         """Called by Twisted."""
         path = request.uri.decode("ascii", "replace")[:200]
         _send(request, NOT_FOUND, {"error": f"there is no {path}"})
@@ -109,7 +108,7 @@ def _send(request: Request, status: int, value: object) -> None:
     request.finish()
 
 
-def _plain(value: object) -> dict[str, Any]:
+def _plain(value: object) -> dict[str, object]:
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
     raise TypeError(f"{value!r} has no JSON form")

@@ -72,7 +72,7 @@ class AdminSite(Site):
     def stopFactory(self) -> None:
         """Likewise."""
 
-    def log(self, request: Any) -> None:
+    def log(self, request: object) -> None:
         """Likewise."""
 
 

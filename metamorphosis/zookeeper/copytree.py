@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from kazoo.client import KazooClient
 from kazoo.exceptions import KazooException, NoAuthError, NoNodeError
@@ -33,6 +33,13 @@ NAMED = 10
 """Paths that an error lists."""
 
 T = TypeVar("T")
+
+
+class Asked(Protocol):
+    """A request of kazoo that is under way."""
+
+    def get(self) -> Any:
+        """Wait for its result, or raise its error."""
 
 
 class CopyError(MetaQError):
@@ -105,7 +112,7 @@ def read(client: KazooClient, hosts: str) -> Found:
     return Found(nodes, ephemerals)
 
 
-def _ask(client: KazooClient, path: str) -> tuple[Any, Any, Any]:
+def _ask(client: KazooClient, path: str) -> tuple[Asked, Asked, Asked]:
     return client.get_async(path), client.get_children_async(path), client.get_acls_async(path)
 
 
@@ -149,15 +156,16 @@ def write(client: KazooClient, wanted: Found, there: Found, hosts: str, overwrit
     return len(missing) + len(different)
 
 
-def _create(client: KazooClient, path: str, node: Copied) -> Any:
-    return client.create_async(path, node.data, list(node.acl))
+def _create(client: KazooClient, path: str, node: Copied) -> Asked:
+    created: Asked = client.create_async(path, node.data, list(node.acl))
+    return created
 
 
-def _set(client: KazooClient, path: str, node: Copied) -> tuple[Any, ...]:
+def _set(client: KazooClient, path: str, node: Copied) -> tuple[Asked, ...]:
     return client.set_async(path, node.data), client.set_acls_async(path, list(node.acl))
 
 
-def _done(answers: Iterable[tuple[str, tuple[Any, ...]]], hosts: str) -> None:
+def _done(answers: Iterable[tuple[str, tuple[Asked, ...]]], hosts: str) -> None:
     for path, parts in answers:
         for part in parts:
             try:

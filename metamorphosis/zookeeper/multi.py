@@ -9,7 +9,7 @@ Source: ``MultiTransactionRecord``, ``MultiResponse``.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from metamorphosis.zookeeper.codes import Code, Opcode, ZooKeeperError
 from metamorphosis.zookeeper.jute import (
@@ -23,7 +23,7 @@ from metamorphosis.zookeeper.sessions import Client
 from metamorphosis.zookeeper.tree import Tree
 
 #: opcode and arguments
-Operation = tuple[int, tuple[Any, ...]]
+Operation = tuple[int, tuple[object, ...]]
 
 _ALLOWED: Final = {
     opcode: CHANGES[opcode]

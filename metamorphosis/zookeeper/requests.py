@@ -11,7 +11,7 @@ Source: ``PrepRequestProcessor``, ``FinalRequestProcessor`` of 3.8, where 3.4 an
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from metamorphosis.zookeeper.acl import (
     Wish,
@@ -38,7 +38,7 @@ from metamorphosis.zookeeper.watches import CHILDREN, NODE, Watches, pack_event
 
 Read = Callable[[Tree, Watches, Client, Reader], bytes]
 #: what reads the arguments and what applies them
-Change = tuple[Callable[[Reader], tuple[Any, ...]], Callable[..., bytes]]
+Change = tuple[Callable[[Reader], tuple[object, ...]], Callable[..., bytes]]
 
 
 # Reads

@@ -46,7 +46,7 @@ class BadRow(ValueError):
         super().__init__(f"{where}, column {column}: {shown} is not {expected}")
 
 
-def node_row(path: str, node: Node) -> tuple[Any, ...]:
+def node_row(path: str, node: Node) -> tuple[object, ...]:
     """The row of a node."""
     return (
         path,
@@ -88,12 +88,12 @@ def node_of(row: tuple[Any, ...]) -> Node:
         raise BadRow(where, "acl", acl, "a list of [permissions, scheme, id]") from None
 
 
-def session_row(session: Session) -> tuple[Any, ...]:
+def session_row(session: Session) -> tuple[object, ...]:
     """The row of a session."""
     return session.id, session.password, session.timeout
 
 
-def session_of(row: tuple[Any, ...]) -> Session:
+def session_of(row: tuple[object, ...]) -> Session:
     """
     The session of a row.
 
@@ -110,7 +110,7 @@ def session_of(row: tuple[Any, ...]) -> Session:
     return Session(number, password, timeout)
 
 
-def state_value(name: str, row: tuple[Any, ...] | None) -> int:
+def state_value(name: str, row: tuple[object, ...] | None) -> int:
     """
     A number of the table ``state``.
 

@@ -18,7 +18,7 @@ import sqlite3
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import closing
-from typing import Any, Final
+from typing import Final, TypeVar
 
 from metamorphosis.zookeeper.databaseerrors import StorageError, is_locked, unusable
 from metamorphosis.zookeeper.marker import Marker
@@ -34,6 +34,8 @@ from metamorphosis.zookeeper.rows import (
 )
 from metamorphosis.zookeeper.sessions import Session, Sessions
 from metamorphosis.zookeeper.tree import Tree
+
+K = TypeVar("K", str, int)
 
 FILE_NAME: Final = "zookeeper.sqlite3"
 
@@ -250,5 +252,5 @@ class Storage:
         self._marker.close()
 
 
-def _removed(changes: Mapping[Any, object]) -> Iterable[tuple[Any]]:
+def _removed(changes: Mapping[K, object]) -> Iterable[tuple[K]]:
     return [(key,) for key, value in changes.items() if value is None]

@@ -16,7 +16,7 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 from struct import Struct
-from typing import Any, Final
+from typing import Final, TypeVar
 
 from metamorphosis.client.localstore import Item, LocalStore
 from metamorphosis.client.model import ANY_PARTITION, OutgoingMessage, Partition
@@ -27,6 +27,7 @@ from metamorphosis.errors import LocalStoreError
 from metamorphosis.interfaces import IRuntime
 from metamorphosis.message import ATTRIBUTE_FLAG, encode_body, split_body
 
+T = TypeVar("T")
 Done = Callable[[Exception | None], object]
 Send = Callable[[OutgoingMessage], Awaitable[object]]
 
@@ -211,7 +212,7 @@ class Backlog:
             queue = self._queues[topic, partition] = Queue(self._runtime, topic, partition)
         return queue
 
-    async def _do(self, work: Callable[[], Any]) -> Any:
+    async def _do(self, work: Callable[[], T]) -> T:
         if self._worker is None:
             self._worker = Worker(self._runtime, "kept-messages")
         return await self._worker.run(work)

@@ -73,7 +73,7 @@ class AsyncioRuntime:
         """See ``IRuntime``."""
         self.loop.call_soon_threadsafe(function, *args)
 
-    def start(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    def start(self, coroutine: Coroutine[object, None, T]) -> asyncio.Task[T]:
         """See ``IRuntime``."""
         task = self.loop.create_task(coroutine)
         self._tasks.add(task)

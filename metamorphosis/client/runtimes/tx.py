@@ -175,7 +175,7 @@ class ShutdownTrigger:
 
     def __init__(self, reactor: Any, close: Callable[[], Deferred[None]]) -> None:
         self._reactor = reactor
-        self._trigger: Any = None
+        self._trigger: object = None
         closing = WeakMethod(close)  # the reactor keeps no factory alive
 
         def stopping() -> Deferred[None] | None:

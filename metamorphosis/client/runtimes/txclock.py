@@ -177,7 +177,7 @@ class MonotonicReactor:
     # IReactorTime
 
     def callLater(
-        self, delay: float, callable: Callable[..., Any], *args: object, **kw: object
+        self, delay: float, callable: Callable[..., object], *args: object, **kw: object
     ) -> DelayedCall:
         """See ``IReactorTime``."""
         if delay <= 0:
@@ -193,7 +193,7 @@ class MonotonicReactor:
         """See ``IReactorTime``; those of the client."""
         return [call for call in self._calls if not call.cancelled]
 
-    def _call_soon(self, function: Callable[[], Any]) -> DelayedCall:
+    def _call_soon(self, function: Callable[[], object]) -> DelayedCall:
         """
         With the reactor's own timers, a seventh of the cost of a descriptor that becomes readable,
         but due whatever its clock says when it looks.
@@ -206,7 +206,9 @@ class MonotonicReactor:
             call.delay(LONG_AGO - call.time)
         return call
 
-    def _call_from_thread(self, function: Callable[..., Any], *args: Any, **kw: Any) -> None:
+    def _call_from_thread(
+        self, function: Callable[..., object], *args: object, **kw: object
+    ) -> None:
         self._loop.call_soon_threadsafe(partial(self._run, partial(function, *args, **kw)))
 
     # The heap
@@ -259,7 +261,7 @@ class MonotonicReactor:
                 self._run(partial(call.func, *call.args, **call.kw))
         self._set_for_next()
 
-    def _run(self, function: Callable[[], Any]) -> None:
+    def _run(self, function: Callable[[], object]) -> None:
         try:
             function()
         except BaseException:  # one that is no Exception, too: the reactor would close the alarm

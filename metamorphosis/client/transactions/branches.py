@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from metamorphosis.client.network.connection import BrokerConnection
 from metamorphosis.client.network.links import Log
@@ -35,7 +35,7 @@ from metamorphosis.client.transactions.xa import (
 )
 from metamorphosis.errors import MetaQError, NoNode, NotConnected, ProtocolError, XAError
 from metamorphosis.wire.commands import TransactionCommand, TransactionType
-from metamorphosis.wire.transactionids import NULL_TRANSACTION_ID
+from metamorphosis.wire.transactionids import NULL_TRANSACTION_ID, TransactionId
 
 if TYPE_CHECKING:
     from metamorphosis.client.session import Session
@@ -184,7 +184,9 @@ class Branches:
             key = xid.with_qualifier(self.unique_qualifier)
             broker.call(self._command(key, TransactionType.END, 0), self.timeout)
 
-    def _command(self, key: Any, step: TransactionType, lifetime: int) -> TransactionCommand:
+    def _command(
+        self, key: TransactionId, step: TransactionType, lifetime: int
+    ) -> TransactionCommand:
         return TransactionCommand(key, self.session_id, step, 0, lifetime, self.unique_qualifier)
 
     # -- whose branch it is

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from metamorphosis.client.checked import checked
 from metamorphosis.client.model import Partition, SendResult
-from metamorphosis.client.transactions.database import Connection, DatabaseResource
+from metamorphosis.client.transactions.database import DatabaseResource
 from metamorphosis.client.transactions.decisionlog import DecisionLog
 from metamorphosis.client.transactions.resolving import (
     DATABASE,
@@ -50,6 +50,7 @@ from metamorphosis.errors import InvalidState, LocalStoreError, MixedOutcome, Un
 
 if TYPE_CHECKING:
     from metamorphosis.client.runtimes.plaintransactions import XAProducer, XAResource
+    from metamorphosis.client.transactions.database import Database
 
 PATIENCE_SECONDS: Final = 5.0
 AGAIN_SECONDS: Final = 0.1
@@ -75,7 +76,7 @@ class Coordinator:
         self,
         path: str | os.PathLike[str],
         producer: XAProducer,
-        connect: Callable[[], Connection[Any]],
+        connect: Callable[[], Database],
         *,
         target: str | None = None,
         lifetime: int = 60,
@@ -195,7 +196,7 @@ class GlobalTransaction:
         statement may end it: no ``COMMIT``, no ``ROLLBACK``, no ``ALTER TABLE``.
     """
 
-    connection: Connection[Any]
+    connection: Database
 
     def __init__(self, coordinator: Coordinator, id: str) -> None:
         self.id = id

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from threading import Lock
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pymysql
-from pymysql.connections import Connection as Connection
 
 from metamorphosis.client.transactions.xa import (
     XA_OK,
@@ -30,6 +29,12 @@ from metamorphosis.client.transactions.xa import (
     Xid,
 )
 from metamorphosis.errors import XAError
+
+if TYPE_CHECKING:
+    from pymysql.connections import Connection
+
+    Database = Connection[Any]
+    """A connection to the server, with cursors of any kind."""
 
 CODES: Final = {
     1397: XAER_NOTA,
@@ -53,13 +58,13 @@ class DatabaseResource:
     :param format_id: of the branches that ``recover`` gives.
     """
 
-    def __init__(self, connect: Callable[[], Connection[Any]], format_id: int) -> None:
+    def __init__(self, connect: Callable[[], Database], format_id: int) -> None:
         self._connect = connect
         self._format_id = format_id
-        self._connections: dict[Xid, Connection[Any]] = {}
+        self._connections: dict[Xid, Database] = {}
         self._lock = Lock()
 
-    def start(self, xid: Xid) -> Connection[Any]:
+    def start(self, xid: Xid) -> Database:
         """Begin a branch; its statements go over the connection that this gives."""
         connection = self._open(f"start of {xid}")
         try:
@@ -129,7 +134,7 @@ class DatabaseResource:
         for xid in list(self._connections):
             self.drop(xid)
 
-    def _open(self, what: str) -> Connection[Any]:
+    def _open(self, what: str) -> Database:
         try:
             connection = self._connect()
             # Without it MariaDB refuses to end a branch of another connection (XAER_OUTSIDE).
@@ -138,7 +143,7 @@ class DatabaseResource:
         except (pymysql.Error, OSError) as error:
             raise XAError(XAER_RMFAIL, f"{what} in the database: not connected: {error}") from error
 
-    def _run(self, connection: Connection[Any], verb: str, xid: Xid) -> None:
+    def _run(self, connection: Database, verb: str, xid: Xid) -> None:
         name = f"X'{xid.gtrid.hex()}',X'{xid.bqual.hex()}',{xid.format_id}"
         try:
             with connection.cursor() as cursor:
@@ -158,7 +163,7 @@ def _xa_error(what: str, error: Exception) -> XAError:
     return XAError(code, text)
 
 
-def _close(connection: Connection[Any]) -> None:
+def _close(connection: Database) -> None:
     try:
         connection.close()
     except (pymysql.Error, OSError):

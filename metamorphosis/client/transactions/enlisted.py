@@ -11,7 +11,7 @@ the requests of a connection on several threads, may store them in any order.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from metamorphosis.client.checks import require
@@ -33,7 +33,7 @@ def put_of(
     message: OutgoingMessage,
     partition: Partition | None,
     timeout: float,
-    future: Any,
+    future: Awaitable[SendResult],
     most_bytes: int,
 ) -> Put:
     """
