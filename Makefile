@@ -29,7 +29,7 @@ help:
 	@echo 'make disk-faults  each system call of the store fails, is short, hangs, for DISK_SECONDS=$(DISK_SECONDS)'
 	@echo 'make mutants  which faults no unit test notices; MUTANTS='"'"'--count 50 store broker/topics'"'"' names where'
 	@echo 'make damaged-logs  logs damaged at random, read by every kind of consumer, for DAMAGE_SECONDS=$(DAMAGE_SECONDS)'
-	@echo 'make bench    our broker and the Java broker side by side; BENCH=--quick takes 3 minutes'
+	@echo 'make bench    our broker and the Java broker side by side; BENCH=--quick takes 4 minutes'
 	@echo 'make bench-clients    the Python client beside the Java client and Kafka'"'"'s clients: 10 minutes'
 	@echo 'make bench-zookeeper          the embedded ZooKeeper and Debian'"'"'s side by side; BENCH=--quick takes 2 minutes'
 	@echo 'make zookeeper-differential   random requests to both for ZOOKEEPER_SECONDS=$(ZOOKEEPER_SECONDS)'

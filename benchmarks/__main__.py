@@ -8,9 +8,10 @@ import shutil
 import sys
 import tempfile
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 
-from benchmarks import brokers, endurance, network, profiling, report
+from benchmarks import brokers, endurance, network, profiling, report, transactions
 from benchmarks.cells import CELLS, QUICK, Cell, select
 from benchmarks.load import fill, sync_time_us
 from benchmarks.processes import BenchmarkError
@@ -25,7 +26,7 @@ def parse_options(argv: list[str]) -> argparse.Namespace:
     """The options; ``--help`` prints this text."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     add = parser.add_argument
-    add("--quick", action="store_true", help="four cells, three rounds: three minutes")
+    add("--quick", action="store_true", help="six cells, three rounds: four minutes")
     add("--cells", metavar="PATTERN", action="append", help="e.g. 'put 16/*'; repeatable")
     add("--rounds", type=int, help="rounds of each cell (5, quick 3)")
     add("--seconds", type=float, default=1.5, help="length of one measurement (1.5)")
@@ -33,8 +34,11 @@ def parse_options(argv: list[str]) -> argparse.Namespace:
     add("--java-warm-up", type=float, default=20.0, metavar="SECONDS", help="(20)")
     add("--no-cells", action="store_true", help="skip the table")
     add("--steady", action="store_true", help="latency at 8,000 put/s (in a full run anyway)")
-    add("--memory", action="store_true", help="with 1,000 partitions and connections (as above)")
+    add("--memory", action="store_true", help="idle and with open transactions (as above)")
+    add("--recovery", action="store_true", help="a start with a large journal (as above)")
+    add("--journal-size", type=int, metavar="MIB", help="of that journal (1024, quick 64)")
     add("--soak", type=float, metavar="SECONDS", help="full load; 600 is required")
+    add("--soak-mode", choices=tuple(endurance.SOAK_LOADS), default="put", help="its kind (put)")
     add("--profile", choices=("python", "perf"), help="profile our broker in the one selected cell")
     add("--json", type=Path, metavar="FILE", help="write all runs (benchmarks/bin/results.json)")
     add("--directory", type=Path, help="where the servers keep data (a new temporary directory)")
@@ -64,11 +68,27 @@ def log(line: str) -> None:
 def run_table(
     options: argparse.Namespace, directory: Path, zookeeper_port: int
 ) -> list[CellResult]:
-    """Start the servers, fill what is read, and measure all chosen cells."""
+    """Measure all chosen cells, those of one flush mode on the same servers."""
     cells = chosen_cells(options)
+    return [
+        result
+        for mode, group in groupby(cells, lambda cell: cell.flush_mode)
+        for result in run_group(options, directory, zookeeper_port, list(group), mode)
+    ]
+
+
+def run_group(
+    options: argparse.Namespace,
+    directory: Path,
+    zookeeper_port: int,
+    cells: list[Cell],
+    flush_mode: int,
+) -> list[CellResult]:
+    """Start the servers, fill what is read, and measure these cells."""
     # Segments outlive the measurement in which they were written: a deletion would stall some
     # runs and not others.
-    layout = brokers.Layout(retention=math.ceil(options.seconds + FIRST_WARM_UP) + 1)
+    retention = math.ceil(options.seconds + FIRST_WARM_UP) + 1
+    layout = brokers.Layout(retention=retention, flush_mode=flush_mode)
     starters = {
         "java": partial(brokers.start_java, directory / "java", zookeeper_port, layout),
         "ours": partial(brokers.start_ours, directory / "ours", zookeeper_port, layout),
@@ -105,13 +125,26 @@ def run_endurance(options: argparse.Namespace, directory: Path, zookeeper_port: 
             found += endurance.steady_checks(fresh, 20.0, log)
         if options.memory or everything:
             found += endurance.memory_checks(fresh, log)
+            found += transactions.open_checks(fresh, log)
         if options.soak and name == "ours":
-            found += endurance.soak_checks(fresh, options.soak, log)
+            found += endurance.soak_checks(fresh, options.soak_mode, options.soak, log)
         for check in found:
             log(str(check))
         if name == "ours":  # the Java broker's are for comparison; they decide nothing
             checks += found
+    if options.recovery or everything:
+        checks += run_recovery(options, directory, zookeeper_port)
     return checks
+
+
+def run_recovery(options: argparse.Namespace, directory: Path, zookeeper_port: int) -> list[Check]:
+    """A start with a large journal, which our broker writes for both."""
+    starters = {"java": brokers.start_java, "ours": brokers.start_ours}
+    if "java" not in options.servers.split(","):
+        del starters["java"]
+    mib = options.journal_size or (64 if options.quick else 1024)
+    rounds = options.rounds or (1 if options.quick else 3)
+    return transactions.recovery_checks(starters, directory, zookeeper_port, mib, rounds, log)
 
 
 def run_profile(options: argparse.Namespace, directory: Path, zookeeper_port: int) -> None:

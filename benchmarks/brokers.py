@@ -31,14 +31,14 @@ numPartitions=1
 serverPort={port}
 dashboardHttpPort={dashboard_port}
 dataPath={directory}/data
-dataLogPath={directory}/data
+dataLogPath={directory}/log
 unflushThreshold=1000
 unflushInterval=10000
 maxSegmentSize={segment_size}
 maxTransferSize=1048576
 deletePolicy=delete,{retention}s
 deleteWhen=* * * * * ?
-flushTxLogAtCommit=1
+flushTxLogAtCommit={flush_mode}
 stat=true
 
 [zookeeper]
@@ -82,13 +82,20 @@ forceSync=no
 @dataclass(frozen=True)
 class Layout:
     """
-    What differs between runs: the size of a segment in bytes, the partitions of topic ``wide``, and
-    after how many seconds a segment that is no longer written is deleted.
+    What differs between runs.
+
+    :ivar segment_size: bytes.
+    :ivar wide_partitions: of topic ``wide``.
+    :ivar retention: after how many seconds a segment that is no longer written is deleted.
+    :ivar flush_mode: ``flushTxLogAtCommit``.
+    :ivar start_limit: seconds within which a broker has to answer.
     """
 
     segment_size: int = 256 << 20
     wide_partitions: int = 200
     retention: int = 1
+    flush_mode: int = 1
+    start_limit: float = 60.0
 
 
 class Server:
@@ -156,7 +163,7 @@ def java_libraries() -> Path:
 
 
 def _prepare(directory: Path, broker_id: int, zookeeper_port: int, layout: Layout) -> int:
-    directory.mkdir(parents=True)
+    (directory / "log").mkdir(parents=True, exist_ok=True)  # dataLogPath has to exist
     port = free_port()
     text = SERVER_INI.format(
         broker_id=broker_id,
@@ -166,6 +173,7 @@ def _prepare(directory: Path, broker_id: int, zookeeper_port: int, layout: Layou
         segment_size=layout.segment_size,
         wide_partitions=layout.wide_partitions,
         retention=layout.retention,
+        flush_mode=layout.flush_mode,
         zookeeper_port=zookeeper_port,
     )
     (directory / "server.ini").write_text(text)
@@ -182,7 +190,7 @@ def start_java(directory: Path, zookeeper_port: int, layout: Layout) -> Server:
     argv = ["java", *flags, "-cp", f"{java_libraries()}/*", *main]
     home = {"HOME": str(directory)}
     process = ServerProcess("the Java broker", argv, directory, environment=home)
-    process.wait_for_answer(port, b"version 1\r\n", b"result 200", 60)
+    process.wait_for_answer(port, b"version 1\r\n", b"result 200", layout.start_limit)
     return Server("java", process, port, directory / "data")
 
 
@@ -195,7 +203,7 @@ def start_ours(
     options = ["-n", "--pidfile=", *twistd_options]
     argv = [str(twistd), *options, "metaq", "-f", str(directory / "server.ini")]
     process = ServerProcess("our broker", argv, directory, environment={"PYTHONPATH": str(ROOT)})
-    process.wait_for_answer(port, b"version 1\r\n", b"result 200", 60)
+    process.wait_for_answer(port, b"version 1\r\n", b"result 200", layout.start_limit)
     return Server("ours", process, port, directory / "data")
 
 

@@ -148,10 +148,17 @@ def memory_checks(start: Start, log: Log) -> list[Check]:
         return [Check(name, connected, MEMORY_LIMIT_MIB, False, " MiB")]
 
 
-def soak_checks(start: Start, seconds: float, log: Log) -> list[Check]:
+SOAK_LOADS = {
+    "put": ["-m", "put", "-w", "64"],
+    "local": ["-m", "local", "-k", "10"],
+    "xa": ["-m", "xa"],
+}
+
+
+def soak_checks(start: Start, mode: str, seconds: float, log: Log) -> list[Check]:
     """Full load for ``seconds``: memory at the end is what it was after the first tenth."""
     with running(start, Layout()) as server:
-        load = ["-m", "put", "-t", "bench", "-c", "16", "-w", "64", "-b", "1024"]
+        load = [*SOAK_LOADS[mode], "-t", "bench", "-c", "16", "-b", "1024"]
         samples: list[tuple[float, float]] = []
         ended = threading.Event()
         begin = time.monotonic()
@@ -168,11 +175,11 @@ def soak_checks(start: Start, seconds: float, log: Log) -> list[Check]:
             ended.set()
             sampler.join()
         slowest = run.max_us / 1000
-        log(f"{server.name}: {run.rate:.0f} put/s for {seconds:.0f} s, max {slowest:.0f} ms")
+        log(f"{server.name}: {run.rate:.0f} {mode}/s for {seconds:.0f} s, max {slowest:.0f} ms")
         log("  resident MiB: " + " ".join(f"{mib:.0f}" for _, mib in samples[::6]))
         settled = [mib for at, mib in samples if at >= seconds / 10]
         growth = settled[-1] - settled[0]
-        name = f"{server.name}: growth in {seconds:.0f} s"
+        name = f"{server.name}: growth in {seconds:.0f} s of {mode}"
         return [Check(name, growth, MEMORY_GROWTH_MIB, False, " MiB")]
 
 

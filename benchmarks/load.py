@@ -90,7 +90,8 @@ def generate(server: Server, options: list[str], seconds: float, warm_up: float)
 def measure(server: Server, cell: Cell, seconds: float, warm_up: float) -> Measurement:
     """One measurement of one cell."""
     options = ["-m", cell.mode, "-t", cell.topic]
-    options += ["-c", str(cell.connections), "-w", str(cell.window)]
+    options += ["-c", str(cell.connections)]
+    options += ["-k" if cell.transactional else "-w", str(cell.window)]
     if cell.mode == "get":
         options += ["-s", str(cell.size), "-S", str(READ_SPAN)]
     else:

@@ -6,6 +6,10 @@
  * is the number of its window slot, so a slot's bytes never change and the
  * generator spends almost nothing per request (put mode).
  *
+ * Transactions (local and xa mode) go step by step, one on each connection: the
+ * next step leaves when the replies of the one before are there, since the
+ * original broker runs the commands of one connection in any order.
+ *
  * See README.md beside this file for how to build and run it.
  */
 #define _GNU_SOURCE
@@ -33,20 +37,21 @@
 
 #include "measure.h"
 
-enum mode { M_PUT, M_GET, M_VERSION, M_IDLE };
+enum mode { M_PUT, M_GET, M_VERSION, M_IDLE, M_LOCAL, M_XA };
+static const char *const mode_names[] = { "put", "get", "version", "idle", "local", "xa" };
 enum { OPAQUE_BASE = 1000000, RBUF = 1 << 20, MAXIOV = 512, HDRMAX = 1024, HEADREAD = 512 };
 
 static struct {
     const char *host, *topic, *group, *label;
     int port, conns, window, body, partitions, maxsize, decode, json, verbose;
-    int checksum, flag, spread;
+    int checksum, flag, spread, messages;
     enum mode mode;
     double secs, warm, rate;
     uint64_t start, span;
     int pids[64], npids;
 } o = { .host = "127.0.0.1", .topic = "bench", .group = "g", .label = "", .port = 8123,
         .conns = 1, .window = 1, .body = 1024, .partitions = 1, .maxsize = 1 << 20,
-        .checksum = 1, .mode = M_PUT, .secs = 5, .warm = 1 };
+        .checksum = 1, .messages = 1, .mode = M_PUT, .secs = 5, .warm = 1 };
 
 static void die(const char *fmt, ...)
 {
@@ -102,6 +107,12 @@ struct conn {
     unsigned mhn;
     uint64_t mleft, consumed;
     uint32_t mcrc, mwant;
+    /* the transaction of this connection */
+    char *step_bytes;           /* the requests of the step that is under way */
+    size_t step_len, step_off;
+    unsigned step, due;         /* replies that the step waits for */
+    uint64_t begun;             /* when its first request was handed over */
+    unsigned transactions;      /* begun so far: part of the key */
 };
 
 static struct conn *C;
@@ -111,7 +122,8 @@ static char *putbuf;            /* the requests, back to back */
 static size_t *putlen, *putat;  /* by request_number() */
 
 static volatile sig_atomic_t stop;
-static int measuring;
+static int measuring, draining;
+static int open_transactions;
 static uint64_t n_ok, n_err, n_badopaque, n_bytes, n_msgs, n_crcbad, n_wrap, n_value;
 static char first_err[160];
 
@@ -126,15 +138,24 @@ static size_t request_number(const struct conn *c, uint32_t slot)
     return (size_t)(o.spread ? c->number : c->partition) * (size_t)o.window + slot;
 }
 
-static void build_puts(void)
+static int transactional(void) { return o.mode == M_LOCAL || o.mode == M_XA; }
+
+static unsigned char *body;
+static uint32_t body_crc;
+
+static void build_body(void)
 {
-    unsigned char *body = malloc((size_t)o.body + 1);
+    body = malloc((size_t)o.body + 1);
     uint64_t x = 88172645463325252ull;
     for (int i = 0; i < o.body; i++) {
         x ^= x << 13; x ^= x >> 7; x ^= x << 17;
         body[i] = (unsigned char)(x >> 24);
     }
-    uint32_t crc = (uint32_t)crc32(0, body, (unsigned)o.body) & 0x7fffffff;
+    body_crc = (uint32_t)crc32(0, body, (unsigned)o.body) & 0x7fffffff;
+}
+
+static void build_puts(void)
+{
     int groups = o.spread ? o.conns : o.partitions;
     size_t n = (size_t)groups * (size_t)o.window, cap = n * ((size_t)o.body + 256 + strlen(o.topic));
     putbuf = malloc(cap);
@@ -146,13 +167,12 @@ static void build_puts(void)
             size_t i = (size_t)g * (size_t)o.window + (size_t)w;
             int p = o.spread ? (int)(i % (size_t)o.partitions) : g;
             int h = sprintf(putbuf + at, "put %s %d %d %d %d %d\r\n", o.topic, p, o.body, o.flag,
-                            o.checksum ? (int)crc : -1, OPAQUE_BASE + w);
+                            o.checksum ? (int)body_crc : -1, OPAQUE_BASE + w);
             memcpy(putbuf + at + h, body, (size_t)o.body);
             putat[i] = at;
             putlen[i] = (size_t)h + (size_t)o.body;
             at += putlen[i];
         }
-    free(body);
 }
 
 static void build_get(struct conn *c, uint32_t slot)
@@ -187,8 +207,107 @@ static void slot_bytes(struct conn *c, uint32_t slot, char **p, size_t *n)
     }
 }
 
+/* ---- transactions ---- */
+enum step { BEGIN, PUTS, END_OF_LOCAL, PREPARE = END_OF_LOCAL, END_OF_XA };
+enum { KEYMAX = 120 };
+
+static void flush_step(struct conn *c)
+{
+    while (c->step_off < c->step_len) {
+        ssize_t r = write(c->fd, c->step_bytes + c->step_off, c->step_len - c->step_off);
+        if (r < 0) {
+            if (errno == EAGAIN || errno == EINTR) {
+                arm(c, 1);
+                return;
+            }
+            die("write: %s", strerror(errno));
+        }
+        c->step_off += (size_t)r;
+    }
+    arm(c, 0);
+}
+
+/* Append one command to the step. What is answered has the number of its reply as opaque. */
+static void add_command(struct conn *c, const char *key, const char *session, const char *type)
+{
+    int answered = strcmp(type, "END") != 0;
+    c->step_len += (size_t)sprintf(c->step_bytes + c->step_len, "transaction %s %s %s %d\r\n", key, session, type,
+                                   OPAQUE_BASE + (answered ? (int)c->due : o.window));
+    if (answered)
+        c->busy[c->due++] = 1;
+}
+
+static void add_put(struct conn *c, const char *key, int partition)
+{
+    c->step_len += (size_t)sprintf(c->step_bytes + c->step_len, "put %s %d %d %d %d %s %d\r\n", o.topic, partition, o.body,
+                                   o.flag, o.checksum ? (int)body_crc : -1, key, OPAQUE_BASE + (int)c->due);
+    memcpy(c->step_bytes + c->step_len, body, (size_t)o.body);
+    c->step_len += (size_t)o.body;
+    c->busy[c->due++] = 1;
+}
+
+/* Send the requests of the step that the connection has come to. The process id keeps the keys of two runs apart. */
+static void send_step(struct conn *c, uint64_t t)
+{
+    char key[KEYMAX], session[KEYMAX / 2];
+    sprintf(session, "bench-%d-%d", (int)getpid(), c->number);
+    if (c->step == BEGIN) {
+        c->begun = t;
+        c->transactions++;
+        open_transactions++;
+    }
+    if (o.mode == M_LOCAL)
+        sprintf(key, "TX:%s:%u", session, c->transactions);
+    else
+        sprintf(key, "XID:1:%08x%08x%08x:01:bench", (unsigned)getpid(), (unsigned)c->number, c->transactions);
+    c->step_len = c->step_off = 0;
+    c->due = 0;
+    if (c->step == BEGIN)
+        add_command(c, key, session, "BEGIN");
+    else if (c->step == PUTS) {
+        for (int i = 0; i < o.messages; i++)
+            add_put(c, key, o.spread ? (c->number * o.messages + i) % o.partitions : c->partition);
+    } else if (o.mode == M_LOCAL)
+        add_command(c, key, session, "COMMIT_ONE_PHASE");
+    else if (c->step == PREPARE) {
+        add_command(c, key, session, "END");
+        add_command(c, key, session, "PREPARE");
+    } else
+        add_command(c, key, session, "COMMIT_TWO_PHASE");
+    flush_step(c);
+}
+
+/* A reply of a transaction is whole. An error reply ends the run: what follows it would measure something else. */
+static void answered(struct conn *c, uint64_t t)
+{
+    if (c->cur_code != 200)
+        die("step %u of a transaction: %d %.*s", c->step, c->cur_code, (int)c->errlen, c->err);
+    if (c->cur_slot >= (uint32_t)o.window || !c->busy[c->cur_slot])
+        die("a reply that nothing waits for");
+    c->busy[c->cur_slot] = 0;
+    if (--c->due)
+        return;
+    if (c->step++ == (o.mode == M_LOCAL ? END_OF_LOCAL : END_OF_XA)) {
+        if (measuring) {
+            n_ok++;
+            n_msgs += (uint64_t)o.messages;
+            n_bytes += (uint64_t)o.messages * (uint64_t)o.body;
+            hist_add(t - c->begun);
+        }
+        c->step = BEGIN;
+        open_transactions--;
+        if (draining)
+            return;
+    }
+    send_step(c, t);
+}
+
 static void flush_conn(struct conn *c)
 {
+    if (transactional()) {
+        flush_step(c);
+        return;
+    }
     struct iovec iov[MAXIOV];
     while (c->nsend) {
         int k = 0;
@@ -261,6 +380,10 @@ static void refill(struct conn *c)
     if (o.rate > 0)
         return;                 /* the pacer issues */
     uint64_t t = now_ns();
+    if (transactional()) {
+        send_step(c, t);
+        return;
+    }
     while (c->nfree)
         issue(c, t);
     if (c->nsend)
@@ -305,6 +428,10 @@ static void walk(struct conn *c, const unsigned char *p, uint64_t n)
 
 static void complete(struct conn *c, uint64_t t)
 {
+    if (transactional()) {
+        answered(c, t);
+        return;
+    }
     uint32_t slot = c->cur_slot;
     if (slot >= (uint32_t)o.window || !c->busy[slot]) {
         n_badopaque++;
@@ -436,7 +563,7 @@ static void on_readable(struct conn *c)
     if (r == 0)
         die("the server closed a connection");
     feed(c, rbuf, (size_t)r, now_ns());
-    if (c->nfree)
+    if (c->nfree && !transactional())
         refill(c);
 }
 
@@ -472,7 +599,9 @@ static void open_all(void)
         for (uint32_t k = 0; k < (uint32_t)w; k++)
             c->freeq[k] = k;
         c->nfree = (uint32_t)w;
-        if (o.mode != M_PUT && o.mode != M_IDLE) {
+        if (transactional())
+            c->step_bytes = malloc(2 * HDRMAX + w * ((size_t)o.body + HDRMAX));
+        if (o.mode == M_GET || o.mode == M_VERSION) {
             c->gbuf = calloc(w, 160);
             c->glen = calloc(w, sizeof *c->glen);
             c->goff = calloc(w, sizeof *c->goff);
@@ -488,11 +617,34 @@ static void open_all(void)
     }
 }
 
+static void serve(const struct timespec *timeout)
+{
+    struct epoll_event ev[256];
+    int n = epoll_pwait2(ep, ev, 256, timeout, NULL);
+    for (int i = 0; i < n; i++) {
+        struct conn *c = ev[i].data.ptr;
+        if (ev[i].events & EPOLLOUT)
+            flush_conn(c);
+        if (ev[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR))
+            on_readable(c);
+    }
+}
+
+/* End what is open: the original keeps the open transactions of a closed connection for ever. */
+static void drain(void)
+{
+    const struct timespec to = { 0, 100000000 };
+    uint64_t limit = now_ns() + 10000000000u;
+    for (draining = 1; open_transactions && !stop; serve(&to))
+        if (now_ns() > limit)
+            die("%d transactions got no reply for 10 s", open_transactions);
+}
+
 static void usage(void)
 {
     fputs("usage: metabench [options]\n"
           "  -a ADDR     loopback address (127.0.0.1)      -p PORT   (8123)\n"
-          "  -m MODE     put | get | version | idle\n"
+          "  -m MODE     put | get | version | idle | local | xa\n"
           "  -c N        connections (1)                   -w W      requests in flight on each (1)\n"
           "  -b BYTES    put: body size (1024)             -s BYTES  get: max size asked for (1048576)\n"
           "  -t TOPIC    (bench)   -g GROUP (g)            -P N      partitions 0..N-1, one per connection (1)\n"
@@ -500,6 +652,8 @@ static void usage(void)
           "  -o OFFSET   get: first offset (0)             -S BYTES  get: wrap after so many bytes\n"
           "  -x          get, W=1: walk the messages, -xx: and check each CRC\n"
           "  -Q          put: spread the requests of each connection over the partitions\n"
+          "  -k N        local, xa: messages in a transaction (1); -b, -P and -Q as for put, -w and -r do not apply;\n"
+          "              requests and latencies are those of whole transactions\n"
           "  -n          put: send checksum -1             -f FLAG   put: flag (0)\n"
           "  -r RATE     open loop: RATE requests/s in all; latency counts from the planned time\n"
           "  -i PID[,PID...]  server processes: report their CPU and resident memory\n"
@@ -510,13 +664,15 @@ static void usage(void)
 int main(int argc, char **argv)
 {
     int ch;
-    while ((ch = getopt(argc, argv, "a:p:m:c:w:b:s:t:g:P:d:u:o:S:xQnf:r:i:l:jv")) != -1)
+    while ((ch = getopt(argc, argv, "a:p:m:c:w:b:s:t:g:P:d:u:o:S:k:xQnf:r:i:l:jv")) != -1)
         switch (ch) {
         case 'a': o.host = optarg; break;
         case 'p': o.port = atoi(optarg); break;
         case 'm':
-            o.mode = !strcmp(optarg, "put") ? M_PUT : !strcmp(optarg, "get") ? M_GET :
-                     !strcmp(optarg, "version") ? M_VERSION : !strcmp(optarg, "idle") ? M_IDLE : (usage(), M_PUT);
+            for (o.mode = M_PUT; o.mode <= M_XA && strcmp(optarg, mode_names[o.mode]); o.mode++)
+                ;
+            if (o.mode > M_XA)
+                usage();
             break;
         case 'c': o.conns = atoi(optarg); break;
         case 'w': o.window = atoi(optarg); break;
@@ -529,6 +685,7 @@ int main(int argc, char **argv)
         case 'u': o.warm = atof(optarg); break;
         case 'o': o.start = strtoull(optarg, 0, 10); break;
         case 'S': o.span = strtoull(optarg, 0, 10); break;
+        case 'k': o.messages = atoi(optarg); break;
         case 'x': o.decode++; break;
         case 'Q': o.spread = 1; break;
         case 'n': o.checksum = 0; break;
@@ -544,13 +701,17 @@ int main(int argc, char **argv)
         default: usage();
         }
     if (optind != argc || o.conns < 1 || o.window < 1 || o.partitions < 1 || o.secs > 600 ||
-        o.body < 0 || o.maxsize < 1 || strlen(o.topic) > 60 || strlen(o.group) > 40)
+        o.body < 0 || o.maxsize < 1 || strlen(o.topic) > 60 || strlen(o.group) > 40 ||
+        o.messages < 1 || (transactional() && (o.rate > 0 || o.window > 1)))
         usage();
+    if (transactional())
+        o.window = o.messages;
     signal(SIGINT, on_sig);
     signal(SIGTERM, on_sig);
     signal(SIGPIPE, SIG_IGN);
     ep = epoll_create1(EPOLL_CLOEXEC);
     rbuf = malloc(RBUF);
+    build_body();
     if (o.mode == M_PUT)
         build_puts();
     double rss0 = server_rss();
@@ -575,7 +736,6 @@ int main(int argc, char **argv)
     if (o.rate <= 0)
         for (int i = 0; i < o.conns; i++)
             refill(&C[i]);
-    struct epoll_event ev[256];
     while (!stop) {
         uint64_t t = now_ns();
         if (!measuring && t >= t_meas) {
@@ -615,25 +775,20 @@ int main(int argc, char **argv)
             double wait = issued / o.rate * 1e9 - (double)(now_ns() - t0);
             to.tv_nsec = blocked ? 10000000 : wait < 0 ? 0 : wait > 1e8 ? 100000000 : (long)wait;
         }
-        int n = epoll_pwait2(ep, ev, 256, &to, NULL);
-        for (int i = 0; i < n; i++) {
-            struct conn *c = ev[i].data.ptr;
-            if (ev[i].events & EPOLLOUT)
-                flush_conn(c);
-            if (ev[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR))
-                on_readable(c);
-        }
+        serve(&to);
     }
     m1 = now_ns();
     cpu1 = server_cpu();
     own1 = self_cpu();
     machine(&st1, &busy1);
+    measuring = 0;
+    drain();
     double el = (double)(m1 - m0) / 1e9, ok = n_ok ? (double)n_ok : 1;
     double rps = (double)n_ok / el, scpu = cpu1 - cpu0;
     double other = (busy1 - busy0) - scpu - (own1 - own0);
     if (!o.npids || other < 0)
         other = 0;
-    const char *mode = o.mode == M_PUT ? "put" : o.mode == M_GET ? "get" : "version";
+    const char *mode = mode_names[o.mode];
     int size = o.mode == M_GET ? o.maxsize : o.body;
     if (o.json)
         printf("{\"label\":\"%s\",\"mode\":\"%s\",\"conns\":%d,\"window\":%d,\"size\":%d,\"secs\":%.3f,\"ok\":%" PRIu64

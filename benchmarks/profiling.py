@@ -27,7 +27,7 @@ def profile_python(
     """
     saved = directory.with_name(directory.name + ".profile")
     options = (f"--profile={saved}", "--profiler=cprofile", "--savestats")
-    server = start_ours(directory, zookeeper_port, Layout(), options)
+    server = start_ours(directory, zookeeper_port, Layout(flush_mode=cell.flush_mode), options)
     try:
         if cell.mode == "get":
             fill(server)
@@ -52,7 +52,7 @@ def profile_machine(
     if shutil.which("perf") is None:
         raise BenchmarkError("perf (Debian: linux-perf) is not installed")
     samples = directory.with_name(directory.name + ".perf")
-    server = start_ours(directory, zookeeper_port, Layout())
+    server = start_ours(directory, zookeeper_port, Layout(flush_mode=cell.flush_mode))
     try:
         if cell.mode == "get":
             fill(server)

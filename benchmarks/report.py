@@ -79,8 +79,10 @@ def row(result: CellResult) -> str:
 def table(results: list[CellResult]) -> str:
     """The whole table with a line that explains the columns."""
     notes = (
-        "cell: connections / in flight on each / bytes. us: CPU microseconds per request. ref:\n"
-        "metaref, the least a broker can do in C; java/ours and ref/ours: of those microseconds.\n"
+        "cell: connections / in flight on each / bytes; local, xa: connections / messages in a\n"
+        "transaction / bytes, a request is a whole transaction; -2: flush mode 2. us: CPU\n"
+        "microseconds per request. ref: metaref, the least a broker can do in C; java/ours and\n"
+        "ref/ours: of those microseconds.\n"
         "*: other work disturbed a run of this cell, even after repeats."
     )
     return "\n".join([HEAD, *(row(result) for result in results), notes])
@@ -92,7 +94,9 @@ def cell_checks(results: list[CellResult]) -> list[Check]:
     for result in results:
         cell, cpu_ratio = result.cell, result.cpu_ratio("metaref")
         if cell.floor is not None and result.ratio is not None:
-            checks.append(Check(f"{cell.name}: req/s over Java's", result.ratio, cell.floor, True))
+            unit = "transactions/s" if cell.transactional else "req/s"
+            name = f"{cell.name}: {unit} over Java's"
+            checks.append(Check(name, result.ratio, cell.floor, True))
         if cell.cpu_floor is not None and cpu_ratio is not None:
             name = f"{cell.name}: CPU of metaref over ours"
             checks.append(Check(name, cpu_ratio, cell.cpu_floor, True))
