@@ -215,6 +215,9 @@ class ClientConnection(Protocol):
         """
         Take in ``count`` bytes that were put into ``room()``.
 
+        One long function, because it makes as few calls as it can for each chunk, which may be a
+        single request.
+
         :returns: whether no complete request is left for the next turn.
         """
         self.session.active = True
@@ -267,6 +270,9 @@ class ClientConnection(Protocol):
     def _take(self, end: int, group: ReplyGroup) -> tuple[int, bool]:
         """
         The complete requests of the first ``end`` bytes, as far as this turn has time for them.
+
+        One long function, because the position, the budget and the life of the connection decide
+        together where the loop ends.
 
         :param group: gets the replies.
         :returns: how many bytes were consumed, and whether the rest only waits for more bytes.

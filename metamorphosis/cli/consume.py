@@ -163,6 +163,8 @@ async def consume(session: SessionFactory, console: Console, options: Namespace)
     """
     Write messages as long as it was asked for.
 
+    One long function: the steps of one run, in their order, around one ``finally``.
+
     :raises Interrupted: it was ended from outside.
     :raises MetaQError: it cannot go on.
     """

@@ -18,7 +18,7 @@ Futures are Deferreds; ``runtime.result(future)`` gives what became of one.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -33,8 +33,6 @@ from metamorphosis.testing.registry import MemoryRegistry, MemoryTree
 from metamorphosis.threads import SynchronousThreads
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
-
     from twisted.internet.interfaces import IDelayedCall
 
     from metamorphosis.client.network.links import Receiver

@@ -106,6 +106,8 @@ class Recovery:
     """
     One recovery. Thread: reactor.
 
+    One long class: its steps follow each other once, over the same files and stores.
+
     :param directory: of the journal.
     :param threads: for everything that blocks.
     :param clock: the timers' clock.

@@ -88,6 +88,8 @@ class TransactionService:
         """
         Recover, and take transactions from then on.
 
+        One long function, because most of it passes settings on, each by its name.
+
         :raises JournalError: naming the file that cannot be read or written.
         """
         partitions = Partitions(self._find)

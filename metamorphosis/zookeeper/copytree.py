@@ -237,7 +237,7 @@ def credential(text: str) -> tuple[str, str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; its exit status."""
+    """The command; its exit status. Half of this long function is the table of its options."""
     parser = argparse.ArgumentParser(
         prog="metaq-copytree",
         description="Copies the persistent nodes of one ZooKeeper into another, with data and ACLs,"

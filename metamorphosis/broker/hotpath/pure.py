@@ -44,7 +44,11 @@ def scan(
     ids: MessageIds,
     group: ReplyGroup,
 ) -> int:
-    """See ``contract.Scan``."""
+    """
+    See ``contract.Scan``.
+
+    One long function, because it makes as few calls as it can for each put.
+    """
     position = start
     next_id = ids.start_chunk()
     replies = group.replies

@@ -48,7 +48,8 @@ class Consumer(Acknowledging, Lookups, PassesOver):
     """
     One member of a group. Thread: the loop's.
 
-    Methods that take time give futures of the runtime.
+    Methods that take time give futures of the runtime. ``__init__`` is long, because it connects
+    the parts of a consumer, which know little of each other.
 
     :param recovery: keeps messages that a listener failed too often.
     :param store: not closed with the consumer; None: ZooKeeper, or memory in direct mode.

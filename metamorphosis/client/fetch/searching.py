@@ -78,6 +78,9 @@ class DamageSearch:
     """
     One search. Thread: the loop's.
 
+    One long class: the rules by which a record may follow the damage share what is known of the
+    damaged one, and of the candidates so far.
+
     :param data: the log from ``damage.offset`` on, as far as it was fetched.
     :param max_body: longest body accepted, bytes.
     :param wanted: False ends the search.

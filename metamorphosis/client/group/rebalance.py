@@ -47,6 +47,9 @@ class Rebalance:
     """
     One member of a group. Thread: the loop's.
 
+    Its ``__init__`` is long, because it connects the parts of a member, which know little of each
+    other.
+
     :param registry: results are futures of ``runtime``.
     :param subscriptions: the topics; call ``refresh`` after a change.
     :param sync_seconds: the longest pause after a failed attempt.

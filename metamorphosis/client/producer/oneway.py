@@ -157,6 +157,8 @@ class OneWayProducer(Publisher):
         """
         Send a message, or give it to the policy.
 
+        One long function, because it makes as few calls as it can for each message.
+
         :param timeout: seconds after which the window has its units back.
         :returns: id and offset -1, and the partition chosen, ``ANY_PARTITION`` if none could be;
             None if it is no message, or the producer is closed, which is logged.

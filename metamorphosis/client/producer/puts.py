@@ -95,6 +95,8 @@ class Put:
         callback: Callback | None,
     ) -> None:
         """
+        Long, because the checks stand here without calls: this runs for each message sent.
+
         :raises InvalidMessage: there is no such message.
         """
         topic, data, attribute, key = message

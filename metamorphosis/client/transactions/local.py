@@ -103,6 +103,9 @@ class Transaction:
     ``async with`` commits at the end, and rolls back when the block ends with an exception, a
     cancellation included.
 
+    One long class, because each of its methods moves the one ``state``, also when the connection
+    breaks in between; the requests themselves are in ``LocalSteps``.
+
     :ivar id: its key on the wire.
     :ivar state: see ``TransactionState``.
     """

@@ -77,6 +77,9 @@ class XAResource:
     """
     Made by ``XAProducer.resource``. Thread: the loop's.
 
+    One long class, because X/Open gives a resource all of these calls; the brokers and the states
+    of the branches are in ``Branches``.
+
     :ivar target: URL of the broker that branches begin on.
     """
 
