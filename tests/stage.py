@@ -116,6 +116,9 @@ def main(journal: str, directory: str, tests: list[str]) -> None:
     """Load and run ``tests``; results go to ``journal``."""
     faulthandler.enable()
     signal.signal(signal.SIGALRM, interrupt)
+    # A shell starts what runs in the background with SIGINT ignored, and processes of tests would
+    # inherit that: no Ctrl-C would end them.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # Trial gives the file's path for the module when it passes on the warnings of a test.
     ours = rf"({re.escape(ROOT)}/)?(metamorphosis|tests|compat)[/.]"
     warnings.filterwarnings("error", category=DeprecationWarning, module=ours)
