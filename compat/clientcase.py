@@ -36,10 +36,15 @@ def wait_until(condition: Callable[[], bool], what: str, seconds: float = WAIT_S
 
 
 _brokers: dict[tuple[str, str], peers.Broker] = {}
+_made_with: dict[tuple[str, str], peers.Topics] = {}
 
 
 def shared_broker(kind: type[peers.Broker], use: str, topics: peers.Topics) -> peers.Broker:
-    """A broker for the tests that need none of their own; it ends with the process."""
+    """
+    A broker for the tests that need none of their own; it ends with the process.
+
+    :raises ValueError: another test has one with the same use and other topics.
+    """
     broker = _brokers.get((kind.kind, use))
     if broker is None:
         directory = tempfile.mkdtemp(prefix=f"metamorphosis-{use}-")
@@ -47,6 +52,9 @@ def shared_broker(kind: type[peers.Broker], use: str, topics: peers.Topics) -> p
         broker = kind(directory, zookeeper.shared(), f"/{use}-{kind.kind}", topics)
         broker.start()
         _brokers[kind.kind, use] = broker
+        _made_with[kind.kind, use] = topics
+    if _made_with[kind.kind, use] != topics:
+        raise ValueError(f"another broker for {use} was made, with other topics than {topics}")
     return broker
 
 

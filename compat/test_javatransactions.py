@@ -50,7 +50,7 @@ class JavaClientTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """A broker of all tests, and a factory of this one."""
-        self.broker = shared_broker(peers.OurBroker, "transactions", {TOPIC: {}})
+        self.broker = shared_broker(peers.OurBroker, "java-transactions", {TOPIC: {}})
         self.driver = peers.driver()
         self.factory = self.open(self.driver)
         self.marker = name("m")
