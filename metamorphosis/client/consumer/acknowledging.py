@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
 from metamorphosis.client.checked import checked
@@ -13,7 +14,7 @@ from metamorphosis.client.model import Partition, ReceivedMessage
 from metamorphosis.errors import InvalidState
 
 
-class Acknowledging:
+class Acknowledging(ABC):
     """
     A part of ``Consumer``. Thread: the loop's.
 
@@ -72,9 +73,9 @@ class Acknowledging:
             raise InvalidState(f"{topic} {partition} is not this consumer's at present")
         delivery.seek(offset)
 
+    @abstractmethod
     def _delivery_of(self, topic: str, partition: Partition) -> PartitionDelivery | None:
         """The present delivery of a partition; None: another member has it."""
-        raise NotImplementedError
 
     def _iterates(self, message: ReceivedMessage) -> bool:
         subscription = self._subscriptions.get(message.topic)

@@ -18,6 +18,7 @@ CLOSED      closed for good; a link that comes late is aborted    none
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable
 from enum import Enum
 from typing import Final
@@ -54,7 +55,7 @@ _CLOSED: Final = {
 }
 
 
-class LinkLife:
+class LinkLife(ABC):
     """
     The part of a ``Receiver`` that begins and ends links. Thread: the loop's.
 
@@ -181,18 +182,18 @@ class LinkLife:
 
     # -- what the requests have to do with it
 
+    @abstractmethod
     def _begun(self) -> None:
         """There is a new link."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _flush(self) -> None:
         """Write what has not been written."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _ended(self) -> None:
         """The link has ended: tell ``changes``, then the waiters."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _gone(self) -> None:
         """The socket is closed."""
-        raise NotImplementedError

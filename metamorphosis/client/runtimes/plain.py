@@ -7,6 +7,7 @@ Thread: any but the loop's.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable
 from typing import Generic, Protocol, Self, TypeVar
 
@@ -26,7 +27,7 @@ C = TypeVar("C", bound=Closing)
 Core = TypeVar("Core")
 
 
-class Calls(Generic[Core]):
+class Calls(Generic[Core], ABC):
     """Plain calls of an object of the core, which lives in the thread of its loop."""
 
     def __init__(self, thread: LoopThread, core: Core, factory: object) -> None:
@@ -43,9 +44,9 @@ class Calls(Generic[Core]):
     def __exit__(self, *reason: object) -> None:
         self.close()
 
+    @abstractmethod
     def close(self) -> None:
         """Called at the end of a ``with`` block."""
-        raise NotImplementedError
 
 
 class Plain(Calls[C]):

@@ -9,7 +9,6 @@ import logging
 import os
 import signal
 import threading
-import time
 import warnings
 from typing import Any
 
@@ -236,10 +235,8 @@ class FactoryTests(BlockingCase):
         self.assertEqual(before, threading.active_count())
 
     def test_dropped(self) -> None:
-        """Who forgets to close is told, and no thread and no descriptor is left; what still uses a
-        factory keeps it."""
-        before = threading.active_count()
-        descriptors = len(os.listdir("/proc/self/fd"))
+        """A factory that was not closed says so; what still uses a factory keeps it. Threads and
+        descriptors: ``tests.integration.test_dropped_factories``."""
         producer = MessageSessionFactory(broker=self.address).create_producer("test")
         gc.collect()
         self.assertEqual([], self.flushWarnings())
@@ -249,15 +246,6 @@ class FactoryTests(BlockingCase):
             MessageSessionFactory(broker=self.address).start()
         gc.collect()
         self.assertEqual([ResourceWarning] * 6, [each["category"] for each in self.flushWarnings()])
-        # The broker runs in this process: its ends of the connections close when it has seen ours.
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline:
-            opened = len(os.listdir("/proc/self/fd"))
-            if threading.active_count() <= before and opened <= descriptors:
-                break
-            time.sleep(0.01)
-        self.assertEqual(before, threading.active_count())
-        self.assertLessEqual(opened, descriptors)
 
     def test_closed(self) -> None:
         """Every call says so; closing again does nothing."""
