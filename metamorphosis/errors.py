@@ -158,6 +158,10 @@ class DirectoryLocked(StoreError):
     """Another broker uses the data directory."""
 
 
+class LogChanged(StoreError):
+    """A log has become shorter while it was compared with another one."""
+
+
 class CorruptRecord(StoreError):
     """A record whose checksum does not match, or that is longer than a reader accepts."""
 
