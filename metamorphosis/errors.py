@@ -171,6 +171,33 @@ class ConfigError(MetaQError):
     right."""
 
 
+class PeerError(MetaQError):
+    """Base of what goes wrong with the other broker of a replicated pair."""
+
+
+class PeerUnreachable(PeerError):
+    """The other broker is not connected, the connection was lost, or no answer came in time: what
+    was asked may have been done."""
+
+
+class PeerRefused(PeerError):
+    """
+    The other broker has answered that it will not.
+
+    :ivar status: of its answer.
+    :ivar text: of its answer.
+    """
+
+    def __init__(self, request: str, status: int, text: str) -> None:
+        super().__init__(f"{request} was answered {status} {text}".rstrip())
+        self.status = status
+        self.text = text
+
+
+class PeerMisbehaved(PeerError):
+    """The other broker has answered what no broker may answer."""
+
+
 class RegistryError(MetaQError):
     """Base of the errors of the ZooKeeper registry."""
 
