@@ -115,7 +115,11 @@ class BrokerStorage:
         :raises OSError: one cannot be made.
         """
         paths = {config.data_path, *(topic.data_path for topic in config.topics.values())}
-        paths.add(self._journal_directory)
+        journal = self._journal_directory
+        if journal not in self._locks:
+            # One level, as the original does: not the whole path of a disk that is not mounted.
+            ensure_directory(os.path.dirname(journal))
+        paths.add(journal)
         for path in sorted(os.path.abspath(path) for path in paths if path):
             if path not in self._locks:
                 ensure_directory(path)

@@ -50,6 +50,10 @@ class Disk:
         status = os.statvfs(path)
         return status.f_bavail * status.f_frsize
 
+    def size(self, fd: int) -> int:
+        """Bytes of an open file."""
+        return os.fstat(fd).st_size
+
     def truncate(self, fd: int, size: int) -> None:
         """Cut the file off."""
         os.ftruncate(fd, size)

@@ -204,7 +204,7 @@ class TransactionAdministration:
         xid = transaction.id
         assert isinstance(xid, XATransactionId)  # only those are prepared
         try:
-            await _outcome(end(transaction))
+            await _outcome(end(transaction), "The transaction stays prepared")
         except BrokerError as error:
             raise JournalError(str(error).partition(",msg=")[2] or str(error)) from error
         self._log.warn(
@@ -229,15 +229,16 @@ class TransactionAdministration:
         :raises NotDecided: the outcome of this transaction was not.
         :raises UnknownTransaction: there is none.
         :raises InvalidArgument: it is no key of an XA transaction.
-        :raises JournalError: the next start will remember it again.
+        :raises JournalError: that cannot be written down, and it is remembered as before.
         """
         xid = _xid(key)
-        if self._transactions.heuristic.pop(xid, None) is None:
+        forgotten = self._transactions.forget(xid)
+        if forgotten is None:
             if self._find(xid) is not None:
                 raise NotDecided(f"The outcome of transaction {key} was not decided by hand")
             raise UnknownTransaction(f"There is no transaction {key}")
+        await _outcome(forgotten, "The outcome stays remembered")
         self._log.info("Transaction {key} was forgotten by hand", key=key)
-        await self._service.outcomes.write(self._transactions.heuristic)
 
     def checkpoint(self) -> bool:
         """
@@ -263,15 +264,19 @@ def _xid(key: str) -> XATransactionId:
     return xid
 
 
-def _outcome(awaited: Written | None) -> Deferred[None]:
-    """Fires when it is decided; with a ``JournalError`` if it has failed."""
+def _outcome(awaited: Written | None, otherwise: str) -> Deferred[None]:
+    """
+    Fires when it is decided; with a ``JournalError`` if it has failed.
+
+    :param otherwise: what holds then.
+    """
     done: Deferred[None] = Deferred()
 
     def decided() -> None:
         if awaited is None or awaited.state is STORED:
             done.callback(None)
         else:
-            text = f"The transaction stays prepared, because the journal fails: {awaited.error}"
+            text = f"{otherwise}, because the journal fails: {awaited.error}"
             done.errback(JournalError(text))
 
     if awaited is None or awaited.state is not PENDING:

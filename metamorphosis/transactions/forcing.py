@@ -100,17 +100,18 @@ class Forces:
             else:
                 self._on_forced(file)
         elif self.broken is None:
-            self._break(file, error)
+            self._log.critical(
+                "Could not flush {path}: {error}. Whether the last transactions are committed is"
+                " unknown until the broker is started again",
+                path=file.path,
+                error=error,
+            )
+            self.give_up(error)
         self._tell_if_quiet()
 
-    def _break(self, file: RedoFile, error: BaseException) -> None:
+    def give_up(self, error: BaseException) -> None:
+        """What became of the last records is not known: there are no more forces."""
         self.broken = error
-        self._log.critical(
-            "Could not flush {path}: {error}. Whether the last transactions are committed is"
-            " unknown until the broker is started again",
-            path=file.path,
-            error=error,
-        )
         self._on_broken(error)
 
     def busy(self, file: RedoFile) -> bool:

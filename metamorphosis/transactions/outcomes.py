@@ -1,7 +1,8 @@
 """
 ``heuristic.log``, written anew at every change of what administrators decided.
 
-Differs: the original writes it once in ``checkpointInterval``, so that a crash loses outcomes.
+Differs: the original writes it once in ``checkpointInterval``, so that a crash loses outcomes, and
+answers FORGET before.
 
 Source: ``HeuristicTransactionJournal``; section 11.2 of the specification of transactions.
 """
@@ -13,12 +14,14 @@ from functools import partial
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from metamorphosis.errors import JournalError
 from metamorphosis.interfaces import IWorkerThreads
 from metamorphosis.store.disk import Disk
 from metamorphosis.transactions.heuristiclog import Heuristic
 from metamorphosis.transactions.journalfiles import write_heuristic_log
+from metamorphosis.transactions.redofile import Written
 from metamorphosis.wire.transactionids import XATransactionId
 
 Outcomes = Mapping[XATransactionId, Heuristic]
@@ -38,30 +41,52 @@ class OutcomeFile:
         self._directory = directory
         self._threads = threads
         self._disk = disk
-        self._next: dict[XATransactionId, Heuristic] | None = None
+        self._next: Outcomes | None = None
         self._waiting: list[Deferred[None]] = []  # for the write of ``_next``
         self._writing: list[Deferred[None]] | None = None  # for the one that runs
 
     def write(self, outcomes: Outcomes) -> Deferred[None]:
         """
-        Write all that is decided now.
+        Write all that is decided when the write begins.
 
+        :param outcomes: the same mapping each time.
         :returns: fires when it is on the disk; with a ``JournalError`` that is in the log already
             if that fails.
         """
-        self._next = dict(outcomes)
+        self._next = outcomes
         done: Deferred[None] = Deferred()
         self._waiting.append(done)
         if self._writing is None:
             self._write()
         return done
 
+    def forget(
+        self, outcomes: dict[XATransactionId, Heuristic], xid: XATransactionId
+    ) -> Written | None:
+        """
+        Write all but one.
+
+        :returns: completes when that is done; a failure puts the outcome back. None: there is none.
+        """
+        outcome = outcomes.pop(xid, None)
+        if outcome is None:
+            return None
+        forgotten = Written()
+
+        def remembered(failure: Failure) -> None:
+            outcomes.setdefault(xid, outcome)
+            forgotten.complete(failure.value)
+
+        self.write(outcomes).addCallbacks(forgotten.complete, remembered)
+        return forgotten
+
     def _write(self) -> None:
         outcomes, self._next = self._next, None
         if outcomes is None:
             return
         self._writing, self._waiting = self._waiting, []
-        work = partial(write_heuristic_log, self._disk, self._directory, outcomes)
+        # What a failed write has given back is in the next one.
+        work = partial(write_heuristic_log, self._disk, self._directory, dict(outcomes))
         self._threads.submit(work, self._written)
 
     def _written(self, _: object, error: BaseException | None) -> None:

@@ -3,7 +3,10 @@ One redo file: records that collect over a turn, are written once, and are force
 
 A file that could not be written is cut back to its last whole record, and every record of that
 write is refused. While it cannot be cut either it is *damaged*: nothing is written until a cut
-succeeds.
+succeeds. If whole records of that write may stand in a file that cannot be cut, the next start
+would find them: they are not refused but left without answer, and the journal is given up.
+
+Differs: the original leaves the part, and its next start loses what was written after it.
 
 Source: ``DataFile``; sections 7.5 and 7.6 of the specification of transactions.
 """
@@ -40,6 +43,10 @@ class Written:
         waiters, self.waiters = self.waiters, []
         for waiter in waiters:
             waiter()
+
+
+class OutcomeUnknown(Exception):
+    """Records could not be written, and may be found in the file by the next start."""
 
 
 class Flushable(Protocol):
@@ -125,7 +132,11 @@ class RedoFile:
         return forced
 
     def write(self) -> BaseException | None:
-        """Write what has collected; returns why that failed."""
+        """
+        Write what has collected; returns why that failed.
+
+        :raises OutcomeUnknown: nobody may be told that it failed; nothing more can be written.
+        """
         write, self._write = self._write, None
         if write is None:
             return None
@@ -133,7 +144,7 @@ class RedoFile:
         try:
             if self._damaged:
                 self._cut()
-            self._write_all(b"".join(records))
+            self._write_all(records)
         except OSError as error:
             self._end = self.size
             self._refuse(write, error)
@@ -142,7 +153,8 @@ class RedoFile:
         write.complete()
         return None
 
-    def _write_all(self, data: bytes) -> None:
+    def _write_all(self, records: list[bytes]) -> None:
+        data = b"".join(records)
         done = 0
         try:
             while done < len(data):
@@ -150,13 +162,22 @@ class RedoFile:
                 if not count:
                     raise OSError(f"wrote nothing at position {self.size + done}")
                 done += count
-        except OSError:
+        except OSError as error:
             self._damaged = True
             try:
                 self._cut()
             except OSError:
-                pass  # tried again before the next write; the first error says more
+                # Else it is tried again before the next write; the first error says more.
+                if self._may_hold(records[0]):
+                    raise OutcomeUnknown(str(error)) from error
             raise
+
+    def _may_hold(self, record: bytes) -> bool:
+        """Whether more than a part of the first record stands after the last whole one."""
+        try:
+            return self._disk.size(self.fd) >= self.size + len(record)
+        except OSError:
+            return True
 
     def _cut(self) -> None:
         self._disk.truncate(self.fd, self.size)

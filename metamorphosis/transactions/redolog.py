@@ -27,7 +27,8 @@ from metamorphosis.interfaces import IWorkerThreads
 from metamorphosis.store.disk import Disk
 from metamorphosis.transactions.forcing import Forces
 from metamorphosis.transactions.journalfiles import REDO
-from metamorphosis.transactions.redofile import RedoFile, Written
+from metamorphosis.transactions.redofile import OutcomeUnknown, RedoFile, Written
+from metamorphosis.transactions.writefaults import WriteFaults
 
 FILE_LIMIT = 64 << 20
 """Bytes above which a redo file takes no new transaction (``meta.tx_journal_file_size``)."""
@@ -103,7 +104,7 @@ class RedoLog:
         self._files = {file.number: file for file in files}
         self._next_number = next_number
         self._dirty: dict[RedoFile, None] = {}
-        self._failing = False
+        self._faults = WriteFaults()
         self._retiring: IDelayedCall | None = None
         self._current = self._newest() if self._files else self._create()
         if not take_more:
@@ -207,26 +208,16 @@ class RedoLog:
         """Write what has collected, and begin the force of what waits for one."""
         dirty, self._dirty = self._dirty, {}
         for file in dirty:
-            error = file.write()
             self.writes += 1
-            self._tell(file, error)
+            try:
+                error = file.write()
+            except OutcomeUnknown as unknown:
+                self._faults.unknown(file, unknown)
+                self._forces.give_up(unknown)
+                return
+            self._faults.written(file, error)
             if file.wants_force:
                 self._forces.at_once(file)
-
-    def _tell(self, file: RedoFile, error: BaseException | None) -> None:
-        """Log when writing begins to fail, and when it works again."""
-        if error is not None and not self._failing:
-            self._failing = True
-            self._log.error(
-                "Append to {path} failed at {position}, transactions are refused until it works"
-                " again: {error}",
-                path=file.path,
-                position=file.size,
-                error=error,
-            )
-        elif error is None and self._failing:
-            self._failing = False
-            self._log.info("Append to {path} works again", path=file.path)
 
     # Files out
 

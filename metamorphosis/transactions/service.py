@@ -23,7 +23,7 @@ from metamorphosis.errors import JournalError
 from metamorphosis.store.disk import Disk
 from metamorphosis.transactions import redolog
 from metamorphosis.transactions.journalfiles import compact
-from metamorphosis.transactions.outcomes import OutcomeFile, Outcomes
+from metamorphosis.transactions.outcomes import OutcomeFile
 from metamorphosis.transactions.rebuilding import open_records
 from metamorphosis.transactions.recovery import Partitions, Recovery
 from metamorphosis.transactions.redolog import FlushMode, JournalEnvironment, RedoLog
@@ -113,7 +113,7 @@ class TransactionService:
             self._open_store,
             self._clock,
             self._lost,
-            self._remember,
+            self.outcomes,
             config.max_tx_timeout_in_seconds,
             config.max_tx_timeout_timer_capacity,
             self._settings.max_transaction_bytes,
@@ -159,10 +159,6 @@ class TransactionService:
         except JournalError as error:
             self._log.error("{error}", error=error)
             return False
-
-    def _remember(self, outcomes: Outcomes) -> None:
-        """A client has forgotten an outcome; a failure is in the log already."""
-        self.outcomes.write(outcomes).addErrback(lambda _: None)
 
     # The end
 

@@ -19,7 +19,7 @@ after a restart, and its xid is not begun again before it is forgotten.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -48,6 +48,7 @@ from metamorphosis.wire.transactionids import LocalTransactionId, TransactionId,
 
 if TYPE_CHECKING:
     from metamorphosis.store.messagestore import MessageStore
+    from metamorphosis.transactions.outcomes import OutcomeFile
     from metamorphosis.transactions.redolog import RedoLog
 
 MEMORY_SETTING = "max-transaction-bytes"
@@ -70,7 +71,7 @@ class Transactions:
     :param open_store: the store of a partition, made if it is new; raises ``StoreError``.
     :param clock: the timers' clock.
     :param on_lost: a commit is recorded and cannot be stored: the broker must stop.
-    :param on_heuristic: the outcomes that administrators decided have changed.
+    :param outcomes: where the outcomes that administrators decided are written down.
     :param max_timeout: seconds; a longer timeout is cut to it, 0 or less: none is cut.
     :param capacity: timeouts at the same time.
     :param max_bytes: memory of open transactions.
@@ -88,7 +89,7 @@ class Transactions:
         open_store: Callable[[Partition], MessageStore],
         clock: IReactorTime,
         on_lost: Callable[[Transaction, BaseException | None], None],
-        on_heuristic: Callable[[Mapping[XATransactionId, Heuristic]], None],
+        outcomes: OutcomeFile,
         max_timeout: int,
         capacity: int,
         max_bytes: int,
@@ -98,7 +99,7 @@ class Transactions:
         self.heuristic: dict[XATransactionId, Heuristic] = {}
         self._journal = journal
         self._clock = clock
-        self._on_heuristic = on_heuristic
+        self._outcomes = outcomes
         self._max_timeout = max_timeout
         self.max_bytes = max_bytes
         self._unwritten: dict[Written, list[tuple[Transaction, bytes]]] = {}
@@ -252,16 +253,17 @@ class Transactions:
         """
         return self.endings.roll_back(self._known(owner, transaction_id))
 
-    def forget(self, transaction_id: TransactionId) -> None:
+    def forget(self, transaction_id: TransactionId) -> Written | None:
         """
         An outcome that an administrator decided need not be remembered any more.
 
+        :returns: completes when that is written down; a failure leaves it remembered. None: there
+            was none.
         :raises BrokerError: it is no XA transaction.
         """
         if not isinstance(transaction_id, XATransactionId):
             raise refusals.not_an_xid(transaction_id)
-        if self.heuristic.pop(transaction_id, None) is not None:
-            self._on_heuristic(self.heuristic)
+        return self._outcomes.forget(self.heuristic, transaction_id)
 
     def recover(self, qualifier: str | None) -> list[str]:
         """

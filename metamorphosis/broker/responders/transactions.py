@@ -151,8 +151,8 @@ class TransactionSteps:
         self._end(session, command, None, written)
 
     def _forget(self, command: wire.TransactionCommand, session: Session) -> None:
-        self._transactions.forget(command.transaction_id)
-        session.replies.add(result(200, command.opaque))
+        forgotten = self._transactions.forget(command.transaction_id)
+        self._end(session, command, None, forgotten)
 
     def _recover(self, command: wire.TransactionCommand, session: Session) -> None:
         keys = self._transactions.recover(command.unique_qualifier)

@@ -179,6 +179,19 @@ class BrokerServiceTests(SynchronousTestCase):
         self.assertEqual(b"result 200 0 2\r\n", client.ask(commit, self.reactor))
         self.assertEqual(["redo.2"], [n for n in os.listdir(journal) if n.startswith("redo")])
 
+    def test_log_path_is_missing(self) -> None:
+        """``dataLogPath`` is made like ``dataPath``; the disk it should be on is not."""
+        path = os.path.join(self.directory, "log")
+        self.write({"test": {}}, system={"dataLogPath": path})
+        self.stop_now(self.start())
+        self.assertTrue(os.path.isdir(os.path.join(path, "transactions")))
+        missing = os.path.join(self.directory, "not-mounted")
+        self.write({"test": {}}, system={"dataLogPath": os.path.join(missing, "log")})
+        service = self.make_service()
+        error = self.assertRaises(StartRefused, service.startService)
+        self.assertIn(os.path.join(missing, "log"), str(error))
+        self.assertFalse(os.path.exists(missing))
+
     def test_administration(self) -> None:
         """Listens while the broker runs; a socket that cannot be made keeps no broker away."""
         os.makedirs(self.data)

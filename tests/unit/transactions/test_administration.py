@@ -253,3 +253,44 @@ class BrokenDiskTests(AdministrationTestCase):
         text = self.refused(JournalError, self.administration.roll_back(XA))
         self.assertIn("was rolled back, but", text)
         self.assertIn("code=6", self.step(XA, "COMMIT_TWO_PHASE")[1])
+
+    def test_forget(self) -> None:
+        """What cannot be written down is refused, and remembered as before, by file and broker."""
+        self.done(self.administration.roll_back(XA))
+        forget = f"transaction {XA} s FORGET 7\r\n".encode()
+        for failing in ("overwrite", "write", "sync", "replace"):
+            self.disk.failing[failing] = 1
+            status, text = self.step(XA, "FORGET")
+            self.assertEqual(500, status, failing)
+            self.assertIn(f"XAException:code=-3,msg=Transaction '{XA}' cannot be jour", text)
+            self.disk.failing[failing] = 1
+            text = self.refused(JournalError, self.administration.forget(XA))
+            self.assertIn("stays remembered", text)
+            self.assertEqual([XA], self.recovered())
+            self.assertEqual({XID: Heuristic.ROLLED_BACK}, self.remembered())
+        self.broker.threads.hold()
+        self.assertEqual(b"", self.client.send(forget), "answered before it is written")
+        self.broker.threads.release()
+        self.broker.clock.advance(0)
+        self.assertEqual(b"result 200 0 7\r\n", self.client.received())
+        self.restart()
+        self.assertEqual(([], {}), (self.recovered(), self.remembered()))
+
+    def test_forget_beside_a_decision(self) -> None:
+        """A decision that waits for the write of a FORGET that fails is not written without it."""
+        self.done(self.administration.roll_back(XA))
+        self.fill(XA2, b"other")
+        self.step(XA2, "PREPARE")
+        self.broker.threads.hold()
+        self.disk.failing["overwrite"] = 1
+        self.client.send(f"transaction {XA} s FORGET 7\r\n".encode())
+        decided = Deferred.fromCoroutine(self.administration.complete(XA2))
+        self.broker.clock.advance(0)
+        self.broker.threads.release()
+        self.broker.clock.advance(0)
+        self.successResultOf(decided)
+        self.assertIn(b"result 500 ", self.client.received())
+        self.assertEqual(
+            {Heuristic.ROLLED_BACK, Heuristic.COMPLETED}, {*self.remembered().values()}
+        )
+        self.assertEqual({XA, XA2}, {*self.recovered()})

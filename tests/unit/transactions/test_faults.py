@@ -163,6 +163,27 @@ class EndTests(StepsTestCase):
         self.assertEqual(1, len(self.broker.broken))
         self.successResultOf(self.end())
 
+    def test_after_a_record_that_can_not_be_cut(self) -> None:
+        """The next start may find a commit or a prepare that failed: it is not refused."""
+        for begun, step, found in (
+            (LOCAL, "COMMIT_ONE_PHASE", ([b"hello"], [])),
+            (XA, "PREPARE", ([], [XA])),
+        ):
+            disk, directory = BreakingDisk(), os.path.abspath(self.mktemp())
+            self.broker = TransactionalBroker(directory, journal_disk=disk)
+            self.client = self.broker.client()
+            self.step(begun, "BEGIN")
+            self.put(begun)
+            disk.failing.update(write=1, truncate=1)
+            disk.shortest = 1000
+            self.assertEqual(b"", self.client.send(f"transaction {begun} s {step} 7\r\n".encode()))
+            self.assertIn("Input/output error", self.broker.broken[0])
+            self.successResultOf(self.end())
+            self.broker = TransactionalBroker(directory)
+            self.client = self.broker.client()
+            listed = self.step("null", "RECOVER")[1].split()
+            self.assertEqual(found, (self.messages(), listed))
+
     def test_after_a_store_that_failed(self) -> None:
         """Nor are the other blocks of a commit of which one could not be stored."""
         disk = BreakingStoreDisk()

@@ -100,8 +100,7 @@ class ModelTests(StepsTestCase):
         kind, timeout = self.random.choice(KINDS), self.random.choice((0, 0, 3, 5))
         expected = self.model.expected(kind, key, client)
         words: tuple[object, ...] = (timeout,) if kind == "BEGIN" and timeout else ()
-        # A FORGET that is not written down is repeated by whoever sees the outcome again.
-        breaks = kind != "FORGET" and self.breaking()
+        breaks = self.breaking()
         reply = self.step(key, kind, *words, client=self.clients[client])
         if self.was_refused(breaks, reply):
             return

@@ -177,6 +177,42 @@ class WriteTests(RedoLogTestCase):
         self.assertEqual([FAILED, FAILED, STORED], outcomes)
         self.assertEqual(b"record", self.content())
 
+    def test_cut_fails_after_a_whole_record(self) -> None:
+        """The next start may find it: nobody hears that it failed, and the journal is given up."""
+        self.take(b"kept")
+        self.end_turn()
+        self.disk.failing.update(write=1, truncate=1)
+        self.disk.shortest = 7
+        file, lost = self.take(b"lost")
+        forced = self.log.append(file, b"too", force=True)[1]
+        self.end_turn()
+        self.assertEqual((PENDING, PENDING), (lost.state, forced.state))
+        self.assertEqual(b"keptlosttoo", self.content())
+        self.assertEqual(1, len(self.broken))
+        self.assertRaises(JournalError, self.log.append, file, b"more")
+        self.assertRaises(JournalError, self.log.begin)
+
+    def test_cut_fails_and_nothing_was_written(self) -> None:
+        """A disk that has become read-only: refused, however often."""
+        self.disk.failing.update(write=1, truncate=3)
+        states = []
+        for record in (b"a long record", b"a", b"b", b"c"):
+            _, written = self.take(record)
+            self.end_turn()
+            states.append(written.state)
+        self.assertEqual([FAILED, FAILED, FAILED, STORED], states)
+        self.assertEqual((b"c", []), (self.content(), self.broken))
+
+    def test_rest_is_longer_than_the_next_record(self) -> None:
+        """What is left of a long record that was refused is no whole short one."""
+        self.disk.failing.update(write=1, truncate=2)
+        self.disk.shortest = 8
+        for record in (b"a long record", b"short"):
+            _, written = self.take(record)
+            self.end_turn()
+            self.assertIs(FAILED, written.state)
+        self.assertEqual([], self.broken)
+
 
 class ForceTests(RedoLogTestCase):
     """Flush mode 1: one force for all who wait."""
