@@ -8,11 +8,13 @@ KILLS ?= 200
 CLIENT_SECONDS ?= 300
 ZOOKEEPER_SECONDS ?= 300
 FUZZ_SECONDS ?= 300
+TWIN_FRAMES ?= 100000000
+CODEC_SECONDS ?= 3600
 DISK_SECONDS ?= 3600
 DAMAGE_SECONDS ?= 3600
 MUTANTS ?= --count 100 store broker client zookeeper ids wire
 
-.PHONY: help environment run test unit pythons lint faces soak fuzz disk-faults damaged-logs mutants kills transaction-kills client-faults bench bench-clients bench-zookeeper zookeeper-differential kazoo-suite clean
+.PHONY: help environment run test unit pythons lint faces soak fuzz fuzz-native fuzz-codec test-asan disk-faults damaged-logs mutants kills transaction-kills client-faults bench bench-clients bench-zookeeper zookeeper-differential kazoo-suite clean
 
 help:
 	@echo 'make run      start a broker (port 8123) and its ZooKeeper (port 2181), data in ./metaq-data'
@@ -26,6 +28,9 @@ help:
 	@echo 'make client-faults  the client under random faults for CLIENT_SECONDS=$(CLIENT_SECONDS); CLIENT='"'"'--help'"'"' lists its options'
 	@echo 'make soak     full load for SECONDS_OF_SOAK=$(SECONDS_OF_SOAK)'
 	@echo 'make fuzz     random bytes against decoder and broker for FUZZ_SECONDS=$(FUZZ_SECONDS)'
+	@echo 'make fuzz-native  TWIN_FRAMES=$(TWIN_FRAMES) requests through the hot path in C and the one in Python'
+	@echo 'make fuzz-codec   random bytes against the codec in C, under sanitizers, for CODEC_SECONDS=$(CODEC_SECONDS)'
+	@echo 'make test-asan    the unit tests of the part in C, under sanitizers'
 	@echo 'make disk-faults  each system call of the store fails, is short, hangs, for DISK_SECONDS=$(DISK_SECONDS)'
 	@echo 'make mutants  which faults no unit test notices; MUTANTS='"'"'--count 50 store broker/topics'"'"' names where'
 	@echo 'make damaged-logs  logs damaged at random, read by every kind of consumer, for DAMAGE_SECONDS=$(DAMAGE_SECONDS)'
@@ -44,6 +49,7 @@ run: environment
 
 test: environment
 	@tools/system-packages
+	@tools/native-module
 	@tools/python-interpreters
 	@$(PY) -m tests.run --all
 
@@ -52,6 +58,7 @@ pythons: environment
 	@$(PY) -m tests.run $$(awk 'NF == 2 { print "unit-" $$1 }' .cache/pythons/list)
 
 unit: environment
+	@tools/native-module
 	@$(PY) -m tests.run unit
 
 lint: environment
@@ -78,6 +85,18 @@ soak: environment
 
 fuzz: environment
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) $(PY) -m tests.faults.fuzz
+
+fuzz-native: environment
+	@tools/native-module
+	@TWIN_FRAMES=$(TWIN_FRAMES) $(PY) -m twisted.trial --temp-directory .cache/fuzz-native tests.unit.broker.test_twins
+
+fuzz-codec: environment
+	@tools/system-packages
+	@$(PY) -m tests.native.sanitized codec $(CODEC_SECONDS)
+
+test-asan: environment
+	@tools/system-packages
+	@$(PY) -m tests.native.sanitized module
 
 disk-faults: environment
 	@DISK_SECONDS=$(DISK_SECONDS) $(PY) -m tests.faults.disk_calls

@@ -38,6 +38,7 @@ from twisted.internet.error import CannotListenError, ReactorNotRunning
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from metamorphosis import native
 from metamorphosis.broker.factory import BrokerFactory
 from metamorphosis.broker.filters import unusable_filters
 from metamorphosis.broker.responders import Responders
@@ -156,13 +157,14 @@ class BrokerService(OrderedService):
         zookeeper = config.zookeeper
         self._log.info(
             "Broker {id} serves at {url}: {partitions} partitions in {path}; topics {topics};"
-            " ZooKeeper {zookeeper}",
+            " ZooKeeper {zookeeper}; {way}",
             id=config.broker_id,
             url=self._served.broker.url,
             partitions=len(self._stored.stores),
             path=os.path.abspath(config.data_path),
             topics=shortened(config.topics),
             zookeeper=f"{zookeeper.connect}{zookeeper.root}" if zookeeper.enable else "not used",
+            way=native.way,
         )
         self.built = Built(
             self._stored, self._served, self._presence.registry, self._presence.registration

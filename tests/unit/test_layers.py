@@ -21,6 +21,7 @@ PACKAGE = ROOT / "metamorphosis"
 #: layer: the modules and packages in it
 LAYERS = {
     "pure": {
+        "native",
         "wire",
         "message",
         "partitions",

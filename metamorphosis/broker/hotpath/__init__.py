@@ -1,16 +1,17 @@
 """
 The hot path of ``put`` and ``get``, and which implementation of it runs.
 
-``contract`` says what must hold, ``pure`` is the one in Python, the reference. A compiled one will
-be chosen here.
+``contract`` says what must hold, ``pure`` is the one in Python, the reference, ``native`` the one
+that takes puts in C, where that part is built.
 """
 
 from __future__ import annotations
 
+from metamorphosis.broker.hotpath import native, pure
 from metamorphosis.broker.hotpath.contract import Routes, Scan
-from metamorphosis.broker.hotpath.pure import scan as _pure
+from metamorphosis.native import compiled
 
-scan: Scan = _pure
+scan: Scan = pure.scan if compiled is None else native.scan
 """The implementation that this process uses."""
 
 __all__ = ["Routes", "Scan", "scan"]

@@ -32,7 +32,8 @@ _GET = re.compile(
 )
 _HEADER = HEADER.pack
 _INT32_MIN, _INT32_MAX = -(1 << 31), (1 << 31) - 1
-_P = ord("p")
+PUT = ord("p")
+"""A request that begins like this is a put, or nothing ordinary."""
 
 
 def scan(
@@ -60,8 +61,8 @@ def scan(
     max_body = routes.max_body
     match = _PUT.match
     while position < end:
-        if data[position] != _P:
-            past = _read(data, position, end, routes, group)
+        if data[position] != PUT:
+            past = take_get(data, position, end, routes, group)
             if not past:
                 break
             position = past
@@ -110,7 +111,7 @@ def scan(
     return position
 
 
-def _read(
+def take_get(
     data: bytes | bytearray, position: int, end: int, routes: Routes, group: ReplyGroup
 ) -> int:
     """One ordinary get whose offset holds data: the position after it, or 0."""

@@ -12,12 +12,13 @@ from zlib import crc32
 from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.broker import connection
-from metamorphosis.broker.hotpath import pure
+from metamorphosis.broker.hotpath import native, pure
 from metamorphosis.broker.hotpath.contract import VECTORS, Routes, Scan, Vector
 from metamorphosis.broker.replies import FileReply, ReplyGroup
 from metamorphosis.errors import RemoteProtocolError, StoreError
 from metamorphosis.ids import MessageIds
 from metamorphosis.message import encode_record
+from metamorphosis.native import compiled
 from metamorphosis.store.messagestore import MessageStore
 from metamorphosis.wire import commands as wire
 from metamorphosis.wire.decoding import FrameLimits, NeedMore, decode_frame
@@ -255,12 +256,13 @@ class ContractTests(SynchronousTestCase):
 
     def each(self) -> Iterator[tuple[Broker, Scan]]:
         """A broker with the message ``hello``, and an implementation."""
-        for number in range(2):
+        ways = (long_way(), pure.scan, *((native.scan,) if compiled is not None else ()))
+        for scan in ways:
             broker = Broker(self.mktemp())
             client = broker.client()
             client.send(put(b"hello"))
             client.send(b"get test g 0 0 1000 1\r\n")
-            yield broker, long_way() if number else pure.scan
+            yield broker, scan
 
     def test_vectors(self) -> None:
         """What is ordinary is taken, with its record and its reply; anything else is left, and

@@ -1,0 +1,48 @@
+"""
+The hot path with its puts in C: see ``contract`` for what it has to keep.
+
+A put costs a tenth of what it costs in ``pure``; the gets, which cost the kernel's time and not
+ours, are taken there.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from metamorphosis.broker.hotpath.pure import PUT, take_get
+from metamorphosis.native import compiled
+
+if TYPE_CHECKING:
+    from metamorphosis.broker.hotpath.contract import Routes
+    from metamorphosis.broker.replies import ReplyGroup
+    from metamorphosis.ids import MessageIds
+
+
+def scan(
+    data: bytes | bytearray,
+    source: bytes | memoryview,
+    start: int,
+    end: int,
+    routes: Routes,
+    ids: MessageIds,
+    group: ReplyGroup,
+) -> int:
+    """
+    See ``contract.Scan``.
+
+    :raises AttributeError: the native part is not built or left out.
+    """
+    take_puts = compiled.take_puts  # type: ignore[union-attr]
+    ids.start_chunk()
+    position = start
+    while position < end:
+        if data[position] == PUT:
+            past: int = take_puts(data, source, position, end, routes, ids, group)
+            if past == position:
+                break
+        else:
+            past = take_get(data, position, end, routes, group)
+            if not past:
+                break
+        position = past
+    return position

@@ -1,0 +1,16 @@
+"""What ``module.c`` offers; see ``metamorphosis.native``."""
+
+from typing import Any
+
+def take_puts(
+    data: bytes | bytearray,
+    source: bytes | memoryview,
+    start: int,
+    end: int,
+    routes: Any,
+    ids: Any,
+    group: Any,
+    /,
+) -> int: ...
+def crc32(data: bytes | bytearray | memoryview, way: int = 0, /) -> int: ...
+def checksum_ways() -> list[str]: ...

@@ -1,0 +1,168 @@
+#include "codec.h"
+
+#include <string.h>
+
+#define MAX_NUMBER_DIGITS 9    /* of a partition, a length and a flag: more is left to the decoder */
+#define MAX_CHECKSUM_DIGITS 10
+#define MAX_INT64_CHARACTERS 20
+
+static bool is_digit(uint8_t character) { return character >= '0' && character <= '9'; }
+
+/* The digits at `at`, of which there are 1 to `most`; 0 if there are none or more. */
+static size_t read_digits(const uint8_t *at, const uint8_t *end, size_t most, uint64_t *value) {
+    size_t count = 0;
+    uint64_t sum = 0;
+    while (count < (size_t)(end - at) && is_digit(at[count])) {
+        if (count == most)
+            return 0;
+        sum = sum * 10 + (uint64_t)(at[count] - '0');
+        count++;
+    }
+    *value = sum;
+    return count;
+}
+
+/* Step over one expected character. */
+static bool skip(const uint8_t **at, const uint8_t *end, uint8_t expected) {
+    if (*at == end || **at != expected)
+        return false;
+    (*at)++;
+    return true;
+}
+
+/* A number of up to 9 digits and the blank behind it. */
+static bool read_number(const uint8_t **at, const uint8_t *end, uint64_t *value) {
+    size_t digits = read_digits(*at, end, MAX_NUMBER_DIGITS, value);
+    *at += digits;
+    return digits > 0 && skip(at, end, ' ');
+}
+
+/* "put ", topic, partition, length and flag, each with the blank behind it. */
+static bool read_beginning(const uint8_t **at, const uint8_t *end, struct put *put, uint64_t *length) {
+    static const uint8_t verb[] = {'p', 'u', 't', ' '};
+    if ((size_t)(end - *at) < sizeof verb || memcmp(*at, verb, sizeof verb) != 0)
+        return false;
+    *at += sizeof verb;
+    const uint8_t *topic = *at;
+    while (*at < end && **at != ' ' && **at != '\r')
+        (*at)++;
+    put->topic = (struct span){topic, (size_t)(*at - topic)};
+    uint64_t number;
+    if (put->topic.length == 0 || !skip(at, end, ' '))
+        return false;
+    const uint8_t *partition = *at;
+    if (!read_number(at, end, &number))
+        return false;
+    put->partition = (struct span){partition, (size_t)(*at - partition) - 1};
+    put->route = (struct span){topic, (size_t)(*at - topic) - 1};
+    if (!read_number(at, end, length))
+        return false;
+    bool negative = skip(at, end, '-');
+    if (!read_number(at, end, &number))
+        return false;
+    put->flag = negative ? -(int32_t)number : (int32_t)number;
+    return true;
+}
+
+/* The checksum and its blank, if the token at `at` is not the last one. */
+static bool read_checksum(const uint8_t **at, const uint8_t *end, struct put *put) {
+    const uint8_t *token = *at;
+    uint64_t value;
+    bool negative = skip(&token, end, '-');
+    size_t digits = read_digits(token, end, MAX_CHECKSUM_DIGITS, &value);
+    put->has_checksum = false;
+    if (digits == 0)
+        return false;
+    token += digits;
+    if (token == end || *token != ' ')
+        return true; /* the opaque */
+    if (negative) {
+        if (digits != 1 || value != 1)
+            return false;
+    } else {
+        put->has_checksum = true;
+        put->checksum = value;
+    }
+    *at = token + 1;
+    return true;
+}
+
+/* The opaque in its canonical spelling, an int32, and the end of the line. */
+static bool read_opaque(const uint8_t **at, const uint8_t *end, struct put *put) {
+    const uint8_t *start = *at;
+    const uint8_t *first = start;
+    uint64_t value;
+    bool negative = skip(&first, end, '-');
+    size_t digits = read_digits(first, end, MAX_CHECKSUM_DIGITS, &value);
+    if (digits == 0 || (*first == '0' && (negative || digits > 1)))
+        return false;
+    if (value > (uint64_t)INT32_MAX + (negative ? 1 : 0))
+        return false;
+    *at = first + digits;
+    put->opaque = (struct span){start, (size_t)(*at - start)};
+    return skip(at, end, '\r') && skip(at, end, '\n');
+}
+
+bool read_put(const uint8_t *at, const uint8_t *end, size_t max_body, struct put *put) {
+    uint64_t length;
+    if (!read_beginning(&at, end, put, &length) || !read_checksum(&at, end, put) || !read_opaque(&at, end, put))
+        return false;
+    if (length > (uint64_t)(end - at) || length > max_body)
+        return false;
+    put->body = (struct span){at, (size_t)length};
+    put->end = at + length;
+    return true;
+}
+
+static void write_big_endian(uint8_t *to, uint64_t value, size_t bytes) {
+    for (size_t index = bytes; index-- > 0; value >>= 8)
+        to[index] = (uint8_t)(value & 0xff);
+}
+
+void write_header(uint8_t header[RECORD_HEADER_BYTES], uint32_t length, uint32_t checksum, int64_t id, int32_t flag) {
+    write_big_endian(header, length, 4);
+    write_big_endian(header + 4, checksum, 4);
+    write_big_endian(header + 8, (uint64_t)id, 8);
+    write_big_endian(header + 16, (uint32_t)flag, 4);
+}
+
+/* Write a number in decimal; returns what follows it. */
+static uint8_t *write_number(uint8_t *to, int64_t number) {
+    uint8_t digits[MAX_INT64_CHARACTERS];
+    size_t count = 0;
+    uint64_t rest = number < 0 ? 0 - (uint64_t)number : (uint64_t)number;
+    do {
+        digits[count++] = (uint8_t)('0' + rest % 10);
+        rest /= 10;
+    } while (rest > 0);
+    if (number < 0)
+        *to++ = '-';
+    while (count > 0)
+        *to++ = digits[--count];
+    return to;
+}
+
+static uint8_t *write_span(uint8_t *to, struct span span) {
+    memcpy(to, span.start, span.length);
+    return to + span.length;
+}
+
+size_t write_put_reply(uint8_t reply[PUT_REPLY_BYTES], const struct put *put, int64_t id, int64_t offset) {
+    static const uint8_t head[] = {'r', 'e', 's', 'u', 'l', 't', ' ', '2', '0', '0', ' '};
+    uint8_t text[2 * MAX_INT64_CHARACTERS + MAX_NUMBER_DIGITS + 2];
+    uint8_t *past = write_number(text, id);
+    *past++ = ' ';
+    past = write_span(past, put->partition);
+    *past++ = ' ';
+    past = write_number(past, offset);
+    struct span whole = {text, (size_t)(past - text)};
+
+    uint8_t *to = write_span(reply, (struct span){head, sizeof head});
+    to = write_number(to, (int64_t)whole.length);
+    *to++ = ' ';
+    to = write_span(to, put->opaque);
+    *to++ = '\r';
+    *to++ = '\n';
+    to = write_span(to, whole);
+    return (size_t)(to - reply);
+}

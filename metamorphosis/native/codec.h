@@ -1,0 +1,50 @@
+/*
+ * The ordinary requests of the wire: bytes in, spans and numbers out. Knows nothing of Python.
+ *
+ * What is ordinary is said by broker/hotpath/contract.py. Every pointer is compared with the end of the bytes before it
+ * is read, and nothing is written but the result.
+ */
+#ifndef METAMORPHOSIS_CODEC_H
+#define METAMORPHOSIS_CODEC_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Header of a stored record: length, checksum, id, flag; all big-endian. */
+#define RECORD_HEADER_BYTES 20
+
+/* The longest reply to a put: "result 200 ", 2 digits, an opaque, CRLF, an id, a partition, an offset. */
+#define PUT_REPLY_BYTES 96
+
+struct span {
+    const uint8_t *start;
+    size_t length;
+};
+
+/* An ordinary put, of which also the body has arrived. */
+struct put {
+    struct span topic;
+    struct span partition; /* as it is spelled */
+    struct span route;     /* topic and partition with the blank between them */
+    struct span opaque;    /* as it is spelled, which is canonical */
+    struct span body;
+    const uint8_t *end; /* of the frame */
+    int32_t flag;
+    bool has_checksum;
+    uint64_t checksum; /* up to 10 digits: may be beyond what a checksum can be */
+};
+
+/*
+ * Read the put at the start of [at, end). False: it is incomplete, or anything else than ordinary; then nothing of
+ * `put` counts.
+ */
+bool read_put(const uint8_t *at, const uint8_t *end, size_t max_body, struct put *put);
+
+/* Write the header of a record. */
+void write_header(uint8_t header[RECORD_HEADER_BYTES], uint32_t length, uint32_t checksum, int64_t id, int32_t flag);
+
+/* Write the reply to a put that is stored; returns its length. */
+size_t write_put_reply(uint8_t reply[PUT_REPLY_BYTES], const struct put *put, int64_t id, int64_t offset);
+
+#endif

@@ -1,0 +1,396 @@
+/*
+ * What Python sees of the native part: see __init__.py. The only file that knows of Python; the limited API of 3.11.
+ *
+ * Nothing here is static but tables that never change: all state belongs to the module.
+ */
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <string.h>
+
+#include "checksum.h"
+#include "codec.h"
+
+#define CHECKSUM_MASK 0x7fffffffu /* never negative as an int32 */
+#define SEQUENCE_MASK 0xfff       /* of an id: behind the last one of a millisecond ids carry */
+#define VIEW_BYTES 4096           /* from this size on a body is sliced from the source instead of copied */
+
+struct state {
+    PyObject *store_error;
+    PyObject *batch, *open_batch, *pieces, *next_offset, *puts, *refuse, *max_body, *next_id, *carry; /* names */
+    uint32_t (*crc32)(const uint8_t *data, size_t length);
+};
+
+static struct state *state_of(PyObject *module) { return PyModule_GetState(module); }
+
+/* The puts of one chunk that is being taken. */
+struct taking {
+    struct state *state;
+    PyObject *source, *routes, *ids, *group; /* borrowed from the caller */
+    PyObject *puts, *refuse, *replies, *runs; /* owned */
+    PyObject *store, *batch, *pieces;         /* owned; of the partition that the last put went to */
+    const uint8_t *data;                      /* of the whole chunk */
+    struct span route;                        /* of `store` */
+    size_t max_body;
+    int64_t next_id, next_offset;
+};
+
+enum step { TAKEN, NOT_ORDINARY, FAILED };
+
+static bool same(struct span one, struct span other) {
+    return one.length == other.length && memcmp(one.start, other.start, one.length) == 0;
+}
+
+static PyObject *bytes_of(struct span span) {
+    return PyBytes_FromStringAndSize((const char *)span.start, (Py_ssize_t)span.length);
+}
+
+/* Replace an owned reference; takes over `value`. */
+static void set(PyObject **place, PyObject *value) {
+    PyObject *old = *place;
+    *place = value;
+    Py_XDECREF(old);
+}
+
+/* An attribute that is a number. */
+static bool get_number(PyObject *object, PyObject *name, int64_t *number) {
+    PyObject *value = PyObject_GetAttr(object, name);
+    if (value == NULL)
+        return false;
+    *number = PyLong_AsLongLong(value);
+    Py_DECREF(value);
+    return *number != -1 || PyErr_Occurred() == NULL;
+}
+
+static bool set_number(PyObject *object, PyObject *name, int64_t number) {
+    PyObject *value = PyLong_FromLongLong(number);
+    if (value == NULL)
+        return false;
+    int result = PyObject_SetAttr(object, name, value);
+    Py_DECREF(value);
+    return result == 0;
+}
+
+/* Append to a list, and let go of the value. */
+static bool append(PyObject *list, PyObject *value) {
+    if (value == NULL)
+        return false;
+    int result = PyList_Append(list, value);
+    Py_DECREF(value);
+    return result == 0;
+}
+
+/* Tell the store of the last puts where its next record will start. */
+static bool leave_store(struct taking *taking) {
+    bool told = taking->store == NULL || set_number(taking->store, taking->state->next_offset, taking->next_offset);
+    set(&taking->pieces, NULL);
+    set(&taking->batch, NULL);
+    set(&taking->store, NULL);
+    return told;
+}
+
+/* The store that takes the puts of a route; NULL without an error if there is none. */
+static PyObject *find_store(struct taking *taking, const struct put *put) {
+    PyObject *topic = bytes_of(put->topic);
+    PyObject *partition = bytes_of(put->partition);
+    PyObject *key = topic == NULL || partition == NULL ? NULL : PyTuple_Pack(2, topic, partition);
+    PyObject *store = key == NULL ? NULL : PyDict_GetItemWithError(taking->puts, key);
+    Py_XINCREF(store);
+    Py_XDECREF(key);
+    Py_XDECREF(partition);
+    Py_XDECREF(topic);
+    return store;
+}
+
+/* The batch that collects in `store`, opened if there is none; a store that refuses is not ordinary. */
+static enum step open_batch(struct state *state, PyObject *store, PyObject **batch) {
+    *batch = PyObject_GetAttr(store, state->batch);
+    if (*batch == Py_None) {
+        Py_DECREF(*batch);
+        *batch = PyObject_CallMethodObjArgs(store, state->open_batch, NULL);
+        if (*batch == NULL && PyErr_ExceptionMatches(state->store_error)) {
+            PyErr_Clear();
+            return NOT_ORDINARY;
+        }
+    }
+    return *batch == NULL ? FAILED : TAKEN;
+}
+
+/* Begin a run of replies that wait for the batch of the present store. */
+static bool begin_run(struct taking *taking) {
+    Py_ssize_t replies = PyList_Size(taking->replies);
+    Py_ssize_t pieces = PyList_Size(taking->pieces);
+    return append(taking->runs, Py_BuildValue("(OnnO)", taking->batch, replies, pieces / 2, taking->refuse));
+}
+
+/* Let the next puts go to the partition that `put` names. */
+static enum step enter_store(struct taking *taking, const struct put *put) {
+    if (taking->store != NULL && same(taking->route, put->route))
+        return TAKEN;
+    PyObject *store = find_store(taking, put);
+    if (store == NULL)
+        return PyErr_Occurred() != NULL ? FAILED : NOT_ORDINARY;
+    PyObject *batch = NULL;
+    enum step step = leave_store(taking) ? open_batch(taking->state, store, &batch) : FAILED;
+    if (step != TAKEN) {
+        Py_DECREF(store);
+        return step;
+    }
+    taking->store = store;
+    taking->batch = batch;
+    taking->pieces = PyObject_GetAttr(batch, taking->state->pieces);
+    taking->route = put->route;
+    if (taking->pieces == NULL || !get_number(store, taking->state->next_offset, &taking->next_offset)) {
+        /* Nothing may be told to this store. */
+        set(&taking->store, NULL);
+        return FAILED;
+    }
+    return begin_run(taking) ? TAKEN : FAILED;
+}
+
+/* The body as a piece: copied, or a slice of the source when that costs less. */
+static PyObject *body_piece(struct taking *taking, struct span body) {
+    if (body.length < VIEW_BYTES)
+        return bytes_of(body);
+    Py_ssize_t start = body.start - taking->data;
+    return PySequence_GetSlice(taking->source, start, start + (Py_ssize_t)body.length);
+}
+
+/* Append header and body to the pieces, both or none; lets go of both. */
+static bool append_pieces(PyObject *pieces, PyObject *header, PyObject *body) {
+    Py_ssize_t before = PyList_Size(pieces);
+    bool first = body != NULL && append(pieces, header);
+    if (!first && body == NULL)
+        Py_XDECREF(header);
+    if (first && append(pieces, body))
+        return true;
+    if (!first)
+        Py_XDECREF(body);
+    else
+        PyList_SetSlice(pieces, before, before + 1, NULL);
+    return false;
+}
+
+/* Add the record to its batch and the reply to the group. */
+static bool add_record(struct taking *taking, const struct put *put, uint32_t checksum) {
+    uint8_t header[RECORD_HEADER_BYTES];
+    uint8_t reply[PUT_REPLY_BYTES];
+    write_header(header, (uint32_t)put->body.length, checksum, taking->next_id, put->flag);
+    size_t length = write_put_reply(reply, put, taking->next_id, taking->next_offset);
+    PyObject *piece = bytes_of((struct span){header, sizeof header});
+    if (!append_pieces(taking->pieces, piece, body_piece(taking, put->body)))
+        return false;
+    taking->next_offset += RECORD_HEADER_BYTES + (int64_t)put->body.length;
+    taking->next_id++;
+    return append(taking->replies, bytes_of((struct span){reply, length}));
+}
+
+/* Ids of a millisecond are used up: the next ones are those that `ids` says. */
+static bool carry_id(struct taking *taking) {
+    PyObject *overflowed = PyLong_FromLongLong(taking->next_id);
+    if (overflowed == NULL)
+        return false;
+    PyObject *next = PyObject_CallMethodObjArgs(taking->ids, taking->state->carry, overflowed, NULL);
+    Py_DECREF(overflowed);
+    if (next == NULL)
+        return false;
+    taking->next_id = PyLong_AsLongLong(next);
+    Py_DECREF(next);
+    return taking->next_id != -1 || PyErr_Occurred() == NULL;
+}
+
+/* Take one put, or leave it without a trace. */
+static enum step take_put(struct taking *taking, const uint8_t *at, const uint8_t *end, struct put *put) {
+    if (!read_put(at, end, taking->max_body, put))
+        return NOT_ORDINARY;
+    uint32_t checksum = taking->state->crc32(put->body.start, put->body.length) & CHECKSUM_MASK;
+    if (put->has_checksum && put->checksum != checksum)
+        return NOT_ORDINARY;
+    enum step step = enter_store(taking, put);
+    if (step != TAKEN)
+        return step;
+    if (!add_record(taking, put, checksum))
+        return FAILED;
+    return (taking->next_id & SEQUENCE_MASK) != 0 || carry_id(taking) ? TAKEN : FAILED;
+}
+
+/* What is read of the arguments once a call. */
+static bool begin_taking(struct taking *taking) {
+    struct state *state = taking->state;
+    int64_t max_body;
+    taking->puts = PyObject_GetAttr(taking->routes, state->puts);
+    taking->refuse = PyObject_GetAttr(taking->routes, state->refuse);
+    taking->replies = PyObject_GetAttrString(taking->group, "replies");
+    taking->runs = PyObject_GetAttrString(taking->group, "runs");
+    if (taking->puts == NULL || taking->refuse == NULL || taking->replies == NULL || taking->runs == NULL ||
+        !get_number(taking->routes, state->max_body, &max_body) ||
+        !get_number(taking->ids, state->next_id, &taking->next_id))
+        return false;
+    taking->max_body = (size_t)max_body;
+    return true;
+}
+
+/* Write back what the last puts have changed, also when something failed after them. */
+static bool end_taking(struct taking *taking, bool begun) {
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    bool told = leave_store(taking);
+    if (begun)
+        told = set_number(taking->ids, taking->state->next_id, taking->next_id) && told;
+    if (type != NULL) /* the first error counts */
+        PyErr_Restore(type, value, traceback);
+    Py_CLEAR(taking->puts);
+    Py_CLEAR(taking->refuse);
+    Py_CLEAR(taking->replies);
+    Py_CLEAR(taking->runs);
+    return told;
+}
+
+/* Take puts from the front of [at, end); returns the position behind them, NULL when something failed. */
+static const uint8_t *take_all(struct taking *taking, const uint8_t *at, const uint8_t *end) {
+    struct put put;
+    bool begun = begin_taking(taking);
+    enum step step = begun ? TAKEN : FAILED;
+    while (step == TAKEN && at < end) {
+        step = take_put(taking, at, end, &put);
+        if (step == TAKEN)
+            at = put.end;
+    }
+    return end_taking(taking, begun) && step != FAILED ? at : NULL;
+}
+
+PyDoc_STRVAR(take_puts_doc,
+             "take_puts(data, source, start, end, routes, ids, group) -> int\n--\n\n"
+             "Take ordinary puts from the front of data[start:end]; see broker/hotpath/contract.py.");
+
+static PyObject *take_puts(PyObject *module, PyObject *arguments) {
+    struct taking taking = {.state = state_of(module)};
+    Py_buffer buffer;
+    Py_ssize_t start, end;
+    if (!PyArg_ParseTuple(arguments, "y*OnnOOO:take_puts", &buffer, &taking.source, &start, &end, &taking.routes,
+                          &taking.ids, &taking.group))
+        return NULL;
+    PyObject *result = NULL;
+    taking.data = buffer.buf;
+    if (start < 0 || start > end || end > buffer.len) {
+        PyErr_SetString(PyExc_ValueError, "start and end lie outside of the data");
+    } else {
+        const uint8_t *past = take_all(&taking, taking.data + start, taking.data + end);
+        result = past == NULL ? NULL : PyLong_FromSsize_t(past - taking.data);
+    }
+    PyBuffer_Release(&buffer);
+    return result;
+}
+
+PyDoc_STRVAR(crc32_doc, "crc32(data, way=0) -> int\n--\n\nThe CRC-32 of zlib, computed by one of `checksum_ways`.");
+
+static PyObject *crc32_of(PyObject *module, PyObject *arguments) {
+    Py_buffer buffer;
+    Py_ssize_t way = 0;
+    (void)module;
+    if (!PyArg_ParseTuple(arguments, "y*|n:crc32", &buffer, &way))
+        return NULL;
+    const struct checksum_way *ways = checksum_ways();
+    Py_ssize_t known = 0;
+    while (ways[known].crc32 != NULL)
+        known++;
+    PyObject *result = NULL;
+    if (way < 0 || way >= known)
+        PyErr_Format(PyExc_ValueError, "there are %zd ways, no %zd", known, way);
+    else
+        result = PyLong_FromUnsignedLong(ways[way].crc32(buffer.buf, (size_t)buffer.len));
+    PyBuffer_Release(&buffer);
+    return result;
+}
+
+PyDoc_STRVAR(checksum_ways_doc, "checksum_ways() -> list[str]\n--\n\nHow this processor can compute a CRC, the way that is used first.");
+
+static PyObject *list_ways(PyObject *module, PyObject *ignored) {
+    (void)module;
+    (void)ignored;
+    PyObject *names = PyList_New(0);
+    for (const struct checksum_way *way = checksum_ways(); names != NULL && way->crc32 != NULL; way++)
+        if (!append(names, PyUnicode_FromString(way->name)))
+            Py_CLEAR(names);
+    return names;
+}
+
+static PyMethodDef methods[] = {
+    {"take_puts", take_puts, METH_VARARGS, take_puts_doc},
+    {"crc32", crc32_of, METH_VARARGS, crc32_doc},
+    {"checksum_ways", list_ways, METH_NOARGS, checksum_ways_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+/* Names of attributes, made once. */
+static bool intern_names(struct state *state) {
+    const struct {
+        PyObject **place;
+        const char *name;
+    } names[] = {
+        {&state->batch, "batch"},       {&state->open_batch, "open_batch"}, {&state->pieces, "pieces"},
+        {&state->puts, "puts"},         {&state->next_offset, "next_offset"}, {&state->refuse, "refuse"},
+        {&state->max_body, "max_body"}, {&state->next_id, "next_id"},       {&state->carry, "carry"},
+    };
+    for (size_t index = 0; index < sizeof names / sizeof *names; index++) {
+        *names[index].place = PyUnicode_InternFromString(names[index].name);
+        if (*names[index].place == NULL)
+            return false;
+    }
+    return true;
+}
+
+static int execute(PyObject *module) {
+    struct state *state = state_of(module);
+    state->crc32 = checksum_ways()->crc32;
+    PyObject *errors = PyImport_ImportModule("metamorphosis.errors");
+    if (errors == NULL)
+        return -1;
+    state->store_error = PyObject_GetAttrString(errors, "StoreError");
+    Py_DECREF(errors);
+    return state->store_error != NULL && intern_names(state) ? 0 : -1;
+}
+
+static int traverse(PyObject *module, visitproc visit, void *arg) {
+    struct state *state = state_of(module);
+    if (state != NULL)
+        Py_VISIT(state->store_error);
+    return 0;
+}
+
+static int clear(PyObject *module) {
+    struct state *state = state_of(module);
+    if (state == NULL)
+        return 0;
+    Py_CLEAR(state->store_error);
+    Py_CLEAR(state->batch);
+    Py_CLEAR(state->open_batch);
+    Py_CLEAR(state->pieces);
+    Py_CLEAR(state->next_offset);
+    Py_CLEAR(state->puts);
+    Py_CLEAR(state->refuse);
+    Py_CLEAR(state->max_body);
+    Py_CLEAR(state->next_id);
+    Py_CLEAR(state->carry);
+    return 0;
+}
+
+static void release(void *module) { clear(module); }
+
+static PyModuleDef_Slot slots[] = {
+    {Py_mod_exec, execute},
+    {0, NULL},
+};
+
+static struct PyModuleDef definition = {
+    .m_base = PyModuleDef_HEAD_INIT,
+    .m_name = "metamorphosis.native._compiled",
+    .m_doc = "The native part; see metamorphosis/native/__init__.py.",
+    .m_size = sizeof(struct state),
+    .m_methods = methods,
+    .m_slots = slots,
+    .m_traverse = traverse,
+    .m_clear = clear,
+    .m_free = release,
+};
+
+PyMODINIT_FUNC PyInit__compiled(void) { return PyModuleDef_Init(&definition); }

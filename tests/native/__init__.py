@@ -1,0 +1,1 @@
+"""Tools that put the part in C under sanitizers; see ``sanitized``."""

@@ -1,0 +1,124 @@
+/*
+ * Feeds the codec and the checksums with requests that were changed at random. Under libFuzzer this file is its target;
+ * alone it makes the inputs itself: codec_fuzz SECONDS SEED.
+ *
+ * What is checked beside what the sanitizers see: every span lies in the input, a put ends with its body, the header
+ * and the reply say what was read, and every way to compute a checksum gives the same.
+ */
+#include "../../metamorphosis/native/checksum.h"
+#include "../../metamorphosis/native/codec.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define MAX_BODY 2000
+#define INPUT_BYTES 4096
+
+static void require(bool holds, const char *what) {
+    if (holds)
+        return;
+    fprintf(stderr, "codec_fuzz: %s\n", what);
+    abort();
+}
+
+static bool inside(struct span span, const uint8_t *data, size_t size) {
+    return span.start >= data && span.length <= size && (size_t)(span.start - data) <= size - span.length;
+}
+
+static uint32_t read_big_endian(const uint8_t *data) {
+    return (uint32_t)data[0] << 24 | (uint32_t)data[1] << 16 | (uint32_t)data[2] << 8 | (uint32_t)data[3];
+}
+
+static void check_checksums(struct span body) {
+    const struct checksum_way *ways = checksum_ways();
+    uint32_t first = ways->crc32(body.start, body.length);
+    for (const struct checksum_way *way = ways + 1; way->crc32 != NULL; way++)
+        require(way->crc32(body.start, body.length) == first, "two ways to compute a checksum differ");
+}
+
+static void check_put(const struct put *put, const uint8_t *data, size_t size) {
+    require(inside(put->topic, data, size) && inside(put->partition, data, size), "a name lies outside");
+    require(inside(put->route, data, size) && inside(put->opaque, data, size), "a route or an opaque lies outside");
+    require(inside(put->body, data, size) && put->body.length <= MAX_BODY, "a body lies outside");
+    require(put->body.start + put->body.length == put->end, "a put does not end with its body");
+    require(put->route.length == put->topic.length + 1 + put->partition.length, "a route is not topic and partition");
+    uint8_t header[RECORD_HEADER_BYTES];
+    uint8_t reply[PUT_REPLY_BYTES];
+    write_header(header, (uint32_t)put->body.length, 7, INT64_MIN, put->flag);
+    require(read_big_endian(header) == put->body.length, "a header has another length");
+    require(read_big_endian(header + 16) == (uint32_t)put->flag, "a header has another flag");
+    size_t length = write_put_reply(reply, put, INT64_MIN, INT64_MIN);
+    require(length <= sizeof reply && memcmp(reply, "result 200 ", 11) == 0, "a reply is odd");
+    check_checksums(put->body);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    struct put put;
+    const uint8_t *at = data;
+    while (at < data + size && read_put(at, data + size, MAX_BODY, &put)) {
+        check_put(&put, data, size);
+        require(put.end > at, "a put has no bytes");
+        at = put.end;
+    }
+    return 0;
+}
+
+#ifndef LIBFUZZER
+
+static const char *const PIECES[] = {
+    "put ",  "put test 0 5 0 907060870 1\r\nhello", "put t 0 0 0 0\r\n", "put topic 12 3 -7 -1 -2147483648\r\nabc", "0 ", "-1 ",
+    "\r\n",  " ",  "9999999999", "999999999 ", "-", "2147483648", "-2147483648", "put t 0 2000 0 1\r\n", "a b c", "12345678901 ",
+};
+
+static uint64_t random_state;
+
+static uint32_t next_random(uint32_t below) {
+    random_state ^= random_state << 13;
+    random_state ^= random_state >> 7;
+    random_state ^= random_state << 17;
+    return (uint32_t)(random_state >> 33) % below;
+}
+
+/* Some pieces behind each other, a few bytes changed, and cut anywhere. */
+static size_t make_input(uint8_t input[INPUT_BYTES]) {
+    size_t size = 0;
+    for (uint32_t left = 1 + next_random(8); left > 0; left--) {
+        const char *piece = PIECES[next_random(sizeof PIECES / sizeof *PIECES)];
+        size_t length = strlen(piece);
+        if (length > INPUT_BYTES - size)
+            break;
+        memcpy(input + size, piece, length);
+        size += length;
+    }
+    for (uint32_t left = next_random(4); left > 0 && size > 0; left--)
+        input[next_random((uint32_t)size)] = (uint8_t)next_random(256);
+    return size == 0 ? 0 : next_random(4) == 0 ? next_random((uint32_t)size) : size;
+}
+
+int main(int count, char **arguments) {
+    if (count != 3) {
+        fprintf(stderr, "codec_fuzz SECONDS SEED\n");
+        return 2;
+    }
+    time_t end = time(NULL) + atoi(arguments[1]);
+    random_state = strtoull(arguments[2], NULL, 10) * 2 + 1;
+    uint64_t inputs = 0;
+    while (time(NULL) < end)
+        for (int round = 0; round < 1000; round++, inputs++) {
+            uint8_t made[INPUT_BYTES];
+            size_t size = make_input(made);
+            uint8_t *input = malloc(size > 0 ? size : 1); /* of its exact size, so that the sanitizer sees its end */
+            require(input != NULL, "no memory");
+            memcpy(input, made, size);
+            LLVMFuzzerTestOneInput(input, size);
+            free(input);
+        }
+    printf("%llu inputs\n", (unsigned long long)inputs);
+    return 0;
+}
+
+#endif
