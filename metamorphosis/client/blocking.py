@@ -34,7 +34,12 @@ from metamorphosis.client.runtimes.plainproducers import (
     Producer,
 )
 from metamorphosis.client.runtimes.plaintransactions import Transaction, XAProducer, XAResource
-from metamorphosis.client.settings import ClientConfig, ConsumerConfig, client_config
+from metamorphosis.client.settings import (
+    ClientConfig,
+    ConsumerConfig,
+    client_config,
+    unclosed_warning,
+)
 from metamorphosis.client.topics.brokerstats import Stats
 from metamorphosis.client.topics.selectors import Selector
 from metamorphosis.errors import ClientClosed
@@ -113,12 +118,8 @@ class MessageSessionFactory:
         thread: LoopThread | None = getattr(self, "_thread", None)
         if self._closed or thread is None or not thread.is_alive:
             return
-        warnings.warn(
-            "a session factory was not closed; use it in a with statement, or call close",
-            ResourceWarning,
-            stacklevel=2,
-            source=self,
-        )
+        message = unclosed_warning(self._core.config)
+        warnings.warn(message, ResourceWarning, stacklevel=2, source=self)
         thread.end_after([self._core.close, self._listeners.stop])
 
     def close(self) -> None:

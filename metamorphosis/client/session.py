@@ -30,7 +30,7 @@ from typing import Protocol, Self
 from metamorphosis.client.network.connections import Connections
 from metamorphosis.client.network.flow import Event, wait_unless_refused
 from metamorphosis.client.network.links import Log
-from metamorphosis.client.settings import ClientConfig
+from metamorphosis.client.settings import ClientConfig, unclosed_warning
 from metamorphosis.client.topics.directory import PartitionDirectory
 from metamorphosis.cluster.model import ConnectionFault, SessionEvent, SessionState
 from metamorphosis.cluster.paths import Paths
@@ -176,14 +176,7 @@ class Session:
         """The last reference is gone without ``close``: warn, and end the parts."""
         if not getattr(self, "_starting", False) or self._closing:
             return
-        where = self.config.broker or f"ZooKeeper at {self.config.zookeeper}"
-        warnings.warn(
-            f"a session factory of {where} was not closed; use it in a with statement, or call"
-            " close",
-            ResourceWarning,
-            stacklevel=2,
-            source=self,
-        )
+        warnings.warn(unclosed_warning(self.config), ResourceWarning, stacklevel=2, source=self)
         self.runtime.abandon([close for _, close in reversed(self._parts)])
 
     def close(self) -> Awaitable[None]:

@@ -309,3 +309,9 @@ def _check_group(group: object) -> None:
     for character in group:
         if character in INVALID_IN_GROUP or character.isspace():
             raise InvalidConsumerConfig(f"Group name has invalid character {character}")
+
+
+def unclosed_warning(config: ClientConfig) -> str:
+    """The warning about a session factory of these settings that was dropped without ``close``."""
+    where = config.broker or f"ZooKeeper at {config.zookeeper}"
+    return f"a session factory of {where} was not closed; use it in a with statement, or call close"

@@ -6,6 +6,8 @@ A broker that keeps messages in memory, for tests of the faces over real sockets
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from twisted.internet.protocol import Protocol
@@ -119,3 +121,16 @@ async def listen(broker: FakeBroker) -> tuple[asyncio.Server, str]:
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: AsyncioSide(broker), "127.0.0.1", 0)
     return server, f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+@asynccontextmanager
+async def serving(broker: FakeBroker) -> AsyncIterator[str]:
+    """The ``host:port`` of a server on the running loop. At the end it closes the accepted
+    connections as well: those left to the loop's end are closed by the garbage collector, which
+    complains during some later test."""
+    server, address = await listen(broker)
+    try:
+        yield address
+    finally:
+        server.close()
+        await broker.end()

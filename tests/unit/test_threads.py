@@ -9,6 +9,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.threads import SynchronousThreads, WorkerThreads
+from tests.support.leftovers import new_threads
 
 
 class FakeReactor:
@@ -117,9 +118,9 @@ class WorkerThreadsTests(SynchronousTestCase):
 
     def test_no_thread_before_there_is_work(self) -> None:
         """Threads that are never needed are never started."""
-        before = threading.active_count()
+        before = threading.enumerate()
         threads = WorkerThreads(self.reactor, 3, "idle")  # type: ignore[arg-type]
-        self.assertEqual(threading.active_count(), before)
+        self.assertEqual(new_threads(before), set())
         self.successResultOf(threads.stop())
         self.stop()
 

@@ -18,7 +18,7 @@ from metamorphosis.client.runtimes.aiolink import AsyncioLink
 from metamorphosis.client.runtimes.aiolog import StandardLog
 from metamorphosis.errors import InvalidConfig, NotConnected, SendTimeout
 from metamorphosis.testing.registry import MemoryRegistry
-from tests.support.fakebroker import FakeBroker, listen
+from tests.support.fakebroker import FakeBroker, serving
 
 
 def on_loop(test: Callable[[Any], Coroutine[Any, Any, None]]) -> Callable[[Any], None]:
@@ -56,8 +56,10 @@ class FactoryTests(SynchronousTestCase):
     async def test_there_and_back(self) -> None:
         """Messages sent are consumed and browsed; nothing is left on the loop."""
         broker = FakeBroker()
-        server, address = await listen(broker)
-        async with MessageSessionFactory(broker=address) as factory:
+        async with (
+            serving(broker) as address,
+            MessageSessionFactory(broker=address) as factory,
+        ):
             async with await factory.create_producer("test") as producer:
                 sent = [producer.send("test", b"%d" % number) for number in range(5)]
                 self.assertTrue(all(isinstance(each, asyncio.Future) for each in sent))
@@ -73,15 +75,12 @@ class FactoryTests(SynchronousTestCase):
             self.assertEqual([b"0", b"1", b"2", b"3", b"4"], got)
             stats = await factory.get_stats(item="topics")
             self.assertEqual("topics", stats[f"meta://{address}"]["item"])
-        server.close()
-        await server.wait_closed()
 
     @on_loop
     async def test_nobody_there(self) -> None:
         """An error within the time, and nothing is left."""
-        server, address = await listen(FakeBroker())
-        server.close()
-        await server.wait_closed()
+        async with serving(FakeBroker()) as address:
+            pass
         factory = MessageSessionFactory(broker=address, refused_timeout_ms=50)
         with self.assertRaisesRegex(NotConnected, "Connection refused"):
             await factory.start()
@@ -103,46 +102,44 @@ class FactoryTests(SynchronousTestCase):
     @on_loop
     async def test_every_address_of_a_name_is_tried(self) -> None:
         """The broker listens on one of them; where none answers the last reason counts."""
-        server, address = await listen(FakeBroker())
-        port = int(address.rpartition(":")[2])
-        found = [
-            (socket.AF_INET, socket.SOCK_STREAM, 0, "", (host, port))
-            for host in ("127.0.0.2", "127.0.0.1")
-        ]
         loop = asyncio.get_running_loop()
-        with patch.object(loop, "getaddrinfo", AsyncMock(return_value=found)):
-            async with MessageSessionFactory(broker=f"two:{port}") as factory:
-                self.assertEqual([f"meta://two:{port}"], factory.connections.connected_urls())
-        server.close()
+        async with serving(FakeBroker()) as address:
+            port = int(address.rpartition(":")[2])
+            found = [
+                (socket.AF_INET, socket.SOCK_STREAM, 0, "", (host, port))
+                for host in ("127.0.0.2", "127.0.0.1")
+            ]
+            with patch.object(loop, "getaddrinfo", AsyncMock(return_value=found)):
+                async with MessageSessionFactory(broker=f"two:{port}") as factory:
+                    self.assertEqual([f"meta://two:{port}"], factory.connections.connected_urls())
 
     @on_loop
     async def test_broker_that_never_answers(self) -> None:
         """Accepts and is silent: the send fails in time."""
-        writers: list[asyncio.StreamWriter] = []  # from 3.13 on one that is dropped closes
-        server = await asyncio.start_server(lambda _, writer: writers.append(writer), "127.0.0.1")
-        address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        async with MessageSessionFactory(broker=address, send_timeout_ms=60) as factory:
+        broker = FakeBroker()
+        broker.answer = lambda buffer: b""  # type: ignore[method-assign]
+        async with (
+            serving(broker) as address,
+            MessageSessionFactory(broker=address, send_timeout_ms=60) as factory,
+        ):
             producer = await factory.create_producer("test", retries=0)
             with self.assertRaises(SendTimeout) as caught:
                 await producer.send("test", b"hello")
             self.assertFalse(caught.exception.outcome_known)
-        for writer in writers:
-            writer.close()
-        server.close()
 
     @on_loop
     async def test_abandoned_send(self) -> None:
         """A user who waits no longer disturbs nobody; the answer is nobody's."""
         broker = FakeBroker()
-        server, address = await listen(broker)
-        async with MessageSessionFactory(broker=address) as factory:
+        async with (
+            serving(broker) as address,
+            MessageSessionFactory(broker=address) as factory,
+        ):
             producer = await factory.create_producer("test")
             sent = producer.send("test", b"first")
             sent.cancel()
             result = await producer.send("test", b"second")
             self.assertEqual(25, result.offset)
-        server.close()
-        await server.wait_closed()
 
     @on_loop
     async def test_settings(self) -> None:

@@ -34,6 +34,7 @@ from metamorphosis.errors import (
     NotConnected,
 )
 from tests.support.fakebroker import FakeBroker, listen
+from tests.support.leftovers import collect_garbage, new_threads, unclosed_factories
 from tests.unit.client.test_faces import declared, names_of
 
 SECONDS = 60.0
@@ -68,7 +69,7 @@ class FactoryTests(BlockingCase):
 
     def test_there_and_back(self) -> None:
         """Messages sent are consumed; the threads are gone afterwards."""
-        before = threading.active_count()
+        before = threading.enumerate()
         with MessageSessionFactory(broker=self.address) as factory:
             with factory.create_producer("test") as producer:
                 self.assertEqual(0, producer.send("test", b"0").offset)
@@ -88,7 +89,7 @@ class FactoryTests(BlockingCase):
                 self.assertEqual(63, position.offset)
             stats = factory.get_stats(item="topics")
             self.assertEqual("topics", stats[f"meta://{self.address}"]["item"])
-        self.assertEqual(before, threading.active_count())
+        self.assertEqual(set(), new_threads(before))
 
     def test_other_producers(self) -> None:
         """One-way and ordered sends; what they keep is in directories of the test."""
@@ -212,11 +213,11 @@ class FactoryTests(BlockingCase):
 
     def test_errors(self) -> None:
         """Those of the core, raised where the call was made."""
-        before = threading.active_count()
+        before = threading.enumerate()
         for settings in ({}, {"zookeeper": "host:port:no"}):
             with self.assertRaises(InvalidConfig):
                 MessageSessionFactory(**settings)
-        self.assertEqual(before, threading.active_count())
+        self.assertEqual(set(), new_threads(before))
         factory = self.factory()
         with self.assertRaises(InvalidMessage):
             factory.create_producer("test").send("", b"")
@@ -225,27 +226,30 @@ class FactoryTests(BlockingCase):
 
     def test_nobody_there(self) -> None:
         """``with`` raises, and leaves no thread behind."""
-        before = threading.active_count()
+        before = threading.enumerate()
         self.side.call(self.server.close)
         with (
             self.assertRaises(NotConnected),
             MessageSessionFactory(broker=self.address, refused_timeout_ms=50),
         ):
             self.fail("there is no broker")
-        self.assertEqual(before, threading.active_count())
+        self.assertEqual(set(), new_threads(before))
 
     def test_dropped(self) -> None:
         """A factory that was not closed says so; what still uses a factory keeps it. Threads and
         descriptors: ``tests.integration.test_dropped_factories``."""
+        collect_garbage(self)
+        broker = f"meta://{self.address}"
         producer = MessageSessionFactory(broker=self.address).create_producer("test")
         gc.collect()
-        self.assertEqual([], self.flushWarnings())
+        self.assertEqual([], unclosed_factories(self, broker))
         self.assertTrue(producer.send("test", b"x").is_stored)
         del producer
         for _ in range(5):
             MessageSessionFactory(broker=self.address).start()
         gc.collect()
-        self.assertEqual([ResourceWarning] * 6, [each["category"] for each in self.flushWarnings()])
+        told = [each["category"] for each in unclosed_factories(self, broker)]
+        self.assertEqual([ResourceWarning] * 6, told)
 
     def test_closed(self) -> None:
         """Every call says so; closing again does nothing."""

@@ -28,6 +28,7 @@ from metamorphosis.errors import (
     ServiceUnavailable,
 )
 from metamorphosis.testing.runtime import MemoryLink, MemoryRuntime
+from tests.support.leftovers import collect_garbage, unclosed_factories
 
 
 class Child:
@@ -215,13 +216,14 @@ class DirectTests(SynchronousTestCase):
     def test_dropped(self) -> None:
         """A factory that nobody holds any more, and nobody closed, says so and leaves nothing: not
         its producers, not its connections."""
+        collect_garbage(self)
         link = self.started()
         producer: Any = self.session.create_producer("t")
         self.assertIs(self.session, self.successResultOf(producer)._session)
         del producer
         del self.session
         gc.collect()
-        [warning] = self.flushWarnings()
+        [warning] = unclosed_factories(self)
         self.assertIs(ResourceWarning, warning["category"])
         self.assertIn("meta://host:8123 was not closed", warning["message"])
         self.runtime.turn()
@@ -231,13 +233,14 @@ class DirectTests(SynchronousTestCase):
 
     def test_dropped_before_the_start_or_after_the_end(self) -> None:
         """There is nothing to say."""
+        collect_garbage(self)
         del self.session
         self.session = SessionFactory(self.runtime, ClientConfig(broker="host:8123"))
         self.started()
         self.runtime.result(self.session.close())
         del self.session
         gc.collect()
-        self.assertEqual([], self.flushWarnings())
+        self.assertEqual([], unclosed_factories(self))
 
     def test_context_manager_that_cannot_start(self) -> None:
         """Nobody else could close what was begun."""
@@ -373,13 +376,14 @@ class ZooKeeperTests(SynchronousTestCase):
 
     def test_dropped(self) -> None:
         """The ZooKeeper session ends, though topics are watched."""
+        collect_garbage(self)
         self.runtime.result(self.session.start())
         producer: Any = self.runtime.result(self.session.create_producer("t"))
         registry = self.session.registry
         del producer
         del self.session
         gc.collect()
-        self.assertEqual(1, len(self.flushWarnings()))
+        self.assertEqual(1, len(unclosed_factories(self)))
         self.runtime.turn()
         self.assertEqual(0, registry.session_id())
 

@@ -27,7 +27,8 @@ from metamorphosis.client.runtimes.txlink import QUEUE_LIMIT, WRITE_LIMIT, LinkT
 from metamorphosis.client.tx import MessageSessionFactory
 from metamorphosis.cluster.model import ConnectionFault
 from metamorphosis.errors import InvalidConfig, NotConnected, SendTimeout
-from tests.support.fakebroker import FakeBroker, TwistedSide, listen
+from tests.support.fakebroker import FakeBroker, TwistedSide, serving
+from tests.support.leftovers import unclosed_factories
 
 
 class BrokerFactory(Factory):
@@ -144,12 +145,13 @@ class FactoryTests(TestCase):
         outcomes: list[Any] = []
 
         async def other() -> None:
-            server, address = await listen(FakeBroker())
-            async with aio.MessageSessionFactory(broker=address) as factory:
+            async with (
+                serving(FakeBroker()) as address,
+                aio.MessageSessionFactory(broker=address) as factory,
+            ):
                 producer = await factory.create_producer("test")
                 for _ in range(100):
                     outcomes.append(await producer.send("test", b"aio"))
-            server.close()
 
         async def test() -> None:
             thread = Thread(target=asyncio.run, args=(other(),))
@@ -232,7 +234,7 @@ class ShutdownTests(SynchronousTestCase):
         trigger = ShutdownTrigger(self.reactor, self.close)
         self.reactor.fireSystemEvent("shutdown")
         self.successResultOf(Deferred.fromCoroutine(trigger.close()))
-        self.assertEqual(self.flushWarnings(), [])
+        self.assertEqual(unclosed_factories(self), [])
         self.closed[0].callback(None)
 
     def test_closed_before(self) -> None:

@@ -16,6 +16,7 @@ from metamorphosis.store.environment import StoreEnvironment
 from metamorphosis.store.flushing import FlushSchedule
 from metamorphosis.store.messagestores import IDLE_SECONDS, MessageStores
 from metamorphosis.threads import SynchronousThreads
+from tests.support.leftovers import open_files
 from tests.support.partitions import M1, M2, M3, N0, BreakableDisk, record, stored
 
 
@@ -124,10 +125,9 @@ class MessageStoresTests(SynchronousTestCase):
             pass
         for parallel in (False, True):
             stores = self.stores(load_message_stores_in_parallel=parallel)
-            before = len(os.listdir("/proc/self/fd"))
             self.failureResultOf(stores.load(), SegmentsInvalid)
             self.assertEqual(len(stores), 0)
-            self.assertEqual(len(os.listdir("/proc/self/fd")), before)
+            self.assertEqual(open_files(self.path), [])
 
     def test_serial_and_parallel(self) -> None:
         """One partition at a time in workers, or all of them."""
@@ -148,14 +148,13 @@ class MessageStoresTests(SynchronousTestCase):
         stores = self.stores()
         stores.cancel_load()
         self.threads.hold()
-        before = len(os.listdir("/proc/self/fd"))
         loaded = stores.load()
         self.threads.release_one()
         self.threads.release_one()
         stores.cancel_load()
         self.threads.release()
         self.failureResultOf(loaded, StoreClosed)
-        self.assertEqual((len(stores), len(os.listdir("/proc/self/fd"))), (0, before))
+        self.assertEqual((len(stores), open_files(self.path)), (0, []))
         self.assertEqual(self.disk.calls.count("open"), 2)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
@@ -243,7 +242,6 @@ class MessageStoresTests(SynchronousTestCase):
         """Each costs one descriptor and less than 10 KiB."""
         stores = self.stores()
         self.disk.calls = []
-        before = len(os.listdir("/proc/self/fd"))
         tracemalloc.start()
         try:
             for partition in range(1000):
@@ -251,5 +249,5 @@ class MessageStoresTests(SynchronousTestCase):
             used = tracemalloc.get_traced_memory()[0]
         finally:
             tracemalloc.stop()
-        self.assertEqual(len(os.listdir("/proc/self/fd")) - before, 1000)
+        self.assertEqual(len(open_files(self.path)), 1000)
         self.assertLess(used / 1000, 10 * 1024)
