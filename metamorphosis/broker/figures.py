@@ -52,6 +52,10 @@ class StoreFigures(Protocol):
         """Bytes of all segments, flushed or not."""
 
 
+PLAIN = ("role master", "state running")
+"""The lines of ``stats replication`` of a broker without a role."""
+
+
 @dataclass(frozen=True, slots=True)
 class Figures:
     """
@@ -61,6 +65,8 @@ class Figures:
     :ivar connections: how many are open, the asking one included.
     :ivar port: on which the broker really listens.
     :ivar version: of the original that this broker replaces.
+    :ivar slave: whether the broker is an asynchronous slave.
+    :ivar replication: the lines of ``stats replication``.
     """
 
     config: BrokerConfig
@@ -70,6 +76,7 @@ class Figures:
     port: int
     version: str
     slave: bool = False
+    replication: Callable[[], Iterable[str]] = lambda: PLAIN
     pid: int = field(default_factory=os.getpid)
     threads: int = field(default_factory=threading.active_count)
 
@@ -80,11 +87,15 @@ class FigureSource:
 
     :ivar connection_count: how many clients are connected; set by the factory.
     :ivar port: on which the broker listens; set by the factory.
+    :ivar slave: whether the broker is an asynchronous slave; set by the role.
+    :ivar replication: makes the lines of ``stats replication``; set by the role.
     """
 
     def __init__(self, shared: Shared) -> None:
         self.connection_count: Callable[[], int] = lambda: 0
         self.port = shared.config.server_port
+        self.slave = False
+        self.replication: Callable[[], Iterable[str]] = lambda: PLAIN
         self._shared = shared
         self._tallied: dict[MessageStore, tuple[int, int, int]] = {}
 
@@ -98,6 +109,8 @@ class FigureSource:
             connections=self.connection_count(),
             port=self.port,
             version=VERSION,
+            slave=self.slave,
+            replication=self.replication,
         )
 
     def tally(self) -> None:

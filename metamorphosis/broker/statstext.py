@@ -24,6 +24,8 @@ from metamorphosis.broker.statistics import (
 
 REALTIME_KINDS = (PUT, GET, OFFSET, GET_MISS, PUT_FAILED, MESSAGE_SIZE)
 
+REPLICATION = "replication"
+
 HELP = (
     "*EMPTY* Returns broker info.",
     "help Returns help menu.",
@@ -52,7 +54,10 @@ def stats_reply(item: str, figures: Figures) -> tuple[int, bytes]:
     """
     Status and body of the reply to ``stats <item>``.
 
-    :param item: blank, one of the six words, or else the name of a topic; case matters. ``reset``
+    Differs: ``replication`` is an item of ours. The lines about a topic of that name, which is what
+    the original takes it for, follow if there is such a topic.
+
+    :param item: blank, one of the seven words, or else the name of a topic; case matters. ``reset``
         zeroes the realtime counters.
     """
     if item == "config":
@@ -93,6 +98,8 @@ def _lines(item: str, figures: Figures) -> list[str]:
     if item == "reset":
         figures.statistics.realtime.reset()
         return ["reset ok"]
+    if item == REPLICATION:
+        return _replication(figures)
     return _topic(item, figures)
 
 
@@ -150,6 +157,14 @@ def _offsets(figures: Figures) -> list[str]:
         f" min_offset {store.min_offset} max_offset {store.max_offset}"
         for store in stores
     ]
+
+
+def _replication(figures: Figures) -> list[str]:
+    lines = list(figures.replication())
+    known = any(store.topic == REPLICATION for store in figures.stores)
+    if known or REPLICATION in figures.config.topics:
+        lines += _topic(REPLICATION, figures)
+    return lines
 
 
 def _topic(topic: str, figures: Figures) -> list[str]:

@@ -257,6 +257,15 @@ class StatsReplyTests(SynchronousTestCase):
         )
         self.assertEqual(len(stats_reply("help", self.figures())[1]), 252)
 
+    def test_replication(self) -> None:
+        """An item of ours; a topic of that name is told about as well."""
+        self.assertEqual(["role master", "state running"], self.lines("replication"))
+        self.stores.append(Store("replication", 0, 0, 100, 5, 100))
+        self.assertEqual(
+            ["role master", "state running", "replication", "resultCode 0", "partitions 1"],
+            self.lines("replication")[:5],
+        )
+
     def test_row_45_general(self) -> None:
         """Row 45: the 20 lines of a blank item, in order."""
         s = self.statistics
