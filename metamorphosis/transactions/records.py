@@ -30,6 +30,9 @@ LENGTH_BYTES = LENGTH.size
 LONGEST_HEAD = 1 << 20
 """Bytes in which the head line of a put command must end."""
 
+SHORT_HEAD = 256
+"""Bytes in which it usually ends."""
+
 LONGEST_MESSAGE = 256 << 20
 """A length above this is damage: the longest put is far below."""
 
@@ -176,15 +179,30 @@ def _placed(view: memoryview, position: int) -> Placed:
     return Placed(position, record, end)
 
 
-def put_key(put_command: bytes | memoryview) -> str:
+class PutHead(NamedTuple):
     """
-    The transaction key in a put command: the word before the opaque.
+    What the head line of a put command in a transaction says.
+
+    :ivar key: of the transaction.
+    :ivar target: topic and number of the partition as they stand there.
+    """
+
+    key: str
+    target: tuple[bytes, bytes]
+
+
+def put_head(put_command: bytes | memoryview) -> PutHead:
+    """
+    The transaction key is the word before the opaque.
 
     :raises InvalidRecord: there is none.
     """
-    line = bytes(put_command[:LONGEST_HEAD]).split(b"\r\n", 1)[0]
+    line, end, _ = bytes(put_command[:SHORT_HEAD]).partition(b"\r\n")
+    if not end:
+        line = bytes(put_command[:LONGEST_HEAD]).partition(b"\r\n")[0]
+    words = line.split(b" ")
     try:
-        return str(line.rsplit(b" ", 2)[1], "utf-8")
+        return PutHead(str(words[-2], "utf-8"), (words[1], words[2]))
     except (IndexError, UnicodeDecodeError) as error:
         raise InvalidRecord(f"a put command without transaction key: {line[:80]!r}") from error
 

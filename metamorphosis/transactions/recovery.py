@@ -29,6 +29,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from metamorphosis.errors import JournalError
+from metamorphosis.transactions.completing import complete
 from metamorphosis.transactions.heuristiclog import Heuristic
 from metamorphosis.transactions.journalfiles import (
     JournalFiles,
@@ -36,6 +37,7 @@ from metamorphosis.transactions.journalfiles import (
     find_files,
     set_aside,
 )
+from metamorphosis.transactions.progress import Progress
 from metamorphosis.transactions.rebuilding import block_of, open_records, read_file, rebuilt
 from metamorphosis.transactions.redofile import RedoFile
 from metamorphosis.transactions.replay import (
@@ -63,9 +65,6 @@ if TYPE_CHECKING:
     from metamorphosis.store.messagestore import MessageStore
 
 T = TypeVar("T")
-
-PROGRESS_SECONDS = 5.0
-"""Between two lines that say how far a long recovery is."""
 
 SMALL_CUT = 256 * 1024
 """Bytes that are cut off the last redo file without a copy: what a crash tears is smaller."""
@@ -129,7 +128,6 @@ class Recovery:
         self._clock = clock
         self._disk = disk
         self._stores: dict[Partition, MessageStore | None] = {}
-        self._said = clock.seconds()
         self._restored = 0
 
     async def run(self) -> Recovered:
@@ -146,9 +144,14 @@ class Recovery:
     async def _run(self) -> Recovered:
         files = await self._work(partial(find_files, self._disk, self._directory))
         replay = Replay(files.checkpoint)
-        for index, (number, path) in enumerate(files.redo):
-            self._progress(index, files)
-            await self._recover_file(replay, number, path, path == files.redo[-1][1])
+        self._progress = Progress(self._clock, [path for _, path in files.redo])
+        try:
+            for number, path in files.redo:
+                self._progress.next_file()
+                last = path == files.redo[-1][1]
+                replay = await self._recover_file(replay, number, path, last)
+        finally:
+            self._progress.stop()
         if self._restored:
             self._log.info(
                 "Recovered the transaction journal in {directory}: {count} blocks of committed"
@@ -159,16 +162,6 @@ class Recovery:
         views = [view[-1] for view in map(self._view, self._stores) if view is not None]
         await self._work(partial(sync_segments, self._disk, views))
         return await self._compacted(files, replay)
-
-    def _progress(self, index: int, files: JournalFiles) -> None:
-        now = self._clock.seconds()
-        if now - self._said >= PROGRESS_SECONDS:
-            self._said = now
-            self._log.info(
-                "Recovering the transaction journal: {index} of {count} files are done",
-                index=index,
-                count=len(files.redo),
-            )
 
     def _work(self, work: Callable[[], T]) -> Deferred[T]:
         """Run in a worker."""
@@ -185,17 +178,32 @@ class Recovery:
 
     # One redo file
 
-    async def _recover_file(self, replay: Replay, number: int, path: str, last: bool) -> None:
+    async def _recover_file(self, before: Replay, number: int, path: str, last: bool) -> Replay:
+        """What is known after this file."""
+        replay, data, commits = await self._follow(before, number, path, last)
+        if any(commit.lacking for commit in commits):
+            await self._work(partial(complete, self._disk, path, data, commits))
+            replay, data, commits = await self._follow(before, number, path, last)
+        views = self._views(commits)
+        counted = self._progress.counting(commits, "commits are compared with the store")
+        missing = await self._work(lambda: list(missing_blocks(counted, views)))
+        if missing:
+            await self._restore_all(missing, path, data)
+        return replay
+
+    async def _follow(
+        self, before: Replay, number: int, path: str, last: bool
+    ) -> tuple[Replay, bytes, list[CommitFound]]:
+        """The whole records of a file, and its commits; the rest of it is cut off."""
+        replay = before.copy()
+        self._progress.reading(os.path.getsize(path), lambda: replay.position)
         data = await self._work(partial(self._read, path))
         found = await self._work(lambda: list(replay.follow(number, data)))
-        commits = [each for each in found if isinstance(each, CommitFound)]
         for damage in found:
             if isinstance(damage, Damage):
                 await self._work(partial(self._cut, path, damage, last))
-        views = self._views(commits)
-        missing = await self._work(lambda: list(missing_blocks(commits, views)))
-        if missing:
-            await self._restore_all(missing, path, data)
+                data = data[: damage.position]
+        return replay, data, [each for each in found if isinstance(each, CommitFound)]
 
     def _read(self, path: str) -> bytes:
         """
@@ -275,7 +283,8 @@ class Recovery:
         offsets = plan(list(zip(missing, stores, strict=True)), data)
         await self._work(partial(correct, self._disk, path, missing, offsets, data))
         ends: dict[MessageStore, int] = {}
-        for each, store, offset in zip(missing, stores, offsets, strict=True):
+        every = list(zip(missing, stores, offsets, strict=True))
+        for each, store, offset in self._progress.counting(every, "missing blocks are stored"):
             block = store.append([b"".join(block_of(each.commit, each.partition, data))])
             if block.offset != offset:
                 break  # an earlier one has failed

@@ -27,7 +27,8 @@ from metamorphosis.transactions.records import (
     Append,
     Operation,
     OperationType,
-    put_key,
+    PutHead,
+    put_head,
     read_records,
 )
 
@@ -45,14 +46,30 @@ class OpenTransaction:
 
     :ivar number: of the redo file that holds it.
     :ivar appends: its APPEND records there.
+    :ivar targets: topic and number of each partition that its messages are for.
     """
 
-    __slots__ = ("appends", "key", "number")
+    __slots__ = ("appends", "key", "number", "targets")
 
     def __init__(self, key: str, number: int) -> None:
         self.key = key
         self.number = number
         self.appends: list[Span] = []
+        self.targets: set[tuple[bytes, bytes]] = set()
+
+    def lacking(self, locations: list[Location]) -> list[str]:
+        """Names of the partitions that none of ``locations`` names."""
+        named = {location.name for location in locations}
+        names = {_name(*target) for target in self.targets}
+        return sorted(names - named - {""})
+
+
+def _name(topic: bytes, number: bytes) -> str:
+    """What a location calls a partition; nothing if it is none."""
+    try:
+        return f"{str(topic, 'utf-8')}-{int(number)}"
+    except ValueError:
+        return ""
 
 
 class CommitFound(NamedTuple):
@@ -64,6 +81,7 @@ class CommitFound(NamedTuple):
     :ivar appends: the messages.
     :ivar locations: where they should stand.
     :ivar locations_at: position of the locations in the file.
+    :ivar lacking: partitions that have messages and no location.
     """
 
     key: str
@@ -71,6 +89,7 @@ class CommitFound(NamedTuple):
     appends: list[Span]
     locations: list[Location]
     locations_at: int
+    lacking: list[str]
 
 
 class Damage(NamedTuple):
@@ -88,12 +107,21 @@ class Replay:
     :param checkpoint: commits before it are known to be in the store.
     :ivar in_flight: transactions that were not prepared, oldest first.
     :ivar prepared: prepared ones without outcome, in the order in which they were prepared.
+    :ivar position: how far the last file is followed.
     """
 
     def __init__(self, checkpoint: JournalLocation | None = None) -> None:
         self.in_flight: dict[str, OpenTransaction] = {}
         self.prepared: dict[str, OpenTransaction] = {}
+        self.position = 0
         self._checkpoint = checkpoint
+
+    def copy(self) -> Replay:
+        """The same as it is now: following a file changes no transaction of an earlier one."""
+        copy = Replay(self._checkpoint)
+        copy.in_flight.update(self.in_flight)
+        copy.prepared.update(self.prepared)
+        return copy
 
     def follow(self, number: int, data: bytes | memoryview) -> Iterator[CommitFound | Damage]:
         """
@@ -102,22 +130,23 @@ class Replay:
         :param data: the file, whole.
         """
         view = memoryview(data)
-        position = 0
+        position = self.position = 0
         try:
             for start, record, end in read_records(view):
                 if isinstance(record, Append):
-                    self._append(put_key(record.put_command), number, Span(start, end))
+                    self._append(put_head(record.put_command), number, Span(start, end))
                 elif record.type in COMMITS:
                     found = self._commit(number, record, view, start, end)
                     if found is not None:
                         yield found
                 else:
                     self._step(record)
-                position = end
+                position = self.position = end
         except InvalidRecord as error:
             yield Damage(position, len(view) - position, str(error))
 
-    def _append(self, key: str, number: int, span: Span) -> None:
+    def _append(self, head: PutHead, number: int, span: Span) -> None:
+        key, target = head
         transaction = self.in_flight.get(key)
         if transaction is None or transaction.number != number:
             prepared = self.prepared.get(key)
@@ -126,6 +155,7 @@ class Replay:
             self.in_flight.pop(key, None)
             transaction = self.in_flight[key] = OpenTransaction(key, number)
         transaction.appends.append(span)
+        transaction.targets.add(target)
 
     def _commit(
         self, number: int, record: Operation, view: memoryview, start: int, end: int
@@ -140,7 +170,9 @@ class Replay:
             return None
         if self._checkpoint is not None and JournalLocation(number, start) < self._checkpoint:
             return None
-        return CommitFound(record.key, number, transaction.appends, locations, locations_at)
+        lacking = transaction.lacking(locations)
+        appends = transaction.appends
+        return CommitFound(record.key, number, appends, locations, locations_at, lacking)
 
     def _step(self, record: Operation) -> None:
         """A prepare or a rollback; of an unknown transaction it says nothing."""

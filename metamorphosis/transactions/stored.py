@@ -47,7 +47,7 @@ def partition_of(name: str) -> Partition | None:
 
 
 def missing_blocks(
-    commits: list[CommitFound], views: dict[Partition, list[SegmentView] | None]
+    commits: Iterable[CommitFound], views: dict[Partition, list[SegmentView] | None]
 ) -> Iterator[Missing]:
     """The blocks that are not in the store. Thread: worker."""
     opened: dict[str, int] = {}
@@ -67,7 +67,7 @@ def missing_blocks(
 
 def _is_stored(location: Location, segments: list[SegmentView], opened: dict[str, int]) -> bool:
     """Whether the block is where it should be, or was deleted with its segment."""
-    if location.offset < 0:
+    if location.offset < 0 or location.length <= 0:
         return False
     if location.offset < segments[0].start:
         return True

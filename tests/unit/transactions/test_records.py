@@ -19,7 +19,7 @@ from metamorphosis.transactions.records import (
     decode_message,
     encode_append,
     encode_operation,
-    put_key,
+    put_head,
     read_records,
 )
 
@@ -104,12 +104,15 @@ class VectorTests(SynchronousTestCase):
         """A negative id takes ten bytes."""
         self.assertEqual("808080d4eb939e8db401", varint(-5468926174358929408).hex())
 
-    def test_put_key(self) -> None:
+    def test_put_head(self) -> None:
         """Of both forms of a put."""
-        self.assertEqual("TX:s:1", put_key(PUT))
-        self.assertEqual("TX:s:1", put_key(memoryview(b"put t1 0 1 0 TX:s:1 1\r\na b c d")))
-        self.assertRaises(InvalidRecord, put_key, b"put")
-        self.assertRaises(InvalidRecord, put_key, b"put t1 0 1 0 TX:\xff 1\r\na")
+        self.assertEqual("TX:s:1", put_head(PUT).key)
+        head = put_head(memoryview(b"put t1 0 1 0 TX:s:1 1\r\na b c d"))
+        self.assertEqual(("TX:s:1", (b"t1", b"0")), head)
+        long = b"put %b 3 1 0 TX:s:1 1\r\na b" % (b"t" * 1000)
+        self.assertEqual(("TX:s:1", (b"t" * 1000, b"3")), put_head(long))
+        self.assertRaises(InvalidRecord, put_head, b"put")
+        self.assertRaises(InvalidRecord, put_head, b"put t1 0 1 0 TX:\xff 1\r\na")
 
 
 class LegalEncodingTests(SynchronousTestCase):

@@ -5,19 +5,33 @@ killed broker is dropped as it is; the next one opens what stands on the disk.
 
 from __future__ import annotations
 
+import gc
 import os
+import random
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.task import Clock
 from twisted.logger import LogLevel, globalLogPublisher
 
 from metamorphosis.errors import JournalError
 from metamorphosis.message import HEADER, checksum
 from metamorphosis.store.disk import Disk
+from metamorphosis.store.messagestore import MessageStore
+from metamorphosis.transactions import replay, stored
 from metamorphosis.transactions.heuristiclog import Heuristic, encode_heuristic_log
-from metamorphosis.transactions.records import read_records
+from metamorphosis.transactions.locations import Location, encode_locations
+from metamorphosis.transactions.records import (
+    Operation,
+    OperationType,
+    encode_operation,
+    read_records,
+)
+from metamorphosis.transactions.recovery import Recovery
 from metamorphosis.wire.transactionids import XATransactionId
+from tests.support.crashdisk import CrashDisk, Killed, Platters
 from tests.support.transactional import TransactionalBroker
 from tests.unit.transactions.test_redolog import BreakingDisk
 from tests.unit.transactions.test_replay import JOURNALS, PREPARED, append, commit, prepare
@@ -306,18 +320,146 @@ class DamageTests(RecoveryTestCase):
             self.start()
             self.assertEqual(keys, self.recovered(), name)
 
-    def test_long_recovery(self) -> None:
-        """Says how far it is."""
-        shutil.rmtree(self.journal)
-        for number in range(1, 4):
-            self.write_redo(number, append(XA))
-        self.patch(TransactionalBroker, "_known", lambda broker, partition: True)
-        from metamorphosis.transactions import recovery
 
-        self.patch(recovery, "PROGRESS_SECONDS", -1.0)
+class LongRecoveryTests(RecoveryTestCase):
+    """A recovery says every few seconds how far it is."""
+
+    def progress(self) -> list[str]:
+        """The lines that say so, without their common part."""
+        head = "Recovering the transaction journal: "
+        return [
+            text.removeprefix(head) for text in self.logged(LogLevel.info) if text.startswith(head)
+        ]
+
+    def test_within_a_file(self) -> None:
+        """Also while one file is read, compared and stored; nothing is said when it has ended."""
+        self.broker.stop()
+        places = encode_locations([Location("test-0", 0, 21, 0)])
+        record = encode_operation(Operation(OperationType.LOCAL_COMMIT, LOCAL), places)
+        transaction = append(LOCAL, "x" * 100_000, "test") + record
+        shutil.rmtree(self.journal)
+        self.write_redo(7, append(XA))
+        self.write_redo(8, transaction * 30)
+        clocks: list[Clock] = []
+
+        def slow(step: Callable[..., Any], seconds: float) -> Callable[..., Any]:
+            def stepped(*args: Any, **kwargs: Any) -> Any:
+                clocks[0].advance(seconds)
+                return step(*args, **kwargs)
+
+            return stepped
+
+        def init(recovery: Recovery, *args: Any) -> None:
+            clocks.append(args[3])
+            made(recovery, *args)
+
+        made = Recovery.__init__
+        self.patch(Recovery, "__init__", init)
+        self.patch(replay, "put_head", slow(replay.put_head, 1))
+        self.patch(stored, "_is_stored", slow(stored._is_stored, 0.5))
+        self.patch(MessageStore, "append", slow(MessageStore.append, 0.3))
         self.start()
-        lines = [text for text in self.logged(LogLevel.info) if "files are done" in text]
-        self.assertIn("2 of 3 files are done", lines[-1])
+        lines = self.progress()
+        name = os.path.join(self.journal, "redo.8")
+        for text, count in (
+            (f"{name}, file 2 of 2: 1 of 3 MiB are read", 2),
+            (f"{name}, file 2 of 2: 17 of 30 commits are compared with the store", 1),
+            (f"{name}, file 2 of 2: 13 of 30 missing blocks are stored", 1),
+        ):
+            self.assertEqual(count, lines.count(text), lines)
+        self.broker.clock.advance(60)
+        self.assertEqual(lines, self.progress())
+
+    def test_short(self) -> None:
+        """A short one says nothing."""
+        self.broker.stop()
+        self.write_redo(7, append(XA), prepare(XA))
+        self.start()
+        self.assertEqual([], self.progress())
+
+
+class PlaceTests(RecoveryTestCase):
+    """Commits that name no place for one of their partitions."""
+
+    STORED_0 = HEADER.pack(1, checksum(b"x"), 9, 0) + b"x"
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.broker.stop()
+        shutil.rmtree(self.journal)
+
+    def commit(self, key: str, *locations: Location, prepared: bool = False) -> bytes:
+        """The end of a transaction."""
+        kind = OperationType.LOCAL_COMMIT if key == LOCAL else OperationType.XA_COMMIT
+        return encode_operation(Operation(kind, key, prepared), encode_locations(locations))
+
+    def write(self) -> None:
+        """One whose block of partition 0 stands in the store, that of partition 1 nowhere; one
+        without any place; one for a topic that is gone; and one that is prepared."""
+        shutil.rmtree(self.directory)
+        os.makedirs(os.path.join(self.directory, "test-0"))
+        Path(self.directory, "test-0", f"{0:020d}.meta").write_bytes(self.STORED_0)
+        place = Location("test-0", 0, len(self.STORED_0), checksum(self.STORED_0))
+        gone = "XID:5:aa:bb:gone"
+        self.write_redo(
+            3,
+            append(LOCAL, "x", "test"),
+            append(XA, "listed", "test"),
+            append(LOCAL, "second", "test", 1),
+            append(XA2, "third", "test"),
+            append(gone, "lost", "gone"),
+            self.commit(LOCAL, place),
+            prepare(XA),
+            prepare(XA2),
+            self.commit(gone),
+            self.commit(XA2, prepared=True),
+            append("TX:s:77", "open", "test"),
+            b"\0\0torn",
+        )
+
+    def judge(self) -> None:
+        """Everything is there once."""
+        self.assertEqual([b"x", b"third"], self.messages())
+        self.assertEqual([b"second"], self.messages(partition=1))
+        self.assertEqual([XA], self.recovered())
+
+    def test_stored(self) -> None:
+        """The block is stored, whatever stands around it, and once only."""
+        self.write()
+        self.start()
+        self.judge()
+        self.restart()
+        self.judge()
+        self.assertOk(self.step(XA, "COMMIT_TWO_PHASE"))
+        self.assertEqual([b"x", b"third", b"listed"], self.messages())
+
+    def test_recovery_dies(self) -> None:
+        """At each of its calls, with the power or without: the next one stores the rest."""
+        for power in (False, True):
+            number = 0
+            dead = True
+            while dead:
+                number += 1
+                self.write()
+                platters = Platters(self.directory, random.Random(number))
+                for path, directories, names in os.walk(self.directory):
+                    platters.names[path] = {*directories, *names}
+                    for name in names:
+                        platters.synced(os.path.join(path, name))
+                disk = CrashDisk(platters, number, torn=True)
+                try:
+                    TransactionalBroker(self.directory, journal_disk=disk, disk=disk)
+                except Killed:
+                    pass
+                dead = disk.dead
+                disk.end()
+                if power:
+                    platters.cut_power()
+                self.start()
+                self.judge()
+            self.assertGreater(number, 15)
+        gc.collect()
+        self.flushLoggedErrors(Killed)
 
 
 class HeuristicTests(RecoveryTestCase):

@@ -24,9 +24,10 @@ LOCATION = Location("t-0", 7, 21, 1)
 LOCAL, ONE, TWO = "TX:s:1", "XID:1:01:01:q", "XID:2:02:02:q"
 
 
-def append(key: str, body: str = "x") -> bytes:
+def append(key: str, body: str = "x", topic: str = "t", partition: int = 0) -> bytes:
     """A put in a transaction."""
-    return encode_append(9, f"put t 0 {len(body)} 0 -1 {key} 7\r\n{body}".encode())
+    head = f"put {topic} {partition} {len(body)} 0 -1 {key} 7\r\n"
+    return encode_append(9, f"{head}{body}".encode())
 
 
 def prepare(key: str) -> bytes:
@@ -90,11 +91,28 @@ class OutcomeTests(ReplayTestCase):
                     [(0, len(records[0])), (third, third + len(records[2]))],
                     [LOCATION],
                     len(whole) - len(encode_locations([LOCATION])),
+                    [],
                 )
             ],
             found,
         )
         self.assertStand([ONE], [])
+
+    def test_places_that_lack(self) -> None:
+        """Partitions of the messages that the commit does not name."""
+        records = [append(LOCAL, partition=n, topic=t) for t in ("t", "u") for n in (0, 0, 2)]
+        (found,) = self.follow(*records, append(ONE, topic="other"), commit(LOCAL))
+        assert isinstance(found, CommitFound)
+        self.assertEqual(["t-2", "u-0", "u-2"], found.lacking)
+
+    def test_copy(self) -> None:
+        """Following a file changes no copy that was made before it."""
+        self.follow(append(LOCAL), append(ONE), prepare(ONE), append(TWO))
+        copy = self.replay.copy()
+        self.follow(append(LOCAL), commit(ONE), append(TWO), prepare(TWO), number=2)
+        self.replay = copy
+        self.assertStand([LOCAL, TWO], [ONE])
+        self.assertEqual([1, 1], [len(each.appends) for each in copy.in_flight.values()])
 
     def test_commit_of_prepared(self) -> None:
         """In one phase as well as in two."""
