@@ -50,6 +50,7 @@ class HeldNodes:
         self._verified: set[str] = set()  # of these, what was seen since the last session event
         self._doubtful: set[str] = set()  # written in this session, with an unknown outcome
         self._generation = 0  # of the connection; what was begun in one is not held in the next
+        self._has_leftovers = False  # nodes of our last run may be there
 
     # What there should be
 
@@ -164,6 +165,10 @@ class HeldNodes:
         """
         await self._delete_all(self._owned.release, self._held_paths())
 
+    def expect_leftovers(self) -> None:
+        """Our last run may have left nodes whose session is not over: ``withdraw`` looks at all."""
+        self._has_leftovers = True
+
     async def withdraw(self) -> list[RegistryError]:
         """
         Delete everything that this session holds or may hold, although it goes on; returns why some
@@ -175,20 +180,21 @@ class HeldNodes:
 
         async def remove(path: str) -> None:
             try:
-                await self._owned.remove(path)
+                self.changed |= await self._owned.remove(path)
             except Occupied:
                 pass  # another broker's: none of ours is left
             except RegistryError as error:
                 faults.append(error)
                 return
-            self.changed = True
             self._held.pop(path, None)
             self._doubtful.discard(path)
 
+        leftovers = self._every_path() if self._has_leftovers else ()
         try:
-            await self._delete_all(remove, {*self._held_paths(), *self._doubtful})
+            await self._delete_all(remove, {*self._held_paths(), *self._doubtful, *leftovers})
         except RegistryError as error:
             faults.append(error)
+        self._has_leftovers = self._has_leftovers and bool(faults)
         return faults
 
     def give_up_waiting(self) -> None:
@@ -196,6 +202,15 @@ class HeldNodes:
         awaited, self._awaited = self._awaited, {}
         for done in awaited.values():
             done.callback(None)
+
+    def _every_path(self) -> Iterator[str]:
+        """Of each node that we may have, by the topics that are known."""
+        yield self._nodes.own
+        if self._nodes.is_master:
+            yield from (self._nodes.checksum, self._nodes.parent)
+        for topic in self.topics.values():
+            for path, _ in self._nodes.of_topic(topic):
+                yield path
 
     def _held_paths(self) -> set[str]:
         return {path for path, data in self._held.items() if data is not None}

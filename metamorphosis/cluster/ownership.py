@@ -93,10 +93,11 @@ class OwnNodes:
                 pass  # it went away meanwhile: create it
         raise RegistryError(f"{path} is created and deleted by somebody else all the time")
 
-    async def remove(self, path: str) -> None:
+    async def remove(self, path: str) -> bool:
         """
         See to it that no node of ours is there, whichever of our sessions made it.
 
+        :returns: whether one was.
         :raises Occupied: it is another broker's.
         """
         try:
@@ -104,7 +105,8 @@ class OwnNodes:
             self._check_owner(path, found, stat)
             await self._registry.delete(path)
         except NoNode:
-            pass
+            return False
+        return True
 
     async def release(self, path: str) -> None:
         """

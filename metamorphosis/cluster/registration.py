@@ -17,7 +17,7 @@ it::
        SUSPENDED, LOST +---- from everywhere. A new session holds nothing; in the same session every
                              node is looked at again, the server may have lost some
               withdraw ----- from everywhere: WITHDRAWING --nothing held--> WITHDRAWN. A fault leads
-                             to RETRYING, and from there back
+                             to RETRYING, and from there back. A broker may start like this
                 resume ----- from there to REGISTERING
                  stop  ----- from everywhere: STOPPING --ours deleted or STOP_SECONDS--> STOPPED
 
@@ -129,12 +129,21 @@ class BrokerRegistration:
 
     # -- what the broker asks for
 
-    def start(self, topics: Iterable[TopicRegistration]) -> None:
-        """Register the broker, which listens by now, and ``topics`` as soon as possible."""
+    def start(self, topics: Iterable[TopicRegistration], withdrawn: bool = False) -> None:
+        """
+        Register the broker, which listens by now, and ``topics`` as soon as possible.
+
+        :param withdrawn: begin as after ``withdraw``: nodes of our last run are deleted, and
+            nothing is registered before ``resume``.
+        """
         if not self._enabled:
             self.status = RegistrationStatus.DISABLED
             return
         self.status = RegistrationStatus.WAITING
+        if withdrawn:
+            self._withdrawn = []
+            self._nodes.leaving = True
+            self._nodes.expect_leftovers()
         self.update_topics(topics)
         self._registry.on_session(self._session_changed)
         if self._registry.session_id():

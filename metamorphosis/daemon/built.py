@@ -25,13 +25,13 @@ class Stored:
 
     :ivar ids: gives message ids.
     :ivar stores: every partition.
-    :ivar journal: of the transactions, and the open ones.
+    :ivar journal: of the transactions, and the open ones; None in a role without them.
     :ivar retention: deletes what is old.
     """
 
     ids: MessageIds
     stores: MessageStores
-    journal: TransactionService
+    journal: TransactionService | None
     retention: Retention
 
 

@@ -3,13 +3,13 @@ The broker as a whole: which parts there are, in which order they start and stop
 touches.
 
 Start: data directories locked, message ids, stores loaded, journal of transactions recovered,
-retention, port, ZooKeeper. What can be found out before the reactor runs is, so that ``twistd``
-fails at once; registration goes on in the background, so that a broker serves while ZooKeeper is
-away.
+retention, port, ZooKeeper, the role. What can be found out before the reactor runs is, so that
+``twistd`` fails at once; registration goes on in the background, so that a broker serves while
+ZooKeeper is away.
 
-Stop, the reverse: unregister, go on serving for ``zk.zkSyncTimeMs`` so that clients can leave,
-close the port, answer or refuse what is in flight, flush and close the stores, let go of the
-journal's finished records, write down the last id, unlock.
+Stop, the reverse: the role ends its work, unregister, go on serving for ``zk.zkSyncTimeMs`` so that
+clients can leave, close the port, answer or refuse what is in flight, flush and close the stores,
+let go of the journal's finished records, write down the last id, unlock.
 
     phase       event                                                      phase
     STARTING    every part runs                                            SERVING
@@ -30,6 +30,7 @@ import gc
 import os
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from enum import Enum
 from typing import Any
 
@@ -43,18 +44,19 @@ from metamorphosis.broker.factory import BrokerFactory
 from metamorphosis.broker.filters import unusable_filters
 from metamorphosis.broker.responders import Responders
 from metamorphosis.cluster.model import Broker
+from metamorphosis.cluster.presence import Presence
 from metamorphosis.cluster.registry import ZooKeeperRegistry
 from metamorphosis.config.hostname import published_host
 from metamorphosis.config.model import BrokerConfig, Settings, TopicConfig
 from metamorphosis.daemon.built import Built, Served, Stored
 from metamorphosis.daemon.parts import OrderedService, Part
-from metamorphosis.daemon.presence import Presence
 from metamorphosis.daemon.process import StartRefused, exit_with, file_shares
 from metamorphosis.daemon.reload import Reloaded, hidden_partitions, read_again, shortened
 from metamorphosis.daemon.storage import BrokerStorage, MakeThreads
 from metamorphosis.daemon.waits import Waits
 from metamorphosis.errors import MetaQError
 from metamorphosis.interfaces import IRegistry
+from metamorphosis.replication.role import PLAIN, Attached, Registers, Role
 from metamorphosis.threads import WorkerThreads
 from metamorphosis.transactions.administration import TransactionAdministration
 from metamorphosis.web.administration import Administration
@@ -79,9 +81,12 @@ class BrokerService(OrderedService):
     """
     A broker from its configuration to its last flush. Thread: reactor.
 
+    One long class, because every part that it makes is handed to a later one.
+
     :ivar config: what holds now; ``reload`` replaces it.
     :ivar settings: likewise.
     :ivar built: what serves; None until every part has started.
+    :ivar role: what the broker does besides serving.
     :param exit_with: told the exit status when a start fails while the reactor runs.
     :param make_threads: takes the reactor, how many threads and their name.
     :param make_registry: takes what ``ZooKeeperRegistry`` does.
@@ -94,13 +99,17 @@ class BrokerService(OrderedService):
         reactor: Any,
         config: BrokerConfig,
         settings: Settings,
+        role: Role = PLAIN,
         exit_with: Callable[[int], None] = exit_with,
         make_threads: MakeThreads = WorkerThreads,
         make_registry: Callable[..., IRegistry] = ZooKeeperRegistry,
     ) -> None:
         super().__init__(reactor)
+        if role.registers is Registers.NEVER:
+            config = replace(config, zookeeper=replace(config.zookeeper, enable=False))
         self.config = config
         self.settings = settings
+        self.role = role
         self._exit_with = exit_with
         self._make_threads = make_threads
         self._make_registry = make_registry
@@ -108,12 +117,15 @@ class BrokerService(OrderedService):
         self._phase = Phase.STARTING
         self._is_broken = False  # it was said
         self._waits = Waits(reactor)
-        self._storage = BrokerStorage(reactor, config, settings, make_threads, self._stop_broken)
+        self._storage = BrokerStorage(
+            reactor, config, settings, make_threads, self._stop_broken, role.has_transactions
+        )
         self.parts = [
             *self._storage.parts,
             Part("the administration", self._start_administration, self._stop_administration),
             Part("the port", self._listen, self._stop_listening),
             Part("the registration", self._register, self._unregister),
+            Part(f"the {role.name}", role.start, role.stop),
         ]
 
     # Starting
@@ -156,9 +168,10 @@ class BrokerService(OrderedService):
         config = self.config
         zookeeper = config.zookeeper
         self._log.info(
-            "Broker {id} serves at {url}: {partitions} partitions in {path}; topics {topics};"
+            "Broker {id}{role} serves at {url}: {partitions} partitions in {path}; topics {topics};"
             " ZooKeeper {zookeeper}; {way}",
             id=config.broker_id,
+            role=self.role.name and f", {self.role.name},",
             url=self._served.broker.url,
             partitions=len(self._stored.stores),
             path=os.path.abspath(config.data_path),
@@ -200,7 +213,10 @@ class BrokerService(OrderedService):
         return stored
 
     def _start_administration(self) -> None:
-        transactions = TransactionAdministration(self._stored.journal, self._reactor)
+        journal = self._stored.journal
+        transactions = (
+            None if journal is None else TransactionAdministration(journal, self._reactor)
+        )
         self._administration = Administration(self._reactor, self.config.data_path, transactions)
         self._administration.start()
 
@@ -210,7 +226,7 @@ class BrokerService(OrderedService):
     def _listen(self) -> None:
         config = self.config
         stored = self._stored
-        broker = Broker(config.broker_id, self.host(), config.server_port)
+        broker = Broker(config.broker_id, self.host(), config.server_port, self.role.slave_id)
         self._presence = Presence(
             self._reactor,
             config,
@@ -227,14 +243,33 @@ class BrokerService(OrderedService):
             self._reactor,
             self._presence.topic_used,
         )
-        responders.answer_transactions(stored.journal.transactions)
+        if stored.journal is not None:
+            responders.answer_transactions(stored.journal.transactions)
+        self._attach(broker, responders)
         factory = BrokerFactory(self._reactor, responders, self.settings, self._storage.turn)
         factory.max_connections = file_shares().clients
         self._served = Served(broker, responders, factory)
         factory.listen(config.server_port, self.interface())
 
+    def _attach(self, broker: Broker, responders: Responders) -> None:
+        """Let the role take commands over."""
+        self.role.attach(
+            Attached(
+                self._reactor,
+                self.config,
+                self.settings,
+                broker,
+                responders,
+                self._stored.stores,
+                self._stored.ids,
+                self._storage.turn,
+                self._presence,
+                self.reload,
+            )
+        )
+
     def _register(self) -> None:
-        self._presence.start(self._topics())
+        self._presence.start(self._topics(), self.role.registers is Registers.WHEN_TOLD)
 
     def _topics(self) -> list[TopicConfig]:
         """Every topic of the configuration, and every other that has messages here."""
@@ -306,6 +341,7 @@ class BrokerService(OrderedService):
         self._served.responders.reconfigure(config, settings)
         self._storage.reconfigure(config)
         self._presence.update(self._topics())
+        self.role.reconfigure(config, settings)
         self._warn_of_hidden()
 
     def _warn(self) -> None:

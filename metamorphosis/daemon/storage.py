@@ -21,6 +21,7 @@ from metamorphosis.daemon.built import Stored
 from metamorphosis.daemon.directorylock import DirectoryLock
 from metamorphosis.daemon.parts import Part, nothing
 from metamorphosis.daemon.process import file_shares
+from metamorphosis.errors import JournalError
 from metamorphosis.ids import FILE_NAME as IDS_FILE
 from metamorphosis.ids import RETRY_SECONDS, IdCeiling, MessageIds
 from metamorphosis.interfaces import IWorkerThreads
@@ -34,6 +35,7 @@ from metamorphosis.store.retention import Retention
 from metamorphosis.transactions.journalfiles import journal_directory
 from metamorphosis.transactions.service import TransactionService
 from metamorphosis.transactions.transaction import Partition
+from metamorphosis.transactions.unfinished import find_unfinished
 
 RETENTION_THREADS = 2
 
@@ -46,6 +48,7 @@ class BrokerStorage:
     Directories, message ids, stores, journal and retention. Thread: reactor.
 
     :param broken: told why the journal can be trusted no longer.
+    :param has_transactions: without them the journal is only looked at: see ``unfinished``.
     :ivar parts: in the order of their start.
     :ivar turn: commits the stores, and drains the connections.
     :ivar stored: what was built; None until every part has started.
@@ -61,12 +64,14 @@ class BrokerStorage:
         settings: Settings,
         make_threads: MakeThreads,
         broken: Callable[[str], None],
+        has_transactions: bool = True,
     ) -> None:
         self._reactor = reactor
         self._config = config
         self._settings = settings
         self._make_threads = make_threads
         self._broken = broken
+        self._has_transactions = has_transactions
         self._locks: dict[str, DirectoryLock] = {}
         self._ids_timer: IDelayedCall | None = None
         self.turn = Turn(reactor.callLater)
@@ -76,11 +81,21 @@ class BrokerStorage:
             Part("the data directories", stop=self.unlock),
             Part("the message ids", self._await_ids, self._stop_ids),
             Part("the worker threads", stop=lambda: self._threads.stop()),
-            Part("the transaction journal", self._make_journal, lambda: self._journal.close()),
-            Part("the message stores", self._load_stores, lambda: self._stores.close()),
-            Part("the transactions", lambda: self._journal.start(), lambda: self._journal.stop()),
+            *self._stores_and_journal(),
             Part("retention", self._start_retention, self._stop_retention),
         ]
+
+    def _stores_and_journal(self) -> tuple[Part, ...]:
+        """The journal is recovered when the stores are open, and closed when they have flushed
+        their last messages."""
+        stores = Part("the message stores", self._load_stores, lambda: self._stores.close())
+        if not self._has_transactions:
+            return stores, Part("the unused journal", self._look_into_journal)
+        return (
+            Part("the transaction journal", self._make_journal, lambda: self._journal.close()),
+            stores,
+            Part("the transactions", lambda: self._journal.start(), lambda: self._journal.stop()),
+        )
 
     def prepare(self) -> None:
         """
@@ -116,10 +131,11 @@ class BrokerStorage:
         """
         paths = {config.data_path, *(topic.data_path for topic in config.topics.values())}
         journal = self._journal_directory
-        if journal not in self._locks:
+        if self._has_transactions and journal not in self._locks:
             # One level, as the original does: not the whole path of a disk that is not mounted.
             ensure_directory(os.path.dirname(journal))
-        paths.add(journal)
+        if self._has_transactions or os.path.isdir(journal):
+            paths.add(journal)
         for path in sorted(os.path.abspath(path) for path in paths if path):
             if path not in self._locks:
                 ensure_directory(path)
@@ -179,8 +195,6 @@ class BrokerStorage:
         return journal_directory(self._config.data_log_path, self._config.data_path)
 
     def _make_journal(self) -> None:
-        """Recovered when the stores are open, and closed when they have flushed their last
-        messages."""
         rules = TopicRules(self._config, self._settings)
 
         def known(partition: Partition) -> bool:
@@ -201,6 +215,20 @@ class BrokerStorage:
             self._broken,
         )
 
+    def _look_into_journal(self) -> None:
+        """
+        :raises JournalError: it holds what only a start with transactions can finish.
+        """
+        directory = self._journal_directory
+        found = find_unfinished(directory, lambda partition: self._stores.get(*partition))
+        if found.prepared or found.not_stored:
+            raise JournalError(
+                f"the transaction journal in {directory} holds {found}, and a broker in a pair and"
+                " a slave take no transactions. Start this broker once as a plain one, end what is"
+                " prepared (metaq tx), and stop it; or, if these messages are wanted no longer,"
+                f" move {directory} away"
+            )
+
     # Retention
 
     def _start_retention(self) -> None:
@@ -210,7 +238,8 @@ class BrokerStorage:
             self._stores, self._config, self._reactor, self._retention_threads
         )
         self._retention.start()
-        self.stored = Stored(self._ids, self._stores, self._journal, self._retention)
+        journal = self._journal if self._has_transactions else None
+        self.stored = Stored(self._ids, self._stores, journal, self._retention)
 
     async def _stop_retention(self) -> None:
         await self._retention.stop()

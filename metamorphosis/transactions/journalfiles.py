@@ -70,12 +70,34 @@ def find_files(disk: Disk, directory: str) -> JournalFiles:
         os.makedirs(directory, exist_ok=True)
         disk.sync_directory(directory)
         disk.sync_directory(os.path.dirname(os.path.abspath(directory)))
-        names = os.listdir(directory)
-        checkpoint = _newest_checkpoint(directory, names)
-        heuristic = _heuristic(os.path.join(directory, HEURISTIC_LOG))
+        return _look(directory)
     except OSError as error:
-        text = f"Could not read the transaction journal in {directory} ({error.strerror})"
-        raise JournalError(text) from error
+        raise unreadable(directory, error) from error
+
+
+def find_files_only(directory: str) -> JournalFiles:
+    """
+    The same, and nothing is made or changed but a ``heuristic.log`` that cannot be read.
+
+    :raises JournalError: naming what cannot be read.
+    """
+    try:
+        return _look(directory)
+    except FileNotFoundError:
+        return JournalFiles([], None, {})
+    except OSError as error:
+        raise unreadable(directory, error) from error
+
+
+def unreadable(directory: str, error: OSError) -> JournalError:
+    """A journal that cannot be read."""
+    return JournalError(f"Could not read the transaction journal in {directory} ({error.strerror})")
+
+
+def _look(directory: str) -> JournalFiles:
+    names = os.listdir(directory)
+    checkpoint = _newest_checkpoint(directory, names)
+    heuristic = _heuristic(os.path.join(directory, HEURISTIC_LOG))
     return JournalFiles(_numbered(directory, names, REDO), checkpoint, heuristic)
 
 

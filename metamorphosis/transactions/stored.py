@@ -69,7 +69,7 @@ def _is_stored(location: Location, segments: list[SegmentView], opened: dict[str
     """Whether the block is where it should be, or was deleted with its segment."""
     if location.offset < 0 or location.length <= 0:
         return False
-    if location.offset < segments[0].start:
+    if segments and location.offset < segments[0].start:
         return True
     for start, end, path in segments:
         if start <= location.offset and location.offset + location.length <= end:

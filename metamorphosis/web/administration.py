@@ -25,13 +25,18 @@ from metamorphosis.web.unixsocket import MODE, reachable, remove_stale, socket_p
 BACKLOG = 16
 
 
-def api(transactions: TransactionAdministration) -> Resource:
-    """The root of all routes."""
+def api(transactions: TransactionAdministration | None) -> Resource:
+    """
+    The root of all routes.
+
+    :param transactions: None: this broker takes none.
+    """
     root, versions, routes = Nothing(), Nothing(), Nothing()
     root.putChild(b"api", versions)
     versions.putChild(b"v1", routes)
-    routes.putChild(b"transactions", Transactions(transactions))
-    routes.putChild(b"journal", Journal(transactions))
+    if transactions is not None:
+        routes.putChild(b"transactions", Transactions(transactions))
+        routes.putChild(b"journal", Journal(transactions))
     return root
 
 
@@ -40,12 +45,13 @@ class Administration:
     Thread: reactor.
 
     :param data_path: of the broker; locked by the caller.
+    :param transactions: None: this broker takes none.
     """
 
     _log = Logger()
 
     def __init__(
-        self, reactor: Any, data_path: str, transactions: TransactionAdministration
+        self, reactor: Any, data_path: str, transactions: TransactionAdministration | None
     ) -> None:
         self._reactor = reactor
         self._path = socket_path(data_path)

@@ -59,10 +59,11 @@ def refuse(command: wire.TransactionCommand, session: Session) -> None:
 
 def refuse_put(command: wire.PutCommand, session: Session) -> None:
     """
-    :raises BrokerError: always: without a journal no transaction was begun.
+    Differs: the original's pair takes it for a plain put, so that a rollback undoes nothing.
+
+    :raises BrokerError: always.
     """
-    assert command.transaction_id is not None
-    raise steps.unknown_in_put(command.transaction_id)
+    raise InternalServerError(UNSUPPORTED[TransactionType.BEGIN])
 
 
 class TransactionSteps:

@@ -63,6 +63,36 @@ class WithdrawalTests(RegistrationCase):
         self.assertTrue(texts[0].startswith("withdrawn from ZooKeeper: broker 0 at meta://"))
         self.assertTrue(texts[1].startswith("registered in ZooKeeper: broker 0 at meta://"))
 
+    def test_start_withdrawn(self) -> None:
+        """
+        Nothing is registered before ``resume``; nodes of our last run go, though its session lives
+        on, and those of another broker stay. No line says that something was withdrawn before.
+        """
+        last = MemoryRegistry(self.tree)
+        self.make(registry=last).start([TEST])
+        last.start()
+        self.assertIn(MASTER, self.tree.nodes)
+        registration = self.make()
+        registration.start([TEST, OTHER], withdrawn=True)
+        self.registry.start()
+        self.assert_withdrawn(registration)
+        self.assertFalse({MASTER, TOPIC, PARENT} & self.tree.nodes.keys())
+        registration.resume()
+        self.assert_registered(registration, nodes=8)
+
+    def test_start_withdrawn_beside_another_broker(self) -> None:
+        """Its nodes stay, and nothing is logged where nothing was withdrawn."""
+        other = MemoryRegistry(self.tree)
+        self.make(Broker(0, "10.9.9.9", 8123), other).start([TEST])
+        other.start()
+        before = dict(self.tree.nodes)
+        with capturedLogs() as events:
+            registration = self.make()
+            registration.start([TEST], withdrawn=True)
+            self.registry.start()
+        self.assert_withdrawn(registration)
+        self.assertEqual((before, []), (self.tree.nodes, [formatEvent(each) for each in events]))
+
     def test_broker_goes_first(self) -> None:
         """Clients lose the broker before its topics, as at an orderly stop."""
         registration = self.start(TEST)

@@ -20,6 +20,7 @@ from metamorphosis.daemon.parts import Part
 from metamorphosis.daemon.process import StartRefused
 from metamorphosis.daemon.service import BrokerService
 from metamorphosis.ids import AHEAD
+from metamorphosis.replication.role import PLAIN, Role
 from metamorphosis.testing.registry import MemoryRegistry, MemoryTree
 from metamorphosis.threads import SynchronousThreads
 from tests.support.broker import SYSTEM, ZOOKEEPER, Keys, ini
@@ -46,8 +47,8 @@ class Client:
         return self.transport.value()
 
 
-class BrokerServiceTests(SynchronousTestCase):
-    """Start, stop and reload."""
+class BrokerServiceCase(SynchronousTestCase):
+    """A service on files of the test."""
 
     def setUp(self) -> None:
         """A service that has not started."""
@@ -92,21 +93,22 @@ class BrokerServiceTests(SynchronousTestCase):
         self.writes += 1
         os.utime(self.server_ini, (1_000_000 + self.writes, 1_000_000 + self.writes))
 
-    def make_service(self) -> BrokerService:
+    def make_service(self, role: Role = PLAIN) -> BrokerService:
         """A service of the files as they are."""
         config = serverini.load(self.server_ini)
         return BrokerService(
             self.reactor,
             config,
             settings.load_for(self.server_ini),
+            role,
             exit_with=self.statuses.append,
             make_threads=lambda reactor, count, name: SynchronousThreads(),
             make_registry=lambda *args: self.registry,
         )
 
-    def start(self) -> BrokerService:
+    def start(self, role: Role = PLAIN) -> BrokerService:
         """A service that runs; it is stopped after the test."""
-        service = self.make_service()
+        service = self.make_service(role)
         service.startService()
         self.run_reactor()
         self.addCleanup(self.stop_now, service)
@@ -127,6 +129,10 @@ class BrokerServiceTests(SynchronousTestCase):
     def nodes(self) -> set[str]:
         """Paths of the ephemeral nodes, those of registrations."""
         return {path for path, node in self.tree.nodes.items() if node.owner}
+
+
+class BrokerServiceTests(BrokerServiceCase):
+    """Start, stop and reload."""
 
     # Start
 

@@ -52,11 +52,15 @@ class Presence:
             zookeeper.enable,
         )
 
-    def start(self, topics: Iterable[TopicConfig]) -> None:
-        """Register the broker, which listens by now, and ``topics`` as soon as possible."""
+    def start(self, topics: Iterable[TopicConfig], withdrawn: bool = False) -> None:
+        """
+        Register the broker, which listens by now, and ``topics`` as soon as possible.
+
+        :param withdrawn: only when the registration is resumed.
+        """
         if self._enabled:
             self.registry.start()
-        self.registration.start(map(_registration, topics))
+        self.registration.start(map(_registration, topics), withdrawn)
 
     def topic_used(self, topic: TopicConfig) -> Deferred[None] | None:
         """See ``BrokerRegistration.register_topic``."""

@@ -1,0 +1,98 @@
+"""
+What a journal holds that only a broker with transactions can finish: prepared transactions, and
+committed messages that are not in the store. Nothing is written here.
+
+A slave, and a master that has one, take no transactions. Such a broker must not start over an
+unfinished journal: a prepared transaction would wait for ever, and the next start with transactions
+would store the missing messages behind others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from metamorphosis.transactions.heuristiclog import Heuristic
+from metamorphosis.transactions.journalfiles import find_files_only, unreadable
+from metamorphosis.transactions.rebuilding import read_file
+from metamorphosis.transactions.replay import CommitFound, Replay
+from metamorphosis.transactions.stored import SegmentView, missing_blocks, partition_of
+from metamorphosis.transactions.transaction import Partition
+from metamorphosis.wire.transactionids import XATransactionId, parse_transaction_id
+
+if TYPE_CHECKING:
+    from metamorphosis.store.messagestore import MessageStore
+
+SHOWN = 3
+
+FindStore = Callable[[Partition], "MessageStore | None"]
+
+
+class Unfinished(NamedTuple):
+    """
+    :ivar prepared: keys of transactions that wait for their outcome.
+    :ivar not_stored: keys of committed ones whose messages are not all in the store.
+    """
+
+    prepared: list[str]
+    not_stored: list[str]
+
+    def __str__(self) -> str:
+        """As in "3 prepared transactions (XID:..., ...)"."""
+        found = []
+        for keys, kind in (
+            (self.prepared, "prepared"),
+            (self.not_stored, "committed and not completely stored"),
+        ):
+            if keys:
+                more = ", ..." if len(keys) > SHOWN else ""
+                shown = ", ".join(keys[:SHOWN]) + more
+                plural = "" if len(keys) == 1 else "s"
+                found.append(f"{len(keys)} transaction{plural} {kind} ({shown})")
+        return " and ".join(found)
+
+
+def find_unfinished(directory: str, find: FindStore) -> Unfinished:
+    """
+    Look through the redo files of a journal directory, which need not exist. Before any store takes
+    messages. Thread: reactor, and it blocks.
+
+    :param find: the store of a partition; None if it has none.
+    :raises JournalError: naming the file that cannot be read.
+    """
+    files = find_files_only(directory)
+    replay = Replay(files.checkpoint)
+    not_stored: list[str] = []
+    try:
+        for number, path in files.redo:
+            found = replay.follow(number, read_file(path))
+            commits = [each for each in found if isinstance(each, CommitFound)]
+            missing = missing_blocks(commits, _views(commits, find))
+            not_stored += dict.fromkeys(each.commit.key for each in missing)
+    except OSError as error:
+        raise unreadable(directory, error) from error
+    prepared = [key for key in replay.prepared if not _is_completed(key, files.heuristic)]
+    return Unfinished(prepared, not_stored)
+
+
+def _is_completed(key: str, heuristic: dict[XATransactionId, Heuristic]) -> bool:
+    """The original forgets to record in the journal what was completed by hand."""
+    xid = parse_transaction_id(key)
+    return isinstance(xid, XATransactionId) and heuristic.get(xid) is Heuristic.COMPLETED
+
+
+def _views(
+    commits: list[CommitFound], find: FindStore
+) -> dict[Partition, list[SegmentView] | None]:
+    """The segments of every partition that the commits name; none without a store."""
+    views: dict[Partition, list[SegmentView] | None] = {}
+    for commit in commits:
+        for location in commit.locations:
+            partition = partition_of(location.name)
+            if partition is not None and partition not in views:
+                store = find(partition)
+                segments = [] if store is None else store.segments
+                views[partition] = [
+                    SegmentView(segment.start, segment.end, segment.path) for segment in segments
+                ]
+    return views
