@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from metamorphosis.client.consumer.browser import TopicBrowser
 from metamorphosis.client.factory import SessionFactory
+from metamorphosis.client.fetch.boundaries import ID_SPAN
 from metamorphosis.client.model import Partition, PassedOver, ReceivedMessage
 from metamorphosis.client.settings import ClientConfig
 from metamorphosis.message import HEADER, HEADER_BYTES, checksum, encode_record
@@ -365,7 +366,7 @@ class DamagedLog:
         if not message.body:
             return True
         stored = max(each for each in self.records if each.offset <= message.offset)
-        faults = sum(map(self.harmed, self.records))
+        faults = sum(map(self._is_wrong, self.records))
         too_long = bool(self.harmed(stored)) and len(stored.body) > self.longest
         return stored.inside and (faults + too_long > 1 or self.torn)
 
@@ -373,25 +374,42 @@ class DamagedLog:
         """
         An empty message between two that cannot be read, or one behind such a message, if its id or
         the next one is wrong, or it is the last of its segment; and what a message with two faults
-        claims to hold, if it happens to end where another one begins.
+        claims to hold.
         """
         index = self.records.index(stored)
+        border = self.log.segment_end(stored.offset)
         if not stored.body:
-            border = self.log.segment_end(stored.offset)
             solid = [each for each in self.records if each.body or self.harmed(each)]
             before = [each for each in solid if each.offset < stored.offset][-1:]
             behind = [each for each in solid if stored.offset < each.offset < border][:1]
             alone = not behind or not self.is_readable(behind[0])
             if before and not self.is_readable(before[0]):
                 near = [each for each in self.records if stored.offset <= each.offset < border]
-                return alone or any(self._now(each)[2] != each.id for each in near)
-        ends = {each.end for each in self.records}
-        for each in self.records[:index]:
-            length = self._now(each)[0]
-            claimed = each.offset + HEADER_BYTES + length
-            if self.harmed(each) > 1 and claimed >= stored.end and claimed in ends:
-                return True
+                if alone or any(self._now(each)[2] != each.id for each in near):
+                    return True
+        return any(self._claims(each, stored, border) for each in self.records[:index])
+
+    def _claims(self, harmed: Stored, stored: Stored, border: int) -> bool:
+        """
+        Whether a message with two faults claims to hold another one and ends exactly where a third
+        one begins, or the segment ends, and nothing tells that this is wrong: either id of the two
+        is, and still they fit together.
+        """
+        length, _, own = self._now(harmed)[:3]
+        claimed = harmed.offset + HEADER_BYTES + length
+        if self.harmed(harmed) < 2 or claimed < stored.end:
+            return False
+        if claimed == border:
+            return own != harmed.id
+        for each in self.records:
+            following = self._now(each)[2]
+            if each.offset == claimed and own < following < own + ID_SPAN:
+                return own != harmed.id or following != each.id
         return False
+
+    def _is_wrong(self, stored: Stored) -> int:
+        """``harmed``, and whether the id is another one, which no reader can see."""
+        return self.harmed(stored) + (self._now(stored)[2] != stored.id)
 
 
 def run(seed: int) -> list[str]:

@@ -160,27 +160,6 @@ def _with_empty_ones(data: bytes | bytearray, start: int, position: int) -> int:
     return position
 
 
-def holds_id(
-    data: bytes | bytearray, start: int, stop: int, max_body: int, ids: range
-) -> Steps[bool]:
-    """
-    Whether one of the records that ``find_record`` finds, one behind the other, has one of the ids.
-    """
-    work = 0
-    while True:
-        found = yield from find_record(data, start, stop, max_body)
-        if found is None:
-            return False
-        length, _, message_id, _ = HEADER.unpack_from(data, found)
-        if message_id in ids:
-            return True
-        start = found + HEADER_BYTES + length
-        work += 16 + (length >> _UNIT_SHIFT)
-        if work >= _STEP_UNITS:
-            work = 0
-            yield
-
-
 def leads_to(data: bytes | bytearray, position: int, end: int, max_body: int) -> bool:
     """
     Whether records with right checksums lie from ``position`` to ``end`` without a gap, or to the

@@ -15,10 +15,8 @@ The questions, in this order; the first answer ends the search:
    cannot be read to its end yet.
 
 A readable record before the end that question 2 found is a message that was sent inside of another
-one, or a message that would be passed over. It is taken for the former if no damaged record is part
-of the proof, its id is not one of those between the ids of the two records, and it begins with the
-body, or does not lead up to that end. Far behind the beginning, where only a message that is too
-long can reach, the ids alone decide.
+one, or a message that would be passed over; see ``inside``. If a damaged record is part of the
+proof, each one within the longest accepted body is taken for the latter.
 
 Memory holds at most two bodies of the greatest accepted length, and ``PIECE_BYTES``.
 """
@@ -30,16 +28,14 @@ from enum import Enum, auto
 from typing import Final, NamedTuple
 
 from metamorphosis.client.fetch.boundaries import (
-    ID_SPAN,
     SANE_LENGTH,
     RecordEnd,
     find_record,
-    holds_id,
     is_empty,
     is_record,
-    leads_to,
     may_begin,
 )
+from metamorphosis.client.fetch.inside import RecordsInside, ids_between
 from metamorphosis.client.fetch.records import Damage
 from metamorphosis.client.fetch.resuming import LogPlaces
 from metamorphosis.client.fetch.window import PIECE_BYTES, LogWindow, NotWanted
@@ -205,41 +201,31 @@ class DamageSearch:
         near = min(claimed, HEADER_BYTES + self._max_body)
         if proof is Proof.CHAIN or claimed > near:
             await self._window.fill(near + HEADER_BYTES + self._max_body)
-        data = self._window.data
         ids = await self._ids_before(claimed, proof)
-        inside = await self._window.steps(find_record(data, 1, near, self._max_body))
-        if inside is not None:
-            if proof is Proof.CHAIN or inside < HEADER_BYTES or self._is_empty:
-                return False
-            if HEADER.unpack_from(data, inside)[2] in ids:
-                return False
-            if inside > HEADER_BYTES and leads_to(data, inside, claimed, self._max_body):
-                return False
+        distrusted = near if proof is Proof.CHAIN or self._is_empty else HEADER_BYTES
+        inside = RecordsInside(claimed, ids, distrusted, self._max_body)
+        if await self._window.steps(inside.hold_a_message(self._window.data, 0, near)):
+            return False
         if await self._follows_empty_one(claimed, ids):
             return False
-        return claimed == near or not await self._passes_over(near, claimed, ids)
+        return claimed == near or not await self._passes_over(inside, near, claimed)
 
-    async def _follows_empty_one(self, claimed: int, ids: range) -> bool:
+    async def _follows_empty_one(self, claimed: int, ids: tuple[range, ...]) -> bool:
         """Whether an empty record with one of the ids ends there: only its neighbours show it."""
         start = max(claimed - HEADER_BYTES, HEADER_BYTES)
         last = await self._window.read(start, claimed - start)
-        return len(last) == HEADER_BYTES and is_empty(last, 0) and HEADER.unpack(last)[2] in ids
+        if len(last) < HEADER_BYTES or not is_empty(last, 0):
+            return False
+        return any(HEADER.unpack(last)[2] in each for each in ids)
 
-    async def _ids_before(self, claimed: int, proof: Proof) -> range:
-        """
-        The ids of records that were stored after this one and before the one at ``claimed``: a
-        message that a body holds has an older id, or one of another broker.
-        """
+    async def _ids_before(self, claimed: int, proof: Proof) -> tuple[range, ...]:
         own: int = HEADER.unpack_from(self._window.data)[2]
         header = await self._window.read(claimed, HEADER_BYTES)
-        most = range(own + 1, own + ID_SPAN)
-        if len(header) < HEADER_BYTES or proof is Proof.CHAIN:
-            return most
-        following: int = HEADER.unpack_from(header)[2]
-        return range(own + 1, following) if following in most else most  # else it is damaged
+        following = HEADER.unpack(header)[2] if len(header) == HEADER_BYTES else None
+        return ids_between(own, following, proof is Proof.SEEN)
 
-    async def _passes_over(self, near: int, claimed: int, ids: range) -> bool:
-        """Whether a readable record with one of the ids is between; in pieces, as it is long."""
+    async def _passes_over(self, inside: RecordsInside, near: int, claimed: int) -> bool:
+        """Whether a message of its own is between; in pieces, as it is long."""
         window, margin, start = self._window, HEADER_BYTES + self._max_body, near
         passes = False
         while start < claimed and not passes:
@@ -248,8 +234,7 @@ class DamageSearch:
             stop = claimed if window.end >= claimed else window.end - margin
             passes = stop <= start  # bytes that were not read prove nothing
             if not passes:
-                looking = holds_id(window.data, 0, stop - start, self._max_body, ids)
-                passes = await window.steps(looking)
+                passes = await window.steps(inside.hold_a_message(window.data, start, stop))
             start = stop
         window.rewind()
         return passes
