@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from metamorphosis.client.consumer.direct import BROKER_ID
 from metamorphosis.client.model import Partition
+from metamorphosis.client.network.connection import BrokerConnection
 from metamorphosis.client.network.flow import settle
 from metamorphosis.client.network.replies import SUCCESS, VALUE, error_of
 from metamorphosis.cluster.model import Broker, TopicBroker
@@ -82,6 +83,8 @@ class Cluster:
         self._session = session
         self._registry: Any = session.registry  # None: nobody asks it
         self._paths = session.paths
+        self._answer_seconds = session.config.stats_timeout_ms / 1000
+        self._connect_seconds = session.config.publish_connect_timeout_ms / 1000
 
     # Topics
 
@@ -113,6 +116,8 @@ class Cluster:
 
     def no_such(self, wanted: Iterable[str], found: Iterable[str]) -> str:
         """The text about topics that no broker has, with the topics there are."""
+        if not found:
+            return self.no_topics()
         if self._registry is None:
             where = f"broker {self._session.config.broker}"
         else:
@@ -266,20 +271,28 @@ class Cluster:
     ) -> bytes:
         """The body of a broker's answer."""
         user = object()
-        connection = self._session.connections.acquire(url, user)
-        limit = self._session.config.stats_timeout_ms / 1000
         try:
-            patience = self._session.config.refused_timeout_ms / 1000
-            if not await connection.reached(limit, patience):
-                fault = connection.fault
-                reason = f" within {limit:g} s" if fault is None else f": {fault.reason}"
-                raise NotConnected(f"broker {url}: no connection{reason}")
-            status, body = await connection.call(command, limit)
+            connection = await self.connection(url, user)
+            status, body = await connection.call(command, self._answer_seconds)
         finally:
             self._session.connections.release(url, user)
         if status != right:
             raise error_of(status, body, f"broker {url}")
         return bytes(body)
+
+    async def connection(self, url: str, user: object) -> BrokerConnection:
+        """
+        The open connection to a broker, of which ``user`` has to be released in any case.
+
+        :raises NotConnected: there is none in time; a refused one is not waited for.
+        """
+        connection = self._session.connections.acquire(url, user)
+        patience = self._session.config.refused_timeout_ms / 1000
+        if not await connection.reached(self._connect_seconds, patience):
+            fault = connection.fault
+            reason = f" within {self._connect_seconds:g} s" if fault is None else f": {fault.reason}"
+            raise NotConnected(f"broker {url}: no connection{reason}")
+        return connection
 
     # Groups
 

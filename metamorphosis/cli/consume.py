@@ -19,6 +19,7 @@ from zope.interface import implementer
 from metamorphosis.cli.cluster import Cluster
 from metamorphosis.cli.console import Console, Interrupted, Ticker, amount, json_text
 from metamorphosis.cli.offsets import offset_store
+from metamorphosis.cli.reachable import check_readable
 from metamorphosis.client.delivery.subscription import Rollback
 from metamorphosis.client.fetch.passing import PassedOverMessages
 from metamorphosis.client.model import Partition, Position, ReceivedMessage, StoredOffset
@@ -170,6 +171,8 @@ async def consume(session: SessionFactory, console: Console, options: Namespace)
     """
     cluster = Cluster(session)
     is_there = await cluster.has(options.topic)
+    if session.registry is not None:
+        await check_readable(session, cluster, options.topic)
     store = offset_store(session)
     if options.start != STORED:
         ends = await cluster.ends(options.topic)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from metamorphosis.cli.cluster import Cluster
 from metamorphosis.cli.console import Console, Interrupted, Ticker, UsageError, amount
+from metamorphosis.cli.reachable import check_writable
 from metamorphosis.client.model import Partition
 from metamorphosis.client.network.flow import Event
 from metamorphosis.errors import CommitUnknown, MetaQError
@@ -215,11 +216,13 @@ async def produce(session: SessionFactory, console: Console, options: Namespace)
     :raises MetaQError: not everything was sent; the text says how much was.
     """
     whole = None if options.file is None else read_file(options.file)
+    cluster, partition = Cluster(session), None
     if session.registry is not None:  # a broker alone says itself what it does not have
-        await Cluster(session).has(options.topic)
-    partition = None
+        await cluster.has(options.topic)
     if options.partition is not None:
         partition = await chosen_partition(session, options.topic, options.partition)
+    if session.registry is not None:
+        await check_writable(session, cluster, options.topic, partition)
     producer = await session.create_producer(options.topic, in_order=not options.unordered)
     kind = Sending
     if options.transaction is not None:

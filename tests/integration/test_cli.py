@@ -299,6 +299,27 @@ class ClusterTests(MetaqTestCase):
         self.assertEqual(status, 1)
         self.assertIn("no such topic: nobody-has-it; topics of ", errors)
 
+    def test_killed_broker(self) -> None:
+        """
+        A broker that was killed, while ZooKeeper still knows it: every command ends soon, and says
+        that the connection is refused.
+        """
+        broker = BrokerProcess(
+            self.mktemp(), {"t": {}}, {"brokerId": 7}, cluster()[1], {"zk.zkRoot": "/killed"}
+        )
+        self.addCleanup(broker.kill)
+        broker.start()
+        broker.wait_for_log("registered in ZooKeeper")
+        broker.kill()
+        self.where = ["--zookeeper", cluster()[1].connect_string, "--root", "/killed"]
+        said = f"broker meta://localhost:{broker.port}: no connection: Connection refused"
+        for command in ("produce t", "consume t --group g", "offsets t --group g", "topics"):
+            began = time.monotonic()
+            status, _, errors = self.metaq(command, b"x\n")
+            self.assertEqual((status, errors.count("\n")), (1, 1), errors)
+            self.assertIn(said, errors)
+            self.assertLess(time.monotonic() - began, 15.0)  # of 30 s: the machine may be busy
+
     def test_no_zookeeper(self) -> None:
         """It is named, within the time given."""
         self.where = ["--zookeeper", "127.0.0.1:1"]

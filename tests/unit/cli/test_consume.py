@@ -246,6 +246,12 @@ class JoiningTests(ConsumeTestCase):
             self.assertIn("no such topic: t; topics of ", run.said)
             self.assertIn("empty", run.said)
 
+    def test_no_broker(self) -> None:
+        """Where no broker is registered the topic's name is not the reason."""
+        run = Run("consume t --group g").start()
+        self.assertEqual(run.status, 1)
+        self.assertIn("no topic is registered below root /meta: its brokers are away", run.said)
+
     def test_topic_to_come(self) -> None:
         """One that a section with a star in its name is for is waited for, and that is said."""
         for direct in (False, True):
@@ -261,8 +267,28 @@ class JoiningTests(ConsumeTestCase):
         """It may have the topic."""
         run = Run("consume t --group g --idle 5")
         run.session.master(0, u=2).away = True
+        run.session.master(1, u=2)
         run.start()
         self.assertIn("no broker has topic t yet", run.said)
+
+
+    def test_brokers_that_cannot_be_reached(self) -> None:
+        """All of them: that is said at once; a slave, or one that is there, is waited for."""
+        for topic in ("t", "wilderness"):
+            run = Run(f"consume {topic} --group g")
+            run.session.master(0, t=2).away = True
+            run.session.master(1, t=2).away = True
+            run.start()
+            self.assertEqual((run.status, run.session.consumers), (1, []))
+            refused = "no connection: Connection refused"
+            said = f"metaq: broker meta://b:1: {refused}; broker meta://b:2: {refused}\n"
+            self.assertEqual(run.said, said)
+        for node in ("0-s1", "1-m"):
+            run = Run("consume t --group g")
+            run.session.master(0, t=2).away = True
+            run.session.master(1)
+            run.session.node(f"brokers/topics-sub/t/{node}")
+            self.assertEqual(len(run.start().session.consumers), 1)
 
 
 class StartTests(ConsumeTestCase):
@@ -323,6 +349,7 @@ class StartTests(ConsumeTestCase):
         run = Run("consume t --group g --from latest")
         broker = run.session.master(0, t=1)
         broker.away = True
+        run.session.master(1, t=1)
         run.start()
         broker.away = False
         broker.ranges["t", 0] = (0, 70)

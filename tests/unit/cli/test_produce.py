@@ -57,6 +57,34 @@ class LineTests(SynchronousTestCase):
         self.assertIn("bad disk", run.said)
 
 
+class UnreachableTests(SynchronousTestCase):
+    """Brokers that ZooKeeper knows and that do not answer, as after a kill."""
+
+    def start(self, arguments: str, *away: int) -> Run:
+        """Two brokers have topic ``t``."""
+        run = Run(arguments, b"x\n")
+        for broker_id in (0, 1):
+            run.session.master(broker_id, t=1).away = broker_id in away
+        return run.start()
+
+    def test_all(self) -> None:
+        """Nothing is sent, and it is said at once."""
+        run = self.start("produce t", 0, 1)
+        self.assertEqual((run.status, run.session.producer.sent), (1, []))
+        refused = "no connection: Connection refused"
+        self.assertEqual(
+            run.said, f"metaq: broker meta://b:1: {refused}; broker meta://b:2: {refused}\n"
+        )
+
+    def test_one(self) -> None:
+        """The other one takes the messages, unless they must go to a partition."""
+        self.assertEqual(self.start("produce t", 0).status, 0)
+        self.assertEqual(self.start("produce t --partition 1-0", 0).status, 0)
+        run = self.start("produce t --partition 0-0", 0)
+        self.assertEqual((run.status, run.session.producer.sent), (1, []))
+        self.assertIn("broker meta://b:1: no connection: Connection refused", run.said)
+
+
 class PartitionTests(SynchronousTestCase):
     """``--partition``."""
 
