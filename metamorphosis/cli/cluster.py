@@ -83,8 +83,6 @@ class Cluster:
         self._session = session
         self._registry: Any = session.registry  # None: nobody asks it
         self._paths = session.paths
-        self._answer_seconds = session.config.stats_timeout_ms / 1000
-        self._connect_seconds = session.config.publish_connect_timeout_ms / 1000
 
     # Topics
 
@@ -272,27 +270,14 @@ class Cluster:
         """The body of a broker's answer."""
         user = object()
         try:
-            connection = await self.connection(url, user)
-            status, body = await connection.call(command, self._answer_seconds)
+            connection = await reached(self._session, url, user)
+            limit = self._session.config.stats_timeout_ms / 1000
+            status, body = await connection.call(command, limit)
         finally:
             self._session.connections.release(url, user)
         if status != right:
             raise error_of(status, body, f"broker {url}")
         return bytes(body)
-
-    async def connection(self, url: str, user: object) -> BrokerConnection:
-        """
-        The open connection to a broker, of which ``user`` has to be released in any case.
-
-        :raises NotConnected: there is none in time; a refused one is not waited for.
-        """
-        connection = self._session.connections.acquire(url, user)
-        patience = self._session.config.refused_timeout_ms / 1000
-        if not await connection.reached(self._connect_seconds, patience):
-            fault = connection.fault
-            reason = f" within {self._connect_seconds:g} s" if fault is None else f": {fault.reason}"
-            raise NotConnected(f"broker {url}: no connection{reason}")
-        return connection
 
     # Groups
 
@@ -333,6 +318,22 @@ class Cluster:
             return sorted(await self._registry.children(path))
         except NoNode:
             return []
+
+
+async def reached(session: SessionFactory, url: str, user: object) -> BrokerConnection:
+    """
+    The open connection to a broker, of which ``user`` has to be released in any case.
+
+    :raises NotConnected: there is none in time; a refused one is not waited for.
+    """
+    connection = session.connections.acquire(url, user)
+    limit = session.config.publish_connect_timeout_ms / 1000
+    patience = session.config.refused_timeout_ms / 1000
+    if not await connection.reached(limit, patience):
+        fault = connection.fault
+        reason = f" within {limit:g} s" if fault is None else f": {fault.reason}"
+        raise NotConnected(f"broker {url}: no connection{reason}")
+    return connection
 
 
 def _mark_silent(url: str, found: dict[str, TopicState]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from metamorphosis.cli.cluster import Cluster
+from metamorphosis.cli.cluster import Cluster, reached
 from metamorphosis.client.model import Partition
 from metamorphosis.client.network.flow import settle
 from metamorphosis.errors import MetaQError, NotConnected
@@ -53,15 +53,15 @@ async def _check(
         for broker_id, url in (await cluster.brokers()).items()
         if url is not None and (not wanted or broker_id in wanted)
     }
-    outcomes = await settle(session.runtime.start(_reach(session, cluster, url)) for url in urls)
+    outcomes = await settle(session.runtime.start(_reach(session, url)) for url in urls)
     errors = [str(each) for each in outcomes if isinstance(each, MetaQError)]
     if errors and len(errors) == len(outcomes):
         raise NotConnected("; ".join(sorted(errors)))
 
 
-async def _reach(session: SessionFactory, cluster: Cluster, url: str) -> None:
+async def _reach(session: SessionFactory, url: str) -> None:
     user = object()
     try:
-        await cluster.connection(url, user)
+        await reached(session, url, user)
     finally:
         session.connections.release(url, user)

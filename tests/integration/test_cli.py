@@ -305,7 +305,11 @@ class ClusterTests(MetaqTestCase):
         that the connection is refused.
         """
         broker = BrokerProcess(
-            self.mktemp(), {"t": {}}, {"brokerId": 7}, cluster()[1], {"zk.zkRoot": "/killed"}
+            self.mktemp(),
+            {"t": {}},
+            {"brokerId": 7},
+            cluster()[1],
+            {"zk.zkRoot": "/killed", "zk.zkSessionTimeoutMs": 60000},
         )
         self.addCleanup(broker.kill)
         broker.start()

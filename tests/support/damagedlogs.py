@@ -391,14 +391,17 @@ class DamagedLog:
 
     def _claims(self, harmed: Stored, stored: Stored, border: int) -> bool:
         """
-        Whether a message with two faults claims to hold another one and ends exactly where a third
-        one begins, or the segment ends, and nothing tells that this is wrong: either id of the two
-        is, and still they fit together.
+        Whether a message with two faults claims to hold another one and to end exactly where a
+        third one begins, or the segment ends, and no id tells that this is wrong: either of the two
+        is wrong, and still they fit together; or those of all readable ones in between are.
         """
         length, _, own = self._now(harmed)[:3]
         claimed = harmed.offset + HEADER_BYTES + length
         if self.harmed(harmed) < 2 or claimed < stored.end:
             return False
+        held = [each for each in self.records if harmed.offset < each.offset < claimed]
+        if all(self._now(each)[2] != each.id for each in held if self.is_readable(each)):
+            return claimed == border or any(each.offset == claimed for each in self.records)
         if claimed == border:
             return own != harmed.id
         for each in self.records:

@@ -160,6 +160,19 @@ def _with_empty_ones(data: bytes | bytearray, start: int, position: int) -> int:
     return position
 
 
+def begins_row(data: bytes | bytearray, position: int, max_body: int) -> bool:
+    """Whether a record begins there, or empty ones whose ids lead up to one."""
+    while not is_record(data, position, max_body):
+        following = position + HEADER_BYTES
+        if following + HEADER_BYTES > len(data) or not is_empty(data, position):
+            return False
+        ids = (HEADER.unpack_from(data, each)[2] for each in (following, position))
+        if not 0 <= next(ids) - next(ids) < ID_SPAN:
+            return False
+        position = following
+    return True
+
+
 def leads_to(data: bytes | bytearray, position: int, end: int, max_body: int) -> bool:
     """
     Whether records with right checksums lie from ``position`` to ``end`` without a gap, or to the

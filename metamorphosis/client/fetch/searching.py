@@ -30,6 +30,7 @@ from typing import Final, NamedTuple
 from metamorphosis.client.fetch.boundaries import (
     SANE_LENGTH,
     RecordEnd,
+    begins_row,
     find_record,
     is_empty,
     is_record,
@@ -147,16 +148,16 @@ class DamageSearch:
         if start < 0:
             return None
         try:
-            data = await self._places.raw(start, HEADER_BYTES)
-            if len(data) < HEADER_BYTES or any(data[:8]):
+            header = await self._places.raw(start, HEADER_BYTES)
+            if len(header) < HEADER_BYTES or any(header[:8]):
                 return None
-            data = await self._places.raw(start, 2 * HEADER_BYTES + self._max_body)
         except Moved:
             return None  # the log begins after it
         finally:
             self._window.check()
+        data = header + await self._window.read(0, 3 * HEADER_BYTES + self._max_body)
         for place in range(1, HEADER_BYTES):
-            if is_record(data, place, self._max_body):
+            if begins_row(data, place, self._max_body):
                 return start + place
         return None
 
@@ -293,6 +294,19 @@ class DamageSearch:
             place += size
         return proof
 
+    async def _holds_what_is_before(self, end: int) -> bool:
+        """
+        Whether the records before an end that the checksum found far behind the beginning were sent
+        inside of this one, by their ids; as far as they are still in memory.
+        """
+        window = self._window
+        if window.base > 0 or await self._proof_of(end) is not Proof.SEEN:
+            return False
+        inside = RecordsInside(
+            end, await self._ids_before(end, Proof.SEEN), HEADER_BYTES, self._max_body
+        )
+        return not await window.steps(inside.hold_a_message(window.data, 0, end))
+
     # -- by looking
 
     async def _next_record(self) -> Place:
@@ -310,6 +324,8 @@ class DamageSearch:
                 find_record(window.data, start - base, stop - base, self._max_body)
             )
             found = [each for each in (end, None if record is None else base + record) if each]
+            if end is not None and await self._holds_what_is_before(end):
+                return self._place(end)
             if found:
                 return self._place(min(found))
             if have >= border:

@@ -271,7 +271,6 @@ class JoiningTests(ConsumeTestCase):
         run.start()
         self.assertIn("no broker has topic t yet", run.said)
 
-
     def test_brokers_that_cannot_be_reached(self) -> None:
         """All of them: that is said at once; a slave, or one that is there, is waited for."""
         for topic in ("t", "wilderness"):

@@ -22,8 +22,10 @@ from tests.support.damagedlogs import FIRST_ID, KINDS, Reading, run
 from tests.support.memorybroker import Log, MemoryBroker
 
 LONGEST = 1000
-FOUND = (1883241033236604,)
-"""Seeds of damaged logs of which a message was missing."""
+FOUND = (1883241033236604, 1883241033231884, 1883241033232074, 1883241033234078)
+"""
+Seeds of damaged logs of which a message was missing, or one was delivered that was never sent.
+"""
 SIZES = (700, 5000, 1 << 20)
 """``max_size``: smaller than a fetch of the broker's, about as large, larger."""
 
