@@ -22,11 +22,13 @@ import twisted
 from metamorphosis import __version__
 from metamorphosis.config import serverini, settings
 from metamorphosis.config.model import BrokerConfig, Settings
+from metamorphosis.config.roles import PairSlaveConfig, RoleConfig, RoleKind, load_role
 from metamorphosis.errors import ConfigError
 from metamorphosis.terminal import escape_output
 
 if TYPE_CHECKING:
     from metamorphosis.daemon.local import LocalService
+    from metamorphosis.daemon.roles import RoleOption
     from metamorphosis.daemon.service import BrokerService
     from metamorphosis.zookeeper.service import ZooKeeperSettings
 
@@ -36,7 +38,18 @@ DIRECTORY = "metaq-data"
 BROKER_PORT = 8123
 ZOOKEEPER_PORT = 2181
 
+NO_BROKER = BrokerConfig(broker_id=0, server_port=0)
+"""Stands in for a faulty ``server.ini``, so that the faults of a property file are said as well."""
+
 EPILOGUE = """
+Roles, one at most
+  (none)         a master; any number of asynchronous slaves may follow it
+  --slave FILE   an asynchronous slave: copies its master, and serves consumers
+  --samsa FILE   the master of a synchronous pair: acknowledges what its slave has, too
+  --gregor FILE  the slave of a synchronous pair; start it before its master
+FILE is the property file of the original: async_slave.properties, samsa_master.properties,
+gregor_slave.properties.
+
 Options of twistd go before the word metaq: with "twistd -n metaq -f server.ini" the broker
 stays in the foreground and logs to the terminal.
 
@@ -57,6 +70,7 @@ class Options(usage.Options):
 
     :ivar broker_config: of ``--config``, complete and free of faults.
     :ivar broker_settings: of ``--settings``, or of the file beside ``server.ini``, or the defaults.
+    :ivar broker_role: of the property file of a role, None for a plain broker.
     :ivar zookeeper: of the service beside the broker, None without ``--local``.
     """
 
@@ -118,7 +132,40 @@ class Options(usage.Options):
 
     broker_config: BrokerConfig
     broker_settings: Settings
+    broker_role: RoleConfig | None = None
     zookeeper: ZooKeeperSettings | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._roles: list[RoleOption] = []
+
+    def opt_slave(self, path: str) -> None:
+        """Be an asynchronous slave, as this property file says."""
+        self._add_role("slave", RoleKind.FOLLOWER, path)
+
+    def opt_samsa(self, path: str) -> None:
+        """Be the master of a synchronous pair, as this property file says."""
+        self._add_role("samsa", RoleKind.PAIR_MASTER, path)
+
+    def opt_gregor(self, path: str) -> None:
+        """Be the slave of a synchronous pair, as this property file says."""
+        self._add_role("gregor", RoleKind.PAIR_SLAVE, path)
+
+    def _add_role(self, name: str, kind: RoleKind, path: str) -> None:
+        from metamorphosis.daemon.roles import RoleOption
+
+        self._roles.append(RoleOption(f"--{name} {path}", kind, path))
+
+    def opt_plugin(self, text: str) -> None:
+        """The same as the original has it: metaslave=FILE, samsa=FILE or gregor=FILE."""
+        from metamorphosis.daemon.roles import plugin_option
+
+        try:
+            self._roles.append(plugin_option(text))
+        except ConfigError as error:
+            raise SystemExit(str(error)) from error
+
+    opt_F = opt_plugin
 
     def opt_version(self) -> None:
         """
@@ -145,18 +192,23 @@ class Options(usage.Options):
 
             use_pid_file(self.parent)
         self._check_local_options()
+        role = self._role()
         path = self["config"] or self._local_config()
         faults: list[str] = []
         config = _read(lambda: serverini.load(path), faults)
         own = _read(lambda: settings.load_for(path, self["settings"]), faults)
-        if config is None or own is None:
+        if role is not None:
+            self.broker_role = _read(
+                lambda: load_role(role.kind, role.path, config or NO_BROKER), faults
+            )
+        if config is None or own is None or faults:
             raise SystemExit("\n".join(faults))
         self.broker_config, self.broker_settings = config, own
         if self["local"]:
             self._prepare_local(config)
         if self["check"]:
-            _check(config, own)
-            print(describe(config, own, self.zookeeper))
+            _check(config, own, self.broker_role)
+            print(describe(config, own, self.zookeeper, self.broker_role))
             raise SystemExit(0)
 
     def _check_local_options(self) -> None:
@@ -167,6 +219,21 @@ class Options(usage.Options):
             raise SystemExit("--accept-loss is for --local, and that is missing")
         if self["data"] and self["config"]:
             raise SystemExit("--data: with -f, data is where dataPath says, and beside it")
+
+    def _role(self) -> RoleOption | None:
+        """The role that was asked for."""
+        from metamorphosis.daemon.roles import only_one
+
+        try:
+            role = only_one(self._roles)
+        except ConfigError as error:
+            raise SystemExit(str(error)) from error
+        if role is not None and role.kind is RoleKind.FOLLOWER and self["local"]:
+            raise SystemExit(
+                f"{role.option} with --local: a slave finds its master in the ZooKeeper that both"
+                " use, and that of --local is for this process only; leave --local out"
+            )
+        return role
 
     def _local_config(self) -> str:
         """The path of the ``server.ini`` under ``--data``, which is written if it is not there."""
@@ -224,7 +291,7 @@ def _read(load: Callable[[], T], faults: list[str]) -> T | None:
         return None
 
 
-def _check(config: BrokerConfig, own: Settings) -> None:
+def _check(config: BrokerConfig, own: Settings, role: RoleConfig | None) -> None:
     """
     Try what a start does.
 
@@ -235,22 +302,33 @@ def _check(config: BrokerConfig, own: Settings) -> None:
     found = try_start(config, own)
     for warning in (*config.warnings, *own.warnings, *found.warnings):
         print(f"warning: {warning}")
+    if role is not None:
+        for warning in role.warnings:
+            print(f"warning: {role.path}: {warning}")
     if found.problems:
         count = len(found.problems)
         headline = f"{config.path}: {count} problem{'' if count == 1 else 's'}"
         raise SystemExit("\n  ".join((headline, *found.problems)))
 
 
-def describe(config: BrokerConfig, own: Settings, embedded: ZooKeeperSettings | None = None) -> str:
+def describe(
+    config: BrokerConfig,
+    own: Settings,
+    embedded: ZooKeeperSettings | None = None,
+    role: RoleConfig | None = None,
+) -> str:
     """The findings of ``--check``, as text."""
     zookeeper = config.zookeeper
-    registers = f"{zookeeper.connect}, root {zookeeper.root}" if zookeeper.enable else "not used"
+    registers = f"{zookeeper.connect}, root {zookeeper.root}"
+    if not zookeeper.enable or isinstance(role, PairSlaveConfig):
+        registers = "not used"
     if embedded is not None:
         registers += f", which this process runs, with its data in {embedded.directory}"
     return "\n".join(
         (
             f"{config.path} is good:",
             f"    broker     {config.broker_id}, port {config.server_port}",
+            f"    role       {'master' if role is None else role}",
             f"    data       {os.path.abspath(config.data_path)}",
             f"    ZooKeeper  {registers}",
             f"    topics     {', '.join(sorted(config.topics))}",
@@ -271,18 +349,24 @@ def makeService(
         raise_file_limit,
         use_monotonic_timers,
     )
+    from metamorphosis.daemon.roles import make_role
     from metamorphosis.daemon.service import BrokerService
+    from metamorphosis.replication.role import PLAIN
 
     raise_file_limit()
     keep_freed_memory()
     use_monotonic_timers(reactor)
     config, own = options.broker_config, options.broker_settings
+    try:
+        role = PLAIN if options.broker_role is None else make_role(options.broker_role)
+    except ConfigError as error:
+        raise SystemExit(str(error)) from error
     if options.zookeeper is not None:
         from metamorphosis.daemon.local import local_service
 
-        both = local_service(reactor, config, own, options.zookeeper)
+        both = local_service(reactor, config, own, options.zookeeper, role)
         Signals(reactor, both.broker.hurry, both.broker.reload).install()
         return both
-    service = BrokerService(reactor, config, own)
+    service = BrokerService(reactor, config, own, role)
     Signals(reactor, service.hurry, service.reload).install()
     return service

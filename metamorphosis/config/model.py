@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from enum import Enum
 
 
 def default_data_path() -> str:
@@ -113,6 +114,13 @@ class BrokerConfig:
         )
 
 
+class OnDivergence(Enum):
+    """What an asynchronous slave does with a partition whose bytes are not its master's."""
+
+    STOP = "stop"
+    COPY_AGAIN = "copy-again"
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """
@@ -131,6 +139,9 @@ class Settings:
     idle_seconds: int = 300  # [network] idle-seconds: closed after 1-2 times this
     max_long_poll_ms: int = 30000  # [network] max-long-poll-ms: longest that a get is held
     interface: str = ""  # [network] interface: address to listen on, empty: all
+    on_divergence: OnDivergence = OnDivergence.STOP  # [replication] on-divergence
+    max_waiting_bytes: int = 64 << 20  # [replication] max-waiting-bytes: for the other broker
+    probe_topic: str = "_metaq_slave_status_test"  # [replication] probe-topic
     closed_partitions: Mapping[str, tuple[tuple[int, int], ...]] = field(
         default_factory=dict
     )  # [closed-partitions] <topic> = 0-3,7

@@ -15,13 +15,24 @@ from metamorphosis.config import ini
 from metamorphosis.config.expressions import boolean, integer
 from metamorphosis.config.faults import ConfigFaults, Fault
 from metamorphosis.config.keys import Key, nearest
-from metamorphosis.config.model import Settings
+from metamorphosis.config.model import OnDivergence, Settings
 from metamorphosis.config.sections import SectionReader
 
 FILE_NAME = "metamorphosis.ini"
 CLOSED_PARTITIONS = "closed-partitions"
 
 _NUMBER_HINT = "a number above 0 is needed"
+
+
+def divergence(text: str) -> OnDivergence:
+    """
+    :raises ValueError: with the words that are right.
+    """
+    try:
+        return OnDivergence(text)
+    except ValueError:
+        raise ValueError(f"stop or copy-again is needed, found {text}") from None
+
 
 #: Every key by section; defaults are those of ``Settings``.
 SECTIONS: dict[str, tuple[Key, ...]] = {
@@ -32,6 +43,11 @@ SECTIONS: dict[str, tuple[Key, ...]] = {
     ),
     "transactions": (
         Key("max-transaction-bytes", "max_transaction_bytes", integer, low=1, hint=_NUMBER_HINT),
+    ),
+    "replication": (
+        Key("on-divergence", "on_divergence", divergence),
+        Key("max-waiting-bytes", "max_waiting_bytes", integer, low=1, hint=_NUMBER_HINT),
+        Key("probe-topic", "probe_topic", str),
     ),
     "network": (
         Key("interface", "interface", str),

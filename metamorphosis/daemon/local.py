@@ -24,6 +24,7 @@ from twisted.logger import Logger
 from metamorphosis.config.model import BrokerConfig, Settings
 from metamorphosis.daemon.service import BrokerService
 from metamorphosis.errors import ConfigError
+from metamorphosis.replication.role import PLAIN, Role
 from metamorphosis.zookeeper.service import ZooKeeperService, ZooKeeperSettings
 
 SERVER_INI = "server.ini"
@@ -195,8 +196,12 @@ class LocalService(Service):
 
 
 def local_service(
-    reactor: Any, config: BrokerConfig, settings: Settings, zookeeper: ZooKeeperSettings
+    reactor: Any,
+    config: BrokerConfig,
+    settings: Settings,
+    zookeeper: ZooKeeperSettings,
+    role: Role = PLAIN,
 ) -> LocalService:
     """The broker of a configuration, and the service beside it."""
-    broker = LocalBroker(reactor, config, settings)
+    broker = LocalBroker(reactor, config, settings, role)
     return LocalService(broker, ZooKeeperService(reactor, zookeeper))

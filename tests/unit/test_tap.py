@@ -16,6 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from metamorphosis import __version__, tap
+from metamorphosis.config.roles import FollowerConfig, PairMasterConfig, PairSlaveConfig
 from metamorphosis.daemon import process
 from metamorphosis.daemon.local import LocalService
 from metamorphosis.daemon.service import BrokerService
@@ -157,6 +158,95 @@ class CheckTests(OptionsTestCase):
         self.assertEqual(before, sorted(os.listdir(self.directory)))
 
 
+class RoleTests(OptionsTestCase):
+    """``--slave``, ``--samsa``, ``--gregor`` and ``-F``."""
+
+    def setUp(self) -> None:
+        """A property file of each."""
+        super().setUp()
+        self.files = {
+            "metaslave": self.write("async_slave.properties", "slaveId=3\n"),
+            "samsa": self.write("samsa_master.properties", "slave=localhost:18124\n"),
+            "gregor": self.write("gregor_slave.properties", ""),
+        }
+
+    def test_options(self) -> None:
+        """Each role, by each option that names it."""
+        for name, option, role in (
+            ("metaslave", "--slave", FollowerConfig),
+            ("samsa", "--samsa", PairMasterConfig),
+            ("gregor", "--gregor", PairSlaveConfig),
+        ):
+            path = self.files[name]
+            for arguments in (
+                [option, path],
+                [f"{option}={path}"],
+                ["-F", f"{name}={path}"],
+                [f"-F{name}={path}"],
+            ):
+                found = self.parse("-f", self.server_ini, *arguments).broker_role
+                self.assertIsInstance(found, role)
+                assert found is not None
+                self.assertEqual(path, found.path)
+        self.assertIsNone(self.parse("-f", self.server_ini).broker_role)
+
+    def test_unknown_plugin(self) -> None:
+        """The three are named; a name without a file says so."""
+        text = self.refused("-f", self.server_ini, "-F", "slave=x")
+        self.assertIn("-F slave=x", text)
+        self.assertIn("metaslave, samsa, gregor", text)
+        for argument in ("gregor", "gregor="):
+            text = self.refused("-f", self.server_ini, "-F", argument)
+            self.assertIn("-F gregor=FILE", text)
+
+    def test_two_roles(self) -> None:
+        """One line names both, as they were given."""
+        text = self.refused("-f", self.server_ini, "--slave", "a", "-Fsamsa=b")
+        self.assertIn("--slave a and -F samsa=b: a broker has one role", text)
+        self.assertNotIn("\n", text)
+
+    def test_slave_with_local(self) -> None:
+        """The reason is said."""
+        text = self.refused("--local", "--slave", self.files["metaslave"])
+        self.assertIn("a slave finds its master in the ZooKeeper that both use", text)
+
+    def test_faults_of_both_files(self) -> None:
+        """Are said at once, and nothing starts."""
+        self.write_server_ini({"numPartions": 3})
+        path = self.write("x.properties", "slaveId=x\nautoSyncMasterConfig=maybe\n")
+        text = self.refused("-f", self.server_ini, "--slave", path)
+        for fault in ("numPartions", path, "line 1: slaveId", "line 2: autoSyncMasterConfig"):
+            self.assertIn(fault, text)
+
+    def test_own_address(self) -> None:
+        """The port of ``server.ini`` counts."""
+        path = self.write("x.properties", "slave=localhost:18123\n")
+        self.assertIn("own address", self.refused("-f", self.server_ini, "--samsa", path))
+
+    def test_check(self) -> None:
+        """Says which role it would be, and what is hardly meant."""
+        path = self.write("x.properties", "slaveid=1\nslaveId=3\n")
+        for arguments, expected in (
+            ([], "role       master"),
+            (["--slave", path], "role       asynchronous slave 3, reads from its master as group"),
+            (["--slave", path], f"warning: {path}: line 1, slaveid: this key is unknown"),
+            (["--samsa", self.files["samsa"]], "synchronous master of localhost:18124"),
+            (["--gregor", self.files["gregor"]], "ZooKeeper  not used"),
+        ):
+            self.printed.truncate(0)
+            with self.assertRaises(SystemExit) as raised:
+                self.parse("--check", "-f", self.server_ini, *arguments)
+            self.assertEqual(0, raised.exception.code)
+            self.assertIn(expected, self.printed.getvalue())
+
+    def test_service(self) -> None:
+        """The broker gets the role."""
+        options = self.parse("-f", self.server_ini, "--gregor", self.files["gregor"])
+        service = tap.makeService(options)
+        assert isinstance(service, BrokerService)
+        self.assertEqual("synchronous slave", service.role.name)
+
+
 class TerminalTests(OptionsTestCase):
     """A terminal that shows ASCII only."""
 
@@ -287,8 +377,8 @@ class OptionsTests(OptionsTestCase):
 
     def test_unknown_option(self) -> None:
         """An option of the original that we do not have is named."""
-        error = self.assertRaises(UsageError, self.parse, "-Fmetaslave=slave.properties")
-        self.assertIn("-F", str(error))
+        error = self.assertRaises(UsageError, self.parse, "--embedZk")
+        self.assertIn("--embedZk", str(error))
 
     def test_help(self) -> None:
         """The help names the options, the signals and the exit statuses, within 100 columns."""

@@ -7,7 +7,7 @@ import os
 
 from metamorphosis.config import settings
 from metamorphosis.config.faults import ConfigFaults
-from metamorphosis.config.model import Settings
+from metamorphosis.config.model import OnDivergence, Settings
 from tests.support.inifiles import IniTestCase
 
 
@@ -28,9 +28,9 @@ class SettingsTests(IniTestCase):
         for section, keys in settings.SECTIONS.items():
             for key in keys:
                 default = getattr(Settings(), key.attribute)
-                text, value = {bool: ("true", True), int: ("32*64", 2048), str: ("x", "x")}[
-                    type(default)
-                ]
+                values = {bool: ("true", True), int: ("32*64", 2048), str: ("x", "x")}
+                values[OnDivergence] = ("copy-again", OnDivergence.COPY_AGAIN)
+                text, value = values[type(default)]
                 if key.name == "sync-threads":
                     text, value = "3", 3
                 loaded = self.settings(f"[{section}]\n{key.name}={text}\n")
@@ -60,6 +60,13 @@ class SettingsTests(IniTestCase):
         self.assertEqual(limits["sync-threads"], (1, 64))
         self.assertEqual(limits["max-line-bytes"], (1024, None))
         self.assertEqual(limits["idle-seconds"], (1, None))
+
+    def test_words(self) -> None:
+        """Those of a key that takes a word stand in its fault."""
+        error = self.assertRaises(
+            ConfigFaults, self.settings, "[replication]\non-divergence=copy again\n"
+        )
+        self.assertIn("stop or copy-again is needed, found copy again", str(error))
 
     def test_closed_partitions(self) -> None:
         """Partitions and ranges by topic."""

@@ -1,0 +1,115 @@
+r"""
+Java's property files: keys and values, and the line of each. Pure.
+
+A line that begins with ``#`` or ``!`` is a comment; ``=``, ``:`` or white space ends a key; a line
+that ends with an odd number of backslashes goes on in the next; a backslash takes the meaning from
+the character after it, and ``\uXXXX``, ``\t``, ``\n``, ``\r`` and ``\f`` stand for one character.
+
+Source: ``java.util.Properties``; ``Utils.getResourceAsProperties``. Differs: the original reads
+every such file as GBK; one that is UTF-8 is taken for what it is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from metamorphosis.config.faults import Fault
+
+_BLANKS: Final = " \t\f"
+_LINE_END: Final = re.compile(r"\r\n|\r|\n")
+_ESCAPE: Final = re.compile(r"\\(u[0-9A-Fa-f]{4}|.?)", re.DOTALL)
+_KEY: Final = re.compile(r"((?:\\.|[^\\=: \t\f])*)[ \t\f]*[=:]?[ \t\f]*", re.DOTALL)
+_CHARACTERS: Final = {"t": "\t", "n": "\n", "r": "\r", "f": "\f"}
+
+
+class Property(NamedTuple):
+    """
+    :ivar value: without the white space before and after it.
+    :ivar line: where its key stands, from 1.
+    """
+
+    value: str
+    line: int
+
+
+class PropertyFile(NamedTuple):
+    """
+    :ivar properties: by key; of several with the same key the last counts, as in Java.
+    :ivar faults: lines that are no property.
+    :ivar warnings: lines that are hardly meant.
+    """
+
+    properties: dict[str, Property]
+    faults: list[Fault]
+    warnings: list[str]
+
+
+def parse(data: bytes) -> PropertyFile:
+    """Everything that a file says."""
+    found = PropertyFile({}, [], [])
+    for number, line in _logical_lines(decode(data)):
+        match = _KEY.match(line)
+        assert match is not None  # it matches the empty text
+        try:
+            key, value = _unescaped(match[1]), _unescaped(line[match.end() :])
+        except ValueError as error:
+            found.faults.append(Fault(str(error), number))
+            continue
+        before = found.properties.get(key)
+        if before is not None:
+            found.warnings.append(
+                f"line {number}, {key}: stands in line {before.line} as well; this one counts"
+            )
+        found.properties[key] = Property(value.strip(), number)
+    return found
+
+
+def decode(data: bytes) -> str:
+    """
+    The text of a file, which is UTF-8 or GBK. What is neither becomes replacement characters: keys
+    and values are ASCII, so it stands in a comment, or is named as a key nobody knows.
+    """
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("gb18030", "replace")
+
+
+def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
+    """Each property and the number of its first line; without comments and blank lines."""
+    first, joined = 0, ""
+    for number, line in enumerate(_LINE_END.split(text), start=1):
+        line = line.lstrip(_BLANKS)
+        if not first and (not line or line[0] in "#!"):
+            continue
+        first = first or number
+        body = line.rstrip("\\")
+        if (len(line) - len(body)) % 2:
+            joined += line[:-1]
+            continue
+        yield first, joined + line
+        first, joined = 0, ""
+    if joined:
+        yield first, joined
+
+
+def _unescaped(text: str) -> str:
+    """
+    :raises ValueError: an escape that Java refuses.
+    """
+
+    def character(match: re.Match[str]) -> str:
+        code = match[1]
+        if code.startswith("u"):
+            if len(code) == 1:
+                raise ValueError(
+                    f"Malformed \\uxxxx encoding in {text!r}; four hexadecimal digits are needed,"
+                    " and two backslashes for one that is meant"
+                )
+            return chr(int(code[1:], 16))
+        return _CHARACTERS.get(code, code)
+
+    read = _ESCAPE.sub(character, text)
+    return read.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # pairs of escapes

@@ -1,0 +1,79 @@
+"""
+Which role a command line asks for, and the role of a property file that was read. The modules of a
+role are imported when it is asked for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from twisted.logger import Logger
+
+from metamorphosis.config.roles import PairSlaveConfig, RoleConfig, RoleKind
+from metamorphosis.errors import ConfigError
+
+if TYPE_CHECKING:
+    from metamorphosis.replication.role import Role
+
+_log = Logger()
+
+
+@dataclass(frozen=True, slots=True)
+class RoleOption:
+    """
+    A role that a command line names.
+
+    :ivar option: as it was written.
+    :ivar path: of the property file.
+    """
+
+    option: str
+    kind: RoleKind
+    path: str
+
+
+def plugin_option(text: str) -> RoleOption:
+    """
+    What ``-F`` gives: the name of one of the original's plugins, and its file.
+
+    :raises ConfigError: it names none, or no file.
+    """
+    name, _, path = text.partition("=")
+    names = ", ".join(kind.value for kind in RoleKind)
+    try:
+        kind = RoleKind(name.strip())
+    except ValueError:
+        raise ConfigError(f"-F {text}: the name in front of = must be one of {names}") from None
+    if not path:
+        raise ConfigError(f"-F {text}: the file is missing, as in -F {kind.value}=FILE")
+    return RoleOption(f"-F {text}", kind, path)
+
+
+def only_one(given: list[RoleOption]) -> RoleOption | None:
+    """
+    The role that was asked for.
+
+    Differs: of several the original takes ``metaslave``, and drops the others.
+
+    :raises ConfigError: there are several.
+    """
+    if len(given) > 1:
+        options = " and ".join(each.option for each in given)
+        raise ConfigError(f"{options}: a broker has one role; leave the others out")
+    return given[0] if given else None
+
+
+def make_role(config: RoleConfig) -> Role:
+    """
+    The role of a property file; what the file says that is hardly meant goes to the log.
+
+    :raises ConfigError: we do not have it.
+    """
+    for warning in config.warnings:
+        _log.warn("{path}: {text}", path=config.path, text=warning)
+    if not isinstance(config, PairSlaveConfig):
+        raise ConfigError(f"{config.path}: there is no {config.name} in this release")
+    from metamorphosis.replication.pairslave.role import PairSlave
+
+    return PairSlave(config)
