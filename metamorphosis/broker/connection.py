@@ -2,9 +2,9 @@
 One client: bytes in, replies out in request order, and back-pressure both ways.
 
 Theory of operation. The transport puts received bytes into ``room()``, which is the inbox's.
-``received`` takes complete requests off its front with ``hotpath.scan``, and whatever scan leaves
-with ``wire.decoding`` and ``Dispatch``. The replies stand in a ``ReplyQueue``; ``drain`` sends what
-waits for nothing.
+``received`` takes complete requests off its front: with ``hotpath.scan``, what that leaves and
+belongs to a transaction with ``Routes.steps``, and the rest with ``wire.decoding`` and
+``Dispatch``. The replies stand in a ``ReplyQueue``; ``drain`` sends what waits for nothing.
 
 A connection is open, then closing, then lost:
 
@@ -288,11 +288,20 @@ class ClientConnection(Protocol):
         position = 0
         finished = True
         budget = TURN_COMMANDS
+        steps = shared.routes.steps
         try:
             while self._life is OPEN:
                 position = scan(data, source, position, end, shared.routes, shared.ids, group)
                 if position == end:
                     break
+                if budget and steps is not None:
+                    past = steps(data, source, position, end, self.session, group)
+                    if past > position:
+                        position = past
+                        if position == end:
+                            break
+                        budget -= 1
+                        continue
                 frame = decode_frame(data, position, end, shared.limits)
                 if isinstance(frame, NeedMore):
                     inbox.needed = frame.total or 0

@@ -12,6 +12,7 @@ from typing import Any
 
 from twisted.logger import Logger
 
+from metamorphosis.broker.replies import Reply
 from metamorphosis.broker.session import Session
 from metamorphosis.errors import BrokerError
 from metamorphosis.wire import commands as wire
@@ -80,3 +81,9 @@ def opaque_of(command: wire.Command) -> int:
 def refusal(error: BrokerError, opaque: int) -> bytes:
     """The reply that tells a peer of ``error``."""
     return result(error.status, opaque, str(error))
+
+
+def opaque_in(reply: Reply) -> int:
+    """The opaque of a prepared ``result``: the last word of its first line."""
+    assert isinstance(reply, bytes)
+    return int(reply[: reply.index(b"\r")].rpartition(b" ")[2])

@@ -20,6 +20,8 @@ from metamorphosis.errors import (
 )
 
 CHECKSUM_FAILURE = "Checksum failure,message may be corrupted when transfering on networking."
+NO_ID = "The last message id could not be written."
+"""The detail of a put while the disk is full since the start."""
 
 
 def put_failed(url: str, topic: str, partition: int, detail: str | None = None) -> BrokerError:

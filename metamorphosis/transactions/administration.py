@@ -142,7 +142,7 @@ class TransactionAdministration:
             prepared=prepared,
             heuristic=len(self._transactions.heuristic),
             bytes=self._transactions.open.bytes,
-            max_bytes=self._transactions.max_bytes,
+            max_bytes=self._transactions.intake.max_bytes,
             forces=journal.forces,
             writes=journal.writes,
             broken=None if journal.broken is None else str(journal.broken),

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import IntEnum
+from functools import lru_cache
 from struct import Struct
 from typing import NamedTuple
 
@@ -84,11 +85,27 @@ _OPERATION_HEAD = b"\x08\x02\x12"
 _FORCE = b"\x18\x01"
 
 
-def encode_append(message_id: int, put_command: bytes) -> bytes:
+def encode_append(message_id: int, put_command: bytes | memoryview) -> bytes:
     """A framed APPEND record."""
-    content = b"\x08%b\x12%b%b" % (varint(message_id), varint(len(put_command)), put_command)
-    message = b"%b%b%b" % (_APPEND_HEAD, varint(len(content)), content)
-    return LENGTH.pack(len(message)) + message
+    if message_id > 127:  # ids of a turn follow each other: all but their lowest bits are the same
+        encoded_id = _LOW_BITS[message_id & 127] + _high_bits(message_id >> 7)
+    else:
+        encoded_id = varint(message_id)
+    head, middle = _around_id(len(encoded_id), len(put_command))
+    return b"".join((head, encoded_id, middle, put_command))
+
+
+_LOW_BITS = [bytes((128 | value,)) for value in range(128)]
+_high_bits = lru_cache(64)(varint)
+
+
+@lru_cache(512)
+def _around_id(id_length: int, put_length: int) -> tuple[bytes, bytes]:
+    """What stands in an APPEND before the message id, and between that and the put command."""
+    middle = b"\x12" + varint(put_length)
+    content = 1 + id_length + len(middle) + put_length
+    head = _APPEND_HEAD + varint(content)
+    return LENGTH.pack(len(head) + content) + head + b"\x08", middle
 
 
 def encode_operation(operation: Operation, locations: bytes = b"") -> bytes:

@@ -13,7 +13,7 @@ Source: ``DataFile``; sections 7.5 and 7.6 of the specification of transactions.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from metamorphosis.store.batch import FAILED, PENDING, STORED, Outcome
@@ -111,18 +111,19 @@ class RedoFile:
         """Where the next record will stand."""
         return self._end
 
-    def append(self, record: bytes) -> tuple[int, Written]:
+    def append(self, records: Iterable[bytes], size: int) -> Written:
         """
-        Collect a record; returns its position and the write that it is part of.
+        Collect records at ``end``; returns the write that they are part of.
 
         The file is not announced to anybody: see ``RedoLog.append``.
+
+        :param size: bytes of all of them.
         """
-        position = self._end
-        self._collecting.append(record)
-        self._end = position + len(record)
+        self._collecting += records
+        self._end += size
         if self._write is None:
             self._write = Written()
-        return position, self._write
+        return self._write
 
     def force(self, write: Written) -> Written:
         """What completes when the records of ``write``, which is to come, are on the disk."""

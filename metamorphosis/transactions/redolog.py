@@ -13,7 +13,7 @@ Source: ``JournalStore``; sections 7.5, 7.6 and 12.4 of the specification of tra
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from enum import IntEnum
 from functools import partial
 from typing import NamedTuple
@@ -183,15 +183,32 @@ class RedoLog:
         :raises JournalError: the journal is broken.
         """
         self._check()
-        position, written = file.append(record)
-        if not self._dirty:
-            self._environment.on_dirty(self)
-        self._dirty[file] = None
+        position = file.end
+        written = file.append((record,), len(record))
+        self._collects(file)
         if force and self.mode is FlushMode.AT_COMMIT:
             return position, file.force(written)
         if force and self.mode is FlushMode.EVERY_SECOND:
             self._forces.within_a_second(file)
         return position, written
+
+    def append_all(self, file: RedoFile, records: Sequence[bytes]) -> Written:
+        """
+        Collect records for which no reply has to wait for the disk.
+
+        :returns: what their replies have to wait for.
+        :raises JournalError: the journal is broken.
+        """
+        self._check()
+        written = file.append(records, sum(map(len, records)))
+        self._collects(file)
+        return written
+
+    def _collects(self, file: RedoFile) -> None:
+        """Something in it is to be written at the end of the turn."""
+        if not self._dirty:
+            self._environment.on_dirty(self)
+        self._dirty[file] = None
 
     def release(self, file: RedoFile) -> None:
         """A transaction that began in ``file`` is finished, and its outcome is written."""

@@ -1,5 +1,5 @@
 """
-The open transactions by their ids: XA transactions of the broker, local ones of each connection.
+The open transactions by their keys: XA transactions of the broker, local ones of each connection.
 
 Source: ``TransactionProcessor``, ``SessionContextImpl``.
 """
@@ -9,39 +9,49 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator
 
 from metamorphosis.transactions.transaction import State, Transaction
-from metamorphosis.wire.transactionids import LocalTransactionId, TransactionId, XATransactionId
+from metamorphosis.wire.transactionids import TransactionId
+
+NONE: dict[bytes, Transaction] = {}
 
 
 class OpenTransactions:
     """
     Thread: reactor.
 
+    The keys are canonical, as bytes of the wire: a command that spells its key so finds its
+    transaction without reading the key.
+
     :ivar bytes: memory that their messages take.
     """
 
     def __init__(self) -> None:
         self.bytes = 0
-        self._xa: dict[XATransactionId, Transaction] = {}
-        self._local: dict[Hashable, dict[LocalTransactionId, Transaction]] = {}
+        self._xa: dict[bytes, Transaction] = {}
+        self._local: dict[Hashable, dict[bytes, Transaction]] = {}
 
     def add(self, owner: Hashable, transaction: Transaction) -> None:
         """
         :param owner: the connection, of a local transaction.
         """
         self.bytes += transaction.bytes
-        if isinstance(transaction.id, XATransactionId):
-            self._xa[transaction.id] = transaction
+        key = wire_key(transaction.key)
+        if transaction.is_xa:
+            self._xa[key] = transaction
         else:
             transaction.owner = owner
-            self._local.setdefault(owner, {})[transaction.id] = transaction
+            self._local.setdefault(owner, {})[key] = transaction
 
     def get(self, owner: Hashable, transaction_id: TransactionId) -> Transaction | None:
         """Whatever state it is in."""
-        if isinstance(transaction_id, XATransactionId):
-            return self._xa.get(transaction_id)
-        if isinstance(transaction_id, LocalTransactionId):
-            return self._local.get(owner, {}).get(transaction_id)
-        return None
+        return self.find(owner, wire_key(str(transaction_id)))
+
+    def find(self, owner: Hashable, key: bytes) -> Transaction | None:
+        """
+        The same by its canonical key.
+
+        :param key: may be anything.
+        """
+        return self._local.get(owner, NONE).get(key) or self._xa.get(key)
 
     def usable(self, owner: Hashable, transaction_id: TransactionId) -> Transaction | None:
         """One that may take steps."""
@@ -51,17 +61,18 @@ class OpenTransactions:
     def remove(self, transaction: Transaction) -> None:
         """It is finished."""
         self.bytes -= transaction.bytes
-        if isinstance(transaction.id, XATransactionId):
-            del self._xa[transaction.id]
+        key = wire_key(transaction.key)
+        if transaction.is_xa:
+            del self._xa[key]
             return
         own = self._local[transaction.owner]
-        del own[transaction.id]
+        del own[key]
         if not own:
             del self._local[transaction.owner]
 
     def of(self, owner: Hashable) -> list[Transaction]:
         """The local ones of a connection."""
-        return list(self._local.get(owner, {}).values())
+        return list(self._local.get(owner, NONE).values())
 
     @property
     def xa(self) -> list[Transaction]:
@@ -73,3 +84,8 @@ class OpenTransactions:
         yield from self._xa.values()
         for own in self._local.values():
             yield from own.values()
+
+
+def wire_key(key: str) -> bytes:
+    """Half a surrogate pair, which no client can send, is a key like any other."""
+    return key.encode("utf-8", "surrogatepass")

@@ -59,8 +59,7 @@ class Transaction:
 
     __slots__ = (
         "_before",
-        "_headers",
-        "_places",
+        "_pieces",
         "abandoned",
         "began",
         "bytes",
@@ -89,8 +88,7 @@ class Transaction:
         self.abandoned = False
         self.timeout = timeout
         self._before = State.START
-        self._headers: list[bytes] = []
-        self._places: dict[Partition, list[int]] = {}
+        self._pieces: dict[Partition, list[bytes]] = {}  # header, record, header, record, ...
 
     def __repr__(self) -> str:
         return f"<Transaction {self.key} {self.state.name} of {len(self.records)} messages>"
@@ -124,7 +122,7 @@ class Transaction:
     @property
     def partitions(self) -> list[Partition]:
         """Where it has messages, in the order of their first ones."""
-        return list(self._places)
+        return list(self._pieces)
 
     def add(self, partition: Partition, header: bytes, record: bytes) -> None:
         """
@@ -133,32 +131,31 @@ class Transaction:
         :param header: of the stored message.
         :param record: of the journal; it ends with the message's body.
         """
-        self._places.setdefault(partition, []).append(len(self.records))
-        self._headers.append(header)
+        pieces = self._pieces.get(partition)
+        if pieces is None:
+            pieces = self._pieces[partition] = []
+        pieces.append(header)
+        pieces.append(record)
         self.records.append(record)
         self.bytes += len(record) + OVERHEAD
 
-    def take_back(self, record: bytes) -> None:
-        """The last record could not be written, and with it the message is gone; its put was
-        refused."""
-        if self.records.pop() is not record:
-            raise RuntimeError("Records are taken back in the wrong order.")
-        del self._headers[-1]
-        self.bytes -= len(record) + OVERHEAD
-        index = len(self.records)
-        partition = next(p for p, indices in self._places.items() if indices[-1] == index)
-        self._places[partition].pop()
-        if not self._places[partition]:
-            del self._places[partition]
+    def take_back(self, count: int) -> None:
+        """The last records could not be written, and with them the messages are gone; their puts
+        were refused."""
+        for _ in range(count):
+            record = self.records.pop()
+            partition = next(p for p, pieces in self._pieces.items() if pieces[-1] is record)
+            pieces = self._pieces[partition]
+            del pieces[-2:]
+            if not pieces:
+                del self._pieces[partition]
+            self.bytes -= len(record) + OVERHEAD
 
     def blocks(self) -> Iterator[tuple[Partition, list[bytes]]]:
         """For each partition the headers and bodies of its messages, in the order of the puts."""
-        for partition, indices in self._places.items():
+        for partition, kept in self._pieces.items():
             pieces: list[bytes] = []
-            for index in indices:
-                header = self._headers[index]
-                length = HEADER.unpack(header)[0]
-                record = self.records[index]
+            for header, record in zip(kept[::2], kept[1::2]):
                 pieces.append(header)
-                pieces.append(record[len(record) - length :])
+                pieces.append(record[len(record) - HEADER.unpack(header)[0] :])
             yield partition, pieces

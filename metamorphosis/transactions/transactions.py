@@ -27,34 +27,22 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from metamorphosis.errors import JournalError
-from metamorphosis.message import HEADER
 from metamorphosis.store.batch import STORED
 from metamorphosis.transactions import refusals
 from metamorphosis.transactions.commit import Commit
 from metamorphosis.transactions.endings import Endings
 from metamorphosis.transactions.heuristiclog import Heuristic
-from metamorphosis.transactions.records import (
-    Operation,
-    OperationType,
-    encode_append,
-    encode_operation,
-)
+from metamorphosis.transactions.intake import Intake
+from metamorphosis.transactions.records import Operation, OperationType, encode_operation
 from metamorphosis.transactions.redofile import Written
 from metamorphosis.transactions.tables import OpenTransactions
-from metamorphosis.transactions.transaction import OVERHEAD, Partition, State, Transaction
-from metamorphosis.wire.commands import PutCommand
-from metamorphosis.wire.encoding import encode
+from metamorphosis.transactions.transaction import Partition, State, Transaction
 from metamorphosis.wire.transactionids import LocalTransactionId, TransactionId, XATransactionId
 
 if TYPE_CHECKING:
     from metamorphosis.store.messagestore import MessageStore
     from metamorphosis.transactions.outcomes import OutcomeFile
     from metamorphosis.transactions.redolog import RedoLog
-
-MEMORY_SETTING = "max-transaction-bytes"
-
-LONGEST = (1 << 31) - 1
-"""Bytes of one transaction: the length of a block is an int32 in the commit record."""
 
 
 class Vote(Enum):
@@ -75,8 +63,8 @@ class Transactions:
     :param max_timeout: seconds; a longer timeout is cut to it, 0 or less: none is cut.
     :param capacity: timeouts at the same time.
     :param max_bytes: memory of open transactions.
-    :ivar max_bytes: see above.
     :ivar open: the transactions that are not finished.
+    :ivar intake: the way in of their messages.
     :ivar endings: the ways out.
     :ivar heuristic: outcomes that administrators decided, oldest first.
     """
@@ -101,8 +89,7 @@ class Transactions:
         self._clock = clock
         self._outcomes = outcomes
         self._max_timeout = max_timeout
-        self.max_bytes = max_bytes
-        self._unwritten: dict[Written, list[tuple[Transaction, bytes]]] = {}
+        self.intake = Intake(self.open, journal, max_bytes)
 
     # Steps of clients
 
@@ -129,8 +116,7 @@ class Transactions:
         if self._max_timeout > 0:
             timeout = min(timeout, self._max_timeout)
         transaction = Transaction(transaction_id, self._clock.seconds(), max(timeout, 0))
-        if self.open.bytes + transaction.bytes > self.max_bytes:
-            raise refusals.out_of_memory(MEMORY_SETTING, self.max_bytes)
+        self.intake.check_memory(transaction.bytes)
         self.endings.timeouts.arm(transaction)
         self.open.add(owner, transaction)
 
@@ -150,49 +136,6 @@ class Transactions:
             raise refusals.put_after_prepare(transaction_id)
         transaction.state = State.IN_USE
         return transaction
-
-    def put(
-        self, transaction: Transaction, command: PutCommand, message_id: int, checksum: int
-    ) -> Written:
-        """
-        Take a message that was checked.
-
-        :param checksum: of its body.
-        :returns: the write of its record.
-        :raises BrokerError: no memory is left, or the journal takes nothing.
-        """
-        body = command.body
-        header = HEADER.pack(len(body), checksum, message_id, command.flag)
-        record = encode_append(message_id, encode(command))
-        if self.open.bytes + len(record) + OVERHEAD > self.max_bytes:
-            raise refusals.out_of_memory(MEMORY_SETTING, self.max_bytes)
-        if transaction.bytes + len(record) > LONGEST:
-            raise refusals.too_long(transaction.id, LONGEST)
-        try:
-            if transaction.file is None:
-                transaction.file = self._journal.begin()
-            _, written = self._journal.append(transaction.file, record)
-        except JournalError as error:
-            raise refusals.not_journaled_put(transaction.id, error) from error
-        before = transaction.bytes
-        transaction.add((command.topic, command.partition), header, record)
-        self.open.bytes += transaction.bytes - before
-        unwritten = self._unwritten.get(written)
-        if unwritten is None:
-            unwritten = self._unwritten[written] = []
-            written.waiters.append(lambda: self._puts_written(written))
-        unwritten.append((transaction, record))
-        return written
-
-    def _puts_written(self, written: Written) -> None:
-        """What could not be written belongs to no transaction; its puts are refused."""
-        unwritten = self._unwritten.pop(written)
-        if written.state is STORED:
-            return
-        for transaction, record in reversed(unwritten):
-            before = transaction.bytes
-            transaction.take_back(record)
-            self.open.bytes += transaction.bytes - before
 
     def prepare(
         self, owner: Hashable, transaction_id: TransactionId

@@ -1,8 +1,9 @@
 """
-The hot path of ``put`` and ``get``, and which implementation of it runs.
+The hot path of ``put`` and ``get``, and which implementation of it runs; beside it, that of
+transactions.
 
 ``contract`` says what must hold, ``pure`` is the one in Python, the reference, ``native`` the one
-that takes puts in C, where that part is built.
+that takes puts in C, where that part is built. ``transactional`` is that of transactions.
 """
 
 from __future__ import annotations

@@ -21,8 +21,12 @@ What must hold, whatever implements it:
 * A store that refuses a batch (``StoreError``) ends the scan in front of the put.
 * Nothing is kept of ``data``; of ``source`` only the bodies in the pieces.
 
-``VECTORS`` are single requests and whether they are ordinary; the tests run each against every
-implementation.
+What belongs to a transaction is left by ``scan``, and may be taken by ``Routes.steps`` (see
+``ScanSteps``), which is there when there is a journal. It is held to the same: the long way round
+is its oracle.
+
+``VECTORS`` are single requests and whether they are ordinary, ``STEP_VECTORS`` those of
+transactions; the tests run each against every implementation.
 """
 
 from __future__ import annotations
@@ -31,6 +35,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from metamorphosis.broker.replies import Refuse, ReplyGroup
+    from metamorphosis.broker.session import Session
     from metamorphosis.ids import MessageIds
     from metamorphosis.store.messagestore import MessageStore
 
@@ -43,16 +48,20 @@ class Routes:
     that a hit needs no further check; the responders put it here and whoever changes the rules
     calls ``clear``.
 
+    :ivar places: partitions that take puts in transactions.
+    :ivar steps: takes what belongs to transactions.
     :ivar refuse: what becomes of the replies to puts whose batch has failed.
     :ivar max_transfer: a get returns at most this many bytes.
     :ivar max_body: a longer body is not ordinary.
     """
 
-    __slots__ = ("max_body", "max_transfer", "puts", "reads", "refuse")
+    __slots__ = ("max_body", "max_transfer", "places", "puts", "reads", "refuse", "steps")
 
     def __init__(self, max_transfer: int, max_body: int) -> None:
         self.puts: dict[tuple[bytes, bytes], MessageStore] = {}
         self.reads: dict[tuple[bytes, bytes], MessageStore] = {}
+        self.places: dict[tuple[bytes, bytes], tuple[str, int]] = {}
+        self.steps: ScanSteps | None = None
         self.refuse: Refuse | None = None
         self.max_transfer = max_transfer
         self.max_body = max_body
@@ -61,6 +70,7 @@ class Routes:
         """Send every request the long way round until the rules have been asked again."""
         self.puts.clear()
         self.reads.clear()
+        self.places.clear()
 
 
 class Scan(Protocol):
@@ -89,9 +99,39 @@ class Scan(Protocol):
         """
 
 
+class ScanSteps(Protocol):
+    """
+    Takes ordinary puts and steps of transactions from the front of what ``scan`` has left.
+
+    * A frame is taken whole or not at all, with the effect, the reply and the record of the journal
+      that the long way would have given.
+    * One call takes puts that follow each other in one transaction, or one step: the caller counts
+      calls, as a step may cost as much as any command.
+    * The replies to puts wait for the write of their records, as one run.
+    * A put for which there is no memory, or which the journal refuses, is left to the long way.
+    """
+
+    def __call__(
+        self,
+        data: bytes | bytearray,
+        source: bytes | memoryview,
+        start: int,
+        end: int,
+        session: Session,
+        group: ReplyGroup,
+    ) -> int:
+        """
+        Take what is ordinary from ``data[start:end]``, which is not empty; see ``Scan`` for
+        parameters and result.
+
+        :param session: the connection, to which local transactions belong.
+        """
+
+
 class Vector(NamedTuple):
     """
-    A request for partition 0 of topic ``test``, which exists and holds the message ``hello``.
+    A request; of ``VECTORS`` one for partition 0 of topic ``test``, which exists and holds the
+    message ``hello``.
 
     :ivar ordinary: the hot path takes it; otherwise it leaves it to the decoder.
     :ivar reply: of a put that is taken its opaque, of a get the first line of the reply.
@@ -134,3 +174,51 @@ VECTORS = (
     Vector(b"\r\n", False),
     Vector(b"p", False),
 )
+
+STEP_VECTORS = (
+    Vector(b"put test 0 5 0 907060870 TX:s:1 1\r\nhello", True, b"1"),
+    Vector(b"put test 0 5 -7 -1 TX:s:1 -2147483648\r\nhello", True, b"-2147483648"),
+    Vector(b"put test 0 0 0 0 TX:s:1 3\r\n", True, b"3"),
+    Vector(b"put test 0 5 0 -1 XID:1:aa:bb:q 4\r\nhello", True, b"4"),
+    Vector(b"put test 0 5 0 TX:s:1 1\r\nhello", False),  # the journal gets a checksum
+    Vector(b"put test 0 5 0 907060871 TX:s:1 1\r\nhello", False),  # a wrong checksum
+    Vector(b"put test 0 5 0 4294967295 TX:s:1 1\r\nhello", False),
+    Vector(b"put test 0 5 0 -2 TX:s:1 1\r\nhello", False),
+    Vector(b"put test 0 5 0 0907060870 TX:s:1 1\r\nhello", False),
+    Vector(b"put test 0 05 0 -1 TX:s:1 1\r\nhello", False),
+    Vector(b"put test 0 5 00 -1 TX:s:1 1\r\nhello", False),
+    Vector(b"put test 0 5 -0 -1 TX:s:1 1\r\nhello", False),
+    Vector(b"put test 00 5 0 -1 TX:s:1 1\r\nhello", False),
+    Vector(b"put test 0 5 0 -1 TX:s:1 01\r\nhello", False),
+    Vector(b"put test 0 5 0 -1 TX:s:1 1 \r\nhello", False),
+    Vector(b"put test 0 5 0 -1 TX:s:1 2147483648\r\nhello", False),
+    Vector(b"put test 0 5 0 -1 TX:s:01 1\r\nhello", False),  # the same one, spelled oddly
+    Vector(b"put test 0 5 0 -1 TX:s:1: 1\r\nhello", False),
+    Vector(b"put test 0 5 0 -1 XID:1:AA:bb:q 1\r\nhello", False),
+    Vector(b"put test 0 5 0 -1 TX:s:2 1\r\nhello", False),  # not begun
+    Vector(b"put test 0 5 0 -1 XID:2:aa:bb:q 1\r\nhello", False),  # prepared
+    Vector(b"put test 0 5 0 -1 null 1\r\nhello", False),
+    Vector(b"put test 1 5 0 -1 TX:s:1 1\r\nhello", False),  # a partition not put to yet
+    Vector(b"put test -1 5 0 -1 TX:s:1 1\r\nhello", False),
+    Vector(b"put test 0 6 0 -1 TX:s:1 1\r\nhello", False),  # a byte is missing
+    Vector(b"put test 0 5 0 907060870 1\r\nhello", False),  # in no transaction
+    Vector(b"transaction TX:s:1 s BEGIN 1\r\n", True, b"1"),
+    Vector(b"transaction TX:s:7 s BEGIN 30 1\r\n", True, b"1"),
+    Vector(b"transaction TX:s:07 s BEGIN 1\r\n", True, b"1"),
+    Vector(b"transaction TX:s:1 s COMMIT_ONE_PHASE 5\r\n", True, b"5"),
+    Vector(b"transaction XID:2:aa:bb:q s ROLLBACK -5\r\n", True, b"-5"),
+    Vector(b"transaction TX:s:1 s END 1\r\n", True),  # has no reply
+    Vector(b"transaction TX:s:1 s BEGIN 2147483648\r\n", False),
+    Vector(b"transaction TX:s:1 s BEGIN +1\r\n", False),
+    Vector(b"transaction TX:s:1 s BEGIN 30 q 1\r\n", False),
+    Vector(b"transaction TX:s:1 s begin 1\r\n", False),
+    Vector(b"transaction TX:s:1 s NOTHING 1\r\n", False),
+    Vector(b"transaction TX:s s BEGIN 1\r\n", False),  # no key
+    Vector(b"transaction null s RECOVER 1\r\n", False),
+    Vector(b"version 1\r\n", False),
+    Vector(b"t", False),
+)
+"""
+Requests for partition 0 of topic ``test``, to which a put in a transaction has gone. ``TX:s:1`` and
+``XID:1:aa:bb:q`` are begun, ``XID:2:aa:bb:q`` is prepared. ``reply`` is the opaque.
+"""

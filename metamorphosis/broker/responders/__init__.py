@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING
 
 from metamorphosis.broker.dispatch import Dispatch
 from metamorphosis.broker.figures import FigureSource
+from metamorphosis.broker.hotpath.transactional import TransactionScan
 from metamorphosis.broker.responders import sync, transactions
 from metamorphosis.broker.responders.gets import Gets
 from metamorphosis.broker.responders.offsets import Offsets
 from metamorphosis.broker.responders.puts import Puts
 from metamorphosis.broker.responders.shared import Shared
 from metamorphosis.broker.responders.text import Text
-from metamorphosis.broker.responders.transactions import TransactionSteps
+from metamorphosis.broker.responders.transactions import TransactionSteps, refuse_puts
 from metamorphosis.config.model import BrokerConfig, Settings, TopicConfig
 
 if TYPE_CHECKING:
@@ -78,6 +79,9 @@ class Responders(Shared):
         self.statistics.tx_xa_begin += len(transactions.open.xa)
         self.dispatch.replace(steps.table())
         self._puts.in_transaction = steps.put
+        self.routes.steps = TransactionScan(
+            transactions, self.routes, self.ids, self.dispatch.respond, refuse_puts
+        )
 
     def refuse_work(self) -> None:
         """The broker stops: from now on puts, gets and offsets get 503; held gets get 404."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from twisted.logger import Logger
 
 from metamorphosis.broker import refusals
-from metamorphosis.broker.dispatch import Respond, Table, refusal
+from metamorphosis.broker.dispatch import Respond, Table, opaque_in, refusal
 from metamorphosis.broker.replies import Reply
 from metamorphosis.broker.responders import transactions
 from metamorphosis.errors import BrokerError, MetaQError
@@ -31,10 +31,6 @@ if TYPE_CHECKING:
     from metamorphosis.broker.session import Session
     from metamorphosis.store.batch import Batch
     from metamorphosis.store.messagestore import MessageStore
-
-
-NO_ID = "The last message id could not be written."
-"""The detail while the disk is full since the start."""
 
 
 REGISTERED_SECONDS = 1.0
@@ -120,7 +116,7 @@ class Puts:
         topic, body = command.topic, command.body
         url = self._shared.url
         if not self._shared.ids.ready:  # and so no put has reached the hot path
-            raise refusals.put_failed(url, topic, partition, NO_ID)
+            raise refusals.put_failed(url, topic, partition, refusals.NO_ID)
         try:
             store, registered = self._open((topic, partition))
             # Later puts take the hot path.
@@ -186,13 +182,7 @@ class Puts:
         for _ in refused:
             shared.statistics.cmd_put += 1
             shared.statistics.count_put_failed(store.topic)
-        return replies[:kept] + [refusal(error, _opaque(reply)) for reply in refused]
-
-
-def _opaque(reply: Reply) -> int:
-    """The opaque of a prepared ``result``: the last word of its first line."""
-    assert isinstance(reply, bytes)
-    return int(reply[: reply.index(b"\r")].rpartition(b" ")[2])
+        return replies[:kept] + [refusal(error, opaque_in(reply)) for reply in refused]
 
 
 def _detail(error: BaseException | None) -> str | None:

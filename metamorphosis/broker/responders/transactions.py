@@ -17,8 +17,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from metamorphosis.broker import refusals
-from metamorphosis.broker.dispatch import Respond, Table, refusal
-from metamorphosis.broker.replies import Reply
+from metamorphosis.broker.dispatch import Respond, Table, opaque_in, refusal
+from metamorphosis.broker.replies import Refuse, Reply
 from metamorphosis.broker.topics import ANY_PARTITION
 from metamorphosis.errors import BrokerError, InternalServerError
 from metamorphosis.message import checksum
@@ -26,7 +26,7 @@ from metamorphosis.transactions import refusals as steps
 from metamorphosis.wire import commands as wire
 from metamorphosis.wire.commands import TransactionType
 from metamorphosis.wire.encoding import result
-from metamorphosis.wire.transactionids import XATransactionId
+from metamorphosis.wire.transactionids import TransactionId, XATransactionId
 
 if TYPE_CHECKING:
     from metamorphosis.broker.responders.shared import Shared
@@ -95,11 +95,15 @@ class TransactionSteps:
         assert command.transaction_id is not None
         transaction = self._transactions.use(session, command.transaction_id)
         computed = self._check(command)
+        if not shared.ids.ready:
+            raise InternalServerError(refusals.NO_ID)
+        # Later puts take the hot path.
+        topic, partition = command.topic, command.partition
+        shared.routes.places[topic.encode(), b"%d" % partition] = topic, partition
         message_id = shared.ids.take()
-        written = self._transactions.put(transaction, command, message_id, computed)
+        written = self._transactions.intake.put(transaction, command, message_id, computed)
         reply = result(200, command.opaque, b"%d %d -1" % (message_id, command.partition))
-        error = partial(steps.not_journaled_put, transaction.id)
-        self._answer(session, reply, written, command.opaque, error)
+        session.replies.add(reply, written, 0, refuse_puts(transaction.id))
 
     def _check(self, command: wire.PutCommand) -> int:
         """
@@ -168,29 +172,24 @@ class TransactionSteps:
     ) -> None:
         """The reply to a step that changes the transaction."""
         reply = result(200, command.opaque, text)
-        error = partial(steps.not_journaled, command.transaction_id)
-        self._answer(session, reply, awaited, command.opaque, error)
-
-    def _answer(
-        self,
-        session: Session,
-        reply: bytes,
-        awaited: Written | None,
-        opaque: int,
-        error: Callable[[BaseException | None], BrokerError],
-    ) -> None:
         if awaited is None:
             session.replies.add(reply)
         else:
-            session.replies.add(reply, awaited, 0, partial(_refused, opaque, error))
+            error = partial(steps.not_journaled, command.transaction_id)
+            session.replies.add(reply, awaited, 0, partial(_refused, error))
 
 
 def _refused(
-    opaque: int,
     error: Callable[[BaseException | None], BrokerError],
     awaited: Written,
     record: int,
     replies: list[Reply],
 ) -> list[Reply]:
-    """What is said in place of the one reply that waited for what has failed."""
-    return [refusal(error(awaited.error), opaque)]
+    """What is said in place of the replies that waited for what has failed."""
+    text = error(awaited.error)
+    return [refusal(text, opaque_in(reply)) for reply in replies]
+
+
+def refuse_puts(transaction_id: TransactionId) -> Refuse:
+    """What becomes of the replies to puts of a transaction that could not be written."""
+    return partial(_refused, partial(steps.not_journaled_put, transaction_id))
