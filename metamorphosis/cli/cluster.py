@@ -264,6 +264,14 @@ class Cluster:
         length: int = HEADER.unpack_from(piece)[0]
         return len(piece) < HEADER_BYTES + length <= end - offset
 
+    async def stats(self, url: str, item: str) -> str:
+        """
+        The text of ``stats <item>``.
+
+        :raises MetaQError: the broker does not say.
+        """
+        return (await self._ask(url, StatsCommand(item))).decode("utf-8", "replace")
+
     async def _ask(
         self, url: str, command: GetCommand | OffsetCommand | StatsCommand, right: int = SUCCESS
     ) -> bytes:

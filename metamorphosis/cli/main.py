@@ -13,32 +13,42 @@ import os
 import signal
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING
 
+from metamorphosis.cli.compare import compare
 from metamorphosis.cli.console import Console, Interrupted, OutputClosed, UsageError
 from metamorphosis.cli.consume import consume
 from metamorphosis.cli.offsets import offsets
 from metamorphosis.cli.options import parse
 from metamorphosis.cli.produce import produce
+from metamorphosis.cli.promote import promote, read_configuration
+from metamorphosis.cli.slavestatus import slave_status
 from metamorphosis.cli.topics import topics
 from metamorphosis.cli.tx import tx
 from metamorphosis.client.aio import MessageSessionFactory
+from metamorphosis.client.runtimes.aio import AsyncioRuntime
 from metamorphosis.client.topics.roots import check_root
-from metamorphosis.errors import InvalidArgument, MetaQError
+from metamorphosis.errors import ConfigError, InvalidArgument, MetaQError
 from metamorphosis.terminal import escape_output, given
 
 if TYPE_CHECKING:
     from metamorphosis.client.factory import SessionFactory
 
     Command = Callable[[SessionFactory, Console, Namespace], Coroutine[object, None, None]]
+    Alone = Callable[[Console, Namespace], Coroutine[object, None, None]]
 
 COMMANDS: dict[str, Command] = {
     "produce": produce,
     "consume": consume,
     "offsets": offsets,
     "topics": topics,
+    "slave-status": slave_status,
+    "promote": promote,
 }
+ALONE: dict[str, Alone] = {"compare": compare}
+"""Commands that need no session."""
+
 IN_ORDER = ("produce", "consume")
 """Commands that have something to finish when they are interrupted."""
 
@@ -74,23 +84,40 @@ def main() -> None:
 
 
 async def _run(options: Namespace) -> int:
-    milliseconds = int(options.timeout * 1000)
+    if options.command in ALONE:
+        console = Console(AsyncioRuntime())
+        task = asyncio.ensure_future(ALONE[options.command](console, options))
+        console.on_stop(task.cancel)
+        _end_by_signal(console)
+        return await end_of(task, console)
     try:
-        session = MessageSessionFactory(
-            zookeeper=options.zookeeper,
-            broker=options.broker,
-            zookeeper_root=options.root,
-            connect_timeout_ms=milliseconds,
-            zookeeper_connection_timeout_ms=milliseconds,
-            delivery_timeout_ms=DELIVERY_MS,
-            refused_timeout_ms=min(milliseconds, REFUSED_MS),
-            publish_connect_timeout_ms=milliseconds,
-            max_body_bytes=getattr(options, "max_body_bytes", None),
-        )
-    except InvalidArgument as error:
-        print(f"metaq: {error}", file=sys.stderr)
+        if options.command == "promote":
+            read_configuration(options)
+        session = _session(options)
+    except (ConfigError, InvalidArgument) as error:
+        print(f"metaq: {' '.join(str(error).split())}", file=sys.stderr)
         return SENSELESS
     console = Console(session.runtime)
+    _end_by_signal(console)
+    return await execute(session, console, options)
+
+
+def _session(options: Namespace) -> MessageSessionFactory:
+    milliseconds = int(options.timeout * 1000)
+    return MessageSessionFactory(
+        zookeeper=options.zookeeper,
+        broker=options.broker,
+        zookeeper_root=options.root,
+        connect_timeout_ms=milliseconds,
+        zookeeper_connection_timeout_ms=milliseconds,
+        delivery_timeout_ms=DELIVERY_MS,
+        refused_timeout_ms=min(milliseconds, REFUSED_MS),
+        publish_connect_timeout_ms=milliseconds,
+        max_body_bytes=getattr(options, "max_body_bytes", None),
+    )
+
+
+def _end_by_signal(console: Console) -> None:
     loop = asyncio.get_running_loop()
 
     def ended() -> None:
@@ -100,7 +127,6 @@ async def _run(options: Namespace) -> int:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, ended)
-    return await execute(session, console, options)
 
 
 async def execute(session: SessionFactory, console: Console, options: Namespace) -> int:
@@ -111,20 +137,33 @@ async def execute(session: SessionFactory, console: Console, options: Namespace)
         if not orderly:
             session.close()  # whatever is being waited for fails now
 
-    console.on_stop(stopped)
-    try:
+    async def run() -> None:
+        nonlocal orderly
         await session.start()
         await check_root(session.registry, session.config)
         orderly = options.command in IN_ORDER
         await COMMANDS[options.command](session, console, options)
+
+    console.on_stop(stopped)
+    try:
+        return await end_of(run(), console)
+    finally:
+        await session.close()
+
+
+async def end_of(command: Awaitable[None], console: Console) -> int:
+    """The exit status of a command."""
+    try:
+        await command
         return DONE
     except OutputClosed:
         return OUTPUT_CLOSED
+    except asyncio.CancelledError:
+        console.complain("interrupted")
+        return INTERRUPTED
     except (MetaQError, OSError) as error:
         if console.stopped.is_set:
             console.complain(error if isinstance(error, Interrupted) else "interrupted")
             return INTERRUPTED
         console.complain(str(error).removesuffix("; still trying"))
         return SENSELESS if isinstance(error, UsageError | InvalidArgument) else FAILED
-    finally:
-        await session.close()

@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from metamorphosis import __version__
 from metamorphosis.cli.consume import EARLIEST, LATEST, STORED
+from metamorphosis.cli.replicationoptions import add_replication
 from metamorphosis.cli.txoptions import add_tx
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -35,6 +36,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     for add in (_produce, _consume, _offsets, _topics):
         add(commands, common)
     add_tx(commands)
+    add_replication(commands)
     return parser.parse_args(arguments)
 
 

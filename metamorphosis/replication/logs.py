@@ -102,9 +102,10 @@ class Comparison:
 
     @property
     def ahead(self) -> int:
-        """How many bytes the longer one has beyond the end of the other."""
+        """How many bytes the longer one has beyond the end of the other; all, if that is absent."""
         if self.a is None or self.b is None:
-            return 0
+            only = self.a or self.b
+            return 0 if only is None else only.end - only.first
         return abs(self.a.end - self.b.end)
 
     @property

@@ -15,6 +15,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from metamorphosis.broker.figures import PLAIN
 from metamorphosis.cli.console import Console
 from metamorphosis.cli.main import execute
 from metamorphosis.cli.options import parse
@@ -38,6 +39,7 @@ class FakeBroker:
     :ivar log: what a get finds, by topic, partition and offset.
     :ivar counts: topic -> messages and bytes.
     :ivar away: does not answer.
+    :ivar replication: the lines of ``stats replication``.
     """
 
     def __init__(self) -> None:
@@ -45,6 +47,7 @@ class FakeBroker:
         self.log: dict[tuple[str, int, int], bytes] = {}
         self.counts: dict[str, tuple[int, int]] = {}
         self.away = False
+        self.replication = list(PLAIN)
 
     def reached(self, timeout: float, patience: float) -> Awaitable[bool]:
         """See ``BrokerConnection``."""
@@ -61,7 +64,11 @@ class FakeBroker:
 
     def _answer(self, command: Any) -> tuple[int, bytes]:
         if isinstance(command, StatsCommand):
-            lines = {"offsets": self._offsets, "topics": self._topics}
+            lines = {
+                "offsets": self._offsets,
+                "topics": self._topics,
+                "replication": lambda: self.replication,
+            }
             return SUCCESS, "\r\n".join(["STATS", *lines[command.item or ""](), "END", ""]).encode()
         if isinstance(command, OffsetCommand):
             found = self.ranges.get((command.topic, command.partition))
