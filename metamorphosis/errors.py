@@ -176,8 +176,7 @@ class PeerError(MetaQError):
 
 
 class PeerUnreachable(PeerError):
-    """The other broker is not connected, the connection was lost, or no answer came in time: what
-    was asked may have been done."""
+    """No connection to the other broker, or no answer: what was asked may have been done."""
 
 
 class PeerRefused(PeerError):

@@ -19,6 +19,7 @@ from typing import Final
 
 from metamorphosis.client.network.connection import BrokerConnection
 from metamorphosis.client.network.connections import Connections
+from metamorphosis.client.network.flow import settle
 from metamorphosis.client.network.links import Waiter
 from metamorphosis.client.network.replies import LOST, NOT_SENT, SUCCESS, TIMED_OUT, VALUE
 from metamorphosis.client.settings import ClientConfig
@@ -196,7 +197,7 @@ class Peer:
             self._runtime.start(self._offset(topic, partition, group, offset))
             for offset in (0, END_OF_LOG)
         ]
-        first, end = await asked[0], await asked[1]
+        first, end = [_value(outcome) for outcome in await settle(asked)]
         if first is None or end is None:
             return None
         if end < first:
@@ -284,6 +285,12 @@ class Peer:
         if not body.isdigit() or int(body) > END_OF_LOG:
             raise PeerMisbehaved(f"{self.url}: {asked}: {shown(body)} is no offset")
         return int(body)
+
+
+def _value(outcome: int | None | Exception) -> int | None:
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
 
 
 class PeerLog:

@@ -122,3 +122,21 @@ class Block(Batch):
         self.owned = 2
         self.size = len(data)
         self.decided = False
+
+
+class Copy(Block):
+    """
+    Records of another broker's log, as they are there. They count as messages of the log, and not
+    as puts. Thread: reactor.
+
+    :ivar records: how many there are.
+    """
+
+    __slots__ = ("records",)
+
+    def __init__(self, store: Collecting, offset: int, data: bytes, records: int) -> None:
+        super().__init__(store, offset, data)
+        self.pieces = [data]  # alone it is not copied once more
+        self.owned = 1
+        self.decided = True
+        self.records = records

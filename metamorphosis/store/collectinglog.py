@@ -22,7 +22,7 @@ from collections.abc import Sequence
 
 from metamorphosis.errors import StoreClosed, StoreError, StoreStalled
 from metamorphosis.message import HEADER, HEADER_BYTES
-from metamorphosis.store.batch import PENDING, Batch, Block
+from metamorphosis.store.batch import PENDING, Batch, Block, Copy
 from metamorphosis.store.environment import StoreEnvironment
 from metamorphosis.store.segment import Segment
 from metamorphosis.store.states import Life, Worker
@@ -170,6 +170,24 @@ class CollectingLog(WritableLog):
         block = self.reserve(records)
         self.commit_block(block)
         return block
+
+    def append_copy(self, data: bytes, records: int) -> Copy:
+        """
+        Store whole records of another broker's log, all or nothing, at once. One fsync of a flush
+        covers them, and they are one write, so ``unflushThreshold`` takes them for one message.
+
+        :param data: the bytes of the records.
+        :param records: how many there are.
+        :raises StoreError: as ``open_batch``.
+        """
+        self.commit()
+        self._check_open()
+        self._close_batch()
+        copy = Copy(self, self.next_offset, data, records)
+        self.next_offset += copy.size
+        self._queue.append(copy)
+        self.commit()
+        return copy
 
     @property
     def block_is_next(self) -> bool:

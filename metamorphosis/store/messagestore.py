@@ -41,13 +41,14 @@ Source: ``MessageStore``.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from twisted.internet.defer import Deferred, succeed
 
 from metamorphosis.errors import StoreError, StoreStalled
 from metamorphosis.message import HEADER_BYTES
 from metamorphosis.store.apart import ApartWrites
-from metamorphosis.store.batch import Batch
+from metamorphosis.store.batch import STORED, Batch, Copy
 from metamorphosis.store.collectinglog import CollectingLog, refuse
 from metamorphosis.store.environment import StoreEnvironment
 from metamorphosis.store.policy import FlushPolicy
@@ -122,9 +123,12 @@ class MessageStore(CollectingLog):
     def _write(self, batch: Batch, more: bool) -> None:
         """See ``CollectingLog``."""
         pieces = batch.pieces
-        count = len(pieces) >> 1
-        self.put_count += count
-        self.put_bytes += batch.size - HEADER_BYTES * count
+        if isinstance(batch, Copy):
+            batch.waiters.insert(0, partial(self._copied, batch))
+        else:
+            count = len(pieces) >> 1
+            self.put_count += count
+            self.put_bytes += batch.size - HEADER_BYTES * count
         if self.environment.apart:
             self._apart_writes.start(batch)
             return
@@ -153,6 +157,11 @@ class MessageStore(CollectingLog):
         after = self.take_unwritten()
         self.policy.written(batch, count, False)
         refuse(after, error)
+
+    def _copied(self, copy: Copy) -> None:
+        """A copy is stored, or not."""
+        if copy.state is STORED:
+            self.last.message_count += copy.records - 1
 
     def stall(self, error: StoreStalled | None) -> None:
         """

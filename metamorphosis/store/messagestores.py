@@ -154,10 +154,11 @@ class MessageStores:
         """The store, None if the partition does not exist here."""
         return self._stores.get((topic, partition))
 
-    def get_or_create(self, topic: TopicConfig, partition: int) -> MessageStore:
+    def get_or_create(self, topic: TopicConfig, partition: int, start: int = 0) -> MessageStore:
         """
         The store; directory and first segment are created if the partition is new.
 
+        :param start: offset of a first segment: a copy begins where the log of its master does.
         :raises StoreClosed: after ``close``.
         :raises StoreStalled: the disk of its data path does not answer.
         :raises StoreError: naming the directory or file that cannot be created.
@@ -177,11 +178,21 @@ class MessageStores:
                 partition,
                 self._fast_boot,
                 self._environment.disk,
+                start,
             )
             store = make_store(topic, partition, segments, environment)
             self._environment.descriptors.opened(store, store.last)
             self._stores[topic.name, partition] = store
         return store
+
+    def withdraw(self, store: MessageStore) -> Deferred[None]:
+        """
+        Take a partition out, as if it did not exist here: nothing of it can be read any more. Fires
+        when its files are closed, and stay as they are. Until then it must not be created again.
+        Never fails.
+        """
+        del self._stores[store.topic, store.partition]
+        return store.close()
 
     def reconfigure(self, config: BrokerConfig) -> None:
         """

@@ -47,7 +47,7 @@ class SegmentWriter:
 
     def write(self, segment: Segment, pieces: Pieces, size: int) -> tuple[int, int, OSError | None]:
         """
-        Append records, two pieces each.
+        Append records, two pieces each, or one piece that is written whole or not at all.
 
         :param size: of all pieces together.
         :returns: number and size of the records that are in the file, and the error if that is not
@@ -77,7 +77,7 @@ class SegmentWriter:
         :param written: bytes that are in the file.
         :returns: as ``write``.
         """
-        count = len(pieces) >> 1
+        count = len(pieces) + 1 >> 1
         if error is not None:
             count, size = whole_records(pieces, written)
             data = data[:size]

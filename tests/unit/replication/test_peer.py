@@ -159,6 +159,14 @@ class QuestionTests(PeerCase):
         """It comes into being between the two: as if it were not there yet."""
         self.assertIsNone(self.outcome(self.peer.ends("t", 3, "g"), (404, b"no"), (200, b"20")))
 
+    def test_ends_that_are_refused(self) -> None:
+        """Both questions fail, and one error is told."""
+        question = self.peer.ends("t", 3, "g")
+        self.assertRaises(PeerRefused, self.outcome, question, (500, b"no"), (500, b"no"))
+        asked = self.ask(self.peer.ends("t", 3, "g"))
+        self.link.lose()
+        self.failureResultOf(asked, PeerUnreachable)
+
     def test_impossible_ends(self) -> None:
         """A log that ends before it begins."""
         question = self.peer.ends("t", 3, "g")

@@ -1,0 +1,118 @@
+"""The slave's own side of one partition: where its log ends, and what is added to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from twisted.internet.defer import Deferred
+
+from metamorphosis.broker.responders import Responders
+from metamorphosis.errors import StoreError
+from metamorphosis.interfaces import IWorkerThreads
+from metamorphosis.replication.follower.aside import move_aside
+from metamorphosis.replication.logs import LogEnds, StoreLog
+from metamorphosis.store.batch import Copy
+from metamorphosis.store.messagestore import MessageStore
+
+
+class OwnLog:
+    """
+    Thread: reactor.
+
+    The directory is created with the first record, so that a partition without a message has none.
+
+    :ivar topic: its topic.
+    :ivar partition: its number.
+    :ivar begin: where the log begins that does not exist yet.
+    """
+
+    def __init__(
+        self, responders: Responders, threads: IWorkerThreads, topic: str, partition: int
+    ) -> None:
+        self.topic = topic
+        self.partition = partition
+        self.begin = 0
+        self._responders = responders
+        self._threads = threads
+        self._leaving: str | None = None  # the directory that could not be moved aside
+
+    def __str__(self) -> str:
+        return f"{self.topic}-{self.partition}"
+
+    @property
+    def store(self) -> MessageStore | None:
+        """None before the first record."""
+        return self._responders.stores.get(self.topic, self.partition)
+
+    @property
+    def end(self) -> int:
+        """Where the next record has to begin, with all that is being written."""
+        store = self.store
+        return self.begin if store is None else store.next_offset
+
+    @property
+    def ends(self) -> LogEnds:
+        """The range that is here."""
+        store = self.store
+        if store is None:
+            return LogEnds(self.begin, self.begin)
+        return LogEnds(store.min_offset, store.next_offset)
+
+    @property
+    def is_leaving(self) -> bool:
+        """The directory has to be moved aside before anything else."""
+        return self._leaving is not None
+
+    @property
+    def reader(self) -> StoreLog | None:
+        """For comparisons; None before the first record."""
+        store = self.store
+        return None if store is None else StoreLog(store)
+
+    def append(self, data: bytes, records: int) -> Copy:
+        """
+        Store whole records at the end.
+
+        :raises StoreError: nothing of them is stored.
+        """
+        store = self.store
+        if store is None:
+            config = self._responders.config.topic(self.topic)
+            store = self._responders.stores.get_or_create(config, self.partition, self.begin)
+            self._responders.long_polls.store_made(store)
+            if store.next_offset != self.begin:  # somebody put a directory there
+                raise StoreError(f"{store.directory} ends at {store.next_offset}, not {self.begin}")
+        return store.append_copy(data, records)
+
+    async def set_aside(self) -> str | None:
+        """
+        Move the directory out of the data path; nothing of it can be read from now on.
+
+        :returns: where it is; None if there was nothing.
+        :raises StoreError: it stays where it was, and the partition stays out of the broker: see
+            ``is_leaving``.
+        """
+        store = self.store
+        if store is not None:
+            self._leaving = store.directory
+            self._responders.routes.clear()
+            await self._responders.stores.withdraw(store)
+            self._responders.long_polls.release_all()
+        if self._leaving is None:
+            return None
+        moved = await self._in_worker(partial(move_aside, self._leaving))
+        self._leaving = None
+        return moved
+
+    def _in_worker(self, work: Callable[[], str]) -> Deferred[str]:
+        result: Deferred[str] = Deferred()
+
+        def done(found: str | None, error: BaseException | None) -> None:
+            if error is not None or found is None:
+                result.errback(error or StoreError("no result"))
+            else:
+                result.callback(found)
+
+        self._threads.submit(work, done)
+        return result
