@@ -250,6 +250,7 @@ class Consumer(Acknowledging, Lookups, PassesOver):
             await self._joining.leave()
         finally:
             self._fetching.close()
+            self._rules.repeated.close()
             self._close_readers()
             self._joining.release()
 

@@ -151,14 +151,7 @@ class PartitionDelivery:
         """The messages that were not delivered before and that the filter accepts."""
         fresh = self._rules.duplicates.fresh(stretch)
         if len(fresh) < len(stretch):
-            self._log.info(
-                "{topic} {partition}: {count} messages from offset {offset} on were processed"
-                " before and are not delivered again",
-                topic=self.position.topic,
-                partition=self.position.partition,
-                count=len(stretch) - len(fresh),
-                offset=stretch[0].offset,
-            )
+            self._rules.repeated.add(len(stretch) - len(fresh), stretch[0])
         accepts = self.subscription.filter
         if accepts is not None:
             fresh = [message for message in fresh if self._accepts(accepts, message)]

@@ -9,12 +9,13 @@ Source: ``SubscribeInfo``, ``MessageListener``, ``ConsumerMessageFilter``,
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import CoroutineType
 from typing import Any, Protocol
 
 from metamorphosis.client.delivery.duplicates import DuplicateCache
 from metamorphosis.client.delivery.progress import Progress
+from metamorphosis.client.delivery.repeated import Repeated
 from metamorphosis.client.model import ReceivedMessage
 from metamorphosis.client.network.flow import Slots
 from metamorphosis.client.network.links import Log
@@ -89,6 +90,7 @@ class DeliveryRules:
     :ivar reject: called with each message that failed more often.
     :ivar slots: listener calls at a time; None: one for each partition.
     :ivar outlet: takes the messages for ``async for``.
+    :ivar repeated: told of the messages that are left out because they were processed before.
     """
 
     runtime: IRuntime
@@ -99,6 +101,10 @@ class DeliveryRules:
     reject: Reject
     slots: Slots | None = None
     outlet: Outlet | None = None
+    repeated: Repeated = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.repeated = Repeated(self.runtime, self.log)
 
 
 async def finish(runtime: IRuntime, result: object) -> None:

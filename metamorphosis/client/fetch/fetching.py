@@ -23,6 +23,7 @@ from metamorphosis.client.fetch.gets import FetchRules
 from metamorphosis.client.fetch.partitionfetch import PartitionFetch
 from metamorphosis.client.fetch.passing import PassingListener
 from metamorphosis.client.model import FetchTarget, Partition, Position
+from metamorphosis.client.network.complaints import some_of
 from metamorphosis.client.network.connections import Connections
 from metamorphosis.client.network.flow import Event, settle
 from metamorphosis.client.network.links import Log
@@ -118,7 +119,7 @@ class Fetching:
 
     def close(self) -> None:
         """Release the connections, which ``stop`` keeps for the next ``start``."""
-        self._rules.complaints.close()
+        self._rules.gathering.close()
         self._use(set())
 
     def _use(self, urls: set[str]) -> None:
@@ -143,17 +144,16 @@ class Fetching:
                 return
             waited += pause
             given_up = bool(limit) and waited >= limit
-            for fetch in running:
-                message = fetch.delivery.under_way
-                if fetch.ended.is_set or message is None:
-                    continue
+            busy = [each.delivery.under_way for each in running if not each.ended.is_set]
+            places = [
+                f"{m.topic} {m.partition} at offset {m.offset}" for m in busy if m is not None
+            ]
+            if places:
                 self._log.warn(
-                    "{topic} {partition} cannot be given back: its listener has been busy with"
-                    " offset {offset} for {seconds:g} s{outcome}",
-                    topic=message.topic,
-                    partition=message.partition,
-                    offset=message.offset,
+                    "Listeners have been busy for {seconds:g} s, {places} cannot be given back"
+                    "{outcome}",
                     seconds=waited,
+                    places=some_of(places),
                     outcome="; not waiting longer" if given_up else "",
                 )
             if given_up:

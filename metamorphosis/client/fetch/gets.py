@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from metamorphosis.client.fetch.passing import PassingListener
 from metamorphosis.client.model import Partition
-from metamorphosis.client.network.complaints import Complaints
+from metamorphosis.client.network.complaints import Complaints, Gathering
 from metamorphosis.client.network.connection import BrokerConnection
 from metamorphosis.client.network.flow import Event
 from metamorphosis.client.network.links import Log
@@ -22,12 +22,14 @@ class FetchRules:
     """
     The settings and parts that the loops of a consumer share.
 
+    :ivar gathering: lines about many partitions.
     :ivar passed_over: called with each message that cannot be delivered.
     """
 
     __slots__ = (
         "complaints",
         "config",
+        "gathering",
         "log",
         "passed_over",
         "runtime",
@@ -41,7 +43,8 @@ class FetchRules:
         self.runtime = runtime
         self.config = config
         self.log = log
-        self.complaints = Complaints(runtime, log)
+        self.gathering = Gathering(runtime)
+        self.complaints = Complaints(self.gathering, log)
         self.passed_over = passed_over
         self.timeout = config.fetch_timeout_ms / 1000
         self.wait_ms = min(config.long_poll_ms, config.fetch_timeout_ms // 2)

@@ -46,9 +46,7 @@ class PartitionFetch:
         self._asking = Asking(state)
         self._pieces = Pieces(state, self._asking)
         self._redirects = Redirects(state)
-        self._lost_end = LostEnd(
-            rules.runtime, rules.log, state.end_of_log, state.topic, state.partition
-        )
+        self._lost_end = LostEnd(state)
 
     def stop(self) -> None:
         """End ``run`` when the listener has finished its call."""
@@ -119,7 +117,7 @@ class PartitionFetch:
             await self._pieces.never_whole()
         else:
             self._nothing(request)
-            await self._lost_end.compare(request.status, progress)
+            await self._lost_end.compare(request.status)
 
     def _nothing(self, request: Request) -> None:
         """No message, a refusal, or no answer: the pause grows, unless the broker has waited."""

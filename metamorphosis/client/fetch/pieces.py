@@ -11,6 +11,7 @@ from metamorphosis.client.fetch.partitionstate import PartitionState
 from metamorphosis.client.fetch.passing import Passing
 from metamorphosis.client.fetch.records import FetchedRecords
 from metamorphosis.client.model import ReceivedMessage
+from metamorphosis.client.network.complaints import some_of
 from metamorphosis.client.network.flow import sleep
 from metamorphosis.message import HEADER_BYTES
 
@@ -130,14 +131,13 @@ class Pieces:
             records.cut_off()
             await self._damaged(records)
         elif state.unfinished.is_remarkable:
-            state.log.warn(
-                "{topic} {partition}: the log ends inside the message at offset {offset}, after"
-                " {count} bytes of it; waiting for the rest",
-                topic=state.topic,
-                partition=state.partition,
-                offset=offset,
-                count=len(data),
-            )
+            place = f"{state.topic} {state.partition} at offset {offset} after {len(data)} bytes"
+            state.rules.gathering.add(type(self), place, self._tell_unfinished)
+
+    def _tell_unfinished(self, places: list[str]) -> None:
+        self._state.log.warn(
+            "The log ends inside a message; waiting for the rest: {places}", places=some_of(places)
+        )
 
     async def _damaged(self, records: FetchedRecords) -> None:
         """Go on after the damage at the end of ``records``; a whole but too long one costs no

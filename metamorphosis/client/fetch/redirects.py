@@ -9,6 +9,7 @@ original goes back over messages that the broker has handed out and not flushed 
 from __future__ import annotations
 
 from metamorphosis.client.fetch.partitionstate import PartitionState
+from metamorphosis.client.network.complaints import some_of
 from metamorphosis.client.settings import MAX_OFFSET
 from metamorphosis.wire.status import Status
 
@@ -53,15 +54,16 @@ class Redirects:
             return
         if after != before and state.complaint != Status.MOVED:
             state.complaint = Status.MOVED
-            state.log.warn(
-                "{topic} {partition}: there is nothing at offset {before} any more; going on at"
-                " {after}, as the broker says",
-                topic=state.topic,
-                partition=state.partition,
-                before=before,
-                after=after,
-            )
+            place = f"{state.topic} {state.partition} at {after} instead of {before}"
+            state.rules.gathering.add(type(self), place, self._tell)
         state.progress.move_to(after)
+
+    def _tell(self, places: list[str]) -> None:
+        self._state.log.warn(
+            "There is nothing at the next offset any more; going on where the broker says:"
+            " {places}",
+            places=some_of(places),
+        )
 
     def _is_sent_back(self, offset: int) -> bool:
         """

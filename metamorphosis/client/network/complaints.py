@@ -1,10 +1,12 @@
 """
-What many partitions have to complain of at the same time, as one line of the log: a broker that
-stands still is one event, however many of its partitions are read.
+What happens to many partitions at the same time, as one line of the log: a broker that stands still
+or comes back with less is one event, however many of its partitions are read.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from metamorphosis.client.model import Partition
@@ -13,9 +15,12 @@ from metamorphosis.errors import MetaQError
 from metamorphosis.interfaces import IRuntime, Timer
 
 GATHER_SECONDS: Final = 1.0
-"""How long after the first complaint of a kind the others may come."""
+"""How long after the first one of a kind the others may come."""
 SHOWN: Final = 5
 """Partitions named in one line."""
+
+Tell = Callable[[list[str]], object]
+"""Logs the line, with the places that were gathered."""
 
 
 def some_of(places: list[str]) -> str:
@@ -24,13 +29,42 @@ def some_of(places: list[str]) -> str:
     return ", ".join(places[:SHOWN]) + more
 
 
+class Gathering:
+    """Lines that wait a moment for further partitions. Thread: the loop's."""
+
+    def __init__(self, runtime: IRuntime) -> None:
+        self._runtime = runtime
+        self._gathered: dict[object, tuple[Timer, Tell, list[str]]] = {}
+
+    def add(self, kind: object, place: str, tell: Tell) -> None:
+        """
+        It happened at a place.
+
+        :param kind: places of one kind are told together.
+        :param tell: that of the first place speaks for all.
+        """
+        if kind not in self._gathered:
+            timer = self._runtime.call_later(GATHER_SECONDS, self._tell, kind)
+            self._gathered[kind] = timer, tell, []
+        self._gathered[kind][2].append(place)
+
+    def close(self) -> None:
+        """Say what has been gathered."""
+        for kind, (timer, _, _) in list(self._gathered.items()):
+            timer.cancel()
+            self._tell(kind)
+
+    def _tell(self, kind: object) -> None:
+        _, tell, places = self._gathered.pop(kind)
+        tell(places)
+
+
 class Complaints:
     """Of all fetch loops of a consumer. Thread: the loop's."""
 
-    def __init__(self, runtime: IRuntime, log: Log) -> None:
-        self._runtime = runtime
+    def __init__(self, gathering: Gathering, log: Log) -> None:
+        self._gathering = gathering
         self._log = log
-        self._gathered: dict[tuple[str, object], tuple[Timer, MetaQError, list[str]]] = {}
 
     def add(
         self,
@@ -47,20 +81,10 @@ class Complaints:
         :param url: of the broker it should be read from.
         :param kind: of the error; the first one of a kind speaks for all.
         """
-        key = url, kind
-        if key not in self._gathered:
-            timer = self._runtime.call_later(GATHER_SECONDS, self._tell, key)
-            self._gathered[key] = timer, error, []
-        self._gathered[key][2].append(f"{topic} {partition} at offset {offset}")
+        place = f"{topic} {partition} at offset {offset}"
+        self._gathering.add((url, kind), place, partial(self._tell, error))
 
-    def close(self) -> None:
-        """Say what has been gathered."""
-        for key, (timer, _, _) in list(self._gathered.items()):
-            timer.cancel()
-            self._tell(key)
-
-    def _tell(self, key: tuple[str, object]) -> None:
-        _, error, places = self._gathered.pop(key)
+    def _tell(self, error: MetaQError, places: list[str]) -> None:
         self._log.warn(
             "{places} {verb} not read: {error}; still trying",
             places=some_of(places),

@@ -20,6 +20,7 @@ from typing import Final, TypeVar
 
 from metamorphosis.client.localstore import Item, LocalStore
 from metamorphosis.client.model import ANY_PARTITION, OutgoingMessage, Partition
+from metamorphosis.client.network.complaints import Gathering, some_of
 from metamorphosis.client.network.flow import Event, settle
 from metamorphosis.client.network.links import Log
 from metamorphosis.client.offsets import Worker
@@ -118,6 +119,7 @@ class Backlog:
         self._worker: Worker | None = None
         self._queues: dict[tuple[str, Partition], Queue] = {}
         self._loaded: dict[str, Event] = {}
+        self._gathering = Gathering(runtime)
         self._keys = count(time.time_ns())
         self._closed = False
 
@@ -183,13 +185,9 @@ class Backlog:
         except Exception as error:
             if str(error) != queue.complaint:
                 queue.complaint = str(error)
-                self._log.warn(
-                    "{count} kept messages of topic {topic}, partition {partition} wait: {error}",
-                    count=queue.count,
-                    topic=topic,
-                    partition=partition,
-                    error=error,
-                )
+                place = f"{queue.count} of partition {partition}"
+                tell = partial(self._tell_waiting, topic, error)
+                self._gathering.add((topic, type(error)), place, tell)
         finally:
             queue.idle.set()
 
@@ -203,6 +201,7 @@ class Backlog:
             await queue.written.wait()
         if self._worker is not None:
             await self._worker.close(self._close_stores)
+        self._gathering.close()
 
     # -- inside
 
@@ -268,12 +267,23 @@ class Backlog:
                 sent += await self._send_some(queue, some, send, in_order)
                 after = some[-1].token
         if sent:
-            self._log.info(
-                "{sent} kept messages of topic {topic}, partition {partition} were sent",
-                sent=sent,
-                topic=queue.topic,
-                partition=queue.partition,
-            )
+            place = f"{sent} of partition {queue.partition}"
+            self._gathering.add(queue.topic, place, partial(self._tell_sent, queue.topic))
+
+    def _tell_waiting(self, topic: str, error: Exception, places: list[str]) -> None:
+        self._log.warn(
+            "Kept messages of topic {topic} wait, {places}: {error}",
+            topic=topic,
+            places=some_of(places),
+            error=error,
+        )
+
+    def _tell_sent(self, topic: str, places: list[str]) -> None:
+        self._log.info(
+            "Kept messages of topic {topic} were sent: {places}",
+            topic=topic,
+            places=some_of(places),
+        )
 
     async def _send_some(self, queue: Queue, some: list[Item], send: Send, in_order: bool) -> int:
         """

@@ -244,9 +244,14 @@ class FilterTests(DeliveryCase):
         delivery = self.delivery()
         self.assertTrue(self.deliver(delivery, 0, 1, 2))
         self.assertEqual([2], self.got)
-        self.assertIn("2 messages from offset 0", self.runtime.log.texts("info")[0])
         self.assertTrue(self.deliver(delivery, 1, 2))
+        self.runtime.advance(1.0)
+        [line] = self.runtime.log.texts("info")
+        self.assertRegex(line, "^4 messages were processed before.*: t 0-1 from offset 0 on$")
         self.assertEqual(([2], 69), (self.got, delivery.position.offset))
+        self.deliver(delivery, 1)
+        self.rules.repeated.close()
+        self.assertRegex(self.runtime.log.texts("info")[1], "^1 .*: t 0-1 from offset 23 on$")
 
     def test_failed_messages_are_no_duplicates(self) -> None:
         """Only what was processed is remembered."""

@@ -142,7 +142,8 @@ class AnswerTests(FetchCase):
         self.result(self.request(), 301, b"9000")
         self.assertEqual((9000, 77, True), (self.position.offset, 77, self.position.modified))
         self.assertEqual(9000, self.request().offset)
-        self.assertLogged("warn", "t 0-1.*nothing at offset 0.*going on at 9000")
+        self.runtime.advance(1.0)
+        self.assertLogged("warn", "nothing at the next offset.*: t 0-1 at 9000 instead of 0")
 
     def test_row_51_filtered_by_the_broker(self) -> None:
         """
@@ -195,8 +196,27 @@ class AnswerTests(FetchCase):
         self.begin()
         for offset in (b"100", b"200", b"300"):
             self.result(self.request(), 301, offset)
-        self.assertEqual(1, len(self.runtime.log.texts("warn")))
         self.assertEqual(300, self.request().offset)
+        self.runtime.advance(2)
+        self.assertEqual(1, len(self.runtime.log.texts("warn")))
+
+    def test_many_partitions_are_one_line(self) -> None:
+        """What happens to all partitions of a broker at once is one event."""
+        positions = [Position("t", Partition(0, number), 500) for number in range(7)]
+        waiting: Deferred[None] = Deferred()
+        targets = [FetchTarget(each, URL) for each in positions]
+        self.begin(*targets, listener=lambda message: waiting)
+        for asked in self.requests():
+            self.result(asked, 301, b"600")
+        for asked in self.requests():
+            self.value(asked, records(b"x"))
+        self.runtime.advance(1)
+        self.runtime.start(self.fetching.stop())
+        self.runtime.advance(10)
+        moved, busy = self.runtime.log.texts("warn")
+        self.assertRegex(moved, ": t 0-0 at 600 instead of 500, .*0-4 at .* and 2 more$")
+        self.assertRegex(busy, "for 10 s, t 0-0 at offset 600, .*0-4 at .* and 2 more cannot be")
+        waiting.callback(None)
 
     def test_moved_in_circles(self) -> None:
         """A 301 that does not lead forward is followed after a pause."""
@@ -217,7 +237,8 @@ class AnswerTests(FetchCase):
             seconds, asked = self.pause()
             waited += seconds
         self.result(asked, 301, b"100")
-        self.assertLogged("warn", "t 0-1.*nothing at offset 500.*going on at 100")
+        self.runtime.advance(1.0)
+        self.assertLogged("warn", "nothing at the next offset.*: t 0-1 at 100 instead of 500")
         self.assertEqual((100, True), (position.offset, position.modified))
 
     def test_moved_back_and_flushed(self) -> None:
@@ -247,10 +268,10 @@ class AnswerTests(FetchCase):
         """A broker that lost its tail: said once, after a minute without anything to read."""
         for status, end in ((200, 100), (404, 0)):
             self.result(self.idle(500), status, b"%d" % end)
-            self.assertLogged("error", f"t 0-1: the log ends at {end}, before offset 500")
             for _ in range(30):
                 self.result(self.pause()[1], 404)
-            self.assertEqual(1, len(self.runtime.log.texts("error")))
+            [line] = self.runtime.log.texts("error")
+            self.assertRegex(line, f"^The log ends before.*: t 0-1 at 500 instead of {end}$")
             self.setUp()
 
     def test_idle_at_the_end(self) -> None:
@@ -449,7 +470,7 @@ class SizeTests(FetchCase):
             _, asked = self.pause()
         self.assertEqual(60, asked.offset)
         [line] = self.runtime.log.texts("warn")
-        self.assertIn("t 0-1: the log ends inside the message at offset 0, after 60 bytes", line)
+        self.assertRegex(line, "log ends inside a message.*: t 0-1 at offset 0 after 60 bytes$")
         self.value(asked, log[60:])
         self.assertEqual([1], self.got)
 
@@ -811,7 +832,7 @@ class StopTests(FetchCase):
         self.assertNoResult(stopping)
         lines = [line for line in self.runtime.log.texts("warn") if "cannot be given" in line]
         self.assertEqual(360, len(lines))
-        self.assertLogged("warn", "t 0-1 .*offset 0 for 10 s")
+        self.assertLogged("warn", "busy for 10 s, t 0-1 at offset 0 cannot be given back$")
         waiting.callback(None)
         self.runtime.result(stopping)
         self.assertEqual(23, self.position.offset)
@@ -826,7 +847,7 @@ class StopTests(FetchCase):
         self.assertNoResult(stopping)
         self.runtime.advance(0.2)
         self.runtime.result(stopping)
-        self.assertLogged("warn", "for 15 s; not waiting longer")
+        self.assertLogged("warn", "for 15 s, t 0-1 at offset 0 .*; not waiting longer$")
         waiting.callback(None)
         self.fetching.close()
         self.assertEqual((0, False), (self.position.offset, self.position.modified))
