@@ -207,6 +207,7 @@ class CeilingTests(IdsCase):
         self.now += 2
         taken = ids.take()
         self.assertEqual(self.ceiling(), taken + AHEAD)
+        self.assertEqual(([], []), (self.faults, self.ends))  # nothing to tell of
 
     def test_raised_by_a_burst(self) -> None:
         """Ids that run ahead of a clock that stands still raise it as well."""
@@ -295,10 +296,43 @@ class CeilingTests(IdsCase):
         self.now += 1
         ids.prepare()
         self.assertTrue(ids.ready)
+        self.assertEqual(self.ceiling(), ids.next_id + AHEAD)
         self.assertEqual(len(self.ends), 1)
         self.assertLess(ids.take(), self.ceiling())
         self.now += 1
         self.assertEqual(ids.take() >> 22, int(self.now * 1000) - EPOCH_MS)
+
+    def test_not_ready_for_long(self) -> None:
+        """While the first ceiling is being written, however long that takes, none is passed."""
+        os.mkdir(self.path + ".new")
+        ids = self.ids()
+        os.rmdir(self.path + ".new")
+        self.threads.hold()
+        self.now += RETRY_SECONDS
+        ids.prepare()
+        self.now += 600
+        ids.start_chunk()
+        self.threads.release_one()
+        self.assertTrue(ids.ready)
+        self.assertLess(ids.next_id, self.ceiling())
+
+    def test_survives_a_power_cut(self) -> None:
+        """The number is on the disk before it has its name, and so is the name in the end."""
+        calls: list[str] = []
+        real_sync, real_replace = os.fsync, os.replace
+
+        def sync(fd: int) -> None:
+            calls.append("directory" if os.path.isdir(f"/proc/self/fd/{fd}") else "file")
+            real_sync(fd)
+
+        def replace(old: str, new: str) -> None:
+            calls.append("name")
+            real_replace(old, new)
+
+        self.patch(os, "fsync", sync)
+        self.patch(os, "replace", replace)
+        IdCeiling(self.path).write(1)
+        self.assertEqual(["file", "name", "directory"], calls)
 
     def test_short_write(self) -> None:
         """On a disk with room for a part of it the old ceiling stays."""
