@@ -15,7 +15,7 @@ PAGES = ROOT / "docs" / "conformance"
 ROW = re.compile(r"^\| ([A-Z]-?\d+|\d+) \| (.*) \|$", re.MULTILINE)
 TEST = re.compile(r"`([a-z_]+(?:\.\w+)+\.test_\w+)`")
 
-REFERENCE = re.compile(r"\b(C[1-9]\d?|T\d\d|[DO]-[1-9]\d?)\b(?![:-])")
+REFERENCE = re.compile(r"\b(C[1-9]\d?|T\d\d|R\d\d|[DO]-[1-9]\d?)\b(?![:-])")
 PLAIN = re.compile(r"\b[Rr]ows? (\d+(?:(?:, | and | to )\d+)*)")
 
 #: numbers of rows that are another thing's
@@ -65,6 +65,7 @@ class ConformancePageTests(SynchronousTestCase):
             ("storage", numbered("C", 77)),
             ("transactions", numbered("T", 53, 2)),
             ("zookeeper", numbered("Z", 17)),
+            ("replication", numbered("R", 60, 2)),
             ("defects", numbered("D-", 24) + numbered("O-", 8)),
         ):
             self.assertEqual(expected, list(pages.pop(page)), page)
