@@ -12,9 +12,10 @@ TWIN_FRAMES ?= 100000000
 CODEC_SECONDS ?= 3600
 DISK_SECONDS ?= 3600
 DAMAGE_SECONDS ?= 3600
+MODEL_STEPS ?= 200000
 MUTANTS ?= --count 100 store broker client zookeeper ids wire
 
-.PHONY: help environment run test unit pythons lint faces soak fuzz fuzz-native fuzz-codec test-asan disk-faults damaged-logs mutants kills transaction-kills client-faults bench bench-clients bench-zookeeper zookeeper-differential kazoo-suite clean
+.PHONY: help environment run test unit pythons lint faces soak fuzz fuzz-native fuzz-codec test-asan disk-faults damaged-logs mutants kills transaction-kills crash-matrix client-faults bench bench-clients bench-zookeeper zookeeper-differential kazoo-suite clean
 
 help:
 	@echo 'make run      start a broker (port 8123) and its ZooKeeper (port 2181), data in ./metaq-data'
@@ -25,6 +26,7 @@ help:
 	@echo 'make faces    write the asyncio face of the client again, from the Twisted one'
 	@echo 'make kills    kill -9 the broker under load, KILLS=$(KILLS) times'
 	@echo 'make transaction-kills  kill -9 it while clients mix transactions and puts, KILLS=500 for the long proof'
+	@echo 'make crash-matrix  the broker dies or its disk fails at each of its calls, in each flush mode; MODEL_STEPS=$(MODEL_STEPS) random steps'
 	@echo 'make client-faults  the client under random faults for CLIENT_SECONDS=$(CLIENT_SECONDS); CLIENT='"'"'--help'"'"' lists its options'
 	@echo 'make soak     full load for SECONDS_OF_SOAK=$(SECONDS_OF_SOAK)'
 	@echo 'make fuzz     random bytes against decoder and broker for FUZZ_SECONDS=$(FUZZ_SECONDS)'
@@ -74,6 +76,9 @@ kills: environment
 transaction-kills: environment
 	@tools/system-packages
 	@KILLS=$(KILLS) $(PY) -m tests.faults.transactionkills
+
+crash-matrix: environment
+	@CRASH_STRIDE=1 MODEL_STEPS=$(MODEL_STEPS) $(PY) -m tests.run tests.unit.transactions.test_crashes tests.unit.transactions.test_model
 
 client-faults: environment
 	@tools/system-packages

@@ -108,8 +108,9 @@ class Endings:
 
     def _ended(self, transaction: Transaction, outcome: Written) -> None:
         """The outcome of a transaction is written, or it is as it was."""
-        if outcome.state is STORED or transaction.abandoned:
-            self.finish(transaction)
+        recorded = outcome.state is STORED
+        if recorded or transaction.abandoned:
+            self.finish(transaction, recorded)
 
     def give_up(self, transaction: Transaction) -> None:
         """
@@ -134,13 +135,17 @@ class Endings:
             self._log.info("Rolling back {key}: its timeout is over", key=transaction.key)
             self.give_up(transaction)
 
-    def finish(self, transaction: Transaction) -> None:
-        """It is in no table any more."""
+    def finish(self, transaction: Transaction, recorded: bool = True) -> None:
+        """
+        It is in no table any more.
+
+        :param recorded: its outcome stands in the journal, or nothing of it does.
+        """
         transaction.state = State.FINISHED
         self.timeouts.disarm(transaction)
         self._open.remove(transaction)
         if transaction.file is not None:
-            self._journal.release(transaction.file)
+            self._journal.release(transaction.file, transaction.key if recorded else None)
             transaction.file = None
 
     @property

@@ -91,7 +91,7 @@ class Intake:
         """
         try:
             if transaction.file is None:
-                transaction.file = self._journal.begin()
+                transaction.file = self._journal.begin(transaction.key)
             written = self._journal.append_all(transaction.file, [each[2] for each in messages])
         except JournalError as error:
             raise refusals.not_journaled_put(transaction.id, error) from error

@@ -70,6 +70,8 @@ class RedoFile:
 
     :ivar size: bytes of whole records in the file; those that collect are not counted.
     :ivar references: unfinished transactions whose first record stands here.
+    :ivar keys: of transactions that have records here and no outcome; also of those that were given
+        up because their rollback could not be written down.
     :ivar unsynced: the directory's entry of this file may not be on the disk.
     """
 
@@ -82,6 +84,7 @@ class RedoFile:
         "_unflushed",
         "_write",
         "fd",
+        "keys",
         "number",
         "path",
         "references",
@@ -97,6 +100,7 @@ class RedoFile:
         self.fd = fd
         self.size = size
         self.references = 0
+        self.keys: set[str] = set()
         self.unsynced = unsynced
         self._disk = disk
         self._collecting: list[bytes] = []

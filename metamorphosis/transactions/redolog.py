@@ -158,20 +158,26 @@ class RedoLog:
 
     # Records in
 
-    def begin(self) -> RedoFile:
+    def begin(self, key: str) -> RedoFile:
         """
         The file for a transaction that is about to have its first record; counts a reference.
 
+        Differs: no file has two transactions of one key that are open: two connections with the
+        same local key, or one that was given up and the next. A start would take their messages
+        together.
+
+        :param key: of the transaction.
         :raises JournalError: a new file is due and cannot be made, or the journal is broken.
         """
         self._check()
         current = self._current
-        if current is None or current.end > self._limit:
+        if current is None or current.end > self._limit or key in current.keys:
             self._current = self._create()
             if current is not None:
                 self._retire(current)
             current = self._current
         current.references += 1
+        current.keys.add(key)
         return current
 
     def append(self, file: RedoFile, record: bytes, force: bool = False) -> tuple[int, Written]:
@@ -210,9 +216,15 @@ class RedoLog:
             self._environment.on_dirty(self)
         self._dirty[file] = None
 
-    def release(self, file: RedoFile) -> None:
-        """A transaction that began in ``file`` is finished, and its outcome is written."""
+    def release(self, file: RedoFile, key: str | None) -> None:
+        """
+        A transaction that began in ``file`` is finished.
+
+        :param key: of it, if its outcome is written; else no other of its key may follow there.
+        """
         file.references -= 1
+        if key is not None:
+            file.keys.discard(key)
         self._retire(file)
 
     def _check(self) -> None:

@@ -99,16 +99,39 @@ class CrashDisk(Disk):
     :param die_at: number of the call that is not made any more; 0: none.
     :param torn: a write that is the last call, or that fails, is made in part.
     :param fail_at: number of the call that fails; 0: none.
+    :param fill_at: number of the call from which on nothing can be written any more; 0: none.
+    :param honest: a full disk says that it is, when it is asked for its room.
     :ivar calls: names of the calls and of their files.
+    :ivar full: nothing can be written; until somebody sets it to false.
     """
 
-    __slots__ = ("_die_at", "_fail_at", "_open", "_platters", "_torn", "calls", "dead")
+    __slots__ = (
+        "_die_at",
+        "_fail_at",
+        "_fill_at",
+        "_honest",
+        "_open",
+        "_platters",
+        "_torn",
+        "calls",
+        "dead",
+        "full",
+    )
 
     def __init__(
-        self, platters: Platters, die_at: int = 0, torn: bool = False, fail_at: int = 0
+        self,
+        platters: Platters,
+        die_at: int = 0,
+        torn: bool = False,
+        fail_at: int = 0,
+        fill_at: int = 0,
+        honest: bool = True,
     ) -> None:
         self.calls: list[str] = []
         self.dead = False
+        self.full = False
+        self._fill_at = fill_at
+        self._honest = honest
         self._platters = platters
         self._die_at = die_at
         self._torn = torn
@@ -132,6 +155,14 @@ class CrashDisk(Disk):
             raise Killed()
         if len(self.calls) == self._fail_at:
             raise OSError(errno.EIO, f"{name} is broken")
+        if len(self.calls) == self._fill_at:
+            self.full = True
+        if self.full and name in ("create", "overwrite", "write"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def free(self, path: str) -> int:
+        """See ``Disk``."""
+        return 0 if self.full and self._honest else super().free(path)
 
     def create(self, path: str) -> int:
         """See ``Disk``."""

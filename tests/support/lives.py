@@ -27,6 +27,10 @@ class Lives:
     :param directory: absolute.
     :param threshold: ``unflushThreshold`` of the topic; beyond 0 plain puts may be lost with the
         power.
+    :param mode: ``flushTxLogAtCommit``. In modes 0 and 2 nothing is promised of the transactions in
+        which something happened between the last force and a power cut.
+    :ivar settled: what was known of each transaction at the last force.
+    :ivar uncertain: those of which nothing is promised any more.
     """
 
     def __init__(self, directory: str, seed: int = 0, threshold: int = 0, mode: int = 1) -> None:
@@ -41,14 +45,23 @@ class Lives:
         self.broker: TransactionalBroker
         self.client: Client
         self.number = 0
+        self.settled: dict[str, Known] = {}
+        self.uncertain: set[str] = set()
         self.power_was_cut = False
         self.silent = False  # a request was not answered, so that nothing more is sent
 
     # Lives
 
-    def start(self, die_at: int = 0, torn: bool = False, fail_at: int = 0) -> bool:
+    def start(
+        self,
+        die_at: int = 0,
+        torn: bool = False,
+        fail_at: int = 0,
+        fill_at: int = 0,
+        honest: bool = True,
+    ) -> bool:
         """Begin a life; returns whether it served."""
-        self.disk = CrashDisk(self.platters, die_at, torn, fail_at)
+        self.disk = CrashDisk(self.platters, die_at, torn, fail_at, fill_at, honest)
         try:
             self.broker = TransactionalBroker(
                 self.directory,
@@ -65,7 +78,14 @@ class Lives:
             return False
         self.client = self.broker.client()
         self.silent = self.disk.dead
-        return not self.disk.dead
+        if self.disk.dead:
+            return False
+        self.settle()  # a recovery forces what it finds
+        return True
+
+    def settle(self) -> None:
+        """Everything that was answered is on the disk."""
+        self.settled = {key: each.known for key, each in self.transactions.items()}
 
     def end(self, power: bool = False) -> None:
         """The process is dead; the machine as well."""
@@ -73,6 +93,9 @@ class Lives:
         if power:
             self.power_was_cut = True
             self.platters.cut_power()
+            if self.mode != 1:
+                now = {key: each.known for key, each in self.transactions.items()}
+                self.uncertain.update(dict(now.items() - self.settled.items()))
 
     # Steps; what comes back after the death was not sent
 
@@ -146,6 +169,12 @@ class Lives:
         before = Known.ROLLING_BACK if prepared else Known.OPEN
         self.step(key, "ROLLBACK", before, Known.ROLLED_BACK)
 
+    def pause(self) -> None:
+        """So long that what is forced every second is forced."""
+        self.guarded(lambda: self.broker.clock.advance(1.1))
+        if self.mode == 2 and not self.disk.dead and not self.broker.broken:
+            self.settle()
+
     def checkpoint(self) -> None:
         """What is done from time to time."""
         self.guarded(self.broker.service.checkpoint)
@@ -208,6 +237,9 @@ class Lives:
         assert len(listed) == len(set(listed)), f"twice: {listed}"
         log = self.log()
         bodies = [body for records in log.values() for _, body in records]
+        for key in self.uncertain:
+            for uncertain in self.transactions[key].bodies.values():
+                bodies = [body for body in bodies if body not in uncertain]
         assert len(bodies) == len(set(bodies)), f"twice: {sorted(bodies)}"
         assert self.sent.issuperset(bodies), f"never sent: {set(bodies) - self.sent}"
         if not (self.power_was_cut and self.threshold):
@@ -215,7 +247,8 @@ class Lives:
                 found = dict(log.get(partition, ())).get(offset)
                 assert found == body, f"{body!r} at {partition}-{offset}, there is {found!r}"
         for transaction in self.transactions.values():
-            self._judge(transaction, log, transaction.key in listed)
+            if transaction.key not in self.uncertain:
+                self._judge(transaction, log, transaction.key in listed)
         assert set(listed) <= set(self.transactions), listed
 
     def _judge(
@@ -227,6 +260,17 @@ class Lives:
             places = {body: index for index, body in enumerate(there)}
             stored.add(block_stands(there, places, bodies))
         transaction.judge(stored, listed)
+
+    def commit_all(self) -> None:
+        """
+        Commit every transaction that was not ended.
+
+        :raises AssertionError: one cannot be committed.
+        """
+        for key, transaction in self.transactions.items():
+            if transaction.known in (Known.OPEN, Known.PREPARED):
+                self.commit(key)
+                assert transaction.known is Known.COMMITTED, f"cannot be committed: {transaction}"
 
     def resolve(self) -> None:
         """Commit everything that is prepared, and go on using the broker."""

@@ -1,7 +1,10 @@
 """
 The crash matrix: the process dies at each call of the disk, one after the other; the machine loses
-its power there. After every start each transaction is there once and whole, or not at all, or
-prepared and listed; plain puts stand where they were acknowledged.
+its power there; the call fails; the disk is full from there on. After every start each transaction
+is there once and whole, or not at all, or prepared and listed; plain puts stand where they were
+acknowledged.
+
+``CRASH_STRIDE=1`` tries every call in every flush mode (``make crash-matrix``).
 """
 
 from __future__ import annotations
@@ -34,6 +37,7 @@ def mixed(lives: Lives) -> None:
     lives.commit(LOCAL[0])
     lives.put(None, 0)
     lives.prepare(XA[1])
+    lives.pause()
     lives.commit(XA[0])
     lives.roll_back(LOCAL[1])
     lives.put(None, 1, 200)
@@ -52,6 +56,7 @@ def quiet(lives: Lives) -> None:
         lives.put(LOCAL[number], number)
         lives.put(LOCAL[number], 0)
         lives.commit(LOCAL[number])
+        lives.pause()
         lives.checkpoint()
 
 
@@ -68,7 +73,12 @@ def stopped(lives: Lives) -> None:
 
 
 STRIDE = int(os.environ.get("CRASH_STRIDE", "4"))
-"""Of the calls of a recovery every so many-th is its last, another one in each scene; 1: all."""
+"""
+Of the calls of a recovery, and of those from which on a disk is full, every so many-th is tried,
+another one in each scene; in the flush modes 0 and 2 half as many. 1: all.
+"""
+
+SPARSE = 2 * STRIDE if STRIDE > 1 else 1
 
 SCENES = (mixed, quiet, stopped)
 
@@ -80,11 +90,11 @@ class CrashMatrixTests(SynchronousTestCase):
         self.patch(redolog, "FILE_LIMIT", 200)
         self.directory = os.path.abspath(self.mktemp())
 
-    def fresh(self, seed: int, threshold: int) -> Lives:
+    def fresh(self, seed: int, threshold: int, mode: int = 1) -> Lives:
         """An empty disk."""
         shutil.rmtree(self.directory, ignore_errors=True)
         os.makedirs(self.directory)
-        lives = Lives(self.directory, seed, threshold)
+        lives = Lives(self.directory, seed, threshold, mode)
         lives.platters.directory_synced(os.path.dirname(self.directory))
         return lives
 
@@ -99,17 +109,20 @@ class CrashMatrixTests(SynchronousTestCase):
         lives.judge()
         lives.end()
 
-    def matrix(self, scene: Callable[[Lives], None], threshold: int, power: bool) -> None:
+    def matrix(
+        self, scene: Callable[[Lives], None], threshold: int, power: bool, mode: int = 1
+    ) -> None:
         """The scene dies at each of its calls."""
-        lives = self.fresh(0, threshold)
+        lives = self.fresh(0, threshold, mode)
         self.assertTrue(lives.start())
         scene(lives)
         calls = lives.disk.calls
         lives.end()
         self.assertGreater(len(calls), 10)
-        for number, call in enumerate(calls, 1):
+        stride = 1 if mode == 1 else SPARSE
+        for number, call in list(enumerate(calls, 1))[SCENES.index(scene) % stride :: stride]:
             for torn in (False, True) if call.startswith("write") else (False,):
-                lives = self.fresh(number, threshold)
+                lives = self.fresh(number, threshold, mode)
                 try:
                     if lives.start(number, torn):
                         scene(lives)
@@ -142,6 +155,22 @@ class CrashMatrixTests(SynchronousTestCase):
         """Plain puts may be lost, committed transactions are not."""
         for scene in SCENES:
             self.matrix(scene, 1000, power=True)
+
+    def test_process_dies_without_a_force(self) -> None:
+        """Flush modes 0 and 2: nothing that was acknowledged is lost."""
+        for mode, threshold in ((0, 0), (2, 1000)):
+            for scene in SCENES:
+                self.matrix(scene, threshold, power=False, mode=mode)
+
+    def test_power_cut_every_second(self) -> None:
+        """Flush mode 2: what was acknowledged a second ago is not lost."""
+        for scene in SCENES:
+            self.matrix(scene, 0, power=True, mode=2)
+
+    def test_power_cut_without_a_force(self) -> None:
+        """Flush mode 0: the next start serves, and what it found is not lost with the next cut."""
+        for scene in SCENES:
+            self.matrix(scene, 0, power=True, mode=0)
 
     def recovery_matrix(self, threshold: int, power: bool, power_again: bool) -> None:
         """Wherever the recovery has blocks to look for, it dies at each of its calls, and after."""
@@ -212,7 +241,7 @@ class CrashMatrixTests(SynchronousTestCase):
             for number, call in enumerate(calls, 1):
                 lives = self.fresh(number, threshold)
                 try:
-                    if self.starts(lives, number):
+                    if self.starts(lives, fail_at=number):
                         scene(lives)
                     lives.end()
                     self.afterwards(lives)
@@ -222,9 +251,43 @@ class CrashMatrixTests(SynchronousTestCase):
                 finally:
                     lives.end()
 
-    def starts(self, lives: Lives, fail_at: int) -> bool:
+    def starts(self, lives: Lives, **fault: int) -> bool:
         """Whether a broker starts on a disk that fails; a start may be refused."""
         try:
-            return lives.start(torn=True, fail_at=fail_at)
+            return lives.start(torn=True, **fault)
         except MetaQError:
             return False
+
+    def test_disk_is_full(self) -> None:
+        """
+        From each call on: steps are refused, never acknowledged and then gone. When there is room
+        again everything that was not ended can be committed, without a new start.
+        """
+        served = stopped_short = 0
+        for mode, threshold, scene in ((1, 0, mixed), (2, 1000, mixed), (1, 0, quiet)):
+            lives = self.fresh(0, threshold, mode)
+            self.assertTrue(lives.start())
+            scene(lives)
+            calls = list(lives.disk.calls)
+            lives.end()
+            for number, call in list(enumerate(calls, 1))[:: STRIDE if mode == 1 else SPARSE]:
+                lives = self.fresh(number, threshold, mode)
+                try:
+                    if self.starts(lives, fill_at=number, honest=number % 2):
+                        scene(lives)
+                        lives.disk.full = False
+                        served += 1
+                        stopped_short += lives.silent
+                        self.assertEqual(lives.silent, bool(lives.broker.broken))
+                        if not lives.silent:
+                            lives.commit_all()
+                            lives.judge()
+                    lives.end()
+                    self.afterwards(lives)
+                except Exception as error:
+                    where = f"{scene.__name__}, full from call {number}, {call}, mode {mode}"
+                    raise AssertionError(f"{where}: {error!r}") from error
+                finally:
+                    lives.end()
+        self.assertGreater(served, 100 / STRIDE)
+        self.assertLess(stopped_short, served / 4, "only when a block has no room after its record")

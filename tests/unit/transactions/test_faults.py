@@ -5,6 +5,7 @@ breaks while the broker must still end, a full disk, a connection that goes whil
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -328,6 +329,113 @@ class FullDiskTests(StepsTestCase):
         disk.free_bytes = 1 << 30
         self.assertOk(self.step(XA, "COMMIT_TWO_PHASE"))
         self.assertEqual(([b"hello"], []), (self.messages(), self.broker.broken))
+
+
+class FullJournalTests(RecoveryTestCase):
+    """A journal without room."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.disk = BreakingDisk()
+        self.disk.error = errno.ENOSPC
+        self.disk.shortest = 5
+        self.restart(journal_disk=self.disk)
+
+    def fill_disk(self) -> None:
+        """Nothing can be written any more."""
+        self.disk.failing["write"] = 1 << 30
+
+    def test_each_step(self) -> None:
+        """
+        Puts, prepares, commits and rollbacks are refused, as often as they come, and a restart
+        knows nothing of them; with room the transactions go on where they stood.
+        """
+        self.fill(LOCAL, b"one")
+        self.fill(XA, b"two")
+        self.fill(XA2, b"three")
+        self.assertOk(self.step(XA2, "PREPARE"), "0")
+        self.fill_disk()
+        for _ in range(2):
+            for reply in (
+                self.put(LOCAL, b"refused"),
+                self.put(XA, b"refused"),
+                self.step(LOCAL, "COMMIT_ONE_PHASE"),
+                self.step(LOCAL, "ROLLBACK"),
+                self.step(XA, "PREPARE"),
+                self.step(XA, "COMMIT_ONE_PHASE"),
+                self.step(XA2, "COMMIT_TWO_PHASE"),
+                self.step(XA2, "ROLLBACK"),
+            ):
+                self.assertEqual(500, reply[0])
+                self.assertIn("cannot be journaled: [Errno 28] No space left on device", reply[1])
+            self.assertEqual([XA2], self.recovered())
+            self.assertEqual(200, self.reply(self.client.send(b"put test 1 5 0 7\r\nplain"))[0])
+        self.disk.failing.clear()
+        self.assertEqual(200, self.put(LOCAL, b"more")[0])
+        self.assertOk(self.step(LOCAL, "COMMIT_ONE_PHASE"))
+        self.assertOk(self.step(XA, "PREPARE"), "0")
+        self.assertOk(self.step(XA2, "COMMIT_TWO_PHASE"))
+        self.assertEqual([b"one", b"more", b"three"], self.messages())
+        self.assertEqual([XA], self.recovered())
+
+    def test_killed_while_it_is_full(self) -> None:
+        """What was refused is not there; what was prepared before is, and can be committed."""
+        self.fill(XA, b"one")
+        self.assertOk(self.step(XA, "PREPARE"), "0")
+        self.fill(XA2, b"two")
+        self.fill_disk()
+        self.assertEqual(500, self.step(XA, "COMMIT_TWO_PHASE")[0])
+        self.assertEqual(500, self.step(XA2, "PREPARE")[0])
+        self.restart()
+        self.assertEqual(([], [XA]), (self.messages(), self.recovered()))
+        self.assertOk(self.step(XA, "COMMIT_TWO_PHASE"))
+        self.assertEqual([b"one"], self.messages())
+
+    def test_used_again(self) -> None:
+        """
+        A transaction whose rollback could not be written down, and then another one with the same
+        key: a start does not take the messages of the first for those of the second.
+        """
+        for _ in range(2):
+            self.step(XA, "BEGIN", 2)
+            self.put(XA, b"rolled back")
+            self.fill_disk()
+            self.broker.clock.advance(3)
+            self.broker.clock.advance(0)
+            self.assertEqual(500, self.put(XA)[0])
+            self.step(XA, "BEGIN")
+            self.assertEqual(500, self.put(XA, b"refused")[0])
+            self.disk.failing.clear()
+            self.assertEqual(200, self.put(XA, b"new")[0])
+            self.assertEqual(200, self.put(XA, b"more")[0])
+            self.assertOk(self.step(XA, "PREPARE"), "0")
+            self.restart(journal_disk=self.disk)
+            self.assertOk(self.step(XA, "COMMIT_TWO_PHASE"))
+        self.assertEqual([b"new", b"more"] * 2, self.messages())
+
+
+class SameKeyTests(RecoveryTestCase):
+    """Two connections whose local transactions have the same key."""
+
+    def test_crash_after_one_commit(self) -> None:
+        """What the other one has not committed stays so, whatever the store has lost."""
+        self.restart(unflush_threshold=1000)
+        other = self.broker.client()
+        self.step(LOCAL, "BEGIN")
+        self.step(LOCAL, "BEGIN", client=other)
+        self.put(LOCAL, b"mine")
+        self.put(LOCAL, b"open", client=other)
+        self.put(LOCAL, b"open as well", partition=1, client=other)
+        self.put(LOCAL, b"mine too")
+        self.broker.threads.hold()
+        self.client.send(f"transaction {LOCAL} s COMMIT_ONE_PHASE 7\r\n".encode())
+        self.broker.threads.release_one()  # the force; the block is not flushed
+        self.broker.clock.advance(0)
+        self.assertOk(self.reply(self.client.received()))
+        os.truncate(Path(self.directory, "test-0", f"{0:020d}.meta"), 0)
+        self.restart()
+        self.assertEqual([b"mine", b"mine too"], self.messages())
+        self.assertEqual([], self.messages(partition=1))
 
 
 class RoomTests(StepsTestCase):

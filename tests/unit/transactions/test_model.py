@@ -5,6 +5,7 @@ hand, full disks, kills and orderly stops. Everything follows from the seed.
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 from collections.abc import Callable
@@ -39,6 +40,7 @@ class ModelTests(StepsTestCase):
         self.model = Model()
         self.number = 0
         self.refused = 0
+        self.full = False
         self.start()
 
     def start(self) -> None:
@@ -62,6 +64,7 @@ class ModelTests(StepsTestCase):
             self.advance: 8,
             self.restart: 2,
             self.compare: 4,
+            self.fill_disk: 4,
         }
         chosen = self.random.choices(list(actions), list(actions.values()), k=STEPS)
         for number, action in enumerate(chosen):
@@ -80,8 +83,9 @@ class ModelTests(StepsTestCase):
 
     def breaking(self) -> bool:
         """Whether the next write of the journal fails."""
-        breaks = self.random.random() < 0.05
+        breaks = self.random.random() < (0.6 if self.full else 0.05)
         self.disk.failing["write"] = int(breaks)
+        self.disk.error = errno.ENOSPC if self.full else errno.EIO
         self.disk.shortest = self.random.choice((0, 7))
         return breaks
 
@@ -93,6 +97,10 @@ class ModelTests(StepsTestCase):
             self.assertEqual(500, reply[0], reply)
             self.refused += 1
         return hit
+
+    def fill_disk(self) -> None:
+        """For some steps there is room for hardly anything, or there is room again."""
+        self.full = not self.full and self.random.random() < 0.5
 
     def any_step(self) -> None:
         """A command of any kind, with any key, in any state."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 
 from twisted.internet.task import Clock
@@ -21,6 +22,7 @@ class BreakingDisk(Disk):
 
     def __init__(self) -> None:
         self.failing: dict[str, int] = {}  # call: how often it still fails
+        self.error = errno.EIO  # why
         self.shortest = 0  # bytes that a write takes before it fails
         self.calls: list[str] = []
 
@@ -28,7 +30,7 @@ class BreakingDisk(Disk):
         self.calls.append(name)
         if self.failing.get(name, 0) > 0:
             self.failing[name] -= 1
-            raise OSError(errno.EIO, "Input/output error")
+            raise OSError(self.error, os.strerror(self.error))
 
     def create(self, path: str) -> int:
         """See ``Disk``."""
@@ -80,6 +82,7 @@ class RedoLogTestCase(SynchronousTestCase):
         self.threads = SynchronousThreads()
         self.clock = Clock()
         self.dirty: list[RedoLog] = []
+        self.numbers = itertools.count()
         self.broken: list[BaseException] = []
         self.log = self.open()
 
@@ -104,9 +107,13 @@ class RedoLogTestCase(SynchronousTestCase):
         """The redo files there are."""
         return sorted(os.listdir(self.directory))
 
+    def key(self) -> str:
+        """Of another transaction each time."""
+        return f"TX:s:{next(self.numbers)}"
+
     def take(self, record: bytes, force: bool = False) -> tuple[RedoFile, Written]:
         """The only record of a transaction."""
-        file = self.log.begin()
+        file = self.log.begin(self.key())
         return file, self.log.append(file, record, force)[1]
 
 
@@ -115,7 +122,7 @@ class WriteTests(RedoLogTestCase):
 
     def test_one_write_a_turn(self) -> None:
         """Records have their positions at once and are written together, without a force."""
-        file = self.log.begin()
+        file = self.log.begin(self.key())
         first = self.log.append(file, b"first")
         second = self.log.append(file, b"second")
         self.assertEqual((0, 5), (first[0], second[0]))
@@ -190,7 +197,7 @@ class WriteTests(RedoLogTestCase):
         self.assertEqual(b"keptlosttoo", self.content())
         self.assertEqual(1, len(self.broken))
         self.assertRaises(JournalError, self.log.append, file, b"more")
-        self.assertRaises(JournalError, self.log.begin)
+        self.assertRaises(JournalError, self.log.begin, "key")
 
     def test_cut_fails_and_nothing_was_written(self) -> None:
         """A disk that has become read-only: refused, however often."""
@@ -250,7 +257,7 @@ class ForceTests(RedoLogTestCase):
         self.end_turn()
         self.assertIs(PENDING, forced.state)
         self.assertEqual(1, len(self.broken))
-        self.assertRaises(JournalError, self.log.begin)
+        self.assertRaises(JournalError, self.log.begin, "key")
         self.assertRaises(JournalError, self.log.append, file, b"y")
 
     def test_append_is_not_forced(self) -> None:
@@ -307,40 +314,55 @@ class FileTests(RedoLogTestCase):
     def test_new_file_when_full(self) -> None:
         """A transaction begins in a new file when the current one is over the limit; its records
         stay in the file of its first one."""
-        first = self.log.begin()
+        first = self.log.begin(self.key())
         self.log.append(first, b"x" * 101)
-        second = self.log.begin()
+        second = self.log.begin(self.key())
         self.assertEqual((1, 2), (first.number, second.number))
         self.assertEqual(101, self.log.append(first, b"more")[0])
         self.end_turn()
         self.assertEqual(b"x" * 101 + b"more", self.content(1))
 
+    def test_new_file_for_the_same_key(self) -> None:
+        """While the first one has no outcome; a file that nobody needs goes."""
+        first = self.log.begin("key")
+        second = self.log.begin("key")
+        self.assertEqual((1, 2), (first.number, second.number))
+        self.assertEqual(2, self.log.begin("other").number)
+        self.log.release(second, "key")
+        third = self.log.begin("key")
+        self.assertIs(second, third)
+        self.log.release(third, None)
+        self.assertEqual(3, self.log.begin("key").number)
+        self.assertEqual(["redo.1", "redo.2", "redo.3"], self.names())
+        self.log.release(first, "key")
+        self.assertEqual(["redo.2", "redo.3"], self.names())
+
     def test_finished_file_goes(self) -> None:
         """When it is over the limit and no transaction of it is open."""
-        first = self.log.begin()
+        first = self.log.begin(self.key())
         self.log.append(first, b"x" * 101)
-        self.log.begin()
+        self.log.begin(self.key())
         self.end_turn()
         self.assertEqual(["redo.1", "redo.2"], self.names())
-        self.log.release(first)
+        self.log.release(first, None)
         self.assertEqual(["redo.2"], self.names())
 
     def test_finished_current_file_goes(self) -> None:
         """The next one is made first; numbers never come again."""
-        first = self.log.begin()
+        first = self.log.begin(self.key())
         self.log.append(first, b"x" * 101)
         self.end_turn()
-        self.log.release(first)
+        self.log.release(first, None)
         self.assertEqual(["redo.2"], self.names())
-        self.assertEqual(2, self.log.begin().number)
+        self.assertEqual(2, self.log.begin(self.key()).number)
 
     def test_file_stays_while_it_is_forced(self) -> None:
         """It goes when the force is done."""
-        first = self.log.begin()
+        first = self.log.begin(self.key())
         self.log.append(first, b"x" * 101, force=True)
         self.threads.hold()
         self.end_turn()
-        self.log.release(first)
+        self.log.release(first, None)
         self.assertEqual(["redo.1"], self.names())
         self.threads.release()
         self.assertEqual(["redo.2"], self.names())
@@ -351,19 +373,19 @@ class FileTests(RedoLogTestCase):
         self.assertFalse(self.log.roll_if_finished())
         self.end_turn()
         self.assertFalse(self.log.roll_if_finished())
-        self.log.release(file)
+        self.log.release(file, None)
         self.assertTrue(self.log.roll_if_finished())
         self.assertFalse(self.log.roll_if_finished())
         self.assertEqual(["redo.2"], self.names())
 
     def test_new_file_cannot_be_made(self) -> None:
         """The transaction is refused with the file's name; the next one is tried again."""
-        self.log.append(self.log.begin(), b"x" * 101)
+        self.log.append(self.log.begin(self.key()), b"x" * 101)
         self.end_turn()
         self.disk.failing["create"] = 1
-        error = self.assertRaises(JournalError, self.log.begin)
+        error = self.assertRaises(JournalError, self.log.begin, "key")
         self.assertIn("redo.2", str(error))
-        self.assertEqual(2, self.log.begin().number)
+        self.assertEqual(2, self.log.begin(self.key()).number)
 
     def test_continues(self) -> None:
         """With the last file of the run before if it is not full, with a new number if it is."""
@@ -377,5 +399,5 @@ class FileTests(RedoLogTestCase):
             fd = self.disk.open(path, writable=True)
             file = RedoFile(self.disk, 7, path, fd, size, unsynced=False)
             log = RedoLog(self.directory, environment, self.mode, [file], 9, 100)
-            self.assertEqual(number, log.begin().number)
+            self.assertEqual(number, log.begin("key").number)
             log.close()
