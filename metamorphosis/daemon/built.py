@@ -1,4 +1,8 @@
-"""The parts of a broker that serves, for those that look at it: dashboard, plugins, tests."""
+"""
+What the parts of a broker have built, as frozen values, for the parts that start later.
+
+A role gets the same parts as ``replication.role.Attached``, the administration as arguments.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +11,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from metamorphosis.broker.factory import BrokerFactory
-    from metamorphosis.broker.figures import FigureSource
     from metamorphosis.broker.responders import Responders
     from metamorphosis.cluster.model import Broker
-    from metamorphosis.cluster.registration import BrokerRegistration
     from metamorphosis.ids import MessageIds
-    from metamorphosis.interfaces import IRegistry
     from metamorphosis.store.messagestores import MessageStores
     from metamorphosis.store.retention import Retention
     from metamorphosis.transactions.service import TransactionService
@@ -48,23 +49,3 @@ class Served:
     broker: Broker
     responders: Responders
     factory: BrokerFactory
-
-
-@dataclass(frozen=True, slots=True)
-class Built:
-    """
-    A broker that serves, from the end of its start to the end of its process. Thread: reactor.
-
-    :ivar registry: the session with ZooKeeper.
-    :ivar registration: keeps the broker in it; withdraws and resumes.
-    """
-
-    stored: Stored
-    served: Served
-    registry: IRegistry
-    registration: BrokerRegistration
-
-    @property
-    def figures(self) -> FigureSource:
-        """For every reader of figures."""
-        return self.served.responders.figures

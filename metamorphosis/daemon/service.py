@@ -48,7 +48,7 @@ from metamorphosis.cluster.presence import Presence
 from metamorphosis.cluster.registry import ZooKeeperRegistry
 from metamorphosis.config.hostname import published_host
 from metamorphosis.config.model import BrokerConfig, Settings, TopicConfig
-from metamorphosis.daemon.built import Built, Served, Stored
+from metamorphosis.daemon.built import Served, Stored
 from metamorphosis.daemon.parts import OrderedService, Part
 from metamorphosis.daemon.process import StartRefused, exit_with, file_shares
 from metamorphosis.daemon.reload import Reloaded, hidden_partitions, read_again, shortened
@@ -85,7 +85,7 @@ class BrokerService(OrderedService):
 
     :ivar config: what holds now; ``reload`` replaces it.
     :ivar settings: likewise.
-    :ivar built: what serves; None until every part has started.
+    :ivar served: what answers clients; None until the port is open.
     :ivar role: what the broker does besides serving.
     :param exit_with: told the exit status when a start fails while the reactor runs.
     :param make_threads: takes the reactor, how many threads and their name.
@@ -113,7 +113,7 @@ class BrokerService(OrderedService):
         self._exit_with = exit_with
         self._make_threads = make_threads
         self._make_registry = make_registry
-        self.built: Built | None = None
+        self.served: Served | None = None
         self._phase = Phase.STARTING
         self._is_broken = False  # it was said
         self._waits = Waits(reactor)
@@ -179,9 +179,6 @@ class BrokerService(OrderedService):
             zookeeper=f"{zookeeper.connect}{zookeeper.root}" if zookeeper.enable else "not used",
             way=native.way,
         )
-        self.built = Built(
-            self._stored, self._served, self._presence.registry, self._presence.registration
-        )
         self._warn_of_hidden()
 
     def interface(self) -> str:
@@ -211,6 +208,12 @@ class BrokerService(OrderedService):
         stored = self._storage.stored
         assert stored is not None
         return stored
+
+    @property
+    def _served(self) -> Served:
+        """What answers clients; once the port is open."""
+        assert self.served is not None
+        return self.served
 
     def _start_administration(self) -> None:
         journal = self._stored.journal
@@ -248,7 +251,7 @@ class BrokerService(OrderedService):
         self._attach(broker, responders)
         factory = BrokerFactory(self._reactor, responders, self.settings, self._storage.turn)
         factory.max_connections = file_shares().clients
-        self._served = Served(broker, responders, factory)
+        self.served = Served(broker, responders, factory)
         factory.listen(config.server_port, self.interface())
 
     def _attach(self, broker: Broker, responders: Responders) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import FrozenInstanceError
 from pathlib import Path
 
 from twisted.internet.defer import Deferred, succeed
@@ -68,6 +69,22 @@ class RoleTests(BrokerServiceCase):
         self.stop_now(service)
         expected = ["attach", "start REGISTERED", "topics other test", "stop REGISTERED"]
         self.assertEqual(expected, role.calls)
+
+    def test_parts(self) -> None:
+        """A role gets the parts of its broker as one frozen value."""
+        role = Notes(Registers.AT_START)
+        service = self.start(role)
+        Client(service).ask(b"version 7\r\n", self.reactor)
+        parts = role.parts
+        self.assertEqual(self.port, parts.broker.port)
+        self.assertEqual(0, len(parts.stores))
+        self.assertEqual(1, parts.responders.figures.take().connections)
+        self.assertIs(self.registry, parts.presence.registry)
+        self.assertRaises(FrozenInstanceError, setattr, parts, "stores", parts.stores)
+        parts.presence.registration.withdraw()
+        self.assertEqual(set(), self.nodes())
+        parts.presence.registration.resume()
+        self.assertIn(MASTER, self.nodes())
 
     def test_a_fault_in_a_reload(self) -> None:
         """Is nothing that a role hears of."""

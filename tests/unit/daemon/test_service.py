@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-from dataclasses import FrozenInstanceError
 from typing import Any
 
 from twisted.internet.testing import MemoryReactorClock, StringTransport
@@ -13,7 +12,6 @@ from twisted.logger import LogLevel, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.broker.connection import ClientConnection
-from metamorphosis.cluster.registration import RegistrationStatus
 from metamorphosis.config import serverini, settings
 from metamorphosis.daemon.directorylock import DirectoryLock
 from metamorphosis.daemon.parts import Part
@@ -35,8 +33,8 @@ class Client:
 
     def __init__(self, service: BrokerService) -> None:
         self.transport = StringTransport()
-        assert service.built is not None
-        self.protocol: ClientConnection = service.built.served.factory.buildProtocol(None)
+        assert service.served is not None
+        self.protocol: ClientConnection = service.served.factory.buildProtocol(None)
         self.protocol.makeConnection(self.transport)
 
     def ask(self, request: bytes, reactor: MemoryReactorClock) -> bytes:
@@ -148,28 +146,6 @@ class BrokerServiceTests(BrokerServiceCase):
         self.assertIn("/meta/brokers/ids/0/master", self.nodes())
         self.assertIn("/meta/brokers/topics-pub/test/0-m", self.nodes())
         self.assertEqual(self.statuses, [])
-
-    def test_built(self) -> None:
-        """What looks at a broker gets its parts as one frozen value when all of them run."""
-        service = self.make_service()
-        self.assertIsNone(service.built)
-        service.startService()
-        self.run_reactor()
-        self.addCleanup(self.stop_now, service)
-        built = service.built
-        assert built is not None
-        Client(service).ask(b"put test 1 5 0 7\r\nhello", self.reactor)
-        self.assertEqual([("test", 1)], [(s.topic, s.partition) for s in built.stored.stores])
-        self.assertIs(self.registry, built.registry)
-        self.assertIs(RegistrationStatus.REGISTERED, built.registration.status)
-        figures = built.figures.take()
-        self.assertEqual(1, figures.statistics.cmd_put)
-        self.assertEqual((self.port, 1), (built.served.broker.port, figures.connections))
-        self.assertRaises(FrozenInstanceError, setattr, built, "registry", self.registry)
-        built.registration.withdraw()
-        self.assertEqual(set(), self.nodes())
-        built.registration.resume()
-        self.assertIn("/meta/brokers/ids/0/master", self.nodes())
 
     def test_prepared_transactions_of_a_java_broker(self) -> None:
         """They are there from the first moment, and can be committed."""
