@@ -85,7 +85,7 @@ class FilterTests(ClientCase):
         begun = time.monotonic()
         _, call = self.consume(self.java, "t", "every-second", **SLOW)
         self.assertReceived(call, sent[1::2])
-        self.assertLess(time.monotonic() - begun, 10)
+        self.assertLess(time.monotonic() - begun, 60)  # 500 pauses would take 250 s
         wait_until(lambda: self.at_end("every-second"), "the group is at the end")
         self.assertReceived(call, sent[1::2])
 
@@ -99,7 +99,7 @@ class FilterTests(ClientCase):
             _, call = self.consume(self.java, "t", group, **SLOW)
             self.assertReceived(call, wanted)
             seconds[group] = time.monotonic() - begun
-        self.assertLess(seconds["wanted"], seconds["unfiltered"] + 3)
+        self.assertLess(seconds["wanted"], seconds["unfiltered"] + 20)  # pauses would take 50 s
 
     def test_rejected_run(self) -> None:
         """Two accepted messages with thousands of rejected ones around them come at once."""

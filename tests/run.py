@@ -2,8 +2,9 @@
 Runs the tests and counts them: ``python -m tests.run --all``, or the names of stages or tests.
 
 Each stage is a process of its own (``tests.stage``), so that neither a crash nor a reactor left
-dirty spoils the next. The last line is ``N passed, N failed, N skipped``; the exit status is 0 only
-when something ran and nothing failed.
+dirty spoils the next. ``--all`` runs two stages at a time, because most of them wait half of their
+time: for a session to expire, a process to start. The last line is ``N passed, N failed, N
+skipped``; the exit status is 0 only when something ran and nothing failed.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ import re
 import subprocess
 import sys
 import time
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -34,7 +36,22 @@ CHECKS: dict[str, tuple[str, ...]] = {
     "style": ("-m", "ruff", "check", "--quiet"),
     "format": ("-m", "ruff", "format", "--quiet", "--diff"),
 }
-LATER = ("integration", "faults", "compat")  # they load the machine: nothing runs beside them
+WORKERS = 2  # stages at a time
+LATER = (
+    "compat",
+    "integration-1",
+    "integration-2",
+    "faults",
+)  # the longest that has no equal first
+PARTS = 2  # of the integration tests, of about the same length
+SECONDS = {  # of the modules that take longest; others take about SECONDS_OF_OTHERS
+}
+SECONDS_OF_OTHERS = 6
+
+BUILD_JAVA = (sys.executable, "-m", "tests.support.javabuild")
+QUIET = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+POLL_SECONDS = 0.1
+FIRST_PORT, PORTS = 20000, 4000  # for the servers of the first worker; the next has the following
 
 INTERPRETERS = os.path.join(ROOT, ".cache", "pythons", "list")
 """What ``tools/python-interpreters`` found: version, and interpreter if there is one."""
@@ -68,8 +85,15 @@ class Stage(abc.ABC):
         self.command = command
         self.output = os.path.join(WORK, f"{name}.out")
 
-    def start(self) -> None:
-        """Start the process; its output goes to a file."""
+    def start(self, worker: int = 0) -> None:
+        """
+        Start the process; its output goes to a file.
+
+        :param worker: which of those that run at the same time; its servers have ports of their
+            own, so that none takes the port of another that is restarted just now.
+        """
+        first_port = FIRST_PORT + worker * PORTS
+        self.worker = worker
         self.began = time.monotonic()
         with open(self.output, "wb") as output:
             self.process = subprocess.Popen(
@@ -78,18 +102,24 @@ class Stage(abc.ABC):
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
+                env={**os.environ, "TEST_PORTS": f"{first_port}-{first_port + PORTS - 1}"},
             )
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the process has not ended yet."""
+        return self.process.poll() is None
+
+    def terminate(self) -> None:
+        """End the process before its time."""
+        self.process.terminate()
+        self.process.wait()
+
     def finish(self) -> Outcome:
-        """Wait for the end and report it in one line; failures in full."""
-        try:
-            status = self.process.wait()
-        except BaseException:
-            self.process.terminate()
-            self.process.wait()
-            raise
-        outcome = self.results(status)
-        print(f"{self.name:<12} {outcome.line}, {time.monotonic() - self.began:.1f} s", flush=True)
+        """The outcome of the process, which has ended. A line about it; failures in full."""
+        outcome = self.results(self.process.wait())
+        seconds = time.monotonic() - self.began
+        print(f"{self.name:<13} {outcome.line}, {seconds:.1f} s", flush=True)
         for test, report in outcome.failed.items():
             print(f"\n--- FAILED {test}\n{report}", flush=True)
         return outcome
@@ -125,11 +155,11 @@ class TrialStage(Stage):
         self.where = "" if python == sys.executable else f" ({name})"  # behind names of tests
         super().__init__(name, command)
 
-    def start(self) -> None:
+    def start(self, worker: int = 0) -> None:
         """Forget the journal of an earlier run, then start."""
         if os.path.exists(self.journal):
             os.unlink(self.journal)
-        super().start()
+        super().start(worker)
 
     def results(self, status: int) -> Outcome:
         """The journal's results; a test that had begun when the process died failed."""
@@ -168,6 +198,8 @@ def stage(name: str) -> Stage:
         return Check(name)
     if name in TRIAL_STAGES:
         return TrialStage(name, TRIAL_STAGES[name])
+    if name in (parts := integration_parts()):
+        return TrialStage(name, parts[name])
     if name in (pythons := further_pythons()):
         return TrialStage(name, TRIAL_STAGES["unit"], pythons[name] or sys.executable)
     return TrialStage(re.sub(r"[^\w.]", "_", name), (name,))
@@ -188,41 +220,67 @@ def further_pythons() -> dict[str, str | None]:
     }
 
 
-def run_in_turn(names: tuple[str, ...], total: Outcome) -> None:
-    """One stage after the other."""
-    for name in names:
-        current = stage(name)
-        current.start()
-        total.add(current.finish())
+def integration_parts() -> dict[str, tuple[str, ...]]:
+    """The modules of the integration tests in parts: each goes to the part that is shortest yet,
+    the longest module first."""
+    package = os.path.join(ROOT, "tests", "integration")
+    names = sorted(name[:-3] for name in os.listdir(package) if re.match(r"test_\w+\.py$", name))
+    parts: list[list[str]] = [[] for _ in range(PARTS)]
+    lengths = [0] * PARTS
+    for name in sorted(names, key=seconds_of, reverse=True):
+        shortest = lengths.index(min(lengths))
+        parts[shortest].append(f"tests.integration.{name}")
+        lengths[shortest] += seconds_of(name)
+    return {f"integration-{number}": tuple(part) for number, part in enumerate(parts, 1)}
+
+
+def seconds_of(module: str) -> int:
+    """How long the module takes, about."""
+    return SECONDS.get(module, SECONDS_OF_OTHERS)
+
+
+def run_stages(names: Iterable[str], workers: int, total: Outcome) -> None:
+    """Run the stages in this order, so many at a time."""
+    waiting = deque(names)
+    free = set(range(workers))
+    running: list[Stage] = []
+    try:
+        while waiting or running:
+            while waiting and free:
+                if waiting[0] == "compat":
+                    prepare_compat()
+                running.append(stage(waiting.popleft()))
+                running[-1].start(free.pop())
+            time.sleep(POLL_SECONDS)
+            for ended in [each for each in running if not each.is_running]:
+                running.remove(ended)
+                free.add(ended.worker)
+                total.add(ended.finish())
+    finally:
+        for each in running:
+            each.terminate()
 
 
 def run_all(total: Outcome) -> None:
     """Everything, in the order in which failures are cheapest to find."""
     pythons = further_pythons()
     print(f"Python {platform.python_version()}, and for the unit tests also", *pythons, flush=True)
-    units = [stage(name) for name in ("unit", *pythons) if pythons.get(name, "this one")]
-    for each in units:
-        each.start()
-    run_in_turn(tuple(CHECKS), total)  # beside the unit tests
-    for each in units:
-        total.add(each.finish())
     for name, python in pythons.items():
         if python is None:
-            print(f"{name:<12} skipped, there is no such Python here", flush=True)
+            print(f"{name:<13} skipped, there is no such Python here", flush=True)
             total.skipped[name] = "no such Python on this machine, nor in its package registries"
-    prepare_compat()
-    run_in_turn(LATER, total)
+    building = subprocess.Popen(BUILD_JAVA, cwd=ROOT, **QUIET)  # downloads, mostly
+    try:
+        units = [name for name, python in pythons.items() if python]
+        run_stages(("unit", *CHECKS, *units, *LATER), WORKERS, total)
+    finally:
+        building.terminate()
+        building.wait()
 
 
 def prepare_compat() -> None:
-    """Build the Java side now: its downloads must not eat the time limit of the first test."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.support.javabuild"],
-        cwd=ROOT,
-        stdin=subprocess.DEVNULL,
-        check=False,
-    )
-    if done.returncode:
+    """Wait until the Java side is built: that must not eat the time limit of the first test."""
+    if subprocess.run(BUILD_JAVA, cwd=ROOT, stdin=subprocess.DEVNULL, check=False).returncode:
         print("the tests with the original Java software will be skipped", flush=True)
 
 
@@ -246,7 +304,7 @@ def main() -> int:
     total = Outcome()
     if options.all:
         run_all(total)
-    run_in_turn(tuple(options.names), total)
+    run_stages(options.names, 1, total)
     print_skipped(total.skipped)
     if total.failed:
         print("\nfailed:", *total.failed, sep="\n    ")

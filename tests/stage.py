@@ -23,9 +23,12 @@ from typing import Any, TextIO
 
 from twisted.trial import reporter, runner, util
 
+from tests.support.leftovers import LeftOpen
+
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 GRACE_SECONDS = 30.0  # what trial's own time limit gets to work before the signal
 SLOW_SECONDS = 10.0  # such tests are named in the output
+DESCRIPTORS = 16  # the reactor's, and those that are shared until the process ends
 
 
 class BlockedTest(Exception):
@@ -36,6 +39,7 @@ class JournalReporter(reporter.Reporter):  # type: ignore[misc]
     """Writes the journal instead of printing. ``tests.run`` makes one result of a test's events."""
 
     journal: TextIO
+    left_open: LeftOpen
 
     def event(self, what: str, test: Any, text: str = "") -> None:
         """Append one line; flushed, because the process may die in the next test."""
@@ -46,6 +50,7 @@ class JournalReporter(reporter.Reporter):  # type: ignore[misc]
     def startTest(self, test: Any) -> None:
         """Note which test runs, and limit its time."""
         super().startTest(test)
+        self.left_open.started()
         self.began = time.monotonic()
         self.event("start", test)
         limit = time_limit(test) + GRACE_SECONDS
@@ -57,7 +62,9 @@ class JournalReporter(reporter.Reporter):  # type: ignore[misc]
         signal.setitimer(signal.ITIMER_REAL, 0)
         faulthandler.cancel_dump_traceback_later()
         super().stopTest(test)
+        self.left_open.ended(test.id())
         seconds = time.monotonic() - self.began
+        self.event("end", test, f"{seconds:.2f}")
         if seconds > SLOW_SECONDS:
             print(f"{seconds:6.1f} s  {test.id()}", flush=True)
 
@@ -92,7 +99,9 @@ class JournalReporter(reporter.Reporter):  # type: ignore[misc]
         self.event("skip", test, str(reason))
 
     def done(self) -> None:
-        """Every test has been run."""
+        """Every test has been run; few descriptors may be open that were not before."""
+        if len(rest := self.left_open.rest()) > DESCRIPTORS:
+            self.event("fail", "descriptors left open", "\n".join(rest) + "\n")
         self.event("done", "")
 
 
@@ -125,6 +134,7 @@ def main(journal: str, directory: str, tests: list[str]) -> None:
     shutil.rmtree(directory, ignore_errors=True)
     with open(journal, "a", encoding="utf-8") as file:
         JournalReporter.journal = file
+        JournalReporter.left_open = LeftOpen()
         suite = runner.TestLoader().loadByNames(tests, recurse=True)
         started = time.monotonic()
         runner.TrialRunner(

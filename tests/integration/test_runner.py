@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -57,6 +58,28 @@ class SampleTests(TestCase):
     def test_fails_twice(self):
         self.addCleanup(lambda: 1 / 0)
         self.fail("and the cleanup, too")
+
+
+class LeavingTests(SynchronousTestCase):
+    def test_leaves_files(self):
+        self.files = [open("left-%d" % n, "w") for n in range(20)]
+
+    def test_leaves_stores(self):
+        self.segments = [os.open("%d.meta" % n, os.O_CREAT) for n in range(20)]
+
+
+class MeetingTests(SynchronousTestCase):
+    def meet(self, own, other):
+        open(os.path.join(os.environ["PYTHONPATH"].split(os.pathsep)[-1], own), "w").close()
+        place = os.path.join(os.environ["PYTHONPATH"].split(os.pathsep)[-1], other)
+        while not os.path.exists(place):
+            time.sleep(0.01)
+
+    def test_first(self):
+        self.meet("first", "second")
+
+    def test_second(self):
+        self.meet("second", "first")
 
 
 class DyingTests(SynchronousTestCase):
@@ -135,6 +158,40 @@ class StageTests(SynchronousTestCase):
         outcome = stage.results(1)
         self.assertEqual(outcome.line, "0 passed, 1 failed, 0 skipped")
         self.assertIn("no module named tests", str(outcome.failed))
+
+    def test_descriptors_left_open(self) -> None:
+        """They are a failure that names the test; those of segments are closed after the test."""
+        outcome = self.outcome("sample.LeavingTests")
+        self.assertEqual(outcome.line, "2 passed, 1 failed, 0 skipped")
+        told = outcome.failed["descriptors left open"]
+        self.assertEqual(told.count("sample.LeavingTests.test_leaves_files"), 20)
+        self.assertNotIn("meta", told)
+
+    def test_two_at_a_time(self) -> None:
+        """Stages that wait for each other both end; each has ports of its own."""
+        names = [f"sample.MeetingTests.test_{name}" for name in ("first", "second")]
+        stages = {name: run.TrialStage(f"meeting-{name}", (name,)) for name in names}
+        paths = environment()["PYTHONPATH"] + os.pathsep + self.directory
+        self.patch(os, "environ", {**os.environ, "PYTHONPATH": paths})
+        self.patch(run, "stage", stages.__getitem__)
+        self.patch(sys, "stdout", io.StringIO())
+        total = run.Outcome()
+        run.run_stages(names, 2, total)
+        self.assertEqual(total.line, "2 passed, 0 failed, 0 skipped")
+        self.assertEqual({each.worker for each in stages.values()}, {0, 1})
+
+    def test_integration_parts(self) -> None:
+        """Each module is in one of them, and the longest are not in the same."""
+        parts = run.integration_parts()
+        self.assertEqual(len(parts), run.PARTS)
+        names = [name.rpartition(".")[2] for part in parts.values() for name in part]
+        there = [each for each in os.listdir(os.path.dirname(__file__)) if each[:5] == "test_"]
+        self.assertEqual(sorted(f"{name}.py" for name in names), sorted(there))
+        lengths = [
+            sum(run.seconds_of(name.rpartition(".")[2]) for name in part) for part in parts.values()
+        ]
+        self.assertLess(max(lengths) - min(lengths), run.SECONDS_OF_OTHERS * 2)
+        self.assertLessEqual(run.SECONDS.keys(), set(names))
 
     def test_blocked_test(self) -> None:
         """The signal that ends a blocked test is recorded as that test's failure."""

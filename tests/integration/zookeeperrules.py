@@ -508,17 +508,17 @@ class SessionRules(ServerCase):
         self.assertEqual(self.client.session.id, session.id)
 
     def test_silent_session_expires(self) -> None:
-        """One of 4 s goes after 4 to 5.5 s; one that pings stays."""
+        """One of 4 s goes after 4 s and before 8; one that pings stays."""
         silent, alive = self.connected(4000), self.connected(4000)
         path = f"{self.root}/e"
         silent.ask(raw.CREATE, raw.create(path, b"", flags=raw.EPHEMERAL))
         began = time.monotonic()
         while self.client.ask(raw.EXISTS, raw.watched(path))[0] == 0:
-            self.assertLess(time.monotonic() - began, 10)
+            self.assertLess(time.monotonic() - began, 20)
             alive.ping()
             time.sleep(0.1)
         self.assertGreater(time.monotonic() - began, 3.9)
-        self.assertLess(time.monotonic() - began, 6.0)
+        self.assertLess(time.monotonic() - began, 7.9)  # less than two of its timeouts
         self.assertTrue(silent.closed_by_server())
         again = RawClient(self.server.port)
         self.addCleanup(again.close)
@@ -540,7 +540,7 @@ class SessionRules(ServerCase):
         self.client = self.connected(2000, session=self.client.session)
         self.assertEqual(self.stat(path).owner, self.client.session.id)
         self.assertEqual(self.stat(f"{self.root}/f").owner, lost.session.id)
-        deadline = time.monotonic() + 8
+        deadline = time.monotonic() + 20
         while self.client.ask(raw.EXISTS, raw.watched(f"{self.root}/f"))[0] == 0:
             self.assertLess(time.monotonic(), deadline)
             time.sleep(0.1)

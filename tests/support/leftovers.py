@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import threading
 from collections.abc import Iterable
 from typing import Any
@@ -48,3 +49,42 @@ def unclosed_factories(test: SynchronousTestCase, broker: str = "") -> list[dict
     closed. Other warnings are dropped."""
     about = f"session factory of {broker}"
     return [each for each in test.flushWarnings() if about in str(each["message"])]
+
+
+class LeftOpen:
+    """
+    The descriptors that tests leave open, for ``tests.stage``. Asked before and after each test.
+
+    A store and a journal close their files when a broker stops, and most tests just drop them, as
+    the end of a process does. Their descriptors are plain numbers, which nothing closes later: they
+    are closed here. All others have an owner that a test must close.
+    """
+
+    STORED = re.compile(r"\d+\.meta|redo\.\d+")
+
+    def __init__(self) -> None:
+        self._first = self._before = descriptors()
+        self._opened: dict[tuple[int, str], str] = {}  # descriptor and path -> test
+
+    def started(self) -> None:
+        """A test begins."""
+        self._before = descriptors()
+
+    def ended(self, test: str) -> None:
+        """Close what ``test`` left of stores, and note the rest."""
+        for number, path in descriptors().items():
+            if self._before.get(number) == path:
+                continue
+            if self.STORED.fullmatch(os.path.basename(path).removesuffix(" (deleted)")):
+                os.close(number)
+            else:
+                self._opened[number, path] = test
+
+    def rest(self) -> list[str]:
+        """What is open now and was not in the beginning: path and test."""
+        gc.collect()
+        return [
+            f"{path}: {self._opened.get((number, path), 'no test')}"
+            for number, path in descriptors().items()
+            if self._first.get(number) != path
+        ]

@@ -42,6 +42,8 @@ SILENT_LOG_JAR = "/usr/share/java/slf4j-nop.jar"
 START_SECONDS = 30.0
 PROBE_SECONDS = 0.25  # a connection made too early hangs; give up on it soon
 
+_given_ports: set[int] = set()
+
 CONFIGURATION = """\
 tickTime={tick_time}
 dataDir={directory}/data
@@ -66,20 +68,25 @@ def missing() -> str | None:
 
 def free_port() -> int:
     """
-    A loopback port nobody uses.
+    A loopback port that is free, and is given only once: a server may be down for a while and wants
+    its port back. ``TEST_PORTS`` is the range of this process, as ``tests.run`` starts several.
 
     Below the kernel's ephemeral range (32768 up): a client that retries against a closed port of
     that range can be connected to itself, and keeps the restarted server from binding.
     """
+    first, last = os.environ.get("TEST_PORTS", "20000-31999").split("-")
     while True:
-        port = random.randrange(20000, 32000)
+        port = random.randint(int(first), int(last))
+        if port in _given_ports:
+            continue
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
-            return port
+        _given_ports.add(port)
+        return port
 
 
 class Node(NamedTuple):

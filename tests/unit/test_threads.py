@@ -59,7 +59,7 @@ class WorkerThreadsTests(SynchronousTestCase):
         """End the thread."""
         stopped = self.threads.stop()
         while not stopped.called:
-            self.reactor.called.acquire(timeout=5)
+            self.reactor.called.acquire(timeout=30)
             self.reactor.turn()
         self.successResultOf(stopped)
 

@@ -81,6 +81,7 @@ class SocketSetTests(SynchronousTestCase):
         self.reactor = Reactor()
         self.sockets = SocketSet(self.reactor)
         self.sockets.open()
+        self.addCleanup(self.sockets.close)
 
     def transport(self) -> Transport:
         """A connection that wants to read."""

@@ -336,7 +336,7 @@ class LoopThreadTests(SynchronousTestCase):
         asking.start()
         self.assertTrue(queued.wait(SECONDS))
         release.set()
-        asking.join(10)
+        asking.join(SECONDS)
         self.assertIsInstance(outcomes[0], ClientClosed)
 
     def test_forked_process(self) -> None:

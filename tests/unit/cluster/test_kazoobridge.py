@@ -83,7 +83,7 @@ class ThreadTests(SynchronousTestCase):
         threads = KazooThreads(ended.release)
         threads.spawn(lambda: None).join()
         threads.spawn(lambda: {}["missing"]).join()
-        self.assertTrue(ended.acquire(timeout=1) and ended.acquire(timeout=1))
+        self.assertTrue(ended.acquire(timeout=30) and ended.acquire(timeout=30))
         self.assertIn("KeyError", threads.complaint)
 
     def test_refused_by_all(self) -> None:

@@ -55,9 +55,20 @@ class ConsumerCase(SynchronousTestCase):
 
     def factory(self) -> SessionFactory:
         """A process."""
-        return SessionFactory(
+        session = SessionFactory(
             self.runtime, ClientConfig(zookeeper="zk:1", recover_path=self.mktemp())
         )
+        self.addCleanup(self.end, session)
+        return session
+
+    def end(self, session: SessionFactory) -> None:
+        """Close a factory; it waits for listeners as long as it is configured to."""
+        closing: Any = session.close()
+        for _ in range(60):
+            if closing.called:
+                break
+            self.let(1)
+        self.runtime.result(closing)
 
     def topic(self, name: str, partitions: int) -> list[Log]:
         """The broker has a topic."""
@@ -295,10 +306,11 @@ class AcknowledgingTests(ConsumerCase):
         self.let(310)
         again = self.runtime.result(later)
         consumer.ack(again)
-        last = self.runtime.start(iteration.__anext__())
+        last: Any = self.runtime.start(iteration.__anext__())
         self.let(310)
         self.assertEqual(b"one", again.data)
         self.assertNoResult(last)
+        last.addErrback(lambda failure: failure.trap(StopAsyncIteration))  # when all is closed
 
     def test_row_40_manual(self) -> None:
         """Row 40: with a listener, messages are acknowledged and rolled back at the consumer."""

@@ -32,6 +32,13 @@ class DirectCase(SynchronousTestCase):
         self.store = MemoryOffsetStore()
         self.got: list[tuple[str, int, bytes]] = []
         self.consumer: Any = None
+        self.addCleanup(self.end)
+
+    def end(self) -> None:
+        """Close the factory."""
+        closing = self.session.close()
+        self.let(1)
+        self.runtime.result(closing)
 
     def begin(self, *topics: str, **settings: Any) -> Any:
         """A consumer that reads these topics; what came of ``complete_subscribe``."""
