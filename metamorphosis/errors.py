@@ -386,10 +386,8 @@ class InvalidMessage(InvalidArgument):
 
 
 class MessageTooLarge(InvalidMessage):
-    """
-    A message longer than ``max_body_bytes``, its attribute included, which consumers would pass
-    over. Nothing was sent.
-    """
+    """A message longer than ``max_body_bytes``, its attribute included: consumers would pass over
+    it. Nothing was sent."""
 
 
 class InvalidConfig(InvalidArgument):

@@ -1,1 +1,1 @@
-"""The connections to brokers, and what comes and goes on them."""
+"""The connections to brokers, their requests and replies."""

@@ -1,6 +1,6 @@
 """
-What happens to many partitions at the same time, as one line of the log: a broker that stands still
-or comes back with less is one event, however many of its partitions are read.
+One line of the log for the same event at many partitions, for instance a broker that does not
+answer, or comes back without its latest messages.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from metamorphosis.errors import MetaQError
 from metamorphosis.interfaces import IRuntime, Timer
 
 GATHER_SECONDS: Final = 1.0
-"""How long after the first one of a kind the others may come."""
+"""After the first event of a kind: how long later ones are added to its line."""
 SHOWN: Final = 5
 """Partitions named in one line."""
 
 Tell = Callable[[list[str]], object]
-"""Logs the line, with the places that were gathered."""
+"""Logs the line, with the gathered places."""
 
 
 def some_of(places: list[str]) -> str:
@@ -38,10 +38,10 @@ class Gathering:
 
     def add(self, kind: object, place: str, tell: Tell) -> None:
         """
-        It happened at a place.
+        The event happened at a place.
 
-        :param kind: places of one kind are told together.
-        :param tell: that of the first place speaks for all.
+        :param kind: places of one kind are in one line.
+        :param tell: logs the line; that of the first place is called.
         """
         if kind not in self._gathered:
             timer = self._runtime.call_later(GATHER_SECONDS, self._tell, kind)
@@ -49,7 +49,7 @@ class Gathering:
         self._gathered[kind][2].append(place)
 
     def close(self) -> None:
-        """Say what has been gathered."""
+        """Log the gathered places."""
         for kind, (timer, _, _) in list(self._gathered.items()):
             timer.cancel()
             self._tell(kind)
@@ -79,7 +79,7 @@ class Complaints:
         A partition is not read.
 
         :param url: of the broker it should be read from.
-        :param kind: of the error; the first one of a kind speaks for all.
+        :param kind: of the error; the first error of a kind is logged for all.
         """
         place = f"{topic} {partition} at offset {offset}"
         self._gathering.add((url, kind), place, partial(self._tell, error))

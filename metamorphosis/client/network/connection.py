@@ -1,6 +1,6 @@
 """
 The requests to one broker: they leave together at the end of the turn, replies go to their waiters,
-one sweep ends those whose time limit is over and beats the heart.
+one sweep fails requests whose time limit is over, and sends heartbeats.
 
 Source: ``RemotingClientWrapper``, gecko's ``DefaultConnection``.
 
@@ -26,8 +26,9 @@ from metamorphosis.wire.commands import Request
 from metamorphosis.wire.encoding import encode
 
 WRITE_BYTES = 1 << 14
-"""More bytes are not kept until the end of the turn: the broker can begin with the first ones. With
-64 messages of 1 KiB under way, throughput was a third higher than with one write a turn."""
+"""More bytes than this are written before the end of the turn, so that the broker can begin with
+them. With 64 messages of 1 KiB under way, throughput was a third higher than with one write a
+turn."""
 
 
 class BrokerConnection(LinkLife):
@@ -35,7 +36,7 @@ class BrokerConnection(LinkLife):
     The ``Receiver`` of one broker's links, for the life of all of them. Thread: the loop's.
 
     :ivar writable: False while more than ``max_scheduled_written_bytes`` wait for the socket.
-    :ivar answered: the present link, or the last one, brought a well-formed reply.
+    :ivar answered: a well-formed reply came on the present link, or on the last one.
     :ivar unknown_replies: replies without a waiter, late ones among them.
     :ivar garbage: links closed because the bytes that came were no replies.
     """
@@ -217,7 +218,7 @@ class BrokerConnection(LinkLife):
     def on_idle(self, idle: Callable[[], None] | None) -> None:
         """
         Call ``idle`` as soon as every request has been answered, or given up for its time limit;
-        None: not any more. It is called now if nothing is under way.
+        None: do not call it. It is called now if nothing is under way.
         """
         self._idle = idle
         if idle is not None:
@@ -258,7 +259,8 @@ class BrokerConnection(LinkLife):
     # -- time
 
     def _sweep(self) -> None:
-        """Answer requests whose time is over, beat the heart, plan the next sweep."""
+        """Answer requests whose time limit is over, send a heartbeat if one is due, plan the next
+        sweep."""
         now = self._runtime.seconds()
         late = [each for each, (_, deadline) in self._waiting.items() if deadline <= now]
         for opaque in late:

@@ -1,5 +1,6 @@
 """
-The connections of a session factory: one per broker URL, shared, with back-off restored for ever.
+The connections of a session factory: one per broker URL, shared; a lost one is made again, with
+growing pauses, without end.
 
 Source: ``RemotingClientWrapper``, gecko's ``ReconnectManager``.
 """
@@ -19,7 +20,8 @@ from metamorphosis.errors import ClientClosed
 from metamorphosis.interfaces import IRuntime, Timer
 
 DELAYS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
-"""Seconds before each attempt after a loss; the last one for ever, which is the original's."""
+"""Seconds before each attempt after a loss; the last one repeats without end, and is the original's
+pause."""
 
 CLOSE_SECONDS = 2.0
 """How long a closed connection may take to send the bytes that were written."""
@@ -39,7 +41,7 @@ class Shared:
         self.failures = 0  # since the last sensible reply
         self.timer: Timer | None = None  # of the next attempt
         self.attempt: Awaitable[None] | None = None  # the one under way
-        self.reported = False  # that it cannot be reached
+        self.reported = False  # "it cannot be reached" was logged
 
 
 class Connections:
@@ -50,15 +52,15 @@ class Connections:
         self._config = config
         self._log = log
         self._shared: dict[str, Shared] = {}
-        self._leaving: set[BrokerConnection] = set()  # closed, their sockets not yet
+        self._leaving: set[BrokerConnection] = set()  # closed; their sockets are still open
         self._closed = False
-        self._following = 0  # attempts whose end is waited for
+        self._following = 0  # the attempts that are being made
         self._followed = Event(runtime)  # pulses
 
     def acquire(self, url: str, user: object) -> BrokerConnection:
         """
-        The connection to a broker, which is opened if it is new and lives while it has users; the
-        same user twice counts once.
+        The connection to a broker. A new one is opened. It lives while it has users; the same user
+        twice counts once.
 
         :raises InvalidConfig: no URL of a broker.
         :raises ClientClosed: after ``close``.
@@ -83,9 +85,9 @@ class Connections:
 
     def release(self, url: str, user: object) -> None:
         """
-        The user needs it no longer. Without users it is closed when all requests have been answered
-        or their time is over, or when the connection ends by itself: a broker that left ZooKeeper
-        still answers for a while.
+        A user releases the connection. Without users it is closed when all requests have been
+        answered or their time is over, or when the connection ends by itself: a broker that left
+        ZooKeeper still answers for a while.
         """
         url = normalise_url(url)
         shared = self._shared.get(url)
@@ -152,7 +154,7 @@ class Connections:
             self._log.info("Broker {url} is connected", url=url)
         except BaseException as error:  # after _discard: that it was cancelled
             if self._runtime.is_cancelled():
-                raise  # with everything else on the loop
+                raise  # the loop ends, and cancels all its tasks
             if self._is_current(shared):
                 if not isinstance(error, OSError):
                     self._log.failure("Connecting to broker {url} failed", url=url)

@@ -81,7 +81,7 @@ class Event:
 
 
 class Watchers:
-    """Functions that are called when something changes, one for each user."""
+    """The functions of users that are called at each change, one for each user."""
 
     __slots__ = ("_watching",)
 
@@ -97,7 +97,7 @@ class Watchers:
         self._watching.pop(id(user), None)
 
     def tell(self) -> None:
-        """Something changed: call all of them."""
+        """Call all of them."""
         for changed in list(self._watching.values()):
             changed()
 
@@ -121,14 +121,14 @@ class Slots:
         self._closed = False
 
     def try_acquire(self, amount: int = 1) -> bool:
-        """Take it if it is there and no earlier wish waits."""
+        """Take the amount if it is free and no earlier wish waits."""
         if self._waiting or self._closed or not self._fits(amount):
             return False
         self.free -= amount
         return True
 
     def acquire(self, amount: int = 1) -> Awaitable[bool]:
-        """True when it was taken, False after ``close``."""
+        """True when the amount was taken, False after ``close``."""
         api = self._runtime.api
         future: Awaitable[bool] = api.create_future()
         if self._closed:
@@ -190,7 +190,7 @@ async def wait_unless_refused(
 
 async def within(runtime: IRuntime, awaitable: Awaitable[T], seconds: float, what: str) -> T:
     """
-    The result of something that is under way, if it comes in time; a late one is not stopped.
+    The result of an operation that is under way, if it comes in time; one that is late goes on.
 
     :param what: its name, for the error's text.
     :raises RequestTimeout: it did not come in time.

@@ -1,6 +1,6 @@
 """
-The heartbeat finds brokers that have gone: a silent one is asked for its version, and a link ends
-when several such requests in a row get no answer.
+The heartbeat notices that a broker has gone: a silent broker is asked for its version, and the link
+is aborted when several such requests in a row get no answer.
 
 Source: gecko's ``HeartBeatCommand`` listener.
 
@@ -23,7 +23,7 @@ class Beaten(Protocol):
     The connection, as its heartbeat needs it.
 
     :ivar received_at: when the last bytes came, seconds.
-    :ivar reading_paused: the connection takes no bytes, so that none can come.
+    :ivar reading_paused: nothing is read from the socket, so that no bytes can come.
     """
 
     received_at: float

@@ -65,7 +65,7 @@ class LinkLife(ABC):
         has failed.
     :ivar changes: told whenever the connection has come or gone.
     :ivar received_at: when the last bytes came, or could have begun to come, seconds.
-    :ivar reading_paused: nothing is taken from the socket.
+    :ivar reading_paused: nothing is read from the socket.
     """
 
     def __init__(self, runtime: IRuntime, url: str, log: Log) -> None:
@@ -83,7 +83,7 @@ class LinkLife(ABC):
         self._down = Event(runtime)
         self._down.set()
 
-    # -- what others see of it
+    # -- for other modules
 
     @property
     def is_connected(self) -> bool:
@@ -100,7 +100,7 @@ class LinkLife(ABC):
         return self._up.wait(timeout)
 
     async def reached(self, timeout: float, patience: float) -> bool:
-        """The same, but within ``patience`` seconds if every attempt is refused."""
+        """The same, but only within ``patience`` seconds while every attempt is refused."""
         return await wait_unless_refused(self._up, timeout, patience, lambda: self.fault)
 
     def gone(self, timeout: float) -> Awaitable[bool]:
@@ -110,7 +110,7 @@ class LinkLife(ABC):
     # -- reading
 
     def pause_reading(self) -> None:
-        """Take nothing from the socket; the time limits of requests go on."""
+        """Read nothing from the socket; the time limits of requests go on."""
         self.reading_paused = True
         if self._link is not None:
             self._link.pause_reading()
@@ -167,7 +167,7 @@ class LinkLife(ABC):
             self._end("closed")
 
     def cut(self) -> None:
-        """Close the socket now, without what waits for it."""
+        """Close the socket now, without the bytes that wait for it."""
         if self._socket is not None:
             self._socket.abort()
 
@@ -180,7 +180,7 @@ class LinkLife(ABC):
             self._log.warn("Broker {url}: {reason}", url=self.url, reason=reason)
         self._ended()
 
-    # -- what the requests have to do with it
+    # -- for the requests: see ``connection``
 
     @abstractmethod
     def _begun(self) -> None:
@@ -188,7 +188,7 @@ class LinkLife(ABC):
 
     @abstractmethod
     def _flush(self) -> None:
-        """Write what has not been written."""
+        """Write the requests that have not been written."""
 
     @abstractmethod
     def _ended(self) -> None:

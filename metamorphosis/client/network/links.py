@@ -1,4 +1,4 @@
-"""What a runtime and the core say to each other about a connection, and the log's form."""
+"""The interfaces of a connection between runtime and core, and the form of the log."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 MEANWHILE: Final = "brokers and partitions known so far are used"
-"""What a client does while ZooKeeper is away, for the log."""
+"""For the log: the client goes on while ZooKeeper is away."""
 
 Waiter = Callable[[int, bytes], None]
 """Gets status and body of an answer, exactly once; see ``replies`` for the statuses of this side.
@@ -62,16 +62,16 @@ class Log(Protocol):
     """Texts with fields in braces, as ``twisted.logger`` has them."""
 
     def debug(self, format: str, **fields: object) -> None:
-        """For who looks for an error."""
+        """For the search for an error."""
 
     def info(self, format: str, **fields: object) -> None:
-        """Something changed as it should."""
+        """A normal change."""
 
     def warn(self, format: str, **fields: object) -> None:
-        """Something is wrong and is tried again."""
+        """An operation failed and is tried again."""
 
     def error(self, format: str, **fields: object) -> None:
-        """Something is wrong, and something was not done."""
+        """An operation failed and is not tried again."""
 
     def failure(self, format: str, **fields: object) -> None:
         """``error`` with the exception that is being handled and its traceback."""

@@ -1,6 +1,6 @@
 """
-Bytes of a broker -> (status, body, opaque), all of a chunk in one loop, and a status as an error.
-Pure.
+Turns bytes of a broker into (status, body, opaque), all of a chunk in one loop, and a status into
+an error. Pure.
 
 Source: ``MetamorphosisWireFormatType``, ``BooleanCommand``, ``DataCommand``.
 
@@ -25,7 +25,7 @@ from metamorphosis.wire.numbers import shown
 VALUE: Final = 0
 """Status of a ``value``, whose body is a piece of the log."""
 NOT_SENT: Final = -1
-"""There is no connection, or it took nothing: the broker never saw the request."""
+"""There is no connection, or none of the bytes were written: the broker never saw the request."""
 LOST: Final = -2
 """The connection was lost with the request under way."""
 TIMED_OUT: Final = -3
@@ -48,7 +48,7 @@ class ReplyReader:
     copy it, and 250 us in pieces that are joined. (A ``BytesIO`` would save the last copy, but its
     views crash the garbage collector of Python 3.12.)
 
-    :ivar fault: what the broker sent that no broker may send; nothing is read after it.
+    :ivar fault: bytes that are no reply of a broker; nothing is read after them.
     """
 
     __slots__ = (
@@ -89,7 +89,8 @@ class ReplyReader:
         return replies
 
     def room(self) -> memoryview | None:
-        """Where the next bytes belong; None if that is not known, or not worth it."""
+        """Where the next bytes belong; None if that is unknown, or the rest of the body is
+        short."""
         if self._head is None or len(self._view) - self._filled < LONG_BYTES:
             return None
         return self._view[self._filled :]
@@ -105,7 +106,7 @@ class ReplyReader:
         return [(status, body, opaque)]
 
     def _begin_body(self, status: int, opaque: int, length: int, start: bytes) -> None:
-        """The body goes on behind this chunk."""
+        """The body goes on after this chunk."""
         self._head = status, opaque
         self._view = memoryview(bytearray(length))
         self._view[: len(start)] = start
@@ -158,10 +159,10 @@ class ReplyReader:
 
 def error_of(status: int, body: bytes, request: str) -> MetaQError:
     """
-    The exception for the outcome of a request that is no success.
+    The exception for a request that did not succeed.
 
-    :param body: of statuses of this side: the reason, if it is known.
-    :param request: what was asked of whom, as in ``put of topic test at meta://host:8123``.
+    :param body: of statuses of this side: the reason, or empty.
+    :param request: request and broker, as in ``put of topic test at meta://host:8123``.
     """
     reason = f" ({body.decode('utf-8', 'replace')})" if body and status < 0 else ""
     if status == NOT_SENT:

@@ -30,7 +30,7 @@ class Sweeps:
         self._timer: Timer | None = None
 
     def plan(self, when: float) -> None:
-        """Sweep at that time, or earlier if that is planned."""
+        """Sweep at that time, or earlier if a sweep is planned earlier."""
         if when >= self.planned:
             return
         if self._timer is not None:
@@ -40,7 +40,7 @@ class Sweeps:
         self._timer = self._runtime.call_later(delay, self._due)
 
     def plan_now(self) -> None:
-        """Sweep as soon as sweeps may follow each other."""
+        """Sweep as soon as the shortest time between two sweeps is over."""
         self.plan(self._runtime.seconds())
 
     def cancel(self) -> None:

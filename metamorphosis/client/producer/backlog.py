@@ -2,7 +2,7 @@
 Messages that producers keep on this machine's disk, by topic and partition, until a broker takes
 them.
 
-Disk work runs in one thread. What is kept in a burst is written together, with one flush of the
+Disk work runs in one thread. Messages kept in a burst are written together, with one flush of the
 disk.
 
 Source: ``LocalMessageStorageManager``, ``OrderedLocalMessageStorageManager``.
@@ -41,7 +41,7 @@ _KEY, _TEXT_KEY = 2, 4
 
 
 def pack(message: OutgoingMessage) -> bytes:
-    """What is kept of a message; its topic is in the store's name."""
+    """The kept fields of a message; its topic is in the store's name."""
     flags = 0 if message.attribute is None else ATTRIBUTE_FLAG
     key = b""
     if isinstance(message.key, str):
@@ -67,7 +67,7 @@ def unpack(topic: str, value: bytes) -> OutgoingMessage:
 
 
 class Queue:
-    """What is kept for one partition."""
+    """The kept messages of one partition."""
 
     __slots__ = (
         "complaint",
@@ -85,12 +85,12 @@ class Queue:
         self.topic = topic
         self.partition = partition
         self.store: LocalStore | None = None  # belongs to the thread
-        self.stored = 0  # as the thread has told
+        self.stored = 0  # as reported by the thread
         self.unwritten: list[tuple[int, bytes, Done]] = []
         self.writing = 0  # given to the thread, which has not answered yet
-        self.written = Event(runtime)  # nobody is writing to it
+        self.written = Event(runtime)  # nothing is being written to it
         self.written.set()
-        self.idle = Event(runtime)  # nobody is sending from it
+        self.idle = Event(runtime)  # nothing is being sent from it
         self.idle.set()
         self.complaint = ""  # why sending from it ended last
 
@@ -129,19 +129,19 @@ class Backlog:
         return 0 if queue is None else queue.count
 
     def kept(self) -> list[tuple[str, Partition]]:
-        """Where there is something."""
+        """The partitions with kept messages."""
         return [key for key, queue in self._queues.items() if queue.count]
 
     async def load(self, topic: str) -> None:
         """
-        Find what was kept before for a topic; once.
+        Find the messages of a topic that an earlier process kept; once.
 
         :raises LocalStoreError: it cannot be read; the next call tries again.
         """
         while (loaded := self._loaded.get(topic)) is not None:
             if loaded.is_set:
                 return
-            await loaded.wait()  # for somebody else's attempt, which may fail
+            await loaded.wait()  # for the attempt of another call, which may fail
         loaded = self._loaded[topic] = Event(self._runtime)
         try:
             for partition in await self._do(partial(_partitions, self._directory, topic)):
@@ -166,11 +166,11 @@ class Backlog:
 
     async def drain(self, topic: str, partition: Partition, send: Send, in_order: bool) -> None:
         """
-        Send what is kept, and forget what was taken; errors are logged. If it is being done
-        already, wait for that.
+        Send the kept messages, and forget those that the broker took; errors are logged. If another
+        call does so already, wait for that.
 
         :param in_order: one at a time, up to the first failure; else ``WIDTH`` at a time, and those
-            that fail stay, until none of them is taken, be it only for now.
+            that fail stay; it ends when no broker takes any of them, if only for now.
         """
         queue = self._queues.get((topic, partition))
         if queue is None or not queue.count:
@@ -192,7 +192,7 @@ class Backlog:
             queue.idle.set()
 
     async def close(self) -> None:
-        """Write what is to be written and close the files."""
+        """Write the messages that wait for the disk, and close the files."""
         if self._closed:
             return
         self._closed = True
@@ -287,9 +287,10 @@ class Backlog:
 
     async def _send_some(self, queue: Queue, some: list[Item], send: Send, in_order: bool) -> int:
         """
-        How many were taken.
+        How many the broker took.
 
-        :raises Exception: none was, and the next ones would fare no better or must not pass them.
+        :raises Exception: it took none, and later ones would fail as well, or must not overtake
+            them.
         """
         under_way = [self._runtime.start(_send(send, queue.topic, item)) for item in some]
         outcomes = await settle(under_way)
@@ -324,5 +325,5 @@ def _partitions(directory: Path, topic: str) -> list[Partition]:
             try:
                 found.append(ANY_PARTITION if text == str(ANY_PARTITION) else Partition.parse(text))
             except ValueError:
-                pass  # somebody else's file
+                pass  # not a file of ours
     return sorted(found)

@@ -24,7 +24,7 @@ class Lanes:
     :param attempt: sends the first message of a lane.
     :param select: chooses partition and broker of a message, or raises.
     :param failed: is told, later, of a message whose partition cannot be chosen.
-    :param expire: takes those messages out of a lane whose time to wait is over.
+    :param expire: removes the messages of a lane whose time to wait is over.
     """
 
     def __init__(

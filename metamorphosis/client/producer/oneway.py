@@ -2,10 +2,10 @@
 One-way sends: the sender gets no result, and never waits.
 
 A sliding window bounds what is under way: ``max(1, length // 4096)`` units a message, 20000 in all.
-A message that does not fit, or has no broker to go to, is given to the *policy*. The factory's
-policy keeps up to 500000 messages of each partition on this machine's disk and sends them later:
-when the topic is published, and every ``recover_message_interval_ms``. Kept messages are forgotten
-when a broker has confirmed them, so some may be stored twice.
+A message that does not fit, or has no broker, is given to the *policy*. The factory's policy keeps
+up to 500000 messages of each partition on this machine's disk and sends them later: when the topic
+is published, and every ``recover_message_interval_ms``. Kept messages are forgotten when a broker
+has confirmed them, so some may be stored twice.
 
 A sender that never lets the loop run fills the window, and then the memory with messages that wait
 for the disk; ``await producer.ready()`` from time to time lets the brokers keep up.
@@ -80,7 +80,7 @@ class KeepingPolicy:
         self._limit = limit
 
     def __call__(self, message: OutgoingMessage, partition: Partition) -> bool:
-        """Whether the message is kept; that it could not be written is logged later."""
+        """Whether the message is kept; a failure to write it is logged later."""
         if self._backlog.count(message.topic, partition) >= self._limit:
             self._lost(message, partition, f"{self._limit} messages are kept already")
             return False
@@ -161,7 +161,7 @@ class OneWayProducer(Publisher):
 
         :param timeout: seconds after which the window has its units back.
         :returns: id and offset -1, and the partition chosen, ``ANY_PARTITION`` if none could be;
-            None if it is no message, or the producer is closed, which is logged.
+            None if the message is invalid or the producer is closed, which is logged.
         :raises MessageTooLarge: longer than ``max_body_bytes``; nothing else is raised.
         """
         limit = self._timeout if timeout is None else timeout

@@ -11,8 +11,8 @@ Attempts. Errors that say ``retriable`` lead to another attempt after a growing 
 
 ``in_order``: of each partition one message is under way at a time and the next one waits for its
 fate, so that the log has them in the order of the calls whatever fails. Without it retries may
-overtake each other, and a Java broker stores pipelined messages in any order. A message that no
-partition can be chosen for is waited for by those behind it.
+overtake each other, and a Java broker stores pipelined messages in any order. While no partition
+can be chosen for a message, the later messages wait for it.
 
 Source: ``SimpleMessageProducer``.
 """
@@ -89,13 +89,13 @@ class Producer(Publisher):
         Send a message: a future of its ``SendResult``. Nothing is raised here. Cancelling the
         future does not take the message back.
 
-        :param attribute: travels with the message; brokers filter by it.
+        :param attribute: is sent and stored with the message; brokers filter by it.
         :param key: messages with the same key go to the same partition.
-        :param partition: goes exactly there.
+        :param partition: the message goes exactly there.
         :param timeout: seconds for the answer to each attempt; ``send_timeout_ms`` unless given.
         :raises InvalidMessage: by the future, as all others: blank topic, data that are no bytes.
         :raises MessageTooLarge: longer than ``max_body_bytes``.
-        :raises NoPartition: nobody takes messages of the topic at present.
+        :raises NoPartition: no broker takes messages of the topic at present.
         :raises BrokerError: the broker refused it.
         :raises SendTimeout: no answer; it may have been stored.
         :raises NotConnected: it was not sent.
@@ -149,7 +149,8 @@ class Producer(Publisher):
         return self._sending.is_full
 
     def ready(self) -> Awaitable[bool]:
-        """A future that fires when the producer is not full; for senders who do not await sends."""
+        """A future that fires when the producer is not full; for programs that do not await their
+        sends."""
         return self._sending.ready()
 
     @checked()
@@ -178,7 +179,7 @@ class Producer(Publisher):
         return self._transactions.new(lifetime, target, timeout)
 
     async def _end(self) -> None:
-        """Nothing is tried again any more; open transactions are rolled back."""
+        """Nothing is tried again; open transactions are rolled back."""
         if self._transactions is not None:
             await self._transactions.close()
         await self._sending.end()

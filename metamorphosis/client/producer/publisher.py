@@ -1,5 +1,5 @@
 """
-What all producers have in common: topics that are published, and an end.
+The base of all producers: published topics, and the close.
 
 Source: ``SimpleMessageProducer``.
 """
@@ -42,8 +42,8 @@ class Publisher:
     @checked(as_future)
     def publish(self, topic: str) -> Awaitable[None]:
         """
-        Announce that messages of the topic will be sent. A future that fires when its partitions
-        are known and its brokers connected, or given up on for now.
+        Prepare to send messages of the topic. A future that fires when its partitions are known and
+        its brokers connected, or given up on for now.
 
         :raises InvalidArgument: no name of a topic.
         :raises NotConnected: ZooKeeper does not answer; sends work as soon as it does.
@@ -53,8 +53,8 @@ class Publisher:
     @checked(as_future)
     def set_default_topic(self, topic: str) -> Awaitable[None]:
         """
-        Publish a topic whose partitions also take the messages of all topics that nobody in this
-        factory has published. A future, as of ``publish``.
+        Publish a topic whose partitions also take the messages of all topics that were not
+        published in this factory. A future, as of ``publish``.
 
         :raises InvalidState: the factory has another default topic.
         """
@@ -80,10 +80,10 @@ class Publisher:
 
     def close(self) -> Awaitable[None]:
         """
-        Take no more messages, wait for the fate of those under way, release the topics. A future;
-        it may be asked for again, and who stops waiting stops nothing.
+        Take no more messages, wait for the fate of those under way, release the topics. A future.
+        Idempotent; cancelling the future does not cancel the close.
 
-        :raises ClientError: something went wrong at the end; the producer is closed all the same.
+        :raises ClientError: a step of the close failed; the producer is closed all the same.
         """
         if not self._closed:
             self._closed = True

@@ -1,9 +1,9 @@
 """
-A message on its way to a broker: its frame, its attempts, what the answer means.
+A message on its way to a broker: its frame, its attempts, the meaning of the answer.
 
 Source: ``SimpleMessageProducer``, ``PutCommand``.
 
-Differs: what a broker refuses is an exception with the broker's text (its status with an empty
+Differs: the refusal of a broker is an exception with the broker's text (its status with an empty
 text); the original returns a result, whose text for a closed partition is always ``403``.
 
 Differs: messages that consumers pass over are refused; the original sends whatever fits a frame.
@@ -27,7 +27,8 @@ Callback = Callable[[SendResult | None, Exception | None], object]
 """Gets a result or an error, and None for the other one."""
 
 OVERHEAD_BYTES = 1024
-"""What a message under way costs beside its body: its frame's line, future and places in tables."""
+"""Bytes of memory of a message under way besides its body: the line of its frame, its future, its
+places in tables."""
 
 
 def too_large(topic: str, length: int, limit: int) -> MessageTooLarge:
@@ -45,13 +46,13 @@ def too_large(topic: str, length: int, limit: int) -> MessageTooLarge:
 
 
 class Owner(Protocol):
-    """Who is told of a put: a producer."""
+    """The producer of a put, which is told of its outcome."""
 
     def stored(self, put: Put, result: SendResult) -> None:
         """The broker has it."""
 
     def failed(self, put: Put, error: MetaQError) -> None:
-        """This attempt came to nothing, or nobody knows what it came to."""
+        """This attempt failed, or its outcome is unknown."""
 
 
 class Put:
@@ -63,7 +64,7 @@ class Put:
     :ivar deadline: when it is given up, seconds; 0 before the first attempt has failed.
     :ivar pinned: goes to ``partition`` and no other.
     :ivar since: when it began to wait behind others, seconds.
-    :ivar unsure: an attempt ended so that nobody knows whether it was stored.
+    :ivar unsure: an attempt ended without an answer: the message may have been stored.
     :ivar future: the sender's, if it has no ``callback``.
     """
 
@@ -97,7 +98,7 @@ class Put:
         """
         Long, because the checks stand here without calls: this runs for each message sent.
 
-        :raises InvalidMessage: there is no such message.
+        :raises InvalidMessage: a field of the message is invalid.
         """
         topic, data, attribute, key = message
         if type(topic) is not str:
@@ -187,5 +188,5 @@ def _token(topic: str) -> bytes:
     except UnicodeEncodeError:
         raise InvalidMessage(f"topic {topic!r} holds half a surrogate pair") from None
     if b" " in token or b"\r\n" in token:
-        raise InvalidMessage(f"topic {topic!r}: no spaces and line ends are possible")
+        raise InvalidMessage(f"topic {topic!r}: spaces and line ends are not possible")
     return token

@@ -1,5 +1,5 @@
 """
-Repeated attempts to send a message: whether there is one, and when.
+Repeated attempts to send a message: whether another one is made, and when.
 
 The pause before an attempt grows from ``RETRY_SECONDS`` to ``RETRY_SECONDS_MOST``. Messages that
 failed together are tried again together, in the same order, by one timer.
@@ -93,7 +93,8 @@ def pause_before(put: Put) -> float:
 
 
 def say_attempts(put: Put, error: MetaQError) -> None:
-    """Add the number of attempts to the last error, and what is known of their outcome."""
+    """Add the number of attempts to the last error, and whether one of them may have stored the
+    message."""
     error.args = (f"{error}; given up after {put.attempts + 1} attempts",)
     if put.unsure and error.outcome_known:
         error.args = (f"{error}, of which an earlier one may have stored the message",)

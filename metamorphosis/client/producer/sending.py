@@ -1,9 +1,9 @@
 """
 The way of messages from ``send`` to their brokers.
 
-The bytes under way are bounded; further messages wait for room in the order of their calls. What is
-done for each message is what all of them need; waiting, lanes and pauses cost only the messages
-that need them. See ``lanes`` for the order, ``retrying`` for further attempts.
+The bytes under way are bounded; further messages wait for room in the order of their calls. Each
+message costs only the work that every message needs; waiting, lanes and pauses cost only the
+messages that use them. See ``lanes`` for the order, ``retrying`` for further attempts.
 
 Source: ``SimpleMessageProducer``.
 
