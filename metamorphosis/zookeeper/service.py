@@ -37,6 +37,7 @@ from metamorphosis.zookeeper.commits import Commits
 from metamorphosis.zookeeper.expiry import Expiry
 from metamorphosis.zookeeper.factory import ZooKeeperFactory
 from metamorphosis.zookeeper.members import Members
+from metamorphosis.zookeeper.reserve import open_storage
 from metamorphosis.zookeeper.server import Server
 from metamorphosis.zookeeper.storage import Storage
 from metamorphosis.zookeeper.transport import ZooKeeperPort
@@ -133,7 +134,7 @@ class ZooKeeperService(Service):
         try:
             os.makedirs(settings.directory, exist_ok=True)
             self._lock.acquire()
-            self._storage = Storage(settings.directory, settings.accept_loss)
+            self._storage = open_storage(settings.directory, settings.accept_loss)
             self._report_loss(self._storage)
             server = self._serve(self._storage)
         except EXPECTED as error:

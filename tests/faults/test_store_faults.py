@@ -25,6 +25,7 @@ from metamorphosis.store.messagestore import MessageStore
 from metamorphosis.store.messagestores import MessageStores
 from metamorphosis.threads import WorkerThreads
 from tests.support.partitions import put, record, stored
+from tests.support.tinydisk import TinyDisk
 
 MODES = {"direct": 1000, "group": 0}
 
@@ -61,29 +62,6 @@ def completion(batch: Batch) -> Deferred[Batch]:
     else:
         batch.waiters.append(lambda: completed.callback(batch))
     return completed
-
-
-class TinyDisk:
-    """A file system of 1 MiB in memory; needs root."""
-
-    def __init__(self, path: str, options: str = "size=1m") -> None:
-        self.path = path
-        os.mkdir(path)
-        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", path]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True)
-        except FileNotFoundError:
-            raise SkipTest("the command mount is missing") from None
-        if done.returncode:
-            raise SkipTest(f"no tmpfs can be mounted here: {done.stderr.strip()}")
-
-    def remount(self, options: str) -> None:
-        """Change its size, or whether it can be written."""
-        subprocess.run(["mount", "-o", f"remount,{options}", self.path], check=True)
-
-    def unmount(self) -> None:
-        """Away with it."""
-        subprocess.run(["umount", "-l", self.path], check=True)
 
 
 class FullDiskTests(TestCase):

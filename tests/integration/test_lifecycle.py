@@ -125,6 +125,32 @@ class FailedStartTests(SynchronousTestCase):
         self.assertFalse(os.path.exists(pid_file))
 
 
+class StrangePathBroker(BrokerProcess):
+    """Its files are in Latin-1."""
+
+    @staticmethod
+    def _write(path: str, text: str) -> None:
+        with open(path, "w", encoding="latin-1") as file:
+            file.write(text)
+
+
+class StrangePathTests(SynchronousTestCase):
+    """A configuration that is not UTF-8."""
+
+    def test_data_path(self) -> None:
+        """The start says that the directory is another one, with section, line and remedy."""
+        directory = os.path.abspath(self.mktemp())
+        system: Keys = {"dataPath": os.path.join(directory, "donn\xe9es")}
+        broker = StrangePathBroker(directory, system=system)
+        self.addCleanup(broker.kill)
+        broker.start()
+        [line] = [each for each in broker.output().splitlines() if "is not UTF-8" in each]
+        self.assertIn("#warn]", line)
+        self.assertRegex(line, r"line \d+, \[system\] dataPath: the path is not UTF-8")
+        self.assertIn("save the file as UTF-8", line)
+        self.assertIn("donn\ufffdes", os.listdir(directory))
+
+
 class PidFileTests(SynchronousTestCase):
     """A pid file that another life of the broker has left behind."""
 

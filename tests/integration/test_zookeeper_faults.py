@@ -5,6 +5,7 @@ Faults of the original that our embedded ZooKeeper must not have, and clients th
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import resource
 import socket
@@ -22,6 +23,7 @@ from tests.integration.zookeeperrules import (
 from tests.support import rawzookeeper as raw
 from tests.support.embedded import EmbeddedZooKeeper
 from tests.support.rawzookeeper import RawClient
+from tests.support.tinydisk import TinyDisk
 
 HUGE = 1 << 30
 SEED = 20261121
@@ -230,6 +232,36 @@ class EmbeddedFaultTests(ServerCase):
         assert isinstance(stat, raw.Stat)
         self.assertEqual((data, stat.version, stat.owner), (b"before", 0, session.id))
         self.assertEqual(self.client.ask(raw.SET_DATA, raw.set_data(path, b"after"))[0], 0)
+
+    def test_start_on_a_full_disk(self) -> None:
+        """
+        It starts with the room that was kept, and serves: reads, and new sessions for a while.
+        Without that room it is refused, and the line says how much is missing.
+        """
+        server = EmbeddedZooKeeper(os.path.abspath(self.mktemp()))
+        os.mkdir(server.directory)
+        disk = TinyDisk(server.data, "size=8m")
+        self.addCleanup(disk.unmount)
+        self.addCleanup(server.kill)
+        server.start()
+        client = RawClient(server.port)
+        client.connect()
+        client.ask(raw.CREATE, raw.create("/kept", b"before"))
+        client.close()
+        server.stop()
+        disk.fill()
+        server.start()
+        client = RawClient(server.port)
+        self.addCleanup(client.close)
+        client.connect()
+        self.assertEqual(b"before", client.ask(raw.GET_DATA, raw.watched("/kept"))[1][0])
+        server.stop()
+        disk.fill()
+        self.assertRaises(RuntimeError, server.start)
+        with open(os.path.join(server.directory, "log"), encoding="utf-8") as log:
+            lines = log.read().splitlines()
+        self.assertEqual(1, sum("started with the 1024 KiB" in line for line in lines))
+        self.assertRegex(lines[-1], "Cannot start: .* 0 bytes are free in .*, 65536 are needed")
 
     def test_mutated_requests(self) -> None:
         """

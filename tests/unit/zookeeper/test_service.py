@@ -86,9 +86,9 @@ class ServiceTests(SynchronousTestCase):
 
     def patch_storage(self, storage: Callable[[str, bool], Storage]) -> None:
         """What the service takes for ``Storage``."""
-        from metamorphosis.zookeeper import service
+        from metamorphosis.zookeeper import reserve
 
-        self.patch(service, "Storage", storage)
+        self.patch(reserve, "Storage", storage)
 
     def observe(self, event: Any) -> None:
         """Keep what our own code logs."""
