@@ -174,6 +174,7 @@ class BrokerStorage:
             max_segment_size=self._config.max_segment_size,
             flush_delay=self._settings.flush_delay_ms / 1000,
             descriptors=Descriptors(file_shares().segments),
+            gather=True,
         )
         self._stores = MessageStores(
             self._config,

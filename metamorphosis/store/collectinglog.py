@@ -190,6 +190,12 @@ class CollectingLog(WritableLog):
         return copy
 
     @property
+    def collected(self) -> int:
+        """See ``WritableLog``."""
+        waiting = sum(batch.count for batch in self._queue)
+        return waiting if self.batch is None else waiting + self.batch.count
+
+    @property
     def block_is_next(self) -> bool:
         """See ``WritableLog``."""
         return bool(self._queue) and self._queue[0].decided

@@ -32,6 +32,7 @@ class StoreEnvironment(NamedTuple):
     :ivar disk: the system calls.
     :ivar descriptors: of the segments.
     :ivar apart: writes run in the threads, too, so that a disk that hangs never has the reactor.
+    :ivar gather: group commits watch what clients do; see ``gathering``.
     :ivar stalled: why the disk takes nothing now; None while it answers.
     """
 
@@ -44,4 +45,5 @@ class StoreEnvironment(NamedTuple):
     disk: Disk = Disk()
     descriptors: Descriptors = Descriptors()
     apart: bool = False
+    gather: bool = False
     stalled: Callable[[], StoreStalled | None] = lambda: None

@@ -7,6 +7,7 @@ A store asks for its next flush when it has something unflushed: normally it joi
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
@@ -106,6 +107,13 @@ def sync_segment(
         disk.sync(opened)
     for path in directories:
         disk.sync_directory(path)
+
+
+def timed_sync(disk: Disk, fd: int, path: str, directories: Iterable[str]) -> float:
+    """See ``sync_segment``; how many seconds that took."""
+    began = time.monotonic()
+    sync_segment(disk, fd, path, directories)
+    return time.monotonic() - began
 
 
 def _write_again(disk: Disk, fd: int, data: memoryview, position: int) -> None:

@@ -1,6 +1,6 @@
 """
 Group commit: a put is acknowledged when it is flushed. While one flush runs, the next batch
-collects.
+collects; ``gathering`` says when it is written, and when the reactor flushes without a thread.
 
 Differs: in the original big messages bypass the queue, are acknowledged unflushed and may stay
 unreadable, and an I/O error ends the partition's writer thread and with it the partition (D-4,
@@ -19,7 +19,8 @@ from twisted.logger import Logger
 
 from metamorphosis.errors import StoreError
 from metamorphosis.store.batch import Batch
-from metamorphosis.store.flushing import sync_segment
+from metamorphosis.store.flushing import timed_sync
+from metamorphosis.store.gathering import Gathering
 from metamorphosis.store.policy import FlushPolicy
 from metamorphosis.store.states import Worker
 from metamorphosis.store.writablelog import WritableLog
@@ -37,6 +38,7 @@ class GroupCommit(FlushPolicy):
         self._flying: list[tuple[Batch, int]] = []  # written and being flushed, with their counts
         self._failing = False
         self._refused: BaseException | None = None  # why what is being flushed was refused
+        self._gathering = Gathering(store.environment, self._collected, self._go_on)
 
     def reconfigure(self, threshold: int, interval: float) -> None:
         """See ``FlushPolicy``; every write is followed by its flush."""
@@ -55,31 +57,47 @@ class GroupCommit(FlushPolicy):
             return
         store.worker = Worker.HOLDING
         segment = store.last
-        store.environment.threads.submit(
-            partial(
-                sync_segment,
-                store.environment.disk,
-                store.lend(),
-                segment.path,
-                segment.unsynced_directories,
-            ),
-            self._synced,
+        work = partial(
+            timed_sync,
+            store.environment.disk,
+            store.lend(),
+            segment.path,
+            segment.unsynced_directories,
         )
+        if not self._gathering.flush_here(sum(count for _, count in self._flying)):
+            store.environment.threads.submit(work, self._synced)
+            return
+        try:
+            seconds = work()
+        except OSError as error:
+            self._synced(None, error)
+        else:
+            self._synced(seconds, None)
 
-    def _synced(self, _: None, error: BaseException | None) -> None:
+    def _synced(self, seconds: float | None, error: BaseException | None) -> None:
         store = self.store
         flying, self._flying = self._flying, []
         refused, self._refused = self._refused, None
         error = error or refused
-        if error is not None:
-            self._take_back(flying, error)
-        else:
-            store.last.unsynced_directories = ()
-            self.flushed(store.last.end)
-            for batch, count in flying:
-                batch.complete(batch.offset + batch.size, count, batch.error)
-        store.worker = Worker.IDLE
-        store.proceed()
+        if error is not None or seconds is None:
+            self._take_back(flying, error or StoreError("the flush was broken off"))
+            self._go_on()
+            return
+        self._gathering.flushed(seconds)
+        store.last.unsynced_directories = ()
+        self.flushed(store.last.end)
+        for batch, count in flying:
+            batch.complete(batch.offset + batch.size, count, batch.error)
+        if not self._gathering.begin(sum(count for _, count in flying)):
+            self._go_on()
+
+    def _collected(self) -> int:
+        return self.store.collected
+
+    def _go_on(self) -> None:
+        """What has collected may be written."""
+        self.store.worker = Worker.IDLE
+        self.store.proceed()
 
     def flushed(self, end: int) -> None:
         """See ``FlushPolicy``."""
@@ -122,8 +140,7 @@ class GroupCommit(FlushPolicy):
     def roll_unflushed(self, error: BaseException) -> None:
         """See ``FlushPolicy``; every message was flushed before."""
         self.store.roll_failed(error)
-        self.store.worker = Worker.IDLE
-        self.store.proceed()
+        self._go_on()
 
     def hurry(self) -> None:
         """See ``FlushPolicy``; nothing waits for a flush."""

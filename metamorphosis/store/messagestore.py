@@ -16,7 +16,7 @@ One worker at most has the descriptor of the last segment:
     IDLE        the default mode flushes                       FLUSHING
     FLUSHING    too much is unflushed, or a roll is due        HOLDING
     IDLE        a roll is due                                  HOLDING
-    any         the work is done                               IDLE, then ``proceed``
+    any         the work is done, the next batch has gathered  IDLE, then ``proceed``
 
 ``proceed`` starts what became due meanwhile, in this order: a roll, the batches that have
 collected, the end of a store that is closing. ``life`` is a state apart, because closing waits for

@@ -10,7 +10,7 @@ class Worker(Enum):
 
     IDLE = "nothing; a commit writes"
     FLUSHING = "a flush that does not mind writes; a commit writes"
-    HOLDING = "a flush, a roll or a write that must not be disturbed; batches collect"
+    HOLDING = "a flush, a roll or a write that must not be disturbed; or gathering: batches collect"
 
 
 class Life(Enum):

@@ -96,6 +96,11 @@ class WritableLog(SegmentLog):
 
     @property
     @abstractmethod
+    def collected(self) -> int:
+        """How many records and blocks wait to be written."""
+
+    @property
+    @abstractmethod
     def block_is_next(self) -> bool:
         """Whether a batch that may be written stands in the queue."""
 

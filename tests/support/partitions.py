@@ -107,19 +107,37 @@ class BreakableDisk(Disk):
         super().close(fd)
 
 
+class TurnClock(Clock):
+    """As a reactor: what a call plans for now is made in the next turn, not in this one."""
+
+    def advance(self, amount: float) -> None:
+        """One turn, so many seconds later."""
+        self.rightNow += amount
+        for call in [each for each in self.calls if each.getTime() <= self.seconds()]:
+            self.calls.remove(call)
+            call.called = 1
+            call.func(*call.args, **call.kw)
+
+
 class Partition:
     """
     Partition 0 of topic ``t`` in ``path``.
 
+    :param gather: see ``StoreEnvironment``.
     :param topic: overrides of its ``TopicConfig``.
     """
 
     def __init__(
-        self, path: str, max_segment_size: int = 1 << 30, flush_delay: float = 0, **topic: Any
+        self,
+        path: str,
+        max_segment_size: int = 1 << 30,
+        flush_delay: float = 0,
+        gather: bool = False,
+        **topic: Any,
     ) -> None:
         self.path = os.path.abspath(path)
         self.directory = os.path.join(self.path, "t-0")
-        self.clock = Clock()
+        self.clock = TurnClock() if gather else Clock()
         self.clock.advance(1385000000)
         self.threads = SynchronousThreads()
         self.disk = BreakableDisk()
@@ -132,6 +150,7 @@ class Partition:
             max_segment_size=max_segment_size,
             flush_delay=flush_delay,
             disk=self.disk,
+            gather=gather,
         )
         topic.setdefault("unflush_interval", HUGE)
         self.topic = TopicConfig("t", **topic)
