@@ -12,5 +12,17 @@ def take_puts(
     group: Any,
     /,
 ) -> int: ...
+def read_records(
+    piece: bytes,
+    position: int,
+    limit: int,
+    max_body: int,
+    origin: int,
+    type: type[Any],
+    topic: str,
+    partition: Any,
+    messages: list[Any],
+    /,
+) -> int: ...
 def crc32(data: bytes | bytearray | memoryview, way: int = 0, /) -> int: ...
 def checksum_ways() -> list[str]: ...

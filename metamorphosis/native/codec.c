@@ -166,3 +166,27 @@ size_t write_put_reply(uint8_t reply[PUT_REPLY_BYTES], const struct put *put, in
     to = write_span(to, whole);
     return (size_t)(to - reply);
 }
+
+static uint64_t read_big_endian(const uint8_t *from, size_t bytes) {
+    uint64_t value = 0;
+    for (size_t index = 0; index < bytes; index++)
+        value = value << 8 | from[index];
+    return value;
+}
+
+bool read_record(const uint8_t *at, const uint8_t *end, size_t max_body, struct record *record) {
+    if ((size_t)(end - at) < RECORD_HEADER_BYTES)
+        return false;
+    uint32_t length = (uint32_t)read_big_endian(at, 4);
+    record->checksum = (uint32_t)read_big_endian(at + 4, 4);
+    record->id = (int64_t)read_big_endian(at + 8, 8);
+    record->flag = (int32_t)read_big_endian(at + 16, 4);
+    at += RECORD_HEADER_BYTES;
+    if (length > INT32_MAX || length > max_body || length > (size_t)(end - at))
+        return false;
+    if (length == 0 && record->id == 0 && record->flag == 0)
+        return false; /* a file system leaves zeros after a crash */
+    record->body = (struct span){at, length};
+    record->end = at + length;
+    return true;
+}

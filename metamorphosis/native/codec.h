@@ -1,7 +1,7 @@
 /*
- * The ordinary requests of the wire: bytes in, spans and numbers out. Knows nothing of Python.
+ * The ordinary requests of the wire, and stored records: bytes in, spans and numbers out. Knows nothing of Python.
  *
- * What is ordinary is said by broker/hotpath/contract.py. Every pointer is compared with the end of the bytes before it
+ * What is ordinary is said by broker/hotpath/contract.py, what a record is by message.py. Every pointer is compared with the end of the bytes before it
  * is read, and nothing is written but the result.
  */
 #ifndef METAMORPHOSIS_CODEC_H
@@ -46,5 +46,20 @@ void write_header(uint8_t header[RECORD_HEADER_BYTES], uint32_t length, uint32_t
 
 /* Write the reply to a put that is stored; returns its length. */
 size_t write_put_reply(uint8_t reply[PUT_REPLY_BYTES], const struct put *put, int64_t id, int64_t offset);
+
+/* A stored record that is whole. */
+struct record {
+    struct span body;
+    const uint8_t *end;
+    int64_t id;
+    uint32_t checksum;
+    int32_t flag;
+};
+
+/*
+ * Read the record at the start of [at, end). False: it is incomplete, longer than `max_body`, or all of its header is
+ * zero. Its checksum is not compared.
+ */
+bool read_record(const uint8_t *at, const uint8_t *end, size_t max_body, struct record *record);
 
 #endif

@@ -17,8 +17,11 @@
 struct state {
     PyObject *store_error;
     PyObject *batch, *open_batch, *pieces, *next_offset, *puts, *refuse, *max_body, *next_id, *carry; /* names */
+    PyObject *fields[8]; /* names of what a message has; see enum field */
     uint32_t (*crc32)(const uint8_t *data, size_t length);
 };
+
+enum field { TOPIC, PARTITION, OFFSET, ID, FLAG, PIECE, START, END };
 
 static struct state *state_of(PyObject *module) { return PyModule_GetState(module); }
 
@@ -281,6 +284,86 @@ static PyObject *take_puts(PyObject *module, PyObject *arguments) {
     return result;
 }
 
+/* The messages of a fetched piece that are being made. */
+struct reading {
+    struct state *state;
+    PyTypeObject *type;                     /* of a message */
+    PyObject *topic, *partition, *piece;    /* borrowed from the caller */
+    PyObject *messages;                     /* likewise: the list that they are appended to */
+    const uint8_t *data;                    /* of the whole piece */
+    int64_t origin;                         /* its offset in the partition */
+};
+
+static bool set_field(struct reading *reading, PyObject *message, enum field field, PyObject *value) {
+    return PyObject_SetAttr(message, reading->state->fields[field], value) == 0;
+}
+
+static bool set_number_field(struct reading *reading, PyObject *message, enum field field, int64_t number) {
+    return set_number(message, reading->state->fields[field], number);
+}
+
+/* A message, made without its constructor: that would be half of what it costs. */
+static PyObject *make_message(struct reading *reading, const uint8_t *at, const struct record *record) {
+    allocfunc allocate = (allocfunc)PyType_GetSlot(reading->type, Py_tp_alloc);
+    PyObject *message = allocate(reading->type, 0);
+    if (message == NULL)
+        return NULL;
+    int64_t start = record->body.start - reading->data;
+    if (set_field(reading, message, TOPIC, reading->topic) &&
+        set_field(reading, message, PARTITION, reading->partition) &&
+        set_field(reading, message, PIECE, reading->piece) &&
+        set_number_field(reading, message, OFFSET, reading->origin + (at - reading->data)) &&
+        set_number_field(reading, message, ID, record->id) && set_number_field(reading, message, FLAG, record->flag) &&
+        set_number_field(reading, message, START, start) &&
+        set_number_field(reading, message, END, start + (int64_t)record->body.length))
+        return message;
+    Py_DECREF(message);
+    return NULL;
+}
+
+/* Make messages of the records in [at, end), up to the first that is not readable; NULL when something failed. */
+static const uint8_t *make_messages(struct reading *reading, const uint8_t *at, const uint8_t *end, Py_ssize_t limit,
+                                    size_t max_body) {
+    struct record record;
+    for (; limit > 0 && read_record(at, end, max_body, &record); limit--) {
+        uint32_t checksum = reading->state->crc32(record.body.start, record.body.length) & CHECKSUM_MASK;
+        if (checksum != record.checksum)
+            break;
+        if (!append(reading->messages, make_message(reading, at, &record)))
+            return NULL;
+        at = record.end;
+    }
+    return at;
+}
+
+PyDoc_STRVAR(read_records_doc,
+             "read_records(piece, position, limit, max_body, origin, type, topic, partition, messages) -> int\n--\n\n"
+             "Append a message for each readable record of the piece; the position of the first that is not read.");
+
+static PyObject *read_records(PyObject *module, PyObject *arguments) {
+    struct reading reading = {.state = state_of(module)};
+    Py_ssize_t position, limit, max_body;
+    long long origin;
+    PyObject *type;
+    if (!PyArg_ParseTuple(arguments, "SnnnLOOOO!:read_records", &reading.piece, &position, &limit, &max_body, &origin,
+                          &type, &reading.topic, &reading.partition, &PyList_Type, &reading.messages))
+        return NULL;
+    char *data;
+    Py_ssize_t size;
+    if (PyBytes_AsStringAndSize(reading.piece, &data, &size) != 0)
+        return NULL;
+    if (!PyType_Check(type) || position < 0 || position > size || max_body < 0) {
+        PyErr_SetString(PyExc_ValueError, "read_records: a type, a position in the piece and a size are needed");
+        return NULL;
+    }
+    reading.type = (PyTypeObject *)type;
+    reading.data = (const uint8_t *)data;
+    reading.origin = origin;
+    const uint8_t *past =
+        make_messages(&reading, reading.data + position, reading.data + size, limit, (size_t)max_body);
+    return past == NULL ? NULL : PyLong_FromSsize_t(past - reading.data);
+}
+
 PyDoc_STRVAR(crc32_doc, "crc32(data, way=0) -> int\n--\n\nThe CRC-32 of zlib, computed by one of `checksum_ways`.");
 
 static PyObject *crc32_of(PyObject *module, PyObject *arguments) {
@@ -316,6 +399,7 @@ static PyObject *list_ways(PyObject *module, PyObject *ignored) {
 
 static PyMethodDef methods[] = {
     {"take_puts", take_puts, METH_VARARGS, take_puts_doc},
+    {"read_records", read_records, METH_VARARGS, read_records_doc},
     {"crc32", crc32_of, METH_VARARGS, crc32_doc},
     {"checksum_ways", list_ways, METH_NOARGS, checksum_ways_doc},
     {NULL, NULL, 0, NULL},
@@ -334,6 +418,15 @@ static bool intern_names(struct state *state) {
     for (size_t index = 0; index < sizeof names / sizeof *names; index++) {
         *names[index].place = PyUnicode_InternFromString(names[index].name);
         if (*names[index].place == NULL)
+            return false;
+    }
+    static const char *const fields[] = {
+        [TOPIC] = "topic", [PARTITION] = "partition", [OFFSET] = "offset", [ID] = "id",
+        [FLAG] = "flag",   [PIECE] = "_piece",        [START] = "_start",  [END] = "_end",
+    };
+    for (size_t index = 0; index < sizeof fields / sizeof *fields; index++) {
+        state->fields[index] = PyUnicode_InternFromString(fields[index]);
+        if (state->fields[index] == NULL)
             return false;
     }
     return true;
@@ -371,6 +464,8 @@ static int clear(PyObject *module) {
     Py_CLEAR(state->max_body);
     Py_CLEAR(state->next_id);
     Py_CLEAR(state->carry);
+    for (size_t index = 0; index < sizeof state->fields / sizeof *state->fields; index++)
+        Py_CLEAR(state->fields[index]);
     return 0;
 }
 

@@ -54,6 +54,12 @@ static void check_put(const struct put *put, const uint8_t *data, size_t size) {
     check_checksums(put->body);
 }
 
+static void check_record(const struct record *record, const uint8_t *data, size_t size) {
+    require(inside(record->body, data, size) && record->body.length <= MAX_BODY, "the body of a record lies outside");
+    require(record->body.start + record->body.length == record->end, "a record does not end with its body");
+    check_checksums(record->body);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
@@ -64,6 +70,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         require(put.end > at, "a put has no bytes");
         at = put.end;
     }
+    struct record record;
+    for (at = data; read_record(at, data + size, MAX_BODY, &record); at = record.end)
+        check_record(&record, data, size);
     return 0;
 }
 
@@ -83,10 +92,23 @@ static uint32_t next_random(uint32_t below) {
     return (uint32_t)(random_state >> 33) % below;
 }
 
+/* A record whose length fits, or nearly. */
+static size_t make_record(uint8_t *to, size_t room) {
+    size_t length = next_random(40);
+    if (room < RECORD_HEADER_BYTES + length)
+        return 0;
+    write_header(to, (uint32_t)length + (next_random(8) == 0), next_random(1u << 31), (int64_t)random_state, 1);
+    memset(to + RECORD_HEADER_BYTES, 'x', length);
+    return RECORD_HEADER_BYTES + length;
+}
+
 /* Some pieces behind each other, a few bytes changed, and cut anywhere. */
 static size_t make_input(uint8_t input[INPUT_BYTES]) {
     size_t size = 0;
-    for (uint32_t left = 1 + next_random(8); left > 0; left--) {
+    bool records = next_random(2) == 0;
+    for (uint32_t left = next_random(20); records && left > 0; left--)
+        size += make_record(input + size, INPUT_BYTES - size);
+    for (uint32_t left = records ? 0 : 1 + next_random(8); left > 0; left--) {
         const char *piece = PIECES[next_random(sizeof PIECES / sizeof *PIECES)];
         size_t length = strlen(piece);
         if (length > INPUT_BYTES - size)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from metamorphosis.client.model import Partition, ReceivedMessage
 from metamorphosis.message import HEADER, HEADER_BYTES, JUMP_CHECKSUM, JUMP_FLAG, crc32
+from metamorphosis.native import compiled
 
 
 class Damage(NamedTuple):
@@ -91,8 +92,11 @@ class FetchedRecords:
         """
         At most ``limit`` messages; none when ``exhausted``, or at a ``damage``.
 
-        One long function, because it makes no call for each record but the checksum's.
+        One long function, because it makes no call for each record but the checksum's. The part in
+        C, if there is one, reads up to the first record that is not readable.
         """
+        if self.exhausted:
+            return []
         topic, partition, origin = self._topic, self._partition, self._offset
         data, view, max_body = self._data, self._view, self.max_body
         unpack, check, make = HEADER.unpack_from, crc32, ReceivedMessage
@@ -100,7 +104,10 @@ class FetchedRecords:
         append = messages.append
         last_header = len(data) - HEADER_BYTES
         position = self.next_offset - origin
-        for _ in range(limit):
+        if compiled is not None:
+            where = position, limit, max_body, origin
+            position = compiled.read_records(data, *where, make, topic, partition, messages)
+        for _ in range(limit - len(messages)):
             if position > last_header:
                 self.exhausted = True
                 break
