@@ -28,7 +28,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from metamorphosis.broker.hotpath import scan
+from metamorphosis.broker.hotpath import scan as ordinary_scan
 from metamorphosis.broker.inbox import SMALL_CHUNK, Inbox, ReceiveBuffer
 from metamorphosis.broker.replies import ReplyGroup, ReplyQueue
 from metamorphosis.broker.session import Session
@@ -138,7 +138,7 @@ class ClientConnection(Protocol):
     def __init__(self, shared: Connections) -> None:
         self._shared = shared
         self._replies = ReplyQueue(self._wake)
-        self.session = Session(self._replies, self._no_more)
+        self.session = Session(self._replies, self._no_more, self)
         self._inbox = Inbox(shared.buffer)
         self.room = self._inbox.room
         self._life = OPEN
@@ -185,7 +185,8 @@ class ClientConnection(Protocol):
             self.transport.loseConnection()
 
     def abort(self) -> None:
-        """Close at once."""
+        """Close at once; nothing that was received is taken any more."""
+        self._no_more()
         self.transport.abortConnection()
 
     # Bytes in
@@ -278,6 +279,7 @@ class ClientConnection(Protocol):
         :returns: how many bytes were consumed, and whether the rest only waits for more bytes.
         """
         inbox, shared = self._inbox, self._shared
+        scan = self.session.scan or ordinary_scan
         small = end <= SMALL_CHUNK or self._spread
         data: bytes | bytearray = inbox.data
         source: bytes | memoryview = inbox.view

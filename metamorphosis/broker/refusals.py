@@ -42,6 +42,14 @@ def put_closed(url: str, topic: str, broker_id: int, partition: int) -> BrokerEr
     )
 
 
+def sync_closed(url: str, topic: str, broker_id: int, partition: int) -> BrokerError:
+    """The same for a record from a master: with a capital P."""
+    return Forbidden(
+        f"Put message to [broker '{url}'] [partition '{topic}-{partition}'] failed."
+        f"Detail:Partition[{broker_id}-{partition}] has been closed"
+    )
+
+
 def get_closed(broker_id: int, partition: int) -> BrokerError:
     """A get from a partition that the operator closed: ``Partition`` with a capital P."""
     return Forbidden(f"Partition[{broker_id}-{partition}] has been closed")

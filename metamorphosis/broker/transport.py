@@ -92,6 +92,17 @@ class BrokerTransport(tcp.Server):
         self.setTcpNoDelay(True)
         self.setTcpKeepAlive(True)
 
+    def notice_loss(self, seconds: int) -> None:
+        """Let the kernel end the connection about that time after the other machine has stopped
+        answering; by itself it takes hours on a quiet connection."""
+        for option, value in (
+            (socket.TCP_KEEPIDLE, max(seconds // 3, 1)),
+            (socket.TCP_KEEPINTVL, max(seconds // 6, 1)),
+            (socket.TCP_KEEPCNT, 4),
+            (socket.TCP_USER_TIMEOUT, seconds * 1000),
+        ):
+            self.socket.setsockopt(socket.IPPROTO_TCP, option, value)
+
     def doRead(self) -> Any:
         """Receive once into the protocol's room."""
         protocol = self.protocol

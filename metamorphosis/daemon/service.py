@@ -265,6 +265,7 @@ class BrokerService(OrderedService):
                 responders,
                 self._stored.stores,
                 self._stored.ids,
+                self._storage.threads,
                 self._storage.turn,
                 self._presence,
                 self.reload,

@@ -50,6 +50,7 @@ class BrokerStorage:
     :param broken: told why the journal can be trusted no longer.
     :param has_transactions: without them the journal is only looked at: see ``unfinished``.
     :ivar parts: in the order of their start.
+    :ivar threads: for what blocks; from ``prepare`` on.
     :ivar turn: commits the stores, and drains the connections.
     :ivar stored: what was built; None until every part has started.
     :ivar cancel_start: breaks off a load of big stores.
@@ -80,7 +81,7 @@ class BrokerStorage:
         self.parts = [
             Part("the data directories", stop=self.unlock),
             Part("the message ids", self._await_ids, self._stop_ids),
-            Part("the worker threads", stop=lambda: self._threads.stop()),
+            Part("the worker threads", stop=lambda: self.threads.stop()),
             *self._stores_and_journal(),
             Part("retention", self._start_retention, self._stop_retention),
         ]
@@ -104,12 +105,12 @@ class BrokerStorage:
         :raises MetaQError: naming what is in the way.
         :raises OSError: likewise.
         """
-        self._threads = self._make_threads(self._reactor, self._settings.sync_threads, "store")
+        self.threads = self._make_threads(self._reactor, self._settings.sync_threads, "store")
         self.lock(self._config)
         self._ids = MessageIds(
             self._config.broker_id,
             IdCeiling(os.path.join(self._config.data_path, IDS_FILE)),
-            self._threads,
+            self.threads,
             on_fault=lambda text: self._log.error("{text}", text=text),
             on_end=lambda text: self._log.info("{text}", text=text),
         )
@@ -167,7 +168,7 @@ class BrokerStorage:
 
     def _load_stores(self) -> Deferred[None]:
         environment = StoreEnvironment(
-            threads=self._threads,
+            threads=self.threads,
             clock=self._reactor,
             schedule=FlushSchedule(self._reactor),
             on_dirty=self.turn.store_dirty,
@@ -210,7 +211,7 @@ class BrokerStorage:
             self._settings,
             self._open_store,
             known,
-            self._threads,
+            self.threads,
             self._reactor,
             self.turn.store_dirty,
             self._broken,

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from metamorphosis.cluster.presence import Presence
     from metamorphosis.config.model import BrokerConfig, Settings
     from metamorphosis.ids import MessageIds
+    from metamorphosis.interfaces import IWorkerThreads
     from metamorphosis.store.messagestores import MessageStores
 
 SLAVE = "The broker is a slave,put is not allowed"
@@ -48,6 +49,7 @@ class Attached:
     :ivar settings: likewise.
     :ivar broker: id and published address.
     :ivar responders: dispatch, routes, rules, statistics, figures and long polls.
+    :ivar threads: for what blocks on a disk.
     :ivar turn: commits the stores, and drains the connections.
     :ivar presence: session and registration.
     :ivar reload: reads ``server.ini`` again, as the signal does.
@@ -60,6 +62,7 @@ class Attached:
     responders: Responders
     stores: MessageStores
     ids: MessageIds
+    threads: IWorkerThreads
     turn: Turn
     presence: Presence
     reload: Callable[[], None]

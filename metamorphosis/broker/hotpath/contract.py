@@ -27,6 +27,10 @@ is its oracle.
 
 ``VECTORS`` are single requests and whether they are ordinary, ``STEP_VECTORS`` those of
 transactions; the tests run each against every implementation.
+
+The slave of a pair takes the ordinary ``sync`` frames of its master in the same way
+(``syncs.scan``): a record keeps the id that it has in its line, and no id is given;
+``Routes.syncs`` says where it goes. ``SYNC_VECTORS`` are for it.
 """
 
 from __future__ import annotations
@@ -50,18 +54,20 @@ class Routes:
 
     :ivar places: partitions that take puts in transactions.
     :ivar steps: takes what belongs to transactions.
+    :ivar syncs: the same for what the master of a pair sends its slave.
     :ivar refuse: what becomes of the replies to puts whose batch has failed.
     :ivar max_transfer: a get returns at most this many bytes.
     :ivar max_body: a longer body is not ordinary.
     """
 
-    __slots__ = ("max_body", "max_transfer", "places", "puts", "reads", "refuse", "steps")
+    __slots__ = ("max_body", "max_transfer", "places", "puts", "reads", "refuse", "steps", "syncs")
 
     def __init__(self, max_transfer: int, max_body: int) -> None:
         self.puts: dict[tuple[bytes, bytes], MessageStore] = {}
         self.reads: dict[tuple[bytes, bytes], MessageStore] = {}
         self.places: dict[tuple[bytes, bytes], tuple[str, int]] = {}
         self.steps: ScanSteps | None = None
+        self.syncs: dict[tuple[bytes, bytes], MessageStore] = {}
         self.refuse: Refuse | None = None
         self.max_transfer = max_transfer
         self.max_body = max_body
@@ -71,6 +77,7 @@ class Routes:
         self.puts.clear()
         self.reads.clear()
         self.places.clear()
+        self.syncs.clear()
 
 
 class Scan(Protocol):
@@ -222,3 +229,40 @@ STEP_VECTORS = (
 Requests for partition 0 of topic ``test``, to which a put in a transaction has gone. ``TX:s:1`` and
 ``XID:1:aa:bb:q`` are begun, ``XID:2:aa:bb:q`` is prepared. ``reply`` is the opaque.
 """
+
+SYNC_VECTORS = (
+    Vector(b"sync test 0 5 0 7 907060870 1\r\nhello", True, b"7 1"),
+    Vector(b"sync test 0 5 0 7 1\r\nhello", True, b"7 1"),
+    Vector(
+        b"sync test 0 5 -7 -5468920081952014336 -1 -2147483648\r\nhello",
+        True,
+        b"-5468920081952014336 -2147483648",
+    ),
+    Vector(b"sync test 0 0 0 0 0 0\r\n", True, b"0 0"),
+    Vector(
+        b"sync test 0 5 0 -9223372036854775808 2147483647\r\nhello",
+        True,
+        b"-9223372036854775808 2147483647",
+    ),
+    Vector(b"sync test 0 5 0 9223372036854775807 1\r\nhello", True, b"9223372036854775807 1"),
+    Vector(b"sync test 0 5 0 7 907060871 1\r\nhello", False),  # a wrong checksum
+    Vector(b"sync test 0 5 0 9223372036854775808 1\r\nhello", False),  # an id beyond int64
+    Vector(b"sync test 0 5 0 -9223372036854775809 1\r\nhello", False),
+    Vector(b"sync test 0 5 0 +7 1\r\nhello", False),
+    Vector(b"sync test 0 5 0 07 1\r\nhello", False),
+    Vector(b"sync test 0 5 0 7 907060870 2147483648\r\nhello", False),
+    Vector(b"sync test 0 5 0 7 907060870 +1\r\nhello", False),
+    Vector(b"sync test 0 5 0 7 907060870 1 \r\nhello", False),
+    Vector(b"sync test 0 5 0 7 -2 1\r\nhello", False),
+    Vector(b"sync test 0 5 0 7 1 2 3\r\nhello", False),
+    Vector(b"sync test 0 5 0 7\r\nhello", False),
+    Vector(b"sync test 00 5 0 7 1\r\nhello", False),
+    Vector(b"sync test 1 5 0 7 1\r\nhello", False),  # a partition nobody has opened
+    Vector(b"sync nosuch 0 5 0 7 1\r\nhello", False),
+    Vector(b"sync test 0 6 0 7 1\r\nhello", False),  # a byte is missing
+    Vector(b"sync test 0 5 0 7 1\rhello", False),
+    Vector(b"put test 0 5 0 907060870 1\r\nhello", False),
+    Vector(b"get test g 0 0 1000 4\r\n", False),
+    Vector(b"s", False),
+)
+"""Those of ``sync``; the reply is id and opaque."""

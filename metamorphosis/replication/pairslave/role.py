@@ -11,7 +11,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from metamorphosis.errors import Forbidden
+from metamorphosis.replication.logs import LogEnds
+from metamorphosis.replication.pairslave.probes import DiskLook
+from metamorphosis.replication.pairslave.records import Records
+from metamorphosis.replication.pairslave.takeover import Takeover
 from metamorphosis.replication.role import SLAVE, Attached, Registers
+from metamorphosis.replication.status import PartitionFigures, RoleFigures, status_lines
 from metamorphosis.wire import commands as wire
 
 if TYPE_CHECKING:
@@ -29,10 +34,18 @@ class PairSlave:
 
     def __init__(self, config: PairSlaveConfig) -> None:
         self.name = config.name
+        self._parts: Attached
+        self._takeover: Takeover
 
     def attach(self, parts: Attached) -> None:
-        """Refuse puts."""
-        parts.responders.dispatch.replace({wire.PutCommand: self._refuse})
+        """Take records, and refuse puts."""
+        self._parts = parts
+        self._takeover = Takeover(parts.reactor)
+        records = Records(parts, self._takeover, DiskLook(parts.threads))
+        responders = parts.responders
+        responders.dispatch.replace(records.table())
+        responders.dispatch.replace({wire.PutCommand: self._refuse})
+        responders.figures.replication = lambda: status_lines(self.figures())
 
     def start(self) -> None:
         """The master begins."""
@@ -41,7 +54,28 @@ class PairSlave:
         """What is in flight is answered when the port closes."""
 
     def reconfigure(self, config: BrokerConfig, settings: Settings) -> None:
-        """The rules know it."""
+        """Closed partitions and topics are known to the rules, which empty the routes."""
+
+    def figures(self) -> RoleFigures:
+        """The master's end is not known: it is never asked."""
+        master = self._takeover.host
+        return RoleFigures(
+            role=self.name,
+            state="alone" if master is None else "paired",
+            other=master,
+            connected=master is not None,
+            registered=False,
+            partitions=tuple(
+                PartitionFigures(
+                    store.topic,
+                    store.partition,
+                    LogEnds(store.min_offset, store.next_offset),
+                    state="storing",
+                )
+                for store in self._parts.stores
+            ),
+        )
 
     def _refuse(self, command: wire.PutCommand, session: Session) -> None:
+        self._parts.responders.statistics.count_puts(command.topic, 1, len(command.body))
         raise Forbidden(SLAVE)

@@ -1,0 +1,131 @@
+"""
+``sync``: the records of the master, those that the hot path does not take.
+
+Source: ``GregorCommandProcessor``, section 5 of the specification of replication.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from twisted.logger import Logger
+
+from metamorphosis.broker import refusals
+from metamorphosis.broker.dispatch import Table, refusal
+from metamorphosis.errors import BrokerError, MetaQError
+from metamorphosis.message import checksum
+from metamorphosis.wire import commands as wire
+from metamorphosis.wire.encoding import result
+
+if TYPE_CHECKING:
+    from metamorphosis.broker.session import Session
+    from metamorphosis.replication.pairslave.probes import DiskLook
+    from metamorphosis.replication.pairslave.takeover import Takeover
+    from metamorphosis.replication.role import Attached
+    from metamorphosis.store.batch import Batch
+
+
+class Records:
+    """
+    Stores what the master sends, as it comes. Thread: reactor.
+
+    :param takeover: says whose records are stored.
+    :param look: whether the disk takes messages.
+    """
+
+    _log = Logger()
+
+    def __init__(self, parts: Attached, takeover: Takeover, look: DiskLook) -> None:
+        self._shared = parts.responders
+        self._stores = parts.stores
+        self._long_polls = parts.responders.long_polls
+        self._probe_topic = parts.settings.probe_topic
+        self._takeover = takeover
+        self._look = look
+
+    def table(self) -> Table:
+        """What is answered here."""
+        return {wire.SyncCommand: self.sync}
+
+    def sync(self, command: wire.SyncCommand, session: Session) -> None:
+        """Store one record, and reply when its batch is stored."""
+        shared = self._shared
+        shared.refuse_if_stopping()
+        try:
+            refused = self._takeover.claim(session)
+            if refused is not None:
+                raise self._failed(command, refused)
+            if command.topic == self._probe_topic and not command.partition:
+                self._probe(command, session)
+                return
+            batch, reply = self._append(command)
+        except BrokerError as error:
+            shared.statistics.count_puts(command.topic, 1, len(command.body))
+            if error.status != 403:
+                shared.statistics.count_put_failed(command.topic)
+            raise
+        session.replies.add(reply, batch, batch.count - 1, shared.routes.refuse)
+
+    def _failed(self, command: wire.SyncCommand, detail: str | None = None) -> BrokerError:
+        return refusals.put_failed(self._shared.url, command.topic, command.partition, detail)
+
+    def _append(self, command: wire.SyncCommand) -> tuple[Batch, bytes]:
+        """
+        :raises BrokerError: the record cannot be stored.
+        """
+        topic, partition, body = command.topic, command.partition, command.body
+        shared, rules = self._shared, self._shared.rules
+        if rules.is_closed(topic, partition):
+            broker_id = shared.config.broker_id
+            raise refusals.sync_closed(shared.url, topic, broker_id, partition)
+        if not rules.accepts(topic):
+            raise self._failed(command, refusals.topic_not_accepted(topic))
+        if not 0 <= partition < rules.partition_count(topic):
+            raise self._failed(command, refusals.wrong_partition(partition))
+        computed = checksum(body)
+        try:
+            store = self._stores.get(topic, partition)
+            if store is None:
+                store = self._stores.get_or_create(rules.topic_config(topic), partition)
+                self._long_polls.store_made(store)
+            if command.checksum not in (wire.NO_CHECKSUM, computed):
+                raise self._failed(command, refusals.CHECKSUM_FAILURE)
+            batch = store.batch or store.open_batch()
+        except OSError as error:
+            self._log.error(
+                "Opening {topic}-{partition} failed: {error}",
+                topic=topic,
+                partition=partition,
+                error=error,
+            )
+            raise self._failed(command) from error
+        except BrokerError:
+            raise
+        except MetaQError as error:
+            raise self._failed(command, str(error)) from error
+        # Later records take the hot path.
+        shared.routes.syncs[topic.encode(), b"%d" % partition] = store
+        offset = store.add(command.message_id, command.flag, computed, body)
+        text = b"%d %d %d" % (command.message_id, partition, offset)
+        return batch, result(200, command.opaque, text)
+
+    # Probes
+
+    def _probe(self, command: wire.SyncCommand, session: Session) -> None:
+        """Answered in its place when the disk has been looked at."""
+        self._shared.statistics.count_puts(command.topic, 1, len(command.body))
+        slot = session.replies.reserve()
+        config = self._shared.config
+        others = {topic.data_path for topic in config.topics.values() if topic.data_path}
+        self._look.ask(config.data_path, others, partial(self._looked, command, slot.fill))
+
+    def _looked(
+        self, command: wire.SyncCommand, answer: Callable[[bytes], None], error: OSError | None
+    ) -> None:
+        if error is None:
+            answer(result(200, command.opaque, b"%d 0 0" % command.message_id))
+            return
+        self._shared.statistics.count_put_failed(command.topic)
+        answer(refusal(self._failed(command), command.opaque))

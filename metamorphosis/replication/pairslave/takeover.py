@@ -1,0 +1,123 @@
+"""
+Which connection is that of the master: the only one whose records are stored.
+
+    state    event                                          state
+    ALONE    a first ``sync`` of any connection             PAIRED with it
+    PAIRED   ``sync`` of the same connection                PAIRED
+    PAIRED   ``sync`` of another one from the same host     PAIRED with it; the older is closed
+    PAIRED   ``sync`` of another one from another host      PAIRED; it is refused
+    PAIRED   the connection is lost                         ALONE
+
+From the same host comes a master that was started anew, or whose connection was cut without its
+notice: its own dead connection must not lock it out. Two masters on two hosts would make one log of
+two; one of them has to be stopped. The kernel notices in half a minute when the machine of a master
+has gone, so that another one can take its place.
+
+Differs: the original stores what anybody sends.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from twisted.logger import Logger
+
+from metamorphosis.broker.hotpath import syncs
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IReactorTime
+
+    from metamorphosis.broker.session import Session
+
+LOSS_SECONDS: Final = 30
+"""In about this time a master's machine that does not answer is noticed."""
+
+LOG_SECONDS: Final = 10.0
+"""Between two lines."""
+
+
+class Seldom:
+    """Keeps a line that a peer can cause many times a second from filling the log."""
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._next = clock.seconds()
+        self._skipped = 0
+        self.left_out = 0
+
+    def may_log(self) -> bool:
+        """Whether it is time again; ``left_out`` is how many lines there were since the last."""
+        now = self._clock.seconds()
+        if now < self._next:
+            self._skipped += 1
+            return False
+        self._next = now + LOG_SECONDS
+        self.left_out, self._skipped = self._skipped, 0
+        return True
+
+
+class Takeover:
+    """
+    The master's connection. Thread: reactor.
+
+    :ivar master: it; None: there is none now.
+    """
+
+    _log = Logger()
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self.master: Session | None = None
+        self._changes = Seldom(clock)
+        self._refusals = Seldom(clock)
+
+    @property
+    def host(self) -> str | None:
+        """The address of the master."""
+        return None if self.master is None else self.master.remote.host
+
+    def claim(self, session: Session) -> str | None:
+        """
+        A ``sync`` came: whether it is to be stored.
+
+        :returns: None; or why it is refused.
+        """
+        if session is self.master:
+            return None
+        if self.master is not None and session.remote.host != self.host:
+            return self._refuse(session)
+        older, self.master = self.master, session
+        session.scan = syncs.scan
+        session.on_lost(self._lost)
+        session.remote.notice_loss(LOSS_SECONDS)
+        if older is None:
+            if self._changes.may_log():
+                self._log.info("The master of this pair is at {host}", host=session.remote.host)
+            return None
+        older.scan = None
+        older.remote.abort()
+        if self._changes.may_log():
+            self._log.warn(
+                "A newer connection of the master at {host} takes over; the older one is closed"
+                " (such lines left out: {left_out})",
+                host=session.remote.host,
+                left_out=self._changes.left_out,
+            )
+        return None
+
+    def _refuse(self, session: Session) -> str:
+        if self._refusals.may_log():
+            self._log.error(
+                "A second master at {host} is refused; the one of this pair is at {master}. The log"
+                " of a slave cannot be that of two masters: stop one of them (such lines left out:"
+                " {left_out})",
+                host=session.remote.host,
+                master=self.host,
+                left_out=self._refusals.left_out,
+            )
+        return f"this slave has a master at {self.host}; it takes another one when that is gone"
+
+    def _lost(self, session: Session) -> None:
+        if session is self.master:
+            self.master = None
+            if self._changes.may_log():
+                self._log.info("The master at {host} is gone", host=session.remote.host)
