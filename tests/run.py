@@ -30,7 +30,18 @@ TRIAL_STAGES: dict[str, tuple[str, ...]] = {
     "integration": ("tests.integration",),
     "faults": ("tests.faults",),
     "compat": ("compat",),
+    "pure": (
+        "tests.unit.broker",
+        "tests.unit.client.fetch",
+        "tests.conformance",
+        "tests.faults.test_live_fuzz",
+        "compat.test_sidebyside",
+    ),
 }
+PURE = {"METAQ_NATIVE": "0"}
+"""In the environment of the stage ``pure``: what the part in C does is done by the Python beside
+it, which is what a machine without a compiler runs."""
+
 CHECKS: dict[str, tuple[str, ...]] = {
     "types": ("-m", "mypy"),
     "style": ("-m", "ruff", "check", "--quiet"),
@@ -42,6 +53,7 @@ LATER = (
     "integration-1",
     "integration-2",
     "faults",
+    "pure",
 )  # the longest that has no equal first
 PARTS = 2  # of the integration tests, of about the same length
 SECONDS = {  # of the modules that take longest; others take about SECONDS_OF_OTHERS
@@ -78,12 +90,17 @@ class Outcome:
 
 
 class Stage(abc.ABC):
-    """One child process. ``start`` it, then ``finish`` waits for it and reads what it found."""
+    """
+    One child process. ``start`` it, then ``finish`` waits for it and reads what it found.
+
+    :ivar environment: what the process has in its environment beside that of this one.
+    """
 
     def __init__(self, name: str, command: list[str]) -> None:
         self.name = name
         self.command = command
         self.output = os.path.join(WORK, f"{name}.out")
+        self.environment: dict[str, str] = {}
 
     def start(self, worker: int = 0) -> None:
         """
@@ -102,7 +119,11 @@ class Stage(abc.ABC):
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, "TEST_PORTS": f"{first_port}-{first_port + PORTS - 1}"},
+                env={
+                    **os.environ,
+                    **self.environment,
+                    "TEST_PORTS": f"{first_port}-{first_port + PORTS - 1}",
+                },
             )
 
     @property
@@ -152,8 +173,11 @@ class TrialStage(Stage):
         self.journal = os.path.join(WORK, f"{name}.jsonl")
         directory = os.path.join(WORK, f"trial-{name}")
         command = [python, "-bb", "-m", "tests.stage", self.journal, directory, *tests]
-        self.where = "" if python == sys.executable else f" ({name})"  # behind names of tests
+        is_usual = python == sys.executable and name != "pure"
+        self.where = "" if is_usual else f" ({name})"  # behind names of tests
         super().__init__(name, command)
+        if name == "pure":
+            self.environment = PURE
 
     def start(self, worker: int = 0) -> None:
         """Forget the journal of an earlier run, then start."""
