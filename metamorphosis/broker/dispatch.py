@@ -57,6 +57,10 @@ class Dispatch:
             raise ValueError(f"{unknown} are not answered here")
         self._respond.update(table)
 
+    def answers(self, command: type) -> Respond:
+        """What answers a type of command now, for a role that does so in most cases."""
+        return self._respond[command]
+
     def respond(self, command: wire.Command, session: Session) -> None:
         """
         Queue the reply to ``command``, if it has one.

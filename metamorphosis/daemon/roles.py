@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
 
-from metamorphosis.config.roles import PairSlaveConfig, RoleConfig, RoleKind
+from metamorphosis.config.roles import FollowerConfig, PairSlaveConfig, RoleConfig, RoleKind
 from metamorphosis.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -72,6 +72,10 @@ def make_role(config: RoleConfig) -> Role:
     """
     for warning in config.warnings:
         _log.warn("{path}: {text}", path=config.path, text=warning)
+    if isinstance(config, FollowerConfig):
+        from metamorphosis.replication.follower.role import Follower
+
+        return Follower(config)
     if not isinstance(config, PairSlaveConfig):
         raise ConfigError(f"{config.path}: there is no {config.name} in this release")
     from metamorphosis.replication.pairslave.role import PairSlave

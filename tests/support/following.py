@@ -60,7 +60,7 @@ class FollowingBroker:
             self.runtime.log,
             copy_again,
             self._count,
-            lambda *shown: self.shown.append(shown),
+            self._show,
         )
         self.peer.on_change(self._changed)
         self.peer.start()
@@ -68,13 +68,19 @@ class FollowingBroker:
     def _count(self, records: int) -> None:
         self.copied += records
 
+    def _show(self, topic: str, partition: int, shown: bool) -> None:
+        """Keep what has changed."""
+        last = [each[2] for each in self.shown if each[:2] == (topic, partition)][-1:]
+        if last != [shown] and (last or not shown):
+            self.shown.append((topic, partition, shown))
+
     def _changed(self, connected: bool) -> None:
         for each in self.partitions:
             each.connected() if connected else each.lost()
 
     def partition(self, number: int = 0, topic: str = "test") -> PartitionCopy:
         """A partition that is followed from now on."""
-        own = OwnLog(self.broker.responders, self.broker.threads, topic, number)
+        own = OwnLog(self.broker.responders, topic, number)
         copy = PartitionCopy(self.following, own)
         self.partitions.append(copy)
         if self.peer.is_connected:

@@ -39,6 +39,7 @@ class MemoryMaster:
     :ivar refusals: word of a command -> the status that it is answered with.
     :ivar config: its ``server.ini``.
     :ivar deaf: nothing is answered.
+    :ivar away: it does not listen.
     """
 
     def __init__(self, runtime: MemoryRuntime, address: str, holds: bool = True) -> None:
@@ -48,6 +49,7 @@ class MemoryMaster:
         self.refusals: dict[str, int] = {}
         self.config = b""
         self.deaf = False
+        self.away = False
         self._runtime = runtime
         self._address = address
         self._holds = holds
@@ -87,7 +89,11 @@ class MemoryMaster:
 
     def _round(self) -> bool:
         while any(repr(each) == self._address for each in self._runtime.attempts):
-            self._runtime.accept(self._address)
+            if self.away:
+                error = ConnectionRefusedError
+                self._runtime.refuse(self._address, "Connection refused", error)
+            else:
+                self._runtime.accept(self._address)
         busy = False
         held, self._held = self._held, []
         for link, words, until in held:

@@ -82,7 +82,7 @@ class Broker:
         config = BrokerConfig(broker_id=0, host_name="localhost", data_path=directory, **system)
         names = {"test": {"num_partitions": 2}} if topics is None else topics
         sections = {name: _section(config, name, values) for name, values in sorted(names.items())}
-        self.config = _with(config, topics=sections)
+        self.config = with_changes(config, topics=sections)
         self.threads = SynchronousThreads()
         turn = self.turn = Turn(self.clock.callLater)
         self.schedule = FlushSchedule(self.clock)
@@ -109,7 +109,7 @@ class Broker:
 
     def close_partitions(self, topic: str, *ranges: tuple[int, int]) -> None:
         """A reload with these ranges of closed partitions."""
-        closed = _with(self.settings, closed_partitions={topic: ranges})
+        closed = with_changes(self.settings, closed_partitions={topic: ranges})
         self.responders.rules.reconfigure(self.config, closed)
 
     def client(self) -> Client:
@@ -118,8 +118,8 @@ class Broker:
 
 
 def _section(config: BrokerConfig, name: str, values: dict[str, Any]) -> TopicConfig:
-    return _with(config.default_topic, name=name, **values)
+    return with_changes(config.default_topic, name=name, **values)
 
 
-def _with(value: Any, **changes: Any) -> Any:
+def with_changes(value: Any, **changes: Any) -> Any:
     return replace(value, **changes)

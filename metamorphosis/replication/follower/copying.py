@@ -16,6 +16,9 @@ memory until the rest comes (``fetched``).
     QUEUEING   the memory is granted                            ASKING
     any        301, damage, no connection, the store refuses    ENDED
 
+Differs: the original's slave takes messages apart, leaves out those whose ids it has seen, and
+stands for ever at a record that is longer than an answer.
+
 Memory: each request takes the bytes that it asks for from the ``Budget``; ``Fetched`` gives them
 back.
 """

@@ -27,15 +27,12 @@ class OwnLog:
     :ivar begin: where the log begins that does not exist yet.
     """
 
-    def __init__(
-        self, responders: Responders, threads: IWorkerThreads, topic: str, partition: int
-    ) -> None:
+    def __init__(self, responders: Responders, topic: str, partition: int) -> None:
         self.topic = topic
         self.partition = partition
         self.begin = 0
         self._responders = responders
-        self._threads = threads
-        self._leaving: str | None = None  # the directory that could not be moved aside
+        self._leaving: MessageStore | None = None  # its directory has to be moved aside
 
     def __str__(self) -> str:
         return f"{self.topic}-{self.partition}"
@@ -81,6 +78,7 @@ class OwnLog:
             config = self._responders.config.topic(self.topic)
             store = self._responders.stores.get_or_create(config, self.partition, self.begin)
             self._responders.long_polls.store_made(store)
+            self._responders.topic_used(config)
             if store.next_offset != self.begin:  # somebody put a directory there
                 raise StoreError(f"{store.directory} ends at {store.next_offset}, not {self.begin}")
         return store.append_copy(data, records)
@@ -95,24 +93,26 @@ class OwnLog:
         """
         store = self.store
         if store is not None:
-            self._leaving = store.directory
+            self._leaving = store
             self._responders.routes.clear()
             await self._responders.stores.withdraw(store)
             self._responders.long_polls.release_all()
         if self._leaving is None:
             return None
-        moved = await self._in_worker(partial(move_aside, self._leaving))
+        threads = self._leaving.environment.threads
+        moved = await _in_worker(threads, partial(move_aside, self._leaving.directory))
         self._leaving = None
         return moved
 
-    def _in_worker(self, work: Callable[[], str]) -> Deferred[str]:
-        result: Deferred[str] = Deferred()
 
-        def done(found: str | None, error: BaseException | None) -> None:
-            if error is not None or found is None:
-                result.errback(error or StoreError("no result"))
-            else:
-                result.callback(found)
+def _in_worker(threads: IWorkerThreads, work: Callable[[], str]) -> Deferred[str]:
+    result: Deferred[str] = Deferred()
 
-        self._threads.submit(work, done)
-        return result
+    def done(found: str | None, error: BaseException | None) -> None:
+        if error is not None or found is None:
+            result.errback(error or StoreError("no result"))
+        else:
+            result.callback(found)
+
+    threads.submit(work, done)
+    return result

@@ -18,6 +18,8 @@ compared again when anything went wrong.
     DIVERGED    the connection comes back                         COMPARING
     any         ``stop``                                          STOPPED
 
+Differs: the original goes on at any offset after a gap, a damaged record or a loss on the master.
+
 404 is no proof of an empty partition. Without a log of our own a ``get`` at 0 is sent until data
 or ``301`` say where the log begins; with one nothing is read before the logs were compared.
 """
@@ -327,11 +329,10 @@ class PartitionCopy:
         self._timer = self._following.runtime.call_later(seconds, self._compare)
 
     def _stand(self, standing: Standing, reason: str = "") -> None:
-        was = self.standing
         self.standing, self.reason = standing, reason
-        diverged = standing is Standing.DIVERGED
-        if diverged != (was is Standing.DIVERGED):
-            self._following.shown(self.own.topic, self.own.partition, not diverged)
+        if standing in (Standing.DIVERGED, Standing.COPYING):
+            shown = standing is Standing.COPYING
+            self._following.shown(self.own.topic, self.own.partition, shown)
 
 
 async def is_written_there(reader: StoreLog, theirs: PeerLog, own: LogEnds, shown: LogEnds) -> bool:
