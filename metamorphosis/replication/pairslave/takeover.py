@@ -68,6 +68,7 @@ class Takeover:
     def __init__(self, clock: IReactorTime) -> None:
         self.master: Session | None = None
         self._changes = Seldom(clock)
+        self._takeovers = Seldom(clock)
         self._refusals = Seldom(clock)
 
     @property
@@ -95,12 +96,12 @@ class Takeover:
             return None
         older.scan = None
         older.remote.abort()
-        if self._changes.may_log():
+        if self._takeovers.may_log():
             self._log.warn(
                 "A newer connection of the master at {host} takes over; the older one is closed"
                 " (such lines left out: {left_out})",
                 host=session.remote.host,
-                left_out=self._changes.left_out,
+                left_out=self._takeovers.left_out,
             )
         return None
 

@@ -13,9 +13,11 @@ from typing import NamedTuple
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from metamorphosis.message import HEADER, HEADER_BYTES
+from metamorphosis.message import HEADER, HEADER_BYTES, encode_record
 from tests.support.scriptedpeers import ScriptedFollower, ScriptedGregor, ScriptedSamsa
 from tests.support.serving import Broker
+from tests.support.slaves import SlaveBroker
+from tests.unit.broker.test_hotpath import log as logs_on_disk
 
 SESSIONS = Path(__file__).parents[3] / "compat" / "captures" / "sessions"
 
@@ -146,6 +148,25 @@ class PairSessionTests(SynchronousTestCase):
             line.receive(request)
         self.assertEqual(b"".join(self.session.received), b"".join(said))
         gregor.verify()
+
+    def test_our_slave(self) -> None:
+        """
+        It answers what the original did, byte for byte and in order, sent frame by frame, in one
+        piece and byte by byte; both partitions are those that the original kept.
+        """
+        stream, answers = b"".join(self.session.sent), b"".join(self.session.received)
+        for pieces in (self.session.sent, [stream], [bytes([each]) for each in stream]):
+            slave = SlaveBroker(self.mktemp(), {"test": {"num_partitions": 2}})
+            client = slave.client()
+            self.assertEqual(answers, b"".join(map(client.send, pieces)))
+            logs: dict[int, bytes] = {0: b"", 1: b""}
+            for frame in self.session.sent:
+                head, _, body = frame.partition(b"\r\n")
+                words = head.split(b" ")
+                logs[int(words[2])] += encode_record(int(words[5]), int(words[4]), body)
+            self.assertEqual(
+                {("test", number): data for number, data in logs.items()}, logs_on_disk(slave)
+            )
 
     def test_scripted_samsa(self) -> None:
         """It sends what the original master did, but for the ids, which are times."""
