@@ -48,15 +48,27 @@ CHECKS: dict[str, tuple[str, ...]] = {
     "format": ("-m", "ruff", "format", "--quiet", "--diff"),
 }
 WORKERS = 2  # stages at a time
-LATER = (
-    "compat",
-    "integration-1",
-    "integration-2",
-    "faults",
-    "pure",
-)  # the longest that has no equal first
+LATER = ("compat", "integration-1", "integration-2", "faults", "pure")
 PARTS = 2  # of the integration tests, of about the same length
-SECONDS = {  # of the modules that take longest; others take about SECONDS_OF_OTHERS
+SECONDS = {  # of the integration tests that take longest; others take about SECONDS_OF_OTHERS
+    "test_newuser": 50,
+    "test_cli": 45,
+    "test_clocks": 35,
+    "test_lifecycle": 30,
+    "test_local": 28,
+    "test_zookeeper_outage": 25,
+    "test_zookeeper_rules": 25,
+    "test_zookeeper_differential": 25,
+    "test_administration": 20,
+    "test_native_build": 20,
+    "test_offset_stores": 20,
+    "test_twophase": 20,
+    "test_orderly_stop": 17,
+    "test_zookeeper_faults": 15,
+    "test_zookeeper_losses": 15,
+    "test_client_transactions": 13,
+    "test_producing": 10,
+    "test_readme": 10,
 }
 SECONDS_OF_OTHERS = 6
 

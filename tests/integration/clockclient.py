@@ -1,11 +1,11 @@
 """
 A program with a producer and a consumer, for the tests of clocks::
 
-    python -m tests.integration.clockclient twisted|asyncio|blocking CONNECT NAME
+    python -m tests.integration.clockclient twisted|asyncio|blocking CONNECT
 
-It sends a message whenever the one before has been answered, and prints, each on a line: ``sent``
-for an answer, ``got`` for a message, ``owns N`` when it has N partitions now, ``error`` and its
-text.
+Topic and group have the name of the face. It sends a message whenever the one before has been
+answered, and prints, each on a line: ``sent`` for an answer, ``got`` for a message, ``owns N`` when
+it has N partitions now, ``error`` and its text.
 """
 
 from __future__ import annotations
@@ -49,17 +49,17 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
-async def run(factory: Any, pause: Any) -> None:
+async def run(face: str, factory: Any, pause: Any) -> None:
     """The program, for the two faces with coroutines."""
-    consumer = factory.create_consumer("g", **CONSUMER)
-    consumer.subscribe("test", listener=lambda _: say("got"))
+    consumer = factory.create_consumer(face, **CONSUMER)
+    consumer.subscribe(face, listener=lambda _: say("got"))
     await consumer.complete_subscribe()
-    producer = await factory.create_producer("test")
+    producer = await factory.create_producer(face)
     owned = Owned()
     while True:
         owned.look(consumer)
         try:
-            await producer.send("test", b"hello")
+            await producer.send(face, b"hello")
             say("sent")
         except MetaQError as error:
             say(f"error {error}")
@@ -75,7 +75,9 @@ def run_twisted(connect: str) -> None:
     def start() -> None:
         factory = tx.MessageSessionFactory(zookeeper=connect, **SETTINGS)
         pause = lambda seconds: deferToThread(time.sleep, seconds)  # noqa: E731
-        Deferred.fromCoroutine(run(factory, pause)).addErrback(lambda f: say(f"error {f}"))
+        Deferred.fromCoroutine(run("twisted", factory, pause)).addErrback(
+            lambda f: say(f"error {f}")
+        )
 
     reactor.callWhenRunning(start)  # type: ignore[attr-defined]
     reactor.run()  # type: ignore[attr-defined]
@@ -85,23 +87,26 @@ def run_asyncio(connect: str) -> None:
     """In a loop."""
 
     async def start() -> None:
-        await run(aio.MessageSessionFactory(zookeeper=connect, **SETTINGS), asyncio.sleep)
+        await run(
+            "asyncio", aio.MessageSessionFactory(zookeeper=connect, **SETTINGS), asyncio.sleep
+        )
 
     asyncio.run(start())
 
 
 def run_blocking(connect: str) -> None:
     """Without a loop."""
+    face = "blocking"
     with blocking.MessageSessionFactory(zookeeper=connect, **SETTINGS) as factory:
-        consumer = factory.create_consumer("g", **CONSUMER)
-        consumer.subscribe("test", listener=lambda _: say("got"))
+        consumer = factory.create_consumer(face, **CONSUMER)
+        consumer.subscribe(face, listener=lambda _: say("got"))
         consumer.complete_subscribe()
-        producer = factory.create_producer("test")
+        producer = factory.create_producer(face)
         owned = Owned()
         while True:
             owned.look(consumer)
             try:
-                producer.send("test", b"hello")
+                producer.send(face, b"hello")
                 say("sent")
             except MetaQError as error:
                 say(f"error {error}")

@@ -23,8 +23,10 @@ from tests.integration.setclock import DAY, SetBroker, SetClock, SetZooKeeper
 from tests.integration.test_longpoll import Peer
 
 MASTER = "/meta/brokers/ids/0/master"
-SOON = 15.0
+SOON = 30.0
 """Seconds within which everything that is waited for happens, with room for a busy machine."""
+LIMIT = 15.0
+"""Seconds within which the broker answers, less than it would take without the change."""
 
 
 def wait_until(condition: Callable[[], object], what: str, seconds: float = SOON) -> None:
@@ -40,6 +42,7 @@ class ClientProcess:
     """
     A ``clockclient``.
 
+    :param face: also the name of its topic and group.
     :ivar lines: what it has printed.
     """
 
@@ -66,20 +69,14 @@ class ClientProcess:
         counts = [line for line in self.lines if line.startswith("owns ")]
         return int(counts[-1].split()[1]) if counts else 0
 
-    def wait_for(self, line: str, count: int = 10) -> None:
-        """Block until it has printed so many more of these."""
-        before = self.lines.count(line)
-        wait_until(
-            lambda: self.lines.count(line) >= before + count,
-            f"{count} times {line!r} after {self.lines[-5:]}",
-        )
+    @property
+    def messages(self) -> int:
+        """How many it has got."""
+        return self.lines.count("got")
 
-    def wait_for_error(self) -> None:
-        """Block until another send has failed."""
-        before = self._errors()
-        wait_until(lambda: self._errors() > before, f"an error after {self.lines[-5:]}")
-
-    def _errors(self) -> int:
+    @property
+    def errors(self) -> int:
+        """How many of its sends have failed."""
         return sum(line.startswith("error") for line in self.lines)
 
     def kill(self) -> None:
@@ -188,7 +185,7 @@ class ServerClockTests(SynchronousTestCase):
                     began = time.monotonic()
                     consumer.send(b"get test g 0 %d 1000 1\r\n" % (offset * 25))
                     while (reply := consumer.reply())[0][0] != b"value":
-                        self.assertLess(time.monotonic() - began, SOON)
+                        self.assertLess(time.monotonic() - began, LIMIT)
                         consumer.send(b"get test g 0 %d 1000 1\r\n" % (offset * 25))
                     self.assertEqual(b"%05d" % offset, reply[1][20:25])
 
@@ -202,13 +199,13 @@ class ServerClockTests(SynchronousTestCase):
             began = time.monotonic()
             self.assertEqual(b"404", consumer.reply()[0][1])
             self.assertGreater(time.monotonic() - began, 0.8)
-            self.assertLess(time.monotonic() - began, SOON)
+            self.assertLess(time.monotonic() - began, LIMIT)
             consumer.send(b"get test g 0 %d 1000 1 20000\r\n" % (offset * 25))
             self.clock.step(step)
             producer.send(b"put test 0 5 0 1\r\nhello")
             began = time.monotonic()
             self.assertEqual(b"value", consumer.reply()[0][0])
-            self.assertLess(time.monotonic() - began, SOON)
+            self.assertLess(time.monotonic() - began, LIMIT)
             producer.reply()
 
     def test_idle_connections(self) -> None:
@@ -222,21 +219,24 @@ class ServerClockTests(SynchronousTestCase):
             with self.assertRaises(ConnectionResetError):
                 idle.file.read(1)
             self.assertGreater(time.monotonic() - began, 0.8)
-            self.assertLess(time.monotonic() - began, SOON)
+            self.assertLess(time.monotonic() - began, LIMIT)
 
 
 class ClientClockTests(SynchronousTestCase):
-    """Each face, with a group of two, against servers that live by the same clock."""
+    """Each face, with a group of two, against servers that live by the same clock. The faces run at
+    the same time, because most of it is waiting."""
 
     skip = setclock.missing()
 
-    def client(self, face: str) -> ClientProcess:
-        """One more member of the group."""
-        client = ClientProcess(face, self.clock, self.zookeeper.connect_string)
-        self.addCleanup(client.kill)
-        return client
+    def clients(self) -> list[ClientProcess]:
+        """One more member for the group of each face."""
+        connect = self.zookeeper.connect_string
+        clients = [ClientProcess(face, self.clock, connect) for face in FACES]
+        for client in clients:
+            self.addCleanup(client.kill)
+        return clients
 
-    def check(self, face: str, step: int) -> None:
+    def check(self, step: int) -> None:
         """
         Messages flow; requests to a broker that stands still fail in time; members come and go; a
         broker that was away is found again.
@@ -245,51 +245,67 @@ class ClientClockTests(SynchronousTestCase):
         self.zookeeper = SetZooKeeper(self.clock, self.mktemp())
         self.addCleanup(self.zookeeper.kill)
         self.zookeeper.start()
-        topics = {"test": {"numPartitions": 2}}
+        topics = {face: {"numPartitions": 2} for face in FACES}
         broker = SetBroker(self.clock, self.mktemp(), topics=topics, zookeeper=self.zookeeper)
         self.addCleanup(broker.kill)
         broker.start()
         broker.wait_for_log("registered in ZooKeeper")
 
-        first = self.client(face)
-        first.wait_for("got")
+        first = self.clients()
+        got(first)
         self.clock.step(step)
-        first.wait_for("got")
-        self.assertEqual(2, first.owned)
+        got(first)
+        self.assertEqual([2] * len(FACES), [each.owned for each in first])
 
         broker.signal(signal.SIGSTOP)
         time.sleep(0.3)  # the last answer has come, and a request waits
+        before = [each.errors for each in first]
         self.clock.step(step)
-        first.wait_for_error()
+        fail(first, before)
         broker.signal(signal.SIGCONT)
-        first.wait_for("got")
+        got(first)
 
-        second = self.client(face)
-        wait_until(lambda: (first.owned, second.owned) == (1, 1), "one partition for each")
+        second = self.clients()
+        wait_until(lambda: {each.owned for each in first + second} == {1}, "a partition for each")
         self.clock.step(step)
-        first.wait_for("got")
-        second.wait_for("got")
-        second.kill()
-        wait_until(lambda: first.owned == 2, "both partitions for the one that is left", 2 * SOON)
+        got(first + second)
+        for each in second:
+            each.kill()
+        wait_until(
+            lambda: {each.owned for each in first} == {2},
+            "both partitions for the one that is left",
+            2 * SOON,
+        )
 
+        before = [each.errors for each in first]
         broker.kill()
-        first.wait_for_error()
+        fail(first, before)
         self.clock.step(step)
         broker.start()
-        first.wait_for("got")
+        got(first)
         self.assertEqual(0, broker.stop())
 
+    def test_back(self) -> None:
+        """The clock is set back four times by a day."""
+        self.check(-DAY)
 
-def _add_tests() -> None:
-    for face in FACES:
-        for name, step in (("back", -DAY), ("forward", DAY)):
-
-            def test(self: ClientClockTests, face: str = face, step: int = step) -> None:
-                self.check(face, step)
-
-            test.__doc__ = f"The {face} client, with the clock set {name} three times by a day."
-            test.__name__ = f"test_{face}_{name}"
-            setattr(ClientClockTests, test.__name__, test)
+    def test_forward(self) -> None:
+        """It is set forward."""
+        self.check(DAY)
 
 
-_add_tests()
+def got(clients: list[ClientProcess], count: int = 10) -> None:
+    """Block until each has got so many more messages."""
+    before = [client.messages for client in clients]
+    wait_until(
+        lambda: all(c.messages >= old + count for c, old in zip(clients, before, strict=True)),
+        f"{count} messages for each: {[client.lines[-3:] for client in clients]}",
+    )
+
+
+def fail(clients: list[ClientProcess], before: list[int]) -> None:
+    """Block until each has more failed sends than before."""
+    wait_until(
+        lambda: all(c.errors > old for c, old in zip(clients, before, strict=True)),
+        f"an error for each: {[client.lines[-3:] for client in clients]}",
+    )
