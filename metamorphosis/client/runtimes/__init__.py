@@ -1,1 +1,1 @@
-"""What the core runs on: the two providers of ``IRuntime`` for users."""
+"""The runtimes of the core: the two providers of ``IRuntime`` for users."""

@@ -1,7 +1,7 @@
 """
 asyncio under the client's core.
 
-What the core shares with the broker - worker threads, ZooKeeper over kazoo - reports to a Twisted
+Worker threads and ZooKeeper over kazoo, which the core shares with the broker, report to a Twisted
 reactor by three of its methods; ``_LoopReactor`` has them. No reactor is imported or run.
 
 Thread: the loop's, but for ``call_from_thread``.
@@ -85,7 +85,7 @@ class AsyncioRuntime:
         parts = list(closers)
         try:
             self.loop.call_soon_threadsafe(lambda: self.start(_close_all(parts)))
-        except RuntimeError:  # closed: nothing runs there any more
+        except RuntimeError:  # closed: nothing runs in it any more
             for close in parts:
                 registry = getattr(close, "__self__", None)
                 if isinstance(registry, AsyncioRegistry):
@@ -125,8 +125,8 @@ class AsyncioRuntime:
 
     async def _connect_to_any(self, host: str, port: int, link: Callable[[], AsyncioLink]) -> None:
         """
-        One address of the host after another; the loop's own way makes one error of all, which
-        says neither of them plainly.
+        One address of the host after another; asyncio's own way joins the errors of all addresses
+        into one, which is hard to read.
         """
         try:
             found = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM, 0, socket.AI_NUMERICHOST)
@@ -198,7 +198,7 @@ class AsyncioRegistry:
         return self._future(self._registry.stop())
 
     def abandon(self) -> None:
-        """End its threads, whatever becomes of the loop. Thread: any."""
+        """End its threads, even if the loop has ended. Thread: any."""
         if isinstance(self._registry, ZooKeeperRegistry):
             self._registry.abandon()
 
@@ -260,7 +260,7 @@ class _LoopReactor:
         self._loop = loop
 
     def callFromThread(self, function: Callable[..., object], *args: object) -> None:
-        """From any thread; a loop that is closed no longer listens."""
+        """From any thread; a closed loop ignores the call."""
         try:
             self._loop.call_soon_threadsafe(function, *args)
         except RuntimeError:
@@ -308,7 +308,7 @@ async def _close_all(closers: list[Callable[[], Awaitable[object] | None]]) -> N
             closing = close()
             if closing is not None:
                 await closing
-        except Exception:  # nobody is there to be told
+        except Exception:  # there is no caller to tell
             logging.getLogger("metamorphosis.client").exception("A part was not closed")
 
 

@@ -42,7 +42,7 @@ class AsyncioLink(asyncio.BufferedProtocol):
         self._receiver.disconnected(reason)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """See ``asyncio.BufferedProtocol``: a long body goes right where it belongs."""
+        """See ``asyncio.BufferedProtocol``: a long body is received right where it belongs."""
         wanted = self._wanted = self._receiver.room()
         return self._buffer if wanted is None else wanted
 

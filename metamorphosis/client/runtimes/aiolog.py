@@ -9,7 +9,7 @@ class StandardLog:
     """
     A ``client.links.Log``.
 
-    Fields are put into the text only when somebody listens.
+    Fields are put into the text only if the level is enabled.
     """
 
     def __init__(self, name: str) -> None:

@@ -28,7 +28,7 @@ class LoopThread:
         self.loop = asyncio.new_event_loop()
         self._calls: set[asyncio.Task[None]] = set()  # the loop itself only has weak references
         self._lock = Lock()
-        self._outcomes: set[Future[object]] = set()  # those waited for; under the lock
+        self._outcomes: set[Future[object]] = set()  # of the calls that wait; under the lock
         self._ended = False  # calls get no answer any more; under the lock
         self._thread = start_daemon(self._run, name)
 
@@ -61,7 +61,7 @@ class LoopThread:
         The result of ``function(...)``, called in the loop; if it can be awaited, the result of
         that.
 
-        :raises InvalidState: the caller is the loop itself, which would wait for ever.
+        :raises InvalidState: the caller is the loop itself, which would wait without end.
         :raises ClientClosed: the loop has ended, or was left behind by a fork.
         """
         if current_thread() is self._thread:

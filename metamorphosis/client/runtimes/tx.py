@@ -47,8 +47,8 @@ class _Timer:
 
 class TwistedLog(Logger):
     """
-    ``failure`` is an error, as ``logging`` has it on the other faces: a listener that raises is
-    nothing that ends the program.
+    ``failure`` logs at level error, as ``logging`` does on the other faces: a listener that raises
+    does not end the program.
     """
 
     def failure(  # type: ignore[override]
@@ -82,7 +82,7 @@ class TwistedRuntime:
         self._soon: deque[tuple[Callable[..., object], tuple[object, ...]]] = deque()
 
     def seconds(self) -> float:
-        """See ``IRuntime``; the reactor's clock jumps when somebody sets the time."""
+        """See ``IRuntime``; the reactor's clock jumps when the system's clock is set."""
         return time.monotonic()
 
     def call_later(self, seconds: float, function: Callable[..., object], *args: object) -> _Timer:
@@ -105,7 +105,7 @@ class TwistedRuntime:
                 except Exception:
                     self._log.failure("A call of the client failed")
         finally:
-            if soon:  # something that is no Exception goes to the reactor, and nobody else's way
+            if soon:  # anything but an Exception goes to the reactor alone
                 self._soon.extendleft(reversed(soon))
                 self.reactor.callLater(0, self._run_soon)
 
@@ -128,7 +128,7 @@ class TwistedRuntime:
                 if closing is not None:
                     self.adopt(closing).addErrback(lambda _: None)
             except Exception:
-                self._log.failure("Closing what a factory has left behind failed")
+                self._log.failure("Closing the parts of a dropped session factory failed")
 
     def adopt(self, awaitable: object) -> Deferred[Any]:
         """See ``IRuntime``."""
@@ -169,8 +169,9 @@ class TwistedRuntime:
 
 class ShutdownTrigger:
     """
-    A reactor that stops waits for ``close``: consumers commit and leave their groups, which would
-    otherwise wait for the end of a session. The child of a factory, whose own end removes it.
+    A reactor that stops waits for ``close``, so that consumers commit and leave their groups:
+    without it the groups would wait for the end of a session. The child of a factory, whose own end
+    removes it.
     """
 
     def __init__(self, reactor: Any, close: Callable[[], Deferred[None]]) -> None:

@@ -1,12 +1,12 @@
 """
-A reactor of somebody else's, with timers that no change of the system's clock moves.
+Timers that no change of the system's clock moves, on the reactor of a user's program.
 
-A reactor's own timers follow ``time.time``. When the clock is set back by a day, every call that
-was asked for, a ``callLater(0)`` too, comes a day late. In a process of ours the reactor is given
-another clock (``process.use_monotonic_timers``). The reactor of a user's program keeps its clock,
-because others take the time of day from it, twisted.web for the lines of its log. There the client
-has timers of its own: a heap of calls, and a timerfd, a descriptor that becomes readable at a time
-of the monotonic clock and that the reactor watches as it watches a socket.
+A reactor's own timers follow ``time.time``. When the clock is set back by a day, every planned
+call, a ``callLater(0)`` too, is made a day late. In a process of ours the reactor is given another
+clock (``process.use_monotonic_timers``). The reactor of a user's program keeps its clock, because
+other code takes the time of day from it: twisted.web for the lines of its log. There the client has
+timers of its own: a heap of calls, and a timerfd. That is a descriptor that becomes readable at a
+time of the monotonic clock; the reactor watches it like a socket.
 
 While no call is due the reactor is as it was: no reader, no delayed call, no descriptor.
 """
@@ -29,11 +29,11 @@ from twisted.python.failure import Failure
 from zope.interface import directlyProvides, implementer, providedBy
 
 FEW_CANCELLED = 50
-"""So many cancelled calls may stay in the heap; above it they are removed when they are the
+"""The number of cancelled calls that may stay in the heap; more are removed when they are the
 majority."""
 
 LONG_AGO = 0.0
-"""Seconds since 1970; due on every clock, wherever somebody sets it."""
+"""Seconds since 1970; due on every clock, whatever it is set to."""
 
 NEVER = float("inf")
 
@@ -55,7 +55,7 @@ class Alarm(Protocol):
     """Rings at one time."""
 
     def set(self, when: float) -> None:
-        """Ring then, seconds of ``time.monotonic``, and at no time that was set before."""
+        """Ring at that time, seconds of ``time.monotonic``, and at no time that was set before."""
 
     def close(self) -> None:
         """Do not ring any more."""
@@ -109,7 +109,7 @@ class TimerDescriptor:
         return cls._create is not None
 
     def set(self, when: float) -> None:
-        """See ``Alarm``; takes the event of the time before, too."""
+        """See ``Alarm``; clears the event of the time before, too."""
         spec = self._spec
         spec.seconds, spec.nanoseconds = divmod(int(when * 1e9) + 1, 10**9)
         self._set(self._descriptor, TFD_TIMER_ABSTIME, ctypes.byref(spec), None)
@@ -141,11 +141,11 @@ class TimerDescriptor:
 @implementer(IReactorTime)
 class MonotonicReactor:
     """
-    See the module. What is not here is the reactor's own. Thread: the reactor's.
+    See the module. All other attributes are the reactor's. Thread: the reactor's.
 
     :param reactor: a real one.
-    :param make_alarm: takes the reactor and what is to be called.
-    :param seconds: the clock that the alarm goes by.
+    :param make_alarm: takes the reactor and the function to call.
+    :param seconds: the clock of the alarm.
     :ivar reactor: as given.
     """
 
@@ -195,8 +195,8 @@ class MonotonicReactor:
 
     def _call_soon(self, function: Callable[[], object]) -> DelayedCall:
         """
-        With the reactor's own timers, a seventh of the cost of a descriptor that becomes readable,
-        but due whatever its clock says when it looks.
+        With the reactor's own timers, which cost a seventh of a descriptor that becomes readable;
+        the call is due whatever the reactor's clock says.
         """
         call: DelayedCall = self.reactor.callLater(0, function)
         new = self.reactor._newTimedCalls
@@ -220,7 +220,7 @@ class MonotonicReactor:
         self._set_to = when
 
     def _set_for_next(self) -> None:
-        """Also leave cancelled calls behind, if it is worth it."""
+        """Also remove cancelled calls from the heap, if there are many."""
         count = len(self._calls)
         if self._cancelled == count or self._cancelled > max(FEW_CANCELLED, count // 2):
             self._calls = [call for call in self._calls if not call.cancelled]
@@ -246,7 +246,7 @@ class MonotonicReactor:
             self._set(call.time)
 
     def _ring(self) -> None:
-        """Make the calls that are due by now; what they ask for in turn comes later."""
+        """Make the calls that are due by now; calls that they plan come later."""
         self._set_to = RINGING
         now = self.seconds()
         while self._calls and self._calls[0].time <= now:
@@ -264,5 +264,5 @@ class MonotonicReactor:
     def _run(self, function: Callable[[], object]) -> None:
         try:
             function()
-        except BaseException:  # one that is no Exception, too: the reactor would close the alarm
+        except BaseException:  # also anything but an Exception: the reactor would close the alarm
             self._log.failure("A call of the client failed")

@@ -61,7 +61,7 @@ async def _open(reactor: Any, host: str, port: int, receiver: Receiver, timeout:
 
 
 class _Addresses:
-    """What a name resolves to: an ``IResolutionReceiver``."""
+    """The addresses of a name: an ``IResolutionReceiver``."""
 
     def __init__(self) -> None:
         self._found: list[str] = []
@@ -118,7 +118,7 @@ class _Attempt(ClientFactory):
         return self._done
 
     def _cancel(self, done: Deferred[None]) -> None:
-        """Not a failure of this address, after which the next one would be tried."""
+        """The whole attempt was cancelled: the next address is not tried."""
         done.errback(CancelledError())
         self._connector.stopConnecting()
 
@@ -236,7 +236,8 @@ class LinkTransport(tcp.Client):
         return None
 
     def write(self, data: bytes) -> None:
-        """Send now what the socket takes, queue the rest. An error is left for ``doWrite``."""
+        """Send the bytes that the socket takes now, queue the rest. An error is left for
+        ``doWrite``."""
         if not self.connected or not data:
             return
         sent = 0
@@ -284,7 +285,7 @@ class LinkTransport(tcp.Client):
         return main.CONNECTION_DONE if self.disconnecting else None
 
     def connectionLost(self, reason: Failure) -> None:
-        """Forget what is queued, then as usual."""
+        """Forget the queued bytes, then as usual."""
         self._queue.clear()
         self._queued = 0
         super().connectionLost(reason)

@@ -1,10 +1,10 @@
 """
-The XA branches that one producer knows, and the broker of each.
+The XA branches that one producer knows, and their brokers.
 
 A branch can be prepared, committed and rolled back over any connection to its broker, but only at
-that broker. A branch that this process has not begun is looked for at all brokers.
+that broker. All brokers are asked for a branch that this process has not begun.
 
-Differs: the original sends commit and rollback to the broker of the resource that is asked, which
+Differs: the original sends commit and rollback to the broker of the resource that was called, which
 need not have the branch, and gives ``XAER_NOTA``, "there is no such branch", for that.
 
 Differs: no answer to a commit is ``XAER_RMFAIL`` with an unknown outcome; the original says
@@ -45,7 +45,7 @@ KEPT_CODES = {XAER_RMERR, XAER_RMFAIL, XA_HEURRB, XA_HEURCOM, XA_HEURHAZ}
 
 
 class BranchState(Enum):
-    """Where a branch stands, as far as this process knows."""
+    """The state of a branch, as far as this process knows."""
 
     ACTIVE = "active"
     SUSPENDED = "suspended"
@@ -113,15 +113,15 @@ class Branches:
         return self._session.connections.acquire(url, self)
 
     def close(self) -> None:
-        """Nothing is asked any more."""
+        """Release the connections."""
         urls, self._urls = self._urls, set()
         for url in urls:
             self._session.connections.release(url, self)
 
     async def all_urls(self) -> list[str]:
         """
-        Of all masters that are registered, of those that have branches of this process, and of
-        those that resources were made for.
+        The URLs of all masters that are registered, of brokers with branches of this process, and
+        of brokers of resources.
 
         :raises RegistryError: ZooKeeper does not answer.
         """
@@ -195,7 +195,7 @@ class Branches:
         """
         The URL of the broker that has a branch.
 
-        :raises XAError: none of them has it, or one that may have it does not answer.
+        :raises XAError: no broker has it, or one that may have it does not answer.
         """
         branch = self.begun.get(xid)
         if branch is not None:
@@ -209,13 +209,13 @@ class Branches:
         return self._holders[xid]
 
     def forget(self, xid: Xid) -> None:
-        """It is finished."""
+        """The branch is finished."""
         self.begun.pop(xid, None)
         self._holders.pop(xid, None)
 
     async def recover(self) -> Recovered:
         """
-        Ask all brokers.
+        Ask all brokers for their branches.
 
         :raises XAError: none of them answered.
         """

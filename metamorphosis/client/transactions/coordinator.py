@@ -14,7 +14,7 @@ Messages and rows of MariaDB in one transaction, in two phases, with a durable d
 
 Both are prepared, the decision to commit is written to the file and forced to the disk, both are
 committed, the decision is forgotten. Whatever the moment of a crash, ``resolve``, which the next
-start calls, commits what the file says and rolls back all else that was prepared.
+start calls, commits what the file says and rolls back every other prepared branch.
 
 Blocking, on the blocking face. Thread: any; one transaction belongs to one thread at a time.
 """
@@ -62,8 +62,9 @@ class Coordinator:
     """
     See the module.
 
-    :param path: of the decisions; a file of this coordinator alone, on a disk that keeps it.
-    :param producer: of the blocking face; its ``unique_qualifier`` is the same in every life.
+    :param path: of the decisions; a file of this coordinator alone, on a disk that is not lost with
+        the machine.
+    :param producer: of the blocking face; its ``unique_qualifier`` is the same after each restart.
     :param connect: makes connections to the database.
     :param target: the broker of all transactions; None: see ``XAProducer.resource``.
     :param lifetime: seconds after which a broker rolls back what has not been prepared.
@@ -104,16 +105,16 @@ class Coordinator:
         self.close()
 
     def close(self) -> None:
-        """Close the file and the connections to the database. What is prepared stays."""
+        """Close the file and the connections to the database. Prepared branches stay."""
         self.database.close()
         self.decisions.close()
 
     def transaction(self) -> GlobalTransaction:
         """
-        Begin a transaction: a branch in the database and one at a broker. What an earlier one has
-        left is resolved first, as far as that is possible.
+        Begin a transaction: a branch in the database and one at a broker. Branches left by an
+        earlier transaction are resolved first, as far as possible.
 
-        :raises XAError: one of them cannot begin.
+        :raises XAError: one of the branches cannot begin.
         """
         if self._left:
             self.resolve()
@@ -128,14 +129,14 @@ class Coordinator:
         return made
 
     def resource(self, target: str | None = None) -> XAResource:
-        """A new one for messages, at a broker or at the usual one."""
+        """A new resource for messages, at this broker or at the usual one."""
         made = self.producer.resource(target or self.target)
         made.set_transaction_timeout(self.lifetime)
         return made
 
     def over(self, transaction: str, left: bool = False) -> None:
         """
-        A transaction is no more under way.
+        A transaction has ended.
 
         :param left: not all of its branches have its outcome.
         """
@@ -147,11 +148,11 @@ class Coordinator:
 
     def resolve(self) -> Resolution:
         """
-        Commit, or roll back, what earlier lives and failed steps have left. Called at the start,
-        and at any time; transactions under way are not touched.
+        Commit, or roll back, the branches that earlier processes and failed steps have left. Call
+        it at the start, or at any time; transactions under way are not touched.
 
-        The database denies a branch as long as it has not noticed the end of its connection, so
-        that such a branch is tried again for ``PATIENCE_SECONDS``.
+        The database says that a branch does not exist until it notices the end of the branch's
+        connection; such a branch is tried again for ``PATIENCE_SECONDS``.
 
         :raises LocalStoreError: the decisions cannot be read.
         """
@@ -180,7 +181,7 @@ class Coordinator:
         )
 
     def is_touchable(self, transaction: str) -> bool:
-        """Whether it is one of this coordinator's, and not under way."""
+        """Whether a branch belongs to this coordinator, and its transaction is not under way."""
         own = transaction.startswith(f"{self.decisions.name}-")
         with self._lock:
             return own and transaction not in self._under_way
@@ -192,8 +193,8 @@ class GlobalTransaction:
     exception.
 
     :ivar id: names it in the decisions and in both branches.
-    :ivar connection: to the database; what is done over it is part of the transaction. No
-        statement may end it: no ``COMMIT``, no ``ROLLBACK``, no ``ALTER TABLE``.
+    :ivar connection: to the database; its statements are part of the transaction. No statement may
+        end it: no ``COMMIT``, no ``ROLLBACK``, no ``ALTER TABLE``.
     """
 
     connection: Database
@@ -275,7 +276,7 @@ class GlobalTransaction:
 
     def rollback(self) -> None:
         """
-        Undo both branches. What cannot be reached now is undone by ``resolve``.
+        Roll back both branches. ``resolve`` rolls back one that cannot be reached now.
 
         :raises InvalidState: it has ended already.
         """
@@ -292,7 +293,7 @@ class GlobalTransaction:
             self._coordinator.decisions.commit(self.id, self.target)
         except LocalStoreError as error:
             # The file may say either after a crash. Both branches stay prepared, and the
-            # transaction under way, until the next life reads it.
+            # transaction under way, until the next start reads it.
             raise Unresolved(
                 f"transaction {self.id} is prepared, and its decision may be written or not:"
                 f" {error}; the next start of the coordinator reads it and resolves it",
@@ -329,7 +330,7 @@ class GlobalTransaction:
             self._did(step)
 
     def _undo(self) -> None:
-        """Roll back both; presumed abort: what fails here is rolled back by ``resolve``."""
+        """Roll back both. Presumed abort: ``resolve`` rolls back a branch where this fails."""
         self._is_open = False
         left = False
         for resource, xid in (

@@ -65,7 +65,7 @@ class DatabaseResource:
         self._lock = Lock()
 
     def start(self, xid: Xid) -> Database:
-        """Begin a branch; its statements go over the connection that this gives."""
+        """Begin a branch; its statements go over the returned connection."""
         connection = self._open(f"start of {xid}")
         try:
             self._run(connection, "START", xid)
@@ -86,11 +86,11 @@ class DatabaseResource:
         return XA_OK
 
     def commit(self, xid: Xid) -> None:
-        """The second phase; of branches of earlier lives, too."""
+        """The second phase; also of branches of earlier processes."""
         self._finish(xid, "COMMIT")
 
     def rollback(self, xid: Xid) -> None:
-        """The same. A branch that is not prepared goes with its connection."""
+        """Roll back. A branch that is not prepared ends with its connection."""
         self._finish(xid, "ROLLBACK")
 
     def _finish(self, xid: Xid, verb: str) -> None:
@@ -123,14 +123,14 @@ class DatabaseResource:
         return found
 
     def drop(self, xid: Xid) -> None:
-        """Close the connection of a branch; what is prepared stays."""
+        """Close the connection of a branch; a prepared branch stays."""
         with self._lock:
             connection = self._connections.pop(xid, None)
         if connection is not None:
             _close(connection)
 
     def close(self) -> None:
-        """Close all connections; what is prepared stays."""
+        """Close all connections; prepared branches stay."""
         for xid in list(self._connections):
             self.drop(xid)
 

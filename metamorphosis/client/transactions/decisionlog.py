@@ -4,7 +4,7 @@ The decisions of a coordinator of transactions in two phases, in a SQLite file.
 Presumed abort: only commits are written. A prepared branch whose transaction is not in the log is
 to be rolled back. A decision stays until every branch has been committed.
 
-One process at a time has the file; a second one would take the branches of the first for leftovers.
+One process at a time has the file; a second one would roll back the branches of the first.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class DecisionLog:
     Thread: any, several at a time. Every write is on the disk when its call returns.
 
     :param path: made if it is new; its directory must be there.
-    :param qualifier: of the XA producer. Under another one brokers do not list what was prepared,
-        and a decision would be forgotten: it is refused.
+    :param qualifier: of the XA producer. Under another one brokers do not list the prepared
+        branches, and a decision would be forgotten: it is refused.
     :raises LocalStoreError: from all methods; the text names the file.
     :ivar name: of the coordinator, made with the file: its transactions begin with it.
     """
@@ -91,8 +91,8 @@ class DecisionLog:
         """
         Write that a transaction is to be committed.
 
-        When this fails nobody knows what the file will say after a crash: nothing is written any
-        more, and only the next life of the coordinator knows the decision.
+        When this fails, the contents of the file after a crash are unknown: nothing is written any
+        more, and only the next start of the coordinator reads the decision.
 
         :param broker: URL of the broker that has a branch of it.
         """
@@ -105,7 +105,7 @@ class DecisionLog:
             self._db.execute("DELETE FROM decision WHERE id = ?", (transaction,))
 
     def committed(self) -> dict[str, str]:
-        """What is to be committed: transaction -> URL of its broker."""
+        """The transactions to commit: transaction -> URL of its broker."""
         with self._access():
             return dict(self._db.execute("SELECT id, broker FROM decision").fetchall())
 

@@ -1,5 +1,6 @@
 """
-The messages of one transaction on their way: each is sent once, and one that fails fails all.
+The messages of one transaction on their way: each is sent once, and one failure fails the
+transaction.
 
 There are no further attempts: where the first one ended without an answer, a second one could put
 the message into the transaction twice. The transaction is rolled back and begun anew instead.
@@ -40,7 +41,7 @@ def put_of(
     A message of a transaction on its way.
 
     :param most_bytes: longest body.
-    :raises InvalidMessage: there is no such message.
+    :raises InvalidMessage: a field of the message is invalid.
     """
     require("topic", message.topic, InvalidMessage)
     put = Put(owner, message, partition, timeout, future, None)
@@ -53,7 +54,7 @@ class Enlisted:
     """
     The ``Owner`` of a transaction's puts. Thread: the loop's.
 
-    :param told: gets the error of a put that failed, and gives the one that its sender gets.
+    :param told: takes the error of a failed put, and returns the error for its sender.
     :ivar stored_count: messages that the broker has taken.
     :ivar failure: of the first message that failed.
     """
@@ -78,18 +79,18 @@ class Enlisted:
         self._idle.set()
 
     def add(self, put: Put) -> None:
-        """Send it as soon as there is a broker, and its turn has come."""
+        """Send the message as soon as there is a broker, and it is the message's turn."""
         self._idle.clear()
         self._waiting.append(put)
         self._send()
 
     def begin(self, broker: BrokerConnection) -> None:
-        """The broker knows the transaction: send what waits."""
+        """The broker knows the transaction: send the messages that wait."""
         self._broker = broker
         self._send()
 
     def fail(self, error: Exception) -> None:
-        """Nothing more is sent; what has not been sent yet gets this error."""
+        """Send nothing more; messages that have not been sent get this error."""
         if self.failure is None:
             self.failure = error
         waiting, self._waiting = self._waiting, deque()
@@ -119,7 +120,7 @@ class Enlisted:
         )
         return encode(command)
 
-    # -- what comes of them: ``Owner``
+    # -- outcomes: ``Owner``
 
     def stored(self, put: Put, result: SendResult) -> None:
         """See ``Owner``."""

@@ -2,8 +2,8 @@
 Local transactions of a producer: messages for one broker that become visible together, or never.
 
 Nothing is sent before the first message; its partition decides the broker, unless one was named.
-The transaction belongs to the connection: when that is lost the broker rolls the transaction back,
-and every later call says so. One failed message, or a refused step, fails the transaction: only a
+The transaction belongs to the connection: when it is lost the broker rolls the transaction back,
+and every later call raises. One failed message, or a refused step, fails the transaction: only a
 rollback is possible then, and a commit turns into one and raises.
 
 Source: ``SimpleMessageProducer``, ``TransactionContext``.
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 
 class TransactionState(Enum):
-    """Where a local transaction stands."""
+    """The state of a local transaction."""
 
     NEW = "new"  # nothing was sent
     BEGINNING = "beginning"
@@ -70,7 +70,7 @@ class LocalTransactions:
     def __init__(
         self, session: Session, selector: Selector, in_order: bool, timeout: float
     ) -> None:
-        """:param timeout: for the answer to a message, unless its sender says otherwise."""
+        """:param timeout: for the answer to a message, unless its sender gives another."""
         self.session = session
         self.selector = selector
         self.in_order = in_order
@@ -87,11 +87,11 @@ class LocalTransactions:
         return made
 
     def ended(self, transaction: Transaction) -> None:
-        """It needs nothing any more."""
+        """The transaction has ended: release its connection."""
         self._open.discard(transaction)
 
     async def close(self) -> None:
-        """Roll back what is open, and wait for what is being ended."""
+        """Roll back open transactions, and wait for those that are being ended."""
         for each in list(self._open):
             await each.close()
 
@@ -277,14 +277,14 @@ class Transaction:
         Forget the messages: a future that fires when the broker has done it. Cancelling the future
         does not stop it.
 
-        :raises TransactionLost: it was gone before; nothing of it becomes visible.
-        :raises RequestTimeout: no answer; nothing of it becomes visible.
+        :raises TransactionLost: it was gone before; none of its messages becomes visible.
+        :raises RequestTimeout: no answer; none of its messages becomes visible.
         :raises InvalidState: it has ended already.
         """
         return self._end_by(self._roll_back)
 
     def close(self) -> Awaitable[None]:
-        """Roll back what has not been ended: a future, which never fails."""
+        """Roll back, unless the transaction has ended: a future, which never fails."""
         return self._runtime.start(self._close())
 
     async def _close(self) -> None:
@@ -311,7 +311,7 @@ class Transaction:
     def _end_by(self, perform: Callable[[], Coroutine[object, object, None]]) -> Awaitable[None]:
         if self.state in _ENDED:
             return self._runtime.start(self._refuse())
-        if self._done.is_set:  # it was lost, and somebody was told
+        if self._done.is_set:  # it was lost, and its user was told
             return self._runtime.start(self._outcome())
         self._begin_end(perform)
         return self._runtime.start(self._outcome())
@@ -325,7 +325,7 @@ class Transaction:
         raise self._over()
 
     async def _carry_out(self, perform: Callable[[], Coroutine[object, object, None]]) -> None:
-        """Not in the hands of callers, who may be cancelled."""
+        """A task of its own, because a caller may be cancelled."""
         try:
             await perform()
         except Exception as error:
@@ -383,13 +383,13 @@ class Transaction:
             raise error
 
     async def _settled(self) -> None:
-        """Messages have been answered, and so has BEGIN."""
+        """Wait until the messages and BEGIN have been answered."""
         await self._messages.settled()
         if self._beginning is not None:
             await self._began.wait()
 
     async def _abandon(self) -> Exception | None:
-        """Roll back, if the broker may know of it; the error of that."""
+        """Roll back, if the broker may know the transaction; the error of the rollback."""
         broker = self._placement.broker
         error = None
         if broker is not None and self._began.is_set:

@@ -1,4 +1,4 @@
-"""The steps of a local transaction at its broker, and what the answers mean."""
+"""The steps of a local transaction at its broker, and the meaning of the answers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ UNKNOWN_TEXT: Final = "has not been started."
 
 
 class Commit(Enum):
-    """What a commit came to."""
+    """The outcome of a commit."""
 
     DONE = "done"
     REFUSED = "refused"  # the broker still has the transaction, or may have it
