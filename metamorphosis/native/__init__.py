@@ -2,9 +2,10 @@
 The part of the project that is written in C, and whether this process uses it.
 
 It is optional: everything that it does is done in Python as well, slower, and that is what it is
-tested against. The broker takes ordinary puts with it, and the client reads fetched records.
-``codec.c`` (requests and records) and ``checksum.c`` (CRC-32 by what the processor offers) know
-nothing of Python; ``module.c`` is what Python sees of them.
+tested against. The broker takes ordinary puts with it, also those of transactions, and the client
+reads fetched records. ``codec.c`` (requests and records) and ``checksum.c`` (CRC-32 by what the
+processor offers) know nothing of Python; ``module.c`` is what Python sees of them, with ``run.c``
+(puts of one transaction that follow each other).
 
 ``METAQ_NATIVE=0`` in the environment leaves it out.
 

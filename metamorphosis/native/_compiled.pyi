@@ -24,5 +24,20 @@ def read_records(
     messages: list[Any],
     /,
 ) -> int: ...
+def take_run(
+    data: bytes | bytearray,
+    start: int,
+    end: int,
+    key: bytes,
+    places: Any,
+    max_body: int,
+    room: int,
+    overhead: int,
+    next_id: int,
+    messages: list[Any],
+    records: list[bytes],
+    replies: list[bytes],
+    /,
+) -> int: ...
 def crc32(data: bytes | bytearray | memoryview, way: int = 0, /) -> int: ...
 def checksum_ways() -> list[str]: ...

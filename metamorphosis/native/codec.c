@@ -114,6 +114,39 @@ bool read_put(const uint8_t *at, const uint8_t *end, size_t max_body, struct put
     return true;
 }
 
+/* Whether the number at `token` has no superfluous zero and no sign of its own. */
+static bool is_canonical(const uint8_t *token) {
+    return token[0] != '0' || !is_digit(token[1]);
+}
+
+/* The same of a number that may be negative. */
+static bool is_canonical_signed(const uint8_t *token) {
+    return token[0] == '-' ? token[1] != '0' : is_canonical(token);
+}
+
+bool read_transaction_put(const uint8_t *at, const uint8_t *end, size_t max_body, struct span key, struct put *put) {
+    const uint8_t *start = at;
+    uint64_t length;
+    if (!read_beginning(&at, end, put, &length))
+        return false;
+    const uint8_t *token = put->route.start + put->route.length + 1;
+    const uint8_t *flag = memchr(token, ' ', (size_t)(at - token));
+    const uint8_t *checksum = at;
+    if (!is_canonical(token) || !is_canonical_signed(flag + 1) || !read_checksum(&at, end, put) || at == checksum ||
+        !is_canonical_signed(checksum))
+        return false;
+    if ((size_t)(end - at) < key.length || memcmp(at, key.start, key.length) != 0)
+        return false;
+    at += key.length;
+    if (!skip(&at, end, ' ') || !read_opaque(&at, end, put) || at - start > ORDINARY_LINE)
+        return false;
+    if (length > (uint64_t)(end - at) || length > max_body)
+        return false;
+    put->body = (struct span){at, (size_t)length};
+    put->end = at + length;
+    return true;
+}
+
 static void write_big_endian(uint8_t *to, uint64_t value, size_t bytes) {
     for (size_t index = bytes; index-- > 0; value >>= 8)
         to[index] = (uint8_t)(value & 0xff);
@@ -189,4 +222,40 @@ bool read_record(const uint8_t *at, const uint8_t *end, size_t max_body, struct 
     record->body = (struct span){at, length};
     record->end = at + length;
     return true;
+}
+
+static size_t varint_bytes(uint64_t value) {
+    size_t bytes = 1;
+    while (value >>= 7)
+        bytes++;
+    return bytes;
+}
+
+static uint8_t *write_varint(uint8_t *to, uint64_t value) {
+    for (; value > 127; value >>= 7)
+        *to++ = (uint8_t)(value & 127) | 128;
+    *to++ = (uint8_t)value;
+    return to;
+}
+
+/* The content of an APPEND: field 1, the message id, and field 2, the put command. */
+static size_t content_bytes(int64_t id, size_t frame) {
+    return 1 + varint_bytes((uint64_t)id) + 1 + varint_bytes(frame) + frame;
+}
+
+size_t append_bytes(int64_t id, size_t frame) {
+    size_t content = content_bytes(id, frame);
+    return 4 + 3 + varint_bytes(content) + content;
+}
+
+void write_append(uint8_t *record, int64_t id, struct span frame) {
+    static const uint8_t kind[] = {0x08, 0x01, 0x12};
+    write_big_endian(record, append_bytes(id, frame.length) - 4, 4);
+    uint8_t *to = write_span(record + 4, (struct span){kind, sizeof kind});
+    to = write_varint(to, content_bytes(id, frame.length));
+    *to++ = 0x08;
+    to = write_varint(to, (uint64_t)id);
+    *to++ = 0x12;
+    to = write_varint(to, frame.length);
+    write_span(to, frame);
 }

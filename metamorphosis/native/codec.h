@@ -17,6 +17,9 @@
 /* The longest reply to a put: "result 200 ", 2 digits, an opaque, CRLF, an id, a partition, an offset. */
 #define PUT_REPLY_BYTES 96
 
+/* A longer line of a transaction is not ordinary; as in hotpath/transactional.py. */
+#define ORDINARY_LINE 1024
+
 struct span {
     const uint8_t *start;
     size_t length;
@@ -41,6 +44,9 @@ struct put {
  */
 bool read_put(const uint8_t *at, const uint8_t *end, size_t max_body, struct put *put);
 
+/* The same of a put in the transaction that `key` names. Every number of it is canonical, and it has a checksum. */
+bool read_transaction_put(const uint8_t *at, const uint8_t *end, size_t max_body, struct span key, struct put *put);
+
 /* Write the header of a record. */
 void write_header(uint8_t header[RECORD_HEADER_BYTES], uint32_t length, uint32_t checksum, int64_t id, int32_t flag);
 
@@ -61,5 +67,11 @@ struct record {
  * zero. Its checksum is not compared.
  */
 bool read_record(const uint8_t *at, const uint8_t *end, size_t max_body, struct record *record);
+
+/* The length of the journal's record of a put: an APPEND with the message id and the frame of the put. */
+size_t append_bytes(int64_t id, size_t frame);
+
+/* Write this record. */
+void write_append(uint8_t *record, int64_t id, struct span frame);
 
 #endif

@@ -1,5 +1,6 @@
 /*
- * What Python sees of the native part: see __init__.py. The only file that knows of Python; the limited API of 3.11.
+ * What Python sees of the native part: see __init__.py. This file and run.c know of Python; the
+ * limited API of 3.11.
  *
  * Nothing here is static but tables that never change: all state belongs to the module.
  */
@@ -9,6 +10,7 @@
 
 #include "checksum.h"
 #include "codec.h"
+#include "run.h"
 
 #define CHECKSUM_MASK 0x7fffffffu /* never negative as an int32 */
 #define SEQUENCE_MASK 0xfff       /* of an id: behind the last one of a millisecond ids carry */
@@ -400,6 +402,7 @@ static PyObject *list_ways(PyObject *module, PyObject *ignored) {
 static PyMethodDef methods[] = {
     {"take_puts", take_puts, METH_VARARGS, take_puts_doc},
     {"read_records", read_records, METH_VARARGS, read_records_doc},
+    {"take_run", take_run, METH_VARARGS, take_run_doc},
     {"crc32", crc32_of, METH_VARARGS, crc32_doc},
     {"checksum_ways", list_ways, METH_NOARGS, checksum_ways_doc},
     {NULL, NULL, 0, NULL},

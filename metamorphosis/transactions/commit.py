@@ -107,11 +107,9 @@ class Commit(Written):
         self._check_room(store, self._size)
         block = store.reserve(pieces)
         self._blocks.append((store, block))
-        checksum = 0
-        for piece in pieces:
-            checksum = crc32(piece, checksum)
         topic, number = partition
-        return Location(f"{topic}-{number}", block.offset, block.size, checksum & 0x7FFFFFFF)
+        checksum = crc32(block.pieces[0]) & 0x7FFFFFFF
+        return Location(f"{topic}-{number}", block.offset, block.size, checksum)
 
     def _cancel(self, error: BaseException) -> None:
         """Nothing was recorded: give the room back."""

@@ -21,7 +21,7 @@ from metamorphosis.transactions import refusals
 from metamorphosis.transactions.records import encode_append
 from metamorphosis.transactions.redofile import Written
 from metamorphosis.transactions.tables import OpenTransactions
-from metamorphosis.transactions.transaction import OVERHEAD, Partition, Transaction
+from metamorphosis.transactions.transaction import OVERHEAD, Message, Transaction
 from metamorphosis.wire.commands import PutCommand
 from metamorphosis.wire.encoding import encode
 
@@ -32,9 +32,6 @@ MEMORY_SETTING = "max-transaction-bytes"
 
 LONGEST = (1 << 31) - 1
 """Bytes of one transaction: the length of a block is an int32 in the commit record."""
-
-Message = tuple[Partition, bytes, bytes]
-"""Where it goes, the header that it will be stored with, and its record of the journal."""
 
 
 class Intake:
@@ -80,24 +77,28 @@ class Intake:
         self.check_memory(len(record) + OVERHEAD)
         if transaction.bytes + len(record) > LONGEST:
             raise refusals.too_long(transaction.id, LONGEST)
-        return self.take(transaction, [((command.topic, command.partition), header, record)])
+        return self.take(
+            transaction, [((command.topic, command.partition), header, record)], [record]
+        )
 
-    def take(self, transaction: Transaction, messages: Sequence[Message]) -> Written:
+    def take(
+        self, transaction: Transaction, messages: Sequence[Message], records: Sequence[bytes]
+    ) -> Written:
         """
         Take messages for which there is room, all or none.
 
+        :param records: those of the messages.
         :returns: the write of their records.
         :raises BrokerError: the journal takes nothing.
         """
         try:
             if transaction.file is None:
                 transaction.file = self._journal.begin(transaction.key)
-            written = self._journal.append_all(transaction.file, [each[2] for each in messages])
+            written = self._journal.append_all(transaction.file, records)
         except JournalError as error:
             raise refusals.not_journaled_put(transaction.id, error) from error
         before = transaction.bytes
-        for partition, header, record in messages:
-            transaction.add(partition, header, record)
+        transaction.add(messages, records)
         self._open.bytes += transaction.bytes - before
         unwritten = self._unwritten.get(written)
         if unwritten is None:

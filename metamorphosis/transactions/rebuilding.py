@@ -86,7 +86,7 @@ def _rebuilt_one(found: OpenTransaction, data: bytes, now: float) -> Transaction
     for span in found.appends:
         put, message_id, record = _put_of(data, span)
         header = HEADER.pack(len(put.body), checksum(put.body), message_id, put.flag)
-        transaction.add((put.topic, put.partition), header, record)
+        transaction.add([((put.topic, put.partition), header, record)], [record])
     return transaction
 
 

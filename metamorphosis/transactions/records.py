@@ -85,7 +85,7 @@ _OPERATION_HEAD = b"\x08\x02\x12"
 _FORCE = b"\x18\x01"
 
 
-def encode_append(message_id: int, put_command: bytes | memoryview) -> bytes:
+def encode_append(message_id: int, put_command: bytes | bytearray | memoryview) -> bytes:
     """A framed APPEND record."""
     if message_id > 127:  # ids of a turn follow each other: all but their lowest bits are the same
         encoded_id = _LOW_BITS[message_id & 127] + _high_bits(message_id >> 7)

@@ -188,10 +188,8 @@ class RedoLog:
         :returns: the record's position, and what a reply has to wait for.
         :raises JournalError: the journal is broken.
         """
-        self._check()
         position = file.end
-        written = file.append((record,), len(record))
-        self._collects(file)
+        written = self.append_all(file, (record,))
         if force and self.mode is FlushMode.AT_COMMIT:
             return position, file.force(written)
         if force and self.mode is FlushMode.EVERY_SECOND:
@@ -207,14 +205,10 @@ class RedoLog:
         """
         self._check()
         written = file.append(records, sum(map(len, records)))
-        self._collects(file)
-        return written
-
-    def _collects(self, file: RedoFile) -> None:
-        """Something in it is to be written at the end of the turn."""
         if not self._dirty:
             self._environment.on_dirty(self)
         self._dirty[file] = None
+        return written
 
     def release(self, file: RedoFile, key: str | None) -> None:
         """

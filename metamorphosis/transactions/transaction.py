@@ -7,7 +7,7 @@ of transactions.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from enum import IntEnum
 
 from metamorphosis.message import HEADER
@@ -15,6 +15,9 @@ from metamorphosis.transactions.redofile import RedoFile
 from metamorphosis.wire.transactionids import LocalTransactionId, XATransactionId
 
 Partition = tuple[str, int]
+
+Message = tuple[Partition, bytes, bytes]
+"""Where it goes, the header that it will be stored with, and its record of the journal."""
 
 OVERHEAD = 300
 """Bytes of memory that a message takes beside its record."""
@@ -124,20 +127,21 @@ class Transaction:
         """Where it has messages, in the order of their first ones."""
         return list(self._pieces)
 
-    def add(self, partition: Partition, header: bytes, record: bytes) -> None:
+    def add(self, messages: Sequence[Message], records: Sequence[bytes]) -> None:
         """
-        Take a message.
+        Take messages.
 
-        :param header: of the stored message.
-        :param record: of the journal; it ends with the message's body.
+        :param records: those of the messages; each ends with the body of its message.
         """
-        pieces = self._pieces.get(partition)
-        if pieces is None:
-            pieces = self._pieces[partition] = []
-        pieces.append(header)
-        pieces.append(record)
-        self.records.append(record)
-        self.bytes += len(record) + OVERHEAD
+        kept = self._pieces
+        for partition, header, record in messages:
+            pieces = kept.get(partition)
+            if pieces is None:
+                pieces = kept[partition] = []
+            pieces.append(header)
+            pieces.append(record)
+        self.records += records
+        self.bytes += sum(map(len, records)) + OVERHEAD * len(records)
 
     def take_back(self, count: int) -> None:
         """The last records could not be written, and with them the messages are gone; their puts
@@ -154,8 +158,9 @@ class Transaction:
     def blocks(self) -> Iterator[tuple[Partition, list[bytes]]]:
         """For each partition the headers and bodies of its messages, in the order of the puts."""
         for partition, kept in self._pieces.items():
-            pieces: list[bytes] = []
+            pieces = kept.copy()
+            index = 1
             for header, record in zip(kept[::2], kept[1::2]):
-                pieces.append(header)
-                pieces.append(record[len(record) - HEADER.unpack(header)[0] :])
+                pieces[index] = record[len(record) - HEADER.unpack(header)[0] :]
+                index += 2
             yield partition, pieces

@@ -60,6 +60,30 @@ static void check_record(const struct record *record, const uint8_t *data, size_
     check_checksums(record->body);
 }
 
+/* The record of a put has the length that was said, and ends with the frame. */
+static void check_append(struct span frame) {
+    size_t length = append_bytes(INT64_MAX, frame.length);
+    uint8_t *record = malloc(length);
+    require(record != NULL, "no memory");
+    write_append(record, INT64_MAX, frame);
+    require(read_big_endian(record) == length - 4, "a record has another length");
+    require(memcmp(record + length - frame.length, frame.start, frame.length) == 0, "a record has another put");
+    free(record);
+}
+
+static void check_transaction_puts(const uint8_t *data, size_t size) {
+    static const uint8_t name[] = {'T', 'X', ':', 's', ':', '1'};
+    struct put put;
+    const uint8_t *at = data;
+    while (at < data + size &&
+           read_transaction_put(at, data + size, MAX_BODY, (struct span){name, sizeof name}, &put)) {
+        check_put(&put, data, size);
+        require(put.end > at, "a put of a transaction has no bytes");
+        check_append((struct span){at, (size_t)(put.end - at)});
+        at = put.end;
+    }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
@@ -73,6 +97,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct record record;
     for (at = data; read_record(at, data + size, MAX_BODY, &record); at = record.end)
         check_record(&record, data, size);
+    check_transaction_puts(data, size);
     return 0;
 }
 
@@ -81,6 +106,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 static const char *const PIECES[] = {
     "put ",  "put test 0 5 0 907060870 1\r\nhello", "put t 0 0 0 0\r\n", "put topic 12 3 -7 -1 -2147483648\r\nabc", "0 ", "-1 ",
     "\r\n",  " ",  "9999999999", "999999999 ", "-", "2147483648", "-2147483648", "put t 0 2000 0 1\r\n", "a b c", "12345678901 ",
+    "put test 0 5 0 907060870 TX:s:1 1\r\nhello", "put t 0 0 -1 -1 TX:s:1 -7\r\n", "TX:s:1 ", "put t 0 00 0 0 TX:s:1 0\r\n",
 };
 
 static uint64_t random_state;

@@ -9,13 +9,14 @@ long way round; the responders carry it out.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from metamorphosis.errors import BrokerError, RemoteProtocolError
 from metamorphosis.message import HEADER, crc32
+from metamorphosis.native import compiled
 from metamorphosis.transactions.records import encode_append
-from metamorphosis.transactions.transaction import OVERHEAD, State, Transaction
+from metamorphosis.transactions.transaction import OVERHEAD, State
 from metamorphosis.wire.commands import TransactionCommand, TransactionType
 from metamorphosis.wire.transactionids import TransactionId, parse_transaction_id
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from metamorphosis.broker.replies import Refuse, ReplyGroup
     from metamorphosis.broker.session import Session
     from metamorphosis.ids import MessageIds
-    from metamorphosis.transactions.intake import Message
+    from metamorphosis.transactions.transaction import Message, Partition
     from metamorphosis.transactions.transactions import Transactions
 
 # Canonical numbers only, and a checksum: the bytes of the put are what the journal gets. Digits as
@@ -46,15 +47,79 @@ ORDINARY_LINE = 1024
 is at least that)."""
 
 
+def take_run(
+    data: bytes | bytearray,
+    start: int,
+    end: int,
+    key: bytes,
+    places: Mapping[tuple[bytes, bytes], Partition],
+    max_body: int,
+    room: int,
+    overhead: int,
+    next_id: int,
+    messages: list[Message],
+    records: list[bytes],
+    replies: list[bytes],
+) -> int:
+    """
+    Take ordinary puts of one transaction from the front of ``data[start:end]``, until there are no
+    more, or ids carry. Nothing is kept of ``data``.
+
+    One long function, because it makes as few calls as it can for each put. The module in C has its
+    twin.
+
+    :param key: of the transaction.
+    :param room: bytes that the transaction may grow by.
+    :param overhead: bytes that a message takes beside its record.
+    :param next_id: the first message gets it.
+    :param messages: gets what is taken, as ``records`` and ``replies`` do.
+    :returns: the position after the last one.
+    """
+    match = _PUT.match
+    position = start
+    while position < end:
+        found = match(data, position, end)
+        if found is None:
+            break
+        topic, partition, length_text, flag, given, put_key, opaque = found.groups()
+        place = places.get((topic, partition))
+        if place is None or put_key != key:
+            break
+        body_at = found.end()
+        length = int(length_text)
+        past = body_at + length
+        if past > end or length > max_body or body_at - position > ORDINARY_LINE:
+            break
+        checksum = crc32(data[body_at:past]) & 0x7FFFFFFF
+        if given != b"-1" and int(given) != checksum:
+            break
+        if len(opaque) > 9 and not _INT32_MIN <= int(opaque) <= _INT32_MAX:
+            break
+        record = encode_append(next_id, data[position:past])
+        room -= len(record) + overhead
+        if room < 0:
+            break
+        records.append(record)
+        messages.append((place, _HEADER(length, checksum, next_id, int(flag)), record))
+        text = b"%d %b -1" % (next_id, partition)
+        replies.append(b"result 200 %d %b\r\n%b" % (len(text), opaque, text))
+        next_id += 1
+        position = past
+        if not next_id & 0xFFF:
+            break
+    return position
+
+
 class TransactionScan:
     """
     Takes puts and steps of transactions. Thread: reactor.
 
     :param respond: ``Dispatch.respond``.
     :param refuse: what becomes of the replies to puts of a transaction that cannot be written.
+    :ivar take_run: the implementation that is used.
     """
 
-    __slots__ = ("_ids", "_intake", "_open", "_refuse", "_respond", "_routes")
+    __slots__ = ("_ids", "_intake", "_open", "_refuse", "_respond", "_routes", "take_run")
 
     def __init__(
         self,
@@ -70,6 +135,8 @@ class TransactionScan:
         self._ids = ids
         self._respond = respond
         self._refuse = refuse
+        # A module that was built before this function was written has none.
+        self.take_run = getattr(compiled, "take_run", take_run)
 
     def __call__(
         self,
@@ -83,7 +150,7 @@ class TransactionScan:
         """See ``contract.ScanSteps``."""
         first = data[start]
         if first == _P:
-            return self._puts(data, source, start, end, session, group)
+            return self._puts(data, start, end, session, group)
         return self._step(data, start, end, session) if first == _T else start
 
     def _step(self, data: bytes | bytearray, start: int, end: int, session: Session) -> int:
@@ -113,7 +180,6 @@ class TransactionScan:
     def _puts(
         self,
         data: bytes | bytearray,
-        source: bytes | memoryview,
         start: int,
         end: int,
         session: Session,
@@ -122,8 +188,7 @@ class TransactionScan:
         """
         A run of ordinary puts in one transaction; the position after it.
 
-        One long function, because it makes as few calls as it can for each put. Nothing is changed
-        before all of them are checked.
+        One long function, most of it arguments. Nothing is changed before all of them are checked.
         """
         found = _PUT.match(data, start, end)
         ids = self._ids
@@ -134,56 +199,44 @@ class TransactionScan:
         if transaction is None or transaction.state > State.IN_USE:
             return start
         room = self._intake.room(transaction)
-        places, max_body = self._routes.places, self._routes.max_body
         next_id = ids.start_chunk()
         messages: list[Message] = []
+        records: list[bytes] = []
         replies: list[bytes] = []
         position = start
-        while found is not None:
-            topic, partition, length_text, flag, given, put_key, opaque = found.groups()
-            place = places.get((topic, partition))
-            if place is None or put_key != key:
+        while position < end:
+            before = len(records)
+            past = self.take_run(
+                data,
+                position,
+                end,
+                key,
+                self._routes.places,
+                self._routes.max_body,
+                room,
+                OVERHEAD,
+                next_id,
+                messages,
+                records,
+                replies,
+            )
+            taken = len(records) - before
+            if not taken:
                 break
-            body_at = found.end()
-            length = int(length_text)
-            past = body_at + length
-            if past > end or length > max_body or body_at - position > ORDINARY_LINE:
-                break
-            checksum = crc32(source[body_at:past]) & 0x7FFFFFFF
-            if given != b"-1" and int(given) != checksum:
-                break
-            if len(opaque) > 9 and not _INT32_MIN <= int(opaque) <= _INT32_MAX:
-                break
-            record = encode_append(next_id, source[position:past])
-            room -= len(record) + OVERHEAD
-            if room < 0:
-                break
-            messages.append((place, _HEADER(length, checksum, next_id, int(flag)), record))
-            text = b"%d %b -1" % (next_id, partition)
-            replies.append(b"result 200 %d %b\r\n%b" % (len(text), opaque, text))
-            next_id += 1
-            if not next_id & 0xFFF:
-                next_id = ids.carry(next_id)
             position = past
-            found = _PUT.match(data, position, end) if position < end else None
-        if not messages or not self._take(transaction, messages, replies, group):
+            next_id += taken
+            if next_id & 0xFFF:
+                break
+            next_id = ids.carry(next_id)
+            room -= sum(map(len, records[before:])) + OVERHEAD * taken
+        if not messages:
             return start
-        ids.next_id = next_id
-        return position
-
-    def _take(
-        self,
-        transaction: Transaction,
-        messages: list[Message],
-        replies: list[bytes],
-        group: ReplyGroup,
-    ) -> bool:
-        """Take a run, unless the journal takes nothing."""
         try:
-            written = self._intake.take(transaction, messages)
+            written = self._intake.take(transaction, messages, records)
         except BrokerError:
-            return False
+            return start
         transaction.state = State.IN_USE
         group.runs.append((written, len(group.replies), 0, self._refuse(transaction.id)))
         group.replies += replies
-        return True
+        ids.next_id = next_id
+        return position

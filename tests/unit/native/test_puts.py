@@ -93,10 +93,6 @@ class NativeCase(SynchronousTestCase):
     if compiled is None:
         skip = f"the native part is not used ({way})"
 
-
-class EdgeTests(NativeCase):
-    """No byte beyond the end is read."""
-
     def guarded(self) -> tuple[mmap.mmap, memoryview]:
         """Two pages, of which the second cannot be read; and a view of the first."""
         pages = mmap.mmap(-1, 2 * mmap.PAGESIZE)
@@ -110,6 +106,10 @@ class EdgeTests(NativeCase):
             libc.mprotect, place, ctypes.c_size_t(mmap.PAGESIZE), mmap.PROT_READ | mmap.PROT_WRITE
         )
         return pages, view[: mmap.PAGESIZE]
+
+
+class EdgeTests(NativeCase):
+    """No byte beyond the end is read."""
 
     def test_every_prefix_at_the_end_of_a_page(self) -> None:
         """Each vector, cut at each byte, in front of memory that must not be touched."""

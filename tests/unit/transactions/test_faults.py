@@ -492,7 +492,8 @@ class RefusedPutsTests(StepsTestCase):
         transaction = Transaction(LocalTransactionId("s", 1), 0.0)
         records = [b"%d" % number for number in range(100_000)]
         for record in records:
-            transaction.add(("test", len(record) % 2), HEADER.pack(0, 0, 0, 0), record)
+            place = "test", len(record) % 2
+            transaction.add([(place, HEADER.pack(0, 0, 0, 0), record)], [record])
         for _ in records[1:]:
             transaction.take_back(1)
         self.assertEqual([records[0]], transaction.records)

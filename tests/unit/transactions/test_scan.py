@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import random
+import re
+from collections.abc import Iterable
+from itertools import product
 
 from metamorphosis.broker import connection
 from metamorphosis.broker.hotpath.contract import STEP_VECTORS
+from metamorphosis.broker.hotpath.transactional import TransactionScan, take_run
 from metamorphosis.broker.replies import ReplyGroup
 from metamorphosis.message import checksum
 from metamorphosis.transactions import redolog
@@ -80,20 +84,30 @@ def commands(rng: random.Random) -> bytes:
     return b"".join(put(rng, rng.choice(KEYS)) for _ in range(4))
 
 
+def in_python(broker: TransactionalBroker) -> None:
+    """Let it use the reference although there may be a module in C."""
+    steps = broker.responders.routes.steps
+    assert isinstance(steps, TransactionScan)
+    steps.take_run = take_run
+
+
 class SameTests(StepsTestCase):
     """What is taken is answered, stored and journaled as the responders would."""
 
-    def start(self, slow: bool) -> TransactionalBroker:
-        """A broker with little memory."""
+    def start(self, slow: bool, pure: bool = False) -> TransactionalBroker:
+        """A broker with little memory; with the hot path that is used, in Python, or none."""
         topics: dict[str, dict[str, object]] = {
             "test": {"num_partitions": 2},
             "wild*": {},
             "t\xe4t": {},
         }
         self.disks.append(BreakingDisk())
-        return TransactionalBroker(
+        broker = TransactionalBroker(
             self.mktemp(), journal_disk=self.disks[-1], max_bytes=25_000, slow=slow, topics=topics
         )
+        if pure:
+            in_python(broker)
+        return broker
 
     def journal(self, broker: TransactionalBroker) -> list[tuple[str, bytes]]:
         """Names and contents of the redo files."""
@@ -109,6 +123,12 @@ class SameTests(StepsTestCase):
             (each.key, each.state, each.bytes, each.records, each.partitions, list(each.blocks()))
             for each in broker.transactions.open
         ]
+
+    def same_of_all(self, values: Iterable[object], what: str) -> None:
+        """Every broker has the same."""
+        first, *others = values
+        for other in others:
+            self.assertEqual(first, other, what)
 
     def test_same_as_the_long_way(self) -> None:
         """
@@ -126,7 +146,7 @@ class SameTests(StepsTestCase):
 
     def same(self, rng: random.Random, what: str) -> None:
         """One life of two brokers."""
-        brokers = (self.start(False), self.start(True))
+        brokers = (self.start(False), self.start(True), self.start(False, pure=True))
         clients = [[broker.client() for _ in range(CLIENTS)] for broker in brokers]
         left = [b""] * CLIENTS
         for _ in range(150):
@@ -138,11 +158,11 @@ class SameTests(StepsTestCase):
             for disk in self.disks:
                 disk.failing["write"] = int(full)
             replies = [each[number].send(data[:cut]) for each in clients]
-            self.assertEqual(*replies, what)
-            self.assertEqual(*map(self.journal, brokers), what)
-            self.assertEqual(*map(self.known, brokers), what)
-            self.assertEqual(*(broker.transactions.open.bytes for broker in brokers), what)
-            self.assertEqual(*(each[number].closed for each in clients), what)
+            self.same_of_all(replies, what)
+            self.same_of_all(map(self.journal, brokers), what)
+            self.same_of_all(map(self.known, brokers), what)
+            self.same_of_all((each.transactions.open.bytes for each in brokers), what)
+            self.same_of_all((each[number].closed for each in clients), what)
             if clients[0][number].closed:  # the peer did what no client does
                 left[number] = b""
                 for broker, each in zip(brokers, clients):
@@ -152,8 +172,8 @@ class SameTests(StepsTestCase):
             seconds = rng.choice((0, 0, 0, 1, 3))
             for broker in brokers:
                 broker.clock.advance(seconds)
-        self.assertEqual(*map(log, brokers), what)
-        self.assertEqual(*(broker.ids.next_id for broker in brokers), what)
+        self.same_of_all(map(log, brokers), what)
+        self.same_of_all((broker.ids.next_id for broker in brokers), what)
         self.assertGreater(len(brokers[0].responders.routes.places), 1, what)
 
 
@@ -187,8 +207,10 @@ class PutsTests(StepsTestCase):
 
     def test_vectors(self) -> None:
         """What is ordinary is taken and answered; anything else is left, and leaves no trace."""
-        for vector in STEP_VECTORS:
+        for vector, pure in product(STEP_VECTORS, (False, True)):
             self.begun()
+            if pure:
+                in_python(self.broker)
             before = [(each.state, each.bytes) for each in self.broker.transactions.open]
             next_id, redo = self.broker.ids.next_id, self.broker.redo()
             past, group = self.taken(vector.request)
@@ -246,6 +268,20 @@ class PutsTests(StepsTestCase):
         self.client.send(b"version 1\r\n" * 5000)
         self.assertOk(self.step(LOCAL, "COMMIT_ONE_PHASE"))
         self.assertEqual([b"hello", *bodies * 4], self.messages())
+
+    def test_ids_carry(self) -> None:
+        """More than 4096 messages of one millisecond have ids that differ, on either way."""
+        for pure in (False, True):
+            self.broker = TransactionalBroker(self.mktemp(), max_bytes=1 << 24)
+            self.client = self.broker.client()
+            if pure:
+                in_python(self.broker)
+            self.step(LOCAL, "BEGIN")
+            self.put(LOCAL)
+            ids = re.findall(rb"\r\n(\d+) 0 -1", self.client.send(self.one() * 9000))
+            self.assertEqual(9000, len(set(ids)))
+            self.assertEqual(sorted(ids, key=int), ids)
+            self.assertEqual({0}, {int(each) >> 12 & 0x3FF for each in ids})
 
     def test_closed_partition(self) -> None:
         """One that the operator closes refuses the very next put."""
