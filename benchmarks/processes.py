@@ -125,6 +125,12 @@ def ask(port: int, request: bytes, timeout: float = 5.0) -> bytes:
         return connection.recv(65536)
 
 
+def cpu_seconds(pid: int) -> float:
+    """CPU time that a process has taken so far, with all its threads."""
+    after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(after_name[11]) + int(after_name[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def resident_kib(pid: int) -> int:
     """Resident memory of a process, in KiB."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])

@@ -12,10 +12,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from itertools import count, islice
 from pathlib import Path
+from typing import NamedTuple
 
 from benchmarks.brokers import Layout, Server
 from benchmarks.endurance import Start, running
-from benchmarks.processes import BenchmarkError, resident_kib
+from benchmarks.processes import BenchmarkError, cpu_seconds, resident_kib
 from benchmarks.report import Check
 from benchmarks.rounds import Log
 
@@ -135,7 +136,17 @@ def make_journal(start: StartIn, directory: Path, zookeeper_port: int, mib: int,
     return prepared
 
 
-def start_seconds(start: StartIn, directory: Path, zookeeper_port: int, prepared: int) -> float:
+class StartTime(NamedTuple):
+    """Seconds of the clock, and of CPU, which depends less on other work of the machine."""
+
+    clock: float
+    cpu: float
+
+    def __str__(self) -> str:
+        return f"{self.clock:.1f} s ({self.cpu:.1f} s of CPU)"
+
+
+def start_seconds(start: StartIn, directory: Path, zookeeper_port: int, prepared: int) -> StartTime:
     """
     How long a broker takes from the start of its process to its first answer with what lies in
     ``directory``, which is then deleted.
@@ -144,7 +155,7 @@ def start_seconds(start: StartIn, directory: Path, zookeeper_port: int, prepared
     """
     begin = time.monotonic()
     server = start(directory, zookeeper_port, Layout(start_limit=RECOVERY_LIMIT))
-    taken = time.monotonic() - begin
+    taken = StartTime(time.monotonic() - begin, cpu_seconds(server.pid))
     try:
         deadline = time.monotonic() + (10 if server.name == "java" else 0)
         while (listed := _prepared(server)) != prepared:
@@ -175,7 +186,7 @@ def recovery_checks(
     a start costs anyway. Medians of ``rounds``.
     """
     original = directory / "journal"
-    taken: dict[str, list[float]] = {name: [] for name in starters}
+    taken: dict[str, list[StartTime]] = {name: [] for name in starters}
     try:
         prepared = make_journal(starters["ours"], original, zookeeper_port, mib, log)
         for number in range(rounds):
@@ -183,12 +194,12 @@ def recovery_checks(
                 place = directory / f"{name}-recovering"
                 empty = start_seconds(starters[name], place, zookeeper_port, 0)
                 shutil.copytree(original, place)
-                seconds = start_seconds(starters[name], place, zookeeper_port, prepared)
-                taken[name].append(seconds)
-                log(f"{name}: {seconds:.1f} s to start with {mib} MiB, {empty:.1f} s with none")
+                loaded = start_seconds(starters[name], place, zookeeper_port, prepared)
+                taken[name].append(loaded)
+                log(f"{name}: {loaded} to start with {mib} MiB, {empty} with none")
     finally:
         shutil.rmtree(original, ignore_errors=True)
-    medians = {name: statistics.median(seconds) for name, seconds in taken.items()}
+    medians = {name: statistics.median(each.clock for each in taken[name]) for name in taken}
     if "java" not in medians:
         return []
     name = f"start with a journal of {mib} MiB: Java's time over ours"

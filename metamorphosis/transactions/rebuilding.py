@@ -6,6 +6,7 @@ Source: ``JournalTransactionStore.recover``; section 10.4 of the specification o
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 
 from metamorphosis.errors import JournalError, ProtocolError
@@ -17,7 +18,7 @@ from metamorphosis.transactions.records import (
     encode_operation,
     read_records,
 )
-from metamorphosis.transactions.replay import CommitFound, OpenTransaction, Span
+from metamorphosis.transactions.replay import CommitFound, OpenTransaction
 from metamorphosis.transactions.transaction import Partition, State, Transaction
 from metamorphosis.wire.commands import PutCommand
 from metamorphosis.wire.decoding import FrameLimits, NeedMore, decode_frame
@@ -43,8 +44,8 @@ def block_of(commit: CommitFound, partition: Partition, data: bytes) -> list[byt
     :param data: its redo file.
     """
     pieces: list[bytes] = []
-    for span in commit.appends:
-        put, message_id, _ = _put_of(data, span)
+    for start, end in commit.appends:
+        put, message_id = _put_of(data[start:end])
         if (put.topic, put.partition) == partition:
             body = put.body
             pieces.append(HEADER.pack(len(body), checksum(body), message_id, put.flag))
@@ -52,13 +53,12 @@ def block_of(commit: CommitFound, partition: Partition, data: bytes) -> list[byt
     return pieces
 
 
-def _put_of(data: bytes, span: Span) -> tuple[PutCommand, int, bytes]:
+def _put_of(record: bytes) -> tuple[PutCommand, int]:
     """
-    The put of an APPEND record, its message id, and the record.
+    The put of an APPEND record, and its message id.
 
     :raises JournalError: the record holds no put.
     """
-    record = data[span.start : span.end]
     (placed,) = read_records(record)
     assert isinstance(placed.record, Append)
     command = bytes(placed.record.put_command)
@@ -68,23 +68,24 @@ def _put_of(data: bytes, span: Span) -> tuple[PutCommand, int, bytes]:
         raise JournalError(f"A record of the journal holds no put: {error}") from error
     if isinstance(frame, NeedMore) or not isinstance(frame[0], PutCommand):
         raise JournalError(f"A record of the journal holds no put: {command[:80]!r}")
-    return frame[0], placed.record.message_id, record
+    return frame[0], placed.record.message_id
 
 
 def rebuilt(found: Iterable[OpenTransaction], path: str, now: float) -> list[Transaction]:
     """The prepared transactions of a file as they were. Thread: worker."""
-    data = read_file(path)
-    return [_rebuilt_one(each, data, now) for each in found]
+    with open(path, "rb") as file:
+        return [_rebuilt_one(each, file.fileno(), now) for each in found]
 
 
-def _rebuilt_one(found: OpenTransaction, data: bytes, now: float) -> Transaction:
+def _rebuilt_one(found: OpenTransaction, fd: int, now: float) -> Transaction:
     transaction_id = parse_transaction_id(found.key)
     assert isinstance(transaction_id, LocalTransactionId | XATransactionId)
     transaction = Transaction(transaction_id, now)
     transaction.recovered = True
     transaction.state = State.PREPARED
-    for span in found.appends:
-        put, message_id, record = _put_of(data, span)
+    for start, end in found.appends:
+        record = os.pread(fd, end - start, start)
+        put, message_id = _put_of(record)
         header = HEADER.pack(len(put.body), checksum(put.body), message_id, put.flag)
         transaction.add([((put.topic, put.partition), header, record)], [record])
     return transaction

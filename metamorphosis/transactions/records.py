@@ -91,7 +91,7 @@ def encode_append(message_id: int, put_command: bytes | bytearray | memoryview) 
         encoded_id = _LOW_BITS[message_id & 127] + _high_bits(message_id >> 7)
     else:
         encoded_id = varint(message_id)
-    head, middle = _around_id(len(encoded_id), len(put_command))
+    head, middle = around_id(len(encoded_id), len(put_command))
     return b"".join((head, encoded_id, middle, put_command))
 
 
@@ -100,7 +100,7 @@ _high_bits = lru_cache(64)(varint)
 
 
 @lru_cache(512)
-def _around_id(id_length: int, put_length: int) -> tuple[bytes, bytes]:
+def around_id(id_length: int, put_length: int) -> tuple[bytes, bytes]:
     """What stands in an APPEND before the message id, and between that and the put command."""
     middle = b"\x12" + varint(put_length)
     content = 1 + id_length + len(middle) + put_length
@@ -170,12 +170,21 @@ def read_records(data: bytes | memoryview) -> Iterator[Placed]:
     view = memoryview(data)
     position = 0
     while position < len(view):
-        try:
-            placed = _placed(view, position)
-        except InvalidRecord as error:
-            raise InvalidRecord(f"no valid record at position {position}: {error}") from error
+        placed = read_record(view, position)
         yield placed
         position = placed.end
+
+
+def read_record(view: memoryview, position: int) -> Placed:
+    """
+    The record at ``position``.
+
+    :raises InvalidRecord: see ``read_records``.
+    """
+    try:
+        return _placed(view, position)
+    except InvalidRecord as error:
+        raise InvalidRecord(f"no valid record at position {position}: {error}") from error
 
 
 def _placed(view: memoryview, position: int) -> Placed:

@@ -68,6 +68,8 @@ class RedoLog:
     """
     The open redo files. Thread: reactor.
 
+    One long class, because what comes in, is written and goes concerns the same few files.
+
     :param directory: of the journal; it exists.
     :param files: those that recovery has left, in the order of their numbers.
     :param next_number: above every number that was ever used here.

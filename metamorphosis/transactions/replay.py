@@ -17,11 +17,13 @@ does not know.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 from metamorphosis.errors import InvalidRecord
 from metamorphosis.transactions.checkpoint import JournalLocation
 from metamorphosis.transactions.locations import Location, decode_locations
+from metamorphosis.transactions.ordinary import Span, read_commit, read_run
 from metamorphosis.transactions.records import (
     COMMITS,
     Append,
@@ -29,15 +31,8 @@ from metamorphosis.transactions.records import (
     OperationType,
     PutHead,
     put_head,
-    read_records,
+    read_record,
 )
-
-
-class Span(NamedTuple):
-    """The bytes of a record in its file."""
-
-    start: int
-    end: int
 
 
 class OpenTransaction:
@@ -64,6 +59,7 @@ class OpenTransaction:
         return sorted(names - named - {""})
 
 
+@lru_cache(4096)
 def _name(topic: bytes, number: bytes) -> str:
     """What a location calls a partition; nothing if it is none."""
     try:
@@ -123,7 +119,7 @@ class Replay:
         copy.prepared.update(self.prepared)
         return copy
 
-    def follow(self, number: int, data: bytes | memoryview) -> Iterator[CommitFound | Damage]:
+    def follow(self, number: int, data: bytes) -> Iterator[CommitFound | Damage]:
         """
         Take a file in; yields the commits after the checkpoint, and at its end the damage, if any.
 
@@ -132,9 +128,15 @@ class Replay:
         view = memoryview(data)
         position = self.position = 0
         try:
-            for start, record, end in read_records(view):
+            while position < len(data):
+                run = read_run(data, position)
+                if run is not None:
+                    self._append(run.head, number, run.spans)
+                    position = self.position = run.spans[-1][1]
+                    continue
+                start, record, end = read_commit(data, position) or read_record(view, position)
                 if isinstance(record, Append):
-                    self._append(put_head(record.put_command), number, Span(start, end))
+                    self._append(put_head(record.put_command), number, [(start, end)])
                 elif record.type in COMMITS:
                     found = self._commit(number, record, view, start, end)
                     if found is not None:
@@ -145,7 +147,7 @@ class Replay:
         except InvalidRecord as error:
             yield Damage(position, len(view) - position, str(error))
 
-    def _append(self, head: PutHead, number: int, span: Span) -> None:
+    def _append(self, head: PutHead, number: int, spans: list[Span]) -> None:
         key, target = head
         transaction = self.in_flight.get(key)
         if transaction is None or transaction.number != number:
@@ -154,7 +156,7 @@ class Replay:
                 del self.prepared[key]
             self.in_flight.pop(key, None)
             transaction = self.in_flight[key] = OpenTransaction(key, number)
-        transaction.appends.append(span)
+        transaction.appends += spans
         transaction.targets.add(target)
 
     def _commit(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from metamorphosis.message import crc32
@@ -38,6 +39,7 @@ class Missing(NamedTuple):
     partition: Partition
 
 
+@lru_cache(4096)
 def partition_of(name: str) -> Partition | None:
     """The partition that a location names; None if it names none."""
     try:

@@ -48,6 +48,7 @@ LAYERS = {
         "transactions.checkpoint",
         "transactions.javastream",
         "transactions.heuristiclog",
+        "transactions.ordinary",
         "transactions.replay",
         "client.transactions.xa",
         "client.checks",
