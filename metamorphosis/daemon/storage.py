@@ -215,6 +215,7 @@ class BrokerStorage:
             self._reactor,
             self.turn.store_dirty,
             self._broken,
+            gather=True,
         )
 
     def _look_into_journal(self) -> None:

@@ -6,11 +6,16 @@ A force that fails leaves the outcome of its records unknown: the kernel may hol
 clean, so that a second ``fdatasync`` proves nothing. The journal is *broken* then, and nothing that
 waits is ever acknowledged.
 
+A client that is alone gains nothing from a worker, and pays for the switches of threads: when two
+forces in a row have one record to force, and the last one was faster than ``QUICK_SECONDS``, the
+reactor forces itself (as ``store.gathering`` does for puts).
+
 Source: ``DataFile.force``, ``JournalStore``; section 7.5 of the specification of transactions.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from functools import partial
 
@@ -20,6 +25,7 @@ from twisted.logger import Logger
 
 from metamorphosis.interfaces import IWorkerThreads
 from metamorphosis.store.disk import Disk
+from metamorphosis.store.gathering import QUICK_SECONDS
 from metamorphosis.transactions.redofile import RedoFile, Written
 
 SYNC_SECONDS = 1.0
@@ -33,6 +39,7 @@ class Forces:
     :param directory: of the files.
     :param on_forced: told a file for which nobody waits any more.
     :param on_broken: called once.
+    :param gather: the reactor may force for a client that is alone.
     :ivar count: ``fdatasync`` calls since the start.
     :ivar broken: why no outcome can be trusted any more; None while all is well.
     """
@@ -47,6 +54,7 @@ class Forces:
         disk: Disk,
         on_forced: Callable[[RedoFile], None],
         on_broken: Callable[[BaseException], None],
+        gather: bool = False,
     ) -> None:
         self.count = 0
         self.broken: BaseException | None = None
@@ -60,6 +68,9 @@ class Forces:
         self._soon: dict[RedoFile, None] = {}
         self._syncing: set[RedoFile] = set()
         self._quiet: list[Deferred[None]] = []
+        self._gather = gather
+        self._alone = False  # the last force had one record to force
+        self._seconds = float("inf")  # that it took
 
     def at_once(self, file: RedoFile) -> None:
         """Force what is written; after the force that runs, if one does."""
@@ -69,10 +80,22 @@ class Forces:
         self._soon.pop(file, None)
         self.count += 1
         directory = self._directory if file.unsynced else None
-        self._threads.submit(
-            partial(_force, self._disk, file.fd, directory),
-            partial(self._forced, file, file.take_forces()),
-        )
+        forced = file.take_forces()
+        work = partial(_force, self._disk, file.fd, directory)
+        if not self._force_here(forced):
+            self._threads.submit(work, partial(self._forced, file, forced))
+            return
+        try:
+            seconds = work()
+        except OSError as error:
+            self._forced(file, forced, None, error)
+        else:
+            self._forced(file, forced, seconds, None)
+
+    def _force_here(self, forced: list[Written]) -> bool:
+        """Whether the reactor forces these records itself."""
+        alone, self._alone = self._alone, sum(len(each.waiters) for each in forced) == 1
+        return alone and self._alone and self._gather and self._seconds < QUICK_SECONDS
 
     def within_a_second(self, file: RedoFile) -> None:
         """Force what is written, together with what comes until then."""
@@ -88,10 +111,15 @@ class Forces:
             self._timer = self._clock.callLater(SYNC_SECONDS, self._second_over)
 
     def _forced(
-        self, file: RedoFile, forced: list[Written], _: object, error: BaseException | None
+        self,
+        file: RedoFile,
+        forced: list[Written],
+        seconds: float | None,
+        error: BaseException | None,
     ) -> None:
         self._syncing.discard(file)
         if error is None:
+            self._seconds = seconds or 0.0
             file.unsynced = False
             for each in forced:
                 each.complete()
@@ -143,8 +171,10 @@ class Forces:
         self._soon.clear()
 
 
-def _force(disk: Disk, fd: int, directory: str | None) -> None:
-    """Thread: worker."""
+def _force(disk: Disk, fd: int, directory: str | None) -> float:
+    """How many seconds it took. Thread: any."""
+    began = time.monotonic()
     disk.sync(fd)
     if directory is not None:
         disk.sync_directory(directory)
+    return time.monotonic() - began

@@ -55,6 +55,7 @@ class JournalEnvironment(NamedTuple):
         turn.
     :ivar on_broken: called once when the outcome of records is unknown; the broker must stop.
     :ivar disk: the system calls.
+    :ivar gather: forces watch what clients do; see ``forcing``.
     """
 
     threads: IWorkerThreads
@@ -62,6 +63,7 @@ class JournalEnvironment(NamedTuple):
     on_dirty: Callable[[RedoLog], None]
     on_broken: Callable[[BaseException], None]
     disk: Disk = Disk()
+    gather: bool = False
 
 
 class RedoLog:
@@ -101,6 +103,7 @@ class RedoLog:
             environment.disk,
             self._retire,
             environment.on_broken,
+            environment.gather,
         )
         self._limit = limit
         self._files = {file.number: file for file in files}

@@ -69,6 +69,7 @@ class TransactionService:
         on_dirty: Callable[[RedoLog], None],
         on_broken: Callable[[str], None],
         disk: Disk = Disk(),
+        gather: bool = False,
     ) -> None:
         self._directory = directory
         self._config = config
@@ -80,6 +81,7 @@ class TransactionService:
         self._on_dirty = on_dirty
         self._on_broken = on_broken
         self._disk = disk
+        self._gather = gather
         self._timer: IDelayedCall | None = None
         self._recovered = False
         self.outcomes = OutcomeFile(directory, threads, disk)
@@ -96,7 +98,7 @@ class TransactionService:
         recovery = Recovery(self._directory, partitions, self._threads, self._clock, self._disk)
         recovered = await recovery.run()
         environment = JournalEnvironment(
-            self._threads, self._clock, self._on_dirty, self._broken, self._disk
+            self._threads, self._clock, self._on_dirty, self._broken, self._disk, self._gather
         )
         config = self._config
         self.journal = RedoLog(
