@@ -8,8 +8,8 @@ The client for asyncio: everything that takes time gives an ``asyncio.Future``.
         producer = await factory.create_producer("test")
         result = await producer.send("test", b"hello")
 
-The producers, ``Consumer`` and ``TopicBrowser`` say to type checkers what the core's classes of the
-same names give on this runtime; ``tests/unit/client/test_faces.py`` holds both together.
+The producers, ``Consumer`` and ``TopicBrowser`` tell type checkers the types of the core's classes
+of the same names on this runtime; ``tests/unit/client/test_faces.py`` holds both together.
 """
 
 from __future__ import annotations
@@ -294,7 +294,7 @@ class MessageSessionFactory(SessionFactory):
         chosen = client_config(config, settings)
         super().__init__(AsyncioRuntime(loop), chosen)
 
-    if TYPE_CHECKING:  # what the core's methods give on this runtime
+    if TYPE_CHECKING:  # the types of the core's methods on this runtime
 
         def start(self) -> Future[None]:
             """See ``SessionFactory``."""

@@ -119,7 +119,7 @@ class SessionFactory(Session):
         """
         A future of an ``XAProducer``, otherwise as ``create_producer``.
 
-        :param unique_qualifier: of the application, the same in each of its lives.
+        :param unique_qualifier: of the application, the same after each restart.
         :param timeout: seconds for the answer to each step.
         """
 
@@ -225,9 +225,9 @@ class SessionFactory(Session):
     def get_partitions_for_topic(self, topic: str) -> Awaitable[list[Partition]]:
         """
         A future of the partitions of a topic that its masters take messages for, sorted by number;
-        none when nobody has the topic.
+        none when no broker has the topic.
 
-        :raises InvalidState: in direct mode nobody knows.
+        :raises InvalidState: in direct mode that is unknown.
         """
         return self.runtime.start(self._get_partitions_for_topic(topic))
 

@@ -1,13 +1,14 @@
 """
 Messages kept on this machine's disk until they can be delivered: a queue in a SQLite file.
 
-What ``append`` returned from is on the disk and survives a crash of the process or the machine.
-What is removed does not come back, but for the last removals before the machine crashed.
+A message is on the disk when ``append`` returns, and survives a crash of the process or the
+machine. A removed message does not come back, except for the last removals before a crash of the
+machine.
 
 Processes share a directory without seeing each other's messages. The file ``<name>.sqlite`` is
-locked by whoever opened it first; the next one gets ``<name>~2.sqlite``, and so on. Whoever opens
-a name takes over what is in the files of that name that nobody has open, which is how messages
-of a process that died are delivered by the next.
+locked by the first process that opens it; the next one gets ``<name>~2.sqlite``, and so on. The
+open of a name takes over the messages in the files of that name that no process has open: so the
+messages of a process that died are delivered by the next.
 
 Every method blocks: call them in a worker thread.
 
@@ -49,7 +50,7 @@ _OPENING: Final = (
 
 
 class Item(NamedTuple):
-    """What is kept: ``token`` for ``remove``, increasing in the order of arrival."""
+    """A kept message: ``token`` for ``remove``, increasing in the order of arrival."""
 
     token: int
     key: int
@@ -76,9 +77,10 @@ class LocalStore:
     @classmethod
     def open(cls, directory: Path | str, name: str) -> LocalStore:
         """
-        The queue of that name, made if it is not there, with what others of that name left behind.
+        The queue of that name, made if it is not there, with the messages in files of that name
+        that no process has open.
 
-        :param name: any text; what is special in file names is escaped.
+        :param name: any text; characters that are special in file names are escaped.
         """
         stem = _stem(name)
         number = 1
@@ -100,7 +102,7 @@ class LocalStore:
 
     def append(self, key: int, value: bytes) -> None:
         """
-        Keep it, behind all others. An item with the same key and the same value that is there
+        Keep it, after all others. An item with the same key and the same value that is there
         already is not kept twice.
 
         :param key: 64 bits, signed.
@@ -172,7 +174,8 @@ class LocalStore:
             self._connection.close()
 
     def _take_over(self, path: Path) -> None:
-        """Move what is in a file that nobody has open behind our own; the empty file stays."""
+        """Move the messages of a file that no process has open to the end of our own; the empty
+        file stays."""
         connection = _open_file(path)
         if connection is None:
             return
@@ -217,7 +220,7 @@ class _Doing:
 
 
 def _open_file(path: Path) -> sqlite3.Connection | None:
-    """The file, locked; None if somebody else has it."""
+    """The file, locked; None if another process has it."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(path, timeout=0, check_same_thread=False)

@@ -1,5 +1,5 @@
 """
-The values of the client: what a send came to, what a consumer gets, how far it is. Pure.
+The values of the client: results of sends, received messages, positions. Pure.
 
 Source: ``SendResult``, ``TopicPartitionRegInfo``.
 """
@@ -14,15 +14,15 @@ from metamorphosis.partitions import Partition as Partition
 from metamorphosis.partitions import StoredOffset as StoredOffset
 
 ANY_PARTITION = Partition(-1, -1)
-"""The broker chooses: what a producer without ZooKeeper sends to."""
+"""The broker chooses: the partition in the sends of a producer without ZooKeeper."""
 
 
 class OutgoingMessage(NamedTuple):
     """
-    What a producer was asked to send, as selectors and policies see it.
+    A message to be sent, as selectors and policies see it.
 
     :ivar attribute: None sends none, which is not the same as an empty one.
-    :ivar key: what a selector may hash; does not leave the process.
+    :ivar key: for selectors, which may hash it; it is not sent.
     """
 
     topic: str
@@ -55,7 +55,7 @@ class SendResult(NamedTuple):
 @dataclass(slots=True)
 class Position:
     """
-    How far a group is in a partition; shared by whoever claims, delivers and commits.
+    The position of a group in a partition; shared by the code that claims, delivers and commits.
 
     :ivar offset: bytes from the start of the partition, where the next fetch begins.
     :ivar message_id: of the last message in front of it, -1 when unknown.
@@ -103,7 +103,7 @@ class ReceivedMessage:
     A message as a consumer gets it. Not to be changed.
 
     It shares the fetched piece of the log with its neighbours and cuts its body out when asked for
-    it: whoever keeps messages for long keeps those pieces; keep ``data`` instead.
+    it: a message that is kept for long keeps its whole piece in memory; keep ``data`` instead.
 
     :ivar offset: of its record, bytes from the start of the partition.
     :ivar id: given by the broker; negative from Java brokers of 1.4.5 and later.
@@ -112,8 +112,8 @@ class ReceivedMessage:
     Source: ``Message``, ``MessageAccessor``.
     """
 
-    # A million a second are made: no dataclass, no body until somebody looks (1.1 us instead of
-    # 0.6, most of it the memory).
+    # A million a second are made: no dataclass, no body until it is read (1.1 us instead of 0.6,
+    # most of it the memory).
     __slots__ = ("_end", "_piece", "_start", "flag", "id", "offset", "partition", "topic")
 
     def __init__(
@@ -143,12 +143,12 @@ class ReceivedMessage:
 
     @property
     def body(self) -> bytes:
-        """What the record holds, attribute part included."""
+        """The body of the record, attribute part included."""
         return self._piece[self._start : self._end]
 
     @property
     def data(self) -> bytes:
-        """What the producer gave as the message's data."""
+        """The message's data as the producer gave it."""
         if not self.flag & ATTRIBUTE_FLAG:
             return self._piece[self._start : self._end]
         return split_body(self.flag, self.body)[1]

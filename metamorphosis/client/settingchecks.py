@@ -1,4 +1,4 @@
-"""What each setting of the client must be. Pure; see ``client.checks``."""
+"""The checks of each setting of the client. Pure; see ``client.checks``."""
 
 from __future__ import annotations
 

@@ -9,9 +9,9 @@ the client.
 Differs: settings are given to the session factory; the original reads a third of them from system
 properties, and ZooKeeper's from a resource of the class path.
 
-Differs: sockets always send without delay (``metaq.network.tcp_nodelay`` is no setting).
+Differs: sockets always send without delay (there is no ``metaq.network.tcp_nodelay``).
 
-Differs: lost connections are restored for ever; the original gives up after
+Differs: lost connections are restored without end; the original gives up after
 ``metaq.client.network.max.reconnect.times``, 350.
 """
 
@@ -62,7 +62,7 @@ def _home(name: str) -> Path:
 @dataclass(frozen=True, kw_only=True)
 class ClientConfig:
     """
-    What a session factory and everything made by it goes by.
+    Settings of a session factory and of all it creates.
 
     Either ``zookeeper`` or ``broker`` has to be given.
 
@@ -83,7 +83,7 @@ class ClientConfig:
     recover_message_interval_ms: int = 300000
     """Between two passes over messages that were kept for later."""
     recover_thread_count: int = field(default_factory=_processors)
-    """So many messages are recovered at a time."""
+    """The number of messages that are recovered at a time."""
     partitions_info: Mapping[str, str] = field(default_factory=dict)
     """Ordered producers: topic -> ``<brokerId>:<count>;<brokerId>:<count>``."""
 
@@ -105,12 +105,12 @@ class ClientConfig:
     """A connection that has been silent so long is asked for the version."""
     heartbeat_timeout_ms: int = 5000
     heartbeat_failures: int = 3
-    """So many unanswered heartbeats in a row end the connection."""
+    """The number of unanswered heartbeats in a row that ends the connection."""
     max_scheduled_written_bytes: int = 16 << 20
     """Requests that wait for a broker's socket; above it the connection is not ``writable``."""
     max_reply_line_bytes: int = 4096
     max_reply_bytes: int = 64 << 20
-    """Longest body of a reply; a broker that announces more is talking garbage."""
+    """Longest body of a reply; a longer one is a fault of the broker, and ends the connection."""
     loopback_connection: bool = False
     """Connect to ``localhost`` where a broker's address is one of this machine."""
 
@@ -127,7 +127,7 @@ class ClientConfig:
     async_storage_path: Path = field(default_factory=lambda: _home(".meta_async_storage"))
     """Messages a one-way producer could not send."""
     ordered_save_to_local_when_failed: bool = False
-    """Ordered producers keep a message locally whatever the broker's refusal was."""
+    """Ordered producers keep a message locally after any refusal of the broker."""
     xa_producer_host_name: str | None = None
 
     def __post_init__(self) -> None:
@@ -154,7 +154,7 @@ class ClientConfig:
 @dataclass(frozen=True, kw_only=True)
 class ConsumerConfig:
     """
-    What one consumer goes by, beside the ``ClientConfig`` of its factory.
+    Settings of one consumer, beside the ``ClientConfig`` of its factory.
 
     :raises InvalidConsumerConfig: from the constructor, with the setting's name in the text.
     """
@@ -172,11 +172,11 @@ class ConsumerConfig:
     max_fetch_retries: int = 5
     """So often a failing message is delivered again before it is rejected."""
     max_increase_fetch_data_retries: int = 5
-    """So many fetches without a whole message before the fetch size is doubled."""
+    """The number of fetches without a whole message before the fetch size is doubled."""
     offset: int = 0
     """Where to start without a stored offset, bytes; ``MAX_OFFSET``: at the end."""
     always_consume_from_max_offset: bool = False
-    """Start at the end whatever is stored."""
+    """Start at the end, even if an offset is stored."""
     partition: str | None = None
     """Direct mode: ``<brokerId>-<number>``."""
     load_balance_strategy: str = "DEFAULT"
@@ -189,10 +189,10 @@ class ConsumerConfig:
     """Fetched and not yet delivered, of all partitions: each has the same share of it for two
     fetches, which bounds their size. A message longer than that is fetched all the same."""
     max_deliveries: int = 0
-    """So many listener calls under way at a time, of all partitions; 0: one per partition."""
+    """The most listener calls under way at a time, of all partitions; 0: one per partition."""
     stop_timeout_ms: int = 60000
-    """How long a rebalance or ``close`` waits for a listener that is busy; what it finishes later
-    is not acknowledged. 0: for ever, as in the original."""
+    """How long a rebalance or ``close`` waits for a listener that is busy; messages that it
+    finishes later are not acknowledged. 0: without end, as in the original."""
 
     def __post_init__(self) -> None:
         _check_group(self.group)
@@ -209,7 +209,7 @@ class ConsumerConfig:
 
     def from_max_offset(self, always: bool = False) -> Self:
         """
-        A copy that starts at the end: a new group, or ``always`` whatever is stored.
+        A copy that starts at the end: a new group, or with ``always`` even if an offset is stored.
 
         Source: ``setConsumeFromMaxOffset`` of 1.4.6.2.
         """
@@ -227,7 +227,7 @@ def broadcast_config(config: ConsumerConfig, host: str | None = None) -> Consume
     Differs: a copy; the original appends to the group of the given object, each time again. The
     brackets of an IPv6 address are left out; the original refuses such a group.
 
-    :raises InvalidConsumerConfig: the group is no good.
+    :raises InvalidConsumerConfig: the group's name is invalid.
     """
     name = (own_address() if host is None else host).strip("[]")
     for character in ".:%":
@@ -250,14 +250,14 @@ def known(
 
             near = get_close_matches(name, names, 1)
             hint = f"; {near[0]} is one" if near else f"; those there are: {', '.join(names)}"
-            raise error(f"{name} is no setting of {config.__name__}{hint}")
+            raise error(f"{name} is not a setting of {config.__name__}{hint}")
     return values
 
 
 def consumer_config(
     config: ConsumerConfig | None, group: str | None, settings: dict[str, object]
 ) -> ConsumerConfig:
-    """What ``create_consumer`` was given, as one."""
+    """The arguments of ``create_consumer``, as one ``ConsumerConfig``."""
     if group is not None:
         settings = {**settings, "group": group}
     if config is not None:
@@ -268,7 +268,7 @@ def consumer_config(
 
 
 def client_config(config: ClientConfig | None, settings: dict[str, object]) -> ClientConfig:
-    """What a session factory was given, as one."""
+    """The arguments of a session factory, as one ``ClientConfig``."""
     given = {name: value for name, value in settings.items() if value is not None}
     if config is not None:
         if not isinstance(config, ClientConfig):

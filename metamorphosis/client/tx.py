@@ -8,8 +8,8 @@ The client for Twisted: everything that takes time gives a Deferred.
         producer = await factory.create_producer("test")
         result = await producer.send("test", b"hello")
 
-The producers, ``Consumer`` and ``TopicBrowser`` say to type checkers what the core's classes of the
-same names give on this runtime; ``tests/unit/client/test_faces.py`` holds both together.
+The producers, ``Consumer`` and ``TopicBrowser`` tell type checkers the types of the core's classes
+of the same names on this runtime; ``tests/unit/client/test_faces.py`` holds both together.
 """
 
 from __future__ import annotations
@@ -298,7 +298,7 @@ class MessageSessionFactory(SessionFactory):
         super().__init__(runtime, chosen)
         self.add_child(ShutdownTrigger(runtime.reactor, self.close))
 
-    if TYPE_CHECKING:  # what the core's methods give on this runtime
+    if TYPE_CHECKING:  # the types of the core's methods on this runtime
 
         def start(self) -> Deferred[None]:
             """See ``SessionFactory``."""

@@ -4,7 +4,7 @@ The consumer: its public methods, and the order in which its parts begin and end
 Source: ``SimpleMessageConsumer``.
 
 Differs: ``complete_subscribe`` raises the error of the registration, and goes on trying; the
-original returns without an error, and may stay idle for ever.
+original returns without an error, and may stay idle.
 
 Differs: topics can be subscribed later, too; the original never reads them.
 
@@ -148,7 +148,7 @@ class Consumer(Acknowledging, Lookups, PassesOver):
         return self
 
     def _take_topic(self, topic: str) -> None:
-        if "," in topic:  # the group would read it as several topics, and balance for ever
+        if "," in topic:  # the group would read it as several topics, and never end to balance
             raise InvalidArgument(f"topic {topic!r}: a comma parts the topics of a member")
         taken = self._session.subscriptions
         if (self.group, topic) in taken:

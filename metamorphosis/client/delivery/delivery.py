@@ -5,7 +5,7 @@ most one listener call under way, so that order is kept.
 
 Source: ``SimpleFetchManager``.
 
-Differs: a manual rollback is followed by a pause; the original redelivers at once, for ever.
+Differs: a manual rollback is followed by a pause; the original redelivers at once, without end.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ class Failures:
         return True
 
     def report(self, message: ReceivedMessage, error: BaseException) -> None:
-        """Log the listener's exception; a ``Rollback`` is no error."""
+        """Log the listener's exception; a ``Rollback`` is not logged as an error."""
         if not isinstance(error, Rollback):
             self.log_failure(
                 message, "The listener failed on {topic} {partition} offset {offset}, id {id}"

@@ -30,7 +30,7 @@ class Repeated:
             self._timer = self._runtime.call_later(GATHER_SECONDS, self._tell)
 
     def close(self) -> None:
-        """Say what has been gathered."""
+        """Log the gathered places."""
         if self._timer is not None:
             self._timer.cancel()
             self._tell()

@@ -149,7 +149,7 @@ def find_record(data: bytes | bytearray, start: int, stop: int, max_body: int) -
 
 
 def _with_empty_ones(data: bytes | bytearray, start: int, position: int) -> int:
-    """Back over empty records, which are believed if their ids lead up to the next id."""
+    """Back over empty records, which count if their ids lead up to the next id."""
     next_id: int = HEADER.unpack_from(data, position)[2]
     while position - HEADER_BYTES >= start:
         message_id: int = HEADER.unpack_from(data, position - HEADER_BYTES)[2]

@@ -87,7 +87,7 @@ class Fetching:
     async def stop(self) -> None:
         """
         Stop reading; ends when all delivered messages have been processed or taken back. No message
-        is acknowledged afterwards.
+        is acknowledged after that.
         """
         running = list(self._running.values())
         for fetch in running:

@@ -53,8 +53,8 @@ class RecordsInside:
         self._distrusted = distrusted
         self._max_body = max_body
         self._place = 1
-        # Where the first record begins, as long as no gap is behind it. Nothing may be concluded
-        # from it where the end is far away: there only a message that is too long ends.
+        # Where the first record begins, as long as no gap follows it. Nothing may be concluded from
+        # it where the end is far away: there only a message that is too long ends.
         self._row: int | None = None
         self._is_near = claimed <= HEADER_BYTES + max_body
 

@@ -2,7 +2,7 @@
 Messages that cannot be delivered, because they are damaged or too long: each of them is passed over
 alone, with an error in the log and an event for the program.
 
-Differs: the original's consumer reads the segment file again from its start, for ever, and only its
+Differs: the original's consumer reads the segment file again and again from its start, and only its
 log says so.
 """
 

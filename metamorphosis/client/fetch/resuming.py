@@ -58,7 +58,8 @@ class LogPlaces:
         return await self._fetch(replace(self._get, offset=offset, max_size=max_size))
 
     async def raw(self, offset: int, max_size: int) -> bytes:
-        """The same of any place, whatever a filter of the broker's thinks of the messages there."""
+        """The same of any place, whether or not a filter of the broker accepts the messages
+        there."""
         return await self._fetch(replace(self._unfiltered, offset=offset, max_size=max_size))
 
     async def _fetch(self, asked: GetCommand) -> bytes:

@@ -296,7 +296,7 @@ class DamageSearch:
 
     async def _holds_what_is_before(self, end: int) -> bool:
         """
-        Whether the records before an end that the checksum found far behind the beginning were sent
+        Whether the records before an end that the checksum found far after the beginning were sent
         inside of this one, by their ids; as far as they are still in memory.
         """
         window = self._window

@@ -6,7 +6,7 @@ One attempt to make the partitions of a member match the lists in ZooKeeper.
 3. Where the lists of a topic changed: stop fetching, commit, release the partitions of other
    members, claim the new ones. If a claim is not free, release everything, wait and begin again, as
    every member of the original does: two members that saw different lists would wait for each other
-   for ever. A member that did not take the released partitions after ``RELEASING_TRIES`` chances
+   without end. A member that did not take the released partitions after ``RELEASING_TRIES`` chances
    does not want them: from then on only the contested partitions are waited for; they may be those
    of a crashed member.
 4. Load the positions of the claimed partitions.

@@ -2,7 +2,8 @@
 The shares of a group's members: every member computes the same shares from the same lists. Pure.
 
 All members, Java's too, must use one strategy and one order of the lists; otherwise two of them
-claim the same partition for ever. Partitions are sorted as texts: ``0-10`` comes before ``0-2``.
+claim the same partition again and again. Partitions are sorted as texts: ``0-10`` comes before
+``0-2``.
 
 Source: ``DefaultLoadBalanceStrategy``, ``ConsisHashStrategy``, ``HashAlgorithm``.
 """

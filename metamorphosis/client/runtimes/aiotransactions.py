@@ -1,5 +1,5 @@
 # Made from txtransactions.py by tools/asyncio_faces.py: change that, run 'make faces'.
-"""What transactions are to type checkers on asyncio; see ``client.aio``."""
+"""The types of transactions for type checkers, on asyncio; see ``client.aio``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The types of transactions on Twisted, for type checkers; see ``client.tx``."""
+"""The types of transactions for type checkers, on Twisted; see ``client.tx``."""
 
 from __future__ import annotations
 

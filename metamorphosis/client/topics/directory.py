@@ -103,7 +103,7 @@ class PartitionDirectory:
 
     async def set_default_topic(self, topic: str, user: object) -> None:
         """
-        Publish the topic, and take its partitions for those topics that nobody has published.
+        Publish the topic, and use its partitions for the topics that were not published.
 
         :raises InvalidState: another one is the default already.
         """

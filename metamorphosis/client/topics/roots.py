@@ -11,7 +11,7 @@ from metamorphosis.errors import MetaQError, NoNode
 from metamorphosis.interfaces import IRegistry
 
 DEPTH = 3
-"""Levels that are searched; nobody has deeper roots."""
+"""Levels that are searched; deeper roots do not occur."""
 MOST_LOOKS = 200
 """Nodes that are read at most; a large ZooKeeper with other users is not searched to its end."""
 NOT_OURS = frozenset({"zookeeper", "brokers", "consumers"})
@@ -29,7 +29,7 @@ async def check_root(registry: IRegistry | None, config: ClientConfig) -> None:
         return
     wanted = f"root {config.zookeeper_root} of ZooKeeper {config.zookeeper}"
     if await _names(registry, "/") is None:
-        raise MetaQError(f"{wanted}: the chroot behind the host does not exist")
+        raise MetaQError(f"{wanted}: the chroot after the host does not exist")
     roots = [root or "/" for root in await known_roots(registry)]
     there = f"roots there are: {', '.join(roots)}" if roots else "nor below any other root of it"
     raise MetaQError(f"no broker has ever registered below {wanted}; {there}")

@@ -3,7 +3,7 @@ Which partition a message goes to. Pure.
 
 A selector is called with the topic whose partitions are to choose from, which is the default topic
 where the message's own was not published; with those partitions, sorted by number and never empty;
-and with the message, which cannot be changed. What it returns is used; ``None`` fails the send. Any
+and with the message, which cannot be changed. Its result is used; ``None`` fails the send. Any
 function will do.
 
 **A message with a key** goes to the partition that its key hashes to: ``CRC-32(key) & 0x7FFFFFFF``
@@ -78,7 +78,7 @@ class RandomSelector:
 
 class KeyHashSelector:
     """
-    By the key that a function finds in the message, for senders who do not know of keys.
+    By the key that a function finds in the message, for programs that send without keys.
 
     :param key_of: the key of a message, ``attribute`` for example; a key given to ``send`` comes
         first.
@@ -164,5 +164,5 @@ class OrderedSelector:
 
 
 def _by_key(topic: str, partitions: Sequence[Partition], message: OutgoingMessage) -> Partition:
-    """Without a key there is no order to keep, but the message has to go somewhere certain."""
+    """Without a key there is no order to keep, but the choice has to be the same each time."""
     return partition_of_key("" if message.key is None else message.key, partitions)

@@ -1,6 +1,6 @@
 """
-Reads what ZooKeeper tells producers of a topic, and watches it. Masters only; nodes that make no
-sense are left out and logged.
+Reads the nodes of a topic for producers in ZooKeeper, and watches them. Masters only; nodes that
+make no sense are left out and logged.
 
 Source: ``MetaZookeeper``.
 
@@ -27,7 +27,7 @@ from metamorphosis.interfaces import IRegistry
 
 class BrokerView(NamedTuple):
     """
-    What ZooKeeper says of a master that has a topic.
+    The entry in ZooKeeper of a master that has a topic.
 
     :ivar url: None while the broker is only half registered.
     """
@@ -39,7 +39,7 @@ class BrokerView(NamedTuple):
 class TopicView:
     """
     :param registry: ``IRegistry`` with futures of the runtime.
-    :param fired: called with every change of what was read; each watch is there once.
+    :param fired: called with every change of the view; each watch is there once.
 
     Every coroutine raises ``RegistryError`` when ZooKeeper does not answer. Thread: the loop's.
     """
@@ -58,7 +58,7 @@ class TopicView:
         self._armed.clear()
 
     async def partitions(self, topic: str) -> list[Partition]:
-        """The writable partitions, sorted; none if nobody knows the topic. Watches nothing."""
+        """The writable partitions, sorted; none if the topic is unknown. Watches nothing."""
         try:
             names = await self._registry.children(self._paths.topics_pub(topic))
         except NoNode:

@@ -31,7 +31,7 @@ from metamorphosis.errors import InvalidConfig, NoPartition, RegistryUnavailable
 from metamorphosis.interfaces import IRegistry, IRuntime
 
 AGAIN_SECONDS: Final = (0.1, 0.5, 1.0, 5.0)
-"""Before each further attempt to read a topic; the last one for ever."""
+"""Before each further attempt to read a topic; the last one without end."""
 
 
 class TopicWatch:
@@ -162,7 +162,7 @@ class TopicWatch:
     def _tell(
         self, published: PublishedTopic, listed: tuple[Partition, ...], absence: NoPartition | None
     ) -> None:
-        """Log what changed."""
+        """Log the changes."""
         if absence is not None:
             if str(absence) != str(published.absence):
                 self._log.warn("{error}", error=absence)

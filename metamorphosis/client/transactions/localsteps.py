@@ -58,7 +58,7 @@ class LocalSteps:
             raise error_of(status, body, f"begin of transaction {self._transaction}")
 
     async def commit(self, broker: BrokerConnection) -> tuple[Commit, MetaQError | None]:
-        """What it came to, and the error that says why."""
+        """The outcome, and the error that explains it."""
         status, body = await self._ask(broker, TransactionType.COMMIT_ONE_PHASE)
         if status == SUCCESS:
             return Commit.DONE, None
@@ -71,7 +71,7 @@ class LocalSteps:
         return Commit.REFUSED, error
 
     async def roll_back(self, broker: BrokerConnection) -> MetaQError | None:
-        """Why it may still be there; a lost connection takes it along."""
+        """The error if the transaction may still be there; it ends with a lost connection."""
         status, body = await self._ask(broker, TransactionType.ROLLBACK)
         if status in (SUCCESS, LOST, NOT_SENT):
             return None

@@ -46,8 +46,8 @@ class Placement:
         Partition and broker of a message.
 
         :param wanted: the sender's choice.
-        :raises NoPartition: there is none at the transaction's broker. What the selector raises
-            goes through.
+        :raises NoPartition: there is none at the transaction's broker. Errors of the selector are
+            raised as they are.
         """
         published = self._directory.topic_for(message.topic)
         if published.partitions[0] is ANY_PARTITION:

@@ -1,9 +1,8 @@
 """
-What is left of transactions in two phases: prepared branches get the outcome that the decisions
-say.
+The rest of transactions in two phases: prepared branches get the outcome that was decided.
 
-A branch that one side lists and then denies is not taken for finished: a database does so as long
-as it has not noticed the end of the connection that prepared the branch.
+A branch that is listed and then said not to exist does not count as finished: a database answers so
+until it notices the end of the connection that prepared the branch.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ DECIDED_ELSEWHERE: Final = {XA_HEURCOM, XA_HEURRB, XA_HEURHAZ}
 
 
 class Step(Enum):
-    """What has just been done for a transaction, in this order."""
+    """The steps of a transaction that were just done, in this order."""
 
     BEGUN = "begun"
     ENDED = "ended"
@@ -49,7 +48,7 @@ class Step(Enum):
 @dataclass(frozen=True)
 class Resolution:
     """
-    What ``resolve`` came to.
+    The result of ``resolve``.
 
     :ivar committed: transactions, branches of which it has committed.
     :ivar rolled_back: the same, rolled back.
@@ -63,7 +62,7 @@ class Resolution:
 
 class Pass:
     """
-    One look at everything that is prepared.
+    One pass over all prepared branches.
 
     :param resource: makes an XA resource of a broker, or of any (None).
     :param is_touchable: whether a transaction is one of the coordinator's, and not under way.
@@ -98,7 +97,7 @@ class Pass:
         self._sent: set[str] = set()  # transactions whose messages were committed just now
 
     def run(self) -> None:
-        """Give every branch its outcome; forget the decisions that nobody needs any more."""
+        """Give every branch its outcome; forget the decisions that are not needed any more."""
         for xid, resource in [*self._in_database(), *self._in_brokers()]:
             transaction = xid.gtrid.decode("ascii", "replace")
             if self._is_touchable(transaction):
@@ -152,7 +151,7 @@ class Pass:
 
 def finish(resource: Any, xid: Xid, commit: bool) -> bool:
     """
-    Give a branch its outcome; whether it was there to be given one.
+    Give a branch its outcome; whether the branch was still there.
 
     :raises XAError: not possible now.
     :raises MixedOutcome: an administrator has given it the other one.

@@ -1,9 +1,9 @@
 """
-One broker as a resource of X/Open XA: what a transaction manager calls, and ``send``.
+One broker as a resource of X/Open XA: the calls of a transaction manager, and ``send``.
 
 One branch at a time is associated with a resource, between ``start`` and ``end``; messages go into
-that one. Everything after ``end`` may be asked of any resource of the producer: it goes to the
-broker that has the branch.
+that one. The calls after ``end`` work on any resource of the producer: they go to the broker that
+has the branch.
 
 Source: ``TransactionContext``.
 
@@ -327,7 +327,7 @@ class XAResource:
         return branch
 
     async def _step(self, xid: Xid, step: TransactionType, url: str) -> bytes:
-        """Ask the broker; what it does not have any more is forgotten here, too."""
+        """Ask the broker; a branch that it does not have any more is forgotten here, too."""
         try:
             return await self._branches.ask(xid, step, url)
         except XAError as error:

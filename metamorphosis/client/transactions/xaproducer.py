@@ -30,8 +30,8 @@ class XAProducer(Publisher):
     Makes XA resources. Made by the session factory. Thread: the loop's.
 
     :param selector: chooses the partition of a message; round robin unless given.
-    :param unique_qualifier: of the application; the same in each of its lives, or it does not find
-        what it has prepared. None: ``XAMessageProducer-<host name>``, with the setting
+    :param unique_qualifier: of the application; the same after each restart, or it does not find
+        the branches that it has prepared. None: ``XAMessageProducer-<host name>``, with the setting
         ``xa_producer_host_name`` if it is set.
     :param in_order: the broker gets the next message of a branch after it has answered the last.
     :param timeout: seconds for the answer to each step.
