@@ -19,6 +19,11 @@ MESSAGES = 100
 WAIT_SECONDS = 30.0
 
 
+async def closed(factory: MessageSessionFactory) -> None:
+    """Close it. A clean-up that is not a coroutine function would not be awaited."""
+    await factory.close()
+
+
 class JoiningTests(IsolatedAsyncioTestCase):
     """One topic of ten partitions, one producer, six consumers."""
 
@@ -54,7 +59,7 @@ class JoiningTests(IsolatedAsyncioTestCase):
     async def join(self) -> None:
         """One more member; it leaves at the end of the test."""
         factory = self.factory()
-        self.addAsyncCleanup(factory.close)
+        self.addAsyncCleanup(closed, factory)
         consumer = factory.create_consumer(group="g", max_delay_fetch_time_ms=200)
         consumer.subscribe("test", listener=self.listen)
         await consumer.complete_subscribe()
@@ -62,7 +67,7 @@ class JoiningTests(IsolatedAsyncioTestCase):
     async def test_row_58_six_join_one_after_another(self) -> None:
         """A hundred messages, sent while the members come, are received once each."""
         producing = self.factory()
-        self.addAsyncCleanup(producing.close)
+        self.addAsyncCleanup(closed, producing)
         producer = await producing.create_producer("test")
         sent = [b"%d" % number for number in range(MESSAGES)]
         each = MESSAGES // MEMBERS
