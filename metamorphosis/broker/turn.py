@@ -62,6 +62,7 @@ class Turn:
         self._touched: dict[Client, None] = {}
         self._scheduled = False
         self._ending = False
+        self._answering = False
         self._chunks = 0
         self._lone: Client | None = None
         self._latest: Client | None = None
@@ -93,6 +94,17 @@ class Turn:
         self._latest = connection
         self._schedule()
 
+    def begin_answers(self) -> None:
+        """Answers of a second broker are taken in, which lead to writes and replies."""
+        self._answering = True
+
+    def end_answers(self) -> None:
+        """They have been. Unless a chunk of a client has asked for the end of the turn, it is
+        now."""
+        self._answering = False
+        if not self._scheduled and not self._ending and (self._dirty or self._touched):
+            self._end()
+
     def broken_off(self) -> None:
         """The chunk has left no reply: what it has changed is written all the same."""
         self.taking = None
@@ -116,7 +128,7 @@ class Turn:
                 store.own_pieces()
 
     def _schedule(self) -> None:
-        if not self._scheduled and not self._ending:
+        if not self._scheduled and not self._ending and not self._answering:
             self._scheduled = True
             self._call_later(0, self._run)
 

@@ -170,6 +170,15 @@ class BrokerRegistration:
         self._nodes.checksum = checksum
         self._wake()
 
+    def look_again(self) -> None:
+        """
+        Somebody may have deleted our nodes although the session goes on: look at each, and put back
+        what is missing. A Java slave of a pair does that to its master when it starts.
+        """
+        if self._withdrawn is None:
+            self._nodes.session_changed(False)
+            self._wake()
+
     def withdraw(self) -> Deferred[None]:
         """
         Leave ZooKeeper though the broker and the session go on, so that clients find another

@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
 
-from metamorphosis.config.roles import FollowerConfig, PairSlaveConfig, RoleConfig, RoleKind
+from metamorphosis.config.roles import (
+    FollowerConfig,
+    PairMasterConfig,
+    RoleConfig,
+    RoleKind,
+)
 from metamorphosis.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -67,8 +72,6 @@ def only_one(given: list[RoleOption]) -> RoleOption | None:
 def make_role(config: RoleConfig) -> Role:
     """
     The role of a property file; what the file says that is hardly meant goes to the log.
-
-    :raises ConfigError: we do not have it.
     """
     for warning in config.warnings:
         _log.warn("{path}: {text}", path=config.path, text=warning)
@@ -76,8 +79,10 @@ def make_role(config: RoleConfig) -> Role:
         from metamorphosis.replication.follower.role import Follower
 
         return Follower(config)
-    if not isinstance(config, PairSlaveConfig):
-        raise ConfigError(f"{config.path}: there is no {config.name} in this release")
+    if isinstance(config, PairMasterConfig):
+        from metamorphosis.replication.pairmaster.role import PairMaster
+
+        return PairMaster(config)
     from metamorphosis.replication.pairslave.role import PairSlave
 
     return PairSlave(config)

@@ -7,9 +7,9 @@ retention, port, ZooKeeper, the role. What can be found out before the reactor r
 ``twistd`` fails at once; registration goes on in the background, so that a broker serves while
 ZooKeeper is away.
 
-Stop, the reverse: the role ends its work, unregister, go on serving for ``zk.zkSyncTimeMs`` so that
-clients can leave, close the port, answer or refuse what is in flight, flush and close the stores,
-let go of the journal's finished records, write down the last id, unlock.
+Stop, the reverse: unregister, go on serving for ``zk.zkSyncTimeMs`` so that clients can leave,
+close the port, answer or refuse what is in flight, end the work of the role, flush and close the
+stores, let go of the journal's finished records, write down the last id, unlock.
 
     phase       event                                                      phase
     STARTING    every part runs                                            SERVING
@@ -116,6 +116,7 @@ class BrokerService(OrderedService):
         self.served: Served | None = None
         self._phase = Phase.STARTING
         self._is_broken = False  # it was said
+        self._role_works = False
         self._waits = Waits(reactor)
         self._storage = BrokerStorage(
             reactor, config, settings, make_threads, self._stop_broken, role.has_transactions
@@ -123,9 +124,10 @@ class BrokerService(OrderedService):
         self.parts = [
             *self._storage.parts,
             Part("the administration", self._start_administration, self._stop_administration),
+            Part(f"the work of the {role.name}", stop=self._stop_role),
             Part("the port", self._listen, self._stop_listening),
             Part("the registration", self._register, self._unregister),
-            Part(f"the {role.name}", role.start, role.stop),
+            Part(f"the {role.name}", self._start_role),
         ]
 
     # Starting
@@ -274,6 +276,14 @@ class BrokerService(OrderedService):
 
     def _register(self) -> None:
         self._presence.start(self._topics(), self.role.registers is Registers.WHEN_TOLD)
+
+    def _start_role(self) -> object:
+        self._role_works = True
+        return self.role.start()
+
+    def _stop_role(self) -> object:
+        """After the port: until then its puts may need what the role does."""
+        return self.role.stop() if self._role_works else None
 
     def _topics(self) -> list[TopicConfig]:
         """Every topic of the configuration, and every other that has messages here."""

@@ -92,6 +92,7 @@ class Peer:
     :param url: ``meta://host:port``.
     :param write_ahead: bytes of requests that may wait for the socket; above it
         ``connection.writable`` is False.
+    :param make: makes the connection, see ``Connections``.
     :ivar url: as given.
     :raises InvalidConfig: ``url`` is not such a URL.
     """
@@ -102,6 +103,7 @@ class Peer:
         url: str,
         heartbeats: Heartbeats = Heartbeats(),
         write_ahead: int = 16 << 20,
+        make: Callable[..., BrokerConnection] = BrokerConnection,
     ) -> None:
         config = ClientConfig(
             broker=url,
@@ -115,7 +117,7 @@ class Peer:
         self.url = url
         self._runtime = runtime
         log = runtime.logger("metamorphosis.replication.peer")
-        self._connections = Connections(runtime, config, log)
+        self._connections = Connections(runtime, config, log, make)
         self._connection: BrokerConnection | None = None
         self._watching: list[Callable[[bool], None]] = []
         self._told = False  # what the watchers heard last
@@ -244,6 +246,15 @@ class Peer:
         :raises PeerError: there was no such answer.
         """
         return await self._text(StatsCommand("config"), "stats config")
+
+    async def stats(self, item: str) -> str:
+        """
+        The lines of ``stats <item>``, ended by CRLF.
+
+        :raises PeerError: there was no such answer.
+        """
+        text = await self._text(StatsCommand(item), f"stats {item}")
+        return text.decode("utf-8", "replace")
 
     async def version(self) -> str:
         """

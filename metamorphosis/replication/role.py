@@ -98,7 +98,8 @@ class Role(Protocol):
         """Begin to work: the port is open, and the registration has begun."""
 
     def stop(self) -> Deferred[None] | None:
-        """End the work; after it the registration ends. Only called after ``start``."""
+        """End the work: the port is closed, and the clients have their replies. Only called after
+        ``start``."""
 
     def reconfigure(self, config: BrokerConfig, settings: Settings) -> None:
         """A reload was applied everywhere else."""

@@ -30,8 +30,10 @@ class Collecting(Protocol):
 
     topic: str
     partition: int
-    batch: Batch | None
     next_offset: int
+
+    @property
+    def batch(self) -> Batch | None: ...
 
     def commit(self) -> None:
         """Write the batch that collects."""

@@ -210,6 +210,7 @@ class ScriptedGregor(ScriptedPeer):
             return 500, f"{prefix}Detail:The server do not accept topic {topic}"
         if partition not in range(self.topics[topic]):
             return 500, f"{prefix}Detail:wrong partition {partition}"
+        self.log(topic, partition).hidden = False  # opened, whatever becomes of the record
         if checksum not in (-1, zlib.crc32(body) & 0x7FFFFFFF):
             return 500, f"{prefix}Detail:{CHECKSUM_FAILURE}"
         if fault is Fault.REFUSE:
@@ -306,8 +307,25 @@ class ScriptedGregor(ScriptedPeer):
         line.write(result(200, integer(words[1]), "1.4.6.2"))
 
     def _stats(self, line: Line, words: list[str], body: bytes) -> None:
-        text = f"STATS\r\nslave false\r\ncmd_put {self.cmd_put}\r\nEND\r\n"
+        lines = [f"slave false\r\ncmd_put {self.cmd_put}"]
+        if words[1] == "topics":
+            lines = list(map(self._topic_line, sorted({topic for topic, _ in self.logs})))
+        elif words[1] == "offsets":
+            lines = [
+                f"{topic} part {partition} min_offset {log.first} max_offset {log.readable}"
+                for (topic, partition), log in self.logs.items()
+                if not log.hidden
+            ]
+        text = "\r\n".join(["STATS", *lines, "END", ""])
         line.write(result(200, integer(words[-1]), text))
+
+    def _topic_line(self, topic: str) -> str:
+        logs = [log for (name, _), log in self.logs.items() if name == topic and not log.hidden]
+        size = sum(log.end - log.first for log in logs)
+        return (
+            f"{topic} partitions {len(logs)} message_count 0 message_bytes {size}"
+            " accept_publish true accept_subscribe true"
+        )
 
     def _transaction(self, line: Line, words: list[str], body: bytes) -> None:
         if words[3] != "END":

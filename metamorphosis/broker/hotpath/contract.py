@@ -41,7 +41,27 @@ if TYPE_CHECKING:
     from metamorphosis.broker.replies import Refuse, ReplyGroup
     from metamorphosis.broker.session import Session
     from metamorphosis.ids import MessageIds
+    from metamorphosis.store.batch import Batch
     from metamorphosis.store.messagestore import MessageStore
+
+
+class TakesPuts(Protocol):
+    """
+    Where puts collect. Providers: ``MessageStore``, and ``PairedLog`` of a pair master.
+
+    :ivar batch: the one that collects now.
+    :ivar next_offset: where the next record will start.
+    """
+
+    next_offset: int
+
+    @property
+    def batch(self) -> Batch | None: ...
+
+    def open_batch(self) -> Batch:
+        """
+        :raises StoreError: puts cannot be taken now.
+        """
 
 
 class Routes:
@@ -58,12 +78,23 @@ class Routes:
     :ivar refuse: what becomes of the replies to puts whose batch has failed.
     :ivar max_transfer: a get returns at most this many bytes.
     :ivar max_body: a longer body is not ordinary.
+    :ivar checked_only: nor is a put without a checksum: its record has to be marked.
     """
 
-    __slots__ = ("max_body", "max_transfer", "places", "puts", "reads", "refuse", "steps", "syncs")
+    __slots__ = (
+        "checked_only",
+        "max_body",
+        "max_transfer",
+        "places",
+        "puts",
+        "reads",
+        "refuse",
+        "steps",
+        "syncs",
+    )
 
     def __init__(self, max_transfer: int, max_body: int) -> None:
-        self.puts: dict[tuple[bytes, bytes], MessageStore] = {}
+        self.puts: dict[tuple[bytes, bytes], TakesPuts] = {}
         self.reads: dict[tuple[bytes, bytes], MessageStore] = {}
         self.places: dict[tuple[bytes, bytes], tuple[str, int]] = {}
         self.steps: ScanSteps | None = None
@@ -71,6 +102,7 @@ class Routes:
         self.refuse: Refuse | None = None
         self.max_transfer = max_transfer
         self.max_body = max_body
+        self.checked_only = False
 
     def clear(self) -> None:
         """Send every request the long way round until the rules have been asked again."""

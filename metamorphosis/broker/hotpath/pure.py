@@ -59,6 +59,7 @@ def scan(
     stores = routes.puts
     refuse = routes.refuse
     max_body = routes.max_body
+    checked_only = routes.checked_only
     match = _PUT.match
     while position < end:
         if data[position] != PUT:
@@ -82,7 +83,10 @@ def scan(
             break
         body = source[body_at:past]
         checksum = crc32(body) & 0x7FFFFFFF
-        if given is not None and given != b"-1" and int(given) != checksum:
+        if given is None or given == b"-1":
+            if checked_only:
+                break
+        elif int(given) != checksum:
             break
         if len(opaque) > 9 and not _INT32_MIN <= int(opaque) <= _INT32_MAX:
             break

@@ -208,10 +208,14 @@ class BrokerConnection(LinkLife):
                     if found is not None:
                         found[0](status, body)
                     elif self._link is not None:
-                        self.unknown_replies += 1
+                        self._unknown(status, body, opaque)
                 return
             except Exception:
                 self._log.failure("The waiter of a reply of {url} failed", url=self.url)
+
+    def _unknown(self, status: int, body: bytes, opaque: int) -> None:
+        """A reply without a waiter: late, or never asked for."""
+        self.unknown_replies += 1
 
     # -- end
 

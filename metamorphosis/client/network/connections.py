@@ -8,7 +8,7 @@ Source: ``RemotingClientWrapper``, gecko's ``ReconnectManager``.
 from __future__ import annotations
 
 import socket
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 from metamorphosis.client.network.connection import BrokerConnection
@@ -45,9 +45,20 @@ class Shared:
 
 
 class Connections:
-    """Thread: the loop's."""
+    """
+    Thread: the loop's.
 
-    def __init__(self, runtime: IRuntime, config: ClientConfig, log: Log) -> None:
+    :param make: makes a connection, of the arguments of ``BrokerConnection``.
+    """
+
+    def __init__(
+        self,
+        runtime: IRuntime,
+        config: ClientConfig,
+        log: Log,
+        make: Callable[..., BrokerConnection] = BrokerConnection,
+    ) -> None:
+        self._make = make
         self._runtime = runtime
         self._config = config
         self._log = log
@@ -71,9 +82,7 @@ class Connections:
         shared = self._shared.get(url)
         if shared is None:
             broker = Broker.parse(0, url)
-            connection = BrokerConnection(
-                self._runtime, url, self._config, self._log, self._link_ended
-            )
+            connection = self._make(self._runtime, url, self._config, self._log, self._link_ended)
             host = broker.host
             if self._config.loopback_connection and is_own_address(host):
                 host = "localhost"

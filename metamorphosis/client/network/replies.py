@@ -70,6 +70,11 @@ class ReplyReader:
         self._view = memoryview(b"")  # of the body, which has its length already
         self._filled = 0  # bytes of the body that have come
 
+    @property
+    def is_between(self) -> bool:
+        """Whether the next byte is the first of a reply."""
+        return self._head is None and not self._rest
+
     def receive(self, data: bytes) -> list[Reply]:
         """The replies that are complete now, in order. Look at ``fault`` afterwards."""
         replies: list[Reply] = []

@@ -219,6 +219,8 @@ def long_way() -> Scan:
                     break
                 if command.checksum not in (wire.NO_CHECKSUM, computed):
                     break
+                if routes.checked_only and command.checksum == wire.NO_CHECKSUM:
+                    break
                 batch = store.batch or store.open_batch()
                 number = ids.start_chunk()
                 ids.next_id = number + 1
@@ -319,6 +321,17 @@ class ContractTests(SynchronousTestCase):
             )
             self.assertEqual({run[3] for run in group.runs}, {refuse, None})
             group.discard()
+
+    def test_checked_only(self) -> None:
+        """Where records without a checksum have to be marked, their puts are left as well."""
+        for broker, scan in self.each():
+            for text, taken in ((b" -1 ", False), (b" ", False), (b" 907060870 ", True)):
+                group = ReplyGroup()
+                routes, ids = broker.responders.routes, broker.ids
+                routes.checked_only = True
+                chunk = b"put test 0 5 0%b1\r\nhello" % text
+                past = scan(chunk, chunk, 0, len(chunk), routes, ids, group)
+                self.assertEqual(past, len(chunk) * taken)
 
     def test_refused_batch_ends_the_scan(self) -> None:
         """A put whose store takes nothing is left to the long way."""

@@ -67,7 +67,7 @@ class RoleTests(BrokerServiceCase):
         self.write({"test": {}, "other": {}})
         role.parts.reload()
         self.stop_now(service)
-        expected = ["attach", "start REGISTERED", "topics other test", "stop REGISTERED"]
+        expected = ["attach", "start REGISTERED", "topics other test", "stop STOPPED"]
         self.assertEqual(expected, role.calls)
 
     def test_parts(self) -> None:

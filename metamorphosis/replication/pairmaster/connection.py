@@ -1,0 +1,75 @@
+"""
+The connection to the pair slave: that of a ``Peer``, with a way of its own for ``sync``.
+
+Answers to ``sync`` come by the thousand. Where the stream stands between two replies they are taken
+off its front many at a time (``Syncs.take``); everything else, and whatever is not as usual, goes
+to the reader of all replies and comes back one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from metamorphosis.client.network.connection import BrokerConnection
+from metamorphosis.client.network.links import Log
+from metamorphosis.client.settings import ClientConfig
+from metamorphosis.interfaces import IRuntime
+
+if TYPE_CHECKING:
+    from metamorphosis.broker.turn import Turn
+    from metamorphosis.replication.pairmaster.syncs import Syncs
+
+
+class SlaveConnection(BrokerConnection):
+    """
+    Thread: reactor.
+
+    :param syncs: sends and gets its answers here.
+    :param turn: writes and replies that answers lead to leave at its end.
+    """
+
+    def __init__(
+        self,
+        runtime: IRuntime,
+        url: str,
+        config: ClientConfig,
+        log: Log,
+        lost: Callable[[BrokerConnection], None],
+        syncs: Syncs,
+        turn: Turn,
+    ) -> None:
+        super().__init__(runtime, url, config, log, lost)
+        self._syncs = syncs
+        self._turn = turn
+        syncs.use(self)
+
+    def send(self, data: bytes) -> None:
+        """See ``syncs.Line``."""
+        if self._link is not None:
+            self._link.write(data)
+
+    def data_received(self, data: bytes) -> None:
+        """See ``Receiver``."""
+        if self._link is None:
+            return
+        self._turn.begin_answers()
+        try:
+            rest = self._syncs.take(data) if self._reader.is_between else data
+            if rest:
+                super().data_received(rest)
+            else:
+                self.received_at = self._now = self._runtime.seconds()
+                self.answered = True
+        finally:
+            self._turn.end_answers()
+
+    def _unknown(self, status: int, body: bytes, opaque: int) -> None:
+        """See ``BrokerConnection``: an answer to no question."""
+        if not self._syncs.answer(status, body, opaque):
+            super()._unknown(status, body, opaque)
+
+    def _ended(self) -> None:
+        """See ``LinkLife``."""
+        self._syncs.lost()
+        super()._ended()

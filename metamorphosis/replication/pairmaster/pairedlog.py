@@ -1,0 +1,341 @@
+"""
+One partition of the pair, as the hot path and ``put`` see it instead of its store.
+
+A record collects here, is sent to the slave at the end of the turn, and gets into the store when
+the slave has answered that it has it, at the offset at which the store would put it. So the slave's
+log is never behind the store, and nobody can read here what only one of the two has.
+
+    standing    event                                                     standing
+    APART       the joining begins                                        JOINING
+    JOINING     both logs are the same                                    JOINED
+    JOINING     other bytes, ranges that do not touch, a damaged record   DIVERGED
+    JOINING     a question without an answer, the slave refuses the topic APART
+    JOINED      the slave answers with an offset that is not ours         APART
+    JOINED      what the slave has cannot be written here                 APART
+    JOINED      a look at the slave's end finds more than was sent        APART
+    DIVERGED    a later look, after a reload, a connection or a minute    JOINING
+    any         the connection is lost                                    APART
+
+Only in JOINED puts are taken. What is under way when it ends is answered with the text of the
+slave, is not written here whatever the slave answers, and is fetched by the joining if the slave
+has it. ``is_quiet`` tells when nothing is under way, before which no joining begins.
+
+Differs: the original appends whatever the slave answers, and compares no offsets.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from metamorphosis.errors import StoreError
+from metamorphosis.message import HEADER, HEADER_BYTES
+from metamorphosis.replication.pairmaster.flights import Fault, Flight, PairBatch
+from metamorphosis.replication.pairmaster.frames import line_of
+from metamorphosis.store.batch import STORED, Batch
+
+if TYPE_CHECKING:
+    from metamorphosis.replication.pairmaster.syncs import Syncs
+    from metamorphosis.store.messagestore import MessageStore
+
+
+class Standing(Enum):
+    """How a partition stands to that of the slave; see the module."""
+
+    APART = "not compared since something happened"
+    JOINING = "being compared, or brought level"
+    JOINED = "the same"
+    DIVERGED = "different, and left alone"
+
+
+JOINED = Standing.JOINED
+
+
+class NotJoined(StoreError):
+    """A put cannot be taken now."""
+
+
+class PairedLog:
+    """
+    Thread: reactor.
+
+    :ivar store: the log here.
+    :ivar batch: the puts that collect in this turn.
+    :ivar next_offset: where the next put will be, if the slave takes everything before it; the hot
+        path advances it.
+    :ivar line: of its frames.
+    :ivar reason: why it is not joined, in words.
+    :ivar apart_since: seconds of the runtime; None while it is joined.
+    :ivar is_busy: a joining is at work, even one whose connection is lost.
+    :param parted: told that it is not joined any more.
+    """
+
+    def __init__(
+        self, store: MessageStore, syncs: Syncs, parted: Callable[[PairedLog], None]
+    ) -> None:
+        self.store = store
+        self.topic = store.topic
+        self.partition = store.partition
+        self.line = line_of(store.topic, store.partition)
+        self.batch: PairBatch | None = None
+        self.next_offset = store.next_offset
+        self.standing = Standing.APART
+        self.reason = "the slave was not asked yet"
+        self.apart_since: float | None = syncs.now()
+        self.is_busy = False
+        self._syncs = syncs
+        self._parted = parted
+        self._flights: deque[Flight] = deque()
+        self._landing = 0  # portions handed to the store and not yet stored
+
+    def __repr__(self) -> str:
+        return f"<PairedLog {self.topic}-{self.partition} {self.standing.name}>"
+
+    @property
+    def name(self) -> str:
+        """``<topic>-<partition>``."""
+        return f"{self.topic}-{self.partition}"
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing is under way, neither to the slave nor into the store."""
+        idle = not self._flights and not self._landing and not self.is_busy
+        return idle and self.store.batch is None
+
+    # What collects
+
+    def open_batch(self) -> PairBatch:
+        """
+        The batch that collects from now on.
+
+        :raises NotJoined: puts cannot be taken now.
+        """
+        if self.batch is not None:
+            return self.batch
+        syncs = self._syncs
+        if self.standing is not JOINED or not syncs.takes_more:
+            raise NotJoined(f"{self.name}: {self.standing.value}")
+        batch = self.batch = PairBatch(self, self.next_offset)
+        syncs.collecting(self)
+        return batch
+
+    def add(self, message_id: int, flag: int, checksum: int, body: bytes) -> int:
+        """
+        One more record; returns its offset. The hot path does the same inline.
+
+        :raises NotJoined: as ``open_batch``.
+        """
+        batch = self.batch or self.open_batch()
+        batch.pieces += (HEADER.pack(len(body), checksum, message_id, flag), body)
+        offset = self.next_offset
+        self.next_offset = offset + HEADER_BYTES + len(body)
+        return offset
+
+    def commit(self) -> None:
+        """The receive buffer is about to be used again; the end of the turn sends."""
+        self.own_pieces()
+
+    def own_pieces(self) -> None:
+        """Copy the pieces that are views of a receive buffer."""
+        batch = self.batch
+        if batch is None:
+            return
+        pieces = batch.pieces
+        for index in range(batch.owned, len(pieces)):
+            if type(pieces[index]) is not bytes:
+                pieces[index] = bytes(pieces[index])
+        batch.owned = len(pieces)
+
+    def close_batch(self) -> PairBatch | None:
+        """Take out what has collected, because it is about to be sent; refuse it if it cannot."""
+        batch = self.batch
+        if batch is None:
+            return None
+        self.own_pieces()
+        self.batch = None
+        batch.size = self.next_offset - batch.offset
+        if self.standing is JOINED:
+            batch.sent()
+            return batch
+        batch.refuse_all(Fault.SLAVE)
+        return None
+
+    def launched(self, flight: Flight) -> None:
+        """A batch was sent."""
+        self._flights.append(flight)
+
+    # Answers: see ``flights.Sender``
+
+    def accepted(self, flight: Flight, record: int, offsets: list[int]) -> None:
+        """See ``Sender``: the usual case is a whole flight, at the offsets that were meant."""
+        count = len(offsets)
+        if self._flights and self._flights[0] is flight and record == flight.done:
+            if self.standing is JOINED and not flight.early:
+                if offsets == flight.offsets_from(self.store.next_offset, count):
+                    self._land(flight, count, offsets)
+                    self._proceed()
+                    return
+        for number, offset in enumerate(offsets, record):
+            flight.early[number] = offset
+        self._proceed()
+
+    def answered(self, flight: Flight, record: int, offset: int | None, text: bytes) -> None:
+        """See ``Sender``; answers are dealt with in the order of the frames."""
+        flight.early[record] = offset
+        self._proceed()
+
+    def overdue(self, flight: Flight) -> int:
+        """See ``Sender``: the puts are answered, their records go on."""
+        return flight.give_up(Fault.SLAVE)
+
+    def lost(self, flight: Flight) -> int:
+        """See ``Sender``: the joining finds out what the slave has of it."""
+        self._syncs.freed(flight, flight.count - flight.done)
+        count = flight.give_up(Fault.SLAVE)
+        self._flights.remove(flight)
+        self.part("the connection was lost")
+        return count
+
+    def _proceed(self) -> None:
+        flights = self._flights
+        while flights:
+            flight = flights[0]
+            early = flight.early
+            while flight.done in early:
+                offset = early.pop(flight.done)
+                if offset is None:
+                    self._refused(flight)
+                elif self.standing is JOINED and offset == self.store.next_offset:
+                    self._land(flight, 1, [offset])
+                else:
+                    self._foreign(flight, offset)
+            if not flight.is_over:
+                return
+            flights.popleft()
+        if self.standing is not JOINED:
+            self._parted(self)
+
+    def _land(self, flight: Flight, count: int, offsets: list[int]) -> None:
+        """The slave has the next records where ours will be: write them."""
+        store = self.store
+        first = flight.done
+        size = sum(flight.sizes[first : first + count])
+        waits = flight.batch
+        self._syncs.freed(flight, count)
+        try:
+            batch = store.batch or store.open_batch()
+        except StoreError as error:
+            flight.pass_over(count, size)
+            if waits is not None:
+                waits.refuse(first, count, Fault.MASTER)
+            self.part(f"what the slave has cannot be written: {error}")
+            return
+        moved = waits is not None and (waits.shifted or flight.offset != offsets[0])
+        portion = Portion(self, waits, first, count, offsets if moved else None, batch)
+        batch.pieces += flight.pieces_of_next(count)
+        batch.waiters.append(portion.stored)
+        self._landing += 1
+        store.next_offset += size
+        flight.pass_over(count, size)
+
+    def _refused(self, flight: Flight) -> None:
+        """The slave has not taken the next record; those behind it move up."""
+        first = flight.done
+        size = flight.sizes[first]
+        self._syncs.freed(flight, 1)
+        flight.pass_over(1, size)
+        if flight.batch is not None:
+            flight.batch.refuse(first, 1, Fault.SLAVE)
+        self.next_offset -= size
+        if self.batch is not None:
+            self.batch.offset -= size
+            self.batch.shifted = True
+
+    def _foreign(self, flight: Flight, offset: int) -> None:
+        """The slave has the next record elsewhere than here, so that it is no acknowledgement."""
+        first = flight.done
+        self._syncs.freed(flight, 1)
+        flight.pass_over(1, flight.sizes[first])
+        if flight.batch is not None:
+            flight.batch.refuse(first, 1, Fault.SLAVE)
+        self.part(f"the slave has stored at {offset} what belongs at {self.store.next_offset}")
+
+    # Standing
+
+    def part(self, reason: str) -> None:
+        """It is not known any more whether both are the same."""
+        if self.standing is JOINED:
+            self.forget(reason)
+            self._parted(self)
+
+    def forget(self, reason: str) -> None:
+        """Whatever was known of the slave's log counts no more."""
+        self.reason = reason
+        self.standing = Standing.APART
+        if self.apart_since is None:
+            self.apart_since = self._syncs.now()
+
+    def join(self) -> None:
+        """Both are the same now."""
+        self.standing = JOINED
+        self.reason = ""
+        self.apart_since = None
+        self.next_offset = self.store.next_offset
+
+    def landed(self, error: BaseException | None) -> None:
+        """
+        A portion is stored, or is not.
+
+        :param error: why not, or not all of it.
+        """
+        self._landing -= 1
+        if error is not None:
+            self.part(f"what the slave has could not be written: {error}")
+        if self.standing is not JOINED and self.is_quiet:
+            self._parted(self)
+
+
+class Portion:
+    """
+    Records that go into the store together.
+
+    :param waits: whose puts they are; None: nobody waits any more.
+    :param first: number of the first of them there.
+    :param offsets: where they are, if their replies say otherwise.
+    :param batch: of the store.
+    """
+
+    __slots__ = ("_batch", "_count", "_first", "_log", "_offsets", "_record", "_waits")
+
+    def __init__(
+        self,
+        log: PairedLog,
+        waits: PairBatch | None,
+        first: int,
+        count: int,
+        offsets: list[int] | None,
+        batch: Batch,
+    ) -> None:
+        self._log = log
+        self._waits = waits
+        self._first = first
+        self._count = count
+        self._offsets = offsets
+        self._batch = batch
+        self._record = batch.count
+
+    def stored(self) -> None:
+        """The store has written, and flushed if that is its mode, or has not."""
+        batch, waits, count = self._batch, self._waits, self._count
+        stored = count
+        if batch.state is not STORED:
+            stored = min(max(batch.stored_count - self._record, 0), count)
+        if waits is not None:
+            if stored:
+                offsets = self._offsets
+                waits.settle(self._first, stored if offsets is None else offsets[:stored])
+            if stored < count:
+                waits.refuse(self._first + stored, count - stored, Fault.MASTER)
+        self._log.landed(None if stored == count else batch.error or StoreError("not stored"))

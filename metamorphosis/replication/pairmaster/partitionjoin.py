@@ -1,0 +1,284 @@
+"""
+One partition is joined: both logs are compared, and the shorter one gets what it lacks.
+
+    the slave's log is   what is done
+    the same             nothing
+    shorter              its missing records are sent with ``sync``, under their ids and flags and
+                         with their checksums as stored
+    longer               what only the slave has is fetched with ``get`` and written here
+    anything else        nothing on either side: the partition has diverged
+
+Two things of a Java slave have to be known before records are sent to it. It says 404 for
+partitions that it has and has not opened since its start, so it is *knocked* at: a record whose
+checksum is wrong makes it open the partition and is not stored. And what it has not flushed it
+shows to nobody, so that its log looks shorter than it is: nothing is sent before its statistics say
+that everything is flushed. The first record is sent alone; only if it is stored where it belongs do
+the others follow.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from twisted.internet.defer import Deferred
+
+from metamorphosis.errors import (
+    LogChanged,
+    MetaQError,
+    PeerError,
+    PeerMisbehaved,
+    PeerUnreachable,
+    StoreError,
+)
+from metamorphosis.replication.logs import (
+    Comparison,
+    LogEnds,
+    StoreLog,
+    Verdict,
+    compare_tail,
+)
+from metamorphosis.replication.pairmaster.carving import Carved, carve
+from metamorphosis.replication.pairmaster.flushed import unflushed_topics
+from metamorphosis.replication.pairmaster.sending import Sending, knock
+from metamorphosis.store.batch import STORED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from metamorphosis.ids import MessageIds
+    from metamorphosis.interfaces import IRuntime
+    from metamorphosis.replication.pairmaster.pairedlog import PairedLog
+    from metamorphosis.replication.pairmaster.syncs import Syncs
+    from metamorphosis.replication.peer import Peer
+
+GROUP: Final = "metamorphosis-pair"
+"""The consumer group under which the slave is asked."""
+
+PIECE_BYTES: Final = 1 << 20
+"""Read at a time; every broker answers a ``get`` with as much unless it is told otherwise."""
+
+FLUSH_SECONDS: Final = 0.2
+"""Between two looks whether the slave has flushed."""
+
+UNSENDABLE: Final = (
+    "Nothing is changed on either side, and its puts are refused. A log that begins above 0 cannot"
+    " be brought to an empty slave by sync: run the slave once with --slave until it has copied"
+    " everything, then with --gregor"
+)
+UNTOUCHED: Final = (
+    "Nothing is changed on either side, and its puts are refused; `metaq compare` shows where they"
+    " differ, and docs/promotion.md how to go on"
+)
+
+
+class Diverged(MetaQError):
+    """
+    The logs cannot be brought level without taking something away.
+
+    :ivar own: range of the log here.
+    :ivar other: range of the slave's; None: it has none.
+    :ivar remedy: what an operator can do.
+    """
+
+    def __init__(self, own: LogEnds, other: LogEnds | None, reason: str, remedy: str) -> None:
+        super().__init__(reason)
+        self.own = own
+        self.other = other
+        self.remedy = remedy
+
+
+class SlaveLog:
+    """The slave's log of a partition. A ``LogReader``."""
+
+    def __init__(self, peer: Peer, topic: str, partition: int) -> None:
+        self._peer = peer
+        self._topic = topic
+        self._partition = partition
+
+    async def ends(self) -> LogEnds | None:
+        """See ``LogReader``."""
+        return await self._peer.ends(self._topic, self._partition, GROUP)
+
+    async def read(self, offset: int, size: int) -> bytes:
+        """See ``LogReader``."""
+        size = min(size, PIECE_BYTES)
+        found = await self._peer.read(self._topic, self._partition, GROUP, offset, size)
+        return found if isinstance(found, bytes) else b""
+
+
+class PartitionJoin:
+    """
+    Thread: reactor.
+
+    :param runtime: for pauses.
+    :param progressed: told the bytes that were sent, and those that were fetched.
+    :ivar sent: bytes so far.
+    :ivar fetched: likewise.
+    """
+
+    def __init__(
+        self,
+        runtime: IRuntime,
+        log: PairedLog,
+        peer: Peer,
+        syncs: Syncs,
+        ids: MessageIds,
+        progressed: Callable[[int, int], None] = lambda sent, fetched: None,
+    ) -> None:
+        self.sent = 0
+        self.fetched = 0
+        self._runtime = runtime
+        self._log = log
+        self._peer = peer
+        self._slave = SlaveLog(peer, log.topic, log.partition)
+        self._syncs = syncs
+        self._ids = ids
+        self._progressed = progressed
+
+    async def level(self, is_current: Callable[[], bool]) -> None:
+        """
+        Until both end at the same offset.
+
+        :param is_current: whether the connection is still the one of the beginning.
+        :raises PeerError: the slave does not do its part.
+        :raises StoreError: this side cannot do its part.
+        :raises Diverged: it cannot be done.
+        """
+        while is_current():
+            found = await self.compare()
+            if found.verdict is Verdict.EQUAL:
+                return
+            if found.verdict is Verdict.B_AHEAD and found.b is not None:
+                await self.fetch(found.b.end)
+                return
+            unflushed = await unflushed_topics(self._peer)
+            if unflushed is None or self._log.topic not in unflushed:
+                await self.send(0 if found.b is None else found.b.end)
+                return
+            self._log.reason = "the slave has not flushed everything"
+            await self._pause()
+        raise PeerUnreachable("the connection was lost")
+
+    def _pause(self) -> Deferred[None]:
+        done: Deferred[None] = Deferred()
+        self._runtime.call_later(FLUSH_SECONDS, done.callback, None)
+        return done
+
+    async def compare(self) -> Comparison:
+        """
+        How the logs stand to each other.
+
+        :raises PeerError: the slave does not say.
+        :raises Diverged: bytes differ, or the ranges do not touch.
+        """
+        own = StoreLog(self._log.store)
+        found = await compare_tail(own, self._slave)
+        if found.verdict is Verdict.ABSENT_B:
+            await self._knock()
+            found = await compare_tail(own, self._slave)
+        ends = found.a
+        assert ends is not None
+        if found.verdict is Verdict.DIFFERENT:
+            reason = f"the bytes at {found.differs_at} are not the same"
+            raise Diverged(ends, found.b, reason, UNTOUCHED)
+        if found.verdict is Verdict.APART or (found.verdict is Verdict.ABSENT_B and ends.first):
+            remedy = UNSENDABLE if found.b is None or found.b.end == 0 else UNTOUCHED
+            raise Diverged(ends, found.b, "no byte is in both", remedy)
+        return found
+
+    async def _knock(self) -> None:
+        """See the module."""
+        if self._ids.ready:
+            await knock(self._syncs, self._log.line, self._ids.take())
+
+    async def fetch(self, end: int) -> None:
+        """
+        Write here what only the slave has.
+
+        :param end: of its log.
+        :raises PeerError: it does not give it.
+        :raises Diverged: it is no record.
+        :raises StoreError: it cannot be written here.
+        """
+        own = self._log.store.next_offset
+        held = b""
+        while (at := own + len(held)) < end:
+            data = await self._slave.read(at, end - at)
+            if not data:
+                raise PeerMisbehaved(f"the slave has nothing at {at}, though its log ends at {end}")
+            held += data[: end - at]
+            carved = carve(held, verify=True)
+            self._check_records(carved, end)
+            if carved.pieces:
+                await self._write(carved, own)
+                held = held[carved.size :]
+                own += carved.size
+        if held:
+            self._check_records(Carved([], 0, fault="the log ends inside of it"), end)
+
+    def _check_records(self, carved: Carved, end: int) -> None:
+        if carved.fault is not None:
+            store = self._log.store
+            at = store.next_offset + carved.size
+            reason = f"the slave's record at {at} is damaged: {carved.fault}"
+            own = LogEnds(store.min_offset, store.next_offset)
+            raise Diverged(own, LogEnds(own.first, end), reason, UNTOUCHED)
+
+    async def _write(self, carved: Carved, offset: int) -> None:
+        """
+        Append at ``offset``, the end of the log, and wait until it is stored as a put is.
+
+        :raises StoreError: it is not.
+        """
+        store = self._log.store
+        batch = store.batch or store.open_batch()
+        if store.next_offset != offset:
+            raise LogChanged(f"the log ends at {store.next_offset}, and not at {offset}")
+        batch.pieces += carved.pieces
+        store.next_offset += carved.size
+        written: Deferred[None] = Deferred()
+        batch.waiters.append(lambda: written.callback(None))
+        await written
+        if batch.state is not STORED:
+            raise StoreError(f"what the slave has could not be written: {batch.error}")
+        self.fetched += carved.size
+        self._progressed(0, carved.size)
+
+    async def send(self, start: int) -> None:
+        """
+        Send what the slave lacks.
+
+        :param start: the end of its log.
+        :raises PeerError: it does not take it.
+        """
+        sending = Sending(self._syncs, self._log.line, start)
+        try:
+            await self._send_all(sending, start)
+        except (PeerError, StoreError):
+            with suppress(PeerError):
+                await sending.finish()
+            raise
+        await sending.finish()
+
+    async def _send_all(self, sending: Sending, start: int) -> None:
+        store = self._log.store
+        own = StoreLog(store)
+        size = PIECE_BYTES
+        at = start
+        while at < store.next_offset:
+            carved = carve(await own.read(at, size), verify=False)
+            if not carved.pieces:
+                if carved.fault is not None or carved.needed <= size:
+                    raise LogChanged(f"there is no whole record at {at}")
+                size = carved.needed
+                continue
+            if at == start:
+                carved = Carved(carved.pieces[:2], sum(map(len, carved.pieces[:2])))
+            await sending.send(carved.pieces, carved.size)
+            if at == start:
+                await sending.finish()
+            at += carved.size
+            size = PIECE_BYTES
+            self.sent += carved.size
+            self._progressed(carved.size, 0)

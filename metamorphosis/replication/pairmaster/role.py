@@ -1,0 +1,157 @@
+"""
+The role of the synchronous master: its parts, and what each is told of the others.
+
+    connection ──> Syncs <── PairedLog (one a partition) <── hot path, PairPuts
+        │            │
+        └─> Joining ─┴─> Withdrawal ──> registration
+
+Source: ``SamsaMasterBroker``. Differs: the original waits up to 80 s for its slave before it
+listens, and then registers without one and refuses every put.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from metamorphosis.client.runtimes.tx import TwistedRuntime
+from metamorphosis.replication.logs import LogEnds
+from metamorphosis.replication.pairmaster.connection import SlaveConnection
+from metamorphosis.replication.pairmaster.joining import Joining
+from metamorphosis.replication.pairmaster.pairedlog import PairedLog, Standing
+from metamorphosis.replication.pairmaster.pairedlogs import PairedLogs
+from metamorphosis.replication.pairmaster.puts import PairPuts
+from metamorphosis.replication.pairmaster.syncs import Syncs
+from metamorphosis.replication.pairmaster.withdrawal import Visibility, Withdrawal
+from metamorphosis.replication.peer import Heartbeats, Peer
+from metamorphosis.replication.role import Attached, Registers
+from metamorphosis.replication.status import PartitionFigures, RoleFigures, status_lines
+
+if TYPE_CHECKING:
+    from metamorphosis.config.model import BrokerConfig, Settings
+    from metamorphosis.config.roles import PairMasterConfig
+    from metamorphosis.interfaces import IRuntime
+
+HEARTBEATS: Final = Heartbeats(idle_ms=5000, timeout_ms=5000, failures=3)
+"""A slave that hangs shows in the time limits of the puts long before; these find a line that
+swallows everything."""
+
+
+class PairMaster:
+    """
+    See ``Role``. Thread: reactor.
+
+    :param runtime: None: that of the reactor; tests give their own.
+    """
+
+    name = "synchronous master"
+    slave_id = None
+    registers = Registers.WHEN_TOLD
+    has_transactions = False
+
+    _log = Logger()
+
+    def __init__(self, config: PairMasterConfig, runtime: IRuntime | None = None) -> None:
+        self._config = config
+        self._url = f"meta://{config.slave}"
+        self._runtime = runtime
+        self.syncs: Syncs
+        self.logs: PairedLogs
+        self.joining: Joining
+        self.withdrawal: Withdrawal
+        self.peer: Peer
+
+    def attach(self, parts: Attached) -> None:
+        """See ``Role``."""
+        runtime = self._runtime or TwistedRuntime(parts.reactor)
+        config = self._config
+        turn = parts.turn
+        self.syncs = Syncs(
+            runtime,
+            turn.store_dirty,
+            config.send_timeout_ms / 1000,
+            parts.settings.max_waiting_bytes,
+        )
+        make = partial(SlaveConnection, syncs=self.syncs, turn=turn)
+        self.peer = Peer(runtime, self._url, HEARTBEATS, make=make)
+        self.logs = PairedLogs(parts.responders, self.syncs)
+        self.joining = Joining(runtime, self.peer, self.syncs, self.logs, parts.ids, self._joined)
+        self.withdrawal = Withdrawal(
+            runtime,
+            parts.presence.registration,
+            self.syncs,
+            parts.ids,
+            config.failure_threshold,
+            config.check_interval_ms / 1000,
+            parts.settings.probe_topic,
+            lambda: self.joining.is_joined,
+        )
+        puts = PairPuts(
+            parts.responders,
+            self.logs,
+            self.syncs,
+            self._url,
+            lambda: self.joining.is_joined,
+        )
+        parts.responders.dispatch.replace(puts.table())
+        parts.responders.figures.replication = lambda: status_lines(self.figures())
+        self.peer.on_change(self._changed)
+
+    def start(self) -> None:
+        """See ``Role``."""
+        self.peer.start()
+
+    def stop(self) -> Deferred[None]:
+        """See ``Role``."""
+        self.withdrawal.stop()
+        closed: Deferred[None] = self.peer.close()  # type: ignore[assignment]
+        return closed
+
+    def reconfigure(self, config: BrokerConfig, settings: Settings) -> None:
+        """See ``Role``: the slave may have been given the same topics."""
+        if self.joining.is_joined:
+            self.joining.look_at_diverged()
+
+    def figures(self) -> RoleFigures:
+        """What is known of the pair at this moment."""
+        now = self.syncs.now()
+        return RoleFigures(
+            role=self.name,
+            state=self.withdrawal.state.name.lower(),
+            other=self._url,
+            connected=self.syncs.is_connected,
+            registered=self.withdrawal.state is Visibility.PRESENT,
+            failures=self.syncs.failures,
+            waiting_records=self.syncs.under_way,
+            waiting_bytes=self.syncs.waiting,
+            partitions=tuple(_partition(log, now) for log in self.logs),
+        )
+
+    def _changed(self, connected: bool) -> None:
+        if connected:
+            self.withdrawal.connected()
+            self.joining.connected()
+            return
+        fault = self.peer.fault
+        self.withdrawal.lost()
+        self.joining.lost("the connection was lost" if fault is None else fault.reason)
+
+    def _joined(self) -> None:
+        self.withdrawal.joined()
+
+
+def _partition(log: PairedLog, now: float) -> PartitionFigures:
+    own = LogEnds(log.store.min_offset, log.store.next_offset)
+    joined = log.standing is Standing.JOINED
+    return PartitionFigures(
+        topic=log.topic,
+        number=log.partition,
+        own=own,
+        other_end=own.end if joined else None,
+        seconds=0.0 if log.apart_since is None else now - log.apart_since,
+        state=log.standing.name.lower(),
+        stands="" if joined else log.reason,
+    )

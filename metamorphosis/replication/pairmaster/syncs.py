@@ -1,0 +1,300 @@
+"""
+What is sent to the pair slave, and what it answers.
+
+Puts of all partitions that collect in a turn leave at its end with one write; answers are taken
+apart as many at a time as have come. Records under way stand in the order of their numbers, which
+are those of their frames: an answer finds its flight by it.
+
+A slave that does not answer is sent no more when ``max_waiting`` bytes wait for it: ``takes_more``
+is False then, and puts are refused. Before that the connections of the producers pause, because
+their replies wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, Protocol
+
+from twisted.logger import Logger
+
+from metamorphosis.replication.pairmaster import frames
+from metamorphosis.replication.pairmaster.flights import Fault, Flight, PairBatch, Sender
+from metamorphosis.replication.pairmaster.underway import NEVER, UnderWay
+
+if TYPE_CHECKING:
+    from metamorphosis.interfaces import IRuntime, Timer
+
+RECORD_BYTES: Final = 512
+"""What a record takes in memory beside its bytes: objects, and a prepared reply."""
+
+SWEEP_SECONDS: Final = 0.05
+"""The shortest time between two looks at time limits."""
+
+
+class Line(Protocol):
+    """The connection to the slave. Provider: ``SlaveConnection``."""
+
+    @property
+    def is_connected(self) -> bool: ...
+
+    def send(self, data: bytes) -> None:
+        """Send at once; what the socket does not take is queued."""
+
+
+class Collector(Sender, Protocol):
+    """Where the puts of a partition collect. Provider: ``PairedLog``."""
+
+    line: bytes
+    batch: PairBatch | None
+
+    def close_batch(self) -> PairBatch | None:
+        """Take out what has collected, because it is about to be sent; refuse it if it cannot."""
+
+    def launched(self, flight: Flight) -> None:
+        """A batch was sent."""
+
+
+class Syncs:
+    """
+    Thread: reactor.
+
+    :param collect: asks for ``commit`` at the end of the turn.
+    :param timeout: seconds, ``sendToSlaveTimeoutInMills``.
+    :param max_waiting: bytes of memory that may wait for the slave.
+    :param failed: told how many records in a row were not acknowledged by the slave, whenever it
+        changes; 0: one was.
+    :ivar waiting: bytes of memory that wait for the slave.
+    :ivar unknown: answers to nothing that is under way.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        runtime: IRuntime,
+        collect: Callable[[Syncs], None],
+        timeout: float,
+        max_waiting: int,
+        failed: Callable[[int], None] = lambda count: None,
+    ) -> None:
+        self.waiting = 0
+        self.unknown = 0
+        self.failures = 0
+        self.failed = failed
+        self.timeout = timeout
+        self._runtime = runtime
+        self._collect = collect
+        self._line: Line | None = None
+        # A record waits as pieces, and as a frame until the socket takes that.
+        self._limit = max_waiting // 2
+        self._dirty: list[Collector] = []
+        self._number = 0
+        self._flights = UnderWay()
+        self._timer: Timer | None = None
+        self._due = NEVER
+        self._rest = b""  # the start of an answer
+
+    def use(self, line: Line) -> None:
+        """This is the connection, for the life of both."""
+        self._line = line
+
+    def now(self) -> float:
+        """Seconds of the runtime."""
+        return self._runtime.seconds()
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether anything can be sent."""
+        return self._line is not None and self._line.is_connected
+
+    @property
+    def takes_more(self) -> bool:
+        """Whether a put may be sent."""
+        return self.waiting < self._limit and self.is_connected
+
+    @property
+    def under_way(self) -> int:
+        """Records that have not been answered."""
+        return sum(each.count - each.done for each in self._flights)
+
+    # Out
+
+    def collecting(self, log: Collector) -> None:
+        """Puts of this partition are to leave at the end of the turn."""
+        if not self._dirty:
+            self._collect(self)
+        self._dirty.append(log)
+
+    def commit(self) -> None:
+        """The turn ends: send what has collected, with one write."""
+        dirty, self._dirty = self._dirty, []
+        out: list[bytes | memoryview] = []
+        if not self.is_connected:
+            for log in dirty:
+                self._refuse(log)
+            return
+        deadline = self._runtime.seconds() + self.timeout
+        for log in dirty:
+            batch = log.close_batch()
+            if batch is not None:
+                flight = self._launch(log, log.line, batch.pieces, deadline, batch, out)
+                log.launched(flight)
+                self.waiting += batch.size + flight.count * RECORD_BYTES
+        self._send(out)
+
+    def _refuse(self, log: Collector) -> None:
+        batch, log.batch = log.batch, None
+        if batch is not None:
+            self.count_failures(batch.count)
+            batch.refuse_all(Fault.DISCONNECTED)
+
+    def send(
+        self, sender: Sender, line: bytes, pieces: frames.Pieces, seconds: float
+    ) -> Flight | None:
+        """
+        Send records that are no puts.
+
+        :param seconds: for the answers to all of them.
+        :returns: what is under way now; None: there is no connection.
+        """
+        if not self.is_connected:
+            return None
+        out: list[bytes | memoryview] = []
+        flight = self._launch(sender, line, pieces, self._runtime.seconds() + seconds, None, out)
+        self._send(out)
+        return flight
+
+    def _launch(
+        self,
+        sender: Sender,
+        line: bytes,
+        pieces: frames.Pieces,
+        deadline: float,
+        batch: PairBatch | None,
+        out: list[bytes | memoryview],
+    ) -> Flight:
+        number = self._number
+        unchecked = batch.unchecked if batch is not None else ()
+        made, sizes = frames.frames_of(line, pieces, number, unchecked)
+        out += made
+        self._number += len(sizes)
+        kept = pieces if batch is not None else ()
+        flight = Flight(sender, number, sizes, deadline, batch, kept)
+        self._flights.add(flight)
+        if deadline < self._due:
+            self._look_at(deadline)
+        return flight
+
+    def _send(self, out: list[bytes | memoryview]) -> None:
+        if out and self._line is not None:
+            self._line.send(b"".join(out))
+
+    # In
+
+    def take(self, data: bytes) -> bytes:
+        """
+        Take the answers at the front of what the slave has sent; returns the rest, which is
+        something else.
+        """
+        if self._rest:
+            data = self._rest + data
+            self._rest = b""
+        found = frames.accepted(data)
+        if found is None:
+            return data
+        (opaques, offsets), end = found
+        self._accepted(opaques, offsets)
+        data = data[end:]
+        if frames.may_become_accepted(data):
+            self._rest = data
+            return b""
+        return data
+
+    def _accepted(self, opaques: list[int], offsets: list[int]) -> None:
+        """Hand rows of answers to the flights that they belong to."""
+        at, end = 0, len(opaques)
+        while at < end:
+            flight, record = self._flights.find(opaques[at])
+            if flight is None:
+                self.unknown += 1
+                at += 1
+                continue
+            count = min(flight.count - record, end - at)
+            count = _row(opaques, at, count)
+            if flight.batch is not None and self.failures:
+                self.failures = 0
+                self.failed(0)
+            flight.sender.accepted(flight, record, offsets[at : at + count])
+            at += count
+        self._flights.trim()
+
+    def answer(self, status: int, body: bytes, opaque: int) -> bool:
+        """
+        One answer of any kind; returns whether it belongs to anything under way.
+        """
+        flight, record = self._flights.find(opaque)
+        if flight is None:
+            self.unknown += 1
+            return False
+        offset = frames.offset_in(body) if status == 200 else None
+        if flight.batch is not None:
+            self.failures = 0 if offset is not None else self.failures + 1
+            self.failed(self.failures)
+        flight.sender.answered(flight, record, offset, body)
+        self._flights.trim()
+        return True
+
+    def freed(self, flight: Flight, count: int) -> None:
+        """The next ``count`` records of a flight wait no more."""
+        done = flight.done
+        self.waiting -= sum(flight.sizes[done : done + count]) + count * RECORD_BYTES
+
+    # Faults
+
+    def count_failures(self, count: int) -> None:
+        """So many puts were not acknowledged because of the slave."""
+        if count:
+            self.failures += count
+            self.failed(self.failures)
+
+    def lost(self) -> None:
+        """The connection is lost: nothing that is under way will be answered."""
+        flights = self._flights.take_all()
+        self._rest = b""
+        self._forget_look()
+        self.count_failures(sum(each.sender.lost(each) for each in flights))
+
+    def _forget_look(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._due = NEVER
+
+    def _look_at(self, deadline: float) -> None:
+        self._forget_look()
+        self._due = deadline
+        delay = max(deadline - self._runtime.seconds(), SWEEP_SECONDS)
+        self._timer = self._runtime.call_later(delay, self._sweep)
+
+    def _sweep(self) -> None:
+        """Tell those whose time is over; their records stay under way."""
+        self._timer = None
+        self._due = NEVER
+        now = self._runtime.seconds()
+        late, following = self._flights.overdue(now)
+        failures = sum(flight.sender.overdue(flight) for flight in late)
+        if following < self._due:
+            self._look_at(following)
+        self.count_failures(failures)
+
+
+def _row(opaques: list[int], at: int, most: int) -> int:
+    """How many answers from ``at`` on are those of records that follow each other."""
+    first = opaques[at]
+    if opaques[at + most - 1] == first + most - 1:
+        if opaques[at : at + most] == list(range(first, first + most)):
+            return most
+    count = 1
+    while count < most and opaques[at + count] == first + count:
+        count += 1
+    return count

@@ -1,0 +1,173 @@
+"""
+Whether the pair master is in ZooKeeper: only while a put can succeed.
+
+    state       event                                                   state
+    AWAY        the pair is joined                                      PRESENT: registered
+    PRESENT     ``threshold`` failures in a row, the slave connected    PROBING: withdrawn
+    PRESENT     the same, the slave not connected                       AWAY: withdrawn
+    PROBING     a probe is accepted, and the pair is joined             PRESENT: registered
+    PROBING     a probe is accepted, and the pair is not joined         AWAY
+    PROBING     the connection is lost                                  AWAY
+
+A failure is a put that the slave has refused, has not answered in time, was lost with, or was not
+connected for; any put that it accepts in time begins the count anew. A probe is a record of a topic
+of its own. When it is refused the next one follows after ``interval``, when it is not answered at
+once.
+
+A Java slave deletes the topic nodes of its master shortly after it has begun to listen, which may
+be after the joining. So after each connection every node is looked at again a few times.
+
+Source: ``SamsaCommandProcessor``. Differs: the original does not count puts for which there was no
+connection, so that it stays registered while its slave is down; it never probes again when its
+registration fails once; and it registers in a new session although its slave is away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+from twisted.logger import Logger
+
+from metamorphosis.replication.pairmaster.frames import line_of
+from metamorphosis.replication.pairmaster.sending import ACCEPTED, REFUSED, probe
+
+if TYPE_CHECKING:
+    from metamorphosis.cluster.registration import BrokerRegistration
+    from metamorphosis.ids import MessageIds
+    from metamorphosis.interfaces import IRuntime, Timer
+    from metamorphosis.replication.pairmaster.syncs import Syncs
+
+LOOKS: Final = (1.0, 3.0, 10.0, 30.0)
+"""Seconds after a connection at which the nodes are looked at again."""
+
+LEAST_SECONDS: Final = 0.01
+"""Between two probes, even if they are refused at once."""
+
+
+class Visibility(Enum):
+    """See the module."""
+
+    AWAY = "not registered until the pair is joined"
+    PRESENT = "registered"
+    PROBING = "not registered until the slave takes a probe"
+
+
+class Withdrawal:
+    """
+    Thread: reactor.
+
+    :param threshold: ``slaveContinuousFailureThreshold``.
+    :param interval: seconds, ``checkSlaveIntervalInMills``.
+    :param probe_topic: of the records that ask whether the slave works.
+    :param is_joined: whether puts can be taken as far as the joining is concerned.
+    :ivar state: see the module.
+    :ivar probes: how many were sent.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        runtime: IRuntime,
+        registration: BrokerRegistration,
+        syncs: Syncs,
+        ids: MessageIds,
+        threshold: int,
+        interval: float,
+        probe_topic: str,
+        is_joined: Callable[[], bool],
+    ) -> None:
+        self.state = Visibility.AWAY
+        self.probes = 0
+        self._runtime = runtime
+        self._registration = registration
+        self._syncs = syncs
+        self._ids = ids
+        self._threshold = threshold
+        self._interval = max(interval, LEAST_SECONDS)
+        self._probe_line = line_of(probe_topic, 0)
+        self._is_joined = is_joined
+        self._timers: list[Timer] = []
+        self._probing = 0  # which row of probes this is
+        self._stopped = False
+        syncs.failed = self._failed
+
+    def joined(self) -> None:
+        """The pair is joined."""
+        if self.state is Visibility.AWAY and not self._stopped:
+            self._come_back()
+
+    def connected(self) -> None:
+        """There is a new connection: a slave that has just started may delete our nodes."""
+        self._cancel()
+        self._timers = [
+            self._runtime.call_later(seconds, self._registration.look_again) for seconds in LOOKS
+        ]
+
+    def lost(self) -> None:
+        """The connection is lost."""
+        self._cancel()
+        if self.state is Visibility.PROBING:
+            self.state = Visibility.AWAY
+
+    def stop(self) -> None:
+        """No more probes, and nothing is registered any more."""
+        self._stopped = True
+        self._probing += 1
+        self._cancel()
+
+    def _cancel(self) -> None:
+        for timer in self._timers:
+            timer.cancel()
+        self._timers.clear()
+
+    def _failed(self, count: int) -> None:
+        """So many failures in a row; see ``Syncs``."""
+        if count < self._threshold or self._stopped:
+            return
+        self._syncs.failures = 0
+        if self.state is not Visibility.PRESENT:
+            return
+        self._log.warn(
+            "Withdrawing from ZooKeeper: {count} puts in a row were not acknowledged by the slave",
+            count=count,
+        )
+        self._registration.withdraw()
+        self.state = Visibility.AWAY
+        if self._syncs.is_connected:
+            self.state = Visibility.PROBING
+            self._probing += 1
+            self._probe(self._probing)
+
+    def _probe(self, row: int) -> None:
+        if row != self._probing or self.state is not Visibility.PROBING:
+            return
+        if not self._ids.ready:
+            self._probe_later(row)
+            return
+        self.probes += 1
+        asked = probe(self._syncs, self._probe_line, self._ids.take(), self._syncs.timeout)
+        asked.addCallback(self._probed, row)
+
+    def _probed(self, answer: tuple[int, bytes], row: int) -> None:
+        if row != self._probing or self.state is not Visibility.PROBING:
+            return
+        status = answer[0]
+        if status == REFUSED:
+            self._probe_later(row)
+        elif status != ACCEPTED:
+            self._runtime.call_soon(self._probe, row)
+        elif self._is_joined():
+            self._come_back()
+        else:
+            self.state = Visibility.AWAY
+
+    def _probe_later(self, row: int) -> None:
+        self._timers.append(self._runtime.call_later(self._interval, self._probe, row))
+
+    def _come_back(self) -> None:
+        self.state = Visibility.PRESENT
+        self._syncs.failures = 0
+        self._registration.resume()

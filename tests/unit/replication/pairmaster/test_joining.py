@@ -1,0 +1,285 @@
+"""A pair is joined: afterwards both logs are the same, or the partition says why it is not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from metamorphosis.replication.pairmaster.pairedlog import Standing
+from tests.support.pairing import DISCONNECTED, SLAVE_FAILED, Pair, put, result
+from tests.support.scriptedlogs import PROBE
+from tests.support.scriptedpeers import Fault, ScriptedGregor, record
+
+
+class JoinCase(SynchronousTestCase):
+    """A pair whose logs a test fills before they are joined."""
+
+    def pair(self, own: int = 0, slave: int = 0, **arguments: Any) -> Pair:
+        """
+        Both begin with the same records, and each has so many more.
+
+        :param own: of the master alone.
+        :param slave: of the slave alone.
+        """
+        pair = Pair(self.mktemp(), **arguments)
+        self.addCleanup(pair.gregor.verify)
+        self.fill(pair, 5)
+        log = pair.gregor.log("test", 0)
+        for number in range(slave):
+            log.append(-100 - number, number % 2, b"only the slave's %d" % number)
+        self.fill(pair, own, slave=False)
+        pair.restart()
+        return pair
+
+    def fill(self, pair: Pair, count: int, master: bool = True, slave: bool = True) -> None:
+        """Records in the middle of the logs, as if they had been put."""
+        store = pair.broker.stores.get_or_create(pair.broker.config.topic("test"), 0)
+        log = pair.gregor.log("test", 0)
+        for number in range(count):
+            body = b"record %d" % number * (number + 1)
+            data = record(-7 * number, number, body)
+            if master:
+                store.append([data])
+            if slave:
+                log.append(-7 * number, number, body)
+        pair.broker.clock.advance(0)
+
+    def assert_joined(self, pair: Pair) -> None:
+        """The same, and puts are taken."""
+        self.assertEqual(pair.log().standing, Standing.JOINED, pair.log().reason)
+        self.assertEqual(pair.own(), pair.slaves())
+        client = pair.client()
+        self.assertIn(b"result 200", pair.send(client, put(b"after")))
+        self.assertEqual(pair.own(), pair.slaves())
+
+    def assert_refused(self, pair: Pair, partition: int = 0) -> None:
+        """Its puts are answered with the text of the slave."""
+        reply = pair.send(pair.client(), put(b"x", 4, partition))
+        self.assertEqual(reply, result(500, SLAVE_FAILED % partition, 4))
+
+
+class PrefixTests(JoinCase):
+    """One log is a prefix of the other."""
+
+    def test_equal(self) -> None:
+        """Nothing is sent."""
+        pair = self.pair()
+        pair.connect()
+        self.assertEqual(pair.gregor.syncs, [])
+        self.assert_joined(pair)
+
+    def test_row_R59_master_ahead(self) -> None:
+        """The slave's missing records are sent under their ids and flags."""
+        for count in (1, 2, 300):
+            pair = self.pair(own=count)
+            own = pair.own()
+            pair.connect()
+            self.assertEqual(pair.slaves(), own, count)
+            self.assertEqual(pair.role.joining.sent, len(own) - len(self.pair().own()))
+            self.assert_joined(pair)
+
+    def test_row_R59_slave_ahead(self) -> None:
+        """What only the slave has is fetched, whatever its ids are."""
+        for count in (1, 2, 300):
+            pair = self.pair(slave=count)
+            slaves = pair.slaves()
+            pair.connect()
+            self.assertEqual(pair.own(), slaves, count)
+            self.assert_joined(pair)
+
+    def test_empty_slave(self) -> None:
+        """It has nothing of the partition."""
+        pair = self.pair()
+        pair.gregor.logs.clear()
+        pair.connect()
+        self.assert_joined(pair)
+
+    def test_empty_master(self) -> None:
+        """A new disk: everything comes from the slave, partitions that nobody has here included."""
+        pair = Pair(self.mktemp())
+        for partition in (0, 1):
+            pair.gregor.log("test", partition).append(5, 0, b"a")
+        pair.connect()
+        self.assertEqual(pair.own(1), pair.slaves(1))
+        self.assertTrue(pair.own(1))
+        self.assert_joined(pair)
+
+    def test_long_records(self) -> None:
+        """Longer than a get returns, in both directions."""
+        for side in ("own", "slave"):
+            pair = self.pair()
+            pair.gregor.max_transfer = 50_000
+            body = b"long" * 600_000
+            if side == "own":
+                store = pair.broker.stores.get("test", 0)
+                assert store is not None
+                store.append([record(9, 0, body), record(10, 0, b"short")])
+                pair.broker.clock.advance(0)
+                pair.restart()
+            else:
+                pair.gregor.log("test", 0).append(9, 0, body)
+                pair.gregor.log("test", 0).append(10, 0, b"short")
+            pair.connect()
+            self.assert_joined(pair)
+
+    def test_segments(self) -> None:
+        """The master's log has many segments."""
+        pair = self.pair(own=50, max_segment_size=100)
+        pair.connect()
+        self.assert_joined(pair)
+
+    def test_lowest_offsets_differ(self) -> None:
+        """Retention has taken more of one side than of the other."""
+        for own, slave in ((0, 0), (3, 0), (0, 3)):
+            pair = self.pair(own, slave)
+            log = pair.gregor.log("test", 0)
+            first = 20 + len(b"record 0")
+            del log.data[:first]
+            log.first += first
+            pair.connect()
+            self.assertEqual(pair.log().standing, Standing.JOINED, pair.log().reason)
+            self.assertEqual(pair.own()[first:], pair.slaves())
+
+    def test_puts_before_it_is_joined(self) -> None:
+        """They are refused; those after it are not."""
+        pair = self.pair(own=1)
+        client = pair.client()
+        self.assertEqual(pair.send(client, put(b"x", 3)), result(500, DISCONNECTED, 3))
+        pair.gregor.freeze()
+        pair.connect()
+        self.assert_refused(pair)
+        pair.gregor.thaw()
+        pair.settle()
+        self.assert_joined(pair)
+
+    def test_java_hides_partitions(self) -> None:
+        """A Java slave that was restarted says 404 for partitions that it has; it is made to open
+        them, and gets nothing twice."""
+        for own, slave in ((0, 0), (2, 0), (0, 2)):
+            pair = self.pair(own, slave)
+            pair.gregor.restart(hides=True)
+            before = len(pair.slaves())
+            pair.connect()
+            self.assertEqual(pair.own(), pair.slaves(), (own, slave))
+            self.assertGreaterEqual(len(pair.slaves()), before)
+            ids = pair.gregor.log("test", 0).ids()
+            self.assertEqual(len(ids), len(set(ids)) + (own > 0) * own, (own, slave))
+            self.assert_joined(pair)
+
+    def test_java_has_not_flushed(self) -> None:
+        """What the slave has and does not show is not sent again: the joining waits for it."""
+        pair = self.pair(own=2)
+        log = pair.gregor.log("test", 0)
+        log.flushed = len(log.data)
+        log.data[:] = pair.own()
+        pair.connect()
+        pair.advance(1)
+        self.assertEqual(pair.gregor.syncs, [])
+        self.assert_refused(pair)
+        self.assertIn("flushed", pair.log().reason)
+        pair.gregor.flush()
+        pair.advance(1)
+        self.assertEqual(pair.gregor.syncs, [])
+        self.assert_joined(pair)
+
+    def test_probe_directory_of_java(self) -> None:
+        """The partition of the probes disturbs nothing."""
+        pair = self.pair()
+        pair.gregor.log(PROBE, 0).append(1, 0, b"test")
+        pair.connect()
+        self.assert_joined(pair)
+        self.assertIsNone(pair.role.logs.get((PROBE, 0)))
+
+
+class DivergedTests(JoinCase):
+    """The logs cannot be brought level."""
+
+    def test_other_bytes(self) -> None:
+        """That partition refuses puts, nothing is changed, the others work."""
+        pair = self.pair(own=1, slave=1)
+        own, slaves = pair.own(), pair.slaves()
+        pair.connect()
+        self.assertEqual(pair.log().standing, Standing.DIVERGED)
+        self.assert_refused(pair)
+        self.assertEqual((pair.own(), pair.slaves()), (own, slaves))
+        self.assertIn(b"result 200", pair.send(pair.client(), put(b"x", 1, 1)))
+
+    def test_mended_by_hand(self) -> None:
+        """It is looked at again from time to time."""
+        pair = self.pair(own=1, slave=1)
+        pair.connect()
+        pair.gregor.log("test", 0).data[:] = pair.own()
+        pair.advance(61, 1)
+        self.assert_joined(pair)
+
+    def test_empty_slave_of_a_log_above_0(self) -> None:
+        """sync cannot bring it there; the log says what can."""
+        pair = self.pair(own=50, max_segment_size=100)
+        store = pair.broker.stores.get("test", 0)
+        assert store is not None
+        while len(store.segments) > 2:
+            store.remove_segment(store.segments[0])
+        pair.gregor.logs.clear()
+        pair.connect()
+        self.assertEqual(pair.log().standing, Standing.DIVERGED)
+        self.assert_refused(pair)
+        self.assertEqual(pair.slaves(), b"")
+
+    def test_slave_refuses_the_topic(self) -> None:
+        """Its server.ini lacks it: tried again until it has it."""
+        pair = Pair(self.mktemp(), ScriptedGregor({}))
+        self.fill(pair, 3, slave=False)
+        pair.restart()
+        pair.connect()
+        self.assert_refused(pair)
+        self.assertIn("do not accept topic", pair.log().reason)
+        pair.gregor.topics["test"] = 2
+        pair.advance(2.5, 0.5)
+        self.assert_joined(pair)
+
+    def test_damaged_record_of_the_slave(self) -> None:
+        """It is not fetched, nor is what follows it."""
+        pair = self.pair(slave=3)
+        own = pair.own()
+        pair.gregor.log("test", 0).data[len(own) + 25] ^= 1
+        pair.connect()
+        self.assertEqual(pair.log().standing, Standing.DIVERGED)
+        self.assertIn("damaged", pair.log().reason)
+        self.assertEqual(pair.own(), own)
+
+
+class FaultTests(JoinCase):
+    """Faults while it is being joined."""
+
+    def test_connection_lost_at_every_answer(self) -> None:
+        """It begins anew with the next connection, and ends with equal logs."""
+        for own, slave in ((30, 0), (0, 30)):
+            for number in range(1, 8):
+                pair = self.pair(own, slave)
+                pair.gregor.faults = {number: Fault.CLOSE, number + 3: Fault.CLOSE_FIRST}
+                pair.gregor.max_transfer = 200
+                pair.connect()
+                while pair.wire is None:
+                    pair.connect()
+                pair.gregor.faults = {}
+                self.assert_joined(pair)
+
+    def test_refused_in_the_middle(self) -> None:
+        """Nothing gets to a wrong place: what the slave has stored behind it is different."""
+        pair = self.pair(own=10)
+        pair.gregor.faults = {4: Fault.REFUSE}
+        pair.connect()
+        pair.advance(3, 0.5)
+        self.assertNotEqual(pair.log().standing, Standing.JOINED)
+        self.assert_refused(pair)
+
+    def test_slave_that_does_not_answer(self) -> None:
+        """The connection is given up, and another one is made."""
+        pair = self.pair(own=3)
+        pair.gregor.faults = {1: Fault.DEAF}
+        pair.connect()
+        pair.advance(31, 1)
+        self.assertIsNone(pair.wire)
+        pair.connect()
+        self.assert_joined(pair)
