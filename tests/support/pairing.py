@@ -61,6 +61,7 @@ class Pair:
         topics: dict[str, dict[str, Any]] | None = None,
         threshold: int = 100,
         timeout_ms: int = 2000,
+        recovers_offsets: bool = False,
         **system: Any,
     ) -> None:
         self.directory = directory
@@ -68,7 +69,10 @@ class Pair:
         counts = {name: values.get("num_partitions", 1) for name, values in self.topics.items()}
         self.gregor = ScriptedGregor(counts) if gregor is None else gregor
         self.config = PairMasterConfig(
-            SLAVE, send_timeout_ms=timeout_ms, failure_threshold=threshold
+            SLAVE,
+            recovers_offsets,
+            send_timeout_ms=timeout_ms,
+            failure_threshold=threshold,
         )
         self.system = system
         self.tree = MemoryTree()
@@ -86,7 +90,7 @@ class Pair:
         """Begin to serve."""
         self.wire = None
         if self.registry is not None:
-            self.registry.crash()
+            self.tree.end_session(self.registry.crash())
         self.runtime = MemoryRuntime()
         self.broker = Broker(self.directory, self.topics, **self.system)
         self.runtime.clock = self.broker.clock

@@ -20,6 +20,7 @@ from twisted.logger import Logger
 from metamorphosis.client.runtimes.tx import TwistedRuntime
 from metamorphosis.replication.logs import LogEnds
 from metamorphosis.replication.pairmaster.connection import SlaveConnection
+from metamorphosis.replication.pairmaster.firstjoin import FirstJoin
 from metamorphosis.replication.pairmaster.joining import Joining
 from metamorphosis.replication.pairmaster.pairedlog import PairedLog, Standing
 from metamorphosis.replication.pairmaster.pairedlogs import PairedLogs
@@ -78,7 +79,8 @@ class PairMaster:
         make = partial(SlaveConnection, syncs=self.syncs, turn=turn)
         self.peer = Peer(runtime, self._url, HEARTBEATS, make=make)
         self.logs = PairedLogs(parts.responders, self.syncs)
-        self.joining = Joining(runtime, self.peer, self.syncs, self.logs, parts.ids, self._joined)
+        first = FirstJoin(runtime, parts, config.recovers_offsets, self._may_be_seen)
+        self.joining = Joining(runtime, self.peer, self.syncs, self.logs, parts.ids, first.joined)
         self.withdrawal = Withdrawal(
             runtime,
             parts.presence.registration,
@@ -139,8 +141,9 @@ class PairMaster:
         self.withdrawal.lost()
         self.joining.lost("the connection was lost" if fault is None else fault.reason)
 
-    def _joined(self) -> None:
-        self.withdrawal.joined()
+    def _may_be_seen(self) -> None:
+        if self.joining.is_joined:
+            self.withdrawal.joined()
 
 
 def _partition(log: PairedLog, now: float) -> PartitionFigures:

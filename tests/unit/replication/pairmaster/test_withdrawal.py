@@ -206,3 +206,34 @@ class SessionTests(VisibleCase):
         registry.resume()
         self.pair.advance(6, 1)
         self.assertEqual(self.pair.nodes(), ALL)
+
+
+class RecoveryTests(SynchronousTestCase):
+    """``recoverOffset``: positions are corrected before the first registration."""
+
+    def pair(self, position: bytes) -> Pair:
+        """With a log, and a group that has stored a position in it."""
+        pair = Pair(self.mktemp(), recovers_offsets=True)
+        pair.connect()
+        self.assertEqual(pair.nodes(), ALL)
+        pair.send(pair.client(), put(b"a") + put(b"bb"))
+        pair.kill()
+        first = pair.gregor.log("test", 0).ids()[0]
+        stored = position.replace(b"ID", b"%d" % first)
+        pair.tree.create("/meta/consumers/g/offsets/test/0-0", stored, 0)
+        pair.start()
+        pair.connect()
+        self.assertEqual(pair.nodes(), ALL)
+        return pair
+
+    def test_corrected(self) -> None:
+        """To the end of the message with the same id."""
+        pair = self.pair(b"ID-17")
+        data = pair.tree.find("/meta/consumers/g/offsets/test/0-0").data
+        self.assertEqual(data, b"%d-21" % pair.gregor.log("test", 0).ids()[0])
+
+    def test_never_in_the_way(self) -> None:
+        """What cannot be understood is left, and the broker is registered."""
+        pair = self.pair(b"garbage")
+        data = pair.tree.find("/meta/consumers/g/offsets/test/0-0").data
+        self.assertEqual(data, b"garbage")
