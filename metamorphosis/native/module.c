@@ -18,7 +18,7 @@
 
 struct state {
     PyObject *store_error;
-    PyObject *batch, *open_batch, *pieces, *next_offset, *puts, *refuse, *max_body, *checked_only, *next_id, *carry; /* names */
+    PyObject *batch, *open_batch, *pieces, *next_offset, *puts, *refuse, *max_body, *next_id, *carry; /* names */
     PyObject *fields[8]; /* names of what a message has; see enum field */
     uint32_t (*crc32)(const uint8_t *data, size_t length);
 };
@@ -36,7 +36,7 @@ struct taking {
     const uint8_t *data;                      /* of the whole chunk */
     struct span route;                        /* of `store` */
     size_t max_body;
-    int64_t checked_only;
+    bool checked_only; /* a put without a checksum is not ordinary */
     int64_t next_id, next_offset;
 };
 
@@ -229,11 +229,13 @@ static bool begin_taking(struct taking *taking) {
     taking->runs = PyObject_GetAttrString(taking->group, "runs");
     if (taking->puts == NULL || taking->refuse == NULL || taking->replies == NULL || taking->runs == NULL ||
         !get_number(taking->routes, state->max_body, &max_body) ||
-        !get_number(taking->routes, state->checked_only, &taking->checked_only) ||
         !get_number(taking->ids, state->next_id, &taking->next_id))
         return false;
     taking->max_body = (size_t)max_body;
-    return true;
+    PyObject *checked_only = PyObject_GetAttrString(taking->routes, "checked_only");
+    taking->checked_only = checked_only == Py_True;
+    Py_XDECREF(checked_only);
+    return checked_only != NULL;
 }
 
 /* Write back what the last puts have changed, also when something failed after them. */
@@ -419,7 +421,6 @@ static bool intern_names(struct state *state) {
         {&state->batch, "batch"},       {&state->open_batch, "open_batch"}, {&state->pieces, "pieces"},
         {&state->puts, "puts"},         {&state->next_offset, "next_offset"}, {&state->refuse, "refuse"},
         {&state->max_body, "max_body"}, {&state->next_id, "next_id"},       {&state->carry, "carry"},
-        {&state->checked_only, "checked_only"},
     };
     for (size_t index = 0; index < sizeof names / sizeof *names; index++) {
         *names[index].place = PyUnicode_InternFromString(names[index].name);
@@ -468,7 +469,6 @@ static int clear(PyObject *module) {
     Py_CLEAR(state->puts);
     Py_CLEAR(state->refuse);
     Py_CLEAR(state->max_body);
-    Py_CLEAR(state->checked_only);
     Py_CLEAR(state->next_id);
     Py_CLEAR(state->carry);
     for (size_t index = 0; index < sizeof state->fields / sizeof *state->fields; index++)
