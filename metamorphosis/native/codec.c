@@ -159,8 +159,7 @@ void write_header(uint8_t header[RECORD_HEADER_BYTES], uint32_t length, uint32_t
     write_big_endian(header + 16, (uint32_t)flag, 4);
 }
 
-/* Write a number in decimal; returns what follows it. */
-static uint8_t *write_number(uint8_t *to, int64_t number) {
+uint8_t *write_number(uint8_t *to, int64_t number) {
     uint8_t digits[MAX_INT64_CHARACTERS];
     size_t count = 0;
     uint64_t rest = number < 0 ? 0 - (uint64_t)number : (uint64_t)number;

@@ -50,6 +50,9 @@ bool read_transaction_put(const uint8_t *at, const uint8_t *end, size_t max_body
 /* Write the header of a record. */
 void write_header(uint8_t header[RECORD_HEADER_BYTES], uint32_t length, uint32_t checksum, int64_t id, int32_t flag);
 
+/* Write a number in decimal, up to 20 characters; returns what follows it. */
+uint8_t *write_number(uint8_t *to, int64_t number);
+
 /* Write the reply to a put that is stored; returns its length. */
 size_t write_put_reply(uint8_t reply[PUT_REPLY_BYTES], const struct put *put, int64_t id, int64_t offset);
 

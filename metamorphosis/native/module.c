@@ -10,6 +10,7 @@
 
 #include "checksum.h"
 #include "codec.h"
+#include "pairs.h"
 #include "run.h"
 
 #define CHECKSUM_MASK 0x7fffffffu /* never negative as an int32 */
@@ -407,6 +408,8 @@ static PyMethodDef methods[] = {
     {"take_puts", take_puts, METH_VARARGS, take_puts_doc},
     {"read_records", read_records, METH_VARARGS, read_records_doc},
     {"take_run", take_run, METH_VARARGS, take_run_doc},
+    {"sync_frames", sync_frames, METH_VARARGS, sync_frames_doc},
+    {"accepted", accepted, METH_VARARGS, accepted_doc},
     {"crc32", crc32_of, METH_VARARGS, crc32_doc},
     {"checksum_ways", list_ways, METH_NOARGS, checksum_ways_doc},
     {NULL, NULL, 0, NULL},

@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING
 from metamorphosis.errors import StoreError
 from metamorphosis.message import HEADER, HEADER_BYTES
 from metamorphosis.replication.pairmaster.flights import Fault, Flight, PairBatch
-from metamorphosis.replication.pairmaster.frames import line_of
+from metamorphosis.replication.pairmaster.frames import head_of
 from metamorphosis.store.batch import STORED, Batch
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class PairedLog:
     :ivar batch: the puts that collect in this turn.
     :ivar next_offset: where the next put will be, if the slave takes everything before it; the hot
         path advances it.
-    :ivar line: of its frames.
+    :ivar head: of its frames, see ``frames.head_of``.
     :ivar reason: why it is not joined, in words.
     :ivar apart_since: seconds of the runtime; None while it is joined.
     :ivar is_busy: a joining is at work, even one whose connection is lost.
@@ -78,7 +78,7 @@ class PairedLog:
         self.store = store
         self.topic = store.topic
         self.partition = store.partition
-        self.line = line_of(store.topic, store.partition)
+        self.head = head_of(store.topic, store.partition)
         self.batch: PairBatch | None = None
         self.next_offset = store.next_offset
         self.standing = Standing.APART

@@ -190,7 +190,7 @@ class PartitionJoin:
     async def _knock(self) -> None:
         """See the module."""
         if self._ids.ready:
-            await knock(self._syncs, self._log.line, self._ids.take())
+            await knock(self._syncs, self._log.head, self._ids.take())
 
     async def fetch(self, end: int) -> None:
         """
@@ -252,7 +252,7 @@ class PartitionJoin:
         :param start: the end of its log.
         :raises PeerError: it does not take it.
         """
-        sending = Sending(self._syncs, self._log.line, start)
+        sending = Sending(self._syncs, self._log.head, start)
         try:
             await self._send_all(sending, start)
         except (PeerError, StoreError):

@@ -42,9 +42,9 @@ class Question:
         self.answer: Deferred[tuple[int, bytes]] = Deferred()
         self._syncs = syncs
 
-    def ask(self, line: bytes, pieces: Pieces, seconds: float) -> Deferred[tuple[int, bytes]]:
+    def ask(self, head: bytes, pieces: Pieces, seconds: float) -> Deferred[tuple[int, bytes]]:
         """Send it; never fails."""
-        if self._syncs.send(self, line, pieces, seconds) is None:
+        if self._syncs.send(self, head, pieces, seconds) is None:
             return succeed((NOT_SENT, b""))
         return self.answer
 
@@ -73,18 +73,18 @@ class Question:
 
 
 def probe(
-    syncs: Syncs, line: bytes, message_id: int, seconds: float
+    syncs: Syncs, head: bytes, message_id: int, seconds: float
 ) -> Deferred[tuple[int, bytes]]:
     """
     Ask whether the slave stores records at all; a Java slave stores this one.
 
-    :param line: of the topic of probes.
+    :param head: of the topic of probes.
     """
     header = HEADER.pack(len(PROBE_BODY), checksum(PROBE_BODY), message_id, 0)
-    return Question(syncs).ask(line, [header, PROBE_BODY], seconds)
+    return Question(syncs).ask(head, [header, PROBE_BODY], seconds)
 
 
-def knock(syncs: Syncs, line: bytes, message_id: int) -> Deferred[tuple[int, bytes]]:
+def knock(syncs: Syncs, head: bytes, message_id: int) -> Deferred[tuple[int, bytes]]:
     """
     Make the slave open a partition, by a record whose checksum is wrong, so that it is not stored.
 
@@ -92,7 +92,7 @@ def knock(syncs: Syncs, line: bytes, message_id: int) -> Deferred[tuple[int, byt
     them to nobody until something is to be stored there.
     """
     header = HEADER.pack(len(PROBE_BODY), checksum(PROBE_BODY) ^ 1, message_id, 0)
-    return Question(syncs).ask(line, [header, PROBE_BODY], ANSWER_SECONDS)
+    return Question(syncs).ask(head, [header, PROBE_BODY], ANSWER_SECONDS)
 
 
 class Sending:
@@ -104,10 +104,10 @@ class Sending:
     :ivar end: where the slave's log ends, as far as it has answered.
     """
 
-    def __init__(self, syncs: Syncs, line: bytes, end: int) -> None:
+    def __init__(self, syncs: Syncs, head: bytes, end: int) -> None:
         self.end = end
         self._syncs = syncs
-        self._line = line
+        self._head = head
         self._under_way = 0  # bytes
         self._silent = False  # the slave does not answer
         self._error: PeerError | None = None
@@ -122,7 +122,7 @@ class Sending:
         while self._under_way and self._under_way + size > WINDOW_BYTES and self._error is None:
             await self._change()
         self._check()
-        if self._syncs.send(self, self._line, pieces, ANSWER_SECONDS) is None:
+        if self._syncs.send(self, self._head, pieces, ANSWER_SECONDS) is None:
             raise PeerUnreachable("the connection to the slave was lost")
         self._under_way += size
 

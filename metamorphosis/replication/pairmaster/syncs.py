@@ -44,7 +44,7 @@ class Line(Protocol):
 class Collector(Sender, Protocol):
     """Where the puts of a partition collect. Provider: ``PairedLog``."""
 
-    line: bytes
+    head: bytes
     batch: PairBatch | None
 
     def close_batch(self) -> PairBatch | None:
@@ -128,7 +128,7 @@ class Syncs:
     def commit(self) -> None:
         """The turn ends: send what has collected, with one write."""
         dirty, self._dirty = self._dirty, []
-        out: list[bytes | memoryview] = []
+        out: list[bytes] = []
         if not self.is_connected:
             for log in dirty:
                 self._refuse(log)
@@ -137,7 +137,7 @@ class Syncs:
         for log in dirty:
             batch = log.close_batch()
             if batch is not None:
-                flight = self._launch(log, log.line, batch.pieces, deadline, batch, out)
+                flight = self._launch(log, log.head, batch.pieces, deadline, batch, out)
                 log.launched(flight)
                 self.waiting += batch.size + flight.count * RECORD_BYTES
         self._send(out)
@@ -149,7 +149,7 @@ class Syncs:
             batch.refuse_all(Fault.DISCONNECTED)
 
     def send(
-        self, sender: Sender, line: bytes, pieces: frames.Pieces, seconds: float
+        self, sender: Sender, head: bytes, pieces: frames.Pieces, seconds: float
     ) -> Flight | None:
         """
         Send records that are no puts.
@@ -159,24 +159,24 @@ class Syncs:
         """
         if not self.is_connected:
             return None
-        out: list[bytes | memoryview] = []
-        flight = self._launch(sender, line, pieces, self._runtime.seconds() + seconds, None, out)
+        out: list[bytes] = []
+        flight = self._launch(sender, head, pieces, self._runtime.seconds() + seconds, None, out)
         self._send(out)
         return flight
 
     def _launch(
         self,
         sender: Sender,
-        line: bytes,
+        head: bytes,
         pieces: frames.Pieces,
         deadline: float,
         batch: PairBatch | None,
-        out: list[bytes | memoryview],
+        out: list[bytes],
     ) -> Flight:
         number = self._number
         unchecked = batch.unchecked if batch is not None else ()
-        made, sizes = frames.frames_of(line, pieces, number, unchecked)
-        out += made
+        made, sizes = frames.frames_of(head, pieces, number, unchecked)
+        out.append(made)
         self._number += len(sizes)
         kept = pieces if batch is not None else ()
         flight = Flight(sender, number, sizes, deadline, batch, kept)
@@ -185,9 +185,9 @@ class Syncs:
             self._look_at(deadline)
         return flight
 
-    def _send(self, out: list[bytes | memoryview]) -> None:
+    def _send(self, out: list[bytes]) -> None:
         if out and self._line is not None:
-            self._line.send(b"".join(out))
+            self._line.send(out[0] if len(out) == 1 else b"".join(out))
 
     # In
 
@@ -199,13 +199,11 @@ class Syncs:
         if self._rest:
             data = self._rest + data
             self._rest = b""
-        found = frames.accepted(data)
-        if found is None:
-            return data
-        (opaques, offsets), end = found
-        self._accepted(opaques, offsets)
-        data = data[end:]
-        if frames.may_become_accepted(data):
+        opaques, offsets, end, waits = frames.accepted(data)
+        if opaques:
+            self._accepted(opaques, offsets)
+            data = data[end:]
+        if waits:
             self._rest = data
             return b""
         return data

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Final
 
 from twisted.logger import Logger
 
-from metamorphosis.replication.pairmaster.frames import line_of
+from metamorphosis.replication.pairmaster.frames import head_of
 from metamorphosis.replication.pairmaster.sending import ACCEPTED, REFUSED, probe
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class Withdrawal:
         self._ids = ids
         self._threshold = threshold
         self._interval = max(interval, LEAST_SECONDS)
-        self._probe_line = line_of(probe_topic, 0)
+        self._probe_head = head_of(probe_topic, 0)
         self._is_joined = is_joined
         self._timers: list[Timer] = []
         self._probing = 0  # which row of probes this is
@@ -148,7 +148,7 @@ class Withdrawal:
             self._probe_later(row)
             return
         self.probes += 1
-        asked = probe(self._syncs, self._probe_line, self._ids.take(), self._syncs.timeout)
+        asked = probe(self._syncs, self._probe_head, self._ids.take(), self._syncs.timeout)
         asked.addCallback(self._probed, row)
 
     def _probed(self, answer: tuple[int, bytes], row: int) -> None:

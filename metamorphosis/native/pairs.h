@@ -1,0 +1,14 @@
+/* What a pair master sends its slave, and what that answers, many at a time; see replication/pairmaster/frames.py. */
+#ifndef METAMORPHOSIS_PAIRS_H
+#define METAMORPHOSIS_PAIRS_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+extern const char sync_frames_doc[];
+extern const char accepted_doc[];
+
+PyObject *sync_frames(PyObject *module, PyObject *arguments);
+PyObject *accepted(PyObject *module, PyObject *arguments);
+
+#endif
