@@ -205,6 +205,18 @@ class DivergedTests(JoinCase):
         self.assertEqual((pair.own(), pair.slaves()), (own, slaves))
         self.assertIn(b"result 200", pair.send(pair.client(), put(b"x", 1, 1)))
 
+    def test_row_R55(self) -> None:
+        """An old master comes back as the slave with a longer log: noticed before a put. If ours is
+        its beginning the rest is fetched; if both went on in different ways it is left alone."""
+        pair = self.pair(slave=3)
+        pair.connect()
+        self.assert_joined(pair)
+        pair = self.pair(own=1, slave=3)
+        pair.connect()
+        self.assertEqual(pair.log().standing, Standing.DIVERGED)
+        self.assertEqual(pair.gregor.syncs, [])
+        self.assert_refused(pair)
+
     def test_mended_by_hand(self) -> None:
         """It is looked at again from time to time."""
         pair = self.pair(own=1, slave=1)
