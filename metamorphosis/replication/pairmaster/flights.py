@@ -113,7 +113,8 @@ class Flight:
     :ivar count: of the records.
     :ivar sizes: of the records in the log.
     :ivar sender: gets the answers.
-    :ivar deadline: seconds.
+    :ivar deadline: seconds; of the puts, and when they are late, of the connection.
+    :ivar is_late: the time limit of the puts is over.
     :ivar done: so many of the records, from the first on, have been answered and dealt with.
     :ivar early: by the number of a record: the answer that came before that of an earlier one;
         None: refused.
@@ -128,6 +129,7 @@ class Flight:
         "deadline",
         "done",
         "early",
+        "is_late",
         "number",
         "offset",
         "pieces",
@@ -149,6 +151,7 @@ class Flight:
         self.count = len(sizes)
         self.sizes = sizes
         self.deadline = deadline
+        self.is_late = False
         self.done = 0
         self.early: dict[int, int | None] = {}
         self.batch = batch

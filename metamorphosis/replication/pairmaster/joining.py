@@ -100,6 +100,10 @@ class Joining:
             self._broken = True
             alarms.pair_broken(self._peer.url, reason)
 
+    def stop(self) -> None:
+        """The broker stops: the end of the connection is no alarm."""
+        self._broken = True
+
     def parted(self, log: PairedLog) -> None:
         """A partition is not joined any more, or is and nothing of it is under way any more."""
         if self.is_joined and log.standing is Standing.APART and log.is_quiet:

@@ -109,6 +109,7 @@ class PairMaster:
     def stop(self) -> Deferred[None]:
         """See ``Role``."""
         self.withdrawal.stop()
+        self.joining.stop()
         closed: Deferred[None] = self.peer.close()  # type: ignore[assignment]
         return closed
 

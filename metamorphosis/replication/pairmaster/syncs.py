@@ -19,7 +19,7 @@ from twisted.logger import Logger
 
 from metamorphosis.replication.pairmaster import frames
 from metamorphosis.replication.pairmaster.flights import Fault, Flight, PairBatch, Sender
-from metamorphosis.replication.pairmaster.underway import NEVER, UnderWay
+from metamorphosis.replication.pairmaster.underway import NEVER, STUCK_SECONDS, UnderWay
 
 if TYPE_CHECKING:
     from metamorphosis.interfaces import IRuntime, Timer
@@ -39,6 +39,9 @@ class Line(Protocol):
 
     def send(self, data: bytes) -> None:
         """Send at once; what the socket does not take is queued."""
+
+    def fail(self, reason: str) -> None:
+        """Give the connection up; another one is made."""
 
 
 class Collector(Sender, Protocol):
@@ -279,11 +282,14 @@ class Syncs:
         self._timer = None
         self._due = NEVER
         now = self._runtime.seconds()
-        late, following = self._flights.overdue(now)
+        late, following, stuck = self._flights.overdue(now)
         failures = sum(flight.sender.overdue(flight) for flight in late)
         if following < self._due:
             self._look_at(following)
         self.count_failures(failures)
+        if stuck and self._line is not None:
+            # It holds up everything behind it, also the joining of its partition.
+            self._line.fail(f"a sync has no answer {STUCK_SECONDS:g} s after its time limit")
 
 
 def _row(opaques: list[int], at: int, most: int) -> int:

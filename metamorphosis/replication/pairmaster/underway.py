@@ -11,7 +11,9 @@ from metamorphosis.replication.pairmaster.flights import Flight
 from metamorphosis.replication.pairmaster.frames import OPAQUES
 
 NEVER: Final = float("inf")
-"""The deadline of a flight whose time limit is over."""
+
+STUCK_SECONDS: Final = 30.0
+"""A flight that is not answered so long after its time limit will not be."""
 
 MANY: Final = 1000
 """So many that are over are forgotten at once."""
@@ -72,16 +74,22 @@ class UnderWay:
         self._first = 0
         return flights
 
-    def overdue(self, now: float) -> tuple[list[Flight], float]:
-        """Those whose time limit is over, each once; and when the next one's is."""
+    def overdue(self, now: float) -> tuple[list[Flight], float, bool]:
+        """
+        Those whose time limit is over, each once; when to look again; and whether one has been late
+        for ``STUCK_SECONDS``.
+        """
         late: list[Flight] = []
         following = NEVER
+        stuck = False
         for flight in self:
-            if flight.is_over or flight.deadline == NEVER:
+            if flight.is_over:
                 continue
             if flight.deadline <= now:
-                flight.deadline = NEVER
-                late.append(flight)
-            elif flight.deadline < following:
-                following = flight.deadline
-        return late, following
+                stuck = stuck or flight.is_late
+                if not flight.is_late:
+                    flight.is_late = True
+                    late.append(flight)
+                flight.deadline = now + STUCK_SECONDS
+            following = min(following, flight.deadline)
+        return late, following, stuck

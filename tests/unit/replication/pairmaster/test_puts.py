@@ -284,11 +284,12 @@ class RefusedTests(PairCase):
             self.pair.settle()
             replies = self.client.received()
             self.assertEqual(len(self.statuses(replies)), 4, fault)
-            if self.pair.wire is None:
-                self.pair.connect()
             if fault in (Fault.SILENT, Fault.DEAF):
                 self.assertIn(b"500", self.statuses(replies), fault)
-                self.pair.lose()  # an answer that never comes holds its partition up until then
+                self.assertIsNotNone(self.pair.wire)
+                self.pair.advance(31, 1)  # then the connection is given up
+                self.assertIsNone(self.pair.wire)
+            if self.pair.wire is None:
                 self.pair.connect()
             self.pair.advance(1)
             self.assertEqual(self.pair.log().standing, Standing.JOINED, fault)
