@@ -60,16 +60,17 @@ class FollowerBroker:
         self.reloads = 0
         self.role.attach(
             Attached(
-                self.broker.clock,
-                self.broker.config,
-                self.broker.settings,
-                member,
-                self.broker.responders,
-                self.broker.stores,
-                self.broker.ids,
-                self.broker.turn,
-                self.presence,
-                self._reload,
+                reactor=self.broker.clock,
+                config=self.broker.config,
+                settings=self.broker.settings,
+                broker=member,
+                responders=self.broker.responders,
+                stores=self.broker.stores,
+                ids=self.broker.ids,
+                threads=self.broker.threads,
+                turn=self.broker.turn,
+                presence=self.presence,
+                reload=self._reload,
             )
         )
 
