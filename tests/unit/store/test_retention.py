@@ -270,6 +270,25 @@ class ScheduleTests(RetentionTestCase):
         self.advance(HOUR)
         self.assertEqual(store.min_offset, 50)
 
+    def test_missed_times(self) -> None:
+        """O-8: times that passed while the machine slept are one run, at the next wake."""
+        jump, runs = 0.0, []
+        running = Retention(
+            self.stores,
+            self.config(),
+            self.clock,
+            self.threads,
+            lambda: self.clock.seconds() + jump,
+            UTC,
+        )
+        self.patch(running, "run", runs.append)
+        running.start()
+        jump = 5 * 24 * HOUR
+        self.advance(2 * HOUR)
+        self.assertEqual(["0 0 13 * * ?"], runs)
+        self.advance(23 * HOUR)
+        self.assertEqual(2, len(runs))
+
     def test_a_clock_that_is_set_back(self) -> None:
         """The run comes when the hour has come by the clock as it stands then, and only then."""
         store = self.store("t")

@@ -306,6 +306,27 @@ class DamageTests(RecoveryTestCase):
         self.assertEqual(([XA], ["redo.13"]), (self.recovered(), self.redo_names()))
         self.assertEqual(1, sum("checkpoint.9" in text for text in self.logged(LogLevel.warn)))
 
+    def test_c73_names_that_are_no_numbers(self) -> None:
+        """C73: such files are left alone, and the journal beside them is recovered."""
+        self.broker.stop()
+        shutil.rmtree(self.journal)
+        self.write_redo(3, append(XA), prepare(XA))
+        names = [
+            "redo.x",
+            "redo.",
+            "redo.4.bak",
+            "redo.-5",
+            "checkpoint.old",
+            "checkpoint.",
+            "redo.\u0664",
+        ]
+        for name in names:
+            Path(self.journal, name).write_bytes(b"not of the journal")
+        self.start()
+        self.assertEqual([XA], self.recovered())
+        for name in names:
+            self.assertEqual(b"not of the journal", Path(self.journal, name).read_bytes(), name)
+
     def test_recorded_journals(self) -> None:
         """Directories of the original: what it had prepared is prepared."""
         for name, keys in (

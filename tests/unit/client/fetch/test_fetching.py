@@ -764,6 +764,26 @@ class StopTests(FetchCase):
         self.fetching.close()
         self.assertFalse(self.link.open)
 
+    def test_row_39_each_partition_by_itself(self) -> None:
+        """Row 39: whatever holds one partition up, a listener or no answer, the others go on."""
+        waiting: Deferred[None] = Deferred()
+
+        def listen(message: ReceivedMessage) -> Deferred[None] | None:
+            if message.partition.number:
+                return self.got.append(message.id)
+            return waiting
+
+        positions = [Position("t", Partition(0, number), 0) for number in range(3)]
+        self.begin(*(FetchTarget(each, URL) for each in positions), listener=listen)
+        busy, fluent, _ = self.requests()  # the last one is never answered
+        self.value(busy, records(b"one"))
+        for number in range(5):
+            self.value(fluent, records(b"x", first_id=number))
+            asked = [each for each in self.requests() if each.words[3] == "1"]
+            [fluent] = asked
+        self.assertEqual([0, 1, 2, 3, 4], self.got)
+        waiting.callback(None)
+
     def test_other_brokers(self) -> None:
         """A connection is kept over a stop, and given back when no partition needs it; it is closed
         when the last request has been answered."""
