@@ -130,6 +130,7 @@ class Settings:
 
     flush_delay_ms: int = 25  # [store] flush-delay-ms: between background flushes
     sync_threads: int = 4  # [store] sync-threads
+    writes_in_threads: bool = False  # [store] writes-in-threads
     fast_boot: bool = False  # [store] fast-boot: the original's meta.fast_boot
     max_transaction_bytes: int = 256 << 20  # [transactions] max-transaction-bytes
     max_line_bytes: int = 64 * 1024  # [network] max-line-bytes

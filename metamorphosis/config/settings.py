@@ -40,6 +40,7 @@ SECTIONS: dict[str, tuple[Key, ...]] = {
         Key("flush-delay-ms", "flush_delay_ms", integer, low=0, hint="0 or more is needed"),
         Key("sync-threads", "sync_threads", integer, low=1, high=64, hint="1 to 64 are needed"),
         Key("fast-boot", "fast_boot", boolean),
+        Key("writes-in-threads", "writes_in_threads", boolean),
     ),
     "transactions": (
         Key("max-transaction-bytes", "max_transaction_bytes", integer, low=1, hint=_NUMBER_HINT),

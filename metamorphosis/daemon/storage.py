@@ -182,6 +182,7 @@ class BrokerStorage:
             environment,
             self._settings.fast_boot,
             partial(self._make_threads, self._reactor, self._settings.sync_threads, "disk"),
+            self._settings.writes_in_threads,
         )
         self.cancel_start = self._stores.cancel_load
         return self._stores.load()

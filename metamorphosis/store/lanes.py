@@ -1,9 +1,10 @@
 """
 Which data path is served by which lane: one lane for each device that they lie on.
 
-With one device everything runs as it costs least: nothing could be served while it hangs anyway but
-what is in memory. With several, writes run in the threads of their lane, so that none of them can
-stop the reactor, and with it the others.
+With one device everything runs as it costs least, unless told otherwise: nothing could be served
+while it hangs but what is in memory, and a put that is alone costs three times as much processor
+time with its write in a thread. With several, writes run in the threads of their lane, so that none
+of them can stop the reactor, and with it the others.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ class Lanes:
 
     :param environment: what they have in common.
     :param make_threads: threads of a lane.
+    :param always_apart: writes run in threads although there is one device.
     :ivar on_stall: told the environment whose disk stops to answer, and why, or None: it answers
         again.
     """
@@ -49,11 +51,13 @@ class Lanes:
         environment: StoreEnvironment,
         make_threads: Callable[[], IWorkerThreads],
         device_of: Callable[[str], object] = device_of,
+        always_apart: bool = False,
     ) -> None:
         self.on_stall: OnStall = lambda where, why: None
         self._common = environment
         self._make_threads = make_threads
         self._device_of = device_of
+        self._always_apart = always_apart
         self._lanes: dict[object, tuple[Lane, StoreEnvironment]] = {}
         self._devices: dict[str, object] = {}
 
@@ -62,7 +66,10 @@ class Lanes:
         writes run apart is settled here for the first."""
         self._devices = {path: self._device_of(path) for path in paths}
         apart = len(set(self._devices.values())) > 1
-        if apart:
+        if self._always_apart and not apart:
+            self._log.info("Writes run in threads, as writes-in-threads says")
+            apart = True
+        elif apart:
             self._log.info(
                 "Data paths on {count} devices: each has threads of its own for its writes",
                 count=len(set(self._devices.values())),
@@ -75,7 +82,8 @@ class Lanes:
         if path not in self._devices:
             self._devices[path] = self._device_of(path)
         device = self._devices[path]
-        return self._lane(path, device, apart=bool(self._lanes) and device not in self._lanes)
+        second = bool(self._lanes) and device not in self._lanes
+        return self._lane(path, device, apart=second or self._always_apart)
 
     def _lane(self, path: str, device: object, apart: bool) -> StoreEnvironment:
         if device not in self._lanes:

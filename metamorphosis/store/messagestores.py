@@ -18,6 +18,7 @@ from twisted.internet.interfaces import IDelayedCall
 from metamorphosis.config.model import BrokerConfig, TopicConfig
 from metamorphosis.errors import StoreClosed, StoreStalled
 from metamorphosis.interfaces import IWorkerThreads
+from metamorphosis.store.creating import Creation, Creations, OpenFiles
 from metamorphosis.store.directflush import DirectFlush
 from metamorphosis.store.environment import StoreEnvironment
 from metamorphosis.store.groupcommit import GroupCommit
@@ -53,6 +54,7 @@ class MessageStores:
     :param fast_boot: do not check the last segments.
     :param make_threads: makes the threads of a device that data paths lie on; None: all stores use
         those of ``environment``.
+    :param apart: writes run in those threads although there is one device.
     """
 
     def __init__(
@@ -61,13 +63,16 @@ class MessageStores:
         environment: StoreEnvironment,
         fast_boot: bool = False,
         make_threads: Callable[[], IWorkerThreads] | None = None,
+        apart: bool = False,
     ) -> None:
         self._config = config
         self._environment = environment
         self._fast_boot = fast_boot
-        self._lanes = Lanes(environment, make_threads) if make_threads is not None else None
-        if self._lanes is not None:
+        self._lanes: Lanes | None = None
+        if make_threads is not None:
+            self._lanes = Lanes(environment, make_threads, always_apart=apart)
             self._lanes.on_stall = self._stalled
+        self._creations = Creations(self._install)
         self._stores: dict[tuple[str, int], MessageStore] = {}
         self._closed = False
         self._loading: Loading | None = None
@@ -140,6 +145,8 @@ class MessageStores:
         for store in self:
             if store.environment is environment:
                 store.stall(error)
+        if error is not None:
+            self._creations.fail(environment, error)
 
     def _data_path(self, topic: TopicConfig) -> str:
         return topic.data_path or self._config.data_path
@@ -172,18 +179,56 @@ class MessageStores:
             stalled = environment.stalled()
             if stalled is not None:
                 raise StoreStalled(str(stalled)) from stalled
-            segments = open_segments(
-                self._data_path(topic),
-                topic.name,
-                partition,
-                self._fast_boot,
-                self._environment.disk,
-                start,
-            )
-            store = make_store(topic, partition, segments, environment)
-            self._environment.descriptors.opened(store, store.last)
-            self._stores[topic.name, partition] = store
+            creation = self._creations.find(topic.name, partition)
+            open_files = self._open_files(topic, partition, start)
+            if creation is None:
+                creation = Creation(topic, partition, environment, open_files)
+                creation.run()
+            creation.block()
+            if creation.error is not None:
+                raise creation.error
+            self._install(creation)
+            store = self._stores[topic.name, partition]
         return store
+
+    def create(self, topic: TopicConfig, partition: int) -> Deferred[None] | None:
+        """
+        Make a partition without waiting for its disk here, where one may hang beside others.
+
+        :returns: None: ``get_or_create`` has the partition, or may make or refuse it at once.
+            Otherwise fires when the partition is there; fails as ``get_or_create`` raises.
+        """
+        if self._closed or (topic.name, partition) in self._stores:
+            return None
+        environment = self._environment_of(topic)
+        if not environment.apart or environment.stalled() is not None:
+            return None
+        creation = self._creations.find(topic.name, partition)
+        if creation is None:
+            self._environment.descriptors.make_room()
+            open_files = self._open_files(topic, partition, 0)
+            creation = self._creations.begin(topic, partition, environment, open_files)
+            if (topic.name, partition) in self._stores:
+                return None
+        return creation.ended()
+
+    def _open_files(self, topic: TopicConfig, partition: int, start: int) -> OpenFiles:
+        path, disk = self._data_path(topic), self._environment.disk
+        return partial(open_segments, path, topic.name, partition, self._fast_boot, disk, start)
+
+    def _install(self, creation: Creation) -> None:
+        """The files of a new partition are open."""
+        key = creation.topic.name, creation.partition
+        segments = creation.segments
+        if key in self._stores or segments is None:
+            return
+        if self._closed:
+            for segment in segments:
+                segment.close()
+            return
+        store = make_store(creation.topic, creation.partition, segments, creation.environment)
+        self._environment.descriptors.opened(store, store.last)
+        self._stores[key] = store
 
     def withdraw(self, store: MessageStore) -> Deferred[None]:
         """
@@ -219,6 +264,7 @@ class MessageStores:
         fails.
         """
         self._closed = True
+        self._creations.fail(None, StoreClosed())
         if self._sweep is not None:
             self._sweep.cancel()
             self._sweep = None

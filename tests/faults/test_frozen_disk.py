@@ -37,10 +37,10 @@ class Peer:
         """A request."""
         self.socket.sendall(data)
 
-    def put(self, topic: str, body: bytes) -> None:
+    def put(self, topic: str, body: bytes, partition: int = 0) -> None:
         """A put."""
-        checksum = crc32(body) & 0x7FFFFFFF
-        self.send(b"put %b 0 %d 0 %d 1\r\n%b" % (topic.encode(), len(body), checksum, body))
+        head = topic.encode(), partition, len(body), crc32(body) & 0x7FFFFFFF
+        self.send(b"put %b %d %d 0 %d 1\r\n%b" % (*head, body))
 
     def reply(self, seconds: float) -> bytes:
         """What comes within this time; nothing if nothing does."""
@@ -79,7 +79,7 @@ class FrozenDiskTests(SynchronousTestCase):
         """With this ``unflushThreshold``."""
         cold = os.path.join(self.mount, "data")
         self.broker.topics = {
-            "cold": {"dataPath": cold, "unflushThreshold": threshold},
+            "cold": {"dataPath": cold, "unflushThreshold": threshold, "numPartitions": 2},
             "warm": {"unflushThreshold": threshold},
         }
         self.broker.start()
@@ -159,6 +159,62 @@ class FrozenDiskTests(SynchronousTestCase):
     def test_group_commit(self) -> None:
         """With a flush before each reply."""
         self.freeze_and_thaw(0)
+
+    def test_new_partition(self) -> None:
+        """
+        The first put of a partition on a frozen path waits alone, and those behind it with it; they
+        are stored in the order of their connection.
+        """
+        self.start(1000)
+        peer, other = self.peer(), self.peer()
+        for topic in ("cold", "warm"):
+            peer.put(topic, b"first")
+            self.assertIn(b"result 200", peer.reply(10))
+        time.sleep(0.3)
+        self.freeze()
+        peer.put("cold", b"new", 1)
+        peer.put("cold", b"second", 1)
+        peer.put("warm", b"behind")
+        other.put("cold", b"third", 1)
+        self.assertEqual(b"", peer.reply(0.5))
+        self.served()
+        self.thaw()
+        replies = b""
+        while replies.count(b"result 200") < 3:
+            piece = peer.reply(10)
+            self.assertTrue(piece)
+            replies += piece
+        self.assertIn(b"result 200", other.reply(10))
+        self.assertRegex(replies, rb"(?s)^result 200 .* 1 0result 200 .* 1 \d+result 200 .* 0 ")
+        time.sleep(0.3)
+        other.send(b"get cold g 1 0 1000 1\r\n")
+        log = other.reply(10)
+        self.assertRegex(log, b"(?s)new.*second")
+        self.assertIn(b"third", log)
+
+    def test_one_device(self) -> None:
+        """With writes in threads a broker whose only disk is frozen serves what needs no write."""
+        self.broker.data = os.path.join(self.mount, "data")
+        self.broker.system["dataPath"] = self.broker.data
+        self.broker.settings = {"store": {"writes-in-threads": "true"}}
+        self.start(1000)
+        peer = self.peer()
+        peer.put("cold", b"first")
+        self.assertIn(b"result 200", peer.reply(10))
+        time.sleep(0.3)
+        self.freeze()
+        peer.put("cold", b"second")
+        self.assertEqual(b"", peer.reply(0.3))
+        reader = self.peer()
+        for request, reply in (
+            (b"version 1\r\n", b"1.4.6.2"),
+            (b"stats  1\r\n", b"curr_connections"),
+            (b"get cold g 0 0 100 1\r\n", b"first"),
+        ):
+            reader.send(request)
+            self.assertIn(reply, reader.reply(SOON))
+        self.thaw()
+        self.assertIn(b"result 200", peer.reply(10))
 
     def test_long_freeze(self) -> None:
         """Puts are refused when it takes too long, the log says so, and all is well after it."""

@@ -8,13 +8,14 @@ Source: ``BrokerCommandProcessor``, section 6.1 of the wire specification.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
 
 from metamorphosis.broker import refusals
 from metamorphosis.broker.dispatch import Respond, Table, opaque_in, refusal
-from metamorphosis.broker.replies import Reply
+from metamorphosis.broker.replies import Refuse, Reply, Slot
 from metamorphosis.broker.responders import transactions
 from metamorphosis.errors import BrokerError, MetaQError
 from metamorphosis.message import checksum
@@ -25,6 +26,7 @@ from metamorphosis.wire.encoding import result
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
     from twisted.internet.interfaces import IReactorTime
+    from twisted.python.failure import Failure
 
     from metamorphosis.broker.longpoll import LongPolls
     from metamorphosis.broker.responders.shared import Shared
@@ -97,11 +99,13 @@ class Puts:
         topic = command.topic
         try:
             partition = shared.rules.place(shared.url, topic, command.partition)
+            creation = shared.stores.create(shared.rules.topic_config(topic), partition)
+            if creation is not None:
+                self._put_when(creation, command, partition, session.replies.reserve())
+                return
             batch, reply, registered = self._append(command, partition)
         except BrokerError as error:
-            shared.statistics.count_puts(topic, 1, len(command.body))
-            if error.status != 403:
-                shared.statistics.count_put_failed(topic)
+            self._count_refused(command, error)
             raise
         record = batch.count - 1
         if registered is None:
@@ -109,6 +113,57 @@ class Puts:
         else:
             first = FirstPut(batch, registered, shared.clock)
             session.replies.add(reply, first, record, self._refuse_first)
+
+    def _count_refused(self, command: wire.PutCommand, error: BrokerError) -> None:
+        statistics = self._shared.statistics
+        statistics.count_puts(command.topic, 1, len(command.body))
+        if error.status != 403:
+            statistics.count_put_failed(command.topic)
+
+    def _put_when(
+        self, creation: Deferred[None], command: wire.PutCommand, partition: int, slot: Slot
+    ) -> None:
+        """The partition is being made in a worker: store the message when it is there."""
+        kept = replace(command, body=bytes(command.body))
+
+        def created(_: None) -> None:
+            batch, reply, registered = self._append(kept, partition)
+            record = batch.count - 1
+            if registered is None:
+                fill_when_decided(slot, reply, batch, record, self.refuse)
+            else:
+                first = FirstPut(batch, registered, self._shared.clock)
+                fill_when_decided(slot, reply, first, record, self._refuse_first)
+
+        def failed(failure: Failure) -> None:
+            try:
+                error = self._refusal_of(failure.value, kept.topic, partition)
+            except Exception as unexpected:
+                self._log.failure("Answering {command!r} failed", command=kept)
+                slot.fill(result(500, kept.opaque, str(unexpected)))
+                return
+            self._count_refused(kept, error)
+            slot.fill(refusal(error, kept.opaque))
+
+        creation.addCallback(created).addErrback(failed)
+
+    def _refusal_of(self, error: object, topic: str, partition: int) -> BrokerError:
+        """What the peer is told of an error; one that is none of a disk is raised again."""
+        if isinstance(error, BrokerError):
+            return error
+        url = self._shared.url
+        if isinstance(error, OSError):
+            self._log.error(
+                "Opening {topic}-{partition} failed: {error}",
+                topic=topic,
+                partition=partition,
+                error=error,
+            )
+            return refusals.put_failed(url, topic, partition)
+        if isinstance(error, MetaQError):
+            return refusals.put_failed(url, topic, partition, str(error))
+        assert isinstance(error, BaseException)
+        raise error
 
     def _append(
         self, command: wire.PutCommand, partition: int
@@ -125,18 +180,10 @@ class Puts:
             if command.checksum not in (wire.NO_CHECKSUM, computed):
                 raise refusals.put_failed(url, topic, partition, refusals.CHECKSUM_FAILURE)
             batch = store.batch or store.open_batch()
-        except OSError as error:
-            self._log.error(
-                "Opening {topic}-{partition} failed: {error}",
-                topic=topic,
-                partition=partition,
-                error=error,
-            )
-            raise refusals.put_failed(url, topic, partition) from error
         except BrokerError:
             raise
-        except MetaQError as error:
-            raise refusals.put_failed(url, topic, partition, str(error)) from error
+        except (OSError, MetaQError) as error:
+            raise self._refusal_of(error, topic, partition) from error
         message_id = self._shared.ids.take()
         offset = store.add(message_id, command.flag, computed, body)
         text = b"%d %d %d" % (message_id, partition, offset)
@@ -183,6 +230,22 @@ class Puts:
             shared.statistics.cmd_put += 1
             shared.statistics.count_put_failed(store.topic)
         return replies[:kept] + [refusal(error, opaque_in(reply)) for reply in refused]
+
+
+def fill_when_decided(
+    slot: Slot, reply: bytes, awaited: Batch | FirstPut, record: int, refuse: Refuse
+) -> None:
+    """Answer a put whose place among the replies was kept, when it is stored or has failed."""
+
+    def decide() -> None:
+        if awaited.state is FAILED:
+            slot.fill(refuse(awaited, record, [reply])[0])
+        elif awaited.state is PENDING:
+            awaited.waiters.append(decide)
+        else:
+            slot.fill(reply)
+
+    decide()
 
 
 def _detail(error: BaseException | None) -> str | None:

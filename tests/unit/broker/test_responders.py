@@ -82,6 +82,88 @@ class FirstPutTests(SynchronousTestCase):
         self.flushLoggedErrors()
 
 
+class CreationTests(SynchronousTestCase):
+    """First puts where a worker makes the partition."""
+
+    def broker(self, disk: Disk = Disk()) -> Broker:
+        """Its disk takes its time while the threads are held."""
+        broker = Broker(self.mktemp(), {"test": {}, "wild*": {}}, disk=disk)
+        broker.stores._environment = broker.stores._environment._replace(apart=True)
+        return broker
+
+    def release(self, broker: Broker) -> None:
+        """The disk answers, and what comes of it happens."""
+        broker.threads.release()
+        broker.clock.pump([0, 0, 0])
+
+    def test_waits_alone(self) -> None:
+        """What stands behind it on its connection waits as well, others are served."""
+        broker = self.broker()
+        client, other = broker.client(), broker.client()
+        broker.threads.hold()
+        self.assertEqual(
+            b"", client.send(put(b"hello") + put(b"world", opaque=b"2") + b"version 3\r\n")
+        )
+        self.assertIn(b"1.4.6.2", other.send(b"version 1\r\n"))
+        self.assertIn(b"result 404", other.send(b"get test g 0 0 100 1\r\n"))
+        self.release(broker)
+        replies = client.received()
+        found = re.fullmatch(rb"(?s)result 200 .* 0 0result 200 .* 0 25result 200 .*2", replies)
+        self.assertIsNotNone(found, repr(replies))
+        log = other.send(b"get test g 0 0 100 1\r\n")
+        self.assertIsNotNone(re.search(b"(?s)hello.*world", log))
+
+    def test_registration(self) -> None:
+        """The reply waits for that of the topic, too."""
+        broker = self.broker()
+        registered: Deferred[None] = Deferred()
+        broker.responders.topic_used = lambda topic: registered
+        client = broker.client()
+        broker.threads.hold()
+        client.send(put(b"hello", topic=b"wild"))
+        self.release(broker)
+        self.assertEqual(b"", client.received())
+        registered.callback(None)
+        broker.clock.pump([0, 0, 0])
+        self.assertIn(b"result 200", client.received())
+
+    def test_refused(self) -> None:
+        """A partition that cannot be made, and one that cannot be written: 500 each, and later it
+        works."""
+        disk = BrokenDisk()
+        broker = self.broker(disk)
+        client = broker.client()
+        path = os.path.join(broker.config.data_path, "test-0")
+        os.makedirs(broker.config.data_path)
+        with open(path, "w"):
+            pass
+        broker.threads.hold()
+        client.send(put(b"hello"))
+        self.release(broker)
+        reply = client.received()
+        self.assertIn(b"result 500", reply)
+        self.assertIn(b"test-0", reply)
+        os.remove(path)
+        disk.room = 0
+        broker.threads.hold()
+        client.send(put(b"hello"))
+        self.release(broker)
+        self.assertIn(b"result 500", client.received())
+        self.assertEqual(2, broker.responders.statistics.put_failed)
+        disk.room = 1 << 20
+        self.assertIn(b"result 200", client.send(put(b"hello")))
+
+    def test_peer_is_gone(self) -> None:
+        """What was sent is stored, as of any peer that goes."""
+        broker = self.broker()
+        client = broker.client()
+        broker.threads.hold()
+        client.send(put(b"hello"))
+        client.connection.connectionLost()
+        self.release(broker)
+        self.assertIn(b"hello", broker.client().send(b"get test g 0 0 100 1\r\n"))
+
+
 class RegistrationTests(SynchronousTestCase):
     """The first put of a topic that ZooKeeper does not know yet."""
 

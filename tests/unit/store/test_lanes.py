@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.config.model import BrokerConfig, TopicConfig
-from metamorphosis.errors import StoreStalled
+from metamorphosis.errors import StoreClosed, StoreError, StoreStalled
 from metamorphosis.store.batch import FAILED, PENDING, STORED, Batch
 from metamorphosis.store.disk import Disk
 from metamorphosis.store.environment import StoreEnvironment
@@ -79,7 +81,7 @@ class LanesTestCase(SynchronousTestCase):
         self.clock.advance(1385000000)
         self.disk = CountingDisk()
         self.made: list[Threads] = []
-        self.same_device = False
+        self.same_device = self.apart = False
 
     def make(self) -> Threads:
         """Threads of a lane."""
@@ -107,7 +109,7 @@ class LanesTestCase(SynchronousTestCase):
         )
         self.made.clear()
         stores = MessageStores(self.config, environment, make_threads=self.make)
-        stores._lanes = lanes = Lanes(environment, self.make, devices.__getitem__)
+        stores._lanes = lanes = Lanes(environment, self.make, devices.__getitem__, self.apart)
         lanes.on_stall = stores._stalled
         self.successResultOf(stores.load())
         opened = []
@@ -221,6 +223,98 @@ class HungDiskTests(LanesTestCase):
                 self.pass_time(STALL_SECONDS + 2)
                 self.successResultOf(closed)
                 self.assertEqual(two.max_offset, 60)
+
+    def create(self, stores: MessageStores, partition: int) -> Deferred[None]:
+        """Begin a new partition of ``one``."""
+        created = stores.create(self.config.topics["one"], partition)
+        assert created is not None
+        return created
+
+    def test_new_partition(self) -> None:
+        """It is made in a worker of its device, once for all that wait, in their order."""
+        stores, _, _ = self.stores(1000)
+        self.made[0].hold()
+        order: list[int] = []
+        waiting = [self.create(stores, 1) for _ in range(3)]
+        for number, each in enumerate(waiting):
+            each.addCallback(lambda _, number=number: order.append(number))
+        self.assertEqual(1, self.made[0].held)
+        self.assertIsNone(stores.get("one", 1))
+        self.assertIsNone(stores.create(self.config.topics["two"], 1))  # made at once
+        self.assertIsNotNone(stores.get("two", 1))
+        self.made[0].release()
+        self.assertEqual([0, 1, 2], order)
+        store = stores.get("one", 1)
+        assert store is not None
+        self.assertEqual(STORED, self.add(store, record(30)).state)
+        self.assertIsNone(stores.create(self.config.topics["one"], 1))
+
+    def test_new_partition_that_hangs(self) -> None:
+        """Who waits is refused in the end, what comes at once; the partition is there later."""
+        stores, _, _ = self.stores(1000)
+        self.made[0].hold()
+        waiting = self.create(stores, 1)
+        self.pass_time(STALL_SECONDS + 1)
+        self.failureResultOf(waiting, StoreStalled)
+        topic = self.config.topics["one"]
+        self.assertIsNone(stores.create(topic, 2))
+        self.assertRaises(StoreStalled, stores.get_or_create, topic, 2)
+        self.made[0].release()
+        self.assertIsNotNone(stores.get("one", 1))
+
+    def test_new_partition_fails(self) -> None:
+        """With the reason, and the next one tries again."""
+        stores, _, _ = self.stores(1000)
+        path = os.path.join(self.config.topics["one"].data_path, "one-1")
+        with open(path, "wb"):
+            pass
+        self.made[0].hold()
+        waiting = self.create(stores, 1)
+        self.made[0].release()
+        self.assertIn(path, str(self.failureResultOf(waiting, StoreError).value))
+        os.remove(path)
+        self.assertIsNone(stores.create(self.config.topics["one"], 1))
+        self.assertIsNotNone(stores.get("one", 1))
+
+    def test_new_partition_at_the_end(self) -> None:
+        """A close waits for none, and leaves nothing open."""
+        stores, _, _ = self.stores(1000)
+        self.made[0].hold()
+        waiting = self.create(stores, 1)
+        closing = stores.close()
+        self.failureResultOf(waiting, StoreClosed)
+        self.made[0].release()
+        self.successResultOf(closing)
+        self.assertIsNone(stores.get("one", 1))
+
+    def test_new_partition_wanted_at_once(self) -> None:
+        """A caller that cannot wait gets the one that the worker makes, not a second one."""
+        stores, _, _ = self.stores(1000)
+        went, workers = threading.Event(), []
+
+        def submit(work: Callable[[], Any], done: Callable[[Any, Any], None]) -> None:
+            worker = threading.Thread(target=lambda: (went.wait(), work()))
+            workers.append((worker, done))
+            worker.start()
+
+        self.patch(self.made[0], "submit", submit)
+        waiting = self.create(stores, 1)
+        threading.Timer(0.05, went.set).start()
+        store = stores.get_or_create(self.config.topics["one"], 1)
+        [(worker, done)] = workers
+        worker.join()
+        done(None, None)
+        self.successResultOf(waiting)
+        self.assertIs(store, stores.get("one", 1))
+
+    def test_always_apart(self) -> None:
+        """With one device, where it is asked for."""
+        self.same_device = self.apart = True
+        _, one, _ = self.stores(1000)
+        self.made[0].hold()
+        self.assertEqual(self.add(one, record(30, 2)).state, PENDING)
+        self.made[0].release()
+        self.assertEqual([], self.disk.on_reactor)
 
     def test_one_device(self) -> None:
         """Nothing runs apart when all data paths lie on one: a put is written at once."""
