@@ -72,7 +72,8 @@ class TopicState:
 
 class Cluster:
     """
-    Asks for a command of ``metaq``. Thread: the loop's.
+    Asks for a command of ``metaq``. Thread: the loop's. One long class, because all commands share
+    its questions.
 
     :ivar faults: questions without an answer, and why; shown with the answers.
     """
