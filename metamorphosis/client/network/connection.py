@@ -67,8 +67,7 @@ class BrokerConnection(LinkLife):
         self._waiting: dict[int, tuple[Waiter, float]] = {}  # opaque: waiter, deadline
         self._out: dict[int, bytes] = {}  # opaque: frame, of what has not been written
         self._queued = 0  # bytes in _out
-        self._sending_paused = False
-        self._reading = False  # in data_received, which flushes at its end
+        self._sending_paused = self._reading = False  # reading flushes at its end
         self._now = 0.0  # when the turn began
 
     # -- requests

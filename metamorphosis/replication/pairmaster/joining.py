@@ -45,6 +45,7 @@ class Joining:
     Thread: reactor.
 
     :param joined: told at the end of each round after a connection.
+    :ivar is_broken: the alarm was given, or is not to be given.
     :ivar is_joined: a round has ended since the connection came.
     :ivar sent: bytes sent to the slave in the present or last round.
     :ivar fetched: likewise.
@@ -75,7 +76,7 @@ class Joining:
         self._working = False
         self._total = 0
         self._timers: dict[Callable[[], None], Timer] = {}
-        self._broken = False  # the alarm was given
+        self.is_broken = False
         self._looks = EndLooks(runtime, peer, logs)
         logs.parted = self.parted
 
@@ -96,13 +97,9 @@ class Joining:
         self._looks.end()
         for log in self._logs:
             log.forget(reason)
-        if not self._broken:
-            self._broken = True
+        if not self.is_broken:
+            self.is_broken = True
             alarms.pair_broken(self._peer.url, reason)
-
-    def stop(self) -> None:
-        """The broker stops: the end of the connection is no alarm."""
-        self._broken = True
 
     def parted(self, log: PairedLog) -> None:
         """A partition is not joined any more, or is and nothing of it is under way any more."""
@@ -170,7 +167,7 @@ class Joining:
         if timer is not None:
             timer.cancel()
         self.is_joined = True
-        self._broken = False
+        self.is_broken = False
         diverged = sum(log.standing is Standing.DIVERGED for log in self._logs)
         joined = sum(log.standing is Standing.JOINED for log in self._logs)
         alarms.pair_joined(self._peer.url, joined, self.sent, self.fetched, diverged)

@@ -68,17 +68,12 @@ class PairMaster:
     def attach(self, parts: Attached) -> None:
         """See ``Role``."""
         runtime = self._runtime or TwistedRuntime(parts.reactor)
-        config = self._config
-        turn = parts.turn
-        self.syncs = Syncs(
-            runtime,
-            turn.store_dirty,
-            config.send_timeout_ms / 1000,
-            parts.settings.max_waiting_bytes,
-        )
-        make = partial(SlaveConnection, syncs=self.syncs, turn=turn)
+        config, settings, responders = self._config, parts.settings, parts.responders
+        seconds = config.send_timeout_ms / 1000
+        self.syncs = Syncs(runtime, parts.turn.store_dirty, seconds, settings.max_waiting_bytes)
+        make = partial(SlaveConnection, syncs=self.syncs, turn=parts.turn)
         self.peer = Peer(runtime, self._url, HEARTBEATS, make=make)
-        self.logs = PairedLogs(parts.responders, self.syncs)
+        self.logs = PairedLogs(responders, self.syncs)
         first = FirstJoin(runtime, parts, config.recovers_offsets, self._may_be_seen)
         self.joining = Joining(runtime, self.peer, self.syncs, self.logs, parts.ids, first.joined)
         self.withdrawal = Withdrawal(
@@ -88,19 +83,16 @@ class PairMaster:
             parts.ids,
             config.failure_threshold,
             config.check_interval_ms / 1000,
-            parts.settings.probe_topic,
-            lambda: self.joining.is_joined,
+            settings.probe_topic,
+            self._is_joined,
         )
-        puts = PairPuts(
-            parts.responders,
-            self.logs,
-            self.syncs,
-            self._url,
-            lambda: self.joining.is_joined,
-        )
-        parts.responders.dispatch.replace(puts.table())
-        parts.responders.figures.replication = lambda: status_lines(self.figures())
+        puts = PairPuts(responders, self.logs, self.syncs, self._url, self._is_joined)
+        responders.dispatch.replace(puts.table())
+        responders.figures.replication = lambda: status_lines(self.figures())
         self.peer.on_change(self._changed)
+
+    def _is_joined(self) -> bool:
+        return self.joining.is_joined
 
     def start(self) -> None:
         """See ``Role``."""
@@ -109,7 +101,7 @@ class PairMaster:
     def stop(self) -> Deferred[None]:
         """See ``Role``."""
         self.withdrawal.stop()
-        self.joining.stop()
+        self.joining.is_broken = True  # the end of the connection is no alarm
         closed: Deferred[None] = self.peer.close()  # type: ignore[assignment]
         return closed
 
