@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from twisted.logger import Logger
 
 from metamorphosis.replication.pairmaster import frames
+from metamorphosis.replication.pairmaster.complaints import SlaveComplaints
 from metamorphosis.replication.pairmaster.flights import Fault, Flight, PairBatch, Sender
 from metamorphosis.replication.pairmaster.underway import NEVER, STUCK_SECONDS, UnderWay
 
@@ -93,6 +94,7 @@ class Syncs:
         self._dirty: list[Collector] = []
         self._number = 0
         self._flights = UnderWay()
+        self._complaints = SlaveComplaints(runtime)
         self._timer: Timer | None = None
         self._due = NEVER
         self._rest = b""  # the start of an answer
@@ -238,6 +240,8 @@ class Syncs:
             self.unknown += 1
             return False
         offset = frames.offset_in(body) if status == 200 else None
+        if offset is None and flight.batch is not None:
+            self._complaints.refused(status, body)
         if flight.batch is not None:
             self.failures = 0 if offset is not None else self.failures + 1
             self.failed(self.failures)
@@ -286,6 +290,7 @@ class Syncs:
         failures = sum(flight.sender.overdue(flight) for flight in late)
         if following < self._due:
             self._look_at(following)
+        self._complaints.late(failures, self.timeout)
         self.count_failures(failures)
         if stuck and self._line is not None:
             # It holds up everything behind it, also the joining of its partition.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.replication.pairmaster.pairedlog import Standing
@@ -246,6 +247,44 @@ class RefusedTests(PairCase):
             reply = self.pair.send(self.client, request)
             self.assertEqual(reply, result(500, b"Unsupported beginTransaction", 4))
         self.assertEqual(self.pair.gregor.syncs, [])
+
+    def test_row_R42(self) -> None:
+        """Every step of a transaction is refused with the original's text; END has no reply."""
+        steps = {
+            b"BEGIN": b"beginTransaction",
+            b"PREPARE": b"prepareTransaction",
+            b"COMMIT_ONE_PHASE": b"commitTransaction",
+            b"COMMIT_TWO_PHASE": b"commitTransaction",
+            b"ROLLBACK": b"rollbackTransaction",
+            b"FORGET": b"forgetTransaction",
+            b"RECOVER": b"getPreparedTransactions",
+        }
+        for step, name in steps.items():
+            request = b"transaction TX:a:1 a %b 4\r\n" % step
+            reply = self.pair.send(self.client, request)
+            self.assertEqual(reply, result(500, b"Unsupported " + name, 4), step)
+        self.assertEqual(self.pair.send(self.client, b"transaction TX:a:1 a END 4\r\n"), b"")
+
+    def test_log_says_why(self) -> None:
+        """A slave that refuses everything is quoted, now and then."""
+        lines: list[str] = []
+
+        def observe(event: dict[str, object]) -> None:
+            if "complaints" in str(event.get("log_namespace")):
+                lines.append(str(event["log_format"]).format(**event))
+
+        globalLogPublisher.addObserver(observe)
+        self.addCleanup(globalLogPublisher.removeObserver, observe)
+        self.pair.gregor.faults = dict.fromkeys(range(1, 50), Fault.REFUSE)
+        for _ in range(5):
+            self.pair.send(self.client, put(b"x"))
+        self.assertEqual(len(lines), 1)
+        self.assertIn("500", lines[0])
+        self.assertIn("refused by the test", lines[0])
+        self.pair.gregor.freeze()
+        self.pair.send(self.client, put(b"x"))
+        self.pair.advance(2.2)
+        self.assertEqual(lines[1:], ["The slave has not answered 1 puts within 2.0 s"])
 
     def test_closed_partition(self) -> None:
         """403 with the partition that was asked for; the others go on."""
