@@ -2,8 +2,8 @@
 One client: bytes in, replies out in request order, and back-pressure both ways.
 
 Theory of operation. The transport puts received bytes into ``room()``, which is the inbox's.
-``received`` takes complete requests off its front: with ``hotpath.scan``, what that leaves and
-belongs to a transaction with ``Routes.steps``, and the rest with ``wire.decoding`` and
+``received`` takes complete requests off its front: with ``hotpath.scan``, the rest of a
+transaction's requests with ``Routes.steps``, and all others with ``wire.decoding`` and
 ``Dispatch``. The replies stand in a ``ReplyQueue``; ``drain`` sends what waits for nothing.
 
 A connection is open, then closing, then lost:
@@ -63,7 +63,7 @@ twentieth of the request; a short body costs less copied."""
 
 class Connections:
     """
-    What the connections of a port share. Thread: reactor.
+    The parts that the connections of a port share. Thread: reactor.
 
     :ivar open: the open ones, in order of arrival.
     :ivar waiting: bytes of requests whose replies wait, of all connections.
@@ -262,7 +262,7 @@ class ClientConnection(Protocol):
         self._shared.turn.soon(self._go_on)
 
     def _go_on(self) -> None:
-        """Take more of what the last turn left."""
+        """Take more of the bytes that the last turn left."""
         if Reason.TURN in self._gate and self._life is OPEN:
             self.room()
             if self.received(0):
@@ -316,7 +316,7 @@ class ClientConnection(Protocol):
                 shared.dispatch.respond(command, self.session)
         except RemoteProtocolError as error:
             self._broke_protocol(error, group)
-        finally:  # whatever happens, no batch may go on referring to the receive buffer
+        finally:  # in all cases: no batch may go on referring to the receive buffer
             if not small:
                 awaited = {run[0] for run in group.runs}
                 shared.turn.commit_views(each for each in awaited if isinstance(each, Batch))

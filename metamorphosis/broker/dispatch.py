@@ -58,7 +58,7 @@ class Dispatch:
         self._respond.update(table)
 
     def answers(self, command: type) -> Respond:
-        """What answers a type of command now, for a role that does so in most cases."""
+        """The present responder of a command type, for a role that calls it in most cases."""
         return self._respond[command]
 
     def respond(self, command: wire.Command, session: Session) -> None:

@@ -1,6 +1,6 @@
 """
-What the connections of a broker share, the port they come in by, and the sweep that closes idle
-ones.
+The parts that the connections of a broker share, its port, and the sweep that closes idle
+connections.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ DRAIN_SECONDS = 5.0
 as long for its pools)."""
 
 TALLY_SECONDS = 10.0
-"""How often the realtime counters catch up with the stores when nobody looks; their resets are
+"""How often the realtime counters catch up with the stores when they are not read; their resets are
 exact to this."""
 
 
@@ -94,8 +94,8 @@ class BrokerFactory(ServerFactory):
         )
 
     def close_connections(self) -> Deferred[None]:
-        """Let every connection answer what it has taken, then close; fires when all are gone,
-        within ``DRAIN_SECONDS``."""
+        """Let every connection answer the requests it has taken, then close; fires when all are
+        gone, within ``DRAIN_SECONDS``."""
         done: Deferred[None] = Deferred()
         for connection in list(self.connections):
             connection.close_after_replies()

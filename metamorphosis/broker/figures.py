@@ -115,7 +115,7 @@ class FigureSource:
 
     def tally(self) -> None:
         """
-        Carry what the stores counted since the last time over to the statistics.
+        Add the counts of the stores since the last time to the statistics.
 
         The hot path only increments integers of a store; this runs before figures are taken and
         every few seconds.

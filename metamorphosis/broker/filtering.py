@@ -1,5 +1,5 @@
 """
-What a group with a filter gets of a range of the log.
+The messages of a range of the log that a group with a filter gets.
 
 A consumer adds the bytes of the messages that it got to its offset, so nothing may be left out in
 front of the last message of a reply. A reply therefore brings the leading accepted messages. Where
@@ -57,9 +57,9 @@ Java clients and ours count from -2147483648 on.
 
 class Selected(NamedTuple):
     """
-    What a filter leaves of a range of the log.
+    The messages of a range of the log that a filter accepts.
 
-    :ivar data: the leading accepted records; the cut record if not one is whole.
+    :ivar data: the leading accepted records; the cut record if none is whole.
     :ivar target: the offset after the rejected records that follow ``data``; ``None``: none
         follow.
     :ivar ended: a longer range would bring nothing more: an accepted record lies after the
@@ -77,14 +77,14 @@ def select(
     """
     The leading accepted records of a get's byte range, and the end of the rejected ones after them.
 
-    If not one record is complete, the original answers 301 to the same offset for ever; here the
+    If no record is complete, the original answers 301 to the same offset each time; here the
     consumer gets the cut record and enlarges its maxSize.
 
     Differs: at a damaged or too long first record the original answers 500, and the group stops
     there. Here the reply is that record alone, as without a filter: our client passes over it, and
     the Java client asks with ``offset`` where to go on (``readable.next_message``).
 
-    :param data: what an unfiltered get would return.
+    :param data: the bytes that an unfiltered get would return.
     :param offset: of the first byte of ``data`` in the log.
     :param accept: asked with a record's offset; does not raise.
     """

@@ -69,7 +69,7 @@ class ConsumerFilters:
     def reconfigure(self, config: BrokerConfig) -> None:
         """
         Apply a reload: which group has which class. Classes that failed are tried again, others
-        keep their instance and what it said about messages.
+        keep their instance and its verdicts about messages.
         """
         self._instances = {name: made for name, made in self._instances.items() if made is not None}
         self._groups.clear()
@@ -89,7 +89,7 @@ class ConsumerFilters:
 
     def find(self, topic: str, group: str) -> GroupFilter | None:
         """
-        What ``group`` accepts of ``topic``; ``None`` accepts everything. Applies to sections of
+        The filter of ``group`` for ``topic``; ``None`` accepts everything. Applies to sections of
         exactly this name.
 
         :raises FilterUnavailable: the group has a filter that cannot be used; delivering unfiltered

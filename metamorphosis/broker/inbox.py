@@ -1,9 +1,9 @@
 """
 Where a connection's bytes arrive, and what is left of them until the rest comes.
 
-All connections receive into one buffer of the process, after what each has left over from its last
-read: an idle connection costs no memory, and nothing is allocated per read. A long frame gets a
-buffer of its own, so that a slow sender's bytes are not copied again with every read.
+All connections receive into one buffer of the process, after the bytes that each has left over from
+its last read: an idle connection costs no memory, and nothing is allocated per read. A long frame
+gets a buffer of its own, so that a slow sender's bytes are not copied again with every read.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ SMALL_CHUNK = 16 * 1024
 """A left-over part of a longer frame than this moves to a buffer of its own."""
 
 FIRST_GROWTH = 2 * SMALL_CHUNK
-"""First size of that buffer; it doubles as bytes arrive, so that a peer must send what it makes us
-hold."""
+"""First size of that buffer; it doubles as bytes arrive, so that a peer must send as many bytes as
+we hold for it."""
 
 
 class ReceiveBuffer:
     """
     The buffer that every connection receives into.
 
-    What is in it belongs to one connection from its ``room`` to the end of its ``received``.
+    Its contents belong to one connection from its ``room`` to the end of its ``received``.
     """
 
     __slots__ = ("data", "view")

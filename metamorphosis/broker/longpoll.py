@@ -7,10 +7,10 @@ grows to seconds. Here a get with one more token, the longest wait in ms, is hel
 
 A held get is answered as if it came in that moment and would not wait: when its partition has been
 flushed beyond its offset, when its time is over, and before that at anything else that could change
-the answer (a reload, a partition closed, the broker or the connection about to close), so that
-nobody waits for what cannot come. It stands in no queue of replies and holds nothing back, and its
-reply leaves after those to earlier requests of its connection. It costs a few hundred bytes; the
-gets beyond the limits are answered at once.
+the answer (a reload, a partition closed, the broker or the connection about to close), so that no
+get waits in vain. It stands in no queue of replies and holds nothing back, and its reply leaves
+after those to earlier requests of its connection. It costs a few hundred bytes; the gets beyond the
+limits are answered at once.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class LongPolls:
     (``Session.held``). Thread: reactor.
 
     :param longest: seconds that a get is held at most, whatever it asks for; 0: none is.
-    :param answer: answers a get that is held no more by what there is now.
+    :param answer: answers a get whose wait has ended, from the present log.
     """
 
     _log = Logger()
@@ -100,10 +100,10 @@ class LongPolls:
             self._ticks[tick] = (self._clock.callLater(delay, self._time_over, tick), {})
         return self._ticks[tick][1]
 
-    # What ends the wait
+    # Events that end the wait
 
     def store_made(self, store: MessageStore) -> None:
-        """A partition comes into being; somebody may have waited for that."""
+        """A partition comes into being; a get may have waited for that."""
         if (store.topic, store.partition) in self._partitions:
             store.await_flush(self.readable)
 
@@ -123,12 +123,13 @@ class LongPolls:
         self._ticks.pop(tick, None)
 
     def release(self, session: Session) -> None:
-        """Answer what ``session`` waits for: its connection closes when it has its replies."""
+        """Answer the gets that ``session`` waits for: its connection closes when it has its
+        replies."""
         for held in tuple(session.held):
             self._end(held)
 
     def release_all(self) -> None:
-        """Answer everybody: what they may read has changed."""
+        """Answer all held gets: the rules of reading have changed."""
         for waiting in tuple(self._partitions.values()):
             for held in tuple(waiting):
                 self._end(held)
@@ -142,7 +143,7 @@ class LongPolls:
             call.cancel()
 
     def forget(self, session: Session) -> None:
-        """The connection is gone, there is nobody to answer."""
+        """The connection is gone: its gets are dropped."""
         for held in tuple(session.held):
             self._take(held)
 

@@ -1,5 +1,5 @@
 """
-Where a whole message begins in a log: what a Java consumer of a group with a filter is told when it
+Where a whole message begins in a log: the answer to a Java consumer of a group with a filter that
 cannot read the start of a reply.
 
 The Java client reads no further at a damaged record, or at a body above 2 MiB: it asks the broker

@@ -81,5 +81,5 @@ def moved(offset: int) -> BrokerError:
 
 
 def nothing_there(offset: int) -> BrokerError:
-    """A get at or beyond the end of what is readable."""
+    """A get at or beyond the readable end."""
     return NotFound(f"Could not find message at position {offset}")

@@ -1,12 +1,12 @@
 """
-The replies of one connection: in request order, each as soon as what it waits for is decided.
+The replies of one connection: in request order, each as soon as the outcome it waits for is known.
 
 Theory of operation. The replies to one received chunk stand in a ``ReplyGroup``, the groups in a
 ``ReplyQueue``. A *run* is a row of replies of a group that wait for the same thing (``Awaited``): a
 batch that is being written, a place that is filled later (``Slot``), a record that a journal
 forces, a batch that a second broker must have too. ``drain`` sends from the front of the queue as
-far as nothing has to wait. When what a run waits for has failed, the run's own function turns its
-replies into refusals, before they leave.
+far as nothing has to wait. When the outcome that a run waits for is a failure, the run's own
+function turns its replies into refusals, before they leave.
 
 Law: no reply leaves before an earlier one. A get that is held (``longpoll``) gives up its place:
 its reply does not hold back later ones, but it never leaves before the reply to an earlier request.
@@ -29,7 +29,7 @@ class FileReply:
     """
     A ``value`` reply whose body is a range of a segment file.
 
-    It keeps the file open, whatever retention does meanwhile, until ``release``.
+    It keeps the file open until ``release``, even if retention deletes the file meanwhile.
     """
 
     __slots__ = ("head", "length", "position", "segment")
@@ -51,7 +51,7 @@ Reply = bytes | FileReply
 
 class Awaited(Protocol):
     """
-    What replies wait for.
+    An outcome that replies wait for.
 
     :ivar state: once it is no longer ``PENDING`` it never changes again.
     :ivar waiters: called once each when the state has changed.
@@ -141,7 +141,7 @@ class ReplyGroup:
         return None
 
     def put_right(self) -> None:
-        """Turn the replies that stand for what has failed into refusals."""
+        """Turn the replies whose outcome is a failure into refusals."""
         runs = self.runs
         ends = [run[1] for run in runs[1:]] + [len(self.replies)]
         for (awaited, start, record, refuse), end in zip(runs, ends):
@@ -324,7 +324,7 @@ class ReplyQueue:
         return answered
 
     def _decided(self) -> None:
-        """What holds the replies back is decided."""
+        """The outcome that holds replies back is known."""
         self._awaited = None
         self._wake()
 

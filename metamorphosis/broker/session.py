@@ -1,4 +1,4 @@
-"""What belongs to a client connection beside its bytes."""
+"""The parts of a client connection beside its bytes."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Connection(Protocol):
 
 
 class Remote:
-    """The other end of a connection, for the few that have to know who it is."""
+    """The address of the peer, for the few places that need it."""
 
     def __init__(self, connection: Connection) -> None:
         self._transport = connection.transport

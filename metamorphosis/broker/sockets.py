@@ -138,7 +138,7 @@ class SocketSet:
             self._transports[descriptor] = transport
         elif mask:
             self._epoll.modify(descriptor, mask)
-        else:  # or a hang-up would be reported again and again to nobody
+        else:  # or a hang-up would be reported again and again without effect
             self._epoll.unregister(descriptor)
             del self._transports[descriptor]
         if mask:

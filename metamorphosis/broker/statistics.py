@@ -34,8 +34,8 @@ class RealtimeStatistics:
     Events and their summed values by kind and topic, since the last reset.
 
     The original also tells partitions and groups apart, which only JMX could show; ``stats`` sums
-    over them. The reset is due on a fixed grid of 30 minutes from the start and made when somebody
-    looks or counts.
+    over them. The reset is due on a fixed grid of 30 minutes from the start and made when figures
+    are read or counted.
 
     Source: ``MetaStatLog``.
     """
@@ -47,7 +47,7 @@ class RealtimeStatistics:
         self._next_reset = self._last_reset + RESET_SECONDS
 
     def add(self, kind: str, topic: str, count: int, value: int) -> None:
-        """``count`` events of ``kind`` happened to ``topic``; what they sum up to is ``value``."""
+        """``count`` events of ``kind`` happened to ``topic``; their sum is ``value``."""
         self._reset_if_due()
         topics = self._kinds.setdefault(kind, {})
         counter = topics.get(topic)
@@ -58,7 +58,7 @@ class RealtimeStatistics:
             counter[1] += value
 
     def reset(self) -> None:
-        """Zero every counter; what was ever counted still shows, as zero."""
+        """Zero every counter; figures that were ever counted still show, as zero."""
         self._zero(self._clock.seconds())
 
     def text(self, kind: str, topic: str | None = None) -> str:
@@ -124,7 +124,7 @@ class BrokerStatistics:
 
     def reconfigure(self, config: BrokerConfig) -> None:
         """
-        Apply a reload: which topics have ``stat=true`` now. Whoever caches ``is_counted`` asks
+        Apply a reload: which topics have ``stat=true`` now. Callers that cache ``is_counted`` ask
         again.
         """
         self._patterns = _stat_patterns(config)

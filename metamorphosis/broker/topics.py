@@ -40,7 +40,7 @@ class TopicPatterns:
 
     Differs: the original compiles the rest of a name as a regular expression without quoting it, so
     that ``a+b`` accepts ``aab`` but never ``a+b``. Here a name also, and always, accepts itself;
-    what the original accepted stays accepted, because refusing it would lose the messages of a
+    names that the original accepted stay accepted, because a refusal would lose the messages of a
     producer that worked before.
     """
 
@@ -85,7 +85,7 @@ def _compile(name: str) -> list[re.Pattern[str]]:
 
 class TopicRules:
     """
-    What ``server.ini`` and the operator say about topics.
+    The rules of ``server.ini`` and of the operator for topics.
 
     :param randrange: chooses among that many; injected by tests.
     """

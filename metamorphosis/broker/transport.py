@@ -37,8 +37,9 @@ BACKLOG = 1000
 uses 1000)."""
 
 FEW = 4
-"""So many connections are watched by the reactor itself: to look into the socket set costs a lone
-client's request 3 us, and pays from the third connection on that is ready at the same time."""
+"""Up to this number of connections, the reactor itself watches them: to look into the socket set
+costs a lone client's request 3 us, and pays from the third connection on that is ready at the same
+time."""
 
 WRITE_LIMIT = 1 << 20
 """Bytes that one ``doWrite`` sends at most, so that a fast reader does not starve the others."""
@@ -51,7 +52,7 @@ QUEUE_LIMIT = 1 << 20
 
 
 class ChunkReceiver(Protocol):
-    """What the protocol of a ``BrokerTransport`` offers beside ``IProtocol``."""
+    """The protocol of a ``BrokerTransport``, beside ``IProtocol``."""
 
     def room(self) -> memoryview:
         """Where to put the next bytes; valid until ``received``."""
@@ -118,8 +119,8 @@ class BrokerTransport(tcp.Server):
         return None
 
     def write(self, data: bytes) -> None:
-        """Send now what the socket takes, queue the rest. An error of the socket is left for
-        ``doWrite``."""
+        """Send the bytes that the socket takes now, queue the rest. An error of the socket is left
+        for ``doWrite``."""
         if not self.connected or not data:
             return
         sent = 0
@@ -223,7 +224,7 @@ class BrokerTransport(tcp.Server):
         return None
 
     def connectionLost(self, reason: Failure) -> None:
-        """Forget what is queued, let go of the files, then as usual."""
+        """Forget the queued bytes, release the files, then as usual."""
         queue, self._queue = self._queue, deque()
         for item in queue:
             if type(item) is QueuedRange:

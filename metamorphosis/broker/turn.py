@@ -1,5 +1,5 @@
 """
-What happens once at the end of a reactor turn: one write per partition, one send per connection.
+The work once at the end of a reactor turn: one write per partition, one send per connection.
 
 While the reactor goes through the sockets that became readable, puts collect in the open batches of
 their stores and replies collect in their connections. The first of them asks for the end of the
@@ -31,11 +31,11 @@ class Collects(Protocol):
     """Written at the end of a turn: a partition, the journal of transactions."""
 
     def commit(self) -> None:
-        """Write what has collected."""
+        """Write the collected batch."""
 
 
 class Client(Protocol):
-    """What a turn needs of a connection."""
+    """A connection, as its turn needs it."""
 
     def drain(self) -> None:
         """Send the replies that are ready."""
@@ -113,7 +113,7 @@ class Turn:
 
     def commit_views(self, batches: Iterable[Batch]) -> None:
         """
-        Write what a chunk has put into ``batches``, because the pieces are views of the receive
+        Write the puts of a chunk in ``batches``, because the pieces are views of the receive
         buffer, which is about to be used again.
 
         Copied instead are the pieces of a store that cannot write yet (a flush or a roll is

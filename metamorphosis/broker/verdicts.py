@@ -1,5 +1,6 @@
 """
-What filters said about the messages of a partition, so that each is asked about a message once.
+The verdicts of filters about the messages of a partition, so that each filter is asked about a
+message once.
 
 A message is met more than once: the record at which a reply ends stands at the front of the next
 one, and a consumer that failed, was restarted or went back reads again. A filter with state (every
@@ -48,7 +49,7 @@ class Verdicts:
         return len(self._places)
 
     def recall(self, offset: int) -> bool | None:
-        """What was said about the message at ``offset``; ``None``: it is not known any more."""
+        """The verdict about the message at ``offset``; ``None``: it is not known any more."""
         places = self._places
         index = bisect_left(places, offset << 1)
         if index < len(places) and places[index] >> 1 == offset:
@@ -56,7 +57,7 @@ class Verdicts:
         return None
 
     def remember(self, offset: int, accepted: bool) -> None:
-        """What was said about the message at ``offset``, about which nothing is known."""
+        """Keep the first verdict about the message at ``offset``."""
         places = self._places
         place = offset << 1 | accepted
         index = bisect_left(places, place)
@@ -97,7 +98,8 @@ class VerdictMemory:
         return None if found is None else found[0]
 
     def used(self, key: Hashable, verdicts: Verdicts) -> None:
-        """A group has just read this partition; what others did not use for longest may go."""
+        """A group has just read this partition; the partition that was not used for longest may be
+        forgotten."""
         _, before = self._partitions.pop(key, (verdicts, 0))
         size = len(verdicts) + OVERHEAD
         self._partitions[key] = verdicts, size

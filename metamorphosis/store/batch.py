@@ -8,7 +8,7 @@ from typing import Protocol
 
 
 class Outcome(Enum):
-    """What has become of something that replies wait for: a batch, a record that is forced."""
+    """The outcome that replies wait for: a batch, a record that is forced."""
 
     PENDING = "collecting, or written and not yet flushed"
     STORED = "every record is stored; with group commit also flushed"
@@ -44,7 +44,7 @@ class Collecting(Protocol):
 
 class Batch:
     """
-    What one partition stores with one write. Thread: reactor.
+    The records that one partition stores with one write. Thread: reactor.
 
     :ivar store: where it goes.
     :ivar offset: offset of the first record.

@@ -1,5 +1,6 @@
 """
-What a partition is to store and has not written yet: the batch that collects, and the blocks.
+The records that a partition has accepted and not written yet: the batch that collects, and the
+blocks.
 
 Records collect in ``batch``; ``commit`` writes them with one call at the end of the last segment.
 
@@ -33,7 +34,7 @@ HOLDING = Worker.HOLDING
 
 class CollectingLog(WritableLog):
     """
-    One topic-partition with what collects for it. Thread: reactor.
+    One topic-partition with its collecting batch. Thread: reactor.
 
     :ivar batch: the batch that collects now.
     """
@@ -152,8 +153,8 @@ class CollectingLog(WritableLog):
 
     def cancel_block(self, block: Block, error: BaseException) -> None:
         """
-        Never write the block. What has collected after it has offsets that come no more: batches
-        and blocks there are refused with the same error.
+        Never write the block. The batches collected after it have offsets that do not come any
+        more: batches and blocks there are refused with the same error.
         """
         if block.state is not PENDING or block.decided:
             raise StoreError(f"The block at {block.offset} has been decided")
@@ -217,7 +218,7 @@ class CollectingLog(WritableLog):
         self._write(batch, False)
 
     def _commit_queue(self) -> None:
-        """Write what stands before the first block that is undecided."""
+        """Write the batches before the first block that is undecided."""
         queue = self._queue
         while self.worker is not HOLDING and self.apart is None:
             if not queue:

@@ -1,8 +1,8 @@
 """
 The search for the record that follows a damage in a segment file.
 
-Time is bounded: the bytes after the damage are searched once, with what finds a header in
-them at the speed of memory, and what has to be compared beside that is counted.
+Time is bounded: the bytes after the damage are searched once, at the speed of memory, and all
+further comparisons are counted.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ Bound of a search, in bytes that are compared: some 5 s. No log that brokers wri
 file made for it would need hours.
 """
 CANDIDATE_WORK = 512
-"""What a look at one place counts as."""
+"""The cost of a look at one place."""
 READ_WORK = 4096
-"""What a read counts as beside its bytes."""
+"""The cost of a read beside its bytes."""
 ID_SPAN = 10 * 365 * 86_400_000 << 22
 """Ids of ten years. Two messages of a segment are nearer to each other."""
 
@@ -121,7 +121,7 @@ class DamageSearch:
         return None
 
     def _candidates(self, start: int) -> Iterator[_Header]:
-        """What looks like the header of a message, from a position on."""
+        """The bytes that look like the header of a message, from a position on."""
         at = start
         unpack = HEADER.unpack_from
         while at + HEADER_BYTES <= self._file_size:
@@ -170,7 +170,7 @@ class DamageSearch:
 
     def spend(self, work: int) -> None:
         """
-        Count what a search costs.
+        Count the cost of a search.
 
         :raises SearchTooLong: it is too much.
         """

@@ -1,5 +1,5 @@
 """
-What happens to a segment file that is older than the retention: it is deleted or archived.
+The fate of a segment file that is older than the retention: it is deleted or archived.
 
 Source: ``DeletePolicy``, ``DeletePolicyFactory``.
 """

@@ -2,7 +2,7 @@
 The open segment files of all stores: opened on demand, closed again when there are too many.
 
 The descriptors of a process are limited; every partition has a segment that is appended to, and
-older ones that are read. Those that nobody needs now are closed, oldest first, when the bound is
+older ones that are read. Those that are not in use are closed, oldest first, when the bound is
 reached.
 
 Differs: the original keeps a descriptor for every segment.
@@ -26,10 +26,10 @@ class DescriptorsTaken(StoreError):
 
 
 class Log(Protocol):
-    """What segments belong to."""
+    """The owner of segments."""
 
     def needs(self, segment: Segment) -> bool:
-        """Whether the descriptor must stay open although nobody reads."""
+        """Whether the descriptor must stay open although it is not read."""
 
 
 class Descriptors:

@@ -123,7 +123,7 @@ class DirectFlush(FlushPolicy):
             store.roll_if_due()
 
     def _ask(self) -> None:
-        """See to it that what is unflushed does not stay so."""
+        """Plan a flush if anything is unflushed."""
         environment = self.store.environment
         if environment.flush_delay <= 0:
             if not self._asked:
@@ -156,8 +156,8 @@ class DirectFlush(FlushPolicy):
 
     def flush(self) -> None:
         """
-        Flush in a worker what is written by now. While a flush runs this does nothing: its
-        completion looks for more.
+        Flush, in a worker, the messages that are written by now. While a flush runs this does
+        nothing: its completion looks for more.
         """
         flush = self._begin_flush()
         if flush is not None:

@@ -47,7 +47,7 @@ class FlushSchedule:
         self._calls[delay] = self._clock.callLater(delay, self._run, delay)
 
     def stop(self) -> None:
-        """Forget what was asked for; closing stores flush by themselves."""
+        """Forget the planned flush; closing stores flush by themselves."""
         for call in self._calls.values():
             call.cancel()
         self._calls.clear()
@@ -93,8 +93,8 @@ def sync_segment(
     """
     Make a segment's data, and the directory entries that lead to it, durable. Thread: worker.
 
-    :param fd: -1: the worker opens ``path`` for itself, because descriptors are scarce. A file that
-        was closed meanwhile tells its errors to the next who opens it.
+    :param fd: -1: the worker opens ``path`` for itself, because descriptors are scarce. The errors
+        of a file that was closed meanwhile are reported to the next open.
     :param directories: those that got a new entry for this segment.
     :param again: what has to be written again first, because an earlier sync has failed: after such
         an error the kernel holds the pages for clean, and a second sync would report a success that

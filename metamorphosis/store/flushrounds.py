@@ -29,7 +29,8 @@ SHARE = 4
 """Rounds take at most one part in so many of the time, as long as the pauses are not too long."""
 
 LONGEST_PAUSE = 2.0
-"""Seconds between rounds at most: after one that hung for minutes nobody waits for minutes more."""
+"""Seconds between rounds at most: after one that hung for minutes there is no pause of minutes
+more."""
 
 JOBS = 4
 """Jobs of a round at most; more than the threads would only wait for each other."""

@@ -64,7 +64,7 @@ class Gathering:
         """
         The replies to so many records leave now. False: there is nothing to wait for.
 
-        With one client there is nobody else whose put could come.
+        With one client there is no other whose put could come.
         """
         have = self._collected()
         if not self._environment.gather or have + answered < 2:

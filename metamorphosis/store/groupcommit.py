@@ -95,7 +95,7 @@ class GroupCommit(FlushPolicy):
         return self.store.collected
 
     def _go_on(self) -> None:
-        """What has collected may be written."""
+        """The collected batch may be written."""
         self.store.worker = Worker.IDLE
         self.store.proceed()
 
@@ -117,7 +117,7 @@ class GroupCommit(FlushPolicy):
 
     def _take_back(self, flying: list[tuple[Batch, int]], error: BaseException) -> None:
         """
-        Nothing of the batches may be taken for stored, and what collected after them has wrong
+        None of the batches counts as stored, and the batch that collected after them has wrong
         offsets.
         """
         store = self.store

@@ -78,7 +78,7 @@ class Lanes:
             self._lane(path, device, apart)
 
     def environment(self, path: str) -> StoreEnvironment:
-        """What the stores in ``path`` share."""
+        """The parts that the stores in ``path`` share."""
         if path not in self._devices:
             self._devices[path] = self._device_of(path)
         device = self._devices[path]

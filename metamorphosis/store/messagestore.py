@@ -6,7 +6,7 @@ the worker, ``CollectingLog`` has the batch and the blocks, ``MessageStore`` wri
 closes.
 
 Theory of operation. A batch that is committed is written with one call at the end of the last
-segment. What happens then is up to the ``FlushPolicy``: the default mode acknowledges at once and
+segment. The ``FlushPolicy`` decides the next step: the default mode acknowledges at once and
 flushes later, group commit acknowledges when a worker has flushed.
 
 One worker at most has the descriptor of the last segment:
@@ -62,7 +62,7 @@ class MessageStore(CollectingLog):
     """
     One topic-partition. Made by ``messagestores.make_store``.
 
-    :ivar on_readable: called with the store after each of its flushes while somebody waits for it.
+    :ivar on_readable: called with the store after each of its flushes while a get waits for it.
     :ivar get_count: gets that found data, counted by the hot path.
     :ivar put_count: records that were to be stored since the store was opened.
     :ivar put_bytes: bytes of their bodies.
@@ -151,7 +151,7 @@ class MessageStore(CollectingLog):
         if error is None:
             self.policy.written(batch, count, more)
             return
-        # What stands after it has wrong offsets now.
+        # The records after it have wrong offsets now.
         batch.error = error
         batch.size = size
         after = self.take_unwritten()
@@ -203,7 +203,7 @@ class MessageStore(CollectingLog):
 
     def close(self) -> Deferred[None]:
         """
-        Take nothing more, store and flush what has collected, answer it, close the files. Waits for
+        Take nothing more, store, flush and answer the collected batch, close the files. Waits for
         blocks to be decided, but not for a disk that does not answer. Never fails.
         """
         if self.life is Life.CLOSED:

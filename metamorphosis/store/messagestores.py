@@ -30,7 +30,7 @@ from metamorphosis.store.segment import Segment
 from metamorphosis.store.writablelog import WritableLog
 
 IDLE_SECONDS = 60.0
-"""Descriptors of older segments that nobody read from for this long are closed."""
+"""Descriptors of older segments that were not read for this long are closed."""
 
 
 def make_store(
@@ -110,7 +110,7 @@ class MessageStores:
             self._loading.cancel()
 
     def _open(self, found: Found) -> list[Segment]:
-        """Thread: worker. The descriptors are closed until somebody needs them."""
+        """Thread: worker. The descriptors are closed until they are needed."""
         path = self._data_path(self._config.topic(found.topic))
         segments = open_segments(path, *found, self._fast_boot, self._environment.disk)
         for segment in segments:

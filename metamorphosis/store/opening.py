@@ -116,8 +116,8 @@ def _begin_anew(disk: Disk, directory: str, segments: list[Segment]) -> None:
 
 def find_damage(data_path: str, found: Found) -> str | None:
     """
-    What is wrong with the last segment of a partition, in words; None: nothing. Changes nothing,
-    and leaves a torn tail unmentioned: another broker may be writing it now. Thread: any; blocks.
+    The fault of the last segment of a partition, in words; None: nothing. Changes nothing, and
+    leaves a torn tail unmentioned: another broker may be writing it now. Thread: any; blocks.
 
     :raises StoreError: naming the file.
     :raises SegmentsInvalid: the partition cannot be opened.

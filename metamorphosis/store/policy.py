@@ -1,5 +1,5 @@
 """
-When a store acknowledges and flushes what it has written: what differs between the default mode
+When a store acknowledges and flushes what it has written: the difference between the default mode
 (``directflush``) and group commit (``groupcommit``), and nothing else.
 """
 
@@ -73,7 +73,8 @@ class FlushPolicy(ABC):
 
     @abstractmethod
     def stalled(self, error: BaseException) -> None:
-        """The disk does not answer: refuse what is not acknowledged and waits for a flush."""
+        """The disk does not answer: refuse the puts that are not acknowledged and wait for a
+        flush."""
 
     def last_flush(self) -> bool:
         """Start the flush before the end; False if there is nothing to flush."""

@@ -1,5 +1,5 @@
 """
-What a start makes of the last segment of a partition: where its valid records end, and what in
+The state of the last segment of a partition at a start: where its valid records end, and what in
 front of that end is damaged.
 
 A crash while records are appended leaves a torn tail, which no valid record follows; it is cut off.
@@ -29,7 +29,7 @@ _header = HEADER.unpack_from
 
 class Recovered(NamedTuple):
     """
-    What a scan found.
+    The result of a scan.
 
     :ivar size: bytes up to the end of the last valid record; the rest of the file is a torn tail.
     :ivar message_count: valid records in them.
@@ -140,7 +140,7 @@ class _Walk:
                 filled, at = left, 0
             got = os.preadv(fd, [view[filled:]], base + filled)
             if not got and base + filled < file_size:
-                return base, count  # somebody has cut the file meanwhile
+                return base, count  # the file was cut meanwhile
             filled += got
 
     def _certain(self, view: memoryview, base: int, at: int) -> None:
@@ -151,7 +151,7 @@ class _Walk:
 
 class _Passed(NamedTuple):
     """
-    What ``_pass_valid`` found.
+    The result of ``_pass_valid``.
 
     :ivar end: position after the records.
     :ivar records: their number.

@@ -176,7 +176,7 @@ class Retention:
 
 
 class _Report:
-    """What the runs over all stores came to: a line for what went, one for what did not."""
+    """The outcome of the runs over all stores: a line for what went, one for what did not."""
 
     def __init__(self) -> None:
         self._removed = 0
@@ -229,7 +229,7 @@ class _StoreRun:
         self._removed = 0
 
     def start(self, now_ms: int) -> None:
-        """Look for what has expired."""
+        """Look for expired segments."""
         segments = self._store.immutable_segments()
         paths = [segment.path for segment in segments]
         self._threads.submit(

@@ -1,5 +1,5 @@
 """
-One segment file: how it is opened at start, and its descriptor while somebody needs it.
+One segment file: how it is opened at start, and its descriptor while it is needed.
 
 A segment knows nothing of threads: the store decides who calls what. Offsets are those of the
 partition, positions those of the file.
@@ -25,7 +25,7 @@ class Segment:
     """
     A file of consecutive records; all but the last of a store never change again.
 
-    The descriptor is opened when somebody needs it (``Descriptors``). Thread: reactor.
+    The descriptor is opened when it is needed (``Descriptors``). Thread: reactor.
 
     :ivar start: offset of its first byte.
     :ivar size: bytes appended; the file holds more only after a failed write that could not be
@@ -33,7 +33,7 @@ class Segment:
     :ivar message_count: records appended or recovered, a block of records counts 1; 0 for what was
         immutable at start.
     :ivar fd: the descriptor, -1 while it is not open.
-    :ivar used: somebody read it since ``close_if_idle`` was called last.
+    :ivar used: it was read since ``close_if_idle`` was called last.
     :ivar unsynced_directories: directories that have to be synced with the file, because they got
         new entries for it.
     """
@@ -85,7 +85,7 @@ class Segment:
 
     def discard(self, close: Callable[[int], None]) -> None:
         """
-        Give the descriptor to ``close`` as soon as nobody reads: the segment leaves its store.
+        Give the descriptor to ``close`` as soon as it is not read: the segment leaves its store.
         """
         if self._readers:
             self._close = close
@@ -110,16 +110,16 @@ class Segment:
 
     @property
     def in_use(self) -> bool:
-        """Whether somebody reads."""
+        """Whether it is being read."""
         return self._readers > 0
 
     def close(self) -> None:
-        """Close the descriptor; the next who needs it opens it again."""
+        """Close the descriptor; the next use opens it again."""
         self._close_now(os.close)
 
     def close_if_idle(self) -> None:
         """
-        Close the descriptor if nobody used it since the last call; the next reader opens it again.
+        Close the descriptor if it was not used since the last call; the next reader opens it again.
         """
         if self.fd >= 0 and not self.used and not self._readers:
             self._close_now(os.close)

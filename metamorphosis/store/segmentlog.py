@@ -1,5 +1,5 @@
 """
-What of one topic-partition can be read: its segments in the order of their offsets, and what
+The readable part of one topic-partition: its segments in the order of their offsets, and what
 retention takes away from them.
 
 Source: ``MessageStore``, ``MessageStore.SegmentList``.
@@ -123,7 +123,7 @@ class SegmentLog:
         return FileRange(segment, offset - segment.start, min(segment.end - offset, max_size))
 
     def needs(self, segment: Segment) -> bool:
-        """Whether the descriptor must stay open although nobody reads."""
+        """Whether the descriptor must stay open although it is not read."""
         return False
 
     def nearest_offset(self, offset: int) -> int:
@@ -192,14 +192,14 @@ class SegmentLog:
         self.min_offset = segment.start
 
     def close_idle_segments(self) -> None:
-        """Close descriptors of older segments that nobody has read from since the last call."""
+        """Close descriptors of older segments that were not read since the last call."""
         for segment in self.immutable_segments():
             segment.close_if_idle()
 
     # Recovery of the journal, before the store has taken a message
 
     def bytes_at(self, offset: int, length: int) -> bytes:
-        """What is in the file of one segment; less where it ends."""
+        """The contents of the file of one segment; less where it ends."""
         segment = self._find(offset)
         if segment is None:
             return b""

@@ -1,5 +1,5 @@
 """
-Writing at the end of a segment, so that it holds whole records whatever happens.
+Writing at the end of a segment, so that it holds whole records after any fault.
 
 After a failed write the file is cut after the last whole record that was written. If that fails
 too the file is *damaged*: nothing may be appended until it could be cut.
@@ -27,9 +27,9 @@ Pieces = Sequence[bytes | memoryview]
 
 class SegmentWriter:
     """
-    The writes of one partition, and what is wrong with them. Thread: reactor.
+    The writes of one partition, and their fault. Thread: reactor.
 
-    :ivar unflushed: keeps what is written until it is flushed; None if nobody needs that.
+    :ivar unflushed: keeps what is written until it is flushed; None if that is not needed.
     :ivar damaged: the file is longer than its records, and could not be cut.
 
     Errors are logged when they begin and when they are over: a full disk would otherwise log every

@@ -6,7 +6,7 @@ from enum import Enum
 
 
 class Worker(Enum):
-    """What is being done with the last segment outside of the reactor thread."""
+    """The work on the last segment outside of the reactor thread."""
 
     IDLE = "nothing; a commit writes"
     FLUSHING = "a flush that does not mind writes; a commit writes"

@@ -1,5 +1,5 @@
 """
-What is written and not yet flushed, kept in memory.
+The written bytes that are not flushed yet, kept in memory.
 
 After a flush that has failed the kernel holds the pages for clean and may drop them: what is read
 back from the file then is what stood there before, zeros or nothing. So everything that was
@@ -22,7 +22,7 @@ Pieces = tuple[tuple[int, bytes], ...]
 
 class Total(Protocol):
     """
-    Counts what all stores keep.
+    Counts the bytes that all stores keep.
 
     :ivar unflushed: bytes.
     """
@@ -53,7 +53,7 @@ class Unflushed:
         self._total.unflushed += size
 
     def drop(self, position: int) -> None:
-        """What lies below ``position`` is on the disk."""
+        """The bytes below ``position`` are on the disk."""
         pieces = self._pieces
         size = 0
         while pieces and pieces[0][0] < position:

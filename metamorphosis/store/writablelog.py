@@ -24,7 +24,7 @@ class WritableLog(SegmentLog):
 
     :ivar next_offset: where the next record will start; the hot path advances it as it fills the
         batch.
-    :ivar on_readable: not None while somebody waits for a flush.
+    :ivar on_readable: not None while a get waits for a flush.
     :ivar worker: what is being done with the last segment; set by policy and roller.
     :ivar apart: the batch that a worker writes, with ``StoreEnvironment.apart``.
     :ivar stalled: why the disk takes nothing now.
@@ -44,7 +44,7 @@ class WritableLog(SegmentLog):
         self.stalled: StoreStalled | None = None
         self._lent = False  # a worker was given the descriptor of the last segment
 
-    # What a worker uses
+    # Used by a worker
 
     def needs(self, segment: Segment) -> bool:
         """See ``SegmentLog``: a worker has it, or the file has to be cut."""
@@ -72,7 +72,7 @@ class WritableLog(SegmentLog):
         batch = self.apart
         return 0 if batch is None or batch.state is not PENDING else batch.size
 
-    # What the work leads to
+    # Outcomes of the work
 
     @abstractmethod
     def readable(self, end: int) -> None:
@@ -80,7 +80,7 @@ class WritableLog(SegmentLog):
 
     @abstractmethod
     def proceed(self) -> None:
-        """The worker is done: go on with what waited for it."""
+        """The worker is done: go on with the steps that waited for it."""
 
     @abstractmethod
     def wrote(
@@ -129,7 +129,7 @@ class WritableLog(SegmentLog):
 
     def cut_back(self, offset: int) -> None:
         """
-        Take what stands from ``offset`` on out of the last segment: a crash has left half a block.
+        Take the records from ``offset`` on out of the last segment: a crash has left half a block.
 
         :raises StoreError: the file could not be opened or cut.
         """

@@ -8,7 +8,7 @@ decodes that one frame with ``wire.decoding``, the oracle that every implementat
 against, and scans on after it. So nothing here decides what is right; the hot path only does the
 common case.
 
-What must hold, whatever implements it:
+These rules hold for every implementation:
 
 * A frame is taken whole or not at all. What is taken has the effect, and gets the reply, that the
   long way would have given it, byte for byte, ids included.
@@ -113,7 +113,7 @@ class Routes:
 
 
 class Scan(Protocol):
-    """Takes ordinary requests from the front of what was received."""
+    """Takes ordinary requests from the front of the received bytes."""
 
     def __call__(
         self,
@@ -140,7 +140,8 @@ class Scan(Protocol):
 
 class ScanSteps(Protocol):
     """
-    Takes ordinary puts and steps of transactions from the front of what ``scan`` has left.
+    Takes ordinary puts and steps of transactions from the front of the bytes that ``scan`` has
+    left.
 
     * A frame is taken whole or not at all, with the effect, the reply and the record of the journal
       that the long way would have given.
@@ -160,7 +161,7 @@ class ScanSteps(Protocol):
         group: ReplyGroup,
     ) -> int:
         """
-        Take what is ordinary from ``data[start:end]``, which is not empty; see ``Scan`` for
+        Take the ordinary requests from ``data[start:end]``, which is not empty; see ``Scan`` for
         parameters and result.
 
         :param session: the connection, to which local transactions belong.

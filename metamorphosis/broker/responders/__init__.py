@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 class Responders(Shared):
     """
-    What commands are answered from, and the responders of a plain broker. Thread: reactor.
+    The parts that answer commands, and the responders of a plain broker. Thread: reactor.
 
     :ivar dispatch: answers a command; roles replace entries of its table.
     :ivar long_polls: gets that wait for something to read.

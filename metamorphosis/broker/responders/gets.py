@@ -55,7 +55,7 @@ class Gets:
         return {wire.GetCommand: self.get}
 
     def get(self, command: wire.GetCommand, session: Session) -> None:
-        """Answer with what is there, or hold the get until something is."""
+        """Answer with the messages that are there, or hold the get until one is."""
         self._shared.refuse_if_stopping()
         self._shared.statistics.count_get(command.topic)
         try:
@@ -70,7 +70,7 @@ class Gets:
         session.replies.add(reply)
 
     def _answer_held(self, held: HeldGet) -> None:
-        """A get that was held is answered by what there is now."""
+        """A held get is answered from the present log."""
         command = held.command
         reply: Reply
         try:

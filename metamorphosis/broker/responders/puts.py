@@ -41,8 +41,9 @@ REGISTERED_SECONDS = 1.0
 
 class FirstPut:
     """
-    What the reply to the first put of a topic waits for: that it is stored, and that the topic is
-    in ZooKeeper, so that a client that then looks finds it. See ``Awaited``. Thread: reactor.
+    The outcome that the reply to the first put of a topic waits for: that it is stored, and that
+    the topic is in ZooKeeper, so that a client that then looks finds it. See ``Awaited``. Thread:
+    reactor.
 
     :ivar batch: that of the put.
     """
@@ -74,7 +75,7 @@ class Puts:
     Stores messages. Thread: reactor.
 
     :ivar in_transaction: answers a put that has the key of a transaction.
-    :param long_polls: somebody may wait for a partition that a put creates.
+    :param long_polls: a get may wait for a partition that a put creates.
     """
 
     _log = Logger()

@@ -1,4 +1,4 @@
-"""What the responders share."""
+"""The parts that the responders share."""
 
 from __future__ import annotations
 

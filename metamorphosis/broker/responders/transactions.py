@@ -46,7 +46,7 @@ UNSUPPORTED = {
 
 
 def table() -> Table:
-    """What a broker without a journal answers."""
+    """The answer of a broker without a journal."""
     return {wire.TransactionCommand: refuse}
 
 
@@ -185,11 +185,11 @@ def _refused(
     record: int,
     replies: list[Reply],
 ) -> list[Reply]:
-    """What is said in place of the replies that waited for what has failed."""
+    """The refusals in place of replies whose outcome is a failure."""
     text = error(awaited.error)
     return [refusal(text, opaque_in(reply)) for reply in replies]
 
 
 def refuse_puts(transaction_id: TransactionId) -> Refuse:
-    """What becomes of the replies to puts of a transaction that could not be written."""
+    """The refusals of the puts of a transaction that could not be written."""
     return partial(_refused, partial(steps.not_journaled_put, transaction_id))
