@@ -31,7 +31,7 @@ class HeldNodes:
 
     :param broker: a master, or a slave, which has neither checksum nor legacy data.
     :ivar checksum: unsigned CRC-32 of the configuration file's bytes.
-    :ivar topics: what is to be registered, by name.
+    :ivar topics: the topics to register, by name.
     :ivar leaving: nothing more is to be created: a running ``register`` ends at its next node.
     :ivar changed: whether the last ``register`` or ``withdraw`` has changed anything.
     """
@@ -46,13 +46,13 @@ class HeldNodes:
         self._owned = OwnNodes(registry, self._nodes.own, self._nodes.url)
         self._awaited: dict[str, Deferred[None]] = {}  # told when the topic is registered
         self._open: set[str] = set()  # topics whose nodes may not be right
-        self._held: dict[str, bytes | None] = {}  # what this session wrote; None: no node of ours
-        self._verified: set[str] = set()  # of these, what was seen since the last session event
+        self._held: dict[str, bytes | None] = {}  # written by this session; None: no node of ours
+        self._verified: set[str] = set()  # of these, seen since the last session event
         self._doubtful: set[str] = set()  # written in this session, with an unknown outcome
-        self._generation = 0  # of the connection; what was begun in one is not held in the next
+        self._generation = 0  # of the connection; work begun in one does not count in the next
         self._has_leftovers = False  # nodes of our last run may be there
 
-    # What there should be
+    # Nodes that there should be
 
     def update_topics(self, topics: Iterable[TopicRegistration]) -> None:
         """These are to be registered like this; others stay as they are."""
@@ -158,8 +158,8 @@ class HeldNodes:
 
     async def release(self) -> None:
         """
-        Delete what this session holds: the broker first, then its topics, as the original. What
-        fails is left to the end of the session, which follows.
+        Delete the nodes that this session holds: the broker first, then its topics, as the
+        original. What fails is left to the end of the session, which follows.
 
         :raises RegistryError: there is no connection.
         """

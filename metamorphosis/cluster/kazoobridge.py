@@ -83,8 +83,8 @@ class KazooThreads(SequentialThreadingHandler):  # type: ignore[misc]
 
     Thread: every method but ``abort`` runs in threads of kazoo.
 
-    :ivar accepted: TCP connections that were accepted so far, by whatever listens there.
-    :ivar complaint: what kazoo last complained about, the reason for our own log line.
+    :ivar accepted: TCP connections that were accepted so far, by any program that listens there.
+    :ivar complaint: kazoo's last complaint, the reason in our own log line.
     """
 
     def __init__(self, ended: Callable[[], None]) -> None:

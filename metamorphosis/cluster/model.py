@@ -1,5 +1,5 @@
 """
-What stands in the znodes, as values, and what a registry reports. Pure: no Twisted, no kazoo.
+The contents of the znodes, as values, and the events of a registry. Pure: no Twisted, no kazoo.
 
 Source: ``Broker``, ``TopicBroker``, ``TopicConfig``. All node data are bare UTF-8.
 """
@@ -52,7 +52,7 @@ class Broker:
 
     @property
     def url(self) -> str:
-        """``meta://host:port``, what stands in ZooKeeper; never with a query."""
+        """``meta://host:port``, as in ZooKeeper; never with a query."""
         host = self.host
         if ":" in host and not host.startswith("["):
             host = f"[{host}]"
@@ -87,8 +87,8 @@ class TopicBroker:
     @classmethod
     def parse(cls, data: bytes | None) -> TopicBroker:
         """
-        Read what any writer of the field writes: members in any order, white space, a numeric text
-        as count.
+        Read the forms of all writers of the field: members in any order, white space, a numeric
+        text as count.
 
         :raises ValueError: nothing there, or no object with a count.
         """
@@ -104,7 +104,7 @@ class TopicBroker:
 
 @dataclass(frozen=True, slots=True)
 class TopicRegistration:
-    """What of a topic's configuration stands in ZooKeeper."""
+    """The part of a topic's configuration that is in ZooKeeper."""
 
     topic: str
     num_partitions: int
@@ -128,7 +128,7 @@ class NodeStat:
 
 
 class SessionState(Enum):
-    """What became of the session."""
+    """The state of the session."""
 
     CONNECTED = "connected"
     SUSPENDED = "suspended"  # the connection is gone, the session may live on
@@ -147,7 +147,7 @@ class SessionEvent:
 
 
 class WatchKind(Enum):
-    """What happened to a watched node."""
+    """The change of a watched node."""
 
     CREATED = "created"
     DELETED = "deleted"
@@ -173,7 +173,7 @@ class ConnectionFault:
 
     :ivar reason: as the system names it, ``Connection refused``.
     :ivar refused: each attempt fails at once, be it that nothing listens there or that the name
-        does not resolve: waiting helps only if somebody starts a server, or mends the name.
+        does not resolve: waiting helps only if a server is started, or the name is corrected.
     """
 
     reason: str
@@ -188,7 +188,7 @@ class ConnectionFault:
 
 def reason_of(error: BaseException) -> str:
     """
-    What the system says of an error, without the addresses and numbers that libraries add to it.
+    The system's text of an error, without the addresses and numbers that libraries add to it.
     """
     if isinstance(error, OSError) and not isinstance(error, socket.gaierror) and error.errno:
         return os.strerror(error.errno)

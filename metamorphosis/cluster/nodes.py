@@ -1,5 +1,5 @@
 """
-Which nodes one broker has and what stands in them. Pure.
+The nodes of one broker and their contents. Pure.
 
 Source: ``BrokerZooKeeper``.
 """

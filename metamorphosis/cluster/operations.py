@@ -69,7 +69,7 @@ class KazooOperations:
             try:
                 await self._create(parent, None, False)
             except NodeExists:
-                pass  # somebody else made it meanwhile
+                pass  # another client made it meanwhile
             await self._call("create_async", full_path, data, ephemeral=ephemeral)
 
     def get(
@@ -136,7 +136,7 @@ class KazooOperations:
         answer.addBoth(forget).addTimeout(self._operation_seconds, self._clock, late)
         try:
             result = getattr(self._client, method)(full_path or "/", *args, **options)
-        except Exception as error:  # whatever kazoo comes upon: bad paths, a closed socket
+        except Exception as error:  # any error of kazoo: bad paths, a closed socket
             answer.errback(translated(error, full_path))
         else:
             result.rawlink(partial(self._reactor.callFromThread, _fire, answer, full_path))

@@ -9,7 +9,7 @@ The session that owns a node tells whose it is:
   session is one this process had, or one that owned the broker node (``master``, ``slave<n>``) with
   our own URL as data: that of our last run. So a quick restart is not refused because the old
   session has not expired yet. Topic nodes carry no host, hence the detour;
-* any other: another broker with our id. Session 0: somebody made a persistent node by hand. Never
+* any other: another broker with our id. Session 0: a persistent node was made by hand. Never
   touched.
 
 Between the look at a node of a former session and its deletion lies one round trip; ZooKeeper can
@@ -25,11 +25,11 @@ from metamorphosis.errors import NodeExists, NoNode, RegistryError, RegistryUnav
 from metamorphosis.interfaces import IRegistry
 from metamorphosis.wire.numbers import shown
 
-CLAIM_TRIES = 5  # create, found, gone again: somebody else is busy with the node
+CLAIM_TRIES = 5  # create, found, gone again: another client changes the node at the same time
 
 
 class Occupied(RegistryError):
-    """The node belongs to somebody else."""
+    """The node belongs to another session."""
 
     def __init__(self, path: str, data: bytes | None, owner: int) -> None:
         what = (data or b"").decode("utf-8", "replace")
@@ -91,7 +91,7 @@ class OwnNodes:
                 await self._registry.delete(path)
             except NoNode:
                 pass  # it went away meanwhile: create it
-        raise RegistryError(f"{path} is created and deleted by somebody else all the time")
+        raise RegistryError(f"{path} is created and deleted by another client all the time")
 
     async def remove(self, path: str) -> bool:
         """

@@ -26,7 +26,7 @@ class Presence:
     Thread: reactor.
 
     :param threads: for the session; stopped with it.
-    :param make_registry: takes what ``ZooKeeperRegistry`` does.
+    :param make_registry: takes the arguments of ``ZooKeeperRegistry``.
     """
 
     def __init__(

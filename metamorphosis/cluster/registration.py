@@ -1,5 +1,5 @@
 """
-Keeps this broker and its topics registered in ZooKeeper, whatever happens to either.
+Keeps this broker and its topics registered in ZooKeeper, through faults of either.
 
 ``HeldNodes`` knows which nodes there should be and which this session is known to hold. One *pass*
 at a time makes the second like the first; whatever may have changed the first or the second wakes
@@ -200,7 +200,7 @@ class BrokerRegistration:
         return done
 
     def resume(self) -> None:
-        """Register again what ``withdraw`` has taken out, and what was added meanwhile."""
+        """Register again the nodes that ``withdraw`` has deleted, and topics added meanwhile."""
         if self._withdrawn is None or self.status in _NOT_RUNNING:
             return
         self._end_withdrawal()
@@ -217,7 +217,7 @@ class BrokerRegistration:
                 done.callback(None)
 
     def stop(self) -> Deferred[None]:
-        """Delete what is ours, within ``STOP_SECONDS``. Never fails; the session is closed next."""
+        """Delete our nodes, within ``STOP_SECONDS``. Never fails; the session is closed next."""
         if self.status in _NOT_RUNNING:
             return succeed(None)
         self.status = RegistrationStatus.STOPPING

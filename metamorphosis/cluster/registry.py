@@ -99,7 +99,7 @@ class ZooKeeperRegistry(KazooOperations):
 
     def abandon(self) -> None:
         """
-        Close the session though the reactor has ended, and nobody will be told. Thread: any.
+        Close the session after the end of the reactor, without a result. Thread: any.
         """
         client, threads = self._client, self._kazoo_threads
         self._client = self._kazoo_threads = None

@@ -17,12 +17,12 @@ from dataclasses import dataclass, field
 from metamorphosis.config.faults import Fault
 from metamorphosis.config.strange import StrangeCharacters
 
-#: What ``String.trim`` removes: every character up to the blank.
+#: The characters that ``String.trim`` removes: every character up to the blank.
 JAVA_TRIMMED = "".join(map(chr, range(0x21)))
 #: White space to Python but not to ``Character.isWhitespace``.
 _NOT_BLANK = "\x85\u00a0\u2007\u202f"
 
-#: So many characters of a bad line are repeated in its fault.
+#: The number of characters of a bad line that its fault repeats.
 _SHOWN = 200
 
 _LINE_END = re.compile("\r\n|\r|\n")
@@ -61,7 +61,7 @@ class Section:
 @dataclass(slots=True)
 class IniFile:
     """
-    What a file contains.
+    The contents of a file.
 
     :ivar sections: in the order of appearance, parents before their children.
     :ivar faults: lines with invalid syntax; they contribute nothing to ``sections``.

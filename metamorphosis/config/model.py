@@ -115,7 +115,7 @@ class BrokerConfig:
 
 
 class OnDivergence(Enum):
-    """What an asynchronous slave does with a partition whose bytes are not its master's."""
+    """The action of an asynchronous slave on a partition whose bytes are not its master's."""
 
     STOP = "stop"
     COPY_AGAIN = "copy-again"

@@ -69,7 +69,7 @@ def parse(data: bytes) -> PropertyFile:
 def decode(data: bytes) -> str:
     """
     The text of a file, which is UTF-8 or GBK. What is neither becomes replacement characters: keys
-    and values are ASCII, so it stands in a comment, or is named as a key nobody knows.
+    and values are ASCII, so it stands in a comment, or is named as an unknown key.
     """
     try:
         return data.decode("utf-8-sig")

@@ -1,5 +1,5 @@
 """
-What the property file of a role says, as values; all its faults at once.
+The property file of a role, as values; all its faults at once.
 
 Source: ``SlaveConfig``, ``MetamorphosisSlaveBroker``, ``SamsaMasterBroker``, ``GregorSlaveBroker``.
 Differs: with a faulty file the original neither serves nor ends; it takes any text that is not
@@ -76,7 +76,7 @@ class PairMasterConfig:
     :ivar recovers_offsets: whether the offsets of consumers are corrected at the start.
     :ivar send_timeout_ms: how long a put waits for the slave's answer.
     :ivar check_interval_ms: between two probes of a slave that has failed.
-    :ivar failure_threshold: so many failures in a row take the master out of ZooKeeper.
+    :ivar failure_threshold: number of failures in a row that takes the master out of ZooKeeper.
     """
 
     slave: str  # slave

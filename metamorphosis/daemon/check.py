@@ -1,5 +1,5 @@
 """
-What ``--check`` tries beside reading the files: all that a start does, short of listening and
+The trials of ``--check`` beside reading the files: all that a start does, short of listening and
 writing. Nothing is made, locked or changed, so that it may run beside the broker.
 """
 

@@ -21,7 +21,7 @@ class DirectoryLock:
     stays; it holds the process id of its last owner. Thread: any, one at a time; does not block.
 
     :param directory: an existing data path.
-    :param owner: what else may have it, for the error.
+    :param owner: the other programs that may have it, for the error.
     """
 
     def __init__(self, directory: str, owner: str = "broker") -> None:

@@ -1,5 +1,5 @@
 """
-What the data directories of a broker hold that its operator should know before it serves.
+The contents of a broker's data directories that its operator should know of before it serves.
 
 ``--check`` shows all of it and changes nothing.
 """

@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 
 
 def nothing() -> None:
-    """What a part does that needs only the other half."""
+    """The missing half of a part that has only a start or a stop."""
 
 
 @dataclass(frozen=True, slots=True)

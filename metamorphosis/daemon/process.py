@@ -1,6 +1,5 @@
 """
-What belongs to the process and not to the broker in it: signals, exit status, how a start is
-refused.
+The parts of the process beside the broker in it: signals, exit status, how a start is refused.
 """
 
 from __future__ import annotations
@@ -85,7 +84,7 @@ def use_pid_file(options: Any) -> None:
 
 
 def _is_stale(path: str) -> bool:
-    """Whether the process that wrote a pid file has ended; False if nobody can know."""
+    """Whether the process that wrote a pid file has ended; False if that is unknown."""
     try:
         with open(path, "rb") as file:
             text = file.read(32).strip()
@@ -126,7 +125,7 @@ class FileShares(NamedTuple):
     The shares of the files that the process may open.
 
     :ivar limit: all.
-    :ivar segments: for partitions; beyond it those that nobody needs are closed.
+    :ivar segments: for partitions; beyond it those that are not in use are closed.
     :ivar clients: for connections; beyond it clients wait until one leaves.
     """
 

@@ -25,7 +25,7 @@ SHOWN_NAMES = 10
 @dataclass(frozen=True, slots=True)
 class Reloaded:
     """
-    What holds from now on.
+    The configuration that holds from now on.
 
     :ivar changes: what became different, in words.
     :ivar fixed: keys of the settings file that changed and that only a restart applies.
@@ -99,7 +99,7 @@ def shortened(names: Iterable[str]) -> str:
 
 
 def _given_path(config: BrokerConfig, settings: Settings) -> str | None:
-    """What the command line named; the file beside ``server.ini`` may come and go."""
+    """The files that the command line named; the file beside ``server.ini`` may come and go."""
     beside = settings.path == settingsfile.default_path(config.path)
     return None if beside else settings.path
 

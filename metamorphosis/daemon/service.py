@@ -89,7 +89,7 @@ class BrokerService(OrderedService):
     :ivar role: what the broker does besides serving.
     :param exit_with: told the exit status when a start fails while the reactor runs.
     :param make_threads: takes the reactor, how many threads and their name.
-    :param make_registry: takes what ``ZooKeeperRegistry`` does.
+    :param make_registry: takes the arguments of ``ZooKeeperRegistry``.
     """
 
     _log = Logger()
@@ -161,7 +161,7 @@ class BrokerService(OrderedService):
             pass  # a signal came first
 
     def started(self) -> None:
-        """One line that says what runs here."""
+        """Log one line about this broker."""
         self._phase = Phase.SERVING
         # What a start leaves behind stays: a full collection over it would stop the reactor for
         # 20 ms every now and then.
@@ -206,14 +206,14 @@ class BrokerService(OrderedService):
 
     @property
     def _stored(self) -> Stored:
-        """What is on the disks; once those parts have started."""
+        """The parts on the disks; once those parts have started."""
         stored = self._storage.stored
         assert stored is not None
         return stored
 
     @property
     def _served(self) -> Served:
-        """What answers clients; once the port is open."""
+        """The parts that answer clients; once the port is open."""
         assert self.served is not None
         return self.served
 
@@ -359,7 +359,7 @@ class BrokerService(OrderedService):
         self._warn_of_hidden()
 
     def _warn(self) -> None:
-        """Log what the files say that is allowed and hardly meant."""
+        """Log the lines of the files that are allowed and probably mistakes."""
         config = self.config
         for warning in (*config.problems, *config.warnings, *self.settings.warnings):
             self._log.warn("{text}", text=warning)

@@ -1,5 +1,5 @@
 """
-What a broker has on its disks, from the lock of the directories to retention: the parts of the
+The parts of a broker on its disks, from the lock of the directories to retention: the parts of the
 daemon that start before its port opens and stop after it has closed.
 """
 

@@ -1,5 +1,5 @@
 """
-What an administrator can know of the transactions of a broker, and do to them.
+The reports and actions of an administrator for the transactions of a broker.
 
 An outcome is decided by hand only for an XA transaction that is prepared: its transaction manager
 has promised to end it, and may never come back. The decision is journaled like that of a client,

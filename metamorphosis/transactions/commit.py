@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 class Commit(Written):
     """
-    What the reply to a commit waits for. Thread: reactor.
+    The outcome that the reply to a commit waits for. Thread: reactor.
 
     :ivar transaction: ``ENDING`` until it is decided, then ``FINISHED`` or as it was before.
     :param open_store: the store of a partition, made if it is new.

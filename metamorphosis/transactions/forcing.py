@@ -73,7 +73,7 @@ class Forces:
         self._seconds = float("inf")  # that it took
 
     def at_once(self, file: RedoFile) -> None:
-        """Force what is written; after the force that runs, if one does."""
+        """Force the written records; after the force that runs, if one does."""
         if file in self._syncing or self.broken is not None:
             return
         self._syncing.add(file)
@@ -98,7 +98,7 @@ class Forces:
         return alone and self._alone and self._gather and self._seconds < QUICK_SECONDS
 
     def within_a_second(self, file: RedoFile) -> None:
-        """Force what is written, together with what comes until then."""
+        """Force the written records, together with those that come until then."""
         self._soon[file] = None
         if self._timer is None:
             self._timer = self._clock.callLater(SYNC_SECONDS, self._second_over)

@@ -42,7 +42,7 @@ def journal_directory(data_log_path: str, data_path: str) -> str:
 
 class JournalFiles(NamedTuple):
     """
-    What a journal directory holds.
+    The files of a journal directory.
 
     :ivar redo: (number, path) of each redo file, in the order of the numbers.
     :ivar checkpoint: the newest that can be read.

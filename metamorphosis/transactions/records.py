@@ -39,7 +39,7 @@ LONGEST_MESSAGE = 256 << 20
 
 
 class OperationType(IntEnum):
-    """What a record says of a transaction. The numbers are on disk."""
+    """The contents of a record about a transaction. The numbers are on disk."""
 
     XA_PREPARE = 1
     XA_COMMIT = 2
@@ -207,7 +207,7 @@ def _placed(view: memoryview, position: int) -> Placed:
 
 class PutHead(NamedTuple):
     """
-    What the head line of a put command in a transaction says.
+    The fields of the head line of a put command in a transaction.
 
     :ivar key: of the transaction.
     :ivar target: topic and number of the partition as they stand there.

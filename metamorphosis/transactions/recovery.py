@@ -72,7 +72,7 @@ SMALL_CUT = 256 * 1024
 
 class Recovered(NamedTuple):
     """
-    What the journal goes on with.
+    The state with which the journal goes on.
 
     :ivar files: open redo files.
     :ivar take_more: transactions may begin in the last one. Not if there are unfinished ones in it:

@@ -37,7 +37,7 @@ class Written:
         self.waiters: list[Callable[[], None]] = []
 
     def complete(self, error: BaseException | None = None) -> None:
-        """Set the outcome and tell everybody who waits for it."""
+        """Set the outcome and tell all waiters."""
         self.error = error
         self.state = STORED if error is None else FAILED
         waiters, self.waiters = self.waiters, []
@@ -138,7 +138,7 @@ class RedoFile:
 
     def write(self) -> BaseException | None:
         """
-        Write what has collected; returns why that failed.
+        Write the collected records; returns why that failed.
 
         :raises OutcomeUnknown: nobody may be told that it failed; nothing more can be written.
         """
@@ -202,7 +202,7 @@ class RedoFile:
 
     @property
     def wants_force(self) -> bool:
-        """Whether somebody waits for a force of written records."""
+        """Whether a reply waits for a force of written records."""
         return any(write.state is STORED for write in self._forces)
 
     # What its commits have stored

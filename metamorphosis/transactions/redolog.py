@@ -47,7 +47,7 @@ class FlushMode(IntEnum):
 
 class JournalEnvironment(NamedTuple):
     """
-    What the journal needs of the broker.
+    The parts of the broker that the journal uses.
 
     :ivar threads: for forces, deletes and compaction.
     :ivar clock: the timers' clock.
@@ -233,7 +233,7 @@ class RedoLog:
     # Writing and forcing
 
     def commit(self) -> None:
-        """Write what has collected, and begin the force of what waits for one."""
+        """Write the collected records, and begin the force that records wait for."""
         dirty, self._dirty = self._dirty, {}
         for file in dirty:
             self.writes += 1

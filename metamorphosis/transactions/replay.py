@@ -1,5 +1,5 @@
 """
-What the redo files say of every transaction: pure, one file after the other.
+The contents of the redo files by transaction: pure, one file after the other.
 
 Every file is read from its beginning, whatever a checkpoint says: the original's checkpoints can
 lie after records of transactions that are not finished. A record ends where its length and its

@@ -134,7 +134,7 @@ class TransactionService:
     def _find(self, partition: Partition) -> MessageStore | None:
         return self._open_store(partition) if self._known(partition) else None
 
-    # What must stop the broker
+    # Faults that must stop the broker
 
     def _broken(self, error: BaseException) -> None:
         self._on_broken(f"the transaction journal in {self._directory} is broken: {error}")
@@ -155,7 +155,7 @@ class TransactionService:
         self.checkpoint()
 
     def checkpoint(self) -> bool:
-        """Let go of records that nobody needs; returns whether there were any."""
+        """Delete records that are not needed; returns whether there were any."""
         try:
             return self.journal.roll_if_finished()
         except JournalError as error:
@@ -180,8 +180,8 @@ class TransactionService:
 
     async def close(self) -> None:
         """
-        Leave one redo file with what is prepared. Called when the stores have flushed their last
-        messages; harmless if the start has failed.
+        Leave one redo file with the prepared transactions. Called when the stores have flushed
+        their last messages; harmless if the start has failed.
 
         Files of which a block is not stored, or not on the disk, stay as they are for the next
         start.

@@ -1,10 +1,10 @@
 """
-What a journal holds that only a broker with transactions can finish: prepared transactions, and
-committed messages that are not in the store. Nothing is written here.
+The contents of a journal that only a broker with transactions can finish: prepared transactions,
+and committed messages that are not in the store. Nothing is written here.
 
 A slave, and a master that has one, take no transactions. Such a broker must not start over an
-unfinished journal: a prepared transaction would wait for ever, and the next start with transactions
-would store the missing messages behind others.
+unfinished journal: a prepared transaction would wait without end, and the next start with
+transactions would store the missing messages behind others.
 """
 
 from __future__ import annotations

@@ -117,5 +117,5 @@ def view_of(transaction: Transaction, now: float) -> TransactionView:
 
 
 def decided_view(xid: XATransactionId, outcome: Heuristic) -> TransactionView:
-    """What is left of a transaction whose outcome was decided by hand."""
+    """The rest of a transaction whose outcome was decided by hand."""
     return TransactionView(str(xid), "xa", f"heuristically {OUTCOME_WORDS[outcome]}")

@@ -1,4 +1,4 @@
-"""What the log says of writes of the journal that fail: when that begins, and when it ends."""
+"""The log lines about writes of the journal that fail: when that begins, and when it ends."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ after it, of the length that one token of the line gives. Reading happens in two
 token is checked in the first step: a line with too few tokens waits for its body like any other,
 and fails then. The outcome never depends on how the bytes were cut into chunks.
 
-Nothing but ``RemoteProtocolError`` leaves this module, whatever the bytes are.
+This module raises ``RemoteProtocolError`` and nothing else, for any bytes.
 
 Source: ``MetamorphosisWireFormatType``, ``ByteUtils``.
 

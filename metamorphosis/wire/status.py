@@ -11,8 +11,8 @@ from enum import IntEnum
 
 class Status(IntEnum):
     """
-    What a ``result`` says of its request; ``metamorphosis.errors`` has the exception of each but
-    the first.
+    The outcome of a request in its ``result``; ``metamorphosis.errors`` has the exception of each
+    but the first.
     """
 
     SUCCESS = 200

@@ -29,7 +29,7 @@ Wish = tuple[tuple[int, str | None, str | None], ...]
 #: everybody may do everything
 OPEN: Final[Acl] = ((Permission.ALL, "world", "anyone"),)
 
-#: of one connection; nobody has more than a few, and each costs time at every check
+#: of one connection; a client has few of them, and each costs time at every check
 MAX_IDENTITIES: Final = 1000
 
 #: of one ACL; with an ``auth`` entry a request of 1 MiB could ask for a thousand times as many
@@ -60,8 +60,8 @@ def read_acl(reader: Reader) -> Wish:
 
 def granted(wish: Wish, identities: Sequence[Identity]) -> Acl:
     """
-    The ACL to store for one that a client asked for: without duplicates, ``auth`` replaced by who
-    the client is.
+    The ACL to store for one that a client asked for: without duplicates, ``auth`` replaced by the
+    identities of the client.
 
     :raises ZooKeeperError: INVALID_ACL: it is empty, has more than ``MAX_ENTRIES``, or one of an
         unknown or false form.
@@ -146,7 +146,7 @@ def _matches(scheme: str, identity: str, own: Identity) -> bool:
 
 
 def without_digests(acl: Acl) -> Acl:
-    """The ACL as those see it who may read the node and not administer it."""
+    """The ACL as clients see it that may read the node and not administer it."""
     return tuple(
         (permissions, scheme, identity.partition(":")[0] + ":x" if scheme == "digest" else identity)
         for permissions, scheme, identity in acl
@@ -155,7 +155,7 @@ def without_digests(acl: Acl) -> Acl:
 
 def authenticate(reader: Reader, identities: list[Identity]) -> bool:
     """
-    Read an auth packet and add who its client is.
+    Read an auth packet and add the identity in it.
 
     :returns: False if the scheme is not ``digest`` or ``ip`` (which says nothing new), if the
         packet cannot be read, or if the client has been too many already.

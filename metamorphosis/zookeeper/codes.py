@@ -11,7 +11,7 @@ from typing import Final
 
 
 class Code(enum.IntEnum):
-    """What went wrong, as clients are told."""
+    """Errors, as clients are told."""
 
     OK = 0
     RUNTIME_INCONSISTENCY = -2  # in a failed multi: the operations after the one that failed
@@ -44,7 +44,7 @@ class ZooKeeperError(Exception):
 
 
 class Opcode:
-    """What a client asks for."""
+    """Operations of a client."""
 
     CREATE: Final = 1
     DELETE: Final = 2
@@ -68,7 +68,7 @@ class Opcode:
 
 
 class EventType:
-    """What happened to a watched node."""
+    """Events of a watched node."""
 
     CREATED: Final = 1
     DELETED: Final = 2

@@ -1,5 +1,5 @@
 """
-When changes are on the disk, and what waits for that.
+Changes on their way to the disk, and the replies that wait for them.
 
 Changes collect in the tree and the sessions while the batch before them is committed. A batch is
 written on the reactor thread, a few microseconds a row, and only its ``COMMIT``, which waits for
@@ -118,7 +118,8 @@ class Commits:
         self._waiters.clear()
 
     def tidy(self) -> None:
-        """Between two batches, do what the storage has put off. Called about once a second."""
+        """Between two batches, do the work that the storage has put off. Called about once a
+        second."""
         if not self._storage.untidy:
             return
         if self._state is State.IDLE:

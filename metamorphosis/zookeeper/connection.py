@@ -35,7 +35,7 @@ MAX_FRAME = 0xFFFFF
 """Bytes, ZooKeeper's ``jute.maxbuffer``."""
 
 MAX_HANDSHAKE = 1024
-"""The first frame has 44 or 45 bytes; before it, nobody may make us hold more."""
+"""The first frame has 44 or 45 bytes; before it, no peer may make us hold more."""
 
 TURN_REQUESTS = 200
 """Requests that one connection gets answered in a turn; the rest of its chunk waits for the next.
@@ -58,7 +58,7 @@ REPLY_HEAD = 16
 
 _SIZE = struct.Struct(">I")
 _EVENT = b"\xff\xff\xff\xff"  # the xid of an event
-_NEGATIVE = b"\x80"  # what a negative xid begins with, or more
+_NEGATIVE = b"\x80"  # the first byte of a negative xid, or more
 
 
 _SERVING = State.SERVING  # looked up once a request
@@ -223,7 +223,7 @@ class ZooKeeperConnection(ConnectionLife):
             self._clock.callLater(0, self._go_on)
 
     def _go_on(self) -> None:
-        """Take more of what an earlier turn left."""
+        """Take more of the bytes that an earlier turn left."""
         if not self._needed and not self._closing() and not self._congested():
             self._take_buffer()
             if self._needed:

@@ -56,7 +56,8 @@ class Copied:
 
 @dataclass(frozen=True)
 class Found:
-    """The tree of a server: what is copied by path, and how many ephemeral nodes are not."""
+    """The tree of a server: the nodes to copy, by path, and how many ephemeral nodes are left
+    out."""
 
     nodes: dict[str, Copied]
     ephemerals: int
@@ -66,7 +67,7 @@ def connect(hosts: str, credentials: Iterable[tuple[str, str]] = ()) -> KazooCli
     """
     A connected client; the caller stops and closes it.
 
-    :raises CopyError: nobody serves there.
+    :raises CopyError: no server answers there.
     """
     silent = logging.Logger("copytree", logging.CRITICAL)
     try:
@@ -178,7 +179,7 @@ def _done(answers: Iterable[tuple[str, tuple[Asked, ...]]], hosts: str) -> None:
 
 def check(before: Found, after: Found, target: Found, source: str, hosts: str) -> None:
     """
-    Compare what was read first, the source now, and the target now.
+    Compare the source as it was read first, the source now, and the target now.
 
     :raises CopyError: they are not the same.
     """
@@ -190,7 +191,7 @@ def check(before: Found, after: Found, target: Found, source: str, hosts: str) -
     if changed:
         raise CopyError(
             f"{len(changed)} nodes of {source} changed while they were copied: {_some(changed)}."
-            " Stop whatever uses it and repeat this with --overwrite"
+            " Stop all programs that use it and repeat this with --overwrite"
         )
     wrong = [
         path
@@ -241,7 +242,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="metaq-copytree",
         description="Copies the persistent nodes of one ZooKeeper into another, with data and ACLs,"
-        " and checks that they arrived. Stop whatever uses them before.",
+        " and checks that they arrived. Stop all programs that use them before.",
     )
     parser.add_argument("source", metavar="SOURCE", help="host:port[,host:port...][/path]")
     parser.add_argument("target", metavar="TARGET", help="the same, where the nodes go")

@@ -1,8 +1,8 @@
 """
-What an error of the database means, and what an operator can do about it.
+The meaning of an error of the database, and the remedy for an operator.
 
-Only what shows that the file itself is bad advises to replace it: nobody is told to move a good
-database away because the disk is full or another program has a lock on it.
+Only an error that shows that the file itself is bad advises to replace it: a full disk, or a lock
+of another program, is not a reason to move a good database away.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def primary_code(error: object) -> int:
 
 def kind_of(error: object) -> Kind:
     """
-    What an error, or a finding in the file, means.
+    The meaning of an error, or of a finding in the file.
 
     :param error: of sqlite, of the system, or a text.
     """

@@ -1,5 +1,5 @@
 """
-The end of silent sessions, on a clock that nobody sets.
+The end of silent sessions, on a monotonic clock.
 
 A session is not charged for a time in which it could not be heard: the process was stopped, or the
 disk hung, so that not every connection was read.

@@ -2,8 +2,8 @@
 Jute, the serialisation of ZooKeeper: big-endian numbers, strings, buffers and vectors with a length
 before them; the length -1 stands for null.
 
-Nothing is allocated by what a length claims, only by what is there: a string of 2^30 bytes and a
-vector of 2^30 strings are ``MalformedRequest`` in a frame that has not got them.
+Memory is allocated for the bytes that are there, not for a length that is claimed: a string of 2^30
+bytes and a vector of 2^30 strings are ``MalformedRequest`` in a frame that has not got them.
 
 Differs: ZooKeeper puts replacement characters for bytes that are not UTF-8; here that is malformed,
 because two different names would become one node.
@@ -25,7 +25,7 @@ _NULL: Final = _pack_int(-1)
 
 
 class MalformedRequest(Exception):
-    """The bytes are not what the operation needs."""
+    """The bytes are not the arguments of the operation."""
 
 
 class Reader:
@@ -159,5 +159,5 @@ def pack_strings(values: Iterable[str]) -> bytes:
 
 
 def pack_multi_header(opcode: int, done: bool, error: int) -> bytes:
-    """What precedes each result of a multi, and what ends them."""
+    """The headers before each result of a multi, and the one that ends them."""
     return _MULTI_HEADER.pack(opcode, done, error)

@@ -40,7 +40,7 @@ class State(Enum):
 
 class ConnectionLife(Protocol, ABC):
     """
-    What ``ZooKeeperConnection`` begins and ends with. Thread: reactor.
+    The begin and the end of a ``ZooKeeperConnection``. Thread: reactor.
 
     :param members: where it registers.
     """
@@ -67,7 +67,7 @@ class ConnectionLife(Protocol, ABC):
 
     @abstractmethod
     def release(self, durable: int) -> None:
-        """Send what waited for the batches up to ``durable``."""
+        """Send the frames that waited for the batches up to ``durable``."""
 
     @property
     def waiting(self) -> int:
@@ -101,7 +101,7 @@ class ConnectionLife(Protocol, ABC):
         self._buffer.clear()
 
     def abort(self) -> None:
-        """End the connection now, whatever waits."""
+        """End the connection now, with frames that wait."""
         self._end()
         self.transport.abortConnection()
 

@@ -19,7 +19,7 @@ from urllib.parse import quote
 from metamorphosis.zookeeper.marker import Acknowledged
 
 LOG: Final = "-wal"
-"""What the name of the write-ahead log ends with."""
+"""The ending of the name of the write-ahead log."""
 
 SET_ASIDE: Final = ".lost"
 """Added to the name of a log whose loss was accepted."""
@@ -83,7 +83,7 @@ def _found(path: str, patience: float) -> tuple[int | None, int]:
         values: dict[str, int] = dict(database.execute(query))
         return values.get("identity"), values.get("zxid", 0)
     except sqlite3.OperationalError as error:
-        if "no such table" in str(error):  # an empty database, or somebody else's
+        if "no such table" in str(error):  # an empty database, or one of another program
             return None, 0
         raise
     finally:

@@ -1,5 +1,5 @@
 """
-What has been acknowledged, in a file of its own, so that a start notices when the database has
+The last acknowledged change, in a file of its own, so that a start notices when the database has
 less.
 
 sqlite cannot know: a database file that is gone or empty makes it delete the write-ahead log beside
@@ -43,7 +43,7 @@ class MarkerDamaged(Exception):
 @dataclass(frozen=True)
 class Acknowledged:
     """
-    What clients were told.
+    The last change that clients were told of.
 
     :ivar identity: of the database.
     :ivar zxid: of the newest batch that may have been acknowledged.
@@ -130,7 +130,7 @@ class Marker:
 
     def sync(self) -> None:
         """
-        Wait until the disk has what was written.
+        Wait until the written bytes are on the disk.
 
         :raises OSError: it has not.
         """

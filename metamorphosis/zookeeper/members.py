@@ -108,7 +108,7 @@ class Member(Client, Protocol):
     def waiting(self) -> int: ...
 
     def abort(self) -> None:
-        """End now, whatever waits."""
+        """End now, with frames that wait."""
 
 
 class Members:
@@ -188,13 +188,13 @@ class Members:
             )
 
     def reset(self) -> None:
-        """Count anew what all have done together."""
+        """Reset the counts of all together."""
         self._received -= self.received
         self._sent -= self.sent
         self.latency = Latency()
 
     def reset_connections(self) -> None:
-        """Count anew what each connection has done."""
+        """Reset the counts of each connection."""
         for connection in self.connections:
             self._received += connection.traffic.received
             self._sent += connection.traffic.sent

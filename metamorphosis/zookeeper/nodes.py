@@ -25,7 +25,7 @@ _BAD_PATH: Final = re.compile(
 @dataclass(slots=True, eq=False)
 class Node:
     """
-    What is stored under one path.
+    The data stored under one path.
 
     :ivar data: None and empty are different values.
     :ivar ctime: milliseconds since 1970, as ``mtime``.

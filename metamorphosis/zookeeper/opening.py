@@ -83,7 +83,7 @@ def state(database: sqlite3.Connection, name: str) -> int:
 
 def _known(path: str, marker: Marker, accept_loss: bool) -> tuple[Acknowledged | None, str | None]:
     """
-    What was acknowledged, None if nobody knows or cares; and the loss that is accepted.
+    The acknowledged change; None: unknown, or not to be checked; and the loss that is accepted.
 
     :raises StorageError: the files have less, and that is not accepted.
     """
@@ -92,7 +92,7 @@ def _known(path: str, marker: Marker, accept_loss: bool) -> tuple[Acknowledged |
         loss = find_loss(path, known, LOCK_SECONDS)
     except MarkerDamaged as error:
         known = None
-        loss = f"{error}, so that nobody knows whether the database is complete"
+        loss = f"{error}, so that it is unknown whether the database is complete"
     if loss is None:
         return known, None
     if not accept_loss:

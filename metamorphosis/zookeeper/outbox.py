@@ -1,6 +1,6 @@
 """
-What one connection sends, in order: each packet waits until the batch with the last change before
-it is on the disk. Packets never overtake each other.
+The frames that one connection sends, in order: each packet waits until the batch with the last
+change before it is on the disk. Packets never overtake each other.
 """
 
 from __future__ import annotations

@@ -172,7 +172,7 @@ class Server:
     def _connection_request(
         self, client: Client, session: Session, xid: int, opcode: int, frame: bytes
     ) -> None:
-        """What is about the connection itself: who it is, its end; and what nobody knows."""
+        """Requests about the connection itself: who it is, its end; and what nobody knows."""
         if opcode == Opcode.AUTH:
             known = authenticate(Reader(frame, 8), client.identities)
             client.send(_REPLY.pack(xid, 0, Code.OK if known else Code.AUTH_FAILED))

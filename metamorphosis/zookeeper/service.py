@@ -52,7 +52,7 @@ DRAIN_SECONDS = 5.0
 DRAIN_STEP = 0.02
 
 TIDY_SECONDS = 1.0
-"""How often the storage does what it has put off."""
+"""How often the storage does the work that it has put off."""
 
 HANG_SECONDS = 10.0
 """How long a stop waits for a disk that hangs, once the connections are closed."""
@@ -90,7 +90,7 @@ class ZooKeeperService(Service):
     A coordination service from its files to its port. Thread: reactor.
 
     :param make_threads: takes the reactor, how many threads and their name.
-    :param make_port: takes what ``tcp.Port`` does.
+    :param make_port: takes the arguments of ``tcp.Port``.
     :param monotonic: seconds, for sessions: the reactor's clock may be set.
     """
 
@@ -170,7 +170,7 @@ class ZooKeeperService(Service):
 
     def _serve(self, storage: Storage, zxid: int = 0) -> Server:
         """
-        Begin with what the disk holds.
+        Begin with the contents of the disk.
 
         :param zxid: the last one handed out, which the disk need not know.
         """
@@ -213,7 +213,7 @@ class ZooKeeperService(Service):
     def _disk_failed(self, error: BaseException) -> None:
         """A batch is not on the disk: forget it, and all that waits for it."""
         self._log.error(
-            "Cannot write {path}: {error}. ZooKeeper serves nobody until the disk works again",
+            "Cannot write {path}: {error}. ZooKeeper serves no client until the disk works again",
             path=self._lock.directory,
             error=error,
         )

@@ -1,6 +1,6 @@
 """
-Sessions: ids, passwords, timeouts between 2 and 20 ticks, expiry on a monotonic clock, and what
-changed since somebody last asked.
+Sessions: ids, passwords, timeouts between 2 and 20 ticks, expiry on a monotonic clock, and the
+changes since the last call.
 
 Source: ``SessionTrackerImpl``, ``ZooKeeperServer``.
 

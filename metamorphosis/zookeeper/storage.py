@@ -64,7 +64,7 @@ class Storage:
     """
     One open database. Thread: any, one at a time.
 
-    :param directory: an existing one that nobody else writes to; see ``DirectoryLock``.
+    :param directory: an existing one that no other program writes to; see ``DirectoryLock``.
     :param accept_loss: go on with what the files hold, although more was acknowledged.
     :ivar accepted: the loss that was accepted, in words; None if nothing was missing.
     :ivar untidy: ``tidy`` has something to do.
@@ -84,7 +84,7 @@ class Storage:
 
     def load(self, tick: int) -> tuple[Tree, Sessions]:
         """
-        What the disk holds.
+        The contents of the disk.
 
         :param tick: milliseconds, for ``Sessions``.
         :raises StorageError: the file is damaged.

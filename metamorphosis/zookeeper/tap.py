@@ -62,7 +62,7 @@ class Options(usage.Options):
             "tick",
             None,
             2000,
-            "Milliseconds; session timeouts are between 2 and 20 ticks, whatever clients ask for.",
+            "Milliseconds; session timeouts are kept between 2 and 20 ticks.",
         ],
     ]
 

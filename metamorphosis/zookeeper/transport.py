@@ -28,8 +28,8 @@ class ZooKeeperTransport(tcp.Server):
         super().stopWriting()
 
     def write(self, data: bytes) -> None:
-        """Send now what the socket takes, after what is queued; an error of the socket is left for
-        the reactor to find."""
+        """Send the bytes that the socket takes now, after those that are queued; an error of the
+        socket is left for the reactor to find."""
         if self.connected and not self._queued:
             try:
                 data = data[self.socket.send(data) :]

@@ -1,6 +1,5 @@
 """
-The nodes in memory: sequence numbers, ephemerals, zxids, and what changed since somebody last
-asked.
+The nodes in memory: sequence numbers, ephemerals, zxids, and the changes since the last call.
 
 A request that changes something calls ``begin`` once, which gives it a zxid, and then the changes;
 they raise before they touch anything. Rights are the caller's.
@@ -86,7 +85,7 @@ class Tree:
         """
         Add a node.
 
-        :param path: with a slash; for a sequential node what stands before its number.
+        :param path: with a slash; for a sequential node the part before its number.
         :param owner: the session that the node ends with, or 0.
         :returns: the path of the node.
         :raises ZooKeeperError: NO_NODE (the parent), BAD_ARGUMENTS, NODE_EXISTS,
@@ -182,7 +181,7 @@ class Tree:
 
     def set_acl(self, path: str, acl: Acl, version: int = -1) -> Node:
         """
-        Give a node another ACL; nobody is told.
+        Give a node another ACL; no event is sent.
 
         :param version: the version of the ACL that it must have, or -1.
         :raises ZooKeeperError: NO_NODE, BAD_VERSION.

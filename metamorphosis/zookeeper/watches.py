@@ -1,6 +1,6 @@
 """
-Who watches what. A watch is told once and is gone; one client has one watch of a kind on a path,
-however often it asks.
+The watches of all connections. A watch is told once and is gone; one client has one watch of a kind
+on a path, however often it asks.
 
 Source: ``WatchManager``, ``DataTree.setWatches``.
 
@@ -91,7 +91,7 @@ class Watches:
         self._sizes.pop(client, None)
 
     def fire(self, events: Iterable[Event]) -> None:
-        """Tell of each event those who watch for it, once, and forget that they did."""
+        """Send each event to the connections that watch for it, once, and forget the watches."""
         if not self._clients:
             return
         for kind, path, acl in events:

@@ -30,7 +30,7 @@ from metamorphosis.zookeeper.server import Server
 from metamorphosis.zookeeper.watches import NODE
 
 VERSION: Final = f"3.4.6-metamorphosis-{__version__}"
-"""Clients take the digits in front for what the server can do."""
+"""Clients take the digits in front for the features of the server."""
 
 OPERATIONS: Final = {
     Opcode.CREATE_SESSION: "SESS",
@@ -50,7 +50,7 @@ OPERATIONS: Final = {
     Opcode.CREATE2: "CREA",
     Opcode.SET_WATCHES: "SETW",
 }
-"""What ``cons`` calls the last operation of a connection."""
+"""The name in ``cons`` of the last operation of a connection."""
 
 _REQUEST: Final = struct.Struct(">ii")  # xid, operation
 _REPLY: Final = struct.Struct(">iqi")  # xid, zxid, error
@@ -58,7 +58,7 @@ _NO_ZXID: Final = 0xFFFF_FFFF_FFFF_FFFF
 
 
 def configuration(port: int, directory: str, tick: int, max_connections: int) -> dict[str, object]:
-    """What ``conf`` says; ``tick`` in milliseconds."""
+    """The answer to ``conf``; ``tick`` in milliseconds."""
     return {
         "clientPort": port,
         "dataDir": directory,
@@ -138,7 +138,7 @@ class Words:
         yield f"Node count: {figures['zk_znode_count']}"
 
     def _figures(self) -> Iterator[tuple[str, object]]:
-        """What ``mntr`` says."""
+        """The answer to ``mntr``."""
         members, tree = self._members, self._server.tree
         connections = members.connections
         least, average, most = _milliseconds(members.latency)
