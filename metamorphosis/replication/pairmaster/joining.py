@@ -187,7 +187,7 @@ class Joining:
                 return
             log = self._logs.get(place)
             if log is None and ends is not None and ends.end > ends.first:
-                log = self._logs.open(place)
+                log = self._logs.open(place, start=ends.first)
             if log is not None:
                 end = 0 if ends is None else ends.end
                 self._total += abs(end - log.store.next_offset)

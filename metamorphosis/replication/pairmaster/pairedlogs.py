@@ -38,11 +38,12 @@ class PairedLogs:
         """None: there is no log here."""
         return self._logs.get(place)
 
-    def open(self, place: Place, joined: bool = False) -> PairedLog:
+    def open(self, place: Place, joined: bool = False, start: int = 0) -> PairedLog:
         """
         The log, made if the partition is new.
 
         :param joined: neither broker has it: it is joined from the start.
+        :param start: where it begins: where the slave's does, of which ours is to be a copy.
         :raises StoreError: it cannot be made here.
         """
         log = self._logs.get(place)
@@ -50,7 +51,7 @@ class PairedLogs:
             topic, partition = place
             responders = self._responders
             config = responders.rules.topic_config(topic)
-            store = responders.stores.get_or_create(config, partition)
+            store = responders.stores.get_or_create(config, partition, start)
             responders.long_polls.store_made(store)
             log = self._add(store)
             if joined:

@@ -90,7 +90,7 @@ class Syncs:
         self._collect = collect
         self._line: Line | None = None
         # A record waits as pieces, and as a frame until the socket takes that.
-        self._limit = max_waiting // 2
+        self._limit = max(max_waiting // 2, 1)
         self._dirty: list[Collector] = []
         self._number = 0
         self._flights = UnderWay()

@@ -105,6 +105,16 @@ class PrefixTests(JoinCase):
         self.assertTrue(pair.own(1))
         self.assert_joined(pair)
 
+    def test_empty_master_of_a_log_above_0(self) -> None:
+        """Ours begins where the slave's does."""
+        pair = Pair(self.mktemp())
+        log = pair.gregor.log("test", 0)
+        log.first = 1000
+        log.append(5, 0, b"a")
+        pair.connect()
+        self.assertEqual(pair.log().store.min_offset, 1000)
+        self.assert_joined(pair)
+
     def test_long_records(self) -> None:
         """Longer than a get returns, in both directions."""
         for side in ("own", "slave"):
