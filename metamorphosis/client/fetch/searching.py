@@ -246,9 +246,13 @@ class DamageSearch:
         longest = HEADER_BYTES + max_body
         if claimed == HEADER_BYTES or is_record(window.data, HEADER_BYTES, max_body):
             await window.fill(2 * longest)  # with the true end and the record after it
-        found = await self._end_within(min(len(window.data), longest))
+            found = await self._end_within(min(len(window.data), 2 * longest))
+        else:
+            found = await self._end_within(min(len(window.data), longest))
         if found is None:
             return None
+        if found > longest:
+            return found if await self._holds_what_is_before(found) else None
         border, _ = await window.border()
         if found + HEADER_BYTES > len(window.data):
             return found if found == border else None
