@@ -311,6 +311,19 @@ class EndTests(ConnectionTestCase):
         wire.lose()
         self.assertEqual(self.served.clock.getDelayedCalls(), [])
 
+    def test_nothing_is_taken_while_it_closes(self) -> None:
+        """What comes after a closeSession, while its reply waits for the disk, has no effect."""
+        wire = self.served.wire()
+        wire.deliver(frame(handshake()))
+        self.served.threads.hold()
+        wire.deliver(wire.request(CLOSE))
+        received = wire.protocol.traffic.received
+        wire.deliver(wire.get("/") * 3)
+        self.served.turn()
+        self.served.threads.release()
+        self.assertEqual(received, wire.protocol.traffic.received)
+        self.assertEqual([len(packet) for packet in wire.packets()], [37, 16])
+
     def test_refused_session(self) -> None:
         """A session that there is not is answered, and the connection closed."""
         wire = self.served.wire()

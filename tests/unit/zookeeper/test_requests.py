@@ -9,6 +9,7 @@ from kazoo.protocol.states import ZnodeStat
 from kazoo.security import ACL, OPEN_ACL_UNSAFE, Id, make_digest_acl
 from twisted.trial.unittest import SynchronousTestCase
 
+from metamorphosis.zookeeper.codes import Code, ZooKeeperError
 from tests.support.zookeeperpeer import (
     CHILDREN_CHANGED,
     CREATED,
@@ -30,6 +31,14 @@ BAD_VERSION, NODE_EXISTS, NOT_EMPTY, INVALID_ACL = -103, -110, -111, -114
 def create_body(path: str | None, flags: int = 0, entries: bytes = OPEN) -> bytes:
     """A create that kazoo would not send."""
     return text(path) + text(b"x") + entries + integers(flags)
+
+
+class TextTests(SynchronousTestCase):
+    """Errors as they stand in the log."""
+
+    def test_error(self) -> None:
+        """Name and number."""
+        self.assertEqual("NO_AUTH (-102)", str(ZooKeeperError(Code.NO_AUTH)))
 
 
 class Case(SynchronousTestCase):

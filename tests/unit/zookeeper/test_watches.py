@@ -6,7 +6,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.zookeeper.acl import OPEN, Acl
 from metamorphosis.zookeeper.codes import EventType
-from metamorphosis.zookeeper.watches import CHILDREN, NODE, TooManyWatches, Watches
+from metamorphosis.zookeeper.watches import _EACH as EACH
+from metamorphosis.zookeeper.watches import CHILDREN, LIMIT, NODE, TooManyWatches, Watches
 from tests.support.zookeeperpeer import Peer, World
 
 SECRET: Acl = ((1, "digest", "a:b"),)
@@ -81,6 +82,12 @@ class WatchesTests(SynchronousTestCase):
         self.watches.remove(self.two)
         self.assertEqual(self.watches.watched, {})
         self.watches.remove(self.two)
+
+    def test_limit_to_the_byte(self) -> None:
+        """What fills it exactly is taken."""
+        most = LIMIT - EACH
+        self.watches.add(NODE, "/" + "x" * (most - 1), self.one)
+        self.assertRaises(TooManyWatches, self.watches.add, NODE, "/" + "x" * most, self.two)
 
     def test_limit(self) -> None:
         """Paths of a mebibyte each until it is enough; what was told or is gone does not count."""
