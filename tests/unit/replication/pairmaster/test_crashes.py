@@ -282,6 +282,21 @@ class FullDiskTests(SynchronousTestCase):
             self.assertEqual(pair.own(), pair.slaves())
             pair.gregor.verify()
 
+    def test_nobody_puts_meanwhile(self) -> None:
+        """What could not be written here is fetched when there is room."""
+        for threshold in (0, 1000):
+            disk = FullDisk()
+            pair = Pair(self.mktemp(), unflush_threshold=threshold, disk=disk)
+            pair.connect()
+            client = pair.client()
+            pair.send(client, put(b"first"))
+            disk.full = True
+            self.assertIn(b"[master ", pair.send(client, put(b"second")))
+            disk.full = False
+            pair.advance(3, 0.5)
+            self.assertEqual(pair.own(), pair.slaves())
+            self.assertEqual(pair.log().standing, Standing.JOINED)
+
 
 class FullDisk(Disk):
     """Takes nothing while it is full."""

@@ -202,6 +202,30 @@ class PrefixTests(JoinCase):
         self.assertIsNone(pair.role.logs.get((PROBE, 0)))
 
 
+class LookTests(JoinCase):
+    """The slave is looked at now and then."""
+
+    def test_slave_has_more(self) -> None:
+        """Nobody puts, and what it has got behind our back is fetched all the same."""
+        pair = self.pair()
+        pair.connect()
+        pair.gregor.log("test", 0).append(-9, 0, b"late frames, or a direct put")
+        self.assertNotEqual(pair.own(), pair.slaves())
+        pair.advance(11, 1)
+        self.assertEqual(pair.own(), pair.slaves())
+        self.assert_joined(pair)
+
+    def test_puts_meanwhile(self) -> None:
+        """A look while puts are under way parts nothing."""
+        pair = self.pair()
+        pair.connect()
+        client = pair.client()
+        for number in range(25):
+            self.assertIn(b"result 200", pair.send(client, put(b"%d" % number)))
+            pair.advance(1, 0.5)
+        self.assert_joined(pair)
+
+
 class DivergedTests(JoinCase):
     """The logs cannot be brought level."""
 

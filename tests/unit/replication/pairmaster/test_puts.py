@@ -155,6 +155,7 @@ class RefusedTests(PairCase):
         offsets = [int(part.split()[-1]) for part in parts if part.startswith(b"200")]
         self.assertEqual(offsets, [0, 21, 43, 67])
         self.assert_identical()
+        self.assertEqual(self.pair.log().next_offset, 93)
         again = self.pair.send(self.client, put(b"again"))
         self.assertTrue(again.endswith(b" 0 93"), again)
         self.assert_identical()
