@@ -5,6 +5,7 @@
 PY := .venv/bin/python
 SECONDS_OF_SOAK ?= 600
 KILLS ?= 200
+CUTS ?= 200
 CLIENT_SECONDS ?= 300
 ZOOKEEPER_SECONDS ?= 300
 FUZZ_SECONDS ?= 300
@@ -15,7 +16,7 @@ DAMAGE_SECONDS ?= 3600
 MODEL_STEPS ?= 200000
 MUTANTS ?= --count 100 store broker client zookeeper ids wire
 
-.PHONY: help environment run test unit pythons lint faces soak fuzz fuzz-native fuzz-codec test-asan disk-faults damaged-logs mutants kills transaction-kills crash-matrix client-faults bench bench-clients bench-zookeeper zookeeper-differential kazoo-suite clean
+.PHONY: help environment run test unit pythons lint faces soak fuzz fuzz-native fuzz-codec test-asan disk-faults damaged-logs mutants kills transaction-kills power-cuts crash-matrix client-faults bench bench-clients bench-zookeeper zookeeper-differential kazoo-suite clean
 
 help:
 	@echo 'make run      start a broker (port 8123) and its ZooKeeper (port 2181), data in ./metaq-data'
@@ -26,6 +27,7 @@ help:
 	@echo 'make faces    write the asyncio face of the client again, from the Twisted one'
 	@echo 'make kills    kill -9 the broker under load, KILLS=$(KILLS) times'
 	@echo 'make transaction-kills  kill -9 it while clients mix transactions and puts, KILLS=500 for the long proof'
+	@echo 'make power-cuts  the same with power cuts of its disk, CUTS=$(CUTS) times; needs root and loop devices'
 	@echo 'make crash-matrix  the broker dies or its disk fails at each of its calls, in each flush mode; MODEL_STEPS=$(MODEL_STEPS) random steps'
 	@echo 'make client-faults  the client under random faults for CLIENT_SECONDS=$(CLIENT_SECONDS); CLIENT='"'"'--help'"'"' lists its options'
 	@echo 'make soak     full load for SECONDS_OF_SOAK=$(SECONDS_OF_SOAK)'
@@ -76,6 +78,10 @@ kills: environment
 transaction-kills: environment
 	@tools/system-packages
 	@KILLS=$(KILLS) $(PY) -m tests.faults.transactionkills
+
+power-cuts: environment
+	@tools/system-packages
+	@CUTS=$(CUTS) $(PY) -m tests.faults.powercuts
 
 crash-matrix: environment
 	@CRASH_STRIDE=1 MODEL_STEPS=$(MODEL_STEPS) $(PY) -m tests.run tests.unit.transactions.test_crashes tests.unit.transactions.test_model

@@ -18,6 +18,7 @@ import shutil
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 
 from tests.faults.kills import Place, check, records, served_log
 from tests.faults.peer import Peer, Reply
@@ -49,6 +50,7 @@ class Mixer(threading.Thread):
     :ivar plain: acknowledged puts by place.
     :ivar sent: every body.
     :ivar refused: replies that are not 200, of which there should be none.
+    :ivar plain_topics: topics of the puts outside of transactions.
     """
 
     def __init__(self, port: int, name: str, seed: int) -> None:
@@ -57,6 +59,7 @@ class Mixer(threading.Thread):
         self.plain: dict[Place, bytes] = {}
         self.sent: set[bytes] = set()
         self.refused: list[bytes] = []
+        self.plain_topics = list(TOPICS)
         self._port = port
         self._random = random.Random(seed)
         self._numbers = itertools.count(1)
@@ -83,7 +86,8 @@ class Mixer(threading.Thread):
         return body
 
     def _put(self, peer: Peer) -> None:
-        topic, partition = self._random.choice(PLACES)
+        topic = self._random.choice(self.plain_topics)
+        partition = self._random.randrange(PARTITIONS)
         body = self._body()
         head = f"put {topic} {partition} {len(body)} 0 -1 7\r\n".encode()
         reply = self._ask(peer, head + body)
@@ -162,28 +166,39 @@ class TransactionKillRun:
     def kill_once(self) -> None:
         """Load the running broker, kill it, start it again and judge what it serves."""
         self._round += 1
-        mixers = [
-            Mixer(self.broker.port, f"{self._round}.{n}", self._random.getrandbits(32))
-            for n in range(CLIENTS)
-        ]
+        mixers = [self.make_mixer(number) for number in range(CLIENTS)]
         for mixer in mixers:
             mixer.start()
         time.sleep(self._random.uniform(0.05, LONGEST_LOAD))
-        self.broker.kill()
+        self.kill()
         for mixer in mixers:
             self._collect(mixer)
         if self._random.random() < EARLY_KILLS:
             self.broker.start(wait=False)
             time.sleep(self._random.uniform(0.0, 1.0))
-            self.broker.kill()
+            self.kill()
         self.broker.start()
         with Peer(self.broker.port) as peer:
             self._judge(peer)
             self._resolve(peer)
 
+    def make_mixer(self, number: int) -> Mixer:
+        """One client of a round."""
+        return Mixer(self.broker.port, f"{self._round}.{number}", self._random.getrandbits(32))
+
+    def kill(self) -> None:
+        """End the broker, at any moment."""
+        self.broker.kill()
+
+    def check_refused(self, refused: list[bytes]) -> None:
+        """
+        :param refused: replies that were not 200.
+        """
+        check(not refused, f"refused: {refused[:3]}")
+
     def _collect(self, mixer: Mixer) -> None:
         mixer.join()
-        check(not mixer.refused, f"refused: {mixer.refused[:3]}")
+        self.check_refused(mixer.refused)
         self._sent |= mixer.sent
         self._open.update((each.key, each) for each in mixer.transactions)
         check(not self._plain.keys() & mixer.plain.keys(), "one place for two")
@@ -211,16 +226,22 @@ class TransactionKillRun:
     def _read(self, peer: Peer, place: Partition) -> None:
         """Everything that is new; what was found once stays."""
         there, indices = self._there[place], self._indices[place]
-        log = served_log(peer, *place, self._ends[place])
-        for _, body in records(log, Place(*place, self._ends[place])):
-            at = Place(*place, self._ends[place])
+        for offset, body in self.messages(peer, Place(*place, self._ends[place])):
+            at = Place(*place, offset)
             check(body in self._sent, f"never sent, or twice: {body[:40]!r} at {at}")
             self._sent.discard(body)
             promised = self._plain.pop(at, body)
             check(promised == body, f"promised {promised[:40]!r} at {at}, there is {body[:40]!r}")
             indices[body] = len(there)
             there.append(body)
-            self._ends[place] += 20 + len(body)
+            self._ends[place] = offset + 20 + len(body)
+
+    def messages(self, peer: Peer, start: Place) -> Iterator[tuple[int, bytes]]:
+        """Offset and body of everything that is served from ``start`` on."""
+        offset = start.offset
+        for _, body in records(served_log(peer, *start), start):
+            yield offset, body
+            offset += 20 + len(body)
 
     def _resolve(self, peer: Peer) -> None:
         """Some of what is prepared lives through the next kill."""
