@@ -20,6 +20,8 @@ import tempfile
 import zlib
 from collections.abc import Iterator
 
+from twisted.trial.unittest import SkipTest
+
 from tests.faults.kills import HEADER, Place, served_log
 from tests.faults.peer import Peer
 from tests.faults.transactionkills import TOPICS, Mixer, TransactionKillRun
@@ -83,7 +85,10 @@ def main() -> None:
     options = parser.parse_args()
     directory = tempfile.mkdtemp(prefix="metamorphosis-cuts-")
     print(f"seed {options.seed}, data in {directory}", flush=True)
-    run = PowerCutRun(directory, options.seed, "4G")
+    try:
+        run = PowerCutRun(directory, options.seed, "4G")
+    except SkipTest as error:
+        parser.exit(2, f"{error}\n")
     try:
         run.broker.start()
         for number in range(1, options.cuts + 1):
