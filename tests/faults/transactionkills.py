@@ -108,11 +108,12 @@ class Mixer(threading.Thread):
 
     def _step(
         self, peer: Peer, transaction: KnownTransaction, kind: str, before: Known, after: Known
-    ) -> None:
+    ) -> bool:
         transaction.known = before
         reply = self._ask(peer, f"transaction {transaction.key} s {kind} 7\r\n".encode())
         if reply.status == 200:
             transaction.known = after
+        return reply.status == 200
 
     def _local(self, peer: Peer) -> None:
         transaction = self._begin(peer, f"TX:{self.name}:{next(self._numbers)}")
@@ -123,7 +124,8 @@ class Mixer(threading.Thread):
 
     def _xa(self, peer: Peer) -> None:
         transaction = self._begin(peer, f"XID:{next(self._numbers)}:aa:bb:{self.name}")
-        self._step(peer, transaction, "PREPARE", Known.PREPARING, Known.PREPARED)
+        if not self._step(peer, transaction, "PREPARE", Known.PREPARING, Known.PREPARED):
+            return
         fate = self._random.random()
         if fate < 0.6:
             self._step(peer, transaction, "COMMIT_TWO_PHASE", Known.DECIDING, Known.COMMITTED)
