@@ -135,12 +135,15 @@ class DatabaseResource:
             self.drop(xid)
 
     def _open(self, what: str) -> Database:
+        connection = None
         try:
             connection = self._connect()
             # Without it MariaDB refuses to end a branch of another connection (XAER_OUTSIDE).
             connection.autocommit(True)
             return connection
         except (pymysql.Error, OSError) as error:
+            if connection is not None:
+                _close(connection)
             raise XAError(XAER_RMFAIL, f"{what} in the database: not connected: {error}") from error
 
     def _run(self, connection: Database, verb: str, xid: Xid) -> None:
