@@ -7,10 +7,10 @@ import os
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.faults.loopdisk import LoopDisk
 from tests.faults.peer import Peer
 from tests.faults.powercuts import PowerCutRun
 from tests.support.broker import BrokerProcess
-from tests.support.loopdisk import LoopDisk
 
 CUTS = 4
 SEED = 20261130

@@ -192,15 +192,9 @@ class TransactionKillRun:
         """End the broker, at any moment."""
         self.broker.kill()
 
-    def check_refused(self, refused: list[bytes]) -> None:
-        """
-        :param refused: replies that were not 200.
-        """
-        check(not refused, f"refused: {refused[:3]}")
-
     def _collect(self, mixer: Mixer) -> None:
         mixer.join()
-        self.check_refused(mixer.refused)
+        check(not mixer.refused, f"refused: {mixer.refused[:3]}")
         self._sent |= mixer.sent
         self._open.update((each.key, each) for each in mixer.transactions)
         check(not self._plain.keys() & mixer.plain.keys(), "one place for two")
