@@ -561,6 +561,25 @@ class EndTests(ConsumerCase):
         self.close(consumer.close())
         self.assertEqual(2, self.runtime.run(self.session.recovery.count("t", "g")))
 
+    def test_listener_that_hangs_on_a_kept_message(self) -> None:
+        """It is waited for as long as any other listener, and no longer."""
+        self.topic("t", 1)
+        message = ReceivedMessage("t", Partition(2, 0), 0, 1, 0, b"1")
+        self.runtime.run(self.session.recovery.keep(message, "g"))
+        waiting: Deferred[None] = Deferred()
+        consumer = self.session.create_consumer("g", stop_timeout_ms=20000)
+        self.begin(consumer.subscribe("t", 1000, lambda message: waiting))
+        self.let(6)
+        closing = consumer.close()
+        ended: list[object] = []
+        closing.addCallback(ended.append)  # type: ignore[attr-defined]
+        self.let(18)
+        self.assertEqual([], ended)
+        self.let(10)
+        self.assertEqual([None], ended)
+        self.assertEqual(1, self.runtime.run(self.session.recovery.count("t", "g")))
+        waiting.callback(None)
+
     def test_kept_message_acknowledged_before_the_end(self) -> None:
         """A kept message that was acknowledged does not come again."""
         consumer, _, message = self.recovered()
