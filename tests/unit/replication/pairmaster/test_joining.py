@@ -177,6 +177,24 @@ class PrefixTests(JoinCase):
             self.assertEqual(len(ids), len(set(ids)) + (own > 0) * own, (own, slave))
             self.assert_joined(pair)
 
+    def test_slave_flushes_between_two_questions(self) -> None:
+        """
+        Its end was told before, its statistics after the flush: nothing that it has is sent again.
+        """
+        pair = self.pair()
+        log = pair.gregor.log("test", 0)
+        log.flushed = 0
+        told = pair.gregor._stats
+
+        def flushed_by_now(*arguments: Any) -> None:
+            pair.gregor.flush()
+            told(*arguments)
+
+        pair.gregor._stats = flushed_by_now  # type: ignore[method-assign]
+        pair.connect()
+        self.assertEqual([], pair.gregor.syncs)
+        self.assert_joined(pair)
+
     def test_java_has_not_flushed(self) -> None:
         """What the slave has and does not show is not sent again: the joining waits for it."""
         pair = self.pair(own=2)
