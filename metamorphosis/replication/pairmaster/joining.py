@@ -44,7 +44,7 @@ class Joining:
     """
     Thread: reactor.
 
-    :param joined: told at the end of each round after a connection.
+    :param joined: told when a put may succeed again, perhaps more than once.
     :ivar is_broken: the alarm was given, or is not to be given.
     :ivar is_joined: a round has ended since the connection came.
     :ivar sent: bytes sent to the slave in the present or last round.
@@ -77,14 +77,22 @@ class Joining:
         self._total = 0
         self._timers: dict[Callable[[], None], Timer] = {}
         self.is_broken = False
+        self._told = False  # that the pair is joined, on this connection
         self._looks = EndLooks(runtime, peer, logs)
         logs.parted = self.parted
+
+    @property
+    def takes_puts(self) -> bool:
+        """Whether a put may succeed: some partition is the same on both, or there is none yet."""
+        standings = {log.standing for log in self._logs}
+        return self.is_joined and (not standings or Standing.JOINED in standings)
 
     # What happens
 
     def connected(self) -> None:
         """The connection is there."""
         self._connection += 1
+        self._told = False
         self._start(self._round(self._connection))
 
     def lost(self, reason: str) -> None:
@@ -167,14 +175,22 @@ class Joining:
         if timer is not None:
             timer.cancel()
         self.is_joined = True
-        self.is_broken = False
-        diverged = sum(log.standing is Standing.DIVERGED for log in self._logs)
-        joined = sum(log.standing is Standing.JOINED for log in self._logs)
-        alarms.pair_joined(self._peer.url, joined, self.sent, self.fetched, diverged)
         self._looks.begin()
         self._later(DIVERGED_SECONDS, self.look_at_diverged)
         for log in self._logs:
             self.parted(log)  # those that are to be tried again
+        self._tell_joined()
+
+    def _tell_joined(self) -> None:
+        """Say so, once for each connection, if a put may succeed."""
+        if not self.takes_puts:
+            return
+        if not self._told:
+            self._told = True
+            self.is_broken = False
+            diverged = sum(log.standing is Standing.DIVERGED for log in self._logs)
+            joined = sum(log.standing is Standing.JOINED for log in self._logs)
+            alarms.pair_joined(self._peer.url, joined, self.sent, self.fetched, diverged)
         self._joined()
 
     async def _find(self, connection: int) -> None:
@@ -253,6 +269,7 @@ class Joining:
                 fetched=join.fetched,
             )
         log.join()
+        self._tell_joined()
 
     def _diverged(self, log: PairedLog, error: Diverged) -> None:
         if log.reason != str(error):  # else it was said

@@ -84,7 +84,7 @@ class PairMaster:
             config.failure_threshold,
             config.check_interval_ms / 1000,
             settings.probe_topic,
-            self._is_joined,
+            self._takes_puts,
         )
         puts = PairPuts(responders, self.logs, self.syncs, self._url, self._is_joined)
         responders.dispatch.replace(puts.table())
@@ -93,6 +93,9 @@ class PairMaster:
 
     def _is_joined(self) -> bool:
         return self.joining.is_joined
+
+    def _takes_puts(self) -> bool:
+        return self.joining.takes_puts
 
     def start(self) -> None:
         """See ``Role``."""
@@ -135,7 +138,7 @@ class PairMaster:
         self.joining.lost("the connection was lost" if fault is None else fault.reason)
 
     def _may_be_seen(self) -> None:
-        if self.joining.is_joined:
+        if self.joining.takes_puts:
             self.withdrawal.joined()
 
 

@@ -5,14 +5,14 @@ Whether the pair master is in ZooKeeper: only while a put can succeed.
     AWAY        the pair is joined                                      PRESENT: registered
     PRESENT     ``threshold`` failures in a row, the slave connected    PROBING: withdrawn
     PRESENT     the same, the slave not connected                       AWAY: withdrawn
-    PROBING     a probe is accepted, and the pair is joined             PRESENT: registered
-    PROBING     a probe is accepted, and the pair is not joined         AWAY
+    PROBING     a probe is accepted, and a put may succeed              PRESENT: registered
     PROBING     the connection is lost                                  AWAY
 
 A failure is a put that the slave has refused, has not answered in time, was lost with, or was not
 connected for; any put that it accepts in time begins the count anew. A probe is a record of a topic
 of its own. When it is refused the next one follows after ``interval``, when it is not answered at
-once.
+once. The master comes back once a second at most, and not while none of its partitions is joined,
+because its own disk is full, say.
 
 A Java slave deletes the topic nodes of its master shortly after it has begun to listen, which may
 be after the joining. So after each connection every node is looked at again a few times.
@@ -45,6 +45,9 @@ LOOKS: Final = (1.0, 3.0, 10.0, 30.0)
 LEAST_SECONDS: Final = 0.01
 """Between two probes, even if they are refused at once."""
 
+STEADY_SECONDS: Final = 1.0
+"""It is not registered again sooner than so long after the last time."""
+
 
 class Visibility(Enum):
     """See the module."""
@@ -61,7 +64,7 @@ class Withdrawal:
     :param threshold: ``slaveContinuousFailureThreshold``.
     :param interval: seconds, ``checkSlaveIntervalInMills``.
     :param probe_topic: of the records that ask whether the slave works.
-    :param is_joined: whether puts can be taken as far as the joining is concerned.
+    :param takes_puts: whether a put may succeed as far as the joining is concerned.
     :ivar state: see the module.
     :ivar probes: how many were sent.
     """
@@ -77,7 +80,7 @@ class Withdrawal:
         threshold: int,
         interval: float,
         probe_topic: str,
-        is_joined: Callable[[], bool],
+        takes_puts: Callable[[], bool],
     ) -> None:
         self.state = Visibility.AWAY
         self.probes = 0
@@ -88,8 +91,9 @@ class Withdrawal:
         self._threshold = threshold
         self._interval = max(interval, LEAST_SECONDS)
         self._probe_head = head_of(probe_topic, 0)
-        self._is_joined = is_joined
+        self._takes_puts = takes_puts
         self._timers: list[Timer] = []
+        self._earliest = 0.0  # when it may come back after a withdrawal
         self._probing = 0  # which row of probes this is
         self._stopped = False
         syncs.failed = self._failed
@@ -159,15 +163,16 @@ class Withdrawal:
             self._probe_later(row)
         elif status != ACCEPTED:
             self._runtime.call_soon(self._probe, row)
-        elif self._is_joined():
+        elif self._takes_puts() and self._runtime.seconds() >= self._earliest:
             self._come_back()
         else:
-            self.state = Visibility.AWAY
+            self._probe_later(row)
 
     def _probe_later(self, row: int) -> None:
         self._timers.append(self._runtime.call_later(self._interval, self._probe, row))
 
     def _come_back(self) -> None:
         self.state = Visibility.PRESENT
+        self._earliest = self._runtime.seconds() + STEADY_SECONDS
         self._syncs.failures = 0
         self._registration.resume()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.replication.pairmaster.pairedlog import Standing
@@ -242,6 +243,33 @@ class LookTests(JoinCase):
             self.assertIn(b"result 200", pair.send(client, put(b"%d" % number)))
             pair.advance(1, 0.5)
         self.assert_joined(pair)
+
+
+class AlarmTests(JoinCase):
+    """When it is said that the pair is joined."""
+
+    def test_not_before_a_partition_is(self) -> None:
+        """A connection that ends before any answer joins nothing, and registers nobody."""
+        lines: list[str] = []
+
+        def seen(event: LogEvent) -> None:
+            if event["log_namespace"] == "metamorphosis.replication.alarms":
+                lines.append(formatEvent(event))
+
+        globalLogPublisher.addObserver(seen)
+        self.addCleanup(globalLogPublisher.removeObserver, seen)
+        pair = self.pair()
+        pair.connect()
+        pair.lose()
+        answer = pair.gregor._get
+        pair.gregor._get = lambda line, words, body: line.close()  # type: ignore[method-assign]
+        for _ in range(3):
+            pair.connect()
+        pair.gregor._get = answer  # type: ignore[method-assign]
+        self.assertEqual(["Pair joined", "Pair broken"], [each[:11] for each in lines])
+        pair.connect()
+        self.assertEqual("Pair joined", lines[-1][:11])
+        self.assertEqual(3, len(lines))
 
 
 class DivergedTests(JoinCase):

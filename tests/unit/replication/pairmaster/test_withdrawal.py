@@ -6,6 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.replication.pairmaster.withdrawal import Visibility
 from tests.support.pairing import DISCONNECTED, SLAVE_FAILED, Pair, put, result
+from tests.support.partitions import BreakableDisk
 from tests.support.scriptedlogs import PROBE
 from tests.support.scriptedpeers import Fault
 
@@ -142,6 +143,7 @@ class ThresholdTests(VisibleCase):
     def test_refusals_count(self) -> None:
         """So do refusals, in a row only; the probe that is accepted brings it back."""
         self.pair.connect()
+        self.pair.advance(1.1)
         self.pair.gregor.faults = {1: Fault.REFUSE, 2: Fault.FAIL, 4: Fault.FAIL, 5: Fault.FAIL}
         for number in range(5):
             self.pair.send(self.client, put(b"%d" % number))
@@ -152,6 +154,41 @@ class ThresholdTests(VisibleCase):
         self.pair.advance(0.2)
         self.assertEqual(self.pair.role.withdrawal.probes, probes + 1)
         self.assertEqual(self.pair.nodes(), ALL)
+
+    def test_full_disk(self) -> None:
+        """
+        While nothing can be written here no put can succeed, whatever the slave answers to probes;
+        it comes back when the disk does.
+        """
+        disk = BreakableDisk()
+        self.pair = Pair(self.mktemp(), threshold=3, disk=disk)
+        client = self.pair.client()
+        self.pair.connect()
+        self.assertIn(b"result 200", self.pair.send(client, put(b"x")))
+        disk.room = 0
+        for _ in range(4):
+            self.pair.send(client, put(b"x"))
+        self.assertEqual(self.state, Visibility.PROBING)
+        self.pair.advance(5)
+        self.assertEqual(self.pair.nodes(), [])
+        disk.room = None
+        self.pair.advance(3)
+        self.assertEqual(self.pair.nodes(), ALL)
+        self.assertIn(b"result 200", self.pair.send(client, put(b"x")))
+
+    def test_once_a_second(self) -> None:
+        """A slave that takes probes and no puts does not make it come and go all the time."""
+        self.pair.connect()
+        self.pair.gregor.faults = dict.fromkeys(range(1, 1000), Fault.FAIL)
+        seen = []
+        for _ in range(60):
+            for number in range(3):
+                self.pair.send(self.client, put(b"%d" % number))
+            seen.append(self.state)
+            self.pair.advance(0.05)
+            seen.append(self.state)
+        changes = sum(one is not other for one, other in zip(seen, seen[1:]))
+        self.assertTrue(3 <= changes <= 8, changes)
 
     def test_refused_probe(self) -> None:
         """The next one follows after the interval."""
