@@ -42,7 +42,7 @@ MIB: Final = 1 << 20
 
 class Joining:
     """
-    Thread: reactor.
+    A long class, because every step of a round looks at the same state. Thread: reactor.
 
     :param joined: told when a put may succeed again, perhaps more than once.
     :ivar is_broken: the alarm was given, or is not to be given.
