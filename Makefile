@@ -7,6 +7,7 @@ SECONDS_OF_SOAK ?= 600
 KILLS ?= 200
 CUTS ?= 200
 CLIENT_SECONDS ?= 300
+FAULTS ?= 500
 ZOOKEEPER_SECONDS ?= 300
 FUZZ_SECONDS ?= 300
 TWIN_FRAMES ?= 100000000
@@ -29,6 +30,7 @@ help:
 	@echo 'make transaction-kills  kill -9 it while clients mix transactions and puts, KILLS=500 for the long proof'
 	@echo 'make power-cuts  the same with power cuts of its disk, CUTS=$(CUTS) times; needs root and loop devices'
 	@echo 'make crash-matrix  the broker dies or its disk fails at each of its calls, in each flush mode; MODEL_STEPS=$(MODEL_STEPS) random steps'
+	@echo 'make replication-faults  a pair, a slave and their clients under FAULTS=$(FAULTS) faults'
 	@echo 'make client-faults  the client under random faults for CLIENT_SECONDS=$(CLIENT_SECONDS); CLIENT='"'"'--help'"'"' lists its options'
 	@echo 'make soak     full load for SECONDS_OF_SOAK=$(SECONDS_OF_SOAK)'
 	@echo 'make fuzz     random bytes against decoder and broker for FUZZ_SECONDS=$(FUZZ_SECONDS)'
@@ -85,6 +87,9 @@ power-cuts: environment
 
 crash-matrix: environment
 	@CRASH_STRIDE=1 MODEL_STEPS=$(MODEL_STEPS) $(PY) -m tests.run tests.unit.transactions.test_crashes tests.unit.transactions.test_model
+
+replication-faults: environment
+	@FAULTS=$(FAULTS) $(PY) -m tests.faults.replication
 
 client-faults: environment
 	@tools/system-packages

@@ -100,8 +100,15 @@ class Cluster:
     def start(self) -> None:
         """ZooKeeper first, then the slave of the pair; no member needs that order."""
         self.zookeeper.start()
-        for member in self.members.values():
-            member.start()
+        self.start_members(*self.members)
+
+    def start_members(self, *names: str) -> None:
+        """All at the same time."""
+        for name in names:
+            self.members[name].start(wait=False)
+        for name in names:
+            member = self.members[name]
+            member.wait_until(member.serves, "serve")
 
     def end(self) -> None:
         """End everything at once."""
@@ -166,10 +173,13 @@ class Faults:
         names = self._random.sample((MASTER, SLAVE, FOLLOWER), self._random.choice((2, 2, 3)))
         for name in names:
             self._members[name].kill()
-        self._random.shuffle(names)
-        for name in names:
-            self._pause(0.5)
-            self._members[name].start()
+        self._pause(0.5)
+        if self._random.random() < 0.5:
+            self._random.shuffle(names)
+            first = names.pop()
+            self._members[first].start()
+            names.append(first)
+        self._cluster.start_members(*(each for each in names if not self._members[each].process))
         return f"{', '.join(names)} killed"
 
     def restart_one(self) -> str:

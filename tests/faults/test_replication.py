@@ -1,0 +1,111 @@
+"""A replicated broker under faults, and whether its judges see what they are for."""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.faults.kills import Acknowledged, Place, digest
+from tests.faults.replication import FOLLOWER, MASTER, SLAVE, ReplicationRun
+from tests.faults.replicationload import PARTITIONS, TOPICS
+
+FAULTS = 30
+SEED = 20260112
+
+
+class ReplicationTests(SynchronousTestCase):
+    """``make replication-faults`` does this with 500 faults."""
+
+    timeout = 300
+
+    def test_faults(self) -> None:
+        """
+        Kills, freezes, a line that lies, full disks and a ZooKeeper that goes: every acknowledged
+        message is on all three, and the logs are the same.
+        """
+        run = ReplicationRun(self.mktemp(), SEED)
+        self.addCleanup(run.cluster.end)
+        run.start()
+        for _ in range(FAULTS):
+            run.fault()
+        run.finish()
+        self.assertGreater(run.acknowledged, FAULTS * 20)
+        self.assertGreater(len(set(run.happened)), 10)
+
+
+def record(message_id: int, body: bytes) -> bytes:
+    """A stored message."""
+    return struct.pack(">iiqi", len(body), zlib.crc32(body) & 0x7FFFFFFF, message_id, 0) + body
+
+
+class JudgeTests(SynchronousTestCase):
+    """Logs that a test has written."""
+
+    def setUp(self) -> None:
+        self.run_ = ReplicationRun(self.mktemp(), 1)
+        self.addCleanup(self.run_.cluster.end)
+        self.one, self.two = record(5, b"p0-1 x"), record(6, b"p0-2 x")
+        for name in (MASTER, SLAVE, FOLLOWER):
+            self.write(name, self.one + self.two)
+        promised = Acknowledged(Place("direct", 0, len(self.one)), 6, digest(b"p0-2 x"))
+        self.run_.producers[0].acknowledged.append(promised)
+
+    def write(self, name: str, log: bytes) -> None:
+        """The first partition of a member."""
+        path = os.path.join(self.run_.cluster.members[name].data, "direct-0")
+        os.makedirs(path, exist_ok=True)
+        with open(os.path.join(path, f"{0:020}.meta"), "wb") as file:
+            file.write(log)
+
+    def refused(self) -> str:
+        """The text of the judgement."""
+        return str(self.assertRaises(AssertionError, self.run_.judge))
+
+    def test_good(self) -> None:
+        """All is well."""
+        self.run_.judge()
+        self.assertEqual(4, len(TOPICS) * PARTITIONS)
+
+    def test_lost(self) -> None:
+        """Any member lacks what was acknowledged."""
+        for name in (MASTER, SLAVE, FOLLOWER):
+            self.write(name, self.one)
+            self.assertIn("lost", self.refused())
+            self.write(name, self.one + self.two)
+
+    def test_different(self) -> None:
+        """A message more on one of them."""
+        self.write(SLAVE, self.one + self.two + record(7, b"p0-3 x"))
+        self.assertIn("direct-0 differs", self.refused())
+
+    def test_twice(self) -> None:
+        """The same message at two places."""
+        for name in (MASTER, SLAVE, FOLLOWER):
+            self.write(name, self.one + self.two + record(9, b"p0-1 x"))
+        self.assertIn("twice", self.refused())
+
+    def test_refused(self) -> None:
+        """A message that was answered with the text that says that it is nowhere."""
+        self.run_.producers[1].refused.add(b"p0-1")
+        self.assertIn("what was refused", self.refused())
+
+    def test_seen(self) -> None:
+        """A reader was shown what is not there now."""
+        seen = self.run_.readers[1].seen["direct", 0]
+        seen[0] = 5, digest(b"p0-1 x")
+        self.run_.judge()
+        seen[0] = 4, digest(b"p0-1 x")
+        self.assertIn("showed another message", self.refused())
+        del seen[0]
+        seen[1000] = 7, b""
+        self.assertIn("which ends at", self.refused())
+
+    def test_alarms(self) -> None:
+        """A member has logged what must not happen."""
+        member = self.run_.cluster.members[FOLLOWER]
+        with open(member.log, "w", encoding="utf-8") as file:
+            file.write("Replication diverged: t-0\n")
+        self.assertIn("follower logged", self.refused())
