@@ -22,6 +22,7 @@ class Tap:
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
         self.connections = 0
+        self.sockets: list[socket.socket] = []
         self.requests = b""
         self.replies = b""
         threading.Thread(target=self._accept, daemon=True, name="tap").start()
@@ -38,6 +39,7 @@ class Tap:
             except OSError:  # the client comes back after the end of the test
                 client.close()
                 continue
+            self.sockets += (client, broker)
             for source, sink, way in ((client, broker, "requests"), (broker, client, "replies")):
                 arguments = (source, sink, way)
                 threading.Thread(target=self._pass, args=arguments, daemon=True, name="tap").start()
@@ -52,8 +54,10 @@ class Tap:
             sink.close()
 
     def close(self) -> None:
-        """Accept no more."""
+        """Accept no more, and end the connections."""
         self.listener.close()
+        for each in self.sockets:
+            each.close()
 
 
 class HeartbeatTests(ClientCase):

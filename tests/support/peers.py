@@ -8,6 +8,7 @@ Everything blocks for a bounded time; nothing here needs a reactor.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import itertools
 import json
 import os
@@ -278,7 +279,8 @@ class Driver(ABC):
                 start_new_session=True,
             )
         atexit.register(self.end)
-        threading.Thread(target=self._read, daemon=True, name="driver-output").start()
+        self._reader = threading.Thread(target=self._read, daemon=True, name="driver-output")
+        self._reader.start()
 
     @abstractmethod
     def command(self) -> list[str]:
@@ -322,6 +324,12 @@ class Driver(ABC):
         atexit.unregister(self.end)
         self.process.kill()
         self.process.wait()
+        self._reader.join(CALL_SECONDS)  # its pipe has ended with the process
+        assert self.process.stdin is not None and self.process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):  # a command that the process did not read
+            self.process.stdin.close()
+        if not self._reader.is_alive():
+            self.process.stdout.close()
 
 
 class JavaDriver(Driver):
