@@ -1,11 +1,11 @@
 """
 The exceptions that leave a room.
 
-A ``BrokerError`` is what a peer sees as a status of the wire (``status``); ``retriable`` says
-whether the same request may succeed later. Both ends of a connection share the table
-``BROKER_ERRORS``. A ``ClientError`` is what goes wrong on the client's side of the wire. Of both
-``outcome_known`` says whether the broker certainly did not do what was asked; where it is false
-a repeated send may store the message twice.
+A ``BrokerError`` is seen by a peer as a status of the wire (``status``); ``retriable`` says whether
+the same request may succeed later. Both ends of a connection share the table ``BROKER_ERRORS``. A
+``ClientError`` is a fault on the client's side of the wire. Of both ``outcome_known`` says whether
+the broker certainly did not do what was asked; where it is false a repeated send may store the
+message twice.
 """
 
 from __future__ import annotations
@@ -194,7 +194,7 @@ class PeerRefused(PeerError):
 
 
 class PeerMisbehaved(PeerError):
-    """The other broker has answered what no broker may answer."""
+    """The other broker has sent an answer that is not valid."""
 
 
 class RegistryError(MetaQError):

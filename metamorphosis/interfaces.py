@@ -29,7 +29,7 @@ class Timer(Protocol):
 
 
 class Failed(Protocol):
-    """What an errback gets."""
+    """The argument of an errback."""
 
     @property
     def value(self) -> BaseException:
@@ -98,7 +98,7 @@ class IRegistry(Interface):
     """
 
     def start() -> Deferred[None]:
-        """Begin connecting, and keep trying for ever. Fires at once; connection news come by
+        """Begin connecting, and keep trying without end. Fires at once; connection news come by
         ``on_session``."""
 
     def stop() -> Deferred[None]:
@@ -118,10 +118,10 @@ class IRegistry(Interface):
         """Data and stat; ``NoNode`` if absent (then no watch is left)."""
 
     def set_data(path: str, data: bytes) -> Deferred[None]:
-        """Overwrite the data whatever its version. ``NoNode`` if absent."""
+        """Overwrite the data of any version. ``NoNode`` if absent."""
 
     def delete(path: str) -> Deferred[None]:
-        """Delete whatever the version. ``NoNode``, ``NotEmpty``."""
+        """Delete a node of any version. ``NoNode``, ``NotEmpty``."""
 
     def exists(
         path: str, watch: Callable[[WatchEvent], None] | None = None
@@ -164,7 +164,7 @@ class IConsumerFilter(Interface):
 
 class IRuntime(Interface):
     """
-    What the client's core runs on. Providers: ``client.tx.TwistedRuntime``,
+    The runtime of the client's core. Providers: ``client.tx.TwistedRuntime``,
     ``client.aio.AsyncioRuntime``, and ``MemoryRuntime`` of the tests.
 
     A *future* is what the runtime's users await: a ``Deferred`` or an ``asyncio.Future``. Thread:

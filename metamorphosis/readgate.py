@@ -70,7 +70,7 @@ class ReadGate:
             reasons.add(reason)
 
     def clear(self, reason: Reason) -> None:
-        """The reason holds no more; harmless if it did not."""
+        """The reason has ended; harmless if it did not."""
         reasons = self.reasons
         if reason in reasons:
             reasons.remove(reason)

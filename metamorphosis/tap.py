@@ -293,7 +293,7 @@ def _read(load: Callable[[], T], faults: list[str]) -> T | None:
 
 def _check(config: BrokerConfig, own: Settings, role: RoleConfig | None) -> None:
     """
-    Try what a start does.
+    Try the steps of a start.
 
     :raises SystemExit: with everything that is wrong.
     """

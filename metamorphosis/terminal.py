@@ -10,7 +10,8 @@ from typing import Any
 
 
 def escape_output() -> None:
-    """From now on standard output escapes what it cannot show; standard error always does."""
+    """From now on standard output escapes characters that it cannot show; standard error always
+    does."""
     for stream in (sys.stdout, sys.stderr):
         reconfigure: Any = getattr(stream, "reconfigure", None)
         if reconfigure is not None:

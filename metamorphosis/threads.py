@@ -1,5 +1,6 @@
 """
-The only module that creates threads: they run what would block the reactor and report back to it.
+The only module that creates threads: they run calls that would block the reactor and report back to
+it.
 
 Python threads are cheap here because they only ever wait in system calls that release the
 interpreter lock. Work that computes has no place in them: one busy thread turned a median latency
@@ -170,7 +171,7 @@ class SynchronousThreads:
             self._held.append((work, done))
 
     def stop(self) -> Deferred[None]:
-        """See ``IWorkerThreads``; runs what was held."""
+        """See ``IWorkerThreads``; runs the held calls."""
         self.release()
         self._stopped = True
         return succeed(None)
@@ -191,7 +192,7 @@ class SynchronousThreads:
             self._run(self._held.popleft())
 
     def release(self) -> None:
-        """Run what was held, and no longer hold anything."""
+        """Run the held calls, and hold none from now on."""
         while self._held:
             self._run(self._held.popleft())
         self._held = None

@@ -69,7 +69,7 @@ def find_socket(data: str | None, config: str | None) -> str:
 
 def ask(path: str, method: str, route: str, timeout: float) -> Any:
     """
-    What the broker answers.
+    The broker's answer.
 
     :param path: of the socket.
     :param route: the path after ``/api/v1``.

@@ -60,7 +60,7 @@ def as_text(rows: list[Row], heads: tuple[str, str] = ("A", "B")) -> str:
     """
     A line for each partition.
 
-    :param heads: what the two sides are called.
+    :param heads: the names of the two sides.
     """
     cells = [
         (f"{row.topic}-{row.number}", *_ranges(row), " ".join(row.verdict(*heads).split()))

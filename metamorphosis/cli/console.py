@@ -27,7 +27,7 @@ PROGRESS_SECONDS = 0.5
 
 
 class UsageError(MetaQError):
-    """The command cannot mean what it says."""
+    """The command contradicts itself."""
 
 
 class OutputClosed(MetaQError):
@@ -71,7 +71,7 @@ class Console:
         self._listeners.append(listener)
 
     def stop(self) -> None:
-        """End what is being done, in order."""
+        """End the command in order."""
         self.stopped.set()
         self.lines.close()
         for listener in self._listeners:
@@ -108,10 +108,10 @@ class Console:
         text = json_text(value) if as_json else str(value)
         return self.write(encoded(f"{text}\n"))
 
-    # What goes to standard error
+    # Lines for standard error
 
     def complain(self, text: object) -> None:
-        """One line that says what is wrong."""
+        """One line about a fault."""
         self.clear_progress()
         self._say(f"metaq: {' '.join(str(text).split())}\n")
 

@@ -135,7 +135,7 @@ async def execute(session: SessionFactory, console: Console, options: Namespace)
 
     def stopped() -> None:
         if not orderly:
-            session.close()  # whatever is being waited for fails now
+            session.close()  # every wait fails now
 
     async def run() -> None:
         nonlocal orderly

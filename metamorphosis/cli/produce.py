@@ -34,7 +34,7 @@ BYTES_IN_FLIGHT = 8 << 20
 
 async def chosen_partition(session: SessionFactory, topic: str, text: str) -> Partition:
     """
-    What ``--partition`` means.
+    The partition of ``--partition``.
 
     :param text: ``<brokerId>-<number>``; or a number alone, where there is one broker.
     :raises UsageError: there is no such partition.
@@ -136,7 +136,7 @@ class Sending:
             self._console.lines.close()
 
     def fault(self, file: str | None) -> str:
-        """What was not sent, and how much was."""
+        """The text about messages that were not sent, and the number of those that were."""
         what = f"line {self.line}" if file is None else file
         more = f" and {self.failed - 1} more" if self.failed > 1 else ""
         return f"{what}{more} not sent, {self.sent} sent"
@@ -147,7 +147,7 @@ class Sending:
 
     @property
     def amount(self) -> str:
-        """What has been sent."""
+        """The text about messages that have been sent."""
         return amount(self.sent, self._bytes_sent, self._runtime.seconds() - self._began)
 
 

@@ -101,7 +101,7 @@ def _next_steps(config: BrokerConfig, only_check: bool, missing: bool) -> list[s
         f"    twistd metaq -f {config.path} --samsa FILE",
     ]
     if not config.zookeeper.enable:
-        lines.append("Before that set zk.zkEnable=true, or nobody will find it.")
+        lines.append("Before that set zk.zkEnable=true, or no client will find it.")
     lines.append(
         "The old master must not be started as a master again. Before it comes back as a slave,"
         f" compare it: metaq compare {config.data_path} OLD"

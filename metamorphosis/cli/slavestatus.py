@@ -47,7 +47,7 @@ async def slave_status(session: SessionFactory, console: Console, options: Names
 
 
 def as_text(figures: RoleFigures) -> str:
-    """What the original says, the other broker, then a line for each partition."""
+    """The original's line, the other broker, then a line for each partition."""
     state = f"{figures.role}: {figures.state}"
     if figures.role == MASTER:
         return state

@@ -118,7 +118,7 @@ class MemoryBroker:
             self._held.remove(held)
 
     def _release(self, held: Held) -> None:
-        """Answer a get that was held with what there is now."""
+        """Answer a held get from the present log."""
         held.timer.cancel()
         self._held.remove(held)
         try:

@@ -136,7 +136,7 @@ class MemoryCluster:
 
 
 class BrokerLink:
-    """A ``Link`` to a broker in memory; what is written arrives in a later turn of the loop."""
+    """A ``Link`` to a broker in memory; bytes arrive in a later turn of the loop."""
 
     def __init__(
         self,

@@ -13,7 +13,7 @@ class MemoryPartition:
     """
     The messages of a partition.
 
-    :param start: offset of the first byte; what stood before it has been deleted.
+    :param start: offset of the first byte; earlier messages have been deleted.
     :ivar data: the records from ``start`` on; a test may damage them.
     :ivar segments: offsets at which segments begin.
     """
@@ -34,7 +34,7 @@ class MemoryPartition:
             self.data += encode_record(first_id + n, flag, body)
 
     def roll(self) -> None:
-        """What follows is in another segment."""
+        """Later messages are in another segment."""
         self.segments.append(self.end)
 
     def segment_end(self, offset: int) -> int:

@@ -213,7 +213,7 @@ class MemoryRegistry:
     # -- accidents
 
     def suspend(self) -> None:
-        """The connection is lost; the session and its nodes stay, what was held never happens."""
+        """The connection is lost; the session and its nodes stay, held calls never happen."""
         self.tree.forget_watches(self._session)
         self._connected = False
         self._tell(SessionEvent(SessionState.SUSPENDED))
@@ -229,7 +229,7 @@ class MemoryRegistry:
 
     def lose(self) -> None:
         """
-        The server says that the session is over; its nodes are gone, what was held never happens.
+        The server says that the session is over; its nodes are gone, held calls never happen.
         """
         self._drop_held()
         session, self._session, self._connected = self._session, 0, False
@@ -258,7 +258,7 @@ class MemoryRegistry:
             self._held = []
 
     def release(self) -> None:
-        """Do what was held, in order."""
+        """Do the held calls, in order."""
         held, self._held = self._held or [], None
         for perform, _ in held:
             perform()

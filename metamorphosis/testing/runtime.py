@@ -143,7 +143,7 @@ class MemoryLink:
         return written
 
     def receive(self, data: bytes) -> None:
-        """Bytes of the broker's, and what comes of them."""
+        """Deliver bytes of the broker, and run the turn."""
         if self.open and self.reading:
             self.receiver.data_received(data)
         else:
@@ -290,7 +290,7 @@ class MemoryRuntime:
     # -- the test
 
     def turn(self) -> None:
-        """Do everything that waits for the end of the turn, and what comes of it."""
+        """Do everything that waits for the end of the turn, and all that follows from it."""
         for _ in range(MOST_CALLS):
             if not self._soon:
                 return
@@ -351,7 +351,7 @@ class MemoryRuntime:
 
     def result(self, future: Deferred[T]) -> T:
         """
-        What became of a future, after the present turn; its exception is raised.
+        The outcome of a future, after the present turn; its exception is raised.
 
         :raises AssertionError: nothing has.
         """

@@ -76,6 +76,6 @@ class Administration:
         port, self._port = self._port, None
         if port is not None:
             self._factory.close()
-            with suppress(OSError):  # somebody has removed it
+            with suppress(OSError):  # it was removed
                 await maybeDeferred(port.stopListening)
         self._reach.close()

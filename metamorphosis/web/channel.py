@@ -1,7 +1,7 @@
 """
 HTTP connections of administrators: only those of the broker's user, few, small, and not for long.
 
-Whatever an administrator sends, the broker goes on: a connection has a bound for its bytes and its
+No request of an administrator may stop the broker: a connection has a bound for its bytes and its
 time, and there is a bound for the connections.
 """
 
@@ -30,7 +30,7 @@ LIFE_SECONDS = 120
 """A connection is closed after so long, whatever it does."""
 
 MOST_BYTES = 256 * 1024
-"""What one connection may send, with the headers."""
+"""Bytes that one connection may send, with the headers."""
 
 _TOO_LARGE = b'{"error": "no request is as long as this"}\n'
 TOO_LARGE = (

@@ -46,7 +46,7 @@ def reachable(path: str) -> Iterator[str]:
 
 def remove_stale(path: str) -> None:
     """
-    Remove what a broker that was killed has left. The caller holds the lock of the directory.
+    Remove the socket that a killed broker has left. The caller holds the lock of the directory.
 
     :raises MetaQError: there is something else of this name.
     :raises OSError: it cannot be removed.
