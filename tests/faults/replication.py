@@ -128,12 +128,14 @@ class Faults:
     What can happen; each method returns when it is over, but for what the members make of it.
 
     :param cluster: to which it happens.
+    :param pace: how long pauses are, 1: as written here.
     """
 
-    def __init__(self, cluster: Cluster, seed: int) -> None:
+    def __init__(self, cluster: Cluster, seed: int, pace: float = 1.0) -> None:
         self._cluster = cluster
         self._members = cluster.members
         self._random = random.Random(seed)
+        self._pace = pace
         self.kinds: list[Callable[[], str]] = [
             self.kill_one,
             self.kill_one,
@@ -155,7 +157,7 @@ class Faults:
         return self._random.choice(self.kinds)()
 
     def _pause(self, longest: float) -> None:
-        time.sleep(self._random.uniform(0.0, longest))
+        time.sleep(self._random.uniform(0.0, longest) * self._pace)
 
     def _one(self) -> str:
         return self._random.choice((MASTER, SLAVE, FOLLOWER))
@@ -268,15 +270,20 @@ class ReplicationRun:
     The cluster, its load and its faults.
 
     :param say: gets a line now and then.
+    :param pace: see ``Faults``.
     :ivar happened: every fault so far.
     """
 
     def __init__(
-        self, directory: str, seed: int, say: Callable[[str], object] = lambda line: None
+        self,
+        directory: str,
+        seed: int,
+        say: Callable[[str], object] = lambda line: None,
+        pace: float = 1.0,
     ) -> None:
         self.cluster = Cluster(directory)
         self.happened: list[str] = []
-        self._faults = Faults(self.cluster, seed)
+        self._faults = Faults(self.cluster, seed, pace)
         self._say = say
         members = self.cluster.members
         self.producers = [

@@ -26,7 +26,7 @@ class ReplicationTests(SynchronousTestCase):
         Kills, freezes, a line that lies, full disks and a ZooKeeper that goes: every acknowledged
         message is on all three, and the logs are the same.
         """
-        run = ReplicationRun(self.mktemp(), SEED)
+        run = ReplicationRun(self.mktemp(), SEED, pace=0.4)
         self.addCleanup(run.cluster.end)
         run.start()
         for _ in range(FAULTS):
