@@ -12,6 +12,16 @@ def take_puts(
     group: Any,
     /,
 ) -> int: ...
+def take_syncs(
+    data: bytes | bytearray,
+    source: bytes | memoryview,
+    start: int,
+    end: int,
+    routes: Any,
+    ids: Any,
+    group: Any,
+    /,
+) -> int: ...
 def read_records(
     piece: bytes,
     position: int,

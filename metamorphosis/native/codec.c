@@ -5,6 +5,7 @@
 #define MAX_NUMBER_DIGITS 9    /* of a partition, a length and a flag: more is left to the decoder */
 #define MAX_CHECKSUM_DIGITS 10
 #define MAX_INT64_CHARACTERS 20
+#define MAX_ID_DIGITS 19
 
 static bool is_digit(uint8_t character) { return character >= '0' && character <= '9'; }
 
@@ -37,12 +38,12 @@ static bool read_number(const uint8_t **at, const uint8_t *end, uint64_t *value)
     return digits > 0 && skip(at, end, ' ');
 }
 
-/* "put ", topic, partition, length and flag, each with the blank behind it. */
-static bool read_beginning(const uint8_t **at, const uint8_t *end, struct put *put, uint64_t *length) {
-    static const uint8_t verb[] = {'p', 'u', 't', ' '};
-    if ((size_t)(end - *at) < sizeof verb || memcmp(*at, verb, sizeof verb) != 0)
+/* The verb, topic, partition, length and flag, each with the blank behind it. */
+static bool read_beginning(const uint8_t **at, const uint8_t *end, const char *verb, struct put *put, uint64_t *length) {
+    size_t size = strlen(verb);
+    if ((size_t)(end - *at) < size || memcmp(*at, verb, size) != 0)
         return false;
-    *at += sizeof verb;
+    *at += size;
     const uint8_t *topic = *at;
     while (*at < end && **at != ' ' && **at != '\r')
         (*at)++;
@@ -62,6 +63,21 @@ static bool read_beginning(const uint8_t **at, const uint8_t *end, struct put *p
         return false;
     put->flag = negative ? -(int32_t)number : (int32_t)number;
     return true;
+}
+
+/* An id in its canonical spelling, an int64, and its blank. */
+static bool read_id(const uint8_t **at, const uint8_t *end, struct put *put) {
+    uint64_t value;
+    bool negative = skip(at, end, '-');
+    const uint8_t *first = *at;
+    size_t digits = read_digits(first, end, MAX_ID_DIGITS, &value);
+    if (digits == 0 || (*first == '0' && (negative || digits > 1)))
+        return false;
+    if (value > (uint64_t)INT64_MAX + (negative ? 1 : 0))
+        return false;
+    put->id = (int64_t)(negative ? 0 - value : value);
+    *at += digits;
+    return skip(at, end, ' ');
 }
 
 /* The checksum and its blank, if the token at `at` is not the last one. */
@@ -103,15 +119,26 @@ static bool read_opaque(const uint8_t **at, const uint8_t *end, struct put *put)
     return skip(at, end, '\r') && skip(at, end, '\n');
 }
 
-bool read_put(const uint8_t *at, const uint8_t *end, size_t max_body, struct put *put) {
-    uint64_t length;
-    if (!read_beginning(&at, end, put, &length) || !read_checksum(&at, end, put) || !read_opaque(&at, end, put))
+/* What follows the flag of a put and the id of a record. */
+static bool read_rest(const uint8_t *at, const uint8_t *end, size_t max_body, uint64_t length, struct put *put) {
+    if (!read_checksum(&at, end, put) || !read_opaque(&at, end, put))
         return false;
     if (length > (uint64_t)(end - at) || length > max_body)
         return false;
     put->body = (struct span){at, (size_t)length};
     put->end = at + length;
     return true;
+}
+
+bool read_put(const uint8_t *at, const uint8_t *end, size_t max_body, struct put *put) {
+    uint64_t length;
+    return read_beginning(&at, end, "put ", put, &length) && read_rest(at, end, max_body, length, put);
+}
+
+bool read_sync(const uint8_t *at, const uint8_t *end, size_t max_body, struct put *put) {
+    uint64_t length;
+    return read_beginning(&at, end, "sync ", put, &length) && read_id(&at, end, put) &&
+           read_rest(at, end, max_body, length, put);
 }
 
 /* Whether the number at `token` has no superfluous zero and no sign of its own. */
@@ -127,7 +154,7 @@ static bool is_canonical_signed(const uint8_t *token) {
 bool read_transaction_put(const uint8_t *at, const uint8_t *end, size_t max_body, struct span key, struct put *put) {
     const uint8_t *start = at;
     uint64_t length;
-    if (!read_beginning(&at, end, put, &length))
+    if (!read_beginning(&at, end, "put ", put, &length))
         return false;
     const uint8_t *token = put->route.start + put->route.length + 1;
     const uint8_t *flag = memchr(token, ' ', (size_t)(at - token));

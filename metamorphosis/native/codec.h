@@ -25,7 +25,7 @@ struct span {
     size_t length;
 };
 
-/* An ordinary put, of which also the body has arrived. */
+/* An ordinary put, or a record that a master syncs, of which also the body has arrived. */
 struct put {
     struct span topic;
     struct span partition; /* as it is spelled */
@@ -33,6 +33,7 @@ struct put {
     struct span opaque;    /* as it is spelled, which is canonical */
     struct span body;
     const uint8_t *end; /* of the frame */
+    int64_t id;         /* of a record that is synced */
     int32_t flag;
     bool has_checksum;
     uint64_t checksum; /* up to 10 digits: may be beyond what a checksum can be */
@@ -46,6 +47,9 @@ bool read_put(const uint8_t *at, const uint8_t *end, size_t max_body, struct put
 
 /* The same of a put in the transaction that `key` names. Every number of it is canonical, and it has a checksum. */
 bool read_transaction_put(const uint8_t *at, const uint8_t *end, size_t max_body, struct span key, struct put *put);
+
+/* The same for the `sync` there, which has an id. */
+bool read_sync(const uint8_t *at, const uint8_t *end, size_t max_body, struct put *put);
 
 /* Write the header of a record. */
 void write_header(uint8_t header[RECORD_HEADER_BYTES], uint32_t length, uint32_t checksum, int64_t id, int32_t flag);

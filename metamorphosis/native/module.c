@@ -19,7 +19,7 @@
 
 struct state {
     PyObject *store_error;
-    PyObject *batch, *open_batch, *pieces, *next_offset, *puts, *refuse, *max_body, *next_id, *carry; /* names */
+    PyObject *batch, *open_batch, *pieces, *next_offset, *puts, *syncs, *refuse, *max_body, *next_id, *carry; /* names */
     PyObject *fields[8]; /* names of what a message has; see enum field */
     uint32_t (*crc32)(const uint8_t *data, size_t length);
 };
@@ -28,9 +28,10 @@ enum field { TOPIC, PARTITION, OFFSET, ID, FLAG, PIECE, START, END };
 
 static struct state *state_of(PyObject *module) { return PyModule_GetState(module); }
 
-/* The puts of one chunk that is being taken. */
+/* The puts of one chunk that is being taken; or the records of a master, which bring their ids. */
 struct taking {
     struct state *state;
+    bool syncs;
     PyObject *source, *routes, *ids, *group; /* borrowed from the caller */
     PyObject *puts, *refuse, *replies, *runs; /* owned */
     PyObject *store, *batch, *pieces;         /* owned; of the partition that the last put went to */
@@ -181,13 +182,15 @@ static bool append_pieces(PyObject *pieces, PyObject *header, PyObject *body) {
 static bool add_record(struct taking *taking, const struct put *put, uint32_t checksum) {
     uint8_t header[RECORD_HEADER_BYTES];
     uint8_t reply[PUT_REPLY_BYTES];
-    write_header(header, (uint32_t)put->body.length, checksum, taking->next_id, put->flag);
-    size_t length = write_put_reply(reply, put, taking->next_id, taking->next_offset);
+    int64_t id = taking->syncs ? put->id : taking->next_id;
+    write_header(header, (uint32_t)put->body.length, checksum, id, put->flag);
+    size_t length = write_put_reply(reply, put, id, taking->next_offset);
     PyObject *piece = bytes_of((struct span){header, sizeof header});
     if (!append_pieces(taking->pieces, piece, body_piece(taking, put->body)))
         return false;
     taking->next_offset += RECORD_HEADER_BYTES + (int64_t)put->body.length;
-    taking->next_id++;
+    if (!taking->syncs)
+        taking->next_id++;
     return append(taking->replies, bytes_of((struct span){reply, length}));
 }
 
@@ -207,7 +210,8 @@ static bool carry_id(struct taking *taking) {
 
 /* Take one put, or leave it without a trace. */
 static enum step take_put(struct taking *taking, const uint8_t *at, const uint8_t *end, struct put *put) {
-    if (!read_put(at, end, taking->max_body, put))
+    bool read = taking->syncs ? read_sync(at, end, taking->max_body, put) : read_put(at, end, taking->max_body, put);
+    if (!read)
         return NOT_ORDINARY;
     uint32_t checksum = taking->state->crc32(put->body.start, put->body.length) & CHECKSUM_MASK;
     if (put->has_checksum ? put->checksum != checksum : taking->checked_only)
@@ -217,20 +221,22 @@ static enum step take_put(struct taking *taking, const uint8_t *at, const uint8_
         return step;
     if (!add_record(taking, put, checksum))
         return FAILED;
-    return (taking->next_id & SEQUENCE_MASK) != 0 || carry_id(taking) ? TAKEN : FAILED;
+    if (taking->syncs || (taking->next_id & SEQUENCE_MASK) != 0)
+        return TAKEN;
+    return carry_id(taking) ? TAKEN : FAILED;
 }
 
 /* What is read of the arguments once a call. */
 static bool begin_taking(struct taking *taking) {
     struct state *state = taking->state;
     int64_t max_body;
-    taking->puts = PyObject_GetAttr(taking->routes, state->puts);
+    taking->puts = PyObject_GetAttr(taking->routes, taking->syncs ? state->syncs : state->puts);
     taking->refuse = PyObject_GetAttr(taking->routes, state->refuse);
     taking->replies = PyObject_GetAttrString(taking->group, "replies");
     taking->runs = PyObject_GetAttrString(taking->group, "runs");
     if (taking->puts == NULL || taking->refuse == NULL || taking->replies == NULL || taking->runs == NULL ||
         !get_number(taking->routes, state->max_body, &max_body) ||
-        !get_number(taking->ids, state->next_id, &taking->next_id))
+        (!taking->syncs && !get_number(taking->ids, state->next_id, &taking->next_id)))
         return false;
     taking->max_body = (size_t)max_body;
     PyObject *checked_only = PyObject_GetAttrString(taking->routes, "checked_only");
@@ -244,7 +250,7 @@ static bool end_taking(struct taking *taking, bool begun) {
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
     bool told = leave_store(taking);
-    if (begun)
+    if (begun && !taking->syncs)
         told = set_number(taking->ids, taking->state->next_id, taking->next_id) && told;
     if (type != NULL) /* the first error counts */
         PyErr_Restore(type, value, traceback);
@@ -268,16 +274,13 @@ static const uint8_t *take_all(struct taking *taking, const uint8_t *at, const u
     return end_taking(taking, begun) && step != FAILED ? at : NULL;
 }
 
-PyDoc_STRVAR(take_puts_doc,
-             "take_puts(data, source, start, end, routes, ids, group) -> int\n--\n\n"
-             "Take ordinary puts from the front of data[start:end]; see broker/hotpath/contract.py.");
-
-static PyObject *take_puts(PyObject *module, PyObject *arguments) {
-    struct taking taking = {.state = state_of(module)};
+static PyObject *take(PyObject *module, PyObject *arguments, bool syncs) {
+    struct taking taking = {.state = state_of(module), .syncs = syncs};
     Py_buffer buffer;
     Py_ssize_t start, end;
-    if (!PyArg_ParseTuple(arguments, "y*OnnOOO:take_puts", &buffer, &taking.source, &start, &end, &taking.routes,
-                          &taking.ids, &taking.group))
+    const char *format = syncs ? "y*OnnOOO:take_syncs" : "y*OnnOOO:take_puts";
+    if (!PyArg_ParseTuple(arguments, format, &buffer, &taking.source, &start, &end, &taking.routes, &taking.ids,
+                          &taking.group))
         return NULL;
     PyObject *result = NULL;
     taking.data = buffer.buf;
@@ -290,6 +293,17 @@ static PyObject *take_puts(PyObject *module, PyObject *arguments) {
     PyBuffer_Release(&buffer);
     return result;
 }
+
+PyDoc_STRVAR(take_puts_doc,
+             "take_puts(data, source, start, end, routes, ids, group) -> int\n--\n\n"
+             "Take ordinary puts from the front of data[start:end]; see broker/hotpath/contract.py.");
+
+static PyObject *take_puts(PyObject *module, PyObject *arguments) { return take(module, arguments, false); }
+
+PyDoc_STRVAR(take_syncs_doc, "take_syncs(data, source, start, end, routes, ids, group) -> int\n--\n\n"
+                             "The same for what the master of a pair sends its slave.");
+
+static PyObject *take_syncs(PyObject *module, PyObject *arguments) { return take(module, arguments, true); }
 
 /* The messages of a fetched piece that are being made. */
 struct reading {
@@ -406,6 +420,7 @@ static PyObject *list_ways(PyObject *module, PyObject *ignored) {
 
 static PyMethodDef methods[] = {
     {"take_puts", take_puts, METH_VARARGS, take_puts_doc},
+    {"take_syncs", take_syncs, METH_VARARGS, take_syncs_doc},
     {"read_records", read_records, METH_VARARGS, read_records_doc},
     {"take_run", take_run, METH_VARARGS, take_run_doc},
     {"sync_frames", sync_frames, METH_VARARGS, sync_frames_doc},
@@ -424,6 +439,7 @@ static bool intern_names(struct state *state) {
         {&state->batch, "batch"},       {&state->open_batch, "open_batch"}, {&state->pieces, "pieces"},
         {&state->puts, "puts"},         {&state->next_offset, "next_offset"}, {&state->refuse, "refuse"},
         {&state->max_body, "max_body"}, {&state->next_id, "next_id"},       {&state->carry, "carry"},
+        {&state->syncs, "syncs"},
     };
     for (size_t index = 0; index < sizeof names / sizeof *names; index++) {
         *names[index].place = PyUnicode_InternFromString(names[index].name);
@@ -470,6 +486,7 @@ static int clear(PyObject *module) {
     Py_CLEAR(state->pieces);
     Py_CLEAR(state->next_offset);
     Py_CLEAR(state->puts);
+    Py_CLEAR(state->syncs);
     Py_CLEAR(state->refuse);
     Py_CLEAR(state->max_body);
     Py_CLEAR(state->next_id);

@@ -94,6 +94,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         require(put.end > at, "a put has no bytes");
         at = put.end;
     }
+    for (at = data; read_sync(at, data + size, MAX_BODY, &put); at = put.end)
+        check_put(&put, data, size);
     struct record record;
     for (at = data; read_record(at, data + size, MAX_BODY, &record); at = record.end)
         check_record(&record, data, size);
@@ -104,6 +106,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 #ifndef LIBFUZZER
 
 static const char *const PIECES[] = {
+    "sync ", "sync test 0 5 0 -9223372036854775808 907060870 1\r\nhello", "sync t 0 0 0 0 0\r\n", "9223372036854775808 ",
     "put ",  "put test 0 5 0 907060870 1\r\nhello", "put t 0 0 0 0\r\n", "put topic 12 3 -7 -1 -2147483648\r\nabc", "0 ", "-1 ",
     "\r\n",  " ",  "9999999999", "999999999 ", "-", "2147483648", "-2147483648", "put t 0 2000 0 1\r\n", "a b c", "12345678901 ",
     "put test 0 5 0 907060870 TX:s:1 1\r\nhello", "put t 0 0 -1 -1 TX:s:1 -7\r\n", "TX:s:1 ", "put t 0 00 0 0 TX:s:1 0\r\n",

@@ -8,11 +8,14 @@ that takes puts in C, where that part is built. ``transactional`` is that of tra
 
 from __future__ import annotations
 
-from metamorphosis.broker.hotpath import native, pure
+from metamorphosis.broker.hotpath import native, pure, syncs
 from metamorphosis.broker.hotpath.contract import Routes, Scan
 from metamorphosis.native import compiled
 
 scan: Scan = pure.scan if compiled is None else native.scan
 """The implementation that this process uses."""
 
-__all__ = ["Routes", "Scan", "scan"]
+scan_syncs: Scan = syncs.scan if compiled is None else compiled.take_syncs
+"""The same for what a master sends its slave."""
+
+__all__ = ["Routes", "Scan", "scan", "scan_syncs"]

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 
 from twisted.logger import Logger
 
-from metamorphosis.broker.hotpath import syncs
+from metamorphosis.broker.hotpath import scan_syncs
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -87,7 +87,7 @@ class Takeover:
         if self.master is not None and session.remote.host != self.host:
             return self._refuse(session)
         older, self.master = self.master, session
-        session.scan = syncs.scan
+        session.scan = scan_syncs
         session.on_lost(self._lost)
         session.remote.notice_loss(LOSS_SECONDS)
         if older is None:

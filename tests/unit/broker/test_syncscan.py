@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import gc
 import random
+import sys
+from typing import Any
 from zlib import crc32
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.broker import connection
 from metamorphosis.broker.hotpath import syncs
-from metamorphosis.broker.hotpath.contract import SYNC_VECTORS
+from metamorphosis.broker.hotpath.contract import SYNC_VECTORS, Scan, Vector
 from metamorphosis.broker.replies import ReplyGroup
 from metamorphosis.errors import StoreError
 from metamorphosis.message import encode_record
+from metamorphosis.native import compiled, way
+from metamorphosis.replication.pairslave import takeover
 from tests.support.serving import NoRoutes
 from tests.support.slaves import SlaveBroker, sync
 from tests.unit.broker.test_hotpath import log
+from tests.unit.native.test_puts import Routes, Store
 
 SEED = 20261130
 
@@ -43,11 +49,23 @@ def random_frame(rng: random.Random) -> bytes:
     return sync(body, **form)
 
 
+WAYS: tuple[Scan, ...] = (syncs.scan,)
+if compiled is not None:
+    WAYS += (compiled.take_syncs,)
+"""Every implementation."""
+
+
 class SyncScanTests(SynchronousTestCase):
-    """``syncs.scan``."""
+    """``hotpath.scan_syncs``, in Python and in C."""
 
     def test_same_as_the_long_way(self) -> None:
         """Any frames, cut anywhere: the same replies and the same log, byte for byte."""
+        for scan in WAYS:
+            self.patch(takeover, "scan_syncs", scan)
+            self.compare()
+
+    def compare(self) -> None:
+        """One implementation with the long way."""
         self.patch(connection, "TURN_COMMANDS", 1 << 30)
         for seed in range(SEED, SEED + 12):
             rng = random.Random(seed)
@@ -71,32 +89,37 @@ class SyncScanTests(SynchronousTestCase):
     def test_vectors(self) -> None:
         """What is ordinary is taken, with its record and its reply; anything else is left, and
         leaves no trace."""
-        for vector in SYNC_VECTORS:
-            broker = SlaveBroker(self.mktemp())
-            broker.client().send(sync(b"hello"))
-            store = broker.stores.get("test", 0)
-            assert store is not None
-            routes, data = broker.responders.routes, vector.request
-            group, before = ReplyGroup(), broker.ids.next_id
-            taken = syncs.scan(data, data, 0, len(data), routes, broker.ids, group)
-            self.assertEqual(taken, len(data) if vector.ordinary else 0, vector)
-            self.assertEqual(before, broker.ids.next_id)
-            if not vector.ordinary:
-                self.assertEqual((group.replies, store.next_offset), ([], 25), vector)
-                continue
-            number, opaque = vector.reply.split(b" ")
-            text = b"%b 0 25" % number
-            self.assertEqual(
-                [b"result 200 %d %b\r\n%b" % (len(text), opaque, text)], group.replies, vector
-            )
-            batch = store.batch
-            assert batch is not None
-            self.assertEqual([(batch, 0, 0, routes.refuse)], group.runs)
-            body = data.partition(b"\r\n")[2]
-            flag = int(data.split(b" ")[4])
-            record = encode_record(int(number), flag, body)
-            self.assertEqual(record, b"".join(bytes(piece) for piece in batch.pieces))
-            self.assertEqual(25 + len(record), store.next_offset)
+        for scan in WAYS:
+            for vector in SYNC_VECTORS:
+                self.check(scan, vector)
+
+    def check(self, scan: Scan, vector: Vector) -> None:
+        """One of them."""
+        broker = SlaveBroker(self.mktemp())
+        broker.client().send(sync(b"hello"))
+        store = broker.stores.get("test", 0)
+        assert store is not None
+        routes, data = broker.responders.routes, vector.request
+        group, before = ReplyGroup(), broker.ids.next_id
+        taken = scan(data, data, 0, len(data), routes, broker.ids, group)
+        self.assertEqual(taken, len(data) if vector.ordinary else 0, vector)
+        self.assertEqual(before, broker.ids.next_id)
+        if not vector.ordinary:
+            self.assertEqual((group.replies, store.next_offset), ([], 25), vector)
+            return
+        number, opaque = vector.reply.split(b" ")
+        text = b"%b 0 25" % number
+        self.assertEqual(
+            [b"result 200 %d %b\r\n%b" % (len(text), opaque, text)], group.replies, vector
+        )
+        batch = store.batch
+        assert batch is not None
+        self.assertEqual([(batch, 0, 0, routes.refuse)], group.runs)
+        body = data.partition(b"\r\n")[2]
+        flag = int(data.split(b" ")[4])
+        record = encode_record(int(number), flag, body)
+        self.assertEqual(record, b"".join(bytes(piece) for piece in batch.pieces))
+        self.assertEqual(25 + len(record), store.next_offset)
 
     def test_every_split(self) -> None:
         """A frame cut in two at any byte is stored once and answered once."""
@@ -140,3 +163,82 @@ class SyncScanTests(SynchronousTestCase):
         store = broker.stores.get("test", 0)
         assert store is not None
         return store.max_offset
+
+
+class TwinTests(SynchronousTestCase):
+    """Python and C on random streams, over several partitions."""
+
+    if compiled is None:
+        skip = f"the native part is not used ({way})"
+
+    def test_random_streams(self) -> None:
+        """What was consumed, the records, the replies and what they wait for are the same."""
+        for seed in range(SEED, SEED + 200):
+            rng = random.Random(seed)
+            frames = [self.broken(rng, random_frame(rng)) for _ in range(rng.choice((1, 5, 40)))]
+            data = b"".join(frames)
+            view = memoryview(data) if rng.randrange(2) else data
+            found = [self.take(scan, data, view) for scan in WAYS]
+            self.assertEqual(found[0], found[1], f"seed {seed}")
+
+    def broken(self, rng: random.Random, frame: bytes) -> bytes:
+        """Every tenth frame has a byte changed, lacks one, or has one too much."""
+        if rng.randrange(10):
+            return frame
+        place = rng.randrange(min(len(frame), 80))
+        more = rng.choice((b"", b"0", b"9", b"-", b" ", b"\r", b"x"))
+        return frame[:place] + more + frame[place + rng.randrange(2) :]
+
+    def take(self, scan: Scan, data: bytes, view: bytes | memoryview) -> tuple[object, ...]:
+        """One side, frame after frame; what it leaves is stepped over byte by byte."""
+        stores = [Store() for _ in range(3)]
+        routes: Any = Routes(*stores)
+        routes.syncs = routes.puts
+        group: Any = ReplyGroup()
+        ids: Any = None
+        position, steps = 0, []
+        while position < len(data):
+            past = scan(data, view, position, len(data), routes, ids, group)
+            steps.append(past)
+            position = past if past > position else data.find(b"sync", position + 1)
+            if position < 0:
+                break
+        batches = {id(store.batch): number for number, store in enumerate(stores)}
+        runs = [(batches[id(run[0])], *run[1:3]) for run in group.runs]
+        pieces = [list(map(bytes, store.batch.pieces)) if store.batch else [] for store in stores]
+        return steps, group.replies, runs, pieces, [store.next_offset for store in stores]
+
+    def test_every_prefix(self) -> None:
+        """No byte beyond the end decides anything: each vector, cut at each byte."""
+        assert compiled is not None
+        for vector in SYNC_VECTORS:
+            for length in range(len(vector.request)):
+                cut = vector.request[:length]
+                found = [self.take(scan, cut, cut) for scan in WAYS]
+                self.assertEqual(found[0], found[1], (vector.request, length))
+
+    def test_nothing_leaks(self) -> None:
+        """Records taken and refused, thousands of times: as many blocks as before."""
+        data = sync(b"x" * 100) * 3 + sync(b"y" * 5000) + sync(b"z", partition=b"1")
+        assert compiled is not None
+        take = compiled.take_syncs
+
+        def work() -> None:
+            for second in (Store(), Store(StoreError("no")), Store(KeyError("no"))):
+                routes: Any = Routes(Store(), second)
+                routes.syncs = routes.puts
+                try:
+                    take(data, data, 0, len(data), routes, None, ReplyGroup())
+                except KeyError:
+                    pass
+
+        def blocks() -> int:
+            gc.collect()
+            return sys.getallocatedblocks()
+
+        for _ in range(50):
+            work()
+        before = blocks()
+        for _ in range(1000):
+            work()
+        self.assertLess(blocks() - before, 200)
