@@ -25,6 +25,7 @@ from metamorphosis.errors import JournalError
 from metamorphosis.ids import FILE_NAME as IDS_FILE
 from metamorphosis.ids import RETRY_SECONDS, IdCeiling, MessageIds
 from metamorphosis.interfaces import IWorkerThreads
+from metamorphosis.replication.follower.aside import move_aside
 from metamorphosis.store.descriptors import Descriptors
 from metamorphosis.store.environment import StoreEnvironment
 from metamorphosis.store.flushing import FlushSchedule
@@ -221,7 +222,12 @@ class BrokerStorage:
 
     def _look_into_journal(self) -> None:
         """
+        A finished journal that is not empty leaves: the log of a slave may become another one, and
+        a later start with transactions would take what the journal names for missing, and store it
+        again. Differs: the original does.
+
         :raises JournalError: it holds what only a start with transactions can finish.
+        :raises StoreError: it cannot be moved.
         """
         directory = self._journal_directory
         found = find_unfinished(directory, lambda partition: self._stores.get(*partition))
@@ -231,6 +237,14 @@ class BrokerStorage:
                 " a slave take no transactions. Start this broker once as a plain one, end what is"
                 " prepared (metaq tx), and stop it; or, if these messages are wanted no longer,"
                 f" move {directory} away"
+            )
+        if found.size:
+            aside = move_aside(directory)
+            self._log.warn(
+                "The transaction journal in {directory} is finished and was moved to {aside},"
+                " because this broker takes no transactions",
+                directory=directory,
+                aside=aside,
             )
 
     # Retention

@@ -32,10 +32,12 @@ class Unfinished(NamedTuple):
     """
     :ivar prepared: keys of transactions that wait for their outcome.
     :ivar not_stored: keys of committed ones whose messages are not all in the store.
+    :ivar size: bytes of all redo files.
     """
 
     prepared: list[str]
     not_stored: list[str]
+    size: int
 
     def __str__(self) -> str:
         """As in "3 prepared transactions (XID:..., ...)"."""
@@ -63,16 +65,19 @@ def find_unfinished(directory: str, find: FindStore) -> Unfinished:
     files = find_files_only(directory)
     replay = Replay(files.checkpoint)
     not_stored: list[str] = []
+    size = 0
     try:
         for number, path in files.redo:
-            found = replay.follow(number, read_file(path))
+            data = read_file(path)
+            size += len(data)
+            found = replay.follow(number, data)
             commits = [each for each in found if isinstance(each, CommitFound)]
             missing = missing_blocks(commits, _views(commits, find))
             not_stored += dict.fromkeys(each.commit.key for each in missing)
     except OSError as error:
         raise unreadable(directory, error) from error
     prepared = [key for key in replay.prepared if not _is_completed(key, files.heuristic)]
-    return Unfinished(prepared, not_stored)
+    return Unfinished(prepared, not_stored, size)
 
 
 def _is_completed(key: str, heuristic: dict[XATransactionId, Heuristic]) -> bool:

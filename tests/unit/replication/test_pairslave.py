@@ -20,7 +20,7 @@ from metamorphosis.threads import SynchronousThreads
 from tests.support.scriptedlogs import PROBE
 from tests.support.scriptedsamsa import ScriptedSamsa
 from tests.support.scriptedwire import MemoryWire
-from tests.support.serving import URL, Client
+from tests.support.serving import URL, Broker, Client
 from tests.support.slaves import SlaveBroker, sync
 from tests.unit.broker.test_hotpath import log
 
@@ -169,6 +169,14 @@ class RecordTests(SlaveTestCase):
             answer = client.send(f"transaction XID:1:aa:bb:q s {step} 3\r\n".encode())
             self.assertEqual(reply(500, 3, f"Unsupported {text}"), answer)
         self.assertEqual(b"", client.send(b"transaction XID:1:aa:bb:q s END 3\r\n"))
+
+    def test_row_R45_plain_broker(self) -> None:
+        """A broker without the role answers with the original's text."""
+        client = Broker(self.mktemp()).client()
+        text = "\u672a\u6ce8\u518c\u8bf7\u6c42\u5904\u7406\u5668"
+        for _ in range(2):
+            answer = client.send(sync(b"hello", opaque=b"7")).decode()
+            self.assertRegex(answer, rf"^result 503 \d+ 7\r\n{text}.*network\.SyncCommand$")
 
     def test_row_R44_direct_put(self) -> None:
         """Is refused on every connection, in every form, also the hot path's."""
