@@ -299,7 +299,7 @@ def _check(config: BrokerConfig, own: Settings, role: RoleConfig | None) -> None
     """
     from metamorphosis.daemon.check import try_start
 
-    found = try_start(config, own)
+    found = try_start(config, own, has_transactions=role is None)
     for warning in (*config.warnings, *own.warnings, *found.warnings):
         print(f"warning: {warning}")
     if role is not None:

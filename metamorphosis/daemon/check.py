@@ -15,8 +15,8 @@ from metamorphosis.config import ini
 from metamorphosis.config.faults import Fault
 from metamorphosis.config.model import BrokerConfig, Settings
 from metamorphosis.config.suspicions import TOPIC
-from metamorphosis.daemon.inspection import find_damages
-from metamorphosis.errors import StoreError
+from metamorphosis.daemon.inspection import find_damages, unfinished_journal
+from metamorphosis.errors import JournalError, StoreError
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +30,12 @@ class Findings:
     warnings: list[str]
 
 
-def try_start(config: BrokerConfig, settings: Settings) -> Findings:
-    """All that a start would find out. Thread: any; blocks as long as a start would."""
+def try_start(config: BrokerConfig, settings: Settings, has_transactions: bool = True) -> Findings:
+    """
+    All that a start would find out. Thread: any; blocks as long as a start would.
+
+    :param has_transactions: False for a slave or a member of a pair.
+    """
     places = Places(config.path)
     unusable = list(_directories(config, places))
     faults = [*unusable, *_interface(settings), *_filters(config, places)]
@@ -39,7 +43,9 @@ def try_start(config: BrokerConfig, settings: Settings) -> Findings:
     try:
         if not unusable:
             found.warnings.extend(find_damages(config, settings))
-    except StoreError as error:
+            if not has_transactions:
+                found.problems.extend(unfinished_journal(config))
+    except (StoreError, JournalError) as error:
         found.problems.append(str(error))
     return found
 

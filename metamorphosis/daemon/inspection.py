@@ -11,6 +11,8 @@ from collections.abc import Iterator
 
 from metamorphosis.config.model import BrokerConfig, Settings
 from metamorphosis.store.opening import find_damage, find_partitions
+from metamorphosis.transactions.journalfiles import journal_directory
+from metamorphosis.transactions.unfinished import find_unfinished, of_directories
 
 
 def find_damages(config: BrokerConfig, settings: Settings) -> Iterator[str]:
@@ -30,3 +32,18 @@ def find_damages(config: BrokerConfig, settings: Settings) -> Iterator[str]:
             damage = find_damage(data_path, found)
             if damage is not None:
                 yield damage
+
+
+def unfinished_journal(config: BrokerConfig) -> Iterator[str]:
+    """
+    Why a broker without transactions cannot start over the journal of an earlier one. Thread: any;
+    blocks as long as a start would.
+
+    :raises JournalError: the journal cannot be read.
+    :raises StoreError: a partition that it names cannot be read.
+    """
+    directory = journal_directory(config.data_log_path, config.data_path)
+    paths = of_directories(lambda topic: config.topic(topic).data_path or config.data_path)
+    refusal = find_unfinished(directory, paths).refusal(directory)
+    if refusal is not None:
+        yield refusal

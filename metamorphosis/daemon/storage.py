@@ -36,7 +36,7 @@ from metamorphosis.store.retention import Retention
 from metamorphosis.transactions.journalfiles import journal_directory
 from metamorphosis.transactions.service import TransactionService
 from metamorphosis.transactions.transaction import Partition
-from metamorphosis.transactions.unfinished import find_unfinished
+from metamorphosis.transactions.unfinished import find_unfinished, of_stores
 
 RETENTION_THREADS = 2
 
@@ -230,14 +230,12 @@ class BrokerStorage:
         :raises StoreError: it cannot be moved.
         """
         directory = self._journal_directory
-        found = find_unfinished(directory, lambda partition: self._stores.get(*partition))
-        if found.prepared or found.not_stored:
-            raise JournalError(
-                f"the transaction journal in {directory} holds {found}, and a broker in a pair and"
-                " a slave take no transactions. Start this broker once as a plain one, end what is"
-                " prepared (metaq tx), and stop it; or, if these messages are wanted no longer,"
-                f" move {directory} away"
-            )
+        found = find_unfinished(
+            directory, of_stores(lambda partition: self._stores.get(*partition))
+        )
+        refusal = found.refusal(directory)
+        if refusal is not None:
+            raise JournalError(refusal)
         if found.size:
             aside = move_aside(directory)
             self._log.warn(

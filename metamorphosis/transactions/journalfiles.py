@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from twisted.logger import Logger
@@ -31,6 +31,9 @@ CHECKPOINT = "checkpoint."
 HEURISTIC_LOG = "heuristic.log"
 ASIDE = "damaged-"
 """Prefix of what is kept of damaged files; the original takes no offence at such names."""
+
+Outcomes = dict[XATransactionId, Heuristic]
+"""What administrators decided."""
 
 _log = Logger()
 
@@ -70,19 +73,20 @@ def find_files(disk: Disk, directory: str) -> JournalFiles:
         os.makedirs(directory, exist_ok=True)
         disk.sync_directory(directory)
         disk.sync_directory(os.path.dirname(os.path.abspath(directory)))
-        return _look(directory)
+        return _look(directory, _heuristic)
     except OSError as error:
         raise unreadable(directory, error) from error
 
 
 def find_files_only(directory: str) -> JournalFiles:
     """
-    The same, and nothing is made or changed but a ``heuristic.log`` that cannot be read.
+    The same, and nothing is made or changed; a ``heuristic.log`` that cannot be read counts as
+    empty.
 
     :raises JournalError: naming what cannot be read.
     """
     try:
-        return _look(directory)
+        return _look(directory, _readable_heuristic)
     except FileNotFoundError:
         return JournalFiles([], None, {})
     except OSError as error:
@@ -94,10 +98,10 @@ def unreadable(directory: str, error: OSError) -> JournalError:
     return JournalError(f"Could not read the transaction journal in {directory} ({error.strerror})")
 
 
-def _look(directory: str) -> JournalFiles:
+def _look(directory: str, read_heuristic: Callable[[str], Outcomes]) -> JournalFiles:
     names = os.listdir(directory)
     checkpoint = _newest_checkpoint(directory, names)
-    heuristic = _heuristic(os.path.join(directory, HEURISTIC_LOG))
+    heuristic = read_heuristic(os.path.join(directory, HEURISTIC_LOG))
     return JournalFiles(_numbered(directory, names, REDO), checkpoint, heuristic)
 
 
@@ -122,7 +126,15 @@ def _newest_checkpoint(directory: str, names: Iterable[str]) -> JournalLocation 
     return None
 
 
-def _heuristic(path: str) -> dict[XATransactionId, Heuristic]:
+def _readable_heuristic(path: str) -> Outcomes:
+    try:
+        with open(path, "rb") as file:
+            return parse_heuristic_log(file.read())
+    except (FileNotFoundError, InvalidRecord):
+        return {}
+
+
+def _heuristic(path: str) -> Outcomes:
     """
     Differs: an unreadable file keeps the original from starting. The outcomes themselves stand in
     the redo files; what is lost is the memory that an administrator decided them.

@@ -9,9 +9,11 @@ transactions would store the missing messages behind others.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
+from metamorphosis.store.layout import find_segments, partition_directory
 from metamorphosis.transactions.heuristiclog import Heuristic
 from metamorphosis.transactions.journalfiles import find_files_only, unreadable
 from metamorphosis.transactions.rebuilding import read_file
@@ -25,7 +27,36 @@ if TYPE_CHECKING:
 
 SHOWN = 3
 
-FindStore = Callable[[Partition], "MessageStore | None"]
+FindSegments = Callable[[Partition], list[SegmentView]]
+"""The segments of a partition; none if there is no such partition."""
+
+
+def of_stores(find: Callable[[Partition], MessageStore | None]) -> FindSegments:
+    """Of a broker that has loaded its partitions."""
+
+    def segments(partition: Partition) -> list[SegmentView]:
+        store = find(partition)
+        found = () if store is None else store.segments
+        return [SegmentView(segment.start, segment.end, segment.path) for segment in found]
+
+    return segments
+
+
+def of_directories(data_path: Callable[[str], str]) -> FindSegments:
+    """
+    As they lie on the disk.
+
+    :param data_path: topic -> where its partitions are.
+    """
+
+    def segments(partition: Partition) -> list[SegmentView]:
+        directory = partition_directory(data_path(partition[0]), *partition)
+        if not os.path.isdir(directory):
+            return []
+        found = find_segments(directory)
+        return [SegmentView(start, start + size, path) for start, path, size in found]
+
+    return segments
 
 
 class Unfinished(NamedTuple):
@@ -38,6 +69,18 @@ class Unfinished(NamedTuple):
     prepared: list[str]
     not_stored: list[str]
     size: int
+
+    def refusal(self, directory: str) -> str | None:
+        """Why a broker without transactions must not start over this journal, and what to do; None:
+        it may."""
+        if not self.prepared and not self.not_stored:
+            return None
+        return (
+            f"the transaction journal in {directory} holds {self}, and a broker in a pair and a"
+            " slave take no transactions. Start this broker once as a plain one, end what is"
+            " prepared (metaq tx), and stop it; or, if these messages are wanted no longer, move"
+            f" {directory} away"
+        )
 
     def __str__(self) -> str:
         """As in "3 prepared transactions (XID:..., ...)"."""
@@ -54,12 +97,11 @@ class Unfinished(NamedTuple):
         return " and ".join(found)
 
 
-def find_unfinished(directory: str, find: FindStore) -> Unfinished:
+def find_unfinished(directory: str, find: FindSegments) -> Unfinished:
     """
     Look through the redo files of a journal directory, which need not exist. Before any store takes
-    messages. Thread: reactor, and it blocks.
+    messages. Thread: that of ``find``; it blocks.
 
-    :param find: the store of a partition; None if it has none.
     :raises JournalError: naming the file that cannot be read.
     """
     files = find_files_only(directory)
@@ -87,17 +129,8 @@ def _is_completed(key: str, heuristic: dict[XATransactionId, Heuristic]) -> bool
 
 
 def _views(
-    commits: list[CommitFound], find: FindStore
+    commits: list[CommitFound], find: FindSegments
 ) -> dict[Partition, list[SegmentView] | None]:
-    """The segments of every partition that the commits name; none without a store."""
-    views: dict[Partition, list[SegmentView] | None] = {}
-    for commit in commits:
-        for location in commit.locations:
-            partition = partition_of(location.name)
-            if partition is not None and partition not in views:
-                store = find(partition)
-                segments = [] if store is None else store.segments
-                views[partition] = [
-                    SegmentView(segment.start, segment.end, segment.path) for segment in segments
-                ]
-    return views
+    """The segments of every partition that the commits name."""
+    partitions = {partition_of(each.name) for commit in commits for each in commit.locations}
+    return {partition: find(partition) for partition in partitions if partition is not None}

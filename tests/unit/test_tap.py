@@ -22,6 +22,7 @@ from metamorphosis.daemon.local import LocalService
 from metamorphosis.daemon.service import BrokerService
 from tests.support.broker import SYSTEM, ZOOKEEPER, Keys, ini
 from tests.unit.store.test_recovery import log
+from tests.unit.transactions.test_replay import JOURNALS, append, commit
 
 TOPICS: dict[str, Keys] = {"test": {"numPartitions": 2}}
 
@@ -238,6 +239,26 @@ class RoleTests(OptionsTestCase):
                 self.parse("--check", "-f", self.server_ini, *arguments)
             self.assertEqual(0, raised.exception.code)
             self.assertIn(expected, self.printed.getvalue())
+
+    def test_check_of_an_unfinished_journal(self) -> None:
+        """A problem for every role, and for no plain broker; nothing is changed."""
+        journal = os.path.join(self.directory, "data", "transactions")
+        os.makedirs(journal)
+        for content, text in (
+            ((JOURNALS / "xa-prepared").read_bytes(), "1 transaction prepared"),
+            (append("TX:s:1") + commit("TX:s:1"), "1 transaction committed and not completely"),
+        ):
+            redo = self.write(os.path.join(journal, "redo.1"), "")
+            with open(redo, "wb") as file:
+                file.write(content)
+            self.write(os.path.join(journal, "heuristic.log"), "garbage")
+            text = f"the transaction journal in {journal} holds {text}"
+            for name, path in self.files.items():
+                refused = self.refused("--check", "-f", self.server_ini, "-F", f"{name}={path}")
+                self.assertIn(text, refused)
+            end = self.assertRaises(SystemExit, self.parse, "--check", "-f", self.server_ini)
+            self.assertEqual(0, end.code)
+            self.assertEqual(["heuristic.log", "redo.1"], sorted(os.listdir(journal)))
 
     def test_service(self) -> None:
         """The broker gets the role."""

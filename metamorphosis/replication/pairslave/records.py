@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from metamorphosis.replication.pairslave.takeover import Takeover
     from metamorphosis.replication.role import Attached
     from metamorphosis.store.batch import Batch
+    from metamorphosis.store.messagestore import MessageStore
 
 
 class Records:
@@ -75,21 +76,11 @@ class Records:
         """
         :raises BrokerError: the record cannot be stored.
         """
+        self._check_place(command)
         topic, partition, body = command.topic, command.partition, command.body
-        shared, rules = self._shared, self._shared.rules
-        if rules.is_closed(topic, partition):
-            broker_id = shared.config.broker_id
-            raise refusals.sync_closed(shared.url, topic, broker_id, partition)
-        if not rules.accepts(topic):
-            raise self._failed(command, refusals.topic_not_accepted(topic))
-        if not 0 <= partition < rules.partition_count(topic):
-            raise self._failed(command, refusals.wrong_partition(partition))
         computed = checksum(body)
         try:
-            store = self._stores.get(topic, partition)
-            if store is None:
-                store = self._stores.get_or_create(rules.topic_config(topic), partition)
-                self._long_polls.store_made(store)
+            store = self._open(topic, partition)
             if command.checksum not in (wire.NO_CHECKSUM, computed):
                 raise self._failed(command, refusals.CHECKSUM_FAILURE)
             batch = store.batch or store.open_batch()
@@ -106,10 +97,33 @@ class Records:
         except MetaQError as error:
             raise self._failed(command, str(error)) from error
         # Later records take the hot path.
-        shared.routes.syncs[topic.encode(), b"%d" % partition] = store
+        self._shared.routes.syncs[topic.encode(), b"%d" % partition] = store
         offset = store.add(command.message_id, command.flag, computed, body)
         text = b"%d %d %d" % (command.message_id, partition, offset)
         return batch, result(200, command.opaque, text)
+
+    def _check_place(self, command: wire.SyncCommand) -> None:
+        """
+        :raises BrokerError: partition or topic take nothing.
+        """
+        topic, partition = command.topic, command.partition
+        shared, rules = self._shared, self._shared.rules
+        if rules.is_closed(topic, partition):
+            broker_id = shared.config.broker_id
+            raise refusals.sync_closed(shared.url, topic, broker_id, partition)
+        if not rules.accepts(topic):
+            raise self._failed(command, refusals.topic_not_accepted(topic))
+        if not 0 <= partition < rules.partition_count(topic):
+            raise self._failed(command, refusals.wrong_partition(partition))
+
+    def _open(self, topic: str, partition: int) -> MessageStore:
+        """The store; the first record makes it, and gets that wait for it are told."""
+        store = self._stores.get(topic, partition)
+        if store is None:
+            config = self._shared.rules.topic_config(topic)
+            store = self._stores.get_or_create(config, partition)
+            self._long_polls.store_made(store)
+        return store
 
     # Probes
 

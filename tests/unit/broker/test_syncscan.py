@@ -218,7 +218,8 @@ class TwinTests(SynchronousTestCase):
                 self.assertEqual(found[0], found[1], (vector.request, length))
 
     def test_nothing_leaks(self) -> None:
-        """Records taken and refused, thousands of times: as many blocks as before."""
+        """Records taken and refused, thousands of times: as many blocks as before, at least once
+        when all caches are warm."""
         data = sync(b"x" * 100) * 3 + sync(b"y" * 5000) + sync(b"z", partition=b"1")
         assert compiled is not None
         take = compiled.take_syncs
@@ -236,9 +237,10 @@ class TwinTests(SynchronousTestCase):
             gc.collect()
             return sys.getallocatedblocks()
 
-        for _ in range(50):
-            work()
-        before = blocks()
-        for _ in range(1000):
-            work()
-        self.assertLess(blocks() - before, 200)
+        grown = []
+        for _ in range(4):
+            before = blocks()
+            for _ in range(1000):
+                work()
+            grown.append(blocks() - before)
+        self.assertLess(min(grown), 200)
