@@ -14,6 +14,7 @@ from typing import NamedTuple
 from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.message import HEADER, HEADER_BYTES, encode_record
+from tests.support.pairing import Pair
 from tests.support.scriptedpeers import ScriptedFollower, ScriptedGregor, ScriptedSamsa
 from tests.support.serving import Broker
 from tests.support.slaves import SlaveBroker
@@ -189,6 +190,56 @@ class PairSessionTests(SynchronousTestCase):
         self.assertEqual(
             [_without_id(each) for each in self.session.sent], [_as_sync(each) for each in puts]
         )
+
+
+class PairMasterSessionTests(SynchronousTestCase):
+    """Sessions 31, 31b and 32: producers of the original put to our master of a pair."""
+
+    def test_puts(self) -> None:
+        """
+        The replies, what is sent to the slave, and both logs are those of the recording, but for
+        ids, which are times, and opaques on the connection to the slave.
+        """
+        pair = Pair(self.mktemp())
+        pair.connect()
+        answers = []
+        for session in ("31", "31b"):
+            recording = recorded(session, "broker-01")
+            client = pair.client()
+            for request, answer in zip(recording.sent, recording.received, strict=True):
+                answers.append(answer)
+                self.assertEqual(_masked(answer), _masked(pair.send(client, request)))
+        slave = recorded("30", "slave-01")
+        self.assertEqual([_place(each) for each in slave.received], list(map(_place, answers)))
+        for partition in (0, 1):
+            self.assertEqual(pair.own(partition), pair.slaves(partition))
+        sent = [topic_and_partition for *topic_and_partition, _ in pair.gregor.syncs]
+        self.assertEqual([_without_id(each)[:2] for each in slave.sent], _encoded(sent))
+        pair.gregor.verify()
+
+    def test_puts_without_a_slave(self) -> None:
+        """Refused, byte for byte."""
+        pair = Pair(self.mktemp())
+        recording = recorded("32", "broker-01")
+        client = pair.client()
+        for request, answer in zip(recording.sent, recording.received, strict=True):
+            self.assertEqual(answer, pair.send(client, request))
+        self.assertGreater(len(recording.sent), 5)
+
+
+def _masked(answer: bytes) -> tuple[bytes, bytes]:
+    """Opaque, and partition and offset."""
+    return answer.partition(b"\r\n")[0].rpartition(b" ")[2], _place(answer)
+
+
+def _place(answer: bytes) -> bytes:
+    """Partition and offset of an answer."""
+    return answer.partition(b"\r\n")[2].partition(b" ")[2]
+
+
+def _encoded(places: list[list[object]]) -> list[list[bytes]]:
+    """As on the wire."""
+    return [[str(each).encode() for each in place] for place in places]
 
 
 def _question(request: bytes) -> bytes:
