@@ -361,29 +361,14 @@ class DamagedLog:
     def _may_come(self, message: Delivered) -> bool:
         """
         Zeros that look like an empty message; and messages that were sent inside of another one, if
-        the log has more than one fault, or a fault in one that is too long, or if that other one is
-        too long and follows the damage.
+        the log has more than one fault, or a fault in one that is too long.
         """
         if not message.body:
             return True
         stored = max(each for each in self.records if each.offset <= message.offset)
         faults = sum(map(self._is_wrong, self.records))
         too_long = bool(self.harmed(stored)) and len(stored.body) > self.longest
-        if not stored.inside:
-            return False
-        return faults + too_long > 1 or self.torn or self._hides_behind_damage(stored)
-
-    def _hides_behind_damage(self, stored: Stored) -> bool:
-        """
-        Whether a message is too long, and so are all between it and a damaged one: what is looked
-        for behind the damage is a record that is accepted, and the first one is inside of it.
-        """
-        for each in reversed([each for each in self.records if each.offset <= stored.offset]):
-            if self.harmed(each):
-                return each is not stored
-            if len(each.body) <= self.longest:
-                return False
-        return False
+        return stored.inside and (faults + too_long > 1 or self.torn)
 
     def _may_be_missed(self, stored: Stored) -> bool:
         """
