@@ -256,8 +256,9 @@ class DamageSearch:
         border, _ = await window.border()
         if found + HEADER_BYTES > len(window.data):
             return found if found == border else None
-        seen = is_record(window.data, found, max_body) or is_empty(window.data, found)
-        return found if seen else None
+        if is_record(window.data, found, max_body) or is_empty(window.data, found):
+            return found
+        return found if await self._proof_of(found) is Proof.SEEN else None  # one too long follows
 
     async def _far_end_by_checksum(self, stop: int) -> int | None:
         """Question 1 for a body that is too long for the window."""

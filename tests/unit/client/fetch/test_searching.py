@@ -22,7 +22,15 @@ from tests.support.damagedlogs import FIRST_ID, KINDS, Reading, run
 from tests.support.memorybroker import Log, MemoryBroker
 
 LONGEST = 1000
-FOUND = (1883241033236604, 1883241033231884, 1883241033232074, 1883241033234078, 1883242861980283)
+FOUND = (
+    1883241033236604,
+    1883241033231884,
+    1883241033232074,
+    1883241033234078,
+    1883242861980283,
+    1883245368051373,
+    1883246775256858,
+)
 """
 Seeds of damaged logs of which a message was missing, or one was delivered that was never sent.
 """
