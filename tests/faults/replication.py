@@ -29,6 +29,8 @@ from tests.faults.kills import PartitionJudge, check, stored_log
 from tests.faults.peer import Peer
 from tests.faults.replicationload import PARTITIONS, TOPICS, Producer, Reader
 from tests.faults.wire import CLOSE, DEAF, GARBAGE, HALF, LOSE, PASS, SILENT, FaultyWire
+from tests.integration import setclock
+from tests.integration.setclock import SetClock
 from tests.support.embedded import EmbeddedZooKeeper
 from tests.support.replicated import Member
 from tests.support.zookeeper import free_port
@@ -82,6 +84,12 @@ class Cluster:
             ),
             FOLLOWER: self._member(FOLLOWER, "slave", {"slaveId": 0, "slaveMaxDelayInMills": 50}),
         }
+
+        self.clock: SetClock | None = None
+        if setclock.missing() is None:
+            self.clock = SetClock(f"{self.directory}/clock")
+            for member in self.members.values():
+                member.variables = self.clock.variables()
 
     def _member(self, name: str, role: str, properties: dict[str, Any]) -> Member:
         return Member(
@@ -151,6 +159,8 @@ class Faults:
             self.move_master,
             self.kill_while_frozen,
         ]
+        if cluster.clock is not None:
+            self.kinds.append(self.clock_set)
 
     def happen(self) -> str:
         """One of them; what it was."""
@@ -254,6 +264,13 @@ class Faults:
         self._pause(1.0)
         zookeeper.start()
         return "ZooKeeper empty"
+
+    def clock_set(self) -> str:
+        """The time of day of all members goes back, or forward."""
+        assert self._cluster.clock is not None
+        seconds = self._random.choice((-3600, -60, -1, 60))
+        self._cluster.clock.step(seconds)
+        return f"clock set by {seconds} s"
 
     def move_master(self) -> str:
         """The master starts under another address; its slaves have to find it."""

@@ -62,7 +62,11 @@ class SetClock:
 
     def environment(self) -> dict[str, str]:
         """Of a process of ours whose time of day this is."""
-        return {**environment(), "LD_PRELOAD": self._library, "SET_CLOCK": self._state}
+        return {**environment(), **self.variables()}
+
+    def variables(self) -> dict[str, str]:
+        """What makes it so."""
+        return {"LD_PRELOAD": self._library, "SET_CLOCK": self._state}
 
 
 class SetBroker(BrokerProcess):

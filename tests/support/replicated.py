@@ -22,6 +22,7 @@ class Member(BrokerProcess):
 
     :param role: ``slave``, ``samsa`` or ``gregor``; None: a plain broker.
     :param properties: of the role's property file.
+    :ivar variables: of the environment of its processes, beside the usual ones.
     """
 
     def __init__(
@@ -30,6 +31,7 @@ class Member(BrokerProcess):
         super().__init__(directory, **options)
         self.role = role
         self.properties = dict(properties or {})
+        self.variables: dict[str, str] = {}
 
     @property
     def address(self) -> str:
@@ -46,6 +48,10 @@ class Member(BrokerProcess):
         super().write_configuration()
         text = "".join(f"{key}={value}\n" for key, value in self.properties.items())
         self._write(self.property_file, text)
+
+    def environment(self) -> dict[str, str]:
+        """See ``BrokerProcess``."""
+        return {**super().environment(), **self.variables}
 
     def command(self, options: Sequence[str] = ()) -> list[str]:
         """See ``BrokerProcess``."""
