@@ -129,12 +129,15 @@ def take_get(
     if len(opaque) > 9 and not _INT32_MIN <= int(opaque) <= _INT32_MAX:
         return 0
     try:
-        found_range = store.slice(int(offset), min(int(size), routes.max_transfer))
+        wanted = int(size)
+        found_range = store.slice(int(offset), min(wanted, routes.max_transfer))
     except StoreError:
         return 0
     if found_range is None:
         return 0
     segment, at, length = found_range
+    if length == routes.max_transfer < wanted:
+        return 0  # the record may be longer
     head = b"value %d %b\r\n" % (length, opaque)
     group.add(FileReply(head, segment, at, length))
     store.get_count += 1

@@ -17,6 +17,7 @@ from metamorphosis.broker.dispatch import Table, refusal
 from metamorphosis.broker.longpoll import LongPolls
 from metamorphosis.broker.replies import FileReply, Reply
 from metamorphosis.errors import BrokerError, MetaQError, NotFound, OffsetTooSmall
+from metamorphosis.message import HEADER_BYTES
 from metamorphosis.store.descriptors import DescriptorsTaken
 from metamorphosis.wire import commands as wire
 from metamorphosis.wire.encoding import result, value_head
@@ -27,9 +28,14 @@ if TYPE_CHECKING:
     from metamorphosis.broker.responders.shared import Shared
     from metamorphosis.broker.session import HeldGet, Session
     from metamorphosis.store.messagestore import MessageStore
+    from metamorphosis.store.segmentlog import FileRange
 
 END_OF_LOG = (1 << 63) - 1
 """A get at this offset asks where the log ends."""
+
+LONGEST_RECORD = 4 << 20
+"""A record of so many bytes is sent whole to a get that asks for it, whatever ``maxTransferSize``
+is: the most that the original's consumers and slaves ask for."""
 
 COPIED_BYTES = 256 << 10
 """The most that a get returns while so many files are being sent that its own has to be read."""
@@ -124,6 +130,8 @@ class Gets:
         if found is None:
             raise self._nothing(command, store)
         segment, position, length = found
+        if length == self._shared.config.max_transfer_size < command.max_size:
+            length = self._whole_record(command, found)
         if group_filter is not None:
             return group_filter.reply(
                 command, length, lambda size: os.pread(segment.fd, size, position)
@@ -134,6 +142,20 @@ class Gets:
         if not self._shared.filters.has_filters(command.topic):
             self._shared.routes.reads[command.topic.encode(), b"%d" % command.partition] = store
         return FileReply(value_head(length, command.opaque), segment, position, length)
+
+    @staticmethod
+    def _whole_record(command: wire.GetCommand, found: FileRange) -> int:
+        """
+        How much of a range that ``maxTransferSize`` has cut is sent: the whole first record, if
+        that is longer and was asked for.
+
+        Differs: the original sends ``maxTransferSize`` bytes at most. Its consumers and slaves ask
+        for more when they get no whole record, up to 4 MiB, and stand at such a record for ever.
+        """
+        segment, position, length = found
+        size = HEADER_BYTES + int.from_bytes(os.pread(segment.fd, 4, position), "big")
+        whole = length < size <= min(command.max_size, LONGEST_RECORD, segment.size - position)
+        return size if whole else length
 
     def _nothing(self, command: wire.GetCommand, store: MessageStore) -> BrokerError:
         """A get at or beyond the end."""
