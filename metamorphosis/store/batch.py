@@ -118,7 +118,7 @@ class Block(Batch):
 
     __slots__ = ()
 
-    def __init__(self, store: Collecting, offset: int, data: bytes) -> None:
+    def __init__(self, store: Collecting, offset: int, data: bytes | memoryview) -> None:
         super().__init__(store, offset)
         self.pieces = [data, b""]
         self.owned = 2
@@ -136,7 +136,9 @@ class Copy(Block):
 
     __slots__ = ("records",)
 
-    def __init__(self, store: Collecting, offset: int, data: bytes, records: int) -> None:
+    def __init__(
+        self, store: Collecting, offset: int, data: bytes | memoryview, records: int
+    ) -> None:
         super().__init__(store, offset, data)
         self.pieces = [data]  # alone it is not copied once more
         self.owned = 1

@@ -172,12 +172,12 @@ class CollectingLog(WritableLog):
         self.commit_block(block)
         return block
 
-    def append_copy(self, data: bytes, records: int) -> Copy:
+    def append_copy(self, data: bytes | memoryview, records: int) -> Copy:
         """
         Store whole records of another broker's log, all or nothing, at once. One fsync of a flush
         covers them, and they are one write, so ``unflushThreshold`` takes them for one message.
 
-        :param data: the bytes of the records.
+        :param data: the bytes of the records, which never change.
         :param records: how many there are.
         :raises StoreError: as ``open_batch``.
         """

@@ -53,9 +53,9 @@ class SegmentWriter:
         :returns: number and size of the records that are in the file, and the error if that is not
             all of them.
         """
-        data = b""
+        data: bytes | memoryview = b""
         if self.unflushed is not None:
-            data = b"".join(pieces)
+            data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
             written, error = write_joined(self._disk, segment.fd, data, segment.size)
         else:
             written, error = write_pieces(self._disk, segment.fd, pieces, size, segment.size)
@@ -66,7 +66,7 @@ class SegmentWriter:
         segment: Segment,
         pieces: Pieces,
         size: int,
-        data: bytes,
+        data: bytes | memoryview,
         written: int,
         error: OSError | None,
     ) -> tuple[int, int, OSError | None]:
@@ -161,7 +161,9 @@ def whole_records(pieces: Pieces, written: int) -> tuple[int, int]:
     return count, size
 
 
-def write_joined(disk: Disk, fd: int, data: bytes, position: int) -> tuple[int, OSError | None]:
+def write_joined(
+    disk: Disk, fd: int, data: bytes | memoryview, position: int
+) -> tuple[int, OSError | None]:
     """As ``write_pieces``."""
     try:
         done = disk.write(fd, data, position)

@@ -17,7 +17,7 @@ MOST = 16 << 20
 MOST_IN_ALL = 128 << 20
 """The same of all stores of a data path together."""
 
-Pieces = tuple[tuple[int, bytes], ...]
+Pieces = tuple[tuple[int, bytes | memoryview], ...]
 
 
 class Total(Protocol):
@@ -42,10 +42,10 @@ class Unflushed:
 
     def __init__(self, total: Total) -> None:
         self._total = total
-        self._pieces: deque[tuple[int, bytes]] = deque()
+        self._pieces: deque[tuple[int, bytes | memoryview]] = deque()
         self.size = 0
 
-    def add(self, position: int, data: bytes) -> None:
+    def add(self, position: int, data: bytes | memoryview) -> None:
         """``data`` has been written at ``position``, the end of what is kept."""
         self._pieces.append((position, data))
         size = len(data)

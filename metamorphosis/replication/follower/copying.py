@@ -262,10 +262,9 @@ class Copying:
         fetched = self._fetched
         if self.phase is Phase.ENDED or self._copy is not None or not fetched.is_waiting:
             return
-        data = fetched.take()
+        data = memoryview(fetched.take(self._log.waits_for_flushes))
         whole = whole_records(data, self._pace.longest_body)
-        tail = data[whole.size :]
-        fetched.keep(tail)
+        fetched.keep(bytes(data[whole.size :]))
         if not whole.size:
             self._go_on(whole)
             return
@@ -274,7 +273,7 @@ class Copying:
             self._end(End(Why.STORE, text))
             return
         try:
-            copy = self._log.append(data[: whole.size] if tail else data, whole.records)
+            copy = self._log.append(data[: whole.size], whole.records)
         except StoreError as error:
             self._end(End(Why.STORE, str(error)))
             return

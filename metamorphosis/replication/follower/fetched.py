@@ -6,6 +6,7 @@ from collections import deque
 from typing import Final
 
 from metamorphosis.replication.follower.budget import Budget
+from metamorphosis.replication.follower.records import complete_first
 
 FETCH_BYTES: Final = 1 << 20
 """A ``get`` asks for so many at most, as the original's slave."""
@@ -31,7 +32,7 @@ class Fetched:
         self._held = 0  # bytes of the budget for what is here
         self._reserve = 0  # bytes taken for the long record and not asked for now
         self._tail = b""  # from our end on: a part of a record
-        self._waiting: deque[bytes] = deque()  # after it
+        self._waiting: deque[bytes | memoryview] = deque()  # after it
         self._pieces: list[bytes] = []  # of the long record
 
     @property
@@ -81,12 +82,23 @@ class Fetched:
         else:
             self._budget.give_back(size)
 
-    def take(self) -> bytes:
-        """What is to be looked at, from our end on."""
+    def take(self, joined: bool) -> bytes | memoryview:
+        """
+        What is to be looked at, from our end on: the rest of a record that is here in part comes
+        first and alone.
+
+        :param joined: everything at once instead, at the price of a copy.
+        """
         body = self._waiting.popleft()
-        data = self._tail + body if self._tail else body
-        self._tail = b""
-        return data
+        tail, self._tail = self._tail, b""
+        if not tail:
+            return body
+        if joined:
+            return b"".join((tail, body))
+        first, rest = complete_first(tail, body)
+        if rest:
+            self._waiting.appendleft(rest)
+        return first
 
     def keep(self, tail: bytes) -> None:
         """What was taken ends with a part of a record."""

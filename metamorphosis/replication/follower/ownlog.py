@@ -67,7 +67,13 @@ class OwnLog:
         store = self.store
         return None if store is None else StoreLog(store)
 
-    def append(self, data: bytes, records: int) -> Copy:
+    @property
+    def waits_for_flushes(self) -> bool:
+        """Whether each ``append`` waits for a flush, so that fewer are better."""
+        store = self.store
+        return store is not None and store.group_commit
+
+    def append(self, data: bytes | memoryview, records: int) -> Copy:
         """
         Store whole records at the end.
 

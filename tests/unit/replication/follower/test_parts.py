@@ -10,7 +10,7 @@ from metamorphosis.errors import StoreError
 from metamorphosis.message import HEADER
 from metamorphosis.replication.follower.aside import move_aside
 from metamorphosis.replication.follower.budget import Budget
-from metamorphosis.replication.follower.records import Whole, whole_records
+from metamorphosis.replication.follower.records import Whole, complete_first, whole_records
 from tests.support.partitions import M0, M1, M2, M3
 
 LONGEST = 1000
@@ -41,6 +41,23 @@ class RecordsTests(SynchronousTestCase):
             found = whole_records(M1 + bytes(broken) + M1, LONGEST)
             self.assertEqual((1, len(M1)), (found.records, found.size))
             self.assertIsNotNone(found.fault)
+
+    def test_first_record_is_completed(self) -> None:
+        """Of three records that are cut anywhere, twice."""
+        data = M1 + M0 + M3
+        for cut in range(1, len(M1)):
+            for end in range(cut, len(data) + 1):
+                first, rest = complete_first(data[:cut], data[cut:end])
+                self.assertEqual(data[:end], first + rest)
+                expected = len(M1) if end >= 20 else end
+                self.assertEqual(min(expected, end), len(first), (cut, end))
+
+    def test_first_record_that_is_none(self) -> None:
+        """A length that cannot be: what shows it is taken."""
+        for length in (-1, -(1 << 31), (1 << 31) - 1):
+            data = HEADER.pack(length, 0, 1, 0) + M1
+            first, _ = complete_first(data[:7], data[7:])
+            self.assertIsNotNone(whole_records(first, LONGEST).fault)
 
     def test_lengths(self) -> None:
         """The longest one is whole, one more is a fault."""
