@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from metamorphosis.client.network.links import Log
 from metamorphosis.config import serverini
+from metamorphosis.config.model import TopicConfig
 from metamorphosis.errors import ConfigError, PeerError
 from metamorphosis.interfaces import IRuntime, Timer
 from metamorphosis.replication.follower.masterconfig import merge, replace_file
@@ -71,7 +73,7 @@ class ConfigSync:
         with tempfile.NamedTemporaryFile(suffix=".ini") as trial:
             trial.write(merged)
             trial.flush()
-            serverini.load(trial.name)
+            check_data_paths(serverini.load(trial.name).topics.values())
         replace_file(self._path, merged)
         self._log.info(
             "Topics of {path} were taken over from {master}", path=self._path, master=peer.url
@@ -88,3 +90,20 @@ class ConfigSync:
                 seconds=RETRY_SECONDS,
                 fault=fault,
             )
+
+
+def check_data_paths(topics: Iterable[TopicConfig]) -> None:
+    """
+    A ``dataPath`` of a topic is the master's: it has to be usable on this machine as well.
+
+    :raises ConfigError: one is not.
+    """
+    for topic in topics:
+        path = os.path.abspath(topic.data_path)
+        if topic.data_path and not os.path.isdir(path):
+            if not os.access(os.path.dirname(path), os.W_OK | os.X_OK):
+                raise ConfigError(
+                    f"[topic={topic.name}] dataPath={topic.data_path} cannot be made on this"
+                    " machine: make the directory, or leave dataPath out of the section on the"
+                    " master"
+                )

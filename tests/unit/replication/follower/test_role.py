@@ -428,6 +428,18 @@ class ConfigTests(FollowerCase):
         self.assertNotIn("new", self.own())
         self.assertNotIn("stats config", slave.master.asked)
 
+    def test_data_path_of_another_machine(self) -> None:
+        """With it our broker would not start again: the file stays, and the reason is told."""
+        slave = self.sync(syncs_config=True)
+        slave.master.config = b"[topic=far]\ndataPath=/nowhere/at/all\n"
+        before = self.own()
+        slave.serve(5)
+        self.assertEqual(before, self.own())
+        self.assertIn("dataPath=/nowhere/at/all", self.status(slave).notes[0])
+        slave.master.config = f"[topic=far]\ndataPath={self.path}.data\n".encode()
+        slave.serve(5)
+        self.assertIn("[topic=far]\n", self.own())
+
     def test_refused_and_tried_again(self) -> None:
         """A master that cannot read its file, and one whose topics we would not start with."""
         slave = self.sync(syncs_config=True)
