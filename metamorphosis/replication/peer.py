@@ -40,6 +40,8 @@ from metamorphosis.wire.status import Status
 END_OF_LOG: Final = (1 << 63) - 1
 """As an offset: the end of the log, wherever that is."""
 
+OFFSET_DIGITS: Final = len(str(END_OF_LOG))
+
 QUESTION_SECONDS: Final = 5.0
 """How long ``offset``, ``stats`` and ``version`` may take."""
 
@@ -293,9 +295,18 @@ class Peer:
         """
         :raises PeerMisbehaved: it is no offset.
         """
-        if not body.isdigit() or int(body) > END_OF_LOG:
+        offset = offset_of(body)
+        if offset is None:
             raise PeerMisbehaved(f"{self.url}: {asked}: {shown(body)} is no offset")
-        return int(body)
+        return offset
+
+
+def offset_of(body: bytes) -> int | None:
+    """The offset in an answer; None: it is none."""
+    if not body.isdigit() or len(body) > OFFSET_DIGITS:
+        return None
+    offset = int(body)
+    return offset if offset <= END_OF_LOG else None
 
 
 def _value(outcome: int | None | Exception) -> int | None:

@@ -39,7 +39,7 @@ from metamorphosis.replication.follower.budget import Budget, Wish
 from metamorphosis.replication.follower.fetched import FETCH_BYTES, Fetched
 from metamorphosis.replication.follower.ownlog import OwnLog
 from metamorphosis.replication.follower.records import Whole, whole_records
-from metamorphosis.replication.peer import READ_SECONDS, Peer
+from metamorphosis.replication.peer import READ_SECONDS, Peer, offset_of
 from metamorphosis.store.batch import PENDING, STORED, Copy
 from metamorphosis.wire.status import Status
 
@@ -198,8 +198,8 @@ class Copying:
         self._fetched.not_come(size)
         if status in (Status.NOT_FOUND, Status.FORBIDDEN):
             self._nothing(status, sent)
-        elif status == Status.MOVED and body.isdigit():
-            self._end(End(Why.MOVED, to=int(body)))
+        elif status == Status.MOVED and (to := offset_of(body)) is not None:
+            self._end(End(Why.MOVED, to=to))
         elif status == VALUE:
             self._end(End(Why.REFUSED, f"it sent {len(body)} bytes for {size} asked for"))
         else:
@@ -250,12 +250,18 @@ class Copying:
             return
         if first and self._pace.budget.try_take(self._size):
             self._send(self._size)
-        self._runtime.call_soon(self._store_next)
+        self._runtime.call_soon(self._store_soon)
 
     def _note(self, level: bool) -> None:
         self.level = level
         if level:
             self.level_at = self._runtime.seconds()
+
+    def _store_soon(self) -> None:
+        try:
+            self._store_next()
+        except Exception as error:  # a run must not end in silence
+            self._end(End(Why.STORE, f"{type(error).__name__}: {error}"))
 
     def _store_next(self) -> None:
         """Check and append what has come."""

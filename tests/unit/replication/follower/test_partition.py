@@ -367,6 +367,35 @@ class LossTests(PartitionCase):
             self.master.serve(RETRY_SECONDS + 1)
             self.check_same(number)
 
+    def test_offset_that_is_none(self) -> None:
+        """``301`` with garbage is a refusal like any other."""
+        self.master.log("test", 0, M1)
+        copy = self.slave.partition()
+        self.master._get = lambda link, words, until: (  # type: ignore[method-assign]
+            link.receive(b"result 301 5000 %b\r\n" % words[6].encode() + b"9" * 5000) is None
+        )
+        self.master.serve(1)
+        self.assertEqual(Standing.RETRYING, copy.standing)
+        del self.master._get  # type: ignore[method-assign]
+        self.master.serve(RETRY_SECONDS + 1)
+        self.check_same()
+
+    def test_unexpected_error(self) -> None:
+        """A defect ends a run with its text, and the next one may work."""
+        self.master.log("test", 0, M1)
+        copy = self.slave.partition()
+        stores = self.slave.broker.stores
+
+        def fail(*arguments: object) -> None:
+            raise ZeroDivisionError("what nobody expects")
+
+        stores.get_or_create = fail  # type: ignore[assignment, method-assign]
+        self.master.serve(1)
+        self.assertEqual("ZeroDivisionError: what nobody expects", copy.reason)
+        del stores.get_or_create  # type: ignore[method-assign]
+        self.master.serve(RETRY_SECONDS + 1)
+        self.check_same()
+
     def test_master_that_does_not_answer(self) -> None:
         """Requests end, the connection as well, and everything begins anew."""
         self.master.log("test", 0, M1)
