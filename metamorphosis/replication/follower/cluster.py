@@ -49,6 +49,10 @@ LANES: Final = 32
 """Topics that are read at a time."""
 
 
+MOST_PARTITIONS: Final = 10_000
+"""Of a topic; more is a mistake, and would fill the memory."""
+
+
 @dataclass(frozen=True, slots=True)
 class MasterView:
     """
@@ -185,10 +189,13 @@ class MasterWatch:
         if data is None:
             return 0
         try:
-            return TopicBroker.parse(data).num_parts
+            count = TopicBroker.parse(data).num_parts
+            if count > MOST_PARTITIONS:
+                raise ValueError(f"{count} partitions are more than {MOST_PARTITIONS}")
         except ValueError as error:
             self._report(path, f"{path} is passed over: {error}")
             return 0
+        return count
 
     def _url(self, data: bytes | None) -> str | None:
         text = (data or b"").decode("utf-8", "replace").strip()

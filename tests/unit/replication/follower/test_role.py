@@ -191,13 +191,15 @@ class MasterTests(FollowerCase):
 
     def test_garbage_in_zookeeper(self) -> None:
         """Nodes that are no URL and no JSON are named once, and what is right is used."""
-        slave = self.follow(topics={"test": {}, "bad": {}})
+        slave = self.follow(topics={"test": {}, "bad": {}, "huge": {}, "less": {}})
         slave.create("/meta/brokers/topics-sub/bad/0-m", b"what")
+        slave.create("/meta/brokers/topics-sub/huge/0-m", b'{"numParts":999999999}')
+        slave.create("/meta/brokers/topics-sub/less/0-m", b'{"numParts":-1}')
         slave.create(MASTER, b"http://nowhere")
         with capturedLogs() as events:
             slave.serve(20)
         texts = [each for each in slave.runtime.log.texts("error") if "nodes in ZooKeeper" in each]
-        self.assertEqual(2, len(texts), (texts, events))
+        self.assertEqual(3, len(texts), (texts, events))
         slave.others.delete(MASTER)
         slave.register(test=1)
         slave.master.log("test", 0, M1)
