@@ -262,6 +262,19 @@ class OutsideTests(CopyCase):
             self.put("synced", number, b"there")
         self.wait_for_copy("synced")
 
+    def test_row_R12(self) -> None:
+        """A topic that the master gets by a reload is taken over when the checksum changes."""
+        with open(self.master.server_ini, "a", encoding="utf-8") as file:
+            file.write("[topic=reloaded]\nunflushThreshold=1\n")
+        topics = self.master.topics
+        self.master.topics = {**topics, "reloaded": {"numPartitions": 1}}
+        self.addCleanup(setattr, self.master, "topics", topics)
+        peers.driver().call("reload", port=self.master.jmx_port)
+        self.master.wait_for_registration()
+        self.put("reloaded", 0, b"new")
+        self.wait_for_copy("reloaded")
+        self.assertIn("[topic=reloaded]\nnumPartitions=1\n", self.own_file())
+
     def own_file(self) -> str:
         """The slave's ``server.ini``."""
         with open(self.slave.server_ini, encoding="utf-8") as file:

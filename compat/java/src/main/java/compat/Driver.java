@@ -75,6 +75,7 @@ public final class Driver {
             case "cron": this.configuration.cron(call); break;
             case "close-partitions": this.operations.closePartitions(call); break;
             case "evaluate": this.configuration.evaluate(call); break;
+            case "reload": this.operations.reload(call); break;
             case "decide": this.operations.decide(call); break;
             case "open-transactions": this.transacting.open(call); break;
             case "close-transactions": this.transacting.close(call); break;

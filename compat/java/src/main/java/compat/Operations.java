@@ -10,16 +10,24 @@ import javax.management.remote.JMXServiceURL;
 final class Operations {
     /** "port" of JMX, "topic", "first" and "last". */
     void closePartitions(Driver.Call call) throws Exception {
+        Object[] arguments = {
+            call.text("topic"), (int) call.number("first", 0), (int) call.number("last", 0)
+        };
+        this.configure(call, "closePartitions", arguments, "java.lang.String", "int", "int");
+    }
+
+    /** "port" of JMX: the broker reads its file again. */
+    void reload(Driver.Call call) throws Exception {
+        this.configure(call, "reload", new Object[0]);
+    }
+
+    private void configure(Driver.Call call, String operation, Object[] arguments, String... types) throws Exception {
         String url = "service:jmx:rmi:///jndi/rmi://127.0.0.1:" + call.number("port", 0) + "/jmxrmi";
         try (JMXConnector connector = JMXConnectorFactory.connect(new JMXServiceURL(url))) {
             MBeanServerConnection broker = connector.getMBeanServerConnection();
             for (ObjectInstance bean : broker.queryMBeans(null, null)) {
                 if (bean.getClassName().endsWith(".MetaConfig")) {
-                    Object[] arguments = {
-                        call.text("topic"), (int) call.number("first", 0), (int) call.number("last", 0)
-                    };
-                    String[] types = {"java.lang.String", "int", "int"};
-                    broker.invoke(bean.getObjectName(), "closePartitions", arguments, types);
+                    broker.invoke(bean.getObjectName(), operation, arguments, types);
                     return;
                 }
             }
