@@ -119,25 +119,19 @@ const char sync_frames_doc[] = "sync_frames(head, pieces, opaque, opaques) -> (b
                                "The frames of records and their sizes in the log; see frames.frames_of.";
 
 PyObject *sync_frames(PyObject *module, PyObject *arguments) {
-    const char *head;
-    Py_ssize_t length;
+    Py_buffer head;
     PyObject *pieces;
     long long opaque, opaques;
     (void)module;
-    if (!PyArg_ParseTuple(arguments, "y#OLL:sync_frames", &head, &length, &pieces, &opaque, &opaques))
+    if (!PyArg_ParseTuple(arguments, "y*O!LL:sync_frames", &head, &PyList_Type, &pieces, &opaque, &opaques))
         return NULL;
-    if (!PyList_Check(pieces)) {
-        PyErr_SetString(PyExc_TypeError, "pieces must be a list");
-        return NULL;
-    }
     PyObject *sizes = PyList_New(0);
-    if (sizes == NULL)
-        return NULL;
-    struct span span = {(const uint8_t *)head, (size_t)length};
-    PyObject *frames = frames_of(pieces, span, opaque, opaques, sizes);
+    struct span span = {head.buf, (size_t)head.len};
+    PyObject *frames = sizes == NULL ? NULL : frames_of(pieces, span, opaque, opaques, sizes);
     PyObject *result = frames == NULL ? NULL : PyTuple_Pack(2, frames, sizes);
     Py_XDECREF(frames);
-    Py_DECREF(sizes);
+    Py_XDECREF(sizes);
+    PyBuffer_Release(&head);
     return result;
 }
 
@@ -221,12 +215,11 @@ const char accepted_doc[] = "accepted(data) -> (list[int], list[int], int, bool)
                             "The answers at the front of data that accept a record; see frames.accepted.";
 
 PyObject *accepted(PyObject *module, PyObject *arguments) {
-    const char *data;
-    Py_ssize_t length;
+    Py_buffer data;
     (void)module;
-    if (!PyArg_ParseTuple(arguments, "y#:accepted", &data, &length))
+    if (!PyArg_ParseTuple(arguments, "y*:accepted", &data))
         return NULL;
-    const uint8_t *start = (const uint8_t *)data, *end = start + length, *past = start;
+    const uint8_t *start = data.buf, *end = start + data.len, *past = start;
     PyObject *opaques = PyList_New(0), *offsets = PyList_New(0);
     enum reading read = opaques == NULL || offsets == NULL ? OTHER : WHOLE;
     while (read == WHOLE) {
@@ -244,5 +237,6 @@ PyObject *accepted(PyObject *module, PyObject *arguments) {
         result = Py_BuildValue("(OOnO)", opaques, offsets, past - start, read == PARTIAL ? Py_True : Py_False);
     Py_XDECREF(opaques);
     Py_XDECREF(offsets);
+    PyBuffer_Release(&data);
     return result;
 }

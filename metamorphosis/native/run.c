@@ -45,7 +45,7 @@ static bool add(struct run *run, const struct put *put, uint32_t checksum, PyObj
     uint8_t header[RECORD_HEADER_BYTES], reply[PUT_REPLY_BYTES];
     write_header(header, (uint32_t)put->body.length, checksum, run->next_id, put->flag);
     size_t length = write_put_reply(reply, put, run->next_id, -1);
-    PyObject *message = Py_BuildValue("(Oy#O)", place, header, (Py_ssize_t)sizeof header, record);
+    PyObject *message = Py_BuildValue("(ONO)", place, bytes_of((struct span){header, sizeof header}), record);
     PyObject *text = bytes_of((struct span){reply, length});
     bool added = message != NULL && text != NULL && PyList_Append(run->messages, message) == 0 &&
                  PyList_Append(run->records, record) == 0 && PyList_Append(run->replies, text) == 0;
@@ -99,15 +99,13 @@ const char take_run_doc[] =
 
 PyObject *take_run(PyObject *module, PyObject *arguments) {
     struct run run;
-    Py_buffer buffer;
-    Py_ssize_t start, end, key_length;
-    const char *key;
+    Py_buffer buffer, key;
+    Py_ssize_t start, end;
     (void)module;
-    if (!PyArg_ParseTuple(arguments, "y*nny#O!nnnLO!O!O!:take_run", &buffer, &start, &end, &key, &key_length,
-                          &PyDict_Type, &run.places, &run.max_body, &run.room, &run.overhead, &run.next_id,
+    if (!PyArg_ParseTuple(arguments, "y*nny*O!nnnLO!O!O!:take_run", &buffer, &start, &end, &key, &PyDict_Type, &run.places, &run.max_body, &run.room, &run.overhead, &run.next_id,
                           &PyList_Type, &run.messages, &PyList_Type, &run.records, &PyList_Type, &run.replies))
         return NULL;
-    run.key = (struct span){(const uint8_t *)key, (size_t)key_length};
+    run.key = (struct span){key.buf, (size_t)key.len};
     PyObject *result = NULL;
     if (start < 0 || start > end || end > buffer.len || run.max_body < 0) {
         PyErr_SetString(PyExc_ValueError, "start and end lie outside of the data, or a length is negative");
@@ -116,6 +114,7 @@ PyObject *take_run(PyObject *module, PyObject *arguments) {
         const uint8_t *past = take_all(&run, data + start, data + end);
         result = past == NULL ? NULL : PyLong_FromSsize_t(past - data);
     }
+    PyBuffer_Release(&key);
     PyBuffer_Release(&buffer);
     return result;
 }

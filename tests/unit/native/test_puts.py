@@ -10,11 +10,14 @@ from __future__ import annotations
 import ctypes
 import gc
 import mmap
+import re
 import sys
+from pathlib import Path
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from metamorphosis import native
 from metamorphosis.broker.hotpath.contract import VECTORS
 from metamorphosis.errors import StoreError
 from metamorphosis.native import compiled, way
@@ -231,3 +234,19 @@ class MemoryTests(NativeCase):
         short, long = store.batch.pieces[1::2]
         self.assertEqual((type(short), type(long)), (bytes, memoryview))
         self.assertEqual((short, bytes(long)), (b"s" * 10, b"l" * 10000))
+
+
+class SourceTests(SynchronousTestCase):
+    """What the compiler does not see."""
+
+    def test_no_lengths_in_formats(self) -> None:
+        """
+        A ``#`` in a format of the C interface means a number of another size to a module that was
+        built with newer headers than those of the Python it runs under: one wheel serves all.
+        """
+        directory = Path(native.__file__).parent
+        for path in sorted(directory.glob("*.c")):
+            formats = re.findall(
+                r'Py(?:Arg_ParseTuple|_BuildValue)\w*\([^"]*"([^"]*)"', path.read_text()
+            )
+            self.assertEqual([each for each in formats if "#" in each], [], path.name)
