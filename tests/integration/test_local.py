@@ -193,7 +193,7 @@ class ProcessTests(EmbeddedTestCase):
             for number in range(20):
                 client.create(f"/large{number}", bytes(900_000))
                 kept.append(f"large{number}")
-        wait_for(lambda: "serves nobody" in self.server.output(), "the log line")
+        wait_for(lambda: "serves no client" in self.server.output(), "the log line")
         self.assertEqual(self.server.four_letter_word(b"ruok"), b"", "nobody is served")
         time.sleep(2.5)  # a try that fails
         self.assertEqual(self.server.output().count("#error]"), 1, "said once")
