@@ -28,7 +28,7 @@ from tests.support.leftovers import LeftOpen
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 GRACE_SECONDS = 30.0  # what trial's own time limit gets to work before the signal
 SLOW_SECONDS = 10.0  # such tests are named in the output
-DESCRIPTORS = 16  # the reactor's, and those that are shared until the process ends
+DESCRIPTORS = 64  # the reactor's, those that are shared, and those of a few tests that failed
 
 
 class BlockedTest(Exception):

@@ -62,10 +62,10 @@ class SampleTests(TestCase):
 
 class LeavingTests(SynchronousTestCase):
     def test_leaves_files(self):
-        self.files = [open("left-%d" % n, "w") for n in range(20)]
+        self.files = [open("left-%d" % n, "w") for n in range(80)]
 
     def test_leaves_stores(self):
-        self.segments = [os.open("%d.meta" % n, os.O_CREAT) for n in range(20)]
+        self.segments = [os.open("%d.meta" % n, os.O_CREAT) for n in range(80)]
 
 
 class MeetingTests(SynchronousTestCase):
@@ -164,7 +164,7 @@ class StageTests(SynchronousTestCase):
         outcome = self.outcome("sample.LeavingTests")
         self.assertEqual(outcome.line, "2 passed, 1 failed, 0 skipped")
         told = outcome.failed["descriptors left open"]
-        self.assertEqual(told.count("sample.LeavingTests.test_leaves_files"), 20)
+        self.assertEqual(told.count("sample.LeavingTests.test_leaves_files"), 80)
         self.assertNotIn("meta", told)
 
     def test_two_at_a_time(self) -> None:
