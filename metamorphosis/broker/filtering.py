@@ -35,15 +35,11 @@ from metamorphosis.message import (
     encode_jump,
     iterate_records,
 )
+from metamorphosis.seldom import Seldom
 from metamorphosis.wire.encoding import value_head
 
 if TYPE_CHECKING:
     from metamorphosis.wire.commands import GetCommand
-
-LOG_SECONDS = 10
-"""
-A failing filter is logged at most this often per group; a busy group would otherwise fill the disk.
-"""
 
 FIRST_BYTES = 65_536
 """Read first of a longer range; a change between accepted and rejected mostly lies within."""
@@ -139,10 +135,8 @@ class GroupFilter:
         self._name = name
         self._topic = topic
         self._group = group
-        self._clock = clock
         self._memory = memory
-        self._quiet_until = clock.seconds()
-        self._unlogged = 0
+        self._failures = Seldom(clock.seconds)  # a busy group would fill the disk
 
     def reply(self, command: GetCommand, length: int, read: Callable[[int], bytes]) -> bytes:
         """
@@ -207,9 +201,7 @@ class GroupFilter:
         return self._topic, self._group, self._name, partition
 
     def _log_failure(self, failure: Failure) -> None:
-        now = self._clock.seconds()
-        if now < self._quiet_until:
-            self._unlogged += 1
+        if not self._failures.may_log():
             return
         self._log.failure(
             "Filter message for consumer failed,topic={topic},group={group},filterClass={name}: "
@@ -218,7 +210,5 @@ class GroupFilter:
             topic=self._topic,
             group=self._group,
             name=self._name,
-            unlogged=self._unlogged,
+            unlogged=self._failures.left_out,
         )
-        self._quiet_until = now + LOG_SECONDS
-        self._unlogged = 0

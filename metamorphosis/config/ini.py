@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from metamorphosis.config.escapes import LINE_END, is_continued, unescape
 from metamorphosis.config.faults import Fault
 from metamorphosis.config.strange import StrangeCharacters
 
@@ -25,8 +26,6 @@ _NOT_BLANK = "\x85\u00a0\u2007\u202f"
 #: The number of characters of a bad line that its fault repeats.
 _SHOWN = 200
 
-_LINE_END = re.compile("\r\n|\r|\n")
-_ESCAPE = re.compile(r"\\(u[0-9A-Fa-f]{4}|[^u]|u|$)", re.DOTALL)
 _ESCAPED = {"t": "\t", "n": "\n", "f": "\f", "b": "\b", "r": "\r"}
 
 
@@ -94,12 +93,11 @@ def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
     file is dropped together with its line, as ini4j does.
     """
     pending = ""
-    for number, physical in enumerate(_LINE_END.split(text), start=1):
+    for number, physical in enumerate(LINE_END.split(text), start=1):
         line = physical.strip(JAVA_TRIMMED)
         if not line or (not pending and line[0] in ";#"):
             continue
-        backslashes = len(line) - len(line.rstrip("\\"))
-        if backslashes % 2:
+        if is_continued(line):
             pending += line[:-1]
             continue
         yield number, pending + line
@@ -118,7 +116,7 @@ class _Parser:
         """The text without the mark, which is a fault: the original fails at it."""
         if not text.startswith("\ufeff"):
             return text
-        first = _LINE_END.split(text, maxsplit=1)[0]
+        first = LINE_END.split(text, maxsplit=1)[0]
         self._fault(1, first, "a byte order mark stands first; save the file as UTF-8 without one")
         return text[1:]
 
@@ -139,7 +137,7 @@ class _Parser:
         follow.
         """
         if line.endswith("]"):
-            name = _unescape(line[1:-1].strip(JAVA_TRIMMED))
+            name = unescape(line[1:-1].strip(JAVA_TRIMMED), _ESCAPED)
             wrong = "" if name else "a section needs a name between the brackets"
         else:
             name = line[1:].partition("]")[0].strip(JAVA_TRIMMED)
@@ -166,8 +164,8 @@ class _Parser:
             raise ValueError("neither a [section] nor key=value")
         if self._section is None:
             raise ValueError("an option stands below the [section] it belongs to, here is none yet")
-        key = _unescape(line[: operator.start()]).strip(JAVA_TRIMMED)
-        value = _unescape(line[operator.end() :]).strip(JAVA_TRIMMED)
+        key = unescape(line[: operator.start()], _ESCAPED).strip(JAVA_TRIMMED)
+        value = unescape(line[operator.end() :], _ESCAPED).strip(JAVA_TRIMMED)
         if not key:
             raise ValueError("a key is missing before the operator")
         earlier = self._section.options.get(key)
@@ -184,30 +182,3 @@ class _Parser:
         self.file.faults.append(
             Fault(f"parse error (at line: {number}): {shown} ({wrong})", number)
         )
-
-
-def _unescape(text: str) -> str:
-    """
-    Resolve the escapes.
-
-    :raises ValueError: at a backslash that escapes nothing and at an incomplete ``\\u``.
-    """
-    if "\\" not in text:
-        return text
-    plain = _ESCAPE.sub(_unescape_one, text)
-    # Two \u escapes may form one character beyond the basic plane.
-    return plain.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def _unescape_one(match: re.Match[str]) -> str:
-    """The character that one escape stands for."""
-    escape = match.group(1)
-    if not escape:
-        raise ValueError(r"the backslash escapes nothing; a plain backslash is written \\")
-    if escape == "u":
-        raise ValueError(
-            r"Malformed \uxxxx encoding. Four hexadecimal digits follow \u, \\ is a backslash"
-        )
-    if escape[0] == "u":
-        return chr(int(escape[1:], 16))
-    return _ESCAPED.get(escape, escape)

@@ -15,11 +15,10 @@ import re
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
+from metamorphosis.config.escapes import LINE_END, is_continued, unescape
 from metamorphosis.config.faults import Fault
 
 _BLANKS: Final = " \t\f"
-_LINE_END: Final = re.compile(r"\r\n|\r|\n")
-_ESCAPE: Final = re.compile(r"\\(u[0-9A-Fa-f]{4}|.?)", re.DOTALL)
 _KEY: Final = re.compile(r"((?:\\.|[^\\=: \t\f])*)[ \t\f]*[=:]?[ \t\f]*", re.DOTALL)
 _CHARACTERS: Final = {"t": "\t", "n": "\n", "r": "\r", "f": "\f"}
 
@@ -53,7 +52,8 @@ def parse(data: bytes) -> PropertyFile:
         match = _KEY.match(line)
         assert match is not None  # it matches the empty text
         try:
-            key, value = _unescaped(match[1]), _unescaped(line[match.end() :])
+            key = unescape(match[1], _CHARACTERS)
+            value = unescape(line[match.end() :], _CHARACTERS)
         except ValueError as error:
             found.faults.append(Fault(str(error), number))
             continue
@@ -80,36 +80,15 @@ def decode(data: bytes) -> str:
 def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
     """Each property and the number of its first line; without comments and blank lines."""
     first, joined = 0, ""
-    for number, line in enumerate(_LINE_END.split(text), start=1):
+    for number, line in enumerate(LINE_END.split(text), start=1):
         line = line.lstrip(_BLANKS)
         if not first and (not line or line[0] in "#!"):
             continue
         first = first or number
-        body = line.rstrip("\\")
-        if (len(line) - len(body)) % 2:
+        if is_continued(line):
             joined += line[:-1]
             continue
         yield first, joined + line
         first, joined = 0, ""
     if joined:
         yield first, joined
-
-
-def _unescaped(text: str) -> str:
-    """
-    :raises ValueError: an escape that Java refuses.
-    """
-
-    def character(match: re.Match[str]) -> str:
-        code = match[1]
-        if code.startswith("u"):
-            if len(code) == 1:
-                raise ValueError(
-                    f"Malformed \\uxxxx encoding in {text!r}; four hexadecimal digits are needed,"
-                    " and two backslashes for one that is meant"
-                )
-            return chr(int(code[1:], 16))
-        return _CHARACTERS.get(code, code)
-
-    read = _ESCAPE.sub(character, text)
-    return read.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # pairs of escapes

@@ -20,6 +20,7 @@
 struct state {
     PyObject *store_error;
     PyObject *batch, *open_batch, *pieces, *next_offset, *puts, *syncs, *refuse, *max_body, *next_id, *carry; /* names */
+    PyObject *checked_only, *replies, *runs; /* likewise */
     PyObject *fields[8]; /* names of what a message has; see enum field */
     uint32_t (*crc32)(const uint8_t *data, size_t length);
 };
@@ -166,16 +167,14 @@ static PyObject *body_piece(struct taking *taking, struct span body) {
 /* Append header and body to the pieces, both or none; lets go of both. */
 static bool append_pieces(PyObject *pieces, PyObject *header, PyObject *body) {
     Py_ssize_t before = PyList_Size(pieces);
-    bool first = body != NULL && append(pieces, header);
-    if (!first && body == NULL)
-        Py_XDECREF(header);
-    if (first && append(pieces, body))
-        return true;
-    if (!first)
-        Py_XDECREF(body);
-    else
+    bool added = header != NULL && body != NULL && before >= 0 && PyList_Append(pieces, header) == 0;
+    if (added && PyList_Append(pieces, body) != 0) {
+        added = false;
         PyList_SetSlice(pieces, before, before + 1, NULL);
-    return false;
+    }
+    Py_XDECREF(header);
+    Py_XDECREF(body);
+    return added;
 }
 
 /* Add the record to its batch and the reply to the group. */
@@ -226,23 +225,27 @@ static enum step take_put(struct taking *taking, const uint8_t *at, const uint8_
     return carry_id(taking) ? TAKEN : FAILED;
 }
 
+/* An attribute; false if there is none. */
+static bool get(PyObject *object, PyObject *name, PyObject **value) {
+    *value = PyObject_GetAttr(object, name);
+    return *value != NULL;
+}
+
 /* What is read of the arguments once a call. */
 static bool begin_taking(struct taking *taking) {
     struct state *state = taking->state;
     int64_t max_body;
-    taking->puts = PyObject_GetAttr(taking->routes, taking->syncs ? state->syncs : state->puts);
-    taking->refuse = PyObject_GetAttr(taking->routes, state->refuse);
-    taking->replies = PyObject_GetAttrString(taking->group, "replies");
-    taking->runs = PyObject_GetAttrString(taking->group, "runs");
-    if (taking->puts == NULL || taking->refuse == NULL || taking->replies == NULL || taking->runs == NULL ||
-        !get_number(taking->routes, state->max_body, &max_body) ||
-        (!taking->syncs && !get_number(taking->ids, state->next_id, &taking->next_id)))
+    PyObject *checked_only;
+    if (!get(taking->routes, taking->syncs ? state->syncs : state->puts, &taking->puts) ||
+        !get(taking->routes, state->refuse, &taking->refuse) || !get(taking->group, state->replies, &taking->replies) ||
+        !get(taking->group, state->runs, &taking->runs) || !get_number(taking->routes, state->max_body, &max_body) ||
+        (!taking->syncs && !get_number(taking->ids, state->next_id, &taking->next_id)) ||
+        !get(taking->routes, state->checked_only, &checked_only))
         return false;
     taking->max_body = (size_t)max_body;
-    PyObject *checked_only = PyObject_GetAttrString(taking->routes, "checked_only");
     taking->checked_only = checked_only == Py_True;
-    Py_XDECREF(checked_only);
-    return checked_only != NULL;
+    Py_DECREF(checked_only);
+    return true;
 }
 
 /* Write back what the last puts have changed, also when something failed after them. */
@@ -439,7 +442,8 @@ static bool intern_names(struct state *state) {
         {&state->batch, "batch"},       {&state->open_batch, "open_batch"}, {&state->pieces, "pieces"},
         {&state->puts, "puts"},         {&state->next_offset, "next_offset"}, {&state->refuse, "refuse"},
         {&state->max_body, "max_body"}, {&state->next_id, "next_id"},       {&state->carry, "carry"},
-        {&state->syncs, "syncs"},
+        {&state->syncs, "syncs"},       {&state->checked_only, "checked_only"}, {&state->replies, "replies"},
+        {&state->runs, "runs"},
     };
     for (size_t index = 0; index < sizeof names / sizeof *names; index++) {
         *names[index].place = PyUnicode_InternFromString(names[index].name);
@@ -487,6 +491,9 @@ static int clear(PyObject *module) {
     Py_CLEAR(state->next_offset);
     Py_CLEAR(state->puts);
     Py_CLEAR(state->syncs);
+    Py_CLEAR(state->checked_only);
+    Py_CLEAR(state->replies);
+    Py_CLEAR(state->runs);
     Py_CLEAR(state->refuse);
     Py_CLEAR(state->max_body);
     Py_CLEAR(state->next_id);

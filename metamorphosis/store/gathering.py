@@ -7,11 +7,8 @@ when the batch waits for them. So after a flush the next batch *gathers*: until 
 come as were answered, or none has come for ``QUIET_SECONDS``, or a quarter of the time that the
 flush took is over.
 
-A client that is alone gains by another rule: a thread that flushes for it costs three switches of
-threads, more than half of its put. When two batches in a row have one record, and the last flush
-was faster than ``QUICK_SECONDS``, the reactor flushes itself.
-
-Both rules look at what has happened and need no setting; a slow disk never sees the second.
+The rule looks at what has happened and needs no setting. For a client that is alone there is
+another: ``lone``.
 """
 
 from __future__ import annotations
@@ -22,7 +19,6 @@ from metamorphosis.store.environment import StoreEnvironment
 
 QUIET_SECONDS = 60e-6
 SHARE_OF_FLUSH = 0.25
-QUICK_SECONDS = 300e-6
 
 
 class Gathering:
@@ -39,30 +35,11 @@ class Gathering:
         self._environment = environment
         self._collected = collected
         self._done = done
-        self._alone = False  # the last batch had one record
-        self._flush_seconds = float("inf")  # of the last flush
 
-    def flush_here(self, count: int) -> bool:
+    def begin(self, answered: int, flush_seconds: float) -> bool:
         """
-        Whether the reactor flushes a batch of ``count`` records itself. Never where data paths lie
-        on several devices: one that hangs must not stop the reactor.
-        """
-        alone, self._alone = self._alone, count == 1
-        return (
-            alone
-            and self._alone
-            and self._environment.gather
-            and not self._environment.apart
-            and self._flush_seconds < QUICK_SECONDS
-        )
-
-    def flushed(self, seconds: float) -> None:
-        """A flush took so long."""
-        self._flush_seconds = seconds
-
-    def begin(self, answered: int) -> bool:
-        """
-        The replies to so many records leave now. False: there is nothing to wait for.
+        The replies to so many records leave now, after a flush that took so long. False: there is
+        nothing to wait for.
 
         With one client there is no other whose put could come.
         """
@@ -73,7 +50,7 @@ class Gathering:
         self._wanted = have + answered
         self._have = have
         self._quiet_at = now + QUIET_SECONDS
-        self._ends_at = now + self._flush_seconds * SHARE_OF_FLUSH
+        self._ends_at = now + flush_seconds * SHARE_OF_FLUSH
         self._look_soon()
         return True
 

@@ -1,6 +1,6 @@
 """
 Group commit: a put is acknowledged when it is flushed. While one flush runs, the next batch
-collects; ``gathering`` says when it is written, and when the reactor flushes without a thread.
+collects; ``gathering`` says when it is written, ``lone`` when the reactor flushes without a thread.
 
 Differs: in the original big messages bypass the queue, are acknowledged unflushed and may stay
 unreadable, and an I/O error ends the partition's writer thread and with it the partition (D-4,
@@ -21,6 +21,7 @@ from metamorphosis.errors import StoreError
 from metamorphosis.store.batch import Batch
 from metamorphosis.store.flushing import timed_sync
 from metamorphosis.store.gathering import Gathering
+from metamorphosis.store.lone import LoneClient
 from metamorphosis.store.policy import FlushPolicy
 from metamorphosis.store.states import Worker
 from metamorphosis.store.writablelog import WritableLog
@@ -38,7 +39,10 @@ class GroupCommit(FlushPolicy):
         self._flying: list[tuple[Batch, int]] = []  # written and being flushed, with their counts
         self._failing = False
         self._refused: BaseException | None = None  # why what is being flushed was refused
-        self._gathering = Gathering(store.environment, self._collected, self._go_on)
+        environment = store.environment
+        self._gathering = Gathering(environment, self._collected, self._go_on)
+        # A device that hangs must not stop the reactor, which serves others.
+        self._lone = LoneClient(environment.gather and not environment.apart)
 
     def reconfigure(self, threshold: int, interval: float) -> None:
         """See ``FlushPolicy``; every write is followed by its flush."""
@@ -64,7 +68,7 @@ class GroupCommit(FlushPolicy):
             segment.path,
             segment.unsynced_directories,
         )
-        if not self._gathering.flush_here(sum(count for _, count in self._flying)):
+        if not self._lone.flush_here(sum(count for _, count in self._flying)):
             store.environment.threads.submit(work, self._synced)
             return
         try:
@@ -83,12 +87,12 @@ class GroupCommit(FlushPolicy):
             self._take_back(flying, error or StoreError("the flush was broken off"))
             self._go_on()
             return
-        self._gathering.flushed(seconds)
+        self._lone.flush_seconds = seconds
         store.last.unsynced_directories = ()
         self.flushed(store.last.end)
         for batch, count in flying:
             batch.complete(batch.offset + batch.size, count, batch.error)
-        if not self._gathering.begin(sum(count for _, count in flying)):
+        if not self._gathering.begin(sum(count for _, count in flying), seconds):
             self._go_on()
 
     def _collected(self) -> int:

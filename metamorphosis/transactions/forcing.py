@@ -6,9 +6,7 @@ A force that fails leaves the outcome of its records unknown: the kernel may hol
 clean, so that a second ``fdatasync`` proves nothing. The journal is *broken* then, and nothing that
 waits is ever acknowledged.
 
-A client that is alone gains nothing from a worker, and pays for the switches of threads: when two
-forces in a row have one record to force, and the last one was faster than ``QUICK_SECONDS``, the
-reactor forces itself (as ``store.gathering`` does for puts).
+For a client that is alone the reactor forces itself: see ``store.lone``.
 
 Source: ``DataFile.force``, ``JournalStore``; section 7.5 of the specification of transactions.
 """
@@ -25,7 +23,7 @@ from twisted.logger import Logger
 
 from metamorphosis.interfaces import IWorkerThreads
 from metamorphosis.store.disk import Disk
-from metamorphosis.store.gathering import QUICK_SECONDS
+from metamorphosis.store.lone import LoneClient
 from metamorphosis.transactions.redofile import RedoFile, Written
 
 SYNC_SECONDS = 1.0
@@ -68,9 +66,7 @@ class Forces:
         self._soon: dict[RedoFile, None] = {}
         self._syncing: set[RedoFile] = set()
         self._quiet: list[Deferred[None]] = []
-        self._gather = gather
-        self._alone = False  # the last force had one record to force
-        self._seconds = float("inf")  # that it took
+        self._lone = LoneClient(gather)
 
     def at_once(self, file: RedoFile) -> None:
         """Force the written records; after the force that runs, if one does."""
@@ -82,7 +78,7 @@ class Forces:
         directory = self._directory if file.unsynced else None
         forced = file.take_forces()
         work = partial(_force, self._disk, file.fd, directory)
-        if not self._force_here(forced):
+        if not self._lone.flush_here(sum(len(each.waiters) for each in forced)):
             self._threads.submit(work, partial(self._forced, file, forced))
             return
         try:
@@ -91,11 +87,6 @@ class Forces:
             self._forced(file, forced, None, error)
         else:
             self._forced(file, forced, seconds, None)
-
-    def _force_here(self, forced: list[Written]) -> bool:
-        """Whether the reactor forces these records itself."""
-        alone, self._alone = self._alone, sum(len(each.waiters) for each in forced) == 1
-        return alone and self._alone and self._gather and self._seconds < QUICK_SECONDS
 
     def within_a_second(self, file: RedoFile) -> None:
         """Force the written records, together with those that come until then."""
@@ -119,7 +110,7 @@ class Forces:
     ) -> None:
         self._syncing.discard(file)
         if error is None:
-            self._seconds = seconds or 0.0
+            self._lone.flush_seconds = seconds or 0.0
             file.unsynced = False
             for each in forced:
                 each.complete()

@@ -22,6 +22,7 @@ PACKAGE = ROOT / "metamorphosis"
 LAYERS = {
     "pure": {
         "native",
+        "seldom",
         "wire",
         "message",
         "partitions",

@@ -13,7 +13,7 @@ from metamorphosis.broker.hotpath.pure import PUT, take_get
 from metamorphosis.native import compiled
 
 if TYPE_CHECKING:
-    from metamorphosis.broker.hotpath.contract import Routes
+    from metamorphosis.broker.hotpath.contract import Routes, Scan
     from metamorphosis.broker.replies import ReplyGroup
     from metamorphosis.ids import MessageIds
 
@@ -32,17 +32,17 @@ def scan(
 
     :raises AttributeError: the native part is not built or left out.
     """
-    take_puts = compiled.take_puts  # type: ignore[union-attr]
+    take_puts: Scan = compiled.take_puts  # type: ignore[union-attr]
     ids.start_chunk()
     position = start
     while position < end:
         if data[position] == PUT:
-            past: int = take_puts(data, source, position, end, routes, ids, group)
-            if past == position:
-                break
+            position = take_puts(data, source, position, end, routes, ids, group)
+            if position < end and data[position] == PUT:
+                break  # it is not ordinary
         else:
             past = take_get(data, position, end, routes, group)
             if not past:
                 break
-        position = past
+            position = past
     return position

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Final
 
 from twisted.logger import Logger
 
+from metamorphosis.seldom import Seldom
+
 if TYPE_CHECKING:
     from metamorphosis.interfaces import IRuntime
-
-SECONDS: Final = 10.0
-"""Between two lines of one kind."""
 
 SHOWN: Final = 300
 """Characters of an answer."""
@@ -23,14 +22,12 @@ class SlaveComplaints:
     _log = Logger()
 
     def __init__(self, runtime: IRuntime) -> None:
-        self._runtime = runtime
-        self._refused = self._late = float("-inf")  # when it was said last
+        self._refused = Seldom(runtime.seconds)
+        self._late = Seldom(runtime.seconds)
 
     def refused(self, status: int, text: bytes) -> None:
         """The slave has not taken a put."""
-        now = self._runtime.seconds()
-        if now - self._refused >= SECONDS:
-            self._refused = now
+        if self._refused.may_log():
             self._log.warn(
                 "The slave refuses a put: {status} {text}",
                 status=status,
@@ -39,9 +36,7 @@ class SlaveComplaints:
 
     def late(self, count: int, limit: float) -> None:
         """The slave has not answered in time."""
-        now = self._runtime.seconds()
-        if count and now - self._late >= SECONDS:
-            self._late = now
+        if count and self._late.may_log():
             self._log.warn(
                 "The slave has not answered {count} puts within {limit} s", count=count, limit=limit
             )

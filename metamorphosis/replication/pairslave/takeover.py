@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Final
 from twisted.logger import Logger
 
 from metamorphosis.broker.hotpath import scan_syncs
+from metamorphosis.seldom import Seldom
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -31,29 +32,6 @@ if TYPE_CHECKING:
 
 LOSS_SECONDS: Final = 30
 """In about this time a master's machine that does not answer is noticed."""
-
-LOG_SECONDS: Final = 10.0
-"""Between two lines."""
-
-
-class Seldom:
-    """Keeps a line that a peer can cause many times a second from filling the log."""
-
-    def __init__(self, clock: IReactorTime) -> None:
-        self._clock = clock
-        self._next = clock.seconds()
-        self._skipped = 0
-        self.left_out = 0
-
-    def may_log(self) -> bool:
-        """Whether it is time again; ``left_out`` is how many lines there were since the last."""
-        now = self._clock.seconds()
-        if now < self._next:
-            self._skipped += 1
-            return False
-        self._next = now + LOG_SECONDS
-        self.left_out, self._skipped = self._skipped, 0
-        return True
 
 
 class Takeover:
@@ -67,9 +45,9 @@ class Takeover:
 
     def __init__(self, clock: IReactorTime) -> None:
         self.master: Session | None = None
-        self._changes = Seldom(clock)
-        self._takeovers = Seldom(clock)
-        self._refusals = Seldom(clock)
+        self._changes = Seldom(clock.seconds)
+        self._takeovers = Seldom(clock.seconds)
+        self._refusals = Seldom(clock.seconds)
 
     @property
     def host(self) -> str | None:

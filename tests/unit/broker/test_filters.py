@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from twisted.logger import LogLevel, capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
-from metamorphosis.broker.filtering import LOG_SECONDS
+from metamorphosis import seldom
 from metamorphosis.broker.filters import ConsumerFilters, FilterUnavailable
 from metamorphosis.config.model import BrokerConfig, TopicConfig
 from metamorphosis.errors import ConfigError
@@ -219,7 +219,7 @@ class ConsumerFiltersTests(SynchronousTestCase):
         with capturedLogs() as events:
             for _ in range(5):
                 self.assertFalse(accept(MESSAGE))
-            self.clock.advance(LOG_SECONDS)
+            self.clock.advance(seldom.SECONDS)
             self.assertFalse(accept(MESSAGE))
         self.assertEqual([event["unlogged"] for event in events], [0, 4])
         text = events[0]["log_format"].format(**events[0])

@@ -57,7 +57,7 @@ class SyntaxTests(SynchronousTestCase):
         (fault,) = found.faults
         self.assertEqual(2, fault.line)
         self.assertIn("Malformed \\uxxxx encoding", fault.text)
-        self.assertIn("two backslashes", fault.text)
+        self.assertIn("Four hexadecimal digits", fault.text)
 
     def test_lines(self) -> None:
         """Each property knows where its key stands."""

@@ -11,8 +11,8 @@ from twisted.internet.testing import StringTransport
 from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
+from metamorphosis import seldom
 from metamorphosis.message import encode_record
-from metamorphosis.replication.pairslave import takeover
 from metamorphosis.replication.pairslave.probes import FILE_NAME, DiskLook
 from metamorphosis.replication.role import SLAVE
 from metamorphosis.store.disk import Disk
@@ -424,7 +424,7 @@ class TwoMastersTests(SlaveTestCase):
             for _ in range(100):
                 self.assertEqual(reply(500, 1, text), other.send(sync(b"other")))
             self.assertEqual(2, len(other.send(PROBE_FRAME).split(b"\r\n")))
-            self.slave.clock.advance(takeover.LOG_SECONDS)
+            self.slave.clock.advance(seldom.SECONDS)
             other.send(sync(b"other"))
         lines = [formatEvent(e) for e in events if "second master" in str(e.get("log_format"))]
         self.assertEqual(2, len(lines), lines)

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from metamorphosis.store import flushing, gathering
+from metamorphosis.store import flushing, gathering, lone
 from metamorphosis.store.batch import FAILED, PENDING, STORED, Batch
 from tests.support.partitions import Partition, put, record
 
@@ -147,7 +147,7 @@ class LoneTests(GatheringCase):
 
     def test_slow_disk(self) -> None:
         """The last flush took more than 300 us: a thread flushes, until it is quick again."""
-        self.flush_seconds = gathering.QUICK_SECONDS * 1.01
+        self.flush_seconds = lone.QUICK_SECONDS * 1.01
         for _ in range(3):
             self.puts(1)
             self.assertEqual(self.threads.held, 1)
@@ -159,10 +159,17 @@ class LoneTests(GatheringCase):
 
     def test_several_devices(self) -> None:
         """Writes run apart, and so do all flushes: a disk that hangs must not have the reactor."""
-        environment = self.store.environment._replace(apart=True)
-        gatherer = gathering.Gathering(environment, lambda: 0, lambda: None)
-        gatherer.flushed(QUICK)
-        self.assertEqual([gatherer.flush_here(1) for _ in range(3)], [False] * 3)
+        partition = Partition(self.mktemp(), gather=True, unflush_threshold=0)
+        partition.environment = partition.environment._replace(apart=True)
+        partition.threads.hold()
+        store = partition.open()
+        for _ in range(3):
+            put(store, record(30))
+            store.commit()
+            for _ in ("write", "sync"):
+                self.assertEqual(partition.threads.held, 1)
+                partition.threads.release_one()
+            self.assertEqual(partition.threads.held, 0)
 
     def test_failure(self) -> None:
         """The batch is refused and taken back; the next one is tried."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from metamorphosis.store import lone
 from metamorphosis.store.batch import PENDING, STORED
-from metamorphosis.transactions import forcing
 from metamorphosis.transactions.redofile import Written
 from metamorphosis.transactions.redolog import JournalEnvironment, RedoLog
 from tests.unit.transactions.test_redolog import RedoLogTestCase
@@ -16,7 +16,7 @@ class AloneTests(RedoLogTestCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.patch(forcing, "QUICK_SECONDS", 3600.0)  # whatever the disk of this machine does
+        self.patch(lone, "QUICK_SECONDS", 3600.0)  # whatever the disk of this machine does
 
     def open(self, limit: int = 100) -> RedoLog:
         """A journal that watches what clients do."""
@@ -64,7 +64,7 @@ class AloneTests(RedoLogTestCase):
 
     def test_slow_disk(self) -> None:
         """Never has the reactor."""
-        self.patch(forcing, "QUICK_SECONDS", 0.0)
+        self.patch(lone, "QUICK_SECONDS", 0.0)
         self.commit(1)
         self.threads.hold()
         for number in range(1, 4):
