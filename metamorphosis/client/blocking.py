@@ -23,7 +23,14 @@ import warnings
 from typing import Self
 
 from metamorphosis.client.factory import SessionFactory
-from metamorphosis.client.model import Partition
+from metamorphosis.client.model import (
+    Lag,
+    Partition,
+    PassedOver,
+    ReceivedMessage,
+    SendResult,
+    StoredOffset,
+)
 from metamorphosis.client.producer.oneway import Policy
 from metamorphosis.client.runtimes.aio import AsyncioRuntime
 from metamorphosis.client.runtimes.loopthread import LoopThread
@@ -49,10 +56,16 @@ __all__ = [
     "ClientConfig",
     "Consumer",
     "ConsumerConfig",
+    "Lag",
     "MessageSessionFactory",
     "OneWayProducer",
     "OrderedProducer",
+    "Partition",
+    "PassedOver",
     "Producer",
+    "ReceivedMessage",
+    "SendResult",
+    "StoredOffset",
     "TopicBrowser",
     "Transaction",
     "XAProducer",

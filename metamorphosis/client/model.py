@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from metamorphosis.errors import MetaQError
 from metamorphosis.message import ATTRIBUTE_FLAG, HEADER_BYTES, split_body
 from metamorphosis.partitions import Partition as Partition
 from metamorphosis.partitions import StoredOffset as StoredOffset
@@ -67,6 +68,35 @@ class Position:
     offset: int
     message_id: int = -1
     modified: bool = False
+
+
+class Lag(NamedTuple):
+    """
+    How far a group is in a partition, by its offset store and by the broker. All offsets are bytes
+    from the start of the partition.
+
+    :ivar committed: where the group goes on; None: no position is stored.
+    :ivar message_id: of the last message in front of that, -1 when unknown.
+    :ivar begin: the first readable offset; None: see ``fault``.
+    :ivar end: where the next message will begin; None: see ``fault``.
+    :ivar fault: the reason why the broker did not tell begin and end; None if it did.
+    """
+
+    committed: int | None
+    message_id: int
+    begin: int | None
+    end: int | None
+    fault: MetaQError | None = None
+
+    @property
+    def bytes(self) -> int | None:
+        """
+        Bytes of the log that the group has still to read; what was deleted unread does not count.
+        Without a stored position: all there is. None: the broker did not tell.
+        """
+        if self.begin is None or self.end is None:
+            return None
+        return max(self.end - max(self.committed or 0, self.begin), 0)
 
 
 class FetchTarget(NamedTuple):

@@ -24,11 +24,13 @@ from metamorphosis.client.delivery.subscription import Filter, Listener, Reject
 from metamorphosis.client.factory import SessionFactory
 from metamorphosis.client.fetch.passing import PassedOverMessages, PassingListener
 from metamorphosis.client.model import (
+    Lag,
     Partition,
     PassedOver,
     Position,
     ReceivedMessage,
     SendResult,
+    StoredOffset,
 )
 from metamorphosis.client.producer.oneway import Policy
 from metamorphosis.client.producer.puts import Callback
@@ -46,6 +48,7 @@ __all__ = [
     "ClientConfig",
     "Consumer",
     "ConsumerConfig",
+    "Lag",
     "MessageSessionFactory",
     "OneWayProducer",
     "OrderedProducer",
@@ -54,6 +57,7 @@ __all__ = [
     "Producer",
     "ReceivedMessage",
     "SendResult",
+    "StoredOffset",
     "TopicBrowser",
     "Transaction",
     "XAProducer",
@@ -250,6 +254,17 @@ class Consumer(Closing, Protocol):
     def offset_at(
         self, topic: str, partition: Partition, milliseconds: int, timeout: float = 10.0
     ) -> Deferred[int]:
+        """See ``client.consumer.Consumer``."""
+
+    def committed(
+        self, topic: str, partition: Partition, timeout: float = 10.0
+    ) -> Deferred[StoredOffset | None]:
+        """See ``client.consumer.Consumer``."""
+
+    def end(self, topic: str, partition: Partition, timeout: float = 10.0) -> Deferred[int]:
+        """See ``client.consumer.Consumer``."""
+
+    def lag(self, topic: str, timeout: float = 10.0) -> Deferred[dict[Partition, Lag]]:
         """See ``client.consumer.Consumer``."""
 
 

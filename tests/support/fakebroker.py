@@ -1,6 +1,6 @@
 """
 A broker that keeps messages in memory, for tests of the faces over real sockets: ``put``, ``get``,
-``version``, ``stats``. No more than that is tested there.
+``offset``, ``version``, ``stats``. No more than that is tested there.
 """
 
 from __future__ import annotations
@@ -67,12 +67,19 @@ class FakeBroker:
         return b"value %d %b\r\n%b" % (len(piece), opaque.encode(), piece)
 
     def _offset(self, tokens: list[str], body: bytes) -> bytes:
-        return _result(200, tokens[-1], b"0")
+        log = self.logs.get((tokens[1], int(tokens[3])), b"")
+        return _result(200, tokens[-1], b"%d" % (len(log) if int(tokens[4]) >= len(log) else 0))
 
     def _version(self, tokens: list[str], body: bytes) -> bytes:
         return _result(200, tokens[-1], b"1.4.6.2")
 
     def _stats(self, tokens: list[str], body: bytes) -> bytes:
+        if tokens[1] == "offsets":
+            lines = [
+                f"{topic} part {number} min_offset 0 max_offset {len(log)}\r\n"
+                for (topic, number), log in self.logs.items()
+            ]
+            return _result(200, tokens[-1], "".join(lines).encode())
         return _result(200, tokens[-1], b"pid 1\r\nitem %b\r\nflag\r\n" % tokens[1].encode())
 
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Self
 from metamorphosis.client.checked import checked
 from metamorphosis.client.consumer.acknowledging import Acknowledging
 from metamorphosis.client.consumer.joining import Joining
+from metamorphosis.client.consumer.lags import Lags
 from metamorphosis.client.consumer.lookups import Lookups
 from metamorphosis.client.delivery.delivery import PartitionDelivery
 from metamorphosis.client.delivery.duplicates import DuplicateCache
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from metamorphosis.client.session import Session
 
 
-class Consumer(Acknowledging, Lookups, PassesOver):
+class Consumer(Acknowledging, Lookups, Lags, PassesOver):
     """
     One member of a group. Thread: the loop's.
 
@@ -95,6 +96,7 @@ class Consumer(Acknowledging, Lookups, PassesOver):
         self._joining = Joining(
             session, config, store, self._subscriptions, self._fetching, self._check_open
         )
+        Lags.__init__(self, session, config.group, self._joining.store)
         session.add_child(self)
 
     @property
@@ -252,6 +254,7 @@ class Consumer(Acknowledging, Lookups, PassesOver):
             self._fetching.close()
             self._rules.repeated.close()
             self._close_readers()
+            self._close_lags()
             self._joining.release()
 
     def _check_open(self) -> None:

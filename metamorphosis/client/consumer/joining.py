@@ -52,6 +52,16 @@ class Joining:
         self._fetching = fetching
         self._check_open = check_open
 
+    def store(self) -> IOffsetStore:
+        """The store of the group's positions; made here unless the user has given one."""
+        session = self._session
+        if self._store is None:
+            if session.registry is None:
+                self._store = MemoryOffsetStore()
+            else:
+                self._store = ZooKeeperOffsetStore(session.registry, session.paths)
+        return self._store
+
     async def join(self, joined: Callable[[], None]) -> None:
         """
         Join the group.
@@ -111,14 +121,12 @@ class Joining:
     def _direct(self) -> DirectAssignment:
         session = self._session
         assert session.config.broker is not None
-        if self._store is None:
-            self._store = MemoryOffsetStore()
         return DirectAssignment(
             session.runtime,
             session.connections.acquire(session.config.broker, self),
             self._config,
             self._subscriptions,
-            self._store,
+            self.store(),
             self._fetching,
             session.log,
         )
@@ -126,15 +134,13 @@ class Joining:
     def _balanced(self) -> Rebalance:
         session = self._session
         assert session.registry is not None  # this is not direct mode
-        if self._store is None:
-            self._store = ZooKeeperOffsetStore(session.registry, session.paths)
         return Rebalance(
             session.runtime,
             session.registry,
             session.paths,
             self._config,
             self._subscriptions,
-            self._store,
+            self.store(),
             self._fetching,
             session.log,
             session.config.zookeeper_sync_time_ms / 1000,

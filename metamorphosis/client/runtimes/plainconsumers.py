@@ -13,7 +13,14 @@ from typing import Self, TypeVar
 from metamorphosis.client.consumer import browser, consumer
 from metamorphosis.client.delivery.subscription import Filter, Listener, Reject
 from metamorphosis.client.fetch.passing import PassedOverMessages, PassingListener
-from metamorphosis.client.model import Partition, PassedOver, Position, ReceivedMessage
+from metamorphosis.client.model import (
+    Lag,
+    Partition,
+    PassedOver,
+    Position,
+    ReceivedMessage,
+    StoredOffset,
+)
 from metamorphosis.client.runtimes.aio import AsyncioThreads
 from metamorphosis.client.runtimes.loopthread import LoopThread
 from metamorphosis.client.runtimes.plain import Plain
@@ -132,6 +139,20 @@ class Consumer(Plain[consumer.Consumer]):
     ) -> int:
         """See ``client.consumer.consumer.Consumer``."""
         return self._call(self._core.offset_at, topic, partition, milliseconds, timeout)
+
+    def committed(
+        self, topic: str, partition: Partition, timeout: float = 10.0
+    ) -> StoredOffset | None:
+        """See ``client.consumer.consumer.Consumer``."""
+        return self._call(self._core.committed, topic, partition, timeout)
+
+    def end(self, topic: str, partition: Partition, timeout: float = 10.0) -> int:
+        """See ``client.consumer.consumer.Consumer``."""
+        return self._call(self._core.end, topic, partition, timeout)
+
+    def lag(self, topic: str, timeout: float = 10.0) -> dict[Partition, Lag]:
+        """See ``client.consumer.consumer.Consumer``."""
+        return self._call(self._core.lag, topic, timeout)
 
     def _threaded(self, function: Callable[[T], object]) -> Callable[[T], asyncio.Future[object]]:
         """The function, called in a listener thread of the factory."""
