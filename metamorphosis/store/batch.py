@@ -56,10 +56,12 @@ class Batch:
     :ivar stored_count: after completion: how many records, from the first on, are stored.
     :ivar error: why it failed.
     :ivar decided: it may be written; only a ``Block`` may have to wait.
+    :ivar counted: its records are in ``MessageStore.put_count``, whatever becomes of them.
     :ivar waiters: called once each on completion; never from within ``open_batch``.
     """
 
     __slots__ = (
+        "counted",
         "decided",
         "error",
         "offset",
@@ -77,6 +79,7 @@ class Batch:
         self.store = store
         self.offset = offset
         self.decided = True
+        self.counted = False
         self.pieces: list[bytes | memoryview] = []
         self.owned = 0
         self.size = 0

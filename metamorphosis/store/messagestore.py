@@ -64,7 +64,8 @@ class MessageStore(CollectingLog):
 
     :ivar on_readable: called with the store after each of its flushes while a get waits for it.
     :ivar get_count: gets that found data, counted by the hot path.
-    :ivar put_count: records that were to be stored since the store was opened.
+    :ivar put_count: records that were to be written since the store was opened, see
+        ``Batch.counted``.
     :ivar put_bytes: bytes of their bodies.
     :ivar policy: when it acknowledges and flushes; fixed at creation.
     """
@@ -127,6 +128,7 @@ class MessageStore(CollectingLog):
             batch.waiters.insert(0, partial(self._copied, batch))
         else:
             count = len(pieces) >> 1
+            batch.counted = True
             self.put_count += count
             self.put_bytes += batch.size - HEADER_BYTES * count
         if self.environment.apart:

@@ -227,9 +227,10 @@ class Puts:
         error = refusals.put_failed(shared.url, store.topic, store.partition, _detail(batch.error))
         kept = min(max(batch.stored_count - record, 0), len(replies))
         refused = replies[kept:]
-        for _ in refused:
-            shared.statistics.cmd_put += 1
-            shared.statistics.count_put_failed(store.topic)
+        if not batch.counted:
+            shared.statistics.cmd_put += len(refused)
+        if refused:
+            shared.statistics.count_put_failed(store.topic, len(refused))
         return replies[:kept] + [refusal(error, opaque_in(reply)) for reply in refused]
 
 

@@ -22,7 +22,8 @@ class Fault(Enum):
 
     SLAVE = "the slave refused it, did not answer in time, or was lost meanwhile"
     DISCONNECTED = "there is no connection to the slave, and it was not sent"
-    MASTER = "the slave has it, and it could not be written here"
+    MASTER = "the slave has it, and nothing could be written here"
+    WRITE = "the slave has it, and its write here has failed; the store has counted it"
 
 
 class PairBatch(Batch):

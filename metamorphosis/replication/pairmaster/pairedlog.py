@@ -34,7 +34,7 @@ from metamorphosis.errors import StoreError
 from metamorphosis.message import HEADER, HEADER_BYTES
 from metamorphosis.replication.pairmaster.flights import Fault, Flight, PairBatch
 from metamorphosis.replication.pairmaster.frames import head_of
-from metamorphosis.store.batch import STORED, Batch
+from metamorphosis.store.batch import PENDING, STORED, Batch
 
 if TYPE_CHECKING:
     from metamorphosis.replication.pairmaster.syncs import Syncs
@@ -224,21 +224,40 @@ class PairedLog:
         size = sum(flight.sizes[first : first + count])
         waits = flight.batch
         self._syncs.freed(flight, count)
+        if waits is None:
+            self._land_late(flight, count, size)
+            return
         try:
             batch = store.batch or store.open_batch()
         except StoreError as error:
             flight.pass_over(count, size)
-            if waits is not None:
-                waits.refuse(first, count, Fault.MASTER)
+            waits.refuse(first, count, Fault.MASTER)
             self.part(f"what the slave has cannot be written: {error}")
             return
-        moved = waits is not None and (waits.shifted or flight.offset != offsets[0])
+        moved = waits.shifted or flight.offset != offsets[0]
         portion = Portion(self, waits, first, count, offsets if moved else None, batch)
         batch.pieces += flight.pieces_of_next(count)
         batch.waiters.append(portion.stored)
         self._landing += 1
         store.next_offset += size
         flight.pass_over(count, size)
+
+    def _land_late(self, flight: Flight, count: int, size: int) -> None:
+        """Their puts were refused, and counted, before the slave has answered: they are written as
+        a copy of what it has, which counts as no put."""
+        data = b"".join(flight.pieces_of_next(count))
+        flight.pass_over(count, size)
+        try:
+            copy = self.store.append_copy(data, count)
+        except StoreError as error:
+            self.part(f"what the slave has cannot be written: {error}")
+            return
+        self._landing += 1
+        portion = Portion(self, None, 0, count, None, copy)
+        if copy.state is PENDING:
+            copy.waiters.append(portion.stored)
+        else:
+            portion.stored()
 
     def _refused(self, flight: Flight) -> None:
         """The slave has not taken the next record; those behind it move up."""
@@ -337,5 +356,6 @@ class Portion:
                 offsets = self._offsets
                 waits.settle(self._first, stored if offsets is None else offsets[:stored])
             if stored < count:
-                waits.refuse(self._first + stored, count - stored, Fault.MASTER)
+                fault = Fault.WRITE if batch.counted else Fault.MASTER
+                waits.refuse(self._first + stored, count - stored, fault)
         self._log.landed(None if stored == count else batch.error or StoreError("not stored"))

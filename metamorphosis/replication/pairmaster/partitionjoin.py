@@ -41,7 +41,7 @@ from metamorphosis.replication.logs import (
 from metamorphosis.replication.pairmaster.carving import Carved, carve
 from metamorphosis.replication.pairmaster.flushed import unflushed_topics
 from metamorphosis.replication.pairmaster.sending import Sending, knock
-from metamorphosis.store.batch import STORED
+from metamorphosis.store.batch import PENDING, STORED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -231,21 +231,21 @@ class PartitionJoin:
 
     async def _write(self, carved: Carved, offset: int) -> None:
         """
-        Append at ``offset``, the end of the log, and wait until it is stored as a put is.
+        Append at ``offset``, the end of the log, and wait until it is stored. It counts as no put:
+        those that brought it were refused, or were counted by an earlier life.
 
         :raises StoreError: it is not.
         """
         store = self._log.store
-        batch = store.batch or store.open_batch()
         if store.next_offset != offset:
             raise LogChanged(f"the log ends at {store.next_offset}, and not at {offset}")
-        batch.pieces += carved.pieces
-        store.next_offset += carved.size
-        written: Deferred[None] = Deferred()
-        batch.waiters.append(lambda: written.callback(None))
-        await written
-        if batch.state is not STORED:
-            raise StoreError(f"what the slave has could not be written: {batch.error}")
+        copy = store.append_copy(b"".join(carved.pieces), len(carved.pieces) >> 1)
+        if copy.state is PENDING:
+            written: Deferred[None] = Deferred()
+            copy.waiters.append(lambda: written.callback(None))
+            await written
+        if copy.state is not STORED:
+            raise StoreError(f"what the slave has could not be written: {copy.error}")
         self.fetched += carved.size
         self._progressed(0, carved.size)
 

@@ -194,14 +194,14 @@ class PairPuts:
             return result(200, opaque, text.rpartition(b" ")[0] + b" %d" % outcome)
         topic, partition = batch.store.topic, batch.store.partition
         statistics = self._responders.statistics
-        statistics.cmd_put += 1
+        statistics.cmd_put += outcome is not Fault.WRITE
         statistics.count_put_failed(topic)
         return refusal(self._error(outcome, topic, partition), opaque)
 
     def _error(self, fault: Fault, topic: str, partition: int) -> BrokerError:
         if fault is Fault.DISCONNECTED:
             return InternalServerError(DISCONNECTED)
-        if fault is Fault.MASTER:
+        if fault in (Fault.MASTER, Fault.WRITE):
             return self._master_failed(topic, partition)
         return self._slave_failed(topic, partition)
 

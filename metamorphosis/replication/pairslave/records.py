@@ -55,10 +55,12 @@ class Records:
         shared = self._shared
         shared.refuse_if_stopping()
         try:
-            refused = self._takeover.claim(session)
+            is_probe = command.topic == self._probe_topic and not command.partition
+            asked = self._takeover.refusal if is_probe else self._takeover.claim
+            refused = asked(session)
             if refused is not None:
                 raise self._failed(command, refused)
-            if command.topic == self._probe_topic and not command.partition:
+            if is_probe:
                 self._probe(command, session)
                 return
             batch, reply = self._append(command)

@@ -6,7 +6,12 @@ Which connection is that of the master: the only one whose records are stored.
     PAIRED   ``sync`` of the same connection                PAIRED
     PAIRED   ``sync`` of another one from the same host     PAIRED with it; the older is closed
     PAIRED   ``sync`` of another one from another host      PAIRED; it is refused
+    any      a probe of any connection                      the same
     PAIRED   the connection is lost                         ALONE
+
+A probe asks whether records would be stored, and takes nothing over: a master that has left
+ZooKeeper goes on asking, over every connection that it gets, while another one at the same host may
+be at work. One from another host is refused like its records, or it would come back to refuse puts.
 
 From the same host comes a master that was started anew, or whose connection was cut without its
 notice: its own dead connection must not lock it out. Two masters on two hosts would make one log of
@@ -62,8 +67,9 @@ class Takeover:
         """
         if session is self.master:
             return None
-        if self.master is not None and session.remote.host != self.host:
-            return self._refuse(session)
+        refused = self.refusal(session)
+        if refused is not None:
+            return refused
         older, self.master = self.master, session
         session.scan = scan_syncs
         session.on_lost(self._lost)
@@ -83,7 +89,10 @@ class Takeover:
             )
         return None
 
-    def _refuse(self, session: Session) -> str:
+    def refusal(self, session: Session) -> str | None:
+        """Why the records of this connection would not be stored; None: they would."""
+        if session is self.master or self.master is None or session.remote.host == self.host:
+            return None
         if self._refusals.may_log():
             self._log.error(
                 "A second master at {host} is refused; the one of this pair is at {master}. The log"

@@ -269,7 +269,8 @@ class FailureTests(SynchronousTestCase):
             store = broker.stores.get("test", 0)
             assert store is not None
             self.assertEqual(store.max_offset, 100)
-            self.assertEqual(broker.responders.statistics.put_failed, 3)
+            counted = broker.responders.figures.take().statistics
+            self.assertEqual((7, 3), (counted.cmd_put, counted.put_failed), "each once")
 
     def test_failing_flush_refuses_the_batch_and_what_collected_behind_it(self) -> None:
         """With group commit nothing is acknowledged that was not flushed; afterwards it works
@@ -288,6 +289,8 @@ class FailureTests(SynchronousTestCase):
         disk.sync_error = None
         self.assertEqual(self.statuses(client.send(put(b"three"))), [200])
         self.assertEqual(client.send(b"get test g 0 45 5 1\r\n"), b"value 5 1\r\nthree")
+        counted = broker.responders.figures.take().statistics
+        self.assertEqual((4, 2), (counted.cmd_put, counted.put_failed), "each once")
 
 
 class FilterTests(SynchronousTestCase):

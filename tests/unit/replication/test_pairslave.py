@@ -412,6 +412,49 @@ class TwoMastersTests(SlaveTestCase):
         self.assertNotIn(b"late", log(self.slave)["test", 0])
         self.assertSame()
 
+    def test_frames_of_the_older_connection(self) -> None:
+        """Those that it has brought and that were not taken when the newer one took over are never
+        taken: the newer one has asked where the log ends, and may have had its answer."""
+        older = self.client("10.0.0.1")
+        unusual = sync(b"older", opaque=b"+1")  # off the hot path: a turn takes some of them
+        room = older.connection.room()
+        chunk = unusual * 150
+        room[: len(chunk)] = chunk
+        older.connection.received(len(chunk))
+        taken = self.stored()
+        self.assertTrue(0 < taken < 150, taken)
+        newer = self.client("10.0.0.1")
+        self.assertTrue(newer.send(sync(b"newer", opaque=b"2")).startswith(b"result 200 "))
+        self.slave.clock.advance(1)
+        self.assertEqual(taken + 1, self.stored())
+        self.assertTrue(older.closed)
+
+    def stored(self) -> int:
+        """Records of the partition, written or not."""
+        store = self.slave.stores.get("test", 0)
+        assert store is not None
+        return (store.next_offset - store.min_offset) // len(encode_record(0, 0, b"older"))
+
+    def test_probes_take_nothing_over(self) -> None:
+        """A master that has left ZooKeeper asks over every connection that it gets; the one at
+        work keeps its own, and an answer comes all the same."""
+        self.put(b"hello")
+        for host, status in (("10.0.0.1", 200), ("10.0.0.2", 500)):
+            answer = self.client(host).send(PROBE_FRAME)
+            self.assertTrue(answer.startswith(b"result %d " % status), answer)
+            self.assertEqual("10.0.0.1", self.slave.role.figures().other)
+        self.assertEqual(200, self.put(b"more").status)
+        self.assertFalse(self.wire.ended)
+        self.assertSame()
+
+    def test_probe_before_any_record(self) -> None:
+        """Is answered, and the connection becomes that of the master by its first record."""
+        other = self.client("10.0.0.2")
+        self.assertTrue(other.send(PROBE_FRAME).startswith(b"result 200 "))
+        self.assertIsNone(self.slave.role.figures().other)
+        self.put(b"hello")
+        self.assertEqual("10.0.0.1", self.slave.role.figures().other)
+
     def test_second_host_is_refused(self) -> None:
         """With a text that says why, and a line in the log, not one for each record."""
         self.put(b"hello")

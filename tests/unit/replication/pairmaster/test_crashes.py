@@ -281,6 +281,8 @@ class FullDiskTests(SynchronousTestCase):
             self.assertIn(b"result 200", pair.send(client, put(b"fifth", 5)))
             self.assertEqual(pair.own(), pair.slaves())
             pair.gregor.verify()
+            counted = pair.broker.responders.figures.take().statistics
+            self.assertEqual((6, 4), (counted.cmd_put, counted.put_failed))
 
     def test_nobody_puts_meanwhile(self) -> None:
         """What could not be written here is fetched when there is room."""

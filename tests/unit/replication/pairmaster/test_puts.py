@@ -38,6 +38,11 @@ class PairCase(SynchronousTestCase):
         for partition in range(partitions):
             self.assertEqual(self.pair.slaves(partition), self.pair.own(partition), partition)
 
+    def assert_counted(self, puts: int, failed: int) -> None:
+        """Each put once, whatever has become of it and whenever."""
+        statistics = self.pair.broker.responders.figures.take().statistics
+        self.assertEqual((puts, failed), (statistics.cmd_put, statistics.put_failed))
+
     def statuses(self, data: bytes) -> list[bytes]:
         """Of replies, in their order."""
         return [part[:3] for part in data.split(b"result ")[1:]]
@@ -197,6 +202,7 @@ class RefusedTests(PairCase):
         self.assertEqual(len(self.pair.own()), 49)
         self.assert_identical()
         self.assertTrue(self.pair.send(self.client, put(b"next")).endswith(b" 0 49"))
+        self.assert_counted(3, 1)
 
     def test_row_R35(self) -> None:
         """No connection: refused at once, and nothing is stored."""
@@ -219,6 +225,7 @@ class RefusedTests(PairCase):
         self.pair.connect()
         self.assertEqual(len(self.pair.slaves()), 25 + 21 + 21)
         self.assert_identical()
+        self.assert_counted(4, self.statuses(replies).count(b"500"))
 
     def test_row_R40(self) -> None:
         """A wrong checksum: the bare text, nothing is sent, and no failure of the slave."""
