@@ -5,11 +5,15 @@ Whether the pair master is in ZooKeeper: only while a put can succeed.
     AWAY        the pair is joined                                      PRESENT: registered
     PRESENT     ``threshold`` failures in a row, the slave connected    PROBING: withdrawn
     PRESENT     the same, the slave not connected                       AWAY: withdrawn
+    PRESENT     no put could succeed for ``threshold`` intervals        AWAY: withdrawn
     PROBING     a probe is accepted, and a put may succeed              PRESENT: registered
     PROBING     the connection is lost                                  AWAY
 
 A failure is a put that the slave has refused, has not answered in time, was lost with, or was not
-connected for; any put that it accepts in time begins the count anew. A probe is a record of a topic
+connected for; any put that it accepts in time begins the count anew. A master to which nobody puts
+has no failures, and must not be found either by those who would: it leaves when there is no
+connection, or no partition is joined, for as long as the threshold takes at the pace of the probes
+(10 s unless told otherwise). A probe is a record of a topic
 of its own. When it is refused the next one follows after ``interval``, when it is not answered at
 once. The master comes back once a second at most, and not while none of its partitions is joined,
 because its own disk is full, say.
@@ -47,6 +51,10 @@ LEAST_SECONDS: Final = 0.01
 
 STEADY_SECONDS: Final = 1.0
 """It is not registered again sooner than so long after the last time."""
+
+
+IDLE_LOOK_SECONDS: Final = 0.5
+"""Between two looks whether a put could succeed."""
 
 
 class Visibility(Enum):
@@ -95,11 +103,15 @@ class Withdrawal:
         self._timers: list[Timer] = []
         self._earliest = 0.0  # when it may come back after a withdrawal
         self._probing = 0  # which row of probes this is
+        self._limit = max(threshold * self._interval, STEADY_SECONDS)
+        self._useless_since: float | None = None  # since when no put can succeed
+        self._look_timer: Timer | None = None
         self._stopped = False
         syncs.failed = self._failed
 
     def joined(self) -> None:
         """The pair is joined."""
+        self._useless_since = None
         if self.state is Visibility.AWAY and not self._stopped:
             self._come_back()
 
@@ -121,11 +133,33 @@ class Withdrawal:
         self._stopped = True
         self._probing += 1
         self._cancel()
+        if self._look_timer is not None:
+            self._look_timer.cancel()
 
     def _cancel(self) -> None:
         for timer in self._timers:
             timer.cancel()
         self._timers.clear()
+
+    def _look(self) -> None:
+        """Whether a put could succeed, while it is registered."""
+        self._look_timer = None
+        if self.state is not Visibility.PRESENT or self._stopped:
+            return
+        now = self._runtime.seconds()
+        if self._syncs.is_connected and self._takes_puts():
+            self._useless_since = None
+        elif self._useless_since is None:
+            self._useless_since = now
+        elif now - self._useless_since >= self._limit:
+            self._log.warn(
+                "Withdrawing from ZooKeeper: no put could succeed for {seconds} s",
+                seconds=self._limit,
+            )
+            self._registration.withdraw()
+            self.state = Visibility.AWAY
+            return
+        self._look_timer = self._runtime.call_later(IDLE_LOOK_SECONDS, self._look)
 
     def _failed(self, count: int) -> None:
         """So many failures in a row; see ``Syncs``."""
@@ -176,3 +210,6 @@ class Withdrawal:
         self._earliest = self._runtime.seconds() + STEADY_SECONDS
         self._syncs.failures = 0
         self._registration.resume()
+        self._useless_since = None
+        if self._look_timer is None:
+            self._look_timer = self._runtime.call_later(IDLE_LOOK_SECONDS, self._look)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from metamorphosis.replication.pairmaster.pairedlog import Standing
 from metamorphosis.replication.pairmaster.withdrawal import Visibility
 from tests.support.pairing import DISCONNECTED, SLAVE_FAILED, Pair, put, result
 from tests.support.partitions import BreakableDisk
@@ -138,6 +139,43 @@ class ThresholdTests(VisibleCase):
         self.assertEqual(self.pair.nodes(), [])
         self.assertEqual(self.state, Visibility.AWAY)
         self.pair.connect()
+        self.assertEqual(self.pair.nodes(), ALL)
+
+    def test_without_puts_and_connection(self) -> None:
+        """Nobody puts, and the slave goes: withdrawn after the time of the threshold; a slave that
+        is away for a moment only changes nothing."""
+        self.pair = Pair(self.mktemp(), threshold=20)
+        self.pair.connect()
+        self.pair.lose()
+        self.pair.advance(1.4)
+        self.pair.connect()
+        self.pair.lose()
+        self.pair.advance(1.4)
+        self.assertEqual(self.pair.nodes(), ALL)
+        self.pair.advance(1.2)
+        self.assertEqual(self.pair.nodes(), [])
+        self.assertEqual(self.state, Visibility.AWAY)
+        self.pair.connect()
+        self.assertEqual(self.pair.nodes(), ALL)
+        self.pair.lose()
+        self.pair.advance(3)
+        self.assertEqual(self.pair.nodes(), [])
+
+    def test_without_puts_and_joined_partitions(self) -> None:
+        """The connection is there, and no partition is the same on both: likewise, until an
+        operator has mended one."""
+        self.pair.connect()
+        self.pair.send(self.client, put(b"x"))
+        self.pair.gregor.log("test", 0).data[30:] = b""
+        self.pair.gregor.log("test", 0).data[-1:] = b"y"
+        self.pair.lose()
+        self.pair.connect()
+        self.assertEqual(self.pair.log().standing, Standing.DIVERGED)
+        self.assertEqual(self.pair.nodes(), ALL)
+        self.pair.advance(2)
+        self.assertEqual(self.pair.nodes(), [])
+        self.pair.gregor.log("test", 0).data[-1:] = b"x"
+        self.pair.advance(60, 1)
         self.assertEqual(self.pair.nodes(), ALL)
 
     def test_refusals_count(self) -> None:
