@@ -2,24 +2,34 @@
 Directories that leave the data path: nothing of a log is ever removed.
 
 They lie beside the data path, because a Java broker that finds anything but partitions in it
-forgets some of them at its start.
+forgets some of them at its start. Where the data path is the root of a mount, beside it is another
+file system: the directory is copied there, made durable, and only then removed.
 """
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import time
 from collections.abc import Callable
+
+from twisted.logger import Logger
 
 from metamorphosis.errors import StoreError
 
 SUFFIX = ".aside"
+UNFINISHED = ".unfinished"
+"""At the end of the name of a copy that is not complete; the next one of that directory removes
+it."""
+
+_log = Logger()
 
 
 def move_aside(directory: str, now: Callable[[], float] = time.time) -> str:
     """
     Move the directory of a partition to ``<dataPath>.aside/<topic>-<partition>.<time>``, and make
-    that durable. Thread: any; blocks.
+    that durable. Thread: any; blocks, for as long as it takes to copy it if it has to be copied.
 
     :param now: the time of day.
     :returns: where it is now.
@@ -32,14 +42,14 @@ def move_aside(directory: str, now: Callable[[], float] = time.time) -> str:
     try:
         os.makedirs(beside, exist_ok=True)
         target = _free(target)
-        os.rename(directory, target)
+        _move(directory, target)
         for path in (beside, data_path):
             _sync(path)
     except OSError as error:
         raise StoreError(
-            f"{directory} could not be moved to {target} ({error.strerror}); {beside} has to be a"
-            " directory of the same file system: make it one, or move the directory yourself while"
-            " the broker is down"
+            f"{directory} could not be moved to {target} ({error.strerror or error}): make room"
+            f" there, or make {beside} a directory or a link that can be written to, or move the"
+            " directory yourself while the broker is down"
         ) from error
     return target
 
@@ -53,8 +63,51 @@ def _free(target: str) -> str:
     return found
 
 
+def _move(directory: str, target: str) -> None:
+    try:
+        os.rename(directory, target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        _copy(directory, target)
+        # The oldest segments first: a log of which the process leaves a part has no hole.
+        for each in sorted(os.scandir(directory), key=lambda each: each.name):
+            if not each.is_dir():
+                os.remove(each.path)
+        shutil.rmtree(directory)
+
+
+def _copy(directory: str, target: str) -> None:
+    """Copy the files of a directory to another file system, all or nothing."""
+    beside, name = os.path.dirname(target), os.path.basename(directory)
+    for each in os.listdir(beside):
+        if each.startswith(f"{name}.") and each.endswith(UNFINISHED):
+            shutil.rmtree(os.path.join(beside, each))
+    sizes = [os.path.getsize(os.path.join(directory, each)) for each in os.listdir(directory)]
+    free = shutil.disk_usage(beside).free
+    if sum(sizes) > free:
+        text = f"it has {sum(sizes)} bytes, and that other file system has room for {free}"
+        raise OSError(errno.ENOSPC, text)
+    _log.info(
+        "{directory} is copied to {target}, because that is another file system: {size} bytes",
+        directory=directory,
+        target=target,
+        size=sum(sizes),
+    )
+    unfinished = target + UNFINISHED
+    try:
+        shutil.copytree(directory, unfinished)
+        for each in os.listdir(unfinished):
+            _sync(os.path.join(unfinished, each))
+        _sync(unfinished)
+        os.rename(unfinished, target)
+    except OSError:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+
+
 def _sync(path: str) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)
     finally:

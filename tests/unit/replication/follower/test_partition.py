@@ -524,7 +524,7 @@ class GapTests(PartitionCase):
             pass
         self.master.serve(10)
         self.assertEqual(Standing.RETRYING, copy.standing)
-        self.assertIn("same file system", copy.reason)
+        self.assertIn("make room there, or make", copy.reason)
         self.assertEqual(["00000000000000000000.meta"], self.files())
         self.assertIsNone(self.slave.broker.stores.get("test", 0))
         os.unlink(f"{self.directory}.aside")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
+from pathlib import Path
 
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.errors import StoreError
@@ -136,5 +140,62 @@ class AsideTests(SynchronousTestCase):
         with open(f"{self.path}.aside", "w", encoding="ascii"):
             pass
         error = self.assertRaises(StoreError, move_aside, f"{self.path}/t-0")
-        self.assertIn("same file system", str(error))
+        self.assertIn(f"make room there, or make {self.path}.aside a directory", str(error))
         self.assertEqual(["t-0"], os.listdir(self.path))
+
+    def test_data_path_is_a_mount(self) -> None:
+        """Beside it is another file system: copied, removed here, and said; what an earlier copy
+        has left when the process was killed goes."""
+        self.mount()
+        os.makedirs(f"{self.path}.aside/t-0.19700101T000000Z.unfinished")
+        with capturedLogs() as events:
+            moved = move_aside(f"{self.path}/t-0", lambda: 0.0)
+        self.assertEqual(f"{self.path}.aside/t-0.19700101T000000Z", moved)
+        self.assertEqual([], os.listdir(self.path))
+        self.assertEqual([os.path.basename(moved)], os.listdir(f"{self.path}.aside"))
+        self.assertEqual(self.content, self.read(moved))
+        (line,) = [formatEvent(event) for event in events]
+        self.assertIn("is copied to", line)
+        self.assertIn("another file system: 11 bytes", line)
+
+    def test_no_room_beside_a_mount(self) -> None:
+        """Nothing is copied and nothing removed; likewise when the room ends meanwhile."""
+        self.mount()
+        usage = shutil.disk_usage(self.path)
+        self.patch(shutil, "disk_usage", lambda path: usage._replace(free=10))
+        error = self.assertRaises(StoreError, move_aside, f"{self.path}/t-0")
+        self.assertIn("it has 11 bytes, and that other file system has room for 10", str(error))
+        self.patch(shutil, "disk_usage", lambda path: usage)
+        self.patch(shutil, "copytree", self.full)
+        error = self.assertRaises(StoreError, move_aside, f"{self.path}/t-0")
+        self.assertIn("No space left", str(error))
+        self.assertEqual(self.content, self.read(f"{self.path}/t-0"))
+        self.assertEqual([], os.listdir(f"{self.path}.aside"))
+
+    content = {"00000000000000000000.meta": b"hello", "00000000000000000005.meta": b"worlds"}
+
+    def mount(self) -> None:
+        """The data path is a file system of its own, and the partition has two segments."""
+        for name, data in self.content.items():
+            with open(f"{self.path}/t-0/{name}", "wb") as file:
+                file.write(data)
+        rename = os.rename
+
+        def crossing(source: str, target: str) -> None:
+            if os.path.dirname(source) != os.path.dirname(target):
+                raise OSError(errno.EXDEV, "Invalid cross-device link")
+            rename(source, target)
+
+        self.patch(os, "rename", crossing)
+
+    @staticmethod
+    def read(directory: str) -> dict[str, bytes]:
+        """What is in it."""
+        return {each.name: each.read_bytes() for each in Path(directory).iterdir()}
+
+    @staticmethod
+    def full(source: str, target: str) -> None:
+        """Of ``copytree``."""
+        os.mkdir(target)
+        Path(target, "part").write_bytes(b"x")
+        raise OSError(errno.ENOSPC, "No space left on device")
