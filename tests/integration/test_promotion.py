@@ -241,12 +241,24 @@ class ReturnTests(ProcedureCase):
         assert found is not None, compared
         self.assertEqual("46", found[1])
         self.operator.replaced["--to 250"] = f"--to {found[1]}"
+        self.leave_out_default()
         self.type_all(BACK[1:], before={"metaq slave-status": self.level})
         self.assertEqual(
             [b"one", b"two", b"five", b"three", b"four"], self.bodies("b"), self.operator.done
         )
         self.assertEqual(self.bodies("b"), self.bodies("a"))
         self.assertTrue(os.path.isdir(f"{self.machines['a'].directory}/data.before-promotion"))
+
+
+    def leave_out_default(self) -> None:
+        """``server.ini`` need not say what is so without it: that there is a ZooKeeper."""
+        path = os.path.join(self.machines["a"].directory, "server.ini")
+        with open(path, encoding="ascii") as file:
+            lines = file.readlines()
+        kept = [line for line in lines if not line.startswith("zk.zkEnable")]
+        self.assertLess(len(kept), len(lines))
+        with open(path, "w", encoding="ascii") as file:
+            file.writelines(kept)
 
 
 class PairTests(ProcedureCase):
