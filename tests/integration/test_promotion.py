@@ -249,7 +249,6 @@ class ReturnTests(ProcedureCase):
         self.assertEqual(self.bodies("b"), self.bodies("a"))
         self.assertTrue(os.path.isdir(f"{self.machines['a'].directory}/data.before-promotion"))
 
-
     def leave_out_default(self) -> None:
         """``server.ini`` need not say what is so without it: that there is a ZooKeeper."""
         path = os.path.join(self.machines["a"].directory, "server.ini")
