@@ -49,7 +49,7 @@ FACTORY: Replacements = [
 ]  # fmt: skip
 TRANSACTIONS: Replacements = [
     ("on Twisted; see ``client.tx``", "on asyncio; see ``client.aio``"),
-    ("\nfrom typing import", "\nfrom asyncio import Future\nfrom typing import"),
+    ("\nfrom collections.abc", "\nfrom asyncio import Future\nfrom collections.abc"),
 ]
 
 FACES: dict[str, tuple[str, Replacements]] = {

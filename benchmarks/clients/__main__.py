@@ -88,6 +88,7 @@ def contestants() -> list[Contestant]:
     """Everything that is measured, in the order of a round."""
     read = ("--messages", OUR_MESSAGES)
     theirs = ("--messages", THEIR_MESSAGES)
+    lists = ("--window", 4, "--list", 100)
     found = [
         Contestant("produce 64 tx", lambda s: s.our("produce", "tx", *s.to_metaref), True),
         Contestant("produce 64 aio", lambda s: s.our("produce", "aio", *s.to_metaref), True),
@@ -98,6 +99,10 @@ def contestants() -> list[Contestant]:
         ),
         Contestant("produce 64 aiokafka", lambda s: s.kafka("aiokafka-produce"), True),
         Contestant("produce 64 confluent", lambda s: s.kafka("confluent-produce"), True),
+        Contestant("send_many tx", lambda s: s.our("send-many", "tx", *lists, *s.to_metaref), True),
+        Contestant(
+            "send_many aio", lambda s: s.our("send-many", "aio", *lists, *s.to_metaref), True
+        ),
         Contestant("one-way tx", lambda s: s.our("one-way", "tx", *s.to_metaref), True),
         Contestant(
             "produce 1 tx", lambda s: s.our("produce", "tx", "--window", 1, *s.to_metaref), True
@@ -196,13 +201,15 @@ def run_rounds(chosen: list[Contestant], setting: Setting, rounds: int) -> Resul
 
 
 FLOORS = {
-    "produce 64 tx": (60_000, 110_000),
+    "produce 64 tx": (105_000, 115_000),
     "produce 64 aio": (50_000, 100_000),
+    "send_many tx": (200_000, 250_000),
+    "send_many aio": (200_000, 250_000),
     "one-way tx": (80_000, 150_000),
-    "consume batch tx": (400_000, 800_000),
+    "consume batch tx": (950_000, 1_200_000),
     "consume one tx": (200_000, 400_000),
-    "consume for tx": (80_000, 150_000),
-    "consume for aio": (80_000, 150_000),
+    "consume for tx": (650_000, 650_000),
+    "consume for aio": (650_000, 650_000),
 }
 """Messages per second: floor and aim."""
 

@@ -49,6 +49,29 @@ async def produce(face: Any, options: argparse.Namespace) -> Result:
         return {"rate": done / (time.perf_counter() - begin)}
 
 
+async def send_many(face: Any, options: argparse.Namespace) -> Result:
+    """Lists of messages, so many of them in flight, the results of each list awaited."""
+    from metamorphosis.client.model import OutgoingMessage
+
+    body = bytes(options.size)
+    async with face.factory(broker=options.broker) as factory:
+        producer = await factory.create_producer(TOPIC, in_order=options.in_order)
+        await producer.send(TOPIC, body)
+        begin = time.perf_counter() + WARM_UP
+        end = begin + options.seconds
+        done = 0
+
+        async def worker() -> None:
+            nonlocal done
+            while (now := time.perf_counter()) < end:
+                some = [OutgoingMessage(TOPIC, body) for _ in range(options.list)]
+                await producer.send_many(some)
+                done += options.list * (now >= begin)
+
+        await face.all([worker() for _ in range(options.window)])
+        return {"rate": done / (time.perf_counter() - begin)}
+
+
 async def one_way(face: Any, options: argparse.Namespace) -> Result:
     """Sends that nobody waits for, as fast as the window takes them."""
     body = bytes(options.size)
@@ -171,6 +194,7 @@ async def memory(face: Any, options: argparse.Namespace) -> Result:
 
 WORKLOADS: dict[str, Workload] = {
     "produce": produce,
+    "send-many": send_many,
     "one-way": one_way,
     "consume": consume,
     "consume-one": consume_one,
@@ -279,6 +303,8 @@ def main() -> None:
     parser.add_argument("--topic", default=TOPIC)
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--window", type=int, default=64)
+    parser.add_argument("--list", type=int, default=100, help="messages of a send_many")
+    parser.add_argument("--in-order", action="store_true")
     parser.add_argument("--size", type=int, default=1024)
     parser.add_argument("--messages", type=int, default=500000)
     options = parser.parse_args()

@@ -15,7 +15,7 @@ of the same names on this runtime; ``tests/unit/client/test_faces.py`` holds bot
 from __future__ import annotations
 
 from asyncio import AbstractEventLoop, Future
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol, Self
 
 from metamorphosis.client.checked import checked
@@ -24,6 +24,8 @@ from metamorphosis.client.factory import SessionFactory
 from metamorphosis.client.fetch.passing import PassedOverMessages, PassingListener
 from metamorphosis.client.model import (
     Lag,
+    MessagesFailed,
+    OutgoingMessage,
     Partition,
     PassedOver,
     Position,
@@ -39,9 +41,7 @@ from metamorphosis.client.settings import ClientConfig, ConsumerConfig, client_c
 from metamorphosis.client.topics.brokerstats import Stats
 from metamorphosis.client.topics.selectors import Selector
 from metamorphosis.errors import InvalidConfig
-
-if TYPE_CHECKING:
-    from metamorphosis.interfaces import IOffsetStore
+from metamorphosis.interfaces import IOffsetStore
 
 __all__ = [
     "ClientConfig",
@@ -49,8 +49,10 @@ __all__ = [
     "ConsumerConfig",
     "Lag",
     "MessageSessionFactory",
+    "MessagesFailed",
     "OneWayProducer",
     "OrderedProducer",
+    "OutgoingMessage",
     "Partition",
     "PassedOver",
     "Producer",
@@ -104,6 +106,15 @@ class Producer(Publishing, Protocol):
         partition: Partition | None = None,
         timeout: float | None = None,
     ) -> Future[SendResult]:
+        """See ``client.producer.Producer``."""
+
+    def send_many(
+        self,
+        messages: Iterable[OutgoingMessage],
+        *,
+        partition: Partition | None = None,
+        timeout: float | None = None,
+    ) -> Future[list[SendResult]]:
         """See ``client.producer.Producer``."""
 
     def send_with_callback(

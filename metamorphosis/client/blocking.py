@@ -25,6 +25,8 @@ from typing import Self
 from metamorphosis.client.factory import SessionFactory
 from metamorphosis.client.model import (
     Lag,
+    MessagesFailed,
+    OutgoingMessage,
     Partition,
     PassedOver,
     ReceivedMessage,
@@ -58,8 +60,10 @@ __all__ = [
     "ConsumerConfig",
     "Lag",
     "MessageSessionFactory",
+    "MessagesFailed",
     "OneWayProducer",
     "OrderedProducer",
+    "OutgoingMessage",
     "Partition",
     "PassedOver",
     "Producer",

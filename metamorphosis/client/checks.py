@@ -18,7 +18,7 @@ import reprlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from metamorphosis.client.model import Partition, ReceivedMessage, StoredOffset
+from metamorphosis.client.model import OutgoingMessage, Partition, ReceivedMessage, StoredOffset
 from metamorphosis.client.transactions.xa import Xid
 from metamorphosis.cluster.connect import parse_connect
 from metamorphosis.cluster.model import Broker
@@ -196,6 +196,13 @@ def bodies(value: object) -> str | None:
     return "several messages expected, as in [b'first', b'second']"
 
 
+def messages(value: object) -> str | None:
+    """Several messages; one alone is an iterable of its fields."""
+    if bodies(value) is None and not isinstance(value, OutgoingMessage):
+        return None
+    return "several messages expected, as in [OutgoingMessage('orders', b'7')]"
+
+
 def stored_offsets(value: object) -> str | None:
     """The offsets to commit."""
     if isinstance(value, Sequence) and all(isinstance(each, StoredOffset) for each in value):
@@ -231,6 +238,7 @@ CHECKS: Final[dict[str, Check]] = {
     "timeout": seconds,
     "callback": callable_with("result and error"),
     "bodies": bodies,
+    "messages": messages,
     "lifetime": integer(1, INT32_MAX, "seconds"),
     "xid": xid,
     "flags": integer(0, INT32_MAX, "flags"),

@@ -1,15 +1,16 @@
 """
-The values of the client: results of sends, received messages, positions. Pure.
+The values of the client: messages to be sent and their results, received messages, positions. Pure.
 
 Source: ``SendResult``, ``TopicPartitionRegInfo``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from metamorphosis.errors import MetaQError
+from metamorphosis.errors import ClientError, MetaQError
 from metamorphosis.message import ATTRIBUTE_FLAG, HEADER_BYTES, split_body
 from metamorphosis.partitions import Partition as Partition
 from metamorphosis.partitions import StoredOffset as StoredOffset
@@ -51,6 +52,31 @@ class SendResult(NamedTuple):
         be sent later.
         """
         return self.message_id != -1 or self.offset != -1
+
+
+class MessagesFailed(ClientError):
+    """
+    Not all messages of a ``send_many`` were stored. Not ``retriable``: the same list would store
+    those again that were.
+
+    :ivar outcomes: of each message, in their order: its ``SendResult``, or the error that ``send``
+        would have given. It says by ``outcome_known`` whether this message may have been stored.
+    :ivar failed: index in the list -> error, of those that failed.
+    :ivar outcome_known: False where one of those that failed may have been stored.
+    """
+
+    def __init__(self, outcomes: Sequence[SendResult | Exception]) -> None:
+        self.outcomes = outcomes
+        self.failed = {n: each for n, each in enumerate(outcomes) if isinstance(each, Exception)}
+        unsure = [each for each in self.failed.values() if not getattr(each, "outcome_known", True)]
+        self.outcome_known = not unsure
+        first = min(self.failed)
+        may = f", {len(unsure)} of which may have been stored" if unsure else ""
+        super().__init__(
+            f"{len(self.failed)} of {len(outcomes)} messages failed{may}; the first is"
+            f" messages[{first}]: {self.failed[first]}"
+        )
+        self.__cause__ = self.failed[first]
 
 
 @dataclass(slots=True)

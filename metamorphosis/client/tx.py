@@ -14,7 +14,7 @@ of the same names on this runtime; ``tests/unit/client/test_faces.py`` holds bot
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from twisted.internet.defer import Deferred
@@ -25,6 +25,8 @@ from metamorphosis.client.factory import SessionFactory
 from metamorphosis.client.fetch.passing import PassedOverMessages, PassingListener
 from metamorphosis.client.model import (
     Lag,
+    MessagesFailed,
+    OutgoingMessage,
     Partition,
     PassedOver,
     Position,
@@ -40,9 +42,7 @@ from metamorphosis.client.settings import ClientConfig, ConsumerConfig, client_c
 from metamorphosis.client.topics.brokerstats import Stats
 from metamorphosis.client.topics.selectors import Selector
 from metamorphosis.errors import InvalidConfig
-
-if TYPE_CHECKING:
-    from metamorphosis.interfaces import IOffsetStore
+from metamorphosis.interfaces import IOffsetStore
 
 __all__ = [
     "ClientConfig",
@@ -50,8 +50,10 @@ __all__ = [
     "ConsumerConfig",
     "Lag",
     "MessageSessionFactory",
+    "MessagesFailed",
     "OneWayProducer",
     "OrderedProducer",
+    "OutgoingMessage",
     "Partition",
     "PassedOver",
     "Producer",
@@ -105,6 +107,15 @@ class Producer(Publishing, Protocol):
         partition: Partition | None = None,
         timeout: float | None = None,
     ) -> Deferred[SendResult]:
+        """See ``client.producer.Producer``."""
+
+    def send_many(
+        self,
+        messages: Iterable[OutgoingMessage],
+        *,
+        partition: Partition | None = None,
+        timeout: float | None = None,
+    ) -> Deferred[list[SendResult]]:
         """See ``client.producer.Producer``."""
 
     def send_with_callback(

@@ -162,7 +162,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "topics": ({"topics"}, {"values", "network"}),
     "session": ({"session"}, {"values", "network", "topics"}),
     "sending": (
-        {"producer.puts", "producer.publisher"},
+        {"producer.puts", "producer.many", "producer.publisher"},
         {"values", "network", "topics", "session"},
     ),
     "transactions": (

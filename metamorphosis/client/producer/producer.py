@@ -19,12 +19,13 @@ Source: ``SimpleMessageProducer``.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 from typing import TYPE_CHECKING
 
 from metamorphosis.client.checked import checked
 from metamorphosis.client.checks import require
 from metamorphosis.client.model import OutgoingMessage, Partition, SendResult
+from metamorphosis.client.producer.many import Outcomes, puts_of
 from metamorphosis.client.producer.publisher import Publisher
 from metamorphosis.client.producer.puts import OVERHEAD_BYTES, Callback, Put, too_large
 from metamorphosis.client.producer.sending import Sending
@@ -114,6 +115,44 @@ class Producer(Publisher):
         except Exception as error:
             self._api.reject(future, error)
         return future
+
+    def send_many(
+        self,
+        messages: Iterable[OutgoingMessage],
+        *,
+        partition: Partition | None = None,
+        timeout: float | None = None,
+    ) -> Awaitable[list[SendResult]]:
+        """
+        Send many messages: one future of their ``SendResult``s, in the order of the messages.
+        Nothing is raised here.
+
+        All of them are checked first: if one is wrong none is sent. Then each is as if it had been
+        given to ``send``: partition, further attempts, time limits, order, memory. The future fires
+        when the last one has met its fate. It costs less than half of as many awaited ``send``s.
+        Lists of 100 to 10,000 messages serve best: the loop does nothing else while one is taken
+        in. Cancelling the future does not take the messages back.
+
+        :param messages: are taken in at once, an iterator as well.
+        :param partition: all of them go exactly there.
+        :param timeout: seconds for the answer to each attempt; ``send_timeout_ms`` unless given.
+        :raises MessagesFailed: by the future, as all others: not all of them were stored; its
+            ``outcomes`` says which, and why.
+        :raises InvalidMessage: one of them is wrong; nothing was sent.
+        :raises MessageTooLarge: longer than ``max_body_bytes``; nothing was sent.
+        :raises ClientClosed: after ``close``; nothing was sent.
+        """
+        outcomes = Outcomes(self._runtime)
+        try:
+            self._check_open()
+            limit = self._timeout if timeout is None else timeout
+            most = self._most_cost - OVERHEAD_BYTES
+            puts = puts_of(self._sending, messages, partition, limit, most)
+        except Exception as error:
+            outcomes.refuse(error)
+        else:
+            outcomes.take(puts, self._submit)
+        return outcomes.future
 
     def send_with_callback(
         self,

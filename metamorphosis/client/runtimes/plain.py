@@ -8,12 +8,20 @@ Thread: any but the loop's.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable, Iterator
 from typing import Generic, Protocol, Self, TypeVar
 
 from metamorphosis.client.producer.publisher import Publisher
 from metamorphosis.client.runtimes.loopthread import LoopThread
 from metamorphosis.errors import ClientClosed
+
+T = TypeVar("T")
+Core = TypeVar("Core")
+
+
+def list_of(values: Iterable[T]) -> Iterable[T]:
+    """What an iterator of the caller's gives, taken in the caller's thread, which may block."""
+    return list(values) if isinstance(values, Iterator) else values
 
 
 class Closing(Protocol):
@@ -24,7 +32,6 @@ class Closing(Protocol):
 
 
 C = TypeVar("C", bound=Closing)
-Core = TypeVar("Core")
 
 
 class Calls(Generic[Core], ABC):

@@ -7,10 +7,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from metamorphosis.client.checked import checked
-from metamorphosis.client.model import Partition, SendResult
+from metamorphosis.client.model import OutgoingMessage, Partition, SendResult
 from metamorphosis.client.network.flow import settle
 from metamorphosis.client.producer import oneway, ordered, producer
-from metamorphosis.client.runtimes.plain import Publishing
+from metamorphosis.client.runtimes.plain import Publishing, list_of
 from metamorphosis.client.runtimes.plaintransactions import Transaction
 
 SEND_WINDOW = 1000
@@ -39,6 +39,18 @@ class Producer(Publishing[producer.Producer]):
             key=key,
             partition=partition,
             timeout=timeout,
+        )
+
+    def send_many(
+        self,
+        messages: Iterable[OutgoingMessage],
+        *,
+        partition: Partition | None = None,
+        timeout: float | None = None,
+    ) -> list[SendResult]:
+        """See ``client.producer.producer.Producer``; waits for the fate of the last one."""
+        return self._call(
+            self._core.send_many, list_of(messages), partition=partition, timeout=timeout
         )
 
     @checked()

@@ -4,8 +4,10 @@ Transactions with plain calls that wait. Thread: any but the loop's.
 
 from __future__ import annotations
 
-from metamorphosis.client.model import Partition, SendResult
-from metamorphosis.client.runtimes.plain import Calls, Plain, Publishing
+from collections.abc import Iterable
+
+from metamorphosis.client.model import OutgoingMessage, Partition, SendResult
+from metamorphosis.client.runtimes.plain import Calls, Plain, Publishing, list_of
 from metamorphosis.client.transactions import local, resource, xaproducer
 from metamorphosis.client.transactions.branches import Recovered
 from metamorphosis.client.transactions.local import TransactionState
@@ -62,6 +64,18 @@ class Transaction(Plain[local.Transaction]):
             timeout=timeout,
         )
 
+    def send_many(
+        self,
+        messages: Iterable[OutgoingMessage],
+        *,
+        partition: Partition | None = None,
+        timeout: float | None = None,
+    ) -> list[SendResult]:
+        """See ``client.transactions.local.Transaction``."""
+        return self._call(
+            self._core.send_many, list_of(messages), partition=partition, timeout=timeout
+        )
+
     def commit(self) -> None:
         """See ``client.transactions.local.Transaction``."""
         self._call(self._core.commit)
@@ -114,6 +128,18 @@ class XAResource(Calls[resource.XAResource]):
             key=key,
             partition=partition,
             timeout=timeout,
+        )
+
+    def send_many(
+        self,
+        messages: Iterable[OutgoingMessage],
+        *,
+        partition: Partition | None = None,
+        timeout: float | None = None,
+    ) -> list[SendResult]:
+        """See ``client.transactions.resource.XAResource``."""
+        return self._call(
+            self._core.send_many, list_of(messages), partition=partition, timeout=timeout
         )
 
     def start(self, xid: Xid, flags: int = TMNOFLAGS) -> None:

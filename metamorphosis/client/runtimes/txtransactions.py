@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol, Self
 
 from twisted.internet.defer import Deferred
 
-from metamorphosis.client.model import Partition, SendResult
+from metamorphosis.client.model import OutgoingMessage, Partition, SendResult
 from metamorphosis.client.transactions.branches import Recovered
 from metamorphosis.client.transactions.local import TransactionState
 from metamorphosis.client.transactions.xa import TMNOFLAGS, TMSTARTRSCAN, TMSUCCESS, Xid
@@ -37,6 +38,15 @@ class Transaction(Protocol):
         partition: Partition | None = None,
         timeout: float | None = None,
     ) -> Deferred[SendResult]:
+        """See ``client.transactions.local.Transaction``."""
+
+    def send_many(
+        self,
+        messages: Iterable[OutgoingMessage],
+        *,
+        partition: Partition | None = None,
+        timeout: float | None = None,
+    ) -> Deferred[list[SendResult]]:
         """See ``client.transactions.local.Transaction``."""
 
     def commit(self) -> Deferred[None]:
@@ -70,6 +80,15 @@ class XAResource(Protocol):
         partition: Partition | None = None,
         timeout: float | None = None,
     ) -> Deferred[SendResult]:
+        """See ``client.transactions.resource.XAResource``."""
+
+    def send_many(
+        self,
+        messages: Iterable[OutgoingMessage],
+        *,
+        partition: Partition | None = None,
+        timeout: float | None = None,
+    ) -> Deferred[list[SendResult]]:
         """See ``client.transactions.resource.XAResource``."""
 
     def start(self, xid: Xid, flags: int = TMNOFLAGS) -> Deferred[None]:

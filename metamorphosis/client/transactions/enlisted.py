@@ -12,42 +12,19 @@ the requests of a connection on several threads, may store them in any order.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
-from metamorphosis.client.checks import require
-from metamorphosis.client.model import OutgoingMessage, Partition, SendResult
+from metamorphosis.client.model import SendResult
 from metamorphosis.client.network.connection import BrokerConnection
 from metamorphosis.client.network.flow import Event
 from metamorphosis.client.network.opaques import next_opaque
-from metamorphosis.client.producer.puts import Owner, Put, too_large
-from metamorphosis.errors import InvalidMessage
+from metamorphosis.client.producer.puts import Put
 from metamorphosis.interfaces import IRuntime
 from metamorphosis.message import checksum
 from metamorphosis.wire.commands import PutCommand
 from metamorphosis.wire.encoding import encode
 from metamorphosis.wire.transactionids import TransactionId
-
-
-def put_of(
-    owner: Owner,
-    message: OutgoingMessage,
-    partition: Partition | None,
-    timeout: float,
-    future: Awaitable[SendResult],
-    most_bytes: int,
-) -> Put:
-    """
-    A message of a transaction on its way.
-
-    :param most_bytes: longest body.
-    :raises InvalidMessage: a field of the message is invalid.
-    """
-    require("topic", message.topic, InvalidMessage)
-    put = Put(owner, message, partition, timeout, future, None)
-    if len(put.body) > most_bytes:
-        raise too_large(message.topic, len(put.body), most_bytes)
-    return put
 
 
 class Enlisted:
@@ -141,7 +118,9 @@ class Enlisted:
 
     def _resolve(self, put: Put, result: SendResult | None, error: Exception | None) -> None:
         future: Any = put.future
-        if self._api.is_called(future):
+        if put.callback is not None:
+            put.callback(result, error)
+        elif self._api.is_called(future):
             pass  # cancelled by the sender
         elif error is None:
             self._api.resolve(future, result)

@@ -25,13 +25,14 @@ from collections.abc import Awaitable, Callable, Coroutine
 from enum import Enum
 from typing import TYPE_CHECKING, Final, Self
 
-from metamorphosis.client.model import OutgoingMessage, Partition, SendResult
 from metamorphosis.client.network.connection import BrokerConnection
 from metamorphosis.client.network.flow import Event
+from metamorphosis.client.producer.puts import Put
 from metamorphosis.client.topics.selectors import Selector
-from metamorphosis.client.transactions.enlisted import Enlisted, put_of
+from metamorphosis.client.transactions.enlisted import Enlisted
 from metamorphosis.client.transactions.localsteps import Commit, LocalSteps, is_unknown
 from metamorphosis.client.transactions.placement import Placement
+from metamorphosis.client.transactions.sends import Sends
 from metamorphosis.errors import (
     CommitUnknown,
     InvalidState,
@@ -96,7 +97,7 @@ class LocalTransactions:
             await each.close()
 
 
-class Transaction:
+class Transaction(Sends):
     """
     A local transaction; ``Producer.transaction`` makes it. Thread: the loop's.
 
@@ -119,11 +120,10 @@ class Transaction:
         timeout: float,
     ) -> None:
         session = home.session
+        super().__init__(session, home.send_timeout)
         self.id = LocalTransactionId(home.session_id, number)
         self.state = _S.NEW
         self._home = home
-        self._runtime = session.runtime
-        self._api = session.runtime.api
         self._log = session.log
         self._connections = session.connections
         self._steps = LocalSteps(self.id, home.session_id, lifetime, timeout)
@@ -149,43 +149,19 @@ class Transaction:
 
     # -- messages
 
-    def send(
-        self,
-        topic: str,
-        data: bytes,
-        attribute: str | None = None,
-        *,
-        key: str | bytes | None = None,
-        partition: Partition | None = None,
-        timeout: float | None = None,
-    ) -> Awaitable[SendResult]:
-        """
-        Put a message into the transaction: a future of its ``SendResult``, whose offset is -1: it
-        is not known before the commit. Nothing is raised here.
+    def _enlisted(self) -> Enlisted:
+        return self._messages
 
-        The arguments are those of ``Producer.send``; ``partition`` and ``key`` choose from the
-        partitions of the transaction's broker.
+    def _enlist(self, put: Put) -> None:
+        self._check_usable()
+        put.partition, broker = self._placement.place(put.message, put.partition)
+        if self.state is _S.NEW:
+            self._begin_at(broker)
+        self._messages.add(put)
 
-        :raises TransactionLost: the transaction is gone.
-        :raises TransactionFailed: an earlier message failed.
-        :raises InvalidState: the transaction has ended.
-        """
-        future: Awaitable[SendResult] = self._api.create_future()
-        try:
-            limit = self._home.send_timeout if timeout is None else timeout
-            message = OutgoingMessage(topic, data, attribute, key)
-            most = self._home.session.config.max_body_bytes
-            put = put_of(self._messages, message, partition, limit, future, most)
-            self._check_usable()
-            put.partition, broker = self._placement.place(message, partition)
-            if self.state is _S.NEW:
-                self._begin_at(broker)
-            self._messages.add(put)
-        except Exception as error:
-            if self.state not in _ENDED:
-                self._fail(error)
-            self._api.reject(future, error)
-        return future
+    def _refused(self, error: Exception) -> None:
+        if self.state not in _ENDED:
+            self._fail(error)
 
     def _begin_at(self, broker: BrokerConnection) -> None:
         self.state = _S.BEGINNING

@@ -19,10 +19,10 @@ but rolled back: ``XA_RBROLLBACK``.
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from metamorphosis.client.checked import as_future, checked
-from metamorphosis.client.model import OutgoingMessage, Partition, SendResult
+from metamorphosis.client.producer.puts import Put
 from metamorphosis.client.topics.selectors import Selector
 from metamorphosis.client.transactions.branches import (
     KEPT_CODES,
@@ -31,8 +31,9 @@ from metamorphosis.client.transactions.branches import (
     BranchState,
     Recovered,
 )
-from metamorphosis.client.transactions.enlisted import Enlisted, put_of
+from metamorphosis.client.transactions.enlisted import Enlisted
 from metamorphosis.client.transactions.placement import Placement
+from metamorphosis.client.transactions.sends import Sends
 from metamorphosis.client.transactions.xa import (
     TMENDRSCAN,
     TMFAIL,
@@ -73,7 +74,7 @@ class Target(Protocol):
         """The URL of its broker."""
 
 
-class XAResource:
+class XAResource(Sends):
     """
     Made by ``XAProducer.resource``. Thread: the loop's.
 
@@ -92,13 +93,10 @@ class XAResource:
         in_order: bool,
         send_timeout: float,
     ) -> None:
+        super().__init__(session, send_timeout)
         self.target = target
-        self._session = session
-        self._runtime = session.runtime
-        self._api = session.runtime.api
         self._branches = branches
         self._in_order = in_order
-        self._send_timeout = send_timeout
         self._lifetime = 0
         self._associated: Branch | None = None
         broker = branches.connection(target)
@@ -106,42 +104,22 @@ class XAResource:
 
     # -- messages
 
-    def send(
-        self,
-        topic: str,
-        data: bytes,
-        attribute: str | None = None,
-        *,
-        key: str | bytes | None = None,
-        partition: Partition | None = None,
-        timeout: float | None = None,
-    ) -> Awaitable[SendResult]:
-        """
-        Put a message into the branch that was started: a future of its ``SendResult``, whose
-        offset is -1. Otherwise as ``Transaction.send``; nothing is raised here.
+    def _enlisted(self) -> Enlisted | None:
+        return None if self._associated is None else self._associated.messages
 
-        :raises InvalidState: no branch is started.
-        """
-        future: Awaitable[SendResult] = self._api.create_future()
+    def _enlist(self, put: Put) -> None:
         branch = self._associated
-        try:
-            limit = self._send_timeout if timeout is None else timeout
-            message = OutgoingMessage(topic, data, attribute, key)
-            owner: Any = None if branch is None else branch.messages
-            most = self._session.config.max_body_bytes
-            put = put_of(owner, message, partition, limit, future, most)
-            if branch is None:
-                raise InvalidState("no branch is started: await start(xid) first")
-            failure = branch.messages.failure
-            if failure is not None:
-                raise XAError(XA_RBROLLBACK, f"{branch.xid} can only be rolled back: {failure}")
-            put.partition, _ = self._placement.place(message, partition)
-            branch.messages.add(put)
-        except Exception as error:
-            if branch is not None:
-                branch.messages.fail(error)
-            self._api.reject(future, error)
-        return future
+        if branch is None:
+            raise InvalidState("no branch is started: await start(xid) first")
+        failure = branch.messages.failure
+        if failure is not None:
+            raise XAError(XA_RBROLLBACK, f"{branch.xid} can only be rolled back: {failure}")
+        put.partition, _ = self._placement.place(put.message, put.partition)
+        branch.messages.add(put)
+
+    def _refused(self, error: Exception) -> None:
+        if self._associated is not None:
+            self._associated.messages.fail(error)
 
     # -- the work of a branch
 

@@ -10,13 +10,14 @@ import os
 import signal
 import threading
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.client import aio, blocking
 from metamorphosis.client.blocking import MessageSessionFactory
-from metamorphosis.client.model import Partition
+from metamorphosis.client.model import MessagesFailed, OutgoingMessage, Partition, SendResult
 from metamorphosis.client.runtimes import (
     aiotransactions,
     plain,
@@ -201,6 +202,34 @@ class FactoryTests(BlockingCase):
         self.assertEqual(SEND_WINDOW, len(self.broker.commands))
         offsets = [each.offset for each in results]
         self.assertEqual([21 * (n + 1) for n in range(SEND_WINDOW + 4)], offsets)
+
+    def test_send_many(self) -> None:
+        """Results of a list, which an iterator of the caller's may give in its own thread."""
+        producer = self.factory().create_producer("test")
+
+        def some() -> Iterator[OutgoingMessage]:
+            yield OutgoingMessage("test", b"0")
+            producer.send("test", b"in between")
+            yield OutgoingMessage("test", b"1", "attribute")
+
+        results = producer.send_many(some(), partition=Partition(0, 3))
+        self.assertEqual([SendResult] * 2, [type(each) for each in results])
+        self.assertEqual([0, 21], [each.offset for each in results])
+        wrong: Any = [OutgoingMessage("test", b"2"), b"3"]
+        with self.assertRaisesRegex(InvalidMessage, r"messages\[1\]"):
+            producer.send_many(wrong)
+
+    def test_send_many_fails(self) -> None:
+        """The error has the outcome of each."""
+        producer = self.factory().create_producer("test", retries=0)
+        nowhere = OutgoingMessage("never published", b"x")
+        with self.assertRaises(InvalidMessage):
+            producer.send_many([nowhere])
+        nowhere = OutgoingMessage("elsewhere", b"x")
+        with self.assertRaises(MessagesFailed) as caught:
+            producer.send_many([OutgoingMessage("test", b"0"), nowhere])
+        self.assertEqual(0, caught.exception.outcomes[0].offset)  # type: ignore[union-attr]
+        self.assertEqual([1], list(caught.exception.failed))
 
     def test_send_all_fails(self) -> None:
         """The first error is raised where it belongs."""

@@ -16,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from metamorphosis.client import aio, blocking, checks, tx
 from metamorphosis.client.checked import checked
 from metamorphosis.client.factory import SessionFactory
-from metamorphosis.client.model import Partition, ReceivedMessage
+from metamorphosis.client.model import OutgoingMessage, Partition, ReceivedMessage
 from metamorphosis.client.offsets.localfile import LocalFileOffsetStore
 from metamorphosis.client.offsets.memory import MemoryOffsetStore
 from metamorphosis.client.offsets.mysql import MySQLOffsetStore
@@ -46,6 +46,7 @@ FINE: dict[str, Any] = {
     "data": b"x",
     "callback": lambda result, error: None,
     "bodies": [b"x"],
+    "messages": [OutgoingMessage("t", b"x")],
     "strategy": lambda message: None,
     "listener": lambda message: None,
     "message": ReceivedMessage("t", Partition(0, 0), 0, 1, 0, b"x"),
@@ -68,6 +69,7 @@ WRONG: dict[str, list[Any]] = {
     "partition": ["0-0", (0, 0), 3, Partition(0, -2), Partition(0, 1 << 31), Partition(0, "1")],  # type: ignore[arg-type]
     "timeout": [0, -1, "3", float("nan"), float("inf"), True, 1 << 40],
     "max_size": [0, -1, 1.5, "1", True, 1 << 31],
+    "messages": [b"x", "text", 5, OutgoingMessage("t", b"x")],
     "bodies": [b"one message", "one message", 5],
     "batch": [1, "yes", None],
     "retries": [-1, "3", 1.5, True],

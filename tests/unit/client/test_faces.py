@@ -15,7 +15,7 @@ from metamorphosis.client import aio, factory, session, tx
 from metamorphosis.client.consumer import browser, consumer
 from metamorphosis.client.producer import oneway, ordered, producer, publisher
 from metamorphosis.client.runtimes import aiotransactions, txtransactions
-from metamorphosis.client.transactions import local, resource, xaproducer
+from metamorphosis.client.transactions import local, resource, sends, xaproducer
 from tools import asyncio_faces
 
 CORE = {
@@ -36,7 +36,11 @@ INTERNAL = {
     "OneWayProducer": {"stored", "failed"},
 }
 """Public for other rooms of the core, not for users."""
-EXTENDED = {"SessionFactory": (session.Session,)}
+EXTENDED = {
+    "SessionFactory": (session.Session,),
+    "Transaction": (sends.Sends,),
+    "XAResource": (sends.Sends,),
+}
 """Bases whose public methods are for users too."""
 
 

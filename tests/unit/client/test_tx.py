@@ -22,6 +22,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from metamorphosis.client import aio
+from metamorphosis.client.model import OutgoingMessage
 from metamorphosis.client.runtimes.tx import ShutdownTrigger, TwistedRuntime
 from metamorphosis.client.runtimes.txlink import QUEUE_LIMIT, WRITE_LIMIT, LinkTransport, open_link
 from metamorphosis.client.tx import MessageSessionFactory
@@ -65,6 +66,9 @@ class FactoryTests(TestCase):
                     self.assertTrue(all(isinstance(each, Deferred) for each in sent))
                     results = [await each for each in sent]
                     self.assertEqual([0, 21, 42, 63, 84], [each.offset for each in results])
+                    many = producer.send_many([OutgoingMessage("test", b"5")] * 3)
+                    self.assertIsInstance(many, Deferred)
+                    self.assertEqual([105, 126, 147], [each.offset for each in await many])
                 consumer = factory.create_consumer("g", partition="0-0", long_poll_ms=0)
                 await consumer.subscribe("test").complete_subscribe()
                 got = []

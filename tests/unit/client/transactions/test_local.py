@@ -6,13 +6,14 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from metamorphosis.client.model import Partition
+from metamorphosis.client.model import MessagesFailed, OutgoingMessage, Partition
 from metamorphosis.client.transactions.local import Transaction, TransactionState
 from metamorphosis.errors import (
     ClientClosed,
     CommitUnknown,
     InternalServerError,
     InvalidArgument,
+    InvalidMessage,
     InvalidState,
     MessageTooLarge,
     NoPartition,
@@ -110,6 +111,44 @@ class CommitTests(TransactionCase):
         for each in sent:
             self.assertEqual(-1, self.runtime.result(each).offset)
         self.assertEqual([b"%d" % n for n in range(5)], self.here.stored())
+
+    def test_send_many(self) -> None:
+        """A list is placed message by message; one future has the results of all."""
+        transaction = self.begin()
+        some = [OutgoingMessage("test", b"%d" % n) for n in range(5)]
+        done = transaction.send_many(some, partition=P1)
+        self.assertEqual([(P1, -1)] * 5, [each[1:] for each in self.outcome(done)])
+        self.assertEqual(4, len(self.outcome(transaction.send_many(some[1:]))))
+        self.outcome(transaction.commit())
+        self.assertEqual(1, self.here.steps.count("BEGIN"))
+        self.assertEqual([b"%d" % n for n in range(5)], self.here.stored(partition=1)[:5])
+
+    def test_send_many_of_nothing(self) -> None:
+        """It begins nothing."""
+        transaction = self.begin()
+        self.assertEqual([], self.outcome(transaction.send_many([])))
+        self.outcome(transaction.commit())
+        self.assertEqual([], self.here.lines)
+
+    def test_send_many_fails(self) -> None:
+        """One message that fails fails the transaction, and each outcome says why."""
+        transaction = self.begin()
+        nowhere = OutgoingMessage("test", b"x" * 5, key="k")
+        self.here.answers["put"] = (500, b"no")
+        with self.assertRaises(MessagesFailed) as caught:
+            self.outcome(transaction.send_many([nowhere] * 3))
+        self.assertEqual([0, 1, 2], list(caught.exception.failed))
+        self.assertIs(TransactionState.FAILED, transaction.state)
+        self.assertRaises(TransactionFailed, self.outcome, transaction.commit())
+
+    def test_send_many_wrong(self) -> None:
+        """A wrong message is told before BEGIN, and fails the transaction as one alone does."""
+        transaction = self.begin()
+        wrong: Any = [OutgoingMessage("test", b"0"), OutgoingMessage("test", "1")]  # type: ignore[arg-type]
+        with self.assertRaisesRegex(InvalidMessage, r"messages\[1\]: data is '1'"):
+            self.outcome(transaction.send_many(wrong))
+        self.assertEqual([], self.here.lines)
+        self.assertRaises(TransactionFailed, self.outcome, transaction.commit())
 
     def test_broker_of_the_first_message(self) -> None:
         """Later messages go to partitions of the same broker, whatever the selector would like."""

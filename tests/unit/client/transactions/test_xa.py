@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from typing import Any
 
-from metamorphosis.client.model import Partition
+from metamorphosis.client.model import MessagesFailed, OutgoingMessage, Partition
 from metamorphosis.client.transactions.resource import XAResource
 from metamorphosis.client.transactions.xa import (
     TMENDRSCAN,
@@ -374,6 +374,25 @@ class RefusalTests(XACase):
         self.outcome(self.resource.end(A))
         error = self.assertCode(XA_RBROLLBACK, self.resource.commit(A, True))
         self.assertIn("wrong partition 9", str(error))
+        self.assertEqual([], self.visible())
+
+    def test_send_many(self) -> None:
+        """Into the branch that is started; without one, or after a failure, each says why not."""
+        some = [OutgoingMessage("test", b"%d" % n) for n in range(3)]
+        with self.assertRaisesRegex(MessagesFailed, "3 of 3 .*no branch is started"):
+            self.outcome(self.resource.send_many(some))
+        self.outcome(self.resource.start(A))
+        self.assertEqual(
+            [-1] * 3, [each.offset for each in self.outcome(self.resource.send_many(some))]
+        )
+        bad = self.resource.send_many(some, partition=Partition(0, 9))
+        with self.assertRaisesRegex(MessagesFailed, "wrong partition 9"):
+            self.outcome(bad)
+        with self.assertRaises(MessagesFailed) as caught:
+            self.outcome(self.resource.send_many(some))
+        self.assertEqual({XAError}, {type(each) for each in caught.exception.outcomes})
+        self.outcome(self.resource.end(A))
+        self.assertCode(XA_RBROLLBACK, self.resource.commit(A, True))
         self.assertEqual([], self.visible())
 
     def test_message_without_answer(self) -> None:

@@ -1,0 +1,310 @@
+"""``send_many``: a list of messages, one future, and what becomes of each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from metamorphosis.client.model import MessagesFailed, OutgoingMessage, Partition, SendResult
+from metamorphosis.client.producer.puts import OVERHEAD_BYTES
+from metamorphosis.errors import (
+    ClientClosed,
+    ConnectionLost,
+    Forbidden,
+    InternalServerError,
+    InvalidArgument,
+    InvalidMessage,
+    MessageTooLarge,
+    NothingSelected,
+    NotPublished,
+    SendTimeout,
+)
+from tests.support.producing import ProducingCase
+
+
+def messages(*bodies: bytes, topic: str = "test") -> list[OutgoingMessage]:
+    """One of each body."""
+    return [OutgoingMessage(topic, body) for body in bodies]
+
+
+class ManyCase(ProducingCase):
+    """A broker with two partitions, and a producer that makes one attempt."""
+
+    options: dict[str, Any] = {"retries": 0}
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.register(0, partitions=2)
+        self.sender = self.producer("test", **self.options)
+
+    def failure(self, future: Any) -> MessagesFailed:
+        """Of a list."""
+        with self.assertRaises(MessagesFailed) as caught:
+            self.runtime.result(future)
+        return caught.exception
+
+
+class ResultTests(ManyCase):
+    """All is well."""
+
+    def test_results_in_the_order_of_the_messages(self) -> None:
+        """In whatever order the answers come; nothing is told before the last one."""
+        done = self.sender.send_many(messages(b"0", b"1", b"2"))
+        puts = self.puts()
+        self.assertEqual([b"0", b"1", b"2"], [put.body for put in puts])
+        for put in reversed(puts):
+            self.assertFalse(done.called)  # type: ignore[attr-defined]
+            self.answer(put, text=f"1{int(put.body)} {put.partition} 5")
+        results = self.runtime.result(done)
+        self.assertEqual([10, 11, 12], [each.message_id for each in results])
+        self.assertEqual([SendResult] * 3, [type(each) for each in results])
+
+    def test_one_write(self) -> None:
+        """What fits leaves together."""
+        self.sender.send_many(messages(*[b"x"] * 100)).addErrback(  # type: ignore[attr-defined]
+            lambda _: None
+        )
+        self.assertEqual((100, 1), (len(self.puts()), self.link().writes))
+
+    def test_each_message_is_its_own(self) -> None:
+        """Topics, attributes and keys may be mixed."""
+        self.register(0, "other")
+        sender = self.producer("test", "other", retries=0)
+        some = [OutgoingMessage("test", b"a", "attribute", "k"), OutgoingMessage("other", b"b")]
+        done = sender.send_many(iter(some))
+        first, second = self.puts()
+        self.assertEqual(
+            ("test", 1, "other", 0), (first.topic, first.flag, second.topic, second.flag)
+        )
+        self.answer(first)
+        self.answer(second)
+        self.assertEqual(2, len(self.runtime.result(done)))
+
+    def test_partition(self) -> None:
+        """All of them go there."""
+        self.sender.send_many(messages(*[b"x"] * 5), partition=Partition(0, 1)).addErrback(  # type: ignore[attr-defined]
+            lambda _: None
+        )
+        self.assertEqual([1] * 5, [put.partition for put in self.puts()])
+
+    def test_nothing(self) -> None:
+        """An empty list is sent at once."""
+        self.assertEqual([], self.runtime.result(self.sender.send_many([])))
+
+    def test_cancelled(self) -> None:
+        """The messages go all the same, and nobody minds the answers."""
+        done: Any = self.sender.send_many(messages(b"0", b"1"))
+        done.addErrback(lambda _: None)
+        done.cancel()
+        puts = self.puts()
+        self.answer(puts[0])
+        self.answer(puts[1], 500, "no")
+        self.assertEqual([], self.runtime.log.texts("failure"))
+
+
+class FailureTests(ManyCase):
+    """Some are not stored."""
+
+    def test_which_and_why(self) -> None:
+        """The outcomes have both, in the order of the messages."""
+        done = self.sender.send_many(messages(b"0", b"1", b"2", b"3"))
+        for put, status in zip(self.puts(), (200, 500, 200, 403), strict=True):
+            self.answer(put, status, None if status == 200 else "no")
+        error = self.failure(done)
+        kinds = [SendResult, InternalServerError, SendResult, Forbidden]
+        self.assertEqual(kinds, [type(each) for each in error.outcomes])
+        self.assertEqual([1, 3], list(error.failed))
+        self.assertIs(error.outcomes[1], error.__cause__)
+        self.assertEqual((True, False), (error.outcome_known, error.retriable))
+        self.assertEqual(
+            "2 of 4 messages failed; the first is messages[1]: no",
+            str(error),
+        )
+
+    def test_outcome_unknown(self) -> None:
+        """One that may have been stored makes the whole unsure, and is told from the others."""
+        done = self.sender.send_many(messages(b"0", b"1", b"2"))
+        first, second, _ = self.puts()
+        self.answer(first)
+        self.answer(second, 500, "no")
+        self.link().lose()
+        error = self.failure(done)
+        self.assertFalse(error.outcome_known)
+        self.assertIsInstance(error.failed[2], ConnectionLost)
+        known = {index: each.outcome_known for index, each in error.failed.items()}  # type: ignore[attr-defined]
+        self.assertEqual({1: True, 2: False}, known)
+        self.assertIn("2 of 3 messages failed, 1 of which may have been stored", str(error))
+
+    def test_selector(self) -> None:
+        """Its errors belong to their messages; the others go."""
+        chosen: list[Any] = [Partition(0, 0), None, "0-0", ZeroDivisionError("on purpose")]
+
+        def select(*_: object) -> Any:
+            found = chosen.pop(0)
+            if isinstance(found, Exception):
+                raise found
+            return found
+
+        done = self.producer("test", selector=select).send_many(messages(*[b"x"] * 4))
+        (put,) = self.puts()
+        self.answer(put)
+        kinds = [type(each) for each in self.failure(done).outcomes]
+        expected = [SendResult, NothingSelected, InvalidArgument, ZeroDivisionError]
+        self.assertEqual(expected, kinds)
+
+    def test_not_published(self) -> None:
+        """Messages of a topic that nobody published fail; the others of the list go."""
+        done = self.sender.send_many(messages(b"a", topic="other") + messages(b"b"))
+        (put,) = self.puts()
+        self.answer(put)
+        error = self.failure(done)
+        self.assertEqual([NotPublished, SendResult], [type(each) for each in error.outcomes])
+
+    def test_timeout(self) -> None:
+        """That of the call is that of each message."""
+        done = self.sender.send_many(messages(b"0", b"1"), timeout=1)
+        self.puts()
+        self.runtime.advance(1.1)
+        kinds = [type(each) for each in self.failure(done).outcomes]
+        self.assertEqual([SendTimeout] * 2, kinds)
+
+
+class WrongTests(ManyCase):
+    """Bad input is told before anything is sent."""
+
+    def test_one_of_them(self) -> None:
+        """It is named, and none of the list leaves."""
+        good = OutgoingMessage("test", b"x")
+        for wrong, text in (
+            (b"x", r"it is b'x'; an OutgoingMessage expected"),
+            (("test", b"x", None, None), "an OutgoingMessage expected"),
+            (good._replace(topic=" "), "topic is ' '"),
+            (good._replace(data="text"), "data is 'text'; bytes expected"),
+            (good._replace(attribute=5), "attribute is 5"),
+            (good._replace(key=5), "key is 5"),
+        ):
+            some: list[Any] = [good, good, wrong, good]
+            with self.assertRaisesRegex(InvalidMessage, rf"^messages\[2\]: .*{text}"):
+                self.runtime.result(self.sender.send_many(some))
+            self.assertEqual([], self.puts())
+
+    def test_too_large(self) -> None:
+        """Longer than what consumers take."""
+        longest = self.session.config.max_body_bytes
+        some = messages(b"x", bytes(longest + 1))
+        with self.assertRaisesRegex(MessageTooLarge, r"^messages\[1\]: .*max_body_bytes"):
+            self.runtime.result(self.sender.send_many(some))
+        self.assertEqual([], self.puts())
+
+    def test_no_list(self) -> None:
+        """One message, or its body, is none."""
+        for wrong in (OutgoingMessage("test", b"x"), b"x", "x", 5, None):
+            with self.assertRaisesRegex(InvalidMessage, "^messages is .*several messages expected"):
+                self.runtime.result(self.sender.send_many(wrong))  # type: ignore[arg-type]
+
+    def test_iterator_that_fails(self) -> None:
+        """Its error comes by the future; what it gave before is not sent."""
+
+        def some() -> Iterator[OutgoingMessage]:
+            yield OutgoingMessage("test", b"x")
+            raise ZeroDivisionError("on purpose")
+
+        with self.assertRaises(ZeroDivisionError):
+            self.runtime.result(self.sender.send_many(some()))
+        self.assertEqual([], self.puts())
+
+    def test_closed(self) -> None:
+        """Nothing is taken any more."""
+        self.runtime.result(self.sender.close())
+        with self.assertRaises(ClientClosed):
+            self.runtime.result(self.sender.send_many(messages(b"x")))
+
+
+class RetryTests(ManyCase):
+    """Each message has its own attempts."""
+
+    options = {"retries": 3}
+
+    def test_only_what_failed(self) -> None:
+        """A message that was stored is not sent again."""
+        done = self.sender.send_many(messages(b"0", b"1", b"2"))
+        for put, status in zip(self.puts(), (200, 503, 200), strict=True):
+            self.answer(put, status, None if status == 200 else "no")
+        self.assertFalse(done.called)  # type: ignore[attr-defined]
+        self.runtime.advance(0.2)
+        (again,) = self.puts()
+        self.assertEqual(b"1", again.body)
+        self.answer(again)
+        self.assertEqual(3, len(self.runtime.result(done)))
+
+    def test_budget_of_each(self) -> None:
+        """One that is given up says after how many attempts; the list waits for it."""
+        done = self.sender.send_many(messages(b"0", b"1"))
+        first, again = self.puts()
+        self.answer(first)
+        self.answer(again, 503, "no")
+        for _ in range(3):
+            self.runtime.advance(1.1)
+            (again,) = self.puts()
+            self.answer(again, 503, "no")
+        error = self.failure(done)
+        self.assertEqual([1], list(error.failed))
+        self.assertIn("given up after 4 attempts", str(error))
+
+    def test_close_tells_of_all(self) -> None:
+        """Nothing is tried again, and the list has its outcomes before the close is over."""
+        done = self.sender.send_many(messages(b"0", b"1"))
+        first, second = self.puts()
+        self.answer(first)
+        self.answer(second, 503, "no")
+        self.runtime.result(self.sender.close())
+        self.assertEqual([1], list(self.failure(done).failed))
+
+
+class BoundTests(ManyCase):
+    """Memory and order are those of ``send``."""
+
+    def test_back_pressure(self) -> None:
+        """What is beyond the bound waits, and the producer is full meanwhile."""
+        sender = self.producer("test", max_outstanding_bytes=3 * OVERHEAD_BYTES)
+        done = sender.send_many(messages(*(b"%d" % number for number in range(10))))
+        sent: list[bytes] = []
+        self.assertTrue(sender.is_full)
+        while puts := self.puts():
+            self.assertLessEqual(len(puts), 3)
+            sent += [put.body for put in puts]
+            for put in puts:
+                self.answer(put)
+        self.assertEqual([b"%d" % number for number in range(10)], sent)
+        self.assertFalse(sender.is_full)
+        self.assertEqual(10, len(self.runtime.result(done)))
+
+    def test_after_earlier_sends(self) -> None:
+        """A list does not overtake what was sent before, nor is it overtaken."""
+        sender = self.producer("test", max_outstanding_bytes=2 * OVERHEAD_BYTES)
+        here = Partition(0, 0)
+        sender.send("test", b"0", partition=here)
+        sender.send_many(messages(b"1", b"2", b"3"), partition=here)
+        sender.send("test", b"4", partition=here)
+        sent = []
+        while puts := self.puts():
+            for put in puts:
+                sent.append(put.body)
+                self.answer(put)
+        self.assertEqual([b"0", b"1", b"2", b"3", b"4"], sent)
+
+    def test_in_order(self) -> None:
+        """A message that is tried again is not passed by those behind it."""
+        sender = self.producer("test", in_order=True, retries=2)
+        done = sender.send_many(messages(b"0", b"1", b"2"), partition=Partition(0, 0))
+        stored = []
+        statuses = iter((200, 503, 200, 200))
+        for _ in range(20):
+            for put in self.puts():
+                status = next(statuses)
+                if status == 200:
+                    stored.append(put.body)
+                self.answer(put, status, None if status == 200 else "no")
+            self.runtime.advance(0.2)
+        self.assertEqual([b"0", b"1", b"2"], stored)
+        self.assertEqual(3, len(self.runtime.result(done)))
