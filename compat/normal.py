@@ -74,7 +74,9 @@ class Normaliser:
     def _statistics(self, tokens: list[bytes], body: bytes) -> bytes:
         if tokens[1:2] == [b"config"]:
             return b"<configuration>"
-        body = _OWN.sub(rb"\1 <own>", body.replace(b"\r\n", b"\n"))
+        body = body.replace(b"\r\n", b"\n")
+        body = re.sub(rb"(?m)^metamorphosis .*\n", b"", body)  # a line of ours, which comes last
+        body = _OWN.sub(rb"\1 <own>", body)
         body = _TIMES.sub(b"<times>", body)
         if not self._history:
             body = re.sub(rb"(?m)^(cmd|tx|get|put|total)(_\w+) \d+$", rb"\1\2 <n>", body)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from metamorphosis import __version__
 from metamorphosis.broker.figures import Figures, StoreFigures
 from metamorphosis.broker.statistics import (
     GET,
@@ -53,6 +54,9 @@ class _TopicTotals:
 def stats_reply(item: str, figures: Figures) -> tuple[int, bytes]:
     """
     Status and body of the reply to ``stats <item>``.
+
+    Differs: the figures of the broker end with the version of this product, behind all lines of the
+    original, so that a monitor which counts lines finds them where they were.
 
     Differs: ``replication`` is an item of ours. The lines about a topic of that name, which is what
     the original takes it for, follow if there is such a topic.
@@ -131,6 +135,7 @@ def _general(figures: Figures) -> list[str]:
         f"total_messages {messages}",
         f"topics {len(names)}",
         f"config_checksum {config.checksum}",
+        f"metamorphosis {__version__}",
     ]
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from metamorphosis.client.consumer.direct import BROKER_ID
 from metamorphosis.client.model import Partition
@@ -68,6 +68,16 @@ class TopicState:
     messages: int = 0
     size: int = 0
     partitions: dict[Partition, PartitionState] = field(default_factory=dict)
+
+
+class BrokerPlace(NamedTuple):
+    """
+    :ivar name: ``0`` for a master, ``0/slave1`` for its asynchronous slave.
+    :ivar url: None while it is away.
+    """
+
+    name: str
+    url: str | None
 
 
 class Cluster:
@@ -157,12 +167,34 @@ class Cluster:
         urls: dict[int, str | None] = {}
         for name in await self.children(self._paths.broker_ids):
             if name.isdecimal():
-                urls[int(name)] = await self._master(int(name))
+                urls[int(name)] = await self._registered_at(
+                    int(name), self._paths.master(int(name))
+                )
         return urls
 
-    async def _master(self, broker_id: int) -> str | None:
+    async def places(self) -> list[BrokerPlace]:
+        """Masters and their asynchronous slaves, by number. In direct mode the one broker."""
+        if self._registry is None:
+            return [BrokerPlace(str(BROKER_ID), self._session.config.broker)]
+        found = []
+        for broker_id, url in sorted((await self.brokers()).items()):
+            found.append(BrokerPlace(str(broker_id), url))
+            node = above(self._paths.master(broker_id))
+            for name in await self.children(node):
+                if name.startswith("slave"):
+                    slave = await self._registered_at(broker_id, f"{node}/{name}")
+                    found.append(BrokerPlace(f"{broker_id}/{name}", slave))
+        return found
+
+    def no_brokers(self) -> str:
+        """The text about a cluster without brokers."""
+        root = self._session.config.zookeeper_root
+        return f"no broker is or was registered below root {root}"
+
+    async def _registered_at(self, broker_id: int, path: str) -> str | None:
+        """The url in the node of a master or slave; None without the node."""
         try:
-            data, _ = await self._registry.get(self._paths.master(broker_id))
+            data, _ = await self._registry.get(path)
             return Broker.parse(broker_id, (data or b"").decode("utf-8", "replace")).url
         except NoNode:
             return None
@@ -173,7 +205,7 @@ class Cluster:
     async def _registered(self, urls: dict[int, str | None], found: dict[str, TopicState]) -> None:
         """The partitions that masters have registered, with messages or without."""
         for path_of in (self._paths.topics_pub, self._paths.topics_sub):
-            for topic in await self.children(_above(path_of("x"))):
+            for topic in await self.children(above(path_of("x"))):
                 for name in await self.children(path_of(topic)):
                     broker_id, _, kind = name.partition("-")
                     if kind != "m" or not broker_id.isdecimal():
@@ -253,8 +285,7 @@ class Cluster:
 
         :raises MetaQError: the broker does not say.
         """
-        command = GetCommand(topic, GROUP, number, offset, LOOK_BYTES, 0)
-        piece = await self._ask(url, command, VALUE)
+        piece = await self.piece(url, topic, number, offset, LOOK_BYTES)
         try:
             if next(iterate_records(piece, topic), None) is not None:
                 return True
@@ -264,6 +295,14 @@ class Cluster:
             return False
         length: int = HEADER.unpack_from(piece)[0]
         return len(piece) < HEADER_BYTES + length <= end - offset
+
+    async def piece(self, url: str, topic: str, number: int, offset: int, size: int) -> bytes:
+        """
+        The bytes of a log from ``offset`` on, ``size`` of them at most.
+
+        :raises MetaQError: the broker does not give them.
+        """
+        return await self._ask(url, GetCommand(topic, GROUP, number, offset, size, 0), VALUE)
 
     async def stats(self, url: str, item: str) -> str:
         """
@@ -287,39 +326,6 @@ class Cluster:
         if status != right:
             raise error_of(status, body, f"broker {url}")
         return bytes(body)
-
-    # Groups
-
-    async def groups(self) -> list[str]:
-        """The groups that ZooKeeper knows."""
-        return await self.children(_above(_above(self._paths.consumer_ids("x"))))
-
-    async def members(self, group: str) -> list[str]:
-        """The living members of a group."""
-        return await self.children(self._paths.consumer_ids(group))
-
-    async def group_topics(self, group: str) -> list[str]:
-        """The topics of which a group has positions."""
-        return await self.children(_above(_above(self._paths.offset(group, "x", "y"))))
-
-    async def kept(self, group: str, topic: str) -> list[Partition]:
-        """The partitions of which a group has positions."""
-        names = await self.children(_above(self._paths.offset(group, topic, "x")))
-        found = []
-        for name in names:
-            try:
-                found.append(Partition.parse(name))
-            except ValueError as error:
-                self.faults.append(f"group {group}, topic {topic}: {error}")
-        return found
-
-    async def owner(self, group: str, topic: str, partition: Partition) -> str | None:
-        """The readers of partitions, by the names in ZooKeeper."""
-        try:
-            data, _ = await self._registry.get(self._paths.owner(group, topic, str(partition)))
-        except NoNode:
-            return None
-        return (data or b"").decode("utf-8", "replace")
 
     async def children(self, path: str) -> list[str]:
         """The names below a node; none without the node."""
@@ -360,7 +366,7 @@ def shortened(names: Iterable[str]) -> str:
     return ", ".join(ordered[:SHOWN_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
-def _above(path: str) -> str:
+def above(path: str) -> str:
     """The parent of a node."""
     return path.rpartition("/")[0]
 

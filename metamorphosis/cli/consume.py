@@ -1,5 +1,6 @@
 """
-``metaq consume``: the messages of a topic, as a member of a group.
+``metaq consume``: the messages of a topic, as a member of a group; those of one partition, without
+a group, are in ``onepartition``.
 
 A message counts as consumed when it has been written; whatever ends the command, the group goes on
 after the last such message. In ZooKeeper mode the partitions are shared with the other members of
@@ -8,7 +9,7 @@ the group, of whatever language; in direct mode all partitions of the one broker
 
 from __future__ import annotations
 
-import base64
+import time
 from argparse import Namespace
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import MappingProxyType
@@ -16,22 +17,20 @@ from typing import TYPE_CHECKING
 
 from zope.interface import implementer
 
+from metamorphosis.cli.arguments import Start, StartKind
 from metamorphosis.cli.cluster import Cluster
-from metamorphosis.cli.console import Console, Interrupted, Ticker, amount, json_text
+from metamorphosis.cli.console import Console, Ticker, UsageError
 from metamorphosis.cli.offsets import offset_store
+from metamorphosis.cli.onepartition import read_partition
+from metamorphosis.cli.output import Output, passed_over_text
 from metamorphosis.cli.reachable import check_readable
-from metamorphosis.client.delivery.subscription import Rollback
-from metamorphosis.client.fetch.passing import PassedOverMessages
 from metamorphosis.client.model import Partition, Position, ReceivedMessage, StoredOffset
-from metamorphosis.client.network.flow import Event
-from metamorphosis.errors import ClientClosed, MetaQError, NotBalanced, NotConnected
+from metamorphosis.errors import ClientClosed, MetaQError, NotBalanced, NotConnected, NotFound
 from metamorphosis.interfaces import IOffsetStore
 
 if TYPE_CHECKING:
     from metamorphosis.client.consumer.consumer import Consumer
     from metamorphosis.client.factory import SessionFactory
-
-STORED, EARLIEST, LATEST = "stored", "earliest", "latest"
 
 FETCH_BYTES = 1 << 20
 
@@ -95,71 +94,6 @@ class StartingAt:
         await self._store.close()
 
 
-class Output:
-    """
-    Writes messages until there have been enough, or none for a while.
-
-    :ivar over: there is nothing more to do.
-    :ivar error: why the output ended.
-    """
-
-    def __init__(self, console: Console, most: int | None, idle: float | None, raw: bool) -> None:
-        self.count = 0
-        self.size = 0
-        self.error: MetaQError | None = None
-        self.over = Event(console.runtime)
-        self._console = console
-        self._runtime = console.runtime
-        self._most = most
-        self._idle = idle
-        self._line_of = body_line if raw else json_line
-        self._taken = 0
-        self._began = self._latest = self._runtime.seconds()
-
-    async def take(self, messages: list[ReceivedMessage]) -> None:
-        """A listener of batches: what it returns from has been written."""
-        wanted = messages
-        if self._most is not None:
-            wanted = messages[: self._most - self._taken]
-        if self.error is not None or not wanted:
-            raise Rollback(messages[0])
-        self._taken += len(wanted)
-        self._latest = self._runtime.seconds()
-        data = b"".join(map(self._line_of, wanted))
-        try:
-            await self._console.write(data)
-        except MetaQError as error:
-            self.error = error
-            self.over.set()
-            raise Rollback(messages[0]) from error
-        self._latest = self._runtime.seconds()
-        self.count += len(wanted)
-        self.size += len(data)
-        if self.count == self._most:
-            self.over.set()
-        if len(wanted) < len(messages):
-            raise Rollback(messages[len(wanted)])
-
-    async def finish(self) -> None:
-        """Wait until it is over."""
-        while not self.over.is_set:
-            left = None
-            if self._idle is not None:
-                left = self._latest + self._idle - self._runtime.seconds()
-                if left <= 0:
-                    return
-            await self.over.wait(left)
-
-    def show(self) -> None:
-        """Progress."""
-        self._console.progress(self.amount)
-
-    @property
-    def amount(self) -> str:
-        """How much was written."""
-        return amount(self.count, self.size, self._runtime.seconds() - self._began)
-
-
 async def consume(session: SessionFactory, console: Console, options: Namespace) -> None:
     """
     Write messages as long as it was asked for.
@@ -169,17 +103,24 @@ async def consume(session: SessionFactory, console: Console, options: Namespace)
     :raises Interrupted: it was ended from outside.
     :raises MetaQError: it cannot go on.
     """
+    if options.partition is not None:
+        await read_partition(session, console, options)
+        return
+    if options.start.kind is StartKind.OFFSET:
+        raise UsageError(
+            f"--from {options.start.value}: an offset is a byte of one partition; name that with"
+            " --partition instead of --group"
+        )
     cluster = Cluster(session)
     is_there = await cluster.has(options.topic)
     if session.registry is not None:
         await check_readable(session, cluster, options.topic)
     store = offset_store(session)
-    if options.start != STORED:
+    if options.start.kind is not StartKind.STORED:
         ends = await cluster.ends(options.topic)
         before = {each: await store.load(options.topic, options.group, each) for each in ends}
-        starts = ends if options.start == LATEST else {}
-        store = StartingAt(store, starts, cluster.end_of, before)
-    output = Output(console, options.max, options.idle, not options.json)
+        store = StartingAt(store, *_starts(options.start, ends, cluster, lambda: consumer), before)
+    output = Output(console, options)
     console.on_stop(output.over.set)
     consumer = session.create_consumer(options.group, store=store)
     consumer.subscribe(options.topic, FETCH_BYTES, output.take, batch=True)
@@ -199,28 +140,34 @@ async def consume(session: SessionFactory, console: Console, options: Namespace)
         positions += consumer.assignment.values()
         await consumer.close()
         await store.close()
-    console.clear_progress(output.amount)
-    if output.error is not None:
-        raise output.error
-    passed_over = _passed_over(consumer.passed_over)
-    outcome = f"{output.count} consumed{passed_over}{_unstored(positions)}"
-    if console.stopped.is_set:
-        raise Interrupted(f"interrupted; {outcome}")
-    if passed_over or _unstored(positions):
-        raise MetaQError(outcome)
+    output.end(passed_over_text(consumer.passed_over) + _unstored(positions))
 
 
-def _passed_over(messages: PassedOverMessages) -> str:
-    """The messages that were not written, because they cannot be."""
-    reasons = []
-    if messages.damaged:
-        reasons.append(f"{messages.damaged} passed over because they are damaged")
-    if messages.too_long:
-        reasons.append(
-            f"{messages.too_long} passed over because they are too long: --max-body-bytes takes"
-            " longer ones"
-        )
-    return "".join(f", {each}" for each in reasons)
+def _starts(
+    start: Start,
+    ends: Mapping[Partition, int | None],
+    cluster: Cluster,
+    consumer: Callable[[], Consumer],
+) -> tuple[Mapping[Partition, int | None], Callable[[str, Partition], Awaitable[int]]]:
+    """
+    The first two parameters of ``StartingAt``.
+
+    :param ends: of the partitions there are.
+    :param consumer: gives the one that reads, which is made later.
+    """
+    if start.kind is StartKind.LATEST:
+        return ends, cluster.end_of
+    if start.kind is StartKind.EARLIEST:
+        return {}, cluster.end_of
+    milliseconds = start.milliseconds(time.time())
+
+    async def at_time(topic: str, partition: Partition) -> int:
+        try:
+            return await consumer().offset_at(topic, partition, milliseconds)
+        except NotFound:  # no message was ever written to it
+            return 0
+
+    return dict.fromkeys(ends), at_time
 
 
 def _unstored(positions: list[Position]) -> str:
@@ -258,29 +205,3 @@ async def _join(consumer: Consumer, console: Console) -> None:
             raise
     except NotBalanced as error:
         console.complain(error)
-
-
-def body_line(message: ReceivedMessage) -> bytes:
-    """The data of the message, and a line end."""
-    return message.data + b"\n"
-
-
-def json_line(message: ReceivedMessage) -> bytes:
-    """
-    The message as a JSON object; a body that is not UTF-8 is there as ``body_base64``, and ``body``
-    is null.
-    """
-    data = message.data
-    value: dict[str, object] = {
-        "topic": message.topic,
-        "partition": str(message.partition),
-        "offset": message.offset,
-        "id": message.id,
-        "attribute": message.attribute,
-    }
-    try:
-        value["body"] = data.decode("utf-8")
-    except UnicodeDecodeError:
-        value["body"] = None
-        value["body_base64"] = base64.b64encode(data).decode("ascii")
-    return json_text(value).encode() + b"\n"

@@ -16,14 +16,17 @@ from argparse import Namespace
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING
 
+from metamorphosis.cli.brokers import brokers
 from metamorphosis.cli.compare import compare
 from metamorphosis.cli.console import Console, Interrupted, OutputClosed, UsageError
 from metamorphosis.cli.consume import consume
+from metamorphosis.cli.lag import lag
 from metamorphosis.cli.offsets import offsets
 from metamorphosis.cli.options import parse
 from metamorphosis.cli.produce import produce
 from metamorphosis.cli.promote import promote, read_configuration
 from metamorphosis.cli.slavestatus import slave_status
+from metamorphosis.cli.stats import stats
 from metamorphosis.cli.topics import topics
 from metamorphosis.cli.tx import tx
 from metamorphosis.client.aio import MessageSessionFactory
@@ -42,7 +45,10 @@ COMMANDS: dict[str, Command] = {
     "produce": produce,
     "consume": consume,
     "offsets": offsets,
+    "lag": lag,
     "topics": topics,
+    "brokers": brokers,
+    "stats": stats,
     "slave-status": slave_status,
     "promote": promote,
 }

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from metamorphosis.cli.cluster import Cluster, PartitionState, TopicState, shortened
 from metamorphosis.cli.console import Console, UsageError
+from metamorphosis.cli.groups import Groups
 from metamorphosis.cli.table import table
 from metamorphosis.client.model import Partition, StoredOffset
 from metamorphosis.client.offsets.localfile import LocalFileOffsetStore
@@ -112,14 +113,21 @@ class Positions:
 
     def __init__(self, session: SessionFactory) -> None:
         self._direct = session.registry is None
-        self._cluster = Cluster(session)
+        self.cluster = Cluster(session)
+        self._groups = Groups(session, self.cluster)
         self._store = offset_store(session)
         self._topics: dict[str, TopicState] | None = None
 
     @property
     def faults(self) -> list[str]:
         """The questions without an answer, and why."""
-        return self._cluster.faults
+        return self.cluster.faults
+
+    def broker_of(self, row: Row) -> str | None:
+        """The url of the master of a row's partition; None while there is none."""
+        there = (self._topics or {}).get(row.topic, TopicState()).partitions
+        state = there.get(Partition.parse(row.partition))
+        return None if state is None else state.url
 
     async def close(self) -> None:
         """Let go of the store."""
@@ -132,7 +140,7 @@ class Positions:
         fault = f"group {group} has neither a position nor a topic"
         if self._direct:
             return fault
-        return f"{fault}; groups there are: {shortened(await self._cluster.groups()) or 'none'}"
+        return f"{fault}; groups there are: {shortened(await self._groups.names()) or 'none'}"
 
     # Showing
 
@@ -142,21 +150,21 @@ class Positions:
             raise UsageError("--group is needed with --broker")
         topics = await self._all_topics()
         if topic is not None and topic not in topics and not self.faults:
-            raise MetaQError(self._cluster.no_such([topic], topics))
+            raise MetaQError(self.cluster.no_such([topic], topics))
         found = []
-        for name in [group] if group is not None else await self._cluster.groups():
+        for name in [group] if group is not None else await self._groups.names():
             for each in [topic] if topic is not None else await self._topics_of(name):
                 found += await self._rows(name, each, topics.get(each, TopicState()))
         return [row for row in found if only in (None, row.partition)]
 
     async def _all_topics(self) -> dict[str, TopicState]:
         if self._topics is None:
-            self._topics = await self._cluster.topics()
+            self._topics = await self.cluster.topics()
         return self._topics
 
     async def _topics_of(self, group: str) -> list[str]:
         if not self._direct:
-            return await self._cluster.group_topics(group)
+            return await self._groups.topics(group)
         found = []
         for name, state in (await self._all_topics()).items():
             stored = [await self._load(name, group, each) for each in state.partitions]
@@ -165,8 +173,8 @@ class Positions:
         return found
 
     async def _rows(self, group: str, topic: str, state: TopicState) -> list[Row]:
-        kept = [] if self._direct else await self._cluster.kept(group, topic)
-        members = [] if self._direct else await self._cluster.members(group)
+        kept = [] if self._direct else await self._groups.kept(group, topic)
+        members = [] if self._direct else await self._groups.members(group)
         rows = []
         for partition in sorted({*state.partitions, *kept}):
             there = state.partitions.get(partition)
@@ -174,7 +182,7 @@ class Positions:
             states = list(_position_states(stored, there))
             owner = None
             if not self._direct:
-                owner = await self._cluster.owner(group, topic, partition)
+                owner = await self._groups.owner(group, topic, partition)
                 if owner is None:
                     states.append(State.NO_OWNER if members else State.NO_MEMBER)
             rows.append(_row(group, topic, partition, there, stored, owner, states))
@@ -208,7 +216,7 @@ class Positions:
         if group is None or topic is None:
             raise UsageError("--to needs a topic and --group")
         if not self._direct:
-            members = await self._cluster.members(group)
+            members = await self._groups.members(group)
             if members:
                 raise MetaQError(
                     f"group {group} is running and would overwrite it; stop {', '.join(members)}"
@@ -217,7 +225,7 @@ class Positions:
         if self.faults:
             raise MetaQError(f"{self.faults.pop(0)}; nothing was changed")
         if state is None or not state.partitions:
-            raise MetaQError(self._cluster.no_such([topic], await self._all_topics()))
+            raise MetaQError(self.cluster.no_such([topic], await self._all_topics()))
         chosen = [p for p in sorted(state.partitions) if only in (None, str(p))]
         if not chosen:
             there = ", ".join(map(str, sorted(state.partitions)))
@@ -244,7 +252,7 @@ class Positions:
             raise UsageError(
                 f"--to {to}: partition {partition} goes from {there.begin} to {there.end}"
             )
-        if offset < there.end and not await self._cluster.message_begins(
+        if offset < there.end and not await self.cluster.message_begins(
             there.url, topic, partition.number, offset, there.end
         ):
             raise UsageError(f"--to {to}: no message begins there in partition {partition}")

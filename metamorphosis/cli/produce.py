@@ -72,6 +72,8 @@ class Sending:
         self._partition = partition
         self._topic: str = options.topic
         self._attribute: str | None = options.attribute
+        self._key: str | bytes | None = options.key
+        self._separator = encoded_argument(options.key_separator)
         self._interval = 1 / options.rate if options.rate else 0.0
         self._began = self._runtime.seconds()
         self._taken = 0  # messages whose send was begun
@@ -97,9 +99,16 @@ class Sending:
         if self.over:
             return
         self._taken += 1
-        size = len(body)
         line = self._taken
-        future = self._sender.send(self._topic, body, self._attribute, partition=self._partition)
+        try:
+            key, body = self._parted(body)
+        except UsageError as error:
+            self._failure(line, error)
+            return
+        size = len(body)
+        future = self._sender.send(
+            self._topic, body, self._attribute, key=key, partition=self._partition
+        )
         self._flying += 1
         self._flying_bytes += size
 
@@ -112,6 +121,20 @@ class Sending:
             self._landed(size)
 
         self._runtime.api.add_callbacks(future, stored, refused)
+
+    def _parted(self, line: bytes) -> tuple[str | bytes | None, bytes]:
+        """
+        Key and body of a line.
+
+        :raises UsageError: it has no key.
+        """
+        if not self._separator:
+            return self._key, line
+        key, found, body = line.partition(self._separator)
+        if not found:
+            text = self._separator.decode("utf-8", "replace")
+            raise UsageError(f"there is no {text!r} after a key")
+        return key, body
 
     async def finish(self) -> None:
         """Wait for what is under way; each send has a time limit of its own."""
@@ -245,6 +268,11 @@ async def produce(session: SessionFactory, console: Console, options: Namespace)
         raise MetaQError(f"{sending.fault(options.file)}: {sending.error}")
     if console.stopped.is_set:
         raise Interrupted(f"interrupted; {sending.sent} sent")
+
+
+def encoded_argument(text: str | None) -> bytes:
+    """The bytes that were typed."""
+    return b"" if text is None else text.encode("utf-8", "surrogateescape")
 
 
 async def bodies(console: Console, sending: Sending, whole: bytes | None) -> AsyncIterator[bytes]:

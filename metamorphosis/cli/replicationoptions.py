@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from typing import TypeAlias
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -52,7 +53,14 @@ def _slave_status(commands: Commands) -> None:
         " copied, what it lacks, and why a partition stands.",
         epilog=SLAVE_STATUS,
     )
-    parser.add_argument("--broker", required=True, metavar="HOST:PORT", help="the broker to ask")
+    known = os.environ.get("METAQ_BROKER")
+    parser.add_argument(
+        "--broker",
+        required=not known,
+        default=known,
+        metavar="HOST:PORT",
+        help="the broker to ask (default: METAQ_BROKER of the environment)",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.set_defaults(zookeeper=None, root="/meta")
     _connection(parser)

@@ -61,7 +61,7 @@ def translated(error: Exception, path: str) -> RegistryError:
 
 def node_stat(stat: Any) -> NodeStat:
     """kazoo's ``ZnodeStat`` as ours."""
-    return NodeStat(stat.ephemeralOwner, stat.version, stat.numChildren)
+    return NodeStat(stat.ephemeralOwner, stat.version, stat.numChildren, stat.mtime)
 
 
 def split_connect(connect: str) -> tuple[str, str]:

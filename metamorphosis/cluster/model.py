@@ -120,11 +120,13 @@ class NodeStat:
     :ivar owner: id of the session whose end removes the node; 0 for a persistent node.
     :ivar version: counts changes of the data.
     :ivar children: how many there are.
+    :ivar modified_ms: when the data were written last, ms since 1970 by the clock of the server.
     """
 
     owner: int
     version: int
     children: int = 0
+    modified_ms: int = 0
 
 
 class SessionState(Enum):

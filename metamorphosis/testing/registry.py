@@ -39,6 +39,7 @@ class MemoryNode:
     owner: int = 0
     version: int = 0
     children: set[str] = field(default_factory=set)
+    modified_ms: int = 0
 
 
 @dataclass(slots=True)
@@ -48,11 +49,13 @@ class MemoryTree:
 
     :ivar nodes: for tests to look at; ``/`` is always there.
     :ivar watches: (path, whether of the children) -> (owner, callback).
+    :ivar now_ms: the clock of the server, which a test moves.
     """
 
     nodes: dict[str, MemoryNode] = field(default_factory=lambda: {"/": MemoryNode(b"")})
     watches: dict[tuple[str, bool], list[tuple[int, Watch]]] = field(default_factory=dict)
     sessions: itertools.count[int] = field(default_factory=lambda: itertools.count(0x1000))
+    now_ms: int = 0
 
     def child_names(self, path: str) -> list[str]:
         """Names of the children, sorted."""
@@ -67,7 +70,7 @@ class MemoryTree:
             self.create(parent, None, 0)
         if self.nodes[parent].owner:
             raise RegistryError(f"{path}: ephemeral nodes have no children")
-        self.nodes[path] = MemoryNode(data, owner)
+        self.nodes[path] = MemoryNode(data, owner, modified_ms=self.now_ms)
         self.nodes[parent].children.add(path.rpartition("/")[2])
         self._fire(path, False, WatchKind.CREATED)
         self._fire(parent, True, WatchKind.CHILDREN)
@@ -82,12 +85,13 @@ class MemoryTree:
     def stat(self, path: str) -> NodeStat:
         """The node's stat, or ``NoNode``."""
         node = self.find(path)
-        return NodeStat(node.owner, node.version, len(node.children))
+        return NodeStat(node.owner, node.version, len(node.children), node.modified_ms)
 
     def set_data(self, path: str, data: bytes) -> None:
         """Overwrite the data."""
         node = self.find(path)
         node.data, node.version = data, node.version + 1
+        node.modified_ms = self.now_ms
         self._fire(path, False, WatchKind.CHANGED)
 
     def delete(self, path: str) -> None:

@@ -12,10 +12,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from datetime import UTC, datetime
 from functools import cache
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from metamorphosis import __version__
 from tests.support.broker import BrokerProcess, Keys, environment
 from tests.support.embedded import EmbeddedZooKeeper
 
@@ -29,7 +31,7 @@ def cluster() -> tuple[BrokerProcess, EmbeddedZooKeeper]:
     its own."""
     zookeeper = EmbeddedZooKeeper(tempfile.mkdtemp())
     zookeeper.start()
-    topics: dict[str, Keys] = dict.fromkeys(("wild*", "fixed", "shared", "picked"), {})
+    topics: dict[str, Keys] = dict.fromkeys(("wild*", "fixed", "looked", "shared", "picked"), {})
     broker = BrokerProcess(tempfile.mkdtemp(), topics, {"numPartitions": 2}, zookeeper)
     broker.start()
     broker.wait_for_log("registered in ZooKeeper")
@@ -149,6 +151,29 @@ class DirectTests(MetaqTestCase):
         self.assertEqual(self.read_line(process), b"new\n")
         self.assertEqual(process.wait(SECONDS), 0)
 
+    def test_one_partition(self) -> None:
+        """Without a group: from an end, an offset or a time, exact bytes or a format; nothing is
+        kept."""
+        topic = f"{self.topic}-one"
+        self.done(f"produce {topic} --partition 1", b"old 1\nold 2\n")
+        between = time.time()
+        time.sleep(0.002)  # ids count milliseconds
+        self.done(f"produce {topic} --partition 1", b"new 1\nnew 2\n")
+        consume = f"consume {topic} --partition 1"
+        self.assertEqual(self.done(f"{consume} --idle 0.1 --raw"), b"old 1old 2new 1new 2")
+        moment = f"{datetime.fromtimestamp(between, UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
+        self.assertEqual(self.done(f"{consume} --from {moment} --max 1"), b"new 1\n")
+        self.assertEqual(self.done(f"{consume} --from 1h --max 1"), b"old 1\n")
+        offsets = self.done(rf"{consume} --max 3 --format {{offset}}:{{size}}\n")
+        self.assertEqual(offsets, b"0:5\n25:5\n50:5\n")
+        self.assertEqual(self.done(f"{consume} --from 75 --max 1"), b"new 2\n")
+        self.assertEqual(self.done(f"{consume} --from latest --idle 0.1"), b"")
+        for offset, reason in ((51, "no message begins there"), (101, "goes from 0 to 100")):
+            status, _, errors = self.metaq(f"{consume} --from {offset} --max 1")
+            self.assertEqual(status, 2)
+            self.assertIn(reason, errors)
+        self.assertEqual(self._offsets(), b"")
+
     def _offsets(self) -> bytes:
         try:
             with open(os.path.join(self.home, ".meta_offsets"), "rb") as file:
@@ -259,6 +284,27 @@ class ClusterTests(MetaqTestCase):
         self.assertEqual([(row["partition"], row["lag"]) for row in mine], [("0-0", 0), ("0-1", 0)])
         (state,) = map(json.loads, self.done("topics fixed --json").splitlines())
         self.assertEqual([each["partition"] for each in state["partitions"]], ["0-0", "0-1"])
+
+    def test_looks(self) -> None:
+        """Brokers, their figures and what a group has still to read; where the cluster is stands in
+        the environment."""
+        self.done("produce looked", b"one\ntwo\nthree\n")
+        self.done("consume looked --group looker --max 1 --from earliest")
+        rows = [
+            json.loads(row) for row in self.done("lag looked --group looker --json").splitlines()
+        ]
+        self.assertEqual((sum(row["messages"] for row in rows), len(rows)), (2, 2))
+        committed = datetime.fromisoformat(max(row["committed"] or "" for row in rows))
+        self.assertLess(abs(committed.timestamp() - time.time()), 3600)
+        self.assertEqual(self.metaq("lag looked --group looker --max-messages 2")[0], 0)
+        self.assertEqual(self.metaq("lag looked --group looker --max 0")[0], 1)
+        (row,) = map(json.loads, self.done("brokers --json").splitlines())
+        self.assertEqual((row["broker"], row["state"]), ("0", "ok"))
+        self.assertEqual(row["version"], f"1.4.6.2 ({__version__})")
+        self.patch(os, "environ", {**os.environ, "METAQ_ZOOKEEPER": self.where[1]})
+        self.where = []
+        (found,) = map(json.loads, self.done("stats --json").splitlines())
+        self.assertEqual(found["stats"]["version"], "1.4.6.2")
 
     def test_group_shares(self) -> None:
         """Two runs of one group get everything once between them; meanwhile it cannot be set."""

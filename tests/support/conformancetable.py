@@ -15,6 +15,7 @@ _PLACEHOLDERS = {
     b"<n>": rb"[0-9]+",
     b"<id8>": rb"(?s:.{8})",
     b"<any>": rb"(?s:.*)",
+    b"<ours>": rb"(?:metamorphosis \S+\r\n)?",  # not the original's
 }
 
 
@@ -56,6 +57,6 @@ def expected(row: Row, port: int, version: str) -> tuple[re.Pattern[bytes], bool
     """A pattern for the whole reply, head and body, and whether there is one at all."""
     text = re.sub(r"^(result \d+|value) (?:\d+|<n>) ", r"\1 <n> ", row.receive)
     text = text.replace("1.4.6.2", version).replace("8123", str(port))
-    parts = re.split(rb"(<id>|<n>|<id8>|<any>)", _bytes(text))
+    parts = re.split(rb"(<id>|<n>|<id8>|<any>|<ours>)", _bytes(text))
     pattern = b"".join(_PLACEHOLDERS.get(part, re.escape(part)) for part in parts)
     return re.compile(pattern + rb"\Z"), bool(row.receive)

@@ -115,7 +115,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         {"pure", "interfaces", "store", "cluster", "client", "faces", "testing"},
         {"zope", "twisted", "txaio"},
     ),
-    "top": (set(LAYERS), {"zope", "twisted", "kazoo"}),
+    "top": (set(LAYERS), {"zope", "twisted", "kazoo", "shtab"}),
 }
 
 #: these may use ``threads``, which shares a layer with ``store``; ``daemon.parts`` and

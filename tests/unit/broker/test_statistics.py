@@ -10,6 +10,7 @@ from typing import NamedTuple
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from metamorphosis import __version__
 from metamorphosis.broker.figures import Figures
 from metamorphosis.broker.statistics import (
     MESSAGE_SIZE,
@@ -298,6 +299,7 @@ class StatsReplyTests(SynchronousTestCase):
             "total_messages 7",
             "topics 5",
             "config_checksum 4294967295",
+            f"metamorphosis {__version__}",
         ]
         self.assertEqual(self.lines(""), expected)
         self.assertEqual(self.lines(" \t"), expected)

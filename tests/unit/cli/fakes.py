@@ -25,7 +25,7 @@ from metamorphosis.client.network.replies import NOT_SENT, SUCCESS, VALUE
 from metamorphosis.client.settings import ClientConfig
 from metamorphosis.cluster.model import ConnectionFault
 from metamorphosis.cluster.paths import Paths
-from metamorphosis.errors import ClientClosed, InvalidArgument, MetaQError
+from metamorphosis.errors import ClientClosed, InvalidArgument, MetaQError, NotFound
 from metamorphosis.testing.registry import MemoryRegistry
 from metamorphosis.testing.runtime import MemoryLog, MemoryRuntime
 from metamorphosis.wire.commands import GetCommand, OffsetCommand, StatsCommand
@@ -40,6 +40,7 @@ class FakeBroker:
     :ivar counts: topic -> messages and bytes.
     :ivar away: does not answer.
     :ivar replication: the lines of ``stats replication``.
+    :ivar figures: those of ``stats``.
     """
 
     def __init__(self) -> None:
@@ -48,6 +49,7 @@ class FakeBroker:
         self.counts: dict[str, tuple[int, int]] = {}
         self.away = False
         self.replication = list(PLAIN)
+        self.figures = ["pid 7", "slave false", "version 1.4.6.2"]
 
     def reached(self, timeout: float, patience: float) -> Awaitable[bool]:
         """See ``BrokerConnection``."""
@@ -65,6 +67,7 @@ class FakeBroker:
     def _answer(self, command: Any) -> tuple[int, bytes]:
         if isinstance(command, StatsCommand):
             lines = {
+                "": lambda: self.figures,
                 "offsets": self._offsets,
                 "topics": self._topics,
                 "replication": lambda: self.replication,
@@ -95,10 +98,12 @@ class FakeProducer:
     Notes what is sent; sends wait for ``answer``, unless ``auto``.
 
     :ivar sent: topic, body, attribute, partition.
+    :ivar keys: of the same messages.
     """
 
     def __init__(self) -> None:
         self.sent: list[tuple[str, bytes, str | None, Partition | None]] = []
+        self.keys: list[str | bytes | None] = []
         self.waiting: deque[Deferred[SendResult]] = deque()
         self.auto = True
         self.options: dict[str, object] = {}
@@ -116,9 +121,11 @@ class FakeProducer:
         data: bytes,
         attribute: str | None = None,
         *,
+        key: str | bytes | None = None,
         partition: Partition | None = None,
     ) -> Deferred[SendResult]:
         """See ``Producer``."""
+        self.keys.append(key)
         self.sent.append((topic, data, attribute, partition))
         future: Deferred[SendResult] = Deferred()
         error = self.fail_at.get(len(self.sent))
@@ -186,6 +193,8 @@ class FakeConsumer:
         self.join_error: Exception | None = None
         self.joining: Deferred[None] | None = None
         self.closed = False
+        self.asked_at: list[int] = []
+        self.times: dict[Partition, int] = {}
         self.passed_over = PassedOverMessages(MemoryLog())
         self.assignment: dict[tuple[str, Partition], Any] = {}
 
@@ -208,6 +217,16 @@ class FakeConsumer:
         else:
             future.errback(self.join_error)
         return future
+
+    def offset_at(self, topic: str, partition: Partition, milliseconds: int) -> Deferred[int]:
+        """See ``Consumer``."""
+        self.asked_at.append(milliseconds)
+        found: Deferred[int] = Deferred()
+        if partition in self.times:
+            found.callback(self.times[partition])
+        else:
+            found.errback(NotFound(404, "no store", "b:1"))
+        return found
 
     def close(self) -> Deferred[None]:
         """See ``Consumer``."""

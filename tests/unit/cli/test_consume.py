@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import json
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from metamorphosis.cli import consume
 from metamorphosis.cli.consume import StartingAt
 from metamorphosis.client.delivery.subscription import Rollback
 from metamorphosis.client.model import Partition, Position, ReceivedMessage, StoredOffset
@@ -80,6 +82,18 @@ class OutputTests(ConsumeTestCase):
             second,
             {**place, "offset": 50, "attribute": None, "body": None, "body_base64": "/w=="},
         )
+
+    def test_raw(self) -> None:
+        """Exact bodies, nothing between them."""
+        run = self.run_metaq("--raw")
+        self.deliver(run, [message(b"a\n"), message(b""), message(b"\xff\x00")])
+        self.assertEqual(run.output, b"a\n\xff\x00")
+
+    def test_format(self) -> None:
+        """What the user has asked for."""
+        run = self.run_metaq(r"--format {offset}:{attribute}={body}\n")
+        self.deliver(run, [message(b"1", 31, "x"), message(b"2", 60)])
+        self.assertEqual(run.output, b"31:x=1\n60:=2\n")
 
     def test_not_consumed_before_it_is_written(self) -> None:
         """The listener returns when the output has taken everything."""
@@ -324,6 +338,28 @@ class StartTests(ConsumeTestCase):
         run.session.brokers["meta://b:1"].ranges.update({("t", 0): (10, 200), ("t", 1): (0, 30)})
         self.assertEqual(self.load(run), StoredOffset("t", Partition(0, 0), 100))
         self.assertEqual(self.load(run, 1), StoredOffset("t", Partition(0, 1), 0))
+
+    def test_time(self) -> None:
+        """Where the first message of that time is; a partition without messages at 0."""
+        run = self.begun("--from 2025-11-30T08:00Z")
+        consumer = self.consumer(run)
+        consumer.times[Partition(0, 0)] = 70
+        self.assertEqual(self.load(run), StoredOffset("t", Partition(0, 0), 70))
+        self.assertEqual(self.load(run, 1), StoredOffset("t", Partition(0, 1), 0))
+        self.assertEqual(consumer.asked_at, [1764489600000] * 2)
+
+    def test_age(self) -> None:
+        """Counted back from now."""
+        self.patch(consume, "time", SimpleNamespace(time=lambda: 1000.0))
+        run = self.begun("--from 90s")
+        self.load(run)
+        self.assertEqual(self.consumer(run).asked_at, [910_000])
+
+    def test_offset_without_a_partition(self) -> None:
+        """It is a byte of one."""
+        run = self.begun("--from 31")
+        self.assertEqual((run.status, run.session.consumers), (2, []))
+        self.assertIn("name that with --partition instead of --group", run.said)
 
     def test_only_the_first_time(self) -> None:
         """A partition that was given away and comes back goes on where it was."""

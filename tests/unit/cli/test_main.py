@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 
 from twisted.internet.defer import Deferred
@@ -16,6 +17,10 @@ from tests.unit.cli.fakes import Run
 
 class OptionTests(SynchronousTestCase):
     """What the command line may say."""
+
+    def setUp(self) -> None:
+        """The environment of whoever runs the tests says nothing."""
+        self.patch(os, "environ", {"HOME": self.mktemp()})
 
     def refused(self, line: str) -> str:
         """What is said of a line that makes no sense; its status is 2."""
@@ -31,17 +36,41 @@ class OptionTests(SynchronousTestCase):
         self.assertEqual((options.topic, options.broker, options.zookeeper), ("t", "b:1", None))
         self.assertEqual((options.root, options.timeout, options.rate), ("/meta", 10.0, None))
 
+    def test_environment(self) -> None:
+        """It says where the cluster is for every command, also for those of one broker."""
+        os.environ.update(METAQ_BROKER="b:1", METAQ_ROOT="/m")
+        for line in ("produce t", "consume t --group g", "lag", "brokers", "stats", "topics"):
+            options = parse(line.split())
+            self.assertEqual((options.broker, options.zookeeper), ("b:1", None))
+        self.assertEqual(options.root, "/m")
+        self.assertEqual(parse(["slave-status"]).broker, "b:1")
+
+    def test_completion(self) -> None:
+        """A script for each shell, with all commands."""
+        for shell in ("bash", "zsh", "tcsh"):
+            output = io.StringIO()
+            self.patch(sys, "stdout", output)
+            error = self.assertRaises(SystemExit, parse, ["--print-completion", shell])
+            self.assertIn(error.code, (0, None))
+            for command in ("produce", "consume", "lag", "brokers", "slave-status", "tx"):
+                self.assertIn(command, output.getvalue())
+
     def test_senseless(self) -> None:
         """Each of these is refused with its reason."""
         for line, reason in (
             ("", "COMMAND"),
             ("produce --broker b:1", "topic"),
-            ("produce t", "--zookeeper --broker"),
+            ("produce t", "which cluster? Give --zookeeper HOSTS or --broker HOST:PORT"),
             ("produce t --broker b:1 --zookeeper z:1", "not allowed with"),
             ("produce t --broker b:1 --rate 0", "'0' is not a number above 0"),
             ("produce t --broker b:1 --rate inf", "'inf' is not a number above 0"),
-            ("consume t --broker b:1", "--group"),
-            ("consume t --group g --broker b:1 --from begin", "earliest"),
+            ("consume t --broker b:1", "--group --partition"),
+            ("consume t --group g --broker b:1 --from begin", "earliest, latest, stored, an"),
+            ("consume t --group g --broker b:1 --raw --json", "not allowed with"),
+            ("consume t --group g --broker b:1 --format {x}", "{x} is unknown; fields: topic"),
+            ("consume t --group g --partition 0-0 --broker b:1", "not allowed with"),
+            ("produce t --broker b:1 --key a --partition 0-1", "not allowed with"),
+            ("lag --broker b:1 --max x", "'x' is not a number"),
             ("consume t --group g --broker b:1 --max 1.5", "'1.5' is not a number above 0"),
             ("consume t --group g --broker b:1 --idle -1", "not a number above 0"),
             ("offsets t --group g --broker b:1 --to x", "neither earliest nor latest"),

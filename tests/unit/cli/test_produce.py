@@ -37,6 +37,21 @@ class LineTests(SynchronousTestCase):
             [("t", b"1", "a", Partition(0, 1)), ("t", b"2", "a", Partition(0, 1))],
         )
 
+    def test_key(self) -> None:
+        """Every message has it, or each the one on its line."""
+        run = Run("produce t --key k", b"1\n2\n").start()
+        self.assertEqual((run.status, run.session.producer.keys), (0, ["k", "k"]))
+        run = Run("produce t --key-separator ::", b"a::1\n::2\n\xff::3::4\n").start()
+        self.assertEqual((run.status, run.session.producer.keys), (0, [b"a", b"", b"\xff"]))
+        self.assertEqual(run.session.producer.bodies, [b"1", b"2", b"3::4"])
+
+    def test_line_without_a_key(self) -> None:
+        """It ends the command; what was sent before is a beginning of the input."""
+        run = Run("produce t --key-separator ::", b"a::1\nno key\nb::3\n").start()
+        self.assertEqual((run.status, run.session.producer.bodies), (1, [b"1"]))
+        said = "metaq: line 2 not sent, 1 sent: there is no '::' after a key\n"
+        self.assertEqual(run.said, said)
+
     def test_order(self) -> None:
         """The producer is told to keep the order, unless speed matters more."""
         for arguments, ordered in (("produce t", True), ("produce t --unordered", False)):

@@ -12,7 +12,10 @@ LINES = {
     "produce": "produce t",
     "consume": "consume t --group g",
     "offsets": "offsets",
+    "lag": "lag --group g",
     "topics": "topics",
+    "brokers": "brokers",
+    "stats": "stats",
 }
 
 

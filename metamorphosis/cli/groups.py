@@ -1,0 +1,64 @@
+"""Groups of consumers as ZooKeeper has them. Everything is read when asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from metamorphosis.cli.cluster import Cluster, above
+from metamorphosis.client.model import Partition
+from metamorphosis.errors import NoNode
+
+if TYPE_CHECKING:
+    from metamorphosis.client.factory import SessionFactory
+
+
+class Groups:
+    """
+    Asks ZooKeeper. Thread: the loop's.
+
+    :param cluster: takes the faults that are found.
+    """
+
+    def __init__(self, session: SessionFactory, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._registry: Any = session.registry
+        self._paths = session.paths
+
+    async def names(self) -> list[str]:
+        """The groups that ZooKeeper knows."""
+        return await self._cluster.children(above(above(self._paths.consumer_ids("x"))))
+
+    async def members(self, group: str) -> list[str]:
+        """The living members of a group."""
+        return await self._cluster.children(self._paths.consumer_ids(group))
+
+    async def topics(self, group: str) -> list[str]:
+        """The topics of which a group has positions."""
+        return await self._cluster.children(above(above(self._paths.offset(group, "x", "y"))))
+
+    async def kept(self, group: str, topic: str) -> list[Partition]:
+        """The partitions of which a group has positions."""
+        names = await self._cluster.children(above(self._paths.offset(group, topic, "x")))
+        found = []
+        for name in names:
+            try:
+                found.append(Partition.parse(name))
+            except ValueError as error:
+                self._cluster.faults.append(f"group {group}, topic {topic}: {error}")
+        return found
+
+    async def owner(self, group: str, topic: str, partition: Partition) -> str | None:
+        """The member that reads a partition, by its name in ZooKeeper."""
+        try:
+            data, _ = await self._registry.get(self._paths.owner(group, topic, str(partition)))
+        except NoNode:
+            return None
+        return (data or b"").decode("utf-8", "replace")
+
+    async def committed_at(self, group: str, topic: str, partition: Partition) -> int | None:
+        """When the position was stored last, ms since 1970 by the clock of ZooKeeper."""
+        try:
+            _, stat = await self._registry.get(self._paths.offset(group, topic, str(partition)))
+        except NoNode:
+            return None
+        return int(stat.modified_ms)
