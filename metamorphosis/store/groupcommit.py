@@ -18,10 +18,10 @@ from functools import partial
 from twisted.logger import Logger
 
 from metamorphosis.errors import StoreError
+from metamorphosis.gathering import Gathering
+from metamorphosis.lone import LoneClient
 from metamorphosis.store.batch import Batch
 from metamorphosis.store.flushing import timed_sync
-from metamorphosis.store.gathering import Gathering
-from metamorphosis.store.lone import LoneClient
 from metamorphosis.store.policy import FlushPolicy
 from metamorphosis.store.states import Worker
 from metamorphosis.store.writablelog import WritableLog
@@ -40,7 +40,9 @@ class GroupCommit(FlushPolicy):
         self._failing = False
         self._refused: BaseException | None = None  # why what is being flushed was refused
         environment = store.environment
-        self._gathering = Gathering(environment, self._collected, self._go_on)
+        self._gathering = Gathering(
+            environment.clock, self._collected, self._go_on, environment.gather
+        )
         # A device that hangs must not stop the reactor, which serves others.
         self._lone = LoneClient(environment.gather and not environment.apart)
 

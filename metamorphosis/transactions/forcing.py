@@ -6,7 +6,7 @@ A force that fails leaves the outcome of its records unknown: the kernel may hol
 clean, so that a second ``fdatasync`` proves nothing. The journal is *broken* then, and nothing that
 waits is ever acknowledged.
 
-For a client that is alone the reactor forces itself: see ``store.lone``.
+For a client that is alone the reactor forces itself: see ``lone``.
 
 Source: ``DataFile.force``, ``JournalStore``; section 7.5 of the specification of transactions.
 """
@@ -22,8 +22,8 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from metamorphosis.interfaces import IWorkerThreads
+from metamorphosis.lone import LoneClient
 from metamorphosis.store.disk import Disk
-from metamorphosis.store.lone import LoneClient
 from metamorphosis.transactions.redofile import RedoFile, Written
 
 SYNC_SECONDS = 1.0

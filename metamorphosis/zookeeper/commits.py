@@ -5,6 +5,9 @@ Changes collect in the tree and the sessions while the batch before them is comm
 written on the reactor thread, a few microseconds a row, and only its ``COMMIT``, which waits for
 the disk, runs in a worker: so no two threads ever compete for the interpreter.
 
+``gathering`` says when the batch after a commit is written, and for a client that is alone the
+reactor commits itself, see ``lone``.
+
 Batches are numbered. What is sent after a change carries the number of the batch that the change
 is in, its *barrier*, and leaves when that batch is ``durable``.
 
@@ -15,7 +18,8 @@ The database belongs to one at a time, which ``State`` says:
     IDLE         the same, and another process has a lock         LOCKED
     IDLE         tidy                                             TIDYING
     LOCKED       the lock is gone: the batch is written           COMMITTING
-    COMMITTING   on the disk: waiters are released                IDLE; goes on if there is more
+    COMMITTING   on the disk: waiters are released                GATHERING, or IDLE
+    GATHERING    the next batch has gathered                      IDLE; goes on if there is more
     TIDYING      done                                             IDLE; goes on if there is more
     any          the disk fails, or ``stop``                      STOPPED
 """
@@ -26,15 +30,17 @@ from collections.abc import Callable
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from metamorphosis.gathering import Gathering
 from metamorphosis.interfaces import IWorkerThreads
+from metamorphosis.lone import LoneClient
 
 if TYPE_CHECKING:
     from metamorphosis.zookeeper.sessions import Sessions
     from metamorphosis.zookeeper.storage import Storage
     from metamorphosis.zookeeper.tree import Tree
-
 
 NOTED_SECONDS = 1.0
 """A lock of another process that lasted longer is logged."""
@@ -46,6 +52,7 @@ class State(Enum):
     IDLE = "nothing"
     LOCKED = "another process has a lock on it"
     COMMITTING = "a batch is on its way to the disk"
+    GATHERING = "nothing; the clients that were answered may send more for the next batch"
     TIDYING = "pages are given back"
     STOPPED = "nothing any more"
 
@@ -64,9 +71,10 @@ class Commits:
     :ivar barrier: the newest batch that has a change; who sends waits for it.
     :ivar durable: the newest batch on the disk.
     :ivar committing: the batch that is on its way there, or waits for a lock, or 0.
-    :param later: runs a function at the end of the reactor's turn.
+    :param clock: the reactor's; a batch is written at the end of its turn.
     :param on_failure: told the error of a batch that is not on the disk; nothing that waits is ever
         released after that.
+    :param gather: batches watch what clients do; see ``gathering`` and ``lone``.
     """
 
     _log = Logger()
@@ -77,8 +85,9 @@ class Commits:
         sessions: Sessions,
         storage: Storage,
         threads: IWorkerThreads,
-        later: Callable[[Callable[[], None]], object],
+        clock: IReactorTime,
         on_failure: Callable[[BaseException], None],
+        gather: bool = False,
     ) -> None:
         self.barrier = 0
         self.durable = 0
@@ -87,10 +96,13 @@ class Commits:
         self._sessions = sessions
         self._storage = storage
         self._threads = threads
-        self._later = later
+        self._clock = clock
         self._on_failure = on_failure
         self._state = State.IDLE
-        self._changed = False  # since the last batch was written
+        self._collected = 0  # changes since the last batch was written
+        self._flying = 0  # changes in the batch that is being committed
+        self._gathering = Gathering(clock, lambda: self._collected, self._gathered, gather)
+        self._lone = LoneClient(gather)
         self._untidy = False  # ``tidy`` was asked for in the middle of a batch
         self._waiters: dict[int, list[Waiter]] = {}
 
@@ -101,12 +113,12 @@ class Commits:
 
     def changed(self) -> None:
         """Something in the tree or the sessions has changed."""
-        if self._changed:
+        self._collected += 1
+        if self._collected > 1:
             return
-        self._changed = True
         self.barrier += 1
         if self._state is State.IDLE:
-            self._later(self._write)
+            self._clock.callLater(0, self._write)
 
     def wait(self, waiter: Waiter) -> None:
         """Call ``waiter.release`` when the present ``barrier`` is durable."""
@@ -148,18 +160,19 @@ class Commits:
             self._write()
 
     def _write(self) -> None:
-        if self._state is not State.IDLE or not self._changed:
+        if self._state is not State.IDLE or not self._collected:
             return
         self.committing = self.barrier
         try:
-            if self._storage.begin():
-                self._commit()
-                return
+            is_open = self._storage.begin()
         except Exception as error:
             self._fail(error)
             return
-        self._state = State.LOCKED
-        self._threads.submit(self._storage.wait_and_begin, self._begun)
+        if is_open:
+            self._commit()
+        else:
+            self._state = State.LOCKED
+            self._threads.submit(self._storage.wait_and_begin, self._begun)
 
     def _begun(self, seconds: float | None, error: BaseException | None) -> None:
         """The other process has let go of its lock, or has not."""
@@ -171,35 +184,51 @@ class Commits:
                 path=self._storage.path,
                 seconds=seconds,
             )
-        try:
-            if error is not None:
-                raise error
+        if error is not None:
+            self._fail(error)
+        else:
             self._commit()
-        except Exception as failure:
-            self._fail(failure)
 
     def _commit(self) -> None:
-        """
-        Everything that changed becomes the batch that is open.
-
-        :raises sqlite3.Error: nothing of it will be on the disk.
-        """
+        """Everything that changed becomes the batch that is open; then it is committed."""
         self._state = State.COMMITTING
-        self._changed = False
-        self._storage.write(
-            self._tree.take_changes(), self._sessions.take_changes(), self._tree.zxid
-        )
-        self._threads.submit(self._storage.commit, self._committed)
+        self._flying, self._collected = self._collected, 0
+        try:
+            self._storage.write(
+                self._tree.take_changes(), self._sessions.take_changes(), self._tree.zxid
+            )
+        except Exception as error:
+            self._fail(error)
+            return
+        if not self._lone.flush_here(self._flying):
+            self._threads.submit(self._storage.commit, self._committed)
+            return
+        try:
+            seconds = self._storage.commit()
+        except Exception as error:
+            self._committed(None, error)
+        else:
+            self._committed(seconds, None)
 
-    def _committed(self, _: None, error: BaseException | None) -> None:
+    def _committed(self, seconds: float | None, error: BaseException | None) -> None:
         if error is not None:
             self._fail(error)
             return
+        seconds = seconds or 0.0
+        self._lone.flush_seconds = seconds
         self.durable, self.committing = self.committing, 0
         for waiter in self._waiters.pop(self.durable, ()):
             waiter.release(self.durable)
-        # Writing before the replies, or after what they make clients send, measured the same.
-        if self._state is State.COMMITTING:
+        if self._state is not State.COMMITTING:
+            return
+        if self._gathering.begin(self._flying, seconds):
+            self._state = State.GATHERING
+        else:
+            self._go_on()
+
+    def _gathered(self) -> None:
+        """The next batch may be written."""
+        if self._state is State.GATHERING:
             self._go_on()
 
     def _fail(self, error: BaseException) -> None:

@@ -176,7 +176,9 @@ class ZooKeeperService(Service):
         """
         tree, sessions = storage.load(self.settings.tick)
         tree.zxid = max(tree.zxid, zxid)
-        commits = Commits(tree, sessions, storage, self._threads, self._later, self._disk_failed)
+        commits = Commits(
+            tree, sessions, storage, self._threads, self._reactor, self._disk_failed, gather=True
+        )
         server = Server(tree, sessions, commits.changed, self._monotonic, time.time)
         members = Members(self.settings.max_connections)
         words = Words(self._configuration, server, commits, members)
@@ -187,9 +189,6 @@ class ZooKeeperService(Service):
         self._expiry.start()
         self._tidying.start(TIDY_SECONDS, now=False)
         return server
-
-    def _later(self, function: Callable[[], None]) -> None:
-        self._reactor.callLater(0, function)
 
     def _listen(self, factory: ZooKeeperFactory) -> None:
         settings = self.settings

@@ -173,10 +173,11 @@ class Storage:
             raise
         self._zxid = zxid
 
-    def commit(self) -> None:
+    def commit(self) -> float:
         """
         End the transaction; returns when it is on the disk and may be acknowledged.
 
+        :returns: the seconds that it took.
         :raises sqlite3.Error: nothing of it counts.
         :raises OSError: it could not be noted that it counts.
         """
@@ -186,10 +187,12 @@ class Storage:
         except BaseException:
             self._roll_back()
             raise
-        if time.monotonic() - began > SLOW_SECONDS:
+        seconds = time.monotonic() - began
+        if seconds > SLOW_SECONDS:
             self.slow_commits += 1
         self._marker.write(self._zxid)
         self.untidy = True
+        return seconds
 
     def _roll_back(self) -> None:
         # After an error of the disk sqlite has often done so itself. The database stays open: when

@@ -22,6 +22,7 @@ from metamorphosis.store.messagestore import MessageStore
 from metamorphosis.store.messagestores import make_store
 from metamorphosis.store.opening import open_segments
 from metamorphosis.threads import SynchronousThreads
+from tests.support.turnclock import TurnClock
 
 # The vectors of the storage specification.
 M1 = bytes.fromhex("000000053610a68600000000000000010000000068656c6c6f")
@@ -105,18 +106,6 @@ class BreakableDisk(Disk):
         """See ``Disk``."""
         self._call("close")
         super().close(fd)
-
-
-class TurnClock(Clock):
-    """As a reactor: what a call plans for now is made in the next turn, not in this one."""
-
-    def advance(self, amount: float) -> None:
-        """One turn, so many seconds later."""
-        self.rightNow += amount
-        for call in [each for each in self.calls if each.getTime() <= self.seconds()]:
-            self.calls.remove(call)
-            call.called = 1
-            call.func(*call.args, **call.kw)
 
 
 class Partition:

@@ -38,6 +38,7 @@ class MemoryStorage:
     :ivar locked: for how many seconds another process has a lock.
     :ivar untidy: ``tidy`` has something to do.
     :ivar tidied: how often it did.
+    :ivar seconds: that a commit takes.
     :ivar slow_commits: as of ``Storage``.
     """
 
@@ -49,6 +50,7 @@ class MemoryStorage:
         self.untidy = False
         self.slow_commits = 0
         self.tidied = 0
+        self.seconds = 100e-6
         self._begun = False
         self._open: tuple[list[str], list[int], int] | None = None
 
@@ -84,7 +86,7 @@ class MemoryStorage:
         self._fail("write")
         self._open = (sorted(nodes), sorted(sessions), zxid)
 
-    def commit(self) -> None:
+    def commit(self) -> float:
         """Keep it."""
         batch, self._open = self._open, None
         self._begun = False
@@ -92,6 +94,7 @@ class MemoryStorage:
         if batch is None:
             raise AssertionError("nothing to commit")
         self.batches.append(batch)
+        return self.seconds
 
     def _fail(self, what: str) -> None:
         if what in self.faults:
@@ -171,7 +174,7 @@ class Served:
             self.sessions,
             self.storage,  # type: ignore[arg-type]  # its double
             self.threads,
-            lambda function: self.clock.callLater(0, function),
+            self.clock,
             self.failures.append,
         )
         seconds = self.clock.seconds

@@ -23,6 +23,7 @@ LAYERS = {
     "pure": {
         "native",
         "seldom",
+        "lone",
         "wire",
         "message",
         "partitions",
@@ -64,7 +65,7 @@ LAYERS = {
         "client.group.balancing",
         "client.delivery.duplicates",
     },
-    "interfaces": {"interfaces", "readgate"},
+    "interfaces": {"interfaces", "readgate", "gathering"},
     "store": {"threads", "daemon.directorylock", "store"},
     "cluster": {"cluster"},
     "transactions": {"transactions"},

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from metamorphosis.store import flushing, gathering, lone
+from metamorphosis import gathering, lone
+from metamorphosis.store import flushing
 from metamorphosis.store.batch import FAILED, PENDING, STORED, Batch
 from tests.support.partitions import Partition, put, record
 

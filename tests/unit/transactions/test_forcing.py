@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from metamorphosis.store import lone
+from metamorphosis import lone
 from metamorphosis.store.batch import PENDING, STORED
 from metamorphosis.transactions.redofile import Written
 from metamorphosis.transactions.redolog import JournalEnvironment, RedoLog

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
+from metamorphosis import gathering, lone
 from metamorphosis.threads import SynchronousThreads
 from metamorphosis.zookeeper.acl import OPEN
 from metamorphosis.zookeeper.commits import Commits
 from metamorphosis.zookeeper.sessions import Sessions
 from metamorphosis.zookeeper.tree import Tree
+from tests.support.turnclock import TurnClock
 from tests.support.zookeeperserved import MemoryStorage
 
 
@@ -26,23 +26,26 @@ class Waiter:
         self.durable.append(durable)
 
 
-class CommitsTests(SynchronousTestCase):
+class CommitsCase(SynchronousTestCase):
     """One tree, one disk."""
+
+    gather = False
 
     def setUp(self) -> None:
         self.tree = Tree()
         self.tree.take_changes()
         self.storage = MemoryStorage()
         self.threads = SynchronousThreads()
-        self.later: list[Callable[[], None]] = []
+        self.clock = TurnClock()
         self.failures: list[BaseException] = []
         self.commits = Commits(
             self.tree,
             Sessions(),
             self.storage,  # type: ignore[arg-type]  # its double
             self.threads,
-            lambda function: self.later.append(function),
+            self.clock,
             self.failures.append,
+            self.gather,
         )
 
     def change(self, path: str) -> Waiter:
@@ -60,9 +63,11 @@ class CommitsTests(SynchronousTestCase):
 
     def turn(self) -> None:
         """The end of a turn of the reactor."""
-        later, self.later = self.later, []
-        for function in later:
-            function()
+        self.clock.advance(0)
+
+
+class CommitsTests(CommitsCase):
+    """Batches one after the other."""
 
     def test_nothing_to_wait_for(self) -> None:
         """Without a change barrier and disk are level, and nothing is written."""
@@ -95,7 +100,7 @@ class CommitsTests(SynchronousTestCase):
         self.threads.hold()
         self.turn()
         second, third = self.change("/b"), self.change("/c")
-        self.assertEqual((self.later, self.threads.held), ([], 1), "one commit at a time")
+        self.assertEqual((self.clock.calls, self.threads.held), ([], 1), "one commit at a time")
         self.threads.release_one()
         self.assertEqual((first.durable, second.durable), ([1], []))
         self.turn()
@@ -176,7 +181,7 @@ class CommitsTests(SynchronousTestCase):
         self.assertEqual(self.commits.committing, 1, "sessions do not expire meanwhile")
         second = self.change("/b")
         self.turn()
-        self.assertEqual((self.threads.held, self.later), (1, []))
+        self.assertEqual((self.threads.held, self.clock.calls), (1, []))
         self.threads.release()
         self.assertEqual((first.durable, second.durable), ([1], [1]))
         self.assertEqual(self.storage.batches, [(["/", "/a", "/b"], [], 2)])
@@ -287,3 +292,121 @@ class CommitsTests(SynchronousTestCase):
         self.commits.stop()
         self.threads.release()
         self.assertEqual((waiter.durable, self.storage.batches), ([], []))
+
+
+class GatheringTests(CommitsCase):
+    """The batch after a commit waits for the clients that were answered."""
+
+    gather = True
+
+    def setUp(self) -> None:
+        """Three clients were answered, after a commit that took as long as the test says."""
+        super().setUp()
+        self.threads.hold()
+
+    def answer(self, count: int, seconds: float = 400e-6) -> None:
+        """``count`` changes are committed and answered."""
+        self.storage.seconds = seconds
+        waiters = [self.change(f"/first{number}") for number in range(count)]
+        self.turn()
+        self.threads.release_one()
+        self.assertEqual([waiter.durable for waiter in waiters], [[1]] * count)
+
+    def test_as_many_as_were_answered(self) -> None:
+        """The third change completes the batch, before any time has passed."""
+        self.answer(3)
+        for name in "ab":
+            self.change(f"/{name}")
+            self.turn()
+            self.assertEqual(self.threads.held, 0)
+        self.change("/c")
+        self.turn()
+        self.threads.release_one()
+        self.assertEqual(self.storage.batches[1][0], ["/", "/a", "/b", "/c"])
+
+    def test_with_those_that_came_during_the_commit(self) -> None:
+        """They do not count for those that were answered."""
+        first = self.change("/a"), self.change("/b")
+        self.turn()
+        self.change("/c")
+        self.threads.release_one()
+        self.assertEqual([waiter.durable for waiter in first], [[1], [1]])
+        self.change("/d")
+        self.turn()
+        self.assertEqual(self.threads.held, 0)
+        self.change("/e")
+        self.turn()
+        self.assertEqual(self.threads.held, 1)
+
+    def test_quiet(self) -> None:
+        """No change for 60 us: what there is, is written."""
+        self.answer(3, seconds=1.0)
+        self.change("/a")
+        self.turn()
+        self.assertEqual(self.threads.held, 0)
+        self.clock.advance(gathering.QUIET_SECONDS * 1.1)
+        self.assertEqual(self.threads.held, 1)
+
+    def test_nothing_comes(self) -> None:
+        """Nothing is written, and the next change is committed in its turn."""
+        self.answer(3)
+        self.clock.advance(0.001)
+        self.assertEqual(self.clock.calls, [])
+        self.change("/a")
+        self.turn()
+        self.assertEqual(self.threads.held, 1)
+
+    def test_tidy_meanwhile(self) -> None:
+        """It comes between the two batches."""
+        self.answer(3)
+        self.storage.untidy = True
+        self.commits.tidy()
+        self.change("/a")
+        self.clock.advance(0.001)
+        self.threads.release_one()
+        self.assertEqual((self.storage.tidied, len(self.storage.batches)), (1, 1))
+        self.threads.release_one()
+        self.assertEqual(len(self.storage.batches), 2)
+
+    def test_stop_meanwhile(self) -> None:
+        """Nothing is written any more."""
+        self.answer(3)
+        waiter = self.change("/a")
+        self.commits.stop()
+        self.clock.advance(0.001)
+        self.assertEqual((self.threads.held, waiter.durable), (0, []))
+
+    # A client that is alone
+
+    def test_alone(self) -> None:
+        """From the second batch of one change on the reactor commits, until there are two."""
+        self.answer(1, seconds=100e-6)
+        for number in range(3):
+            waiter = self.change(f"/{number}")
+            self.turn()
+            self.assertEqual((len(waiter.durable), self.threads.held), (1, 0))
+        self.change("/a")
+        self.change("/b")
+        self.turn()
+        self.assertEqual(self.threads.held, 1)
+
+    def test_alone_on_a_slow_disk(self) -> None:
+        """The worker commits, so that a disk that is slow never has the reactor."""
+        self.answer(1, seconds=lone.QUICK_SECONDS * 1.01)
+        for number in range(2):
+            waiter = self.change(f"/{number}")
+            self.turn()
+            self.assertEqual((waiter.durable, self.threads.held), ([], 1))
+            self.threads.release_one()
+
+    def test_failure_of_the_reactors_commit(self) -> None:
+        """It is told as one of the worker's is, and nothing is written any more."""
+        self.answer(1, seconds=100e-6)
+        error = self.storage.faults["commit"] = OSError("full")
+        waiter = self.change("/a")
+        self.turn()
+        self.assertEqual((self.failures, waiter.durable, self.threads.held), ([error], [], 0))
+        self.storage.faults.clear()
+        self.change("/b")
+        self.turn()
+        self.assertEqual(len(self.storage.batches), 1)

@@ -19,6 +19,7 @@ from metamorphosis.threads import SynchronousThreads
 from metamorphosis.zookeeper.factory import ZooKeeperFactory
 from metamorphosis.zookeeper.service import RETRY_SECONDS, ZooKeeperService, ZooKeeperSettings
 from metamorphosis.zookeeper.storage import FILE_NAME, Storage
+from tests.support.turnclock import TurnClock
 from tests.support.zookeeperpeer import handshake
 from tests.support.zookeeperserved import Wire, frame
 
@@ -48,7 +49,7 @@ class Port:
         self.reactor.open.remove(self)
 
 
-class Reactor(MemoryReactorClock):
+class Reactor(TurnClock, MemoryReactorClock):
     """A clock, and ports that remember whether they are open."""
 
     def __init__(self) -> None:
@@ -62,12 +63,12 @@ class BreakingStorage(Storage):
 
     broken = False
 
-    def commit(self) -> None:
+    def commit(self) -> float:
         """Fail instead."""
         if self.broken:
             self._database.execute("ROLLBACK")
             raise sqlite3.OperationalError("database or disk is full")
-        super().commit()
+        return super().commit()
 
 
 class ServiceTests(SynchronousTestCase):
