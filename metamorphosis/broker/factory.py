@@ -13,6 +13,7 @@ from twisted.internet.protocol import ServerFactory
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
+from metamorphosis.broker.congestion import CongestionControl
 from metamorphosis.broker.connection import ClientConnection, Connections
 from metamorphosis.broker.sockets import SocketSet
 from metamorphosis.broker.transport import BACKLOG, BrokerPort
@@ -38,6 +39,7 @@ class BrokerFactory(ServerFactory):
     :ivar shared: what the connections share.
     :ivar connections: the open ones, in order of arrival.
     :ivar max_connections: further clients wait to be accepted.
+    :ivar congestion: looks at the sockets of accepted connections.
     """
 
     noisy = False
@@ -52,6 +54,7 @@ class BrokerFactory(ServerFactory):
         )
         self.connections = self.shared.open
         self.max_connections = 1 << 30
+        self.congestion = CongestionControl(settings.congestion_control)
         self._figures = responders.figures
         self._figures.connection_count = self.connections.__len__
         self._port: Any = None

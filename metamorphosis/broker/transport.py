@@ -309,5 +309,6 @@ class BrokerPort(tcp.Port):
         self, skt: socket.socket, protocol: Any, client: Any, port: Any, number: int, reactor: Any
     ) -> BrokerTransport:
         """The transport of an accepted connection; the first few stay with the reactor."""
+        self.factory.congestion.choose(skt)
         watcher = reactor if len(self.factory.connections) < FEW else self.sockets
         return BrokerTransport(skt, protocol, client, port, number, watcher)

@@ -34,6 +34,20 @@ def divergence(text: str) -> OnDivergence:
         raise ValueError(f"stop or copy-again is needed, found {text}") from None
 
 
+def congestion_control(text: str) -> str:
+    """
+    :raises ValueError: it cannot be the name of a congestion control.
+    """
+    if _CONGESTION_CONTROL.fullmatch(text) is None:
+        raise ValueError(
+            "auto, system, or the name of a congestion control such as cubic is needed,"
+            f" found {text}"
+        )
+    return text
+
+
+_CONGESTION_CONTROL = re.compile(r"[a-z0-9_]{1,15}", re.ASCII)
+
 #: Every key by section; defaults are those of ``Settings``.
 SECTIONS: dict[str, tuple[Key, ...]] = {
     "store": (
@@ -58,6 +72,7 @@ SECTIONS: dict[str, tuple[Key, ...]] = {
         Key("max-total-bytes", "max_total_bytes", integer, low=1, hint=_NUMBER_HINT),
         Key("idle-seconds", "idle_seconds", integer, low=1, hint=_NUMBER_HINT),
         Key("max-long-poll-ms", "max_long_poll_ms", integer, low=0, hint="0 or more is needed"),
+        Key("congestion-control", "congestion_control", congestion_control),
     ),
 }
 _RANGE = re.compile(r"\s*([0-9]{1,9})\s*(?:-\s*([0-9]{1,9})\s*)?", re.ASCII)

@@ -68,6 +68,17 @@ class SettingsTests(IniTestCase):
         )
         self.assertIn("stop or copy-again is needed, found copy again", str(error))
 
+    def test_names_of_congestion_controls(self) -> None:
+        """What cannot be one is refused; whether the kernel has it is seen when it is set."""
+        for text in ("auto", "system", "bbr2", "new_reno"):
+            loaded = self.settings(f"[network]\ncongestion-control={text}\n")
+            self.assertEqual(loaded.congestion_control, text)
+        for text in ("new reno", "Cubic", "a-name", "sixteen_letters_"):
+            error = self.assertRaises(
+                ConfigFaults, self.settings, f"[network]\ncongestion-control={text}\n"
+            )
+            self.assertIn(f"such as cubic is needed, found {text}", str(error))
+
     def test_closed_partitions(self) -> None:
         """Partitions and ranges by topic."""
         loaded = self.settings("[closed-partitions]\nt=0-3, 7\nu = 5\nempty=\n")
