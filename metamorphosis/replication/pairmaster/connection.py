@@ -69,6 +69,11 @@ class SlaveConnection(BrokerConnection):
         if not self._syncs.answer(status, body, opaque):
             super()._unknown(status, body, opaque)
 
+    def _begun(self) -> None:
+        """See ``LinkLife``."""
+        super()._begun()
+        self._syncs.begun()
+
     def _ended(self) -> None:
         """See ``LinkLife``."""
         self._syncs.lost()

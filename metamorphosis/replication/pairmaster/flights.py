@@ -50,7 +50,7 @@ class PairBatch(Batch):
 
     def sent(self) -> None:
         """It is complete, and its outcome is awaited."""
-        self._unsettled = self.count
+        self._unsettled = len(self.pieces) >> 1
 
     def settle(self, first: int, offsets: Sequence[int] | int) -> None:
         """

@@ -170,16 +170,24 @@ class PairedLog:
 
     def accepted(self, flight: Flight, record: int, offsets: list[int]) -> None:
         """See ``Sender``: the usual case is a whole flight, at the offsets that were meant."""
-        count = len(offsets)
-        if self._flights and self._flights[0] is flight and record == flight.done:
-            if self.standing is JOINED and not flight.early:
-                if offsets == flight.offsets_from(self.store.next_offset, count):
-                    self._land(flight, count, offsets)
+        flights = self._flights
+        if flights and flights[0] is flight and record == flight.done:
+            if self.standing is JOINED and not flight.early and self._are_ours(flight, offsets):
+                self._land(flight, len(offsets), offsets)
+                if len(flights) == 1 and flight.done == flight.count and self.standing is JOINED:
+                    flights.clear()
+                else:
                     self._proceed()
-                    return
+                return
         for number, offset in enumerate(offsets, record):
             flight.early[number] = offset
         self._proceed()
+
+    def _are_ours(self, flight: Flight, offsets: list[int]) -> bool:
+        """Whether the next records of a flight are there where they will be here."""
+        own = self.store.next_offset
+        count = len(offsets)
+        return offsets[0] == own and (count == 1 or offsets == flight.offsets_from(own, count))
 
     def answered(self, flight: Flight, record: int, offset: int | None, text: bytes) -> None:
         """See ``Sender``; answers are dealt with in the order of the frames."""
@@ -192,7 +200,7 @@ class PairedLog:
 
     def lost(self, flight: Flight) -> int:
         """See ``Sender``: the joining finds out what the slave has of it."""
-        self._syncs.freed(flight, flight.count - flight.done)
+        self._syncs.freed(flight.count - flight.done, sum(flight.sizes[flight.done :]))
         count = flight.give_up(Fault.SLAVE)
         self._flights.remove(flight)
         self.part("the connection was lost")
@@ -223,7 +231,7 @@ class PairedLog:
         first = flight.done
         size = sum(flight.sizes[first : first + count])
         waits = flight.batch
-        self._syncs.freed(flight, count)
+        self._syncs.freed(count, size)
         if waits is None:
             self._land_late(flight, count, size)
             return
@@ -263,7 +271,7 @@ class PairedLog:
         """The slave has not taken the next record; those behind it move up."""
         first = flight.done
         size = flight.sizes[first]
-        self._syncs.freed(flight, 1)
+        self._syncs.freed(1, size)
         flight.pass_over(1, size)
         if flight.batch is not None:
             flight.batch.refuse(first, 1, Fault.SLAVE)
@@ -275,8 +283,9 @@ class PairedLog:
     def _foreign(self, flight: Flight, offset: int) -> None:
         """The slave has the next record elsewhere than here, so that it is no acknowledgement."""
         first = flight.done
-        self._syncs.freed(flight, 1)
-        flight.pass_over(1, flight.sizes[first])
+        size = flight.sizes[first]
+        self._syncs.freed(1, size)
+        flight.pass_over(1, size)
         if flight.batch is not None:
             flight.batch.refuse(first, 1, Fault.SLAVE)
         self.part(f"the slave has stored at {offset} what belongs at {self.store.next_offset}")

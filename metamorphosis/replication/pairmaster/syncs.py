@@ -35,9 +35,6 @@ SWEEP_SECONDS: Final = 0.05
 class Line(Protocol):
     """The connection to the slave. Provider: ``SlaveConnection``."""
 
-    @property
-    def is_connected(self) -> bool: ...
-
     def send(self, data: bytes) -> None:
         """Send at once; what the socket does not take is queued."""
 
@@ -68,6 +65,7 @@ class Syncs:
     :param failed: told how many records in a row were not acknowledged by the slave, whenever it
         changes; 0: one was.
     :ivar waiting: bytes of memory that wait for the slave.
+    :ivar is_connected: whether anything can be sent.
     :ivar unknown: answers to nothing that is under way.
     """
 
@@ -82,6 +80,7 @@ class Syncs:
         failed: Callable[[int], None] = lambda count: None,
     ) -> None:
         self.waiting = 0
+        self.is_connected = False
         self.unknown = 0
         self.failures = 0
         self.failed = failed
@@ -103,14 +102,13 @@ class Syncs:
         """This is the connection, for the life of both."""
         self._line = line
 
+    def begun(self) -> None:
+        """It is connected."""
+        self.is_connected = True
+
     def now(self) -> float:
         """Seconds of the runtime."""
         return self._runtime.seconds()
-
-    @property
-    def is_connected(self) -> bool:
-        """Whether anything can be sent."""
-        return self._line is not None and self._line.is_connected
 
     @property
     def takes_more(self) -> bool:
@@ -133,11 +131,11 @@ class Syncs:
     def commit(self) -> None:
         """The turn ends: send what has collected, with one write."""
         dirty, self._dirty = self._dirty, []
-        out: list[bytes] = []
         if not self.is_connected:
             for log in dirty:
                 self._refuse(log)
             return
+        out: list[bytes] = []
         deadline = self._runtime.seconds() + self.timeout
         for log in dirty:
             batch = log.close_batch()
@@ -223,7 +221,8 @@ class Syncs:
                 at += 1
                 continue
             count = min(flight.count - record, end - at)
-            count = _row(opaques, at, count)
+            if count > 1:
+                count = _row(opaques, at, count)
             if flight.batch is not None and self.failures:
                 self.failures = 0
                 self.failed(0)
@@ -249,10 +248,9 @@ class Syncs:
         self._flights.trim()
         return True
 
-    def freed(self, flight: Flight, count: int) -> None:
-        """The next ``count`` records of a flight wait no more."""
-        done = flight.done
-        self.waiting -= sum(flight.sizes[done : done + count]) + count * RECORD_BYTES
+    def freed(self, count: int, size: int) -> None:
+        """So many records, of so many bytes in the log, wait no more."""
+        self.waiting -= size + count * RECORD_BYTES
 
     # Faults
 
@@ -264,6 +262,7 @@ class Syncs:
 
     def lost(self) -> None:
         """The connection is lost: nothing that is under way will be answered."""
+        self.is_connected = False
         flights = self._flights.take_all()
         self._rest = b""
         self._forget_look()

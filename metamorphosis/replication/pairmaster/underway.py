@@ -44,12 +44,12 @@ class UnderWay:
         flights, first = self._flights, self._first
         if first == len(flights) or opaque < 0:
             return None, 0
-        oldest = flights[first].number
-        number = oldest + (opaque - oldest) % OPAQUES
-        if number >= oldest + flights[first].count:
-            first = bisect_right(flights, number, lo=first, key=_number) - 1
         flight = flights[first]
-        record = number - flight.number
+        record = (opaque - flight.number) % OPAQUES
+        if record >= flight.count:
+            number = flight.number + record
+            flight = flights[bisect_right(flights, number, lo=first, key=_number) - 1]
+            record = number - flight.number
         if flight.done <= record < flight.count and record not in flight.early:
             return flight, record
         return None, 0
@@ -57,9 +57,10 @@ class UnderWay:
     def trim(self) -> None:
         """Forget those at the front that are over."""
         flights, first = self._flights, self._first
-        while first < len(flights) and flights[first].is_over:
+        end = len(flights)
+        while first < end and flights[first].done == flights[first].count:
             first += 1
-        if first == len(flights):
+        if first == end:
             flights.clear()
             first = 0
         elif first > MANY:
