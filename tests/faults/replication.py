@@ -1,11 +1,11 @@
 """
 A replicated broker under faults: the master of a pair, its slave, an asynchronous slave, all ours,
-with producers and readers, while members are killed and frozen, the line between them swallows and
+with producers, readers, and groups of consumers that come and go and commit their positions, while members are killed and frozen, the line between them swallows and
 breaks, disks are full and ZooKeeper is away.
 
 After every fault nobody does anything but start what was killed. At the end every acknowledged
-message is on each member at the offset and with the id of its acknowledgement, what any reader saw
-is there too, no message is there twice, and the logs are the same byte for byte.
+message is on each member at the offset and with the id of its acknowledgement, and was given to each
+group, what any reader saw is there too, no message is there twice, and the logs are the same byte for byte.
 
 The suite runs a few faults (``test_replication``); ``make replication-faults FAULTS=500`` runs
 many.
@@ -27,6 +27,7 @@ from typing import Any
 
 from tests.faults.kills import PartitionJudge, check, stored_log
 from tests.faults.peer import Peer
+from tests.faults.replicationgroups import Groups
 from tests.faults.replicationload import PARTITIONS, TOPICS, Producer, Reader
 from tests.faults.wire import CLOSE, DEAF, GARBAGE, HALF, LOSE, PASS, SILENT, FaultyWire
 from tests.integration import setclock
@@ -136,11 +137,13 @@ class Faults:
     What can happen; each method returns when it is over, but for what the members make of it.
 
     :param cluster: to which it happens.
+    :param groups: whose members come and go.
     :param pace: how long pauses are, 1: as written here.
     """
 
-    def __init__(self, cluster: Cluster, seed: int, pace: float = 1.0) -> None:
+    def __init__(self, cluster: Cluster, groups: Groups, seed: int, pace: float = 1.0) -> None:
         self._cluster = cluster
+        self._groups = groups
         self._members = cluster.members
         self._random = random.Random(seed)
         self._pace = pace
@@ -158,6 +161,7 @@ class Faults:
             self.zookeeper_empty,
             self.move_master,
             self.kill_while_frozen,
+            self.consumer_returns,
         ]
         if cluster.clock is not None:
             self.kinds.append(self.clock_set)
@@ -272,6 +276,10 @@ class Faults:
         self._cluster.clock.step(seconds)
         return f"clock set by {seconds} s"
 
+    def consumer_returns(self) -> str:
+        """One leaves its group, and another one joins it."""
+        return self._groups.come_and_go(self._random)
+
     def move_master(self) -> str:
         """The master starts under another address; its slaves have to find it."""
         master = self._members[MASTER]
@@ -300,7 +308,9 @@ class ReplicationRun:
     ) -> None:
         self.cluster = Cluster(directory)
         self.happened: list[str] = []
-        self._faults = Faults(self.cluster, seed, pace)
+        zookeeper = self.cluster.zookeeper.connect_string
+        self.groups = Groups(zookeeper, TOPICS, f"{self.cluster.directory}/groups")
+        self._faults = Faults(self.cluster, self.groups, seed, pace)
         self._say = say
         members = self.cluster.members
         self.producers = [
@@ -317,12 +327,22 @@ class ReplicationRun:
         """How many messages were."""
         return sum(len(producer.acknowledged) for producer in self.producers)
 
+    def promised(self) -> set[bytes]:
+        """The keys of what was acknowledged."""
+        return set().union(*(producer.promised for producer in self.producers))
+
     def start(self) -> None:
         """Everything runs, and the first puts are acknowledged."""
         self.cluster.start()
         for thread in (*self.producers, *self.readers):
             thread.start()
+        self.groups.start()
         self._progress("the start")
+
+    def end(self) -> None:
+        """End everything at once."""
+        self.groups.end()
+        self.cluster.end()
 
     def fault(self) -> None:
         """One fault, and what must come after it."""
@@ -364,6 +384,9 @@ class ReplicationRun:
         for producer in self.producers:
             producer.join()
         self._until(self._level, LEVEL_SECONDS, "the members do not get level")
+        promised = self.promised()
+        self._until(lambda: self.groups.have(promised), LEVEL_SECONDS, "a group does not get all")
+        self.groups.end()
         for reader in self.readers:
             reader.ending.set()
         for reader in self.readers:
@@ -379,8 +402,8 @@ class ReplicationRun:
 
     def judge(self) -> None:
         """The files of all members, which do not run."""
-        for name in (MASTER, SLAVE, FOLLOWER):
-            self._judge_member(name)
+        stored = [self._judge_member(name) for name in (MASTER, SLAVE, FOLLOWER)]
+        self.groups.judge(self.promised(), stored[0])
         for topic in TOPICS:
             for number in range(PARTITIONS):
                 logs = {
@@ -391,7 +414,7 @@ class ReplicationRun:
                 check(len(set(logs.values())) == 1, f"{topic}-{number} differs: {sizes}")
         self._judge_lines()
 
-    def _judge_member(self, name: str) -> None:
+    def _judge_member(self, name: str) -> set[bytes]:
         keys: set[bytes] = set()
         judges = {
             (topic, number): PartitionJudge(topic, number)
@@ -408,6 +431,7 @@ class ReplicationRun:
         for producer in self.producers:
             strange = producer.refused & keys
             check(not strange, f"{name} has what was refused: {sorted(strange)[:5]}")
+        return keys
 
     def _judge_seen(self, topic: str, number: int, log: bytes) -> None:
         """What a reader was shown is there now."""
@@ -457,7 +481,7 @@ def main() -> None:
         print(f"the members' logs are in {directory}", file=sys.stderr)
         raise
     finally:
-        run.cluster.end()
+        run.end()
     shutil.rmtree(directory)
     print(f"{options.faults} faults, {run.acknowledged} messages acknowledged: all are everywhere")
 

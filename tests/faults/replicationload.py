@@ -35,6 +35,7 @@ class Producer(threading.Thread):
 
     :param port: where the master listens now.
     :ivar acknowledged: in the order of the replies.
+    :ivar promised: keys of those messages.
     :ivar refused: keys of messages that are certainly stored nowhere.
     :ivar answers: how often each answer came.
     """
@@ -42,6 +43,7 @@ class Producer(threading.Thread):
     def __init__(self, name: str, seed: int, port: Callable[[], int]) -> None:
         super().__init__(name=name, daemon=True)
         self.acknowledged: list[Acknowledged] = []
+        self.promised: set[bytes] = set()
         self.refused: set[bytes] = set()
         self.answers: Counter[bytes] = Counter()
         self.ending = threading.Event()
@@ -88,6 +90,7 @@ class Producer(threading.Thread):
         check(partition in (-1, stored_in), f"asked for {partition}, got {stored_in}")
         place = Place(topic, stored_in, offset)
         self.acknowledged.append(Acknowledged(place, message_id, digest(body)))
+        self.promised.add(body.split(b" ", 1)[0])
 
 
 class Reader(threading.Thread):

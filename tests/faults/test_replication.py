@@ -24,10 +24,10 @@ class ReplicationTests(SynchronousTestCase):
     def test_faults(self) -> None:
         """
         Kills, freezes, a line that lies, full disks and a ZooKeeper that goes: every acknowledged
-        message is on all three, and the logs are the same.
+        message is on all three and was given to each group, and the logs are the same.
         """
         run = ReplicationRun(self.mktemp(), SEED, pace=0.4)
-        self.addCleanup(run.cluster.end)
+        self.addCleanup(run.end)
         run.start()
         for _ in range(FAULTS):
             run.fault()
@@ -46,12 +46,15 @@ class JudgeTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.run_ = ReplicationRun(self.mktemp(), 1)
-        self.addCleanup(self.run_.cluster.end)
+        self.addCleanup(self.run_.end)
         self.one, self.two = record(5, b"p0-1 x"), record(6, b"p0-2 x")
         for name in (MASTER, SLAVE, FOLLOWER):
             self.write(name, self.one + self.two)
         promised = Acknowledged(Place("direct", 0, len(self.one)), 6, digest(b"p0-2 x"))
         self.run_.producers[0].acknowledged.append(promised)
+        self.run_.producers[0].promised.add(b"p0-2")
+        for ledger in self.run_.groups.ledgers:
+            ledger.given[b"p0-2"] = 1
 
     def write(self, name: str, log: bytes) -> None:
         """The first partition of a member."""
@@ -91,6 +94,18 @@ class JudgeTests(SynchronousTestCase):
         """A message that was answered with the text that says that it is nowhere."""
         self.run_.producers[1].refused.add(b"p0-1")
         self.assertIn("what was refused", self.refused())
+
+    def test_passed_over(self) -> None:
+        """A group was never given what was acknowledged."""
+        self.run_.groups.ledgers[1].given.clear()
+        self.assertIn("group alone never got 1: [b'p0-2']", self.refused())
+
+    def test_made_up(self) -> None:
+        """A group was given what is in no log; what it was given twice is no fault."""
+        self.run_.groups.ledgers[0].given.update([b"p0-2", b"p0-1"])
+        self.run_.judge()
+        self.run_.groups.ledgers[0].given[b"p9-9"] = 1
+        self.assertIn("group pair got what is not stored", self.refused())
 
     def test_seen(self) -> None:
         """A reader was shown what is not there now."""
