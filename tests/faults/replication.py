@@ -4,8 +4,9 @@ with producers, readers, and groups of consumers that come and go and commit the
 breaks, disks are full and ZooKeeper is away.
 
 After every fault nobody does anything but start what was killed. At the end every acknowledged
-message is on each member at the offset and with the id of its acknowledgement, and was given to each
-group, what any reader saw is there too, no message is there twice, and the logs are the same byte for byte.
+message is on each member at the offset and with the id of its acknowledgement, and was given to
+each group, what any reader saw is there too, no message is there twice, and the logs are the same
+byte for byte.
 
 The suite runs a few faults (``test_replication``); ``make replication-faults FAULTS=500`` runs
 many.
