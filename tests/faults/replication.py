@@ -1,7 +1,8 @@
 """
 A replicated broker under faults: the master of a pair, its slave, an asynchronous slave, all ours,
-with producers, readers, and groups of consumers that come and go and commit their positions, while members are killed and frozen, the line between them swallows and
-breaks, disks are full and ZooKeeper is away.
+with producers, readers, and groups of consumers that come and go and commit their positions, while
+members are killed and frozen, the line between them swallows and breaks, disks are full and
+ZooKeeper is away.
 
 After every fault nobody does anything but start what was killed. At the end every acknowledged
 message is on each member at the offset and with the id of its acknowledgement, and was given to
