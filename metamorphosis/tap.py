@@ -23,6 +23,7 @@ from metamorphosis import __version__
 from metamorphosis.config import serverini, settings
 from metamorphosis.config.model import BrokerConfig, Settings
 from metamorphosis.config.roles import PairSlaveConfig, RoleConfig, RoleKind, load_role
+from metamorphosis.daemon import logs
 from metamorphosis.errors import ConfigError
 from metamorphosis.terminal import escape_output
 
@@ -98,6 +99,7 @@ class Options(usage.Options):
             None,
             f"With the same: the port of the coordination service ({ZOOKEEPER_PORT}).",
         ],
+        *logs.PARAMETERS,
     ]
 
     optFlags = [
@@ -127,6 +129,7 @@ class Options(usage.Options):
             "config": usage.CompleteFiles("*.ini"),
             "settings": usage.CompleteFiles("*.ini"),
             "data": usage.CompleteDirs(),
+            "log-file": usage.CompleteFiles("*.log"),
         }
     )
 
@@ -191,6 +194,8 @@ class Options(usage.Options):
             from metamorphosis.daemon.process import use_pid_file
 
             use_pid_file(self.parent)
+        if not self["check"]:
+            logs.use_log_options(self, self.parent)
         self._check_local_options()
         role = self._role()
         path = self["config"] or self._local_config()

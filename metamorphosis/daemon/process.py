@@ -73,8 +73,11 @@ def use_pid_file(options: Any) -> None:
     each restart), or with that of a process that is younger than the file. The directory lock
     protects the data.
 
-    :param options: those of ``twistd``; read by it after the options of its service.
+    :param options: those of ``twistd``; read by it after the options of its service. ``twist`` has
+        no pid file.
     """
+    if "pidfile" not in options:
+        return
     name = options["pidfile"]
     if options["nodaemon"] and name == DEFAULT_PID_FILE:
         options["pidfile"] = ""

@@ -39,7 +39,7 @@ from twisted.internet.error import CannotListenError, ReactorNotRunning
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from metamorphosis import native
+from metamorphosis import __version__, native
 from metamorphosis.broker.factory import BrokerFactory
 from metamorphosis.broker.filters import unusable_filters
 from metamorphosis.broker.responders import Responders
@@ -138,6 +138,14 @@ class BrokerService(OrderedService):
 
         :raises StartRefused: the reason is in the log.
         """
+        self._log.info(
+            "metamorphosis {version} starts broker {id}{role} with {path}; {way}",
+            version=__version__,
+            id=self.config.broker_id,
+            role=self.role.name and f", {self.role.name},",
+            path=self.config.path,
+            way=native.way,
+        )
         self._warn()
         try:
             check_port(self.interface(), self.config.server_port)
@@ -171,7 +179,7 @@ class BrokerService(OrderedService):
         zookeeper = config.zookeeper
         self._log.info(
             "Broker {id}{role} serves at {url}: {partitions} partitions in {path}; topics {topics};"
-            " ZooKeeper {zookeeper}; {way}",
+            " ZooKeeper {zookeeper}",
             id=config.broker_id,
             role=self.role.name and f", {self.role.name},",
             url=self._served.broker.url,
@@ -179,7 +187,6 @@ class BrokerService(OrderedService):
             path=os.path.abspath(config.data_path),
             topics=shortened(config.topics),
             zookeeper=f"{zookeeper.connect}{zookeeper.root}" if zookeeper.enable else "not used",
-            way=native.way,
         )
         self._warn_of_hidden()
 

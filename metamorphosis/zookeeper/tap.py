@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.python import usage
 
+from metamorphosis.daemon import logs
 from metamorphosis.terminal import escape_output
 from metamorphosis.zookeeper.service import ZooKeeperSettings
 
@@ -64,6 +65,7 @@ class Options(usage.Options):
             2000,
             "Milliseconds; session timeouts are kept between 2 and 20 ticks.",
         ],
+        *logs.PARAMETERS,
     ]
 
     optFlags = [["accept-loss", None, ACCEPT_LOSS]]
@@ -88,6 +90,7 @@ class Options(usage.Options):
             from metamorphosis.daemon.process import use_pid_file
 
             use_pid_file(self.parent)
+        logs.use_log_options(self, self.parent)
         if not self["data"]:
             raise SystemExit(
                 "Please tell me the directory for the data by --data, as in:"

@@ -232,6 +232,12 @@ class PidFileTests(SynchronousTestCase):
         self.assertEqual(options["pidfile"], path)
         return os.path.exists(path)
 
+    def test_twist(self) -> None:
+        """It knows no pid files."""
+        options: dict[str, object] = {}
+        use_pid_file(options)
+        self.assertEqual(options, {})
+
     def test_stale(self) -> None:
         """Nothing in it, no number, or our own number, which is the same in a container after each
         restart."""
