@@ -381,6 +381,11 @@ class InvalidArgument(ClientError, ValueError):
     """A value that a method of the client cannot take; the text says what would be right."""
 
 
+class TimeNotKnown(InvalidArgument):
+    """The place of a time was asked for, and the ids of the messages there, which are a Java
+    broker's, do not tell it."""
+
+
 class InvalidMessage(InvalidArgument):
     """A message that cannot be sent."""
 

@@ -101,6 +101,7 @@ SETTING_CHECKS: Final[Mapping[str, checks.Check]] = {
     "max_fetch_retries": _COUNT,
     "max_increase_fetch_data_retries": _COUNT,
     "offset": checks.integer(0, INT63_MAX, "bytes"),
+    "offset_at_ms": checks.optional(checks.integer(0, INT63_MAX, "milliseconds since 1970")),
     "always_consume_from_max_offset": checks.truth,
     "partition": checks.optional(_partition),
     "load_balance_strategy": _strategy,

@@ -33,6 +33,9 @@ from metamorphosis.errors import InvalidConfig, InvalidConsumerConfig
 MAX_OFFSET: Final = (1 << 63) - 1
 """As a start offset: the end of the partition, wherever that is."""
 
+AT_TIME: Final = MAX_OFFSET - 1
+"""As a position: the place of ``ConsumerConfig.offset_at_ms``, which is not known yet."""
+
 INVALID_IN_GROUP: Final = "~!#$%^&*()+=`'\",;/?[]<>.: "
 """Characters that a group's name must not have."""
 
@@ -175,6 +178,10 @@ class ConsumerConfig:
     """The number of fetches without a whole message before the fetch size is doubled."""
     offset: int = 0
     """Where to start without a stored offset, bytes; ``MAX_OFFSET``: at the end."""
+    offset_at_ms: int | None = None
+    """Where to start without a stored offset: at the first message of this time or later, ms since
+    1970; takes the place of ``offset``. ``Consumer.offset_at`` says how exact that is. Where only a
+    Java broker's messages are in question, at the beginning, with a warning."""
     always_consume_from_max_offset: bool = False
     """Start at the end, even if an offset is stored."""
     partition: str | None = None
@@ -197,6 +204,9 @@ class ConsumerConfig:
     def __post_init__(self) -> None:
         _check_group(self.group)
         _check(self, InvalidConsumerConfig)
+        if self.offset_at_ms is not None and (self.offset or self.always_consume_from_max_offset):
+            other = "offset" if self.offset else "always_consume_from_max_offset"
+            raise InvalidConsumerConfig(f"both offset_at_ms and {other} are given; leave one out")
         object.__setattr__(self, "load_balance_strategy", self.load_balance_strategy.upper())
 
     def replaced(self, **changes: object) -> Self:
@@ -213,7 +223,14 @@ class ConsumerConfig:
 
         Source: ``setConsumeFromMaxOffset`` of 1.4.6.2.
         """
-        return self.replaced(offset=MAX_OFFSET, always_consume_from_max_offset=always)
+        return self.replaced(
+            offset=MAX_OFFSET, offset_at_ms=None, always_consume_from_max_offset=always
+        )
+
+    @property
+    def start(self) -> int:
+        """The position of a partition without a stored one: an offset, or ``AT_TIME``."""
+        return self.offset if self.offset_at_ms is None else AT_TIME
 
 
 def broadcast_config(config: ConsumerConfig, host: str | None = None) -> ConsumerConfig:

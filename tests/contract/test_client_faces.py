@@ -20,6 +20,8 @@ from metamorphosis.client.model import Lag, Partition
 from metamorphosis.client.offsets.memory import MemoryOffsetStore
 from metamorphosis.client.runtimes.loopthread import LoopThread
 from metamorphosis.errors import ClientClosed
+from metamorphosis.ids import EPOCH_MS
+from metamorphosis.message import encode_record
 from tests.support.fakebroker import FakeBroker, listen
 
 SECONDS = 60.0
@@ -171,6 +173,23 @@ class Contract:
         await got(factory.close())
         with self.assertRaises(ClientClosed):
             await got(consumer.lag("test"))
+
+    @scenario
+    async def test_begin_at_a_time(self) -> None:
+        """A group without a position begins there; the same place by hand."""
+        ids = [second * 1000 << 22 for second in range(1, 6)]
+        log = bytearray().join(encode_record(each, 0, b"x") for each in ids)
+        self.broker.logs["test", 0] = log
+        time = EPOCH_MS + 4000
+        factory = self.factory()
+        consumer = await self.begin(factory, offset_at_ms=time)
+        seen: list[int] = []
+        consumer.subscribe("test", listener=lambda message: seen.append(message.id))
+        await got(consumer.complete_subscribe())
+        await self.until(lambda: len(seen) == 2)
+        self.assertEqual(ids[3:], seen)
+        self.assertEqual(63, await got(consumer.offset_at("test", PARTITION, time)))
+        await got(factory.close())
 
 
 def _numbers(lag: Lag) -> tuple[int | None, ...]:

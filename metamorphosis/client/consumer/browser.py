@@ -15,8 +15,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable
 from typing import TYPE_CHECKING, Self
 
-from metamorphosis.client.consumer.reading import PartitionReader, TopicReader
+from metamorphosis.client.consumer.reading import TopicReader
 from metamorphosis.client.fetch.passing import PassesOver
+from metamorphosis.client.fetch.reader import PartitionReader
 from metamorphosis.client.model import Partition, ReceivedMessage
 from metamorphosis.errors import ClientClosed, Moved
 

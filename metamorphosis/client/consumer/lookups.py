@@ -11,7 +11,8 @@ from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
 from metamorphosis.client.checked import as_future, checked
-from metamorphosis.client.consumer.reading import PartitionReader, TopicReader
+from metamorphosis.client.consumer.reading import TopicReader
+from metamorphosis.client.fetch.reader import PartitionReader
 from metamorphosis.client.model import Partition, ReceivedMessage
 
 if TYPE_CHECKING:
@@ -77,23 +78,39 @@ class Lookups:
         self, topic: str, partition: Partition, milliseconds: int, timeout: float = 10.0
     ) -> Awaitable[int]:
         """
-        A future of the offset of the first message that was stored at this time, ms since 1970, or
-        later. Only the message ids of our brokers hold the time.
+        The offset of the first message that was stored at a time or later, by the broker's clock.
 
-        :raises InvalidArgument: the messages are a Java broker's.
+        Exact where the ids of the messages ascend, as in the log of one broker of ours; at damage,
+        and after a promotion to a broker whose clock goes behind, the nearest place in front of
+        which the last readable message is older. To go there: ``seek``; a group that begins there:
+        the setting ``offset_at_ms``.
+
+        Costs some twenty requests, and up to 4 times ``max_body_bytes`` for each of the last ten.
+
+        :param milliseconds: since 1970.
+        :param timeout: seconds, for the connection and for each answer.
+        :returns: bytes; without such a message, the end of the partition.
+        :raises TimeNotKnown: the message before is a Java broker's, whose ids do not tell the time.
+        :raises NotFound: there is no such partition, or it never had a message.
+        :raises MetaQError: the broker refused, or did not answer.
+        :raises ClientClosed: after ``close``.
         """
         return self._runtime.start(self._offset_at(topic, partition, milliseconds, timeout))
 
     async def _offset_at(
         self, topic: str, partition: Partition, milliseconds: int, timeout: float
     ) -> int:
-        return await (await self._reader(topic, partition, timeout)).offset_at(milliseconds)
+        search = await self._topic_reader(topic).time_search(partition, timeout)
+        return await search.find(milliseconds)
 
     async def _reader(self, topic: str, partition: Partition, timeout: float) -> PartitionReader:
+        return await self._topic_reader(topic).partition(partition, timeout)
+
+    def _topic_reader(self, topic: str) -> TopicReader:
         self._check_open()
         if topic not in self._readers:
             self._readers[topic] = TopicReader(self._session, topic, self.group)
-        return await self._readers[topic].partition(partition, timeout)
+        return self._readers[topic]
 
     def _close_readers(self) -> None:
         readers, self._readers = self._readers, {}

@@ -17,7 +17,7 @@ from metamorphosis.client.fetch.redirects import Redirects
 from metamorphosis.client.network.connection import BrokerConnection
 from metamorphosis.client.network.flow import Event
 from metamorphosis.client.network.replies import LOST, VALUE
-from metamorphosis.client.settings import MAX_OFFSET
+from metamorphosis.client.settings import AT_TIME
 from metamorphosis.errors import MetaQError
 from metamorphosis.wire.status import Status
 
@@ -102,7 +102,7 @@ class PartitionFetch:
         await self._asking.pause()
         if progress.state is not OPEN:
             return
-        if progress.resume_offset == MAX_OFFSET and not await self._redirects.find_end():
+        if progress.resume_offset >= AT_TIME and not await self._redirects.find_start():
             return
         request = await self._asking.answer()
         if request is None:

@@ -1,6 +1,6 @@
 """
-The position moves without a message: after a 301 of the broker, and from ``MAX_OFFSET`` to the end
-of the log.
+The position moves without a message: after a 301 of the broker, from ``MAX_OFFSET`` to the end of
+the log, and from ``AT_TIME`` to the place of the consumer's ``offset_at_ms``.
 
 Differs: a 301 to an earlier offset is followed when the broker has insisted for a while; the
 original goes back over messages that the broker has handed out and not flushed yet.
@@ -9,8 +9,10 @@ original goes back over messages that the broker has handed out and not flushed 
 from __future__ import annotations
 
 from metamorphosis.client.fetch.partitionstate import PartitionState
+from metamorphosis.client.fetch.timesearch import TimeSearch
 from metamorphosis.client.network.complaints import some_of
 from metamorphosis.client.settings import MAX_OFFSET
+from metamorphosis.errors import NotFound, TimeNotKnown
 from metamorphosis.wire.status import Status
 
 SENT_BACK_SECONDS = 15.0
@@ -27,13 +29,44 @@ class Redirects:
         self._state = state
         self._sent_back = -1, 0.0  # offset before which the log ends by a 301, and its first time
 
-    async def find_end(self) -> bool:
-        """Replace the position ``MAX_OFFSET`` by the end of the log; whether to go on."""
+    async def find_start(self) -> bool:
+        """Replace ``MAX_OFFSET`` or ``AT_TIME`` by the place that it means; whether to go on."""
         state = self._state
-        end = await state.end_of_log()
-        if not state.is_stopping and state.progress.resume_offset == MAX_OFFSET:
-            state.progress.move_to(end)
+        meant = state.progress.resume_offset
+        if meant == MAX_OFFSET:
+            found = await state.end_of_log()
+        else:
+            found = await self._place_of_time()
+        if not state.is_stopping and state.progress.resume_offset == meant:
+            state.progress.move_to(found)
         return not state.is_stopping
+
+    async def _place_of_time(self) -> int:
+        """The place of ``offset_at_ms``; the beginning, if the messages do not tell the time."""
+        state, rules = self._state, self._state.rules
+        milliseconds = rules.config.offset_at_ms
+        if milliseconds is None:  # not of this consumer: nothing is left out
+            return 0
+        search = TimeSearch(
+            state.runtime,
+            state.connection,
+            state.topic,
+            state.partition,
+            state.max_body,
+            rules.timeout,
+        )
+        try:
+            return await search.find(milliseconds)
+        except NotFound:
+            return 0
+        except TimeNotKnown as error:
+            state.log.warn(
+                "The place of {milliseconds} ms since 1970 is not known, the group begins at the"
+                " beginning: {error}",
+                milliseconds=milliseconds,
+                error=error,
+            )
+            return await state.places.nearest(0)
 
     def follow(self, body: bytes) -> None:
         """301: the log begins, ends, or goes on for this group at the offset in ``body``."""

@@ -27,7 +27,7 @@ from metamorphosis.client.model import Partition, Position, StoredOffset
 from metamorphosis.client.network.complaints import some_of
 from metamorphosis.client.network.flow import Event, Slots, sleep, within
 from metamorphosis.client.network.links import Log
-from metamorphosis.client.settings import MAX_OFFSET, ConsumerConfig
+from metamorphosis.client.settings import AT_TIME, MAX_OFFSET, ConsumerConfig
 from metamorphosis.errors import OffsetsNotStorable, OffsetStoreError
 from metamorphosis.interfaces import IOffsetStore, IRuntime
 
@@ -126,8 +126,8 @@ class Committing:
             raise
         except Exception as error:
             raise OffsetStoreError(f"{where}: {type(error).__name__}: {error}") from error
-        begin = self._config.offset if stored is None else stored.offset
-        if stored is None:
+        begin = self._config.start if stored is None else stored.offset
+        if stored is None and begin != AT_TIME:  # its place is stored when it is known
             await self._initialise(topic, partition, begin)
         aside = self._aside.pop(key, None)
         if aside is not None and aside.matches(begin):
@@ -200,7 +200,7 @@ class Committing:
             offset, message_id = position.offset, position.message_id
             try:
                 stored = await self._ask("load", self._store.load(topic, self._group, partition))
-                found = self._config.offset if stored is None else stored.offset
+                found = self._config.start if stored is None else stored.offset
                 if not tracked.matches(found):
                     del self._aside[topic, partition]  # its new owner has stored a position
                     continue

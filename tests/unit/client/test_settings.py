@@ -121,6 +121,7 @@ class ConsumerConfigTests(SynchronousTestCase):
             "max_fetch_retries": 5,
             "max_increase_fetch_data_retries": 5,
             "offset": 0,
+            "offset_at_ms": None,
             "always_consume_from_max_offset": False,
             "partition": None,
             "load_balance_strategy": "DEFAULT",

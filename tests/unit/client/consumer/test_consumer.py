@@ -30,6 +30,7 @@ from metamorphosis.errors import (
     Moved,
     NotConnected,
 )
+from metamorphosis.ids import EPOCH_MS
 from metamorphosis.testing.registry import MemoryRegistry
 from metamorphosis.testing.runtime import MemoryRuntime
 from tests.support.memorybroker import Log, MemoryBroker
@@ -249,6 +250,100 @@ class SubscriptionTests(ConsumerCase):
         registry.resume()
         self.let(5)
         self.assertEqual([b"one"], self.got)
+
+
+class BeginningTests(ConsumerCase):
+    """Where a group begins that has no position."""
+
+    def id_at(self, second: int) -> int:
+        """A message id of that second of the test."""
+        return (second * 1000) << 22 | 5
+
+    def ms(self, second: int) -> int:
+        """That second of the test in ms since 1970."""
+        return EPOCH_MS + second * 1000
+
+    def filled(self, log: Log) -> Log:
+        """Messages of the seconds 1 to 9."""
+        for second in range(1, 10):
+            log.append(b"%d" % second, first_id=self.id_at(second))
+        return log
+
+    def consumer(self, **settings: Any) -> Consumer:
+        """Of one topic, with a listener."""
+        consumer: Consumer = self.session.create_consumer("g", **settings)
+        return consumer.subscribe("t", 1000, self.listen)
+
+    def test_time(self) -> None:
+        """At the first message of the time or later, in each partition, also in one that has none;
+        what comes later is read, and the place is stored."""
+        logs = self.topic("t", 3)
+        self.filled(logs[0])
+        self.filled(logs[1])
+        consumer = self.begin(self.consumer(offset_at_ms=self.ms(8)))
+        self.assertEqual([b"8", b"8", b"9", b"9"], sorted(self.got))
+        logs[2].append(b"new", first_id=self.id_at(10))
+        self.let(10)
+        self.assertEqual(b"new", self.got[-1])
+        self.assertTrue(self.runtime.result(consumer.commit()))
+        stored = self.runtime.tree.nodes[PATHS.offset("g", "t", "2-0")].data
+        self.assertEqual(b"%d-%d" % (self.id_at(9), logs[0].end), stored)
+
+    def test_stored_offset_comes_first(self) -> None:
+        """A group that has a position goes on there."""
+        log = self.filled(self.topic("t", 1)[0])
+        self.registry.create(PATHS.offset("g", "t", "2-0"), b"1-21", False)
+        self.begin(self.consumer(offset_at_ms=self.ms(8)))
+        self.assertEqual((8, 9 * 21), (len(self.got), log.end))
+
+    def test_nothing_that_late(self) -> None:
+        """The end, which is stored though there was no message."""
+        self.filled(self.topic("t", 1)[0])
+        consumer = self.begin(self.consumer(offset_at_ms=self.ms(100)))
+        self.assertEqual([], self.got)
+        self.assertTrue(self.runtime.result(consumer.commit()))
+        self.assertEqual(b"-1-189", self.runtime.tree.nodes[PATHS.offset("g", "t", "2-0")].data)
+
+    def test_java_ids(self) -> None:
+        """They do not tell the time: nothing is left out, and the log says so."""
+        self.topic("t", 1)[0].append(b"one", b"two", first_id=-77)
+        self.begin(self.consumer(offset_at_ms=self.ms(100)))
+        self.assertEqual([b"one", b"two"], self.got)
+        (line,) = [each for each in self.runtime.log.texts("warn") if "since 1970" in each]
+        self.assertIn("is not known, the group begins at the beginning: t 2-0: the id -76", line)
+
+    def test_seek_before_the_place_is_known(self) -> None:
+        """The later wish counts."""
+        self.filled(self.topic("t", 1)[0])
+        consumer = self.consumer(offset_at_ms=self.ms(2))
+        future = consumer.complete_subscribe()
+        while not consumer.assignment:
+            self.runtime.advance(0.1)
+        consumer.seek("t", Partition(2, 0), 8 * 21)
+        self.let(2)
+        self.runtime.result(future)
+        self.assertEqual([b"9"], self.got)
+
+    def test_broker_that_refuses(self) -> None:
+        """The place is looked for until the broker tells it; meanwhile no position is stored."""
+        self.filled(self.topic("t", 1)[0])
+        self.broker.refusals["t", 0] = 500
+        consumer = self.begin(self.consumer(offset_at_ms=self.ms(8)))
+        self.assertTrue(self.runtime.result(consumer.commit()))
+        self.assertNotIn(PATHS.offset("g", "t", "2-0"), self.runtime.tree.nodes)
+        self.broker.refusals.clear()
+        self.let(10)
+        self.assertEqual([b"8", b"9"], self.got)
+
+    def test_settings_that_exclude_each_other(self) -> None:
+        """A time and an offset."""
+        for other in ({"offset": 5}, {"always_consume_from_max_offset": True}):
+            with self.assertRaisesRegex(InvalidConsumerConfig, "both offset_at_ms and [a-z_]+ are"):
+                self.session.create_consumer("g", offset_at_ms=1, **other)
+        with self.assertRaisesRegex(InvalidConsumerConfig, "offset_at_ms is -1; milliseconds"):
+            self.session.create_consumer("g", offset_at_ms=-1)
+        config = ConsumerConfig(group="g", offset_at_ms=1).from_max_offset(True)
+        self.assertIsNone(config.offset_at_ms)
 
 
 class AcknowledgingTests(ConsumerCase):

@@ -7,21 +7,19 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from metamorphosis.client.consumer.reading import PartitionReader, milliseconds_of
+from metamorphosis.client.fetch.reader import PartitionReader
 from metamorphosis.client.fetch.resuming import LogPlaces
-from metamorphosis.client.model import Partition, ReceivedMessage
+from metamorphosis.client.model import Partition
 from metamorphosis.client.network.connections import Connections
 from metamorphosis.client.settings import ClientConfig
 from metamorphosis.errors import (
     BadReply,
     CorruptRecord,
     InternalServerError,
-    InvalidArgument,
     Moved,
     NotFound,
     RequestTimeout,
 )
-from metamorphosis.ids import EPOCH_MS
 from metamorphosis.message import encode_jump
 from metamorphosis.testing.runtime import MemoryRuntime
 from tests.support.memorybroker import MAX_OFFSET, Log, MemoryBroker
@@ -167,64 +165,3 @@ class OffsetTests(ReadingCase):
             found = self.run_(places.next_segment(start))
             self.assertEqual(after, found)
         self.assertLess(len(self.broker.asked), 60)
-
-
-class TimeTests(ReadingCase):
-    """From a point in time to an offset."""
-
-    def filled(self) -> list[ReceivedMessage]:
-        """Messages of one per second in segments of ten."""
-        log = self.log(700)
-        places = []
-        for second in range(100):
-            if second % 10 == 0 and second:
-                log.roll()
-            places.append(log.end)
-            log.append(b"%d" % second, first_id=self.id_at(second))
-        return [
-            ReceivedMessage("t", Partition(0, 1), place, self.id_at(n), 0, b"")
-            for n, place in enumerate(places)
-        ]
-
-    def id_at(self, second: int) -> int:
-        """A message id of that second of the test."""
-        return (1_000_000 + second * 1000) << 22 | 5
-
-    def ms(self, second: float) -> int:
-        """That second of the test in ms since 1970."""
-        return EPOCH_MS + 1_000_000 + int(second * 1000)
-
-    def test_ids_tell_the_time(self) -> None:
-        """Only positive ids do."""
-        self.assertEqual(self.ms(3), milliseconds_of(self.id_at(3)))
-        self.assertIsNone(milliseconds_of(-5))
-
-    def test_every_second(self) -> None:
-        """The first message of that time or later is found, without reading all segments."""
-        messages = self.filled()
-        for second in range(100):
-            self.broker.asked.clear()
-            self.assertEqual(
-                messages[second].offset, self.run_(self.reader.offset_at(self.ms(second)))
-            )
-            self.assertEqual(
-                messages[second].offset, self.run_(self.reader.offset_at(self.ms(second - 0.5)))
-            )
-
-    def test_outside(self) -> None:
-        """Before all messages: the beginning; after all: the end."""
-        self.filled()
-        self.assertEqual(700, self.run_(self.reader.offset_at(0)))
-        end = self.broker.logs["t", 1].end
-        self.assertEqual(end, self.run_(self.reader.offset_at(self.ms(1000))))
-
-    def test_empty(self) -> None:
-        """An empty partition has one place."""
-        self.log(700)
-        self.assertEqual(700, self.run_(self.reader.offset_at(self.ms(0))))
-
-    def test_java_ids(self) -> None:
-        """The ids of a Java broker say nothing."""
-        self.log().append(b"one", first_id=-77)
-        error = self.assertRaises(InvalidArgument, self.run_, self.reader.offset_at(self.ms(0)))
-        self.assertIn("the id -77 says nothing about the time", str(error))
