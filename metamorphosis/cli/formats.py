@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import TypeAlias
 
 from metamorphosis.cli.console import json_text
-from metamorphosis.client.consumer.reading import milliseconds_of
+from metamorphosis.client.fetch.timesearch import milliseconds_of
 from metamorphosis.client.model import ReceivedMessage
 
 Format: TypeAlias = Callable[[ReceivedMessage], bytes]

@@ -14,9 +14,11 @@ from metamorphosis.cli.cluster import Cluster
 from metamorphosis.cli.console import Console, Ticker, UsageError
 from metamorphosis.cli.output import Output, passed_over_text
 from metamorphosis.cli.produce import chosen_partition
-from metamorphosis.client.consumer.reading import PartitionReader, TopicReader
+from metamorphosis.client.consumer.reading import TopicReader
 from metamorphosis.client.delivery.subscription import Rollback
 from metamorphosis.client.fetch.passing import PassesOver
+from metamorphosis.client.fetch.reader import PartitionReader
+from metamorphosis.client.fetch.timesearch import TimeSearch
 from metamorphosis.errors import MetaQError, Moved, NotFound
 
 if TYPE_CHECKING:
@@ -47,7 +49,8 @@ async def read_partition(session: SessionFactory, console: Console, options: Nam
     try:
         seconds = session.config.publish_connect_timeout_ms / 1000
         reader = await topic.partition(partition, seconds)
-        offset = await first_offset(reader, options.start)
+        search = await topic.time_search(partition, seconds)
+        offset = await first_offset(reader, search, options.start)
         if options.start.kind is StartKind.OFFSET:
             await _check_offset(cluster, reader, offset)
         reading = Reading(session, reader, output)
@@ -58,7 +61,7 @@ async def read_partition(session: SessionFactory, console: Console, options: Nam
     output.end(passed_over_text(reading.passed_over))
 
 
-async def first_offset(reader: PartitionReader, start: Start) -> int:
+async def first_offset(reader: PartitionReader, search: TimeSearch, start: Start) -> int:
     """
     Where reading begins.
 
@@ -70,7 +73,7 @@ async def first_offset(reader: PartitionReader, start: Start) -> int:
         if start.kind is StartKind.LATEST:
             return await reader.max_offset()
         if start.kind in (StartKind.TIME, StartKind.AGE):
-            return await reader.offset_at(start.milliseconds(time.time()))
+            return await search.find(start.milliseconds(time.time()))
         return await reader.min_offset()
     except NotFound:  # no message was ever written to it
         return 0
