@@ -32,6 +32,11 @@ SLAVE = "The broker is a slave,put is not allowed"
 """The answer to a put, of every slave; status 403."""
 
 
+JOINING_GROUP = "metamorphosis-joining"
+"""The group in which a pair master asks where a log ends before it sends what that lacks; see
+``pairslave.unbroken``."""
+
+
 class Registers(Enum):
     """When a broker of a role is in ZooKeeper."""
 

@@ -35,6 +35,9 @@ class Collecting(Protocol):
     @property
     def batch(self) -> Batch | None: ...
 
+    def refused(self) -> None:
+        """Records of a batch are not stored."""
+
     def commit(self) -> None:
         """Write the batch that collects."""
 
@@ -94,6 +97,14 @@ class Batch:
         """Records that have collected."""
         return len(self.pieces) >> 1
 
+    def own(self) -> None:
+        """Copy the pieces that are views of a receive buffer."""
+        pieces = self.pieces
+        for index in range(self.owned, len(pieces)):
+            if type(pieces[index]) is not bytes:
+                pieces[index] = bytes(pieces[index])
+        self.owned = len(pieces)
+
     def complete(self, stored_end: int, count: int, error: BaseException | None = None) -> None:
         """
         Set the outcome, once, and call everything that waits for it.
@@ -107,6 +118,8 @@ class Batch:
         self.error = error
         self.state = STORED if error is None else FAILED
         self.pieces = []
+        if error is not None:
+            self.store.refused()
         waiters, self.waiters = self.waiters, []
         for waiter in waiters:
             waiter()

@@ -111,14 +111,8 @@ class CollectingLog(WritableLog):
         Copy the pieces of the collecting batch that are views: their buffer is about to be used
         again.
         """
-        batch = self.batch
-        if batch is None:
-            return
-        pieces = batch.pieces
-        for index in range(batch.owned, len(pieces)):
-            if type(pieces[index]) is not bytes:
-                pieces[index] = bytes(pieces[index])
-        batch.owned = len(pieces)
+        if self.batch is not None:
+            self.batch.own()
 
     # Blocks
 

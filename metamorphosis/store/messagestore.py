@@ -63,6 +63,8 @@ class MessageStore(CollectingLog):
     One topic-partition. Made by ``messagestores.make_store``.
 
     :ivar on_readable: called with the store after each of its flushes while a get waits for it.
+    :ivar on_refused: called with the store as soon as records of a batch are refused, before
+        anything else is done about it.
     :ivar get_count: gets that found data, counted by the hot path.
     :ivar put_count: records that were to be written since the store was opened, see
         ``Batch.counted``.
@@ -80,6 +82,7 @@ class MessageStore(CollectingLog):
     ) -> None:
         super().__init__(topic, partition, segments, environment)
         self.on_readable: Callable[[MessageStore], None] | None = None
+        self.on_refused: Callable[[MessageStore], None] | None = None
         self.get_count = 0
         self.put_count = 0
         self.put_bytes = 0
@@ -111,6 +114,11 @@ class MessageStore(CollectingLog):
         self.max_offset = end
         if self.on_readable is not None:
             self.on_readable(self)
+
+    def refused(self) -> None:
+        """See ``Collecting``."""
+        if self.on_refused is not None:
+            self.on_refused(self)
 
     # Writing
 

@@ -60,6 +60,7 @@ class ScriptedGregor(ScriptedPeer):
     :param topics: accepted topics, and their numbers of partitions.
     :ivar logs: (topic, partition) -> its log.
     :ivar syncs: the ``sync`` commands received so far, probes included: topic, partition, id.
+    :ivar questions: the ``offset`` commands: group, and how many ``sync`` came before it.
     :ivar faults: number of a ``sync``, from 1, without probes -> what is done wrong.
     :ivar closed_partitions: those that answer 403.
     :ivar flushes: whether what is appended can be read at once.
@@ -86,6 +87,7 @@ class ScriptedGregor(ScriptedPeer):
         self.broker_id = broker_id
         self.logs: dict[Place, ScriptedLog] = {}
         self.syncs: list[tuple[str, int, int]] = []
+        self.questions: list[tuple[str, int]] = []
         self.faults: dict[int, Fault] = {}
         self.closed_partitions: set[Place] = set()
         self.flushes = True
@@ -267,8 +269,9 @@ class ScriptedGregor(ScriptedPeer):
     def _offset(self, line: Line, words: list[str], body: bytes) -> None:
         if len(words) != 6:
             raise Complaint(f"offset with {len(words)} tokens: {words!r}")
-        topic, _, partition = name(words[1]), name(words[2]), integer(words[3])
+        topic, group, partition = name(words[1]), name(words[2]), integer(words[3])
         offset, opaque = integer(words[4], INT64), integer(words[5])
+        self.questions.append((group, len(self.syncs)))
         log = self._visible(topic, partition)
         if log is None:
             text = f"The topic `{topic}` in partition `{partition}` is not exists"

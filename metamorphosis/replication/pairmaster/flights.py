@@ -164,6 +164,14 @@ class Flight:
         """Whether every record was answered."""
         return self.done == self.count
 
+    def fits(self, offset: int, offsets: list[int]) -> bool:
+        """Whether the next records are at these offsets if the first of them is at ``offset``, and
+        no answer came before that of an earlier one."""
+        if self.early or offsets[0] != offset:
+            return False
+        count = len(offsets)
+        return count == 1 or offsets == self.offsets_from(offset, count)
+
     def offsets_from(self, offset: int, count: int) -> list[int]:
         """Where the next ``count`` records are if the first of them is at ``offset``."""
         sizes = self.sizes[self.done : self.done + count - 1]

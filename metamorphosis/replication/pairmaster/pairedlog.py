@@ -139,21 +139,18 @@ class PairedLog:
 
     def own_pieces(self) -> None:
         """Copy the pieces that are views of a receive buffer."""
-        batch = self.batch
-        if batch is None:
-            return
-        pieces = batch.pieces
-        for index in range(batch.owned, len(pieces)):
-            if type(pieces[index]) is not bytes:
-                pieces[index] = bytes(pieces[index])
-        batch.owned = len(pieces)
+        if self.batch is not None:
+            self.batch.own()
+
+    def refused(self) -> None:
+        """See ``Collecting``; a ``PairBatch`` tells by its ``deviating``."""
 
     def close_batch(self) -> PairBatch | None:
         """Take out what has collected, because it is about to be sent; refuse it if it cannot."""
         batch = self.batch
         if batch is None:
             return None
-        self.own_pieces()
+        batch.own()
         self.batch = None
         batch.size = self.next_offset - batch.offset
         if self.standing is JOINED:
@@ -172,7 +169,7 @@ class PairedLog:
         """See ``Sender``: the usual case is a whole flight, at the offsets that were meant."""
         flights = self._flights
         if flights and flights[0] is flight and record == flight.done:
-            if self.standing is JOINED and not flight.early and self._are_ours(flight, offsets):
+            if self.standing is JOINED and flight.fits(self.store.next_offset, offsets):
                 self._land(flight, len(offsets), offsets)
                 if len(flights) == 1 and flight.done == flight.count and self.standing is JOINED:
                     flights.clear()
@@ -182,12 +179,6 @@ class PairedLog:
         for number, offset in enumerate(offsets, record):
             flight.early[number] = offset
         self._proceed()
-
-    def _are_ours(self, flight: Flight, offsets: list[int]) -> bool:
-        """Whether the next records of a flight are there where they will be here."""
-        own = self.store.next_offset
-        count = len(offsets)
-        return offsets[0] == own and (count == 1 or offsets == flight.offsets_from(own, count))
 
     def answered(self, flight: Flight, record: int, offset: int | None, text: bytes) -> None:
         """See ``Sender``; answers are dealt with in the order of the frames."""
@@ -232,38 +223,27 @@ class PairedLog:
         size = sum(flight.sizes[first : first + count])
         waits = flight.batch
         self._syncs.freed(count, size)
-        if waits is None:
-            self._land_late(flight, count, size)
-            return
         try:
-            batch = store.batch or store.open_batch()
+            if waits is None:
+                # Refused, and counted, before the slave has answered: a copy counts as no put.
+                batch: Batch = store.append_copy(b"".join(flight.pieces_of_next(count)), count)
+            else:
+                batch = store.batch or store.open_batch()
         except StoreError as error:
             flight.pass_over(count, size)
-            waits.refuse(first, count, Fault.MASTER)
+            if waits is not None:
+                waits.refuse(first, count, Fault.MASTER)
             self.part(f"what the slave has cannot be written: {error}")
             return
-        moved = waits.shifted or flight.offset != offsets[0]
+        moved = waits is not None and (waits.shifted or flight.offset != offsets[0])
         portion = Portion(self, waits, first, count, offsets if moved else None, batch)
-        batch.pieces += flight.pieces_of_next(count)
-        batch.waiters.append(portion.stored)
-        self._landing += 1
-        store.next_offset += size
+        if waits is not None:
+            batch.pieces += flight.pieces_of_next(count)
+            store.next_offset += size
         flight.pass_over(count, size)
-
-    def _land_late(self, flight: Flight, count: int, size: int) -> None:
-        """Their puts were refused, and counted, before the slave has answered: they are written as
-        a copy of what it has, which counts as no put."""
-        data = b"".join(flight.pieces_of_next(count))
-        flight.pass_over(count, size)
-        try:
-            copy = self.store.append_copy(data, count)
-        except StoreError as error:
-            self.part(f"what the slave has cannot be written: {error}")
-            return
         self._landing += 1
-        portion = Portion(self, None, 0, count, None, copy)
-        if copy.state is PENDING:
-            copy.waiters.append(portion.stored)
+        if batch.state is PENDING:
+            batch.waiters.append(portion.stored)
         else:
             portion.stored()
 

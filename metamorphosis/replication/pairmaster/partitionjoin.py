@@ -41,6 +41,7 @@ from metamorphosis.replication.logs import (
 from metamorphosis.replication.pairmaster.carving import Carved, carve
 from metamorphosis.replication.pairmaster.flushed import unflushed_topics
 from metamorphosis.replication.pairmaster.sending import Sending, knock
+from metamorphosis.replication.role import JOINING_GROUP
 from metamorphosis.store.batch import PENDING, STORED
 
 if TYPE_CHECKING:
@@ -91,19 +92,20 @@ class Diverged(MetaQError):
 class SlaveLog:
     """The slave's log of a partition. A ``LogReader``."""
 
-    def __init__(self, peer: Peer, topic: str, partition: int) -> None:
+    def __init__(self, peer: Peer, topic: str, partition: int, group: str = GROUP) -> None:
         self._peer = peer
         self._topic = topic
         self._partition = partition
+        self._group = group
 
     async def ends(self) -> LogEnds | None:
         """See ``LogReader``."""
-        return await self._peer.ends(self._topic, self._partition, GROUP)
+        return await self._peer.ends(self._topic, self._partition, self._group)
 
     async def read(self, offset: int, size: int) -> bytes:
         """See ``LogReader``."""
         size = min(size, PIECE_BYTES)
-        found = await self._peer.read(self._topic, self._partition, GROUP, offset, size)
+        found = await self._peer.read(self._topic, self._partition, self._group, offset, size)
         return found if isinstance(found, bytes) else b""
 
 
@@ -132,6 +134,7 @@ class PartitionJoin:
         self._log = log
         self._peer = peer
         self._slave = SlaveLog(peer, log.topic, log.partition)
+        self._unbroken = SlaveLog(peer, log.topic, log.partition, JOINING_GROUP)
         self._syncs = syncs
         self._ids = ids
         self._progressed = progressed
@@ -155,11 +158,13 @@ class PartitionJoin:
             unflushed = await unflushed_topics(self._peer)
             if unflushed is None or self._log.topic not in unflushed:
                 # What was flushed between the two questions was not in the first answer.
-                again = await self.compare()
-                if again.b != found.b:
-                    continue
-                await self.send(0 if found.b is None else found.b.end)
-                return
+                # This question also makes a slave of ours take no record behind a refused one.
+                again = await self.compare(self._unbroken)
+                if again.b == found.b:
+                    await self.send(0 if found.b is None else found.b.end)
+                    await self._slave.ends()
+                    return
+                continue
             self._log.reason = "the slave has not flushed everything"
             await self._pause()
         raise PeerUnreachable("the connection was lost")
@@ -169,18 +174,20 @@ class PartitionJoin:
         self._runtime.call_later(FLUSH_SECONDS, done.callback, None)
         return done
 
-    async def compare(self) -> Comparison:
+    async def compare(self, slave: SlaveLog | None = None) -> Comparison:
         """
         How the logs stand to each other.
 
+        :param slave: asks in another group.
         :raises PeerError: the slave does not say.
         :raises Diverged: bytes differ, or the ranges do not touch.
         """
         own = StoreLog(self._log.store)
-        found = await compare_tail(own, self._slave)
+        slave = slave or self._slave
+        found = await compare_tail(own, slave)
         if found.verdict is Verdict.ABSENT_B:
             await self._knock()
-            found = await compare_tail(own, self._slave)
+            found = await compare_tail(own, slave)
         ends = found.a
         assert ends is not None
         if found.verdict is Verdict.DIFFERENT:

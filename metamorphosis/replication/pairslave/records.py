@@ -16,6 +16,7 @@ from metamorphosis.broker import refusals
 from metamorphosis.broker.dispatch import Table, refusal
 from metamorphosis.errors import BrokerError, MetaQError
 from metamorphosis.message import checksum
+from metamorphosis.replication.pairslave import unbroken
 from metamorphosis.wire import commands as wire
 from metamorphosis.wire.encoding import result
 
@@ -45,10 +46,19 @@ class Records:
         self._probe_topic = parts.settings.probe_topic
         self._takeover = takeover
         self._look = look
+        self._unbroken = unbroken.Unbroken()
+        self._answer_offset = parts.responders.dispatch.answers(wire.OffsetCommand)
 
     def table(self) -> Table:
         """What is answered here."""
-        return {wire.SyncCommand: self.sync}
+        return {wire.SyncCommand: self.sync, wire.OffsetCommand: self.offset}
+
+    def offset(self, command: wire.OffsetCommand, session: Session) -> None:
+        """As any broker; see ``unbroken`` for what it may mean."""
+        topic, partition = command.topic, command.partition
+        if 0 <= partition < self._shared.rules.partition_count(topic):
+            self._unbroken.asked((topic, partition), command.group, session)
+        self._answer_offset(command, session)
 
     def sync(self, command: wire.SyncCommand, session: Session) -> None:
         """Store one record, and reply when its batch is stored."""
@@ -63,8 +73,11 @@ class Records:
             if is_probe:
                 self._probe(command, session)
                 return
+            if self._unbroken.is_broken((command.topic, command.partition), session):
+                raise self._failed(command, unbroken.REASON)
             batch, reply = self._append(command)
         except BrokerError as error:
+            self._unbroken.refused((command.topic, command.partition))
             shared.statistics.count_puts(command.topic, 1, len(command.body))
             if error.status != 403:
                 shared.statistics.count_put_failed(command.topic)
@@ -125,7 +138,13 @@ class Records:
             config = self._shared.rules.topic_config(topic)
             store = self._stores.get_or_create(config, partition)
             self._long_polls.store_made(store)
+        store.on_refused = self._refused
         return store
+
+    def _refused(self, store: MessageStore) -> None:
+        """Records of the hot path, or of a batch, are not stored."""
+        if self._unbroken.refused((store.topic, store.partition)):
+            self._shared.routes.syncs.pop((store.topic.encode(), b"%d" % store.partition), None)
 
     # Probes
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from typing import Any
 
 from twisted.internet.address import IPv4Address
+from twisted.internet.error import ConnectionDone
 from twisted.internet.testing import StringTransport
 from twisted.logger import LogLevel, capturedLogs, formatEvent
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis import seldom
 from metamorphosis.message import encode_record
+from metamorphosis.replication.pairslave import unbroken
 from metamorphosis.replication.pairslave.probes import FILE_NAME, DiskLook
-from metamorphosis.replication.role import SLAVE
+from metamorphosis.replication.role import JOINING_GROUP, SLAVE
 from metamorphosis.store.disk import Disk
 from metamorphosis.threads import SynchronousThreads
 from tests.support.scriptedlogs import PROBE
@@ -263,14 +267,18 @@ class FullDisk(Disk):
         return self.write(fd, b"".join(pieces), position)
 
 
-class FullDiskTests(SlaveTestCase):
-    """No room for the records of the master."""
+class FullDiskCase(SlaveTestCase):
+    """A disk that a test fills."""
 
     def setUp(self) -> None:
         """See ``SlaveTestCase``."""
         self.disk = FullDisk()
         self.options = {**self.options, "disk": self.disk}
         super().setUp()
+
+
+class FullDiskTests(FullDiskCase):
+    """No room for the records of the master."""
 
     def test_refused_without_detail(self) -> None:
         """What does not fit is refused and on no disk; what fits is acknowledged; with room again
@@ -288,6 +296,98 @@ class FullDiskTests(SlaveTestCase):
         self.disk.room = None
         again = self.put(b"again")
         self.assertEqual((200, 75), (again.status, again.told))
+
+
+class JoiningTests(FullDiskCase):
+    """A master that joins sends what it has acknowledged before: no record may be left out."""
+
+    def ask(self, client: Client, group: str, partition: int = 0) -> bytes:
+        """Where the log begins."""
+        return client.send(b"offset test %b %d 0 3\r\n" % (group.encode(), partition))
+
+    def statuses(self, answers: bytes) -> list[int]:
+        """Of some answers."""
+        return [int(each) for each in re.findall(rb"result (\d+) ", answers)]
+
+    def joining(self) -> Client:
+        """A master that has asked, and has sent one record to each of two partitions."""
+        client = self.client("10.0.0.1")
+        for partition in (0, 1):
+            self.ask(client, JOINING_GROUP, partition)
+            answer = client.send(sync(b"first", partition=b"%d" % partition))
+            self.assertEqual([200], self.statuses(answer))
+        return client
+
+    def test_behind_a_refused_record(self) -> None:
+        """Everything is refused, on the hot path and off it, until the master has asked again; not
+        in another partition."""
+        client = self.joining()
+        self.disk.room = 0
+        self.assertEqual([500], self.statuses(client.send(sync(b"second"))))
+        self.disk.room = None
+        for opaque in (b"1", b"+1"):
+            answer = client.send(sync(b"third", opaque=opaque))
+            self.assertIn(unbroken.REASON.encode(), answer)
+        self.assertEqual([200], self.statuses(client.send(sync(b"x", partition=b"1"))))
+        self.ask(client, JOINING_GROUP)
+        answer = client.send(sync(b"second") + sync(b"third"))
+        self.assertEqual([200, 200], self.statuses(answer))
+        self.assertTrue(answer.endswith(b" 51"), answer)
+
+    def test_only_while_it_joins(self) -> None:
+        """A master of the original never asks, and one of ours asks in another group when it has
+        joined: records behind a refused one are stored then."""
+        client = self.joining()
+        self.ask(client, "metamorphosis-pair")
+        self.disk.room = 0
+        self.assertEqual([500], self.statuses(client.send(sync(b"second"))))
+        self.disk.room = None
+        self.assertEqual([200], self.statuses(client.send(sync(b"third"))))
+
+    def test_topic_that_is_refused(self) -> None:
+        """Also for another reason than the disk: a reload comes in the middle."""
+        client = self.joining()
+        self.slave.close_partitions("test", (0, 0))
+        self.assertEqual([403], self.statuses(client.send(sync(b"second"))))
+        self.slave.close_partitions("test")
+        self.assertEqual([500], self.statuses(client.send(sync(b"third"))))
+        self.ask(client, JOINING_GROUP)
+        self.assertEqual([200], self.statuses(client.send(sync(b"second"))))
+
+    def test_of_one_connection(self) -> None:
+        """A new one begins anew, and nobody else's question ends it."""
+        client = self.joining()
+        self.ask(self.client("10.0.0.7"), "metaq")
+        self.disk.room = 0
+        self.assertEqual([500], self.statuses(client.send(sync(b"second"))))
+        self.disk.room = None
+        self.assertEqual([500], self.statuses(client.send(sync(b"third"))))
+        newer = self.client("10.0.0.1")
+        self.assertEqual([200], self.statuses(newer.send(sync(b"second"))))
+        client.connection.connectionLost(Failure(ConnectionDone()))
+        self.assertEqual([200], self.statuses(newer.send(sync(b"third"))))
+
+    def test_flush_that_fails(self) -> None:
+        """With group commit: what came before the refusal was known is refused with it."""
+        self.disk = FullDisk()
+        slave = self.slave = SlaveBroker(self.mktemp(), unflush_threshold=0, disk=self.disk)
+        client = self.joining()
+        slave.threads.hold()
+        wrong = OSError(errno.EIO, "Input/output error")
+
+        def fail(disk: Disk, fd: int) -> None:
+            raise wrong
+
+        answers = client.send(sync(b"second")) + client.send(sync(b"third"))
+        patched = self.patch(Disk, "sync", fail)
+        slave.threads.release()
+        patched.restore()
+        answers += client.send(sync(b"fourth"))
+        slave.clock.advance(0)
+        answers += client.received()
+        self.assertEqual([500, 500, 500], self.statuses(answers))
+        self.ask(client, JOINING_GROUP)
+        self.assertTrue(client.send(sync(b"second")).endswith(b" 25"))
 
 
 class ProbeTests(SlaveTestCase):

@@ -8,6 +8,8 @@ from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.replication.pairmaster.pairedlog import Standing
+from metamorphosis.replication.pairmaster.partitionjoin import GROUP
+from metamorphosis.replication.role import JOINING_GROUP
 from tests.support.pairing import DISCONNECTED, SLAVE_FAILED, Pair, put, result
 from tests.support.scriptedlogs import PROBE
 from tests.support.scriptedpeers import Fault, ScriptedGregor, record
@@ -79,6 +81,17 @@ class PrefixTests(JoinCase):
             self.assertEqual(pair.slaves(), own, count)
             self.assertEqual(pair.role.joining.sent, len(own) - len(self.pair().own()))
             self.assert_joined(pair)
+
+    def test_questions_around_what_is_sent(self) -> None:
+        """The last question before the first record has the group that tells a slave of ours to
+        take none behind a refused one; one of another group ends that before the first put."""
+        pair = self.pair(own=300)
+        pair.connect()
+        before = [group for group, syncs in pair.gregor.questions if not syncs]
+        after = [group for group, syncs in pair.gregor.questions if syncs]
+        self.assertEqual(JOINING_GROUP, before[-1])
+        self.assertEqual([GROUP] * 2, after)
+        self.assert_joined(pair)
 
     def test_row_R59_slave_ahead(self) -> None:
         """What only the slave has is fetched, whatever its ids are."""
