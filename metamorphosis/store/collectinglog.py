@@ -63,6 +63,10 @@ class CollectingLog(WritableLog):
         """
 
     @abstractmethod
+    def refused(self) -> None:
+        """See ``Collecting``."""
+
+    @abstractmethod
     def _end_if_idle(self) -> None:
         """Close if that is asked for and there is nothing left to do."""
 
