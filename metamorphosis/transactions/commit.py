@@ -34,7 +34,7 @@ from metamorphosis.transactions.transaction import Partition, State, Transaction
 if TYPE_CHECKING:
     from metamorphosis.store.batch import Block
     from metamorphosis.store.messagestore import MessageStore
-    from metamorphosis.transactions.redolog import RedoLog
+    from metamorphosis.transactions.recording import Recording
     from metamorphosis.transactions.room import CheckRoom
 
 
@@ -50,11 +50,10 @@ class Commit(Written):
     __slots__ = (
         "_blocks",
         "_check_room",
-        "_file",
-        "_journal",
         "_lost",
         "_on_lost",
         "_open_store",
+        "_recording",
         "_size",
         "_waiting",
         "transaction",
@@ -63,17 +62,15 @@ class Commit(Written):
     def __init__(
         self,
         transaction: Transaction,
-        journal: RedoLog,
+        recording: Recording,
         open_store: Callable[[Partition], MessageStore],
         on_lost: Callable[[Transaction, BaseException | None], None],
     ) -> None:
         super().__init__()
         self.transaction = transaction
-        self._journal = journal
+        self._recording = recording
         self._open_store = open_store
         self._on_lost = on_lost
-        assert transaction.file is not None  # it has messages
-        self._file = transaction.file
         self._blocks: list[tuple[MessageStore, Block]] = []
         self._waiting = 0
         self._lost = False
@@ -96,7 +93,7 @@ class Commit(Written):
         operation = Operation(kind, transaction.key, transaction.was_prepared)
         record = encode_operation(operation, encode_locations(locations))
         try:
-            _, recorded = self._journal.append(self._file, record, force=True)
+            recorded = self._recording.end(transaction, record)
         except MetaQError as error:
             self._cancel(error)
             raise refusals.not_journaled(transaction.id, error) from error
@@ -142,8 +139,10 @@ class Commit(Written):
             if block.state is not STORED:
                 self._lose(block.error)
                 return
+        file = self.transaction.file
+        assert file is not None  # it has a record
         for store, block in self._blocks:
-            self._file.stands_in(store, block.offset + block.size)
+            file.stands_in(store, block.offset + block.size)
         self.transaction.state = State.FINISHED
         self.complete()
 

@@ -19,6 +19,7 @@ from metamorphosis.errors import BrokerError, JournalError
 from metamorphosis.store.batch import STORED
 from metamorphosis.transactions import refusals
 from metamorphosis.transactions.commit import Commit
+from metamorphosis.transactions.recording import Recording
 from metamorphosis.transactions.records import Operation, OperationType, encode_operation
 from metamorphosis.transactions.redofile import Written
 from metamorphosis.transactions.room import Room
@@ -48,6 +49,7 @@ class Endings:
         self,
         open_transactions: OpenTransactions,
         journal: RedoLog,
+        recording: Recording,
         open_store: Callable[[Partition], MessageStore],
         clock: IReactorTime,
         on_lost: Callable[[Transaction, BaseException | None], None],
@@ -57,6 +59,7 @@ class Endings:
         self.timeouts = Timeouts(clock, capacity, self._expired)
         self._open = open_transactions
         self._journal = journal
+        self._recording = recording
         self._on_lost = on_lost
         self._room = Room(clock)
         self._commits: dict[Commit, int] = {}  # under way: how much they store
@@ -70,7 +73,7 @@ class Endings:
         if not transaction.records:
             self.finish(transaction)
             return None
-        commit = Commit(transaction, self._journal, self.open_store, self._on_lost)
+        commit = Commit(transaction, self._recording, self.open_store, self._on_lost)
         size = transaction.bytes  # somewhat more than it stores
         commit.begin(self._room.check, size + sum(self._commits.values()))
         self._commits[commit] = size
@@ -83,18 +86,18 @@ class Endings:
 
     def roll_back(self, transaction: Transaction) -> Written | None:
         """
-        Roll back one that may be rolled back; None: it had no messages.
+        Roll back one that may be rolled back; None: nothing of it stands in the journal.
 
         :raises BrokerError: it cannot be rolled back; the transaction is as it was.
         """
-        if not transaction.records or transaction.file is None:
+        if transaction.is_unwritten:
             self.finish(transaction)
             return None
         xa = transaction.is_xa
         kind = OperationType.XA_ROLLBACK if xa else OperationType.LOCAL_ROLLBACK
         record = encode_operation(Operation(kind, transaction.key))
         try:
-            _, written = self._journal.append(transaction.file, record, force=True)
+            written = self._recording.end(transaction, record)
         except JournalError as error:
             raise refusals.not_journaled(transaction.id, error) from error
         transaction.end()

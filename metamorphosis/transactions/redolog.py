@@ -174,7 +174,7 @@ class RedoLog:
         :param key: of the transaction.
         :raises JournalError: a new file is due and cannot be made, or the journal is broken.
         """
-        self._check()
+        self.check()
         current = self._current
         if current is None or current.end > self._limit or key in current.keys:
             self._current = self._create()
@@ -185,34 +185,31 @@ class RedoLog:
         current.keys.add(key)
         return current
 
-    def append(self, file: RedoFile, record: bytes, force: bool = False) -> tuple[int, Written]:
+    def append(self, file: RedoFile, records: Sequence[bytes]) -> Written:
         """
-        Collect a record.
+        Collect records.
 
-        :param force: wait for the disk, if the flush mode says so.
-        :returns: the record's position, and what a reply has to wait for.
+        :returns: the write that they are part of.
         :raises JournalError: the journal is broken.
         """
-        position = file.end
-        written = self.append_all(file, (record,))
-        if force and self.mode is FlushMode.AT_COMMIT:
-            return position, file.force(written)
-        if force and self.mode is FlushMode.EVERY_SECOND:
-            self._forces.within_a_second(file)
-        return position, written
-
-    def append_all(self, file: RedoFile, records: Sequence[bytes]) -> Written:
-        """
-        Collect records for which no reply has to wait for the disk.
-
-        :returns: what their replies have to wait for.
-        :raises JournalError: the journal is broken.
-        """
-        self._check()
+        self.check()
         written = file.append(records, sum(map(len, records)))
         if not self._dirty:
             self._environment.on_dirty(self)
         self._dirty[file] = None
+        return written
+
+    def force(self, file: RedoFile, written: Written) -> Written:
+        """
+        Let the records of a write reach the disk, as the flush mode says.
+
+        :param written: is to come.
+        :returns: what a reply to them has to wait for.
+        """
+        if self.mode is FlushMode.AT_COMMIT:
+            return file.force(written)
+        if self.mode is FlushMode.EVERY_SECOND:
+            self._forces.within_a_second(file)
         return written
 
     def release(self, file: RedoFile, key: str | None) -> None:
@@ -226,7 +223,10 @@ class RedoLog:
             file.keys.discard(key)
         self._retire(file)
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """
+        :raises JournalError: the journal is broken.
+        """
         if self.broken is not None:
             raise JournalError(f"The transaction journal is broken: {self.broken}")
 

@@ -50,8 +50,9 @@ class Transaction:
     """
     Thread: reactor.
 
-    :ivar file: where its records are; None before the first one.
+    :ivar file: where its records are, or go; None before the first one is written.
     :ivar records: as they stand there, without outcomes.
+    :ivar held: so many of the last ones are not on their way there; see ``recording``.
     :ivar bytes: memory that it takes with its messages.
     :ivar owner: the connection that a local one belongs to.
     :ivar abandoned: nobody can go on with it: if its end fails it is dropped.
@@ -67,6 +68,7 @@ class Transaction:
         "began",
         "bytes",
         "file",
+        "held",
         "id",
         "key",
         "owner",
@@ -84,6 +86,7 @@ class Transaction:
         self.state = State.START
         self.file: RedoFile | None = None
         self.records: list[bytes] = []
+        self.held = 0
         self.bytes = EMPTY
         self.began = began
         self.recovered = False
@@ -95,6 +98,11 @@ class Transaction:
 
     def __repr__(self) -> str:
         return f"<Transaction {self.key} {self.state.name} of {len(self.records)} messages>"
+
+    @property
+    def is_unwritten(self) -> bool:
+        """Whether nothing of it stands in the journal, or is on its way there."""
+        return self.held == len(self.records)
 
     @property
     def is_xa(self) -> bool:

@@ -33,6 +33,7 @@ from metamorphosis.transactions.commit import Commit
 from metamorphosis.transactions.endings import Endings
 from metamorphosis.transactions.heuristiclog import Heuristic
 from metamorphosis.transactions.intake import Intake
+from metamorphosis.transactions.recording import Recording
 from metamorphosis.transactions.records import Operation, OperationType, encode_operation
 from metamorphosis.transactions.redofile import Written
 from metamorphosis.transactions.tables import OpenTransactions
@@ -83,13 +84,15 @@ class Transactions:
         max_bytes: int,
     ) -> None:
         self.open = OpenTransactions()
-        self.endings = Endings(self.open, journal, open_store, clock, on_lost, capacity)
+        self._recording = Recording(self.open, journal)
+        self.endings = Endings(
+            self.open, journal, self._recording, open_store, clock, on_lost, capacity
+        )
         self.heuristic: dict[XATransactionId, Heuristic] = {}
-        self._journal = journal
         self._clock = clock
         self._outcomes = outcomes
         self._max_timeout = max_timeout
-        self.intake = Intake(self.open, journal, max_bytes)
+        self.intake = Intake(self.open, self._recording, max_bytes)
 
     # Steps of clients
 
@@ -155,13 +158,13 @@ class Transactions:
         if transaction.state is State.START:
             self.endings.finish(transaction)
             return Vote.READ_ONLY, None
-        if not transaction.records or transaction.file is None:
+        if not transaction.records:
             self.endings.timeouts.disarm(transaction)
             transaction.state = State.PREPARED
             return Vote.OK, None
         record = encode_operation(Operation(OperationType.XA_PREPARE, transaction.key))
         try:
-            _, prepared = self._journal.append(transaction.file, record, force=True)
+            prepared = self._recording.end(transaction, record)
         except JournalError as error:
             raise refusals.not_journaled(transaction.id, error) from error
         transaction.state = State.PREPARED

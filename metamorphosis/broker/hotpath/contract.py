@@ -147,7 +147,8 @@ class ScanSteps(Protocol):
       that the long way would have given.
     * One call takes puts that follow each other in one transaction, or one step: the caller counts
       calls, as a step may cost as much as any command.
-    * The replies to puts wait for the write of their records, as one run.
+    * The replies to puts wait for the write of their records, as one run; for nothing, if the
+      records are held.
     * A put for which there is no memory, or which the journal refuses, is left to the long way.
     """
 

@@ -232,11 +232,15 @@ class TransactionScan:
         if not messages:
             return start
         try:
-            written = self._intake.take(transaction, messages, records)
+            fit, written = self._intake.take(transaction, messages, records)
         except BrokerError:
             return start
         transaction.state = State.IN_USE
-        group.runs.append((written, len(group.replies), 0, self._refuse(transaction.id)))
+        runs = group.runs
+        if fit and runs and runs[-1][0] is not None:
+            runs.append((None, len(group.replies), 0, None))
+        if written is not None:
+            runs.append((written, len(group.replies) + fit, 0, self._refuse(transaction.id)))
         group.replies += replies
         ids.next_id = next_id
         return position

@@ -302,12 +302,23 @@ class LostConnectionTests(RecoveryTestCase):
         self.broker.client().send(b"version 1\r\n")  # so ours is not alone
         self.client.connection.dataReceived(f"transaction {XA} s PREPARE 7\r\n".encode())
         self.disk.failing["write"] = 1
-        self.broker.transactions.endings._expired(next(iter(self.broker.transactions.open)))
+        (transaction,) = self.broker.transactions.open
+        endings = self.broker.transactions.endings
+        endings.timeouts.disarm(transaction)
+        endings._expired(transaction)
         self.broker.clock.advance(0)
         self.assertEqual(500, self.reply(self.client.received())[0])
         self.assertEqual([], self.recovered())
         self.broker.clock.advance(4)
         self.nothing_open()
+
+
+class LostConnectionOfALongOneTests(LostConnectionTests):
+    """The same of one that writes each record at its put."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.hold()
 
 
 class FullDiskTests(StepsTestCase):
@@ -350,6 +361,7 @@ class FullJournalTests(RecoveryTestCase):
         Puts, prepares, commits and rollbacks are refused, as often as they come, and a restart
         knows nothing of them; with room the transactions go on where they stood.
         """
+        self.hold()
         self.fill(LOCAL, b"one")
         self.fill(XA, b"two")
         self.fill(XA2, b"three")
@@ -378,6 +390,30 @@ class FullJournalTests(RecoveryTestCase):
         self.assertEqual([b"one", b"more", b"three"], self.messages())
         self.assertEqual([XA], self.recovered())
 
+    def test_each_step_of_what_is_held(self) -> None:
+        """Puts need no room, nor do rollbacks; outcomes that store something are refused."""
+        self.fill(LOCAL, b"one")
+        self.fill(LOCAL2, b"never")
+        self.fill(XA, b"two")
+        self.fill_disk()
+        for number in range(2):
+            self.assertEqual(200, self.put(LOCAL, b"more %d" % number)[0])
+            for reply in (
+                self.step(LOCAL, "COMMIT_ONE_PHASE"),
+                self.step(XA, "PREPARE"),
+                self.step(XA, "COMMIT_ONE_PHASE"),
+            ):
+                self.assertEqual(500, reply[0])
+                self.assertIn("cannot be journaled: [Errno 28] No space left on device", reply[1])
+            self.assertEqual([], self.recovered())
+        self.assertOk(self.step(LOCAL2, "ROLLBACK"))
+        self.disk.failing.clear()
+        self.assertOk(self.step(LOCAL, "COMMIT_ONE_PHASE"))
+        self.assertOk(self.step(XA, "PREPARE"), "0")
+        self.restart()
+        self.assertEqual([b"one", b"more 0", b"more 1"], self.messages())
+        self.assertEqual([XA], self.recovered())
+
     def test_killed_while_it_is_full(self) -> None:
         """What was refused is not there; what was prepared before is, and can be committed."""
         self.fill(XA, b"one")
@@ -396,6 +432,7 @@ class FullJournalTests(RecoveryTestCase):
         A transaction whose rollback could not be written down, and then another one with the same
         key: a start does not take the messages of the first for those of the second.
         """
+        self.hold()
         for _ in range(2):
             self.step(XA, "BEGIN", 2)
             self.put(XA, b"rolled back")
@@ -468,6 +505,7 @@ class RefusedPutsTests(StepsTestCase):
 
     def test_several_of_one_turn(self) -> None:
         """All of them are refused, and what was put before is there, in every partition."""
+        self.hold()
         disk = BreakingDisk()
         self.broker = broker_with(self, journal_disk=disk)
         self.client = self.broker.client()

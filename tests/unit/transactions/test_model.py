@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from twisted.internet.defer import Deferred
 
-from metamorphosis.transactions import redolog
+from metamorphosis.transactions import recording, redolog
 from metamorphosis.transactions.administration import TransactionAdministration
 from tests.support.serving import Client
 from tests.support.transactional import TransactionalBroker
@@ -35,6 +35,7 @@ class ModelTests(StepsTestCase):
 
     def setUp(self) -> None:
         self.patch(redolog, "FILE_LIMIT", 2000)
+        self.patch(recording, "HELD_BYTES", 2000)  # two or three messages
         self.directory = os.path.abspath(self.mktemp())
         self.random = random.Random(SEED)
         self.model = Model()

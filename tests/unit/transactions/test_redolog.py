@@ -114,7 +114,12 @@ class RedoLogTestCase(SynchronousTestCase):
     def take(self, record: bytes, force: bool = False) -> tuple[RedoFile, Written]:
         """The only record of a transaction."""
         file = self.log.begin(self.key())
-        return file, self.log.append(file, record, force)[1]
+        return file, self.append(file, record, force)
+
+    def append(self, file: RedoFile, record: bytes, force: bool = False) -> Written:
+        """One more record."""
+        written = self.log.append(file, (record,))
+        return self.log.force(file, written) if force else written
 
 
 class WriteTests(RedoLogTestCase):
@@ -123,13 +128,12 @@ class WriteTests(RedoLogTestCase):
     def test_one_write_a_turn(self) -> None:
         """Records have their positions at once and are written together, without a force."""
         file = self.log.begin(self.key())
-        first = self.log.append(file, b"first")
-        second = self.log.append(file, b"second")
-        self.assertEqual((0, 5), (first[0], second[0]))
-        self.assertIs(first[1], second[1])
-        self.assertEqual((1, b"", PENDING), (len(self.dirty), self.content(), first[1].state))
+        first = self.append(file, b"first")
+        self.assertEqual(5, file.end)
+        self.assertIs(first, self.append(file, b"second"))
+        self.assertEqual((1, b"", PENDING), (len(self.dirty), self.content(), first.state))
         self.end_turn()
-        self.assertEqual((b"firstsecond", STORED), (self.content(), first[1].state))
+        self.assertEqual((b"firstsecond", STORED), (self.content(), first.state))
         self.assertEqual(["create", "write"], self.disk.calls)
 
     def test_waiters(self) -> None:
@@ -162,13 +166,13 @@ class WriteTests(RedoLogTestCase):
         self.disk.failing["write"] = 1
         self.disk.shortest = 2
         _, lost = self.take(b"lost")
-        forced = self.log.append(self.log.files[0], b"too", force=True)[1]
+        forced = self.append(self.log.files[0], b"too", force=True)
         self.end_turn()
         self.assertEqual((FAILED, FAILED), (lost.state, forced.state))
         self.assertIsInstance(lost.error, OSError)
         self.assertEqual(b"kept", self.content())
-        position, written = self.log.append(self.log.files[0], b"next")
-        self.assertEqual(4, position)
+        self.assertEqual(4, self.log.files[0].end)
+        written = self.append(self.log.files[0], b"next")
         self.end_turn()
         self.assertEqual((b"keptnext", STORED), (self.content(), written.state))
 
@@ -191,12 +195,12 @@ class WriteTests(RedoLogTestCase):
         self.disk.failing.update(write=1, truncate=1)
         self.disk.shortest = 7
         file, lost = self.take(b"lost")
-        forced = self.log.append(file, b"too", force=True)[1]
+        forced = self.append(file, b"too", force=True)
         self.end_turn()
         self.assertEqual((PENDING, PENDING), (lost.state, forced.state))
         self.assertEqual(b"keptlosttoo", self.content())
         self.assertEqual(1, len(self.broken))
-        self.assertRaises(JournalError, self.log.append, file, b"more")
+        self.assertRaises(JournalError, self.append, file, b"more")
         self.assertRaises(JournalError, self.log.begin, "key")
 
     def test_cut_fails_and_nothing_was_written(self) -> None:
@@ -258,7 +262,7 @@ class ForceTests(RedoLogTestCase):
         self.assertIs(PENDING, forced.state)
         self.assertEqual(1, len(self.broken))
         self.assertRaises(JournalError, self.log.begin, "key")
-        self.assertRaises(JournalError, self.log.append, file, b"y")
+        self.assertRaises(JournalError, self.append, file, b"y")
 
     def test_append_is_not_forced(self) -> None:
         """A put in a transaction waits for the write only."""
@@ -315,10 +319,10 @@ class FileTests(RedoLogTestCase):
         """A transaction begins in a new file when the current one is over the limit; its records
         stay in the file of its first one."""
         first = self.log.begin(self.key())
-        self.log.append(first, b"x" * 101)
+        self.append(first, b"x" * 101)
         second = self.log.begin(self.key())
         self.assertEqual((1, 2), (first.number, second.number))
-        self.assertEqual(101, self.log.append(first, b"more")[0])
+        self.append(first, b"more")
         self.end_turn()
         self.assertEqual(b"x" * 101 + b"more", self.content(1))
 
@@ -340,7 +344,7 @@ class FileTests(RedoLogTestCase):
     def test_finished_file_goes(self) -> None:
         """When it is over the limit and no transaction of it is open."""
         first = self.log.begin(self.key())
-        self.log.append(first, b"x" * 101)
+        self.append(first, b"x" * 101)
         self.log.begin(self.key())
         self.end_turn()
         self.assertEqual(["redo.1", "redo.2"], self.names())
@@ -350,7 +354,7 @@ class FileTests(RedoLogTestCase):
     def test_finished_current_file_goes(self) -> None:
         """The next one is made first; numbers never come again."""
         first = self.log.begin(self.key())
-        self.log.append(first, b"x" * 101)
+        self.append(first, b"x" * 101)
         self.end_turn()
         self.log.release(first, None)
         self.assertEqual(["redo.2"], self.names())
@@ -359,7 +363,7 @@ class FileTests(RedoLogTestCase):
     def test_file_stays_while_it_is_forced(self) -> None:
         """It goes when the force is done."""
         first = self.log.begin(self.key())
-        self.log.append(first, b"x" * 101, force=True)
+        self.append(first, b"x" * 101, force=True)
         self.threads.hold()
         self.end_turn()
         self.log.release(first, None)
@@ -380,7 +384,7 @@ class FileTests(RedoLogTestCase):
 
     def test_new_file_cannot_be_made(self) -> None:
         """The transaction is refused with the file's name; the next one is tried again."""
-        self.log.append(self.log.begin(self.key()), b"x" * 101)
+        self.append(self.log.begin(self.key()), b"x" * 101)
         self.end_turn()
         self.disk.failing["create"] = 1
         error = self.assertRaises(JournalError, self.log.begin, "key")

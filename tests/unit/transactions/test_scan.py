@@ -13,7 +13,7 @@ from metamorphosis.broker.hotpath.contract import STEP_VECTORS
 from metamorphosis.broker.hotpath.transactional import TransactionScan, take_run
 from metamorphosis.broker.replies import ReplyGroup
 from metamorphosis.message import checksum
-from metamorphosis.transactions import redolog
+from metamorphosis.transactions import recording, redolog
 from tests.support.transactional import TransactionalBroker
 from tests.unit.broker.test_hotpath import log
 from tests.unit.transactions.test_redolog import BreakingDisk
@@ -137,6 +137,7 @@ class SameTests(StepsTestCase):
         """
         self.patch(connection, "TURN_COMMANDS", 1 << 30)  # without it all are commands
         self.patch(redolog, "FILE_LIMIT", 3000)
+        self.patch(recording, "HELD_BYTES", 2500)
         self.replies = b""
         for seed in range(SEED, SEED + 12):
             self.disks: list[BreakingDisk] = []
@@ -232,6 +233,7 @@ class PutsTests(StepsTestCase):
     def test_a_run(self) -> None:
         """Puts of one transaction that follow each other are one run and one write; another
         transaction ends it."""
+        self.hold()
         for key in (LOCAL, XA):
             self.step(key, "BEGIN")
             self.put(key)
@@ -246,6 +248,20 @@ class PutsTests(StepsTestCase):
         self.assertEqual(writes + 1, self.broker.journal.writes)
         assert awaited is not None
         self.assertEqual("STORED", awaited.state.name)
+
+    def test_held(self) -> None:
+        """The replies of a run whose records are held wait for nothing, whatever those before it
+        wait for."""
+        self.step(LOCAL, "BEGIN")
+        self.put(LOCAL)
+        plain = b"put test 1 5 0 7\r\nplain"
+        self.client.send(plain)
+        writes = self.broker.journal.writes
+        past, group = self.taken(self.one() * 3)
+        self.assertEqual((3 * len(self.one()), 3, []), (past, len(group.replies), group.runs))
+        self.client.connection.session.replies.clear()
+        self.assertEqual(4, self.client.send(plain + self.one() * 3).count(b"result 200 "))
+        self.assertEqual(writes, self.broker.journal.writes)
 
     def test_every_split(self) -> None:
         """A put cut in two at any byte is taken once and answered once."""
