@@ -2,8 +2,9 @@
 ``python -m benchmarks.pairs``: puts to a synchronous pair over puts to one broker, and the joining
 of a slave that lacks everything.
 
-Both members of the pair, and the broker that they are compared with, have one core, the load
-generator the other; rounds alternate, medians count. Joining: each member has a core.
+Both members of the pair, and the brokers that they are compared with, have one core, the load
+generator the other; rounds alternate, medians count. ``--java`` compares with the original's single
+broker, too. Joining: each member has a core.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.brokers import HERE, build
+from benchmarks import network
+from benchmarks.brokers import HERE, Layout, Server, build, start_java, start_zookeeper
 from benchmarks.load import Measurement
 from benchmarks.processes import LOAD_CORE, SERVER_CORE, BenchmarkError, ServerProcess, pinned
 from tests.support.replicated import Member
@@ -30,6 +32,8 @@ CELLS = ((1, 1), (16, 1), (16, 64))
 TOPIC = "bench"
 BODY = 1024
 JOIN_SECONDS = 300.0
+WARM_UP_SECONDS = 14.0
+"""For the compiler of the Java broker, at the heaviest load; each cell has 2 s more."""
 
 
 class Servers:
@@ -93,8 +97,31 @@ def generate(
         argv += ["-i", str(process.pid)]
     done = subprocess.run(pinned(argv, LOAD_CORE), capture_output=True, text=True, check=False)
     if done.returncode:
-        raise BenchmarkError(done.stderr.strip())
+        shown = " ".join(argv)
+        said = done.stderr.strip() or done.stdout.strip()
+        raise BenchmarkError(f"{shown}: {done.returncode}: {said}")
     return Measurement.parse(done.stdout)
+
+
+@contextmanager
+def java(wanted: bool) -> Iterator[Server | None]:
+    """The original's single broker, warm, and a ZooKeeper for it; None if it is not wanted."""
+    if not wanted:
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="metamorphosis-pairs-java-") as directory:
+        zookeeper, port = start_zookeeper(Path(directory) / "zookeeper")
+        try:
+            server = start_java(Path(directory) / "java", port, Layout())
+            try:
+                generate(server.port, [server.process], CELLS[-1], WARM_UP_SECONDS)
+                for cell in CELLS:
+                    generate(server.port, [server.process], cell, 2.0)
+                yield server
+            finally:
+                server.stop()
+        finally:
+            zookeeper.stop()
 
 
 def wait_until_joined(process: ServerProcess) -> None:
@@ -106,7 +133,7 @@ def wait_until_joined(process: ServerProcess) -> None:
         time.sleep(0.02)
 
 
-def puts(rounds: int, seconds: float, group_commit: bool) -> Iterator[str]:
+def puts(rounds: int, seconds: float, group_commit: bool, original: Server | None) -> Iterator[str]:
     """A line for each cell."""
     with servers(group_commit) as running:
         single = running.member("single", None)
@@ -117,12 +144,19 @@ def puts(rounds: int, seconds: float, group_commit: bool) -> Iterator[str]:
         first = running.start(master)
         wait_until_joined(first)
         for cell in CELLS:
-            singles, pairs, masters = [], [], []
+            singles, pairs, masters, originals = [], [], [], []
             for _ in range(rounds):
                 singles.append(generate(single.port, [alone], cell, seconds))
                 pairs.append(generate(master.port, [first, other], cell, seconds))
                 masters.append(generate(master.port, [first], cell, seconds / 2).cpu_us)
+                if original is not None:
+                    measured = generate(original.port, [original.process], cell, seconds)
+                    originals.append(measured.rate)
             yield _line(cell, singles, pairs, statistics.median(masters))
+            if originals:
+                rate = statistics.median(originals)
+                pair = statistics.median(each.rate for each in pairs)
+                yield f"    the original alone {rate:.0f}/s, our pair over it {pair / rate:.2f}"
 
 
 def _line(
@@ -166,11 +200,15 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1.5)
     parser.add_argument("--join", type=int, default=1000, metavar="MIB", help="0: not at all")
     parser.add_argument("--group-commit", action="store_true", help="unflushThreshold=0")
+    parser.add_argument("--java", action="store_true", help="the original's single broker, too")
     options = parser.parse_args()
+    network.enter(sys.argv[1:], "benchmarks.pairs")
+    network.prepare()
     try:
         build()
-        for line in puts(options.rounds, options.seconds, options.group_commit):
-            print(line, flush=True)
+        with java(options.java) as original:
+            for line in puts(options.rounds, options.seconds, options.group_commit, original):
+                print(line, flush=True)
         if options.join:
             print(joining(options.join))
     except BenchmarkError as error:
