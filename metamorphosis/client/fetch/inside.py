@@ -12,6 +12,14 @@ _STEP_UNITS = 4096
 """Work between two yields."""
 
 
+def ids_fit(own: int, following: int | None) -> bool:
+    """
+    Whether the ids of a damaged record and of the one that follows it may both be right. Where they
+    are not, both may be wrong, and no id of a record in between shows what it is.
+    """
+    return following is None or following in range(own, own + ID_SPAN)
+
+
 def ids_between(own: int, following: int | None, sure: bool) -> tuple[range, ...]:
     """
     The ids of records that were stored after the damaged one and before the one that follows it: a
@@ -26,7 +34,7 @@ def ids_between(own: int, following: int | None, sure: bool) -> tuple[range, ...
     after = range(own, own + ID_SPAN)
     if following is None:
         return (after,)
-    if sure and following in after:
+    if sure and ids_fit(own, following):
         return (range(own, following),)
     return after, range(following - ID_SPAN, following)
 

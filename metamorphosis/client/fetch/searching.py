@@ -36,7 +36,7 @@ from metamorphosis.client.fetch.boundaries import (
     is_record,
     may_begin,
 )
-from metamorphosis.client.fetch.inside import RecordsInside, ids_between
+from metamorphosis.client.fetch.inside import RecordsInside, ids_between, ids_fit
 from metamorphosis.client.fetch.records import Damage
 from metamorphosis.client.fetch.resuming import LogPlaces
 from metamorphosis.client.fetch.window import PIECE_BYTES, LogWindow, NotWanted
@@ -202,8 +202,11 @@ class DamageSearch:
         near = min(claimed, HEADER_BYTES + self._max_body)
         if proof is Proof.CHAIN or claimed > near:
             await self._window.fill(near + HEADER_BYTES + self._max_body)
-        ids = await self._ids_before(claimed, proof)
+        own, following = await self._ids_around(claimed)
+        ids = ids_between(own, following, proof is Proof.SEEN)
         distrusted = near if proof is Proof.CHAIN or self._is_empty else HEADER_BYTES
+        if claimed > near and not ids_fit(own, following):
+            distrusted = claimed
         inside = RecordsInside(claimed, ids, distrusted, self._max_body)
         if await self._window.steps(inside.hold_a_message(self._window.data, 0, near)):
             return False
@@ -219,11 +222,11 @@ class DamageSearch:
             return False
         return any(HEADER.unpack(last)[2] in each for each in ids)
 
-    async def _ids_before(self, claimed: int, proof: Proof) -> tuple[range, ...]:
+    async def _ids_around(self, claimed: int) -> tuple[int, int | None]:
+        """Of the damaged record, and of the one at the claimed end, if the segment has one."""
         own: int = HEADER.unpack_from(self._window.data)[2]
         header = await self._window.read(claimed, HEADER_BYTES)
-        following = HEADER.unpack(header)[2] if len(header) == HEADER_BYTES else None
-        return ids_between(own, following, proof is Proof.SEEN)
+        return own, HEADER.unpack(header)[2] if len(header) == HEADER_BYTES else None
 
     async def _passes_over(self, inside: RecordsInside, near: int, claimed: int) -> bool:
         """Whether a message of its own is between; in pieces, as it is long."""
@@ -307,9 +310,8 @@ class DamageSearch:
         window = self._window
         if window.base > 0 or await self._proof_of(end) is not Proof.SEEN:
             return False
-        inside = RecordsInside(
-            end, await self._ids_before(end, Proof.SEEN), HEADER_BYTES, self._max_body
-        )
+        ids = ids_between(*await self._ids_around(end), sure=True)
+        inside = RecordsInside(end, ids, HEADER_BYTES, self._max_body)
         return not await window.steps(inside.hold_a_message(window.data, 0, end))
 
     # -- by looking

@@ -30,6 +30,7 @@ FOUND = (
     1883242861980283,
     1883245368051373,
     1883246775256858,
+    1883254367983074,
 )
 """
 Seeds of damaged logs of which a message was missing, or one was delivered that was never sent.
@@ -395,6 +396,22 @@ class FindTests(SearchCase):
             if end > 3 and places[end] < self.log.end:
                 self.set(places[end] + 8, b"\x7f")  # its id tells nothing then
                 self.assertEqual(Place(places[2]), self.search(), (size, end))
+
+    def test_long_claim_between_two_wrong_ids(self) -> None:
+        """
+        The same, and the ids of the damaged message and of the one at the claimed end are both
+        wrong: they do not fit together, so neither says that what is in between was sent inside.
+        """
+        for damaged in (False, True):
+            self.log.data = b""
+            places = self.put(b"one", b"\xee" * 3000, b"two", b"three", b"four")
+            self.set(0, (places[4] - HEADER_BYTES).to_bytes(4, "big"))
+            self.set(8, bytes(8))
+            self.set(places[1], b"\xff" * HEADER_BYTES)
+            self.set(places[4] + 8, b"\x9a")
+            if damaged:
+                self.set(places[4] + HEADER_BYTES, b"?")
+            self.assertEqual(Place(places[2]), self.search(), damaged)
 
     def test_long_claim_over_wrong_ids(self) -> None:
         """The same, and the first messages behind both have wrong ids: their order is no proof."""
