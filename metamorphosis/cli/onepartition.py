@@ -101,7 +101,7 @@ class Reading(PassesOver):
     """Reads one partition until the output has enough. Thread: the loop's."""
 
     def __init__(self, session: SessionFactory, reader: PartitionReader, output: Output) -> None:
-        super().__init__(session.log)
+        super().__init__(session.runtime, session.log)
         self._reader = reader
         self._output = output
 

@@ -24,6 +24,7 @@ from metamorphosis.client.factory import SessionFactory
 from metamorphosis.client.fetch.passing import PassedOverMessages, PassingListener
 from metamorphosis.client.model import (
     Lag,
+    LostMessage,
     MessagesFailed,
     OutgoingMessage,
     Partition,
@@ -33,7 +34,7 @@ from metamorphosis.client.model import (
     SendResult,
     StoredOffset,
 )
-from metamorphosis.client.producer.oneway import Policy
+from metamorphosis.client.producer.oneway import LossListener, Policy
 from metamorphosis.client.producer.puts import Callback
 from metamorphosis.client.runtimes.aio import AsyncioRuntime
 from metamorphosis.client.runtimes.aiotransactions import Transaction, XAResource
@@ -48,6 +49,7 @@ __all__ = [
     "Consumer",
     "ConsumerConfig",
     "Lag",
+    "LostMessage",
     "MessageSessionFactory",
     "MessagesFailed",
     "OneWayProducer",
@@ -92,9 +94,7 @@ class Publishing(Closing, Protocol):
 class Producer(Publishing, Protocol):
     """See ``client.producer.Producer``."""
 
-    @property
-    def is_full(self) -> bool:
-        """See ``client.producer.Producer``."""
+    is_full: bool
 
     def send(
         self,
@@ -144,6 +144,7 @@ class OneWayProducer(Publishing, Protocol):
 
     window: int
     free: int
+    lost: int
 
     def send(
         self,
@@ -155,6 +156,9 @@ class OneWayProducer(Publishing, Protocol):
         partition: Partition | None = None,
         timeout: float | None = None,
     ) -> SendResult | None:
+        """See ``client.oneway.OneWayProducer``."""
+
+    def on_lost(self, listener: LossListener) -> Self:
         """See ``client.oneway.OneWayProducer``."""
 
     def ready(self) -> Future[bool]:
@@ -188,9 +192,7 @@ class OrderedProducer(Publishing, Protocol):
 class XAProducer(Publishing, Protocol):
     """See ``client.transactions.xaproducer.XAProducer``."""
 
-    @property
-    def unique_qualifier(self) -> str:
-        """See ``client.transactions.xaproducer.XAProducer``."""
+    unique_qualifier: str
 
     def resource(self, target: str | None = None) -> XAResource:
         """See ``client.transactions.xaproducer.XAProducer``."""
@@ -201,14 +203,8 @@ class Consumer(Closing, Protocol):
 
     config: ConsumerConfig
     passed_over: PassedOverMessages
-
-    @property
-    def group(self) -> str:
-        """See ``client.consumer.Consumer``."""
-
-    @property
-    def assignment(self) -> Mapping[tuple[str, Partition], Position]:
-        """See ``client.consumer.Consumer``."""
+    group: str
+    assignment: Mapping[tuple[str, Partition], Position]
 
     def subscribe(
         self,

@@ -33,6 +33,19 @@ class OutgoingMessage(NamedTuple):
     key: str | bytes | None = None
 
 
+class LostMessage(NamedTuple):
+    """
+    A message that a one-way producer has lost.
+
+    :ivar partition: where it should go; ``ANY_PARTITION`` if none was chosen.
+    :ivar reason: as in the log.
+    """
+
+    message: OutgoingMessage
+    partition: Partition
+    reason: str
+
+
 class SendResult(NamedTuple):
     """
     Where a message was stored.

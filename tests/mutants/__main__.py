@@ -6,34 +6,26 @@ broker/filters``. The status is 0 only when each was noticed or stands in ``equi
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import random
 import shutil
-import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from queue import Queue
 
+from tests.mutants.coverage import record
+from tests.mutants.host import NO_END, NOTICED, SURVIVED
 from tests.mutants.planting import Fault, faults_of
+from tests.mutants.trying import Outcome, Tests, Trial
 from tests.run import ROOT, further_pythons
 
 WORK = os.path.join(ROOT, ".cache", "mutants")
 EQUIVALENT = os.path.join(ROOT, "tests", "mutants", "equivalent.txt")
 COPIED = ("metamorphosis", "tests", "compat", "benchmarks", "twisted", "docs", "contrib", "tools")
 FILES = ("setup.cfg", "pyproject.toml", "README.md", "Makefile", "CONTRIBUTING.md")
-MOST_SECONDS = 120.0
-"""Of the tests of one fault, besides ``SLOWER`` times what they took when they were recorded: what
-takes longer hangs, however busy the machine is."""
-SLOWER = 20.0
-NOTICED, SURVIVED, EQUAL = "noticed", "survived", "equivalent"
-
-Coverage = dict[str, tuple[float, dict[str, list[int]]]]
-
+EQUAL = "equivalent"
 
 TAKEN = os.path.join(WORK, "taken")
 """The tree as it was at the start; whoever works on meanwhile does not matter."""
@@ -68,146 +60,10 @@ def modules(names: list[str]) -> dict[str, bytes]:
     return found
 
 
-def coverage() -> Coverage:
-    """Which test executes which lines; recorded anew when code or tests have changed."""
-    state = hashlib.sha256()
-    for top in ("metamorphosis", "tests"):
-        for directory, _, files in sorted(os.walk(os.path.join(TAKEN, top))):
-            for file in sorted(files):
-                if file.endswith(".py"):
-                    with open(os.path.join(directory, file), "rb") as source:
-                        state.update(source.read())
-    path = os.path.join(WORK, f"coverage-{state.hexdigest()[:16]}.json")
-    if not os.path.exists(path):
-        began = time.monotonic()
-        command = [recording_python(), "-m", "tests.mutants.coverage", path]
-        with open(f"{path}.out", "wb") as output:
-            subprocess.run(
-                command, cwd=copy_tree(f"{path}.tree"), stdout=output, stderr=output, check=True
-            )
-        print(f"recorded what the tests execute, {time.monotonic() - began:.0f} s", flush=True)
-    with open(path, encoding="utf-8") as file:
-        found: Coverage = json.load(file)
-    return found
-
-
 def recording_python() -> str:
     """One from 3.12 on, which records at a tenth of the cost, if there is one."""
     others = [python for python in further_pythons().values() if python]
     return sys.executable if sys.version_info >= (3, 12) or not others else others[0]
-
-
-class Tests:
-    """Which tests may notice a fault: those that execute its line, likely and quick ones first."""
-
-    def __init__(self, recorded: Coverage) -> None:
-        self._seconds = {test: seconds for test, (seconds, _) in recorded.items()}
-        self._lines: dict[tuple[str, int], list[str]] = {}
-        self._modules: dict[str, list[str]] = {}
-        for test, (_, files) in recorded.items():
-            for path, lines in files.items():
-                self._modules.setdefault(path, []).append(test)
-                for line in lines:
-                    self._lines.setdefault((path, line), []).append(test)
-
-    def seconds(self, tests: list[str]) -> float:
-        """What they took when they were recorded."""
-        return sum(self._seconds[test] for test in tests)
-
-    def of(self, fault: Fault) -> list[str]:
-        """Those of the module for what is executed when it is imported."""
-        found = self._lines.get((fault.path, fault.line), [])
-        if not found:  # executed at the import, as the body of a class is; or never
-            found = self._modules.get(fault.path, [])
-        own = "test_" + os.path.basename(fault.path)[:-3]
-        cost: dict[str, float] = {}
-        for test in found:
-            cost[_module(test)] = cost.get(_module(test), 0.0) + self._seconds[test]
-
-        def order(test: str) -> tuple[bool, float, str, float]:
-            module = _module(test)
-            return f".{own}." not in test, cost[module], module, self._seconds[test]
-
-        return sorted(found, key=order)
-
-
-def _module(test: str) -> str:
-    return test.rsplit(".", 2)[0]
-
-
-class Trial:
-    """
-    Tries faults, several at a time, each in a copy of the tree of its own.
-
-    :param until: monotonic; no further fault is planted afterwards.
-    """
-
-    def __init__(self, sources: dict[str, bytes], tests: Tests, jobs: int, until: float) -> None:
-        self._sources = sources
-        self._tests = tests
-        self._until = until
-        self._copies: Queue[str] = Queue()
-        self._jobs = jobs
-        for number in range(jobs):
-            self._copies.put(copy_tree(os.path.join(WORK, f"tree-{number}")))
-
-    def outcomes(self, faults: list[Fault]) -> Iterator[tuple[Fault, str]]:
-        """
-        Each fault and whether it was noticed, as far as the time goes.
-
-        :raises SystemExit: the tests fail without a fault, so they say nothing.
-        """
-        tests = next(filter(None, map(self._tests.of, faults)), [])
-        failed = self._failed(os.path.join(WORK, "tree-0"), tests) if tests else None
-        if failed is not None:
-            raise SystemExit(f"mutants: a test fails without a fault: {failed}")
-        with ThreadPoolExecutor(self._jobs) as pool:
-            for fault, outcome in zip(faults, pool.map(self._try, faults), strict=True):
-                if outcome is not None:
-                    yield fault, outcome
-
-    def _try(self, fault: Fault) -> str | None:
-        if time.monotonic() > self._until:
-            return None
-        tests = self._tests.of(fault)
-        if not tests:
-            return SURVIVED
-        copy = self._copies.get()
-        path, source = os.path.join(copy, fault.path), self._sources[fault.path]
-        try:
-            _write(path, fault.apply(source))
-            return SURVIVED if self._failed(copy, tests) is None else NOTICED
-        finally:
-            _write(path, source)
-            self._copies.put(copy)
-
-    def _failed(self, copy: str, tests: list[str]) -> str | None:
-        """The test that failed, or what else tells of the fault; None if nothing does."""
-        names = os.path.join(copy, "tests.txt")
-        with open(names, "w", encoding="utf-8") as file:
-            file.write("\n".join(tests))
-        command = [sys.executable, "-bb", "-m", "tests.mutants.trying", names, f"{copy}/trial"]
-        limit = MOST_SECONDS + SLOWER * self._tests.seconds(tests)
-        try:
-            done = subprocess.run(
-                command, cwd=copy, capture_output=True, timeout=limit, check=False, text=True
-            )
-        except subprocess.TimeoutExpired:
-            return f"no end within {limit:.0f} s"
-        if not done.returncode:
-            return None
-        return (done.stdout.split() or done.stderr.splitlines() or ["no output"])[-1]
-
-
-_versions = iter(range(10**9, 2 * 10**9, 10))
-
-
-def _write(path: str, source: bytes) -> None:
-    """With a time of its own: Python tells by it whether what it has compiled is still right."""
-    with open(path, "wb") as file:
-        file.write(source)
-    version = next(_versions)
-    os.utime(path, (version, version))
 
 
 def known_equivalents() -> dict[str, str]:
@@ -215,6 +71,54 @@ def known_equivalents() -> dict[str, str]:
     with open(EQUIVALENT, encoding="utf-8") as file:
         lines = [line.strip() for line in file if line.strip() and not line.startswith("#")]
     return dict(line.split(" | ", 1) for line in lines)
+
+
+def seen_before(path: str) -> dict[str, str]:
+    """Key of a fault -> the test that noticed it."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            found: dict[str, str] = json.load(file)
+    except FileNotFoundError:
+        return {}
+    return found
+
+
+def try_package(name: str, chosen: list[Fault], trial: Trial, options: argparse.Namespace) -> int:
+    """Try the faults of a package and say what came of them; how many were not noticed."""
+    equivalents = known_equivalents()
+    path = os.path.join(WORK, f"noticed-{name.replace('/', '-')}.json")
+    noticed = seen_before(path)
+    counts: Counter[str] = Counter()
+    stuck = 0
+
+    def outcome(fault: Fault) -> Outcome | None:
+        late = time.monotonic() > options.until
+        return None if late else trial.outcome(fault)
+
+    wanted = [each for each in chosen if each.key not in equivalents]
+    with ThreadPoolExecutor(options.jobs) as pool:
+        for fault, found in zip(wanted, pool.map(outcome, wanted), strict=True):
+            if found is None:
+                continue
+            counts[found.what] += 1
+            stuck += found.test.endswith(NO_END)
+            if found.what == NOTICED:
+                noticed[fault.key] = found.test.partition(",")[0]
+            else:
+                text = fault.key.split(" ", 1)[1]
+                print(f"{fault.path}:{fault.line} {text} ({found.tried} tests)", flush=True)
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(noticed, file)
+    counts[EQUAL] = len(chosen) - len(wanted)
+    tried = counts[NOTICED] + counts[SURVIVED]
+    share = 100 * counts[NOTICED] / tried if tried else 100.0
+    print(
+        f"{name}: {tried} faults tried, {counts[NOTICED]} noticed ({share:.1f} %), {stuck} of them"
+        f" by a test that did not end, {counts[SURVIVED]} not noticed;"
+        f" {counts[EQUAL]} known to change nothing",
+        flush=True,
+    )
+    return counts[SURVIVED]
 
 
 def main() -> int:
@@ -225,37 +129,32 @@ def main() -> int:
     )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--count", type=int, default=100, help="faults a package at most")
-    parser.add_argument("--seconds", type=float, default=1200, help="no further one afterwards")
+    parser.add_argument("--seconds", type=float, default=3600, help="no further one afterwards")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="at a time")
     options = parser.parse_args()
+    options.until = time.monotonic() + options.seconds
     os.makedirs(WORK, exist_ok=True)
     copy_tree(TAKEN, ROOT)
-    sources, equivalents = modules(options.names), known_equivalents()
-    trial = Trial(sources, Tests(coverage()), options.jobs, time.monotonic() + options.seconds)
-    missed = 0
+    faults: dict[str, list[Fault]] = {}
+    sources = modules(options.names)
     for name in options.names:
-        faults = [
+        of_name = [
             each for path, source in modules([name]).items() for each in faults_of(path, source)
         ]
-        chosen = random.Random(f"{options.seed} {name}").sample(
-            faults, min(options.count, len(faults))
-        )
-        counts: Counter[str] = Counter()
-        for fault, outcome in trial.outcomes(
-            [each for each in chosen if each.key not in equivalents]
-        ):
-            counts[outcome] += 1
-            if outcome == SURVIVED:
-                print(f"{fault.path}:{fault.line} {fault.key.split(' ', 1)[1]}", flush=True)
-        counts[EQUAL] = sum(each.key in equivalents for each in chosen)
-        missed += counts[SURVIVED]
-        tried = counts[NOTICED] + counts[SURVIVED]
-        share = 100 * counts[NOTICED] / tried if tried else 100.0
-        print(
-            f"{name}: of {len(faults)} possible faults {tried} tried, {counts[NOTICED]} noticed"
-            f" ({share:.1f} %), {counts[SURVIVED]} not; {counts[EQUAL]} known to change nothing",
-            flush=True,
-        )
+        count = min(options.count, len(of_name))
+        faults[name] = random.Random(f"{options.seed} {name}").sample(of_name, count)
+        print(f"{name}: {count} of {len(of_name)} possible faults", flush=True)
+    noticed: dict[str, str] = {}
+    for name in options.names:
+        noticed |= seen_before(os.path.join(WORK, f"noticed-{name.replace('/', '-')}.json"))
+    recording = copy_tree(os.path.join(WORK, "recording"))
+    tests = Tests(record(recording, WORK, recording_python(), options.jobs), noticed)
+    copies = [copy_tree(os.path.join(WORK, f"tree-{job}")) for job in range(options.jobs)]
+    trial = Trial(sources, tests, copies)
+    try:
+        missed = sum(try_package(name, faults[name], trial, options) for name in options.names)
+    finally:
+        trial.close()
     return 1 if missed else 0
 
 

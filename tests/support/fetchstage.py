@@ -100,7 +100,7 @@ class FetchCase(SynchronousTestCase):
             DuplicateCache(),
             lambda message: self.got.append(-message.id),
         )
-        self.passed_over = PassedOverMessages(self.runtime.log)
+        self.passed_over = PassedOverMessages(self.runtime, self.runtime.log)
         wanted = Subscription("t", max_size, listener or self.listen, **(subscription or {}))
         self.fetching = Fetching(
             self.runtime,

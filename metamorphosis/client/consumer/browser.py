@@ -42,7 +42,7 @@ class TopicBrowser(PassesOver):
     def __init__(
         self, session: Session, topic: str, max_size: int = 1 << 20, timeout: float = 5.0
     ) -> None:
-        super().__init__(session.log)
+        super().__init__(session.runtime, session.log)
         self.topic = topic
         self._reader = TopicReader(session, topic)
         self._session = session
@@ -111,6 +111,7 @@ class TopicBrowser(PassesOver):
         if self._closed:
             return
         self._closed = True
+        self.passed_over.close()
         self._reader.close()
         self._session.remove_child(self)
 

@@ -67,7 +67,7 @@ class Consumer(Acknowledging, Lookups, Lags, PassesOver):
         self._iteration = Iteration(session.runtime, self._delivery_of)
         Acknowledging.__init__(self, self._subscriptions, self._iteration)
         Lookups.__init__(self, session, config.group)
-        PassesOver.__init__(self, session.log)
+        PassesOver.__init__(self, session.runtime, session.log)
         self.config = config
         self._log = session.log
         self._recovery = recovery
@@ -253,6 +253,8 @@ class Consumer(Acknowledging, Lookups, Lags, PassesOver):
         finally:
             self._fetching.close()
             self._rules.repeated.close()
+            self._rules.recurrences.close()
+            self.passed_over.close()
             self._close_readers()
             self._close_lags()
             self._joining.release()

@@ -160,13 +160,17 @@ class PartitionDelivery:
     def _accepts(self, accepts: Filter, message: ReceivedMessage) -> bool:
         try:
             return bool(accepts(self._rules.group, message))
-        except Exception:
-            self._log.failure(
-                "The filter failed on {topic} {partition} offset {offset}, which is not delivered",
-                topic=message.topic,
-                partition=message.partition,
-                offset=message.offset,
-            )
+        except Exception as error:
+            what = f"the filter of {message.topic} fails with {type(error).__name__}"
+            place = f"partition {message.partition} offset {message.offset}"
+            if self._rules.recurrences.begins(what, place):
+                self._log.failure(
+                    "The filter failed on {topic} {partition} offset {offset}, which is not"
+                    " delivered",
+                    topic=message.topic,
+                    partition=message.partition,
+                    offset=message.offset,
+                )
             return False
 
     async def _breathe(self) -> None:

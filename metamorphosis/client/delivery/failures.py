@@ -40,19 +40,22 @@ class Failures:
         except Exception:
             self.log_failure(
                 message,
+                f"messages of {message.topic} cannot be rejected",
                 "{topic} {partition} offset {offset}, id {id} failed too often, and could not be"
                 " rejected either; trying again",
             )
             self._progress.failed(message)
             return False
-        self._log.warn(
-            "{topic} {partition} offset {offset}, id {id} failed {count} times and was rejected",
-            topic=message.topic,
-            partition=message.partition,
-            offset=message.offset,
-            id=message.id,
-            count=retries,
-        )
+        if self._begins(f"messages of {message.topic} fail too often and are rejected", message):
+            self._log.warn(
+                "{topic} {partition} offset {offset}, id {id} failed {count} times and was"
+                " rejected",
+                topic=message.topic,
+                partition=message.partition,
+                offset=message.offset,
+                id=message.id,
+                count=retries,
+            )
         self._progress.rejected(message)
         return True
 
@@ -60,15 +63,22 @@ class Failures:
         """Log the listener's exception; a ``Rollback`` is not logged as an error."""
         if not isinstance(error, Rollback):
             self.log_failure(
-                message, "The listener failed on {topic} {partition} offset {offset}, id {id}"
+                message,
+                f"the listener of {message.topic} fails with {type(error).__name__}",
+                "The listener failed on {topic} {partition} offset {offset}, id {id}",
             )
 
-    def log_failure(self, message: ReceivedMessage, text: str) -> None:
-        """Log the exception that is being handled."""
-        self._log.failure(
-            text,
-            topic=message.topic,
-            partition=message.partition,
-            offset=message.offset,
-            id=message.id,
-        )
+    def log_failure(self, message: ReceivedMessage, what: str, text: str) -> None:
+        """Log the exception that is being handled, unless the same has just been logged."""
+        if self._begins(what, message):
+            self._log.failure(
+                text,
+                topic=message.topic,
+                partition=message.partition,
+                offset=message.offset,
+                id=message.id,
+            )
+
+    def _begins(self, what: str, message: ReceivedMessage) -> bool:
+        place = f"partition {message.partition} offset {message.offset}, id {message.id}"
+        return self._rules.recurrences.begins(what, place)

@@ -29,6 +29,7 @@ from metamorphosis.client.localstore import Item, LocalStore
 from metamorphosis.client.model import Partition, Position, ReceivedMessage
 from metamorphosis.client.network.flow import Event, Slots, settle
 from metamorphosis.client.network.links import Log
+from metamorphosis.client.network.recurrences import Recurrences
 from metamorphosis.client.offsets import Worker
 from metamorphosis.client.settings import ClientConfig
 from metamorphosis.errors import ClientClosed
@@ -109,6 +110,7 @@ class Recovery:
         self._path = config.recover_path
         self._pause = config.recover_message_interval_ms / 1000
         self._log = log
+        self._recurrences = Recurrences(runtime, log, pause=2 * self._pause)
         self._slots = Slots(runtime, config.recover_thread_count)
         self._worker: Worker | None = None
         self._queues: dict[tuple[str, str], Queue] = {}
@@ -155,6 +157,7 @@ class Recovery:
         """End; no queue may have a listener."""
         self._closing.set()
         self._slots.close()
+        self._recurrences.close()
         if self._worker is not None:
             await self._worker.close(self._close_stores)
 
@@ -172,12 +175,14 @@ class Recovery:
         queue.idle.clear()
         try:
             await self._offer_all(queue)
-        except Exception:
-            self._log.failure(
-                "Kept messages of {topic}, group {group}, cannot be read or removed; trying later",
-                topic=queue.topic,
-                group=queue.group,
-            )
+        except Exception as error:
+            if self._begins(queue, f"cannot be read or removed: {type(error).__name__}"):
+                self._log.failure(
+                    "Kept messages of {topic}, group {group}, cannot be read or removed; trying"
+                    " later",
+                    topic=queue.topic,
+                    group=queue.group,
+                )
         finally:
             queue.idle.set()
             self._slots.release()
@@ -201,30 +206,38 @@ class Recovery:
         try:
             message = unpack(queue.topic, item.value)
         except ValueError as error:
-            self._log.error(
-                "Kept message {token} of {topic}, group {group}, cannot be read and stays: {error}",
-                token=item.token,
-                topic=queue.topic,
-                group=queue.group,
-                error=error,
-            )
+            if self._begins(queue, "cannot be read and stay", f"message {item.token}"):
+                self._log.error(
+                    "Kept message {token} of {topic}, group {group}, cannot be read and stays:"
+                    " {error}",
+                    token=item.token,
+                    topic=queue.topic,
+                    group=queue.group,
+                    error=error,
+                )
             return False
         assert queue.take is not None
         try:
             await queue.take(message)
         except Rollback:
             return False
-        except Exception:
-            self._log.failure(
-                "The listener failed again on the kept message {topic} {partition} offset {offset},"
-                " id {id}",
-                topic=message.topic,
-                partition=message.partition,
-                offset=message.offset,
-                id=message.id,
-            )
+        except Exception as error:
+            place = f"partition {message.partition} offset {message.offset}, id {message.id}"
+            if self._begins(queue, f"fail again with {type(error).__name__}", place):
+                self._log.failure(
+                    "The listener failed again on the kept message {topic} {partition} offset"
+                    " {offset}, id {id}",
+                    topic=message.topic,
+                    partition=message.partition,
+                    offset=message.offset,
+                    id=message.id,
+                )
             return False
         return not message.rolled_back
+
+    def _begins(self, queue: Queue, what: str, place: str = "") -> bool:
+        name = f"kept messages of {queue.topic}, group {queue.group}, {what}"
+        return self._recurrences.begins(name, place)
 
     # -- the disk
 

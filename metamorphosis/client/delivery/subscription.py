@@ -19,6 +19,7 @@ from metamorphosis.client.delivery.repeated import Repeated
 from metamorphosis.client.model import ReceivedMessage
 from metamorphosis.client.network.flow import Slots
 from metamorphosis.client.network.links import Log
+from metamorphosis.client.network.recurrences import Recurrences
 from metamorphosis.errors import MetaQError
 from metamorphosis.interfaces import IRuntime
 
@@ -91,6 +92,7 @@ class DeliveryRules:
     :ivar slots: listener calls at a time; None: one for each partition.
     :ivar outlet: takes the messages for ``async for``.
     :ivar repeated: told of the messages that are left out because they were processed before.
+    :ivar recurrences: of what can happen to every message.
     """
 
     runtime: IRuntime
@@ -102,9 +104,11 @@ class DeliveryRules:
     slots: Slots | None = None
     outlet: Outlet | None = None
     repeated: Repeated = field(init=False)
+    recurrences: Recurrences = field(init=False)
 
     def __post_init__(self) -> None:
         self.repeated = Repeated(self.runtime, self.log)
+        self.recurrences = Recurrences(self.runtime, self.log)
 
 
 async def finish(runtime: IRuntime, result: object) -> None:

@@ -9,7 +9,7 @@ log says so.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Self
+from typing import Final, Self
 
 from metamorphosis.client.checked import checked
 from metamorphosis.client.fetch.records import Damage
@@ -17,7 +17,11 @@ from metamorphosis.client.fetch.resuming import LogPlaces
 from metamorphosis.client.fetch.searching import DamageSearch, Place
 from metamorphosis.client.model import Partition, PassedOver
 from metamorphosis.client.network.links import Log
+from metamorphosis.client.network.recurrences import Recurrences
 from metamorphosis.interfaces import IRuntime
+
+LOGGED: Final = 10
+"""Messages that are passed over with a line of their own, before the log counts them."""
 
 PassingListener = Callable[[PassedOver], object]
 """Called with each message that is passed over."""
@@ -31,11 +35,12 @@ class PassedOverMessages:
     :ivar too_long: number of messages longer than accepted.
     """
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, runtime: IRuntime, log: Log) -> None:
         self.damaged = 0
         self.too_long = 0
         self._listener: PassingListener | None = None
         self._log = log
+        self._recurrences = Recurrences(runtime, log, LOGGED)
 
     def tell(self, listener: PassingListener) -> None:
         """Call ``listener`` for each one from now on."""
@@ -47,27 +52,36 @@ class PassedOverMessages:
             self.too_long += 1
         else:
             self.damaged += 1
-        self._log.error(
-            "{topic} {partition}: the message at offset {offset} cannot be read, {reason};"
-            " going on at offset {target}",
-            topic=message.topic,
-            partition=message.partition,
-            offset=message.offset,
-            reason=message.reason,
-            target=message.next_offset,
-        )
+        kind = "are too long" if message.too_long else "are damaged"
+        place = f"partition {message.partition} offset {message.offset}"
+        if self._recurrences.begins(f"messages of {message.topic} {kind}", place):
+            self._log.error(
+                "{topic} {partition}: the message at offset {offset} cannot be read, {reason};"
+                " going on at offset {target}",
+                topic=message.topic,
+                partition=message.partition,
+                offset=message.offset,
+                reason=message.reason,
+                target=message.next_offset,
+            )
         if self._listener is None:
             return
         try:
             self._listener(message)
         except Exception:
-            self._log.failure(
-                "The listener for messages that are passed over failed on {topic} {partition}"
-                " offset {offset}",
-                topic=message.topic,
-                partition=message.partition,
-                offset=message.offset,
-            )
+            what = f"the listener for messages of {message.topic} that are passed over fails"
+            if self._recurrences.begins(what, place):
+                self._log.failure(
+                    "The listener for messages that are passed over failed on {topic} {partition}"
+                    " offset {offset}",
+                    topic=message.topic,
+                    partition=message.partition,
+                    offset=message.offset,
+                )
+
+    def close(self) -> None:
+        """Log what was counted."""
+        self._recurrences.close()
 
 
 class PassesOver:
@@ -77,8 +91,8 @@ class PassesOver:
     :ivar passed_over: their numbers, ``damaged`` and ``too_long``.
     """
 
-    def __init__(self, log: Log) -> None:
-        self.passed_over = PassedOverMessages(log)
+    def __init__(self, runtime: IRuntime, log: Log) -> None:
+        self.passed_over = PassedOverMessages(runtime, log)
 
     @checked()
     def on_passed_over(self, listener: PassingListener) -> Self:

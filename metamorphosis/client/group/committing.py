@@ -83,7 +83,8 @@ class Committing:
         self._turn = Slots(runtime, 1)
         self._closing = Event(runtime)
         self._loop: Awaitable[None] | None = None
-        self._failing = False
+        self._failing: type[Exception] | None = None  # of the last commit, as the log says
+        self._unrescued: type[Exception] | None = None  # of the last rescue, as the log says
         self._start_unstored = False  # the start of a partition, and the log says so
 
     # -- periodically
@@ -207,16 +208,19 @@ class Committing:
                 offsets = [StoredOffset(topic, partition, offset, message_id)]
                 await self._ask("commit", self._store.commit(self._group, offsets))
             except Exception as error:
-                self._log.info(
-                    "Group {group}: {topic} {partition} at {offset} is not stored yet: {error}",
-                    group=self._group,
-                    topic=topic,
-                    partition=partition,
-                    offset=offset,
-                    error=error,
-                )
+                if type(error) is not self._unrescued:
+                    self._unrescued = type(error)
+                    self._log.info(
+                        "Group {group}: {topic} {partition} at {offset} is not stored yet: {error}",
+                        group=self._group,
+                        topic=topic,
+                        partition=partition,
+                        offset=offset,
+                        error=error,
+                    )
                 return
             tracked.committed, position.modified = offset, False
+            self._unrescued = None
 
     # -- committing
 
@@ -261,8 +265,8 @@ class Committing:
         for each, stored in zip(dirty, offsets, strict=True):
             each.committed = stored.offset
             each.unsure.clear()
-        if self._failing:
-            self._failing = False
+        if self._failing is not None:
+            self._failing = None
             self._log.info("Group {group}: offsets are stored again", group=self._group)
         return True
 
@@ -270,7 +274,9 @@ class Committing:
         for each, stored in zip(dirty, offsets, strict=True):
             each.position.modified = True
             each.unsure.append(stored.offset)
-        self._failing = True
+        if type(error) is self._failing:
+            return
+        self._failing = type(error)
         places = [f"{each[0]} {each[1]} at {each[2]}" for each in offsets]
         self._log.warn(
             "Group {group}: offsets are not stored and will be tried again ({error}): {positions}",

@@ -178,8 +178,7 @@ class BrokerConnection(LinkLife):
         fault = self._reader.fault
         if fault is not None and self._link is not None:
             self.garbage += 1
-            self._log.error("Broker {url}: {fault}; closing", url=self.url, fault=fault)
-            self.fail(fault)
+            self._fail_for_garbage(fault)
         elif self._out:
             self._flush()
         if self._idle is not None:

@@ -160,7 +160,8 @@ class Connections:
         try:
             await attempt
             shared.reported = False
-            self._log.info("Broker {url} is connected", url=url)
+            if shared.connection.recurrences.begins(f"broker {url} is connected"):
+                self._log.info("Broker {url} is connected", url=url)
         except BaseException as error:  # after _discard: that it was cancelled
             if self._runtime.is_cancelled():
                 raise  # the loop ends, and cancels all its tasks
@@ -189,11 +190,13 @@ class Connections:
     def _try_later(self, shared: Shared, reason: str | None) -> None:
         if reason is not None and not shared.reported:
             shared.reported = True
-            self._log.warn(
-                "Broker {url} cannot be reached ({reason}); still trying",
-                url=shared.connection.url,
-                reason=reason,
-            )
+            url = shared.connection.url
+            if shared.connection.recurrences.begins(f"broker {url} cannot be reached"):
+                self._log.warn(
+                    "Broker {url} cannot be reached ({reason}); still trying",
+                    url=url,
+                    reason=reason,
+                )
         if shared.timer is not None:
             return  # the link ended before the attempt that made it
         delay = DELAYS[min(shared.failures, len(DELAYS) - 1)]

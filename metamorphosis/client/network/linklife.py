@@ -25,8 +25,13 @@ from typing import Final
 
 from metamorphosis.client.network.flow import Event, Watchers, wait_unless_refused
 from metamorphosis.client.network.links import Link, Log
+from metamorphosis.client.network.recurrences import Recurrences
 from metamorphosis.cluster.model import ConnectionFault
 from metamorphosis.interfaces import IRuntime
+
+LOGGED: Final = 3
+"""Links to a broker whose begin and end have lines of their own, before the log counts those that
+begin and end again and again."""
 
 
 class LinkState(Enum):
@@ -66,6 +71,7 @@ class LinkLife(ABC):
     :ivar changes: told whenever the connection has come or gone.
     :ivar received_at: when the last bytes came, or could have begun to come, seconds.
     :ivar reading_paused: nothing is read from the socket.
+    :ivar recurrences: the lines of the log about this broker.
     """
 
     def __init__(self, runtime: IRuntime, url: str, log: Log) -> None:
@@ -75,6 +81,7 @@ class LinkLife(ABC):
         self.changes = Watchers()
         self.received_at = 0.0
         self.reading_paused = False
+        self.recurrences = Recurrences(runtime, log, LOGGED)
         self._runtime = runtime
         self._log = log
         self._link: Link | None = None  # in UP
@@ -156,9 +163,16 @@ class LinkLife(ABC):
             self._link.abort()
             self._end(reason)
 
+    def _fail_for_garbage(self, fault: str) -> None:
+        """Give the link up, because what came was no reply."""
+        if self.recurrences.begins(f"broker {self.url} sends what is no reply"):
+            self._log.error("Broker {url}: {fault}; closing", url=self.url, fault=fault)
+        self.fail(fault)
+
     def close(self) -> None:
         """Close for good, as soon as the requests have left; waiters get ``LOST``."""
         self.state = _CLOSED[self.state]
+        self.recurrences.close()
         self._up.abandon()
         link = self._link
         if link is not None:
@@ -177,7 +191,8 @@ class LinkLife(ABC):
         self.fault = ConnectionFault(reason)
         self._up.clear()
         if self.state not in (LinkState.CLOSING, LinkState.CLOSED):
-            self._log.warn("Broker {url}: {reason}", url=self.url, reason=reason)
+            if self.recurrences.begins(f"broker {self.url}: {reason}"):
+                self._log.warn("Broker {url}: {reason}", url=self.url, reason=reason)
         self._ended()
 
     # -- for the requests: see ``connection``

@@ -5,7 +5,8 @@ A sliding window bounds what is under way: ``max(1, length // 4096)`` units a me
 A message that does not fit, or has no broker, is given to the *policy*. The factory's policy keeps
 up to 500000 messages of each partition on this machine's disk and sends them later: when the topic
 is published, and every ``recover_message_interval_ms``. Kept messages are forgotten when a broker
-has confirmed them, so some may be stored twice.
+has confirmed them, so some may be stored twice. A message that is lost is counted, and told to the
+program if it asks for it.
 
 A sender that never lets the loop run fills the window, and then the memory with messages that wait
 for the disk; ``await producer.ready()`` from time to time lets the brokers keep up.
@@ -20,14 +21,16 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
+from metamorphosis.client.checked import checked
 from metamorphosis.client.model import ANY_PARTITION, OutgoingMessage, Partition, SendResult
 from metamorphosis.client.network.flow import Event
-from metamorphosis.client.network.links import Log
 from metamorphosis.client.network.opaques import next_opaque
 from metamorphosis.client.network.replies import SUCCESS
 from metamorphosis.client.producer.backlog import Backlog
+from metamorphosis.client.producer.losses import Losses
+from metamorphosis.client.producer.losses import LossListener as LossListener
 from metamorphosis.client.producer.publisher import Publish, Publisher
 from metamorphosis.client.producer.puts import Put, put_frame, too_large
 from metamorphosis.client.producer.recovering import Recovering
@@ -46,7 +49,7 @@ SOMEWHERE: Final = SendResult(-1, ANY_PARTITION, -1)
 
 Policy = Callable[[OutgoingMessage, Partition], object]
 """Gets a message that is not sent, and its partition, ``ANY_PARTITION`` if none was chosen. If its
-result can be awaited, it is; an exception is logged, and the message is lost."""
+result can be awaited, it is; with an exception the message is lost."""
 
 
 def units(length: int) -> int:
@@ -74,15 +77,16 @@ class KeepingPolicy:
     :param limit: of each partition; further messages are lost.
     """
 
-    def __init__(self, backlog: Backlog, log: Log, limit: int = KEPT_MOST) -> None:
+    def __init__(self, backlog: Backlog, losses: Losses, limit: int = KEPT_MOST) -> None:
         self._backlog = backlog
-        self._log = log
+        self._losses = losses
         self._limit = limit
 
     def __call__(self, message: OutgoingMessage, partition: Partition) -> bool:
-        """Whether the message is kept; a failure to write it is logged later."""
+        """Whether the message is kept; a failure to write it is told later."""
         if self._backlog.count(message.topic, partition) >= self._limit:
-            self._lost(message, partition, f"{self._limit} messages are kept already")
+            reason = f"{self._limit} messages are kept already"
+            self._losses.not_kept(message, partition, reason)
             return False
         self._backlog.keep(message, partition, partial(self._written, message, partition))
         return True
@@ -91,16 +95,7 @@ class KeepingPolicy:
         self, message: OutgoingMessage, partition: Partition, error: Exception | None
     ) -> None:
         if error is not None:
-            self._lost(message, partition, str(error))
-
-    def _lost(self, message: OutgoingMessage, partition: Partition, reason: str) -> None:
-        self._log.error(
-            "Message of topic {topic}, partition {partition}, {length} bytes, is lost: {reason}",
-            topic=message.topic,
-            partition=partition,
-            length=len(message.data),
-            reason=reason,
-        )
+            self._losses.not_kept(message, partition, str(error))
 
 
 class OneWayProducer(Publisher):
@@ -128,11 +123,12 @@ class OneWayProducer(Publisher):
             session.runtime, session.log, session.directory, chosen, 0, 0.0, False, 16 << 20
         )
         self._select = self._sending.select
+        self._losses = Losses(session.runtime, session.log)
         self._backlog: Backlog | None = None
         if policy is None:
             path = session.config.async_storage_path
             self._backlog = Backlog(session.runtime, path, session.log)
-            policy = KeepingPolicy(self._backlog, session.log)
+            policy = KeepingPolicy(self._backlog, self._losses)
         self._policy = policy
         self._room = Event(self._runtime)
         self._idle = Event(self._runtime)
@@ -171,7 +167,7 @@ class OneWayProducer(Publisher):
                 self._check_open()
             put = OneWayPut(self, message, partition, limit, None, None)
         except (InvalidArgument, ClientClosed) as error:
-            self._drop(message, error)
+            self._losses.dropped(message, error)
             return None
         if len(put.body) > self._longest:
             raise too_large(topic, len(put.body), self._longest)
@@ -189,12 +185,28 @@ class OneWayProducer(Publisher):
                 broker.request(opaque, frame, put.answered, limit)
                 self.free -= size
         except InvalidArgument as error:
-            self._drop(message, error)
+            self._losses.dropped(message, error)
             return None
         except Exception:
             chosen = ANY_PARTITION if partition is None else partition
             self._overflow(message, chosen)
         return SendResult(-1, chosen, -1)
+
+    @property
+    def lost(self) -> int:
+        """Messages that were lost since this producer was made; each is in the log, or counted."""
+        return self._losses.count
+
+    @checked()
+    def on_lost(self, listener: LossListener) -> Self:
+        """
+        ``listener`` is called with a ``LostMessage`` for each message that is lost from now on: it
+        was invalid, a broker refused it for good, it could not be kept, or the policy failed.
+
+        :raises InvalidArgument: ``listener`` cannot be called.
+        """
+        self._losses.tell(listener)
+        return self
 
     def ready(self) -> Awaitable[bool]:
         """A future that fires when at least half of the window is free."""
@@ -222,7 +234,7 @@ class OneWayProducer(Publisher):
         if getattr(error, "retriable", False):
             self._overflow(put.message, put.partition)
         else:
-            self._drop(put.message, error)
+            self._losses.dropped(put.message, error, put.partition)
         self._note()
 
     def _note(self) -> None:
@@ -232,32 +244,24 @@ class OneWayProducer(Publisher):
         if self._closed and self.free == self.window and not self._policies_under_way:
             self._idle.set()
 
-    def _drop(self, message: OutgoingMessage, error: Exception) -> None:
-        topic = message[0] if isinstance(message[0], str) else repr(message[0])
-        self._log.error("Message of topic {topic} is lost: {error}", topic=topic, error=error)
-
     def _overflow(self, message: OutgoingMessage, partition: Partition) -> None:
         """Give a message that is not sent now to the policy."""
         try:
             outcome = self._policy(message, partition)
         except Exception:
-            self._log.failure(
-                "The policy for one-way messages failed; a message of topic {topic} is lost",
-                topic=message.topic,
-            )
+            self._losses.policy_failed(message, partition)
             return
         if outcome is not None and hasattr(outcome, "__await__"):
             self._policies_under_way += 1
-            self._runtime.start(self._follow(message, self._runtime.adopt(outcome)))
+            self._runtime.start(self._follow(message, partition, self._runtime.adopt(outcome)))
 
-    async def _follow(self, message: OutgoingMessage, outcome: Awaitable[object]) -> None:
+    async def _follow(
+        self, message: OutgoingMessage, partition: Partition, outcome: Awaitable[object]
+    ) -> None:
         try:
             await outcome
         except Exception:
-            self._log.failure(
-                "The policy for one-way messages failed; a message of topic {topic} is lost",
-                topic=message.topic,
-            )
+            self._losses.policy_failed(message, partition)
         self._policies_under_way -= 1
         self._note()
 
@@ -305,3 +309,4 @@ class OneWayProducer(Publisher):
             await self._backlog.close()
         await self._sending.end()
         await self._recovering.ended()
+        self._losses.close()

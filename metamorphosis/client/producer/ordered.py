@@ -36,6 +36,7 @@ from typing import TYPE_CHECKING, Final
 from metamorphosis.client.checked import as_future, checked
 from metamorphosis.client.model import ANY_PARTITION, OutgoingMessage, Partition, SendResult
 from metamorphosis.client.network.flow import Event
+from metamorphosis.client.network.recurrences import Recurrences
 from metamorphosis.client.partitionsinfo import parse_partitions_info
 from metamorphosis.client.producer.backlog import Backlog
 from metamorphosis.client.producer.publisher import Publish, Publisher
@@ -86,6 +87,7 @@ class OrderedProducer(Publisher):
             session.runtime, session.log, session.directory, selector, 0, 0.0, False, 64 << 20
         )
         self._backlog = Backlog(session.runtime, session.config.local_message_path, session.log)
+        self._lines = Recurrences(session.runtime, session.log)
         self._lanes: dict[tuple[str, Partition], Lane] = {}
         self._closing = Event(self._runtime)
         self._replay = OrderedReplay(self._runtime, self._backlog, self._closing, self._resend)
@@ -216,12 +218,14 @@ class OrderedProducer(Publisher):
         except MetaQError as error:
             if not isinstance(error, Forbidden) and not self._keep_whatever_fails:
                 raise
-            self._log.warn(
-                "A message of topic {topic}, partition {partition} is kept locally: {error}",
-                topic=message.topic,
-                partition=partition,
-                error=error,
-            )
+            place = f"topic {message.topic}, partition {partition}"
+            if self._lines.begins(f"messages are kept locally: {type(error).__name__}", place):
+                self._log.warn(
+                    "A message of topic {topic}, partition {partition} is kept locally: {error}",
+                    topic=message.topic,
+                    partition=partition,
+                    error=error,
+                )
         return await self._keep(message, partition)
 
     def _put(
@@ -287,3 +291,4 @@ class OrderedProducer(Publisher):
         await self._backlog.close()
         await self._sending.end()
         await self._recovering.ended()
+        self._lines.close()

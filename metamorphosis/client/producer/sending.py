@@ -22,6 +22,7 @@ from metamorphosis.client.network.connection import BrokerConnection
 from metamorphosis.client.network.flow import Event
 from metamorphosis.client.network.links import Log
 from metamorphosis.client.network.opaques import next_opaque
+from metamorphosis.client.network.recurrences import Recurrences
 from metamorphosis.client.producer.lanes import Lanes
 from metamorphosis.client.producer.puts import Put, put_frame
 from metamorphosis.client.producer.retrying import Retrying, say_attempts
@@ -62,6 +63,7 @@ class Sending:
     ) -> None:
         self._runtime = runtime
         self._log = log
+        self._recurrences = Recurrences(runtime, log)
         self._api = runtime.api
         self._is_called = runtime.api.is_called
         self._fire = runtime.api.resolve
@@ -100,6 +102,7 @@ class Sending:
             self._give_up(put, error)
         self._note_idle()
         await self._idle.wait()
+        self._recurrences.close()
 
     def submit(self, put: Put) -> None:
         """
@@ -210,10 +213,13 @@ class Sending:
         if put.callback is not None:
             try:
                 put.callback(result, error)
-            except Exception:
-                self._log.failure(
-                    "The callback of a message of topic {topic} failed", topic=put.message.topic
-                )
+            except Exception as failure:
+                what = f"callbacks of messages fail with {type(failure).__name__}"
+                if self._recurrences.begins(what, f"topic {put.message.topic}"):
+                    self._log.failure(
+                        "The callback of a message of topic {topic} failed",
+                        topic=put.message.topic,
+                    )
         elif future is None or self._is_called(future):
             pass  # cancelled by the sender
         elif result is not None:

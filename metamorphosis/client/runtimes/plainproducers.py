@@ -5,11 +5,13 @@ Producers with plain calls that wait. Thread: any but the loop's.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Self
 
 from metamorphosis.client.checked import checked
 from metamorphosis.client.model import OutgoingMessage, Partition, SendResult
 from metamorphosis.client.network.flow import settle
 from metamorphosis.client.producer import oneway, ordered, producer
+from metamorphosis.client.producer.losses import LossListener
 from metamorphosis.client.runtimes.plain import Publishing, list_of
 from metamorphosis.client.runtimes.plaintransactions import Transaction
 
@@ -107,6 +109,17 @@ class OneWayProducer(Publishing[oneway.OneWayProducer]):
             partition=partition,
             timeout=timeout,
         )
+
+    @property
+    def lost(self) -> int:
+        """See ``client.producer.oneway.OneWayProducer``."""
+        return self._call(lambda: self._core.lost)
+
+    def on_lost(self, listener: LossListener) -> Self:
+        """See ``client.producer.oneway.OneWayProducer``; the listener runs in the loop's thread and
+        must not block."""
+        self._call(self._core.on_lost, listener)
+        return self
 
     def ready(self) -> bool:
         """See ``client.producer.oneway.OneWayProducer``; waits until there is room."""

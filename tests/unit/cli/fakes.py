@@ -195,7 +195,7 @@ class FakeConsumer:
         self.closed = False
         self.asked_at: list[int] = []
         self.times: dict[Partition, int] = {}
-        self.passed_over = PassedOverMessages(MemoryLog())
+        self.passed_over = PassedOverMessages(MemoryRuntime(), MemoryLog())
         self.assignment: dict[tuple[str, Partition], Any] = {}
 
     def subscribe(self, topic: str, max_size: int, listener: Any, *, batch: bool = False) -> None:

@@ -16,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from metamorphosis.client import aio, blocking, checks, tx
 from metamorphosis.client.checked import checked
 from metamorphosis.client.factory import SessionFactory
-from metamorphosis.client.model import OutgoingMessage, Partition, ReceivedMessage
+from metamorphosis.client.model import LostMessage, OutgoingMessage, Partition, ReceivedMessage
 from metamorphosis.client.offsets.localfile import LocalFileOffsetStore
 from metamorphosis.client.offsets.memory import MemoryOffsetStore
 from metamorphosis.client.offsets.mysql import MySQLOffsetStore
@@ -123,6 +123,7 @@ class PublicCallTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.runtime = MemoryRuntime()
+        self.lost: list[LostMessage] = []
         config = ClientConfig(
             broker="host:1",
             recover_path=self.mktemp(),
@@ -151,6 +152,7 @@ class PublicCallTests(SynchronousTestCase):
                 made[name] = kind(session, "t")
             elif name != "Publishing":
                 made[name] = kind(session)
+        made["OneWayProducer"].on_lost(self.lost.append)
         made["Transaction"] = made["Producer"].transaction()
         made["XAResource"] = self.fine["other"] = made["XAProducer"].resource("host:1")
         return made
@@ -198,7 +200,7 @@ class PublicCallTests(SynchronousTestCase):
 
     def error_of(self, call: Any, arguments: dict[str, Any]) -> str | None:
         """The text of the ``InvalidArgument`` that comes of it, wherever it goes."""
-        del self.runtime.log.lines[:]
+        del self.lost[:]
         told: list[Any] = []
         if "callback" in arguments and callable(arguments["callback"]):
             arguments["callback"] = lambda result, error: told.append(error)
@@ -214,8 +216,7 @@ class PublicCallTests(SynchronousTestCase):
         for error in told:
             self.assertIsInstance(error, InvalidArgument)
             return str(error)
-        lost = [text for text in self.runtime.log.texts("error") if "is lost: " in text]
-        return lost[0].partition("is lost: ")[2] if lost else None
+        return self.lost[0].reason if self.lost else None
 
     def test_every_argument(self) -> None:
         """The error is an ``InvalidArgument`` that names the argument and what it is."""

@@ -125,6 +125,38 @@ class PlainListenerTests(DeliveryCase):
         self.assertEqual([1, 2, 0], retries)
         self.assertEqual((46, 1, True), self.position(delivery))
 
+    def test_lines_of_a_listener_that_fails(self) -> None:
+        """One traceback for each kind of error, one line about what is rejected; then numbers."""
+        delivery = self.delivery()
+        self.failing = dict.fromkeys(range(4), 100)
+        for _ in range(24):
+            self.round(delivery, 3)
+        self.assertEqual([0, 1, 2, 3], self.rejected)
+        self.assertEqual((1, 1), tuple(map(len, map(self.runtime.log.texts, ("failure", "warn")))))
+        self.runtime.advance(10)
+        counted = self.runtime.log.texts("warn")[1:]
+        self.assertEqual(
+            ["23 times more within 10 s", "3 times more within 10 s"],
+            sorted(line.partition(":")[0] for line in counted),
+        )
+        self.assertIn("the listener of t fails with ValueError", " ".join(counted))
+        self.assertIn(
+            "messages of t fail too often and are rejected; the last one: partition 0-1"
+            " offset 69, id 3",
+            " ".join(counted),
+        )
+        self.runtime.advance(20)
+        self.assertEqual(2, len(self.runtime.log.texts("info")))
+
+    def test_lines_of_a_filter_that_fails(self) -> None:
+        """One traceback for all messages."""
+        delivery = self.delivery(filter=lambda *_: 1 / 0)
+        self.assertTrue(self.deliver(delivery, *range(100)))
+        (line,) = self.runtime.log.texts("failure")
+        self.assertIn("The filter failed on t 0-1 offset 0", line)
+        self.runtime.advance(10)
+        self.assertIn("99 times more", self.runtime.log.texts("warn")[0])
+
     def test_row_35_too_many_retries(self) -> None:
         """Row 35: the sixth failure is the last; the message is rejected, and its place is behind
         us."""

@@ -124,6 +124,27 @@ class PassTests(RecoveryCase):
         self.runtime.advance(120)
         self.assertEqual(([1, 2, 1, 1], 0), (self.got, self.count()))
 
+    def test_lines_of_a_listener_that_fails(self) -> None:
+        """One traceback, however many messages fail how often; then their number."""
+        self.recovery.listen("t", "g", self.take)
+        self.failing = dict.fromkeys(range(50), 3)
+        self.keep(*range(50))
+        self.runtime.advance(130)
+        self.assertEqual((150, 1), (len(self.got), len(self.runtime.log.texts("failure"))))
+        (counted,) = self.runtime.log.texts("warn")
+        self.assertIn("99 times more", counted)
+        self.assertIn("group g, fail again with ValueError; the last one: partition 3-1", counted)
+
+    def test_lines_of_damaged_entries(self) -> None:
+        """One for all of them."""
+        store = LocalStore.open(self.directory, "t@g")
+        for number in range(20):
+            store.append(number + 1, b"?")
+        store.close()
+        self.recovery.listen("t", "g", self.take)
+        self.runtime.advance(5)
+        self.assertEqual(1, len(self.runtime.log.texts("error")))
+
     def test_rollback_keeps(self) -> None:
         """A ``Rollback`` keeps the message, without a traceback; so does ``rolled_back``."""
 
@@ -200,14 +221,15 @@ class PassTests(RecoveryCase):
         self.assertIn("cannot be read and stays", self.runtime.log.texts("error")[0])
 
     def test_disk_that_does_not_work(self) -> None:
-        """A directory that cannot be used is an error of ``keep``, and a line for each pass."""
+        """A directory that cannot be used is an error of ``keep``; one line for all passes."""
         self.directory.write_bytes(b"a file")
         self.assertRaises(LocalStoreError, self.keep, 1)
         self.recovery.listen("t", "g", self.take)
-        self.runtime.advance(70)
-        lines = self.runtime.log.texts("failure")
-        self.assertEqual(2, len(lines))
-        self.assertIn("Kept messages of t, group g, cannot be read", lines[0])
+        self.runtime.advance(200)
+        (line,) = self.runtime.log.texts("failure")
+        self.assertIn("Kept messages of t, group g, cannot be read", line)
+        (counted,) = self.runtime.log.texts("warn")
+        self.assertIn("2 times more within 120 s: kept messages of t, group g, cannot be", counted)
 
     def test_drop(self) -> None:
         """The strategy that forgets."""

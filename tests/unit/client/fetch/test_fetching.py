@@ -626,6 +626,21 @@ class DamageTests(FetchCase):
         self.assertLogged("failure", "passed over failed on t 0-1 offset 0: ZeroDivisionError")
         self.assertEqual(23, self.position.offset)
 
+    def test_lines_of_many(self) -> None:
+        """The first ten have a line each, then they are counted; a program sees every one."""
+        events: list[PassedOver] = []
+        self.serve(b"".join(self.broken(b"%03d" % number) for number in range(30)) + records(b"x"))
+        self.passed_over.tell(events.append)
+        for _ in range(60):
+            self.read_on()
+            self.runtime.advance(0.6)
+        self.read_on()
+        self.assertEqual((30, 30, [1]), (len(events), self.passed_over.damaged, self.got))
+        self.assertEqual(10, len(self.runtime.log.texts("error")))
+        counted = [line for line in self.runtime.log.texts("warn") if "times more" in line]
+        self.assertEqual(20, sum(int(line.split()[0]) for line in counted))
+        self.assertIn("messages of t are damaged; the last one: partition 0-1 offset", counted[0])
+
     def test_bad_length_and_no_record(self) -> None:
         """Where nothing can be found in the rest of the segment, reading goes on at the next."""
         log = self.serve(b"\xff" * 3000, records(b"one"))

@@ -110,7 +110,7 @@ class Model:
             1 << 18,
             lambda position: PartitionDelivery(self.rules, wanted, position),
             self.runtime.log,
-            PassedOverMessages(self.runtime.log),
+            PassedOverMessages(self.runtime, self.runtime.log),
         )
         self.iteration = Iteration(self.runtime, self.fetching.delivery_of)
         self.rules.outlet = self.iteration

@@ -24,6 +24,7 @@ class Store(MemoryOffsetStore):
 
     :ivar fault: raised by everything while it is set.
     :ivar commits: what was committed, in order.
+    :ivar tried: number of commits, those included that failed.
     :ivar held: futures that commits wait for.
     """
 
@@ -32,6 +33,7 @@ class Store(MemoryOffsetStore):
         self.fault: Exception | None = None
         self.commits: list[list[StoredOffset]] = []
         self.initialised: list[tuple[str, str, Partition, int]] = []
+        self.tried = 0
         self.hold = False
         self.held: list[Deferred[None]] = []
 
@@ -47,6 +49,7 @@ class Store(MemoryOffsetStore):
 
     async def commit(self, group: str, offsets: Sequence[StoredOffset]) -> None:
         """See ``IOffsetStore``."""
+        self.tried += 1
         if self.hold:
             waiting: Deferred[None] = Deferred()
             self.held.append(waiting)
@@ -234,10 +237,10 @@ class FailureTests(CommittingCase):
         move(position, 100)
         self.store.fault = OffsetStoreError("away")
         self.runtime.advance(60)
-        warnings = self.runtime.log.texts
         for pause, count in ((0.9, 1), (0.1, 2), (2, 3), (4, 4), (8, 5)):
             self.runtime.advance(pause)
-            self.assertEqual(count, len(warnings("warn")))
+            self.assertEqual(count, self.store.tried)
+        self.assertEqual(1, len(self.runtime.log.texts("warn")))
         self.store.fault = None
         self.runtime.advance(16)
         self.assertEqual(100, self.stored().offset)  # type: ignore[union-attr]
@@ -249,7 +252,25 @@ class FailureTests(CommittingCase):
         self.store.fault = OffsetStoreError("away")
         committing.start()
         self.runtime.advance(1.05)
-        self.assertEqual(10, len(self.runtime.log.texts("warn")))
+        self.assertEqual(10, self.store.tried)
+
+    def test_lines_of_an_outage(self) -> None:
+        """One when it begins, one when its error is another one, one when it is over."""
+        committing = self.make(commit_offset_period_ms=1000)
+        position = self.take(committing=committing)
+        move(position, 100)
+        committing.start()
+        for error in (OffsetStoreError("away"), OffsetStoreError("away still"), OSError("full")):
+            self.store.fault = error
+            self.runtime.advance(20)
+        lines = self.runtime.log.texts("warn")
+        self.assertEqual(["(away)", "(full)"], [line[line.index("(") :][:6] for line in lines])
+        self.store.fault = None
+        self.runtime.advance(2)
+        self.store.fault = OSError("full")
+        move(position, 200)
+        self.runtime.advance(2)
+        self.assertEqual((3, 1), tuple(map(len, map(self.runtime.log.texts, ("warn", "info")))))
 
     def test_hanging_store(self) -> None:
         """A store that does not answer is given up after a while, and asked again."""

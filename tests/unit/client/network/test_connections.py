@@ -148,12 +148,13 @@ class ReconnectTests(ConnectionsCase):
     """For ever, with back-off."""
 
     def pause(self) -> float:
-        """Let the time pass until the next attempt, which is the only timer; the seconds."""
-        (timer,) = self.runtime.clock.getDelayedCalls()
-        seconds: float = timer.getTime() - self.runtime.seconds()
-        self.runtime.advance(seconds)
+        """Let the time pass until the next attempt; the seconds."""
+        began = self.runtime.seconds()
+        while not self.runtime.attempts:  # other timers are those of lines of the log
+            timer = min(self.runtime.clock.getDelayedCalls(), key=lambda each: each.getTime())
+            self.runtime.advance(timer.getTime() - self.runtime.seconds())
         self.assertEqual(1, len(self.runtime.attempts))
-        return round(seconds, 6)
+        return float(round(self.runtime.seconds() - began, 6))
 
     def pauses(self, count: int) -> list[float]:
         """Refuse so many attempts; the seconds between them."""
@@ -209,6 +210,19 @@ class ReconnectTests(ConnectionsCase):
             link.receive(b"nonsense\r\n")
             times.append(self.pause())
         self.assertEqual([*DELAYS, 2.0, 2.0, 2.0, 2.0], times)
+
+    def test_lines_of_a_broker_that_closes_at_once(self) -> None:
+        """A few of its links have lines, then they are counted."""
+        self.connections.acquire(URL, self.user)
+        for _ in range(20):
+            self.runtime.accept().lose()
+            self.runtime.advance(2.1)
+        lines = self.runtime.log.texts()
+        for text in (f"Broker {URL} is connected", f"Broker {URL}: connection lost"):
+            self.assertEqual(3, lines.count(text))
+        counted = [line for line in lines if "times more" in line]
+        self.assertEqual(4, len(counted))
+        self.assertIn(f"broker {URL}: connection lost", "".join(counted))
 
     def test_silent_broker(self) -> None:
         """One that accepts and never answers is noticed by its heartbeat and tried again."""

@@ -8,7 +8,14 @@ from typing import Any
 from twisted.internet.defer import Deferred, fail
 
 from metamorphosis.client.localstore import LocalStore
-from metamorphosis.client.model import ANY_PARTITION, OutgoingMessage, Partition, SendResult
+from metamorphosis.client.model import (
+    ANY_PARTITION,
+    LostMessage,
+    OutgoingMessage,
+    Partition,
+    SendResult,
+)
+from metamorphosis.client.producer.losses import Losses
 from metamorphosis.client.producer.oneway import KEPT_MOST, KeepingPolicy, OneWayProducer, units
 from metamorphosis.errors import MessageTooLarge
 from tests.support.producing import ProducingCase
@@ -180,6 +187,88 @@ class OutcomeTests(OneWayCase):
         self.assertEqual([], self.refused)
         self.assertIn("topic test is lost: server error", self.lines()[0])
 
+    def refuse(self, count: int, text: str = "server error") -> None:
+        """The broker refuses so many messages for good."""
+        for _ in range(count):
+            self.oneway.send("test", b"x")
+        self.bodies()
+        for put in self.last:
+            self.answer(put, 500, text)
+
+    def test_lines_of_losses(self) -> None:
+        """One when they begin, then their number after growing times, one when they are over."""
+        self.refuse(1000)
+        self.assertEqual(1, len(self.lines()))
+        self.runtime.advance(10)
+        self.refuse(3)
+        self.runtime.advance(20)
+        counted = self.runtime.log.texts("warn")
+        self.assertEqual(
+            ["999 times more within 10 s", "3 times more within 20 s"],
+            [line.partition(":")[0] for line in counted],
+        )
+        self.assertIn("messages are lost: server error; the last one: topic test", counted[0])
+        self.assertEqual([], self.over())
+        self.runtime.advance(40)
+        (line,) = self.over()
+        self.assertIn("Not again for 40 s, after 1003 times: messages are lost", line)
+        self.refuse(1)
+        self.assertEqual(2, len(self.lines()))
+
+    def over(self) -> list[str]:
+        """The lines about the ends of losses."""
+        return [line for line in self.runtime.log.texts("info") if line.startswith("Not again")]
+
+    def test_losses_of_several_kinds(self) -> None:
+        """Each has its line; a single one needs no other."""
+        self.refuse(1, "no")
+        self.refuse(1, "never")
+        self.assertEqual(2, len(self.lines()))
+        self.runtime.advance(60)
+        self.assertEqual([], self.over())
+
+    def test_losses_are_told(self) -> None:
+        """Each of them, to the listener and in the count, whatever the log says."""
+        told: list[LostMessage] = []
+        self.assertIs(self.oneway, self.oneway.on_lost(told.append))
+        self.refuse(3)
+        self.oneway.send("test", "text")  # type: ignore[arg-type]
+        self.assertEqual(4, self.oneway.lost)
+        message = OutgoingMessage("test", b"x")
+        self.assertEqual([LostMessage(message, Partition(0, 0), "server error")] * 3, told[:3])
+        self.assertEqual(ANY_PARTITION, told[3].partition)
+        self.assertIn("data is 'text'", told[3].reason)
+
+    def test_losses_of_policies_are_told(self) -> None:
+        """What a policy raises, plain or by a future, and what the disk does not take."""
+        told: list[LostMessage] = []
+        for failing in (lambda *_: 1 / 0, lambda *_: fail(ZeroDivisionError())):
+            producer = self.sender(policy=failing).on_lost(told.append)
+            for _ in range(2):
+                producer.send("other", b"x")
+            self.assertEqual(2, producer.lost)
+        self.assertEqual(4, len(told))
+        self.assertEqual({"the policy for one-way messages failed"}, {each.reason for each in told})
+        self.assertEqual(2, len(self.runtime.log.texts("failure")))
+
+    def test_listener_of_losses_that_fails(self) -> None:
+        """The log says so once, and the losses count."""
+        self.oneway.on_lost(lambda _: 1 / 0)
+        self.refuse(3)
+        self.assertEqual(3, self.oneway.lost)
+        self.assertEqual(1, len(self.runtime.log.texts("failure")))
+
+    def test_lines_at_the_close(self) -> None:
+        """What was counted is logged; what is lost afterwards leaves no timer."""
+        self.refuse(3)
+        self.runtime.result(self.oneway.close())
+        self.assertIn("2 times more", self.runtime.log.texts("warn")[0])
+        for _ in range(3):
+            self.oneway.send("test", b"x")
+        self.assertEqual((2, 6), (len(self.lines()), self.oneway.lost))
+        self.runtime.advance(100)
+        self.assertEqual([], self.over())
+
     def test_policies_that_fail(self) -> None:
         """Exceptions of a policy, plain or by a future, are logged with the topic."""
         for failing in (lambda *_: 1 / 0, lambda *_: fail(ZeroDivisionError())):
@@ -252,7 +341,7 @@ class KeepingTests(OneWayCase):
                 self.taken += 1
 
         backlog = Counting()
-        policy = KeepingPolicy(backlog, self.runtime.log)  # type: ignore[arg-type]
+        policy = KeepingPolicy(backlog, Losses(self.runtime, self.runtime.log))  # type: ignore[arg-type]
         message = OutgoingMessage("test", b"x")
         self.assertTrue(policy(message, Partition(0, 3)))
         backlog.number = KEPT_MOST + 1

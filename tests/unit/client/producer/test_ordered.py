@@ -171,6 +171,28 @@ class SenderTests(OrderedCase):
         self.runtime.result(done)
         self.assertEqual(0, producer.local_count("test", HERE))
 
+    def test_lines_of_a_closed_partition(self) -> None:
+        """One when messages begin to be kept, then their number, one when that is over."""
+        self.register(0, partitions=2)
+        producer = self.ordered("test")
+        for _ in range(5):
+            done = producer.send("test", b"a")
+            self.bodies()
+            self.answer(self.last[0], 403, "closed")
+            self.assertEqual(KEPT, self.runtime.result(done))
+            done = producer.recover()
+            self.answer_each(b"a")
+            self.runtime.result(done)
+        self.runtime.advance(10)
+        lines = self.runtime.log.texts("warn")
+        kept = [line for line in lines if "is kept locally" in line]
+        counted = [line for line in lines if "times more" in line]
+        self.assertEqual(["A message of topic test, partition 0-0 is kept locally: closed"], kept)
+        what = "messages are kept locally: Forbidden; the last one: topic test, partition 0-0"
+        self.assertEqual([f"4 times more within 10 s: {what}"], counted)
+        self.runtime.advance(20)
+        self.assertIn("Not again for 20 s, after 5 times", self.runtime.log.texts("info")[-1])
+
     def test_other_errors_are_the_senders(self) -> None:
         """500 raises; nothing is kept."""
         self.register(0, partitions=2)

@@ -472,6 +472,16 @@ class CallbackTests(ProducingCase):
         self.assertEqual(1, len(self.told))
         self.assertIn("callback of a message of topic test", self.runtime.log.texts("failure")[0])
 
+    def test_lines_of_callbacks_that_raise(self) -> None:
+        """One traceback, then their number."""
+        for _ in range(5):
+            self.sender.send_with_callback(lambda *_: 1 / 0, "test", b"x")
+        for put in self.puts():
+            self.answer(put)
+        self.assertEqual(1, len(self.runtime.log.texts("failure")))
+        self.runtime.advance(10)
+        self.assertIn("4 times more", self.runtime.log.texts("warn")[0])
+
 
 class BoundTests(ProducingCase):
     """What is under way is bounded."""
