@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from metamorphosis.client.network.flow import Slots
 from metamorphosis.message import encode_record
 from metamorphosis.replication.follower.budget import Budget
@@ -29,6 +31,7 @@ class FollowingBroker:
     """
     One slave and its master.
 
+    :param system: keys of ``[system]``.
     :ivar shown: (topic, partition, whether it may be read), in order.
     :ivar copied: records that were stored.
     """
@@ -40,10 +43,11 @@ class FollowingBroker:
         copy_again: bool = False,
         memory: int = 64 << 20,
         threshold: int = 1000,
+        **system: Any,
     ) -> None:
         self.runtime = MemoryRuntime()
         self.disk = BreakableDisk()
-        self.broker = Broker(directory, disk=self.disk, unflush_threshold=threshold)
+        self.broker = Broker(directory, disk=self.disk, unflush_threshold=threshold, **system)
         self.runtime.clock = self.broker.clock
         self.master = MemoryMaster(self.runtime, "master:8123", holds)
         self.peer = Peer(self.runtime, "meta://master:8123")

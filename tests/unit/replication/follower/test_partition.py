@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
 
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
@@ -17,6 +21,7 @@ from metamorphosis.replication.follower.partition import (
     Standing,
 )
 from metamorphosis.store.batch import FAILED
+from metamorphosis.store.retention import Retention
 from tests.support.following import FollowingBroker, records
 from tests.support.partitions import M1, M2, M3
 
@@ -28,6 +33,7 @@ class PartitionCase(SynchronousTestCase):
     copy_again = False
     memory = 64 << 20
     threshold = 1000
+    system: Mapping[str, Any] = MappingProxyType({})
 
     def setUp(self) -> None:
         self.directory = os.path.abspath(self.mktemp())
@@ -36,7 +42,12 @@ class PartitionCase(SynchronousTestCase):
     def follow(self) -> None:
         """The slave of a new process."""
         self.slave = FollowingBroker(
-            self.directory, self.holds, self.copy_again, self.memory, self.threshold
+            self.directory,
+            self.holds,
+            self.copy_again,
+            self.memory,
+            self.threshold,
+            **self.system,
         )
         self.slave.broker.stores.load()
         self.master = self.slave.master
@@ -262,6 +273,51 @@ class JavaPaceTests(PartitionCase):
         self.check_same()
 
 
+class RetentionTests(PartitionCase):
+    """The slave deletes by its own ``deletePolicy``, not by its master's."""
+
+    system = MappingProxyType({"max_segment_size": 4000, "delete_policy": "delete,1"})
+
+    def delete(self) -> None:
+        """What is older than an hour, and that is all but the last segment."""
+        broker = self.slave.broker
+        later = time.time() + 7200
+        retention = Retention(
+            broker.stores, broker.config, broker.clock, broker.threads, lambda: later
+        )
+        retention.run()
+
+    def test_keeps_less_than_its_master(self) -> None:
+        """What it has deleted is not copied again, neither while it follows nor after a restart;
+        new messages arrive."""
+        log = self.master.log("test", 0, records(400))
+        self.slave.partition()
+        self.master.serve(1)
+        self.delete()
+        store = self.slave.broker.stores.get("test", 0)
+        assert store is not None
+        begin = store.min_offset
+        self.assertGreater(begin, 0)
+        for _ in range(2):
+            log.data += records(50)
+            self.master.serve(5)
+            self.check_rest(log.data, begin)
+            self.follow()
+            self.slave.master.logs["test", 0] = log
+            self.slave.partition()
+            self.master.serve(5)
+            self.check_rest(log.data, begin)
+            self.assertEqual(0, self.slave.copied)
+        self.assertEqual([], self.aside())
+
+    def check_rest(self, data: bytes, begin: int) -> None:
+        """Ours has the master's bytes from there on, at the same offsets."""
+        store = self.slave.broker.stores.get("test", 0)
+        assert store is not None
+        self.assertEqual((begin, len(data)), (store.min_offset, store.next_offset))
+        self.assertEqual(data[begin:], self.slave.own_bytes())
+
+
 class LossTests(PartitionCase):
     """Connections, restarts, full disks."""
 
@@ -334,6 +390,22 @@ class LossTests(PartitionCase):
                 raise AssertionError("no get came")
         self.master.serve(5)
         self.check_same()
+
+    def test_answers_that_nobody_has_asked_for(self) -> None:
+        """Values and refusals with unknown opaques, before and after the right answer: nothing of
+        them is stored, and copying goes on."""
+        log = self.master.log("test", 0, records(100))
+        self.slave.partition()
+        for _ in range(5):
+            log.data += records(10)
+            for link in self.master.links():
+                for number in (0, -7, 2147483646):
+                    strange = records(3)
+                    link.receive(b"value %d %d\r\n%b" % (len(strange), number, strange))
+                    link.receive(b"result 404 2 %d\r\nno" % number)
+            self.master.serve(1)
+            self.check_same()
+        self.assertEqual(1, len(self.slave.runtime.links))
 
     def test_full_disk(self) -> None:
         """It waits, says so once, and goes on when there is room; nothing of a block stays."""

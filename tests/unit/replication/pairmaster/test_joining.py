@@ -7,6 +7,7 @@ from typing import Any
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
+from metamorphosis.replication.pairmaster.joining import PROGRESS_SECONDS
 from metamorphosis.replication.pairmaster.pairedlog import Standing
 from metamorphosis.replication.pairmaster.partitionjoin import GROUP
 from metamorphosis.replication.role import JOINING_GROUP
@@ -81,6 +82,29 @@ class PrefixTests(JoinCase):
             self.assertEqual(pair.slaves(), own, count)
             self.assertEqual(pair.role.joining.sent, len(own) - len(self.pair().own()))
             self.assert_joined(pair)
+
+    def test_progress(self) -> None:
+        """A joining that takes long says how far it is, every few seconds, and what it was."""
+        pair = self.pair(own=300)
+        lines: list[str] = []
+
+        def keep(event: LogEvent) -> None:
+            lines.append(formatEvent(event))
+
+        globalLogPublisher.addObserver(keep)
+        self.addCleanup(globalLogPublisher.removeObserver, keep)
+        pair.gregor.faults = {1: Fault.LATE}
+        pair.connect()
+        pair.advance(2 * PROGRESS_SECONDS + 1)
+        told = [line for line in lines if line.startswith("Joining meta://gregor:8123: 0 of 0 MiB")]
+        self.assertEqual(2, len(told), lines)
+        pair.gregor.release()
+        pair.settle()
+        joined = "Pair joined: meta://gregor:8123: 1 partitions are the same"
+        self.assertTrue(any(line.startswith(joined) for line in lines), lines)
+        pair.advance(2 * PROGRESS_SECONDS)
+        self.assertEqual(2, sum(" of 0 MiB" in line for line in lines))
+        self.assert_joined(pair)
 
     def test_questions_around_what_is_sent(self) -> None:
         """The last question before the first record has the group that tells a slave of ours to

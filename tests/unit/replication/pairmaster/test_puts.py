@@ -354,6 +354,22 @@ class RefusedTests(PairCase):
                     log[offset + 8 : offset + 16], message_id.to_bytes(8, "big", signed=True)
                 )
 
+    def test_statistics(self) -> None:
+        """``slave false``; ``stats replication`` says what waits for the slave, and how many puts
+        in a row it has not acknowledged."""
+        self.pair.send(self.client, put(b"first"))
+        self.pair.gregor.freeze()
+        self.pair.send(self.client, put(b"a") + put(b"b"))
+        lines = self.pair.broker.client().send(b"stats  8\r\n").split(b"\r\n")
+        self.assertIn(b"slave false", lines)
+        lines = self.pair.broker.client().send(b"stats replication 8\r\n").split(b"\r\n")
+        self.assertIn(b"role synchronous master", lines)
+        self.assertIn(b"state present", lines)
+        self.assertIn(b"waiting_records 2", lines)
+        self.pair.advance(2.5)
+        lines = self.pair.broker.client().send(b"stats replication 8\r\n").split(b"\r\n")
+        self.assertIn(b"failures 2", lines)
+
     def test_too_much_waits(self) -> None:
         """A slave that does not answer is sent no more from a limit on."""
         self.pair.send(self.client, put(b"first"))
