@@ -1,15 +1,15 @@
 """
-When the next batch of a group commit is written, after the flush of the last one: of a partition,
-and of the embedded ZooKeeper.
+The time at which a group commit, of a partition or of the embedded ZooKeeper, writes its next batch
+after a flush.
 
 The clients that a flush has answered send their next requests at once. If the first of these starts
-a flush alone, the others wait for the next: with 16 clients 7 messages a flush were counted, and 15
-when the batch waits for them. So after a flush the next batch *gathers*: until as many requests
-have come as were answered, or none has come for ``QUIET_SECONDS``, or a quarter of the time that
-the flush took is over.
+a flush alone, the others wait for the one after it: with 16 clients, 7 messages per flush were
+counted, and 15 when the batch waits for them. So after a flush the next batch *gathers* until as
+many requests have arrived as were answered, or none has arrived for ``QUIET_SECONDS``, or a quarter
+of the flush's own duration has passed.
 
-The rule looks at what has happened and needs no setting. For a client that is alone there is
-another: ``lone``.
+The rule adapts to measured behaviour and needs no setting. ``lone`` has the rule for a single
+client.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Gathering:
     """
     Watches the flushes of one file. Thread: reactor.
 
-    :param collected: how many records have collected for the next batch.
+    :param collected: returns the number of records collected for the next batch.
     :param done: called when the next batch is to be written; never from within ``begin``.
     :param allowed: False: each batch is written at once.
     """
@@ -45,10 +45,11 @@ class Gathering:
 
     def begin(self, answered: int, flush_seconds: float) -> bool:
         """
-        The replies to so many records leave now, after a flush that took so long. False: there is
-        nothing to wait for.
+        Start gathering after a flush; False if there is nothing to wait for: with one client, no
+        other request can arrive.
 
-        With one client there is no other whose request could come.
+        :param answered: the number of records whose replies leave now.
+        :param flush_seconds: the duration of the flush.
         """
         have = self._collected()
         if not self._allowed or have + answered < 2:
@@ -62,7 +63,7 @@ class Gathering:
         return True
 
     def _look_soon(self) -> None:
-        """In the next turn, after the sockets were read."""
+        """Check again in the next turn, after the sockets were read."""
         self._clock.callLater(0, self._look)
 
     def _look(self) -> None:

@@ -1,10 +1,10 @@
 """
-Whether the reactor itself flushes for a client that is alone.
+The decision that the reactor thread itself flushes for a single client.
 
-A thread that flushes for it costs three switches of threads, more than half of a put of its own.
-When two flushes in a row have one record each, and the last one was faster than ``QUICK_SECONDS``,
-the reactor flushes the second. The rule looks at what has happened and needs no setting; a slow
-disk never sees it.
+A flush in a worker costs three thread switches, more than half of the time of a single client's
+put. When two flushes in a row have one record each, and the last one was faster than
+``QUICK_SECONDS``, the reactor flushes the second. The rule adapts to measured behaviour and needs
+no setting; it never applies to a slow disk.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ class LoneClient:
     """
     Watches the flushes of one file. Thread: reactor.
 
-    :param allowed: False: a thread flushes, whoever waits.
-    :ivar flush_seconds: of the last flush; infinite before the first.
+    :param allowed: False: every flush runs in a worker.
+    :ivar flush_seconds: duration of the last flush; infinite before the first.
     """
 
     __slots__ = ("_allowed", "_alone", "flush_seconds")
@@ -28,6 +28,6 @@ class LoneClient:
         self._alone = False  # the last flush had one record
 
     def flush_here(self, count: int) -> bool:
-        """Whether the reactor flushes ``count`` records; asked once for each flush."""
+        """Whether the reactor flushes ``count`` records; called once for each flush."""
         before, self._alone = self._alone, count == 1
         return before and self._alone and self._allowed and self.flush_seconds < QUICK_SECONDS

@@ -14,7 +14,7 @@ A connection is open, then closing, then lost:
     any       connectionLost                               LOST
 
 Back-pressure: a ``ReadGate`` pauses reading while the requests whose replies wait, or the replies
-that the peer does not read, exceed their limits; nobody is cut off for being fast or slow.
+that the peer does not read, exceed their limits; no client is disconnected for being fast or slow.
 """
 
 from __future__ import annotations
@@ -46,19 +46,20 @@ if TYPE_CHECKING:
     from metamorphosis.ids import MessageIds
 
 TURN_COMMANDS = 100
-"""Commands off the hot path that one connection gets answered in a turn; the rest waits for the
-next. They take up to 30 us each, and one chunk holds 26,000: everybody else would wait 0.6 s."""
+"""Commands off the hot path that are answered for one connection in a turn; the rest waits for the
+next turn. One takes up to 30 us and a chunk holds up to 26,000: without this limit all other
+connections would wait 0.6 s."""
 
 # A small chunk, or one that is likely to go to many partitions, is copied once and batched over the
 # turn, one write per partition; the bodies of others are written straight from the receive buffer.
 
 SPREAD = 4096
-"""Bytes of a chunk for each run of puts to one partition, below which it counts as spread over
+"""A chunk with fewer bytes than this for each run of puts to one partition counts as spread over
 many."""
 
 LONG = 2048
-"""From this request size on, the body is a view of the copied chunk: at 8 KiB that saves a
-twentieth of the request; a short body costs less copied."""
+"""From this request size on, the body is a view of the copied chunk, which saves 5 % of the
+request's time at 8 KiB. A short body is cheaper to copy."""
 
 
 class Connections:
@@ -101,8 +102,8 @@ class Connections:
             self.overloaded = True
 
     def protocol_error(self, connection: ClientConnection, error: Exception) -> None:
-        """A peer broke the protocol. The first ten are logged, later ones only now and then, so
-        that garbage cannot fill the log."""
+        """A peer broke the protocol. The first ten are logged, later ones when their number is a
+        power of two, so that garbage cannot fill the log."""
         self._protocol_errors += 1
         count = self._protocol_errors
         if count <= 10 or not count & (count - 1):
@@ -149,13 +150,13 @@ class ClientConnection(Protocol):
     # Life
 
     def connectionMade(self) -> None:
-        """Let the transport pause us while the peer does not read."""
+        """Let the transport pause the connection while the peer does not read."""
         self._gate = ReadGate(self.transport)
         self.transport.registerProducer(self, True)
         self._shared.open[self] = None
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Forget the replies; what was put is stored all the same."""
+        """Drop the replies; messages that were put are still stored."""
         self._life = Life.LOST
         self._gate.end()
         self._shared.open.pop(self, None)
@@ -168,10 +169,10 @@ class ClientConnection(Protocol):
         self.close_after_replies()
 
     def writeConnectionLost(self) -> None:
-        """Never happens: we do not half-close."""
+        """Never called: the broker does not half-close."""
 
     def _no_more(self) -> None:
-        """Take no more requests; from within a chunk."""
+        """Take no more requests; may be called while a chunk is being taken in."""
         if self._life is OPEN:
             self._life = Life.CLOSING
             self._gate.end()
@@ -185,7 +186,7 @@ class ClientConnection(Protocol):
             self.transport.loseConnection()
 
     def abort(self) -> None:
-        """Close at once; nothing that was received is taken any more."""
+        """Close at once; requests that were received but not taken are dropped."""
         self._no_more()
         self.transport.abortConnection()
 
@@ -193,7 +194,7 @@ class ClientConnection(Protocol):
 
     @property
     def active(self) -> bool:
-        """Bytes went either way since the idle sweep looked last."""
+        """Bytes went in or out since the last idle sweep."""
         return self.session.active
 
     @active.setter
@@ -201,7 +202,7 @@ class ClientConnection(Protocol):
         self.session.active = active
 
     def dataReceived(self, data: bytes) -> None:
-        """The same through any other transport."""
+        """Bytes from a transport other than ``BrokerTransport``."""
         view = memoryview(data)
         while view and self._life is OPEN:
             room = self.room()
@@ -210,7 +211,7 @@ class ClientConnection(Protocol):
             view = view[count:]
             self.received(count)
             while Reason.TURN in self._gate and self._life is OPEN:
-                self._go_on()  # this transport cannot be kept from delivering the rest
+                self._go_on()  # the rest has already been delivered: pausing comes too late
 
     def received(self, count: int) -> bool:
         """
@@ -262,7 +263,7 @@ class ClientConnection(Protocol):
         self._shared.turn.soon(self._go_on)
 
     def _go_on(self) -> None:
-        """Take more of the bytes that the last turn left."""
+        """Take more of the bytes left by the last turn."""
         if Reason.TURN in self._gate and self._life is OPEN:
             self.room()
             if self.received(0):
@@ -270,7 +271,7 @@ class ClientConnection(Protocol):
 
     def _take(self, end: int, group: ReplyGroup) -> tuple[int, bool]:
         """
-        The complete requests of the first ``end`` bytes, as far as this turn has time for them.
+        Take the complete requests of the first ``end`` bytes, up to this turn's limit.
 
         One long function, because the position, the budget and the life of the connection decide
         together where the loop ends.
@@ -316,14 +317,14 @@ class ClientConnection(Protocol):
                 shared.dispatch.respond(command, self.session)
         except RemoteProtocolError as error:
             self._broke_protocol(error, group)
-        finally:  # in all cases: no batch may go on referring to the receive buffer
+        finally:  # also after an error: no batch may refer to the receive buffer after this
             if not small:
                 awaited = {run[0] for run in group.runs}
                 shared.turn.commit_views(each for each in awaited if isinstance(each, Batch))
         return position, finished
 
     def _broke_protocol(self, error: RemoteProtocolError, group: ReplyGroup) -> None:
-        """Answer if it is known to whom, and take nothing more."""
+        """Answer if the opaque is known, and take no more requests."""
         self._shared.protocol_error(self, error)
         if isinstance(error, FrameTooLong) and error.opaque is not None:
             group.add(result(BadRequest.status, error.opaque, str(error)))
@@ -350,7 +351,7 @@ class ClientConnection(Protocol):
     # Back-pressure
 
     def check_pressure(self) -> None:
-        """Pause or go on reading, by what waits here and in all connections together."""
+        """Pause or resume reading, by the bytes that wait here and in all connections together."""
         gate, shared = self._gate, self._shared
         size = self._replies.size
         limit = shared.max_waiting

@@ -1,8 +1,8 @@
 """
-Which function answers which command.
+The table of command types and the functions that answer them.
 
 Each module of ``responders`` offers a ``Table``. A role (a slave that refuses puts, a master that
-asks its slave first) replaces entries of it; nothing else has to know of the role.
+asks its slave first) replaces entries of it; the rest of the broker does not depend on the role.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Dispatch:
         """
         A role answers these commands from now on.
 
-        :raises ValueError: nothing has answered one of them until now.
+        :raises ValueError: one of them has no responder yet.
         """
         unknown = table.keys() - self._respond.keys()
         if unknown:
@@ -58,7 +58,8 @@ class Dispatch:
         self._respond.update(table)
 
     def answers(self, command: type) -> Respond:
-        """The present responder of a command type, for a role that calls it in most cases."""
+        """The present responder of a command type, for a role that passes most commands on to
+        it."""
         return self._respond[command]
 
     def respond(self, command: wire.Command, session: Session) -> None:

@@ -24,19 +24,19 @@ if TYPE_CHECKING:
     from metamorphosis.config.model import Settings
 
 DRAIN_SECONDS = 5.0
-"""How long ``stop`` waits for replies to leave before it cuts the connections (the original waits
-as long for its pools)."""
+"""The longest wait of ``close_connections`` for replies to leave before it aborts connections (the
+original waits as long for its pools)."""
 
 TALLY_SECONDS = 10.0
-"""How often the realtime counters catch up with the stores when they are not read; their resets are
-exact to this."""
+"""The interval at which the realtime counters catch up with the stores while nothing reads them;
+their resets are exact to this."""
 
 
 class BrokerFactory(ServerFactory):
     """
     Makes and owns the connections. Thread: reactor.
 
-    :ivar shared: what the connections share.
+    :ivar shared: the parts that the connections share.
     :ivar connections: the open ones, in order of arrival.
     :ivar max_connections: further clients wait to be accepted.
     :ivar congestion: looks at the sockets of accepted connections.
@@ -97,8 +97,8 @@ class BrokerFactory(ServerFactory):
         )
 
     def close_connections(self) -> Deferred[None]:
-        """Let every connection answer the requests it has taken, then close; fires when all are
-        gone, within ``DRAIN_SECONDS``."""
+        """Let every connection answer the requests that it has taken, then close; fires when all
+        have ended, within ``DRAIN_SECONDS``."""
         done: Deferred[None] = Deferred()
         for connection in list(self.connections):
             connection.close_after_replies()
@@ -123,7 +123,7 @@ class BrokerFactory(ServerFactory):
         return done
 
     def buildProtocol(self, addr: IAddress | None) -> ClientConnection:
-        """One connection."""
+        """A connection that shares this broker's parts."""
         return ClientConnection(self.shared)
 
     def _close_idle(self) -> None:

@@ -1,8 +1,8 @@
 """
 The figures of a running broker: the one source for ``stats``, metrics and dashboard.
 
-``FigureSource`` knows where each figure comes from, and ``Figures`` are those of one moment. Each
-reader makes its own text of them.
+``FigureSource`` takes each figure from its place, and ``Figures`` are the figures of one moment.
+Each reader formats them itself.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from metamorphosis.store.messagestore import MessageStore
 
 VERSION = "1.4.6.2"
-"""The release of the original that this broker replaces; told by ``version`` and ``stats``."""
+"""The release of the original that this broker replaces; shown by ``version`` and ``stats``."""
 
 
 class StoreFigures(Protocol):
@@ -41,7 +41,7 @@ class StoreFigures(Protocol):
 
     @property
     def max_offset(self) -> int:
-        """End of what is readable."""
+        """End of the readable part."""
 
     @property
     def message_count(self) -> int:
@@ -62,9 +62,9 @@ class Figures:
     The figures of a broker at one moment.
 
     :ivar stores: every open store, in any order.
-    :ivar connections: how many are open, the asking one included.
-    :ivar port: on which the broker really listens.
-    :ivar version: of the original that this broker replaces.
+    :ivar connections: the number of open connections, that of the request included.
+    :ivar port: the port on which the broker listens, also where the configuration says 0.
+    :ivar version: the release of the original that this broker replaces.
     :ivar slave: whether the broker is an asynchronous slave.
     :ivar replication: the lines of ``stats replication``.
     """
@@ -85,8 +85,8 @@ class FigureSource:
     """
     Takes the figures. Thread: reactor.
 
-    :ivar connection_count: how many clients are connected; set by the factory.
-    :ivar port: on which the broker listens; set by the factory.
+    :ivar connection_count: the number of connected clients; set by the factory.
+    :ivar port: the port on which the broker listens; set by the factory.
     :ivar slave: whether the broker is an asynchronous slave; set by the role.
     :ivar replication: makes the lines of ``stats replication``; set by the role.
     """
@@ -115,7 +115,7 @@ class FigureSource:
 
     def tally(self) -> None:
         """
-        Add the counts of the stores since the last time to the statistics.
+        Add the counts of the stores since the last call to the statistics.
 
         The hot path only increments integers of a store; this runs before figures are taken and
         every few seconds.

@@ -4,14 +4,14 @@ The messages of a range of the log that a group with a filter gets.
 A consumer adds the bytes of the messages that it got to its offset, so nothing may be left out in
 front of the last message of a reply. A reply therefore brings the leading accepted messages. Where
 rejected ones follow, it ends with a *jump* (``message.encode_jump``): a header without message that
-names the offset after them. Our client goes on there. The Java client, which finds the header's
-checksum wrong, asks the broker with ``offset`` where to go on, for the offset at which its reply
-began, is told the same, and goes on without a pause; its next commit stores that place. So the
+names the offset after them. Our client continues there. The Java client finds the header's checksum
+wrong. It asks the broker with ``offset``, for the offset at which its reply began, gets the same
+place as the answer, and continues without a pause; its next commit stores that place. So the
 group's position in ZooKeeper is always a place between two messages.
 
-Differs: the original re-packs the accepted messages of the whole range, so that the consumer goes
-on in the middle of a record, and answers 301 where none is accepted, after which a Java client
-pauses. It also asks the filter again about messages that it reads again.
+Differs: the original re-packs the accepted messages of the whole range, so that the consumer
+continues in the middle of a record, and answers 301 where none is accepted, after which a Java
+client pauses. It also asks the filter again about messages that it reads again.
 """
 
 from __future__ import annotations
@@ -42,12 +42,13 @@ if TYPE_CHECKING:
     from metamorphosis.wire.commands import GetCommand
 
 FIRST_BYTES = 65_536
-"""Read first of a longer range; a change between accepted and rejected mostly lies within."""
+"""The first read of a longer range; a change between accepted and rejected messages mostly lies
+within."""
 
 NO_JUMPS = 0
 """
-The opaque of a client that gets a 301 in place of a jump. The PHP client gives each get this one;
-Java clients and ours count from -2147483648 on.
+The opaque of gets that are answered 301 in place of a jump: those of the PHP client, which always
+sends this one. Java clients and ours count from -2147483648 on.
 """
 
 
@@ -78,11 +79,11 @@ def select(
 
     Differs: at a damaged or too long first record the original answers 500, and the group stops
     there. Here the reply is that record alone, as without a filter: our client passes over it, and
-    the Java client asks with ``offset`` where to go on (``readable.next_message``).
+    the Java client asks with ``offset`` for the next place (``readable.next_message``).
 
     :param data: the bytes that an unfiltered get would return.
     :param offset: of the first byte of ``data`` in the log.
-    :param accept: asked with a record's offset; does not raise.
+    :param accept: called with a record's offset and message; does not raise.
     """
     run = position = 0
     ended = damaged = False
@@ -107,7 +108,7 @@ def select(
 
 
 def _first_record(data: bytes) -> bytes:
-    """A damaged record as far as its header says, or its header alone."""
+    """A damaged record up to the length in its header, or its header alone."""
     length = HEADER.unpack_from(data)[0]
     return data[: HEADER_BYTES + max(length, 0)]
 
@@ -117,7 +118,7 @@ class GroupFilter:
     One group's use of a filter. Thread: reactor.
 
     :param name: of the filter's class.
-    :param memory: keeps the verdicts, also when a reload makes this object anew.
+    :param memory: keeps the verdicts; outlives this object, which a reload makes anew.
     """
 
     _log = Logger()
@@ -143,7 +144,7 @@ class GroupFilter:
         The reply to a get of this group that finds something.
 
         :param length: bytes that the get would return without a filter.
-        :param read: so many of them.
+        :param read: reads the given number of them.
         :raises Moved: the client is one that gets a 301 in place of a jump.
         """
         key = self._key(command.partition)
@@ -159,14 +160,15 @@ class GroupFilter:
 
     def jump_from(self, partition: int, offset: int) -> int | None:
         """
-        Where a consumer goes on whose reply began at ``offset`` and ended with a jump; ``None``: no
-        such reply is remembered.
+        The target of the jump that ended the reply which began at ``offset``; ``None``: no such
+        reply is remembered.
         """
         verdicts = self._memory.find(self._key(partition))
         return None if verdicts is None else verdicts.jumps.get(offset)
 
     def is_accepted(self, message: Message) -> bool:
-        """Whether the group wants the message, asked of the filter; one that raises does not."""
+        """Whether the filter accepts the message; an exception in the filter counts as a
+        rejection."""
         try:
             return bool(self._accept(self._group, message))
         except Exception:

@@ -1,5 +1,5 @@
 """
-Consumer filters: a user's Python class that says which messages of a topic a group gets.
+Consumer filters: Python classes of users that select the messages of a topic for a group.
 
 ``server.ini`` names it in the topic's section, ``group.<group>=<module>:<class>``. A filter is
 called on the reactor thread for the messages that its group reads, so it must be quick and must not
@@ -32,7 +32,7 @@ NO_CLASS_PATH = (
 
 
 class FilterUnavailable(MetaQError):
-    """The class of a filter cannot be used. The text is the original's; the log says why."""
+    """The class of a filter cannot be used. The text is the original's; the log has the reason."""
 
     def __init__(self) -> None:
         super().__init__("Not unchecked")
@@ -40,7 +40,7 @@ class FilterUnavailable(MetaQError):
 
 class ConsumerFilters:
     """
-    The filters of all groups. One instance per class name, made when a group first reads, kept
+    The filters of all groups. One instance per class name, made at the first get of a group, kept
     until the process ends.
 
     ``appClassPath`` is a directory of Python modules here, searched after everything else, as the
@@ -68,8 +68,8 @@ class ConsumerFilters:
 
     def reconfigure(self, config: BrokerConfig) -> None:
         """
-        Apply a reload: which group has which class. Classes that failed are tried again, others
-        keep their instance and its verdicts about messages.
+        Apply a reload of the table of groups and classes. Classes that failed are tried again,
+        others keep their instance and its verdicts about messages.
         """
         self._instances = {name: made for name, made in self._instances.items() if made is not None}
         self._groups.clear()
@@ -106,7 +106,7 @@ class ConsumerFilters:
         return found
 
     def has_filter(self, topic: str, group: str) -> bool:
-        """Whether ``group`` has a filter for ``topic``, be it one that cannot be used."""
+        """Whether ``group`` has a filter for ``topic``, usable or not."""
         return group in self._names.get(topic, ())
 
     def jump_from(self, topic: str, group: str, partition: int, offset: int) -> int | None:
@@ -179,9 +179,9 @@ def unusable_filters(config: BrokerConfig, make: bool = False) -> Iterator[tuple
     """
     Topic, group and reason of every filter that will fail its group's gets, or that is not used.
 
-    Imports the modules, which may be any code; unusual exceptions of it are reasons, too.
+    Imports the modules, which may run any code; every exception of it is reported as a reason.
 
-    :param make: make an instance of each class as well; for a process that ends then.
+    :param make: also make an instance of each class; for a process that ends after the check.
     """
     _use_class_path(config)
     has_class_path = bool((config.app_class_path or "").strip())
@@ -189,7 +189,7 @@ def unusable_filters(config: BrokerConfig, make: bool = False) -> Iterator[tuple
         for group, written in topic.filters.items():
             name = written.strip()
             if ":" not in name and not has_class_path:
-                if make:  # otherwise ``ConsumerFilters`` says so itself
+                if make:  # otherwise ``ConsumerFilters`` logs it
                     yield topic.name, group, f"filter {name} is not used: {NO_CLASS_PATH}"
                 continue
             try:

@@ -1,5 +1,5 @@
 """
-Where a connection's bytes arrive, and what is left of them until the rest comes.
+The received bytes of a connection, and the incomplete request that is kept until its rest arrives.
 
 All connections receive into one buffer of the process, after the bytes that each has left over from
 its last read: an idle connection costs no memory, and nothing is allocated per read. A long frame
@@ -12,8 +12,8 @@ SMALL_CHUNK = 16 * 1024
 """A left-over part of a longer frame than this moves to a buffer of its own."""
 
 FIRST_GROWTH = 2 * SMALL_CHUNK
-"""First size of that buffer; it doubles as bytes arrive, so that a peer must send as many bytes as
-we hold for it."""
+"""First size of that buffer; it doubles as bytes arrive, so that memory for a peer is at most twice
+the bytes that it has sent."""
 
 
 class ReceiveBuffer:
@@ -34,7 +34,8 @@ class Inbox:
     """
     The bytes of one connection that are not consumed yet. Thread: reactor.
 
-    :ivar data: what holds them during ``received``; complete requests are taken off its front.
+    :ivar data: the buffer that holds them during ``received``; complete requests are taken off its
+        front.
     :ivar view: the same memory.
     :ivar needed: total length of the first frame; 0 if unknown.
     """
@@ -50,7 +51,7 @@ class Inbox:
         self.needed = 0
 
     def room(self) -> memoryview:
-        """Where the next bytes go: after the left-over of the last read."""
+        """The place for the next bytes: after the left-over of the last read."""
         if self.data is not self._common.data:
             return self.view[self._filled :]
         left = self._filled = len(self._left)
@@ -60,12 +61,12 @@ class Inbox:
         return self.view[left:]
 
     def add(self, count: int) -> int:
-        """``count`` bytes were put into the room; returns how many there are now."""
+        """``count`` bytes were put into the room; returns the number of bytes now held."""
         self._filled += count
         return self._filled
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Drop all bytes."""
         self._left = b""
         self._filled = self.needed = 0
         self.data, self.view = self._common.data, self._common.view

@@ -1,16 +1,15 @@
 """
-Gets that found nothing to read and asked to be held until there is something.
+Gets that found nothing to read and are held, as they asked, until there is data.
 
 Differs: the original answers such a get 404 at once, and its consumers ask again after a delay that
 grows to seconds. Here a get with one more token, the longest wait in ms, is held
-(``docs/protocol.md``); without it nothing is different.
+(``docs/protocol.md``); a get without it is answered as by the original.
 
-A held get is answered as if it came in that moment and would not wait: when its partition has been
-flushed beyond its offset, when its time is over, and before that at anything else that could change
-the answer (a reload, a partition closed, the broker or the connection about to close), so that no
-get waits in vain. It stands in no queue of replies and holds nothing back, and its reply leaves
-after those to earlier requests of its connection. It costs a few hundred bytes; the gets beyond the
-limits are answered at once.
+A held get is answered from the log as it then is: when its partition has been flushed beyond its
+offset, when its time is over, and earlier at any event that could change the answer (a reload, a
+closed partition, the broker or the connection about to close). It has no place in the queue of
+replies, so it delays no other reply, and its own reply leaves after those to earlier requests of
+its connection. It costs a few hundred bytes; gets beyond the limits are answered at once.
 """
 
 from __future__ import annotations
@@ -30,15 +29,15 @@ if TYPE_CHECKING:
     from metamorphosis.wire.commands import GetCommand
 
 TICK = 0.05
-"""Gets whose time ends within so many seconds share one timer; each may be answered so much
-late."""
+"""Gets whose time ends within the same interval of this length, in seconds, share one timer; each
+may be answered late by as much."""
 
 MOST_PER_CONNECTION = 1000
-"""Held gets of one connection, well above the partitions that one broker has of a client's
-topics."""
+"""Limit of held gets of one connection; a client holds one for each partition of its topics on this
+broker."""
 
 MOST = 100_000
-"""Held gets in all: some 50 MB."""
+"""Limit of held gets in all: about 50 MB."""
 
 
 class LongPolls:
@@ -46,7 +45,8 @@ class LongPolls:
     The held gets of a broker, by partition, by the end of their time, and by connection
     (``Session.held``). Thread: reactor.
 
-    :param longest: seconds that a get is held at most, whatever it asks for; 0: none is.
+    :param longest: the longest time in seconds that a get is held, whatever it asks for; 0: no get
+        is held.
     :param answer: answers a get whose wait has ended, from the present log.
     """
 
@@ -94,7 +94,7 @@ class LongPolls:
         return True
 
     def _at(self, tick: int) -> dict[HeldGet, None]:
-        """Those whose time ends then."""
+        """The gets whose time ends at ``tick``."""
         if tick not in self._ticks:
             delay = tick * TICK - self._clock.seconds()
             self._ticks[tick] = (self._clock.callLater(delay, self._time_over, tick), {})
@@ -103,7 +103,7 @@ class LongPolls:
     # Events that end the wait
 
     def store_made(self, store: MessageStore) -> None:
-        """A partition comes into being; a get may have waited for that."""
+        """A partition was created; gets may have waited for that."""
         if (store.topic, store.partition) in self._partitions:
             store.await_flush(self.readable)
 
@@ -123,8 +123,7 @@ class LongPolls:
         self._ticks.pop(tick, None)
 
     def release(self, session: Session) -> None:
-        """Answer the gets that ``session`` waits for: its connection closes when it has its
-        replies."""
+        """Answer the held gets of ``session``: its connection closes after its last reply."""
         for held in tuple(session.held):
             self._end(held)
 
@@ -135,7 +134,7 @@ class LongPolls:
                 self._end(held)
 
     def stop(self) -> None:
-        """Answer everybody, and hold nothing any more."""
+        """Answer all held gets, and hold no more."""
         self._stopped = True
         self.release_all()
         ticks, self._ticks = self._ticks, {}
@@ -143,7 +142,7 @@ class LongPolls:
             call.cancel()
 
     def forget(self, session: Session) -> None:
-        """The connection is gone: its gets are dropped."""
+        """The connection has ended: drop its gets."""
         for held in tuple(session.held):
             self._take(held)
 

@@ -3,8 +3,8 @@ Where a whole message begins in a log: the answer to a Java consumer of a group 
 cannot read the start of a reply.
 
 The Java client reads no further at a damaged record, or at a body above 2 MiB: it asks the broker
-with ``offset`` where to go on. The search below answers with the next place where a message can be
-read. No readable message lies before that place, except inside the damaged bytes.
+with ``offset`` for the next place. The search below answers with the next place where a message can
+be read. No readable message lies before that place, except inside the damaged bytes.
 
 Differs: the original answers with the start of the segment, and its consumer reads the segment
 again and again.
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 LONGEST: Final = HEADER_BYTES + MAX_BODY_BYTES
 """Bytes of the longest record that a Java consumer accepts."""
 SEARCHED_BYTES: Final = 2 * LONGEST
-"""Read for one search. The next search goes on after it."""
+"""Bytes read in one search. The next search continues after them."""
 CHECKED_BYTES: Final = 32 << 20
 """Bytes of bodies whose checksum is computed in one search, about 30 ms of the reactor's time."""
 
@@ -45,7 +45,7 @@ def holds_message(store: MessageStore, offset: int) -> bool:
 
 def next_message(store: MessageStore, offset: int) -> int | None:
     """
-    Where reading goes on after the damaged or too long record at ``offset``.
+    The place to continue after the damaged or too long record at ``offset``.
 
     Thread: reactor. One read of ``SEARCHED_BYTES``.
 
@@ -66,7 +66,8 @@ def next_message(store: MessageStore, offset: int) -> int | None:
 
 
 def _piece(store: MessageStore, offset: int, size: int) -> bytes:
-    """The log from ``offset`` on, up to the end of its segment; nothing where nothing is."""
+    """The log from ``offset`` on, up to the end of its segment; empty where the log has no
+    bytes."""
     found = store.slice(offset, size)
     if found is None:
         return b""
@@ -75,7 +76,8 @@ def _piece(store: MessageStore, offset: int, size: int) -> bytes:
 
 
 def _is_border(store: MessageStore, offset: int, data: bytes, end: int) -> bool:
-    """Whether the record at ``offset`` can end there: a message follows, or the segment ends."""
+    """Whether the record at ``offset`` can end at ``end``: a message follows, or the segment
+    ends."""
     if end == offset + len(data) and len(data) < SEARCHED_BYTES:
         return True
     return end < store.max_offset and holds_message(store, end)

@@ -1,5 +1,5 @@
 """
-Every text with which a put, get or offset is refused, as the ``BrokerError`` that a peer sees.
+The text of every refusal of a put, get or offset, as the ``BrokerError`` that a peer sees.
 
 The functions return the error instead of raising it: the hot path answers without an exception, a
 responder may raise it. ``url`` is the broker's own ``meta://<host>:<port>``. Clients compare some
@@ -21,14 +21,14 @@ from metamorphosis.errors import (
 
 CHECKSUM_FAILURE = "Checksum failure,message may be corrupted when transfering on networking."
 NO_ID = "The last message id could not be written."
-"""The detail of a put while the disk is full since the start."""
+"""The detail of a refused put when the disk was full at the start and still is."""
 
 
 def put_failed(url: str, topic: str, partition: int, detail: str | None = None) -> BrokerError:
     """
     A put or a get that fails for a reason of the broker; the original says ``Put`` for both.
 
-    :param detail: why; ``None`` leaves it out, as the original does for an I/O error.
+    :param detail: the reason; ``None`` leaves it out, as the original does for an I/O error.
     """
     text = f"Put message to [broker '{url}'] [partition '{topic}-{partition}'] failed."
     return InternalServerError(text if detail is None else f"{text}Detail:{detail}")
@@ -66,7 +66,7 @@ def wrong_partition(partition: int) -> str:
 
 
 def no_store(topic: str, partition: int) -> BrokerError:
-    """A get or offset where nothing was ever put."""
+    """A get or offset for a partition that never had a message."""
     return NotFound(f"The topic `{topic}` in partition `{partition}` is not exists")
 
 

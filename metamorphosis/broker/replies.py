@@ -1,12 +1,13 @@
 """
-The replies of one connection: in request order, each as soon as the outcome it waits for is known.
+The replies of one connection: in request order, each as soon as the outcome that it waits for is
+known.
 
 Theory of operation. The replies to one received chunk stand in a ``ReplyGroup``, the groups in a
-``ReplyQueue``. A *run* is a row of replies of a group that wait for the same thing (``Awaited``): a
-batch that is being written, a place that is filled later (``Slot``), a record that a journal
-forces, a batch that a second broker must have too. ``drain`` sends from the front of the queue as
-far as nothing has to wait. When the outcome that a run waits for is a failure, the run's own
-function turns its replies into refusals, before they leave.
+``ReplyQueue``. A *run* is a sequence of replies in a group that wait for the same outcome
+(``Awaited``): a batch that is being written, a place that is filled later (``Slot``), a record that
+a journal forces, a batch that a second broker must have too. ``drain`` sends from the front of the
+queue up to the first reply that must wait. When the outcome that a run waits for is a failure, the
+run's own function turns its replies into refusals, before they leave.
 
 Law: no reply leaves before an earlier one. A get that is held (``longpoll``) gives up its place:
 its reply does not hold back later ones, but it never leaves before the reply to an earlier request.
@@ -42,7 +43,7 @@ class FileReply:
         segment.retain()
 
     def release(self) -> None:
-        """The range was sent, or never will be."""
+        """Let go of the file: the range was sent, or never will be."""
         self.segment.release()
 
 
@@ -70,12 +71,12 @@ stands for (the others follow it one by one), and the replies as they were prepa
 """
 
 Run = tuple[Awaited | None, int, int, Refuse | None]
-"""What is awaited (None: nothing), index of the first reply, number of its record in what is
-awaited, and what to do when that fails."""
+"""The outcome (None: the replies wait for nothing), index of the first reply, number of its record
+in the ``Awaited``, and the function that makes the refusals."""
 
 
 class Transport(Protocol):
-    """Where replies go. One that also has ``write_file`` gets file ranges as such."""
+    """The destination of replies. If it also has ``write_file``, file ranges are passed to that."""
 
     def write(self, data: bytes) -> None:
         """Send."""
@@ -86,10 +87,11 @@ class ReplyGroup:
     The replies to one received chunk; they leave together.
 
     :ivar replies: encoded replies and file ranges, in request order.
-    :ivar runs: each goes on to the next one. Replies before the first wait for nothing.
+    :ivar runs: each extends to the start of the next. Replies before the first run wait for
+        nothing.
     :ivar files: there is a ``FileReply`` among them.
     :ivar failed: something awaited has failed.
-    :ivar size: bytes of the requests that are answered here, for back-pressure.
+    :ivar size: bytes of the answered requests, for back-pressure.
     :ivar number: groups stand in the queue in the order of their numbers.
     """
 
@@ -113,9 +115,9 @@ class ReplyGroup:
         """
         One more reply.
 
-        :param awaited: what it waits for.
+        :param awaited: the outcome that the reply waits for.
         :param record: the number in ``awaited`` of the record that the reply stands for.
-        :param refuse: what to say if that fails.
+        :param refuse: makes the refusal if ``awaited`` fails.
         """
         runs = self.runs
         index = len(self.replies)
@@ -131,7 +133,7 @@ class ReplyGroup:
             self.files = True
 
     def undecided(self) -> Awaited | None:
-        """The first that is still awaited; None settles ``failed``."""
+        """The first outcome that is still pending. If None, ``failed`` is final."""
         for run in self.runs:
             awaited = run[0]
             if awaited is not None and awaited.state is not STORED:
@@ -141,7 +143,7 @@ class ReplyGroup:
         return None
 
     def put_right(self) -> None:
-        """Turn the replies whose outcome is a failure into refusals."""
+        """Replace the replies whose outcome is a failure with refusals."""
         runs = self.runs
         ends = [run[1] for run in runs[1:]] + [len(self.replies)]
         for (awaited, start, record, refuse), end in zip(runs, ends):
@@ -160,7 +162,7 @@ class ReplyGroup:
 
 class Slot:
     """
-    A place in request order whose reply is not known yet; itself what this reply waits for.
+    A place in request order for a reply that is not known yet, and the ``Awaited`` of that reply.
 
     :ivar state: ``STORED`` when it has been filled.
     """
@@ -176,7 +178,7 @@ class Slot:
 
     def fill(self, reply: Reply) -> None:
         """
-        The reply is known. Harmless after the connection is gone.
+        Set the reply. Harmless after the connection has ended.
 
         :raises RuntimeError: the slot was filled before.
         """
@@ -199,7 +201,7 @@ class ReplyQueue:
     """
     All replies of one connection that have not left. Thread: reactor.
 
-    :param wake: sees to it that ``drain`` is called soon.
+    :param wake: called when a reply may be ready; lets ``drain`` be called soon.
     :ivar size: bytes of the requests whose replies stand here.
     """
 
@@ -209,16 +211,16 @@ class ReplyQueue:
         self.size = 0
         self._wake = wake
         self._groups: deque[ReplyGroup] = deque()
-        self._open: ReplyGroup | None = None  # of the chunk that is being taken in
+        self._open: ReplyGroup | None = None  # for the chunk that is being taken in
         self._number = 0
-        self._awaited: Awaited | None = None  # holds the replies back, and will tell us its end
+        self._awaited: Awaited | None = None  # the pending outcome that calls ``_decided``
 
     def __bool__(self) -> bool:
-        """Whether a reply has not left."""
+        """Whether a reply has not been sent yet."""
         return bool(self._groups)
 
     def __len__(self) -> int:
-        """How many have not left."""
+        """The number of replies that have not been sent yet."""
         return sum(len(group.replies) for group in self._groups)
 
     # Replies in
@@ -250,15 +252,15 @@ class ReplyQueue:
         record: int = 0,
         refuse: Refuse | None = None,
     ) -> None:
-        """Answer after everything that stands here; see ``ReplyGroup.add``."""
+        """Add a reply after all others; see ``ReplyGroup.add``."""
         self._last().add(reply, awaited, record, refuse)
 
     def reserve(self) -> Slot:
-        """A place after everything that stands here, to be filled later."""
+        """A place after all replies so far, to be filled later."""
         return Slot(self._last())
 
     def _last(self) -> ReplyGroup:
-        """Where the next reply goes: outside of a chunk to a group of its own."""
+        """The group for the next reply: a new one unless a chunk is being taken in."""
         if self._open is not None:
             return self._open
         self._number += 1
@@ -269,7 +271,7 @@ class ReplyQueue:
 
     @property
     def place(self) -> int:
-        """Where the request that is being taken in stands among the others; for ``add_late``."""
+        """The position of the request that is being taken in among the others; for ``add_late``."""
         return self._number
 
     def add_late(self, reply: Reply, place: int) -> None:
@@ -296,7 +298,7 @@ class ReplyQueue:
         Send every reply that waits for nothing, in order, with as few writes as the files between
         them allow.
 
-        :returns: bytes of the requests that are answered now.
+        :returns: bytes of the requests that were answered by this call.
         """
         groups = self._groups
         ready: list[Any] = []
@@ -324,12 +326,12 @@ class ReplyQueue:
         return answered
 
     def _decided(self) -> None:
-        """The outcome that holds replies back is known."""
+        """The awaited outcome is known."""
         self._awaited = None
         self._wake()
 
     def clear(self) -> int:
-        """Nothing of it will leave; returns the bytes of the requests that stay unanswered."""
+        """Discard all replies; returns the bytes of the requests that stay unanswered."""
         for group in self._groups:
             group.discard()
         self._groups.clear()

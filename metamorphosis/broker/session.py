@@ -16,8 +16,8 @@ class HeldGet:
     """
     A get that waits for something to read. Compared by identity.
 
-    :ivar place: where it stands among the requests of its connection.
-    :ivar tick: when its time is over; see ``longpoll``.
+    :ivar place: its position among the requests of its connection.
+    :ivar tick: the tick at which its time ends; see ``longpoll``.
     """
 
     __slots__ = ("command", "partition", "place", "session", "tick")
@@ -30,7 +30,7 @@ class HeldGet:
         self.tick = tick
 
     def answer(self, reply: Reply) -> None:
-        """Answer it; it is held no more."""
+        """Send the reply; the get is no longer held."""
         self.session.active = True  # a connection that waited was not idle
         self.session.replies.add_late(reply, self.place)
 
@@ -41,11 +41,11 @@ class Connection(Protocol):
     transport: Any
 
     def abort(self) -> None:
-        """Close at once; nothing that was received is taken any more."""
+        """Close at once; requests that were received but not taken are dropped."""
 
 
 class Remote:
-    """The address of the peer, for the few places that need it."""
+    """The peer's address, and control of its transport, for the few places that need them."""
 
     def __init__(self, connection: Connection) -> None:
         self._transport = connection.transport
@@ -58,8 +58,8 @@ class Remote:
         return host
 
     def notice_loss(self, seconds: int) -> None:
-        """Find out in about that time when the other machine does not answer any more; any
-        transport but ours has no way to."""
+        """End the connection about ``seconds`` after the other machine has stopped answering; no
+        effect on a transport other than ``BrokerTransport``."""
         notice = getattr(self._transport, "notice_loss", None)
         if notice is not None:
             notice(seconds)
@@ -67,13 +67,13 @@ class Remote:
 
 class Session:
     """
-    One client, as the responders see it. Thread: reactor.
+    A client connection as the responders use it. Thread: reactor.
 
-    :ivar scan: a role's own ``hotpath.Scan`` for this client; None: that of every other.
-    :ivar replies: what is sent to the client.
-    :ivar held: its gets that wait for something to read; kept by ``LongPolls``.
-    :ivar active: bytes went either way since the idle sweep looked last.
-    :ivar connection: it; None in the tests of responders.
+    :ivar scan: a role's own ``hotpath.Scan`` for this client; None: the usual one.
+    :ivar replies: the replies to the client.
+    :ivar held: its gets that wait for data; kept by ``LongPolls``.
+    :ivar active: bytes went in or out since the last idle sweep.
+    :ivar connection: the connection; None in the tests of responders.
     :param close: takes no more requests, and closes the connection when the last reply has left.
     """
 
@@ -107,12 +107,13 @@ class Session:
         return Remote(self.connection)
 
     def on_closing(self, call: Callable[[Session], None]) -> None:
-        """Call when no more requests are taken; once, however often it is asked for."""
+        """Register a call for the moment when no more requests are taken; a second registration has
+        no effect."""
         if call not in self._on_closing:
             self._on_closing += (call,)
 
     def on_lost(self, call: Callable[[Session], None]) -> None:
-        """Call when the connection is gone; once, however often it is asked for."""
+        """Register a call for the end of the connection; a second registration has no effect."""
         if call not in self._on_lost:
             self._on_lost += (call,)
 
@@ -123,7 +124,7 @@ class Session:
             call(self)
 
     def lost(self) -> None:
-        """The connection is gone: let go of everything that was kept for it."""
+        """The connection has ended: make the calls that were registered for that."""
         self._on_closing = ()
         calls, self._on_lost = self._on_lost, ()
         for call in calls:

@@ -1,12 +1,12 @@
 """
 All client sockets as one reader of the reactor.
 
-Per event of a socket the reactor spends 3 us on what logs are attributed to, a fifth of a
-synchronous client's whole request. So the sockets stand in an epoll set of their own, and the
-reactor sees that set as one descriptor, readable when any socket is ready: what it spends is spent
-once for all that are ready together, whatever reactor it is.
+For each event of a socket the reactor spends 3 us on its log context, a fifth of a synchronous
+client's whole request. So the sockets stand in an epoll set of their own. Any reactor sees that set
+as one descriptor, readable when a socket is ready, and pays once for all sockets that are ready
+together.
 
-Transports take this for the reactor: it has the part of ``IReactorFDSet`` that they use.
+Transports use the set as their reactor: it has the part of ``IReactorFDSet`` that they call.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class SocketSet:
         self._reactor.addReader(self)
 
     def close(self) -> None:
-        """Give the descriptor back; the connections are gone by now."""
+        """Close the descriptor of the set; its connections have ended before."""
         if not self._epoll.closed:
             self._reactor.removeReader(self)
             self._epoll.close()
@@ -73,11 +73,11 @@ class SocketSet:
         transports = self._transports
         for descriptor, event in self._epoll.poll(0, MAX_EVENTS):
             transport = transports.get(descriptor)
-            if transport is not None:  # an earlier one of this round may have closed it
+            if transport is not None:  # an earlier event of this round may have closed it
                 self._serve(transport, event)
 
     def connectionLost(self, reason: Failure) -> None:
-        """The reactor ends: so do the connections."""
+        """The reactor ends: end all connections."""
         for transport in list(self._transports.values()):
             transport.connectionLost(reason)
         self.close()
@@ -112,19 +112,19 @@ class SocketSet:
     # For transports
 
     def addReader(self, transport: FileDescriptor) -> None:
-        """Serve it when there is something to read."""
+        """Watch the transport for input."""
         self._change(transport, EPOLLIN, 0)
 
     def removeReader(self, transport: FileDescriptor) -> None:
-        """No longer."""
+        """Stop watching for input."""
         self._change(transport, 0, EPOLLIN)
 
     def addWriter(self, transport: FileDescriptor) -> None:
-        """Serve it when it can be written to."""
+        """Watch the transport until it can be written to."""
         self._change(transport, EPOLLOUT, 0)
 
     def removeWriter(self, transport: FileDescriptor) -> None:
-        """No longer."""
+        """Stop watching for room to write."""
         self._change(transport, 0, EPOLLOUT)
 
     def _change(self, transport: FileDescriptor, more: int, less: int) -> None:
@@ -138,7 +138,7 @@ class SocketSet:
             self._transports[descriptor] = transport
         elif mask:
             self._epoll.modify(descriptor, mask)
-        else:  # or a hang-up would be reported again and again without effect
+        else:  # with an empty mask, epoll would still report a hang-up at each poll
             self._epoll.unregister(descriptor)
             del self._transports[descriptor]
         if mask:

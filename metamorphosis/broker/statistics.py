@@ -1,10 +1,10 @@
 """
-Counters of the broker; ``broker.figures`` hands them to ``stats`` and others.
+Counters of the broker; ``broker.figures`` passes them to ``stats`` and others.
 
 Two kinds, as in the original: counters since the start, which are plain integers of
-``BrokerStatistics`` that anybody bumps, and realtime counters per topic, kept only for topics with
-``stat=true`` and zeroed every 30 minutes. A ``record_`` method keeps the realtime counters only; a
-``count_`` method bumps the counter since the start as well. Reactor thread.
+``BrokerStatistics`` that other modules increment, and realtime counters per topic, kept only for
+topics with ``stat=true`` and zeroed every 30 minutes. A ``record_`` method keeps the realtime
+counters only; a ``count_`` method increments the counter since the start as well. Reactor thread.
 
 Source: ``StatsManager``, ``MetaStatLog``, ``RealTimeStat``.
 """
@@ -33,7 +33,7 @@ class RealtimeStatistics:
     """
     Events and their summed values by kind and topic, since the last reset.
 
-    The original also tells partitions and groups apart, which only JMX could show; ``stats`` sums
+    The original also distinguishes partitions and groups, which only JMX could show; ``stats`` sums
     over them. The reset is due on a fixed grid of 30 minutes from the start and made when figures
     are read or counted.
 
@@ -100,7 +100,7 @@ class BrokerStatistics:
 
     :ivar cmd_put: puts outside a transaction, failed ones too, and successful puts inside one.
     :ivar cmd_get: gets.
-    :ivar cmd_offset: offset requests, and gets answered 301 but for the consumer filter's.
+    :ivar cmd_offset: offset requests, and gets answered 301, except those of a consumer filter.
     :ivar get_miss: gets answered 404 or, out of range, 301.
     :ivar get_failed: gets out of range or answered 500; never shown.
     :ivar put_failed: puts answered 500.
@@ -124,7 +124,7 @@ class BrokerStatistics:
 
     def reconfigure(self, config: BrokerConfig) -> None:
         """
-        Apply a reload: which topics have ``stat=true`` now. Callers that cache ``is_counted`` ask
+        Apply a reload of the topics with ``stat=true``. Callers that cache ``is_counted`` must ask
         again.
         """
         self._patterns = _stat_patterns(config)
@@ -139,13 +139,13 @@ class BrokerStatistics:
         return self._patterns.match(topic)
 
     def record_puts(self, topic: str, count: int, size: int) -> None:
-        """``count`` puts arrived whose bodies have ``size`` bytes together."""
+        """``count`` puts arrived; their bodies have ``size`` bytes together."""
         if self._patterns.match(topic):
             self.realtime.add(PUT, topic, count, count)
             self.realtime.add(MESSAGE_SIZE, topic, count, size)
 
     def count_puts(self, topic: str, count: int, size: int) -> None:
-        """The same as ``record_puts``, and since the start."""
+        """As ``record_puts``, and in the counter since the start."""
         self.cmd_put += count
         self.record_puts(topic, count, size)
 

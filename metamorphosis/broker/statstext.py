@@ -58,8 +58,8 @@ def stats_reply(item: str, figures: Figures) -> tuple[int, bytes]:
     Differs: the figures of the broker end with the version of this product, behind all lines of the
     original, so that a monitor which counts lines finds them where they were.
 
-    Differs: ``replication`` is an item of ours. The lines about a topic of that name, which is what
-    the original takes it for, follow if there is such a topic.
+    Differs: ``replication`` is an item that only this broker has. The original takes it for the
+    name of a topic; the lines about such a topic follow if there is one.
 
     :param item: blank, one of the seven words, or else the name of a topic; case matters. ``reset``
         zeroes the realtime counters.

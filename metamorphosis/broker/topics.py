@@ -1,9 +1,9 @@
 """
-Which topics this broker accepts, how many partitions they have, and which partitions the operator
-has closed.
+The topics that the broker accepts, the number of their partitions, and the partitions that the
+operator has closed.
 
-All methods: reactor thread. The hot path keeps routes of its own; ``on_change`` tells it to forget
-them.
+All methods: reactor thread. The hot path keeps its own table of routes; a listener of ``on_change``
+clears it.
 
 Source: ``MessageStoreManager`` (patterns, ranges), ``MetaConfig`` (closed partitions).
 """
@@ -23,12 +23,12 @@ ANY_PARTITION = -1
 """A producer sends this to leave the choice to the broker."""
 
 CACHE_LIMIT = 10_000
-"""Names a cache keeps: a peer that invents topics must not fill the memory."""
+"""Names that a cache keeps at most: a peer that invents topics must not fill the memory."""
 
 LONGEST_TOPIC = 255
 """
-A longer one cannot be the name of a directory; the bound keeps a pattern with many ``*`` from
-taking seconds.
+A longer name cannot be that of a directory; the limit also keeps the match of a pattern with many
+``*`` from taking seconds.
 """
 
 Ranges = tuple[tuple[int, int], ...]
@@ -51,7 +51,7 @@ class TopicPatterns:
         self.add(names)
 
     def add(self, names: Iterable[str]) -> None:
-        """Accept these names from now on as well."""
+        """Also accept these names from now on."""
         for name in names:
             if name not in self._names:
                 self._names.add(name)
@@ -72,14 +72,14 @@ class TopicPatterns:
 
 
 def _compile(name: str) -> list[re.Pattern[str]]:
-    """The patterns a section name stands for besides itself; none for a plain name."""
+    """The patterns that a section name stands for besides itself; empty for a plain name."""
     if re.escape(name) == name:
         return []
     patterns = [re.compile(re.escape(name).replace(r"\*", ".*"))]
     try:
         patterns.append(re.compile(name.replace("*", ".*")))
     except re.error:
-        pass  # a name like "a(b": the original does not start, ours takes it literally
+        pass  # a name like "a(b": the original does not start; here it is taken literally
     return patterns
 
 
@@ -87,7 +87,7 @@ class TopicRules:
     """
     The rules of ``server.ini`` and of the operator for topics.
 
-    :param randrange: chooses among that many; injected by tests.
+    :param randrange: chooses a number below its argument; injected by tests.
     """
 
     _log = Logger()
@@ -129,7 +129,8 @@ class TopicRules:
 
     def partition_count(self, topic: str) -> int:
         """
-        How many partitions ``topic`` has; the global number without a section of exactly this name.
+        The number of partitions of ``topic``; the global number without a section of exactly this
+        name.
         """
         section = self._config.topics.get(topic)
         return self._config.num_partitions if section is None else section.num_partitions
@@ -138,8 +139,8 @@ class TopicRules:
         """
         Any open partition of ``topic``, ``ANY_PARTITION`` if there is none.
 
-        Differs: the original does not exclude closed partitions (D-14), so the producers that leave
-        the choice to the broker go on filling a partition the operator has closed.
+        Differs: the original does not exclude closed partitions (D-14), so producers that leave the
+        choice to the broker keep filling a partition that the operator has closed.
         """
         count = self.partition_count(topic)
         if count <= 0:
@@ -219,5 +220,5 @@ class TopicRules:
 
 
 def _text(ranges: Ranges) -> str:
-    """As in the settings file."""
+    """The ranges in the notation of the settings file."""
     return ",".join(f"{a}-{b}" if a < b else f"{a}" for a, b in ranges) or "none"

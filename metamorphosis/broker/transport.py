@@ -37,15 +37,15 @@ BACKLOG = 1000
 uses 1000)."""
 
 FEW = 4
-"""Up to this number of connections, the reactor itself watches them: to look into the socket set
-costs a lone client's request 3 us, and pays from the third connection on that is ready at the same
+"""Up to this number of connections are watched by the reactor itself: a poll of the socket set
+costs a lone client's request 3 us, and pays off once three connections are ready at the same
 time."""
 
 WRITE_LIMIT = 1 << 20
 """Bytes that one ``doWrite`` sends at most, so that a fast reader does not starve the others."""
 
 AMPLE_SECONDS = 10.0
-"""A quarter of the places has to be free for this long before the log says that there are some."""
+"""A quarter of the places must be free for this time before the log reports free places again."""
 
 QUEUE_LIMIT = 1 << 20
 """Queued bytes, those of file ranges included, above which the protocol is asked to pause."""
@@ -55,7 +55,7 @@ class ChunkReceiver(Protocol):
     """The protocol of a ``BrokerTransport``, beside ``IProtocol``."""
 
     def room(self) -> memoryview:
-        """Where to put the next bytes; valid until ``received``."""
+        """The buffer for the next bytes; valid until ``received``."""
 
     active: bool
     """Set when bytes went either way."""
@@ -94,8 +94,8 @@ class BrokerTransport(tcp.Server):
         self.setTcpKeepAlive(True)
 
     def notice_loss(self, seconds: int) -> None:
-        """Let the kernel end the connection about that time after the other machine has stopped
-        answering; by itself it takes hours on a quiet connection."""
+        """Let the kernel end the connection about ``seconds`` after the other machine has stopped
+        answering; by default that takes hours on a quiet connection."""
         for option, value in (
             (socket.TCP_KEEPIDLE, max(seconds // 3, 1)),
             (socket.TCP_KEEPINTVL, max(seconds // 6, 1)),
@@ -207,8 +207,8 @@ class BrokerTransport(tcp.Server):
     def _send_range(self, item: QueuedRange) -> int:
         sent = os.sendfile(self.socket.fileno(), item.segment.fd, item.position, item.left)
         if not sent and item.left:
-            # The file is shorter than promised in a header that has left: nothing we send now can
-            # be right.
+            # The header that was sent promised more bytes than the file has. No further byte would
+            # be valid, so the connection ends.
             raise OSError(f"{item.segment.path} ends before {item.position + item.left}")
         item.position += sent
         item.left -= sent
@@ -224,7 +224,7 @@ class BrokerTransport(tcp.Server):
         return None
 
     def connectionLost(self, reason: Failure) -> None:
-        """Forget the queued bytes, release the files, then as usual."""
+        """Drop the queued bytes and release the files; Twisted does the rest."""
         queue, self._queue = self._queue, deque()
         for item in queue:
             if type(item) is QueuedRange:
@@ -245,9 +245,9 @@ class BrokerPort(tcp.Port):
     sockets: SocketSet
     factory: Any
     reactor: Any
-    _waiting = False  # clients wait to be accepted
-    _told = False  # and the log says so
-    _look: IDelayedCall | None = None  # whether it can say that it is over
+    _waiting = False  # no place is free: the port does not accept
+    _told = False  # the log says that all places are taken
+    _look: IDelayedCall | None = None  # the check whether the log can report free places
 
     _log = Logger()
 
@@ -281,7 +281,7 @@ class BrokerPort(tcp.Port):
             )
 
     def connection_ended(self) -> None:
-        """There may be room again."""
+        """A place is free: accept again if clients wait."""
         if self._waiting and self.connected and self._room > 0:
             self._waiting = False
             self.startReading()

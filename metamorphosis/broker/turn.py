@@ -7,10 +7,10 @@ turn (``callLater(0)``, which runs before the sockets are polled again). There t
 committed first and the connections drained after, so replies to everything that was written leave
 at once, joined, however many partitions and clients took part.
 
-A lone synchronous client gains nothing from waiting: when the last turn that had chunks had one,
-and the next chunk comes from the same connection, its turn ends at once, which saves the 7 us of a
-``callLater``. So while such a chunk is being taken in (``taking``) an opened batch asks for no end
-of its own.
+A lone synchronous client gains nothing from waiting. When the last turn with chunks had exactly
+one, and the next chunk comes from the same connection, the turn ends at once, which saves the 7 us
+of a ``callLater``. While such a chunk is being taken in (``taking``), an opened batch therefore
+schedules no end.
 """
 
 from __future__ import annotations
@@ -24,18 +24,19 @@ if TYPE_CHECKING:
     from metamorphosis.store.batch import Batch
 
 WORTH_A_WRITE = 16 * 1024
-"""Bytes of a batch from which on a write costs less than a copy of the pieces."""
+"""From this size of a batch in bytes on, a write costs less than a copy of the pieces."""
 
 
 class Collects(Protocol):
-    """Written at the end of a turn: a partition, the journal of transactions."""
+    """Collects records and writes them at the end of a turn: a partition, the journal of
+    transactions."""
 
     def commit(self) -> None:
         """Write the collected batch."""
 
 
 class Client(Protocol):
-    """A connection, as its turn needs it."""
+    """The part of a connection that the turn calls."""
 
     def drain(self) -> None:
         """Send the replies that are ready."""
@@ -68,7 +69,7 @@ class Turn:
         self._latest: Client | None = None
 
     def soon(self, call: Callable[[], None]) -> None:
-        """Make the call in the next turn, after everybody else had theirs."""
+        """Make the call in the next turn, after the other connections have been served."""
         self._call_later(0, call)
 
     def store_dirty(self, store: Collects) -> None:
@@ -99,14 +100,14 @@ class Turn:
         self._answering = True
 
     def end_answers(self) -> None:
-        """They have been. Unless a chunk of a client has asked for the end of the turn, it is
-        now."""
+        """All answers have been taken in. The turn ends now, unless a client's chunk has already
+        scheduled its end."""
         self._answering = False
         if not self._scheduled and not self._ending and (self._dirty or self._touched):
             self._end()
 
     def broken_off(self) -> None:
-        """The chunk has left no reply: what it has changed is written all the same."""
+        """The chunk has produced no reply; batches that it changed are still written."""
         self.taking = None
         if self._dirty:
             self._schedule()

@@ -2,11 +2,11 @@
 The verdicts of filters about the messages of a partition, so that each filter is asked about a
 message once.
 
-A message is met more than once: the record at which a reply ends stands at the front of the next
+A message can be read more than once: the record at the end of a reply is also the first of the next
 one, and a consumer that failed, was restarted or went back reads again. A filter with state (every
-second message, at most so many a minute) would give another answer then, and a message that was
-never delivered would be passed over. The memory is bounded, so that it forgets what is far from
-where the group reads.
+second message, at most ten a minute) could then give another answer, and a message that was never
+delivered would be skipped. The memory is bounded: it forgets the verdicts far from the place where
+the group reads.
 """
 
 from __future__ import annotations
@@ -21,21 +21,23 @@ MOST_OF_PARTITION: Final = 65_536
 """Verdicts of one group and partition: 512 KiB."""
 
 MOST: Final = 4_000_000
-"""Verdicts of all: 32 MB. Beyond it goes the partition that has not been read for longest."""
+"""Verdicts of all: 32 MB. Beyond it, the partition that has not been read for longest is
+forgotten."""
 
 JUMPS: Final = 16
-"""Places of one group and partition from which a consumer may ask where to go on."""
+"""Jumps that are remembered for one group and partition."""
 
 OVERHEAD: Final = 64
-"""A partition counts as so many verdicts more, so that many with few of them are bounded too."""
+"""A partition counts as this number of verdicts more, so that many partitions with few verdicts are
+bounded too."""
 
 
 class Verdicts:
     """
     The verdicts about one partition for one group. Thread: reactor.
 
-    :ivar jumps: for the offsets at which replies began: where to go on after all that the reply
-        brought and passed over.
+    :ivar jumps: by the offset at which a reply began: the offset after all messages that the reply
+        delivered and skipped.
     """
 
     __slots__ = ("_most", "_places", "jumps")
@@ -49,7 +51,7 @@ class Verdicts:
         return len(self._places)
 
     def recall(self, offset: int) -> bool | None:
-        """The verdict about the message at ``offset``; ``None``: it is not known any more."""
+        """The verdict about the message at ``offset``; ``None``: it is unknown or was forgotten."""
         places = self._places
         index = bisect_left(places, offset << 1)
         if index < len(places) and places[index] >> 1 == offset:

@@ -1,1 +1,1 @@
-"""The message log on disk. Knows nothing of the network."""
+"""The message log on disk. It does not depend on the network."""

@@ -1,8 +1,8 @@
 """
 Writes of one store in a worker instead of the reactor thread.
 
-One batch is being written at a time; later records collect meanwhile. It costs a lone put two
-thread switches, and keeps a disk that hangs from having the reactor.
+One batch is written at a time; later records collect meanwhile. It costs a lone put two thread
+switches, and a disk that hangs does not block the reactor.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from metamorphosis.store.writablelog import WritableLog
 
 
 class ApartWrites:
-    """The writes of one store; ``WritableLog.apart`` is the one that runs. Thread: reactor."""
+    """The writes of one store; ``WritableLog.apart`` is the batch of the running write. Thread:
+    reactor."""
 
     def __init__(self, store: WritableLog) -> None:
         self._store = store

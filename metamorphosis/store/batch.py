@@ -1,4 +1,4 @@
-"""Records collected for one partition, which are stored or refused together."""
+"""The records collected for one partition, stored or refused together."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Protocol
 
 
 class Outcome(Enum):
-    """The outcome that replies wait for: a batch, a record that is forced."""
+    """The outcome of a batch, or of a record that a journal forces."""
 
     PENDING = "collecting, or written and not yet flushed"
     STORED = "every record is stored; with group commit also flushed"
@@ -24,7 +24,7 @@ class Collecting(Protocol):
     """
     The partition that a batch is for.
 
-    :ivar batch: the one that collects now.
+    :ivar batch: the batch that collects now.
     :ivar next_offset: where the next record will start.
     """
 
@@ -42,24 +42,24 @@ class Collecting(Protocol):
         """Write the batch that collects."""
 
     def own_pieces(self) -> None:
-        """Copy its pieces that are views of a receive buffer."""
+        """Copy the pieces of that batch that are views of a receive buffer."""
 
 
 class Batch:
     """
     The records that one partition stores with one write. Thread: reactor.
 
-    :ivar store: where it goes.
+    :ivar store: the partition that stores it.
     :ivar offset: offset of the first record.
     :ivar pieces: header, body, header, body, ...: two per record. Emptied on completion.
     :ivar owned: leading pieces known not to be views of a receive buffer.
     :ivar size: bytes, known when the batch is committed.
-    :ivar state: what has become of it.
+    :ivar state: its outcome.
     :ivar stored_end: after completion: records that end at or below this offset are stored.
-    :ivar stored_count: after completion: how many records, from the first on, are stored.
-    :ivar error: why it failed.
-    :ivar decided: it may be written; only a ``Block`` may have to wait.
-    :ivar counted: its records are in ``MessageStore.put_count``, whatever becomes of them.
+    :ivar stored_count: after completion: the number of stored records, counted from the first.
+    :ivar error: the reason of a failure.
+    :ivar decided: whether it may be written; only a ``Block`` may have to wait.
+    :ivar counted: its records are in ``MessageStore.put_count``, whatever the outcome is.
     :ivar waiters: called once each on completion; never from within ``open_batch``.
     """
 
@@ -107,12 +107,12 @@ class Batch:
 
     def complete(self, stored_end: int, count: int, error: BaseException | None = None) -> None:
         """
-        Set the outcome, once, and call everything that waits for it.
+        Set the outcome, once, and call the waiters.
 
-        :param count: of the records that end at or below ``stored_end``.
+        :param count: the number of records that end at or below ``stored_end``.
         """
         if self.state is not PENDING:
-            return  # refused because the disk did not answer
+            return  # it was refused before, because the disk did not answer
         self.stored_end = stored_end
         self.stored_count = count
         self.error = error
@@ -127,9 +127,9 @@ class Batch:
 
 class Block(Batch):
     """
-    Records that are stored all or none, in room that was reserved for them. Thread: reactor.
+    Records that are stored all or none, in space that was reserved for them. Thread: reactor.
 
-    :ivar offset: of its first byte; known from the reservation on.
+    :ivar offset: the offset of its first byte; known from the reservation on.
     """
 
     __slots__ = ()
@@ -144,10 +144,10 @@ class Block(Batch):
 
 class Copy(Block):
     """
-    Records of another broker's log, as they are there. They count as messages of the log, and not
-    as puts. Thread: reactor.
+    Records of another broker's log, byte for byte. They count as messages of the log, not as puts.
+    Thread: reactor.
 
-    :ivar records: how many there are.
+    :ivar records: the number of records.
     """
 
     __slots__ = ("records",)
@@ -156,7 +156,7 @@ class Copy(Block):
         self, store: Collecting, offset: int, data: bytes | memoryview, records: int
     ) -> None:
         super().__init__(store, offset, data)
-        self.pieces = [data]  # alone it is not copied once more
+        self.pieces = [data]  # a single piece is written without another copy
         self.owned = 1
         self.decided = True
         self.records = records

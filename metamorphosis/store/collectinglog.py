@@ -1,12 +1,11 @@
 """
-The records that a partition has accepted and not written yet: the batch that collects, and the
-blocks.
+The records that a partition has accepted but not written: the batch that collects, and the blocks.
 
 Records collect in ``batch``; ``commit`` writes them with one call at the end of the last segment.
 
-``reserve`` takes room in the log for a block that is not to be written yet, because a journal has
-to force its record first. Records after it collect in batches of their own; everything from the
-first undecided block on stands in ``_queue``, in the order of the offsets:
+``reserve`` takes space in the log for a block that must not be written yet, because a journal has
+to force its record first. Records after it collect in separate batches. From the first undecided
+block on, all batches and blocks stand in ``_queue``, in the order of their offsets:
 
     block       event                                  block
     -           reserve                                undecided: nothing after it is written
@@ -44,14 +43,14 @@ class CollectingLog(WritableLog):
     ) -> None:
         super().__init__(topic, partition, segments, environment)
         self.batch: Batch | None = None
-        self._queue: deque[Batch] = deque()  # from the first block on that was undecided
+        self._queue: deque[Batch] = deque()  # starts with the first block that was undecided
 
     @abstractmethod
     def _check_writable(self) -> None:
         """
-        No batch collects, and one is about to be opened.
+        Check before a batch is opened; none collects.
 
-        :raises StoreDamaged: nothing could come of it.
+        :raises StoreDamaged: the batch could not be stored.
         """
 
     @abstractmethod
@@ -68,17 +67,16 @@ class CollectingLog(WritableLog):
 
     @abstractmethod
     def _end_if_idle(self) -> None:
-        """Close if that is asked for and there is nothing left to do."""
+        """Close if ``close`` was called and no work is left."""
 
     # Records
 
     def open_batch(self) -> Batch:
         """
-        The batch that collects from now on; announced by ``on_dirty``. Calls no waiter.
+        The batch that collects from now on; ``on_dirty`` is called for a new one. Calls no waiter.
 
         :raises StoreClosed: after ``close``.
-        :raises StoreDamaged: an earlier write failed and could not be undone until now, or flushes
-            fail.
+        :raises StoreDamaged: an earlier write failed and could not yet be undone, or flushes fail.
         """
         self._check_open()
         if self.batch is not None:
@@ -100,7 +98,7 @@ class CollectingLog(WritableLog):
         """
         Add one record to the batch that collects; returns its offset.
 
-        This is how every single record gets into the log; the hot path does the same inline.
+        Every single record enters the log here; the hot path does the same inline.
 
         :raises StoreError: as ``open_batch``.
         """
@@ -112,8 +110,8 @@ class CollectingLog(WritableLog):
 
     def own_pieces(self) -> None:
         """
-        Copy the pieces of the collecting batch that are views: their buffer is about to be used
-        again.
+        Copy the pieces of the collecting batch that are views, because their buffer is about to be
+        reused.
         """
         if self.batch is not None:
             self.batch.own()
@@ -122,7 +120,7 @@ class CollectingLog(WritableLog):
 
     def reserve(self, records: Sequence[bytes]) -> Block:
         """
-        Take room for whole records as one contiguous block, all or nothing; it counts as one
+        Reserve space for whole records as one contiguous block, all or nothing; it counts as one
         message. Its offsets are fixed from now on, and nothing after it is written, or readable,
         before ``commit_block`` or ``cancel_block``.
 
@@ -138,10 +136,9 @@ class CollectingLog(WritableLog):
 
     def commit_block(self, block: Block) -> None:
         """
-        Write the block as soon as everything before it is written, and then what has collected
-        after it.
+        Write the block as soon as everything before it is written, and then the batches after it.
 
-        :raises StoreError: it has failed already, with what stood before it.
+        :raises StoreError: the block has failed already, with a batch before it.
         """
         if block.state is not PENDING:
             raise StoreError(f"The block at {block.offset} was refused") from block.error
@@ -151,8 +148,8 @@ class CollectingLog(WritableLog):
 
     def cancel_block(self, block: Block, error: BaseException) -> None:
         """
-        Never write the block. The batches collected after it have offsets that do not come any
-        more: batches and blocks there are refused with the same error.
+        Give the block up. The offsets after it are no longer valid: the batches and blocks there
+        are refused with the same error.
         """
         if block.state is not PENDING or block.decided:
             raise StoreError(f"The block at {block.offset} has been decided")
@@ -172,11 +169,11 @@ class CollectingLog(WritableLog):
 
     def append_copy(self, data: bytes | memoryview, records: int) -> Copy:
         """
-        Store whole records of another broker's log, all or nothing, at once. One fsync of a flush
-        covers them, and they are one write, so ``unflushThreshold`` takes them for one message.
+        Store whole records of another broker's log, all or nothing, at once. They are one write and
+        covered by one fsync, so ``unflushThreshold`` counts them as one message.
 
         :param data: the bytes of the records, which never change.
-        :param records: how many there are.
+        :param records: the number of records.
         :raises StoreError: as ``open_batch``.
         """
         self.commit()
@@ -199,11 +196,11 @@ class CollectingLog(WritableLog):
         """See ``WritableLog``."""
         return bool(self._queue) and self._queue[0].decided
 
-    # Out of here
+    # Commits and refusals
 
     def commit(self) -> None:
         """
-        Write the batch that collects; while a worker must not be disturbed, leave it collecting.
+        Write the batch that collects; while a worker holds the last segment, leave it collecting.
         """
         if self._queue:
             self._commit_queue()
@@ -229,7 +226,7 @@ class CollectingLog(WritableLog):
             self._write(batch, more=queue[0].decided if queue else self.batch is not None)
 
     def _close_batch(self) -> None:
-        """The batch that collects must not grow: it gets its place in the queue."""
+        """End the batch that collects and put it into the queue."""
         batch = self.batch
         if batch is not None:
             self.own_pieces()
@@ -250,7 +247,7 @@ class CollectingLog(WritableLog):
         refuse(self.take_unwritten(), error)
 
     def _take_from(self, block: Block) -> list[Batch]:
-        """Take out ``block`` and everything after it."""
+        """Remove and return ``block`` and everything after it."""
         before: list[Batch] = []
         while self._queue[0] is not block:
             before.append(self._queue.popleft())
@@ -261,6 +258,6 @@ class CollectingLog(WritableLog):
 
 
 def refuse(batches: list[Batch], error: BaseException) -> None:
-    """Complete batches of which nothing is stored."""
+    """Complete batches without a stored record."""
     for batch in batches:
         batch.complete(batch.offset, 0, error)

@@ -1,6 +1,6 @@
 """
-New partitions on a disk that may hang: directory and file are made in a worker, and what waits for
-them waits alone.
+New partitions on a disk that may hang: a worker makes directory and file, and only the puts of the
+new partition wait for it.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ OpenFiles = Callable[[], list[Segment]]
 
 class Creation:
     """
-    One partition whose files are being opened. Thread: reactor, but for ``run``.
+    One partition whose files are being opened. Thread: reactor, except ``run``.
 
     :param open_files: see ``opening.open_segments``.
-    :ivar segments: what was opened; None before, and after a failure.
-    :ivar error: why nothing was opened.
+    :ivar segments: the opened files; None before, and after a failure.
+    :ivar error: the reason of a failure.
     """
 
     def __init__(
@@ -53,17 +53,17 @@ class Creation:
         self._done.set()
 
     def block(self) -> None:
-        """Wait for the worker here and now: somebody cannot do without the partition."""
+        """Block until the worker is done: the caller needs the partition at once."""
         self._done.wait()
 
     def ended(self) -> Deferred[None]:
-        """Fires when the partition can be had, or fails."""
+        """Fires when the partition is open; fails with the error."""
         deferred: Deferred[None] = Deferred()
         self._waiting.append(deferred)
         return deferred
 
     def tell(self, error: BaseException | None) -> None:
-        """It has come to an end, or is not waited for any longer."""
+        """Tell those who wait that the creation has ended or is given up."""
         waiting, self._waiting = self._waiting, []
         for deferred in waiting:
             if error is None:
@@ -74,9 +74,9 @@ class Creation:
 
 class Creations:
     """
-    Those that are under way. Thread: reactor.
+    The creations in progress. Thread: reactor.
 
-    :param install: makes a store of what was opened; for one that exists by now it does nothing.
+    :param install: makes a store of the opened files; does nothing for a store that exists by now.
     """
 
     def __init__(self, install: Callable[[Creation], None]) -> None:
@@ -84,7 +84,7 @@ class Creations:
         self._running: dict[tuple[str, int], Creation] = {}
 
     def find(self, topic: str, partition: int) -> Creation | None:
-        """The one of this partition."""
+        """The creation of this partition, if one is in progress."""
         return self._running.get((topic, partition))
 
     def begin(
@@ -101,7 +101,7 @@ class Creations:
         return creation
 
     def fail(self, environment: StoreEnvironment | None, error: MetaQError) -> None:
-        """Whatever waits for this disk (None: any) waits no longer; the workers go on."""
+        """Fail the waits for this disk (None: for any); the workers continue."""
         for creation in list(self._running.values()):
             if environment is None or creation.environment is environment:
                 creation.tell(error)

@@ -1,7 +1,7 @@
 """
 The search for the record that follows a damage in a segment file.
 
-Time is bounded: the bytes after the damage are searched once, at the speed of memory, and all
+Its time is bounded: the bytes after the damage are searched once, at the speed of memory, and all
 further comparisons are counted.
 """
 
@@ -15,18 +15,18 @@ from typing import NamedTuple
 from metamorphosis.message import HEADER, HEADER_BYTES, crc32
 
 READ_SIZE = 4 << 20
-"""Bytes that are read at once."""
+"""Bytes of one read."""
 SEARCH_WORK = 8 << 30
 """
-Bound of a search, in bytes that are compared: some 5 s. No log that brokers write comes near; a
-file made for it would need hours.
+Limit of a search, in compared bytes: about 5 s. The logs that brokers write stay far below it; a
+file constructed for the purpose could otherwise take hours.
 """
 CANDIDATE_WORK = 512
-"""The cost of a look at one place."""
+"""The cost of a check of one place."""
 READ_WORK = 4096
-"""The cost of a read beside its bytes."""
+"""The fixed cost of a read."""
 ID_SPAN = 10 * 365 * 86_400_000 << 22
-"""Ids of ten years. Two messages of a segment are nearer to each other."""
+"""Ids of ten years. Two messages of a segment are always closer than that."""
 
 _nonzero = re.compile(rb"[^\0]")
 _FLAG_AT = 16  # within a header; 0 or 1 in everything that clients send
@@ -37,7 +37,7 @@ class SearchTooLong(Exception):
 
 
 class _Header(NamedTuple):
-    """The fields of a record's header, and where it stands."""
+    """The fields of a record's header, and its position."""
 
     position: int
     length: int
@@ -77,11 +77,11 @@ class DamageSearch:
 
     def next_record(self, bad: int, last_id: int | None) -> int | None:
         """
-        The position of the record that follows the bad one, None if that is the torn tail.
+        The position of the record that follows the bad one, None if the bad one is the torn tail.
 
         :param bad: position of the bad record; a whole header stands there.
-        :param last_id: id of the last record in front of it.
-        :raises SearchTooLong: that would take too long.
+        :param last_id: id of the last record before it.
+        :raises SearchTooLong: the search would take too long.
         """
         header = self._header(bad)
         if header is None:
@@ -102,7 +102,7 @@ class DamageSearch:
         return self._first(bad, lambda one: True, last_id) if found is None else found
 
     def _next_newer(self, header: _Header) -> int | None:
-        """The record after one whose header says, at least, when it was stored."""
+        """The record after one whose header has at least a usable id."""
         extent = _Extent(header, self)
 
         def follows(one: _Header) -> bool:
@@ -138,7 +138,7 @@ class DamageSearch:
                     if flag < 2 and checksum >= 0 and 0 <= length <= left - place:
                         yield _Header(at + place, length, checksum, message_id, flag)
                 elif not (length or checksum or flag):
-                    # Within a run of zeros: on to the first header with an id.
+                    # Within a run of zeros: skip to the first header with an id.
                     found = _nonzero.search(chunk, zeros)
                     zeros = found.start() if found else len(chunk)
                 zeros = chunk.find(b"\0\0\0", zeros + 1, len(chunk) - 1)
@@ -146,8 +146,9 @@ class DamageSearch:
 
     def _is_record(self, header: _Header, last_id: int | None) -> bool:
         """
-        Whether a valid record is there. Eight zero bytes are length and checksum of an empty body,
-        which proves nothing: then flag and id must be those of the next message of this log.
+        Whether the header belongs to a valid record. Eight zero bytes are also length and checksum
+        of an empty body, which proves nothing: then flag and id must fit the next message of this
+        log.
         """
         if header.length < 0 or header.end > self._file_size:
             return False
@@ -158,7 +159,8 @@ class DamageSearch:
         return self.checksum(header.body, header.end) & 0x7FFFFFFF == header.checksum
 
     def checksum(self, start: int, end: int, before: int = 0) -> int:
-        """CRC-32 of a range of the file, going on from that of what stands in front of it."""
+        """CRC-32 of a range of the file, continued from ``before``, the CRC of the bytes before
+        it."""
         self.spend(READ_WORK + end - start)
         while start < end:
             piece = os.pread(self._fd, min(end - start, READ_SIZE), start)
@@ -172,7 +174,7 @@ class DamageSearch:
         """
         Count the cost of a search.
 
-        :raises SearchTooLong: it is too much.
+        :raises SearchTooLong: the limit is exceeded.
         """
         self._work -= work
         if self._work < 0:
@@ -184,7 +186,7 @@ class DamageSearch:
 
 
 class _Extent:
-    """How far the body of a record with a damaged length reaches, by its checksum."""
+    """The end of a record with a damaged length, found by its checksum."""
 
     def __init__(self, header: _Header, search: DamageSearch) -> None:
         self._checksum = header.checksum
@@ -193,7 +195,7 @@ class _Extent:
         self._found = 0
 
     def ends_at(self, position: int) -> bool:
-        """Whether it ends there; positions must not become smaller."""
+        """Whether the record ends at ``position``; positions must not decrease."""
         if position < self._done:
             return False
         self._found = self._search.checksum(self._done, position, self._found)

@@ -1,5 +1,5 @@
 """
-The fate of a segment file that is older than the retention: it is deleted or archived.
+The disposal of segment files that are older than the retention: deletion or archiving.
 
 Source: ``DeletePolicy``, ``DeletePolicyFactory``.
 """
@@ -25,7 +25,7 @@ class DiscardPolicy:
         self.retention_ms = retention_ms
 
     def dispose(self, path: str) -> None:
-        """See ``IDeletePolicy``. A file that is gone already is fine."""
+        """See ``IDeletePolicy``. A missing file is no error."""
         with suppress(FileNotFoundError):
             os.unlink(path)
 
@@ -33,8 +33,8 @@ class DiscardPolicy:
 @implementer(IDeletePolicy)
 class ArchivePolicy:
     """
-    Renames the file to ``<file>.arc``, or packs it into ``<file>.zip``, as the only entry, named
-    like the file.
+    Renames the file to ``<file>.arc``, or packs it into ``<file>.zip`` as the only entry, under its
+    own name.
 
     Differs: the archive is written under a temporary name and is on the disk under its own before
     the original is deleted. The original deletes even when the compression failed.
@@ -47,7 +47,7 @@ class ArchivePolicy:
         self.compress = compress
 
     def dispose(self, path: str) -> None:
-        """See ``IDeletePolicy``. A file that is gone already is fine."""
+        """See ``IDeletePolicy``. A missing file is no error."""
         with suppress(FileNotFoundError):
             if self.compress:
                 _pack(path, f"{path}.zip")
@@ -88,10 +88,10 @@ def make_policy(text: PolicyText) -> DiscardPolicy | ArchivePolicy:
 
 def count_expired(paths: Iterable[str], now_ms: int, retention_ms: int) -> int:
     """
-    How many of these files, from the first on without interruption, were last modified longer ago
-    than the retention. A missing file counts. Thread: any; blocks.
+    The number of leading files that were last modified longer ago than the retention. A missing
+    file counts. Thread: any; blocks.
 
-    :raises OSError: a file cannot be looked at.
+    :raises OSError: the status of a file cannot be read.
     """
     count = 0
     for path in paths:

@@ -2,8 +2,8 @@
 The open segment files of all stores: opened on demand, closed again when there are too many.
 
 The descriptors of a process are limited; every partition has a segment that is appended to, and
-older ones that are read. Those that are not in use are closed, oldest first, when the bound is
-reached.
+older ones that are read. When the limit is reached, segments that are not in use are closed, oldest
+first.
 
 Differs: the original keeps a descriptor for every segment.
 """
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from metamorphosis.store.segment import Segment
 
 TRIES = 50
-"""Segments that are looked at to make room for one; if all are needed the bound is exceeded."""
+"""Segments that are checked to make room for one; if all are needed, the limit is exceeded."""
 
 
 class DescriptorsTaken(StoreError):
-    """No segment can be closed in favour of another that is to stay open."""
+    """No segment can be closed to make room for another that must stay open."""
 
 
 class Log(Protocol):
@@ -34,9 +34,9 @@ class Log(Protocol):
 
 class Descriptors:
     """
-    Which segments are open. Thread: reactor.
+    The open segments. Thread: reactor.
 
-    :param bound: how many, as long as that many can be closed.
+    :param bound: the limit, exceeded only when no segment can be closed.
     """
 
     def __init__(self, bound: int = 1 << 30) -> None:
@@ -52,7 +52,8 @@ class Descriptors:
         """
         Open a segment of ``log``.
 
-        :param at_once: the caller needs it for this moment only, so that the bound may be exceeded.
+        :param at_once: the caller needs the descriptor only during this call, so the limit may be
+            exceeded.
         :raises DescriptorsTaken: too many are in use.
         :raises StoreError: the file cannot be opened; naming it.
         """
@@ -63,7 +64,7 @@ class Descriptors:
         self._open[segment] = log
 
     def opened(self, log: Log, segment: Segment) -> None:
-        """A segment is open already: it was made just now."""
+        """Register a segment that was created open."""
         self._open[segment] = log
         self.make_room(0)
 

@@ -3,15 +3,15 @@ The default mode: a put is acknowledged when it is written, and readable when it
 after.
 
 Differs: in the original the put that reaches a threshold waits for the flush, in its own thread.
-Here every flush runs in a worker and no put waits for it, unless the disk cannot keep up: while a
-flush runs at most ``unflushThreshold`` further messages are acknowledged, then batches collect
-until it is done. So never more than about twice the threshold are acknowledged and unflushed.
-Bounds of bytes (``unflushed``) do the same, because what is unflushed is kept in memory.
+Here every flush runs in a worker, and puts wait for it only if the disk cannot keep up: while a
+flush runs, at most ``unflushThreshold`` further messages are acknowledged, then batches collect
+until it is done. So at most about twice the threshold are acknowledged and unflushed. Limits in
+bytes (``unflushed``) work the same way, because unflushed messages are kept in memory.
 
-Differs: when a flush fails, what is unflushed is written again, from memory, and flushed again: at
-every put, and after 1 s, 2 s, 4 s and then every 5 s. Until that works nothing beyond what was
-flushed before is readable, and puts are acknowledged up to the same bounds. Beyond them a put waits
-for the attempt that it has caused, and is refused if that fails.
+Differs: when a flush fails, the unflushed messages are written again, from memory, and flushed
+again: at every put, and after 1 s, 2 s, 4 s and then every 5 s. Until a flush succeeds, only
+messages flushed before are readable, and puts are acknowledged up to the same limits. Beyond them a
+put waits for the attempt that it has caused, and is refused if that fails.
 
 Source: ``MessageStore``, ``MessageStoreManager``.
 """
@@ -32,13 +32,13 @@ from metamorphosis.store.unflushed import MOST, MOST_IN_ALL, Unflushed
 from metamorphosis.store.writablelog import WritableLog
 
 FEW = 10
-"""Messages that have collected for a flush when there is so much traffic that a reader that waits
-gets them by the next round, not by a flush of its own: one a millisecond costs a tenth of the
-processor."""
+"""With more unflushed messages than this, a waiting reader gets them by the next round instead of
+an extra flush: an extra flush each millisecond costs a tenth of the processor."""
 
 FIRST_RETRY = 1.0
 LAST_RETRY = 5.0
-"""Seconds from a failed flush to the next attempt if no put comes, doubled each time."""
+"""Seconds from a failed flush to the next attempt without a put: first and last; doubled each
+time."""
 
 
 class DirectFlush(FlushPolicy):
@@ -62,7 +62,7 @@ class DirectFlush(FlushPolicy):
         self._flushed_at = store.environment.clock.seconds()  # when the last flush was submitted
         self._max_segment_size = store.environment.max_segment_size
         self._asked = False  # the schedule will call _flush_due
-        self._retry_asked = False  # and _retry_due
+        self._retry_asked = False  # the schedule will call _retry_due
         self._seconds = store.environment.clock.seconds
         self._schedule = store.environment.schedule
         self._kept = store.writer.unflushed = Unflushed(store.environment.schedule)
@@ -91,7 +91,7 @@ class DirectFlush(FlushPolicy):
             ) from self._flush_error
 
     def _full(self) -> bool:
-        """Whether no more may be acknowledged before a flush."""
+        """Whether the next messages must wait for a flush."""
         return (
             self._unflushed > self._threshold
             or self._kept.size - self._kept_in_flight > MOST
@@ -119,7 +119,7 @@ class DirectFlush(FlushPolicy):
                 self.flush()
             elif not self._asked or store.on_readable is not None:
                 self._ask()
-        if store.last.size >= self._max_segment_size:  # asked here, too: it saves two calls
+        if store.last.size >= self._max_segment_size:  # checked here to save two calls per batch
             store.roll_if_due()
 
     def _ask(self) -> None:
@@ -138,7 +138,7 @@ class DirectFlush(FlushPolicy):
             rounds.hurry(environment.threads, environment.flush_delay)
 
     def hurry(self) -> None:
-        """See ``FlushPolicy``; what is written already is flushed at once."""
+        """See ``FlushPolicy``; flush the messages written so far at once."""
         if self._asked:
             self._ask()
 
@@ -156,15 +156,15 @@ class DirectFlush(FlushPolicy):
 
     def flush(self) -> None:
         """
-        Flush, in a worker, the messages that are written by now. While a flush runs this does
-        nothing: its completion looks for more.
+        Flush the messages written so far, in a worker. No effect while a flush runs: its completion
+        flushes the rest.
         """
         flush = self._begin_flush()
         if flush is not None:
             self.store.environment.threads.submit(flush.work, lambda _, error: flush.done(error))
 
     def _begin_flush(self) -> Flush | None:
-        """What is to be done to flush what is written by now; None if there is nothing."""
+        """The work that flushes the messages written so far; None if there are none."""
         store = self.store
         if store.worker is not Worker.IDLE:
             if self._full():
@@ -221,8 +221,8 @@ class DirectFlush(FlushPolicy):
 
     def roll_unflushed(self, error: BaseException) -> None:
         """
-        See ``FlushPolicy``, also after any other flush that failed: what is written is
-        acknowledged, so it stays; it is written and flushed again until that works.
+        See ``FlushPolicy``; called after any failed flush. The written messages were acknowledged,
+        so they stay, and are written and flushed again until that works.
         """
         self._unflushed += self._in_flight
         self._in_flight = self._kept_in_flight = 0
@@ -241,13 +241,13 @@ class DirectFlush(FlushPolicy):
             self.store.environment.schedule.request(self._retry_due, self._retry_delay)
             self._retry_delay = min(2 * self._retry_delay, LAST_RETRY)
         if self._full():
-            # What has collected during the flush would go beyond the bound.
+            # The messages that have collected during the flush would exceed the limit.
             self.store.refuse_unwritten(error)
         self.store.worker = Worker.IDLE
         self.store.proceed()
 
     def stalled(self, error: BaseException) -> None:
-        """See ``FlushPolicy``; what is being flushed is acknowledged."""
+        """See ``FlushPolicy``; the messages being flushed are acknowledged already."""
 
     def last_flush(self) -> bool:
         """See ``FlushPolicy``; tried once."""

@@ -1,5 +1,5 @@
 """
-The system calls of the store that can fail, in one place, so that a test can hand in a disk that is
+The system calls of the store that can fail, in one place, so that a test can pass in a disk that is
 full or broken.
 """
 
@@ -21,7 +21,7 @@ class Disk:
         """
         A descriptor of a new, empty file, for reading and writing.
 
-        A file of that name that is empty is as good as a new one: a crash left it.
+        An existing empty file counts as new: a crash left it.
         """
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         if os.fstat(fd).st_size:
@@ -30,7 +30,7 @@ class Disk:
         return fd
 
     def overwrite(self, path: str) -> int:
-        """A descriptor of an empty file, for writing; what had its name is gone."""
+        """A descriptor of an empty file, for writing; the former contents are lost."""
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
 
     def open(self, path: str, writable: bool) -> int:
@@ -38,11 +38,11 @@ class Disk:
         return os.open(path, (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC)
 
     def write(self, fd: int, data: bytes | memoryview, position: int) -> int:
-        """Write at ``position``; returns how much was written, like every write below."""
+        """Write at ``position``; returns the number of bytes written."""
         return os.pwrite(fd, data, position)
 
     def writev(self, fd: int, pieces: Sequence[bytes | memoryview], position: int) -> int:
-        """Write up to 1024 pieces at ``position``."""
+        """Write up to 1024 pieces at ``position``; returns the number of bytes written."""
         return os.pwritev(fd, pieces, position)
 
     def free(self, path: str) -> int:
@@ -78,7 +78,7 @@ class Disk:
             os.close(fd)
 
     def close(self, fd: int) -> None:
-        """Close; slow when it was the last descriptor of a big deleted file."""
+        """Close; slow for the last descriptor of a big deleted file."""
         os.close(fd)
 
     def remove(self, path: str) -> None:
@@ -86,5 +86,5 @@ class Disk:
         os.unlink(path)
 
     def replace(self, path: str, by: str) -> None:
-        """Rename ``by`` to ``path``, which is there all the time, old or new."""
+        """Rename ``by`` to ``path``; at any moment ``path`` is the old or the new file."""
         os.replace(by, path)

@@ -1,4 +1,4 @@
-"""What all stores of a broker share."""
+"""The parts that all stores of a broker share."""
 
 from __future__ import annotations
 
@@ -19,21 +19,20 @@ if TYPE_CHECKING:
 
 class StoreEnvironment(NamedTuple):
     """
-    What all stores of a broker share.
+    The parts that all stores of a broker share.
 
-    :ivar threads: for everything that may block for long.
+    :ivar threads: run the calls that may block for long.
     :ivar clock: the reactor's time.
-    :ivar schedule: of later flushes.
+    :ivar schedule: timers of later flushes.
     :ivar on_dirty: called when a batch is opened; the broker's turn commits it at its end.
-    :ivar max_segment_size: bytes; a segment that has reached it after a commit is the last no
-        longer.
-    :ivar flush_delay: seconds between background flushes in direct mode; 0 or less: none, messages
-        become readable when threshold or interval say so, as in the original.
+    :ivar max_segment_size: bytes; a segment that has reached it after a commit gets a successor.
+    :ivar flush_delay: seconds between background flushes in direct mode; 0 or less: no such
+        flushes, messages become readable by threshold or interval only, as in the original.
     :ivar disk: the system calls.
-    :ivar descriptors: of the segments.
-    :ivar apart: writes run in the threads, too, so that a disk that hangs never has the reactor.
-    :ivar gather: group commits watch what clients do; see ``gathering``.
-    :ivar stalled: why the disk takes nothing now; None while it answers.
+    :ivar descriptors: the open segments.
+    :ivar apart: writes also run in the threads, so that a disk that hangs never blocks the reactor.
+    :ivar gather: group commits adapt to the behaviour of clients; see ``gathering``.
+    :ivar stalled: returns the reason why the disk takes no writes now; None while it answers.
     """
 
     threads: IWorkerThreads

@@ -1,8 +1,8 @@
 """
-When stores are flushed in the background, and the work of a flush itself.
+The timers of background flushes, and the work of a flush itself.
 
-A store asks for its next flush when it has something unflushed: normally it joins the next of
-``FlushRounds``; stores that ask for the same delay otherwise share one timer.
+A store with unflushed messages asks for its next flush: normally it joins the next of
+``FlushRounds``; otherwise stores that ask for the same delay share one timer.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 class FlushSchedule:
     """
-    Timers for stores that want to be flushed later. Thread: reactor.
+    Timers of later flushes. Thread: reactor.
 
     :param clock: the reactor.
     :ivar rounds: for flushes in the background.
@@ -47,7 +47,7 @@ class FlushSchedule:
         self._calls[delay] = self._clock.callLater(delay, self._run, delay)
 
     def stop(self) -> None:
-        """Forget the planned flush; closing stores flush by themselves."""
+        """Cancel the planned flushes; closing stores flush by themselves."""
         for call in self._calls.values():
             call.cancel()
         self._calls.clear()
@@ -64,9 +64,9 @@ class Rolled(NamedTuple):
     """
     The outcome of the worker's part of a roll.
 
-    :ivar fd: of the new segment, -1 if there is none.
-    :ivar sync_error: why the old segment could not be flushed; nothing else was tried then.
-    :ivar create_error: why there is no new segment.
+    :ivar fd: the descriptor of the new segment, -1 if there is none.
+    :ivar sync_error: the error of the flush of the old segment; nothing else was tried then.
+    :ivar create_error: the error of the creation of the new segment.
     """
 
     fd: int = -1
@@ -95,11 +95,11 @@ def sync_segment(
 
     :param fd: -1: the worker opens ``path`` for itself, because descriptors are scarce. The errors
         of a file that was closed meanwhile are reported to the next open.
-    :param directories: those that got a new entry for this segment.
-    :param again: what has to be written again first, because an earlier sync has failed: after such
-        an error the kernel holds the pages for clean, and a second sync would report a success that
-        is none.
-    :raises OSError: nothing may be taken for durable.
+    :param directories: the directories that got a new entry for this segment.
+    :param again: bytes to write again first, because an earlier sync has failed: after such an
+        error the kernel marks the pages as clean, and a second sync would report success without
+        writing them.
+        :raises OSError: none of the data may be considered durable.
     """
     with _opened(disk, fd, path) as opened:
         for position, data in again:
@@ -110,7 +110,7 @@ def sync_segment(
 
 
 def timed_sync(disk: Disk, fd: int, path: str, directories: Iterable[str]) -> float:
-    """See ``sync_segment``; how many seconds that took."""
+    """See ``sync_segment``; returns its duration in seconds."""
     began = time.monotonic()
     sync_segment(disk, fd, path, directories)
     return time.monotonic() - began
@@ -131,9 +131,9 @@ def roll_segment(
     """
     Flush the old segment for good, then create its successor. Thread: worker.
 
-    :param old: descriptor of the old segment, -1: it is opened.
-    :param path: of the new one, whose directory is synced with its first flush.
-    :param directories: those that have to be synced for the old segment.
+    :param old: descriptor of the old segment, -1: the worker opens it.
+    :param path: file of the new segment, whose directory is synced with its first flush.
+    :param directories: the directories that have to be synced for the old segment.
     """
     try:
         with _opened(disk, old, old_path) as opened:

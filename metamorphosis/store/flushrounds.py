@@ -1,11 +1,11 @@
 """
 Background flushes of many stores, in rounds.
 
-A store with something unflushed joins the next round. On an idle broker a round begins at once, so
-a message is readable milliseconds after its put; under load rounds keep their distance, because
-each costs the disk a journal commit per store: 200 busy partitions flushed one by one every 10 ms
-took half of the processor. While a reader waits for what was written, the distance is not kept
-(``hurry``), and only rounds of many stores make a pause.
+A store with unflushed messages joins the next round. On an idle broker a round begins at once, so a
+message is readable milliseconds after its put; under load rounds keep a distance, because each
+costs the disk a journal commit per store: 200 busy partitions flushed one by one every 10 ms took
+half of the processor. While a reader waits for written messages, the distance is not kept
+(``hurry``), and only rounds of many stores are followed by a pause.
 
 A round is cut into a few jobs, each of which flushes its share of the stores one after the other.
 The file system joins the commits of jobs that run at the same time.
@@ -23,25 +23,25 @@ if TYPE_CHECKING:
     from metamorphosis.interfaces import IWorkerThreads
 
 FIRST_DELAY = 0.002
-"""Seconds from a write on an idle broker to the round; what is written meanwhile comes along."""
+"""Seconds from a write on an idle broker to the round, which also covers the writes until then."""
 
 SHARE = 4
-"""Rounds take at most one part in so many of the time, as long as the pauses are not too long."""
+"""Rounds take at most one part in this number of the time, except after a round that hung."""
 
 LONGEST_PAUSE = 2.0
-"""Seconds between rounds at most: after one that hung for minutes there is no pause of minutes
-more."""
+"""The longest time in seconds between rounds, so that a round that hung for minutes is not followed
+by a pause of minutes."""
 
 JOBS = 4
-"""Jobs of a round at most; more than the threads would only wait for each other."""
+"""Most jobs of a round; more jobs than threads would only wait for each other."""
 
 
 class Flush(NamedTuple):
     """
     One store's part of a round.
 
-    :ivar work: blocks until the store's data are on the disk; in a worker.
-    :ivar done: told the error, or None; on the reactor.
+    :ivar work: blocks until the store's data are on the disk; called in a worker.
+    :ivar done: gets the error, or None; called on the reactor thread.
     """
 
     work: Callable[[], None]
@@ -60,7 +60,7 @@ class FlushRounds:
         self._joined: list[Callable[[], Flush | None]] = []
         self._call: IDelayedCall | None = None
         self._not_before = 0.0
-        self._rested = 0.0  # the same for a round that is in a hurry
+        self._rested = 0.0  # the same for a hurried round
         self._hurried = False
         self._began = 0.0
         self._size = 0  # stores in the present round
@@ -70,9 +70,9 @@ class FlushRounds:
         self, begin: Callable[[], Flush | None], threads: IWorkerThreads, distance: float
     ) -> None:
         """
-        Call ``begin`` when the next round does, and run what it returns.
+        Call ``begin`` at the start of the next round, and run the flush that it returns.
 
-        :param distance: seconds from the beginning of one round to that of the next, at least.
+        :param distance: the least time in seconds from the start of one round to that of the next.
         """
         self._joined.append(begin)
         if self._call is None and not self._running:
@@ -80,8 +80,8 @@ class FlushRounds:
 
     def hurry(self, threads: IWorkerThreads, distance: float) -> None:
         """
-        Begin the next round without delay, when the present one is over; after one of more than
-        ``JOBS`` stores the disk gets its pause all the same.
+        Start the next round without delay after the present one; after a round of more than
+        ``JOBS`` stores the pause is kept.
         """
         if self._hurried or not self._joined:
             return
@@ -143,7 +143,7 @@ class FlushRounds:
 
 
 def _run(job: list[Flush]) -> list[BaseException | None]:
-    """The outcome of each. Thread: worker."""
+    """The error of each flush, or None. Thread: worker."""
     errors: list[BaseException | None] = []
     for flush in job:
         try:

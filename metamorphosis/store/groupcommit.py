@@ -1,11 +1,12 @@
 """
 Group commit: a put is acknowledged when it is flushed. While one flush runs, the next batch
-collects; ``gathering`` says when it is written, ``lone`` when the reactor flushes without a thread.
+collects; ``gathering`` decides when it is written, ``lone`` when the reactor flushes without a
+thread.
 
 Differs: in the original big messages bypass the queue, are acknowledged unflushed and may stay
 unreadable, and an I/O error ends the partition's writer thread and with it the partition (D-4,
-D-5). Here everything goes one way whatever its size, a batch that cannot be flushed is refused and
-taken out of the file again, and the next one is tried.
+D-5). Here messages of all sizes take the same way. A batch that cannot be flushed is refused and
+removed from the file again, and the next batch is tried.
 
 Source: ``MessageStore``.
 """
@@ -38,7 +39,7 @@ class GroupCommit(FlushPolicy):
         super().__init__(store)
         self._flying: list[tuple[Batch, int]] = []  # written and being flushed, with their counts
         self._failing = False
-        self._refused: BaseException | None = None  # why what is being flushed was refused
+        self._refused: BaseException | None = None  # the flying batches were refused with this
         environment = store.environment
         self._gathering = Gathering(
             environment.clock, self._collected, self._go_on, environment.gather
@@ -53,7 +54,7 @@ class GroupCommit(FlushPolicy):
         """See ``FlushPolicy``; every batch is tried."""
 
     def written(self, batch: Batch, count: int, more: bool) -> None:
-        """See ``FlushPolicy``: flush now, unless another batch comes along."""
+        """See ``FlushPolicy``: flush now, unless another batch is written first."""
         if batch.size:
             self._flying.append((batch, count))
         else:
@@ -114,8 +115,8 @@ class GroupCommit(FlushPolicy):
         self.store.readable(end)
 
     def stalled(self, error: BaseException) -> None:
-        """See ``FlushPolicy``; what is flushed all the same is taken back when the flush is
-        done."""
+        """See ``FlushPolicy``; the refused batches are removed from the file when the running flush
+        ends, even if it succeeds."""
         if self._flying:
             self._refused = error
             for batch, _ in self._flying:
@@ -123,8 +124,8 @@ class GroupCommit(FlushPolicy):
 
     def _take_back(self, flying: list[tuple[Batch, int]], error: BaseException) -> None:
         """
-        None of the batches counts as stored, and the batch that collected after them has wrong
-        offsets.
+        Remove the batches from the file and refuse them. The batch that collected after them has
+        wrong offsets now, so it is refused too.
         """
         store = self.store
         segment = store.last
@@ -136,7 +137,7 @@ class GroupCommit(FlushPolicy):
                 error=error,
             )
         count = sum(count for _, count in flying)
-        with suppress(StoreError):  # then it is tried again before the next batch
+        with suppress(StoreError):  # then the cut fails, and is tried again before the next batch
             store.open_last()
         store.writer.take_back(segment, count, segment.end - store.max_offset)
         after = store.take_unwritten()
@@ -152,4 +153,4 @@ class GroupCommit(FlushPolicy):
         """See ``FlushPolicy``; nothing waits for a flush."""
 
     def flush(self) -> None:
-        """Nothing to ask for: what is written is being flushed."""
+        """See ``FlushPolicy``; every write is being flushed already."""

@@ -1,17 +1,16 @@
 """
-The workers of one disk, and whether it answers.
+The worker threads of one disk, and the check that it answers.
 
-A disk that hangs (a frozen file system, a dead network share) lets no call return that waits for
-it. So each device that data paths lie on has threads and timers of its own, its *lane*: a hung one
-can use up its own threads only. A call that has not returned for ``STALL_SECONDS`` makes the lane
-*stalled*:
+Calls that wait for a hung disk (a frozen file system, a dead network share) do not return. So each
+device with data paths has its own threads and timers, its *lane*: a hung device blocks only these.
+A call that has not returned for ``STALL_SECONDS`` makes the lane *stalled*:
 
-    state      event                                             state
-    answers    a call has not returned for STALL_SECONDS         stalled: the stores are told
-    stalled    every call that was late has returned             answers
+    state      event                                             state answers    a call has not
+    returned for STALL_SECONDS         stalled: the stores are told stalled every call that was late
+    has returned answers
 
-Differs: while a lane is stalled its stores refuse what they hold and what comes, so nothing waits
-for it, neither memory nor the replies to other requests of a connection.
+Differs: while a lane is stalled its stores refuse the puts that they hold and all new ones, so
+neither memory nor the replies to other requests of a connection wait for the disk.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 STALL_SECONDS = 10.0
-"""Longer than clients wait for a reply, longer than a healthy disk takes for a flush."""
+"""Longer than clients wait for a reply, and longer than a flush of a healthy disk."""
 
 
 @implementer(IWorkerThreads)
@@ -41,10 +40,10 @@ class Lane:
     """
     Worker threads whose calls are watched. Thread: reactor.
 
-    :param threads: do the work; they belong to the lane.
+    :param threads: the lane's own threads, which do the work.
     :param clock: the reactor.
     :param path: a data path on the device, for the log.
-    :ivar on_stall: called with the reason when the disk stops to answer, with None when it answers
+    :ivar on_stall: called with the reason when the disk stops answering, with None when it answers
         again.
     """
 
@@ -61,7 +60,7 @@ class Lane:
 
     @property
     def stalled(self) -> StoreStalled | None:
-        """Why nothing is taken now; None while the disk answers."""
+        """The reason why work is refused now; None while the disk answers."""
         return self._stalled
 
     def submit(
@@ -89,7 +88,7 @@ class Lane:
         done(result, error)
 
     def _late(self) -> bool:
-        """Whether the oldest call should have returned."""
+        """Whether the oldest call has run longer than ``STALL_SECONDS``."""
         oldest = next(iter(self._began.values()), None)
         return oldest is not None and self._clock.seconds() - oldest >= STALL_SECONDS
 
@@ -106,7 +105,7 @@ class Lane:
             self._look = self._clock.callLater(max(due, 1.0), self._check)
 
     def stop(self) -> Deferred[None]:
-        """See ``IWorkerThreads``; threads that hang are left alone."""
+        """See ``IWorkerThreads``; threads that hang are not waited for."""
         if self._look is not None:
             self._look.cancel()
             self._look = None

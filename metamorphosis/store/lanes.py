@@ -1,10 +1,10 @@
 """
-Which data path is served by which lane: one lane for each device that they lie on.
+The lane of each data path: one lane for each device with data paths.
 
-With one device everything runs as it costs least, unless told otherwise: nothing could be served
-while it hangs but what is in memory, and a put that is alone costs three times as much processor
-time with its write in a thread. With several, writes run in the threads of their lane, so that none
-of them can stop the reactor, and with it the others.
+With one device, writes run on the reactor thread unless configured otherwise: while that device
+hangs, only gets from memory could be served anyway, and a single put costs three times as much
+processor time with its write in a thread. With several devices, writes run in the threads of their
+lane, so that a hung device cannot stop the reactor and the other devices with it.
 """
 
 from __future__ import annotations
@@ -25,8 +25,7 @@ OnStall = Callable[[StoreEnvironment, StoreStalled | None], None]
 
 
 def device_of(path: str) -> object:
-    """The device that ``path`` lies on; a path that cannot be looked at counts as one of its
-    own."""
+    """The device of ``path``; a path whose status cannot be read counts as a device of its own."""
     try:
         return os.stat(path).st_dev
     except OSError:
@@ -37,11 +36,11 @@ class Lanes:
     """
     The environments of the stores, by data path. Thread: reactor.
 
-    :param environment: what they have in common.
-    :param make_threads: threads of a lane.
-    :param always_apart: writes run in threads although there is one device.
-    :ivar on_stall: told the environment whose disk stops to answer, and why, or None: it answers
-        again.
+    :param environment: the parts that all lanes share.
+    :param make_threads: makes the threads of a lane.
+    :param always_apart: writes run in threads even with one device.
+    :ivar on_stall: called with the environment of a disk that stops answering and the reason, or
+        with None when it answers again.
     """
 
     _log = Logger()
@@ -62,8 +61,8 @@ class Lanes:
         self._devices: dict[str, object] = {}
 
     def open(self, paths: Iterable[str]) -> None:
-        """Make the lanes of these paths. Paths that come later find theirs, or get one, but whether
-        writes run apart is settled here for the first."""
+        """Make the lanes of these paths, and decide for them whether writes run apart. Later paths
+        use the lane of their device or get a new one."""
         self._devices = {path: self._device_of(path) for path in paths}
         apart = len(set(self._devices.values())) > 1
         if self._always_apart and not apart:
@@ -78,7 +77,7 @@ class Lanes:
             self._lane(path, device, apart)
 
     def environment(self, path: str) -> StoreEnvironment:
-        """The parts that the stores in ``path`` share."""
+        """The parts that the stores below ``path`` share."""
         if path not in self._devices:
             self._devices[path] = self._device_of(path)
         device = self._devices[path]
@@ -103,7 +102,7 @@ class Lanes:
         return iter([environment for _, environment in self._lanes.values()])
 
     def stop(self) -> Deferred[None]:
-        """End the threads when they have done their work; those that hang are left alone."""
+        """End the threads after their work; threads that hang are not waited for."""
         for environment in self:
             environment.schedule.stop()
         stopping = DeferredList([lane.stop() for lane, _ in self._lanes.values()])

@@ -1,8 +1,8 @@
 """
-Names of the directories and segment files of a data path, and the checks that the original makes
+Names of the directories and segment files of a data path, with the checks that the original makes
 when it reads them.
 
-Everything here is synchronous and touches no state: it runs at start, or in a worker.
+Everything here is synchronous and has no state: it runs at the start, or in a worker.
 
 Source: ``MessageStore``, ``MessageStoreManager``.
 """
@@ -38,7 +38,7 @@ def partition_directory(data_path: str, topic: str, partition: int) -> str:
     """
     Absolute path of the directory of one topic-partition.
 
-    :raises StoreError: the name of the topic would lead elsewhere.
+    :raises StoreError: the name of the topic is not one of a directory.
     """
     if "/" in topic or "\0" in topic:
         raise StoreError(f"A topic whose name contains a slash cannot be stored: {topic!r}")
@@ -77,7 +77,7 @@ def ensure_directory(path: str) -> None:
     """
     Create one directory if it is missing; its parent must exist.
 
-    :raises StoreError: it is a file, or cannot be created.
+    :raises StoreError: the path is a file, or cannot be created.
     """
     path = os.path.abspath(path)
     try:
@@ -93,7 +93,7 @@ def find_segments(directory: str) -> list[SegmentFile]:
     """
     The segment files of a partition directory, in the order of their offsets.
 
-    Only regular files with the suffix count; everything else is left alone.
+    Only regular files with the suffix count; all others are ignored.
 
     :raises StoreError: directory or file is unreadable.
     :raises SegmentsInvalid: a name is not an offset, or neighbours do not join.

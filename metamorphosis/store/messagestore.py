@@ -1,7 +1,7 @@
 """
 The log of one topic-partition: append, roll, slice, nearest offset.
 
-Four classes, each a room of its own: ``SegmentLog`` reads, ``WritableLog`` has the last segment and
+Four classes, each in its own module: ``SegmentLog`` reads, ``WritableLog`` has the last segment and
 the worker, ``CollectingLog`` has the batch and the blocks, ``MessageStore`` writes, flushes and
 closes.
 
@@ -9,7 +9,7 @@ Theory of operation. A batch that is committed is written with one call at the e
 segment. The ``FlushPolicy`` decides the next step: the default mode acknowledges at once and
 flushes later, group commit acknowledges when a worker has flushed.
 
-One worker at most has the descriptor of the last segment:
+At most one worker has the descriptor of the last segment:
 
     worker      event                                          worker
     IDLE        group commit has written a batch               HOLDING
@@ -19,18 +19,17 @@ One worker at most has the descriptor of the last segment:
     any         the work is done, the next batch has gathered  IDLE, then ``proceed``
 
 ``proceed`` starts what became due meanwhile, in this order: a roll, the batches that have
-collected, the end of a store that is closing. ``life`` is a state apart, because closing waits for
-whatever the worker does:
+collected, the end of a store that is closing. ``life`` is a separate state, because closing waits
+for the worker:
 
     life        event                                          life
     OPEN        close                                          CLOSING
     CLOSING     nothing collects, no worker, all is flushed    CLOSED
 
-With ``StoreEnvironment.apart`` a worker also writes. One batch is being written then (``apart``),
-which a flush in the default mode does not mind; batches collect until it is written, and no roll
-begins.
+With ``StoreEnvironment.apart`` a worker also writes. While one batch is being written (``apart``),
+later batches collect and no roll begins; a flush in the default mode may run at the same time.
 
-A store that cannot write, or flush, refuses batches, and tries again at each of them, so it works
+A store that cannot write or flush refuses batches, but tries again at each of them, so it works
 again as soon as the disk does.
 
 Every attribute and method: reactor thread.
@@ -62,14 +61,13 @@ class MessageStore(CollectingLog):
     """
     One topic-partition. Made by ``messagestores.make_store``.
 
-    :ivar on_readable: called with the store after each of its flushes while a get waits for it.
-    :ivar on_refused: called with the store as soon as records of a batch are refused, before
-        anything else is done about it.
+    :ivar on_readable: called with the store after each flush; set while a get waits for messages.
+    :ivar on_refused: called with the store as soon as records of a batch are refused, before any
+        other step of the refusal.
     :ivar get_count: gets that found data, counted by the hot path.
-    :ivar put_count: records that were to be written since the store was opened, see
-        ``Batch.counted``.
+    :ivar put_count: records passed to a write since the store was opened, see ``Batch.counted``.
     :ivar put_bytes: bytes of their bodies.
-    :ivar policy: when it acknowledges and flushes; fixed at creation.
+    :ivar policy: decides when messages are acknowledged and flushed; fixed at creation.
     """
 
     def __init__(
@@ -89,7 +87,7 @@ class MessageStore(CollectingLog):
         self.policy = make_policy(self)
         self._roller = Roller(self, self.policy)
         self._apart_writes = ApartWrites(self)
-        self._ended: list[Deferred[None]] = []  # of those that wait for the end
+        self._ended: list[Deferred[None]] = []  # fired when the store has closed
 
     def reconfigure(self, unflush_threshold: int, unflush_interval: int) -> None:
         """Apply a reload: messages and ms. A store keeps the mode in which it was created."""
@@ -102,9 +100,9 @@ class MessageStore(CollectingLog):
 
     def await_flush(self, on_readable: Callable[[MessageStore], None]) -> None:
         """
-        A reader waits at the end: flush without delay from now on, what is written already
-        included, and call ``on_readable``, which must not raise, after each flush; until it is set
-        to None.
+        A reader waits at the end of the log: flush without delay from now on, also the messages
+        written before, and call ``on_readable``, which must not raise, after each flush until it is
+        set to None.
         """
         self.on_readable = on_readable
         self.policy.hurry()
@@ -161,7 +159,7 @@ class MessageStore(CollectingLog):
         if error is None:
             self.policy.written(batch, count, more)
             return
-        # The records after it have wrong offsets now.
+        # The records after this batch have wrong offsets now.
         batch.error = error
         batch.size = size
         after = self.take_unwritten()
@@ -169,14 +167,16 @@ class MessageStore(CollectingLog):
         refuse(after, error)
 
     def _copied(self, copy: Copy) -> None:
-        """A copy is stored, or not."""
+        """Count the messages of a stored copy: the write has counted one."""
         if copy.state is STORED:
             self.last.message_count += copy.records - 1
 
     def stall(self, error: StoreStalled | None) -> None:
         """
-        The disk does not answer: refuse everything that waits for it, and wait for nothing. What is
-        in the file and was refused is cut off when the disk answers again, which None tells.
+        The disk does not answer: refuse everything that waits for it, and do not wait. Refused
+        records in the file are cut off when the disk answers again.
+
+        :param error: None: the disk answers again.
         """
         self.stalled = error
         if error is None:
@@ -213,8 +213,8 @@ class MessageStore(CollectingLog):
 
     def close(self) -> Deferred[None]:
         """
-        Take nothing more, store, flush and answer the collected batch, close the files. Waits for
-        blocks to be decided, but not for a disk that does not answer. Never fails.
+        Take no more messages, store, flush and answer the collected batch, close the files. Waits
+        for blocks to be decided, but not for a disk that does not answer. Never fails.
         """
         if self.life is Life.CLOSED:
             return succeed(None)

@@ -1,8 +1,8 @@
 """
-All stores of a broker: found at start in every data path, or created by the first put.
+All stores of a broker, found in the data paths at the start, or created by the first put.
 
 Differs: the original loads only some of the directories at start, depending on their number and
-order; ours loads all of them, in sorted order (D-1).
+order; here all are loaded, in sorted order (D-1).
 
 Source: ``MessageStoreManager``.
 """
@@ -30,7 +30,7 @@ from metamorphosis.store.segment import Segment
 from metamorphosis.store.writablelog import WritableLog
 
 IDLE_SECONDS = 60.0
-"""Descriptors of older segments that were not read for this long are closed."""
+"""Descriptors of older segments that were not read for this time are closed."""
 
 
 def make_store(
@@ -50,11 +50,11 @@ class MessageStores:
     (topic, partition) -> ``MessageStore``. Thread: reactor.
 
     :param config: data paths and topics.
-    :param environment: what all stores share.
+    :param environment: the parts that all stores share.
     :param fast_boot: do not check the last segments.
-    :param make_threads: makes the threads of a device that data paths lie on; None: all stores use
-        those of ``environment``.
-    :param apart: writes run in those threads although there is one device.
+    :param make_threads: makes the threads of a device with data paths; None: all stores use those
+        of ``environment``.
+    :param apart: writes run in those threads even with one device.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class MessageStores:
     def load(self) -> Deferred[None]:
         """
         Open every partition of every data path in workers: one after the other, or all at once if
-        ``load_message_stores_in_parallel``. Called once, before anything else.
+        ``load_message_stores_in_parallel``. Called once, before any other method.
 
         A partition is opened in the data path of its topic, wherever its directory was found, as in
         the original.
@@ -103,14 +103,15 @@ class MessageStores:
 
     def cancel_load(self) -> None:
         """
-        Let a load that is running fail with ``StoreClosed`` as soon as the partitions that are
-        being opened are: checking many big segments takes minutes.
+        Let a running load fail with ``StoreClosed`` after the partitions that are being opened now,
+        because checking many big segments takes minutes.
         """
         if self._loading is not None:
             self._loading.cancel()
 
     def _open(self, found: Found) -> list[Segment]:
-        """Thread: worker. The descriptors are closed until they are needed."""
+        """Open the segments of a partition, and close their descriptors until they are needed.
+        Thread: worker."""
         path = self._data_path(self._config.topic(found.topic))
         segments = open_segments(path, *found, self._fast_boot, self._environment.disk)
         for segment in segments:
@@ -141,7 +142,8 @@ class MessageStores:
         return self._lanes.environment(self._data_path(topic))
 
     def _stalled(self, environment: StoreEnvironment, error: StoreStalled | None) -> None:
-        """A disk does not answer, so nothing is to wait for it; or does again."""
+        """A disk has stopped answering, so that nothing may wait for it; or it answers again
+        (None)."""
         for store in self:
             if store.environment is environment:
                 store.stall(error)
@@ -165,7 +167,7 @@ class MessageStores:
         """
         The store; directory and first segment are created if the partition is new.
 
-        :param start: offset of a first segment: a copy begins where the log of its master does.
+        :param start: offset of a first segment: a copy begins at the start of its master's log.
         :raises StoreClosed: after ``close``.
         :raises StoreStalled: the disk of its data path does not answer.
         :raises StoreError: naming the directory or file that cannot be created.
@@ -193,10 +195,11 @@ class MessageStores:
 
     def create(self, topic: TopicConfig, partition: int) -> Deferred[None] | None:
         """
-        Make a partition without waiting for its disk here, where one may hang beside others.
+        Create a partition without blocking on its disk, which may hang while others work.
 
-        :returns: None: ``get_or_create`` has the partition, or may make or refuse it at once.
-            Otherwise fires when the partition is there; fails as ``get_or_create`` raises.
+        :returns: None: ``get_or_create`` has the partition, or can make or refuse it at once.
+            Otherwise a Deferred that fires when the partition exists, and fails as
+            ``get_or_create`` raises.
         """
         if self._closed or (topic.name, partition) in self._stores:
             return None
@@ -217,7 +220,7 @@ class MessageStores:
         return partial(open_segments, path, topic.name, partition, self._fast_boot, disk, start)
 
     def _install(self, creation: Creation) -> None:
-        """The files of a new partition are open."""
+        """Make the store of a new partition from its open files."""
         key = creation.topic.name, creation.partition
         segments = creation.segments
         if key in self._stores or segments is None:
@@ -232,9 +235,8 @@ class MessageStores:
 
     def withdraw(self, store: MessageStore) -> Deferred[None]:
         """
-        Take a partition out, as if it did not exist here: nothing of it can be read any more. Fires
-        when its files are closed, and stay as they are. Until then it must not be created again.
-        Never fails.
+        Remove a partition, as if it did not exist here: it can no longer be read. Its files stay.
+        Fires when they are closed; until then the partition must not be created again. Never fails.
         """
         del self._stores[store.topic, store.partition]
         return store.close()
@@ -250,17 +252,17 @@ class MessageStores:
 
     @property
     def message_count(self) -> int:
-        """Of all stores."""
+        """Messages of all stores."""
         return sum(store.message_count for store in self._stores.values())
 
     @property
     def size_bytes(self) -> int:
-        """Of all stores."""
+        """Bytes of all stores."""
         return sum(store.size_bytes for store in self._stores.values())
 
     def close(self) -> Deferred[None]:
         """
-        Close every store, see ``MessageStore.close``. No store can be created any more. Never
+        Close every store, see ``MessageStore.close``. No store can be created afterwards. Never
         fails.
         """
         self._closed = True

@@ -1,7 +1,8 @@
 """
-Finding and opening the partitions of the data paths, at start and when the first put creates one.
+Finding and opening the partitions of the data paths, at the start and when the first put creates
+one.
 
-Everything but ``Loading`` is synchronous, blocks, and touches no state: it runs in workers.
+Everything except ``Loading`` is synchronous, blocks, and has no state: it runs in workers.
 
 Source: ``MessageStoreManager``, ``MessageStore``.
 """
@@ -31,7 +32,8 @@ from metamorphosis.store.recovery import recover
 from metamorphosis.store.segment import Segment, open_last
 
 JOURNAL = "transactions"
-"""The journal lies among the partitions unless ``dataLogPath`` says otherwise."""
+"""Name of the journal's directory, which lies among the partitions unless ``dataLogPath`` is
+set."""
 
 _log = Logger()
 
@@ -66,7 +68,7 @@ def open_segments(
     try:
         return _open_files(directory, fast_boot, disk, create_at)
     except StoreError:
-        with suppress(OSError):  # there are files in it
+        with suppress(OSError):  # it holds files
             os.rmdir(directory)
         raise
 
@@ -85,7 +87,7 @@ def _open_files(directory: str, fast_boot: bool, disk: Disk, create_at: int) -> 
             _begin_anew(disk, directory, segments)
     else:
         segments = [_create(disk, directory, create_at)]
-    # Also of existing files: the process that created them may have died before it synced.
+    # Also for existing files: the process that created them may have died before it synced.
     segments[-1].unsynced_directories = (directory, os.path.dirname(directory))
     return segments
 
@@ -105,8 +107,8 @@ def _create(disk: Disk, directory: str, start: int) -> Segment:
 
 def _begin_anew(disk: Disk, directory: str, segments: list[Segment]) -> None:
     """
-    Go on in a new file: only the last one is checked, so neither our next start searches the damage
-    again, nor does a Java broker cut off what stands after it.
+    Continue in a new file. A start checks the last file only, so the next start does not search the
+    damage again, and a Java broker does not cut off the messages after it.
     """
     try:
         segments.append(_create(disk, directory, segments[-1].end))
@@ -116,8 +118,8 @@ def _begin_anew(disk: Disk, directory: str, segments: list[Segment]) -> None:
 
 def find_damage(data_path: str, found: Found) -> str | None:
     """
-    The fault of the last segment of a partition, in words; None: nothing. Changes nothing, and
-    leaves a torn tail unmentioned: another broker may be writing it now. Thread: any; blocks.
+    The fault of the last segment of a partition, in words; None if there is none. Changes no file,
+    and does not report a torn tail: another broker may be writing it now. Thread: any; blocks.
 
     :raises StoreError: naming the file.
     :raises SegmentsInvalid: the partition cannot be opened.
@@ -159,7 +161,7 @@ def find_partitions(data_path: str) -> list[Found]:
             continue
         entry = os.path.join(path, name)
         if not os.path.isdir(entry):
-            if name.startswith(".metamorphosis"):  # a file of ours; a topic may be called so, too
+            if name.startswith(".metamorphosis"):  # a file of this broker
                 continue
             _log.warn("Ignore not directory path:{path}", path=entry)
             continue
@@ -200,13 +202,13 @@ class Loading:
         paths: list[str],
         done: Callable[[dict[Found, list[Segment]], BaseException | None], None],
     ) -> None:
-        """Call ``done`` with what was opened, and the first error."""
+        """Call ``done`` with the opened segments, and the first error."""
         self._done = done
         self._running = 1
         self._threads.submit(partial(_find_in_all, paths), self._found)
 
     def cancel(self) -> None:
-        """Begin nothing more; ``done`` gets ``StoreClosed``."""
+        """Open no more partitions; ``done`` gets ``StoreClosed``."""
         if self._error is None:
             self._error = StoreClosed()
 
@@ -237,5 +239,5 @@ class Loading:
 
 
 def _find_in_all(paths: list[str]) -> list[Found]:
-    """Thread: worker."""
+    """The partitions in all paths. Thread: worker."""
     return sorted({found for path in paths for found in find_partitions(path)})

@@ -1,6 +1,6 @@
 """
-When a store acknowledges and flushes what it has written: the difference between the default mode
-(``directflush``) and group commit (``groupcommit``), and nothing else.
+The rules by which a store acknowledges and flushes its writes. Only in these do the default mode
+(``directflush``) and group commit (``groupcommit``) differ.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ class FlushPolicy(ABC):
     """
     Decides for one store. Thread: reactor.
 
-    A policy completes each batch that it is told of, once. Before it submits work with the last
-    segment it sets ``WritableLog.worker``, which must be ``IDLE``. When that work is done, and
-    all waiters have been told, it sets it back and calls ``WritableLog.proceed``: a waiter may put
-    again at once, and must not get in front of a roll that is due.
+    A policy completes each batch passed to ``written`` once. Before it submits work with the last
+    segment it sets ``WritableLog.worker``, which must be ``IDLE``. When that work is done, and all
+    waiters have been called, it sets ``IDLE`` again and calls ``WritableLog.proceed``: a waiter may
+    put again at once, and must not get ahead of a roll that is due.
 
     :ivar group_commit: a put is acknowledged after its flush.
     """
@@ -36,16 +36,16 @@ class FlushPolicy(ABC):
     @abstractmethod
     def check_writable(self) -> None:
         """
-        A batch is about to be opened.
+        Check before a batch is opened.
 
-        :raises StoreDamaged: nothing could come of it.
+        :raises StoreDamaged: the batch could not be stored.
         """
 
     @abstractmethod
     def written(self, batch: Batch, count: int, more: bool) -> None:
         """
-        The first ``count`` records of ``batch`` are in the file, all of them unless it has an
-        ``error``.
+        The first ``count`` records of ``batch`` are in the file; all of them, unless the batch has
+        an ``error``.
 
         :param more: another batch is written next; one flush is enough for both.
         """
@@ -59,7 +59,7 @@ class FlushPolicy(ABC):
         """A reader waits at the end of the log."""
 
     def may_roll(self) -> bool:
-        """Whether a roll has a chance."""
+        """Whether a roll may be tried."""
         return True
 
     @abstractmethod
@@ -68,14 +68,13 @@ class FlushPolicy(ABC):
 
     @abstractmethod
     def roll_unflushed(self, error: BaseException) -> None:
-        """The old segment could not be flushed at a roll; the store goes on in it. Ends as when the
-        work of the policy itself is done."""
+        """The old segment could not be flushed at a roll; the store continues in it. Ends like the
+        policy's own work, with ``IDLE`` and ``proceed``."""
 
     @abstractmethod
     def stalled(self, error: BaseException) -> None:
-        """The disk does not answer: refuse the puts that are not acknowledged and wait for a
-        flush."""
+        """The disk does not answer: refuse the unacknowledged puts that wait for a flush."""
 
     def last_flush(self) -> bool:
-        """Start the flush before the end; False if there is nothing to flush."""
+        """Start the flush before the store closes; False if there is nothing to flush."""
         return False

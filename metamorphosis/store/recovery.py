@@ -1,10 +1,10 @@
 """
-The state of the last segment of a partition at a start: where its valid records end, and what in
-front of that end is damaged.
+The state of the last segment of a partition at a start: the end of its valid records, and the
+damage before that end.
 
-A crash while records are appended leaves a torn tail, which no valid record follows; it is cut off.
-A bad byte in the middle of the file is something else: the messages after it were acknowledged, so
-the file stays up to its last valid record, and consumers pass over the damage.
+A crash while records are appended leaves a torn tail without a valid record after it; the tail is
+cut off. A bad byte in the middle of the file is different: the messages after it were acknowledged,
+so the file stays up to its last valid record, and consumers skip the damage.
 
 Differs: the original cuts off everything from the first bad record on.
 
@@ -21,7 +21,7 @@ from metamorphosis.message import HEADER, HEADER_BYTES, crc32
 from metamorphosis.store.damage import DamageSearch, SearchTooLong, may_be_message
 
 READ_SIZE = 4 << 20
-"""Bytes that are read at once."""
+"""Bytes of one read."""
 
 _length_and_checksum = Struct(">ii").unpack_from
 _header = HEADER.unpack_from
@@ -37,7 +37,7 @@ class Recovered(NamedTuple):
     :ivar damaged_bytes: bytes of all damage.
     :ivar damaged_places: their number.
     :ivar messages_after: valid records after the first damage.
-    :ivar gave_up: the search for valid records was broken off, and ``size`` is that of the file.
+    :ivar gave_up: the search for valid records was ended early, and ``size`` is that of the file.
     """
 
     size: int
@@ -63,12 +63,12 @@ class Recovered(NamedTuple):
 
 def recover(fd: int, file_size: int) -> Recovered:
     """
-    Walk over the records up to the last valid one. Thread: any; blocks.
+    Find the end of the last valid record, and all damage before it. Thread: any; blocks.
 
     A record is bad if it is incomplete, its length is negative, or its checksum differs in any of
     32 bits. Zero bytes are valid empty messages (D-6) as long as no message follows them: a file
-    system may leave zeros in place of what it did not write. Reads instead of a map of the file: a
-    disk error then is an exception, not a signal.
+    system may leave zeros in place of unwritten data. The file is read, not mapped, so that a disk
+    error is an exception, not a signal.
     """
     walk = _Walk(fd, file_size)
     end, count = walk.run(0)
@@ -95,11 +95,11 @@ def recover(fd: int, file_size: int) -> Recovered:
 
 class _Walk:
     """
-    Passes over valid records.
+    Walks over valid records.
 
-    :ivar certain_end: position after the last record that is certainly one: zeros, and what they
-        make of a header after them, are not.
-    :ivar last_id: its id.
+    :ivar certain_end: position after the last certain record; zeros, and a header that begins with
+        zeros of a gap, are not certain.
+    :ivar last_id: the id of that record.
     """
 
     def __init__(self, fd: int, file_size: int) -> None:
@@ -144,7 +144,7 @@ class _Walk:
             filled += got
 
     def _certain(self, view: memoryview, base: int, at: int) -> None:
-        """A record stands there."""
+        """Note that the record at ``at`` is certain."""
         length, _, self.last_id, _ = _header(view, at)
         self.certain_end = base + at + HEADER_BYTES + length
 
@@ -156,7 +156,7 @@ class _Passed(NamedTuple):
     :ivar end: position after the records.
     :ivar records: their number.
     :ivar missing: whether more of the file is needed to go on.
-    :ivar last: position of the last one that is certainly a record, -1: none is.
+    :ivar last: position of the last certain record, -1: none is.
     """
 
     end: int
@@ -167,10 +167,10 @@ class _Passed(NamedTuple):
 
 def _pass_valid(view: memoryview, at: int, filled: int, limit: int, last_id: int | None) -> _Passed:
     """
-    Pass the valid records of ``view[at:filled]``.
+    Walk over the valid records of ``view[at:filled]``.
 
-    :param limit: where the file ends, as a position in the view.
-    :param last_id: id of the last record in front of them that is certainly one.
+    :param limit: the end of the file, as a position in the view.
+    :param last_id: id of the last certain record before them.
     """
     count = 0
     last = -1
@@ -204,7 +204,7 @@ def _is_message(view: memoryview, at: int, last: int, last_id: int | None) -> bo
 def _check_long_record(fd: int, position: int, view: memoryview) -> int:
     """
     The length of a record that does not fit into the buffer, which holds its beginning; 0 if its
-    checksum is wrong. The caller knows that it lies within the file.
+    checksum is wrong. It lies within the file; the caller has checked that.
     """
     length, checksum = _length_and_checksum(view, 0)
     end: int = HEADER_BYTES + length

@@ -1,18 +1,18 @@
 """
-When old segments are deleted or archived, and of which stores.
+The schedule by which old segments of the stores are deleted or archived.
 
 Theory of operation. There is one timer for each different ``deleteWhen``. When it fires, a worker
-reads the modification times of the segments of every store whose topic has that schedule. Those
-that are older than the retention, from the oldest on, leave the store one by one: first out of its
-list (reactor), then the file (worker), then the next. A file that cannot be disposed of goes back
-into the list, and the run over that store ends.
+reads the modification times of the segments of every store whose topic has that schedule. The
+segments that are older than the retention leave the store one by one, the oldest first: each is
+removed from the list (reactor), then its file is disposed of (worker), then the next follows. If
+the disposal fails, the segment returns to the list, and the run over that store ends.
 
 Differs: a run takes all stores that exist when it starts, and uses the policies of the latest
 configuration. The original fixes the topics when it schedules and the policy when it makes a store.
 
 Differs: segments go from the oldest on, and the run stops at the first that is not old enough. The
-original judges each by itself, so that a touched older file leaves a gap, at which its next start
-fails.
+original decides for each file separately, so that an older file with a newer modification time
+leaves a gap, at which its next start fails.
 
 Source: ``MessageStoreManager.runDeletePolicy``, ``MessageStore.runDeletePolicy``.
 """
@@ -36,10 +36,10 @@ from metamorphosis.store.deletepolicies import count_expired, make_policy
 from metamorphosis.store.messagestore import MessageStore
 from metamorphosis.store.segment import Segment
 
-#: Longest sleep in seconds: the wall clock may be set while a timer runs.
+#: Longest timer in seconds: the wall clock may be set while a timer runs.
 MAX_SLEEP = 3600.0
-#: Stores worked on at a time; the others wait, so that neither the threads nor one turn get it all
-#: at once.
+#: Stores that are worked on at a time; the others wait, so that a run does not fill the threads or
+#: one turn.
 CONCURRENT_STORES = 2
 #: Partitions, and faults, named in one line of the log.
 SHOWN = 5
@@ -49,16 +49,16 @@ _log = Logger()
 
 class Retention:
     """
-    Runs the policies over the stores. Thread: reactor.
+    Runs the delete policies over the stores. Thread: reactor.
 
     :param stores: all stores; iterated anew by every run.
     :param config: schedules and policies.
-    :param clock: the reactor, for timers; nobody sets it.
-    :param threads: for blocking work. Compressing takes many seconds, so not the threads that
-        flush.
-    :ivar report: what the runs of this time came to.
-    :param wall_clock: seconds since 1970, which somebody may set.
-    :param zone: of the schedules, None: the system's.
+    :param clock: the reactor, for timers; it is monotonic.
+    :param threads: for blocking work. Compressing takes many seconds, so the threads that flush are
+        not used.
+    :ivar report: the results of the runs that were started together.
+    :param wall_clock: seconds since 1970; an operator may set it.
+    :param zone: time zone of the schedules, None: the system's.
     """
 
     def __init__(
@@ -90,14 +90,15 @@ class Retention:
             self._schedule(when)
 
     def reconfigure(self, config: BrokerConfig) -> None:
-        """Apply a reload: schedules and policies. What runs goes on as it began."""
+        """Apply a reload: schedules and policies. A run keeps the policies with which it
+        started."""
         self._cancel()
         self._config = config
         if not self.stopped:
             self.start()
 
     def stop(self) -> Deferred[None]:
-        """Start nothing more; fires when no file is being worked on."""
+        """Start no more work; fires when no file is being worked on."""
         self._cancel()
         self._waiting.clear()
         if self._stopped is None:
@@ -111,7 +112,7 @@ class Retention:
     def run(self, when: str | None = None) -> None:
         """
         Start a run over the stores whose topic has this ``deleteWhen``, None: over all. A store
-        over which one runs already is left out.
+        with a run in progress is left out.
         """
         for store in self._stores:
             if when in (None, self._config.topic(store.topic).delete_when):
@@ -120,7 +121,7 @@ class Retention:
         self._start_waiting()
 
     def _cancel(self) -> None:
-        """Forget all timers."""
+        """Cancel all timers."""
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
@@ -134,12 +135,12 @@ class Retention:
             self._sleep(when, due)
 
     def _sleep(self, when: str, due: float) -> None:
-        """Wait, if it is long in several steps."""
+        """Set a timer for ``due``; a long wait has several steps."""
         delay = min(max(due - self._wall_clock(), 0.0), MAX_SLEEP)
         self._timers[when] = self._clock.callLater(delay, self._wake, when, due)
 
     def _wake(self, when: str, due: float) -> None:
-        """Run if it is time, and go on waiting."""
+        """Run if ``due`` has come, and set the next timer."""
         del self._timers[when]
         if self._wall_clock() < due:
             self._sleep(when, due)
@@ -171,12 +172,13 @@ class Retention:
 
     @property
     def stopped(self) -> bool:
-        """Whether runs have to come to an end."""
+        """Whether runs must end."""
         return self._stopped is not None
 
 
 class _Report:
-    """The outcome of the runs over all stores: a line for what went, one for what did not."""
+    """The result of the runs over all stores: one log line for the removed segments, one for the
+    faults."""
 
     def __init__(self) -> None:
         self._removed = 0
@@ -184,7 +186,7 @@ class _Report:
         self._faults: list[str] = []
 
     def removed(self, store: MessageStore, count: int) -> None:
-        """Segments of a store have gone."""
+        """Segments of a store were removed."""
         self._removed += count
         self._begins.append(f"{store.topic}-{store.partition} at {store.min_offset}")
 
@@ -247,7 +249,7 @@ class _StoreRun:
         self._next()
 
     def _next(self) -> None:
-        """Take the oldest out of the store, then its file away."""
+        """Remove the oldest segment from the store, then dispose of its file."""
         if not self._expired or self._retention.stopped:
             self._end()
             return
@@ -266,7 +268,7 @@ class _StoreRun:
             self._removed += 1
             self._next()
             return
-        # A younger file must not go before this one, or the next start finds a gap.
+        # A younger file must not be deleted before this one, or the next start finds a gap.
         self._store.restore_segment(segment)
         self._failed("deleted or archived, it stays readable", segment.path, error)
 

@@ -1,7 +1,7 @@
 """
-Rolls: a segment that is full is flushed for good, then gets a successor.
+Rolls: a full segment is flushed for the last time, then gets a successor.
 
-The worker has the descriptor meanwhile, so batches collect. When the new file cannot be made the
+The worker has the descriptor meanwhile, so batches collect. If the new file cannot be created, the
 old one grows, and the roll is tried again.
 """
 
@@ -20,7 +20,7 @@ from metamorphosis.store.states import Worker
 from metamorphosis.store.writablelog import WritableLog
 
 RETRY_SECONDS = 1.0
-"""From a roll that failed to the next attempt; until then the old segment grows."""
+"""Seconds from a failed roll to the next attempt; until then the old segment grows."""
 
 
 class Roller:
@@ -64,7 +64,7 @@ class Roller:
         return True
 
     def _rolled(self, path: str, result: Rolled | None, error: BaseException | None) -> None:
-        """Nothing was written meanwhile."""
+        """Apply the outcome of a roll; nothing was written during it."""
         store = self._store
         old = store.last
         sync_error = error if result is None else result.sync_error
@@ -85,7 +85,7 @@ class Roller:
         store.proceed()
 
     def failed(self, path: str, error: BaseException) -> None:
-        """Go on in the old segment, and try again later."""
+        """Continue in the old segment, and try again later."""
         store = self._store
         if not self._not_before:
             self._log.error(

@@ -1,8 +1,8 @@
 """
-One segment file: how it is opened at start, and its descriptor while it is needed.
+One segment file: its opening at the start, and its descriptor while it is needed.
 
-A segment knows nothing of threads: the store decides who calls what. Offsets are those of the
-partition, positions those of the file.
+A segment does not choose threads: the store decides in which thread a method runs. Offsets are
+those of the partition, positions those of the file.
 
 Source: ``MessageStore.Segment``, ``FileMessageSet``.
 """
@@ -27,13 +27,13 @@ class Segment:
 
     The descriptor is opened when it is needed (``Descriptors``). Thread: reactor.
 
-    :ivar start: offset of its first byte.
+    :ivar start: the offset of its first byte.
     :ivar size: bytes appended; the file holds more only after a failed write that could not be
         undone.
-    :ivar message_count: records appended or recovered, a block of records counts 1; 0 for what was
-        immutable at start.
+    :ivar message_count: records appended or recovered, a block of records counts 1; 0 for a segment
+        that was immutable at the start.
     :ivar fd: the descriptor, -1 while it is not open.
-    :ivar used: it was read since ``close_if_idle`` was called last.
+    :ivar used: it was read since the last ``close_if_idle``.
     :ivar unsynced_directories: directories that have to be synced with the file, because they got
         new entries for it.
     """
@@ -85,7 +85,7 @@ class Segment:
 
     def discard(self, close: Callable[[int], None]) -> None:
         """
-        Give the descriptor to ``close`` as soon as it is not read: the segment leaves its store.
+        Pass the descriptor to ``close`` as soon as it is not read: the segment leaves its store.
         """
         if self._readers:
             self._close = close
@@ -93,7 +93,7 @@ class Segment:
             self._close_now(close)
 
     def keep(self) -> None:
-        """Take a ``discard`` back that was not carried out yet."""
+        """Cancel a ``discard`` that was not carried out yet."""
         self._close = None
 
     def reopen(self) -> None:
@@ -134,12 +134,12 @@ class Segment:
 
 def open_last(disk: Disk, start: int, path: str, fast_boot: bool) -> tuple[Segment, bool]:
     """
-    The segment that is appended to: everything up to its last valid record is kept, the rest is cut
+    Open the segment that is appended to: it is kept up to its last valid record, the rest is cut
     off. Thread: any; blocks.
 
-    :param fast_boot: take the file as it is, with a message count of 0 (the original's
+    :param fast_boot: take the file unchecked, with a message count of 0 (the original's
         ``meta.fast_boot``).
-    :returns: the segment, and whether it is damaged in front of its last valid record.
+    :returns: the segment, and whether it is damaged before its last valid record.
     :raises StoreError: naming the file.
     """
     fd = -1
@@ -149,7 +149,8 @@ def open_last(disk: Disk, start: int, path: str, fast_boot: bool) -> tuple[Segme
         found = Recovered(file_size, 0) if fast_boot else recover(fd, file_size)
         if found.size < file_size:
             disk.truncate(fd, found.size)
-        # What we found may be in the page cache only, if just the process died; readers now see it.
+        # If only the process died, these bytes may be in the page cache only; from now on they can
+        # be read, so they must be durable.
         disk.sync(fd)
     except OSError as error:
         if fd >= 0:

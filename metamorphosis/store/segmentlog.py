@@ -1,6 +1,6 @@
 """
-The readable part of one topic-partition: its segments in the order of their offsets, and what
-retention takes away from them.
+The readable part of one topic-partition: its segments in the order of their offsets, and their
+removal by retention.
 
 Source: ``MessageStore``, ``MessageStore.SegmentList``.
 """
@@ -38,14 +38,13 @@ class SegmentLog:
     """
     At least one segment; only the last is appended to. Thread: reactor.
 
-    Segments leave at the front only, so there is never a hole; ``slice`` copes with one all the
-    same.
+    Segments leave at the front only, so there is never a gap; ``slice`` still handles one.
 
-    :ivar min_offset: of the oldest message.
-    :ivar max_offset: the high-water mark: what is below is flushed and can be read.
-    :ivar read_end: how far a range may reach that begins below ``max_offset``.
+    :ivar min_offset: the offset of the oldest message.
+    :ivar max_offset: the high-water mark: everything below it is flushed and can be read.
+    :ivar read_end: the end of a range that begins below ``max_offset``.
     :ivar last: the segment that is appended to.
-    :ivar environment: what all stores share.
+    :ivar environment: the parts that all stores share.
     """
 
     _log = Logger()
@@ -88,12 +87,12 @@ class SegmentLog:
         The stored bytes from ``offset`` on, at most ``max_size``, of one segment; None if nothing
         is readable there.
 
-        In direct mode the range may go on into what is written and not yet flushed, as in the
-        original. Differs: with group commit it ends at the flushed end, because what lies after it
-        may still be taken back.
+        In direct mode the range may include messages that are written and not yet flushed, as in
+        the original. Differs: with group commit it ends at the flushed end, because the records
+        after it may still be removed.
 
-        :param at_once: the range is read now, and not sent from the file later.
-        :raises OffsetTooSmall: before the oldest message.
+        :param at_once: the range is read during the call, and not sent from the file later.
+        :raises OffsetTooSmall: ``offset`` is before the oldest message.
         :raises DescriptorsTaken: too many files are being sent.
         :raises StoreError: the file cannot be opened.
         """
@@ -105,7 +104,7 @@ class SegmentLog:
             if segment.fd < 0:
                 self.environment.descriptors.open(self, segment, at_once)
             length = self.read_end - offset
-            # Half the time of FileRange(...): this is all a get does here.
+            # Takes half the time of ``FileRange(...)``, which is most of a get's time here.
             return _new_tuple(
                 FileRange, (segment, position, length if length < max_size else max_size)
             )
@@ -128,8 +127,8 @@ class SegmentLog:
 
     def nearest_offset(self, offset: int) -> int:
         """
-        The start of the segment that holds ``offset``; outside of the readable range its nearer
-        end.
+        The start of the segment that holds ``offset``; outside of the readable range, the nearer
+        end of that range.
         """
         if offset < self.min_offset:
             return self.min_offset
@@ -147,7 +146,7 @@ class SegmentLog:
         return segment if offset < segment.end else None
 
     def add_segment(self, segment: Segment) -> None:
-        """Append to this one from now on."""
+        """Append to this segment from now on."""
         self._segments.append(segment)
         self.last = segment
         self.environment.descriptors.opened(self, segment)
@@ -156,7 +155,7 @@ class SegmentLog:
 
     @property
     def segments(self) -> tuple[Segment, ...]:
-        """All of them, oldest first."""
+        """All segments, oldest first."""
         return tuple(self._segments)
 
     def immutable_segments(self) -> list[Segment]:
@@ -165,11 +164,11 @@ class SegmentLog:
 
     def remove_segment(self, segment: Segment) -> None:
         """
-        Take the oldest segment out of the log; its file is left to the caller, its descriptor
-        closes in a worker.
+        Remove the oldest segment from the log; the caller disposes of its file, a worker closes its
+        descriptor.
 
-        If the file then cannot be deleted, ``restore_segment`` must follow before anything else is
-        removed: a younger file must not go first, or the next start finds a gap and refuses.
+        If the file then cannot be deleted, ``restore_segment`` must follow before another removal:
+        with a younger file deleted first, the next start finds a gap and fails.
 
         :raises ValueError: it is not the oldest immutable segment.
         """
@@ -181,7 +180,7 @@ class SegmentLog:
 
     def restore_segment(self, segment: Segment) -> None:
         """
-        Take the segment that was removed last back in, because its file is still there.
+        Add the segment that was removed last again, because its file still exists.
 
         :raises ValueError: it does not join the oldest segment.
         """
@@ -199,7 +198,7 @@ class SegmentLog:
     # Recovery of the journal, before the store has taken a message
 
     def bytes_at(self, offset: int, length: int) -> bytes:
-        """The contents of the file of one segment; less where it ends."""
+        """The bytes at ``offset``; fewer at the end of their segment."""
         segment = self._find(offset)
         if segment is None:
             return b""
@@ -209,10 +208,10 @@ class SegmentLog:
 
     def blot_out(self, offset: int, length: int) -> None:
         """
-        Make a message unreadable, so that consumers pass over it: it is a part of a block that is
-        about to be stored anew, and others follow it.
+        Make a message unreadable, so that consumers skip it: it is a part of a block that is about
+        to be stored again, and other messages follow it.
 
-        :raises OSError: it stays.
+        :raises OSError: the message stays.
         """
         segment = self._find(offset)
         assert segment is not None

@@ -1,8 +1,8 @@
 """
 Writing at the end of a segment, so that it holds whole records after any fault.
 
-After a failed write the file is cut after the last whole record that was written. If that fails
-too the file is *damaged*: nothing may be appended until it could be cut.
+After a failed write the file is cut after the last whole record that was written. If the cut fails
+too, the file is *damaged*: no append is allowed until a cut succeeds.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from metamorphosis.store.segment import Segment
 from metamorphosis.store.unflushed import Unflushed
 
 JOIN_LIMIT = 2 << 20
-"""Up to here a batch is joined and written at once: 64 pieces of 1 KiB took 0.7 us each that way,
-0.9 us with writev; 200 of 8 KiB took a tenth of the whole request less."""
+"""Up to this size in bytes a batch is joined and written with one call: 64 pieces of 1 KiB took 0.7
+us each that way, 0.9 us with writev; with 200 of 8 KiB the whole request took a tenth less."""
 MAX_PIECES = 1024
 """Pieces of one writev (``IOV_MAX``)."""
 
@@ -27,9 +27,9 @@ Pieces = Sequence[bytes | memoryview]
 
 class SegmentWriter:
     """
-    The writes of one partition, and their fault. Thread: reactor.
+    The writes of one partition, and the state of its file. Thread: reactor.
 
-    :ivar unflushed: keeps what is written until it is flushed; None if that is not needed.
+    :ivar unflushed: keeps the written bytes until they are flushed; None if that is not needed.
     :ivar damaged: the file is longer than its records, and could not be cut.
 
     Errors are logged when they begin and when they are over: a full disk would otherwise log every
@@ -43,13 +43,13 @@ class SegmentWriter:
         self._disk = disk
         self._failing = False
         self.damaged = False
-        self._damage: OSError | None = None  # why
+        self._damage: OSError | None = None  # the error of the last cut
 
     def write(self, segment: Segment, pieces: Pieces, size: int) -> tuple[int, int, OSError | None]:
         """
         Append records, two pieces each, or one piece that is written whole or not at all.
 
-        :param size: of all pieces together.
+        :param size: bytes of all pieces together.
         :returns: number and size of the records that are in the file, and the error if that is not
             all of them.
         """
@@ -92,7 +92,7 @@ class SegmentWriter:
         return count, size, error
 
     def cannot_open(self, segment: Segment, error: StoreError) -> tuple[int, int, BaseException]:
-        """The result of ``write`` when the file cannot even be opened."""
+        """The result of ``write`` when the file cannot be opened."""
         if not self._failing:
             self._failing = True
             self._log.error(
@@ -103,16 +103,16 @@ class SegmentWriter:
         return 0, 0, error.__cause__ or error
 
     def take_back(self, segment: Segment, count: int, size: int) -> None:
-        """Cut the last ``count`` records, of ``size`` bytes in all, off again."""
+        """Cut off the last ``count`` records, ``size`` bytes in all."""
         segment.size -= size
         segment.message_count -= count
         self.cut(segment, segment.size)
 
     def repair(self, segment: Segment) -> None:
         """
-        Make a damaged file whole.
+        Cut a damaged file.
 
-        :raises StoreDamaged: naming the file; it is damaged still.
+        :raises StoreDamaged: naming the file; it is still damaged.
         """
         if self._damage is not None:
             self.cut(segment, segment.size)
@@ -178,10 +178,10 @@ def write_pieces(
     disk: Disk, fd: int, pieces: Pieces, size: int, position: int
 ) -> tuple[int, OSError | None]:
     """
-    Write all pieces at ``position``. Returns how many bytes were written, and the error if that is
+    Write all pieces at ``position``. Returns the number of bytes written, and the error if that is
     not all of them.
 
-    :param size: of all pieces together.
+    :param size: bytes of all pieces together.
     """
     if size <= JOIN_LIMIT:
         return write_joined(disk, fd, b"".join(pieces), position)
@@ -209,7 +209,8 @@ def _write_rest(
     disk: Disk, fd: int, data: memoryview, done: int, position: int
 ) -> tuple[int, OSError | None]:
     """
-    Go on after a short write: it either gets through, or the error appears that cut it short.
+    Continue after a short write: the rest is written, or the error appears that cut the write
+    short.
     """
     while done < len(data):
         try:

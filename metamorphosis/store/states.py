@@ -9,8 +9,8 @@ class Worker(Enum):
     """The work on the last segment outside of the reactor thread."""
 
     IDLE = "nothing; a commit writes"
-    FLUSHING = "a flush that does not mind writes; a commit writes"
-    HOLDING = "a flush, a roll or a write that must not be disturbed; or gathering: batches collect"
+    FLUSHING = "a flush during which writes are allowed; a commit writes"
+    HOLDING = "a flush, a roll or a write during which none are, or gathering: batches collect"
 
 
 class Life(Enum):
@@ -18,4 +18,4 @@ class Life(Enum):
 
     OPEN = "takes messages"
     CLOSING = "takes none, and stores what has collected"
-    CLOSED = "has given its descriptors back"
+    CLOSED = "has closed its descriptors"

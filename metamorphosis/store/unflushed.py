@@ -1,9 +1,9 @@
 """
 The written bytes that are not flushed yet, kept in memory.
 
-After a flush that has failed the kernel holds the pages for clean and may drop them: what is read
-back from the file then is what stood there before, zeros or nothing. So everything that was
-acknowledged before its flush is kept until the flush has worked, and is written again from here.
+After a failed flush the kernel marks the pages as clean and may drop them: a read of the file then
+returns the former contents, zeros or nothing. So every message that was acknowledged before its
+flush is kept until the flush has succeeded, and is written again from here.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from collections import deque
 from typing import Protocol
 
 MOST = 16 << 20
-"""Bytes of one store beyond which nothing more is acknowledged before a flush."""
+"""Limit in bytes of one store; beyond it, messages are acknowledged only after a flush."""
 
 MOST_IN_ALL = 128 << 20
-"""The same of all stores of a data path together."""
+"""The same limit for all stores of a data path together."""
 
 Pieces = tuple[tuple[int, bytes | memoryview], ...]
 
@@ -46,14 +46,14 @@ class Unflushed:
         self.size = 0
 
     def add(self, position: int, data: bytes | memoryview) -> None:
-        """``data`` has been written at ``position``, the end of what is kept."""
+        """Keep ``data``, which was written at ``position``, the end of the kept bytes."""
         self._pieces.append((position, data))
         size = len(data)
         self.size += size
         self._total.unflushed += size
 
     def drop(self, position: int) -> None:
-        """The bytes below ``position`` are on the disk."""
+        """Drop the bytes below ``position``, which are on the disk."""
         pieces = self._pieces
         size = 0
         while pieces and pieces[0][0] < position:
@@ -62,5 +62,5 @@ class Unflushed:
         self._total.unflushed -= size
 
     def pieces(self) -> Pieces:
-        """All that is kept: positions and bytes, in order."""
+        """All kept bytes with their positions, in order."""
         return tuple(self._pieces)

@@ -1,8 +1,8 @@
 """
 The last segment of a log, and the worker that may have its descriptor.
 
-What the flush policies (``policy``), the rolls (``rolling``) and the writes in a worker (``apart``)
-need of a store stands here, so that they know nothing of its batches.
+The flush policies (``policy``), the rolls (``rolling``) and the writes in a worker (``apart``) use
+only this part of a store, so that they do not depend on its batches.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class WritableLog(SegmentLog):
     :ivar next_offset: where the next record will start; the hot path advances it as it fills the
         batch.
     :ivar on_readable: not None while a get waits for a flush.
-    :ivar worker: what is being done with the last segment; set by policy and roller.
+    :ivar worker: the work on the last segment; set by policy and roller.
     :ivar apart: the batch that a worker writes, with ``StoreEnvironment.apart``.
-    :ivar stalled: why the disk takes nothing now.
+    :ivar stalled: the reason why the disk takes no writes now; None while it answers.
     :ivar life: whether it takes messages.
     """
 
@@ -47,7 +47,7 @@ class WritableLog(SegmentLog):
     # Used by a worker
 
     def needs(self, segment: Segment) -> bool:
-        """See ``SegmentLog``: a worker has it, or the file has to be cut."""
+        """See ``SegmentLog``: a worker uses the descriptor, or the file has to be cut."""
         lent = self._lent and self.worker is not Worker.IDLE
         return segment is self.last and (lent or self.apart is not None or self.writer.damaged)
 
@@ -68,7 +68,7 @@ class WritableLog(SegmentLog):
 
     @property
     def apart_size(self) -> int:
-        """Bytes that a worker is writing and that will be in the log when the write has worked."""
+        """Bytes that a worker is writing, in the log as soon as the write has succeeded."""
         batch = self.apart
         return 0 if batch is None or batch.state is not PENDING else batch.size
 
@@ -80,7 +80,7 @@ class WritableLog(SegmentLog):
 
     @abstractmethod
     def proceed(self) -> None:
-        """The worker is done: go on with the steps that waited for it."""
+        """The worker is done: continue with the steps that waited for it."""
 
     @abstractmethod
     def wrote(
@@ -89,7 +89,7 @@ class WritableLog(SegmentLog):
         """
         A batch was written.
 
-        :param count: of the records that are in the file.
+        :param count: the number of its records that are in the file.
         :param size: their bytes.
         :param more: see ``FlushPolicy.written``.
         """
@@ -97,23 +97,23 @@ class WritableLog(SegmentLog):
     @property
     @abstractmethod
     def collected(self) -> int:
-        """How many records and blocks wait to be written."""
+        """The number of records and blocks that wait to be written."""
 
     @property
     @abstractmethod
     def block_is_next(self) -> bool:
-        """Whether a batch that may be written stands in the queue."""
+        """Whether the first batch in the queue may be written."""
 
     @abstractmethod
     def take_unwritten(self) -> list[Batch]:
         """
-        Take out everything that is not being written yet; what comes next starts where the file
-        ends.
+        Remove and return all batches that are not being written yet; the next record starts at the
+        end of the file.
         """
 
     @abstractmethod
     def refuse_unwritten(self, error: BaseException) -> None:
-        """Refuse everything that has collected."""
+        """Refuse all collected batches."""
 
     @abstractmethod
     def roll_if_due(self) -> bool:
@@ -123,13 +123,13 @@ class WritableLog(SegmentLog):
 
     @abstractmethod
     def roll_failed(self, error: BaseException) -> None:
-        """Go on in the last segment, and try the roll again later."""
+        """Continue in the last segment, and try the roll again later."""
 
     # Recovery of the journal, before the store has taken a message
 
     def cut_back(self, offset: int) -> None:
         """
-        Take the records from ``offset`` on out of the last segment: a crash has left half a block.
+        Remove the records from ``offset`` on from the last segment: a crash has left half a block.
 
         :raises StoreError: the file could not be opened or cut.
         """

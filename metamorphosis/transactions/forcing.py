@@ -1,12 +1,12 @@
 """
-Forcing redo files to the disk: one ``fdatasync`` in a worker for everything that was written before
-it began; what comes meanwhile waits for the next.
+Forcing redo files to the disk: one ``fdatasync`` in a worker covers all records that were written
+before it began; later records wait for the next.
 
-A force that fails leaves the outcome of its records unknown: the kernel may hold the pages for
-clean, so that a second ``fdatasync`` proves nothing. The journal is *broken* then, and nothing that
-waits is ever acknowledged.
+A force that fails leaves the outcome of its records unknown: the kernel may mark the pages as
+clean, so that a second ``fdatasync`` proves nothing. The journal is *broken* then, and the waiting
+requests are never acknowledged.
 
-For a client that is alone the reactor forces itself: see ``lone``.
+For a single client the reactor thread itself forces: see ``lone``.
 
 Source: ``DataFile.force``, ``JournalStore``; section 7.5 of the specification of transactions.
 """
@@ -27,19 +27,19 @@ from metamorphosis.store.disk import Disk
 from metamorphosis.transactions.redofile import RedoFile, Written
 
 SYNC_SECONDS = 1.0
-"""Between two forces in flush mode 2."""
+"""Seconds between two forces in flush mode 2."""
 
 
 class Forces:
     """
-    Thread: reactor.
+    The forces of all redo files. Thread: reactor.
 
-    :param directory: of the files.
-    :param on_forced: told a file for which nobody waits any more.
-    :param on_broken: called once.
-    :param gather: the reactor may force for a client that is alone.
+    :param directory: the directory of the files.
+    :param on_forced: called with a file after a force, if none of its records waits for another.
+    :param on_broken: called once, with the error that makes outcomes unknown.
+    :param gather: the reactor thread may force for a single client.
     :ivar count: ``fdatasync`` calls since the start.
-    :ivar broken: why no outcome can be trusted any more; None while all is well.
+    :ivar broken: the error after which outcomes are unknown; None while forces succeed.
     """
 
     _log = Logger()
@@ -69,7 +69,7 @@ class Forces:
         self._lone = LoneClient(gather)
 
     def at_once(self, file: RedoFile) -> None:
-        """Force the written records; after the force that runs, if one does."""
+        """Force the written records; if a force runs, after it."""
         if file in self._syncing or self.broken is not None:
             return
         self._syncing.add(file)
@@ -89,7 +89,8 @@ class Forces:
             self._forced(file, forced, seconds, None)
 
     def within_a_second(self, file: RedoFile) -> None:
-        """Force the written records, together with those that come until then."""
+        """Force the written records within ``SYNC_SECONDS``, together with those written until
+        then."""
         self._soon[file] = None
         if self._timer is None:
             self._timer = self._clock.callLater(SYNC_SECONDS, self._second_over)
@@ -129,12 +130,12 @@ class Forces:
         self._tell_if_quiet()
 
     def give_up(self, error: BaseException) -> None:
-        """What became of the last records is not known: there are no more forces."""
+        """The outcome of the last records is unknown: stop forcing."""
         self.broken = error
         self._on_broken(error)
 
     def busy(self, file: RedoFile) -> bool:
-        """Whether a worker forces it, or somebody waits for that."""
+        """Whether a force of the file runs, or a reply waits for one."""
         return file in self._syncing or file.wants_force
 
     def quiet(self) -> Deferred[None]:
@@ -151,11 +152,11 @@ class Forces:
                 done.callback(None)
 
     def forget(self, file: RedoFile) -> None:
-        """It is being deleted."""
+        """Forget a file that is being deleted."""
         self._soon.pop(file, None)
 
     def stop(self) -> None:
-        """No more forces."""
+        """Force no more."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -163,7 +164,7 @@ class Forces:
 
 
 def _force(disk: Disk, fd: int, directory: str | None) -> float:
-    """How many seconds it took. Thread: any."""
+    """Sync the file, and its directory if given; returns the duration in seconds. Thread: any."""
     began = time.monotonic()
     disk.sync(fd)
     if directory is not None:

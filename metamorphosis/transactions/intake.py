@@ -1,7 +1,7 @@
 """
-Messages into transactions, as far as there is memory for them.
+Takes messages into transactions, as far as there is memory for them.
 
-A message has been checked by then, and has its id. ``recording`` says what becomes of its record.
+A message has been checked before, and has its id. ``recording`` decides what becomes of its record.
 
 Source: ``JournalTransactionStore``, ``Transaction``; section 9.1 of the specification of
 transactions.
@@ -27,10 +27,10 @@ LONGEST = (1 << 31) - 1
 
 class Intake:
     """
-    Thread: reactor.
+    Takes the messages of one broker's transactions. Thread: reactor.
 
-    :param max_bytes: memory of open transactions.
-    :ivar max_bytes: see above.
+    :param max_bytes: limit of the memory of open transactions.
+    :ivar max_bytes: the same.
     :ivar take: takes messages for which there is room; see ``Recording.take``.
     """
 
@@ -43,14 +43,14 @@ class Intake:
 
     def check_memory(self, size: int) -> None:
         """
-        :param size: bytes that are to be added.
-        :raises BrokerError: so many are not left.
+        :param size: bytes to be added.
+        :raises BrokerError: fewer bytes are left.
         """
         if self._open.bytes + size > self.max_bytes:
             raise refusals.out_of_memory(MEMORY_SETTING, self.max_bytes)
 
     def room(self, transaction: Transaction) -> int:
-        """Bytes that the transaction may grow by; nothing is refused that stays below it."""
+        """Bytes by which the transaction may grow without a refusal."""
         return min(self.max_bytes - self._open.bytes, LONGEST - transaction.bytes)
 
     def put(
@@ -59,9 +59,9 @@ class Intake:
         """
         Take one message.
 
-        :param checksum: of its body.
+        :param checksum: the checksum of its body.
         :returns: the write of its record; None: it is held.
-        :raises BrokerError: no memory is left, or the journal takes nothing.
+        :raises BrokerError: no memory is left, or the journal takes no records.
         """
         header = HEADER.pack(len(command.body), checksum, message_id, command.flag)
         record = encode_append(message_id, encode(command))

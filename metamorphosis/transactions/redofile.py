@@ -1,12 +1,13 @@
 """
-One redo file: records that collect over a turn, are written once, and are forced for all who wait.
+One redo file: records that collect over a turn, are written with one call, and are forced for all
+replies that wait.
 
-A file that could not be written is cut back to its last whole record, and every record of that
-write is refused. While it cannot be cut either it is *damaged*: nothing is written until a cut
-succeeds. If whole records of that write may stand in a file that cannot be cut, the next start
-would find them: they are not refused but left without answer, and the journal is given up.
+After a failed write the file is cut back to its last whole record, and every record of that write
+is refused. If the cut fails too, the file is *damaged*: no write happens until a cut succeeds. If
+whole records of that write may stand in a file that cannot be cut, the next start would find them:
+their requests get no answer instead of a refusal, and the journal is given up.
 
-Differs: the original leaves the part, and its next start loses what was written after it.
+Differs: the original leaves the partial record, and its next start loses the records after it.
 
 Source: ``DataFile``; sections 7.5 and 7.6 of the specification of transactions.
 """
@@ -22,10 +23,11 @@ from metamorphosis.store.disk import Disk
 
 class Written:
     """
-    The records of one write, or a force of them: what the replies to their requests wait for.
+    The records of one write, or a force of them: the outcome that replies to their requests wait
+    for.
 
     :ivar state: ``STORED`` when the records are in the file, of a force when they are on the disk.
-    :ivar error: why it failed.
+    :ivar error: the reason of a failure.
     :ivar waiters: called once each when the state changes.
     """
 
@@ -37,7 +39,7 @@ class Written:
         self.waiters: list[Callable[[], None]] = []
 
     def complete(self, error: BaseException | None = None) -> None:
-        """Set the outcome and tell all waiters."""
+        """Set the outcome and call all waiters."""
         self.error = error
         self.state = STORED if error is None else FAILED
         waiters, self.waiters = self.waiters, []
@@ -51,7 +53,7 @@ class OutcomeUnknown(Exception):
 
 class Flushable(Protocol):
     """
-    Where blocks of committed messages stand.
+    A store that holds blocks of committed messages.
 
     :ivar max_offset: everything below it is on the disk.
     """
@@ -68,10 +70,10 @@ class RedoFile:
     """
     A file ``redo.<number>`` that is open. Thread: reactor.
 
-    :ivar size: bytes of whole records in the file; those that collect are not counted.
-    :ivar references: unfinished transactions whose first record stands here.
-    :ivar keys: of transactions that have records here and no outcome; also of those that were given
-        up because their rollback could not be written down.
+    :ivar size: bytes of whole records in the file, without those that collect.
+    :ivar references: the number of unfinished transactions whose first record is in this file.
+    :ivar keys: keys of transactions that have records here and no outcome; also of those that were
+        given up because their rollback could not be recorded.
     :ivar unsynced: the directory's entry of this file may not be on the disk.
     """
 
@@ -108,20 +110,20 @@ class RedoFile:
         self._write: Written | None = None
         self._forces: dict[Written, Written] = {}  # write: the force of its records
         self._damaged = False
-        self._unflushed: dict[Flushable, int] = {}  # up to which offset
+        self._unflushed: dict[Flushable, int] = {}  # the offset to flush to
 
     @property
     def end(self) -> int:
-        """Where the next record will stand."""
+        """The position of the next record."""
         return self._end
 
     def append(self, records: Iterable[bytes], size: int) -> Written:
         """
         Collect records at ``end``; returns the write that they are part of.
 
-        The file is not announced to anybody: see ``RedoLog.append``.
+        No callback announces the file as dirty: see ``RedoLog.append``.
 
-        :param size: bytes of all of them.
+        :param size: bytes of all records.
         """
         self._collecting += records
         self._end += size
@@ -130,7 +132,8 @@ class RedoFile:
         return self._write
 
     def force(self, write: Written) -> Written:
-        """What completes when the records of ``write``, which is to come, are on the disk."""
+        """The force that completes when the records of ``write``, which is still to come, are on
+        the disk."""
         forced = self._forces.get(write)
         if forced is None:
             forced = self._forces[write] = Written()
@@ -138,9 +141,9 @@ class RedoFile:
 
     def write(self) -> BaseException | None:
         """
-        Write the collected records; returns why that failed.
+        Write the collected records; returns the error of a failed write.
 
-        :raises OutcomeUnknown: nobody may be told that it failed; nothing more can be written.
+        :raises OutcomeUnknown: the requests must not be refused; no more can be written.
         """
         write, self._write = self._write, None
         if write is None:
@@ -172,13 +175,14 @@ class RedoFile:
             try:
                 self._cut()
             except OSError:
-                # Else it is tried again before the next write; the first error says more.
+                # Otherwise the cut is tried again before the next write; the first error is the
+                # more useful one.
                 if self._may_hold(records[0]):
                     raise OutcomeUnknown(str(error)) from error
             raise
 
     def _may_hold(self, record: bytes) -> bool:
-        """Whether more than a part of the first record stands after the last whole one."""
+        """Whether the failed write may have left its first record whole in the file."""
         try:
             return self._disk.size(self.fd) >= self.size + len(record)
         except OSError:
@@ -205,7 +209,7 @@ class RedoFile:
         """Whether a reply waits for a force of written records."""
         return any(write.state is STORED for write in self._forces)
 
-    # What its commits have stored
+    # Blocks that its commits have stored
 
     def stands_in(self, store: Flushable, end: int) -> None:
         """A block of a commit is written, up to ``end``; until it is flushed the file is needed."""

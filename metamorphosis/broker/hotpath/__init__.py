@@ -1,9 +1,10 @@
 """
-The hot path of ``put`` and ``get``, and which implementation of it runs; beside it, that of
-transactions.
+The hot path of ``put`` and ``get``, of ``sync`` and of transactions, and the choice of the
+implementation.
 
-``contract`` says what must hold, ``pure`` is the one in Python, the reference, ``native`` the one
-that takes puts in C, where that part is built. ``transactional`` is that of transactions.
+``contract`` has the rules, ``pure`` is the reference in Python, ``native`` takes puts in C where
+that part is built. ``syncs`` takes the requests of a pair's master, ``transactional`` those of
+transactions.
 """
 
 from __future__ import annotations
@@ -16,6 +17,6 @@ scan: Scan = pure.scan if compiled is None else native.scan
 """The implementation that this process uses."""
 
 scan_syncs: Scan = syncs.scan if compiled is None else compiled.take_syncs
-"""The same for what a master sends its slave."""
+"""The same for ``sync``, which a master sends to its slave."""
 
 __all__ = ["Routes", "Scan", "scan", "scan_syncs"]

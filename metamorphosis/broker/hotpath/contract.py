@@ -5,13 +5,13 @@ The contract of the hot path: a received buffer in; consumed bytes, records and 
 first frame that is anything else: an incomplete one, another command, a transaction, an unknown or
 closed partition, a wrong checksum, an odd but legal spelling (``+7``, a trailing space). The caller
 decodes that one frame with ``wire.decoding``, the oracle that every implementation is tested
-against, and scans on after it. So nothing here decides what is right; the hot path only does the
+against, and scans on after it. So the hot path never decides what is valid; it only handles the
 common case.
 
 These rules hold for every implementation:
 
-* A frame is taken whole or not at all. What is taken has the effect, and gets the reply, that the
-  long way would have given it, byte for byte, ids included.
+* A frame is taken whole or not at all. A frame that is taken has the same effect and the same reply
+  as on the slow path (``decode_frame`` and ``Dispatch``), byte for byte, ids included.
 * Each put is one record in the batch that collects in its store: header and body, two pieces. Ids
   are given in the order of the puts and ``MessageIds.next_id`` ends after the last one.
   ``MessageStore.next_offset`` ends after the last record, as with ``MessageStore.add``.
@@ -19,18 +19,18 @@ These rules hold for every implementation:
   and follow each other are one run, which begins with the number in the batch of its first record
   and has ``Routes.refuse``. A get is a ``FileReply`` in a run that waits for nothing.
 * A store that refuses a batch (``StoreError``) ends the scan in front of the put.
-* Nothing is kept of ``data``; of ``source`` only the bodies in the pieces.
+* No reference to ``data`` is kept; of ``source`` only the bodies in the pieces.
 
-What belongs to a transaction is left by ``scan``, and may be taken by ``Routes.steps`` (see
-``ScanSteps``), which is there when there is a journal. It is held to the same: the long way round
-is its oracle.
+``scan`` leaves the requests of transactions. ``Routes.steps`` (see ``ScanSteps``), set where the
+broker has a journal, takes the ordinary ones. The same rules hold for it, with the slow path as its
+oracle.
 
-``VECTORS`` are single requests and whether they are ordinary, ``STEP_VECTORS`` those of
+``VECTORS`` are single requests, each marked as ordinary or not, ``STEP_VECTORS`` the same for
 transactions; the tests run each against every implementation.
 
 The slave of a pair takes the ordinary ``sync`` frames of its master in the same way
-(``syncs.scan``): a record keeps the id that it has in its line, and no id is given;
-``Routes.syncs`` says where it goes. ``SYNC_VECTORS`` are for it.
+(``syncs.scan``): a record keeps the id of its request line, so none is drawn. ``Routes.syncs`` has
+the stores, ``SYNC_VECTORS`` the test requests.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ if TYPE_CHECKING:
 
 class TakesPuts(Protocol):
     """
-    Where puts collect. Providers: ``MessageStore``, and ``PairedLog`` of a pair master.
+    Collects puts. Providers: ``MessageStore``, and ``PairedLog`` of a pair master.
 
-    :ivar batch: the one that collects now.
+    :ivar batch: the batch that collects now, if there is one.
     :ivar next_offset: where the next record will start.
     """
 
@@ -69,16 +69,16 @@ class Routes:
     Where ordinary puts and gets go, by (topic, partition) as they are spelled on the wire.
 
     A store stands here only while its partition accepts plain puts (or gets without a filter), so
-    that a hit needs no further check; the responders put it here and whoever changes the rules
-    calls ``clear``.
+    that a hit needs no further check; the responders put it here, and code that changes one of
+    these conditions calls ``clear``.
 
     :ivar places: partitions that take puts in transactions.
-    :ivar steps: takes what belongs to transactions.
-    :ivar syncs: the same for what the master of a pair sends its slave.
-    :ivar refuse: what becomes of the replies to puts whose batch has failed.
+    :ivar steps: takes the requests of transactions; None without a journal.
+    :ivar syncs: stores for the records that the master of a pair sends to its slave.
+    :ivar refuse: makes the refusals of puts whose batch has failed.
     :ivar max_transfer: a get returns at most this many bytes.
     :ivar max_body: a longer body is not ordinary.
-    :ivar checked_only: nor is a put without a checksum: its record has to be marked.
+    :ivar checked_only: a put without a checksum is not ordinary: its record has to be marked.
     """
 
     __slots__ = (
@@ -105,7 +105,7 @@ class Routes:
         self.checked_only = False
 
     def clear(self) -> None:
-        """Send every request the long way round until the rules have been asked again."""
+        """Send every request to the slow path until the responders have filled the tables again."""
         self.puts.clear()
         self.reads.clear()
         self.places.clear()
@@ -143,13 +143,13 @@ class ScanSteps(Protocol):
     Takes ordinary puts and steps of transactions from the front of the bytes that ``scan`` has
     left.
 
-    * A frame is taken whole or not at all, with the effect, the reply and the record of the journal
-      that the long way would have given.
+    * A frame is taken whole or not at all, with the same effect, reply and record in the journal as
+      on the slow path.
     * One call takes puts that follow each other in one transaction, or one step: the caller counts
-      calls, as a step may cost as much as any command.
+      calls, because a step may cost as much as any command.
     * The replies to puts wait for the write of their records, as one run; for nothing, if the
       records are held.
-    * A put for which there is no memory, or which the journal refuses, is left to the long way.
+    * A put for which there is no memory, or which the journal refuses, is left to the slow path.
     """
 
     def __call__(
@@ -200,7 +200,7 @@ VECTORS = (
     Vector(b"put test 0 5 0 907060870 1 \r\nhello", False),
     Vector(b"put test 00 5 0 907060870 1\r\nhello", False),
     Vector(b"put test -1 5 0 907060870 1\r\nhello", False),
-    Vector(b"put test 1 5 0 907060870 1\r\nhello", False),  # a partition nobody has opened
+    Vector(b"put test 1 5 0 907060870 1\r\nhello", False),  # a partition that is not open
     Vector(b"put nosuch 0 5 0 907060870 1\r\nhello", False),
     Vector(b"put test 0 5 0 907060870 TX:n:1 1\r\nhello", False),  # in a transaction
     Vector(b"put test 0 6 0 907060870 1\r\nhello", False),  # a byte is missing
@@ -291,7 +291,7 @@ SYNC_VECTORS = (
     Vector(b"sync test 0 5 0 7 1 2 3\r\nhello", False),
     Vector(b"sync test 0 5 0 7\r\nhello", False),
     Vector(b"sync test 00 5 0 7 1\r\nhello", False),
-    Vector(b"sync test 1 5 0 7 1\r\nhello", False),  # a partition nobody has opened
+    Vector(b"sync test 1 5 0 7 1\r\nhello", False),  # a partition that is not open
     Vector(b"sync nosuch 0 5 0 7 1\r\nhello", False),
     Vector(b"sync test 0 6 0 7 1\r\nhello", False),  # a byte is missing
     Vector(b"sync test 0 5 0 7 1\rhello", False),
@@ -299,4 +299,4 @@ SYNC_VECTORS = (
     Vector(b"get test g 0 0 1000 4\r\n", False),
     Vector(b"s", False),
 )
-"""Those of ``sync``; the reply is id and opaque."""
+"""Requests of ``sync``; ``reply`` is id and opaque."""

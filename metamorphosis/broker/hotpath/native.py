@@ -1,8 +1,8 @@
 """
-The hot path with its puts in C: see ``contract`` for what it has to keep.
+The hot path with its puts in C; ``contract`` has the rules.
 
-A put costs a tenth of what it costs in ``pure``; the gets, which cost the kernel's time and not
-ours, are taken there.
+A put costs a tenth of its cost in ``pure``. Gets are taken by ``pure``, because their time is spent
+in the kernel.
 """
 
 from __future__ import annotations

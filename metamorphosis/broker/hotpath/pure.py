@@ -1,9 +1,9 @@
 """
-The hot path in Python: see ``contract`` for what it has to keep.
+The hot path in Python; ``contract`` has the rules.
 
-Nothing is done per message but one match, one CRC, one header and one reply text. ``scan`` is one
-long function for that reason: a call costs 60 ns, and local names are what makes the loop fast, so
-that its parts would have to hand each other a dozen of them per message.
+A message costs one match, one CRC, one header and one reply text. ``scan`` is one long function for
+that reason: a call costs 60 ns, and the loop is fast because its names are local; split into parts,
+it would pass a dozen of them per message.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
     from metamorphosis.ids import MessageIds
     from metamorphosis.store.batch import Batch
 
-# Numbers in canonical form only, and no wider than their type but for the last digit, which is
-# checked apart: whatever does not match is not refused, it takes the slow path. One match costs 0.7
-# us, less than split and the checks it saves.
+# Canonical numbers only. A number may be too large for its type by its last digit, which is checked
+# separately. A request that does not match is not refused: it takes the slow path. One match costs
+# 0.7 us, less than ``split`` and the checks that it replaces.
 _PUT = re.compile(
     rb"put ([^ \r]+) (\d{1,9}) (\d{1,9}) (-?\d{1,9}) (?:(-1|\d{1,10}) )?(-?[1-9]\d{0,9}|0)\r\n"
 )
 _GET = re.compile(
     rb"get ([^ \r]+) ([^ \r]*) (\d{1,9}) (\d{1,18}) ([1-9]\d{0,8}) (-?[1-9]\d{0,9}|0)"
-    rb"(?: \d{1,9})?\r\n"  # how long it may wait, which it need not when there is something to read
+    rb"(?: \d{1,9})?\r\n"  # the time to wait for data; unused when there is data
 )
 _HEADER = HEADER.pack
 _INT32_MIN, _INT32_MAX = -(1 << 31), (1 << 31) - 1
 PUT = ord("p")
-"""A request that begins like this is a put, or nothing ordinary."""
+"""A request with this first byte is a put, or not ordinary."""
 
 
 def scan(

@@ -1,10 +1,10 @@
 """
-The hot path of ``sync`` in Python: what the master of a pair sends its slave. See ``contract`` for
-what it has to keep.
+The hot path of ``sync`` in Python, which the master of a pair sends to its slave; ``contract`` has
+the rules.
 
-``pure.scan`` with the id in the line instead of ours. It is a function of its own, because a record
-more to tell apart would cost every put of a plain broker, and only the one connection of a master
-uses this one (``Session.scan``).
+It is ``pure.scan`` with the id of the request line instead of a new one. It is a separate function,
+because one more case would cost time for every put of a plain broker, and only the connection of a
+pair's master needs it (``Session.scan``).
 """
 
 from __future__ import annotations

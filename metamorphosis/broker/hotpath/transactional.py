@@ -1,9 +1,9 @@
 """
-The hot path of transactions in Python: see ``contract.ScanSteps`` for what it has to keep.
+The hot path of transactions in Python; ``contract.ScanSteps`` has the rules.
 
 Puts that follow each other in one transaction are a run: its transaction is found once, and its
-records go to the journal together. A step is only read here, which is most of what it costs the
-long way round; the responders carry it out.
+records go to the journal together. A step is only parsed here, which is most of its cost on the
+slow path; the responders carry it out.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ _INT32_MIN, _INT32_MAX = -(1 << 31), (1 << 31) - 1
 _P, _T = ord("p"), ord("t")
 
 ORDINARY_LINE = 1024
-"""Bytes of a longer line are not ordinary: it may be longer than lines may be (``max-line-bytes``
-is at least that)."""
+"""A longer line, in bytes, is not ordinary: it may exceed ``max-line-bytes``, which is at least
+this."""
 
 
 def take_run(
@@ -62,17 +62,18 @@ def take_run(
     replies: list[bytes],
 ) -> int:
     """
-    Take ordinary puts of one transaction from the front of ``data[start:end]``, until there are no
-    more, or ids carry. Nothing is kept of ``data``.
+    Take ordinary puts of one transaction from the front of ``data[start:end]``, until another frame
+    begins or ids carry. No reference to ``data`` is kept.
 
-    One long function, because it makes as few calls as it can for each put. The module in C has its
-    twin.
+    One long function, because it makes as few calls as it can for each put. The module in C has the
+    same function.
 
-    :param key: of the transaction.
+    :param key: the transaction's id as it is spelled on the wire.
     :param room: bytes that the transaction may grow by.
-    :param overhead: bytes that a message takes beside its record.
-    :param next_id: the first message gets it.
-    :param messages: gets what is taken, as ``records`` and ``replies`` do.
+    :param overhead: bytes of memory that a message takes beside its record.
+    :param next_id: the id of the first message.
+    :param messages: the messages that are taken are appended here, their journal records to
+        ``records``, their replies to ``replies``.
     :returns: the position after the last one.
     """
     match = _PUT.match
@@ -115,7 +116,7 @@ class TransactionScan:
     Takes puts and steps of transactions. Thread: reactor.
 
     :param respond: ``Dispatch.respond``.
-    :param refuse: what becomes of the replies to puts of a transaction that cannot be written.
+    :param refuse: makes the refusals of puts of a transaction that cannot be written.
     :ivar take_run: the implementation that is used.
     """
 
@@ -135,7 +136,7 @@ class TransactionScan:
         self._ids = ids
         self._respond = respond
         self._refuse = refuse
-        # A module that was built before this function was written has none.
+        # A native module that was built from older sources lacks this function.
         self.take_run = getattr(compiled, "take_run", take_run)
 
     def __call__(
@@ -154,7 +155,7 @@ class TransactionScan:
         return self._step(data, start, end, session) if first == _T else start
 
     def _step(self, data: bytes | bytearray, start: int, end: int, session: Session) -> int:
-        """One step in ordinary form; the position after it."""
+        """Take one step in ordinary form; returns the position after it."""
         found = _STEP.match(data, start, end)
         if found is None:
             return start
@@ -186,9 +187,8 @@ class TransactionScan:
         group: ReplyGroup,
     ) -> int:
         """
-        A run of ordinary puts in one transaction; the position after it.
-
-        One long function, most of it arguments. Nothing is changed before all of them are checked.
+        Take a run of ordinary puts in one transaction; returns the position after it. One long
+        function, most of it arguments. No state changes before all puts are checked.
         """
         found = _PUT.match(data, start, end)
         ids = self._ids

@@ -3,9 +3,9 @@ The answers to all commands, one module for each kind: a command in, its reply i
 queue.
 
 Everything is answered here except the ordinary puts and gets that ``hotpath.scan`` takes. Those
-that it leaves come here, too: the first one of a partition, which opens it and registers its topic,
+that it leaves also come here: the first one of a partition, which opens it and registers its topic,
 and the odd ones (partition -1, a wrong checksum, nothing to read). No function touches a transport
-or waits: a put's reply names the batch it waits for.
+or waits: the reply to a put names the batch that it waits for.
 
 Source: ``BrokerCommandProcessor``, ``TransactionalCommandProcessor``. Sections 2, 6 and 7 of the
 wire specification.
@@ -42,8 +42,8 @@ class Responders(Shared):
     The parts that answer commands, and the responders of a plain broker. Thread: reactor.
 
     :ivar dispatch: answers a command; roles replace entries of its table.
-    :ivar long_polls: gets that wait for something to read.
-    :ivar figures: of this broker, for ``stats`` and others.
+    :ivar long_polls: gets that wait for data.
+    :ivar figures: source of the broker's figures, for ``stats`` and others.
     """
 
     def __init__(
@@ -71,10 +71,10 @@ class Responders(Shared):
         )
 
     def answer_transactions(self, transactions: Transactions) -> None:
-        """There is a journal: transactions are answered from now on."""
+        """The broker has a journal: answer transactions from now on."""
         steps = TransactionSteps(self, transactions)
         transactions.endings.open_store = self._puts.open
-        # As in the original, which begins again what it has recovered.
+        # As in the original, which counts a recovered transaction as begun.
         self.statistics.tx_begin += len(transactions.open.xa)
         self.statistics.tx_xa_begin += len(transactions.open.xa)
         self.dispatch.replace(steps.table())

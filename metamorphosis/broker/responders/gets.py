@@ -1,6 +1,6 @@
 """
-``get``: those that the hot path does not take, because there is nothing to read, a filter has a
-say, or the partition was not read since the rules have changed.
+``get``: those that the hot path does not take, because there is nothing to read, a filter applies,
+or the partition was not read since the rules have changed.
 
 Source: ``BrokerCommandProcessor``, section 6.2 of the wire specification.
 """
@@ -31,22 +31,23 @@ if TYPE_CHECKING:
     from metamorphosis.store.segmentlog import FileRange
 
 END_OF_LOG = (1 << 63) - 1
-"""A get at this offset asks where the log ends."""
+"""A get at this offset asks for the end of the log."""
 
 LONGEST_RECORD = 4 << 20
-"""A record of so many bytes is sent whole to a get that asks for it, whatever ``maxTransferSize``
-is: the most that the original's consumers and slaves ask for."""
+"""A record up to this size in bytes is sent whole to a get that asks for it, whatever
+``maxTransferSize`` is. The original's consumers and slaves ask for no more."""
 
 COPIED_BYTES = 256 << 10
-"""The most that a get returns while so many files are being sent that its own has to be read."""
+"""The most bytes that a get returns by reading the file, while the descriptors for sending files
+are all in use."""
 
 
 class Gets:
     """
     Reads messages. Thread: reactor.
 
-    :param longest: seconds that a get is held at most.
-    :ivar long_polls: gets that wait for something to read.
+    :param longest: the longest time in seconds that a get is held.
+    :ivar long_polls: gets that wait for data.
     """
 
     _log = Logger()
@@ -57,11 +58,11 @@ class Gets:
         shared.rules.on_change(self.long_polls.release_all)
 
     def table(self) -> Table:
-        """What is answered here."""
+        """The commands that are answered here."""
         return {wire.GetCommand: self.get}
 
     def get(self, command: wire.GetCommand, session: Session) -> None:
-        """Answer with the messages that are there, or hold the get until one is."""
+        """Answer with the messages at the offset, or hold the get until there is one."""
         self._shared.refuse_if_stopping()
         self._shared.statistics.count_get(command.topic)
         try:
@@ -76,7 +77,7 @@ class Gets:
         session.replies.add(reply)
 
     def _answer_held(self, held: HeldGet) -> None:
-        """A held get is answered from the present log."""
+        """Answer a held get from the present log."""
         command = held.command
         reply: Reply
         try:
@@ -146,11 +147,11 @@ class Gets:
     @staticmethod
     def _whole_record(command: wire.GetCommand, found: FileRange) -> int:
         """
-        How much of a range that ``maxTransferSize`` has cut is sent: the whole first record, if
-        that is longer and was asked for.
+        The bytes to send of a range that ``maxTransferSize`` has cut: the whole first record, if it
+        is longer and was asked for.
 
-        Differs: the original sends ``maxTransferSize`` bytes at most. Its consumers and slaves ask
-        for more when they get no whole record, up to 4 MiB, and stand at such a record for ever.
+        Differs: the original sends ``maxTransferSize`` bytes at most. When its consumers and slaves
+        get no whole record, they ask for more, up to 4 MiB, and never get past such a record.
         """
         segment, position, length = found
         size = HEADER_BYTES + int.from_bytes(os.pread(segment.fd, 4, position), "big")

@@ -1,5 +1,5 @@
 """
-``offset``: where a consumer that has lost its place goes on.
+``offset``: the place at which a consumer continues after it has lost its own.
 
 Source: ``BrokerCommandProcessor``, section 6.3 of the wire specification.
 """
@@ -21,35 +21,35 @@ if TYPE_CHECKING:
 
 
 class Offsets:
-    """Tells where logs begin and end. Thread: reactor."""
+    """Answers with the places where logs begin and end. Thread: reactor."""
 
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
 
     def table(self) -> Table:
-        """What is answered here."""
+        """The commands that are answered here."""
         return {wire.OffsetCommand: self.offset}
 
     def offset(self, command: wire.OffsetCommand, session: Session) -> None:
-        """The offset nearest to the one that was asked for."""
+        """Answer with the offset nearest to the one that was asked for."""
         shared = self._shared
         shared.refuse_if_stopping()
         shared.statistics.count_offset(command.topic)
         store = shared.stores.get(command.topic, command.partition)
         if store is None:
             raise refusals.no_store(command.topic, command.partition)
-        place = self._behind_reply(command, store)
+        place = self._after_reply(command, store)
         if place is None:
             place = store.nearest_offset(command.offset)
         session.replies.add(result(200, command.opaque, b"%d" % place))
 
-    def _behind_reply(self, command: wire.OffsetCommand, store: MessageStore) -> int | None:
+    def _after_reply(self, command: wire.OffsetCommand, store: MessageStore) -> int | None:
         """
-        Where a consumer goes on whose filtered reply ended with a jump, or began with a record that
-        it cannot read; ``None``: it asks for something else.
+        The place after a filtered reply that ended with a jump, or that began with a record which
+        the consumer cannot read; ``None``: neither applies.
 
-        When the jump is not remembered (the broker was started again meanwhile) that is where the
-        reply began; the start of the segment would bring a whole segment once more.
+        When the jump is not remembered (the broker was restarted meanwhile), the place is the start
+        of the reply; the start of the segment would send a whole segment once more.
 
         Differs: the original answers every group with the start of the segment.
         """

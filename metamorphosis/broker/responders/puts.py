@@ -1,6 +1,6 @@
 """
 ``put``: those that the hot path does not take, because they are the first of their partition or are
-spelled or sent in an odd way; and what is said when a batch of either kind has failed.
+spelled or sent in an unusual way; and the refusals when a batch has failed.
 
 Source: ``BrokerCommandProcessor``, section 6.1 of the wire specification.
 """
@@ -36,16 +36,16 @@ if TYPE_CHECKING:
 
 
 REGISTERED_SECONDS = 1.0
-"""The first put of a topic is answered after this although ZooKeeper does not know the topic."""
+"""After this time in seconds the first put of a topic is answered although the topic is not yet in
+ZooKeeper."""
 
 
 class FirstPut:
     """
-    The outcome that the reply to the first put of a topic waits for: that it is stored, and that
-    the topic is in ZooKeeper, so that a client that then looks finds it. See ``Awaited``. Thread:
-    reactor.
+    The outcome that the reply to the first put of a topic waits for: the put is stored, and the
+    topic is in ZooKeeper, so that clients find it from then on. See ``Awaited``. Thread: reactor.
 
-    :ivar batch: that of the put.
+    :ivar batch: the batch of the put.
     """
 
     def __init__(self, batch: Batch, registered: Deferred[None], clock: IReactorTime) -> None:
@@ -87,11 +87,11 @@ class Puts:
         self.in_transaction: Respond = transactions.refuse_put
 
     def table(self) -> Table:
-        """What is answered here."""
+        """The commands that are answered here."""
         return {wire.PutCommand: self.put}
 
     def put(self, command: wire.PutCommand, session: Session) -> None:
-        """Store one message, and reply when its batch is stored."""
+        """Store one message; the reply waits for its batch."""
         shared = self._shared
         shared.refuse_if_stopping()
         if command.transaction_id is not None:
@@ -124,7 +124,7 @@ class Puts:
     def _put_when(
         self, creation: Deferred[None], command: wire.PutCommand, partition: int, slot: Slot
     ) -> None:
-        """The partition is being made in a worker: store the message when it is there."""
+        """A worker thread is creating the partition: store the message after that."""
         kept = replace(command, body=bytes(command.body))
 
         def created(_: None) -> None:
@@ -149,7 +149,7 @@ class Puts:
         creation.addCallback(created).addErrback(failed)
 
     def _refusal_of(self, error: object, topic: str, partition: int) -> BrokerError:
-        """What the peer is told of an error; one that is none of a disk is raised again."""
+        """The refusal that the peer gets for an error; an error of another kind is raised again."""
         if isinstance(error, BrokerError):
             return error
         url = self._shared.url
@@ -171,7 +171,7 @@ class Puts:
     ) -> tuple[Batch, bytes, Deferred[None] | None]:
         topic, body = command.topic, command.body
         url = self._shared.url
-        if not self._shared.ids.ready:  # and so no put has reached the hot path
+        if not self._shared.ids.ready:  # while this holds, the hot path takes no put
             raise refusals.put_failed(url, topic, partition, refusals.NO_ID)
         try:
             store, registered = self._open((topic, partition))
@@ -192,8 +192,8 @@ class Puts:
 
     def open(self, partition: tuple[str, int]) -> MessageStore:
         """
-        The store for committed messages: as for the first put, but nothing waits until a new topic
-        is registered.
+        The store for committed messages: as for the first put, but without a wait for the
+        registration of a new topic.
 
         :raises StoreError: naming the directory or file that cannot be made.
         """
@@ -201,8 +201,8 @@ class Puts:
 
     def _open(self, partition: tuple[str, int]) -> tuple[MessageStore, Deferred[None] | None]:
         """
-        The store of a partition, made by the first messages; gets that wait for it are told. With
-        it what fires when a new topic has been registered.
+        The store of a partition, created for its first messages; held gets are connected to it. The
+        second value fires when a new topic has been registered.
         """
         shared = self._shared
         topic, number = partition
@@ -218,7 +218,8 @@ class Puts:
 
     def refuse(self, batch: Batch, record: int, replies: list[Reply]) -> list[Reply]:
         """
-        The replies to puts of a failed batch: as they were for what is stored, 500 for the rest.
+        The replies to puts of a failed batch: unchanged for records that are stored, 500 for the
+        rest.
 
         :param record: the number in the batch of the record that the first reply stands for.
         """
@@ -237,7 +238,7 @@ class Puts:
 def fill_when_decided(
     slot: Slot, reply: bytes, awaited: Batch | FirstPut, record: int, refuse: Refuse
 ) -> None:
-    """Answer a put whose place among the replies was kept, when it is stored or has failed."""
+    """Fill the reserved place of a put's reply when the put is stored or has failed."""
 
     def decide() -> None:
         if awaited.state is FAILED:
@@ -251,6 +252,6 @@ def fill_when_decided(
 
 
 def _detail(error: BaseException | None) -> str | None:
-    """The original's text after ``Detail:``; nothing for an I/O error, whose text would name
-    our files."""
+    """The original's text after ``Detail:``; None for an I/O error, whose text would name the
+    broker's files."""
     return None if error is None or isinstance(error, OSError) else str(error)

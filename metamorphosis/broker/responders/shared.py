@@ -27,10 +27,10 @@ class Shared:
     The stores, the rules and the counters that commands are answered from. Thread: reactor.
 
     :param url: this broker's ``meta://<host>:<port>``, in the text of refusals.
-    :param topic_used: called when a put opens a way to a topic, so that the topic can be
-        registered; must not raise. Returns what fires when a topic that is new has been
-        registered, None for any other.
-    :ivar routes: what the hot path may do without asking the responders.
+    :param topic_used: called at a put that the hot path does not know yet, so that the topic can be
+        registered; must not raise. Returns a Deferred that fires when a new topic has been
+        registered, None for a known one.
+    :ivar routes: the partitions that the hot path serves without the responders.
     :ivar stopping: puts, gets and offsets are refused with 503.
     """
 

@@ -1,4 +1,4 @@
-"""``sync``: what a master sends its synchronous slave, which this broker is not."""
+"""``sync``, which a master sends to its synchronous slave: refused by any other broker."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ NO_SYNC = "未注册请求处理器，请求处理器类为com.taobao.metamorpho
 
 
 def table() -> Table:
-    """What is answered here."""
+    """The commands that are answered here."""
     return {wire.SyncCommand: refuse}
 
 
 def refuse(command: wire.SyncCommand, session: Session) -> None:
-    """As the original, which has nothing registered for it."""
+    """Refuse as the original does, which has no processor registered for it."""
     raise ServiceUnavailable(NO_SYNC)

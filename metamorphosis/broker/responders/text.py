@@ -30,7 +30,7 @@ class Text:
         self._figures = figures
 
     def table(self) -> Table:
-        """What is answered here."""
+        """The commands that are answered here."""
         return {
             wire.VersionCommand: self.version,
             wire.StatsCommand: self.stats,
@@ -40,11 +40,11 @@ class Text:
         }
 
     def version(self, command: wire.VersionCommand, session: Session) -> None:
-        """Which release this is; clients use it as a heartbeat."""
+        """Answer with the release; clients use it as a heartbeat."""
         session.replies.add(result(200, command.opaque, VERSION))
 
     def stats(self, command: wire.StatsCommand, session: Session) -> None:
-        """Counters, of all or of one item."""
+        """Answer with the counters, of all or of one item."""
         status, text = stats_reply(command.item or "", self._figures.take())
         session.replies.add(result(status, command.opaque, text))
 
@@ -53,4 +53,4 @@ class Text:
         session.close()
 
     def ignore(self, command: wire.Reply, session: Session) -> None:
-        """A reply that reaches a broker is consumed, as the original does."""
+        """Consume a reply that reaches the broker, as the original does."""

@@ -2,7 +2,7 @@
 ``transaction``, and ``put`` with a transaction's key.
 
 A step is answered when its record is written, and forced where the flush mode says so; the reply
-waits in request order like every other.
+keeps its place in request order like every other.
 
 Source: ``TransactionalCommandProcessor``, ``PutProcessor``; without a journal
 ``SamsaCommandProcessor``. Section 3 of the specification of transactions.
@@ -46,12 +46,12 @@ UNSUPPORTED = {
 
 
 def table() -> Table:
-    """The answer of a broker without a journal."""
+    """The commands as a broker without a journal answers them."""
     return {wire.TransactionCommand: refuse}
 
 
 def refuse(command: wire.TransactionCommand, session: Session) -> None:
-    """END has no reply."""
+    """Refuse a step; END has no reply."""
     text = UNSUPPORTED.get(command.type)
     if text is not None:
         session.replies.add(result(500, command.opaque, text))
@@ -59,6 +59,8 @@ def refuse(command: wire.TransactionCommand, session: Session) -> None:
 
 def refuse_put(command: wire.PutCommand, session: Session) -> None:
     """
+    Refuse a put in a transaction.
+
     Differs: the original's pair takes it for a plain put, so that a rollback undoes nothing.
 
     :raises BrokerError: always.
@@ -85,11 +87,12 @@ class TransactionSteps:
         }
 
     def table(self) -> Table:
-        """What is answered here."""
+        """The commands that are answered here."""
         return {wire.TransactionCommand: self._step}
 
     def put(self, command: wire.PutCommand, session: Session) -> None:
-        """Take one message into a transaction; its offset is not known yet and said to be -1."""
+        """Take one message into a transaction; the reply gives -1 for its offset, which is not
+        known yet."""
         shared = self._shared
         shared.refuse_if_stopping()
         assert command.transaction_id is not None
@@ -109,7 +112,7 @@ class TransactionSteps:
         """
         The checksum of the body of a put that can be stored.
 
-        :raises BrokerError: it cannot.
+        :raises BrokerError: the put cannot be stored.
         """
         rules, topic, partition = self._shared.rules, command.topic, command.partition
         if partition == ANY_PARTITION:
@@ -127,7 +130,7 @@ class TransactionSteps:
         return computed
 
     def _step(self, command: wire.TransactionCommand, session: Session) -> None:
-        """END has no reply and no effect."""
+        """Answer a step; END has no reply and no effect."""
         respond = self._steps.get(command.type)
         if respond is not None:
             respond(command, session)
@@ -170,7 +173,7 @@ class TransactionSteps:
         text: bytes | None,
         awaited: Written | None,
     ) -> None:
-        """The reply to a step that changes the transaction."""
+        """Queue the reply to a step that changes the transaction."""
         reply = result(200, command.opaque, text)
         if awaited is None:
             session.replies.add(reply)
@@ -185,11 +188,11 @@ def _refused(
     record: int,
     replies: list[Reply],
 ) -> list[Reply]:
-    """The refusals in place of replies whose outcome is a failure."""
+    """The refusals that replace replies whose outcome is a failure."""
     text = error(awaited.error)
     return [refusal(text, opaque_in(reply)) for reply in replies]
 
 
 def refuse_puts(transaction_id: TransactionId) -> Refuse:
-    """The refusals of the puts of a transaction that could not be written."""
+    """The function that makes the refusals of a transaction's puts which could not be written."""
     return partial(_refused, partial(steps.not_journaled_put, transaction_id))
