@@ -1,6 +1,6 @@
 r"""
-What Java's configuration files have in common, ``server.ini`` and property files: where a line
-ends, which one goes on in the next, and the escapes of a backslash. Pure.
+The syntax that Java's configuration files share, ``server.ini`` and property files: ends of lines,
+continuation of a line in the next, and the escapes of a backslash. Pure.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ def unescape(text: str, characters: Mapping[str, str]) -> str:
     """
     Resolve the escapes.
 
-    :param characters: what a letter after a backslash stands for; any other stands for itself.
-    :raises ValueError: at a backslash that escapes nothing and at an incomplete ``\\u``.
+    :param characters: the meaning of a letter after a backslash; any other character stands for
+        itself.
+    :raises ValueError: a backslash at the end, or an incomplete ``\\u``.
     """
     if "\\" not in text:
         return text

@@ -5,9 +5,9 @@ such files use.
 Integers are 64-bit and wrap around. Binding, from weak to strong: ``||``, ``&&``, ``|``, ``^``,
 ``&``, ``== !=``, ``< <= > >=``, ``<< >> >>>``, ``+ -``, ``* / %``, unary ``- ~ !``. ``010`` is ten.
 
-Differs: what makes no integer and no boolean (decimals, strings, variables, functions, ``?:``) is
-refused as such, and so are ``0x`` without digits and an integer literal beyond 64 bits, which the
-original silently takes for another number.
+Differs: a text that gives neither an integer nor a boolean (decimals, strings, variables,
+functions, ``?:``) is refused, and so are ``0x`` without digits and an integer literal beyond 64
+bits, which the original silently reads as another number.
 
 Source: ``AviatorEvaluator.execute`` with an empty environment.
 """
@@ -39,8 +39,8 @@ _AFTER_NUMBER = re.compile(r"[\w.]", re.ASCII)
 
 class ExpressionError(ValueError):
     """
-    The text is not an expression of the wanted type; the message says what was found and what would
-    be right.
+    The text is not an expression of the wanted type; the message names the text that was found and
+    a valid form.
     """
 
 
@@ -57,7 +57,8 @@ def integer(text: str) -> int:
 
 
 def int32(text: str) -> int:
-    """As ``integer``, of which an int key takes the low 32 bits: ``2147483648`` is -2147483648."""
+    """The low 32 bits of ``integer``, as for the original's int keys: ``2147483648`` is
+    -2147483648."""
     return ((integer(text) + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
 
 
@@ -74,7 +75,7 @@ def boolean(text: str) -> bool:
 
 
 def _evaluate(text: str, hint: str) -> Value:
-    """Evaluate, naming the whole text and what was wanted in every error."""
+    """Evaluate; every error names the whole text and the wanted type."""
     try:
         return _Expression(text).value()
     except ExpressionError as error:
@@ -116,7 +117,7 @@ _LEVELS: tuple[dict[str, Callable[[int, int], Value]], ...] = (
     {"+": operator.add, "-": operator.sub},
     {"*": operator.mul, "/": _divide, "%": _remainder},
 )
-#: These compare two booleans, too.
+#: These operators also compare two booleans.
 _EQUALITY = ("==", "!=", "<", "<=", ">", ">=")
 
 
@@ -152,7 +153,7 @@ class _Expression:
         self._start, self._position = match.span(self._kind)
 
     def _unexpected(self) -> ExpressionError:
-        """The present token cannot stand here."""
+        """The error for a token that is not allowed here."""
         found = "the end" if self._kind == "end" else repr(self._token)
         return ExpressionError(
             f"Syntax error:illegal expression at {self._start + 1}, found {found}"
@@ -245,7 +246,7 @@ def _condition(value: Value, sign: str) -> bool:
 
 
 def _show(value: Value) -> str:
-    """The value as it is written in an expression."""
+    """The value in the notation of an expression."""
     return str(value).lower()
 
 

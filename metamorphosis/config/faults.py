@@ -13,9 +13,8 @@ class Fault:
     """
     One fault.
 
-    :ivar text: the fault, and what would be right; contains the original's message where it has
-        one.
-    :ivar line: its line in the file, from 1; None when something is missing.
+    :ivar text: the fault and its remedy; contains the original's message where it has one.
+    :ivar line: its line in the file, from 1; None when a section or key is missing.
     :ivar section: name of the section, without brackets.
     :ivar key: the key, ``""`` when the fault is not that of one key.
     """
@@ -38,7 +37,7 @@ class ConfigFaults(ConfigError):
     A file that cannot be used.
 
     :ivar path: the file.
-    :ivar faults: all its faults in the order of their lines; what is missing comes last.
+    :ivar faults: all its faults in the order of their lines; those without a line come last.
     """
 
     def __init__(self, path: str, faults: Iterable[Fault]) -> None:

@@ -26,8 +26,7 @@ _JAVA_NAME = re.compile(rf"{_LABEL}|({_LABEL}\.)*{_TOP_LABEL}\.?|{_BYTE}(\.{_BYT
 
 def is_java_host(host: str) -> bool:
     """
-    Whether ``java.net.URI`` takes this for a host; with any other Java clients cannot use the
-    broker.
+    Whether ``java.net.URI`` accepts this as a host; otherwise Java clients cannot use the broker.
     """
     if ":" not in host:
         return _JAVA_NAME.fullmatch(host) is not None
@@ -41,14 +40,14 @@ def is_java_host(host: str) -> bool:
 def published_host(config: BrokerConfig) -> str:
     """
     ``hostName`` if it is set; else the first IPv4 address of an interface, else the last IPv6
-    address, in brackets, both unless loopback; else the address of the local host name. To be
-    called once.
+    address, in brackets, both unless loopback; else the address of the local host name. Called
+    once, so that the broker keeps one address.
     """
     return config.host_name or own_address()
 
 
 def own_address() -> str:
-    """The result of ``published_host`` without a ``hostName``; clients name themselves so."""
+    """The result of ``published_host`` without a ``hostName``; clients use it in their names."""
     return choose_address(interface_addresses()) or _address_of_host_name()
 
 
@@ -70,7 +69,7 @@ def interface_addresses() -> list[str]:
     Addresses of the network interfaces, those of the interface that was added last first, as a JVM
     on Linux lists them.
 
-    Systems that are not Linux yield none.
+    Empty on systems other than Linux.
     """
     ipv6 = _ipv6_addresses()
     found = []

@@ -2,8 +2,8 @@
 The syntax of ``server.ini``: exactly what ini4j 0.5.1 accepts with its default settings, and
 nothing else.
 
-Unlike the original's reader this one goes on after a bad line, so that all faults of a file are
-known after one try.
+Unlike the original's reader, this one continues after a bad line, so that all faults of a file are
+reported at once.
 
 Source: ``org.ini4j.Ini`` as used by ``MetaConfig``.
 """
@@ -18,7 +18,7 @@ from metamorphosis.config.escapes import LINE_END, is_continued, unescape
 from metamorphosis.config.faults import Fault
 from metamorphosis.config.strange import StrangeCharacters
 
-#: The characters that ``String.trim`` removes: every character up to the blank.
+#: The characters that ``String.trim`` removes: all up to the blank.
 JAVA_TRIMMED = "".join(map(chr, range(0x21)))
 #: White space to Python but not to ``Character.isWhitespace``.
 _NOT_BLANK = "\x85\u00a0\u2007\u202f"
@@ -46,10 +46,11 @@ class Option:
 @dataclass(slots=True)
 class Section:
     """
-    All options of one name; sections of the same name are merged, of a key the last value counts.
+    All options of one name; sections of the same name are merged, and the last value of a key
+    counts.
 
-    :ivar line: line of the first header; of a parent that exists only through ``/`` in a child's
-        name, the child's.
+    :ivar line: line of the first header; for a parent that exists only through ``/`` in a child's
+        name, the line of the child.
     """
 
     name: str
@@ -64,8 +65,8 @@ class IniFile:
 
     :ivar sections: in the order of appearance, parents before their children.
     :ivar faults: lines with invalid syntax; they contribute nothing to ``sections``.
-    :ivar warnings: what is allowed but hardly meant.
-    :ivar lost_header: whether a section header was so wrong that its section is unknown.
+    :ivar warnings: lines that are allowed but probably mistakes.
+    :ivar lost_header: whether a section header was so faulty that its section is unknown.
     """
 
     sections: dict[str, Section] = field(default_factory=dict)
@@ -75,7 +76,7 @@ class IniFile:
 
 
 def parse(data: bytes) -> IniFile:
-    """Read a whole file. Never fails: what cannot be read is in ``faults``."""
+    """Read a whole file. Never fails: unreadable lines are in ``faults``."""
     parser = _Parser()
     text = data.decode("utf-8", errors="replace")
     for number, line in _logical_lines(parser.skip_byte_order_mark(text)):
@@ -89,7 +90,7 @@ def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
     Lines without blank lines and comments, continued ones joined, each with the number of its last
     physical line.
 
-    A comment is one only where no continuation is pending. A continuation pending at the end of the
+    A comment counts only where no continuation is pending. A continuation pending at the end of the
     file is dropped together with its line, as ini4j does.
     """
     pending = ""
@@ -133,8 +134,8 @@ class _Parser:
 
     def _header(self, number: int, line: str) -> None:
         """
-        Open the section. Of a bad header what stands in the brackets is taken, to avoid faults that
-        follow.
+        Open the section. Of a bad header the text in the brackets is used, to avoid consequential
+        faults.
         """
         if line.endswith("]"):
             name = unescape(line[1:-1].strip(JAVA_TRIMMED), _ESCAPED)
@@ -177,7 +178,7 @@ class _Parser:
         self._section.options[key] = Option(key, value, number)
 
     def _fault(self, number: int, line: str, wrong: str) -> None:
-        """Remember a bad line with the original's text and ours."""
+        """Record a bad line with the original's text and ours."""
         shown = line if len(line) <= _SHOWN else f"{line[:_SHOWN]}..."
         self.file.faults.append(
             Fault(f"parse error (at line: {number}): {shown} ({wrong})", number)

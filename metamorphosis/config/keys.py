@@ -1,5 +1,5 @@
 """
-The keys of ``server.ini``: which exist, of which type, and what their values must obey.
+The keys of ``server.ini``, with their types and the limits of their values.
 
 Source: ``MetaConfig.populateSystemConf``, ``populateZookeeperConfig``, ``populateTopicsConfig``,
 ``Config.checkConfigKeys``.
@@ -24,11 +24,11 @@ class Key:
     One key of a section.
 
     :ivar attribute: the attribute of the configuration that takes it.
-    :ivar read: turns the text into the value, or raises ValueError with what would be right.
+    :ivar read: turns the text into the value, or raises ValueError with the valid form.
     :ivar required: whether a missing or blank value is a fault.
-    :ivar low: smallest good value, None: no limit.
-    :ivar high: largest good value, None: no limit.
-    :ivar hint: what is said when a limit is exceeded.
+    :ivar low: smallest valid value, None: no limit.
+    :ivar high: largest valid value, None: no limit.
+    :ivar hint: the text of the fault when a limit is exceeded.
     """
 
     name: str
@@ -77,7 +77,7 @@ def root_path(text: str) -> str:
 
 
 def connect_string(text: str) -> str:
-    """``host:port,host:port/chroot``, checked, as it is."""
+    """``host:port,host:port/chroot``, checked and unchanged."""
     parse_connect(text)
     return text
 
@@ -157,7 +157,7 @@ TOPIC: tuple[Key, ...] = (
     Key("acceptPublish", "accept_publish", boolean),
 )
 
-#: Names that the original accepts only because its check looks at the fields of a class.
+#: Names that the original accepts only because it compares keys with the fields of a class.
 SYSTEM_IGNORED = frozenset(
     (
         "topics slaveConfig zkConfig topicConfigMap propertyChangeSupport lastModified path"
@@ -169,7 +169,7 @@ TOPIC_IGNORED = frozenset(("topic", "filterClassNames"))
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """The name that needs the fewest edits; of several the first."""
+    """The name that needs the fewest edits; the first of several."""
     return min(names, key=lambda candidate: edits(name, candidate))
 
 

@@ -1,6 +1,6 @@
 """
-The configuration as frozen values. One attribute per ``server.ini`` key, in snake_case; the key
-stands in the comment.
+The configuration as frozen values. One attribute per ``server.ini`` key, in snake_case; the comment
+has the key.
 
 Source: ``MetaConfig``, ``TopicConfig``, ``ZKConfig``. Section numbers are those of the
 storage-and-config specification.
@@ -50,7 +50,7 @@ class ZooKeeperConfig:
 
 @dataclass(frozen=True, slots=True)
 class BrokerConfig:
-    """Section ``[system]``, the topics and where it all came from."""
+    """Section ``[system]``, the topics, and the identity of the file."""
 
     broker_id: int  # brokerId, 0..1023
     num_partitions: int = 1  # numPartitions
@@ -84,8 +84,8 @@ class BrokerConfig:
     path: str = ""  # absolute path of the file
     checksum: int = 0  # unsigned CRC-32 of the file's bytes
     modified_ns: int = 0  # its mtime when it was read
-    warnings: tuple[str, ...] = field(default=(), compare=False)  # to be looked at: to log
-    problems: tuple[str, ...] = field(default=(), compare=False)  # never meant: see suspicions
+    warnings: tuple[str, ...] = field(default=(), compare=False)  # to be logged
+    problems: tuple[str, ...] = field(default=(), compare=False)  # certain mistakes: see suspicions
 
     def topic(self, name: str) -> TopicConfig:
         """
@@ -124,8 +124,8 @@ class OnDivergence(Enum):
 @dataclass(frozen=True, slots=True)
 class Settings:
     """
-    Our own settings, in a file of their own (``metamorphosis.ini`` beside ``server.ini``): a Java
-    slave copies its master's ``server.ini`` and refuses keys it does not know.
+    Our own settings, in a separate file (``metamorphosis.ini`` beside ``server.ini``): a Java slave
+    copies its master's ``server.ini`` and refuses unknown keys.
     """
 
     flush_delay_ms: int = 25  # [store] flush-delay-ms: between background flushes

@@ -25,8 +25,8 @@ class PolicyText:
     A parsed policy.
 
     :ivar name: ``delete`` or ``archive``.
-    :ivar retention_ms: a segment last modified longer ago than this is handled; zero and below: any
-        that is old enough to have a successor.
+    :ivar retention_ms: a segment last modified longer ago than this is disposed of; zero and below:
+        every segment with a successor.
     :ivar compress: archive as ``.zip`` and not by renaming to ``.arc``.
     """
 
@@ -39,7 +39,7 @@ def parse_policy(text: str) -> PolicyText:
     """
     Read a policy.
 
-    :raises ValueError: with the original's message and what would be right.
+    :raises ValueError: with the original's message and the valid form.
     """
     name, *values = text.split(",")
     if name not in (DELETE, ARCHIVE):

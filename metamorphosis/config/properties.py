@@ -2,11 +2,11 @@ r"""
 Java's property files: keys and values, and the line of each. Pure.
 
 A line that begins with ``#`` or ``!`` is a comment; ``=``, ``:`` or white space ends a key; a line
-that ends with an odd number of backslashes goes on in the next; a backslash takes the meaning from
-the character after it, and ``\uXXXX``, ``\t``, ``\n``, ``\r`` and ``\f`` stand for one character.
+that ends with an odd number of backslashes continues in the next; a backslash makes the character
+after it an ordinary one, and ``\uXXXX``, ``\t``, ``\n``, ``\r`` and ``\f`` stand for one character.
 
 Source: ``java.util.Properties``; ``Utils.getResourceAsProperties``. Differs: the original reads
-every such file as GBK; one that is UTF-8 is taken for what it is.
+every such file as GBK; here valid UTF-8 is read as UTF-8.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ _CHARACTERS: Final = {"t": "\t", "n": "\n", "r": "\r", "f": "\f"}
 
 class Property(NamedTuple):
     """
+    One property.
+
     :ivar value: without the white space before and after it.
-    :ivar line: where its key stands, from 1.
+    :ivar line: the line of its key, from 1.
     """
 
     value: str
@@ -35,9 +37,11 @@ class Property(NamedTuple):
 
 class PropertyFile(NamedTuple):
     """
+    The contents of a property file.
+
     :ivar properties: by key; of several with the same key the last counts, as in Java.
-    :ivar faults: lines that are no property.
-    :ivar warnings: lines that are hardly meant.
+    :ivar faults: lines that are not properties.
+    :ivar warnings: lines that are probably mistakes.
     """
 
     properties: dict[str, Property]
@@ -46,7 +50,7 @@ class PropertyFile(NamedTuple):
 
 
 def parse(data: bytes) -> PropertyFile:
-    """Everything that a file says."""
+    """Read a whole file."""
     found = PropertyFile({}, [], [])
     for number, line in _logical_lines(decode(data)):
         match = _KEY.match(line)
@@ -68,8 +72,8 @@ def parse(data: bytes) -> PropertyFile:
 
 def decode(data: bytes) -> str:
     """
-    The text of a file, which is UTF-8 or GBK. What is neither becomes replacement characters: keys
-    and values are ASCII, so it stands in a comment, or is named as an unknown key.
+    The text of a file, which is UTF-8 or GBK. Bytes that are neither become replacement characters:
+    keys and values are ASCII, so such bytes are in a comment, or their key is reported as unknown.
     """
     try:
         return data.decode("utf-8-sig")

@@ -1,9 +1,9 @@
 """
-The property file of a role, as values; all its faults at once.
+The property file of a role, as values; all its faults are reported at once.
 
 Source: ``SlaveConfig``, ``MetamorphosisSlaveBroker``, ``SamsaMasterBroker``, ``GregorSlaveBroker``.
-Differs: with a faulty file the original neither serves nor ends; it takes any text that is not
-``true`` for false, and a slave that is the master itself.
+Differs: with a faulty file the original neither serves nor ends; it reads any text other than
+``true`` as false, and accepts the master itself as its slave.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ class FollowerConfig:
     """
     An asynchronous slave.
 
-    :ivar slave_id: 0 or more, another one for each slave of a master.
-    :ivar group: under which it reads from the master.
-    :ivar max_delay_ms: the longest pause between two fetches of a partition that bring nothing.
+    :ivar slave_id: 0 or more, different for each slave of a master.
+    :ivar group: the group name under which it reads from the master.
+    :ivar max_delay_ms: the longest pause between two fetches of a partition that return nothing.
     :ivar syncs_config: whether topic sections of the master's ``server.ini`` are taken over.
     """
 
@@ -74,9 +74,10 @@ class PairMasterConfig:
 
     :ivar slave: ``host:port``.
     :ivar recovers_offsets: whether the offsets of consumers are corrected at the start.
-    :ivar send_timeout_ms: how long a put waits for the slave's answer.
-    :ivar check_interval_ms: between two probes of a slave that has failed.
-    :ivar failure_threshold: number of failures in a row that takes the master out of ZooKeeper.
+    :ivar send_timeout_ms: the longest time that a put waits for the slave's answer.
+    :ivar check_interval_ms: the time between two probes of a slave that has failed.
+    :ivar failure_threshold: number of failures in a row after which the master withdraws from
+        ZooKeeper.
     """
 
     slave: str  # slave
@@ -96,13 +97,13 @@ class PairMasterConfig:
 
     @property
     def slave_url(self) -> str:
-        """``meta://host:port``, as it stands in refusals."""
+        """``meta://host:port``, as in refusals."""
         return f"meta://{self.slave}"
 
 
 @dataclass(frozen=True, slots=True)
 class PairSlaveConfig:
-    """A synchronous slave; its file need only be there."""
+    """A synchronous slave; its file must only exist."""
 
     path: str = ""
     warnings: tuple[str, ...] = field(default=(), compare=False)
@@ -140,9 +141,9 @@ def load_role(kind: RoleKind, path: str, broker: BrokerConfig) -> RoleConfig:
 
 class RoleReader:
     """
-    Takes values out of a property file.
+    Reads values from a property file.
 
-    :ivar faults: those found until now.
+    :ivar faults: the faults found so far.
     """
 
     def __init__(self, file: PropertyFile) -> None:
@@ -152,7 +153,7 @@ class RoleReader:
         self._known: list[str] = []
 
     def fault(self, key: str, text: str) -> None:
-        """The value of a key cannot be used."""
+        """Record that the value of a key cannot be used."""
         found = self._properties.get(key)
         line = None if found is None else found.line
         self.faults.append(Fault(f"{key}: {text}", line))
@@ -164,7 +165,7 @@ class RoleReader:
         return found.value or None if found is not None else None
 
     def integer(self, key: str, default: int, low: int, hint: str) -> int:
-        """An integer of 32 bits from ``low`` on; the default stands in for a faulty one."""
+        """An integer of 32 bits from ``low`` on; the default replaces a faulty one."""
         text = self.text(key)
         if text is None:
             return default
@@ -174,7 +175,7 @@ class RoleReader:
         return int(text)
 
     def positive(self, key: str, default: int) -> int:
-        """Likewise, above 0."""
+        """An integer above 0; see ``integer``."""
         hint = f"Invalid {key} value: a number above 0 is needed"
         return self.integer(key, default, 1, hint)
 
@@ -188,7 +189,7 @@ class RoleReader:
         return text.lower() == "true"
 
     def warnings(self) -> tuple[str, ...]:
-        """Those of the file, and one for each key that nobody has asked for."""
+        """The warnings of the file, and one for each key that was not read."""
         unknown = [
             f"line {found.line}, {key}: this key is unknown and has no effect;"
             + (f" do you mean {nearest(key, self._known)}?" if self._known else " none has one")
@@ -222,7 +223,7 @@ def _follower(reader: RoleReader, path: str, broker: BrokerConfig) -> FollowerCo
 
 
 def group_problem(group: str) -> str | None:
-    """Why this cannot be the name of a group, which stands in commands and in paths of
+    """The reason why this cannot be the name of a group, which is used in commands and in paths of
     ZooKeeper; None: it can."""
     hint = "letters, digits, -, _ and . are right"
     if len(group.encode()) > LONGEST_GROUP:
@@ -238,7 +239,7 @@ def _pair_master(reader: RoleReader, path: str, broker: BrokerConfig) -> PairMas
     timeout = reader.positive("sendToSlaveTimeoutInMills", 2000)
     interval = reader.positive("checkSlaveIntervalInMills", 100)
     threshold = reader.positive("slaveContinuousFailureThreshold", 100)
-    # They mean nothing here: there are no threads.
+    # These keys have no effect: there are no such threads. Faulty values are still reported.
     reader.positive("callbackThreadCount", 1)
     reader.boolean("recoverParallel", True)
     reader.positive("recoverParallelHint", 1)
@@ -263,7 +264,7 @@ def _slave(reader: RoleReader, broker: BrokerConfig) -> str:
 
 
 def _own_hosts(broker: BrokerConfig) -> Iterable[str]:
-    """Names and addresses under which this broker is reached; no name is looked up."""
+    """Names and addresses of this broker; no name is looked up."""
     yield from ("localhost", "127.0.0.1", "::1", "0.0.0.0", "::", socket.gethostname())
     if broker.host_name:
         yield broker.host_name.strip("[]")

@@ -1,4 +1,4 @@
-"""One section of a file read into values; faults are collected and reading goes on."""
+"""One section of a file read into values; faults are collected and reading continues."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ class SectionReader:
     """
     Reads sections by tables of keys.
 
-    :ivar faults: those found until now.
+    :ivar faults: the faults found so far.
     :ivar warnings: allowed values that are probably mistakes.
     """
 
     def __init__(self) -> None:
         self.faults: list[Fault] = []
         self.warnings: list[str] = []
-        # Thousands of topics have the same few schedules, at 0.15 ms each.
+        # Thousands of topics share a few schedules, which take 0.15 ms each to parse.
         self._known: dict[tuple[object, str], object] = {}
 
     def fault(self, section: Section, text: str, option: Option | None = None) -> None:
@@ -34,7 +34,7 @@ class SectionReader:
         self, section: Section, names: Iterable[str], ignored: Collection[str] = ()
     ) -> None:
         """
-        Every key of the section must be one of ``names`` or ``ignored``. Source:
+        Check that every key of the section is one of ``names`` or ``ignored``. Source:
         ``Config.checkConfigKeys``.
         """
         known = list(names)
@@ -46,8 +46,7 @@ class SectionReader:
 
     def values(self, section: Section, keys: Iterable[Key]) -> dict[str, Any]:
         """
-        The values of the keys that are given and good, by attribute. A blank value counts as
-        missing.
+        The valid values of the keys that are given, by attribute. A blank value counts as missing.
         """
         found: dict[str, Any] = {}
         for key in keys:
@@ -65,7 +64,7 @@ class SectionReader:
         return found
 
     def _read(self, key: Key, text: str) -> object:
-        """The value of the text; the same text is evaluated once."""
+        """The value of a text; equal texts are evaluated once."""
         known = (key.read, text)
         if known not in self._known:
             self._known[known] = key.read(text)

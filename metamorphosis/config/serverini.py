@@ -3,9 +3,9 @@
 
 Source: ``MetaConfig.loadFromFile``, ``MetaConfig.verify``, ``MetaConfig.reload``.
 
-Differs: every fault of the file is reported at once and before anything takes effect; the range of
-``brokerId``, policies and cron expressions are checked here, too. The original stops at the first,
-finds some only when a part of the broker starts, and applies half of a faulty reload. ``-f
+Differs: all faults of the file are reported at once and before any value takes effect; the range of
+``brokerId``, policies and cron expressions are also checked here. The original stops at the first
+fault, finds some only when a part of the broker starts, and applies half of a faulty reload. ``-f
 server.ini`` without a directory works.
 """
 
@@ -48,7 +48,7 @@ class Reload:
 
 @dataclass(frozen=True, slots=True)
 class _Content:
-    """A file's bytes and what identifies them."""
+    """A file's bytes, path and modification time."""
 
     path: str
     data: bytes
@@ -75,7 +75,7 @@ def load(path: str) -> BrokerConfig:
     reader.warnings += file.warnings
     system = _system(file, reader, content.path)
     zookeeper = _zookeeper(file, reader)
-    # Defaults stand in for what is missing, so that the topic sections are checked in any case.
+    # Defaults replace missing values, so that the topic sections are checked in any case.
     config = BrokerConfig(**({"broker_id": 0} | system), zookeeper=zookeeper)
     topics = _topics(file, reader, config.default_topic)
     if not topics and not file.lost_header:
@@ -94,16 +94,16 @@ def load(path: str) -> BrokerConfig:
 
 def reload(current: BrokerConfig) -> Reload | None:
     """
-    Read the file again, if its modification time is another one.
+    Read the file again, if its modification time has changed.
 
     Only topic sections count, on top of the global values of the start; an empty topic list is
-    accepted, and missing or faulty other sections are not looked at.
+    accepted, and missing or faulty other sections are ignored.
 
     Differs: the original remembers the new time before it validates, so a faulty file is not tried
     again until it is touched; and it has applied the topics when it finds a bad policy.
 
     :return: None when the time has not changed.
-    :raises ConfigFaults: when the file is faulty; nothing has changed then.
+    :raises ConfigFaults: the file is faulty; then no value has changed.
     """
     content = _read(current.path)
     if content.modified_ns == current.modified_ns:
@@ -132,7 +132,7 @@ def reload(current: BrokerConfig) -> Reload | None:
 
 
 def _read(path: str) -> _Content:
-    """Bytes and time of the file, of the same moment even when it is being replaced."""
+    """Bytes and time of the same file, even while it is being replaced."""
     path = os.path.abspath(path)
     try:
         with open(path, "rb") as stream:
@@ -214,7 +214,7 @@ def _topic(section: ini.Section, reader: SectionReader, defaults: TopicConfig) -
 
 
 def _waiting_for_restart(file: ini.IniFile, current: BrokerConfig) -> Iterator[str]:
-    """Values outside the topic sections that were edited; a reload does not apply them."""
+    """Warnings about edited values outside the topic sections, which a reload does not apply."""
     scratch = SectionReader()
     for name, table, values in (
         ("system", keys.SYSTEM, current),

@@ -1,8 +1,8 @@
 """
 Our own settings file: same syntax and strictness as ``server.ini``, other sections and keys.
 
-It is a file of its own because a Java slave copies its master's ``server.ini`` and refuses keys it
-does not know.
+It is a separate file because a Java slave copies its master's ``server.ini`` and refuses unknown
+keys.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ _NUMBER_HINT = "a number above 0 is needed"
 
 def divergence(text: str) -> OnDivergence:
     """
-    :raises ValueError: with the words that are right.
+    The value of ``on-divergence``.
+
+    :raises ValueError: with the valid words.
     """
     try:
         return OnDivergence(text)
@@ -79,7 +81,7 @@ _RANGE = re.compile(r"\s*([0-9]{1,9})\s*(?:-\s*([0-9]{1,9})\s*)?", re.ASCII)
 
 
 def default_path(server_ini: str) -> str:
-    """Where the settings of a broker lie unless told: beside its ``server.ini``."""
+    """The default path of a broker's settings: beside its ``server.ini``."""
     return os.path.join(os.path.dirname(os.path.abspath(server_ini)), FILE_NAME)
 
 
@@ -154,7 +156,7 @@ def parse_ranges(text: str) -> tuple[tuple[int, int], ...]:
     """
     Partitions such as ``0-3,7`` as pairs of first and last.
 
-    :raises ValueError: when it is something else.
+    :raises ValueError: the text has another form.
     """
     ranges = []
     for part in text.split(","):

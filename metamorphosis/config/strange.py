@@ -1,9 +1,8 @@
 """
-Characters that look like a blank, an equals sign or a bracket and are not: they come from an input
-method or a web page. One fault for each such character, however many lines have it.
+Characters that look like a blank, an equals sign or a bracket but are others, for example from an
+input method or a web page. One fault for each such character, however many lines have it.
 
-The lines are read on as if the right character stood there, so that nothing else is reported of
-them.
+The lines are then read with the right character, so that no other fault is reported for them.
 """
 
 from __future__ import annotations
@@ -30,13 +29,13 @@ _OPERATOR: Final = re.compile("[=:]")
 
 
 class StrangeCharacters:
-    """Those of one file."""
+    """The strange characters of one file."""
 
     def __init__(self) -> None:
         self._lines: dict[str, list[int]] = {}
 
     def replaced(self, number: int, line: str) -> str:
-        """The line with the right characters around its key, or as its section header."""
+        """The line with the right characters around its key or its section header."""
         if line.isascii():
             return line
         line = self._without_first(number, line)
@@ -62,14 +61,14 @@ class StrangeCharacters:
         return self._without_last(number, key) + line[operator.start() :]
 
     def _without_first(self, number: int, text: str) -> str:
-        """Without what looks like white space, or like nothing, at the beginning."""
+        """The text without invisible characters at the beginning."""
         while text and _is_invisible(text[0]):
             self._note(number, text[0])
             text = text[1:].lstrip(" \t")
         return text
 
     def _without_last(self, number: int, text: str) -> str:
-        """The same for the end."""
+        """The text without invisible characters at the end."""
         while text and _is_invisible(text[-1]):
             self._note(number, text[-1])
             text = text[:-1].rstrip(" \t")
@@ -81,7 +80,7 @@ class StrangeCharacters:
             lines.append(number)
 
     def faults(self) -> list[Fault]:
-        """One for each character."""
+        """One fault for each character."""
         return [_fault(character, lines) for character, lines in self._lines.items()]
 
 

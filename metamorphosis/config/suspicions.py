@@ -1,5 +1,5 @@
 """
-Values that the original accepts although they cannot work.
+Values that the original accepts but that cannot work.
 
 Differs: a broker starts with them as the original does, and warns; ``--check`` fails.
 """
@@ -29,7 +29,7 @@ _AT_LEAST_ONE = {
 
 
 def suspicions(file: ini.IniFile, config: BrokerConfig) -> Iterator[Fault]:
-    """Of the whole file, as a start reads it."""
+    """The suspicions about the whole file, for a start."""
     for section in file.sections.values():
         meant = _meant(section)
         if meant:
@@ -51,7 +51,7 @@ def suspicions(file: ini.IniFile, config: BrokerConfig) -> Iterator[Fault]:
 
 
 def topic_suspicions(file: ini.IniFile, config: BrokerConfig) -> Iterator[Fault]:
-    """Of the sections that a reload reads as well."""
+    """The suspicions about the topic sections, which a reload also reads."""
     for section in file.sections.values():
         if not section.name.startswith(TOPIC):
             continue
@@ -71,8 +71,8 @@ def topic_suspicions(file: ini.IniFile, config: BrokerConfig) -> Iterator[Fault]
 
 def _paths(section: ini.Section) -> Iterator[Fault]:
     """
-    Paths with bytes that were not UTF-8: the directory that is used has another name than the one
-    that was meant.
+    Paths with bytes that were not UTF-8: the broker would use another directory than the intended
+    one.
     """
     for key in _PATHS:
         option = section.options.get(key)
@@ -86,7 +86,7 @@ def _paths(section: ini.Section) -> Iterator[Fault]:
 
 
 def _numbers(section: ini.Section, config: BrokerConfig) -> Iterator[Fault]:
-    """``config`` has the values of ``[system]``, and the topics."""
+    """Numbers below 1 that cannot work, in ``[system]`` or a topic section."""
     name = section.name.removeprefix(TOPIC)
     values = config if section.name == "system" else config.topics.get(name)
     for key, text in _AT_LEAST_ONE.items():
@@ -101,7 +101,7 @@ def _attribute(key: str) -> str:
 
 
 def unused(file: ini.IniFile) -> Iterator[str]:
-    """Sections that others may read; a warning."""
+    """Warnings about sections that the broker does not read; other programs may."""
     for section in file.sections.values():
         if not _is_ours(section) and not _meant(section):
             yield f"line {section.line}: section [{section.name}] is not used by a broker"
@@ -112,7 +112,7 @@ def _is_ours(section: ini.Section) -> bool:
 
 
 def _meant(section: ini.Section) -> str:
-    """The name that a section hardly misses."""
+    """The valid name that a faulty section name probably means."""
     lowered = section.name.lower()
     if _is_ours(section):
         return ""

@@ -1,16 +1,16 @@
 """
-The part of the project that is written in C, and whether this process uses it.
+The part of the project that is written in C, and the decision whether this process uses it.
 
-It is optional: everything that it does is done in Python as well, slower, and that is what it is
-tested against. The broker takes ordinary puts with it, also those of transactions, and the client
-reads fetched records. ``codec.c`` (requests and records) and ``checksum.c`` (CRC-32 by what the
-processor offers) know nothing of Python; ``module.c`` is what Python sees of them, with ``run.c``
-(puts of one transaction that follow each other).
+It is optional: Python code does the same, slower, and is the reference in the tests. The broker
+takes ordinary puts with it, also those of transactions, a pair's master frames its records with it,
+and the client reads fetched records. ``codec.c`` (requests and records) and ``checksum.c`` (CRC-32
+with the instructions of the processor) do not use Python; ``module.c`` makes them a module, with
+``run.c`` (consecutive puts of one transaction) and ``pairs.c`` (frames of a pair).
 
-``METAQ_NATIVE=0`` in the environment leaves it out.
+``METAQ_NATIVE=0`` in the environment disables it.
 
-:data compiled: the module; None: it was not built, or is left out.
-:data way: a few words for the log.
+:data compiled: the module; None: it was not built, or is disabled.
+:data way: a description for the log.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ VARIABLE = "METAQ_NATIVE"
 
 
 def _load() -> tuple[ModuleType | None, str]:
-    """The module, None if it is not used; and a few words for the log."""
+    """The module, None if it is not used; and a description for the log."""
     if os.environ.get(VARIABLE) == "0":
         return None, f"pure Python: {VARIABLE}=0"
     try:
@@ -33,7 +33,7 @@ def _load() -> tuple[ModuleType | None, str]:
 
 
 def _reason(error: ImportError) -> str:
-    """Why there is no module: the usual reason is that it was not built."""
+    """The reason why there is no module; usually it was not built."""
     files = os.listdir(os.path.dirname(__file__))
     is_built = any(name.startswith("_compiled.") and name != "_compiled.pyi" for name in files)
     return str(error) if is_built else "module not built"

@@ -1,4 +1,4 @@
-"""What ``module.c`` offers; see ``metamorphosis.native``."""
+"""The functions of ``module.c``; see ``metamorphosis.native``."""
 
 from typing import Any
 

@@ -5,7 +5,7 @@
 #define POLYNOMIAL 0xedb88320u /* reflected, as zlib's */
 #define SLICES 8
 
-/* Tables: eight bytes a step. Filled once, before the first CRC; constant from then on. */
+/* Tables for eight bytes a step. Filled once, before the first CRC; constant after that. */
 
 static uint32_t tables[SLICES][256];
 
@@ -27,7 +27,7 @@ static uint32_t little_endian(const uint8_t *data) {
     return (uint32_t)data[0] | (uint32_t)data[1] << 8 | (uint32_t)data[2] << 16 | (uint32_t)data[3] << 24;
 }
 
-/* Go on with a CRC that is not inverted. */
+/* Continue a CRC that is not inverted. */
 static uint32_t continue_by_tables(uint32_t crc, const uint8_t *data, size_t length) {
     for (; length >= SLICES; length -= SLICES, data += SLICES) {
         uint32_t low = crc ^ little_endian(data);

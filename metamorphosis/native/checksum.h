@@ -1,5 +1,6 @@
 /*
- * The CRC-32 of zlib, by what the processor offers; chosen once, when the module is loaded. Knows nothing of Python.
+ * The CRC-32 of zlib, with the instructions of the processor; chosen once, when the module is
+ * loaded. Does not use Python.
  */
 #ifndef METAMORPHOSIS_CHECKSUM_H
 #define METAMORPHOSIS_CHECKSUM_H
@@ -7,15 +8,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* How a CRC is computed, and a word for logs. */
+/* A way to compute a CRC, and its name for logs. */
 struct checksum_way {
     const char *name;
     uint32_t (*crc32)(const uint8_t *data, size_t length);
 };
 
 /*
- * Every way that this processor can go, the fastest first, the tables last, and then one without `crc32`. The first call
- * fills the tables: it returns before any other begins.
+ * All ways of this processor, the fastest first, the tables last, then a terminator without
+ * `crc32`. The first call fills the tables and must return before any other begins.
  */
 const struct checksum_way *checksum_ways(void);
 

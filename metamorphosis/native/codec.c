@@ -2,14 +2,14 @@
 
 #include <string.h>
 
-#define MAX_NUMBER_DIGITS 9    /* of a partition, a length and a flag: more is left to the decoder */
+#define MAX_NUMBER_DIGITS 9    /* of a partition, a length and a flag; a longer number is left to the decoder */
 #define MAX_CHECKSUM_DIGITS 10
 #define MAX_INT64_CHARACTERS 20
 #define MAX_ID_DIGITS 19
 
 static bool is_digit(uint8_t character) { return character >= '0' && character <= '9'; }
 
-/* The digits at `at`, of which there are 1 to `most`; 0 if there are none or more. */
+/* Read 1 to `most` digits at `at`; returns their number, 0 if there are none or more than `most`. */
 static size_t read_digits(const uint8_t *at, const uint8_t *end, size_t most, uint64_t *value) {
     size_t count = 0;
     uint64_t sum = 0;
@@ -31,14 +31,14 @@ static bool skip(const uint8_t **at, const uint8_t *end, uint8_t expected) {
     return true;
 }
 
-/* A number of up to 9 digits and the blank behind it. */
+/* Read a number of up to 9 digits and the blank after it. */
 static bool read_number(const uint8_t **at, const uint8_t *end, uint64_t *value) {
     size_t digits = read_digits(*at, end, MAX_NUMBER_DIGITS, value);
     *at += digits;
     return digits > 0 && skip(at, end, ' ');
 }
 
-/* The verb, topic, partition, length and flag, each with the blank behind it. */
+/* Read the verb, topic, partition, length and flag, each with the blank after it. */
 static bool read_beginning(const uint8_t **at, const uint8_t *end, const char *verb, struct put *put, uint64_t *length) {
     size_t size = strlen(verb);
     if ((size_t)(end - *at) < size || memcmp(*at, verb, size) != 0)
@@ -65,7 +65,7 @@ static bool read_beginning(const uint8_t **at, const uint8_t *end, const char *v
     return true;
 }
 
-/* An id in its canonical spelling, an int64, and its blank. */
+/* Read an id, a canonical int64, and the blank after it. */
 static bool read_id(const uint8_t **at, const uint8_t *end, struct put *put) {
     uint64_t value;
     bool negative = skip(at, end, '-');
@@ -80,7 +80,7 @@ static bool read_id(const uint8_t **at, const uint8_t *end, struct put *put) {
     return skip(at, end, ' ');
 }
 
-/* The checksum and its blank, if the token at `at` is not the last one. */
+/* Read the checksum and the blank after it, if the token at `at` is not the last one. */
 static bool read_checksum(const uint8_t **at, const uint8_t *end, struct put *put) {
     const uint8_t *token = *at;
     uint64_t value;
@@ -103,7 +103,7 @@ static bool read_checksum(const uint8_t **at, const uint8_t *end, struct put *pu
     return true;
 }
 
-/* The opaque in its canonical spelling, an int32, and the end of the line. */
+/* Read the opaque, a canonical int32, and the end of the line. */
 static bool read_opaque(const uint8_t **at, const uint8_t *end, struct put *put) {
     const uint8_t *start = *at;
     const uint8_t *first = start;
@@ -119,7 +119,7 @@ static bool read_opaque(const uint8_t **at, const uint8_t *end, struct put *put)
     return skip(at, end, '\r') && skip(at, end, '\n');
 }
 
-/* What follows the flag of a put and the id of a record. */
+/* Read the part after the flag of a put, or after the id of a record. */
 static bool read_rest(const uint8_t *at, const uint8_t *end, size_t max_body, uint64_t length, struct put *put) {
     if (!read_checksum(&at, end, put) || !read_opaque(&at, end, put))
         return false;
@@ -141,12 +141,12 @@ bool read_sync(const uint8_t *at, const uint8_t *end, size_t max_body, struct pu
            read_rest(at, end, max_body, length, put);
 }
 
-/* Whether the number at `token` has no superfluous zero and no sign of its own. */
+/* Whether the unsigned number at `token` has no superfluous zero. */
 static bool is_canonical(const uint8_t *token) {
     return token[0] != '0' || !is_digit(token[1]);
 }
 
-/* The same of a number that may be negative. */
+/* The same for a number that may be negative. */
 static bool is_canonical_signed(const uint8_t *token) {
     return token[0] == '-' ? token[1] != '0' : is_canonical(token);
 }

@@ -1,8 +1,10 @@
 /*
- * The ordinary requests of the wire, and stored records: bytes in, spans and numbers out. Knows nothing of Python.
+ * The ordinary requests of the wire, and stored records: bytes in, spans and numbers out. Does not
+ * use Python.
  *
- * What is ordinary is said by broker/hotpath/contract.py, what a record is by message.py. Every pointer is compared with the end of the bytes before it
- * is read, and nothing is written but the result.
+ * broker/hotpath/contract.py defines which requests are ordinary, message.py the format of a
+ * record. Every pointer is compared with the end of the bytes before a read, and only the result is
+ * written.
  */
 #ifndef METAMORPHOSIS_CODEC_H
 #define METAMORPHOSIS_CODEC_H
@@ -25,7 +27,7 @@ struct span {
     size_t length;
 };
 
-/* An ordinary put, or a record that a master syncs, of which also the body has arrived. */
+/* An ordinary put, or a record that a master syncs, with its whole body. */
 struct put {
     struct span topic;
     struct span partition; /* as it is spelled */
@@ -36,25 +38,25 @@ struct put {
     int64_t id;         /* of a record that is synced */
     int32_t flag;
     bool has_checksum;
-    uint64_t checksum; /* up to 10 digits: may be beyond what a checksum can be */
+    uint64_t checksum; /* up to 10 digits: may be larger than any checksum */
 };
 
 /*
- * Read the put at the start of [at, end). False: it is incomplete, or anything else than ordinary; then nothing of
- * `put` counts.
+ * Read the put at the start of [at, end). False: it is incomplete or not ordinary; then `put` is
+ * undefined.
  */
 bool read_put(const uint8_t *at, const uint8_t *end, size_t max_body, struct put *put);
 
-/* The same of a put in the transaction that `key` names. Every number of it is canonical, and it has a checksum. */
+/* The same for a put in the transaction with this key. All its numbers are canonical, and it has a checksum. */
 bool read_transaction_put(const uint8_t *at, const uint8_t *end, size_t max_body, struct span key, struct put *put);
 
-/* The same for the `sync` there, which has an id. */
+/* The same for a `sync`, which has an id. */
 bool read_sync(const uint8_t *at, const uint8_t *end, size_t max_body, struct put *put);
 
 /* Write the header of a record. */
 void write_header(uint8_t header[RECORD_HEADER_BYTES], uint32_t length, uint32_t checksum, int64_t id, int32_t flag);
 
-/* Write a number in decimal, up to 20 characters; returns what follows it. */
+/* Write a number in decimal, up to 20 characters; returns the position after it. */
 uint8_t *write_number(uint8_t *to, int64_t number);
 
 /* Write the reply to a put that is stored; returns its length. */

@@ -1,8 +1,8 @@
 /*
- * What Python sees of the native part: see __init__.py. This file and run.c know of Python; the
- * limited API of 3.11.
+ * The native part as a module of Python; see __init__.py. This file, run.c and pairs.c use Python's
+ * limited API of 3.11, the others do not use Python.
  *
- * Nothing here is static but tables that never change: all state belongs to the module.
+ * Only constant tables are static: all state belongs to the module.
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -14,14 +14,14 @@
 #include "run.h"
 
 #define CHECKSUM_MASK 0x7fffffffu /* never negative as an int32 */
-#define SEQUENCE_MASK 0xfff       /* of an id: behind the last one of a millisecond ids carry */
+#define SEQUENCE_MASK 0xfff       /* of an id: after the last one of a millisecond, ids carry */
 #define VIEW_BYTES 4096           /* from this size on a body is sliced from the source instead of copied */
 
 struct state {
     PyObject *store_error;
     PyObject *batch, *open_batch, *pieces, *next_offset, *puts, *syncs, *refuse, *max_body, *next_id, *carry; /* names */
     PyObject *checked_only, *replies, *runs; /* likewise */
-    PyObject *fields[8]; /* names of what a message has; see enum field */
+    PyObject *fields[8]; /* names of the attributes of a message; see enum field */
     uint32_t (*crc32)(const uint8_t *data, size_t length);
 };
 
@@ -29,14 +29,14 @@ enum field { TOPIC, PARTITION, OFFSET, ID, FLAG, PIECE, START, END };
 
 static struct state *state_of(PyObject *module) { return PyModule_GetState(module); }
 
-/* The puts of one chunk that is being taken; or the records of a master, which bring their ids. */
+/* The puts of one chunk that is being taken in; or the records of a master, which have their ids. */
 struct taking {
     struct state *state;
     bool syncs;
     PyObject *source, *routes, *ids, *group; /* borrowed from the caller */
     PyObject *puts, *refuse, *replies, *runs; /* owned */
-    PyObject *store, *batch, *pieces;         /* owned; of the partition that the last put went to */
-    const uint8_t *data;                      /* of the whole chunk */
+    PyObject *store, *batch, *pieces;         /* owned; those of the last put's partition */
+    const uint8_t *data;                      /* the whole chunk */
     struct span route;                        /* of `store` */
     size_t max_body;
     bool checked_only; /* a put without a checksum is not ordinary */
@@ -79,7 +79,7 @@ static bool set_number(PyObject *object, PyObject *name, int64_t number) {
     return result == 0;
 }
 
-/* Append to a list, and let go of the value. */
+/* Append to a list, and release the value. */
 static bool append(PyObject *list, PyObject *value) {
     if (value == NULL)
         return false;
@@ -88,7 +88,7 @@ static bool append(PyObject *list, PyObject *value) {
     return result == 0;
 }
 
-/* Tell the store of the last puts where its next record will start. */
+/* Write the offset of the next record to the store of the last puts. */
 static bool leave_store(struct taking *taking) {
     bool told = taking->store == NULL || set_number(taking->store, taking->state->next_offset, taking->next_offset);
     set(&taking->pieces, NULL);
@@ -110,7 +110,7 @@ static PyObject *find_store(struct taking *taking, const struct put *put) {
     return store;
 }
 
-/* The batch that collects in `store`, opened if there is none; a store that refuses is not ordinary. */
+/* The batch that collects in `store`, opened if there is none; NOT_ORDINARY if the store refuses. */
 static enum step open_batch(struct state *state, PyObject *store, PyObject **batch) {
     *batch = PyObject_GetAttr(store, state->batch);
     if (*batch == Py_None) {
@@ -131,7 +131,7 @@ static bool begin_run(struct taking *taking) {
     return append(taking->runs, Py_BuildValue("(OnnO)", taking->batch, replies, pieces / 2, taking->refuse));
 }
 
-/* Let the next puts go to the partition that `put` names. */
+/* Make the partition of `put` the one that the next records go to. */
 static enum step enter_store(struct taking *taking, const struct put *put) {
     if (taking->store != NULL && same(taking->route, put->route))
         return TAKEN;
@@ -149,7 +149,7 @@ static enum step enter_store(struct taking *taking, const struct put *put) {
     taking->pieces = PyObject_GetAttr(batch, taking->state->pieces);
     taking->route = put->route;
     if (taking->pieces == NULL || !get_number(store, taking->state->next_offset, &taking->next_offset)) {
-        /* Nothing may be told to this store. */
+        /* The offset is unknown: leave_store must not write it. */
         set(&taking->store, NULL);
         return FAILED;
     }
@@ -164,7 +164,7 @@ static PyObject *body_piece(struct taking *taking, struct span body) {
     return PySequence_GetSlice(taking->source, start, start + (Py_ssize_t)body.length);
 }
 
-/* Append header and body to the pieces, both or none; lets go of both. */
+/* Append header and body to the pieces, both or none; releases both. */
 static bool append_pieces(PyObject *pieces, PyObject *header, PyObject *body) {
     Py_ssize_t before = PyList_Size(pieces);
     bool added = header != NULL && body != NULL && before >= 0 && PyList_Append(pieces, header) == 0;
@@ -193,7 +193,7 @@ static bool add_record(struct taking *taking, const struct put *put, uint32_t ch
     return append(taking->replies, bytes_of((struct span){reply, length}));
 }
 
-/* Ids of a millisecond are used up: the next ones are those that `ids` says. */
+/* The ids of a millisecond are used up: get the next one from `ids`. */
 static bool carry_id(struct taking *taking) {
     PyObject *overflowed = PyLong_FromLongLong(taking->next_id);
     if (overflowed == NULL)
@@ -207,7 +207,7 @@ static bool carry_id(struct taking *taking) {
     return taking->next_id != -1 || PyErr_Occurred() == NULL;
 }
 
-/* Take one put, or leave it without a trace. */
+/* Take one put, or leave it without any effect. */
 static enum step take_put(struct taking *taking, const uint8_t *at, const uint8_t *end, struct put *put) {
     bool read = taking->syncs ? read_sync(at, end, taking->max_body, put) : read_put(at, end, taking->max_body, put);
     if (!read)
@@ -231,7 +231,7 @@ static bool get(PyObject *object, PyObject *name, PyObject **value) {
     return *value != NULL;
 }
 
-/* What is read of the arguments once a call. */
+/* Read the attributes that stay the same during a call. */
 static bool begin_taking(struct taking *taking) {
     struct state *state = taking->state;
     int64_t max_body;
@@ -248,7 +248,7 @@ static bool begin_taking(struct taking *taking) {
     return true;
 }
 
-/* Write back what the last puts have changed, also when something failed after them. */
+/* Write back the changes of the last puts, also after an error. */
 static bool end_taking(struct taking *taking, bool begun) {
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
@@ -264,7 +264,7 @@ static bool end_taking(struct taking *taking, bool begun) {
     return told;
 }
 
-/* Take puts from the front of [at, end); returns the position behind them, NULL when something failed. */
+/* Take puts from the front of [at, end); returns the position after them, NULL after an error. */
 static const uint8_t *take_all(struct taking *taking, const uint8_t *at, const uint8_t *end) {
     struct put put;
     bool begun = begin_taking(taking);
@@ -304,17 +304,17 @@ PyDoc_STRVAR(take_puts_doc,
 static PyObject *take_puts(PyObject *module, PyObject *arguments) { return take(module, arguments, false); }
 
 PyDoc_STRVAR(take_syncs_doc, "take_syncs(data, source, start, end, routes, ids, group) -> int\n--\n\n"
-                             "The same for what the master of a pair sends its slave.");
+                             "The same for the records that the master of a pair sends to its slave.");
 
 static PyObject *take_syncs(PyObject *module, PyObject *arguments) { return take(module, arguments, true); }
 
-/* The messages of a fetched piece that are being made. */
+/* The reading of messages from a fetched piece. */
 struct reading {
     struct state *state;
-    PyTypeObject *type;                     /* of a message */
+    PyTypeObject *type;                     /* the type of a message */
     PyObject *topic, *partition, *piece;    /* borrowed from the caller */
-    PyObject *messages;                     /* likewise: the list that they are appended to */
-    const uint8_t *data;                    /* of the whole piece */
+    PyObject *messages;                     /* likewise: the list of the results */
+    const uint8_t *data;                    /* the whole piece */
     int64_t origin;                         /* its offset in the partition */
 };
 
@@ -326,7 +326,7 @@ static bool set_number_field(struct reading *reading, PyObject *message, enum fi
     return set_number(message, reading->state->fields[field], number);
 }
 
-/* A message, made without its constructor: that would be half of what it costs. */
+/* A message, made without its constructor, which would be half of the cost. */
 static PyObject *make_message(struct reading *reading, const uint8_t *at, const struct record *record) {
     allocfunc allocate = (allocfunc)PyType_GetSlot(reading->type, Py_tp_alloc);
     PyObject *message = allocate(reading->type, 0);
@@ -345,7 +345,7 @@ static PyObject *make_message(struct reading *reading, const uint8_t *at, const 
     return NULL;
 }
 
-/* Make messages of the records in [at, end), up to the first that is not readable; NULL when something failed. */
+/* Make messages of the records in [at, end), up to the first that is not readable; NULL after an error. */
 static const uint8_t *make_messages(struct reading *reading, const uint8_t *at, const uint8_t *end, Py_ssize_t limit,
                                     size_t max_body) {
     struct record record;
@@ -362,7 +362,7 @@ static const uint8_t *make_messages(struct reading *reading, const uint8_t *at, 
 
 PyDoc_STRVAR(read_records_doc,
              "read_records(piece, position, limit, max_body, origin, type, topic, partition, messages) -> int\n--\n\n"
-             "Append a message for each readable record of the piece; the position of the first that is not read.");
+             "Append a message for each readable record of the piece; returns the position after the last.");
 
 static PyObject *read_records(PyObject *module, PyObject *arguments) {
     struct reading reading = {.state = state_of(module)};
@@ -409,7 +409,8 @@ static PyObject *crc32_of(PyObject *module, PyObject *arguments) {
     return result;
 }
 
-PyDoc_STRVAR(checksum_ways_doc, "checksum_ways() -> list[str]\n--\n\nHow this processor can compute a CRC, the way that is used first.");
+PyDoc_STRVAR(checksum_ways_doc,
+             "checksum_ways() -> list[str]\n--\n\nThe ways to compute a CRC on this processor; the first one is used.");
 
 static PyObject *list_ways(PyObject *module, PyObject *ignored) {
     (void)module;

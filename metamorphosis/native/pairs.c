@@ -1,6 +1,6 @@
 /*
- * Frames of records, and answers that accept them: the loops of replication/pairmaster/frames.py. Knows Python, because
- * what it takes and gives are lists of Python's.
+ * Frames of records, and answers that accept them: the loops of replication/pairmaster/frames.py.
+ * Uses Python, because arguments and results are Python's lists.
  */
 #include "pairs.h"
 
@@ -11,7 +11,7 @@
 #include "codec.h"
 
 #define NUMBERS 5             /* of the line of a frame: length, flag, id, checksum, opaque */
-#define MAX_DIGITS 18         /* of a number of an answer: what an int64 always holds */
+#define MAX_DIGITS 18         /* of a number of an answer that always fits an int64 */
 
 /* Frames */
 
@@ -22,7 +22,7 @@ static uint64_t big_endian(const uint8_t *from, size_t bytes) {
     return value;
 }
 
-/* Header and body of a record; false, with an error set, if they are none. */
+/* Header and body of a record; false, with an error set, if the pieces are not a record. */
 static bool record_at(PyObject *pieces, Py_ssize_t index, struct span *header, struct span *body) {
     char *start;
     Py_ssize_t length;
@@ -59,7 +59,7 @@ static size_t decimal_length(int64_t number) {
 
 static int64_t next_opaque(int64_t opaque, int64_t opaques) { return opaque + 1 == opaques ? 0 : opaque + 1; }
 
-/* Bytes that the frames take, and the sizes of the records into a list; -1 with an error set. */
+/* The bytes of all frames; appends the sizes of the records to a list. -1 with an error set. */
 static Py_ssize_t measure(PyObject *pieces, size_t head, int64_t opaque, int64_t opaques, PyObject *sizes) {
     Py_ssize_t count = PyList_Size(pieces);
     size_t total = 0;
@@ -139,7 +139,7 @@ PyObject *sync_frames(PyObject *module, PyObject *arguments) {
 
 enum reading { WHOLE, PARTIAL, OTHER };
 
-/* The text at `*at`, which is passed. */
+/* Step over the expected text. */
 static enum reading expect(const uint8_t **at, const uint8_t *end, const char *text) {
     for (; *text != '\0'; text++, (*at)++) {
         if (*at == end)
@@ -150,7 +150,7 @@ static enum reading expect(const uint8_t **at, const uint8_t *end, const char *t
     return WHOLE;
 }
 
-/* A number in decimal, which is passed; PARTIAL if the bytes end with it. */
+/* Read a decimal number and step over it; PARTIAL if the bytes end with it. */
 static enum reading number_at(const uint8_t **at, const uint8_t *end, int64_t *number) {
     bool negative = *at < end && **at == '-';
     int64_t value = 0;
@@ -172,7 +172,7 @@ static enum reading number_at(const uint8_t **at, const uint8_t *end, int64_t *n
     return digits > 0 ? WHOLE : OTHER;
 }
 
-/* The body `<id> <partition> <offset>`, which has to end at `end`. */
+/* Read the body `<id> <partition> <offset>`, which must end at `end`. */
 static bool body_at(const uint8_t *at, const uint8_t *end, int64_t *offset) {
     int64_t ignored;
     return number_at(&at, end, &ignored) == WHOLE && expect(&at, end, " ") == WHOLE &&
@@ -180,7 +180,7 @@ static bool body_at(const uint8_t *at, const uint8_t *end, int64_t *offset) {
            number_at(&at, end, offset) == PARTIAL && at == end;
 }
 
-/* One answer that accepts a record, which is passed. */
+/* Read one answer that accepts a record, and step over it. */
 static enum reading answer_at(const uint8_t **at, const uint8_t *end, int64_t *opaque, int64_t *offset) {
     int64_t length;
     enum reading read = expect(at, end, "result 200 ");

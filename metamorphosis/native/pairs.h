@@ -1,4 +1,4 @@
-/* What a pair master sends its slave, and what that answers, many at a time; see replication/pairmaster/frames.py. */
+/* The frames of a pair's master and the answers of its slave, many at a time; see replication/pairmaster/frames.py. */
 #ifndef METAMORPHOSIS_PAIRS_H
 #define METAMORPHOSIS_PAIRS_H
 

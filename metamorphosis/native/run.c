@@ -25,7 +25,7 @@ static PyObject *bytes_of(struct span span) {
     return PyBytes_FromStringAndSize((const char *)span.start, (Py_ssize_t)span.length);
 }
 
-/* Where the message goes, borrowed; NULL without an error if it is not known. */
+/* The partition of the message, borrowed; NULL without an error if it is not known. */
 static PyObject *find_place(const struct run *run, const struct put *put) {
     PyObject *key = Py_BuildValue("(NN)", bytes_of(put->topic), bytes_of(put->partition));
     PyObject *place = key == NULL ? NULL : PyDict_GetItemWithError(run->places, key);
@@ -40,7 +40,7 @@ static PyObject *record_of(const struct run *run, struct span frame) {
     return record;
 }
 
-/* Append what the put leaves to the three lists, to all or the call fails; lets go of `record`. */
+/* Append the results of a put to the three lists, to all or the call fails; releases `record`. */
 static bool add(struct run *run, const struct put *put, uint32_t checksum, PyObject *place, PyObject *record) {
     uint8_t header[RECORD_HEADER_BYTES], reply[PUT_REPLY_BYTES];
     write_header(header, (uint32_t)put->body.length, checksum, run->next_id, put->flag);
@@ -55,7 +55,7 @@ static bool add(struct run *run, const struct put *put, uint32_t checksum, PyObj
     return added;
 }
 
-/* Take the put at `at`, or leave it without a trace. */
+/* Take the put at `at`, or leave it without any effect. */
 static enum step take_one(struct run *run, const uint8_t *at, const uint8_t *end, struct put *put) {
     if (!read_transaction_put(at, end, (size_t)run->max_body, run->key, put))
         return NOT_ORDINARY;
@@ -77,7 +77,7 @@ static enum step take_one(struct run *run, const uint8_t *at, const uint8_t *end
     return TAKEN;
 }
 
-/* Take puts from the front of [at, end) until ids carry; returns the position behind them, NULL when something failed. */
+/* Take puts from the front of [at, end) until ids carry; returns the position after them, NULL after an error. */
 static const uint8_t *take_all(struct run *run, const uint8_t *at, const uint8_t *end) {
     struct put put;
     while (at < end) {

@@ -1,4 +1,4 @@
-/* Puts of one transaction that follow each other; for module.c. */
+/* Consecutive puts of one transaction; for module.c. */
 #ifndef METAMORPHOSIS_RUN_H
 #define METAMORPHOSIS_RUN_H
 

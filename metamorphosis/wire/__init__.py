@@ -1,3 +1,3 @@
 """
-The TCP protocol as values: bytes in, commands out, and back. Knows no Twisted, no clock, no file.
+The TCP protocol as values: bytes in, commands out, and back. Uses no Twisted, no clock, no file.
 """

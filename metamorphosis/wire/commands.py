@@ -1,6 +1,6 @@
 """
-One frozen value for each command and reply of the protocol. They know nothing of bytes on the wire;
-the grammar line of each is in its docstring, the rules are in ``decoding`` and ``encoding``.
+One frozen value for each command and reply of the protocol, independent of the bytes on the wire.
+The docstring of each has its grammar line; the rules are in ``decoding`` and ``encoding``.
 
 Source: the classes of the same names in ``com.taobao.metamorphosis.network``.
 """
@@ -13,13 +13,13 @@ from typing import Final
 
 from metamorphosis.wire.transactionids import TransactionId
 
-#: what a ``version`` or ``stats`` without opaque counts as, and gets echoed
+#: the opaque of a ``version`` or ``stats`` that has none; the reply echoes it
 MISSING_OPAQUE: Final = 2147483647
 
-#: the checksum field when there is none; a real one is never negative
+#: the checksum field of a message without one; a real checksum is never negative
 NO_CHECKSUM: Final = -1
 
-#: how much of a body ``repr`` shows
+#: bytes of a body that ``repr`` shows
 _SHOWN = 32
 
 
@@ -65,11 +65,11 @@ class PutCommand(_Value):
     #: -1: the broker chooses
     partition: int
     body: bytes
-    #: stored as it is; bit 0 says that the body starts with an attribute
+    #: stored unchanged; bit 0: the body starts with an attribute
     flag: int
     #: of the body, or ``NO_CHECKSUM``
     checksum: int
-    #: None: no key was sent; ``NullTransactionId``: the key ``null`` was
+    #: None: no key was sent; ``NullTransactionId``: the key ``null`` was sent
     transaction_id: TransactionId | None
     opaque: int
 
@@ -77,7 +77,8 @@ class PutCommand(_Value):
 @dataclass(frozen=True, slots=True, repr=False)
 class SyncCommand(_Value):
     """
-    A synchronous master hands a message to its slave, with the id the message has there.
+    A synchronous master sends a message to its slave, with the id that the message has on the
+    master.
 
     ``sync <topic> <partition> <len> <flag> <message id> [<checksum>] <opaque>``, CRLF, ``<len>``
     bytes.
@@ -88,7 +89,7 @@ class SyncCommand(_Value):
     body: bytes
     flag: int
     message_id: int
-    #: what the producer sent to the master, or ``NO_CHECKSUM``
+    #: the checksum that the producer sent to the master, or ``NO_CHECKSUM``
     checksum: int
     opaque: int
 
@@ -98,8 +99,8 @@ class GetCommand(_Value):
     """
     Read the log of a partition from an offset on.
 
-    ``get <topic> <group> <partition> <offset> <max size> <opaque> [<wait ms>]``; the original does
-    not know the last token and ignores it.
+    ``get <topic> <group> <partition> <offset> <max size> <opaque> [<wait ms>]``; the original
+    ignores the last token.
     """
 
     topic: str
@@ -110,7 +111,7 @@ class GetCommand(_Value):
     #: bytes
     max_size: int
     opaque: int
-    #: how long the broker may hold the request while there is nothing to read
+    #: ms for which the broker may hold the request while there is nothing to read
     wait_ms: int = 0
 
 
@@ -145,7 +146,7 @@ class StatsCommand(_Value):
     """
     Ask for statistics.
 
-    ``stats [<item> [<opaque>]]``; an opaque without item stands after two spaces.
+    ``stats [<item> [<opaque>]]``; an opaque without an item follows two spaces.
     """
 
     #: None and ``""`` ask for the same
@@ -196,7 +197,7 @@ class BooleanCommand(_Value):
 @dataclass(frozen=True, slots=True, repr=False)
 class DataCommand(_Value):
     """
-    The reply to a ``get`` that found something: a piece of the log.
+    The reply to a ``get`` that found data: a piece of the log.
 
     ``value <len> <opaque>``, CRLF, ``<len>`` bytes.
     """

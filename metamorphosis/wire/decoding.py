@@ -1,5 +1,5 @@
 """
-Bytes in, commands out. One grammar serves both ends: a broker reads requests with it, a client
+Bytes in, commands out. Both ends use one grammar: a broker reads requests with it, a client
 replies.
 
 A frame is a line that ends with CRLF, and for ``put``, ``sync``, ``value`` and ``result`` a body
@@ -28,7 +28,7 @@ from metamorphosis.wire.parsing import Parse, check_count, form_of
 
 CRLF: Final = b"\r\n"
 
-#: how much of a memoryview is copied at first to find the end of a line; nearly every line is
+#: bytes of a memoryview that are copied first to find the end of a line; nearly every line is
 #: shorter
 _FIRST_LOOK = 512
 
@@ -38,8 +38,8 @@ Buffer = bytes | bytearray | memoryview
 @dataclass(frozen=True, slots=True)
 class FrameLimits:
     """
-    How long the parts of a frame may be; a longer one is a ``RemoteProtocolError``. The defaults
-    are those of the settings file, well above what anyone stores.
+    Limits for the parts of a frame; a longer part is a ``RemoteProtocolError``. The defaults are
+    those of the settings file, well above the size of usual messages.
     """
 
     #: bytes of the line, without its CRLF
@@ -52,8 +52,7 @@ class FrameLimits:
 class NeedMore:
     """The buffer ends inside the frame."""
 
-    #: how many bytes the frame has in all, counted from its start; None while its line is
-    #: incomplete
+    #: bytes of the whole frame, counted from its start; None while its line is incomplete
     total: int | None
 
 
@@ -76,11 +75,11 @@ def decode_frame(
     """
     Read one frame out of a buffer that the caller owns and fills.
 
-    :param start: where the frame begins
-    :param end: where the received bytes end; later bytes are not read
-    :param searched: the bytes from ``start`` on that an earlier call had when it answered
-        ``NeedMore(None)``, so they hold no CRLF; saves searching a slowly arriving line again from
-        its start
+    :param start: start of the frame
+    :param end: end of the received bytes; later bytes are not read
+    :param searched: the number of bytes from ``start`` on that an earlier call, which returned
+        ``NeedMore(None)``, has searched for a CRLF; a slowly arriving line is not searched again
+        from its start
     :returns: the command, which shares no memory with the buffer, and the position after the
         frame; or ``NeedMore``
     :raises RemoteProtocolError: no peer may send this; nothing after ``start`` can be trusted
@@ -102,8 +101,8 @@ class CommandDecoder:
     """
     Turns the chunks of one direction of a connection into commands.
 
-    Each byte is looked at a bounded number of times: the search for the end of a line goes on where
-    it stopped, and a line is parsed once however slowly its body arrives.
+    Each byte is read a bounded number of times: the search for the end of a line continues at the
+    place where it stopped, and a line is parsed once, however slowly its body arrives.
 
     Thread: any, one at a time.
     """
@@ -122,14 +121,14 @@ class CommandDecoder:
 
     def receive(self, data: Buffer) -> Iterator[Command]:
         """
-        Take over a chunk and give the commands that are complete now, one by one.
+        Take a chunk and return the commands that are complete now, one by one.
 
-        The bytes are taken at the call. The commands are read as the iterator advances, so those in
-        front of a bad frame are delivered, and can be acted upon, before the iterator raises. An
+        The bytes are taken at the call. The commands are read as the iterator advances, so those
+        before a bad frame are delivered, and can be handled, before the iterator raises. An
         iterator that is not exhausted leaves its commands to the next one.
 
-        :raises RemoteProtocolError: from the iterator, at a frame that no peer may send. The
-            decoder is of no use from then on: every later iterator raises the same error at once.
+        :raises RemoteProtocolError: from the iterator, at a frame that no peer may send. From then
+            on the decoder is unusable: every later iterator raises the same error at once.
         """
         if self._error is None:
             self._buffer += data
@@ -137,7 +136,7 @@ class CommandDecoder:
 
     @property
     def pending(self) -> int:
-        """Bytes received that belong to no delivered command yet."""
+        """Bytes received that are not part of a delivered command."""
         head_length = self._head.length if self._head is not None else 0
         return head_length + len(self._buffer) - self._position
 
@@ -156,7 +155,7 @@ class CommandDecoder:
         self._position = 0
 
     def _next(self) -> Command | None:
-        """The next command, or None when its bytes are not all there."""
+        """The next command, or None while it is incomplete."""
         buffer = self._buffer
         head = self._head
         if head is None:
@@ -179,11 +178,11 @@ class CommandDecoder:
 def _read_head(
     buffer: Buffer, start: int, end: int, limits: FrameLimits, searched: int
 ) -> _Head | None:
-    """The line at ``start``, or None when its CRLF is not there yet."""
+    """The line at ``start``, or None while it has no CRLF."""
     line = _read_line(buffer, start, end, limits.max_line_bytes, searched)
     if line is None:
         return None
-    # trailing empty tokens do not count, as the original's split drops them
+    # trailing empty tokens do not count: the original's split drops them
     tokens = line.rstrip(b" ").split(b" ")
     form = form_of(tokens[0])
     body_length = 0
@@ -202,8 +201,8 @@ def _read_head(
 def _read_line(
     buffer: Buffer, start: int, end: int, max_line_bytes: int, searched: int
 ) -> bytes | None:
-    """The bytes before the first CRLF, or None when there is none yet."""
-    # the last byte searched may be a CR whose LF has come since
+    """The bytes before the first CRLF, or None while there is none."""
+    # the last byte searched may be a CR whose LF has arrived since
     search = start + max(searched - 1, 0)
     limit = min(end, start + max_line_bytes + len(CRLF))
     if isinstance(buffer, memoryview):
@@ -218,7 +217,7 @@ def _read_line(
 
 
 def _find_in_view(view: memoryview, search: int, limit: int) -> int:
-    """``find`` of CRLF for a memoryview, which has none."""
+    """``find`` of CRLF for a memoryview, which has no such method."""
     for stop in (min(search + _FIRST_LOOK, limit), limit):
         found = bytes(view[search:stop]).find(CRLF)
         if found >= 0:

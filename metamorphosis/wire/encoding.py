@@ -2,13 +2,13 @@
 Commands in, bytes out, in the form the Java classes write: numbers canonical, every ``put`` with a
 checksum (-1 when there is none), every ``version`` and ``stats`` with its opaque.
 
-``encode`` is the careful way, for every command of both directions. ``result`` and ``value_head``
-are the broker's quick ones: they trust the numbers they are given.
+``encode`` checks every field, for every command of both directions. The broker's ``result`` and
+``value_head`` are faster and do not check their numbers.
 
 Source: the ``encode`` methods of the command classes, ``ByteUtils``.
 
 Differs: a unique qualifier that has only digits and comes without timeout is written with the
-timeout 0 in front; the form of the original is read back as a timeout, by the original as well.
+timeout 0 before it; the form of the original is read as a timeout, also by the original.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ def encode(command: Command) -> bytes:
 
 def encode_head(command: Command) -> bytes:
     """
-    The line with its CRLF; the body, ``message`` of a ``BooleanCommand``, else ``body``, is to
-    follow it. For bodies that should not be copied.
+    The line with its CRLF, for bodies that should not be copied. The body must follow it:
+    ``message`` of a ``BooleanCommand``, else ``body``.
 
     :raises LocalProtocolError: a field holds what the wire cannot carry
     """
@@ -64,7 +64,7 @@ def encode_head(command: Command) -> bytes:
 
 
 def result(status: int, opaque: int, text: bytes | str | None = None) -> bytes:
-    """A whole ``result`` frame; no text and an empty one are the same."""
+    """A whole ``result`` frame; an empty text is the same as none."""
     if not text:
         return b"result %d 0 %d\r\n" % (status, opaque)
     if isinstance(text, str):
@@ -73,13 +73,13 @@ def result(status: int, opaque: int, text: bytes | str | None = None) -> bytes:
 
 
 def value_head(length: int, opaque: int) -> bytes:
-    """The line in front of ``length`` bytes of the log."""
+    """The line before ``length`` bytes of the log."""
     return b"value %d %d\r\n" % (length, opaque)
 
 
 def _token(text: str, field: str) -> bytes:
     """
-    :raises LocalProtocolError: the text would end the token or the line, or is not text
+    :raises LocalProtocolError: the text would end the token or the line, or cannot be encoded
     """
     try:
         token = text.encode("utf-8")
@@ -141,7 +141,7 @@ def _sync_head(command: SyncCommand) -> bytes:
 
 
 def _get_head(command: GetCommand) -> bytes:
-    """Without the token that only our brokers know, unless it says something."""
+    """The token ``wait_ms``, which only our brokers read, is left out when it is 0."""
     head = b"get %b %b %d %d %d %d" % (
         _token(command.topic, "topic"),
         _token(command.group, "group"),

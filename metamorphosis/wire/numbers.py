@@ -3,12 +3,11 @@ The number grammar of the wire: an optional sign, then ASCII digits, in the rang
 or ``long``.
 
 ``int()`` alone accepts more (white space, ``_``, digits of other scripts) and refuses more than
-4300 digits, which the original reads as long as leading zeros make them up.
+4300 digits, which the original reads if they are leading zeros.
 
 Source: ``Integer.parseInt`` and ``Long.parseLong`` of Java 7 and later.
 
-Differs: the original also takes the decimal digits of other scripts; ours takes ``0`` to ``9``
-only.
+Differs: the original also accepts the decimal digits of other scripts; here only ``0`` to ``9``.
 """
 
 from __future__ import annotations
@@ -22,14 +21,14 @@ INT32_MAX: Final = (1 << 31) - 1
 INT64_MIN: Final = -(1 << 63)
 INT64_MAX: Final = (1 << 63) - 1
 
-#: longest text that is certain to be short enough for ``int()``, whatever it says
+#: a text of this length is short enough for ``int()``
 _SHORT = 64
-#: how much of a bad token an error text shows
+#: characters of a bad token that an error text shows
 _SHOWN = 80
 
 
 def shown(token: bytes | str) -> str:
-    """A token of the peer as an error text shows it: quoted, escaped and cut."""
+    """A token of the peer for an error text: quoted, escaped and cut."""
     if len(token) <= _SHOWN:
         return repr(token)
     return f"{token[:_SHOWN]!r}... ({len(token)} long)"
@@ -39,7 +38,7 @@ def parse_int32(token: bytes, field: str) -> int:
     """
     Read a 32-bit number.
 
-    :param field: what the number is, for the error text
+    :param field: the name of the number, for the error text
     :raises RemoteProtocolError: the token is not a number or out of range
     """
     value = _parse(token, field)
@@ -52,7 +51,7 @@ def parse_int64(token: bytes, field: str) -> int:
     """
     Read a 64-bit number.
 
-    :param field: what the number is, for the error text
+    :param field: the name of the number, for the error text
     :raises RemoteProtocolError: the token is not a number or out of range
     """
     value = _parse(token, field)

@@ -1,18 +1,18 @@
 """
-The tokens of a line, and the body, turned into a command: how many tokens each word has, which of
-them are optional, what they mean.
+The tokens of a line, and the body, turned into a command: the number of tokens of each word, the
+optional ones, their meaning.
 
-The first character of the line alone chooses the command, as in the original: all that starts with
-``q`` is ``quit``, all that starts with ``v`` and is not ``value`` is ``version``; any other word
-must be exact.
+The first character of the line alone chooses the command, as in the original: every word that
+starts with ``q`` is ``quit``, every word that starts with ``v`` and is not ``value`` is
+``version``; any other word must be exact.
 
 Source: ``MetamorphosisWireFormatType``.
 
-Differs: the original looks at the low 8 bits of the first UTF-16 unit, so that U+0176 acts like
-``v``; ours looks at the first byte.
+Differs: the original compares the low 8 bits of the first UTF-16 unit, so that U+0176 counts as
+``v``; here the first byte is compared.
 
-Differs: the original ignores all tokens after the opaque of a ``get``; ours takes a single
-token of digits there as the time that the request may be held (``docs/protocol.md``).
+Differs: the original ignores all tokens after the opaque of a ``get``; here a single token of
+digits there is the time that the request may be held (``docs/protocol.md``).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from metamorphosis.wire.commands import (
 from metamorphosis.wire.numbers import parse_int32, parse_int64, shown
 from metamorphosis.wire.transactionids import TransactionId, parse_transaction_id
 
-#: of the time that a ``get`` may be held, at most: eleven days
+#: most digits of the time that a ``get`` may be held: eleven days
 WAIT_DIGITS: Final = 9
 
 #: tokens of the line, the word included, and the body
@@ -47,11 +47,11 @@ Parse = Callable[[list[bytes], bytes], Command]
 
 
 class Form(NamedTuple):
-    """How to read the frames of one word."""
+    """The rules for the frames of one word."""
 
-    #: index of the token that gives the length of the body; 0: there is no body
+    #: index of the token with the length of the body; 0: frames have no body
     length_token: int
-    #: raises ``RemoteProtocolError`` for what no peer may send
+    #: makes the command; raises ``RemoteProtocolError`` for a frame that no peer may send
     parse: Parse
 
     @property
@@ -74,7 +74,7 @@ def form_of(word: bytes) -> Form:
 
 def check_count(tokens: list[bytes], least: int) -> None:
     """
-    Any number of tokens from ``least`` on will do.
+    Check that a line has at least ``least`` tokens.
 
     :raises RemoteProtocolError: there are fewer
     """
@@ -89,7 +89,7 @@ def _bad_count(tokens: list[bytes], right: str) -> RemoteProtocolError:
 
 
 def _text(token: bytes) -> str:
-    """Malformed UTF-8 turns into U+FFFD, as in the original."""
+    """The text of a token; malformed UTF-8 becomes U+FFFD, as in the original."""
     return token.decode("utf-8", "replace")
 
 
@@ -99,8 +99,8 @@ def _transaction_id(token: bytes) -> TransactionId:
 
 def _parse_put(tokens: list[bytes], body: bytes) -> PutCommand:
     """
-    6, 7 or 8 tokens. With 7 the sixth is a checksum if it begins like a number (``+`` excepted),
-    else a transaction key.
+    6, 7 or 8 tokens. With 7, the sixth is a checksum if it begins with a digit or ``-``, else a
+    transaction key.
     """
     checksum = NO_CHECKSUM
     transaction_id = None
@@ -196,8 +196,8 @@ def _parse_quit(tokens: list[bytes], _: bytes) -> QuitCommand:
 
 def _parse_transaction(tokens: list[bytes], _: bytes) -> TransactionCommand:
     """
-    5, 6 or 7 tokens. With 6 the fifth is a timeout if it has nothing but digits, which holds for an
-    empty one too (that fails to parse then); else a unique qualifier.
+    5, 6 or 7 tokens. With 6, the fifth is a timeout if it has only digits or is empty (then it
+    fails to parse), else a unique qualifier.
     """
     timeout = 0
     unique_qualifier = None

@@ -1,5 +1,5 @@
 """
-The nine status codes of a ``result``. The wire has no others.
+The status codes of a ``result``.
 
 Source: ``HttpStatus``.
 """
@@ -28,5 +28,5 @@ class Status(IntEnum):
     INTERNAL_SERVER_ERROR = 500
     #: no responder for the command, or the broker shuts down
     SERVICE_UNAVAILABLE = 503
-    #: never on the wire: a client makes it when its own timer expires
+    #: never on the wire: set by a client when its own timer expires
     GATEWAY_TIMEOUT = 504

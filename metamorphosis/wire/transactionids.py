@@ -7,7 +7,7 @@ The text forms of transaction ids.
 ``XID:<format>:<gtrid hex>:<bqual hex>:<qual>``   XA; the hex fields may be empty
 ================================================  ===============================================
 
-``str(id)`` is the canonical form, which the broker's texts show: plain decimals, lower-case hex.
+``str(id)`` is the canonical form, as in the broker's texts: plain decimals, lower-case hex.
 
 Source: ``TransactionId``, ``LocalTransactionId``, ``XATransactionId``, ``HexSupport``.
 """
@@ -23,8 +23,8 @@ from metamorphosis.wire.numbers import parse_int32, shown
 @dataclass(frozen=True, slots=True)
 class NullTransactionId:
     """
-    The key ``null``. A ``put`` that carries it is a ``put`` inside a transaction that was not
-    begun, which is not the same as a ``put`` without a key.
+    The key ``null``. A ``put`` with this key is a ``put`` in a transaction that was not begun,
+    which differs from a ``put`` without a key.
     """
 
     def __str__(self) -> str:
@@ -51,8 +51,7 @@ class XATransactionId:
     format_id: int
     global_id: bytes
     branch: bytes
-    #: tells the clients of one broker apart when they ask what is to be recovered; contains no
-    #: ``:``
+    #: distinguishes the clients of one broker in ``RECOVER``; contains no ``:``
     unique_qualifier: str
 
     def __str__(self) -> str:
@@ -69,7 +68,7 @@ def parse_transaction_id(key: str) -> TransactionId:
     """
     Read a transaction key.
 
-    :raises RemoteProtocolError: it has none of the three forms
+    :raises RemoteProtocolError: the key has none of the three forms
     """
     if key == "null":
         return NULL_TRANSACTION_ID
@@ -81,7 +80,7 @@ def parse_transaction_id(key: str) -> TransactionId:
 
 
 def _parse_local(key: str) -> LocalTransactionId:
-    """Three parts; colons at the end do not count, as the original's split drops them."""
+    """Three parts; colons at the end do not count: the original's split drops them."""
     parts = key.rstrip(":").split(":")
     if len(parts) != 3:
         raise RemoteProtocolError(f"transaction key {shown(key)} is not TX:<session id>:<number>")
@@ -90,7 +89,7 @@ def _parse_local(key: str) -> LocalTransactionId:
 
 def _parse_xa(key: str) -> XATransactionId:
     """
-    Five parts, the empty ones included. Clients up to 1.4.4 sent four, which 1.4.6 refuses as well.
+    Five parts, the empty ones included. Clients up to 1.4.4 sent four, which 1.4.6 refuses too.
     """
     parts = key.split(":")
     if len(parts) != 5:
@@ -108,9 +107,9 @@ def _number(text: str, field: str) -> int:
 
 def _bytes(text: str) -> bytes:
     """
-    Two hex digits a byte in either case, a single one at the end is dropped.
+    Two hex digits for each byte, in either case; a single one at the end is dropped.
 
-    Differs: the original reads ``+f`` and ``-f`` as a byte too.
+    Differs: the original also reads ``+f`` and ``-f`` as a byte.
     """
     digits = text[: len(text) & ~1]
     try:
