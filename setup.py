@@ -45,7 +45,12 @@ setup(
             sorted(glob("metamorphosis/native/*.c")),
             depends=sorted(glob("metamorphosis/native/*.h")),
             define_macros=[("Py_LIMITED_API", "0x030B0000")],
-            extra_compile_args=["-std=c11", "-O2", *WARNINGS, *(["-Werror"] if is_strict else [])],
+            extra_compile_args=[
+                *("-std=c11", "-O2", "-pthread"),
+                *WARNINGS,
+                *(["-Werror"] if is_strict else []),
+            ],
+            extra_link_args=["-pthread"],
             py_limited_api=True,
             optional=not is_strict,
         )

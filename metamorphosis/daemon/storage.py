@@ -29,6 +29,7 @@ from metamorphosis.replication.follower.aside import move_aside
 from metamorphosis.store.descriptors import Descriptors
 from metamorphosis.store.environment import StoreEnvironment
 from metamorphosis.store.flushing import FlushSchedule
+from metamorphosis.store.flushthreads import flush_threads
 from metamorphosis.store.layout import ensure_directory
 from metamorphosis.store.messagestore import MessageStore
 from metamorphosis.store.messagestores import MessageStores
@@ -106,7 +107,7 @@ class BrokerStorage:
         :raises MetaQError: naming what is in the way.
         :raises OSError: likewise.
         """
-        self.threads = self._make_threads(self._reactor, self._settings.sync_threads, "store")
+        self.threads = self._flush_threads("store")
         self.lock(self._config)
         self._ids = MessageIds(
             self._config.broker_id,
@@ -115,6 +116,12 @@ class BrokerStorage:
             on_fault=lambda text: self._log.error("{text}", text=text),
             on_end=lambda text: self._log.info("{text}", text=text),
         )
+
+    def _flush_threads(self, name: str) -> IWorkerThreads:
+        """Threads that flush; replies to what they have flushed leave at once."""
+        count = self._settings.sync_threads
+        workers = self._make_threads(self._reactor, count, name)
+        return flush_threads(workers, self._reactor, count, self.turn)
 
     def reconfigure(self, config: BrokerConfig) -> None:
         """Apply a reload; the directories of ``config`` are locked already."""
@@ -182,7 +189,7 @@ class BrokerStorage:
             self._config,
             environment,
             self._settings.fast_boot,
-            partial(self._make_threads, self._reactor, self._settings.sync_threads, "disk"),
+            partial(self._flush_threads, "disk"),
             self._settings.writes_in_threads,
         )
         self.cancel_start = self._stores.cancel_load

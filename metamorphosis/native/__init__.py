@@ -5,7 +5,8 @@ It is optional: Python code does the same, slower, and is the reference in the t
 takes ordinary puts with it, also those of transactions, a pair's master frames its records with it,
 and the client reads fetched records. ``codec.c`` (requests and records) and ``checksum.c`` (CRC-32
 with the instructions of the processor) do not use Python; ``module.c`` makes them a module, with
-``run.c`` (consecutive puts of one transaction) and ``pairs.c`` (frames of a pair).
+``run.c`` (consecutive puts of one transaction) and ``pairs.c`` (frames of a pair). ``flush.c`` has
+threads that flush files for the broker, without Python; ``flusher.c`` makes them a type.
 
 ``METAQ_NATIVE=0`` in the environment disables it.
 

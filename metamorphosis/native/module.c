@@ -10,6 +10,7 @@
 
 #include "checksum.h"
 #include "codec.h"
+#include "flusher.h"
 #include "pairs.h"
 #include "run.h"
 
@@ -471,7 +472,7 @@ static int execute(PyObject *module) {
         return -1;
     state->store_error = PyObject_GetAttrString(errors, "StoreError");
     Py_DECREF(errors);
-    return state->store_error != NULL && intern_names(state) ? 0 : -1;
+    return state->store_error != NULL && intern_names(state) ? flusher_add(module) : -1;
 }
 
 static int traverse(PyObject *module, visitproc visit, void *arg) {

@@ -14,7 +14,6 @@ Source: ``MessageStore``.
 from __future__ import annotations
 
 from contextlib import suppress
-from functools import partial
 
 from twisted.logger import Logger
 
@@ -64,8 +63,7 @@ class GroupCommit(FlushPolicy):
             return
         store.worker = Worker.HOLDING
         segment = store.last
-        work = partial(
-            timed_sync,
+        work = timed_sync(
             store.environment.disk,
             store.lend(),
             segment.path,

@@ -24,6 +24,7 @@ from twisted.logger import Logger
 from metamorphosis.interfaces import IWorkerThreads
 from metamorphosis.lone import LoneClient
 from metamorphosis.store.disk import Disk
+from metamorphosis.store.flushing import Sync
 from metamorphosis.transactions.redofile import RedoFile, Written
 
 SYNC_SECONDS = 1.0
@@ -77,7 +78,7 @@ class Forces:
         self.count += 1
         directory = self._directory if file.unsynced else None
         forced = file.take_forces()
-        work = partial(_force, self._disk, file.fd, directory)
+        work = _force(self._disk, file.fd, directory)
         if not self._lone.flush_here(sum(len(each.waiters) for each in forced)):
             self._threads.submit(work, partial(self._forced, file, forced))
             return
@@ -163,10 +164,18 @@ class Forces:
         self._soon.clear()
 
 
-def _force(disk: Disk, fd: int, directory: str | None) -> float:
-    """Sync the file, and its directory if given; returns the duration in seconds. Thread: any."""
-    began = time.monotonic()
-    disk.sync(fd)
-    if directory is not None:
+def _force(disk: Disk, fd: int, directory: str | None) -> Callable[[], float]:
+    """
+    The work that syncs the file, and its directory if given; it returns the duration in seconds.
+    """
+    sync = Sync(disk, fd)
+    if directory is None:
+        return sync
+
+    def work() -> float:
+        began = time.monotonic()
+        sync()
         disk.sync_directory(directory)
-    return time.monotonic() - began
+        return time.monotonic() - began
+
+    return work

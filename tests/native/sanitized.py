@@ -82,7 +82,7 @@ def module_command() -> tuple[list[str], dict[str, str]]:
     if not os.path.exists(os.path.join(headers, "Python.h")):
         raise Missing("no headers of this Python")
     gcc = compiler("gcc")
-    flags = ["-fPIC", "-shared", "-DPy_LIMITED_API=0x030B0000", f"-I{headers}"]
+    flags = ["-fPIC", "-shared", "-pthread", "-DPy_LIMITED_API=0x030B0000", f"-I{headers}"]
     build([gcc, *SANITIZERS, *WARNINGS, *flags, *SOURCES, "-o", module])
     library = subprocess.run(
         [gcc, "-print-file-name=libasan.so"], capture_output=True, text=True, check=True
