@@ -11,11 +11,10 @@ from functools import partial
 from itertools import groupby
 from pathlib import Path
 
-from benchmarks import brokers, endurance, network, profiling, report, transactions
+from benchmarks import bounds, brokers, endurance, interpreter, network, profiling, report
 from benchmarks.cells import CELLS, QUICK, Cell, select
 from benchmarks.load import fill, sync_time_us
 from benchmarks.processes import BenchmarkError
-from benchmarks.report import Check
 from benchmarks.rounds import FIRST_WARM_UP, CellResult, run_cell, warm_up_java
 
 ALL_SERVERS = ("java", "ours", "metaref")
@@ -35,6 +34,9 @@ def parse_options(argv: list[str]) -> argparse.Namespace:
     add("--no-cells", action="store_true", help="skip the table")
     add("--steady", action="store_true", help="latency at 8,000 put/s (in a full run anyway)")
     add("--memory", action="store_true", help="idle and with open transactions (as above)")
+    add("--crowds", action="store_true", help="10,000 connections, 1,000 topics (as above)")
+    add("--large-logs", action="store_true", help="a start with 1 TiB, gets in it (as above)")
+    add("--timers", action="store_true", help="of the broker under full load (as above)")
     add("--recovery", action="store_true", help="a start with a large journal (as above)")
     add("--journal-size", type=int, metavar="MIB", help="of that journal (1024, quick 64)")
     add("--soak", type=float, metavar="SECONDS", help="full load; 600 is required")
@@ -68,13 +70,18 @@ def log(line: str) -> None:
 def run_table(
     options: argparse.Namespace, directory: Path, zookeeper_port: int
 ) -> list[CellResult]:
-    """Measure all chosen cells, those of one flush mode on the same servers."""
+    """Measure all chosen cells, those that ask for the same of servers and network together."""
     cells = chosen_cells(options)
-    return [
-        result
-        for mode, group in groupby(cells, lambda cell: cell.flush_mode)
-        for result in run_group(options, directory, zookeeper_port, list(group), mode)
-    ]
+    usual = network.congestion_control()
+    results: list[CellResult] = []
+    for (mode, congestion), group in groupby(cells, lambda c: (c.flush_mode, c.congestion)):
+        if network.use_congestion_control(congestion or usual):
+            results += run_group(options, directory, zookeeper_port, list(group), mode)
+        else:
+            names = ", ".join(cell.name for cell in group)
+            log(f"left out, because {congestion} cannot be made the default here: {names}")
+    network.use_congestion_control(usual)
+    return results
 
 
 def run_group(
@@ -112,41 +119,6 @@ def run_group(
             server.stop()
 
 
-def run_endurance(options: argparse.Namespace, directory: Path, zookeeper_port: int) -> list[Check]:
-    """What is asked for of latency, memory and soak, on brokers of their own."""
-    everything = not (options.quick or options.cells or options.no_cells)
-    checks: list[Check] = []
-    for name, start in (("java", brokers.start_java), ("ours", brokers.start_ours)):
-        if name not in options.servers.split(","):
-            continue
-        fresh = partial(start, directory / f"{name}-alone", zookeeper_port)
-        found: list[Check] = []
-        if options.steady or everything:
-            found += endurance.steady_checks(fresh, 20.0, log)
-        if options.memory or everything:
-            found += endurance.memory_checks(fresh, log)
-            found += transactions.open_checks(fresh, log)
-        if options.soak and name == "ours":
-            found += endurance.soak_checks(fresh, options.soak_mode, options.soak, log)
-        for check in found:
-            log(str(check))
-        if name == "ours":  # the Java broker's are for comparison; they decide nothing
-            checks += found
-    if options.recovery or everything:
-        checks += run_recovery(options, directory, zookeeper_port)
-    return checks
-
-
-def run_recovery(options: argparse.Namespace, directory: Path, zookeeper_port: int) -> list[Check]:
-    """A start with a large journal, which our broker writes for both."""
-    starters = {"java": brokers.start_java, "ours": brokers.start_ours}
-    if "java" not in options.servers.split(","):
-        del starters["java"]
-    mib = options.journal_size or (64 if options.quick else 1024)
-    rounds = options.rounds or (1 if options.quick else 3)
-    return transactions.recovery_checks(starters, directory, zookeeper_port, mib, rounds, log)
-
-
 def run_profile(options: argparse.Namespace, directory: Path, zookeeper_port: int) -> None:
     """Profile our broker in the one chosen cell."""
     cells = chosen_cells(options)
@@ -167,9 +139,11 @@ def run_all(options: argparse.Namespace, directory: Path) -> bool:
             return True
         facts = report.machine(sync_time_us(directory))
         results = [] if options.no_cells else run_table(options, directory, zookeeper_port)
-        checks = report.cell_checks(results) + run_endurance(options, directory, zookeeper_port)
+        checks = report.cell_checks(results) + bounds.run(options, directory, zookeeper_port, log)
     finally:
         zookeeper.stop()
+    if (warning := interpreter.warning()) is not None:
+        print(warning)
     print("\n".join(f"{key}: {value}" for key, value in facts.items()) + "\n")
     if results:
         print(report.table(results) + "\n")

@@ -86,6 +86,7 @@ class Layout:
 
     :ivar segment_size: bytes.
     :ivar wide_partitions: of topic ``wide``.
+    :ivar topics: further ones with one partition each: ``many0``, ``many1``, and so on.
     :ivar retention: after how many seconds a segment that is no longer written is deleted.
     :ivar flush_mode: ``flushTxLogAtCommit``.
     :ivar start_limit: seconds within which a broker has to answer.
@@ -93,6 +94,7 @@ class Layout:
 
     segment_size: int = 256 << 20
     wide_partitions: int = 200
+    topics: int = 0
     retention: int = 1
     flush_mode: int = 1
     start_limit: float = 60.0
@@ -176,6 +178,7 @@ def _prepare(directory: Path, broker_id: int, zookeeper_port: int, layout: Layou
         flush_mode=layout.flush_mode,
         zookeeper_port=zookeeper_port,
     )
+    text += "".join(f"\n[topic=many{number}]\n" for number in range(layout.topics))
     (directory / "server.ini").write_text(text)
     return port
 
@@ -195,13 +198,23 @@ def start_java(directory: Path, zookeeper_port: int, layout: Layout) -> Server:
 
 
 def start_ours(
-    directory: Path, zookeeper_port: int, layout: Layout, twistd_options: tuple[str, ...] = ()
+    directory: Path,
+    zookeeper_port: int,
+    layout: Layout,
+    twistd_options: tuple[str, ...] = (),
+    probe: Path | None = None,
 ) -> Server:
-    """``twistd -n metaq`` of the Python that runs the benchmark."""
+    """
+    ``twistd -n metaq`` of the Python that runs the benchmark.
+
+    :param probe: where ``timerprobe`` writes; it then runs ``twistd``.
+    """
     port = _prepare(directory, 2, zookeeper_port, layout)
-    twistd = Path(sys.executable).with_name("twistd")
+    program = [str(Path(sys.executable).with_name("twistd"))]
+    if probe is not None:
+        program = [sys.executable, "-m", "benchmarks.timerprobe", str(probe)]
     options = ["-n", "--pidfile=", *twistd_options]
-    argv = [str(twistd), *options, "metaq", "-f", str(directory / "server.ini")]
+    argv = [*program, *options, "metaq", "-f", str(directory / "server.ini")]
     process = ServerProcess("our broker", argv, directory, environment={"PYTHONPATH": str(ROOT)})
     process.wait_for_answer(port, b"version 1\r\n", b"result 200", layout.start_limit)
     return Server("ours", process, port, directory / "data")

@@ -44,14 +44,14 @@ enum { OPAQUE_BASE = 1000000, RBUF = 1 << 20, MAXIOV = 512, HDRMAX = 1024, HEADR
 static struct {
     const char *host, *topic, *group, *label;
     int port, conns, window, body, partitions, maxsize, decode, json, verbose;
-    int checksum, flag, spread, messages;
+    int checksum, flag, spread, messages, topics;
     enum mode mode;
     double secs, warm, rate;
     uint64_t start, span;
     int pids[64], npids;
 } o = { .host = "127.0.0.1", .topic = "bench", .group = "g", .label = "", .port = 8123,
         .conns = 1, .window = 1, .body = 1024, .partitions = 1, .maxsize = 1 << 20,
-        .checksum = 1, .messages = 1, .mode = M_PUT, .secs = 5, .warm = 1 };
+        .checksum = 1, .messages = 1, .topics = 0, .mode = M_PUT, .secs = 5, .warm = 1 };
 
 static void die(const char *fmt, ...)
 {
@@ -88,6 +88,7 @@ struct conn {
     size_t sendoff;             /* bytes of sendq's head already written */
     uint64_t *sent;             /* per slot: when it was handed over */
     uint8_t *busy;              /* per slot: a reply is due */
+    uint32_t *topic;            /* per slot, with -T: where its request goes */
     char *gbuf;                 /* get mode: 160 bytes a slot */
     uint16_t *glen;
     uint64_t *goff;             /* get mode: offset asked for, per slot */
@@ -131,10 +132,13 @@ static void on_sig(int s) { (void)s; stop = 1; }
 
 /*
  * Which built request a slot sends. Without -Q every connection of a partition shares that partition's requests; with it
- * each slot has its own, so that the requests in flight on one connection go to different partitions.
+ * each slot has its own, so that the requests in flight on one connection go to different partitions. With -T the requests
+ * go to one topic after the other, whichever connection sends them.
  */
 static size_t request_number(const struct conn *c, uint32_t slot)
 {
+    if (o.topics)
+        return (size_t)c->topic[slot] * (size_t)o.window + slot;
     return (size_t)(o.spread ? c->number : c->partition) * (size_t)o.window + slot;
 }
 
@@ -156,8 +160,9 @@ static void build_body(void)
 
 static void build_puts(void)
 {
-    int groups = o.spread ? o.conns : o.partitions;
+    int groups = o.topics ? o.topics : o.spread ? o.conns : o.partitions;
     size_t n = (size_t)groups * (size_t)o.window, cap = n * ((size_t)o.body + 256 + strlen(o.topic));
+    char number[16] = "";
     putbuf = malloc(cap);
     putlen = calloc(n, sizeof *putlen);
     putat = calloc(n, sizeof *putat);
@@ -165,8 +170,10 @@ static void build_puts(void)
     for (int g = 0; g < groups; g++)
         for (int w = 0; w < o.window; w++) {
             size_t i = (size_t)g * (size_t)o.window + (size_t)w;
-            int p = o.spread ? (int)(i % (size_t)o.partitions) : g;
-            int h = sprintf(putbuf + at, "put %s %d %d %d %d %d\r\n", o.topic, p, o.body, o.flag,
+            int p = o.topics ? 0 : o.spread ? (int)(i % (size_t)o.partitions) : g;
+            if (o.topics)
+                sprintf(number, "%d", g);
+            int h = sprintf(putbuf + at, "put %s%s %d %d %d %d %d\r\n", o.topic, number, p, o.body, o.flag,
                             o.checksum ? (int)body_crc : -1, OPAQUE_BASE + w);
             memcpy(putbuf + at + h, body, (size_t)o.body);
             putat[i] = at;
@@ -369,6 +376,10 @@ static inline void issue(struct conn *c, uint64_t t)
     c->nfree--;
     c->sent[slot] = t;
     c->busy[slot] = 1;
+    if (o.topics) {
+        static uint32_t turn;
+        c->topic[slot] = turn++ % (uint32_t)o.topics;
+    }
     if (o.mode == M_GET)
         build_get(c, slot);
     c->sendq[(c->shead + c->nsend) % (uint32_t)o.window] = slot;
@@ -596,6 +607,7 @@ static void open_all(void)
         c->sendq = calloc(w, sizeof *c->sendq);
         c->sent = calloc(w, sizeof *c->sent);
         c->busy = calloc(w, 1);
+        c->topic = calloc(w, sizeof *c->topic);
         for (uint32_t k = 0; k < (uint32_t)w; k++)
             c->freeq[k] = k;
         c->nfree = (uint32_t)w;
@@ -652,6 +664,7 @@ static void usage(void)
           "  -o OFFSET   get: first offset (0)             -S BYTES  get: wrap after so many bytes\n"
           "  -x          get, W=1: walk the messages, -xx: and check each CRC\n"
           "  -Q          put: spread the requests of each connection over the partitions\n"
+          "  -T N        put: one request after the other to TOPIC0, TOPIC1, ... of N topics, partition 0\n"
           "  -k N        local, xa: messages in a transaction (1); -b, -P and -Q as for put, -w and -r do not apply;\n"
           "              requests and latencies are those of whole transactions\n"
           "  -n          put: send checksum -1             -f FLAG   put: flag (0)\n"
@@ -664,7 +677,7 @@ static void usage(void)
 int main(int argc, char **argv)
 {
     int ch;
-    while ((ch = getopt(argc, argv, "a:p:m:c:w:b:s:t:g:P:d:u:o:S:k:xQnf:r:i:l:jv")) != -1)
+    while ((ch = getopt(argc, argv, "a:p:m:c:w:b:s:t:g:P:T:d:u:o:S:k:xQnf:r:i:l:jv")) != -1)
         switch (ch) {
         case 'a': o.host = optarg; break;
         case 'p': o.port = atoi(optarg); break;
@@ -681,6 +694,7 @@ int main(int argc, char **argv)
         case 't': o.topic = optarg; break;
         case 'g': o.group = optarg; break;
         case 'P': o.partitions = atoi(optarg); break;
+        case 'T': o.topics = atoi(optarg); break;
         case 'd': o.secs = atof(optarg); break;
         case 'u': o.warm = atof(optarg); break;
         case 'o': o.start = strtoull(optarg, 0, 10); break;
@@ -702,7 +716,8 @@ int main(int argc, char **argv)
         }
     if (optind != argc || o.conns < 1 || o.window < 1 || o.partitions < 1 || o.secs > 600 ||
         o.body < 0 || o.maxsize < 1 || strlen(o.topic) > 60 || strlen(o.group) > 40 ||
-        o.messages < 1 || (transactional() && (o.rate > 0 || o.window > 1)))
+        o.messages < 1 || o.topics < 0 || (o.topics && (o.mode != M_PUT || o.spread || o.partitions > 1)) ||
+        (transactional() && (o.rate > 0 || o.window > 1)))
         usage();
     if (transactional())
         o.window = o.messages;
@@ -724,7 +739,12 @@ int main(int argc, char **argv)
         while (!stop && now_ns() < end)
             usleep(50000);
         double rss1 = server_rss();
-        printf("%s idle conns=%d server_rss_kib %.0f -> %.0f  per_conn_bytes %.0f  idle_cpu %.2f%%\n", o.label,
+        if (o.json)
+            printf("{\"label\":\"%s\",\"mode\":\"idle\",\"conns\":%d,\"server_rss_kib\":%.0f,\"per_conn_bytes\":%.1f"
+                   ",\"idle_cpu_pct\":%.3f}\n",
+                   o.label, o.conns, rss1, (rss1 - rss0) * 1024 / o.conns, (server_cpu() - c0) / o.secs * 100);
+        else
+            printf("%s idle conns=%d server_rss_kib %.0f -> %.0f  per_conn_bytes %.0f  idle_cpu %.2f%%\n", o.label,
                o.conns, rss0, rss1, (rss1 - rss0) * 1024 / o.conns, (server_cpu() - c0) / o.secs * 100);
         return 0;
     }

@@ -48,4 +48,20 @@ def prepare() -> None:
     if not os.environ.get(MARK):
         return
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-    CONGESTION.write_text("reno\n")
+    use_congestion_control("reno")
+
+
+def use_congestion_control(name: str) -> bool:
+    """
+    Let new connections have it by default. Outside of a namespace nothing is changed.
+
+    :returns: whether they have it.
+    """
+    if os.environ.get(MARK):
+        try:
+            CONGESTION.write_text(f"{name}\n")
+        except (
+            OSError
+        ):  # the kernel has none of that name, or allows it to the first namespace only
+            return False
+    return congestion_control() == name

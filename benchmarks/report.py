@@ -10,9 +10,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cells import WIDE_FLOOR, WIDE_PAIR
+from benchmarks.cells import WIDE_FLOOR, WIDE_PAIR, Goal
+from benchmarks.interpreter import build
 from benchmarks.network import congestion_control
 from benchmarks.rounds import CellResult
+from metamorphosis import native
 
 
 @dataclass(frozen=True)
@@ -43,18 +45,21 @@ def _number(value: float | None, form: str) -> str:
 
 def verdict(result: CellResult) -> str:
     """``aim``, ``ok`` (the floor holds), ``FAILED``, or nothing when the cell is not judged."""
-    ratio, cell = result.ratio, result.cell
-    if ratio is None or cell.floor is None:
+    return _judge(result.ratio, result.cell.rate)
+
+
+def _judge(ratio: float | None, goal: Goal) -> str:
+    if ratio is None or goal.floor is None:
         return ""
-    if cell.aim is not None and ratio >= cell.aim:
+    if goal.aim is not None and ratio >= goal.aim:
         return "aim"
-    return "ok" if ratio >= cell.floor else "FAILED"
+    return "ok" if ratio >= goal.floor else "FAILED"
 
 
 HEAD = (
-    f"{'cell':<18}{'java/s':>9}{'ours/s':>9}{'ratio':>7}{'range':>12}{'floor':>7}{'aim':>6}"
+    f"{'cell':<21}{'java/s':>9}{'ours/s':>9}{'ratio':>7}{'range':>12}{'floor':>7}{'aim':>6}"
     f"  {'verdict':<8}"
-    f"{'java us':>9}{'ours us':>9}{'ref us':>8}{'java/ours':>11}{'ref/ours':>10}{'floor':>7}"
+    f"{'java us':>9}{'ours us':>9}{'ref us':>8}{'ref':>7}{'floor':>7}{'aim':>6}  {'verdict':<7}"
 )
 
 
@@ -62,27 +67,30 @@ def row(result: CellResult) -> str:
     """One line of the table."""
     cell = result.cell
     spread = result.ratio_range
+    reference = result.cpu_ratio("metaref")
     between = f"{spread[0]:.2f}-{spread[1]:.2f}" if spread else "-"
     return (
-        f"{cell.name:<18}"
+        f"{cell.name:<21}"
         f"{_number(result.rate('java'), '.0f'):>9}{_number(result.rate('ours'), '.0f'):>9}"
         f"{_number(result.ratio, '.2f'):>7}{between:>12}"
-        f"{_number(cell.floor, '.1f'):>7}{_number(cell.aim, '.1f'):>6}  {verdict(result):<8}"
+        f"{_number(cell.rate.floor, '.4g'):>7}{_number(cell.rate.aim, '.4g'):>6}"
+        f"  {verdict(result):<8}"
         f"{_number(result.cpu_us('java'), '.2f'):>9}{_number(result.cpu_us('ours'), '.2f'):>9}"
         f"{_number(result.cpu_us('metaref'), '.2f'):>8}"
-        f"{_number(result.cpu_ratio('java'), '.2f'):>11}"
-        f"{_number(result.cpu_ratio('metaref'), '.2f'):>10}"
-        f"{_number(cell.cpu_floor, '.2f'):>7}{' *' if result.disturbed else ''}"
+        f"{_number(reference, '.2f'):>7}"
+        f"{_number(cell.cpu.floor, '.2f'):>7}{_number(cell.cpu.aim, '.2f'):>6}"
+        f"  {_judge(reference, cell.cpu):<7}{' *' if result.disturbed else ''}"
     )
 
 
 def table(results: list[CellResult]) -> str:
     """The whole table with a line that explains the columns."""
     notes = (
-        "cell: connections / in flight on each / bytes; local, xa: connections / messages in a\n"
-        "transaction / bytes, a request is a whole transaction; -2: flush mode 2. us: CPU\n"
-        "microseconds per request. ref: metaref, the least a broker can do in C; java/ours and\n"
-        "ref/ours: of those microseconds.\n"
+        "cell: connections / in flight on each / bytes; wide: over 200 partitions; get-bbr: BBR\n"
+        "is the system's congestion control; local, xa: connections / messages in a transaction\n"
+        "/ bytes, a request is a whole transaction; -2: flush mode 2. ratio: requests per second,\n"
+        "ours over Java's. us: CPU microseconds per request. ref: those of metaref, the least\n"
+        "that a broker can do in C, over ours.\n"
         "*: other work disturbed a run of this cell, even after repeats."
     )
     return "\n".join([HEAD, *(row(result) for result in results), notes])
@@ -93,13 +101,13 @@ def cell_checks(results: list[CellResult]) -> list[Check]:
     checks = []
     for result in results:
         cell, cpu_ratio = result.cell, result.cpu_ratio("metaref")
-        if cell.floor is not None and result.ratio is not None:
+        if cell.rate.floor is not None and result.ratio is not None:
             unit = "transactions/s" if cell.transactional else "req/s"
             name = f"{cell.name}: {unit} over Java's"
-            checks.append(Check(name, result.ratio, cell.floor, True))
-        if cell.cpu_floor is not None and cpu_ratio is not None:
+            checks.append(Check(name, result.ratio, cell.rate.floor, True))
+        if cell.cpu.floor is not None and cpu_ratio is not None:
             name = f"{cell.name}: CPU of metaref over ours"
-            checks.append(Check(name, cpu_ratio, cell.cpu_floor, True))
+            checks.append(Check(name, cpu_ratio, cell.cpu.floor, True))
     rates = {result.cell.name: result.rate("ours") for result in results}
     one, many = (rates.get(name) for name in WIDE_PAIR)
     if one and many:
@@ -120,7 +128,8 @@ def machine(sync_us: float) -> dict[str, str]:
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "processor": model,
         "kernel": platform.release(),
-        "python": platform.python_version(),
+        "python": f"{platform.python_version()}, {build()}",
+        "path": native.way,
         "java": (java.stderr.splitlines() or ["none"])[0],
         "congestion control": congestion_control(),
         "fdatasync of 1 KiB": f"{sync_us:.0f} us",
