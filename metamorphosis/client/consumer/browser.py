@@ -97,9 +97,9 @@ class TopicBrowser(PassesOver):
             target = records.next_offset
             if records.damage is not None:
                 passed = await reader.pass_over(records)
-                target = passed.next_offset
+                target = passed.next_offset  # may lie before, in what looked like an empty record
                 self.passed_over(passed)
-            if target <= offset:
+            if target == offset:
                 return
             offset = target
 

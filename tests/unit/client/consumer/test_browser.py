@@ -12,6 +12,7 @@ from metamorphosis.client.factory import SessionFactory
 from metamorphosis.client.model import Partition
 from metamorphosis.client.settings import ClientConfig
 from metamorphosis.errors import ClientClosed, InternalServerError, InvalidArgument
+from metamorphosis.message import encode_record
 from metamorphosis.testing.runtime import MemoryRuntime
 from tests.support.memorybroker import MemoryBroker
 
@@ -98,6 +99,19 @@ class BrowserTests(BrowserCase):
         self.assertEqual([(0, b"one"), (0, b"three")], self.browse(self.browser()))
         [line] = self.runtime.log.texts("error")
         self.assertIn("t 0-0: the message at offset 23 cannot be read", line)
+
+    def test_zeros_that_reach_into_a_fetch(self) -> None:
+        """
+        Zeros look like empty messages. The last of them covers the beginning of a message that is
+        whole, at which reading goes on: before the first byte of this fetch.
+        """
+        log = self.broker.log("t", 0)
+        first = 1 << 60
+        bodies = (b"", bytes(8), b"", b"three", b"four")
+        log.data = b"".join(encode_record(first + n, 0, body) for n, body in enumerate(bodies))
+        log.data = log.data[:20] + bytes(9) + log.data[29:]  # an id is left, so it may be a message
+        found = self.browse(self.browser(max_size=64))
+        self.assertEqual([b"three", b"four"], [data for _, data in found if data])
 
     def test_damage_to_the_next_segment(self) -> None:
         """Where nothing else helps the rest of the segment is passed over."""

@@ -31,6 +31,7 @@ FOUND = (
     1883245368051373,
     1883246775256858,
     1883254367983074,
+    1883255239358744,
 )
 """
 Seeds of damaged logs of which a message was missing, or one was delivered that was never sent.
