@@ -7,6 +7,7 @@ asks its slave first) replaces entries of it; the rest of the broker does not de
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ from twisted.logger import Logger
 from metamorphosis.broker.replies import Reply
 from metamorphosis.broker.session import Session
 from metamorphosis.errors import BrokerError
+from metamorphosis.seldom import Seldom
 from metamorphosis.wire import commands as wire
 from metamorphosis.wire.encoding import result
 
@@ -40,6 +42,7 @@ class Dispatch:
 
     def __init__(self, *tables: Table) -> None:
         self._respond: dict[type, Respond] = {}
+        self._failures = Seldom(time.monotonic)
         for table in tables:
             twice = self._respond.keys() & table.keys()
             if twice:
@@ -73,7 +76,12 @@ class Dispatch:
         except BrokerError as error:
             session.replies.add(refusal(error, opaque_of(command)))
         except Exception as error:
-            self._log.failure("Answering {command!r} failed", command=command)
+            if self._failures.may_log():
+                self._log.failure(
+                    "Answering {command!r} failed (such lines left out: {left_out})",
+                    command=command,
+                    left_out=self._failures.left_out,
+                )
             session.replies.add(result(500, opaque_of(command), str(error)))
 
 

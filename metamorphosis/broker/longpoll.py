@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from twisted.logger import Logger
 
 from metamorphosis.broker.session import HeldGet
+from metamorphosis.seldom import Seldom
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -61,6 +62,7 @@ class LongPolls:
         self._clock = clock
         self._longest = longest
         self._answer = answer
+        self._failures = Seldom(clock.seconds)
         self._count = 0
         self._partitions: dict[Partition, dict[HeldGet, None]] = {}
         self._ticks: dict[int, tuple[IDelayedCall, dict[HeldGet, None]]] = {}
@@ -151,7 +153,12 @@ class LongPolls:
         try:
             self._answer(held)
         except Exception:
-            self._log.failure("Answering {command!r} failed", command=held.command)
+            if self._failures.may_log():
+                self._log.failure(
+                    "Answering {command!r} failed (such lines left out: {left_out})",
+                    command=held.command,
+                    left_out=self._failures.left_out,
+                )
 
     def _take(self, held: HeldGet) -> None:
         self._count -= 1

@@ -80,7 +80,9 @@ class Roller:
             segment = Segment(old.end, path, 0, 0, result.fd)
             segment.unsynced_directories = (store.directory,)
             store.add_segment(segment)
-            self._not_before = 0.0
+            if self._not_before:
+                self._not_before = 0.0
+                self._log.info("Rolls of {old} work again", old=old.path)
         store.worker = Worker.IDLE
         store.proceed()
 

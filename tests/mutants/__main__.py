@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import random
 import shutil
 import sys
 import time
@@ -17,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from tests.mutants.coverage import record
 from tests.mutants.host import NO_END, NOTICED, SURVIVED
-from tests.mutants.planting import Fault, faults_of
+from tests.mutants.planting import Fault, sample
 from tests.mutants.trying import Outcome, Tests, Trial
 from tests.run import ROOT, further_pythons
 
@@ -70,7 +69,7 @@ def known_equivalents() -> dict[str, str]:
     """Keys of faults that change nothing that can be seen -> the reason."""
     with open(EQUIVALENT, encoding="utf-8") as file:
         lines = [line.strip() for line in file if line.strip() and not line.startswith("#")]
-    return dict(line.split(" | ", 1) for line in lines)
+    return dict(line.rsplit(" | ", 1) for line in lines)
 
 
 def seen_before(path: str) -> dict[str, str]:
@@ -138,12 +137,8 @@ def main() -> int:
     faults: dict[str, list[Fault]] = {}
     sources = modules(options.names)
     for name in options.names:
-        of_name = [
-            each for path, source in modules([name]).items() for each in faults_of(path, source)
-        ]
-        count = min(options.count, len(of_name))
-        faults[name] = random.Random(f"{options.seed} {name}").sample(of_name, count)
-        print(f"{name}: {count} of {len(of_name)} possible faults", flush=True)
+        faults[name], possible = sample(modules([name]), options.count, f"{options.seed} {name}")
+        print(f"{name}: {len(faults[name])} of {possible} faults", flush=True)
     noticed: dict[str, str] = {}
     for name in options.names:
         noticed |= seen_before(os.path.join(WORK, f"noticed-{name.replace('/', '-')}.json"))

@@ -8,8 +8,9 @@ stays as it is.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
+from random import Random
 
 COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Lt: ast.LtE,
@@ -246,11 +247,18 @@ class Planter(ast.NodeVisitor):
         self.faults.append(Fault(self._path, place, self._line, start, end, before, after))
 
 
-def faults_of(path: str, source: bytes) -> Iterator[Fault]:
-    """Every fault of a module that still compiles."""
-    for fault in Planter(path, source).faults:
-        try:
-            compile(fault.apply(source), path, "exec", dont_inherit=True)
-        except SyntaxError:
-            continue
-        yield fault
+def compiles(fault: Fault, source: bytes) -> bool:
+    """Whether the module with the fault can be imported at all."""
+    try:
+        compile(fault.apply(source), fault.path, "exec", dont_inherit=True)
+    except SyntaxError:
+        return False
+    return True
+
+
+def sample(sources: dict[str, bytes], count: int, seed: str) -> tuple[list[Fault], int]:
+    """So many faults of these modules, at random, and how many there are to choose from."""
+    faults = [each for path, source in sources.items() for each in Planter(path, source).faults]
+    Random(seed).shuffle(faults)
+    chosen = (each for each in faults if compiles(each, sources[each.path]))
+    return list(islice(chosen, count)), len(faults)

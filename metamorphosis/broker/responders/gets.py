@@ -18,6 +18,7 @@ from metamorphosis.broker.longpoll import LongPolls
 from metamorphosis.broker.replies import FileReply, Reply
 from metamorphosis.errors import BrokerError, MetaQError, NotFound, OffsetTooSmall
 from metamorphosis.message import HEADER_BYTES
+from metamorphosis.seldom import Seldom
 from metamorphosis.store.descriptors import DescriptorsTaken
 from metamorphosis.wire import commands as wire
 from metamorphosis.wire.encoding import result, value_head
@@ -54,6 +55,7 @@ class Gets:
 
     def __init__(self, shared: Shared, clock: IReactorTime, longest: float) -> None:
         self._shared = shared
+        self._failures = Seldom(clock.seconds)
         self.long_polls = LongPolls(clock, longest, self._answer_held)
         shared.rules.on_change(self.long_polls.release_all)
 
@@ -87,7 +89,12 @@ class Gets:
                 self._missed(command)
             reply = refusal(error, command.opaque)
         except Exception as error:
-            self._log.failure("Answering {command!r} failed", command=command)
+            if self._failures.may_log():
+                self._log.failure(
+                    "Answering {command!r} failed (such lines left out: {left_out})",
+                    command=command,
+                    left_out=self._failures.left_out,
+                )
             reply = result(500, command.opaque, str(error))
         held.answer(reply)
 

@@ -17,8 +17,9 @@ from metamorphosis.broker import refusals
 from metamorphosis.broker.dispatch import Respond, Table, opaque_in, refusal
 from metamorphosis.broker.replies import Refuse, Reply, Slot
 from metamorphosis.broker.responders import transactions
-from metamorphosis.errors import BrokerError, MetaQError
+from metamorphosis.errors import BrokerError, MetaQError, StoreError
 from metamorphosis.message import checksum
+from metamorphosis.seldom import Seldom
 from metamorphosis.store.batch import FAILED, PENDING, Outcome
 from metamorphosis.wire import commands as wire
 from metamorphosis.wire.encoding import result
@@ -82,6 +83,8 @@ class Puts:
 
     def __init__(self, shared: Shared, long_polls: LongPolls) -> None:
         self._shared = shared
+        self._failures = Seldom(shared.clock.seconds)
+        self._openings = Seldom(shared.clock.seconds)
         self._long_polls = long_polls
         shared.routes.refuse = self.refuse
         self.in_transaction: Respond = transactions.refuse_put
@@ -137,10 +140,17 @@ class Puts:
                 fill_when_decided(slot, reply, first, record, self._refuse_first)
 
         def failed(failure: Failure) -> None:
+            if failure.check(StoreError) is not None:
+                self._say(failure.value, kept.topic, partition)
             try:
                 error = self._refusal_of(failure.value, kept.topic, partition)
             except Exception as unexpected:
-                self._log.failure("Answering {command!r} failed", command=kept)
+                if self._failures.may_log():
+                    self._log.failure(
+                        "Answering {command!r} failed (such lines left out: {left_out})",
+                        command=kept,
+                        left_out=self._failures.left_out,
+                    )
                 slot.fill(result(500, kept.opaque, str(unexpected)))
                 return
             self._count_refused(kept, error)
@@ -154,17 +164,23 @@ class Puts:
             return error
         url = self._shared.url
         if isinstance(error, OSError):
-            self._log.error(
-                "Opening {topic}-{partition} failed: {error}",
-                topic=topic,
-                partition=partition,
-                error=error,
-            )
+            self._say(error, topic, partition)
             return refusals.put_failed(url, topic, partition)
         if isinstance(error, MetaQError):
             return refusals.put_failed(url, topic, partition, str(error))
         assert isinstance(error, BaseException)
         raise error
+
+    def _say(self, error: object, topic: str, partition: int) -> None:
+        """The partition cannot be opened: the log says so, but not for each put."""
+        if self._openings.may_log():
+            self._log.error(
+                "Opening {topic}-{partition} failed: {error} (such lines left out: {left_out})",
+                topic=topic,
+                partition=partition,
+                error=error,
+                left_out=self._openings.left_out,
+            )
 
     def _append(
         self, command: wire.PutCommand, partition: int

@@ -25,6 +25,7 @@ from metamorphosis.errors import InternalServerError, MetaQError
 from metamorphosis.message import checksum
 from metamorphosis.replication.pairmaster.flights import Fault
 from metamorphosis.replication.pairmaster.pairedlog import NotJoined
+from metamorphosis.seldom import Seldom
 from metamorphosis.wire import commands as wire
 from metamorphosis.wire.encoding import result
 
@@ -64,6 +65,7 @@ class PairPuts:
         is_joined: Callable[[], bool],
     ) -> None:
         self._responders = responders
+        self._openings = Seldom(responders.clock.seconds)
         self._logs = logs
         self._syncs = syncs
         self._slave_url = slave_url
@@ -217,12 +219,14 @@ class PairPuts:
         )
 
     def _cannot_open(self, topic: str, partition: int, error: Exception) -> BrokerError:
-        self._log.error(
-            "Opening {topic}-{partition} failed: {error}",
-            topic=topic,
-            partition=partition,
-            error=error,
-        )
+        if self._openings.may_log():
+            self._log.error(
+                "Opening {topic}-{partition} failed: {error} (such lines left out: {left_out})",
+                topic=topic,
+                partition=partition,
+                error=error,
+                left_out=self._openings.left_out,
+            )
         return self._master_failed(topic, partition)
 
     def _count_refused(self, command: wire.PutCommand) -> None:

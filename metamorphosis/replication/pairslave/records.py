@@ -17,6 +17,7 @@ from metamorphosis.broker.dispatch import Table, refusal
 from metamorphosis.errors import BrokerError, MetaQError
 from metamorphosis.message import checksum
 from metamorphosis.replication.pairslave import unbroken
+from metamorphosis.seldom import Seldom
 from metamorphosis.wire import commands as wire
 from metamorphosis.wire.encoding import result
 
@@ -41,6 +42,7 @@ class Records:
 
     def __init__(self, parts: Attached, takeover: Takeover, look: DiskLook) -> None:
         self._shared = parts.responders
+        self._openings = Seldom(parts.responders.clock.seconds)
         self._stores = parts.stores
         self._long_polls = parts.responders.long_polls
         self._probe_topic = parts.settings.probe_topic
@@ -100,12 +102,14 @@ class Records:
                 raise self._failed(command, refusals.CHECKSUM_FAILURE)
             batch = store.batch or store.open_batch()
         except OSError as error:
-            self._log.error(
-                "Opening {topic}-{partition} failed: {error}",
-                topic=topic,
-                partition=partition,
-                error=error,
-            )
+            if self._openings.may_log():
+                self._log.error(
+                    "Opening {topic}-{partition} failed: {error} (such lines left out: {left_out})",
+                    topic=topic,
+                    partition=partition,
+                    error=error,
+                    left_out=self._openings.left_out,
+                )
             raise self._failed(command) from error
         except BrokerError:
             raise

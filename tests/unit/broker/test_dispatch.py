@@ -68,6 +68,18 @@ class DispatchTests(SynchronousTestCase):
         self.assertEqual(sent, [b"result 500 3 7\r\nbug"])
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
+    def test_unexpected_errors_do_not_fill_the_log(self) -> None:
+        """Of those that come with each request, one in ten seconds is logged."""
+
+        def fail(command: wire.VersionCommand, session: Session) -> None:
+            raise ZeroDivisionError("bug")
+
+        session = Session(ReplyQueue(lambda: None), lambda: None)
+        dispatch = Dispatch({wire.VersionCommand: fail})
+        for opaque in range(50):
+            dispatch.respond(wire.VersionCommand(opaque), session)
+        self.assertLess(len(self.flushLoggedErrors(ZeroDivisionError)), 3)
+
 
 class SessionTests(SynchronousTestCase):
     """What is kept for a connection is let go of once."""

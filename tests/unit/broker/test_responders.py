@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.broker.responders.gets import END_OF_LOG
@@ -152,6 +153,31 @@ class CreationTests(SynchronousTestCase):
         self.assertEqual(2, broker.responders.statistics.put_failed)
         disk.room = 1 << 20
         self.assertIn(b"result 200", client.send(put(b"hello")))
+
+    def test_lines_of_a_partition_that_cannot_be_made(self) -> None:
+        """One for all puts of ten seconds; the next one says how many were left out."""
+        broker = self.broker()
+        client = broker.client()
+        with open(broker.config.data_path, "w"):
+            pass
+        lines: list[str] = []
+        globalLogPublisher.addObserver(observer := lambda event: lines.append(str(event)))
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
+
+        def refused() -> None:
+            broker.threads.hold()
+            client.send(put(b"hello"))
+            self.release(broker)
+            self.assertIn(b"result 500", client.received())
+
+        for _ in range(20):
+            refused()
+        self.assertEqual(1, sum("Opening {topic}" in line for line in lines))
+        broker.clock.advance(10)
+        refused()
+        openings = [line for line in lines if "Opening {topic}" in line]
+        self.assertEqual(2, len(openings))
+        self.assertIn("'left_out': 19", openings[1])
 
     def test_peer_is_gone(self) -> None:
         """What was sent is stored, as of any peer that goes."""

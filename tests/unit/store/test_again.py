@@ -206,7 +206,7 @@ class FaultTests(AgainTestCase):
         self.assertEqual(store.max_offset, 90)
 
     def test_rolls_fail_and_work(self) -> None:
-        """One line for each time that it begins."""
+        """One line for each time that it begins, one when it is over."""
         store = self.make(max_segment_size=60, unflush_threshold=1000)
         for faults in (1, 2):
             self.disk.broken.add("create")
@@ -215,9 +215,11 @@ class FaultTests(AgainTestCase):
                 self.clock.advance(1)
                 self.append(store)
             self.assertEqual(self.logged("Could not roll"), faults)
+            self.assertEqual(self.logged("work again"), faults - 1)
             self.disk.broken.clear()
             self.clock.advance(1)
             self.append(store)
+            self.assertEqual(self.logged("work again"), faults)
 
     def test_directories_after_a_roll_that_fails(self) -> None:
         """They are synced once, though the segment stays."""
