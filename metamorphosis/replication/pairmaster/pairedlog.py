@@ -30,7 +30,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from metamorphosis.errors import StoreError
+from metamorphosis.errors import LogChanged, StoreError
 from metamorphosis.message import HEADER, HEADER_BYTES
 from metamorphosis.replication.pairmaster.flights import Fault, Flight, PairBatch
 from metamorphosis.replication.pairmaster.frames import head_of
@@ -225,7 +225,10 @@ class PairedLog:
         self._syncs.freed(count, size)
         try:
             if waits is None:
-                # Refused, and counted, before the slave has answered: a copy counts as no put.
+                # Its put was refused, and counted, before: a copy counts as no put.
+                store.commit()
+                if store.next_offset != offsets[0]:  # what landed before it has failed
+                    raise LogChanged(f"the log ends at {store.next_offset}")
                 batch: Batch = store.append_copy(b"".join(flight.pieces_of_next(count)), count)
             else:
                 batch = store.batch or store.open_batch()
