@@ -58,8 +58,8 @@ def _sending(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--unordered",
         action="store_true",
-        help="several messages of a partition at a time: faster; their order is kept only by a"
-        " broker that answers in order, and as long as nothing fails",
+        help="do not keep the order of the messages of a partition where a send is tried again, or"
+        " where the broker is a Java broker, to which this is faster",
     )
 
 

@@ -17,7 +17,7 @@ from metamorphosis.client.settings import ClientConfig
 from metamorphosis.cluster.model import TopicBroker
 from metamorphosis.testing.registry import MemoryRegistry
 from metamorphosis.testing.runtime import MemoryLink, MemoryRuntime
-from metamorphosis.wire.commands import PutCommand
+from metamorphosis.wire.commands import PutCommand, StatsCommand
 from metamorphosis.wire.decoding import CommandDecoder
 
 PUB = "/meta/brokers/topics-pub"
@@ -122,8 +122,17 @@ class ProducingCase(SynchronousTestCase):
 
     def puts(self, broker_id: int = 0) -> list[PutCommand]:
         """The puts that a broker has got since."""
-        commands = CommandDecoder(1 << 12, 1 << 30).receive(self.link(broker_id).take())
-        return [each for each in commands if isinstance(each, PutCommand)]
+        return [each for each in self.commands(broker_id) if isinstance(each, PutCommand)]
+
+    def commands(self, broker_id: int = 0) -> list[object]:
+        """Everything that a broker has got since."""
+        return list(CommandDecoder(1 << 12, 1 << 30).receive(self.link(broker_id).take()))
+
+    def say_order(self, command: object, at: int = 0) -> None:
+        """Answer, as a broker of ours does, whether requests are executed in their order."""
+        if isinstance(command, StatsCommand):
+            body = b"STATS\r\nrole master\r\nstate running\r\nEND\r\n"
+            self.link(at).receive(b"result 200 %d %d\r\n%b" % (len(body), command.opaque, body))
 
     def answer(
         self, put: PutCommand, status: int = 200, text: str | None = None, at: int = 0

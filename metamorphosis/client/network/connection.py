@@ -19,6 +19,7 @@ from metamorphosis.client.network.linklife import LinkLife
 from metamorphosis.client.network.links import Log, Waiter
 from metamorphosis.client.network.opaques import next_opaque
 from metamorphosis.client.network.replies import LOST, NOT_SENT, TIMED_OUT, Reply, ReplyReader
+from metamorphosis.client.network.requestorder import RequestOrder
 from metamorphosis.client.network.sweeps import NEVER, Sweeps
 from metamorphosis.client.settings import ClientConfig
 from metamorphosis.interfaces import IRuntime
@@ -35,9 +36,13 @@ class BrokerConnection(LinkLife):
     """
     The ``Receiver`` of one broker's links, for the life of all of them. Thread: the loop's.
 
+    One long class, because every method works on the requests that wait or are to be written.
+
     :ivar writable: False while more than ``max_scheduled_written_bytes`` wait for the socket.
     :ivar answered: a well-formed reply came on the present link, or on the last one.
     :ivar unknown_replies: replies without a waiter, late ones among them.
+    :ivar keeps_order: whether the broker is known to execute requests in their order; asks it if
+        that is not known.
     :ivar garbage: links closed because the bytes that came were no replies.
     """
 
@@ -62,6 +67,8 @@ class BrokerConnection(LinkLife):
         self._idle: Callable[[], None] | None = None  # called when no waiter is left
         self._sweeps = Sweeps(runtime, self._sweep)
         self._heartbeat = Heartbeat(self, self._sweeps, config)
+        self._order = RequestOrder(self, config.stats_timeout_ms / 1000)
+        self.keeps_order = self._order.is_kept
         self._drained = Event(runtime)
         self._reader = ReplyReader(config.max_reply_line_bytes, config.max_reply_bytes)
         self._waiting: dict[int, tuple[Waiter, float]] = {}  # opaque: waiter, deadline
@@ -98,6 +105,20 @@ class BrokerConnection(LinkLife):
                 self.writable = False
         if deadline < self._sweeps.planned:
             self._sweeps.plan(deadline)
+
+    def drop(self, opaque: int) -> bool:
+        """Do not wait for an answer any more: whether the request was written."""
+        self._waiting.pop(opaque, None)
+        frame = self._out.pop(opaque, None)
+        if frame is not None:
+            self._queued -= len(frame)
+        return frame is None
+
+    def wait_longer(self, opaque: int, waiter: Waiter, timeout: float) -> None:
+        """Wait on for the answer to a request whose waiter was told ``TIMED_OUT``."""
+        deadline = self._runtime.seconds() + timeout
+        self._waiting[opaque] = waiter, deadline
+        self._sweeps.plan(deadline)
 
     def call(self, command: Request, timeout: float) -> Awaitable[tuple[int, bytes]]:
         """
@@ -149,6 +170,7 @@ class BrokerConnection(LinkLife):
         self.answered = False
         self._sending_paused = False
         self._heartbeat.begin()
+        self._order.begin()
 
     def room(self) -> memoryview | None:
         """See ``Receiver``."""
@@ -269,10 +291,7 @@ class BrokerConnection(LinkLife):
             found = self._waiting.pop(opaque, None)
             if found is None:
                 continue  # the link was closed by a waiter before
-            frame = self._out.pop(opaque, None)
-            if frame is not None:
-                self._queued -= len(frame)
-            self._tell(found[0], TIMED_OUT if frame is None else NOT_SENT)
+            self._tell(found[0], TIMED_OUT if self.drop(opaque) else NOT_SENT)
         if self._link is None:
             return
         self._heartbeat.beat_if_silent(now)

@@ -9,10 +9,9 @@ Attempts. Errors that say ``retriable`` lead to another attempt after a growing 
 ``delivery_timeout_ms`` (two minutes) are over, or the ``retries`` that were asked for are used up;
 0 makes it one attempt. Where ``outcome_known`` is false the message may be stored twice.
 
-``in_order``: of each partition one message is under way at a time and the next one waits for its
-fate, so that the log has them in the order of the calls whatever fails. Without it retries may
-overtake each other, and a Java broker stores pipelined messages in any order. While no partition
-can be chosen for a message, the later messages wait for it.
+``in_order``: the log of a partition has the messages in the order of the calls, whatever fails; see
+``lanes``. Without it retries may overtake each other, and a Java broker stores pipelined messages
+in any order. While no partition can be chosen for a message, the later messages wait for it.
 
 Source: ``SimpleMessageProducer``.
 """

@@ -62,6 +62,7 @@ class Put:
     :ivar broker: of the last attempt.
     :ivar cost: bytes of memory, about.
     :ivar deadline: when it is given up, seconds; 0 before the first attempt has failed.
+    :ivar opaque: of the last attempt.
     :ivar pinned: goes to ``partition`` and no other.
     :ivar since: when it began to wait behind others, seconds.
     :ivar unsure: an attempt ended without an answer: the message may have been stored.
@@ -78,6 +79,7 @@ class Put:
         "flag",
         "future",
         "message",
+        "opaque",
         "owner",
         "partition",
         "pinned",
@@ -126,6 +128,7 @@ class Put:
         self.pinned = partition is not None
         self.timeout = timeout
         self.attempts = 0
+        self.opaque = 0
         self.broker: BrokerConnection | None = None
         self.deadline = 0.0
         self.unsure = False

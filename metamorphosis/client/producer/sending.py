@@ -44,9 +44,11 @@ class Sending:
     """
     The ``Owner`` of a producer's puts. Thread: the loop's.
 
+    One long class, because every method changes what is under way.
+
     :param retries: further attempts after the first; None: as many as there is time for.
     :param budget: seconds after which a message is given up, whatever the number of attempts.
-    :param in_order: one message of a partition at a time.
+    :param in_order: keep the order through further attempts; see ``lanes``.
     :param max_outstanding: bytes, by ``Put.cost``.
     """
 
@@ -77,7 +79,7 @@ class Sending:
         self._outstanding = 0  # cost of what is under way, lanes and pauses included
         self._waiting: deque[Put] = deque()  # for room
         self._retrying = Retrying(runtime, retries, budget, self._attempt)
-        self._lanes = Lanes(runtime, self._attempt, self.select, self.failed, self._expire_counted)
+        self._lanes = Lanes(runtime, self)
         self._room = Event(runtime)
         self._idle = Event(runtime)
         self._ending = False
@@ -98,8 +100,9 @@ class Sending:
     async def end(self) -> None:
         """Make no further attempts, and wait for the outcome of those under way."""
         self._ending = True
-        for put, error in self._retrying.end().items():
-            self._give_up(put, error)
+        for put, error in {**self._retrying.end(), **self._lanes.end()}.items():
+            self.give_up(put, error)
+        self._lanes.flow()
         self._note_idle()
         await self._idle.wait()
         self._recurrences.close()
@@ -171,6 +174,7 @@ class Sending:
         partition = put.partition
         assert partition is not None
         put.broker = broker
+        put.opaque = opaque
         frame = put_frame(put.message[0], partition[1], put.body, put.flag, opaque)
         broker.request(opaque, frame, put.answered, put.timeout)
 
@@ -180,28 +184,41 @@ class Sending:
         """See ``Owner``."""
         self._outstanding -= put.cost
         if self._in_order:
-            self._lanes.leave(put)
+            self._lanes.stored(put)
         if self._waiting:
             self._admit()
         self._resolve(put, result, None)
 
     def failed(self, put: Put, error: Exception) -> None:
         """See ``Owner``."""
+        if self._in_order and self._lanes.is_early(put, error):
+            return
         if not getattr(error, "outcome_known", True):
             put.unsure = True
-        if getattr(error, "retriable", False) and not self._ending:
-            if self._retrying.has_time(put, error):
-                self._retrying.later(put, error)
-                return
-        self._give_up(put, error)
+        if not self.may_retry(put, error):
+            self.give_up(put, error)
+        elif self._in_order:
+            self._lanes.failed(put, error)
+        else:
+            self._retrying.later(put, error)
 
-    def _give_up(self, put: Put, error: Exception) -> None:
+    def may_retry(self, put: Put, error: Exception) -> bool:
+        """Whether a message whose attempt failed with this error gets another one."""
+        retriable = getattr(error, "retriable", False) and not self._ending
+        return bool(retriable) and self._retrying.has_time(put, error)
+
+    def try_later(self, put: Put, error: Exception) -> None:
+        """See ``lanes.Sender``."""
+        self._retrying.later(put, error)
+
+    def give_up(self, put: Put, error: Exception) -> None:
+        """A message has failed for good."""
         if put.attempts and isinstance(error, MetaQError):
             say_attempts(put, error)
         self._outstanding -= put.cost
         late = isinstance(error, RequestTimeout)
         if self._in_order:
-            self._lanes.leave(put, late)
+            self._lanes.given_up(put, late)
         if self._waiting:
             if late:
                 self._expire(self._waiting, 0)
@@ -230,13 +247,21 @@ class Sending:
             self._note_idle()
 
     def _attempt(self, put: Put) -> None:
-        """Send a message: its pause is over, it is the first of its lane, or there is room."""
-        if self._in_order and self._lanes.place(put):
-            return
+        """Send a message: its pause is over, or there is room."""
+        if self._in_order:
+            self._lanes.attempt(put)
+        else:
+            self.attempt(put)
+
+    def attempt(self, put: Put) -> BrokerConnection | None:
+        """See ``lanes.Sender``."""
         try:
-            self._request(put, self.select(put))
+            broker = self.select(put)
+            self._request(put, broker)
         except Exception as error:  # also whatever a selector raises
             self._runtime.call_soon(self.failed, put, error)
+            return None
+        return broker
 
     # -- waiting
 
@@ -267,11 +292,14 @@ class Sending:
             put = queue.popleft()
             self._outstanding -= put.cost * counted
             error = waited_in_vain(put.message.topic, put.partition, now - put.since)
+            if put.attempts:
+                put.attempts -= 1  # none was made since
+                say_attempts(put, error)
             self._runtime.call_soon(self._resolve, put, None, error)
 
-    def _expire_counted(self, lane: deque[Put]) -> None:
-        """See ``_expire``; messages in lanes are part of ``_outstanding``."""
-        self._expire(lane, 1)
+    def expire(self, waiting: deque[Put]) -> None:
+        """See ``lanes.Sender``; messages in lanes are part of ``_outstanding``."""
+        self._expire(waiting, 1)
 
     def _note_idle(self) -> None:
         if not self._outstanding and not self._waiting:
