@@ -17,7 +17,7 @@ DAMAGE_SECONDS ?= 3600
 MODEL_STEPS ?= 200000
 MUTANTS ?= --count 100 store broker client zookeeper ids wire
 
-.PHONY: help environment run test unit pythons lint faces soak fuzz fuzz-native fuzz-codec test-asan disk-faults damaged-logs mutants kills transaction-kills power-cuts crash-matrix client-faults bench bench-clients bench-zookeeper zookeeper-differential kazoo-suite clean
+.PHONY: help environment run test unit pythons lint documents faces soak fuzz fuzz-native fuzz-codec test-asan disk-faults damaged-logs mutants kills transaction-kills power-cuts crash-matrix client-faults bench bench-clients bench-zookeeper zookeeper-differential kazoo-suite clean
 
 help:
 	@echo 'make run      start a broker (port 8123) and its ZooKeeper (port 2181), data in ./metaq-data'
@@ -25,6 +25,7 @@ help:
 	@echo 'make unit     the tests that need no other software: seconds'
 	@echo 'make pythons  the same tests on every other Python from 3.11 to 3.14 that is here'
 	@echo 'make lint     mypy and ruff'
+	@echo 'make documents  the pages and the reference as HTML, in build/documents'
 	@echo 'make faces    write the asyncio face of the client again, from the Twisted one'
 	@echo 'make kills    kill -9 the broker under load, KILLS=$(KILLS) times'
 	@echo 'make transaction-kills  kill -9 it while clients mix transactions and puts, KILLS=500 for the long proof'
@@ -69,6 +70,9 @@ unit: environment
 
 lint: environment
 	@$(PY) -m tests.run types style format
+
+documents: environment
+	@$(PY) -m tests.run documents
 
 faces: environment
 	@$(PY) tools/asyncio_faces.py

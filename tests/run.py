@@ -46,12 +46,14 @@ CHECKS: dict[str, tuple[str, ...]] = {
     "types": ("-m", "mypy"),
     "style": ("-m", "ruff", "check", "--quiet"),
     "format": ("-m", "ruff", "format", "--quiet", "--diff"),
+    "documents": ("-m", "sphinx", "-qEW", "--keep-going", "docs", "build/documents"),
 }
 WORKERS = 2  # stages at a time
 LATER = ("compat", "integration-1", "integration-2", "faults", "pure")
 PARTS = 2  # of the integration tests, of about the same length
 SECONDS = {  # of the integration tests that take longest; others take about SECONDS_OF_OTHERS
     "test_newuser": 50,
+    "test_examples": 30,
     "test_cli": 45,
     "test_clocks": 35,
     "test_lifecycle": 30,
