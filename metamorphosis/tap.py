@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 from twisted.python import usage
 
 import twisted
-from metamorphosis import __version__
+from metamorphosis import __version__, native
 from metamorphosis.config import serverini, settings
 from metamorphosis.config.model import BrokerConfig, Settings
 from metamorphosis.config.roles import PairSlaveConfig, RoleConfig, RoleKind, load_role
@@ -172,10 +172,14 @@ class Options(usage.Options):
 
     def opt_version(self) -> None:
         """
-        Print the versions of metamorphosis, Twisted and Python, and exit.
+        Print the versions of metamorphosis, Twisted and Python, whether the part in C is used,
+        and exit.
         """
         python = sys.version.partition(" ")[0]
-        print(f"metamorphosis {__version__}, Twisted {twisted.__version__}, Python {python}")
+        print(
+            f"metamorphosis {__version__}, Twisted {twisted.__version__}, Python {python};"
+            f" {native.way}"
+        )
         raise SystemExit(0)
 
     def getUsage(self, width: int | None = None) -> str:

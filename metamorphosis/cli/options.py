@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import shtab
 
-from metamorphosis import __version__
+from metamorphosis import __version__, native
 from metamorphosis.cli.arguments import positive
 from metamorphosis.cli.lookoptions import add_looks
 from metamorphosis.cli.messageoptions import add_messages
@@ -55,7 +55,7 @@ def make_parser() -> argparse.ArgumentParser:
         description="Produce and consume messages of a MetaQ cluster, and look at it.",
         epilog=STATUS + ENVIRONMENT,
     )
-    parser.add_argument("--version", action="version", version=f"metaq {__version__}")
+    parser.add_argument("--version", action="version", version=f"metaq {__version__}; {native.way}")
     shtab.add_argument_to(parser, "--print-completion", help="print the completion of a shell")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     common = _common()

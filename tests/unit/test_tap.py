@@ -15,7 +15,7 @@ from twisted.python.usage import UsageError
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from metamorphosis import __version__, tap
+from metamorphosis import __version__, native, tap
 from metamorphosis.config.roles import FollowerConfig, PairMasterConfig, PairSlaveConfig
 from metamorphosis.daemon import process
 from metamorphosis.daemon.local import LocalService
@@ -390,11 +390,12 @@ class OptionsTests(OptionsTestCase):
         self.assertIn("first.meta", self.refused("--check", "-f", self.server_ini))
 
     def test_version(self) -> None:
-        """--version names our version and ends with status 0."""
+        """--version names our version and the path that runs, and ends with status 0."""
         with self.assertRaises(SystemExit) as raised:
             self.parse("--version")
         self.assertEqual(raised.exception.code, 0)
         self.assertIn(f"metamorphosis {__version__}, Twisted", self.printed.getvalue())
+        self.assertTrue(self.printed.getvalue().endswith(f"; {native.way}\n"))
 
     def test_unknown_option(self) -> None:
         """An option of the original that we do not have is named."""
