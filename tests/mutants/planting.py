@@ -46,6 +46,7 @@ class Fault:
     :ivar path: of the module, from the top of the tree.
     :ivar place: name of the function or class around it.
     :ivar line: where the statement begins that has it; a test that executes it may notice.
+    :ivar imported: it is executed when the module is imported, like the body of a class.
     """
 
     path: str
@@ -55,6 +56,7 @@ class Fault:
     end: int
     before: str
     after: str
+    imported: bool
 
     @property
     def key(self) -> str:
@@ -79,6 +81,7 @@ class Planter(ast.NodeVisitor):
             self._lines.append(self._lines[-1] + len(line))
         self._places: list[str] = []
         self._line = 0
+        self._functions = 0  # that are around this place
         self.visit(ast.parse(source))
 
     # where we are
@@ -91,7 +94,10 @@ class Planter(ast.NodeVisitor):
 
     def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
         """Its body and the defaults of its parameters."""
-        self._inside(node.name, [*node.args.defaults, *node.body])
+        self._inside(node.name, node.args.defaults)
+        self._functions += 1
+        self._inside(node.name, node.body)
+        self._functions -= 1
 
     visit_AsyncFunctionDef = visit_FunctionDef
 
@@ -244,7 +250,10 @@ class Planter(ast.NodeVisitor):
         end = self._lines[node.end_lineno - 1] + node.end_col_offset
         before = self._source[start:end].decode()
         place = ".".join(self._places) or "the module"
-        self.faults.append(Fault(self._path, place, self._line, start, end, before, after))
+        imported = not self._functions
+        self.faults.append(
+            Fault(self._path, place, self._line, start, end, before, after, imported)
+        )
 
 
 def compiles(fault: Fault, source: bytes) -> bool:

@@ -60,12 +60,12 @@ class Tests:
 
     def of(self, fault: Fault) -> list[tuple[str, float]]:
         """
-        Those of the module for what is executed when it is imported, as the body of a class is.
+        Those that execute the line; those of the module for what its import executes.
 
         :returns: names and seconds.
         """
         found = self._lines.get((fault.path, fault.line), [])
-        if not found:
+        if fault.imported or not found:
             found = self._modules.get(fault.path, [])
         package = f".{fault.path.split('/')[1].removesuffix('.py')}."
         module = f".test_{os.path.basename(fault.path)[:-3]}."

@@ -209,6 +209,19 @@ class HungDiskTests(LanesTestCase):
         self.pass_time(3)
         self.assertEqual(stored(one), record(30) + record(30, 2))
 
+    def test_hung_flush_in_group_commit(self) -> None:
+        """It works in the end, and what it has flushed was refused before: it is taken back."""
+        _, one, _ = self.stores(0)
+        self.made[0].hold()
+        refused = self.add(one, record(30, 2))
+        self.made[0].release_one()  # it is written
+        self.assertEqual((os.path.getsize(one.last.path), self.made[0].held), (60, 1))
+        self.pass_time(STALL_SECONDS + 2)
+        self.assertEqual(refused.state, FAILED)
+        self.made[0].release()
+        self.assertEqual((stored(one), os.path.getsize(one.last.path)), (record(30), 30))
+        self.assertEqual(self.add(one, record(50, 4)).state, STORED)
+
     def test_stop(self) -> None:
         """A stop does not wait for a disk that hangs, and stores what is on the others."""
         for threshold in (0, 1000):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from metamorphosis.config.model import Settings
 from metamorphosis.errors import RemoteProtocolError
 from metamorphosis.wire import decoding
 from metamorphosis.wire.commands import (
@@ -184,9 +185,21 @@ class LimitTests(SynchronousTestCase):
         error = self.assertRaises(RemoteProtocolError, decode_frame, data, 0, len(data), LIMITS)
         self.assertEqual(r"offset b'1\x00' is not a number", str(error))
 
+    def test_defaults(self) -> None:
+        """Whoever sets nothing gets the limits of a broker that sets nothing."""
+        settings = Settings()
+        limits = FrameLimits(settings.max_line_bytes, settings.max_body_bytes)
+        self.assertEqual(limits, FrameLimits())
+
 
 class NeedMoreTests(SynchronousTestCase):
     """What a caller learns that manages its own buffer."""
+
+    def test_bytes_behind_the_received_ones(self) -> None:
+        """They are of an earlier chunk, in whatever kind of buffer, and are not read."""
+        rest = b"version 1\r\n" * 400
+        for buffer in (b"version 1" + rest, memoryview(b"version 1" + rest)):
+            self.assertEqual(NeedMore(None), decode_frame(buffer, 0, 9, LIMITS))
 
     def test_total_is_known_once_the_line_is(self) -> None:
         """The caller can make room for the whole frame at once."""

@@ -128,6 +128,25 @@ class UnsendableTests(SynchronousTestCase):
         self.assertIn(text, str(error))
 
 
+class Long(bytes):
+    """A body of more bytes than a test should have in memory."""
+
+    def __len__(self) -> int:
+        return 1 << 31
+
+
+class LengthTests(SynchronousTestCase):
+    """A length is a 32-bit number."""
+
+    def test_body_that_is_too_long(self) -> None:
+        """It is refused before a frame is made of it that no peer can read."""
+        for command in (PUT, SYNC):
+            error = self.assertRaises(
+                LocalProtocolError, encode_head, replace(command, body=Long(b"x"))
+            )
+            self.assertIn("body of 2147483648 bytes", str(error))
+
+
 class TransactionFormTests(SynchronousTestCase):
     """Which of the optional fields are written."""
 
@@ -138,6 +157,10 @@ class TransactionFormTests(SynchronousTestCase):
                 b"transaction TX:sessionId:99 sessionId BEGIN 100\r\n",
                 encode(transaction(TransactionType.BEGIN, timeout)),
             )
+
+    def test_no_timeout_unless_one_is_given(self) -> None:
+        """A begin that names none has none."""
+        self.assertEqual(b"transaction TX:sessionId:1 s BEGIN 1\r\n", encode(BEGIN))
 
     def test_no_blank_qualifier(self) -> None:
         """As the Java client does."""

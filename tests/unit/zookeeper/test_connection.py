@@ -5,9 +5,12 @@ from __future__ import annotations
 import struct
 
 from kazoo.protocol.serialization import Connect
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.address import IPv4Address
+from twisted.internet.interfaces import IPushProducer, ITCPTransport
+from twisted.internet.testing import StringTransport
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from metamorphosis.zookeeper import connection
@@ -16,6 +19,21 @@ from tests.support.zookeeperpeer import CHILDREN_CHANGED, DATA_CHANGED, handshak
 from tests.support.zookeeperserved import CLOSE, EXISTS, PING, Served, Wire, frame
 
 MIB = 1 << 20
+
+
+@implementer(ITCPTransport)
+class TcpTransport(StringTransport):
+    """What a socket is told."""
+
+    no_delay = keep_alive = False
+
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        """See ``ITCPTransport``."""
+        self.no_delay = enabled
+
+    def setTcpKeepAlive(self, enabled: bool) -> None:
+        """See ``ITCPTransport``."""
+        self.keep_alive = enabled
 
 
 class ConnectionTestCase(SynchronousTestCase):
@@ -61,6 +79,30 @@ class FrameTests(ConnectionTestCase):
         verifyObject(IPushProducer, wire.protocol)
         client: Client = wire.protocol  # mypy holds it to the seam
         self.assertEqual(client.identities, [("ip", "127.0.0.1")])
+
+    def test_peer_that_does_not_read(self) -> None:
+        """The transport pauses us when its buffer is full, not at each of its turns."""
+        wire = self.served.client()
+        self.assertIs(wire.transport.producer, wire.protocol)
+        self.assertTrue(wire.transport.streaming)
+
+    def test_socket(self) -> None:
+        """A peer whose machine is gone is noticed, and an event waits for no acknowledgement."""
+        transport = TcpTransport(peerAddress=IPv4Address("TCP", "127.0.0.1", 50000))
+        protocol = self.served.factory.buildProtocol(transport.getPeer())
+        protocol.makeConnection(transport)
+        self.assertEqual((True, True), (transport.no_delay, transport.keep_alive))
+        protocol.abort()
+        protocol.connectionLost()
+
+    def test_closing_connection_reads_no_more(self) -> None:
+        """Also when the peer, which had stopped to read, takes what it is sent."""
+        wire = self.served.client()
+        wire.transport.producer.pauseProducing()
+        wire.deliver(wire.create("/a"))
+        wire.protocol.close()
+        wire.protocol.resumeProducing()
+        self.assertEqual(wire.transport.producerState, "paused")
 
     def test_byte_by_byte(self) -> None:
         """Frames may come in pieces of any size."""

@@ -521,6 +521,7 @@ class ServiceTests(SynchronousTestCase):
         self.break_disk().lose()
         self.stop(service)
         self.assertEqual(self.reactor.getDelayedCalls(), [])
+        self.stop(service)  # harmless
 
     def test_stop_during_a_try(self) -> None:
         """A try that succeeds when the service has been stopped opens no port."""

@@ -28,6 +28,12 @@ class SessionsTests(SynchronousTestCase):
         other = Sessions(min_timeout=10, max_timeout=20)
         self.assertEqual((other.negotiated(0), other.negotiated(99)), (10, 20))
 
+    def test_ids_of_sessions_that_are_gone(self) -> None:
+        """None is given again within its millisecond: its ephemeral nodes may still be there."""
+        gone = self.create()
+        self.sessions.remove(gone)
+        self.assertEqual(self.create().id, gone.id + 1)
+
     def test_ids_are_different_and_positive(self) -> None:
         """Begin as ZooKeeper's; also when the clock stands still, goes back, or is far ahead."""
         ids = {self.create().id for _ in range(100)}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import sys
+
 from twisted.application.service import IServiceMaker
 from twisted.internet import reactor
 from twisted.plugin import IPlugin
@@ -59,6 +62,18 @@ class OptionsTests(SynchronousTestCase):
             for text in texts:
                 self.assertIn(text, str(raised.exception.code))
 
+    def test_least_settings(self) -> None:
+        """A service made without options has those of the command line."""
+        self.assertEqual(self.parse("--data", "dir"), ZooKeeperSettings("dir"))
+
+    def test_terminal_that_cannot_show_a_path(self) -> None:
+        """What it does not know is escaped from then on."""
+        output = io.BytesIO()
+        self.patch(sys, "stdout", io.TextIOWrapper(output, "ascii"))
+        self.parse("--data", "dir")
+        print("\u8ba2", flush=True)
+        self.assertEqual(output.getvalue(), b"\\u8ba2\n")
+
     def test_help(self) -> None:
         """It names the options, within 100 columns."""
         text = str(tap.Options())
@@ -81,6 +96,7 @@ class OptionsTests(SynchronousTestCase):
         import signal
 
         self.addCleanup(signal.signal, signal.SIGHUP, signal.getsignal(signal.SIGHUP))
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
         options = tap.Options()
         options.parseOptions(["--data", "dir"])
         clocks: list[object] = []
@@ -89,3 +105,4 @@ class OptionsTests(SynchronousTestCase):
         self.assertEqual([reactor], clocks)
         self.assertIsInstance(service, ZooKeeperService)
         self.assertIs(service.settings, options.settings)
+        self.assertTrue(callable(signal.getsignal(signal.SIGHUP)), "it would end the process")

@@ -15,6 +15,18 @@ from tests.support.zookeeperpeer import copied
 PRIVATE: Acl = ((31, "digest", "a:b"),)
 
 
+class SizeTests(SynchronousTestCase):
+    """What the nodes cost, which ``mntr`` tells, and what an empty tree says of its own."""
+
+    def test_data_size(self) -> None:
+        """Characters of the paths and bytes of the data, from the first node on."""
+        tree = Tree()
+        self.assertEqual(tree.data_size, sum(map(len, FIXED)))
+        self.assertEqual(tree.nodes["/zookeeper/quota"].stat(), bytes(68))
+        again = Tree({**tree.nodes, "/a": Node(b"data", OPEN, 0, 0, 0, 0, 0)})
+        self.assertEqual(again.data_size, tree.data_size + len("/a") + len("data"))
+
+
 class TreeCase(SynchronousTestCase):
     """A tree with a request under way."""
 

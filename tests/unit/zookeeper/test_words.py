@@ -166,6 +166,13 @@ class WordsTests(AskingTestCase):
         figures = self.pairs(b"mntr", "\t")
         self.assertEqual((figures["zk_packets_received"], figures["zk_packets_sent"]), ("2", "2"))
 
+    def test_reset_of_the_latency(self) -> None:
+        """The worst of yesterday is forgotten."""
+        self.served.members.latency.add(7.5)
+        self.assertEqual(self.pairs(b"mntr", "\t")["zk_max_latency"], "7500")
+        self.ask(b"srst")
+        self.assertEqual(self.pairs(b"mntr", "\t")["zk_max_latency"], "0")
+
     def test_outstanding_and_watches(self) -> None:
         """Replies that wait for the disk, and watches that wait for something to happen."""
         self.served.threads.hold()
