@@ -1,1 +1,1 @@
-"""The process: which parts there are, the order of their start and stop, what signals do."""
+"""The process: its parts, the order of their start and stop, and the effect of signals."""

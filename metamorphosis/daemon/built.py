@@ -1,5 +1,5 @@
 """
-What the parts of a broker have built, as frozen values, for the parts that start later.
+The objects that the parts of a broker have built, as frozen values for the parts that start later.
 
 A role gets the same parts as ``replication.role.Attached``, the administration as arguments.
 """
@@ -26,8 +26,8 @@ class Stored:
 
     :ivar ids: gives message ids.
     :ivar stores: every partition.
-    :ivar journal: of the transactions, and the open ones; None in a role without them.
-    :ivar retention: deletes what is old.
+    :ivar journal: the transactions and their journal; None in a role without them.
+    :ivar retention: deletes or archives old segments.
     """
 
     ids: MessageIds
@@ -43,7 +43,7 @@ class Served:
 
     :ivar broker: id and published address.
     :ivar responders: answer commands.
-    :ivar factory: has the port and the connections.
+    :ivar factory: owns the port and the connections.
     """
 
     broker: Broker

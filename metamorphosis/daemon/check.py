@@ -1,6 +1,6 @@
 """
-The trials of ``--check`` beside reading the files: all that a start does, short of listening and
-writing. Nothing is made, locked or changed, so that it may run beside the broker.
+The checks of ``--check`` after reading the files: the steps of a start, except listening and
+writing. It creates, locks and changes nothing, so it may run beside the broker.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ from metamorphosis.errors import JournalError, StoreError
 @dataclass(frozen=True, slots=True)
 class Findings:
     """
-    :ivar problems: what keeps the broker from starting, or from doing what the files ask for.
-    :ivar warnings: what it starts with all the same.
+    The findings of a check.
+
+    :ivar problems: faults with which the broker does not start, or does not do what the files say.
+    :ivar warnings: faults with which it still starts.
     """
 
     problems: list[str]
@@ -32,7 +34,7 @@ class Findings:
 
 def try_start(config: BrokerConfig, settings: Settings, has_transactions: bool = True) -> Findings:
     """
-    All that a start would find out. Thread: any; blocks as long as a start would.
+    Try the steps of a start. Thread: any; blocks as long as a start would.
 
     :param has_transactions: False for a slave or a member of a pair.
     """
@@ -51,14 +53,14 @@ def try_start(config: BrokerConfig, settings: Settings, has_transactions: bool =
 
 
 class Places:
-    """Where the keys of a ``server.ini`` stand."""
+    """The lines of the keys of a ``server.ini``."""
 
     def __init__(self, path: str) -> None:
         with open(path, "rb") as stream:
             self._file = ini.parse(stream.read())
 
     def fault(self, section: str, key: str, text: str) -> Fault:
-        """With the line of the key, if it is given."""
+        """A fault with the line of the key, if the file has it."""
         found = self._file.sections.get(section)
         option = None if found is None else found.options.get(key)
         return Fault(text, None if option is None else option.line, section, key)
@@ -76,7 +78,8 @@ def _directories(config: BrokerConfig, places: Places) -> Iterator[Fault]:
 
 
 def directory_problem(path: str) -> str | None:
-    """Why a start could not use, or make, this directory of messages."""
+    """The reason why a start could not use, or make, this directory of messages; None if it
+    could."""
     path = os.path.abspath(path)
     if os.path.isdir(path):
         if os.access(path, os.R_OK | os.W_OK | os.X_OK):
@@ -93,7 +96,8 @@ def directory_problem(path: str) -> str | None:
 
 
 def _interface(settings: Settings) -> Iterator[Fault]:
-    """Whether the address is this machine's; the port is another broker's affair."""
+    """A fault if the address is not one of this machine. The port is not tried: a running broker
+    may have it."""
     interface = settings.interface
     if not interface:
         return

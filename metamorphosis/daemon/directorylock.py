@@ -1,8 +1,8 @@
 """
-A data directory belongs to one broker, or to one embedded ZooKeeper.
+The lock that gives a data directory to one broker, or to one embedded ZooKeeper.
 
-Differs: nothing keeps two Java brokers from opening, and destroying, the same directory. The lock
-is a plain file, which the Java broker ignores with a warning, as it does not look at the lock.
+Differs: two Java brokers can open, and destroy, the same directory. The lock is a plain file, which
+the Java broker ignores with a warning; it does not test the lock.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ FILE_NAME = ".metamorphosis.lock"
 
 class DirectoryLock:
     """
-    Held from ``acquire`` to ``release``, or to the end of the process however it ends. The file
+    Held from ``acquire`` to ``release``, or to the end of the process, even a crash. The file
     stays; it holds the process id of its last owner. Thread: any, one at a time; does not block.
 
     :param directory: an existing data path.
-    :param owner: the other programs that may have it, for the error.
+    :param owner: the kind of program that may hold the lock, for the error.
     """
 
     def __init__(self, directory: str, owner: str = "broker") -> None:
@@ -58,11 +58,11 @@ class DirectoryLock:
             os.ftruncate(fd, 0)
             os.pwrite(fd, b"%d\n" % os.getpid(), 0)
         except OSError:
-            pass  # a full disk: the lock holds without the process id
+            pass  # a full disk: the lock also works without the process id
         self._fd = fd
 
     def release(self) -> None:
-        """Give the lock up."""
+        """Release the lock."""
         if self._fd >= 0:
             fd, self._fd = self._fd, -1
             os.close(fd)

@@ -1,7 +1,7 @@
 """
-The contents of a broker's data directories that its operator should know of before it serves.
+Faults in a broker's data directories that its operator should know before it serves.
 
-``--check`` shows all of it and changes nothing.
+``--check`` shows them and changes nothing.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from metamorphosis.transactions.unfinished import find_unfinished, of_directorie
 
 def find_damages(config: BrokerConfig, settings: Settings) -> Iterator[str]:
     """
-    A line for each damaged last segment, which a start goes on with all the same; nothing with fast
-    boot, which checks none. Thread: any; blocks as long as a start would.
+    A line for each damaged last segment; a start accepts such a segment. Empty with fast boot,
+    which checks no segment. Thread: any; blocks as long as a start would.
 
-    :raises StoreError: what cannot be read would keep the broker from starting.
+    :raises StoreError: a directory or file cannot be read, so the broker would not start.
     """
     if settings.fast_boot:
         return
@@ -36,8 +36,8 @@ def find_damages(config: BrokerConfig, settings: Settings) -> Iterator[str]:
 
 def unfinished_journal(config: BrokerConfig) -> Iterator[str]:
     """
-    Why a broker without transactions cannot start over the journal of an earlier one. Thread: any;
-    blocks as long as a start would.
+    The reason why a broker without transactions cannot start with the journal of an earlier one, if
+    there is one. Thread: any; blocks as long as a start would.
 
     :raises JournalError: the journal cannot be read.
     :raises StoreError: a partition that it names cannot be read.

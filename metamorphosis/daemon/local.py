@@ -2,7 +2,7 @@
 ``twistd metaq --local``: broker and coordination service in one process.
 
 The service starts before the broker and stops after it has unregistered. Both write their files
-into directories beside each other. Without a ``server.ini`` a default one is written and kept.
+into neighbouring directories. Without a ``server.ini`` a default one is written and kept.
 
 Source: ``ServerStartup``, ``EmbedZookeeperServer``. Differs: the original listens on every
 interface, whatever ``zk.zkConnect`` says, and keeps its nodes in the directory for temporary files.
@@ -36,10 +36,10 @@ CHANGES = {
     "serverPort=8123": "serverPort={port}",
     "dataPath=": "dataPath={data}",
     "zk.zkConnect=localhost:2181": "zk.zkConnect=localhost:{zookeeper_port}",
-    # How long clients have to leave at the end: little, because this broker is for trying things.
+    # The time for clients to leave at a stop: short, because this broker is for experiments.
     "zk.zkSyncTimeMs=5000": "zk.zkSyncTimeMs=500",
 }
-"""Lines of the example configuration, and what stands in their place."""
+"""Lines of the example configuration, and their replacements."""
 
 READY = """The broker serves.
   Broker     {host}:{port}, topics {topics}
@@ -51,7 +51,7 @@ READY = """The broker serves.
 
 
 def default_server_ini(directory: str, port: int, zookeeper_port: int) -> str:
-    """The example configuration, for a broker of this machine that keeps all in ``directory``."""
+    """The example configuration for a broker of this machine with all its data in ``directory``."""
     example = resources.files("metamorphosis.config").joinpath("example.ini").read_text("utf-8")
     values = {
         "port": port,
@@ -64,7 +64,7 @@ def default_server_ini(directory: str, port: int, zookeeper_port: int) -> str:
 
 def write_server_ini(directory: str, text: str) -> str:
     """
-    Write ``server.ini`` unless there is one; returns its path.
+    Write ``server.ini`` unless it exists; returns its path.
 
     :raises ConfigError: it cannot be written.
     """
@@ -74,7 +74,7 @@ def write_server_ini(directory: str, text: str) -> str:
         if not os.path.exists(path):
             with open(f"{path}.new", "w", encoding="utf-8") as file:
                 file.write(text)
-            os.rename(f"{path}.new", path)  # a full disk leaves no half of it
+            os.rename(f"{path}.new", path)  # so that a full disk leaves no partial file
     except OSError as error:
         raise ConfigError(f"Could not write {path} ({error.strerror})") from error
     return path
@@ -82,10 +82,10 @@ def write_server_ini(directory: str, text: str) -> str:
 
 def zookeeper_settings(config: BrokerConfig) -> ZooKeeperSettings:
     """
-    Where the service of this broker listens and keeps its files.
+    The address and the directory of this broker's coordination service.
 
-    :raises ConfigError: ``zk.zkConnect`` is no single address of the loopback interface, or the
-        messages are where its files go.
+    :raises ConfigError: ``zk.zkConnect`` is not a single address of the loopback interface, or the
+        messages are in the directory of the service.
     """
     connect = config.zookeeper.connect
     servers, _ = collect_hosts(connect)
@@ -107,7 +107,7 @@ def zookeeper_settings(config: BrokerConfig) -> ZooKeeperSettings:
 
 
 def _loopback(host: str) -> str | None:
-    """The loopback address that a name stands for, IPv4 if there is one."""
+    """The loopback address of a host name, IPv4 if there is one; None if it has others."""
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except OSError:
@@ -120,10 +120,11 @@ def _loopback(host: str) -> str | None:
 
 class LocalBroker(BrokerService):
     """
-    A broker for this machine, which also says where to connect, and what to do next.
+    A broker for this machine that logs its addresses and first steps.
 
-    Other machines cannot find it, because its ZooKeeper is on the loopback interface. So is its own
-    port, unless ``interface`` is set, or ``hostName`` to a host that is not of that interface.
+    Other machines cannot find it, because its ZooKeeper is on the loopback interface. Its own port
+    is on that interface too, unless ``interface`` is set, or ``hostName`` names a host on another
+    one.
 
     Differs: the original listens on every interface.
     """
@@ -138,13 +139,13 @@ class LocalBroker(BrokerService):
         return _loopback(self.config.host_name or LOCAL_HOST) or ""
 
     def host(self) -> str:
-        """The host that clients find in ZooKeeper: one that they reach."""
+        """The host that clients find in ZooKeeper: one that they can reach."""
         if self.config.host_name or super().interface():
             return super().host()
         return LOCAL_HOST
 
     def started(self) -> None:
-        """Everything runs."""
+        """Log the addresses and the first steps."""
         super().started()
         config = self.config
         self._log.info(
@@ -162,7 +163,7 @@ class LocalBroker(BrokerService):
 
 class LocalService(Service):
     """
-    Both. Thread: reactor.
+    A broker and its coordination service. Thread: reactor.
 
     :ivar zookeeper: starts first, stops last.
     """
@@ -186,7 +187,7 @@ class LocalService(Service):
             raise
 
     def stopService(self) -> Deferred[None]:
-        """Stop the broker, then what it was registered with; never fails."""
+        """Stop the broker, then the coordination service; never fails."""
         super().stopService()
         return Deferred.fromCoroutine(self._stop())
 
@@ -202,6 +203,6 @@ def local_service(
     zookeeper: ZooKeeperSettings,
     role: Role = PLAIN,
 ) -> LocalService:
-    """The broker of a configuration, and the service beside it."""
+    """The broker of a configuration, and its coordination service."""
     broker = LocalBroker(reactor, config, settings, role)
     return LocalService(broker, ZooKeeperService(reactor, zookeeper))

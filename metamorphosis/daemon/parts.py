@@ -1,9 +1,8 @@
 """
 A service that starts its parts one after the other and stops them in reverse.
 
-Twisted's ``MultiService`` begins all stops at once and ignores what a start returns: a store would
-be closed while the port still accepts, and a start that fails would leave a process that does
-nothing.
+Twisted's ``MultiService`` begins all stops at once and ignores the Deferred of a start: a store
+would be closed while the port still accepts, and after a failed start an idle process would remain.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from twisted.python.failure import Failure
 
 
 def nothing() -> None:
-    """The missing half of a part that has only a start or a stop."""
+    """The start or stop of a part that has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +27,7 @@ class Part:
     One part of a service; both functions may return a Deferred.
 
     :ivar name: for the log, as in "Could not stop <name>".
-    :ivar start: leaves nothing when it fails.
+    :ivar start: cleans up after itself when it fails.
     :ivar stop: called once, and only after ``start`` has succeeded.
     """
 
@@ -41,8 +40,8 @@ class OrderedService(Service):
     """
     Starts ``parts`` in order once the reactor runs, each when the one before has started.
 
-    A part that fails stops those before it, by way of ``start_failed``. A stop that is asked for
-    during the start waits for the part that is being started. Thread: reactor.
+    If a part fails, ``start_failed`` stops those before it. A stop during the start waits for the
+    part that is being started. Thread: reactor.
 
     :ivar parts: complete before ``startService``.
     """
@@ -66,13 +65,14 @@ class OrderedService(Service):
         super().stopService()
         if self._stopped is None:
             self._stopped = Deferred.fromCoroutine(self._stop())
-        # Each caller gets a Deferred of its own, because a caller may add callbacks that change it.
+        # Each caller gets its own Deferred, because a caller may add callbacks that change the
+        # result.
         done: Deferred[None] = Deferred()
         self._stopped.addCallback(lambda _: done.callback(None))
         return done
 
     def start_failed(self, part: Part, failure: Failure) -> None:
-        """``part`` did not start. Overridden to end the process; then ``stopService`` follows."""
+        """``part`` did not start. Overrides end the process, and ``stopService`` follows."""
         self._log.failure("Could not start {part}", failure, part=part.name)
 
     def started(self) -> None:
@@ -91,7 +91,7 @@ class OrderedService(Service):
             except Exception as error:
                 if self.running:
                     self.start_failed(part, Failure())
-                else:  # the stop that waits for this may itself be the reason
+                else:  # the stop that waits for this may have caused it
                     self._log.info("Start of {part} ended: {error}", part=part.name, error=error)
                 return
             self._started.append(part)

@@ -1,5 +1,6 @@
 """
-The parts of the process beside the broker in it: signals, exit status, how a start is refused.
+The process around the broker: signals, exit status, refusal of a start, pid file, limits and
+memory.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from metamorphosis.errors import MetaQError
 RESERVED_FILES = 64
 DEFAULT_PID_FILE = "twistd.pid"
 CLOCK_SLACK_SECONDS = 2.0
-"""Boot time and start of a process are known to a second each."""
+"""Boot time and start of a process are each exact to a second."""
 
 _log = Logger()
 
@@ -34,7 +35,7 @@ class StartRefused(SystemExit, MetaQError):
 
     ``twistd`` cleans up (pid file, the waiting parent of a daemon) after an ``Exception`` and lets
     it through; as a ``SystemExit`` with a number it then ends the process without a traceback. The
-    one line that says why is in the log.
+    log has the reason in one line.
     """
 
     def __init__(self, reason: str) -> None:
@@ -50,9 +51,8 @@ def exit_with(status: int) -> None:
     """
     Let the process end with ``status`` once the reactor has stopped.
 
-    Neither ``twistd`` nor ``twist`` has a way for it: both return 0 after the reactor ran, and
-    swallow a ``SystemExit`` in it. Everything else of their clean-up has happened when this takes
-    effect.
+    ``twistd`` and ``twist`` cannot do that: both return 0 after the reactor ran, and swallow a
+    ``SystemExit`` in it. This takes effect after the rest of their clean-up.
     """
 
     def end() -> None:
@@ -65,16 +65,15 @@ def exit_with(status: int) -> None:
 
 def use_pid_file(options: Any) -> None:
     """
-    Let a pid file of ``twistd`` keep nothing from starting that is not running.
+    Keep an outdated pid file of ``twistd`` from blocking a start.
 
-    In the foreground none is written, unless another name than the default is asked for: whoever
-    waits for the process knows its id. As a daemon, what an earlier process left behind goes: a
-    file without a number, with the number of this very process (in a container it is the same after
-    each restart), or with that of a process that is younger than the file. The directory lock
-    protects the data.
+    In the foreground no pid file is written, unless a name other than the default is given: the
+    parent of the process knows its id. For a daemon, an outdated file is removed: one without a
+    number, with the number of this process (in a container it is the same after each restart), or
+    with that of a process that is younger than the file. The directory lock protects the data.
 
-    :param options: those of ``twistd``; read by it after the options of its service. ``twist`` has
-        no pid file.
+    :param options: the options of ``twistd``, which reads them after those of its service. ``twist``
+        has no pid file.
     """
     if "pidfile" not in options:
         return
@@ -101,7 +100,8 @@ def _is_stale(path: str) -> bool:
 
 
 def _start_of(pid: int) -> float | None:
-    """When a process began, in seconds since 1970; None: it is not there, or not Linux."""
+    """The start of a process, in seconds since 1970; None: there is no such process, or no
+    Linux."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             ticks = int(file.read().rpartition(b")")[2].split()[19])
@@ -114,9 +114,9 @@ def _start_of(pid: int) -> float | None:
 
 def raise_file_limit() -> None:
     """
-    Allow as many open files as the hard limit does.
+    Raise the limit of open files to the hard limit.
 
-    Every connection and every partition needs one, and the usual soft limit, 1024, is there for
+    Every connection and every partition needs one, and the usual soft limit, 1024, exists for
     programs that use ``select``.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -125,11 +125,11 @@ def raise_file_limit() -> None:
 
 class FileShares(NamedTuple):
     """
-    The shares of the files that the process may open.
+    The division of the files that the process may open.
 
-    :ivar limit: all.
-    :ivar segments: for partitions; beyond it those that are not in use are closed.
-    :ivar clients: for connections; beyond it clients wait until one leaves.
+    :ivar limit: the whole.
+    :ivar segments: for partitions; beyond it, files that are not in use are closed.
+    :ivar clients: for connections; beyond it, clients wait until one leaves.
     """
 
     limit: int
@@ -139,8 +139,8 @@ class FileShares(NamedTuple):
 
 def file_shares() -> FileShares:
     """
-    Half and half, after a reserve for ZooKeeper, for directories that are synced, and for the files
-    that end a stop in order.
+    One half for partitions, one for clients, after a reserve for ZooKeeper, for directories that
+    are synced, and for the files of an orderly stop.
     """
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     reserve = min(RESERVED_FILES, limit * 3 // 8)
@@ -150,16 +150,16 @@ def file_shares() -> FileShares:
 
 def use_monotonic_timers(reactor: object, seconds: Callable[[], float] = time.monotonic) -> None:
     """
-    Let the timers of a process of ours follow the monotonic clock.
+    Let the timers of one of our processes follow the monotonic clock.
 
-    A reactor's timers follow ``time.time``: set back by a day, they all come a day late. Calls that
-    are pending keep the time that is left to them. Not for a process of others, which may take the
-    time of day from ``reactor.seconds``. Thread: reactor.
+    A reactor's timers follow ``time.time``: if the clock is set back by a day, all timers are a day
+    late. Pending calls keep their remaining time. Not for other programs' processes, which may use
+    ``reactor.seconds`` as the time of day. Thread: reactor.
     """
     if not isinstance(reactor, ReactorBase) or reactor.seconds is seconds:
         return
     moved = seconds() - reactor.seconds()
-    for call in (*reactor._pendingTimedCalls, *reactor._newTimedCalls):  # cancelled ones as well
+    for call in (*reactor._pendingTimedCalls, *reactor._newTimedCalls):  # cancelled ones too
         call.time += moved
         call.seconds = seconds
     reactor.seconds = seconds
@@ -170,12 +170,12 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # of <malloc.h>
 
 def keep_freed_memory() -> bool:
     """
-    Tell glibc to keep up to 32 MiB of freed memory instead of handing it back at once.
+    Let glibc keep up to 32 MiB of freed memory instead of returning it at once.
 
-    A turn's worth of 8 KiB messages is allocated and freed together; with the defaults its pages go
-    back to the kernel every time and are faulted in again: 30 us a request instead of 21.
+    The 8 KiB messages of a turn are allocated and freed together; with the defaults their pages
+    return to the kernel every time and are faulted in again: 30 us per request instead of 21.
 
-    :returns: whether there is such a C library.
+    :returns: whether the C library supports it.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -193,7 +193,7 @@ class Signals:
     """
     SIGTERM and SIGINT stop in order, a second one stops without waiting, SIGHUP reloads.
 
-    Twisted's own handler would log an error for the second, and let the process die by the signal
+    Twisted's own handler would log an error for the second, and let the process end by the signal
     after an orderly stop. Thread: reactor; Python runs signal handlers in the main thread.
 
     :param hurry: called for a SIGTERM or SIGINT while the reactor stops.
@@ -217,8 +217,9 @@ class Signals:
 
     def install(self) -> None:
         """
-        Take the signals over. Twisted takes SIGTERM and SIGINT when the reactor starts, so those
-        follow it; SIGHUP would end the process until then.
+        Install the handlers. Twisted installs its own for SIGTERM and SIGINT when the reactor
+        starts, so ours follow after that; SIGHUP is handled at once, because it would end the
+        process until then.
         """
         self._install(signal.SIGHUP, self._hangup)
         self._reactor.callWhenRunning(self._install_endings)
@@ -227,7 +228,7 @@ class Signals:
         self._install(signal.SIGTERM, self._end)
         self._install(signal.SIGINT, self._end)
 
-    # The reactor may be in the middle of anything when a handler runs: only callFromThread is safe.
+    # A handler may interrupt the reactor anywhere: only callFromThread is safe.
 
     def _hangup(self, number: int, frame: object) -> None:
         self._reactor.callFromThread(self._reload)
@@ -239,5 +240,5 @@ class Signals:
         self._log.info("Received {name}: stopping", name=name)
         try:
             self._reactor.stop()
-        except ReactorNotRunning:  # it stops already, after a signal or a start that failed
+        except ReactorNotRunning:  # it stops already, after a signal or a failed start
             self._hurry()

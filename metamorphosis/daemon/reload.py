@@ -1,8 +1,8 @@
 """
-Reading both configuration files again: what there is to apply, and how to say it.
+Reading both configuration files again: the changes to apply, and their description.
 
-Of ``server.ini`` the topic sections count, as in the original; of our settings the closed
-partitions.
+A reload applies the topic sections of ``server.ini``, as in the original, and the closed partitions
+of our settings.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ SHOWN_NAMES = 10
 @dataclass(frozen=True, slots=True)
 class Reloaded:
     """
-    The configuration that holds from now on.
+    The configuration from now on.
 
-    :ivar changes: what became different, in words.
+    :ivar changes: the changes in words.
     :ivar fixed: keys of the settings file that changed and that only a restart applies.
     """
 
@@ -58,8 +58,8 @@ def read_again(config: BrokerConfig, settings: Settings) -> Reloaded:
 
 def hidden_partitions(config: BrokerConfig, stores: Iterable[MessageStore]) -> list[str]:
     """
-    Warnings of messages that consumers are not offered: in partitions that the configuration does
-    not count any more.
+    Warnings about messages that consumers do not get: they are in partitions beyond the configured
+    number.
     """
     hidden: dict[str, list[MessageStore]] = {}
     for store in stores:
@@ -92,14 +92,15 @@ def _spans(numbers: list[int]) -> str:
 
 
 def shortened(names: Iterable[str]) -> str:
-    """The first few of ``names`` in order, and how many more there are."""
+    """The first few of ``names`` in order, and the number of the rest."""
     ordered = sorted(names)
     more = len(ordered) - SHOWN_NAMES
     return ", ".join(ordered[:SHOWN_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 def _given_path(config: BrokerConfig, settings: Settings) -> str | None:
-    """The files that the command line named; the file beside ``server.ini`` may come and go."""
+    """The path of a settings file given on the command line; None: the file beside ``server.ini``,
+    which may be created or removed."""
     beside = settings.path == settingsfile.default_path(config.path)
     return None if beside else settings.path
 

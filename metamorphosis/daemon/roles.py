@@ -1,6 +1,6 @@
 """
-Which role a command line asks for, and the role of a property file that was read. The modules of a
-role are imported when it is asked for.
+The role of a command line, and its object made from the property file. The modules of a role are
+imported only when it is used.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class RoleOption:
     """
     A role that a command line names.
 
-    :ivar option: as it was written.
-    :ivar path: of the property file.
+    :ivar option: the text of the option, for errors.
+    :ivar path: the property file.
     """
 
     option: str
@@ -40,9 +40,9 @@ class RoleOption:
 
 def plugin_option(text: str) -> RoleOption:
     """
-    What ``-F`` gives: the name of one of the original's plugins, and its file.
+    The role of an option ``-F``: the name of one of the original's plugins, and its file.
 
-    :raises ConfigError: it names none, or no file.
+    :raises ConfigError: the name is unknown, or the file is missing.
     """
     name, _, path = text.partition("=")
     names = ", ".join(kind.value for kind in RoleKind)
@@ -57,9 +57,9 @@ def plugin_option(text: str) -> RoleOption:
 
 def only_one(given: list[RoleOption]) -> RoleOption | None:
     """
-    The role that was asked for.
+    The role of the command line.
 
-    Differs: of several the original takes ``metaslave``, and drops the others.
+    Differs: of several roles the original takes ``metaslave`` and ignores the others.
 
     :raises ConfigError: there are several.
     """
@@ -71,7 +71,7 @@ def only_one(given: list[RoleOption]) -> RoleOption | None:
 
 def make_role(config: RoleConfig) -> Role:
     """
-    The role of a property file; what the file says that is hardly meant goes to the log.
+    The role of a property file; the warnings of the file are logged.
     """
     for warning in config.warnings:
         _log.warn("{path}: {text}", path=config.path, text=warning)

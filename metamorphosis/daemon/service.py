@@ -1,27 +1,26 @@
 """
-The broker as a whole: which parts there are, in which order they start and stop, and what a reload
-touches.
+The broker as a whole: its parts, the order of their start and stop, and the effect of a reload.
 
 Start: data directories locked, message ids, stores loaded, journal of transactions recovered,
-retention, port, ZooKeeper, the role. What can be found out before the reactor runs is, so that
-``twistd`` fails at once; registration goes on in the background, so that a broker serves while
+retention, port, ZooKeeper, the role. Checks that need no reactor are made before it runs, so that
+``twistd`` fails at once. Registration continues in the background, so that a broker serves while
 ZooKeeper is away.
 
-Stop, the reverse: unregister, go on serving for ``zk.zkSyncTimeMs`` so that clients can leave,
-close the port, answer or refuse what is in flight, end the work of the role, flush and close the
-stores, let go of the journal's finished records, write down the last id, unlock.
+Stop, the reverse: unregister, keep serving for ``zk.zkSyncTimeMs`` so that clients can leave, close
+the port, answer or refuse the requests in flight, end the work of the role, flush and close the
+stores, drop the journal's finished records, write the last id, unlock.
 
     phase       event                                                      phase
     STARTING    every part runs                                            SERVING
     any         stopService                                                LEAVING
     LEAVING     the last wait for clients is over                          CUTTING
 
-A reload needs SERVING. ``hurry`` ends the present wait and leaves the later ones out; in CUTTING it
-aborts the connections that are still there.
+A reload needs SERVING. ``hurry`` ends the present wait and skips the later ones; in CUTTING it
+aborts the remaining connections.
 
 Source: ``MetaMorphosisBroker``, ``MetamorphosisStartup``. Differs: the original closes its stores
-before its connections, so that late puts fail with an internal error; and it stays alive, half
-started, when a part cannot start. Ours ends with status 1.
+before its connections, so that late puts fail with an internal error; and when a part cannot start,
+its process stays, half started. Ours ends with status 1.
 """
 
 from __future__ import annotations
@@ -62,14 +61,15 @@ from metamorphosis.transactions.administration import TransactionAdministration
 from metamorphosis.web.administration import Administration
 
 REFUSE_SECONDS = 0.2
-"""From the first refusal to the end of the connections: a client gets a 503 instead of a reset."""
+"""Seconds from the first refusal to the end of the connections, in which a client gets a 503
+instead of a reset."""
 
 EXPECTED = (MetaQError, OSError, CannotListenError)
-"""Failures of a start whose text says everything; anything else is logged with its traceback."""
+"""Failures of a start whose text is sufficient; others are logged with a traceback."""
 
 
 class Phase(Enum):
-    """How far the broker is; see the module."""
+    """The phase of a broker; see the module."""
 
     STARTING = "parts are being started"
     SERVING = "every part runs"
@@ -81,13 +81,13 @@ class BrokerService(OrderedService):
     """
     A broker from its configuration to its last flush. Thread: reactor.
 
-    One long class, because every part that it makes is handed to a later one.
+    One long class, because every part that it makes is passed to a later one.
 
-    :ivar config: what holds now; ``reload`` replaces it.
-    :ivar settings: likewise.
-    :ivar served: what answers clients; None until the port is open.
-    :ivar role: what the broker does besides serving.
-    :param exit_with: told the exit status when a start fails while the reactor runs.
+    :ivar config: the present configuration; ``reload`` replaces it.
+    :ivar settings: the present settings; ``reload`` replaces them.
+    :ivar served: the parts that answer clients; None until the port is open.
+    :ivar role: the broker's role in replication.
+    :param exit_with: called with the exit status when a start fails while the reactor runs.
     :param make_threads: takes the reactor, how many threads and their name.
     :param make_registry: takes the arguments of ``ZooKeeperRegistry``.
     """
@@ -115,7 +115,7 @@ class BrokerService(OrderedService):
         self._make_registry = make_registry
         self.served: Served | None = None
         self._phase = Phase.STARTING
-        self._is_broken = False  # it was said
+        self._is_broken = False  # the reason was logged
         self._role_works = False
         self._waits = Waits(reactor)
         self._storage = BrokerStorage(
@@ -134,7 +134,7 @@ class BrokerService(OrderedService):
 
     def startService(self) -> None:
         """
-        Do what can be done without the reactor, and leave the rest to when it runs.
+        Do the steps that need no reactor, and let the others follow when it runs.
 
         :raises StartRefused: the reason is in the log.
         """
@@ -157,7 +157,7 @@ class BrokerService(OrderedService):
         super().startService()
 
     def start_failed(self, part: Part, failure: Failure) -> None:
-        """Say why in one line, and end the process with status 1 after an orderly stop."""
+        """Log the reason in one line, and end the process with status 1 after an orderly stop."""
         if failure.check(*EXPECTED):
             self._log.critical("Cannot start: {error}", error=failure.value)
         else:
@@ -171,8 +171,8 @@ class BrokerService(OrderedService):
     def started(self) -> None:
         """Log one line about this broker."""
         self._phase = Phase.SERVING
-        # What a start leaves behind stays: a full collection over it would stop the reactor for
-        # 20 ms every now and then.
+        # The objects of a start live as long as the process: without ``freeze``, each full
+        # collection would traverse them and stop the reactor for 20 ms.
         gc.collect()
         gc.freeze()
         config = self.config
@@ -199,7 +199,7 @@ class BrokerService(OrderedService):
         return published_host(self.config)
 
     def _stop_broken(self, reason: str) -> None:
-        """Stop rather than answer what may be wrong."""
+        """Stop, because later answers could be wrong."""
         if self._is_broken:
             return
         self._is_broken = True
@@ -213,14 +213,14 @@ class BrokerService(OrderedService):
 
     @property
     def _stored(self) -> Stored:
-        """The parts on the disks; once those parts have started."""
+        """The parts on the disks; available once they have started."""
         stored = self._storage.stored
         assert stored is not None
         return stored
 
     @property
     def _served(self) -> Served:
-        """The parts that answer clients; once the port is open."""
+        """The parts that answer clients; available once the port is open."""
         assert self.served is not None
         return self.served
 
@@ -264,7 +264,7 @@ class BrokerService(OrderedService):
         factory.listen(config.server_port, self.interface())
 
     def _attach(self, broker: Broker, responders: Responders) -> None:
-        """Let the role take commands over."""
+        """Let the role replace responders."""
         self.role.attach(
             Attached(
                 self._reactor,
@@ -289,25 +289,25 @@ class BrokerService(OrderedService):
         return self.role.start()
 
     def _stop_role(self) -> object:
-        """After the port: until then its puts may need what the role does."""
+        """Stop the role's work; after the port, because puts may need it until then."""
         return self.role.stop() if self._role_works else None
 
     def _topics(self) -> list[TopicConfig]:
-        """Every topic of the configuration, and every other that has messages here."""
+        """Every topic of the configuration, and every other topic with messages here."""
         names = {*self.config.topics, *(store.topic for store in self._stored.stores)}
         return [self.config.topic(name) for name in sorted(names)]
 
     # Stopping
 
     def stopService(self) -> Deferred[None]:
-        """See the module; never fails. A load of big stores is broken off."""
+        """See the module; never fails. A running load of the stores is cancelled."""
         self._phase = Phase.LEAVING
         stopped = super().stopService()
         self._storage.cancel_start()
         return stopped
 
     def hurry(self) -> None:
-        """Stop without waiting for clients: leave the present wait, and the later ones out."""
+        """Stop without waiting for clients: end the present wait, and skip the later ones."""
         if self._phase is Phase.CUTTING:
             for connection in list(self._served.factory.connections):
                 connection.transport.abortConnection()
@@ -333,7 +333,7 @@ class BrokerService(OrderedService):
 
     def reload(self) -> None:
         """
-        Read both files again. A fault in either leaves everything as it was.
+        Read both files again. A fault in either keeps the present configuration.
         """
         if self._phase is not Phase.SERVING:
             self._log.warn("Not reloaded: the broker is starting or stopping")
@@ -357,7 +357,7 @@ class BrokerService(OrderedService):
                 "Changed in the settings, but only a restart applies it: {names}",
                 names=", ".join(reloaded.fixed),
             )
-        # Slaves see the new checksum before the new topics, as with the original.
+        # The checksum first: slaves see it before the new topics, as with the original.
         self._presence.registration.set_checksum(config.checksum)
         self._served.responders.reconfigure(config, settings)
         self._storage.reconfigure(config)
@@ -366,7 +366,7 @@ class BrokerService(OrderedService):
         self._warn_of_hidden()
 
     def _warn(self) -> None:
-        """Log the lines of the files that are allowed and probably mistakes."""
+        """Log the lines of the files that are allowed but probably mistakes."""
         config = self.config
         for warning in (*config.problems, *config.warnings, *self.settings.warnings):
             self._log.warn("{text}", text=warning)
@@ -382,9 +382,9 @@ class BrokerService(OrderedService):
 
 def check_port(interface: str, port: int) -> None:
     """
-    Find out now whether the port is free; it is bound when the stores are loaded.
+    Check that the port is free; it is bound later, when the stores are loaded.
 
-    :raises OSError: naming the key.
+    :raises OSError: the port is taken; the text names the key.
     """
     family = socket.AF_INET6 if ":" in interface else socket.AF_INET
     with socket.socket(family) as probe:

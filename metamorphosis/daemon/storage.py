@@ -49,13 +49,13 @@ class BrokerStorage:
     """
     Directories, message ids, stores, journal and retention. Thread: reactor.
 
-    :param broken: told why the journal can be trusted no longer.
-    :param has_transactions: without them the journal is only looked at: see ``unfinished``.
+    :param broken: called with the reason when the journal can no longer be trusted.
+    :param has_transactions: False: the journal is only checked, see ``unfinished``.
     :ivar parts: in the order of their start.
-    :ivar threads: for what blocks; from ``prepare`` on.
+    :ivar threads: run blocking calls; set by ``prepare``.
     :ivar turn: commits the stores, and drains the connections.
-    :ivar stored: what was built; None until every part has started.
-    :ivar cancel_start: breaks off a load of big stores.
+    :ivar stored: the parts that were built; None until all have started.
+    :ivar cancel_start: cancels a running load of the stores.
     """
 
     _log = Logger()
@@ -89,8 +89,8 @@ class BrokerStorage:
         ]
 
     def _stores_and_journal(self) -> tuple[Part, ...]:
-        """The journal is recovered when the stores are open, and closed when they have flushed
-        their last messages."""
+        """The parts of stores and journal: the journal is recovered after the stores are open, and
+        closed after they have flushed their last messages."""
         stores = Part("the message stores", self._load_stores, lambda: self._stores.close())
         if not self._has_transactions:
             return stores, Part("the unused journal", self._look_into_journal)
@@ -104,8 +104,8 @@ class BrokerStorage:
         """
         Lock the directories and read the last message id, before the reactor runs.
 
-        :raises MetaQError: naming what is in the way.
-        :raises OSError: likewise.
+        :raises MetaQError: a directory cannot be locked, or the id not read; the text names it.
+        :raises OSError: a directory cannot be made.
         """
         self.threads = self._flush_threads("store")
         self.lock(self._config)
@@ -124,7 +124,7 @@ class BrokerStorage:
         return flush_threads(workers, self._reactor, count, self.turn)
 
     def reconfigure(self, config: BrokerConfig) -> None:
-        """Apply a reload; the directories of ``config`` are locked already."""
+        """Apply a reload; ``lock`` was called with this configuration before."""
         self._config = config
         self._stores.reconfigure(config)
         self._retention.reconfigure(config)
@@ -133,7 +133,7 @@ class BrokerStorage:
 
     def lock(self, config: BrokerConfig) -> None:
         """
-        Lock every data path of ``config`` that is not locked yet.
+        Lock every data path of ``config`` that is not yet locked.
 
         :raises MetaQError: another process has one of them.
         :raises OSError: one cannot be made.
@@ -141,7 +141,8 @@ class BrokerStorage:
         paths = {config.data_path, *(topic.data_path for topic in config.topics.values())}
         journal = self._journal_directory
         if self._has_transactions and journal not in self._locks:
-            # One level, as the original does: not the whole path of a disk that is not mounted.
+            # Only one level, as the original does, so that the path of an unmounted disk is not
+            # created.
             ensure_directory(os.path.dirname(journal))
         if self._has_transactions or os.path.isdir(journal):
             paths.add(journal)
@@ -153,7 +154,7 @@ class BrokerStorage:
                 self._locks[path] = lock
 
     def unlock(self) -> None:
-        """Let others have the directories."""
+        """Release the locks of all directories."""
         for lock in self._locks.values():
             lock.release()
         self._locks.clear()
@@ -161,7 +162,7 @@ class BrokerStorage:
     # Message ids
 
     def _await_ids(self) -> None:
-        """Try to write the last message id until that works; reads are served meanwhile."""
+        """Try to write the last message id until that succeeds; reads are served meanwhile."""
         self._ids_timer = None
         if not self._ids.ready:
             self._ids.prepare()
@@ -229,11 +230,11 @@ class BrokerStorage:
 
     def _look_into_journal(self) -> None:
         """
-        A finished journal that is not empty leaves: the log of a slave may become another one, and
-        a later start with transactions would take what the journal names for missing, and store it
-        again. Differs: the original does.
+        Move a finished journal aside unless it is empty: the log of a slave may be replaced, and a
+        later start with transactions would then store the messages of the journal again, as
+        missing. Differs: the original does that.
 
-        :raises JournalError: it holds what only a start with transactions can finish.
+        :raises JournalError: it holds transactions that only a start with transactions can finish.
         :raises StoreError: it cannot be moved.
         """
         directory = self._journal_directory
@@ -255,7 +256,8 @@ class BrokerStorage:
     # Retention
 
     def _start_retention(self) -> None:
-        # Compressing a segment takes many seconds; no flush may wait for it.
+        # Separate threads, because compressing a segment takes many seconds, and no flush may wait
+        # for it.
         self._retention_threads = self._make_threads(self._reactor, RETENTION_THREADS, "retention")
         self._retention = Retention(
             self._stores, self._config, self._reactor, self._retention_threads

@@ -1,4 +1,4 @@
-"""The waits of a stop for clients, which a second signal cuts short."""
+"""The waits of a stop for clients, which a second signal ends early."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class Waits:
         self._wait: Deferred[None] | None = None
 
     def hurry(self) -> None:
-        """End the present wait, and leave the later ones out."""
+        """End the present wait, and skip the later ones."""
         self._hurried = True
         if self._wait is not None:
             self._log.info("Asked again to stop: not waiting for clients")
             self._wait.cancel()
 
     async def pause(self, seconds: float) -> None:
-        """Wait, unless a hurry was asked for."""
+        """Wait, unless ``hurry`` was called."""
         if self._hurried:
             return
         self._wait = Deferred()
