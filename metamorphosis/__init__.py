@@ -1,4 +1,3 @@
-"""MetaQ (Metamorphosis 1.4.6.2) on Twisted: a broker that the original Java clients use without
-noticing."""
+"""MetaQ (Metamorphosis 1.4.6.2) on Twisted: a broker for the original clients, and a client."""
 
 __version__ = "0.1.0"

@@ -2,15 +2,15 @@
 Cron expressions in the syntax of Quartz 2.1.7, as ``deleteWhen`` has them: seconds, minutes, hours,
 day of month, month, day of week and optionally the year.
 
-Why not a library: of those on PyPI none reads this syntax completely and is kept up. croniter and
-cronsim put the seconds elsewhere or lack them and know no ``W`` and no ``?`` rule, aws-croniter has
-no seconds, quartz-cron-checker computes no times, cron-schedule-triggers and tzcron saw their last
-release in 2019 and 2016.
+Why not a library: no library on PyPI both reads this syntax completely and is maintained. croniter
+and cronsim have the seconds in another place or not at all, and lack ``W`` and the ``?`` rule;
+aws-croniter has no seconds, quartz-cron-checker computes no times, the last releases of
+cron-schedule-triggers and tzcron are of 2019 and 2016.
 
-Differs: Quartz skips what it does not understand after a valid beginning (``MONDAY``,
-``MON-FRI/2``, an eighth field) and lets ``15W`` and ``2#1`` stand in lists of which it then uses
-one element; all that is refused here. A day that a month lacks (``31W``, ``L-30`` in February) is
-skipped and not looked for in a neighbouring month.
+Differs: Quartz ignores unknown text after a valid beginning (``MONDAY``, ``MON-FRI/2``, an eighth
+field) and accepts ``15W`` and ``2#1`` in lists, of which it then uses one element; all these are
+refused here. A day that a month lacks (``31W``, ``L-30`` in February) is skipped, not taken from a
+neighbouring month.
 
 Source: ``org.quartz.CronExpression``.
 """
@@ -27,7 +27,7 @@ from functools import partial
 #: Days of a year and month on which an expression fires.
 Days = Callable[[int, int], Iterable[int]]
 
-#: Quartz gives up as many years ahead.
+#: Quartz searches this many years ahead.
 _YEARS_AHEAD = 100
 _SECOND = timedelta(seconds=1)
 _NO_NAMES: dict[str, int] = {}
@@ -210,7 +210,7 @@ def _parse_days(of_month: str, of_week: str) -> Days:
 
 @dataclass(frozen=True, slots=True)
 class CronExpression:
-    """When something happens. Make it by ``parse``; values are ascending."""
+    """A schedule. Made by ``parse``; values are ascending."""
 
     text: str
     seconds: tuple[int, ...]
@@ -225,7 +225,7 @@ class CronExpression:
         """
         Read an expression, upper or lower case.
 
-        :raises ValueError: with the original's message and what is wrong.
+        :raises ValueError: with the original's message and the fault.
         """
         fields = text.upper().split()
         try:
@@ -251,8 +251,8 @@ class CronExpression:
         The first time later than ``after``, in the time zone of ``after``; a naive one is in the
         system's zone.
 
-        Of an hour that is skipped when the clocks go forward, the times come an hour later; of one
-        that comes twice, they come the first time only, unless the expression fires in every hour
+        Times in an hour that is skipped when the clocks go forward fire an hour later; times in an
+        hour that occurs twice fire only the first time, unless the expression fires in every hour
         of the day.
 
         :return: None when it never fires again.
@@ -275,7 +275,8 @@ class CronExpression:
             wall = found
 
     def _next_of_every_hour(self, after: float, zone: tzinfo | None) -> float | None:
-        """The next time by a clock that is not shifted, from each shift of the clock on anew."""
+        """The next time by a clock without a shift, started again after each shift of the real
+        clock."""
         while True:
             offset = _offset(after, zone)
             found = self._next_wall(_wall(after, zone))
@@ -288,7 +289,7 @@ class CronExpression:
             while high - low > 1:
                 middle = (low + high) // 2
                 low, high = (middle, high) if _offset(middle, zone) == offset else (low, middle)
-            # Just before the first second with the new offset, but seen with the new offset.
+            # The second before the first one with the new offset, expressed in the new offset.
             found = self._next_wall(_wall(high, zone) - _SECOND)
             if found is None:
                 return None
@@ -298,7 +299,7 @@ class CronExpression:
             after = high
 
     def _next_wall(self, after: datetime) -> datetime | None:
-        """The first time later than ``after`` on a clock that knows no zones."""
+        """The first time later than ``after`` on a clock without time zones."""
         start = after.replace(microsecond=0, fold=0) + _SECOND
         for year in range(start.year, start.year + _YEARS_AHEAD + 1):
             if self.years is not None and year not in self.years:

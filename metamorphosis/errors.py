@@ -1,10 +1,10 @@
 """
-The exceptions that leave a room.
+The exceptions that are raised across packages.
 
-A ``BrokerError`` is seen by a peer as a status of the wire (``status``); ``retriable`` says whether
-the same request may succeed later. Both ends of a connection share the table ``BROKER_ERRORS``. A
-``ClientError`` is a fault on the client's side of the wire. Of both ``outcome_known`` says whether
-the broker certainly did not do what was asked; where it is false a repeated send may store the
+A ``BrokerError`` reaches a peer as a status of the wire (``status``); ``retriable``: the same
+request may succeed later. Both ends of a connection share the table ``BROKER_ERRORS``. A
+``ClientError`` is a fault on the client's side of the wire. For both, ``outcome_known`` is true if
+the broker certainly did not carry out the request; if it is false, a repeated send may store the
 message twice.
 """
 
@@ -31,7 +31,8 @@ class FrameTooLong(RemoteProtocolError):
     """
     The peer announced a longer body than this side accepts.
 
-    :ivar opaque: of the request, which can be refused in words before the end; None if it is none.
+    :ivar opaque: the opaque of the request, which is refused before the connection is closed; None
+        for a reply.
     """
 
     def __init__(self, text: str, opaque: int | None = None) -> None:
@@ -44,8 +45,7 @@ class LocalProtocolError(ProtocolError):
 
 
 class BrokerError(MetaQError):
-    """A request that was refused; the message is the text of the reply, ``None`` sends an empty
-    body."""
+    """A refused request; the message is the text of the reply, ``None`` sends an empty body."""
 
     status: ClassVar[int] = 500
     retriable: ClassVar[bool] = False
@@ -93,7 +93,7 @@ class ServiceUnavailable(BrokerError):
 
 
 class GatewayTimeout(BrokerError):
-    """No answer in time; never on the wire, made by a client whose own timer expired."""
+    """No answer in time; never on the wire: a client raises it when its own timer expires."""
 
     status = 504
     retriable = True
@@ -135,7 +135,7 @@ class OffsetTooSmall(StoreError):
 
 
 class StoreClosed(StoreError):
-    """An append to a closed store. The text is the original's."""
+    """An append to a closed store; the text is the original's."""
 
     def __init__(self) -> None:
         super().__init__("Closed MessageStore.")
@@ -167,24 +167,23 @@ class CorruptRecord(StoreError):
 
 
 class ConfigError(MetaQError):
-    """A configuration file cannot be used; the text names file, line and key and says what would be
-    right."""
+    """A configuration file cannot be used; the text names file, line, key and the valid form."""
 
 
 class PeerError(MetaQError):
-    """Base of what goes wrong with the other broker of a replicated pair."""
+    """Base of the errors of the other broker of a replicated pair."""
 
 
 class PeerUnreachable(PeerError):
-    """No connection to the other broker, or no answer: what was asked may have been done."""
+    """No connection to the other broker, or no answer: the request may have been carried out."""
 
 
 class PeerRefused(PeerError):
     """
-    The other broker has answered that it will not.
+    The other broker has refused a request.
 
-    :ivar status: of its answer.
-    :ivar text: of its answer.
+    :ivar status: status of its answer.
+    :ivar text: text of its answer.
     """
 
     def __init__(self, request: str, status: int, text: str) -> None:
@@ -202,11 +201,11 @@ class RegistryError(MetaQError):
 
 
 class NodeExists(RegistryError):
-    """The node to create is there already."""
+    """The node to create exists."""
 
 
 class NoNode(RegistryError):
-    """The node is not there."""
+    """The node does not exist."""
 
 
 class NotEmpty(RegistryError):
@@ -231,7 +230,7 @@ class NotConnected(ClientError):
 
 
 class ConnectionLost(ClientError):
-    """The connection broke while the request was under way."""
+    """The connection broke before the answer to a request."""
 
     retriable = True
     outcome_known = False
@@ -249,7 +248,7 @@ class SendTimeout(RequestTimeout):
 
 
 class BadReply(ClientError):
-    """The broker answered something that makes no sense."""
+    """The broker's answer is not valid."""
 
     outcome_known = False
 
@@ -286,8 +285,8 @@ class WrongRoot(NoPartition):
 
 class PartitionNotWritable(NoPartition):
     """
-    Ordered producers: the partition a message belongs to cannot be written now, and no other will
-    do. The text is the original's (``AvailablePartitionNumException``).
+    Ordered producers: the partition of a message cannot be written now, and no other may be used.
+    The text is the original's (``AvailablePartitionNumException``).
 
     :ivar partition: a ``client.model.Partition``.
     """
@@ -312,34 +311,33 @@ class OffsetStoreError(ClientError):
 
 
 class OffsetsNotStorable(OffsetStoreError):
-    """An offset store can be reached and cannot keep what is to be stored; the text says what mends
-    it."""
+    """An offset store can be reached but cannot keep the offsets; the text has the remedy."""
 
     retriable = False
 
 
 class NotBalanced(ClientError):
-    """A consumer has not taken its place in its group yet; it keeps trying."""
+    """A consumer has no place in its group yet; it keeps trying."""
 
     retriable = True
 
 
 class InvalidState(ClientError):
-    """Not now: a method was called too early, too late or twice."""
+    """A method was called too early, too late or twice."""
 
 
 class TransactionFailed(ClientError):
-    """A transaction was not committed: one of its messages, or a step of it, was refused. Nothing
-    of it becomes visible."""
+    """A transaction was not committed: one of its messages, or a step of it, was refused. None of
+    its messages becomes visible."""
 
 
 class TransactionLost(TransactionFailed):
     """A local transaction does not exist any more: its connection was lost, or its lifetime is
-    over. Nothing of it becomes visible."""
+    over. None of its messages becomes visible."""
 
 
 class CommitUnknown(ClientError):
-    """A commit was sent, and no sensible answer came: either all messages are visible, or none."""
+    """A commit was sent, and no valid answer came: either all messages are visible, or none."""
 
     outcome_known = False
 
@@ -348,8 +346,8 @@ class XAError(ClientError):
     """
     A step of an XA transaction failed.
 
-    :ivar code: of X/Open, see ``client.transactions.xa``.
-    :ivar outcome_known: False where the broker may have done it.
+    :ivar code: the code of X/Open, see ``client.transactions.xa``.
+    :ivar outcome_known: False if the broker may have carried out the step.
     """
 
     def __init__(self, code: int, text: str, outcome_known: bool = True) -> None:
@@ -359,14 +357,13 @@ class XAError(ClientError):
 
 
 class MixedOutcome(ClientError):
-    """An administrator has given one branch of a transaction another outcome than the others
-    have."""
+    """An administrator has decided one branch of a transaction differently from the others."""
 
 
 class Unresolved(ClientError):
     """
-    The outcome of a transaction in two phases is decided, or not known, and not every participant
-    has carried it out; ``resolve`` of the coordinator does when it can.
+    The outcome of a transaction in two phases is decided, or unknown, and not every participant has
+    carried it out; the coordinator's ``resolve`` completes it later.
 
     :ivar committed: True: the decision is to commit; None: it could not be read.
     """
@@ -378,7 +375,7 @@ class Unresolved(ClientError):
 
 
 class InvalidArgument(ClientError, ValueError):
-    """A value that a method of the client cannot take; the text says what would be right."""
+    """A value that a method of the client does not accept; the text has the valid form."""
 
 
 class TimeNotKnown(InvalidArgument):
@@ -391,13 +388,13 @@ class InvalidMessage(InvalidArgument):
 
 
 class MessageTooLarge(InvalidMessage):
-    """A message longer than ``max_body_bytes``, its attribute included: consumers would pass over
-    it. Nothing was sent."""
+    """A message longer than ``max_body_bytes``, its attribute included: consumers would skip it.
+    Nothing was sent."""
 
 
 class InvalidConfig(InvalidArgument):
-    """A setting of the client; the text names it and says what would be right."""
+    """An invalid setting of the client; the text has its name and the valid form."""
 
 
 class InvalidConsumerConfig(InvalidConfig):
-    """A setting of a consumer."""
+    """An invalid setting of a consumer."""

@@ -5,9 +5,9 @@ An id is ``(ms - 1303895660503) << 22 | broker_id << 12 | sequence``.
 
 Differs: the original takes ``ms`` from a clock that starts with the machine, so its ids are
 negative, and repeat after a reboot; clients that remember ids then drop new messages as duplicates
-(O-2). Ours counts on from the last id while the clock stands still, goes back or shows a time that
-cannot be, where the original waits or refuses the put; it never blocks. ``IdCeiling`` keeps, on
-disk, an id that was never passed.
+(O-2). While the clock stands still, goes back or shows an impossible time, the original waits or
+refuses the put; here ids continue from the last one, without blocking. ``IdCeiling`` keeps on disk
+an upper limit of all ids so far.
 
 Source: ``IdWorker``.
 """
@@ -32,16 +32,16 @@ MAX_BROKER_ID = 1023
 FILE_NAME = ".metamorphosis.ids"
 AHEAD = 60_000 * MILLISECOND
 """
-The ceiling on disk is kept up to a minute ahead, so it is written every half minute and only while
-messages come.
+The ceiling on disk is up to a minute ahead, so it is written every half minute, and only while
+messages arrive.
 """
 RETRY_SECONDS = 1
 END = 1 << 63
-"""Above every id: they are stored as int64."""
+"""Above every id: ids are stored as int64."""
 LATEST = END - 365 * 86_400_000 * MILLISECOND
 """
-Ids end on 1 January 2081. A clock that shows less than a year before that, or more, is wrong and
-not believed: ids count on without it. What is left of them then is more than a broker can use up.
+Ids end on 1 January 2081. A clock within a year of that, or later, is wrong and ignored: ids then
+continue without it. The ids that are left then are more than a broker can use up.
 """
 
 
@@ -59,10 +59,10 @@ class Submits(Protocol):
 
 class IdCeiling:
     """
-    A file with an id that no message has ever passed. Thread: reactor, but for ``write``.
+    A file with an id that is higher than that of every message. Thread: reactor, except ``write``.
 
-    A missing file means that the clock alone decides, as on a new data path. A file that cannot be
-    understood is an error: guessing could give ids that consumers take for duplicates.
+    Without the file the clock alone decides, as on a new data path. An invalid file is an error: a
+    guess could lead to ids that consumers treat as duplicates.
 
     :param path: plain text, one decimal number; in a data path, where the Java broker ignores it.
     """
@@ -74,10 +74,10 @@ class IdCeiling:
         """
         The ceiling, 0 without a file.
 
-        A ceiling above all ids was written while the clock stood beyond their end. None was given
-        out then, so that it counts as none.
+        A ceiling above all ids was written while the clock was past their end. No id was taken
+        then, so it counts as missing.
 
-        :raises StoreError: the file is unreadable or holds no number.
+        :raises StoreError: the file is unreadable or does not hold a number.
         """
         try:
             with open(self.path, encoding="ascii") as file:
@@ -97,9 +97,9 @@ class IdCeiling:
 
     def write(self, ceiling: int) -> None:
         """
-        Replace the file; afterwards it survives a power cut. Thread: any, one at a time.
+        Replace the file; the new one survives a power cut. Thread: any, one at a time.
 
-        :raises OSError: it could not be written; the old ceiling holds.
+        :raises OSError: it could not be written; the old ceiling stays.
         """
         new = self.path + ".new"
         fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
@@ -122,19 +122,19 @@ class MessageIds:
     """
     The ids of one broker. Thread: reactor.
 
-    While the ceiling on disk cannot be raised (full disk) ids count on below it without the clock:
-    245 million of them fit in a minute's worth, so nothing is refused. If it cannot be written at
-    the start, no id may be taken until it can.
+    While the ceiling on disk cannot be raised (full disk), ids continue below it without the clock:
+    a minute has 245 million of them, so no put is refused. If it cannot be written at the start, no
+    id may be taken until it is.
 
     :ivar next_id: the id of the next message; the hot path reads it and writes it back.
     :ivar ready: whether ids may be taken.
     :param broker_id: 0 to 1023.
-    :param ceiling: where ids went before; None: only the clock counts.
-    :param threads: raise the ceiling without blocking.
+    :param ceiling: the file with the limit of earlier ids; None: only the clock counts.
+    :param threads: write the ceiling without blocking the reactor.
     :param clock: seconds since 1970.
-    :param on_fault: told, for the log, why the ceiling could not be written; once, until
+    :param on_fault: called with a text for the log when the ceiling cannot be written; once, until
         ``on_end``.
-    :param on_end: told that it can be written again.
+    :param on_end: called with a text when it can be written again.
     :raises StoreError: the ceiling cannot be read.
     :raises ValueError: broker id out of range.
     """
@@ -157,8 +157,8 @@ class MessageIds:
         self._on_end = on_end
         self._file = ceiling
         last = ceiling.read() if ceiling is not None else 0
-        # The first id is positive even if the clock stands in 1970 or nowhere, and above the last
-        # of any earlier run.
+        # The first id is positive even if the clock shows 1970, and above the last id of any
+        # earlier run.
         floor = self._floor()
         after = (last // MILLISECOND + 1) * MILLISECOND | self._bits
         self.next_id = max(floor, after) if floor < LATEST else after
@@ -166,7 +166,7 @@ class MessageIds:
         self._ceiling = self._raise_at = END
         self._raising = False
         self._failing = False
-        self._failed_at = -inf  # when the ceiling could not be raised
+        self._failed_at = -inf  # time of the last failure to raise the ceiling
         if ceiling is not None:
             self._write_first(ceiling)
 
@@ -189,7 +189,8 @@ class MessageIds:
         self._raise_at = ceiling - AHEAD // 2
 
     def prepare(self) -> None:
-        """Try again, in a worker, to become ``ready``; called every ``RETRY_SECONDS``."""
+        """Try again, in a worker, to write the ceiling; called every ``RETRY_SECONDS`` until
+        ``ready``."""
         if not self.ready:
             self._failed_at = -inf
             self._raise(self.next_id + AHEAD)
@@ -198,7 +199,7 @@ class MessageIds:
         return (int(self._clock() * 1000) - EPOCH_MS) << 22 | self._bits
 
     def start_chunk(self) -> int:
-        """Move ``next_id`` up to the clock; called once per received chunk. Returns it."""
+        """Raise ``next_id`` to the clock; called once per received chunk. Returns it."""
         floor = (int(self._clock() * 1000) - EPOCH_MS) << 22 | self._bits
         if floor > self.next_id:
             if floor < self._raise_at:
@@ -209,9 +210,9 @@ class MessageIds:
 
     def carry(self, overflowed: int) -> int:
         """
-        What follows the last sequence number of a millisecond: the first of the next.
+        The id after the last sequence number of a millisecond: the first of the next.
 
-        :param overflowed: that last id plus one, whose carry has run into the broker's bits.
+        :param overflowed: that last id plus one, which has carried into the broker's bits.
         """
         self.next_id = ((overflowed - 1) // MILLISECOND + 1) * MILLISECOND | self._bits
         if self.next_id >= self._raise_at:
@@ -228,21 +229,21 @@ class MessageIds:
 
     def stop(self) -> None:
         """
-        Leave the exact last id to the next start. Blocks for one sync; call it when no more ids
-        will be taken and the threads have stopped.
+        Write the exact last id for the next start. Blocks for one sync; called when no more ids are
+        taken and the threads have stopped.
         """
         if self._file is None:
             return
         try:
             self._file.write(self.next_id)
         except OSError as error:
-            # The higher ceiling that stands in the file is as safe.
+            # The file still has a higher ceiling, which is safe.
             self._on_fault(f"Could not write the last message id to {self._file.path}: {error}")
 
     def _near_ceiling(self, floor: int) -> None:
         """
-        The clock comes near the ceiling: raise it, and do not pass it before that is done. Ids
-        count on without a clock that cannot be right.
+        The clock is near the ceiling: raise the ceiling, and do not pass it before it is written.
+        An impossible clock is ignored.
         """
         if floor >= LATEST:
             return
@@ -272,7 +273,7 @@ class MessageIds:
         self._threads.submit(lambda: file.write(ceiling), done)
 
     def _raised(self, ceiling: int) -> None:
-        """It stands in the file."""
+        """The new ceiling is in the file."""
         self._set_ceiling(ceiling)
         self.ready = True
         if self._failing and self._file is not None:

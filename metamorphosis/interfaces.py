@@ -1,6 +1,6 @@
 """
-Every interface of the project. An interface has at least two providers; each provider
-is verified by a test, and doubles pass the same contract tests as the real thing.
+Every interface of the project. An interface has at least two providers; a test verifies each of
+them, and test doubles pass the same contract tests as the real provider.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Timer(Protocol):
     """A call that is planned."""
 
     def cancel(self) -> object:
-        """Do not make it; without effect when it was made or cancelled before."""
+        """Cancel the call; no effect if it was made or cancelled before."""
 
 
 class Failed(Protocol):
@@ -38,24 +38,24 @@ class Failed(Protocol):
 
 class Futures(Protocol):
     """
-    txaio's functions for the futures of one runtime. At most one callback pair per future; nothing
-    relies on chaining.
+    txaio's functions for the futures of one runtime. At most one pair of callbacks per future;
+    chaining is not used.
     """
 
     def create_future(self) -> Awaitable[T]:
         """A future without a result."""
 
     def resolve(self, future: Awaitable[T], result: T) -> object:
-        """Give it its result; it must have none."""
+        """Set its result; it must have none."""
 
     def reject(self, future: Awaitable[T], error: BaseException) -> object:
-        """Give it an error as its result."""
+        """Set an error as its result."""
 
     def is_called(self, future: Awaitable[T]) -> bool:
         """Whether it has a result, or was cancelled."""
 
     def cancel(self, future: Awaitable[T]) -> object:
-        """Its result is not wanted any more."""
+        """Cancel it: its result is no longer wanted."""
 
     def add_callbacks(
         self,
@@ -82,24 +82,23 @@ class IWorkerThreads(Interface):
         """
 
     def stop() -> Deferred[None]:
-        """Finish everything submitted, deliver it, end the threads, then fire. Later submits
+        """Finish all submitted work, deliver the results, end the threads, then fire. Later submits
         raise."""
 
 
 class IRegistry(Interface):
     """
-    The coordination service as the broker needs it. Providers:
-    ``cluster.registry.ZooKeeperRegistry``, ``testing.registry.MemoryRegistry``. Paths are
-    absolute; all calls and callbacks: reactor thread.
+    The coordination service. Providers: ``cluster.registry.ZooKeeperRegistry``,
+    ``testing.registry.MemoryRegistry``. Paths are absolute; all calls and callbacks: reactor
+    thread.
 
     Every Deferred fails with a ``RegistryError``; ``RegistryUnavailable`` means that the outcome is
-    unknown. Watches fire once, and are silently gone with the connection: look again at every
-    CONNECTED.
+    unknown. Watches fire once, and end silently with the connection: read again at every CONNECTED.
     """
 
     def start() -> Deferred[None]:
-        """Begin connecting, and keep trying without end. Fires at once; connection news come by
-        ``on_session``."""
+        """Start connecting, and retry without end. Fires at once; ``on_session`` reports
+        connections."""
 
     def stop() -> Deferred[None]:
         """Close the session, which removes its ephemeral nodes. Fires within a bounded time, never
@@ -110,12 +109,12 @@ class IRegistry(Interface):
 
     def create(path: str, data: bytes | None, ephemeral: bool) -> Deferred[None]:
         """Create a node, and its missing parents as persistent nodes without data. ``NodeExists``
-        if it is there."""
+        if it exists."""
 
     def get(
         path: str, watch: Callable[[WatchEvent], None] | None = None
     ) -> Deferred[tuple[bytes | None, NodeStat]]:
-        """Data and stat; ``NoNode`` if absent (then no watch is left)."""
+        """Data and stat; ``NoNode`` if absent (then no watch is set)."""
 
     def set_data(path: str, data: bytes) -> Deferred[None]:
         """Overwrite the data of any version. ``NoNode`` if absent."""
@@ -126,7 +125,7 @@ class IRegistry(Interface):
     def exists(
         path: str, watch: Callable[[WatchEvent], None] | None = None
     ) -> Deferred[NodeStat | None]:
-        """The stat, or None; the one-shot watch also sees the node come into being."""
+        """The stat, or None; the one-shot watch also fires when the node is created."""
 
     def children(
         path: str, watch: Callable[[WatchEvent], None] | None = None
@@ -138,7 +137,8 @@ class IRegistry(Interface):
         ``NodeStat.owner``."""
 
     def fault() -> ConnectionFault | None:
-        """Why there is no connection at present; None while there is one, or nothing is known."""
+        """The reason why there is no connection; None while there is one, or if the reason is
+        unknown."""
 
 
 class IDeletePolicy(Interface):
@@ -146,12 +146,12 @@ class IDeletePolicy(Interface):
     ``ArchivePolicy``."""
 
     retention_ms = Attribute(
-        "A segment whose file was last modified longer ago than this is handled."
+        "A segment whose file was last modified longer ago than this is disposed of."
     )
 
     def dispose(path: str) -> None:
-        """Delete or archive the segment file. Runs in a worker thread and may block. ``OSError``
-        when it fails."""
+        """Delete or archive the segment file. Runs in a worker thread and may block. ``OSError`` on
+        failure."""
 
 
 class IConsumerFilter(Interface):
@@ -159,7 +159,8 @@ class IConsumerFilter(Interface):
     ``group.<group>=<module>:<class>``."""
 
     def accept(group: str, message: Any) -> bool:
-        """Whether ``group`` wants this ``metamorphosis.message.Message``. An exception means no."""
+        """Whether ``group`` gets this ``metamorphosis.message.Message``. An exception counts as
+        no."""
 
 
 class IRuntime(Interface):
@@ -168,7 +169,7 @@ class IRuntime(Interface):
     ``client.aio.AsyncioRuntime``, and ``MemoryRuntime`` of the tests.
 
     A *future* is what the runtime's users await: a ``Deferred`` or an ``asyncio.Future``. Thread:
-    the loop's, but for ``call_from_thread``.
+    the loop's, except ``call_from_thread``.
     """
 
     api: Futures = Attribute("txaio's functions for the futures of this runtime.")
@@ -177,28 +178,28 @@ class IRuntime(Interface):
         """A monotonic clock."""
 
     def call_later(seconds: float, function: Callable[..., object], *args: object) -> Timer:
-        """Call it after that time."""
+        """Call the function after that time."""
 
     def call_soon(function: Callable[..., object], *args: object) -> None:
-        """Call it when what is being done now is done, in the order of the calls."""
+        """Call the function after the present call of the loop, in the order of the calls."""
 
     def call_from_thread(function: Callable[..., object], *args: object) -> None:
         """``call_soon`` from any thread."""
 
     def start(coroutine: Coroutine[object, None, T]) -> Awaitable[T]:
-        """Run a coroutine that awaits this runtime's futures; the future of its result. An error
-        that is not awaited is logged."""
+        """Run a coroutine that awaits this runtime's futures; returns the future of its result. An
+        error that is not awaited is logged."""
 
     def abandon(closers: Iterable[Callable[[], Awaitable[object] | None]]) -> None:
-        """Close the parts of something that was dropped, one after the other, on the loop; their
+        """Close the parts of a garbage-collected object, one after the other, on the loop; their
         results may be awaitable. Thread: any, also that of the garbage collector."""
 
     def adopt(awaitable: object) -> Awaitable[Any]:
-        """The result of a user's function as a future of this runtime: a Deferred, an asyncio
-        future, a coroutine, anything that can be awaited, or a plain value."""
+        """The result of a user's function as a future of this runtime; it may be a Deferred, an
+        asyncio future, a coroutine, any other awaitable, or a plain value."""
 
     def is_cancelled() -> bool:
-        """Whether the coroutine that is running is being ended by the loop, and so is no listener's
+        """Whether the loop is cancelling the running coroutine, so that its end is not a listener's
         failure."""
 
     def connect(host: str, port: int, receiver: Any, timeout: float) -> Awaitable[None]:
@@ -217,29 +218,30 @@ class IRuntime(Interface):
         in ms."""
 
     def adopt_registry(registry: IRegistry) -> IRegistry:
-        """The same for an ``IRegistry`` that there is already, as ``MemoryRegistry``."""
+        """The same for an existing ``IRegistry``, such as ``MemoryRegistry``."""
 
     def logger(name: str) -> Any:
-        """A ``client.links.Log`` whose lines go where the runtime's users look for them."""
+        """A ``client.network.links.Log`` that writes to the log usual for this runtime."""
 
 
 class IOffsetStore(Interface):
     """
-    Keeps how far groups are. Providers: the modules of ``client.offsets``, and users'.
+    Keeps the positions of groups. Providers: the modules of ``client.offsets``, and users' own.
 
-    Every method may return a plain value or anything that can be awaited; errors mean that nothing
-    is known to be stored, and are tried again by the caller.
+    Every method may return a plain value or an awaitable; after an error it is unknown whether the
+    offsets are stored, and the caller tries again.
     """
 
     def load(topic: str, group: str, partition: Partition) -> Awaitable[StoredOffset | None]:
-        """The position that was committed last, or None."""
+        """The last committed position, or None."""
 
     def initialise(topic: str, group: str, partition: Partition, offset: int) -> Awaitable[None]:
-        """Called once when ``load`` found nothing; does not replace what is there."""
+        """Store a first offset; called once after ``load`` has returned None. Does not replace an
+        offset."""
 
     def commit(group: str, offsets: Sequence[StoredOffset]) -> Awaitable[None]:
-        """Store all of them; an empty sequence is nothing. What is not named stays as it is."""
+        """Store all of them; an empty sequence has no effect. Other offsets are unchanged."""
 
     def close() -> Awaitable[None]:
-        """The factory that made the store shuts down; a store shared with others is closed by its
-        owner."""
+        """Close the store; called when the factory that made it closes. A shared store is closed by
+        its owner."""

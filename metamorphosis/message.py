@@ -1,6 +1,5 @@
 """
-The stored record, as it lies in a segment file and travels in a ``value``, and the message a user
-makes of it.
+The stored record, as in a segment file and in a ``value``, and the message that it holds.
 
 Record, all integers big-endian:
 
@@ -20,8 +19,8 @@ Source: ``MessageUtils``, ``MessageFlagUtils``, ``MessageIterator``, ``CheckSum`
 
 Differs: where bit 0 is set and the body holds no well-formed attribute (producers exist that send
 an arbitrary flag, or the attribute's length in the wrong byte order), the original's reader fails
-with an index error, and its consumer fetches the same record for ever; ours delivers the whole body
-as payload without attribute.
+with an index error, and its consumer fetches the same record without end; here the whole body is
+delivered as payload without attribute.
 """
 
 from __future__ import annotations
@@ -34,8 +33,8 @@ from typing import Final
 from metamorphosis.errors import CorruptRecord
 
 try:
-    # The same CRC in a tenth of the time: 0.2 instead of 2.1 us for 8 KiB. There are wheels for
-    # every common machine.
+    # The same CRC in a tenth of the time: 0.2 instead of 2.1 us for 8 KiB. It has wheels for all
+    # common platforms.
     from isal.isal_zlib import crc32 as crc32
 except ImportError:
     from zlib import crc32 as crc32
@@ -46,7 +45,7 @@ Buffer = bytes | bytearray | memoryview
 HEADER: Final = Struct(">iiqi")
 HEADER_BYTES: Final = HEADER.size
 
-#: the one bit of the flag that has a meaning
+#: the only bit of the flag with a meaning
 ATTRIBUTE_FLAG: Final = 1
 
 #: longest body a Java consumer accepts, ``notify.remoting.max_read_buffer_size``
@@ -77,16 +76,15 @@ def encode_record(message_id: int, flag: int, body: Buffer) -> bytes:
 
 def encode_jump(target: int) -> bytes:
     """
-    The end of a reply that stands for messages which its reader does not get
-    (``docs/protocol.md``): a header whose checksum is wrong and whose id is the offset where to go
-    on. It never lies in a log.
+    The end of a reply in place of messages that its reader does not get (``docs/protocol.md``): a
+    header with a wrong checksum whose id is the offset to continue at. A log never has one.
     """
     return HEADER.pack(0, JUMP_CHECKSUM, target, JUMP_FLAG)
 
 
 def encode_body(payload: bytes, attribute: str | None) -> bytes:
     """
-    The body of a message; with an attribute, be it empty, the message's flag must have
+    The body of a message; with an attribute, even an empty one, the message's flag must have
     ``ATTRIBUTE_FLAG`` set.
     """
     if attribute is None:
@@ -108,23 +106,23 @@ def split_body(flag: int, body: bytes) -> tuple[bytes | None, bytes]:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message as it is stored; attribute and payload are looked for when asked for."""
+    """A message as it is stored; attribute and payload are parsed on access."""
 
     topic: str
     id: int
     flag: int
-    #: attribute part included
+    #: includes the attribute part
     body: bytes
 
     @property
     def attribute(self) -> str | None:
-        """The attribute, or None; malformed UTF-8 turns into U+FFFD."""
+        """The attribute, or None; malformed UTF-8 becomes U+FFFD."""
         attribute, _ = split_body(self.flag, self.body)
         return None if attribute is None else attribute.decode("utf-8", "replace")
 
     @property
     def data(self) -> bytes:
-        """The data that the producer gave: the body without its attribute part."""
+        """The producer's data: the body without its attribute part."""
         return split_body(self.flag, self.body)[1]
 
     @property
@@ -145,15 +143,15 @@ def iterate_records(
     data: Buffer, topic: str = "", max_body: int = MAX_BODY_BYTES
 ) -> Iterator[Message]:
     """
-    The complete records at the start of ``data``; a piece of the log ends anywhere, so an
-    incomplete last one is passed over in silence. The sum of ``record_bytes`` is the distance to
-    the first record that was not delivered.
+    The complete records at the start of ``data``; a piece of the log may end anywhere, so an
+    incomplete last record is ignored. The sum of ``record_bytes`` is the distance to the first
+    record that was not delivered.
 
     :param topic: given to the messages
     :param max_body: longest body accepted, bytes
     :raises CorruptRecord: from the iterator, at a record whose length is negative or above
-        ``max_body`` or whose checksum is wrong; those in front of it were delivered. ``data`` may
-        simply not start with a record.
+        ``max_body`` or whose checksum is wrong; the records before it were delivered. The cause may
+        also be that ``data`` does not start with a record.
     """
     view = memoryview(data)
     end = len(view)

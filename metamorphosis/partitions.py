@@ -1,6 +1,6 @@
 """
-Partitions, and the position of a reader in one: the values between the client and a user's offset
-store. Pure; users import both from ``metamorphosis.client.model``.
+Partitions, and the position of a reader in one: the values that the client passes to a user's
+offset store. Pure; users import both from ``metamorphosis.client.model``.
 
 Source: ``Partition``, ``TopicPartitionRegInfo``.
 """
@@ -22,9 +22,9 @@ class Partition(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> Partition:
         """
-        ``<brokerId>-<number>``.
+        Parse ``<brokerId>-<number>``.
 
-        :raises ValueError: it is something else.
+        :raises ValueError: the text has another form.
         """
         broker_id, hyphen, number = text.partition("-")
         if not (hyphen and broker_id.isdecimal() and number.isdecimal()):

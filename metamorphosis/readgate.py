@@ -1,9 +1,9 @@
 """
-Whether a connection reads: it does while no reason to stop holds.
+The decision whether a connection reads: it does while no reason to stop holds.
 
-Each reason is set and cleared by the part that knows it, without regard to the others, and the
-transport is told only when the first one comes and when the last one goes. So no part can start a
-reading that another one has stopped.
+Each reason is set and cleared by its own part, independently of the others. The transport is paused
+at the first reason and resumed after the last one. So no part can resume reading that another part
+has paused.
 
     reasons hold    event                     transport             reasons hold
     none            stop(reason)              pauseProducing()      one
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 
 class Reason(Enum):
-    """Why a connection does not read."""
+    """The reasons why a connection does not read."""
 
-    PEER = "the peer does not read what it is sent"
+    PEER = "the peer does not read its replies"
     REPLIES = "the replies that wait, or their requests, exceed their limit"
     TURN = "complete requests in the buffer wait for the next turn of the reactor"
     SERVER = "the replies that wait in all connections together exceed their limit"
@@ -39,9 +39,9 @@ class ReadGate:
     """
     The reasons for which one connection does not read. Thread: reactor.
 
-    :param transport: is paused and resumed. To pause it after it is gone must be harmless, as it is
-        with Twisted's.
-    :ivar reasons: those that hold; to read only.
+    :param transport: is paused and resumed. A pause after its end must be harmless, as with
+        Twisted's transports.
+    :ivar reasons: those that hold; read-only.
     """
 
     __slots__ = ("_ended", "_transport", "reasons")
@@ -61,7 +61,7 @@ class ReadGate:
         return bool(self.reasons)
 
     def stop(self, reason: Reason) -> None:
-        """The reason holds; once or more often is the same."""
+        """Set a reason; setting it again has no effect."""
         reasons = self.reasons
         if not reasons:
             reasons.add(reason)  # first: the transport may call back
@@ -70,7 +70,7 @@ class ReadGate:
             reasons.add(reason)
 
     def clear(self, reason: Reason) -> None:
-        """The reason has ended; harmless if it did not."""
+        """Clear a reason; no effect if it is not set."""
         reasons = self.reasons
         if reason in reasons:
             reasons.remove(reason)

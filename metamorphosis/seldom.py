@@ -1,4 +1,4 @@
-"""Keeps lines that can come many times a second, or again and again, from filling the log. Pure."""
+"""Limits for log lines that can occur many times a second, or repeatedly. Pure."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 SECONDS: Final = 10.0
-"""Between two lines."""
+"""Seconds between two lines."""
 
 
 class Seldom:
     """
     One kind of line.
 
-    :param seconds: the time, of a clock that is never set back.
-    :ivar left_out: how many lines there were between the last two that were logged.
+    :param seconds: a monotonic clock.
+    :ivar left_out: the number of lines left out between the last two that were logged.
     """
 
     __slots__ = ("_next", "_seconds", "_skipped", "left_out")
@@ -26,7 +26,7 @@ class Seldom:
         self._skipped = 0
 
     def may_log(self) -> bool:
-        """Whether it is time again for such a line; the first one is logged at once."""
+        """Whether such a line may be logged now; the first one may be at once."""
         now = self._seconds()
         if now < self._next:
             self._skipped += 1

@@ -1,9 +1,9 @@
 """
-``twistd metaq``: options, and the service they describe.
+``twistd metaq``: its options, and the service made from them.
 
-Both configuration files are read completely before anything starts; every fault of both is said at
-once. Faults of a file end the process here instead of becoming a ``usage.UsageError``: ``twistd``
-would print sixty lines of its own help before them, and before 26.10 report success.
+Both configuration files are read completely before any part starts; all faults of both are reported
+at once. Faults of a file end the process here instead of becoming a ``usage.UsageError``:
+``twistd`` would print sixty lines of its own help before them, and before 26.10 exit with status 0.
 
 Source: ``MetamorphosisStartup``, ``ServerStartup``.
 """
@@ -40,7 +40,7 @@ BROKER_PORT = 8123
 ZOOKEEPER_PORT = 2181
 
 NO_BROKER = BrokerConfig(broker_id=0, server_port=0)
-"""Stands in for a faulty ``server.ini``, so that the faults of a property file are said as well."""
+"""Replaces a faulty ``server.ini``, so that the faults of a property file are also reported."""
 
 EPILOGUE = """
 Roles, one at most
@@ -69,10 +69,11 @@ class Options(usage.Options):
     """
     The command line after ``twistd metaq``.
 
-    :ivar broker_config: of ``--config``, complete and free of faults.
-    :ivar broker_settings: of ``--settings``, or of the file beside ``server.ini``, or the defaults.
-    :ivar broker_role: of the property file of a role, None for a plain broker.
-    :ivar zookeeper: of the service beside the broker, None without ``--local``.
+    :ivar broker_config: the configuration of ``--config``, complete and valid.
+    :ivar broker_settings: the settings of ``--settings``, else of the file beside ``server.ini``,
+        else the defaults.
+    :ivar broker_role: the configuration of the role, None for a plain broker.
+    :ivar zookeeper: the settings of the coordination service, None without ``--local``.
     """
 
     synopsis = "{-f server.ini | --local} [options]"
@@ -183,7 +184,7 @@ class Options(usage.Options):
         raise SystemExit(0)
 
     def getUsage(self, width: int | None = None) -> str:
-        """The usual text, and what ``usage`` would make one paragraph of."""
+        """The usual text, and the part that ``usage`` would join into one paragraph."""
         return f"{super().getUsage(width)}{EPILOGUE}"
 
     def postOptions(self) -> None:
@@ -230,7 +231,7 @@ class Options(usage.Options):
             raise SystemExit("--data: with -f, data is where dataPath says, and beside it")
 
     def _role(self) -> RoleOption | None:
-        """The role that was asked for."""
+        """The role of the command line."""
         from metamorphosis.daemon.roles import only_one
 
         try:
@@ -245,7 +246,8 @@ class Options(usage.Options):
         return role
 
     def _local_config(self) -> str:
-        """The path of the ``server.ini`` under ``--data``, which is written if it is not there."""
+        """The path of the ``server.ini`` under ``--data``, which is written if it does not
+        exist."""
         if not self["local"]:
             raise SystemExit(
                 "Please tell me the configuration file path by -f option,"
@@ -271,7 +273,8 @@ class Options(usage.Options):
         return default if self[name] is None else integer(name, self[name], 1, 65535)
 
     def _prepare_local(self, config: BrokerConfig) -> None:
-        """Where the coordination service is; options that would have no effect are refused."""
+        """Set the settings of the coordination service; options that would have no effect are
+        refused."""
         from metamorphosis.daemon import local
 
         try:
@@ -304,7 +307,7 @@ def _check(config: BrokerConfig, own: Settings, role: RoleConfig | None) -> None
     """
     Try the steps of a start.
 
-    :raises SystemExit: with everything that is wrong.
+    :raises SystemExit: with all faults.
     """
     from metamorphosis.daemon.check import try_start
 

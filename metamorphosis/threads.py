@@ -1,10 +1,8 @@
 """
-The only module that creates threads: they run calls that would block the reactor and report back to
-it.
+The only module that creates threads: they run calls that would block the reactor and report to it.
 
-Python threads are cheap here because they only ever wait in system calls that release the
-interpreter lock. Work that computes has no place in them: one busy thread turned a median latency
-of 0.09 ms into 3.9 ms.
+Python threads are cheap here because they only wait in system calls, which release the interpreter
+lock. They must not compute: one busy thread raised a median latency from 0.09 ms to 3.9 ms.
 """
 
 from __future__ import annotations
@@ -37,8 +35,8 @@ class ThreadsStopped(RuntimeError):
 
 
 def start_daemon(run: Callable[[], None], name: str) -> Thread:
-    """A thread that runs ``run()`` and does not keep the process from ending; for an event loop
-    beside a program that has none."""
+    """Start a thread that runs ``run()`` and does not keep the process from ending; for an event
+    loop beside a program without one."""
     thread = Thread(target=run, name=name, daemon=True)
     thread.start()
     return thread
@@ -50,8 +48,7 @@ class WorkerThreads:
     A fixed number of daemon threads on one queue.
 
     Daemon threads, because a thread that hangs in ``fdatasync`` on a dead disk must not keep the
-    process from ending; what must not be cut short is waited for by ``stop``. Threads start with
-    the first work.
+    process from ending; ``stop`` waits for submitted work. Threads start with the first work.
 
     :param reactor: gets one ``callFromThread`` for all completions that arrive before it has woken
         up.
@@ -67,7 +64,7 @@ class WorkerThreads:
         self._name = name
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._finished: deque[tuple[Done, Any, BaseException | None]] = deque()
-        self._waking = False  # _deliver has been asked for
+        self._waking = False  # a call of _deliver is scheduled
         self._threads: list[Thread] = []
         self._pending = 0  # submitted and not yet delivered; reactor thread
         self._stopping: list[Deferred[None]] | None = None
@@ -102,7 +99,7 @@ class WorkerThreads:
             thread.start()
 
     def _run(self) -> None:
-        """Thread: worker."""
+        """Run jobs until the end. Thread: worker."""
         while True:
             job = self._jobs.get()
             if job is None:
@@ -114,8 +111,8 @@ class WorkerThreads:
             except BaseException as error:
                 completion = (done, None, error)
             del job, work, done
-            # Append, then look at the flag; ``_deliver`` clears the flag, then empties the deque:
-            # every completion is delivered, and two threads at the same moment cost one spare
+            # Append, then test the flag; ``_deliver`` clears the flag, then empties the deque. So
+            # every completion is delivered; two threads at the same moment cost at most one extra
             # wake-up.
             self._finished.append(completion)
             del completion
@@ -124,7 +121,7 @@ class WorkerThreads:
                 self._reactor.callFromThread(self._deliver)
 
     def _deliver(self) -> None:
-        """Thread: reactor."""
+        """Deliver all completions. Thread: reactor."""
         self._waking = False
         finished = self._finished
         while finished:
@@ -151,8 +148,8 @@ class WorkerThreads:
 @implementer(IWorkerThreads)
 class SynchronousThreads:
     """
-    The double for tests: ``submit`` runs the work and its completion before it returns, unless the
-    test has called ``hold``; then both wait for ``release``.
+    A double for tests: ``submit`` runs the work and its completion before it returns; after
+    ``hold``, both wait for ``release``.
     """
 
     def __init__(self) -> None:
@@ -177,22 +174,22 @@ class SynchronousThreads:
         return succeed(None)
 
     def hold(self) -> None:
-        """Keep everything submitted from now on."""
+        """Hold all work that is submitted from now on."""
         if self._held is None:
             self._held = deque()
 
     @property
     def held(self) -> int:
-        """How much work is waiting."""
+        """The number of held calls."""
         return len(self._held or ())
 
     def release_one(self) -> None:
-        """Run the oldest work that is held, and go on holding."""
+        """Run the oldest held call, and keep holding."""
         if self._held:
             self._run(self._held.popleft())
 
     def release(self) -> None:
-        """Run the held calls, and hold none from now on."""
+        """Run the held calls, and stop holding."""
         while self._held:
             self._run(self._held.popleft())
         self._held = None

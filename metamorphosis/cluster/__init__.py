@@ -1,1 +1,2 @@
-"""ZooKeeper: who this broker is and which topics and partitions it serves."""
+"""ZooKeeper: the registration of a broker with its topics and partitions, and access to the
+nodes."""

@@ -1,8 +1,8 @@
 """
-Where ZooKeeper is, as ``zk.zkConnect`` and the client's ``zookeeper`` say it. Pure.
+The addresses of ZooKeeper, as in ``zk.zkConnect`` and the client's ``zookeeper``. Pure.
 
-Differs: the original hands the text to its ZooKeeper client, which takes ``a;b`` and
-``http://host`` for names of hosts and looks them up for as long as the process runs.
+Differs: the original passes the text to its ZooKeeper client, which reads ``a;b`` and
+``http://host`` as names of hosts and tries to resolve them as long as the process runs.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ _OTHER_PARTS: Final = {";": "a semicolon", " ": "a space", "\t": "a tab", "\u300
 
 class Connect(NamedTuple):
     """
+    A parsed text.
+
     :ivar hosts: ``host:port,host:port``, without spaces.
     :ivar chroot: empty, or with a slash at its beginning and none at its end.
     """
@@ -31,8 +33,7 @@ def parse_connect(text: str) -> Connect:
     """
     Hosts and chroot; a server without port has 2181.
 
-    :raises ValueError: the text is something else; the error says which part, and what would be
-        right.
+    :raises ValueError: the text has another form; the error names the part and the valid form.
     """
     if "://" in text:
         raise ValueError(f"ZooKeeper has no URL; {EXPECTED}")

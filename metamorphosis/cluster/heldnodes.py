@@ -1,11 +1,12 @@
 """
 The nodes that a broker should have, and those that its session is known to hold.
 
-``register`` makes the second like the first, ``withdraw`` deletes all of them; each works through
-what is left to do once and returns the faults. ``registration`` decides when.
+``register`` makes the nodes that the broker should have, ``withdraw`` deletes all of them; each
+goes through the remaining nodes once and returns the faults. ``registration`` decides when they
+run.
 
-A node counts as held when its create, or a look at it, has succeeded in the present session. After
-each session event every node is looked at again: the server may have lost some.
+A node counts as held when its create, or a read of it, has succeeded in the present session. After
+each session event every node is read again, because the server may have lost some.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from metamorphosis.errors import NoNode, NotEmpty, RegistryError, RegistryUnavai
 from metamorphosis.interfaces import IRegistry
 
 LANES = 16
-"""Topics registered, or nodes deleted, at a time."""
+"""Topics registered, or nodes deleted, at the same time."""
 
 
 class HeldNodes:
@@ -32,7 +33,7 @@ class HeldNodes:
     :param broker: a master, or a slave, which has neither checksum nor legacy data.
     :ivar checksum: unsigned CRC-32 of the configuration file's bytes.
     :ivar topics: the topics to register, by name.
-    :ivar leaving: nothing more is to be created: a running ``register`` ends at its next node.
+    :ivar leaving: no more nodes are created: a running ``register`` ends at its next node.
     :ivar changed: whether the last ``register`` or ``withdraw`` has changed anything.
     """
 
@@ -44,25 +45,25 @@ class HeldNodes:
         self._registry = registry
         self._nodes = BrokerNodes(paths, broker)
         self._owned = OwnNodes(registry, self._nodes.own, self._nodes.url)
-        self._awaited: dict[str, Deferred[None]] = {}  # told when the topic is registered
-        self._open: set[str] = set()  # topics whose nodes may not be right
+        self._awaited: dict[str, Deferred[None]] = {}  # fires when the topic is registered
+        self._open: set[str] = set()  # topics whose nodes may be missing or outdated
         self._held: dict[str, bytes | None] = {}  # written by this session; None: no node of ours
-        self._verified: set[str] = set()  # of these, seen since the last session event
+        self._verified: set[str] = set()  # of these, read since the last session event
         self._doubtful: set[str] = set()  # written in this session, with an unknown outcome
-        self._generation = 0  # of the connection; work begun in one does not count in the next
-        self._has_leftovers = False  # nodes of our last run may be there
+        self._generation = 0  # counts connections; work begun in an earlier one does not count
+        self._has_leftovers = False  # nodes of the last run may exist
 
-    # Nodes that there should be
+    # The nodes that the broker should have
 
     def update_topics(self, topics: Iterable[TopicRegistration]) -> None:
-        """These are to be registered like this; others stay as they are."""
+        """Register these topics with these values; others are unchanged."""
         for topic in topics:
             if self.topics.get(topic.topic) != topic:
                 self.topics[topic.topic] = topic
                 self._open.add(topic.topic)
 
     def await_topic(self, topic: str) -> Deferred[None]:
-        """Fires when the topic is registered, or is not going to be for now."""
+        """Fires when the topic is registered, or when its registration is given up for now."""
         done = self._awaited[topic] = Deferred()
         return done
 
@@ -82,7 +83,7 @@ class HeldNodes:
     # Registering
 
     async def register(self) -> list[RegistryError]:
-        """Make every node right that is not known to be; returns why some are not."""
+        """Create or correct every node that is not known to be correct; returns the faults."""
         self.changed = False
         generation = self._generation
         faults: list[RegistryError] = []
@@ -102,7 +103,8 @@ class HeldNodes:
             await self._hold(self._nodes.checksum, checksum, generation, in_place=True)
 
     async def _register_parent(self, parent: str, generation: int) -> None:
-        """The legacy data. The node is there, as our own is below it, and stays persistent."""
+        """Write the legacy data. The node exists, because our own is below it, and stays
+        persistent."""
         if parent in self._verified:
             return
         try:
@@ -115,7 +117,8 @@ class HeldNodes:
     async def _register_topics(
         self, names: Iterator[str], generation: int, faults: list[RegistryError]
     ) -> None:
-        """One lane: takes the next topic until none is left, the session changes or we leave."""
+        """One lane: takes the next topic until none is left, the session changes or the broker
+        leaves."""
         for name in names:
             topic = self.topics[name]
             right = True
@@ -136,7 +139,7 @@ class HeldNodes:
     async def _hold(
         self, path: str, data: bytes | None, generation: int, in_place: bool = False
     ) -> None:
-        """Make the node as it should be unless it is known to be so."""
+        """Create, correct or remove one node, unless it is known to be correct."""
         if path in self._verified and self._held[path] == data:
             return
         if data is None:
@@ -147,7 +150,7 @@ class HeldNodes:
         self._note(path, data, generation)
 
     def _note(self, path: str, data: bytes | None, generation: int) -> None:
-        """Remember a success, unless it may have been in a session that is over."""
+        """Record a success, unless it may have been in a session that has ended."""
         if generation == self._generation:
             self.changed = self.changed or path not in self._held or self._held[path] != data
             self._held[path] = data
@@ -159,20 +162,21 @@ class HeldNodes:
     async def release(self) -> None:
         """
         Delete the nodes that this session holds: the broker first, then its topics, as the
-        original. What fails is left to the end of the session, which follows.
+        original. Nodes that cannot be deleted go with the session, which ends next.
 
         :raises RegistryError: there is no connection.
         """
         await self._delete_all(self._owned.release, self._held_paths())
 
     def expect_leftovers(self) -> None:
-        """Our last run may have left nodes whose session is not over: ``withdraw`` looks at all."""
+        """The last run may have left nodes whose session has not ended: let ``withdraw`` check all
+        nodes."""
         self._has_leftovers = True
 
     async def withdraw(self) -> list[RegistryError]:
         """
-        Delete everything that this session holds or may hold, although it goes on; returns why some
-        of it is still there.
+        Delete all nodes that this session holds or may hold, while the session continues; returns
+        the faults of those that remain.
         """
         self.changed = False
         self._look_again()
@@ -182,7 +186,7 @@ class HeldNodes:
             try:
                 self.changed |= await self._owned.remove(path)
             except Occupied:
-                pass  # another broker's: none of ours is left
+                pass  # another broker's node: ours is gone
             except RegistryError as error:
                 faults.append(error)
                 return
@@ -198,13 +202,13 @@ class HeldNodes:
         return faults
 
     def give_up_waiting(self) -> None:
-        """Nothing will be registered for now: tell those that wait for a topic."""
+        """The registration is given up for now: let those who wait for a topic continue."""
         awaited, self._awaited = self._awaited, {}
         for done in awaited.values():
             done.callback(None)
 
     def _every_path(self) -> Iterator[str]:
-        """Of each node that we may have, by the topics that are known."""
+        """The paths of all nodes that this broker may have, for the known topics."""
         yield self._nodes.own
         if self._nodes.is_master:
             yield from (self._nodes.checksum, self._nodes.parent)
@@ -218,7 +222,7 @@ class HeldNodes:
     async def _delete_all(
         self, delete: Callable[[str], Awaitable[None]], paths: Iterable[str]
     ) -> None:
-        """The broker's own nodes one after the other, then those of the topics."""
+        """Delete the broker's own nodes one after the other, then those of the topics."""
         parent = self._nodes.parent
         left = dict.fromkeys(paths)
         for path in (self._nodes.own, self._nodes.checksum):
@@ -238,7 +242,8 @@ class HeldNodes:
         await _in_lanes(lane)
 
     async def _clear_parent(self, parent: str) -> None:
-        """Delete it; if a slave is below it, empty data say that its master left in order."""
+        """Delete the parent node; if a slave is below it, write empty data, which mean that its
+        master left in order."""
         try:
             if (await self._registry.get(parent))[0] == self._nodes.url:
                 await self._registry.delete(parent)
@@ -249,7 +254,7 @@ class HeldNodes:
 
 
 async def _in_lanes(lane: Callable[[], Awaitable[None]]) -> None:
-    """Run ``LANES`` of these at a time; the first error counts when all have ended."""
+    """Run ``lane`` ``LANES`` times in parallel; when all have ended, raise the first error."""
 
     async def run() -> None:
         await lane()

@@ -1,10 +1,10 @@
 """
-kazoo's side of the bridge: its threads made to behave (a connection attempt that ends in time, a
-connection that can be cut, a thread whose death is noticed), a log that does not repeat itself
-every second, its errors and stats as ours.
+The adaptation of kazoo: its threads (a connection attempt with a time limit, a connection that can
+be cut, a report when a thread ends), a log that does not repeat itself every second, its errors and
+stats as ours.
 
-A kazoo client takes its threads as ``handler`` and its log as ``logger``; nothing private of kazoo
-is touched.
+A kazoo client takes its threads as ``handler`` and its log as ``logger``; no private part of kazoo
+is used.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from metamorphosis.errors import (
     RegistryUnavailable,
 )
 
-CONNECT_SECONDS = 5.0  # a connection attempt, which stop waits for; kazoo's: a session timeout
+CONNECT_SECONDS = 5.0  # of a connection attempt; a stop waits for it
 
 _ERRORS: dict[type[Exception], type[RegistryError]] = {
     NodeExistsError: NodeExists,
@@ -54,7 +54,7 @@ _ERRORS: dict[type[Exception], type[RegistryError]] = {
 
 
 def translated(error: Exception, path: str) -> RegistryError:
-    """The error of ours that stands for one of kazoo's."""
+    """The ``RegistryError`` for an error of kazoo."""
     found = (ours for theirs, ours in _ERRORS.items() if isinstance(error, theirs))
     return next(found, RegistryError)(f"{path}: {type(error).__name__} {error}".rstrip())
 
@@ -81,24 +81,24 @@ class KazooThreads(SequentialThreadingHandler):  # type: ignore[misc]
     """
     The threads of one kazoo client.
 
-    Thread: every method but ``abort`` runs in threads of kazoo.
+    Thread: every method except ``abort`` runs in threads of kazoo.
 
-    :ivar accepted: TCP connections that were accepted so far, by any program that listens there.
-    :ivar complaint: kazoo's last complaint, the reason in our own log line.
+    :ivar accepted: TCP connections accepted so far, by whatever program listens at the address.
+    :ivar complaint: kazoo's last warning, used as the reason in our own log line.
     """
 
     def __init__(self, ended: Callable[[], None]) -> None:
         super().__init__()
         self.accepted = 0
         self.complaint = "no answer"
-        self._faults: dict[object, ConnectionFault] = {}  # address or host: its last attempt's
+        self._faults: dict[object, ConnectionFault] = {}  # last fault, by address or host
         self._attempting = False
         self._ended = ended
         self._aborted = False
         self._socket: socket.socket | None = None
 
     def create_connection(self, *args: Any, **options: Any) -> socket.socket:
-        """Connect within ``CONNECT_SECONDS``, and not at all after ``abort``."""
+        """Connect within ``CONNECT_SECONDS``; refuse after ``abort``."""
         options["timeout"] = min(options.get("timeout") or CONNECT_SECONDS, CONNECT_SECONDS)
         if self._aborted:
             raise OSError("closing")
@@ -125,8 +125,8 @@ class KazooThreads(SequentialThreadingHandler):  # type: ignore[misc]
     @property
     def fault(self) -> ConnectionFault:
         """
-        Why there is no session. ``refused`` only when that is so of every server, and no attempt
-        is under way. Thread: any.
+        The reason why there is no session. ``refused`` only if every server refuses and no attempt
+        is in progress. Thread: any.
         """
         faults = list(self._faults.values())
         if faults and not self._attempting and all(each.refused for each in faults):
@@ -134,12 +134,12 @@ class KazooThreads(SequentialThreadingHandler):  # type: ignore[misc]
         return ConnectionFault(self.complaint)
 
     def spawn(self, func: Callable[..., object], *args: object, **options: object) -> object:
-        """Start a thread; when it ends for whatever reason, say so."""
+        """Start a thread that reports its end, whatever the cause."""
 
         def run() -> None:
             try:
                 func(*args, **options)
-            except Exception as error:  # kazoo logged it; it need not go to stderr as well
+            except Exception as error:  # kazoo has logged it; the thread must not also print it
                 self.complaint = f"{type(error).__name__}: {error}"
             finally:
                 self._ended()
@@ -147,7 +147,7 @@ class KazooThreads(SequentialThreadingHandler):  # type: ignore[misc]
         return super().spawn(run)
 
     def abort(self) -> None:
-        """Cut the connection, so that waiting for a frozen server ends. Thread: any."""
+        """Cut the connection, which ends a wait for a frozen server. Thread: any."""
         self._aborted = True
         if self._socket is not None:
             self._cut(self._socket)
@@ -161,7 +161,7 @@ class KazooThreads(SequentialThreadingHandler):  # type: ignore[misc]
 
 
 class _Complaints(logging.Handler):
-    """Keeps the last warning as a reason; hands on what kazoo calls an error."""
+    """Keeps the last warning as a reason, and passes errors on."""
 
     def __init__(self, threads: KazooThreads, report: Callable[[str], None]) -> None:
         super().__init__(logging.WARNING)
@@ -169,7 +169,7 @@ class _Complaints(logging.Handler):
         self._report = report
 
     def emit(self, record: logging.LogRecord) -> None:
-        """kazoo warns at every attempt, once a second for as long as ZooKeeper is away."""
+        """Take a record; kazoo warns at every attempt, once a second while ZooKeeper is away."""
         self._threads.complaint = record.getMessage()
         if isinstance(record.args, tuple) and len(record.args) == 2:
             host, error = record.args
@@ -181,7 +181,7 @@ class _Complaints(logging.Handler):
 
 def kazoo_logger(threads: KazooThreads, report: Callable[[str], None]) -> logging.Logger:
     """
-    A logger for one client, apart from the tree of the process.
+    A logger for one client, outside of the process's tree of loggers.
 
     :param report: called in a thread of kazoo with the text of each error, traceback included.
     """

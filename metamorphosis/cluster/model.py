@@ -19,7 +19,7 @@ from metamorphosis.wire.numbers import shown
 @dataclass(frozen=True, slots=True)
 class Broker:
     """
-    A broker as others see it. Two are equal when id, host, port, kind and slave id are.
+    A broker as it is published. Two are equal if id, host, port and slave id are equal.
 
     :ivar host: name or address; IPv6 literals without brackets.
     :ivar slave_id: ``None`` for a master.
@@ -42,7 +42,7 @@ class Broker:
             host, port = parts.hostname, parts.port
             slave = parse_qs(parts.query).get("slaveId")
             slave_id = int(slave[0]) if slave else None
-        except ValueError as error:  # its text may hold all of the URL
+        except ValueError as error:  # its text may repeat the whole URL
             raise ValueError(f"broker URL {shown(url)}: meta://host:port expected") from error
         if parts.scheme != "meta" or not host or port is None:
             raise ValueError(f"broker URL {shown(url)}: meta://host:port expected")
@@ -70,7 +70,7 @@ class TopicBroker:
     """
     Data of a node below ``topics-pub`` and ``topics-sub``.
 
-    :ivar broker: the node's own name; ``None`` where the writer left it out.
+    :ivar broker: the node's own name; ``None`` if the writer left it out.
     """
 
     num_parts: int
@@ -90,7 +90,7 @@ class TopicBroker:
         Read the forms of all writers of the field: members in any order, white space, a numeric
         text as count.
 
-        :raises ValueError: nothing there, or no object with a count.
+        :raises ValueError: the data are missing, or not an object with a count.
         """
         try:
             members = json.loads(data or b"")
@@ -119,8 +119,8 @@ class NodeStat:
 
     :ivar owner: id of the session whose end removes the node; 0 for a persistent node.
     :ivar version: counts changes of the data.
-    :ivar children: how many there are.
-    :ivar modified_ms: when the data were written last, ms since 1970 by the clock of the server.
+    :ivar children: the number of its children.
+    :ivar modified_ms: the time of the last write to the data, ms since 1970 by the server's clock.
     """
 
     owner: int
@@ -140,8 +140,8 @@ class SessionState(Enum):
 @dataclass(frozen=True, slots=True)
 class SessionEvent:
     """
-    A change of the session's state; ``new_session`` only with CONNECTED: nothing is registered in
-    it yet.
+    A change of the session's state. ``new_session``, only with CONNECTED: the session has no nodes
+    yet.
     """
 
     state: SessionState
@@ -160,7 +160,7 @@ class WatchKind(Enum):
 @dataclass(frozen=True, slots=True)
 class WatchEvent:
     """
-    A one-shot watch fired. Every watch is silently gone when the connection is: look again at each
+    A one-shot watch fired. All watches end silently with the connection: read again at each
     CONNECTED.
     """
 
@@ -171,11 +171,11 @@ class WatchEvent:
 @dataclass(frozen=True, slots=True)
 class ConnectionFault:
     """
-    Why there is no connection.
+    The reason why there is no connection.
 
-    :ivar reason: as the system names it, ``Connection refused``.
-    :ivar refused: each attempt fails at once, be it that nothing listens there or that the name
-        does not resolve: waiting helps only if a server is started, or the name is corrected.
+    :ivar reason: the system's text, such as ``Connection refused``.
+    :ivar refused: each attempt fails at once, because no program listens there or the name does not
+        resolve: waiting helps only if a server is started, or the name is corrected.
     """
 
     reason: str
@@ -183,7 +183,7 @@ class ConnectionFault:
 
     @classmethod
     def of(cls, error: BaseException) -> ConnectionFault:
-        """The fault that the error of an attempt to connect stands for."""
+        """The fault for the error of an attempt to connect."""
         refused = isinstance(error, ConnectionRefusedError | socket.gaierror)
         return cls(reason_of(error), refused)
 

@@ -18,7 +18,7 @@ class BrokerNodes:
 
     :ivar own: the broker node, ``master`` or ``slave<n>``; its data are ``url``.
     :ivar parent: the persistent node above it, whose data are for clients older than 1.4.
-    :ivar checksum: of the configuration file.
+    :ivar checksum: the node with the checksum of the configuration file.
     :ivar is_master: a slave writes neither the data of ``parent`` nor ``checksum``.
     """
 
@@ -35,7 +35,7 @@ class BrokerNodes:
             self.own = paths.slave(broker.broker_id, broker.slave_id)
 
     def of_topic(self, topic: TopicRegistration) -> Iterator[tuple[str, bytes | None]]:
-        """Path and data of a topic's three nodes; ``None`` where there must be no node of ours."""
+        """Path and data of a topic's three nodes; ``None``: this broker must not have that node."""
         described = TopicBroker(topic.num_partitions, self._name).encode()
         yield f"{self._paths.topics(topic.topic)}/{self._name}", b"%d" % topic.num_partitions
         published = described if topic.accept_publish else None

@@ -1,5 +1,5 @@
 """
-Single operations of ZooKeeper by way of kazoo's client; ``registry`` has the session.
+Single operations of ZooKeeper through kazoo's client; ``registry`` has the session.
 
 Each operation ends within a bounded time, in the reactor thread. Without a connection it fails at
 once.
@@ -29,7 +29,7 @@ class KazooOperations:
     """
     The operations of ``IRegistry``. Thread: reactor.
 
-    :param reactor: where kazoo's threads report to; the same reactor as ``clock``.
+    :param reactor: receives the calls of kazoo's threads; the same reactor as ``clock``.
     :param connect: ``host:port,host:port/chroot``; a missing chroot is created with the first node.
     :raises ConfigError: ``connect`` cannot be understood.
     """
@@ -51,7 +51,7 @@ class KazooOperations:
         self._connected = False
 
     def _give_up(self) -> None:
-        """The client is being closed: every operation that is under way fails."""
+        """The client is being closed: fail every operation in progress."""
         for answer in list(self._pending):
             answer.errback(RegistryUnavailable("the ZooKeeper session is being closed"))
 
@@ -69,7 +69,7 @@ class KazooOperations:
             try:
                 await self._create(parent, None, False)
             except NodeExists:
-                pass  # another client made it meanwhile
+                pass  # another client has made it meanwhile
             await self._call("create_async", full_path, data, ephemeral=ephemeral)
 
     def get(
@@ -105,8 +105,8 @@ class KazooOperations:
         self, method: str, path: str, watch: Callable[[WatchEvent], None] | None
     ) -> Deferred[Any]:
         """
-        Call a reading method, with a one-shot watch. What kazoo tells its watchers when the
-        connection is lost is none of our kinds, and the watch is gone.
+        Call a reading method, with a one-shot watch. At the loss of a connection kazoo calls its
+        watchers with an event of no kind of ours; the watch has ended then.
         """
         full_path = self._chroot + (path if path != "/" else "")
         if watch is None:
@@ -120,7 +120,8 @@ class KazooOperations:
         return self._call(method, full_path, fired)
 
     def _call(self, method: str, full_path: str, *args: object, **options: object) -> Deferred[Any]:
-        """Run one operation of kazoo; its Deferred fires in any case, at worst by the limit."""
+        """Run one operation of kazoo; its Deferred always fires, at the latest after the time
+        limit."""
         if not self._connected:
             return fail(RegistryUnavailable(f"no connection to ZooKeeper at {self._connect}"))
         answer: Deferred[Any] = Deferred()
@@ -144,7 +145,7 @@ class KazooOperations:
 
 
 def _fire(answer: Deferred[object], path: str, result: Any) -> None:
-    """Pass an ``AsyncResult`` of kazoo on, unless its time was over."""
+    """Pass on an ``AsyncResult`` of kazoo, unless the operation has timed out."""
     if answer.called:
         return
     if result.exception is None:

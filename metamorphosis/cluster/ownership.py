@@ -1,8 +1,8 @@
 """
-Single ephemeral nodes of this broker, or of a consumer: made, corrected and removed, and those of
-others left alone.
+Single ephemeral nodes of this broker, or of a consumer: they are made, corrected and removed, and
+nodes of others are not touched.
 
-The session that owns a node tells whose it is:
+The session that owns a node decides whose it is:
 
 * the present one: ours;
 * a former session of this broker: ours as well, and taken over by delete and create. A former
@@ -12,8 +12,8 @@ The session that owns a node tells whose it is:
 * any other: another broker with our id. Session 0: a persistent node was made by hand. Never
   touched.
 
-Between the look at a node of a former session and its deletion lies one round trip; ZooKeeper can
-delete no node on condition of its owner.
+Between the read of a node of a former session and its deletion is one round trip; ZooKeeper has no
+delete on condition of the owner.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from metamorphosis.errors import NodeExists, NoNode, RegistryError, RegistryUnav
 from metamorphosis.interfaces import IRegistry
 from metamorphosis.wire.numbers import shown
 
-CLAIM_TRIES = 5  # create, found, gone again: another client changes the node at the same time
+CLAIM_TRIES = 5  # a create may fail while another client changes the node at the same time
 
 
 class Occupied(RegistryError):
@@ -40,12 +40,12 @@ class Occupied(RegistryError):
 
 class OwnNodes:
     """
-    Operations on nodes with a look at their owner.
+    Operations on nodes that check the owner first.
 
     Thread: reactor.
 
-    :param broker_path: the node whose data say whose session it is; a consumer has none.
-    :param url: our own, as the data of that node.
+    :param broker_path: the node whose data name the broker of a session; a consumer has none.
+    :param url: this broker's URL, as the data of that node.
     """
 
     _log = Logger()
@@ -64,13 +64,13 @@ class OwnNodes:
         self, path: str, data: bytes, in_place: bool = False, look_first: bool = False
     ) -> None:
         """
-        Make the ephemeral node ours and its data right.
+        Create the ephemeral node, or take it over, with these data.
 
-        :param in_place: whether wrong data are overwritten; else the node is deleted and created,
-            which is what the clients that watch its parent notice.
-        :param look_first: whether it is probably right already: a look costs the servers less
-            than a create that fails, which all of them write to their logs.
-        :raises Occupied: it is another broker's.
+        :param in_place: whether wrong data are overwritten; otherwise the node is deleted and
+            created, which the clients that watch its parent notice.
+        :param look_first: whether the node is probably correct already: a read costs the servers
+            less than a failed create, which all of them write to their logs.
+        :raises Occupied: the node is another broker's.
         """
         for attempt in range(CLAIM_TRIES):
             try:
@@ -78,7 +78,7 @@ class OwnNodes:
                     await self._registry.create(path, data, True)
                     return
             except NodeExists:
-                pass  # or a create whose answer was lost: look
+                pass  # or the answer to a create was lost: read the node
             try:
                 found, stat = await self._registry.get(path)
                 ours = stat.owner == self._registry.session_id()
@@ -90,15 +90,15 @@ class OwnNodes:
                 self._check_owner(path, found, stat)
                 await self._registry.delete(path)
             except NoNode:
-                pass  # it went away meanwhile: create it
+                pass  # it was deleted meanwhile: create it
         raise RegistryError(f"{path} is created and deleted by another client all the time")
 
     async def remove(self, path: str) -> bool:
         """
-        See to it that no node of ours is there, whichever of our sessions made it.
+        Delete the node if one of our sessions, present or former, made it.
 
-        :returns: whether one was.
-        :raises Occupied: it is another broker's.
+        :returns: whether there was one.
+        :raises Occupied: the node is another broker's.
         """
         try:
             found, stat = await self._registry.get(path)
@@ -110,9 +110,10 @@ class OwnNodes:
 
     async def release(self, path: str) -> None:
         """
-        Delete the node if this session owns it. What fails is left to the end of the session.
+        Delete the node if this session owns it. A node that cannot be deleted goes with the
+        session.
 
-        :raises RegistryUnavailable: the rest would fail as well.
+        :raises RegistryUnavailable: there is no connection, so other calls would fail too.
         """
         try:
             _, stat = await self._registry.get(path)
@@ -126,7 +127,11 @@ class OwnNodes:
             self._log.warn("cannot delete {path}: {error}", path=path, error=error)
 
     def _check_owner(self, path: str, data: bytes | None, stat: NodeStat) -> None:
-        """:raises Occupied: the node is of no session of this broker."""
+        """
+        Check that a session of this broker owns the node.
+
+        :raises Occupied: another session owns it.
+        """
         if stat.owner in self._sessions:
             return
         if path != self._broker_path or data != self._url:

@@ -1,5 +1,5 @@
 """
-Where everything lies in ZooKeeper: every znode path of the product below one root. Pure.
+Every znode path of the product, below one root. Pure.
 
 Source: ``MetaZookeeper``, ``BrokerZooKeeper``.
 """
@@ -12,7 +12,8 @@ def normalise_root(root: str) -> str:
     ``zk.zkRoot`` as a prefix of paths: a leading slash is added, one trailing slash is removed;
     ``/`` gives ``""``.
 
-    :raises ValueError: for an empty root, which the original turns into paths no server accepts.
+    :raises ValueError: the root is empty, for which the original makes paths that no server
+        accepts.
     """
     if not root:
         raise ValueError("zk.zkRoot is empty; /meta is the default, / means no prefix")

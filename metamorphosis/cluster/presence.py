@@ -18,12 +18,12 @@ VISIBLE = (
     RegistrationStatus.REGISTERING,
     RegistrationStatus.RETRYING,
 )
-"""Clients may have found us in ZooKeeper."""
+"""In these states clients may have found the broker in ZooKeeper."""
 
 
 class Presence:
     """
-    Thread: reactor.
+    Session and registration of one broker. Thread: reactor.
 
     :param threads: for the session; stopped with it.
     :param make_registry: takes the arguments of ``ZooKeeperRegistry``.
@@ -56,7 +56,7 @@ class Presence:
         """
         Register the broker, which listens by now, and ``topics`` as soon as possible.
 
-        :param withdrawn: only when the registration is resumed.
+        :param withdrawn: do not register before ``BrokerRegistration.resume``.
         """
         if self._enabled:
             self.registry.start()
@@ -67,7 +67,7 @@ class Presence:
         return self.registration.register_topic(_registration(topic))
 
     def update(self, topics: Iterable[TopicConfig]) -> None:
-        """The configuration was read again."""
+        """Register the topics of a configuration that was read again."""
         self.registration.update_topics(map(_registration, topics))
 
     async def stop(self) -> bool:

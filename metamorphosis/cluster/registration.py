@@ -1,9 +1,9 @@
 """
 Keeps this broker and its topics registered in ZooKeeper, through faults of either.
 
-``HeldNodes`` knows which nodes there should be and which this session is known to hold. One *pass*
-at a time makes the second like the first; whatever may have changed the first or the second wakes
-it::
+``HeldNodes`` has the nodes that the broker should have and those that this session is known to
+hold. One *pass* at a time removes the difference; every event that may have changed either starts
+one::
 
     IDLE --start--> WAITING --CONNECTED--> REGISTERING --every node held--> REGISTERED
                        ^                   |    ^  ^                            |
@@ -21,13 +21,13 @@ it::
                 resume ----- from there to REGISTERING
                  stop  ----- from everywhere: STOPPING --ours deleted or STOP_SECONDS--> STOPPED
 
-The broker node comes first; while it is another broker's nothing else is written. ``ownership``
-says whose a node is.
+The broker node comes first; while it is another broker's, no other node is written. ``ownership``
+decides whose a node is.
 
-Source: ``BrokerZooKeeper``. Differs: the original fails at a node that exists, registers what
-follows a fault only in the next session, takes a topic for registered when that failed, refuses the
-put that brought it, deletes and creates all nodes of a topic whose section changed in any way, and
-deletes nodes without looking whose they are.
+Source: ``BrokerZooKeeper``. Differs: the original fails at a node that exists, registers the nodes
+after a fault only in the next session, treats a topic as registered although that failed, refuses
+the put that brought it, deletes and creates all nodes of a topic whose section changed in any way,
+and deletes nodes without a check of their owner.
 """
 
 from __future__ import annotations
@@ -55,14 +55,14 @@ from metamorphosis.cluster.reports import RegistrationReports
 from metamorphosis.errors import RegistryError
 from metamorphosis.interfaces import IRegistry
 
-RECHECK_SECONDS = 5.0  # how often a node of another broker is looked at, should its watch get lost
+RECHECK_SECONDS = 5.0  # between checks of another broker's node, in case its watch is lost
 FIRST_RETRY_SECONDS = 0.1  # after a fault; doubles up to the next
 LAST_RETRY_SECONDS = 5.0
-STOP_SECONDS = 3.0  # for deleting our nodes; the end of the session does the rest
+STOP_SECONDS = 3.0  # for deleting our nodes; the rest goes with the session
 
 
 class RegistrationStatus(Enum):
-    """Where the registration stands, in words for a log."""
+    """The states of a registration, in words for a log."""
 
     IDLE = "not started"
     DISABLED = "disabled by zk.zkEnable=false"
@@ -119,22 +119,22 @@ class BrokerRegistration:
         self._reports = RegistrationReports(broker)
         self._connected = False
         self._pass: Deferred[None] | None = None
-        self._again = False  # another pass has to follow the present one
+        self._again = False  # another pass must follow the present one
         self._withdrawn: list[Deferred[None]] | None = (
-            None  # told when nothing is held; None: register
+            None  # fire when no node is held; None: register
         )
         self._timer: IDelayedCall | None = None
         self._retry_seconds = FIRST_RETRY_SECONDS
         self._watched: set[str] = set()
 
-    # -- what the broker asks for
+    # -- calls of the broker
 
     def start(self, topics: Iterable[TopicRegistration], withdrawn: bool = False) -> None:
         """
         Register the broker, which listens by now, and ``topics`` as soon as possible.
 
-        :param withdrawn: begin as after ``withdraw``: nodes of our last run are deleted, and
-            nothing is registered before ``resume``.
+        :param withdrawn: start as after ``withdraw``: nodes of the last run are deleted, and none
+            are created before ``resume``.
         """
         if not self._enabled:
             self.status = RegistrationStatus.DISABLED
@@ -150,7 +150,8 @@ class BrokerRegistration:
             self._session_changed(SessionEvent(SessionState.CONNECTED, new_session=True))
 
     def register_topic(self, topic: TopicRegistration) -> Deferred[None] | None:
-        """The first message of a topic came: register it unless it is known; fires when done."""
+        """Register the topic of a first message; None if it is known, or cannot be registered now.
+        Fires when it is registered."""
         if topic.topic in self._nodes.topics:
             return None
         if self.status in _NOT_RUNNING or self._withdrawn is not None:
@@ -161,19 +162,22 @@ class BrokerRegistration:
         return done
 
     def update_topics(self, topics: Iterable[TopicRegistration]) -> None:
-        """The configuration was read again. A topic that left it stays until ``stop``."""
+        """Register the topics of a configuration that was read again. Removed topics stay until
+        ``stop``."""
         self._nodes.update_topics(topics)
         self._wake()
 
     def set_checksum(self, checksum: int) -> None:
-        """The configuration file changed. Slaves watch this node, so its data change in place."""
+        """Publish the checksum of a changed configuration file. Slaves watch this node, so its data
+        change in place."""
         self._nodes.checksum = checksum
         self._wake()
 
     def look_again(self) -> None:
         """
-        Somebody may have deleted our nodes although the session goes on: look at each, and put back
-        what is missing. A Java slave of a pair does that to its master when it starts.
+        Read all nodes again and create the missing ones, because another process may have deleted
+        them while the session continued. A Java slave of a pair does that to its master when it
+        starts.
         """
         if self._withdrawn is None:
             self._nodes.session_changed(False)
@@ -181,11 +185,11 @@ class BrokerRegistration:
 
     def withdraw(self) -> Deferred[None]:
         """
-        Leave ZooKeeper though the broker and the session go on, so that clients find another
-        broker; ``resume`` comes back.
+        Delete the nodes while the broker and the session continue, so that clients find another
+        broker; ``resume`` registers again.
 
         :returns: fires when none of our nodes is left, however long ZooKeeper is away meanwhile, or
-            when ``resume`` or ``stop`` was called before. Never fails.
+            when ``resume`` or ``stop`` is called before. Never fails.
         """
         if self.status in _NOT_RUNNING:
             return succeed(None)
@@ -200,7 +204,8 @@ class BrokerRegistration:
         return done
 
     def resume(self) -> None:
-        """Register again the nodes that ``withdraw`` has deleted, and topics added meanwhile."""
+        """Register again the nodes that ``withdraw`` has deleted, and the topics added
+        meanwhile."""
         if self._withdrawn is None or self.status in _NOT_RUNNING:
             return
         self._end_withdrawal()
@@ -210,7 +215,7 @@ class BrokerRegistration:
         self._wake()
 
     def _end_withdrawal(self) -> None:
-        """Tell those that wait for it."""
+        """Fire the Deferreds of ``withdraw``."""
         if self._withdrawn:
             told, self._withdrawn = self._withdrawn, []
             for done in told:
@@ -240,7 +245,7 @@ class BrokerRegistration:
                 reason=result.value,
             )
 
-    # -- when a pass begins, and what follows it
+    # -- passes
 
     def _session_changed(self, event: SessionEvent) -> None:
         if self.status in _NOT_RUNNING:
@@ -252,7 +257,7 @@ class BrokerRegistration:
         self._wake()
 
     def _wake(self) -> None:
-        """Begin a pass, now or after the present one."""
+        """Start a pass, now or after the present one."""
         if self.status in _NOT_RUNNING:
             return
         self._cancel_timer()
@@ -272,7 +277,7 @@ class BrokerRegistration:
             Deferred.fromCoroutine(work).addBoth(self._pass_ended)
 
     def _pass_ended(self, result: list[RegistryError] | Failure) -> None:
-        """Decide what follows: the end, another pass at once, or one after a while."""
+        """Decide what follows: no pass, another one at once, or one after a delay."""
         ended, self._pass = self._pass, None
         if isinstance(result, Failure):
             self._log.failure("registration in ZooKeeper", result)
@@ -300,7 +305,7 @@ class BrokerRegistration:
             self._watch(each.path)
 
     def _done(self) -> None:
-        """Everything is held, or nothing."""
+        """All nodes are held, or none after a withdrawal."""
         self._retry_seconds = FIRST_RETRY_SECONDS
         if self._withdrawn is None:
             self.status = RegistrationStatus.REGISTERED
@@ -316,7 +321,7 @@ class BrokerRegistration:
             timer.cancel()
 
     def _watch(self, path: str) -> None:
-        """Wake when a node of another broker is gone."""
+        """Start a pass when a node of another broker is deleted."""
         if path in self._watched:
             return
         self._watched.add(path)

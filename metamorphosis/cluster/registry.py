@@ -1,17 +1,17 @@
 """
 ZooKeeper over kazoo, as ``IRegistry``.
 
-kazoo runs threads of its own. Nothing of ours runs in them but one ``callFromThread`` for each
-state change, result and watch; all state below belongs to the reactor thread. kazoo retries the
-connection for ever and retries no operation.
+kazoo has its own threads. In them runs only one ``callFromThread`` of ours for each state change,
+result and watch; all state below belongs to the reactor thread. kazoo retries the connection
+without end and retries no operation.
 
-While there is no connection every operation fails at once with ``RegistryUnavailable``: nothing
-waits in a queue to happen later. The caller tries again when the next CONNECTED arrives.
+Without a connection every operation fails at once with ``RegistryUnavailable``: no operation is
+queued for later. The caller tries again at the next CONNECTED.
 
-**A server behind us.** A ZooKeeper that comes back with an empty tree has seen fewer transactions
-than the last one this client remembers; it accepts the connection and cuts it, each time, for ever.
-After a session timeout of such refusals the client forgets that number. A server that knows the
-session then resumes it, and any other answers that it expired, which gives a new session.
+**A server that is behind the client.** A ZooKeeper that returns with an empty tree has a lower
+transaction number than the client; it accepts each connection and cuts it. After a session timeout
+of such refusals the client resets its number. A server that still has the session then resumes it,
+and any other answers that it has expired, which gives a new session.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ from metamorphosis.cluster.operations import OPERATION_SECONDS, KazooOperations
 from metamorphosis.interfaces import IRegistry, IWorkerThreads
 from metamorphosis.threads import start_daemon
 
-CHECK_SECONDS = 1.0  # between looks at an absent ZooKeeper; the shortest outage worth a log line
-REOPEN_SECONDS = 1.0  # from the unexpected end of kazoo's thread to the next client
-CLOSE_SECONDS = 2.0  # an orderly close may take this long, then the connection is cut
-STOP_SECONDS = 8.0  # CLOSE_SECONDS, a connection attempt in flight, and some
+CHECK_SECONDS = 1.0  # between checks of an absent ZooKeeper; shorter outages are not logged
+REOPEN_SECONDS = 1.0  # from an unexpected end of kazoo's thread to the next client
+CLOSE_SECONDS = 2.0  # limit of an orderly close; then the connection is cut
+STOP_SECONDS = 8.0  # CLOSE_SECONDS, a connection attempt in flight, and a reserve
 
 
 @implementer(IRegistry)
@@ -51,10 +51,10 @@ class ZooKeeperRegistry(KazooOperations):
     """
     One session with ZooKeeper, replaced by the next whenever it expires.
 
-    :param reactor: where kazoo's threads report to; the same reactor as ``clock``.
+    :param reactor: receives the calls of kazoo's threads; the same reactor as ``clock``.
     :param connect: ``host:port,host:port/chroot``; a missing chroot is created with the first node.
-    :param session_timeout: ms, what is asked of the server.
-    :param meanwhile: what goes on without ZooKeeper, for the log.
+    :param session_timeout: the timeout in ms that is requested from the server.
+    :param meanwhile: the effect of an absent ZooKeeper, for the log.
     :raises ConfigError: ``connect`` cannot be understood.
     """
 
@@ -77,7 +77,7 @@ class ZooKeeperRegistry(KazooOperations):
         self._listeners: list[Callable[[SessionEvent], None]] = []
         self._kazoo_threads: KazooThreads | None = None
         self._session = 0
-        # the next look at an absent ZooKeeper, or the next client
+        # the next check of an absent ZooKeeper, or the next client
         self._timer: IDelayedCall | None = None
         self._complained = False
         self._reported: set[str] = set()
@@ -86,12 +86,13 @@ class ZooKeeperRegistry(KazooOperations):
     # -- life cycle
 
     def start(self) -> Deferred[None]:
-        """Begin connecting; see ``IRegistry``."""
+        """Start connecting; see ``IRegistry``."""
         self._open()
         return succeed(None)
 
     def stop(self) -> Deferred[None]:
-        """Close the session, in order if ``CLOSE_SECONDS`` suffice; see ``IRegistry``."""
+        """Close the session, in order if that takes at most ``CLOSE_SECONDS``; see
+        ``IRegistry``."""
         self._cancel_timer()
         stopped: Deferred[None] = self._discard()
         self._session = 0
@@ -161,7 +162,8 @@ class ZooKeeperRegistry(KazooOperations):
     # -- what kazoo reports
 
     def _state_changed(self, client: object, state: str, session: int) -> None:
-        """Thread: reactor, some time after the fact; news of a discarded client are old news."""
+        """A state change of kazoo's client, ignored if that client was discarded. Thread: reactor,
+        some time after the change."""
         if client is not self._client:
             return
         if state == KazooState.CONNECTED:
@@ -190,7 +192,7 @@ class ZooKeeperRegistry(KazooOperations):
         self._tell(SessionEvent(SessionState.CONNECTED, new))
 
     def _thread_ended(self, threads: KazooThreads) -> None:
-        """kazoo's loop ends by itself at an error it does not know: go on with another client."""
+        """kazoo's loop has ended at an unexpected error: continue with a new client."""
         if threads is not self._kazoo_threads:
             return
         self._report(f"ended: {threads.complaint}")
@@ -202,7 +204,7 @@ class ZooKeeperRegistry(KazooOperations):
             self._tell(SessionEvent(SessionState.LOST))
 
     def _report(self, text: str) -> None:
-        """Say an error of kazoo's once until the next connection; some come every second."""
+        """Log an error of kazoo once until the next connection; some recur every second."""
         if text not in self._reported:
             self._reported.add(text)
             self._log.error("ZooKeeper client: {text}", text=text)
@@ -224,7 +226,8 @@ class ZooKeeperRegistry(KazooOperations):
             self._timer = self._clock.callLater(CHECK_SECONDS, self._check, accepted)
 
     def _check(self, accepted: int) -> None:
-        """No session for a while: say so once, and see whether a server refuses what we know."""
+        """There was no session for a while: log it once, and check whether servers refuse the
+        client's transaction number."""
         self._timer = None
         threads = self._kazoo_threads
         if threads is None:
@@ -262,6 +265,6 @@ class ZooKeeperRegistry(KazooOperations):
 
 
 def _close(client: KazooClient) -> None:
-    """Thread: a worker. ``stop`` closes the session and joins kazoo's threads."""
+    """Close a client: ``stop`` closes the session and joins kazoo's threads. Thread: a worker."""
     client.stop()
     client.close()

@@ -1,4 +1,4 @@
-"""What a registration writes to the log: each thing once until all is well again."""
+"""The log lines of a registration: each fault once until the registration succeeds again."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class RegistrationReports:
         self._reported: set[str] = set()
 
     def registered(self, topics: int, changed: bool) -> None:
-        """Every node is held; a line only if one was written for that."""
+        """Every node is held; log a line only if a node was written."""
         self._reported.clear()
         if changed:
             self._log.info(
@@ -32,7 +32,7 @@ class RegistrationReports:
             )
 
     def withdrawn(self, changed: bool) -> None:
-        """No node is held; a line only if one was deleted for that."""
+        """No node is held; log a line only if a node was deleted."""
         self._reported.clear()
         if changed:
             self._log.info(
@@ -43,7 +43,7 @@ class RegistrationReports:
             )
 
     def faults(self, occupied: Sequence[Occupied], others: Sequence[RegistryError]) -> None:
-        """A pass was not all it should be. Lost connections are left to the registry."""
+        """Log the faults of a pass. Lost connections are logged by the registry."""
         if occupied and self._is_news(str(occupied[0])):
             self._log.error(
                 "brokerId {id} is in use by another broker, or an earlier run of this one is still"
