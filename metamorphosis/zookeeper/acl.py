@@ -1,13 +1,13 @@
 """
-Permissions: the schemes world, ip, digest and auth, as clients can see them.
+Permissions: the schemes world, ip, digest and auth.
 
 An ACL is a tuple of entries ``(permissions, scheme, id)``; an identity is ``(scheme, id)``. Every
 connection has the identity ``("ip", address)``; a digest is added by an auth packet.
 
 Source: ``PrepRequestProcessor``, ``DigestAuthenticationProvider``, ``IPAuthenticationProvider``.
 
-Differs: ip entries may be IPv6, which 3.8 refuses; a server on ``::1`` would have no other. One
-connection has a thousand identities at most, one ACL as many entries.
+Differs: ip entries may be IPv6, which 3.8 refuses, because a server on ``::1`` has only such
+addresses. A connection has at most a thousand identities, an ACL at most a thousand entries.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from metamorphosis.zookeeper.jute import MalformedRequest, Reader, pack_integer,
 
 Identity = tuple[str, str]
 Acl = tuple[tuple[int, str, str], ...]
-#: an ACL as a client sent it: before ``granted`` has seen to it, ids may be null
+#: an ACL as a client sent it; ids may be null until ``granted`` has checked it
 Wish = tuple[tuple[int, str | None, str | None], ...]
 
-#: everybody may do everything
+#: every client has every permission
 OPEN: Final[Acl] = ((Permission.ALL, "world", "anyone"),)
 
-#: of one connection; a client has few of them, and each costs time at every check
+#: limit for one connection; a client has few, and each costs time at every check
 MAX_IDENTITIES: Final = 1000
 
-#: of one ACL; with an ``auth`` entry a request of 1 MiB could ask for a thousand times as many
+#: limit for one ACL; ``auth`` entries in a request of 1 MiB could ask for a thousand times as many
 MAX_ENTRIES: Final = 1000
 
 
@@ -49,7 +49,7 @@ _OPEN_LENGTH: Final = len(_OPEN_PACKED)
 
 
 def read_acl(reader: Reader) -> Wish:
-    """The vector of entries; nearly all are ``OPEN``, which is found without reading it."""
+    """The vector of entries; nearly all are ``OPEN``, which is recognised without parsing."""
     position = reader.position
     if reader.frame.startswith(_OPEN_PACKED, position):
         reader.position = position + _OPEN_LENGTH
@@ -63,8 +63,8 @@ def granted(wish: Wish, identities: Sequence[Identity]) -> Acl:
     The ACL to store for one that a client asked for: without duplicates, ``auth`` replaced by the
     identities of the client.
 
-    :raises ZooKeeperError: INVALID_ACL: it is empty, has more than ``MAX_ENTRIES``, or one of an
-        unknown or false form.
+    :raises ZooKeeperError: INVALID_ACL: it is empty, has more than ``MAX_ENTRIES``, or an entry of
+        an unknown or invalid form.
     """
     if wish is OPEN:
         return OPEN
@@ -99,7 +99,7 @@ def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
     """``address`` or ``address/bits``; bits of the address beyond the mask do not count."""
     bits = text.partition("/")[2]
     if "/" in text and not (bits.isascii() and bits.isdigit()):
-        return None  # a netmask such as 255.0.0.0 is no number of bits
+        return None  # a netmask such as 255.0.0.0 is not a number of bits
     try:
         return ipaddress.ip_network(text, strict=False)
     except ValueError:
@@ -110,7 +110,7 @@ def allowed(acl: Acl, permission: int, identities: Sequence[Identity]) -> bool:
     """
     Whether one of the entries with one of these permissions is for one of these identities.
 
-    An ACL without entries, which only the nodes of the server itself could have, allows everything.
+    An ACL without entries, which only the server's own nodes could have, allows everything.
     """
     if acl is OPEN or not acl:
         return True
@@ -124,7 +124,9 @@ def allowed(acl: Acl, permission: int, identities: Sequence[Identity]) -> bool:
 
 def check(acl: Acl, permission: int, identities: Sequence[Identity]) -> None:
     """
-    :raises ZooKeeperError: NO_AUTH: ``allowed`` says no.
+    Check a permission.
+
+    :raises ZooKeeperError: NO_AUTH: ``allowed`` is false.
     """
     if acl is not OPEN and not allowed(acl, permission, identities):
         raise ZooKeeperError(Code.NO_AUTH)
@@ -146,7 +148,7 @@ def _matches(scheme: str, identity: str, own: Identity) -> bool:
 
 
 def without_digests(acl: Acl) -> Acl:
-    """The ACL as clients see it that may read the node and not administer it."""
+    """The ACL as shown to clients that may read the node but not administer it."""
     return tuple(
         (permissions, scheme, identity.partition(":")[0] + ":x" if scheme == "digest" else identity)
         for permissions, scheme, identity in acl
@@ -157,8 +159,8 @@ def authenticate(reader: Reader, identities: list[Identity]) -> bool:
     """
     Read an auth packet and add the identity in it.
 
-    :returns: False if the scheme is not ``digest`` or ``ip`` (which says nothing new), if the
-        packet cannot be read, or if the client has been too many already.
+    :returns: False if the scheme is not ``digest`` or ``ip`` (which adds no identity), if the
+        packet cannot be read, or if the connection has too many identities.
     """
     try:
         reader.integer()

@@ -1,5 +1,5 @@
 """
-The numbers of the protocol, and the error that carries one of them.
+The numbers of the protocol, and the error that has one of them.
 
 Source: ``KeeperException.Code``, ``ZooDefs``, ``Watcher.Event``, ``CreateMode``.
 """
@@ -11,7 +11,7 @@ from typing import Final
 
 
 class Code(enum.IntEnum):
-    """Errors, as clients are told."""
+    """Errors as they are sent to clients."""
 
     OK = 0
     RUNTIME_INCONSISTENCY = -2  # in a failed multi: the operations after the one that failed
@@ -32,7 +32,7 @@ class ZooKeeperError(Exception):
     """
     A request that cannot be granted; the client gets the code, the connection stays.
 
-    :ivar code: what the header of the reply says.
+    :ivar code: the code in the header of the reply.
     """
 
     def __init__(self, code: Code) -> None:
@@ -62,7 +62,7 @@ class Opcode:
     CREATE2: Final = 15
     AUTH: Final = 100
     SET_WATCHES: Final = 101
-    CREATE_SESSION: Final = -10  # a handshake, which has no number on the wire
+    CREATE_SESSION: Final = -10  # of a handshake, which has no number on the wire
     CLOSE_SESSION: Final = -11
     ERROR: Final = -1  # in the reply to a multi
 

@@ -1,17 +1,17 @@
 """
 Changes on their way to the disk, and the replies that wait for them.
 
-Changes collect in the tree and the sessions while the batch before them is committed. A batch is
-written on the reactor thread, a few microseconds a row, and only its ``COMMIT``, which waits for
-the disk, runs in a worker: so no two threads ever compete for the interpreter.
+Changes collect in the tree and the sessions while the previous batch is committed. A batch is
+written on the reactor thread, a few microseconds per row, and only its ``COMMIT``, which waits for
+the disk, runs in a worker: so two threads never compete for the interpreter.
 
-``gathering`` says when the batch after a commit is written, and for a client that is alone the
-reactor commits itself, see ``lone``.
+``gathering`` decides when the batch after a commit is written; for a single client the reactor
+thread itself commits, see ``lone``.
 
-Batches are numbered. What is sent after a change carries the number of the batch that the change
-is in, its *barrier*, and leaves when that batch is ``durable``.
+Batches are numbered. A packet that is sent after a change has the number of the change's batch, its
+*barrier*, and leaves when that batch is ``durable``.
 
-The database belongs to one at a time, which ``State`` says:
+One activity at a time uses the database; ``State`` names it:
 
     state        event                                            next
     IDLE         a change, at the end of the turn: begun          COMMITTING
@@ -43,22 +43,22 @@ if TYPE_CHECKING:
     from metamorphosis.zookeeper.tree import Tree
 
 NOTED_SECONDS = 1.0
-"""A lock of another process that lasted longer is logged."""
+"""A longer lock of another process is logged."""
 
 
 class State(Enum):
-    """What the database is used for; see the module's text."""
+    """The activity that uses the database; see the module's text."""
 
     IDLE = "nothing"
     LOCKED = "another process has a lock on it"
     COMMITTING = "a batch is on its way to the disk"
     GATHERING = "nothing; the clients that were answered may send more for the next batch"
-    TIDYING = "pages are given back"
-    STOPPED = "nothing any more"
+    TIDYING = "free pages are returned to the file system"
+    STOPPED = "it is no longer used"
 
 
 class Waiter(Protocol):
-    """Waits for a batch: a connection."""
+    """A connection that waits for a batch."""
 
     def release(self, durable: int) -> None:
         """Every batch up to ``durable`` is on the disk."""
@@ -68,13 +68,14 @@ class Commits:
     """
     The batches of one tree and its sessions, until one of them fails. Thread: reactor.
 
-    :ivar barrier: the newest batch that has a change; who sends waits for it.
+    :ivar barrier: the newest batch with a change; packets sent now wait for it.
     :ivar durable: the newest batch on the disk.
-    :ivar committing: the batch that is on its way there, or waits for a lock, or 0.
+    :ivar committing: the batch that is being committed, or waits for a lock; 0: none.
     :param clock: the reactor's; a batch is written at the end of its turn.
-    :param on_failure: told the error of a batch that is not on the disk; nothing that waits is ever
-        released after that.
-    :param gather: batches watch what clients do; see ``gathering`` and ``lone``.
+    :param on_failure: called with the error of a batch that is not on the disk; after that no
+        waiter is released.
+    :param gather: batches adapt to measured behaviour of the clients; see ``gathering`` and
+        ``lone``.
     """
 
     _log = Logger()
@@ -103,16 +104,16 @@ class Commits:
         self._flying = 0  # changes in the batch that is being committed
         self._gathering = Gathering(clock, lambda: self._collected, self._gathered, gather)
         self._lone = LoneClient(gather)
-        self._untidy = False  # ``tidy`` was asked for in the middle of a batch
+        self._untidy = False  # ``tidy`` was called during a batch
         self._waiters: dict[int, list[Waiter]] = {}
 
     @property
     def slow(self) -> int:
-        """How many batches took the disk longer than a second."""
+        """The number of batches that took the disk longer than a second."""
         return self._storage.slow_commits
 
     def changed(self) -> None:
-        """Something in the tree or the sessions has changed."""
+        """Note that the tree or the sessions have changed."""
         self._collected += 1
         if self._collected > 1:
             return
@@ -125,13 +126,12 @@ class Commits:
         self._waiters.setdefault(self.barrier, []).append(waiter)
 
     def stop(self) -> None:
-        """Write nothing any more; what is being committed still may be."""
+        """Write no more batches; the one being committed may still succeed."""
         self._state = State.STOPPED
         self._waiters.clear()
 
     def tidy(self) -> None:
-        """Between two batches, do the work that the storage has put off. Called about once a
-        second."""
+        """Do the deferred work of the storage, between two batches. Called about once a second."""
         if not self._storage.untidy:
             return
         if self._state is State.IDLE:
@@ -152,7 +152,7 @@ class Commits:
                 self._go_on()
 
     def _go_on(self) -> None:
-        """The database is free."""
+        """The database is free: tidy or write next."""
         self._state = State.IDLE
         if self._untidy:
             self._tidy()
@@ -175,7 +175,7 @@ class Commits:
             self._threads.submit(self._storage.wait_and_begin, self._begun)
 
     def _begun(self, seconds: float | None, error: BaseException | None) -> None:
-        """The other process has let go of its lock, or has not."""
+        """The wait for the other process's lock has ended, with or without success."""
         if self._state is not State.LOCKED:
             return
         if seconds is not None and seconds > NOTED_SECONDS:
@@ -190,7 +190,7 @@ class Commits:
             self._commit()
 
     def _commit(self) -> None:
-        """Everything that changed becomes the batch that is open; then it is committed."""
+        """Write all changes into the open batch, and commit it."""
         self._state = State.COMMITTING
         self._flying, self._collected = self._collected, 0
         try:

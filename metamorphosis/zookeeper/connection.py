@@ -1,17 +1,17 @@
 """
 One client: frames in, packets out in order, and limits both ways.
 
-Theory of operation. The complete frames of a chunk go to the server one by one; what it sends
-meanwhile leaves together, in one write, when the chunk has been taken in. A packet that is sent
-after a change waits in the outbox for its barrier (see ``commits``), and everything after it, too:
-packets never overtake each other. Without a change to wait for the outbox stays empty.
+Theory of operation. The complete frames of a chunk go to the server one by one; its replies leave
+together, in one write, when the chunk has been taken in. A packet that is sent after a change waits
+in the outbox for its barrier (see ``commits``), and so do all later packets: packets never overtake
+each other. Without a change to wait for, the outbox stays empty.
 
-Back-pressure: nothing is read while 1 MiB waits for the disk, or while the peer does not read what
-it gets; see ``readgate``. Bytes that are no frame end this connection and nothing else. How it
-begins and ends is in ``life``.
+Back-pressure: reading pauses while 1 MiB waits for the disk, or while the peer does not read its
+replies; see ``readgate``. Bytes that are not a frame end this connection only. Its start and end
+are in ``life``.
 
-Source: ``NIOServerCnxn``. Differs: that has no limit on the first frame, on the time until it
-comes, and on events that are not read.
+Source: ``NIOServerCnxn``. Differs: the original has no limit on the first frame, on the time until
+it arrives, and on unread events.
 """
 
 from __future__ import annotations
@@ -32,23 +32,25 @@ from metamorphosis.zookeeper.members import HANDSHAKE, Members
 from metamorphosis.zookeeper.server import Server
 
 MAX_FRAME = 0xFFFFF
-"""Bytes, ZooKeeper's ``jute.maxbuffer``."""
+"""Bytes; ZooKeeper's ``jute.maxbuffer``."""
 
 MAX_HANDSHAKE = 1024
-"""The first frame has 44 or 45 bytes; before it, no peer may make us hold more."""
+"""Limit in bytes for the first frame, which has 44 or 45, so that a peer without a session cannot
+use more memory."""
 
 TURN_REQUESTS = 200
-"""Requests that one connection gets answered in a turn; the rest of its chunk waits for the next.
-A chunk holds 3,000 small ones, and everybody else would wait 50 ms."""
+"""Requests that are answered for one connection in a turn; the rest of its chunk waits for the
+next. A chunk holds 3,000 small requests: without this limit all other connections would wait 50
+ms."""
 
 HOLD_LIMIT = 1 << 20
-"""Bytes that wait for the disk or the peer, above which nothing is read."""
+"""Limit of the bytes that wait for the disk or the peer; above it, reading pauses."""
 
 READY_LIMIT = 1 << 16
 """Bytes of replies that are joined into one write."""
 
 EVENTS_LIMIT = 8 << 20
-"""Bytes of events that wait for a peer that does not read."""
+"""Limit of the bytes of events that wait for a peer that does not read."""
 
 REQUEST_HEAD = 8
 """Bytes of a request with its xid and operation."""
@@ -67,11 +69,11 @@ _SERVING = State.SERVING  # looked up once a request
 @implementer(IPushProducer)
 class ZooKeeperConnection(ConnectionLife):
     """
-    One client connection; ``server.Client`` says what the server needs of it. Thread: reactor.
+    One client connection; the server uses the part in ``sessions.Client``. Thread: reactor.
 
     :param clock: ``callLater`` and ``seconds``.
-    :param members: where it registers.
-    :param answer_word: the answer to a four-letter word, None if it is none.
+    :param members: the table of connections in which it registers.
+    :param answer_word: makes the answer to a four-letter word, None for other bytes.
     """
 
     _log = Logger()
@@ -87,13 +89,13 @@ class ZooKeeperConnection(ConnectionLife):
         super().__init__(commits, clock, members)
         self._server = server
         self._answer_word = answer_word
-        self._needed = 4  # bytes of the buffer with which something can be done; 0: at once
-        self._since = 0.0  # when that chunk came
+        self._needed = 4  # buffer size at which the next frame can be taken; 0: at once
+        self._since = 0.0  # time at which the present chunk arrived
         self._newest = b""  # the last request of that chunk
-        self._unread_events = 0  # bytes of events since the peer has stopped reading
+        self._unread_events = 0  # bytes of events since the peer stopped reading
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """The watches go; the session stays until it expires."""
+        """Remove the watches; the session stays until it expires."""
         super().connectionLost(reason)
         self._server.disconnected(self)
 
@@ -119,7 +121,7 @@ class ZooKeeperConnection(ConnectionLife):
             del self._buffer[:consumed]
 
     def _take(self, data: bytes) -> int:
-        """Give the complete frames of ``data`` to the server; returns how many bytes they were."""
+        """Pass the complete frames of ``data`` to the server; returns the number of their bytes."""
         self._taking = True
         self._since = self._clock.seconds()
         try:
@@ -175,7 +177,7 @@ class ZooKeeperConnection(ConnectionLife):
         return position
 
     def _acceptable(self, size: int, head: bytes) -> bool:
-        """Whether a frame of this size may come; otherwise the connection is closing."""
+        """Whether a frame of this size is allowed; if not, the connection is being closed."""
         handshake = self._state is State.HANDSHAKE
         if size <= (MAX_HANDSHAKE if handshake else MAX_FRAME):
             return True
@@ -190,7 +192,7 @@ class ZooKeeperConnection(ConnectionLife):
         self._members.complain(self, f"a frame of {size} bytes")
 
     def _take_word(self, size: int, word: bytes) -> None:
-        """Answer a four-letter word, and nothing else."""
+        """Answer a four-letter word, then close."""
         traffic = self.traffic
         traffic.received += 1  # ``cons`` counts itself
         answer = self._answer_word(word)
@@ -223,7 +225,7 @@ class ZooKeeperConnection(ConnectionLife):
             self._clock.callLater(0, self._go_on)
 
     def _go_on(self) -> None:
-        """Take more of the bytes that an earlier turn left."""
+        """Take more of the bytes left by an earlier turn."""
         if not self._needed and not self._closing() and not self._congested():
             self._take_buffer()
             if self._needed:
@@ -288,7 +290,7 @@ class ZooKeeperConnection(ConnectionLife):
     # Back-pressure
 
     def _ease(self) -> None:
-        """Something that waited has left."""
+        """Resume reading if the limits allow it: waiting packets have left."""
         if self._outbox.held_size <= HOLD_LIMIT:
             self._gate.clear(Reason.REPLIES)
         if not self._needed:

@@ -2,8 +2,8 @@
 ``metaq-copytree SOURCE TARGET``: copies the persistent nodes of one
 ZooKeeper into another, with data and ACLs, and checks that they arrived.
 
-It overwrites nothing that is different, unless told to, and can be repeated. Ephemeral nodes belong
-to sessions and are made again by their clients; ``/zookeeper`` belongs to the server.
+It overwrites different nodes only with ``--overwrite``, and can be repeated. Ephemeral nodes belong
+to sessions and are created again by their clients; ``/zookeeper`` belongs to the server.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from metamorphosis.terminal import escape_output
 
 CONNECT_SECONDS = 10.0
 IN_FLIGHT = 100
-"""Requests that are sent before the first answer is waited for."""
+"""Requests that are in flight at the same time."""
 
 NAMED = 10
 """Paths that an error lists."""
@@ -36,19 +36,19 @@ T = TypeVar("T")
 
 
 class Asked(Protocol):
-    """A request of kazoo that is under way."""
+    """A request of kazoo in progress."""
 
     def get(self) -> Any:
         """Wait for its result, or raise its error."""
 
 
 class CopyError(MetaQError):
-    """Not copied; the text says why and what to do."""
+    """The copy failed; the text has the reason and the remedy."""
 
 
 @dataclass(frozen=True)
 class Copied:
-    """A node as it is copied."""
+    """The copied part of a node."""
 
     data: bytes | None
     acl: tuple[ACL, ...]
@@ -56,7 +56,7 @@ class Copied:
 
 @dataclass(frozen=True)
 class Found:
-    """The tree of a server: the nodes to copy, by path, and how many ephemeral nodes are left
+    """The tree of a server: the nodes to copy, by path, and the number of ephemeral nodes left
     out."""
 
     nodes: dict[str, Copied]
@@ -67,7 +67,7 @@ def connect(hosts: str, credentials: Iterable[tuple[str, str]] = ()) -> KazooCli
     """
     A connected client; the caller stops and closes it.
 
-    :raises CopyError: no server answers there.
+    :raises CopyError: no server answers.
     """
     silent = logging.Logger("copytree", logging.CRITICAL)
     try:
@@ -75,7 +75,7 @@ def connect(hosts: str, credentials: Iterable[tuple[str, str]] = ()) -> KazooCli
             hosts, timeout=CONNECT_SECONDS, auth_data=list(credentials), logger=silent
         )
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that a chroot does not exist: ``copy`` sees to it
+            warnings.simplefilter("ignore")  # about a missing chroot: ``copy`` checks it
             client.start(CONNECT_SECONDS)
     except (KazooTimeoutError, KazooException, ValueError) as error:
         raise CopyError(f"No ZooKeeper answers at {hosts} ({error})") from error
@@ -84,9 +84,9 @@ def connect(hosts: str, credentials: Iterable[tuple[str, str]] = ()) -> KazooCli
 
 def read(client: KazooClient, hosts: str) -> Found:
     """
-    The whole tree.
+    Read the whole tree.
 
-    :raises CopyError: a node cannot be read, or its ACL is not shown as it is.
+    :raises CopyError: a node cannot be read, or its ACL is shown without its secret.
     """
     nodes: dict[str, Copied] = {}
     ephemerals = 0
@@ -97,10 +97,10 @@ def read(client: KazooClient, hosts: str) -> Found:
             try:
                 (data, stat), names, (acl, _) = (answer.get() for answer in found)
             except NoNodeError:
-                continue  # gone meanwhile; ``check`` finds out whether that matters
+                continue  # deleted meanwhile; ``check`` detects it if it matters
             except NoAuthError as error:
                 raise CopyError(
-                    f"{path} of {hosts} may not be read by everybody: name somebody who may by"
+                    f"{path} of {hosts} has restricted read permission: give a user with it by"
                     " --auth digest:USER:PASSWORD"
                 ) from error
             if stat.ephemeralOwner:
@@ -118,7 +118,7 @@ def _ask(client: KazooClient, path: str) -> tuple[Asked, Asked, Asked]:
 
 
 def _each(paths: Iterable[str], ask: Callable[[str], T]) -> Iterator[tuple[str, T]]:
-    """Ask for many, with some always in flight."""
+    """The answers for many paths, with up to ``IN_FLIGHT`` requests in flight."""
     rest = iter(paths)
     while group := [(path, ask(path)) for path in islice(rest, IN_FLIGHT)]:
         yield from group
@@ -128,16 +128,16 @@ def _check_shown(path: str, acl: Sequence[ACL], hosts: str) -> None:
     for entry in acl:
         if entry.id.scheme == "digest" and entry.id.id.endswith(":x"):
             raise CopyError(
-                f"{hosts} shows the ACL of {path} without its secret: name somebody who may change"
+                f"{hosts} shows the ACL of {path} without its secret: give a user that may change"
                 " it by --auth digest:USER:PASSWORD"
             )
 
 
 def write(client: KazooClient, wanted: Found, there: Found, hosts: str, overwrite: bool) -> int:
     """
-    Make the nodes that are missing; returns how many were created or changed.
+    Create the missing nodes; returns the number of nodes created or changed.
 
-    :raises CopyError: there are others in their place, and nothing was changed.
+    :raises CopyError: the target has different nodes, and none was changed.
     """
     different = [
         path
@@ -179,9 +179,9 @@ def _done(answers: Iterable[tuple[str, tuple[Asked, ...]]], hosts: str) -> None:
 
 def check(before: Found, after: Found, target: Found, source: str, hosts: str) -> None:
     """
-    Compare the source as it was read first, the source now, and the target now.
+    Compare the first reading of the source with the source now and the target now.
 
-    :raises CopyError: they are not the same.
+    :raises CopyError: they differ.
     """
     changed = [
         path
@@ -211,10 +211,10 @@ def _some(paths: Sequence[str]) -> str:
 
 def copy(source: KazooClient, target: KazooClient, names: tuple[str, str], overwrite: bool) -> str:
     """
-    Copy; returns what happened, for a person.
+    Copy the tree; returns the result as a sentence.
 
-    :param names: of source and target, for errors.
-    :raises CopyError: it did not succeed completely.
+    :param names: the names of source and target, for errors.
+    :raises CopyError: the copy did not succeed completely.
     """
     before = read(source, names[0])
     if "/" not in before.nodes:
@@ -230,7 +230,7 @@ def copy(source: KazooClient, target: KazooClient, names: tuple[str, str], overw
 
 
 def credential(text: str) -> tuple[str, str]:
-    """``digest:USER:PASSWORD`` as kazoo takes it."""
+    """``digest:USER:PASSWORD`` in kazoo's form."""
     scheme, colon, rest = text.partition(":")
     if scheme != "digest" or ":" not in rest:
         raise argparse.ArgumentTypeError(f"{text!r} is not digest:USER:PASSWORD")
@@ -245,7 +245,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         " and checks that they arrived. Stop all programs that use them before.",
     )
     parser.add_argument("source", metavar="SOURCE", help="host:port[,host:port...][/path]")
-    parser.add_argument("target", metavar="TARGET", help="the same, where the nodes go")
+    parser.add_argument("target", metavar="TARGET", help="the same, for the target of the copy")
     parser.add_argument(
         "--overwrite", action="store_true", help="replace nodes of TARGET that are different"
     )
@@ -255,7 +255,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         type=credential,
         action="append",
         default=[],
-        help="for nodes that not everybody may read; repeatable",
+        help="for nodes with restricted read permission; repeatable",
     )
     escape_output()
     options = parser.parse_args(arguments)
@@ -269,7 +269,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CopyError as error:
         print(f"metaq-copytree: {error}", file=sys.stderr)
         return 1
-    except KazooException as error:  # many have no text
+    except KazooException as error:  # many such errors have no text
         print(f"metaq-copytree: {type(error).__name__} {error}".rstrip(), file=sys.stderr)
         return 1
     finally:

@@ -1,8 +1,8 @@
 """
 The meaning of an error of the database, and the remedy for an operator.
 
-Only an error that shows that the file itself is bad advises to replace it: a full disk, or a lock
-of another program, is not a reason to move a good database away.
+Only an error that shows a fault of the file itself advises to replace it: a full disk, or a lock of
+another program, is no reason to move a valid database away.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _KINDS: Final = {
 
 
 def primary_code(error: object) -> int:
-    """The number of sqlite's error without what it adds above; 0 if it is not one of sqlite's."""
+    """The primary code of sqlite's error; 0 if it is not one of sqlite's."""
     return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
 
 
@@ -57,7 +57,7 @@ def kind_of(error: object) -> Kind:
     """
     The meaning of an error, or of a finding in the file.
 
-    :param error: of sqlite, of the system, or a text.
+    :param error: an error of sqlite or of the system, or a text.
     """
     if isinstance(error, OSError):
         return Kind.ACCESS if isinstance(error, PermissionError) else Kind.DISK
@@ -65,7 +65,7 @@ def kind_of(error: object) -> Kind:
 
 
 def is_locked(error: sqlite3.Error) -> bool:
-    """Whether another process has a lock, so that trying again will do."""
+    """Whether another process has a lock, so that another try may succeed."""
     return kind_of(error) is Kind.LOCKED
 
 

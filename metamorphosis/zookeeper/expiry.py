@@ -1,8 +1,8 @@
 """
 The end of silent sessions, on a monotonic clock.
 
-A session is not charged for a time in which it could not be heard: the process was stopped, or the
-disk hung, so that not every connection was read.
+The time in which clients could not be heard does not count for a session: the process was stopped,
+or the disk hung, so that not every connection was read.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from metamorphosis.zookeeper.commits import Commits
 from metamorphosis.zookeeper.server import Server
 
 EXPIRY_SECONDS = 0.25
-"""How often silent sessions are looked for."""
+"""Seconds between two checks for silent sessions."""
 
 LONGEST_GAP = 1.0
-"""Seconds between two such looks, above which the process was stopped or the disk hung: sessions
-get them back, because nobody could be heard."""
+"""A longer time in seconds between two checks means that the process was stopped or the disk hung:
+sessions are prolonged by it, because no client could be heard."""
 
 
 class Expiry:
     """
-    Looks for silent sessions of one ``Server``. Thread: reactor.
+    Ends the silent sessions of one ``Server``. Thread: reactor.
 
     :param clock: for the timer.
     :param monotonic: seconds, for sessions: the reactor's clock may be set.
@@ -45,22 +45,22 @@ class Expiry:
         self._commits = commits
         self._monotonic = monotonic
         self._looked = monotonic()
-        self._committing = 0  # the batch that was being committed at the last look
-        self._fails = False  # so did the last look, and it was said
+        self._committing = 0  # the batch that was being committed at the last check
+        self._fails = False  # the last check failed, and that was logged
         self._looping = LoopingCall(self._look)
         self._looping.clock = clock
 
     def start(self) -> None:
-        """Look from now on."""
+        """Start the checks."""
         self._looping.start(EXPIRY_SECONDS, now=False)
 
     def stop(self) -> None:
-        """Let no session expire."""
+        """Stop the checks: no session expires."""
         if self._looping.running:
             self._looping.stop()
 
     def _look(self) -> None:
-        """End silent sessions, unless the disk hangs: then not every connection is read."""
+        """End silent sessions, unless the disk hangs, because then not every connection is read."""
         before, self._committing = self._committing, self._commits.committing
         if before and before == self._committing:
             return
@@ -73,7 +73,7 @@ class Expiry:
             )
         try:
             self._server.expire()
-        except Exception:  # would end this look and all later ones
+        except Exception:  # it would end this check and all later ones
             if not self._fails:
                 self._log.failure("Sessions could not be ended")
             self._fails = True

@@ -20,8 +20,8 @@ class ZooKeeperFactory(ServerFactory):
     Makes the connections to one ``Server``. Thread: reactor.
 
     :param clock: ``callLater`` and ``seconds``.
-    :param members: where they register.
-    :param answer_word: the answer to a four-letter word, None if it is none.
+    :param members: the table of connections in which they register.
+    :param answer_word: makes the answer to a four-letter word, None for other bytes.
     """
 
     noisy = False
@@ -41,7 +41,7 @@ class ZooKeeperFactory(ServerFactory):
         self._answer_word = answer_word
 
     def buildProtocol(self, addr: IAddress | None) -> ZooKeeperConnection:
-        """One connection."""
+        """A connection to the server."""
         return ZooKeeperConnection(
             self.server, self.commits, self._clock, self.members, self._answer_word
         )

@@ -2,11 +2,11 @@
 Jute, the serialisation of ZooKeeper: big-endian numbers, strings, buffers and vectors with a length
 before them; the length -1 stands for null.
 
-Memory is allocated for the bytes that are there, not for a length that is claimed: a string of 2^30
-bytes and a vector of 2^30 strings are ``MalformedRequest`` in a frame that has not got them.
+Memory is allocated for the bytes that have arrived, not for a claimed length: a string of 2^30
+bytes or a vector of 2^30 strings is a ``MalformedRequest`` in a shorter frame.
 
-Differs: ZooKeeper puts replacement characters for bytes that are not UTF-8; here that is malformed,
-because two different names would become one node.
+Differs: ZooKeeper replaces bytes that are not UTF-8 by replacement characters; here such a string
+is malformed, because two different names would become one node.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Reader:
     """
     Takes values from the front of a frame.
 
-    Every method raises ``MalformedRequest`` when the value is not there.
+    Every method raises ``MalformedRequest`` if the frame does not have the value.
     """
 
     __slots__ = ("frame", "position")
@@ -64,7 +64,7 @@ class Reader:
         return number
 
     def boolean(self) -> bool:
-        """One byte; anything but 0 is true."""
+        """One byte; any value except 0 is true."""
         position = self.position
         try:
             value = self.frame[position]
@@ -122,7 +122,7 @@ class Reader:
         return [self.string() for _ in range(self.count())]
 
     def multi_header(self) -> tuple[int, bool]:
-        """The opcode of the next operation of a multi, and whether there is none."""
+        """The opcode of the next operation of a multi, and whether the multi ends here."""
         position = self.position
         try:
             opcode, done, _ = _MULTI_HEADER.unpack_from(self.frame, position)

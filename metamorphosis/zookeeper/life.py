@@ -26,23 +26,23 @@ from metamorphosis.zookeeper.outbox import Outbox
 from metamorphosis.zookeeper.sessions import Session
 
 HANDSHAKE_SECONDS = 10.0
-"""For the first frame, and for the peer to read the last bytes before we close."""
+"""Limit for the first frame, and for the peer to read the last bytes before the close."""
 
 
 class State(Enum):
-    """How far the life of a connection is; see the module's text."""
+    """The states of a connection; see the module's text."""
 
     HANDSHAKE = "waits for the first frame"
     SERVING = "takes requests"
-    CLOSING = "takes no more; what was sent leaves"
-    CLOSED = "nothing more goes to the transport"
+    CLOSING = "takes no more requests; sent packets leave"
+    CLOSED = "passes no more packets to the transport"
 
 
 class ConnectionLife(Protocol, ABC):
     """
-    The begin and the end of a ``ZooKeeperConnection``. Thread: reactor.
+    The start and the end of a ``ZooKeeperConnection``. Thread: reactor.
 
-    :param members: where it registers.
+    :param members: the table of connections in which it registers.
     """
 
     transport: Any  # Twisted's, of TCP or of a test
@@ -58,12 +58,13 @@ class ConnectionLife(Protocol, ABC):
         self._outbox = Outbox(commits, self)
         self._state = State.HANDSHAKE
         self._buffer = bytearray()
-        self._taking = False  # a chunk is being taken in: what is sent is a reply, not an event
+        self._taking = False  # a chunk is being taken in: packets sent now are replies, not events
         self._timer: IDelayedCall | None = None
 
     @abstractmethod
     def send(self, packet: bytes) -> None:
-        """A frame without its length; leaves after everything sent before and its barrier."""
+        """Send a frame, given without its length; it leaves after all earlier packets and its
+        barrier."""
 
     @abstractmethod
     def release(self, durable: int) -> None:
@@ -76,7 +77,7 @@ class ConnectionLife(Protocol, ABC):
 
     @property
     def address(self) -> IAddress:
-        """Of the peer."""
+        """The peer's address."""
         address: IAddress = self.transport.getPeer()
         return address
 
@@ -88,20 +89,20 @@ class ConnectionLife(Protocol, ABC):
             self.abort()
             return
         if ITCPTransport.providedBy(self.transport):
-            self.transport.setTcpNoDelay(True)  # an event would wait for the reply before it
+            self.transport.setTcpNoDelay(True)  # or an event could wait for the reply's ACK
             self.transport.setTcpKeepAlive(True)
         self.transport.registerProducer(self, True)
         self._timer = self._clock.callLater(HANDSHAKE_SECONDS, self.abort)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """The peer is gone."""
+        """The connection has ended: leave the table of connections."""
         self._end()
         self._stop_timer()
         self._members.forget(self)
         self._buffer.clear()
 
     def abort(self) -> None:
-        """End the connection now, with frames that wait."""
+        """End the connection now; waiting packets are dropped."""
         self._end()
         self.transport.abortConnection()
 
@@ -128,7 +129,7 @@ class ConnectionLife(Protocol, ABC):
     def _close_when_empty(self) -> None:
         if not self._outbox.held and self._state is State.CLOSING:
             self._state = State.CLOSED
-            # A producer that is paused would keep Twisted from closing at the end of its buffer.
+            # With a paused producer, Twisted would not close at the end of its buffer.
             self.transport.unregisterProducer()
             self.transport.loseConnection()
 

@@ -1,11 +1,12 @@
 """
-Whether a database has less than was acknowledged, found out before anything touches its files.
+The check whether a database lacks acknowledged changes, made before its files are touched.
 
-sqlite must not open such a database as it always does: it deletes a log that lies beside an empty
-file, and when it closes a file it drops what stands after a damaged frame of the log. Here it is
-opened read-only, which leaves both as they are for a rescue.
+sqlite must not open such a database in the usual way: it deletes a log beside an empty file, and
+when it closes a file it drops the part of the log after a damaged frame. Here the database is
+opened read-only, which keeps both files for a rescue.
 
-Differs: ZooKeeper begins with what its snapshots and logs hold, up to the first damaged record.
+Differs: ZooKeeper starts with the contents of its snapshots and logs up to the first damaged
+record.
 """
 
 from __future__ import annotations
@@ -19,18 +20,18 @@ from urllib.parse import quote
 from metamorphosis.zookeeper.marker import Acknowledged
 
 LOG: Final = "-wal"
-"""The ending of the name of the write-ahead log."""
+"""Suffix of the name of the write-ahead log."""
 
 SET_ASIDE: Final = ".lost"
-"""Added to the name of a log whose loss was accepted."""
+"""Suffix for the copy of a log whose loss was accepted."""
 
 
 def find_loss(path: str, known: Acknowledged | None, patience: float) -> str | None:
     """
-    What is missing, in words; None if nothing is.
+    The loss in words; None if nothing is missing.
 
-    :param path: of the database.
-    :param known: what was acknowledged, None if nobody knows.
+    :param path: the database.
+    :param known: the last acknowledged change, None if it is unknown.
     :param patience: seconds for which another process may have a lock.
     :raises sqlite3.Error: the file cannot be read.
     """
@@ -55,10 +56,10 @@ def find_loss(path: str, known: Acknowledged | None, patience: float) -> str | N
 
 def keep_log(path: str) -> str | None:
     """
-    Put a copy of the log aside, because the start that follows overwrites or deletes it.
+    Copy the log aside, because the start overwrites or deletes it.
 
     :returns: the path of the copy, None if there is no log.
-    :raises OSError: the disk does not take it.
+    :raises OSError: the copy could not be written.
     """
     log = path + LOG
     if not _size(log):
@@ -76,7 +77,7 @@ def _size(path: str) -> int:
 
 
 def _found(path: str, patience: float) -> tuple[int | None, int]:
-    """Identity and zxid as the file and its log have them."""
+    """Identity and zxid from the file and its log."""
     database = sqlite3.connect(f"file:{quote(path)}?mode=ro", timeout=patience, uri=True)
     try:
         query = "SELECT name, value FROM state WHERE typeof(value) = 'integer'"

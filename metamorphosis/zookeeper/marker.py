@@ -1,19 +1,20 @@
 """
-The last acknowledged change, in a file of its own, so that a start notices when the database has
+The last acknowledged change, in a separate file, so that a start notices when the database has
 less.
 
-sqlite cannot know: a database file that is gone or empty makes it delete the write-ahead log beside
-it, and a damaged frame of that log ends the log. The file ``zookeeper.acknowledged`` holds the
-identity of the database and the zxid of the newest batch that was committed.
+sqlite cannot detect that: if the database file is missing or empty, it deletes the write-ahead log
+beside it, and it reads the log only up to a damaged frame. The file ``zookeeper.acknowledged``
+holds the identity of the database and the zxid of the newest batch that was committed.
 
 Order: a batch is on the disk (``COMMIT``), then its zxid is written here, then it is acknowledged.
-So the marker is never ahead of the database, wherever a kill falls, and never behind what anybody
-was told. It costs one ``pwrite`` of 40 bytes a batch and no flush: what is written survives the end
-of the process, however it ends. ``sync`` is called about once a second, for a power cut: then the
-marker may be that much behind, which refuses nothing, and a loss of the last second is not noticed.
+So the marker is never ahead of the database, at whatever moment the process is killed, and never
+behind an acknowledged change. It costs one ``pwrite`` of 40 bytes per batch and no flush: written
+bytes survive the end of the process, even a crash. ``sync`` is called about once a second, for a
+power cut: then the marker may be a second behind; a start is not refused, and a loss of the last
+second is not noticed.
 
-Two slots are written in turn, a page each, with a number and a checksum. The newest whole one
-counts, so that a torn write leaves the one before.
+Two slots, a page each, are written in turn, with a number and a checksum. The newest valid slot
+counts, so a torn write leaves the previous one.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from typing import Final
 FILE_NAME: Final = "zookeeper.acknowledged"
 
 SLOT_BYTES: Final = 4096
-"""From one slot to the next: never in the same page or sector."""
+"""Distance of the slots: never in the same page or sector."""
 
 _SLOTS: Final = 2
 _MAGIC: Final = b"MQZKack1"
@@ -37,16 +38,16 @@ _LENGTH: Final = _SLOT.size + _CHECKSUM.size
 
 
 class MarkerDamaged(Exception):
-    """The file is there, and no slot of it is whole."""
+    """The file exists, and no slot of it is valid."""
 
 
 @dataclass(frozen=True)
 class Acknowledged:
     """
-    The last change that clients were told of.
+    The last acknowledged change.
 
-    :ivar identity: of the database.
-    :ivar zxid: of the newest batch that may have been acknowledged.
+    :ivar identity: identity of the database.
+    :ivar zxid: zxid of the newest batch that may have been acknowledged.
     """
 
     identity: int
@@ -57,8 +58,8 @@ class Marker:
     """
     The file. Thread: any, one at a time.
 
-    :param directory: where the database is.
-    :ivar path: of the file.
+    :param directory: the directory of the database.
+    :ivar path: the path of the file.
     """
 
     def __init__(self, directory: str) -> None:
@@ -70,10 +71,10 @@ class Marker:
 
     def read(self) -> Acknowledged | None:
         """
-        What the file says; None if there is no file.
+        The contents of the file; None if there is no file.
 
-        :raises MarkerDamaged: it says nothing.
-        :raises OSError: it cannot be read.
+        :raises MarkerDamaged: no slot is valid.
+        :raises OSError: the file cannot be read.
         """
         try:
             with open(self.path, "rb") as file:
@@ -91,9 +92,9 @@ class Marker:
         """
         Open the file for ``write``.
 
-        :param known: what it says, or is to say.
-        :param new: make the file, in place of what may be there, in one step.
-        :raises OSError: the disk does not take it.
+        :param known: its contents, present or new.
+        :param new: create the file, replacing an existing one atomically.
+        :raises OSError: the file could not be written.
         """
         self._identity = known.identity
         if new:
@@ -117,9 +118,9 @@ class Marker:
 
     def write(self, zxid: int) -> None:
         """
-        A batch is on the disk, and about to be acknowledged.
+        Record a batch that is on the disk and about to be acknowledged.
 
-        :raises OSError: it must not be acknowledged.
+        :raises OSError: the batch must not be acknowledged.
         """
         number = self._number + 1
         slot = _pack(number, self._identity, zxid)
@@ -132,14 +133,14 @@ class Marker:
         """
         Wait until the written bytes are on the disk.
 
-        :raises OSError: it has not.
+        :raises OSError: they may not be.
         """
         if not self._synced:
             self._synced = True
             os.fdatasync(self._fd)
 
     def close(self) -> None:
-        """Close the file; it stays as it is."""
+        """Close the file; its contents stay."""
         if self._fd >= 0:
             fd, self._fd = self._fd, -1
             os.close(fd)
@@ -151,7 +152,7 @@ def _pack(number: int, identity: int, zxid: int) -> bytes:
 
 
 def _parse(data: bytes) -> tuple[int, int, int] | None:
-    """Number, identity and zxid of a slot, None if it is not whole."""
+    """Number, identity and zxid of a slot, None if it is not valid."""
     if len(data) < _LENGTH or not data.startswith(_MAGIC):
         return None
     slot, checksum = data[: _SLOT.size], data[_SLOT.size :]

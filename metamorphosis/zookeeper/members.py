@@ -15,15 +15,15 @@ from metamorphosis.zookeeper.codes import Opcode
 from metamorphosis.zookeeper.sessions import Client
 
 HANDSHAKE: Final = struct.pack(">ii", 0, Opcode.CREATE_SESSION)
-"""Stands for the first bytes of a handshake among those of requests: xid and operation."""
+"""Represents a handshake among the first bytes of requests: xid and operation."""
 
 
 class Latency:
     """
-    How long chunks of requests took until their last reply left, in seconds.
+    The time in seconds from the arrival of a chunk of requests until its last reply left.
 
-    :ivar count: chunks.
-    :ivar last: of the newest.
+    :ivar count: the number of chunks.
+    :ivar last: the time of the newest chunk.
     """
 
     __slots__ = ("count", "last", "least", "most", "total")
@@ -33,7 +33,7 @@ class Latency:
         self.total = self.least = self.most = self.last = 0.0
 
     def add(self, seconds: float) -> None:
-        """One more."""
+        """Add the time of one chunk."""
         if seconds > self.most:
             self.most = seconds
         if seconds < self.least or not self.count:
@@ -47,15 +47,15 @@ class Traffic:
     """
     The counters of one connection.
 
-    :ivar established: milliseconds since 1970.
-    :ivar first_zxid: the newest when its session began or was resumed.
+    :ivar established: start of the connection, in milliseconds since 1970.
+    :ivar first_zxid: the newest zxid when its session was created or resumed.
     :ivar received: requests and words since the start, or since ``reset``.
-    :ivar sent: replies and events since then.
+    :ivar sent: replies and events since the same time.
     :ivar last_request: the first bytes of the newest request, xid and operation; empty if there was
         none since ``reset``.
-    :ivar last_numbered: the same of the newest whose xid counts; that of a ping does not.
+    :ivar last_numbered: the same for the newest request with a numbered xid; pings have none.
     :ivar last_reply: the header of the newest reply.
-    :ivar answered: when the newest reply left, seconds of the reactor's clock.
+    :ivar answered: the time at which the newest reply left, in seconds of the reactor's clock.
     """
 
     __slots__ = (
@@ -76,7 +76,7 @@ class Traffic:
         self.reset()
 
     def reset(self) -> None:
-        """Count from here on."""
+        """Reset all counters."""
         self.received = 0
         self.sent = 0
         self.last_request = b""
@@ -86,16 +86,16 @@ class Traffic:
         self.latency = Latency()
 
     def began(self, zxid: int) -> None:
-        """The handshake counts as a request; its answer has no header."""
+        """Count the handshake as a request; its answer has no header."""
         self.last_request = self.last_numbered = HANDSHAKE
         self.first_zxid = zxid
 
 
 class Member(Client, Protocol):
     """
-    A connection, as those see it that count connections.
+    The part of a connection that the counters and words use.
 
-    :ivar address: of the peer.
+    :ivar address: the peer's address.
     :ivar waiting: replies and events that wait for the disk.
     """
 
@@ -108,18 +108,18 @@ class Member(Client, Protocol):
     def waiting(self) -> int: ...
 
     def abort(self) -> None:
-        """End now, with frames that wait."""
+        """End the connection now; waiting packets are dropped."""
 
 
 class Members:
     """
     The connections of one server. Thread: reactor.
 
-    :param limit: a further connection is closed. The log says when the first one is, and when there
-        is room again: for a quarter of the limit, so that one client that comes and goes does not
-        fill it.
+    :param limit: a further connection is closed. The first such one is logged, and the end of the
+        shortage, when a quarter of the limit is free again, so that one client that reconnects does
+        not fill the log.
     :ivar connections: the open ones, in order of arrival.
-    :ivar latency: of all.
+    :ivar latency: the times of all connections.
     """
 
     _log = Logger()
@@ -128,10 +128,10 @@ class Members:
         self.limit = limit
         self.connections: dict[Member, None] = {}
         self.latency = Latency()
-        self._received = 0  # by connections that are gone, and by open ones before a reset
+        self._received = 0  # by closed connections, and by open ones before a reset
         self._sent = 0
         self._complaints = 0
-        self._refused = 0  # beyond the limit, since there was room
+        self._refused = 0  # connections closed since the limit was reached
 
     @property
     def received(self) -> int:
@@ -140,11 +140,11 @@ class Members:
 
     @property
     def sent(self) -> int:
-        """Replies and events since then."""
+        """Replies and events since the same time."""
         return self._sent + sum(one.traffic.sent for one in self.connections)
 
     def admit(self, connection: Member) -> bool:
-        """Whether there is room for one more."""
+        """Add a connection; False if the limit is reached."""
         if len(self.connections) >= self.limit:
             self._refuse(connection)
             return False
@@ -152,7 +152,7 @@ class Members:
         return True
 
     def forget(self, connection: Member) -> None:
-        """It is gone."""
+        """Remove a connection that has ended."""
         if connection in self.connections:
             del self.connections[connection]
             self._received += connection.traffic.received
@@ -164,7 +164,7 @@ class Members:
                 self._refused = 0
 
     def _refuse(self, connection: Member) -> None:
-        """No room for this one."""
+        """Count a refused connection, and log the first."""
         self._refused += 1
         if self._refused == 1:
             self._log.warn(
@@ -175,8 +175,8 @@ class Members:
             )
 
     def complain(self, connection: Member, text: str) -> None:
-        """A connection is closed because of its peer. The first ten are logged, later ones only
-        now and then, so that garbage cannot fill the log."""
+        """A connection is closed because of its peer. The first ten are logged, later ones when
+        their number is a power of two, so that garbage cannot fill the log."""
         self._complaints += 1
         count = self._complaints
         if count <= 10 or not count & (count - 1):
@@ -188,7 +188,7 @@ class Members:
             )
 
     def reset(self) -> None:
-        """Reset the counts of all together."""
+        """Reset the totals."""
         self._received -= self.received
         self._sent -= self.sent
         self.latency = Latency()
@@ -201,11 +201,11 @@ class Members:
             connection.traffic.reset()
 
     def close(self) -> None:
-        """Close each when everything sent has left."""
+        """Close every connection after its last packet."""
         for connection in list(self.connections):
             connection.close()
 
     def abort(self) -> None:
-        """End each now; what waits never leaves."""
+        """End every connection now; waiting packets are dropped."""
         for connection in list(self.connections):
             connection.abort()

@@ -1,8 +1,8 @@
 """
 Several changes, all or nothing, under one zxid.
 
-The reply to one that failed says 0 in its header and has an error for each operation: 0 for those
-before the one that failed, its code, and RUNTIME_INCONSISTENCY for those after it.
+The reply to a failed multi has code 0 in its header and an error for each operation: 0 for those
+before the failed one, its code, and RUNTIME_INCONSISTENCY for those after it.
 
 Source: ``MultiTransactionRecord``, ``MultiResponse``.
 """
@@ -29,16 +29,16 @@ _ALLOWED: Final = {
     opcode: CHANGES[opcode]
     for opcode in (Opcode.CREATE, Opcode.CREATE2, Opcode.DELETE, Opcode.SET_DATA, Opcode.CHECK)
 }
-#: a create2 among other operations gets no Stat; clients, kazoo for one, cannot read one there
+#: a create2 in a multi is answered without a Stat, which clients such as kazoo cannot read there
 _ANSWERED_AS: Final = {Opcode.CREATE2: Opcode.CREATE}
 _END: Final = pack_multi_header(-1, True, -1)
 
 
 def read_operations(reader: Reader) -> tuple[list[Operation]]:
     """
-    All operations.
+    Read all operations.
 
-    :raises MalformedRequest: one cannot be read, or has no place in a multi.
+    :raises MalformedRequest: one cannot be read, or is not allowed in a multi.
     """
     operations: list[Operation] = []
     while True:
@@ -52,7 +52,7 @@ def read_operations(reader: Reader) -> tuple[list[Operation]]:
 
 
 def multi(tree: Tree, client: Client, operations: list[Operation]) -> bytes:
-    """Apply all operations or none; the result of each."""
+    """Apply all operations or none; returns the result of each."""
     parts: list[bytes] = []
     tree.all_or_nothing()
     try:

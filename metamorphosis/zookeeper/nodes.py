@@ -1,5 +1,5 @@
 """
-A node and its Stat; paths and which of them are good.
+A node and its Stat; the check of paths.
 
 Source: ``DataNode``, ``StatPersisted``, ``PathUtils``.
 """
@@ -29,10 +29,10 @@ class Node:
 
     :ivar data: None and empty are different values.
     :ivar ctime: milliseconds since 1970, as ``mtime``.
-    :ivar creates: how many children were ever created here, which numbers the sequential ones;
-        survives their deletion. (ZooKeeper's stored cversion.)
+    :ivar creates: the number of children ever created here, from which sequential nodes get their
+        numbers; deletions do not lower it. (ZooKeeper's stored cversion.)
     :ivar owner: the session of an ephemeral node, else 0.
-    :ivar children: their names, in the order of creation; not stored, the paths say it.
+    :ivar children: their names, in the order of creation; not stored, but derived from the paths.
     """
 
     data: bytes | None
@@ -49,7 +49,7 @@ class Node:
     children: dict[str, None] = field(default_factory=dict)
 
     def stat(self) -> bytes:
-        """The Stat as clients get it: each child was one change of the list, its end another."""
+        """The Stat for clients. Its cversion counts each creation and each deletion of a child."""
         data = self.data
         children = len(self.children)
         try:
@@ -70,7 +70,7 @@ class Node:
             return self._wrapped_stat()
 
     def _wrapped_stat(self) -> bytes:
-        """A count went beyond 32 bits; ZooKeeper's then goes on below zero."""
+        """The Stat when a count exceeds 32 bits: it wraps to negative numbers, as in ZooKeeper."""
         return _STAT.pack(
             self.czxid,
             self.mzxid,
@@ -87,7 +87,7 @@ class Node:
 
 
 def int32(number: int) -> int:
-    """The number as 32 bits with a sign keep it."""
+    """The number as a signed 32-bit integer."""
     return (number + 0x80000000 & 0xFFFFFFFF) - 0x80000000
 
 
@@ -97,5 +97,5 @@ def is_valid(path: str) -> bool:
 
 
 def parent_of(path: str) -> str:
-    """The path of the parent of anything but the root."""
+    """The path of the parent of any node except the root."""
     return path[: path.rindex("/")] or "/"

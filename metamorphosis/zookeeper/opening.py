@@ -1,5 +1,6 @@
 """
-How the database is opened: nothing acknowledged is missing, the tables are ours, the modes are set.
+The opening of the database: no acknowledged change is missing, the tables are ours, the modes are
+set.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from metamorphosis.zookeeper.marker import Acknowledged, Marker, MarkerDamaged
 from metamorphosis.zookeeper.rows import COLUMNS, state_value
 
 APPLICATION: Final = 0x4D51_5A4B
-"""``MQZK``, what ``file`` shows and tells our databases from others."""
+"""``MQZK``, the number that identifies our databases; ``file`` shows it."""
 
 VERSION: Final = 1
-"""Of the tables."""
+"""Version of the tables."""
 
 LOCK_SECONDS: Final = 10
-"""How long another process may have a lock on the database before that counts as a failure."""
+"""The longest time for which another process may have a lock on the database."""
 
 _TABLES: Final = """
     CREATE TABLE node (
@@ -34,7 +35,7 @@ _TABLES: Final = """
     INSERT INTO state VALUES ('zxid', 0);
 """
 
-_INCREMENTAL: Final = 2  # the value of auto_vacuum with which free pages can be given back
+_INCREMENTAL: Final = 2  # the value of auto_vacuum that lets free pages be returned
 
 
 def open_database(
@@ -44,16 +45,16 @@ def open_database(
     Open the database, or make it, and its marker. Blocks for at most ``LOCK_SECONDS`` while another
     process has a lock.
 
-    :param path: of the database.
-    :param marker: is opened, too.
-    :param accept_loss: go on with what the files hold, although more was acknowledged.
+    :param path: the database.
+    :param marker: the marker, which is opened too.
+    :param accept_loss: continue with the contents of the files, although more was acknowledged.
     :returns: the database; the loss that was accepted in words, None if nothing is missing.
-    :raises StorageError: the file cannot be opened, is damaged, is something else, or has less than
-        was acknowledged. Then the files are as they were.
+    :raises StorageError: the file cannot be opened, is damaged, is not one of ours, or has less
+        than was acknowledged. The files are unchanged then.
     """
     try:
         known, accepted = _known(path, marker, accept_loss)
-        # Transactions are begun and ended by us; other threads only ever commit.
+        # Transactions are begun and ended explicitly; other threads only commit.
         database = sqlite3.connect(
             path, timeout=LOCK_SECONDS, isolation_level=None, check_same_thread=False
         )
@@ -83,7 +84,7 @@ def state(database: sqlite3.Connection, name: str) -> int:
 
 def _known(path: str, marker: Marker, accept_loss: bool) -> tuple[Acknowledged | None, str | None]:
     """
-    The acknowledged change; None: unknown, or not to be checked; and the loss that is accepted.
+    The acknowledged change (None: unknown, or not to be checked), and the accepted loss.
 
     :raises StorageError: the files have less, and that is not accepted.
     """
@@ -105,7 +106,7 @@ def _known(path: str, marker: Marker, accept_loss: bool) -> tuple[Acknowledged |
 
 
 def _prepare(database: sqlite3.Connection, path: str) -> None:
-    """Set the modes, make the tables or check that they are ours."""
+    """Set the modes, and create or check the tables."""
     execute = database.execute
     (application,) = execute("PRAGMA application_id").fetchone()
     (version,) = execute("PRAGMA user_version").fetchone()
@@ -144,17 +145,17 @@ def _check_columns(database: sqlite3.Connection) -> None:
 
 
 def _let_it_shrink(database: sqlite3.Connection) -> None:
-    """Databases of earlier releases cannot give pages back: write such a one anew, once."""
+    """Rewrite, once, a database of an earlier release, which cannot return free pages."""
     if database.execute("PRAGMA auto_vacuum").fetchone() != (_INCREMENTAL,):
         database.execute(f"PRAGMA auto_vacuum = {_INCREMENTAL}")
         try:
             database.execute("VACUUM")
         except sqlite3.Error:
-            pass  # there is no room for a second copy: it stays as large as it is
+            pass  # no room for a second copy: the file keeps its size
 
 
 def _mark(database: sqlite3.Connection, marker: Marker, known: Acknowledged | None) -> None:
-    """Open the marker; make it for a database that is new, of an earlier release, or a backup."""
+    """Open the marker; create it for a database that is new, of an earlier release, or a backup."""
     if known is not None:
         marker.begin(known, new=False)
         return

@@ -19,9 +19,9 @@ class Held:
     """
     Packets that wait for the same batch.
 
-    :ivar size: bytes.
-    :ivar events: bytes of events among them.
-    :ivar since: when the first of them came.
+    :ivar size: their bytes.
+    :ivar events: the bytes of events among them.
+    :ivar since: the time of the first of them.
     """
 
     __slots__ = ("barrier", "events", "packets", "since", "size")
@@ -36,13 +36,13 @@ class Held:
 
 class Outbox:
     """
-    The packets of one connection that have not been handed to its transport. Thread: reactor.
+    The packets of one connection that have not been passed to its transport. Thread: reactor.
 
-    :ivar ready: what waits for nothing; ``take`` empties it.
-    :ivar ready_size: its bytes.
-    :ivar held: what waits for a batch, oldest first.
-    :ivar held_size: its bytes.
-    :param waiter: is released when a batch is on the disk that something here waits for.
+    :ivar ready: packets that can leave; ``take`` empties it.
+    :ivar ready_size: their bytes.
+    :ivar held: packets that wait for a batch, oldest first.
+    :ivar held_size: their bytes.
+    :param waiter: is released when a batch that packets wait for is on the disk.
     """
 
     __slots__ = ("_commits", "_waiter", "held", "held_size", "ready", "ready_size")
@@ -57,7 +57,7 @@ class Outbox:
 
     @property
     def packets(self) -> int:
-        """How many wait for a batch."""
+        """The number of packets that wait for a batch."""
         return sum(len(held.packets) for held in self.held)
 
     @property
@@ -66,7 +66,7 @@ class Outbox:
         return sum(held.events for held in self.held)
 
     def add(self, packet: bytes, event: bool, now: float) -> None:
-        """A packet, which gets its length in front."""
+        """Add a packet, preceded by its length."""
         data = _SIZE.pack(len(packet)) + packet
         size = len(data)
         commits = self._commits
@@ -85,7 +85,7 @@ class Outbox:
         self.held_size += size
 
     def release(self, durable: int) -> list[Held]:
-        """The batches up to ``durable`` are on the disk; returns what is ready now."""
+        """The batches up to ``durable`` are on the disk; returns the packets that are now ready."""
         released = []
         while self.held and self.held[0].barrier <= durable:
             held = self.held.popleft()
@@ -96,13 +96,13 @@ class Outbox:
         return released
 
     def take(self) -> bytes:
-        """Everything that is ready."""
+        """All ready packets as one string of bytes."""
         ready, self.ready = self.ready, []
         self.ready_size = 0
         return ready[0] if len(ready) == 1 else b"".join(ready)
 
     def clear(self) -> None:
-        """Nothing of it leaves."""
+        """Drop all packets."""
         self.ready.clear()
         self.held.clear()
         self.ready_size = self.held_size = 0

@@ -1,7 +1,7 @@
 """
-The operations, one function each: reads take a reader and give the body of the reply; changes are a
-pair, one that reads the arguments and one that applies them, so that a multi can read all its
-operations before it applies the first.
+The operations, one function each. Reads take a reader and return the body of the reply. Changes are
+a pair of functions, one that reads the arguments and one that applies them, so that a multi can
+read all its operations before it applies the first.
 
 The order of the checks is ZooKeeper's, because it decides which error a client gets.
 
@@ -37,7 +37,7 @@ from metamorphosis.zookeeper.tree import FIXED, Tree, check_version
 from metamorphosis.zookeeper.watches import CHILDREN, NODE, Watches, pack_event
 
 Read = Callable[[Tree, Watches, Client, Reader], bytes]
-#: what reads the arguments and what applies them
+#: the function that reads the arguments, and the one that applies them
 Change = tuple[Callable[[Reader], tuple[object, ...]], Callable[..., bytes]]
 
 
@@ -45,17 +45,17 @@ Change = tuple[Callable[[Reader], tuple[object, ...]], Callable[..., bytes]]
 
 
 def ping(tree: Tree, watches: Watches, client: Client, reader: Reader) -> bytes:
-    """The client is there."""
+    """Answer a ping; the request itself shows that the client is alive."""
     return b""
 
 
 def sync(tree: Tree, watches: Watches, client: Client, reader: Reader) -> bytes:
-    """One server is always in step with itself; any path will do."""
+    """Answer at once: a single server is always up to date. Any path is accepted."""
     return pack_string(reader.text())
 
 
 def exists(tree: Tree, watches: Watches, client: Client, reader: Reader) -> bytes:
-    """The Stat; who watches a node that does not exist is told of its creation."""
+    """The Stat; a watch on a node that does not exist fires at its creation."""
     path = reader.string()
     if "\0" in path:
         raise ZooKeeperError(Code.BAD_ARGUMENTS)
@@ -76,7 +76,7 @@ def get_data(tree: Tree, watches: Watches, client: Client, reader: Reader) -> by
 
 
 def get_acl(tree: Tree, watches: Watches, client: Client, reader: Reader) -> bytes:
-    """The ACL and the Stat; digests are for those who may set the ACL."""
+    """The ACL and the Stat; digests only for clients that may set the ACL."""
     node = tree.find(reader.string())
     acl = node.acl
     check(acl, Permission.READ | Permission.ADMIN, client.identities)
@@ -86,7 +86,7 @@ def get_acl(tree: Tree, watches: Watches, client: Client, reader: Reader) -> byt
 
 
 def get_children(tree: Tree, watches: Watches, client: Client, reader: Reader) -> bytes:
-    """The names of the children, in no order that a client may count on."""
+    """The names of the children, in an unspecified order."""
     return pack_strings(_listed(tree, watches, client, reader).children)
 
 
@@ -108,7 +108,7 @@ def _listed(tree: Tree, watches: Watches, client: Client, reader: Reader) -> Nod
 
 def set_watches(tree: Tree, watches: Watches, client: Client, reader: Reader) -> bytes:
     """
-    A client that comes back names its watches: those that would have been told meanwhile are told
+    Set the watches of a client that has reconnected: those that would have fired meanwhile fire
     now, the others are set.
     """
     zxid = reader.long()
@@ -160,14 +160,14 @@ def _read_set_acl(reader: Reader) -> tuple[str, Wish, int]:
 def create(
     tree: Tree, client: Client, path: str, data: bytes | None, wish: Wish, flags: int
 ) -> bytes:
-    """A new node; its path, which has a number at the end if it is a sequential one."""
+    """Create a node; returns its path, with a number at the end for a sequential node."""
     return pack_string(_created(tree, client, path, data, wish, flags))
 
 
 def create2(
     tree: Tree, client: Client, path: str, data: bytes | None, wish: Wish, flags: int
 ) -> bytes:
-    """A new node; its path and its Stat."""
+    """Create a node; returns its path and its Stat."""
     path = _created(tree, client, path, data, wish, flags)
     return pack_string(path) + tree.nodes[path].stat()
 
@@ -185,7 +185,7 @@ def _created(
 
 
 def delete(tree: Tree, client: Client, path: str, version: int) -> bytes:
-    """The end of a node."""
+    """Delete a node."""
     if "/" not in path or "\0" in path or path in FIXED:
         raise ZooKeeperError(Code.BAD_ARGUMENTS)
     check(tree.find(parent_of(path)).acl, Permission.DELETE, client.identities)
@@ -194,14 +194,14 @@ def delete(tree: Tree, client: Client, path: str, version: int) -> bytes:
 
 
 def set_data(tree: Tree, client: Client, path: str, data: bytes | None, version: int) -> bytes:
-    """New data; the Stat."""
+    """Set the data; returns the Stat."""
     node = _changed(tree, path)
     check(node.acl, Permission.WRITE, client.identities)
     return tree.set_data(path, data, version).stat()
 
 
 def set_acl(tree: Tree, client: Client, path: str, wish: Wish, version: int) -> bytes:
-    """A new ACL; the Stat."""
+    """Set the ACL; returns the Stat."""
     if not is_valid(path):
         raise ZooKeeperError(Code.BAD_ARGUMENTS)
     acl = granted(wish, client.identities)
@@ -210,7 +210,7 @@ def set_acl(tree: Tree, client: Client, path: str, wish: Wish, version: int) -> 
 
 
 def check_node(tree: Tree, client: Client, path: str, version: int) -> bytes:
-    """Nothing, if the node exists and has the version."""
+    """Check that the node exists and has the version."""
     node = _changed(tree, path)
     check(node.acl, Permission.READ, client.identities)
     check_version(node.version, version)
@@ -218,7 +218,7 @@ def check_node(tree: Tree, client: Client, path: str, version: int) -> bytes:
 
 
 def _changed(tree: Tree, path: str) -> Node:
-    """The node under a path, which no node has if it is not a valid one."""
+    """The node of a path; an invalid path has none."""
     node = tree.nodes.get(path)
     if node is None:
         raise ZooKeeperError(Code.NO_NODE if is_valid(path) else Code.BAD_ARGUMENTS)

@@ -1,9 +1,9 @@
 """
-Room on the disk that is kept for a start.
+Space on the disk that is reserved for a start.
 
 sqlite needs 32 KiB for the index of its write-ahead log even to read a database, and each session
-of a client is written. A file of zeros keeps that room; a start on a full disk removes it, so that
-what was stored can be read, and clients connect until the room is used up.
+of a client is written. A file of zeros reserves that space; a start on a full disk removes it, so
+that the database can be read, and clients can connect until the space is used up.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from metamorphosis.zookeeper.storage import Storage
 FILE_NAME: Final = "zookeeper.reserve"
 
 RESERVE_BYTES: Final = 1 << 20
-"""For the index, and some thousand small batches."""
+"""Enough for the index and some thousand small batches."""
 
 NEEDED_BYTES: Final = 64 << 10
-"""With less nothing can be opened."""
+"""With less space the database cannot be opened."""
 
 _log = Logger()
 
 
 def open_storage(directory: str, accept_loss: bool) -> Storage:
     """
-    The storage; on a full disk with the room that was kept.
+    Open the storage; on a full disk with the reserved space.
 
-    :raises StorageError: see ``Storage``; of a full disk the text says how much room is needed.
+    :raises StorageError: see ``Storage``; for a full disk the text has the space that is needed.
     """
     path = os.path.join(os.path.abspath(directory), FILE_NAME)
     try:
@@ -58,13 +58,13 @@ def open_storage(directory: str, accept_loss: bool) -> Storage:
 
 
 def _free(directory: str) -> int:
-    """Bytes that may be written."""
+    """Free bytes of the disk."""
     found = os.statvfs(directory)
     return found.f_bavail * found.f_frsize
 
 
 def _release(path: str) -> bool:
-    """Give the room back; whether there was any."""
+    """Free the reserved space; returns whether there was any."""
     try:
         os.remove(path)
     except OSError:
@@ -73,8 +73,8 @@ def _release(path: str) -> bool:
 
 
 def _keep(path: str) -> None:
-    """Take the room, if there is plenty and it is not kept already."""
-    with suppress(OSError):  # the next start tries it again
+    """Reserve the space, unless it is reserved already or the disk is nearly full."""
+    with suppress(OSError):  # the next start tries again
         if os.path.exists(path) and os.path.getsize(path) == RESERVE_BYTES:
             return
         if _free(os.path.dirname(path)) < 4 * RESERVE_BYTES:

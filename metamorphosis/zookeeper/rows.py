@@ -1,8 +1,8 @@
 """
 Nodes and sessions as rows of the database, and back.
 
-A row that comes back is checked field by field, because the file may have been edited or damaged:
-what would be a traceback in the middle of a request is one line at the start.
+A row that is read is checked field by field, because the file may have been edited or damaged: the
+fault is then one line at the start, not a traceback during a request.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _SHOWN: Final = 80  # characters of a bad value
 
 class BadRow(ValueError):
     """
-    A row holds what was never written.
+    A row has a value that this program never writes.
 
     :param where: table and row.
     """
@@ -68,7 +68,7 @@ def node_of(row: tuple[Any, ...]) -> Node:
     """
     The node of a row.
 
-    :raises BadRow: it is not one of ours.
+    :raises BadRow: a value is not valid.
     """
     path, data, acl, *numbers = row
     if not isinstance(path, str) or not (path == "/" or is_valid(path)):
@@ -97,7 +97,7 @@ def session_of(row: tuple[object, ...]) -> Session:
     """
     The session of a row.
 
-    :raises BadRow: it is not one of ours.
+    :raises BadRow: a value is not valid.
     """
     number, password, timeout = row
     where = f"table session, id {number!r}"
@@ -125,7 +125,7 @@ def state_value(name: str, row: tuple[object, ...] | None) -> int:
 
 def check_relations(nodes: Mapping[str, Node], sessions: Mapping[int, Session]) -> None:
     """
-    Each node has its parent, each ephemeral node its session.
+    Check that each node has its parent and each ephemeral node its session.
 
     :raises ValueError: one has not; the text names it.
     """

@@ -1,16 +1,16 @@
 """
 The server without sockets and disk: handshake, requests in the order of the wire, expiry, close.
 
-A request is applied at once. ``on_change`` is called after every change and before anything that
-tells of it is sent; a client's ``send`` keeps what it is given until that change is on disk. Events
-go before the reply of the request that caused them.
+A request is applied at once. ``on_change`` is called after every change and before a packet that
+shows it is sent; a client's ``send`` keeps the packet until that change is on disk. Events are sent
+before the reply to the request that caused them.
 
 Source: ``ZooKeeperServer``, ``FinalRequestProcessor``.
 
 Differs: ZooKeeper closes the connection of a session for every client that knows its id; here the
-password comes first. It cuts a client that has seen a later zxid, for as long as that tries; here
-the session of such a client has expired. An operation that 3.4 does not know is answered and the
-connection closed, as in 3.8; a check outside of a multi is answered.
+password is checked first. ZooKeeper cuts a client that has seen a later zxid at every attempt; here
+its session counts as expired. An operation unknown to 3.4 is answered and the connection closed, as
+in 3.8; a check outside of a multi is answered.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Server:
     """
     One ZooKeeper.
 
-    :param on_change: called after each change, before anything about it is sent.
+    :param on_change: called after each change, before a packet that shows it is sent.
     :ivar clock: seconds, monotonic.
     :ivar wall_clock: seconds since 1970.
     """
@@ -67,11 +67,11 @@ class Server:
 
     def connect(self, client: Client, frame: bytes) -> None:
         """
-        The first frame of a connection: a new session, or one that is resumed.
+        Take the first frame of a connection: create a session, or resume one.
 
-        A client that has seen a later zxid than there is knows what was here before a backup was
-        put back, or another server. Its session is refused, so that it begins anew; without one it
-        is cut, as is one whose frame cannot be read.
+        A client that has seen a later zxid than the newest one was connected before a backup was
+        restored, or to another server. Its session is refused, so that it starts a new one; without
+        a session its connection is cut, as is that of an unreadable frame.
         """
         reader = Reader(frame)
         try:
@@ -81,7 +81,7 @@ class Server:
         except MalformedRequest:
             client.close()
             return
-        knows_read_only = reader.position < len(frame)  # since 3.4; the C client of then does not
+        knows_read_only = reader.position < len(frame)  # since 3.4, except its C client
         ahead = zxid > self.tree.zxid
         timeout = self.sessions.negotiated(timeout)
         if session_id == 0:
@@ -108,7 +108,7 @@ class Server:
         return session
 
     def _resume(self, session: Session, timeout: int) -> None:
-        """The session has one connection, the newest."""
+        """Attach a session to its newest connection; an earlier one is dropped."""
         former = session.client
         if former is not None:
             self._drop(former)
@@ -116,7 +116,7 @@ class Server:
             self._on_change()
 
     def receive(self, client: Client, frame: bytes) -> None:
-        """A request; bytes after the end of a connection are not read."""
+        """Take a request; requests after the end of a session are ignored."""
         session = client.session
         if session is None:
             return
@@ -155,7 +155,7 @@ class Server:
         return time
 
     def _change(self, client: Client, opcode: int, reader: Reader) -> bytes:
-        """Every change takes a zxid, one that fails too."""
+        """Apply a change; a failed one takes a zxid too."""
         read, apply = _CHANGES[opcode]
         self._begin()
         try:
@@ -172,7 +172,8 @@ class Server:
     def _connection_request(
         self, client: Client, session: Session, xid: int, opcode: int, frame: bytes
     ) -> None:
-        """Requests about the connection itself: who it is, its end; and what nobody knows."""
+        """Take requests about the connection itself: authentication, its end, and unknown
+        operations."""
         if opcode == Opcode.AUTH:
             known = authenticate(Reader(frame, 8), client.identities)
             client.send(_REPLY.pack(xid, 0, Code.OK if known else Code.AUTH_FAILED))
@@ -186,7 +187,7 @@ class Server:
         self._drop(client)
 
     def _end(self, session: Session) -> None:
-        """The session and its ephemerals go, under one zxid."""
+        """Remove a session and its ephemeral nodes, under one zxid."""
         self._begin()
         self.tree.delete_ephemerals(session.id)
         self.sessions.remove(session)
@@ -197,14 +198,15 @@ class Server:
         client.close()
 
     def disconnected(self, client: Client) -> None:
-        """The connection is gone: its watches go, the session stays. Once is enough."""
+        """The connection has ended: remove its watches; the session stays. A second call has no
+        effect."""
         self.watches.remove(client)
         session, client.session = client.session, None
         if session is not None and session.client is client:
             session.client = None
 
     def expire(self) -> None:
-        """End the sessions that were silent for too long. Called every tick."""
+        """End the sessions that were silent for longer than their timeout. Called every tick."""
         for session in self.sessions.expired(self.clock()):
             self._end(session)
             if session.client is not None:
@@ -212,6 +214,6 @@ class Server:
 
 
 def _answer(timeout: int, session_id: int, password: bytes, knows_read_only: bool) -> bytes:
-    """The answer to a handshake, as long as the client expects it."""
+    """The answer to a handshake, in the length that the client expects."""
     answer = _ANSWER.pack(0, timeout, session_id, PASSWORD_BYTES, password)
     return answer + b"\0" if knows_read_only else answer

@@ -1,14 +1,14 @@
 """
-The embedded ZooKeeper as a whole: its directory, its port, and what happens when the disk fails.
+The embedded ZooKeeper as a whole: its directory, its port, and its behaviour when the disk fails.
 
 Start: directory locked, database opened and loaded, port opened, all before the reactor runs, so
-that ``twistd`` fails at once and nobody ever connects to a server that does not serve yet.
+that ``twistd`` fails at once and clients never connect to a server that does not serve yet.
 
-A batch that cannot be committed (a full disk) is answered to no client: the port is closed, the
-clients are cut off, and what was changed in memory is forgotten. Once the disk takes something
-again, the service goes on with what the disk holds, as after a restart.
+A batch that cannot be committed (a full disk) is not acknowledged: the port is closed, the clients
+are disconnected, and the changes in memory are dropped. Once the disk works again, the service
+continues with the contents of the disk, as after a restart.
 
-Source: ``ZooKeeperServerMain``. Differs: that ends its process when a write fails.
+Source: ``ZooKeeperServerMain``. Differs: the original ends its process when a write fails.
 """
 
 from __future__ import annotations
@@ -44,36 +44,36 @@ from metamorphosis.zookeeper.transport import ZooKeeperPort
 from metamorphosis.zookeeper.words import Words, configuration
 
 RETRY_SECONDS = 2.0
-"""How often a disk that failed is tried."""
+"""Seconds between two attempts to use a disk that has failed."""
 
 DRAIN_SECONDS = 5.0
-"""How long a stop waits for the last commit and for clients to read their last replies."""
+"""The longest wait of a stop for the last commit and for clients to read their last replies."""
 
 DRAIN_STEP = 0.02
 
 TIDY_SECONDS = 1.0
-"""How often the storage does the work that it has put off."""
+"""Seconds between two runs of the storage's deferred work."""
 
 HANG_SECONDS = 10.0
-"""How long a stop waits for a disk that hangs, once the connections are closed."""
+"""The longest wait of a stop for a disk that hangs, after the connections are closed."""
 
 BACKLOG = 1000
 """Connections that wait to be accepted."""
 
 EXPECTED = (MetaQError, OSError)
-"""Failures of a start whose text says everything."""
+"""Failures of a start whose text is sufficient; others have a traceback."""
 
 
 @dataclass(frozen=True)
 class ZooKeeperSettings:
     """
-    Where and how the service runs.
+    The settings of the service.
 
-    :ivar directory: for its files; made if missing.
+    :ivar directory: for its files; created if missing.
     :ivar interface: the address to listen on, "" for all.
     :ivar tick: milliseconds; session timeouts are 2 to 20 of them.
-    :ivar port_name: where the port was set, for the error when it is taken.
-    :ivar accept_loss: start with what is there, although more was acknowledged.
+    :ivar port_name: the option or key of the port, for the error when it is taken.
+    :ivar accept_loss: start with the contents of the files, although more was acknowledged.
     """
 
     directory: str
@@ -89,7 +89,7 @@ class ZooKeeperService(Service):
     """
     A coordination service from its files to its port. Thread: reactor.
 
-    :param make_threads: takes the reactor, how many threads and their name.
+    :param make_threads: takes the reactor, the number of threads and their name.
     :param make_port: takes the arguments of ``tcp.Port``.
     :param monotonic: seconds, for sessions: the reactor's clock may be set.
     """
@@ -141,7 +141,7 @@ class ZooKeeperService(Service):
             self._release()
             self._log.critical("Cannot start: {error}", error=error)
             raise StartRefused(str(error)) from error
-        # What was loaded stays: a full collection over it would stop the reactor.
+        # The loaded objects stay: a full collection over them would stop the reactor.
         gc.collect()
         gc.freeze()
         super().startService()
@@ -170,9 +170,9 @@ class ZooKeeperService(Service):
 
     def _serve(self, storage: Storage, zxid: int = 0) -> Server:
         """
-        Begin with the contents of the disk.
+        Serve with the contents of the disk.
 
-        :param zxid: the last one handed out, which the disk need not know.
+        :param zxid: the last zxid in use, which may be newer than that of the disk.
         """
         tree, sessions = storage.load(self.settings.tick)
         tree.zxid = max(tree.zxid, zxid)
@@ -207,17 +207,17 @@ class ZooKeeperService(Service):
         if self._factory is not None:
             self._factory.commits.tidy()
 
-    # When the disk fails
+    # A failed disk
 
     def _disk_failed(self, error: BaseException) -> None:
-        """A batch is not on the disk: forget it, and all that waits for it."""
+        """A batch is not on the disk: drop it, and all packets that wait for it."""
         self._log.error(
             "Cannot write {path}: {error}. ZooKeeper serves no client until the disk works again",
             path=self._lock.directory,
             error=error,
         )
         factory = self._stop_serving()
-        if factory is not None:  # not stopping anyway
+        if factory is not None:  # the service is not stopping
             factory.members.abort()
             self._try_later(factory.server.tree.zxid)
 
@@ -261,8 +261,8 @@ class ZooKeeperService(Service):
 
     def stopService(self) -> Deferred[None]:
         """
-        Close port and connections, let the last commit end, close the files; never fails. A disk
-        that hangs is waited for for ``HANG_SECONDS``.
+        Close port and connections, let the last commit end, close the files; never fails. Waits at
+        most ``HANG_SECONDS`` for a disk that hangs.
         """
         super().stopService()
         return Deferred.fromCoroutine(self._stop())
@@ -278,7 +278,7 @@ class ZooKeeperService(Service):
         if await self._idle():
             self._release()
         else:
-            # The worker has the database. The lock goes with the process.
+            # The worker still uses the database. The lock ends with the process.
             self._log.error(
                 "The disk of {path} has not answered for {seconds:.0f} s: stopping without it;"
                 " everything that was acknowledged is on it",
@@ -287,7 +287,8 @@ class ZooKeeperService(Service):
             )
 
     async def _idle(self) -> bool:
-        """Whether the worker has ended its work, within a bounded time."""
+        """Wait until the worker has ended its work; False if it takes longer than
+        ``HANG_SECONDS``."""
         stopped = self._threads.stop()
         stopped.addTimeout(HANG_SECONDS, self._reactor)
         try:
@@ -297,7 +298,8 @@ class ZooKeeperService(Service):
         return True
 
     async def _close_connections(self, factory: ZooKeeperFactory) -> None:
-        """Every reply that was due leaves; a client that does not read is cut off after a while."""
+        """Close the connections after their last replies; a client that does not read is
+        disconnected after ``DRAIN_SECONDS``."""
         factory.members.close()
         waited = 0.0
         while factory.members.connections and waited < DRAIN_SECONDS:

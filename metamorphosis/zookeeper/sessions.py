@@ -4,8 +4,8 @@ changes since the last call.
 
 Source: ``SessionTrackerImpl``, ``ZooKeeperServer``.
 
-Differs: passwords are random and kept, where ZooKeeper computes them from the id with a constant
-that everybody can read.
+Differs: passwords are random and stored; ZooKeeper computes them from the id with a public
+constant.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ PASSWORD_BYTES: Final = 16
 
 class Client(Protocol):
     """
-    A connection, as the server sees it.
+    The part of a connection that the server uses.
 
-    :ivar session: whose connection it is; None before the handshake and after the end.
+    :ivar session: its session; None before the handshake and after the end.
     :ivar identities: ``(scheme, id)``; begins with ``("ip", address)``.
     :ivar watching: kept by ``Watches``.
     """
@@ -35,10 +35,10 @@ class Client(Protocol):
     watching: set[tuple[bool, str]]
 
     def send(self, packet: bytes) -> None:
-        """Send a frame, given without its length, once what it tells of is on disk."""
+        """Send a frame, given without its length, once the changes that it shows are on disk."""
 
     def close(self) -> None:
-        """Close when what was sent has left."""
+        """Close after the last packet."""
 
 
 @dataclass(slots=True, eq=False)
@@ -46,9 +46,9 @@ class Session:
     """
     A session.
 
-    :ivar timeout: milliseconds, negotiated.
-    :ivar heard: when the client was last heard, seconds of the monotonic clock.
-    :ivar client: the one connection it has, or None.
+    :ivar timeout: the negotiated timeout in milliseconds.
+    :ivar heard: the time of the last request, in seconds of the monotonic clock.
+    :ivar client: its connection, or None.
     """
 
     id: int
@@ -62,9 +62,9 @@ class Sessions:
     """
     All sessions.
 
-    :param stored: those of before the restart.
-    :param tick: milliseconds; timeouts are 2 to 20 of them unless the next two say otherwise.
-    :ivar by_id: to read only.
+    :param stored: the sessions from before the restart.
+    :param tick: milliseconds; timeouts are 2 to 20 of them unless the next two are given.
+    :ivar by_id: the sessions by id; read-only.
     """
 
     def __init__(
@@ -81,19 +81,19 @@ class Sessions:
         self._changes: dict[int, Session | None] = {}
 
     def renew_all(self, now: float) -> None:
-        """After a restart every session has its whole timeout before it."""
+        """Restart the timeout of every session, after a restart of the server."""
         for session in self.by_id.values():
             session.heard = now
 
     def negotiated(self, timeout: int) -> int:
-        """The timeout for one that a client asked for; both in milliseconds."""
+        """The timeout for a requested one; both in milliseconds."""
         return max(self.min_timeout, min(timeout, self.max_timeout))
 
     def create(self, timeout: int, now: float, time: int) -> Session:
         """
         A new session.
 
-        :param timeout: as negotiated.
+        :param timeout: the negotiated timeout.
         :param time: milliseconds since 1970, from which ids begin, as in ZooKeeper.
         """
         self._last_id = max(self._last_id + 1, (time << 16) & 0x00FFFFFFFFFFFFFF, 1)
@@ -112,9 +112,9 @@ class Sessions:
 
     def resume(self, session: Session, timeout: int, now: float) -> bool:
         """
-        The client is back, with a timeout that was negotiated anew.
+        A client resumes its session, with a newly negotiated timeout.
 
-        :returns: whether there is something to keep.
+        :returns: whether the session has changed and must be stored.
         """
         session.heard = now
         if session.timeout == timeout:
@@ -124,12 +124,12 @@ class Sessions:
         return True
 
     def remove(self, session: Session) -> None:
-        """The session ends."""
+        """End a session."""
         del self.by_id[session.id]
         self._changes[session.id] = None
 
     def expired(self, now: float) -> list[Session]:
-        """Those that were silent for longer than their timeout."""
+        """The sessions that were silent for longer than their timeout."""
         return [
             session
             for session in self.by_id.values()
@@ -137,7 +137,7 @@ class Sessions:
         ]
 
     def prolong(self, seconds: float, now: float) -> None:
-        """Seconds that have just passed do not count for anybody."""
+        """Leave the last ``seconds`` out of the silence of every session."""
         for session in self.by_id.values():
             session.heard = min(session.heard + seconds, now)
 

@@ -1,14 +1,14 @@
 """
-The tree and the sessions in a file: one sqlite database in a directory of its own.
+The tree and the sessions in a file: one sqlite database in a separate directory.
 
 A batch is one transaction: ``begin`` opens it, ``write`` puts the final state of every changed node
 and session into it, ``commit`` ends it and waits for the disk. sqlite's write-ahead log is flushed
-by every commit (``synchronous=FULL``), so that what was committed survives kill -9 and a power cut;
-it is copied into the database whenever it has grown to 4 MiB. What was committed is noted in a
-``Marker``, and a database that has less is refused.
+by every commit (``synchronous=FULL``), so that committed batches survive kill -9 and a power cut;
+it is copied into the database whenever it has grown to 4 MiB. A ``Marker`` records the last commit,
+and a database that has less is refused.
 
 Other processes may read the file while the server runs, as ``sqlite3 zookeeper.sqlite3 .backup``
-does. One that has a lock makes ``begin`` say so, and ``wait_and_begin`` waits for its end.
+does. If one has a lock, ``begin`` returns False, and ``wait_and_begin`` waits for its end.
 """
 
 from __future__ import annotations
@@ -40,16 +40,17 @@ K = TypeVar("K", str, int)
 FILE_NAME: Final = "zookeeper.sqlite3"
 
 PROBE_BYTES: Final = 1 << 20
-"""What must fit onto a disk that is said to work again: the largest request."""
+"""Bytes that must fit onto a disk before it counts as working again: the largest request."""
 
 SLOW_SECONDS: Final = 1.0
 """A commit that takes longer is counted, as ZooKeeper does with its ``fsync``."""
 
 KEPT_PAGES: Final = 256
-"""Free pages, of 4 KiB, that a database may always have; and a quarter of all its pages."""
+"""Free pages, of 4 KiB, that a database may always keep; it may also keep a quarter of all its
+pages."""
 
 VACUUM_PAGES: Final = 1024
-"""Free pages that one ``tidy`` gives back to the file system."""
+"""Free pages that one ``tidy`` returns to the file system."""
 
 _PUT_NODE: Final = f"REPLACE INTO node VALUES ({', '.join('?' * len(COLUMNS['node']))})"
 _DELETE_NODE: Final = "DELETE FROM node WHERE path = ?"
@@ -64,20 +65,20 @@ class Storage:
     """
     One open database. Thread: any, one at a time.
 
-    :param directory: an existing one that no other program writes to; see ``DirectoryLock``.
-    :param accept_loss: go on with what the files hold, although more was acknowledged.
+    :param directory: an existing directory to which no other program writes; see ``DirectoryLock``.
+    :param accept_loss: continue with the contents of the files, although more was acknowledged.
     :ivar accepted: the loss that was accepted, in words; None if nothing was missing.
-    :ivar untidy: ``tidy`` has something to do.
-    :ivar slow_commits: how many took longer than ``SLOW_SECONDS``.
-    :raises StorageError: the file cannot be opened, is damaged, is something else, or has less than
-        was acknowledged.
+    :ivar untidy: whether ``tidy`` has work to do.
+    :ivar slow_commits: the number of commits that took longer than ``SLOW_SECONDS``.
+    :raises StorageError: the file cannot be opened, is damaged, is not one of ours, or has less
+        than was acknowledged.
     """
 
     def __init__(self, directory: str, accept_loss: bool = False) -> None:
         self.path = os.path.join(os.path.abspath(directory), FILE_NAME)
         self.untidy = False
         self.slow_commits = 0
-        self._zxid = 0  # of the batch that is open
+        self._zxid = 0  # zxid of the open batch
         self._patience = LOCK_SECONDS * 1000  # milliseconds for which sqlite waits for a lock
         self._marker = Marker(directory)
         self._database, self.accepted = open_database(self.path, self._marker, accept_loss)
@@ -111,7 +112,7 @@ class Storage:
         """
         Open a transaction, without waiting.
 
-        :returns: whether it is open; if not, another process has a lock on the database.
+        :returns: whether it is open; False: another process has a lock on the database.
         :raises sqlite3.Error: the disk does not work.
         """
         return self._begin(0)
@@ -141,7 +142,7 @@ class Storage:
         return True
 
     def _set_patience(self, milliseconds: int) -> None:
-        """How long sqlite waits for the lock of another process."""
+        """Set the time for which sqlite waits for the lock of another process."""
         if milliseconds != self._patience:
             self._database.execute(f"PRAGMA busy_timeout = {milliseconds}")
             self._patience = milliseconds
@@ -153,9 +154,9 @@ class Storage:
         zxid: int,
     ) -> None:
         """
-        Make all this so in the open transaction; None removes.
+        Write these states in the open transaction; None removes.
 
-        :raises sqlite3.Error: nothing of it will be on the disk.
+        :raises sqlite3.Error: none of them will be on the disk.
         """
         database = self._database
         try:
@@ -177,9 +178,9 @@ class Storage:
         """
         End the transaction; returns when it is on the disk and may be acknowledged.
 
-        :returns: the seconds that it took.
-        :raises sqlite3.Error: nothing of it counts.
-        :raises OSError: it could not be noted that it counts.
+        :returns: the duration in seconds.
+        :raises sqlite3.Error: the transaction was not committed.
+        :raises OSError: it was committed, but the marker could not be written.
         """
         began = time.monotonic()
         try:
@@ -195,18 +196,18 @@ class Storage:
         return seconds
 
     def _roll_back(self) -> None:
-        # After an error of the disk sqlite has often done so itself. The database stays open: when
-        # it was opened again after a failed flush, it would take what the kernel still has in
-        # memory of the failed transaction, and may never write, for committed.
+        # After an error of the disk sqlite has often rolled back itself. The database stays open:
+        # if it were opened again after a failed flush, it would treat the failed transaction as
+        # committed, because the kernel still has it in memory, although it may never be written.
         if self._database.in_transaction:
             self._database.execute("ROLLBACK")
 
     def probe(self, zxid: int) -> None:
         """
-        Find out whether the disk takes something again.
+        Check whether the disk works again.
 
-        :param zxid: the last one handed out, kept like those of a batch.
-        :raises sqlite3.Error: it does not.
+        :param zxid: the last zxid in use, stored as with a batch.
+        :raises sqlite3.Error: it does not work.
         """
         fill = f"INSERT INTO probe VALUES (zeroblob({PROBE_BYTES}))"
         for statement in (fill, "DELETE FROM probe"):
@@ -223,7 +224,7 @@ class Storage:
 
     def tidy(self) -> None:
         """
-        Flush the marker, and give some of many free pages back to the file system: a few
+        Flush the marker, and return some free pages to the file system if there are many: a few
         milliseconds.
 
         :raises OSError: the disk does not work.
@@ -239,18 +240,18 @@ class Storage:
     def _shrink(self) -> None:
         try:
             self._set_patience(0)
-            # A script, because ``execute`` would make one step of this, which gives back one page.
+            # A script, because ``execute`` would run one step of this, which returns one page.
             self._database.executescript(
                 f"BEGIN IMMEDIATE; PRAGMA incremental_vacuum({VACUUM_PAGES}); COMMIT;"
                 " PRAGMA wal_checkpoint(PASSIVE)"  # makes the file shorter
             )
         except sqlite3.Error:
-            self._roll_back()  # tried again after the next batch, which finds out what is wrong
+            self._roll_back()  # tried again after the next batch, which reports the error
         else:
             self.untidy = True
 
     def close(self) -> None:
-        """Copy the write-ahead log into the database and close it; what was committed stays."""
+        """Copy the write-ahead log into the database and close it; committed batches stay."""
         self._database.close()
         self._marker.close()
 

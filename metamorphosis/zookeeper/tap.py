@@ -22,8 +22,8 @@ the service stays in the foreground and logs to the terminal. SIGTERM and SIGINT
 """
 
 ACCEPT_LOSS = (
-    "Start once although the database has less than was acknowledged, with what is there. Without"
-    " it such a start is refused."
+    "Start once with the present files although the database has less than was acknowledged."
+    " Without it such a start is refused."
 )
 
 NUMBERS = {
@@ -38,18 +38,18 @@ class Options(usage.Options):
     """
     The command line after ``twistd metaq-zookeeper``.
 
-    :ivar settings: what it says.
+    :ivar settings: the settings from the options.
     """
 
     synopsis = "--data DIR [options]"
 
     longdesc = (
-        "Runs a coordination service of one node, for clients of ZooKeeper 3.4. It keeps what it"
-        " acknowledged in a directory of its own and needs no Java."
+        "Runs a coordination service of one node, for clients of ZooKeeper 3.4. It keeps"
+        " acknowledged changes in a directory of its own and needs no Java."
     )
 
     optParameters = [
-        ["data", None, None, "The directory of its files; made if missing (required)."],
+        ["data", None, None, "The directory of its files; created if missing (required)."],
         ["port", None, 2181, "The port to listen on."],
         [
             "interface",
@@ -75,15 +75,15 @@ class Options(usage.Options):
     settings: ZooKeeperSettings
 
     def getUsage(self, width: int | None = None) -> str:
-        """The usual text, and what ``usage`` would make one paragraph of."""
+        """The usual text, and the part that ``usage`` would join into one paragraph."""
         return f"{super().getUsage(width)}{EPILOGUE}"
 
     def postOptions(self) -> None:
         """
         Check every option.
 
-        :raises SystemExit: one of them is wrong; not a ``UsageError``, behind whose text ``twistd``
-            prints sixty lines of its own.
+        :raises SystemExit: one of them is invalid; not a ``UsageError``, after whose text
+            ``twistd`` prints sixty lines of its own.
         """
         escape_output()
         if self.parent is not None:
@@ -115,7 +115,7 @@ def integer(name: str, text: object, least: int, most: int) -> int:
     """
     The value of an option that is an integer.
 
-    :raises SystemExit: it is none, or out of bounds.
+    :raises SystemExit: it is not an integer, or out of bounds.
     """
     try:
         value = int(str(text))

@@ -1,8 +1,8 @@
 """
 The nodes in memory: sequence numbers, ephemerals, zxids, and the changes since the last call.
 
-A request that changes something calls ``begin`` once, which gives it a zxid, and then the changes;
-they raise before they touch anything. Rights are the caller's.
+A request that changes the tree calls ``begin`` once, which gives it a zxid, and then the changes;
+they raise before they change anything. The caller checks permissions.
 
 Source: ``DataTree``, ``PrepRequestProcessor``.
 """
@@ -17,7 +17,7 @@ from metamorphosis.zookeeper.acl import OPEN, Acl
 from metamorphosis.zookeeper.codes import Code, EventType, ZooKeeperError
 from metamorphosis.zookeeper.nodes import Node, int32, is_valid, parent_of
 
-#: what happened, where, and who may read it
+#: kind of the event, path, and ACL of the node
 Event = tuple[int, str, Acl]
 
 #: nodes that exist from the beginning and stay
@@ -28,11 +28,11 @@ class Tree:
     """
     All nodes.
 
-    :param nodes: what was stored, by path; children are found from the paths.
-    :param zxid: the last one ever handed out.
-    :ivar nodes: by path; to read only.
-    :ivar ephemerals: the paths that a session owns; to read only.
-    :ivar data_size: bytes of all data and characters of all paths, about what the nodes cost.
+    :param nodes: the stored nodes, by path; children are derived from the paths.
+    :param zxid: the last zxid ever used.
+    :ivar nodes: the nodes by path; read-only.
+    :ivar ephemerals: the paths owned by each session; read-only.
+    :ivar data_size: bytes of all data and characters of all paths, about the memory of the nodes.
     """
 
     def __init__(self, nodes: dict[str, Node] | None = None, zxid: int = 0) -> None:
@@ -61,7 +61,7 @@ class Tree:
 
     def find(self, path: str) -> Node:
         """
-        The node of a path; the empty one is the root's too.
+        The node of a path; the empty path is the root too.
 
         :raises ZooKeeperError: NO_NODE.
         """
@@ -72,7 +72,7 @@ class Tree:
 
     def begin(self, time: int) -> None:
         """
-        A request begins, whatever becomes of it: it takes the next zxid.
+        A request begins, and takes the next zxid even if it fails.
 
         :param time: milliseconds since 1970.
         """
@@ -86,7 +86,7 @@ class Tree:
         Add a node.
 
         :param path: with a slash; for a sequential node the part before its number.
-        :param owner: the session that the node ends with, or 0.
+        :param owner: the session of an ephemeral node, or 0.
         :returns: the path of the node.
         :raises ZooKeeperError: NO_NODE (the parent), BAD_ARGUMENTS, NODE_EXISTS,
             NO_CHILDREN_FOR_EPHEMERALS.
@@ -123,7 +123,7 @@ class Tree:
         """
         Remove a node.
 
-        :param version: the one that it must have, or -1.
+        :param version: the version that it must have, or -1.
         :raises ZooKeeperError: NO_NODE, BAD_VERSION, NOT_EMPTY.
         """
         node = self.find(path)
@@ -160,9 +160,9 @@ class Tree:
 
     def set_data(self, path: str, data: bytes | None, version: int = -1) -> Node:
         """
-        Give a node new data.
+        Set the data of a node.
 
-        :param version: the one that it must have, or -1.
+        :param version: the version that it must have, or -1.
         :raises ZooKeeperError: NO_NODE, BAD_VERSION.
         """
         node = self.find(path)
@@ -181,7 +181,7 @@ class Tree:
 
     def set_acl(self, path: str, acl: Acl, version: int = -1) -> Node:
         """
-        Give a node another ACL; no event is sent.
+        Set the ACL of a node; no event is sent.
 
         :param version: the version of the ACL that it must have, or -1.
         :raises ZooKeeperError: NO_NODE, BAD_VERSION.
@@ -194,15 +194,15 @@ class Tree:
         return node
 
     def all_or_nothing(self) -> None:
-        """Remember how to take back what follows, until ``keep`` or ``take_back``."""
+        """Record how to undo the changes from now on, until ``keep`` or ``take_back``."""
         self._undo = []
 
     def keep(self) -> None:
-        """What happened since ``all_or_nothing`` stays."""
+        """Keep the changes since ``all_or_nothing``."""
         self._undo = None
 
     def take_back(self) -> None:
-        """Nothing happened since ``all_or_nothing``; only the zxid is used up."""
+        """Undo the changes since ``all_or_nothing``; only the zxid stays used."""
         undo, self._undo = self._undo, None
         for step in reversed(undo or []):
             step()
@@ -227,14 +227,14 @@ class Tree:
         node.data, node.version, node.mzxid, node.mtime = data, version, mzxid, mtime
 
     def take_events(self) -> list[Event]:
-        """What happened since the last call, in order."""
+        """The events since the last call, in order."""
         events, self._events = self._events, []
         return events
 
     def take_changes(self) -> dict[str, Node | None]:
         """
-        The nodes that changed since the last call, None for those that went. They are the live
-        ones: read what is needed before the next request.
+        The nodes that changed since the last call, None for deleted ones. They are the live
+        objects: read them before the next request.
         """
         changes, self._changes = self._changes, {}
         return changes
@@ -242,6 +242,8 @@ class Tree:
 
 def check_version(current: int, expected: int) -> None:
     """
+    Check the version that a request expects.
+
     :raises ZooKeeperError: BAD_VERSION: a version was expected, and it is not the current one.
     """
     if expected != -1 and expected != int32(current):

@@ -1,6 +1,6 @@
 """
-The watches of all connections. A watch is told once and is gone; one client has one watch of a kind
-on a path, however often it asks.
+The watches of all connections. A watch fires once and is removed; a client has at most one watch of
+a kind on a path.
 
 Source: ``WatchManager``, ``DataTree.setWatches``.
 
@@ -27,14 +27,14 @@ from metamorphosis.zookeeper.tree import Event
 
 _EVENT: Final = struct.Struct(">iqiii")
 
-#: the two kinds: of the node (its data, its existence) and of its list of children
+#: the two kinds: for the node (its data, its existence) and for its list of children
 NODE: Final = False
 CHILDREN: Final = True
 
-#: bytes that the watches of one connection may take, a quarter of a million ordinary ones
+#: limit in bytes for the watches of one connection, a quarter of a million ordinary ones
 LIMIT: Final = 64 << 20
 
-_EACH: Final = 200  # bytes that a watch takes beside its path, about
+_EACH: Final = 200  # about the bytes that a watch takes beside its path
 
 _NOBODY: Final[frozenset[Client]] = frozenset()
 
@@ -58,14 +58,14 @@ class Watches:
 
     @property
     def watched(self) -> Mapping[tuple[bool, str], set[Client]]:
-        """Watching clients, by kind (``CHILDREN`` or ``NODE``) and path; to read only."""
+        """Watching clients, by kind (``CHILDREN`` or ``NODE``) and path; read-only."""
         return self._clients
 
     def add(self, kind: bool, path: str, client: Client) -> None:
         """
-        The client wants to be told once.
+        Add a watch of a client.
 
-        :raises TooManyWatches: it has enough.
+        :raises TooManyWatches: its watches exceed ``LIMIT``.
         """
         key = kind, path
         if key in client.watching:
@@ -81,7 +81,7 @@ class Watches:
             self._clients[key] = {client}
 
     def remove(self, client: Client) -> None:
-        """The client is gone."""
+        """Remove all watches of a client that has disconnected."""
         for key in client.watching:
             clients = self._clients[key]
             clients.remove(client)
@@ -91,7 +91,7 @@ class Watches:
         self._sizes.pop(client, None)
 
     def fire(self, events: Iterable[Event]) -> None:
-        """Send each event to the connections that watch for it, once, and forget the watches."""
+        """Send each event to the connections that watch for it, once, and remove these watches."""
         if not self._clients:
             return
         for kind, path, acl in events:
@@ -114,7 +114,8 @@ class Watches:
 
     @staticmethod
     def _tell(kind: int, path: str, acl: Acl, clients: Iterable[Client]) -> None:
-        """A client that may not read the node is not told, and its watch is gone all the same."""
+        """Send an event to the clients that may read the node; the watches of the others are
+        removed too."""
         packet = pack_event(kind, path)
         for client in clients:
             if acl is OPEN or allowed(acl, Permission.READ, client.identities):

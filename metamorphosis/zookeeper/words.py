@@ -5,9 +5,9 @@ envi conf isro wchs wchc wchp crst srst``.
 The texts, names and types are those of ZooKeeper 3.4.14, recorded and compared word by word
 (``tests/unit/zookeeper/test_words.py``).
 
-Source: ``NIOServerCnxn``. Differs: ``envi`` has one line about Python in the place of nine about
-Java; ``dump`` gives the wall time at which sessions expire, not one counted from the start of the
-machine; there is no trace mask to read or set (``gtmk``, ``stmk``).
+Source: ``NIOServerCnxn``. Differs: ``envi`` has one line about Python in place of nine about Java;
+``dump`` gives the wall time at which sessions expire, not the time since the start of the machine;
+there is no trace mask (``gtmk``, ``stmk``).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from metamorphosis.zookeeper.server import Server
 from metamorphosis.zookeeper.watches import NODE
 
 VERSION: Final = f"3.4.6-metamorphosis-{__version__}"
-"""Clients take the digits in front for the features of the server."""
+"""Clients derive the features of the server from the leading digits."""
 
 OPERATIONS: Final = {
     Opcode.CREATE_SESSION: "SESS",
@@ -75,7 +75,7 @@ class Words:
     """
     The answers about one server. Thread: reactor.
 
-    :param conf: what ``conf`` says.
+    :param conf: the names and values in the answer to ``conf``.
     """
 
     def __init__(
@@ -183,7 +183,7 @@ class Words:
         return f"{_short(connection)[:-1]},{','.join(fields)})"
 
     def _dump(self) -> Iterator[str]:
-        """When sessions expire, and who owns which ephemeral nodes."""
+        """The expiry times of sessions, and their ephemeral nodes."""
         ephemerals = self._server.tree.ephemerals
         yield "SessionTracker dump:"
         yield from self._expiries()
@@ -215,7 +215,7 @@ class Words:
         return ("Server stats reset.",)
 
     def _watched(self) -> Iterator[tuple[str, list[Member]]]:
-        """The paths whose data or existence is watched, as ZooKeeper lists no others."""
+        """The paths whose data or existence is watched; ZooKeeper lists no others."""
         for (kind, path), clients in self._server.watches.watched.items():
             if kind == NODE:
                 yield path, [one for one in self._members.connections if one in clients]
@@ -268,7 +268,7 @@ def _environment() -> Iterator[tuple[str, object]]:
 def _user() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # a container's user need not have a name
+    except (KeyError, OSError):  # a user in a container may have no name
         return str(os.getuid())
 
 
