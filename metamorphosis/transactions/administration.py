@@ -1,14 +1,14 @@
 """
 The reports and actions of an administrator for the transactions of a broker.
 
-An outcome is decided by hand only for an XA transaction that is prepared: its transaction manager
-has promised to end it, and may never come back. The decision is journaled like that of a client,
-then remembered in ``heuristic.log``, so that the manager is told when it does come back.
+An outcome is decided by hand only for a prepared XA transaction: its transaction manager must end
+it, but may never return. The decision is journaled like that of a client, then recorded in
+``heuristic.log``, so that the manager gets it when it returns.
 
 Source: ``TransactionalCommandProcessorMBean``, ``JournalTransactionStoreMBean``; sections 11 and 13
 of the specification of transactions.
 
-Differs: what can be done to no transaction is an error; the original does nothing and reports
+Differs: an action that applies to no transaction is an error; the original does nothing and reports
 success. ``complete`` is journaled as a rollback, so that the next start does not undo it.
 """
 
@@ -47,13 +47,13 @@ if TYPE_CHECKING:
     from metamorphosis.transactions.service import TransactionService
 
 STATES = ("open", "prepared", "heuristic")
-"""What ``transactions`` can be asked for; open ones are neither prepared nor decided by hand."""
+"""The selections of ``transactions``; open ones are neither prepared nor decided by hand."""
 
 _End = Callable[[Transaction], Written | None]
 
 
 class UnknownTransaction(MetaQError):
-    """There is none of this key."""
+    """There is no transaction with this key."""
 
 
 class NotPrepared(MetaQError):
@@ -70,9 +70,9 @@ class NotDecided(MetaQError):
 
 class TransactionAdministration:
     """
-    Thread: reactor.
+    Reports and actions of one broker. Thread: reactor.
 
-    :param service: has started.
+    :param service: must have started.
     """
 
     _log = Logger()
@@ -82,11 +82,11 @@ class TransactionAdministration:
         self._transactions = service.transactions
         self._clock = clock
 
-    # What can be known
+    # Reports
 
     def transactions(self, state: str | None = None) -> list[TransactionView]:
         """
-        XA transactions in the order of their BEGIN, local ones, then what was decided by hand.
+        XA transactions in the order of their BEGIN, local ones, then those decided by hand.
 
         :param state: one of ``STATES``; None: all.
         :raises InvalidArgument: another state.
@@ -104,11 +104,10 @@ class TransactionAdministration:
 
     def transaction(self, key: str) -> TransactionView:
         """
-        One of them; of an xid that was used again after its outcome was decided by hand the new
-        one.
+        One transaction; the new one if its xid was used again after a decision by hand.
 
         :raises UnknownTransaction: there is none.
-        :raises InvalidArgument: it is no key.
+        :raises InvalidArgument: ``key`` is not a key.
         """
         transaction_id = _id(key)
         found = self._find(transaction_id)
@@ -123,12 +122,13 @@ class TransactionAdministration:
         return decided_view(xid, outcome)
 
     def _find(self, transaction_id: TransactionId) -> Transaction | None:
-        """The open one; of local ones with the same key on several connections any."""
+        """The open transaction of a key; any one of local ones with the same key on several
+        connections."""
         every = self._transactions.open
         return next((each for each in every if each.id == transaction_id), None)
 
     def journal(self) -> JournalView:
-        """The redo files, and how many transactions there are."""
+        """The redo files, and the numbers of transactions."""
         journal = self._service.journal
         every = list(self._transactions.open)
         prepared = sum(each.state is State.PREPARED for each in every)
@@ -148,19 +148,20 @@ class TransactionAdministration:
             broken=None if journal.broken is None else str(journal.broken),
         )
 
-    # What can be done
+    # Actions
 
     async def commit(self, key: str) -> TransactionView:
         """
         Store the messages of a prepared transaction.
 
-        :returns: when they are stored, and the outcome is remembered.
+        :returns: after they are stored and the outcome is recorded.
         :raises UnknownTransaction: there is none.
         :raises NotPrepared: it is not prepared.
         :raises AlreadyDecided: its outcome was decided before.
-        :raises InvalidArgument: it is no key of an XA transaction.
-        :raises JournalError: the decision cannot be written down, and the transaction is prepared
-            as before; or it was written down and cannot be remembered: the text says which.
+        :raises InvalidArgument: ``key`` is not the key of an XA transaction.
+        :raises JournalError: the decision cannot be journaled, and the transaction is still
+            prepared; or it was journaled, but cannot be recorded in ``heuristic.log``: the text
+            tells which.
         """
         transaction = self._prepared(key)
         return await self._decide(
@@ -173,8 +174,8 @@ class TransactionAdministration:
 
     async def complete(self, key: str) -> TransactionView:
         """
-        The same, and its manager is told that the outcome is not known: for messages that were
-        brought elsewhere by other means. See ``commit``.
+        Drop the messages, and report the outcome to its manager as unknown: for messages that were
+        stored elsewhere by other means. See ``commit``.
         """
         return await self._drop(key, Heuristic.COMPLETED)
 
@@ -213,7 +214,7 @@ class TransactionAdministration:
             outcome=OUTCOME_WORDS[outcome],
         )
         heuristic = self._transactions.heuristic
-        heuristic.pop(xid, None)  # its last outcome is that of this key
+        heuristic.pop(xid, None)  # the newest outcome of a key replaces an earlier one
         heuristic[xid] = outcome
         try:
             await self._service.outcomes.write(heuristic)
@@ -224,12 +225,12 @@ class TransactionAdministration:
 
     async def forget(self, key: str) -> None:
         """
-        Do not remember any more that an outcome was decided by hand.
+        Delete the record of an outcome that was decided by hand.
 
-        :raises NotDecided: the outcome of this transaction was not.
+        :raises NotDecided: the outcome of this transaction was not decided by hand.
         :raises UnknownTransaction: there is none.
-        :raises InvalidArgument: it is no key of an XA transaction.
-        :raises JournalError: that cannot be written down, and it is remembered as before.
+        :raises InvalidArgument: ``key`` is not the key of an XA transaction.
+        :raises JournalError: the deletion cannot be written, and the record stays.
         """
         xid = _xid(key)
         forgotten = self._transactions.forget(xid)
@@ -242,7 +243,7 @@ class TransactionAdministration:
 
     def checkpoint(self) -> bool:
         """
-        Begin a new redo file and delete the old one, if no transaction needs it.
+        Start a new redo file and delete the old one, if no transaction needs it.
 
         :returns: whether it was done.
         :raises JournalError: the new file cannot be made.
@@ -266,9 +267,9 @@ def _xid(key: str) -> XATransactionId:
 
 def _outcome(awaited: Written | None, otherwise: str) -> Deferred[None]:
     """
-    Fires when it is decided; with a ``JournalError`` if it has failed.
+    Fires when the outcome is known; with a ``JournalError`` if it is a failure.
 
-    :param otherwise: what holds then.
+    :param otherwise: the state after a failure, for the text.
     """
     done: Deferred[None] = Deferred()
 

@@ -1,8 +1,8 @@
 """
 Checkpoint files of the original: JSON with the redo file and offset at which its replay starts.
 
-They are read and never written: replay here looks at every redo file, and a checkpoint of ours
-could make a Java broker drop a prepared transaction (section 12.2 of the specification).
+They are read and never written: replay here reads every redo file, and a checkpoint of ours could
+make a Java broker drop a prepared transaction (section 12.2 of the specification).
 
 Source: ``Checkpoint``, ``JournalLocation``.
 """
@@ -17,8 +17,8 @@ class JournalLocation(NamedTuple):
     """
     A place in the journal. Compared as the original does: file first, then offset.
 
-    :ivar number: of the redo file.
-    :ivar offset: of a record's first byte in it.
+    :ivar number: number of the redo file.
+    :ivar offset: offset of a record's first byte in it.
     """
 
     number: int
@@ -27,8 +27,10 @@ class JournalLocation(NamedTuple):
 
 def parse_checkpoint(data: bytes) -> JournalLocation | None:
     """
-    :param data: a checkpoint file, whole; an empty one holds none.
-    :raises ValueError: it is not what the original writes.
+    The location of a checkpoint.
+
+    :param data: a whole checkpoint file; an empty one has no location.
+    :raises ValueError: the original does not write such a file.
     """
     if not data.strip(b"\0 \r\n"):
         return None

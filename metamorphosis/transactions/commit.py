@@ -1,18 +1,18 @@
 """
-One commit, in the order that a crash cannot tear apart.
+One commit, in an order that is safe against a crash at any step.
 
-1. Room for one block a partition is reserved, so that the offsets are known.
+1. Space for one block per partition is reserved, so that the offsets are known.
 2. The commit record with these offsets is written and, in flush mode 1, forced.
 3. The blocks are written; batches of other puts have collected after them meanwhile.
 4. The reply leaves.
 
-A crash before 2 leaves nothing, one after it is repaired by recovery. When the record cannot be
-written the blocks are cancelled and the transaction is as it was. When a block cannot be stored
-although its record is written, nobody may be told "rolled back": the broker stops, and recovery
-stores the block at the next start.
+A crash before step 2 has no effect, one after it is repaired by recovery. When the record cannot be
+written, the blocks are cancelled and the transaction is unchanged. When a block cannot be stored
+although its record is written, "rolled back" would be a wrong answer: the broker stops, and
+recovery stores the block at the next start.
 
-Differs: the original appends first and records then, so that a crash between doubles messages; and
-says "rolled back" of what may be visible.
+Differs: the original appends first and records the commit after that, so that a crash in between
+doubles messages; and it reports "rolled back" for messages that may be visible.
 
 Source: ``JournalTransactionStore``; section 9.2 of the specification of transactions.
 """
@@ -42,8 +42,8 @@ class Commit(Written):
     """
     The outcome that the reply to a commit waits for. Thread: reactor.
 
-    :ivar transaction: ``ENDING`` until it is decided, then ``FINISHED`` or as it was before.
-    :param open_store: the store of a partition, made if it is new.
+    :ivar transaction: ``ENDING`` until it is decided, then ``FINISHED`` or in its former state.
+    :param open_store: the store of a partition, created if it is new.
     :param on_lost: called when a block cannot be stored although its record is written.
     """
 
@@ -77,9 +77,11 @@ class Commit(Written):
 
     def begin(self, check_room: CheckRoom, size: int) -> None:
         """
-        :param check_room: raises when there is no room for this many bytes where a store stands.
-        :param size: bytes of all commits that are under way, with this one.
-        :raises BrokerError: the commit cannot begin; the transaction is as it was.
+        Reserve the blocks, and write the commit record.
+
+        :param check_room: raises if the disk of a store has no space for this number of bytes.
+        :param size: bytes of all commits in progress, including this one.
+        :raises BrokerError: the commit cannot begin; the transaction is unchanged.
         """
         transaction = self.transaction
         self._check_room, self._size = check_room, size
@@ -109,7 +111,7 @@ class Commit(Written):
         return Location(f"{topic}-{number}", block.offset, block.size, checksum)
 
     def _cancel(self, error: BaseException) -> None:
-        """Nothing was recorded: give the room back."""
+        """The commit was not recorded: cancel the reserved blocks."""
         self.transaction.end_failed()
         blocks, self._blocks = self._blocks, []
         for store, block in blocks:
@@ -147,7 +149,7 @@ class Commit(Written):
         self.complete()
 
     def _lose(self, error: BaseException | None) -> None:
-        """It is recorded and cannot be stored: that is left to the next start."""
+        """The commit is recorded and cannot be stored: leave that to the next start."""
         if not self._lost:
             self._lost = True
             self._on_lost(self.transaction, error)
@@ -155,7 +157,7 @@ class Commit(Written):
 
     def abandon(self, error: BaseException) -> None:
         """
-        The broker stops, and the commit stays undecided: its stores need not wait for it. Recovery
+        The broker stops, and the commit stays undecided: its stores must not wait for it. Recovery
         finds the record, or does not.
         """
         for store, block in self._blocks:

@@ -1,13 +1,14 @@
 """
-Commit records that name no place for one of their partitions.
+Commit records without a location for one of their partitions.
 
-Such a block is stored like one whose place says that it was not. First the record gets a place for
-it, so that a crash in between leaves a place that says so, and the next recovery stores none twice.
-The record becomes longer, so the file is written anew beside the old one and then takes its name.
+Such a block is stored like one whose location marks it as not stored. First the record gets such a
+location, so that after a crash in between the next recovery stores no block twice. The record
+becomes longer, so a new file is written and then replaces the old one.
 
 Source: ``JournalTransactionStore.recover``; section 10.4 of the specification of transactions.
 
-Differs: the original has no room for the place in the record, and writes it over what follows.
+Differs: the original has no space for the location in the record, and overwrites the bytes after
+it.
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ if TYPE_CHECKING:
 
 def complete(disk: Disk, path: str, data: bytes, commits: list[CommitFound]) -> None:
     """
-    Give every commit a place for each of its partitions. Thread: worker.
+    Give every commit a location for each of its partitions. Thread: worker.
 
-    :param path: of the redo file.
-    :param data: what is in it, whole records only.
-    :raises OSError: the file is as it was.
+    :param path: the redo file.
+    :param data: its contents, whole records only.
+    :raises OSError: the file is unchanged.
     """
     directory, name = os.path.split(path)
     temporary = os.path.join(directory, f".{name}.new")
@@ -52,7 +53,7 @@ def complete(disk: Disk, path: str, data: bytes, commits: list[CommitFound]) -> 
 
 
 def _completed(data: bytes, commits: list[CommitFound]) -> Iterator[bytes]:
-    """The bytes of the file, in pieces."""
+    """The bytes of the new file, in pieces."""
     lacking = {commit.locations_at: commit for commit in commits if commit.lacking}
     done = 0
     for start, record, end in read_records(data):
@@ -69,8 +70,8 @@ def _completed(data: bytes, commits: list[CommitFound]) -> Iterator[bytes]:
 
 def _nowhere(name: str, commit: CommitFound, data: bytes) -> Location:
     """
-    Size and checksum are right already: only the offset is written later, so that a write of which
-    a power cut has spared a part says nothing wrong.
+    A location without an offset. Size and checksum are already correct: only the offset is written
+    later, so that a partial write at a power cut leaves no wrong values.
     """
     partition = partition_of(name)
     block = b"" if partition is None else b"".join(block_of(commit, partition, data))

@@ -1,7 +1,7 @@
 """
-How transactions end: committed, rolled back, timed out, or with the connection they belong to.
+The ends of transactions: commit, rollback, timeout, or the end of their connection.
 
-Differs: a commit for which the disk has no room is refused before it is recorded.
+Differs: a commit for which the disk has no space is refused before it is recorded.
 
 Source: ``TransactionProcessor``, ``XATransaction``, ``LocalTransaction``; sections 5.2 to 5.5 of
 the specification of transactions.
@@ -34,13 +34,13 @@ if TYPE_CHECKING:
 
 class Endings:
     """
-    Thread: reactor.
+    Ends transactions. Thread: reactor.
 
-    :ivar open_store: the store of a partition, made if it is new; raises ``StoreError``. The
-        broker replaces it by one that also announces a new partition.
-    :param on_lost: a commit is recorded and cannot be stored: the broker must stop.
-    :param capacity: timeouts at the same time.
-    :ivar timeouts: of those that are neither prepared nor finished.
+    :ivar open_store: returns the store of a partition, created if it is new; raises
+        ``StoreError``. The broker replaces it by one that also announces a new partition.
+    :param on_lost: called when a commit is recorded and cannot be stored: the broker must stop.
+    :param capacity: the most timeouts at the same time.
+    :ivar timeouts: timeouts of transactions that are neither prepared nor finished.
     """
 
     _log = Logger()
@@ -62,13 +62,13 @@ class Endings:
         self._recording = recording
         self._on_lost = on_lost
         self._room = Room(clock)
-        self._commits: dict[Commit, int] = {}  # under way: how much they store
+        self._commits: dict[Commit, int] = {}  # commits in progress, and the bytes that they store
 
     def commit(self, transaction: Transaction) -> Commit | None:
         """
-        Commit one that may be committed; None: it had no messages.
+        Commit a transaction that may be committed; None: it had no messages.
 
-        :raises BrokerError: it cannot be committed; the transaction is as it was.
+        :raises BrokerError: it cannot be committed; the transaction is unchanged.
         """
         if not transaction.records:
             self.finish(transaction)
@@ -86,9 +86,9 @@ class Endings:
 
     def roll_back(self, transaction: Transaction) -> Written | None:
         """
-        Roll back one that may be rolled back; None: nothing of it stands in the journal.
+        Roll back a transaction that may be rolled back; None: the journal has no record of it.
 
-        :raises BrokerError: it cannot be rolled back; the transaction is as it was.
+        :raises BrokerError: it cannot be rolled back; the transaction is unchanged.
         """
         if transaction.is_unwritten:
             self.finish(transaction)
@@ -110,15 +110,15 @@ class Endings:
         self._ended(transaction, written)
 
     def _ended(self, transaction: Transaction, outcome: Written) -> None:
-        """The outcome of a transaction is written, or it is as it was."""
+        """The end of a transaction is recorded, or has failed."""
         recorded = outcome.state is STORED
         if recorded or transaction.abandoned:
             self.finish(transaction, recorded)
 
     def give_up(self, transaction: Transaction) -> None:
         """
-        Roll back one with which nobody can go on. If that cannot be written down the next start
-        does it again; an end that is under way has its way if it can.
+        Roll back a transaction that no client can continue. If the rollback cannot be recorded, the
+        next start repeats it; an end in progress is completed if possible.
         """
         transaction.abandoned = True
         if transaction.state is State.ENDING:
@@ -130,9 +130,9 @@ class Endings:
             self.finish(transaction)
 
     def _expired(self, transaction: Transaction) -> None:
-        """Its time is over."""
+        """The timeout of a transaction is over: roll it back."""
         if transaction.state in (State.ENDING, State.PREPARED):
-            transaction.timeout = 1  # looked at again, in case its end or its prepare fails
+            transaction.timeout = 1  # checked again, in case its end or its prepare fails
             self.timeouts.arm(transaction)
         else:
             self._log.info("Rolling back {key}: its timeout is over", key=transaction.key)
@@ -140,9 +140,9 @@ class Endings:
 
     def finish(self, transaction: Transaction, recorded: bool = True) -> None:
         """
-        It is in no table any more.
+        Remove a transaction from all tables.
 
-        :param recorded: its outcome stands in the journal, or nothing of it does.
+        :param recorded: its outcome is in the journal, or none of its records is.
         """
         transaction.state = State.FINISHED
         self.timeouts.disarm(transaction)
@@ -157,6 +157,6 @@ class Endings:
         return bool(self._commits)
 
     def abandon(self, error: BaseException) -> None:
-        """The journal is broken: commits stay undecided, and no store waits for them."""
+        """The journal is broken: leave commits undecided, so that no store waits for them."""
         for commit in tuple(self._commits):
             commit.abandon(error)

@@ -3,7 +3,7 @@
 forgotten.
 
 The file is one serialized ``LinkedHashMap`` from transaction id to transaction, in the order of the
-decisions. What is written is byte-identical with the original's for a map that never shrank.
+decisions. The bytes are identical with the original's for a map that never shrank.
 
 Source: ``HeuristicTransactionJournal``, ``XATransactionId``, ``XATransaction``; section 11.2 of the
 specification of transactions.
@@ -48,8 +48,10 @@ _TRANSACTION_CLASS = "com.taobao.metamorphosis.server.transaction.XATransaction"
 
 def parse_heuristic_log(data: bytes) -> dict[XATransactionId, Heuristic]:
     """
-    :param data: the file, whole; an empty one holds nothing.
-    :raises InvalidRecord: it is not what the original writes.
+    The outcomes in a file.
+
+    :param data: the whole file; an empty one has none.
+    :raises InvalidRecord: the original does not write such a file.
     """
     if not data:
         return {}
@@ -92,7 +94,7 @@ def _outcome(value: JavaValue) -> Heuristic:
         raise InvalidRecord(f"a value of the map is not a {_TRANSACTION_CLASS}")
     state = value.fields.get("state")
     try:
-        return Heuristic(state)  # type: ignore[arg-type]  # whatever it is, it is one of them or not
+        return Heuristic(state)  # type: ignore[arg-type]  # any value is accepted: it is a member or not
     except ValueError as error:
         raise InvalidRecord(f"a transaction of the map has the state {state!r}") from error
 
@@ -108,7 +110,7 @@ def encode_heuristic_log(outcomes: Mapping[XATransactionId, Heuristic]) -> bytes
 
 
 def _capacity(size: int) -> int:
-    """Of a ``HashMap`` that has grown to ``size`` entries."""
+    """The capacity of a ``HashMap`` that has grown to ``size`` entries."""
     capacity = FIRST_CAPACITY
     while size > capacity * 3 // 4:
         capacity *= 2
@@ -116,7 +118,7 @@ def _capacity(size: int) -> int:
 
 
 class _Writer:
-    """Writes the stream; knows which handle each class descriptor and object has got."""
+    """Writes the stream, and counts the handles of class descriptors and objects."""
 
     def __init__(self) -> None:
         self.data = bytearray(MAGIC)
@@ -124,11 +126,11 @@ class _Writer:
         self._classes: dict[str, int] = {}
 
     def raw(self, data: bytes) -> None:
-        """Bytes that take no handle."""
+        """Append bytes without a handle."""
         self.data += data
 
     def _handle(self) -> int:
-        """The handle of what is written now."""
+        """The handle of the present object."""
         handle = self._next_handle
         self._next_handle += 1
         return handle
@@ -156,7 +158,7 @@ class _Writer:
         self._name(name)
 
     def map_head(self, size: int) -> None:
-        """The map down to its first entry."""
+        """Write the map up to its first entry."""
         capacity = _capacity(size)
         self.raw(b"\x73")
         self._class_head(_MAP_CLASS, "34c04e5c106cc0fb", 2, 1)
@@ -171,7 +173,7 @@ class _Writer:
         self.raw(b"\x77\x08" + _ENTRY_DATA.pack(capacity, size))
 
     def entry(self, transaction_id: XATransactionId, outcome: Heuristic) -> None:
-        """One key and its value; the value refers back to the key."""
+        """Write one key and its value; the value refers back to the key."""
         self.raw(b"\x73")
         self._id_class()
         key = self._handle()
@@ -186,7 +188,7 @@ class _Writer:
         self._reference(key)
 
     def _known(self, name: str) -> bool:
-        """Refer to a descriptor that stands in the stream already."""
+        """Refer to a descriptor that was written before; False if there is none."""
         handle = self._classes.get(name)
         if handle is None:
             return False

@@ -1,5 +1,5 @@
 """
-A reader of Java object streams, as far as ``heuristic.log`` needs it.
+A reader of Java object streams, for the types in ``heuristic.log``.
 
 Any JDK may have written the stream, so objects, descriptors and strings may be shared in any way;
 values that the two classes of the file cannot hold (enums, classes, proxies) are refused.
@@ -33,7 +33,7 @@ SC_WRITE_METHOD = 1
 SC_SERIALIZABLE = 2
 
 DEEPEST = 100
-"""Objects within objects; the file has four. Damage must not exhaust the stack."""
+"""Limit of nested objects: a damaged file must not exhaust the stack; a valid one has four."""
 
 _PRIMITIVES = {
     "B": Struct(">b"),
@@ -79,7 +79,7 @@ class JavaClass:
 
 class JavaObject:
     """
-    An object: the values of its fields by name, and what its class wrote beside them.
+    An object: the values of its fields by name, and the other data written by its class.
 
     :ivar annotations: objects, and the bytes of data blocks, in the order of the stream.
     """
@@ -103,7 +103,7 @@ def read_java_stream(data: bytes) -> JavaValue:
     """
     The first object of a stream.
 
-    :raises InvalidRecord: it is cut, damaged, or has what this reader does not know.
+    :raises InvalidRecord: the stream is cut, damaged, or has a type that this reader does not know.
     """
     if data[:4] != MAGIC:
         raise InvalidRecord("not a Java object stream: it does not begin with ac ed 00 05")
@@ -141,7 +141,7 @@ class _Reader:
         return decode_modified_utf8(self._take(length))
 
     def value(self) -> JavaValue | _End:
-        """Whatever comes next."""
+        """The next value."""
         self._depth += 1
         if self._depth > DEEPEST:
             raise InvalidRecord(f"objects are nested more than {DEEPEST} deep")
@@ -203,7 +203,7 @@ class _Reader:
             code = chr(self._take(1)[0])
             name = self._text(self._unpack(_UINT16))
             if code in "L[":
-                self.value()  # the field's class; its value says enough
+                self.value()  # the field's class, not needed: the value has its own
             elif code not in _PRIMITIVES:
                 raise InvalidRecord(f"field {name} has the unknown type {code!r}")
             described.fields.append((code, name))
@@ -262,7 +262,9 @@ def encode_modified_utf8(text: str) -> bytes:
 
 def decode_modified_utf8(data: bytes) -> str:
     """
-    :raises InvalidRecord: the bytes are not in Java's form of UTF-8.
+    The text of bytes in Java's form of UTF-8.
+
+    :raises InvalidRecord: the bytes are not in that form.
     """
     try:
         halves = data.replace(b"\xc0\x80", b"\0").decode("utf-8", "surrogatepass")

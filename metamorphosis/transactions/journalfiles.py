@@ -1,7 +1,7 @@
 """
-The files of a journal directory: which there are, and what is done to them before it is open.
+The files of a journal directory, and the work on them before the journal is open.
 
-Everything here blocks and touches no state: it runs in workers.
+Everything here blocks and has no state: it runs in workers.
 
 Source: ``JournalStore``, ``Checkpoint``; sections 7, 8 and 12 of the specification of transactions.
 """
@@ -30,16 +30,16 @@ REDO = "redo."
 CHECKPOINT = "checkpoint."
 HEURISTIC_LOG = "heuristic.log"
 ASIDE = "damaged-"
-"""Prefix of what is kept of damaged files; the original takes no offence at such names."""
+"""Prefix for the names of kept damaged files; the original ignores such names."""
 
 Outcomes = dict[XATransactionId, Heuristic]
-"""What administrators decided."""
+"""The outcomes that administrators decided."""
 
 _log = Logger()
 
 
 def journal_directory(data_log_path: str, data_path: str) -> str:
-    """Where the journal of a configuration is."""
+    """The directory of a configuration's journal."""
     return os.path.join(os.path.abspath(data_log_path or data_path), DIRECTORY)
 
 
@@ -58,16 +58,16 @@ class JournalFiles(NamedTuple):
 
     @property
     def next_number(self) -> int:
-        """Above every number that was used here."""
+        """A number above all that were used here."""
         last = self.redo[-1][0] if self.redo else 0
         return max(last, self.checkpoint.number if self.checkpoint else 0) + 1
 
 
 def find_files(disk: Disk, directory: str) -> JournalFiles:
     """
-    Look into the directory; it is made if it is missing, and is there after a power cut as well.
+    The files of the directory, which is created durably if it is missing.
 
-    :raises JournalError: naming what cannot be read.
+    :raises JournalError: naming the file or directory that cannot be read.
     """
     try:
         os.makedirs(directory, exist_ok=True)
@@ -80,10 +80,10 @@ def find_files(disk: Disk, directory: str) -> JournalFiles:
 
 def find_files_only(directory: str) -> JournalFiles:
     """
-    The same, and nothing is made or changed; a ``heuristic.log`` that cannot be read counts as
-    empty.
+    The files of the directory, without creating or changing any; an invalid ``heuristic.log``
+    counts as empty.
 
-    :raises JournalError: naming what cannot be read.
+    :raises JournalError: naming the file or directory that cannot be read.
     """
     try:
         return _look(directory, _readable_heuristic)
@@ -94,7 +94,7 @@ def find_files_only(directory: str) -> JournalFiles:
 
 
 def unreadable(directory: str, error: OSError) -> JournalError:
-    """A journal that cannot be read."""
+    """The error of a journal that cannot be read."""
     return JournalError(f"Could not read the transaction journal in {directory} ({error.strerror})")
 
 
@@ -136,8 +136,8 @@ def _readable_heuristic(path: str) -> Outcomes:
 
 def _heuristic(path: str) -> Outcomes:
     """
-    Differs: an unreadable file keeps the original from starting. The outcomes themselves stand in
-    the redo files; what is lost is the memory that an administrator decided them.
+    Differs: an unreadable file keeps the original from starting. The outcomes themselves are in the
+    redo files; only the record that an administrator decided them is lost.
     """
     try:
         with open(path, "rb") as file:
@@ -159,7 +159,7 @@ def _heuristic(path: str) -> Outcomes:
 
 
 def set_aside(path: str, copy: bool = False) -> str:
-    """Keep a damaged file under another name, as a copy or as it is; returns the name."""
+    """Keep a damaged file under another name, copied or renamed; returns the name."""
     directory, name = os.path.split(path)
     number = 1
     while os.path.exists(aside := os.path.join(directory, f"{ASIDE}{name}.{number}")):
@@ -190,7 +190,7 @@ def write_all(disk: Disk, fd: int, data: bytes, position: int) -> None:
     """
     Write all of ``data``.
 
-    :raises OSError: it is not all there.
+    :raises OSError: not all bytes were written.
     """
     done = 0
     while done < len(data):
@@ -204,15 +204,15 @@ def compact(
     disk: Disk, directory: str, number: int, records: Iterable[bytes], old: Iterable[str]
 ) -> tuple[int, int]:
     """
-    A new redo file with the records of everything that is open, in the place of all older ones.
+    Replace all redo files by a new one with the records of the open transactions.
 
-    It gets its name when it is whole, because what a later file says of a transaction counts alone.
-    A crash on the way leaves a transaction in two files, or a file that nobody reads.
+    The file gets its name when it is complete, because for each transaction only the latest file
+    counts. A crash during this leaves a transaction in two files, or a file that is never read.
 
-    :param number: of the new file.
+    :param number: number of the new file.
     :param old: paths of the others.
     :returns: descriptor and size of the new file.
-    :raises OSError: the older files are all there.
+    :raises OSError: the older files still exist.
     """
     path = os.path.join(directory, f"{REDO}{number}")
     temporary = os.path.join(directory, f".{REDO}new")

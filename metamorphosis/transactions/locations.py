@@ -1,12 +1,12 @@
 """
-Where the blocks of a committed transaction stand: the attachment of a commit record.
+The locations of the blocks of a committed transaction: the attachment of a commit record.
 
-One entry a partition: int64 offset, int32 length, int32 checksum, int32 length of the name, the
+One entry per partition: int64 offset, int32 length, int32 checksum, int32 length of the name, the
 name ``<topic>-<partition>``. The size does not depend on the offsets, so a location is rewritten in
 place.
 
-Differs: the original sizes the attachment by characters, so that a commit to a topic whose name is
-not ASCII fails; ours counts bytes.
+Differs: the original measures the attachment in characters, so that a commit to a topic with a
+non-ASCII name fails; here bytes are counted.
 
 Source: ``AddMsgLocationUtils``; section 7.4 of the specification of transactions.
 """
@@ -30,7 +30,7 @@ class Location(NamedTuple):
     One block.
 
     :ivar name: ``<topic>-<partition>``.
-    :ivar offset: of its first byte in the partition, ``NOWHERE`` if it was not stored.
+    :ivar offset: offset of its first byte in the partition, ``NOWHERE`` if it was not stored.
     :ivar length: bytes, headers included.
     :ivar checksum: CRC-32 of the block without its top bit.
     """
@@ -53,6 +53,8 @@ def encode_locations(locations: Iterable[Location]) -> bytes:
 
 def decode_locations(data: memoryview) -> list[Location]:
     """
+    The locations in an attachment.
+
     :raises InvalidRecord: an entry is cut, or its name is not UTF-8.
     """
     locations = []

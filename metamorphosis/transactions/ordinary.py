@@ -1,11 +1,11 @@
 """
-Records that are read without decoding each field: those in the form in which the original and this
-broker write them.
+Records that are read without decoding each field, because they have the form that the original and
+this broker write.
 
-An APPEND is known by its first bytes and by the head line of its put. The messages that follow it
-in the same transaction mostly differ in id, checksum, opaque and body alone: they are known by
-comparing the bytes between these. A commit, which every transaction has, is known by the bytes
-around its key. Everything else is left to ``records``.
+An APPEND is recognised by its first bytes and by the head line of its put. The messages that follow
+it in the same transaction mostly differ only in id, checksum, opaque and body: they are recognised
+by comparing the bytes between these. A commit, which every transaction has, is recognised by the
+bytes around its key. All other records are left to ``records``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from metamorphosis.transactions.records import (
 )
 
 Span = tuple[int, int]
-"""Where a record begins and ends in its file."""
+"""Start and end of a record in its file."""
 
 _VARINT = rb"[\x80-\xff]{0,4}[\x00-\x7f]"
 _ORDINARY = re.compile(
@@ -44,10 +44,10 @@ _REST = re.compile(rb"-?[0-9]+ ([!-~]+) -?[0-9]+\r\n")
 
 class Run(NamedTuple):
     """
-    Records that follow each other.
+    Consecutive records.
 
-    :ivar head: what the put commands of all of them say.
-    :ivar spans: where they are.
+    :ivar head: the common fields of their put commands.
+    :ivar spans: their positions.
     """
 
     head: PutHead
@@ -60,7 +60,7 @@ def read_run(data: bytes, position: int) -> Run | None:
 
     One long function, because it makes as few calls as it can for each record.
 
-    :returns: None: what stands there is no such record, or is damaged.
+    :returns: None: there is no such record, or it is damaged.
     """
     found = _ORDINARY.match(data, position)
     if found is None:
@@ -99,10 +99,10 @@ def read_run(data: bytes, position: int) -> Run | None:
 
 
 def _ends_of_numbers(length: int) -> tuple[int, int]:
-    """Which bits of a protobuf number tell its length, and what they are if it is ``length``."""
+    """Mask of the bits that give a protobuf number's length, and their values for ``length``."""
     mask = int.from_bytes(b"\x80" * length, "little")
     last = 1 << 8 * (length - 1)
-    if length == 10:  # 64 bits: of the last byte one is left
+    if length == 10:  # 64 bits: the last byte has only one
         return mask | 0xFF * last, mask & ~(0x80 * last) | last
     return mask, mask & ~(0x80 * last)
 
@@ -119,7 +119,7 @@ def read_commit(data: bytes, position: int) -> Placed | None:
     """
     The commit at ``position``.
 
-    :returns: None: what stands there is none in ordinary form, or is damaged.
+    :returns: None: there is no commit in ordinary form, or it is damaged.
     """
     found = _COMMIT.match(data, position)
     if found is None:
@@ -146,7 +146,7 @@ _KINDS = {bytes((kind,)): kind for kind in COMMITS}
 def _around_key(
     kind: bytes, prepared: bytes, key_length: int, encoded_length: bytes
 ) -> tuple[int, bytes, bytes]:
-    """Length of the locations, and what stands before and after the key of a commit."""
+    """Length of the locations, and the bytes before and after the key of a commit."""
     length = sum((byte & 127) << 7 * index for index, byte in enumerate(encoded_length))
     operation = Operation(_KINDS[kind], "k" * key_length, prepared == b"\x01")
     record = encode_operation(operation, bytes(length))

@@ -1,8 +1,8 @@
 """
-``heuristic.log``, written anew at every change of what administrators decided.
+``heuristic.log``, rewritten at every change of the outcomes that administrators decided.
 
-Differs: the original writes it once in ``checkpointInterval``, so that a crash loses outcomes, and
-answers FORGET before.
+Differs: the original writes it once per ``checkpointInterval``, so that a crash loses outcomes, and
+answers FORGET before the write.
 
 Source: ``HeuristicTransactionJournal``; section 11.2 of the specification of transactions.
 """
@@ -29,9 +29,9 @@ Outcomes = Mapping[XATransactionId, Heuristic]
 
 class OutcomeFile:
     """
-    Thread: reactor.
+    The writes of the file. Thread: reactor.
 
-    :param directory: of the journal.
+    :param directory: the directory of the journal.
     :param threads: for the writes, one at a time; changes during one are written together.
     """
 
@@ -47,11 +47,11 @@ class OutcomeFile:
 
     def write(self, outcomes: Outcomes) -> Deferred[None]:
         """
-        Write all that is decided when the write begins.
+        Write all outcomes that are decided when the write begins.
 
         :param outcomes: the same mapping each time.
-        :returns: fires when it is on the disk; with a ``JournalError`` that is in the log already
-            if that fails.
+        :returns: fires when the file is on the disk; with a ``JournalError``, which is logged
+            already, if that fails.
         """
         self._next = outcomes
         done: Deferred[None] = Deferred()
@@ -64,9 +64,10 @@ class OutcomeFile:
         self, outcomes: dict[XATransactionId, Heuristic], xid: XATransactionId
     ) -> Written | None:
         """
-        Write all but one.
+        Write all outcomes except one.
 
-        :returns: completes when that is done; a failure puts the outcome back. None: there is none.
+        :returns: completes when that is done; a failure restores the outcome. None: there is no
+            such outcome.
         """
         outcome = outcomes.pop(xid, None)
         if outcome is None:
@@ -85,7 +86,7 @@ class OutcomeFile:
         if outcomes is None:
             return
         self._writing, self._waiting = self._waiting, []
-        # What a failed write has given back is in the next one.
+        # An outcome that a failed write has restored is in the next one.
         work = partial(write_heuristic_log, self._disk, self._directory, dict(outcomes))
         self._threads.submit(work, self._written)
 

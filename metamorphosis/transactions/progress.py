@@ -1,4 +1,4 @@
-"""How far a long recovery is: a line every few seconds, also within one large file."""
+"""The progress of a long recovery: a log line every few seconds, also within one large file."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from twisted.logger import Logger
 T = TypeVar("T")
 
 PROGRESS_SECONDS = 5.0
-"""Between two lines."""
+"""Seconds between two lines."""
 
 MIB = 1 << 20
 
 
 class Progress:
     """
-    Thread: reactor; ``count`` is for workers.
+    The progress of one recovery. Thread: reactor; the counts may be advanced in workers.
 
     :param clock: the timers' clock.
     :param files: paths of the redo files.
@@ -39,28 +39,28 @@ class Progress:
         self._timer = self._clock.callLater(PROGRESS_SECONDS, self._say)
 
     def stop(self) -> None:
-        """No more lines."""
+        """Log no more lines."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def next_file(self) -> None:
-        """The next of the files is begun."""
+        """The next file is begun."""
         self._number += 1
 
     def reading(self, size: int, position: Callable[[], int]) -> None:
         """
-        A file is read.
+        A file is being read.
 
-        :param position: tells how far, out of ``size`` bytes.
+        :param position: returns the number of bytes read, out of ``size``.
         """
         self._step = lambda: f"{position() / MIB:.0f} of {size / MIB:.0f} MiB are read"
 
     def counting(self, things: Sequence[T], what: str) -> Iterable[T]:
         """
-        Go through ``things``, in any thread.
+        Iterate over ``things``, in any thread, and count them.
 
-        :param what: the things, and what has been done to those that were gone through.
+        :param what: the things and the work done on them, for the line.
         """
         self._done = 0
         self._step = lambda: f"{self._done} of {len(things)} {what}"

@@ -1,8 +1,8 @@
 """
 The part of the protobuf encoding that the journal uses: varints and length-delimited fields.
 
-A library would cost a generated module and two copies a message; the journal has four messages
-whose bytes are fixed, and writing them is on the path of every put in a transaction.
+A library would need a generated module and two copies per message; the journal has four messages
+with a fixed encoding, and every put in a transaction writes one.
 
 Source: proto2 wire format, as ``TransactionCommands`` of the original writes it.
 """
@@ -27,6 +27,8 @@ _MASK64 = (1 << 64) - 1
 
 def varint(value: int) -> bytes:
     """
+    The encoding of a number.
+
     :param value: signed or unsigned, 64 bits; a negative one takes ten bytes, as proto2's
         ``int64`` does.
     """
@@ -45,7 +47,7 @@ def read_varint(data: memoryview, position: int) -> tuple[int, int]:
     """
     An unsigned 64-bit number, and the position after it.
 
-    :raises InvalidRecord: it does not end within ``data`` or within ten bytes.
+    :raises InvalidRecord: the number does not end within ``data`` or within ten bytes.
     """
     value = shift = 0
     for at in range(position, min(position + LONGEST_VARINT, len(data))):
@@ -65,7 +67,7 @@ def signed(value: int, bits: int) -> int:
 
 def fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
     """
-    (number, value) of each field: an unsigned int of a varint, a view of anything else.
+    (number, value) of each field: an unsigned int for a varint, a view for other types.
 
     :raises InvalidRecord: the message is cut, or has a wire type that proto2 does not define.
     """

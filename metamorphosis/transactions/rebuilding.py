@@ -32,7 +32,7 @@ _ANY_FRAME = FrameLimits(1 << 30, 1 << 30)
 
 
 def read_file(path: str) -> bytes:
-    """Thread: worker."""
+    """The contents of a file. Thread: worker."""
     with open(path, "rb") as file:
         return file.read()
 
@@ -41,7 +41,7 @@ def block_of(commit: CommitFound, partition: Partition, data: bytes) -> list[byt
     """
     Headers and bodies of a commit's messages for one partition.
 
-    :param data: its redo file.
+    :param data: the contents of its redo file.
     """
     pieces: list[bytes] = []
     for start, end in commit.appends:
@@ -72,7 +72,7 @@ def _put_of(record: bytes) -> tuple[PutCommand, int]:
 
 
 def rebuilt(found: Iterable[OpenTransaction], path: str, now: float) -> list[Transaction]:
-    """The prepared transactions of a file as they were. Thread: worker."""
+    """The prepared transactions of a file, restored. Thread: worker."""
     with open(path, "rb") as file:
         return [_rebuilt_one(each, file.fileno(), now) for each in found]
 
@@ -92,6 +92,6 @@ def _rebuilt_one(found: OpenTransaction, fd: int, now: float) -> Transaction:
 
 
 def open_records(transaction: Transaction) -> list[bytes]:
-    """What a redo file has to hold of a prepared transaction."""
+    """The records of a prepared transaction that a redo file must have."""
     prepare = encode_operation(Operation(OperationType.XA_PREPARE, transaction.key))
     return [*transaction.records, prepare]

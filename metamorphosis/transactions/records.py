@@ -4,11 +4,11 @@ The records of a redo file, to and from bytes.
 =====================  =======================================================================
 int32 N                length of the message, at least 1
 N bytes                ``TxCommand``: an APPEND with message id and put command, or an outcome
-D bytes                after a commit only: where its blocks stand; D is in the message
+D bytes                after a commit only: locations of its blocks; D is in the message
 =====================  =======================================================================
 
-All of one transaction's records are in one file. The encoding is byte-identical with the
-original's; any legal protobuf encoding is read.
+All records of one transaction are in one file. The encoding is byte-identical with the original's;
+any legal protobuf encoding is read.
 
 Source: ``TransactionCommands``, ``JournalStore``, ``JournalTransactionStore``; sections 7.1 to 7.3
 of the specification of transactions.
@@ -29,13 +29,13 @@ LENGTH = Struct(">i")
 LENGTH_BYTES = LENGTH.size
 
 LONGEST_HEAD = 1 << 20
-"""Bytes in which the head line of a put command must end."""
+"""The head line of a put command must end within this number of bytes."""
 
 SHORT_HEAD = 256
-"""Bytes in which it usually ends."""
+"""The head line usually ends within this number of bytes."""
 
 LONGEST_MESSAGE = 256 << 20
-"""A length above this is damage: the longest put is far below."""
+"""A greater length means damage: the longest put is far shorter."""
 
 
 class OperationType(IntEnum):
@@ -87,7 +87,7 @@ _FORCE = b"\x18\x01"
 
 def encode_append(message_id: int, put_command: bytes | bytearray | memoryview) -> bytes:
     """A framed APPEND record."""
-    if message_id > 127:  # ids of a turn follow each other: all but their lowest bits are the same
+    if message_id > 127:  # ids of a turn are consecutive: only their lowest bits differ
         encoded_id = _LOW_BITS[message_id & 127] + _high_bits(message_id >> 7)
     else:
         encoded_id = varint(message_id)
@@ -101,7 +101,7 @@ _high_bits = lru_cache(64)(varint)
 
 @lru_cache(512)
 def around_id(id_length: int, put_length: int) -> tuple[bytes, bytes]:
-    """What stands in an APPEND before the message id, and between that and the put command."""
+    """The bytes of an APPEND before the message id, and those between it and the put command."""
     middle = b"\x12" + varint(put_length)
     content = 1 + id_length + len(middle) + put_length
     head = _APPEND_HEAD + varint(content)
@@ -113,7 +113,7 @@ def encode_operation(operation: Operation, locations: bytes = b"") -> bytes:
     A framed record of a step, with its locations.
 
     ``force`` is written by a prepare only and ``data_length`` by commits only, as the original
-    does; ``operation.data_length`` is not looked at.
+    does; ``operation.data_length`` is ignored.
     """
     key = operation.key.encode("utf-8")
     content = b"\x08%c\x10%c\x1a%b%b" % (
@@ -134,7 +134,7 @@ def decode_message(message: memoryview) -> Record:
     """
     The record in one ``TxCommand``.
 
-    :raises InvalidRecord: the message is no legal encoding, or lacks what a record must have.
+    :raises InvalidRecord: the message is not validly encoded, or lacks a required field.
     """
     kind: int | None = None
     content: memoryview | None = None
@@ -153,7 +153,7 @@ def decode_message(message: memoryview) -> Record:
 
 
 class Placed(NamedTuple):
-    """A record in its file: its position, what it says, and the position after all of it."""
+    """A record in its file: its position, its contents, and the position after it."""
 
     position: int
     record: Record
@@ -164,8 +164,8 @@ def read_records(data: bytes | memoryview) -> Iterator[Placed]:
     """
     The records of a redo file, in their order.
 
-    :raises InvalidRecord: (from the iterator) the bytes from here on are no record; the end of the
-        file within a record counts as that, too. The text names the position.
+    :raises InvalidRecord: (from the iterator) the next bytes are not a record, or the file ends
+        within one. The text names the position.
     """
     view = memoryview(data)
     position = 0
@@ -209,8 +209,8 @@ class PutHead(NamedTuple):
     """
     The fields of the head line of a put command in a transaction.
 
-    :ivar key: of the transaction.
-    :ivar target: topic and number of the partition as they stand there.
+    :ivar key: key of the transaction.
+    :ivar target: topic and number of the partition, as they are spelled.
     """
 
     key: str
@@ -219,9 +219,9 @@ class PutHead(NamedTuple):
 
 def put_head(put_command: bytes | memoryview) -> PutHead:
     """
-    The transaction key is the word before the opaque.
+    The fields of a head line; the transaction key is the word before the opaque.
 
-    :raises InvalidRecord: there is none.
+    :raises InvalidRecord: the line has no key.
     """
     line, end, _ = bytes(put_command[:SHORT_HEAD]).partition(b"\r\n")
     if not end:

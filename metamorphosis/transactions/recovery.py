@@ -1,19 +1,17 @@
 """
-Bringing journal and store together at start, before anybody is served.
+The recovery of journal and store at the start, before clients are served.
 
 Theory of operation. The partitions are open. Each redo file is read and followed in a worker
-(``replay``), which also compares the blocks of its commits with the segments. A block that is not
-where its commit says is stored now, and its location corrected. Then what is in flight is
-forgotten, what is prepared is kept, and everything that is open moves to a new redo file
-(``compact``).
+(``replay``), which also compares the blocks of its commits with the segments. A block that is
+missing at its location is stored now, and its location corrected. Then transactions in flight are
+dropped, prepared ones are kept, and all open ones move to a new redo file (``compact``).
 
-Whatever the moment of a crash, here as well: a second recovery finds what the first one has not
-done.
+A crash is allowed at every moment, also of the recovery: a second recovery continues the first one.
 
 Source: ``JournalTransactionStore.recover``; section 10.4 of the specification of transactions.
 
-Differs: the original appends a block again whose segment retention has deleted; cuts a file at a
-record whose topic it does not know; opens partitions a second time after the replay.
+Differs: the original appends a block again when retention has deleted its segment; cuts a file at a
+record with an unknown topic; opens partitions a second time after the replay.
 """
 
 from __future__ import annotations
@@ -67,17 +65,17 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SMALL_CUT = 256 * 1024
-"""Bytes that are cut off the last redo file without a copy: what a crash tears is smaller."""
+"""Limit of bytes that are cut off the last redo file without a copy: a torn write is smaller."""
 
 
 class Recovered(NamedTuple):
     """
-    The state with which the journal goes on.
+    The state with which the journal continues.
 
     :ivar files: open redo files.
-    :ivar take_more: transactions may begin in the last one. Not if there are unfinished ones in it:
-        their messages would be taken for those of a later transaction with the same key.
-    :ivar next_number: of the next one.
+    :ivar take_more: transactions may begin in the last one. False if it has unfinished ones: their
+        messages would be attributed to a later transaction with the same key.
+    :ivar next_number: number of the next file.
     :ivar prepared: transactions that wait for their outcome.
     :ivar heuristic: outcomes that administrators decided.
     """
@@ -91,11 +89,10 @@ class Recovered(NamedTuple):
 
 class Partitions(NamedTuple):
     """
-    The store, as recovery needs it. Thread: reactor.
+    The part of the store that recovery uses. Thread: reactor.
 
-    :ivar find: the store of a partition that the configuration knows, made if its directory is
-    gone;
-        None if the configuration does not know it.
+    :ivar find: returns the store of a partition, created if its directory is missing; None if the
+        configuration does not have the partition.
     """
 
     find: Callable[[Partition], MessageStore | None]
@@ -107,8 +104,8 @@ class Recovery:
 
     One long class: its steps follow each other once, over the same files and stores.
 
-    :param directory: of the journal.
-    :param threads: for everything that blocks.
+    :param directory: the directory of the journal.
+    :param threads: run the blocking steps.
     :param clock: the timers' clock.
     """
 
@@ -132,6 +129,8 @@ class Recovery:
 
     async def run(self) -> Recovered:
         """
+        Recover journal and store.
+
         :raises JournalError: journal or store cannot be read or written; the text names the file.
         """
         try:
@@ -179,7 +178,7 @@ class Recovery:
     # One redo file
 
     async def _recover_file(self, before: Replay, number: int, path: str, last: bool) -> Replay:
-        """What is known after this file."""
+        """Recover one file; returns the replay after it."""
         replay, data, commits = await self._follow(before, number, path, last)
         if any(commit.lacking for commit in commits):
             await self._work(partial(complete, self._disk, path, data, commits))
@@ -194,7 +193,7 @@ class Recovery:
     async def _follow(
         self, before: Replay, number: int, path: str, last: bool
     ) -> tuple[Replay, bytes, list[CommitFound]]:
-        """The whole records of a file, and its commits; the rest of it is cut off."""
+        """Follow one file: returns its whole records and its commits; cuts off the rest."""
         replay = before.copy()
         self._progress.reading(os.path.getsize(path), lambda: replay.position)
         data = await self._work(partial(self._read, path))
@@ -207,8 +206,8 @@ class Recovery:
 
     def _read(self, path: str) -> bytes:
         """
-        What is in a redo file, and stays there if the power goes while the store is made to follow
-        it: the process that wrote it may have been killed before its force. Thread: worker.
+        The contents of a redo file, forced first, because the process that wrote it may have been
+        killed before its force, and the store is about to be changed by it. Thread: worker.
         """
         fd = self._disk.open(path, writable=True)
         try:
@@ -218,7 +217,7 @@ class Recovery:
         return read_file(path)
 
     def _cut(self, path: str, damage: Damage, last: bool) -> None:
-        """Let a file end with its last whole record. Thread: worker."""
+        """Cut a file after its last whole record. Thread: worker."""
         aside = None
         if not last or damage.left > SMALL_CUT:
             aside = set_aside(path, copy=True)
@@ -275,10 +274,10 @@ class Recovery:
             return None
         return [SegmentView(segment.start, segment.end, segment.path) for segment in store.segments]
 
-    # Blocks that are missing
+    # Missing blocks
 
     async def _restore_all(self, missing: list[Missing], path: str, data: bytes) -> None:
-        """See ``restoring``."""
+        """Store the missing blocks of one file; see ``restoring``."""
         stores = [self._store(each.partition) for each in missing]
         offsets = plan(list(zip(missing, stores, strict=True)), data)
         await self._work(partial(correct, self._disk, path, missing, offsets, data))
@@ -298,7 +297,7 @@ class Recovery:
 
     def _store(self, partition: Partition) -> MessageStore:
         store = self._stores[partition]
-        assert store is not None  # nothing is missing in unknown ones
+        assert store is not None  # unknown partitions have no missing blocks
         return store
 
     def _flushed(self, store: MessageStore, end: int) -> Deferred[None]:
@@ -316,10 +315,10 @@ class Recovery:
         look(store)
         return done
 
-    # What is open
+    # Open transactions
 
     async def _compacted(self, files: JournalFiles, replay: Replay) -> Recovered:
-        """Everything that is open in one new file, or, if that cannot be made, where it is."""
+        """Move open transactions to one new file, or leave them if it cannot be made."""
         paths = dict(files.redo)
         prepared = []
         found = sorted(replay.prepared.values(), key=lambda each: (each.number, each.appends))
@@ -351,8 +350,8 @@ class Recovery:
 
     def _is_open(self, transaction: Transaction, files: JournalFiles) -> bool:
         """
-        The original forgets to record what was completed by hand; any other outcome that is
-        remembered is that of an earlier transaction with the same xid.
+        Whether a transaction is still open. The original does not journal a completion by hand; any
+        other recorded outcome belongs to an earlier transaction with the same xid.
         """
         xid = transaction.id
         if not isinstance(xid, XATransactionId):

@@ -1,11 +1,11 @@
 """
-The journal: redo files, which of them takes a new transaction, and when they are forced.
+The journal: the redo files, the choice of the file for a new transaction, and their forces.
 
 Theory of operation. A record collects in its file (``append``) and is written with all others of
 the turn (``commit``, called by the broker's turn). In flush mode 1 a prepare, commit or rollback is
 forced (``forcing``). All records of a transaction go to the file of its first one.
 
-Differs: a file is deleted only when the blocks of its commits are flushed as well.
+Differs: a file is deleted only when the blocks of its commits are flushed too.
 
 Source: ``JournalStore``; sections 7.5, 7.6 and 12.4 of the specification of transactions.
 """
@@ -31,10 +31,10 @@ from metamorphosis.transactions.redofile import OutcomeUnknown, RedoFile, Writte
 from metamorphosis.transactions.writefaults import WriteFaults
 
 FILE_LIMIT = 64 << 20
-"""Bytes above which a redo file takes no new transaction (``meta.tx_journal_file_size``)."""
+"""A larger redo file, in bytes, takes no new transaction (``meta.tx_journal_file_size``)."""
 
 RETIRE_SECONDS = 1.0
-"""After which a finished file is looked at again whose blocks were not flushed."""
+"""Seconds after which a finished file is checked again if its blocks were not flushed."""
 
 
 class FlushMode(IntEnum):
@@ -55,7 +55,7 @@ class JournalEnvironment(NamedTuple):
         turn.
     :ivar on_broken: called once when the outcome of records is unknown; the broker must stop.
     :ivar disk: the system calls.
-    :ivar gather: forces watch what clients do; see ``forcing``.
+    :ivar gather: forces adapt to the behaviour of clients; see ``forcing``.
     """
 
     threads: IWorkerThreads
@@ -70,14 +70,14 @@ class RedoLog:
     """
     The open redo files. Thread: reactor.
 
-    One long class, because what comes in, is written and goes concerns the same few files.
+    One long class, because intake, writing and deletion work on the same few files.
 
-    :param directory: of the journal; it exists.
-    :param files: those that recovery has left, in the order of their numbers.
-    :param next_number: above every number that was ever used here.
-    :param limit: bytes above which a file takes no new transaction.
+    :param directory: the existing directory of the journal.
+    :param files: the files left by recovery, in the order of their numbers.
+    :param next_number: a number above all that were ever used here.
+    :param limit: size in bytes above which a file takes no new transaction.
     :param take_more: transactions may begin in the last of ``files``.
-    :ivar writes: since the start.
+    :ivar writes: number of writes since the start.
     """
 
     _log = Logger()
@@ -122,7 +122,7 @@ class RedoLog:
 
     @property
     def next_number(self) -> int:
-        """Of the next redo file."""
+        """The number of the next redo file."""
         return self._next_number
 
     @property
@@ -132,7 +132,7 @@ class RedoLog:
 
     @property
     def broken(self) -> BaseException | None:
-        """Why nothing more is taken; None while all is well."""
+        """The error after which no records are taken; None while the journal works."""
         return self._forces.broken
 
     def quiet(self) -> Deferred[None]:
@@ -140,15 +140,15 @@ class RedoLog:
         return self._forces.quiet()
 
     def _newest(self) -> RedoFile | None:
-        """The last file; None if it may take no more."""
+        """The last file; None if it takes no more transactions."""
         newest = next(reversed(self._files.values()))
         return newest if newest.size <= self._limit else None
 
     def _create(self) -> RedoFile:
         """
-        A new, empty file.
+        Create a new, empty file.
 
-        :raises JournalError: naming it.
+        :raises JournalError: naming the file.
         """
         number = self._next_number
         path = os.path.join(self.directory, f"{REDO}{number}")
@@ -165,13 +165,13 @@ class RedoLog:
 
     def begin(self, key: str) -> RedoFile:
         """
-        The file for a transaction that is about to have its first record; counts a reference.
+        The file for the first record of a transaction; counts a reference.
 
-        Differs: no file has two transactions of one key that are open: two connections with the
-        same local key, or one that was given up and the next. A start would take their messages
-        together.
+        Differs: a file never has two open transactions with the same key, which occur on two
+        connections with the same local key, or after a transaction that was given up. A start would
+        join their messages.
 
-        :param key: of the transaction.
+        :param key: the key of the transaction.
         :raises JournalError: a new file is due and cannot be made, or the journal is broken.
         """
         self.check()
@@ -216,7 +216,8 @@ class RedoLog:
         """
         A transaction that began in ``file`` is finished.
 
-        :param key: of it, if its outcome is written; else no other of its key may follow there.
+        :param key: its key, if its outcome is written; None: no other transaction with its key may
+            use this file.
         """
         file.references -= 1
         if key is not None:
@@ -233,7 +234,7 @@ class RedoLog:
     # Writing and forcing
 
     def commit(self) -> None:
-        """Write the collected records, and begin the force that records wait for."""
+        """Write the collected records, and start the force that some wait for."""
         dirty, self._dirty = self._dirty, {}
         for file in dirty:
             self.writes += 1
@@ -250,7 +251,7 @@ class RedoLog:
     # Files out
 
     def _retire(self, file: RedoFile) -> None:
-        """Delete a file that takes no more transactions and holds none that is unfinished."""
+        """Delete a file that takes no more transactions and has no unfinished one."""
         if file is self._current and file.size <= self._limit:
             return
         if file.number not in self._files or not self._is_finished(file):
@@ -263,11 +264,11 @@ class RedoLog:
         self._delete(file)
 
     def _is_finished(self, file: RedoFile) -> bool:
-        """Whether no transaction needs it any more, and nothing is being done with it."""
+        """Whether no transaction needs the file, and no write or force of it is pending."""
         return not (file.references > 0 or file in self._dirty or self._forces.busy(file))
 
     def _make_next(self) -> bool:
-        """A new current file; the one there is goes on if that fails."""
+        """Create a new current file; if that fails, the old one stays in use."""
         try:
             self._current = self._create()
         except JournalError as error:
@@ -276,7 +277,7 @@ class RedoLog:
         return True
 
     def _retire_later(self) -> None:
-        """Look again when the stores should have flushed."""
+        """Check finished files again when the stores should have flushed."""
         if self._retiring is None:
             self._retiring = self._environment.clock.callLater(RETIRE_SECONDS, self._retire_all)
 
@@ -287,8 +288,8 @@ class RedoLog:
 
     def roll_if_finished(self) -> bool:
         """
-        Begin a new file if every transaction of the current one is finished, and delete the old
-        one: a quiet broker does not keep years of finished records.
+        Start a new file if every transaction of the current one is finished, and delete the old
+        one, so that a quiet broker does not keep finished records for years.
 
         :returns: whether it was done.
         :raises JournalError: the new file cannot be made.
@@ -314,7 +315,7 @@ class RedoLog:
             self._log.warn("Could not delete a redo file: {error}", error=error)
 
     def close(self) -> None:
-        """Write nothing more and close the files; what waits is never answered."""
+        """Close the files without further writes; waiting requests are never answered."""
         self._forces.stop()
         if self._retiring is not None:
             self._retiring.cancel()
@@ -325,7 +326,7 @@ class RedoLog:
 
 
 def _remove(disk: Disk, fd: int, path: str) -> None:
-    """Thread: worker."""
+    """Close and delete a file. Thread: worker."""
     try:
         disk.close(fd)
     finally:

@@ -1,5 +1,5 @@
 """
-Every text with which a step of a transaction is refused, as the error that a peer sees.
+The text of every refusal of a step of a transaction, as the error that a peer sees.
 
 Clients parse ``XAException:code=<number>,msg=<text>``; the text must not contain a line end.
 
@@ -34,7 +34,7 @@ def xa_error(code: int, text: str) -> BrokerError:
 
 
 def unknown_in_put(transaction: TransactionId) -> BrokerError:
-    """A put in a transaction that was not begun: the bare text, also for XA."""
+    """A put in a transaction that was not begun: the text without a code, also for XA."""
     kind = "XA" if isinstance(transaction, XATransactionId) else "Local"
     return InternalServerError(f"{kind} transaction '{transaction}' has not been started.")
 
@@ -58,7 +58,7 @@ def decided(transaction: TransactionId, outcome: Heuristic) -> BrokerError:
 
 
 def put_after_prepare(transaction: TransactionId) -> BrokerError:
-    """The original takes it and loses it."""
+    """A put after prepare; the original accepts it and loses it."""
     return InternalServerError(f"XA transaction '{transaction}' has been prepared.")
 
 
@@ -70,22 +70,22 @@ def not_prepared() -> BrokerError:
 
 
 def prepared_already() -> BrokerError:
-    """The first phase again."""
+    """A second prepare."""
     return xa_error(XAER_PROTO, "Cannot call prepare now.")
 
 
 def local_prepare() -> BrokerError:
-    """A local transaction has no phases."""
+    """A prepare of a local transaction, which has no phases."""
     return xa_error(XAER_RMERR, "Prepare not implemented on Local Transactions.")
 
 
 def not_an_xid(key: TransactionId) -> BrokerError:
-    """Something else than an XA transaction is to be forgotten."""
+    """A forget for a key that is not an XA transaction's."""
     return xa_error(XAER_NOTA, f"{key} is not a valid xid")
 
 
 def no_id() -> BrokerError:
-    """A transaction that has the key ``null`` is to begin."""
+    """A begin with the key ``null``."""
     return InternalServerError("null is not the key of a transaction")
 
 
@@ -95,13 +95,15 @@ def being_committed(transaction: TransactionId) -> BrokerError:
 
 
 def invalid_partition(partition: int) -> BrokerError:
-    """A transaction's put must name its partition."""
+    """A put in a transaction without a partition."""
     return InternalServerError(f"Invalid partition for transaction command:{partition}")
 
 
 def out_of_memory(setting: str, limit: int) -> BrokerError:
     """
-    :param setting: what bounds the memory of open transactions.
+    No memory is left for open transactions.
+
+    :param setting: the setting that limits it.
     """
     return InternalServerError(
         f"Open transactions take {limit} bytes, as many as {setting} allows;"
@@ -110,7 +112,7 @@ def out_of_memory(setting: str, limit: int) -> BrokerError:
 
 
 def too_long(transaction: TransactionId, limit: int) -> BrokerError:
-    """A commit record could not name the messages of one transaction any more."""
+    """A transaction would become too long for a commit record."""
     return InternalServerError(
         f"Transaction '{transaction}' cannot have more than {limit} bytes; commit it now, and go on"
         " in another one"
@@ -118,7 +120,7 @@ def too_long(transaction: TransactionId, limit: int) -> BrokerError:
 
 
 def not_journaled(transaction: TransactionId, error: BaseException | None) -> BrokerError:
-    """A record could not be written; the transaction is as it was."""
+    """A record could not be written; the transaction is unchanged."""
     text = f"Transaction '{transaction}' cannot be journaled: {error}"
     if isinstance(transaction, XATransactionId):
         return xa_error(XAER_RMERR, text)
@@ -126,12 +128,12 @@ def not_journaled(transaction: TransactionId, error: BaseException | None) -> Br
 
 
 def not_journaled_put(transaction: TransactionId, error: BaseException | None) -> BrokerError:
-    """The same for a put: the bare text, also for XA."""
+    """The same for a put: the text without a code, also for XA."""
     return InternalServerError(f"Transaction '{transaction}' cannot be journaled: {error}")
 
 
 def not_stored(transaction: TransactionId, error: BaseException | None) -> BrokerError:
-    """The store refuses messages, before the commit was recorded; the transaction is as it was."""
+    """The store refuses messages before the commit was recorded; the transaction is unchanged."""
     text = f"Transaction '{transaction}' cannot be stored: {error}"
     if isinstance(transaction, XATransactionId):
         return xa_error(XAER_RMERR, text)

@@ -1,17 +1,17 @@
 """
 The contents of the redo files by transaction: pure, one file after the other.
 
-Every file is read from its beginning, whatever a checkpoint says: the original's checkpoints can
-lie after records of transactions that are not finished. A record ends where its length and its
-locations say, also when its transaction is unknown.
+Every file is read from its beginning, regardless of a checkpoint: the original's checkpoints can be
+after records of unfinished transactions. The end of a record is given by its length and its
+locations, also when its transaction is unknown.
 
-When a key begins anew in a later file, what earlier files said of it is forgotten: a crash during
-compaction leaves its records in both.
+When a key starts again in a later file, its records in earlier files are dropped: a crash during
+compaction leaves them in both.
 
 Source: ``JournalTransactionStore.recover``; section 10.4 of the specification of transactions.
 
-Differs: the original begins at the checkpoint, and cuts a file at a commit whose transaction it
-does not know.
+Differs: the original starts at the checkpoint, and cuts a file at a commit of an unknown
+transaction.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ from metamorphosis.transactions.records import (
 
 class OpenTransaction:
     """
-    A transaction without outcome so far.
+    A transaction without an outcome so far.
 
-    :ivar number: of the redo file that holds it.
+    :ivar number: number of its redo file.
     :ivar appends: its APPEND records there.
     :ivar targets: topic and number of each partition that its messages are for.
     """
@@ -61,7 +61,7 @@ class OpenTransaction:
 
 @lru_cache(4096)
 def _name(topic: bytes, number: bytes) -> str:
-    """What a location calls a partition; nothing if it is none."""
+    """The name of a partition in a location; empty if it is not a partition."""
     try:
         return f"{str(topic, 'utf-8')}-{int(number)}"
     except ValueError:
@@ -70,14 +70,14 @@ def _name(topic: bytes, number: bytes) -> str:
 
 class CommitFound(NamedTuple):
     """
-    A commit that is to be compared with the store.
+    A commit to compare with the store.
 
-    :ivar key: of its transaction.
-    :ivar number: of its redo file.
-    :ivar appends: the messages.
-    :ivar locations: where they should stand.
+    :ivar key: key of its transaction.
+    :ivar number: number of its redo file.
+    :ivar appends: the records of its messages.
+    :ivar locations: the locations of its blocks.
     :ivar locations_at: position of the locations in the file.
-    :ivar lacking: partitions that have messages and no location.
+    :ivar lacking: partitions with messages but without a location.
     """
 
     key: str
@@ -89,7 +89,7 @@ class CommitFound(NamedTuple):
 
 
 class Damage(NamedTuple):
-    """The records of a file end before the file does: where, how many bytes are left, and why."""
+    """The records of a file end before the file: the position, the bytes left, and the reason."""
 
     position: int
     left: int
@@ -103,7 +103,7 @@ class Replay:
     :param checkpoint: commits before it are known to be in the store.
     :ivar in_flight: transactions that were not prepared, oldest first.
     :ivar prepared: prepared ones without outcome, in the order in which they were prepared.
-    :ivar position: how far the last file is followed.
+    :ivar position: the position reached in the last file.
     """
 
     def __init__(self, checkpoint: JournalLocation | None = None) -> None:
@@ -113,7 +113,8 @@ class Replay:
         self._checkpoint = checkpoint
 
     def copy(self) -> Replay:
-        """The same as it is now: following a file changes no transaction of an earlier one."""
+        """A copy of the present state: following a file does not change transactions of earlier
+        ones."""
         copy = Replay(self._checkpoint)
         copy.in_flight.update(self.in_flight)
         copy.prepared.update(self.prepared)
@@ -121,9 +122,9 @@ class Replay:
 
     def follow(self, number: int, data: bytes) -> Iterator[CommitFound | Damage]:
         """
-        Take a file in; yields the commits after the checkpoint, and at its end the damage, if any.
+        Follow a file; yields the commits after the checkpoint, and at its end the damage, if any.
 
-        :param data: the file, whole.
+        :param data: the whole file.
         """
         view = memoryview(data)
         position = self.position = 0
@@ -177,12 +178,12 @@ class Replay:
         return CommitFound(record.key, number, appends, locations, locations_at, lacking)
 
     def _step(self, record: Operation) -> None:
-        """A prepare or a rollback; of an unknown transaction it says nothing."""
+        """Apply a prepare or a rollback; no effect for an unknown transaction."""
         key = record.key
         if record.type is OperationType.XA_PREPARE:
             transaction = self.in_flight.pop(key, None)
             if transaction is not None:
                 self.prepared[key] = transaction
         elif self.in_flight.pop(key, None) is None:
-            # The original keeps puts after a prepare apart; their rollback is not that of the rest.
+            # As in the original: puts after a prepare are kept apart; a rollback drops only them.
             self.prepared.pop(key, None)

@@ -1,15 +1,15 @@
 """
-Storing blocks of committed transactions that a crash has kept from the store.
+Storing blocks of committed transactions that a crash has left out of the store.
 
-The journal says first where they are going to stand, then they are stored. So a crash in between
-finds a block in its place or not, and the next recovery stores none twice.
+First the journal records their new locations, then they are stored. So after a crash in between,
+the next recovery finds each block at its location or not, and stores none twice.
 
-Of a block that was being written when the power went, any part may stand in its place. That part is
-removed: cut off at the end of the log, made unreadable when other messages follow.
+Any part of a block that was being written at a power cut may be in the log. That part is removed:
+cut off at the end of the log, made unreadable if other messages follow.
 
 Source: ``JournalTransactionStore.recover``; section 10.4 of the specification of transactions.
 
-Differs: the original stores the block first, and leaves the part.
+Differs: the original stores the block first, and leaves the partial one.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 def plan(missing: Sequence[tuple[Missing, MessageStore]], data: bytes) -> list[int]:
     """
-    Where the blocks of one redo file are going to stand. What is left of them is removed.
+    The new offsets of the blocks of one redo file. Partial blocks are removed.
 
     :param data: the redo file.
     :raises StoreError: a segment cannot be read or written.
@@ -48,7 +48,7 @@ def plan(missing: Sequence[tuple[Missing, MessageStore]], data: bytes) -> list[i
 
 
 def _remove_rest(store: MessageStore, offset: int, pieces: list[bytes], planned: bool) -> None:
-    """Remove messages of a block that stand where it should."""
+    """Remove the messages of a partial block at its location."""
     found = []
     at = offset
     for header, body in zip(pieces[::2], pieces[1::2], strict=True):
@@ -69,10 +69,10 @@ def correct(
     disk: Disk, path: str, missing: Sequence[Missing], offsets: Sequence[int], data: bytes
 ) -> None:
     """
-    Write down where the blocks are going to stand. Thread: worker.
+    Record the new locations of the blocks. Thread: worker.
 
-    :param path: of the redo file.
-    :param data: what is in it.
+    :param path: the redo file.
+    :param data: its contents.
     """
     changed: dict[int, list[Location]] = {}
     for (commit, location, partition), offset in zip(missing, offsets, strict=True):
@@ -80,7 +80,7 @@ def correct(
             continue
         block = b"".join(block_of(commit, partition, data))
         locations = changed.setdefault(commit.locations_at, list(commit.locations))
-        # The original may have recorded size and checksum of no block.
+        # The original may have recorded a wrong size and checksum.
         locations[commit.locations.index(location)] = Location(
             location.name, offset, len(block), checksum(block)
         )

@@ -1,7 +1,7 @@
 """
-Whether the disks have room for what a commit is about to store.
+The check that the disks have space for a commit.
 
-A full disk is to refuse a commit before it is recorded: after that the broker has to stop.
+A full disk must refuse a commit before it is recorded: after that the broker would have to stop.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 CheckRoom = Callable[["MessageStore", int], None]
 
 MARGIN = 1 << 20
-"""Bytes that must be free beside the blocks of all commits that are under way."""
+"""Bytes that must be free beside the blocks of all commits in progress."""
 
 FRESH_SECONDS = 1.0
-"""How long an answer of a disk that is asked in a worker holds."""
+"""Seconds for which the result of a check in a worker is used."""
 
 
 class Room:
     """
-    Thread: reactor.
+    The free space of the disks. Thread: reactor.
 
-    With data paths on several devices a disk is asked in its own threads, and the last answer
-    counts: one that hangs must not have the reactor.
+    With data paths on several devices a disk is checked in its own threads, and the last result is
+    used: a disk that hangs must not block the reactor.
 
     :param clock: the reactor.
     """
@@ -45,9 +45,11 @@ class Room:
 
     def check(self, store: MessageStore, size: int) -> None:
         """
+        Check the disk of a store.
+
         :param size: bytes that commits are about to store.
-        :raises StoreError: the disk of ``store`` has no room for them; names the file.
-        :raises OSError: it cannot be asked.
+        :raises StoreError: the disk of ``store`` has no space for them; the text names the file.
+        :raises OSError: the free space cannot be read.
         """
         path = store.last.path
         free = self._known(store, path) if store.environment.apart else _ask(store, path)
@@ -69,5 +71,5 @@ class Room:
 
 
 def _ask(store: MessageStore, path: str) -> int:
-    """Thread: any."""
+    """Free bytes of the disk. Thread: any."""
     return store.environment.disk.free(path)

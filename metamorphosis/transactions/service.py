@@ -4,9 +4,9 @@ The transactions of a broker from the recovery of their journal to its last reco
 Source: ``TransactionProcessor``, ``JournalTransactionStore``; sections 10 and 12 of the
 specification of transactions.
 
-Differs: checkpoints are never written; a quiet journal begins a new file instead, and at every
-start and orderly stop what is open moves to one. So a Java broker finds no record that it could
-trip over.
+Differs: checkpoints are never written; instead a quiet journal starts a new file, and at every
+start and orderly stop the open transactions move to one. So a Java broker never finds records that
+it handles wrongly.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ if TYPE_CHECKING:
 
 class TransactionService:
     """
-    Thread: reactor.
+    The transactions of one broker. Thread: reactor.
 
-    :param directory: of the journal; locked by the caller.
-    :param open_store: the store of a partition, made if it is new; raises ``StoreError``.
+    :param directory: the directory of the journal, locked by the caller.
+    :param open_store: returns the store of a partition, created if it is new; raises
+        ``StoreError``.
     :param known: whether the configuration has a partition.
-    :param on_dirty: tells the broker's turn that the journal has something to write.
-    :param on_broken: the outcome of a transaction is unknown, or decided and not stored: the broker
-    must
-        stop. Gets the reason; called once or more.
-    :ivar transactions: there after ``start``.
-    :ivar journal: likewise.
-    :ivar outcomes: where it is written down what administrators decided.
+    :param on_dirty: called when the journal has records to write in this turn.
+    :param on_broken: called, once or more, with the reason when the outcome of a transaction is
+        unknown, or decided and not stored: the broker must stop.
+    :ivar transactions: set by ``start``.
+    :ivar journal: set by ``start``.
+    :ivar outcomes: the file of the outcomes that administrators decided.
     """
 
     _log = Logger()
@@ -145,7 +145,7 @@ class TransactionService:
             f" {error}. The next start stores them"
         )
 
-    # What is done from time to time
+    # Periodic work
 
     def _later(self) -> None:
         self._timer = self._clock.callLater(self._config.checkpoint_interval / 1000, self._tidy)
@@ -155,7 +155,7 @@ class TransactionService:
         self.checkpoint()
 
     def checkpoint(self) -> bool:
-        """Delete records that are not needed; returns whether there were any."""
+        """Delete records that are no longer needed; returns whether there were any."""
         try:
             return self.journal.roll_if_finished()
         except JournalError as error:
@@ -166,8 +166,8 @@ class TransactionService:
 
     async def stop(self) -> None:
         """
-        Write and force everything. Called when every connection is gone and the stores still take
-        messages.
+        Write and force all records. Called when every connection has ended and the stores still
+        take messages.
         """
         if self._timer is not None:
             self._timer.cancel()
@@ -183,8 +183,7 @@ class TransactionService:
         Leave one redo file with the prepared transactions. Called when the stores have flushed
         their last messages; harmless if the start has failed.
 
-        Files of which a block is not stored, or not on the disk, stay as they are for the next
-        start.
+        Files with a block that is not stored, or not on the disk, stay for the next start.
         """
         if not self._recovered:
             return

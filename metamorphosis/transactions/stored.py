@@ -1,5 +1,5 @@
 """
-Which blocks of committed transactions are where their commits say, and which are missing.
+The check whether the blocks of committed transactions are in the store at their locations.
 
 Source: ``JournalTransactionStore.recover``; section 10.4 of the specification of transactions.
 """
@@ -24,7 +24,7 @@ READ_SIZE = 4 << 20
 
 
 class SegmentView(NamedTuple):
-    """One segment as a worker sees it."""
+    """The values of one segment, for a worker."""
 
     start: int
     end: int
@@ -32,7 +32,7 @@ class SegmentView(NamedTuple):
 
 
 class Missing(NamedTuple):
-    """A commit of which a block is not where it should be."""
+    """A commit with a block that is missing at its location."""
 
     commit: CommitFound
     location: Location | None
@@ -41,7 +41,7 @@ class Missing(NamedTuple):
 
 @lru_cache(4096)
 def partition_of(name: str) -> Partition | None:
-    """The partition that a location names; None if it names none."""
+    """The partition of a location's name; None if the name is invalid."""
     try:
         return split_directory_name(name)
     except Exception:
@@ -68,7 +68,7 @@ def missing_blocks(
 
 
 def _is_stored(location: Location, segments: list[SegmentView], opened: dict[str, int]) -> bool:
-    """Whether the block is where it should be, or was deleted with its segment."""
+    """Whether the block is at its location, or was deleted with its segment."""
     if location.offset < 0 or location.length <= 0:
         return False
     if segments and location.offset < segments[0].start:
@@ -96,8 +96,8 @@ def _checksum(fd: int, position: int, length: int) -> int:
 
 def sync_segments(disk: Disk, segments: Iterable[SegmentView]) -> None:
     """
-    What was found in the store is there after a power cut as well: the process that wrote it may
-    have been killed before its flush. Thread: worker.
+    Flush the segments, so that blocks found in them survive a power cut: the process that wrote
+    them may have been killed before its flush. Thread: worker.
     """
     for segment in segments:
         fd = disk.open(segment.path, writable=True)

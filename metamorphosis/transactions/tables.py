@@ -16,12 +16,12 @@ NONE: dict[bytes, Transaction] = {}
 
 class OpenTransactions:
     """
-    Thread: reactor.
+    The open transactions of one broker. Thread: reactor.
 
-    The keys are canonical, as bytes of the wire: a command that spells its key so finds its
-    transaction without reading the key.
+    The keys are canonical, as bytes of the wire: a command with a canonical key finds its
+    transaction without parsing the key.
 
-    :ivar bytes: memory that their messages take.
+    :ivar bytes: memory of the transactions and their messages.
     """
 
     def __init__(self) -> None:
@@ -31,7 +31,9 @@ class OpenTransactions:
 
     def add(self, owner: Hashable, transaction: Transaction) -> None:
         """
-        :param owner: the connection, of a local transaction.
+        Add a transaction.
+
+        :param owner: the connection of a local transaction.
         """
         self.bytes += transaction.bytes
         key = wire_key(transaction.key)
@@ -42,24 +44,24 @@ class OpenTransactions:
             self._local.setdefault(owner, {})[key] = transaction
 
     def get(self, owner: Hashable, transaction_id: TransactionId) -> Transaction | None:
-        """Whatever state it is in."""
+        """The transaction of an id, in any state."""
         return self.find(owner, wire_key(str(transaction_id)))
 
     def find(self, owner: Hashable, key: bytes) -> Transaction | None:
         """
-        The same by its canonical key.
+        The transaction of a canonical key.
 
-        :param key: may be anything.
+        :param key: any bytes.
         """
         return self._local.get(owner, NONE).get(key) or self._xa.get(key)
 
     def usable(self, owner: Hashable, transaction_id: TransactionId) -> Transaction | None:
-        """One that may take steps."""
+        """The transaction of an id, if it is not ending."""
         found = self.get(owner, transaction_id)
         return None if found is None or found.state is State.ENDING else found
 
     def remove(self, transaction: Transaction) -> None:
-        """It is finished."""
+        """Remove a finished transaction."""
         self.bytes -= transaction.bytes
         key = wire_key(transaction.key)
         if transaction.is_xa:
@@ -71,7 +73,7 @@ class OpenTransactions:
             del self._local[transaction.owner]
 
     def of(self, owner: Hashable) -> list[Transaction]:
-        """The local ones of a connection."""
+        """The local transactions of a connection."""
         return list(self._local.get(owner, NONE).values())
 
     @property
@@ -80,12 +82,12 @@ class OpenTransactions:
         return list(self._xa.values())
 
     def __iter__(self) -> Iterator[Transaction]:
-        """XA in the order of their BEGIN, then local ones."""
+        """XA transactions in the order of their BEGIN, then local ones."""
         yield from self._xa.values()
         for own in self._local.values():
             yield from own.values()
 
 
 def wire_key(key: str) -> bytes:
-    """Half a surrogate pair, which no client can send, is a key like any other."""
+    """The bytes of a key; half a surrogate pair, which no client can send, is encoded too."""
     return key.encode("utf-8", "surrogatepass")

@@ -15,7 +15,8 @@ from metamorphosis.errors import InternalServerError
 from metamorphosis.transactions.transaction import Transaction
 
 TICK = 0.5
-"""Transactions whose time ends within so many seconds share one timer."""
+"""Transactions whose time ends within the same interval of this length, in seconds, share one
+timer."""
 
 
 class Timeouts:
@@ -40,7 +41,7 @@ class Timeouts:
 
     def arm(self, transaction: Transaction) -> None:
         """
-        Begin the time of a transaction that has one.
+        Start the timeout of a transaction that has one.
 
         :raises InternalServerError: too many are armed; the text is the original's.
         """
@@ -58,7 +59,7 @@ class Timeouts:
         self._armed[transaction] = tick
 
     def disarm(self, transaction: Transaction) -> None:
-        """The transaction is finished or prepared; harmless if it has no time."""
+        """The transaction is finished or prepared; no effect if it has no timeout."""
         tick = self._armed.pop(transaction, None)
         if tick is None:
             return
@@ -75,7 +76,7 @@ class Timeouts:
             self._expired(transaction)
 
     def stop(self) -> None:
-        """Forget all."""
+        """Cancel all timeouts."""
         for call, _ in self._ticks.values():
             if call.active():
                 call.cancel()

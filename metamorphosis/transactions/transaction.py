@@ -17,7 +17,7 @@ from metamorphosis.wire.transactionids import LocalTransactionId, XATransactionI
 Partition = tuple[str, int]
 
 Message = tuple[Partition, bytes, bytes]
-"""Where it goes, the header that it will be stored with, and its record of the journal."""
+"""Its partition, the header that it will be stored with, and its record of the journal."""
 
 OVERHEAD = 300
 """Bytes of memory that a message takes beside its record."""
@@ -28,14 +28,14 @@ EMPTY = 800
 
 class State(IntEnum):
     """
-    Where a transaction stands. The numbers of the first four are the original's.
+    The state of a transaction. The numbers of the first four are the original's.
 
     ========== ======================= =======================================================
     START      begun                   put -> IN_USE; every end -> FINISHED
     IN_USE     has messages            prepare -> PREPARED; commit, rollback -> ENDING
-    PREPARED   XA: keeps what it has   commit, rollback -> ENDING
-    ENDING     its outcome is written  -> FINISHED; back where it was if that fails
-    FINISHED   in no table any more
+    PREPARED   XA: keeps its messages  commit, rollback -> ENDING
+    ENDING     its outcome is written  -> FINISHED; its former state if that fails
+    FINISHED   removed from all tables
     ========== ======================= =======================================================
     """
 
@@ -48,15 +48,15 @@ class State(IntEnum):
 
 class Transaction:
     """
-    Thread: reactor.
+    An open transaction. Thread: reactor.
 
-    :ivar file: where its records are, or go; None before the first one is written.
-    :ivar records: as they stand there, without outcomes.
-    :ivar held: so many of the last ones are not on their way there; see ``recording``.
+    :ivar file: the file of its records; None before the first one is written.
+    :ivar records: its records in that file, without outcomes.
+    :ivar held: the number of the last records that are not yet passed to it; see ``recording``.
     :ivar bytes: memory that it takes with its messages.
-    :ivar owner: the connection that a local one belongs to.
-    :ivar abandoned: nobody can go on with it: if its end fails it is dropped.
-    :ivar began: seconds of the timers' clock; of a recovered one, when it was recovered.
+    :ivar owner: the connection of a local one.
+    :ivar abandoned: no client can continue it: if its end fails it is dropped.
+    :ivar began: start in seconds of the timers' clock; the recovery's time for a recovered one.
     :ivar recovered: it was prepared before the broker started.
     :ivar timeout: seconds after which it is rolled back, 0 for never.
     """
@@ -101,21 +101,21 @@ class Transaction:
 
     @property
     def is_unwritten(self) -> bool:
-        """Whether nothing of it stands in the journal, or is on its way there."""
+        """Whether none of its records is in the journal, or in a pending write."""
         return self.held == len(self.records)
 
     @property
     def is_xa(self) -> bool:
-        """Whether it belongs to the broker, and not to a connection."""
+        """Whether it belongs to the broker, not to a connection."""
         return isinstance(self.id, XATransactionId)
 
     def end(self) -> None:
-        """Its outcome is on its way to the journal."""
+        """Its outcome is being written to the journal."""
         self._before = self.state
         self.state = State.ENDING
 
     def end_failed(self) -> None:
-        """Its outcome could not be written: it is as it was."""
+        """Its outcome could not be written: restore its former state."""
         self.state = self._before
 
     def prepare_failed(self) -> None:
@@ -127,19 +127,19 @@ class Transaction:
 
     @property
     def was_prepared(self) -> bool:
-        """Of one that ends: whether it was prepared before."""
+        """Whether a transaction that is ending was prepared before."""
         return self._before is State.PREPARED
 
     @property
     def partitions(self) -> list[Partition]:
-        """Where it has messages, in the order of their first ones."""
+        """The partitions of its messages, in the order of the first message of each."""
         return list(self._pieces)
 
     def add(self, messages: Sequence[Message], records: Sequence[bytes]) -> None:
         """
         Take messages.
 
-        :param records: those of the messages; each ends with the body of its message.
+        :param records: the records of the messages; each ends with the body of its message.
         """
         kept = self._pieces
         for partition, header, record in messages:
@@ -152,8 +152,8 @@ class Transaction:
         self.bytes += sum(map(len, records)) + OVERHEAD * len(records)
 
     def take_back(self, count: int) -> None:
-        """The last records could not be written, and with them the messages are gone; their puts
-        were refused."""
+        """Remove the last messages, because their records could not be written; their puts were
+        refused."""
         for _ in range(count):
             record = self.records.pop()
             partition = next(p for p, pieces in self._pieces.items() if pieces[-1] is record)

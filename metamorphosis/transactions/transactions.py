@@ -1,20 +1,20 @@
 """
-The transactions of a broker that are open, and every step that one can take.
+The open transactions of a broker, and the steps of a transaction.
 
 A local transaction belongs to a connection and ends with it. An XA transaction belongs to the
-broker: any connection may prepare, commit, roll back or recover it. A prepared one lives until its
-outcome is known, whatever ends meanwhile; an administrator may decide the outcome, and then it is
-remembered until it is forgotten.
+broker: any connection may prepare, commit, roll back or recover it. A prepared one stays until its
+outcome is known, also over the end of connections and restarts; an administrator may decide the
+outcome, which is then recorded until it is forgotten.
 
-A step returns what its reply has to wait for; ``None`` means nothing. It raises the ``BrokerError``
+A step returns the outcome that its reply must wait for, or ``None``. It raises the ``BrokerError``
 that the peer gets.
 
 Source: ``TransactionProcessor``, ``SessionContextImpl``, ``XATransaction``, ``LocalTransaction``;
 sections 3.4, 4 and 5 of the specification of transactions.
 
-Differs: local transactions are rolled back when their connection goes; a put after prepare is
-refused; a BEGIN over the capacity leaves nothing behind; what an administrator completes stays so
-after a restart, and its xid is not begun again before it is forgotten.
+Differs: local transactions are rolled back when their connection ends; a put after prepare is
+refused; a refused BEGIN over the capacity leaves no transaction; a completion by an administrator
+survives a restart, and its xid cannot be begun again before it is forgotten.
 """
 
 from __future__ import annotations
@@ -55,18 +55,19 @@ class Vote(Enum):
 
 class Transactions:
     """
-    Thread: reactor.
+    The transactions of one broker. Thread: reactor.
 
-    :param open_store: the store of a partition, made if it is new; raises ``StoreError``.
+    :param open_store: returns the store of a partition, created if it is new; raises
+        ``StoreError``.
     :param clock: the timers' clock.
-    :param on_lost: a commit is recorded and cannot be stored: the broker must stop.
-    :param outcomes: where the outcomes that administrators decided are written down.
-    :param max_timeout: seconds; a longer timeout is cut to it, 0 or less: none is cut.
-    :param capacity: timeouts at the same time.
-    :param max_bytes: memory of open transactions.
+    :param on_lost: called when a commit is recorded and cannot be stored: the broker must stop.
+    :param outcomes: the file of the outcomes that administrators decided.
+    :param max_timeout: seconds; longer timeouts are shortened to it; 0 or less: no limit.
+    :param capacity: the most timeouts at the same time.
+    :param max_bytes: limit of the memory of open transactions.
     :ivar open: the transactions that are not finished.
-    :ivar intake: the way in of their messages.
-    :ivar endings: the ways out.
+    :ivar intake: takes their messages.
+    :ivar endings: ends them.
     :ivar heuristic: outcomes that administrators decided, oldest first.
     """
 
@@ -98,13 +99,13 @@ class Transactions:
 
     def begin(self, owner: Hashable, transaction_id: TransactionId, timeout: int) -> None:
         """
-        Begin a transaction; one that was begun already stays as it is.
+        Begin a transaction; no effect if it was begun before.
 
         :param owner: the connection, whose ``lost`` ends a local transaction.
         :param timeout: seconds; 0 or less for none.
-        :raises BrokerError: the key is none, too many timeouts are armed, no memory is left, or it
-            was completed by hand and is not forgotten: the original records that in
-            ``heuristic.log`` alone, so a start could not tell it from a new one.
+        :raises BrokerError: the key is ``null``, too many timeouts are armed, no memory is left, or
+            it was completed by hand and is not forgotten: the original records that only in
+            ``heuristic.log``, so a start could not distinguish it from a new one.
         """
         if not isinstance(transaction_id, LocalTransactionId | XATransactionId):
             raise refusals.no_id()
@@ -144,10 +145,10 @@ class Transactions:
         self, owner: Hashable, transaction_id: TransactionId
     ) -> tuple[Vote, Written | None]:
         """
-        The first phase.
+        Prepare a transaction.
 
-        :returns: the vote, and the force of its record. After ``READ_ONLY`` there is no
-        transaction.
+        :returns: the vote, and the force of its record. After ``READ_ONLY`` the transaction no
+            longer exists.
         :raises BrokerError: it cannot be prepared.
         """
         transaction = self._known(owner, transaction_id)
@@ -181,10 +182,10 @@ class Transactions:
         self, owner: Hashable, transaction_id: TransactionId, two_phase: bool
     ) -> Commit | None:
         """
-        The end that stores the messages.
+        Commit a transaction: store its messages.
 
-        :param two_phase: an XA transaction must be prepared; of a local one it means nothing.
-        :raises BrokerError: it cannot be committed; the transaction is as it was.
+        :param two_phase: an XA transaction must be prepared; no effect for a local one.
+        :raises BrokerError: it cannot be committed; the transaction is unchanged.
         """
         transaction = self._known(owner, transaction_id)
         if two_phase and transaction.is_xa and transaction.state is not State.PREPARED:
@@ -193,19 +194,18 @@ class Transactions:
 
     def roll_back(self, owner: Hashable, transaction_id: TransactionId) -> Written | None:
         """
-        The end that stores nothing.
+        Roll back a transaction: drop its messages.
 
-        :raises BrokerError: it cannot be rolled back; the transaction is as it was.
+        :raises BrokerError: it cannot be rolled back; the transaction is unchanged.
         """
         return self.endings.roll_back(self._known(owner, transaction_id))
 
     def forget(self, transaction_id: TransactionId) -> Written | None:
         """
-        An outcome that an administrator decided need not be remembered any more.
+        Delete the record of an outcome that an administrator decided.
 
-        :returns: completes when that is written down; a failure leaves it remembered. None: there
-            was none.
-        :raises BrokerError: it is no XA transaction.
+        :returns: completes when that is written; a failure keeps the record. None: there was none.
+        :raises BrokerError: it is not an XA transaction.
         """
         if not isinstance(transaction_id, XATransactionId):
             raise refusals.not_an_xid(transaction_id)
@@ -213,7 +213,7 @@ class Transactions:
 
     def recover(self, qualifier: str | None) -> list[str]:
         """
-        The keys of what is prepared, in the order in which it was begun, then of what was decided.
+        The keys of prepared transactions, in the order of their BEGIN, then of decided ones.
 
         :param qualifier: only those with this unique qualifier; None for all.
         """
@@ -226,7 +226,7 @@ class Transactions:
         ]
 
     def lost(self, owner: Hashable) -> None:
-        """A connection is gone: its local transactions are rolled back."""
+        """A connection has ended: roll back its local transactions."""
         for transaction in self.open.of(owner):
             self.endings.give_up(transaction)
 
@@ -239,6 +239,8 @@ class Transactions:
 
     def _known(self, owner: Hashable, transaction_id: TransactionId) -> Transaction:
         """
+        The transaction of a step.
+
         :raises BrokerError: it was not begun, or its outcome is decided.
         """
         transaction = self.open.usable(owner, transaction_id)
@@ -250,5 +252,5 @@ class Transactions:
         raise refusals.unknown(transaction_id)
 
     def stop(self) -> None:
-        """No timeout ends a transaction any more."""
+        """Stop all timeouts."""
         self.endings.timeouts.stop()

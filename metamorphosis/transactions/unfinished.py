@@ -1,10 +1,10 @@
 """
 The contents of a journal that only a broker with transactions can finish: prepared transactions,
-and committed messages that are not in the store. Nothing is written here.
+and committed messages that are not in the store. The check writes nothing.
 
-A slave, and a master that has one, take no transactions. Such a broker must not start over an
+A slave, and a master with a slave, take no transactions. Such a broker must not start with an
 unfinished journal: a prepared transaction would wait without end, and the next start with
-transactions would store the missing messages behind others.
+transactions would store the missing messages after later ones.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 SHOWN = 3
 
 FindSegments = Callable[[Partition], list[SegmentView]]
-"""The segments of a partition; none if there is no such partition."""
+"""Returns the segments of a partition; empty if there is no such partition."""
 
 
 def of_stores(find: Callable[[Partition], MessageStore | None]) -> FindSegments:
-    """Of a broker that has loaded its partitions."""
+    """Find segments in a broker that has loaded its partitions."""
 
     def segments(partition: Partition) -> list[SegmentView]:
         store = find(partition)
@@ -44,9 +44,9 @@ def of_stores(find: Callable[[Partition], MessageStore | None]) -> FindSegments:
 
 def of_directories(data_path: Callable[[str], str]) -> FindSegments:
     """
-    As they lie on the disk.
+    Find segments on the disk.
 
-    :param data_path: topic -> where its partitions are.
+    :param data_path: returns the data path of a topic.
     """
 
     def segments(partition: Partition) -> list[SegmentView]:
@@ -61,6 +61,8 @@ def of_directories(data_path: Callable[[str], str]) -> FindSegments:
 
 class Unfinished(NamedTuple):
     """
+    The unfinished transactions of a journal.
+
     :ivar prepared: keys of transactions that wait for their outcome.
     :ivar not_stored: keys of committed ones whose messages are not all in the store.
     :ivar size: bytes of all redo files.
@@ -71,8 +73,8 @@ class Unfinished(NamedTuple):
     size: int
 
     def refusal(self, directory: str) -> str | None:
-        """Why a broker without transactions must not start over this journal, and what to do; None:
-        it may."""
+        """The reason why a broker without transactions must not start with this journal, and the
+        remedy; None: it may."""
         if not self.prepared and not self.not_stored:
             return None
         return (
@@ -83,7 +85,7 @@ class Unfinished(NamedTuple):
         )
 
     def __str__(self) -> str:
-        """As in "3 prepared transactions (XID:..., ...)"."""
+        """The transactions in words, such as "1 transaction prepared (XID:...)"."""
         found = []
         for keys, kind in (
             (self.prepared, "prepared"),
@@ -99,8 +101,8 @@ class Unfinished(NamedTuple):
 
 def find_unfinished(directory: str, find: FindSegments) -> Unfinished:
     """
-    Look through the redo files of a journal directory, which need not exist. Before any store takes
-    messages. Thread: that of ``find``; it blocks.
+    Search the redo files of a journal directory, which need not exist. Called before any store
+    takes messages. Thread: that of ``find``; blocks.
 
     :raises JournalError: naming the file that cannot be read.
     """
@@ -123,7 +125,7 @@ def find_unfinished(directory: str, find: FindSegments) -> Unfinished:
 
 
 def _is_completed(key: str, heuristic: dict[XATransactionId, Heuristic]) -> bool:
-    """The original forgets to record in the journal what was completed by hand."""
+    """Whether a transaction was completed by hand, which the original does not journal."""
     xid = parse_transaction_id(key)
     return isinstance(xid, XATransactionId) and heuristic.get(xid) is Heuristic.COMPLETED
 

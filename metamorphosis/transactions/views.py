@@ -1,6 +1,6 @@
 """
-Transactions and their journal at the time of a question, as frozen values: for administration,
-dashboard and tests.
+Transactions and their journal at one moment, as frozen values: for administration, dashboard and
+tests.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ STATE_WORDS = {
 @dataclass(frozen=True, slots=True)
 class TransactionView:
     """
-    One transaction at the time of the question.
+    One transaction at one moment.
 
     :ivar kind: ``xa`` or ``local``.
     :ivar state: ``started``, ``in use``, ``prepared``, ``ending``; or, if it was decided by hand,
@@ -37,9 +37,9 @@ class TransactionView:
     :ivar age_seconds: since its BEGIN; since the broker's start if it was recovered.
     :ivar recovered: it was prepared before the broker started.
     :ivar bytes: memory that it takes.
-    :ivar partitions: ``<topic>-<number>`` of each that has messages of it.
-    :ivar timeout_seconds: after which it is rolled back; None: never.
-    :ivar redo_file: number of the file that has its records; None: there are none.
+    :ivar partitions: ``<topic>-<number>`` of each partition of its messages.
+    :ivar timeout_seconds: seconds after which it is rolled back; None: never.
+    :ivar redo_file: number of the file with its records; None: it has none.
     """
 
     key: str
@@ -71,17 +71,17 @@ class RedoFileView:
 @dataclass(frozen=True, slots=True)
 class JournalView:
     """
-    The journal at the time of the question.
+    The journal at one moment.
 
     :ivar flush_mode: ``flushTxLogAtCommit``.
     :ivar files: oldest first.
     :ivar open: transactions that are neither prepared nor decided by hand.
     :ivar heuristic: outcomes decided by hand that are not forgotten.
     :ivar bytes: memory that open and prepared transactions take.
-    :ivar max_bytes: how much they may (``max-transaction-bytes``).
+    :ivar max_bytes: the limit of that memory (``max-transaction-bytes``).
     :ivar forces: ``fdatasync`` calls since the start.
-    :ivar writes: since the start.
-    :ivar broken: why nothing more is taken; None while all is well.
+    :ivar writes: writes since the start.
+    :ivar broken: the error after which no records are taken; None while the journal works.
     """
 
     directory: str
@@ -99,6 +99,8 @@ class JournalView:
 
 def view_of(transaction: Transaction, now: float) -> TransactionView:
     """
+    The view of an open transaction.
+
     :param now: seconds of the timers' clock.
     """
     prepared = transaction.state is State.PREPARED
@@ -117,5 +119,5 @@ def view_of(transaction: Transaction, now: float) -> TransactionView:
 
 
 def decided_view(xid: XATransactionId, outcome: Heuristic) -> TransactionView:
-    """The rest of a transaction whose outcome was decided by hand."""
+    """The view of a transaction whose outcome was decided by hand."""
     return TransactionView(str(xid), "xa", f"heuristically {OUTCOME_WORDS[outcome]}")

@@ -1,4 +1,4 @@
-"""The log lines about writes of the journal that fail: when that begins, and when it ends."""
+"""The log lines about failed writes of the journal: the begin and the end of a fault."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class WriteFaults:
-    """Thread: reactor."""
+    """The faults of one journal. Thread: reactor."""
 
     _log = Logger()
 
@@ -22,7 +22,7 @@ class WriteFaults:
         """
         A write has ended.
 
-        :param error: why its records were refused; None: they were not.
+        :param error: the reason of a refusal of its records; None: they were written.
         """
         if error is not None and not self._failing:
             self._failing = True
