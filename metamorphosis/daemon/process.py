@@ -72,7 +72,7 @@ def use_pid_file(options: Any) -> None:
     number, with the number of this process (in a container it is the same after each restart), or
     with that of a process that is younger than the file. The directory lock protects the data.
 
-    :param options: the options of ``twistd``, which reads them after those of its service. ``twist``
+    :param options: the options of ``twistd``, which reads them after its service's; ``twist``
         has no pid file.
     """
     if "pidfile" not in options:

@@ -1,7 +1,7 @@
 """
-The alarms of replication: one line of the log each, with fixed first words for whoever watches it.
+The alarms of replication: one log line each, with fixed first words for monitoring.
 
-What to do about each stands in ``docs/log-lines.md`` and ``docs/operations.md``.
+``docs/log-lines.md`` and ``docs/operations.md`` have the remedy for each.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ _log = Logger()
 
 def gap(partition: str, own_end: int, first: int, aside: str | None) -> None:
     """
-    The master has deleted what the slave needs next.
+    The master has deleted the bytes that the slave needs next.
 
     :param partition: ``<topic>-<partition>``.
-    :param own_end: where the slave's log ends.
-    :param first: the master's lowest offset, where copying goes on.
-    :param aside: where the old directory is now; None if there was nothing in it.
+    :param own_end: the end of the slave's log.
+    :param first: the master's lowest offset, at which copying continues.
+    :param aside: the present path of the old directory; None if it was empty.
     """
     _log.error(
         "Replication gap: {partition} ends at {end}, and the log of the master begins at {first}."
@@ -34,13 +34,13 @@ def gap(partition: str, own_end: int, first: int, aside: str | None) -> None:
 
 def diverged(partition: str, own: LogEnds, other: LogEnds | None, reason: str, remedy: str) -> None:
     """
-    Two logs that should be the same are not.
+    Two logs that should be equal are not.
 
     :param partition: ``<topic>-<partition>``.
     :param own: range of the log here.
-    :param other: range of the log of the other broker; None if it shows none.
-    :param reason: what is different.
-    :param remedy: what is done now, and what an operator can do.
+    :param other: range of the other broker's log; None if it shows none.
+    :param reason: the difference.
+    :param remedy: the present reaction, and the operator's remedy.
     """
     _log.error(
         "Replication diverged: {partition} is {own} here and {other} on the other broker:"
@@ -58,7 +58,7 @@ def damaged(partition: str, offset: int, reason: str, seconds: float) -> None:
     The record that the slave needs next is damaged on the master.
 
     :param partition: ``<topic>-<partition>``.
-    :param seconds: after which it is read again.
+    :param seconds: the time until it is read again.
     """
     _log.error(
         "Replication damaged: {partition} stands at {offset}, because {reason} on the master; it is"
@@ -72,7 +72,7 @@ def damaged(partition: str, offset: int, reason: str, seconds: float) -> None:
 
 def pair_broken(slave: str, reason: str) -> None:
     """
-    Puts cannot be acknowledged any more.
+    Puts can no longer be acknowledged.
 
     :param slave: URL of the pair slave.
     """
@@ -81,12 +81,12 @@ def pair_broken(slave: str, reason: str) -> None:
 
 def pair_joined(slave: str, partitions: int, sent: int, fetched: int, diverged: int) -> None:
     """
-    Both logs are the same, and puts are taken again.
+    The logs of both brokers are equal, and puts are accepted again.
 
     :param slave: URL of the pair slave.
-    :param partitions: how many are the same.
-    :param sent: bytes that the slave lacked.
-    :param fetched: bytes that the master lacked.
+    :param partitions: the number of equal partitions.
+    :param sent: bytes that were missing on the slave.
+    :param fetched: bytes that were missing on the master.
     :param diverged: partitions that could not be joined.
     """
     _log.warn(

@@ -1,9 +1,9 @@
 """
-All partitions of two brokers, or of their data directories, side by side: what ``metaq compare``
-and ``metaq promote`` show.
+The comparison of all partitions of two brokers, or of their data directories, for ``metaq compare``
+and ``metaq promote``.
 
-A broker is asked on its port, so it may be the original. A directory is only read; its broker may
-be running, and then its last bytes may still be on their way.
+A broker is asked over its port, so the original works as well. A directory is only read; its broker
+may be running, and then its last bytes may be incomplete.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ from metamorphosis.store.opening import JOURNAL
 from metamorphosis.wire.commands import StatsCommand
 
 GROUP: Final = "metaq"
-"""The group's name in requests that no group makes."""
+"""The group name in requests that do not come from a consumer group."""
 
 PROBE: Final = "_metaq_slave_status_test"
-"""The topic of the probes that a Java pair slave stores; they are no messages."""
+"""The topic of the probes that a Java pair slave stores; they are not messages."""
 
 ATTEMPTS: Final = 3
-"""How often a partition is compared whose log loses its beginning meanwhile."""
+"""Attempts to compare a partition whose log loses its beginning meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +53,8 @@ class Row:
     """
     One partition.
 
-    :ivar comparison: None: there was a fault.
-    :ivar fault: why it could not be compared.
+    :ivar comparison: None after a fault.
+    :ivar fault: the reason why it could not be compared.
     """
 
     topic: str
@@ -64,15 +64,15 @@ class Row:
 
     @property
     def is_prefix(self) -> bool:
-        """Whether one log certainly begins with the other."""
+        """Whether one log is proven to begin with the other."""
         return self.comparison is not None and self.comparison.is_prefix
 
     def verdict(self, a: str = "A", b: str = "B") -> str:
         """
         The outcome in words.
 
-        :param a: how the first side is called.
-        :param b: how the second one is.
+        :param a: the name of the first side.
+        :param b: the name of the second side.
         """
         found = self.comparison
         if found is None:
@@ -92,10 +92,10 @@ class Row:
 
 class Side(ABC):
     """
-    One of the two. Thread: the loop's.
+    One of the two sides of a comparison. Thread: the loop's.
 
     :ivar name: as given on the command line.
-    :ivar proves_absence: whether a partition that is not shown is certainly not there.
+    :ivar proves_absence: whether a partition that is not shown does not exist.
     """
 
     name: str
@@ -104,7 +104,7 @@ class Side(ABC):
     @abstractmethod
     async def open(self) -> None:
         """
-        Find it.
+        Connect to the broker, or check that the directory exists.
 
         :raises MetaQError: it cannot be reached or read.
         """
@@ -123,14 +123,14 @@ class Side(ABC):
 
     @abstractmethod
     async def close(self) -> None:
-        """No more is asked."""
+        """Release the connection."""
 
 
 class DirectorySide(Side):
     """
-    A data directory, or all of a broker. Blocks while it reads.
+    One data directory, or all data directories of a broker. Reads block.
 
-    :param paths: of each.
+    :param paths: of the directories.
     :param name: None: the first path.
     """
 
@@ -144,7 +144,7 @@ class DirectorySide(Side):
         """See ``Side``."""
         for path in self._paths:
             if not os.path.isdir(path):
-                raise StoreError(f"{path} is no directory")
+                raise StoreError(f"{path} is not a directory")
 
     async def partitions(self) -> set[tuple[str, int]]:
         """See ``Side``."""
@@ -152,7 +152,7 @@ class DirectorySide(Side):
 
     def logs(self) -> list[LocalLog]:
         """
-        All partitions, by topic and number; other directories are passed over.
+        All partitions, sorted by topic and number; other directories are skipped.
 
         :raises StoreError: a directory cannot be read.
         """
@@ -179,7 +179,7 @@ class DirectorySide(Side):
 
 
 def _partition(name: str) -> tuple[str, int] | None:
-    """Topic and number of a directory, None if it is no partition's."""
+    """Topic and number of a partition's directory; None for another directory."""
     try:
         return None if name == JOURNAL else split_directory_name(name)
     except SegmentsInvalid:
@@ -211,11 +211,11 @@ class BrokerSide(Side):
             fault = self._peer.fault
             reason = f"no answer within {self._timeout:g} s" if fault is None else fault.reason
             raise PeerUnreachable(f"{self.name}: {reason}")
-        # One of ours opens all partitions at its start; the original may have forgotten some.
+        # Our broker opens all partitions at its start; the original may not have opened some.
         self.proves_absence = parse_status(await self._stats("replication")) is not None
 
     async def partitions(self) -> set[tuple[str, int]]:
-        """See ``Side``: those that it has opened."""
+        """See ``Side``: the partitions that the broker has opened."""
         found = set()
         for line in await self._stats("offsets"):
             words = line.split(" ")
@@ -240,9 +240,9 @@ class BrokerSide(Side):
 
 def side_of(runtime: IRuntime, text: str, timeout: float) -> Side:
     """
-    A directory if there is one of that name, or if the text has a slash; else a broker.
+    A directory if one of that name exists, or if the text has a slash; else a broker.
 
-    :raises MetaQError: it can be neither.
+    :raises MetaQError: the text is neither.
     """
     if os.sep in text or os.path.isdir(text):
         return DirectorySide(text)
@@ -254,7 +254,7 @@ def side_of(runtime: IRuntime, text: str, timeout: float) -> Side:
 
 async def compare_sides(a: Side, b: Side) -> AsyncIterator[Row]:
     """
-    Each partition that one of them shows, in the order of their names, every byte of it.
+    Compare every byte of each partition that either side shows, sorted by name.
 
     :raises MetaQError: a side cannot be reached or read.
     """
@@ -265,7 +265,7 @@ async def compare_sides(a: Side, b: Side) -> AsyncIterator[Row]:
 
 
 async def compare_partition(a: Side, b: Side, topic: str, number: int) -> Row:
-    """One partition; a fault stands in the row."""
+    """Compare one partition; a fault is reported in the row."""
     fault = ""
     for _ in range(ATTEMPTS):
         try:
@@ -280,7 +280,7 @@ async def compare_partition(a: Side, b: Side, topic: str, number: int) -> Row:
 
 
 def _proven(found: Comparison, a: Side, b: Side) -> Comparison:
-    """A log that is certainly not there is the beginning of every other."""
+    """A log that is proven absent counts as a prefix of every other."""
     if found.verdict is Verdict.ABSENT_A and a.proves_absence:
         return Comparison(Verdict.B_AHEAD, None, found.b)
     if found.verdict is Verdict.ABSENT_B and b.proves_absence:

@@ -1,17 +1,17 @@
 """
-Where consumers are in a log, by the ids of the messages that they read last.
+The places of consumers in a log, found by the ids of their last messages.
 
-After a change of the master the offset that a group has stored may belong to a message that stands
-elsewhere, or nowhere, in the log that is the master's now. ``search`` finds the place of each such
-position; ``offsetrecovery`` does something about it.
+After a change of the master, the message at a group's stored offset may have another offset in the
+new master's log, or be missing from it. ``search`` finds the place of each such position;
+``offsetrecovery`` corrects it in ZooKeeper.
 
-Segments are read in pieces, the newest first, and no further back than needed. Thread: any; blocks.
+Segments are read in pieces, newest first, only as far back as needed. Thread: any; blocks.
 
 Source: ``RecoverManager``, ``OffsetRecoverer``; section 6 of the specification.
 
 Differs: the original compares ids by their order, which is wrong after a reboot of the master's
-host, leaves negative ids out, which are all of today's, and sends groups to 0 whose message it does
-not find.
+host, ignores negative ids, which today's ids all are, and resets a group to 0 if it does not find
+its message.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from metamorphosis.store.layout import SegmentFile, find_segments
 from metamorphosis.store.recovery import recover
 
 PIECE_BYTES: Final = 1 << 20
-"""How much of a segment is in memory at once."""
+"""Bytes of a segment in memory at once."""
 
 
 class Position(NamedTuple):
@@ -37,7 +37,7 @@ class Position(NamedTuple):
 
 
 class Basis(Enum):
-    """What a new position is based on."""
+    """The evidence for a new position."""
 
     SAME_ID = "the message with that id ends there"
     SMALLER_ID = "no message has that id, and the one before it ends there"
@@ -45,7 +45,7 @@ class Basis(Enum):
 
 
 class Place(NamedTuple):
-    """Where a group is to go on."""
+    """The place at which a group is to continue."""
 
     position: Position
     basis: Basis
@@ -56,7 +56,7 @@ class _Segment:
     """
     A segment that was read.
 
-    :ivar ordered: its ids ascend and have one sign, and all of it are records.
+    :ivar ordered: its ids ascend and have one sign, and it consists only of records.
     """
 
     file: SegmentFile
@@ -67,8 +67,8 @@ class _Segment:
 
 def search(directory: str, wanted: Iterable[Position]) -> dict[Position, Place]:
     """
-    The place of each position in the log of a partition. One that is right as it is, or of which
-    nothing better is known, is not in the result.
+    The place of each position in the log of a partition. Positions that are right, or for which no
+    better place is known, are not in the result.
 
     :raises StoreError: the directory, or a file in it, cannot be read.
     :raises OSError: likewise.
@@ -84,14 +84,14 @@ def search(directory: str, wanted: Iterable[Position]) -> dict[Position, Place]:
 
 
 class _Log:
-    """The segments of a partition, and what was learnt of them."""
+    """The segments of a partition, and the ids found in them."""
 
     def __init__(self, files: list[SegmentFile]) -> None:
         self._files = files
         self._read: list[_Segment] = []  # those with records, newest first
 
     def same_ids(self, wanted: set[Position]) -> dict[Position, Place]:
-        """Those whose message is in the log; reads back until all are found."""
+        """The positions whose message is in the log; reads backwards until all are found."""
         by_id: dict[int, list[Position]] = {}
         for position in wanted:
             by_id.setdefault(position.message_id, []).append(position)
@@ -102,7 +102,7 @@ class _Log:
             for message_id, end in self._records(file, by_id.keys()):
                 for old in by_id[message_id]:
                     there = found.get(old)
-                    # An id may stand there twice: the offset that is stored already is as good.
+                    # An id may occur twice: then the stored offset is kept.
                     if there is None or there.position.offset != old.offset:
                         found[old] = Place(Position(message_id, end), Basis.SAME_ID)
             for message_id in {old.message_id for old in found} & by_id.keys():
@@ -110,7 +110,7 @@ class _Log:
         return found
 
     def _records(self, file: SegmentFile, ids: Iterable[int]) -> list[tuple[int, int]]:
-        """Id and end of those records of a segment that have such an id."""
+        """Id and end of the records of a segment that have one of ``ids``."""
         ids = set(ids)
         found: list[tuple[int, int]] = []
         first: int | None = None
@@ -124,14 +124,14 @@ class _Log:
             if message_id in ids:
                 found.append((message_id, file.start + end))
         if first is not None:
-            whole = end == file.size or file is self._files[-1]  # where a tail may be torn
+            whole = end == file.size or file is self._files[-1]  # whose tail may be torn
             self._read.append(_Segment(file, first, last, ordered and whole))
         return found
 
     def smaller_id(self, position: Position) -> Place | None:
         """
-        The message with the greatest smaller id. Only if all ids, the wanted one too, have one sign
-        and ascend: an order of ids means nothing otherwise.
+        The message with the greatest smaller id. Only if all ids, including the wanted one, have
+        one sign and ascend; otherwise their order proves nothing.
         """
         wanted = position.message_id
         segments = self._read
@@ -150,8 +150,8 @@ class _Log:
 
     def boundary(self, position: Position) -> Place | None:
         """
-        The last message that ends at the old offset or below. None without one, and where bytes in
-        front of the old offset are no records: nobody knows then what is a boundary.
+        The last message that ends at or below the old offset. None without one, or if bytes below
+        the old offset are not records: the boundary is then unknown.
         """
         for file in reversed(self._files):
             if file.start >= position.offset:
@@ -169,7 +169,7 @@ class _Log:
         return None
 
     def _is_damaged(self, file: SegmentFile, last: tuple[int, int] | None, offset: int) -> bool:
-        """Whether the records end before the file and the offset do, and no tail is torn there."""
+        """Whether the records end before the file and the offset, other than by a torn tail."""
         end = 0 if last is None else last[1]
         if end >= min(file.size, offset - file.start):
             return False
@@ -181,7 +181,7 @@ class _Log:
 
 def record_ends(file: SegmentFile) -> Iterator[tuple[int, int]]:
     """
-    Id and end, as a position in the file, of each record; ends early where something is no record.
+    Id and end, as a position in the file, of each record; stops at bytes that are not a record.
     """
     at = 0
     with open(file.path, "rb", buffering=0) as segment:
@@ -196,5 +196,5 @@ def record_ends(file: SegmentFile) -> Iterator[tuple[int, int]]:
                     return
                 yield message_id, at + inside
             if not inside:
-                return  # the file was cut meanwhile
+                return  # the file was truncated meanwhile
             at += inside

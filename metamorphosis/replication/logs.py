@@ -1,14 +1,14 @@
 """
-Two logs of one partition, side by side: where each begins and ends, and whether the bytes that both
-have are the same.
+The comparison of two logs of one partition: the range of each, and whether their common bytes are
+equal.
 
-A comparison needs nothing of a log but a ``LogReader``: a broker that is asked, a directory, and
-the store of this process are read in the same way. It compares bytes, not records, because a
-``get`` may begin inside a record. ``compare_tail`` looks at the last bytes that both have, and is
-quick enough for every connection; ``compare_all`` looks at every one.
+A comparison uses only a ``LogReader``: another broker, a directory, and the store of this process
+are read in the same way. It compares bytes, not records, because a ``get`` may begin inside a
+record. ``compare_tail`` compares the last common bytes, and is quick enough for every connection;
+``compare_all`` compares all of them.
 
-The coroutines await nothing but the readers, so they run on any loop, and without one where the
-readers never wait.
+The coroutines await only the readers, so they run on any loop, and without a loop if the readers
+never wait.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from metamorphosis.store.segmentlog import SegmentLog
 
 TAIL_BYTES: Final = 64 * 1024
-"""How many of the last common bytes ``compare_tail`` looks at."""
+"""The number of last common bytes that ``compare_tail`` compares."""
 
 STEP_BYTES: Final = 1 << 20
-"""How many bytes ``compare_all`` reads at once."""
+"""Bytes that ``compare_all`` reads at once."""
 
 _LENGTH_BYTES: Final = 4
 
@@ -40,7 +40,7 @@ class LogEnds(NamedTuple):
     The range of a log, in bytes from the start of the partition.
 
     :ivar first: the lowest offset.
-    :ivar end: where the next record will begin; ``first`` if there is no record.
+    :ivar end: the offset of the next record; ``first`` without a record.
     """
 
     first: int
@@ -52,23 +52,23 @@ class LogEnds(NamedTuple):
 
 class LogReader(Protocol):
     """
-    One log. Providers: ``DirectoryLog``, ``StoreLog``, and a broker that is asked
-    (``replication.peer``).
+    One log. Providers: ``DirectoryLog``, ``StoreLog``, and ``replication.peer.PeerLog`` for another
+    broker.
     """
 
     async def ends(self) -> LogEnds | None:
-        """Its range now; None if nothing shows that there is such a log."""
+        """Its present range; None without evidence of such a log."""
 
     async def read(self, offset: int, size: int) -> bytes:
         """
-        At least one and at most ``size`` bytes from ``offset`` on; none at the end.
+        At least one and at most ``size`` bytes from ``offset``; none at the end.
 
         :raises OffsetTooSmall: the log begins above ``offset``.
         """
 
 
 class Verdict(Enum):
-    """What two logs are to each other."""
+    """The relation of two logs."""
 
     EQUAL = "equal"
     A_AHEAD = "a is ahead"
@@ -81,16 +81,16 @@ class Verdict(Enum):
 
 
 PREFIXES: Final = frozenset({Verdict.EQUAL, Verdict.A_AHEAD, Verdict.B_AHEAD})
-"""One log begins with the other, as far as retention has left it."""
+"""One log begins with the other, apart from segments deleted by retention."""
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
     """
-    The outcome.
+    The result of a comparison.
 
     :ivar a: range of the first log, None without one.
-    :ivar b: range of the second one.
+    :ivar b: range of the second log.
     :ivar differs_at: of ``DIFFERENT``: the offset of the record that differs, or, by
         ``compare_tail``, of the byte.
     """
@@ -102,7 +102,7 @@ class Comparison:
 
     @property
     def ahead(self) -> int:
-        """How many bytes the longer one has beyond the end of the other; all, if that is absent."""
+        """Bytes of the longer log beyond the end of the other; all bytes if that is absent."""
         if self.a is None or self.b is None:
             only = self.a or self.b
             return 0 if only is None else only.end - only.first
@@ -110,18 +110,18 @@ class Comparison:
 
     @property
     def is_prefix(self) -> bool:
-        """Whether one is a prefix of the other."""
+        """Whether one log is a prefix of the other."""
         return self.verdict in PREFIXES
 
 
 def common_range(a: LogEnds, b: LogEnds) -> LogEnds | None:
-    """The bytes that both have, which may be none; None if the ranges do not even touch."""
+    """The common range, which may be empty; None if the ranges do not touch."""
     first, end = max(a.first, b.first), min(a.end, b.end)
     return LogEnds(first, end) if first <= end else None
 
 
 def judge_ends(a: LogEnds | None, b: LogEnds | None) -> Comparison:
-    """What the ranges alone say; right if the bytes that both have are the same."""
+    """The verdict by the ranges alone; right if the common bytes are equal."""
     if a is None or b is None:
         absent = Verdict.ABSENT_A if a is None else Verdict.ABSENT_B
         return Comparison(Verdict.EQUAL if a is b else absent, a, b)
@@ -134,20 +134,20 @@ def judge_ends(a: LogEnds | None, b: LogEnds | None) -> Comparison:
 
 async def compare_tail(a: LogReader, b: LogReader, tail: int = TAIL_BYTES) -> Comparison:
     """
-    Compare the ranges, and the last bytes that both have.
+    Compare the ranges, and the last common bytes.
 
-    :param tail: how many bytes.
+    :param tail: the number of bytes.
     :raises LogChanged: a log became shorter meanwhile.
-    :raises OffsetTooSmall: retention took away what is needed.
+    :raises OffsetTooSmall: retention deleted needed bytes.
     """
     return await _compare(a, b, tail)
 
 
 async def compare_all(a: LogReader, b: LogReader) -> Comparison:
     """
-    Compare every byte that both have. Errors: those of ``compare_tail``.
+    Compare all common bytes. Errors: those of ``compare_tail``.
 
-    :returns: ``differs_at`` is the offset of the first record that is not the same.
+    :returns: ``differs_at`` is the offset of the first record that differs.
     """
     return await _compare(a, b, None)
 
@@ -171,7 +171,7 @@ async def _first_difference(
     a: LogReader, b: LogReader, common: LogEnds, walk: RecordWalk | None
 ) -> int | None:
     """
-    The offset of the first byte that differs, or with ``walk`` of its record; None: all are equal.
+    The offset of the first differing byte, or with ``walk`` of its record; None: all are equal.
     """
     at = common.first
     while at < common.end:
@@ -193,7 +193,7 @@ async def read_fully(log: LogReader, offset: int, size: int) -> bytes:
     """
     Exactly ``size`` bytes.
 
-    :raises LogChanged: the log ends before.
+    :raises LogChanged: the log ends earlier.
     """
     data = await log.read(offset, size)
     if len(data) == size:
@@ -212,7 +212,7 @@ async def read_fully(log: LogReader, offset: int, size: int) -> bytes:
 
 
 def equal_bytes(one: bytes, other: bytes) -> int:
-    """How many bytes at the start are the same."""
+    """The number of equal bytes at the start."""
     low, high = 0, min(len(one), len(other))
     while low < high:
         middle = (low + high + 1) // 2
@@ -225,21 +225,21 @@ def equal_bytes(one: bytes, other: bytes) -> int:
 
 class RecordWalk:
     """
-    Follows the records of a log whose bytes come in pieces.
+    Follows the records of a log whose bytes arrive in pieces.
 
-    :ivar start: offset of the record that the last byte belongs to, or of the next one.
-    :ivar lost: something is no record, so that nobody knows where the next one begins.
+    :ivar start: offset of the record with the last byte, or of the next record.
+    :ivar lost: bytes that are not a record were found; the next record's offset is unknown.
     """
 
     def __init__(self, start: int) -> None:
-        """:param start: where a record begins; the first bytes are those from there on."""
+        """:param start: the offset of a record, and of the first bytes."""
         self.start = start
         self.lost = False
         self._fed = start  # offset after the bytes seen so far
-        self._length = bytearray()  # of the record at start, as far as it has come
+        self._length = bytearray()  # of the record at start, as far as received
 
     def feed(self, data: bytes) -> None:
-        """The next bytes."""
+        """Take the next bytes."""
         at = self._fed  # offset of data[0]
         self._fed = end = at + len(data)
         while not self.lost:
@@ -257,13 +257,13 @@ class RecordWalk:
 
 
 class StoreLog:
-    """The store of this process. Reads from the files, what is not yet flushed as well."""
+    """The store of this process. Reads from the files, including unflushed bytes."""
 
     def __init__(self, store: SegmentLog) -> None:
         self._store = store
 
     async def ends(self) -> LogEnds | None:
-        """See ``LogReader``: up to what is written."""
+        """See ``LogReader``: up to the last written byte."""
         return LogEnds(self._store.min_offset, self._store.last.end)
 
     async def read(self, offset: int, size: int) -> bytes:
@@ -275,11 +275,11 @@ class StoreLog:
 
 class DirectoryLog:
     """
-    The directory of a partition whose broker is down, or that is only read. Thread: any; blocks.
+    The directory of a partition, read while its broker is down or running. Thread: any; blocks.
 
-    A torn tail does not count: a broker cuts it off when it starts.
+    A torn tail does not count: a broker truncates it when it starts.
 
-    :raises StoreError: from the coroutines, naming the file.
+    :raises StoreError: from the coroutines; names the file.
     """
 
     def __init__(self, directory: str) -> None:
@@ -298,7 +298,7 @@ class DirectoryLog:
         return LogEnds(self._segments[0].start, last.start + size)
 
     async def read(self, offset: int, size: int) -> bytes:
-        """See ``LogReader``; of what ``ends`` has found."""
+        """See ``LogReader``; within the range that ``ends`` returned."""
         if self._segments and offset < self._segments[0].start:
             raise OffsetTooSmall(self._segments[0].start)
         for start, path, length in self._segments:

@@ -1,9 +1,10 @@
 """
-The positions of consumer groups after a change of the master: each is looked up by the id of the
-group's last message in the log that is the master's now, and corrected in ZooKeeper.
+The positions of consumer groups after a change of the master: each is looked up in the new master's
+log by the id of the group's last message, and corrected in ZooKeeper.
 
-Nothing here keeps a broker from being registered: what cannot be read or written is reported and
-left as it is. Nothing is ever set to 0, and a group that has no id stored is left alone.
+A failure here does not prevent a broker's registration: a position that cannot be read or written
+is reported and left unchanged. A position is never set to 0, and a group without a stored id is
+left unchanged.
 
 Source: ``OffsetRecoverer``; section 6 of the specification.
 """
@@ -29,7 +30,7 @@ _log = Logger()
 Searching = Callable[[], dict[Position, Place]]
 
 RunBlocking = Callable[[Searching], Awaitable[dict[Position, Place]]]
-"""Calls a function that blocks, in a thread, and gives its result."""
+"""Calls a blocking function in a thread, and returns its result."""
 
 
 class LocalLog(NamedTuple):
@@ -41,7 +42,7 @@ class LocalLog(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """A position as it stands in ZooKeeper."""
+    """A position as stored in ZooKeeper."""
 
     group: str
     log: LocalLog
@@ -67,11 +68,11 @@ class Change(NamedTuple):
 @dataclass(slots=True)
 class Recovered:
     """
-    What was done.
+    The result of a run.
 
-    :ivar changes: in ZooKeeper now, or to be made.
-    :ivar right: how many positions were right, or could not be improved.
-    :ivar faults: what could not be read or written.
+    :ivar changes: the corrections, made or to be made.
+    :ivar right: the number of positions that were right, or could not be improved.
+    :ivar faults: nodes and logs that could not be read or written.
     """
 
     changes: list[Change] = field(default_factory=list)
@@ -84,7 +85,7 @@ class OffsetRecovery:
     One run. Thread: the loop's.
 
     :param registry: its results can be awaited by the caller of ``run``.
-    :param logs: the partitions whose groups are looked at; others are none of this broker's.
+    :param logs: the partitions of this broker; others are ignored.
     :param run_blocking: reads segments.
     """
 
@@ -105,9 +106,9 @@ class OffsetRecovery:
 
     async def run(self, change: bool = True) -> Recovered:
         """
-        Look at all groups, and correct their positions. Never fails.
+        Check the positions of all groups, and correct them. Never fails.
 
-        :param change: False: only say what would be done.
+        :param change: False: only report what would be done.
         """
         stored = await self._read_all()
         by_log: dict[LocalLog, list[Stored]] = {}
@@ -147,14 +148,14 @@ class OffsetRecovery:
                 try:
                     partition = Partition.parse(name)
                 except ValueError:
-                    continue  # no partition of ours is called so
+                    continue  # not the name of a partition
                 log = self._logs.get((topic, partition.number))
                 if log is not None and partition.broker_id == self._broker_id:
                     found += await self._read_position(group, log, str(partition))
         return found
 
     async def _read_position(self, group: str, log: LocalLog, name: str) -> list[Stored]:
-        """None if there is no id in it: by what should it be looked up?"""
+        """The position as a list of one; empty without an id, by which it would be looked up."""
         path = self._paths.offset(group, log.topic, name)
         try:
             position = await self._position(path)
@@ -186,7 +187,7 @@ class OffsetRecovery:
         return [Change(each, places[each.position]) for each in stored if each.position in places]
 
     async def _correct(self, change: Change) -> bool:
-        """Whether the position is corrected: not if somebody has changed it meanwhile."""
+        """Correct a position; False if it was changed meanwhile."""
         path = change.stored.path
         try:
             if await self._position(path) != change.stored.position:
@@ -200,7 +201,7 @@ class OffsetRecovery:
 
 
 def log_recovered(recovered: Recovered) -> None:
-    """One line for each change, and for each fault."""
+    """Log one line for each change, and for each fault."""
     for change in recovered.changes:
         _log.warn("Offset recovered: {change}", change=change)
     for fault in recovered.faults:

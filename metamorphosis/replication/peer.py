@@ -1,14 +1,14 @@
 """
-The other broker of a replicated pair: one connection that is restored for ever, and the questions
-that a role asks on it.
+The other broker of a replicated pair: one connection that is always restored, and the requests that
+a role sends on it.
 
-Requests of one turn leave in one write and answers are matched by their opaque, as in the client,
-whose connection this is. What a role sends at speed it makes itself, as a frame for ``request``;
-the coroutines are for questions that are asked now and then.
+Requests of one turn leave in one write and replies are matched by their opaque, as in the client,
+whose connection this is. A role encodes its frequent requests itself, as frames for ``request``;
+the coroutines are for infrequent requests.
 
-A peer that is silent is asked for its version, and the connection is given up after
-``Heartbeats.failures`` such questions without an answer. So a line that swallows everything is
-noticed within seconds, and every request under way gets its end.
+A silent peer is asked for its version, and the connection is closed after ``Heartbeats.failures``
+such requests without a reply. So a link that drops all packets is noticed within seconds, and every
+pending request ends.
 """
 
 from __future__ import annotations
@@ -38,21 +38,21 @@ from metamorphosis.wire.numbers import shown
 from metamorphosis.wire.status import Status
 
 END_OF_LOG: Final = (1 << 63) - 1
-"""As an offset: the end of the log, wherever that is."""
+"""As an offset: the end of the log."""
 
 OFFSET_DIGITS: Final = len(str(END_OF_LOG))
 
 QUESTION_SECONDS: Final = 5.0
-"""How long ``offset``, ``stats`` and ``version`` may take."""
+"""Time limit of ``offset``, ``stats`` and ``version``."""
 
 READ_SECONDS: Final = 10.0
-"""How long a ``get`` may take beside the time that it asks to be held."""
+"""Time limit of a ``get``, in addition to the time for which it may be held."""
 
 MAX_REPLY_BYTES: Final = 16 << 20
-"""Longest body of an answer: the longest ``get`` asks for 4 MiB, a ``server.ini`` has less."""
+"""Longest body of a reply: the longest ``get`` asks for 4 MiB, a ``server.ini`` has less."""
 
 CONNECT_MS: Final = 5000
-"""After so long without an answer the next attempt to connect begins."""
+"""Time limit of an attempt to connect; then the next one begins."""
 
 _OF_THIS_SIDE: Final = {
     NOT_SENT: "there is no connection",
@@ -64,8 +64,8 @@ _OF_THIS_SIDE: Final = {
 @dataclass(frozen=True, slots=True)
 class Heartbeats:
     """
-    When a silent peer is given up: after ``idle_ms`` without a byte it is asked, each question may
-    take ``timeout_ms``, and the connection ends at the ``failures``-th without an answer.
+    Detection of a silent peer: after ``idle_ms`` without a byte a request is sent, its reply may
+    take ``timeout_ms``, and the connection is closed at the ``failures``-th timeout in a row.
     """
 
     idle_ms: int = 2000
@@ -75,13 +75,13 @@ class Heartbeats:
 
 @dataclass(frozen=True, slots=True)
 class Absent:
-    """A ``get`` was answered 404: nothing can be read there now. No proof of an empty partition:
-    a Java master that was restarted answers so for partitions that it has not opened yet."""
+    """A ``get`` was answered 404: no bytes can be read there now. This does not prove an empty
+    partition: a restarted Java master answers so for partitions that it has not opened yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """A ``get`` was answered 301: the log is to be read from ``to`` on."""
+    """A ``get`` was answered 301: the log is to be read from ``to``."""
 
     to: int
 
@@ -96,7 +96,7 @@ class Peer:
         ``connection.writable`` is False.
     :param make: makes the connection, see ``Connections``.
     :ivar url: as given.
-    :raises InvalidConfig: ``url`` is not such a URL.
+    :raises InvalidConfig: ``url`` is not a valid URL.
     """
 
     def __init__(
@@ -122,16 +122,16 @@ class Peer:
         self._connections = Connections(runtime, config, log, make)
         self._connection: BrokerConnection | None = None
         self._watching: list[Callable[[bool], None]] = []
-        self._told = False  # what the watchers heard last
+        self._told = False  # the watchers' last argument
 
     def start(self) -> None:
-        """Begin connecting, and go on for ever: after a loss within 50 ms to 2 s."""
+        """Connect, and reconnect after each loss, within 50 ms to 2 s."""
         connection = self._connection = self._connections.acquire(self.url, self)
         connection.changes.watch(self, self._changed)
 
     def close(self) -> Awaitable[None]:
         """Close the connection. Waiters get ``LOST`` or ``NOT_SENT``; fires when the socket is
-        closed, or cut after 2 s."""
+        closed, after 2 s by an abort."""
         return self._runtime.start(self._connections.close())
 
     # The connection
@@ -143,29 +143,29 @@ class Peer:
 
     @property
     def fault(self) -> ConnectionFault | None:
-        """Why there is no connection; None while there is one or no attempt has failed yet."""
+        """The reason why the connection is missing; None if connected, or before a failure."""
         return None if self._connection is None else self._connection.fault
 
     @property
     def connection(self) -> BrokerConnection:
         """
-        For ``writable``, ``drained``, ``pause_reading`` and ``fail``; the same for the life of the
-        peer.
+        For ``writable``, ``drained``, ``pause_reading`` and ``fail``; the same object for the life
+        of the peer.
         """
         assert self._connection is not None, "the peer has not been started"
         return self._connection
 
     def on_change(self, call: Callable[[bool], None]) -> None:
         """
-        Call with True when the connection is there, and with False when it is lost: that comes
-        after every request under way has had its end.
+        Call with True when the connection is established, and with False when it is lost: after all
+        pending requests have ended.
         """
         self._watching.append(call)
 
     def _changed(self) -> None:
         if self.is_connected:
             self._tell(True)
-        else:  # the waiters get their answers before this turn ends
+        else:  # the waiters are called before this turn ends
             self._runtime.call_soon(self._tell_lost)
 
     def _tell_lost(self) -> None:
@@ -183,7 +183,7 @@ class Peer:
     def request(self, opaque: int, frame: bytes, waiter: Waiter, timeout: float) -> None:
         """
         Send a frame at the end of this turn, or earlier. ``waiter`` gets status and body of the
-        answer, or a status of ``client.network.replies`` and the reason; never from within this
+        reply, or a status of ``client.network.replies`` and the reason; never from within this
         call.
 
         :param opaque: that of the frame, from ``next_opaque``.
@@ -195,7 +195,7 @@ class Peer:
         """
         The lowest offset and the end of a partition; None: 404.
 
-        :raises PeerError: there was no such answer.
+        :raises PeerError: no such reply.
         """
         asked = [
             self._runtime.start(self._offset(topic, partition, group, offset))
@@ -225,9 +225,9 @@ class Peer:
         """
         One ``get``: at most ``size`` bytes of the log from ``offset`` on.
 
-        :param wait_ms: how long the broker may hold the request while there is nothing to read;
-            the original answers at once.
-        :raises PeerError: there was no such answer, or one with more bytes than were asked for.
+        :param wait_ms: time for which the broker may hold the request at the end of the log; the
+            original replies at once.
+        :raises PeerError: no such reply, or one with more bytes than were asked for.
         """
         asked = f"get {topic} {partition} {offset}"
         command = GetCommand(topic, group, partition, offset, size, 0, wait_ms)
@@ -245,7 +245,7 @@ class Peer:
         """
         The bytes of its ``server.ini``.
 
-        :raises PeerError: there was no such answer.
+        :raises PeerError: no such reply.
         """
         return await self._text(StatsCommand("config"), "stats config")
 
@@ -253,16 +253,16 @@ class Peer:
         """
         The lines of ``stats <item>``, ended by CRLF.
 
-        :raises PeerError: there was no such answer.
+        :raises PeerError: no such reply.
         """
         text = await self._text(StatsCommand(item), f"stats {item}")
         return text.decode("utf-8", "replace")
 
     async def version(self) -> str:
         """
-        What it names as its version.
+        The version that the broker reports.
 
-        :raises PeerError: there was no such answer.
+        :raises PeerError: no such reply.
         """
         return (await self._text(VersionCommand(), "version")).decode("utf-8", "replace")
 
@@ -273,7 +273,7 @@ class Peer:
 
     async def _ask(self, command: Request, asked: str, seconds: float) -> tuple[int, bytes]:
         """
-        :raises PeerUnreachable: no answer.
+        :raises PeerUnreachable: no reply.
         """
         if self._connection is None:
             raise PeerUnreachable(f"{self.url}: {asked}: {_OF_THIS_SIDE[NOT_SENT]}")
@@ -285,7 +285,7 @@ class Peer:
 
     def _check(self, asked: str, status: int, body: bytes, expected: int) -> None:
         """
-        :raises PeerRefused: another status than that of a success.
+        :raises PeerRefused: the status is not that of a success.
         """
         if status != expected:
             text = body.decode("utf-8", "replace")
@@ -293,7 +293,7 @@ class Peer:
 
     def _number(self, asked: str, body: bytes) -> int:
         """
-        :raises PeerMisbehaved: it is no offset.
+        :raises PeerMisbehaved: the body is not an offset.
         """
         offset = offset_of(body)
         if offset is None:
@@ -302,7 +302,7 @@ class Peer:
 
 
 def offset_of(body: bytes) -> int | None:
-    """The offset in an answer; None: it is none."""
+    """The offset in a reply; None for another body."""
     if not body.isdigit() or len(body) > OFFSET_DIGITS:
         return None
     offset = int(body)
@@ -329,7 +329,7 @@ class PeerLog:
         self._group = group
 
     async def ends(self) -> LogEnds | None:
-        """See ``LogReader``; None is no proof that there is nothing, see ``Absent``."""
+        """See ``LogReader``; None does not prove an empty partition, see ``Absent``."""
         return await self._peer.ends(self._topic, self._partition, self._group)
 
     async def read(self, offset: int, size: int) -> bytes:

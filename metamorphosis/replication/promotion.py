@@ -1,10 +1,10 @@
 """
-A slave of either kind becomes the master: what has to be known before, and what has to be done to
-the positions of the consumers. What ``metaq promote`` does, free of its command line.
+The promotion of a slave of either kind to the master: the comparison before it, and the correction
+of the consumers' positions. ``metaq promote`` without its command line.
 
-The slave is stopped meanwhile; the lock of its data directory keeps it so. Nothing of its log is
-changed here: a slave's log is the master's, and what the old master has beyond it can only be
-copied from there.
+The slave is stopped meanwhile; the lock of its data directory prevents a start. Its log does not
+change: it is a prefix of the master's, and the messages beyond it can only be copied from the old
+master.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from metamorphosis.replication.offsetrecovery import OffsetRecovery, Recovered
 
 
 class StillRegistered(MetaQError):
-    """The old master is in ZooKeeper, so it serves, or did so a moment ago."""
+    """The old master is in ZooKeeper, so it serves, or served until a moment ago."""
 
 
 @dataclass(slots=True)
 class Promotion:
     """
-    What was found and done.
+    The result of a promotion.
 
     :ivar rows: each partition here (A) and on the old master (B); None: it could not be compared.
-    :ivar not_compared: why not.
+    :ivar not_compared: the reason for that.
     :ivar recovered: the positions of the consumers.
     """
 
@@ -42,7 +42,7 @@ class Promotion:
     recovered: Recovered = field(default_factory=Recovered)
 
     def missing(self) -> list[str]:
-        """What the old master has, or may have, and this broker has not: a line each."""
+        """One line for each log of the old master that has, or may have, more than the one here."""
         if self.rows is None:
             return [
                 f"the old master was not compared: {self.not_compared}. What it acknowledged after"
@@ -72,8 +72,8 @@ def data_paths(config: BrokerConfig) -> list[str]:
 
 async def refuse_if_registered(registry: IRegistry, paths: Paths, broker_id: int) -> None:
     """
-    :raises StillRegistered: there is a master of that id.
-    :raises RegistryError: ZooKeeper does not answer.
+    :raises StillRegistered: a master of that id is registered.
+    :raises RegistryError: ZooKeeper does not reply.
     """
     path = paths.master(broker_id)
     try:
@@ -88,7 +88,7 @@ async def refuse_if_registered(registry: IRegistry, paths: Paths, broker_id: int
 
 
 async def old_address(registry: IRegistry, paths: Paths, broker_id: int) -> str | None:
-    """``host:port`` where the old master was last, as its persistent node says."""
+    """The last ``host:port`` of the old master, from its persistent node."""
     try:
         data, _ = await registry.get(paths.broker(broker_id))
         url = Broker.parse(broker_id, (data or b"").decode("utf-8", "replace")).url
@@ -102,8 +102,7 @@ class Promoting:
     One promotion. Thread: the loop's.
 
     :param registry: its results can be awaited by the caller.
-    :param old: the old master: ``host:port`` or a data directory; None: where ZooKeeper says it
-        was.
+    :param old: the old master: ``host:port`` or a data directory; None: the address in ZooKeeper.
     :param timeout: seconds to wait for it.
     """
 
@@ -129,10 +128,10 @@ class Promoting:
         """
         Compare, and correct the positions of the consumers.
 
-        :param change: False: only say what would be done.
-        :raises StillRegistered: the old master is there.
+        :param change: False: only report what would be done.
+        :raises StillRegistered: the old master is registered.
         :raises MetaQError: ZooKeeper, or the data directory, cannot be read; or ``old`` was given
-            and cannot be.
+            and cannot be read.
         """
         await refuse_if_registered(self._registry, self._paths, self._config.broker_id)
         await self._here.open()
@@ -178,4 +177,4 @@ class Promoting:
     async def _run_blocking(
         self, searching: Callable[[], dict[Position, Place]]
     ) -> dict[Position, Place]:
-        return searching()  # nothing else is being done here
+        return searching()  # the process has no other work meanwhile

@@ -1,9 +1,9 @@
 """
-What a broker is besides a plain one: what the daemon asks of a role, and what it gives it.
+The interface between the daemon and the roles of a broker.
 
 ``daemon.service`` starts a role last, when the port is open and the registration has begun, and
-stops it first. Between, a role answers some commands in the place of the plain broker
-(``Dispatch.replace``, ``Routes``), and does the work of its own.
+stops it first. In between a role replaces the responders of some commands (``Dispatch.replace``,
+``Routes``), and does its own work.
 
 Source: ``BrokerPlugin``, ``MetamorphosisSlaveBroker``, ``SamsaMasterBroker``,
 ``GregorSlaveBroker``.
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from metamorphosis.store.messagestores import MessageStores
 
 SLAVE = "The broker is a slave,put is not allowed"
-"""The answer to a put, of every slave; status 403."""
+"""The reply to a put, of every slave; status 403."""
 
 
 JOINING_GROUP = "metamorphosis-joining"
@@ -38,7 +38,7 @@ JOINING_GROUP = "metamorphosis-joining"
 
 
 class Registers(Enum):
-    """When a broker of a role is in ZooKeeper."""
+    """The time at which a broker of a role registers in ZooKeeper."""
 
     AT_START = "like any broker"
     WHEN_TOLD = "after ``BrokerRegistration.resume``; the session is there from the start"
@@ -48,16 +48,16 @@ class Registers(Enum):
 @dataclass(frozen=True, slots=True)
 class Attached:
     """
-    What a role works with: the parts of its broker. Thread: reactor.
+    The parts of the broker that a role works with. Thread: reactor.
 
-    :ivar config: of the start; ``Role.reconfigure`` brings later ones.
+    :ivar config: of the start; ``Role.reconfigure`` gets later ones.
     :ivar settings: likewise.
     :ivar broker: id and published address.
     :ivar responders: dispatch, routes, rules, statistics, figures and long polls.
-    :ivar threads: for what blocks on a disk.
+    :ivar threads: for work that blocks on a disk.
     :ivar turn: commits the stores, and drains the connections.
     :ivar presence: session and registration.
-    :ivar reload: reads ``server.ini`` again, as the signal does.
+    :ivar reload: reloads ``server.ini``, as the signal does.
     """
 
     reactor: Any
@@ -80,8 +80,8 @@ class Role(Protocol):
 
     :ivar name: for the log: "asynchronous slave 0"; empty for a plain broker.
     :ivar slave_id: of the broker's nodes in ZooKeeper; None: a master's.
-    :ivar has_transactions: without them the journal is neither replayed nor written, and one that
-        holds anything unfinished refuses the start.
+    :ivar has_transactions: False: the journal is neither replayed nor written, and a journal with
+        an unfinished transaction refuses the start.
     """
 
     @property
@@ -97,22 +97,21 @@ class Role(Protocol):
     def has_transactions(self) -> bool: ...
 
     def attach(self, parts: Attached) -> None:
-        """Take commands over. Called once, before the port opens."""
+        """Replace responders of commands. Called once, before the port opens."""
 
     def start(self) -> Deferred[None] | None:
-        """Begin to work: the port is open, and the registration has begun."""
+        """Begin the work: the port is open, and the registration has begun."""
 
     def stop(self) -> Deferred[None] | None:
         """End the work: the port is closed, and the clients have their replies. Only called after
         ``start``."""
 
     def reconfigure(self, config: BrokerConfig, settings: Settings) -> None:
-        """A reload was applied everywhere else."""
+        """Take a new configuration, after all other parts have it."""
 
 
 class Plain:
-    """A broker that does nothing besides serving; its replies and its speed are those of a broker
-    without roles."""
+    """The role of a broker that only serves; it changes neither replies nor speed."""
 
     name = ""
     slave_id = None
@@ -120,17 +119,17 @@ class Plain:
     has_transactions = True
 
     def attach(self, parts: Attached) -> None:
-        """Every command is answered by the responders."""
+        """The responders of all commands stay."""
 
     def start(self) -> None:
-        """There is no other work."""
+        """No work to begin."""
 
     def stop(self) -> None:
-        """Likewise."""
+        """No work to end."""
 
     def reconfigure(self, config: BrokerConfig, settings: Settings) -> None:
-        """Likewise."""
+        """No settings to take."""
 
 
 PLAIN = Plain()
-"""It has no state."""
+"""The only instance; it has no state."""

@@ -1,10 +1,10 @@
 """
-What is known of a replicated broker at one moment, for ``stats replication``, ``metaq
-slave-status`` and whoever else shows it.
+The state of a replicated broker at one moment, for ``stats replication``, ``metaq slave-status``
+and the pages.
 
-A role makes ``RoleFigures``; they travel as lines of ``stats replication`` and are made again from
-them, so a program on another machine shows the same. ``original_lines``, with which they begin, are
-those that operators of the original know from its JMX bean.
+A role makes ``RoleFigures``; they are sent as lines of ``stats replication`` and parsed again, so a
+program on another machine shows the same. The first lines, ``original_lines``, are those of the
+original's JMX bean.
 
 Pure. Source: ``SubscribeHandler.getStatus``.
 """
@@ -20,7 +20,7 @@ from typing import Final
 from metamorphosis.replication.logs import LogEnds
 
 MASTER: Final = "master"
-"""The role of a broker that has none of the others."""
+"""The role of a broker without another role."""
 
 _PARTITION = re.compile(
     r"(\S+) part (\d+) min_offset (\d+) max_offset (\d+) other_offset (-|\d+)"
@@ -34,10 +34,10 @@ class PartitionFigures:
     One partition.
 
     :ivar own: range of the log here.
-    :ivar other_end: where the log of the other broker ends; None: not known now.
-    :ivar seconds: for how long the two have not been level; 0.0 when they are.
-    :ivar state: one word, that of the role.
-    :ivar stands: why it does not go on; empty while it does.
+    :ivar other_end: the end of the other broker's log; None: unknown now.
+    :ivar seconds: the time since the two were last level; 0.0 when they are.
+    :ivar state: one word, defined by the role.
+    :ivar stands: the reason why copying has stopped; empty while it runs.
     """
 
     topic: str
@@ -55,7 +55,7 @@ class PartitionFigures:
 
     @property
     def behind(self) -> int | None:
-        """Bytes that the other broker has beyond the end here; None: not known now."""
+        """Bytes of the other broker beyond the end here; None: unknown now."""
         return None if self.other_end is None else max(self.other_end - self.own.end, 0)
 
 
@@ -65,15 +65,15 @@ class RoleFigures:
     A role.
 
     :ivar role: its name, as in the first line of the log.
-    :ivar state: one word, that of the role.
-    :ivar runs: whether it does its work, or would if the other broker were there.
-    :ivar other: URL of the other broker; None: none is known.
+    :ivar state: one word, defined by the role.
+    :ivar runs: whether it does its work, or would with a connection to the other broker.
+    :ivar other: URL of the other broker; None: unknown.
     :ivar connected: whether there is a connection to it.
-    :ivar registered: whether this broker is in ZooKeeper, or wants to be.
+    :ivar registered: whether this broker is in ZooKeeper, or is to be.
     :ivar failures: puts in a row that the pair slave did not acknowledge.
-    :ivar waiting_records: what waits for the pair slave.
+    :ivar waiting_records: records that wait for the pair slave.
     :ivar waiting_bytes: their bytes.
-    :ivar notes: what an operator should know besides, a line each.
+    :ivar notes: further notes for an operator, a line each.
     """
 
     role: str = MASTER
@@ -90,19 +90,19 @@ class RoleFigures:
 
     @property
     def requests(self) -> int:
-        """How many partitions are being worked on: with a connection all that do not stand."""
+        """The number of active partitions: with a connection all that have not stopped."""
         return sum(not each.stands for each in self.partitions) if self.connected else 0
 
     @property
     def is_well(self) -> bool:
-        """Whether everything that should be copied is."""
+        """Whether every partition that should be copied is."""
         return self.runs and self.connected and self.requests == len(self.partitions)
 
 
 def status_lines(figures: RoleFigures) -> list[str]:
     """
-    The lines of ``stats replication``, without the first and last that every item has: those of the
-    original, then everything.
+    The lines of ``stats replication``, without the common first and last lines of all items: those
+    of the original, then ours.
     """
     lines = [
         *original_lines(figures),
@@ -129,9 +129,9 @@ def status_lines(figures: RoleFigures) -> list[str]:
 
 def parse_status(lines: Iterable[str]) -> RoleFigures | None:
     """
-    ``status_lines`` read again; lines that a newer broker adds are passed over.
+    Parse ``status_lines``; unknown lines of a newer broker are skipped.
 
-    :returns: None: an older broker took the item for the name of a topic.
+    :returns: None if an older broker took the item for the name of a topic.
     """
     values: dict[str, str] = {}
     partitions: list[PartitionFigures] = []
@@ -167,8 +167,8 @@ def original_lines(figures: RoleFigures) -> list[str]:
     """
     The status of a Java slave.
 
-    Differs: the original says ``Replicate status:yes`` without a master, and while a partition
-    stands.
+    Differs: the original shows ``Replicate status:yes`` without a master, and while a partition is
+    stopped.
     """
     if not figures.runs:
         return ["Subscriber handler:stop"]
@@ -202,5 +202,5 @@ def _boolean(value: bool) -> str:
 
 
 def _one_line(text: str) -> str:
-    """Without what would end the line."""
+    """Without line ends."""
     return " ".join(text.split())

@@ -140,7 +140,7 @@ class DirectoryTests(ComparingCase):
         failure = self.failureResultOf(
             Deferred.fromCoroutine(DirectorySide("/nowhere").open()), StoreError
         )
-        self.assertEqual("/nowhere is no directory", str(failure.value))
+        self.assertEqual("/nowhere is not a directory", str(failure.value))
 
 
 class Telling(ScriptedGregor):
