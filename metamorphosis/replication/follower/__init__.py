@@ -1,1 +1,1 @@
-"""The asynchronous slave: follows a master with ``get`` and copies its log byte by byte."""
+"""The asynchronous slave: reads a master's log with ``get`` and copies it byte for byte."""

@@ -1,9 +1,9 @@
 """
-Directories that leave the data path: nothing of a log is ever removed.
+Moves directories out of the data path: a log is never deleted.
 
-They lie beside the data path, because a Java broker that finds anything but partitions in it
-forgets some of them at its start. Where the data path is the root of a mount, beside it is another
-file system: the directory is copied there, made durable, and only then removed.
+They are moved next to the data path, because a Java broker with other directories in its data path
+misses some partitions at its start. If the data path is the root of a mount, its neighbour is on
+another file system: the directory is copied there and flushed, and only then removed.
 """
 
 from __future__ import annotations
@@ -20,20 +20,19 @@ from metamorphosis.errors import StoreError
 
 SUFFIX = ".aside"
 UNFINISHED = ".unfinished"
-"""At the end of the name of a copy that is not complete; the next one of that directory removes
-it."""
+"""Suffix of the name of an incomplete copy; the next copy of that directory removes it."""
 
 _log = Logger()
 
 
 def move_aside(directory: str, now: Callable[[], float] = time.time) -> str:
     """
-    Move the directory of a partition to ``<dataPath>.aside/<topic>-<partition>.<time>``, and make
-    that durable. Thread: any; blocks, for as long as it takes to copy it if it has to be copied.
+    Move the directory of a partition to ``<dataPath>.aside/<topic>-<partition>.<time>``, durably.
+    Thread: any; blocks, for the duration of a copy if one is needed.
 
     :param now: the time of day.
-    :returns: where it is now.
-    :raises StoreError: it is where it was; the text says what would help.
+    :returns: the new path.
+    :raises StoreError: it was not moved; the text names the remedy.
     """
     data_path, name = os.path.split(os.path.abspath(directory))
     beside = data_path + SUFFIX
@@ -55,7 +54,7 @@ def move_aside(directory: str, now: Callable[[], float] = time.time) -> str:
 
 
 def _free(target: str) -> str:
-    """A name that is not taken."""
+    """The target, or with a number the first free name."""
     number, found = 1, target
     while os.path.lexists(found):
         number += 1
@@ -70,7 +69,7 @@ def _move(directory: str, target: str) -> None:
         if error.errno != errno.EXDEV:
             raise
         _copy(directory, target)
-        # The oldest segments first: a log of which the process leaves a part has no hole.
+        # The oldest segments first: after a crash the remaining part of the log has no hole.
         for each in sorted(os.scandir(directory), key=lambda each: each.name):
             if not each.is_dir():
                 os.remove(each.path)

@@ -1,9 +1,9 @@
 """
-The memory that fetched bytes may take, over all partitions: taken before a request is sent, given
-back when its bytes are in the log or dropped.
+The memory for fetched bytes, shared by all partitions: taken before a request is sent, returned
+when its bytes are in the log or dropped.
 
-A partition whose wish cannot be granted at once keeps nothing meanwhile: it drops what it has of a
-record that is not whole, so partitions never wait for each other's parts.
+A partition that has to wait for memory holds none meanwhile: it drops its part of an incomplete
+record, so partitions never wait for each other's parts.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from collections.abc import Callable
 
 class Wish:
     """
-    Memory that was asked for.
+    A waiting request for memory.
 
     :ivar size: bytes.
-    :ivar granted: called when they are there.
+    :ivar granted: called when they are available.
     """
 
     __slots__ = ("cancelled", "granted", "size")
@@ -28,14 +28,14 @@ class Wish:
         self.cancelled = False
 
     def cancel(self) -> None:
-        """It is not wanted any more, and was not granted."""
+        """Withdraw the request, which was not granted."""
         self.cancelled = True
 
 
 class Budget:
     """
-    First come, first served; a wish for more than all of it is granted when nothing else is taken.
-    Thread: reactor.
+    First come, first served; a request for more than the total is granted when no other memory is
+    taken. Thread: reactor.
 
     :param total: bytes.
     :ivar taken: bytes.
@@ -47,20 +47,20 @@ class Budget:
         self._waiting: deque[Wish] = deque()
 
     def try_take(self, size: int) -> bool:
-        """Take it if it is there and nobody waits."""
+        """Take the bytes if they are available and no request waits."""
         if self.is_short or not self._fits(size):
             return False
         self.taken += size
         return True
 
     def wait(self, size: int, granted: Callable[[], None]) -> Wish:
-        """Call ``granted`` when the bytes were taken; never from within this call."""
+        """Call ``granted`` when the bytes are taken; never from within this call."""
         wish = Wish(size, granted)
         self._waiting.append(wish)
         return wish
 
     def give_back(self, size: int) -> None:
-        """So many bytes are free again."""
+        """Return ``size`` bytes, and grant waiting requests."""
         self.taken -= size
         waiting = self._waiting
         while waiting and (waiting[0].cancelled or self._fits(waiting[0].size)):
@@ -71,7 +71,7 @@ class Budget:
 
     @property
     def is_short(self) -> bool:
-        """Whether somebody waits."""
+        """Whether a request waits."""
         while self._waiting and self._waiting[0].cancelled:
             self._waiting.popleft()
         return bool(self._waiting)

@@ -1,12 +1,12 @@
 """
-What an asynchronous slave sees in ZooKeeper, the master of its broker id and the topics that this
-offers to consumers; and what it shows there beside its registration, a member of its group.
+The part of an asynchronous slave in ZooKeeper: it reads the master of its broker id and the topics
+that the master offers to consumers, and has a node as member of its group.
 
-Everything is read as a whole: at the start, when a watched node changes, when the session comes
-back, and every few seconds as long as something is missing or failed.
+All nodes are read together: at the start, when a watched node changes, when the session is
+restored, and every few seconds while a node is missing or after a failure.
 
 Source: ``SlaveZooKeeper``, ``SlaveConsumerZooKeeper``. Differs: the original begins when one of two
-nodes changes, and gives up when anything is missing then.
+nodes changes, and gives up if a node is missing then.
 """
 
 from __future__ import annotations
@@ -37,27 +37,29 @@ T = TypeVar("T")
 Watch = Callable[[WatchEvent], None]
 
 SOON_SECONDS: Final = 0.05
-"""Changes that come within it are read together."""
+"""Changes within this time are read together."""
 
 RETRY_SECONDS: Final = 2.0
-"""Until the next look when one failed, or something is missing."""
+"""Until the next read after a failure, or while a node is missing."""
 
 LOOK_SECONDS: Final = 30.0
-"""Until the next look otherwise, should a watch get lost."""
+"""Until the next read otherwise, in case a watch is lost."""
 
 LANES: Final = 32
 """Topics that are read at a time."""
 
 
 MOST_PARTITIONS: Final = 10_000
-"""Of a topic; more is a mistake, and would fill the memory."""
+"""Limit per topic; a larger number is a mistake, and would fill the memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class MasterView:
     """
+    The master as ZooKeeper shows it.
+
     :ivar url: of the master; None: it is not registered.
-    :ivar checksum: of its configuration file, as it stands there.
+    :ivar checksum: of its configuration file, as in the node.
     :ivar topics: those that it offers to consumers, with their numbers of partitions.
     """
 
@@ -68,9 +70,9 @@ class MasterView:
 
 class MasterWatch:
     """
-    Thread: reactor.
+    Reads the master's nodes, and watches them. Thread: reactor.
 
-    :param changed: told each view that is another one than the last.
+    :param changed: called with each view that differs from the last one.
     """
 
     def __init__(
@@ -101,13 +103,13 @@ class MasterWatch:
         self._reported: set[str] = set()
 
     def start(self) -> None:
-        """Look as soon as there is a session."""
+        """Read the nodes as soon as a session exists."""
         self._registry.on_session(self._session_changed)
         if self._registry.session_id():
             self._session_changed(SessionEvent(SessionState.CONNECTED, new_session=True))
 
     async def stop(self) -> None:
-        """Leave the group and look no more. Never fails."""
+        """Leave the group and end the watch. Never fails."""
         self._stopped = True
         self._plan(None)
         try:
@@ -125,7 +127,7 @@ class MasterWatch:
             self.wake()
 
     def wake(self) -> None:
-        """Look again soon."""
+        """Read the nodes again soon."""
         if self._reading:
             self._again = True
         elif self._connected and not self._stopped:
@@ -163,7 +165,7 @@ class MasterWatch:
         self._plan(SOON_SECONDS if self._again else delay)
 
     async def _view(self) -> MasterView:
-        """:raises RegistryError: ZooKeeper cannot be asked."""
+        """:raises RegistryError: ZooKeeper cannot be read."""
         master = await self._data(self._paths.master(self._broker_id))
         checksum = await self._data(self._paths.checksum(self._broker_id))
         try:
@@ -183,7 +185,7 @@ class MasterWatch:
         return MasterView(self._url(master), checksum, topics)
 
     async def _count(self, topic: str) -> int:
-        """Partitions of a topic on the master; 0: it does not offer it."""
+        """Partitions of a topic on the master; 0: it does not offer the topic."""
         path = f"{self._paths.topics_sub(topic)}/{self._broker_id}-m"
         data = await self._data(path)
         if data is None:
@@ -208,20 +210,20 @@ class MasterWatch:
             return None
 
     async def _data(self, path: str) -> bytes | None:
-        """The data of a node; None without it. It is watched, also while it is not there."""
+        """The data of a node; None without the node. It is watched in both cases."""
         try:
             data, _ = await self._watching("data", path, self._registry.get)
             return data or b""
         except NoNode:
             stat: NodeStat | None = await self._watching("exists", path, self._registry.exists)
             if stat is not None:
-                self._again = True  # it came meanwhile
+                self._again = True  # it was created meanwhile
             return None
 
     async def _watching(
         self, kind: str, path: str, read: Callable[[str, Watch | None], Awaitable[T]]
     ) -> T:
-        """Ask with a watch, unless one of this kind is there; each fires once."""
+        """Read with a watch, unless one of this kind is set; each fires once."""
         key = kind, path
         if key in self._watched:
             return await read(path, None)
@@ -240,7 +242,7 @@ class MasterWatch:
             raise
 
     def _report(self, key: str, text: str) -> None:
-        """Log a trouble once, until it is over."""
+        """Log a fault once, until it is over."""
         if key not in self._reported:
             self._reported.add(key)
             self._log.error("The master's nodes in ZooKeeper: {text}", text=text)
@@ -261,12 +263,12 @@ class GroupMember:
         self._path = f"{paths.consumer_ids(group)}/{self.consumer_id}"
 
     def session_began(self) -> None:
-        """The nodes of this session are ours."""
+        """Treat the nodes of this session as our own."""
         self._own.remember(self._registry.session_id())
 
     async def show(self, topics: Iterable[str]) -> None:
         """
-        The node with these topics; none without topics.
+        Write the node with these topics; remove it without topics.
 
         :raises RegistryError: the node may be wrong.
         """

@@ -1,4 +1,4 @@
-"""What the log says about one partition: each trouble once, until it is over."""
+"""Log lines about one partition: each fault once, until it is over."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class Complaints:
         self._told = ""
 
     def over(self) -> None:
-        """Something was copied: the next trouble is a new one."""
+        """Records were copied: the next fault is a new one."""
         self._told = ""
 
     def retried(self, reason: str, seconds: float) -> None:
-        """Something failed, and is tried again."""
+        """An attempt has failed, and is repeated."""
         if self._is_new(reason):
             self._log.warn(
                 "Copying {partition} from {offset} on is tried again every {seconds} s: {reason}",
@@ -40,12 +40,12 @@ class Complaints:
             )
 
     def damaged(self, reason: str, seconds: float) -> None:
-        """No record follows on the master."""
+        """The master's next bytes are not a record."""
         if self._is_new(f"{self._own.end} {reason}"):
             alarms.damaged(str(self._own), self._own.end, reason, seconds)
 
     def diverged(self, own: LogEnds, theirs: LogEnds, reason: str, copy_again: bool) -> None:
-        """The logs are not the same."""
+        """The logs differ."""
         if self._is_new(reason):
             remedy = COPIED_AGAIN if copy_again else STANDS
             alarms.diverged(str(self._own), own, theirs, reason, remedy)

@@ -1,4 +1,4 @@
-"""When topics of the master's ``server.ini`` are taken over: see ``masterconfig``."""
+"""The time at which topics of the master's ``server.ini`` are taken over: see ``masterconfig``."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ RETRY_SECONDS = 3.0
 
 class ConfigSync:
     """
-    Fetches the file, merges it into ours and has it read again. Thread: reactor.
+    Fetches the file, merges it into ours and reloads it. Thread: reactor.
 
     :param path: of our ``server.ini``.
-    :param reload: reads it.
-    :ivar fault: why the last attempt has failed; empty if it has not.
+    :param reload: reloads it.
+    :ivar fault: the reason why the last attempt failed; empty after a success.
     """
 
     def __init__(self, runtime: IRuntime, path: str, reload: Callable[[], None], log: Log) -> None:
@@ -36,12 +36,12 @@ class ConfigSync:
         self._timer: Timer | None = None
 
     def sync(self, peer: Peer) -> None:
-        """The master is there, or its file has changed."""
+        """Begin: the master is connected, or its file has changed."""
         self.stop()
         self._runtime.start(self._sync(peer, self._run))
 
     def stop(self) -> None:
-        """Forget what was begun."""
+        """Cancel the present attempt."""
         self._run += 1
         if self._timer is not None:
             self._timer.cancel()
@@ -94,16 +94,17 @@ class ConfigSync:
 
 def check_data_paths(topics: Iterable[TopicConfig]) -> None:
     """
-    A ``dataPath`` of a topic is the master's: it has to be usable on this machine as well.
+    Check that each topic's ``dataPath``, which is the master's, can be used on this machine as
+    well.
 
-    :raises ConfigError: one is not.
+    :raises ConfigError: one cannot.
     """
     for topic in topics:
         path = os.path.abspath(topic.data_path)
         if topic.data_path and not os.path.isdir(path):
             if not os.access(os.path.dirname(path), os.W_OK | os.X_OK):
                 raise ConfigError(
-                    f"[topic={topic.name}] dataPath={topic.data_path} cannot be made on this"
-                    " machine: make the directory, or leave dataPath out of the section on the"
+                    f"[topic={topic.name}] dataPath={topic.data_path} cannot be created on this"
+                    " machine: create the directory, or leave dataPath out of the section on the"
                     " master"
                 )

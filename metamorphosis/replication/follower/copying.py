@@ -1,26 +1,25 @@
 """
-One run of copying a partition: bytes are asked for, checked and appended, until something ends it.
+One run of copying a partition: bytes are requested, checked and appended, until the run ends.
 
-The run begins at the end of our log and asks for bytes that join each other. A ``get`` may begin
-inside a record, so the next range is asked for as soon as the one before has come, before it is
-looked at; and a record longer than an answer arrives in pieces. What is not a whole record stays in
-memory until the rest comes (``fetched``).
+The run begins at the end of our log and requests adjacent ranges. A ``get`` may begin inside a
+record, so the next range is requested as soon as the previous one has arrived, before it is
+checked; and a record longer than a reply arrives in pieces. An incomplete record stays in memory
+until the rest arrives (``fetched``).
 
     phase      event                                            phase
     ASKING     a value                                          ASKING, and the value is stored
     ASKING     404, 403                                         PAUSING, or ASKING at once if the
                                                                 master has held the request
-    ASKING     no memory for the next range                     QUEUEING: its tail is dropped
+    ASKING     no memory for the next range                     QUEUEING: the tail is dropped
     any        a record longer than ``FETCH_BYTES``             QUEUEING, for memory for all of it
     PAUSING    the pause is over                                ASKING
     QUEUEING   the memory is granted                            ASKING
     any        301, damage, no connection, the store refuses    ENDED
 
-Differs: the original's slave takes messages apart, leaves out those whose ids it has seen, and
-stands for ever at a record that is longer than an answer.
+Differs: the original's slave decodes messages, leaves out those with known ids, and never gets past
+a record that is longer than a reply.
 
-Memory: each request takes the bytes that it asks for from the ``Budget``; ``Fetched`` gives them
-back.
+Memory: each request takes its number of bytes from the ``Budget``; ``Fetched`` returns them.
 """
 
 from __future__ import annotations
@@ -44,26 +43,26 @@ from metamorphosis.store.batch import PENDING, STORED, Copy
 from metamorphosis.wire.status import Status
 
 HOLD_MS: Final = 5000
-"""How long a master of ours may hold a ``get`` while there is nothing to read."""
+"""Time for which our master may hold a ``get`` at the end of the log."""
 
 HELD_SHARE: Final = 0.5
-"""A 404 that comes after less than this part of ``HOLD_MS`` was not held: a pause follows."""
+"""A 404 after less than this share of ``HOLD_MS`` was not held: a pause follows."""
 
 STEPS: Final = 10
-"""Empty answers until the pause has its full length."""
+"""Empty replies until the pause has its full length."""
 
 
 class Phase(Enum):
     """See the module."""
 
-    ASKING = "a request is under way, or what it brought is being stored"
-    PAUSING = "a pause follows an empty answer"
+    ASKING = "a request is pending, or its reply is being stored"
+    PAUSING = "a pause after an empty reply"
     QUEUEING = "waits for memory"
     ENDED = "is over"
 
 
 class Why(Enum):
-    """What ended a run."""
+    """The reason for the end of a run."""
 
     STOPPED = "it was stopped"
     LOST = "the master does not answer"
@@ -78,8 +77,8 @@ class End:
     """
     The end of a run.
 
-    :ivar text: in words.
-    :ivar to: of MOVED: the offset that the master named.
+    :ivar text: details.
+    :ivar to: for MOVED: the offset in the master's reply.
     """
 
     why: Why
@@ -90,12 +89,12 @@ class End:
 @dataclass(slots=True)
 class Pace:
     """
-    How the partitions of a slave share master and memory.
+    The limits for a slave's partitions, which share a master and memory.
 
-    :ivar budget: of all of them.
-    :ivar poll_bytes: what a request asks for that may be held, or find nothing.
+    :ivar budget: of all partitions.
+    :ivar poll_bytes: the size of a request that may be held, or get an empty reply.
     :ivar max_delay: seconds of the longest pause, ``slaveMaxDelayInMills``.
-    :ivar longest_body: bytes; a record that says more is damaged.
+    :ivar longest_body: bytes; a record with a greater length is damaged.
     """
 
     budget: Budget
@@ -106,13 +105,13 @@ class Pace:
 
 class Copying:
     """
-    Thread: reactor.
+    One run. Thread: reactor.
 
     :param group: of the slave, for the requests.
-    :param copied: told how many records were stored.
-    :param ended: told once when the run is over, never from within ``begin``.
-    :ivar level: the master has nothing more, as far as the last answer says.
-    :ivar level_at: when that was so last, seconds of the runtime; None: never in this run.
+    :param copied: called with the number of stored records.
+    :param ended: called once at the end of the run, never from within ``begin``.
+    :ivar level: both logs end at the same offset, by the last reply.
+    :ivar level_at: the last time of that, seconds of the runtime; None: never in this run.
     :ivar phase: see the module.
     """
 
@@ -138,26 +137,26 @@ class Copying:
         self._line = f"get {log.topic} {group} {log.partition} ".encode()
         self._fetched = Fetched(pace.budget, log.end)
         self._size = pace.poll_bytes  # of the next request
-        self._short = False  # the last value was less than what was asked for
-        self._asked = False  # a request is under way whose answer counts
-        self._generation = 0  # of the requests whose answers count
+        self._short = False  # the last value was shorter than requested
+        self._asked = False  # a request is pending, and its reply counts
+        self._generation = 0  # of the requests whose replies count
         self._copy: Copy | None = None  # being stored
         self._delay = 0.0
         self._wish: Wish | None = None
         self._timer: Timer | None = None
 
     def begin(self) -> None:
-        """Ask for the first bytes."""
+        """Request the first bytes."""
         self._ask()
 
     def stop(self) -> None:
-        """End without a word; what is being stored will be, or not."""
+        """End without calling ``ended``; a pending write goes on."""
         self._end(None)
 
     # Asking
 
     def _ask(self) -> None:
-        """Ask for what follows; without memory for it wait with nothing in hand."""
+        """Request the next bytes; drop the tail while waiting for memory."""
         self.phase = Phase.ASKING
         if self._pace.budget.try_take(self._size):
             self._send(self._size)
@@ -166,7 +165,7 @@ class Copying:
             self._acquire(self._size, self._send)
 
     def _acquire(self, size: int, use: Callable[[int], None]) -> None:
-        """Call ``use`` with ``size`` when so many bytes were taken from the budget."""
+        """Call ``use`` with ``size`` when its bytes are taken from the budget."""
 
         def granted() -> None:
             self._wish = None
@@ -180,7 +179,7 @@ class Copying:
             self._wish = self._pace.budget.wait(size, granted)
 
     def _send(self, size: int) -> None:
-        """Send a ``get`` for bytes that were taken from the budget."""
+        """Send a ``get``; its bytes are taken from the budget already."""
         self._asked = True
         opaque = next_opaque()
         frame = b"%b%d %d %d %d\r\n" % (self._line, self._fetched.position, size, opaque, HOLD_MS)
@@ -207,12 +206,12 @@ class Copying:
             self._end(End(Why.LOST, text) if status < 0 else End(Why.REFUSED, f"{status} {text}"))
 
     def _nothing(self, status: int, sent: float) -> None:
-        """There is nothing to read now."""
+        """The reply was empty."""
         idle = not self._fetched.is_waiting and self._copy is None
         self._note(idle and self._fetched.is_empty and status == Status.NOT_FOUND)
         self._size = self._pace.poll_bytes
         if idle:
-            self._fetched.drop()  # a part of a record is asked for again
+            self._fetched.drop()  # a part of a record is requested again
         held = self._runtime.seconds() - sent >= HELD_SHARE * HOLD_MS / 1000
         if held and status == Status.NOT_FOUND:
             self._delay = 0.0
@@ -228,7 +227,7 @@ class Copying:
         self._ask_if_idle()
 
     def _ask_if_idle(self) -> None:
-        """What was received is stored first, and its end asks."""
+        """Request more, unless received bytes are still to be stored: then their end requests."""
         self.phase = Phase.ASKING
         idle = self._copy is None and not self._fetched.is_waiting
         if idle and not self._asked and self._timer is None:
@@ -237,7 +236,7 @@ class Copying:
     # Taking
 
     def _take(self, size: int, body: bytes) -> None:
-        """What was asked for has come, or a part of it."""
+        """Take the bytes of a reply, which may be shorter than requested."""
         fetched = self._fetched
         self._delay = 0.0
         self.level = False
@@ -260,11 +259,11 @@ class Copying:
     def _store_soon(self) -> None:
         try:
             self._store_next()
-        except Exception as error:  # a run must not end in silence
+        except Exception as error:  # a run must not end without a report
             self._end(End(Why.STORE, f"{type(error).__name__}: {error}"))
 
     def _store_next(self) -> None:
-        """Check and append what has come."""
+        """Check and append received bytes."""
         fetched = self._fetched
         if self.phase is Phase.ENDED or self._copy is not None or not fetched.is_waiting:
             return
@@ -301,7 +300,7 @@ class Copying:
         self._go_on(whole)
 
     def _go_on(self, whole: Whole) -> None:
-        """What was received last is stored as far as it is whole."""
+        """Continue: the whole records among the last received bytes are stored."""
         if whole.fault is not None:
             self._end(End(Why.DAMAGED, whole.fault))
         elif whole.needed > FETCH_BYTES:
@@ -312,10 +311,10 @@ class Copying:
             self._note(self._short and self._fetched.is_empty)
             self._ask_if_idle()
 
-    # A record longer than an answer
+    # A record longer than a reply
 
     def _fetch_long(self, needed: int) -> None:
-        """Drop what is here of it and fetch all of it, when there is memory for that."""
+        """Drop its part and fetch all of it, when memory is available."""
         self._generation += 1
         self._asked = False
         self._fetched.drop()

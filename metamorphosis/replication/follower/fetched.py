@@ -1,4 +1,4 @@
-"""What was fetched of a partition and is not in its log yet, and the memory that it takes."""
+"""Fetched bytes of a partition that are not yet in its log, and their memory."""
 
 from __future__ import annotations
 
@@ -9,44 +9,44 @@ from metamorphosis.replication.follower.budget import Budget
 from metamorphosis.replication.follower.records import complete_first
 
 FETCH_BYTES: Final = 1 << 20
-"""A ``get`` asks for so many at most, as the original's slave."""
+"""Largest size of a ``get``, as of the original's slave."""
 
 
 class Fetched:
     """
-    Bytes of one log that join each other. Thread: reactor.
+    Adjacent bytes of one log. Thread: reactor.
 
-    Memory is taken from the ``Budget`` before a request is sent, by the caller; it is given back
-    when the bytes are in the log or dropped, that of bytes which did not come at once.
+    The caller takes memory from the ``Budget`` before a request is sent. It is returned when the
+    bytes are in the log or dropped, and at once for bytes that did not arrive.
 
     :param start: the end of our log.
-    :ivar stored_to: the end of our log as far as it was copied here.
-    :ivar position: of the next byte to ask for.
-    :ivar needed: bytes of the long record that is being fetched in pieces; 0: there is none.
+    :ivar stored_to: the end of our log after the copied bytes.
+    :ivar position: of the next byte to request.
+    :ivar needed: bytes of the long record that is fetched in pieces; 0: none.
     """
 
     def __init__(self, budget: Budget, start: int) -> None:
         self.stored_to = self.position = start
         self.needed = 0
         self._budget = budget
-        self._held = 0  # bytes of the budget for what is here
-        self._reserve = 0  # bytes taken for the long record and not asked for now
+        self._held = 0  # bytes of the budget for the present bytes
+        self._reserve = 0  # bytes taken for the long record and not requested now
         self._tail = b""  # from our end on: a part of a record
         self._waiting: deque[bytes | memoryview] = deque()  # after it
         self._pieces: list[bytes] = []  # of the long record
 
     @property
     def is_waiting(self) -> bool:
-        """Whether something is here that was not looked at."""
+        """Whether received bytes were not checked yet."""
         return bool(self._waiting)
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is not even a part of a record."""
+        """Whether no byte is held, not even a part of a record."""
         return not self._held
 
     def begin_long(self, needed: int) -> None:
-        """The memory for a long record was taken: its pieces come next."""
+        """Begin with a long record, whose memory is taken: its pieces come next."""
         self.needed = self._reserve = needed
 
     def next_piece(self) -> int:
@@ -57,10 +57,10 @@ class Fetched:
 
     def add(self, body: bytes, size: int) -> bool:
         """
-        Bytes have come.
+        Take received bytes.
 
         :param size: that of the request.
-        :returns: whether there is something to look at: the long record is whole, or there is none.
+        :returns: whether bytes can be checked: the long record is whole, or there is none.
         """
         self.not_come(size - len(body))
         self._held += len(body)
@@ -76,7 +76,7 @@ class Fetched:
         return True
 
     def not_come(self, size: int) -> None:
-        """Bytes that were asked for."""
+        """Return the memory of requested bytes that did not arrive."""
         if self.needed:
             self._reserve += size
         else:
@@ -84,10 +84,10 @@ class Fetched:
 
     def take(self, joined: bool) -> bytes | memoryview:
         """
-        What is to be looked at, from our end on: the rest of a record that is here in part comes
-        first and alone.
+        The next bytes to check, from our end: the rest of an incomplete record comes first and
+        alone.
 
-        :param joined: everything at once instead, at the price of a copy.
+        :param joined: all bytes at once instead, at the cost of a copy.
         """
         body = self._waiting.popleft()
         tail, self._tail = self._tail, b""
@@ -101,17 +101,17 @@ class Fetched:
         return first
 
     def keep(self, tail: bytes) -> None:
-        """What was taken ends with a part of a record."""
+        """Keep the part of a record at the end of the taken bytes."""
         self._tail = tail
 
     def stored(self, size: int) -> None:
-        """So many bytes are in the log."""
+        """Return the memory of ``size`` bytes that are in the log now."""
         self.stored_to += size
         self._held -= size
         self._budget.give_back(size)
 
     def drop(self) -> None:
-        """Begin again at the end of our log. Nothing is under way or being stored."""
+        """Begin again at the end of our log. Called without a pending request or write."""
         size, self._held, self._reserve = self._held + self._reserve, 0, 0
         self.needed = 0
         self._tail = b""

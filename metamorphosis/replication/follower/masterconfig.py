@@ -1,12 +1,12 @@
 """
-``autoSyncMasterConfig``: the topic sections of the master's ``server.ini`` in our own.
+``autoSyncMasterConfig``: merges the topic sections of the master's ``server.ini`` into ours.
 
-Sections travel as bytes, so that comments in any encoding stay what they are. A section of the
-master takes the place of ours with the same name, or comes to the end of the file; everything else
-of our file stays. A section that leaves the number of partitions to the master's ``[system]`` gets
-it written down; lines that our broker would refuse become comments.
+Sections are copied as bytes, so that comments in any encoding stay unchanged. A section of the
+master replaces ours of the same name, or is appended to the file; the rest of our file stays. A
+section without a number of partitions gets that of the master's ``[system]``; lines that our broker
+would refuse become comments.
 
-Differs: the original takes the whole file over, with port, host and data path.
+Differs: the original replaces the whole file, with port, host and data path.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ class Block:
     """
     The lines of a section, its header first, up to its last option.
 
-    :ivar name: of the section; None: what stands before the first one.
-    :ivar lines: with their ends.
-    :ivar after: comments and blank lines that follow.
+    :ivar name: of the section; None: the lines before the first one.
+    :ivar lines: with their line ends.
+    :ivar after: the comments and blank lines after them.
     """
 
     name: bytes | None
@@ -44,7 +44,7 @@ class Block:
 
     @property
     def is_topic(self) -> bool:
-        """Whether it is a topic's, with a name that can be read."""
+        """Whether it is a topic's section, with a valid name."""
         if self.name is None or not self.name.startswith(TOPIC):
             return False
         try:
@@ -59,7 +59,7 @@ def merge(own: bytes, master: bytes) -> bytes:
     Our file with the topic sections of the master's.
 
     :param own: the bytes of our ``server.ini``.
-    :param master: those of the master's.
+    :param master: the bytes of the master's.
     """
     theirs = list(_blocks(master))
     partitions = _partitions(master)
@@ -81,7 +81,7 @@ def merge(own: bytes, master: bytes) -> bytes:
 
 
 def _blocks(data: bytes) -> Iterator[Block]:
-    """The file in pieces: all of them together are its bytes."""
+    """The file as blocks, which together have all of its bytes."""
     block = Block(None)
     for lines in _logical_lines(data):
         text = lines[0].strip(_BLANK)
@@ -97,7 +97,7 @@ def _blocks(data: bytes) -> Iterator[Block]:
 
 
 def _logical_lines(data: bytes) -> Iterator[list[bytes]]:
-    """The physical lines, those together that continue each other."""
+    """The logical lines, each as a list of its physical lines."""
     pending: list[bytes] = []
     for line in data.splitlines(keepends=True):
         text = line.strip(_BLANK)
@@ -116,14 +116,14 @@ def _is_comment(text: bytes) -> bool:
 
 
 def _ended(lines: list[bytes]) -> list[bytes]:
-    """With an end of the last line."""
+    """The lines with a line end after the last one."""
     if lines and not lines[-1].endswith((b"\n", b"\r")):
         return [*lines[:-1], lines[-1] + b"\n"]
     return lines
 
 
 def _partitions(master: bytes) -> int:
-    """What ``[system]`` says, for topics that do not say it themselves."""
+    """The number of partitions in ``[system]``, for topics without one."""
     system = ini.parse(master).sections.get("system")
     option = None if system is None else system.options.get(PARTITIONS)
     try:
@@ -133,7 +133,7 @@ def _partitions(master: bytes) -> int:
 
 
 def _usable(lines: list[bytes], partitions: int) -> list[bytes]:
-    """The lines of a section as our broker takes them."""
+    """The lines of a section, those that our broker would refuse as comments."""
     usable: list[bytes] = []
     says_partitions = False
     for logical in _logical_lines(b"".join(lines)):
@@ -153,9 +153,9 @@ def _usable(lines: list[bytes], partitions: int) -> list[bytes]:
 
 def replace_file(path: str, data: bytes) -> None:
     """
-    Write the file beside itself and rename it, with its mode and owner; a link stays one.
+    Replace a file by rename, with its mode and owner; a link stays a link.
 
-    :raises OSError: the file is as it was.
+    :raises OSError: the file is unchanged.
     """
     path = os.path.realpath(path)
     beside = f"{path}.new"

@@ -1,4 +1,4 @@
-"""The slave's own side of one partition: where its log ends, and what is added to it."""
+"""The slave's own log of one partition: its range, and appends to it."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from metamorphosis.store.messagestore import MessageStore
 
 class OwnLog:
     """
-    Thread: reactor.
+    The log of one partition. Thread: reactor.
 
     The directory is created with the first record, so that a partition without a message has none.
 
     :ivar topic: its topic.
     :ivar partition: its number.
-    :ivar begin: where the log begins that does not exist yet.
+    :ivar begin: the first offset of a log that does not exist yet.
     """
 
     def __init__(self, responders: Responders, topic: str, partition: int) -> None:
@@ -44,13 +44,13 @@ class OwnLog:
 
     @property
     def end(self) -> int:
-        """Where the next record has to begin, with all that is being written."""
+        """The offset of the next record, after all pending writes."""
         store = self.store
         return self.begin if store is None else store.next_offset
 
     @property
     def ends(self) -> LogEnds:
-        """The range that is here."""
+        """The present range."""
         store = self.store
         if store is None:
             return LogEnds(self.begin, self.begin)
@@ -58,7 +58,7 @@ class OwnLog:
 
     @property
     def is_leaving(self) -> bool:
-        """The directory has to be moved aside before anything else."""
+        """Whether the directory has to be moved aside before another step."""
         return self._leaving is not None
 
     @property
@@ -77,7 +77,7 @@ class OwnLog:
         """
         Store whole records at the end.
 
-        :raises StoreError: nothing of them is stored.
+        :raises StoreError: none of them is stored.
         """
         store = self.store
         if store is None:
@@ -85,16 +85,16 @@ class OwnLog:
             store = self._responders.stores.get_or_create(config, self.partition, self.begin)
             self._responders.long_polls.store_made(store)
             self._responders.topic_used(config)
-            if store.next_offset != self.begin:  # somebody put a directory there
+            if store.next_offset != self.begin:  # the directory was not made by the broker
                 raise StoreError(f"{store.directory} ends at {store.next_offset}, not {self.begin}")
         return store.append_copy(data, records)
 
     async def set_aside(self) -> str | None:
         """
-        Move the directory out of the data path; nothing of it can be read from now on.
+        Move the directory out of the data path; it can no longer be read.
 
-        :returns: where it is; None if there was nothing.
-        :raises StoreError: it stays where it was, and the partition stays out of the broker: see
+        :returns: the new path; None without a directory.
+        :raises StoreError: it was not moved, and the partition stays out of the broker: see
             ``is_leaving``.
         """
         store = self.store

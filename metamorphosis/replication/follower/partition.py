@@ -1,6 +1,6 @@
 """
-The life of one partition of an asynchronous slave: it is compared with the master's log, copied,
-compared again when anything went wrong.
+The states of one partition of an asynchronous slave: it is compared with the master's log, copied,
+and compared again after any fault.
 
     standing    event                                             standing
     any         the connection is lost                            WAITING
@@ -12,16 +12,16 @@ compared again when anything went wrong.
     COMPARING   ours is longer, or has other bytes                DIVERGED; with ``on-divergence=
                                                                   copy-again`` as above
     COPYING     301                                               COMPARING
-    COPYING     something that is no record                       DAMAGED
+    COPYING     bytes that are not a record                       DAMAGED
     COPYING     our disk is full, the master refuses              RETRYING
     UNSEEN, DAMAGED, RETRYING: after a while                      COMPARING
     DIVERGED    the connection comes back                         COMPARING
     any         ``stop``                                          STOPPED
 
-Differs: the original goes on at any offset after a gap, a damaged record or a loss on the master.
+Differs: the original continues at any offset after a gap, a damaged record or a loss on the master.
 
-404 is no proof of an empty partition. Without a log of our own a ``get`` at 0 is sent until data
-or ``301`` say where the log begins; with one nothing is read before the logs were compared.
+404 does not prove an empty partition. Without a log of our own a ``get`` at 0 is sent until data or
+``301`` show the beginning of the log; with one, the logs are compared before the first read.
 """
 
 from __future__ import annotations
@@ -50,15 +50,15 @@ from metamorphosis.replication.logs import (
 from metamorphosis.replication.peer import Peer, PeerLog
 
 RETRY_SECONDS: Final = 2.0
-"""After something that failed."""
+"""Until the next attempt after a failure."""
 
 DAMAGE_SECONDS: Final = 30.0
-"""Between two looks at a record that is damaged on the master."""
+"""Between two reads of a record that is damaged on the master."""
 
 AHEAD_SECONDS: Final = 1.0
 AHEAD_LOOKS: Final = 3
-"""A log that is longer than the master's is looked at so often before it counts as diverged: what a
-master has acknowledged and not flushed can be read in front of its end, and not at it."""
+"""Comparisons of a log that is longer than the master's before it counts as diverged: unflushed
+messages of a master can be read from before its shown end, and not at it."""
 
 STEP_BYTES: Final = 1 << 20
 
@@ -79,13 +79,13 @@ class Standing(Enum):
 @dataclass(frozen=True, slots=True)
 class Following:
     """
-    What the partitions of a slave share.
+    The objects that the partitions of a slave share.
 
     :ivar group: for the requests.
-    :ivar lanes: comparisons at a time.
-    :ivar copy_again: what becomes of a diverged partition.
-    :ivar copied: told how many records were stored.
-    :ivar shown: told the partition and whether it may be read.
+    :ivar lanes: limits the comparisons at a time.
+    :ivar copy_again: whether a diverged partition is copied again.
+    :ivar copied: called with the number of stored records.
+    :ivar shown: called with the partition and whether it may be read.
     """
 
     runtime: IRuntime
@@ -101,11 +101,11 @@ class Following:
 
 class PartitionCopy:
     """
-    Thread: reactor.
+    The copy of one partition. Thread: reactor.
 
     :ivar standing: see the module.
-    :ivar reason: why it stands so, in words; empty where the name of the standing says all.
-    :ivar master: the master's range when it was seen last; None: never.
+    :ivar reason: the reason for the standing; empty if its name suffices.
+    :ivar master: the last known range of the master's log; None: never known.
     """
 
     def __init__(self, following: Following, own: OwnLog) -> None:
@@ -116,27 +116,27 @@ class PartitionCopy:
         self._following = following
         self._complaints = Complaints(following.log, own)
         self._theirs = PeerLog(following.peer, own.topic, own.partition, following.group)
-        self._run = 0  # what was begun in an earlier one counts no more
+        self._run = 0  # results of an earlier one do not count
         self._copying: Copying | None = None
         self._timer: Timer | None = None
-        self._looks = 0  # in a row in which our log was longer
-        self._since = following.runtime.seconds()  # when it was level last
+        self._looks = 0  # comparisons in a row in which our log was longer
+        self._since = following.runtime.seconds()  # when it was last level
 
-    # What the slave tells it
+    # Events
 
     def connected(self) -> None:
-        """The master is there."""
+        """The master is connected."""
         if self.standing is not Standing.STOPPED:
             self._compare()
 
     def lost(self) -> None:
-        """It is not there any more. A diverged partition stays out of reach."""
+        """The master is lost. A diverged partition stays hidden."""
         self._end_run()
         if self.standing not in (Standing.STOPPED, Standing.DIVERGED):
             self._stand(Standing.WAITING)
 
     def stop(self) -> None:
-        """Copy no more."""
+        """End the copying."""
         self._end_run()
         self._stand(Standing.STOPPED)
 
@@ -151,23 +151,23 @@ class PartitionCopy:
             self._timer.cancel()
             self._timer = None
 
-    # What is known of it
+    # State
 
     @property
     def is_level(self) -> bool:
-        """Whether the master had nothing more when it was asked last."""
+        """Whether both logs ended at the same offset by the master's last reply."""
         return self._copying is not None and self._copying.level
 
     @property
     def behind(self) -> int | None:
-        """Bytes that are missing here, as far as it is known; None: it is not."""
+        """Bytes that are missing here, by the last known range; None: unknown."""
         if self.is_level:
             return 0
         return None if self.master is None else max(self.master.end - self.own.end, 0)
 
     @property
     def seconds_behind(self) -> float:
-        """How long it has not been level; 0 if it is."""
+        """The time since it was last level; 0 if it is."""
         self._note_level()
         return 0.0 if self.is_level else self._following.runtime.seconds() - self._since
 
@@ -182,7 +182,7 @@ class PartitionCopy:
         """
         Ask for the master's range.
 
-        :raises PeerError: there was no answer.
+        :raises PeerError: no reply.
         """
         self.master = await self._theirs.ends() or self.master
 
@@ -204,7 +204,7 @@ class PartitionCopy:
                 await self._decide(run)
         except (PeerError, StoreError, OSError) as error:
             if run == self._run:
-                wait = isinstance(error, OffsetTooSmall | LogChanged)  # retention was quicker
+                wait = isinstance(error, OffsetTooSmall | LogChanged)  # retention deleted a segment
                 self._again(Standing.COMPARING if wait else Standing.RETRYING, str(error))
         except Exception:
             following.log.failure("Comparing {partition} failed", partition=self.own)
@@ -215,7 +215,9 @@ class PartitionCopy:
 
     async def _decide(self, run: int) -> None:
         """
-        :raises PeerError: the master does not answer.
+        Compare the logs, and choose the next state.
+
+        :raises PeerError: the master does not reply.
         :raises StoreError: our directory cannot be moved.
         :raises OSError: our files cannot be read.
         """
@@ -244,7 +246,7 @@ class PartitionCopy:
             await self._ahead(run, reader, found)
 
     async def _ahead(self, run: int, reader: StoreLog, found: Comparison) -> None:
-        """Our log is longer than what the master shows."""
+        """Our log is longer than the master's shown range."""
         assert found.a is not None and found.b is not None
         if await is_written_there(reader, self._theirs, found.a, found.b):
             if run == self._run:
@@ -270,7 +272,7 @@ class PartitionCopy:
             self._stand(Standing.DIVERGED, reason)
 
     async def _renew(self, run: int, first: int, ours: LogEnds) -> None:
-        """The master has deleted what we need next."""
+        """The master has deleted the bytes that are needed next."""
         aside = await self._set_aside_and_begin(run, first)
         alarms.gap(str(self.own), ours.end, first, aside)
 
@@ -284,7 +286,7 @@ class PartitionCopy:
     # Copying
 
     def _begin_at(self, first: int) -> None:
-        """There is no log here: it begins where the master's does."""
+        """Begin a new log here at the beginning of the master's."""
         self.own.begin = first
         self._copy()
 
@@ -321,7 +323,7 @@ class PartitionCopy:
             self._again(Standing.RETRYING, end.text or end.why.value)
 
     def _again(self, standing: Standing, reason: str, seconds: float = RETRY_SECONDS) -> None:
-        """Compare anew after a while."""
+        """Compare again after a while."""
         if standing is Standing.RETRYING and self._following.peer.is_connected:
             self._complaints.retried(reason, RETRY_SECONDS)
         if self.standing is not Standing.DIVERGED:
@@ -337,13 +339,14 @@ class PartitionCopy:
 
 async def is_written_there(reader: StoreLog, theirs: PeerLog, own: LogEnds, shown: LogEnds) -> bool:
     """
-    Whether the master has what our log has beyond its end: it is written there and not yet flushed.
+    Whether the master has the bytes of our log beyond its shown end: written there and not yet
+    flushed.
 
-    :raises PeerError: the master does not answer.
+    :raises PeerError: the master does not reply.
     """
     at = max(own.first, shown.first, shown.end - 1)
     if at >= shown.end:
-        return False  # nothing of it is flushed, so nothing can be read
+        return False  # no byte of it is flushed, so none can be read
     while at < own.end:
         data = await theirs.read(at, min(STEP_BYTES, own.end - at))
         if not data or data != await read_fully(reader, at, len(data)):

@@ -1,7 +1,7 @@
 """
-Which whole records the bytes of a log begin with, checked and not copied. Pure.
+Finds the whole records at the front of bytes of a log: checked, not copied. Pure.
 
-A record is what it is on the master: length and checksum are verified, nothing else is looked at.
+Only length and checksum are verified; the other fields are copied unchecked.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ _LENGTH_AND_CHECKSUM: Final = Struct(">ii")
 
 class Whole(NamedTuple):
     """
-    The outcome.
+    The result.
 
-    :ivar records: how many are whole.
-    :ivar size: their bytes; what follows is a part of a record, or damaged.
-    :ivar needed: bytes of the first record that is not whole, its header included; 0: it is not
-        known yet, or there is no such record.
-    :ivar fault: why what follows is no record; None: it may be one.
+    :ivar records: the number of whole records.
+    :ivar size: their bytes; a part of a record follows, or damage.
+    :ivar needed: bytes of the first incomplete record with its header; 0: not known yet, or no such
+        record.
+    :ivar fault: the reason why the next bytes are not a record; None: they may be one.
     """
 
     records: int
@@ -33,7 +33,7 @@ class Whole(NamedTuple):
 
 def whole_records(data: bytes | memoryview, longest: int) -> Whole:
     """
-    Look at ``data``, which begins where a record begins.
+    Check ``data``, which begins with a record.
 
     :param longest: bytes of a body; a longer one is a fault.
     """
@@ -59,11 +59,11 @@ def whole_records(data: bytes | memoryview, longest: int) -> Whole:
 
 def complete_first(tail: bytes, body: bytes | memoryview) -> tuple[bytes, memoryview]:
     """
-    A part of a record with the rest of it, and what follows: so the bytes of ``body`` are copied
-    once less, which is a fifth of what copying a log costs. (A MiB that is new to the process is
-    touched page by page.)
+    A part of a record joined with its rest, and the bytes after it. This saves one copy of
+    ``body``, a fifth of the cost of copying a log. (A new MiB costs a page fault for each of its
+    pages.)
 
-    :param tail: of the record, from its first byte on.
+    :param tail: of the record, from its first byte.
     :param body: the bytes after it.
     """
     view = memoryview(body)

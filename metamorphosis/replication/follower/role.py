@@ -1,10 +1,10 @@
 """
-The role of an asynchronous slave: it follows the master of its broker id, copies what that offers
-to consumers, and serves it.
+The role of an asynchronous slave: it copies the partitions that the master of its broker id offers
+to consumers, and serves them.
 
-``cluster`` finds the master and its topics. There is one ``Peer`` for a master's address, and one
-``PartitionCopy`` for each partition that both brokers have; a partition that our ``server.ini`` has
-no place for is *lacking*: it is named, and copied when a reload brings it.
+``cluster`` finds the master and its topics. Each master address has one ``Peer``, and each
+partition of both brokers has one ``PartitionCopy``. A partition that our ``server.ini`` does not
+have is *lacking*: it is logged, and copied when a reload adds it.
 
 Source: ``MetamorphosisSlaveBroker``, ``SubscribeHandler``.
 """
@@ -42,10 +42,10 @@ if TYPE_CHECKING:
     from metamorphosis.config.roles import FollowerConfig
 
 COMPARISONS: Final = 16
-"""At a time."""
+"""Limit of comparisons at a time."""
 
 LOOK_SECONDS: Final = 5.0
-"""Between two looks at where the master's log ends, of partitions that are not level."""
+"""Between two requests for the end of the master's log, for partitions that are not level."""
 
 LEAST_POLL_BYTES: Final = 4096
 
@@ -71,7 +71,7 @@ class Follower:
         self._given = runtime
         self._peer: Peer | None = None
         self._copies: dict[Key, PartitionCopy] = {}
-        self._lacking: dict[Key, str] = {}  # why a partition of the master is not copied
+        self._lacking: dict[Key, str] = {}  # why partitions of the master are not copied
         self._timer: Timer | None = None
         self._closing: list[Awaitable[None]] = []
         self._checksum: bytes | None = None
@@ -126,13 +126,13 @@ class Follower:
         await settle(self._closing)
 
     def reconfigure(self, config: BrokerConfig, settings: Settings) -> None:
-        """See ``Role``: topics may have come."""
+        """See ``Role``: topics may have been added."""
         self._assign(self._watch.view)
 
     # The master
 
     def _changed(self, view: MasterView) -> None:
-        """ZooKeeper shows something else."""
+        """Apply a changed view of the master."""
         if view.url is not None and (self._peer is None or self._peer.url != view.url):
             self._close_peer()
             self._open_peer(view.url)
@@ -160,7 +160,7 @@ class Follower:
         peer.start()
 
     def _close_peer(self) -> None:
-        """Nothing is copied any more."""
+        """End all copying."""
         self._sync.stop()
         for copy in self._copies.values():
             copy.stop()
@@ -188,8 +188,8 @@ class Follower:
 
     def _assign(self, view: MasterView) -> None:
         """
-        Copy what both brokers have. Without a master in ZooKeeper what is copied stays so: it may
-        only have left there, or be starting again.
+        Copy the partitions that both brokers have. Without a master in ZooKeeper the present copies
+        continue: the master may only be unregistered, or restarting.
         """
         peer = self._peer
         if peer is None:
@@ -212,7 +212,7 @@ class Follower:
         self._pace.poll_bytes = min(max(share, LEAST_POLL_BYTES), FETCH_BYTES)
 
     def _why_lacking(self, topic: str, partition: int) -> str:
-        """Why a partition of the master has no place here; empty: it has."""
+        """The reason why a partition of the master is not configured here; empty if it is."""
         rules = self._parts.responders.rules
         if not rules.accepts(topic):
             return f"there is no section [topic={topic}] in server.ini"
@@ -233,14 +233,14 @@ class Follower:
     def _copied(self, records: int) -> None:
         self._parts.responders.statistics.cmd_put += records
 
-    # What is known
+    # State
 
     def _look_later(self) -> None:
         if not self._stopped:
             self._timer = self._runtime.call_later(LOOK_SECONDS, self._look)
 
     def _look(self) -> None:
-        """Learn where the master's log ends, for the figures of what is behind."""
+        """Ask for the ends of the master's logs, for the figures of the lag."""
         self._runtime.start(self._look_at_all())
 
     async def _look_at_all(self) -> None:
@@ -255,7 +255,7 @@ class Follower:
         self._look_later()
 
     def figures(self) -> RoleFigures:
-        """For ``stats replication`` and others."""
+        """For ``stats replication`` and the pages."""
         connected = self._peer is not None and self._peer.is_connected
         return RoleFigures(
             role=self.name,

@@ -1,9 +1,9 @@
 """
-What an asynchronous slave answers otherwise than a plain broker: no puts, and nothing of a
-partition that has diverged.
+The replies of an asynchronous slave that differ from a plain broker's: it refuses puts, and
+requests for a partition that has diverged.
 
-Source: ``MetamorphosisSlaveBroker``. Differs: the original takes puts and transactions, after which
-its log is no copy any more.
+Source: ``MetamorphosisSlaveBroker``. Differs: the original accepts puts and transactions; then its
+log is no longer a copy.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Serving:
-    """The commands that the slave takes over. Thread: reactor."""
+    """The responders that the slave replaces. Thread: reactor."""
 
     def __init__(self, responders: Responders) -> None:
         self._responders = responders
@@ -37,7 +37,7 @@ class Serving:
         )
 
     def show(self, topic: str, partition: int, shown: bool) -> None:
-        """Whether a partition may be read; otherwise it is as if it were not here."""
+        """Set whether a partition may be read; a hidden partition is answered with 404."""
         if shown:
             self._hidden.discard((topic, partition))
         else:

@@ -10,12 +10,12 @@ GOES_ON = (Standing.COPYING, Standing.COMPARING, Standing.WAITING)
 
 
 def figures_of(copy: PartitionCopy) -> PartitionFigures:
-    """One that is copied, or should be."""
+    """The figures of a partition that is copied, or should be."""
     own = copy.own
     standing = copy.standing
     other = None if copy.master is None else copy.master.end
     if copy.is_level or standing is Standing.COPYING and other is not None and other < own.end:
-        other = own.end  # it was copied since
+        other = own.end  # it was copied later
     stands = "" if standing in GOES_ON else copy.reason or standing.value
     return PartitionFigures(
         own.topic,
@@ -29,5 +29,5 @@ def figures_of(copy: PartitionCopy) -> PartitionFigures:
 
 
 def lacking_figures(topic: str, partition: int, why: str) -> PartitionFigures:
-    """One that our ``server.ini`` has no place for."""
+    """The figures of a partition that our ``server.ini`` does not have."""
     return PartitionFigures(topic, partition, LogEnds(0, 0), state="lacking", stands=why)

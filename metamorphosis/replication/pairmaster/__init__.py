@@ -1,1 +1,1 @@
-"""The synchronous master: a put is acknowledged when the pair slave has it as well."""
+"""The synchronous master: a put is acknowledged when the pair slave has stored it as well."""

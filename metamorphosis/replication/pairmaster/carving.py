@@ -1,4 +1,4 @@
-"""Bytes of a log -> the headers and bodies of the whole records that they begin with. Pure."""
+"""Bytes of a log -> the headers and bodies of the whole records at their front. Pure."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _LENGTH_AND_CHECKSUM: Final = Struct(">ii")
 
 class Carved(NamedTuple):
     """
-    The outcome.
+    The result.
 
     :ivar pieces: header, body, header, body, ...
-    :ivar size: bytes of them.
-    :ivar needed: bytes of the first record that is not whole; 0 if that is not known yet.
-    :ivar fault: why what follows is no record; None: it may become one.
+    :ivar size: their bytes.
+    :ivar needed: bytes of the first incomplete record; 0 if not known yet.
+    :ivar fault: the reason why the next bytes are not a record; None: they may be one.
     """
 
     pieces: list[bytes]
@@ -28,7 +28,9 @@ class Carved(NamedTuple):
 
 def carve(data: bytes, verify: bool) -> Carved:
     """
-    :param data: begins where a record begins.
+    Split whole records into headers and bodies.
+
+    :param data: begins with a record.
     :param verify: compare the checksums.
     """
     pieces: list[bytes] = []

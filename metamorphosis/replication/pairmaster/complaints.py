@@ -1,5 +1,4 @@
-"""What the log says about a slave that does not take what it is sent; seldom, however often that
-happens."""
+"""Log lines about records that the slave refuses or does not answer, at a limited rate."""
 
 from __future__ import annotations
 
@@ -13,7 +12,7 @@ if TYPE_CHECKING:
     from metamorphosis.interfaces import IRuntime
 
 SHOWN: Final = 300
-"""Characters of an answer."""
+"""Characters of a reply in the log line."""
 
 
 class SlaveComplaints:
@@ -26,7 +25,7 @@ class SlaveComplaints:
         self._late = Seldom(runtime.seconds)
 
     def refused(self, status: int, text: bytes) -> None:
-        """The slave has not taken a put."""
+        """The slave has refused a put."""
         if self._refused.may_log():
             self._log.warn(
                 "The slave refuses a put: {status} {text}",
@@ -35,7 +34,7 @@ class SlaveComplaints:
             )
 
     def late(self, count: int, limit: float) -> None:
-        """The slave has not answered in time."""
+        """The slave has not replied in time."""
         if count and self._late.may_log():
             self._log.warn(
                 "The slave has not answered {count} puts within {limit} s", count=count, limit=limit

@@ -1,9 +1,9 @@
 """
-The connection to the pair slave: that of a ``Peer``, with a way of its own for ``sync``.
+The connection to the pair slave: that of a ``Peer``, with a fast path for replies to ``sync``.
 
-Answers to ``sync`` come by the thousand. Where the stream stands between two replies they are taken
-off its front many at a time (``Syncs.take``); everything else, and whatever is not as usual, goes
-to the reader of all replies and comes back one by one.
+Replies to ``sync`` arrive by the thousand. Between two replies of the stream they are taken off its
+front many at a time (``Syncs.take``); other and unusual replies go to the general reader, which
+passes them on one by one.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class SlaveConnection(BrokerConnection):
     """
     Thread: reactor.
 
-    :param syncs: sends and gets its answers here.
-    :param turn: writes and replies that answers lead to leave at its end.
+    :param syncs: sends on this connection, and gets the replies.
+    :param turn: at its end the writes and replies that result from the slave's replies leave.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class SlaveConnection(BrokerConnection):
             self._turn.end_answers()
 
     def _unknown(self, status: int, body: bytes, opaque: int) -> None:
-        """See ``BrokerConnection``: an answer to no question."""
+        """See ``BrokerConnection``: a reply without a waiter, as all replies to ``sync``."""
         if not self._syncs.answer(status, body, opaque):
             super()._unknown(status, body, opaque)
 

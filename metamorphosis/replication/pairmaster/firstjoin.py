@@ -1,10 +1,10 @@
 """
-Before a pair master is registered for the first time it may correct the positions of consumers
-(``recoverOffset``): it was the slave until now, and what they have stored may be positions in the
-log of the old master.
+The correction of the consumers' positions before the first registration of a pair master
+(``recoverOffset``): the broker was the slave until now, and the stored positions may belong to the
+old master's log.
 
-It waits for a session with ZooKeeper, without which nothing could be registered either, and for
-nothing else; what cannot be read or written is logged and left.
+It waits only for a session with ZooKeeper, without which no registration is possible either;
+positions that cannot be read or written are logged and left unchanged.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     from metamorphosis.replication.role import Attached
 
 SESSION_SECONDS: Final = 0.2
-"""Between two looks whether there is a session."""
+"""Between two checks for a session."""
 
 
 class FirstJoin:
     """
-    Thread: reactor.
+    One correction before the first registration. Thread: reactor.
 
     :param recovers: ``recoverOffset``.
-    :param done: told whenever the pair is joined, but not before the positions were corrected.
+    :param done: called after each join of the pair, but not before the positions were corrected.
     """
 
     _log = Logger()

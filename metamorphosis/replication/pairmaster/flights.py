@@ -1,9 +1,10 @@
 """
-Records on their way to the pair slave, and what becomes of the puts that brought them.
+Records sent to the pair slave, and the outcome of their puts.
 
-A ``PairBatch`` is what replies wait for; a ``Flight`` is what was sent of it and has no answer yet.
-The first can end before the second: after ``sendToSlaveTimeoutInMills`` its puts are answered, and
-the flight stays, because the answer decides whether its records get into the log.
+Replies to producers wait for a ``PairBatch``; a ``Flight`` has its records from the send until the
+slave's replies. The batch can end before the flight: after ``sendToSlaveTimeoutInMills`` its puts
+are answered, and the flight stays, because the slave's reply decides whether its records are
+written to the log.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from metamorphosis.store.batch import FAILED, PENDING, STORED, Batch, Collecting
 
 
 class Fault(Enum):
-    """Why a put was not acknowledged."""
+    """The reason why a put was not acknowledged."""
 
     SLAVE = "the slave refused it, did not answer in time, or was lost meanwhile"
     DISCONNECTED = "there is no connection to the slave, and it was not sent"
@@ -30,13 +31,13 @@ class PairBatch(Batch):
     """
     Puts of one partition that are sent together. Thread: reactor.
 
-    ``state`` becomes ``STORED`` when both have every record, at the offset that its reply names;
-    else ``FAILED``, and ``deviating`` says of which records that is not so.
+    ``state`` becomes ``STORED`` when both brokers have every record at the offset in its reply;
+    else ``FAILED``, and ``deviating`` has the records for which this does not hold.
 
-    :ivar deviating: by the number of a record: its offset, or why its put is refused.
+    :ivar deviating: by the number of a record: its true offset, or the fault of its put.
     :ivar unchecked: records whose producer gave no checksum.
-    :ivar shifted: offsets in its replies may be wrong, because a record before them was refused
-        while they were collecting.
+    :ivar shifted: offsets in its replies may be wrong, because an earlier record was refused while
+        the batch was collecting.
     """
 
     __slots__ = ("_unsettled", "deviating", "shifted", "unchecked")
@@ -49,14 +50,14 @@ class PairBatch(Batch):
         self._unsettled = 0
 
     def sent(self) -> None:
-        """It is complete, and its outcome is awaited."""
+        """Note that the batch is complete and its outcome pending."""
         self._unsettled = len(self.pieces) >> 1
 
     def settle(self, first: int, offsets: Sequence[int] | int) -> None:
         """
-        Both have these records.
+        Note that both brokers have these records.
 
-        :param offsets: of them; or how many, if they are where their replies say.
+        :param offsets: of the records; or their number, if the offsets in their replies are right.
         """
         if isinstance(offsets, int):
             self._settled(offsets)
@@ -65,12 +66,12 @@ class PairBatch(Batch):
         self._settled(len(offsets))
 
     def refuse(self, first: int, count: int, fault: Fault) -> None:
-        """The puts of these records are not acknowledged."""
+        """Refuse the puts of these records."""
         self.deviating.update(dict.fromkeys(range(first, first + count), fault))
         self._settled(count)
 
     def refuse_all(self, fault: Fault) -> None:
-        """Nothing was sent."""
+        """Refuse all puts of a batch that was not sent."""
         self.sent()
         self.refuse(0, self.count, fault)
 
@@ -86,41 +87,41 @@ class PairBatch(Batch):
 
 
 class Sender(Protocol):
-    """Whose records a flight has. Providers: ``PairedLog``, ``joining.Sending``, ``Question``."""
+    """The origin of a flight. Providers: ``PairedLog``, and ``Sending`` and ``Question``."""
 
     def accepted(self, flight: Flight, record: int, offsets: list[int]) -> None:
-        """The slave has stored these records, one after the other, at these offsets."""
+        """The slave has stored these successive records at these offsets."""
 
     def answered(self, flight: Flight, record: int, offset: int | None, text: bytes) -> None:
         """
-        The slave has answered one record.
+        The slave has replied to one record.
 
         :param offset: None: it was refused.
-        :param text: of the answer.
+        :param text: of the reply.
         """
 
     def overdue(self, flight: Flight) -> int:
-        """The time limit is over; returns for how many records that counts as a failure."""
+        """The time limit has passed; returns the number of records that count as failures."""
 
     def lost(self, flight: Flight) -> int:
-        """The connection is lost, nothing more is heard; returns as above."""
+        """The connection is lost, and no reply will come; returns as ``overdue``."""
 
 
 class Flight:
     """
-    Records sent one after the other. Thread: reactor.
+    Successive records sent together. Thread: reactor.
 
     :ivar number: of the first frame, see ``frames.OPAQUES``; never repeated here.
-    :ivar count: of the records.
+    :ivar count: the number of records.
     :ivar sizes: of the records in the log.
-    :ivar sender: gets the answers.
-    :ivar deadline: seconds; of the puts, and when they are late, of the connection.
-    :ivar is_late: the time limit of the puts is over.
-    :ivar done: so many of the records, from the first on, have been answered and dealt with.
-    :ivar early: by the number of a record: the answer that came before that of an earlier one;
-        None: refused.
-    :ivar batch: whose puts wait for it; None: nobody waits, or not any more.
-    :ivar offset: where its replies say that the next record to be answered is.
+    :ivar sender: gets the slave's replies.
+    :ivar deadline: seconds; of the puts, and after it of the connection.
+    :ivar is_late: the time limit of the puts has passed.
+    :ivar done: the number of records, from the first, that were answered and processed.
+    :ivar early: by the number of a record: the offset from a reply that arrived before that of an
+        earlier record; None: refused.
+    :ivar batch: the batch that waits for it; None: no put waits, or no longer.
+    :ivar offset: the offset of the next unanswered record by the replies to its puts.
     :ivar pieces: header, body, ... of all records; empty if they need not be written here.
     """
 
@@ -161,19 +162,19 @@ class Flight:
 
     @property
     def is_over(self) -> bool:
-        """Whether every record was answered."""
+        """Whether the slave has replied to every record."""
         return self.done == self.count
 
     def fits(self, offset: int, offsets: list[int]) -> bool:
-        """Whether the next records are at these offsets if the first of them is at ``offset``, and
-        no answer came before that of an earlier one."""
+        """Whether the next records have these offsets if the first of them is at ``offset``, and
+        no reply arrived before that of an earlier record."""
         if self.early or offsets[0] != offset:
             return False
         count = len(offsets)
         return count == 1 or offsets == self.offsets_from(offset, count)
 
     def offsets_from(self, offset: int, count: int) -> list[int]:
-        """Where the next ``count`` records are if the first of them is at ``offset``."""
+        """The offsets of the next ``count`` records if the first of them is at ``offset``."""
         sizes = self.sizes[self.done : self.done + count - 1]
         return list(accumulate(sizes, initial=offset))
 
@@ -184,12 +185,12 @@ class Flight:
         return self.pieces[2 * self.done : 2 * (self.done + count)]
 
     def pass_over(self, count: int, size: int) -> None:
-        """The next ``count`` records are dealt with; they have ``size`` bytes."""
+        """Advance past the next ``count`` records, which have ``size`` bytes."""
         self.done += count
         self.offset += size
 
     def give_up(self, fault: Fault) -> int:
-        """Refuse the puts of what was not answered; returns how many those are."""
+        """Refuse the puts of unanswered records; returns their number."""
         batch, self.batch = self.batch, None
         if batch is None:
             return 0

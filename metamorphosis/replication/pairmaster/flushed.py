@@ -1,9 +1,9 @@
 """
-Whether the slave has flushed: from its statistics.
+Finds in the slave's statistics whether it has flushed.
 
-A broker shows its log up to where it has flushed, while ``stats topics`` counts the bytes that it
-has written. A Java slave flushes after ``unflushInterval`` (10 s) or ``unflushThreshold`` messages;
-until then its log looks shorter than it is.
+A broker shows the flushed part of its log, while ``stats topics`` counts the written bytes. A Java
+slave flushes after ``unflushInterval`` (10 s) or ``unflushThreshold`` messages; until then its log
+looks shorter than it is.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 async def unflushed_topics(peer: Peer) -> set[str] | None:
     """
-    The topics of which the slave has written more than it shows; None: it does not tell.
+    The topics of which the slave has written more than it shows; None: unknown.
 
-    :raises PeerError: the slave could not be asked.
+    :raises PeerError: no reply from the slave.
     """
     topics = await peer.stats("topics")
     offsets = await peer.stats("offsets")
@@ -30,7 +30,7 @@ async def unflushed_topics(peer: Peer) -> set[str] | None:
 
 
 def _sums(text: str, plus: str, minus: str = "") -> dict[str, int]:
-    """By the first word of the lines: the numbers after one word less those after another."""
+    """By the first word of the lines: the sum of the numbers after ``plus`` less ``minus``."""
     sums: dict[str, int] = {}
     for line in text.split("\r\n"):
         words = line.split(" ")

@@ -1,8 +1,8 @@
 """
-``sync`` frames out of records, and the slave's answers out of bytes; both many at a time. Pure.
+Encodes records as ``sync`` frames, and decodes the slave's replies; both many at a time. Pure.
 
-``frames_of`` and ``accepted`` run in C where that part is built; ``frames_in_python`` and
-``accepted_in_python`` are the references.
+``frames_of`` and ``accepted`` run in C if that part is built; ``frames_in_python`` and
+``accepted_in_python`` are the reference implementations.
 
 Source: ``SyncCommand``, ``BooleanCommand``.
 """
@@ -16,28 +16,28 @@ from metamorphosis.message import HEADER, HEADER_BYTES
 from metamorphosis.native import compiled
 
 OPAQUES: Final = (1 << 31) - 11
-"""Frames are numbered below this and then from 0 again. Questions have negative opaques, so that
-the answers to both can be told apart on one connection."""
+"""Limit of the frames' opaques, which start again from 0. Other requests have negative opaques, so
+that the replies to both can be distinguished on one connection."""
 
 NO_CHECKSUM: Final = -1
 
 _ACCEPTED: Final = b"result 200 "
 _TOKENS: Final = 6
-"""Of one answer that accepts a record: 200, length, opaque, id, partition, offset."""
+"""Words of one reply that accepts a record: 200, length, opaque, id, partition, offset."""
 
 LONGEST_ACCEPTED: Final = 128
-"""No such answer is longer: 20 digits for each number."""
+"""Limit of such a reply: 20 digits for each number."""
 
 Pieces = Sequence[bytes | memoryview]
 """Header, body, header, body, ..."""
 
 Answers = tuple[list[int], list[int], int, bool]
-"""The opaques and the offsets of records that were accepted, in the order of their answers; how
-many bytes these are; and whether what follows may be the start of another such answer."""
+"""The opaques and offsets of accepted records in the order of their replies; the bytes of these
+replies; and whether the next bytes may begin another such reply."""
 
 
 def head_of(topic: str, partition: int) -> bytes:
-    """What the lines of the frames of a partition begin with."""
+    """The common beginning of the lines of a partition's frames."""
     return b"sync %b %d " % (topic.encode(), partition)
 
 
@@ -45,10 +45,10 @@ def frames_of(
     head: bytes, pieces: Pieces, number: int, unchecked: Container[int] = ()
 ) -> tuple[bytes, list[int]]:
     """
-    The frames of records, and the sizes that these have in the log.
+    The frames of records, and the sizes of the records in the log.
 
     :param head: of their partition, from ``head_of``.
-    :param number: of the first frame; the others follow it.
+    :param number: of the first frame; the others count up from it.
     :param unchecked: records whose producer gave no checksum, counted from 0.
     """
     if compiled is None or unchecked:
@@ -84,11 +84,11 @@ def frames_in_python(
 
 def accepted_in_python(data: bytes) -> Answers:
     """
-    The answers at the front of ``data`` that accept a record. Where something else is between them
-    it may find none: the careful reader has to look at all of it then.
+    The replies at the front of ``data`` that accept a record. With another reply between them it
+    may find none: then the general reader has to read all of the data.
 
-    All of them are taken apart by a few calls, whatever their number: 0.4 us an answer, a third of
-    what one after the other costs.
+    All of them are split by a few calls, whatever their number: 0.4 us per reply, a third of the
+    cost of splitting them one by one.
     """
     if not data.startswith(_ACCEPTED):
         return [], [], 0, _may_become_accepted(data)
@@ -105,7 +105,7 @@ def accepted_in_python(data: bytes) -> Answers:
 
 
 def _end_of_last(data: bytes) -> int:
-    """Where the last answer ends that is complete."""
+    """The end of the last complete reply."""
     last = data.rfind(_ACCEPTED)
     line_end = data.find(b"\r\n", last)
     if line_end < 0:
@@ -125,6 +125,6 @@ accepted: Callable[[bytes], Answers] = accepted_in_python if compiled is None el
 
 
 def offset_in(body: bytes) -> int | None:
-    """The offset in the body of such an answer, ``<id> <partition> <offset>``; None: it is none."""
+    """The offset in the body of such a reply, ``<id> <partition> <offset>``; None for others."""
     words = body.split(b" ")
     return int(words[2]) if len(words) == 3 and words[2].isdigit() else None

@@ -1,12 +1,12 @@
 """
-The pair is joined whenever its connection comes up, and a partition of it whenever the two logs may
-have become different. Until then its puts are refused.
+The pair is joined after each connect, and a partition of it whenever its two logs may differ. Until
+then its puts are refused.
 
-A *round* after a connection asks for the ends of every partition that either may have, so that the
-amount of work is known, and joins ``LANES`` partitions at a time. Later ones are joined one by one
-as they part. What fails because of the slave or of the disk is tried again every ``RETRY_SECONDS``;
-a partition that has diverged is looked at again every ``DIVERGED_SECONDS``, after a reload and
-after every connection.
+A *round* after a connect asks for the ends of every partition that either broker may have, so that
+the amount of work is known, and joins ``LANES`` partitions at a time. Later, single partitions are
+joined when they part. After a failure of the slave or of the disk the attempt is repeated every
+``RETRY_SECONDS``; a diverged partition is compared again every ``DIVERGED_SECONDS``, after a reload
+and after every connect.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 LANES: Final = 4
 QUESTIONS: Final = 64
-"""Partitions whose ends are asked for at a time."""
+"""Limit of requests for the ends of partitions at a time."""
 
 RETRY_SECONDS: Final = 1.0
 DIVERGED_SECONDS: Final = 60.0
@@ -42,11 +42,11 @@ MIB: Final = 1 << 20
 
 class Joining:
     """
-    A long class, because every step of a round looks at the same state. Thread: reactor.
+    A long class, because every step of a round uses the same state. Thread: reactor.
 
-    :param joined: told when a put may succeed again, perhaps more than once.
-    :ivar is_broken: the alarm was given, or is not to be given.
-    :ivar is_joined: a round has ended since the connection came.
+    :param joined: called when a put may succeed again, possibly more than once.
+    :ivar is_broken: the alarm was logged, or is not to be logged.
+    :ivar is_joined: a round has ended since the connect.
     :ivar sent: bytes sent to the slave in the present or last round.
     :ivar fetched: likewise.
     """
@@ -71,32 +71,32 @@ class Joining:
         self._logs = logs
         self._ids = ids
         self._joined = joined
-        self._connection = 0  # which one this is
+        self._connection = 0  # number of the present one
         self._due: dict[PairedLog, None] = {}
         self._working = False
         self._total = 0
         self._timers: dict[Callable[[], None], Timer] = {}
         self.is_broken = False
-        self._told = False  # that the pair is joined, on this connection
+        self._told = False  # the alarm's end was logged for this connection
         self._looks = EndLooks(runtime, peer, logs)
         logs.parted = self.parted
 
     @property
     def takes_puts(self) -> bool:
-        """Whether a put may succeed: some partition is the same on both, or there is none yet."""
+        """Whether a put may succeed: some partition is joined, or none exists yet."""
         standings = {log.standing for log in self._logs}
         return self.is_joined and (not standings or Standing.JOINED in standings)
 
-    # What happens
+    # Events
 
     def connected(self) -> None:
-        """The connection is there."""
+        """The connection is established."""
         self._connection += 1
         self._told = False
         self._start(self._round(self._connection))
 
     def lost(self, reason: str) -> None:
-        """The connection is gone; the syncs have told every partition."""
+        """The connection is lost; ``Syncs`` has informed every partition."""
         self._connection += 1
         self.is_joined = False
         for timer in self._timers.values():
@@ -110,13 +110,13 @@ class Joining:
             alarms.pair_broken(self._peer.url, reason)
 
     def parted(self, log: PairedLog) -> None:
-        """A partition is not joined any more, or is and nothing of it is under way any more."""
+        """A partition is no longer joined; or it is, and its last pending record has ended."""
         if self.is_joined and log.standing is Standing.APART and log.is_quiet:
             self._due[log] = None
             self._runtime.call_soon(self._work)
 
     def look_at_diverged(self) -> None:
-        """Something has changed that may have mended them."""
+        """Compare diverged partitions again, after a change that may have repaired them."""
         for log in self._logs:
             if log.standing is Standing.DIVERGED:
                 log.standing = Standing.APART
@@ -124,7 +124,7 @@ class Joining:
         self._later(DIVERGED_SECONDS, self.look_at_diverged)
 
     def _start(self, work: Any) -> None:
-        """Run a coroutine to its end, whatever that is."""
+        """Run a coroutine; after an unexpected error begin again."""
 
         def failed(failure: Any) -> None:
             self._log.failure("Joining the pair failed", failure)
@@ -136,7 +136,7 @@ class Joining:
         self._start(self._round(self._connection))
 
     def _later(self, seconds: float, call: Callable[[], None]) -> None:
-        """Once, unless the connection is lost before."""
+        """Call once after a while, unless the connection is lost before."""
         if call in self._timers:
             self._timers[call].cancel()
         self._timers[call] = self._runtime.call_later(seconds, self._due_call, call)
@@ -148,7 +148,7 @@ class Joining:
     # A round
 
     async def _round(self, connection: int) -> None:
-        """Join everything, until the connection is lost."""
+        """Join all partitions, until the connection is lost."""
         self.sent = self.fetched = self._total = 0
         try:
             await self._find(connection)
@@ -178,11 +178,11 @@ class Joining:
         self._looks.begin()
         self._later(DIVERGED_SECONDS, self.look_at_diverged)
         for log in self._logs:
-            self.parted(log)  # those that are to be tried again
+            self.parted(log)  # repeats failed attempts
         self._tell_joined()
 
     def _tell_joined(self) -> None:
-        """Say so, once for each connection, if a put may succeed."""
+        """Log the end of the alarm, once for each connection, if a put may succeed."""
         if not self.takes_puts:
             return
         if not self._told:
@@ -194,7 +194,7 @@ class Joining:
         self._joined()
 
     async def _find(self, connection: int) -> None:
-        """Ask for the ends of everything, so that partitions that only the slave has are found."""
+        """Ask for the ends of all partitions; this also finds those that only the slave has."""
 
         async def one(place: Place) -> None:
             topic, partition = place
@@ -224,7 +224,7 @@ class Joining:
     # One partition
 
     def _work(self) -> None:
-        """Join what has parted."""
+        """Join the partitions that have parted."""
         if self._due and not self._working and self.is_joined and self._syncs.is_connected:
             self._working = True
             self._start(self._join_due(self._connection))
@@ -238,7 +238,7 @@ class Joining:
             self._working = False
 
     async def _join(self, log: PairedLog, connection: int) -> None:
-        """Join one, say what came of it, and see to what follows."""
+        """Join one partition, log the outcome, and plan the next attempt."""
         log.standing = Standing.JOINING
         log.is_busy = True
         join = PartitionJoin(
@@ -272,7 +272,7 @@ class Joining:
         self._tell_joined()
 
     def _diverged(self, log: PairedLog, error: Diverged) -> None:
-        if log.reason != str(error):  # else it was said
+        if log.reason != str(error):  # otherwise it is logged already
             alarms.diverged(log.name, error.own, error.other, str(error), error.remedy)
         log.reason = str(error)
         log.standing = Standing.DIVERGED

@@ -1,4 +1,4 @@
-"""The same for many, a few at a time."""
+"""The same work for many items, a few at a time."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ T = TypeVar("T")
 
 async def in_lanes(items: Iterable[T], one: Callable[[T], Awaitable[None]], lanes: int) -> None:
     """
-    Do it for each, so many at a time.
+    Call ``one`` for each item, at most ``lanes`` at a time.
 
-    :raises Exception: the first that one of them has raised; the others end by themselves.
+    :raises Exception: the first error; the other calls end by themselves.
     """
     rest = iter(items)
 

@@ -1,6 +1,6 @@
 """
-Every ``LOOK_SECONDS`` the slave is asked where its logs end: frames of an earlier connection may
-have reached it late, or somebody may have put to it, and nobody would know before the next put.
+Every ``LOOK_SECONDS`` the slave is asked for the ends of its logs: frames of an earlier connection,
+or puts of another client, may have reached it, which would otherwise show only at the next put.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 LOOK_SECONDS: Final = 10.0
 QUESTIONS: Final = 16
-"""Partitions that are asked for at a time."""
+"""Limit of requests at a time."""
 
 
 class EndLooks:
-    """Thread: reactor."""
+    """Compares the ends of the logs at intervals. Thread: reactor."""
 
     _log = Logger()
 
@@ -34,7 +34,7 @@ class EndLooks:
         self._runtime = runtime
         self._peer = peer
         self._logs = logs
-        self._row = 0  # of looks; another one begins with each connection
+        self._row = 0  # of looks; a new one begins with each connection
         self._timer: Timer | None = None
 
     def begin(self) -> None:
@@ -75,5 +75,5 @@ class EndLooks:
 
 
 def _is_still(log: PairedLog) -> bool:
-    """Whether the slave should have what is here, and nothing else."""
+    """Whether the slave's log should end where the log here does."""
     return log.standing is Standing.JOINED and log.is_quiet and log.batch is None

@@ -1,26 +1,26 @@
 """
-One partition of the pair, as the hot path and ``put`` see it instead of its store.
+One partition of the pair, which the hot path and ``put`` use in place of its store.
 
-A record collects here, is sent to the slave at the end of the turn, and gets into the store when
-the slave has answered that it has it, at the offset at which the store would put it. So the slave's
-log is never behind the store, and nobody can read here what only one of the two has.
+A record collects here, is sent to the slave at the end of the turn, and is written to the store
+when the slave has stored it at the offset that it will have in the store. So the slave's log is
+never behind the store, and a client cannot read a message that only one of the two brokers has.
 
     standing    event                                                     standing
     APART       the joining begins                                        JOINING
-    JOINING     both logs are the same                                    JOINED
+    JOINING     both logs are equal                                       JOINED
     JOINING     other bytes, ranges that do not touch, a damaged record   DIVERGED
-    JOINING     a question without an answer, the slave refuses the topic APART
-    JOINED      the slave answers with an offset that is not ours         APART
-    JOINED      what the slave has cannot be written here                 APART
-    JOINED      a look at the slave's end finds more than was sent        APART
-    DIVERGED    a later look, after a reload, a connection or a minute    JOINING
+    JOINING     a request without a reply, the slave refuses the topic    APART
+    JOINED      the slave replies with an offset that is not ours         APART
+    JOINED      a record of the slave cannot be written here              APART
+    JOINED      the slave's end is beyond the sent records                APART
+    DIVERGED    compared again after a reload, a connect or a minute      JOINING
     any         the connection is lost                                    APART
 
-Only in JOINED puts are taken. What is under way when it ends is answered with the text of the
-slave, is not written here whatever the slave answers, and is fetched by the joining if the slave
-has it. ``is_quiet`` tells when nothing is under way, before which no joining begins.
+Puts are accepted only in JOINED. Records pending at its end are refused with the slave's text and
+not written here, whatever the slave replies; the joining fetches them if the slave has them. A
+joining begins only when no record is pending: ``is_quiet``.
 
-Differs: the original appends whatever the slave answers, and compares no offsets.
+Differs: the original appends after any reply of the slave, and does not compare offsets.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 
 class Standing(Enum):
-    """How a partition stands to that of the slave; see the module."""
+    """The relation of a partition to the slave's; see the module."""
 
     APART = "not compared since something happened"
     JOINING = "being compared, or brought level"
@@ -54,7 +54,7 @@ JOINED = Standing.JOINED
 
 
 class NotJoined(StoreError):
-    """A put cannot be taken now."""
+    """A put cannot be accepted now."""
 
 
 class PairedLog:
@@ -63,13 +63,13 @@ class PairedLog:
 
     :ivar store: the log here.
     :ivar batch: the puts that collect in this turn.
-    :ivar next_offset: where the next put will be, if the slave takes everything before it; the hot
-        path advances it.
+    :ivar next_offset: of the next put, if the slave stores all earlier ones; the hot path advances
+        it.
     :ivar head: of its frames, see ``frames.head_of``.
-    :ivar reason: why it is not joined, in words.
+    :ivar reason: the reason why it is not joined.
     :ivar apart_since: seconds of the runtime; None while it is joined.
-    :ivar is_busy: a joining is at work, even one whose connection is lost.
-    :param parted: told that it is not joined any more.
+    :ivar is_busy: a joining runs, possibly for a lost connection.
+    :param parted: called when it is no longer joined.
     """
 
     def __init__(
@@ -100,17 +100,17 @@ class PairedLog:
 
     @property
     def is_quiet(self) -> bool:
-        """Whether nothing is under way, neither to the slave nor into the store."""
+        """Whether no record is pending, neither at the slave nor in the store."""
         idle = not self._flights and not self._landing and not self.is_busy
         return idle and self.store.batch is None
 
-    # What collects
+    # Collecting
 
     def open_batch(self) -> PairBatch:
         """
-        The batch that collects from now on.
+        The present batch, or a new one.
 
-        :raises NotJoined: puts cannot be taken now.
+        :raises NotJoined: puts cannot be accepted now.
         """
         if self.batch is not None:
             return self.batch
@@ -123,7 +123,7 @@ class PairedLog:
 
     def add(self, message_id: int, flag: int, checksum: int, body: bytes) -> int:
         """
-        One more record; returns its offset. The hot path does the same inline.
+        Add a record; returns its offset. The hot path does the same inline.
 
         :raises NotJoined: as ``open_batch``.
         """
@@ -134,7 +134,7 @@ class PairedLog:
         return offset
 
     def commit(self) -> None:
-        """The receive buffer is about to be used again; the end of the turn sends."""
+        """Copy views of the receive buffer before it is reused; the end of the turn sends."""
         self.own_pieces()
 
     def own_pieces(self) -> None:
@@ -143,10 +143,10 @@ class PairedLog:
             self.batch.own()
 
     def refused(self) -> None:
-        """See ``Collecting``; a ``PairBatch`` tells by its ``deviating``."""
+        """See ``Collecting``; a ``PairBatch`` has its refused records in ``deviating``."""
 
     def close_batch(self) -> PairBatch | None:
-        """Take out what has collected, because it is about to be sent; refuse it if it cannot."""
+        """Return the collected batch for sending; None if it was refused, or there is none."""
         batch = self.batch
         if batch is None:
             return None
@@ -160,13 +160,13 @@ class PairedLog:
         return None
 
     def launched(self, flight: Flight) -> None:
-        """A batch was sent."""
+        """Note a batch that was sent."""
         self._flights.append(flight)
 
-    # Answers: see ``flights.Sender``
+    # The slave's replies: see ``flights.Sender``
 
     def accepted(self, flight: Flight, record: int, offsets: list[int]) -> None:
-        """See ``Sender``: the usual case is a whole flight, at the offsets that were meant."""
+        """See ``Sender``: the usual case is a whole flight at the expected offsets."""
         flights = self._flights
         if flights and flights[0] is flight and record == flight.done:
             if self.standing is JOINED and flight.fits(self.store.next_offset, offsets):
@@ -181,16 +181,16 @@ class PairedLog:
         self._proceed()
 
     def answered(self, flight: Flight, record: int, offset: int | None, text: bytes) -> None:
-        """See ``Sender``; answers are dealt with in the order of the frames."""
+        """See ``Sender``; replies are processed in the order of the frames."""
         flight.early[record] = offset
         self._proceed()
 
     def overdue(self, flight: Flight) -> int:
-        """See ``Sender``: the puts are answered, their records go on."""
+        """See ``Sender``: the puts are refused, and their records stay pending."""
         return flight.give_up(Fault.SLAVE)
 
     def lost(self, flight: Flight) -> int:
-        """See ``Sender``: the joining finds out what the slave has of it."""
+        """See ``Sender``: the joining finds the records that the slave has stored."""
         self._syncs.freed(flight.count - flight.done, sum(flight.sizes[flight.done :]))
         count = flight.give_up(Fault.SLAVE)
         self._flights.remove(flight)
@@ -217,7 +217,7 @@ class PairedLog:
             self._parted(self)
 
     def _land(self, flight: Flight, count: int, offsets: list[int]) -> None:
-        """The slave has the next records where ours will be: write them."""
+        """Write the next records: the slave has them at their offsets here."""
         store = self.store
         first = flight.done
         size = sum(flight.sizes[first : first + count])
@@ -225,9 +225,9 @@ class PairedLog:
         self._syncs.freed(count, size)
         try:
             if waits is None:
-                # Its put was refused, and counted, before: a copy counts as no put.
+                # Its put was refused and counted before: a copy does not count as a put.
                 store.commit()
-                if store.next_offset != offsets[0]:  # what landed before it has failed
+                if store.next_offset != offsets[0]:  # an earlier write has failed
                     raise LogChanged(f"the log ends at {store.next_offset}")
                 batch: Batch = store.append_copy(b"".join(flight.pieces_of_next(count)), count)
             else:
@@ -251,7 +251,7 @@ class PairedLog:
             portion.stored()
 
     def _refused(self, flight: Flight) -> None:
-        """The slave has not taken the next record; those behind it move up."""
+        """The slave has refused the next record; the offsets of later ones move down."""
         first = flight.done
         size = flight.sizes[first]
         self._syncs.freed(1, size)
@@ -264,7 +264,7 @@ class PairedLog:
             self.batch.shifted = True
 
     def _foreign(self, flight: Flight, offset: int) -> None:
-        """The slave has the next record elsewhere than here, so that it is no acknowledgement."""
+        """Refuse the put of the next record: the slave has it at another offset than here."""
         first = flight.done
         size = flight.sizes[first]
         self._syncs.freed(1, size)
@@ -276,20 +276,20 @@ class PairedLog:
     # Standing
 
     def part(self, reason: str) -> None:
-        """It is not known any more whether both are the same."""
+        """Leave JOINED: the logs may differ."""
         if self.standing is JOINED:
             self.forget(reason)
             self._parted(self)
 
     def forget(self, reason: str) -> None:
-        """Whatever was known of the slave's log counts no more."""
+        """Discard all knowledge of the slave's log."""
         self.reason = reason
         self.standing = Standing.APART
         if self.apart_since is None:
             self.apart_since = self._syncs.now()
 
     def join(self) -> None:
-        """Both are the same now."""
+        """Enter JOINED: both logs are equal."""
         self.standing = JOINED
         self.reason = ""
         self.apart_since = None
@@ -297,9 +297,9 @@ class PairedLog:
 
     def landed(self, error: BaseException | None) -> None:
         """
-        A portion is stored, or is not.
+        A portion was stored, or was not.
 
-        :param error: why not, or not all of it.
+        :param error: the reason why not all of it was stored.
         """
         self._landing -= 1
         if error is not None:
@@ -310,11 +310,11 @@ class PairedLog:
 
 class Portion:
     """
-    Records that go into the store together.
+    Records that are written to the store together.
 
-    :param waits: whose puts they are; None: nobody waits any more.
-    :param first: number of the first of them there.
-    :param offsets: where they are, if their replies say otherwise.
+    :param waits: the batch of their puts; None: no put waits any longer.
+    :param first: number of the first record in that batch.
+    :param offsets: of the records, if those in their replies are wrong.
     :param batch: of the store.
     """
 
@@ -338,7 +338,7 @@ class Portion:
         self._record = batch.count
 
     def stored(self) -> None:
-        """The store has written, and flushed if that is its mode, or has not."""
+        """The store has written, and flushed in that mode, or has failed."""
         batch, waits, count = self._batch, self._waits, self._count
         stored = count
         if batch.state is not STORED:

@@ -1,4 +1,4 @@
-"""Every partition of the pair: those that have a log here, and those that the configuration has."""
+"""All partitions of the pair: those with a log here, and those of the configuration."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ class PairedLogs:
         return iter(tuple(self._logs.values()))
 
     def get(self, place: Place) -> PairedLog | None:
-        """None: there is no log here."""
+        """The log of a partition; None without a log here."""
         return self._logs.get(place)
 
     def open(self, place: Place, joined: bool = False, start: int = 0) -> PairedLog:
         """
-        The log, made if the partition is new.
+        The log, created if the partition is new.
 
-        :param joined: neither broker has it: it is joined from the start.
-        :param start: where it begins: where the slave's does, of which ours is to be a copy.
-        :raises StoreError: it cannot be made here.
+        :param joined: neither broker has the partition: it is joined from the start.
+        :param start: the first offset, that of the slave's log, which is to be copied.
+        :raises StoreError: it cannot be created.
         """
         log = self._logs.get(place)
         if log is None:
@@ -64,7 +64,7 @@ class PairedLogs:
         return log
 
     def places(self) -> list[Place]:
-        """Those of the configuration, and those that have a log here; sorted."""
+        """The partitions of the configuration, and those with a log here; sorted."""
         rules = self._responders.rules
         places = set(self._logs)
         for topic in self._responders.config.topics:
@@ -72,5 +72,5 @@ class PairedLogs:
         return sorted(places)
 
     def count(self, standing: Standing) -> int:
-        """How many there are of this standing."""
+        """The number of logs with this standing."""
         return sum(log.standing is standing for log in self._logs.values())

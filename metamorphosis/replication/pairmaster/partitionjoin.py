@@ -1,19 +1,20 @@
 """
-One partition is joined: both logs are compared, and the shorter one gets what it lacks.
+The joining of one partition: both logs are compared, and the missing records are copied to the
+shorter one.
 
-    the slave's log is   what is done
-    the same             nothing
-    shorter              its missing records are sent with ``sync``, under their ids and flags and
+    the slave's log      action
+    is equal             none
+    is shorter           its missing records are sent with ``sync``, with their ids and flags, and
                          with their checksums as stored
-    longer               what only the slave has is fetched with ``get`` and written here
-    anything else        nothing on either side: the partition has diverged
+    is longer            the records that only the slave has are fetched with ``get`` and written
+                         here
+    in other cases       none on either side: the partition has diverged
 
-Two things of a Java slave have to be known before records are sent to it. It says 404 for
-partitions that it has and has not opened since its start, so it is *knocked* at: a record whose
-checksum is wrong makes it open the partition and is not stored. And what it has not flushed it
-shows to nobody, so that its log looks shorter than it is: nothing is sent before its statistics say
-that everything is flushed. The first record is sent alone; only if it is stored where it belongs do
-the others follow.
+Two properties of a Java slave matter here. It answers 404 for partitions that it has not opened
+since its start, so the master *knocks*: a record with a wrong checksum makes the slave open the
+partition and is not stored. And it does not show unflushed records, so that its log looks shorter
+than it is: no record is sent before its statistics show that all are flushed. The first record is
+sent alone; the others follow only if it is stored at the expected offset.
 """
 
 from __future__ import annotations
@@ -54,13 +55,13 @@ if TYPE_CHECKING:
     from metamorphosis.replication.peer import Peer
 
 GROUP: Final = "metamorphosis-pair"
-"""The consumer group under which the slave is asked."""
+"""The consumer group in requests to the slave."""
 
 PIECE_BYTES: Final = 1 << 20
-"""Read at a time; every broker answers a ``get`` with as much unless it is told otherwise."""
+"""Size of a read; the default limit of a broker's reply to ``get``."""
 
 FLUSH_SECONDS: Final = 0.2
-"""Between two looks whether the slave has flushed."""
+"""Between two checks whether the slave has flushed."""
 
 UNSENDABLE: Final = (
     "Nothing is changed on either side, and its puts are refused. A log that begins above 0 cannot"
@@ -75,11 +76,11 @@ UNTOUCHED: Final = (
 
 class Diverged(MetaQError):
     """
-    The logs cannot be brought level without taking something away.
+    The logs cannot be made equal without deleting records.
 
     :ivar own: range of the log here.
     :ivar other: range of the slave's; None: it has none.
-    :ivar remedy: what an operator can do.
+    :ivar remedy: the operator's remedy.
     """
 
     def __init__(self, own: LogEnds, other: LogEnds | None, reason: str, remedy: str) -> None:
@@ -111,12 +112,12 @@ class SlaveLog:
 
 class PartitionJoin:
     """
-    Thread: reactor.
+    One attempt to join a partition. Thread: reactor.
 
     :param runtime: for pauses.
-    :param progressed: told the bytes that were sent, and those that were fetched.
+    :param progressed: called with the numbers of sent and of fetched bytes.
     :ivar sent: bytes so far.
-    :ivar fetched: likewise.
+    :ivar fetched: bytes so far.
     """
 
     def __init__(
@@ -141,12 +142,12 @@ class PartitionJoin:
 
     async def level(self, is_current: Callable[[], bool]) -> None:
         """
-        Until both end at the same offset.
+        Compare and copy until both logs end at the same offset.
 
-        :param is_current: whether the connection is still the one of the beginning.
-        :raises PeerError: the slave does not do its part.
-        :raises StoreError: this side cannot do its part.
-        :raises Diverged: it cannot be done.
+        :param is_current: whether the connection is still that of the beginning.
+        :raises PeerError: the slave does not reply, or refuses.
+        :raises StoreError: the store here refuses.
+        :raises Diverged: the logs cannot be made equal.
         """
         while is_current():
             found = await self.compare()
@@ -157,8 +158,8 @@ class PartitionJoin:
                 return
             unflushed = await unflushed_topics(self._peer)
             if unflushed is None or self._log.topic not in unflushed:
-                # What was flushed between the two questions was not in the first answer.
-                # This question also makes a slave of ours take no record behind a refused one.
+                # Records flushed between the two requests were not in the first reply. This request
+                # also makes our slave refuse all records after a refused one.
                 again = await self.compare(self._unbroken)
                 if again.b == found.b:
                     await self.send(0 if found.b is None else found.b.end)
@@ -176,10 +177,10 @@ class PartitionJoin:
 
     async def compare(self, slave: SlaveLog | None = None) -> Comparison:
         """
-        How the logs stand to each other.
+        Compare the logs.
 
-        :param slave: asks in another group.
-        :raises PeerError: the slave does not say.
+        :param slave: the slave's log, read in another group; None: in ``GROUP``.
+        :raises PeerError: no valid reply from the slave.
         :raises Diverged: bytes differ, or the ranges do not touch.
         """
         own = StoreLog(self._log.store)
@@ -199,18 +200,18 @@ class PartitionJoin:
         return found
 
     async def _knock(self) -> None:
-        """See the module."""
+        """Make the slave open the partition; see the module."""
         if self._ids.ready:
             await knock(self._syncs, self._log.head, self._ids.take())
 
     async def fetch(self, end: int) -> None:
         """
-        Write here what only the slave has.
+        Fetch the records that only the slave has, and write them here.
 
-        :param end: of its log.
-        :raises PeerError: it does not give it.
-        :raises Diverged: it is no record.
-        :raises StoreError: it cannot be written here.
+        :param end: of the slave's log.
+        :raises PeerError: no valid reply from the slave.
+        :raises Diverged: the bytes are not records.
+        :raises StoreError: they cannot be written here.
         """
         own = self._log.store.next_offset
         held = b""
@@ -238,10 +239,10 @@ class PartitionJoin:
 
     async def _write(self, carved: Carved, offset: int) -> None:
         """
-        Append at ``offset``, the end of the log, and wait until it is stored. It counts as no put:
-        those that brought it were refused, or were counted by an earlier life.
+        Append at ``offset``, the end of the log, and wait for the write. The records do not count
+        as puts: their puts were refused, or counted by an earlier process.
 
-        :raises StoreError: it is not.
+        :raises StoreError: they were not stored.
         """
         store = self._log.store
         if store.next_offset != offset:
@@ -258,10 +259,10 @@ class PartitionJoin:
 
     async def send(self, start: int) -> None:
         """
-        Send what the slave lacks.
+        Send the records that are missing on the slave.
 
-        :param start: the end of its log.
-        :raises PeerError: it does not take it.
+        :param start: the end of the slave's log.
+        :raises PeerError: the slave refuses, or does not reply.
         """
         sending = Sending(self._syncs, self._log.head, start)
         try:

@@ -1,13 +1,13 @@
 """
-``put`` on a pair master: those that the hot path does not take, and the replies to puts that are
-not acknowledged by both.
+``put`` on a pair master: puts outside the hot path, and the replies to puts that are not
+acknowledged by both brokers.
 
 Source: ``SamsaCommandProcessor``, section 4.3 of the specification of replication.
 
-Differs: the checksum and the topic are verified before anything is sent or registered, so that bad
-puts do not count as failures of the slave; a put in a transaction is refused; a put to a partition
-that is not joined is answered like one that the slave has refused; whatever happens, there is one
-answer.
+Differs: the checksum and the topic are verified before a record is sent or a topic registered, so
+that bad puts do not count as failures of the slave; a put in a transaction is refused; a put to a
+partition that is not joined is answered like one that the slave has refused; every put gets exactly
+one reply.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ if TYPE_CHECKING:
     from metamorphosis.replication.pairmaster.syncs import Syncs
 
 DISCONNECTED = "Slave is disconnected "
-"""The blank at the end is the original's."""
+"""With the original's trailing blank."""
 
 IN_TRANSACTION = "Unsupported beginTransaction"
 
 
 class PairPuts:
     """
-    Thread: reactor.
+    The responder of ``put``. Thread: reactor.
 
     :param slave_url: in the text of refusals.
     :param is_joined: whether new partitions may be opened: a round of joining has ended since the
-        connection came.
+        connect.
     """
 
     _log = Logger()
@@ -74,7 +74,7 @@ class PairPuts:
         responders.routes.checked_only = True
 
     def table(self) -> Table:
-        """What is answered here."""
+        """The responder for ``Dispatch.replace``."""
         return {wire.PutCommand: self.put}
 
     def put(self, command: wire.PutCommand, session: Session) -> None:
@@ -108,9 +108,9 @@ class PairPuts:
 
     def _place(self, topic: str, requested: int) -> int:
         """
-        The partition to which a put goes, checked in the original's order.
+        The partition of a put, checked in the original's order.
 
-        :raises BrokerError: it goes to none.
+        :raises BrokerError: the put is refused.
         """
         rules = self._responders.rules
         broker_id = self._responders.config.broker_id
@@ -131,10 +131,10 @@ class PairPuts:
 
     def _open(self, topic: str, partition: int) -> PairedLog:
         """
-        The log of the partition, made by its first put.
+        The log of the partition, created by its first put.
 
-        :raises NotJoined: it is not known what the slave has.
-        :raises MetaQError: it cannot be made.
+        :raises NotJoined: the slave's log is unknown.
+        :raises MetaQError: it cannot be created.
         """
         log = self._logs.get((topic, partition))
         if log is None:
@@ -178,14 +178,14 @@ class PairPuts:
 
     def refuse(self, batch: PairBatch, record: int, replies: list[Reply]) -> list[Reply]:
         """
-        The replies to puts of a batch of which not everything is as it was meant to be.
+        The corrected replies to puts of a batch with deviating records.
 
-        :param record: the number in the batch of the record that the first reply stands for.
+        :param record: the number in the batch of the first reply's record.
         """
         return [self._true(batch, number, reply) for number, reply in enumerate(replies, record)]
 
     def _true(self, batch: PairBatch, record: int, reply: Reply) -> Reply:
-        """The reply to one put."""
+        """The corrected reply to one put."""
         outcome = batch.deviating.get(record)
         if outcome is None:
             return reply

@@ -1,5 +1,5 @@
 """
-The role of the synchronous master: its parts, and what each is told of the others.
+The role of the synchronous master: its parts, and their connections.
 
     connection ──> Syncs <── PairedLog (one a partition) <── hot path, PairPuts
         │            │
@@ -37,15 +37,15 @@ if TYPE_CHECKING:
     from metamorphosis.interfaces import IRuntime
 
 HEARTBEATS: Final = Heartbeats(idle_ms=5000, timeout_ms=5000, failures=3)
-"""A slave that hangs shows in the time limits of the puts long before; these find a line that
-swallows everything."""
+"""A slave that hangs is noticed much earlier by the time limits of the puts; heartbeats detect a
+link that drops all packets."""
 
 
 class PairMaster:
     """
     See ``Role``. Thread: reactor.
 
-    :param runtime: None: that of the reactor; tests give their own.
+    :param runtime: None: that of the reactor; tests pass their own.
     """
 
     name = "synchronous master"
@@ -104,17 +104,17 @@ class PairMaster:
     def stop(self) -> Deferred[None]:
         """See ``Role``."""
         self.withdrawal.stop()
-        self.joining.is_broken = True  # the end of the connection is no alarm
+        self.joining.is_broken = True  # the end of the connection is not an alarm
         closed: Deferred[None] = self.peer.close()  # type: ignore[assignment]
         return closed
 
     def reconfigure(self, config: BrokerConfig, settings: Settings) -> None:
-        """See ``Role``: the slave may have been given the same topics."""
+        """See ``Role``: the slave may have the same topics now."""
         if self.joining.is_joined:
             self.joining.look_at_diverged()
 
     def figures(self) -> RoleFigures:
-        """What is known of the pair at this moment."""
+        """The present state of the pair."""
         now = self.syncs.now()
         return RoleFigures(
             role=self.name,

@@ -1,5 +1,5 @@
-"""Records that are sent to the slave without being puts: those that it lacks, and single ones whose
-answer says something about it."""
+"""Records that are sent to the slave and are not puts: its missing records, and single records that
+test the slave."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from metamorphosis.replication.pairmaster.syncs import Syncs
 
 WINDOW_BYTES: Final = 4 << 20
-"""So many bytes of missing records are under way at a time."""
+"""Bytes of missing records that may be pending at a time."""
 
 ANSWER_SECONDS: Final = 30.0
-"""How long the slave may take for a piece of the missing records."""
+"""Time limit of the replies to a piece of the missing records."""
 
 PROBE_BODY: Final = b"test"
 
@@ -33,9 +33,9 @@ NOT_SENT: Final = -2
 
 class Question:
     """
-    One record, sent for its answer. Thread: reactor. A ``flights.Sender``.
+    One record, sent for its reply. Thread: reactor. A ``flights.Sender``.
 
-    :ivar answer: fires with a status of this module, and the text of the answer.
+    :ivar answer: fires with a status of this module, and the text of the reply.
     """
 
     def __init__(self, syncs: Syncs) -> None:
@@ -76,7 +76,7 @@ def probe(
     syncs: Syncs, head: bytes, message_id: int, seconds: float
 ) -> Deferred[tuple[int, bytes]]:
     """
-    Ask whether the slave stores records at all; a Java slave stores this one.
+    Test whether the slave stores records; a Java slave stores this one.
 
     :param head: of the topic of probes.
     """
@@ -86,10 +86,10 @@ def probe(
 
 def knock(syncs: Syncs, head: bytes, message_id: int) -> Deferred[tuple[int, bytes]]:
     """
-    Make the slave open a partition, by a record whose checksum is wrong, so that it is not stored.
+    Make the slave open a partition, by a record with a wrong checksum, which is not stored.
 
-    A Java slave that was started with its journal among its partitions (the default) shows some of
-    them to nobody until something is to be stored there.
+    A Java slave that was started with its journal in the directory of its partitions (the default)
+    does not show some of them until a record arrives for them.
     """
     header = HEADER.pack(len(PROBE_BODY), checksum(PROBE_BODY) ^ 1, message_id, 0)
     return Question(syncs).ask(head, [header, PROBE_BODY], ANSWER_SECONDS)
@@ -97,11 +97,11 @@ def knock(syncs: Syncs, head: bytes, message_id: int) -> Deferred[tuple[int, byt
 
 class Sending:
     """
-    The records that the slave lacks, of one partition. Thread: reactor. A ``flights.Sender``.
+    The slave's missing records of one partition. Thread: reactor. A ``flights.Sender``.
 
-    The slave must store each at the next offset; if it does not, nothing more is sent.
+    The slave must store each at the next offset; after a deviation no more are sent.
 
-    :ivar end: where the slave's log ends, as far as it has answered.
+    :ivar end: the end of the slave's log by its last reply.
     """
 
     def __init__(self, syncs: Syncs, head: bytes, end: int) -> None:
@@ -109,15 +109,15 @@ class Sending:
         self._syncs = syncs
         self._head = head
         self._under_way = 0  # bytes
-        self._silent = False  # the slave does not answer
+        self._silent = False  # the slave does not reply
         self._error: PeerError | None = None
         self._waiting: Deferred[None] | None = None
 
     async def send(self, pieces: Pieces, size: int) -> None:
         """
-        Send these next, when there is room for them.
+        Send these next, when the window allows.
 
-        :raises PeerError: the slave has not taken what was sent before.
+        :raises PeerError: the slave has not stored the earlier ones.
         """
         while self._under_way and self._under_way + size > WINDOW_BYTES and self._error is None:
             await self._change()
@@ -128,10 +128,10 @@ class Sending:
 
     async def finish(self) -> None:
         """
-        Wait until every record has its answer, whatever that is: before, nothing can be said of
-        the slave's log.
+        Wait until every record has a reply, of any kind: before, the state of the slave's log is
+        unknown.
 
-        :raises PeerError: as ``send``; ``PeerUnreachable`` while some have none.
+        :raises PeerError: as ``send``; ``PeerUnreachable`` if some have no reply.
         """
         while self._under_way and not self._silent:
             await self._change()
@@ -148,7 +148,7 @@ class Sending:
     # See flights.Sender
 
     def accepted(self, flight: Flight, record: int, offsets: list[int]) -> None:
-        """See ``Sender``; answers of a partition come in their order, but after a refusal."""
+        """See ``Sender``; replies of a partition come in order, except after a refusal."""
         count = len(offsets)
         sizes = flight.sizes[record : record + count]
         expected = list(accumulate(sizes, initial=self.end))

@@ -1,11 +1,11 @@
 """
-What is sent to the pair slave, and what it answers.
+The records sent to the pair slave, and its replies.
 
-Puts of all partitions that collect in a turn leave at its end with one write; answers are taken
-apart as many at a time as have come. Records under way stand in the order of their numbers, which
-are those of their frames: an answer finds its flight by it.
+Puts of all partitions that collect in a turn leave at its end with one write; received replies are
+split together. Pending flights are sorted by their numbers, which are those of the frames: a reply
+finds its flight by the number.
 
-A slave that does not answer is sent no more when ``max_waiting`` bytes wait for it: ``takes_more``
+No more records are sent to a slave when ``max_waiting`` bytes wait for its replies: ``takes_more``
 is False then, and puts are refused. Before that the connections of the producers pause, because
 their replies wait.
 """
@@ -26,47 +26,47 @@ if TYPE_CHECKING:
     from metamorphosis.interfaces import IRuntime, Timer
 
 RECORD_BYTES: Final = 512
-"""What a record takes in memory beside its bytes: objects, and a prepared reply."""
+"""Memory of a record in addition to its bytes: objects, and a prepared reply."""
 
 SWEEP_SECONDS: Final = 0.05
-"""The shortest time between two looks at time limits."""
+"""The shortest time between two checks of time limits."""
 
 
 class Line(Protocol):
     """The connection to the slave. Provider: ``SlaveConnection``."""
 
     def send(self, data: bytes) -> None:
-        """Send at once; what the socket does not take is queued."""
+        """Send at once; bytes that the socket does not take are queued."""
 
     def fail(self, reason: str) -> None:
-        """Give the connection up; another one is made."""
+        """Close the connection; a new one is made."""
 
 
 class Collector(Sender, Protocol):
-    """Where the puts of a partition collect. Provider: ``PairedLog``."""
+    """The place in which the puts of a partition collect. Provider: ``PairedLog``."""
 
     head: bytes
     batch: PairBatch | None
 
     def close_batch(self) -> PairBatch | None:
-        """Take out what has collected, because it is about to be sent; refuse it if it cannot."""
+        """Return the collected batch for sending; None if it was refused, or there is none."""
 
     def launched(self, flight: Flight) -> None:
-        """A batch was sent."""
+        """Note a batch that was sent."""
 
 
 class Syncs:
     """
-    Thread: reactor.
+    Sends records, and matches replies to them. Thread: reactor.
 
-    :param collect: asks for ``commit`` at the end of the turn.
+    :param collect: plans a call of ``commit`` at the end of the turn.
     :param timeout: seconds, ``sendToSlaveTimeoutInMills``.
     :param max_waiting: bytes of memory that may wait for the slave.
-    :param failed: told how many records in a row were not acknowledged by the slave, whenever it
-        changes; 0: one was.
+    :param failed: called with the number of records in a row that the slave has not acknowledged,
+        at each change; 0 after an acknowledgement.
     :ivar waiting: bytes of memory that wait for the slave.
-    :ivar is_connected: whether anything can be sent.
-    :ivar unknown: answers to nothing that is under way.
+    :ivar is_connected: whether records can be sent.
+    :ivar unknown: the number of replies without a pending record.
     """
 
     _log = Logger()
@@ -88,7 +88,7 @@ class Syncs:
         self._runtime = runtime
         self._collect = collect
         self._line: Line | None = None
-        # A record waits as pieces, and as a frame until the socket takes that.
+        # A record waits as pieces, and as a frame until the socket takes the frame.
         self._limit = max(max_waiting // 2, 1)
         self._dirty: list[Collector] = []
         self._number = 0
@@ -96,14 +96,14 @@ class Syncs:
         self._complaints = SlaveComplaints(runtime)
         self._timer: Timer | None = None
         self._due = NEVER
-        self._rest = b""  # the start of an answer
+        self._rest = b""  # the start of a reply
 
     def use(self, line: Line) -> None:
-        """This is the connection, for the life of both."""
+        """Set the connection, for the life of both objects."""
         self._line = line
 
     def begun(self) -> None:
-        """It is connected."""
+        """The connection is established."""
         self.is_connected = True
 
     def now(self) -> float:
@@ -117,19 +117,19 @@ class Syncs:
 
     @property
     def under_way(self) -> int:
-        """Records that have not been answered."""
+        """The number of pending records."""
         return sum(each.count - each.done for each in self._flights)
 
     # Out
 
     def collecting(self, log: Collector) -> None:
-        """Puts of this partition are to leave at the end of the turn."""
+        """Note that puts of this partition are to leave at the end of the turn."""
         if not self._dirty:
             self._collect(self)
         self._dirty.append(log)
 
     def commit(self) -> None:
-        """The turn ends: send what has collected, with one write."""
+        """Send the collected puts with one write, at the end of the turn."""
         dirty, self._dirty = self._dirty, []
         if not self.is_connected:
             for log in dirty:
@@ -155,10 +155,10 @@ class Syncs:
         self, sender: Sender, head: bytes, pieces: frames.Pieces, seconds: float
     ) -> Flight | None:
         """
-        Send records that are no puts.
+        Send records that are not puts.
 
-        :param seconds: for the answers to all of them.
-        :returns: what is under way now; None: there is no connection.
+        :param seconds: time limit of the replies to all of them.
+        :returns: the pending flight; None without a connection.
         """
         if not self.is_connected:
             return None
@@ -196,8 +196,8 @@ class Syncs:
 
     def take(self, data: bytes) -> bytes:
         """
-        Take the answers at the front of what the slave has sent; returns the rest, which is
-        something else.
+        Take the replies at the front of received bytes; returns the rest, which begins with another
+        kind of reply.
         """
         if self._rest:
             data = self._rest + data
@@ -212,7 +212,7 @@ class Syncs:
         return data
 
     def _accepted(self, opaques: list[int], offsets: list[int]) -> None:
-        """Hand rows of answers to the flights that they belong to."""
+        """Pass rows of replies to their flights."""
         at, end = 0, len(opaques)
         while at < end:
             flight, record = self._flights.find(opaques[at])
@@ -232,7 +232,7 @@ class Syncs:
 
     def answer(self, status: int, body: bytes, opaque: int) -> bool:
         """
-        One answer of any kind; returns whether it belongs to anything under way.
+        Take one reply of any kind; returns whether it belongs to a pending record.
         """
         flight, record = self._flights.find(opaque)
         if flight is None:
@@ -249,19 +249,19 @@ class Syncs:
         return True
 
     def freed(self, count: int, size: int) -> None:
-        """So many records, of so many bytes in the log, wait no more."""
+        """Return the memory of ``count`` records that have ``size`` bytes in the log."""
         self.waiting -= size + count * RECORD_BYTES
 
     # Faults
 
     def count_failures(self, count: int) -> None:
-        """So many puts were not acknowledged because of the slave."""
+        """Count puts that were not acknowledged because of the slave."""
         if count:
             self.failures += count
             self.failed(self.failures)
 
     def lost(self) -> None:
-        """The connection is lost: nothing that is under way will be answered."""
+        """The connection is lost: pending records will not get replies."""
         self.is_connected = False
         flights = self._flights.take_all()
         self._rest = b""
@@ -281,7 +281,7 @@ class Syncs:
         self._timer = self._runtime.call_later(delay, self._sweep)
 
     def _sweep(self) -> None:
-        """Tell those whose time is over; their records stay under way."""
+        """Report flights whose time limit has passed; their records stay pending."""
         self._timer = None
         self._due = NEVER
         now = self._runtime.seconds()
@@ -292,12 +292,12 @@ class Syncs:
         self._complaints.late(failures, self.timeout)
         self.count_failures(failures)
         if stuck and self._line is not None:
-            # It holds up everything behind it, also the joining of its partition.
+            # It blocks later records, and the joining of its partition.
             self._line.fail(f"a sync has no answer {STUCK_SECONDS:g} s after its time limit")
 
 
 def _row(opaques: list[int], at: int, most: int) -> int:
-    """How many answers from ``at`` on are those of records that follow each other."""
+    """The number of replies from ``at`` that belong to successive records."""
     first = opaques[at]
     if opaques[at + most - 1] == first + most - 1:
         if opaques[at : at + most] == list(range(first, first + most)):

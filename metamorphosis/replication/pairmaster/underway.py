@@ -1,4 +1,4 @@
-"""The flights that have not been answered, in the order in which they were sent."""
+"""The pending flights, in the order in which they were sent."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from metamorphosis.replication.pairmaster.frames import OPAQUES
 NEVER: Final = float("inf")
 
 STUCK_SECONDS: Final = 30.0
-"""A flight that is not answered so long after its time limit will not be."""
+"""Time after its time limit at which a flight counts as lost."""
 
 MANY: Final = 1000
-"""So many that are over are forgotten at once."""
+"""The number of ended flights that are removed at once."""
 
 _number = attrgetter("number")
 
 
 class UnderWay:
-    """Thread: reactor."""
+    """The pending flights. Thread: reactor."""
 
     def __init__(self) -> None:
         self._flights: list[Flight] = []  # by number; those before _first are over
         self._first = 0
 
     def __iter__(self) -> Iterator[Flight]:
-        """Those that are not over, and some that are."""
+        """The pending flights, and some that have ended."""
         return iter(self._flights[self._first :])
 
     def add(self, flight: Flight) -> None:
-        """It was sent last."""
+        """Add the flight that was sent last."""
         self._flights.append(flight)
 
     def find(self, opaque: int) -> tuple[Flight, int] | tuple[None, int]:
         """
-        The flight, and the number in it of the record, that this opaque was given to and that has
-        no answer; None if there is none.
+        The flight of the pending record with this opaque, and the record's number in it; None
+        without such a record.
         """
         flights, first = self._flights, self._first
         if first == len(flights) or opaque < 0:
@@ -55,7 +55,7 @@ class UnderWay:
         return None, 0
 
     def trim(self) -> None:
-        """Forget those at the front that are over."""
+        """Remove ended flights at the front."""
         flights, first = self._flights, self._first
         end = len(flights)
         while first < end and flights[first].done == flights[first].count:
@@ -69,7 +69,7 @@ class UnderWay:
         self._first = first
 
     def take_all(self) -> list[Flight]:
-        """Those that are not over; nothing is under way any more."""
+        """Remove and return all pending flights."""
         flights = [each for each in self if not each.is_over]
         self._flights.clear()
         self._first = 0
@@ -77,8 +77,8 @@ class UnderWay:
 
     def overdue(self, now: float) -> tuple[list[Flight], float, bool]:
         """
-        Those whose time limit is over, each once; when to look again; and whether one has been late
-        for ``STUCK_SECONDS``.
+        The flights whose time limit has passed, each once; the time of the next check; and whether
+        one has been late for ``STUCK_SECONDS``.
         """
         late: list[Flight] = []
         following = NEVER

@@ -1,5 +1,5 @@
 """
-Whether the pair master is in ZooKeeper: only while a put can succeed.
+Keeps the pair master in ZooKeeper only while a put can succeed.
 
     state       event                                                   state
     AWAY        the pair is joined                                      PRESENT: registered
@@ -9,17 +9,16 @@ Whether the pair master is in ZooKeeper: only while a put can succeed.
     PROBING     a probe is accepted, and a put may succeed              PRESENT: registered
     PROBING     the connection is lost                                  AWAY
 
-A failure is a put that the slave has refused, has not answered in time, was lost with, or was not
-connected for; any put that it accepts in time begins the count anew. A master to which nobody puts
-has no failures, and must not be found either by those who would: it leaves when there is no
-connection, or no partition is joined, for as long as the threshold takes at the pace of the probes
-(10 s unless told otherwise). A probe is a record of a topic
-of its own. When it is refused the next one follows after ``interval``, when it is not answered at
-once. The master comes back once a second at most, and not while none of its partitions is joined,
-because its own disk is full, say.
+A failure is a put that the slave has refused or not answered in time, or for which the connection
+was lost or missing; any put that the slave accepts in time resets the count. A master without puts
+has no failures, but producers must not find it either when puts would fail: it is withdrawn after
+``threshold`` intervals without a connection or without a joined partition (10 s by default). A
+probe is a record of a separate topic. After a refusal the next probe follows after ``interval``,
+after a timeout at once. The master is registered again at most once a second, and only while a
+partition is joined: with a full disk of its own, for example, none is.
 
 A Java slave deletes the topic nodes of its master shortly after it has begun to listen, which may
-be after the joining. So after each connection every node is looked at again a few times.
+be after the joining. So after each connect every node is checked again several times.
 
 Source: ``SamsaCommandProcessor``. Differs: the original does not count puts for which there was no
 connection, so that it stays registered while its slave is down; it never probes again when its
@@ -44,17 +43,17 @@ if TYPE_CHECKING:
     from metamorphosis.replication.pairmaster.syncs import Syncs
 
 LOOKS: Final = (1.0, 3.0, 10.0, 30.0)
-"""Seconds after a connection at which the nodes are looked at again."""
+"""Seconds after a connect at which the nodes are checked again."""
 
 LEAST_SECONDS: Final = 0.01
 """Between two probes, even if they are refused at once."""
 
 STEADY_SECONDS: Final = 1.0
-"""It is not registered again sooner than so long after the last time."""
+"""The shortest time between two registrations."""
 
 
 IDLE_LOOK_SECONDS: Final = 0.5
-"""Between two looks whether a put could succeed."""
+"""Between two checks whether a put could succeed."""
 
 
 class Visibility(Enum):
@@ -67,14 +66,14 @@ class Visibility(Enum):
 
 class Withdrawal:
     """
-    Thread: reactor.
+    Withdraws and resumes the registration. Thread: reactor.
 
     :param threshold: ``slaveContinuousFailureThreshold``.
     :param interval: seconds, ``checkSlaveIntervalInMills``.
-    :param probe_topic: of the records that ask whether the slave works.
-    :param takes_puts: whether a put may succeed as far as the joining is concerned.
+    :param probe_topic: the topic of the probes.
+    :param takes_puts: whether a put may succeed by the state of the joining.
     :ivar state: see the module.
-    :ivar probes: how many were sent.
+    :ivar probes: the number of sent probes.
     """
 
     _log = Logger()
@@ -101,10 +100,10 @@ class Withdrawal:
         self._probe_head = head_of(probe_topic, 0)
         self._takes_puts = takes_puts
         self._timers: list[Timer] = []
-        self._earliest = 0.0  # when it may come back after a withdrawal
-        self._probing = 0  # which row of probes this is
+        self._earliest = 0.0  # time of the next allowed registration
+        self._probing = 0  # number of the present row of probes
         self._limit = max(threshold * self._interval, STEADY_SECONDS)
-        self._useless_since: float | None = None  # since when no put can succeed
+        self._useless_since: float | None = None  # begin of the time in which no put can succeed
         self._look_timer: Timer | None = None
         self._stopped = False
         syncs.failed = self._failed
@@ -116,7 +115,7 @@ class Withdrawal:
             self._come_back()
 
     def connected(self) -> None:
-        """There is a new connection: a slave that has just started may delete our nodes."""
+        """A new connection is established: a slave that has just started may delete our nodes."""
         self._cancel()
         self._timers = [
             self._runtime.call_later(seconds, self._registration.look_again) for seconds in LOOKS
@@ -129,7 +128,7 @@ class Withdrawal:
             self.state = Visibility.AWAY
 
     def stop(self) -> None:
-        """No more probes, and nothing is registered any more."""
+        """End the probes and the checks."""
         self._stopped = True
         self._probing += 1
         self._cancel()
@@ -142,7 +141,7 @@ class Withdrawal:
         self._timers.clear()
 
     def _look(self) -> None:
-        """Whether a put could succeed, while it is registered."""
+        """Check whether a put could succeed, while it is registered."""
         self._look_timer = None
         if self.state is not Visibility.PRESENT or self._stopped:
             return
@@ -162,7 +161,7 @@ class Withdrawal:
         self._look_timer = self._runtime.call_later(IDLE_LOOK_SECONDS, self._look)
 
     def _failed(self, count: int) -> None:
-        """So many failures in a row; see ``Syncs``."""
+        """Take the number of failures in a row; see ``Syncs``."""
         if count < self._threshold or self._stopped:
             return
         self._syncs.failures = 0

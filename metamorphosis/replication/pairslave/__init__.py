@@ -1,1 +1,1 @@
-"""The slave of a synchronous pair: stores what its master sends, and answers when it has it."""
+"""The slave of a synchronous pair: stores its master's records, and acknowledges them."""

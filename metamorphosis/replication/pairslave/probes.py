@@ -1,9 +1,9 @@
 """
-The probes of a master that has left ZooKeeper because its slave has failed: ``sync`` of a topic of
-its own. One that is answered 200 brings the master back, so it is answered when the disk has shown
-that it takes messages, and nothing of it is stored.
+The probes of a master that was withdrawn from ZooKeeper because its slave has failed: ``sync`` of a
+separate topic. After a 200 the master registers again, so a probe is answered after a test write to
+the disk, and is not stored.
 
-Differs: the original stores them, in a partition that later keeps it from becoming a master.
+Differs: the original stores them, in a partition that later prevents its promotion to a master.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ Looked = Callable[[OSError | None], None]
 
 class DiskLook:
     """
-    Whether directories take new data. Thread: reactor.
+    Tests whether directories take new data. Thread: reactor.
 
-    :param threads: the look blocks there.
+    :param threads: for the test, which blocks.
     """
 
     _log = Logger()
@@ -38,15 +38,15 @@ class DiskLook:
         self._threads = threads
         self._disk = disk
         self._waiting: list[Looked] = []
-        self._failed = False  # it was said
+        self._failed = False  # the fault is logged
 
     def ask(self, path: str, others: Iterable[str], looked: Looked) -> None:
         """
-        Call ``looked`` with the error, if there is one. Those that ask during a look get its
-        result, so a disk that does not answer has one thread that waits for it.
+        Call ``looked`` with the error or None. Calls during a test share its result, so a disk that
+        hangs blocks only one thread.
 
-        :param path: must be there.
-        :param others: are looked at where they are there.
+        :param path: must exist.
+        :param others: tested if they exist.
         """
         self._waiting.append(looked)
         if len(self._waiting) == 1:

@@ -1,5 +1,5 @@
 """
-``sync``: the records of the master, those that the hot path does not take.
+``sync``: the records of the master, outside the hot path.
 
 Source: ``GregorCommandProcessor``, section 5 of the specification of replication.
 """
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 
 class Records:
     """
-    Stores what the master sends, as it comes. Thread: reactor.
+    Stores the master's records in the order of arrival. Thread: reactor.
 
-    :param takeover: says whose records are stored.
-    :param look: whether the disk takes messages.
+    :param takeover: decides from which connection records are stored.
+    :param look: tests whether the disk takes messages.
     """
 
     _log = Logger()
@@ -52,11 +52,11 @@ class Records:
         self._answer_offset = parts.responders.dispatch.answers(wire.OffsetCommand)
 
     def table(self) -> Table:
-        """What is answered here."""
+        """The responders for ``Dispatch.replace``."""
         return {wire.SyncCommand: self.sync, wire.OffsetCommand: self.offset}
 
     def offset(self, command: wire.OffsetCommand, session: Session) -> None:
-        """As any broker; see ``unbroken`` for what it may mean."""
+        """Reply as any broker; see ``unbroken`` for the meaning of the group."""
         topic, partition = command.topic, command.partition
         if 0 <= partition < self._shared.rules.partition_count(topic):
             self._unbroken.asked((topic, partition), command.group, session)
@@ -91,6 +91,8 @@ class Records:
 
     def _append(self, command: wire.SyncCommand) -> tuple[Batch, bytes]:
         """
+        Add the record to the store's batch; returns batch and reply.
+
         :raises BrokerError: the record cannot be stored.
         """
         self._check_place(command)
@@ -123,7 +125,9 @@ class Records:
 
     def _check_place(self, command: wire.SyncCommand) -> None:
         """
-        :raises BrokerError: partition or topic take nothing.
+        Check topic and partition.
+
+        :raises BrokerError: they accept no records.
         """
         topic, partition = command.topic, command.partition
         shared, rules = self._shared, self._shared.rules
@@ -136,7 +140,7 @@ class Records:
             raise self._failed(command, refusals.wrong_partition(partition))
 
     def _open(self, topic: str, partition: int) -> MessageStore:
-        """The store; the first record makes it, and gets that wait for it are told."""
+        """The store; the first record creates it, and wakes the gets that wait for it."""
         store = self._stores.get(topic, partition)
         if store is None:
             config = self._shared.rules.topic_config(topic)
@@ -146,14 +150,14 @@ class Records:
         return store
 
     def _refused(self, store: MessageStore) -> None:
-        """Records of the hot path, or of a batch, are not stored."""
+        """Records of the hot path, or of a batch, were refused."""
         if self._unbroken.refused((store.topic, store.partition)):
             self._shared.routes.syncs.pop((store.topic.encode(), b"%d" % store.partition), None)
 
     # Probes
 
     def _probe(self, command: wire.SyncCommand, session: Session) -> None:
-        """Answered in its place when the disk has been looked at."""
+        """Reply in the order of requests, after a test of the disk."""
         self._shared.statistics.count_puts(command.topic, 1, len(command.body))
         slot = session.replies.reserve()
         config = self._shared.config

@@ -1,9 +1,9 @@
 """
-The role of the slave of a synchronous pair: it stores what its master sends, takes nothing from
-anybody else, and is not in ZooKeeper.
+The role of the slave of a synchronous pair: it stores the records of its master only, and is not in
+ZooKeeper.
 
-Source: ``GregorSlaveBroker``. Differs: the original takes puts, connects to ZooKeeper, and deletes
-the topics of a master that runs.
+Source: ``GregorSlaveBroker``. Differs: the original accepts puts, connects to ZooKeeper, and
+deletes the topics of a running master.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class PairSlave:
         self._takeover: Takeover
 
     def attach(self, parts: Attached) -> None:
-        """Take records, and refuse puts."""
+        """See ``Role``: accept records, and refuse puts."""
         self._parts = parts
         self._takeover = Takeover(parts.reactor)
         records = Records(parts, self._takeover, DiskLook(parts.threads))
@@ -48,16 +48,16 @@ class PairSlave:
         responders.figures.replication = lambda: status_lines(self.figures())
 
     def start(self) -> None:
-        """The master begins."""
+        """No work to begin: the master connects."""
 
     def stop(self) -> None:
-        """What is in flight is answered when the port closes."""
+        """No work to end: pending records are answered when the port closes."""
 
     def reconfigure(self, config: BrokerConfig, settings: Settings) -> None:
-        """Closed partitions and topics are known to the rules, which empty the routes."""
+        """No settings to take: the rules know closed partitions and topics, and clear the routes."""
 
     def figures(self) -> RoleFigures:
-        """The master's end is not known: it is never asked."""
+        """The master's end is unknown: the master is never asked for it."""
         master = self._takeover.host
         return RoleFigures(
             role=self.name,

@@ -1,24 +1,25 @@
 """
-Which connection is that of the master: the only one whose records are stored.
+Decides which connection is the master's: only its records are stored.
 
     state    event                                          state
     ALONE    a first ``sync`` of any connection             PAIRED with it
     PAIRED   ``sync`` of the same connection                PAIRED
-    PAIRED   ``sync`` of another one from the same host     PAIRED with it; the older is closed
-    PAIRED   ``sync`` of another one from another host      PAIRED; it is refused
+    PAIRED   ``sync`` of another one, from the same host    PAIRED with it; the older is closed
+    PAIRED   ``sync`` of another one, from another host     PAIRED; it is refused
     any      a probe of any connection                      the same
     PAIRED   the connection is lost                         ALONE
 
-A probe asks whether records would be stored, and takes nothing over: a master that has left
-ZooKeeper goes on asking, over every connection that it gets, while another one at the same host may
-be at work. One from another host is refused like its records, or it would come back to refuse puts.
+A probe asks whether records would be stored, and does not change the state: a withdrawn master
+sends probes over each of its connections, while another master at the same host may be working. A
+probe from another host is refused like records; otherwise its master would register again and
+refuse puts.
 
-From the same host comes a master that was started anew, or whose connection was cut without its
-notice: its own dead connection must not lock it out. Two masters on two hosts would make one log of
-two; one of them has to be stopped. The kernel notices in half a minute when the machine of a master
-has gone, so that another one can take its place.
+A connection from the same host belongs to a restarted master, or to one whose connection was cut
+without notice: its own dead connection must not block it. Two masters on two hosts would mix two
+logs; one of them has to be stopped. The kernel detects the loss of a master's machine in half a
+minute, so that another master can replace it.
 
-Differs: the original stores what anybody sends.
+Differs: the original stores records from any connection.
 """
 
 from __future__ import annotations
@@ -36,14 +37,14 @@ if TYPE_CHECKING:
     from metamorphosis.broker.session import Session
 
 LOSS_SECONDS: Final = 30
-"""In about this time a master's machine that does not answer is noticed."""
+"""Approximate time in which the loss of a master's machine is detected."""
 
 
 class Takeover:
     """
     The master's connection. Thread: reactor.
 
-    :ivar master: it; None: there is none now.
+    :ivar master: the connection; None: not connected now.
     """
 
     _log = Logger()
@@ -61,9 +62,9 @@ class Takeover:
 
     def claim(self, session: Session) -> str | None:
         """
-        A ``sync`` came: whether it is to be stored.
+        Decide whether a ``sync`` is to be stored.
 
-        :returns: None; or why it is refused.
+        :returns: None if it is; or the reason of the refusal.
         """
         if session is self.master:
             return None
@@ -90,7 +91,7 @@ class Takeover:
         return None
 
     def refusal(self, session: Session) -> str | None:
-        """Why the records of this connection would not be stored; None: they would."""
+        """The reason why records of this connection would be refused; None: they are stored."""
         if session is self.master or self.master is None or session.remote.host == self.host:
             return None
         if self._refusals.may_log():

@@ -1,18 +1,18 @@
 """
 Partitions whose master is joining: it sends many records that it has acknowledged before, and a
-hole among them could not be filled with ``sync``. So after one that is refused no other is stored,
-although the disk may have room again, until the master has asked where the log ends.
+hole among them could not be filled with ``sync``. So after a refused record no other is stored,
+although the disk may have room again, until the master has asked for the end of the log.
 
-A master says by the group of its ``offset`` questions what it is about to do:
+The group in a master's ``offset`` requests announces its next step:
 
     state     event                                       state
-    -         a question of the group ``JOINING_GROUP``   JOINING
-    JOINING   a record is refused                         BROKEN: all that follow are refused
-    any       a question of any other group               -
-    any       one of ``JOINING_GROUP``                    JOINING
+    -         a request of the group ``JOINING_GROUP``    JOINING
+    JOINING   a record is refused                         BROKEN: all later ones are refused
+    any       a request of any other group                -
+    any       a request of ``JOINING_GROUP``              JOINING
 
-The state belongs to a connection; one of another connection takes its place. The original asks
-nothing, and is refused record by record as ever.
+The state belongs to a connection; that of another connection replaces it. The original sends no
+such requests: each of its records is stored or refused by itself.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ class _State(Enum):
 
 
 class Unbroken:
-    """Thread: reactor."""
+    """The states of all partitions. Thread: reactor."""
 
     def __init__(self) -> None:
         self._states: dict[Place, tuple[Session, _State]] = {}
 
     def asked(self, place: Place, group: str, session: Session) -> None:
         """
-        The master, or anybody, has asked where the log of a partition ends.
+        Note a request for the end of a partition's log.
 
-        :param place: one that there may be here.
+        :param place: a configured partition.
         """
         if group == JOINING_GROUP:
             self._states[place] = session, _State.JOINING
@@ -57,14 +57,14 @@ class Unbroken:
             del self._states[place]
 
     def refused(self, place: Place) -> bool:
-        """A record is not stored; returns whether those behind it must not be either."""
+        """Note a refused record; returns whether later ones must be refused as well."""
         found = self._states.get(place)
         if found is not None:
             self._states[place] = found[0], _State.BROKEN
         return found is not None
 
     def is_broken(self, place: Place, session: Session) -> bool:
-        """Whether a record must not be stored because of an earlier one."""
+        """Whether a record must be refused because of an earlier one."""
         return self._of(place, session) is _State.BROKEN
 
     def _of(self, place: Place, session: Session) -> _State | None:
