@@ -38,46 +38,45 @@ class Seldom:
 
 FIRST_SECONDS: Final = 10.0
 LONGEST_SECONDS: Final = 640.0
-"""From the line that says that a fault has begun, or was counted, to the next one: doubled each
-time."""
+"""Seconds from the first line of a fault to the first line with a count; doubled for each next
+line."""
 MOST: Final = 16
-"""Faults of different kinds at the same time; those of further kinds count as one."""
+"""Limit of kinds of faults at a time; faults of further kinds count as one kind."""
 OTHERS: Final = "other faults"
 
 
 class Timed(Protocol):
-    """Of a function that is called later."""
+    """A planned call."""
 
     def cancel(self) -> object:
-        """It is not called any more."""
+        """Cancel the call."""
 
 
 class Spell:
-    """A fault that has begun."""
+    """A fault from its first to its last occurrence."""
 
     __slots__ = ("again", "last", "pause", "place", "timer", "total")
 
     def __init__(self, pause: float) -> None:
         self.total = 0
         self.again = 0  # since the last line
-        self.last = 0.0  # when it came last
+        self.last = 0.0  # time of the last occurrence
         self.place = ""
         self.pause = pause
-        self.timer: Timed | None = None  # of the next line, once there is something to count
+        self.timer: Timed | None = None  # of the next line
 
 
 class Recurring:
     """
-    Faults that come again and again, like messages that are lost. The log has a line when one
-    begins, lines that count while it goes on, and one when it is over: when it has not come again
+    Faults that occur repeatedly, like the loss of messages. One line is logged when a fault begins,
+    lines with a count follow while it lasts, and one when it is over: when it has not occurred
     between two lines.
 
-    :param seconds: the time, of a clock that is never set back.
-    :param later: calls a function after so many seconds.
-    :param counted: logs ``(what, count, seconds, place)``: a fault came again so often.
-    :param over: logs ``(what, count, seconds)``: a fault has not come for so long; how often it
-        came in all.
-    :param free: how often a fault is logged before it is counted.
+    :param seconds: a monotonic clock.
+    :param later: calls a function after a number of seconds.
+    :param counted: logs ``(what, count, seconds, place)``: the occurrences since the last line.
+    :param over: logs ``(what, count, seconds)``: all occurrences, and the time without one.
+    :param free: occurrences that are logged before they are counted.
     :param pause: seconds from the first line to the second: more than between two attempts.
     """
 
@@ -101,10 +100,10 @@ class Recurring:
 
     def begins(self, what: str, place: str = "") -> bool:
         """
-        A fault has come. Whether the caller logs it.
+        Count a fault; returns whether the caller is to log it.
 
-        :param what: of its kind; those that differ only in their place are one.
-        :param place: where, for the lines that count.
+        :param what: its kind; faults that differ only in their place are of one kind.
+        :param place: its place, for the lines with a count.
         """
         what, spell = self._spell(what)
         spell.total += 1
@@ -118,7 +117,7 @@ class Recurring:
         return False
 
     def close(self) -> None:
-        """Log what was counted. Of faults that come afterwards only the first is logged."""
+        """Log the counts. Of each later kind only the first fault is logged."""
         self._closed = True
         for what, spell in self._spells.items():
             if spell.timer is not None:
@@ -127,7 +126,7 @@ class Recurring:
             self._count(what, spell)
 
     def _spell(self, what: str) -> tuple[str, Spell]:
-        """That of a fault, begun anew if it has not come for long."""
+        """The spell of a fault, a new one if the last one is over."""
         if what not in self._spells and len(self._spells) >= MOST:
             self._spells = {each: one for each, one in self._spells.items() if self._goes_on(one)}
             if len(self._spells) >= MOST:

@@ -1,14 +1,15 @@
 """
-The records of transactions on their way into the journal.
+Passes the records of transactions to the journal.
 
-A transaction that is neither prepared nor committed needs nothing on the disk: the next start would
-roll it back. So the records of its messages are *held* in memory, and stand in front of its outcome
-in the same write. One that has grown beyond ``HELD_BYTES`` writes what it has, and each further
-record in the turn of its put, so that no outcome has the reactor for long.
+A transaction that is neither prepared nor committed needs no record on the disk: the next start
+would roll it back. So the records of its messages are *held* in memory, and written together with
+its outcome, before it. A transaction beyond ``HELD_BYTES`` writes its held records, and each
+further record in the turn of its put, so that the write of an outcome does not block the reactor
+for long.
 
     records      event                               records
     held         prepare, commit, too many bytes     collect in the journal
-    held         rollback in whatever way            dropped, nothing is written
+    held         rollback in any way                 dropped without a write
     collecting   the write fails                     held again, if their puts were answered;
                                                      the others are refused, and gone
 
@@ -34,16 +35,16 @@ if TYPE_CHECKING:
     from metamorphosis.transactions.redolog import RedoLog
 
 HELD_BYTES = 64 * 1024
-"""Memory of a transaction up to which its records are held; a write of so many bytes costs little
-more than one of a few."""
+"""Memory of a transaction up to which its records are held; a write of this size costs little more
+than a short one."""
 
 
 class Unwritten:
     """
-    What becomes of the records of one transaction if a write fails.
+    The consequences of a failed write for the records of one transaction.
 
-    :ivar held: so many are held again.
-    :ivar refused: so many after them are gone.
+    :ivar held: the number of records that are held again.
+    :ivar refused: the number of records after them that are removed.
     """
 
     __slots__ = ("held", "refused")
@@ -55,7 +56,7 @@ class Unwritten:
 
 def _fitting(size: int, records: Sequence[bytes]) -> int:
     """
-    How many of the records are held.
+    The number of the records that are held.
 
     :param size: memory that their transaction takes without them.
     """
@@ -72,7 +73,7 @@ def _fitting(size: int, records: Sequence[bytes]) -> int:
 
 class Recording:
     """
-    Thread: reactor.
+    Holds records, and writes them. Thread: reactor.
     """
 
     def __init__(self, open_transactions: OpenTransactions, journal: RedoLog) -> None:
@@ -86,9 +87,9 @@ class Recording:
         """
         Take messages, all or none.
 
-        :param records: those of the messages.
-        :returns: how many of the first ones are held, and the write of the others.
-        :raises BrokerError: the journal takes nothing.
+        :param records: the journal records of the messages.
+        :returns: the number of the first ones that are held, and the write of the others.
+        :raises BrokerError: the journal takes no records.
         """
         fit = _fitting(transaction.bytes, records)
         written = None
@@ -112,10 +113,10 @@ class Recording:
 
     def end(self, transaction: Transaction, record: bytes) -> Written:
         """
-        Write an outcome, or a prepare, behind what is held.
+        Write an outcome, or a prepare, after the held records.
 
-        :returns: what its reply has to wait for.
-        :raises JournalError: the journal takes nothing.
+        :returns: the write or force that its reply has to wait for.
+        :raises JournalError: the journal takes no records.
         """
         written = self._write(transaction, (record,))
         assert transaction.file is not None  # there is one after a write
@@ -123,9 +124,9 @@ class Recording:
 
     def _write(self, transaction: Transaction, records: Sequence[bytes]) -> Written:
         """
-        Let what is held, and records after it, collect in the journal.
+        Let held records, and then ``records``, collect in the journal.
 
-        :raises JournalError: the journal takes nothing.
+        :raises JournalError: the journal takes no records.
         """
         file = transaction.file
         if file is None:
@@ -140,7 +141,7 @@ class Recording:
         return written
 
     def _expect(self, written: Written, transaction: Transaction) -> Unwritten:
-        """What becomes of its records, if the write fails."""
+        """The consequences for a transaction if the write fails."""
         unwritten = self._unwritten.get(written)
         if unwritten is None:
             unwritten = self._unwritten[written] = {}
@@ -150,7 +151,7 @@ class Recording:
         return unwritten[transaction]
 
     def _decided(self, written: Written) -> None:
-        """Called before the outcome is told to anybody else."""
+        """Apply the outcome of a write. Called before all other waiters."""
         unwritten = self._unwritten.pop(written)
         if written.state is STORED:
             return

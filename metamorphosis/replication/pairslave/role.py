@@ -54,7 +54,7 @@ class PairSlave:
         """No work to end: pending records are answered when the port closes."""
 
     def reconfigure(self, config: BrokerConfig, settings: Settings) -> None:
-        """No settings to take: the rules know closed partitions and topics, and clear the routes."""
+        """No settings to take: the rules know closed partitions, and clear the routes."""
 
     def figures(self) -> RoleFigures:
         """The master's end is unknown: the master is never asked for it."""
