@@ -112,6 +112,7 @@ def report(failure: Any) -> str:
 
 def time_limit(test: Any) -> float:
     """Seconds this test may take; trial's ``getTimeout`` also looks at its class and module."""
+    test = getattr(test, "_originalTest", test)  # trial wraps those that know no reactor
     own = test.getTimeout() if hasattr(test, "getTimeout") else getattr(test, "timeout", None)
     return float(own or util.DEFAULT_TIMEOUT_DURATION)
 

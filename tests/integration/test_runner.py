@@ -15,6 +15,7 @@ from tests.support.broker import environment
 
 SAMPLE = """
 import os
+import signal
 import time
 import warnings
 
@@ -58,6 +59,14 @@ class SampleTests(TestCase):
     def test_fails_twice(self):
         self.addCleanup(lambda: 1 / 0)
         self.fail("and the cleanup, too")
+
+
+class PatientTests(SynchronousTestCase):
+    timeout = 300
+
+    def test_has_its_own_limit(self):
+        left, _ = signal.getitimer(signal.ITIMER_REAL)
+        self.assertGreater(left, 300)
 
 
 class LeavingTests(SynchronousTestCase):
@@ -166,6 +175,10 @@ class StageTests(SynchronousTestCase):
         told = outcome.failed["descriptors left open"]
         self.assertEqual(told.count("sample.LeavingTests.test_leaves_files"), 80)
         self.assertNotIn("meta", told)
+
+    def test_time_limit_of_its_own(self) -> None:
+        """The ``timeout`` of a class holds, also of one whose tests know no reactor."""
+        self.assertEqual(self.outcome("sample.PatientTests").line, "1 passed, 0 failed, 0 skipped")
 
     def test_two_at_a_time(self) -> None:
         """Stages that wait for each other both end; each has ports of its own."""
