@@ -6,7 +6,9 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
+from pathlib import Path
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
@@ -20,16 +22,22 @@ class WheelTests(SynchronousTestCase):
 
     timeout = 300
 
+    def sources(self, here: str) -> str:
+        """A copy of what a distribution is built from; its directory."""
+        source = os.path.join(here, "source")
+        os.makedirs(source)
+        for name in os.listdir(ROOT):
+            if os.path.isfile(os.path.join(ROOT, name)):
+                shutil.copy(os.path.join(ROOT, name), source)
+        ignored = shutil.ignore_patterns("*.so", "__pycache__", "_build")
+        for name in ("metamorphosis", "twisted", "contrib", "docs", "examples"):
+            shutil.copytree(os.path.join(ROOT, name), os.path.join(source, name), ignore=ignored)
+        return source
+
     def wheel(self, **environment: str) -> str:
         """Build one from a copy of the sources, so that nothing of this tree is used; its path."""
         here = self.mktemp()
-        source = os.path.join(here, "source")
-        os.makedirs(source)
-        for name in ("setup.py", "setup.cfg", "pyproject.toml", "MANIFEST.in", "README.md"):
-            shutil.copy(os.path.join(ROOT, name), source)
-        for name in ("metamorphosis", "twisted"):
-            ignored = shutil.ignore_patterns("*.so", "__pycache__")
-            shutil.copytree(os.path.join(ROOT, name), os.path.join(source, name), ignore=ignored)
+        source = self.sources(here)
         done = subprocess.run(
             [sys.executable, "-m", "pip", "wheel", "--no-deps", "-w", here, source, "-v"],
             env={**os.environ, **environment},
@@ -60,8 +68,38 @@ class WheelTests(SynchronousTestCase):
         wheel = self.wheel(CC="false", METAQ_NATIVE_STRICT="")
         self.assertIn("is left out", self.output)
         self.assertIn("a C compiler and Python's headers are needed for it", self.output)
-        found = self.imported(sys.executable, self.unpacked(wheel))
-        self.assertEqual(found, "pure Python: module not built")
+        directory = self.unpacked(wheel)
+        self.assertEqual(self.imported(sys.executable, directory), "pure Python: module not built")
+        (share,) = Path(directory).glob("*.data/data/share/metamorphosis")
+        names = {each.name for each in share.iterdir()}
+        self.assertEqual(names, {"metaq.service", "server.ini", "metamorphosis.ini"})
+
+    def test_source_distribution(self) -> None:
+        """It has what a reader and a builder need: documents, examples, the C and its headers."""
+        here = self.mktemp()
+        subprocess.run(
+            [sys.executable, "setup.py", "-q", "sdist", "-d", os.path.abspath(here)],
+            cwd=self.sources(here),
+            capture_output=True,
+            check=True,
+        )
+        (name,) = (each for each in os.listdir(here) if each.endswith(".tar.gz"))
+        with tarfile.open(os.path.join(here, name)) as file:
+            found = {each.name.partition("/")[2] for each in file.getmembers()}
+        for wanted in (
+            "CHANGELOG.md",
+            "CONTRIBUTING.md",
+            "LICENSE",
+            "SECURITY.md",
+            "contrib/metaq.service",
+            "docs/guide/index.md",
+            "docs/pictures/put.svg",
+            "examples/listener.py",
+            "metamorphosis/config/example.ini",
+            "metamorphosis/native/codec.c",
+            "metamorphosis/native/codec.h",
+        ):
+            self.assertIn(wanted, found)
 
     def test_one_wheel_for_all(self) -> None:
         """The module in it works under every Python from 3.11 on that is here."""
