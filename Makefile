@@ -11,6 +11,7 @@ FAULTS ?= 500
 ZOOKEEPER_SECONDS ?= 300
 FUZZ_SECONDS ?= 300
 TWIN_FRAMES ?= 100000000
+TURN_FRAMES ?= 5000000
 CODEC_SECONDS ?= 3600
 DISK_SECONDS ?= 3600
 DAMAGE_SECONDS ?= 3600
@@ -109,6 +110,7 @@ fuzz: environment
 fuzz-native: environment
 	@tools/native-module
 	@TWIN_FRAMES=$(TWIN_FRAMES) $(PY) -m twisted.trial --temp-directory .cache/fuzz-native tests.unit.broker.test_twins
+	@TURN_FRAMES=$(TURN_FRAMES) $(PY) -m twisted.trial --temp-directory .cache/fuzz-turns tests.unit.broker.test_turntwins
 
 fuzz-codec: environment
 	@tools/system-packages

@@ -30,7 +30,7 @@ from zope.interface import implementer
 
 from metamorphosis.broker.hotpath import scan as ordinary_scan
 from metamorphosis.broker.inbox import SMALL_CHUNK, Inbox, ReceiveBuffer
-from metamorphosis.broker.replies import ReplyGroup, ReplyQueue
+from metamorphosis.broker.replies import Reply, ReplyGroup, ReplyQueue
 from metamorphosis.broker.session import Session
 from metamorphosis.errors import BadRequest, FrameTooLong, RemoteProtocolError
 from metamorphosis.readgate import ReadGate, Reason
@@ -129,7 +129,8 @@ OPEN = Life.OPEN
 @implementer(IPushProducer, IHalfCloseableProtocol)
 class ClientConnection(Protocol):
     """
-    One client connection. Thread: reactor.
+    One client connection. Thread: reactor. A long class, because all that changes its bytes, its
+    replies and its life changes the others too.
 
     :ivar session: what belongs to it beside its bytes.
     """
@@ -142,8 +143,10 @@ class ClientConnection(Protocol):
         self.session = Session(self._replies, self._no_more, self)
         self._inbox = Inbox(shared.buffer)
         self.room = self._inbox.room
+        self.put_back = self._inbox.put_back
         self._life = OPEN
         self._gate: ReadGate
+        self._ordinary = True  # the last chunk had nothing but ordinary puts and gets
         self._spread = False  # the last chunk went to many partitions
         self._long = False  # the last chunk's requests were long ones
 
@@ -176,6 +179,9 @@ class ClientConnection(Protocol):
         if self._life is OPEN:
             self._life = Life.CLOSING
             self._gate.end()
+            keep_slow = getattr(self.transport, "keep_slow", None)
+            if keep_slow is not None:
+                keep_slow()
 
     def close_after_replies(self) -> None:
         """Take no more requests; close when the last reply has left."""
@@ -321,6 +327,7 @@ class ClientConnection(Protocol):
             if not small:
                 awaited = {run[0] for run in group.runs}
                 shared.turn.commit_views(each for each in awaited if isinstance(each, Batch))
+        self._ordinary = budget == TURN_COMMANDS
         return position, finished
 
     def _broke_protocol(self, error: RemoteProtocolError, group: ReplyGroup) -> None:
@@ -329,6 +336,28 @@ class ClientConnection(Protocol):
         if isinstance(error, FrameTooLong) and error.opaque is not None:
             group.add(result(BadRequest.status, error.opaque, str(error)))
         self._no_more()
+
+    # Plain, see ``hotpath.turn``
+
+    def begin_plain(self) -> bytes | None:
+        """The turn in C takes over, with the bytes that are left; None: something is under way."""
+        if self._life is not OPEN or self._replies or not self._ordinary or self._gate.paused:
+            return None
+        return None if self.session.scan else self._inbox.take_left(SMALL_CHUNK)
+
+    def take_in(self, data: bytes) -> None:
+        """It has received these, and did not take them."""
+        self.room()[: len(data)] = data
+        self.received(len(data))
+
+    def answer(self, size: int, replies: list[tuple[Batch | None, int, Reply]]) -> None:
+        """It has taken ``size`` bytes of requests and sends no reply: some of these are wrong."""
+        group = self._replies.begin()
+        for batch, record, reply in replies:
+            group.add(reply, batch, record, None if batch is None else self._shared.routes.refuse)
+        if self._replies.end(size):
+            self._shared.waiting_changed(size)
+        self._wake()
 
     # Replies
 

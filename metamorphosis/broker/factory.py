@@ -15,8 +15,10 @@ from twisted.logger import Logger
 
 from metamorphosis.broker.congestion import CongestionControl
 from metamorphosis.broker.connection import ClientConnection, Connections
+from metamorphosis.broker.lanes import LaneSet
 from metamorphosis.broker.sockets import SocketSet
 from metamorphosis.broker.transport import BACKLOG, BrokerPort
+from metamorphosis.native import turn
 
 if TYPE_CHECKING:
     from metamorphosis.broker.responders import Responders
@@ -77,7 +79,7 @@ class BrokerFactory(ServerFactory):
         :raises CannotListenError: the port is taken.
         """
         self._port = BrokerPort(port, self, BACKLOG, interface, self._reactor)
-        self._port.sockets = self._sockets = SocketSet(self._reactor)
+        self._port.sockets = self._sockets = self._make_sockets()
         self._port.startListening()
         self._sockets.open()
         self._sweep.start(self._idle_seconds, now=False)
@@ -85,6 +87,13 @@ class BrokerFactory(ServerFactory):
         bound: int = self._port.getHost().port
         self._figures.port = bound
         return bound
+
+    def _make_sockets(self) -> SocketSet:
+        """With the turn in C, where it is built."""
+        shared = self.shared
+        if turn is None:
+            return SocketSet(self._reactor)
+        return LaneSet(self._reactor, shared.routes, shared.ids)
 
     def stop_accepting(self) -> Deferred[None]:
         """Close the port; connections stay."""
@@ -127,6 +136,8 @@ class BrokerFactory(ServerFactory):
         return ClientConnection(self.shared)
 
     def _close_idle(self) -> None:
+        if self._sockets is not None:
+            self._sockets.note_active()
         for connection in list(self.connections):
             session = connection.session
             if session.active or session.held:

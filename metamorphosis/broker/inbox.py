@@ -71,6 +71,19 @@ class Inbox:
         self._filled = self.needed = 0
         self.data, self.view = self._common.data, self._common.view
 
+    def take_left(self, most: int) -> bytes | None:
+        """Give away what is left over, and forget it; None: it is more than ``most`` bytes, or has
+        a buffer of its own."""
+        left = self._left
+        if self.data is not self._common.data or len(left) > most:
+            return None
+        self.clear()
+        return left
+
+    def put_back(self, left: bytes) -> None:
+        """Nothing is kept here: keep this until more bytes arrive."""
+        self._left = left
+
     def keep(self, consumed: int) -> None:
         """Keep the bytes after the first ``consumed`` ones until more arrive."""
         if self.needed > SMALL_CHUNK:

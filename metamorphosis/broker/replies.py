@@ -317,7 +317,7 @@ class ReplyQueue:
             answered += group.size
             self.size -= group.size
             if group.files:
-                _send_mixed(transport, ready + group.replies)
+                send_mixed(transport, ready + group.replies)
                 ready = []
             else:
                 ready += group.replies
@@ -339,7 +339,7 @@ class ReplyQueue:
         return size
 
 
-def _send_mixed(transport: Transport, replies: list[Reply]) -> None:
+def send_mixed(transport: Transport, replies: list[Reply]) -> None:
     """Send replies with file ranges among them."""
     texts: list[bytes] = []
     for reply in replies:

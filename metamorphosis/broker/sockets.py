@@ -12,7 +12,7 @@ Transports use the set as their reactor: it has the part of ``IReactorFDSet`` th
 from __future__ import annotations
 
 from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, epoll
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from twisted.internet import main
 from twisted.internet.error import ConnectionDone
@@ -37,7 +37,10 @@ class SocketSet:
     The sockets of one port. Thread: reactor.
 
     :ivar callLater: the reactor's, for transports.
+    :cvar looks_first: it has sockets even where there are few.
     """
+
+    looks_first: ClassVar[bool] = False
 
     _log = Logger()
 
@@ -51,6 +54,9 @@ class SocketSet:
     def open(self) -> None:
         """Let the reactor watch the set."""
         self._reactor.addReader(self)
+
+    def note_active(self) -> None:
+        """Tell the connections of which bytes have come, where they do not see it themselves."""
 
     def close(self) -> None:
         """Close the descriptor of the set; its connections have ended before."""

@@ -104,6 +104,12 @@ class BrokerTransport(tcp.Server):
         ):
             self.socket.setsockopt(socket.IPPROTO_TCP, option, value)
 
+    def keep_slow(self) -> None:
+        """The protocol takes no more requests."""
+        keep_slow = getattr(self.reactor, "keep_slow", None)
+        if keep_slow is not None and self.connected:
+            keep_slow(self)
+
     def doRead(self) -> Any:
         """Receive once into the protocol's room."""
         protocol = self.protocol
@@ -310,5 +316,6 @@ class BrokerPort(tcp.Port):
     ) -> BrokerTransport:
         """The transport of an accepted connection; the first few stay with the reactor."""
         self.factory.congestion.choose(skt)
-        watcher = reactor if len(self.factory.connections) < FEW else self.sockets
+        few = len(self.factory.connections) < FEW and not self.sockets.looks_first
+        watcher = reactor if few else self.sockets
         return BrokerTransport(skt, protocol, client, port, number, watcher)

@@ -6,11 +6,14 @@ takes ordinary puts with it, also those of transactions, a pair's master frames 
 and the client reads fetched records. ``codec.c`` (requests and records) and ``checksum.c`` (CRC-32
 with the instructions of the processor) do not use Python; ``module.c`` makes them a module, with
 ``run.c`` (consecutive puts of one transaction) and ``pairs.c`` (frames of a pair). ``flush.c`` has
-threads that flush files for the broker, without Python; ``flusher.c`` makes them a type.
+threads that flush files for the broker, without Python; ``flusher.c`` makes them a type. The whole
+turn of the broker is in ``turn.c`` and the files that it includes, which do not use Python either;
+``turnmodule.c`` makes it a type.
 
-``METAQ_NATIVE=0`` in the environment disables it.
+``METAQ_NATIVE=0`` in the environment disables it, ``METAQ_NATIVE=scan`` only the whole turn.
 
 :data compiled: the module; None: it was not built, or is disabled.
+:data turn: its ``Lanes``, the whole turn of the broker; None likewise.
 :data way: a description for the log.
 """
 
@@ -18,19 +21,24 @@ from __future__ import annotations
 
 import os
 from types import ModuleType
+from typing import Any
 
 VARIABLE = "METAQ_NATIVE"
 
 
-def _load() -> tuple[ModuleType | None, str]:
-    """The module, None if it is not used; and a description for the log."""
-    if os.environ.get(VARIABLE) == "0":
-        return None, f"pure Python: {VARIABLE}=0"
+def _load() -> tuple[ModuleType | None, type[Any] | None, str]:
+    """The module and its ``Lanes``, None where they are not used; and a few words for the log."""
+    wanted = os.environ.get(VARIABLE)
+    if wanted == "0":
+        return None, None, f"pure Python: {VARIABLE}=0"
     try:
         from metamorphosis.native import _compiled
     except ImportError as error:
-        return None, f"pure Python: {_reason(error)}"
-    return _compiled, f"native, checksums by {_compiled.checksum_ways()[0]}"
+        return None, None, f"pure Python: {_reason(error)}"
+    # A module that was built before that was written, or not on Linux, has none.
+    lanes = None if wanted == "scan" else getattr(_compiled, "Lanes", None)
+    name = "native" if lanes is None else "native turn"
+    return _compiled, lanes, f"{name}, checksums by {_compiled.checksum_ways()[0]}"
 
 
 def _reason(error: ImportError) -> str:
@@ -40,4 +48,4 @@ def _reason(error: ImportError) -> str:
     return str(error) if is_built else "module not built"
 
 
-compiled, way = _load()
+compiled, turn, way = _load()

@@ -6,6 +6,7 @@
 #define MAX_CHECKSUM_DIGITS 10
 #define MAX_INT64_CHARACTERS 20
 #define MAX_ID_DIGITS 19
+#define MAX_OFFSET_DIGITS 18
 
 static bool is_digit(uint8_t character) { return character >= '0' && character <= '9'; }
 
@@ -103,8 +104,8 @@ static bool read_checksum(const uint8_t **at, const uint8_t *end, struct put *pu
     return true;
 }
 
-/* Read the opaque, a canonical int32, and the end of the line. */
-static bool read_opaque(const uint8_t **at, const uint8_t *end, struct put *put) {
+/* The opaque in its canonical spelling, an int32. */
+static bool read_opaque_word(const uint8_t **at, const uint8_t *end, struct span *opaque) {
     const uint8_t *start = *at;
     const uint8_t *first = start;
     uint64_t value;
@@ -115,8 +116,15 @@ static bool read_opaque(const uint8_t **at, const uint8_t *end, struct put *put)
     if (value > (uint64_t)INT32_MAX + (negative ? 1 : 0))
         return false;
     *at = first + digits;
-    put->opaque = (struct span){start, (size_t)(*at - start)};
-    return skip(at, end, '\r') && skip(at, end, '\n');
+    *opaque = (struct span){start, (size_t)(*at - start)};
+    return true;
+}
+
+static bool read_line_end(const uint8_t **at, const uint8_t *end) { return skip(at, end, '\r') && skip(at, end, '\n'); }
+
+/* The same and the end of the line. */
+static bool read_opaque(const uint8_t **at, const uint8_t *end, struct put *put) {
+    return read_opaque_word(at, end, &put->opaque) && read_line_end(at, end);
 }
 
 /* Read the part after the flag of a put, or after the id of a record. */
@@ -133,6 +141,86 @@ static bool read_rest(const uint8_t *at, const uint8_t *end, size_t max_body, ui
 bool read_put(const uint8_t *at, const uint8_t *end, size_t max_body, struct put *put) {
     uint64_t length;
     return read_beginning(&at, end, "put ", put, &length) && read_rest(at, end, max_body, length, put);
+}
+
+/* Whether [at, end) begins like `word`, as far as it goes. */
+static bool begins(const uint8_t *at, const uint8_t *end, const char *word) {
+    size_t length = strlen(word), there = (size_t)(end - at);
+    return memcmp(at, word, there < length ? there : length) == 0;
+}
+
+/* Whether the first ORDINARY_LINE bytes of [at, end) have the end of a line. */
+static bool has_line(const uint8_t *at, const uint8_t *end) {
+    if (end - at > ORDINARY_LINE)
+        end = at + ORDINARY_LINE;
+    while ((at = memchr(at, '\r', (size_t)(end - at))) != NULL)
+        if (++at < end && *at == '\n')
+            return true;
+    return false;
+}
+
+size_t missing_end(const uint8_t *at, const uint8_t *end, size_t max_body) {
+    const uint8_t *start = at;
+    if (!begins(at, end, "put ") && !begins(at, end, "get "))
+        return 0;
+    if (!has_line(at, end))
+        return end - at < ORDINARY_LINE ? (size_t)(end - at) + 1 : 0;
+    struct put put;
+    uint64_t length;
+    if (!read_beginning(&at, end, "put ", &put, &length) || !read_checksum(&at, end, &put) ||
+        !read_opaque(&at, end, &put) || length > max_body || length <= (uint64_t)(end - at))
+        return 0;
+    return (size_t)(at - start) + (size_t)length;
+}
+
+/* A word of one character or more, or of any length, and the blank behind it. */
+static bool read_word(const uint8_t **at, const uint8_t *end, size_t least, struct span *word) {
+    const uint8_t *start = *at;
+    while (*at < end && **at != ' ' && **at != '\r')
+        (*at)++;
+    *word = (struct span){start, (size_t)(*at - start)};
+    return word->length >= least && skip(at, end, ' ');
+}
+
+/* The offset and the size of a get, each with its blank. */
+static bool read_wanted(const uint8_t **at, const uint8_t *end, struct get *get) {
+    uint64_t offset, size;
+    size_t digits = read_digits(*at, end, MAX_OFFSET_DIGITS, &offset);
+    *at += digits;
+    if (digits == 0 || !skip(at, end, ' ') || *at == end || **at == '0' || !read_number(at, end, &size))
+        return false;
+    get->offset = (int64_t)offset;
+    get->size = (int64_t)size;
+    return true;
+}
+
+/* What may follow the opaque of a get: how long it may wait. */
+static bool read_wait(const uint8_t **at, const uint8_t *end) {
+    if (!skip(at, end, ' '))
+        return true;
+    uint64_t wait;
+    size_t digits = read_digits(*at, end, MAX_NUMBER_DIGITS, &wait);
+    *at += digits;
+    return digits > 0;
+}
+
+bool read_get(const uint8_t *at, const uint8_t *end, struct get *get) {
+    struct span group;
+    uint64_t partition;
+    if (end - at < 4 || memcmp(at, "get ", 4) != 0)
+        return false;
+    at += 4;
+    if (!read_word(&at, end, 1, &get->topic) || !read_word(&at, end, 0, &group))
+        return false;
+    const uint8_t *start = at;
+    if (!read_number(&at, end, &partition))
+        return false;
+    get->partition = (struct span){start, (size_t)(at - start) - 1};
+    if (!read_wanted(&at, end, get) || !read_opaque_word(&at, end, &get->opaque) || !read_wait(&at, end) ||
+        !read_line_end(&at, end))
+        return false;
+    get->end = at;
+    return true;
 }
 
 bool read_sync(const uint8_t *at, const uint8_t *end, size_t max_body, struct put *put) {
@@ -224,6 +312,17 @@ size_t write_put_reply(uint8_t reply[PUT_REPLY_BYTES], const struct put *put, in
     *to++ = '\n';
     to = write_span(to, whole);
     return (size_t)(to - reply);
+}
+
+size_t write_get_head(uint8_t head[GET_HEAD_BYTES], const struct get *get, int64_t length) {
+    static const uint8_t verb[] = {'v', 'a', 'l', 'u', 'e', ' '};
+    uint8_t *to = write_span(head, (struct span){verb, sizeof verb});
+    to = write_number(to, length);
+    *to++ = ' ';
+    to = write_span(to, get->opaque);
+    *to++ = '\r';
+    *to++ = '\n';
+    return (size_t)(to - head);
 }
 
 static uint64_t read_big_endian(const uint8_t *from, size_t bytes) {

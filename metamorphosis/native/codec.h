@@ -53,6 +53,31 @@ bool read_transaction_put(const uint8_t *at, const uint8_t *end, size_t max_body
 /* The same for a `sync`, which has an id. */
 bool read_sync(const uint8_t *at, const uint8_t *end, size_t max_body, struct put *put);
 
+/*
+ * The bytes that the put or get at the start of [at, end) has in all, where it is ordinary as far as it has come and the
+ * rest is missing; one more than there are while its line is not complete. 0: it is whole, or not ordinary.
+ */
+size_t missing_end(const uint8_t *at, const uint8_t *end, size_t max_body);
+
+/* An ordinary get. */
+struct get {
+    struct span topic;
+    struct span partition; /* as it is spelled */
+    struct span opaque;    /* likewise, which is canonical */
+    const uint8_t *end;    /* of the frame */
+    int64_t offset;
+    int64_t size; /* the most that it wants */
+};
+
+/* Read the get at the start of [at, end). False: it is incomplete, or anything else than ordinary. */
+bool read_get(const uint8_t *at, const uint8_t *end, struct get *get);
+
+/* The longest first line of a reply to a get: "value ", 9 digits, an opaque, CRLF. */
+#define GET_HEAD_BYTES 40
+
+/* Write this line; returns its length. */
+size_t write_get_head(uint8_t head[GET_HEAD_BYTES], const struct get *get, int64_t length);
+
 /* Write the header of a record. */
 void write_header(uint8_t header[RECORD_HEADER_BYTES], uint32_t length, uint32_t checksum, int64_t id, int32_t flag);
 

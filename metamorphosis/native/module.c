@@ -13,6 +13,7 @@
 #include "flusher.h"
 #include "pairs.h"
 #include "run.h"
+#include "turnmodule.h"
 
 #define CHECKSUM_MASK 0x7fffffffu /* never negative as an int32 */
 #define SEQUENCE_MASK 0xfff       /* of an id: after the last one of a millisecond, ids carry */
@@ -472,7 +473,9 @@ static int execute(PyObject *module) {
         return -1;
     state->store_error = PyObject_GetAttrString(errors, "StoreError");
     Py_DECREF(errors);
-    return state->store_error != NULL && intern_names(state) ? flusher_add(module) : -1;
+    if (state->store_error == NULL || !intern_names(state) || flusher_add(module) != 0)
+        return -1;
+    return turn_add(module);
 }
 
 static int traverse(PyObject *module, visitproc visit, void *arg) {

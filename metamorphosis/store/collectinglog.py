@@ -36,6 +36,9 @@ class CollectingLog(WritableLog):
     One topic-partition with its collecting batch. Thread: reactor.
 
     :ivar batch: the batch that collects now.
+    :ivar put_count: records that were to be written since the store was opened, see
+        ``Batch.counted``.
+    :ivar put_bytes: bytes of their bodies.
     """
 
     def __init__(
@@ -43,6 +46,8 @@ class CollectingLog(WritableLog):
     ) -> None:
         super().__init__(topic, partition, segments, environment)
         self.batch: Batch | None = None
+        self.put_count = 0
+        self.put_bytes = 0
         self._queue: deque[Batch] = deque()  # starts with the first block that was undecided
 
     @abstractmethod
@@ -78,14 +83,19 @@ class CollectingLog(WritableLog):
         :raises StoreClosed: after ``close``.
         :raises StoreDamaged: an earlier write failed and could not yet be undone, or flushes fail.
         """
-        self._check_open()
+        self.check_open()
         if self.batch is not None:
             return self.batch
         batch = self.batch = Batch(self, self.next_offset)
         self.environment.on_dirty(self)
         return batch
 
-    def _check_open(self) -> None:
+    @property
+    def collects(self) -> bool:
+        """Whether records wait to be written."""
+        return self.batch is not None or bool(self._queue)
+
+    def check_open(self) -> None:
         """See ``open_batch``."""
         if self.life is not Life.OPEN:
             raise StoreClosed()
@@ -108,6 +118,11 @@ class CollectingLog(WritableLog):
         self.next_offset = offset + HEADER_BYTES + len(body)
         return offset
 
+    def count_puts(self, count: int, size: int) -> None:
+        """So many records, of ``size`` bytes in all, are to be written."""
+        self.put_count += count
+        self.put_bytes += size - HEADER_BYTES * count
+
     def own_pieces(self) -> None:
         """
         Copy the pieces of the collecting batch that are views, because their buffer is about to be
@@ -127,7 +142,7 @@ class CollectingLog(WritableLog):
         :raises StoreError: as ``open_batch``.
         """
         self.commit()
-        self._check_open()
+        self.check_open()
         self._close_batch()
         block = Block(self, self.next_offset, b"".join(records))
         self.next_offset += block.size
@@ -177,7 +192,7 @@ class CollectingLog(WritableLog):
         :raises StoreError: as ``open_batch``.
         """
         self.commit()
-        self._check_open()
+        self.check_open()
         self._close_batch()
         copy = Copy(self, self.next_offset, data, records)
         self.next_offset += copy.size

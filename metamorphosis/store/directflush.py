@@ -104,11 +104,14 @@ class DirectFlush(FlushPolicy):
 
     def written(self, batch: Batch, count: int, more: bool) -> None:
         """See ``FlushPolicy``: acknowledge now, flush later."""
-        store = self.store
         end = batch.offset + batch.size
         batch.complete(end, count, batch.error)
-        if end == batch.offset:
-            return
+        if end != batch.offset:
+            self.appended(end, count)
+
+    def appended(self, end: int, count: int) -> None:
+        """See ``FlushPolicy``."""
+        store = self.store
         self._unflushed += count
         if self._flush_error is not None:
             self.flush()

@@ -45,8 +45,8 @@ from functools import partial
 from twisted.internet.defer import Deferred, succeed
 
 from metamorphosis.errors import StoreError, StoreStalled
-from metamorphosis.message import HEADER_BYTES
 from metamorphosis.store.apart import ApartWrites
+from metamorphosis.store.appender import Appender
 from metamorphosis.store.batch import STORED, Batch, Copy
 from metamorphosis.store.collectinglog import CollectingLog, refuse
 from metamorphosis.store.environment import StoreEnvironment
@@ -65,8 +65,7 @@ class MessageStore(CollectingLog):
     :ivar on_refused: called with the store as soon as records of a batch are refused, before any
         other step of the refusal.
     :ivar get_count: gets that found data, counted by the hot path.
-    :ivar put_count: records passed to a write since the store was opened, see ``Batch.counted``.
-    :ivar put_bytes: bytes of their bodies.
+    :ivar appender: for the turn in C.
     :ivar policy: decides when messages are acknowledged and flushed; fixed at creation.
     """
 
@@ -82,9 +81,8 @@ class MessageStore(CollectingLog):
         self.on_readable: Callable[[MessageStore], None] | None = None
         self.on_refused: Callable[[MessageStore], None] | None = None
         self.get_count = 0
-        self.put_count = 0
-        self.put_bytes = 0
         self.policy = make_policy(self)
+        self.appender = Appender(self, self.policy)
         self._roller = Roller(self, self.policy)
         self._apart_writes = ApartWrites(self)
         self._ended: list[Deferred[None]] = []  # fired when the store has closed
@@ -133,10 +131,8 @@ class MessageStore(CollectingLog):
         if isinstance(batch, Copy):
             batch.waiters.insert(0, partial(self._copied, batch))
         else:
-            count = len(pieces) >> 1
             batch.counted = True
-            self.put_count += count
-            self.put_bytes += batch.size - HEADER_BYTES * count
+            self.count_puts(len(pieces) >> 1, batch.size)
         if self.environment.apart:
             self._apart_writes.start(batch)
             return

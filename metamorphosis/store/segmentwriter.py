@@ -78,18 +78,32 @@ class SegmentWriter:
         :returns: as ``write``.
         """
         count = len(pieces) + 1 >> 1
-        if error is not None:
-            count, size = whole_records(pieces, written)
-            data = data[:size]
-            self._failed(segment, size, error)
-        elif self._failing:
+        if error is None:
+            self.grew(segment, count, size, data)
+            return count, size, None
+        count, size = whole_records(pieces, written)
+        self._failed(segment, size, error)
+        self._add(segment, count, size, data[:size])
+        return count, size, error
+
+    def grew(self, segment: Segment, count: int, size: int, data: bytes | memoryview) -> None:
+        """
+        Records were written at the end of ``segment``, all that were to be.
+
+        :param count: how many there are.
+        :param size: their bytes.
+        :param data: see ``took``.
+        """
+        if self._failing:
             self._failing = False
             self._log.info("Append to {path} works again", path=segment.path)
+        self._add(segment, count, size, data)
+
+    def _add(self, segment: Segment, count: int, size: int, data: bytes | memoryview) -> None:
         if self.unflushed is not None and size:
             self.unflushed.add(segment.size, data)
         segment.size += size
         segment.message_count += count
-        return count, size, error
 
     def cannot_open(self, segment: Segment, error: StoreError) -> tuple[int, int, BaseException]:
         """The result of ``write`` when the file cannot be opened."""
@@ -171,7 +185,7 @@ def write_joined(
         return 0, error
     if done == len(data):
         return done, None
-    return _write_rest(disk, fd, memoryview(data), done, position)
+    return write_rest(disk, fd, memoryview(data), done, position)
 
 
 def write_pieces(
@@ -194,7 +208,7 @@ def write_pieces(
             done += written
             if written != expected:
                 before = done - written
-                rest, error = _write_rest(
+                rest, error = write_rest(
                     disk, fd, memoryview(b"".join(some)), written, position + before
                 )
                 done = before + rest
@@ -205,7 +219,7 @@ def write_pieces(
     return done, None
 
 
-def _write_rest(
+def write_rest(
     disk: Disk, fd: int, data: memoryview, done: int, position: int
 ) -> tuple[int, OSError | None]:
     """

@@ -84,6 +84,32 @@ static void check_transaction_puts(const uint8_t *data, size_t size) {
     }
 }
 
+static void check_gets(const uint8_t *data, size_t size) {
+    struct get get;
+    const uint8_t *at = data;
+    while (at < data + size && read_get(at, data + size, &get)) {
+        require(inside(get.topic, data, size) && inside(get.partition, data, size), "a name lies outside");
+        require(get.end > at && get.end <= data + size, "a get ends outside");
+        require(get.offset >= 0 && get.size > 0, "a get wants nothing");
+        uint8_t head[GET_HEAD_BYTES];
+        size_t length = write_get_head(head, &get, INT64_MIN);
+        require(length <= sizeof head && memcmp(head, "value ", 6) == 0, "the head of a value is odd");
+        at = get.end;
+    }
+}
+
+/* What is missing is missing: the frame is not whole, and not beyond what may be. */
+static void check_missing(const uint8_t *data, size_t size) {
+    struct put put;
+    struct get get;
+    size_t whole = missing_end(data, data + size, MAX_BODY);
+    if (whole == 0)
+        return;
+    require(whole > size && whole <= ORDINARY_LINE + MAX_BODY, "an end is missing that is there, or too far");
+    require(!read_put(data, data + size, MAX_BODY, &put), "the end of a whole put is missing");
+    require(!read_get(data, data + size, &get), "the end of a whole get is missing");
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
@@ -100,6 +126,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     for (at = data; read_record(at, data + size, MAX_BODY, &record); at = record.end)
         check_record(&record, data, size);
     check_transaction_puts(data, size);
+    check_gets(data, size);
+    check_missing(data, size);
     return 0;
 }
 
@@ -109,6 +137,7 @@ static const char *const PIECES[] = {
     "sync ", "sync test 0 5 0 -9223372036854775808 907060870 1\r\nhello", "sync t 0 0 0 0 0\r\n", "9223372036854775808 ",
     "put ",  "put test 0 5 0 907060870 1\r\nhello", "put t 0 0 0 0\r\n", "put topic 12 3 -7 -1 -2147483648\r\nabc", "0 ", "-1 ",
     "\r\n",  " ",  "9999999999", "999999999 ", "-", "2147483648", "-2147483648", "put t 0 2000 0 1\r\n", "a b c", "12345678901 ",
+    "get test g 0 0 100 1\r\n", "get t  0 5 1 -7 100\r\n", "get ", "999999999999999999 ",
     "put test 0 5 0 907060870 TX:s:1 1\r\nhello", "put t 0 0 -1 -1 TX:s:1 -7\r\n", "TX:s:1 ", "put t 0 00 0 0 TX:s:1 0\r\n",
 };
 

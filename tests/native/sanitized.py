@@ -27,6 +27,8 @@ MODULE_TESTS = (
     "tests.unit.broker.test_hotpath",
     "tests.unit.broker.test_twins",
     "tests.unit.broker.test_connection",
+    "tests.unit.broker.test_lanes",
+    "tests.unit.broker.test_turntwins",
     "tests.unit.transactions.test_scan",
 )
 
@@ -83,7 +85,8 @@ def module_command() -> tuple[list[str], dict[str, str]]:
         raise Missing("no headers of this Python")
     gcc = compiler("gcc")
     flags = ["-fPIC", "-shared", "-pthread", "-DPy_LIMITED_API=0x030B0000", f"-I{headers}"]
-    build([gcc, *SANITIZERS, *WARNINGS, *flags, *SOURCES, "-o", module])
+    double = ["-DMETAQ_DOUBLE", str(ROOT / "tests" / "native" / "double.c")]
+    build([gcc, *SANITIZERS, *WARNINGS, *flags, *double, *SOURCES, "-o", module])
     library = subprocess.run(
         [gcc, "-print-file-name=libasan.so"], capture_output=True, text=True, check=True
     ).stdout.strip()
@@ -93,6 +96,7 @@ def module_command() -> tuple[list[str], dict[str, str]]:
         "ASAN_OPTIONS": "detect_leaks=0",  # the interpreter keeps much until its end
         "PYTHONMALLOC": "malloc",  # so that the sanitizer sees each object
         "TWIN_FRAMES": os.environ.get("TWIN_FRAMES", "20000"),
+        "TURN_FRAMES": os.environ.get("TURN_FRAMES", "2000"),
     }
     return [sys.executable, "-m", "tests.native.preloaded", module, *MODULE_TESTS], environment
 

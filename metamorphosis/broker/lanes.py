@@ -1,0 +1,157 @@
+"""
+The set of client sockets whose ordinary requests are answered in C; see ``hotpath.turn``.
+
+``SocketSet`` serves each ready socket in Python. Here the turn in C comes first, and what it leaves
+is served as there.
+
+A connection is plain while nothing of it is under way in Python. It becomes plain when a socket
+that is slow has something to read, and slow as soon as the turn leaves something of it, or its
+transport wants anything else than to read. A connection whose requests are mostly not ordinary
+would go to and fro: each time that the turn leaves its bytes without having taken much, it stays
+slow for twice as many events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from select import EPOLLIN
+from typing import TYPE_CHECKING, Any
+
+from metamorphosis.broker.hotpath.turn import BYTES, EVENT, REFUSED, TurnStores
+from metamorphosis.broker.replies import send_mixed
+from metamorphosis.broker.sockets import SocketSet
+from metamorphosis.native import turn
+
+if TYPE_CHECKING:
+    from twisted.internet.abstract import FileDescriptor
+    from twisted.internet.posixbase import PosixReactorBase
+
+    from metamorphosis.broker.hotpath.contract import Routes
+    from metamorphosis.ids import MessageIds
+
+LONGEST_WAIT = 63
+"""Events for which a connection stays slow at most."""
+
+WORTH = 1024
+"""Bytes of requests that the turn has taken of a connection, from which on it was right to be
+plain."""
+
+
+class LaneSet(SocketSet):
+    """
+    See the module. Thread: reactor.
+
+    :ivar plain: descriptors of the plain connections.
+    :raises TypeError: the turn in C is not built or left out.
+    """
+
+    looks_first = True
+
+    def __init__(self, reactor: PosixReactorBase, routes: Routes, ids: MessageIds) -> None:
+        super().__init__(reactor)
+        assert turn is not None
+        self._stores = TurnStores(routes)
+        self._lanes = turn(self._epoll.fileno(), self._stores, ids, routes.max_body)
+        self.plain: set[int] = set()
+        self._waits: dict[int, list[int]] = {}  # events to go, and how many there were
+
+    def doRead(self) -> None:
+        """Let the turn serve the sockets that are ready, and then those that it leaves."""
+        if self._serve_left(self._lanes.turn()):
+            self._serve_left(self._lanes.turn())
+
+    def _serve_left(self, left: Sequence[Any]) -> bool:
+        """Whether a socket that is ready has become plain."""
+        found = False
+        for kind, descriptor, *rest in left:
+            transport: Any = self._transports.get(descriptor)
+            if transport is None:
+                continue  # closed by what was left before
+            if kind == EVENT:
+                (event,) = rest
+                if (
+                    descriptor not in self.plain
+                    and event == EPOLLIN
+                    and self._begin_plain(transport)
+                ):
+                    found = True
+                    continue
+                self._end_plain(descriptor, transport)
+                self._serve(transport, event)
+            else:
+                self._end_plain(descriptor, transport)
+                self._guard(transport, kind, rest)
+        return found
+
+    def _guard(self, transport: Any, kind: int, rest: Sequence[Any]) -> None:
+        """An error while one is served ends that connection."""
+        try:
+            connection = transport.protocol
+            if kind == BYTES:
+                data, taken = rest
+                self._left_bytes(transport.fileno(), taken)
+                connection.take_in(data)
+            elif kind == REFUSED:
+                connection.answer(*rest)
+            else:
+                send_mixed(transport, rest[0])
+        except Exception as error:
+            self._log.failure("Serving {transport} failed", transport=transport)
+            self._disconnect(transport, error, True)
+
+    def _left_bytes(self, descriptor: int, taken: int) -> None:
+        if taken >= WORTH:
+            self._waits.pop(descriptor, None)
+            return
+        wait = self._waits.setdefault(descriptor, [0, 0])
+        wait[0] = wait[1] = min(2 * wait[1] + 1, LONGEST_WAIT)
+
+    # States
+
+    def _begin_plain(self, transport: Any) -> bool:
+        """Let the turn in C serve it, if that is possible."""
+        descriptor = transport.fileno()
+        wait = self._waits.get(descriptor)
+        if wait is not None and wait[0] > 0:
+            wait[0] -= 1
+            return False
+        left = transport.protocol.begin_plain()
+        if left is None:
+            return False
+        if not self._lanes.plain(descriptor, left):
+            transport.protocol.put_back(left)
+            return False
+        self.plain.add(descriptor)
+        return True
+
+    def _end_plain(self, descriptor: int, transport: Any) -> None:
+        """Serve it in Python."""
+        if descriptor not in self.plain:
+            return
+        self.plain.discard(descriptor)
+        if self._lanes.active(descriptor):
+            transport.protocol.active = True
+        transport.protocol.put_back(self._lanes.slow(descriptor))
+
+    def note_active(self) -> None:
+        """Tell the connections of which bytes have come."""
+        for descriptor in self.plain:
+            if self._lanes.active(descriptor):
+                transport: Any = self._transports[descriptor]
+                transport.protocol.active = True
+
+    def keep_slow(self, transport: FileDescriptor) -> None:
+        """It takes no more requests."""
+        self._end_plain(transport.fileno(), transport)
+
+    def _change(self, transport: FileDescriptor, more: int, less: int) -> None:
+        descriptor = transport.fileno()
+        before = self._masks.get(descriptor, 0)
+        mask = (before | more) & ~less
+        if mask != before:
+            if mask != EPOLLIN:
+                self._end_plain(descriptor, transport)
+            if not mask:
+                self._lanes.slow(descriptor)  # an event that was not served yet is forgotten
+                self._waits.pop(descriptor, None)
+        super()._change(transport, more, less)

@@ -1,0 +1,117 @@
+#ifdef __linux__
+
+#include "handback.h"
+
+#include <sys/socket.h>
+
+static PyObject *bytes_between(const struct turn *turn, size_t start, size_t end) {
+    return PyBytes_FromStringAndSize((const char *)turn->replies + start, (Py_ssize_t)(end - start));
+}
+
+/* Append a value, and let go of it. */
+static bool append(PyObject *list, PyObject *value) {
+    if (value == NULL)
+        return false;
+    bool appended = PyList_Append(list, value) == 0;
+    Py_DECREF(value);
+    return appended;
+}
+
+/* Where the text of a reply begins. */
+static size_t text_start(const struct turn *turn, const struct answered *answered, uint32_t at) {
+    return at == answered->first ? answered->reply_start : turn->taken[at - 1].reply_end;
+}
+
+/* A reply with its range, of which `sent` bytes have left; the head lies in [start, end). */
+static PyObject *file_reply(const struct turn *turn, PyObject *keep, const struct taken *get, size_t start, size_t end,
+                            int64_t sent) {
+    return PyObject_CallFunction(keep, "NOLL", bytes_between(turn, start, end), turn->readers[get->reader].segment,
+                                 (long long)(get->position + sent), (long long)(get->length - sent));
+}
+
+/* The replies that did not leave, from the byte on up to which they did. */
+static PyObject *unsent_replies(const struct turn *turn, PyObject *keep, const struct answered *answered) {
+    PyObject *replies = PyList_New(0);
+    size_t start = answered->sent;
+    int64_t sent = answered->sent_file;
+    bool made = replies != NULL;
+    for (uint32_t at = answered->reached; made && answered->has_gets && at < answered->end; at++) {
+        const struct taken *taken = &turn->taken[at];
+        if (taken->reader == NONE)
+            continue;
+        made = append(replies, file_reply(turn, keep, taken, start, taken->reply_end, sent));
+        start = taken->reply_end;
+        sent = 0;
+    }
+    if (made && start < answered->reply_end)
+        made = append(replies, bytes_between(turn, start, answered->reply_end));
+    if (!made)
+        Py_CLEAR(replies);
+    return replies;
+}
+
+/* What a reply waits for; NULL: an error is set. */
+static PyObject *outcome_of(const struct turn *turn, const struct taken *taken) {
+    if (taken->appender == NONE)
+        return Py_None;
+    const struct appender *appender = &turn->appenders[taken->appender];
+    if (appender->outcome == NULL)
+        PyErr_SetString(PyExc_RuntimeError, "a store does not say what it has stored");
+    return appender->outcome;
+}
+
+/* All replies of a connection one by one: (outcome, number of the record in it, reply). */
+static PyObject *single_replies(const struct turn *turn, PyObject *keep, const struct answered *answered) {
+    PyObject *replies = PyList_New(0);
+    bool made = replies != NULL;
+    for (uint32_t at = answered->first; made && at < answered->end; at++) {
+        const struct taken *taken = &turn->taken[at];
+        size_t start = text_start(turn, answered, at);
+        PyObject *outcome = outcome_of(turn, taken);
+        made = outcome != NULL;
+        if (!made)
+            break;
+        PyObject *reply = taken->reader == NONE ? bytes_between(turn, start, taken->reply_end)
+                                                : file_reply(turn, keep, taken, start, taken->reply_end, 0);
+        made = append(replies, Py_BuildValue("OIN", outcome, (unsigned int)taken->number, reply));
+    }
+    if (!made)
+        Py_CLEAR(replies);
+    return replies;
+}
+
+/* What one connection leaves. */
+static bool hand_connection(struct turn *turn, PyObject *keep, const struct answered *answered, PyObject *list) {
+    int descriptor = answered->descriptor;
+    if (answered->refused && !append(list, Py_BuildValue("iinN", HANDED_REFUSED, descriptor,
+                                                         (Py_ssize_t)answered->request_bytes,
+                                                         single_replies(turn, keep, answered))))
+        return false;
+    if (answered->unsent &&
+        !append(list, Py_BuildValue("iiN", HANDED_UNSENT, descriptor, unsent_replies(turn, keep, answered))))
+        return false;
+    if (answered->rest.length == 0)
+        return true;
+    const struct lane *lane = find_lane(&turn->lanes, descriptor);
+    PyObject *rest = PyBytes_FromStringAndSize((const char *)answered->rest.start, (Py_ssize_t)answered->rest.length);
+    return append(list, Py_BuildValue("iiNn", HANDED_BYTES, descriptor, rest, (Py_ssize_t)(lane == NULL ? 0 : lane->taken)));
+}
+
+void hand_back(struct turn *turn, PyObject *keep, PyObject *list) {
+    for (size_t index = 0; index < turn->answered_count; index++) {
+        const struct answered *answered = &turn->answered[index];
+        if (!answered->refused && !answered->unsent && answered->rest.length == 0)
+            continue;
+        if (!hand_connection(turn, keep, answered, list)) {
+            PyErr_WriteUnraisable(list);
+            shutdown(answered->descriptor, SHUT_RDWR); /* its stream has a hole */
+        }
+    }
+    for (size_t index = 0; index < turn->slow_count; index++) {
+        const struct ready *ready = &turn->slow[index];
+        if (!append(list, Py_BuildValue("iiI", HANDED_EVENT, ready->descriptor, (unsigned int)ready->events)))
+            PyErr_Clear(); /* it is seen again: the set tells of it as long as it is ready */
+    }
+}
+
+#endif

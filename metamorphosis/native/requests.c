@@ -1,0 +1,122 @@
+#ifdef __linux__
+
+#define _GNU_SOURCE 1
+
+#include "requests.h"
+
+#include "routes.h"
+
+#define CHECKSUM_MASK 0x7fffffffu /* never negative as an int32 */
+#define SEQUENCE_MASK 0xfff       /* of an id: behind the last one of a millisecond ids carry */
+
+/* Room for one more request and its reply. */
+static bool make_room(struct turn *turn) {
+    void *taken = turn->taken;
+    if (!make_room_for(&taken, &turn->taken_room, turn->taken_count + 1, sizeof *turn->taken))
+        return false;
+    turn->taken = taken;
+    void *replies = turn->replies;
+    if (!make_room_for(&replies, &turn->reply_room, turn->reply_bytes + PUT_REPLY_BYTES, 1))
+        return false;
+    turn->replies = replies;
+    return true;
+}
+
+/* The id of the next record; false: there is none. */
+static bool has_id(struct turn *turn) {
+    if (!turn->has_id)
+        turn->has_id = turn->calls.first_id(turn->calls.context, &turn->next_id);
+    return turn->has_id;
+}
+
+/* Let a record be the last of its store in this round. */
+static void chain(struct turn *turn, struct appender *appender, uint32_t number) {
+    if (appender->last == NONE)
+        appender->first = number;
+    else
+        turn->taken[appender->last].next = number;
+    appender->last = number;
+}
+
+static void add_record(struct turn *turn, uint32_t to, const struct put *put, uint32_t checksum) {
+    struct appender *appender = &turn->appenders[to];
+    turn->reply_bytes +=
+        write_put_reply(turn->replies + turn->reply_bytes, put, turn->next_id, appender->next_offset);
+    uint32_t number = (uint32_t)turn->taken_count++;
+    turn->taken[number] = (struct taken){
+        .reply_end = turn->reply_bytes,
+        .appender = to,
+        .reader = NONE,
+        .body = put->body,
+        .id = turn->next_id++,
+        .checksum = checksum,
+        .flag = put->flag,
+        .next = NONE,
+        .number = (uint32_t)appender->count++,
+    };
+    chain(turn, appender, number);
+    appender->bytes += RECORD_HEADER_BYTES + put->body.length;
+    appender->next_offset += RECORD_HEADER_BYTES + (int64_t)put->body.length;
+}
+
+/* Take the put at `at`, or leave it without a trace; returns what follows it, NULL: it is left. */
+static const uint8_t *take_put(struct turn *turn, const uint8_t *at, const uint8_t *end) {
+    struct put put;
+    if (!read_put(at, end, turn->max_body, &put))
+        return NULL;
+    uint32_t checksum = turn->crc32(put.body.start, put.body.length) & CHECKSUM_MASK;
+    if (put.has_checksum && put.checksum != checksum)
+        return NULL;
+    uint32_t to = find_appender(turn, put.topic, put.partition);
+    if (to == NONE || !make_room(turn) || !has_id(turn))
+        return NULL;
+    add_record(turn, to, &put, checksum);
+    if ((turn->next_id & SEQUENCE_MASK) == 0)
+        turn->next_id = turn->calls.carry(turn->calls.context, turn->next_id);
+    return put.end;
+}
+
+/* The same of a get. */
+static const uint8_t *take_get(struct turn *turn, struct answered *answered, const uint8_t *at, const uint8_t *end,
+                               int64_t *file_bytes) {
+    struct get get;
+    if (*file_bytes >= LANE_FILE_BYTES || !read_get(at, end, &get) || !make_room(turn))
+        return NULL;
+    uint32_t from = find_reader(turn, get.topic, get.partition, get.offset);
+    if (from == NONE)
+        return NULL;
+    struct reader *reader = &turn->readers[from];
+    int64_t length = reader->end - get.offset;
+    int64_t most = get.size < reader->most ? get.size : reader->most;
+    if (length > most)
+        length = most;
+    if (length <= 0 || (length == reader->most && length < get.size))
+        return NULL; /* the record may be longer */
+    turn->reply_bytes += write_get_head(turn->replies + turn->reply_bytes, &get, length);
+    turn->taken[turn->taken_count++] = (struct taken){
+        .reply_end = turn->reply_bytes,
+        .appender = NONE,
+        .reader = from,
+        .next = NONE,
+        .position = get.offset - reader->start,
+        .length = length,
+    };
+    reader->count++;
+    answered->has_gets = true;
+    *file_bytes += length;
+    return get.end;
+}
+
+const uint8_t *take_requests(struct turn *turn, struct answered *answered, const uint8_t *at, const uint8_t *end) {
+    int64_t file_bytes = 0;
+    while (at < end) {
+        const uint8_t *past =
+            *at == 'g' ? take_get(turn, answered, at, end, &file_bytes) : take_put(turn, at, end);
+        if (past == NULL)
+            break;
+        at = past;
+    }
+    return at;
+}
+
+#endif

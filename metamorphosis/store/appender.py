@@ -1,0 +1,105 @@
+"""
+The writes of one store that the turn in C makes itself (``broker.hotpath.turn``), without a batch.
+
+``begin`` says where the next records go, once a round; ``took`` or ``failed`` follows in the same
+turn of the reactor, before anything else can use the store. A store that cannot write at once has
+nothing to do with it: its puts collect in a batch, as those of the turn in Python do.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from metamorphosis.errors import StoreError
+from metamorphosis.store.batch import Batch
+from metamorphosis.store.disk import Disk
+from metamorphosis.store.segmentwriter import write_rest
+from metamorphosis.store.states import Worker
+
+if TYPE_CHECKING:
+    from metamorphosis.store.collectinglog import CollectingLog
+    from metamorphosis.store.policy import FlushPolicy
+
+HOLDING = Worker.HOLDING
+
+
+class Appender:
+    """See the module. Thread: reactor."""
+
+    __slots__ = ("_at_once", "_policy", "_store", "_writer")
+
+    def __init__(self, store: CollectingLog, policy: FlushPolicy) -> None:
+        self._store = store
+        self._policy = policy
+        self._writer = store.writer
+        environment = store.environment
+        # A disk of a test is asked, and not passed by.
+        self._at_once = (
+            not policy.group_commit and not environment.apart and type(environment.disk) is Disk
+        )
+
+    def begin(self) -> tuple[Appender, int, int, int] | None:
+        """
+        Descriptor, position in the file and offset for the next record. None: it cannot be written
+        at once, or not at all.
+        """
+        store = self._store
+        if not self._at_once or store.worker is HOLDING or store.collects:
+            return None
+        try:
+            store.check_open()
+            if store.last.fd < 0:
+                store.open_last()
+        except StoreError:
+            return None  # the batch that is opened for it says so
+        if store.worker is HOLDING:
+            return None
+        last = store.last
+        return self, last.fd, last.size, store.next_offset
+
+    def took(self, data: bytes, count: int) -> None:
+        """
+        Records were written where ``begin`` has said.
+
+        :param data: they.
+        :param count: how many there are.
+        """
+        store = self._store
+        size = len(data)
+        store.count_puts(count, size)
+        store.next_offset = end = store.next_offset + size
+        self._writer.grew(store.last, count, size, data)
+        self._policy.appended(end, count)
+
+    def failed(self, data: bytes, ends: Sequence[int], written: int, number: int) -> Batch:
+        """
+        Records were not written, or not all of them: go on with the rest, as the store itself does.
+
+        :param data: all of them; empty: there was no memory for them.
+        :param ends: where each ends in it.
+        :param written: bytes that were written.
+        :param number: errno of the error; 0: there was none, the write was short.
+        :returns: a batch of these records, which is decided.
+        """
+        store = self._store
+        batch = Batch(store, store.next_offset)
+        batch.counted = True
+        for start, end in pairwise((0, *ends)):
+            batch.pieces += (data[start:end], b"") if data else (bytes(end - start), b"")
+        batch.size = ends[-1]
+        store.next_offset += batch.size
+        store.count_puts(len(ends), batch.size)
+        error: OSError | None = None
+        if number:
+            error = OSError(number, os.strerror(number))
+        else:
+            disk, last = store.environment.disk, store.last
+            written, error = write_rest(disk, last.fd, memoryview(data), written, last.size)
+        count, size, error = self._writer.took(
+            store.last, batch.pieces, batch.size, data, written, error
+        )
+        store.wrote(batch, count, size, error, False)
+        return batch

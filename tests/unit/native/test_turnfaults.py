@@ -1,0 +1,124 @@
+"""
+The turn in C while one of its system calls fails, is interrupted, or does less than it was asked
+for: the n-th call, for each n of a scene. No reply is lost, or promises a record that is not in the
+file; nothing stays open.
+
+Needs a module that was built with the double of those calls (``tests.native.sanitized``).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import re
+from typing import Any
+
+from twisted.trial.unittest import SkipTest
+
+from metamorphosis.message import iterate_records
+from metamorphosis.native import compiled
+from tests.support.lanes import Peer, Served
+from tests.unit.broker.test_hotpath import put
+from tests.unit.broker.test_lanes import LaneCase
+
+CALLS = {
+    "recv": (0, errno.EINTR, errno.ECONNRESET),
+    "send": (0, errno.EINTR, errno.EAGAIN, errno.EPIPE),
+    "sendfile": (0, errno.EINTR, errno.EAGAIN, errno.EIO),
+    "pwrite": (0, errno.EINTR, errno.ENOSPC, errno.EIO),
+    "epoll_wait": (0, errno.EINTR),
+    "realloc": (errno.ENOMEM,),
+}
+REPLY = re.compile(rb"result (\d+) \d+ (\d+)\r\n(?:(\d+) (\d) (\d+))?")
+ROUNDS, PUTS = 3, 4
+
+
+class FaultTests(LaneCase):
+    """See the module."""
+
+    def setUp(self) -> None:
+        """The plan of the double."""
+        assert compiled is not None
+        library = ctypes.CDLL(compiled.__file__)
+        if not hasattr(library, "double_plan"):
+            raise SkipTest("the module is built without the double of its system calls")
+        self.plan: Any = library.double_plan
+        self.left: Any = library.double_left
+        self.patch(os, "fdatasync", lambda descriptor: None)
+
+    def test_each_call(self) -> None:
+        """Each call of the scene, in each way in which it can fail."""
+        seen = 0
+        for name, errors in CALLS.items():
+            for error in errors:
+                nth = 1
+                while self.scene(name, nth, error):
+                    nth += 1
+                    seen += 1
+        self.assertGreater(seen, 60)
+
+    def scene(self, name: str, nth: int, error: int) -> bool:
+        """Clients put and get; whether the call came that was to fail."""
+        served = self.serve()
+        served.advance(1)
+        peers = [self.plain(served) for _ in range(3)]
+        served.advance(1)
+        self.plan(name.encode(), nth, error)
+        came = [b"" for _ in peers]
+        for number in range(ROUNDS):
+            for who, peer in enumerate(peers):
+                self.send(peer, who, number)
+            served.turn()
+            for who, peer in enumerate(peers):
+                came[who] += peer.received()
+        failed: bool = self.left() == 0
+        self.plan(b"none", 0, 0)
+        served.turn()
+        what = f"{name} {nth} {error}"
+        for who, peer in enumerate(peers):
+            self.check(served, peer, who, came[who] + peer.received(), what)
+        for store in served.broker.stores:
+            self.assertFalse(any(segment.in_use for segment in store.segments), what)
+            self.assertEqual(os.path.getsize(store.last.path), store.last.size, what)
+        served.close()
+        return failed
+
+    def send(self, peer: Peer, who: int, number: int) -> None:
+        """Puts to both partitions, a get among them, and half a put that the next round ends."""
+        puts = [
+            put(b"%d-%d-%d" % (who, number, each), partition=b"%d" % (each % 2), opaque=b"7")
+            for each in range(PUTS)
+        ]
+        stream = puts[0] + b"get test g 0 0 25 9\r\n" + b"".join(puts[1:])
+        begun, ended = (
+            put(b"%d-half-%d" % (who, each), opaque=b"8") for each in (number + 1, number)
+        )
+        try:
+            if number:
+                stream = ended[20:] + stream
+            peer.send(stream + (begun[:20] if number < ROUNDS - 1 else b""))
+        except OSError:
+            pass  # it was cut off
+
+    def check(self, served: Served, peer: Peer, who: int, came: bytes, what: str) -> None:
+        """All replies, unless the connection has ended; the files have what they promise."""
+        value = re.compile(rb"value 25 9\r\n.{25}", re.DOTALL)
+        replies = REPLY.findall(value.sub(b"", came))
+        bodies = []
+        for number in range(ROUNDS):
+            bodies += [b"%d-half-%d" % (who, number)] if number else []
+            bodies += [b"%d-%d-%d" % (who, number, each) for each in range(PUTS)]
+        if peer.transport.connected:
+            self.assertEqual(len(value.findall(came)), ROUNDS, what)
+            self.assertEqual(len(replies), len(bodies), what)
+        files = served.files()
+        log = b"".join(files.values())
+        for body, (status, _, number, partition, offset) in zip(bodies, replies):
+            if status == b"200":
+                data = files[f"test-{int(partition)}/0"][int(offset) :]
+                record = next(iterate_records(data))
+                self.assertEqual((bytes(record.body), record.id), (body, int(number)), what)
+            else:
+                self.assertEqual(status, b"500", what)
+                self.assertNotIn(body, log, what)
