@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.client.aio import MessageSessionFactory
-from metamorphosis.client.runtimes.aio import AsyncioRuntime, _LoopReactor
+from metamorphosis.client.runtimes.aio import AsyncioRuntime, _close_all, _LoopReactor
 from metamorphosis.client.runtimes.aiolink import AsyncioLink
 from metamorphosis.client.runtimes.aiolog import StandardLog
 from metamorphosis.errors import InvalidConfig, NotConnected, SendTimeout
@@ -172,6 +172,26 @@ class FactoryTests(SynchronousTestCase):
         with self.assertNoLogs("metamorphosis.client"):
             asyncio.run(program())
         self.assertEqual([], complaints)
+
+
+class ClosingTests(SynchronousTestCase):
+    """The parts of a factory that was dropped."""
+
+    def test_one_after_the_other(self) -> None:
+        """Each ends before the next one is closed, whatever it raises."""
+        order: list[str] = []
+
+        async def first() -> None:
+            await asyncio.sleep(0)
+            order.append("first has ended")
+            raise ZeroDivisionError
+
+        def second() -> None:
+            order.append("second")
+
+        with self.assertLogs("metamorphosis.client", logging.ERROR) as logged:
+            asyncio.run(_close_all([first, second]))
+        self.assertEqual((["first has ended", "second"], 1), (order, len(logged.output)))
 
 
 class RuntimeTests(SynchronousTestCase):

@@ -86,10 +86,22 @@ class FactoryTests(BlockingCase):
                         consumer.ack(message)
                         break
                 self.assertEqual([b"0", b"1", b"2"], got)
+                self.assertIs(True, consumer.commit())
                 ((_, position),) = consumer.assignment.items()
                 self.assertEqual(63, position.offset)
             stats = factory.get_stats(item="topics")
             self.assertEqual("topics", stats[f"meta://{self.address}"]["item"])
+        self.assertEqual(set(), new_threads(before))
+
+    def test_factory_that_cannot_be_made(self) -> None:
+        """The error is that of the loop's thread, which has ended."""
+        before = threading.enumerate()
+
+        def fail(*_: object) -> None:
+            raise ZeroDivisionError("on purpose")
+
+        self.patch(blocking, "SessionFactory", fail)
+        self.assertRaises(ZeroDivisionError, MessageSessionFactory, broker=self.address)
         self.assertEqual(set(), new_threads(before))
 
     def test_other_producers(self) -> None:

@@ -141,6 +141,12 @@ class NameTests(StoreCase):
         self.assertEqual(sorted(names), LocalStore.names(self.directory))
         self.assertEqual(len(names), len(list(self.directory.glob("*.sqlite"))))
 
+    def test_files_of_earlier_processes(self) -> None:
+        """The next release must find what this one has kept."""
+        self.open("a.b~c/d@0-0").append(1, b"x")
+        (file,) = self.directory.glob("*.sqlite")
+        self.assertEqual("a%2Eb%7Ec%2Fd@0-0.sqlite", file.name)
+
     def test_names_of_no_directory(self) -> None:
         """Where nothing was ever kept there are no names."""
         self.assertEqual([], LocalStore.names(self.directory))

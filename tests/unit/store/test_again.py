@@ -197,6 +197,13 @@ class FaultTests(AgainTestCase):
         self.assertEqual(self.logged("1 acknowledged messages wait"), 1)
         self.append(store)
 
+    def test_a_roll_fails_before_any_flush(self) -> None:
+        """Just those that wait are counted."""
+        store = self.make(max_segment_size=60, unflush_threshold=1000)
+        self.disk.broken.add("sync_all")
+        self.append(store, 2)
+        self.assertEqual(self.logged("2 acknowledged messages wait"), 1)
+
     def test_threshold_after_a_roll(self) -> None:
         """A roll flushes everything: the threshold counts from there."""
         store = self.make(max_segment_size=90)

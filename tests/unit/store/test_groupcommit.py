@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.errors import StoreClosed, StoreDamaged
 from metamorphosis.store.batch import FAILED, PENDING, STORED
+from metamorphosis.store.disk import Disk
 from tests.support.partitions import N0, Partition, put, record, stored
 
 
@@ -35,6 +37,35 @@ class GroupCommitTests(SynchronousTestCase):
         self.assertEqual((len(self.partition.read()), self.threads.held), (120, 1))
         self.threads.release_one()
         self.assertEqual((second.state, second.stored_end), (STORED, 120))
+
+    def test_batch_of_several_writes(self) -> None:
+        """Too long to be joined, of more pieces than one call takes, each of them cut short."""
+        for cut in (0, 1000):
+            partition = Partition(self.mktemp(), unflush_threshold=0)
+            store = partition.open()
+            store.append([record(30)])
+            writev = partition.disk.writev
+
+            def short(
+                fd: int, pieces: Sequence[bytes | memoryview], position: int, cut: int = cut
+            ) -> int:
+                data = b"".join(pieces)
+                return writev(fd, [data[: len(data) - cut]], position)
+
+            self.patch(partition.disk, "writev", short)
+            records = [record(2000, number) for number in range(1, 1300)]
+            batch = put(store, *records)
+            store.commit()
+            self.assertEqual(batch.state, STORED)
+            self.assertEqual(partition.read(), record(30) + b"".join(records))
+
+    def test_acknowledged_when_the_disk_has_it(self) -> None:
+        """By the system call, which nothing takes the place of."""
+        synced: list[int] = []
+        self.patch(os, "fdatasync", synced.append)
+        with open(os.path.join(self.partition.directory, "file"), "wb") as file:
+            Disk().sync(file.fileno())
+            self.assertEqual(synced, [file.fileno()])
 
     def test_nothing_is_read_before_it_is_flushed(self) -> None:
         """A slice ends at the flushed end, because the rest may be taken back."""

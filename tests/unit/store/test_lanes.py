@@ -9,6 +9,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.config.model import BrokerConfig, TopicConfig
@@ -137,6 +138,12 @@ class LanesTestCase(SynchronousTestCase):
 
 class HungDiskTests(LanesTestCase):
     """In both modes."""
+
+    def test_two_devices_are_said(self) -> None:
+        """An operator sees at the start that they are told apart."""
+        with capturedLogs() as lines:
+            self.stores(0)
+        self.assertIn("Data paths on 2 devices", " ".join(map(formatEvent, lines)))
 
     def test_other_device_is_served(self) -> None:
         """A write, a flush, a round of flushes that does not return holds up its own device."""
@@ -332,8 +339,9 @@ class HungDiskTests(LanesTestCase):
     def test_one_device(self) -> None:
         """Nothing runs apart when all data paths lie on one: a put is written at once."""
         self.same_device = True
-        _, one, two = self.stores(1000)
-        self.assertEqual(len(self.made), 1)
+        with capturedLogs() as lines:
+            _, one, two = self.stores(1000)
+        self.assertEqual((len(self.made), lines), (1, []))
         self.made[0].hold()
         self.assertEqual(self.add(one, record(30, 2)).state, STORED)
         self.assertEqual(self.disk.on_reactor, ["write"])

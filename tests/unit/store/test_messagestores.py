@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tracemalloc
 from typing import Any
@@ -12,9 +13,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.config.model import BrokerConfig, TopicConfig
 from metamorphosis.errors import SegmentsInvalid, StoreClosed, StoreError
+from metamorphosis.store import opening
 from metamorphosis.store.environment import StoreEnvironment
 from metamorphosis.store.flushing import FlushSchedule
-from metamorphosis.store.messagestores import IDLE_SECONDS, MessageStores
+from metamorphosis.store.messagestores import IDLE_SECONDS, MessageStores, open_segments
 from metamorphosis.threads import SynchronousThreads
 from tests.support.leftovers import open_files
 from tests.support.partitions import M1, M2, M3, N0, BreakableDisk, record, stored
@@ -54,6 +56,30 @@ class MessageStoresTests(SynchronousTestCase):
             os.mkdir(os.path.join(path, name))
             with open(os.path.join(path, name, N0), "wb") as file:
                 file.write(M1)
+
+    def test_size_of_segments(self) -> None:
+        """Told nothing, that of a configuration that says nothing."""
+        self.assertEqual(BrokerConfig(0).max_segment_size, self.environment.max_segment_size)
+
+    def test_start_checks_unless_told_otherwise(self) -> None:
+        """A torn end is cut off."""
+        self.fill(self.path, "t-0")
+        with open(os.path.join(self.path, "t-0", N0), "ab") as file:
+            file.write(M2[:-1])
+        (segment,) = open_segments(self.path, "t", 0)
+        self.assertEqual((segment.size, segment.message_count), (len(M1), 1))
+        os.close(segment.fd)
+
+    def test_directory_that_cannot_be_read(self) -> None:
+        """The error names it and says why."""
+        path = os.path.join(self.path, "t-0")
+
+        def fail(directory: str) -> None:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        self.patch(opening, "find_segments", fail)
+        error = self.assertRaises(StoreError, open_segments, self.path, "t", 0)
+        self.assertIn(f"Could not read directory {path} (Input/output error)", str(error))
 
     def test_both_data_paths(self) -> None:
         """Every data path of the configuration is scanned, in sorted order."""

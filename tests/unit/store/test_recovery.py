@@ -216,6 +216,16 @@ class DamageTests(RecoverTestCase):
         data = first + bad.replace(b"d", b"D") + b"".join(rest)
         self.assertKept(data, len(data), len(first), 3)
 
+    def test_empty_message_with_a_damaged_length(self) -> None:
+        """Its body ends where it begins, also when what follows has an older id."""
+        first, bad, rest = log(b"hello", b"", b"behind")
+        older = encode_record(FIRST_ID - 5, 0, b"older")
+        for behind in (rest, older):
+            damaged = bytearray(bad)
+            pack_into(">i", damaged, 0, 999_999)
+            data = first + bytes(damaged) + behind
+            self.assertKept(data, len(data), len(first), 1)
+
     def test_ids_of_the_original(self) -> None:
         """They are negative, and begin anew when the machine does."""
         ids = (-900, -800, -700, -1200)

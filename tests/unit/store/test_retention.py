@@ -22,6 +22,7 @@ from metamorphosis.store.layout import segment_name
 from metamorphosis.store.messagestore import MessageStore
 from metamorphosis.store.messagestores import make_store, open_segments
 from metamorphosis.store.retention import Retention
+from metamorphosis.store.segment import Segment
 from metamorphosis.threads import SynchronousThreads
 
 M1 = bytes.fromhex("000000053610a68600000000000000010000000068656c6c6f")
@@ -94,6 +95,22 @@ class RunTests(RetentionTestCase):
         self.assertEqual(self.files(store), ["50.meta"])
         self.assertEqual((store.min_offset, store.max_offset), (50, 50))
         self.retention().run()
+        self.assertEqual(self.files(store), ["50.meta"])
+
+    def test_segment_that_is_not_the_oldest_any_more(self) -> None:
+        """It is not taken out of the log, so its file stays too; the next run takes it."""
+        store = self.store("t")
+        taking = store.remove_segment
+
+        def refuse(segment: Segment) -> None:
+            raise ValueError("another one is older")
+
+        self.patch(store, "remove_segment", refuse)
+        one = self.retention()
+        one.run()
+        self.assertEqual(self.files(store), [".meta", "25.meta", "50.meta"])
+        self.patch(store, "remove_segment", taking)
+        one.run()
         self.assertEqual(self.files(store), ["50.meta"])
 
     def test_keeps_what_has_not(self) -> None:

@@ -158,7 +158,8 @@ class LifeTests(BrowserCase):
         browser = self.browser()
         self.browse(browser)
         self.runtime.result(self.session.close())
-        self.assertRaises(ClientClosed, self.browse, browser)
+        error = self.assertRaises(ClientClosed, self.browse, browser)
+        self.assertIn("the browser of t has been closed", str(error))
 
     def test_async_with(self) -> None:
         """``async with`` closes it."""

@@ -141,6 +141,16 @@ class IterationTests(IterationCase):
         self.fetch(delivery, 1, 2)
         self.assertEqual([1, 2], [self.next().id, self.next().id])
 
+    def test_rollback_of_another_message(self) -> None:
+        """It is refused, and the one that was taken last is not touched."""
+        delivery = self.claimed()
+        self.fetch(delivery, 0, 1)
+        first, last = self.next(), self.next()
+        self.assertRaisesRegex(InvalidState, "taken last", self.iteration.rollback, first)
+        self.assertTrue(self.iteration.holds(last))
+        self.iteration.ack(last)
+        self.assertEqual(46, delivery.position.offset)
+
     def test_rejected(self) -> None:
         """A message that was rolled back too often is rejected; the next one follows at once."""
         self.rules.max_retries = 1
@@ -237,6 +247,17 @@ class RevokedTests(IterationCase):
         again = self.claimed(0)
         self.fetch(again, 0, 1)
         self.assertEqual((1, 23), (self.next().id, again.position.offset))
+
+    def test_claimed_again_beside_another_partition(self) -> None:
+        """Whose messages stand at the same offsets, and are all given."""
+        delivery = self.claimed()
+        self.fetch(delivery, 0, 1)
+        self.next()
+        delivery.stop()
+        other, again = self.claimed(), self.claimed()
+        self.fetch(other, 0, 1)
+        self.fetch(again, 0, 1)
+        self.assertEqual([0, 1, 1], [self.next().id for _ in range(3)])
 
     def test_claimed_again_and_not_fetched_yet(self) -> None:
         """The same if it is fetched later."""

@@ -112,6 +112,16 @@ class AnswerTests(FetchCase):
             self.result(asked, 404, b"nothing")
         self.assertEqual(0, self.request().offset)
 
+    def test_long_poll_after_refusals(self) -> None:
+        """The pauses that they made longer are over when the broker has waited."""
+        self.begin()
+        for _ in range(3):
+            self.result(self.pause()[1], 500, b"no")
+        asked = self.pause()[1]
+        self.runtime.advance(5)
+        self.result(asked, 404, b"nothing")
+        self.assertEqual(0, self.request().offset)
+
     def test_long_poll_is_at_most_half_of_the_timeout(self) -> None:
         """The broker's answer has to come before the request's own time is over."""
         self.begin(fetch_timeout_ms=3000, long_poll_ms=5000)

@@ -375,6 +375,20 @@ class FindTests(SearchCase):
                 found = self.search(fetched=1000).offset
                 self.assertEqual(first, found, (wrong, body, to, long))
 
+    def test_row_up_to_a_wrong_end(self) -> None:
+        """
+        A length that leads exactly to another message, and no id that tells anything: messages that
+        lead up to that end without a gap, from behind the body's beginning on, are no part of it.
+        """
+        for count in (1, 2, 3):
+            self.log.data = b""
+            places = self.put(b"one", *[b"two", b"three", b"four"][:count], b"behind", b"last")
+            self.set(0, (places[count + 1] - HEADER_BYTES).to_bytes(4, "big"))
+            self.set(8, bytes(8))
+            self.set(HEADER_BYTES, b"?")
+            self.set(places[count + 1] + 8, b"\x9a")
+            self.assertEqual(Place(places[1]), self.search(), count)
+
     def test_long_message_with_a_wrong_length(self) -> None:
         """It is longer than accepted, and claims to hold the next one as well."""
         for size in (LONGEST + 1, 3000, 6 << 20):

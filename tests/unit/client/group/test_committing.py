@@ -102,6 +102,21 @@ def move(position: Position, offset: int, message_id: int = 7) -> None:
 class StartTests(CommittingCase):
     """Where a partition that was just claimed begins."""
 
+    def test_starts_that_are_not_stored(self) -> None:
+        """One line for all partitions, and another one for those of the next outage."""
+
+        def fail(*_: object) -> None:
+            raise OffsetStoreError("away")
+
+        initialise = self.store.initialise
+        for outage in (1, 2):
+            self.patch(self.store, "initialise", fail)
+            for number in range(3):
+                self.take(Partition(outage, number))
+            self.assertEqual(outage, len(self.runtime.log.texts("warn")))
+            self.patch(self.store, "initialise", initialise)
+            self.take(Partition(outage, 3))
+
     def test_stored(self) -> None:
         """At what is stored, with its message id, and clean."""
         self.put(100)
@@ -384,10 +399,13 @@ class AsideTests(CommittingCase):
         self.assertEqual(80, self.stored().offset)  # type: ignore[union-attr]
 
     def test_rescue_fails(self) -> None:
-        """It stays aside, and is tried again."""
+        """It stays aside, and is tried again; the log says so once."""
         self.committing.set_aside()
         self.store.fault = OffsetStoreError("away")
-        self.runtime.run(self.committing.rescue())
+        for _ in range(3):
+            self.runtime.run(self.committing.rescue())
+        (line,) = self.runtime.log.texts("info")
+        self.assertIn("at 100 is not stored yet: ", line)
         self.store.fault = None
         self.runtime.run(self.committing.rescue())
         self.assertEqual(100, self.stored().offset)  # type: ignore[union-attr]

@@ -401,6 +401,26 @@ class BackPressureTests(ConnectionCase):
         self.successResultOf(drained)
         self.assertGreater(len(self.link.take()), 100)
 
+    def test_socket_that_is_full_again(self) -> None:
+        """It has taken what waited and no more: who waits for room goes on waiting."""
+        self.link.stall()
+        while self.connection.writable:
+            self.ask()
+        drained: Any = self.connection.drained()
+        write = self.link.write
+
+        def full(data: bytes) -> None:
+            write(data)
+            self.connection.pause_sending()
+
+        self.patch(self.link, "write", full)
+        self.connection.resume_sending()
+        self.assertFalse(self.connection.writable)
+        self.assertNoResult(drained)
+        self.connection.resume_sending()
+        self.assertTrue(self.connection.writable)
+        self.successResultOf(drained)
+
     def test_much_in_one_turn(self) -> None:
         """What is more than a write's worth does not wait for the end of the turn."""
         while not self.link.writes:

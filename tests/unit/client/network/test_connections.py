@@ -168,7 +168,11 @@ class ReconnectTests(ConnectionsCase):
         """The first attempts follow fast, later ones every two seconds, for ever; one warning."""
         self.connections.acquire(URL, self.user)
         self.assertEqual([*DELAYS, 2.0, 2.0, 2.0], self.pauses(len(DELAYS) + 3))
+        connection = self.connections.connection_of(URL)
+        assert connection is not None
+        self.assertIsNotNone(connection.fault)
         self.runtime.accept()
+        self.assertIsNone(connection.fault)
         self.assertEqual(
             [
                 f"Broker {URL} cannot be reached (connection refused); still trying",

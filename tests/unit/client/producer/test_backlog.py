@@ -12,7 +12,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.client.localstore import LocalStore
 from metamorphosis.client.model import OutgoingMessage, Partition
+from metamorphosis.client.network.flow import Event
 from metamorphosis.client.producer.backlog import Backlog, pack
+from metamorphosis.client.producer.recovering import OrderedReplay
 from metamorphosis.errors import LocalStoreError
 from metamorphosis.testing.runtime import MemoryRuntime
 
@@ -127,3 +129,24 @@ class BacklogTests(SynchronousTestCase):
         self.thread.finish()
         for each in loading:
             self.assertRaises(LocalStoreError, self.runtime.result, each)
+
+
+class ReplayTests(SynchronousTestCase):
+    """Kept messages are sent in order."""
+
+    def test_closing(self) -> None:
+        """Nothing is sent any more; what is kept stays for the next process."""
+        runtime = MemoryRuntime()
+        backlog = Backlog(runtime, Path(self.mktemp()), runtime.log)
+        closing, sent = Event(runtime), []
+
+        async def send(message: OutgoingMessage) -> None:
+            sent.append(message)
+
+        replay = OrderedReplay(runtime, backlog, closing, send)
+        backlog.keep(MESSAGE, HERE, lambda error: None)
+        runtime.turn()
+        closing.set()
+        runtime.run(replay.all(None))
+        self.assertEqual(([], 1), (sent, backlog.count("test", HERE)))
+        runtime.run(backlog.close())

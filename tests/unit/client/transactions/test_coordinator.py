@@ -244,6 +244,15 @@ class CoordinatorCase(SynchronousTestCase):
 class CommitTests(CoordinatorCase):
     """What goes well, or fails while the process lives."""
 
+    def test_rollback_leaves_nothing(self) -> None:
+        """Where both were rolled back, the next transaction begins without a look at the others."""
+        with self.assertRaises(ZeroDivisionError), self.coordinator.transaction():
+            raise ZeroDivisionError
+        looks: list[int] = []
+        self.patch(self.coordinator, "resolve", lambda: looks.append(1))
+        self.run_one()
+        self.assertEqual([], looks)
+
     def test_order(self) -> None:
         """The decision stands between the phases."""
         self.run_one()
@@ -458,7 +467,9 @@ class CrashTests(CoordinatorCase):
         self.crash_at = Step.DECIDED
         self.assertRaises(Crash, self.run_one)
         self.database.busy = 1 << 30
+        self.steps.clear()
         self.assertIn("cannot be reached yet", str(self.again().left))
+        self.assertEqual([Step.RESOLVED], self.steps, "that of the messages alone")
         self.assertEqual(1, len(self.coordinator.decisions.committed()))
         self.database.busy = 0
         self.coordinator.resolve()
