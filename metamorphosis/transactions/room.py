@@ -26,13 +26,18 @@ MARGIN = 1 << 20
 FRESH_SECONDS = 1.0
 """Seconds for which the result of a check in a worker is used."""
 
+PLENTY = 1 << 30
+PLENTY_SECONDS = 0.1
+"""Seconds for which a result of ``PLENTY`` bytes or more is used: no disk is filled faster."""
+
 
 class Room:
     """
     The free space of the disks. Thread: reactor.
 
-    With data paths on several devices a disk is checked in its own threads, and the last result is
-    used: a disk that hangs must not block the reactor.
+    The result for a disk with plenty of space is used for a moment. With data paths on several
+    devices a disk is checked in its own threads, and the last result is used: a disk that hangs
+    must not block the reactor.
 
     :param clock: the reactor.
     """
@@ -51,17 +56,27 @@ class Room:
         :raises StoreError: the disk of ``store`` has no space for them; the text names the file.
         :raises OSError: the free space cannot be read.
         """
-        path = store.last.path
-        free = self._known(store, path) if store.environment.apart else _ask(store, path)
+        environment = store.environment
+        free = self._known(store) if environment.apart else self._lately(store)
         if free is not None and free < size + MARGIN:
+            path = store.last.path
             raise StoreError(f"{path}: No space left on device for {size} bytes")
 
-    def _known(self, store: MessageStore, path: str) -> int | None:
+    def _lately(self, store: MessageStore) -> int:
+        """The free bytes of the disk; a result of a moment ago if that was plenty."""
+        lane, now = store.environment.threads, self._clock.seconds()
+        free = self._free.get(lane, 0)
+        if free < PLENTY or now - self._asked[lane] >= PLENTY_SECONDS:
+            self._asked[lane] = now
+            free = self._free[lane] = _ask(store, store.last.path)
+        return free
+
+    def _known(self, store: MessageStore) -> int | None:
         lane, now = store.environment.threads, self._clock.seconds()
         if lane not in self._asking and now - self._asked.get(lane, 0.0) >= FRESH_SECONDS:
             self._asking.add(lane)
             self._asked[lane] = now
-            lane.submit(partial(_ask, store, path), partial(self._answered, lane))
+            lane.submit(partial(_ask, store, store.last.path), partial(self._answered, lane))
         return self._free.get(lane)
 
     def _answered(self, lane: IWorkerThreads, free: int | None, _: BaseException | None) -> None:

@@ -20,7 +20,7 @@ from metamorphosis.store.disk import Disk
 from metamorphosis.transactions import intake, rebuilding
 from metamorphosis.transactions.heuristiclog import Heuristic, encode_heuristic_log
 from metamorphosis.transactions.redolog import FlushMode
-from metamorphosis.transactions.room import Room
+from metamorphosis.transactions.room import PLENTY, PLENTY_SECONDS, Room
 from metamorphosis.transactions.transaction import EMPTY, Transaction
 from metamorphosis.wire.transactionids import LocalTransactionId, XATransactionId
 from tests.support.transactional import TransactionalBroker
@@ -498,6 +498,23 @@ class RoomTests(StepsTestCase):
         room.check(store, 1)
         clock.advance(1)
         room.check(store, 1)
+
+    def test_plenty(self) -> None:
+        """A disk with plenty of room is asked ten times a second; one with less, each time."""
+        disk = FullDisk(PLENTY)
+        store = self.broker.stores.get_or_create(self.broker.config.topic("test"), 0)
+        store.environment = store.environment._replace(disk=disk)
+        room = Room(self.broker.clock)
+        room.check(store, 1)
+        disk.free_bytes = 10
+        self.broker.clock.advance(PLENTY_SECONDS * 0.9)
+        room.check(store, 1)
+        self.broker.clock.advance(PLENTY_SECONDS * 0.2)
+        self.assertRaises(StoreError, room.check, store, 1)
+        disk.free_bytes = PLENTY - 1
+        room.check(store, 1)
+        disk.free_bytes = 10
+        self.assertRaises(StoreError, room.check, store, 1)
 
 
 class RefusedPutsTests(StepsTestCase):
