@@ -108,11 +108,11 @@ class WheelTests(SynchronousTestCase):
         wheel = self.wheel(METAQ_NATIVE_STRICT="1")
         self.assertIn("-cp311-abi3-", os.path.basename(wheel))
         directory = self.unpacked(wheel)
-        self.assertRegex(self.imported(sys.executable, directory), "^native, checksums by ")
+        self.assertRegex(self.imported(sys.executable, directory), "^native turn, checksums by ")
         if not os.path.exists(INTERPRETERS):
             return
         with open(INTERPRETERS, encoding="utf-8") as file:
             pythons = [words[1] for words in map(str.split, file) if len(words) == 2]
         for python in pythons:
             found = self.imported(os.path.join(ROOT, python), directory)
-            self.assertRegex(found, "^native, checksums by ")
+            self.assertRegex(found, "^native turn, checksums by ")
