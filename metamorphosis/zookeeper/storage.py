@@ -23,7 +23,7 @@ from typing import Final, TypeVar
 from metamorphosis.zookeeper.databaseerrors import StorageError, is_locked, unusable
 from metamorphosis.zookeeper.marker import Marker
 from metamorphosis.zookeeper.nodes import Node
-from metamorphosis.zookeeper.opening import LOCK_SECONDS, open_database, state
+from metamorphosis.zookeeper.opening import LOCK_SECONDS, open_database, page_bytes, state
 from metamorphosis.zookeeper.rows import (
     COLUMNS,
     check_relations,
@@ -45,11 +45,10 @@ PROBE_BYTES: Final = 1 << 20
 SLOW_SECONDS: Final = 1.0
 """A commit that takes longer is counted, as ZooKeeper does with its ``fsync``."""
 
-KEPT_PAGES: Final = 256
-"""Free pages, of 4 KiB, that a database may always keep; it may also keep a quarter of all its
-pages."""
+KEPT_BYTES: Final = 1 << 20
+"""Free pages that a database may always keep; it may also keep a quarter of all its pages."""
 
-VACUUM_PAGES: Final = 1024
+VACUUM_BYTES: Final = 4 << 20
 """Free pages that one ``tidy`` returns to the file system."""
 
 _PUT_NODE: Final = f"REPLACE INTO node VALUES ({', '.join('?' * len(COLUMNS['node']))})"
@@ -82,6 +81,7 @@ class Storage:
         self._patience = LOCK_SECONDS * 1000  # milliseconds for which sqlite waits for a lock
         self._marker = Marker(directory)
         self._database, self.accepted = open_database(self.path, self._marker, accept_loss)
+        self._page_bytes = page_bytes(self._database)
 
     def load(self, tick: int) -> tuple[Tree, Sessions]:
         """
@@ -234,15 +234,16 @@ class Storage:
         execute = self._database.execute
         (free,) = execute("PRAGMA freelist_count").fetchone()
         (pages,) = execute("PRAGMA page_count").fetchone()
-        if free > max(KEPT_PAGES, pages // 4):
+        if free > max(KEPT_BYTES // self._page_bytes, pages // 4):
             self._shrink()
 
     def _shrink(self) -> None:
+        vacuum = VACUUM_BYTES // self._page_bytes
         try:
             self._set_patience(0)
             # A script, because ``execute`` would run one step of this, which returns one page.
             self._database.executescript(
-                f"BEGIN IMMEDIATE; PRAGMA incremental_vacuum({VACUUM_PAGES}); COMMIT;"
+                f"BEGIN IMMEDIATE; PRAGMA incremental_vacuum({vacuum}); COMMIT;"
                 " PRAGMA wal_checkpoint(PASSIVE)"  # makes the file shorter
             )
         except sqlite3.Error:

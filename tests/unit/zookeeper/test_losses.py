@@ -14,11 +14,11 @@ import metamorphosis.zookeeper.storage
 from metamorphosis.zookeeper.losses import LOG, SET_ASIDE
 from metamorphosis.zookeeper.marker import FILE_NAME as MARKER
 from metamorphosis.zookeeper.marker import SLOT_BYTES
-from metamorphosis.zookeeper.opening import APPLICATION
+from metamorphosis.zookeeper.opening import APPLICATION, PAGE_BYTES
 from metamorphosis.zookeeper.storage import FILE_NAME, Storage, StorageError
 from tests.unit.zookeeper.stored import TICK, StorageTestCase, contents, copied, grow
 
-FRAME = 24 + 4096
+FRAME = 24 + PAGE_BYTES
 LOG_HEADER = 32
 
 EARLIER_RELEASE = f"""

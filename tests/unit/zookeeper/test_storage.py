@@ -16,6 +16,7 @@ from metamorphosis.zookeeper.databaseerrors import Kind, kind_of, unusable
 from metamorphosis.zookeeper.marker import FILE_NAME as MARKER
 from metamorphosis.zookeeper.marker import Marker
 from metamorphosis.zookeeper.nodes import Node
+from metamorphosis.zookeeper.opening import PAGE_BYTES
 from metamorphosis.zookeeper.sessions import Session
 from metamorphosis.zookeeper.storage import FILE_NAME, Storage, StorageError
 from metamorphosis.zookeeper.tree import Tree
@@ -340,9 +341,9 @@ class FailingTests(StorageTestCase):
     def test_probe_asks_for_room(self) -> None:
         """A disk that takes a zxid and not the largest request does not work yet."""
         (pages,) = self.storage._database.execute("PRAGMA page_count").fetchone()
-        self.limit(pages + 200)
+        self.limit(pages + 800)
         self.assertRaises(sqlite3.OperationalError, self.storage.probe, 3)
-        self.limit(pages + 300)
+        self.limit(pages + 1200)
         self.storage.probe(3)
 
     def test_marker_that_cannot_be_written(self) -> None:
@@ -413,9 +414,9 @@ class RefusalTests(StorageTestCase):
         self.committed()
         with open(self.path, "rb") as file:
             good = file.read()
-        for page in range(1, len(good) // 4096):
+        for start in range(PAGE_BYTES, len(good), PAGE_BYTES):
             data = bytearray(good)
-            data[page * 4096 : page * 4096 + 100] = b"\xff" * 100
+            data[start : start + 100] = b"\xff" * 100
             self.write(bytes(data))
             self.refused()
         self.write(good)
@@ -639,7 +640,7 @@ class LockTests(StorageTestCase):
 
     def test_tidy_meanwhile(self) -> None:
         """What can wait is left for later."""
-        self.patch(storage_module, "KEPT_PAGES", -1)
+        self.patch(storage_module, "KEPT_BYTES", -(1 << 20))
         self.other.execute("BEGIN IMMEDIATE")
         self.storage.tidy()
         self.assertFalse(self.storage._database.in_transaction)
@@ -668,11 +669,33 @@ class ShrinkingTests(StorageTestCase):
         while storage.untidy:
             storage.tidy()
             (pages,) = storage._database.execute("PRAGMA page_count").fetchone()
-            self.assertGreaterEqual(pages, full - (steps + 1) * (storage_module.VACUUM_PAGES + 8))
+            step = storage_module.VACUUM_BYTES // PAGE_BYTES + 32
+            self.assertGreaterEqual(pages, full - (steps + 1) * step)
             steps += 1
         self.assertGreater(steps, 3)
         self.assertLess(os.path.getsize(self.path), 2 << 20)
         self.assertEqual(len(self.restarted().load(TICK)[0].nodes), 13)
+
+    def test_database_of_larger_pages(self) -> None:
+        """Those of earlier releases keep theirs; sizes are counted in bytes, whatever they are."""
+        self.patch(opening, "PAGE_BYTES", 4096)
+        storage = self.open()
+        tree, _ = storage.load(TICK)
+        storage = self.restarted()
+        self.assertEqual(storage._database.execute("PRAGMA page_size").fetchone(), (4096,))
+        self.assertEqual(storage._database.execute("PRAGMA wal_autocheckpoint").fetchone(), (1024,))
+        for number in range(1500):
+            tree.begin(0)
+            tree.create(f"/{number}", bytes(5000), OPEN)
+        keep(storage, tree)
+        for number in range(1500):
+            tree.begin(0)
+            tree.delete(f"/{number}")
+        keep(storage, tree)
+        (free,) = storage._database.execute("PRAGMA freelist_count").fetchone()
+        storage.tidy()
+        left = (free - 1024,)
+        self.assertEqual(storage._database.execute("PRAGMA freelist_count").fetchone(), left)
 
     def test_small_databases_keep_their_pages(self) -> None:
         """Pages that are soon needed again are not given back."""
