@@ -127,11 +127,15 @@ def memory_checks(start: Start, log: Log) -> list[Check]:
     """
     Resident memory of a broker that has just started, and with 1,000 partitions that hold messages
     and 1,000 connections that say nothing.
+
+    The messages come slowly: after full load the C library keeps up to 32 MiB of freed memory,
+    which belongs to the load and not to the partitions. That is logged beside it.
     """
     with running(start, MANY_PARTITIONS) as server:
         before = resident_kib(server.pid) / 1024
         load = ["-m", "put", "-t", "wide", "-c", "16", "-w", "64", "-b", "100"]
-        generate(server, [*load, "-Q", "-P", "1000"], 1.0, 0.0)
+        load += ["-Q", "-P", "1000"]
+        generate(server, [*load, "-r", "5000"], 1.0, 0.0)
         loaded = resident_kib(server.pid) / 1024
         idle = [str(HERE / "bin/metabench"), "-m", "idle", "-c", "1000", "-d", "6", "-u", "0"]
         with subprocess.Popen(
@@ -142,9 +146,11 @@ def memory_checks(start: Start, log: Log) -> list[Check]:
             time.sleep(4)
             connected = resident_kib(server.pid) / 1024
             generator.wait()
+        generate(server, load, 1.0, 0.0)
         log(
             f"{server.name}: {before:.0f} MiB after start, {loaded:.0f} MiB with 1000 partitions,"
-            f" {connected:.0f} MiB with 1000 idle connections as well"
+            f" {connected:.0f} MiB with 1000 idle connections as well,"
+            f" {resident_kib(server.pid) / 1024:.0f} MiB after full load"
         )
         name = f"{server.name}: 1,000 partitions and idle connections"
         return [
