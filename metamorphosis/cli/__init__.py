@@ -1,1 +1,1 @@
-"""``metaq``: producers and consumers for the shell, and a look at positions and topics."""
+"""``metaq``: a producer and a consumer for the shell, and commands to show and operate a cluster."""

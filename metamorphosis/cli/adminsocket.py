@@ -20,7 +20,7 @@ class NotRunning(MetaQError):
 
 
 class Refused(MetaQError):
-    """The broker has answered that it will not, or cannot."""
+    """The broker has refused the request."""
 
 
 class _Connection(http.client.HTTPConnection):
@@ -54,7 +54,7 @@ def find_socket(data: str | None, config: str | None) -> str:
     :param data: a data path, or the directory of ``twistd metaq --local``.
     :param config: a ``server.ini``, without ``data``.
     :raises ConfigError: ``config`` is faulty.
-    :raises MetaQError: there is no such directory.
+    :raises MetaQError: the directory does not exist.
     """
     if data is not None:
         path, inside = socket_path(data), os.path.join(data, SERVER_INI)
@@ -63,20 +63,20 @@ def find_socket(data: str | None, config: str | None) -> str:
         if os.path.exists(path) or not os.path.exists(inside):
             return path
         config = inside
-    assert config is not None  # the command line has one of both
+    assert config is not None  # the command line requires one of them
     return socket_path(serverini.load(config).data_path)
 
 
 def ask(path: str, method: str, route: str, timeout: float) -> Any:
     """
-    The broker's answer.
+    The broker's reply.
 
     :param path: of the socket.
     :param route: the path after ``/api/v1``.
     :param timeout: seconds.
     :raises NotRunning: no process listens there.
-    :raises Refused: the broker has said no.
-    :raises MetaQError: it does not answer in time, or goes away.
+    :raises Refused: the broker has refused.
+    :raises MetaQError: it does not reply in time, or the connection is lost.
     """
     connection = _Connection(path, timeout)
     try:

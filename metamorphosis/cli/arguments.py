@@ -21,23 +21,23 @@ _AGE = re.compile(r"([0-9]{1,9})([smhd])")
 
 
 class StartKind(Enum):
-    """What ``--from`` names."""
+    """The kinds of values of ``--from``."""
 
     STORED = STORED
     """The position of the group."""
     EARLIEST = EARLIEST
     LATEST = LATEST
     OFFSET = "offset"
-    """A byte of one partition."""
+    """The offset of a byte in one partition."""
     TIME = "time"
-    """The first message that was stored then or later."""
+    """The first message stored at or after a time."""
     AGE = "age"
-    """The same, counted back from the start of the command."""
+    """The same, with a time relative to the start of the command."""
 
 
 class Start(NamedTuple):
     """
-    Where reading begins.
+    The place at which reading begins.
 
     :ivar value: an offset; a time, ms since 1970; an age, ms.
     """
@@ -47,7 +47,7 @@ class Start(NamedTuple):
 
     def milliseconds(self, now: float) -> int:
         """
-        The time that is meant, ms since 1970.
+        The time of a ``TIME`` or ``AGE``, ms since 1970.
 
         :param now: wall clock, seconds since 1970.
         """
@@ -58,7 +58,7 @@ def start(text: str) -> Start:
     """
     The value of ``--from``. A time without a zone is local time.
 
-    :raises argparse.ArgumentTypeError: it names no place.
+    :raises argparse.ArgumentTypeError: the text is not a place.
     """
     if text in (EARLIEST, LATEST, STORED):
         return Start(StartKind(text))
@@ -75,7 +75,7 @@ def start(text: str) -> Start:
 
 
 def positive(kind: Callable[[str], float]) -> Callable[[str], float]:
-    """The reader of a number above 0."""
+    """An argument type for numbers above 0."""
 
     def parse(text: str) -> float:
         try:
@@ -93,7 +93,7 @@ def count(text: str) -> int:
     """
     A number that may be 0.
 
-    :raises argparse.ArgumentTypeError: it is none.
+    :raises argparse.ArgumentTypeError: the text is not a number.
     """
     if not (text.isascii() and text.isdecimal()):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number, as 0 or 1000")
@@ -104,7 +104,7 @@ def target(text: str) -> str:
     """
     The value of ``metaq offsets --to``.
 
-    :raises argparse.ArgumentTypeError: it names no place.
+    :raises argparse.ArgumentTypeError: the text is not a place.
     """
     if text not in (EARLIEST, LATEST) and not (text.isascii() and text.isdecimal()):
         raise argparse.ArgumentTypeError(f"{text!r} is neither earliest nor latest nor an offset")

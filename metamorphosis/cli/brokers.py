@@ -1,4 +1,4 @@
-"""``metaq brokers``: masters and slaves, and what each says of itself."""
+"""``metaq brokers``: masters and slaves, with the figures of each."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Row(NamedTuple):
     :ivar broker: ``0`` for a master, ``0/slave1`` for its asynchronous slave.
     :ivar state: ``ok``; ``no-answer``; ``away``: the broker has topics in ZooKeeper, or had, and is
         not registered.
-    :ivar version: of the protocol, and in brackets of this product where the broker tells it.
+    :ivar version: of the protocol, and in brackets of this product if the broker reports it.
     :ivar uptime: seconds since its start.
     """
 
@@ -44,7 +44,7 @@ async def brokers(session: SessionFactory, console: Console, options: Namespace)
     """
     Show the brokers.
 
-    :raises MetaQError: there is none, or one is away or does not answer.
+    :raises MetaQError: no broker is known, or one is away or does not reply.
     """
     cluster = Cluster(session)
     places = await cluster.places()

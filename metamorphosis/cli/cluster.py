@@ -1,8 +1,8 @@
 """
-Topics, partitions and groups as brokers and ZooKeeper show them: for ``metaq offsets`` and
-``metaq topics``, and for where ``metaq consume`` begins.
+Topics, partitions and groups as brokers and ZooKeeper show them: for ``metaq offsets`` and ``metaq
+topics``, and for the first offsets of ``metaq consume``.
 
-Everything is read when asked for; nothing is watched.
+All values are read on request; no node is watched.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from metamorphosis.client.factory import SessionFactory
 
 END = (1 << 63) - 1
-"""An offset after every other."""
+"""An offset beyond all others."""
 
 GROUP = "metaq"
-"""The group's name in requests that no group makes."""
+"""The group name in requests that do not come from a consumer group."""
 
 LOOK_BYTES = 1 << 20
 SHOWN_NAMES = 20
@@ -41,10 +41,12 @@ _COUNTS = re.compile(r"(\S+) partitions \d+ message_count (\d+) message_bytes (\
 @dataclass(slots=True)
 class PartitionState:
     """
-    :ivar url: of its master; None while there is none.
+    A partition.
+
+    :ivar url: of its master; None while it is away.
     :ivar begin: offset of the oldest message.
-    :ivar end: offset after the newest one that can be read.
-    :ivar answers: the master said so; both offsets are 0 otherwise.
+    :ivar end: offset after the newest readable message.
+    :ivar answers: whether the master has replied; both offsets are 0 otherwise.
     """
 
     url: str | None
@@ -54,13 +56,15 @@ class PartitionState:
 
     @property
     def ends(self) -> tuple[int | None, int | None]:
-        """Begin and end as they are shown."""
+        """Begin and end for display."""
         return (self.begin, self.end) if self.answers else (None, None)
 
 
 @dataclass(slots=True)
 class TopicState:
     """
+    A topic.
+
     :ivar messages: stored since its brokers started, or found then; the brokers count no others.
     :ivar size: bytes of the log.
     """
@@ -72,6 +76,8 @@ class TopicState:
 
 class BrokerPlace(NamedTuple):
     """
+    A broker in ZooKeeper.
+
     :ivar name: ``0`` for a master, ``0/slave1`` for its asynchronous slave.
     :ivar url: None while it is away.
     """
@@ -82,26 +88,26 @@ class BrokerPlace(NamedTuple):
 
 class Cluster:
     """
-    Asks for a command of ``metaq``. Thread: the loop's. One long class, because all commands share
-    its questions.
+    The requests of the commands of ``metaq``. Thread: the loop's. One long class, because all
+    commands share its requests.
 
-    :ivar faults: questions without an answer, and why; shown with the answers.
+    :ivar faults: the reasons of failed requests; shown with the results.
     """
 
     def __init__(self, session: SessionFactory) -> None:
         self.faults: list[str] = []
-        self._patterns: set[str] = set()  # sections for any number of topics, as the brokers have
+        self._patterns: set[str] = set()  # topic patterns in the brokers' configurations
         self._session = session
-        self._registry: Any = session.registry  # None: nobody asks it
+        self._registry: Any = session.registry  # None in direct mode
         self._paths = session.paths
 
     # Topics
 
     async def topics(self, wanted: Iterable[str] = ()) -> dict[str, TopicState]:
         """
-        All topics, or those named, by name.
+        All topics, or those in ``wanted``, by name.
 
-        :raises MetaQError: there is no such topic, or ZooKeeper does not answer.
+        :raises MetaQError: a topic does not exist, or ZooKeeper does not reply.
         """
         urls = await self.brokers()
         found: dict[str, TopicState] = {}
@@ -124,7 +130,7 @@ class Cluster:
         return {name: found[name] for name in names if name in found}
 
     def no_such(self, wanted: Iterable[str], found: Iterable[str]) -> str:
-        """The text about topics that no broker has, with the topics there are."""
+        """The text about topics that no broker has, with the existing topics."""
         if not found:
             return self.no_topics()
         if self._registry is None:
@@ -143,16 +149,16 @@ class Cluster:
 
     async def has(self, topic: str) -> bool:
         """
-        Whether a broker has the topic; otherwise one will make it with its first message.
+        Whether a broker has the topic; otherwise its first message will create it.
 
-        :raises MetaQError: no broker will make it; the text names the topics there are.
+        :raises MetaQError: no broker will create it; the text names the existing topics.
         """
         if self._registry is not None and await self.children(self._paths.topics_sub(topic)):
             return True
         found = await self.topics()
         if topic in found:
             return True
-        if self.faults:  # a broker that does not answer may know it
+        if self.faults:  # a broker that does not reply may have it
             self.faults.clear()
             return False
         if any(re.fullmatch(each.replace("*", ".*"), topic) for each in self._patterns):
@@ -203,7 +209,7 @@ class Cluster:
             return None
 
     async def _registered(self, urls: dict[int, str | None], found: dict[str, TopicState]) -> None:
-        """The partitions that masters have registered, with messages or without."""
+        """Add the partitions that masters have registered, with messages or without."""
         for path_of in (self._paths.topics_pub, self._paths.topics_sub):
             for topic in await self.children(above(path_of("x"))):
                 for name in await self.children(path_of(topic)):
@@ -226,7 +232,7 @@ class Cluster:
             return 0
 
     async def _stores(self, broker_id: int, url: str, found: dict[str, TopicState]) -> None:
-        """The partitions on the disk of one broker."""
+        """Add the partitions on the disk of one broker."""
         for line in _lines(await self._ask(url, StatsCommand("offsets"))):
             match = _RANGE.fullmatch(line)
             if match:
@@ -249,9 +255,9 @@ class Cluster:
 
     async def ends(self, topic: str) -> dict[Partition, int | None]:
         """
-        The ends of a topic's partitions that there are at present; None where no broker says.
+        The present ends of a topic's partitions; None for a partition whose broker does not reply.
 
-        :raises RegistryError: ZooKeeper does not answer.
+        :raises RegistryError: ZooKeeper does not reply.
         """
         state = (await self.topics()).get(topic, TopicState())
         silent = bool(self.faults)
@@ -263,9 +269,9 @@ class Cluster:
 
     async def end_of(self, topic: str, partition: Partition) -> int:
         """
-        The end of a partition at present, 0 if nothing was ever written to it.
+        The present end of a partition; 0 before its first message.
 
-        :raises MetaQError: no broker says.
+        :raises MetaQError: no reply from its broker.
         """
         url = (await self.brokers()).get(partition.broker_id)
         if url is None:
@@ -280,10 +286,10 @@ class Cluster:
         self, url: str, topic: str, number: int, offset: int, end: int
     ) -> bool:
         """
-        Whether a message begins there, by its checksum; one that is too long for that only has to
-        fit before the ``end`` of the partition.
+        Whether a message begins at an offset, by its checksum; a message that is too long for that
+        only has to fit before the ``end`` of the partition.
 
-        :raises MetaQError: the broker does not say.
+        :raises MetaQError: no reply from the broker.
         """
         piece = await self.piece(url, topic, number, offset, LOOK_BYTES)
         try:
@@ -298,9 +304,9 @@ class Cluster:
 
     async def piece(self, url: str, topic: str, number: int, offset: int, size: int) -> bytes:
         """
-        The bytes of a log from ``offset`` on, ``size`` of them at most.
+        The bytes of a log from ``offset``, at most ``size``.
 
-        :raises MetaQError: the broker does not give them.
+        :raises MetaQError: no such reply from the broker.
         """
         return await self._ask(url, GetCommand(topic, GROUP, number, offset, size, 0), VALUE)
 
@@ -308,14 +314,14 @@ class Cluster:
         """
         The text of ``stats <item>``.
 
-        :raises MetaQError: the broker does not say.
+        :raises MetaQError: no reply from the broker.
         """
         return (await self._ask(url, StatsCommand(item))).decode("utf-8", "replace")
 
     async def _ask(
         self, url: str, command: GetCommand | OffsetCommand | StatsCommand, right: int = SUCCESS
     ) -> bytes:
-        """The body of a broker's answer."""
+        """The body of a broker's reply."""
         user = object()
         try:
             connection = await reached(self._session, url, user)
@@ -337,9 +343,9 @@ class Cluster:
 
 async def reached(session: SessionFactory, url: str, user: object) -> BrokerConnection:
     """
-    The open connection to a broker, of which ``user`` has to be released in any case.
+    The open connection to a broker; the caller releases ``user`` in any case.
 
-    :raises NotConnected: there is none in time; a refused one is not waited for.
+    :raises NotConnected: no connection in time; after a refusal there is no wait.
     """
     connection = session.connections.acquire(url, user)
     limit = session.config.publish_connect_timeout_ms / 1000
@@ -352,7 +358,7 @@ async def reached(session: SessionFactory, url: str, user: object) -> BrokerConn
 
 
 def _mark_silent(url: str, found: dict[str, TopicState]) -> None:
-    """Nothing is known of this broker's partitions but that there are some."""
+    """Mark the partitions of a broker that does not reply."""
     for state in found.values():
         for partition in state.partitions.values():
             if partition.url == url and not partition.end:
@@ -360,7 +366,7 @@ def _mark_silent(url: str, found: dict[str, TopicState]) -> None:
 
 
 def shortened(names: Iterable[str]) -> str:
-    """The first ``SHOWN_NAMES`` in order, and how many more there are."""
+    """The first ``SHOWN_NAMES`` in order, and the number of others."""
     ordered = sorted(names)
     more = len(ordered) - SHOWN_NAMES
     return ", ".join(ordered[:SHOWN_NAMES]) + (f" and {more} more" if more > 0 else "")

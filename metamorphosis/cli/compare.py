@@ -1,4 +1,4 @@
-"""``metaq compare``: the logs of two brokers, or of their data directories, side by side."""
+"""``metaq compare``: compares the logs of two brokers, or of their data directories."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ async def compare(console: Console, options: Namespace) -> None:
     """
     Show each partition.
 
-    :raises MetaQError: a side cannot be read, or somewhere neither log begins with the other.
+    :raises MetaQError: a side cannot be read, or in a partition neither log begins with the other.
     """
     try:
         sides = [side_of(console.runtime, text, options.timeout) for text in (options.a, options.b)]
@@ -42,7 +42,7 @@ async def compare(console: Console, options: Namespace) -> None:
 
 async def rows_of(console: Console, a: Side, b: Side) -> list[Row]:
     """
-    Compare all, with a line of progress on a terminal.
+    Compare all partitions, with a line of progress on a terminal.
 
     :raises MetaQError: a side cannot be reached or read.
     """

@@ -1,6 +1,6 @@
 """
-The terminal of a command of ``metaq``: input that does not block the loop, output
-that may block as long as its reader likes, progress on a terminal, an end by signal.
+The terminal of a command of ``metaq``: input that does not block the loop, output that waits for
+its reader, progress on a terminal, an end by signal.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ CHUNK = 64 * 1024
 """Bytes read at a time."""
 
 LONGEST_LINE = 64 << 20
-"""Longest line of the input; the longest message that a broker takes unless told otherwise."""
+"""Longest line of the input: a broker's default limit of a message."""
 
 PROGRESS_SECONDS = 0.5
 
 
 class UsageError(MetaQError):
-    """The command contradicts itself."""
+    """The command line is contradictory."""
 
 
 class OutputClosed(MetaQError):
@@ -44,7 +44,7 @@ class Console:
 
     :ivar stopped: set by a signal; every other wait ends with it.
     :ivar interactive: standard error is a terminal.
-    :param read: blocks, gives the next bytes of the input, empty at its end. Thread: worker.
+    :param read: blocks; returns the next bytes of the input, empty at its end. Thread: worker.
     :param write: blocks until the bytes are written. Thread: worker.
     """
 
@@ -67,11 +67,11 @@ class Console:
         self._shown = 0
 
     def on_stop(self, listener: Callable[[], object]) -> None:
-        """Call it when ``stop`` is."""
+        """Call ``listener`` at ``stop``."""
         self._listeners.append(listener)
 
     def stop(self) -> None:
-        """End the command in order."""
+        """Let the command finish its work and end."""
         self.stopped.set()
         self.lines.close()
         for listener in self._listeners:
@@ -79,7 +79,7 @@ class Console:
 
     def write(self, data: bytes) -> Awaitable[None]:
         """
-        A future that fires when ``data`` have left; writes keep their order.
+        A future that fires when ``data`` are written; writes keep their order.
 
         :raises OutputClosed: the reader has closed the output.
         """
@@ -104,25 +104,25 @@ class Console:
         return future
 
     def print(self, value: object, as_json: bool) -> Awaitable[None]:
-        """Write a value as one JSON line, or a text as it is."""
+        """Write a value as one JSON line, or as text."""
         text = json_text(value) if as_json else str(value)
         return self.write(encoded(f"{text}\n"))
 
     # Lines for standard error
 
     def complain(self, text: object) -> None:
-        """One line about a fault."""
+        """Write one line about a fault."""
         self.clear_progress()
         self._say(f"metaq: {' '.join(str(text).split())}\n")
 
     def progress(self, text: str) -> None:
-        """Show the progress, over what was shown before; on a terminal only."""
+        """Show the progress in place of the last one; on a terminal only."""
         if self.interactive:
             self._say(f"\r{text}{' ' * (self._shown - len(text))}")
             self._shown = len(text)
 
     def clear_progress(self, last: str = "") -> None:
-        """No more of that; ``last`` stays."""
+        """Remove the line of progress; ``last`` stays."""
         if self.interactive and (self._shown or last):
             self.progress(last)
             self._say("\n" if last else "\r")
@@ -133,11 +133,11 @@ class Console:
             self.errors.write(text)
             self.errors.flush()
         except OSError:
-            self.interactive = False  # no terminal to write to
+            self.interactive = False  # standard error is closed
 
 
 class Lines:
-    """The lines of the input, which a worker reads ahead by one chunk."""
+    """The lines of the input; a worker reads one chunk ahead."""
 
     def __init__(self, console: Console, read: Callable[[], bytes]) -> None:
         self._console = console
@@ -150,13 +150,13 @@ class Lines:
         self._ended = False
 
     def close(self) -> None:
-        """No more lines are wanted."""
+        """End the input."""
         self._ended = True
         self._news.pulse()
 
     async def next(self) -> Sequence[bytes]:
         """
-        The lines that are complete with the next chunk, without their ends; nothing at the end of
+        The lines that are complete with the next chunk, without their ends; empty at the end of
         the input, or after ``close``.
 
         :raises OSError: the input cannot be read.
@@ -182,7 +182,7 @@ class Lines:
 
     async def _next_chunk(self) -> bytes | None:
         if self._threads is None:
-            # Never stopped: its thread may wait for a terminal for ever.
+            # Never stopped: its thread may wait for a terminal without end.
             self._threads = self._console.runtime.threads(1, "stdin")
             self._threads.submit(self._read, self._arrived)
         while self._chunk is None and self._error is None:
@@ -202,7 +202,7 @@ class Lines:
 
 
 class Ticker:
-    """Calls a function twice a second, if there is a terminal."""
+    """Calls a function twice a second, on a terminal."""
 
     def __init__(self, console: Console, show: Callable[[], None]) -> None:
         self._console = console
@@ -216,19 +216,19 @@ class Ticker:
         self._timer = self._console.runtime.call_later(PROGRESS_SECONDS, self._tick)
 
     def stop(self) -> None:
-        """No more."""
+        """End the calls."""
         if self._timer is not None:
             self._timer.cancel()
 
 
 def json_text(value: object) -> str:
-    """One line that every terminal shows, and every reader of JSON understands."""
+    """A value as one line of JSON that the terminal can show."""
     text = json.dumps(value, ensure_ascii=not shows_everything())
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def amount(count: int, size: int, seconds: float) -> str:
-    """How much that is: messages, bytes, and a rate."""
+    """The text about an amount: messages, bytes, and a rate."""
     rate = f", {count / seconds:,.0f}/s" if seconds > 0 else ""
     return f"{count:,} message{'' if count == 1 else 's'}, {size / 1e6:,.1f} MB{rate}"
 

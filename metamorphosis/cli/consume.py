@@ -1,10 +1,10 @@
 """
-``metaq consume``: the messages of a topic, as a member of a group; those of one partition, without
-a group, are in ``onepartition``.
+``metaq consume``: reads the messages of a topic as a member of a group; ``onepartition`` reads
+those of one partition without a group.
 
-A message counts as consumed when it has been written; whatever ends the command, the group goes on
-after the last such message. In ZooKeeper mode the partitions are shared with the other members of
-the group, of whatever language; in direct mode all partitions of the one broker are read.
+A message counts as consumed when it has been written; after any end of the command the group
+continues after the last such message. In ZooKeeper mode the partitions are shared with the other
+members of the group, in any language; in direct mode all partitions of the one broker are read.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ FETCH_BYTES = 1 << 20
 @implementer(IOffsetStore)
 class StartingAt:
     """
-    Positions of a group that begins anew: each partition starts at one end of the log when it is
-    claimed for the first time, and from then on where it was left, also by another member of the
+    Positions of a group with ``--from``: each partition starts at the given place when it is
+    claimed for the first time, and later at the stored position, also of another member of the
     group.
 
-    :param store: where the positions are kept; what it had of a partition is replaced.
-    :param starts: where partitions start, others at 0; None: ``ask`` at the time.
-    :param ask: the end of a partition.
-    :param before: what was stored when this began; what differs now comes from another member.
+    :param store: keeps the positions; its earlier position of a partition is replaced.
+    :param starts: the first offsets of partitions, 0 for others; None: call ``ask`` then.
+    :param ask: the first offset of a partition.
+    :param before: the positions at the start; a different one now comes from another member.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class StartingAt:
         return await self._store.load(topic, group, partition)
 
     async def _was_begun(self, topic: str, group: str, partition: Partition) -> bool:
-        """Whether another member of the group has read the partition meanwhile."""
+        """Whether another member of the group has stored a position meanwhile."""
         if partition not in self._before:
             return False
         stored = await self._store.load(topic, group, partition)
@@ -96,12 +96,11 @@ class StartingAt:
 
 async def consume(session: SessionFactory, console: Console, options: Namespace) -> None:
     """
-    Write messages as long as it was asked for.
+    Write messages until the requested end. One long function: the steps of one run, in their order,
+    around one ``finally``.
 
-    One long function: the steps of one run, in their order, around one ``finally``.
-
-    :raises Interrupted: it was ended from outside.
-    :raises MetaQError: it cannot go on.
+    :raises Interrupted: a signal has ended it.
+    :raises MetaQError: it cannot continue.
     """
     if options.partition is not None:
         await read_partition(session, console, options)
@@ -125,7 +124,7 @@ async def consume(session: SessionFactory, console: Console, options: Namespace)
     consumer = session.create_consumer(options.group, store=store)
     consumer.subscribe(options.topic, FETCH_BYTES, output.take, batch=True)
     consumer.on_rejection(keep_trying)
-    console.on_stop(consumer.close)  # also while it waits for its place in the group
+    console.on_stop(consumer.close)  # also while it waits for its partitions
     ticker = Ticker(console, output.show)
     positions: list[Position] = []
     try:
@@ -152,8 +151,8 @@ def _starts(
     """
     The first two parameters of ``StartingAt``.
 
-    :param ends: of the partitions there are.
-    :param consumer: gives the one that reads, which is made later.
+    :param ends: of the existing partitions.
+    :param consumer: returns the consumer, which is created later.
     """
     if start.kind is StartKind.LATEST:
         return ends, cluster.end_of
@@ -164,7 +163,7 @@ def _starts(
     async def at_time(topic: str, partition: Partition) -> int:
         try:
             return await consumer().offset_at(topic, partition, milliseconds)
-        except NotFound:  # no message was ever written to it
+        except NotFound:  # it has no message yet
             return 0
 
     return dict.fromkeys(ends), at_time
@@ -180,9 +179,9 @@ def _unstored(positions: list[Position]) -> str:
 
 async def _check_readable(consumer: Consumer, cluster: Cluster, topic: str) -> None:
     """
-    Raise if no message comes because a broker is missing.
+    Raise if no message has arrived because a broker is missing.
 
-    :raises NotConnected: there is one that does not answer.
+    :raises NotConnected: a broker does not reply.
     """
     ends = await cluster.ends(topic)
     silent = [p for _, p in consumer.assignment if p in ends and ends[p] is None]
@@ -192,12 +191,12 @@ async def _check_readable(consumer: Consumer, cluster: Cluster, topic: str) -> N
 
 
 def keep_trying(message: ReceivedMessage) -> None:
-    """Reject no message: one that was not written is tried again."""
+    """Reject no message: an unwritten message is delivered again."""
     raise MetaQError("it was not written")
 
 
 async def _join(consumer: Consumer, console: Console) -> None:
-    """Take a place in the group; where that takes time, a line says so and it keeps trying."""
+    """Join the group; if that takes time, write a line and keep trying."""
     try:
         await consumer.complete_subscribe()
     except ClientClosed:

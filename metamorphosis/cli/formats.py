@@ -1,6 +1,6 @@
 """
-Messages as bytes for the output of ``metaq consume``: bodies as lines, exact bodies, JSON, or a
-format of the user's.
+Messages as bytes for the output of ``metaq consume``: bodies as lines, exact bodies, JSON, or the
+user's format.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ def body_line(message: ReceivedMessage) -> bytes:
 
 
 def raw_body(message: ReceivedMessage) -> bytes:
-    """The data of the message, and nothing else."""
+    """The data of the message only."""
     return message.data
 
 
 def json_line(message: ReceivedMessage) -> bytes:
     """
-    The message as a JSON object; a body that is not UTF-8 is there as ``body_base64``, and ``body``
-    is null.
+    The message as a JSON object; for a body that is not UTF-8 ``body`` is null, and ``body_base64``
+    has the bytes.
     """
     data = message.data
     value: dict[str, object] = {
@@ -51,7 +51,7 @@ def json_line(message: ReceivedMessage) -> bytes:
 
 
 def time_text(message_id: int) -> str:
-    """When a message was stored, in UTC; a hyphen for the ids of Java brokers, without a time."""
+    """The time at which a message was stored, in UTC; a hyphen for ids of Java brokers."""
     milliseconds = milliseconds_of(message_id)
     if milliseconds is None:
         return "-"
@@ -70,7 +70,7 @@ FIELDS: dict[str, Format] = {
     "size": lambda message: b"%d" % len(message.data),
     "body": raw_body,
 }
-"""The names that a format may have in braces. ``next`` is the offset after the message."""
+"""The fields that a format may name in braces. ``next`` is the offset after the message."""
 
 ESCAPES = {"n": b"\n", "t": b"\t", "r": b"\r", "0": b"\0", "\\": b"\\"}
 

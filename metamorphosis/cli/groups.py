@@ -1,4 +1,4 @@
-"""Groups of consumers as ZooKeeper has them. Everything is read when asked for."""
+"""Consumer groups in ZooKeeper. All values are read on request."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 class Groups:
     """
-    Asks ZooKeeper. Thread: the loop's.
+    Reads groups from ZooKeeper. Thread: the loop's.
 
-    :param cluster: takes the faults that are found.
+    :param cluster: collects the faults.
     """
 
     def __init__(self, session: SessionFactory, cluster: Cluster) -> None:
@@ -25,19 +25,19 @@ class Groups:
         self._paths = session.paths
 
     async def names(self) -> list[str]:
-        """The groups that ZooKeeper knows."""
+        """The groups in ZooKeeper."""
         return await self._cluster.children(above(above(self._paths.consumer_ids("x"))))
 
     async def members(self, group: str) -> list[str]:
-        """The living members of a group."""
+        """The present members of a group."""
         return await self._cluster.children(self._paths.consumer_ids(group))
 
     async def topics(self, group: str) -> list[str]:
-        """The topics of which a group has positions."""
+        """The topics for which a group has positions."""
         return await self._cluster.children(above(above(self._paths.offset(group, "x", "y"))))
 
     async def kept(self, group: str, topic: str) -> list[Partition]:
-        """The partitions of which a group has positions."""
+        """The partitions for which a group has positions."""
         names = await self._cluster.children(above(self._paths.offset(group, topic, "x")))
         found = []
         for name in names:
@@ -56,7 +56,7 @@ class Groups:
         return (data or b"").decode("utf-8", "replace")
 
     async def committed_at(self, group: str, topic: str, partition: Partition) -> int | None:
-        """When the position was stored last, ms since 1970 by the clock of ZooKeeper."""
+        """The time of the last commit, ms since 1970 by the clock of ZooKeeper."""
         try:
             _, stat = await self._registry.get(self._paths.offset(group, topic, str(partition)))
         except NoNode:

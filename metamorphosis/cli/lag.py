@@ -1,8 +1,8 @@
 """
-``metaq lag``: what groups have still to read in each partition.
+``metaq lag``: the unread bytes and messages of groups in each partition.
 
 Bytes are exact. A broker does not know the number of messages between two offsets: they are counted
-in the next 256 KiB, and where more is left, the rest is taken to be like those.
+in the next 256 KiB, and the rest is estimated from them.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ if TYPE_CHECKING:
 HEAD = ("GROUP", "TOPIC", "PARTITION", "BYTES", "MESSAGES", "COMMITTED", "OWNER", "STATE")
 
 SAMPLE_BYTES = 256 << 10
-"""Read from each partition that a group has not read to its end."""
+"""Bytes read from each partition with unread messages."""
 
 
 class Lag(NamedTuple):
     """
     A group in a partition.
 
-    :ivar bytes: left to read; None: not known.
-    :ivar messages: the same; None: not known, as where the next one is longer than the sample or
-        damaged.
+    :ivar bytes: unread bytes; None: unknown.
+    :ivar messages: unread messages; None: unknown, for example if the next one is longer than the
+        sample, or damaged.
     :ivar exact: ``messages`` were counted to the end, not estimated.
-    :ivar committed: when the position was stored last, ISO 8601 in UTC; None: never, or it is not
-        kept in ZooKeeper.
+    :ivar committed: the time of the last commit, ISO 8601 in UTC; None: never, or the position is
+        not in ZooKeeper.
     """
 
     group: str
@@ -63,9 +63,9 @@ class Lag(NamedTuple):
 
 async def lag(session: SessionFactory, console: Console, options: Namespace) -> None:
     """
-    Show it, once or again and again.
+    Show the lag, once or repeatedly.
 
-    :raises MetaQError: not everything could be shown, or there is more than was allowed.
+    :raises MetaQError: a request failed, or a lag is above its limit.
     """
     while True:
         faults = await _look(session, console, options)
@@ -83,7 +83,7 @@ async def lag(session: SessionFactory, console: Console, options: Namespace) -> 
 
 
 async def _look(session: SessionFactory, console: Console, options: Namespace) -> list[str]:
-    """Show what is left now; the faults, and the partitions with more than was allowed."""
+    """Show the present lag; returns the faults, and the partitions above a limit."""
     positions = Positions(session)
     try:
         rows = await positions.rows(options.group, options.topic, options.partition)
@@ -115,7 +115,7 @@ async def _lag(session: SessionFactory, positions: Positions, row: Row) -> Lag:
 
 
 async def _messages(cluster: Cluster, row: Row, url: str | None) -> tuple[int | None, bool]:
-    """The messages that are left, and whether the number is exact."""
+    """The unread messages, and whether the number is exact."""
     if not row.lag or row.end is None or url is None:
         return row.lag, row.lag == 0
     begin = row.end - row.lag
@@ -126,14 +126,14 @@ async def _messages(cluster: Cluster, row: Row, url: str | None) -> tuple[int | 
     except MetaQError as error:
         cluster.faults.append(f"group {row.group}, partition {row.partition}: {error}")
         return None, False
-    count, read = count_records(sample[: row.lag])  # more may have come meanwhile
+    count, read = count_records(sample[: row.lag])  # more may have been stored meanwhile
     if not count:
         return None, False
     return (count, True) if read >= row.lag else (round(count * row.lag / read), False)
 
 
 def count_records(sample: bytes) -> tuple[int, int]:
-    """The whole records at the beginning of these bytes, and their length together."""
+    """The number of whole records at the beginning of these bytes, and their total length."""
     count = position = 0
     while position + HEADER_BYTES <= len(sample):
         length: int = HEADER.unpack_from(sample, position)[0]

@@ -1,4 +1,4 @@
-"""The command lines of the commands that look at a cluster."""
+"""The command lines of the commands that show a cluster."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def _offsets(commands: Commands, common: argparse.ArgumentParser, status: str) -
     parser = commands.add_parser(
         "offsets",
         parents=[common],
-        help="show how far groups are, or set it",
+        help="show the positions of groups, or set them",
         description="Show the positions of groups and how many bytes they have before them. With"
         " --to, set the positions of a group of which no member is running.",
         epilog=status,
     )
     _of_groups(parser)
     parser.add_argument(
-        "--to", type=target, metavar="earliest|latest|N", help="where the group is to go on"
+        "--to", type=target, metavar="earliest|latest|N", help="the new position of the group"
     )
     parser.add_argument("--json", action="store_true", help="one JSON object for each row")
 
@@ -36,7 +36,7 @@ def _lag(commands: Commands, common: argparse.ArgumentParser, status: str) -> No
     parser = commands.add_parser(
         "lag",
         parents=[common],
-        help="show what groups have still to read",
+        help="show the unread bytes and messages of groups",
         description="Show the bytes and the messages that groups have before them in each"
         " partition, the member that reads it, and the time of the last commit there. Messages are"
         " counted in the next 256 KiB; where more is left, their number is an estimate from"
@@ -48,13 +48,13 @@ def _lag(commands: Commands, common: argparse.ArgumentParser, status: str) -> No
         "--watch",
         type=positive(float),
         metavar="SECONDS",
-        help="look again after so long, until interrupted",
+        help="repeat after this time, until interrupted",
     )
     parser.add_argument(
         "--max", type=count, metavar="BYTES", help="more than this in a partition is a failure"
     )
     parser.add_argument(
-        "--max-messages", type=count, metavar="N", help="more than this is one, too"
+        "--max-messages", type=count, metavar="N", help="more than this is a failure, too"
     )
     parser.add_argument("--json", action="store_true", help="one JSON object for each row")
 
@@ -84,8 +84,8 @@ def _brokers(commands: Commands, common: argparse.ArgumentParser, status: str) -
         "brokers",
         parents=[common],
         help="show masters and slaves",
-        description="Show the brokers of a cluster, masters and asynchronous slaves, and what each"
-        " says of itself. The slave of a synchronous pair is not in ZooKeeper: metaq slave-status"
+        description="Show the brokers of a cluster, masters and asynchronous slaves, with the"
+        " figures of each. The slave of a synchronous pair is not in ZooKeeper: metaq slave-status"
         " asks it.",
         epilog=status,
     )
@@ -97,8 +97,8 @@ def _stats(commands: Commands, common: argparse.ArgumentParser, status: str) -> 
         "stats",
         parents=[common],
         help="show the figures of brokers",
-        description="Show what brokers answer to the command stats: all masters of the cluster and"
-        " its asynchronous slaves, or the one of --broker.",
+        description="Show the replies of brokers to the command stats: of all masters of the"
+        " cluster and their asynchronous slaves, or of the one of --broker.",
         epilog=status,
     )
     parser.add_argument(

@@ -1,8 +1,8 @@
 """
 ``metaq``: reads the command line, connects, runs one command, ends with a status.
 
-Ctrl-C ends a command in order: what is under way is finished, positions are kept. A second one ends
-it at once.
+After Ctrl-C a command finishes its pending work, stores positions and ends. A second Ctrl-C ends it
+at once.
 """
 
 from __future__ import annotations
@@ -56,14 +56,14 @@ ALONE: dict[str, Alone] = {"compare": compare}
 """Commands that need no session."""
 
 IN_ORDER = ("produce", "consume")
-"""Commands that have something to finish when they are interrupted."""
+"""Commands that finish pending work when they are interrupted."""
 
 REFUSED_MS = 800
-"""How long a refused connection, or a name that does not resolve, is tried again: long enough for a
-server that is just being restarted by its supervisor, short enough for a user at a terminal."""
+"""Time in which a refused connection, or a name that does not resolve, is tried again: long enough
+for a server that its supervisor restarts, short enough for a user at a terminal."""
 
 DELIVERY_MS = 30000
-"""How long a message is tried: a restart of a broker takes no longer, and a user is waiting."""
+"""Time limit of a message: longer than the restart of a broker, and a user waits."""
 
 DONE, FAILED, SENSELESS, INTERRUPTED, OUTPUT_CLOSED = 0, 1, 2, 130, 141
 
@@ -81,11 +81,11 @@ def main() -> None:
         logging.getLogger("kazoo").setLevel(logging.CRITICAL)
     try:
         status = asyncio.run(_run(options))
-    except KeyboardInterrupt:  # before there was anything to end in order
+    except KeyboardInterrupt:  # before the command had begun
         status = INTERRUPTED
     if sys.stderr is not None:
         sys.stderr.flush()
-    # A worker may wait for the terminal's next line; nothing else is left to be done.
+    # A worker may wait for the terminal's next line, which would block a normal exit.
     os._exit(status)
 
 
@@ -136,7 +136,7 @@ def _end_by_signal(console: Console) -> None:
 
 
 async def execute(session: SessionFactory, console: Console, options: Namespace) -> int:
-    """Run the command; the exit status. The session is closed afterwards."""
+    """Run the command, close the session; returns the exit status."""
     orderly = False
 
     def stopped() -> None:
@@ -158,7 +158,7 @@ async def execute(session: SessionFactory, console: Console, options: Namespace)
 
 
 async def end_of(command: Awaitable[None], console: Console) -> int:
-    """The exit status of a command."""
+    """Await a command; returns its exit status."""
     try:
         await command
         return DONE

@@ -29,9 +29,7 @@ def _produce(commands: Commands, common: argparse.ArgumentParser, status: str) -
     parser.add_argument("topic")
     parser.add_argument("--attribute", help="of every message")
     place = parser.add_mutually_exclusive_group()
-    place.add_argument(
-        "--partition", help="<brokerId>-<number>, or a number where there is one broker"
-    )
+    place.add_argument("--partition", help="<brokerId>-<number>, or a number with a single broker")
     place.add_argument("--key", help="messages with the same key go to the same partition")
     place.add_argument(
         "--key-separator",
@@ -42,7 +40,7 @@ def _produce(commands: Commands, common: argparse.ArgumentParser, status: str) -
 
 
 def _sending(parser: argparse.ArgumentParser) -> None:
-    """What is sent at a time."""
+    """Options for the sending of messages."""
     parser.add_argument("--file", metavar="PATH", help="send the whole file as one message")
     _longest(parser, "refuse longer messages")
     parser.add_argument(
@@ -81,33 +79,31 @@ def _consume(commands: Commands, common: argparse.ArgumentParser, status: str) -
 
 
 def _reading(parser: argparse.ArgumentParser) -> None:
-    """Where reading begins and ends."""
+    """Options for the begin and end of reading."""
     reader = parser.add_mutually_exclusive_group(required=True)
     reader.add_argument("--group")
-    reader.add_argument(
-        "--partition", help="<brokerId>-<number>, or a number where there is one broker"
-    )
+    reader.add_argument("--partition", help="<brokerId>-<number>, or a number with a single broker")
     parser.add_argument(
         "--from",
         dest="start",
         type=start,
         default=STORED,
         metavar="WHERE",
-        help=f"where to begin, whatever the group's position is: {START_TEXT}. stored: at the"
-        " position, and a new group with the oldest message. A time is the first message stored"
-        " then or later; an offset needs --partition (default: %(default)s)",
+        help=f"where to begin: {START_TEXT}. stored: at the group's position, and a new group with"
+        " the oldest message. A time is the first message stored then or later; an offset needs"
+        " --partition (default: %(default)s)",
     )
     parser.add_argument("--max", type=positive(int), metavar="N", help="end after N messages")
     parser.add_argument(
         "--idle",
         type=positive(float),
         metavar="SECONDS",
-        help="end when nothing has come for so long, although the brokers answer",
+        help="end when no message has arrived for this time, although the brokers reply",
     )
 
 
 def _output(parser: argparse.ArgumentParser) -> None:
-    """What is written for a message."""
+    """Options for the output of a message."""
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--json", action="store_true", help="one JSON object for each message")
     output.add_argument(

@@ -1,6 +1,6 @@
 """
-``metaq offsets``: positions of groups and the bytes that are left to read; or the new position of a
-group that does not run.
+``metaq offsets``: shows positions of groups and their unread bytes; or sets the position of a group
+that does not run.
 
 Positions are those in ZooKeeper. In direct mode they are those of ``metaq consume --broker`` on
 this machine, in ``~/.meta_offsets``.
@@ -33,19 +33,19 @@ class State(Enum):
     """The unusual states of a group in a partition."""
 
     NOT_BEGUN = "not-begun"
-    """No position is stored: a member begins where its settings say."""
+    """No position is stored: a member begins at the place in its settings."""
     UNREADABLE = "unreadable"
-    """Something else than a position is kept; the partition is not read."""
+    """The stored value is not a position; the partition is not read."""
     BEYOND_END = "beyond-end"
-    """The position lies after the last message: of another log, or of one that was deleted."""
+    """The position is after the last message: it belongs to another or a deleted log."""
     BEFORE_BEGIN = "before-begin"
     """Messages were deleted before the group read them."""
     NO_BROKER = "no-broker"
     """No broker serves the partition."""
     NO_ANSWER = "no-answer"
-    """Its broker does not say where the partition begins and ends."""
+    """Its broker does not reply with the begin and end of the partition."""
     NO_OWNER = "no-owner"
-    """The group has members, and none of them reads the partition."""
+    """The group has members, but none of them reads the partition."""
     NO_MEMBER = "no-member"
     """No member of the group is running."""
 
@@ -54,9 +54,9 @@ class Row(NamedTuple):
     """
     A group in a partition.
 
-    :ivar offset: where it goes on; None: it has not begun, or it is not known.
-    :ivar end: of the partition; None: no broker says.
-    :ivar lag: bytes to be read; None: not known.
+    :ivar offset: the position; None: not stored, or unknown.
+    :ivar end: of the partition; None: unknown.
+    :ivar lag: unread bytes; None: unknown.
     :ivar owner: the member that reads it now.
     :ivar state: the values of ``State`` that hold, most important first.
     """
@@ -76,7 +76,7 @@ class Row(NamedTuple):
 
 
 def offset_store(session: SessionFactory) -> IOffsetStore:
-    """Where ``metaq`` keeps the positions of groups."""
+    """The store of the positions of groups."""
     if session.registry is not None:
         return ZooKeeperOffsetStore(session.registry, session.paths)
     return LocalFileOffsetStore(session.runtime)
@@ -84,9 +84,9 @@ def offset_store(session: SessionFactory) -> IOffsetStore:
 
 async def offsets(session: SessionFactory, console: Console, options: Namespace) -> None:
     """
-    Show positions, and change them before if ``--to`` says so.
+    Show positions, and with ``--to`` change them first.
 
-    :raises MetaQError: not everything could be shown or changed.
+    :raises MetaQError: a request or a change failed.
     """
     positions = Positions(session)
     try:
@@ -120,17 +120,17 @@ class Positions:
 
     @property
     def faults(self) -> list[str]:
-        """The questions without an answer, and why."""
+        """The reasons of failed requests."""
         return self.cluster.faults
 
     def broker_of(self, row: Row) -> str | None:
-        """The url of the master of a row's partition; None while there is none."""
+        """The url of the master of a row's partition; None while it is away."""
         there = (self._topics or {}).get(row.topic, TopicState()).partitions
         state = there.get(Partition.parse(row.partition))
         return None if state is None else state.url
 
     async def close(self) -> None:
-        """Let go of the store."""
+        """Close the store."""
         await self._store.close()
 
     async def nothing(self, group: str | None) -> str:
@@ -145,7 +145,7 @@ class Positions:
     # Showing
 
     async def rows(self, group: str | None, topic: str | None, only: str | None) -> list[Row]:
-        """Of one group or all, one topic or all of which there are positions."""
+        """The rows of one group or all, for one topic or all with positions."""
         if group is None and self._direct:
             raise UsageError("--group is needed with --broker")
         topics = await self._all_topics()
@@ -208,7 +208,7 @@ class Positions:
 
     async def change(self, group: str | None, topic: str | None, only: str | None, to: str) -> None:
         """
-        Set the positions of a group in a topic; all of them or, where anything is wrong, none.
+        Set the positions of a group in a topic: all of them or, after a fault, none.
 
         :param only: just this partition.
         :param to: ``earliest``, ``latest`` or a number.
@@ -262,7 +262,7 @@ class Positions:
 def _position_states(
     stored: StoredOffset | State | None, there: PartitionState | None
 ) -> Iterator[State]:
-    """Where the position lies."""
+    """The states of a position relative to its partition."""
     if stored is None:
         yield State.NOT_BEGUN
     elif isinstance(stored, State):

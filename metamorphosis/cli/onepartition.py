@@ -1,6 +1,6 @@
 """
-``metaq consume --partition``: the messages of one partition, read without a group. No position is
-kept: the last line says where to go on.
+``metaq consume --partition``: reads the messages of one partition without a group. No position is
+stored: the last line of standard error has the next offset after a failure.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ FETCH_BYTES = 1 << 20
 STRETCH = 1024
 """Messages written at a time."""
 PAUSE_SECONDS = 0.2
-"""At the end of the log, until it is asked again."""
+"""Pause at the end of the log before the next request."""
 
 
 async def read_partition(session: SessionFactory, console: Console, options: Namespace) -> None:
     """
-    Write messages as long as it was asked for.
+    Write messages until the requested end.
 
-    :raises Interrupted: it was ended from outside.
-    :raises MetaQError: it cannot go on; the text says where to continue.
+    :raises Interrupted: a signal has ended it.
+    :raises MetaQError: it cannot continue; the text has the next offset.
     """
     cluster = Cluster(session)
     await cluster.has(options.topic)
@@ -63,9 +63,9 @@ async def read_partition(session: SessionFactory, console: Console, options: Nam
 
 async def first_offset(reader: PartitionReader, search: TimeSearch, start: Start) -> int:
     """
-    Where reading begins.
+    The first offset to read.
 
-    :raises InvalidArgument: a time is asked for, and the messages are a Java broker's.
+    :raises InvalidArgument: ``start`` is a time, and the messages are a Java broker's.
     """
     if start.kind is StartKind.OFFSET:
         return start.value
@@ -75,12 +75,14 @@ async def first_offset(reader: PartitionReader, search: TimeSearch, start: Start
         if start.kind in (StartKind.TIME, StartKind.AGE):
             return await search.find(start.milliseconds(time.time()))
         return await reader.min_offset()
-    except NotFound:  # no message was ever written to it
+    except NotFound:  # it has no message yet
         return 0
 
 
 async def _check_offset(cluster: Cluster, reader: PartitionReader, offset: int) -> None:
     """
+    Check an offset given by the user.
+
     :raises UsageError: no message begins there.
     """
     partition = reader.partition
@@ -107,8 +109,10 @@ class Reading(PassesOver):
 
     async def run(self, offset: int) -> None:
         """
+        Read and write messages.
+
         :param offset: of the first message.
-        :raises MetaQError: it cannot go on.
+        :raises MetaQError: it cannot continue.
         """
         while not self._output.over.is_set and not self._output.is_idle:
             try:
@@ -122,7 +126,7 @@ class Reading(PassesOver):
             offset = following
 
     async def _records(self, offset: int) -> FetchedRecords | None:
-        """What is at an offset, or behind what retention or a filter has taken away."""
+        """The records at an offset, or after messages removed by retention or a filter."""
         while True:
             try:
                 return await self._reader.records(offset, FETCH_BYTES)
@@ -133,7 +137,7 @@ class Reading(PassesOver):
                 offset = target
 
     async def _write(self, records: FetchedRecords) -> int:
-        """The offset after what was written or passed over."""
+        """Write messages; returns the offset after the last one that was written or skipped."""
         while messages := records.read(STRETCH):
             try:
                 await self._output.take(messages)

@@ -1,4 +1,4 @@
-"""The command line of ``metaq``: its commands, and the cluster that they are for."""
+"""The command line of ``metaq``: its commands, and the options for the cluster."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from metamorphosis.errors import ConfigError
 
 STATUS = """\
 exit status: 0 when the whole command succeeded, 1 when not (one line on standard error
-says why), 2 for a wrong command line, 130 when interrupted, 141 when the output was closed by its
-reader.
+has the reason), 2 for a wrong command line, 130 when interrupted, 141 when the output was closed by
+its reader.
 """
 
 ENVIRONMENT = f"""\
@@ -33,8 +33,10 @@ defaults; [cluster NAME] has the same for --cluster NAME.
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """
+    Parse the command line.
+
     :param arguments: None: those of the process.
-    :raises SystemExit: they make no sense, name no cluster, or ask for help.
+    :raises SystemExit: they are wrong, name no cluster, or ask for help.
     """
     parser = make_parser()
     options = parser.parse_args(arguments)
@@ -67,7 +69,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _common() -> argparse.ArgumentParser:
-    """Where the cluster is."""
+    """The options for the cluster."""
     common = argparse.ArgumentParser(add_help=False)
     where = common.add_mutually_exclusive_group()
     where.add_argument(
@@ -87,5 +89,5 @@ def _common() -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="how long to wait for a connection (default: 10)",
     )
-    common.add_argument("--verbose", action="store_true", help="say what happens meanwhile")
+    common.add_argument("--verbose", action="store_true", help="log events to standard error")
     return common

@@ -1,4 +1,4 @@
-"""What ``metaq consume`` writes, and when it has written enough."""
+"""The output of ``metaq consume``, and its end."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from metamorphosis.errors import MetaQError
 
 class Output:
     """
-    Writes messages until there have been enough, or none for a while.
+    Writes messages until ``--max`` are written, or none has arrived for the time of ``--idle``.
 
-    :ivar over: there is nothing more to do.
-    :ivar error: why the output ended.
+    :ivar over: set at the end of the output.
+    :ivar error: the fault that ended the output.
     """
 
     def __init__(self, console: Console, options: Namespace) -> None:
@@ -35,7 +35,7 @@ class Output:
         self._began = self._latest = self._runtime.seconds()
 
     async def take(self, messages: list[ReceivedMessage]) -> None:
-        """A listener of batches: what it returns from has been written."""
+        """Write a batch of messages; a listener of batches."""
         wanted = messages
         if self._most is not None:
             wanted = messages[: self._most - self._taken]
@@ -70,7 +70,7 @@ class Output:
 
     @property
     def is_idle(self) -> bool:
-        """Nothing has come for the time of ``--idle``."""
+        """Whether no message has arrived for the time of ``--idle``."""
         silence = self._runtime.seconds() - self._latest
         return self._idle is not None and silence >= self._idle
 
@@ -78,9 +78,9 @@ class Output:
         """
         The last line, and the end of the command.
 
-        :param remarks: what else is to be said of the messages, with a comma before it.
-        :raises Interrupted: it was ended from outside.
-        :raises MetaQError: the output failed, or there is something to be said.
+        :param remarks: further text about the messages, with a comma before it.
+        :raises Interrupted: a signal has ended it.
+        :raises MetaQError: the output failed, or there are remarks.
         """
         self._console.clear_progress(self.amount)
         if self.error is not None:
@@ -92,12 +92,12 @@ class Output:
             raise MetaQError(outcome)
 
     def show(self) -> None:
-        """Progress."""
+        """Show the progress."""
         self._console.progress(self.amount)
 
     @property
     def amount(self) -> str:
-        """How much was written."""
+        """The text about written messages."""
         return amount(self.count, self.size, self._runtime.seconds() - self._began)
 
 
@@ -111,7 +111,7 @@ def _format(options: Namespace) -> Format:
 
 
 def passed_over_text(messages: PassedOverMessages) -> str:
-    """The messages that were not written, because they cannot be."""
+    """The text about messages that could not be read."""
     reasons = []
     if messages.damaged:
         reasons.append(f"{messages.damaged} passed over because they are damaged")

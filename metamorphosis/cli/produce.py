@@ -1,10 +1,10 @@
 """
 ``metaq produce``: each line of the input, or one file, becomes a message.
 
-Many sends are under way at a time; messages of one partition are stored in the order of the lines.
-After the first message that could not be sent no further one is tried: what was sent is then a
-beginning of the input, but for what was under way. In transactions it is a beginning without
-exception.
+Many sends are pending at a time; messages of one partition are stored in the order of the lines.
+After the first failure no further message is sent: the sent messages are then the first lines of
+the input, apart from those that were pending at the failure. With transactions they are the first
+lines without exception.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from metamorphosis.interfaces import Failed
 
 IN_FLIGHT = 1000
-"""Messages under way at a time."""
+"""Pending messages at a time."""
 
 BYTES_IN_FLIGHT = 8 << 20
 
@@ -36,8 +36,8 @@ async def chosen_partition(session: SessionFactory, topic: str, text: str) -> Pa
     """
     The partition of ``--partition``.
 
-    :param text: ``<brokerId>-<number>``; or a number alone, where there is one broker.
-    :raises UsageError: there is no such partition.
+    :param text: ``<brokerId>-<number>``; or a number alone, with a single broker.
+    :raises UsageError: the partition does not exist.
     """
     broker_id, hyphen, number = text.rpartition("-")
     if not number.isdecimal() or (hyphen and not broker_id.isdecimal()):
@@ -84,11 +84,11 @@ class Sending:
 
     @property
     def over(self) -> bool:
-        """Nothing more is to be sent."""
+        """Whether no more messages are to be sent."""
         return self.error is not None or self._console.stopped.is_set
 
     async def send(self, body: bytes) -> None:
-        """Begin one send, when its time has come and there is room."""
+        """Begin one send, as rate and limits allow."""
         while self._flying >= IN_FLIGHT or self._flying_bytes >= BYTES_IN_FLIGHT:
             await self._room.wait()
         if self._interval:
@@ -126,7 +126,7 @@ class Sending:
         """
         Key and body of a line.
 
-        :raises UsageError: it has no key.
+        :raises UsageError: the line has no key.
         """
         if not self._separator:
             return self._key, line
@@ -137,7 +137,7 @@ class Sending:
         return key, body
 
     async def finish(self) -> None:
-        """Wait for what is under way; each send has a time limit of its own."""
+        """Wait for pending sends; each has its own time limit."""
         while self._flying:
             await self._room.wait()
 
@@ -159,25 +159,25 @@ class Sending:
             self._console.lines.close()
 
     def fault(self, file: str | None) -> str:
-        """The text about messages that were not sent, and the number of those that were."""
+        """The text about messages that were not sent, with the number of sent ones."""
         what = f"line {self.line}" if file is None else file
         more = f" and {self.failed - 1} more" if self.failed > 1 else ""
         return f"{what}{more} not sent, {self.sent} sent"
 
     def show(self) -> None:
-        """Progress."""
+        """Show the progress."""
         self._console.progress(self.amount)
 
     @property
     def amount(self) -> str:
-        """The text about messages that have been sent."""
+        """The text about sent messages."""
         return amount(self.sent, self._bytes_sent, self._runtime.seconds() - self._began)
 
 
 class SendingInTransactions(Sending):
     """
     Every N messages are one transaction, and the rest at the end. Each is begun and committed after
-    the one before it, so that what is stored is always a beginning of the input.
+    the previous one, so that the stored messages are always the first lines of the input.
     """
 
     def __init__(
@@ -188,11 +188,11 @@ class SendingInTransactions(Sending):
         self._most: int = options.transaction
         self._transaction: Any = None
         self._in_it = 0  # messages
-        self._size = 0  # of those that the broker has taken
-        self._unknown = False  # whether the last one was committed
+        self._size = 0  # of those that the broker has accepted
+        self._unknown = False  # the outcome of the last one is unknown
 
     async def send(self, body: bytes) -> None:
-        """The same, and a commit when there are enough."""
+        """Send a message, and commit after every N."""
         if self._transaction is None:
             self._transaction = self._sender = self._producer.transaction()
         taken = self._taken
@@ -202,7 +202,7 @@ class SendingInTransactions(Sending):
             await self._commit()
 
     async def finish(self) -> None:
-        """Commit the rest; of an input that was interrupted, or failed, roll it back."""
+        """Commit the rest; after an interrupt or a failure roll it back."""
         await super().finish()
         if self._transaction is not None and not self.over:
             await self._commit()
@@ -210,7 +210,7 @@ class SendingInTransactions(Sending):
             await self._transaction.close()
 
     def fault(self, file: str | None) -> str:
-        """The transaction that failed, and what was committed before."""
+        """The text about the failed transaction, with the number of committed messages."""
         fate = "may be stored or not" if self._unknown else "not stored"
         what = f"lines {self.sent + 1} to {self._taken}" if file is None else file
         return f"{what} {fate}, {self.sent} stored"
@@ -234,13 +234,13 @@ class SendingInTransactions(Sending):
 
 async def produce(session: SessionFactory, console: Console, options: Namespace) -> None:
     """
-    Send everything.
+    Send all messages.
 
-    :raises MetaQError: not everything was sent; the text says how much was.
+    :raises MetaQError: some were not sent; the text has the number of sent ones.
     """
     whole = None if options.file is None else read_file(options.file)
     cluster, partition = Cluster(session), None
-    if session.registry is not None:  # a broker alone says itself what it does not have
+    if session.registry is not None:  # in direct mode the broker itself refuses an unknown topic
         await cluster.has(options.topic)
     if options.partition is not None:
         partition = await chosen_partition(session, options.topic, options.partition)
@@ -271,7 +271,7 @@ async def produce(session: SessionFactory, console: Console, options: Namespace)
 
 
 def encoded_argument(text: str | None) -> bytes:
-    """The bytes that were typed."""
+    """The bytes of an argument."""
     return b"" if text is None else text.encode("utf-8", "surrogateescape")
 
 
@@ -292,7 +292,7 @@ async def bodies(console: Console, sending: Sending, whole: bytes | None) -> Asy
 
 def read_file(path: str) -> bytes:
     """
-    The whole of a file.
+    The content of a file.
 
     :raises UsageError: it cannot be read.
     """

@@ -30,7 +30,7 @@ HEADS = ("this broker", "the old master")
 
 def read_configuration(options: Namespace) -> None:
     """
-    Take from ``server.ini`` where the cluster is; ``options`` get it.
+    Read ``server.ini``, and set the options for its cluster.
 
     :raises ConfigError: the file is faulty.
     """
@@ -42,13 +42,13 @@ def read_configuration(options: Namespace) -> None:
 
 async def promote(session: SessionFactory, console: Console, options: Namespace) -> None:
     """
-    Say what is missing, correct the positions of consumers, say what to start.
+    Report missing messages, correct the positions of consumers, name the command to start.
 
-    :raises MetaQError: it must not be done, or something cannot be read.
+    :raises MetaQError: the master is still registered, or a node or log cannot be read.
     """
     config: BrokerConfig = options.server
     registry = session.registry
-    assert registry is not None  # there is one with ``zookeeper``
+    assert registry is not None  # set together with ``zookeeper``
     await refuse_if_registered(registry, Paths(config.zookeeper.root), config.broker_id)
     with ExitStack() as held:
         for path in data_paths(config):

@@ -1,8 +1,8 @@
 """
-Whether any broker of a topic can be reached, before messages are sent to it or waited for.
+Checks that a broker of a topic can be reached, before messages are sent or awaited.
 
-The client goes on trying, as a service has to; a user at a terminal is told at once that nothing
-listens there.
+The client itself keeps trying, as a service has to; a user at a terminal gets an error at once if
+no process listens there.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ async def check_writable(
     session: SessionFactory, cluster: Cluster, topic: str, only: Partition | None
 ) -> None:
     """
-    :param only: the partition all messages go to.
-    :raises NotConnected: no broker that takes them can be reached.
+    Check the masters of a topic.
+
+    :param only: the partition of all messages.
+    :raises NotConnected: no broker that accepts them can be reached.
     """
     names = await cluster.children(session.paths.topics_pub(topic))
     await _check(session, cluster, _masters(names), None if only is None else only.broker_id)
@@ -33,7 +35,7 @@ async def check_readable(session: SessionFactory, cluster: Cluster, topic: str) 
     """:raises NotConnected: no broker that has the topic can be reached."""
     names = await cluster.children(session.paths.topics_sub(topic))
     masters = _masters(names)
-    if len(masters) == len(names):  # a slave serves as long as it lives
+    if len(masters) == len(names):  # a registered slave serves as well
         await _check(session, cluster, masters, None)
 
 
@@ -46,7 +48,7 @@ def _masters(names: list[str]) -> set[int]:
 async def _check(
     session: SessionFactory, cluster: Cluster, masters: set[int], only: int | None
 ) -> None:
-    """Of a topic that no broker has yet any broker may be the one."""
+    """Check the masters; for a topic that no broker has yet, all masters of the cluster."""
     wanted = masters if only is None else {only}
     urls = {
         url

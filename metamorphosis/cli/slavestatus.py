@@ -1,4 +1,4 @@
-"""``metaq slave-status``: how far a replicated broker is, and why a partition stands."""
+"""``metaq slave-status``: the state of a replicated broker, with reasons for stopped partitions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def slave_status(session: SessionFactory, console: Console, options: Names
     """
     Ask one broker.
 
-    :raises MetaQError: it cannot say, or something is not as it should be.
+    :raises MetaQError: it does not report a role, or does not replicate.
     """
     text = await Cluster(session).stats(str(session.config.broker), "replication")
     figures = parse_status(text.split("\r\n"))

@@ -1,4 +1,4 @@
-"""``metaq stats``: what brokers answer to the command of that name."""
+"""``metaq stats``: the replies of brokers to the command of that name."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 async def stats(session: SessionFactory, console: Console, options: Namespace) -> None:
     """
-    Show the answers of all brokers.
+    Show the replies of all brokers.
 
-    :raises MetaQError: not all have answered.
+    :raises MetaQError: not all have replied.
     """
     cluster = Cluster(session)
     places = [each for each in await cluster.places() if each.url is not None]
@@ -46,7 +46,8 @@ def as_text(reply: str, item: str) -> str:
 
 
 def as_json(place: BrokerPlace, item: str, reply: str) -> dict[str, object]:
-    """One broker. Lines are pairs of a name and a value where the item has such lines only."""
+    """One broker as an object; the general figures as pairs of name and value, other items as
+    lines."""
     found: dict[str, object] = {"broker": place.name, "url": place.url}
     if item == "config":
         return {**found, "config": reply}
@@ -58,12 +59,12 @@ def as_json(place: BrokerPlace, item: str, reply: str) -> dict[str, object]:
 
 
 def value_of(text: str) -> str | int | bool:
-    """A value of ``stats`` as a program wants it."""
+    """A value of ``stats`` as boolean, number or text."""
     if text in ("true", "false"):
         return text == "true"
     return int(text) if text.isascii() and text.isdecimal() else text
 
 
 def lines_of(reply: str) -> list[str]:
-    """The lines of an answer, without those that frame them."""
+    """The lines of a reply, without its first and last."""
     return [line for line in reply.split("\r\n") if line not in ("", "STATS", "END")]

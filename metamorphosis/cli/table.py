@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """
-    Columns as wide as they need to be, parted by two spaces; numbers stand right. An empty cell is
-    a hyphen, so that every row has as many words as there are columns.
+    Columns of the necessary width, separated by two spaces; numbers are aligned right. An empty
+    cell is a hyphen, so that every row has one word for each column.
     """
     cells = [["-" if cell in (None, "") else str(cell) for cell in row] for row in rows]
     numbers = [

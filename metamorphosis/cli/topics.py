@@ -1,4 +1,4 @@
-"""``metaq topics``: the topics, the places of their partitions, and their sizes."""
+"""``metaq topics``: the topics, the brokers of their partitions, and their sizes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ async def topics(session: SessionFactory, console: Console, options: Namespace) 
     """
     Show the topics.
 
-    :raises MetaQError: not all could be shown.
+    :raises MetaQError: a request failed.
     """
     cluster = Cluster(session)
     found = await cluster.topics(options.topic)

@@ -1,4 +1,4 @@
-"""``metaq tx``: the transactions of a broker on this machine, and outcomes by hand."""
+"""``metaq tx``: shows the transactions of a broker on this machine, and decides outcomes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Ask = Callable[[str, str], Any]
 
 
 def tx(options: Namespace) -> int:
-    """Run the command; the exit status."""
+    """Run the command; returns the exit status."""
     try:
         path = find_socket(options.data, options.config)
         request: Ask = partial(_ask, path, options.timeout)
@@ -70,7 +70,7 @@ def _row(found: dict[str, Any]) -> tuple[object, ...]:
 
 
 def duration(seconds: float) -> str:
-    """For people: ``5s``, ``4m10s``, ``2h05m``, ``3d04h``."""
+    """A duration as text: ``5s``, ``4m10s``, ``2h05m``, ``3d04h``."""
     whole = int(seconds)
     if whole < 60:
         return f"{whole}s"

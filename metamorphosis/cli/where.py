@@ -1,8 +1,8 @@
 """
-The cluster of a command: named on the command line, else by environment variables, else in a
+The cluster of a command: from the command line, else from environment variables, else from a
 configuration file.
 
-The file has one section for each cluster, and one for commands that name none::
+The file has one section for each named cluster, and one for commands without a name::
 
     [metaq]
     zookeeper = zk1:2181,zk2:2181/shop
@@ -27,7 +27,7 @@ from metamorphosis.errors import ConfigError
 FILE_NAME = "metaq.ini"
 SECTION = "metaq"
 CLUSTER = "cluster "
-"""What the names of the other sections begin with."""
+"""Prefix of the names of the other sections."""
 
 ROOT = "/meta"
 TIMEOUT = 10.0
@@ -41,14 +41,16 @@ NOWHERE = (
 
 
 class NoCluster(ConfigError):
-    """Nothing says which cluster is meant, or two things contradict each other."""
+    """No cluster is named, or two names contradict each other."""
 
 
 @dataclass(frozen=True, slots=True)
 class Where:
     """
-    :ivar zookeeper: connect string of the cluster; None: the one broker is asked.
-    :ivar broker: ``host:port``; None: ZooKeeper is asked.
+    A cluster.
+
+    :ivar zookeeper: its connect string; None in direct mode.
+    :ivar broker: ``host:port``; None in ZooKeeper mode.
     :ivar timeout: seconds to wait for a connection.
     """
 
@@ -60,12 +62,12 @@ class Where:
 
 def locate(options: Namespace, environment: Mapping[str, str]) -> Where:
     """
-    The cluster that is meant. Each of the three sources may leave things to the next one; a cluster
-    that one of them names is not mixed with parts of another.
+    Find the cluster. A value that is missing in one of the three sources is taken from the next;
+    but the cluster of one source is not mixed with parts of another.
 
     :param options: with ``zookeeper``, ``broker``, ``root``, ``timeout``, ``cluster`` and
         ``config``, each None if it was not given.
-    :raises NoCluster: no source names one, or one names two.
+    :raises NoCluster: no source names a cluster, or one names two.
     :raises ConfigError: the file cannot be read, or has faults.
     """
     path, is_asked_for = _path(options, environment)
@@ -88,7 +90,7 @@ def locate(options: Namespace, environment: Mapping[str, str]) -> Where:
 
 
 def _path(options: Namespace, environment: Mapping[str, str]) -> tuple[str, bool]:
-    """The configuration file, and whether somebody has named it."""
+    """The path of the configuration file, and whether it was named by the user."""
     named = options.config or environment.get("METAQ_CONFIG")
     if named:
         return named, True
@@ -134,7 +136,9 @@ def _clusters(parser: configparser.ConfigParser) -> list[str]:
 
 def _check_sections(path: str, parser: configparser.ConfigParser) -> None:
     """
-    :raises ConfigError: there is a section or a key that nothing would read.
+    Check the names of sections and keys.
+
+    :raises ConfigError: a section or a key is unknown.
     """
     for name in parser.sections():
         is_cluster = name.startswith(CLUSTER) and bool(name.removeprefix(CLUSTER).strip())

@@ -1,9 +1,9 @@
 """
-Tests of producers and consumers without a broker: see ``docs/testing.md``.
+Support for tests of producers and consumers without a broker: see ``docs/testing.md``.
 
-``MemoryCluster`` is the usual way in. The parts can be used alone: ``MemoryBroker`` answers the
-bytes of a connection, ``MemoryRegistry`` is a client of a ZooKeeper in memory, ``MemoryRuntime`` a
-clock and connections that the test moves by hand.
+Most tests use ``MemoryCluster``. The parts can be used alone: ``MemoryBroker`` answers the bytes of
+a connection, ``MemoryRegistry`` is a client of a ZooKeeper in memory, ``MemoryRuntime`` has a clock
+and connections that the test controls.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """
 A broker in memory. It decodes and answers the same bytes as the real one
-(``tests/contract/test_broker.py`` holds both to them), without disk, ZooKeeper and network, and
-fails when a test wants it to.
+(``tests/contract/test_broker.py`` tests both), without disk, ZooKeeper and network, and a test can
+make its commands fail.
 
 Transactions, replication and statistics are refused: such tests need ``twistd metaq``.
 """
@@ -34,7 +34,7 @@ ANY_PARTITION = -1
 
 
 class Timers(Protocol):
-    """The part of ``IRuntime`` that gets need which wait at the end of a log."""
+    """The part of ``IRuntime`` for gets that wait at the end of a log."""
 
     def call_later(self, seconds: float, function: Callable[..., object], *args: object) -> Timer:
         """See ``IRuntime``."""
@@ -46,10 +46,10 @@ class MemoryBroker:
 
     :param topics: topic -> number of partitions.
     :param url: its address, in error texts and in ZooKeeper.
-    :param max_transfer_size: bytes that a get returns at most.
-    :ivar partitions: (topic, partition) -> its log; made by the first put.
-    :ivar commands: everything that clients have asked for, in order.
-    :ivar faults: asked before each command; the error it returns is the answer.
+    :param max_transfer_size: limit of the bytes that a get returns.
+    :ivar partitions: (topic, partition) -> its log; created by the first put.
+    :ivar commands: all commands of clients, in order.
+    :ivar faults: called before each command; an error that it returns is the reply.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class MemoryBroker:
     # -- the test
 
     def append(self, topic: str, *bodies: bytes, partition: int = 0, flag: int = 0) -> None:
-        """Messages arrive from elsewhere; consumers that wait get them."""
+        """Store messages, as if from another producer; waiting consumers get them."""
         for body in bodies:
             self._store(topic, partition, flag, body)
 
@@ -89,14 +89,14 @@ class MemoryBroker:
         """
         A client's connection.
 
-        :param send: takes the bytes of answers.
+        :param send: takes the bytes of replies.
         """
         return Conversation(self, timers, send)
 
     # -- connections
 
     def answer(self, command: wire.Command, conversation: Conversation) -> None:
-        """Answer a command, now or when there is something to read."""
+        """Answer a command, at once or when there is a message to read."""
         self.commands.append(command)
         try:
             fault = self.faults(command)
@@ -112,7 +112,7 @@ class MemoryBroker:
             conversation.refuse(command, error)
 
     def forget(self, conversation: Conversation) -> None:
-        """The connection is over, with the gets that wait."""
+        """Drop the waiting gets of a closed connection."""
         for held in [each for each in self._held if each.conversation is conversation]:
             held.timer.cancel()
             self._held.remove(held)
@@ -151,7 +151,7 @@ class MemoryBroker:
             number = next(self._choice[topic])
         if not 0 <= number < self.topics[topic]:
             raise self._failed(topic, number, f"wrong partition {number}")
-        # the real one, too, has a log from now on, even if it refuses the message
+        # as with the real broker, the log exists from here on, even if the message is refused
         self.partitions.setdefault((topic, number), MemoryPartition())
         if command.checksum not in (wire.NO_CHECKSUM, checksum(command.body)):
             text = "Checksum failure,message may be corrupted when transfering on networking."
@@ -210,7 +210,7 @@ class Conversation:
     """
     The broker's end of a connection.
 
-    :ivar closed: the client has quit or has sent garbage, or the connection is over.
+    :ivar closed: the client has quit or sent invalid bytes, or the connection has ended.
     """
 
     def __init__(self, broker: MemoryBroker, timers: Timers, send: Callable[[bytes], None]) -> None:
@@ -221,7 +221,7 @@ class Conversation:
         self._decoder = CommandDecoder(MAX_LINE_BYTES, MAX_BODY_BYTES)
 
     def receive(self, data: bytes) -> None:
-        """Bytes of the client, in pieces of any size."""
+        """Take bytes of the client, in pieces of any size."""
         try:
             for command in self._decoder.receive(data):
                 if isinstance(command, wire.QuitCommand):
@@ -232,15 +232,15 @@ class Conversation:
             self.close()
 
     def send(self, reply: bytes) -> None:
-        """An answer, if the client is still there."""
+        """Send a reply, unless the connection is closed."""
         if not self.closed:
             self._send(reply)
 
     def refuse(self, command: wire.Command, error: BrokerError) -> None:
-        """An answer that is an error."""
+        """Reply with an error."""
         self.send(result(error.status, getattr(command, "opaque", 0), str(error)))
 
     def close(self) -> None:
-        """The connection is over; nothing is sent any more."""
+        """End the connection; no more replies are sent."""
         self.closed = True
         self._broker.forget(self)

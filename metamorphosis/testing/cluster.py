@@ -1,8 +1,8 @@
 """
-A cluster in memory: brokers, their ZooKeeper, and session factories whose connections end in them.
+A cluster in memory: brokers, their ZooKeeper, and session factories that connect to them.
 
-The factories are those of ``client.tx`` and ``client.aio``, on the event loop that they have in
-production; ``stepped_factory`` gives one whose time passes only when the test says so.
+The factories are those of ``client.tx`` and ``client.aio``, on the same event loops as in
+production; ``stepped_factory`` returns one whose clock the test controls.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class MemoryCluster:
     Brokers that are registered in a ZooKeeper in memory. Thread: that of the loop.
 
     :param topics: topic -> number of partitions at each broker.
-    :param brokers: how many there are.
-    :ivar brokers: by broker id; also those that are stopped.
+    :param brokers: the number of brokers.
+    :ivar brokers: by broker id, including stopped ones.
     :ivar tree: the nodes of ZooKeeper.
     """
 
@@ -45,7 +45,7 @@ class MemoryCluster:
         self.brokers = [
             MemoryBroker(topics, number, f"meta://broker{number}:8123") for number in range(brokers)
         ]
-        self._links: dict[int, list[BrokerLink]] = {}  # by broker id; those that run
+        self._links: dict[int, list[BrokerLink]] = {}  # of running brokers, by broker id
         self._directory = tempfile.mkdtemp(prefix="metamorphosis-testing-")
         self._removal = weakref.finalize(self, shutil.rmtree, self._directory, True)
         for number in range(brokers):
@@ -58,7 +58,7 @@ class MemoryCluster:
     # -- accidents
 
     def stop(self, broker_id: int = 0) -> None:
-        """A broker ends: its connections break, its nodes go, its messages stay."""
+        """Stop a broker: its connections are lost, its nodes are removed, its messages stay."""
         for link in self._links.pop(broker_id, []):
             link.lose("the broker has ended")
         for path in self._nodes(self.brokers[broker_id]):
@@ -66,14 +66,14 @@ class MemoryCluster:
                 self.tree.delete(path)
 
     def start(self, broker_id: int = 0) -> None:
-        """A broker begins, or begins again."""
+        """Start a broker, or start it again."""
         self._links.setdefault(broker_id, [])
         for path, data in self._nodes(self.brokers[broker_id]).items():
             if path not in self.tree.nodes:
                 self.tree.create(path, data, SESSION)
 
     def cut(self, broker_id: int = 0) -> None:
-        """The connections of a broker break; new ones can be made."""
+        """Cut the connections of a broker; new ones can be made."""
         for link in list(self._links.get(broker_id, [])):
             link.lose("connection lost")
 
@@ -105,8 +105,8 @@ class MemoryCluster:
         self, runtime: MemoryRuntime | None = None, **settings: object
     ) -> tx.MessageSessionFactory:
         """
-        A session factory whose futures are Deferreds; nothing happens before ``runtime.turn``,
-        ``runtime.advance(seconds)`` or ``runtime.result(future)``.
+        A session factory whose futures are Deferreds; events occur only in ``runtime.turn``,
+        ``runtime.advance(seconds)`` and ``runtime.result(future)``.
         """
         stepped = MemoryRuntime() if runtime is None else runtime
         stepped.tree = self.tree
@@ -124,7 +124,7 @@ class MemoryCluster:
 
     def connect(self, runtime: Any, host: str, port: int, receiver: Receiver) -> None:
         """
-        A client connects.
+        Connect a client.
 
         :raises ConnectionRefusedError: no broker runs at this address.
         """
@@ -156,7 +156,7 @@ class BrokerLink:
         receiver.connected(self)
 
     def write(self, data: bytes) -> None:
-        """See ``Link``; after the end it goes nowhere, as on a socket."""
+        """See ``Link``; after the end the bytes are dropped, as on a socket."""
         if self._open:
             if not self._written:
                 self._runtime.call_soon(self._arrive)
@@ -187,7 +187,7 @@ class BrokerLink:
         self._end("closed")
 
     def lose(self, reason: str) -> None:
-        """The connection breaks."""
+        """Lose the connection."""
         self._end(reason)
 
     def _end(self, reason: str) -> None:
@@ -208,7 +208,7 @@ class BrokerLink:
 
 
 class _InMemory:
-    """What a runtime does otherwise when its cluster is in memory."""
+    """The methods of a runtime that differ for a cluster in memory."""
 
     cluster: MemoryCluster
     start: Callable[[Any], Any]
@@ -227,7 +227,7 @@ class _InMemory:
 
 
 class _TwistedRuntime(_InMemory, TwistedRuntime):
-    """Twisted's."""
+    """The runtime of Twisted."""
 
     def __init__(self, cluster: MemoryCluster, reactor: Any) -> None:
         TwistedRuntime.__init__(self, reactor)
@@ -235,7 +235,7 @@ class _TwistedRuntime(_InMemory, TwistedRuntime):
 
 
 class _AsyncioRuntime(_InMemory, AsyncioRuntime):
-    """asyncio's."""
+    """The runtime of asyncio."""
 
     def __init__(self, cluster: MemoryCluster) -> None:
         AsyncioRuntime.__init__(self)
@@ -243,14 +243,14 @@ class _AsyncioRuntime(_InMemory, AsyncioRuntime):
 
 
 class _TwistedFactory(tx.MessageSessionFactory):
-    """That of ``client.tx`` on a runtime that is there already."""
+    """The factory of ``client.tx`` on an existing runtime."""
 
     def __init__(self, runtime: IRuntime, config: ClientConfig) -> None:
         SessionFactory.__init__(self, runtime, config)
 
 
 class _AsyncioFactory(aio.MessageSessionFactory):
-    """That of ``client.aio`` on a runtime that is there already."""
+    """The factory of ``client.aio`` on an existing runtime."""
 
     def __init__(self, runtime: IRuntime, config: ClientConfig) -> None:
         SessionFactory.__init__(self, runtime, config)

@@ -1,4 +1,4 @@
-"""The log of a partition in memory, in the bytes that a broker keeps on disk."""
+"""The log of a partition in memory, in the format of a broker's files."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class MemoryPartition:
     The messages of a partition.
 
     :param start: offset of the first byte; earlier messages have been deleted.
-    :ivar data: the records from ``start`` on; a test may damage them.
-    :ivar segments: offsets at which segments begin.
+    :ivar data: the records from ``start``; a test may damage them.
+    :ivar segments: the first offsets of the segments.
     """
 
     def __init__(self, start: int = 0) -> None:
@@ -25,36 +25,36 @@ class MemoryPartition:
 
     @property
     def end(self) -> int:
-        """Where the next message will be."""
+        """The offset of the next message."""
         return self.start + len(self.data)
 
     def append(self, *bodies: bytes, first_id: int = 1, flag: int = 0) -> None:
-        """Put messages; ids count on from ``first_id``."""
+        """Put messages; ids count up from ``first_id``."""
         for n, body in enumerate(bodies):
             self.data += encode_record(first_id + n, flag, body)
 
     def roll(self) -> None:
-        """Later messages are in another segment."""
+        """Begin a new segment."""
         self.segments.append(self.end)
 
     def segment_end(self, offset: int) -> int:
-        """End of the segment that holds ``offset``; no answer to a get goes beyond it."""
+        """End of the segment with ``offset``, and of the reply to a get."""
         index = bisect_right(self.segments, offset)
         return self.segments[index] if index < len(self.segments) else self.end
 
     def nearest(self, offset: int) -> int:
-        """The offset with which a broker answers an ``offset`` command."""
+        """The offset in a broker's reply to an ``offset`` command."""
         if offset >= self.end:
             return self.end
         return self.segments[max(bisect_right(self.segments, offset) - 1, 0)]
 
     def read(self, offset: int, size: int) -> bytes:
         """
-        The bytes with which a broker answers a get.
+        The bytes of a broker's reply to a get.
 
-        :param size: at most so many bytes.
-        :raises Moved: ``offset`` lies before the log; the text is where it begins.
-        :raises NotFound: nothing is there yet.
+        :param size: limit of the number of bytes.
+        :raises Moved: ``offset`` is before the log; the text is its first offset.
+        :raises NotFound: the log ends there.
         """
         if offset < self.start:
             raise Moved(str(self.start))
@@ -65,7 +65,7 @@ class MemoryPartition:
         return self.data[place:end]
 
     def bodies(self) -> Iterator[bytes]:
-        """The bodies of the messages, as long as no record is damaged."""
+        """The bodies of the messages; the log must be undamaged."""
         place = 0
         while place < len(self.data):
             length = int.from_bytes(self.data[place : place + 4], "big")

@@ -1,6 +1,6 @@
 """
-ZooKeeper in memory, for tests: the same promises as ``ZooKeeperRegistry`` (the contract tests hold
-both to them), at once and without threads, and the accidents of a real one on demand.
+ZooKeeper in memory, for tests: the same guarantees as ``ZooKeeperRegistry`` (the contract tests run
+on both), without delay and threads, and with faults on demand.
 
 ``MemoryTree`` is the server and ``MemoryRegistry`` one client. Several registries on one tree are
 several processes.
@@ -47,9 +47,9 @@ class MemoryTree:
     """
     Nodes by path, and the watches of all sessions on them.
 
-    :ivar nodes: for tests to look at; ``/`` is always there.
+    :ivar nodes: for tests to inspect; ``/`` always exists.
     :ivar watches: (path, whether of the children) -> (owner, callback).
-    :ivar now_ms: the clock of the server, which a test moves.
+    :ivar now_ms: the clock of the server, set by a test.
     """
 
     nodes: dict[str, MemoryNode] = field(default_factory=lambda: {"/": MemoryNode(b"")})
@@ -111,7 +111,7 @@ class MemoryTree:
             self.delete(path)
 
     def forget_watches(self, session: int) -> None:
-        """A connection is gone, and its watches with it."""
+        """Remove the watches of a lost connection."""
         for key, watches in self.watches.items():
             self.watches[key] = [each for each in watches if each[0] != session]
 
@@ -125,12 +125,11 @@ class MemoryRegistry:
     """
     A client of a ``MemoryTree``.
 
-    :ivar calls: (operation, path) of everything asked for, in order.
-    :ivar faults: asked with (operation, path) before each operation; an error it returns is the
-        outcome.
-    :ivar outage: what ``fault`` says while there is no connection.
-    :ivar reachable: whether ``start`` finds a server; without one the test calls ``resume`` when it
-        wants one.
+    :ivar calls: (operation, path) of all calls, in order.
+    :ivar faults: called with (operation, path) before each operation; an error that it returns is
+        the outcome.
+    :ivar outage: the value of ``fault`` while there is no connection.
+    :ivar reachable: whether ``start`` connects; otherwise the test calls ``resume``.
     """
 
     def __init__(self, tree: MemoryTree | None = None, reachable: bool = True) -> None:
@@ -217,14 +216,14 @@ class MemoryRegistry:
     # -- accidents
 
     def suspend(self) -> None:
-        """The connection is lost; the session and its nodes stay, held calls never happen."""
+        """Lose the connection; the session and its nodes stay, held calls are dropped."""
         self.tree.forget_watches(self._session)
         self._connected = False
         self._tell(SessionEvent(SessionState.SUSPENDED))
         self._drop_held()
 
     def resume(self) -> None:
-        """The connection is there (again), with the session if it has not ended."""
+        """Connect (again), with the old session if it has not ended."""
         new = self._session == 0
         if new:
             self._session = next(self.tree.sessions)
@@ -233,7 +232,7 @@ class MemoryRegistry:
 
     def lose(self) -> None:
         """
-        The server says that the session is over; its nodes are gone, held calls never happen.
+        End the session by the server; its nodes are removed, held calls are dropped.
         """
         self._drop_held()
         session, self._session, self._connected = self._session, 0, False
@@ -242,13 +241,13 @@ class MemoryRegistry:
         self._tell(SessionEvent(SessionState.LOST))
 
     def expire(self) -> None:
-        """The session ends and the next begins."""
+        """End the session and begin the next one."""
         self.lose()
         self.resume()
 
     def crash(self) -> int:
         """
-        The process dies; its session, whose id is returned, and its nodes stay until
+        Kill the process; its session, whose id is returned, and its nodes stay until
         ``tree.end_session``.
         """
         session, self._session, self._connected = self._session, 0, False
@@ -257,12 +256,12 @@ class MemoryRegistry:
         return session
 
     def hold(self) -> None:
-        """From now on operations get no answer, and do not happen, before ``release``."""
+        """Hold all further operations until ``release``."""
         if self._held is None:
             self._held = []
 
     def release(self) -> None:
-        """Do the held calls, in order."""
+        """Run the held calls, in order."""
         held, self._held = self._held or [], None
         for perform, _ in held:
             perform()

@@ -1,18 +1,18 @@
 """
-The client's surroundings in memory: a clock the test moves, TCP connections whose other end is the
-test, threads that run at once, a log to look at.
+The client's environment in memory: a clock that the test controls, TCP connections whose other end
+is the test, threads that run at once, a log for inspection.
 
-A test makes a ``MemoryRuntime``, lets the core do something, and plays the rest of the world::
+A test creates a ``MemoryRuntime``, calls the core, and acts as its environment::
 
     runtime = MemoryRuntime()
-    ...                                   # something that connects to meta://host:8123
+    ...                                   # code that connects to meta://host:8123
     link = runtime.accept("host:8123")    # or runtime.refuse("host:8123")
-    runtime.turn()                        # whatever was to happen at the end of the turn
+    runtime.turn()                        # runs the calls for the end of the turn
     link.take()                           # the bytes that the core has written
     link.receive(b"result 200 0 1\\r\\n")
     runtime.advance(5)                    # seconds
 
-Futures are Deferreds; ``runtime.result(future)`` gives what became of one.
+Futures are Deferreds; ``runtime.result(future)`` returns the outcome of one.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ T = TypeVar("T")
 Network = Callable[["MemoryRuntime", str, int, "Receiver"], None]
 """See ``MemoryCluster.connect``."""
 
-MOST_CALLS = 100_000  # of one turn; more is a loop that never ends
+MOST_CALLS = 100_000  # limit per turn, to detect an endless loop
 
 
 class MemoryLog:
@@ -80,17 +80,17 @@ class MemoryLog:
         self._add("failure", format + ": {_error}", fields | {"_error": error})
 
     def texts(self, *levels: str) -> list[str]:
-        """Of these levels, or of all."""
+        """The texts of these levels, or of all."""
         return [text for level, text in self.lines if not levels or level in levels]
 
 
 class MemoryLink:
     """
-    One connection, seen from the test, which is the broker.
+    One connection, as seen by the test, which acts as the broker.
 
     :ivar written: bytes of the core that were not taken yet.
     :ivar open: neither side has closed it.
-    :ivar reading: the core wants data; what is received meanwhile waits.
+    :ivar reading: the core reads; otherwise received bytes wait.
     """
 
     def __init__(self, runtime: MemoryRuntime, host: str, port: int, receiver: Receiver) -> None:
@@ -108,7 +108,7 @@ class MemoryLink:
     # -- Link
 
     def write(self, data: bytes) -> None:
-        """See ``Link``; after the end it goes nowhere, as on a socket."""
+        """See ``Link``; after the end the bytes are dropped, as on a socket."""
         if self.open:
             self.written += data
             self.writes += 1
@@ -137,7 +137,7 @@ class MemoryLink:
     # -- the broker
 
     def take(self) -> bytes:
-        """What the core has written since, after whatever is still to happen in this turn."""
+        """The bytes that the core has written since the last call, after the end of the turn."""
         self._runtime.turn()
         written, self.written = self.written, b""
         return written
@@ -151,7 +151,7 @@ class MemoryLink:
         self._runtime.turn()
 
     def answer(self, status: int, body: bytes = b"") -> bytes:
-        """Answer all requests that were written with one status; gives what was written."""
+        """Answer all written requests with one status; returns the written bytes."""
         written = self.take()
         for opaque in opaques_of(written):
             head = b"value" if status == 0 else b"result %d" % status
@@ -159,24 +159,24 @@ class MemoryLink:
         return written
 
     def lose(self, reason: str = "connection lost") -> None:
-        """The connection breaks."""
+        """Lose the connection."""
         if self.open:
             self.open = False
             self.receiver.disconnected(reason)
         self._runtime.turn()
 
     def stall(self) -> None:
-        """The broker reads nothing, and the link's queue is full."""
+        """Stop reading as the broker, so that the link's queue is full."""
         self.receiver.pause_sending()
 
     def drain(self) -> None:
-        """The broker reads again."""
+        """Read again as the broker."""
         self.receiver.resume_sending()
         self._runtime.turn()
 
 
 class Attempt:
-    """The core wants a connection."""
+    """An attempt of the core to connect."""
 
     def __init__(self, host: str, port: int, receiver: Receiver, timeout: float) -> None:
         self.host = host
@@ -194,12 +194,12 @@ class MemoryRuntime:
     """
     See ``IRuntime`` and the module.
 
-    :ivar clock: only ``advance`` of the runtime should move it.
-    :ivar attempts: connections wanted, oldest first; cancelled ones are gone.
-    :ivar links: every link there was.
+    :ivar clock: moved only by ``advance`` of the runtime.
+    :ivar attempts: pending attempts to connect, oldest first.
+    :ivar links: all links so far.
     :ivar log: of all loggers.
-    :ivar pools: what ``threads`` gave, to be held and released.
-    :ivar tree: what every registry of ``registry`` is a client of.
+    :ivar pools: the results of ``threads``, which a test can hold and release.
+    :ivar tree: the server of every registry of ``registry``.
     :ivar network: connects, or raises an ``OSError``; None: the test does, with ``accept``.
     """
 
@@ -290,7 +290,7 @@ class MemoryRuntime:
     # -- the test
 
     def turn(self) -> None:
-        """Do everything that waits for the end of the turn, and all that follows from it."""
+        """Run all calls for the end of the turn, and all further calls that they cause."""
         for _ in range(MOST_CALLS):
             if not self._soon:
                 return
@@ -313,7 +313,7 @@ class MemoryRuntime:
         self.turn()
 
     def accept(self, address: str | None = None) -> MemoryLink:
-        """Let the oldest attempt, or the oldest to ``host:port``, succeed."""
+        """Let the oldest attempt, or the oldest to ``host:port``, succeed; returns its link."""
         attempt = self._take(address)
         link = MemoryLink(self, attempt.host, attempt.port, attempt.receiver)
         self.links.append(link)
@@ -328,7 +328,7 @@ class MemoryRuntime:
         reason: str = "connection refused",
         error: type[OSError] = OSError,
     ) -> None:
-        """Let it fail."""
+        """Let the oldest attempt, or the oldest to ``host:port``, fail."""
         self._take(address).future.errback(error(reason))
         self.turn()
 
@@ -346,14 +346,14 @@ class MemoryRuntime:
         return found[-1]
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """The result of a coroutine that needs no time; its exception is raised."""
+        """The result of a coroutine that ends at once; its exception is raised."""
         return self.result(self.start(coroutine))
 
     def result(self, future: Deferred[T]) -> T:
         """
         The outcome of a future, after the present turn; its exception is raised.
 
-        :raises AssertionError: nothing has.
+        :raises AssertionError: it has no outcome yet.
         """
         self.turn()
         outcome: list[T | Failure] = []
@@ -373,7 +373,7 @@ class MemoryRuntime:
 
 
 class _Timer:
-    """A ``callLater`` whose ``cancel`` does no harm afterwards."""
+    """A ``callLater`` whose ``cancel`` has no effect after the call."""
 
     def __init__(self, call: IDelayedCall) -> None:
         self._call = call
@@ -395,6 +395,6 @@ def opaques_of(data: bytes) -> list[int]:
         tokens = line.split(b" ")
         if tokens[0] in (b"put", b"sync"):
             data = data[int(tokens[3]) :]
-        # the extra token of a long poll stands behind the opaque
+        # a long poll has an extra token after the opaque
         found.append(int(tokens[6] if tokens[0] == b"get" else tokens[-1]))
     return found

@@ -1,1 +1,1 @@
-"""The administrative interface: HTTP with JSON, over a Unix socket that only its user can open."""
+"""The administrative interface: HTTP with JSON, over a Unix socket for the broker's user only."""

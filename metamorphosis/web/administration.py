@@ -1,7 +1,7 @@
 """
-The administrative interface of a broker, while it runs: ``/api/v1`` on a Unix socket.
+The administrative interface of a running broker: ``/api/v1`` on a Unix socket.
 
-It never keeps a broker from running: when it cannot be opened that is said once in the log.
+A failure here never stops the broker: if the socket cannot be opened, one line is logged.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def api(transactions: TransactionAdministration | None) -> Resource:
     """
     The root of all routes.
 
-    :param transactions: None: this broker takes none.
+    :param transactions: None: this broker accepts no transactions.
     """
     root, versions, routes = Nothing(), Nothing(), Nothing()
     root.putChild(b"api", versions)
@@ -42,10 +42,10 @@ def api(transactions: TransactionAdministration | None) -> Resource:
 
 class Administration:
     """
-    Thread: reactor.
+    The socket and its connections. Thread: reactor.
 
     :param data_path: of the broker; locked by the caller.
-    :param transactions: None: this broker takes none.
+    :param transactions: None: this broker accepts no transactions.
     """
 
     _log = Logger()
@@ -72,7 +72,7 @@ class Administration:
             )
 
     async def stop(self) -> None:
-        """Close it, end its connections, and leave nothing behind; never fails."""
+        """Close the socket and its connections, and remove its file; never fails."""
         port, self._port = self._port, None
         if port is not None:
             self._factory.close()

@@ -1,9 +1,9 @@
 """
-How a request becomes JSON: one answer for each method of a resource, errors as ``{"error": text}``.
+Resources with JSON replies: one function for each method, errors as ``{"error": text}``.
 
-A resource has a function for each method that it answers; what the function returns, now or by a
-coroutine, is the body. Routes of other subjects stand beside those of the transactions: a module
-with its resources, and one line in ``api``.
+A resource has a function for each method; the value that the function returns, directly or from a
+coroutine, is the body. Routes of another subject need a module with its resources, and one line in
+``administration.api``.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _log = Logger()
 
 class JsonResource(Resource):
     """
-    Answers with what ``methods`` return; everything else is refused in JSON.
+    Replies with the values of ``methods``; other methods are refused in JSON.
 
     :ivar methods: the function for each HTTP method; it may return a coroutine.
     :ivar statuses: the status for each kind of error of this subject.
@@ -46,7 +46,7 @@ class JsonResource(Resource):
         self.statuses = dict(statuses or {})
 
     def getChild(self, path: bytes, request: Request) -> Resource:
-        """There is nothing below, unless it was put there."""
+        """A path below this one, if it is not a child: 404."""
         return Nothing()
 
     def render(self, request: Request) -> int:
@@ -83,7 +83,7 @@ class JsonResource(Resource):
 
 
 class Nothing(JsonResource):
-    """There is no such resource."""
+    """The resource for unknown paths: 404."""
 
     def __init__(self) -> None:
         super().__init__({})
@@ -116,7 +116,7 @@ def _plain(value: object) -> dict[str, object]:
 
 def argument(request: Request, name: str) -> str | None:
     """
-    An argument of the query, None if it is not given.
+    An argument of the query; None without it.
 
     :raises InvalidArgument: it is given twice, or is not UTF-8.
     """
@@ -133,7 +133,7 @@ def number(request: Request, name: str, default: int) -> int:
     """
     A number of the query.
 
-    :raises InvalidArgument: it is none.
+    :raises InvalidArgument: the value is not a number.
     """
     text = argument(request, name)
     if text is None:
@@ -144,6 +144,6 @@ def number(request: Request, name: str, default: int) -> int:
 
 
 def user(request: Request) -> str:
-    """The process that asks, for the log."""
+    """The user of the requesting process, for the log."""
     uid = peer_user(request.transport) if request.transport is not None else None
     return "unknown" if uid is None else f"user {uid}"

@@ -1,8 +1,7 @@
 """
-HTTP connections of administrators: only those of the broker's user, few, small, and not for long.
+HTTP connections of administrators: of the broker's user only, limited in number, bytes and time.
 
-No request of an administrator may stop the broker: a connection has a bound for its bytes and its
-time, and there is a bound for the connections.
+The limits keep requests of administrators from blocking the broker.
 """
 
 from __future__ import annotations
@@ -21,13 +20,13 @@ from twisted.web.resource import IResource
 from twisted.web.server import Site
 
 CONNECTIONS = 32
-"""At the same time; one too many is closed at once."""
+"""Limit of open connections; a further one is closed at once."""
 
 IDLE_SECONDS = 15
-"""A connection on which nothing comes for so long is closed."""
+"""A connection without received bytes for this time is closed."""
 
 LIFE_SECONDS = 120
-"""A connection is closed after so long, whatever it does."""
+"""A connection is closed after this time in any case."""
 
 MOST_BYTES = 256 * 1024
 """Bytes that one connection may send, with the headers."""
@@ -42,7 +41,7 @@ _CREDENTIALS = struct.Struct("3i")
 
 
 def peer_user(transport: ITransport) -> int | None:
-    """The user id of the process at the other end of a Unix socket; None if it cannot be known."""
+    """The user id of the process at the other end of a Unix socket; None if it is unknown."""
     end = getattr(transport, "socket", None)
     if end is None:
         return None
@@ -56,7 +55,7 @@ def peer_user(transport: ITransport) -> int | None:
 
 class AdminSite(Site):
     """
-    A site without an access log: what administrators change is logged with the change.
+    A site without an access log: changes by administrators are logged where they are made.
 
     :param reactor: for the timeouts.
     """
@@ -67,18 +66,18 @@ class AdminSite(Site):
         super().__init__(root, timeout=IDLE_SECONDS, reactor=reactor)
 
     def startFactory(self) -> None:
-        """No log file, and no timer that keeps its clock."""
+        """Open no log file, and start no timer for its clock."""
 
     def stopFactory(self) -> None:
-        """Likewise."""
+        """Close no log file."""
 
     def log(self, request: object) -> None:
-        """Likewise."""
+        """Write no access log."""
 
 
 class AdminChannel(Protocol):
     """
-    One connection: takes in what HTTP gets, as long as it stays within the bounds.
+    One connection: passes bytes to HTTP within the limits.
 
     :param http: the protocol inside.
     """
@@ -111,7 +110,7 @@ class AdminChannel(Protocol):
             self._http.makeConnection(transport)
 
     def abort(self) -> None:
-        """End it at once."""
+        """Close it at once."""
         self._take_no_more()
         self._peer.abortConnection()
 
@@ -144,7 +143,7 @@ class AdminFactory(ServerFactory):
     """
     Makes the connections.
 
-    :ivar channels: those that are open.
+    :ivar channels: the open ones.
     :ivar peer_user: the user id at the other end; replaced by tests.
     """
 
@@ -165,6 +164,6 @@ class AdminFactory(ServerFactory):
         return channel
 
     def close(self) -> None:
-        """End every connection at once."""
+        """Close every connection at once."""
         for channel in list(self.channels):
             channel.abort()

@@ -3,10 +3,10 @@ Routes of the transactions.
 
 ============================================ ====================================================
 GET /transactions?state=&limit=              ``{"transactions": [...], "left_off": n}``
-GET /transactions/<key>                      one of them
-POST /transactions/<key>/commit              decide its outcome; likewise rollback, complete
-POST /transactions/<key>/forget              do not remember an outcome any more
-GET /journal                                 the redo files, and how many transactions there are
+GET /transactions/<key>                      one transaction
+POST /transactions/<key>/commit              decide its outcome; also rollback, complete
+POST /transactions/<key>/forget              remove a remembered outcome
+GET /journal                                 the redo files, and the number of transactions
 POST /journal/checkpoint                     ``{"begun": whether a new file was, "journal": ...}``
 ============================================ ====================================================
 """
@@ -46,7 +46,7 @@ STATUSES = {
 }
 
 LIMIT = 1000
-"""Transactions in one answer, unless another number is asked for."""
+"""Default limit of transactions in one reply."""
 
 Decide = Callable[[str], Awaitable[TransactionView]]
 
@@ -74,7 +74,7 @@ class Transactions(JsonResource):
 
 
 class _Transaction(JsonResource):
-    """``/transactions/<key>``, and what can be done with it."""
+    """``/transactions/<key>``, and its actions."""
 
     def __init__(self, administration: TransactionAdministration, key: str) -> None:
         super().__init__({"GET": lambda request: administration.transaction(key)}, STATUSES)

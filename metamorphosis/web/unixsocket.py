@@ -1,9 +1,9 @@
 """
-The Unix socket of the administration, and how it is found.
+The Unix socket of the administration: its path, and its name for the kernel.
 
-It stands in the data path, as a hidden file: the broker that locks the directory owns it, and a
-Java broker passes it over. The kernel bounds the path of a socket to 107 bytes; a longer one is
-reached through an open descriptor of its directory.
+It is a hidden file in the data path: the broker that locks the directory owns it, and a Java broker
+ignores it. The kernel limits the path of a socket to 107 bytes; a longer one is reached through an
+open descriptor of its directory.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from metamorphosis.errors import MetaQError
 FILE_NAME = ".metamorphosis.admin"
 MODE = 0o600
 LONGEST = 107
-"""Bytes of a path that fit into a ``sockaddr_un``."""
+"""Limit of the bytes of a path in a ``sockaddr_un``."""
 
 
 def socket_path(data_path: str) -> str:
-    """Where the socket of a broker is."""
+    """The path of a broker's socket."""
     return os.path.join(os.path.abspath(data_path), FILE_NAME)
 
 
 @contextmanager
 def reachable(path: str) -> Iterator[str]:
     """
-    The socket under a name that the kernel takes, for as long as the context lasts.
+    A name of the socket that the kernel accepts, valid within the context.
 
-    :raises OSError: there is no such directory.
+    :raises OSError: the directory does not exist.
     """
     if len(os.fsencode(path)) <= LONGEST:
         yield path
@@ -46,9 +46,9 @@ def reachable(path: str) -> Iterator[str]:
 
 def remove_stale(path: str) -> None:
     """
-    Remove the socket that a killed broker has left. The caller holds the lock of the directory.
+    Remove the socket of a killed broker. The caller holds the lock of the directory.
 
-    :raises MetaQError: there is something else of this name.
+    :raises MetaQError: another kind of file has this name.
     :raises OSError: it cannot be removed.
     """
     try:
