@@ -1,1 +1,1 @@
-"""``metaq``: a producer and a consumer for the shell, and commands to show and operate a cluster."""
+"""``metaq``: a producer and a consumer for the shell, and commands to operate a cluster."""

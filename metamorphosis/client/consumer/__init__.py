@@ -1,1 +1,1 @@
-"""The consumer, the browser, and reading by hand."""
+"""The consumer, the browser, and reading without a group."""

@@ -1,4 +1,4 @@
-"""The user's control of positions: acknowledge, roll back, seek."""
+"""Control of positions by the user: acknowledge, roll back, seek."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class Acknowledging(ABC):
     @checked()
     def ack(self, message: ReceivedMessage) -> None:
         """
-        The message has been processed: with ``auto_ack=False`` this message and all before it in
-        its partition, in an iteration with ``auto_ack`` the message that was taken last.
+        Acknowledge a processed message: with ``auto_ack=False`` this message and all earlier ones
+        in its partition, in an iteration with ``auto_ack`` the last message taken.
 
-        :raises InvalidState: the message does not wait for this: it is acknowledged or rolled back,
-            or another member has the partition by now.
+        :raises InvalidState: the message is already acknowledged or rolled back, or another member
+            has the partition now.
         """
         if isinstance(message, RecoveredMessage):
             if self._iteration.holds(message):
@@ -45,9 +45,9 @@ class Acknowledging(ABC):
     @checked()
     def rollback(self, message: ReceivedMessage) -> None:
         """
-        Deliver again: with ``auto_ack=False`` everything after the last ``ack`` in the partition of
-        this message, in an iteration with ``auto_ack`` the message that was taken last. Both count
-        as a failure of this message. Listeners raise ``Rollback`` for the latter.
+        Deliver messages again: with ``auto_ack=False`` all after the last ``ack`` in the partition
+        of this message, in an iteration with ``auto_ack`` the last message taken. Both count as a
+        failure of this message. Listeners raise ``Rollback`` for the latter.
 
         :raises InvalidState: see ``ack``.
         """
@@ -61,9 +61,9 @@ class Acknowledging(ABC):
     @checked()
     def seek(self, topic: str, partition: Partition, offset: int) -> None:
         """
-        Go on at another place of a partition of this consumer: at a message's offset, at 0 for the
-        beginning, at ``MAX_OFFSET`` for the end. The listener call under way is not acknowledged;
-        messages that were processed before are delivered again.
+        Continue at another place of a partition of this consumer: at a message's offset, at 0 for
+        the beginning, at ``MAX_OFFSET`` for the end. A pending listener call is not acknowledged;
+        messages after the new place are delivered again.
 
         :raises InvalidArgument: a negative offset.
         :raises InvalidState: the partition is not in ``assignment``.

@@ -3,9 +3,9 @@ All messages of a topic, partition by partition, without a group.
 
 Source: ``MetaTopicBrowser``.
 
-Differs: the original takes a partition whose oldest messages were deleted for empty, and ends a
+Differs: the original treats a partition whose oldest messages were deleted as empty, and ends a
 partition at a message larger than its buffer. Ours follows the broker's 301 and fetches the
-message; a message that cannot be read is passed over with a line in the log.
+message; a message that cannot be read is skipped with a log line.
 
 Differs: works in direct mode, too, for the partitions that have messages.
 """
@@ -104,7 +104,7 @@ class TopicBrowser(PassesOver):
             offset = target
 
     def close(self) -> Awaitable[None]:
-        """A future: the connections are released. Iterations raise from now on."""
+        """Release the connections; returns a future. Iterations raise from now on."""
         return self._session.runtime.start(self._close())
 
     async def _close(self) -> None:

@@ -3,7 +3,7 @@ The consumer: its public methods, and the order in which its parts begin and end
 
 Source: ``SimpleMessageConsumer``.
 
-Differs: ``complete_subscribe`` raises the error of the registration, and goes on trying; the
+Differs: ``complete_subscribe`` raises the error of the registration, and keeps trying; the
 original returns without an error, and may stay idle.
 
 Differs: topics can be subscribed later, too; the original never reads them.
@@ -49,10 +49,10 @@ class Consumer(Acknowledging, Lookups, Lags, PassesOver):
     """
     One member of a group. Thread: the loop's.
 
-    Methods that take time give futures of the runtime. ``__init__`` is long, because it connects
-    the parts of a consumer, which know little of each other.
+    Methods that take time return futures of the runtime. ``__init__`` is long, because it connects
+    the independent parts of a consumer.
 
-    :param recovery: keeps messages that a listener failed too often.
+    :param recovery: keeps messages for which a listener failed too often.
     :param store: not closed with the consumer; None: ZooKeeper, or memory in direct mode.
     """
 
@@ -129,13 +129,13 @@ class Consumer(Acknowledging, Lookups, Lags, PassesOver):
 
         :param max_size: bytes of one fetch, and of the longest message if that is more than
             ``max_body_bytes``.
-        :param listener: called with each message, in the order of its partition; its result, if it
-            can be awaited, is awaited. None: the messages are for ``async for``.
+        :param listener: called with each message, in the order of its partition; an awaitable
+            result is awaited. None: for ``async for``.
         :param filter: called with group and message; messages that it refuses count as processed.
         :param batch: the listener takes lists of messages. After a failure that names no message,
-            see ``Rollback``, each message of the list comes again alone.
+            see ``Rollback``, each message of the list is delivered again alone.
         :param auto_ack: False: only ``ack`` moves the position.
-        :raises InvalidArgument: no name of a topic, no size, no callable.
+        :raises InvalidArgument: an invalid topic or size, or not a callable.
         :raises InvalidState: this factory has a consumer of this group and topic already.
         :raises ClientClosed: after ``close``.
         """
@@ -150,7 +150,7 @@ class Consumer(Acknowledging, Lookups, Lags, PassesOver):
         return self
 
     def _take_topic(self, topic: str) -> None:
-        if "," in topic:  # the group would read it as several topics, and never end to balance
+        if "," in topic:  # the group would read it as several topics, and never finish balancing
             raise InvalidArgument(f"topic {topic!r}: a comma parts the topics of a member")
         taken = self._session.subscriptions
         if (self.group, topic) in taken:
@@ -162,9 +162,9 @@ class Consumer(Acknowledging, Lookups, Lags, PassesOver):
     @checked()
     def on_rejection(self, strategy: Reject) -> Self:
         """
-        ``strategy`` is called with each message that failed more than ``max_fetch_retries`` times;
-        its result, if it can be awaited, is awaited. By default the message is kept on disk and
-        delivered again later; ``recovery.drop`` forgets it.
+        Set a function that is called with each message that failed more than
+        ``max_fetch_retries`` times; an awaitable result is awaited. By default the message is kept
+        on disk and delivered again later; ``recovery.drop`` discards it.
 
         :raises InvalidArgument: ``strategy`` cannot be called.
         """
@@ -190,9 +190,9 @@ class Consumer(Acknowledging, Lookups, Lags, PassesOver):
     def __aiter__(self) -> Iteration:
         """
         The messages of topics without a listener. A request for the next message acknowledges the
-        one before; ``ack`` the last one before you leave the loop for good.
+        previous one; ``ack`` the last one before you leave the loop for good.
 
-        :raises InvalidState: there is no such topic, or ``complete_subscribe`` was not called.
+        :raises InvalidState: no such topic, or ``complete_subscribe`` was not called.
         """
         if all(each.listener is not None for each in self._subscriptions.values()):
             raise InvalidState("every subscribed topic has a listener; nothing is left to iterate")
@@ -201,7 +201,7 @@ class Consumer(Acknowledging, Lookups, Lags, PassesOver):
         return self._iteration
 
     def commit(self) -> Awaitable[bool]:
-        """A future: whether every position is stored now; otherwise a later commit stores it."""
+        """Commit; a future of whether every position is stored now, else a later commit tries."""
         return self._runtime.start(self._commit())
 
     async def _commit(self) -> bool:
@@ -212,8 +212,8 @@ class Consumer(Acknowledging, Lookups, Lags, PassesOver):
 
     def close(self) -> Awaitable[None]:
         """
-        A future: listeners have finished, positions are stored, the group has been left. It never
-        fails; further calls give the same outcome.
+        Finish listeners, store positions, leave the group; returns a future. It never fails;
+        further calls have the same outcome.
         """
         return self._runtime.start(self._close())
 
@@ -222,7 +222,7 @@ class Consumer(Acknowledging, Lookups, Lags, PassesOver):
             await self._closing.wait()
             return
         self._closing = Event(self._runtime)
-        # Before the iteration ends: it would get once more the kept messages that it gives back.
+        # Before the iteration ends: otherwise it would get the kept messages that it returns again.
         forgetting = self._forget_kept()
         self._iteration.close()
         try:
@@ -238,7 +238,7 @@ class Consumer(Acknowledging, Lookups, Lags, PassesOver):
         self._closing.set()
 
     def _forget_kept(self) -> list[Awaitable[None]]:
-        """End the delivery of kept messages; the futures of the listener calls under way."""
+        """End the delivery of kept messages; returns futures of the pending listener calls."""
         if self._joining.assignment is None:
             return []
         limit = self.config.stop_timeout_ms / 1000 or None
@@ -281,7 +281,7 @@ class Consumer(Acknowledging, Lookups, Lags, PassesOver):
             self._begin_recovery(subscription)
 
     def _begin_recovery(self, subscription: Subscription) -> None:
-        """Deliver the kept messages of the topic and group, also those of earlier processes."""
+        """Deliver the kept messages of topic and group, including those of earlier processes."""
 
         async def take(message: ReceivedMessage) -> None:
             await deliver_recovered(self._rules, subscription, message)

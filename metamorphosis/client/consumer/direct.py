@@ -1,5 +1,5 @@
 """
-A consumer of one broker without ZooKeeper: it has all partitions, no group shares them.
+A consumer of one broker without ZooKeeper: it has all partitions, without sharing them in a group.
 
 The original delivers nothing in this mode (a null ZooKeeper object fails inside its rebalance),
 though its configuration has a partition for it.
@@ -24,7 +24,7 @@ from metamorphosis.interfaces import IOffsetStore, IRuntime
 from metamorphosis.wire.commands import StatsCommand
 
 BROKER_ID = 0
-"""Stands for the id of the broker, which the protocol does not tell."""
+"""Used as the id of the broker, which the protocol does not report."""
 LOOK_SECONDS = 5.0
 """Time between two requests for the broker's partitions."""
 ASK_SECONDS = 5.0
@@ -36,7 +36,7 @@ async def known_partitions(
     """
     The partitions in which a broker has messages: topic -> sorted.
 
-    :raises MetaQError: the broker refused or did not answer.
+    :raises MetaQError: the broker refused or did not reply.
     """
     status, body = await connection.call(StatsCommand("offsets"), timeout)
     if status != SUCCESS:
@@ -52,7 +52,7 @@ async def known_partitions(
 
 class DirectAssignment:
     """
-    Stands in for ``Rebalance`` without a group. Thread: the loop's.
+    Takes the place of ``Rebalance`` without a group. Thread: the loop's.
 
     :param subscriptions: the topics; they may change.
     :ivar committing: stores the positions.
@@ -91,7 +91,7 @@ class DirectAssignment:
         Begin to read.
 
         :raises InvalidState: a second time.
-        :raises MetaQError: the broker or the store did not answer; further attempts follow.
+        :raises MetaQError: the broker or the store did not reply; further attempts follow.
         """
         if self._loop is not None or self._closing:
             raise InvalidState("the consumer is registered already")
@@ -161,7 +161,7 @@ class DirectAssignment:
         if not await self._connection.ready(ASK_SECONDS):
             raise error_of(-1, b"", f"stats of {self._connection.url}")
         known = await known_partitions(self._connection, ASK_SECONDS)
-        # Of a topic without messages the partition is read that gets the first one most likely.
+        # For a topic without messages the partition that most likely gets the first one.
         first = [Partition(BROKER_ID, 0)]
         return {
             (topic, partition)

@@ -1,6 +1,6 @@
 """
-The way of a consumer into its group and out of it: the assignment of partitions, with ZooKeeper or
-at a single broker, and the store of its positions.
+Lets a consumer join and leave its group: chooses the assignment of partitions, with ZooKeeper or at
+a single broker, and the store of its positions.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Assignment = Rebalance | DirectAssignment
 
 class Joining:
     """
-    Thread: the loop's.
+    The membership of one consumer. Thread: the loop's.
 
     :param store: None: ZooKeeper, or memory in direct mode.
     :param check_open: raises ``ClientClosed`` when the consumer is closing.
@@ -53,7 +53,7 @@ class Joining:
         self._check_open = check_open
 
     def store(self) -> IOffsetStore:
-        """The store of the group's positions; made here unless the user has given one."""
+        """The store of the group's positions; created here unless the user passed one."""
         session = self._session
         if self._store is None:
             if session.registry is None:
@@ -94,7 +94,7 @@ class Joining:
             await self._store.close()
 
     def release(self) -> None:
-        """The connection of direct mode is not used any more."""
+        """Release the connection of direct mode."""
         if self._session.config.broker is not None:
             self._session.connections.release(self._session.config.broker, self)
 
@@ -104,7 +104,7 @@ class Joining:
             raise InvalidState(f"group {self._config.group}: complete_subscribe was called before")
 
     async def _register_later(self, assignment: Assignment) -> None:
-        """Go on after the error that ``join`` has raised."""
+        """Continue after the error that ``join`` has raised."""
         try:
             await assignment.register()
         except Exception as error:

@@ -1,6 +1,6 @@
 """
-How far a group is: its stored positions, the ends of the partitions, and the bytes in between. For
-every partition of a topic, whichever member reads it, and without joining the group.
+The lag of a group: its stored positions, the ends of the partitions, and the bytes in between. For
+every partition of a topic, independent of the member that reads it, and without joining the group.
 
 Source: none; the original has the statistics of its brokers only.
 """
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
     from metamorphosis.client.session import Session
 
 Ends = tuple[int, int]
-"""The first readable offset of a partition, and where the next message will begin."""
+"""The first readable offset of a partition, and the offset of the next message."""
 
 
 class Lags:
     """
-    A part of ``Consumer``. Methods that take time give futures of the runtime. Thread: the loop's.
+    A part of ``Consumer``. Slow methods return futures of the runtime. Thread: the loop's.
 
-    :param store: gives the store of the group's positions; called when the session has started.
+    :param store: returns the store of the group's positions; called when the session has started.
     """
 
     def __init__(self, session: Session, group: str, store: Callable[[], IOffsetStore]) -> None:
@@ -50,16 +50,16 @@ class Lags:
         self, topic: str, partition: Partition, timeout: float = 10.0
     ) -> Awaitable[StoredOffset | None]:
         """
-        The stored position of the group in a partition, whichever member has stored it; what this
-        consumer has processed since its last commit is in ``assignment``.
+        The stored position of the group in a partition, of any member; ``assignment`` has this
+        consumer's positions since its last commit.
 
         Costs one read of the offset store.
 
         :param timeout: seconds for the store.
-        :returns: ``offset`` is where the group goes on, in bytes; ``message_id`` that of the last
-            message in front of it. None: nothing is stored.
-        :raises OffsetStoreError: the store did not answer, or what it has cannot be understood.
-        :raises NotConnected: there is no ZooKeeper.
+        :returns: ``offset`` of the group's next message, in bytes; ``message_id`` of the last
+            message before it. None without a stored position.
+        :raises OffsetStoreError: the store did not reply, or its value is invalid.
+        :raises NotConnected: no connection to ZooKeeper.
         :raises ClientClosed: after ``close``.
         """
         return self._start(self._asking.committed(topic, partition, timeout))
@@ -67,14 +67,14 @@ class Lags:
     @checked(as_future)
     def end(self, topic: str, partition: Partition, timeout: float = 10.0) -> Awaitable[int]:
         """
-        Where the next message of a partition will begin: the bytes that were ever stored in it.
+        The offset of the next message of a partition: the bytes ever stored in it.
 
         Costs one request to the broker and, with ZooKeeper, a few reads there.
 
-        :param timeout: seconds, for the connection and for the answer.
-        :returns: bytes; 0 where there never was a message.
-        :raises NoPartition: ZooKeeper lists no such partition, or none of its brokers is there.
-        :raises MetaQError: the broker cannot be reached, refused, or did not answer.
+        :param timeout: seconds, for the connection and for the reply.
+        :returns: bytes; 0 before the first message.
+        :raises NoPartition: ZooKeeper lists no such partition, or none of its brokers.
+        :raises MetaQError: the broker cannot be reached, refused, or did not reply.
         :raises ClientClosed: after ``close``.
         """
         return self._start(self._asking.end(topic, partition, timeout))
@@ -82,17 +82,17 @@ class Lags:
     @checked(as_future)
     def lag(self, topic: str, timeout: float = 10.0) -> Awaitable[dict[Partition, Lag]]:
         """
-        How far the group is in every partition of a topic: the stored positions, not what members
-        have processed since their last commit (``commit_offset_period_ms``).
+        The lag of the group in every partition of a topic, by the stored positions: members may
+        have processed more since their last commit (``commit_offset_period_ms``).
 
         Costs a read of the offset store and two requests to the broker for each partition, all at
         the same time; with ZooKeeper a few reads there. The connections stay open until ``close``.
 
         :param timeout: seconds for each broker, and for the store.
         :returns: partition -> ``Lag``, sorted; ``Lag.bytes`` is the lag. A broker that does not
-            answer fails none of the others: see ``Lag.fault``. Empty: no broker has the topic.
-        :raises OffsetStoreError: the store did not answer, or what it has cannot be understood.
-        :raises NotConnected: there is no ZooKeeper or, in direct mode, no broker.
+            reply does not affect the others: see ``Lag.fault``. Empty: no broker has the topic.
+        :raises OffsetStoreError: the store did not reply, or its value is invalid.
+        :raises NotConnected: no connection to ZooKeeper or, in direct mode, to the broker.
         :raises ClientClosed: after ``close``.
         """
         return self._start(self._asking.lag(topic, timeout))
@@ -102,7 +102,7 @@ class Lags:
 
 
 class Asking:
-    """Asks the store and the brokers. Thread: the loop's."""
+    """The requests to the store and the brokers. Thread: the loop's."""
 
     def __init__(self, session: Session, group: str, store: Callable[[], IOffsetStore]) -> None:
         self._session = session
@@ -189,7 +189,7 @@ class Asking:
             begin = await places.nearest(0)
             return begin, await places.end()
         except NotFound:
-            return 0, 0  # no message was ever put there
+            return 0, 0  # it has no message yet
 
     async def _connection(self, url: str, timeout: float) -> BrokerConnection:
         self._urls.add(url)
@@ -202,7 +202,7 @@ class Asking:
 
 
 def _lag(stored: StoredOffset | None | Exception, ends: Ends | Exception) -> Lag:
-    """:raises Exception: the store's, or one that is no answer of a broker."""
+    """:raises Exception: the store's, or an unexpected one."""
     if isinstance(stored, Exception):
         raise stored
     committed, message_id = (None, -1) if stored is None else (stored.offset, stored.message_id)

@@ -1,5 +1,5 @@
 """
-Reads by hand at a consumer: messages and offsets of any partition, independent of the group's
+Direct reads of a consumer: messages and offsets of any partition, independent of the group's
 position.
 
 Source: ``SimpleMessageConsumer.get``.
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 class Lookups:
     """
-    A part of ``Consumer``. Methods that take time give futures of the runtime. Thread: the loop's.
+    A part of ``Consumer``. Slow methods return futures of the runtime. Thread: the loop's.
 
     :ivar group: its name is in the requests; a broker may filter by it.
     """
@@ -42,13 +42,13 @@ class Lookups:
         timeout: float = 10.0,
     ) -> Awaitable[list[ReceivedMessage] | None]:
         """
-        A future of the messages at an offset; None: there is no message, or no such partition.
-        No position is moved.
+        A future of the messages at an offset; None without a message or without the partition.
+        Positions do not change.
 
-        :param timeout: seconds, for the connection and for the answer.
+        :param timeout: seconds, for the connection and for the reply.
         :raises InvalidArgument: ``max_size`` or ``timeout`` is not positive.
-        :raises Moved: the log goes on at another offset, which is the text.
-        :raises MetaQError: the broker refused, or there was no answer.
+        :raises Moved: the log continues at another offset, which is the text.
+        :raises MetaQError: the broker refused, or did not reply.
         """
         return self._runtime.start(self._get(topic, partition, offset, max_size, timeout))
 
@@ -63,10 +63,10 @@ class Lookups:
         self, topic: str, partition: Partition, offset: int, timeout: float = 10.0
     ) -> Awaitable[int]:
         """
-        A future of a readable offset near the given one: the start of its segment. 0 gives the
-        smallest, ``MAX_OFFSET`` the end.
+        A future of a readable offset near the given one: the start of its segment. For 0 it is the
+        smallest, for ``MAX_OFFSET`` the end.
 
-        :raises NotFound: there is no such partition, or it never had a message.
+        :raises NotFound: the partition does not exist, or has no message yet.
         """
         return self._runtime.start(self._offset(topic, partition, offset, timeout))
 
@@ -78,21 +78,21 @@ class Lookups:
         self, topic: str, partition: Partition, milliseconds: int, timeout: float = 10.0
     ) -> Awaitable[int]:
         """
-        The offset of the first message that was stored at a time or later, by the broker's clock.
+        The offset of the first message stored at or after a time, by the broker's clock.
 
-        Exact where the ids of the messages ascend, as in the log of one broker of ours; at damage,
-        and after a promotion to a broker whose clock goes behind, the nearest place in front of
-        which the last readable message is older. To go there: ``seek``; a group that begins there:
-        the setting ``offset_at_ms``.
+        Exact if the ids of the messages ascend, as in the log of one broker of ours. After damage,
+        and after a promotion to a broker whose clock is behind, the nearest place before which the
+        last readable message is older. ``seek`` continues there; a group begins there with the
+        setting ``offset_at_ms``.
 
         Costs some twenty requests, and up to 4 times ``max_body_bytes`` for each of the last ten.
 
         :param milliseconds: since 1970.
-        :param timeout: seconds, for the connection and for each answer.
+        :param timeout: seconds, for the connection and for each reply.
         :returns: bytes; without such a message, the end of the partition.
-        :raises TimeNotKnown: the message before is a Java broker's, whose ids do not tell the time.
-        :raises NotFound: there is no such partition, or it never had a message.
-        :raises MetaQError: the broker refused, or did not answer.
+        :raises TimeNotKnown: the message before is a Java broker's, whose ids have no time.
+        :raises NotFound: the partition does not exist, or has no message yet.
+        :raises MetaQError: the broker refused, or did not reply.
         :raises ClientClosed: after ``close``.
         """
         return self._runtime.start(self._offset_at(topic, partition, milliseconds, timeout))
@@ -119,5 +119,7 @@ class Lookups:
 
     def _check_open(self) -> None:
         """
-        :raises ClientClosed: after the end.
+        Check that the consumer is open.
+
+        :raises ClientClosed: after ``close``.
         """

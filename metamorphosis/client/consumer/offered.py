@@ -1,6 +1,6 @@
 """
-The partitions of a topic that consumers may read, and the broker of each, as ZooKeeper has them
-now. Nothing is made there, nothing is watched.
+Reads the partitions of a topic that are offered to consumers, and the broker of each, from
+ZooKeeper, without creating or watching nodes.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from metamorphosis.interfaces import IRegistry
 
 class Offers:
     """
-    Every coroutine raises ``RegistryError`` when ZooKeeper does not answer. Nodes without sense are
-    left out; the members of groups log them. Thread: the loop's.
+    Every coroutine raises ``RegistryError`` when ZooKeeper does not reply. Invalid nodes are left
+    out; the members of groups log them. Thread: the loop's.
     """
 
     def __init__(self, registry: IRegistry, paths: Paths) -> None:
@@ -24,7 +24,7 @@ class Offers:
         self._paths = paths
 
     async def partitions(self, topic: str) -> dict[Partition, str | None]:
-        """Partition -> address of its master, else of a slave, else None; none of other topics."""
+        """Partition -> address of its master, else of a slave, else None; empty without topic."""
         directory = self._paths.topics_sub(topic)
         counts: dict[int, int] = {}
         for name in await self._children(directory):

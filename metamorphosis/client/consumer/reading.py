@@ -1,5 +1,5 @@
 """
-The partitions of a topic for reading by hand, without a group.
+The partitions of a topic for reading without a group.
 """
 
 from __future__ import annotations
@@ -66,9 +66,9 @@ class TopicReader:
         """
         The reader of a partition.
 
-        :param timeout: seconds to wait for the connection, and for each answer.
+        :param timeout: seconds to wait for the connection, and for each reply.
         :raises NoPartition: no master has the partition.
-        :raises NotConnected: the connection is not there in time.
+        :raises NotConnected: no connection in time.
         """
         return PartitionReader(
             self._session.runtime,
@@ -81,7 +81,7 @@ class TopicReader:
         )
 
     async def time_search(self, partition: Partition, timeout: float) -> TimeSearch:
-        """The same for a place that is known by its time."""
+        """The search for a place by time; errors as of ``partition``."""
         return TimeSearch(
             self._session.runtime,
             await self._connection(partition, timeout),

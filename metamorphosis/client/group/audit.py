@@ -2,8 +2,8 @@
 An audit of the claims: our own must still be there, and every partition must have one.
 
 Claims are not watched, so that a claim that was deleted by hand, or a member that has given up, is
-found only by a look at all claims. Members of the original give up after 7 failed tries and stay
-idle until their group changes: a change of the group is then made for them.
+found only by an audit of all claims. Members of the original give up after 7 failed tries and stay
+idle until their group changes: an audit changes the group for them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from metamorphosis.interfaces import IRegistry, IRuntime
 
 SEEN_BEFORE_WAKING = 2  # audits in a row that find a partition unclaimed before a waking
 WAKING_SECONDS = 300.0  # between two such wakings
-WAKE_SECONDS = 1.0  # how long the group looks changed; its members need only the event
+WAKE_SECONDS = 1.0  # duration of the change of the group; its members need only the event
 
 
 class Audit:
@@ -52,7 +52,7 @@ class Audit:
         """
         The keys of ``held`` whose claim is gone, and the topics with unclaimed partitions.
 
-        :raises RegistryError: ZooKeeper cannot be asked.
+        :raises RegistryError: ZooKeeper cannot be read.
         """
         session = self._registry.session_id()
         lost: list[Key] = []

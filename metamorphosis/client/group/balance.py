@@ -40,7 +40,7 @@ class Balance:
     """
     The attempts of one member, one at a time. Thread: the loop's.
 
-    :ivar audit_at: when the next attempt audits all claims, seconds.
+    :ivar audit_at: the time from which an attempt audits all claims, seconds.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Balance:
         self._contests = 0
 
     async def give_up(self) -> None:
-        """The session has ended and others may have the partitions: hold nothing."""
+        """Give up all partitions: the session has ended, and others may have them."""
         self._session.deal_with_end()
         if self.holdings.keys:
             self._log.warn(
@@ -78,7 +78,7 @@ class Balance:
                 member=self._member.consumer_id,
                 count=len(self.holdings.keys),
             )
-        # First of all, so that no periodic commit overwrites the positions of the next owners.
+        # First, so that a periodic commit cannot overwrite the positions of the next owners.
         self.holdings.set_aside()
         self._seen.clear()
         self.nodes.registered = False
@@ -115,7 +115,7 @@ class Balance:
         self._committing.forget_aside()
 
     async def watch_for(self, paths: list[str]) -> None:
-        """Wake the member when one of these nodes goes."""
+        """Wake the member when one of these nodes is deleted."""
         start = self._runtime.start
         there = await settle([start(self.reader.watch_node(path)) for path in paths])
         if False in there:
@@ -133,7 +133,7 @@ class Balance:
         return lost
 
     async def _move(self, view: ClusterView, lost: list[Key]) -> Contested | None:
-        """Release and claim partitions as the changed lists demand."""
+        """Release and claim partitions by the changed lists."""
         changed = self._changed_topics(view)
         before = self.holdings.keys
         changed.update(key[0] for key in self._leaving.keys)
@@ -164,7 +164,7 @@ class Balance:
         return None
 
     def _changed_topics(self, view: ClusterView) -> set[str]:
-        """Topics whose lists are not those of the last success."""
+        """Topics whose lists differ from those of the last success."""
         topics = {**self._seen, **dict.fromkeys(view.topics)}
         return {
             topic

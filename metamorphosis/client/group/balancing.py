@@ -1,8 +1,8 @@
 """
 The shares of a group's members: every member computes the same shares from the same lists. Pure.
 
-All members, Java's too, must use one strategy and one order of the lists; otherwise two of them
-claim the same partition again and again. Partitions are sorted as texts: ``0-10`` comes before
+All members, including Java's, must use one strategy and one order of the lists; otherwise two of
+them claim the same partition repeatedly. Partitions are sorted as texts: ``0-10`` comes before
 ``0-2``.
 
 Source: ``DefaultLoadBalanceStrategy``, ``ConsisHashStrategy``, ``HashAlgorithm``.
@@ -68,7 +68,7 @@ def partition_point(partition: str) -> int:
 
 @lru_cache(maxsize=8)  # one list of members serves all topics of a balance
 def _ring(consumers: tuple[str, ...]) -> tuple[list[int], list[str]]:
-    """The points in order, and their consumers; of equal points the later consumer's counts."""
+    """The sorted points, and their consumers; the later consumer gets an equal point."""
     ring: dict[int, str] = {}
     for consumer in consumers:
         for replica in range(REPLICAS):

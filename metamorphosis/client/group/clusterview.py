@@ -7,7 +7,7 @@ the order of Java's strings, partitions of masters and slaves together in the or
 
 Source: ``ConsumerZooKeeper``, ``MetaZookeeper``.
 
-Differs: a change of a broker's addresses alone is noticed, because the nodes below its id are
+Differs: a change of only a broker's addresses is detected, because the nodes below its id are
 watched; the original waits for the next change of members or topics.
 """
 
@@ -33,12 +33,12 @@ Watch = Callable[[WatchEvent], None]
 Lists = tuple[list[str] | None, list[str] | None]
 """Consumers and partitions of a topic, sorted."""
 
-READS = 5  # looks at the whole, when listed nodes go away before they are read
+READS = 5  # attempts, when listed nodes are deleted before they are read
 
 
 async def all_of(awaitables: Iterable[Awaitable[T]]) -> list[T]:
     """
-    The results of futures that are under way, in their order.
+    The results of pending futures, in their order.
 
     :raises Exception: the first error, after all have ended.
     """
@@ -59,9 +59,9 @@ class BrokerUrls:
 
     def choose(self, present: str | None = None) -> str | None:
         """
-        The master, else a slave: the present one while it is there, else any.
+        The master, else a slave: the present one while it is registered, else any.
 
-        :returns: None when neither is there.
+        :returns: None without a master and slaves.
         """
         if self.master is not None:
             return self.master
@@ -73,9 +73,9 @@ class BrokerUrls:
 @dataclass(frozen=True, slots=True)
 class ClusterView:
     """
-    The lists that decide about a balance.
+    The lists that determine a balance.
 
-    :ivar registered: whether our own id is there and belongs to the present session.
+    :ivar registered: whether the node of our own id exists and belongs to the present session.
     :ivar topics: those of our own id.
     :ivar consumers: topic -> its subscribers in the group, sorted; topics without any are left out.
     :ivar partitions: topic of ours -> its partitions as texts, sorted; topics without any are left
@@ -90,7 +90,7 @@ class ClusterView:
     brokers: dict[int, BrokerUrls]
 
     def lists(self, topic: str) -> Lists:
-        """Consumers and partitions of a topic; None: there are none."""
+        """Consumers and partitions of a topic; None for an empty list."""
         return self.consumers.get(topic), self.partitions.get(topic)
 
 
@@ -98,7 +98,7 @@ class ClusterReader:
     """
     Reads views, and reports changes. Thread: the loop's.
 
-    :param consumer_id: the member that reads.
+    :param consumer_id: the id of this member.
     :param changed: called for each event of a watched node.
     """
 
@@ -122,7 +122,7 @@ class ClusterReader:
         self._reported: set[str] = set()
 
     def forget_watches(self) -> None:
-        """The connection is lost, and its watches with it: the next view sets new ones."""
+        """The connection is lost with its watches: the next view sets new ones."""
         self._watched.clear()
         self._connection += 1
 
@@ -130,7 +130,7 @@ class ClusterReader:
         """
         The present view, in a few round trips. Its nodes are watched from now on.
 
-        :raises RegistryError: ZooKeeper cannot be asked, or changes faster than it is read.
+        :raises RegistryError: ZooKeeper cannot be read, or changes faster than it is read.
         """
         for _ in range(READS):
             try:
@@ -207,7 +207,7 @@ class ClusterReader:
         try:
             data, _ = await self._registry.get(path)
         except NoNode:
-            return None  # it left just now, and its parent is watched
+            return None  # it was deleted meanwhile, and its parent is watched
         text = (data or b"").decode("utf-8", "replace").strip()
         if not text:
             return None
@@ -218,7 +218,7 @@ class ClusterReader:
             return None
 
     async def owners(self, topic: str) -> dict[str, int]:
-        """Partition -> the session that claimed it, at present."""
+        """Partition -> the session of its present claim."""
         directory = self._paths.owners(self._group, topic)
         try:
             names = await self._registry.children(directory)
@@ -228,11 +228,11 @@ class ClusterReader:
         return {name: stat.owner for name, stat in zip(names, stats, strict=True) if stat}
 
     async def watch_node(self, path: str) -> bool:
-        """Whether a node is there; its changes are watched."""
+        """Whether a node exists; its changes are watched."""
         return await self._watching("exists", path, self._registry.exists) is not None
 
     async def ensure(self, directory: str) -> None:
-        """Make a persistent node, if it is not there."""
+        """Create a persistent node, if it does not exist."""
         try:
             await self._registry.create(directory, None, False)
         except NodeExists:
@@ -244,7 +244,7 @@ class ClusterReader:
     async def _watching(
         self, kind: str, path: str, read: Callable[[str, Watch | None], Awaitable[T]]
     ) -> T:
-        """Ask with a watch, unless one of this kind is there; each fires once."""
+        """Read with a watch, unless one of this kind is set; each fires once."""
         key = kind, path
         if key in self._watched:
             return await read(path, None)

@@ -2,18 +2,19 @@
 The positions of a group's member, and their commits: periodically, before every change of
 partitions and at the end. A commit that failed is repeated.
 
-A position moves only over messages that were processed: a commit that comes late, or twice, may
-repeat messages but never skips one.
+A position moves only past processed messages: a late or repeated commit may repeat messages but
+never skips one.
 
 A position whose partition was lost without a commit (the session ended, ZooKeeper or the database
-was away) is set aside. It comes back with the partition, if the store was not changed in between;
-and it is stored under the same condition, so that the next owner of the partition begins there.
+was unreachable) is set aside. It is used again with the partition, if the store was not changed in
+between; and it is stored under the same condition, so that the next owner of the partition begins
+there.
 
 Source: ``ConsumerZooKeeper``, ``OffsetStorage``.
 
 Differs: a failed commit leaves the position dirty and is tried again; the original clears the mark
-first and forgets the position. After the end of a session, and between the tries of a rebalance,
-the original drops all positions, and messages processed since the last commit come again.
+first and loses the position. After the end of a session, and between the tries of a rebalance, the
+original drops all positions, and messages processed since the last commit are delivered again.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class Tracked:
     """
     A position and its value in the store.
 
-    :ivar committed: the offset that the store is known to hold; without one, the first offset.
+    :ivar committed: the offset in the store by our last commit; without one, the first offset.
     :ivar unsure: offsets of the latest commits whose outcome is unknown.
     """
 
@@ -66,7 +67,7 @@ class Committing:
 
     Thread: the loop's. One commit at a time.
 
-    :param store: its methods may return plain values, or anything that can be awaited.
+    :param store: its methods may return plain values or awaitables.
     """
 
     def __init__(
@@ -95,7 +96,7 @@ class Committing:
             self._loop = self._runtime.start(self._run())
 
     async def stop(self) -> None:
-        """End the periodic commits; one that is under way is waited for."""
+        """End the periodic commits, after a pending one."""
         self._closing.set()
         loop, self._loop = self._loop, None
         if loop is not None:
@@ -128,7 +129,7 @@ class Committing:
         except Exception as error:
             raise OffsetStoreError(f"{where}: {type(error).__name__}: {error}") from error
         begin = self._config.start if stored is None else stored.offset
-        if stored is None and begin != AT_TIME:  # its place is stored when it is known
+        if stored is None and begin != AT_TIME:  # the start is stored when its offset is known
             await self._initialise(topic, partition, begin)
         aside = self._aside.pop(key, None)
         if aside is not None and aside.matches(begin):
@@ -163,7 +164,7 @@ class Committing:
             self._start_unstored = False
 
     def drop(self, keys: Iterable[Key]) -> None:
-        """Other members own these partitions now; to be called after a commit."""
+        """Drop the positions of partitions that other members own now; called after a commit."""
         unstored = []
         for key in keys:
             dropped = self._tracked.pop(key, None)
@@ -179,20 +180,20 @@ class Committing:
             )
 
     def set_aside(self, keys: Iterable[Key] | None = None) -> None:
-        """Keep the positions of these partitions, or of all, which may come back."""
+        """Set the positions of these partitions, or of all, aside: they may be claimed again."""
         for key in list(self._tracked if keys is None else keys):
             tracked = self._tracked.pop(key, None)
             if tracked is not None:
                 self._aside[key] = tracked
 
     def forget_aside(self) -> None:
-        """The balance is complete: partitions that did not come back have another owner."""
+        """The balance is complete: partitions that were not claimed again have another owner."""
         self._aside.clear()
 
     async def rescue(self) -> None:
         """
-        Store the positions that were set aside where the store still holds our last value. A
-        position that cannot be stored stays aside.
+        Store the positions that were set aside, if the store still has our last value. A position
+        that cannot be stored stays aside.
         """
         for (topic, partition), tracked in list(self._aside.items()):
             position = tracked.position
@@ -225,7 +226,7 @@ class Committing:
     # -- committing
 
     async def flush(self) -> bool:
-        """Commit, with a few tries; whether no position is dirty now."""
+        """Commit, with a few tries; returns whether no position is dirty now."""
         end = self._runtime.seconds() + FLUSH_SECONDS
         for pause in FLUSH_PAUSES:
             if await self.commit():
@@ -236,7 +237,7 @@ class Committing:
         return await self.commit()
 
     async def commit(self) -> bool:
-        """Store every dirty position; whether none is left. After an error they stay dirty."""
+        """Store every dirty position; returns whether none is left. Errors leave them dirty."""
         if not await self._turn.acquire():
             return False
         try:
@@ -287,9 +288,9 @@ class Committing:
 
     async def _ask(self, what: str, result: Awaitable[T]) -> T:
         """
-        The result of a call of the store, which may be plain or anything that can be awaited.
+        The result of a call of the store, which may be plain or an awaitable.
 
-        :raises RequestTimeout: it did not come within ``STORE_SECONDS``.
+        :raises RequestTimeout: no result within ``STORE_SECONDS``.
         """
         if not isinstance(result, Awaitable):
             return result

@@ -2,8 +2,8 @@
 The claimed partitions of one member of a group, and their reading.
 
 A partition is read only while it is claimed, and released only after its reading has ended and its
-position was committed, or a commit was tried. New partitions are claimed while the others are read
-on.
+position was committed, or a commit was tried. New partitions are claimed while the others are being
+read.
 
 Source: ``ConsumerZooKeeper``.
 """
@@ -27,7 +27,7 @@ class Fetches(Protocol):
     """
     The part of ``fetching.Fetching`` that a member needs.
 
-    :ivar connection_changed: called when a connection to a broker has come or gone.
+    :ivar connection_changed: called after a change of a connection to a broker.
     """
 
     connection_changed: Callable[[], None]
@@ -36,10 +36,10 @@ class Fetches(Protocol):
         """Read exactly these partitions."""
 
     async def stop(self) -> None:
-        """Stop reading; ends when all delivered messages were processed or taken back."""
+        """Stop reading; ends when all delivered messages were processed or withdrawn."""
 
     def answers(self, url: str) -> bool:
-        """Whether a broker that is read from is connected now."""
+        """Whether a broker in use is connected now."""
 
 
 class Holdings:
@@ -70,8 +70,8 @@ class Holdings:
         self._check_session = check_session
         self._log = log
         self._held: dict[Key, Position | None] = {}  # claimed; None: not loaded yet
-        self._targets: dict[Key, str | None] | None = None  # read at present, and from where
-        self._urls: dict[Key, str | None] = {}  # from where it was read last
+        self._targets: dict[Key, str | None] | None = None  # read at present; broker's address
+        self._urls: dict[Key, str | None] = {}  # address of the last read
 
     @property
     def keys(self) -> set[Key]:
@@ -85,7 +85,7 @@ class Holdings:
 
     @property
     def reading(self) -> bool:
-        """Whether fetching was started; see the class."""
+        """Whether fetching was started."""
         return self._targets is not None
 
     # -- claims
@@ -94,8 +94,8 @@ class Holdings:
         """
         Release the partitions that are not wanted, claim the missing ones.
 
-        :param lost: claims that have gone without a release.
-        :param insist: keep the new claims when some partitions are not free.
+        :param lost: claims that were lost without a release.
+        :param insist: keep the new claims if some partitions are not free.
         :raises Contested: some are not free; without ``insist`` everything was released.
         """
         lost = list(lost)
@@ -125,7 +125,7 @@ class Holdings:
             raise contested
 
     async def _give_up(self) -> None:
-        """Release everything, as members of the original do: two may wait for each other."""
+        """Release all partitions, as members of the original do: two may wait for each other."""
         await self.stop()
         await self._committing.flush()
         self._check_session()
@@ -133,19 +133,19 @@ class Holdings:
         await self._member.release_others(())
 
     def set_aside(self, keys: Iterable[Key] | None = None) -> None:
-        """These partitions, or all, are claimed no longer; their positions are set aside."""
+        """Give up these partitions, or all; their positions are set aside."""
         gone = list(self._held if keys is None else keys)
         self._committing.set_aside(gone)
         for key in gone:
             self._held.pop(key, None)
 
     def drop(self) -> None:
-        """The member ends: no position is set aside."""
+        """Give up all partitions at the end of the member, without setting positions aside."""
         self._committing.drop(list(self._held))
         self._held.clear()
 
     async def load(self) -> Exception | None:
-        """Load the missing positions; the last error, if some cannot be loaded."""
+        """Load the missing positions; returns the last error, if some cannot be loaded."""
         missing = [key for key, position in self._held.items() if position is None]
         if not missing:
             return None
@@ -163,7 +163,7 @@ class Holdings:
     # -- reading
 
     async def read(self) -> None:
-        """Read the loaded partitions from their present brokers; no stop without a change."""
+        """Read the loaded partitions from their present brokers; stops only for a change."""
         if self._targets is not None:
             if self._choose() == self._targets:
                 return
@@ -173,7 +173,7 @@ class Holdings:
         self.resume()
 
     def resume(self) -> None:
-        """Read the loaded partitions from the brokers last known."""
+        """Read the loaded partitions from the last known brokers."""
         self._targets = self._urls = self._choose()
         homeless = [key for key, url in sorted(self._targets.items()) if url is None]
         if homeless:
@@ -193,14 +193,14 @@ class Holdings:
             await self._fetching.stop()
 
     def is_answered(self, key: Key) -> bool:
-        """Whether the broker from which a partition was read last is still connected."""
+        """Whether the last broker of a partition is still connected."""
         url = self._urls.get(key)
         return url is not None and self._fetching.answers(url)
 
     def _choose(self) -> dict[Key, str | None]:
         """
         The address for each loaded partition. A broker that has left ZooKeeper is used while it
-        keeps the connection: it still has messages that were not read.
+        is connected: it may still have unread messages.
         """
         chosen: dict[Key, str | None] = {}
         for key in self.assignment:

@@ -1,8 +1,8 @@
 """
-Partitions whose broker has left ZooKeeper and still answers. Producers use such a broker until they
-notice, and the last messages would otherwise be read only when it is back.
+Partitions whose broker has left ZooKeeper and still replies. Producers use such a broker until they
+notice, and the last messages would otherwise be read only after its return.
 
-Differs: the original stops reading from a broker when its nodes go.
+Differs: the original stops reading from a broker when its nodes are deleted.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ LINGER_SECONDS = 10.0
 
 class Leaving:
     """
-    The partitions that a member reads on. Thread: the loop's.
+    The partitions that a member continues to read. Thread: the loop's.
 
-    :param is_answered: whether the broker that a partition was last read from is still connected.
+    :param is_answered: whether the last broker of a partition is still connected.
     :param changed: called when this may have changed for one of them.
     """
 
@@ -30,22 +30,22 @@ class Leaving:
         self._until: dict[Key, float] = {}
 
     def connection_changed(self) -> None:
-        """A connection to some broker has come or gone."""
+        """A connection to a broker has changed."""
         if self._until:
             self._changed()
 
     @property
     def keys(self) -> set[Key]:
-        """The partitions that were read on at the last look."""
+        """The partitions that were continued at the last look."""
         return set(self._until)
 
     @property
     def next_end(self) -> float:
-        """When the first of them ends, seconds; infinite without any."""
+        """The end of the first of them, seconds; infinite without any."""
         return min(self._until.values(), default=float("inf"))
 
     def look(self, view: ClusterView, held: Iterable[Key], now: float) -> None:
-        """Find the partitions of ``held`` that ZooKeeper does not list and whose broker answers."""
+        """Find the partitions of ``held`` that ZooKeeper does not list and whose broker replies."""
         found: dict[Key, float] = {}
         for key in held:
             topic, partition = key

@@ -1,15 +1,15 @@
 """
 The nodes of a group's member in ZooKeeper: its id, and a claim on every partition that it reads.
-They vanish with the session.
+They are deleted with the session.
 
-``cluster.ownership`` finds the owner of a node: a node of a former session of this process is taken
-over, a node of any other session is waited for, even with our own id in it. A fixed consumer id so
-survives the quick restart of its process.
+``cluster.ownership`` finds the owner of a node: a node of an earlier session of this process is
+taken over, a node of any other session is waited for, even with our own id in it. So a fixed
+consumer id works across a quick restart of its process.
 
 Source: ``ConsumerZooKeeper``.
 
-Differs: the original takes a node with its own id for its own, and is dead for good when the
-session of the process before it ends.
+Differs: the original treats any node with its id as its own, and stops for good when the session of
+its previous process ends.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Contested(RegistryError):
     """
     Partitions are still claimed by other members, or the id is still used.
 
-    :ivar paths: the nodes that are in the way.
+    :ivar paths: the nodes of others.
     :ivar keys: the partitions that are not free.
     """
 
@@ -53,7 +53,7 @@ class Membership:
     """
     The nodes of one member. Thread: the loop's.
 
-    :ivar registered: whether the id was there, in this session, at the last look.
+    :ivar registered: whether the node of the id existed, in this session, at the last look.
     """
 
     def __init__(
@@ -67,19 +67,19 @@ class Membership:
         self._data = consumer_id.encode("utf-8")
         self._id_path = f"{paths.consumer_ids(group)}/{consumer_id}"
         self._own = OwnNodes(registry)
-        # Nodes that may be there. The end of a session removes none from the set: a request under
-        # way may have created a node of the next session.
+        # Nodes that may exist. The end of a session removes none from the set: a pending request
+        # may have created a node of the next session.
         self._claimed: set[str] = set()
 
     def session_began(self) -> None:
-        """The nodes of this session are ours, also after its end."""
+        """Treat the nodes of this session as our own, also after its end."""
         self._own.remember(self._registry.session_id())
 
     async def register(self, topics: Iterable[str]) -> None:
         """
         Create the node of the id, with its topics.
 
-        :raises Contested: another session has it: of our last run, or of another member.
+        :raises Contested: it belongs to another session: of our last run, or of another member.
         """
         try:
             await self._own.claim(self._id_path, ",".join(topics).encode("utf-8"))
@@ -109,12 +109,12 @@ class Membership:
             raise Contested(list(occupied.values()), occupied)
 
     async def release_others(self, keys: Iterable[Key]) -> None:
-        """Release every claim but those on ``keys``; also claims that an earlier error left."""
+        """Release every claim except on ``keys``, including claims left by an earlier error."""
         kept = {self._path(key) for key in keys}
         await self._remove(sorted(self._claimed - kept))
 
     async def leave(self) -> None:
-        """Remove all nodes; the id last, so that its claims are gone before the others balance."""
+        """Remove all nodes; the id last, so that its claims go before the others balance."""
         await self._remove(sorted(self._claimed))
         if self.registered:
             await self._own.remove(self._id_path)
@@ -122,8 +122,8 @@ class Membership:
 
     async def wake_the_others(self, pause: Callable[[], Awaitable[object]]) -> None:
         """
-        Let every member look at its partitions: members of the original do so only when the list of
-        members changes. A node comes and goes that subscribes to no topic and so gets no partition.
+        Make every member check its partitions: members of the original do so only when the list of
+        members changes. A node without topics, which gets no partition, is created and deleted.
         """
         path = f"{self._paths.consumer_ids(self._group)}/{self._group}_wake-{uuid.uuid4()}"
         self._claimed.add(path)
@@ -136,11 +136,11 @@ class Membership:
         return self._paths.owner(self._group, topic, str(partition))
 
     async def _remove(self, paths: list[str]) -> None:
-        """:raises RegistryError: some may still be there; the next call tries them again."""
+        """:raises RegistryError: some may still exist; the next call tries them again."""
         failure: Exception | None = None
         outcomes = await settle([self._runtime.start(self._own.remove(path)) for path in paths])
         for path, outcome in zip(paths, outcomes, strict=True):
-            if outcome is None or isinstance(outcome, Occupied):  # gone, or of another session
+            if outcome is None or isinstance(outcome, Occupied):  # deleted, or of another session
                 self._claimed.discard(path)
             elif isinstance(outcome, Exception):
                 failure = outcome

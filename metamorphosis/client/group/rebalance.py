@@ -1,19 +1,19 @@
 """
-The place of a consumer in its group, through joins, leaves, crashes, moved brokers and lost
+Keeps a consumer a member of its group through joins, leaves, crashes, moved brokers and lost
 sessions.
 
 One coroutine repeats attempts (``balance``) until one succeeds, and waits for the next change.
 Watches, the session, a released claim and time wake it. While ZooKeeper is not connected, the owned
-partitions are read on and nothing is decided; when the session is over, fetching stops, positions
-are set aside (``committing``) and the member begins again with the same id.
+partitions are read further without any change; when the session has ended, fetching stops,
+positions are set aside (``committing``) and the member begins again with the same id.
 
 Source: ``ConsumerZooKeeper``, ``ZKLoadRebalanceListener``.
 
-Differs: the original is idle for good after 7 failed tries, until the next change of its lists;
-releases all after any error, without commit; fails as long as one registered broker does not
-answer, or none has ever registered; and does not tell the subscriber. Ours waits for the nodes that
-are in the way instead of a fixed time, audits all claims every ``balance.AUDIT_SECONDS``, and wakes
-members that leave their partitions unclaimed.
+Differs: the original is idle after 7 failed tries until the next change of its lists; releases all
+partitions after any error, without commit; fails as long as one registered broker does not reply,
+or none has ever registered; and does not report this to the subscriber. Ours waits for the deletion
+of others' nodes instead of a fixed time, audits all claims every ``balance.AUDIT_SECONDS``, and
+wakes members that leave their partitions unclaimed.
 """
 
 from __future__ import annotations
@@ -47,8 +47,7 @@ class Rebalance:
     """
     One member of a group. Thread: the loop's.
 
-    Its ``__init__`` is long, because it connects the parts of a member, which know little of each
-    other.
+    Its ``__init__`` is long, because it connects the independent parts of a member.
 
     :param registry: results are futures of ``runtime``.
     :param subscriptions: the topics; call ``refresh`` after a change.
@@ -119,7 +118,7 @@ class Rebalance:
             raise self._error
 
     def refresh(self) -> None:
-        """The subscribed topics have changed: tell the group and balance."""
+        """The subscribed topics have changed: register them and balance."""
         self._nodes.registered = False
         self._wake.set()
 
@@ -175,7 +174,7 @@ class Rebalance:
         self._settle(ClientClosed("the consumer was closed"))
 
     async def _step(self) -> float | None:
-        """One attempt; the seconds to the next one, or None: wait for a change."""
+        """Make one attempt; returns the seconds to the next one, or None: wait for a change."""
         self._wake.clear()
         try:
             if self._session.has_ended:
@@ -200,13 +199,13 @@ class Rebalance:
             self._settle(RegistryUnavailable("ZooKeeper is not connected"))
 
     def _settle(self, error: Exception | None) -> None:
-        """The outcome of ``register``, once."""
+        """Set the outcome of ``register``, once."""
         if not self._settled.is_set:
             self._error = error
             self._settled.set()
 
     async def _failed(self, error: Exception) -> float:
-        """Go on reading the owned partitions; the seconds to the next attempt."""
+        """Continue to read the owned partitions; returns the seconds to the next attempt."""
         self._failures += 1
         contested = isinstance(error, Contested)
         tried_enough = self._failures >= QUICK_TRIES and not contested

@@ -1,9 +1,9 @@
 """
 The ZooKeeper session of a member: its connection, and the ends of sessions.
 
-Connection and end are two facts: after an end the next session may be there at once, or not for
-hours. An end stays open until the member has given up its partitions of that session. Ends are
-counted, because a session may end while the end of the one before is dealt with.
+Connection and end are independent: after an end the next session may exist at once, or only after
+hours. An end is pending until the member has given up its partitions of that session. Ends are
+counted, because a session may end while an earlier end is being processed.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ class SessionOver(Exception):
 
 
 def _ignore(event: SessionEvent) -> None:
-    """Stands in for a listener that was garbage-collected."""
+    """Replaces a listener that was garbage-collected."""
 
 
 class SessionWatch:
     """
-    Thread: the loop's.
+    The state of the session. Thread: the loop's.
 
     :param changed: called after each event of the session.
     :param closing: once it is set, events are ignored.
-    :ivar is_connected: whether ZooKeeper can be asked.
+    :ivar is_connected: whether ZooKeeper is connected.
     """
 
     def __init__(
@@ -41,10 +41,10 @@ class SessionWatch:
         self._changed = changed
         self._closing = closing
         self._ends = 0
-        self._ends_done = 0  # of these, dealt with
+        self._ends_done = 0  # of these, processed
 
     def start(self) -> None:
-        """Listen from now on; ``changed`` is not called for a session that is there already."""
+        """Listen from now on; ``changed`` is not called for an existing session."""
         event = WeakMethod(self.event)  # the registry outlives many consumers
         self._registry.on_session(lambda each: (event() or _ignore)(each))
         self.is_connected = bool(self._registry.session_id())
@@ -60,11 +60,11 @@ class SessionWatch:
 
     @property
     def has_ended(self) -> bool:
-        """Whether the end of a session has not been dealt with."""
+        """Whether the end of a session is pending."""
         return self._ends_done != self._ends
 
     def deal_with_end(self) -> None:
-        """All ends up to now are dealt with."""
+        """Mark all ends up to now as processed."""
         self._ends_done = self._ends
 
     def check(self) -> None:

@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 class Worker:
     """
-    One thread for blocking calls, which runs them in their order.
+    One thread that runs blocking calls in order.
 
     :param name: of the thread, and of the store in errors.
     """

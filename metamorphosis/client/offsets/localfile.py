@@ -1,6 +1,5 @@
 """
-Offsets in a file of this machine, in the original's format: one JSON object, group -> list of
-positions.
+Offsets in a local file, in the original's format: one JSON object, group -> list of positions.
 
 Source: ``LocalOffsetStorage``.
 
@@ -8,9 +7,9 @@ Differs: the original replaces a group's whole list by the present entries of on
 processes overwrite each other's entries. Ours changes only the committed entries of the present
 file, under a lock (``<file>.lock``); every other entry stays, with its unknown members.
 
-Differs: the new file is on the disk before it takes the old one's place, the message id is read
-back, and a file that cannot be parsed is an error that names it; the original starts from the
-beginning and overwrites the file.
+Differs: the new file is on the disk before it replaces the old one, the message id is read, and a
+file that cannot be parsed is an error that names it; the original starts from the beginning and
+overwrites the file.
 """
 
 from __future__ import annotations
@@ -56,8 +55,8 @@ class Entry(TypedDict):
 @implementer(IOffsetStore)
 class LocalFileOffsetStore:
     """
-    Reads and writes in a thread of its own. Consumers of any groups may share it, and several
-    processes of ours; a Java process on the same file overwrites it with its own entries.
+    Reads and writes in a separate thread. Consumers of any groups may share it, and several of our
+    processes; a Java process on the same file overwrites it with its own entries.
 
     :param path: by default the original's, ``~/.meta_offsets``; created when missing.
     :raises InvalidConfig: the file cannot be created.
@@ -75,7 +74,7 @@ class LocalFileOffsetStore:
 
     @checked()
     async def initialise(self, topic: str, group: str, partition: Partition, offset: int) -> None:
-        """See ``IOffsetStore``; nothing, as in the original."""
+        """See ``IOffsetStore``; does nothing, as in the original."""
 
     @checked()
     async def commit(self, group: str, offsets: Sequence[StoredOffset]) -> None:
@@ -89,7 +88,7 @@ class LocalFileOffsetStore:
 
 
 class OffsetFile:
-    """The file itself. Thread: one at a time, and each call blocks."""
+    """The file. Thread: one at a time; each call blocks."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -154,7 +153,7 @@ class OffsetFile:
         )
 
     def _write(self, groups: dict[str, list[Entry]]) -> None:
-        """The old file stays whole until the new one is on the disk."""
+        """Replace the file; the old one stays whole until the new one is on the disk."""
         new = self._path.with_name(f"{self._path.name}.tmp.{os.getpid()}")
         try:
             with open(new, "wb") as file:
@@ -173,7 +172,7 @@ class OffsetFile:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Keep other processes of ours from changing the file."""
+        """Prevent changes of the file by our other processes."""
         lock = os.open(f"{self._path}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         try:
             end = time.monotonic() + LOCK_SECONDS
@@ -206,7 +205,7 @@ def _entry_of(stored: StoredOffset) -> Entry:
 
 
 def _decoded(data: bytes) -> str:
-    """Java writes in its machine's charset; ours is ASCII, a part of all of them."""
+    """Decode the file: Java writes in its machine's charset; ours is ASCII, a subset of all."""
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:

@@ -5,11 +5,11 @@ Source: ``MysqlOffsetStorage``.
 
 Differs: a new group's row is created with the group's name; the original creates it with the
 consumer's id and never finds it again. A row that is missing at a commit is inserted; the original
-loses the progress. Errors are raised, after one more try over a new connection; the original takes
-a failed load for "no offset". An id that is too large for its column, such as the documented
+loses the progress. Errors are raised, after one more try over a new connection; the original treats
+a failed load as "no offset". An id that is too large for its column, such as the documented
 ``int``, is stored as -1 instead of failing the commit; a table that cannot store offsets fails the
-load, with the statement that mends it. ``offset`` and ``partition`` are quoted: the first is a
-reserved word in newer servers. Names that differ in case only have rows of their own, with every
+load, with the statement that corrects it. ``offset`` and ``partition`` are quoted: the first is a
+reserved word in newer servers. Names that differ only in case have separate rows, with every
 collation of the column.
 """
 
@@ -47,7 +47,7 @@ class Cursor(Protocol):
     warning_count: int
 
     def execute(self, query: str, args: tuple[str | int, ...] | None = None) -> int:
-        """Run a statement; the number of rows that it found."""
+        """Run a statement; returns the number of rows that it found."""
 
     def fetchone(self) -> Row | None:
         """The next row of the result."""
@@ -74,7 +74,7 @@ class Connection(Protocol):
 
 DEFAULT_TABLE: Final = "meta_topic_partition_group_offset"
 
-#: seconds; they limit a call to a server that hangs
+#: seconds; limits of a call to a server that hangs
 TIMEOUTS: Final = {"connect_timeout": 5, "read_timeout": 10, "write_timeout": 10}
 
 #: the first three comparisons use the index, the others distinguish ``a`` from ``A``
@@ -88,11 +88,11 @@ _WHERE: Final = (
 @implementer(IOffsetStore)
 class MySQLOffsetStore:
     """
-    One connection in a thread of its own, opened by the first call and again after every error.
+    One connection in a separate thread, opened by the first call and again after every error.
 
     :param table: may be ``database.table``.
     :param connection: arguments of ``pymysql.connect``: host, port, unix_socket, user, password,
-        database, ssl, ...; the timeouts of ``TIMEOUTS`` hold unless others are given.
+        database, ssl, ...; the defaults of the timeouts are ``TIMEOUTS``.
     """
 
     @checked(error=InvalidConfig)
@@ -133,7 +133,7 @@ class MySQLOffsetStore:
             await self._worker.run(lambda: self._offsets.commit(group, offsets))
 
     async def create_table(self) -> None:
-        """Create the table if there is none; no other method does."""
+        """Create the table if it does not exist; no other method does."""
         await self._worker.run(self._offsets.create)
 
     async def close(self) -> None:
@@ -142,7 +142,7 @@ class MySQLOffsetStore:
 
 
 class OffsetTable:
-    """The table over one connection. Thread: one at a time, and each call blocks."""
+    """The table over one connection. Thread: one at a time; each call blocks."""
 
     def __init__(self, table: str, connection: dict[str, object]) -> None:
         if not table or "`" in table:
@@ -159,7 +159,7 @@ class OffsetTable:
 
     @property
     def is_narrow(self) -> bool:
-        """Whether the table is known to have no room for large offsets."""
+        """Whether the table is known to be too narrow for large offsets."""
         return self._columns is not None and self._columns.are_narrow
 
     @property
@@ -169,7 +169,7 @@ class OffsetTable:
         return int(self._columns.offset[1])
 
     def load(self, topic: str, group: str, partition: Partition) -> StoredOffset | None:
-        """The first row that matches; also tries to write it, so that a commit will not fail."""
+        """The first row that matches; also tests a write, so that a commit will not fail."""
 
         def load(cursor: Cursor) -> Row | None:
             self._look(cursor)
@@ -185,7 +185,7 @@ class OffsetTable:
         return None if row is None else StoredOffset(topic, partition, int(row[0]), int(row[1]))
 
     def initialise(self, topic: str, group: str, partition: Partition, offset: int) -> None:
-        """Insert a row without message id, unless there is a row."""
+        """Insert a row without message id, unless a row exists."""
 
         def initialise(cursor: Cursor) -> None:
             self._look(cursor)
@@ -197,7 +197,7 @@ class OffsetTable:
         self._run(initialise)
 
     def commit(self, group: str, offsets: Sequence[StoredOffset]) -> None:
-        """Update every row that matches; insert a row where none does."""
+        """Update every row that matches; insert a row if none does."""
 
         def commit(cursor: Cursor) -> None:
             columns = self._look(cursor)
@@ -215,11 +215,11 @@ class OffsetTable:
         self._run(commit)
 
     def create(self) -> None:
-        """Create the table if there is none."""
+        """Create the table if it does not exist."""
         self._run(lambda cursor: cursor.execute(CREATE.format(table=self.table)))
 
     def disconnect(self) -> None:
-        """Close the connection, if there is one; the next call opens another."""
+        """Close an open connection; the next call opens another."""
         connection, self._connection, self._columns = self._connection, None, None
         if connection is not None:
             try:
@@ -253,9 +253,9 @@ class OffsetTable:
 
     def _run(self, work: Callable[[Cursor], T]) -> T:
         """
-        Run ``work`` in a transaction; once more over a new connection when the old one is dead.
+        Run ``work`` in a transaction; once more over a new connection if the old one is dead.
 
-        The second run does no harm: the work has the same outcome each time.
+        A second run is safe: the work is idempotent.
         """
         fresh = self._connection is None
         try:

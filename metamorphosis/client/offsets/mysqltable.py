@@ -1,5 +1,5 @@
 """
-The columns of an offset table: their ranges, and the statement that mends a table which cannot
+The columns of an offset table: their ranges, and the statement that corrects a table which cannot
 store the values of a commit.
 """
 
@@ -40,7 +40,7 @@ class NotStored(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """The smallest and the largest value of the two columns of numbers."""
+    """The smallest and the largest value of each of the two numeric columns."""
 
     offset: tuple[float, float]
     msg_id: tuple[float, float]
@@ -59,13 +59,13 @@ class Columns:
             raise NotStored(1264, text)
 
     def stored_id(self, message_id: int) -> int:
-        """The id; -1 ("unknown"), or 0, where its column is too narrow: nothing depends on it."""
+        """The id; -1 ("unknown"), or 0, if its column is too narrow: the id is only informative."""
         low, high = self.msg_id
         return message_id if low <= message_id <= high else int(max(-1, low))
 
     @property
     def are_narrow(self) -> bool:
-        """Whether there are offsets that cannot be stored."""
+        """Whether some offsets cannot be stored."""
         return self.offset[1] < (1 << 63) - 1
 
 
@@ -80,13 +80,13 @@ def _range(kind: str) -> tuple[float, float]:
 
 
 def widened(table: str) -> str:
-    """The statement that makes room for every offset and every id."""
+    """The statement that widens the columns for every offset and every id."""
     return f"alter table {table} modify `offset` bigint not null, modify `msg_id` bigint not null"
 
 
 def mending(number: int, text: str, table: str) -> str | None:
     """
-    The statement that makes the failed one work; None: the table is not the cause.
+    The statement after which the failed one works; None: the table is not the cause.
 
     :param number: the server's number of the error.
     :param text: the server's text.

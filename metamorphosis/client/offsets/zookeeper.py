@@ -3,9 +3,9 @@ Offsets in ZooKeeper, shared with Java members of the group: one persistent node
 
 Source: ``ZkOffsetStorage``.
 
-Differs: a node without a number, also an empty one, fails every rebalance of the original; ours
-takes an empty node for a missing one, and any other is an error with path and data. The partition
-is not read before the node is corrected; the others are.
+Differs: a node without a number, even an empty one, fails every rebalance of the original; ours
+treats an empty node as missing, and any other is an error with path and data. Only the partition of
+that node is not read before the node is corrected.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _NUMBER = re.compile("-?[0-9]+")
 
 def parse_offset(text: str) -> tuple[int, int]:
     """
-    Message id and offset of ``<msgId>-<offset>``: the last hyphen parts them unless it is the first
-    character, because the id may be negative. Clients before 1.4 and some tools write an offset
-    alone; the id is then -1.
+    Message id and offset of ``<msgId>-<offset>``: the last hyphen separates them unless it is the
+    first character, because the id may be negative. Clients before 1.4 and some tools write only an
+    offset; the id is then -1.
 
     :raises ValueError: the text is neither.
     """
@@ -103,7 +103,7 @@ class ZooKeeperOffsetStore:
     async def _create(self, path: str, value: bytes) -> None:
         try:
             await self._registry.create(path, value, False)
-        except NodeExists:  # another member was faster, or the answer of our create was lost
+        except NodeExists:  # another member was faster, or the reply to our create was lost
             await self._registry.set_data(path, value)
 
     async def close(self) -> None:

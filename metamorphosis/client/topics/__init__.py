@@ -1,1 +1,1 @@
-"""Which partitions a topic has, where they are, and which one a message goes to."""
+"""The partitions of topics, their brokers, and the choice of a partition for a message."""

@@ -2,8 +2,8 @@
 The reason why no broker takes messages of a topic, found in ZooKeeper and told with the nodes that
 were read. ZooKeeper is asked only when a topic has no partitions.
 
-Differs: the original has one sentence for all of this, "maybe you don't publish it at first?",
-which is true of one case in four.
+Differs: the original has one text for all cases, "maybe you don't publish it at first?", which is
+true in one case of four.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from metamorphosis.errors import NoNode, NoPartition, NotPublished, UnknownTopic
 from metamorphosis.interfaces import IRegistry
 
 MOST: Final = 20
-"""Brokers that are read and named."""
+"""Limit of brokers that are read and named."""
 
 
 class Absence:
@@ -26,7 +26,7 @@ class Absence:
     Finds the reason. Thread: the loop's.
 
     :param registry: results are futures of the runtime.
-    :param connect: where ZooKeeper is, for the texts.
+    :param connect: connect string of ZooKeeper, for the texts.
     """
 
     def __init__(self, registry: IRegistry, paths: Paths, connect: str) -> None:
@@ -40,7 +40,7 @@ class Absence:
         The error for a send to a topic that has no partitions now; it is ``retriable`` if that can
         change without the user.
 
-        :raises RegistryError: ZooKeeper does not answer.
+        :raises RegistryError: ZooKeeper does not reply.
         """
         try:
             await self._registry.children("/")
@@ -110,7 +110,7 @@ def unregistered(topic: str, partition: Partition, paths: Paths, connect: str) -
     """
     The error for a partition whose broker has no address.
 
-    :param connect: where ZooKeeper is.
+    :param connect: connect string of ZooKeeper.
     """
     broker_id = partition.broker_id
     return NoPartition(

@@ -15,7 +15,7 @@ from metamorphosis.interfaces import IRuntime
 from metamorphosis.wire.commands import StatsCommand
 
 NO_VALUE = "NO VALUE"
-"""The value of a key that stands alone in its line."""
+"""The value of a key without a value in its line."""
 
 Stats = dict[str, dict[str, str]]
 """url -> key -> value."""
@@ -34,10 +34,10 @@ class BrokerStats:
 
     async def of(self, url: str, item: str | None) -> dict[str, str]:
         """
-        The statistics of one broker, which is connected to if need be.
+        The statistics of one broker; connects to it if necessary.
 
         :param item: None: of the broker itself.
-        :raises ClientError: it gave no answer.
+        :raises ClientError: no reply.
         :raises BrokerError: it refused.
         """
         user = object()
@@ -53,7 +53,7 @@ class BrokerStats:
 
     async def of_all(self, target: str | None, item: str | None) -> Stats:
         """
-        The statistics of all brokers that are connected; one that fails is logged and left out.
+        The statistics of all connected brokers; a failing one is logged and left out.
 
         :param target: only of this broker, whose errors are raised; see ``of``.
         """

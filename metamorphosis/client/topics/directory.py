@@ -1,9 +1,9 @@
 """
-The topics of a session's producers: their writable partitions, and the brokers that have them.
+The topics of a session's producers: their writable partitions, and the brokers of these.
 
-One directory serves all producers of a session. ``topicwatch`` keeps what it has read of a
-published topic in step with ZooKeeper. Without ZooKeeper (direct mode) every topic has the one
-partition ``ANY_PARTITION`` at the one broker.
+One directory serves all producers of a session. ``topicwatch`` updates published topics when
+ZooKeeper changes. Without ZooKeeper (direct mode) every topic has the one partition
+``ANY_PARTITION`` at the one broker.
 
 Source: ``ProducerZooKeeper``, ``MetaZookeeper``.
 
@@ -29,14 +29,14 @@ from metamorphosis.errors import ClientClosed, InvalidState, NoPartition, NotCon
 from metamorphosis.interfaces import IRegistry, IRuntime
 
 LOOK_AGAIN_SECONDS: Final = 5.0
-"""Between two checks why a topic has no partitions, while messages are sent to it."""
+"""Between two checks for the reason why a topic has no partitions, while messages are sent."""
 
 
 class PartitionDirectory:
     """
-    :ivar topics: the published ones, by name; each send looks here first.
+    The published topics of a session. Thread: the loop's.
 
-    Thread: the loop's.
+    :ivar topics: the published ones, by name; each send looks here first.
     """
 
     def __init__(
@@ -66,14 +66,14 @@ class PartitionDirectory:
 
     async def publish(self, topic: str, user: object) -> None:
         """
-        Keep the topic's partitions known as long as ``user`` needs them.
+        Keep the topic's partitions up to date as long as ``user`` needs them.
 
-        Returns when they have been read, be there any or none, and each of their brokers is
-        connected or did not answer within ``publish_connect_timeout_ms``.
+        Returns when they have been read, even if there are none, and each of their brokers is
+        connected or did not reply within ``publish_connect_timeout_ms``.
 
         :raises InvalidArgument: not the name of a topic.
-        :raises NotConnected: ZooKeeper did not answer in that time; attempts go on, and sends work
-            as soon as it does.
+        :raises NotConnected: ZooKeeper did not reply in that time; further attempts follow, and
+            sends work as soon as it does.
         """
         require("topic", topic)
         published = self._add(topic, user)
@@ -103,7 +103,7 @@ class PartitionDirectory:
 
     async def set_default_topic(self, topic: str, user: object) -> None:
         """
-        Publish the topic, and use its partitions for the topics that were not published.
+        Publish the topic, and use its partitions for topics that were not published.
 
         :raises InvalidState: another one is the default already.
         """
@@ -117,7 +117,7 @@ class PartitionDirectory:
         await self.publish(topic, user)
 
     def release(self, topic: str, user: object) -> None:
-        """The user needs it no longer; without users it is forgotten."""
+        """End the use of a topic by ``user``; a topic without users is forgotten."""
         published = self.topics.get(topic)
         if published is None:
             return
@@ -126,7 +126,7 @@ class PartitionDirectory:
             self._forget(published)
 
     def close(self) -> None:
-        """Forget all topics; waits for them end."""
+        """Forget all topics, and end the waits for them."""
         self._closed = True
         for published in list(self.topics.values()):
             self._forget(published)
@@ -138,7 +138,7 @@ class PartitionDirectory:
         The topic whose partitions take the messages: the topic itself or, if it has not been
         published, the default topic.
 
-        :raises NoPartition: there are none; the class and the text say why.
+        :raises NoPartition: there are none; class and text give the reason.
         """
         published = self.topics.get(topic)
         if published is None and self.default_topic is not None:
@@ -162,7 +162,7 @@ class PartitionDirectory:
         """
         The master of a partition of a published topic.
 
-        :raises NoPartition: it has none at present.
+        :raises NoPartition: it has no master at present.
         """
         published = self.topics.get(topic)
         broker = None if published is None else published.brokers.get(partition.broker_id)
@@ -176,7 +176,7 @@ class PartitionDirectory:
         ZooKeeper, publishes nothing.
 
         :raises InvalidState: in direct mode, without ZooKeeper.
-        :raises RegistryError: ZooKeeper does not answer.
+        :raises RegistryError: ZooKeeper does not reply.
         """
         if self._watch is None:
             raise InvalidState("partitions are known by ZooKeeper, and this is direct mode")

@@ -1,4 +1,4 @@
-"""A topic that producers publish, as they see it."""
+"""A published topic, as its producers see it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class PublishedTopic:
     def __init__(self, runtime: IRuntime, name: str) -> None:
         self.name = name
         self.listed: tuple[Partition, ...] = ()
-        self.absence: NoPartition | None = None  # why there are none
+        self.absence: NoPartition | None = None  # the reason why there are none
         self.looked_at = 0.0
         self.partitions: tuple[Partition, ...] = ()
         self.brokers: dict[int, BrokerConnection] = {}
@@ -52,7 +52,7 @@ class PublishedTopic:
         self.timer: Timer | None = None
 
     def choose_from(self) -> None:
-        """Find ``partitions`` again: a connection came or went, or the list changed."""
+        """Compute ``partitions`` again, after a change of a connection or of the list."""
         brokers = self.brokers
         near = [each for each in self.listed if each[0] in brokers]
         connected = [each for each in near if brokers[each[0]].is_connected]

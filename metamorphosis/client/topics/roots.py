@@ -11,9 +11,9 @@ from metamorphosis.errors import MetaQError, NoNode
 from metamorphosis.interfaces import IRegistry
 
 DEPTH = 3
-"""Levels that are searched; deeper roots do not occur."""
+"""Levels that are searched; deeper roots are not used in practice."""
 MOST_LOOKS = 200
-"""Nodes that are read at most; a large ZooKeeper with other users is not searched to its end."""
+"""Limit of nodes that are read, for a large ZooKeeper with other users."""
 NOT_OURS = frozenset({"zookeeper", "brokers", "consumers"})
 
 
@@ -21,8 +21,8 @@ async def check_root(registry: IRegistry | None, config: ClientConfig) -> None:
     """
     Check that a broker has registered below the configured root, now or earlier.
 
-    :param registry: ZooKeeper; None, in direct mode: there is nothing to check.
-    :raises MetaQError: none has; the text names the roots where some have.
+    :param registry: ZooKeeper; None in direct mode, without a check.
+    :raises MetaQError: no broker has; the text names the roots with brokers.
     """
     paths = Paths(config.zookeeper_root)
     if registry is None or await _names(registry, paths.broker_ids) is not None:
@@ -37,8 +37,8 @@ async def check_root(registry: IRegistry | None, config: ClientConfig) -> None:
 
 async def known_roots(registry: IRegistry) -> list[str]:
     """
-    Every node below which MetaQ brokers have registered topics for producers, which Kafka's brokers
-    do not do; the root of the tree is ``""``.
+    Every node below which MetaQ brokers have registered topics for producers (Kafka's brokers have
+    no such nodes); the root of the tree is ``""``.
     """
     found: list[str] = []
     level, looks = [""], 0

@@ -1,10 +1,9 @@
 """
-Which partition a message goes to. Pure.
+Selectors: the choice of the partition for a message. Pure.
 
-A selector is called with the topic whose partitions are to choose from, which is the default topic
-where the message's own was not published; with those partitions, sorted by number and never empty;
-and with the message, which cannot be changed. Its result is used; ``None`` fails the send. Any
-function will do.
+A selector is any function with three arguments: the topic, which is the default topic if the
+message's own was not published; the partitions of that topic, sorted by number and never empty; and
+the message, which is immutable. It returns one of the partitions; ``None`` fails the send.
 
 **A message with a key** goes to the partition that its key hashes to: ``CRC-32(key) & 0x7FFFFFFF``
 modulo the number of partitions, of the key's bytes in UTF-8. This is stable over processes,
@@ -35,8 +34,8 @@ def partition_of_key(key: str | bytes, partitions: Sequence[Partition]) -> Parti
 
 class RoundRobinSelector:
     """
-    One after the other. One counter for all topics, counted before it is used: of four partitions
-    the first message gets index 1, then 2, 3, 0.
+    Each partition in turn. One counter for all topics is incremented before its use: with four
+    partitions the first message gets index 1, then 2, 3, 0.
     """
 
     __slots__ = ("_counter",)
@@ -47,7 +46,7 @@ class RoundRobinSelector:
     def __call__(
         self, topic: str, partitions: Sequence[Partition], message: OutgoingMessage
     ) -> Partition:
-        """The next one; that of the key, if there is one, which does not count."""
+        """The next partition; for a message with a key that of the key, without counting."""
         if message.key is not None:
             return partition_of_key(message.key, partitions)
         self._counter = counter = (self._counter + 1) & 0x7FFFFFFF
@@ -56,9 +55,9 @@ class RoundRobinSelector:
 
 class RandomSelector:
     """
-    Any, with equal chances.
+    A random partition, with equal probabilities.
 
-    :param chance: the source of randomness; the module's own unless given.
+    :param chance: the source of randomness; None: the module ``random``.
     """
 
     __slots__ = ("_choice",)
@@ -70,7 +69,7 @@ class RandomSelector:
     def __call__(
         self, topic: str, partitions: Sequence[Partition], message: OutgoingMessage
     ) -> Partition:
-        """A random one; that of the key, if there is one."""
+        """A random partition; for a message with a key that of the key."""
         if message.key is not None:
             return partition_of_key(message.key, partitions)
         return self._choice(partitions)
@@ -78,7 +77,7 @@ class RandomSelector:
 
 class KeyHashSelector:
     """
-    By the key that a function finds in the message, for programs that send without keys.
+    By a key that a function derives from the message, for programs that send without keys.
 
     :param key_of: the key of a message, ``attribute`` for example; a key given to ``send`` comes
         first.
@@ -121,7 +120,9 @@ class OrderedSelector:
         self, topic: str, partitions: Sequence[Partition], message: OutgoingMessage
     ) -> Partition:
         """
-        :param partitions: those available, may be empty.
+        The chosen partition, if it is available.
+
+        :param partitions: the available ones; may be empty.
         :raises NoPartition: see ``choose`` and ``check``.
         """
         chosen = self.choose(topic, message)
@@ -130,9 +131,9 @@ class OrderedSelector:
 
     def choose(self, topic: str, message: OutgoingMessage) -> Partition:
         """
-        Where the message belongs, available or not.
+        The partition of the message, available or not.
 
-        :raises NoPartition: the topic is not configured, or nothing was chosen.
+        :raises NoPartition: the topic is not configured, or no partition was chosen.
         """
         configured = self.configured.get(topic)
         if not configured:
@@ -147,10 +148,10 @@ class OrderedSelector:
 
     def check(self, topic: str, chosen: Partition, partitions: Sequence[Partition]) -> None:
         """
-        Whether it can be written.
+        Check that a partition can be written.
 
         :raises NoPartition: the partition is neither configured nor available.
-        :raises PartitionNotWritable: it is only one of the two, or nothing is available.
+        :raises PartitionNotWritable: it is only one of the two, or no partition is available.
         """
         is_configured, is_available = chosen in self.configured[topic], chosen in partitions
         if is_configured and is_available:
@@ -164,5 +165,5 @@ class OrderedSelector:
 
 
 def _by_key(topic: str, partitions: Sequence[Partition], message: OutgoingMessage) -> Partition:
-    """Without a key there is no order to keep, but the choice has to be the same each time."""
+    """The partition of the key; without a key always the same one, although order is irrelevant."""
     return partition_of_key("" if message.key is None else message.key, partitions)

@@ -1,11 +1,11 @@
 """
-Reads the nodes of a topic for producers in ZooKeeper, and watches them. Masters only; nodes that
-make no sense are left out and logged.
+Reads the nodes of a topic for producers in ZooKeeper, and watches them. Masters only; invalid nodes
+are left out and logged.
 
 Source: ``MetaZookeeper``.
 
-Differs: nothing is created; the original makes the topic's directory, and so the chroot that was
-mistyped.
+Differs: no node is created; the original creates the topic's directory, and with it a mistyped
+chroot.
 
 Differs: the address of a broker is watched as well, and a broker that leaves between listing and
 reading is left out; the original drops the whole update then.
@@ -29,7 +29,7 @@ class BrokerView(NamedTuple):
     """
     The entry in ZooKeeper of a master that has a topic.
 
-    :ivar url: None while the broker is only half registered.
+    :ivar url: None while its registration is incomplete.
     """
 
     partitions: int
@@ -38,10 +38,11 @@ class BrokerView(NamedTuple):
 
 class TopicView:
     """
-    :param registry: ``IRegistry`` with futures of the runtime.
-    :param fired: called with every change of the view; each watch is there once.
+    Reads and watches nodes. Every coroutine raises ``RegistryError`` when ZooKeeper does not reply.
+    Thread: the loop's.
 
-    Every coroutine raises ``RegistryError`` when ZooKeeper does not answer. Thread: the loop's.
+    :param registry: ``IRegistry`` with futures of the runtime.
+    :param fired: called with every change of the view; each watch is set once.
     """
 
     def __init__(
@@ -81,7 +82,7 @@ class TopicView:
         return found
 
     async def _names(self, path: str) -> list[str]:
-        """The children of a topic's directory; where it is not there, its coming is watched."""
+        """The children of a topic's directory; a missing directory is watched."""
         while True:
             try:
                 return await self._watching("children", path)  # type: ignore[no-any-return]
@@ -90,18 +91,18 @@ class TopicView:
                     return []
 
     async def _count(self, topic: str, name: str) -> int:
-        """How many partitions a broker has; one that leaves or writes nonsense has none."""
+        """The number of a broker's partitions; 0 without the node or with invalid data."""
         path = f"{self._paths.topics_pub(topic)}/{name}"
         try:
             return TopicBroker.parse((await self._registry.get(path))[0]).num_parts
         except NoNode:
-            return 0  # and the watch on the children will tell
+            return 0  # the watch on the children reports it
         except ValueError as error:
             self._log.error("ZooKeeper node {path} is left out: {error}", path=path, error=error)
             return 0
 
     async def _master_url(self, broker_id: int) -> str | None:
-        """The address of a master, or None if it has not registered or cannot be understood."""
+        """The address of a master; None if it is not registered or invalid."""
         path = self._paths.master(broker_id)
         if await self._watching("exists", path) is None:
             return None
@@ -115,7 +116,7 @@ class TopicView:
             return None
 
     async def _watching(self, operation: str, path: str) -> Any:
-        """Read with a watch, unless there is one."""
+        """Read with a watch, unless one is set."""
         perform = getattr(self._registry, operation)
         key = operation, path
         if key in self._armed:

@@ -1,15 +1,15 @@
 """
-Keeps published topics in step with ZooKeeper.
+Updates published topics when ZooKeeper changes.
 
 A topic is read when it is published, watched, and read again whenever its nodes or those of one of
-its brokers change, and after every reconnection, because watches are silently gone with the
-connection. Reading is repeated until it succeeds; until then the last view stays in force, and the
-brokers that can be reached are used.
+its brokers change, and after every reconnection, because watches are lost with the connection
+without notice. Reading is repeated until it succeeds; until then the last view stays valid, and the
+reachable brokers are used.
 
 Source: ``ProducerZooKeeper``, ``MetaZookeeper``.
 
-Differs: a topic whose first reading failed, or one of whose brokers cannot be reached, is usable as
-soon as it can be; in the original every later send of that topic fails.
+Differs: a topic whose first reading failed, or with an unreachable broker, can be used as soon as
+the fault ends; in the original every later send of that topic fails.
 
 Differs: connections that did not change stay; the original closes and opens all of a topic's.
 """
@@ -31,12 +31,12 @@ from metamorphosis.errors import InvalidConfig, NoPartition, RegistryUnavailable
 from metamorphosis.interfaces import IRegistry, IRuntime
 
 AGAIN_SECONDS: Final = (0.1, 0.5, 1.0, 5.0)
-"""Before each further attempt to read a topic; the last one without end."""
+"""Pauses before further attempts to read a topic; the last one is repeated."""
 
 
 class TopicWatch:
     """
-    Thread: the loop's.
+    Reads and watches published topics. Thread: the loop's.
 
     :param registry: results are futures of the runtime.
     :param where: ``host:port,.../chroot`` of ZooKeeper, for texts.
@@ -77,7 +77,7 @@ class TopicWatch:
                 self.look(published)
 
     def _fired(self, event: WatchEvent) -> None:
-        """A topic's directory changed, or a broker's own node, which any topic may need."""
+        """A topic's directory has changed, or a broker's own node, which concerns all topics."""
         of_topic = self._topics.get(event.path.rpartition("/")[2])
         if of_topic is not None and event.path == self._paths.topics_pub(of_topic.name):
             self.look(of_topic)
@@ -100,7 +100,7 @@ class TopicWatch:
         return self._topics.get(published.name) is published
 
     async def _keep_looking(self, published: PublishedTopic) -> None:
-        """Read the topic until nothing changed meanwhile; later if it cannot be read."""
+        """Read the topic until it did not change meanwhile; after a failure try later."""
         while self._is_current(published):
             published.again = False
             try:
@@ -134,7 +134,7 @@ class TopicWatch:
         view: dict[int, BrokerView],
         absence: NoPartition | None,
     ) -> None:
-        """Use what was read from now on; connections that did not change stay."""
+        """Use a new view; connections that did not change stay."""
         brokers, urls = {}, {}
         for broker_id, seen in view.items():
             if seen.url is None:
