@@ -1,8 +1,8 @@
 """
-Makes the asyncio face from the Twisted one: the two are one text with other futures.
+Generates the asyncio face from the Twisted one: the two differ only in their futures.
 
 ``make faces`` runs it; ``tests/unit/client/test_faces.py``
-fails when a written file is not what this script makes.
+fails if a file differs from the output of this script.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ FUTURES: Replacements = [
     ("Deferred[", "Future["),
 ]
 FACTORY: Replacements = [
-    ("The client for Twisted: everything that takes time gives a Deferred.",
-     "The client for asyncio: everything that takes time gives an ``asyncio.Future``."),
+    ("The client for Twisted: calls that take time return a Deferred.",
+     "The client for asyncio: calls that take time return an ``asyncio.Future``."),
     ('    factory = MessageSessionFactory(zookeeper="localhost:2181")\n'
      "    async with factory:                               "
      "# in a coroutine: Deferred.fromCoroutine(...)\n",
@@ -34,12 +34,12 @@ FACTORY: Replacements = [
      "from metamorphosis.client.runtimes.txtransactions",
      "from metamorphosis.client.runtimes.aio import AsyncioRuntime\n"
      "from metamorphosis.client.runtimes.aiotransactions"),
-    ("    When the reactor stops it is closed, and waited for.\n\n", ""),
-    ("    :param reactor: None: the global reactor, which is installed if there is none yet.\n",
-     "    :param loop: None: the one that is running.\n"),
+    ("    A stop of the reactor closes it, and waits for the end.\n\n", ""),
+    ("    :param reactor: None: the global reactor, which is installed if necessary.\n",
+     "    :param loop: None: the running one.\n"),
     ("    :raises InvalidConfig: a setting is wrong.\n",
      "    :raises InvalidConfig: a setting is wrong.\n"
-     "    :raises RuntimeError: no loop is running, and none was given.\n"),
+     "    :raises RuntimeError: no loop is running or given.\n"),
     ("TYPE_CHECKING, Any, Protocol,", "TYPE_CHECKING, Protocol,"),
     ("reactor: Any = None,", "loop: AbstractEventLoop | None = None,"),
     ("        runtime = TwistedRuntime(reactor)\n"

@@ -1,1 +1,1 @@
-"""The Python client: one core, two faces. See docs/client.md."""
+"""The Python client: one core, and three faces. See docs/client.md."""

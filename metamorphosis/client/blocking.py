@@ -1,5 +1,5 @@
 """
-The client for scripts: plain calls that wait, no event loop in sight.
+The client for scripts: plain blocking calls, without an event loop.
 
 ::
 
@@ -12,9 +12,9 @@ The client for scripts: plain calls that wait, no event loop in sight.
             for message in consumer:
                 ...
 
-An asyncio loop runs in a thread of its own; every call goes there, and the caller waits. Listeners
-run in further threads, so that they may block and call the client. Thread: any but the loop's,
-several at a time if need be.
+An asyncio loop runs in a separate thread; every call is passed to it, and the caller waits.
+Listeners run in further threads, so that they may block and call the client. Thread: any except the
+loop's, several at a time if necessary.
 """
 
 from __future__ import annotations
@@ -77,18 +77,18 @@ __all__ = [
 ]
 
 LISTENER_THREADS = 8
-"""Listeners that run at the same time, of all consumers of a factory."""
+"""Limit of listeners that run at the same time, of all consumers of a factory."""
 
 
 class MessageSessionFactory:
     """
-    Makes producers, consumers and browsers.
+    Creates producers, consumers and browsers.
 
     :param settings: of ``ClientConfig``; they take precedence over ``config``.
     :raises InvalidConfig: a setting is wrong.
     """
 
-    _closed = True  # as long as there is nothing to close
+    _closed = True  # until the constructor has succeeded
 
     def __init__(
         self,
@@ -131,7 +131,7 @@ class MessageSessionFactory:
         self._thread.call(self._core.start)
 
     def __del__(self) -> None:
-        """The last reference is gone without ``close``: warn, and end the thread."""
+        """Called without ``close`` before: warn, and end the thread."""
         thread: LoopThread | None = getattr(self, "_thread", None)
         if self._closed or thread is None or not thread.is_alive:
             return

@@ -1,7 +1,7 @@
 """
 The checks of a public call's arguments, made before the call. Pure.
 
-A parameter whose name is not in ``checks.CHECKS`` fails the import: no call goes unchecked.
+A parameter whose name is not in ``checks.CHECKS`` fails the import, so that every call is checked.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from metamorphosis.client.checks import CHECKS, Check, fault, optional
 from metamorphosis.errors import InvalidArgument
 
 Refuse = Callable[[Any, InvalidArgument, Mapping[str, object]], object]
-"""The object, the error and the arguments -> what the call returns in place of its result."""
+"""The object, the error and the arguments -> the value returned in place of the call's result."""
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -25,12 +25,12 @@ SETTINGS: Final = frozenset({"config", "zookeeper", "broker", "settings", "conne
 
 
 def raised(_: object, error: InvalidArgument, __: Mapping[str, object]) -> NoReturn:
-    """The call raises the error."""
+    """Let the call raise the error."""
     raise error
 
 
 def as_future(given: Any, error: InvalidArgument, _: Mapping[str, object]) -> Awaitable[None]:
-    """The call returns a future that fails, of the runtime that the object has."""
+    """Let the call return a failing future of the object's runtime."""
 
     async def fail() -> None:
         raise error
@@ -51,7 +51,7 @@ class _Checks:
     def refusal(
         self, values: tuple[object, ...], options: Mapping[str, object]
     ) -> InvalidArgument | None:
-        """The error of the first argument that is wrong."""
+        """The error of the first wrong argument; None if all are right."""
         for name, value in self.named(values, options).items():
             expected = self._checks.get(name, anything)(value)
             if expected is not None:
@@ -67,10 +67,10 @@ def checked(
     refuse: Refuse = raised, error: type[InvalidArgument] = InvalidArgument
 ) -> Callable[[Method], Method]:
     """
-    A decorator: the arguments are checked first. None is right where it is the default.
+    A decorator: the arguments are checked first. None is right if it is the default.
 
-    Thread: the caller's. About half a microsecond: sends are checked in ``puts.Put``, which costs
-    less.
+    Thread: the caller's. It costs about half a microsecond; sends are checked in ``puts.Put``,
+    which costs less.
 
     :param refuse: returns the result of a call with a wrong argument, or raises.
     :param error: the class of the error.

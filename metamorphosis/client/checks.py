@@ -1,12 +1,12 @@
 """
-Checks of the arguments that users give to the client, made before they are used. Pure.
+Checks of the users' arguments, made before they are used. Pure.
 
-A *check* takes one value and returns what is expected instead, or None if the value is right.
+A *check* takes one value and returns the expected value as text, or None if the value is right.
 ``CHECKS`` has one for each name of a parameter: the public calls of all faces use the same names
-for the same things. ``client.checked`` puts the checks of a call's parameters before the call.
-Settings have a table of their own, in ``client.settingchecks``, made of the same checks.
+for the same things. ``client.checked`` runs the checks of a call's parameters before the call.
+Settings have their own table, in ``client.settingchecks``, made of the same checks.
 
-The name of the argument, its value and what is expected are in every error.
+Every error contains the name of the argument, its value and the expected value.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from metamorphosis.errors import InvalidArgument
 from metamorphosis.wire.numbers import INT32_MAX
 
 Check = Callable[[object], str | None]
-"""A value -> the value that is expected instead, with the word "expected"; None: it is right."""
+"""A value -> a text about the expected value, with the word "expected"; None: it is right."""
 
 INT63_MAX: Final = (1 << 63) - 1
 SECONDS_MOST: Final = INT32_MAX // 1000
@@ -48,7 +48,7 @@ def fault(name: str, value: object, expected: str) -> str:
 
 
 def integer(low: int, high: int, what: str) -> Check:
-    """Whole numbers of a range, no truth values."""
+    """Integers of a range, without booleans."""
 
     def check(value: object) -> str | None:
         if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
@@ -59,12 +59,12 @@ def integer(low: int, high: int, what: str) -> Check:
 
 
 def instance(kind: type | tuple[type, ...], expected: str) -> Check:
-    """Objects of a class, or of several."""
+    """Instances of a class, or of several."""
     return lambda value: None if isinstance(value, kind) else f"{expected} expected"
 
 
 def truth(value: object) -> str | None:
-    """True or False, no other value of their kind."""
+    """True or False, without other integers."""
     return None if isinstance(value, bool) else "True or False expected"
 
 
@@ -74,7 +74,7 @@ def callable_with(arguments: str) -> Check:
 
 
 def having(names: Sequence[str], expected: str) -> Check:
-    """Objects of any class with these attributes: users write such classes themselves."""
+    """Objects of any class with these attributes: users may write such classes."""
 
     def check(value: object) -> str | None:
         if not isinstance(value, type) and all(hasattr(value, name) for name in names):
@@ -85,12 +85,12 @@ def having(names: Sequence[str], expected: str) -> Check:
 
 
 def optional(check: Check) -> Check:
-    """The same, or None."""
+    """The values of another check, or None."""
     return lambda value: None if value is None else check(value)
 
 
 def topic(value: object) -> str | None:
-    """The name of a topic, as ZooKeeper and the wire can carry it."""
+    """The name of a topic, valid in ZooKeeper and on the wire."""
     if not isinstance(value, str) or not value.strip():
         return "the name of a topic expected, as in 'orders'"
     return _topic_text(value)
@@ -98,7 +98,7 @@ def topic(value: object) -> str | None:
 
 @functools.lru_cache(1024)
 def _topic_text(value: str) -> str | None:
-    """Cached: every send asks."""
+    """Cached, because every send checks its topic."""
     if not any(character in value for character in " /\r\n\0") and value.isprintable():
         return None
     return (
@@ -159,7 +159,7 @@ def url_of(value: str) -> str:
     """
     ``meta://host:port``, also from ``host:port``; a query is dropped.
 
-    :raises ValueError: it is neither.
+    :raises ValueError: the text is neither.
     """
     url = value.strip()
     if "://" not in url:
@@ -190,14 +190,14 @@ def zookeeper(value: object) -> str | None:
 
 
 def bodies(value: object) -> str | None:
-    """Several messages; one alone would be taken for many of one byte."""
+    """Several bodies; a single one would be treated as many of one byte."""
     if isinstance(value, Iterable) and not isinstance(value, str | bytes | bytearray | memoryview):
         return None
     return "several messages expected, as in [b'first', b'second']"
 
 
 def messages(value: object) -> str | None:
-    """Several messages; one alone is an iterable of its fields."""
+    """Several messages; a single one is an iterable of its fields."""
     if bodies(value) is None and not isinstance(value, OutgoingMessage):
         return None
     return "several messages expected, as in [OutgoingMessage('orders', b'7')]"
@@ -211,7 +211,7 @@ def stored_offsets(value: object) -> str | None:
 
 
 def xid(value: object) -> str | None:
-    """The name of a branch, as X/Open has it."""
+    """The name of a branch, by X/Open."""
     if isinstance(value, Xid) and integer(-INT32_MAX - 1, INT32_MAX, "")(value.format_id) is None:
         gtrid, bqual = value.gtrid, value.bqual
         if isinstance(gtrid, bytes) and isinstance(bqual, bytes):
@@ -221,7 +221,7 @@ def xid(value: object) -> str | None:
 
 
 def unique_qualifier(value: object) -> str | None:
-    """Part of a key, whose parts are divided by colons."""
+    """Part of a key with colons as separators."""
     if isinstance(value, str) and word(value) is None and ":" not in value:
         return None
     return "a word without spaces and colons expected"
@@ -283,7 +283,7 @@ CHECKS: Final[dict[str, Check]] = {
 
 def require(name: str, value: object, error: type[InvalidArgument] = InvalidArgument) -> None:
     """
-    Check one argument, where ``checked`` would cost too much: once for every message.
+    Check one argument, for calls per message, for which ``checked`` would cost too much.
 
     :raises InvalidArgument: or ``error``.
     """

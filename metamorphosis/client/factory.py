@@ -1,6 +1,6 @@
 """
 The session factory: the calls that create producers, consumers and browsers of a session, and those
-that ask brokers and ZooKeeper.
+that query brokers and ZooKeeper.
 
 This is the core of the faces' ``MessageSessionFactory``.
 
@@ -35,17 +35,17 @@ P = TypeVar("P", bound=Publisher)
 
 class SessionFactory(Session):
     """
-    A ``Session`` and everything that can be made of it. Thread: the loop's.
+    A ``Session`` with the calls that create its children. Thread: the loop's.
 
-    The faces declare the results of ``create_*`` more closely, with the futures of their runtime:
-    hence the ``Any``.
+    The faces declare the exact results of ``create_*``, with the futures of their runtime: hence
+    the ``Any``.
     """
 
     _recovery: Recovery | None = None
 
     @property
     def recovery(self) -> Recovery:
-        """Messages that listeners failed too often, shared by all consumers."""
+        """Messages for which listeners failed too often, shared by all consumers."""
         if self._recovery is None:
             self._recovery = Recovery(self.runtime, self.config, self.log)
             self.add_part("the kept messages", self._recovery.close)
@@ -102,7 +102,7 @@ class SessionFactory(Session):
         """
         A future of an ``OrderedProducer``, otherwise as ``create_producer``.
 
-        :param selector: picks one of the configured partitions; None: that of the key.
+        :param selector: chooses one of the configured partitions; None: that of the key.
         """
         return self.runtime.start(self._published(topic, lambda: OrderedProducer(self, selector)))
 
@@ -120,7 +120,7 @@ class SessionFactory(Session):
         A future of an ``XAProducer``, otherwise as ``create_producer``.
 
         :param unique_qualifier: of the application, the same after each restart.
-        :param timeout: seconds for the answer to each step.
+        :param timeout: seconds for the reply to each step.
         """
 
         def make() -> XAProducer:
@@ -155,9 +155,9 @@ class SessionFactory(Session):
         **settings: object,
     ) -> Any:
         """
-        A consumer, which connects to nothing before ``complete_subscribe``.
+        A consumer, which does not connect before ``complete_subscribe``.
 
-        :param group: or ``config`` has it.
+        :param group: None: that of ``config``.
         :param store: an ``IOffsetStore``; None: ZooKeeper, or memory in direct mode.
         :param settings: of ``ConsumerConfig``; they take precedence over ``config``.
         :raises InvalidConsumerConfig: a setting is wrong.
@@ -175,7 +175,7 @@ class SessionFactory(Session):
         **settings: object,
     ) -> Any:
         """
-        A consumer that gets all messages, as one on every other machine does: its group is named
+        A consumer that gets all messages, like one on every other machine: its group is named
         after this machine. See ``create_consumer``.
 
         :param store: None: the file ``~/.meta_offsets``.
@@ -192,7 +192,7 @@ class SessionFactory(Session):
         self, topic: str, max_size: int = 1 << 20, timeout: float = 5.0
     ) -> Awaitable[Any]:
         """
-        A future of a browser of everything a topic holds.
+        A future of a browser of all messages of a topic.
 
         :param max_size: bytes of one fetch.
         :param timeout: seconds of one fetch.
@@ -210,7 +210,7 @@ class SessionFactory(Session):
         """
         A future of the statistics of all brokers connected at present: url -> key -> value.
 
-        :param target: only of this broker; it is connected to if need be.
+        :param target: only of this broker; connects to it if necessary.
         :param item: ``topics``, ``realtime``, ``offsets``, ``config`` or a topic; None: the broker.
         :raises BrokerError: the ``target`` refused; without a target such a broker is left out.
         """
@@ -224,10 +224,10 @@ class SessionFactory(Session):
     @checked(as_future)
     def get_partitions_for_topic(self, topic: str) -> Awaitable[list[Partition]]:
         """
-        A future of the partitions of a topic that its masters take messages for, sorted by number;
-        none when no broker has the topic.
+        A future of the writable partitions of a topic, sorted by number; empty if no broker has the
+        topic.
 
-        :raises InvalidState: in direct mode that is unknown.
+        :raises InvalidState: in direct mode, in which they are unknown.
         """
         return self.runtime.start(self._get_partitions_for_topic(topic))
 

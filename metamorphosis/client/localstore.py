@@ -1,21 +1,21 @@
 """
-Messages kept on this machine's disk until they can be delivered: a queue in a SQLite file.
+Messages kept on the local disk until they can be delivered: a queue in a SQLite file.
 
 A message is on the disk when ``append`` returns, and survives a crash of the process or the
-machine. A removed message does not come back, except for the last removals before a crash of the
+machine. A removed message does not reappear, except for the last removals before a crash of the
 machine.
 
 Processes share a directory without seeing each other's messages. The file ``<name>.sqlite`` is
-locked by the first process that opens it; the next one gets ``<name>~2.sqlite``, and so on. The
-open of a name takes over the messages in the files of that name that no process has open: so the
-messages of a process that died are delivered by the next.
+locked by the first process that opens it; the next process gets ``<name>~2.sqlite``, and so on.
+Opening a name takes over the messages in files of that name that no process has open: so the
+messages of a dead process are delivered by the next one.
 
 Every method blocks: call them in a worker thread.
 
 Source: ``MessageStore``, ``JournalStore``.
 
-Differs: the format is our own, stores of Java clients are left alone; processes may share a
-directory, which destroys the original's.
+Differs: the format is our own, and stores of Java clients are not touched; processes may share a
+directory, which destroys the original's stores.
 """
 
 from __future__ import annotations
@@ -59,10 +59,10 @@ class Item(NamedTuple):
 
 class LocalStore:
     """
-    One queue. Made by ``open``. Thread: any, one call at a time gets in.
+    One queue. Created by ``open``. Thread: any; calls wait for each other.
 
     :ivar path: the file.
-    :raises LocalStoreError: from every method: the disk or the file does not do it.
+    :raises LocalStoreError: from every method, after an error of the disk or the file.
     """
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
@@ -77,8 +77,8 @@ class LocalStore:
     @classmethod
     def open(cls, directory: Path | str, name: str) -> LocalStore:
         """
-        The queue of that name, made if it is not there, with the messages in files of that name
-        that no process has open.
+        The queue of that name, created if necessary, with the messages in files of that name that
+        no process has open.
 
         :param name: any text; characters that are special in file names are escaped.
         """
@@ -102,15 +102,15 @@ class LocalStore:
 
     def append(self, key: int, value: bytes) -> None:
         """
-        Keep it, after all others. An item with the same key and the same value that is there
-        already is not kept twice.
+        Append an item. An item with the same key and value as an existing one is not stored
+        twice.
 
         :param key: 64 bits, signed.
         """
         self.append_all([(key, value)])
 
     def append_all(self, items: Iterable[tuple[int, bytes]]) -> None:
-        """Keep all or, with an error, none; one flush of the disk for all of them."""
+        """Append all items or, with an error, none; with one flush of the disk for all of them."""
         with self._doing("append") as connection:
             before = connection.total_changes
             connection.executemany(
@@ -128,7 +128,7 @@ class LocalStore:
         """
         The oldest items, a page at a time; an empty page is the end.
 
-        :param after: the token of the last item of the page before.
+        :param after: the token of the last item of the previous page.
         """
         found: list[Item] = []
         size = 0
@@ -143,11 +143,11 @@ class LocalStore:
         return found
 
     def remove(self, token: int) -> None:
-        """Forget one; a token that is not there does no harm."""
+        """Remove an item; an unknown token is ignored."""
         self.remove_all([token])
 
     def remove_all(self, tokens: Iterable[int]) -> None:
-        """Forget all of them at once."""
+        """Remove all of these items at once."""
         with self._doing("remove") as connection:
             before = connection.total_changes
             connection.executemany(
@@ -158,11 +158,11 @@ class LocalStore:
             self._count -= removed
 
     def count(self) -> int:
-        """How many there are. Does not touch the disk."""
+        """The number of items, without access to the disk."""
         return self._count
 
     def close(self) -> None:
-        """Give the file up; repeated calls do nothing. An empty one shrinks."""
+        """Close the file; repeated calls do nothing. An empty file shrinks."""
         if self._closed:
             return
         self._closed = True
@@ -192,7 +192,7 @@ class LocalStore:
 
 
 class _Doing:
-    """Holds the lock for one operation, undoes it if it fails, and says which file it was."""
+    """Holds the lock for one operation, rolls it back on failure, and names the file in errors."""
 
     __slots__ = ("_store", "_what")
 
@@ -210,7 +210,7 @@ class _Doing:
             if error is not None and store._connection.in_transaction:
                 store._connection.rollback()
         except sqlite3.Error:
-            pass  # the first error says more
+            pass  # the first error is more informative
         finally:
             store._lock.release()
         if isinstance(error, sqlite3.ProgrammingError):
@@ -220,7 +220,7 @@ class _Doing:
 
 
 def _open_file(path: Path) -> sqlite3.Connection | None:
-    """The file, locked; None if another process has it."""
+    """The connection to a file, locked; None if another process has it open."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(path, timeout=0, check_same_thread=False)

@@ -16,14 +16,14 @@ from metamorphosis.partitions import Partition as Partition
 from metamorphosis.partitions import StoredOffset as StoredOffset
 
 ANY_PARTITION = Partition(-1, -1)
-"""The broker chooses: the partition in the sends of a producer without ZooKeeper."""
+"""The partition in sends without ZooKeeper: the broker chooses."""
 
 
 class OutgoingMessage(NamedTuple):
     """
     A message to be sent, as selectors and policies see it.
 
-    :ivar attribute: None sends none, which is not the same as an empty one.
+    :ivar attribute: None: without an attribute, which differs from an empty one.
     :ivar key: for selectors, which may hash it; it is not sent.
     """
 
@@ -37,7 +37,7 @@ class LostMessage(NamedTuple):
     """
     A message that a one-way producer has lost.
 
-    :ivar partition: where it should go; ``ANY_PARTITION`` if none was chosen.
+    :ivar partition: its partition; ``ANY_PARTITION`` if none was chosen.
     :ivar reason: as in the log.
     """
 
@@ -48,7 +48,7 @@ class LostMessage(NamedTuple):
 
 class SendResult(NamedTuple):
     """
-    Where a message was stored.
+    The place of a stored message.
 
     :ivar message_id: given by the broker; negative from Java brokers of 1.4.5 and later.
     :ivar offset: bytes from the start of the partition; -1 inside a transaction.
@@ -61,8 +61,8 @@ class SendResult(NamedTuple):
     @property
     def is_stored(self) -> bool:
         """
-        Whether a broker has confirmed it; the others are one-way, or kept on this machine's disk to
-        be sent later.
+        Whether a broker has acknowledged the message; otherwise it was sent one-way, or is kept on
+        the local disk to be sent later.
         """
         return self.message_id != -1 or self.offset != -1
 
@@ -70,12 +70,12 @@ class SendResult(NamedTuple):
 class MessagesFailed(ClientError):
     """
     Not all messages of a ``send_many`` were stored. Not ``retriable``: the same list would store
-    those again that were.
+    some messages twice.
 
-    :ivar outcomes: of each message, in their order: its ``SendResult``, or the error that ``send``
-        would have given. It says by ``outcome_known`` whether this message may have been stored.
-    :ivar failed: index in the list -> error, of those that failed.
-    :ivar outcome_known: False where one of those that failed may have been stored.
+    :ivar outcomes: of each message, in order: its ``SendResult``, or the error that ``send`` would
+        have had; its ``outcome_known`` shows whether this message may have been stored.
+    :ivar failed: index in the list -> error, of the failed messages.
+    :ivar outcome_known: False if a failed message may have been stored.
     """
 
     def __init__(self, outcomes: Sequence[SendResult | Exception]) -> None:
@@ -97,8 +97,8 @@ class Position:
     """
     The position of a group in a partition; shared by the code that claims, delivers and commits.
 
-    :ivar offset: bytes from the start of the partition, where the next fetch begins.
-    :ivar message_id: of the last message in front of it, -1 when unknown.
+    :ivar offset: of the next fetch, bytes from the start of the partition.
+    :ivar message_id: of the last message before it; -1: unknown.
     :ivar modified: not committed yet.
     """
 
@@ -111,14 +111,14 @@ class Position:
 
 class Lag(NamedTuple):
     """
-    How far a group is in a partition, by its offset store and by the broker. All offsets are bytes
+    The lag of a group in a partition, by its offset store and by the broker. All offsets are bytes
     from the start of the partition.
 
-    :ivar committed: where the group goes on; None: no position is stored.
-    :ivar message_id: of the last message in front of that, -1 when unknown.
+    :ivar committed: the position of the group; None: not stored.
+    :ivar message_id: of the last message before it; -1: unknown.
     :ivar begin: the first readable offset; None: see ``fault``.
-    :ivar end: where the next message will begin; None: see ``fault``.
-    :ivar fault: the reason why the broker did not tell begin and end; None if it did.
+    :ivar end: the offset of the next message; None: see ``fault``.
+    :ivar fault: the reason why begin and end are unknown; None if they are known.
     """
 
     committed: int | None
@@ -130,8 +130,8 @@ class Lag(NamedTuple):
     @property
     def bytes(self) -> int | None:
         """
-        Bytes of the log that the group has still to read; what was deleted unread does not count.
-        Without a stored position: all there is. None: the broker did not tell.
+        Unread bytes of the log, without messages that were deleted unread. Without a stored
+        position: all bytes of the log. None: unknown.
         """
         if self.begin is None or self.end is None:
             return None
@@ -140,7 +140,7 @@ class Lag(NamedTuple):
 
 class FetchTarget(NamedTuple):
     """
-    A partition to read, and where.
+    A partition to read, and its broker.
 
     :ivar url: ``meta://host:port``; None while no broker has the partition.
     """
@@ -151,11 +151,11 @@ class FetchTarget(NamedTuple):
 
 class PassedOver(NamedTuple):
     """
-    A message that a consumer does not deliver, because it cannot.
+    A message that a consumer cannot deliver.
 
-    :ivar offset: where its record begins.
-    :ivar next_offset: where reading goes on.
-    :ivar too_long: it is whole, and longer than this consumer accepts; otherwise it is damaged.
+    :ivar offset: of its record.
+    :ivar next_offset: of the next record.
+    :ivar too_long: it is whole, but longer than this consumer accepts; otherwise it is damaged.
     :ivar reason: as in the log.
     """
 
@@ -169,20 +169,20 @@ class PassedOver(NamedTuple):
 
 class ReceivedMessage:
     """
-    A message as a consumer gets it. Not to be changed.
+    A received message. Immutable by convention.
 
-    It shares the fetched piece of the log with its neighbours and cuts its body out when asked for
-    it: a message that is kept for long keeps its whole piece in memory; keep ``data`` instead.
+    It shares the fetched piece of the log with its neighbours and copies its body only on access: a
+    message that is kept for long keeps its whole piece in memory; keep ``data`` instead.
 
     :ivar offset: of its record, bytes from the start of the partition.
     :ivar id: given by the broker; negative from Java brokers of 1.4.5 and later.
-    :ivar flag: as stored; bit 0 says that the body starts with an attribute.
+    :ivar flag: as stored; bit 0: the body starts with an attribute.
 
     Source: ``Message``, ``MessageAccessor``.
     """
 
-    # A million a second are made: no dataclass, no body until it is read (1.1 us instead of 0.6,
-    # most of it the memory).
+    # A million per second are created: therefore not a dataclass, and without a body until it is
+    # read, which takes 0.6 us instead of 1.1 (most of it memory).
     __slots__ = ("_end", "_piece", "_start", "flag", "id", "offset", "partition", "topic")
 
     def __init__(
@@ -197,9 +197,9 @@ class ReceivedMessage:
         end: int | None = None,
     ) -> None:
         """
-        :param piece: bytes of the log, or just the body.
-        :param start: where the body begins in it.
-        :param end: where the body ends in it; None: with the piece.
+        :param piece: bytes of the log, or only the body.
+        :param start: of the body in ``piece``.
+        :param end: of the body in ``piece``; None: that of the piece.
         """
         self.topic = topic
         self.partition = partition
@@ -212,12 +212,12 @@ class ReceivedMessage:
 
     @property
     def body(self) -> bytes:
-        """The body of the record, attribute part included."""
+        """The body of the record, including the attribute."""
         return self._piece[self._start : self._end]
 
     @property
     def data(self) -> bytes:
-        """The message's data as the producer gave it."""
+        """The producer's data of the message."""
         if not self.flag & ATTRIBUTE_FLAG:
             return self._piece[self._start : self._end]
         return split_body(self.flag, self.body)[1]
@@ -232,7 +232,7 @@ class ReceivedMessage:
 
     @property
     def next_offset(self) -> int:
-        """Where the next record begins."""
+        """The offset of the next record."""
         end = len(self._piece) if self._end is None else self._end
         return self.offset + HEADER_BYTES + end - self._start
 

@@ -13,15 +13,15 @@ from metamorphosis.client.model import Partition
 from metamorphosis.errors import InvalidConfig
 
 COUNT_KEY: Final = "topic.num."
-"""Before the topic in the original's properties."""
+"""Prefix of the topic in the original's properties."""
 
 
 def parse_partitions(text: str) -> tuple[Partition, ...]:
     """
-    Expand ``<brokerId>:<count>;<brokerId>:<count>;...`` to partitions, sorted; empty pieces do not
-    count.
+    Expand ``<brokerId>:<count>;<brokerId>:<count>;...`` to partitions, sorted; empty pieces are
+    ignored.
 
-    :raises ValueError: a piece is something else.
+    :raises ValueError: a piece has another form.
     """
     found: set[Partition] = set()
     for piece in text.split(";"):
@@ -40,7 +40,7 @@ def parse_partitions(text: str) -> tuple[Partition, ...]:
 def parse_partitions_info(info: Mapping[str, str]) -> dict[str, tuple[Partition, ...]]:
     """
     ``ClientConfig.partitions_info`` as topic -> partitions. The original's keys
-    ``topic.num.<topic>`` do as well.
+    ``topic.num.<topic>`` are accepted as well.
 
     :raises InvalidConfig: a value is malformed; the text names the key.
     """

@@ -4,17 +4,17 @@ A session: the parts that producers, consumers and browsers share, and the order
 ``factory.SessionFactory`` adds the calls that create them. Only futures of the runtime leave the
 core.
 
-The end: first the children, in the order in which they were added; then the shared parts, each
-before those it uses, which is the reverse of the order in which they were made: kept messages and
-topics, the connections, the ZooKeeper session.
+The end: first the children, in the order in which they were added; then the shared parts, in the
+reverse of the order in which they were created, so that each ends before the parts it uses: kept
+messages and topics, the connections, the ZooKeeper session.
 
 Source: ``MetaMessageSessionFactory``.
 
-Differs: the constructor connects nothing; ``start``, ``async with`` or the first call that needs a
-connection opens it, and gets the error.
+Differs: the constructor does not connect; ``start``, ``async with`` or the first call that needs a
+connection does, and raises the error.
 
-Differs: where every attempt is refused ``start`` fails after 5 s, and always with the last reason;
-the original waits for 80 s and gives no reason.
+Differs: if every attempt is refused ``start`` fails after 5 s, and always with the last reason; the
+original waits for 80 s and gives no reason.
 
 Differs: no exit hook of the process; ``async with`` or ``close`` ends the factory.
 """
@@ -44,19 +44,19 @@ from metamorphosis.errors import (
 from metamorphosis.interfaces import IRegistry, IRuntime
 
 Close = Callable[[], Awaitable[None] | None]
-"""Ends a part; the result, if there is one, fires when it has ended."""
+"""Ends a part; an awaitable result fires at its end."""
 
 
 class Child(Protocol):
     """A producer, consumer or browser: it ends before its session."""
 
     def close(self) -> Awaitable[None]:
-        """End it. Further calls do nothing more."""
+        """End it. Further calls have no effect."""
 
 
 class Session:
     """
-    Thread: the loop's.
+    The shared parts of one session factory. Thread: the loop's.
 
     :ivar runtime: the ``IRuntime`` of all parts.
     :ivar connections: to the brokers, shared.
@@ -68,7 +68,7 @@ class Session:
     def __init__(
         self, runtime: IRuntime, config: ClientConfig, registry: IRegistry | None = None
     ) -> None:
-        """:param registry: used, started and stopped in place of one made from ``config``."""
+        """:param registry: used, started and stopped in place of one created from ``config``."""
         self.runtime = runtime
         self.config = config
         self.log: Log = runtime.logger("metamorphosis.client")
@@ -83,7 +83,7 @@ class Session:
                     f"zookeeper is {config.zookeeper!r}; host:port,host:port/chroot expected"
                 ) from error
         self.registry = registry
-        self._parts: list[tuple[str, Close]] = []  # their names for the log, in the order made
+        self._parts: list[tuple[str, Close]] = []  # with names for the log, in order of creation
         if registry is not None:
             self.add_part("the ZooKeeper session", registry.stop)
         self.add_part("the connections", self.connections.close)
@@ -112,18 +112,18 @@ class Session:
 
     def start(self) -> Awaitable[None]:
         """
-        Connect: a future that fires when there is a broker (direct mode), or ZooKeeper's session.
+        Connect: a future that fires when the broker (direct mode) or ZooKeeper is connected.
 
         It may be called any number of times. After a failure the factory keeps trying, and the next
-        call waits once more.
+        call waits again.
 
-        :raises NotConnected: neither came within the configured time, which is short where every
-            attempt is refused (``refused_timeout_ms``); the text says why.
+        :raises NotConnected: no connection within the configured time, which is short if every
+            attempt is refused (``refused_timeout_ms``); the text gives the reason.
         """
         return self.runtime.start(self.started())
 
     async def started(self) -> None:
-        """``start`` for coroutines of the core; does nothing when it has succeeded before."""
+        """``start`` for coroutines of the core; returns at once after an earlier success."""
         if self._closing:
             raise ClientClosed("The session factory has been closed.")
         if not self._starting:
@@ -148,7 +148,7 @@ class Session:
             raise NotConnected(f"{what} within {round(waited, 1):g} s{reason}; still trying")
 
     def _fault(self) -> ConnectionFault | None:
-        """Why there is neither broker nor session."""
+        """The reason why neither broker nor ZooKeeper is connected."""
         if self.config.broker is None:
             return None if self.registry is None else self.registry.fault()
         connection = self.connections.connection_of(self.config.broker)
@@ -164,7 +164,7 @@ class Session:
         else:
             assert self.registry is not None  # the settings name one of the two
 
-            # Not a method of the session: sockets and threads must not keep it alive.
+            # Not a method of the session, so that sockets and threads do not keep it alive.
             def session_changed(event: SessionEvent) -> None:
                 if event.state is SessionState.CONNECTED and not closing.is_set:
                     started.set()
@@ -173,7 +173,7 @@ class Session:
             await self.registry.start()
 
     def __del__(self) -> None:
-        """The last reference is gone without ``close``: warn, and end the parts."""
+        """Called without ``close`` before: warn, and end the parts."""
         if not getattr(self, "_starting", False) or self._closing:
             return
         warnings.warn(unclosed_warning(self.config), ResourceWarning, stacklevel=2, source=self)
@@ -193,11 +193,11 @@ class Session:
         await self._closed.wait()
 
     async def _close(self) -> None:
-        """A coroutine of its own, which a cancelled caller of ``close`` does not cancel."""
+        """A separate coroutine, which a cancelled caller of ``close`` does not cancel."""
         self._started.abandon()
         for child in [*self._first, *self._children]:
             await self._ended(child, child.close)
-        while self._parts:  # children that were closing may have made one
+        while self._parts:  # a closing child may have added one
             await self._ended(*self._parts.pop())
         self._closed.set()
 
@@ -211,16 +211,16 @@ class Session:
 
     @property
     def is_closed(self) -> bool:
-        """``close`` has been called."""
+        """Whether ``close`` has been called."""
         return self._closing
 
     # -- for children
 
     def add_child(self, child: Child, first: bool = False) -> None:
         """
-        Close it with the session, after the children that were added before.
+        Close a child with the session, after the children that were added before.
 
-        :param first: it ends before all others.
+        :param first: close it before all others.
         :raises ClientClosed: the factory has been closed.
         """
         if self._closing:
@@ -228,14 +228,15 @@ class Session:
         (self._first if first else self._children).append(child)
 
     def remove_child(self, child: Child) -> None:
-        """It has been closed: keep it no longer."""
+        """Remove a closed child."""
         for children in (self._first, self._children):
             if child in children:
                 children.remove(child)
 
     def add_part(self, what: str, close: Close) -> None:
         """
-        A part that children share ends after them, and before the parts that were added earlier.
+        Add a part that children share: it ends after them, and before the parts that were added
+        earlier.
 
         :param what: its name in the log, after "Closing".
         """

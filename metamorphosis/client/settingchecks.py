@@ -110,4 +110,4 @@ SETTING_CHECKS: Final[Mapping[str, checks.Check]] = {
     "max_deliveries": _COUNT,
     "stop_timeout_ms": _TIME,
 }
-"""Every setting but ``group``, whose errors are the original's."""
+"""Every setting except ``group``, whose errors are the original's."""

@@ -1,5 +1,5 @@
 """
-Every setting of the client with its default, checked when the object is made. Pure.
+Every setting of the client with its default, checked when the object is created. Pure.
 
 Names are those of the original in PEP 8 form; times end in ``_ms``, sizes in ``_bytes``.
 
@@ -31,20 +31,20 @@ from metamorphosis.config.hostname import own_address
 from metamorphosis.errors import InvalidConfig, InvalidConsumerConfig
 
 MAX_OFFSET: Final = (1 << 63) - 1
-"""As a start offset: the end of the partition, wherever that is."""
+"""As a start offset: the end of the partition."""
 
 AT_TIME: Final = MAX_OFFSET - 1
-"""As a position: the place of ``ConsumerConfig.offset_at_ms``, which is not known yet."""
+"""As a position: the place of ``ConsumerConfig.offset_at_ms``, before it is known."""
 
 INVALID_IN_GROUP: Final = "~!#$%^&*()+=`'\",;/?[]<>.: "
-"""Characters that a group's name must not have."""
+"""Characters that are invalid in a group's name."""
 
 
 def normalise_url(text: str) -> str:
     """
     ``meta://host:port``, also from ``host:port``; a query is dropped.
 
-    :raises InvalidConfig: it is neither.
+    :raises InvalidConfig: the text is neither.
     """
     try:
         return checks.url_of(text)
@@ -75,60 +75,61 @@ class ClientConfig:
     zookeeper: str | None = None
     """``host:port,host:port/chroot``."""
     broker: str | None = None
-    """Direct mode: the one broker, without any ZooKeeper (``serverUrl``)."""
+    """Direct mode: the one broker, without ZooKeeper (``serverUrl``)."""
     zookeeper_root: str = "/meta"
     zookeeper_session_timeout_ms: int = 30000
     zookeeper_connection_timeout_ms: int = 30000
-    """How long to wait for the first session before ``start`` fails."""
+    """Time limit of ``start`` for the first session."""
     zookeeper_sync_time_ms: int = 5000
     """The pause between two attempts to rebalance."""
 
     recover_message_interval_ms: int = 300000
-    """Between two passes over messages that were kept for later."""
+    """Between two attempts to deliver messages that were kept for later."""
     recover_thread_count: int = field(default_factory=_processors)
     """The number of messages that are recovered at a time."""
     partitions_info: Mapping[str, str] = field(default_factory=dict)
     """Ordered producers: topic -> ``<brokerId>:<count>;<brokerId>:<count>``."""
 
     send_timeout_ms: int = 3000
-    """How long each attempt to send a message waits for the answer."""
+    """Time limit of the reply to each attempt to send a message."""
     delivery_timeout_ms: int = 120000
-    """How long a producer tries to send a message, where no number of attempts is asked for."""
+    """Time limit of all attempts to send a message, if their number is not limited."""
     stats_timeout_ms: int = 3000
     connect_timeout_ms: int = 80000
-    """Direct mode: how long to wait for the broker before ``start`` fails."""
+    """Direct mode: time limit of ``start`` for the broker."""
     refused_timeout_ms: int = 5000
-    """How long to wait all the same when every attempt to connect is refused, or the name cannot be
-    resolved. To wait for servers that are still to be started, give as much as above."""
+    """Shorter time limit if every attempt to connect is refused, or the name cannot be resolved.
+    Set it to the limits above to wait for servers that are started later."""
     connect_attempt_timeout_ms: int = 10000
-    """After so long without an answer the next attempt begins."""
+    """Time limit of an attempt to connect; then the next one begins."""
     publish_connect_timeout_ms: int = 10000
-    """How long ``publish`` waits for each broker of the topic."""
+    """Time limit of ``publish`` for each broker of the topic."""
     heartbeat_idle_ms: int = 10000
-    """A connection that has been silent so long is asked for the version."""
+    """A request for the version is sent on a connection that was silent for this time."""
     heartbeat_timeout_ms: int = 5000
     heartbeat_failures: int = 3
     """The number of unanswered heartbeats in a row that ends the connection."""
     max_scheduled_written_bytes: int = 16 << 20
-    """Requests that wait for a broker's socket; above it the connection is not ``writable``."""
+    """Limit of requests that wait for a broker's socket; above it the connection is not
+    ``writable``."""
     max_reply_line_bytes: int = 4096
     max_reply_bytes: int = 64 << 20
     """Longest body of a reply; a longer one is a fault of the broker, and ends the connection."""
     loopback_connection: bool = False
-    """Connect to ``localhost`` where a broker's address is one of this machine."""
+    """Connect to ``localhost`` if a broker's address belongs to this machine."""
 
     duplicate_cache_size: int = 4096
-    """Message ids remembered, to deliver none twice."""
+    """The number of remembered message ids, to detect duplicates."""
     max_body_bytes: int = 2097152
-    """Longest message, its attribute included: producers refuse longer ones (``MessageTooLarge``),
-    consumers pass them over unless the subscription's ``max_size`` is larger. The default is what
-    the consumers of all clients take unless told otherwise."""
+    """Longest message, including its attribute: producers refuse longer ones (``MessageTooLarge``),
+    consumers skip them unless the subscription's ``max_size`` is larger. The default is that of
+    the consumers of all clients."""
     recover_path: Path = field(default_factory=lambda: _home(".meta_recover"))
-    """Messages a consumer could not process."""
+    """Messages that a consumer could not process."""
     local_message_path: Path = field(default_factory=lambda: _home(".meta_localmessage"))
-    """Messages an ordered producer could not send."""
+    """Messages that an ordered producer could not send."""
     async_storage_path: Path = field(default_factory=lambda: _home(".meta_async_storage"))
-    """Messages a one-way producer could not send."""
+    """Messages that a one-way producer could not send."""
     ordered_save_to_local_when_failed: bool = False
     """Ordered producers keep a message locally after any refusal of the broker."""
     xa_producer_host_name: str | None = None
@@ -142,14 +143,14 @@ class ClientConfig:
 
     @property
     def direct(self) -> bool:
-        """Whether there is one broker and no ZooKeeper."""
+        """Whether a single broker is used, without ZooKeeper."""
         return self.broker is not None
 
     def replaced(self, **changes: object) -> Self:
         """
         A copy with other values.
 
-        :raises InvalidConfig: there is no such setting, or not with such a value.
+        :raises InvalidConfig: an unknown setting, or an invalid value.
         """
         return replace(self, **known(type(self), changes, InvalidConfig))
 
@@ -157,7 +158,7 @@ class ClientConfig:
 @dataclass(frozen=True, kw_only=True)
 class ConsumerConfig:
     """
-    Settings of one consumer, beside the ``ClientConfig`` of its factory.
+    Settings of one consumer, in addition to the ``ClientConfig`` of its factory.
 
     :raises InvalidConsumerConfig: from the constructor, with the setting's name in the text.
     """
@@ -166,22 +167,22 @@ class ConsumerConfig:
     consumer_id: str | None = None
     """Replaces the generated part of the member's id; unique in the group."""
     fetch_runner_count: int = field(default_factory=_processors)
-    """Without meaning: every partition is fetched by itself. See ``max_deliveries``."""
+    """Without effect: every partition is fetched separately. See ``max_deliveries``."""
     fetch_timeout_ms: int = 10000
     """Limit of one ``get`` or ``offset`` request."""
     max_delay_fetch_time_ms: int = 5000
     """Longest pause between two fetches of a partition."""
     commit_offset_period_ms: int = 5000
     max_fetch_retries: int = 5
-    """So often a failing message is delivered again before it is rejected."""
+    """The number of further deliveries of a failing message before it is rejected."""
     max_increase_fetch_data_retries: int = 5
     """The number of fetches without a whole message before the fetch size is doubled."""
     offset: int = 0
-    """Where to start without a stored offset, bytes; ``MAX_OFFSET``: at the end."""
+    """The start without a stored offset, bytes; ``MAX_OFFSET``: the end."""
     offset_at_ms: int | None = None
-    """Where to start without a stored offset: at the first message of this time or later, ms since
-    1970; takes the place of ``offset``. ``Consumer.offset_at`` says how exact that is. Where only a
-    Java broker's messages are in question, at the beginning, with a warning."""
+    """The start without a stored offset: the first message of this time or later, ms since 1970;
+    replaces ``offset``. ``Consumer.offset_at`` describes the accuracy. For messages of a Java
+    broker, which have no time: the beginning, with a warning."""
     always_consume_from_max_offset: bool = False
     """Start at the end, even if an offset is stored."""
     partition: str | None = None
@@ -190,16 +191,16 @@ class ConsumerConfig:
     """``DEFAULT`` or ``CONSIST``; the same in every member of the group."""
 
     long_poll_ms: int = 5000
-    """How long a broker may hold a ``get`` when there is nothing to read; 0: not at all. At most
-    half of ``fetch_timeout_ms`` is asked for."""
+    """Time for which a broker may hold a ``get`` at the end of the log; 0: it replies at once. At
+    most half of ``fetch_timeout_ms`` is requested."""
     max_buffered_bytes: int = 64 << 20
-    """Fetched and not yet delivered, of all partitions: each has the same share of it for two
-    fetches, which bounds their size. A message longer than that is fetched all the same."""
+    """Limit of fetched and undelivered bytes of all partitions: each has the same share for two
+    fetches, which limits their size. A longer message is fetched nevertheless."""
     max_deliveries: int = 0
-    """The most listener calls under way at a time, of all partitions; 0: one per partition."""
+    """Limit of pending listener calls of all partitions; 0: one per partition."""
     stop_timeout_ms: int = 60000
-    """How long a rebalance or ``close`` waits for a listener that is busy; messages that it
-    finishes later are not acknowledged. 0: without end, as in the original."""
+    """Time limit of a rebalance or ``close`` for a busy listener; messages that it finishes later
+    are not acknowledged. 0: unlimited, as in the original."""
 
     def __post_init__(self) -> None:
         _check_group(self.group)
@@ -213,13 +214,14 @@ class ConsumerConfig:
         """
         A copy with other values.
 
-        :raises InvalidConsumerConfig: there is no such setting, or not with such a value.
+        :raises InvalidConsumerConfig: an unknown setting, or an invalid value.
         """
         return replace(self, **known(type(self), changes, InvalidConsumerConfig))
 
     def from_max_offset(self, always: bool = False) -> Self:
         """
-        A copy that starts at the end: a new group, or with ``always`` even if an offset is stored.
+        A copy that starts at the end: for a new group, or with ``always`` even if an offset is
+        stored.
 
         Source: ``setConsumeFromMaxOffset`` of 1.4.6.2.
         """
@@ -235,14 +237,14 @@ class ConsumerConfig:
 
 def broadcast_config(config: ConsumerConfig, host: str | None = None) -> ConsumerConfig:
     """
-    A copy whose group is this machine's own: every machine gets all messages.
+    A copy with a separate group for this machine, so that every machine gets all messages.
 
-    :param host: None: the address that clients of this machine name themselves by.
+    :param host: None: the address in the ids of this machine's clients.
 
     Source: ``MetaBroadcastMessageSessionFactory.updateGroupForBroadcast``.
 
-    Differs: a copy; the original appends to the group of the given object, each time again. The
-    brackets of an IPv6 address are left out; the original refuses such a group.
+    Differs: a copy; the original appends to the group of the given object, at each call again. The
+    brackets of an IPv6 address are removed; the original refuses such a group.
 
     :raises InvalidConsumerConfig: the group's name is invalid.
     """
@@ -258,7 +260,7 @@ def known(
     """
     The values, if all of them are settings.
 
-    :raises InvalidConfig: one is not; the text names the nearest that is.
+    :raises InvalidConfig: one is not; the text names the most similar setting.
     """
     names = [each.name for each in fields(config)]
     for name in values:
@@ -295,7 +297,7 @@ def client_config(config: ClientConfig | None, settings: dict[str, object]) -> C
 
 
 def _check(config: ClientConfig | ConsumerConfig, error: type[InvalidConfig]) -> None:
-    """A setting without a check is a mistake of ours, found by the first test that runs."""
+    """Check all settings; a setting without a check fails every test."""
     for each in fields(config):
         if each.name == "group":
             _check_group(getattr(config, each.name))
@@ -307,7 +309,7 @@ def _check(config: ClientConfig | ConsumerConfig, error: type[InvalidConfig]) ->
 
 
 def _check_target(config: ClientConfig) -> None:
-    """One of ``zookeeper`` and ``broker``, and sensible."""
+    """Check that exactly one of ``zookeeper`` and ``broker`` is given, and normalise it."""
     if config.broker is not None and config.zookeeper is not None:
         raise InvalidConfig("both zookeeper and broker are given; broker means no ZooKeeper at all")
     if config.broker is not None:
@@ -320,7 +322,7 @@ def _check_target(config: ClientConfig) -> None:
 
 
 def _check_group(group: object) -> None:
-    """Texts of the original."""
+    """Check a group's name; the texts are the original's."""
     if not isinstance(group, str) or not group.strip():
         raise InvalidConsumerConfig("Blank group")
     for character in group:

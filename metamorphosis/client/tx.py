@@ -1,5 +1,5 @@
 """
-The client for Twisted: everything that takes time gives a Deferred.
+The client for Twisted: calls that take time return a Deferred.
 
 ::
 
@@ -8,8 +8,8 @@ The client for Twisted: everything that takes time gives a Deferred.
         producer = await factory.create_producer("test")
         result = await producer.send("test", b"hello")
 
-The producers, ``Consumer`` and ``TopicBrowser`` tell type checkers the types of the core's classes
-of the same names on this runtime; ``tests/unit/client/test_faces.py`` holds both together.
+The producers, ``Consumer`` and ``TopicBrowser`` declare for type checkers the types of the core's
+classes of the same names on this runtime; ``tests/unit/client/test_faces.py`` compares both.
 """
 
 from __future__ import annotations
@@ -70,30 +70,30 @@ __all__ = [
 
 
 class Closing(Protocol):
-    """Everything that ends."""
+    """Objects that are closed after use."""
 
     def close(self) -> Deferred[None]:
-        """See the class in question."""
+        """See the class."""
 
     async def __aenter__(self) -> Self:
-        """Itself."""
+        """The object itself."""
 
     async def __aexit__(self, *reason: object) -> None:
         """``close``."""
 
 
 class Publishing(Closing, Protocol):
-    """See ``client.publisher.Publisher``."""
+    """See ``client.producer.publisher.Publisher``."""
 
     def publish(self, topic: str) -> Deferred[None]:
-        """See ``client.publisher.Publisher``."""
+        """See ``client.producer.publisher.Publisher``."""
 
     def set_default_topic(self, topic: str) -> Deferred[None]:
-        """See ``client.publisher.Publisher``."""
+        """See ``client.producer.publisher.Publisher``."""
 
 
 class Producer(Publishing, Protocol):
-    """See ``client.producer.Producer``."""
+    """See ``client.producer.producer.Producer``."""
 
     is_full: bool
 
@@ -107,7 +107,7 @@ class Producer(Publishing, Protocol):
         partition: Partition | None = None,
         timeout: float | None = None,
     ) -> Deferred[SendResult]:
-        """See ``client.producer.Producer``."""
+        """See ``client.producer.producer.Producer``."""
 
     def send_many(
         self,
@@ -116,7 +116,7 @@ class Producer(Publishing, Protocol):
         partition: Partition | None = None,
         timeout: float | None = None,
     ) -> Deferred[list[SendResult]]:
-        """See ``client.producer.Producer``."""
+        """See ``client.producer.producer.Producer``."""
 
     def send_with_callback(
         self,
@@ -129,19 +129,19 @@ class Producer(Publishing, Protocol):
         partition: Partition | None = None,
         timeout: float | None = None,
     ) -> None:
-        """See ``client.producer.Producer``."""
+        """See ``client.producer.producer.Producer``."""
 
     def ready(self) -> Deferred[bool]:
-        """See ``client.producer.Producer``."""
+        """See ``client.producer.producer.Producer``."""
 
     def transaction(
         self, lifetime: int | None = None, *, target: str | None = None, timeout: float = 5.0
     ) -> Transaction:
-        """See ``client.producer.Producer``."""
+        """See ``client.producer.producer.Producer``."""
 
 
 class OneWayProducer(Publishing, Protocol):
-    """See ``client.oneway.OneWayProducer``."""
+    """See ``client.producer.oneway.OneWayProducer``."""
 
     window: int
     free: int
@@ -157,20 +157,20 @@ class OneWayProducer(Publishing, Protocol):
         partition: Partition | None = None,
         timeout: float | None = None,
     ) -> SendResult | None:
-        """See ``client.oneway.OneWayProducer``."""
+        """See ``client.producer.oneway.OneWayProducer``."""
 
     def on_lost(self, listener: LossListener) -> Self:
-        """See ``client.oneway.OneWayProducer``."""
+        """See ``client.producer.oneway.OneWayProducer``."""
 
     def ready(self) -> Deferred[bool]:
-        """See ``client.oneway.OneWayProducer``."""
+        """See ``client.producer.oneway.OneWayProducer``."""
 
     def recover(self) -> Deferred[None]:
-        """See ``client.oneway.OneWayProducer``."""
+        """See ``client.producer.oneway.OneWayProducer``."""
 
 
 class OrderedProducer(Publishing, Protocol):
-    """See ``client.ordered.OrderedProducer``."""
+    """See ``client.producer.ordered.OrderedProducer``."""
 
     def send(
         self,
@@ -181,13 +181,13 @@ class OrderedProducer(Publishing, Protocol):
         key: str | bytes | None = None,
         timeout: float | None = None,
     ) -> Deferred[SendResult]:
-        """See ``client.ordered.OrderedProducer``."""
+        """See ``client.producer.ordered.OrderedProducer``."""
 
     def local_count(self, topic: str, partition: Partition) -> int:
-        """See ``client.ordered.OrderedProducer``."""
+        """See ``client.producer.ordered.OrderedProducer``."""
 
     def recover(self) -> Deferred[None]:
-        """See ``client.ordered.OrderedProducer``."""
+        """See ``client.producer.ordered.OrderedProducer``."""
 
 
 class XAProducer(Publishing, Protocol):
@@ -200,7 +200,7 @@ class XAProducer(Publishing, Protocol):
 
 
 class Consumer(Closing, Protocol):
-    """See ``client.consumer.Consumer``."""
+    """See ``client.consumer.consumer.Consumer``."""
 
     config: ConsumerConfig
     passed_over: PassedOverMessages
@@ -217,31 +217,31 @@ class Consumer(Closing, Protocol):
         batch: bool = False,
         auto_ack: bool = True,
     ) -> Self:
-        """See ``client.consumer.Consumer``."""
+        """See ``client.consumer.consumer.Consumer``."""
 
     def on_rejection(self, strategy: Reject) -> Self:
-        """See ``client.consumer.Consumer``."""
+        """See ``client.consumer.consumer.Consumer``."""
 
     def on_passed_over(self, listener: PassingListener) -> Self:
-        """See ``client.passing.PassesOver``."""
+        """See ``client.fetch.passing.PassesOver``."""
 
     def complete_subscribe(self) -> Deferred[None]:
-        """See ``client.consumer.Consumer``."""
+        """See ``client.consumer.consumer.Consumer``."""
 
     def __aiter__(self) -> AsyncIterator[ReceivedMessage]:
-        """See ``client.consumer.Consumer``."""
+        """See ``client.consumer.consumer.Consumer``."""
 
     def ack(self, message: ReceivedMessage) -> None:
-        """See ``client.consumer.Consumer``."""
+        """See ``client.consumer.consumer.Consumer``."""
 
     def rollback(self, message: ReceivedMessage) -> None:
-        """See ``client.consumer.Consumer``."""
+        """See ``client.consumer.consumer.Consumer``."""
 
     def seek(self, topic: str, partition: Partition, offset: int) -> None:
-        """See ``client.consumer.Consumer``."""
+        """See ``client.consumer.consumer.Consumer``."""
 
     def commit(self) -> Deferred[bool]:
-        """See ``client.consumer.Consumer``."""
+        """See ``client.consumer.consumer.Consumer``."""
 
     def get(
         self,
@@ -251,56 +251,56 @@ class Consumer(Closing, Protocol):
         max_size: int = 1 << 20,
         timeout: float = 10.0,
     ) -> Deferred[Sequence[ReceivedMessage] | None]:
-        """See ``client.consumer.Consumer``."""
+        """See ``client.consumer.consumer.Consumer``."""
 
     def offset(
         self, topic: str, partition: Partition, offset: int, timeout: float = 10.0
     ) -> Deferred[int]:
-        """See ``client.consumer.Consumer``."""
+        """See ``client.consumer.consumer.Consumer``."""
 
     def offset_at(
         self, topic: str, partition: Partition, milliseconds: int, timeout: float = 10.0
     ) -> Deferred[int]:
-        """See ``client.consumer.Consumer``."""
+        """See ``client.consumer.consumer.Consumer``."""
 
     def committed(
         self, topic: str, partition: Partition, timeout: float = 10.0
     ) -> Deferred[StoredOffset | None]:
-        """See ``client.consumer.Consumer``."""
+        """See ``client.consumer.consumer.Consumer``."""
 
     def end(self, topic: str, partition: Partition, timeout: float = 10.0) -> Deferred[int]:
-        """See ``client.consumer.Consumer``."""
+        """See ``client.consumer.consumer.Consumer``."""
 
     def lag(self, topic: str, timeout: float = 10.0) -> Deferred[dict[Partition, Lag]]:
-        """See ``client.consumer.Consumer``."""
+        """See ``client.consumer.consumer.Consumer``."""
 
 
 class TopicBrowser(Closing, Protocol):
-    """See ``client.browser.TopicBrowser``."""
+    """See ``client.consumer.browser.TopicBrowser``."""
 
     topic: str
     passed_over: PassedOverMessages
 
     def on_passed_over(self, listener: PassingListener) -> Self:
-        """See ``client.passing.PassesOver``."""
+        """See ``client.fetch.passing.PassesOver``."""
 
     def partitions(self) -> Deferred[list[Partition]]:
-        """See ``client.browser.TopicBrowser``."""
+        """See ``client.consumer.browser.TopicBrowser``."""
 
     def __aiter__(self) -> AsyncIterator[ReceivedMessage]:
-        """See ``client.browser.TopicBrowser``."""
+        """See ``client.consumer.browser.TopicBrowser``."""
 
 
 class MessageSessionFactory(SessionFactory):
     """
-    Makes producers, consumers and browsers, which share its connections and ZooKeeper session.
+    Creates producers, consumers and browsers, which share its connections and ZooKeeper session.
 
-    When the reactor stops it is closed, and waited for.
+    A stop of the reactor closes it, and waits for the end.
 
     :param zookeeper: ``host:port,host:port/chroot``.
     :param broker: ``host:port``, direct mode: the one broker, without ZooKeeper.
-    :param config: all settings; those given beside it take precedence.
-    :param reactor: None: the global reactor, which is installed if there is none yet.
+    :param config: all settings; the other arguments take precedence.
+    :param reactor: None: the global reactor, which is installed if necessary.
     :param settings: of ``ClientConfig``.
     :raises InvalidConfig: a setting is wrong.
     """
@@ -337,7 +337,7 @@ class MessageSessionFactory(SessionFactory):
             in_order: bool = False,
             max_outstanding_bytes: int = 64 << 20,
         ) -> Deferred[Producer]:
-            """See ``SessionFactory`` and ``client.producer.Producer``."""
+            """See ``SessionFactory`` and ``client.producer.producer.Producer``."""
 
         def create_one_way_producer(
             self,
@@ -347,12 +347,12 @@ class MessageSessionFactory(SessionFactory):
             window: int = 0,
             policy: Policy | None = None,
         ) -> Deferred[OneWayProducer]:
-            """See ``SessionFactory`` and ``client.oneway.OneWayProducer``."""
+            """See ``SessionFactory`` and ``client.producer.oneway.OneWayProducer``."""
 
         def create_ordered_producer(
             self, topic: str | None = None, selector: Selector | None = None
         ) -> Deferred[OrderedProducer]:
-            """See ``SessionFactory`` and ``client.ordered.OrderedProducer``."""
+            """See ``SessionFactory`` and ``client.producer.ordered.OrderedProducer``."""
 
         def create_xa_producer(
             self,
