@@ -1,8 +1,8 @@
 """
-A disk whose process dies at the n-th call, and whose machine may lose its power with it.
+A disk whose process dies at the n-th call, with or without a power cut of its machine.
 
-What a process wrote stays when it dies. After a power cut only what was synced is certain: of the
-rest any page may be there, a new name or the end of an old one may be there or not.
+Writes of a process stay when it dies. After a power cut only synced data is certain: of the rest
+any page may be on the disk, and a new name or a removal may be or not.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PAGE = 16
 
 
 class Killed(BaseException):
-    """The process is dead; no call of it reaches the disk any more."""
+    """The process is dead; none of its calls reaches the disk."""
 
 
 class Platters:
@@ -39,16 +39,16 @@ class Platters:
         self._rng = rng
 
     def synced(self, path: str) -> None:
-        """The data of a file is certain."""
+        """Mark the data of a file as certain."""
         with open(path, "rb") as file:
             self.contents[path] = file.read()
 
     def directory_synced(self, path: str) -> None:
-        """The names in a directory are certain."""
+        """Mark the names in a directory as certain."""
         self.names[path] = set(os.listdir(path))
 
     def cut_power(self) -> None:
-        """Make the files what may be found after a power cut; all of that is certain then."""
+        """Change the files to a possible state after a power cut; that state is certain then."""
         for path, directories, names in os.walk(self.root):
             certain = self.names.get(path, set())
             for name in [*directories]:
@@ -79,7 +79,7 @@ class Platters:
             file.write(self._mixed(kept, written))
 
     def _mixed(self, kept: bytes, written: bytes) -> bytes:
-        """Any of the pages that differ may have reached the disk."""
+        """The unsynced data with a random choice of its changed pages."""
         if kept == written:
             return kept
         size = self._rng.choice((len(kept), len(written)))
@@ -102,7 +102,7 @@ class CrashDisk(Disk):
     :param fill_at: number of the call from which on nothing can be written any more; 0: none.
     :param honest: a full disk says that it is, when it is asked for its room.
     :ivar calls: names of the calls and of their files.
-    :ivar full: nothing can be written; until somebody sets it to false.
+    :ivar full: writes fail; until a test sets it to false.
     """
 
     __slots__ = (
@@ -139,7 +139,7 @@ class CrashDisk(Disk):
         self._open: dict[int, str] = {}
 
     def end(self) -> None:
-        """Close what the process had open; stores close some files without their disk."""
+        """Close the open files of the process; stores close some files without their disk."""
         self.dead = True
         for fd, path in self._open.items():
             with suppress(OSError):

@@ -1,6 +1,6 @@
 """
-Logs that are damaged at random, and what each kind of consumer has to deliver of them: every
-message that is whole and not too long, once, in order, and nothing that was never sent.
+Randomly damaged logs, and the messages that each kind of consumer has to deliver from them: every
+message that is whole and not too long, once, in order, and no message that was never sent.
 
 ``python -m tests.support.damagedlogs SECONDS [SEED]`` tries one after the other for so long.
 """
@@ -29,7 +29,7 @@ PARTITION = Partition(0, 0)
 
 
 class Delivered(NamedTuple):
-    """A message as a consumer got it."""
+    """A message as received by a consumer."""
 
     offset: int
     id: int
@@ -38,26 +38,26 @@ class Delivered(NamedTuple):
 
 
 class NothingRejected:
-    """In place of the messages that listeners failed, and their files."""
+    """Replaces the recovery of rejected messages, and their files."""
 
     def listen(self, topic: str, group: str, take: object) -> None:
-        """Nothing comes."""
+        """No message is delivered."""
 
     async def forget(self, topic: str, group: str, limit: object) -> None:
-        """Nothing is there."""
+        """No message is kept."""
 
     async def close(self) -> None:
-        """Nothing is open."""
+        """No file is open."""
 
 
 class Reading:
     """
-    One consumer and all that it makes of one log.
+    One consumer and its results for one log.
 
-    :ivar got: what was delivered.
-    :ivar passed: what was passed over.
-    :ivar position: where it stands in the end.
-    :ivar gets: what it asked the broker, gets and offsets.
+    :ivar got: the delivered messages.
+    :ivar passed: the skipped messages.
+    :ivar position: its last position.
+    :ivar gets: its requests to the broker, gets and offsets.
     :ivar log: its lines.
     """
 
@@ -153,7 +153,7 @@ class Reading:
         self._runtime.result(closing)
 
     def _let_read(self, consumer: Any) -> None:
-        """Until it has stood still for longer than anything takes."""
+        """Let the consumer read until its position has not changed for a long time."""
         still, before = 0, None
         while still < 14:
             self._broker.serve()
@@ -169,7 +169,7 @@ class Stored(NamedTuple):
     """
     A record as it was put.
 
-    :ivar inside: its body holds other records.
+    :ivar inside: its body contains other records.
     """
 
     offset: int
@@ -180,18 +180,18 @@ class Stored(NamedTuple):
 
     @property
     def end(self) -> int:
-        """Where the next one begins."""
+        """The offset of the next record."""
         return self.offset + HEADER_BYTES + len(self.body)
 
 
 class DamagedLog:
     """
-    A log that was whole, and what was done to it.
+    A log with its damages.
 
-    :ivar log: as the broker has it now.
+    :ivar log: in its present state at the broker.
     :ivar records: as they were put.
-    :ivar torn: the last record is not there as a whole.
-    :ivar story: for the one who looks for a fault.
+    :ivar torn: the last record is incomplete.
+    :ivar story: the steps, to analyse a fault.
     """
 
     def __init__(self, chance: Random) -> None:
@@ -219,7 +219,7 @@ class DamagedLog:
         return max(self.max_body, self.max_size)
 
     def append(self) -> None:
-        """A message, and now and then another segment."""
+        """Append a message, and sometimes begin a new segment."""
         chance, log = self.chance, self.log
         if self.records and chance.random() < 0.1:
             log.roll()
@@ -244,7 +244,7 @@ class DamagedLog:
         self.records.append(Stored(log.end, number, flag, body, inside))
         log.data += encode_record(number, flag, body)
 
-    # -- what is done to it
+    # -- damages
 
     def _damage(self) -> None:
         chance = self.chance
@@ -261,7 +261,7 @@ class DamagedLog:
         self.data[place] ^= 1 << self.chance.randrange(8)
 
     def _length(self, start: int, size: int) -> None:
-        """It claims to end somewhere else, perhaps where another message begins."""
+        """Change its length, possibly so that it ends where another message begins."""
         chance = self.chance
         other = chance.choice(self.records)
         here = start + self.log.start
@@ -298,10 +298,10 @@ class DamagedLog:
         self.torn = True
         self.story.append("torn")
 
-    # -- what must come of it
+    # -- expected results
 
     def _now(self, stored: Stored) -> tuple[int, int, int, int, bytes]:
-        """What is there of a record."""
+        """The present bytes of a record."""
         start = stored.offset - self.log.start
         piece = bytes(self.data[start : stored.end - self.log.start])
         return (
@@ -310,7 +310,7 @@ class DamagedLog:
         )
 
     def harmed(self, stored: Stored) -> int:
-        """How many of length, checksum and body are wrong, and whether the header is gone."""
+        """The number of wrong ones of length, checksum and body, and whether the header is gone."""
         length, check, number, flag, body = self._now(stored)
         wrong = (
             length != len(stored.body),
@@ -324,11 +324,11 @@ class DamagedLog:
         return max(sum(wrong), torn)
 
     def is_readable(self, stored: Stored) -> bool:
-        """Whether it has to be delivered."""
+        """Whether a record has to be delivered."""
         return not self.harmed(stored) and len(stored.body) <= self.longest
 
     def faults(self, reading: Reading) -> list[str]:
-        """What is wrong with what a consumer delivered."""
+        """The differences between delivered and expected messages."""
         found = []
         places = {each.offset: each for each in self.records}
         offsets = [each.offset for each in reading.got]

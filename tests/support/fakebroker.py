@@ -1,6 +1,6 @@
 """
 A broker that keeps messages in memory, for tests of the faces over real sockets: ``put``, ``get``,
-``offset``, ``version``, ``stats``. No more than that is tested there.
+``offset``, ``version``, ``stats``. Only these commands are needed there.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class TwistedSide(Protocol):
 
 
 class AsyncioSide(asyncio.Protocol):
-    """The same on asyncio."""
+    """One client of a ``FakeBroker``, on an asyncio transport."""
 
     def __init__(self, broker: FakeBroker) -> None:
         self._broker = broker

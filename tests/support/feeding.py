@@ -1,6 +1,6 @@
 """
-Feeds one stream of bytes to the decoder in every way it can arrive, after h11's ``tr``, and makes
-test methods of tables.
+Feeds one stream of bytes to the decoder in every possible chunking, after h11's ``tr``, and makes
+test methods from tables.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LIMITS = FrameLimits(max_line_bytes=4096, max_body_bytes=8192)
 
 @dataclass
 class Outcome:
-    """What became of a stream."""
+    """The result of a stream."""
 
     commands: list[Command]
     #: whether the stream was refused at some point

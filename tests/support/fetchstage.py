@@ -33,22 +33,22 @@ class Asked(NamedTuple):
 
     @property
     def offset(self) -> int:
-        """Where it wants to read."""
+        """The offset of the request."""
         return int(self.words[4])
 
     @property
     def size(self) -> int:
-        """How much, of a get."""
+        """The size, of a get."""
         return int(self.words[5])
 
     @property
     def wait_ms(self) -> int | None:
-        """How long the broker may wait, of a get; None: it does not say."""
+        """The time for which the broker may hold a get; None if not given."""
         return int(self.words[7]) if len(self.words) > 7 else None
 
 
 def requests(data: bytes) -> list[Asked]:
-    """What was asked, heartbeats left out."""
+    """The requests, without heartbeats."""
     lines = data.decode().split("\r\n")
     return [Asked(line.split(" ")) for line in lines if line and not line.startswith("version")]
 
@@ -116,11 +116,11 @@ class FetchCase(SynchronousTestCase):
         self.link = self.runtime.accept("b:1")
 
     def requests(self) -> list[Asked]:
-        """What was asked since."""
+        """The requests since the last call."""
         return requests(self.link.take())
 
     def request(self) -> Asked:
-        """The one thing that was asked since."""
+        """The only request since the last call."""
         found = self.requests()
         self.assertEqual(1, len(found), found)
         return found[0]
@@ -135,7 +135,7 @@ class FetchCase(SynchronousTestCase):
         self.link.receive(b"result %d %d %d\r\n%b" % (status, len(text), asked.opaque, text))
 
     def pause(self) -> tuple[float, Asked]:
-        """How many seconds until the next request, to a tenth, and which one that is."""
+        """The seconds until the next request, to a tenth, and that request."""
         for step in range(640):
             found = self.requests()
             if found:
@@ -145,10 +145,10 @@ class FetchCase(SynchronousTestCase):
         raise AssertionError("nothing is asked for 10 s")
 
     def assertLogged(self, level: str, pattern: str) -> None:
-        """There is such a line."""
+        """Assert that a log line contains the text."""
         lines = self.runtime.log.texts(level)
         self.assertTrue(any(re.search(pattern, line) for line in lines), (pattern, lines))
 
     def assertNotLogged(self, *levels: str) -> None:
-        """There are no lines of these levels."""
+        """Assert that no line of these levels was logged."""
         self.assertEqual([], self.runtime.log.texts(*levels))

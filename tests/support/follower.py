@@ -78,13 +78,13 @@ class FollowerBroker:
         self.reloads += 1
 
     def start(self) -> None:
-        """As the daemon does it."""
+        """Start the role as the daemon does."""
         self.presence.start(self.broker.config.topics.values())
         self.role.start()
         self.serve(1)
 
     def stop(self) -> None:
-        """Likewise; within 5 s."""
+        """Stop the role as the daemon does, within 5 s."""
         stopped = self.role.stop()
         ended = []
         stopped.addBoth(ended.append)
@@ -92,11 +92,11 @@ class FollowerBroker:
         assert ended == [None], ended
 
     def serve(self, seconds: float = 0.0) -> None:
-        """Let time pass, the master answering."""
+        """Let time pass, with replies of the master."""
         self.master.serve(seconds)
 
     def register(self, address: str = "master:8123", **topics: int) -> None:
-        """The master is there and in ZooKeeper, with these topics."""
+        """Start the master and register it in ZooKeeper, with these topics."""
         self.master.away = False
         if MASTER not in self.tree.nodes:
             self.create(MASTER, f"meta://{address}".encode())
@@ -111,19 +111,19 @@ class FollowerBroker:
         self.others.create(path, data, True)
 
     def master_dies(self) -> None:
-        """Its session ends, and its connections, until it is registered again."""
+        """End the master's session and connections, until it is registered again."""
         self.master_leaves()
         self.master.away = True
         self.master.lose()
 
     def master_leaves(self) -> None:
-        """Its session ends, and nothing else."""
+        """End only the master's session."""
         self.tree.end_session(self.others.crash())
         self.others = MemoryRegistry(self.tree)
         self.others.start()
 
     def set_topics(self, **topics: int) -> None:
-        """A reload of the slave with these topics."""
+        """Reload the slave with these topics."""
         base = self.broker.config
         sections = {
             name: with_changes(base.default_topic, name=name, num_partitions=count)

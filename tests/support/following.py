@@ -1,4 +1,4 @@
-"""An asynchronous slave's partitions in memory: real stores, a master that a test plays."""
+"""An asynchronous slave's partitions in memory: real stores, and a scripted master."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class FollowingBroker:
         self.copied += records
 
     def _show(self, topic: str, partition: int, shown: bool) -> None:
-        """Keep what has changed."""
+        """Record the change."""
         last = [each[2] for each in self.shown if each[:2] == (topic, partition)][-1:]
         if last != [shown] and (last or not shown):
             self.shown.append((topic, partition, shown))
@@ -92,7 +92,7 @@ class FollowingBroker:
         return copy
 
     def own_bytes(self, number: int = 0) -> bytes:
-        """What is in the log here."""
+        """The bytes of the log here."""
         store = self.broker.stores.get("test", number)
         assert store is not None
         return store.bytes_at(store.min_offset, 1 << 30)

@@ -1,5 +1,6 @@
 """
-A consumer group in memory: brokers and members on one ``MemoryTree``, and an eye on who reads what.
+A consumer group in memory: brokers and members on one ``MemoryTree``, with checks of the partitions
+that each member reads.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ PATHS = Paths()
 
 class MemoryFetching:
     """
-    Reads nothing, and says what it would.
+    Replaces the fetching: records the partitions to be read.
 
-    :ivar reading: what is read, and where.
-    :ivar runs: what every ``start`` was told.
-    :ivar stops: how many there were.
+    :ivar reading: the present partitions, and their brokers.
+    :ivar runs: the arguments of every ``start``.
+    :ivar stops: the number of calls of ``stop``.
     :ivar held: whether ``stop`` waits for ``let_go``.
     :ivar started: called with every start and stop.
     """
@@ -64,13 +65,13 @@ class MemoryFetching:
         return url in self.answering
 
     def hang_up(self, url: str) -> None:
-        """A broker has closed its connections."""
+        """Close the connections of a broker."""
         self.answering.discard(url)
         self.connection_changed()
         self._runtime.turn()
 
     def let_go(self) -> None:
-        """The listener that took so long has returned."""
+        """Let the slow listener return."""
         self.held = False
         waiting, self._stopping = self._stopping, []
         for each in waiting:
@@ -118,7 +119,7 @@ class Member:
         self.registering: Any = None
 
     def join(self) -> None:
-        """Connect and register; what comes of it is in ``registering``."""
+        """Connect and register; the outcome is in ``registering``."""
         self.registry.start()
         self.registering = self.runtime.start(self.rebalance.register())
         self.runtime.turn()
@@ -134,7 +135,7 @@ class Member:
         await self.registry.stop()
 
     def crash(self) -> int:
-        """The process dies; gives its session, which lives on until ``tree.end_session``."""
+        """Kill the process; returns its session, which exists until ``tree.end_session``."""
         self.fetching.reading = {}
         return self.registry.crash()
 
@@ -176,7 +177,7 @@ class Group:
         return Member(self, name, **options)
 
     def joined(self, name: str | None = None, **options: Any) -> Member:
-        """A member that has joined, and has got what it should."""
+        """A member that has joined and has its partitions."""
         member = self.member(name, **options)
         member.join()
         self.advance(20)
@@ -200,7 +201,7 @@ class Group:
         return {name: self.data(f"{directory}/{name}") for name in sorted(names)}
 
     def offset(self, partition: str, topic: str = "test") -> str | None:
-        """What is stored."""
+        """The stored position."""
         return self.data(PATHS.offset(self.name, topic, partition))
 
     def data(self, path: str) -> str | None:

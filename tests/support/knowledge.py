@@ -1,5 +1,5 @@
 """
-What a client knows of its transactions when the broker dies, and what may have become of them then.
+The knowledge of a client about its transactions when the broker dies, and their possible outcomes.
 
 Every step that was not answered may have happened or not; every answer is a promise.
 """
@@ -11,7 +11,7 @@ from enum import Enum
 
 
 class Known(Enum):
-    """What the client knows of its transaction."""
+    """The client's knowledge of its transaction."""
 
     OPEN = "no outcome and no prepare was sent, or the rollback of an unprepared one"
     PREPARING = "prepare was sent"
@@ -37,12 +37,12 @@ ALLOWED = {
 }
 
 SEEN = {WHOLE: Known.COMMITTED, LISTED: Known.PREPARED, NONE: Known.ROLLED_BACK}
-"""An outcome that was seen once stays so."""
+"""An outcome that was seen once must not change."""
 
 
 class KnownTransaction:
     """
-    What one client has sent and heard.
+    The requests and replies of one client.
 
     :ivar bodies: of the puts that were answered, by partition, in order.
     """
@@ -57,7 +57,7 @@ class KnownTransaction:
 
     def judge(self, stored: set[bool], is_listed: bool) -> None:
         """
-        Compare what was promised with what there is, after a start.
+        Compare the replies with the stored messages, after a start.
 
         :param stored: for every partition with messages, whether its block is there.
         :raises AssertionError: a promise was not kept.

@@ -67,7 +67,7 @@ class LeftOpen:
         self._opened: dict[tuple[int, str], str] = {}  # descriptor and path -> test
 
     def started(self) -> None:
-        """A test begins."""
+        """Note the begin of a test."""
         self._before = descriptors()
 
     def ended(self, test: str) -> None:
@@ -81,7 +81,7 @@ class LeftOpen:
                 self._opened[number, path] = test
 
     def rest(self) -> list[str]:
-        """What is open now and was not in the beginning: path and test."""
+        """The descriptors that were opened since the beginning: path and test."""
         gc.collect()
         return [
             f"{path}: {self._opened.get((number, path), 'no test')}"

@@ -20,8 +20,8 @@ class LinkedBroker:
 
     :ivar lines: the first lines of all requests, without opaques.
     :ivar mute: the broker executes requests, and its replies are lost.
-    :ivar deaf: nothing reaches the broker.
-    :ivar answers: (word in a request's line, status, text) -> answered so, without the broker.
+    :ivar deaf: no request reaches the broker.
+    :ivar answers: (word in a request's line, status, text): the reply, without the broker.
     """
 
     def __init__(self, case: LinkedCase, number: int) -> None:
@@ -95,7 +95,7 @@ class LinkedBroker:
             self.broker.clock.advance(0)
 
     def lose(self) -> None:
-        """Every connection breaks."""
+        """Lose every connection."""
         for link in self.links():
             link.lose()
 
@@ -126,7 +126,7 @@ class LinkedCase(ProducingCase):
                 self.register(number, partitions=2)
 
     def serve(self, seconds: float = 0.0) -> None:
-        """Until nothing is asked any more, and so many seconds more."""
+        """Serve until no request is pending, and then for a number of seconds."""
         for _ in range(2):
             for _ in range(1000):
                 busy = [each.serve() for each in self.brokers]
@@ -138,6 +138,6 @@ class LinkedCase(ProducingCase):
             seconds = 0.0
 
     def outcome(self, future: Any, seconds: float = 0.0) -> Any:
-        """What becomes of a future when the brokers have answered; its error is raised."""
+        """The outcome of a future after the brokers' replies; its error is raised."""
         self.serve(seconds)
         return self.runtime.result(future)

@@ -1,7 +1,7 @@
 """
-A broker that lives several lives on one disk, and what its clients know of them.
+A broker that runs several times on one disk, and the knowledge of its clients.
 
-``Lives.judge`` compares what was promised with what the next life serves.
+``Lives.judge`` compares the replies with the messages of the next run.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Lives:
         fill_at: int = 0,
         honest: bool = True,
     ) -> bool:
-        """Begin a life; returns whether it served."""
+        """Begin a run; returns whether it served."""
         self.disk = CrashDisk(self.platters, die_at, torn, fail_at, fill_at, honest)
         try:
             self.broker = TransactionalBroker(
@@ -84,11 +84,11 @@ class Lives:
         return True
 
     def settle(self) -> None:
-        """Everything that was answered is on the disk."""
+        """Note that all answered steps are on the disk."""
         self.settled = {key: each.known for key, each in self.transactions.items()}
 
     def end(self, power: bool = False) -> None:
-        """The process is dead; the machine as well."""
+        """End the process, with a power cut of its machine if requested."""
         self.disk.end()
         if power:
             self.power_was_cut = True
@@ -143,7 +143,7 @@ class Lives:
             self.plain[place] = body
 
     def step(self, key: str, kind: str, before: Known, after: Known) -> None:
-        """One that changes what is known; the dead send nothing."""
+        """A step that changes the clients' knowledge; a dead broker gets none."""
         if self.silent:
             return
         transaction = self.transactions[key]
@@ -164,28 +164,28 @@ class Lives:
             self.step(key, "COMMIT_ONE_PHASE", Known.COMMITTING, Known.COMMITTED)
 
     def roll_back(self, key: str) -> None:
-        """Whatever it is."""
+        """Roll back any transaction."""
         prepared = self.transactions[key].known is Known.PREPARED
         before = Known.ROLLING_BACK if prepared else Known.OPEN
         self.step(key, "ROLLBACK", before, Known.ROLLED_BACK)
 
     def pause(self) -> None:
-        """So long that what is forced every second is forced."""
+        """Let time pass until a force of every second has run."""
         self.guarded(lambda: self.broker.clock.advance(1.1))
         if self.mode == 2 and not self.disk.dead and not self.broker.broken:
             self.settle()
 
     def checkpoint(self) -> None:
-        """What is done from time to time."""
+        """Run the periodic checkpoint."""
         self.guarded(self.broker.service.checkpoint)
 
     def stop(self) -> None:
-        """An orderly end, which may be its last moment."""
+        """An orderly stop, during which the process may die."""
         self.guarded(self.broker.stop)
         self.disk.end()
 
     def guarded(self, call: Callable[[], Any]) -> None:
-        """A call that may be the last."""
+        """Make a call during which the process may die."""
         try:
             call()
         except Killed:
@@ -194,14 +194,14 @@ class Lives:
     # Judging
 
     def stores(self) -> Iterator[MessageStore]:
-        """The partitions that are there."""
+        """The existing partitions."""
         for partition in (0, 1):
             store = self.broker.stores.get("test", partition)
             if store is not None:
                 yield store
 
     def log(self) -> dict[int, list[tuple[int, bytes]]]:
-        """Offset and body of everything that a reader finds, by partition."""
+        """Offset and body of all readable messages, by partition."""
         for store in self.stores():
             store.flush()
         self.broker.clock.pump([0.1] * 20)
@@ -224,7 +224,7 @@ class Lives:
                 position += HEADER.size + length
 
     def listed(self) -> list[str]:
-        """What RECOVER says."""
+        """The reply to RECOVER."""
         reply = self.ask(b"transaction null s RECOVER 7\r\n")
         assert reply is not None and reply[0] == 200, reply
         return reply[1].decode().split("\r\n") if reply[1] else []
@@ -273,7 +273,7 @@ class Lives:
                 assert transaction.known is Known.COMMITTED, f"cannot be committed: {transaction}"
 
     def resolve(self) -> None:
-        """Commit everything that is prepared, and go on using the broker."""
+        """Commit all prepared transactions, and continue to use the broker."""
         for key in self.listed():
             self.commit(key)
         self.put(None, 0)

@@ -33,12 +33,12 @@ class MemoryBroker:
         return log
 
     def accept(self) -> None:
-        """Let those who want a connection have one."""
+        """Accept all attempts to connect."""
         while any(repr(each) == self._address for each in self._runtime.attempts):
             self._links.append(self._runtime.accept(self._address))
 
     def serve(self) -> None:
-        """Answer everything, and what comes of it, until nothing is asked any more."""
+        """Answer all requests, also later ones, until none is pending."""
         for _ in range(100_000):  # long logs may be read in short pieces
             self.accept()
             busy = False

@@ -38,7 +38,7 @@ class MemoryMaster:
     :ivar limit: ``maxTransferSize``.
     :ivar refusals: word of a command -> the status that it is answered with.
     :ivar config: its ``server.ini``.
-    :ivar deaf: nothing is answered.
+    :ivar deaf: it does not reply.
     :ivar away: it does not listen.
     """
 
@@ -69,12 +69,12 @@ class MemoryMaster:
         ]
 
     def lose(self) -> None:
-        """Every connection breaks."""
+        """Lose every connection."""
         for link in self.links():
             link.lose()
 
     def serve(self, seconds: float = 0.0) -> None:
-        """Answer until nothing is asked any more; then let time pass, and answer again."""
+        """Answer until no request is pending; then let time pass, and answer again."""
         self._settle()
         end = self._runtime.seconds() + seconds
         while self._runtime.seconds() < end:

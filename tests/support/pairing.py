@@ -129,7 +129,7 @@ class Pair:
         self.runtime.turn()
 
     def kill(self) -> None:
-        """The master dies: nothing of it happens any more."""
+        """Kill the master: none of its calls runs any more."""
         if self.wire is not None:
             self.wire.take()
             self.wire.ended = True
@@ -154,21 +154,21 @@ class Pair:
     # -- the line
 
     def connect(self) -> None:
-        """Let the master have its connection, and let both do what follows."""
+        """Connect the master, and let both sides react."""
         while SLAVE not in [repr(each) for each in self.runtime.attempts]:
             self.runtime.advance(0.05)
         self.wire = LinkWire(self.gregor, self.runtime.accept(SLAVE))
         self.settle()
 
     def lose(self) -> None:
-        """The connection breaks, for both."""
+        """Lose the connection, on both sides."""
         assert self.wire is not None
         self.wire.lose()
         self.wire = None
         self.runtime.advance(0)
 
     def settle(self) -> None:
-        """Carry everything to the other side, until nothing moves."""
+        """Deliver all bytes to the other side, until none are left."""
         for _ in range(50):
             self.runtime.advance(0)
             wire = self.wire
@@ -184,7 +184,7 @@ class Pair:
                 return
 
     def advance(self, seconds: float, step: float = 0.05) -> None:
-        """Let time pass, the line working meanwhile."""
+        """Let time pass, with the connection working."""
         while seconds > 0:
             self.runtime.advance(min(step, seconds))
             self.settle()
@@ -197,7 +197,7 @@ class Pair:
         return self.wire.link
 
     def send(self, client: Client, data: bytes) -> bytes:
-        """Let a producer send, and give what it has received when nothing moves any more."""
+        """Let a producer send; returns its replies when no bytes are left."""
         client.connection.dataReceived(data)
         self.settle()
         return client.received()
@@ -205,7 +205,7 @@ class Pair:
     # -- ZooKeeper
 
     def nodes(self) -> list[str]:
-        """What of the master is registered, without the root."""
+        """The registered nodes of the master, without the root."""
         return sorted(
             path.removeprefix("/meta/brokers/")
             for path, node in self.tree.nodes.items()

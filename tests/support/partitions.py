@@ -1,6 +1,5 @@
 """
-One partition in a temporary directory, on a disk that the test can break, with time that the test
-moves.
+One partition in a temporary directory, with a disk and a clock under control of the test.
 """
 
 from __future__ import annotations
@@ -189,7 +188,7 @@ def put(store: MessageStore, *records: bytes) -> Batch:
 
 
 def stored(store: MessageStore, offset: int = 0, size: int = 1 << 40) -> bytes | None:
-    """What a get returns there."""
+    """The bytes that a get returns at an offset."""
     found = store.slice(offset, size)
     if found is None:
         return None

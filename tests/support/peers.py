@@ -58,7 +58,7 @@ def missing() -> str | None:
 
 
 def no_zookeeper() -> zookeeper.ZooKeeperServer:
-    """An address where no ZooKeeper is; our broker serves all the same."""
+    """An address without a ZooKeeper; our broker serves without it."""
     return zookeeper.ZooKeeperServer(os.devnull)
 
 
@@ -114,7 +114,7 @@ class Broker(BrokerProcess, ABC):
 
     @abstractmethod
     def close_partition(self, topic: str, partition: int) -> None:
-        """What an operator does so that a partition takes no messages and gives none."""
+        """Close a partition as an operator does, for puts and gets."""
 
     def write_configuration(self) -> None:
         """See ``BrokerProcess``; the original makes none of its directories."""

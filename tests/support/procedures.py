@@ -51,7 +51,7 @@ def all_commands() -> list[Command]:
 
 
 class Done(NamedTuple):
-    """How a command ended."""
+    """The result of a command."""
 
     command: str
     status: int

@@ -72,7 +72,7 @@ class ProducingCase(SynchronousTestCase):
     # -- brokers
 
     def register(self, broker_id: int, topic: str = "test", partitions: int = 1) -> None:
-        """A master comes, or has another topic."""
+        """Register a master, or a further topic of it."""
         master = f"/meta/brokers/ids/{broker_id}/master"
         if master not in self.tree.nodes:
             self.tree.create(master, f"meta://host{broker_id}:8123".encode(), 1)
@@ -81,14 +81,14 @@ class ProducingCase(SynchronousTestCase):
         self.runtime.turn()
 
     def unregister(self, broker_id: int, *topics: str) -> None:
-        """A master goes, as in a clean stop."""
+        """Unregister a master, as in a clean stop."""
         self.tree.delete(f"/meta/brokers/ids/{broker_id}/master")
         for topic in topics or ("test",):
             self.tree.delete(f"{PUB}/{topic}/{broker_id}-m")
         self.runtime.turn()
 
     def end(self, broker_id: int, *topics: str) -> None:
-        """A master goes and ends, with its connections."""
+        """Unregister a master and close its connections."""
         self.unregister(broker_id, *topics)
         self.link(broker_id).lose()
 
@@ -125,7 +125,7 @@ class ProducingCase(SynchronousTestCase):
         return [each for each in self.commands(broker_id) if isinstance(each, PutCommand)]
 
     def commands(self, broker_id: int = 0) -> list[object]:
-        """Everything that a broker has got since."""
+        """All commands that a broker has received since the last call."""
         return list(CommandDecoder(1 << 12, 1 << 30).receive(self.link(broker_id).take()))
 
     def say_order(self, command: object, at: int = 0) -> None:

@@ -1,9 +1,9 @@
 """
-A ZooKeeper client that hides nothing: it packs every request by hand, and sees every frame of the
-answer with its header, in the order in which it arrived.
+A ZooKeeper client without abstractions: it packs every request by hand, and returns every frame of
+the reply with its header, in the order of arrival.
 
-It shares no code with ``metamorphosis.zookeeper`` nor with kazoo, so that it is a third opinion on
-the serialisation. Everything blocks, for a bounded time.
+It shares no code with ``metamorphosis.zookeeper`` nor with kazoo, so that it is a third,
+independent implementation of the serialisation. Everything blocks, for a bounded time.
 """
 
 from __future__ import annotations
@@ -204,7 +204,7 @@ class Body:
                 found.append(("done", error, kind))
 
     def end(self) -> None:
-        """Nothing may be left."""
+        """Assert that no bytes are left."""
         if self.offset != len(self.packed):
             raise AssertionError(f"{self.packed[self.offset :]!r} follows the last field")
 
@@ -238,7 +238,7 @@ class RawClient:
     """
     One connection. A session may outlive it: give ``session`` to the next.
 
-    :ivar events: the watch events that came so far and that nobody has taken.
+    :ivar events: the watch events so far that were not taken.
     :ivar frames: everything that arrived, in order: ``Event`` and ``Reply``.
     """
 

@@ -27,7 +27,7 @@ URL = "meta://localhost:8123"
 
 
 class NoRoutes(dict[Any, Any]):
-    """Routes that are never there: every request takes the long way, the oracle of the hot path."""
+    """Empty routes: every request takes the slow path, the oracle of the hot path."""
 
     def __setitem__(self, key: Any, value: Any) -> None:
         """Stay empty."""
@@ -49,7 +49,7 @@ class Client:
         return self.received()
 
     def received(self) -> bytes:
-        """What came back since the last look."""
+        """The bytes received since the last call."""
         value = self.transport.value()
         self.transport.clear()
         return value

@@ -16,7 +16,7 @@ class SettableReactor(SelectReactor):
     Make it go on by ``doIteration`` and ``runUntilCurrent``.
 
     :ivar now: seconds since 1970.
-    :ivar sinks: seconds by which somebody sets the clock back after every look at it.
+    :ivar sinks: seconds by which the clock is set back after every reading.
     """
 
     def __init__(self) -> None:

@@ -28,11 +28,11 @@ class TinyDisk:
         subprocess.run(["mount", "-o", f"remount,{options}", self.path], check=True)
 
     def unmount(self) -> None:
-        """Away with it."""
+        """Unmount the file system."""
         subprocess.run(["umount", "-l", self.path], check=True)
 
     def fill(self) -> None:
-        """Leave no room."""
+        """Fill the file system."""
         fd = os.open(os.path.join(self.path, "rest"), os.O_WRONLY | os.O_CREAT)
         with suppress(OSError):
             while os.write(fd, bytes(4096)) == 4096:

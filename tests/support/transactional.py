@@ -19,8 +19,8 @@ from tests.support.serving import Broker
 
 class TransactionalBroker(Broker):
     """
-    :param directory: may hold what an earlier one has left.
-    :ivar broken: why the broker should have stopped.
+    :param directory: may have the files of an earlier one.
+    :ivar broken: the reason for which the broker should have stopped.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class TransactionalBroker(Broker):
 
     @property
     def transactions(self) -> Transactions:
-        """What is open."""
+        """The open transactions."""
         return self.service.transactions
 
     @property
@@ -85,12 +85,12 @@ class TransactionalBroker(Broker):
         return rules.accepts(partition[0]) and partition[1] < rules.partition_count(partition[0])
 
     def redo(self) -> bytes:
-        """What is in the newest redo file."""
+        """The content of the newest redo file."""
         with open(self.journal.files[-1].path, "rb") as file:
             return file.read()
 
     def stop(self) -> None:
-        """In order: connections, journal, stores."""
+        """Stop in order: connections, journal, stores."""
         for connection in tuple(self.factory.connections):
             connection.connectionLost()
         self.clock.advance(0)

@@ -1,8 +1,8 @@
 """
-What transactions are, in little: a model that a broker is compared with.
+A small model of transactions, with which a broker is compared.
 
-It knows no journal and no disk. A step is asked what it answers (``expected``), and is carried out
-only if it was not refused for reasons of the disk.
+It has neither journal nor disk. ``expected`` computes the reply to a step, which is executed only
+if the broker did not refuse it because of the disk.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Model:
         self.logs: dict[int, list[bytes]] = {0: [], 1: []}
 
     def slot(self, key: str, client: int) -> Slot:
-        """Where it is kept."""
+        """The key of a transaction in ``open``."""
         return key, -1 if key.startswith("XID") else client
 
     def expected(self, kind: str, key: str, client: int) -> tuple[int, str]:
@@ -81,7 +81,7 @@ class Model:
         return OK
 
     def carry_out(self, kind: str, key: str, client: int, timeout: int = 0) -> None:
-        """A step that was granted."""
+        """Execute a step that was not refused."""
         slot = self.slot(key, client)
         found = self.open.get(slot)
         if kind == "FORGET":
@@ -119,24 +119,24 @@ class Model:
         return (200, f" {partition} -1") if partition < 2 else (500, "wrong partition")
 
     def advance(self, seconds: float) -> None:
-        """Time passes, and with it that of transactions."""
+        """Let time pass, with timeouts of transactions."""
         self.now += seconds
         for slot, found in list(self.open.items()):
             if found.deadline < self.now and found.stage is not Stage.PREPARED:
                 del self.open[slot]
 
     def lose(self, client: int) -> None:
-        """A connection goes with its local transactions."""
+        """Lose a connection with its local transactions."""
         self.open = {slot: t for slot, t in self.open.items() if slot[1] != client}
 
     def restart(self) -> None:
-        """What is prepared and has messages stays, without a timeout."""
+        """Restart: prepared transactions with messages stay, without a timeout."""
         self.open = {
             slot: t for slot, t in self.open.items() if t.stage is Stage.PREPARED and t.messages
         }
 
     def prepared(self, qualifier: str | None = None) -> list[str]:
-        """What RECOVER lists, sorted."""
+        """The keys in the reply to RECOVER, sorted."""
         keys = [key for (key, _), t in self.open.items() if t.stage is Stage.PREPARED]
         listed = sorted([*keys, *self.decided])
         return [key for key in listed if qualifier is None or key.endswith(f":{qualifier}")]

@@ -6,10 +6,10 @@ from twisted.internet.task import Clock
 
 
 class TurnClock(Clock):
-    """As a reactor: what a call plans for now is made in the next turn, not in this one."""
+    """Like a reactor: a call planned for now during a turn runs in the next turn."""
 
     def advance(self, amount: float) -> None:
-        """One turn, so many seconds later."""
+        """Run one turn after ``seconds``."""
         self.rightNow += amount
         for call in [each for each in self.calls if each.getTime() <= self.seconds()]:
             self.calls.remove(call)
