@@ -19,7 +19,7 @@ from tests.mutants.planting import Fault
 MOST_SECONDS: Final = 20.0
 """Of the tests that are tried for one fault, as they were recorded, the likeliest first. A fault
 that only later ones would notice counts as one that none does."""
-LONG_SECONDS: Final = 3.0
+LONG_SECONDS: Final = 6.0
 """A test that takes longer is tried only for the module that it is named after."""
 
 _versions = iter(range(10**9 + random.randrange(10**8), 2 * 10**9, 10))

@@ -68,6 +68,16 @@ class DispatchTests(SynchronousTestCase):
         self.assertEqual(sent, [b"result 500 3 7\r\nbug"])
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
+    def test_refusal_of_a_command_without_a_number(self) -> None:
+        """Its reply has the number 0."""
+        sent: list[bytes] = []
+        queue = ReplyQueue(lambda: None)
+        Dispatch({wire.QuitCommand: slave}).respond(
+            wire.QuitCommand(), Session(queue, lambda: None)
+        )
+        queue.drain(type("Peer", (), {"write": staticmethod(sent.append)})())
+        self.assertEqual(sent, [b"result 403 40 0\r\nThe broker is a slave,put is not allowed"])
+
     def test_unexpected_errors_do_not_fill_the_log(self) -> None:
         """Of those that come with each request, one in ten seconds is logged."""
 

@@ -65,6 +65,22 @@ class AwaitedTests(SynchronousTestCase):
             self.assertEqual(peer.drained(), b"a 0 b c ")
             self.assertEqual((peer.writes, peer.queue.size, bool(peer.queue)), (1, 0, False))
 
+    def test_chunk_without_a_reply(self) -> None:
+        """A get that is held is not among what waits: its bytes count for nothing."""
+        peer = Peer()
+        peer.queue.begin()
+        self.assertFalse(peer.queue.end(10))
+        self.assertEqual((peer.queue.size, bool(peer.queue)), (0, False))
+
+    def test_woken_once(self) -> None:
+        """However often it was looked at before."""
+        for peer, provider in self.each():
+            peer.chunk((b"0 ", provider, 0))
+            for _ in range(5):
+                self.assertEqual(peer.drained(), b"")
+            provider.succeed()
+            self.assertEqual((peer.awake, peer.drained()), (1, b"0 "))
+
     def test_decided_before_it_is_looked_at(self) -> None:
         """A reply to something that is decided already leaves at once."""
         for peer, provider in self.each():

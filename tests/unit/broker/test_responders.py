@@ -179,6 +179,18 @@ class CreationTests(SynchronousTestCase):
         self.assertEqual(2, len(openings))
         self.assertIn("'left_out': 19", openings[1])
 
+    def test_defect_while_a_partition_is_made(self) -> None:
+        """It is logged with its traceback, and the peer is told."""
+        broker = self.broker()
+        client = broker.client()
+        creation: Deferred[None] = Deferred()
+        self.patch(broker.stores, "create", lambda *_: creation)
+        client.send(put(b"hello"))
+        creation.errback(ZeroDivisionError("bug"))
+        broker.clock.pump([0, 0])
+        self.assertEqual(b"result 500 3 1\r\nbug", client.received())
+        self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
+
     def test_peer_is_gone(self) -> None:
         """What was sent is stored, as of any peer that goes."""
         broker = self.broker()
@@ -297,6 +309,22 @@ class FailureTests(SynchronousTestCase):
             self.assertEqual(store.max_offset, 100)
             counted = broker.responders.figures.take().statistics
             self.assertEqual((7, 3), (counted.cmd_put, counted.put_failed), "each once")
+
+    def test_full_disk_in_the_middle_of_another_clients_puts(self) -> None:
+        """What is stored is counted from the first record of the batch, whoever sent it."""
+        disk = BrokenDisk()
+        broker = Broker(self.mktemp(), disk=disk)
+        client, other = broker.client(), broker.client()
+        client.send(put(b"first"))
+        broker.threads.hold()
+        client.send(put(b"hello"))  # is being flushed while the others collect
+        client.send(put(b"hello"))
+        other.send(b"".join(put(b"hello", opaque=b"%d" % i) for i in range(1, 4)))
+        disk.room = 60
+        broker.threads.release()
+        broker.clock.advance(0)
+        self.assertEqual(self.statuses(client.received()), [200, 200])
+        self.assertEqual(self.statuses(other.received()), [200, 500, 500])
 
     def test_failing_flush_refuses_the_batch_and_what_collected_behind_it(self) -> None:
         """With group commit nothing is acknowledged that was not flushed; afterwards it works
@@ -500,6 +528,18 @@ class ReloadTests(SynchronousTestCase):
             replace(config, topics={**config.topics, "new": new}), Settings()
         )
         self.assertTrue(self.client.send(put(b"x", topic=b"new")).startswith(b"result 200 "))
+
+    def test_gets_that_find_nothing(self) -> None:
+        """All are misses; of a partition that is there they are out of range as well."""
+        broker = Broker(self.mktemp())
+        client = broker.client()
+        counted = broker.responders.statistics
+        self.assertIn(b"result 404", client.send(b"get test g 0 0 100 1\r\n"))
+        self.assertEqual((1, 0), (counted.get_miss, counted.get_failed))
+        self.assertIn(b"result 200", client.send(put(b"hello")))
+        broker.clock.advance(1)
+        self.assertIn(b"result 404", client.send(b"get test g 0 25 100 1\r\n"))
+        self.assertEqual((2, 1), (counted.get_miss, counted.get_failed))
 
 
 class StoppingTests(SynchronousTestCase):

@@ -21,9 +21,11 @@ class Reactor:
 
     def __init__(self) -> None:
         self.readers: list[Any] = []
+        self.later: list[Any] = []
 
     def callLater(self, delay: float, call: Any) -> None:
         """For transports."""
+        self.later.append(call)
 
     def addReader(self, reader: Any) -> None:
         """Watch it."""
@@ -94,6 +96,11 @@ class SocketSetTests(SynchronousTestCase):
     def ready(self) -> bool:
         """Whether the reactor would see the set as readable."""
         return bool(select.select([self.sockets], [], [], 0)[0])
+
+    def test_calls_of_transports(self) -> None:
+        """Twisted's transports, which take the set for the reactor, end by such calls."""
+        self.sockets.callLater(0, self.setUp)
+        self.assertEqual(self.reactor.later, [self.setUp])
 
     def test_one_descriptor_for_all(self) -> None:
         """The reactor watches one descriptor, readable exactly when a socket is ready."""

@@ -197,6 +197,17 @@ class BrokerStatisticsTests(SynchronousTestCase):
         self.assertIn("Count=2,Value=133", self.statistics.realtime.text(MESSAGE_SIZE, "test"))
         self.assertIn("Count=2,Value=2", self.statistics.realtime.text(PUT, "test"))
 
+    def test_every_kind_with_stat(self) -> None:
+        """Each counts what happened to the topic, under its own name."""
+        s = self.statistics
+        for count in (s.count_get_miss, s.count_get_failed, s.count_offset):
+            count("test")
+        s.count_put_failed("test")
+        kinds = ["get_failed", "get_miss", "offset", "put_failed"]
+        self.assertEqual(self.realtime(), kinds)
+        for kind in kinds:
+            self.assertIn("Count=1,Value=1", s.realtime.text(kind, "test"), kind)
+
     def test_record_moves_realtime_only(self) -> None:
         """``record_`` methods are for callers that bump the counter since the start themselves."""
         self.statistics.record_puts("test", 2, 133)

@@ -91,6 +91,21 @@ class Segment:
         self.readers -= 1
 
 
+class Slow:
+    """A socket that takes four bytes at a time."""
+
+    def __init__(self, real: socket.socket) -> None:
+        self._real = real
+
+    def send(self, data: bytes, flags: int = 0) -> int:
+        """See ``socket``."""
+        return self._real.send(data[:4], flags)
+
+    def fileno(self) -> int:
+        """See ``socket``."""
+        return self._real.fileno()
+
+
 class TransportTests(SynchronousTestCase):
     """Bytes in, bytes and file ranges out."""
 
@@ -182,6 +197,17 @@ class TransportTests(SynchronousTestCase):
         """A range that the socket takes whole needs neither queue nor reference."""
         segment = self.segment(b"0123456789")
         self.transport.write_file(b"value 4 1\r\n", segment, 3, 4)  # type: ignore[arg-type]
+        self.assertEqual(self.read(15), b"value 4 1\r\n3456")
+        self.assertEqual((segment.readers, self.reactor.writers), (0, set()))
+
+    def test_head_in_pieces(self) -> None:
+        """A socket that takes a part of the head gets the rest of it before the range."""
+        segment = self.segment(b"0123456789")
+        taking = self.transport.socket
+        self.transport.socket = Slow(taking)
+        self.transport.write_file(b"value 4 1\r\n", segment, 3, 4)  # type: ignore[arg-type]
+        self.transport.socket = taking
+        self.assertEqual((self.transport.queued_bytes, segment.readers), (11, 1))
         self.assertEqual(self.read(15), b"value 4 1\r\n3456")
         self.assertEqual((segment.readers, self.reactor.writers), (0, set()))
 

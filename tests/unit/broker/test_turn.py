@@ -36,6 +36,18 @@ class LoneTests(SynchronousTestCase):
             broker.clock.advance(0)
             self.assertTrue(all(each.received() for each in clients))
 
+    def test_one_call_of_the_reactor(self) -> None:
+        """However many clients and partitions have something to do in a turn."""
+        broker = Broker(self.mktemp())
+        clients = [broker.client() for _ in range(4)]
+        for client in clients:
+            client.send(put(b"hello"))
+        broker.clock.advance(1)
+        before = len(broker.clock.getDelayedCalls())
+        for client in clients * 2:
+            client.connection.dataReceived(put(b"hello"))
+        self.assertLessEqual(len(broker.clock.getDelayedCalls()), before + 1)
+
     def test_fault_within_a_chunk(self) -> None:
         """What a lone client's chunk has put before an error is written all the same."""
         broker = Broker(self.mktemp())
