@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from select import EPOLLIN
 from typing import TYPE_CHECKING, Any
 
-from metamorphosis.broker.hotpath.turn import BYTES, EVENT, REFUSED, TurnStores
-from metamorphosis.broker.replies import send_mixed
+from metamorphosis.broker.hotpath.turn import BYTES, EVENT, REFUSED, UNSENT, TurnStores
+from metamorphosis.broker.replies import FileReply, send_mixed
 from metamorphosis.broker.sockets import SocketSet
 from metamorphosis.native import turn
 
@@ -65,9 +65,9 @@ class LaneSet(SocketSet):
         found = False
         for kind, descriptor, *rest in left:
             transport: Any = self._transports.get(descriptor)
-            if transport is None:
-                continue  # closed by what was left before
-            if kind == EVENT:
+            if transport is None:  # closed by what was left before
+                _let_go(kind, rest)
+            elif kind == EVENT:
                 (event,) = rest
                 if (
                     descriptor not in self.plain
@@ -155,3 +155,13 @@ class LaneSet(SocketSet):
                 self._lanes.slow(descriptor)  # an event that was not served yet is forgotten
                 self._waits.pop(descriptor, None)
         super()._change(transport, more, less)
+
+
+def _let_go(kind: int, rest: Sequence[Any]) -> None:
+    """Nothing of this is sent any more: release the files of its replies."""
+    replies = rest[0] if kind == UNSENT else []
+    if kind == REFUSED:
+        replies = [reply for _, _, reply in rest[1]]
+    for reply in replies:
+        if isinstance(reply, FileReply):
+            reply.release()

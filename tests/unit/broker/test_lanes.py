@@ -12,6 +12,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from metamorphosis.broker.hotpath.turn import BYTES, EVENT, REFUSED, UNSENT, TurnStores
 from metamorphosis.broker.lanes import LaneSet
 from metamorphosis.native import turn, way
 from metamorphosis.store.messagestore import MessageStore
@@ -340,6 +341,18 @@ class EndTests(LaneCase):
         self.assertFalse(peer.transport.connected)
         served.advance(5)
         self.successResultOf(done)
+
+    def test_closed_by_what_was_left_before(self) -> None:
+        """Replies that did not leave are let go of when their connection has ended meanwhile."""
+        served = self.serve()
+        store = self.store(served)
+        unsent = TurnStores.keep(b"", store.last, 0, 5)
+        refused = TurnStores.keep(b"value 5 1\r\n", store.last, 0, 5)
+        assert isinstance(served.sockets, LaneSet)
+        gone = [(UNSENT, 1 << 20, [b"x", unsent]), (REFUSED, 1 << 20, 9, [(None, 0, refused)])]
+        self.assertTrue(store.last.in_use)
+        served.sockets._serve_left([*gone, (BYTES, 1 << 20, b"x", 0), (EVENT, 1 << 20, 1)])
+        self.assertFalse(store.last.in_use)
 
     def test_held_get(self) -> None:
         """A get that waits on a plain connection is answered, and puts beside it at once."""
