@@ -1,18 +1,18 @@
 """
 The congestion control that sends to a client.
 
-BBR, the default of many cloud images, paces each connection with timers of the kernel. On the way
-to a client of the same host there is nothing to be paced, and the timers cost more than everything
-else: a get of 1 MiB took 500 to 750 us of CPU time instead of 100. So the connection of a client on
-this host leaves BBR for Reno, which costs nothing where nothing is lost; whoever the system lets do
-so, an unprivileged process as well, because Reno is always among the allowed ones unless that was
-changed. All other clients keep what the system, or their route, says: BBR was chosen for them.
+BBR, the default of many cloud images, paces each connection with timers of the kernel. A connection
+to a client of the same host needs no pacing, and the timers cost more than all other work: a get of
+1 MiB took 500 to 750 us of CPU time instead of 100. So the connection of a client on this host
+changes from BBR to Reno, which costs no time without losses. An unprivileged process may do this as
+well, because Reno is among the allowed ones by default. All other clients keep the congestion
+control of the system or their route: BBR was chosen for them.
 
 A client is on this host if both ends of its connection have the same address, or its own is a
-loopback address, and the handshake was as short as one within a machine is. (Translation of
-addresses can give a client of another machine the address of this one.)
+loopback address, and the handshake was as short as within a machine. (Address translation can give
+a client of another machine the address of this one.)
 
-``[network] congestion-control`` overrides the rule: ``system``, or the name of the one for all.
+``[network] congestion-control`` overrides the rule: ``system``, or the name of one for all clients.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ BY_RULE = "auto"
 UNTOUCHED = "system"
 
 PACED = b"bbr"
-"""How the names of congestion controls begin that pace with timers: bbr, bbr2, bbr3."""
+"""Prefix of the names of congestion controls that pace with timers: bbr, bbr2, bbr3."""
 UNPACED = "reno"
 
 SHORT_HANDSHAKE = 1000

@@ -1,5 +1,5 @@
 """
-Reads one partition by hand: messages at an offset, the ends of the partition.
+Reads one partition without a group: messages at an offset, the ends of the partition.
 
 Source: ``SimpleMessageConsumer.get`` and ``offset``.
 
@@ -30,7 +30,7 @@ class PartitionReader:
     """
     One partition at one broker. Thread: the loop's.
 
-    :param max_body: longest body accepted, bytes, where the size of a fetch is not larger.
+    :param max_body: longest accepted body, bytes, unless the size of a fetch is larger.
     :param timeout: seconds of each request.
     """
 
@@ -52,11 +52,11 @@ class PartitionReader:
 
     async def records(self, offset: int, max_size: int) -> FetchedRecords | None:
         """
-        The records at an offset, with at least one whole message if the broker has it. None: there
-        is no message or no such partition, or the partition is closed.
+        The records at an offset, with at least one whole message if the broker has it. None without
+        a message there, without the partition, or if the partition is closed.
 
-        :raises Moved: the log goes on at the offset in the text.
-        :raises MetaQError: the broker refused otherwise, or did not answer.
+        :raises Moved: the log continues at the offset in the text.
+        :raises MetaQError: the broker refused otherwise, or did not reply.
         """
         data = b""
         max_body = max(self._max_body, max_size)

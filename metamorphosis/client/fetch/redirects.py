@@ -69,7 +69,7 @@ class Redirects:
             return await state.places.nearest(0)
 
     def follow(self, body: bytes) -> None:
-        """301: the log begins, ends, or goes on for this group at the offset in ``body``."""
+        """301: the log begins, ends, or continues for this group at the offset in ``body``."""
         state = self._state
         before = state.progress.resume_offset
         if state.unfinished.data or not body.isdigit():

@@ -1,19 +1,19 @@
 """
-The place of a time in a partition, by the ids of its messages, which hold the time of the broker's
-clock when it stored them. Read by ``get`` requests; no message is kept.
+The place of a time in a partition, found by the ids of its messages, which contain the time of the
+broker's clock at the store. Read by ``get`` requests; no message is kept.
 
-A search over halves. Where a half begins in another segment the broker tells the segment's start,
-where a record begins; else any byte of the log is fetched and what follows is looked through for
-records (``sample``). When the rest is short, its messages are read one after the other.
+A bisection. If the middle is in another segment the broker returns the segment's start, which is
+the offset of a record; otherwise bytes are fetched from any offset and searched for records
+(``sample``). When the rest is short, its messages are read in order.
 
-* Exact: no message of the time or later lies in front of the place, and the one at it is of that
-  time, if the ids ascend. They do in the log of one broker of ours, over restarts and steps of its
-  clock too (``metamorphosis.ids``).
-* Approximate where they do not: after a promotion to a broker whose clock goes behind. The place
-  found is one before which a message is older and at which one is not.
-* Approximate at damage: what cannot be read directly in front of the place counts as that time.
+* Exact, if the ids ascend: no message of the time or later is before the place, and the message at
+  the place is of that time or later. They ascend in the log of one broker of ours, over restarts
+  and steps of its clock too (``metamorphosis.ids``).
+* Approximate if they do not: after a promotion to a broker whose clock is behind. The message
+  before the place is then older, and the one at the place is not.
+* Approximate at damage: unreadable bytes directly before the place count as of that time.
 * Unknown: Java brokers' ids from 1.4.5 on count from the start of their machine. They count as
-  older than ours; where one of them stands directly in front of the place, an error says so.
+  older than ours; if one of them is directly before the place, an error reports this.
 
 Source: none.
 """
@@ -36,7 +36,7 @@ from metamorphosis.message import HEADER, HEADER_BYTES
 
 ID_SHIFT: Final = 22
 RECORDS_READ: Final = 4
-"""The rest is short when it has room for so many of the longest messages."""
+"""The rest is short when it cannot have more than this number of the longest messages."""
 
 
 def milliseconds_of(message_id: int) -> int | None:
@@ -49,10 +49,10 @@ def milliseconds_of(message_id: int) -> int | None:
 
 class TimeSearch:
     """
-    In one partition at one broker. Thread: the loop's.
+    A search in one partition at one broker. Thread: the loop's.
 
-    :param max_body: longest body of a message, bytes; the records inside of a longer one may be
-        taken for messages.
+    :param max_body: longest body of a message, bytes; the records inside a longer one may be
+        mistaken for messages.
     :param timeout: seconds of each request.
     """
 
@@ -76,12 +76,12 @@ class TimeSearch:
 
     async def find(self, milliseconds: int) -> int:
         """
-        The offset of the first message that was stored at this time or later; without one, the end.
+        The offset of the first message stored at this time or later; without one, the end.
 
         :param milliseconds: since 1970.
         :raises TimeNotKnown: the message before it is a Java broker's.
-        :raises NotFound: the partition never had a message, or there is no such partition.
-        :raises MetaQError: the broker refused, or did not answer.
+        :raises NotFound: the partition has no message yet, or does not exist.
+        :raises MetaQError: the broker refused, or did not reply.
         """
         wanted = (milliseconds - EPOCH_MS) << ID_SHIFT
         low = await self._places.nearest(0)

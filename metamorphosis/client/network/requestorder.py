@@ -1,9 +1,9 @@
 """
 Whether a broker executes the requests of a connection in the order in which they were sent.
 
-Ours does; the original executes them on several threads. It is asked once for each link, by a
-request that both answer: ``stats replication`` is an item of ours, and to the original the name of
-a topic. Until the answer has come the order counts as unknown, which is as good as not kept.
+Ours does; the original executes them on several threads. Each link sends one request to find out,
+which both brokers answer: ``stats replication`` is an item of our broker, and for the original the
+name of a topic. Before the reply the order counts as unknown, which is treated as not kept.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from metamorphosis.client.network.opaques import next_opaque
 from metamorphosis.client.network.replies import SUCCESS
 
 _OURS: Final = b"\r\nrole "
-"""The beginning of a line that only a broker of ours has in its answer."""
+"""The beginning of a line that only our broker has in its reply."""
 
 
 class Order(Enum):
-    """What is known of a link."""
+    """The order of requests on a link."""
 
     UNKNOWN = "unknown"
     ASKED = "asked"
@@ -29,7 +29,7 @@ class Order(Enum):
 
 
 class Asked(Protocol):
-    """The connection, as this module needs it."""
+    """The part of a connection that this module uses."""
 
     @property
     def is_connected(self) -> bool:
@@ -43,7 +43,7 @@ class RequestOrder:
     """
     The order of one connection's requests. Thread: the loop's.
 
-    :param limit: seconds for the answer.
+    :param limit: seconds for the reply.
     :ivar state: see ``Order``.
     """
 
@@ -55,11 +55,11 @@ class RequestOrder:
         self._limit = limit
 
     def begin(self) -> None:
-        """There is a new link, perhaps to another broker."""
+        """Forget the order: a new link, possibly to another broker, has begun."""
         self.state = Order.UNKNOWN
 
     def is_kept(self) -> bool:
-        """Whether the order is known to be kept; asks if it is not known."""
+        """Whether the order is known to be kept; sends the request if it is unknown."""
         if self.state is Order.UNKNOWN and self._connection.is_connected:
             self.state = Order.ASKED
             opaque = next_opaque()
