@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -157,6 +158,22 @@ class PlaceTests(SynchronousTestCase):
         segment = Segment(0, "nowhere", 10)
         slot.fill(FileReply(b"value", segment, 0, 1))
         self.assertEqual((segment._readers, peer.drained()), (0, b""))
+
+    def test_slot_that_gets_a_file(self) -> None:
+        """The range leaves as one, between the bytes around it."""
+        peer = Peer()
+        peer.queue.begin()
+        peer.queue.add(b"a ")
+        slot = peer.queue.reserve()
+        peer.queue.add(b" b")
+        peer.queue.end(10)
+        path = self.mktemp()
+        with open(path, "wb") as file:
+            file.write(b"0123456789")
+        segment = Segment(0, path, 10, fd=os.open(path, os.O_RDONLY))
+        self.addCleanup(segment.close)
+        slot.fill(FileReply(b"value ", segment, 3, 4))
+        self.assertEqual(peer.drained(), b"a value 3456 b")
 
     def test_late_reply_keeps_its_order(self) -> None:
         """The reply to a held request leaves after earlier ones and holds back none."""

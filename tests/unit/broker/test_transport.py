@@ -9,10 +9,12 @@ from typing import Any
 
 from twisted.internet import main
 from twisted.internet.error import ConnectionDone
+from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from metamorphosis.broker.transport import QUEUE_LIMIT, BrokerTransport
+from metamorphosis.broker.transport import QUEUE_LIMIT, BrokerPort, BrokerTransport
 
 
 class Reactor:
@@ -260,3 +262,39 @@ class TransportTests(SynchronousTestCase):
         self.transport.write(b"b")
         self.transport.write(b"c")
         self.assertIs(self.transport.doWrite(), main.CONNECTION_LOST)
+
+
+class Places:
+    """A factory that has places for four."""
+
+    max_connections = 4
+
+    def __init__(self) -> None:
+        self.connections: list[int] = []
+
+
+class PortTests(SynchronousTestCase):
+    """A port whose places are taken."""
+
+    def test_lines(self) -> None:
+        """One when they are taken, one when enough are free again and stay so for a while."""
+        clock, places = Clock(), Places()
+        port = BrokerPort(0, places, reactor=clock)
+        port.connected = True
+        for name in ("startReading", "stopReading"):
+            self.patch(port, name, lambda: None)
+
+        def taken(count: int) -> None:
+            places.connections = [0] * count
+            if count == 4:
+                port.doRead()
+            else:
+                port.connection_ended()
+
+        with capturedLogs() as lines:
+            for count, pause in ((4, 0), (3, 60), (4, 0), (0, 0), (4, 60), (0, 60)):
+                taken(count)
+                self.assertLess(len(lines), 2, (count, pause))
+                clock.advance(pause)
+        texts = [line["log_format"].partition(" ")[0] for line in lines]
+        self.assertEqual(["All", "There"], texts)
