@@ -167,7 +167,7 @@ class MessageSessionFactory:
             in_order=in_order,
             max_outstanding_bytes=max_outstanding_bytes,
         )
-        return Producer(self._thread, core, self)
+        return Producer(self._thread, core, self, max_outstanding_bytes)
 
     def create_one_way_producer(
         self,

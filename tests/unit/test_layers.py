@@ -190,6 +190,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "faces": (
         {"tx", "aio", "blocking"}
         | {"runtimes.plain", "runtimes.plainproducers", "runtimes.plainconsumers"}
+        | {"runtimes.plainlater"}
         | {"runtimes.plaintransactions"}
         | {"runtimes.txtransactions", "runtimes.aiotransactions", "transactions.coordinator"},
         {"values", "network", "topics", "sending", "transactions", "producer", "delivery"}

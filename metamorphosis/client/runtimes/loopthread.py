@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
 from functools import partial
 from threading import Lock, current_thread
-from typing import ParamSpec, TypeVar, overload
+from typing import Any, ParamSpec, TypeVar, overload
 
 from metamorphosis.errors import ClientClosed, InvalidState
 from metamorphosis.threads import start_daemon
@@ -28,7 +28,7 @@ class LoopThread:
         self.loop = asyncio.new_event_loop()
         self._calls: set[asyncio.Task[None]] = set()  # the loop itself only has weak references
         self._lock = Lock()
-        self._outcomes: set[Future[object]] = set()  # of the calls that wait; under the lock
+        self._outcomes: set[Future[Any]] = set()  # of the calls that wait; under the lock
         self._ended = False  # calls get no answer any more; under the lock
         self._thread = start_daemon(self._run, name)
 
@@ -64,21 +64,49 @@ class LoopThread:
         :raises InvalidState: the caller is the loop itself, which would wait without end.
         :raises ClientClosed: the loop has ended, or was left behind by a fork.
         """
+        self.check()
+        outcome = self.outcome()
+        self._ask(outcome, partial(function, *args, **options))
+        return outcome.result()
+
+    def check(self) -> None:
+        """
+        :raises InvalidState: the caller is the loop itself, which would wait without end.
+        :raises ClientClosed: the loop has ended, or was left behind by a fork.
+        """
         if current_thread() is self._thread:
             raise InvalidState("a blocking call in the event loop's own thread would never return")
         if not self._thread.is_alive():
             raise _closed()
-        outcome: Future[object] = Future()
+
+    def outcome(self) -> Future[Any]:
+        """
+        The future of something that the loop will do; it fails if the loop ends before.
+
+        :raises ClientClosed: the loop has ended.
+        """
+        outcome: Future[Any] = Future()
         with self._lock:
             if self._ended:
                 raise _closed()
             self._outcomes.add(outcome)
+        outcome.add_done_callback(self._forget)
+        return outcome
+
+    def post(self, function: Callable[[], object]) -> None:
+        """
+        Call it in the loop, and do not wait for it. An exception goes to the loop's handler.
+
+        :raises ClientClosed: the loop has ended.
+        """
         try:
-            self._ask(outcome, partial(function, *args, **options))
-            return outcome.result()
-        finally:
-            with self._lock:
-                self._outcomes.discard(outcome)
+            self.loop.call_soon_threadsafe(function)
+        except RuntimeError:  # the loop is closed
+            raise _closed() from None
+
+    def _forget(self, outcome: Future[Any]) -> None:
+        with self._lock:
+            self._outcomes.discard(outcome)
 
     def _ask(self, outcome: Future[object], function: Callable[[], object]) -> None:
         async def perform() -> None:

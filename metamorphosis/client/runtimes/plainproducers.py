@@ -5,6 +5,7 @@ Producers with plain calls that wait. Thread: any but the loop's.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
 from typing import Self
 
 from metamorphosis.client.checked import checked
@@ -12,8 +13,11 @@ from metamorphosis.client.model import OutgoingMessage, Partition, SendResult
 from metamorphosis.client.network.flow import settle
 from metamorphosis.client.producer import oneway, ordered, producer
 from metamorphosis.client.producer.losses import LossListener
+from metamorphosis.client.runtimes.loopthread import LoopThread
 from metamorphosis.client.runtimes.plain import Publishing, list_of
+from metamorphosis.client.runtimes.plainlater import LaterSends
 from metamorphosis.client.runtimes.plaintransactions import Transaction
+from metamorphosis.errors import InvalidMessage
 
 SEND_WINDOW = 1000
 """Messages under way in ``send_all``."""
@@ -21,6 +25,16 @@ SEND_WINDOW = 1000
 
 class Producer(Publishing[producer.Producer]):
     """See ``client.producer.producer.Producer``."""
+
+    def __init__(
+        self,
+        thread: LoopThread,
+        core: producer.Producer,
+        factory: object,
+        max_outstanding_bytes: int = 64 << 20,
+    ) -> None:
+        super().__init__(thread, core, factory)
+        self._later = LaterSends(thread, core, max_outstanding_bytes)
 
     def send(
         self,
@@ -42,6 +56,48 @@ class Producer(Publishing[producer.Producer]):
             partition=partition,
             timeout=timeout,
         )
+
+    @checked(error=InvalidMessage)
+    def send_later(
+        self,
+        topic: str,
+        data: bytes,
+        attribute: str | None = None,
+        *,
+        key: str | bytes | None = None,
+        partition: Partition | None = None,
+        timeout: float | None = None,
+    ) -> Future[SendResult]:
+        """
+        Send a message without waiting for its fate: a ``concurrent.futures.Future`` of its
+        ``SendResult``, or of the error that ``send`` would raise. ``flush`` waits for all of them.
+
+        It costs 20 to 40 us, a fifth of a ``send``; ``send_many`` costs less. It waits only while
+        the messages under way fill ``max_outstanding_bytes``. Messages of one thread keep their
+        order. The future cannot be cancelled; its callbacks run in the thread of the loop, and must
+        neither block nor call the client.
+
+        :param attribute: is sent and stored with the message; brokers filter by it.
+        :param key: messages with the same key go to the same partition.
+        :param partition: the message goes exactly there.
+        :param timeout: seconds for the answer to each attempt; ``send_timeout_ms`` unless given.
+        :raises InvalidMessage: at once: an argument is wrong. All other errors come by the future.
+        :raises ClientClosed: at once: the factory has been closed.
+        """
+        return self._later.send(topic, data, attribute, key, partition, timeout)
+
+    @checked()
+    def flush(self, timeout: float | None = None) -> None:
+        """
+        Wait until every message that was given to ``send_later`` before has met its fate.
+
+        :param timeout: seconds; None: as long as it takes, which ``delivery_timeout_ms`` limits.
+        :raises MetaQError: the error of the first message that failed since the last ``flush``,
+            after all have met their fate; the futures have those of the others.
+        :raises RequestTimeout: some have none yet; they are still under way.
+        :raises ClientClosed: the factory has been closed.
+        """
+        self._later.flush(timeout)
 
     def send_many(
         self,

@@ -33,6 +33,8 @@ from metamorphosis.errors import (
     InvalidMessage,
     InvalidState,
     NotConnected,
+    NotPublished,
+    RequestTimeout,
 )
 from tests.support.fakebroker import FakeBroker, listen
 from tests.support.leftovers import collect_garbage, new_threads, unclosed_factories
@@ -242,6 +244,79 @@ class FactoryTests(BlockingCase):
             producer.send_many([OutgoingMessage("test", b"0"), nowhere])
         self.assertEqual(0, caught.exception.outcomes[0].offset)  # type: ignore[union-attr]
         self.assertEqual([1], list(caught.exception.failed))
+
+    def test_send_later(self) -> None:
+        """Futures at once; ``flush`` waits for all; the order is that of the calls."""
+        producer = self.factory().create_producer("test")
+        futures = [producer.send_later("test", b"%d" % n) for n in range(50)]
+        producer.flush()
+        self.assertTrue(all(each.done() for each in futures))
+        offsets = [each.result().offset for each in futures]
+        self.assertEqual(sorted(offsets), offsets)
+        self.assertFalse(producer.send_later("test", b"x").cancel())
+        producer.flush(SECONDS)
+
+    def test_send_later_fails(self) -> None:
+        """By the future, and by the next ``flush``, once; a wrong argument at once."""
+        producer = self.factory().create_producer("test")
+        failed = producer.send_later("elsewhere", b"x")
+        good = producer.send_later("test", b"x")
+        self.assertRaises(NotPublished, producer.flush)
+        self.assertIsInstance(failed.exception(SECONDS), NotPublished)
+        self.assertTrue(good.result(SECONDS).is_stored)
+        producer.flush()
+        wrong: Any = "text"
+        with self.assertRaisesRegex(InvalidMessage, "data is 'text'"):
+            producer.send_later("test", wrong)
+
+    def test_send_later_bound(self) -> None:
+        """A call that would fill the memory waits until there is room."""
+        factory = self.factory()
+        producer = factory.create_producer("test", max_outstanding_bytes=3000)
+        held = threading.Event()
+        self.addCleanup(held.set)
+        producer._thread.post(lambda: held.wait(SECONDS))
+        futures = [producer.send_later("test", b"x"), producer.send_later("test", b"x")]
+        rest = threading.Thread(target=lambda: futures.append(producer.send_later("test", b"x")))
+        rest.start()
+        rest.join(0.1)
+        self.assertEqual((True, 2), (rest.is_alive(), len(futures)))
+        with self.assertRaisesRegex(RequestTimeout, "2 messages have no fate yet"):
+            producer.flush(0.01)
+        held.set()
+        rest.join(SECONDS)
+        producer.flush(SECONDS)
+        self.assertEqual(3, len([each.result() for each in futures]))
+
+    def test_send_later_in_the_loop(self) -> None:
+        """A callback of a future runs in the loop, where nothing may wait."""
+        producer = self.factory().create_producer("test")
+        told: list[Any] = []
+        done = threading.Event()
+
+        def again(future: Any) -> None:
+            try:
+                producer.send_later("test", b"again")
+            except InvalidState as error:
+                told.append(error)
+            done.set()
+
+        producer.send_later("test", b"x").add_done_callback(again)
+        self.assertTrue(done.wait(SECONDS))
+        producer.flush()
+        self.assertLessEqual(len(told), 1)  # none, if it was done before the callback was there
+
+    def test_send_later_and_close(self) -> None:
+        """Messages under way meet their fate; later calls are refused."""
+        factory = self.factory()
+        producer = factory.create_producer("test")
+        futures = [producer.send_later("test", b"x") for _ in range(20)]
+        producer.close()
+        self.assertTrue(all(each.result(SECONDS).is_stored for each in futures))
+        self.assertIsInstance(producer.send_later("test", b"x").exception(SECONDS), ClientClosed)
+        factory.close()
+        self.assertRaises(ClientClosed, producer.send_later, "test", b"x")
+        self.assertRaises(ClientClosed, producer.flush)
 
     def test_send_all_fails(self) -> None:
         """The first error is raised where it belongs."""
