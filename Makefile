@@ -109,7 +109,7 @@ fuzz: environment
 
 fuzz-native: environment
 	@tools/native-module
-	@TWIN_FRAMES=$(TWIN_FRAMES) $(PY) -m twisted.trial --temp-directory .cache/fuzz-native tests.unit.broker.test_twins
+	@TWIN_FRAMES=$(TWIN_FRAMES) TWIN_STREAMS=$(TWIN_FRAMES) $(PY) -m twisted.trial --temp-directory .cache/fuzz-native tests.unit.broker.test_twins tests.unit.native.test_sends
 	@TURN_FRAMES=$(TURN_FRAMES) $(PY) -m twisted.trial --temp-directory .cache/fuzz-turns tests.unit.broker.test_turntwins
 
 fuzz-codec: environment

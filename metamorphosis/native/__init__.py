@@ -3,12 +3,13 @@ The part of the project that is written in C, and the decision whether this proc
 
 It is optional: Python code does the same, slower, and is the reference in the tests. The broker
 takes ordinary puts with it, also those of transactions, a pair's master frames its records with it,
-and the client reads fetched records. ``codec.c`` (requests and records) and ``checksum.c`` (CRC-32
-with the instructions of the processor) do not use Python; ``module.c`` makes them a module, with
-``run.c`` (consecutive puts of one transaction) and ``pairs.c`` (frames of a pair). ``flush.c`` has
-threads that flush files for the broker, without Python; ``flusher.c`` makes them a type. The whole
-turn of the broker is in ``turn.c`` and the files that it includes, which do not use Python either;
-``turnmodule.c`` makes it a type.
+and the client reads fetched records and makes the frames and reads the answers of its puts.
+``codec.c`` (requests and records) and ``checksum.c`` (CRC-32 with the instructions of the
+processor) do not use Python; ``module.c`` makes them a module, with ``run.c`` (consecutive puts of
+one transaction), ``pairs.c`` (frames of a pair) and ``sends.c`` (frames and answers of the client).
+``flush.c`` has threads that flush files for the broker, without Python; ``flusher.c`` makes them a
+type. The whole turn of the broker is in ``turn.c`` and the files that it includes, which do not use
+Python either; ``turnmodule.c`` makes it a type.
 
 ``METAQ_NATIVE=0`` in the environment disables it, ``METAQ_NATIVE=scan`` only the whole turn.
 

@@ -13,6 +13,7 @@
 #include "flusher.h"
 #include "pairs.h"
 #include "run.h"
+#include "sends.h"
 #include "turnmodule.h"
 
 #define CHECKSUM_MASK 0x7fffffffu /* never negative as an int32 */
@@ -475,7 +476,7 @@ static int execute(PyObject *module) {
     Py_DECREF(errors);
     if (state->store_error == NULL || !intern_names(state) || flusher_add(module) != 0)
         return -1;
-    return turn_add(module);
+    return sends_add(module) == 0 ? turn_add(module) : -1;
 }
 
 static int traverse(PyObject *module, visitproc visit, void *arg) {

@@ -20,6 +20,7 @@ from metamorphosis.errors import (
     NotConnected,
     RequestTimeout,
 )
+from metamorphosis.native import compiled
 from metamorphosis.wire.numbers import shown
 
 VALUE: Final = 0
@@ -118,8 +119,13 @@ class ReplyReader:
         self._filled = len(start)
 
     def _read(self, data: bytes, replies: list[Reply]) -> None:
-        """Frames from the start of ``data`` on; what is incomplete is kept."""
+        """
+        Frames from the start of ``data`` on; what is incomplete is kept. The part in C, if there is
+        one, reads up to the first that is unusual or incomplete.
+        """
         position = 0
+        if compiled is not None:
+            position = compiled.split_replies(data, self._max_body, replies)
         end = len(data)
         find = data.find
         append = replies.append

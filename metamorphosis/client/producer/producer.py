@@ -128,7 +128,7 @@ class Producer(Publisher):
 
         All of them are checked first: if one is wrong none is sent. Then each is as if it had been
         given to ``send``: partition, further attempts, time limits, order, memory. The future fires
-        when the last one has met its fate. It costs less than half of as many awaited ``send``s.
+        when the last one has met its fate. It costs about half of as many awaited ``send``s.
         Lists of 100 to 10,000 messages serve best: the loop does nothing else while one is taken
         in. Cancelling the future does not take the messages back.
 

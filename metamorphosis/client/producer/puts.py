@@ -21,6 +21,7 @@ from metamorphosis.client.network.connection import BrokerConnection
 from metamorphosis.client.network.replies import SUCCESS, TIMED_OUT, error_of
 from metamorphosis.errors import BadReply, InvalidMessage, MessageTooLarge, MetaQError, SendTimeout
 from metamorphosis.message import ATTRIBUTE_FLAG, crc32, encode_body
+from metamorphosis.native import compiled
 from metamorphosis.wire.numbers import shown
 
 Callback = Callable[[SendResult | None, Exception | None], object]
@@ -144,7 +145,7 @@ class Put:
         partition = self.partition
         assert partition is not None
         try:
-            message_id, number, offset = map(int, body.split(b" "))
+            message_id, number, offset = place_of(body) or place_in_python(body)
         except ValueError:
             error = BadReply(f"{self._what()}: {shown(body)} is not <id> <partition> <offset>")
             self.owner.failed(self, error)
@@ -173,8 +174,13 @@ def put_frame(topic: str, number: int, body: bytes, flag: int, opaque: int) -> b
 
     :raises InvalidMessage: the topic cannot be sent.
     """
+    return frame_of(_token(topic), number, body, flag, opaque)
+
+
+def frame_in_python(topic: bytes, number: int, body: bytes, flag: int, opaque: int) -> bytes:
+    """The same, of a topic as it is sent."""
     return b"put %b %d %d %d %d %d\r\n%b" % (
-        _token(topic),
+        topic,
         number,
         len(body),
         flag,
@@ -182,6 +188,22 @@ def put_frame(topic: str, number: int, body: bytes, flag: int, opaque: int) -> b
         opaque,
         body,
     )
+
+
+def place_in_python(body: bytes) -> tuple[int, int, int]:
+    """
+    Id, partition and offset that the answer to a put names.
+
+    :raises ValueError: it is no such answer.
+    """
+    message_id, number, offset = map(int, body.split(b" "))
+    return message_id, number, offset
+
+
+frame_of: Callable[[bytes, int, bytes, int, int], bytes] = frame_in_python
+place_of: Callable[[bytes], tuple[int, int, int] | None] = place_in_python
+if compiled is not None:
+    frame_of, place_of = compiled.put_frame, compiled.put_place  # None: it is unusual
 
 
 @lru_cache(1024)
