@@ -122,6 +122,8 @@ class ReplyReader:
         """
         Frames from the start of ``data`` on; what is incomplete is kept. The part in C, if there is
         one, reads up to the first that is unusual or incomplete.
+
+        One long function, because it makes no call for each reply.
         """
         position = 0
         if compiled is not None:
