@@ -37,6 +37,22 @@ class FlushScheduleTests(SynchronousTestCase):
         self.clock.advance(5)
         self.assertEqual(self.log, ["a", "b", "c"])
 
+    def test_stop_after_a_flush(self) -> None:
+        """What was called is not planned any more."""
+        clock, calls = Clock(), []
+        schedule = FlushSchedule(clock)
+        schedule.request(lambda: calls.append(1), 1.0)
+        clock.advance(1)
+        schedule.request(lambda: calls.append(2), 1.0)
+        schedule.stop()
+        clock.advance(2)
+        self.assertEqual(([1], []), (calls, clock.getDelayedCalls()))
+        other = FlushSchedule(clock)
+        other.request(lambda: calls.append(3), 1.0)
+        clock.advance(1)
+        other.stop()
+        self.assertEqual([1, 3], calls)
+
     def test_asking_again_from_a_flush(self) -> None:
         """A flush that asks for the next one gets a new timer."""
         self.schedule.request(lambda: self.ask("again", 0.01), 0.01)
