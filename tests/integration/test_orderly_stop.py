@@ -142,7 +142,7 @@ class OrderlyStopTests(TestCase):
                 await producer.send("test", b"x")
         async with self.factory() as factory:
             producer = await factory.create_producer("tset")
-            with self.assertRaisesRegex(UnknownTopic, "brokers registered there: 0, 1"):
+            with self.assertRaisesRegex(UnknownTopic, "ids of the registered brokers: 0, 1"):
                 await producer.send("tset", b"x")
         self.assertEqual(before, await self.nodes())
 

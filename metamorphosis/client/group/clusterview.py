@@ -120,6 +120,7 @@ class ClusterReader:
         self._watched: set[tuple[str, str]] = set()
         self._connection = 0
         self._reported: set[str] = set()
+        self._absent: set[str] = set()
 
     def forget_watches(self) -> None:
         """The connection is lost with its watches: the next view sets new ones."""
@@ -148,6 +149,7 @@ class ClusterReader:
             for topic in members[member][0]:
                 consumers.setdefault(topic, []).append(member)
         partitions = {topic: await self._partitions(topic) for topic in topics}
+        self._report_absent({topic for topic, names in partitions.items() if not names})
         partitions = {topic: names for topic, names in partitions.items() if names}
         ids = {int(name.partition("-")[0]) for names in partitions.values() for name in names}
         brokers = {broker_id: await self._broker(broker_id) for broker_id in sorted(ids)}
@@ -259,6 +261,18 @@ class ClusterReader:
         if connection == self._connection:
             self._watched.discard(key)
             self._changed()
+
+    def _report_absent(self, topics: set[str]) -> None:
+        """Log topics that begin to lack a broker: a mistyped one would be waited for in silence."""
+        for topic in sorted(topics - self._absent):
+            self._log.warn(
+                "Group {group}: no broker has topic {topic}, {path} in ZooKeeper names none;"
+                " waiting for one",
+                group=self._group,
+                topic=topic,
+                path=self._paths.topics_sub(topic),
+            )
+        self._absent = topics
 
     def _report(self, text: str) -> None:
         """Log each text once: a broken node is read again at every balance."""

@@ -71,13 +71,13 @@ class Absence:
                 f"topic {topic}: no broker is registered at present: {self._paths.broker_ids} in"
                 f" {self._where} has no master"
             )
-        brokers = f"brokers registered there: {_listed(masters)}"
+        brokers = f"ids of the registered brokers: {_listed(masters)}"
         if there:
             return NoPartition(
                 f"topic {topic}: no broker takes its messages at present: {directory} in"
                 f" {self._where} names no master; {brokers}"
             )
-        if await self._registry.exists(self._paths.topics_sub(topic)) is not None:
+        if await self._is_read(topic):
             return UnknownTopic(
                 f"topic {topic}: it can be read, but no broker takes its messages"
                 f" (acceptPublish=false): there is no {directory} in {self._where}; {brokers}"
@@ -86,6 +86,13 @@ class Absence:
             f"topic {topic}: no broker has ever had it: there is no {directory} in {self._where};"
             f" {brokers}"
         )
+
+    async def _is_read(self, topic: str) -> bool:
+        """Whether a broker offers the topic to consumers, who create its node themselves."""
+        try:
+            return bool(await self._registry.children(self._paths.topics_sub(topic)))
+        except NoNode:
+            return False
 
     async def _masters(self) -> list[int]:
         """Ids of the brokers whose masters are registered."""

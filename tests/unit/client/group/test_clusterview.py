@@ -84,6 +84,18 @@ class ListTests(ReaderCase):
         self.topic_node("0-s1", b'{"numParts":"3"}')
         self.assertEqual(["0-0", "0-1", "0-2"], self.view().partitions["test"])
 
+    def test_topic_without_a_broker(self) -> None:
+        """It is told when it begins, not at each balance; a mistyped topic is one."""
+        for _ in range(2):
+            self.assertEqual({}, self.view().partitions)
+        (text,) = self.group.runtime.log.texts("warn")
+        self.assertIn(f"no broker has topic test, {PATHS.topics_sub('test')} in", text)
+        self.topic_node("0-m", b'{"numParts":1,"broker":"0-m"}')
+        self.assertEqual(["0-0"], self.view().partitions["test"])
+        self.others.delete(f"{PATHS.topics_sub('test')}/0-m")
+        self.assertEqual({}, self.view().partitions)
+        self.assertEqual(2, len(self.group.runtime.log.texts("warn")))
+
     def test_only_a_slave(self) -> None:
         """The partitions stay when the master has left."""
         self.topic_node("0-s0", b'{"numParts":1,"broker":"0-s0"}')

@@ -62,7 +62,7 @@ class ReasonTests(ProducingCase):
         """Brokers are there, and named, but the topic never was."""
         self.register(0, "other")
         self.register(12, "other")
-        parts = f"no {PUB}/test in ZooKeeper at zk:2181", "brokers registered there: 0, 12"
+        parts = f"no {PUB}/test in ZooKeeper at zk:2181", "ids of the registered brokers: 0, 12"
         self.assertReason(self.reason(), UnknownTopic, False, *parts)
 
     def test_only_for_consumers(self) -> None:
@@ -71,6 +71,12 @@ class ReasonTests(ProducingCase):
         self.tree.create("/meta/brokers/topics-sub/test/0-m", b"", 1)
         self.assertReason(self.reason(), UnknownTopic, False, "acceptPublish=false", ": 0")
 
+    def test_only_a_consumer_made_it(self) -> None:
+        """A consumer of a mistyped topic leaves its node, which no broker is below."""
+        self.register(0, "other")
+        self.tree.create("/meta/brokers/topics-sub/test", b"", 1)
+        self.assertReason(self.reason(), UnknownTopic, False, "no broker has ever had it")
+
     def test_brokers_away(self) -> None:
         """The topic was there: its broker may come back, whether others are there or not."""
         self.register(0)
@@ -78,7 +84,7 @@ class ReasonTests(ProducingCase):
         parts = "no broker is registered at present", "/meta/brokers/ids in ZooKeeper at zk:2181"
         self.assertReason(self.reason(), NoPartition, True, *parts)
         self.register(3, "other")
-        parts = "no broker takes its messages at present", f"{PUB}/test in", "there: 3"
+        parts = "no broker takes its messages at present", f"{PUB}/test in", "brokers: 3"
         self.assertReason(self.reason(), NoPartition, True, *parts)
 
     def test_not_read_yet(self) -> None:
