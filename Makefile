@@ -18,7 +18,7 @@ DAMAGE_SECONDS ?= 3600
 MODEL_STEPS ?= 200000
 MUTANTS ?= --count 100 store broker client zookeeper ids wire
 
-.PHONY: help environment run test unit pythons lint documents faces soak fuzz fuzz-native fuzz-codec test-asan disk-faults damaged-logs mutants kills transaction-kills power-cuts crash-matrix client-faults bench bench-clients bench-zookeeper zookeeper-differential kazoo-suite clean
+.PHONY: help environment run test unit pythons lint documents faces settings soak fuzz fuzz-native fuzz-codec test-asan disk-faults damaged-logs mutants kills transaction-kills power-cuts crash-matrix client-faults bench bench-clients bench-zookeeper zookeeper-differential kazoo-suite clean
 
 help:
 	@echo 'make run      start a broker (port 8123) and its ZooKeeper (port 2181), data in ./metaq-data'
@@ -28,6 +28,7 @@ help:
 	@echo 'make lint     mypy and ruff'
 	@echo 'make documents  the pages and the reference as HTML, in build/documents'
 	@echo 'make faces    write the asyncio face of the client again, from the Twisted one'
+	@echo 'make settings write the types and the tables of the client'"'"'s settings'
 	@echo 'make kills    kill -9 the broker under load, KILLS=$(KILLS) times'
 	@echo 'make transaction-kills  kill -9 it while clients mix transactions and puts, KILLS=500 for the long proof'
 	@echo 'make power-cuts  the same with power cuts of its disk, CUTS=$(CUTS) times; needs root and loop devices'
@@ -77,6 +78,9 @@ documents: environment
 
 faces: environment
 	@$(PY) tools/asyncio_faces.py
+
+settings: environment
+	@$(PY) tools/settings.py
 
 kills: environment
 	@tools/system-packages

@@ -379,8 +379,7 @@ class InvalidArgument(ClientError, ValueError):
 
 
 class TimeNotKnown(InvalidArgument):
-    """The place of a time was asked for, and the ids of the messages there, which are a Java
-    broker's, do not tell it."""
+    """The ids of a Java broker's messages do not tell the time that is looked for."""
 
 
 class InvalidMessage(InvalidArgument):

@@ -245,3 +245,23 @@ class IOffsetStore(Interface):
     def close() -> Awaitable[None]:
         """Close the store; called when the factory that made it closes. A shared store is closed by
         its owner."""
+
+
+class OffsetStore(Protocol):
+    """``IOffsetStore`` for type checkers, be it without their plugin for zope.interface."""
+
+    def load(
+        self, topic: str, group: str, partition: Partition
+    ) -> Awaitable[StoredOffset | None] | StoredOffset | None:
+        """The position that was committed last, or None."""
+
+    def initialise(
+        self, topic: str, group: str, partition: Partition, offset: int
+    ) -> Awaitable[None] | None:
+        """``load`` found nothing, and the group begins there."""
+
+    def commit(self, group: str, offsets: Sequence[StoredOffset]) -> Awaitable[None] | None:
+        """Store all of them."""
+
+    def close(self) -> Awaitable[None] | None:
+        """The owner of the store shuts down."""

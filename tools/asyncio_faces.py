@@ -28,19 +28,20 @@ FACTORY: Replacements = [
      "    async with factory:                               "
      "# in a coroutine: Deferred.fromCoroutine(...)\n",
      '    async with MessageSessionFactory(zookeeper="localhost:2181") as factory:\n'),
-    ("from collections.abc import AsyncIterator",
-     "from asyncio import AbstractEventLoop, Future\nfrom collections.abc import AsyncIterator"),
+    ("\nfrom typing import", "\nfrom asyncio import AbstractEventLoop, Future\nfrom typing import"),
     ("from metamorphosis.client.runtimes.tx import ShutdownTrigger, TwistedRuntime\n"
-     "from metamorphosis.client.runtimes.txtransactions",
+     "from metamorphosis.client.runtimes.txconsumers",
      "from metamorphosis.client.runtimes.aio import AsyncioRuntime\n"
-     "from metamorphosis.client.runtimes.aiotransactions"),
+     "from metamorphosis.client.runtimes.aioconsumers"),
+    ("runtimes.txproducers", "runtimes.aioproducers"),
+    ("runtimes.txtransactions", "runtimes.aiotransactions"),
     ("    A stop of the reactor closes it, and waits for the end.\n\n", ""),
     ("    :param reactor: None: the global reactor, which is installed if necessary.\n",
      "    :param loop: None: the running one.\n"),
     ("    :raises InvalidConfig: a setting is wrong.\n",
      "    :raises InvalidConfig: a setting is wrong.\n"
      "    :raises RuntimeError: no loop is running or given.\n"),
-    ("TYPE_CHECKING, Any, Protocol,", "TYPE_CHECKING, Protocol,"),
+    ("import TYPE_CHECKING, Any, Unpack\n", "import TYPE_CHECKING, Unpack\n"),
     ("reactor: Any = None,", "loop: AbstractEventLoop | None = None,"),
     ("        runtime = TwistedRuntime(reactor)\n"
      "        super().__init__(runtime, chosen)\n"
@@ -52,8 +53,24 @@ TRANSACTIONS: Replacements = [
     ("\nfrom collections.abc", "\nfrom asyncio import Future\nfrom collections.abc"),
 ]
 
+PRODUCERS: Replacements = [
+    ("Gives a Deferred, which", "Gives an ``asyncio.Future``, which"),
+    ("on Twisted; see ``client.tx``", "on asyncio; see ``client.aio``"),
+    ("\nfrom collections.abc import",
+     "\nfrom asyncio import Future\nfrom collections.abc import"),
+    ("runtimes.txtransactions", "runtimes.aiotransactions"),
+]  # fmt: skip
+CONSUMERS: Replacements = [
+    ("on Twisted; see ``client.tx``", "on asyncio; see ``client.aio``"),
+    ("\nfrom collections.abc import",
+     "\nfrom asyncio import Future\nfrom collections.abc import"),
+    ("runtimes.txproducers", "runtimes.aioproducers"),
+]  # fmt: skip
+
 FACES: dict[str, tuple[str, Replacements]] = {
     "aio.py": ("tx.py", FACTORY),
+    "runtimes/aioproducers.py": ("runtimes/txproducers.py", PRODUCERS),
+    "runtimes/aioconsumers.py": ("runtimes/txconsumers.py", CONSUMERS),
     "runtimes/aiotransactions.py": ("runtimes/txtransactions.py", TRANSACTIONS),
 }
 

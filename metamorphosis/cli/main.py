@@ -29,7 +29,7 @@ from metamorphosis.cli.slavestatus import slave_status
 from metamorphosis.cli.stats import stats
 from metamorphosis.cli.topics import topics
 from metamorphosis.cli.tx import tx
-from metamorphosis.client.aio import MessageSessionFactory
+from metamorphosis.client.aio import ClientConfig, MessageSessionFactory
 from metamorphosis.client.runtimes.aio import AsyncioRuntime
 from metamorphosis.client.topics.roots import check_root
 from metamorphosis.errors import ConfigError, InvalidArgument, MetaQError
@@ -119,7 +119,7 @@ def _session(options: Namespace) -> MessageSessionFactory:
         delivery_timeout_ms=DELIVERY_MS,
         refused_timeout_ms=min(milliseconds, REFUSED_MS),
         publish_connect_timeout_ms=milliseconds,
-        max_body_bytes=getattr(options, "max_body_bytes", None),
+        max_body_bytes=getattr(options, "max_body_bytes", None) or ClientConfig.max_body_bytes,
     )
 
 

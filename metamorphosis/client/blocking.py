@@ -20,10 +20,12 @@ loop's, several at a time if necessary.
 from __future__ import annotations
 
 import warnings
-from typing import Self
+from typing import Self, Unpack
 
+from metamorphosis.client.documented import documented
 from metamorphosis.client.factory import SessionFactory
 from metamorphosis.client.model import (
+    ConsumerCounts,
     Lag,
     MessagesFailed,
     OutgoingMessage,
@@ -35,6 +37,7 @@ from metamorphosis.client.model import (
 )
 from metamorphosis.client.producer.oneway import Policy
 from metamorphosis.client.runtimes.aio import AsyncioRuntime
+from metamorphosis.client.runtimes.listenerthreads import ListenerThreads
 from metamorphosis.client.runtimes.loopthread import LoopThread
 from metamorphosis.client.runtimes.plainconsumers import Consumer, TopicBrowser
 from metamorphosis.client.runtimes.plainproducers import (
@@ -49,15 +52,17 @@ from metamorphosis.client.settings import (
     client_config,
     unclosed_warning,
 )
+from metamorphosis.client.settingtypes import ClientSettings, ConsumerSettings
 from metamorphosis.client.topics.brokerstats import Stats
 from metamorphosis.client.topics.selectors import Selector
 from metamorphosis.errors import ClientClosed
-from metamorphosis.interfaces import IOffsetStore
+from metamorphosis.interfaces import IRuntime, OffsetStore
 
 __all__ = [
     "ClientConfig",
     "Consumer",
     "ConsumerConfig",
+    "ConsumerCounts",
     "Lag",
     "MessageSessionFactory",
     "MessagesFailed",
@@ -80,6 +85,7 @@ LISTENER_THREADS = 8
 """Limit of listeners that run at the same time, of all consumers of a factory."""
 
 
+@documented(SessionFactory)
 class MessageSessionFactory:
     """
     Creates producers, consumers and browsers.
@@ -95,25 +101,30 @@ class MessageSessionFactory:
         zookeeper: str | None = None,
         broker: str | None = None,
         config: ClientConfig | None = None,
-        **settings: object,
+        **settings: Unpack[ClientSettings],
     ) -> None:
-        settings = {"zookeeper": zookeeper, "broker": broker, **settings}
-        self._config = client_config(config, settings)
+        self._config = client_config(config, {"zookeeper": zookeeper, "broker": broker, **settings})
         self._thread = LoopThread("metamorphosis-client")
         try:
             self._core = self._thread.call(self._make)
         except BaseException:
             self._thread.stop()
             raise
-        self._listeners = self._thread.call(
+        threads = self._thread.call(
             self._runtime.threads, LISTENER_THREADS, "metamorphosis-listener"
         )
+        self._listeners = ListenerThreads(threads, self._thread.loop)
         self._closed = False
 
     def _make(self) -> SessionFactory:
         """Thread: the loop's."""
         self._runtime = AsyncioRuntime()
         return SessionFactory(self._runtime, self._config)
+
+    @property
+    def runtime(self) -> IRuntime:
+        """The runtime of the loop: what offset stores are made with."""
+        return self._runtime
 
     def __enter__(self) -> Self:
         try:
@@ -127,7 +138,6 @@ class MessageSessionFactory:
         self.close()
 
     def start(self) -> None:
-        """See ``SessionFactory``."""
         self._thread.call(self._core.start)
 
     def __del__(self) -> None:
@@ -140,7 +150,8 @@ class MessageSessionFactory:
         thread.end_after([self._core.close, self._listeners.stop])
 
     def close(self) -> None:
-        """See ``SessionFactory``; ends the threads as well."""
+        """Ends the threads as well."""
+        self._listeners.check_not_inside()
         self._closed = True
         try:
             self._thread.call(self._core.close)
@@ -158,7 +169,7 @@ class MessageSessionFactory:
         in_order: bool = False,
         max_outstanding_bytes: int = 64 << 20,
     ) -> Producer:
-        """See ``SessionFactory``; the selector must not block."""
+        """The selector must not block."""
         core = self._thread.call(
             self._core.create_producer,
             topic,
@@ -177,7 +188,7 @@ class MessageSessionFactory:
         window: int = 0,
         policy: Policy | None = None,
     ) -> OneWayProducer:
-        """See ``SessionFactory``; neither selector nor policy may block."""
+        """Neither selector nor policy may block."""
         create = self._core.create_one_way_producer
         core = self._thread.call(create, topic, selector, window=window, policy=policy)
         return OneWayProducer(self._thread, core, self)
@@ -185,7 +196,7 @@ class MessageSessionFactory:
     def create_ordered_producer(
         self, topic: str | None = None, selector: Selector | None = None
     ) -> OrderedProducer:
-        """See ``SessionFactory``; the selector must not block."""
+        """The selector must not block."""
         core = self._thread.call(self._core.create_ordered_producer, topic, selector)
         return OrderedProducer(self._thread, core, self)
 
@@ -198,7 +209,7 @@ class MessageSessionFactory:
         in_order: bool = False,
         timeout: float = 5.0,
     ) -> XAProducer:
-        """See ``SessionFactory``; the selector must not block."""
+        """The selector must not block."""
         core = self._thread.call(
             self._core.create_xa_producer,
             topic,
@@ -213,10 +224,9 @@ class MessageSessionFactory:
         self,
         group: str | None = None,
         config: ConsumerConfig | None = None,
-        store: IOffsetStore | None = None,
-        **settings: object,
+        store: OffsetStore | None = None,
+        **settings: Unpack[ConsumerSettings],
     ) -> Consumer:
-        """See ``SessionFactory``."""
         core = self._thread.call(self._core.create_consumer, group, config, store, **settings)
         return Consumer(self._thread, core, self, self._listeners)
 
@@ -224,10 +234,9 @@ class MessageSessionFactory:
         self,
         group: str | None = None,
         config: ConsumerConfig | None = None,
-        store: IOffsetStore | None = None,
-        **settings: object,
+        store: OffsetStore | None = None,
+        **settings: Unpack[ConsumerSettings],
     ) -> Consumer:
-        """See ``SessionFactory``."""
         create = self._core.create_broadcast_consumer
         core = self._thread.call(create, group, config, store, **settings)
         return Consumer(self._thread, core, self, self._listeners)
@@ -235,14 +244,11 @@ class MessageSessionFactory:
     def create_topic_browser(
         self, topic: str, max_size: int = 1 << 20, timeout: float = 5.0
     ) -> TopicBrowser:
-        """See ``SessionFactory``."""
         core = self._thread.call(self._core.create_topic_browser, topic, max_size, timeout)
         return TopicBrowser(self._thread, core, self)
 
     def get_stats(self, target: str | None = None, item: str | None = None) -> Stats:
-        """See ``SessionFactory``."""
         return self._thread.call(self._core.get_stats, target, item)
 
     def get_partitions_for_topic(self, topic: str) -> list[Partition]:
-        """See ``SessionFactory``."""
         return self._thread.call(self._core.get_partitions_for_topic, topic)

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, NoReturn, TypeVar, cast
 
 from metamorphosis.client.checks import CHECKS, Check, fault, optional
-from metamorphosis.errors import InvalidArgument
+from metamorphosis.errors import InvalidArgument, MetaQError
 
 Refuse = Callable[[Any, InvalidArgument, Mapping[str, object]], object]
 """The object, the error and the arguments -> the value returned in place of the call's result."""
@@ -29,8 +29,8 @@ def raised(_: object, error: InvalidArgument, __: Mapping[str, object]) -> NoRet
     raise error
 
 
-def as_future(given: Any, error: InvalidArgument, _: Mapping[str, object]) -> Awaitable[None]:
-    """Let the call return a failing future of the object's runtime."""
+def as_future(given: Any, error: MetaQError, _: Mapping[str, object]) -> Awaitable[None]:
+    """The call returns a future that fails, of the runtime that the object has."""
 
     async def fail() -> None:
         raise error
@@ -43,8 +43,13 @@ def as_future(given: Any, error: InvalidArgument, _: Mapping[str, object]) -> Aw
 class _Checks:
     """The checks of a method's parameters, in their order."""
 
-    def __init__(self, method: Callable[..., object], error: type[InvalidArgument]) -> None:
-        self._checks = _checks_of(method)
+    def __init__(
+        self,
+        method: Callable[..., object],
+        error: type[InvalidArgument],
+        own: Mapping[str, Check],
+    ) -> None:
+        self._checks = _checks_of(method, own)
         self._error = error
         self.in_order = tuple(self._checks.values())
 
@@ -64,7 +69,7 @@ class _Checks:
 
 
 def checked(
-    refuse: Refuse = raised, error: type[InvalidArgument] = InvalidArgument
+    refuse: Refuse = raised, error: type[InvalidArgument] = InvalidArgument, **own: Check
 ) -> Callable[[Method], Method]:
     """
     A decorator: the arguments are checked first. None is right if it is the default.
@@ -74,10 +79,11 @@ def checked(
 
     :param refuse: returns the result of a call with a wrong argument, or raises.
     :param error: the class of the error.
+    :param own: checks that differ from those of ``CHECKS``, by parameter.
     """
 
     def decorate(method: Method) -> Method:
-        checks = _Checks(method, error)
+        checks = _Checks(method, error, own)
         in_order = checks.in_order
 
         @functools.wraps(method)
@@ -110,7 +116,7 @@ def anything(_: object) -> str | None:
     return None
 
 
-def _checks_of(method: Callable[..., object]) -> dict[str, Check]:
+def _checks_of(method: Callable[..., object], own: Mapping[str, Check]) -> dict[str, Check]:
     """Parameter -> its check, in their order, without ``self``."""
     found: dict[str, Check] = {}
     for each in list(inspect.signature(method).parameters.values())[1:]:
@@ -119,6 +125,6 @@ def _checks_of(method: Callable[..., object]) -> dict[str, Check]:
         elif each.name not in CHECKS:
             raise TypeError(f"{method.__qualname__}: client.checks has no check of {each.name}")
         else:
-            check = CHECKS[each.name]
+            check = own.get(each.name, CHECKS[each.name])
             found[each.name] = optional(check) if each.default is None else check
     return found

@@ -115,6 +115,14 @@ def seconds(value: object) -> str | None:
     return f"seconds above 0, {SECONDS_MOST} at most, expected"
 
 
+def patience(value: object) -> str | None:
+    """A time limit of something that may also be done without waiting."""
+    if value == 0 and isinstance(value, int | float) and not isinstance(value, bool):
+        return None
+    expected = seconds(value)
+    return None if expected is None else f"0 or {expected}"
+
+
 def partition(value: object) -> str | None:
     """A partition; ``Partition(-1, -1)`` leaves the choice to the broker."""
     if isinstance(value, Partition):
@@ -256,6 +264,7 @@ CHECKS: Final[dict[str, Check]] = {
     "window": integer(-INT32_MAX, INT32_MAX, "a number"),
     "policy": callable_with("message and partition"),
     "max_size": integer(1, INT32_MAX, "bytes"),
+    "max": integer(1, INT32_MAX, "messages"),
     "listener": callable_with("one message, or with batch=True of a list,"),
     "filter": callable_with("group and message"),
     "batch": truth,

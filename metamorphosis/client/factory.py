@@ -10,12 +10,13 @@ Source: ``MetaMessageSessionFactory``.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Unpack
 
 from metamorphosis.client.checked import as_future, checked
 from metamorphosis.client.consumer.browser import TopicBrowser
 from metamorphosis.client.consumer.consumer import Consumer
 from metamorphosis.client.delivery.recovery import Recovery
+from metamorphosis.client.delivery.subscription import INSIDE
 from metamorphosis.client.model import Partition
 from metamorphosis.client.offsets.localfile import LocalFileOffsetStore
 from metamorphosis.client.producer.oneway import OneWayProducer, Policy
@@ -24,18 +25,20 @@ from metamorphosis.client.producer.producer import Producer
 from metamorphosis.client.producer.publisher import Publisher
 from metamorphosis.client.session import Session
 from metamorphosis.client.settings import ConsumerConfig, broadcast_config, consumer_config
+from metamorphosis.client.settingtypes import ConsumerSettings
 from metamorphosis.client.topics.brokerstats import BrokerStats, Stats
 from metamorphosis.client.topics.selectors import Selector
 from metamorphosis.client.transactions.xaproducer import XAProducer
-from metamorphosis.errors import ClientClosed, InvalidConsumerConfig
-from metamorphosis.interfaces import IOffsetStore
+from metamorphosis.errors import ClientClosed, InvalidConsumerConfig, InvalidState
+from metamorphosis.interfaces import OffsetStore
 
 P = TypeVar("P", bound=Publisher)
 
 
 class SessionFactory(Session):
     """
-    A ``Session`` with the calls that create its children. Thread: the loop's.
+    A ``Session`` and everything that can be made of it. Thread: the loop's. One long class, because
+    each call has a long text and a short body.
 
     The faces declare the exact results of ``create_*``, with the futures of their runtime: hence
     the ``Any``.
@@ -51,6 +54,25 @@ class SessionFactory(Session):
             self.add_part("the kept messages", self._recovery.close)
         return self._recovery
 
+    def close(self) -> Awaitable[None]:
+        """
+        End producers, consumers and browsers, then the connections and the ZooKeeper session:
+        messages under way meet their fate, listeners finish, positions are stored, groups are left.
+        Idempotent; cancelling a future of it does not cancel the close.
+
+        Costs the time of what is under way: of listeners ``stop_timeout_ms`` at most.
+
+        :raises InvalidState: a listener of one of its consumers calls it, which it would wait for;
+            nothing is closed then. It raises nothing else: what fails is logged.
+        """
+        consumers = [each for each in self.children if isinstance(each, Consumer)]
+        if any(each.calls.is_inside() for each in consumers):
+            return as_future(self, InvalidState(INSIDE), {})
+        closing = super().close()
+        for each in consumers:
+            each.calls.ends.append(closing)
+        return closing
+
     @checked(as_future)
     def create_producer(
         self,
@@ -62,10 +84,21 @@ class SessionFactory(Session):
         max_outstanding_bytes: int = 64 << 20,
     ) -> Awaitable[Any]:
         """
-        A future of a producer, which has published ``topic`` if one is given.
+        Make a producer, connecting first if need be, and publish ``topic`` if one is given.
 
-        :param selector: chooses partitions; None: round robin. The others: see ``Producer``.
-        :raises NotConnected: see ``start``.
+        Costs a few reads of ZooKeeper for a topic that is new here, and a connection to each of its
+        brokers that is not connected yet.
+
+        :param selector: chooses partitions; None: round robin.
+        :param retries: at most so many attempts after the first; None: as many as
+            ``delivery_timeout_ms`` has time for.
+        :param in_order: one message of a partition is under way at a time.
+        :param max_outstanding_bytes: of messages under way; further ones wait.
+        :returns: the producer, to be closed by you or with the factory.
+        :raises NotConnected: no connection to ZooKeeper or the broker; or ZooKeeper does not
+            answer.
+        :raises InvalidArgument: no name of a topic, or another argument is wrong.
+        :raises ClientClosed: after ``close``.
         """
 
         def make() -> Producer:
@@ -88,7 +121,21 @@ class SessionFactory(Session):
         window: int = 0,
         policy: Policy | None = None,
     ) -> Awaitable[Any]:
-        """A future of a ``OneWayProducer``, otherwise as ``create_producer``."""
+        """
+        Make a producer that does not wait for answers, and publish ``topic`` if one is given.
+
+        Costs what ``create_producer`` costs.
+
+        :param selector: chooses partitions; None: round robin.
+        :param window: units of 4 KiB that may be under way; 0: as many as this process has memory
+            for.
+        :param policy: called with each message that cannot be sent now; None: it is kept on disk.
+        :returns: a ``OneWayProducer``.
+        :raises NotConnected: no connection to ZooKeeper or the broker; or ZooKeeper does not
+            answer.
+        :raises InvalidArgument: no name of a topic, or another argument is wrong.
+        :raises ClientClosed: after ``close``.
+        """
 
         def make() -> OneWayProducer:
             return OneWayProducer(self, selector, window=window, policy=policy)
@@ -100,9 +147,17 @@ class SessionFactory(Session):
         self, topic: str | None = None, selector: Selector | None = None
     ) -> Awaitable[Any]:
         """
-        A future of an ``OrderedProducer``, otherwise as ``create_producer``.
+        Make a producer that keeps the order of each partition of the setting ``partitions_info``,
+        and publish ``topic`` if one is given.
 
-        :param selector: chooses one of the configured partitions; None: that of the key.
+        Costs what ``create_producer`` costs, and reading what is kept of the topic on this machine.
+
+        :param selector: picks one of the configured partitions; None: that of the key.
+        :returns: an ``OrderedProducer``.
+        :raises NotConnected: no connection to ZooKeeper or the broker; or ZooKeeper does not
+            answer.
+        :raises InvalidArgument: no name of a topic, or another argument is wrong.
+        :raises ClientClosed: after ``close``.
         """
         return self.runtime.start(self._published(topic, lambda: OrderedProducer(self, selector)))
 
@@ -117,10 +172,20 @@ class SessionFactory(Session):
         timeout: float = 5.0,
     ) -> Awaitable[Any]:
         """
-        A future of an ``XAProducer``, otherwise as ``create_producer``.
+        Make a producer whose resources a transaction manager calls, and publish ``topic`` if one is
+        given.
 
+        Costs what ``create_producer`` costs.
+
+        :param selector: chooses partitions; None: round robin.
         :param unique_qualifier: of the application, the same after each restart.
-        :param timeout: seconds for the reply to each step.
+        :param in_order: the next message of a branch leaves when the last was answered.
+        :param timeout: seconds for the answer to each step.
+        :returns: an ``XAProducer``.
+        :raises NotConnected: no connection to ZooKeeper or the broker; or ZooKeeper does not
+            answer.
+        :raises InvalidArgument: no name of a topic, or another argument is wrong.
+        :raises ClientClosed: after ``close``.
         """
 
         def make() -> XAProducer:
@@ -151,16 +216,21 @@ class SessionFactory(Session):
         self,
         group: str | None = None,
         config: ConsumerConfig | None = None,
-        store: IOffsetStore | None = None,
-        **settings: object,
+        store: OffsetStore | None = None,
+        **settings: Unpack[ConsumerSettings],
     ) -> Any:
         """
-        A consumer, which does not connect before ``complete_subscribe``.
+        Make a consumer, a member of a group. It connects to nothing before ``complete_subscribe``.
 
-        :param group: None: that of ``config``.
-        :param store: an ``IOffsetStore``; None: ZooKeeper, or memory in direct mode.
+        Costs nothing.
+
+        :param group: or ``config`` has it.
+        :param store: keeps the positions; None: ZooKeeper, or memory in direct mode. A store that
+            is given is not closed with the consumer.
         :param settings: of ``ConsumerConfig``; they take precedence over ``config``.
-        :raises InvalidConsumerConfig: a setting is wrong.
+        :returns: the consumer, to be closed by you or with the factory.
+        :raises InvalidConsumerConfig: a setting is wrong; the text names it.
+        :raises ClientClosed: after ``close``.
         """
         if self.is_closed:
             raise ClientClosed("The session factory has been closed.")
@@ -171,14 +241,22 @@ class SessionFactory(Session):
         self,
         group: str | None = None,
         config: ConsumerConfig | None = None,
-        store: IOffsetStore | None = None,
-        **settings: object,
+        store: OffsetStore | None = None,
+        **settings: Unpack[ConsumerSettings],
     ) -> Any:
         """
-        A consumer that gets all messages, like one on every other machine: its group is named
-        after this machine. See ``create_consumer``.
+        Make a consumer that gets all messages, as one on every other machine does: the address of
+        this machine is a part of its group's name.
 
+        Costs the creation of a file, unless a store is given.
+
+        :param group: the part of the name that all machines share; or ``config`` has it.
         :param store: None: the file ``~/.meta_offsets``.
+        :param settings: of ``ConsumerConfig``; they take precedence over ``config``.
+        :returns: the consumer.
+        :raises InvalidConsumerConfig: a setting is wrong; the text names it.
+        :raises InvalidConfig: the file cannot be created.
+        :raises ClientClosed: after ``close``.
         """
         shared = broadcast_config(consumer_config(config, group, settings))
         own = LocalFileOffsetStore(self.runtime) if store is None else store
@@ -192,10 +270,16 @@ class SessionFactory(Session):
         self, topic: str, max_size: int = 1 << 20, timeout: float = 5.0
     ) -> Awaitable[Any]:
         """
-        A future of a browser of all messages of a topic.
+        Make a browser, which reads everything a topic holds, without a group.
+
+        Costs nothing but the connection of the factory.
 
         :param max_size: bytes of one fetch.
         :param timeout: seconds of one fetch.
+        :returns: a ``TopicBrowser``.
+        :raises NotConnected: no connection to ZooKeeper or the broker.
+        :raises InvalidArgument: no name of a topic, or another argument is wrong.
+        :raises ClientClosed: after ``close``.
         """
         return self.runtime.start(self._create_topic_browser(topic, max_size, timeout))
 
@@ -208,11 +292,16 @@ class SessionFactory(Session):
     @checked(as_future)
     def get_stats(self, target: str | None = None, item: str | None = None) -> Awaitable[Stats]:
         """
-        A future of the statistics of all brokers connected at present: url -> key -> value.
+        The statistics of all brokers that are connected at present, as they print them.
+
+        Costs one request to each.
 
         :param target: only of this broker; connects to it if necessary.
         :param item: ``topics``, ``realtime``, ``offsets``, ``config`` or a topic; None: the broker.
+        :returns: url -> key -> value.
         :raises BrokerError: the ``target`` refused; without a target such a broker is left out.
+        :raises NotConnected: no connection.
+        :raises ClientClosed: after ``close``.
         """
         return self.runtime.start(self._get_stats(target, item))
 
@@ -224,10 +313,14 @@ class SessionFactory(Session):
     @checked(as_future)
     def get_partitions_for_topic(self, topic: str) -> Awaitable[list[Partition]]:
         """
-        A future of the writable partitions of a topic, sorted by number; empty if no broker has the
-        topic.
+        The partitions of a topic that its masters take messages for.
 
-        :raises InvalidState: in direct mode, in which they are unknown.
+        Costs a read of ZooKeeper for each broker of the topic.
+
+        :returns: sorted by number; none when no broker has the topic.
+        :raises InvalidState: in direct mode that is unknown.
+        :raises RegistryError: ZooKeeper does not answer.
+        :raises ClientClosed: after ``close``.
         """
         return self.runtime.start(self._get_partitions_for_topic(topic))
 

@@ -138,6 +138,32 @@ class Lag(NamedTuple):
         return max(self.end - max(self.committed or 0, self.begin), 0)
 
 
+class ConsumerCounts(NamedTuple):
+    """
+    What a consumer has done since it was made, for metrics.
+
+    :ivar delivered: messages that listener, loop or ``poll`` got; again when one comes again.
+    :ivar delivered_bytes: of the log, from the first to the last message of each piece.
+    :ivar failed: failures of listeners and rollbacks.
+    :ivar rejected: messages that failed too often and were put aside.
+    :ivar repeated: messages that came again and were left out, because they had been processed.
+    :ivar damaged: messages passed over because they could not be read.
+    :ivar too_long: messages passed over because of their length.
+    :ivar commits: writes of positions to the offset store.
+    :ivar failed_commits: those of them that failed; they are repeated.
+    """
+
+    delivered: int
+    delivered_bytes: int
+    failed: int
+    rejected: int
+    repeated: int
+    damaged: int
+    too_long: int
+    commits: int
+    failed_commits: int
+
+
 class FetchTarget(NamedTuple):
     """
     A partition to read, and its broker.

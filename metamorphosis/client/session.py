@@ -112,13 +112,15 @@ class Session:
 
     def start(self) -> Awaitable[None]:
         """
-        Connect: a future that fires when the broker (direct mode) or ZooKeeper is connected.
+        Connect: to the broker (direct mode), or to ZooKeeper. Called by ``async with`` and by
+        whatever needs a connection first; any number of times. After a failure the factory keeps
+        trying, and the next call waits once more.
 
-        It may be called any number of times. After a failure the factory keeps trying, and the next
-        call waits again.
+        Costs nothing when it is connected.
 
-        :raises NotConnected: no connection within the configured time, which is short if every
-            attempt is refused (``refused_timeout_ms``); the text gives the reason.
+        :raises NotConnected: neither came within the configured time, which is short where every
+            attempt is refused (``refused_timeout_ms``); the text says why.
+        :raises ClientClosed: after ``close``.
         """
         return self.runtime.start(self.started())
 
@@ -195,7 +197,7 @@ class Session:
     async def _close(self) -> None:
         """A separate coroutine, which a cancelled caller of ``close`` does not cancel."""
         self._started.abandon()
-        for child in [*self._first, *self._children]:
+        for child in self.children:
             await self._ended(child, child.close)
         while self._parts:  # a closing child may have added one
             await self._ended(*self._parts.pop())
@@ -215,6 +217,11 @@ class Session:
         return self._closing
 
     # -- for children
+
+    @property
+    def children(self) -> list[Child]:
+        """A copy, in the order of their ends."""
+        return [*self._first, *self._children]
 
     def add_child(self, child: Child, first: bool = False) -> None:
         """

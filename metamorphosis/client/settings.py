@@ -22,13 +22,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, Unpack
 
 from metamorphosis.client import checks
 from metamorphosis.client.settingchecks import SETTING_CHECKS
 from metamorphosis.cluster.paths import normalise_root
 from metamorphosis.config.hostname import own_address
 from metamorphosis.errors import InvalidConfig, InvalidConsumerConfig
+
+if TYPE_CHECKING:
+    from metamorphosis.client.settingtypes import AllClientSettings, AllConsumerSettings
 
 MAX_OFFSET: Final = (1 << 63) - 1
 """As a start offset: the end of the partition."""
@@ -73,11 +76,13 @@ class ClientConfig:
     """
 
     zookeeper: str | None = None
-    """``host:port,host:port/chroot``."""
+    """The servers of ZooKeeper: ``host:port,host:port/chroot``. This or ``broker``."""
     broker: str | None = None
     """Direct mode: the one broker, without ZooKeeper (``serverUrl``)."""
     zookeeper_root: str = "/meta"
+    """The node below which brokers and groups register, ``zk.zkRoot`` of the brokers."""
     zookeeper_session_timeout_ms: int = 30000
+    """ZooKeeper gives the partitions of a consumer that died to others after so long."""
     zookeeper_connection_timeout_ms: int = 30000
     """Time limit of ``start`` for the first session."""
     zookeeper_sync_time_ms: int = 5000
@@ -95,6 +100,7 @@ class ClientConfig:
     delivery_timeout_ms: int = 120000
     """Time limit of all attempts to send a message, if their number is not limited."""
     stats_timeout_ms: int = 3000
+    """How long ``get_stats`` waits for each broker."""
     connect_timeout_ms: int = 80000
     """Direct mode: time limit of ``start`` for the broker."""
     refused_timeout_ms: int = 5000
@@ -107,12 +113,14 @@ class ClientConfig:
     heartbeat_idle_ms: int = 10000
     """A request for the version is sent on a connection that was silent for this time."""
     heartbeat_timeout_ms: int = 5000
+    """How long the answer to that may take."""
     heartbeat_failures: int = 3
     """The number of unanswered heartbeats in a row that ends the connection."""
     max_scheduled_written_bytes: int = 16 << 20
     """Limit of requests that wait for a broker's socket; above it the connection is not
     ``writable``."""
     max_reply_line_bytes: int = 4096
+    """Longest first line of a reply; a longer one ends the connection."""
     max_reply_bytes: int = 64 << 20
     """Longest body of a reply; a longer one is a fault of the broker, and ends the connection."""
     loopback_connection: bool = False
@@ -133,6 +141,7 @@ class ClientConfig:
     ordered_save_to_local_when_failed: bool = False
     """Ordered producers keep a message locally after any refusal of the broker."""
     xa_producer_host_name: str | None = None
+    """XA producers: in place of this machine's name in their ``unique_qualifier``."""
 
     def __post_init__(self) -> None:
         _check(self, InvalidConfig)
@@ -146,12 +155,16 @@ class ClientConfig:
         """Whether a single broker is used, without ZooKeeper."""
         return self.broker is not None
 
-    def replaced(self, **changes: object) -> Self:
+    def replaced(self, **changes: Unpack[AllClientSettings]) -> Self:
         """
         A copy with other values.
 
         :raises InvalidConfig: an unknown setting, or an invalid value.
         """
+        return self.with_values(changes)
+
+    def with_values(self, changes: Mapping[str, object]) -> Self:
+        """The same, of values whose types are not known before."""
         return replace(self, **known(type(self), changes, InvalidConfig))
 
 
@@ -164,15 +177,17 @@ class ConsumerConfig:
     """
 
     group: str
+    """The members of a group share the partitions of a topic; each group gets all messages."""
     consumer_id: str | None = None
     """Replaces the generated part of the member's id; unique in the group."""
     fetch_runner_count: int = field(default_factory=_processors)
-    """Without effect: every partition is fetched separately. See ``max_deliveries``."""
+    """Without meaning: every partition is fetched by itself. ``max_deliveries`` limits calls."""
     fetch_timeout_ms: int = 10000
     """Limit of one ``get`` or ``offset`` request."""
     max_delay_fetch_time_ms: int = 5000
     """Longest pause between two fetches of a partition."""
     commit_offset_period_ms: int = 5000
+    """Between two commits of the positions; a crash repeats what was done since the last one."""
     max_fetch_retries: int = 5
     """The number of further deliveries of a failing message before it is rejected."""
     max_increase_fetch_data_retries: int = 5
@@ -210,12 +225,16 @@ class ConsumerConfig:
             raise InvalidConsumerConfig(f"both offset_at_ms and {other} are given; leave one out")
         object.__setattr__(self, "load_balance_strategy", self.load_balance_strategy.upper())
 
-    def replaced(self, **changes: object) -> Self:
+    def replaced(self, **changes: Unpack[AllConsumerSettings]) -> Self:
         """
         A copy with other values.
 
         :raises InvalidConsumerConfig: an unknown setting, or an invalid value.
         """
+        return self.with_values(changes)
+
+    def with_values(self, changes: Mapping[str, object]) -> Self:
+        """The same, of values whose types are not known before."""
         return replace(self, **known(type(self), changes, InvalidConsumerConfig))
 
     def from_max_offset(self, always: bool = False) -> Self:
@@ -274,7 +293,7 @@ def known(
 
 
 def consumer_config(
-    config: ConsumerConfig | None, group: str | None, settings: dict[str, object]
+    config: ConsumerConfig | None, group: str | None, settings: Mapping[str, object]
 ) -> ConsumerConfig:
     """The arguments of ``create_consumer``, as one ``ConsumerConfig``."""
     if group is not None:
@@ -282,17 +301,17 @@ def consumer_config(
     if config is not None:
         if not isinstance(config, ConsumerConfig):
             raise InvalidConsumerConfig(checks.fault("config", config, "a ConsumerConfig expected"))
-        return config.replaced(**settings)
+        return config.with_values(settings)
     return ConsumerConfig(**{"group": "", **known(ConsumerConfig, settings, InvalidConsumerConfig)})
 
 
-def client_config(config: ClientConfig | None, settings: dict[str, object]) -> ClientConfig:
+def client_config(config: ClientConfig | None, settings: Mapping[str, object]) -> ClientConfig:
     """The arguments of a session factory, as one ``ClientConfig``."""
     given = {name: value for name, value in settings.items() if value is not None}
     if config is not None:
         if not isinstance(config, ClientConfig):
             raise InvalidConfig(checks.fault("config", config, "a ClientConfig expected"))
-        return config.replaced(**given)
+        return config.with_values(given)
     return ClientConfig(**known(ClientConfig, given, InvalidConfig))
 
 

@@ -14,41 +14,46 @@ classes of the same names on this runtime; ``tests/unit/client/test_faces.py`` c
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Unpack
 
 from twisted.internet.defer import Deferred
 
 from metamorphosis.client.checked import checked
-from metamorphosis.client.delivery.subscription import Filter, Listener, Reject
 from metamorphosis.client.factory import SessionFactory
-from metamorphosis.client.fetch.passing import PassedOverMessages, PassingListener
 from metamorphosis.client.model import (
+    ConsumerCounts,
     Lag,
     LostMessage,
     MessagesFailed,
     OutgoingMessage,
     Partition,
     PassedOver,
-    Position,
     ReceivedMessage,
     SendResult,
     StoredOffset,
 )
-from metamorphosis.client.producer.oneway import LossListener, Policy
-from metamorphosis.client.producer.puts import Callback
+from metamorphosis.client.producer.oneway import Policy
 from metamorphosis.client.runtimes.tx import ShutdownTrigger, TwistedRuntime
+from metamorphosis.client.runtimes.txconsumers import Consumer, TopicBrowser
+from metamorphosis.client.runtimes.txproducers import (
+    OneWayProducer,
+    OrderedProducer,
+    Producer,
+    XAProducer,
+)
 from metamorphosis.client.runtimes.txtransactions import Transaction, XAResource
 from metamorphosis.client.settings import ClientConfig, ConsumerConfig, client_config
+from metamorphosis.client.settingtypes import ClientSettings, ConsumerSettings
 from metamorphosis.client.topics.brokerstats import Stats
 from metamorphosis.client.topics.selectors import Selector
 from metamorphosis.errors import InvalidConfig
-from metamorphosis.interfaces import IOffsetStore
+from metamorphosis.interfaces import OffsetStore
 
 __all__ = [
     "ClientConfig",
     "Consumer",
     "ConsumerConfig",
+    "ConsumerCounts",
     "Lag",
     "LostMessage",
     "MessageSessionFactory",
@@ -67,228 +72,6 @@ __all__ = [
     "XAProducer",
     "XAResource",
 ]
-
-
-class Closing(Protocol):
-    """Objects that are closed after use."""
-
-    def close(self) -> Deferred[None]:
-        """See the class."""
-
-    async def __aenter__(self) -> Self:
-        """The object itself."""
-
-    async def __aexit__(self, *reason: object) -> None:
-        """``close``."""
-
-
-class Publishing(Closing, Protocol):
-    """See ``client.producer.publisher.Publisher``."""
-
-    def publish(self, topic: str) -> Deferred[None]:
-        """See ``client.producer.publisher.Publisher``."""
-
-    def set_default_topic(self, topic: str) -> Deferred[None]:
-        """See ``client.producer.publisher.Publisher``."""
-
-
-class Producer(Publishing, Protocol):
-    """See ``client.producer.producer.Producer``."""
-
-    is_full: bool
-
-    def send(
-        self,
-        topic: str,
-        data: bytes,
-        attribute: str | None = None,
-        *,
-        key: str | bytes | None = None,
-        partition: Partition | None = None,
-        timeout: float | None = None,
-    ) -> Deferred[SendResult]:
-        """See ``client.producer.producer.Producer``."""
-
-    def send_many(
-        self,
-        messages: Iterable[OutgoingMessage],
-        *,
-        partition: Partition | None = None,
-        timeout: float | None = None,
-    ) -> Deferred[list[SendResult]]:
-        """See ``client.producer.producer.Producer``."""
-
-    def send_with_callback(
-        self,
-        callback: Callback,
-        topic: str,
-        data: bytes,
-        attribute: str | None = None,
-        *,
-        key: str | bytes | None = None,
-        partition: Partition | None = None,
-        timeout: float | None = None,
-    ) -> None:
-        """See ``client.producer.producer.Producer``."""
-
-    def ready(self) -> Deferred[bool]:
-        """See ``client.producer.producer.Producer``."""
-
-    def transaction(
-        self, lifetime: int | None = None, *, target: str | None = None, timeout: float = 5.0
-    ) -> Transaction:
-        """See ``client.producer.producer.Producer``."""
-
-
-class OneWayProducer(Publishing, Protocol):
-    """See ``client.producer.oneway.OneWayProducer``."""
-
-    window: int
-    free: int
-    lost: int
-
-    def send(
-        self,
-        topic: str,
-        data: bytes,
-        attribute: str | None = None,
-        *,
-        key: str | bytes | None = None,
-        partition: Partition | None = None,
-        timeout: float | None = None,
-    ) -> SendResult | None:
-        """See ``client.producer.oneway.OneWayProducer``."""
-
-    def on_lost(self, listener: LossListener) -> Self:
-        """See ``client.producer.oneway.OneWayProducer``."""
-
-    def ready(self) -> Deferred[bool]:
-        """See ``client.producer.oneway.OneWayProducer``."""
-
-    def recover(self) -> Deferred[None]:
-        """See ``client.producer.oneway.OneWayProducer``."""
-
-
-class OrderedProducer(Publishing, Protocol):
-    """See ``client.producer.ordered.OrderedProducer``."""
-
-    def send(
-        self,
-        topic: str,
-        data: bytes,
-        attribute: str | None = None,
-        *,
-        key: str | bytes | None = None,
-        timeout: float | None = None,
-    ) -> Deferred[SendResult]:
-        """See ``client.producer.ordered.OrderedProducer``."""
-
-    def local_count(self, topic: str, partition: Partition) -> int:
-        """See ``client.producer.ordered.OrderedProducer``."""
-
-    def recover(self) -> Deferred[None]:
-        """See ``client.producer.ordered.OrderedProducer``."""
-
-
-class XAProducer(Publishing, Protocol):
-    """See ``client.transactions.xaproducer.XAProducer``."""
-
-    unique_qualifier: str
-
-    def resource(self, target: str | None = None) -> XAResource:
-        """See ``client.transactions.xaproducer.XAProducer``."""
-
-
-class Consumer(Closing, Protocol):
-    """See ``client.consumer.consumer.Consumer``."""
-
-    config: ConsumerConfig
-    passed_over: PassedOverMessages
-    group: str
-    assignment: Mapping[tuple[str, Partition], Position]
-
-    def subscribe(
-        self,
-        topic: str,
-        max_size: int = 1 << 20,
-        listener: Listener | None = None,
-        filter: Filter | None = None,
-        *,
-        batch: bool = False,
-        auto_ack: bool = True,
-    ) -> Self:
-        """See ``client.consumer.consumer.Consumer``."""
-
-    def on_rejection(self, strategy: Reject) -> Self:
-        """See ``client.consumer.consumer.Consumer``."""
-
-    def on_passed_over(self, listener: PassingListener) -> Self:
-        """See ``client.fetch.passing.PassesOver``."""
-
-    def complete_subscribe(self) -> Deferred[None]:
-        """See ``client.consumer.consumer.Consumer``."""
-
-    def __aiter__(self) -> AsyncIterator[ReceivedMessage]:
-        """See ``client.consumer.consumer.Consumer``."""
-
-    def ack(self, message: ReceivedMessage) -> None:
-        """See ``client.consumer.consumer.Consumer``."""
-
-    def rollback(self, message: ReceivedMessage) -> None:
-        """See ``client.consumer.consumer.Consumer``."""
-
-    def seek(self, topic: str, partition: Partition, offset: int) -> None:
-        """See ``client.consumer.consumer.Consumer``."""
-
-    def commit(self) -> Deferred[bool]:
-        """See ``client.consumer.consumer.Consumer``."""
-
-    def get(
-        self,
-        topic: str,
-        partition: Partition,
-        offset: int,
-        max_size: int = 1 << 20,
-        timeout: float = 10.0,
-    ) -> Deferred[Sequence[ReceivedMessage] | None]:
-        """See ``client.consumer.consumer.Consumer``."""
-
-    def offset(
-        self, topic: str, partition: Partition, offset: int, timeout: float = 10.0
-    ) -> Deferred[int]:
-        """See ``client.consumer.consumer.Consumer``."""
-
-    def offset_at(
-        self, topic: str, partition: Partition, milliseconds: int, timeout: float = 10.0
-    ) -> Deferred[int]:
-        """See ``client.consumer.consumer.Consumer``."""
-
-    def committed(
-        self, topic: str, partition: Partition, timeout: float = 10.0
-    ) -> Deferred[StoredOffset | None]:
-        """See ``client.consumer.consumer.Consumer``."""
-
-    def end(self, topic: str, partition: Partition, timeout: float = 10.0) -> Deferred[int]:
-        """See ``client.consumer.consumer.Consumer``."""
-
-    def lag(self, topic: str, timeout: float = 10.0) -> Deferred[dict[Partition, Lag]]:
-        """See ``client.consumer.consumer.Consumer``."""
-
-
-class TopicBrowser(Closing, Protocol):
-    """See ``client.consumer.browser.TopicBrowser``."""
-
-    topic: str
-    passed_over: PassedOverMessages
-
-    def on_passed_over(self, listener: PassingListener) -> Self:
-        """See ``client.fetch.passing.PassesOver``."""
-
-    def partitions(self) -> Deferred[list[Partition]]:
-        """See ``client.consumer.browser.TopicBrowser``."""
-
-    def __aiter__(self) -> AsyncIterator[ReceivedMessage]:
-        """See ``client.consumer.browser.TopicBrowser``."""
 
 
 class MessageSessionFactory(SessionFactory):
@@ -312,10 +95,9 @@ class MessageSessionFactory(SessionFactory):
         broker: str | None = None,
         config: ClientConfig | None = None,
         reactor: Any = None,
-        **settings: object,
+        **settings: Unpack[ClientSettings],
     ) -> None:
-        settings = {"zookeeper": zookeeper, "broker": broker, **settings}
-        chosen = client_config(config, settings)
+        chosen = client_config(config, {"zookeeper": zookeeper, "broker": broker, **settings})
         runtime = TwistedRuntime(reactor)
         super().__init__(runtime, chosen)
         self.add_child(ShutdownTrigger(runtime.reactor, self.close))
@@ -323,10 +105,12 @@ class MessageSessionFactory(SessionFactory):
     if TYPE_CHECKING:  # the types of the core's methods on this runtime
 
         def start(self) -> Deferred[None]:
-            """See ``SessionFactory``."""
+            """Connect."""
 
         def close(self) -> Deferred[None]:
-            """See ``SessionFactory``."""
+            """
+            End producers, consumers and browsers, then the connections and the ZooKeeper session.
+            """
 
         def create_producer(
             self,
@@ -337,7 +121,9 @@ class MessageSessionFactory(SessionFactory):
             in_order: bool = False,
             max_outstanding_bytes: int = 64 << 20,
         ) -> Deferred[Producer]:
-            """See ``SessionFactory`` and ``client.producer.producer.Producer``."""
+            """
+            Make a producer, connecting first if need be, and publish ``topic`` if one is given.
+            """
 
         def create_one_way_producer(
             self,
@@ -347,12 +133,17 @@ class MessageSessionFactory(SessionFactory):
             window: int = 0,
             policy: Policy | None = None,
         ) -> Deferred[OneWayProducer]:
-            """See ``SessionFactory`` and ``client.producer.oneway.OneWayProducer``."""
+            """
+            Make a producer that does not wait for answers, and publish ``topic`` if one is given.
+            """
 
         def create_ordered_producer(
             self, topic: str | None = None, selector: Selector | None = None
         ) -> Deferred[OrderedProducer]:
-            """See ``SessionFactory`` and ``client.producer.ordered.OrderedProducer``."""
+            """
+            Make a producer that keeps the order of each partition of the setting
+            ``partitions_info``, and publish ``topic`` if one is given.
+            """
 
         def create_xa_producer(
             self,
@@ -363,33 +154,36 @@ class MessageSessionFactory(SessionFactory):
             in_order: bool = False,
             timeout: float = 5.0,
         ) -> Deferred[XAProducer]:
-            """See ``SessionFactory`` and ``client.transactions.xaproducer.XAProducer``."""
+            """
+            Make a producer whose resources a transaction manager calls, and publish ``topic`` if
+            one is given.
+            """
 
         def create_consumer(
             self,
             group: str | None = None,
             config: ConsumerConfig | None = None,
-            store: IOffsetStore | None = None,
-            **settings: object,
+            store: OffsetStore | None = None,
+            **settings: Unpack[ConsumerSettings],
         ) -> Consumer:
-            """See ``SessionFactory``."""
+            """Make a consumer, a member of a group."""
 
         def create_broadcast_consumer(
             self,
             group: str | None = None,
             config: ConsumerConfig | None = None,
-            store: IOffsetStore | None = None,
-            **settings: object,
+            store: OffsetStore | None = None,
+            **settings: Unpack[ConsumerSettings],
         ) -> Consumer:
-            """See ``SessionFactory``."""
+            """Make a consumer that gets all messages, as one on every other machine does."""
 
         def create_topic_browser(
             self, topic: str, max_size: int = 1 << 20, timeout: float = 5.0
         ) -> Deferred[TopicBrowser]:
-            """See ``SessionFactory``."""
+            """Make a browser, which reads everything a topic holds, without a group."""
 
         def get_stats(self, target: str | None = None, item: str | None = None) -> Deferred[Stats]:
-            """See ``SessionFactory``."""
+            """The statistics of all brokers that are connected at present, as they print them."""
 
         def get_partitions_for_topic(self, topic: str) -> Deferred[list[Partition]]:
-            """See ``SessionFactory``."""
+            """The partitions of a topic that its masters take messages for."""

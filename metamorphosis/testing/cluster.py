@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Unpack
 
 from metamorphosis.client import aio, tx
 from metamorphosis.client.factory import SessionFactory
@@ -19,6 +19,7 @@ from metamorphosis.client.network.links import Receiver
 from metamorphosis.client.runtimes.aio import AsyncioRuntime
 from metamorphosis.client.runtimes.tx import TwistedRuntime
 from metamorphosis.client.settings import ClientConfig, client_config
+from metamorphosis.client.settingtypes import ClientSettings
 from metamorphosis.cluster.model import TopicBroker
 from metamorphosis.cluster.paths import Paths
 from metamorphosis.interfaces import IRuntime
@@ -88,7 +89,9 @@ class MemoryCluster:
 
     # -- clients
 
-    def twisted_factory(self, reactor: Any = None, **settings: object) -> tx.MessageSessionFactory:
+    def twisted_factory(
+        self, reactor: Any = None, **settings: Unpack[ClientSettings]
+    ) -> tx.MessageSessionFactory:
         """
         A session factory of ``client.tx``.
 
@@ -97,12 +100,12 @@ class MemoryCluster:
         """
         return _TwistedFactory(_TwistedRuntime(self, reactor), self._config(settings))
 
-    def asyncio_factory(self, **settings: object) -> aio.MessageSessionFactory:
+    def asyncio_factory(self, **settings: Unpack[ClientSettings]) -> aio.MessageSessionFactory:
         """A session factory of ``client.aio`` on the running loop."""
         return _AsyncioFactory(_AsyncioRuntime(self), self._config(settings))
 
     def stepped_factory(
-        self, runtime: MemoryRuntime | None = None, **settings: object
+        self, runtime: MemoryRuntime | None = None, **settings: Unpack[ClientSettings]
     ) -> tx.MessageSessionFactory:
         """
         A session factory whose futures are Deferreds; events occur only in ``runtime.turn``,
@@ -113,7 +116,7 @@ class MemoryCluster:
         stepped.network = self.connect
         return _TwistedFactory(stepped, self._config(settings))
 
-    def _config(self, settings: dict[str, object]) -> ClientConfig:
+    def _config(self, settings: Mapping[str, object]) -> ClientConfig:
         usual = {
             name: f"{self._directory}/{name}"
             for name in ("recover_path", "local_message_path", "async_storage_path")

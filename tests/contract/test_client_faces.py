@@ -19,7 +19,7 @@ from metamorphosis.client import aio, blocking, tx
 from metamorphosis.client.model import Lag, Partition
 from metamorphosis.client.offsets.memory import MemoryOffsetStore
 from metamorphosis.client.runtimes.loopthread import LoopThread
-from metamorphosis.errors import ClientClosed
+from metamorphosis.errors import ClientClosed, InvalidArgument, InvalidState
 from metamorphosis.ids import EPOCH_MS
 from metamorphosis.message import encode_record
 from tests.support.fakebroker import FakeBroker, listen
@@ -44,6 +44,13 @@ def scenario(method: Scenario) -> Callable[[Any], Any]:
 async def got(given: Any) -> Any:
     """The result of a call, be it a future or the result itself."""
     return await given if isawaitable(given) else given
+
+
+async def all_of(messages: Any) -> list[Any]:
+    """The messages of a loop that ends."""
+    if hasattr(messages, "__aiter__"):
+        return [each async for each in messages]
+    return list(messages)
 
 
 class Face:
@@ -138,6 +145,7 @@ class OnThread(Face, SynchronousTestCase):
 class Contract:
     """What a consumer does."""
 
+    module: Any
     broker: FakeBroker
     factory: Any
     until: Any
@@ -173,6 +181,153 @@ class Contract:
         await got(factory.close())
         with self.assertRaises(ClientClosed):
             await got(consumer.lag("test"))
+
+    async def begin_iteration(self, factory: Any, *bodies: bytes) -> Any:
+        """A consumer that has joined, without a listener."""
+        consumer = await self.begin(factory, *bodies)
+        await got(consumer.subscribe("test").complete_subscribe())
+        return consumer
+
+    @scenario
+    async def test_poll(self) -> None:
+        """Lists with a time limit and a greatest length; the next acknowledges the last."""
+        factory = self.factory()
+        consumer = await self.begin_iteration(factory, b"1", b"2", b"3")
+        found = await got(consumer.poll(SECONDS, 2))
+        self.assertEqual([b"1", b"2"], [each.data for each in found])
+        consumer.ack(found[0])
+        self.assertEqual(21, consumer.assignment["test", PARTITION].offset)
+        (third,) = await got(consumer.poll(max=2))
+        self.assertEqual((b"3", 42), (third.data, consumer.assignment["test", PARTITION].offset))
+        consumer.rollback(third)
+        (third,) = await got(consumer.poll())
+        self.assertEqual(b"3", third.data)
+        self.assertEqual([], await got(consumer.poll(0)))
+        self.assertEqual([], await got(consumer.poll(timeout=0.01)))
+        self.assertEqual(63, consumer.assignment["test", PARTITION].offset)
+        for wrong in ({"timeout": -1}, {"max": 0}, {"timeout": "1"}):
+            with self.assertRaises(InvalidArgument):
+                await got(consumer.poll(**wrong))
+        await got(factory.close())
+        with self.assertRaises(ClientClosed):
+            await got(consumer.poll(0))
+
+    @scenario
+    async def test_poll_needs_a_topic(self) -> None:
+        """Without one, or before the group is joined."""
+        factory = self.factory()
+        consumer = factory.create_consumer("g")
+        for topic in ("test", "other"):
+            with self.assertRaises(InvalidState):
+                await got(consumer.poll(0))
+            with self.assertRaises(InvalidState):
+                consumer.messages(1)
+            consumer.subscribe(topic)
+        await got(factory.close())
+
+    @scenario
+    async def test_loop_with_a_limit(self) -> None:
+        """It ends when no message has come for so long, and another one goes on."""
+        factory = self.factory()
+        consumer = await self.begin_iteration(factory, b"1", b"2")
+        (first,) = await got(consumer.poll(SECONDS, 1))
+        self.assertEqual(b"1", first.data)
+        for expected in ([b"2"], []):  # fetched together with the first
+            seen = [each.data for each in await all_of(consumer.messages(0.01))]
+            self.assertEqual(expected, seen)
+        self.assertEqual(42, consumer.assignment["test", PARTITION].offset)
+        await got(factory.close())
+
+    @scenario
+    async def test_pause_and_resume(self) -> None:
+        """Nothing comes in between, and nothing is lost."""
+        factory = self.factory()
+        consumer = await self.begin_iteration(factory)
+        consumer.pause("test", PARTITION)
+        self.assertEqual({("test", PARTITION)}, consumer.paused)
+        producer = await got(factory.create_producer("test"))
+        await got(producer.send("test", b"1"))
+        self.assertEqual([], await got(consumer.poll(0.05)))
+        consumer.resume("test", PARTITION)
+        self.assertEqual([b"1"], [each.data for each in await got(consumer.poll(SECONDS))])
+        with self.assertRaises(InvalidState):
+            consumer.pause("other", PARTITION)
+        await got(factory.close())
+
+    @scenario
+    async def test_counts(self) -> None:
+        """What was delivered, failed and was stored, as numbers for metrics."""
+        factory = self.factory()
+        consumer = await self.begin_iteration(factory, b"1", b"2")
+        self.assertEqual((0,) * 9, factory.create_consumer("other").counts)
+        for message in await got(consumer.poll(SECONDS, 1)):
+            consumer.rollback(message)
+        while consumer.assignment["test", PARTITION].offset < 42:
+            await got(consumer.poll(SECONDS))
+            await got(consumer.poll(0))
+        await got(consumer.commit())
+        counts = consumer.counts
+        self.assertEqual((1, 0, 0), (counts.failed, counts.rejected, counts.failed_commits))
+        self.assertEqual((4, 84, 0), (counts.delivered, counts.delivered_bytes, counts.damaged))
+        self.assertEqual(True, counts.commits >= 1)
+        await got(factory.close())
+
+    @scenario
+    async def test_assigned_and_revoked(self) -> None:
+        """Told at the beginning, where a seek comes in time, and at the end, in time for an ack."""
+        factory = self.factory()
+        consumer = await self.begin(factory, b"1", b"2", b"3", store=MemoryOffsetStore())
+        told: list[Any] = []
+        kept: list[Any] = []
+
+        def assigned(keys: Any) -> None:
+            told.append(keys)
+            consumer.seek("test", PARTITION, 21)
+
+        def revoked(keys: Any) -> None:
+            told.append(keys)
+            consumer.ack(kept[0])
+
+        consumer.on_assigned(assigned).on_revoked(revoked)
+        consumer.subscribe("test", listener=kept.append, auto_ack=False)
+        await got(consumer.complete_subscribe())
+        await self.until(lambda: len(kept) == 2)
+        self.assertEqual([b"2", b"3"], [each.data for each in kept])
+        store = consumer.committed("test", PARTITION)
+        self.assertEqual(None, await got(store))
+        await got(consumer.close())
+        self.assertEqual([[("test", PARTITION)]] * 2, told)
+        await got(factory.close())
+
+    @scenario
+    async def test_close_from_within_a_listener(self) -> None:
+        """Where it would wait for itself it is an error at once; the message counts as failed, or
+        as the listener decides."""
+        factory = self.factory()
+        consumer = await self.begin(factory, b"1")
+        errors: list[str] = []
+
+        def plain(message: Any) -> None:
+            for close in (consumer.close, factory.close):
+                try:
+                    close()
+                except InvalidState as error:
+                    errors.append(str(error))
+
+        async def awaiting(message: Any) -> None:
+            for close in (consumer.close, factory.close):
+                try:
+                    await close()
+                except InvalidState as error:
+                    errors.append(str(error))
+
+        consumer.subscribe("test", listener=plain if self.module is blocking else awaiting)
+        await got(consumer.complete_subscribe())
+        await self.until(lambda: len(errors) == 2)
+        for text in errors:
+            self.assertIn("close was called in a listener", text)
+        self.assertEqual({("test", PARTITION)}, set(consumer.assignment))
+        await got(factory.close())
 
     @scenario
     async def test_begin_at_a_time(self) -> None:

@@ -39,7 +39,7 @@ class Reading:
         assert not self.targets, "start without stop"
         self.targets = {(each.position.topic, each.position.partition): each for each in targets}
 
-    async def stop(self) -> None:
+    async def stop(self, leaving: object = ()) -> None:
         """See ``Fetching``."""
         self.targets = {}
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from metamorphosis.client.delivery.assigning import AssignmentNews
 from metamorphosis.client.delivery.delivery import PartitionDelivery
 from metamorphosis.client.delivery.duplicates import DuplicateCache
 from metamorphosis.client.delivery.subscription import DeliveryRules, Subscription
@@ -110,6 +111,7 @@ class FetchCase(SynchronousTestCase):
             lambda position: PartitionDelivery(self.rules, wanted, position),
             self.runtime.log,
             self.passed_over,
+            AssignmentNews(self.runtime, self.runtime.log, config, self.rules.calls),
         )
         self.position = Position("t", Partition(0, 1), 0)
         self.fetching.start(targets or [FetchTarget(self.position, URL)])

@@ -5,7 +5,7 @@ that each member reads.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from metamorphosis.client.group.committing import Key
@@ -25,9 +25,10 @@ class MemoryFetching:
     """
     Replaces the fetching: records the partitions to be read.
 
-    :ivar reading: the present partitions, and their brokers.
-    :ivar runs: the arguments of every ``start``.
-    :ivar stops: the number of calls of ``stop``.
+    :ivar reading: what is read, and where.
+    :ivar runs: what every ``start`` was told.
+    :ivar stops: how many there were.
+    :ivar left: the partitions that each of them gave away.
     :ivar held: whether ``stop`` waits for ``let_go``.
     :ivar started: called with every start and stop.
     """
@@ -36,6 +37,7 @@ class MemoryFetching:
         self.reading: dict[Key, FetchTarget] = {}
         self.runs: list[dict[Key, str | None]] = []
         self.stops = 0
+        self.left: list[list[Key]] = []
         self.held = False
         self.answering: set[str] = set()
         self.connection_changed: Any = lambda: None
@@ -50,8 +52,9 @@ class MemoryFetching:
         self.runs.append({key: target.url for key, target in self.reading.items()})
         self.changed()
 
-    async def stop(self) -> None:
+    async def stop(self, leaving: Collection[Key] = ()) -> None:
         """See ``Fetching``."""
+        self.left.append(sorted(leaving))
         if self.held:
             waiting = self._runtime.api.create_future()
             self._stopping.append(waiting)

@@ -57,6 +57,8 @@ LAYERS = {
         "client.checked",
         "client.settingchecks",
         "client.settings",
+        "client.settingtypes",
+        "client.documented",
         "client.model",
         "client.partitionsinfo",
         "client.network.opaques",
@@ -154,7 +156,8 @@ THREAD_MAKERS = {
 #: checkers; the longest name decides
 ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "values": (
-        {"model", "settings", "settingchecks", "checks", "checked", "partitionsinfo", "localstore"}
+        {"model", "settings", "settingtypes", "settingchecks", "documented"}
+        | {"checks", "checked", "partitionsinfo", "localstore"}
         | {"transactions.xa"},
         set(),
     ),
@@ -191,8 +194,10 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
         {"tx", "aio", "blocking"}
         | {"runtimes.plain", "runtimes.plainproducers", "runtimes.plainconsumers"}
         | {"runtimes.plainlater"}
-        | {"runtimes.plaintransactions"}
-        | {"runtimes.txtransactions", "runtimes.aiotransactions", "transactions.coordinator"},
+        | {"runtimes.plaintransactions", "runtimes.listenerthreads"}
+        | {"runtimes.txtransactions", "runtimes.aiotransactions", "transactions.coordinator"}
+        | {"runtimes.txproducers", "runtimes.aioproducers"}
+        | {"runtimes.txconsumers", "runtimes.aioconsumers"},
         {"values", "network", "topics", "sending", "transactions", "producer", "delivery"}
         | {"fetch", "consumer", "factory", "runtimes"},
     ),

@@ -28,8 +28,11 @@ class Acknowledging(ABC):
     @checked()
     def ack(self, message: ReceivedMessage) -> None:
         """
-        Acknowledge a processed message: with ``auto_ack=False`` this message and all earlier ones
-        in its partition, in an iteration with ``auto_ack`` the last message taken.
+        The message has been processed: with ``auto_ack=False`` this message and all before it in
+        its partition; in a loop or after a ``poll`` with ``auto_ack`` the messages that were taken
+        last, up to this one.
+
+        Costs nothing: a later commit stores the position.
 
         :raises InvalidState: the message is already acknowledged or rolled back, or another member
             has the partition now.
@@ -45,11 +48,15 @@ class Acknowledging(ABC):
     @checked()
     def rollback(self, message: ReceivedMessage) -> None:
         """
-        Deliver messages again: with ``auto_ack=False`` all after the last ``ack`` in the partition
-        of this message, in an iteration with ``auto_ack`` the last message taken. Both count as a
-        failure of this message. Listeners raise ``Rollback`` for the latter.
+        Deliver again: with ``auto_ack=False`` everything after the last ``ack`` in the partition of
+        this message; in a loop or after a ``poll`` with ``auto_ack`` this one of the messages that
+        were taken last and those after it. It counts as a failure of this message. Listeners raise
+        ``Rollback`` instead.
 
-        :raises InvalidState: see ``ack``.
+        Costs a fetch, after a pause that grows with the failures.
+
+        :raises InvalidState: the message does not wait for this: it is acknowledged or rolled back,
+            or another member has the partition by now.
         """
         if isinstance(message, RecoveredMessage):
             message.rolled_back = True
@@ -65,6 +72,9 @@ class Acknowledging(ABC):
         the beginning, at ``MAX_OFFSET`` for the end. A pending listener call is not acknowledged;
         messages after the new place are delivered again.
 
+        Costs a fetch; what was fetched ahead is forgotten.
+
+        :param offset: bytes; where no message begins the next one is searched, as after damage.
         :raises InvalidArgument: a negative offset.
         :raises InvalidState: the partition is not in ``assignment``.
         """

@@ -59,8 +59,12 @@ class TopicBrowser(PassesOver):
 
     def partitions(self) -> Awaitable[list[Partition]]:
         """
-        A future of the topic's present partitions, sorted by number.
+        The topic's present partitions.
 
+        Costs a read of ZooKeeper for each broker; in direct mode a request to it.
+
+        :returns: sorted by number.
+        :raises NotConnected: no connection to ZooKeeper or the broker.
         :raises ClientClosed: after ``close``.
         """
         return self._session.runtime.start(self._partitions())
@@ -104,7 +108,11 @@ class TopicBrowser(PassesOver):
             offset = target
 
     def close(self) -> Awaitable[None]:
-        """Release the connections; returns a future. Iterations raise from now on."""
+        """
+        Release the connections; it may be called again. Loops raise ``ClientClosed`` from now on.
+
+        Costs nothing, and raises nothing.
+        """
         return self._session.runtime.start(self._close())
 
     async def _close(self) -> None:

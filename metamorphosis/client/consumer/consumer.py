@@ -14,19 +14,23 @@ and does not close a store that the user made.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Self
 
-from metamorphosis.client.checked import checked
+from metamorphosis.client.checked import as_future, checked
 from metamorphosis.client.consumer.acknowledging import Acknowledging
+from metamorphosis.client.consumer.assigned import Assigned
 from metamorphosis.client.consumer.joining import Joining
 from metamorphosis.client.consumer.lags import Lags
 from metamorphosis.client.consumer.lookups import Lookups
+from metamorphosis.client.consumer.taking import Taking
+from metamorphosis.client.delivery.assigning import AssignmentNews
 from metamorphosis.client.delivery.delivery import PartitionDelivery
 from metamorphosis.client.delivery.duplicates import DuplicateCache
 from metamorphosis.client.delivery.iteration import Iteration
 from metamorphosis.client.delivery.recovery import Recovery, deliver_recovered
 from metamorphosis.client.delivery.subscription import (
+    INSIDE,
     DeliveryRules,
     Filter,
     Listener,
@@ -35,17 +39,17 @@ from metamorphosis.client.delivery.subscription import (
 )
 from metamorphosis.client.fetch.fetching import Fetching
 from metamorphosis.client.fetch.passing import PassesOver
-from metamorphosis.client.model import Partition, Position, ReceivedMessage
+from metamorphosis.client.model import ConsumerCounts, Partition, Position, ReceivedMessage
 from metamorphosis.client.network.flow import Event, Slots, settle
 from metamorphosis.client.settings import ConsumerConfig
 from metamorphosis.errors import ClientClosed, InvalidArgument, InvalidState
-from metamorphosis.interfaces import IOffsetStore
+from metamorphosis.interfaces import OffsetStore
 
 if TYPE_CHECKING:
     from metamorphosis.client.session import Session
 
 
-class Consumer(Acknowledging, Lookups, Lags, PassesOver):
+class Consumer(Taking, Acknowledging, Assigned, Lookups, Lags, PassesOver):
     """
     One member of a group. Thread: the loop's.
 
@@ -54,6 +58,7 @@ class Consumer(Acknowledging, Lookups, Lags, PassesOver):
 
     :param recovery: keeps messages for which a listener failed too often.
     :param store: not closed with the consumer; None: ZooKeeper, or memory in direct mode.
+    :ivar calls: those of its listeners.
     """
 
     def __init__(
@@ -61,7 +66,7 @@ class Consumer(Acknowledging, Lookups, Lags, PassesOver):
         session: Session,
         config: ConsumerConfig,
         recovery: Recovery,
-        store: IOffsetStore | None = None,
+        store: OffsetStore | None = None,
     ) -> None:
         self._subscriptions: dict[str, Subscription] = {}
         self._iteration = Iteration(session.runtime, self._delivery_of)
@@ -84,6 +89,8 @@ class Consumer(Acknowledging, Lookups, Lags, PassesOver):
             Slots(session.runtime, most) if most else None,
             self._iteration,
         )
+        self.calls = self._rules.calls
+        news = AssignmentNews(session.runtime, session.log, config, self.calls)
         self._fetching = Fetching(
             session.runtime,
             session.connections,
@@ -92,18 +99,15 @@ class Consumer(Acknowledging, Lookups, Lags, PassesOver):
             self._make_delivery,
             session.log,
             self.passed_over,
+            news,
         )
         self._joining = Joining(
             session, config, store, self._subscriptions, self._fetching, self._check_open
         )
+        Taking.__init__(self, session.runtime, self._subscriptions, self._iteration, self._joining)
+        Assigned.__init__(self, self._fetching, news, self._joining)
         Lags.__init__(self, session, config.group, self._joining.store)
         session.add_child(self)
-
-    @property
-    def assignment(self) -> Mapping[tuple[str, Partition], Position]:
-        """The present partitions of this consumer, and its position in each."""
-        assignment = self._joining.assignment
-        return {} if assignment is None else assignment.assignment
 
     async def __aenter__(self) -> Self:
         return self
@@ -125,17 +129,20 @@ class Consumer(Acknowledging, Lookups, Lags, PassesOver):
         auto_ack: bool = True,
     ) -> Self:
         """
-        Read a topic, from ``complete_subscribe`` on.
+        Read a topic, from ``complete_subscribe`` on; later topics at once.
+
+        Costs nothing before; then ``max_buffered_bytes`` of memory at most, for all topics.
 
         :param max_size: bytes of one fetch, and of the longest message if that is more than
             ``max_body_bytes``.
-        :param listener: called with each message, in the order of its partition; an awaitable
-            result is awaited. None: for ``async for``.
+        :param listener: called with each message, in the order of its partition; its result, if it
+            can be awaited, is awaited. None: the messages are for a loop or ``poll``.
         :param filter: called with group and message; messages that it refuses count as processed.
-        :param batch: the listener takes lists of messages. After a failure that names no message,
-            see ``Rollback``, each message of the list is delivered again alone.
+        :param batch: the listener takes lists of messages. After a failure that names no message
+            (by ``Rollback(message)``) each message of the list comes again alone.
         :param auto_ack: False: only ``ack`` moves the position.
-        :raises InvalidArgument: an invalid topic or size, or not a callable.
+        :returns: this consumer.
+        :raises InvalidArgument: no name of a topic, no size, no callable.
         :raises InvalidState: this factory has a consumer of this group and topic already.
         :raises ClientClosed: after ``close``.
         """
@@ -162,10 +169,13 @@ class Consumer(Acknowledging, Lookups, Lags, PassesOver):
     @checked()
     def on_rejection(self, strategy: Reject) -> Self:
         """
-        Set a function that is called with each message that failed more than
-        ``max_fetch_retries`` times; an awaitable result is awaited. By default the message is kept
-        on disk and delivered again later; ``recovery.drop`` discards it.
+        ``strategy`` is called with each message that failed more than ``max_fetch_retries`` times;
+        its result, if it can be awaited, is awaited. By default the message is kept on disk and
+        delivered again later; ``client.delivery.recovery.drop`` forgets it.
 
+        Costs nothing.
+
+        :returns: this consumer.
         :raises InvalidArgument: ``strategy`` cannot be called.
         """
         self._reject = strategy
@@ -175,33 +185,52 @@ class Consumer(Acknowledging, Lookups, Lags, PassesOver):
         """Close the store with the consumer."""
         self._joining.owns_store = True
 
+    @property
+    def counts(self) -> ConsumerCounts:
+        """What it has done since it was made: a snapshot, for metrics. Counting costs nothing to
+        speak of: once for each piece of the log."""
+        done, passed = self._rules.counts, self.passed_over
+        assignment = self._joining.assignment
+        stored = (0, 0)
+        if assignment is not None:
+            stored = assignment.committing.commits, assignment.committing.failed_commits
+        return ConsumerCounts(
+            done.delivered,
+            done.bytes,
+            done.failed,
+            done.rejected,
+            done.repeated,
+            passed.damaged,
+            passed.too_long,
+            *stored,
+        )
+
     def complete_subscribe(self) -> Awaitable[None]:
         """
-        Join the group and begin to read: a future that fires after the first balance.
+        Join the group and begin to read; returns after the first balance.
+
+        Costs some reads and writes of ZooKeeper, a read of the offset store for each partition, and
+        the connections of the brokers.
 
         :raises InvalidState: a second time.
         :raises MetaQError: the reason why the group is not joined yet; further attempts follow,
             until ``close``.
+        :raises ClientClosed: after ``close``.
         """
         return self._runtime.start(self._joining.join(self._begin_recoveries))
 
-    # -- messages
-
-    def __aiter__(self) -> Iteration:
-        """
-        The messages of topics without a listener. A request for the next message acknowledges the
-        previous one; ``ack`` the last one before you leave the loop for good.
-
-        :raises InvalidState: no such topic, or ``complete_subscribe`` was not called.
-        """
-        if all(each.listener is not None for each in self._subscriptions.values()):
-            raise InvalidState("every subscribed topic has a listener; nothing is left to iterate")
-        if self._joining.assignment is None:
-            raise InvalidState("call complete_subscribe first")
-        return self._iteration
+    # -- positions
 
     def commit(self) -> Awaitable[bool]:
-        """Commit; a future of whether every position is stored now, else a later commit tries."""
+        """
+        Store the positions now; it is done every ``commit_offset_period_ms``, and before partitions
+        are given away, without that.
+
+        Costs one write of the offset store for each partition that moved.
+
+        :returns: whether every position is stored; otherwise a later commit stores it.
+            Raises nothing.
+        """
         return self._runtime.start(self._commit())
 
     async def _commit(self) -> bool:
@@ -212,10 +241,20 @@ class Consumer(Acknowledging, Lookups, Lags, PassesOver):
 
     def close(self) -> Awaitable[None]:
         """
-        Finish listeners, store positions, leave the group; returns a future. It never fails;
-        further calls have the same outcome.
+        Leave the group, when listeners have finished and positions are stored. Further calls give
+        the same outcome.
+
+        Costs the time of listener calls under way, ``stop_timeout_ms`` at most, a commit, and a few
+        requests to ZooKeeper.
+
+        :raises InvalidState: one of its listeners calls it, which it would wait for; nothing is
+            closed then. It raises nothing else: what fails is logged.
         """
-        return self._runtime.start(self._close())
+        if self.calls.is_inside():
+            return as_future(self, InvalidState(INSIDE), {})
+        closing = self._runtime.start(self._close())
+        self.calls.ends.append(closing)
+        return closing
 
     async def _close(self) -> None:
         if self._closing is not None:

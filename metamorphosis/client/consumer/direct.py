@@ -20,7 +20,7 @@ from metamorphosis.client.network.links import Log
 from metamorphosis.client.network.replies import SUCCESS, error_of
 from metamorphosis.client.settings import MAX_OFFSET, ConsumerConfig
 from metamorphosis.errors import InvalidState
-from metamorphosis.interfaces import IOffsetStore, IRuntime
+from metamorphosis.interfaces import IRuntime, OffsetStore
 from metamorphosis.wire.commands import StatsCommand
 
 BROKER_ID = 0
@@ -64,7 +64,7 @@ class DirectAssignment:
         connection: BrokerConnection,
         config: ConsumerConfig,
         subscriptions: Collection[str],
-        store: IOffsetStore,
+        store: OffsetStore,
         fetching: Fetching,
         log: Log,
     ) -> None:
@@ -112,7 +112,7 @@ class DirectAssignment:
         loop, self._loop = self._loop, None
         if loop is not None:
             await loop
-        await self._fetching.stop()
+        await self._fetching.stop(list(self._positions))
         await self.committing.stop()
         await self.committing.flush()
         self.committing.drop(list(self._positions))
@@ -140,9 +140,9 @@ class DirectAssignment:
             self._first[topic] = {key for key in wanted if key[0] == topic}
         if self._closing or wanted == set(self._positions):
             return
-        await self._fetching.stop()
-        await self.committing.flush()
         gone = set(self._positions) - wanted
+        await self._fetching.stop(gone)
+        await self.committing.flush()
         self.committing.drop(gone)
         for key in gone:
             del self._positions[key]

@@ -16,7 +16,7 @@ from metamorphosis.client.offsets.memory import MemoryOffsetStore
 from metamorphosis.client.offsets.zookeeper import ZooKeeperOffsetStore
 from metamorphosis.client.settings import ConsumerConfig
 from metamorphosis.errors import ClientClosed, InvalidState, NotConnected
-from metamorphosis.interfaces import IOffsetStore
+from metamorphosis.interfaces import OffsetStore
 
 if TYPE_CHECKING:
     from metamorphosis.client.session import Session
@@ -38,7 +38,7 @@ class Joining:
         self,
         session: Session,
         config: ConsumerConfig,
-        store: IOffsetStore | None,
+        store: OffsetStore | None,
         subscriptions: Mapping[str, Subscription],
         fetching: Fetching,
         check_open: Callable[[], None],
@@ -52,8 +52,8 @@ class Joining:
         self._fetching = fetching
         self._check_open = check_open
 
-    def store(self) -> IOffsetStore:
-        """The store of the group's positions; created here unless the user passed one."""
+    def store(self) -> OffsetStore:
+        """The store of the group's positions; made here unless the user has given one."""
         session = self._session
         if self._store is None:
             if session.registry is None:
@@ -91,7 +91,9 @@ class Joining:
         if self.assignment is not None:
             await self.assignment.unregister()
         if self.owns_store and self._store is not None:
-            await self._store.close()
+            closing = self._store.close()
+            if closing is not None:
+                await closing
 
     def release(self) -> None:
         """Release the connection of direct mode."""

@@ -25,7 +25,7 @@ from metamorphosis.errors import (
     NotFound,
     OffsetStoreError,
 )
-from metamorphosis.interfaces import IOffsetStore
+from metamorphosis.interfaces import OffsetStore
 
 if TYPE_CHECKING:
     from metamorphosis.client.session import Session
@@ -41,7 +41,7 @@ class Lags:
     :param store: returns the store of the group's positions; called when the session has started.
     """
 
-    def __init__(self, session: Session, group: str, store: Callable[[], IOffsetStore]) -> None:
+    def __init__(self, session: Session, group: str, store: Callable[[], OffsetStore]) -> None:
         self._asking = Asking(session, group, store)
         self._start = session.runtime.start
 
@@ -90,9 +90,10 @@ class Lags:
 
         :param timeout: seconds for each broker, and for the store.
         :returns: partition -> ``Lag``, sorted; ``Lag.bytes`` is the lag. A broker that does not
-            reply does not affect the others: see ``Lag.fault``. Empty: no broker has the topic.
-        :raises OffsetStoreError: the store did not reply, or its value is invalid.
-        :raises NotConnected: no connection to ZooKeeper or, in direct mode, to the broker.
+            answer fails none of the others; its partitions have a ``Lag.fault``. Empty: no
+            broker has the topic.
+        :raises OffsetStoreError: the store did not answer, or what it has cannot be understood.
+        :raises NotConnected: there is no ZooKeeper or, in direct mode, no broker.
         :raises ClientClosed: after ``close``.
         """
         return self._start(self._asking.lag(topic, timeout))
@@ -104,7 +105,7 @@ class Lags:
 class Asking:
     """The requests to the store and the brokers. Thread: the loop's."""
 
-    def __init__(self, session: Session, group: str, store: Callable[[], IOffsetStore]) -> None:
+    def __init__(self, session: Session, group: str, store: Callable[[], OffsetStore]) -> None:
         self._session = session
         self._runtime = session.runtime
         self._group = group

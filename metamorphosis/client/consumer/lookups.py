@@ -42,13 +42,19 @@ class Lookups:
         timeout: float = 10.0,
     ) -> Awaitable[list[ReceivedMessage] | None]:
         """
-        A future of the messages at an offset; None without a message or without the partition.
-        Positions do not change.
+        Messages at an offset, of any partition. No position is moved.
 
-        :param timeout: seconds, for the connection and for the reply.
+        Costs one request, more for a message longer than ``max_size``, and a connection if there is
+        none.
+
+        :param max_size: bytes of the fetch.
+        :param timeout: seconds, for the connection and for the answer.
+        :returns: the whole messages that came; None: there is no message, or no such partition.
         :raises InvalidArgument: ``max_size`` or ``timeout`` is not positive.
-        :raises Moved: the log continues at another offset, which is the text.
-        :raises MetaQError: the broker refused, or did not reply.
+        :raises Moved: the log goes on at another offset, which is the text.
+        :raises CorruptRecord: the first message cannot be read.
+        :raises MetaQError: the broker refused, or there was no answer.
+        :raises ClientClosed: after ``close``.
         """
         return self._runtime.start(self._get(topic, partition, offset, max_size, timeout))
 
@@ -63,10 +69,16 @@ class Lookups:
         self, topic: str, partition: Partition, offset: int, timeout: float = 10.0
     ) -> Awaitable[int]:
         """
-        A future of a readable offset near the given one: the start of its segment. For 0 it is the
-        smallest, for ``MAX_OFFSET`` the end.
+        A readable offset near the given one: the start of its segment. 0 gives the smallest,
+        ``MAX_OFFSET`` the end.
 
-        :raises NotFound: the partition does not exist, or has no message yet.
+        Costs one request, and a connection if there is none.
+
+        :param timeout: seconds, for the connection and for the answer.
+        :returns: bytes.
+        :raises NotFound: there is no such partition, or it never had a message.
+        :raises MetaQError: the broker refused, or there was no answer.
+        :raises ClientClosed: after ``close``.
         """
         return self._runtime.start(self._offset(topic, partition, offset, timeout))
 

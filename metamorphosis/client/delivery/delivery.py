@@ -55,7 +55,7 @@ class PartitionDelivery:
 
     @property
     def stopping(self) -> bool:
-        """Whether no further listener call begins."""
+        """Whether no further listener call will begin."""
         return self.progress.is_stopping
 
     @property
@@ -94,6 +94,18 @@ class PartitionDelivery:
         """Finish the listener call that is under way, begin no other."""
         self.progress.stop()
         self._revoke()
+
+    def pause(self) -> None:
+        """Finish the listener call that is under way, begin no other before ``resume``."""
+        self.progress.pause()
+        if self._rules.outlet is not None:
+            self._rules.outlet.hold_back(self.progress)
+        self.changed()
+
+    def resume(self) -> None:
+        """Deliver again, from ``progress.resume_offset`` on."""
+        self.progress.resume()
+        self.changed()
 
     def abandon(self) -> None:
         """The listener call under way takes too long: its outcome is not acknowledged."""
@@ -137,6 +149,9 @@ class PartitionDelivery:
             try:
                 if progress.state is not OPEN or progress.rolled_back:
                     return False
+                counts = self._rules.counts
+                counts.delivered += len(wanted)
+                counts.bytes += wanted[-1].next_offset - wanted[0].offset
                 if not await handing.hand_over(wanted):
                     return False
             finally:
@@ -151,6 +166,7 @@ class PartitionDelivery:
         """The messages that were not delivered before and that the filter accepts."""
         fresh = self._rules.duplicates.fresh(stretch)
         if len(fresh) < len(stretch):
+            self._rules.counts.repeated += len(stretch) - len(fresh)
             self._rules.repeated.add(len(stretch) - len(fresh), stretch[0])
         accepts = self.subscription.filter
         if accepts is not None:

@@ -26,6 +26,7 @@ class Failures:
     async def failed(self, message: ReceivedMessage, error: BaseException) -> bool:
         """Count a failure; True: the message was rejected, so that the next one follows."""
         progress = self._progress
+        self._rules.counts.failed += 1
         self.report(message, error)
         if progress.is_abandoned or progress.rolled_back:
             return False
@@ -36,7 +37,8 @@ class Failures:
         """Whether the reject strategy took the message, which then counts as processed."""
         retries = self._progress.failures_of(message)
         try:
-            await finish(self._rules.runtime, self._rules.reject(message))
+            rules = self._rules
+            await finish(rules.runtime, rules.reject(message), rules.calls)
         except Exception:
             self.log_failure(
                 message,
@@ -56,6 +58,7 @@ class Failures:
                 id=message.id,
                 count=retries,
             )
+        self._rules.counts.rejected += 1
         self._progress.rejected(message)
         return True
 

@@ -82,7 +82,7 @@ class Handing:
                     result = listener(message)
                     if result is not None:
                         self.under_way = message
-                        await finish(self._runtime, result)
+                        await finish(self._runtime, result, self._rules.calls)
                         progress.finished(message)
                     if progress.state is not is_open or progress.rolled_back:
                         progress.done(messages[done : index + 1])
@@ -103,7 +103,7 @@ class Handing:
             for message in messages:
                 progress.hand(message)
         try:
-            await finish(self._runtime, listener(messages))
+            await finish(self._runtime, listener(messages), self._rules.calls)
         except BaseException as error:
             self._let_through(error)
             return await self._batch_failed(messages, error)

@@ -7,9 +7,11 @@ The state of a delivery:
 =========  ===========================  ===========================================================
 state      reached by                   meaning
 =========  ===========================  ===========================================================
-OPEN       the start                    messages are delivered and acknowledged
-STOPPING   ``stop`` in OPEN             the listener call under way ends and counts; none follows
-ABANDONED  ``abandon`` in either state  the call under way took too long, and the partition goes to
+OPEN       the start, and ``resume``    messages are delivered and acknowledged
+PAUSED     ``pause`` in OPEN            the listener call under way ends and counts; none follows
+                                        before ``resume``
+STOPPING   ``stop`` in OPEN or PAUSED   the listener call under way ends and counts; none follows
+ABANDONED  ``abandon`` in any state     the call under way took too long, and the partition goes to
                                         another member: nothing is acknowledged any more
 =========  ===========================  ===========================================================
 
@@ -43,11 +45,13 @@ class DeliveryState(Enum):
     """See the table of the module."""
 
     OPEN = auto()
+    PAUSED = auto()
     STOPPING = auto()
     ABANDONED = auto()
 
 
 OPEN = DeliveryState.OPEN  # for the hot path: looking up an enum's attribute takes longer
+PAUSED = DeliveryState.PAUSED
 _ABANDONED = DeliveryState.ABANDONED
 
 
@@ -92,8 +96,8 @@ class Progress:
 
     @property
     def is_stopping(self) -> bool:
-        """Whether no further listener call begins."""
-        return self.state is not OPEN
+        """Whether no further listener call will begin."""
+        return self.state is not OPEN and self.state is not PAUSED
 
     @property
     def is_abandoned(self) -> bool:
@@ -102,8 +106,18 @@ class Progress:
 
     def stop(self) -> None:
         """See the table of the module."""
-        if self.state is OPEN:
+        if not self.is_stopping:
             self.state = DeliveryState.STOPPING
+
+    def pause(self) -> None:
+        """See the table of the module."""
+        if self.state is OPEN:
+            self.state = PAUSED
+
+    def resume(self) -> None:
+        """See the table of the module."""
+        if self.state is PAUSED:
+            self.state = OPEN
 
     def abandon(self) -> None:
         """See the table of the module."""

@@ -283,7 +283,8 @@ async def deliver_recovered(
     if slots is not None and not await slots.acquire():
         raise Rollback(message)
     try:
-        await finish(rules.runtime, listener([message] if subscription.batch else message))
+        given = [message] if subscription.batch else message
+        await finish(rules.runtime, listener(given), rules.calls)
     finally:
         if slots is not None:
             slots.release()

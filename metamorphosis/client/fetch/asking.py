@@ -34,6 +34,11 @@ class Asking:
         """The answer of the last request is not wanted any more."""
         self._request = None
 
+    async def until_changed(self) -> None:
+        """The partition is paused: forget the last request, and wait for the end of the pause."""
+        self.forget()
+        await self._wake.wait()
+
     def ask_ahead(self, offset: int) -> None:
         """Send the next request while the messages before ``offset`` are delivered."""
         self._request = self._gets.ask(offset, self._state.pacing.size)

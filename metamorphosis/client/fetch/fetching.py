@@ -16,8 +16,9 @@ messages; the original misses the first message of such a partition.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 
+from metamorphosis.client.delivery.assigning import AssignmentNews
 from metamorphosis.client.delivery.delivery import PartitionDelivery
 from metamorphosis.client.fetch.gets import FetchRules
 from metamorphosis.client.fetch.partitionfetch import PartitionFetch
@@ -44,6 +45,7 @@ class Fetching:
     :param max_body: longest message accepted, bytes, where a subscription's size is not larger.
     :param delivery: makes the delivery of a position, with the topic's subscription.
     :param passed_over: called with each message that cannot be delivered.
+    :param news: tells the program about its partitions.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class Fetching:
         delivery: Callable[[Position], PartitionDelivery],
         log: Log,
         passed_over: PassingListener,
+        news: AssignmentNews,
     ) -> None:
         self._runtime = runtime
         self._connections = connections
@@ -63,31 +66,61 @@ class Fetching:
         self._log = log
         self._max_body = max_body
         self._rules = FetchRules(runtime, config, log, passed_over)
+        self._news = news
         self._running: dict[tuple[str, Partition], PartitionFetch] = {}
+        self._paused: set[tuple[str, Partition]] = set()  # by the program
+        self._untold: set[tuple[str, Partition]] = set()  # until the program knows of them
         self._ends: list[Awaitable[None]] = []
         self._urls: set[str] = set()
         self.connection_changed: Callable[[], None] = lambda: None
 
     def start(self, targets: Iterable[FetchTarget]) -> None:
-        """Fetch exactly these partitions; call it after ``stop``."""
-        wanted = [target for target in targets if target.url is not None]
+        """
+        Fetch exactly these partitions; call it after ``stop``. Those that are new are delivered
+        from when the program has been told.
+        """
+        found = list(targets)
+        keys = {(position.topic, position.partition) for position, _ in found}
+        self._paused &= keys
+        new = keys - self._news.known
+        self._news.known |= new
+        if self._news.on_assigned is not None:
+            self._untold |= new
+        wanted = [target for target in found if target.url is not None]
         self._use({target.url for target in wanted if target.url is not None})
         share = self._config.max_buffered_bytes // (2 * max(len(wanted), 1))
         for position, url in wanted:
             assert url is not None
-            delivery = self._delivery(position)
-            wanted_size = delivery.subscription.max_size
-            size = min(wanted_size, max(share, LEAST_SHARE))
-            longest = max(wanted_size, self._max_body)
-            connection = self._connections.acquire(url, self)
-            fetch = PartitionFetch(self._rules, delivery, connection, size, longest)
-            self._running[position.topic, position.partition] = fetch
-            self._ends.append(self._runtime.start(fetch.run()))
+            self._start(position, url, max(share, LEAST_SHARE))
+        if new:
+            self._runtime.start(self._tell_assigned(new))
 
-    async def stop(self) -> None:
+    def _start(self, position: Position, url: str, share: int) -> None:
+        delivery = self._delivery(position)
+        wanted_size = delivery.subscription.max_size
+        size = min(wanted_size, share)
+        longest = max(wanted_size, self._max_body)
+        connection = self._connections.acquire(url, self)
+        fetch = PartitionFetch(self._rules, delivery, connection, size, longest)
+        key = position.topic, position.partition
+        if key in self._paused or key in self._untold:
+            fetch.pause()
+        self._running[key] = fetch
+        self._ends.append(self._runtime.start(fetch.run()))
+
+    async def _tell_assigned(self, keys: set[tuple[str, Partition]]) -> None:
+        await self._news.assigned(keys)
+        self._untold -= keys
+        for key in keys - self._paused:
+            if key in self._running:
+                self._running[key].resume()
+
+    async def stop(self, leaving: Collection[tuple[str, Partition]] = ()) -> None:
         """
         Stop reading; ends when all delivered messages have been processed or taken back. No message
         is acknowledged after that.
+
+        :param leaving: partitions that are given away; the program is told.
         """
         running = list(self._running.values())
         for fetch in running:
@@ -97,7 +130,28 @@ class Fetching:
         ends, self._ends = self._ends, []
         await settle(ends)
         stopped.set()
+        await self._news.revoked(leaving)
         self._running.clear()
+
+    @property
+    def paused(self) -> frozenset[tuple[str, Partition]]:
+        """The partitions that the program has paused."""
+        return frozenset(self._paused)
+
+    def pause(self, topic: str, partition: Partition) -> None:
+        """Deliver no message of it before ``resume``."""
+        self._paused.add((topic, partition))
+        fetch = self._running.get((topic, partition))
+        if fetch is not None:
+            fetch.pause()
+
+    def resume(self, topic: str, partition: Partition) -> None:
+        """Deliver its messages again, unless the program does not know of it yet."""
+        key = topic, partition
+        self._paused.discard(key)
+        fetch = self._running.get(key)
+        if fetch is not None and key not in self._untold:
+            fetch.resume()
 
     def delivery_of(self, topic: str, partition: Partition) -> PartitionDelivery | None:
         """The delivery of a partition; None: another member has it."""

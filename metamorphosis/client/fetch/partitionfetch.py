@@ -7,7 +7,7 @@ Source: ``SimpleFetchManager.FetchRequestRunner``.
 from __future__ import annotations
 
 from metamorphosis.client.delivery.delivery import PartitionDelivery
-from metamorphosis.client.delivery.progress import OPEN
+from metamorphosis.client.delivery.progress import OPEN, PAUSED
 from metamorphosis.client.fetch.asking import Asking
 from metamorphosis.client.fetch.gets import FetchRules, Request
 from metamorphosis.client.fetch.lostend import LostEnd
@@ -55,6 +55,14 @@ class PartitionFetch:
             self.ended.set()
         self._asking.wake()
 
+    def pause(self) -> None:
+        """Fetch and deliver nothing before ``resume``; the listener finishes its call."""
+        self.delivery.pause()
+
+    def resume(self) -> None:
+        """Go on after ``pause``."""
+        self.delivery.resume()
+
     def abandon(self) -> None:
         """Do not wait for the listener any longer."""
         self.delivery.abandon()
@@ -78,7 +86,7 @@ class PartitionFetch:
 
     async def _until_stopped(self) -> None:
         state = self._state
-        while state.progress.state is OPEN:
+        while not state.is_stopping:
             try:
                 await self._once()
                 continue
@@ -99,6 +107,9 @@ class PartitionFetch:
         """One request, and the work that its answer asks for."""
         state = self._state
         progress = state.progress
+        if progress.state is PAUSED:
+            await self._asking.until_changed()
+            return
         await self._asking.pause()
         if progress.state is not OPEN:
             return

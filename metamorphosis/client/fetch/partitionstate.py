@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from metamorphosis.client.delivery.delivery import PartitionDelivery
-from metamorphosis.client.delivery.progress import OPEN
 from metamorphosis.client.fetch.gets import FetchRules
 from metamorphosis.client.fetch.pacing import Pacing
 from metamorphosis.client.fetch.records import FetchedRecords
@@ -71,8 +70,8 @@ class PartitionState:
 
     @property
     def is_stopping(self) -> bool:
-        """Whether nothing more is fetched."""
-        return self.progress.state is not OPEN
+        """Whether nothing more will be fetched."""
+        return self.progress.is_stopping
 
     def records(self, offset: int, data: bytes) -> FetchedRecords:
         """The records of a piece of the log that begins at ``offset``."""

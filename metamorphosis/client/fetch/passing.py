@@ -101,6 +101,9 @@ class PassesOver:
         it is damaged, or longer than ``max_body_bytes`` and the ``max_size`` of the fetch. The
         position is already after it.
 
+        Costs nothing.
+
+        :returns: this object.
         :raises InvalidArgument: ``listener`` cannot be called.
         """
         self.passed_over.tell(listener)

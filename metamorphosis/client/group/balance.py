@@ -78,11 +78,12 @@ class Balance:
                 member=self._member.consumer_id,
                 count=len(self.holdings.keys),
             )
-        # First, so that a periodic commit cannot overwrite the positions of the next owners.
+        # First of all, so that no periodic commit overwrites the positions of the next owners.
+        gone = self.holdings.keys
         self.holdings.set_aside()
         self._seen.clear()
         self.nodes.registered = False
-        await self.holdings.stop()
+        await self.holdings.stop(gone)
         await self._committing.rescue()
 
     async def attempt(self) -> None:

@@ -30,7 +30,7 @@ from metamorphosis.client.network.flow import Event, Slots, sleep, within
 from metamorphosis.client.network.links import Log
 from metamorphosis.client.settings import AT_TIME, MAX_OFFSET, ConsumerConfig
 from metamorphosis.errors import OffsetsNotStorable, OffsetStoreError
-from metamorphosis.interfaces import IOffsetStore, IRuntime
+from metamorphosis.interfaces import IRuntime, OffsetStore
 
 STORE_SECONDS = 30.0  # for one call of a store; ours have shorter limits of their own
 RETRY_SECONDS = 1.0  # after a failed commit, unless the period is shorter; doubles up to it
@@ -67,12 +67,16 @@ class Committing:
 
     Thread: the loop's. One commit at a time.
 
-    :param store: its methods may return plain values or awaitables.
+    :param store: its methods may return plain values, or anything that can be awaited.
+    :ivar commits: writes to the store so far.
+    :ivar failed_commits: those that failed.
     """
 
     def __init__(
-        self, runtime: IRuntime, store: IOffsetStore, config: ConsumerConfig, log: Log
+        self, runtime: IRuntime, store: OffsetStore, config: ConsumerConfig, log: Log
     ) -> None:
+        self.commits = 0
+        self.failed_commits = 0
         self._runtime = runtime
         self._store = store
         self._config = config
@@ -258,9 +262,11 @@ class Committing:
                     position.topic, position.partition, position.offset, position.message_id
                 )
             )
+        self.commits += 1
         try:
             await self._ask("commit", self._store.commit(self._group, offsets))
         except Exception as error:
+            self.failed_commits += 1
             self._failed(dirty, offsets, error)
             return False
         for each, stored in zip(dirty, offsets, strict=True):
@@ -286,7 +292,7 @@ class Committing:
             positions=some_of(places),
         )
 
-    async def _ask(self, what: str, result: Awaitable[T]) -> T:
+    async def _ask(self, what: str, result: Awaitable[T] | T) -> T:
         """
         The result of a call of the store, which may be plain or an awaitable.
 

@@ -10,7 +10,7 @@ Source: ``ConsumerZooKeeper``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Protocol
 
 from metamorphosis.client.group.clusterview import BrokerUrls
@@ -35,8 +35,12 @@ class Fetches(Protocol):
     def start(self, targets: Iterable[FetchTarget]) -> None:
         """Read exactly these partitions."""
 
-    async def stop(self) -> None:
-        """Stop reading; ends when all delivered messages were processed or withdrawn."""
+    async def stop(self, leaving: Collection[Key] = ()) -> None:
+        """
+        Stop reading; ends when all delivered messages were processed or taken back.
+
+        :param leaving: partitions that are given away; the program is told.
+        """
 
     def answers(self, url: str) -> bool:
         """Whether a broker in use is connected now."""
@@ -101,7 +105,7 @@ class Holdings:
         lost = list(lost)
         surplus = [key for key in self._held if key not in wanted and key not in lost]
         if surplus or lost:
-            await self.stop()
+            await self.stop({*surplus, *lost})
             await self._committing.flush()
             self._check_session()
             self.set_aside(lost)
@@ -125,8 +129,8 @@ class Holdings:
             raise contested
 
     async def _give_up(self) -> None:
-        """Release all partitions, as members of the original do: two may wait for each other."""
-        await self.stop()
+        """Release everything, as members of the original do: two may wait for each other."""
+        await self.stop(self.keys)
         await self._committing.flush()
         self._check_session()
         self.set_aside()
@@ -186,11 +190,11 @@ class Holdings:
         positions = self.assignment
         self._fetching.start(FetchTarget(positions[key], url) for key, url in self._targets.items())
 
-    async def stop(self) -> None:
+    async def stop(self, leaving: Collection[Key] = ()) -> None:
         """Stop reading; see ``Fetches.stop``."""
-        if self._targets is not None:
+        if self._targets is not None or leaving:
             self._targets = None
-            await self._fetching.stop()
+            await self._fetching.stop(leaving)
 
     def is_answered(self, key: Key) -> bool:
         """Whether the last broker of a partition is still connected."""

@@ -34,7 +34,7 @@ from metamorphosis.client.settings import ConsumerConfig
 from metamorphosis.cluster.model import SessionEvent, SessionState
 from metamorphosis.cluster.paths import Paths
 from metamorphosis.errors import ClientClosed, InvalidState, MetaQError, RegistryUnavailable
-from metamorphosis.interfaces import IOffsetStore, IRegistry, IRuntime
+from metamorphosis.interfaces import IRegistry, IRuntime, OffsetStore
 
 FIRST_RETRY_SECONDS = 0.1  # doubles up to the sync time
 LEAST_PAUSE_SECONDS = 0.05  # between two attempts
@@ -63,7 +63,7 @@ class Rebalance:
         paths: Paths,
         config: ConsumerConfig,
         subscriptions: Iterable[str],
-        store: IOffsetStore,
+        store: OffsetStore,
         fetching: Fetches,
         log: Log,
         sync_seconds: float = 5.0,
@@ -130,7 +130,7 @@ class Rebalance:
         if loop is not None:
             await loop
         try:
-            await self._holdings.stop()
+            await self._holdings.stop(self._holdings.keys)
         except Exception:
             self._log.failure("Group {group}: fetching did not stop", group=self._group)
         await self.committing.stop()

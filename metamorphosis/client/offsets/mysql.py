@@ -15,9 +15,9 @@ collation of the column.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol, TypeVar, Unpack
 
 import pymysql
 from pymysql.constants import CLIENT
@@ -26,6 +26,7 @@ from zope.interface import implementer
 from metamorphosis.client.checked import checked
 from metamorphosis.client.model import Partition, StoredOffset
 from metamorphosis.client.offsets import Worker
+from metamorphosis.client.offsets.mysqlconnection import MySQLConnection, check_names
 from metamorphosis.client.offsets.mysqltable import (
     CREATE,
     SILENT,
@@ -91,12 +92,19 @@ class MySQLOffsetStore:
     One connection in a separate thread, opened by the first call and again after every error.
 
     :param table: may be ``database.table``.
-    :param connection: arguments of ``pymysql.connect``: host, port, unix_socket, user, password,
-        database, ssl, ...; the defaults of the timeouts are ``TIMEOUTS``.
+    :param connection: arguments of ``pymysql.connect``, as ``MySQLConnection`` has them; the
+        timeouts of ``TIMEOUTS`` hold unless others are given.
+    :raises InvalidConfig: no such argument, or a name of a table that cannot be.
     """
 
     @checked(error=InvalidConfig)
-    def __init__(self, runtime: IRuntime, table: str = DEFAULT_TABLE, **connection: object) -> None:
+    def __init__(
+        self,
+        runtime: IRuntime,
+        table: str = DEFAULT_TABLE,
+        **connection: Unpack[MySQLConnection],
+    ) -> None:
+        check_names(connection)
         self._log = runtime.logger("metamorphosis.client")
         self._offsets = OffsetTable(table, connection)
         self._is_warned = False
@@ -144,11 +152,15 @@ class MySQLOffsetStore:
 class OffsetTable:
     """The table over one connection. Thread: one at a time; each call blocks."""
 
-    def __init__(self, table: str, connection: dict[str, object]) -> None:
+    def __init__(self, table: str, connection: Mapping[str, object]) -> None:
         if not table or "`" in table:
             raise InvalidConfig(f"MySQL table {table!r}: a name without back-quotes expected")
         self.table = ".".join(f"`{part}`" for part in table.split("."))
-        self._arguments: dict[str, object] = {"charset": "utf8mb4"} | TIMEOUTS | connection
+        self._arguments: dict[str, object] = {
+            "charset": "utf8mb4",
+            **TIMEOUTS,
+            **connection,
+        }
         flags = self._arguments.pop("client_flag", 0)
         if not isinstance(flags, int):
             raise InvalidConfig(f"client_flag {flags!r}: a number of pymysql.constants.CLIENT")

@@ -153,6 +153,8 @@ class OneWayProducer(Publisher):
         """
         Send a message, or give it to the policy.
 
+        Costs one request, whose answer is not awaited; the memory of the message until then.
+
         One long function, because it makes as few calls as it can for each message.
 
         :param timeout: seconds after which the window has its units back.
@@ -203,13 +205,22 @@ class OneWayProducer(Publisher):
         ``listener`` is called with a ``LostMessage`` for each message that is lost from now on: it
         was invalid, a broker refused it for good, it could not be kept, or the policy failed.
 
+        Costs nothing.
+
+        :returns: this producer.
         :raises InvalidArgument: ``listener`` cannot be called.
         """
         self._losses.tell(listener)
         return self
 
     def ready(self) -> Awaitable[bool]:
-        """A future that fires when at least half of the window is free."""
+        """
+        Wait until at least half of the window is free.
+
+        Costs the wait alone.
+
+        :returns: True. Raises nothing.
+        """
         if self._is_ready():
             self._room.set()
         else:
@@ -280,7 +291,13 @@ class OneWayProducer(Publisher):
         self._recovering.begin(topic)
 
     def recover(self) -> Awaitable[None]:
-        """Send the kept messages now. A future of the end of that attempt."""
+        """
+        Send the kept messages now; returns at the end of that attempt.
+
+        Costs a request for each, and reading and writing the files.
+
+        :raises LocalStoreError: they cannot be read.
+        """
         return self._recovering.now()
 
     async def _recover(self, topic: str | None) -> None:

@@ -108,16 +108,20 @@ class OrderedProducer(Publisher):
         timeout: float | None = None,
     ) -> Awaitable[SendResult]:
         """
-        Send a message after those of its partition: a future of its ``SendResult``, which is not
-        ``is_stored`` if the message was kept to be sent later. Nothing is raised here.
+        Send a message after those of its partition. Where the result is a future, nothing is raised
+        here.
+
+        Costs one round trip; while its partition cannot be written, a row in a file of this
+        machine.
 
         :param key: messages with the same key go to the same partition.
         :param timeout: seconds for the broker's answer.
-        :raises InvalidMessage: by the future, as all others.
+        :returns: where the broker has stored it; not ``is_stored`` if it was kept to be sent later.
+        :raises InvalidMessage: blank topic, data that are no bytes.
         :raises MessageTooLarge: longer than ``max_body_bytes``; it is not kept either.
         :raises NoPartition: the topic is not configured.
         :raises LocalStoreError: it could be neither sent nor kept.
-        :raises MetaQError: as ``Producer.send``.
+        :raises MetaQError: it failed under way, as with ``Producer``.
         """
         future: Awaitable[SendResult] = self._api.create_future()
         try:
@@ -256,11 +260,24 @@ class OrderedProducer(Publisher):
 
     @checked()
     def local_count(self, topic: str, partition: Partition) -> int:
-        """The number of kept messages of a partition."""
+        """
+        How many messages of a partition are kept on this machine.
+
+        Costs nothing.
+
+        :returns: the number.
+        :raises InvalidArgument: no topic or partition.
+        """
         return self._backlog.count(topic, partition)
 
     def recover(self) -> Awaitable[None]:
-        """Send the kept messages now. A future of the end of that attempt."""
+        """
+        Send the kept messages now; returns at the end of that attempt.
+
+        Costs a round trip for each, and reading and writing the files.
+
+        :raises LocalStoreError: they cannot be read.
+        """
         return self._recovering.now()
 
     async def _publish(self, topic: str, publish: Publish) -> None:

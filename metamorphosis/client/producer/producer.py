@@ -86,20 +86,26 @@ class Producer(Publisher):
         timeout: float | None = None,
     ) -> Awaitable[SendResult]:
         """
-        Send a message: a future of its ``SendResult``. Nothing is raised here. Cancelling the
-        future does not take the message back.
+        Send a message. Where the result is a future, nothing is raised here, and cancelling it does
+        not take the message back.
+
+        Costs one request of ``len(data)`` and some 60 bytes, more after a failure: attempts follow
+        until ``delivery_timeout_ms`` or ``retries`` are used up. It waits behind
+        ``max_outstanding_bytes``.
 
         :param attribute: is sent and stored with the message; brokers filter by it.
         :param key: messages with the same key go to the same partition.
         :param partition: the message goes exactly there.
         :param timeout: seconds for the answer to each attempt; ``send_timeout_ms`` unless given.
-        :raises InvalidMessage: by the future, as all others: blank topic, data that are no bytes.
+        :returns: where the broker has stored it.
+        :raises InvalidMessage: blank topic, data that are no bytes.
         :raises MessageTooLarge: longer than ``max_body_bytes``.
         :raises NoPartition: no broker takes messages of the topic at present.
         :raises BrokerError: the broker refused it.
         :raises SendTimeout: no answer; it may have been stored.
         :raises NotConnected: it was not sent.
         :raises ConnectionLost: it may have been stored.
+        :raises ClientClosed: after ``close``.
         """
         future: Awaitable[SendResult] = self._create_future()
         try:
@@ -123,20 +129,21 @@ class Producer(Publisher):
         timeout: float | None = None,
     ) -> Awaitable[list[SendResult]]:
         """
-        Send many messages: one future of their ``SendResult``s, in the order of the messages.
-        Nothing is raised here.
+        Send many messages, with one result for all, in their order. Where it is a future, nothing
+        is raised here, and cancelling it does not take the messages back.
 
         All of them are checked first: if one is wrong none is sent. Then each is as if it had been
-        given to ``send``: partition, further attempts, time limits, order, memory. The future fires
-        when the last one has met its fate. It costs about half of as many awaited ``send``s.
-        Lists of 100 to 10,000 messages serve best: the loop does nothing else while one is taken
-        in. Cancelling the future does not take the messages back.
+        given to ``send``: partition, further attempts, time limits, order, memory. The result comes
+        when the last one has met its fate.
+
+        Costs about half of as many awaited calls of ``send``. Lists of 100 to 10,000
+        messages serve best: the loop does nothing else while one is taken in.
 
         :param messages: are taken in at once, an iterator as well.
         :param partition: all of them go exactly there.
         :param timeout: seconds for the answer to each attempt; ``send_timeout_ms`` unless given.
-        :raises MessagesFailed: by the future, as all others: not all of them were stored; its
-            ``outcomes`` says which, and why.
+        :returns: where the brokers have stored them.
+        :raises MessagesFailed: not all of them were stored; its ``outcomes`` says which, and why.
         :raises InvalidMessage: one of them is wrong; nothing was sent.
         :raises MessageTooLarge: longer than ``max_body_bytes``; nothing was sent.
         :raises ClientClosed: after ``close``; nothing was sent.
@@ -167,6 +174,10 @@ class Producer(Publisher):
         """
         Send a message and call ``callback(result, error)`` when its fate is known, one of them
         None; never from within this call. Otherwise as ``send``.
+
+        Costs what ``send`` costs, without a future.
+
+        :raises InvalidArgument: ``callback`` cannot be called; all other errors are given to it.
         """
         require("callback", callback)
         try:
@@ -187,8 +198,13 @@ class Producer(Publisher):
         return self._sending.is_full
 
     def ready(self) -> Awaitable[bool]:
-        """A future that fires when the producer is not full; for programs that do not await their
-        sends."""
+        """
+        Wait until the producer is not full; for programs that do not await their sends.
+
+        Costs the wait alone.
+
+        :returns: True; False when the producer was closed meanwhile. Raises nothing.
+        """
         return self._sending.ready()
 
     @checked()
@@ -196,17 +212,20 @@ class Producer(Publisher):
         self, lifetime: int | None = None, *, target: str | None = None, timeout: float = 5.0
     ) -> Transaction:
         """
-        A new local transaction, see ``client.transactions.local``::
+        A new local transaction, whose messages become visible together or not at all::
 
             async with producer.transaction() as transaction:
                 await transaction.send("orders", b"...")
 
-        Nothing is sent before its first message.
+        Costs nothing before its first message; then a request to begin and one to commit or roll
+        back.
 
         :param lifetime: seconds after which the broker rolls it back, as far as the broker's
             ``maxTxTimeoutInSeconds`` allows; None: it has no limit.
         :param target: its broker; None: the one that has the first message's partition.
         :param timeout: seconds for the answers to begin, commit and rollback.
+        :returns: the transaction.
+        :raises InvalidArgument: an argument is wrong.
         :raises ClientClosed: after ``close``.
         """
         self._check_open()

@@ -42,11 +42,14 @@ class Publisher:
     @checked(as_future)
     def publish(self, topic: str) -> Awaitable[None]:
         """
-        Prepare to send messages of the topic. A future that fires when its partitions are known and
-        its brokers connected, or given up on for now.
+        Prepare to send messages of a topic: returns when its partitions are known and its brokers
+        connected, or given up on for now.
+
+        Costs a few reads of ZooKeeper for a topic that is new here, and its brokers' connections.
 
         :raises InvalidArgument: no name of a topic.
         :raises NotConnected: ZooKeeper does not answer; sends work as soon as it does.
+        :raises ClientClosed: after ``close``.
         """
         return self._runtime.start(self._publish(topic, self._directory.publish))
 
@@ -54,9 +57,14 @@ class Publisher:
     def set_default_topic(self, topic: str) -> Awaitable[None]:
         """
         Publish a topic whose partitions also take the messages of all topics that were not
-        published in this factory. A future, as of ``publish``.
+        published in this factory.
+
+        Costs what ``publish`` costs.
 
         :raises InvalidState: the factory has another default topic.
+        :raises InvalidArgument: no name of a topic.
+        :raises NotConnected: ZooKeeper does not answer; sends work as soon as it does.
+        :raises ClientClosed: after ``close``.
         """
         return self._runtime.start(self._publish(topic, self._directory.set_default_topic))
 
@@ -80,8 +88,10 @@ class Publisher:
 
     def close(self) -> Awaitable[None]:
         """
-        Take no more messages, wait for the fate of those under way, release the topics. A future.
-        Idempotent; cancelling the future does not cancel the close.
+        Take no more messages, wait for the fate of those under way, release the topics. Idempotent;
+        cancelling a future of it does not cancel the close.
+
+        Costs the time of the answers that are awaited; nothing is tried again.
 
         :raises ClientError: a step of the close failed; the producer is closed all the same.
         """

@@ -7,26 +7,27 @@ from asyncio import Future
 from collections.abc import Iterable
 from typing import Protocol, Self
 
+from metamorphosis.client.documented import documented
 from metamorphosis.client.model import OutgoingMessage, Partition, SendResult
+from metamorphosis.client.transactions import local, resource
 from metamorphosis.client.transactions.branches import Recovered
 from metamorphosis.client.transactions.local import TransactionState
 from metamorphosis.client.transactions.xa import TMNOFLAGS, TMSTARTRSCAN, TMSUCCESS, Xid
 from metamorphosis.wire.transactionids import LocalTransactionId
 
 
+@documented(local.Transaction)
 class Transaction(Protocol):
-    """See ``client.transactions.local.Transaction``."""
+    """The type of ``local.Transaction`` on this face."""
 
     id: LocalTransactionId
     state: TransactionState
 
     @property
-    def is_ended(self) -> bool:
-        """See ``client.transactions.local.Transaction``."""
+    def is_ended(self) -> bool: ...
 
     @property
-    def target(self) -> str | None:
-        """See ``client.transactions.local.Transaction``."""
+    def target(self) -> str | None: ...
 
     def send(
         self,
@@ -37,8 +38,7 @@ class Transaction(Protocol):
         key: str | bytes | None = None,
         partition: Partition | None = None,
         timeout: float | None = None,
-    ) -> Future[SendResult]:
-        """See ``client.transactions.local.Transaction``."""
+    ) -> Future[SendResult]: ...
 
     def send_many(
         self,
@@ -46,17 +46,13 @@ class Transaction(Protocol):
         *,
         partition: Partition | None = None,
         timeout: float | None = None,
-    ) -> Future[list[SendResult]]:
-        """See ``client.transactions.local.Transaction``."""
+    ) -> Future[list[SendResult]]: ...
 
-    def commit(self) -> Future[None]:
-        """See ``client.transactions.local.Transaction``."""
+    def commit(self) -> Future[None]: ...
 
-    def rollback(self) -> Future[None]:
-        """See ``client.transactions.local.Transaction``."""
+    def rollback(self) -> Future[None]: ...
 
-    def close(self) -> Future[None]:
-        """See ``client.transactions.local.Transaction``."""
+    def close(self) -> Future[None]: ...
 
     async def __aenter__(self) -> Self:
         """Itself."""
@@ -65,8 +61,9 @@ class Transaction(Protocol):
         """``commit`` or ``rollback``."""
 
 
+@documented(resource.XAResource)
 class XAResource(Protocol):
-    """See ``client.transactions.resource.XAResource``."""
+    """The type of ``resource.XAResource`` on this face."""
 
     target: str
 
@@ -79,8 +76,7 @@ class XAResource(Protocol):
         key: str | bytes | None = None,
         partition: Partition | None = None,
         timeout: float | None = None,
-    ) -> Future[SendResult]:
-        """See ``client.transactions.resource.XAResource``."""
+    ) -> Future[SendResult]: ...
 
     def send_many(
         self,
@@ -88,32 +84,22 @@ class XAResource(Protocol):
         *,
         partition: Partition | None = None,
         timeout: float | None = None,
-    ) -> Future[list[SendResult]]:
-        """See ``client.transactions.resource.XAResource``."""
+    ) -> Future[list[SendResult]]: ...
 
-    def start(self, xid: Xid, flags: int = TMNOFLAGS) -> Future[None]:
-        """See ``client.transactions.resource.XAResource``."""
+    def start(self, xid: Xid, flags: int = TMNOFLAGS) -> Future[None]: ...
 
-    def end(self, xid: Xid, flags: int = TMSUCCESS) -> Future[None]:
-        """See ``client.transactions.resource.XAResource``."""
+    def end(self, xid: Xid, flags: int = TMSUCCESS) -> Future[None]: ...
 
-    def prepare(self, xid: Xid) -> Future[int]:
-        """See ``client.transactions.resource.XAResource``."""
+    def prepare(self, xid: Xid) -> Future[int]: ...
 
-    def commit(self, xid: Xid, one_phase: bool = False) -> Future[None]:
-        """See ``client.transactions.resource.XAResource``."""
+    def commit(self, xid: Xid, one_phase: bool = False) -> Future[None]: ...
 
-    def rollback(self, xid: Xid) -> Future[None]:
-        """See ``client.transactions.resource.XAResource``."""
+    def rollback(self, xid: Xid) -> Future[None]: ...
 
-    def forget(self, xid: Xid) -> Future[None]:
-        """See ``client.transactions.resource.XAResource``."""
+    def forget(self, xid: Xid) -> Future[None]: ...
 
-    def recover(self, flags: int = TMSTARTRSCAN) -> Future[Recovered]:
-        """See ``client.transactions.resource.XAResource``."""
+    def recover(self, flags: int = TMSTARTRSCAN) -> Future[Recovered]: ...
 
-    def is_same_rm(self, other: XAResource) -> bool:
-        """See ``client.transactions.resource.XAResource``."""
+    def is_same_rm(self, other: XAResource) -> bool: ...
 
-    def set_transaction_timeout(self, seconds: int) -> bool:
-        """See ``client.transactions.resource.XAResource``."""
+    def set_transaction_timeout(self, seconds: int) -> bool: ...

@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Iterable, Iterator
 from typing import Generic, Protocol, Self, TypeVar
 
+from metamorphosis.client.documented import documented
 from metamorphosis.client.producer.publisher import Publisher
 from metamorphosis.client.runtimes.loopthread import LoopThread
 from metamorphosis.errors import ClientClosed
@@ -60,7 +61,13 @@ class Plain(Calls[C]):
     """Plain calls of an object of the core that ends."""
 
     def close(self) -> None:
-        """See the core's class; waits for the end, and may be called again."""
+        """
+        End it, when what is under way has met its fate. It may be called again.
+
+        Costs the time of what is under way.
+
+        :raises ClientError: of a producer: a step failed; it is closed all the same.
+        """
         try:
             self._call(self._core.close)
         except ClientClosed:
@@ -70,13 +77,12 @@ class Plain(Calls[C]):
 P = TypeVar("P", bound=Publisher)
 
 
+@documented(Publisher)
 class Publishing(Plain[P]):
-    """See ``client.producer.publisher.Publisher``."""
+    """``Publisher`` with plain calls."""
 
     def publish(self, topic: str) -> None:
-        """See ``client.producer.publisher.Publisher``."""
         self._call(self._core.publish, topic)
 
     def set_default_topic(self, topic: str) -> None:
-        """See ``client.producer.publisher.Publisher``."""
         self._call(self._core.set_default_topic, topic)

@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from typing import Self
 
 from metamorphosis.client.checked import checked
+from metamorphosis.client.documented import documented
 from metamorphosis.client.model import OutgoingMessage, Partition, SendResult
 from metamorphosis.client.network.flow import settle
 from metamorphosis.client.producer import oneway, ordered, producer
@@ -23,8 +24,9 @@ SEND_WINDOW = 1000
 """Messages under way in ``send_all``."""
 
 
+@documented(producer.Producer)
 class Producer(Publishing[producer.Producer]):
-    """See ``client.producer.producer.Producer``."""
+    """``producer.Producer`` with plain calls."""
 
     def __init__(
         self,
@@ -46,7 +48,6 @@ class Producer(Publishing[producer.Producer]):
         partition: Partition | None = None,
         timeout: float | None = None,
     ) -> SendResult:
-        """See ``client.producer.producer.Producer``."""
         return self._call(
             self._core.send,
             topic,
@@ -81,6 +82,7 @@ class Producer(Publishing[producer.Producer]):
         :param key: messages with the same key go to the same partition.
         :param partition: the message goes exactly there.
         :param timeout: seconds for the answer to each attempt; ``send_timeout_ms`` unless given.
+        :returns: where the broker has stored it, by the future.
         :raises InvalidMessage: at once: an argument is wrong. All other errors come by the future.
         :raises ClientClosed: at once: the factory has been closed.
         """
@@ -89,7 +91,8 @@ class Producer(Publishing[producer.Producer]):
     @checked()
     def flush(self, timeout: float | None = None) -> None:
         """
-        Wait until every message that was given to ``send_later`` before has met its fate.
+        Wait until every message that was given to ``send_later`` before has met its fate. Costs the
+        wait alone.
 
         :param timeout: seconds; None: as long as it takes, which ``delivery_timeout_ms`` limits.
         :raises MetaQError: the error of the first message that failed since the last ``flush``,
@@ -106,7 +109,7 @@ class Producer(Publishing[producer.Producer]):
         partition: Partition | None = None,
         timeout: float | None = None,
     ) -> list[SendResult]:
-        """See ``client.producer.producer.Producer``; waits for the fate of the last one."""
+        """Waits for the fate of the last one."""
         return self._call(
             self._core.send_many, list_of(messages), partition=partition, timeout=timeout
         )
@@ -116,8 +119,14 @@ class Producer(Publishing[producer.Producer]):
         self, topic: str, bodies: Iterable[bytes], attribute: str | None = None
     ) -> Iterator[SendResult]:
         """
-        Send many messages, ``SEND_WINDOW`` at a time; the results in order. The iterator raises the
-        first error; messages after it, up to the window's end, may have been stored.
+        Send many messages, a thousand at a time, as their results are asked for.
+
+        Costs a round trip for each thousand.
+
+        :param bodies: may be an iterator; it is read as the results are.
+        :returns: an iterator of the results, in the order of the messages. It raises the first
+            error; messages after it, of the same thousand, may have been stored.
+        :raises InvalidArgument: no name of a topic, or one message in place of many.
         """
         rest = iter(bodies)
         while True:
@@ -132,7 +141,6 @@ class Producer(Publishing[producer.Producer]):
     def transaction(
         self, lifetime: int | None = None, *, target: str | None = None, timeout: float = 5.0
     ) -> Transaction:
-        """See ``client.producer.producer.Producer``."""
         core = self._call(self._core.transaction, lifetime, target=target, timeout=timeout)
         return Transaction(self._thread, core, self._factory)
 
@@ -142,8 +150,9 @@ class Producer(Publishing[producer.Producer]):
         return await settle([self._core.send(topic, body, attribute) for body in bodies])
 
 
+@documented(oneway.OneWayProducer)
 class OneWayProducer(Publishing[oneway.OneWayProducer]):
-    """See ``client.producer.oneway.OneWayProducer``."""
+    """``oneway.OneWayProducer`` with plain calls."""
 
     def send(
         self,
@@ -155,7 +164,6 @@ class OneWayProducer(Publishing[oneway.OneWayProducer]):
         partition: Partition | None = None,
         timeout: float | None = None,
     ) -> SendResult | None:
-        """See ``client.producer.oneway.OneWayProducer``."""
         return self._call(
             self._core.send,
             topic,
@@ -168,26 +176,24 @@ class OneWayProducer(Publishing[oneway.OneWayProducer]):
 
     @property
     def lost(self) -> int:
-        """See ``client.producer.oneway.OneWayProducer``."""
         return self._call(lambda: self._core.lost)
 
     def on_lost(self, listener: LossListener) -> Self:
-        """See ``client.producer.oneway.OneWayProducer``; the listener runs in the loop's thread and
-        must not block."""
+        """The listener runs in the loop's thread and must not block."""
         self._call(self._core.on_lost, listener)
         return self
 
     def ready(self) -> bool:
-        """See ``client.producer.oneway.OneWayProducer``; waits until there is room."""
+        """Waits until there is room."""
         return self._call(self._core.ready)
 
     def recover(self) -> None:
-        """See ``client.producer.oneway.OneWayProducer``."""
         self._call(self._core.recover)
 
 
+@documented(ordered.OrderedProducer)
 class OrderedProducer(Publishing[ordered.OrderedProducer]):
-    """See ``client.producer.ordered.OrderedProducer``."""
+    """``ordered.OrderedProducer`` with plain calls."""
 
     def send(
         self,
@@ -198,13 +204,10 @@ class OrderedProducer(Publishing[ordered.OrderedProducer]):
         key: str | bytes | None = None,
         timeout: float | None = None,
     ) -> SendResult:
-        """See ``client.producer.ordered.OrderedProducer``."""
         return self._call(self._core.send, topic, data, attribute, key=key, timeout=timeout)
 
     def local_count(self, topic: str, partition: Partition) -> int:
-        """See ``client.producer.ordered.OrderedProducer``."""
         return self._call(self._core.local_count, topic, partition)
 
     def recover(self) -> None:
-        """See ``client.producer.ordered.OrderedProducer``."""
         self._call(self._core.recover)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from metamorphosis.client.documented import documented
 from metamorphosis.client.model import OutgoingMessage, Partition, SendResult
 from metamorphosis.client.runtimes.plain import Calls, Plain, Publishing, list_of
 from metamorphosis.client.transactions import local, resource, xaproducer
@@ -15,8 +16,9 @@ from metamorphosis.client.transactions.xa import TMNOFLAGS, TMSTARTRSCAN, TMSUCC
 from metamorphosis.errors import MetaQError
 
 
+@documented(local.Transaction)
 class Transaction(Plain[local.Transaction]):
-    """See ``client.transactions.local.Transaction``; the ``with`` block ends it."""
+    """``local.Transaction`` with plain calls; the ``with`` block ends it."""
 
     def __exit__(self, *reason: object) -> None:
         if reason[0] is None:
@@ -30,17 +32,15 @@ class Transaction(Plain[local.Transaction]):
 
     @property
     def is_ended(self) -> bool:
-        """See ``client.transactions.local.Transaction``."""
         return self._core.is_ended
 
     @property
     def state(self) -> TransactionState:
-        """See ``client.transactions.local.Transaction``."""
+        """How far it is."""
         return self._core.state
 
     @property
     def target(self) -> str | None:
-        """See ``client.transactions.local.Transaction``."""
         return self._core.target
 
     def send(
@@ -53,7 +53,6 @@ class Transaction(Plain[local.Transaction]):
         partition: Partition | None = None,
         timeout: float | None = None,
     ) -> SendResult:
-        """See ``client.transactions.local.Transaction``."""
         return self._call(
             self._core.send,
             topic,
@@ -71,42 +70,39 @@ class Transaction(Plain[local.Transaction]):
         partition: Partition | None = None,
         timeout: float | None = None,
     ) -> list[SendResult]:
-        """See ``client.transactions.local.Transaction``."""
         return self._call(
             self._core.send_many, list_of(messages), partition=partition, timeout=timeout
         )
 
     def commit(self) -> None:
-        """See ``client.transactions.local.Transaction``."""
         self._call(self._core.commit)
 
     def rollback(self) -> None:
-        """See ``client.transactions.local.Transaction``."""
         self._call(self._core.rollback)
 
 
+@documented(xaproducer.XAProducer)
 class XAProducer(Publishing[xaproducer.XAProducer]):
-    """See ``client.transactions.xaproducer.XAProducer``."""
+    """``xaproducer.XAProducer`` with plain calls."""
 
     @property
     def unique_qualifier(self) -> str:
-        """See ``client.transactions.xaproducer.XAProducer``."""
         return self._core.unique_qualifier
 
     def resource(self, target: str | None = None) -> XAResource:
-        """See ``client.transactions.xaproducer.XAProducer``."""
         return XAResource(self._thread, self._call(self._core.resource, target), self._factory)
 
 
+@documented(resource.XAResource)
 class XAResource(Calls[resource.XAResource]):
-    """See ``client.transactions.resource.XAResource``; one thread at a time uses it."""
+    """``resource.XAResource`` with plain calls; one thread at a time uses it."""
 
     def close(self) -> None:
-        """Nothing: the producer keeps the connection."""
+        """Does nothing, costs nothing and raises nothing: the producer keeps the connection."""
 
     @property
     def target(self) -> str:
-        """See ``client.transactions.resource.XAResource``."""
+        """The URL of the broker that its branches begin on."""
         return self._core.target
 
     def send(
@@ -119,7 +115,6 @@ class XAResource(Calls[resource.XAResource]):
         partition: Partition | None = None,
         timeout: float | None = None,
     ) -> SendResult:
-        """See ``client.transactions.resource.XAResource``."""
         return self._call(
             self._core.send,
             topic,
@@ -137,43 +132,33 @@ class XAResource(Calls[resource.XAResource]):
         partition: Partition | None = None,
         timeout: float | None = None,
     ) -> list[SendResult]:
-        """See ``client.transactions.resource.XAResource``."""
         return self._call(
             self._core.send_many, list_of(messages), partition=partition, timeout=timeout
         )
 
     def start(self, xid: Xid, flags: int = TMNOFLAGS) -> None:
-        """See ``client.transactions.resource.XAResource``."""
         self._call(self._core.start, xid, flags)
 
     def end(self, xid: Xid, flags: int = TMSUCCESS) -> None:
-        """See ``client.transactions.resource.XAResource``."""
         self._call(self._core.end, xid, flags)
 
     def prepare(self, xid: Xid) -> int:
-        """See ``client.transactions.resource.XAResource``."""
         return self._call(self._core.prepare, xid)
 
     def commit(self, xid: Xid, one_phase: bool = False) -> None:
-        """See ``client.transactions.resource.XAResource``."""
         self._call(self._core.commit, xid, one_phase)
 
     def rollback(self, xid: Xid) -> None:
-        """See ``client.transactions.resource.XAResource``."""
         self._call(self._core.rollback, xid)
 
     def forget(self, xid: Xid) -> None:
-        """See ``client.transactions.resource.XAResource``."""
         self._call(self._core.forget, xid)
 
     def recover(self, flags: int = TMSTARTRSCAN) -> Recovered:
-        """See ``client.transactions.resource.XAResource``."""
         return self._call(self._core.recover, flags)
 
     def is_same_rm(self, other: XAResource) -> bool:
-        """See ``client.transactions.resource.XAResource``."""
         return self._call(self._core.is_same_rm, other)
 
     def set_transaction_timeout(self, seconds: int) -> bool:
-        """See ``client.transactions.resource.XAResource``."""
         return self._call(self._core.set_transaction_timeout, seconds)

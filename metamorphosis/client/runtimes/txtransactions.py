@@ -7,26 +7,27 @@ from typing import Protocol, Self
 
 from twisted.internet.defer import Deferred
 
+from metamorphosis.client.documented import documented
 from metamorphosis.client.model import OutgoingMessage, Partition, SendResult
+from metamorphosis.client.transactions import local, resource
 from metamorphosis.client.transactions.branches import Recovered
 from metamorphosis.client.transactions.local import TransactionState
 from metamorphosis.client.transactions.xa import TMNOFLAGS, TMSTARTRSCAN, TMSUCCESS, Xid
 from metamorphosis.wire.transactionids import LocalTransactionId
 
 
+@documented(local.Transaction)
 class Transaction(Protocol):
-    """See ``client.transactions.local.Transaction``."""
+    """The type of ``local.Transaction`` on this face."""
 
     id: LocalTransactionId
     state: TransactionState
 
     @property
-    def is_ended(self) -> bool:
-        """See ``client.transactions.local.Transaction``."""
+    def is_ended(self) -> bool: ...
 
     @property
-    def target(self) -> str | None:
-        """See ``client.transactions.local.Transaction``."""
+    def target(self) -> str | None: ...
 
     def send(
         self,
@@ -37,8 +38,7 @@ class Transaction(Protocol):
         key: str | bytes | None = None,
         partition: Partition | None = None,
         timeout: float | None = None,
-    ) -> Deferred[SendResult]:
-        """See ``client.transactions.local.Transaction``."""
+    ) -> Deferred[SendResult]: ...
 
     def send_many(
         self,
@@ -46,17 +46,13 @@ class Transaction(Protocol):
         *,
         partition: Partition | None = None,
         timeout: float | None = None,
-    ) -> Deferred[list[SendResult]]:
-        """See ``client.transactions.local.Transaction``."""
+    ) -> Deferred[list[SendResult]]: ...
 
-    def commit(self) -> Deferred[None]:
-        """See ``client.transactions.local.Transaction``."""
+    def commit(self) -> Deferred[None]: ...
 
-    def rollback(self) -> Deferred[None]:
-        """See ``client.transactions.local.Transaction``."""
+    def rollback(self) -> Deferred[None]: ...
 
-    def close(self) -> Deferred[None]:
-        """See ``client.transactions.local.Transaction``."""
+    def close(self) -> Deferred[None]: ...
 
     async def __aenter__(self) -> Self:
         """Itself."""
@@ -65,8 +61,9 @@ class Transaction(Protocol):
         """``commit`` or ``rollback``."""
 
 
+@documented(resource.XAResource)
 class XAResource(Protocol):
-    """See ``client.transactions.resource.XAResource``."""
+    """The type of ``resource.XAResource`` on this face."""
 
     target: str
 
@@ -79,8 +76,7 @@ class XAResource(Protocol):
         key: str | bytes | None = None,
         partition: Partition | None = None,
         timeout: float | None = None,
-    ) -> Deferred[SendResult]:
-        """See ``client.transactions.resource.XAResource``."""
+    ) -> Deferred[SendResult]: ...
 
     def send_many(
         self,
@@ -88,32 +84,22 @@ class XAResource(Protocol):
         *,
         partition: Partition | None = None,
         timeout: float | None = None,
-    ) -> Deferred[list[SendResult]]:
-        """See ``client.transactions.resource.XAResource``."""
+    ) -> Deferred[list[SendResult]]: ...
 
-    def start(self, xid: Xid, flags: int = TMNOFLAGS) -> Deferred[None]:
-        """See ``client.transactions.resource.XAResource``."""
+    def start(self, xid: Xid, flags: int = TMNOFLAGS) -> Deferred[None]: ...
 
-    def end(self, xid: Xid, flags: int = TMSUCCESS) -> Deferred[None]:
-        """See ``client.transactions.resource.XAResource``."""
+    def end(self, xid: Xid, flags: int = TMSUCCESS) -> Deferred[None]: ...
 
-    def prepare(self, xid: Xid) -> Deferred[int]:
-        """See ``client.transactions.resource.XAResource``."""
+    def prepare(self, xid: Xid) -> Deferred[int]: ...
 
-    def commit(self, xid: Xid, one_phase: bool = False) -> Deferred[None]:
-        """See ``client.transactions.resource.XAResource``."""
+    def commit(self, xid: Xid, one_phase: bool = False) -> Deferred[None]: ...
 
-    def rollback(self, xid: Xid) -> Deferred[None]:
-        """See ``client.transactions.resource.XAResource``."""
+    def rollback(self, xid: Xid) -> Deferred[None]: ...
 
-    def forget(self, xid: Xid) -> Deferred[None]:
-        """See ``client.transactions.resource.XAResource``."""
+    def forget(self, xid: Xid) -> Deferred[None]: ...
 
-    def recover(self, flags: int = TMSTARTRSCAN) -> Deferred[Recovered]:
-        """See ``client.transactions.resource.XAResource``."""
+    def recover(self, flags: int = TMSTARTRSCAN) -> Deferred[Recovered]: ...
 
-    def is_same_rm(self, other: XAResource) -> bool:
-        """See ``client.transactions.resource.XAResource``."""
+    def is_same_rm(self, other: XAResource) -> bool: ...
 
-    def set_transaction_timeout(self, seconds: int) -> bool:
-        """See ``client.transactions.resource.XAResource``."""
+    def set_transaction_timeout(self, seconds: int) -> bool: ...

@@ -237,9 +237,8 @@ class Transaction(Sends):
 
     def commit(self) -> Awaitable[None]:
         """
-        Make the messages visible, all of them: a future that fires when the broker has done it.
-        Messages under way are waited for. Without messages nothing is sent. Cancelling the future
-        does not stop the commit.
+        Make the messages visible, all of them, when those under way were answered. Cancelling a
+        future of it does not stop the commit. Costs one request; none without messages.
 
         :raises CommitUnknown: no answer came; ``outcome_known`` is false.
         :raises TransactionFailed: a message failed, or the broker refused; it was rolled back.
@@ -250,8 +249,8 @@ class Transaction(Sends):
 
     def rollback(self) -> Awaitable[None]:
         """
-        Forget the messages: a future that fires when the broker has done it. Cancelling the future
-        does not stop it.
+        Forget the messages. Cancelling a future of it does not stop it. Costs one request; none
+        without messages.
 
         :raises TransactionLost: it was gone before; none of its messages becomes visible.
         :raises RequestTimeout: no answer; none of its messages becomes visible.
@@ -260,7 +259,7 @@ class Transaction(Sends):
         return self._end_by(self._roll_back)
 
     def close(self) -> Awaitable[None]:
-        """Roll back, unless the transaction has ended: a future, which never fails."""
+        """Roll back, unless it has ended; raises nothing. Costs one request at most."""
         return self._runtime.start(self._close())
 
     async def _close(self) -> None:

@@ -126,7 +126,7 @@ class XAResource(Sends):
     @checked(as_future)
     def start(self, xid: Xid, flags: int = TMNOFLAGS) -> Awaitable[None]:
         """
-        Begin a branch on the broker ``target``, and associate it. A future.
+        Begin a branch on the broker ``target``, and associate it. Costs one request.
 
         :param flags: ``TMJOIN`` or ``TMRESUME``: the branch was begun by this producer before, on
             the same broker, and gets further messages; ``TMRESUME`` after ``end`` with
@@ -179,7 +179,7 @@ class XAResource(Sends):
     @checked(as_future)
     def end(self, xid: Xid, flags: int = TMSUCCESS) -> Awaitable[None]:
         """
-        The branch gets no further messages here. A future.
+        The branch gets no further messages here. Costs the wait for the answers to its messages.
 
         :param flags: ``TMSUCCESS``, ``TMSUSPEND`` (until ``start`` with ``TMRESUME``), or
             ``TMFAIL``: the branch can only be rolled back.
@@ -208,9 +208,10 @@ class XAResource(Sends):
     @checked(as_future)
     def prepare(self, xid: Xid) -> Awaitable[int]:
         """
-        The first phase: a future of ``XA_OK``, or of ``XA_RDONLY`` where there is nothing to
-        commit and the branch is forgotten.
+        The first phase. Costs one request, and the broker a forced write.
 
+        :returns: ``XA_OK``, or ``XA_RDONLY`` where there is nothing to commit: it is forgotten
+            then.
         :raises XAError: the code says why not; the branch is rolled back where the code says so.
         """
         return self._runtime.start(self._prepare(xid))
@@ -233,10 +234,10 @@ class XAResource(Sends):
     @checked(as_future)
     def commit(self, xid: Xid, one_phase: bool = False) -> Awaitable[None]:
         """
-        The second phase, or the only one. A future.
+        The second phase, or the only one. Costs one request, and the broker a forced write.
 
-        :raises XAError: the code says why not. Where ``outcome_known`` is false the branch may
-            have been committed; a second ``commit`` then gives ``XAER_NOTA`` if it was.
+        :raises XAError: the code says why not. Where ``outcome_known`` is false the branch may have
+            been committed; a second ``commit`` then gives ``XAER_NOTA`` if it was.
         """
         return self._runtime.start(self._commit(xid, one_phase))
 
@@ -254,7 +255,7 @@ class XAResource(Sends):
     @checked(as_future)
     def rollback(self, xid: Xid) -> Awaitable[None]:
         """
-        Undo the branch, which may still be associated. A future.
+        Undo the branch, which may still be associated. Costs one request.
 
         :raises XAError: the code says why not.
         """
@@ -274,7 +275,8 @@ class XAResource(Sends):
     @checked(as_future)
     def forget(self, xid: Xid) -> Awaitable[None]:
         """
-        Let the broker forget a branch whose outcome an administrator has decided. A future.
+        Let the broker forget a branch whose outcome an administrator has decided. Costs one
+        request.
 
         :raises XAError: the code says why not.
         """
@@ -319,11 +321,11 @@ class XAResource(Sends):
     def recover(self, flags: int = TMSTARTRSCAN) -> Awaitable[Recovered]:
         """
         The branches with this producer's qualifier that are prepared, or decided by an
-        administrator, at any broker: a future of ``Recovered``, a tuple of ``Xid``.
+        administrator, at any broker. Costs one request to each.
 
         :param flags: without ``TMSTARTRSCAN`` the rest of the scan, which is empty.
-        :raises XAError: ``XAER_RMFAIL``: no broker answered. Of those that did not, when others
-            did, the result has the names.
+        :returns: a tuple of ``Xid``, whose ``failed`` names the brokers that did not answer.
+        :raises XAError: ``XAER_RMFAIL``: no broker answered.
         """
         return self._runtime.start(self._recover(flags))
 
@@ -336,14 +338,23 @@ class XAResource(Sends):
 
     @checked()
     def is_same_rm(self, other: Target) -> bool:
-        """Whether both begin branches on the same broker."""
+        """
+        Costs nothing.
+
+        :returns: whether both begin branches on the same broker.
+        :raises InvalidArgument: ``other`` is no resource.
+        """
         return self.target == other.target
 
     @checked()
     def set_transaction_timeout(self, seconds: int) -> bool:
         """
         Limit the time of branches begun from now on: the broker rolls back what has not been
-        prepared by then. 0: no limit. True, as X/Open has it.
+        prepared by then. Costs nothing.
+
+        :param seconds: 0: no limit.
+        :returns: True, as X/Open has it.
+        :raises InvalidArgument: no number of seconds.
         """
         self._lifetime = seconds
         return True

@@ -41,13 +41,13 @@ class Sends(ABC):
         timeout: float | None = None,
     ) -> Awaitable[SendResult]:
         """
-        Put a message into the transaction: a future of its ``SendResult``, whose offset is -1: it
-        is not known before the commit. Nothing is raised here.
+        Put a message into the transaction; ``partition`` and ``key`` choose from the partitions of
+        the transaction's broker, the other arguments are those of a producer's ``send``.
 
-        The arguments are those of ``Producer.send``; ``partition`` and ``key`` choose from the
-        partitions of the transaction's broker.
+        Costs one request; the broker keeps the message in memory until the end of the transaction.
 
-        :raises TransactionLost: by the future, as all others: the transaction is gone.
+        :returns: id and partition; the offset is -1, as it is not known before the commit.
+        :raises TransactionLost: the transaction is gone.
         :raises TransactionFailed: an earlier message failed; of XA: ``XAError``.
         :raises InvalidState: the transaction has ended, or no branch is started.
         """
@@ -74,11 +74,13 @@ class Sends(ABC):
         timeout: float | None = None,
     ) -> Awaitable[list[SendResult]]:
         """
-        Put many messages into the transaction: one future of their results, in their order, each
-        with the offset -1. Otherwise as ``send`` and ``Producer.send_many``.
+        Put many messages into the transaction, with one result for all, in their order. Otherwise
+        as ``send``.
 
-        :raises MessagesFailed: by the future, as all others: one failed, and with it the
-            transaction; the ``outcomes`` say why.
+        Costs a request for each message, and less than as many calls of ``send``.
+
+        :returns: as of ``send``, one for each message.
+        :raises MessagesFailed: one failed, and with it the transaction; the ``outcomes`` say why.
         :raises InvalidMessage: one of them is wrong: none was sent, and the transaction has failed.
         """
         outcomes = Outcomes(self._runtime)

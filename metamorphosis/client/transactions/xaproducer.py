@@ -56,7 +56,7 @@ class XAProducer(Publisher):
 
     @property
     def unique_qualifier(self) -> str:
-        """See the class."""
+        """The qualifier of its branches: the name by which the application finds them again."""
         return self._branches.unique_qualifier
 
     @checked()
@@ -64,8 +64,11 @@ class XAProducer(Publisher):
         """
         A resource whose branches live on one broker.
 
+        Costs a connection to the broker, if there is none.
+
         :param target: the broker; None: one of those that have all the topics that were published,
             connected ones first.
+        :returns: the resource; it need not be closed.
         :raises XAError: ``XAER_RMFAIL``: there is no such broker.
         :raises ClientClosed: after ``close``.
         """

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ast
 import gc
-import inspect
 import logging
 import os
 import signal
@@ -19,7 +17,6 @@ from metamorphosis.client import aio, blocking
 from metamorphosis.client.blocking import MessageSessionFactory
 from metamorphosis.client.model import MessagesFailed, OutgoingMessage, Partition, SendResult
 from metamorphosis.client.runtimes import (
-    aiotransactions,
     plain,
     plainconsumers,
     plainproducers,
@@ -38,7 +35,7 @@ from metamorphosis.errors import (
 )
 from tests.support.fakebroker import FakeBroker, listen
 from tests.support.leftovers import collect_garbage, new_threads, unclosed_factories
-from tests.unit.client.test_faces import declared, names_of
+from tests.unit.client.test_faces import OTHERS, declared, names_of
 
 SECONDS = 60.0
 
@@ -478,7 +475,7 @@ class FaceTests(SynchronousTestCase):
     def test_methods(self) -> None:
         """Everything the asyncio face has, with its parameters, but what only loops need."""
         ours = {name: each for module in PLAIN for name, each in declared(module).items()}
-        theirs = declared(aio) | declared(aiotransactions)
+        theirs = {name: each for own in (aio, *OTHERS[aio]) for name, each in declared(own).items()}
         only_loops = {"is_full", "ready", "send_with_callback"}
         for name in theirs.keys() - {"Closing"}:
             for method, promised in theirs[name].items():
@@ -490,11 +487,3 @@ class FaceTests(SynchronousTestCase):
                 self.assertIn(method, core.keys() | inherited, where)
                 if method in core:
                     self.assertEqual(names_of(promised), names_of(core[method]), where)
-
-    def test_documented(self) -> None:
-        """Every public method has a docstring."""
-        trees = [ast.parse(inspect.getsource(module)) for module in PLAIN]
-        for each in [node for tree in trees for node in ast.walk(tree)]:
-            if isinstance(each, ast.FunctionDef) and not each.name.startswith("_"):
-                inner = each.name in ("call", "done", "take", "takes", "perform")
-                self.assertTrue(inner or ast.get_docstring(each), each.name)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import os
+import re
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from metamorphosis.client.model import Partition
+from metamorphosis.client.offsets.localfile import OffsetFile
+from metamorphosis.client.offsets.mysqltable import CREATE
 from metamorphosis.client.settings import (
     INVALID_IN_GROUP,
     MAX_OFFSET,
@@ -16,6 +22,8 @@ from metamorphosis.client.settings import (
     normalise_url,
 )
 from metamorphosis.errors import InvalidConfig, InvalidConsumerConfig
+from tests.unit.client.test_faces import words
+from tools import settings as settings_tool
 
 
 class ClientConfigTests(SynchronousTestCase):
@@ -173,6 +181,59 @@ class ConsumerConfigTests(SynchronousTestCase):
         )
         self.assertTrue(config.from_max_offset(True).always_consume_from_max_offset)
         self.assertEqual(9223372036854775807, MAX_OFFSET)
+
+
+class GeneratedTests(SynchronousTestCase):
+    """What ``make settings`` writes."""
+
+    def test_types(self) -> None:
+        """The keyword arguments for type checkers."""
+        written = settings_tool.TYPES.read_text("utf-8")
+        self.assertEqual(words(settings_tool.types()), words(written), "run 'make settings'")
+
+    def test_tables(self) -> None:
+        """Every setting has a row, with a meaning."""
+        written = settings_tool.PAGE.read_text("utf-8")
+        self.assertEqual(settings_tool.page(written), written, "run 'make settings'")
+        for config in (ClientConfig, ConsumerConfig):
+            for each in fields(config):
+                self.assertRegex(written, rf"(?m)^\| `{each.name}` \| `[^`]+` \| .+ \| .+ \|$")
+
+    def test_defaults_for_readers(self) -> None:
+        """As they are in the configurations."""
+        found = {
+            each.name: each.default for all_ in settings_tool.settings().values() for each in all_
+        }
+        self.assertEqual("67108864 (64 MiB)", found["max_reply_bytes"])
+        self.assertEqual("the number of processors", found["recover_thread_count"])
+        self.assertEqual("`~/.meta_recover`", found["recover_path"])
+        self.assertEqual("`/meta`", found["zookeeper_root"])
+        self.assertIsNone(found["group"])
+
+    def test_offset_stores_of_the_page(self) -> None:
+        """The statement is that of ``create_table``, the file one that the store reads, and the
+        programs can be parsed."""
+        blocks: dict[str, list[str]] = {"python": [], "sql": [], "json": []}
+        text = settings_tool.PAGE.read_text("utf-8")
+        for language, block in re.findall(r"(?ms)^```(\w+)\n(.*?)^```$", text):
+            blocks[language].append(block)
+        for program in blocks["python"]:
+            ast.parse(program)
+        self.assertEqual(
+            [CREATE.format(table="meta_topic_partition_group_offset") + ";\n"], blocks["sql"]
+        )
+        path = Path(self.mktemp())
+        path.write_text(blocks["json"][0], "utf-8")
+        stored = OffsetFile(path).load("orders", "billing", Partition(0, 1))
+        self.assertEqual((4711, 815), (stored.offset, stored.message_id) if stored else None)
+
+    def test_a_setting_needs_a_text(self) -> None:
+        """The tool does not write an empty row."""
+        tree = ast.parse("class ClientConfig:\n    a: int = 5\n    b: int = 6\n    'Text.'\n")
+        config = tree.body[0]
+        assert isinstance(config, ast.ClassDef)
+        with self.assertRaisesRegex(ValueError, "ClientConfig.a has no documentation"):
+            settings_tool._fields(config)
 
 
 class UrlTests(SynchronousTestCase):

@@ -7,11 +7,11 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from metamorphosis.client.delivery.delivery import PartitionDelivery
-from metamorphosis.client.delivery.iteration import Iteration
+from metamorphosis.client.delivery.iteration import Iteration, LimitedIteration
 from metamorphosis.client.delivery.subscription import Subscription
 from metamorphosis.client.model import Partition, Position, ReceivedMessage
 from metamorphosis.client.network.flow import Slots
-from metamorphosis.errors import InvalidState
+from metamorphosis.errors import ClientClosed, InvalidState
 from tests.unit.client.delivery.test_delivery import PARTITION, DeliveryCase, messages
 
 
@@ -200,6 +200,209 @@ class IterationTests(IterationCase):
         self.assertNoResult(later)
         self.fetch(delivery, 0)
         self.assertEqual(0, self.runtime.result(later).id)
+
+
+class PollTests(IterationCase):
+    """Taking messages as lists."""
+
+    def poll(self, most: int = 500, timeout: float | None = 0) -> list[int]:
+        """The ids of those that are there."""
+        return [each.id for each in self.messages(most, timeout)]
+
+    def messages(self, most: int = 500, timeout: float | None = 0) -> list[ReceivedMessage]:
+        """Those that are there."""
+        found: list[ReceivedMessage] = self.runtime.run(self.iteration.poll(timeout, most))
+        return found
+
+    def poll_later(self, timeout: float | None) -> Deferred[list[ReceivedMessage]]:
+        """Those that come."""
+        return self.runtime.start(self.iteration.poll(timeout, 500))
+
+    def test_acknowledged_by_the_next(self) -> None:
+        """All of a list count when others are asked for."""
+        delivery = self.claimed()
+        done = self.fetch(delivery, 0, 1, 2)
+        self.assertEqual([0, 1], self.poll(2))
+        self.assertEqual(0, delivery.position.offset)
+        self.assertEqual([2], self.poll(2))
+        self.assertEqual(46, delivery.position.offset)
+        self.assertNoResult(done)
+        self.assertEqual([], self.poll())
+        self.assertEqual(69, delivery.position.offset)
+        self.assertTrue(self.runtime.result(done))
+        self.assertEqual([], self.rules.duplicates.fresh(messages(0, 1, 2)))
+
+    def test_several_partitions(self) -> None:
+        """A list takes from as many as needed; each is given on when all of it is acknowledged."""
+        one, other = self.claimed(), self.claimed()
+        outcomes = [self.fetch(one, 0, 1), self.fetch(other, 10, 11)]
+        self.assertEqual([0, 1, 10], self.poll(3))
+        self.assertEqual((0, 0), (one.position.offset, other.position.offset))
+        for each in outcomes:
+            self.assertNoResult(each)
+        self.assertEqual([11], self.poll())
+        self.assertEqual((46, 11 * 23), (one.position.offset, other.position.offset))
+        self.assertTrue(self.runtime.result(outcomes[0]))
+        self.assertEqual([], self.poll())
+        self.assertTrue(self.runtime.result(outcomes[1]))
+        self.assertEqual(12 * 23, other.position.offset)
+
+    def test_time_limit(self) -> None:
+        """It waits for the first message; the time is over, or not."""
+        later = self.poll_later(5)
+        self.runtime.advance(4)
+        self.assertNoResult(later)
+        self.runtime.advance(2)
+        self.assertEqual([], self.runtime.result(later))
+        later = self.poll_later(5)
+        self.fetch(self.claimed(), 7)
+        self.assertEqual([7], [each.id for each in self.runtime.result(later)])
+
+    def test_ack_of_some(self) -> None:
+        """Those up to it count, over partitions; the rest counts later, or not at all."""
+        one, other = self.claimed(), self.claimed()
+        done = self.fetch(one, 0, 1)
+        self.fetch(other, 10, 11, 12)
+        found = self.messages()
+        self.iteration.ack(found[3])
+        self.assertEqual((46, 12 * 23), (one.position.offset, other.position.offset))
+        self.assertTrue(self.runtime.result(done))
+        for acked in found[:4]:
+            self.assertRaisesRegex(InvalidState, "taken last", self.iteration.ack, acked)
+        self.assertTrue(self.iteration.holds(found[4]))
+        self.iteration.ack(found[4])
+        self.assertEqual(13 * 23, other.position.offset)
+        self.assertRaises(InvalidState, self.iteration.ack, found[4])
+
+    def test_rollback_of_one(self) -> None:
+        """Those before it count, it failed, those after it come again without having failed."""
+        one, other, third = self.claimed(), self.claimed(), self.claimed()
+        outcomes = [self.fetch(one, 0), self.fetch(other, 10, 11, 12), self.fetch(third, 20)]
+        found = self.messages()
+        self.iteration.rollback(found[2])
+        self.assertEqual([True, False, False], [self.runtime.result(each) for each in outcomes])
+        self.assertEqual((23, 11 * 23, 0), tuple(d.position.offset for d in (one, other, third)))
+        self.assertEqual([0, 1, 0], [d.progress.retries for d in (one, other, third)])
+        self.assertEqual([], self.poll())
+        self.fetch(other, 11, 12)
+        self.fetch(third, 20)
+        self.assertEqual([11, 12, 20], self.poll())
+
+    def test_rollback_of_the_first_and_the_last(self) -> None:
+        """The ends of a list."""
+        delivery = self.claimed()
+        for index in (0, 1):
+            done = self.fetch(delivery, 0, 1)
+            self.iteration.rollback(self.messages()[index])
+            self.assertFalse(self.runtime.result(done))
+            self.assertEqual(index * 23, delivery.position.offset)
+            self.assertEqual(1, delivery.progress.retries)
+
+    def test_revoked(self) -> None:
+        """Lists of a partition that is given away and comes back count, and do not come again."""
+        delivery = self.claimed()
+        done = self.fetch(delivery, 0, 1, 2)
+        self.assertEqual([0, 1], self.poll(2))
+        delivery.stop()
+        self.assertFalse(self.runtime.result(done))
+        again = self.claimed(0)
+        self.fetch(again, 0, 1, 2)
+        self.assertEqual([2], self.poll())
+        self.assertEqual(46, again.position.offset)
+
+    def test_manual(self) -> None:
+        """With ``auto_ack=False`` only ``ack`` of the consumer counts."""
+        delivery = self.claimed(auto_ack=False)
+        done = self.fetch(delivery, 0, 1, 2)
+        found = self.messages()
+        self.assertEqual([], self.poll())
+        self.assertTrue(self.runtime.result(done))
+        self.assertEqual(0, delivery.position.offset)
+        delivery.ack(found[1])
+        self.assertEqual(46, delivery.position.offset)
+
+    def test_closed(self) -> None:
+        """A wait ends with an error, and so does every later call; what the user has does not
+        count."""
+        delivery = self.claimed()
+        done = self.fetch(delivery, 0)
+        self.poll()
+        self.iteration.close()
+        self.assertFalse(self.runtime.result(done))
+        self.assertEqual(0, delivery.position.offset)
+        self.failureResultOf(self.poll_later(None), ClientClosed)
+        waiting = Iteration(self.runtime, lambda topic, partition: None)
+        later = self.runtime.start(waiting.poll(None, 1))
+        waiting.close()
+        self.failureResultOf(later, ClientClosed)
+
+    def test_iteration_with_a_limit(self) -> None:
+        """A loop ends when nothing has come for so long, and at the end."""
+        loop = LimitedIteration(self.iteration, 5)
+
+        async def read() -> None:
+            async for message in loop:
+                self.got.append(message.id)
+
+        reading = self.runtime.start(read())
+        self.runtime.advance(4)
+        self.fetch(self.claimed(), 0, 1)
+        self.runtime.advance(4)
+        self.assertNoResult(reading)
+        self.runtime.advance(2)
+        self.runtime.result(reading)
+        self.assertEqual([0, 1], self.got)
+        self.iteration.close()
+        self.runtime.result(self.runtime.start(read()))
+
+    def test_mixed_with_the_loop(self) -> None:
+        """A list may follow a single message, and the other way round."""
+        delivery = self.claimed()
+        self.fetch(delivery, 0, 1, 2, 3)
+        self.assertEqual(0, self.next().id)
+        self.assertEqual([1, 2], self.poll(2))
+        self.assertEqual((23, 3), (delivery.position.offset, self.next().id))
+        self.assertEqual(69, delivery.position.offset)
+
+
+class PausedTests(IterationCase):
+    """The partition is paused."""
+
+    def test_rest_comes_again(self) -> None:
+        """What the user has counts; the rest is given back, and nothing is lost or passed over."""
+        delivery = self.claimed()
+        done = self.fetch(delivery, 0, 1, 2)
+        self.next()
+        delivery.pause()
+        later = self.next_later()
+        self.assertFalse(self.runtime.result(done))
+        self.assertEqual((23, 23), (delivery.position.offset, delivery.progress.resume_offset))
+        delivery.resume()
+        self.fetch(delivery, 1, 2)
+        self.assertEqual(1, self.runtime.result(later).id)
+
+    def test_list_counts(self) -> None:
+        """As do all of a list, and those that wait are given back at once."""
+        one, other = self.claimed(), self.claimed()
+        outcomes = [self.fetch(one, 0, 1, 2), self.fetch(other, 10)]
+        self.runtime.run(self.iteration.poll(0, 2))
+        for delivery in (one, other):
+            delivery.pause()
+        self.assertFalse(self.runtime.result(outcomes[1]))
+        self.assertNoResult(outcomes[0])
+        self.assertEqual([], self.runtime.run(self.iteration.poll(0, 2)))
+        self.assertFalse(self.runtime.result(outcomes[0]))
+        self.assertEqual((46, 0), (one.position.offset, other.position.offset))
+
+    def test_rollback_while_paused(self) -> None:
+        """It fails, and comes again after the pause."""
+        delivery = self.claimed()
+        done = self.fetch(delivery, 0, 1)
+        message = self.next()
+        delivery.pause()
+        self.iteration.rollback(message)
+        self.assertFalse(self.runtime.result(done))
+        self.assertEqual((0, 1), (delivery.position.offset, delivery.progress.retries))
 
 
 class RevokedTests(IterationCase):

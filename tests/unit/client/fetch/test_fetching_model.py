@@ -16,6 +16,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from metamorphosis.client.delivery.assigning import AssignmentNews
 from metamorphosis.client.delivery.delivery import PartitionDelivery
 from metamorphosis.client.delivery.duplicates import DuplicateCache
 from metamorphosis.client.delivery.iteration import Iteration
@@ -103,14 +104,16 @@ class Model:
         )
         client = ClientConfig(broker="b:1", heartbeat_idle_ms=10**9)
         self.connections = Connections(self.runtime, client, self.runtime.log)
+        config = ConsumerConfig(group="g", max_delay_fetch_time_ms=1000, stop_timeout_ms=5000)
         self.fetching = Fetching(
             self.runtime,
             self.connections,
-            ConsumerConfig(group="g", max_delay_fetch_time_ms=1000, stop_timeout_ms=5000),
+            config,
             1 << 18,
             lambda position: PartitionDelivery(self.rules, wanted, position),
             self.runtime.log,
             PassedOverMessages(self.runtime, self.runtime.log),
+            AssignmentNews(self.runtime, self.runtime.log, config, self.rules.calls),
         )
         self.iteration = Iteration(self.runtime, self.fetching.delivery_of)
         self.rules.outlet = self.iteration

@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
+import pymysql
 from twisted.trial.unittest import SynchronousTestCase
 
+from metamorphosis.client.offsets.mysql import MySQLOffsetStore
+from metamorphosis.client.offsets.mysqlconnection import MySQLConnection
 from metamorphosis.client.offsets.mysqltable import Columns, NotStored, mending, widened
+from metamorphosis.errors import InvalidConfig
+from metamorphosis.testing.runtime import MemoryRuntime
 
 
 def columns(offset: str, msg_id: str) -> Columns:
     """As ``show columns`` tells them."""
     rows: list[Any] = [("id", "int(11)"), ("offset", offset), ("MSG_ID", msg_id)]
     return Columns.of(rows)
+
+
+class ConnectionTests(SynchronousTestCase):
+    """The arguments of a connection."""
+
+    def test_names(self) -> None:
+        """A misspelt one is guessed before anything is opened; each is one of ``pymysql``."""
+        runtime = MemoryRuntime()
+        for wrong, expected in (("hots", "host is one"), ("xyz", "those there are: auth_plugin")):
+            settings: dict[str, Any] = {wrong: "db"}
+            with self.assertRaisesRegex(InvalidConfig, f"{wrong} is not an argument.*{expected}"):
+                MySQLOffsetStore(runtime, **settings)
+        known = inspect.signature(pymysql.connections.Connection.__init__).parameters
+        self.assertEqual(set(), MySQLConnection.__optional_keys__ - known.keys())
 
 
 class ColumnTests(SynchronousTestCase):

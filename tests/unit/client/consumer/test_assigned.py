@@ -1,0 +1,279 @@
+"""Partitions that a consumer gets, pauses and gives away, and the end that a listener wants."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from metamorphosis.client.consumer.consumer import Consumer
+from metamorphosis.client.model import Partition, ReceivedMessage
+from metamorphosis.errors import ClientClosed, InvalidArgument, InvalidState
+from tests.unit.client.consumer.test_consumer import PATHS, ConsumerCase
+
+FIRST, SECOND = ("t", Partition(2, 0)), ("t", Partition(2, 1))
+
+
+class AssignedCase(ConsumerCase):
+    """A topic with two partitions."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.logs = self.topic("t", 2)
+        self.news: list[Any] = []
+
+    def consumer(self, session: Any = None, **settings: Any) -> Consumer:
+        """It tells ``news``."""
+        consumer: Consumer = (session or self.session).create_consumer("g", **settings)
+        consumer.on_assigned(lambda keys: self.news.append(("assigned", keys)))
+        return consumer.on_revoked(lambda keys: self.news.append(("revoked", keys)))
+
+    def listening(self, consumer: Consumer, **more: Any) -> Consumer:
+        """It reads."""
+        return self.begin(consumer.subscribe("t", 1000, self.listen, **more))
+
+
+class NewsTests(AssignedCase):
+    """``on_assigned`` and ``on_revoked``."""
+
+    def test_a_member_comes_and_goes(self) -> None:
+        """Each partition is told once when it comes and once when it goes."""
+        first = self.listening(self.consumer())
+        self.assertEqual([("assigned", [FIRST, SECOND])], self.news)
+        other = self.factory().create_consumer("g", consumer_id="other")
+        other.subscribe("t", 1000, self.listen)
+        self.news.clear()
+        joining = other.complete_subscribe()
+        self.let(60)
+        self.runtime.result(joining)
+        (kept,) = first.assignment
+        told = [key for what, keys in self.news for key in keys if what == "revoked"]
+        came = [key for what, keys in self.news for key in keys if what == "assigned"]
+        self.assertEqual({FIRST, SECOND}, {*told, *first.assignment})
+        self.assertEqual([kept] if kept in told else [], came)
+        self.news.clear()
+        self.close(other.close())
+        self.let(20)
+        self.assertEqual([("assigned", [({FIRST, SECOND} - {kept}).pop()])], self.news)
+        self.news.clear()
+        self.close(first.close())
+        self.assertEqual([("revoked", [FIRST, SECOND])], self.news)
+
+    def test_seek_before_the_first_message(self) -> None:
+        """Nothing is delivered before the listener has finished, which may take its time."""
+        self.logs[0].append(b"one", b"two")
+        waiting: Deferred[None] = Deferred()
+        consumer = self.consumer()
+
+        async def assigned(keys: Any) -> None:
+            await waiting
+            consumer.seek("t", Partition(2, 0), 23)
+            consumer.pause(*SECOND)
+
+        self.listening(consumer.on_assigned(assigned))
+        self.logs[1].append(b"three")
+        self.let(10)
+        self.assertEqual([], self.got)
+        waiting.callback(None)
+        self.let(10)
+        self.assertEqual([b"two"], self.got)
+        consumer.resume(*SECOND)
+        self.let(1)
+        self.assertEqual([b"two", b"three"], self.got)
+
+    def test_ack_in_the_last_moment(self) -> None:
+        """What is acknowledged when the partition goes is stored for its next owner."""
+        self.logs[0].append(b"one", b"two")
+        kept: list[ReceivedMessage] = []
+        consumer = self.consumer()
+
+        async def revoked(keys: Any) -> None:
+            consumer.ack(kept[0])
+
+        consumer.on_revoked(revoked).subscribe("t", 1000, kept.append, auto_ack=False)
+        self.begin(consumer)
+        self.close(consumer.close())
+        self.assertEqual(b"1-23", self.runtime.tree.nodes[PATHS.offset("g", "t", "2-0")].data)
+        self.assertRaises(InvalidState, consumer.ack, kept[1])
+
+    def test_listener_that_fails_or_hangs(self) -> None:
+        """It is logged, and stops neither the messages nor the balance."""
+        self.logs[0].append(b"one")
+
+        def failing(keys: Any) -> None:
+            raise ZeroDivisionError("on purpose")
+
+        consumer = self.consumer(stop_timeout_ms=5000).on_assigned(failing)
+        self.listening(consumer.on_revoked(lambda keys: Deferred()))
+        self.assertEqual([b"one"], self.got)
+        closing = consumer.close()
+        self.let(4)
+        self.assertNoResult(closing)
+        self.let(2)
+        self.runtime.result(closing)
+        lines = "\n".join(self.runtime.log.texts("failure"))
+        for what in ("assigned", "revoked"):
+            self.assertIn(f"Group g: the listener for {what} partitions failed", lines)
+
+    def test_end_of_a_session(self) -> None:
+        """All are gone with it, and come anew."""
+        self.listening(self.consumer())
+        self.news.clear()
+        self.registry.expire()
+        self.let(10)
+        session: Any = self.session.registry
+        session.expire()
+        self.registry.start()
+        self.let(20)
+        self.assertEqual(("revoked", [FIRST, SECOND]), self.news[0])
+
+    def test_direct_mode(self) -> None:
+        """Without a group, too."""
+        from metamorphosis.client.factory import SessionFactory
+        from metamorphosis.client.settings import ClientConfig
+
+        config = ClientConfig(broker="b:1", recover_path=self.mktemp())
+        session = SessionFactory(self.runtime, config)
+        self.addCleanup(self.end, session)
+        consumer = self.listening(self.consumer(session, partition="0-1"))
+        key = "t", Partition(0, 1)
+        self.assertEqual([("assigned", [key])], self.news)
+        self.close(consumer.close())
+        self.assertEqual(("revoked", [key]), self.news[-1])
+
+    def test_arguments(self) -> None:
+        """Something that cannot be called."""
+        consumer: Any = self.consumer()
+        for method in (consumer.on_assigned, consumer.on_revoked):
+            self.assertRaises(InvalidArgument, method, "listener")
+
+
+class PauseTests(AssignedCase):
+    """``pause`` and ``resume``."""
+
+    def test_one_of_two(self) -> None:
+        """The other goes on; the paused one keeps its place."""
+        consumer = self.listening(self.consumer())
+        consumer.pause(*FIRST)
+        consumer.pause(*FIRST)
+        self.assertEqual({FIRST}, consumer.paused)
+        self.logs[0].append(b"one", b"two")
+        self.logs[1].append(b"three")
+        self.let(20)
+        self.assertEqual([b"three"], self.got)
+        consumer.resume(*FIRST)
+        self.let(6)
+        self.assertEqual(([b"three", b"one", b"two"], frozenset()), (self.got, consumer.paused))
+        consumer.resume(*FIRST)
+
+    def test_in_the_middle_of_a_stretch(self) -> None:
+        """A listener that pauses its partition gets nothing more, and what it has done counts."""
+        self.logs[0].append(b"one", b"two", b"six")
+        consumer = self.consumer()
+
+        def listener(message: ReceivedMessage) -> None:
+            self.listen(message)
+            consumer.pause(message.topic, message.partition)
+
+        self.begin(consumer.subscribe("t", 1000, listener))
+        for count in (1, 2, 3):
+            self.let(6)
+            self.assertEqual(count, len(self.got))
+            self.assertEqual(23 * count, consumer.assignment[FIRST].offset)
+            consumer.resume(*FIRST)
+
+    def test_through_a_balance(self) -> None:
+        """It stays paused as long as it stays here."""
+        consumer = self.listening(self.consumer())
+        consumer.pause(*FIRST)
+        consumer.subscribe("u", 1000, self.listen)
+        self.topic("u", 1)[0].append(b"other")
+        self.let(20)
+        self.logs[0].append(b"one")
+        self.let(20)
+        self.assertEqual(([b"other"], {FIRST}), (self.got, consumer.paused))
+
+    def test_closes_while_paused(self) -> None:
+        """Nothing waits for a resume."""
+        self.logs[0].append(b"one")
+        consumer = self.listening(self.consumer())
+        consumer.pause(*FIRST)
+        self.close(consumer.close())
+        self.assertEqual(b"1-23", self.runtime.tree.nodes[PATHS.offset("g", "t", "2-0")].data)
+
+    def test_not_ours(self) -> None:
+        """A partition of others cannot be paused."""
+        consumer = self.consumer()
+        for method in (consumer.pause, consumer.resume):
+            self.assertRaisesRegex(InvalidState, "not this consumer's", method, *FIRST)
+            self.assertRaises(InvalidArgument, method, "t", "2-0")
+
+
+class ClosingTests(AssignedCase):
+    """``close`` from within a listener."""
+
+    def closing(self, close: Any) -> Any:
+        """A listener that is a coroutine, and awaits ``close()``."""
+        self.logs[0].append(b"one")
+
+        async def listener(message: ReceivedMessage) -> None:
+            try:
+                await close()
+            except InvalidState as error:
+                self.got.append(str(error))
+
+        return listener
+
+    def test_awaited(self) -> None:
+        """An error at once, for the consumer and for the factory; nothing is closed."""
+        for target in ("consumer", "factory"):
+            self.got.clear()
+            consumer = self.session.create_consumer("g")
+            ends = {"consumer": consumer.close, "factory": self.session.close}
+            self.begin(consumer.subscribe("t", 1000, self.closing(ends[target])))
+            (text,) = self.got
+            self.assertIn("let the listener return, and close from elsewhere", text)
+            self.assertIn(FIRST, consumer.assignment)
+            self.close(consumer.close())
+
+    def test_other_functions_of_the_user(self) -> None:
+        """A reject strategy and a listener for assignments are waited for as well."""
+        consumer = self.session.create_consumer("g")
+        self.begin(consumer.on_assigned(self.closing(consumer.close)).subscribe("t", 1000, print))
+        self.assertEqual(1, len(self.got))
+        self.close(consumer.close())
+
+    def test_another_consumer(self) -> None:
+        """A listener may close and await others."""
+        other = self.session.create_consumer("h")
+        consumer = self.session.create_consumer("g")
+        self.begin(consumer.subscribe("t", 1000, self.closing(other.close)))
+        self.assertEqual([], self.got)
+        self.assertRaises(ClientClosed, other.subscribe, "t")
+
+    def test_not_awaited(self) -> None:
+        """A function that closes and returns ends the consumer; its message counts."""
+        self.logs[0].append(b"one", b"two")
+        consumer = self.session.create_consumer("g")
+
+        def listener(message: ReceivedMessage) -> None:
+            self.listen(message)
+            consumer.close()
+
+        self.begin(consumer.subscribe("t", 1000, listener))
+        self.close(consumer.close())
+        self.assertEqual([b"one"], self.got)
+        self.assertEqual(b"1-23", self.runtime.tree.nodes[PATHS.offset("g", "t", "2-0")].data)
+
+    def test_returned(self) -> None:
+        """A function that returns the end is told in the log, and nothing waits."""
+        for target in ("consumer", "factory"):
+            session = self.factory()
+            consumer = session.create_consumer("g")
+            end = {"consumer": consumer.close, "factory": session.close}[target]
+            self.logs[0].append(b"one")
+            started: Any = consumer.subscribe("t", 1000, lambda m: end()).complete_subscribe()
+            self.let(4)
+            started.addErrback(lambda failure: failure.trap(ClientClosed))
+            self.close(end())
+            self.assertIn("The listener failed", self.runtime.log.texts("failure")[-1])
