@@ -8,6 +8,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Self
 
+from metamorphosis.client import checks
+from metamorphosis.client.checked import checked
 from metamorphosis.client.consumer import browser, consumer
 from metamorphosis.client.delivery.assigning import AssignmentListener
 from metamorphosis.client.delivery.subscription import Filter, Listener, Reject
@@ -129,6 +131,7 @@ class Consumer(Plain[consumer.Consumer]):
         core = self._core
         return messages_of(lambda: self._taker.take(lambda: core.poll(timeout, 1), timeout))
 
+    @checked(timeout=checks.patience)
     def poll(self, timeout: float | None = None, max: int = 500) -> list[ReceivedMessage]:
         core = self._core
         return self._taker.take(lambda: core.poll(timeout, max), timeout, max)

@@ -230,6 +230,8 @@ class PublicCallTests(SynchronousTestCase):
                 for wrong in [Strange(), *WRONG.get(each.name, ())]:
                     if wrong is None and each.default is None:
                         continue
+                    if where.endswith(".poll") and type(wrong) is int and wrong == 0:
+                        continue  # it does not wait then
                     told = f"{where}: {each.name}={wrong!r}"
                     error = self.error_of(call, {**usual, each.name: wrong})
                     self.assertIsNotNone(error, f"{told} was taken")
