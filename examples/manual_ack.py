@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from contextlib import suppress
 
 from metamorphosis.client.aio import MessageSessionFactory
 
@@ -38,4 +39,5 @@ async def main():
                 print("acknowledged", message.data.decode(), flush=True)
 
 
-asyncio.run(main())
+with suppress(KeyboardInterrupt):  # Ctrl-C: the end of `async with` stores what was acknowledged
+    asyncio.run(main())

@@ -171,6 +171,8 @@ class ExampleTests(SynchronousTestCase):
             lines.append(self.line(process))
         self.assertEqual(lines.count("rolled back bad"), 3)
         self.assertIn("failed 3 times and was rejected", "\n".join(lines))  # in the log
+        process.send_signal(signal.SIGINT)
+        self.assertNotIn("Traceback", "\n".join(self.finished(process)))
 
     def test_mysql_offsets(self) -> None:
         """The positions are in the table of the page."""
