@@ -161,6 +161,13 @@ class ExampleTests(SynchronousTestCase):
         self.put(b"20")
         self.assertEqual(self.line(again), "21 orders")
 
+    def test_polling(self) -> None:
+        """All messages, in lists; then it ends."""
+        self.put(b"1", b"2", b"3")
+        *lists, last = self.finished(self.start("polling.py"))
+        self.assertEqual(sum(int(line.partition(" ")[0]) for line in lists), 3)
+        self.assertEqual((lists[-1][-3:], last), (": 3", "no more messages"))
+
     def test_manual_ack(self) -> None:
         """Ten at a time; one that cannot be done comes again, and is put aside at last."""
         self.put(*(b"%d" % number for number in range(10)), b"bad", *(b"x" for _ in range(10)))
