@@ -27,6 +27,7 @@ async def main():
         )
         await consumer.complete_subscribe()
         await stopped.wait()
+    await store.close()  # after the consumers that use it
 
 
 asyncio.run(main())
