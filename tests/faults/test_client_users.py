@@ -111,10 +111,14 @@ class UserFaults:
         store = FailingStore()
         async with Cluster(stage) as world:
             await world.send(*named("value", 4))
-            with case.assertRaises(OffsetStoreError):
+            try:
                 await world.reader(store=store)
+            except OffsetStoreError:
+                pass
+            else:  # on a busy machine the broker's session may have ended: nothing to read at first
+                case.assertTrue(stage.logged(f"no broker has topic {world.topic}"))
+            await stage.until_logged("is not balanced yet", "the store is broken")
             case.assertEqual({}, world.ledger.values)
-            case.assertTrue(stage.logged("is not balanced yet", "the store is broken"))
             store.works = True
             await world.until_read()
             store.works = False

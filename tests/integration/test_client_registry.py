@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from typing import Any
+from typing import Any, ClassVar
 
 from twisted.internet.defer import Deferred
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from metamorphosis.client import aio, blocking, tx
 from metamorphosis.client.model import Partition
+from metamorphosis.cluster import registry
 from metamorphosis.cluster.model import TopicBroker, WatchKind
 from metamorphosis.errors import NoNode, NotConnected
 from tests.support import zookeeper
@@ -63,6 +65,53 @@ class RegistryTests(TestCase):
             )
 
         asyncio.run(run())
+
+
+class AbsentTests(TestCase):
+    """No ZooKeeper: what each face logs are the words of a client, not those of a broker."""
+
+    timeout = 60
+    options: ClassVar[dict[str, int]] = {"zookeeper_connection_timeout_ms": 300}
+
+    def setUp(self) -> None:
+        """Missing it is told soon."""
+        self.patch(registry, "CHECK_SECONDS", 0.05)
+
+    def check(self, lines: list[str]) -> None:
+        """One line, and what is true of this process."""
+        (line,) = [each for each in lines if "ZooKeeper" in each and "is not there" in each]
+        self.assertIn("still trying, brokers and partitions known so far are used", line)
+        self.assertNotIn("served", line)
+
+    async def start(self, factory: Any) -> None:
+        """In vain."""
+        with self.assertRaises(NotConnected):
+            await factory.start()
+        await factory.close()
+
+    async def test_twisted(self) -> None:
+        """To Twisted's log."""
+        with capturedLogs() as events:
+            await self.start(tx.MessageSessionFactory("127.0.0.1:1", **self.options))
+        self.check([formatEvent(each) for each in events])
+
+    def test_asyncio(self) -> None:
+        """To ``logging``."""
+
+        async def run() -> None:
+            await self.start(aio.MessageSessionFactory("127.0.0.1:1", **self.options))
+
+        with self.assertLogs("metamorphosis.client") as logged:
+            asyncio.run(run())
+        self.check([each.getMessage() for each in logged.records])
+
+    def test_blocking(self) -> None:
+        """The same from its thread."""
+        with self.assertLogs("metamorphosis.client") as logged:
+            factory = blocking.MessageSessionFactory("127.0.0.1:1", **self.options)
+            self.assertRaises(NotConnected, factory.start)
+            factory.close()
+        self.check([each.getMessage() for each in logged.records])
 
 
 class BlockingTests(SynchronousTestCase):

@@ -199,10 +199,7 @@ class Lanes:
 
         :param late: the broker did not answer.
         """
-        if put.partition is None:
-            self._leave_unplaced(put)
-            return
-        lane = self._lanes.get((put.message[0], put.partition))
+        lane = None if put.partition is None else self._lanes.get((put.message[0], put.partition))
         if lane is None or put not in lane.under_way:
             self._leave_unplaced(put)  # it failed before it entered a lane
             return

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
+from metamorphosis.broker.factory import TALLY_SECONDS
+from metamorphosis.config.model import Settings
 from tests.support.serving import Broker
 from tests.unit.broker.test_hotpath import put
 
@@ -36,6 +40,62 @@ class ClosingTests(SynchronousTestCase):
         broker.clock.pump([0.05] * 120)
         self.successResultOf(done)
         self.assertTrue(client.transport.disconnected)
+
+
+class ListeningTests(SynchronousTestCase):
+    """What runs while the port is open, and no longer."""
+
+    def setUp(self) -> None:
+        """A reactor that only notes what it should watch, and a port that nobody connects to."""
+        self.broker = Broker(self.mktemp(), settings=Settings(idle_seconds=100))
+        self.watched: list[Any] = []
+        clock: Any = self.broker.clock
+        clock.addReader = self.watched.append
+        clock.removeReader = clock.removeWriter = self.forget
+        self.port = self.broker.factory.listen(0, "127.0.0.1")
+
+    def forget(self, reader: object) -> None:
+        """As a reactor, of whatever it does not watch, too."""
+        if reader in self.watched:
+            self.watched.remove(reader)
+
+    def test_port(self) -> None:
+        """The bound one is told to whoever shows figures."""
+        self.assertGreater(self.port, 0)
+        self.assertEqual(self.port, self.broker.responders.figures.port)
+        self.assertEqual(2, len(self.watched))
+
+    def test_counters_catch_up(self) -> None:
+        """With what the hot path has counted, though nobody looks at the figures."""
+        statistics = self.broker.responders.statistics
+        client = self.broker.client()
+        client.send(put(b"first"))
+        client.send(put(b"hello"))
+        for count in (2, 3):
+            self.broker.clock.advance(TALLY_SECONDS - 1)
+            self.assertLess(statistics.cmd_put, count)
+            self.broker.clock.advance(1)
+            self.assertEqual(count, statistics.cmd_put)
+            client.send(put(b"again"))
+
+    def test_idle_connections_are_closed(self) -> None:
+        """After one whole interval without a byte."""
+        idle, busy = self.broker.client(), self.broker.client()
+        for closed in (False, True):
+            busy.send(put(b"hello"))
+            self.broker.clock.advance(100)
+            lost = idle.transport.disconnected, busy.transport.disconnected
+            self.assertEqual((closed, False), lost)
+
+    def test_end(self) -> None:
+        """Nothing is left in the reactor."""
+        stopped = self.broker.factory.stop_accepting()
+        self.broker.clock.advance(0)
+        self.successResultOf(stopped)
+        done = self.broker.factory.close_connections()
+        self.broker.clock.pump([0, 0])
+        self.successResultOf(done)
+        self.assertEqual(([], []), (self.watched, self.broker.clock.getDelayedCalls()))
 
 
 class ReportTests(SynchronousTestCase):

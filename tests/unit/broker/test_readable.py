@@ -102,6 +102,13 @@ class ReadableTests(SynchronousTestCase):
         self.assertTrue(self.starts[1] < asked < self.starts[2])
         self.assertEqual([self.starts[0], self.starts[2]], self.way())
 
+    def test_lengths_beyond_the_end_cost_nothing(self) -> None:
+        """Headers of bodies that end behind the log are no work: the search goes on to its end."""
+        self.patch(readable, "CHECKED_BYTES", 400)
+        self.store(b"one", b"\0\x10\0\0\x01\xff\xff\xff" * 40, b"three")
+        self.damage(self.starts[1], b"\xff" * 4)
+        self.assertEqual(self.starts[2], next_message(self.found, self.starts[1]))
+
     def test_body_too_long(self) -> None:
         """A body that no Java consumer accepts is passed over; what it holds is not looked at."""
         inner = b"x" * (MAX_BODY_BYTES + 1)

@@ -167,6 +167,18 @@ class SocketSetTests(SynchronousTestCase):
         self.assertEqual(two.events, [b"b"])
         self.flushLoggedErrors(ZeroDivisionError)
 
+    def test_what_ends_is_watched_no_more(self) -> None:
+        """Neither for input nor for room, whether or not its transport says so."""
+        transport = self.transport()
+        self.sockets.addWriter(transport)
+        self.patch(transport, "connectionLost", lambda reason: transport.events.append(reason.type))
+        transport.fault = ZeroDivisionError("bug")
+        transport.peer.send(b"a")
+        self.sockets.doRead()
+        self.assertEqual(transport.events, [ZeroDivisionError])
+        self.assertFalse(self.ready())
+        self.flushLoggedErrors(ZeroDivisionError)
+
     def test_closed_by_another_in_the_same_round(self) -> None:
         """A socket that an earlier one of the round has closed is not touched."""
         one, two = self.transport(), self.transport()

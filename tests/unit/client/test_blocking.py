@@ -402,6 +402,12 @@ class LoopThreadTests(SynchronousTestCase):
         with self.assertRaisesRegex(InvalidState, "would never return"):
             self.thread.call(self.thread.call, int)
 
+    def test_alive(self) -> None:
+        """Until it is stopped."""
+        self.assertIs(True, self.thread.is_alive)
+        self.thread.stop()
+        self.assertIs(False, self.thread.is_alive)
+
     def test_stop_while_somebody_waits(self) -> None:
         """Who waits is told."""
         errors: list[BaseException] = []

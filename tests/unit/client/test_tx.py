@@ -9,6 +9,7 @@ from dataclasses import astuple
 from threading import Thread
 from typing import Any
 
+from twisted.internet import main
 from twisted.internet import reactor as global_reactor
 from twisted.internet.address import IPv4Address
 from twisted.internet.base import ReactorBase
@@ -374,7 +375,16 @@ class FakeSocket:
     def __init__(self) -> None:
         self.room = 0
         self.taken = b""
+        self.coming = b""
         self.error: OSError | None = None
+
+    def recv_into(self, buffer: memoryview) -> int:
+        if self.error is not None:
+            raise self.error
+        count = min(len(buffer), len(self.coming))
+        buffer[:count] = self.coming[:count]
+        self.coming = self.coming[count:]
+        return count
 
     def send(self, data: Any) -> int:
         if self.error is not None:
@@ -388,6 +398,23 @@ class FakeSocket:
 
     def fileno(self) -> int:
         return 99
+
+
+class FakeProtocol:
+    """What it is given, and where it wants it."""
+
+    def __init__(self) -> None:
+        self.wanted: memoryview | None = None
+        self.events: list[object] = []
+
+    def room(self) -> memoryview | None:
+        return self.wanted
+
+    def received(self, count: int) -> None:
+        self.events.append(count)
+
+    def dataReceived(self, data: bytes) -> None:
+        self.events.append(data)
 
 
 class FakeReactor:
@@ -414,6 +441,7 @@ class LinkTransportTests(SynchronousTestCase):
         transport._queue = deque()
         transport.reactor = self.reactor
         transport.socket = self.socket
+        transport.protocol = self.protocol = FakeProtocol()
         transport.connected = True
         self.transport = transport
 
@@ -470,6 +498,31 @@ class LinkTransportTests(SynchronousTestCase):
         self.socket.room = 10
         self.transport.doWrite()
         self.assertEqual(["pause", "resume"], events)
+
+    def test_ends_of_reading(self) -> None:
+        """A socket without bytes is asked again; its end and its errors are told to the reactor."""
+        error: OSError
+        for error, expected in (
+            (BlockingIOError(), None),
+            (InterruptedError(), None),
+            (ConnectionResetError(), main.CONNECTION_LOST),
+            (OSError("no route"), main.CONNECTION_LOST),
+        ):
+            self.socket.error = error
+            self.assertIs(expected, self.transport.doRead(), error)
+        self.socket.error = None
+        self.assertIs(main.CONNECTION_DONE, self.transport.doRead())
+        self.assertEqual([], self.protocol.events)
+
+    def test_reading(self) -> None:
+        """Bytes go to the protocol, or right to where it wants them."""
+        self.socket.coming = b"hello world"
+        self.protocol.wanted = memoryview(bytearray(5))
+        self.assertIsNone(self.transport.doRead())
+        self.assertEqual(b"hello", bytes(self.protocol.wanted))
+        self.protocol.wanted = None
+        self.assertIsNone(self.transport.doRead())
+        self.assertEqual([5, b" world"], self.protocol.events)
 
     def test_error_is_left_for_do_write(self) -> None:
         """``write`` raises nothing; the reactor learns of it next."""

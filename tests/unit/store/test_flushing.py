@@ -95,6 +95,20 @@ class WorkTests(SynchronousTestCase):
 
         self.assertRaises(OSError, sync_segment, Stuck(), 0, "", [], ((0, b"hello"),))
 
+    def test_descriptor_of_the_workers_own(self) -> None:
+        """It can write again what was lost, and is closed, also behind an error."""
+        path = self.mktemp()
+        with open(path, "wb") as file:
+            file.write(bytes(10))
+        open_before = len(os.listdir("/proc/self/fd"))
+        sync_segment(Disk(), -1, path, [], ((3, b"abc"),))
+        with open(path, "rb") as file:
+            self.assertEqual(file.read(), bytes(3) + b"abc" + bytes(4))
+        disk = BreakableDisk()
+        disk.broken.add("sync")
+        self.assertRaises(OSError, sync_segment, disk, -1, path, [])
+        self.assertEqual(open_before, len(os.listdir("/proc/self/fd")))
+
     def test_real_disk(self) -> None:
         """The calls that the doubles leave out work on a real file."""
         path = self.mktemp()

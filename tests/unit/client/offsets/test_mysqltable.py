@@ -8,10 +8,11 @@ from typing import Any
 import pymysql
 from twisted.trial.unittest import SynchronousTestCase
 
-from metamorphosis.client.offsets.mysql import MySQLOffsetStore
+from metamorphosis.client.model import Partition
+from metamorphosis.client.offsets.mysql import MySQLOffsetStore, OffsetTable
 from metamorphosis.client.offsets.mysqlconnection import MySQLConnection
 from metamorphosis.client.offsets.mysqltable import Columns, NotStored, mending, widened
-from metamorphosis.errors import InvalidConfig
+from metamorphosis.errors import InvalidConfig, OffsetsNotStorable, OffsetStoreError
 from metamorphosis.testing.runtime import MemoryRuntime
 
 
@@ -33,6 +34,39 @@ class ConnectionTests(SynchronousTestCase):
                 MySQLOffsetStore(runtime, **settings)
         known = inspect.signature(pymysql.connections.Connection.__init__).parameters
         self.assertEqual(set(), MySQLConnection.__optional_keys__ - known.keys())
+
+
+class ErrorTests(SynchronousTestCase):
+    """What a server says, as the group hears it."""
+
+    def error(self, raised: BaseException) -> OffsetStoreError:
+        """Of the first call, when the server answers it so."""
+
+        def connect(**_: object) -> None:
+            raise raised
+
+        self.patch(pymysql, "connect", connect)
+        table = OffsetTable("t", {})
+        return self.assertRaises(OffsetStoreError, table.load, "test", "g", Partition(0, 0))
+
+    def test_passing(self) -> None:
+        """A server that is away, or a network: the group tries again, and nothing mends a table."""
+        for raised in (
+            pymysql.OperationalError(2003, "Can't connect"),
+            pymysql.InterfaceError(0, ""),
+            ConnectionResetError(104, "reset"),
+            OSError(1290, "a number that MySQL uses, too"),
+        ):
+            found = self.error(raised)
+            self.assertIs(OffsetStoreError, type(found), raised)
+            self.assertNotIn("mends", str(found))
+            self.assertIn(str(raised.args[-1]), str(found))
+
+    def test_lasting(self) -> None:
+        """The statement that mends it is in the text."""
+        found = self.error(pymysql.OperationalError(1290, "The server is --read-only"))
+        self.assertIs(OffsetsNotStorable, type(found))
+        self.assertIn("this statement mends it: set global read_only = off", str(found))
 
 
 class ColumnTests(SynchronousTestCase):
