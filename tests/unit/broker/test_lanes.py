@@ -269,6 +269,7 @@ class FailedWriteTests(LaneCase):
         data = served.files()["test-0/0"]
         self.assertEqual(len(data), before + 3 * 24)
         self.assertEqual(store.next_offset, len(data))
+        self.assertEqual(served.broker.factory.shared.waiting, 0, "no request waits any more")
         one.send(put(b"0007"))
         served.turn()
         self.assertIn(b" 0 %d" % len(data), one.received())

@@ -95,6 +95,7 @@ class AwaitedTests(SynchronousTestCase):
         for peer, provider in self.each():
             peer.chunk((b"0 ", provider, 0), b"x ", (b"2 ", provider, 2))
             peer.chunk((b"1 ", provider, 1), (b"2 ", provider, 2), b"y ")
+            peer.chunk((b"0 ", provider, 0), (b"2 ", provider, 2))
             kept = provider.fail()
             self.assertEqual(
                 peer.drained(),
@@ -107,6 +108,8 @@ class AwaitedTests(SynchronousTestCase):
                         (b"1 ", 1),
                         (b"2 ", 2),
                         (b"y ", None),
+                        (b"0 ", 0),
+                        (b"2 ", 2),
                     )
                 ),
             )

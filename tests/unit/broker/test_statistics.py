@@ -278,6 +278,14 @@ class StatsReplyTests(SynchronousTestCase):
             self.lines("replication")[:5],
         )
 
+    def test_counters_begin_at_nothing(self) -> None:
+        """Each of those that a broker counts since its start."""
+        for line in self.lines(""):
+            name, value = line.split(" ")
+            if name.startswith(("cmd_", "tx_", "get_", "put_", "total_", "uptime")):
+                self.assertEqual("0", value, line)
+        self.assertEqual(0, self.statistics.get_failed)
+
     def test_row_45_general(self) -> None:
         """Row 45: the 20 lines of a blank item, in order."""
         s = self.statistics
