@@ -123,20 +123,13 @@ class BrokerStatistics:
         self._patterns = _stat_patterns(config)
 
     def reconfigure(self, config: BrokerConfig) -> None:
-        """
-        Apply a reload of the topics with ``stat=true``. Callers that cache ``is_counted`` must ask
-        again.
-        """
+        """Apply a reload of the topics with ``stat=true``."""
         self._patterns = _stat_patterns(config)
 
     @property
     def uptime(self) -> int:
         """Whole seconds since the start."""
         return max(0, int(self._clock.seconds() - self._started))
-
-    def is_counted(self, topic: str) -> bool:
-        """Whether realtime counters are kept for ``topic``."""
-        return self._patterns.match(topic)
 
     def record_puts(self, topic: str, count: int, size: int) -> None:
         """``count`` puts arrived; their bodies have ``size`` bytes together."""

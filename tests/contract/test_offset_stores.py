@@ -363,6 +363,26 @@ class LocalFileContract(OffsetStoreContract, TestCase):
             found = await store.load("\u4e3b\u9898", "\u7ec4", P0)
             self.assertEqual(5, found.offset, charset)
 
+    async def test_power_failure(self) -> None:
+        """The new file is whole on the disk before it takes the place of the old one."""
+        store = await self.make_store()
+        await store.commit("g", [stored(1)])
+        before, steps = self.path.read_bytes(), []
+        fsync = os.fsync
+
+        def sync(descriptor: int) -> None:
+            where = os.readlink(f"/proc/self/fd/{descriptor}")
+            is_file = os.path.isfile(where)
+            steps.append(Path(where).read_bytes() if is_file else "directory")
+            if is_file:
+                self.assertEqual(before, self.path.read_bytes())
+            fsync(descriptor)
+
+        self.patch(os, "fsync", sync)
+        await store.commit("g", [stored(1000)])
+        self.assertEqual([self.path.read_bytes(), "directory"], steps)
+        self.assertNotEqual(before, self.path.read_bytes())
+
     def test_impossible_file(self) -> None:
         """A directory that does not exist is said at once."""
         path = self.path / "below" / "offsets"

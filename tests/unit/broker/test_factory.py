@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import select
+import socket
 from typing import Any
 
+from twisted.internet.error import ConnectionDone
 from twisted.logger import capturedLogs
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.broker.factory import TALLY_SECONDS
@@ -64,6 +68,19 @@ class ListeningTests(SynchronousTestCase):
         self.assertGreater(self.port, 0)
         self.assertEqual(self.port, self.broker.responders.figures.port)
         self.assertEqual(2, len(self.watched))
+
+    def test_client(self) -> None:
+        """One that connects is served, with room for very many others."""
+        with socket.create_connection(("127.0.0.1", self.port)) as peer:
+            self.watched[0].doRead()
+            (connection,) = self.broker.factory.connections
+            self.addCleanup(connection.transport.connectionLost, Failure(ConnectionDone()))
+            peer.sendall(put(b"hello"))
+            self.assertTrue(select.select([connection.transport], [], [], 10)[0])
+            connection.transport.doRead()
+            self.broker.clock.advance(0)
+            peer.settimeout(10)
+            self.assertIn(b"result 200", peer.recv(1000))
 
     def test_counters_catch_up(self) -> None:
         """With what the hot path has counted, though nobody looks at the figures."""

@@ -86,6 +86,14 @@ class TakenTests(LaneCase):
         self.assertEqual(len(served.files()["test-0/0"]), store.next_offset)
         self.assertEqual(store.writer.unflushed.size if store.writer.unflushed else 0, 97)
 
+    def test_first_request(self) -> None:
+        """It is answered in the turn of the reactor in which its socket is ready."""
+        served = self.serve()
+        peer = served.connect()
+        peer.send(put(b"hello"))
+        served.sockets.doRead()
+        self.assertIn(b"result 200", peer.received())
+
     def test_request_in_pieces(self) -> None:
         """The beginning of an ordinary request is kept until the rest comes."""
         served = self.serve()

@@ -277,6 +277,19 @@ class PublicCallTests(SynchronousTestCase):
         error = self.assertRaises(TypeError, checked(), call)
         self.assertIn("no check of colour", str(error))
 
+    def test_arguments_behind_settings(self) -> None:
+        """Settings are checked by their own classes; what follows them keeps its own check."""
+
+        def call(self: object, broker: object, topic: str, timeout: float | None = None) -> str:
+            """Takes all by position."""
+            return topic
+
+        call = checked()(call)
+        self.assertEqual("t", call(self, Strange(), "t", 1))
+        for values, wrong in (((Strange(), "", 1), "topic"), ((Strange(), "t", "1"), "timeout")):
+            error = self.assertRaises(InvalidArgument, call, self, *values)
+            self.assertTrue(str(error).startswith(f"{wrong} is "), str(error))
+
     def test_values_are_shortened(self) -> None:
         """A message of megabytes does not become an error of megabytes."""
         error = self.assertRaises(InvalidArgument, checks.require, "data", "x" * (1 << 20))

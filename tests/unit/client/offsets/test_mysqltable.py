@@ -42,12 +42,17 @@ class ErrorTests(SynchronousTestCase):
     def error(self, raised: BaseException) -> OffsetStoreError:
         """Of the first call, when the server answers it so."""
 
+        calls: list[object] = []
+
         def connect(**_: object) -> None:
+            calls.append(1)
             raise raised
 
         self.patch(pymysql, "connect", connect)
         table = OffsetTable("t", {})
-        return self.assertRaises(OffsetStoreError, table.load, "test", "g", Partition(0, 0))
+        error = self.assertRaises(OffsetStoreError, table.load, "test", "g", Partition(0, 0))
+        self.assertEqual(1, len(calls), "only a connection that was open may have died")
+        return error
 
     def test_passing(self) -> None:
         """A server that is away, or a network: the group tries again, and nothing mends a table."""

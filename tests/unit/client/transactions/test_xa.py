@@ -481,6 +481,21 @@ class RefusalTests(XACase):
         self.assertCode(XAER_RMERR, self.resource.prepare(A))
 
 
+class DirectTests(LinkedCase):
+    """A session with one broker and without ZooKeeper."""
+
+    direct = True
+
+    def test_recovery(self) -> None:
+        """The session's broker is asked, too, though the only resource is of another one."""
+        making = self.session.create_xa_producer(unique_qualifier="app-h1")
+        resource = self.outcome(making).resource("host1:8123")
+        for broker in self.brokers:
+            broker.lines.clear()
+        self.assertEqual((), self.outcome(resource.recover()))
+        self.assertEqual([["RECOVER"]] * 2, [each.steps for each in self.brokers])
+
+
 class HeuristicTests(XACase):
     """Outcomes that an administrator has decided."""
 
