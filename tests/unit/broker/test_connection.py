@@ -322,7 +322,9 @@ class PressureTests(SynchronousTestCase):
             b"".join(b"result 200 7 %d\r\n1.4.6.2" % number for number in range(count)),
         )
         self.assertEqual(flooder.transport.producerState, "producing")
-        self.assertEqual(flooder.send(b"version 7\r\n"), b"result 200 7 7\r\n1.4.6.2", "none is left")
+        self.assertEqual(
+            flooder.send(b"version 7\r\n"), b"result 200 7 7\r\n1.4.6.2", "none is left"
+        )
 
     def test_flooding_client_vanishes(self) -> None:
         """A connection that is lost between two such turns is forgotten."""

@@ -76,6 +76,19 @@ class PublishTests(DirectoryCase):
         self.register(0, "new")
         self.assertEqual(["0-0"], self.published("new"))
 
+    def test_not_read_yet(self) -> None:
+        """Who asks while ZooKeeper has not answered hears that, and may ask again."""
+        self.register(0)
+        self.registry.hold()
+        done = self.publish()
+        error = self.absence()
+        self.assertIs(NoPartition, type(error))
+        self.assertIn("not known yet", str(error))
+        self.registry.release()
+        self.link(0)
+        self.runtime.result(done)
+        self.assertEqual("test", self.directory.topic_for("test").name)
+
     def test_waits_for_the_brokers(self) -> None:
         """It fires when every broker is connected."""
         self.register(0)
