@@ -79,7 +79,7 @@ class Records:
                 raise self._failed(command, unbroken.REASON)
             batch, reply = self._append(command)
         except BrokerError as error:
-            self._unbroken.refused((command.topic, command.partition))
+            self._break_off(command.topic, command.partition)
             shared.statistics.count_puts(command.topic, 1, len(command.body))
             if error.status != 403:
                 shared.statistics.count_put_failed(command.topic)
@@ -151,8 +151,12 @@ class Records:
 
     def _refused(self, store: MessageStore) -> None:
         """Records of the hot path, or of a batch, were refused."""
-        if self._unbroken.refused((store.topic, store.partition)):
-            self._shared.routes.syncs.pop((store.topic.encode(), b"%d" % store.partition), None)
+        self._break_off(store.topic, store.partition)
+
+    def _break_off(self, topic: str, partition: int) -> None:
+        """A record was refused: while its master joins, later ones do not take the hot path."""
+        if self._unbroken.refused((topic, partition)):
+            self._shared.routes.syncs.pop((topic.encode(), b"%d" % partition), None)
 
     # Probes
 

@@ -354,6 +354,15 @@ class JoiningTests(FullDiskCase):
         self.ask(client, JOINING_GROUP)
         self.assertEqual([200], self.statuses(client.send(sync(b"second"))))
 
+    def test_record_that_is_refused(self) -> None:
+        """Also for what it is, and not because of its partition."""
+        client = self.joining()
+        self.assertEqual([500], self.statuses(client.send(sync(b"second", checksum=b"5"))))
+        answer = client.send(sync(b"third"))
+        self.assertIn(unbroken.REASON.encode(), answer)
+        self.ask(client, JOINING_GROUP)
+        self.assertEqual([200], self.statuses(client.send(sync(b"second"))))
+
     def test_of_one_connection(self) -> None:
         """A new one begins anew, and nobody else's question ends it."""
         client = self.joining()
