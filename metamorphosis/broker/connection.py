@@ -343,7 +343,7 @@ class ClientConnection(Protocol):
         """The turn in C takes over, with the bytes that are left; None: something is under way."""
         if self._life is not OPEN or self._replies or not self._ordinary or self._gate.paused:
             return None
-        return None if self.session.scan else self._inbox.take_left(SMALL_CHUNK)
+        return self._inbox.take_left(SMALL_CHUNK)
 
     def take_in(self, data: bytes) -> None:
         """It has received these, and did not take them."""

@@ -118,7 +118,8 @@ class LaneSet(SocketSet):
         left = transport.protocol.begin_plain()
         if left is None:
             return False
-        if not self._lanes.plain(descriptor, left):
+        syncs = transport.protocol.session.scan is not None
+        if not self._lanes.plain(descriptor, left, syncs):
             transport.protocol.put_back(left)
             return False
         self.plain.add(descriptor)

@@ -69,7 +69,8 @@ class Session:
     """
     A client connection as the responders use it. Thread: reactor.
 
-    :ivar scan: a role's own ``hotpath.Scan`` for this client; None: the usual one.
+    :ivar scan: takes the ``sync`` requests of the master of a pair, whose connection this is; None:
+        it is the connection of a client.
     :ivar replies: the replies to the client.
     :ivar held: its gets that wait for data; kept by ``LongPolls``.
     :ivar active: bytes went in or out since the last idle sweep.

@@ -159,16 +159,22 @@ static bool has_line(const uint8_t *at, const uint8_t *end) {
     return false;
 }
 
-size_t missing_end(const uint8_t *at, const uint8_t *end, size_t max_body) {
+/* Whether it may become an ordinary request. */
+static bool has_verb(const uint8_t *at, const uint8_t *end, bool syncs) {
+    return syncs ? begins(at, end, "sync ") : begins(at, end, "put ") || begins(at, end, "get ");
+}
+
+size_t missing_end(const uint8_t *at, const uint8_t *end, size_t max_body, bool syncs) {
     const uint8_t *start = at;
-    if (!begins(at, end, "put ") && !begins(at, end, "get "))
+    if (!has_verb(at, end, syncs))
         return 0;
     if (!has_line(at, end))
         return end - at < ORDINARY_LINE ? (size_t)(end - at) + 1 : 0;
     struct put put;
     uint64_t length;
-    if (!read_beginning(&at, end, "put ", &put, &length) || !read_checksum(&at, end, &put) ||
-        !read_opaque(&at, end, &put) || length > max_body || length <= (uint64_t)(end - at))
+    if (!read_beginning(&at, end, syncs ? "sync " : "put ", &put, &length) || (syncs && !read_id(&at, end, &put)) ||
+        !read_checksum(&at, end, &put) || !read_opaque(&at, end, &put) || length > max_body ||
+        length <= (uint64_t)(end - at))
         return 0;
     return (size_t)(at - start) + (size_t)length;
 }

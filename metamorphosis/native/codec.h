@@ -55,9 +55,10 @@ bool read_sync(const uint8_t *at, const uint8_t *end, size_t max_body, struct pu
 
 /*
  * The bytes that the put or get at the start of [at, end) has in all, where it is ordinary as far as it has come and the
- * rest is missing; one more than there are while its line is not complete. 0: it is whole, or not ordinary.
+ * rest is missing; one more than there are while its line is not complete. 0: it is whole, or not ordinary. With `syncs`
+ * the same of a `sync`, and of nothing else.
  */
-size_t missing_end(const uint8_t *at, const uint8_t *end, size_t max_body);
+size_t missing_end(const uint8_t *at, const uint8_t *end, size_t max_body, bool syncs);
 
 /* An ordinary get. */
 struct get {

@@ -47,13 +47,14 @@ bool keep_left(struct lane *lane, const uint8_t *left, size_t length) {
     return true;
 }
 
-bool plain_lane(struct lanes *lanes, int descriptor, const uint8_t *left, size_t length) {
+bool plain_lane(struct lanes *lanes, int descriptor, const uint8_t *left, size_t length, bool syncs) {
     if (!make_room(lanes, (size_t)descriptor))
         return false;
     struct lane *lane = &lanes->all[descriptor];
     if (!keep_left(lane, left, length))
         return false;
     lane->plain = true;
+    lane->syncs = syncs;
     return true;
 }
 

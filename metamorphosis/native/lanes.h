@@ -16,6 +16,7 @@ struct lane {
     size_t length;
     size_t taken; /* bytes of requests since it became plain */
     bool plain;
+    bool syncs;  /* it is that of a pair's master: its `sync` requests are ordinary, and nothing else is */
     bool active; /* bytes came since `take_active` looked last */
 };
 
@@ -28,8 +29,8 @@ struct lanes {
 /* The lane of a descriptor; NULL: it is slow. */
 struct lane *find_lane(const struct lanes *lanes, int descriptor);
 
-/* Answer its requests from now on; false: there is no memory. */
-bool plain_lane(struct lanes *lanes, int descriptor, const uint8_t *left, size_t length);
+/* Answer its requests from now on, with `syncs` those of a pair's master; false: there is no memory. */
+bool plain_lane(struct lanes *lanes, int descriptor, const uint8_t *left, size_t length, bool syncs);
 
 /* Keep these bytes, in place of those that were left; false: there is no memory, and nothing has changed. */
 bool keep_left(struct lane *lane, const uint8_t *left, size_t length);

@@ -40,15 +40,14 @@ static void chain(struct turn *turn, struct appender *appender, uint32_t number)
 
 static void add_record(struct turn *turn, uint32_t to, const struct put *put, uint32_t checksum) {
     struct appender *appender = &turn->appenders[to];
-    turn->reply_bytes +=
-        write_put_reply(turn->replies + turn->reply_bytes, put, turn->next_id, appender->next_offset);
+    turn->reply_bytes += write_put_reply(turn->replies + turn->reply_bytes, put, put->id, appender->next_offset);
     uint32_t number = (uint32_t)turn->taken_count++;
     turn->taken[number] = (struct taken){
         .reply_end = turn->reply_bytes,
         .appender = to,
         .reader = NONE,
         .body = put->body,
-        .id = turn->next_id++,
+        .id = put->id,
         .checksum = checksum,
         .flag = put->flag,
         .next = NONE,
@@ -59,20 +58,37 @@ static void add_record(struct turn *turn, uint32_t to, const struct put *put, ui
     appender->next_offset += RECORD_HEADER_BYTES + (int64_t)put->body.length;
 }
 
+/* Whether the body is what the checksum says, the store takes it at once, and there is room for it. */
+static bool may_store(struct turn *turn, const struct put *put, bool syncs, uint32_t *checksum, uint32_t *to) {
+    *checksum = turn->crc32(put->body.start, put->body.length) & CHECKSUM_MASK;
+    if (put->has_checksum && put->checksum != *checksum)
+        return false;
+    *to = find_appender(turn, put->topic, put->partition, syncs);
+    return *to != NONE && make_room(turn);
+}
+
 /* Take the put at `at`, or leave it without a trace; returns what follows it, NULL: it is left. */
 static const uint8_t *take_put(struct turn *turn, const uint8_t *at, const uint8_t *end) {
     struct put put;
     if (!read_put(at, end, turn->max_body, &put))
         return NULL;
-    uint32_t checksum = turn->crc32(put.body.start, put.body.length) & CHECKSUM_MASK;
-    if (put.has_checksum && put.checksum != checksum)
+    uint32_t checksum, to;
+    if (!may_store(turn, &put, false, &checksum, &to) || !has_id(turn))
         return NULL;
-    uint32_t to = find_appender(turn, put.topic, put.partition);
-    if (to == NONE || !make_room(turn) || !has_id(turn))
-        return NULL;
+    put.id = turn->next_id++;
     add_record(turn, to, &put, checksum);
     if ((turn->next_id & SEQUENCE_MASK) == 0)
         turn->next_id = turn->calls.carry(turn->calls.context, turn->next_id);
+    return put.end;
+}
+
+/* The same of a record of a pair's master, which has its id. */
+static const uint8_t *take_sync(struct turn *turn, const uint8_t *at, const uint8_t *end) {
+    struct put put;
+    uint32_t checksum, to;
+    if (!read_sync(at, end, turn->max_body, &put) || !may_store(turn, &put, true, &checksum, &to))
+        return NULL;
+    add_record(turn, to, &put, checksum);
     return put.end;
 }
 
@@ -110,8 +126,13 @@ static const uint8_t *take_get(struct turn *turn, struct answered *answered, con
 const uint8_t *take_requests(struct turn *turn, struct answered *answered, const uint8_t *at, const uint8_t *end) {
     int64_t file_bytes = 0;
     while (at < end) {
-        const uint8_t *past =
-            *at == 'g' ? take_get(turn, answered, at, end, &file_bytes) : take_put(turn, at, end);
+        const uint8_t *past;
+        if (answered->syncs)
+            past = take_sync(turn, at, end);
+        else if (*at == 'g')
+            past = take_get(turn, answered, at, end, &file_bytes);
+        else
+            past = take_put(turn, at, end);
         if (past == NULL)
             break;
         at = past;

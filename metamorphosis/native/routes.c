@@ -29,10 +29,14 @@ void clear_routes(struct turn *turn) {
     turn->appender_count = turn->reader_count = 0;
 }
 
-uint32_t find_appender(struct turn *turn, struct span topic, struct span partition) {
+static bool takes(const struct appender *appender, struct span topic, struct span partition, bool syncs) {
+    return appender->syncs == syncs && same(appender->topic, topic) && same(appender->partition, partition);
+}
+
+uint32_t find_appender(struct turn *turn, struct span topic, struct span partition, bool syncs) {
     uint32_t *bucket = &turn->appender_buckets[bucket_of(topic, partition)];
     for (uint32_t at = *bucket; at != NONE; at = turn->appenders[at].next)
-        if (same(turn->appenders[at].topic, topic) && same(turn->appenders[at].partition, partition))
+        if (takes(&turn->appenders[at], topic, partition, syncs))
             return turn->appenders[at].store != NULL ? at : NONE;
     void *appenders = turn->appenders;
     if (!make_room_for(&appenders, &turn->appender_room, turn->appender_count + 1, sizeof *turn->appenders))
@@ -40,7 +44,8 @@ uint32_t find_appender(struct turn *turn, struct span topic, struct span partiti
     turn->appenders = appenders;
     uint32_t number = (uint32_t)turn->appender_count++;
     struct appender *made = &turn->appenders[number];
-    *made = (struct appender){.topic = topic, .partition = partition, .next = *bucket, .first = NONE, .last = NONE};
+    *made = (struct appender){
+        .topic = topic, .partition = partition, .syncs = syncs, .next = *bucket, .first = NONE, .last = NONE};
     *bucket = number;
     turn->calls.begin(turn->calls.context, made);
     return made->store != NULL ? number : NONE;

@@ -53,7 +53,7 @@ static void leave_socket(struct turn *turn, int descriptor, uint32_t events) {
 static void keep_rest(struct turn *turn, struct lane *lane, struct answered *answered, const uint8_t *end) {
     struct span rest = answered->rest;
     if (rest.length > 0) {
-        size_t whole = missing_end(rest.start, end, turn->max_body);
+        size_t whole = missing_end(rest.start, end, turn->max_body, lane->syncs);
         if (whole > 0 && whole <= LEFT_BYTES && keep_left(lane, rest.start, rest.length)) {
             answered->rest.length = 0;
             return;
@@ -67,7 +67,8 @@ static void take_chunk(struct turn *turn, int descriptor, struct lane *lane, siz
     const uint8_t *start = turn->area + turn->area_used;
     const uint8_t *end = start + lane->length + count;
     struct answered *answered = &turn->answered[turn->answered_count++];
-    *answered = (struct answered){.descriptor = descriptor, .first = (uint32_t)turn->taken_count};
+    *answered = (struct answered){
+        .descriptor = descriptor, .syncs = lane->syncs, .first = (uint32_t)turn->taken_count};
     answered->reply_start = answered->sent = turn->reply_bytes;
     turn->area_used += lane->length + count;
     const uint8_t *past = take_requests(turn, answered, start, end);

@@ -27,9 +27,10 @@
 #define TURN_NANOSECONDS 1000000   /* no further round begins later than that */
 #define NONE UINT32_MAX
 
-/* A store that puts of this round go to. */
+/* A store that puts of this round go to, or records of a pair's master. */
 struct appender {
     struct span topic, partition;
+    bool syncs;        /* records of a pair's master */
     uint32_t next;     /* of the same hash */
     void *store;       /* the caller's; NULL: its puts are not ordinary now */
     int descriptor;
@@ -72,6 +73,7 @@ struct taken {
 /* A connection that was served in this round. */
 struct answered {
     int descriptor;
+    bool syncs;                  /* of a pair's master */
     uint32_t first, end;         /* its requests in `taken` */
     size_t request_bytes;        /* of them */
     size_t reply_start, reply_end;
@@ -93,7 +95,7 @@ struct ready {
 /* What the caller knows. Each is called at most once a round for one store, but `carry`. */
 struct calls {
     void *context;
-    /* Fill in an appender whose names are set; leave `store` NULL if its puts are not ordinary. */
+    /* Fill in an appender whose names and `syncs` are set; leave `store` NULL if its puts are not ordinary. */
     void (*begin)(void *context, struct appender *appender);
     /* Fill in a reader whose names are set for a get at `offset`; leave `segment` NULL likewise. */
     void (*find)(void *context, struct reader *reader, int64_t offset);

@@ -38,7 +38,8 @@ static void report(PyObject *from) {
 
 static void begin(void *context, struct appender *appender) {
     Lanes *lanes = context;
-    PyObject *answer = PyObject_CallFunction(lanes->begin, "NN", bytes_of(appender->topic), bytes_of(appender->partition));
+    PyObject *answer = PyObject_CallFunction(lanes->begin, "NNi", bytes_of(appender->topic),
+                                             bytes_of(appender->partition), (int)appender->syncs);
     PyObject *store;
     long long position, next_offset;
     if (answer != NULL && answer != Py_None &&
@@ -233,20 +234,20 @@ static PyObject *turn(PyObject *self, PyObject *ignored) {
     return list;
 }
 
-PyDoc_STRVAR(plain_doc, "plain(descriptor, left) -> bool\n--\n\n"
-                        "Answer this socket from now on; `left` was received before. False: there is no memory.");
+PyDoc_STRVAR(plain_doc, "plain(descriptor, left, syncs) -> bool\n--\n\n"
+                        "Answer this socket; `syncs`: it is that of a pair's master. False: there is no memory.");
 
 static PyObject *plain(PyObject *self, PyObject *arguments) {
     Lanes *lanes = (Lanes *)self;
-    int descriptor;
+    int descriptor, syncs;
     Py_buffer left;
-    if (!PyArg_ParseTuple(arguments, "iy*:plain", &descriptor, &left))
+    if (!PyArg_ParseTuple(arguments, "iy*p:plain", &descriptor, &left, &syncs))
         return NULL;
     PyObject *result = NULL;
     if (descriptor < 0 || left.len > LEFT_BYTES)
         PyErr_SetString(PyExc_ValueError, "a descriptor and few bytes are needed");
     else
-        result = PyBool_FromLong(plain_lane(&lanes->turn->lanes, descriptor, left.buf, (size_t)left.len));
+        result = PyBool_FromLong(plain_lane(&lanes->turn->lanes, descriptor, left.buf, (size_t)left.len, syncs != 0));
     PyBuffer_Release(&left);
     return result;
 }

@@ -99,15 +99,16 @@ static void check_gets(const uint8_t *data, size_t size) {
 }
 
 /* What is missing is missing: the frame is not whole, and not beyond what may be. */
-static void check_missing(const uint8_t *data, size_t size) {
+static void check_missing(const uint8_t *data, size_t size, bool syncs) {
     struct put put;
     struct get get;
-    size_t whole = missing_end(data, data + size, MAX_BODY);
+    size_t whole = missing_end(data, data + size, MAX_BODY, syncs);
     if (whole == 0)
         return;
     require(whole > size && whole <= ORDINARY_LINE + MAX_BODY, "an end is missing that is there, or too far");
     require(!read_put(data, data + size, MAX_BODY, &put), "the end of a whole put is missing");
     require(!read_get(data, data + size, &get), "the end of a whole get is missing");
+    require(!read_sync(data, data + size, MAX_BODY, &put), "the end of a whole sync is missing");
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -127,7 +128,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         check_record(&record, data, size);
     check_transaction_puts(data, size);
     check_gets(data, size);
-    check_missing(data, size);
+    check_missing(data, size, false);
+    check_missing(data, size, true);
     return 0;
 }
 

@@ -13,10 +13,11 @@ from typing import Any
 from unittest import mock
 
 from metamorphosis.broker import connection
-from metamorphosis.broker.hotpath import native, pure
+from metamorphosis.broker.hotpath import native, pure, scan_syncs, syncs
 from metamorphosis.broker.lanes import LaneSet
 from metamorphosis.broker.sockets import SocketSet
 from metamorphosis.broker.transport import BrokerTransport
+from metamorphosis.replication.pairslave import takeover
 from tests.support.serving import Broker
 
 MOST_TURNS = 50
@@ -76,12 +77,15 @@ class Served:
     A broker and its set of sockets.
 
     :param in_c: with the turn in C; else nothing in C is used.
+    :param kind: the broker; another one is a ``SlaveBroker``.
     :param options: see ``Broker``.
     """
 
-    def __init__(self, directory: str, in_c: bool, **options: Any) -> None:
+    def __init__(
+        self, directory: str, in_c: bool, kind: type[Broker] = Broker, **options: Any
+    ) -> None:
         self.in_c = in_c
-        self.broker = Broker(directory, **options)
+        self.broker = kind(directory, **options)
         shared = self.broker.factory.shared
         reactor: Any = Reactor(self.broker.clock)
         self.sockets = LaneSet(reactor, shared.routes, shared.ids) if in_c else SocketSet(reactor)
@@ -99,7 +103,11 @@ class Served:
     def implementation(self) -> Iterator[None]:
         """The hot path that belongs to this side."""
         scan = native.scan if self.in_c else pure.scan
-        with mock.patch.object(connection, "ordinary_scan", scan):
+        take_syncs = scan_syncs if self.in_c else syncs.scan
+        with (
+            mock.patch.object(connection, "ordinary_scan", scan),
+            mock.patch.object(takeover, "scan_syncs", take_syncs),
+        ):
             yield
 
     def turn(self) -> None:

@@ -14,6 +14,11 @@ A lane has two states, and only Python changes them (``lanes``):
     plain    something is left; the connection writes, or pauses;    slow: Python receives
              it closes
 
+A lane is either that of a client, of which C takes puts and gets, or that of the master of a pair
+(``Session.scan``), of which it takes records, ``sync``, and nothing else. The first ``sync`` of a
+connection is not ordinary: it decides which connection is the master's. When a newer one takes
+over, the older is aborted, and with that slow: nothing of it is taken after that.
+
 These rules hold, beside those of ``contract`` for each request that is taken:
 
 * A store is asked once a round by ``begin`` whether it may be written at once, and where. None, and
@@ -26,7 +31,7 @@ These rules hold, beside those of ``contract`` for each request that is taken:
 * What is left comes in the order in which it has to be served: ``REFUSED``, ``UNSENT`` (replies
   that the socket did not take), ``BYTES`` (received, and not taken: from the first request that is
   not ordinary on), then ``EVENT`` (a slow socket is ready, or a plain one has ended).
-* Ids begin with ``MessageIds.start_chunk``, once a round.
+* Ids begin with ``MessageIds.start_chunk``, once a round; a record of a master has its id.
 * One connection gives at most 256 KiB a round, all together 512 KiB. What is kept of a connection
   is the beginning of an ordinary request of at most 64 KiB.
 """
@@ -69,9 +74,17 @@ class TurnStores:
     def __init__(self, routes: Routes) -> None:
         self._routes = routes
 
-    def begin(self, topic: bytes, partition: bytes) -> tuple[Appender, int, int, int] | None:
-        """See ``Appender.begin``; the names are as they are spelled on the wire."""
-        store = self._routes.puts.get((topic, partition))
+    def begin(
+        self, topic: bytes, partition: bytes, syncs: int
+    ) -> tuple[Appender, int, int, int] | None:
+        """
+        See ``Appender.begin``; the names are as they are spelled on the wire.
+
+        :param syncs: 1: records of a pair's master are to be stored, 0: puts. No store takes both:
+            a slave refuses puts.
+        """
+        stores = self._routes.syncs if syncs else self._routes.puts
+        store = stores.get((topic, partition))
         if not isinstance(store, MessageStore):
             return None
         return store.appender.begin()

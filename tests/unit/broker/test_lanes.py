@@ -391,7 +391,13 @@ class LanesTests(LaneCase):
         served = self.serve()
         assert isinstance(served.sockets, LaneSet) and turn is not None
         lanes = served.sockets._lanes
-        for arguments in ((-1, b""), (5, bytes(1 << 20)), ("5", b""), (1 << 40, b"")):
+        for arguments in (
+            (-1, b"", 0),
+            (5, bytes(1 << 20), 0),
+            ("5", b"", 0),
+            (1 << 40, b"", 0),
+            (5, b""),
+        ):
             with self.assertRaises((ValueError, TypeError, OverflowError)):
                 lanes.plain(*arguments)
         with self.assertRaises(TypeError):

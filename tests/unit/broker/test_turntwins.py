@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import random
 import re
+import sys
 from collections import Counter
 
 from metamorphosis.message import iterate_records
@@ -48,11 +49,11 @@ def frame(rng: random.Random) -> bytes:
     return put(body, partition=partition, opaque=opaque, flag=rng.choice((b"0", b"-7", b"9")))
 
 
-def cut(rng: random.Random, stream: bytes) -> list[bytes]:
-    """Pieces of it."""
+def cut(rng: random.Random, stream: bytes, most: int = sys.maxsize) -> list[bytes]:
+    """Pieces of it, of at most so many bytes."""
     pieces = []
     while stream:
-        size = rng.choice((1, 7, 50, 1000, 5000, 30000, len(stream)))
+        size = min(rng.choice((1, 7, 50, 1000, 5000, 30000, len(stream))), most)
         pieces.append(stream[:size])
         stream = stream[size:]
     return pieces
