@@ -29,7 +29,6 @@ MODULE_TESTS = (
     "tests.unit.broker.test_connection",
     "tests.unit.broker.test_lanes",
     "tests.unit.broker.test_turntwins",
-    "tests.unit.broker.test_syncscan",
     "tests.unit.broker.test_synclanes",
     "tests.unit.transactions.test_scan",
 )
