@@ -6,7 +6,8 @@ The questions, in this order; the first answer ends the search:
 
 1. Does the checksum fit a shorter or longer body that another header, or the end, follows? Then the
    record's length is wrong and this is its end, whatever the bytes there are. The checksum of an
-   empty body is 0, as zeros are: it needs the proof of 2.
+   empty body is 0, as zeros are: it needs the proof of 2, and the id of the record that follows the
+   header must not show that it was sent inside of this one.
 2. Does a record begin where this one ends by its length? That needs a proof: a whole record with a
    right checksum, the end of the segment or of the log, or a chain of headers that leads to one of
    these, as after long and damaged records. Bytes that were not read prove nothing.
@@ -118,7 +119,7 @@ class DamageSearch:
         if before is not None:
             return Place(before)
         length, within = self._length, HEADER_BYTES + self._max_body + 1
-        if self._is_empty and await self._proof_of(HEADER_BYTES) is Proof.SEEN:
+        if self._is_empty and await self._is_followed():
             return self._place(HEADER_BYTES)
         if length is not None and 0 <= length <= self._max_body:
             found = await self._end_by_checksum(HEADER_BYTES + length)
@@ -163,6 +164,21 @@ class DamageSearch:
 
     # -- by the checksum
 
+    async def _is_followed(self) -> bool:
+        """Whether a record follows the header, and is not one that this body holds."""
+        if await self._proof_of(HEADER_BYTES) is not Proof.SEEN:
+            return False
+        length = self._length
+        if length is None or not 0 < length <= self._max_body:
+            return True
+        claimed = HEADER_BYTES + length
+        if await self._proof_of(claimed) is not Proof.SEEN:
+            return True
+        own, following = await self._ids_around(claimed)
+        first: int = HEADER.unpack(await self._window.read(HEADER_BYTES, HEADER_BYTES))[2]
+        ids = ids_between(own, following, sure=True)
+        return not ids_fit(own, following) or any(first in each for each in ids)
+
     async def _end_by_checksum(self, stop: int) -> int | None:
         """Question 1, as far as ``stop``."""
         window = self._window
@@ -204,7 +220,8 @@ class DamageSearch:
             await self._window.fill(near + HEADER_BYTES + self._max_body)
         own, following = await self._ids_around(claimed)
         ids = ids_between(own, following, proof is Proof.SEEN)
-        distrusted = near if proof is Proof.CHAIN or self._is_empty else HEADER_BYTES
+        is_doubtful = self._is_empty and not ids_fit(own, following)
+        distrusted = near if proof is Proof.CHAIN or is_doubtful else HEADER_BYTES
         if claimed > near and not ids_fit(own, following):
             distrusted = claimed
         inside = RecordsInside(claimed, ids, distrusted, self._max_body)
