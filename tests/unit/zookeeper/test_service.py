@@ -13,6 +13,7 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import LogLevel, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
+from metamorphosis import lone
 from metamorphosis.daemon.directorylock import DirectoryLock
 from metamorphosis.daemon.process import StartRefused
 from metamorphosis.threads import SynchronousThreads
@@ -82,6 +83,9 @@ class ServiceTests(SynchronousTestCase):
         self.logged: list[tuple[LogLevel, str]] = []
         globalLogPublisher.addObserver(self.observe)
         self.addCleanup(globalLogPublisher.removeObserver, self.observe)
+        self.patch(
+            lone, "QUICK_SECONDS", 0.0
+        )  # the threads commit, whatever this machine's disk does
         self.patch(BreakingStorage, "broken", False)
         self.patch_storage(BreakingStorage)
 
