@@ -2,8 +2,8 @@
 Runs the tests and counts them: ``python -m tests.run --all``, or the names of stages or tests.
 
 Each stage is a process of its own (``tests.stage``), so that neither a crash nor a reactor left
-dirty spoils the next. ``--all`` runs two stages at a time, because most of them wait half of their
-time: for a session to expire, a process to start. The last line is ``N passed, N failed, N
+dirty spoils the next. ``--all`` runs three stages at a time, because those with processes wait half
+of their time: for a session to expire, a process to start. The last line is ``N passed, N failed, N
 skipped``; the exit status is 0 only when something ran and nothing failed.
 """
 
@@ -48,8 +48,10 @@ CHECKS: dict[str, tuple[str, ...]] = {
     "format": ("-m", "ruff", "format", "--quiet", "--diff"),
     "documents": ("-m", "sphinx", "-qEW", "--keep-going", "docs", "build/documents"),
 }
-WORKERS = 2  # stages at a time
+WORKERS = 3  # stages at a time
 LATER = ("compat", "integration-1", "integration-2", "faults", "pure")
+"""The stages that wait much. Those with the unit tests of other Pythons, which never wait, go
+between them."""
 PARTS = 2  # of the integration tests, of about the same length
 SECONDS = {  # of the integration tests that take longest; others take about SECONDS_OF_OTHERS
     "test_newuser": 50,
@@ -310,10 +312,21 @@ def run_all(total: Outcome) -> None:
     building = subprocess.Popen(BUILD_JAVA, cwd=ROOT, **QUIET)  # downloads, mostly
     try:
         units = [name for name, python in pythons.items() if python]
-        run_stages(("unit", *CHECKS, *units, *LATER), WORKERS, total)
+        run_stages(("unit", *CHECKS, *mixed(LATER, units)), WORKERS, total)
     finally:
         building.terminate()
         building.wait()
+
+
+def mixed(stages: Iterable[str], others: Iterable[str]) -> list[str]:
+    """The stages, with one of the others after each two of them."""
+    left = deque(others)
+    found: list[str] = []
+    for number, name in enumerate(stages, 1):
+        found.append(name)
+        if number % 2 == 0 and left:
+            found.append(left.popleft())
+    return found + list(left)
 
 
 def prepare_compat() -> None:
