@@ -266,6 +266,14 @@ class FactoryTests(BlockingCase):
         with self.assertRaisesRegex(InvalidMessage, "data is 'text'"):
             producer.send_later("test", wrong)
 
+    def test_send_later_after_the_end(self) -> None:
+        """Neither a message nor a wait for those before is possible."""
+        factory = self.factory()
+        producer = factory.create_producer("test")
+        factory.close()
+        self.assertRaises(ClientClosed, producer.flush)
+        self.assertRaises(ClientClosed, producer.send_later, "test", b"x")
+
     def test_send_later_bound(self) -> None:
         """A call that would fill the memory waits until there is room."""
         factory = self.factory()

@@ -153,6 +153,26 @@ class LifeTests(BrowserCase):
         self.assertRaises(ClientClosed, self.browse, browser)
         self.assertEqual([], self.session._children)
 
+    def test_closed_in_the_loop(self) -> None:
+        """The loop ends with the error: no message comes behind the end, whatever was under way."""
+        for partition in (0, 1):
+            self.broker.log("t", partition).append(b"one", b"two")
+        for most in (0, 1, 3):
+            browser, got = self.browser(), []
+
+            async def loop(browser: TopicBrowser, got: list[bytes], most: int) -> None:
+                async for message in browser:
+                    got.append(message.data)
+                    if len(got) == most:
+                        await browser.close()
+
+            looping = self.runtime.start(loop(browser, got, most))
+            if not most:
+                self.runtime.result(browser.close())  # while the partitions are asked for
+            self.broker.serve()
+            self.assertRaises(ClientClosed, self.runtime.result, looping)
+            self.assertEqual(most, len(got))
+
     def test_closed_with_the_factory(self) -> None:
         """Closing the factory closes its browsers."""
         browser = self.browser()
