@@ -24,6 +24,7 @@ SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g",
 WARNINGS = ["-std=c11", "-Wall", "-Wextra", "-Wconversion", "-Werror"]
 MODULE_TESTS = (
     "tests.unit.native",
+    "tests.native.test_turnfaults",
     "tests.unit.broker.test_hotpath",
     "tests.unit.broker.test_twins",
     "tests.unit.broker.test_connection",
