@@ -397,7 +397,7 @@ class DamagedLog:
         """
         length, _, own = self._now(harmed)[:3]
         claimed = harmed.offset + HEADER_BYTES + length
-        if self.harmed(harmed) < 2 or claimed < stored.end:
+        if claimed < stored.end or (self.harmed(harmed) < 2 and not self._hides_its_end(harmed)):
             return False
         held = [each for each in self.records if harmed.offset < each.offset < claimed]
         if all(self._now(each)[2] != each.id for each in held if self.is_readable(each)):
@@ -409,6 +409,15 @@ class DamagedLog:
             if each.offset == claimed and own < following < own + ID_SPAN:
                 return own != harmed.id or following != each.id
         return False
+
+    def _hides_its_end(self, harmed: Stored) -> bool:
+        """
+        Whether a message with a wrong length is longer than accepted, and the one behind it cannot
+        be read either: nothing then shows that its checksum fits there.
+        """
+        behind = [each for each in self.records if each.offset == harmed.end]
+        is_long = len(harmed.body) > self.longest and self._now(harmed)[0] != len(harmed.body)
+        return is_long and bool(behind) and self.harmed(behind[0]) > 0
 
     def _is_wrong(self, stored: Stored) -> int:
         """``harmed``, and whether the id is another one, which no reader can see."""

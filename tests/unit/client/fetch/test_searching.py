@@ -33,6 +33,7 @@ FOUND = (
     1883254367983074,
     1883255239358744,
     1883256641378285,
+    1883261049508912,
 )
 """
 Seeds of damaged logs of which a message was missing, or one was delivered that was never sent.
