@@ -1,8 +1,8 @@
 """
-Draws the pictures of the documents, as SVG below ``docs/pictures``: a cluster, a put in time, and
-the bars of the table under "Reference result" in ``docs/performance.md``.
+Draws the pictures of the documents, as SVG below ``docs/pictures``: a cluster, the steps of a put,
+and the bars of the table under "Reference result" in ``docs/performance.md``.
 
-``tools/pictures.py`` writes them, ``tools/pictures.py --check`` only says whether they are up to
+``tools/pictures.py`` writes them, ``tools/pictures.py --check`` only checks that they are up to
 date.
 """
 
@@ -27,7 +27,7 @@ _CELL = re.compile(r"^((?:put|commit|get|wide) \S+) +(\d+) +(\d+) +([\d.]+) ", r
 
 
 def svg(width: int, height: int, parts: Iterator[str]) -> str:
-    """A whole picture, on white so that it is legible on dark pages, too."""
+    """A whole picture, on white so that it is also legible on dark pages."""
     arrow = (
         '<marker id="a" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8"'
         f' orient="auto-start-reverse"><path d="M0 0 8 4 0 8z" fill="{INK}"/></marker>'
@@ -93,7 +93,7 @@ def cluster() -> str:
 
 
 def put() -> str:
-    """A put that is acknowledged when it is on the disk, from left to right."""
+    """The steps of a put that is acknowledged after a flush, from left to right."""
     lanes = (("producer", 60), ("broker: one turn", 130), ("disk", 200), ("consumer", 270))
     steps = (
         (170, 60, 215, 130, "send"),
@@ -147,13 +147,13 @@ def bars(table: str) -> str:
 
 
 def pictures() -> dict[str, str]:
-    """All of them, by file name."""
+    """All pictures, by file name."""
     section = TABLE.read_text("utf-8").partition("## Reference result")[2].partition("\n## ")[0]
     return {"cluster.svg": cluster(), "put.svg": put(), "benchmarks.svg": bars(section)}
 
 
 def main() -> None:
-    """Write, or check."""
+    """Write or check the pictures."""
     stale = []
     for name, content in pictures().items():
         path = PICTURES / name

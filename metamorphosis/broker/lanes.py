@@ -1,13 +1,13 @@
 """
 The set of client sockets whose ordinary requests are answered in C; see ``hotpath.turn``.
 
-``SocketSet`` serves each ready socket in Python. Here the turn in C comes first, and what it leaves
-is served as there.
+``SocketSet`` serves each ready socket in Python. Here the turn in C runs first, and the sockets that
+it leaves are served in Python.
 
-A connection is plain while nothing of it is under way in Python. It becomes plain when a socket
-that is slow has something to read, and slow as soon as the turn leaves something of it, or its
-transport wants anything else than to read. A connection whose requests are mostly not ordinary
-would go to and fro: each time that the turn leaves its bytes without having taken much, it stays
+A connection is plain while Python has no pending request of it. A slow connection becomes plain
+when its socket is readable. A plain one becomes slow as soon as the turn leaves a part of its data,
+or its transport has to write or pause. Connections whose requests are mostly not ordinary would
+change all the time: each time that the turn leaves bytes after taking little, the connection stays
 slow for twice as many events.
 """
 
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from metamorphosis.ids import MessageIds
 
 LONGEST_WAIT = 63
-"""Events for which a connection stays slow at most."""
+"""The most events for which a connection stays slow."""
 
 WORTH = 1024
-"""Bytes of requests that the turn has taken of a connection, from which on it was right to be
+"""If the turn took at least this many bytes of requests, it was worth making the connection
 plain."""
 
 
@@ -42,7 +42,7 @@ class LaneSet(SocketSet):
     See the module. Thread: reactor.
 
     :ivar plain: descriptors of the plain connections.
-    :raises TypeError: the turn in C is not built or left out.
+    :raises TypeError: the turn in C is not built or is disabled.
     """
 
     looks_first = True
@@ -53,19 +53,19 @@ class LaneSet(SocketSet):
         self._stores = TurnStores(routes)
         self._lanes = turn(self._epoll.fileno(), self._stores, ids, routes.max_body)
         self.plain: set[int] = set()
-        self._waits: dict[int, list[int]] = {}  # events to go, and how many there were
+        self._waits: dict[int, list[int]] = {}  # remaining events, and their first number
 
     def doRead(self) -> None:
-        """Let the turn serve the sockets that are ready, and then those that it leaves."""
+        """Let the turn serve the ready sockets, and serve in Python those that it leaves."""
         if self._serve_left(self._lanes.turn()):
             self._serve_left(self._lanes.turn())
 
     def _serve_left(self, left: Sequence[Any]) -> bool:
-        """Whether a socket that is ready has become plain."""
+        """Serve what the turn has left; returns whether a ready socket has become plain."""
         found = False
         for kind, descriptor, *rest in left:
             transport: Any = self._transports.get(descriptor)
-            if transport is None:  # closed by what was left before
+            if transport is None:  # closed while an earlier item was served
                 _let_go(kind, rest)
             elif kind == EVENT:
                 (event,) = rest
@@ -84,7 +84,7 @@ class LaneSet(SocketSet):
         return found
 
     def _guard(self, transport: Any, kind: int, rest: Sequence[Any]) -> None:
-        """An error while one is served ends that connection."""
+        """Serve one item. An error ends its connection only."""
         try:
             connection = transport.protocol
             if kind == BYTES:
@@ -109,7 +109,7 @@ class LaneSet(SocketSet):
     # States
 
     def _begin_plain(self, transport: Any) -> bool:
-        """Let the turn in C serve it, if that is possible."""
+        """Let the turn in C serve the connection, if that is possible."""
         descriptor = transport.fileno()
         wait = self._waits.get(descriptor)
         if wait is not None and wait[0] > 0:
@@ -126,7 +126,7 @@ class LaneSet(SocketSet):
         return True
 
     def _end_plain(self, descriptor: int, transport: Any) -> None:
-        """Serve it in Python."""
+        """Let Python serve the connection."""
         if descriptor not in self.plain:
             return
         self.plain.discard(descriptor)
@@ -135,14 +135,14 @@ class LaneSet(SocketSet):
         transport.protocol.put_back(self._lanes.slow(descriptor))
 
     def note_active(self) -> None:
-        """Tell the connections of which bytes have come."""
+        """Mark the plain connections that have sent bytes as active."""
         for descriptor in self.plain:
             if self._lanes.active(descriptor):
                 transport: Any = self._transports[descriptor]
                 transport.protocol.active = True
 
     def keep_slow(self, transport: FileDescriptor) -> None:
-        """It takes no more requests."""
+        """Keep a connection slow: it takes no more requests."""
         self._end_plain(transport.fileno(), transport)
 
     def _change(self, transport: FileDescriptor, more: int, less: int) -> None:
@@ -153,13 +153,13 @@ class LaneSet(SocketSet):
             if mask != EPOLLIN:
                 self._end_plain(descriptor, transport)
             if not mask:
-                self._lanes.slow(descriptor)  # an event that was not served yet is forgotten
+                self._lanes.slow(descriptor)  # drops an event that was not served yet
                 self._waits.pop(descriptor, None)
         super()._change(transport, more, less)
 
 
 def _let_go(kind: int, rest: Sequence[Any]) -> None:
-    """Nothing of this is sent any more: release the files of its replies."""
+    """Release the files of replies that cannot be sent any more."""
     replies = rest[0] if kind == UNSENT else []
     if kind == REFUSED:
         replies = [reply for _, _, reply in rest[1]]

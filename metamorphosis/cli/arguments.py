@@ -58,7 +58,7 @@ def start(text: str) -> Start:
     """
     The value of ``--from``. A time without a zone is local time.
 
-    :raises argparse.ArgumentTypeError: the text is not a place.
+    :raises argparse.ArgumentTypeError: the text is not a start.
     """
     if text in (EARLIEST, LATEST, STORED):
         return Start(StartKind(text))
@@ -91,7 +91,7 @@ def positive(kind: Callable[[str], float]) -> Callable[[str], float]:
 
 def count(text: str) -> int:
     """
-    A number that may be 0.
+    A whole number of 0 or more.
 
     :raises argparse.ArgumentTypeError: the text is not a number.
     """

@@ -1,8 +1,8 @@
 """
 Level, format and file of the log: options of both services beside those of ``twistd``.
 
-Without any of them the log is what ``twistd`` makes of it. ``twist`` has options of its own for the
-same, so that ours are refused there.
+Without these options ``twistd`` decides about the log. ``twist`` has its own options for the log,
+so ours are refused there.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ LEVELS = tuple(level.name for level in LogLevel.iterconstants())
 FORMATS = ("text", "json")
 
 PARAMETERS = [
-    ["log-level", None, None, f"The least level that is logged: {', '.join(LEVELS)} (info)."],
+    ["log-level", None, None, f"The lowest level that is logged: {', '.join(LEVELS)} (info)."],
     ["log-format", None, None, "text, or json: one object a line (text)."],
     [
         "log-file",
         None,
         None,
-        "Where the log goes. The file may be moved away at any time, as logrotate does: the next"
-        " line begins a new one. Without this option it is what twistd says, - is standard output.",
+        "The file of the log. It may be moved away at any time, as logrotate does: the next line"
+        " begins a new file. - means standard output. Without this option twistd chooses the file.",
     ],
 ]
 """For ``optParameters``."""
@@ -46,11 +46,11 @@ DEFAULT_FILE = "twistd.log"
 
 class MovableFile:
     """
-    A file that lines are appended to. When it was moved away or removed, the next line goes to a
-    new file of the same name. When that cannot be made, lines go on to where the old one is now.
+    A file to which lines are appended. After it was moved away or removed, the next line goes to a
+    new file of the same name. If that file cannot be made, lines still go to the old file.
 
     :param path: absolute, because ``twistd`` changes its directory.
-    :raises OSError: it cannot be opened.
+    :raises OSError: the file cannot be opened.
     """
 
     def __init__(self, path: str) -> None:
@@ -58,7 +58,7 @@ class MovableFile:
         self._file = self._open()
 
     def write(self, line: str) -> None:
-        """Append a line, and look first where it is to go: one ``stat`` for each line."""
+        """Append a line, after a ``stat`` that checks whether the file was moved away."""
         if self._is_away():
             try:
                 file = self._open()
@@ -70,11 +70,11 @@ class MovableFile:
         self._file.write(line)
 
     def flush(self) -> None:
-        """Nothing is kept back."""
+        """Write buffered lines."""
         self._file.flush()
 
     def close(self) -> None:
-        """No more lines."""
+        """Close the file."""
         self._file.close()
 
     def _open(self) -> IO[str]:
@@ -109,12 +109,12 @@ def json_line(event: LogEvent) -> str:
 
 def use_log_options(options: Any, parent: Any) -> None:
     """
-    Let ``twistd`` log as the options of a service say.
+    Let ``twistd`` log according to the options of a service.
 
     :param options: of the service.
-    :param parent: the options of ``twistd``, which reads them after those of its service; None or
-        those of ``twist``.
-    :raises SystemExit: a value is wrong, or an option of ``twistd`` says something else.
+    :param parent: the options of ``twistd``, which uses them after the options of its service were
+        read; None, or the options of ``twist``.
+    :raises SystemExit: a value is wrong, or contradicts an option of ``twistd``.
     """
     given = [name for name, *_ in PARAMETERS if options[name] is not None]
     if not given:
@@ -139,7 +139,7 @@ def use_log_options(options: Any, parent: Any) -> None:
 
 
 _chosen: list[ILogObserver] = []
-"""The one of this process: ``twistd`` takes nothing but the name of a function."""
+"""The observer of this process: ``twistd`` accepts only the name of a function."""
 
 
 def chosen_observer() -> ILogObserver:
@@ -149,7 +149,7 @@ def chosen_observer() -> ILogObserver:
 
 def make_observer(path: str, level: str, form: str) -> ILogObserver:
     """
-    An observer that writes to a file, which is opened now, so that a wrong path ends the start.
+    An observer that writes to a file. The file is opened now, so that a wrong path ends the start.
 
     :param path: ``-``: standard output.
     :raises SystemExit: the file cannot be opened.

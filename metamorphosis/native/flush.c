@@ -21,18 +21,18 @@ struct worker {
     bool busy; /* in fdatasync */
 };
 
-/* Flushes in the order in which they came. */
+/* Flushes in the order of arrival. */
 struct row {
     struct flush *first, **last;
 };
 
-/* Everything but `event` and `limit` belongs to who has the lock. */
+/* The lock guards all fields but `event` and `limit`. */
 struct flusher {
     pthread_mutex_t lock;
-    pthread_cond_t news; /* something waits, or the end has come */
+    pthread_cond_t news; /* a flush waits, or the flusher ends */
     struct row waiting, done;
-    unsigned limit, started, idle, queued; /* `idle` threads wait for news, `queued` flushes for a thread */
-    unsigned holders;                      /* threads that run, and the owner: the last one frees it */
+    unsigned limit, started, idle, queued; /* `idle` threads wait for news, `queued` flushes wait for a thread */
+    unsigned holders;                      /* running threads and the owner; the last one frees the flusher */
     bool ending;
     int event;
     struct worker workers[];
@@ -65,7 +65,7 @@ static void free_all(struct flush *flush) {
     }
 }
 
-/* Let go of the flusher, whose lock is held. */
+/* Give up the flusher, whose lock is held; the last holder frees it. */
 static void release(struct flusher *flusher) {
     bool last = --flusher->holders == 0;
     pthread_mutex_unlock(&flusher->lock);
@@ -79,7 +79,7 @@ static void release(struct flusher *flusher) {
     free(flusher);
 }
 
-/* A thread */
+/* Functions of the threads */
 
 static double now(void) {
     struct timespec time;
@@ -103,7 +103,7 @@ static void tell(struct flusher *flusher) {
         ;
 }
 
-/* The next flush, or NULL: the end has come. The lock is held. */
+/* Wait for the next flush. NULL: the flusher ends. The lock is held. */
 static struct flush *await_flush(struct flusher *flusher) {
     while (flusher->waiting.first == NULL && !flusher->ending) {
         flusher->idle++;
@@ -127,7 +127,7 @@ static void *run(void *argument) {
         carry_out(flush);
         pthread_mutex_lock(&flusher->lock);
         worker->busy = false;
-        bool first = flusher->done.first == NULL; /* else it was told already, and has not been taken */
+        bool first = flusher->done.first == NULL; /* otherwise the event is set already */
         append(&flusher->done, flush);
         if (first) {
             pthread_mutex_unlock(&flusher->lock);
@@ -139,7 +139,7 @@ static void *run(void *argument) {
     return NULL;
 }
 
-/* The owner */
+/* Functions of the owner */
 
 struct flusher *flusher_create(unsigned threads) {
     struct flusher *flusher = calloc(1, sizeof *flusher + threads * sizeof *flusher->workers);
@@ -161,7 +161,7 @@ struct flusher *flusher_create(unsigned threads) {
 
 int flusher_descriptor(const struct flusher *flusher) { return flusher->event; }
 
-/* One more thread, without signals: those are for the interpreter. The lock is held. Returns an errno. */
+/* Start a thread that blocks all signals, which are for the interpreter. The lock is held. Returns an errno. */
 static int start(struct flusher *flusher) {
     struct worker *worker = &flusher->workers[flusher->started];
     pthread_attr_t attributes;

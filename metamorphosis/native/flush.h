@@ -1,7 +1,7 @@
 /*
- * fdatasync in threads that know nothing of Python, whose completions an eventfd tells: see store/flushthreads.py.
+ * fdatasync in threads that do not use Python; an eventfd signals completions: see store/flushthreads.py.
  *
- * All functions but those of the threads themselves are called by one thread. A flusher must not outlive a fork.
+ * One thread calls all of these functions. A flusher must not be used after a fork.
  */
 #ifndef METAMORPHOSIS_FLUSH_H
 #define METAMORPHOSIS_FLUSH_H
@@ -15,23 +15,23 @@ struct flush {
     struct flush *next;
     long long token; /* the caller's name for it */
     int fd;
-    int error;       /* an errno, 0: the data are on the disk */
-    double seconds;  /* that it took */
+    int error;       /* an errno; 0: the data are on the disk */
+    double seconds;  /* duration */
 };
 
-/* At most so many threads, started when there is work for them. NULL: errno says why. */
+/* A flusher with at most `threads` threads, started on demand. NULL: errno has the reason. */
 struct flusher *flusher_create(unsigned threads);
 
-/* Readable when there is something to take. */
+/* A descriptor that is readable when a flush has ended. */
 int flusher_descriptor(const struct flusher *flusher);
 
-/* Begin, in the order of the calls. 0, or an errno: nothing was begun. */
+/* Begin a flush; flushes begin in the order of the calls. 0, or an errno: nothing was begun. */
 int flusher_submit(struct flusher *flusher, int fd, long long token);
 
-/* What has ended, in that order; the caller frees each. */
+/* The flushes that have ended, in that order; the caller frees each. */
 struct flush *flusher_take(struct flusher *flusher);
 
-/* End the threads. One that hangs in the kernel is left alone; what has not begun never does. */
+/* End the threads. A thread that hangs in the kernel is left alone; waiting flushes never begin. */
 void flusher_end(struct flusher *flusher);
 
 #endif

@@ -1,4 +1,4 @@
-/* What Python sees of flush.c. */
+/* The Python type of flush.c. */
 #include "flusher.h"
 
 #ifdef __linux__
@@ -100,10 +100,10 @@ static void deallocate(PyObject *self) {
 }
 
 PyDoc_STRVAR(type_doc, "Flusher(threads)\n--\n\nfdatasync in threads without the interpreter; see store/flushthreads.py.");
-PyDoc_STRVAR(submit_doc, "submit(fd, token)\n--\n\nFlush a descriptor, which must stay open until then.");
-PyDoc_STRVAR(take_doc, "take() -> list[tuple[int, int, float]]\n--\n\nToken, errno or 0, and seconds of what has ended.");
-PyDoc_STRVAR(fileno_doc, "fileno() -> int\n--\n\nA descriptor that is readable when there is something to take.");
-PyDoc_STRVAR(end_doc, "end()\n--\n\nEnd the threads; one that hangs in the kernel is left alone.");
+PyDoc_STRVAR(submit_doc, "submit(fd, token)\n--\n\nFlush a descriptor, which must stay open until the flush has ended.");
+PyDoc_STRVAR(take_doc, "take() -> list[tuple[int, int, float]]\n--\n\nToken, errno or 0, and seconds of each ended flush.");
+PyDoc_STRVAR(fileno_doc, "fileno() -> int\n--\n\nA descriptor that is readable when a flush has ended.");
+PyDoc_STRVAR(end_doc, "end()\n--\n\nEnd the threads; a thread that hangs in the kernel is left alone.");
 
 static PyMethodDef methods[] = {
     {"submit", submit, METH_VARARGS, submit_doc},

@@ -8,7 +8,7 @@ static PyObject *bytes_between(const struct turn *turn, size_t start, size_t end
     return PyBytes_FromStringAndSize((const char *)turn->replies + start, (Py_ssize_t)(end - start));
 }
 
-/* Append a value, and let go of it. */
+/* Append a value, and release it. */
 static bool append(PyObject *list, PyObject *value) {
     if (value == NULL)
         return false;
@@ -17,19 +17,19 @@ static bool append(PyObject *list, PyObject *value) {
     return appended;
 }
 
-/* Where the text of a reply begins. */
+/* The start of the text of a reply. */
 static size_t text_start(const struct turn *turn, const struct answered *answered, uint32_t at) {
     return at == answered->first ? answered->reply_start : turn->taken[at - 1].reply_end;
 }
 
-/* A reply with its range, of which `sent` bytes have left; the head lies in [start, end). */
+/* A reply with its file range, of which `sent` bytes were sent; its text is in [start, end). */
 static PyObject *file_reply(const struct turn *turn, PyObject *keep, const struct taken *get, size_t start, size_t end,
                             int64_t sent) {
     return PyObject_CallFunction(keep, "NOLL", bytes_between(turn, start, end), turn->readers[get->reader].segment,
                                  (long long)(get->position + sent), (long long)(get->length - sent));
 }
 
-/* The replies that did not leave, from the byte on up to which they did. */
+/* The replies that were not sent, from the first unsent byte on. */
 static PyObject *unsent_replies(const struct turn *turn, PyObject *keep, const struct answered *answered) {
     PyObject *replies = PyList_New(0);
     size_t start = answered->sent;
@@ -50,17 +50,17 @@ static PyObject *unsent_replies(const struct turn *turn, PyObject *keep, const s
     return replies;
 }
 
-/* What a reply waits for; NULL: an error is set. */
+/* The object that a reply waits for; NULL: an error is set. */
 static PyObject *outcome_of(const struct turn *turn, const struct taken *taken) {
     if (taken->appender == NONE)
         return Py_None;
     const struct appender *appender = &turn->appenders[taken->appender];
     if (appender->outcome == NULL)
-        PyErr_SetString(PyExc_RuntimeError, "a store does not say what it has stored");
+        PyErr_SetString(PyExc_RuntimeError, "a store has not reported its result");
     return appender->outcome;
 }
 
-/* All replies of a connection one by one: (outcome, number of the record in it, reply). */
+/* All replies of a connection, each as (outcome, number of its record there, reply). */
 static PyObject *single_replies(const struct turn *turn, PyObject *keep, const struct answered *answered) {
     PyObject *replies = PyList_New(0);
     bool made = replies != NULL;
@@ -80,7 +80,7 @@ static PyObject *single_replies(const struct turn *turn, PyObject *keep, const s
     return replies;
 }
 
-/* What one connection leaves. */
+/* Append the items of one connection. */
 static bool hand_connection(struct turn *turn, PyObject *keep, const struct answered *answered, PyObject *list) {
     int descriptor = answered->descriptor;
     if (answered->refused && !append(list, Py_BuildValue("iinN", HANDED_REFUSED, descriptor,
@@ -104,13 +104,13 @@ void hand_back(struct turn *turn, PyObject *keep, PyObject *list) {
             continue;
         if (!hand_connection(turn, keep, answered, list)) {
             PyErr_WriteUnraisable(list);
-            shutdown(answered->descriptor, SHUT_RDWR); /* its stream has a hole */
+            shutdown(answered->descriptor, SHUT_RDWR); /* a part of its stream would be missing */
         }
     }
     for (size_t index = 0; index < turn->slow_count; index++) {
         const struct ready *ready = &turn->slow[index];
         if (!append(list, Py_BuildValue("iiI", HANDED_EVENT, ready->descriptor, (unsigned int)ready->events)))
-            PyErr_Clear(); /* it is seen again: the set tells of it as long as it is ready */
+            PyErr_Clear(); /* the set reports it again while it is ready */
     }
 }
 

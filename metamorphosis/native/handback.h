@@ -1,4 +1,4 @@
-/* What a round leaves to Python, as values of its own; for turnmodule.c. */
+/* Converts the results of a round that are left to Python into Python objects; for turnmodule.c. */
 #ifndef METAMORPHOSIS_HANDBACK_H
 #define METAMORPHOSIS_HANDBACK_H
 
@@ -11,11 +11,11 @@
 enum handed { HANDED_EVENT, HANDED_BYTES, HANDED_UNSENT, HANDED_REFUSED };
 
 /*
- * Append what the round leaves: sockets that are served in Python, replies that did not leave, bytes that were not
- * taken, in the order in which they have to be served. A connection for which there is no memory is shut down.
+ * Append the items that the round leaves: refused and unsent replies, bytes that were not taken, sockets that Python
+ * serves, in the order in which they must be served. A connection for which there is no memory is shut down.
  *
- * `keep` makes a reply of (head, segment, position, length). The `outcome` of an appender is what its replies wait for,
- * None: they are stored.
+ * `keep` makes a reply from (head, segment, position, length). The replies of an appender wait for its `outcome`; None:
+ * the records are stored.
  */
 void hand_back(struct turn *turn, PyObject *keep, PyObject *list);
 

@@ -16,7 +16,7 @@ struct lane *find_lane(const struct lanes *lanes, int descriptor) {
     return &lanes->all[descriptor];
 }
 
-/* Room for the lane of a descriptor. */
+/* Make room for the lane of a descriptor. */
 static bool make_room(struct lanes *lanes, size_t descriptor) {
     size_t room = lanes->room > 0 ? lanes->room : FIRST_ROOM;
     while (room <= descriptor)

@@ -1,8 +1,8 @@
 /*
- * The connections whose requests are answered in C, and the bytes that each has left over. Knows nothing of Python.
+ * The connections whose requests are answered in C, and the bytes that each has left over. Does not use Python.
  *
- * A descriptor has a lane from `plain_lane` to `drop_lane`; without one its connection is slow. Only the caller changes
- * that.
+ * A descriptor has a lane from `plain_lane` to `drop_lane`; without a lane its connection is slow. Only the caller makes
+ * and drops lanes.
  */
 #ifndef METAMORPHOSIS_LANES_H
 #define METAMORPHOSIS_LANES_H
@@ -12,33 +12,33 @@
 #include <stdint.h>
 
 struct lane {
-    uint8_t *left; /* bytes that were received and not taken: the beginning of an ordinary request */
+    uint8_t *left; /* received bytes that were not taken: the beginning of an ordinary request */
     size_t length;
     size_t taken; /* bytes of requests since it became plain */
     bool plain;
-    bool syncs;  /* it is that of a pair's master: its `sync` requests are ordinary, and nothing else is */
-    bool active; /* bytes came since `take_active` looked last */
+    bool syncs;  /* the lane of a pair's master: only its `sync` requests are ordinary */
+    bool active; /* bytes came since Python read this flag last */
 };
 
-/* By descriptor. */
+/* All lanes, by descriptor. */
 struct lanes {
     struct lane *all;
     size_t room;
 };
 
-/* The lane of a descriptor; NULL: it is slow. */
+/* The lane of a descriptor; NULL: its connection is slow. */
 struct lane *find_lane(const struct lanes *lanes, int descriptor);
 
 /* Answer its requests from now on, with `syncs` those of a pair's master; false: there is no memory. */
 bool plain_lane(struct lanes *lanes, int descriptor, const uint8_t *left, size_t length, bool syncs);
 
-/* Keep these bytes, in place of those that were left; false: there is no memory, and nothing has changed. */
+/* Keep these bytes instead of those that were left; false: there is no memory, and nothing has changed. */
 bool keep_left(struct lane *lane, const uint8_t *left, size_t length);
 
-/* Make it slow. The caller has taken what is left. */
+/* Make the connection slow. The caller has taken the left-over bytes. */
 void drop_lane(struct lanes *lanes, int descriptor);
 
-/* Drop all, and the table. */
+/* Drop all lanes, and the table. */
 void free_lanes(struct lanes *lanes);
 
 #endif

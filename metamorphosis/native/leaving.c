@@ -1,4 +1,4 @@
-/* The end of a round: files are written, then replies are sent. */
+/* The end of a round: it writes the files, then sends the replies. */
 #ifdef __linux__
 
 #define _GNU_SOURCE 1
@@ -8,7 +8,7 @@
 #include "syscalls.h"
 #include "turn.h"
 
-/* Write the records of one store with one call; what it did not write is the caller's. */
+/* Write the records of one store with one call; the caller continues a short or failed write. */
 static void write_records(struct appender *appender) {
     ssize_t written;
     do
@@ -20,8 +20,8 @@ static void write_records(struct appender *appender) {
         appender->written = (size_t)written;
 }
 
-/* Whether a record that a reply of this connection promises is not in its file. */
-static bool promises_too_much(const struct turn *turn, const struct answered *answered) {
+/* Whether a reply of this connection acknowledges a record that is not in its file. */
+static bool promises_missing(const struct turn *turn, const struct answered *answered) {
     for (uint32_t at = answered->first; at < answered->end; at++) {
         uint32_t to = turn->taken[at].appender;
         if (to != NONE && turn->appenders[to].written < turn->appenders[to].bytes)
@@ -30,7 +30,7 @@ static bool promises_too_much(const struct turn *turn, const struct answered *an
     return false;
 }
 
-/* Send texts up to a position in `replies`; whether all of them have left. */
+/* Send texts up to a position in `replies`; false: the socket did not take all. */
 static bool send_text(struct turn *turn, struct answered *answered, size_t end, int flags) {
     while (answered->sent < end) {
         ssize_t sent = sys_send(answered->descriptor, turn->replies + answered->sent, end - answered->sent,
@@ -44,7 +44,7 @@ static bool send_text(struct turn *turn, struct answered *answered, size_t end, 
     return true;
 }
 
-/* Send the range of one get; whether all of it has left. */
+/* Send the range of one get; false: the socket did not take all. */
 static bool send_range(struct turn *turn, struct answered *answered, const struct taken *get) {
     off_t position = (off_t)get->position;
     ssize_t sent;
@@ -55,7 +55,7 @@ static bool send_range(struct turn *turn, struct answered *answered, const struc
     return answered->sent_file == get->length;
 }
 
-/* Send texts and ranges in their order; whether all have left. */
+/* Send texts and ranges in order; false: the socket did not take all. */
 static bool send_mixed(struct turn *turn, struct answered *answered) {
     for (; answered->reached < answered->end; answered->reached++) {
         const struct taken *taken = &turn->taken[answered->reached];
@@ -84,7 +84,7 @@ void leave_round(struct turn *turn) {
     }
     for (size_t index = 0; index < turn->answered_count; index++) {
         struct answered *answered = &turn->answered[index];
-        answered->refused = failed && promises_too_much(turn, answered);
+        answered->refused = failed && promises_missing(turn, answered);
         if (!answered->refused && answered->end > answered->first)
             send_replies(turn, answered);
     }

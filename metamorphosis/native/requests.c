@@ -7,7 +7,7 @@
 #include "routes.h"
 
 #define CHECKSUM_MASK 0x7fffffffu /* never negative as an int32 */
-#define SEQUENCE_MASK 0xfff       /* of an id: behind the last one of a millisecond ids carry */
+#define SEQUENCE_MASK 0xfff       /* of an id: after the last one of a millisecond `carry` gives the next */
 
 /* Room for one more request and its reply. */
 static bool make_room(struct turn *turn) {
@@ -22,14 +22,14 @@ static bool make_room(struct turn *turn) {
     return true;
 }
 
-/* The id of the next record; false: there is none. */
+/* Whether there is an id for the next record. */
 static bool has_id(struct turn *turn) {
     if (!turn->has_id)
         turn->has_id = turn->calls.first_id(turn->calls.context, &turn->next_id);
     return turn->has_id;
 }
 
-/* Let a record be the last of its store in this round. */
+/* Append a record to the list of its store. */
 static void chain(struct turn *turn, struct appender *appender, uint32_t number) {
     if (appender->last == NONE)
         appender->first = number;
@@ -58,7 +58,7 @@ static void add_record(struct turn *turn, uint32_t to, const struct put *put, ui
     appender->next_offset += RECORD_HEADER_BYTES + (int64_t)put->body.length;
 }
 
-/* Whether the body is what the checksum says, the store takes it at once, and there is room for it. */
+/* Whether the checksum is right, the store takes the body at once, and there is room for it. */
 static bool may_store(struct turn *turn, const struct put *put, bool syncs, uint32_t *checksum, uint32_t *to) {
     *checksum = turn->crc32(put->body.start, put->body.length) & CHECKSUM_MASK;
     if (put->has_checksum && put->checksum != *checksum)
@@ -67,7 +67,7 @@ static bool may_store(struct turn *turn, const struct put *put, bool syncs, uint
     return *to != NONE && make_room(turn);
 }
 
-/* Take the put at `at`, or leave it without a trace; returns what follows it, NULL: it is left. */
+/* Take the put at `at`; returns its end, or NULL: it is left, and nothing has changed. */
 static const uint8_t *take_put(struct turn *turn, const uint8_t *at, const uint8_t *end) {
     struct put put;
     if (!read_put(at, end, turn->max_body, &put))
@@ -82,7 +82,7 @@ static const uint8_t *take_put(struct turn *turn, const uint8_t *at, const uint8
     return put.end;
 }
 
-/* The same of a record of a pair's master, which has its id. */
+/* The same for a record of a pair's master, which has its id. */
 static const uint8_t *take_sync(struct turn *turn, const uint8_t *at, const uint8_t *end) {
     struct put put;
     uint32_t checksum, to;
@@ -92,7 +92,7 @@ static const uint8_t *take_sync(struct turn *turn, const uint8_t *at, const uint
     return put.end;
 }
 
-/* The same of a get. */
+/* The same for a get. */
 static const uint8_t *take_get(struct turn *turn, struct answered *answered, const uint8_t *at, const uint8_t *end,
                                int64_t *file_bytes) {
     struct get get;

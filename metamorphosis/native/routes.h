@@ -1,19 +1,19 @@
-/* The stores and files that the requests of a round name: each is asked for once. Knows nothing of Python. */
+/* The stores and files of the requests of a round; each is looked up once a round. Does not use Python. */
 #ifndef METAMORPHOSIS_ROUTES_H
 #define METAMORPHOSIS_ROUTES_H
 
 #include "turn.h"
 
-/* Forget those of the last round. */
+/* Forget the stores and files of the last round. */
 void clear_routes(struct turn *turn);
 
 /*
- * Where puts to a partition go, with `syncs` the records of a pair's master, as a number in `appenders`; NONE: they are
- * not ordinary now.
+ * The index in `appenders` for puts to a partition, with `syncs` for records of a pair's master; NONE: they are not
+ * ordinary now.
  */
 uint32_t find_appender(struct turn *turn, struct span topic, struct span partition, bool syncs);
 
-/* Where a get reads that begins at `offset`, as a number in `readers`; NONE: it is not ordinary. */
+/* The index in `readers` for a get at `offset`; NONE: the get is not ordinary now. */
 uint32_t find_reader(struct turn *turn, struct span topic, struct span partition, int64_t offset);
 
 #endif

@@ -1,6 +1,6 @@
 /*
- * The loops of a client that sends: the frame of a put, the answers of a chunk, the place that an answer names. Knows
- * Python, because what it makes are objects of Python's. Whatever is unusual is left to the code in Python.
+ * The loops of a sending client: the frame of a put, the replies of a chunk, the place in the reply to a put. The results
+ * are Python objects. Unusual input is left to the code in Python.
  */
 #include "sends.h"
 
@@ -12,11 +12,11 @@
 #include "codec.h"
 
 #define CHECKSUM_MASK 0x7fffffffu /* never negative as an int32 */
-#define SHORT_DIGITS 9            /* of a status and a length: what an int32 always holds */
+#define SHORT_DIGITS 9            /* of a status and a length: always fits an int32 */
 #define LONG_DIGITS 19            /* of an id and an offset */
 #define LINE_BYTES 100            /* of a frame's numbers, their blanks and the end of the line */
 
-/* Where an answer is read. */
+/* The position of the reader in the received bytes. */
 struct cursor {
     const uint8_t *at, *end;
 };
@@ -29,7 +29,7 @@ static bool expect(struct cursor *cursor, const char *text) {
     return true;
 }
 
-/* Up to `most` digits, which may be 19: an int64 holds the result. */
+/* Read up to `most` digits (at most 19); false: none, too many, or too large for an int64. */
 static bool read_digits(struct cursor *cursor, size_t most, int64_t *number) {
     uint64_t value = 0;
     size_t digits = 0;
@@ -52,13 +52,13 @@ static bool read_number(struct cursor *cursor, size_t most, int64_t *number) {
     return true;
 }
 
-/* One answer of a broker. */
+/* One reply of a broker. */
 struct reply {
     int64_t status, length, opaque;
     const uint8_t *body;
 };
 
-/* Read the whole answer at the cursor; false: it is unusual, or not complete. */
+/* Read the whole reply at the cursor; false: it is unusual, or not complete. */
 static bool read_reply(struct cursor *cursor, int64_t max_body, struct reply *reply) {
     if (expect(cursor, "result ")) {
         if (!read_digits(cursor, SHORT_DIGITS, &reply->status) || !expect(cursor, " "))
@@ -96,7 +96,7 @@ static bool append_reply(PyObject *replies, const struct reply *reply) {
 
 static const char split_replies_doc[] =
     "split_replies(data, max_body, replies) -> int\n--\n\n"
-    "Append the usual replies at the front of data; the position behind them. See ReplyReader.";
+    "Append the usual replies at the front of data; returns their end. See ReplyReader.";
 
 static PyObject *split_replies(PyObject *module, PyObject *arguments) {
     char *data;
@@ -119,7 +119,7 @@ static PyObject *split_replies(PyObject *module, PyObject *arguments) {
 }
 
 static const char put_place_doc[] = "put_place(body) -> tuple[int, int, int] | None\n--\n\n"
-                                    "Id, partition and offset that the answer to a put names; None: it is unusual.";
+                                    "Id, partition and offset in the reply to a put; None: the reply is unusual.";
 
 static PyObject *put_place(PyObject *module, PyObject *body) {
     char *data;

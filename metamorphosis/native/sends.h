@@ -1,4 +1,4 @@
-/* Frames that the client sends, and the answers it gets; see client/network/replies.py and client/producer/puts.py. */
+/* Frames and replies of the client; see client/network/replies.py and client/producer/puts.py. */
 #ifndef METAMORPHOSIS_SENDS_H
 #define METAMORPHOSIS_SENDS_H
 

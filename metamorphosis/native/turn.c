@@ -44,12 +44,12 @@ void free_turn(struct turn *turn) {
     free(turn->answered);
 }
 
-/* Leave a socket to the caller. */
+/* Leave a ready socket to the caller. */
 static void leave_socket(struct turn *turn, int descriptor, uint32_t events) {
     turn->slow[turn->slow_count++] = (struct ready){descriptor, events};
 }
 
-/* Keep the beginning of an ordinary request for the next turn; anything else goes to the caller. */
+/* Keep the beginning of an ordinary request for the next turn; leave other bytes to the caller. */
 static void keep_rest(struct turn *turn, struct lane *lane, struct answered *answered, const uint8_t *end) {
     struct span rest = answered->rest;
     if (rest.length > 0) {
@@ -62,7 +62,7 @@ static void keep_rest(struct turn *turn, struct lane *lane, struct answered *ans
     keep_left(lane, NULL, 0); /* needs no memory */
 }
 
-/* Take what one connection has sent: `count` bytes, which come after those that it had left over. */
+/* Take the requests of one connection: `count` received bytes, after the bytes left over from the last turn. */
 static void take_chunk(struct turn *turn, int descriptor, struct lane *lane, size_t count) {
     const uint8_t *start = turn->area + turn->area_used;
     const uint8_t *end = start + lane->length + count;
@@ -116,7 +116,7 @@ static bool serve(struct turn *turn, int descriptor, uint32_t events) {
 
 bool has_ready(const struct turn *turn) { return turn->ready_at < turn->ready_count; }
 
-/* Look for ready sockets, unless some of the last time are left. */
+/* Look for ready sockets, unless some of the last search are left. */
 static bool look(struct turn *turn) {
     if (has_ready(turn))
         return true;

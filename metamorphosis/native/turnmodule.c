@@ -1,8 +1,8 @@
 /*
- * What Python sees of the turn: the type `Lanes`, for which broker/hotpath/turn.py says what has to hold.
+ * The Python type `Lanes` of the turn; broker/hotpath/turn.py has its rules.
  *
- * Of a round Python is asked once for each store that is named, and told once what was written; nothing is made for a
- * message.
+ * A round calls Python twice for each store: for its place, and with the written data. It makes no Python object for a
+ * single message.
  */
 #include "turnmodule.h"
 
@@ -17,7 +17,7 @@
 #define BROKER_MASK 0x3ff000 /* of an id */
 #define MILLISECOND_BITS 22
 
-/* `turn` is allocated apart: a type of the limited API has no room of that size inside. */
+/* `turn` is allocated separately: it is too large for an object of the limited API. */
 typedef struct {
     PyObject_HEAD
     struct turn *turn;
@@ -30,7 +30,7 @@ static PyObject *bytes_of(struct span span) {
     return PyBytes_FromStringAndSize((const char *)span.start, (Py_ssize_t)span.length);
 }
 
-/* Log an error that nobody waits for. */
+/* Log an error that cannot be returned to a caller. */
 static void report(PyObject *from) {
     if (PyErr_Occurred() != NULL)
         PyErr_WriteUnraisable(from);
@@ -92,11 +92,11 @@ static int64_t carry(void *context, int64_t overflowed) {
     if (PyErr_Occurred() == NULL)
         return id;
     report(lanes->carry);
-    int64_t last = overflowed - 1; /* what `carry` would have said */
+    int64_t last = overflowed - 1; /* the result of `carry` in Python */
     return (((last >> MILLISECOND_BITS) + 1) << MILLISECOND_BITS) | (last & BROKER_MASK);
 }
 
-/* Give back the ids that were not used: before anything else can take one. */
+/* Give back unused ids before other code takes one. */
 static void end_ids(Lanes *lanes) {
     if (!lanes->turn->has_id)
         return;
@@ -106,7 +106,7 @@ static void end_ids(Lanes *lanes) {
     Py_XDECREF(next);
 }
 
-/* Make what each store gets, in memory that Python keeps until it is flushed. */
+/* Make the data of each store, in memory that Python keeps until it is flushed. */
 static void make_data(struct turn *turn) {
     for (size_t index = 0; index < turn->appender_count; index++) {
         struct appender *appender = &turn->appenders[index];
@@ -125,7 +125,7 @@ static void make_data(struct turn *turn) {
     }
 }
 
-/* Where each record of a store ends in its data. */
+/* The end of each record of a store in its data. */
 static PyObject *ends_of(const struct turn *turn, const struct appender *appender) {
     PyObject *ends = PyList_New(0);
     long long end = 0;
@@ -139,7 +139,7 @@ static PyObject *ends_of(const struct turn *turn, const struct appender *appende
     return ends;
 }
 
-/* Tell a store what was written; what its replies wait for, NULL: that is not known. */
+/* Report the write to a store; returns the object that its replies wait for, NULL: unknown after an error. */
 static PyObject *tell(Lanes *lanes, const struct appender *appender) {
     PyObject *store = appender->store;
     PyObject *memory = appender->memory == NULL ? Py_None : appender->memory;
@@ -152,7 +152,7 @@ static PyObject *tell(Lanes *lanes, const struct appender *appender) {
     return outcome;
 }
 
-/* Tell every store. */
+/* Report the writes to all stores. */
 static void tell_stores(Lanes *lanes) {
     for (size_t index = 0; index < lanes->turn->appender_count; index++) {
         struct appender *appender = &lanes->turn->appenders[index];
@@ -161,7 +161,7 @@ static void tell_stores(Lanes *lanes) {
     }
 }
 
-/* Let go of the stores. */
+/* Release the stores. */
 static void leave_stores(struct turn *turn) {
     for (size_t index = 0; index < turn->appender_count; index++) {
         struct appender *appender = &turn->appenders[index];
@@ -171,7 +171,7 @@ static void leave_stores(struct turn *turn) {
     }
 }
 
-/* Let go of the files. */
+/* Release the files. */
 static void leave_files(Lanes *lanes) {
     struct turn *turn = lanes->turn;
     for (size_t index = 0; index < turn->reader_count; index++) {
@@ -185,7 +185,7 @@ static void leave_files(Lanes *lanes) {
     }
 }
 
-/* One round after its requests were received. */
+/* Complete a round whose requests were received. */
 static void end_round(Lanes *lanes, PyObject *list) {
     struct turn *turn = lanes->turn;
     end_ids(lanes);
@@ -205,19 +205,19 @@ static int64_t nanoseconds(void) {
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
-/* Whether a further round may find something: a client that is alone has not got its reply yet. */
+/* Whether a further round may find requests: a single client needs time to read its reply. */
 static bool goes_on(const struct turn *turn, PyObject *list) {
     return has_ready(turn) || (PyList_Size(list) == 0 && turn->ready_count > 1);
 }
 
 PyDoc_STRVAR(turn_doc, "turn() -> list\n--\n\n"
-                       "Serve the sockets that are ready; what is left to Python. Waits for nothing.");
+                       "Serve the ready sockets, without blocking; returns the items that are left to Python.");
 
 static PyObject *turn(PyObject *self, PyObject *ignored) {
     Lanes *lanes = (Lanes *)self;
     (void)ignored;
     if (lanes->busy) {
-        PyErr_SetString(PyExc_RuntimeError, "a turn goes on");
+        PyErr_SetString(PyExc_RuntimeError, "a turn is already running");
         return NULL;
     }
     PyObject *list = PyList_New(0);
@@ -235,7 +235,8 @@ static PyObject *turn(PyObject *self, PyObject *ignored) {
 }
 
 PyDoc_STRVAR(plain_doc, "plain(descriptor, left, syncs) -> bool\n--\n\n"
-                        "Answer this socket; `syncs`: it is that of a pair's master. False: there is no memory.");
+                        "Serve this socket from now on, with `syncs` that of a pair's master; `left` was received before.\n"
+                        "False: there is no memory.");
 
 static PyObject *plain(PyObject *self, PyObject *arguments) {
     Lanes *lanes = (Lanes *)self;
@@ -245,7 +246,7 @@ static PyObject *plain(PyObject *self, PyObject *arguments) {
         return NULL;
     PyObject *result = NULL;
     if (descriptor < 0 || left.len > LEFT_BYTES)
-        PyErr_SetString(PyExc_ValueError, "a descriptor and few bytes are needed");
+        PyErr_SetString(PyExc_ValueError, "a descriptor, and bytes of one incomplete request, are needed");
     else
         result = PyBool_FromLong(plain_lane(&lanes->turn->lanes, descriptor, left.buf, (size_t)left.len, syncs != 0));
     PyBuffer_Release(&left);
@@ -253,7 +254,7 @@ static PyObject *plain(PyObject *self, PyObject *arguments) {
 }
 
 PyDoc_STRVAR(slow_doc, "slow(descriptor) -> bytes\n--\n\n"
-                       "Leave this socket to Python from now on; the bytes that were received and not taken.");
+                       "Leave this socket to Python from now on; returns received bytes that were not taken.");
 
 static PyObject *slow(PyObject *self, PyObject *argument) {
     Lanes *lanes = (Lanes *)self;
@@ -271,7 +272,7 @@ static PyObject *slow(PyObject *self, PyObject *argument) {
 }
 
 PyDoc_STRVAR(active_doc, "active(descriptor) -> bool\n--\n\n"
-                         "Whether bytes came from this socket, while it was plain, since it was asked last.");
+                         "Whether this socket, while plain, has sent bytes since the last call.");
 
 static PyObject *active(PyObject *self, PyObject *argument) {
     Lanes *lanes = (Lanes *)self;
@@ -293,7 +294,7 @@ static PyMethodDef methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-/* An attribute; false if there is none. */
+/* Get an attribute; false if there is none. */
 static bool get(PyObject *object, const char *name, PyObject **value) {
     *value = PyObject_GetAttrString(object, name);
     return *value != NULL;
@@ -329,7 +330,7 @@ static int initialize(PyObject *self, PyObject *arguments, PyObject *keywords) {
     return 0;
 }
 
-/* Every reference that is held. */
+/* All references that the object holds. */
 #define FOR_EACH(DO)                                                                                                   \
     DO(lanes->begin);                                                                                                  \
     DO(lanes->took);                                                                                                   \

@@ -1,9 +1,9 @@
 """
-The writes of one store that the turn in C makes itself (``broker.hotpath.turn``), without a batch.
+Writes of one store by the turn in C (``broker.hotpath.turn``), without a batch.
 
-``begin`` says where the next records go, once a round; ``took`` or ``failed`` follows in the same
-turn of the reactor, before anything else can use the store. A store that cannot write at once has
-nothing to do with it: its puts collect in a batch, as those of the turn in Python do.
+``begin`` returns the place of the next records, once a round; ``took`` or ``failed`` follows in the
+same turn of the reactor, before other code can use the store. Puts to a store that cannot write at
+once collect in a batch, as in the turn in Python.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ class Appender:
         self._policy = policy
         self._writer = store.writer
         environment = store.environment
-        # A disk of a test is asked, and not passed by.
+        # The disk of a test must see every write.
         self._at_once = (
             not policy.group_commit and not environment.apart and type(environment.disk) is Disk
         )
 
     def begin(self) -> tuple[Appender, int, int, int] | None:
         """
-        Descriptor, position in the file and offset for the next record. None: it cannot be written
-        at once, or not at all.
+        The descriptor, position in the file and offset of the next record. None: the record cannot
+        be written at once, or not at all.
         """
         store = self._store
         if not self._at_once or store.worker is HOLDING or store.collects:
@@ -54,7 +54,7 @@ class Appender:
             if store.last.fd < 0:
                 store.open_last()
         except StoreError:
-            return None  # the batch that is opened for it says so
+            return None  # opening a batch reports the error
         if store.worker is HOLDING:
             return None
         last = store.last
@@ -62,10 +62,10 @@ class Appender:
 
     def took(self, data: bytes, count: int) -> None:
         """
-        Records were written where ``begin`` has said.
+        Account for records that were written at the place of ``begin``.
 
-        :param data: they.
-        :param count: how many there are.
+        :param data: the records.
+        :param count: their number.
         """
         store = self._store
         size = len(data)
@@ -76,13 +76,13 @@ class Appender:
 
     def failed(self, data: bytes, ends: Sequence[int], written: int, number: int) -> Batch:
         """
-        Records were not written, or not all of them: go on with the rest, as the store itself does.
+        Continue a failed or short write with the rest of the records, as the store itself does.
 
-        :param data: all of them; empty: there was no memory for them.
-        :param ends: where each ends in it.
-        :param written: bytes that were written.
-        :param number: errno of the error; 0: there was none, the write was short.
-        :returns: a batch of these records, which is decided.
+        :param data: all records; empty: there was no memory for them.
+        :param ends: the end of each record in it.
+        :param written: the number of written bytes.
+        :param number: errno of the error; 0: the write was short.
+        :returns: a decided batch of these records.
         """
         store = self._store
         batch = Batch(store, store.next_offset)

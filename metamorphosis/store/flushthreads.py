@@ -1,13 +1,13 @@
 """
 Worker threads that flush files without the interpreter.
 
-A flush in a Python thread costs its lock twice, a queue, a waker, and one more turn of the reactor
-between the disk and the reply. The threads of the part in C (``native/flush.c``) only wait in
-``fdatasync``, and tell an eventfd that the reactor watches: what has ended is delivered from there,
-and the turn ends at once after it.
+A flush in a Python thread takes the interpreter's lock twice, a queue, a waker, and one more turn
+of the reactor between the disk and the reply. The threads of the C module (``native/flush.c``) only
+wait in ``fdatasync``, and signal an eventfd that the reactor watches: the reactor delivers the
+completions, and the turn ends at once after them.
 
-They take a ``Sync`` of the real disk. All other work, and everything where there is no part in C,
-goes to ``WorkerThreads``, with the same outcome.
+They execute a ``Sync`` of the real disk. All other work goes to ``WorkerThreads``; so does
+everything without the C module, with the same results.
 """
 
 from __future__ import annotations
@@ -40,38 +40,38 @@ class Flusher(Protocol):
 
     def submit(self, fd: int, token: int, /) -> None:
         """
-        Begin.
+        Begin a flush.
 
-        :raises OSError: there is no thread, and none can be made.
+        :raises OSError: there is no thread, and none can be started.
         """
 
     def take(self) -> list[tuple[int, int, float]]:
-        """Of each flush that has ended: its token, an errno or 0, and how many seconds it took."""
+        """For each flush that has ended: its token, an errno or 0, and its seconds."""
 
     def fileno(self) -> int:
         """Readable when there is something to take."""
 
     def end(self) -> None:
-        """End the threads but those that hang."""
+        """End all threads except those that hang."""
 
 
 class Answers(Protocol):
-    """The turn of the broker, for whom completions are like answers from elsewhere."""
+    """The turn of the broker, which treats completions like answers from other brokers."""
 
     def begin_answers(self) -> None:
-        """Completions are about to be told."""
+        """Called before completions are delivered."""
 
     def end_answers(self) -> None:
-        """They have been: what they have led to is written and sent now."""
+        """Called after them: the resulting data are written and sent now."""
 
 
 @implementer(IWorkerThreads, IReadDescriptor)
 class FlushThreads:
     """
-    Thread: reactor. The threads in C are started with the first flush, so after a fork.
+    Thread: reactor. The first flush starts the threads in C, so they start after a fork.
 
-    :param workers: do the other work; they belong to this object.
-    :param count: how many flushes run at the same time at most.
+    :param workers: do all other work; this object owns and stops them.
+    :param count: the most flushes at the same time.
     :param make_flusher: ``Flusher`` of the part in C.
     """
 
@@ -92,7 +92,7 @@ class FlushThreads:
         self._make_flusher = make_flusher
         self._flusher: Flusher | None = None
         self._next = 0
-        self._flushes: dict[int, Done] = {}  # that have begun, by their tokens
+        self._flushes: dict[int, Done] = {}  # running, by token
         self._stopped: Deferred[None] | None = None
 
     def submit(
@@ -106,7 +106,7 @@ class FlushThreads:
         self._workers.submit(work, done)
 
     def _flush(self, fd: int, done: Done) -> bool:
-        """Begin a flush; False: the system gives no thread."""
+        """Begin a flush; False: the system cannot start a thread."""
         try:
             if self._flusher is None:
                 self._flusher = self._make_flusher(self._count)
@@ -142,12 +142,12 @@ class FlushThreads:
         return -1 if self._flusher is None else self._flusher.fileno()
 
     def logPrefix(self) -> str:
-        """The name in the log while completions are told."""
+        """The name in the log while completions are delivered."""
         return "flushes"
 
     def doRead(self) -> None:
-        """Tell what has ended."""
-        assert self._flusher is not None  # or nobody looks at it
+        """Deliver the completions of ended flushes."""
+        assert self._flusher is not None  # the reactor watches only a started flusher
         self._answers.begin_answers()
         try:
             for token, number, seconds in self._flusher.take():
@@ -173,8 +173,8 @@ def flush_threads(
     workers: IWorkerThreads, reactor: IReactorFDSet, count: int, answers: Answers
 ) -> IWorkerThreads:
     """
-    The same workers with threads in C beside them, where there is such a part; a double stays as it
-    is.
+    The same workers with threads in C beside them, if the C module is built. Test doubles are
+    returned as they are.
     """
     make_flusher = getattr(compiled, "Flusher", None)
     if make_flusher is None or type(workers) is not WorkerThreads:

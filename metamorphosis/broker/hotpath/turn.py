@@ -1,39 +1,41 @@
 """
-The turn in C: what it asks of Python, what it tells Python, and what it leaves.
+The turn in C, as Python sees it: its calls, its reports and the requests that it leaves.
 
 ``native.compiled.Lanes`` (``turnmodule.c``) has a *lane* for each connection whose requests it
-answers. ``turn()`` waits for nothing. It receives from the sockets of the set that are ready, takes
-the ordinary puts and gets, copies each record once into the memory of its store, writes each store
-with one call, sends the replies of each connection with one call, and returns what it leaves. It
-goes on with further rounds while sockets are ready, nothing was left and a millisecond is not over.
+answers. ``turn()`` does not block. It receives from the ready sockets of the set, takes the
+ordinary puts and gets, copies each record once into the memory of its store, writes each store with
+one call, sends the replies of each connection with one call, and returns a list of everything that
+it leaves. It continues with further rounds while sockets are ready, nothing was left and a
+millisecond is not over.
 
 A lane has two states, and only Python changes them (``lanes``):
 
     state    event                                                   state
-    slow     a request came, nothing is under way (``begin_plain``)  plain: C receives
-    plain    something is left; the connection writes, or pauses;    slow: Python receives
-             it closes
+    slow     a request came, nothing is pending (``begin_plain``)    plain: C receives
+    plain    a part is left to Python; the connection writes,        slow: Python receives
+             pauses or closes
 
-A lane is either that of a client, of which C takes puts and gets, or that of the master of a pair
-(``Session.scan``), of which it takes records, ``sync``, and nothing else. The first ``sync`` of a
-connection is not ordinary: it decides which connection is the master's. When a newer one takes
-over, the older is aborted, and with that slow: nothing of it is taken after that.
+A lane belongs either to a client, and C takes its puts and gets, or to the master of a pair
+(``Session.scan``), and C takes its records, ``sync``, and no other requests. The first ``sync`` of
+a connection is not ordinary: it decides which connection is the master's. When a newer one takes
+over, the older one is aborted and thereby slow: C takes nothing more of it.
 
-These rules hold, beside those of ``contract`` for each request that is taken:
+These rules hold in addition to those of ``contract`` for each request that is taken:
 
-* A store is asked once a round by ``begin`` whether it may be written at once, and where. None, and
-  every put to it is left to ``scan``, whose batches collect. It is told once by ``took`` what was
-  written. The same holds of gets, with ``find`` and ``served``.
-* A write that is short or fails goes on in ``failed``, as the store does it. For each reply of the
-  round the number of its record and the end of its text are kept until the writes are decided.
-  Where a record of a connection is not in its file, none of its replies of this round is sent: they
-  all go to its ``ReplyQueue``, which refuses exactly those.
-* What is left comes in the order in which it has to be served: ``REFUSED``, ``UNSENT`` (replies
-  that the socket did not take), ``BYTES`` (received, and not taken: from the first request that is
-  not ordinary on), then ``EVENT`` (a slow socket is ready, or a plain one has ended).
+* ``begin`` is called once a round for each store: it says whether and where the store may be
+  written at once. If it returns None, every put to that store is left to ``scan``, whose batches
+  collect. ``took`` is called once with the written data. For gets ``find`` and ``served`` do the
+  same.
+* ``failed`` continues a write that is short or fails, as the store does. For each reply of the
+  round the number of its record and the end of its text are kept until the writes have ended. If a
+  record of a connection is not in its file, none of the connection's replies of this round is sent:
+  they all go to its ``ReplyQueue``, which refuses only the puts of missing records.
+* The list of what is left has the order in which it must be served: ``REFUSED``, ``UNSENT``
+  (replies that the socket did not take), ``BYTES`` (received bytes from the first request on that
+  is not ordinary), then ``EVENT`` (a slow socket is ready, or a plain one has ended).
 * Ids begin with ``MessageIds.start_chunk``, once a round; a record of a master has its id.
-* One connection gives at most 256 KiB a round, all together 512 KiB. What is kept of a connection
-  is the beginning of an ordinary request of at most 64 KiB.
+* A round takes at most 256 KiB from one connection and 512 KiB from all. A lane keeps at most the
+  beginning of one ordinary request of up to 64 KiB.
 """
 
 from __future__ import annotations
@@ -54,7 +56,7 @@ if TYPE_CHECKING:
     from metamorphosis.store.segment import Segment
 
 EVENT, BYTES, UNSENT, REFUSED = range(4)
-"""The kinds of what is left; as in ``handback.h``."""
+"""The kinds of items that the turn leaves; as in ``handback.h``."""
 
 MOST: Final = 1 << 62
 """More than a segment has."""
@@ -62,14 +64,14 @@ MOST: Final = 1 << 62
 
 class TurnStores:
     """
-    The stores, as the turn in C asks for them. Thread: reactor.
+    The methods of the stores for the turn in C. Thread: reactor.
 
-    Each method is called once a round for one store, and raises nothing but what is a defect.
+    Each method is called once a round for one store. An exception is a defect.
     """
 
     _log = Logger()
     keep = FileReply
-    """A reply that C has begun, or not, to send."""
+    """Makes a reply with a file range; C may have sent a part of it."""
 
     def __init__(self, routes: Routes) -> None:
         self._routes = routes
@@ -78,10 +80,10 @@ class TurnStores:
         self, topic: bytes, partition: bytes, syncs: int
     ) -> tuple[Appender, int, int, int] | None:
         """
-        See ``Appender.begin``; the names are as they are spelled on the wire.
+        See ``Appender.begin``; the names are the bytes of the wire.
 
-        :param syncs: 1: records of a pair's master are to be stored, 0: puts. No store takes both:
-            a slave refuses puts.
+        :param syncs: 1: for records of a pair's master, 0: for puts. No store takes both: a slave
+            refuses puts.
         """
         stores = self._routes.syncs if syncs else self._routes.puts
         store = stores.get((topic, partition))
@@ -115,9 +117,11 @@ class TurnStores:
         self, topic: bytes, partition: bytes, offset: int
     ) -> tuple[MessageStore, Segment, int, int, int, int, int] | None:
         """
-        The segment that holds ``offset``, which is retained: its store, it, its descriptor and
-        start, the offset below which a get may begin, the one up to which it may read, and the most
-        bytes that it returns. None: such a get is not ordinary.
+        Find the segment that holds ``offset``, and retain it.
+
+        :returns: its store, the segment, its descriptor and start, the offset below which a get may
+            begin, the offset up to which it may read, and the most bytes that it may return. None:
+            such a get is not ordinary.
         """
         store = self._routes.reads.get((topic, partition))
         if store is None:
@@ -135,6 +139,6 @@ class TurnStores:
         return store, segment, segment.fd, segment.start, limit, offset + length, most
 
     def served(self, store: MessageStore, segment: Segment, count: int) -> None:
-        """So many gets have read from the segment, which is not needed any more."""
+        """Count gets that have read from the segment, and release it."""
         store.get_count += count
         segment.release()

@@ -1,9 +1,9 @@
 """
-Many messages and one future: what is checked before any of them is sent, and what became of each.
+A list of messages with one future: the checks before the first send, and the outcome of each
+message.
 
-A future that is awaited costs as much as everything else of a send, so a list costs about half of
-as many sends. Each message keeps what it has alone: its attempts, its time limits, its place in the
-order.
+Awaiting a future takes as much time as the rest of a send, so a list takes about half the time of
+the same number of sends. Each message keeps its own attempts, time limits and place in the order.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ Outcome = SendResult | Exception
 
 class Outcomes:
     """
-    What became of the messages of one list; told to its future when all is known. Thread: the
-    loop's.
+    The outcomes of the messages of one list; its future gets them when the last one is known.
+    Thread: the loop's.
 
     :ivar future: of the results, in the order of the messages; or of ``MessagesFailed``.
     """
@@ -39,7 +39,7 @@ class Outcomes:
         self._has_failed = False
 
     def refuse(self, error: Exception) -> None:
-        """Nothing was sent."""
+        """Fail the future; no message was sent."""
         self._api.reject(self.future, error)
 
     def take(
@@ -49,10 +49,10 @@ class Outcomes:
         refused: Callable[[Exception], None] | None = None,
     ) -> None:
         """
-        Submit these, and be told of their fates.
+        Submit the messages, and collect their outcomes.
 
-        :param submit: may raise: that message has failed.
-        :param refused: is told of that as well.
+        :param submit: sends one message; if it raises, that message has failed.
+        :param refused: is also called with that error.
         """
         self._found = [None] * len(puts)
         self._missing = len(puts)
@@ -62,7 +62,7 @@ class Outcomes:
             put.callback = partial(self._settle, index)
             try:
                 submit(put)
-            except Exception as error:  # also whatever a selector raises
+            except Exception as error:  # selectors may raise anything
                 if refused is not None:
                     refused(error)
                 self._settle(index, None, error)
@@ -80,7 +80,7 @@ class Outcomes:
 
     def _tell(self) -> None:
         if self._api.is_called(self.future):
-            return  # cancelled by the sender
+            return  # the sender has cancelled it
         if self._has_failed:
             found = cast("list[Outcome]", self._found)
             self._api.reject(self.future, MessagesFailed(found))
@@ -96,13 +96,13 @@ def puts_of(
     most_bytes: int,
 ) -> list[Put]:
     """
-    The messages of a list on their way, all of them right.
+    Check the messages of a list, and make their puts.
 
-    :param given: the partition of all of them; None: the selector chooses.
+    :param given: the partition of all messages; None: the selector chooses.
     :param timeout: seconds.
-    :param most_bytes: longest body.
-    :raises InvalidMessage: one of them is wrong; the text says which. What the iterable raises goes
-        through.
+    :param most_bytes: the longest body.
+    :raises InvalidMessage: a message is invalid; the text has its index. Exceptions of the iterable
+        are not caught.
     """
     require("messages", messages, InvalidMessage)
     if given is not None:

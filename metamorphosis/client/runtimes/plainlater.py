@@ -1,9 +1,9 @@
 """
-Sends of the blocking face that nobody waits for: their futures, the bound of what is under way, and
-the wait for all of them.
+Sends of the blocking face that return a future at once: the futures, the limit of bytes in flight,
+and the wait for all of them.
 
-A message goes into a list of the caller's thread; the loop's thread is woken once for all that have
-come together until it looks.
+The caller's thread appends a message to a queue and wakes the loop's thread only if the queue was
+empty; the loop's thread takes all queued messages at once.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from metamorphosis.client.producer.producer import Producer
 
 LOOK_SECONDS = 1.0
-"""How often a call that waits for room looks whether the loop is still there."""
+"""The interval at which a call that waits for room checks that the loop still runs."""
 
 Send = tuple[
     "Future[SendResult]",
@@ -39,19 +39,19 @@ Send = tuple[
 
 class LaterSends:
     """
-    Those of one producer. Thread: any but the loop's; several at a time if need be.
+    The sends of one producer. Thread: any but the loop's; several may call at the same time.
 
-    :param most_bytes: of memory, of messages without a fate; a call that would pass it waits.
+    :param most_bytes: memory for messages without an outcome; a call that would exceed it waits.
     """
 
     def __init__(self, thread: LoopThread, core: Producer, most_bytes: int) -> None:
         self._thread = thread
         self._core = core
         self._most_bytes = most_bytes
-        self._changed = Condition()  # its lock guards everything below
+        self._changed = Condition()  # its lock guards all fields below
         self._posted: deque[Send] = deque()  # for the loop's thread
-        self._unfinished: dict[Future[SendResult], int] = {}  # with their bytes of memory
-        self._bytes = 0  # the sum of these
+        self._unfinished: dict[Future[SendResult], int] = {}  # their bytes of memory
+        self._bytes = 0  # the sum of these values
         self._error: Exception | None = None  # the first one since the last ``flush``
 
     def send(
@@ -70,7 +70,7 @@ class LaterSends:
         """
         self._thread.check()
         future = self._thread.outcome()
-        future.set_running_or_notify_cancel()  # it cannot be taken back
+        future.set_running_or_notify_cancel()  # a send cannot be cancelled
         size = len(data) + OVERHEAD_BYTES
         with self._changed:
             while self._bytes and self._bytes + size > self._most_bytes:
@@ -100,7 +100,7 @@ class LaterSends:
             raise RequestTimeout(f"{len(left)} messages have no fate yet, after {timeout:g} s")
 
     def _submit(self) -> None:
-        """Give the core what has come. Thread: the loop's."""
+        """Pass the queued messages to the core. Thread: the loop's."""
         with self._changed:
             posted, self._posted = self._posted, deque()
         for future, topic, data, attribute, key, partition, timeout in posted:
@@ -115,7 +115,7 @@ class LaterSends:
             )
 
     def _finished(self, future: Future[SendResult]) -> None:
-        """A message has its fate, or the loop has ended. Thread: the loop's."""
+        """A message has its outcome, or the loop has ended. Thread: the loop's."""
         error = future.exception()
         with self._changed:
             self._bytes -= self._unfinished.pop(future)
