@@ -1,8 +1,8 @@
 """
 The set of client sockets whose ordinary requests are answered in C; see ``hotpath.turn``.
 
-``SocketSet`` serves each ready socket in Python. Here the turn in C runs first, and the sockets that
-it leaves are served in Python.
+``SocketSet`` serves each ready socket in Python. Here the turn in C runs first, and the sockets
+that it leaves are served in Python.
 
 A connection is plain while Python has no pending request of it. A slow connection becomes plain
 when its socket is readable. A plain one becomes slow as soon as the turn leaves a part of its data,

@@ -19,6 +19,7 @@ from __future__ import annotations
 import os
 import socket
 from collections import deque
+from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet import main, tcp
@@ -45,7 +46,7 @@ WRITE_LIMIT = 1 << 20
 """Bytes that one ``doWrite`` sends at most, so that a fast reader does not starve the others."""
 
 AMPLE_SECONDS = 10.0
-"""A quarter of the places must be free for this time before the log reports free places again."""
+"""A quarter of the places must be free after this time before the log reports free places again."""
 
 QUEUE_LIMIT = 1 << 20
 """Queued bytes, those of file ranges included, above which the protocol is asked to pause."""
@@ -241,6 +242,26 @@ class BrokerTransport(tcp.Server):
             self.server.connection_ended()
 
 
+class Places(Enum):
+    """
+    The places for clients of a port, and the last report of them in the log::
+
+        state    event                                                    state
+        FREE     no place is free (``doRead``): reported                  FULL
+        FULL     a connection has ended (``connection_ended``)            SCARCE
+        SCARCE   no place is free                                         FULL
+                 a connection has ended, a quarter of the places is free  EASING
+        EASING   no place is free                                         FULL
+                 AMPLE_SECONDS are over, a quarter is free: reported      FREE
+                 AMPLE_SECONDS are over, less is free                     SCARCE
+    """
+
+    FREE = "the port accepts"
+    FULL = "the port does not accept; the log says that all places are taken"
+    SCARCE = "the port accepts; the log still says that all places are taken"
+    EASING = "as SCARCE, with a timer that checks whether places stay free"
+
+
 class BrokerPort(tcp.Port):
     """
     A listening port whose connections are ``BrokerTransport``s.
@@ -251,9 +272,8 @@ class BrokerPort(tcp.Port):
     sockets: SocketSet
     factory: Any
     reactor: Any
-    _waiting = False  # no place is free: the port does not accept
-    _told = False  # the log says that all places are taken
-    _look: IDelayedCall | None = None  # the check whether the log can report free places
+    _places = Places.FREE
+    _easing: IDelayedCall | None = None  # the timer of EASING
 
     _log = Logger()
 
@@ -276,10 +296,10 @@ class BrokerPort(tcp.Port):
         super().doRead()
 
     def _wait(self) -> None:
-        self._waiting = True
+        before, self._places = self._places, Places.FULL
         self.stopReading()
-        if not self._told:
-            self._told = True
+        self._cancel_easing()
+        if before is Places.FREE:
             self._log.warn(
                 "All {count} places for clients are taken (limit of open files): others wait until"
                 " one leaves",
@@ -288,27 +308,35 @@ class BrokerPort(tcp.Port):
 
     def connection_ended(self) -> None:
         """A place is free: accept again if clients wait."""
-        if self._waiting and self.connected and self._room > 0:
-            self._waiting = False
+        if not self.connected:
+            return
+        if self._places is Places.FULL and self._room > 0:
+            self._places = Places.SCARCE
             self.startReading()
-        if self._told and self._look is None and self._ample:
-            self._look = self.reactor.callLater(AMPLE_SECONDS, self._end_if_ample)
+        if self._places is Places.SCARCE and self._ample:
+            self._places = Places.EASING
+            self._easing = self.reactor.callLater(AMPLE_SECONDS, self._end_if_ample)
 
     @property
     def _ample(self) -> bool:
         return bool(self._room > self.factory.max_connections // 4)
 
     def _end_if_ample(self) -> None:
-        self._look = None
-        if self._ample:
-            self._told = False
-            self._log.info("There are places for clients again")
+        self._easing = None
+        if not self._ample:
+            self._places = Places.SCARCE
+            return
+        self._places = Places.FREE
+        self._log.info("There are places for clients again")
+
+    def _cancel_easing(self) -> None:
+        timer, self._easing = self._easing, None
+        if timer is not None:
+            timer.cancel()
 
     def connectionLost(self, reason: Failure) -> None:
         """The port is closed."""
-        if self._look is not None:
-            self._look.cancel()
-            self._look = None
+        self._cancel_easing()
         super().connectionLost(reason)
 
     def transport(  # type: ignore[override]  # the class of Twisted's transports stands here

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from datetime import datetime
 from enum import Enum
+from math import inf
 from typing import NamedTuple
 
 EARLIEST, LATEST, STORED = "earliest", "latest", "stored"
@@ -74,16 +75,17 @@ def start(text: str) -> Start:
     return Start(StartKind.TIME, int(seconds * 1000))
 
 
-def positive(kind: Callable[[str], float]) -> Callable[[str], float]:
-    """An argument type for numbers above 0."""
+def positive(kind: Callable[[str], float], most: float = inf) -> Callable[[str], float]:
+    """An argument type for finite numbers above 0, up to ``most``."""
 
     def parse(text: str) -> float:
         try:
             value = kind(text)
         except ValueError:
             value = 0
-        if not 0 < value < float("inf"):
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+        if not 0 < value <= most or value == inf:
+            limit = "" if most == inf else f" and up to {most}"
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0{limit}")
         return value
 
     return parse

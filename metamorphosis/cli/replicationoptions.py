@@ -6,6 +6,8 @@ import argparse
 import os
 from typing import TypeAlias
 
+from metamorphosis.cli.arguments import positive
+
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 COMPARE_STATUS = """\
@@ -93,19 +95,9 @@ def _promote(commands: Commands) -> None:
 def _connection(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--timeout",
-        type=_seconds,
+        type=positive(float),
         default=10.0,
         metavar="SECONDS",
         help="how long to wait for a connection or an answer (default: %(default)g)",
     )
     parser.add_argument("--verbose", action="store_true", help="say what happens meanwhile")
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
-    return value

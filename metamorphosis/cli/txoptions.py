@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TypeAlias
 
+from metamorphosis.cli.arguments import positive
+
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 STATUS = """\
@@ -41,7 +43,11 @@ def add_tx(commands: Commands) -> None:
         help="only those that are open, prepared, or were decided by hand (default: all)",
     )
     listing.add_argument(
-        "--limit", type=_count, default=1000, metavar="N", help="at most N (default: 1000)"
+        "--limit",
+        type=positive(int, 10**9 - 1),
+        default=1000,
+        metavar="N",
+        help="at most N (default: 1000)",
     )
     show = actions.add_parser("show", parents=[common], help="one of them, or the journal")
     show.add_argument("key", nargs="?", metavar="KEY", help="without: the state of the journal")
@@ -67,26 +73,10 @@ def _common() -> argparse.ArgumentParser:
     )
     common.add_argument(
         "--timeout",
-        type=_seconds,
+        type=positive(float, 3600),
         default=10.0,
         metavar="SECONDS",
         help="how long to wait for an answer (default: %(default)g)",
     )
     common.add_argument("--json", action="store_true", help="for programs")
     return common
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0
-    if not 0 < value <= 3600:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds up to 3600")
-    return value
-
-
-def _count(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and 0 < int(text[:10]) < 10**9):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 999999999")
-    return int(text)

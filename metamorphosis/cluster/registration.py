@@ -24,6 +24,9 @@ one::
 The broker node comes first; while it is another broker's, no other node is written. ``ownership``
 decides whose a node is.
 
+The wish to be withdrawn is independent of the status: a broker of either wish can be WAITING or
+RETRYING.
+
 Source: ``BrokerZooKeeper``. Differs: the original fails at a node that exists, registers the nodes
 after a fault only in the next session, treats a topic as registered although that failed, refuses
 the put that brought it, deletes and creates all nodes of a topic whose section changed in any way,

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING
 
 from metamorphosis.errors import StoreError
 from metamorphosis.store.batch import Batch
-from metamorphosis.store.disk import Disk
-from metamorphosis.store.segmentwriter import write_rest
+from metamorphosis.store.disk import Disk, write_rest
 from metamorphosis.store.states import Worker
 
 if TYPE_CHECKING:

@@ -45,6 +45,9 @@ class DirectFlush(FlushPolicy):
     """
     See the module. Thread: reactor.
 
+    The flags are independent: a planned flush and a planned retry may both be pending, and the last
+    attempt belongs to the close of the store.
+
     :param threshold: messages.
     :param interval: seconds.
     """
@@ -69,7 +72,7 @@ class DirectFlush(FlushPolicy):
         self._kept_in_flight = 0  # bytes that the running flush covers
         self._flush_error: BaseException | None = None  # of the last flush
         self._retry_delay = FIRST_RETRY
-        self._last_tried = False
+        self._last_tried = False  # the closing store has made its one attempt
 
     def reconfigure(self, threshold: int, interval: float) -> None:
         """See ``FlushPolicy``."""

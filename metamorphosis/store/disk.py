@@ -88,3 +88,35 @@ class Disk:
     def replace(self, path: str, by: str) -> None:
         """Rename ``by`` to ``path``; at any moment ``path`` is the old or the new file."""
         os.replace(by, path)
+
+
+def write_rest(
+    disk: Disk, fd: int, data: bytes | memoryview, done: int, position: int
+) -> tuple[int, OSError | None]:
+    """
+    Continue a short write until all bytes are written or an error occurs.
+
+    :param done: the number of bytes that are written already.
+    :param position: of the first byte of ``data`` in the file.
+    :returns: the number of written bytes, and the error.
+    """
+    while done < len(data):
+        try:
+            written = disk.write(fd, data[done:] if done else data, position + done)
+        except OSError as error:
+            return done, error
+        if not written:
+            return done, OSError(f"wrote nothing at position {position + done}")
+        done += written
+    return done, None
+
+
+def write_all(disk: Disk, fd: int, data: bytes | memoryview, position: int) -> None:
+    """
+    Write all of ``data``.
+
+    :raises OSError: only a part of it, or nothing, was written.
+    """
+    _, error = write_rest(disk, fd, data, 0, position)
+    if error is not None:
+        raise error

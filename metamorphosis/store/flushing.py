@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-from metamorphosis.store.disk import Disk
+from metamorphosis.store.disk import Disk, write_all
 from metamorphosis.store.flushrounds import FlushRounds
 
 if TYPE_CHECKING:
@@ -99,11 +99,11 @@ def sync_segment(
     :param again: bytes to write again first, because an earlier sync has failed: after such an
         error the kernel marks the pages as clean, and a second sync would report success without
         writing them.
-        :raises OSError: none of the data may be considered durable.
+    :raises OSError: none of the data may be considered durable.
     """
     with _opened(disk, fd, path) as opened:
         for position, data in again:
-            _write_again(disk, opened, memoryview(data), position)
+            write_all(disk, opened, memoryview(data), position)
         disk.sync(opened)
     for path in directories:
         disk.sync_directory(path)
@@ -111,8 +111,8 @@ def sync_segment(
 
 class Sync:
     """
-    Work: wait until the data of an open file, and its size, are on the disk. Some threads do it
-    without the interpreter; see ``flushthreads``.
+    Work: wait until the data of an open file, and its size, are on the disk. ``flushthreads`` has
+    threads that do this without the interpreter.
 
     :param fd: stays open until the work is completed.
     """
@@ -141,15 +141,6 @@ def timed_sync(disk: Disk, fd: int, path: str, directories: Iterable[str]) -> Ca
         return time.monotonic() - began
 
     return work
-
-
-def _write_again(disk: Disk, fd: int, data: memoryview, position: int) -> None:
-    while data:
-        written = disk.write(fd, data, position)
-        if not written:
-            raise OSError(f"wrote nothing at position {position}")
-        data = data[written:]
-        position += written
 
 
 def roll_segment(

@@ -120,7 +120,7 @@ class MessageStore(CollectingLog):
 
     def _check_writable(self) -> None:
         """See ``CollectingLog``."""
-        if self.writer.damaged:
+        if self.writer.damage is not None:
             self.open_last()
             self.writer.repair(self.last)
         self.policy.check_writable()
@@ -232,7 +232,7 @@ class MessageStore(CollectingLog):
         if self.policy.last_flush():
             return
         self.life = Life.CLOSED
-        if self.writer.damaged:
+        if self.writer.damage is not None:
             self.writer.cut(self.last, self.last.size)
         for segment in self._segments:
             segment.discard(self._close_at_once)

@@ -42,7 +42,11 @@ class Roller:
         environment = store.environment
         if segment.size < environment.max_segment_size or not segment.size:
             return False
-        if store.apart is not None or store.writer.damaged or not self._policy.may_roll():
+        if (
+            store.apart is not None
+            or store.writer.damage is not None
+            or not self._policy.may_roll()
+        ):
             return False
         if environment.clock.seconds() < self._not_before:
             return False

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from twisted.logger import Logger
 
 from metamorphosis.errors import StoreDamaged, StoreError
-from metamorphosis.store.disk import Disk
+from metamorphosis.store.disk import Disk, write_rest
 from metamorphosis.store.segment import Segment
 from metamorphosis.store.unflushed import Unflushed
 
@@ -30,9 +30,9 @@ class SegmentWriter:
     The writes of one partition, and the state of its file. Thread: reactor.
 
     :ivar unflushed: keeps the written bytes until they are flushed; None if that is not needed.
-    :ivar damaged: the file is longer than its records, and could not be cut.
+    :ivar damage: the error of the last cut; None: the file ends with its last record.
 
-    Errors are logged when they begin and when they are over: a full disk would otherwise log every
+    An error is logged when it begins and when it is over: otherwise a full disk would log every
     put.
     """
 
@@ -42,8 +42,7 @@ class SegmentWriter:
         self.unflushed: Unflushed | None = None
         self._disk = disk
         self._failing = False
-        self.damaged = False
-        self._damage: OSError | None = None  # the error of the last cut
+        self.damage: OSError | None = None
 
     def write(self, segment: Segment, pieces: Pieces, size: int) -> tuple[int, int, OSError | None]:
         """
@@ -88,9 +87,9 @@ class SegmentWriter:
 
     def grew(self, segment: Segment, count: int, size: int, data: bytes | memoryview) -> None:
         """
-        Records were written at the end of ``segment``, all that were to be.
+        Account for records at the end of ``segment`` that were written completely.
 
-        :param count: how many there are.
+        :param count: their number.
         :param size: their bytes.
         :param data: see ``took``.
         """
@@ -128,19 +127,18 @@ class SegmentWriter:
 
         :raises StoreDamaged: naming the file; it is still damaged.
         """
-        if self._damage is not None:
+        if self.damage is not None:
             self.cut(segment, segment.size)
-        if self._damage is not None:
-            raise StoreDamaged(f"{segment.path} is damaged: {self._damage}") from self._damage
+        if self.damage is not None:
+            raise StoreDamaged(f"{segment.path} is damaged: {self.damage}") from self.damage
 
     def cut(self, segment: Segment, size: int) -> None:
         """Cut the file after its last record; a failure is remembered."""
         try:
             self._disk.truncate(segment.fd, size)
-            self._damage = None
-            self.damaged = False
+            self.damage = None
         except OSError as error:
-            if self._damage is None:
+            if self.damage is None:
                 self._log.error(
                     "{path} could not be cut to {size} bytes,"
                     " it is tried again at every append: {error}",
@@ -148,8 +146,7 @@ class SegmentWriter:
                     size=size,
                     error=error,
                 )
-            self._damage = error
-            self.damaged = True
+            self.damage = error
 
     def _failed(self, segment: Segment, kept: int, error: OSError) -> None:
         if not self._failing:
@@ -216,22 +213,4 @@ def write_pieces(
                     return done, error
     except OSError as error:
         return done, error
-    return done, None
-
-
-def write_rest(
-    disk: Disk, fd: int, data: memoryview, done: int, position: int
-) -> tuple[int, OSError | None]:
-    """
-    Continue after a short write: the rest is written, or the error appears that cut the write
-    short.
-    """
-    while done < len(data):
-        try:
-            written = disk.write(fd, data[done:], position + done)
-        except OSError as error:
-            return done, error
-        if not written:
-            return done, OSError(f"wrote nothing at position {position + done}")
-        done += written
     return done, None

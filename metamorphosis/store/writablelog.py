@@ -49,7 +49,9 @@ class WritableLog(SegmentLog):
     def needs(self, segment: Segment) -> bool:
         """See ``SegmentLog``: a worker uses the descriptor, or the file has to be cut."""
         lent = self._lent and self.worker is not Worker.IDLE
-        return segment is self.last and (lent or self.apart is not None or self.writer.damaged)
+        return segment is self.last and (
+            lent or self.apart is not None or self.writer.damage is not None
+        )
 
     def lend(self) -> int:
         """The descriptor of the last segment for a worker; -1: it has to open the file itself."""

@@ -15,18 +15,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from metamorphosis.message import checksum
-from metamorphosis.transactions.journalfiles import write_all
+from metamorphosis.store.disk import Disk, write_all
 from metamorphosis.transactions.locations import NOWHERE, Location, encode_locations
 from metamorphosis.transactions.rebuilding import block_of
 from metamorphosis.transactions.records import Operation, encode_operation, read_records
 from metamorphosis.transactions.replay import CommitFound
 from metamorphosis.transactions.stored import partition_of
-
-if TYPE_CHECKING:
-    from metamorphosis.store.disk import Disk
 
 
 def complete(disk: Disk, path: str, data: bytes, commits: list[CommitFound]) -> None:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from twisted.logger import Logger
 
 from metamorphosis.errors import InvalidRecord, JournalError
-from metamorphosis.store.disk import Disk
+from metamorphosis.store.disk import Disk, write_all
 from metamorphosis.store.opening import JOURNAL as DIRECTORY
 from metamorphosis.transactions.checkpoint import JournalLocation, parse_checkpoint
 from metamorphosis.transactions.heuristiclog import (
@@ -184,20 +184,6 @@ def write_heuristic_log(
         disk.close(fd)
     disk.replace(os.path.join(directory, HEURISTIC_LOG), temporary)
     disk.sync_directory(directory)
-
-
-def write_all(disk: Disk, fd: int, data: bytes, position: int) -> None:
-    """
-    Write all of ``data``.
-
-    :raises OSError: not all bytes were written.
-    """
-    done = 0
-    while done < len(data):
-        count = disk.write(fd, data[done:] if done else data, position + done)
-        if not count:
-            raise OSError(f"wrote nothing at position {position + done}")
-        done += count
 
 
 def compact(

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from metamorphosis.store.batch import FAILED, PENDING, STORED, Outcome
-from metamorphosis.store.disk import Disk
+from metamorphosis.store.disk import Disk, write_all
 
 
 class Written:
@@ -163,13 +163,8 @@ class RedoFile:
 
     def _write_all(self, records: list[bytes]) -> None:
         data = b"".join(records)
-        done = 0
         try:
-            while done < len(data):
-                count = self._disk.write(self.fd, data[done:] if done else data, self.size + done)
-                if not count:
-                    raise OSError(f"wrote nothing at position {self.size + done}")
-                done += count
+            write_all(self._disk, self.fd, data, self.size)
         except OSError as error:
             self._damaged = True
             try:

@@ -18,13 +18,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from metamorphosis.message import checksum
-from metamorphosis.transactions.journalfiles import write_all
+from metamorphosis.store.disk import Disk, write_all
 from metamorphosis.transactions.locations import Location, encode_locations
 from metamorphosis.transactions.rebuilding import block_of
 from metamorphosis.transactions.stored import Missing
 
 if TYPE_CHECKING:
-    from metamorphosis.store.disk import Disk
     from metamorphosis.store.messagestore import MessageStore
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import socket
+from functools import partial
 from typing import Any
 
 from twisted.internet import main
@@ -276,25 +277,57 @@ class Places:
 class PortTests(SynchronousTestCase):
     """A port whose places are taken."""
 
+    def setUp(self) -> None:
+        """A port with four places, whose reading is noted."""
+        self.clock, self.places = Clock(), Places()
+        self.port = BrokerPort(0, self.places, reactor=self.clock)
+        self.port.connected = True
+        self.calls: list[str] = []
+        for name in ("startReading", "stopReading"):
+            self.patch(self.port, name, partial(self.calls.append, name))
+
+    def taken(self, count: int) -> None:
+        """A client has come or gone; ``count`` places are taken now."""
+        self.places.connections = [0] * count
+        if count == 4:
+            self.port.doRead()
+        else:
+            self.port.connection_ended()
+
     def test_lines(self) -> None:
         """One when they are taken, one when enough are free again and stay so for a while."""
-        clock, places = Clock(), Places()
-        port = BrokerPort(0, places, reactor=clock)
-        port.connected = True
-        for name in ("startReading", "stopReading"):
-            self.patch(port, name, lambda: None)
-
-        def taken(count: int) -> None:
-            places.connections = [0] * count
-            if count == 4:
-                port.doRead()
-            else:
-                port.connection_ended()
-
         with capturedLogs() as lines:
             for count, pause in ((4, 0), (3, 60), (4, 0), (0, 0), (4, 60), (0, 60)):
-                taken(count)
+                self.taken(count)
                 self.assertLess(len(lines), 2, (count, pause))
-                clock.advance(pause)
+                self.clock.advance(pause)
         texts = [line["log_format"].partition(" ")[0] for line in lines]
         self.assertEqual(["All", "There"], texts)
+
+    def test_reading(self) -> None:
+        """The port stops when no place is free, and starts once when one is free again."""
+        for count in (4, 3, 2, 0, 4, 3):
+            self.taken(count)
+        self.assertEqual(["stopReading", "startReading"] * 2, self.calls)
+
+    def test_time_begins_anew(self) -> None:
+        """Places that are taken during the time of easing end it; the next time is a whole one."""
+        self.taken(4)
+        self.taken(0)
+        self.clock.advance(9)
+        self.taken(4)
+        self.assertEqual([], self.clock.getDelayedCalls())
+        self.taken(0)
+        with capturedLogs() as lines:
+            self.clock.advance(9)
+            self.assertEqual([], lines)
+            self.clock.advance(1)
+        self.assertEqual(1, len(lines))
+
+    def test_closed(self) -> None:
+        """Connections that end after the port was closed start no timer."""
+        self.taken(4)
+        self.port.connected = False
+        self.taken(0)
+        self.assertEqual([], self.clock.getDelayedCalls())
+        self.assertEqual(["stopReading"], self.calls)

@@ -74,6 +74,8 @@ class OptionTests(SynchronousTestCase):
             ("consume t --group g --broker b:1 --max 1.5", "'1.5' is not a number above 0"),
             ("consume t --group g --broker b:1 --idle -1", "not a number above 0"),
             ("offsets t --group g --broker b:1 --to x", "neither earliest nor latest"),
+            ("tx list --data d --timeout 3601", "'3601' is not a number above 0 and up to 3600"),
+            ("tx list --data d --limit 1000000000", "above 0 and up to 999999999"),
         ):
             self.assertIn(reason, self.refused(line))
 

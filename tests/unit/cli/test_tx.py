@@ -74,8 +74,8 @@ class LineTests(TxTestCase):
             ("tx commit --data d", "KEY"),
             ("tx list --data d --state lost", "lost"),
             ("tx list --data d --limit 0", "'0' is not a number"),
-            ("tx list --data d --timeout nan", "'nan' is not a number of seconds"),
-            ("tx list --data d --timeout 0", "'0' is not a number of seconds"),
+            ("tx list --data d --timeout nan", "'nan' is not a number above 0"),
+            ("tx list --data d --timeout 0", "'0' is not a number above 0"),
         ):
             errors = io.StringIO()
             self.patch(sys, "stderr", errors)
