@@ -67,7 +67,7 @@ class Request:
         self.body = b""
         self.answered = answered
 
-    def answer(self, status: int, body: bytes) -> None:
+    def answer(self, status: int, body: bytes, opaque: int) -> None:
         """The ``Waiter``."""
         self.status = status
         self.body = body

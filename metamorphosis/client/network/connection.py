@@ -88,13 +88,9 @@ class BrokerConnection(LinkLife):
         :param timeout: seconds.
         """
         out = self._out
-        if not out or self._sending_paused:
-            if self._link is None:
-                self._runtime.call_soon(waiter, NOT_SENT, self._why())
-                return
-            self._now = self._runtime.seconds()
-            if not self._reading and not out:
-                self._runtime.call_soon(self._flush)
+        if (not out or self._sending_paused) and not self._begin_turn():
+            self._runtime.call_soon(waiter, NOT_SENT, self._why(), opaque)
+            return
         deadline = self._now + timeout
         self._waiting[opaque] = waiter, deadline
         out[opaque] = frame
@@ -105,6 +101,39 @@ class BrokerConnection(LinkLife):
                 self.writable = False
         if deadline < self._sweeps.planned:
             self._sweeps.plan(deadline)
+
+    def request_all(self, frames: dict[int, bytes], waiter: Waiter, timeout: float) -> None:
+        """
+        The same for several frames, which leave in their order.
+
+        :param frames: opaque -> frame.
+        :param waiter: gets the answer to each of them.
+        :param timeout: seconds, of each.
+        """
+        out = self._out
+        if (not out or self._sending_paused) and not self._begin_turn():
+            for opaque in frames:
+                self._runtime.call_soon(waiter, NOT_SENT, self._why(), opaque)
+            return
+        deadline = self._now + timeout
+        self._waiting.update(dict.fromkeys(frames, (waiter, deadline)))
+        out.update(frames)
+        self._queued += sum(map(len, frames.values()))
+        if self._queued > self._write_at:
+            self._flush()
+            if self._queued > self._high_water:
+                self.writable = False
+        if deadline < self._sweeps.planned:
+            self._sweeps.plan(deadline)
+
+    def _begin_turn(self) -> bool:
+        """The first request of a turn comes: see that it leaves; whether there is a link."""
+        if self._link is None:
+            return False
+        self._now = self._runtime.seconds()
+        if not self._reading and not self._out:
+            self._runtime.call_soon(self._flush)
+        return True
 
     def drop(self, opaque: int) -> bool:
         """Do not wait for an answer any more: whether the request was written."""
@@ -131,7 +160,7 @@ class BrokerConnection(LinkLife):
         api = self._runtime.api
         future: Awaitable[tuple[int, bytes]] = api.create_future()
 
-        def waiter(status: int, body: bytes) -> None:
+        def waiter(status: int, body: bytes, opaque: int) -> None:
             if not api.is_called(future):
                 api.resolve(future, (status, body))
 
@@ -226,7 +255,7 @@ class BrokerConnection(LinkLife):
                 for status, body, opaque in rest:
                     found = pop(opaque, None)
                     if found is not None:
-                        found[0](status, body)
+                        found[0](status, body, opaque)
                     elif self._link is not None:
                         self._unknown(status, body, opaque)
                 return
@@ -264,7 +293,7 @@ class BrokerConnection(LinkLife):
         self._become_writable()
         self.changes.tell()
         for opaque, (waiter, _) in waiting.items():
-            self._tell(waiter, NOT_SENT if opaque in out else LOST)
+            self._tell(waiter, NOT_SENT if opaque in out else LOST, opaque)
 
     def _gone(self) -> None:
         """See ``LinkLife``."""
@@ -274,9 +303,9 @@ class BrokerConnection(LinkLife):
         """Why there is no connection, as the body of a ``Waiter``."""
         return b"" if self.fault is None else self.fault.reason.encode("utf-8", "replace")
 
-    def _tell(self, waiter: Waiter, status: int) -> None:
+    def _tell(self, waiter: Waiter, status: int, opaque: int) -> None:
         try:
-            waiter(status, self._why())
+            waiter(status, self._why(), opaque)
         except Exception:
             self._log.failure("The waiter of a request to {url} failed", url=self.url)
 
@@ -291,7 +320,7 @@ class BrokerConnection(LinkLife):
             found = self._waiting.pop(opaque, None)
             if found is None:
                 continue  # the link was closed by a waiter before
-            self._tell(found[0], TIMED_OUT if self.drop(opaque) else NOT_SENT)
+            self._tell(found[0], TIMED_OUT if self.drop(opaque) else NOT_SENT, opaque)
         if self._link is None:
             return
         self._heartbeat.beat_if_silent(now)

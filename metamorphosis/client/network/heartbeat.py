@@ -71,7 +71,7 @@ class Heartbeat:
         else:
             self._beating = True
 
-            def beaten(status: int, body: bytes) -> None:
+            def beaten(status: int, body: bytes, opaque: int) -> None:
                 self._beating = False
                 self._answered(status, now)
 

@@ -8,9 +8,9 @@ from typing import Final, Protocol
 MEANWHILE: Final = "brokers and partitions known so far are used"
 """For the log: the client goes on while ZooKeeper is away."""
 
-Waiter = Callable[[int, bytes], None]
-"""Gets status and body of an answer, exactly once; see ``replies`` for the statuses of this side.
-Must not raise."""
+Waiter = Callable[[int, bytes, int], None]
+"""Gets status, body and opaque of an answer, exactly once for each request; see ``replies`` for the
+statuses of this side. Must not raise."""
 
 
 class Link(Protocol):

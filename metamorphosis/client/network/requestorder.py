@@ -67,7 +67,7 @@ class RequestOrder:
             self._connection.request(opaque, frame, self._answered, self._limit)
         return self.state is Order.KEPT and self._connection.is_connected
 
-    def _answered(self, status: int, body: bytes) -> None:
+    def _answered(self, status: int, body: bytes, opaque: int) -> None:
         if self.state is Order.ASKED:
             is_ours = status == SUCCESS and _OURS in body
             self.state = Order.KEPT if is_ours else Order.NOT_KEPT

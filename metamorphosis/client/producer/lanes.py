@@ -306,7 +306,8 @@ class Lanes:
         for put, error in list(lane.under_way.items()):
             if error is None and put in lane.under_way:
                 assert put.broker is not None
-                put.answered(TIMED_OUT if put.broker.drop(put.opaque) else NOT_SENT, b"")
+                status = TIMED_OUT if put.broker.drop(put.opaque) else NOT_SENT
+                put.answered(status, b"", put.opaque)
 
     # -- without a partition
 

@@ -62,12 +62,12 @@ class OneWayPut(Put):
 
     __slots__ = ()
 
-    def answered(self, status: int, body: bytes) -> None:
+    def answered(self, status: int, body: bytes, opaque: int) -> None:
         """The ``Waiter`` of the request."""
         if status == SUCCESS:
             self.owner.stored(self, SOMEWHERE)
         else:
-            super().answered(status, body)
+            super().answered(status, body, opaque)
 
 
 class KeepingPolicy:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from metamorphosis.client.checked import checked
 from metamorphosis.client.checks import require
 from metamorphosis.client.model import OutgoingMessage, Partition, SendResult
-from metamorphosis.client.producer.many import Outcomes, puts_of
+from metamorphosis.client.producer.many import MessageList, Outcomes
 from metamorphosis.client.producer.publisher import Publisher
 from metamorphosis.client.producer.puts import OVERHEAD_BYTES, Callback, Put, too_large
 from metamorphosis.client.producer.sending import Sending
@@ -136,7 +136,8 @@ class Producer(Publisher):
         given to ``send``: partition, further attempts, time limits, order, memory. The result comes
         when the last one has met its fate.
 
-        Costs about half of as many awaited calls of ``send``. Lists of 100 to 10,000
+        Costs about two fifths of as many awaited calls of ``send``: 4 us of the processor a message
+        of 1 KiB; more with ``in_order``, where each is sent by itself. Lists of 100 to 10,000
         messages serve best: the loop does nothing else while one is taken in.
 
         :param messages: are taken in at once, an iterator as well.
@@ -153,11 +154,11 @@ class Producer(Publisher):
             self._check_open()
             limit = self._timeout if timeout is None else timeout
             most = self._most_cost - OVERHEAD_BYTES
-            puts = puts_of(self._sending, messages, partition, limit, most)
+            some = MessageList(self._sending, messages, partition, limit, most)
         except Exception as error:
             outcomes.refuse(error)
         else:
-            outcomes.take(puts, self._submit)
+            self._sending.submit_all(some, outcomes)
         return outcomes.future
 
     def send_with_callback(

@@ -137,7 +137,7 @@ class Put:
         self.future = future
         self.callback = callback
 
-    def answered(self, status: int, body: bytes) -> None:
+    def answered(self, status: int, body: bytes, opaque: int) -> None:
         """The ``Waiter`` of the request."""
         if status != SUCCESS:
             self.owner.failed(self, self._error(status, body))
@@ -174,7 +174,7 @@ def put_frame(topic: str, number: int, body: bytes, flag: int, opaque: int) -> b
 
     :raises InvalidMessage: the topic cannot be sent.
     """
-    return frame_of(_token(topic), number, body, flag, opaque)
+    return frame_of(token_of(topic), number, body, flag, opaque)
 
 
 def frame_in_python(topic: bytes, number: int, body: bytes, flag: int, opaque: int) -> bytes:
@@ -207,7 +207,12 @@ if compiled is not None:
 
 
 @lru_cache(1024)
-def _token(topic: str) -> bytes:
+def token_of(topic: str) -> bytes:
+    """
+    A topic as it is sent.
+
+    :raises InvalidMessage: it cannot be sent.
+    """
     try:
         token = topic.encode()
     except UnicodeEncodeError:

@@ -24,8 +24,10 @@ from metamorphosis.client.network.links import Log
 from metamorphosis.client.network.opaques import next_opaque
 from metamorphosis.client.network.recurrences import Recurrences
 from metamorphosis.client.producer.lanes import Lanes
-from metamorphosis.client.producer.puts import Put, put_frame
+from metamorphosis.client.producer.many import MessageList, Outcomes
+from metamorphosis.client.producer.puts import OVERHEAD_BYTES, Put, put_frame
 from metamorphosis.client.producer.retrying import Retrying, say_attempts
+from metamorphosis.client.producer.runs import Runs
 from metamorphosis.client.topics.directory import PartitionDirectory
 from metamorphosis.client.topics.published import PublishedTopic
 from metamorphosis.client.topics.selectors import KeyHashSelector, OrderedSelector, Selector
@@ -134,21 +136,72 @@ class Sending:
             self._request(put, broker)
             self._outstanding += cost
 
+    def submit_all(self, some: MessageList, outcomes: Outcomes) -> None:
+        """Take a list in; ``outcomes`` is told of each message. What has to wait for room, or for
+        others of its lane, goes as if it had been sent alone."""
+        outcomes.expect(len(some.messages))
+        count = 0 if self._in_order or self._waiting else self._fitting(some)
+        if count:
+            self._outstanding += some.cost_of(count)
+            Runs(self, some, outcomes).take(count)
+        outcomes.take(some, count, self.submit)
+
+    def _fitting(self, some: MessageList) -> int:
+        """How many messages of a list have room."""
+        left = self._max_outstanding - self._outstanding
+        if some.cost <= left:
+            return len(some.bodies)
+        for count, body in enumerate(some.bodies):
+            left -= len(body) + OVERHEAD_BYTES
+            if left < 0 and (count or self._outstanding):
+                return count
+        return len(some.bodies)
+
+    def unplaced(self, put: Put, error: Exception) -> None:
+        """See ``runs.RunOwner``."""
+        if isinstance(error, NoPartition) and error.retriable and self._retries != 0:
+            self.attempt(put)
+        else:
+            self.give_up(put, error)
+
+    def landed(self, outcomes: Outcomes, index: int, result: SendResult, cost: int) -> None:
+        """See ``runs.RunOwner``."""
+        self._outstanding -= cost
+        if self._waiting:
+            self._admit()
+        outcomes.stored(index, result)
+        if self._ending:
+            self._note_idle()
+
     def select(self, put: Put) -> BrokerConnection:
         """
         Choose partition and broker, or the broker of the partition that was chosen before.
 
         :raises NoPartition: there is none. What the selector raises goes through.
         """
-        topic = put.message[0]
-        published = self._topics.get(topic)
+        published = self._topics.get(put.message[0])
         if published is None or not published.partitions:
-            require("topic", topic, InvalidMessage)
-            published = self._directory.topic_for(topic)
+            published = self.published(put.message[0])
         partition = put.partition
         if partition is None or put.attempts and not put.pinned:
-            partition = put.partition = self._choose(published, put.message)
+            partition = put.partition = self.choose(published, put.message)
             put.pinned = self._in_order
+        return published.brokers.get(partition[0]) or self.broker_of(
+            published, partition, put.message[0]
+        )
+
+    def published(self, topic: str) -> PublishedTopic:
+        """See ``runs.RunOwner``."""
+        found = self._topics.get(topic)
+        if found is None or not found.partitions:
+            require("topic", topic, InvalidMessage)
+            found = self._directory.topic_for(topic)
+        return found
+
+    def broker_of(
+        self, published: PublishedTopic, partition: Partition, topic: str
+    ) -> BrokerConnection:
+        """See ``runs.RunOwner``."""
         broker = published.brokers.get(partition[0])
         if broker is None:
             if published.partitions[0] is not ANY_PARTITION:
@@ -156,7 +209,8 @@ class Sending:
             broker = published.brokers[ANY_PARTITION.broker_id]
         return broker
 
-    def _choose(self, published: PublishedTopic, message: OutgoingMessage) -> Partition:
+    def choose(self, published: PublishedTopic, message: OutgoingMessage) -> Partition:
+        """See ``runs.RunOwner``."""
         partitions = published.partitions
         if partitions[0] is ANY_PARTITION:
             return ANY_PARTITION

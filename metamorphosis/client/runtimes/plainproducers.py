@@ -73,7 +73,7 @@ class Producer(Publishing[producer.Producer]):
         Send a message without waiting for its fate: a ``concurrent.futures.Future`` of its
         ``SendResult``, or of the error that ``send`` would raise. ``flush`` waits for all of them.
 
-        It costs 20 to 40 us, a fifth of a ``send``; ``send_many`` costs less. It waits only while
+        It costs some 40 us, a fifth of a ``send``; ``send_many`` costs less. It waits only while
         the messages under way fill ``max_outstanding_bytes``. Messages of one thread keep their
         order. The future cannot be cancelled; its callbacks run in the thread of the loop, and must
         neither block nor call the client.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from metamorphosis.client.checks import require
 from metamorphosis.client.model import OutgoingMessage, Partition, SendResult
-from metamorphosis.client.producer.many import Outcomes, puts_of
+from metamorphosis.client.producer.many import MessageList, Outcomes
 from metamorphosis.client.producer.puts import Put, too_large
 from metamorphosis.client.transactions.enlisted import Enlisted
 from metamorphosis.errors import InvalidMessage
@@ -87,12 +87,13 @@ class Sends(ABC):
         try:
             limit = self._send_timeout if timeout is None else timeout
             owner: Any = self._enlisted()
-            puts = puts_of(owner, messages, partition, limit, self._most_bytes)
+            some = MessageList(owner, messages, partition, limit, self._most_bytes)
         except Exception as error:
             self._refused(error)
             outcomes.refuse(error)
         else:
-            outcomes.take(puts, self._enlist, self._refused)
+            outcomes.expect(len(some.messages))
+            outcomes.take(some, 0, self._enlist, self._refused)
         return outcomes.future
 
     @abstractmethod

@@ -190,5 +190,5 @@ class PutTests(NativeCase):
             for place in (puts.place_of, puts.place_in_python):
                 self.patch(puts, "place_of", place)
                 put = Put(Owner(), OutgoingMessage("t", b"x"), Partition(0, 0), 1.0, None, None)
-                put.answered(200, body)
+                put.answered(200, body, 0)
             self.assertEqual(told[0], told[1], body)

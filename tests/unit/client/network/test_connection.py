@@ -42,7 +42,7 @@ class ConnectionCase(SynchronousTestCase):
         """Make a request; its opaque."""
         opaque = next_opaque()
 
-        def keep(status: int, body: bytes) -> None:
+        def keep(status: int, body: bytes, opaque: int) -> None:
             self.outcomes.append((number, status, body))
 
         frame = b"version %d\r\n" % opaque
@@ -73,7 +73,7 @@ class RequestTests(ConnectionCase):
     def test_waiter_that_ends_the_program(self) -> None:
         """What is no ``Exception`` goes through, and requests still leave afterwards."""
 
-        def leave(status: int, body: bytes) -> None:
+        def leave(status: int, body: bytes, opaque: int) -> None:
             raise SystemExit
 
         opaque = self.ask(waiter=leave)
@@ -121,7 +121,7 @@ class RequestTests(ConnectionCase):
     def test_waiter_that_raises(self) -> None:
         """It is logged, and the others get their replies."""
 
-        def bad(status: int, body: bytes) -> None:
+        def bad(status: int, body: bytes, opaque: int) -> None:
             raise ZeroDivisionError("on purpose")
 
         opaques = [self.ask(1), self.ask(waiter=bad), self.ask(3)]
@@ -269,7 +269,7 @@ class LossTests(ConnectionCase):
     def test_waiter_raises(self) -> None:
         """The others are told nevertheless."""
 
-        def bad(status: int, body: bytes) -> None:
+        def bad(status: int, body: bytes, opaque: int) -> None:
             raise ZeroDivisionError("on purpose")
 
         self.ask(waiter=bad)

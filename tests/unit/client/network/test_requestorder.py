@@ -40,7 +40,7 @@ class RequestOrderTests(SynchronousTestCase):
     def answered(self, status: int, body: bytes) -> bool:
         """What is known after this answer."""
         self.assertFalse(self.order.is_kept())
-        self.connection.waiters.pop()(status, body)
+        self.connection.waiters.pop()(status, body, 0)
         return self.order.is_kept()
 
     def test_asked_once(self) -> None:

@@ -6,8 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from metamorphosis.client.model import MessagesFailed, OutgoingMessage, Partition, SendResult
-from metamorphosis.client.producer.puts import OVERHEAD_BYTES
+from metamorphosis.client.producer import puts as puts_module
+from metamorphosis.client.producer import runs as runs_module
+from metamorphosis.client.producer.puts import OVERHEAD_BYTES, frame_in_python
 from metamorphosis.errors import (
+    BadReply,
     ClientClosed,
     ConnectionLost,
     Forbidden,
@@ -15,6 +18,7 @@ from metamorphosis.errors import (
     InvalidArgument,
     InvalidMessage,
     MessageTooLarge,
+    NotConnected,
     NothingSelected,
     NotPublished,
     SendTimeout,
@@ -259,6 +263,147 @@ class RetryTests(ManyCase):
         self.answer(second, 503, "no")
         self.runtime.result(self.sender.close())
         self.assertEqual([1], list(self.failure(done).failed))
+
+
+class RunTests(ManyCase):
+    """The messages of a list leave together, and each keeps what it has alone."""
+
+    options = {"retries": 3}
+
+    def send(self, *bodies: bytes, **options: Any) -> Any:
+        """A list for one partition."""
+        return self.sender.send_many(messages(*bodies), partition=Partition(0, 0), **options)
+
+    def test_long_list(self) -> None:
+        """It leaves in pieces, in its order, and before the end of the turn."""
+        bodies = [b"%d" % number * 2000 for number in range(100)]
+        done = self.send(*bodies)
+        self.assertTrue(self.link().written)
+        puts = self.puts()
+        self.assertEqual(bodies, [put.body for put in puts])
+        self.assertLess(2, self.link().writes)
+        for put in puts:
+            self.answer(put)
+        self.assertEqual(100, len(self.runtime.result(done)))
+
+    def test_brokers(self) -> None:
+        """One run for each; results name broker and partition."""
+        self.register(1)
+        sender = self.producer("test", retries=0)
+        done = sender.send_many(messages(*(b"%d" % number for number in range(6))))
+        for broker_id in (0, 1):
+            link = self.link(broker_id)
+            puts = self.puts(broker_id)
+            self.assertEqual(1, link.writes)
+            for put in puts:
+                self.answer(put, at=broker_id)
+        found = [each.partition for each in self.runtime.result(done)]
+        each = [Partition(0, 1), Partition(1, 0), Partition(0, 0)]
+        self.assertEqual(each * 2, found)
+
+    def test_lost_before_it_left(self) -> None:
+        """What was not written goes again without doubt, what was written with doubt."""
+        done = self.sender.send_many(messages(b"0"), partition=Partition(0, 0))
+        self.puts()
+        late = self.send(b"1", b"2")
+        self.sender._sending._retries = 0  # type: ignore[misc]
+        self.sender._sending._retrying._retries = 0
+        self.link().lose()
+        known = [each.outcome_known for each in self.failure(late).failed.values()]  # type: ignore[attr-defined]
+        self.assertEqual([True, True], known)
+        self.assertFalse(self.failure(done).outcome_known)
+
+    def test_no_time_to_leave(self) -> None:
+        """Messages of a run that waits for a full socket are taken out when their time is over."""
+        self.link().receiver.pause_sending()
+        done = self.send(b"0", b"1", timeout=1)
+        self.sender._sending._retrying._retries = 0
+        self.runtime.advance(1.2)
+        kinds = [type(each) for each in self.failure(done).outcomes]
+        self.assertEqual([NotConnected] * 2, kinds)
+        self.link().receiver.resume_sending()
+        self.assertEqual([], self.puts())
+
+    def test_not_connected(self) -> None:
+        """The whole run is tried again, in its order."""
+        self.link().lose()
+        done = self.send(b"0", b"1", b"2")
+        while not self.runtime.attempts:
+            self.runtime.advance(0.1)
+        self.runtime.accept()
+        self.runtime.advance(1.1)
+        puts = self.puts()
+        self.assertEqual([b"0", b"1", b"2"], [put.body for put in puts])
+        for put in puts:
+            self.answer(put)
+        self.assertEqual(3, len(self.runtime.result(done)))
+
+    def test_bad_answer(self) -> None:
+        """One answer that names no place fails its message alone."""
+        done = self.send(b"0", b"1")
+        first, second = self.puts()
+        self.answer(first, text="no place")
+        self.answer(second)
+        error = self.failure(done)
+        self.assertEqual([BadReply, SendResult], [type(each) for each in error.outcomes])
+
+    def test_frame_that_cannot_be_made(self) -> None:
+        """The partition has a number that no frame takes: the others of its run go."""
+        chosen = [Partition(0, 0), Partition(0, 1 << 31), Partition(0, 1)]
+        sender = self.producer("test", selector=lambda *_: chosen.pop(0), retries=0)
+        made = frame_in_python
+
+        def frame(topic: bytes, number: int, body: bytes, flag: int, opaque: int) -> bytes:
+            if number >= 1 << 31:
+                raise OverflowError("on purpose")
+            return made(topic, number, body, flag, opaque)
+
+        for module in (puts_module, runs_module):
+            self.patch(module, "frame_of", frame)
+        done = sender.send_many(messages(b"0", b"1", b"2"))
+        puts = self.puts()
+        self.assertEqual([b"0", b"2"], [put.body for put in puts])
+        for put in puts:
+            self.answer(put)
+        kinds = [type(each) for each in self.failure(done).outcomes]
+        self.assertEqual([SendResult, OverflowError, SendResult], kinds)
+
+    def test_attribute(self) -> None:
+        """It is sent in front of the body, with its flag, and with each attempt."""
+        some = [OutgoingMessage("test", b"x", attribute) for attribute in (None, "a", "")]
+        done = self.sender.send_many(some, partition=Partition(0, 0))
+        first = self.puts()
+        self.assertEqual([0, 1, 1], [put.flag for put in first])
+        for put in first:
+            self.answer(put, 503, "no")
+        self.runtime.advance(0.2)
+        again = self.puts()
+        self.assertEqual([put.body for put in first], [put.body for put in again])
+        self.assertEqual([0, 1, 1], [put.flag for put in again])
+        for put in again:
+            self.answer(put)
+        self.assertEqual(3, len(self.runtime.result(done)))
+
+    def test_room_comes_back_by_the_message(self) -> None:
+        """An answer to one of a run lets the next message that waits go."""
+        sender = self.producer("test", max_outstanding_bytes=3 * (OVERHEAD_BYTES + 1))
+        sender.send_many(messages(b"0", b"1", b"2", b"3", b"4")).addErrback(  # type: ignore[attr-defined]
+            lambda _: None
+        )
+        first = self.puts()
+        self.assertEqual([b"0", b"1", b"2"], [put.body for put in first])
+        self.answer(first[1])
+        self.assertEqual([b"3"], [put.body for put in self.puts()])
+
+    def test_longer_than_the_room(self) -> None:
+        """A message that is longer than all room goes when nothing else is under way."""
+        sender = self.producer("test", max_outstanding_bytes=OVERHEAD_BYTES)
+        done = sender.send_many(messages(b"00", b"11"))
+        (first,) = self.puts()
+        self.answer(first)
+        (second,) = self.puts()
+        self.answer(second)
+        self.assertEqual(2, len(self.runtime.result(done)))
 
 
 class BoundTests(ManyCase):

@@ -1,6 +1,6 @@
 """
-Random sends, answers, outages and closes: every message meets one fate, order and bound hold; with
-brokers that keep the order of requests, and with others.
+Random sends and lists, answers, outages and closes: every message meets one fate, order and bound
+hold; with brokers that keep the order of requests, and with others.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from metamorphosis.client.model import Partition
+from metamorphosis.client.model import OutgoingMessage, Partition
 from metamorphosis.client.producer.puts import OVERHEAD_BYTES
 from metamorphosis.errors import MetaQError
 from metamorphosis.wire.commands import PutCommand
@@ -35,6 +35,7 @@ class SendingModelTests(ProducingCase):
         self.unanswered: list[Any] = []
         self.keeps_order = False
         self.repeats = False
+        self.lists = False
 
     def send(self, sender: Any, number: int, chance: random.Random) -> None:
         """One message, whose fates are counted."""
@@ -46,6 +47,25 @@ class SendingModelTests(ProducingCase):
             options["timeout"] = STALL - 5  # only what is lost gets no answer in time
         future: Deferred[Any] = sender.send("test", b"%d" % number, **options)
         future.addBoth(fates.append)
+
+    def send_some(self, sender: Any, numbers: range, chance: random.Random) -> None:
+        """A list, whose fates are counted one by one."""
+        partition = chance.choice((None, Partition(0, 0), Partition(0, 1)))
+        fates = [self.fates.setdefault(number, []) for number in numbers]
+
+        def tell(found: Any) -> None:
+            if isinstance(found, Failure):
+                failed: Any = found.value
+                found = [
+                    Failure(each) if isinstance(each, Exception) else each
+                    for each in failed.outcomes
+                ]
+            for each, fate in zip(fates, found, strict=True):
+                each.append(fate)
+
+        some = [OutgoingMessage("test", b"%d" % number) for number in numbers]
+        options: dict[str, Any] = {"timeout": STALL - 5} if self.keeps_order else {}
+        sender.send_many(some, partition=partition, **options).addBoth(tell)
 
     def take(self) -> None:
         """What has arrived at the broker."""
@@ -92,8 +112,13 @@ class SendingModelTests(ProducingCase):
         """Something happens."""
         what = chance.random()
         if what < 0.4:
-            for more in range(chance.randrange(1, BURST) if self.keeps_order else 1):
-                self.send(sender, number * BURST + more, chance)
+            first = number * BURST
+            some = chance.randrange(1, BURST) if self.keeps_order or self.lists else 1
+            if self.lists and chance.random() < 0.5:
+                self.send_some(sender, range(first, first + some), chance)
+            else:
+                for more in range(some):
+                    self.send(sender, first + more, chance)
         elif what < 0.75:
             self.answer_one(chance.choice((200, 200, 200, 403, 500)))
         elif what < 0.80:
@@ -164,14 +189,22 @@ def _add(seed: int, kind: str, retries: int) -> None:
 
     def test(self: SendingModelTests) -> None:
         self.keeps_order = kind.startswith("pipelined")
+        self.lists = kind.endswith("lists")
         self.repeats = kind == "pipelined_repeats"
-        self.check(seed, kind != "any", retries)
+        self.check(seed, not kind.startswith("any"), retries)
 
     test.__doc__ = f"Seed {seed}, {kind}, {retries} retries."
     setattr(SendingModelTests, f"test_{seed}_{kind}_{retries}", test)
 
 
 for _seed in range(8):
-    for _kind in ("any", "ordered", "pipelined", "pipelined_repeats"):
+    for _kind in (
+        "any",
+        "any_lists",
+        "ordered",
+        "pipelined",
+        "pipelined_lists",
+        "pipelined_repeats",
+    ):
         for _retries in (0, 3):
             _add(_seed, _kind, _retries)
