@@ -101,6 +101,7 @@ class Member:
         topics: Iterable[str] = ("test",),
         store: Any = None,
         registry: MemoryRegistry | None = None,
+        sync_seconds: float = 5.0,
         **settings: Any,
     ) -> None:
         self.runtime = group.runtime
@@ -118,6 +119,7 @@ class Member:
             self.store,
             self.fetching,
             group.runtime.log,
+            sync_seconds,
         )
         self.registering: Any = None
 

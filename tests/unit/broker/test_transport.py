@@ -15,6 +15,7 @@ from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from metamorphosis.broker.congestion import CongestionControl
 from metamorphosis.broker.transport import QUEUE_LIMIT, BrokerPort, BrokerTransport
 
 
@@ -293,6 +294,28 @@ class PortTests(SynchronousTestCase):
             self.port.doRead()
         else:
             self.port.connection_ended()
+
+    def test_watchers(self) -> None:
+        """The first few connections stay with the reactor, unless the set of sockets looks first;
+        all others are of the set."""
+        for looks_first, expected in ((False, ["reactor"] * 4 + ["set"] * 2), (True, ["set"] * 6)):
+            places: Any = Places()
+            places.congestion = CongestionControl()
+            reactor, sockets = Reactor(), Reactor()
+            port = BrokerPort(0, places, reactor=Clock())
+            port.sockets = sockets  # type: ignore[assignment]
+            sockets.looks_first = looks_first  # type: ignore[attr-defined]
+            found = []
+            for number in range(6):
+                ours, peer = socket.socketpair(socket.AF_UNIX)
+                self.addCleanup(ours.close)
+                self.addCleanup(peer.close)
+                self.patch(BrokerTransport, "setTcpNoDelay", lambda *_: None)
+                self.patch(BrokerTransport, "setTcpKeepAlive", lambda *_: None)
+                transport = port.transport(ours, Peer(), ("h", 1), port, number, reactor)
+                found.append("set" if transport.reactor is sockets else "reactor")
+                places.connections.append(number)
+            self.assertEqual(expected, found)
 
     def test_lines(self) -> None:
         """One when they are taken, one when enough are free again and stay so for a while."""

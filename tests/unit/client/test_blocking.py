@@ -266,6 +266,12 @@ class FactoryTests(BlockingCase):
         with self.assertRaisesRegex(InvalidMessage, "data is 'text'"):
             producer.send_later("test", wrong)
 
+    def test_passed_over(self) -> None:
+        """Consumers and browsers count what they do not deliver."""
+        factory = self.factory()
+        for each in (factory.create_consumer("g"), factory.create_topic_browser("test")):
+            self.assertEqual((0, 0), (each.passed_over.damaged, each.passed_over.too_long))
+
     def test_send_later_after_the_end(self) -> None:
         """Neither a message nor a wait for those before is possible."""
         factory = self.factory()

@@ -88,6 +88,21 @@ class PlainListenerTests(DeliveryCase):
         self.assertTrue(self.deliver(delivery, *range(200)))
         self.assertEqual(list(range(200)), self.got)
 
+    def test_stretches_grow(self) -> None:
+        """The clock is looked at after 16 messages of a quick listener, then less and less often,
+        and after 1024 of them at least."""
+        looks: list[int] = []
+        seconds = self.runtime.seconds
+
+        def look() -> float:
+            looks.append(len(self.got))
+            return seconds()
+
+        self.patch(self.runtime, "seconds", look)
+        self.assertTrue(self.deliver(self.delivery(), *range(2032 + 1024)))
+        ends = [16, 48, 112, 240, 496, 1008, 2032, 3056]
+        self.assertEqual(ends, [each for each in dict.fromkeys(looks) if each])
+
     def test_row_31_fails(self) -> None:
         """Row 31: after an exception the position stays, and the first retry is due."""
         delivery = self.delivery()

@@ -528,6 +528,14 @@ class PureTests(SynchronousTestCase):
         inside = RecordsInside(1 << 20, (), HEADER_BYTES, 100)
         self.assertGreater(len(list(inside.hold_a_message(data, 0, len(data)))), 5)
 
+    def test_find_record_around_powers_of_two(self) -> None:
+        """Any length up to the limit is found, wherever the limit's digits change."""
+        for power in (8, 16, 24):
+            for limit in ((1 << power) - 1, 1 << power, (1 << power) + 1):
+                for length in {1, min(70_000, limit), min(limit, 1 << 17)}:
+                    data = b"?" + encode_record(1, 0, b"x" * length)
+                    self.assertEqual(1, finish(find_record(data, 1, 2, limit)), (limit, length))
+
     def test_find_record_stays_below_the_stop(self) -> None:
         """A record at the stop is somebody else's."""
         data = b"???" + encode_record(1, 0, b"abc")

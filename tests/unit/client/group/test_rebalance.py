@@ -96,6 +96,8 @@ class JoinTests(RebalanceCase):
         self.assertEqual({"meta://10.0.0.0:8123"}, set(member.fetching.runs[-1].values()))
         keys = {("test", Partition(0, number)) for number in range(4)}
         self.assertEqual(keys, set(member.rebalance.assignment))
+        told = "Group g: g_a has test 0-0, test 0-1, test 0-2, test 0-3"
+        self.assertEqual([told], [text for text in self.log.texts("info") if " has " in text])
 
     def test_join(self) -> None:
         """
@@ -755,6 +757,16 @@ class FaultTests(RebalanceCase):
         self.group.advance(10)
         error = self.failureResultOf(member.registering, Contested)
         self.assertIn(PATHS.owner("g", "test", "0-2"), str(error.value))
+
+    def test_contested_with_long_pauses(self) -> None:
+        """There is time for several attempts, however far apart they are."""
+        self.foreign(PATHS.owner("g", "test", "0-2"), b"g_x")
+        member = self.group.member("a", sync_seconds=20.0)
+        member.join()
+        self.group.advance(139)
+        self.assertNoResult(member.registering)
+        self.group.advance(21)
+        self.failureResultOf(member.registering, Contested)
 
     def test_never_gives_up(self) -> None:
         """Row 60: hours of failures later it still tries, every sync time at most."""
