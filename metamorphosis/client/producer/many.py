@@ -142,7 +142,6 @@ class Outcomes:
         Submit the messages from ``first`` on one by one, and collect their outcomes.
 
         :param first: the index of the first of these messages.
-
         :param submit: sends one message; if it raises, that message has failed.
         :param refused: is also called with that error.
         """

@@ -181,7 +181,7 @@ class Runs:
                     topic = message[0]
                 partition = given or choose(route.published, message)
                 run = route.runs.get(partition[0]) or self._begin_run(route, partition, message[0])
-            except Exception as error:  # also whatever a selector raises
+            except Exception as error:  # selectors may raise anything
                 self._send_all()
                 put = self._some.put(index, self._outcomes.callback(index))
                 self._owner.unplaced(put, error)
@@ -193,7 +193,7 @@ class Runs:
         self._send_all()
 
     def _take_fixed(self, count: int) -> bool:
-        """The same for messages that all go to one partition, if they do: no one is looked at."""
+        """Send messages of one partition without a loop over them; False: they have several."""
         try:
             topic = self._some.messages[0][0]
             route = self._begin_route(topic)
@@ -204,7 +204,7 @@ class Runs:
                     return False
             broker = self._owner.broker_of(route.published, partition, topic)
         except Exception:
-            return False  # each message gets this error
+            return False  # the loop in ``take`` gives this error to each message
         for first in range(0, count, self._most):
             run = Run(self._owner, broker, route.topic, self._some, self._outcomes)
             indices = range(first, min(first + self._most, count))
