@@ -227,7 +227,7 @@ class Contract:
 
     @scenario
     async def test_loop_with_a_limit(self) -> None:
-        """It ends when no message has come for so long, and another one goes on."""
+        """The iteration ends when no message has come for the time; a new one continues."""
         factory = self.factory()
         consumer = await self.begin_iteration(factory, b"1", b"2")
         (first,) = await got(consumer.poll(SECONDS, 1))

@@ -118,7 +118,7 @@ class OffsetStoreContract:
         self.assertEqual(stored(10, 1), await store.load("test", self.group, P0))
 
     async def test_initialise(self) -> None:
-        """Before it there is none; after it, twice, none or what was given, without message id."""
+        """Before it there is no position; after two calls none or the given one, without an id."""
         store = await self.make_store()
         for _ in range(2):
             await store.initialise("test", self.group, P0, 77)
@@ -196,7 +196,7 @@ class ZooKeeperContract(OffsetStoreContract, TestCase):
             self.assertEqual(stored(offset, message_id), await store.load("test", "g", P0))
 
     async def test_no_value(self) -> None:
-        """A node without data, or with empty data, is none: the original fails at the second."""
+        """No data and empty data both mean no position; the original fails at empty data."""
         store = await self.make_store()
         self.tree.create(self.path, None, 0)
         self.assertIsNone(await store.load("test", "g", P0))
@@ -415,7 +415,7 @@ class LocalFileContract(OffsetStoreContract, TestCase):
         self.assertEqual([self.path.name, f"{self.path.name}.lock"], sorted(files))
 
     async def test_closed(self) -> None:
-        """After ``close`` every call is an error; closing again is none."""
+        """After ``close`` every call is an error; closing again is not."""
         store = await self.make_store()
         await store.close()
         await store.close()

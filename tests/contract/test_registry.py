@@ -286,7 +286,7 @@ class ZooKeeperRegistryTests(RegistryContract, TestCase):
     numbers = itertools.count()
 
     def setUp(self) -> None:
-        """A chroot two levels deep that nobody has used."""
+        """A chroot two levels deep that is new."""
         self.server = zookeeper.shared()
         self.threads = WorkerThreads(reactor, 2, "test")
         self.addCleanup(self.threads.stop)

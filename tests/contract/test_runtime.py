@@ -135,7 +135,7 @@ class Contract:
         raise AssertionError("a subclass does that")
 
     def make_peer(self) -> Any:
-        """Somebody who accepts one connection."""
+        """A server that accepts one connection."""
         raise AssertionError("a subclass does that")
 
     # -- tools
@@ -226,7 +226,7 @@ class Contract:
         return self.run_on(test)
 
     def test_seconds(self) -> Any:
-        """The clock goes on with the timers."""
+        """The clock advances with the timers."""
 
         async def test() -> None:
             before = self.runtime.seconds()
@@ -236,7 +236,7 @@ class Contract:
         return self.run_on(test)
 
     def test_futures(self) -> Any:
-        """Results and errors reach whoever awaits."""
+        """Results and errors reach the awaiting coroutine."""
 
         async def test() -> None:
             api = self.runtime.api
@@ -375,7 +375,7 @@ class Contract:
         return self.run_on(test)
 
     def test_peer_closes(self) -> Any:
-        """The receiver is told."""
+        """The receiver is called."""
 
         async def test() -> None:
             receiver, peer = await self.connected_pair()
@@ -484,7 +484,7 @@ class Contract:
         return self.run_on(test)
 
     def test_slots(self) -> Any:
-        """Places go to whoever came first."""
+        """Places are given in the order of requests."""
 
         async def test() -> None:
             slots = Slots(self.runtime, 2)

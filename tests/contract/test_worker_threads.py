@@ -126,7 +126,7 @@ class Contract:
 
     @inlineCallbacks
     def test_stop_waits_for_flushes(self) -> Any:
-        """Every one is told, between other work, and those that fail as well."""
+        """Every completion is delivered, between other work, also after failures."""
         told: list[tuple[int, bool]] = []
 
         def submit(work: Callable[[], Any], number: int) -> None:
@@ -156,7 +156,7 @@ class Contract:
 
     @inlineCallbacks
     def test_stop_twice(self) -> Any:
-        """Whoever stops, waits."""
+        """A stop waits for running work."""
         yield self.call(lambda: None)
         yield self.threads.stop()
         yield self.threads.stop()

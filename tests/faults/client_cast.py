@@ -84,7 +84,7 @@ class Broker:
 
 
 class Member:
-    """One consumer with a factory of its own, who may leave and come back."""
+    """One consumer with its own factory; it may leave and come back."""
 
     def __init__(self, soak: Soak, number: int) -> None:
         self.factory: Any = None

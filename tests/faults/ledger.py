@@ -26,7 +26,7 @@ from tests.support.broker import BrokerProcess
 Key = tuple[str, Partition]
 
 FLUSH_SECONDS = 20.0
-"""Within so many seconds a broker has flushed what was put; 10 by default."""
+"""Seconds after which a broker has flushed a put; 10 by default."""
 
 
 class Event(NamedTuple):
@@ -103,7 +103,7 @@ class Ledger:
         sleep: Callable[[float], Awaitable[object]],
         retries: int = 0,
     ) -> None:
-        """Call ``send`` until it is stored, as a user who wants that does."""
+        """Call ``send`` until the message is stored, as users do."""
         while True:
             result = await self.try_to_send(producer, topic, value, retries)
             if not isinstance(result, Exception):
@@ -171,7 +171,7 @@ class Ledger:
                 last[reading, key] = offset
 
     def _judge_commits(self, logs: dict[Key, list[tuple[int, bytes]]]) -> None:
-        """No commit lies behind a message that nobody of the group had processed by then."""
+        """No commit lies after a message that no member of the group had processed by then."""
         done: dict[tuple[str, Key], set[int]] = {}
         frontier: dict[tuple[str, Key], int] = {}  # index of the first message not processed
         for event in self.events:
@@ -264,7 +264,7 @@ class Reader:
             self._ledger.processed(self.consumer.group, message)
 
     async def iterate(self) -> None:
-        """``async for`` until the consumer is closed; what fails is rolled back."""
+        """``async for`` until the consumer is closed; failing messages are rolled back."""
         async for message in self.consumer:
             self._got(message)
             try:

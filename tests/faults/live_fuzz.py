@@ -173,7 +173,7 @@ def flood(port: int, rng: random.Random) -> None:
 
 
 def half_close(port: int, rng: random.Random) -> None:
-    """Good frames, then no more input but still a reader."""
+    """Good frames, then the end of the input; replies are still read."""
     with Peer(port) as peer:
         peer.send(frames(rng))
         peer.socket.shutdown(socket.SHUT_WR)

@@ -235,7 +235,7 @@ class Faults:
         return f"{name} killed while frozen"
 
     def line(self) -> str:
-        """Between the two of the pair; then it breaks, or goes on as if nothing had been."""
+        """Between the two of the pair; then it breaks, or continues normally."""
         wire = self._cluster.wire
         fault = self._random.choice((SILENT, DEAF, GARBAGE, HALF, CLOSE, LOSE))
         wire.fault = fault

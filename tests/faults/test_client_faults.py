@@ -74,12 +74,12 @@ class WireFaults:
 
     @scenario
     async def test_closed_in_place_of_an_answer(self, stage: Stage) -> None:
-        """Closed with the request under way: nobody knows the outcome."""
+        """Closed with the request in flight: the outcome is unknown."""
         await self.suffer(stage, wire.LOSE, (ConnectionLost, NotConnected), "Broker meta://")
 
     @scenario
     async def test_closes_after_each_answer(self, stage: Stage) -> None:
-        """A broker that closes behind every answer is still usable by who repeats."""
+        """A client that repeats its requests can use a broker that closes after every answer."""
         async with Direct(stage) as world:
             await world.reader()
             world.wire.fault = wire.CLOSE
@@ -93,7 +93,7 @@ class BrokerFaults:
 
     @scenario
     async def test_killed_and_restarted(self, stage: Stage) -> None:
-        """kill -9 with sends under way; at the same port again, everything goes on."""
+        """kill -9 with sends in flight; after a restart at the same port everything continues."""
         async with Cluster(stage) as world:
             await world.reader()
             await world.send(*named("before"))
@@ -131,7 +131,7 @@ class BrokerFaults:
 
     @scenario
     async def test_hangs(self, stage: Stage) -> None:
-        """SIGSTOP: the socket is there, nobody answers; it goes on when the broker does."""
+        """SIGSTOP: the socket is open without answers; the client continues with the broker."""
         async with Cluster(stage) as world:
             await world.reader()
             await world.send(*named("before"))

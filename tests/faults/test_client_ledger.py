@@ -47,7 +47,7 @@ class LedgerTests(SynchronousTestCase):
         self.refuses("b'c' is lost", other=[(42, b"c")])
 
     def test_made_up(self) -> None:
-        """A message that nobody sent, in the log or in a group's hands."""
+        """A message that was not sent is found in the log, or was given to a group."""
         self.ledger.values["g"][b"d"] = 1
         self.refuses("what is not stored")
         self.log.append((63, b"d"))

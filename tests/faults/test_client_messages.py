@@ -101,7 +101,7 @@ class MessageFaults:
 
     @scenario
     async def test_nothing_there(self, stage: Stage) -> None:
-        """An offset behind the end of the log: reading goes on where the broker says."""
+        """An offset beyond the end of the log: reading continues at the broker's offset."""
         stage.case.patch(redirects, "SENT_BACK_SECONDS", 0.5)
         store = MemoryOffsetStore()
         async with Direct(stage) as world:
@@ -117,7 +117,7 @@ class MessageFaults:
 
     @scenario
     async def test_not_flushed(self, stage: Stage) -> None:
-        """A broker that denies what it has not flushed sends nobody back over what he has."""
+        """A broker that hides unflushed messages does not send readers back over received ones."""
         case: Any = self
         async with Direct(stage) as world:
             await world.reader(max_delay_fetch_time_ms=10)

@@ -70,7 +70,7 @@ class UserFaults:
 
     @scenario
     async def test_callback(self, stage: Stage) -> None:
-        """A callback that raises is logged, and is the affair of nobody else."""
+        """A callback that raises is logged, and affects no other send."""
         async with Direct(stage) as world:
             await world.reader()
 

@@ -101,7 +101,7 @@ class JudgeTests(SynchronousTestCase):
         self.assertIn("group alone never got 1: [b'p0-2']", self.refused())
 
     def test_made_up(self) -> None:
-        """A group was given what is in no log; what it was given twice is no fault."""
+        """A message that is in no log and was given to a group is a fault; a duplicate is not."""
         self.run_.groups.ledgers[0].given.update([b"p0-2", b"p0-1"])
         self.run_.judge()
         self.run_.groups.ledgers[0].given[b"p9-9"] = 1

@@ -128,7 +128,7 @@ class DirectTests(MetaqTestCase):
         self.assertEqual(self.done(f"consume {topic} --group g --max 1"), lines + b"\n")
 
     def test_set_and_go_on(self) -> None:
-        """A group goes on where it was set."""
+        """A group continues at the position that was set."""
         topic = f"{self.topic}-set"
         self.done(f"produce {topic} --partition 0", b"one\ntwo\nthree\n")
         self.done(f"offsets {topic} --group g --partition 0-0 --to 23")

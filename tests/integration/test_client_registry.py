@@ -74,7 +74,7 @@ class AbsentTests(TestCase):
     options: ClassVar[dict[str, int]] = {"zookeeper_connection_timeout_ms": 300}
 
     def setUp(self) -> None:
-        """Missing it is told soon."""
+        """A missing one is reported soon."""
         self.patch(registry, "CHECK_SECONDS", 0.05)
 
     def check(self, lines: list[str]) -> None:

@@ -116,7 +116,7 @@ class ServerClockTests(SynchronousTestCase):
         return peer
 
     def observer(self) -> Any:
-        """A client of ZooKeeper whose clock nobody sets."""
+        """A client of ZooKeeper whose clock is not set."""
         client = KazooClient(self.zookeeper.connect_string, timeout=4)
         client.start(SOON)
         self.addCleanup(client.close)
@@ -295,7 +295,7 @@ class ClientClockTests(SynchronousTestCase):
 
 
 def got(clients: list[ClientProcess], count: int = 10) -> None:
-    """Block until each has got so many more messages."""
+    """Block until each has received that number of further messages."""
     before = [client.messages for client in clients]
     wait_until(
         lambda: all(c.messages >= old + count for c, old in zip(clients, before, strict=True)),

@@ -33,7 +33,7 @@ class DescriptorsTests(SynchronousTestCase):
     timeout = 900
 
     def setUp(self) -> None:
-        """One topic with many partitions, and a section for topics that nobody has named."""
+        """One topic with many partitions, and a wildcard section for other topics."""
         self.patch(broker, "START_SECONDS", SECONDS)
         topics = {"test": {"numPartitions": PARTITIONS}, "many*": {}}
         self.broker = LimitedBroker(self.mktemp(), topics=topics)

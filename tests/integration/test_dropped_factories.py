@@ -1,4 +1,4 @@
-"""Session factories that nobody closed: a warning, and nothing is left. Real ZooKeeper sessions."""
+"""Session factories that were not closed: a warning, and no leftovers. Real ZooKeeper sessions."""
 
 from __future__ import annotations
 

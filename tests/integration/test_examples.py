@@ -119,7 +119,7 @@ class ExampleTests(SynchronousTestCase):
                 self.assertEqual((status, bool(answers.read(int(length)))), (b"200", True))
 
     def bodies(self, count: int) -> set[str]:
-        """The messages of the topic, when there are so many."""
+        """The messages of the topic, as soon as it has that number."""
         found: set[str] = set()
         deadline = time.monotonic() + SECONDS
         while len(found) < count and time.monotonic() < deadline:

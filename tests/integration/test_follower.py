@@ -161,7 +161,7 @@ class FollowerTests(SynchronousTestCase):
         self.assertIn(f"serverPort={self.slave.port}\n", text)
 
     def test_empty_zookeeper(self) -> None:
-        """It comes back with nothing in it: both register again, and copying goes on."""
+        """ZooKeeper comes back empty: both register again, and copying continues."""
         server = self.stage.zookeeper
         server.kill()
         shutil.rmtree(server.data)

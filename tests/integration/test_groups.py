@@ -103,7 +103,7 @@ class GroupTests(TestCase):
         raise AssertionError(f"{what}: not within {WAIT_SECONDS} s; {shares}")
 
     async def shared(self, *sizes: int) -> None:
-        """Wait until every partition is read once, so many by each member, and claimed by it."""
+        """Wait until every partition is read once, each member has its number, and claims them."""
 
         def balanced() -> bool:
             shares = [reading.targets.keys() for _, reading, _ in self.members]
@@ -119,7 +119,7 @@ class GroupTests(TestCase):
                 self.assertEqual(registry.session_id(), stat.owner)
 
     async def test_join_and_leave(self) -> None:
-        """Row 60: members come and go, and nobody is left out for long."""
+        """Row 60: members come and go, and no member is without partitions for long."""
         for name, sizes in (("a", [6]), ("b", [3, 3]), ("c", [2, 2, 2]), ("d", [2, 2, 1, 1])):
             await self.join(name)
             await self.shared(*sizes)

@@ -106,7 +106,7 @@ class FailedStartTests(SynchronousTestCase):
         self.assertNotIn("Traceback", broker.output())
 
     def test_failed_start_of_a_daemon(self) -> None:
-        """Whoever starts a daemon sees the reason and status 1; no pid file stays."""
+        """The start of a daemon prints the reason and ends with status 1; no pid file stays."""
         broker = self.broker(system={"dataPath": "/proc/no/such"})
         broker.write_configuration()
         pid_file = os.path.join(broker.directory, "pid")

@@ -233,7 +233,7 @@ class TableTests(MySQLCase):
         self.server.execute(statement, self.database)
 
     async def test_documented_table(self) -> None:
-        """``int(11)``: what fits is stored, with the id -1 where it does not."""
+        """``int(11)``: an offset that fits is stored, with the id -1 if the id does not fit."""
         for make in (self.make_store, self.make_lenient):
             self.table(self.documented)
             store = await make()
@@ -264,7 +264,7 @@ class TableTests(MySQLCase):
         await store.initialise("test", "g", P0, MAX_OFFSET)
 
     async def test_names_that_do_not_fit(self) -> None:
-        """Cut names would be found by nobody, and inserted with every commit."""
+        """Cut names would never be found, and inserted with every commit."""
         for make in (self.make_store, self.make_lenient):
             self.table(ORIGINAL_TABLE.replace("`group_id` varchar(255)", "`group_id` varchar(3)"))
             store = await make()
@@ -373,7 +373,7 @@ class MySQLFaultTests(MySQLCase):
         self.assertEqual(stored(30, 3), await store.load("test", "g", P0))
 
     async def test_idle_connection_closed(self) -> None:
-        """``wait_timeout`` of the server is no error."""
+        """``wait_timeout`` of the server causes no error."""
         store = await self.make_store()
         await store.load("test", "g", P0)
         for row in self.server.execute("show processlist"):

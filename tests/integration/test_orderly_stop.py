@@ -147,7 +147,7 @@ class OrderlyStopTests(TestCase):
         self.assertEqual(before, await self.nodes())
 
     async def nodes(self) -> list[str]:
-        """What there is at the top, and of topics."""
+        """The nodes at the top, and those of topics."""
         async with self.factory() as factory:
             topics = await factory.registry.children("/meta/brokers/topics-pub")
             return [*await factory.registry.children("/"), *topics]

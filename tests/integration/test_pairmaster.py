@@ -35,7 +35,7 @@ class Producer:
         self._socket.sendall(b"".join(put(b"%d" % n * 50, n, n % PARTITIONS) for n in range(count)))
 
     def take(self, until: int | None) -> None:
-        """Take replies, until so many have come; None: those that come within 0.2 s."""
+        """Take replies until that number has come; None: those that come within 0.2 s."""
         self._socket.settimeout(SECONDS if until is not None else 0.2)
         try:
             while until is None or self._note() < until:

@@ -1,4 +1,4 @@
-"""The same random requests to Debian's ZooKeeper and to ours: nobody can tell them apart."""
+"""The same random requests to Debian's ZooKeeper and to ours get the same answers."""
 
 from __future__ import annotations
 

@@ -332,7 +332,7 @@ class Writer:
         client.ask(raw.CREATE, raw.create(path, b"", flags=raw.EPHEMERAL))
 
     def send(self, pairs: int) -> None:
-        """So many sets, and so many creates."""
+        """A number of sets, and the same number of creates."""
         requests = [
             (raw.SET_DATA, raw.set_data(self.path, b"x")),
             (raw.CREATE, raw.create(f"{self.path}-", b"", flags=raw.SEQUENTIAL)),

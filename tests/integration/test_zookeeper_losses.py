@@ -118,7 +118,7 @@ class LossTests(SynchronousTestCase):
         self.assertTrue(os.path.exists(os.path.join(self.server.data, MARKER)))
 
     def test_lock_of_another_process(self) -> None:
-        """A lock of a second and a half delays a change and cuts off nobody."""
+        """A lock of a second and a half delays a change and disconnects no client."""
         client, other = self.client(), self.client()
         self.request(client, CREATE, create("/a", b"1"))
         database = sqlite3.connect(self.path, isolation_level=None)

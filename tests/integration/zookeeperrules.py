@@ -83,7 +83,7 @@ class ServerCase(SynchronousTestCase):
 
 
 class ZxidRules(ServerCase):
-    """What counts, and who is told."""
+    """Counted events, and the watches that fire."""
 
     def test_failed_write_takes_one(self) -> None:
         """Every write takes a zxid, whether it succeeds or not."""
@@ -316,7 +316,7 @@ class WatchRules(ServerCase):
         self.assertEqual(len(self.client.frames), 3)
 
     def test_event_before_new_data(self) -> None:
-        """Whoever watches never reads the new value before the event."""
+        """A watching client never reads the new value before the event."""
         other = self.connected()
         for number in range(50):
             new = b"%d" % number
@@ -472,7 +472,7 @@ class OrderRules(ServerCase):
 
 
 class SessionRules(ServerCase):
-    """Who is who, and for how long."""
+    """Identities and lifetimes of sessions."""
 
     def test_timeout_is_negotiated(self) -> None:
         """2 to 20 ticks of 500 ms."""

@@ -201,7 +201,7 @@ class Generator:
         return opcode, raw.watched(path, self.chance(0.5))
 
     def set_acl(self) -> tuple[int, bytes]:
-        """Never of the root: nobody could go on."""
+        """Never of the root: no client could continue."""
         path = self.path()
         while path in ("", "/", ROOT):
             path = self.path()

@@ -185,7 +185,7 @@ class FrameTests(SynchronousTestCase):
 
 
 class ClosingTests(SynchronousTestCase):
-    """Who asked gets its answer before the connection goes."""
+    """Requests are answered before the connection is closed."""
 
     def test_quit_waits_for_the_put_before_it(self) -> None:
         """``put`` and ``quit`` in one piece: the reply arrives, then the close."""
@@ -280,7 +280,7 @@ class FileTests(SynchronousTestCase):
 
 
 class PressureTests(SynchronousTestCase):
-    """Memory that a peer can make us hold is bounded; nobody is cut off."""
+    """Memory that a peer can make us hold is bounded; no connection is cut off."""
 
     def test_interfaces(self) -> None:
         """A connection is what its transport takes it for."""

@@ -50,7 +50,7 @@ class DispatchTests(SynchronousTestCase):
         self.assertRaises(ValueError, Dispatch, sync.table(), sync.table())
 
     def test_role_for_nothing(self) -> None:
-        """So is a role that replaces what nobody answers."""
+        """So is a role that replaces an unknown command."""
         dispatch = Dispatch(transactions.table())
         self.assertRaises(ValueError, dispatch.replace, {wire.PutCommand: slave})
 

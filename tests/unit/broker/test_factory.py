@@ -50,7 +50,7 @@ class ListeningTests(SynchronousTestCase):
     """What runs while the port is open, and no longer."""
 
     def setUp(self) -> None:
-        """A reactor that only notes what it should watch, and a port that nobody connects to."""
+        """A reactor that only notes its readers, and a port without connections."""
         self.broker = Broker(self.mktemp(), settings=Settings(idle_seconds=100))
         self.watched: list[Any] = []
         clock: Any = self.broker.clock
@@ -64,7 +64,7 @@ class ListeningTests(SynchronousTestCase):
             self.watched.remove(reader)
 
     def test_port(self) -> None:
-        """The bound one is told to whoever shows figures."""
+        """The figures have the port that was bound."""
         self.assertGreater(self.port, 0)
         self.assertEqual(self.port, self.broker.responders.figures.port)
         self.assertEqual(2, len(self.watched))
@@ -83,7 +83,7 @@ class ListeningTests(SynchronousTestCase):
             self.assertIn(b"result 200", peer.recv(1000))
 
     def test_counters_catch_up(self) -> None:
-        """With what the hot path has counted, though nobody looks at the figures."""
+        """The counts of the hot path are included, even if the figures are not read."""
         statistics = self.broker.responders.statistics
         client = self.broker.client()
         client.send(put(b"first"))

@@ -185,7 +185,7 @@ class ConsumerFiltersTests(SynchronousTestCase):
         self.unavailable(self.write_module("def broken(:") + ":Odd")
 
     def test_reload_tries_failed_classes_again(self) -> None:
-        """Who puts a missing module in place and reloads need not restart the broker."""
+        """A reload loads a module that was missing before, without a restart."""
         name = "user_filters_late"
         filters = self.filters(g=f"{name}:Odd", h=f"{self.module}:Odd")
         self.found(filters, "h")

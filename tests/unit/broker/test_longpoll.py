@@ -91,7 +91,7 @@ class WakingTests(LongPollTestCase):
         self.assertTrue((reply + client.received()).startswith(b"value 25 7\r\n"))
 
     def test_partition_that_was_never_written(self) -> None:
-        """The first message of a partition reaches those who waited before there was one."""
+        """The first message of a partition reaches gets that were held before it."""
         for threshold in (FLUSHED_WITH_GROUP_COMMIT, FLUSHED_IN_THE_BACKGROUND):
             broker = self.broker(threshold)
             client = broker.client()
@@ -118,7 +118,7 @@ class WakingTests(LongPollTestCase):
         self.assertEqual(client.received(), NO_STORE)
 
     def test_longest_wait(self) -> None:
-        """Nobody waits longer than the broker allows."""
+        """No get is held longer than the broker allows."""
         broker = self.broker(settings=Settings(max_long_poll_ms=1000))
         client = broker.client()
         client.send(get(wait=b" 999999999"))
@@ -138,7 +138,7 @@ class WakingTests(LongPollTestCase):
         self.assertTrue(far.received().startswith(b"value 25 "))
 
     def test_other_partitions_do_not_wake(self) -> None:
-        """A message wakes those who wait for its partition."""
+        """A message releases the gets that wait for its partition."""
         broker = self.broker()
         client = broker.client()
         client.send(get() + get(0, partition=1, opaque=8))
@@ -280,7 +280,7 @@ class ConnectionTests(LongPollTestCase):
             self.assertIn(b"result 200 ", replies)
 
     def test_connection_lost(self) -> None:
-        """Nobody is answered, and nothing is left behind."""
+        """No get is answered, and no timer is left."""
         broker = self.broker()
         client = broker.client()
         client.send(get() * 3)
@@ -327,7 +327,7 @@ class ChangeTests(LongPollTestCase):
     """What may end a wait besides messages and time."""
 
     def test_partition_closed(self) -> None:
-        """Who waits for a partition that the operator closes is told so."""
+        """Gets of a partition that the operator closes are answered."""
         broker = self.broker()
         client = broker.client()
         client.send(get())
@@ -395,7 +395,7 @@ class CostTests(LongPollTestCase):
         self.assertEqual(broker.clock.getDelayedCalls(), [])
 
     def test_store_is_told_when_nobody_waits_any_more(self) -> None:
-        """Then it flushes in its own time, and calls nobody."""
+        """Then it flushes in its own time, and calls no function."""
         broker = self.broker()
         store = broker.stores.get("test", 0)
         assert store is not None
@@ -430,7 +430,7 @@ class CostTests(LongPollTestCase):
 
 
 class RandomTests(LongPollTestCase):
-    """Everything at once, in an order nobody thought of."""
+    """Everything at once, in a random order."""
 
     def test_each_get_is_answered_once(self) -> None:
         """

@@ -311,7 +311,7 @@ class FailureTests(SynchronousTestCase):
             self.assertEqual((7, 3), (counted.cmd_put, counted.put_failed), "each once")
 
     def test_full_disk_in_the_middle_of_another_clients_puts(self) -> None:
-        """What is stored is counted from the first record of the batch, whoever sent it."""
+        """Stored records are counted from the first one of the batch, for all senders."""
         disk = BrokenDisk()
         broker = Broker(self.mktemp(), disk=disk)
         client, other = broker.client(), broker.client()
@@ -506,7 +506,7 @@ class ReloadTests(SynchronousTestCase):
             self.assertTrue(reply.startswith(b"value 30 1\r\n"), reply)
 
     def test_update_consumer_offsets(self) -> None:
-        """Who is behind the end is told where that is."""
+        """A reader beyond the end gets the offset of the end."""
         behind = b"get test g 0 1000 10 1\r\n"
         self.assertTrue(self.client.send(behind).startswith(b"result 404 "))
         self.reload(update_consumer_offsets=True)

@@ -1,4 +1,4 @@
-"""The set of client sockets: who is served, how connections end; one cannot hurt another."""
+"""The set of client sockets: the order of service, ends of connections, isolation of faults."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The transport over a real loopback socket pair, with a reactor that only remembers who wants to
-read and write."""
+"""The transport over a real loopback socket pair, with a reactor that only remembers the readers
+and writers."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Peer:
 
 
 class Segment:
-    """A file that counts who keeps it open."""
+    """A file that counts its users."""
 
     def __init__(self, path: str, data: bytes) -> None:
         with open(path, "wb") as file:

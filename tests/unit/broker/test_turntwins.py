@@ -50,7 +50,7 @@ def frame(rng: random.Random) -> bytes:
 
 
 def cut(rng: random.Random, stream: bytes, most: int = sys.maxsize) -> list[bytes]:
-    """Pieces of it, of at most so many bytes."""
+    """Pieces of it, up to a number of bytes."""
     pieces = []
     while stream:
         size = min(rng.choice((1, 7, 50, 1000, 5000, 30000, len(stream))), most)

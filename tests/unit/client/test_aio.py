@@ -129,7 +129,7 @@ class FactoryTests(SynchronousTestCase):
 
     @on_loop
     async def test_abandoned_send(self) -> None:
-        """A user who waits no longer disturbs nobody; the answer is nobody's."""
+        """A cancelled wait affects no other; its answer is dropped."""
         broker = FakeBroker()
         async with (
             serving(broker) as address,
@@ -199,7 +199,7 @@ class RuntimeTests(SynchronousTestCase):
 
     @on_loop
     async def test_tasks_are_kept(self) -> None:
-        """A coroutine nobody holds runs to its end, whatever the garbage collector does."""
+        """A coroutine without references runs to its end, despite the garbage collector."""
         import gc
 
         runtime = AsyncioRuntime()

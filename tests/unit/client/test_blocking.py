@@ -423,7 +423,7 @@ class LoopThreadTests(SynchronousTestCase):
         self.assertIs(False, self.thread.is_alive)
 
     def test_stop_while_somebody_waits(self) -> None:
-        """Who waits is told."""
+        """Waiting callers get the error."""
         errors: list[BaseException] = []
         began = threading.Event()
 

@@ -170,7 +170,7 @@ class SharingTests(StoreCase):
         self.assertEqual("test@0-0~2.sqlite", second.path.name)
 
     def test_next_opener_takes_over_what_was_left(self) -> None:
-        """Files that nobody has open are emptied into the new one; those in use are not."""
+        """Unused files are emptied into the new one; those in use are not."""
         first, second, third = self.open(), self.open(), self.open()
         second.append(2, b"b")
         third.append(3, b"c")

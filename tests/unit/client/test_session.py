@@ -107,7 +107,7 @@ class DirectTests(SynchronousTestCase):
         )
 
     def test_told_to_wait(self) -> None:
-        """Who wants to wait for a broker that is still to be started says so."""
+        """A setting makes the start wait for a broker that is started later."""
         config = ClientConfig(broker="host:8123", refused_timeout_ms=70000)
         self.session = SessionFactory(self.runtime, config)
         starting = self.session.start()
@@ -127,7 +127,7 @@ class DirectTests(SynchronousTestCase):
         self.assertNoResult(starting)
 
     def test_close_while_starting(self) -> None:
-        """Whoever waits for the start is told."""
+        """Callers that wait for the start get the error."""
         starting = self.session.start()
         closing = self.session.close()
         self.runtime.turn()
@@ -157,7 +157,7 @@ class DirectTests(SynchronousTestCase):
         self.successResultOf(closing)
 
     def test_child_that_fails(self) -> None:
-        """Is logged and keeps nobody else from ending."""
+        """The error is logged, and the other parts still end."""
         self.started()
         ended: list[str] = []
         bad, good = Child("bad", ended, self.session), Child("good", ended, self.session)
@@ -197,7 +197,7 @@ class DirectTests(SynchronousTestCase):
         self.assertEqual(["a"], ended)
 
     def test_who_waits_for_close_gives_up(self) -> None:
-        """The factory ends all the same, and others who wait are told."""
+        """The factory ends nevertheless, and other waiting callers are answered."""
         link = self.started()
         child = Child("a", [], self.session)
         child.wait = Deferred()
@@ -243,7 +243,7 @@ class DirectTests(SynchronousTestCase):
         self.assertEqual([], unclosed_factories(self))
 
     def test_context_manager_that_cannot_start(self) -> None:
-        """Nobody else could close what was begun."""
+        """Parts that were begun are closed, because the caller cannot close them."""
 
         async def use() -> None:
             async with self.session:
@@ -330,7 +330,7 @@ class DirectTests(SynchronousTestCase):
         self.assertEqual({"meta://other:1": {"pid": "5"}}, self.successResultOf(asked))
 
     def test_stats_of_a_stranger(self) -> None:
-        """A target nobody uses is connected to, and let go again."""
+        """An unused target is connected to, and released again."""
         self.started()
         asked = self.session.get_stats("third:1")
         link = self.runtime.accept("third:1")
@@ -353,7 +353,7 @@ class DirectTests(SynchronousTestCase):
         self.assertIn("no answer in time", self.runtime.log.texts("warn")[-1])
 
     def test_stats_without_brokers(self) -> None:
-        """Nobody connected: nothing to say."""
+        """Without a connection there is no report."""
         self.started().lose()
         self.assertEqual({}, self.runtime.result(self.session.get_stats()))
 
@@ -405,7 +405,7 @@ class ZooKeeperTests(SynchronousTestCase):
         self.successResultOf(self.session.start())
 
     def test_get_partitions_for_topic(self) -> None:
-        """Those of masters, by number; none of a topic nobody has."""
+        """Those of masters, by number; none for an unknown topic."""
         self.runtime.result(self.session.start())
         registry = self.session.registry
         for name, count in (("10-m", 1), ("2-m", 2), ("2-s0", 9)):
@@ -416,7 +416,7 @@ class ZooKeeperTests(SynchronousTestCase):
         self.assertEqual([], self.runtime.result(self.session.get_partitions_for_topic("u")))
 
     def test_producer_starts_the_factory(self) -> None:
-        """Nobody has to call ``start``."""
+        """No call of ``start`` is needed."""
         producer = self.runtime.result(self.session.create_producer("t"))
         self.runtime.result(self.session.close())
         self.failureResultOf(producer.send("t", b""), ClientClosed)

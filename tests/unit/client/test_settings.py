@@ -110,7 +110,7 @@ class ClientConfigTests(SynchronousTestCase):
         self.assertRaises(InvalidConfig, config.replaced, send_timeout_ms=-5)
 
     def test_frozen(self) -> None:
-        """Nobody changes it under the others."""
+        """The value cannot be changed."""
         config = ClientConfig(broker="a:1")
         self.assertRaises(AttributeError, setattr, config, "broker", "b:1")
 

@@ -127,7 +127,7 @@ class FactoryTests(TestCase):
         return Deferred.fromCoroutine(test())
 
     def test_abandoned_send(self) -> Deferred[None]:
-        """The answer to a cancelled Deferred is nobody's."""
+        """The answer to a cancelled Deferred is dropped."""
 
         async def test() -> None:
             async with MessageSessionFactory(broker=self.listen()) as factory:
@@ -370,7 +370,7 @@ class OtherReactorTests(SynchronousTestCase):
 
 
 class FakeSocket:
-    """Takes so many bytes and no more."""
+    """Takes a limited number of bytes."""
 
     def __init__(self) -> None:
         self.room = 0

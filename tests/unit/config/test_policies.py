@@ -41,7 +41,7 @@ class PolicyTests(SynchronousTestCase):
             self.assertIn(f"UnknownDeletePolicyException: {name}; the policy is", str(error))
 
     def test_bad_retention(self) -> None:
-        """A retention that is no number of the known units."""
+        """A retention that is not a number of known units."""
         for text in (
             "delete",
             "delete,",

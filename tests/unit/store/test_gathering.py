@@ -49,7 +49,7 @@ class GatheringCase(SynchronousTestCase):
 
 
 class WaitTests(GatheringCase):
-    """The next batch waits for those who were answered."""
+    """The next batch waits for the answered clients."""
 
     def flush(self, count: int) -> None:
         """``count`` puts are flushed and answered."""

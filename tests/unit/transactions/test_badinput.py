@@ -1,4 +1,4 @@
-"""Keys, sizes, races and files that nobody should send or leave, one by one."""
+"""Invalid keys, sizes, races and files, one by one."""
 
 from __future__ import annotations
 

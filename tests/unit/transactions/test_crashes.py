@@ -229,7 +229,7 @@ class CrashMatrixTests(SynchronousTestCase):
         self.recovery_matrix(1000, False, True)
 
     def test_recovery_dies_with_the_power(self) -> None:
-        """The part of a block that has reached the disk is no message of its own."""
+        """The part of a block that has reached the disk is not a message."""
         self.recovery_matrix(0, True, True)
 
     def test_call_fails(self) -> None:

@@ -103,7 +103,7 @@ class StopTests(RecoveryTestCase):
     """An orderly stop."""
 
     def test_steps_while_stopping(self) -> None:
-        """Nothing new is begun or put; what there is can still be ended."""
+        """Nothing new is begun or put; open transactions can still be ended."""
         self.fill(LOCAL, b"one")
         self.fill(XA, b"two")
         self.broker.responders.refuse_work()

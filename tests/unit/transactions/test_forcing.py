@@ -1,4 +1,4 @@
-"""Who forces the journal: a worker, or the reactor for a client that is alone."""
+"""The thread that forces the journal: a worker, or the reactor for a single client."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class AloneTests(RedoLogTestCase):
         return RedoLog(self.directory, environment, self.mode, limit=1000)
 
     def commit(self, *waiters: int) -> list[Written]:
-        """A turn with records that so many wait for each."""
+        """A turn with records that a number of replies wait for."""
         forced = []
         for count in waiters:
             _, written = self.take(b"x", force=True)

@@ -1,4 +1,4 @@
-"""``heuristic.log``: the bytes of the original, both ways, and what is no such file."""
+"""``heuristic.log``: the bytes of the original, both ways, and invalid files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Records of a redo file: the bytes of the original, any legal encoding, and what is none."""
+"""Records of a redo file: the bytes of the original, any legal encoding, and invalid ones."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ class LegalEncodingTests(SynchronousTestCase):
 
 
 class DamageTests(SynchronousTestCase):
-    """What follows the last whole record is no record; the error names the place."""
+    """Bytes after the last whole record are not a record; the error names the place."""
 
     def setUp(self) -> None:
         self.data = (JOURNALS / "one-prepared-of-many").read_bytes()
@@ -235,7 +235,7 @@ class LocationTests(SynchronousTestCase):
         self.assertEqual(locations, decode_locations(memoryview(encode_locations(locations))))
 
     def test_damage(self) -> None:
-        """Cut anywhere but between two, a name that is none."""
+        """Cut anywhere but between two; an invalid name."""
         data = encode_locations(LOCAL)
         for cut in range(1, len(data)):
             self.assertRaises(InvalidRecord, decode_locations, memoryview(data[:cut]))

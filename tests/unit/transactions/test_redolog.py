@@ -189,7 +189,7 @@ class WriteTests(RedoLogTestCase):
         self.assertEqual(b"record", self.content())
 
     def test_cut_fails_after_a_whole_record(self) -> None:
-        """The next start may find it: nobody hears that it failed, and the journal is given up."""
+        """The next start may find it: no client gets an error, and the journal is given up."""
         self.take(b"kept")
         self.end_turn()
         self.disk.failing.update(write=1, truncate=1)
@@ -215,7 +215,7 @@ class WriteTests(RedoLogTestCase):
         self.assertEqual((b"c", []), (self.content(), self.broken))
 
     def test_rest_is_longer_than_the_next_record(self) -> None:
-        """What is left of a long record that was refused is no whole short one."""
+        """The rest of a refused long record is not a whole short one."""
         self.disk.failing.update(write=1, truncate=2)
         self.disk.shortest = 8
         for record in (b"a long record", b"short"):
@@ -226,7 +226,7 @@ class WriteTests(RedoLogTestCase):
 
 
 class ForceTests(RedoLogTestCase):
-    """Flush mode 1: one force for all who wait."""
+    """Flush mode 1: one force for all waiting records."""
 
     def test_forced(self) -> None:
         """A force comes after the write; the first one of a file covers its directory entry."""
@@ -255,7 +255,7 @@ class ForceTests(RedoLogTestCase):
         self.assertEqual(2, self.log.forces)
 
     def test_failed(self) -> None:
-        """The journal is broken: nobody is answered, nothing is taken, the broker is told once."""
+        """The journal is broken: it answers and accepts nothing, and tells the broker once."""
         self.disk.failing["sync"] = 1
         file, forced = self.take(b"x", force=True)
         self.end_turn()
@@ -327,7 +327,7 @@ class FileTests(RedoLogTestCase):
         self.assertEqual(b"x" * 101 + b"more", self.content(1))
 
     def test_new_file_for_the_same_key(self) -> None:
-        """While the first one has no outcome; a file that nobody needs goes."""
+        """While the first one has no outcome; an unneeded file is removed."""
         first = self.log.begin("key")
         second = self.log.begin("key")
         self.assertEqual((1, 2), (first.number, second.number))

@@ -1,4 +1,4 @@
-"""What the redo files say: who is prepared, who is in flight, which commits are to be looked at."""
+"""The contents of redo files: prepared and open transactions, and commits to check."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ class FilesTests(ReplayTestCase):
     """Several files, and checkpoints."""
 
     def test_checkpoint(self) -> None:
-        """T44, T53: commits before it are not looked at; whoever is open before it is open."""
+        """T44, T53: commits before it are not checked; transactions open before it are open."""
         records = [
             append(ONE),
             append(TWO),
@@ -220,7 +220,7 @@ class DamageTests(ReplayTestCase):
             self.assertEqual([ONE], list(replay.in_flight))
 
     def test_record_without_key(self) -> None:
-        """A put that names no transaction is no record."""
+        """A put without a transaction is not a record."""
         broken = encode_append(1, b"put")
         found = self.follow(append(ONE), broken, append(TWO))
         self.assertEqual((len(append(ONE)), len(broken + append(TWO))), found[0][:2])

@@ -584,7 +584,7 @@ class BrokenJournalTests(StepsTestCase):
         self.assertOk(self.step(XA, "ROLLBACK"))
 
     def test_force(self) -> None:
-        """Nothing is answered, the broker is told to stop, nothing more is taken."""
+        """Nothing is answered, the broker is told to stop, nothing more is accepted."""
         self.step(LOCAL, "BEGIN")
         self.put(LOCAL)
         self.fail("sync")
@@ -622,7 +622,7 @@ class BrokenStoreTests(StepsTestCase):
         super().setUp()
 
     def test_after_the_record(self) -> None:
-        """The outcome is durable, and nobody is told anything else: the broker must stop."""
+        """The outcome is durable, and no other answer is given: the broker must stop."""
         self.step(LOCAL, "BEGIN")
         self.put(LOCAL)
         self.disk.failing = True

@@ -1,4 +1,4 @@
-"""Who may do what."""
+"""Permissions."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class GrantedTests(SynchronousTestCase):
         self.assertIs(error.code, Code.INVALID_ACL)
 
     def test_empty_is_refused(self) -> None:
-        """A node that nobody may ever touch."""
+        """A node without any permission."""
         self.assert_refused()
 
     def test_duplicates_go(self) -> None:
@@ -90,7 +90,7 @@ class GrantedTests(SynchronousTestCase):
             )
 
     def test_auth_of_nobody_is_refused(self) -> None:
-        """An address is no authentication."""
+        """An address does not authenticate a client."""
         error = self.assertRaises(ZooKeeperError, granted, ((31, "auth", ""),), HOME)
         self.assertIs(error.code, Code.INVALID_ACL)
 
@@ -122,7 +122,7 @@ class GrantedTests(SynchronousTestCase):
             self.assert_refused(OPEN[0], (31, scheme, name))
 
     def test_too_many_entries(self) -> None:
-        """Whether they were sent or stand for who the client is."""
+        """Identities that were sent, and those that follow from the connection."""
         wish = [(1, "digest", f"user{number}:x") for number in range(MAX_ENTRIES)]
         self.assertEqual(len(granted(tuple(wish), [])), MAX_ENTRIES)
         for more in ((1, "world", "anyone"), (1, "auth", "")):
@@ -214,7 +214,7 @@ class AuthenticateTests(SynchronousTestCase):
         self.assertEqual(self.become("digest", b"user:pass"), (True, [("digest", name)]))
 
     def test_the_first_colon_divides(self) -> None:
-        """More belong to the password; none is no password."""
+        """Further colons belong to the password; without a colon there is none."""
         for credentials, user in ((b"a:b:c", "a"), (b"nocolon", "nocolon"), (b"", "")):
             digest = base64.b64encode(hashlib.sha1(credentials).digest()).decode()
             self.assertEqual(

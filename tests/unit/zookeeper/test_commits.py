@@ -109,7 +109,7 @@ class CommitsTests(CommitsCase):
         self.assertEqual([batch[0] for batch in self.storage.batches][1], ["/", "/b", "/c"])
 
     def test_reader_during_a_commit(self) -> None:
-        """Who reads while a batch is committed may see it, and so waits for it."""
+        """A read during a commit may see the batch, and so waits for it."""
         self.change("/a")
         self.threads.hold()
         self.turn()
@@ -137,7 +137,7 @@ class CommitsTests(CommitsCase):
         self.assertEqual([batch[2] for batch in self.storage.batches], [1, 2])
 
     def failed(self, waiter: Waiter) -> None:
-        """The failure was told once, nobody is released, nothing is written any more."""
+        """The failure is reported once, no waiting client is released, nothing more is written."""
         self.assertEqual(len(self.failures), 1)
         self.storage.faults.clear()
         self.change("/later")
@@ -145,7 +145,7 @@ class CommitsTests(CommitsCase):
         self.assertEqual((waiter.durable, self.storage.batches), ([], []))
 
     def test_failed_write(self) -> None:
-        """A batch that cannot be written releases nobody, and is the last."""
+        """A batch that cannot be written releases no waiting client, and is the last."""
         self.storage.faults["write"] = OSError("full")
         waiter = self.change("/a")
         self.turn()
@@ -163,7 +163,7 @@ class CommitsTests(CommitsCase):
         self.assertEqual(behind.durable, [])
 
     def test_stop(self) -> None:
-        """After a stop nobody is released and nothing is written."""
+        """After a stop no client is released and nothing is written."""
         waiter = self.change("/a")
         self.commits.stop()
         self.turn()
@@ -400,7 +400,7 @@ class GatheringTests(CommitsCase):
             self.threads.release_one()
 
     def test_failure_of_the_reactors_commit(self) -> None:
-        """It is told as one of the worker's is, and nothing is written any more."""
+        """It is reported like one of the worker, and nothing more is written."""
         self.answer(1, seconds=100e-6)
         error = self.storage.faults["commit"] = OSError("full")
         waiter = self.change("/a")

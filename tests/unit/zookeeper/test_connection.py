@@ -23,7 +23,7 @@ MIB = 1 << 20
 
 @implementer(ITCPTransport)
 class TcpTransport(StringTransport):
-    """What a socket is told."""
+    """The calls of a socket."""
 
     no_delay = keep_alive = False
 
@@ -216,7 +216,7 @@ class FrameTests(ConnectionTestCase):
         self.assertEqual(len(said), 12)
 
     def test_silence(self) -> None:
-        """Who does not shake hands within 10 s is closed, also in the middle of the frame."""
+        """Without a handshake within 10 s a connection is closed, also in the middle of it."""
         for start in (b"", frame(handshake())[:20]):
             wire = self.served.wire()
             wire.deliver(start)
@@ -316,7 +316,7 @@ class OrderTests(ConnectionTestCase):
         self.assertIn(b"new", reply)
 
     def test_event_before_the_reply(self) -> None:
-        """Who causes the event it watches for gets it first, on the same connection."""
+        """A client that causes a watched event itself gets it first, on the same connection."""
         self.served.threads.release()
         children = self.one.request(8, text("/") + b"\1")
         self.one.deliver(children + self.one.create("/a"))
@@ -440,7 +440,7 @@ class EndTests(ConnectionTestCase):
 
 
 class PressureTests(ConnectionTestCase):
-    """Who does not read, or waits for the disk, costs bounded memory."""
+    """Clients that do not read, or wait for the disk, take bounded memory."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -496,7 +496,7 @@ class PressureTests(ConnectionTestCase):
             self.served.turn()
 
     def test_unread_events(self) -> None:
-        """Who lets more than 8 MiB of events pile up is cut off."""
+        """A client with more than 8 MiB of unread events is disconnected."""
         watcher = self.served.client()
         self.flood(watcher, 100)
         self.assertFalse(watcher.transport.disconnected, "it reads")

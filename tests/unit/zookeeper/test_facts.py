@@ -44,7 +44,7 @@ class Case(SynchronousTestCase):
 
 
 class ZxidTests(Case):
-    """What takes one and who is told which."""
+    """Watches that are set, and the events that they get."""
 
     def test_a_failed_write_takes_one(self) -> None:
         """The header of its reply has it."""
@@ -314,7 +314,7 @@ class EitherTests(Case):
     """Rows where 3.4.3 and 3.8.0 differ: 3.8.0, which says more or tells less to strangers."""
 
     def test_unknown_operation(self) -> None:
-        """-6, then closed: a client that waits for ever helps nobody."""
+        """-6, then closed: otherwise the client would wait for ever."""
         self.assertEqual(self.one.raw(42).code, -6)
         self.assertTrue(self.one.closed)
 

@@ -80,7 +80,7 @@ class ReaderTests(SynchronousTestCase):
         self.assertRaises(MalformedRequest, Reader(bytes(4) + integers(3) + bytes(8), 4).count)
 
     def test_null_vector_is_empty(self) -> None:
-        """The count is told as -1, the strings are none."""
+        """The count -1 means that there are no strings."""
         self.assertEqual(Reader(integers(-1)).count(), -1)
         self.assertEqual(Reader(integers(-1)).strings(), [])
 

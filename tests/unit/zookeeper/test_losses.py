@@ -146,7 +146,7 @@ class LossTests(StorageTestCase):
         self.assertEqual(self.names(self.open(self.killed)), "abcdef")
 
     def test_accepting_a_damaged_frame(self) -> None:
-        """What stands before it is there, and the whole log is kept for whoever wants the rest."""
+        """The changes before it are kept, and a copy of the whole log stays."""
         with open(self.path + LOG, "r+b") as file:
             file.seek(-FRAME, os.SEEK_END)
             file.write(b"\xff" * 8)
@@ -181,7 +181,7 @@ class LossTests(StorageTestCase):
         self.refused("it ends with zxid 0x6", "zxid 0x7")
 
     def test_backup_without_marker(self) -> None:
-        """Who removes all files and puts a backup there needs no option."""
+        """After all files were removed and a backup was put there, no option is needed."""
         storage = self.open(self.killed)
         backup = os.path.join(self.directory, "backup")
         with sqlite3.connect(backup) as target:

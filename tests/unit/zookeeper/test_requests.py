@@ -113,7 +113,7 @@ class CreateTests(Case):
             self.assert_code(code, 15, create_body(path, flags))
 
     def test_acl_before_parent(self) -> None:
-        """A faulty ACL is told before a missing parent."""
+        """A faulty ACL is reported before a missing parent."""
         self.assert_code(INVALID_ACL, 1, create_body("/x/y", 0, acl()))
         self.assert_code(INVALID_ACL, 1, create_body("/x/y", 0, integers(-1)))
         self.assert_code(BAD_ARGUMENTS, 1, create_body("x", 0, acl()))
@@ -253,7 +253,7 @@ class AclTests(Case):
         self.assert_code(NO_NODE, 6, text("/x"))
 
     def test_owner_only(self) -> None:
-        """A list of who created it keeps everybody else out, and not its own."""
+        """An ACL of the creator excludes all other clients, but not the creator."""
         self.assertEqual(self.one.authenticate("digest", b"user:pass").code, 0)
         self.one.result(Create("/own", b"mine", [ACL(31, Id("auth", ""))], 0))
         self.assertEqual(
@@ -289,7 +289,7 @@ class AclTests(Case):
         self.assert_code(NO_AUTH, 4, text("/own") + b"\0", again)
 
     def test_digests_are_for_administrators(self) -> None:
-        """Who may only read sees the names."""
+        """A client with read permission sees the names."""
         entries = [ACL(1, Id("world", "anyone")), ACL(31, Id("digest", "u:hash"))]
         self.one.result(Create("/d", b"", entries, 0))
         reply = self.one.raw(6, text("/d"))

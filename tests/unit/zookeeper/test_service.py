@@ -283,7 +283,7 @@ class ServiceTests(SynchronousTestCase):
         self.assertNotIn("/e", tree.nodes)
 
     def test_heard_after_a_stop(self) -> None:
-        """Who is heard before the first look after it has its timeout from then, not more."""
+        """A client heard before the first check after it has its timeout from then, not more."""
         self.start()
         wire = self.client()
         wire.deliver(wire.create("/e", b"", 1))
@@ -314,7 +314,7 @@ class ServiceTests(SynchronousTestCase):
         self.assertNotIn("/e", tree.nodes)
 
     def test_slow_disk(self) -> None:
-        """Commits that take half a second each keep nobody from expiring."""
+        """Commits that take half a second each do not delay the expiry of sessions."""
         self.start()
         wire, other = self.client(), self.client()
         wire.deliver(wire.create("/e", b"", 1))
@@ -350,7 +350,7 @@ class ServiceTests(SynchronousTestCase):
         self.assertEqual(len(self.flushLoggedErrors(KeyError)), 1)
 
     def test_lock_of_another_process(self) -> None:
-        """Nobody is cut off while it lasts; then what waited is answered."""
+        """No client is disconnected while it lasts; then waiting requests are answered."""
         self.start()
         wire = self.client()
         other = sqlite3.connect(os.path.join(self.directory, FILE_NAME), isolation_level=None)
@@ -478,7 +478,7 @@ class ServiceTests(SynchronousTestCase):
         self.assertIn(self.directory, text)
 
     def test_disk_recovers(self) -> None:
-        """The service goes on with what the disk holds, above every zxid that was handed out."""
+        """The service continues with the contents of the disk, above every given-out zxid."""
         self.start()
         wire = self.break_disk()
         session = wire.protocol.session
@@ -520,7 +520,7 @@ class ServiceTests(SynchronousTestCase):
         self.assertEqual(len(self.reactor.open), 1)
 
     def test_stop_while_the_disk_fails(self) -> None:
-        """It stops all the same, and tries no more."""
+        """It stops nevertheless, and does not try again."""
         service = self.start()
         self.break_disk().lose()
         self.stop(service)
@@ -539,7 +539,7 @@ class ServiceTests(SynchronousTestCase):
         self.assertEqual(self.reactor.open, [])
 
     def test_last_commit_fails(self) -> None:
-        """A failure during the stop is logged, and the stop goes on."""
+        """A failure during the stop is logged, and the stop continues."""
         service = self.start()
         wire = self.client()
         self.threads.hold()

@@ -45,7 +45,7 @@ class SessionsTests(SynchronousTestCase):
         self.assertTrue(all(0 < session_id < 1 << 63 for session_id in ids))
 
     def test_passwords(self) -> None:
-        """16 bytes that nobody else has; a session is found only with its own."""
+        """16 unique bytes; a session is found only with its own password."""
         one, two = self.create(), self.create()
         self.assertEqual(len(one.password), 16)
         self.assertNotEqual(one.password, two.password)

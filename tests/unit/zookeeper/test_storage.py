@@ -231,7 +231,7 @@ class KeepingTests(StorageTestCase):
 
 
 class FailingTests(StorageTestCase):
-    """A disk that takes no more."""
+    """A disk that is full."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -534,7 +534,7 @@ class RefusalTests(StorageTestCase):
         self.assertNotIn("backup", text)
 
     def test_no_room(self) -> None:
-        """A disk without room is no reason to touch the file, and nobody is told to."""
+        """A full disk is no reason to change the file, and the text does not advise it."""
         room = resource.getrlimit(resource.RLIMIT_FSIZE)
         self.addCleanup(resource.setrlimit, resource.RLIMIT_FSIZE, room)
         former = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -545,7 +545,7 @@ class RefusalTests(StorageTestCase):
         self.assertNotIn("backup", text)
 
     def test_directory_in_its_place(self) -> None:
-        """It cannot be opened, and nobody is told that it is damaged."""
+        """It cannot be opened, and the text does not say that it is damaged."""
         os.mkdir(self.path)
         text = self.refused()
         self.assertIn("see the permissions", text)
@@ -553,7 +553,7 @@ class RefusalTests(StorageTestCase):
 
 
 class KindTests(SynchronousTestCase):
-    """What an operator is told for each kind of error."""
+    """The text for operators for each kind of error."""
 
     def error(self, code: int) -> sqlite3.Error:
         """One of sqlite's."""

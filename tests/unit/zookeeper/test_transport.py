@@ -1,5 +1,5 @@
-"""The transport over a real loopback socket pair, with a reactor that only remembers who wants to
-read and write."""
+"""The transport over a real loopback socket pair, with a reactor that only remembers the readers
+and writers."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class TransportTests(SynchronousTestCase):
         self.assertEqual(self.received(5), b"again")
 
     def test_lost_peer(self) -> None:
-        """An error of the socket is no exception of ``write``; the reactor finds it."""
+        """An error of the socket raises no exception in ``write``; the reactor finds it."""
         self.socket.shutdown(socket.SHUT_WR)
         self.transport.write(b"nobody reads this")
         self.assertTrue(self.waits())
@@ -116,7 +116,7 @@ class TransportTests(SynchronousTestCase):
         self.assertRaises(BlockingIOError, self.peer.recv, 10)
 
     def test_port(self) -> None:
-        """Whoever connects to the port gets such a transport."""
+        """Each connection to the port gets such a transport."""
         accepted: list[Protocol] = []
         factory = ServerFactory()
         factory.buildProtocol = lambda addr: accepted.append(Protocol()) or accepted[-1]

@@ -142,7 +142,7 @@ class ChangeTests(TreeCase):
         self.assertEqual(self.tree.take_events(), [(EventType.DATA_CHANGED, "/a", OPEN)])
 
     def test_set_acl(self) -> None:
-        """The ACL has a version of its own; nobody is told."""
+        """The ACL has its own version; no watch fires."""
         node = self.tree.set_acl("/a", PRIVATE, 0)
         self.assertEqual((node.acl, node.aversion, node.version, node.mzxid), (PRIVATE, 1, 0, 1))
         self.assertEqual(self.tree.take_changes(), {"/a": node})
@@ -187,7 +187,7 @@ class ChangeTests(TreeCase):
         self.assertEqual(self.tree.find("/a").pzxid, 2)
 
     def test_taken_once(self) -> None:
-        """Changes and events are given to whoever asks first."""
+        """The first caller gets the changes and events."""
         self.tree.set_data("/a", b"")
         self.tree.take_changes()
         self.tree.take_events()

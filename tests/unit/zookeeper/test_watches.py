@@ -107,7 +107,7 @@ class WatchesTests(SynchronousTestCase):
             self.watches.add(NODE, path, self.one)
 
     def test_a_client_that_goes_while_it_is_told(self) -> None:
-        """Its connection may overflow from the very event; nobody else misses theirs."""
+        """Its connection may overflow from the very event; other clients still get theirs."""
         watches = self.watches
 
         class Vanishing(Peer):

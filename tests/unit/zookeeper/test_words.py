@@ -22,7 +22,7 @@ RECORDED = os.path.join(os.path.dirname(__file__), "words_3_4_14.json")
 
 
 class AskingTestCase(SynchronousTestCase):
-    """A server, and what it is asked."""
+    """A server, and its requests."""
 
     served: Served
 
@@ -156,7 +156,7 @@ class WordsTests(AskingTestCase):
         self.assertEqual(figures["zk_num_alive_connections"], "1")
 
     def test_resets(self) -> None:
-        """Each resets its own: the sum goes on when connections begin anew, and the reverse."""
+        """Each resets its own: the sum continues when connections are reset, and the reverse."""
         self.ask(b"crst")
         figures = self.pairs(b"mntr", "\t")
         self.assertEqual((figures["zk_packets_received"], figures["zk_packets_sent"]), ("5", "4"))
@@ -249,7 +249,7 @@ class WordsTests(AskingTestCase):
         self.assertIn(" /[::1]:54321[0](", self.ask(b"cons"))
 
     def test_dump(self) -> None:
-        """Sessions that expire together stand together; who owns which ephemeral nodes."""
+        """Sessions that expire together are listed together; owners of ephemeral nodes."""
         other = self.served.client()
         self.served.clock.advance(1.5)
         third = self.served.client()

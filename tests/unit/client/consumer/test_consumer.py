@@ -623,7 +623,7 @@ class EndTests(ConsumerCase):
         self.assertNotIn(PATHS.offset("g", "t", "2-0"), self.runtime.tree.nodes)
 
     def test_iteration_ends(self) -> None:
-        """Who waits for the next message of a closed consumer is at the end of the loop."""
+        """A loop over the messages of a consumer ends when the consumer is closed."""
         self.topic("t", 1)
         consumer = self.begin(self.session.create_consumer("g").subscribe("t"))
 

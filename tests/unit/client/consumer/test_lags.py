@@ -84,7 +84,7 @@ class LagTests(ConsumerCase):
         self.assertEqual(23, self.ask(self.session.create_consumer("g").end("t", Partition(5, 0))))
 
     def test_refusal(self) -> None:
-        """An answer that is none is the partition's fault, and the error of ``end``."""
+        """An invalid answer is a fault of its partition, and the error of ``end``."""
         self.topic("t", 1)
         self.broker._offset = lambda asked: self.broker._result(  # type: ignore[method-assign]
             asked, 500, b"no"

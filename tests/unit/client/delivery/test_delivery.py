@@ -409,7 +409,7 @@ class WaitingListenerTests(DeliveryCase):
             self.assertEqual([True, True], [self.runtime.result(each) for each in done])
 
     def test_stopped_while_waiting_for_a_slot(self) -> None:
-        """Who gets its turn after the stop leaves it to others."""
+        """A delivery whose turn comes after the stop leaves it to others."""
         self.rules.slots = Slots(self.runtime, 1)
         self.runtime.start(self.delivery(self.later).deliver(messages(0)))
         second = self.delivery(self.later)
@@ -516,7 +516,7 @@ class BatchTests(DeliveryCase):
         self.assertEqual([[0, 1], [0], [1], [2, 3]], self.got)
 
     def test_no_retries_rejects_none_blindly(self) -> None:
-        """Nobody knows which one failed: with ``max_fetch_retries`` 0 they are looked at, too."""
+        """The failed one is unknown: with ``max_fetch_retries`` 0 each is tried, too."""
         self.rules.max_retries = 0
         delivery = self.delivery(self.listen_all, batch=True)
         self.failing[1] = 100

@@ -240,7 +240,7 @@ class EndTests(RecoveryCase):
     """Leaving."""
 
     def test_forget(self) -> None:
-        """Nobody is given messages any more; the busy listener is waited for."""
+        """No listener gets further messages; the stop waits for the busy one."""
         waiting: Deferred[None] = Deferred()
 
         async def take(message: ReceivedMessage) -> None:

@@ -401,7 +401,7 @@ class SizeTests(FetchCase):
         self.assertEqual([32768] * 10, [each.size for each in self.requests()])
 
     def test_no_broker(self) -> None:
-        """A partition that nobody has at present is left alone."""
+        """A partition without a broker is left alone."""
         self.begin(
             FetchTarget(Position("t", Partition(0, 1), 0), None),
             FetchTarget(Position("t", Partition(0, 2), 0), URL),
@@ -697,7 +697,7 @@ class DamageTests(FetchCase):
         self.assertLogged("warn", "t 0-1 at offset 0 is not read: no")
 
     def test_unfiltered(self) -> None:
-        """What is looked through is asked for in nobody's name: a filter has no business there."""
+        """The search uses no group's name, so that no filter applies."""
         self.serve(b"\xff" * 3000, records(b"one"))
         for _ in range(20):
             for each in self.requests():
@@ -868,7 +868,7 @@ class StopTests(FetchCase):
         self.assertEqual(([], []), (self.runtime.clock.getDelayedCalls(), self.requests()))
 
     def test_busy_listener_is_named(self) -> None:
-        """Whoever holds up a stop is named every ten seconds."""
+        """A listener that holds up a stop is named every ten seconds."""
         waiting: Deferred[None] = Deferred()
         self.begin(listener=lambda message: waiting, stop_timeout_ms=0)
         self.value(self.request(), records(b"one"))
@@ -883,7 +883,7 @@ class StopTests(FetchCase):
         self.assertEqual(23, self.position.offset)
 
     def test_hanging_listener_is_given_up(self) -> None:
-        """After the configured time nobody waits any more; a late return acknowledges nothing."""
+        """The stop waits for the configured time; a late return acknowledges nothing."""
         waiting: Deferred[None] = Deferred()
         self.begin(listener=lambda message: waiting, stop_timeout_ms=15000)
         self.value(self.request(), records(b"one"))

@@ -200,7 +200,7 @@ class Model:
             self.broker.serve()
 
     def append(self) -> None:
-        """A message, or something that is none any more."""
+        """A message, or a damaged one."""
         part = self.parts[self.chance.choice(NUMBERS)]
         log, before = part.log, part.log.end
         size = self.chance.choice([1, 10, 100, 70000])

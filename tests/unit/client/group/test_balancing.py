@@ -79,7 +79,7 @@ class StrategyTests(SynchronousTestCase):
             self.assertEqual(partitions, sum(shares, []))
 
     def test_unknown_member_gets_nothing(self) -> None:
-        """Who is not in the list has no share."""
+        """A member that is not in the list has no share."""
         for strategy in STRATEGIES.values():
             self.assertEqual([], strategy("g_x", AB, SIX))
             self.assertEqual([], strategy("g_x", [], SIX))

@@ -185,7 +185,7 @@ class BrokerTests(ReaderCase):
         self.assertEqual("meta://h:1", self.view().brokers[0].master)
 
     def test_broken_addresses(self) -> None:
-        """A blank or senseless address is none; odd children of a broker are not slaves."""
+        """A blank or invalid address is ignored; odd children of a broker are not slaves."""
         self.topic_node("0-m", b'{"numParts":1}')
         self.others.create(PATHS.master(0), b"", True)
         self.others.create(PATHS.slave(0, 1), b"http://h:1", True)
@@ -195,7 +195,7 @@ class BrokerTests(ReaderCase):
         self.assertIn("slave1 is skipped", self.group.runtime.log.texts("error")[0])
 
     def test_choice(self) -> None:
-        """The master while there is one, else the slave in use, else any, else nobody."""
+        """The master if there is one, else the slave in use, else any, else none."""
         self.assertEqual("m", BrokerUrls("m", ("a", "b")).choose("a"))
         self.assertEqual("b", BrokerUrls(None, ("a", "b")).choose("b"))
         seen = {BrokerUrls(None, ("a", "b")).choose("gone") for _ in range(100)}
@@ -316,10 +316,10 @@ class VanishingTests(ReaderCase):
 
 
 class OwnerTests(ReaderCase):
-    """Who has claimed what."""
+    """The claims of members."""
 
     def test_sessions(self) -> None:
-        """Partition -> the session of its claim; nothing where nobody ever claimed."""
+        """Partition -> the session of its claim; empty without claims."""
         read = self.reader.owners
         self.assertEqual({}, self.group.runtime.run(read("test")))
         self.registry.create(PATHS.owner("g", "test", "0-0"), b"g_me", True)

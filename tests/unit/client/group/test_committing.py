@@ -143,7 +143,7 @@ class StartTests(CommittingCase):
         self.assertEqual(MAX_OFFSET, self.take(committing=committing).offset)
 
     def test_unreadable_store(self) -> None:
-        """Nobody knows where to begin: that is an error, not the beginning."""
+        """An unknown position is an error, not the beginning."""
         self.store.fault = ValueError("broken")
         taking = self.runtime.start(self.committing.take("test", P0))
         error = self.failureResultOf(taking, OffsetStoreError)
@@ -300,7 +300,7 @@ class FailureTests(CommittingCase):
         self.assertTrue(self.commit())
 
     def test_flush(self) -> None:
-        """Who needs a commit now tries three times."""
+        """A commit that is needed now is tried three times."""
         move(self.take(), 100)
         self.store.fault = OffsetStoreError("away")
         flushing = self.runtime.start(self.committing.flush())
@@ -341,7 +341,7 @@ class AsideTests(CommittingCase):
         move(self.position, 100)
 
     def test_comes_back(self) -> None:
-        """Nobody stored anything in between: it goes on where it was, still dirty."""
+        """No position was stored in between: the old one continues, still dirty."""
         self.committing.set_aside()
         self.assertIs(self.position, self.take())
         self.assertTrue(self.commit())
@@ -384,7 +384,7 @@ class AsideTests(CommittingCase):
         self.assertEqual(50, self.stored().offset)  # type: ignore[union-attr]
 
     def test_rescue(self) -> None:
-        """It is stored where nobody else has stored anything, for whoever comes next."""
+        """It is stored for the next reader, unless another position was stored."""
         self.committing.set_aside()
         self.runtime.run(self.committing.rescue())
         self.assertEqual(100, self.stored().offset)  # type: ignore[union-attr]
@@ -392,7 +392,7 @@ class AsideTests(CommittingCase):
         self.assertIs(self.position, self.take())
 
     def test_rescue_too_late(self) -> None:
-        """Who has it goes on from what they stored."""
+        """The present reader continues from its stored position."""
         self.committing.set_aside()
         self.put(80)
         self.runtime.run(self.committing.rescue())

@@ -1,4 +1,4 @@
-"""Members of a group: who reads what, and what happens to it (rows 54, 59 to 63, 67 to 72)."""
+"""Members of a group, their partitions and faults (rows 54, 59 to 63, 67 to 72)."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class RebalanceCase(SynchronousTestCase):
     """Group ``g``, broker 0 with four partitions of ``test``."""
 
     def setUp(self) -> None:
-        """Nobody has joined yet."""
+        """No member has joined yet."""
         self.group = Group()
         self.broker = self.group.broker(0, test=4)
         self.log = self.group.runtime.log
 
     def tearDown(self) -> None:
-        """Nothing happened that nobody thought of."""
+        """No unexpected error was logged."""
         self.assertEqual([], self.log.texts("failure"))
 
     def result(self, future: object) -> object:
@@ -200,7 +200,7 @@ class JoinTests(RebalanceCase):
         self.assertEqual(["0-0", "0-1", "0-2", "0-3"], first.reads())
 
     def test_more_members_than_partitions(self) -> None:
-        """Who gets nothing is a member all the same, and not an error."""
+        """A member without partitions is a member nevertheless, and not an error."""
         members = [self.group.joined(name) for name in "abcdef"]
         self.group.advance(SETTLED)
         self.assertEqual([1, 1, 1, 1, 0, 0], [len(each.reads()) for each in members])
@@ -320,7 +320,7 @@ class BrokerTests(RebalanceCase):
     """Where partitions are read."""
 
     def test_slave_joins(self) -> None:
-        """Row 63: nothing changes, and nobody stops reading."""
+        """Row 63: nothing changes, and no member stops reading."""
         member = self.group.joined("a")
         runs = len(member.fetching.runs)
         self.group.broker(0, slave_id=1, test=4)
@@ -343,7 +343,7 @@ class BrokerTests(RebalanceCase):
         self.assertEqual({"meta://10.0.0.0:8123"}, set(member.fetching.runs[-1].values()))
 
     def test_another_slave_leaves(self) -> None:
-        """Row 64: whoever is not read from may come and go."""
+        """Row 64: brokers that are not read from may come and go."""
         first = self.group.broker(0, slave_id=1, test=4)
         second = self.group.broker(0, slave_id=2, test=4)
         self.broker.stop()
@@ -661,7 +661,7 @@ class FixedIdTests(RebalanceCase):
 
 
 class AuditTests(RebalanceCase):
-    """What nobody tells."""
+    """Changes without an event."""
 
     def test_own_id_deleted(self) -> None:
         """It is made again."""
@@ -693,7 +693,7 @@ class AuditTests(RebalanceCase):
         self.assertIn("0-1", member.reads())
 
     def test_lost_watch(self) -> None:
-        """A change that nobody told is seen at the next audit."""
+        """A change without an event is seen at the next audit."""
         member = self.group.joined("a")
         self.group.tree.watches.clear()
         self.group.broker(1, test=1)
@@ -735,7 +735,7 @@ class FaultTests(RebalanceCase):
     """Things fail, and are tried again for ever."""
 
     def test_registration_error_is_raised(self) -> None:
-        """Who registers is told, and it goes on trying all the same."""
+        """The registering caller gets the error, and the member keeps trying."""
         member = self.group.member("a")
         member.registry.faults = lambda operation, path: (
             NotEmpty("strange") if operation == "create" and "/ids/" in path else None
@@ -748,7 +748,7 @@ class FaultTests(RebalanceCase):
         self.assertEqual(["0-0", "0-1", "0-2", "0-3"], member.reads())
 
     def test_contested_for_long(self) -> None:
-        """A claim that nobody gives up is an error after a while, longer than a session lives."""
+        """A claim that is never given up is an error after more than the life of a session."""
         self.foreign(PATHS.owner("g", "test", "0-2"), b"g_x")
         member = self.group.member("a")
         member.join()
@@ -785,7 +785,7 @@ class FaultTests(RebalanceCase):
         self.assertIn("0-2", member.reads())
 
     def test_without_zookeeper(self) -> None:
-        """Nobody answers: an error after a while, and everything when ZooKeeper comes."""
+        """Without answers: an error after a while, and everything when ZooKeeper comes."""
         member = self.group.member("a")
         member.registry.reachable = False
         member.join()
@@ -889,7 +889,7 @@ class FaultTests(RebalanceCase):
         self.assertEqual(["0-0", "0-1", "0-2", "0-3"], member.reads())
 
     def test_release_fails(self) -> None:
-        """What could not be deleted is deleted later, and nobody reads it meanwhile."""
+        """Nodes that remain are deleted later; their partitions are not read meanwhile."""
         first = self.group.joined("a")
         first.registry.faults = lambda operation, path: (
             RegistryUnavailable("no") if operation == "delete" else None
@@ -914,7 +914,7 @@ class LifeTests(RebalanceCase):
         self.failureResultOf(member.runtime.start(member.rebalance.register()), InvalidState)
 
     def test_unregister_while_registering(self) -> None:
-        """Who waits is told that it was closed, and nothing stays."""
+        """Waiting callers learn that it was closed, and nothing stays."""
         self.foreign(PATHS.owner("g", "test", "0-2"), b"g_x")
         member = self.group.member("a")
         member.join()

@@ -109,7 +109,7 @@ class RequestTests(ConnectionCase):
         self.assertEqual(b"", self.link.take())
 
     def test_unknown_opaque(self) -> None:
-        """A reply nobody waits for is counted and ignored."""
+        """A reply without a waiter is counted and ignored."""
         first = self.ask(1)
         self.link.take()
         self.link.receive(b"result 200 0 77\r\nresult 200 0 %d\r\n" % first)
@@ -186,7 +186,7 @@ class LimitTests(ConnectionCase):
         self.assertEqual([1, 2], [number for number, _, _ in self.outcomes])
 
     def test_late_reply(self) -> None:
-        """Is one nobody waits for."""
+        """Has no waiter."""
         opaque = self.ask(1, 1.0)
         self.link.take()
         self.runtime.advance(2)
@@ -279,7 +279,7 @@ class LossTests(ConnectionCase):
         self.assertEqual(1, len(self.runtime.log.texts("failure")))
 
     def test_close(self) -> None:
-        """What was requested leaves, waiters are told, and nobody complains."""
+        """Requests leave, waiters are told, and no error is logged."""
         self.ask(1)
         self.connection.close()
         self.assertEqual([(1, LOST, b"closed")], self.outcomes)
@@ -402,7 +402,7 @@ class BackPressureTests(ConnectionCase):
         self.assertGreater(len(self.link.take()), 100)
 
     def test_socket_that_is_full_again(self) -> None:
-        """It has taken what waited and no more: who waits for room goes on waiting."""
+        """It has taken the waiting bytes only: waiters for room keep waiting."""
         self.link.stall()
         while self.connection.writable:
             self.ask()
@@ -443,7 +443,7 @@ class BackPressureTests(ConnectionCase):
         self.runtime.result(self.connection.drained())
 
     def test_lost(self) -> None:
-        """Nobody waits for a link that is gone."""
+        """No caller waits for a lost link."""
         self.link.stall()
         while self.connection.writable:
             self.ask()

@@ -105,7 +105,7 @@ class SharingTests(ConnectionsCase):
         self.assertEqual([], self.runtime.clock.getDelayedCalls())
 
     def test_lost_after_the_release(self) -> None:
-        """Nobody connects to it again."""
+        """No further attempt is made."""
         answers = self.asked()
         self.connections.release(URL, self.user)
         self.link.lose()
@@ -124,7 +124,7 @@ class SharingTests(ConnectionsCase):
         self.assertEqual([], self.runtime.attempts)
 
     def test_closed_before_the_answer(self) -> None:
-        """The end of the factory waits for nobody."""
+        """The end of the factory does not wait."""
         answers = self.asked()
         self.connections.release(URL, self.user)
         closing = self.runtime.start(self.connections.close())
@@ -157,7 +157,7 @@ class ReconnectTests(ConnectionsCase):
         return float(round(self.runtime.seconds() - began, 6))
 
     def pauses(self, count: int) -> list[float]:
-        """Refuse so many attempts; the seconds between them."""
+        """Refuse a number of attempts; returns the seconds between them."""
         found = []
         for _ in range(count):
             self.runtime.refuse()
@@ -206,7 +206,7 @@ class ReconnectTests(ConnectionsCase):
         self.assertTrue(connection.is_connected)
 
     def test_accepts_and_closes(self) -> None:
-        """Whoever never answers anything sensible is not worth fast attempts."""
+        """A server that never gives a valid answer is not worth fast attempts."""
         self.connections.acquire(URL, self.user)
         times = []
         for _ in range(10):
@@ -236,7 +236,7 @@ class ReconnectTests(ConnectionsCase):
         self.assertEqual(1, len(self.runtime.attempts))
 
     def test_unexpected_error(self) -> None:
-        """An attempt that fails in a way nobody thought of is logged and repeated."""
+        """An attempt that fails with an unexpected error is logged and repeated."""
         self.connections.acquire(URL, self.user)
         self.runtime.attempts.pop().future.errback(ZeroDivisionError("on purpose"))
         self.runtime.advance(0.1)

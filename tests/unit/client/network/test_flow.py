@@ -19,7 +19,7 @@ class EventTests(SynchronousTestCase):
         self.event = Event(self.runtime)
 
     def test_set(self) -> None:
-        """Everyone who waits gets True, and whoever comes later at once."""
+        """All waiters get True, later ones at once."""
         waiting = [self.event.wait(), self.event.wait(5)]
         self.event.set()
         self.assertEqual([True, True], [self.runtime.result(each) for each in waiting])
@@ -59,7 +59,7 @@ class EventTests(SynchronousTestCase):
         self.assertEqual([], self.runtime.clock.getDelayedCalls())
 
     def test_cancelled(self) -> None:
-        """One who waits and is cancelled is no trouble for the others, nor for the timer."""
+        """A cancelled waiter affects neither the others nor the timer."""
         gone: Any = self.event.wait(1)
         other: Any = self.event.wait()
         gone.cancel()
@@ -72,7 +72,7 @@ class EventTests(SynchronousTestCase):
         self.runtime.advance(2)
 
     def test_wait_again_when_woken(self) -> None:
-        """Who waits again from within is not woken by the same call."""
+        """A waiter that waits again from within is not woken by the same call."""
         woken = []
 
         async def wait() -> None:
@@ -119,7 +119,7 @@ class SlotsTests(SynchronousTestCase):
         self.assertEqual(3, self.slots.free)
 
     def test_cancelled(self) -> None:
-        """A place is not given to who was cancelled."""
+        """A cancelled waiter gets no place."""
         self.slots.try_acquire(3)
         gone: Any = self.slots.acquire()
         other: Any = self.slots.acquire()
@@ -130,7 +130,7 @@ class SlotsTests(SynchronousTestCase):
         self.assertEqual(0, self.slots.free)
 
     def test_close(self) -> None:
-        """Nobody gets anything any more."""
+        """No waiter gets anything any more."""
         self.slots.try_acquire(3)
         waiting: Any = self.slots.acquire()
         self.slots.close()

@@ -108,7 +108,7 @@ class ReplyReaderTests(SynchronousTestCase):
         self.assertEqual([(200, b"", 6)], reader.receive(b"result 200 0 6\r\n"))
 
     def test_room_is_held(self) -> None:
-        """Who still holds it, as event loops do, cannot change the reply."""
+        """Holders of the buffer, such as event loops, cannot change the reply."""
         reader = ReplyReader(100, 1 << 20)
         reader.receive(b"value %d 7\r\n" % LONG_BYTES)
         room = reader.room()
@@ -236,7 +236,7 @@ class ErrorTests(SynchronousTestCase):
         self.assertIn("answer (Connection refused)", str(error_of(LOST, reason, "x")))
 
     def test_send_timeout_is_a_request_timeout(self) -> None:
-        """Who catches one catches the other."""
+        """Catching one error catches the other."""
         self.assertTrue(issubclass(SendTimeout, RequestTimeout))
 
 

@@ -115,7 +115,7 @@ class BacklogTests(SynchronousTestCase):
         queue.store = store
 
     def test_kept_too_late(self) -> None:
-        """After the end nothing is kept, and who asks for it is told."""
+        """After the end nothing is kept, and calls get an error."""
         self.close()
         errors: list[Any] = []
         self.backlog.keep(MESSAGE, HERE, errors.append)
@@ -123,7 +123,7 @@ class BacklogTests(SynchronousTestCase):
         self.assertRegex(str(errors[0]), "closed")
 
     def test_everyone_learns_that_loading_failed(self) -> None:
-        """Who waited for somebody else's attempt is not told that all is well."""
+        """A caller that waited for another attempt does not get success."""
         (self.path / "bad@0-0.sqlite").write_bytes(b"this is no database" * 100)
         loading = [self.runtime.start(self.backlog.load("bad")) for _ in range(2)]
         self.thread.finish()

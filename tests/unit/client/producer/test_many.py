@@ -96,7 +96,7 @@ class ResultTests(ManyCase):
         self.assertEqual([], self.runtime.result(self.sender.send_many([])))
 
     def test_cancelled(self) -> None:
-        """The messages go all the same, and nobody minds the answers."""
+        """The messages are sent nevertheless, and their answers are dropped."""
         done: Any = self.sender.send_many(messages(b"0", b"1"))
         done.addErrback(lambda _: None)
         done.cancel()
@@ -157,7 +157,7 @@ class FailureTests(ManyCase):
         self.assertEqual(expected, kinds)
 
     def test_not_published(self) -> None:
-        """Messages of a topic that nobody published fail; the others of the list go."""
+        """Messages of an unpublished topic fail; the others of the list are sent."""
         done = self.sender.send_many(messages(b"a", topic="other") + messages(b"b"))
         (put,) = self.puts()
         self.answer(put)
@@ -201,7 +201,7 @@ class WrongTests(ManyCase):
         self.assertEqual([], self.puts())
 
     def test_no_list(self) -> None:
-        """One message, or its body, is none."""
+        """One message, or its body, is invalid."""
         for wrong in (OutgoingMessage("test", b"x"), b"x", "x", 5, None):
             with self.assertRaisesRegex(InvalidMessage, "^messages is .*several messages expected"):
                 self.runtime.result(self.sender.send_many(wrong))  # type: ignore[arg-type]

@@ -188,7 +188,7 @@ class OutcomeTests(OneWayCase):
         self.assertIn("topic test is lost: server error", self.lines()[0])
 
     def refuse(self, count: int, text: str = "server error") -> None:
-        """The broker refuses so many messages for good."""
+        """The broker refuses a number of messages for good."""
         for _ in range(count):
             self.oneway.send("test", b"x")
         self.bodies()
@@ -313,7 +313,7 @@ class KeepingTests(OneWayCase):
         self.path = self.session.config.async_storage_path
 
     def kept(self, name: str) -> list[bytes]:
-        """The data in a store, when nobody has it open."""
+        """The data in a store that is not open."""
         self.assertIn(name, LocalStore.names(self.path))
         store = LocalStore.open(self.path, name)
         values = [item.value[5:] for item in store.items()]

@@ -68,7 +68,7 @@ class OrderedModelTests(ProducingCase):
             self.unanswered += self.puts()
 
     def answer_one(self, status: int) -> None:
-        """The oldest put; an answer that comes too late is nobody's."""
+        """The oldest put; an answer that comes too late is dropped."""
         self.take()
         if self.unanswered:
             put = self.unanswered.pop(0)
@@ -111,7 +111,7 @@ class OrderedModelTests(ProducingCase):
         self.connect()
 
     def finish(self) -> None:
-        """The broker is there and takes everything; nobody is left waiting."""
+        """The broker is back and takes everything; no send keeps waiting."""
         if not self.registered:
             self.toggle()
         for _ in range(3 * STEPS):

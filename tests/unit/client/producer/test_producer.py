@@ -238,7 +238,7 @@ class SelectionTests(ProducingCase):
         self.assertEqual([3], [put.partition for put in self.puts()])
 
     def test_given_nonsense(self) -> None:
-        """A partition that is none is refused; one too large for the wire, too."""
+        """An invalid partition is refused; so is one too large for the wire."""
         self.register(0)
         producer = self.producer("test")
         for wrong in ("0-0", 3, Partition(0, 1 << 31), Partition(0, -2)):
@@ -267,7 +267,7 @@ class SelectionTests(ProducingCase):
             self.runtime.result(self.producer().send("other", b"x"))
 
     def test_row_5_nobody_serves_it(self) -> None:
-        """Row 5: published, and no broker has it: that is said at once, with who is there."""
+        """Row 5: published, and no broker has it: an error at once, with the known brokers."""
         self.register(3, "other")
         with self.assertRaisesRegex(
             UnknownTopic,
@@ -544,7 +544,7 @@ class BoundTests(ProducingCase):
         self.assertEqual([], self.puts())
 
     def test_ready_when_those_who_waited_fail(self) -> None:
-        """``ready`` fires when nobody waits any more, whatever became of them."""
+        """``ready`` fires when no send waits any more, whatever their outcomes."""
         for future in [self.sender.send("test", b"x") for _ in range(6)]:
             future.addErrback(lambda _: None)
         ready = self.sender.ready()
@@ -956,7 +956,7 @@ class OrderTests(ProducingCase):
         self.assertEqual([b"0", b"1", b"2", b"3"], sent)
 
     def test_bound_and_lanes(self) -> None:
-        """Those who wait for room enter their lanes in order."""
+        """Sends that wait for room enter their lanes in order."""
         sender = self.producer(in_order=True, max_outstanding_bytes=2 * OVERHEAD_BYTES)
         for number in range(5):
             sender.send("test", b"%d" % number, partition=Partition(0, 0))
@@ -1010,7 +1010,7 @@ class CloseTests(ProducingCase):
             self.runtime.result(each)
 
     def test_who_waits_for_close_gives_up(self) -> None:
-        """The producer ends all the same: others who wait are told, and only then."""
+        """The producer ends nevertheless: other waiting callers are answered, and only then."""
         done = self.sender.send("test", b"x")
         (put,) = self.puts()
         first = self.sender.close()
@@ -1026,7 +1026,7 @@ class CloseTests(ProducingCase):
         self.assertNotIn(self.sender, self.session._children)
 
     def test_end_that_fails(self) -> None:
-        """Everyone who closes the producer is told, and it is gone from its factory."""
+        """All callers of ``close`` are answered, and the producer has left its factory."""
 
         async def fail() -> None:
             raise LocalStoreError("disk full")

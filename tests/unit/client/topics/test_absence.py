@@ -1,4 +1,4 @@
-"""``metamorphosis.client.topics.absence``: why nobody takes messages of a topic."""
+"""``metamorphosis.client.topics.absence``: reasons why a topic has no partitions."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class DirectoryCase(ProducingCase):
         return [str(each) for each in self.directory.topics[topic].partitions]
 
     def absence(self, topic: str = "test") -> NoPartition:
-        """Why nobody takes messages."""
+        """Reasons why a topic has no partitions."""
         return self.assertRaises(NoPartition, self.directory.topic_for, topic)
 
     def urls(self, topic: str = "test") -> dict[int, str]:
@@ -65,7 +65,7 @@ class PublishTests(DirectoryCase):
         self.assertEqual(expected, self.published())
 
     def test_makes_nothing(self) -> None:
-        """Looking for a topic that nobody knows leaves no trace; when it comes it is seen."""
+        """Looking for an unknown topic makes no node; when the topic comes it is seen."""
         before = set(self.tree.nodes)
         self.runtime.result(self.publish("new"))
         self.assertEqual((before, []), (set(self.tree.nodes), self.published("new")))
@@ -77,7 +77,7 @@ class PublishTests(DirectoryCase):
         self.assertEqual(["0-0"], self.published("new"))
 
     def test_not_read_yet(self) -> None:
-        """Who asks while ZooKeeper has not answered hears that, and may ask again."""
+        """A request before ZooKeeper's answer fails with that reason, and may be repeated."""
         self.register(0)
         self.registry.hold()
         done = self.publish()
@@ -405,7 +405,7 @@ class OutageTests(DirectoryCase):
 
 
 class DefaultTopicTests(DirectoryCase):
-    """One topic stands in for those that nobody published."""
+    """One topic stands in for unpublished topics."""
 
     def set_default(self, topic: str) -> Any:
         """The future of it, brokers connected."""

@@ -104,7 +104,7 @@ class CommitTests(TransactionCase):
             self.assertEqual([], self.here.lines + self.there.lines)
 
     def test_messages_under_way(self) -> None:
-        """The commit waits for messages that nobody has waited for."""
+        """The commit waits for sends that were not awaited."""
         transaction = self.begin()
         sent = [self.send(transaction, b"%d" % n) for n in range(5)]
         self.outcome(transaction.commit())
@@ -445,7 +445,7 @@ class LossTests(TransactionCase):
         self.assertRaises(TransactionLost, self.outcome, transaction.commit())
 
     def test_lost_during_the_commit(self) -> None:
-        """Nobody knows, and the error says so: here the broker had done it."""
+        """The outcome is unknown, and the error says so: here the broker had committed."""
         transaction = self.begin()
         self.outcome(self.send(transaction, b"1"))
         self.here.mute = True

@@ -217,7 +217,7 @@ class HolderTests(XACase):
     """The broker that has a branch is asked, whichever resource a transaction manager uses."""
 
     def test_begun_by_this_producer(self) -> None:
-        """Nobody has to be asked where it is."""
+        """No broker has to be asked for its place."""
         self.prepared(A, b"1")
         self.outcome(self.producing.resource("host1:8123").commit(A))
         self.assertEqual([b"1"], self.visible())
@@ -250,7 +250,7 @@ class HolderTests(XACase):
         self.assertEqual(((A,), {}), (found, found.failed))
 
     def test_scan(self) -> None:
-        """Everything comes at its start; its rest is empty, and nobody is asked."""
+        """The start returns everything; further calls are empty and ask no broker."""
         self.prepared(A)
         both = self.resource.recover(TMSTARTRSCAN | TMENDRSCAN)
         self.assertEqual((A,), self.outcome(both))
@@ -396,7 +396,7 @@ class RefusalTests(XACase):
         self.assertEqual([], self.visible())
 
     def test_message_without_answer(self) -> None:
-        """Nobody knows whether it is in the branch, which cannot be prepared."""
+        """Whether it is in the branch is unknown, so the branch cannot be prepared."""
         self.outcome(self.resource.start(A))
         self.here.mute = True
         sent = self.resource.send("test", b"1", timeout=1.0)
@@ -472,7 +472,7 @@ class RefusalTests(XACase):
         self.assertEqual([b"1"], self.visible())
 
     def test_other_refusals(self) -> None:
-        """Texts without a code are ``XAER_RMERR``; a vote that is none as well."""
+        """Texts without a code are ``XAER_RMERR``; so is an invalid vote."""
         self.work(A, b"1")
         self.here.answers["PREPARE"] = 500, b"bad disk"
         error = self.assertCode(XAER_RMERR, self.resource.prepare(A))
