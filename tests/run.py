@@ -42,6 +42,18 @@ PURE = {"METAQ_NATIVE": "0"}
 """In the environment of the stage ``pure``: what the part in C does is done by the Python beside
 it, which is what a machine without a compiler runs."""
 
+SHORTER = {
+    "CRASH_STRIDE": "16",
+    "METAMORPHOSIS_FUZZ_STREAMS": "500",
+    "MODEL_STEPS": "3000",
+    "TURN_FRAMES": "4000",
+    "TWIN_FRAMES": "20000",
+    "TWIN_PIECES": "500",
+    "TWIN_STREAMS": "500",
+}
+"""In the environment of the unit tests on other Pythons: tests that try much at random, or each
+call in turn, are about our code and not about the interpreter."""
+
 CHECKS: dict[str, tuple[str, ...]] = {
     "types": ("-m", "mypy"),
     "style": ("-m", "ruff", "check", "--quiet"),
@@ -194,6 +206,8 @@ class TrialStage(Stage):
         super().__init__(name, command)
         if name == "pure":
             self.environment = PURE
+        elif not is_usual:
+            self.environment = SHORTER
 
     def start(self, worker: int = 0) -> None:
         """Forget the journal of an earlier run, then start."""

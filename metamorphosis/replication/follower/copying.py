@@ -186,7 +186,9 @@ class Copying:
         waiter = partial(self._answered, self._generation, size, self._runtime.seconds())
         self._peer.request(opaque, frame, waiter, READ_SECONDS + HOLD_MS / 1000)
 
-    def _answered(self, generation: int, size: int, sent: float, status: int, body: bytes) -> None:
+    def _answered(
+        self, generation: int, size: int, sent: float, status: int, body: bytes, _: int
+    ) -> None:
         if generation != self._generation:
             self._pace.budget.give_back(size)
             return

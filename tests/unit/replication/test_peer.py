@@ -85,7 +85,7 @@ class ConnectionTests(PeerCase):
         opaques = [next_opaque(), next_opaque()]
         for opaque in opaques:
             frame = b"version %d\r\n" % opaque
-            self.peer.request(opaque, frame, lambda status, _: told.append(status), 5)
+            self.peer.request(opaque, frame, lambda status, *_: told.append(status), 5)
             if opaque is opaques[0]:
                 link.take()
         link.lose()
