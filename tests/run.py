@@ -43,7 +43,7 @@ PURE = {"METAQ_NATIVE": "0"}
 it, which is what a machine without a compiler runs."""
 
 SHORTER = {
-    "CRASH_STRIDE": "16",
+    "CRASH_STRIDE": "8",
     "METAMORPHOSIS_FUZZ_STREAMS": "500",
     "MODEL_STEPS": "3000",
     "TURN_FRAMES": "4000",
