@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from metamorphosis.errors import StoreError
 from metamorphosis.store.batch import Batch
+from metamorphosis.store.directflush import DirectFlush
 from metamorphosis.store.disk import Disk, write_rest
 from metamorphosis.store.states import Worker
 
@@ -32,12 +33,13 @@ class Appender:
 
     def __init__(self, store: CollectingLog, policy: FlushPolicy) -> None:
         self._store = store
-        self._policy = policy
+        # Only this mode acknowledges records that are not flushed.
+        self._policy = policy if isinstance(policy, DirectFlush) else None
         self._writer = store.writer
         environment = store.environment
         # The disk of a test must see every write.
         self._at_once = (
-            not policy.group_commit and not environment.apart and type(environment.disk) is Disk
+            self._policy is not None and not environment.apart and type(environment.disk) is Disk
         )
 
     def begin(self) -> tuple[Appender, int, int, int] | None:
@@ -71,6 +73,7 @@ class Appender:
         store.count_puts(count, size)
         store.next_offset = end = store.next_offset + size
         self._writer.grew(store.last, count, size, data)
+        assert self._policy is not None  # or ``begin`` returned None
         self._policy.appended(end, count)
 
     def failed(self, data: bytes, ends: Sequence[int], written: int, number: int) -> Batch:

@@ -113,7 +113,12 @@ class DirectFlush(FlushPolicy):
             self.appended(end, count)
 
     def appended(self, end: int, count: int) -> None:
-        """See ``FlushPolicy``."""
+        """
+        Let readers have acknowledged records, and flush when enough wait.
+
+        :param end: the offset after them.
+        :param count: their number.
+        """
         store = self.store
         self._unflushed += count
         if self._flush_error is not None:

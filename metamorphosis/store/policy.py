@@ -50,15 +50,6 @@ class FlushPolicy(ABC):
         :param more: another batch is written next; one flush is enough for both.
         """
 
-    def appended(self, end: int, count: int) -> None:
-        """
-        So many records were written that no batch had, and are acknowledged.
-
-        :param end: the offset after them.
-        :raises NotImplementedError: the policy acknowledges nothing before it is flushed.
-        """
-        raise NotImplementedError
-
     @abstractmethod
     def flush(self) -> None:
         """Ask for a flush in the background."""
