@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from metamorphosis.cli.cluster import Cluster
 from metamorphosis.cli.console import Console, Interrupted
-from metamorphosis.cli.groups import Groups
 from metamorphosis.cli.offsets import Positions, Row
 from metamorphosis.cli.table import table
 from metamorphosis.client.model import Partition
@@ -104,10 +103,9 @@ async def _look(session: SessionFactory, console: Console, options: Namespace) -
 
 async def _lag(session: SessionFactory, positions: Positions, row: Row) -> Lag:
     partition = Partition.parse(row.partition)
-    groups = Groups(session, positions.cluster)
     committed = None
     if session.registry is not None:
-        stored = await groups.committed_at(row.group, row.topic, partition)
+        stored = await positions.groups.committed_at(row.group, row.topic, partition)
         committed = None if stored is None else _utc(stored)
     messages, exact = await _messages(positions.cluster, row, positions.broker_of(row))
     place = row.group, row.topic, row.partition, row.lag

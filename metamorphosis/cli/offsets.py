@@ -114,7 +114,7 @@ class Positions:
     def __init__(self, session: SessionFactory) -> None:
         self._direct = session.registry is None
         self.cluster = Cluster(session)
-        self._groups = Groups(session, self.cluster)
+        self.groups = Groups(session, self.cluster)
         self._store = offset_store(session)
         self._topics: dict[str, TopicState] | None = None
 
@@ -140,7 +140,7 @@ class Positions:
         fault = f"group {group} has neither a position nor a topic"
         if self._direct:
             return fault
-        return f"{fault}; groups there are: {shortened(await self._groups.names()) or 'none'}"
+        return f"{fault}; groups there are: {shortened(await self.groups.names()) or 'none'}"
 
     # Showing
 
@@ -152,7 +152,7 @@ class Positions:
         if topic is not None and topic not in topics and not self.faults:
             raise MetaQError(self.cluster.no_such([topic], topics))
         found = []
-        for name in [group] if group is not None else await self._groups.names():
+        for name in [group] if group is not None else await self.groups.names():
             for each in [topic] if topic is not None else await self._topics_of(name):
                 found += await self._rows(name, each, topics.get(each, TopicState()))
         return [row for row in found if only in (None, row.partition)]
@@ -164,7 +164,7 @@ class Positions:
 
     async def _topics_of(self, group: str) -> list[str]:
         if not self._direct:
-            return await self._groups.topics(group)
+            return await self.groups.topics(group)
         found = []
         for name, state in (await self._all_topics()).items():
             stored = [await self._load(name, group, each) for each in state.partitions]
@@ -173,8 +173,8 @@ class Positions:
         return found
 
     async def _rows(self, group: str, topic: str, state: TopicState) -> list[Row]:
-        kept = [] if self._direct else await self._groups.kept(group, topic)
-        members = [] if self._direct else await self._groups.members(group)
+        kept = [] if self._direct else await self.groups.kept(group, topic)
+        members = [] if self._direct else await self.groups.members(group)
         rows = []
         for partition in sorted({*state.partitions, *kept}):
             there = state.partitions.get(partition)
@@ -182,7 +182,7 @@ class Positions:
             states = list(_position_states(stored, there))
             owner = None
             if not self._direct:
-                owner = await self._groups.owner(group, topic, partition)
+                owner = await self.groups.owner(group, topic, partition)
                 if owner is None:
                     states.append(State.NO_OWNER if members else State.NO_MEMBER)
             rows.append(_row(group, topic, partition, there, stored, owner, states))
@@ -216,7 +216,7 @@ class Positions:
         if group is None or topic is None:
             raise UsageError("--to needs a topic and --group")
         if not self._direct:
-            members = await self._groups.members(group)
+            members = await self.groups.members(group)
             if members:
                 raise MetaQError(
                     f"group {group} is running and would overwrite it; stop {', '.join(members)}"
