@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from kazoo.exceptions import (
@@ -39,6 +39,10 @@ from metamorphosis.errors import (
 )
 
 CONNECT_SECONDS = 5.0  # of a connection attempt; a stop waits for it
+ANSWER_SHARE = 1 / 3  # of the session timeout, in which a server answers the first request
+
+Ready = tuple[list[Any], list[Any], list[Any]]
+"""What ``select`` found: to be read, to be written, in an exceptional state."""
 
 _ERRORS: dict[type[Exception], type[RegistryError]] = {
     NodeExistsError: NodeExists,
@@ -83,12 +87,18 @@ class KazooThreads(SequentialThreadingHandler):  # type: ignore[misc]
 
     Thread: every method except ``abort`` runs in threads of kazoo.
 
+    **A server that starts.** It may accept a connection and never answer it. kazoo would wait for
+    the answer as long as a session lasts, and the session would expire meanwhile. ``select`` gives
+    up sooner, so that the next attempt can still resume the session.
+
+    :param answer_seconds: the limit for the first answer on a connection.
     :ivar accepted: TCP connections accepted so far, by whatever program listens at the address.
     :ivar complaint: kazoo's last warning, used as the reason in our own log line.
     """
 
-    def __init__(self, ended: Callable[[], None]) -> None:
+    def __init__(self, ended: Callable[[], None], answer_seconds: float = CONNECT_SECONDS) -> None:
         super().__init__()
+        self._answer_seconds = answer_seconds
         self.accepted = 0
         self.complaint = "no answer"
         self._faults: dict[object, ConnectionFault] = {}  # last fault, by address or host
@@ -96,6 +106,7 @@ class KazooThreads(SequentialThreadingHandler):  # type: ignore[misc]
         self._ended = ended
         self._aborted = False
         self._socket: socket.socket | None = None
+        self._unanswered: socket.socket | None = None  # nothing was received from it yet
 
     def create_connection(self, *args: Any, **options: Any) -> socket.socket:
         """Connect within ``CONNECT_SECONDS``; refuse after ``abort``."""
@@ -113,10 +124,26 @@ class KazooThreads(SequentialThreadingHandler):  # type: ignore[misc]
             self._attempting = False
         self._faults[address] = ConnectionFault("no answer")
         self.accepted += 1
-        self._socket = connection
+        self._socket = self._unanswered = connection
         if self._aborted:
             self._cut(connection)
         return connection
+
+    def select(
+        self,
+        readers: Sequence[Any],
+        writers: Sequence[Any],
+        others: Sequence[Any],
+        timeout: float | None = None,
+    ) -> Ready:
+        """Wait as kazoo asks, but at most ``answer_seconds`` for the first answer of a server."""
+        first = self._unanswered is not None and list(readers) == [self._unanswered]
+        if first and (timeout is None or timeout > self._answer_seconds):
+            timeout = self._answer_seconds
+        ready: Ready = super().select(readers, writers, others, timeout)
+        if first and ready[0]:
+            self._unanswered = None
+        return ready
 
     def unresolved(self, host: object, error: socket.gaierror) -> None:
         """The name of a server cannot be resolved."""

@@ -28,6 +28,8 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from metamorphosis.cluster.kazoobridge import (
+    ANSWER_SHARE,
+    CONNECT_SECONDS,
     KazooThreads,
     kazoo_logger,
 )
@@ -112,7 +114,8 @@ class ZooKeeperRegistry(KazooOperations):
         """Make a client without a session and let it connect."""
         self._timer = None
         ended = partial(self._reactor.callFromThread, self._thread_ended)
-        threads = KazooThreads(lambda: ended(threads))
+        answer_seconds = max(CONNECT_SECONDS, self._session_seconds * ANSWER_SHARE)
+        threads = KazooThreads(lambda: ended(threads), answer_seconds)
         client = KazooClient(
             hosts=self._hosts,
             timeout=self._session_seconds,

@@ -11,6 +11,7 @@ from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.logger import LogLevel, capturedLogs, formatEvent
 
+from metamorphosis.cluster import registry
 from metamorphosis.cluster.kazoobridge import CONNECT_SECONDS
 from metamorphosis.cluster.model import SessionEvent, SessionState
 from metamorphosis.cluster.registration import RegistrationStatus
@@ -75,6 +76,23 @@ class OutageTests(RegisteringCase):
         await self.registered()
         self.assertEqual(self.events, [NEW, SUSPENDED, SAME])
         self.assertEqual(self.server.tree(), before)
+
+    async def test_accepts_before_it_serves(self) -> None:
+        """A connection that a starting server never answers is left; the session is resumed."""
+        self.patch(registry, "CONNECT_SECONDS", 0.5)
+        self.patch(registry, "ANSWER_SHARE", 0.0)
+        self.patient()
+        await self.running()
+        self.server.kill()
+        with socket.create_server(("127.0.0.1", self.server.port)) as listener:
+            silent, _ = await deferToThread(listener.accept)
+            self.addCleanup(silent.close)
+        self.server.start()
+        began = time.monotonic()
+        await self.until(lambda: SAME in self.events)
+        self.assertLess(time.monotonic() - began, 10)  # kazoo itself waits for a session, 20 s
+        await self.registered()
+        self.assertEqual(self.events, [NEW, SUSPENDED, SAME])
 
     async def test_topic_and_reload_during_outage(self) -> None:
         """What changed while it was away is registered when it is back."""

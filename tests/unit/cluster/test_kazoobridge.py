@@ -7,6 +7,7 @@ import socket
 import threading
 
 from kazoo.exceptions import BadArgumentsError, ConnectionLoss, NoNodeError, SessionExpiredError
+from kazoo.handlers.threading import SequentialThreadingHandler
 from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.cluster.kazoobridge import (
@@ -112,3 +113,32 @@ class ThreadTests(SynchronousTestCase):
             self.assertEqual(connection.recv(1), b"")
             self.assertRaises(OSError, threads.create_connection, listener.getsockname())
             threads.abort()
+
+    def test_first_answer_has_a_limit_of_its_own(self) -> None:
+        """
+        A server that accepts and says nothing is left soon; after its first answer, and for other
+        sockets, kazoo's own limits hold.
+        """
+        asked: list[float | None] = []
+        answer: list[list[socket.socket]] = [[], [], []]
+
+        def select(*args: object) -> tuple[list[socket.socket], ...]:
+            timeout = args[-1]
+            assert timeout is None or isinstance(timeout, float)
+            asked.append(timeout)
+            return tuple(answer)
+
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            threads = KazooThreads(lambda: None, answer_seconds=7.0)
+            connection = threads.create_connection(listener.getsockname())
+            self.addCleanup(connection.close)
+        self.patch(SequentialThreadingHandler, "select", staticmethod(select))
+        threads.select([], [connection], [], 60.0)
+        threads.select([connection, listener], [], [], 60.0)
+        threads.select([connection], [], [], None)
+        threads.select([connection], [], [], 3.0)
+        self.assertEqual(asked, [60.0, 60.0, 7.0, 3.0])
+        answer[0] = [connection]
+        self.assertEqual(threads.select([connection], [], [], 60.0)[0], [connection])
+        threads.select([connection], [], [], 60.0)
+        self.assertEqual(asked[4:], [7.0, 60.0])
