@@ -16,6 +16,9 @@
 /* Header of a stored record: length, checksum, id, flag; all big-endian. */
 #define RECORD_HEADER_BYTES 20
 
+#define CHECKSUM_MASK 0x7fffffffu /* of a CRC-32: a checksum is never negative as an int32 */
+#define SEQUENCE_MASK 0xfff       /* of an id: after the last one of a millisecond, ids carry */
+
 /* The longest reply to a put: "result 200 ", 2 digits, an opaque, CRLF, an id, a partition, an offset. */
 #define PUT_REPLY_BYTES 96
 

@@ -14,11 +14,10 @@
 #include "pairs.h"
 #include "run.h"
 #include "sends.h"
+#include "taking.h"
 #include "turnmodule.h"
 
-#define CHECKSUM_MASK 0x7fffffffu /* never negative as an int32 */
-#define SEQUENCE_MASK 0xfff       /* of an id: after the last one of a millisecond, ids carry */
-#define VIEW_BYTES 4096           /* from this size on a body is sliced from the source instead of copied */
+#define VIEW_BYTES 4096 /* from this size on a body is sliced from the source instead of copied */
 
 struct state {
     PyObject *store_error;
@@ -46,14 +45,8 @@ struct taking {
     int64_t next_id, next_offset;
 };
 
-enum step { TAKEN, NOT_ORDINARY, FAILED };
-
 static bool same(struct span one, struct span other) {
     return one.length == other.length && memcmp(one.start, other.start, one.length) == 0;
-}
-
-static PyObject *bytes_of(struct span span) {
-    return PyBytes_FromStringAndSize((const char *)span.start, (Py_ssize_t)span.length);
 }
 
 /* Replace an owned reference; takes over `value`. */

@@ -6,9 +6,6 @@
 
 #include "routes.h"
 
-#define CHECKSUM_MASK 0x7fffffffu /* never negative as an int32 */
-#define SEQUENCE_MASK 0xfff       /* of an id: after the last one of a millisecond `carry` gives the next */
-
 /* Room for one more request and its reply. */
 static bool make_room(struct turn *turn) {
     void *taken = turn->taken;

@@ -8,9 +8,7 @@
 
 #include "checksum.h"
 #include "codec.h"
-
-#define CHECKSUM_MASK 0x7fffffffu /* never negative as an int32 */
-#define SEQUENCE_MASK 0xfff       /* of an id: the caller carries */
+#include "taking.h"
 
 struct run {
     struct span key;
@@ -18,12 +16,6 @@ struct run {
     Py_ssize_t max_body, room, overhead;
     long long next_id;
 };
-
-enum step { TAKEN, NOT_ORDINARY, FAILED };
-
-static PyObject *bytes_of(struct span span) {
-    return PyBytes_FromStringAndSize((const char *)span.start, (Py_ssize_t)span.length);
-}
 
 /* The partition of the message, borrowed; NULL without an error if it is not known. */
 static PyObject *find_place(const struct run *run, const struct put *put) {

@@ -11,10 +11,9 @@
 #include "checksum.h"
 #include "codec.h"
 
-#define CHECKSUM_MASK 0x7fffffffu /* never negative as an int32 */
-#define SHORT_DIGITS 9            /* of a status and a length: always fits an int32 */
-#define LONG_DIGITS 19            /* of an id and an offset */
-#define LINE_BYTES 100            /* of a frame's numbers, their blanks and the end of the line */
+#define SHORT_DIGITS 9 /* of a status and a length: always fits an int32 */
+#define LONG_DIGITS 19 /* of an id and an offset */
+#define LINE_BYTES 100 /* of a frame's numbers, their blanks and the end of the line */
 
 /* The position of the reader in the received bytes. */
 struct cursor {

@@ -12,6 +12,7 @@
 #include <time.h>
 
 #include "handback.h"
+#include "taking.h"
 #include "turn.h"
 
 #define BROKER_MASK 0x3ff000 /* of an id */
@@ -25,10 +26,6 @@ typedef struct {
     PyObject *start_chunk, *carry, *ids;
     bool busy;
 } Lanes;
-
-static PyObject *bytes_of(struct span span) {
-    return PyBytes_FromStringAndSize((const char *)span.start, (Py_ssize_t)span.length);
-}
 
 /* Log an error that cannot be returned to a caller. */
 static void report(PyObject *from) {
