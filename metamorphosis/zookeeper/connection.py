@@ -30,6 +30,7 @@ from metamorphosis.zookeeper.commits import Commits
 from metamorphosis.zookeeper.life import ConnectionLife, State
 from metamorphosis.zookeeper.members import HANDSHAKE, Members
 from metamorphosis.zookeeper.server import Server
+from metamorphosis.zookeeper.watches import TooManyWatches
 
 MAX_FRAME = 0xFFFFF
 """Bytes; ZooKeeper's ``jute.maxbuffer``."""
@@ -126,9 +127,13 @@ class ZooKeeperConnection(ConnectionLife):
         self._since = self._clock.seconds()
         try:
             return self._take_frames(data)
+        except TooManyWatches as error:
+            self._members.complain(self, str(error))
+            self.close()
+            return len(data)
         except Exception:
             self._log.failure("A request of {peer} failed", peer=self.transport.getPeer())
-            self.abort()
+            self.close()
             return len(data)
         finally:
             self._taking = False

@@ -15,7 +15,6 @@ in 3.8; a check outside of a multi is answered.
 
 from __future__ import annotations
 
-import logging
 import struct
 from collections.abc import Callable
 from typing import Final
@@ -27,7 +26,7 @@ from metamorphosis.zookeeper.multi import MULTI
 from metamorphosis.zookeeper.requests import CHANGES, READS, Change
 from metamorphosis.zookeeper.sessions import PASSWORD_BYTES, Client, Session, Sessions
 from metamorphosis.zookeeper.tree import Tree
-from metamorphosis.zookeeper.watches import LIMIT, TooManyWatches, Watches
+from metamorphosis.zookeeper.watches import Watches
 
 __all__ = ["Client", "Server", "Session"]
 
@@ -36,8 +35,6 @@ _REPLY: Final = struct.Struct(">iqi")
 _ANSWER: Final = struct.Struct(f">iiqi{PASSWORD_BYTES}s")
 
 _CHANGES: Final[dict[int, Change]] = {**CHANGES, Opcode.MULTI: MULTI}
-
-_log: Final = logging.getLogger(__name__)
 
 
 class Server:
@@ -116,7 +113,12 @@ class Server:
             self._on_change()
 
     def receive(self, client: Client, frame: bytes) -> None:
-        """Take a request; requests after the end of a session are ignored."""
+        """
+        Take a request; requests after the end of a session are ignored.
+
+        :raises TooManyWatches: the request would add one; the caller closes the connection, as
+            after any other exception, which is a fault of ours. The client is disconnected already.
+        """
         session = client.session
         if session is None:
             return
@@ -139,14 +141,9 @@ class Server:
             code = error.code
         except MalformedRequest:
             code = Code.MARSHALLING_ERROR
-        except TooManyWatches:
-            _log.warning("A connection with more than %d bytes of watches is closed", LIMIT)
-            self._drop(client)
-            return
         except Exception:
-            _log.exception("ZooKeeper operation %d failed; its connection is closed", opcode)
-            self._drop(client)
-            return
+            self.disconnected(client)
+            raise
         client.send(_REPLY.pack(xid, self.tree.zxid, code) + body)
 
     def _begin(self) -> int:

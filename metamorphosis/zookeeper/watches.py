@@ -48,6 +48,9 @@ def pack_event(kind: int, path: str) -> bytes:
 class TooManyWatches(Exception):
     """The watches of one connection take more than ``LIMIT``."""
 
+    def __init__(self) -> None:
+        super().__init__(f"more than {LIMIT} bytes of watches")
+
 
 class Watches:
     """All watches of all clients."""

@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from metamorphosis.zookeeper import connection
+from metamorphosis.zookeeper import connection, requests, watches
 from metamorphosis.zookeeper.server import Client
 from tests.support.zookeeperpeer import CHILDREN_CHANGED, DATA_CHANGED, handshake, integers, text
 from tests.support.zookeeperserved import CLOSE, EXISTS, PING, Served, Wire, frame
@@ -229,14 +229,31 @@ class FrameTests(ConnectionTestCase):
         self.assertFalse(client.transport.disconnected, "shook hands")
 
     def test_failing_server(self) -> None:
-        """A mistake of ours is logged and costs the connection, not the service."""
+        """An error of ours is logged and closes its connection; earlier replies are sent, and other
+        connections stay open."""
         wire = self.served.client()
         other = self.served.client()
-        self.patch(self.served.server, "receive", lambda client, data: 1 / 0)
-        wire.deliver(wire.get("/"))
-        self.assertTrue(self.aborted(wire))
+        self.patch(requests, "_listed", lambda *asked: 1 / 0)
+        wire.deliver(wire.get("/") + wire.request(8, text("/") + b"\0") + wire.get("/"))
+        self.assertTrue(wire.transport.disconnecting)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
-        self.assertFalse(other.transport.disconnected)
+        self.assertEqual(wire.xids(), [1])
+        self.assertFalse(other.transport.disconnecting)
+        self.assertIn("A request of", self.texts[-1])
+
+    def test_too_many_watches(self) -> None:
+        """A connection above the limit is closed with a log line that names it; its session
+        stays."""
+        self.patch(watches, "LIMIT", 1000)
+        wire = self.served.client()
+        for number in range(5):
+            wire.deliver(wire.request(EXISTS, text(f"/{number}") + b"\1"))
+        self.assertTrue(wire.transport.disconnecting)
+        self.assertEqual(wire.xids(), [1, 2, 3, 4])
+        self.assertEqual(len(self.served.server.sessions.by_id), 1)
+        (line,) = self.texts
+        self.assertIn("54321", line)
+        self.assertIn("more than 1000 bytes of watches", line)
 
 
 class OrderTests(ConnectionTestCase):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import random
 import struct
 
@@ -10,7 +9,9 @@ from kazoo.protocol.serialization import Connect, Create
 from kazoo.security import OPEN_ACL_UNSAFE
 from twisted.trial.unittest import SynchronousTestCase
 
+from metamorphosis.zookeeper import watches
 from metamorphosis.zookeeper.sessions import Session
+from metamorphosis.zookeeper.watches import TooManyWatches
 from tests.support.zookeeperpeer import (
     CHILDREN_CHANGED,
     CREATED,
@@ -285,18 +286,17 @@ class GarbageTests(SynchronousTestCase):
         ]  # fmt: skip
         rng = random.Random(4)
         world = World()
-        with self.assertNoLogs(level=logging.WARNING):
-            for _ in range(6000):
-                peer = world.peer()
-                frame = bytearray(rng.choice(whole))
-                for _ in range(rng.randrange(4)):
-                    frame[rng.randrange(len(frame))] = rng.choice((0, 1, 0x7F, 0x80, 0xFF, 47))
-                if rng.random() < 0.2:
-                    del frame[rng.randrange(len(frame)) :]
-                world.server.receive(peer, bytes(frame))
-                self.assertTrue(all(len(packet) >= 16 for packet in peer.received))
-                if peer.session is not None:
-                    world.server.receive(peer, integers(2, -11))
+        for _ in range(6000):
+            peer = world.peer()
+            frame = bytearray(rng.choice(whole))
+            for _ in range(rng.randrange(4)):
+                frame[rng.randrange(len(frame))] = rng.choice((0, 1, 0x7F, 0x80, 0xFF, 47))
+            if rng.random() < 0.2:
+                del frame[rng.randrange(len(frame)) :]
+            world.server.receive(peer, bytes(frame))
+            self.assertTrue(all(len(packet) >= 16 for packet in peer.received))
+            if peer.session is not None:
+                world.server.receive(peer, integers(2, -11))
         before = picture(world.tree)
         world.restart()
         self.assertEqual(picture(world.tree), before)
@@ -305,41 +305,39 @@ class GarbageTests(SynchronousTestCase):
         """No exception, and no session that was not asked for."""
         rng = random.Random(5)
         world = World()
-        with self.assertNoLogs(level=logging.WARNING):
-            for _ in range(3000):
-                frame = bytearray(handshake(rest=rng.choice((b"", b"\0"))))
-                for _ in range(rng.randrange(4)):
-                    frame[rng.randrange(len(frame))] = rng.randrange(256)
-                world.server.connect(Peer(world), bytes(frame[: rng.randrange(len(frame) + 9)]))
+        for _ in range(3000):
+            frame = bytearray(handshake(rest=rng.choice((b"", b"\0"))))
+            for _ in range(rng.randrange(4)):
+                frame[rng.randrange(len(frame))] = rng.randrange(256)
+            world.server.connect(Peer(world), bytes(frame[: rng.randrange(len(frame) + 9)]))
         for session in world.sessions.by_id.values():
             self.assertIs(session.client and session.client.session, session)
 
     def test_watches_without_end(self) -> None:
-        """The connection is closed, with its watches; the session lives on."""
+        """The limit disconnects the client and removes its watches; its session stays."""
         world = World()
         peer = world.peer()
-        with self.assertLogs("metamorphosis.zookeeper.server", logging.WARNING):
-            for number in range(70):
-                path = f"/{number}" + "x" * 1_000_000
-                world.server.receive(peer, integers(number, 3) + text(path) + b"\1")
-        self.assertEqual((peer.closed, len(peer.received)), (True, 67))
+        self.patch(watches, "LIMIT", 1000)
+        for number in range(4):
+            world.server.receive(peer, integers(number, 3) + text(f"/{number}") + b"\1")
+        one_more = integers(5, 3) + text("/5") + b"\1"
+        self.assertRaises(TooManyWatches, world.server.receive, peer, one_more)
+        self.assertIsNone(peer.session)
+        self.assertEqual(len(peer.received), 4)
         self.assertEqual((world.server.watches.watched, len(world.sessions.by_id)), ({}, 1))
 
     def test_a_fault_of_ours_closes_the_connection_only(self) -> None:
-        """Told in the log with its traceback; others are served."""
+        """The error is raised, for the connection to log; other clients are served."""
         world = World()
         one, two = world.peer(), world.peer()
         one.result(Create("/a", b"", OPEN_ACL_UNSAFE, 0))
         two.stat("/b", True)
         one.identities = None  # type: ignore[assignment]
         one.session = session_of(one)
-        with self.assertLogs("metamorphosis.zookeeper.server", logging.ERROR) as logs:
-            world.server.receive(
-                one, integers(7, 1) + text("/b") + text(b"") + acl((31, "auth", "")) + integers(0)
-            )
-        self.assertIn("operation 1 failed", logs.output[0])
-        self.assertIn("Traceback", logs.output[0])
-        self.assertEqual((one.closed, one.received), (True, []))
+        frame = integers(7, 1) + text("/b") + text(b"") + acl((31, "auth", "")) + integers(0)
+        self.assertRaises(TypeError, world.server.receive, one, frame)
+        self.assertIsNone(one.session)
+        self.assertEqual(one.received, [])
         self.assertIsNone(two.stat("/b"))
         two.create("/b")
         self.assertEqual(two.events(), [(CREATED, "/b")])
