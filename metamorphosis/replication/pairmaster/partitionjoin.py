@@ -42,6 +42,7 @@ from metamorphosis.replication.logs import (
 from metamorphosis.replication.pairmaster.carving import Carved, carve
 from metamorphosis.replication.pairmaster.flushed import unflushed_topics
 from metamorphosis.replication.pairmaster.sending import Sending, knock
+from metamorphosis.replication.peer import PeerLog
 from metamorphosis.replication.role import JOINING_GROUP
 from metamorphosis.store.batch import PENDING, STORED
 
@@ -90,26 +91,6 @@ class Diverged(MetaQError):
         self.remedy = remedy
 
 
-class SlaveLog:
-    """The slave's log of a partition. A ``LogReader``."""
-
-    def __init__(self, peer: Peer, topic: str, partition: int, group: str = GROUP) -> None:
-        self._peer = peer
-        self._topic = topic
-        self._partition = partition
-        self._group = group
-
-    async def ends(self) -> LogEnds | None:
-        """See ``LogReader``."""
-        return await self._peer.ends(self._topic, self._partition, self._group)
-
-    async def read(self, offset: int, size: int) -> bytes:
-        """See ``LogReader``."""
-        size = min(size, PIECE_BYTES)
-        found = await self._peer.read(self._topic, self._partition, self._group, offset, size)
-        return found if isinstance(found, bytes) else b""
-
-
 class PartitionJoin:
     """
     One attempt to join a partition. Thread: reactor.
@@ -134,8 +115,8 @@ class PartitionJoin:
         self._runtime = runtime
         self._log = log
         self._peer = peer
-        self._slave = SlaveLog(peer, log.topic, log.partition)
-        self._unbroken = SlaveLog(peer, log.topic, log.partition, JOINING_GROUP)
+        self._slave = PeerLog(peer, log.topic, log.partition, GROUP)
+        self._unbroken = PeerLog(peer, log.topic, log.partition, JOINING_GROUP)
         self._syncs = syncs
         self._ids = ids
         self._progressed = progressed
@@ -175,7 +156,7 @@ class PartitionJoin:
         self._runtime.call_later(FLUSH_SECONDS, done.callback, None)
         return done
 
-    async def compare(self, slave: SlaveLog | None = None) -> Comparison:
+    async def compare(self, slave: PeerLog | None = None) -> Comparison:
         """
         Compare the logs.
 
@@ -211,12 +192,12 @@ class PartitionJoin:
         :param end: of the slave's log.
         :raises PeerError: no valid reply from the slave.
         :raises Diverged: the bytes are not records.
-        :raises StoreError: they cannot be written here.
+        :raises StoreError: they cannot be written here, or retention of the slave deleted them.
         """
         own = self._log.store.next_offset
         held = b""
         while (at := own + len(held)) < end:
-            data = await self._slave.read(at, end - at)
+            data = await self._slave.read(at, min(PIECE_BYTES, end - at))
             if not data:
                 raise PeerMisbehaved(f"the slave has nothing at {at}, though its log ends at {end}")
             held += data[: end - at]

@@ -381,6 +381,32 @@ class DivergedTests(JoinCase):
 class FaultTests(JoinCase):
     """Faults while it is being joined."""
 
+    def test_retention_of_the_slave(self) -> None:
+        """Records that the slave deletes while they are read: the log names the reason, and the
+        partition is compared again."""
+        lines: list[str] = []
+
+        def keep(event: LogEvent) -> None:
+            lines.append(formatEvent(event))
+
+        globalLogPublisher.addObserver(keep)
+        self.addCleanup(globalLogPublisher.removeObserver, keep)
+        pair = self.pair(slave=30)
+        log = pair.gregor.log("test", 0)
+        get = pair.gregor._get
+
+        def delete_then_get(line: Any, words: list[str], body: bytes) -> None:
+            log.first += len(log.data)
+            log.data.clear()
+            get(line, words, body)
+
+        self.patch(pair.gregor, "_get", delete_then_get)
+        pair.connect()
+        (line,) = [line for line in lines if "cannot be joined" in line]
+        self.assertIn("retention has moved the beginning of the log", line)
+        pair.advance(2.5, 0.5)
+        self.assertEqual(pair.log().standing, Standing.DIVERGED)
+
     def test_connection_lost_at_every_answer(self) -> None:
         """It begins anew with the next connection, and ends with equal logs."""
         for own, slave in ((30, 0), (0, 30)):
