@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from metamorphosis.cli.cluster import Cluster, above
 from metamorphosis.client.model import Partition
@@ -10,6 +10,18 @@ from metamorphosis.errors import NoNode
 
 if TYPE_CHECKING:
     from metamorphosis.client.factory import SessionFactory
+
+
+class Kept(NamedTuple):
+    """
+    The node of a position.
+
+    :ivar committed: the time of the last commit, ms since 1970 by the clock of ZooKeeper.
+    """
+
+    path: str
+    data: bytes | None
+    committed: int
 
 
 class Groups:
@@ -55,10 +67,11 @@ class Groups:
             return None
         return (data or b"").decode("utf-8", "replace")
 
-    async def committed_at(self, group: str, topic: str, partition: Partition) -> int | None:
-        """The time of the last commit, ms since 1970 by the clock of ZooKeeper."""
+    async def position(self, group: str, topic: str, partition: Partition) -> Kept | None:
+        """The node of a position; None if there is none."""
+        path = self._paths.offset(group, topic, str(partition))
         try:
-            _, stat = await self._registry.get(self._paths.offset(group, topic, str(partition)))
+            data, stat = await self._registry.get(path)
         except NoNode:
             return None
-        return int(stat.modified_ms)
+        return Kept(path, data, int(stat.modified_ms))

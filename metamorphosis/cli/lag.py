@@ -86,7 +86,7 @@ async def _look(session: SessionFactory, console: Console, options: Namespace) -
     positions = Positions(session)
     try:
         rows = await positions.rows(options.group, options.topic, options.partition)
-        found = [await _lag(session, positions, row) for row in rows]
+        found = [await _lag(positions, row) for row in rows]
         faults = list(positions.faults)
         if not rows and not faults:
             faults.append(await positions.nothing(options.group))
@@ -101,12 +101,9 @@ async def _look(session: SessionFactory, console: Console, options: Namespace) -
     return faults + list(_too_much(found, options.max, options.max_messages))
 
 
-async def _lag(session: SessionFactory, positions: Positions, row: Row) -> Lag:
-    partition = Partition.parse(row.partition)
-    committed = None
-    if session.registry is not None:
-        stored = await positions.groups.committed_at(row.group, row.topic, partition)
-        committed = None if stored is None else _utc(stored)
+async def _lag(positions: Positions, row: Row) -> Lag:
+    stored = positions.committed(row)
+    committed = None if stored is None else _utc(stored)
     messages, exact = await _messages(positions.cluster, row, positions.broker_of(row))
     place = row.group, row.topic, row.partition, row.lag
     return Lag(*place, messages, exact, committed, row.owner, row.state)

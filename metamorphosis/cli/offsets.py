@@ -19,7 +19,7 @@ from metamorphosis.cli.groups import Groups
 from metamorphosis.cli.table import table
 from metamorphosis.client.model import Partition, StoredOffset
 from metamorphosis.client.offsets.localfile import LocalFileOffsetStore
-from metamorphosis.client.offsets.zookeeper import ZooKeeperOffsetStore
+from metamorphosis.client.offsets.zookeeper import ZooKeeperOffsetStore, position_in
 from metamorphosis.errors import MetaQError, OffsetStoreError
 from metamorphosis.interfaces import IOffsetStore
 
@@ -117,6 +117,7 @@ class Positions:
         self.groups = Groups(session, self.cluster)
         self._store = offset_store(session)
         self._topics: dict[str, TopicState] | None = None
+        self._committed: dict[tuple[str, str, str], int] = {}
 
     @property
     def faults(self) -> list[str]:
@@ -128,6 +129,11 @@ class Positions:
         there = (self._topics or {}).get(row.topic, TopicState()).partitions
         state = there.get(Partition.parse(row.partition))
         return None if state is None else state.url
+
+    def committed(self, row: Row) -> int | None:
+        """The time of the last commit of a row's position, ms since 1970 by the clock of ZooKeeper;
+        None: never, or the position is not in ZooKeeper."""
+        return self._committed.get((row.group, row.topic, row.partition))
 
     async def close(self) -> None:
         """Close the store."""
@@ -192,7 +198,7 @@ class Positions:
         self, topic: str, group: str, partition: Partition
     ) -> StoredOffset | State | None:
         try:
-            stored: StoredOffset | None = await self._store.load(topic, group, partition)
+            stored = await self._stored(topic, group, partition)
         except OffsetStoreError as error:
             self.faults.append(str(error))
             return State.UNREADABLE
@@ -203,6 +209,16 @@ class Positions:
             )
             return State.UNREADABLE
         return stored
+
+    async def _stored(self, topic: str, group: str, partition: Partition) -> StoredOffset | None:
+        if self._direct:
+            stored: StoredOffset | None = await self._store.load(topic, group, partition)
+            return stored
+        kept = await self.groups.position(group, topic, partition)
+        if kept is None:
+            return None
+        self._committed[group, topic, str(partition)] = kept.committed
+        return position_in(kept.path, kept.data, topic, partition)
 
     # Changing
 

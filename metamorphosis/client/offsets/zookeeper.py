@@ -41,6 +41,24 @@ def parse_offset(text: str) -> tuple[int, int]:
     return int(id_text), int(offset_text)
 
 
+def position_in(
+    path: str, data: bytes | None, topic: str, partition: Partition
+) -> StoredOffset | None:
+    """
+    The position that a node holds; None for an empty node.
+
+    :raises OffsetStoreError: the node holds other data.
+    """
+    text = (data or b"").decode("utf-8", "replace").strip()
+    if not text:
+        return None
+    try:
+        message_id, offset = parse_offset(text)
+    except ValueError as error:
+        raise OffsetStoreError(f"ZooKeeper node {path} holds {error}") from None
+    return StoredOffset(topic, partition, offset, message_id)
+
+
 @implementer(IOffsetStore)
 class ZooKeeperOffsetStore:
     """
@@ -67,14 +85,7 @@ class ZooKeeperOffsetStore:
             data, _ = await self._registry.get(path)
         except NoNode:
             return None
-        text = (data or b"").decode("utf-8", "replace").strip()
-        if not text:
-            return None
-        try:
-            message_id, offset = parse_offset(text)
-        except ValueError as error:
-            raise OffsetStoreError(f"ZooKeeper node {path} holds {error}") from None
-        return StoredOffset(topic, partition, offset, message_id)
+        return position_in(path, data, topic, partition)
 
     @checked()
     async def initialise(self, topic: str, group: str, partition: Partition, offset: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -66,6 +67,22 @@ class LagTests(LagTestCase):
                 "state": [],
             },
         )
+
+    def test_position_is_read_once(self) -> None:
+        """Offset and time of the commit are from the same read of the node."""
+        run = self.run_metaq("")
+        registry = run.session.registry
+        assert registry is not None
+        asked: list[str] = []
+        get = registry.get
+
+        def keep(path: str, *rest: Any) -> Any:
+            asked.append(path)
+            return get(path, *rest)
+
+        self.patch(registry, "get", keep)
+        run.start()
+        self.assertEqual(1, asked.count("/meta/consumers/g/offsets/t/0-0"))
 
     def test_estimate(self) -> None:
         """More than the sample: the rest is taken to be like it."""
