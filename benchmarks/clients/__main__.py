@@ -250,9 +250,12 @@ def checks(results: Results) -> list[Check]:
 
 
 def table(results: Results) -> str:
-    """All medians, and each as a share of the yardstick's rate."""
+    """All medians: rates, each also as a share of the yardstick's, and the CPU time of a message."""
     yardstick = results.median("yardstick") or 1.0
-    lines = [f"{'':<26}{'messages/s':>12}{'of the yardstick':>18}{'range':>22}{'aim':>10}"]
+    head = (
+        f"{'':<26}{'messages/s':>12}{'of the yardstick':>18}{'range':>22}{'CPU us':>8}{'aim':>10}"
+    )
+    lines = [head]
     for name, runs in results.runs.items():
         rates = [run["rate"] for run in runs if "rate" in run]
         if not rates:
@@ -261,8 +264,10 @@ def table(results: Results) -> str:
             continue
         rate = statistics.median(rates)
         between = f"{min(rates):.0f}-{max(rates):.0f}"
+        cpu = f"{results.median(name, 'cpu_us'):.2f}" if "cpu_us" in runs[0] else ""
         aim = f"{FLOORS[name][1]}" if name in FLOORS else ""
-        lines.append(f"{name:<26}{rate:>12.0f}{rate / yardstick:>18.3f}{between:>22}{aim:>10}")
+        share = f"{rate / yardstick:>18.3f}"
+        lines.append(f"{name:<26}{rate:>12.0f}{share}{between:>22}{cpu:>8}{aim:>10}")
     return "\n".join(lines)
 
 
@@ -272,16 +277,46 @@ def parse_options(argv: list[str]) -> argparse.Namespace:
     add = parser.add_argument
     add("--rounds", type=int, default=3)
     add("--seconds", type=float, default=3.0, help="length of one measurement (3)")
-    add("--only", metavar="TEXT", action="append", help="contestants whose name contains it")
+    add(
+        "--only",
+        metavar="TEXT",
+        action="append",
+        default=[],
+        help="contestants whose name contains it",
+    )
     add("--this-network", action="store_true", help="no network namespace with Reno")
     return parser.parse_args(argv)
 
 
-def fetch() -> None:
-    """Everything that needs another network than loopback, and what is compiled."""
+def choose(wanted: list[str]) -> list[Contestant]:
+    """
+    The contestants whose names contain one of these texts; all of them if there is none.
+
+    :raises BenchmarkError: there is no such contestant.
+    """
+    chosen = [c for c in contestants() if any(text in c.name for text in wanted or [""])]
+    if not chosen:
+        raise BenchmarkError(f"nothing is called {wanted}")
+    return chosen
+
+
+def is_kafka(contestant: Contestant) -> bool:
+    """Whether it needs the Kafka server."""
+    return "kafka" in contestant.name or "confluent" in contestant.name
+
+
+def fetch(chosen: list[Contestant]) -> None:
+    """What these need from another network than loopback, and what is compiled."""
     brokers.build()
-    kafka.libraries()
-    kafka.python()
+    if any(is_kafka(each) for each in chosen):
+        kafka.libraries()
+        kafka.python()
+    if any("java" in each.name for each in chosen):
+        compile_java()
+
+
+def compile_java() -> None:
+    """The original client's measurement."""
     CLASSES.mkdir(parents=True, exist_ok=True)
     path = f"{brokers.java_libraries()}/*"
     source = str(HERE / "java/ClientBenchmark.java")
@@ -290,10 +325,7 @@ def fetch() -> None:
 
 def run_all(options: argparse.Namespace, directory: Path) -> bool:
     """Start the servers, measure, report; whether all required figures were reached."""
-    wanted = options.only or [""]
-    chosen = [c for c in contestants() if any(text in c.name for text in wanted)]
-    if not chosen:
-        raise BenchmarkError(f"nothing is called {options.only}")
+    chosen = choose(options.only)
     processes: list[Any] = []
     try:
         zookeeper, zookeeper_port = brokers.start_zookeeper(directory / "zookeeper")
@@ -307,7 +339,7 @@ def run_all(options: argparse.Namespace, directory: Path) -> bool:
         if any("memory" in c.name for c in chosen):
             measure(ours, Cell("fill", "put", 16, 64, 8192, topic="wide", partitions=100), 2.0, 0)
         kafka_port = 0
-        if any("kafka" in c.name or "confluent" in c.name for c in chosen):
+        if any(is_kafka(each) for each in chosen):
             server, kafka_port = kafka.start(directory / "kafka")
             processes.append(server)
         setting = Setting(metaref, ours, zookeeper_port, kafka_port, options.seconds)
@@ -330,7 +362,7 @@ def main(argv: list[str]) -> int:
     """Exit status 0: every required figure was reached; 1: one was not; 2: not measured."""
     options = parse_options(argv)
     try:
-        fetch()
+        fetch(choose(options.only))
     except BenchmarkError as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 2

@@ -25,7 +25,21 @@ PROBES = 400
 PAUSE = 0.01  # between the messages whose latency is measured
 
 Result = dict[str, float]
+"""``rate``: messages per second; ``cpu_us``: CPU time of the process for each, all threads."""
 Workload = Callable[[Any, argparse.Namespace], Awaitable[Result]]
+
+
+class Stretch:
+    """A measured stretch of messages. It begins when it is made."""
+
+    def __init__(self) -> None:
+        self._began, self._cpu = time.perf_counter(), time.process_time()
+
+    def of(self, messages: int) -> Result:
+        """The figures of so many messages from the begin until now."""
+        cpu = time.process_time() - self._cpu
+        seconds = time.perf_counter() - self._began
+        return {"rate": messages / seconds, "cpu_us": cpu / messages * 1e6}
 
 
 async def produce(face: Any, options: argparse.Namespace) -> Result:
@@ -34,19 +48,25 @@ async def produce(face: Any, options: argparse.Namespace) -> Result:
     async with face.factory(broker=options.broker) as factory:
         producer = await factory.create_producer(TOPIC)
         await producer.send(TOPIC, body)
-        begin = time.perf_counter() + WARM_UP
-        end = begin + options.seconds
+        end = 0.0
         done = 0
 
         async def worker() -> None:
             nonlocal done
             send, clock = producer.send, time.perf_counter
-            while (now := clock()) < end:
+            while clock() < end:
                 await send(TOPIC, body)
-                done += now >= begin
+                done += 1
 
-        await face.all([worker() for _ in range(options.window)])
-        return {"rate": done / (time.perf_counter() - begin)}
+        async def run(seconds: float) -> Result:
+            nonlocal end, done
+            done, end = 0, time.perf_counter() + seconds
+            stretch = Stretch()
+            await face.all([worker() for _ in range(options.window)])
+            return stretch.of(done)
+
+        await run(WARM_UP)
+        return await run(options.seconds)
 
 
 async def send_many(face: Any, options: argparse.Namespace) -> Result:
@@ -57,19 +77,25 @@ async def send_many(face: Any, options: argparse.Namespace) -> Result:
     async with face.factory(broker=options.broker) as factory:
         producer = await factory.create_producer(TOPIC, in_order=options.in_order)
         await producer.send(TOPIC, body)
-        begin = time.perf_counter() + WARM_UP
-        end = begin + options.seconds
+        end = 0.0
         done = 0
 
         async def worker() -> None:
             nonlocal done
-            while (now := time.perf_counter()) < end:
+            while time.perf_counter() < end:
                 some = [OutgoingMessage(TOPIC, body) for _ in range(options.list)]
                 await producer.send_many(some)
-                done += options.list * (now >= begin)
+                done += options.list
 
-        await face.all([worker() for _ in range(options.window)])
-        return {"rate": done / (time.perf_counter() - begin)}
+        async def run(seconds: float) -> Result:
+            nonlocal end, done
+            done, end = 0, time.perf_counter() + seconds
+            stretch = Stretch()
+            await face.all([worker() for _ in range(options.window)])
+            return stretch.of(done)
+
+        await run(WARM_UP)
+        return await run(options.seconds)
 
 
 async def one_way(face: Any, options: argparse.Namespace) -> Result:
@@ -77,17 +103,19 @@ async def one_way(face: Any, options: argparse.Namespace) -> Result:
     body = bytes(options.size)
     async with face.factory(broker=options.broker) as factory:
         producer = await factory.create_one_way_producer(TOPIC)
-        begin = time.perf_counter() + WARM_UP
-        end = begin + options.seconds
-        done = counted = 0
-        while (now := time.perf_counter()) < end:
-            if not counted and now >= begin:
-                counted, begin = done, now
-            for _ in range(64):
-                producer.send(TOPIC, body)
-            done += 64
-            await producer.ready()
-        return {"rate": (done - counted) / (time.perf_counter() - begin)}
+
+        async def run(seconds: float) -> Result:
+            done, end = 0, time.perf_counter() + seconds
+            stretch = Stretch()
+            while time.perf_counter() < end:
+                for _ in range(64):
+                    producer.send(TOPIC, body)
+                done += 64
+                await producer.ready()
+            return stretch.of(done)
+
+        await run(WARM_UP)
+        return await run(options.seconds)
 
 
 async def consume(face: Any, options: argparse.Namespace) -> Result:
@@ -101,16 +129,16 @@ async def consume_one(face: Any, options: argparse.Namespace) -> Result:
 
 
 async def _consume(face: Any, options: argparse.Namespace, batch: bool) -> Result:
-    seen, begin = 0, 0.0
+    seen, stretch = 0, Stretch()
     done = face.future()
 
     def count(number: int) -> None:
-        nonlocal seen, begin
+        nonlocal seen, stretch
         if not seen:
-            begin = time.perf_counter()
+            stretch = Stretch()
         seen += number
         if seen >= options.messages and not done.called():
-            done.fire(time.perf_counter())
+            done.fire(stretch.of(seen))
 
     listener: Callable[[Any], None]
     if batch:
@@ -121,8 +149,8 @@ async def _consume(face: Any, options: argparse.Namespace, batch: bool) -> Resul
         consumer = factory.create_consumer(group=f"bench-{os.getpid()}", partition="0-0")
         consumer.subscribe("reads", max_size=1 << 20, listener=listener, batch=batch)
         await consumer.complete_subscribe()
-        end = await done.wait()
-        return {"rate": seen / (end - begin)}
+        found: Result = await done.wait()
+        return found
 
 
 async def iterate(face: Any, options: argparse.Namespace) -> Result:
@@ -131,14 +159,14 @@ async def iterate(face: Any, options: argparse.Namespace) -> Result:
         consumer = factory.create_consumer(group=f"bench-{os.getpid()}", partition="0-0")
         consumer.subscribe("reads", max_size=1 << 20)
         await consumer.complete_subscribe()
-        seen, begin = 0, 0.0
+        seen, stretch = 0, Stretch()
         async for _ in consumer:
             if not seen:
-                begin = time.perf_counter()
+                stretch = Stretch()
             seen += 1
             if seen >= options.messages:
                 break
-        return {"rate": seen / (time.perf_counter() - begin)}
+        return stretch.of(seen)
 
 
 async def latency(face: Any, options: argparse.Namespace) -> Result:
