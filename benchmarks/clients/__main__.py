@@ -250,7 +250,7 @@ def checks(results: Results) -> list[Check]:
 
 
 def table(results: Results) -> str:
-    """All medians: rates, each also as a share of the yardstick's, and the CPU time of a message."""
+    """All medians: rates, also as shares of the yardstick's, and the CPU time of a message."""
     yardstick = results.median("yardstick") or 1.0
     head = (
         f"{'':<26}{'messages/s':>12}{'of the yardstick':>18}{'range':>22}{'CPU us':>8}{'aim':>10}"

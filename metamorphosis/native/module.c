@@ -8,6 +8,7 @@
 #include <Python.h>
 #include <string.h>
 
+#include "bodies.h"
 #include "checksum.h"
 #include "codec.h"
 #include "flusher.h"
@@ -469,7 +470,9 @@ static int execute(PyObject *module) {
     Py_DECREF(errors);
     if (state->store_error == NULL || !intern_names(state) || flusher_add(module) != 0)
         return -1;
-    return sends_add(module) == 0 ? turn_add(module) : -1;
+    if (sends_add(module) != 0 || bodies_add(module) != 0)
+        return -1;
+    return turn_add(module);
 }
 
 static int traverse(PyObject *module, visitproc visit, void *arg) {

@@ -40,7 +40,8 @@ class Receiver(Protocol):
 
     def room(self) -> memoryview | None:
         """Where the next bytes should be put, to be reported by ``received``; None: they go to
-        ``data_received``. A link need not ask."""
+        ``data_received``. A link need not ask. It writes nothing there after ``received``: the
+        bytes are part of a reply then."""
 
     def received(self, count: int) -> None:
         """So many bytes were put into the ``room`` that was asked for last."""
