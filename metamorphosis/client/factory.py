@@ -92,7 +92,7 @@ class SessionFactory(Session):
         :param selector: chooses partitions; None: round robin.
         :param retries: at most so many attempts after the first; None: as many as
             ``delivery_timeout_ms`` has time for.
-        :param in_order: one message of a partition is under way at a time.
+        :param in_order: a partition has the messages in the order of the calls, whatever fails.
         :param max_outstanding_bytes: of messages under way; further ones wait.
         :returns: the producer, to be closed by you or with the factory.
         :raises NotConnected: no connection to ZooKeeper or the broker; or ZooKeeper does not

@@ -17,7 +17,11 @@ again: messages may be repeated, as a stretch, and their first copies are in ord
 one stands for those behind it: they count as timed out with it.
 
 A message whose partition cannot be chosen yet waits in a queue of its topic, and the later messages
-of the topic wait there too: until the partition is known, any of them might overtake it.
+of the topic wait there too, even those that know their partition: until that of the first one is
+known, any of them might overtake it.
+
+**Direct mode.** The broker chooses the partition of a message that names none, and any partition
+may be chosen. All messages of a topic have one lane there.
 """
 
 from __future__ import annotations
@@ -26,7 +30,7 @@ from collections import deque
 from enum import Enum
 from typing import Final, Protocol
 
-from metamorphosis.client.model import Partition
+from metamorphosis.client.model import ANY_PARTITION, Partition
 from metamorphosis.client.network.connection import BrokerConnection
 from metamorphosis.client.network.replies import NOT_SENT, TIMED_OUT
 from metamorphosis.client.network.sweeps import NEVER
@@ -105,11 +109,16 @@ class Lane:
 
 
 class Lanes:
-    """The lanes of one producer. Thread: the loop's."""
+    """
+    The lanes of one producer. Thread: the loop's.
 
-    def __init__(self, runtime: IRuntime, sender: Sender) -> None:
+    :param direct: all partitions of a topic are one lane.
+    """
+
+    def __init__(self, runtime: IRuntime, sender: Sender, direct: bool) -> None:
         self._runtime = runtime
         self._sender = sender
+        self._direct = direct
         self._lanes: dict[tuple[str, Partition], Lane] = {}
         # By topic; of the first message a partition is looked for.
         self._unplaced: dict[str, deque[Put]] = {}
@@ -122,17 +131,19 @@ class Lanes:
     def hold_up(self, put: Put) -> bool:
         """Whether a partition for an earlier message of the topic is still being looked for."""
         unplaced = self._unplaced
-        return bool(unplaced) and put.partition is None and put.message[0] in unplaced
+        return bool(unplaced) and put.message[0] in unplaced
 
     # -- ways in
 
     def enter(self, put: Put) -> None:
         """Send the message, or let it wait for those of its lane."""
-        partition = put.partition
-        if partition is None:
+        if put.partition is None or self.hold_up(put):
             self._enter_unplaced(put)
-            return
-        key = put.message[0], partition
+        else:
+            self._enter_lane(put)
+
+    def _enter_lane(self, put: Put) -> None:
+        key = self._key(put)
         lane = self._lanes.get(key)
         if lane is None:
             lane = self._lanes[key] = Lane()
@@ -146,7 +157,7 @@ class Lanes:
         if put.partition is None:
             self._place(put.message[0])
             return
-        lane = self._lanes[put.message[0], put.partition]
+        lane = self._lane_of(put)
         lane.flow_again()
         self._flow(lane)
 
@@ -171,7 +182,7 @@ class Lanes:
         """
         if not isinstance(error, RequestTimeout) or put.partition is None:
             return False
-        lane = self._lanes.get((put.message[0], put.partition))
+        lane = self._lanes.get(self._key(put))
         if lane is None or put not in lane.under_way or put.broker is None:
             return False
         left = lane.moved + put.timeout - self._runtime.seconds()
@@ -199,7 +210,7 @@ class Lanes:
 
         :param late: the broker did not answer.
         """
-        lane = None if put.partition is None else self._lanes.get((put.message[0], put.partition))
+        lane = None if put.partition is None else self._lanes.get(self._key(put))
         if lane is None or put not in lane.under_way:
             self._leave_unplaced(put)  # it failed before it entered a lane
             return
@@ -230,9 +241,12 @@ class Lanes:
 
     # -- inside
 
-    def _lane_of(self, put: Put) -> Lane:
+    def _key(self, put: Put) -> tuple[str, Partition]:
         assert put.partition is not None
-        return self._lanes[put.message[0], put.partition]
+        return put.message[0], ANY_PARTITION if self._direct else put.partition
+
+    def _lane_of(self, put: Put) -> Lane:
+        return self._lanes[self._key(put)]
 
     def _flow(self, lane: Lane) -> None:
         """Send what may be sent."""
@@ -260,8 +274,7 @@ class Lanes:
             self._drained(lane)
         self._flow(lane)
         if not lane.under_way and not lane.waiting:
-            assert put.partition is not None
-            key = put.message[0], put.partition
+            key = self._key(put)
             if self._lanes.get(key) is lane:  # and not a later one
                 del self._lanes[key]
 
@@ -334,7 +347,7 @@ class Lanes:
             queue.popleft()
             if not queue:
                 del self._unplaced[topic]
-            self.enter(put)
+            self._enter_lane(put)
 
     def _leave_unplaced(self, put: Put) -> None:
         """The first of its queue has failed for good: the next one gets its chance."""

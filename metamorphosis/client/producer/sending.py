@@ -81,7 +81,7 @@ class Sending:
         self._outstanding = 0  # cost of what is under way, lanes and pauses included
         self._waiting: deque[Put] = deque()  # for room
         self._retrying = Retrying(runtime, retries, budget, self._attempt)
-        self._lanes = Lanes(runtime, self)
+        self._lanes = Lanes(runtime, self, directory.is_direct)
         self._room = Event(runtime)
         self._idle = Event(runtime)
         self._ending = False

@@ -62,6 +62,11 @@ class PartitionDirectory:
             where = config.zookeeper or ""
             self._watch = TopicWatch(runtime, connections, registry, paths, where, log, self.topics)
 
+    @property
+    def is_direct(self) -> bool:
+        """Whether the one broker chooses the partitions."""
+        return self._watch is None
+
     # -- publishing
 
     async def publish(self, topic: str, user: object) -> None:

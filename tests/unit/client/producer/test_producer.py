@@ -865,11 +865,12 @@ class OrderTests(ProducingCase):
         self.assertEqual([b"a"], self.bodies())
 
     def test_message_without_a_partition(self) -> None:
-        """Those behind it wait, too, as nobody knows whom they would overtake; a message that knows
-        its partition does not."""
+        """Those behind it wait, too, as nobody knows whom they would overtake, even a message that
+        knows its partition."""
         self.end(0)
-        futures = [self.sender.send("test", b"%d" % number) for number in range(6)]
+        futures = [self.sender.send("test", b"%d" % number) for number in range(3)]
         futures.append(self.send(b"pinned"))
+        futures += [self.sender.send("test", b"%d" % number) for number in range(3, 6)]
         self.runtime.advance(0.05)
         self.register(0, partitions=2)
         self.link()
@@ -880,8 +881,31 @@ class OrderTests(ProducingCase):
             for put in puts:
                 stored[put.partition].append(put.body)
                 self.answer(put)
-        self.assertEqual({0: [b"pinned", b"1", b"3", b"5"], 1: [b"0", b"2", b"4", b"6"]}, stored)
+        self.assertEqual({0: [b"1", b"pinned", b"3", b"5"], 1: [b"0", b"2", b"4", b"6"]}, stored)
         self.assertEqual([1] * 8, [self.runtime.result(each).message_id for each in futures])
+
+    def test_message_that_waited_for_room(self) -> None:
+        """It got its partition while an earlier one without had no room, and stays behind it."""
+        sender = self.producer("test", in_order=True, max_outstanding_bytes=2 * OVERHEAD_BYTES + 8)
+        for number in (0, 1):
+            sender.send("test", b"%d" % number, partition=Partition(0, number))
+        first, second = self.puts()
+        self.unregister(0)
+        sender.send("test", b"2")
+        self.register(0, partitions=1)
+        sender.send("test", b"3")
+        self.unregister(0)
+        self.answer(first)
+        self.runtime.advance(0.15)
+        self.answer(second)
+        self.register(0, partitions=1)
+        sent = []
+        for _ in range(8):
+            self.runtime.advance(0.05)
+            sent += self.bodies()
+            for put in self.last:
+                self.answer(put)
+        self.assertEqual([b"2", b"3"], sent)
 
     def test_message_that_never_gets_a_partition(self) -> None:
         """It is given up in its time, and so are those behind it."""
@@ -966,6 +990,24 @@ class OrderTests(ProducingCase):
             self.assertEqual(1, len(bodies))
             self.answer(self.last[0])
         self.assertEqual([b"0", b"1", b"2", b"3", b"4"], sent)
+
+
+class DirectOrderTests(ProducingCase):
+    """``in_order`` with the one broker, which may choose any partition."""
+
+    direct = True
+
+    def test_one_lane(self) -> None:
+        """A message to a named partition waits for one whose partition the broker chooses."""
+        sender = self.producer("test", in_order=True)
+        for partition in (None, Partition(0, 1), Partition(7, 1), None):
+            sender.send("test", b"%d" % len(self.futures), partition=partition)
+        sent = []
+        while puts := self.puts():
+            self.assertEqual(1, len(puts))
+            sent.append((puts[0].body, puts[0].partition))
+            self.answer(puts[0])
+        self.assertEqual([(b"0", -1), (b"1", 1), (b"2", 1), (b"3", -1)], sent)
 
 
 class CloseTests(ProducingCase):
