@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from metamorphosis.store.descriptors import Descriptors
 from metamorphosis.store.disk import Disk
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
     from metamorphosis.store.batch import Collecting
 
 
-class StoreEnvironment(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class StoreEnvironment:
     """
     The parts that all stores of a broker share.
 
@@ -29,7 +31,7 @@ class StoreEnvironment(NamedTuple):
     :ivar flush_delay: seconds between background flushes in direct mode; 0 or less: no such
         flushes, messages become readable by threshold or interval only, as in the original.
     :ivar disk: the system calls.
-    :ivar descriptors: the open segments.
+    :ivar descriptors: the open segments; a table of its own unless one is given.
     :ivar apart: writes also run in the threads, so that a disk that hangs never blocks the reactor.
     :ivar gather: group commits adapt to the behaviour of clients; see ``gathering``.
     :ivar stalled: returns the reason why the disk takes no writes now; None while it answers.
@@ -42,7 +44,7 @@ class StoreEnvironment(NamedTuple):
     max_segment_size: int = 1 << 30
     flush_delay: float = 0.025
     disk: Disk = Disk()
-    descriptors: Descriptors = Descriptors()
+    descriptors: Descriptors = field(default_factory=Descriptors)
     apart: bool = False
     gather: bool = False
     stalled: Callable[[], StoreStalled | None] = lambda: None

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
@@ -88,7 +89,8 @@ class Lanes:
         if device not in self._lanes:
             common = self._common
             lane = Lane(self._make_threads(), common.clock, path)
-            environment = common._replace(
+            environment = replace(
+                common,
                 threads=lane,
                 schedule=FlushSchedule(common.clock),
                 apart=apart,

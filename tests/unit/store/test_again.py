@@ -5,6 +5,7 @@ remembers of the first must be forgotten by then, and nothing else.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from twisted.logger import globalLogPublisher
@@ -110,7 +111,7 @@ class FlushTests(AgainTestCase):
         for delay in (FLUSH_DELAY, 0.0):
             self.make(unflush_threshold=1000, flush_delay=delay)
             schedule = CountingSchedule(self.clock)
-            self.partition.environment = self.partition.environment._replace(schedule=schedule)
+            self.partition.environment = replace(self.partition.environment, schedule=schedule)
             store = self.partition.open()
             for asked in (1, 2):
                 self.append(store, 20)

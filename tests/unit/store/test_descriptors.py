@@ -55,6 +55,14 @@ class DescriptorsTests(SynchronousTestCase):
         self.addCleanup(stores.close)
         return stores
 
+    def test_table_of_its_own(self) -> None:
+        """Two brokers of one process have separate tables: neither keeps the stores of the other
+        alive."""
+        one, other = [
+            StoreEnvironment(self.threads, self.clock, FlushSchedule(self.clock)) for _ in range(2)
+        ]
+        self.assertIsNot(one.descriptors, other.descriptors)
+
     def store(self, topic: str, partition: int) -> MessageStore:
         """Made if it is new."""
         return self.stores.get_or_create(self.topics[topic], partition)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from dataclasses import replace
 from types import SimpleNamespace
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -161,7 +162,7 @@ class LoneTests(GatheringCase):
     def test_several_devices(self) -> None:
         """Writes run apart, and so do all flushes: a disk that hangs must not have the reactor."""
         partition = Partition(self.mktemp(), gather=True, unflush_threshold=0)
-        partition.environment = partition.environment._replace(apart=True)
+        partition.environment = replace(partition.environment, apart=True)
         partition.threads.hold()
         store = partition.open()
         for _ in range(3):
