@@ -53,6 +53,17 @@ def sync_frames(
     head: bytes, pieces: list[bytes], opaque: int, opaques: int, /
 ) -> tuple[bytes, list[int]]: ...
 def accepted(data: bytes, /) -> tuple[list[int], list[int], int, bool]: ...
+def run_frames(head: bytes, run: bytes, count: int, opaque: int, opaques: int, /) -> bytes: ...
+def run_accepted(
+    data: bytes,
+    position: int,
+    run: bytes,
+    at: int,
+    opaque: int,
+    opaques: int,
+    offset: int,
+    /,
+) -> tuple[int, int, int]: ...
 
 class Lanes:
     def __init__(self, epoll_set: int, stores: Any, ids: Any, max_body: int, /) -> None: ...

@@ -426,6 +426,8 @@ static PyMethodDef methods[] = {
     {"take_run", take_run, METH_VARARGS, take_run_doc},
     {"sync_frames", sync_frames, METH_VARARGS, sync_frames_doc},
     {"accepted", accepted, METH_VARARGS, accepted_doc},
+    {"run_frames", run_frames, METH_VARARGS, run_frames_doc},
+    {"run_accepted", run_accepted, METH_VARARGS, run_accepted_doc},
     {"crc32", crc32_of, METH_VARARGS, crc32_doc},
     {"checksum_ways", list_ways, METH_NOARGS, checksum_ways_doc},
     {NULL, NULL, 0, NULL},

@@ -59,13 +59,21 @@ static size_t decimal_length(int64_t number) {
 
 static int64_t next_opaque(int64_t opaque, int64_t opaques) { return opaque + 1 == opaques ? 0 : opaque + 1; }
 
+static size_t frame_length(size_t head, struct span header, struct span body, int64_t opaque) {
+    int64_t numbers[NUMBERS];
+    numbers_of(numbers, header, body, opaque);
+    size_t length = head + NUMBERS - 1 + 2 + body.length;
+    for (size_t each = 0; each < NUMBERS; each++)
+        length += decimal_length(numbers[each]);
+    return length;
+}
+
 /* The bytes of all frames; appends the sizes of the records to a list. -1 with an error set. */
 static Py_ssize_t measure(PyObject *pieces, size_t head, int64_t opaque, int64_t opaques, PyObject *sizes) {
     Py_ssize_t count = PyList_Size(pieces);
     size_t total = 0;
     for (Py_ssize_t index = 0; index + 1 < count; index += 2) {
         struct span header, body;
-        int64_t numbers[NUMBERS];
         if (!record_at(pieces, index, &header, &body))
             return -1;
         PyObject *size = PyLong_FromSize_t(RECORD_HEADER_BYTES + body.length);
@@ -73,10 +81,7 @@ static Py_ssize_t measure(PyObject *pieces, size_t head, int64_t opaque, int64_t
         Py_XDECREF(size);
         if (result < 0)
             return -1;
-        numbers_of(numbers, header, body, opaque);
-        for (size_t each = 0; each < NUMBERS; each++)
-            total += decimal_length(numbers[each]);
-        total += head + NUMBERS - 1 + 2 + body.length;
+        total += frame_length(head, header, body, opaque);
         opaque = next_opaque(opaque, opaques);
     }
     return (Py_ssize_t)total;
@@ -133,6 +138,58 @@ PyObject *sync_frames(PyObject *module, PyObject *arguments) {
     Py_XDECREF(sizes);
     PyBuffer_Release(&head);
     return result;
+}
+
+/* A run: records that follow each other in one piece of memory. */
+
+/* The record that begins at `at` of a run; false, without an error set, if the run does not have it whole. */
+static bool record_in(struct span run, size_t at, struct span *header, struct span *body) {
+    size_t left = run.length - at;
+    if (left < RECORD_HEADER_BYTES)
+        return false;
+    *header = (struct span){run.start + at, RECORD_HEADER_BYTES};
+    *body = (struct span){header->start + RECORD_HEADER_BYTES, (size_t)big_endian(header->start, 4)};
+    return body->length <= left - RECORD_HEADER_BYTES;
+}
+
+/* The bytes of all frames of a run; 0: it does not consist of `count` records. */
+static size_t measure_run(struct span run, size_t count, size_t head, int64_t opaque, int64_t opaques) {
+    struct span header, body;
+    size_t at = 0, total = 0;
+    for (; count > 0 && record_in(run, at, &header, &body); count--) {
+        total += frame_length(head, header, body, opaque);
+        opaque = next_opaque(opaque, opaques);
+        at += RECORD_HEADER_BYTES + body.length;
+    }
+    return count == 0 && at == run.length ? total : 0;
+}
+
+const char run_frames_doc[] = "run_frames(head, run, count, opaque, opaques) -> bytes\n--\n\n"
+                              "The frames of the records of a run; see frames.frames_of_run.";
+
+PyObject *run_frames(PyObject *module, PyObject *arguments) {
+    Py_buffer heads, runs;
+    Py_ssize_t count;
+    long long opaque, opaques;
+    (void)module;
+    if (!PyArg_ParseTuple(arguments, "y*y*nLL:run_frames", &heads, &runs, &count, &opaque, &opaques))
+        return NULL;
+    struct span head = {heads.buf, (size_t)heads.len}, run = {runs.buf, (size_t)runs.len}, header, body;
+    size_t total = count > 0 ? measure_run(run, (size_t)count, head.length, opaque, opaques) : 0;
+    PyObject *frames = NULL;
+    if (total == 0)
+        PyErr_Format(PyExc_ValueError, "the run does not consist of %zd records", count);
+    else
+        frames = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)total);
+    uint8_t *to = frames == NULL ? NULL : (uint8_t *)PyBytes_AsString(frames);
+    for (size_t at = 0; to != NULL && record_in(run, at, &header, &body);) {
+        to = write_frame(to, head, header, body, opaque);
+        opaque = next_opaque(opaque, opaques);
+        at += RECORD_HEADER_BYTES + body.length;
+    }
+    PyBuffer_Release(&heads);
+    PyBuffer_Release(&runs);
+    return frames;
 }
 
 /* Answers */
@@ -238,5 +295,41 @@ PyObject *accepted(PyObject *module, PyObject *arguments) {
     Py_XDECREF(opaques);
     Py_XDECREF(offsets);
     PyBuffer_Release(&data);
+    return result;
+}
+
+const char run_accepted_doc[] = "run_accepted(data, position, run, at, opaque, opaques, offset) -> (int, int, int)\n--\n\n"
+                                "The answers that accept the next records of a run; see frames.accepted_of_run.";
+
+PyObject *run_accepted(PyObject *module, PyObject *arguments) {
+    Py_buffer data, runs;
+    Py_ssize_t position, first;
+    long long opaque, opaques, offset;
+    (void)module;
+    if (!PyArg_ParseTuple(arguments, "y*ny*nLLL:run_accepted", &data, &position, &runs, &first, &opaque, &opaques,
+                          &offset))
+        return NULL;
+    PyObject *result = NULL;
+    if (position < 0 || position > data.len || first < 0 || first > runs.len) {
+        PyErr_SetString(PyExc_ValueError, "a position is outside its bytes");
+    } else {
+        const uint8_t *past = (const uint8_t *)data.buf + position, *end = (const uint8_t *)data.buf + data.len;
+        struct span run = {runs.buf, (size_t)runs.len}, header, body;
+        size_t at = (size_t)first;
+        Py_ssize_t count = 0;
+        for (; past < end && record_in(run, at, &header, &body); count++) {
+            const uint8_t *read = past;
+            int64_t answered, stored;
+            if (answer_at(&read, end, &answered, &stored) != WHOLE || answered != opaque || stored != offset)
+                break;
+            past = read;
+            opaque = next_opaque(opaque, opaques);
+            offset += RECORD_HEADER_BYTES + (int64_t)body.length;
+            at += RECORD_HEADER_BYTES + body.length;
+        }
+        result = Py_BuildValue("(nnn)", count, (Py_ssize_t)at, (Py_ssize_t)(past - (const uint8_t *)data.buf));
+    }
+    PyBuffer_Release(&data);
+    PyBuffer_Release(&runs);
     return result;
 }

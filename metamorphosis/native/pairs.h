@@ -7,8 +7,12 @@
 
 extern const char sync_frames_doc[];
 extern const char accepted_doc[];
+extern const char run_frames_doc[];
+extern const char run_accepted_doc[];
 
 PyObject *sync_frames(PyObject *module, PyObject *arguments);
 PyObject *accepted(PyObject *module, PyObject *arguments);
+PyObject *run_frames(PyObject *module, PyObject *arguments);
+PyObject *run_accepted(PyObject *module, PyObject *arguments);
 
 #endif

@@ -5,6 +5,7 @@ full or broken.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Sequence
 
@@ -88,6 +89,18 @@ class Disk:
     def replace(self, path: str, by: str) -> None:
         """Rename ``by`` to ``path``; at any moment ``path`` is the old or the new file."""
         os.replace(by, path)
+
+
+def write_once(fd: int, data: bytes, position: int) -> tuple[int, int]:
+    """
+    One write to the real disk, for a store that allows it, see ``Appender.begin``.
+
+    :returns: the number of written bytes, and the errno; 0: none.
+    """
+    try:
+        return os.pwrite(fd, data, position), 0
+    except OSError as error:
+        return 0, error.errno or errno.EIO
 
 
 def write_rest(

@@ -14,7 +14,7 @@ from enum import Enum
 from itertools import accumulate
 from typing import Protocol
 
-from metamorphosis.replication.pairmaster.frames import Pieces
+from metamorphosis.replication.pairmaster.frames import sizes_in
 from metamorphosis.store.batch import FAILED, PENDING, STORED, Batch, Collecting
 
 
@@ -27,6 +27,17 @@ class Fault(Enum):
     WRITE = "the slave has it, and its write here has failed; the store has counted it"
 
 
+class TakesReplies(Collecting, Protocol):
+    """The partition of a ``PairBatch``. Provider: ``PairedLog``."""
+
+    def accepted_next(self, flight: Flight, data: bytes, position: int) -> int:
+        """
+        Take the replies at ``position`` that accept the next records of the flight at the expected
+        offsets, if none came out of order; returns the position after them. All other replies are
+        left for ``Sender.accepted`` and ``answered``.
+        """
+
+
 class PairBatch(Batch):
     """
     Puts of one partition that are sent together. Thread: reactor.
@@ -36,22 +47,30 @@ class PairBatch(Batch):
 
     :ivar deviating: by the number of a record: its true offset, or the fault of its put.
     :ivar unchecked: records whose producer gave no checksum.
+    :ivar run: all records as they are in the log, see ``frames``; from ``close`` to the outcome.
+    :ivar records: their number, from ``close`` on.
     :ivar shifted: offsets in its replies may be wrong, because an earlier record was refused while
         the batch was collecting.
     """
 
-    __slots__ = ("_unsettled", "deviating", "shifted", "unchecked")
+    __slots__ = ("_unsettled", "deviating", "records", "run", "shifted", "unchecked")
 
-    def __init__(self, store: Collecting, offset: int) -> None:
+    store: TakesReplies
+
+    def __init__(self, store: TakesReplies, offset: int) -> None:
         super().__init__(store, offset)
         self.deviating: dict[int, int | Fault] = {}
         self.unchecked: set[int] = set()
         self.shifted = False
-        self._unsettled = 0
+        self._unsettled = self.records = 0
+        self.run = b""
 
-    def sent(self) -> None:
-        """Note that the batch is complete and its outcome pending."""
-        self._unsettled = len(self.pieces) >> 1
+    def close(self) -> None:
+        """Note that the batch is complete, and its outcome pending."""
+        self.records = self._unsettled = self.count
+        self.run = b"".join(self.pieces)
+        self.size = len(self.run)
+        self.pieces = []
 
     def settle(self, first: int, offsets: Sequence[int] | int) -> None:
         """
@@ -72,15 +91,15 @@ class PairBatch(Batch):
 
     def refuse_all(self, fault: Fault) -> None:
         """Refuse all puts of a batch that was not sent."""
-        self.sent()
-        self.refuse(0, self.count, fault)
+        self.close()
+        self.refuse(0, self.records, fault)
 
     def _settled(self, count: int) -> None:
         self._unsettled -= count
         if self._unsettled or self.state is not PENDING:
             return
         self.state = FAILED if self.deviating else STORED
-        self.pieces = []
+        self.run = b""
         waiters, self.waiters = self.waiters, []
         for waiter in waiters:
             waiter()
@@ -113,7 +132,6 @@ class Flight:
 
     :ivar number: of the first frame, see ``frames.OPAQUES``; never repeated here.
     :ivar count: the number of records.
-    :ivar sizes: of the records in the log.
     :ivar sender: gets the slave's replies.
     :ivar deadline: seconds; of the puts, and after it of the connection.
     :ivar is_late: the time limit of the puts has passed.
@@ -122,10 +140,14 @@ class Flight:
         earlier record; None: refused.
     :ivar batch: the batch that waits for it; None: no put waits, or no longer.
     :ivar offset: the offset of the next unanswered record by the replies to its puts.
-    :ivar pieces: header, body, ... of all records; empty if they need not be written here.
+    :ivar run: all records, see ``frames``; empty if they need not be written here.
+    :ivar at: the position in ``run`` of the next unanswered record.
+    :param sizes: of the records in the log, if there is no ``run``.
     """
 
     __slots__ = (
+        "_sizes",
+        "at",
         "batch",
         "count",
         "deadline",
@@ -134,31 +156,39 @@ class Flight:
         "is_late",
         "number",
         "offset",
-        "pieces",
+        "run",
         "sender",
-        "sizes",
     )
 
     def __init__(
         self,
         sender: Sender,
         number: int,
-        sizes: list[int],
+        count: int,
         deadline: float,
         batch: PairBatch | None = None,
-        pieces: Pieces = (),
+        run: bytes = b"",
+        sizes: list[int] | None = None,
     ) -> None:
         self.sender = sender
         self.number = number
-        self.count = len(sizes)
-        self.sizes = sizes
+        self.count = count
+        self._sizes = sizes
         self.deadline = deadline
         self.is_late = False
         self.done = 0
         self.early: dict[int, int | None] = {}
         self.batch = batch
         self.offset = 0 if batch is None else batch.offset
-        self.pieces = pieces
+        self.run = run
+        self.at = 0
+
+    @property
+    def sizes(self) -> list[int]:
+        """Of the records in the log."""
+        if self._sizes is None:
+            self._sizes = sizes_in(self.run)
+        return self._sizes
 
     @property
     def is_over(self) -> bool:
@@ -178,15 +208,24 @@ class Flight:
         sizes = self.sizes[self.done : self.done + count - 1]
         return list(accumulate(sizes, initial=offset))
 
-    def pieces_of_next(self, count: int) -> Pieces:
-        """The pieces of the next ``count`` records."""
-        if count == self.count:
-            return self.pieces
-        return self.pieces[2 * self.done : 2 * (self.done + count)]
+    def next_bytes(self, size: int) -> bytes:
+        """The next records, which have ``size`` bytes."""
+        run = self.run
+        return run if size == len(run) else run[self.at : self.at + size]
+
+    def next_pieces(self, count: int) -> list[bytes]:
+        """The next records, two pieces each."""
+        pieces: list[bytes] = []
+        run, end = self.run, self.at
+        for size in self.sizes[self.done : self.done + count]:
+            start, end = end, end + size
+            pieces += (run[start:end], b"")
+        return pieces
 
     def pass_over(self, count: int, size: int) -> None:
         """Advance past the next ``count`` records, which have ``size`` bytes."""
         self.done += count
+        self.at += size
         self.offset += size
 
     def give_up(self, fault: Fault) -> int:

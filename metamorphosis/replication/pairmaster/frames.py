@@ -2,7 +2,8 @@
 Encodes records as ``sync`` frames, and decodes the slave's replies; both many at a time. Pure.
 
 ``frames_of`` and ``accepted`` run in C if that part is built; ``frames_in_python`` and
-``accepted_in_python`` are the reference implementations.
+``accepted_in_python`` are the reference implementations. A *run* is whole records that follow each
+other in one piece of memory, as in the log.
 
 Source: ``SyncCommand``, ``BooleanCommand``.
 """
@@ -14,6 +15,7 @@ from typing import Final
 
 from metamorphosis.message import HEADER, HEADER_BYTES
 from metamorphosis.native import compiled
+from metamorphosis.replication.pairmaster.carving import carve
 
 OPAQUES: Final = (1 << 31) - 11
 """Limit of the frames' opaques, which start again from 0. Other requests have negative opaques, so
@@ -80,6 +82,53 @@ def frames_in_python(
         if opaque == OPAQUES:
             opaque = 0
     return b"".join(frames), sizes
+
+
+def frames_of_run(
+    head: bytes, run: bytes, count: int, number: int, unchecked: Container[int] = ()
+) -> bytes:
+    """
+    The frames of the records of a run.
+
+    :param count: the number of records.
+    :param number: see ``frames_of``, as the other parameters.
+    """
+    if compiled is None or unchecked:
+        return frames_in_python(head, carve(run, verify=False).pieces, number, unchecked)[0]
+    made: bytes = compiled.run_frames(head, run, count, number % OPAQUES, OPAQUES)
+    return made
+
+
+def sizes_in(run: bytes) -> list[int]:
+    """The sizes of the records of a run."""
+    sizes = []
+    position, end = 0, len(run)
+    while position < end:
+        size = HEADER_BYTES + int.from_bytes(run[position : position + 4], "big")
+        sizes.append(size)
+        position += size
+    return sizes
+
+
+def accepted_of_run(
+    data: bytes, position: int, run: bytes, at: int, number: int, offset: int
+) -> tuple[int, int, int]:
+    """
+    The replies at ``position`` that accept the next records of a run, each at its offset. Without
+    the part in C it finds none: ``accepted`` finds them.
+
+    :param at: where the next record begins in the run.
+    :param number: of its frame.
+    :param offset: at which it belongs.
+    :returns: the number of such replies, the position in the run after their records, and the
+        position in ``data`` after them.
+    """
+    if compiled is None:
+        return 0, at, position
+    found: tuple[int, int, int] = compiled.run_accepted(
+        data, position, run, at, number % OPAQUES, OPAQUES, offset
+    )
+    return found
 
 
 def accepted_in_python(data: bytes) -> Answers:

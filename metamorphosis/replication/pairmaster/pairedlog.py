@@ -30,11 +30,11 @@ from collections.abc import Callable
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from metamorphosis.errors import LogChanged, StoreError
+from metamorphosis.errors import StoreError
 from metamorphosis.message import HEADER, HEADER_BYTES
 from metamorphosis.replication.pairmaster.flights import Fault, Flight, PairBatch
-from metamorphosis.replication.pairmaster.frames import head_of
-from metamorphosis.store.batch import PENDING, STORED, Batch
+from metamorphosis.replication.pairmaster.frames import accepted_of_run, head_of
+from metamorphosis.replication.pairmaster.landing import Landing
 
 if TYPE_CHECKING:
     from metamorphosis.replication.pairmaster.syncs import Syncs
@@ -88,7 +88,7 @@ class PairedLog:
         self._syncs = syncs
         self._parted = parted
         self._flights: deque[Flight] = deque()
-        self._landing = 0  # portions handed to the store and not yet stored
+        self._landing = Landing(store, syncs, self.part, self._landed)
 
     def __repr__(self) -> str:
         return f"<PairedLog {self.topic}-{self.partition} {self.standing.name}>"
@@ -101,7 +101,7 @@ class PairedLog:
     @property
     def is_quiet(self) -> bool:
         """Whether no record is pending, neither at the slave nor in the store."""
-        idle = not self._flights and not self._landing and not self.is_busy
+        idle = not self._flights and not self._landing.pending and not self.is_busy
         return idle and self.store.batch is None
 
     # Collecting
@@ -150,11 +150,9 @@ class PairedLog:
         batch = self.batch
         if batch is None:
             return None
-        batch.own()
         self.batch = None
-        batch.size = self.next_offset - batch.offset
         if self.standing is JOINED:
-            batch.sent()
+            batch.close()
             return batch
         batch.refuse_all(Fault.SLAVE)
         return None
@@ -166,19 +164,38 @@ class PairedLog:
     # The slave's replies: see ``flights.Sender``
 
     def accepted(self, flight: Flight, record: int, offsets: list[int]) -> None:
-        """See ``Sender``: the usual case is a whole flight at the expected offsets."""
+        """See ``Sender``."""
         flights = self._flights
         if flights and flights[0] is flight and record == flight.done:
             if self.standing is JOINED and flight.fits(self.store.next_offset, offsets):
-                self._land(flight, len(offsets), offsets)
-                if len(flights) == 1 and flight.done == flight.count and self.standing is JOINED:
-                    flights.clear()
-                else:
-                    self._proceed()
+                count = len(offsets)
+                size = sum(flight.sizes[record : record + count])
+                self._land_next(flight, count, size, offsets[0])
                 return
         for number, offset in enumerate(offsets, record):
             flight.early[number] = offset
         self._proceed()
+
+    def accepted_next(self, flight: Flight, data: bytes, position: int) -> int:
+        """See ``Sender``: the usual case, in which the replies need no objects of their own."""
+        flights = self._flights
+        if self.standing is not JOINED or flight.early or flights[0] is not flight:
+            return position
+        at, offset = flight.at, self.store.next_offset
+        count, past, end = accepted_of_run(
+            data, position, flight.run, at, flight.number + flight.done, offset
+        )
+        if count:
+            self._land_next(flight, count, past - at, offset)
+        return end
+
+    def _land_next(self, flight: Flight, count: int, size: int, offset: int) -> None:
+        """Write the next records of the oldest flight, which the slave has where they belong."""
+        self._landing.land_next(flight, count, size, offset)
+        if flight.done == flight.count and self.standing is JOINED:
+            self._flights.popleft()
+        else:
+            self._proceed()
 
     def answered(self, flight: Flight, record: int, offset: int | None, text: bytes) -> None:
         """See ``Sender``; replies are processed in the order of the frames."""
@@ -207,7 +224,7 @@ class PairedLog:
                 if offset is None:
                     self._refused(flight)
                 elif self.standing is JOINED and offset == self.store.next_offset:
-                    self._land(flight, 1, [offset])
+                    self._landing.land(flight, 1, flight.sizes[flight.done], offset)
                 else:
                     self._foreign(flight, offset)
             if not flight.is_over:
@@ -215,40 +232,6 @@ class PairedLog:
             flights.popleft()
         if self.standing is not JOINED:
             self._parted(self)
-
-    def _land(self, flight: Flight, count: int, offsets: list[int]) -> None:
-        """Write the next records: the slave has them at their offsets here."""
-        store = self.store
-        first = flight.done
-        size = sum(flight.sizes[first : first + count])
-        waits = flight.batch
-        self._syncs.freed(count, size)
-        try:
-            if waits is None:
-                # Its put was refused and counted before: a copy does not count as a put.
-                store.commit()
-                if store.next_offset != offsets[0]:  # an earlier write has failed
-                    raise LogChanged(f"the log ends at {store.next_offset}")
-                batch: Batch = store.append_copy(b"".join(flight.pieces_of_next(count)), count)
-            else:
-                batch = store.batch or store.open_batch()
-        except StoreError as error:
-            flight.pass_over(count, size)
-            if waits is not None:
-                waits.refuse(first, count, Fault.MASTER)
-            self.part(f"what the slave has cannot be written: {error}")
-            return
-        moved = waits is not None and (waits.shifted or flight.offset != offsets[0])
-        portion = Portion(self, waits, first, count, offsets if moved else None, batch)
-        if waits is not None:
-            batch.pieces += flight.pieces_of_next(count)
-            store.next_offset += size
-        flight.pass_over(count, size)
-        self._landing += 1
-        if batch.state is PENDING:
-            batch.waiters.append(portion.stored)
-        else:
-            portion.stored()
 
     def _refused(self, flight: Flight) -> None:
         """The slave has refused the next record; the offsets of later ones move down."""
@@ -295,59 +278,7 @@ class PairedLog:
         self.apart_since = None
         self.next_offset = self.store.next_offset
 
-    def landed(self, error: BaseException | None) -> None:
-        """
-        A portion was stored, or was not.
-
-        :param error: the reason why not all of it was stored.
-        """
-        self._landing -= 1
-        if error is not None:
-            self.part(f"what the slave has could not be written: {error}")
+    def _landed(self) -> None:
+        """Records were stored, or were not."""
         if self.standing is not JOINED and self.is_quiet:
             self._parted(self)
-
-
-class Portion:
-    """
-    Records that are written to the store together.
-
-    :param waits: the batch of their puts; None: no put waits any longer.
-    :param first: number of the first record in that batch.
-    :param offsets: of the records, if those in their replies are wrong.
-    :param batch: of the store.
-    """
-
-    __slots__ = ("_batch", "_count", "_first", "_log", "_offsets", "_record", "_waits")
-
-    def __init__(
-        self,
-        log: PairedLog,
-        waits: PairBatch | None,
-        first: int,
-        count: int,
-        offsets: list[int] | None,
-        batch: Batch,
-    ) -> None:
-        self._log = log
-        self._waits = waits
-        self._first = first
-        self._count = count
-        self._offsets = offsets
-        self._batch = batch
-        self._record = batch.count
-
-    def stored(self) -> None:
-        """The store has written, and flushed in that mode, or has failed."""
-        batch, waits, count = self._batch, self._waits, self._count
-        stored = count
-        if batch.state is not STORED:
-            stored = min(max(batch.stored_count - self._record, 0), count)
-        if waits is not None:
-            if stored:
-                offsets = self._offsets
-                waits.settle(self._first, stored if offsets is None else offsets[:stored])
-            if stored < count:
-                fault = Fault.WRITE if batch.counted else Fault.MASTER
-                waits.refuse(self._first + stored, count - stored, fault)
-        self._log.landed(None if stored == count else batch.error or StoreError("not stored"))

@@ -140,10 +140,18 @@ class Syncs:
         for log in dirty:
             batch = log.close_batch()
             if batch is not None:
-                flight = self._launch(log, log.head, batch.pieces, deadline, batch, out)
-                log.launched(flight)
-                self.waiting += batch.size + flight.count * RECORD_BYTES
+                self._launch(log, batch, deadline, out)
         self._send(out)
+
+    def _launch(self, log: Collector, batch: PairBatch, deadline: float, out: list[bytes]) -> None:
+        """Make the frames of a batch, and note that they wait for replies."""
+        number = self._number
+        run, count = batch.run, batch.records
+        out.append(frames.frames_of_run(log.head, run, count, number, batch.unchecked))
+        flight = Flight(log, number, count, deadline, batch, run)
+        self._add(flight)
+        log.launched(flight)
+        self.waiting += len(run) + count * RECORD_BYTES
 
     def _refuse(self, log: Collector) -> None:
         batch, log.batch = log.batch, None
@@ -162,31 +170,19 @@ class Syncs:
         """
         if not self.is_connected:
             return None
-        out: list[bytes] = []
-        flight = self._launch(sender, head, pieces, self._runtime.seconds() + seconds, None, out)
-        self._send(out)
+        number = self._number
+        made, sizes = frames.frames_of(head, pieces, number)
+        deadline = self._runtime.seconds() + seconds
+        flight = Flight(sender, number, len(sizes), deadline, sizes=sizes)
+        self._add(flight)
+        self._send([made])
         return flight
 
-    def _launch(
-        self,
-        sender: Sender,
-        head: bytes,
-        pieces: frames.Pieces,
-        deadline: float,
-        batch: PairBatch | None,
-        out: list[bytes],
-    ) -> Flight:
-        number = self._number
-        unchecked = batch.unchecked if batch is not None else ()
-        made, sizes = frames.frames_of(head, pieces, number, unchecked)
-        out.append(made)
-        self._number += len(sizes)
-        kept = pieces if batch is not None else ()
-        flight = Flight(sender, number, sizes, deadline, batch, kept)
+    def _add(self, flight: Flight) -> None:
+        self._number += flight.count
         self._flights.add(flight)
-        if deadline < self._due:
-            self._look_at(deadline)
-        return flight
+        if flight.deadline < self._due:
+            self._look_at(flight.deadline)
 
     def _send(self, out: list[bytes]) -> None:
         if out and self._line is not None:
@@ -202,6 +198,14 @@ class Syncs:
         if self._rest:
             data = self._rest + data
             self._rest = b""
+        end = self._flights.take_expected(data)
+        if end:
+            if self.failures:
+                self.failures = 0
+                self.failed(0)
+            if end == len(data):
+                return b""
+            data = data[end:]
         opaques, offsets, end, waits = frames.accepted(data)
         if opaques:
             self._accepted(opaques, offsets)

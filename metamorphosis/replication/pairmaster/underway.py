@@ -54,6 +54,23 @@ class UnderWay:
             return flight, record
         return None, 0
 
+    def take_expected(self, data: bytes) -> int:
+        """
+        Pass on the replies at the front of ``data`` that accept the oldest pending puts, each at
+        its offset: the usual ones, without an object for each. Returns the number of their bytes.
+        """
+        end = 0
+        while self._first < len(self._flights):
+            flight = self._flights[self._first]
+            if flight.batch is None:
+                break
+            before = end
+            end = flight.batch.store.accepted_next(flight, data, before)
+            self.trim()
+            if end == before:
+                break
+        return end
+
     def trim(self) -> None:
         """Remove ended flights at the front."""
         flights, first = self._flights, self._first

@@ -11,8 +11,11 @@ from metamorphosis.native import compiled, way
 from metamorphosis.replication.pairmaster.frames import (
     OPAQUES,
     accepted_in_python,
+    accepted_of_run,
     frames_in_python,
+    frames_of_run,
     head_of,
+    sizes_in,
 )
 from metamorphosis.wire.commands import SyncCommand
 from metamorphosis.wire.decoding import CommandDecoder
@@ -84,6 +87,64 @@ class FrameTests(SynchronousTestCase):
             self.assertRaises(ValueError, compiled.sync_frames, b"h ", pieces, 0, 10)
         for odd in ([bytes(20), "text"], [None, b""]):
             self.assertRaises(TypeError, compiled.sync_frames, b"h ", odd, 0, 10)
+
+
+class RunTests(SynchronousTestCase):
+    """Records that follow each other in one piece of memory."""
+
+    def test_frames(self) -> None:
+        """The same frames as of single pieces; a record without a checksum is marked."""
+        rng = random.Random(3)
+        for count in (1, 3, 200):
+            pieces = pieces_of(rng, count)
+            run = b"".join(pieces)
+            for number, unchecked in ((OPAQUES - 2, set()), (7, {0, 2})):
+                frames, sizes = frames_in_python(head_of("t", 0), pieces, number, unchecked)
+                made = frames_of_run(head_of("t", 0), run, count, number, unchecked)
+                self.assertEqual(made, frames)
+                self.assertEqual(sizes_in(run), sizes)
+
+    def test_answers(self) -> None:
+        """Those at the front that accept the next records where they belong, however they are
+        cut."""
+        if compiled is None:
+            self.skipTest(f"the native part is not used ({way})")
+        run = b"".join(pieces_of(random.Random(4), 3))
+        sizes = sizes_in(run)
+        offsets = [1000, 1000 + sizes[0], 1000 + sizes[0] + sizes[1]]
+        number = OPAQUES - 2
+        answers = [answer((number + n) % OPAQUES, offset) for n, offset in enumerate(offsets)]
+        data = b"before" + b"".join(answers) + b"after"
+        for cut in range(6, len(data) + 1):
+            count, at, end = accepted_of_run(data[:cut], 6, run, 0, number, 1000)
+            self.assertEqual(count, sum(6 + len(b"".join(answers[:n])) <= cut for n in (1, 2, 3)))
+            self.assertEqual((at, end), (sum(sizes[:count]), 6 + len(b"".join(answers[:count]))))
+            rest = accepted_of_run(
+                data, end, run, at, number + count, 1000 + at
+            )  # from the next one on
+            self.assertEqual(rest[0], 3 - count)
+
+    def test_other_answers(self) -> None:
+        """Of another record, at another offset, or anything else: none is taken."""
+        if compiled is None:
+            self.skipTest(f"the native part is not used ({way})")
+        run = b"".join(pieces_of(random.Random(5), 2))
+        for other in (answer(8, 0), answer(7, 1), b"result 500 2 7\r\nno", b"", b"\xff"):
+            self.assertEqual(accepted_of_run(other, 0, run, 0, 7, 0), (0, 0, 0), other)
+        self.assertEqual(accepted_of_run(answer(7, 0), 0, run, len(run), 7, 0), (0, len(run), 0))
+
+    def test_odd_runs(self) -> None:
+        """What is no run is an error, and nothing is read beyond it."""
+        if compiled is None:
+            self.skipTest(f"the native part is not used ({way})")
+        record = b"".join(pieces_of(random.Random(6), 1))
+        for run, count in ((record[:-1] or b"", 1), (record, 2), (record + b"x", 1), (b"", 0)):
+            self.assertRaises(ValueError, compiled.run_frames, b"h ", run, count, 0, 10)
+        long = b"\xff" * 20
+        self.assertRaises(ValueError, compiled.run_frames, b"h ", long, 1, 0, 10)
+        self.assertEqual(compiled.run_accepted(answer(0, 0), 0, long, 0, 0, 10, 0), (0, 0, 0))
+        for position, at in ((-1, 0), (1, 0), (0, -1), (0, 21)):
+            self.assertRaises(ValueError, compiled.run_accepted, b"", position, long, at, 0, 10, 0)
 
 
 class AnswerTests(SynchronousTestCase):

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import os
+
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
+from metamorphosis.replication.pairmaster import landing
 from metamorphosis.replication.pairmaster.pairedlog import Standing
 from tests.support.pairing import (
     DISCONNECTED,
+    MASTER_FAILED,
     SLAVE_FAILED,
     Pair,
     put,
@@ -142,6 +147,48 @@ class AcceptedTests(PairCase):
             replies = pair.send(client, put(b"a") + put(b"b"))
             self.assertEqual(self.statuses(replies), [b"200"] * 2)
             self.assertEqual(pair.own(), pair.slaves())
+
+
+class DirectTests(AcceptedTests):
+    """The same with a log that is written as soon as the slave has answered."""
+
+    def new_pair(self) -> Pair:
+        """See ``PairCase``."""
+        return Pair(self.mktemp(), unflush_threshold=1000)
+
+    def test_written_at_once(self) -> None:
+        """The usual case needs no batch of the store."""
+        self.pair.send(self.client, put(b"first"))
+        store = self.pair.log().store
+        self.patch(store, "open_batch", None)
+        for size in (1, 30):
+            chunk = b"".join(put(b"x" * n, n) for n in range(size))
+            replies = self.pair.send(self.client, chunk)
+            self.assertEqual(self.statuses(replies), [b"200"] * size)
+        self.assertEqual(store.put_count, 32)
+        self.assert_identical()
+        self.assert_counted(32, 0)
+
+    def test_short_write(self) -> None:
+        """The rest of the records is written, too."""
+        self.pair.send(self.client, put(b"first"))
+        self.patch(landing, "write_once", lambda fd, data, at: (os.pwrite(fd, data[:30], at), 0))
+        replies = self.pair.send(self.client, b"".join(put(b"x" * n, n) for n in range(9)))
+        self.assertEqual(self.statuses(replies), [b"200"] * 9)
+        self.assert_identical()
+        self.assert_counted(10, 0)
+
+    def test_failed_write(self) -> None:
+        """What the slave has is fetched afterwards; the puts get the master's text."""
+        self.pair.send(self.client, put(b"first"))
+        self.patch(landing, "write_once", lambda fd, data, at: (0, errno.ENOSPC))
+        replies = self.pair.send(self.client, put(b"x", 4) + put(b"y", 5))
+        text = MASTER_FAILED % 0
+        self.assertEqual(replies, result(500, text, 4) + result(500, text, 5))
+        self.pair.advance(3, 0.5)
+        self.assertEqual(self.pair.log().standing, Standing.JOINED)
+        self.assertEqual(len(self.pair.own()), 25 + 21 + 21)
+        self.assert_identical()
 
 
 class RefusedTests(PairCase):
@@ -388,3 +435,11 @@ class RefusedTests(PairCase):
         self.pair.settle()
         self.assertEqual(syncs.waiting, 0)
         self.assert_identical()
+
+
+class DirectRefusedTests(RefusedTests):
+    """The same with a log that is written as soon as the slave has answered."""
+
+    def new_pair(self) -> Pair:
+        """See ``PairCase``."""
+        return Pair(self.mktemp(), unflush_threshold=1000)
