@@ -51,9 +51,12 @@ class Landing:
     def land_next(self, flight: Flight, count: int, size: int, offset: int) -> None:
         """The same as ``land``, at once if possible; a put whose prepared reply is right is
         answered then."""
-        place = self._store.appender.begin()
         waits = flight.batch
-        if place is None or waits is None or waits.shifted or flight.offset != offset:
+        if waits is None or waits.shifted or flight.offset != offset:
+            self.land(flight, count, size, offset)
+            return
+        place = self._store.appender.begin()
+        if place is None or place[1] < 0:  # the store collects
             self.land(flight, count, size, offset)
             return
         appender, descriptor, position = place[:3]
