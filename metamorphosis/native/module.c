@@ -1,5 +1,5 @@
 /*
- * The native part as a module of Python; see __init__.py. This file, run.c and pairs.c use Python's
+ * The native part as a module of Python; see __init__.py. This file, run.c, pairs.c and the files of the client use Python's
  * limited API of 3.11, the others do not use Python.
  *
  * Only constant tables are static: all state belongs to the module.
@@ -12,6 +12,7 @@
 #include "checksum.h"
 #include "codec.h"
 #include "flusher.h"
+#include "messages.h"
 #include "pairs.h"
 #include "run.h"
 #include "sends.h"
@@ -24,11 +25,9 @@ struct state {
     PyObject *store_error;
     PyObject *batch, *open_batch, *pieces, *next_offset, *puts, *syncs, *refuse, *max_body, *next_id, *carry; /* names */
     PyObject *checked_only, *replies, *runs; /* likewise */
-    PyObject *fields[8]; /* names of the attributes of a message; see enum field */
+    PyObject *message_fields; /* the type */
     uint32_t (*crc32)(const uint8_t *data, size_t length);
 };
-
-enum field { TOPIC, PARTITION, OFFSET, ID, FLAG, PIECE, START, END };
 
 static struct state *state_of(PyObject *module) { return PyModule_GetState(module); }
 
@@ -305,84 +304,12 @@ PyDoc_STRVAR(take_syncs_doc, "take_syncs(data, source, start, end, routes, ids, 
 
 static PyObject *take_syncs(PyObject *module, PyObject *arguments) { return take(module, arguments, true); }
 
-/* The reading of messages from a fetched piece. */
-struct reading {
-    struct state *state;
-    PyTypeObject *type;                     /* the type of a message */
-    PyObject *topic, *partition, *piece;    /* borrowed from the caller */
-    PyObject *messages;                     /* likewise: the list of the results */
-    const uint8_t *data;                    /* the whole piece */
-    int64_t origin;                         /* its offset in the partition */
-};
-
-static bool set_field(struct reading *reading, PyObject *message, enum field field, PyObject *value) {
-    return PyObject_SetAttr(message, reading->state->fields[field], value) == 0;
-}
-
-static bool set_number_field(struct reading *reading, PyObject *message, enum field field, int64_t number) {
-    return set_number(message, reading->state->fields[field], number);
-}
-
-/* A message, made without its constructor, which would be half of the cost. */
-static PyObject *make_message(struct reading *reading, const uint8_t *at, const struct record *record) {
-    allocfunc allocate = (allocfunc)PyType_GetSlot(reading->type, Py_tp_alloc);
-    PyObject *message = allocate(reading->type, 0);
-    if (message == NULL)
-        return NULL;
-    int64_t start = record->body.start - reading->data;
-    if (set_field(reading, message, TOPIC, reading->topic) &&
-        set_field(reading, message, PARTITION, reading->partition) &&
-        set_field(reading, message, PIECE, reading->piece) &&
-        set_number_field(reading, message, OFFSET, reading->origin + (at - reading->data)) &&
-        set_number_field(reading, message, ID, record->id) && set_number_field(reading, message, FLAG, record->flag) &&
-        set_number_field(reading, message, START, start) &&
-        set_number_field(reading, message, END, start + (int64_t)record->body.length))
-        return message;
-    Py_DECREF(message);
-    return NULL;
-}
-
-/* Make messages of the records in [at, end), up to the first that is not readable; NULL after an error. */
-static const uint8_t *make_messages(struct reading *reading, const uint8_t *at, const uint8_t *end, Py_ssize_t limit,
-                                    size_t max_body) {
-    struct record record;
-    for (; limit > 0 && read_record(at, end, max_body, &record); limit--) {
-        uint32_t checksum = reading->state->crc32(record.body.start, record.body.length) & CHECKSUM_MASK;
-        if (checksum != record.checksum)
-            break;
-        if (!append(reading->messages, make_message(reading, at, &record)))
-            return NULL;
-        at = record.end;
-    }
-    return at;
-}
-
-PyDoc_STRVAR(read_records_doc,
-             "read_records(piece, position, limit, max_body, origin, type, topic, partition, messages) -> int\n--\n\n"
-             "Append a message for each readable record of the piece; returns the position after the last.");
-
 static PyObject *read_records(PyObject *module, PyObject *arguments) {
-    struct reading reading = {.state = state_of(module)};
-    Py_ssize_t position, limit, max_body;
-    long long origin;
-    PyObject *type;
-    if (!PyArg_ParseTuple(arguments, "SnnnLOOOO!:read_records", &reading.piece, &position, &limit, &max_body, &origin,
-                          &type, &reading.topic, &reading.partition, &PyList_Type, &reading.messages))
-        return NULL;
-    char *data;
-    Py_ssize_t size;
-    if (PyBytes_AsStringAndSize(reading.piece, &data, &size) != 0)
-        return NULL;
-    if (!PyType_Check(type) || position < 0 || position > size || max_body < 0) {
-        PyErr_SetString(PyExc_ValueError, "read_records: a type, a position in the piece and a size are needed");
-        return NULL;
-    }
-    reading.type = (PyTypeObject *)type;
-    reading.data = (const uint8_t *)data;
-    reading.origin = origin;
-    const uint8_t *past =
-        make_messages(&reading, reading.data + position, reading.data + size, limit, (size_t)max_body);
-    return past == NULL ? NULL : PyLong_FromSsize_t(past - reading.data);
+    return read_messages((PyTypeObject *)state_of(module)->message_fields, arguments);
+}
+
+static PyObject *identities(PyObject *module, PyObject *messages) {
+    return pack_identities((PyTypeObject *)state_of(module)->message_fields, messages);
 }
 
 PyDoc_STRVAR(crc32_doc, "crc32(data, way=0) -> int\n--\n\nThe CRC-32 of zlib, computed by one of `checksum_ways`.");
@@ -423,6 +350,7 @@ static PyMethodDef methods[] = {
     {"take_puts", take_puts, METH_VARARGS, take_puts_doc},
     {"take_syncs", take_syncs, METH_VARARGS, take_syncs_doc},
     {"read_records", read_records, METH_VARARGS, read_records_doc},
+    {"identities", identities, METH_O, identities_doc},
     {"take_run", take_run, METH_VARARGS, take_run_doc},
     {"sync_frames", sync_frames, METH_VARARGS, sync_frames_doc},
     {"accepted", accepted, METH_VARARGS, accepted_doc},
@@ -450,15 +378,6 @@ static bool intern_names(struct state *state) {
         if (*names[index].place == NULL)
             return false;
     }
-    static const char *const fields[] = {
-        [TOPIC] = "topic", [PARTITION] = "partition", [OFFSET] = "offset", [ID] = "id",
-        [FLAG] = "flag",   [PIECE] = "_piece",        [START] = "_start",  [END] = "_end",
-    };
-    for (size_t index = 0; index < sizeof fields / sizeof *fields; index++) {
-        state->fields[index] = PyUnicode_InternFromString(fields[index]);
-        if (state->fields[index] == NULL)
-            return false;
-    }
     return true;
 }
 
@@ -472,15 +391,18 @@ static int execute(PyObject *module) {
     Py_DECREF(errors);
     if (state->store_error == NULL || !intern_names(state) || flusher_add(module) != 0)
         return -1;
-    if (sends_add(module) != 0 || bodies_add(module) != 0)
+    state->message_fields = messages_add(module);
+    if (state->message_fields == NULL || sends_add(module) != 0 || bodies_add(module) != 0)
         return -1;
     return turn_add(module);
 }
 
 static int traverse(PyObject *module, visitproc visit, void *arg) {
     struct state *state = state_of(module);
-    if (state != NULL)
+    if (state != NULL) {
         Py_VISIT(state->store_error);
+        Py_VISIT(state->message_fields);
+    }
     return 0;
 }
 
@@ -502,8 +424,7 @@ static int clear(PyObject *module) {
     Py_CLEAR(state->max_body);
     Py_CLEAR(state->next_id);
     Py_CLEAR(state->carry);
-    for (size_t index = 0; index < sizeof state->fields / sizeof *state->fields; index++)
-        Py_CLEAR(state->fields[index]);
+    Py_CLEAR(state->message_fields);
     return 0;
 }
 

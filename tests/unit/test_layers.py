@@ -59,6 +59,7 @@ LAYERS = {
         "client.settings",
         "client.settingtypes",
         "client.documented",
+        "client.messagefields",
         "client.model",
         "client.partitionsinfo",
         "client.network.opaques",
@@ -156,7 +157,7 @@ THREAD_MAKERS = {
 #: checkers; the longest name decides
 ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "values": (
-        {"model", "settings", "settingtypes", "settingchecks", "documented"}
+        {"model", "messagefields", "settings", "settingtypes", "settingchecks", "documented"}
         | {"checks", "checked", "partitionsinfo", "localstore"}
         | {"transactions.xa"},
         set(),

@@ -116,5 +116,5 @@ class RecordTests(SynchronousTestCase):
             with self.assertRaises((TypeError, ValueError)):
                 compiled.read_records(*wrong)
         piece = encode_record(1, 0, b"x")
-        with self.assertRaises(AttributeError):
+        with self.assertRaises(TypeError):
             compiled.read_records(piece, 0, 1, 10, 0, object, "t", PARTITION, [])

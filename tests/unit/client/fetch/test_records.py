@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.client.fetch.records import Damage, FetchedRecords
@@ -178,6 +181,19 @@ class MessageTests(SynchronousTestCase):
         message = ReceivedMessage("t", PARTITION, 40, 9, 0, b"body")
         self.assertEqual((b"body", b"body", None), (message.body, message.data, message.attribute))
         self.assertEqual(64, message.next_offset)
+
+    def test_copies(self) -> None:
+        """A copy, also one for another process, is equal and holds the body without its piece."""
+        (message,) = fetched(encode_record(1, 0, b"abc") + bytes(10)).read(1)
+        for made in (
+            copy.copy(message),
+            copy.deepcopy(message),
+            pickle.loads(pickle.dumps(message)),
+        ):
+            self.assertIs(ReceivedMessage, type(made))
+            self.assertEqual(message, made)
+            self.assertEqual(message.next_offset, made.next_offset)
+            self.assertEqual(b"abc", made._piece)
 
     def test_equality(self) -> None:
         """Equal are messages of the same content, wherever their bytes lie."""
