@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.client.delivery.duplicates import DuplicateCache
@@ -44,7 +46,7 @@ class DuplicateTests(SynchronousTestCase):
         """Ids of Java brokers repeat after a reboot: only the same place makes a duplicate."""
         cache = DuplicateCache()
         cache.add(messages(1, 2))
-        again = [ReceivedMessage("t", ONE, 900, 1, 0, b""), *messages(2)]
+        again = [*messages(2), ReceivedMessage("t", ONE, 900, 1, 0, b"")]
         self.assertEqual([900], [each.offset for each in cache.fresh(again)])
 
     def test_row_47_capacity(self) -> None:
@@ -66,6 +68,23 @@ class DuplicateTests(SynchronousTestCase):
         self.assertEqual([0, 1, 2], [each.id for each in cache.fresh(messages(*range(16), 100))])
         self.assertEqual(14, len(cache))
 
+    def test_part_of_a_stretch(self) -> None:
+        """Forgotten are the oldest of all that came in order, across stretches and in one."""
+        cache = DuplicateCache(16)
+        cache.add(messages(*range(2)))
+        cache.add(messages(*range(2, 16)))
+        cache.add(messages(16))
+        self.assertEqual(14, len(cache))
+        fresh = cache.fresh(messages(*range(17)))
+        self.assertEqual([0, 1, 2], [each.id for each in fresh])
+
+    def test_capacity_of_one_stretch(self) -> None:
+        """Of a stretch longer than the capacity its end is kept."""
+        cache = DuplicateCache(8)
+        cache.add(messages(*range(20)))
+        self.assertEqual(8, len(cache))
+        self.assertEqual(12, len(cache.fresh(messages(*range(20)))))
+
     def test_idle_partitions_go_first(self) -> None:
         """Ids of the partition that was used last stay longest."""
         cache = DuplicateCache(16)
@@ -82,6 +101,27 @@ class DuplicateTests(SynchronousTestCase):
         self.assertEqual(16, len(cache))
         cache.add(messages(100))
         self.assertEqual([], cache.fresh(messages(0)))
+
+    def test_against_a_plain_one(self) -> None:
+        """Stretches in the order of the log and out of it, ids that repeat; a failure names its
+        seed."""
+        for seed in range(20261130, 20261330):
+            chance = random.Random(seed)
+            cache, plain, at = DuplicateCache(1000), dict[int, int](), 0
+            for _ in range(30):
+                at = max(0, at + chance.choice((0, 0, 0, -3, -10)))
+                some = [
+                    ReceivedMessage("t", ONE, offset, chance.choice((offset, offset % 7)), 0, b"")
+                    for offset in range(at, at + chance.randrange(1, 6))
+                ]
+                expected = [each for each in some if plain.get(each.id) != each.offset]
+                self.assertEqual(expected, cache.fresh(some), f"seed {seed}")
+                cache.add(some)
+                plain |= {each.id: each.offset for each in some}
+                at = some[-1].offset + 1
+            self.assertGreaterEqual(len(cache), len(plain), f"seed {seed}")
+            cache.fresh(messages(0))
+            self.assertEqual(len(plain), len(cache), f"seed {seed}")
 
     def test_forget(self) -> None:
         """A partition's messages can be wanted again."""
