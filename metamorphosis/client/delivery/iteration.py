@@ -37,17 +37,28 @@ class Load:
     Messages of one partition on their way through an ``Iteration``.
 
     :ivar progress: of the partition's delivery.
+    :ivar position: of the progress.
     :ivar taken: number of messages that the user has taken.
     :ivar done: number of them that are acknowledged, or would be with ``auto_ack``.
     :ivar finished: the delivery has got the messages back.
     """
 
-    __slots__ = ("auto_ack", "done", "error", "finished", "messages", "progress", "taken")
+    __slots__ = (
+        "auto_ack",
+        "done",
+        "error",
+        "finished",
+        "messages",
+        "position",
+        "progress",
+        "taken",
+    )
 
     def __init__(
         self, progress: Progress, messages: list[ReceivedMessage], finished: Event
     ) -> None:
         self.progress = progress
+        self.position = progress.position
         self.messages = messages
         self.taken = 0
         self.done = 0
@@ -87,6 +98,24 @@ class Iteration:
         return self
 
     async def __anext__(self) -> ReceivedMessage:
+        load = self._load
+        if load is not None and load is self._held_load and not self._polled:
+            # Within a load: what ``_acknowledge`` and ``_take`` do, without the calls, which would
+            # be a third of the time of a message.
+            held = self._held
+            assert held is not None
+            for message in self._messages:
+                taken = load.done = load.taken
+                load.taken = taken + 1
+                self._held = message
+                if load.auto_ack:
+                    position = load.position
+                    position.offset = held.next_offset
+                    position.message_id = held.id
+                    position.modified = True
+                else:
+                    load.progress.hand(message)
+                return message
         if self._held is not None:
             self._acknowledge(self._held)
         while True:
@@ -281,7 +310,7 @@ class Iteration:
     def _move(self, load: Load, last: ReceivedMessage) -> None:
         """The position after a message, so that a commit in the middle of the load includes it."""
         if load.auto_ack:
-            position = load.progress.position
+            position = load.position
             position.offset = last.next_offset
             position.message_id = last.id
             position.modified = True
