@@ -123,7 +123,7 @@ class ReplyReader:
         self._view = memoryview(b"")
         return [(status, body, opaque)]
 
-    def _begin_body(self, status: int, opaque: int, length: int, start: bytes) -> None:
+    def _begin_body(self, status: int, opaque: int, length: int, start: memoryview) -> None:
         """The body goes on after this chunk."""
         self._head = status, opaque
         self._body = Body(length) if compiled is None else compiled.Body(length)
@@ -166,7 +166,8 @@ class ReplyReader:
                 if length < 0 or status < 0 or length > self._max_body:
                     raise ValueError(length)
                 if position > end:
-                    self._begin_body(status, int(number), length, data[body_start:])
+                    start = memoryview(data)[body_start:]
+                    self._begin_body(status, int(number), length, start)
                     return
                 append((status, data[body_start:position], int(number)))
         except ValueError:
