@@ -34,6 +34,8 @@ from metamorphosis.client.transactions.local import LocalTransactions, Transacti
 if TYPE_CHECKING:
     from metamorphosis.client.session import Session
 
+_new = tuple.__new__
+
 
 class Producer(Publisher):
     """
@@ -111,7 +113,7 @@ class Producer(Publisher):
         try:
             if self._closed:
                 self._check_open()
-            message = OutgoingMessage(topic, data, attribute, key)
+            message = _new(OutgoingMessage, (topic, data, attribute, key))
             limit = self._timeout if timeout is None else timeout
             put = Put(self._sending, message, partition, limit, future, None)
             if put.cost > self._most_cost:

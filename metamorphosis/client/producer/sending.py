@@ -25,7 +25,7 @@ from metamorphosis.client.network.opaques import next_opaque
 from metamorphosis.client.network.recurrences import Recurrences
 from metamorphosis.client.producer.lanes import Lanes
 from metamorphosis.client.producer.many import MessageList, Outcomes
-from metamorphosis.client.producer.puts import OVERHEAD_BYTES, Put, put_frame
+from metamorphosis.client.producer.puts import OVERHEAD_BYTES, Put, frame_of, token_of
 from metamorphosis.client.producer.retrying import Retrying, say_attempts
 from metamorphosis.client.producer.runs import Runs
 from metamorphosis.client.topics.directory import PartitionDirectory
@@ -116,7 +116,7 @@ class Sending:
         :raises Exception: it has failed already.
         """
         broker: BrokerConnection | None = None
-        if not self._lanes.hold_up(put):
+        if not self._in_order or not self._lanes.hold_up(put):
             try:
                 broker = self.select(put)
             except NoPartition as error:
@@ -229,7 +229,7 @@ class Sending:
         assert partition is not None
         put.broker = broker
         put.opaque = opaque
-        frame = put_frame(put.message[0], partition[1], put.body, put.flag, opaque)
+        frame = frame_of(token_of(put.message[0]), partition[1], put.body, put.flag, opaque)
         broker.request(opaque, frame, put.answered, put.timeout)
 
     # -- outcomes
@@ -241,7 +241,11 @@ class Sending:
             self._lanes.stored(put)
         if self._waiting:
             self._admit()
-        self._resolve(put, result, None)
+        future = put.future
+        if future is None or self._ending:
+            self._resolve(put, result, None)
+        elif not self._is_called(future):  # the usual case of ``_resolve``, without the call
+            self._fire(future, result)
 
     def failed(self, put: Put, error: Exception) -> None:
         """See ``Owner``."""

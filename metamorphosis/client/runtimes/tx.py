@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from inspect import isawaitable, iscoroutine
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from weakref import WeakMethod
 
@@ -79,6 +80,7 @@ class TwistedRuntime:
         # the same without txaio's checks: there is one of each for every message sent
         self.api.create_future = Deferred
         self.api.resolve = Deferred.callback
+        self.api.is_called = attrgetter("called")
         self._soon: deque[tuple[Callable[..., object], tuple[object, ...]]] = deque()
 
     def seconds(self) -> float:
