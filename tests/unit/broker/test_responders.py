@@ -89,7 +89,7 @@ class CreationTests(SynchronousTestCase):
     def broker(self, disk: Disk = Disk()) -> Broker:
         """Its disk takes its time while the threads are held."""
         broker = Broker(self.mktemp(), {"test": {}, "wild*": {}}, disk=disk)
-        broker.stores._environment = broker.stores._environment._replace(apart=True)
+        broker.stores._environment = replace(broker.stores._environment, apart=True)
         return broker
 
     def release(self, broker: Broker) -> None:

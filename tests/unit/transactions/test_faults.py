@@ -224,7 +224,7 @@ class EndTests(StepsTestCase):
         self.put(XA)
         disk = BreakingStoreDisk()
         for store in self.broker.stores:
-            store.environment = store.environment._replace(disk=disk)
+            store.environment = replace(store.environment, disk=disk)
         self.broker.threads.hold()
         self.client.send(f"transaction {XA} s COMMIT_ONE_PHASE 7\r\n".encode())
         for connection in tuple(self.broker.factory.connections):
@@ -483,7 +483,7 @@ class RoomTests(StepsTestCase):
         disk = FullDisk(10)
         store = self.broker.stores.get_or_create(self.broker.config.topic("test"), 0)
         threads = self.broker.threads
-        store.environment = store.environment._replace(disk=disk, apart=True, threads=threads)
+        store.environment = replace(store.environment, disk=disk, apart=True, threads=threads)
         clock = self.broker.clock
         room = Room(clock)
         threads.hold()
@@ -503,7 +503,7 @@ class RoomTests(StepsTestCase):
         """A disk with plenty of room is asked ten times a second; one with less, each time."""
         disk = FullDisk(PLENTY)
         store = self.broker.stores.get_or_create(self.broker.config.topic("test"), 0)
-        store.environment = store.environment._replace(disk=disk)
+        store.environment = replace(store.environment, disk=disk)
         room = Room(self.broker.clock)
         room.check(store, 1)
         disk.free_bytes = 10
