@@ -362,7 +362,7 @@ def tree_of(text: str) -> set[str]:
             continue
         while stack[-1][0] >= indent and len(stack) > 1:
             stack.pop()
-        found |= {stack[-1][1] + module for module in re.findall(r"\b(\w+\.py)\b", line)}
+        found |= {stack[-1][1] + module for module in re.findall(r"\b(\w+\.(?:py|c))\b", line)}
     return found
 
 
@@ -501,6 +501,7 @@ class LayerTests(SynchronousTestCase):
         places |= {"zookeeper/" + name for name in re.findall(r"^\| `(\w+\.py)`", zookeeper, re.M)}
         modules = {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py")}
         modules = {name for name in modules if not name.endswith(("/__init__.py", "__main__.py"))}
+        modules |= {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.c")}
         self.assertEqual([], sorted(modules - places), "stand in no page")
         self.assertEqual([], sorted(places - modules), "are gone")
 
