@@ -1,6 +1,6 @@
 """
 The recorded sessions of the original (``compat/captures``): both directions of every connection are
-read completely, and what the original wrote is what our encoder writes.
+decoded completely, and our encoder writes the same bytes as the original.
 """
 
 from __future__ import annotations
@@ -35,10 +35,8 @@ NOT_CANONICAL = ("raw-", "-ruby-", "-python2-", "-dotnet-")
 
 
 def streams(direction: str) -> Iterator[tuple[str, str, list[bytes]]]:
-    """
-    Name for a test, name of the file, chunks; for every recorded connection that carries any in
-    this direction.
-    """
+    """Name for a test, name of the file, chunks, for every recorded connection with bytes in this
+    direction."""
     for path in sorted(SESSIONS.glob("*/*.jsonl")):
         lines = [json.loads(line) for line in path.read_text().splitlines()]
         chunks = [
@@ -56,10 +54,8 @@ class RequestTests(SynchronousTestCase):
     """Client to broker, and master to slave."""
 
     def check(self, name: str, chunks: list[bytes]) -> None:
-        """
-        In the chunks of the recording and in one piece; written as the client did where that is the
-        Java client.
-        """
+        """Decoded in the recorded chunks and in one piece; encoded as by the Java client where that
+        sent it."""
         data = b"".join(chunks)
         outcome = decoded(chunks, LIMITS)
         self.assertEqual(decoded([data], LIMITS), outcome)
@@ -88,10 +84,8 @@ class RecordTests(SynchronousTestCase):
     """The pieces of the log in the recorded replies."""
 
     def test_records_of_a_consumer(self) -> None:
-        """
-        What a subscriber fetched is whole records with right checksums, and the texts the producer
-        sent.
-        """
+        """A subscriber's fetches are whole records with right checksums, and the texts of the
+        producer."""
         bodies = []
         for name, _, chunks in streams("s2c"):
             if name.startswith("11-consume-async"):
@@ -106,6 +100,6 @@ class RecordTests(SynchronousTestCase):
         self.assertIn(b"msg-0", bodies)
 
     def test_there_are_recordings(self) -> None:
-        """The tests above are made from files; an empty directory would make none."""
+        """The tests above are made from files; with an empty directory there would be none."""
         self.assertTrue(len(list(streams("c2s"))) >= 30)
         self.assertEqual(set(), REFUSED - {name for _, name, _ in streams("c2s")})

@@ -23,7 +23,7 @@ TOPICS = {
 
 
 def faults(directory: str) -> dict[str, str]:
-    """What went wrong in each row; the rows share one broker."""
+    """The fault of each row, if any; the rows share one broker."""
     broker = TransactionalBroker(directory, topics=TOPICS)
     named: dict[str, Client] = {}
     found = {}
@@ -49,7 +49,7 @@ def outcome(row: conformancetable.Row, client: Client) -> str:
 
 
 def lengths_right(reply: bytes) -> bool:
-    """Whether each head announces what follows it."""
+    """Whether each head has the length of its body."""
     while reply:
         head, reply = reply.split(b"\r\n", 1)
         length = int(re.split(rb" ", head)[1 if head.startswith(b"value") else 2])
@@ -65,7 +65,7 @@ class ConversationRows(SynchronousTestCase):
     found: dict[str, str] = {}
 
     def check(self, name: str) -> None:
-        """The table is run once, by whichever test comes first."""
+        """The first test runs the whole table, once."""
         if not self.found:
             type(self).found = faults(self.mktemp())
         self.assertEqual(self.found[name], "")

@@ -18,7 +18,7 @@ class ServingRows(SynchronousTestCase):
         return b"result %d %d %d\r\n%b" % (status, len(text.encode()), opaque, text.encode())
 
     def test_c37_get_at_and_behind_the_end(self) -> None:
-        """404 at the end, 404 or 301 behind it, 301 at 2^63-1 and before the start, 400, 404."""
+        """404 at the end, 404 or 301 after it, 301 at 2^63-1 and before the start, 400, 404."""
         for told in (False, True):
             broker = Broker(self.mktemp(), update_consumer_offsets=told, max_segment_size=25)
             client = broker.client()
@@ -44,7 +44,7 @@ class ServingRows(SynchronousTestCase):
             self.assertTrue(get(25).startswith(b"value 25 1\r\n"))
 
     def test_c38_closed_partitions(self) -> None:
-        """403 for put and get with their texts, offset goes on; after opening all is normal."""
+        """403 for put and get with their texts, offset continues; after opening all is normal."""
         broker = Broker(self.mktemp())
         client = broker.client()
         client.send(put(b"hello"))

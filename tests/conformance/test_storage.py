@@ -1,6 +1,6 @@
 """
 The rows C1 to C34 of the storage specification's conformance table, each a test named after its
-row. What the original refuses, and what it keeps, is refused and kept here with the same text.
+row. Ours refuses and keeps what the original refuses and keeps, with the same text.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from tests.support.partitions import (
 
 
 class OpeningTests(SynchronousTestCase):
-    """C1 to C21: what a partition directory holds, and what becomes of it."""
+    """C1 to C21: the content of a partition directory, and the result of opening it."""
 
     def partition(self) -> Partition:
         """An empty data path."""
@@ -161,7 +161,7 @@ class OpeningTests(SynchronousTestCase):
         self.invalid(self.partition().put("0.meta", M1).fill(n0=M1), "0.meta", N0)
 
     def test_c18_name_that_is_no_number(self) -> None:
-        """A name that is no offset is refused with the original's words and the path."""
+        """A name that is not an offset is refused with the original's words and the path."""
         for name, text in (("abc.meta", '"abc"'), (".meta", '""')):
             partition = self.partition().put(name, b"")
             error = self.assertRaises(SegmentsInvalid, partition.open)
@@ -191,7 +191,7 @@ class OpeningTests(SynchronousTestCase):
 
 
 class ScanningTests(SynchronousTestCase):
-    """C22 to C26: what a data path holds."""
+    """C22 to C26: the content of a data path."""
 
     def setUp(self) -> None:
         """An empty data path."""
@@ -214,7 +214,7 @@ class ScanningTests(SynchronousTestCase):
             os.mkdir(os.path.join(self.path, name))
 
     def test_c22_everything_is_loaded(self) -> None:
-        """All partition directories are loaded (D-1), and what is none is named in a warning."""
+        """All partition directories are loaded (D-1); other directories are named in a warning."""
         self.make("t-0", "t-1", "t-2", "t-3", "t-4", "transactions", "zzz")
         with open(os.path.join(self.path, "x"), "wb"):
             pass
@@ -332,7 +332,7 @@ class AppendingTests(SynchronousTestCase):
         self.assertEqual((ends, batch.state), ([25], STORED))
 
     def test_c31_group_commit_of_a_big_message(self) -> None:
-        """A big message takes the same way: flushed before it is answered, and readable (D-4)."""
+        """A big message takes the same path: flushed before it is answered, and readable (D-4)."""
         partition = self.partition(unflush_threshold=0)
         store = partition.open()
         store.append([M1])
@@ -376,7 +376,7 @@ class AppendingTests(SynchronousTestCase):
         self.assertEqual(str(error), "Closed MessageStore.")
 
     def test_c34_block_of_a_transaction(self) -> None:
-        """A block is contiguous, counts as one message, and rolls only behind its end."""
+        """A block is contiguous, counts as one message, and rolls only after its end."""
         for threshold in (0, 1000):
             partition = self.partition(max_segment_size=30, unflush_threshold=threshold)
             store = partition.open()

@@ -1,7 +1,7 @@
 """
-The conformance table of the wire specification (section 10), as far as the decoder decides it: for
-each row what its bytes are, whether they close the connection, or whether more is awaited. What is
-answered is the broker's part and tested there.
+The rows of the wire specification (section 10) that the decoder decides: the commands in the bytes
+of each row, whether they close the connection, and whether more bytes are awaited. The replies are
+tested with the broker.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class ClosedRowTests(SynchronousTestCase):
     """Rows after which the peer has closed."""
 
     def check(self, sent: bytes, commands: list[Command]) -> None:
-        """In every chunking, behind the commands that came before."""
+        """In every chunking, after the commands that came before."""
         assert_outcome(self, sent, Outcome(commands, refused=True))
 
 
@@ -44,6 +44,6 @@ class TableTests(SynchronousTestCase):
     """The tables of ``tests.support.wirerows``."""
 
     def test_every_row_is_here(self) -> None:
-        """No row of the specification was forgotten or is here twice."""
+        """The table has every row of the specification, once."""
         rows = sorted(int(row[0][:2]) for row in (*OPEN, *CLOSED, *WAITS))
         self.assertEqual(list(range(1, 85)), rows)

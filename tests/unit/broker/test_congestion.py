@@ -1,4 +1,4 @@
-"""Which congestion control sends to a client."""
+"""The choice of the congestion control for a client."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ OWN = "192.0.2.1"
 
 class Socket:
     """
-    An accepted socket, by its options.
+    An accepted socket with options. :ivar present: its congestion control. :ivar refusal: the error
+    when another one is set. :ivar chosen: those that were set.
 
     :ivar present: its congestion control.
     :ivar refusal: what the kernel says when another is set.
@@ -34,7 +35,7 @@ class Socket:
         self.chosen: list[str] = []
 
     def getsockopt(self, level: int, option: int, size: int) -> bytes:
-        """The two that are asked for."""
+        """The two options that the code reads."""
         if self.gone:
             raise OSError(ENOTCONN, "not connected")
         if (level, option) == (socket.IPPROTO_TCP, socket.TCP_CONGESTION):
@@ -44,7 +45,7 @@ class Socket:
         raise AssertionError(option)
 
     def setsockopt(self, level: int, option: int, value: bytes) -> None:
-        """One of them may be set."""
+        """The one option that the code sets."""
         if (level, option) != (socket.IPPROTO_TCP, socket.TCP_CONGESTION):
             raise AssertionError(option)
         if self.refusal is not None:
@@ -56,7 +57,7 @@ class Socket:
         return self.peer, 54321
 
     def getsockname(self) -> tuple[str, int]:
-        """Ours."""
+        """Our address."""
         return self.own, 8123
 
 
@@ -74,12 +75,12 @@ class ChoiceTests(SynchronousTestCase):
             self.logged.append(event)
 
     def chosen(self, connection: Socket, wanted: str = "auto") -> list[str]:
-        """What is set for it."""
+        """The congestion controls that are set for it."""
         CongestionControl(wanted).choose(connection)  # type: ignore[arg-type]  # its double
         return connection.chosen
 
     def test_clients_on_this_host(self) -> None:
-        """They leave BBR, by whatever address they come."""
+        """They leave BBR, for every kind of local address."""
         for peer, own in (
             ("127.0.0.1", "127.0.0.1"),
             ("127.9.9.9", "127.0.0.1"),
@@ -92,12 +93,12 @@ class ChoiceTests(SynchronousTestCase):
             self.assertEqual(self.chosen(Socket(peer, own)), ["reno"], peer)
 
     def test_all_kinds_of_bbr(self) -> None:
-        """The later ones pace as well."""
+        """Later versions of BBR pace as well."""
         for name in ("bbr", "bbr2", "bbr3"):
             self.assertEqual(self.chosen(Socket(OWN, OWN, name)), ["reno"])
 
     def test_others_keep_theirs(self) -> None:
-        """The system's is right for other machines, and where nothing is paced."""
+        """Other machines, and algorithms without pacing, keep the system's choice."""
         for connection in (
             Socket(REMOTE, OWN),
             Socket("fe80::2%eth0", "fe80::1%eth0"),
@@ -108,24 +109,24 @@ class ChoiceTests(SynchronousTestCase):
             self.assertEqual(self.chosen(connection), [], connection.peer)
 
     def test_translated_address(self) -> None:
-        """A client whose handshake took longer than one within a machine is elsewhere."""
+        """A local address whose handshake took long is a translated one of another machine."""
         self.assertEqual(self.chosen(Socket(OWN, OWN, round_trip=SHORT_HANDSHAKE)), [])
         self.assertEqual(self.chosen(Socket(OWN, OWN, round_trip=SHORT_HANDSHAKE - 1)), ["reno"])
 
     def test_system(self) -> None:
-        """Nothing is changed, nothing asked."""
+        """With ``system`` no option is read or set."""
         connection = Socket(OWN, OWN)
         connection.gone = True
         self.assertEqual(self.chosen(connection, "system"), [])
 
     def test_name(self) -> None:
-        """It is that of all clients, whatever they had."""
+        """A configured name is set for all clients."""
         for connection in (Socket(REMOTE, OWN), Socket(OWN, OWN), Socket(OWN, OWN, "reno")):
             self.assertEqual(self.chosen(connection, "cubic"), ["cubic"])
         self.assertEqual(self.chosen(Socket(REMOTE, OWN, "cubic"), "cubic"), [])
 
     def test_refused(self) -> None:
-        """The connection stays as it is; the log says so once."""
+        """The connection stays unchanged; one log line."""
         for wanted, error in (("auto", EPERM), ("nosuch", ENOENT)):
             self.logged.clear()
             control = CongestionControl(wanted)
@@ -137,14 +138,14 @@ class ChoiceTests(SynchronousTestCase):
             self.assertEqual(self.logged[0]["present"], "bbr")
 
     def test_client_that_has_left(self) -> None:
-        """Harmless."""
+        """A client that has disconnected causes no error."""
         connection = Socket(OWN, OWN)
         connection.gone = True
         self.assertEqual(self.chosen(connection), [])
         self.assertEqual(self.logged, [])
 
     def test_real_socket(self) -> None:
-        """The kernel takes a name, and tells what is asked."""
+        """The kernel accepts a name, and returns the values."""
         with (
             socket.create_server(("127.0.0.1", 0)) as listener,
             socket.create_connection(listener.getsockname()),

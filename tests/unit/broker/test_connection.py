@@ -24,10 +24,10 @@ from tests.unit.broker.test_transport import Reactor
 
 
 class OrderTests(SynchronousTestCase):
-    """Replies leave in request order, and none before its message is safe."""
+    """Replies leave in request order, and not before their record is safe."""
 
     def test_nothing_overtakes_a_put_that_waits_for_its_flush(self) -> None:
-        """With group commit a put is answered after its flush, and ``version`` behind it waits its
+        """With group commit a put is answered after its flush, and ``version`` after it waits its
         turn."""
         broker = Broker(self.mktemp())
         client = broker.client()
@@ -71,7 +71,7 @@ class OrderTests(SynchronousTestCase):
         self.assertEqual(writes[0].count(b"result 200"), 11)
 
     def test_reply_is_one_write_with_head_and_body(self) -> None:
-        """The .NET client takes what one receive returns for the whole reply."""
+        """The .NET client takes the result of one receive as the whole reply."""
         broker = Broker(self.mktemp())
         client = broker.client()
         writes: list[bytes] = []
@@ -81,10 +81,10 @@ class OrderTests(SynchronousTestCase):
 
 
 class FrameTests(SynchronousTestCase):
-    """How received bytes become requests."""
+    """Received bytes become requests."""
 
     def test_long_body_in_pieces_of_any_size(self) -> None:
-        """A body larger than the common buffer arrives whole however it is cut."""
+        """A body larger than the common buffer arrives whole, in pieces of any size."""
         body = bytes(range(256)) * 3000
         request = put(body, opaque=b"9")
         for size in (1400, 65536, 300000, len(request)):
@@ -119,8 +119,8 @@ class FrameTests(SynchronousTestCase):
         self.assertEqual(store.max_offset, offset)
 
     def test_long_bodies_of_many_clients_in_one_turn(self) -> None:
-        """Bodies of 8 KiB that collect over a turn are stored as they were sent, whatever is
-        received before the write, and in the order of their arrival."""
+        """Bodies of 8 KiB that collect over a turn are stored as sent, in the order of their
+        arrival, although the buffer is used again before the write."""
         broker = Broker(self.mktemp(), unflush_threshold=1000)
         clients = [broker.client() for _ in range(3)]
         sent = [bytes([65 + number]) * 8192 for number in range(9)]
@@ -132,7 +132,8 @@ class FrameTests(SynchronousTestCase):
         self.assertEqual(sent, [message.body for message in iterate_records(log)])
 
     def test_too_long_line_closes(self) -> None:
-        """A line without end is cut off at the limit, so that it cannot fill the memory."""
+        """A line without an end closes the connection at the limit, so that it cannot fill the
+        memory."""
         broker = Broker(self.mktemp(), settings=Settings(max_line_bytes=1000))
         client = broker.client()
         client.send(b"put " + b"x" * 900)
@@ -141,14 +142,14 @@ class FrameTests(SynchronousTestCase):
         self.assertTrue(client.closed)
 
     def test_too_long_body_closes_before_it_is_sent(self) -> None:
-        """A body above the limit is refused by its announcement."""
+        """A body above the limit is refused by its announced length."""
         broker = Broker(self.mktemp(), settings=Settings(max_body_bytes=1000))
         client = broker.client()
         client.send(b"put test 0 1001 0 1\r\n")
         self.assertTrue(client.closed)
 
     def test_too_long_body_that_is_there(self) -> None:
-        """The limit holds as well for a body that arrives with its line."""
+        """The limit also holds for a body that arrives with its line."""
         broker = Broker(self.mktemp(), settings=Settings(max_body_bytes=10))
         client = broker.client()
         self.assertIn(b"result 200", client.send(put(b"x" * 10)))
@@ -165,7 +166,8 @@ class FrameTests(SynchronousTestCase):
         self.assertEqual(broker.stores.get("test", 0).max_offset, 25)  # type: ignore[union-attr]
 
     def test_a_body_that_is_too_long_is_refused_in_words(self) -> None:
-        """Its sender learns why before the connection closes; the log names peer, size, limit."""
+        """The reply has the reason before the connection closes; the log names peer, size and
+        limit."""
         broker = Broker(self.mktemp(), settings=Settings(max_body_bytes=1000))
         client = broker.client()
         lines: list[str] = []
@@ -211,7 +213,7 @@ class ClosingTests(SynchronousTestCase):
         self.assertTrue(client.closed)
 
     def test_client_vanishes_with_a_put_pending(self) -> None:
-        """The message of a client that is gone is stored all the same, and nothing breaks."""
+        """The record of a disconnected client is stored."""
         broker = Broker(self.mktemp())
         client = broker.client()
         client.send(put(b"first"))
@@ -229,7 +231,7 @@ class FileTests(SynchronousTestCase):
     """Replies from files."""
 
     def waiting_get(self) -> tuple[Broker, Client, Segment]:
-        """A get from a removed segment that waits behind a put."""
+        """A get from a removed segment that waits after a put."""
         broker = Broker(self.mktemp(), max_segment_size=25)
         client = broker.client()
         client.send(put(b"first"))
@@ -252,15 +254,15 @@ class FileTests(SynchronousTestCase):
         self.assertEqual(segment.fd, -1)
 
     def test_lost_connection_lets_go_of_its_ranges(self) -> None:
-        """A client that is gone does not keep a deleted segment on the disk."""
+        """A lost connection does not keep a deleted segment on the disk."""
         broker, client, segment = self.waiting_get()
         client.connection.connectionLost(Failure(ConnectionDone()))
         broker.threads.release()
         self.assertEqual(segment.fd, -1)
 
     def test_deleted_segment_file(self) -> None:
-        """A segment file that somebody has deleted answers 500 naming it, and the connection lives
-        on."""
+        """A get from a segment file that was deleted by hand is answered 500 with its name, and the
+        connection stays open."""
         broker = Broker(self.mktemp(), max_segment_size=25)
         client = broker.client()
         client.send(put(b"first"))
@@ -280,17 +282,17 @@ class FileTests(SynchronousTestCase):
 
 
 class PressureTests(SynchronousTestCase):
-    """Memory that a peer can make us hold is bounded; no connection is cut off."""
+    """A peer can use only bounded memory of the broker; no connection is closed for being fast."""
 
     def test_interfaces(self) -> None:
-        """A connection is what its transport takes it for."""
+        """The connection provides the interfaces that the transport uses."""
         connection = Broker(self.mktemp()).client().connection
         verifyObject(IPushProducer, connection)
         verifyObject(IHalfCloseableProtocol, connection)
 
     def test_flood_behind_a_flush_is_paused_and_resumes(self) -> None:
-        """A client that sends faster than the disk flushes is not read for a while, then goes
-        on."""
+        """A client that sends faster than the disk flushes is not read for a while, then
+        continues."""
         broker = Broker(self.mktemp(), settings=Settings(max_connection_bytes=10_000))
         client = broker.client()
         client.send(put(b"first"))
@@ -305,8 +307,8 @@ class PressureTests(SynchronousTestCase):
         self.assertEqual(client.received().count(b"result 200"), 2)
 
     def test_flood_of_commands_gives_way_to_others(self) -> None:
-        """Of a chunk of many commands a turn takes a bounded number; meanwhile the connection is
-        not read from, in the end all are answered in order."""
+        """In one turn a bounded number of commands of a chunk is answered; meanwhile the connection
+        is not read from, and finally all are answered in order."""
         broker = Broker(self.mktemp())
         flooder = broker.client()
         count = 10 * TURN_COMMANDS + 1
@@ -327,7 +329,7 @@ class PressureTests(SynchronousTestCase):
         )
 
     def test_flooding_client_vanishes(self) -> None:
-        """A connection that is lost between two such turns is forgotten."""
+        """A connection that is lost between two such turns is dropped."""
         broker = Broker(self.mktemp())
         flooder = broker.client()
         chunk = b"version 1\r\n" * (3 * TURN_COMMANDS)
@@ -350,10 +352,8 @@ class PressureTests(SynchronousTestCase):
         self.assertEqual(client.transport.producerState, "producing")
 
     def test_peer_that_never_reads(self) -> None:
-        """
-        Over a real socket: who asks for much and reads nothing is not read from any more, with
-        little waiting for it, and goes on when it reads.
-        """
+        """Over a real socket: a peer that requests much and reads nothing is not read from, with
+        few bytes waiting for it, until it reads."""
         broker = Broker(self.mktemp())
         broker.client().send(put(b"x" * 100_000))
         listener = socket.create_server(("127.0.0.1", 0))
@@ -388,7 +388,7 @@ class PressureTests(SynchronousTestCase):
         self.assertIn(transport, reactor.readers)
 
     def test_all_connections_together_are_bounded(self) -> None:
-        """Over the total limit connections pause although each is within its own."""
+        """Above the total limit connections pause, although each is within its own limit."""
         broker = Broker(self.mktemp(), settings=Settings(max_total_bytes=10_000))
         clients = [broker.client() for _ in range(4)]
         clients[0].send(put(b"first"))
@@ -404,7 +404,7 @@ class PressureTests(SynchronousTestCase):
         self.assertEqual(broker.factory.shared.waiting, 0)
 
     def test_the_limits_of_all_together(self) -> None:
-        """Too much is more than the limit, and is over below half of it."""
+        """Pausing begins above the limit and ends below half of it."""
         shared = Broker(self.mktemp(), settings=Settings(max_total_bytes=10_000)).factory.shared
         seen = []
         for waiting in (10_000, 10_001, 5_000, 4_999, 10_000):
@@ -414,10 +414,10 @@ class PressureTests(SynchronousTestCase):
 
 
 class IdleTests(SynchronousTestCase):
-    """Connections that do nothing."""
+    """Connections without traffic."""
 
     def test_only_silent_connections_are_swept(self) -> None:
-        """A silent connection lives at least one whole sweep period, an active one for ever."""
+        """A silent connection stays open for at least one sweep period, an active one for ever."""
         broker = Broker(self.mktemp())
         silent, active = broker.client(), broker.client()
         broker.factory._close_idle()

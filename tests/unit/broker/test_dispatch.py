@@ -22,11 +22,11 @@ def slave(command: wire.PutCommand, session: Session) -> None:
 
 
 class DispatchTests(SynchronousTestCase):
-    """Which function answers."""
+    """The function that answers a command."""
 
     def test_role_replaces_put_and_sync(self) -> None:
-        """A role answers from then on, on the hot path nothing is left of the old way, and the
-        other commands are answered as before."""
+        """The role answers from then on, also for routes of the hot path; other commands are
+        answered as before."""
         broker = Broker(self.mktemp())
         client = broker.client()
         self.assertIn(b"result 200", client.send(put(b"hello")))
@@ -46,16 +46,16 @@ class DispatchTests(SynchronousTestCase):
         self.assertEqual(client.received(), b"result 200 4 2\r\nkeptresult 200 7 3\r\n1.4.6.2")
 
     def test_answered_twice(self) -> None:
-        """Two tables that answer the same command are a mistake of ours."""
+        """Two tables with the same command are an error."""
         self.assertRaises(ValueError, Dispatch, sync.table(), sync.table())
 
     def test_role_for_nothing(self) -> None:
-        """So is a role that replaces an unknown command."""
+        """A role that replaces an unknown command is an error."""
         dispatch = Dispatch(transactions.table())
         self.assertRaises(ValueError, dispatch.replace, {wire.PutCommand: slave})
 
     def test_unexpected_error_is_500(self) -> None:
-        """It is logged with its traceback, and the session goes on."""
+        """It is logged with its traceback, and the session continues."""
 
         def fail(command: wire.VersionCommand, session: Session) -> None:
             raise ZeroDivisionError("bug")
@@ -79,7 +79,7 @@ class DispatchTests(SynchronousTestCase):
         self.assertEqual(sent, [b"result 403 40 0\r\nThe broker is a slave,put is not allowed"])
 
     def test_unexpected_errors_do_not_fill_the_log(self) -> None:
-        """Of those that come with each request, one in ten seconds is logged."""
+        """Of unexpected errors, one in ten seconds is logged."""
 
         def fail(command: wire.VersionCommand, session: Session) -> None:
             raise ZeroDivisionError("bug")
@@ -92,10 +92,10 @@ class DispatchTests(SynchronousTestCase):
 
 
 class SessionTests(SynchronousTestCase):
-    """What is kept for a connection is let go of once."""
+    """The state of a connection is released once."""
 
     def test_lost(self) -> None:
-        """Each part is told once, also when it has asked more than once."""
+        """Each function is called once, also when it was registered more than once."""
         calls: list[str] = []
         session = Session(ReplyQueue(lambda: None), lambda: None)
 
@@ -113,7 +113,7 @@ class SessionTests(SynchronousTestCase):
         self.assertEqual(calls, ["forget", "roll back"])
 
     def test_closing_then_lost(self) -> None:
-        """The end of the requests comes first, the end of the connection after it."""
+        """``on_closing`` is called before ``on_lost``."""
         calls: list[str] = []
         session = Session(ReplyQueue(lambda: None), lambda: None)
         session.on_lost(lambda _: calls.append("lost"))

@@ -1,4 +1,4 @@
-"""The port and what all connections share."""
+"""The port and the shared parts of all connections."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class ClosingTests(SynchronousTestCase):
 
 
 class ListeningTests(SynchronousTestCase):
-    """What runs while the port is open, and no longer."""
+    """The parts that run while the port is open, and no longer."""
 
     def setUp(self) -> None:
         """A reactor that only notes its readers, and a port without connections."""
@@ -59,18 +59,18 @@ class ListeningTests(SynchronousTestCase):
         self.port = self.broker.factory.listen(0, "127.0.0.1")
 
     def forget(self, reader: object) -> None:
-        """As a reactor, of whatever it does not watch, too."""
+        """``removeReader`` and ``removeWriter`` of a reactor, also for unknown readers."""
         if reader in self.watched:
             self.watched.remove(reader)
 
     def test_port(self) -> None:
-        """The figures have the port that was bound."""
+        """The figures show the bound port."""
         self.assertGreater(self.port, 0)
         self.assertEqual(self.port, self.broker.responders.figures.port)
         self.assertEqual(2, len(self.watched))
 
     def test_client(self) -> None:
-        """One that connects is served, with room for very many others."""
+        """A client is served, and there are very many further places."""
         with socket.create_connection(("127.0.0.1", self.port)) as peer:
             self.watched[0].doRead()
             (connection,) = self.broker.factory.connections
@@ -105,7 +105,7 @@ class ListeningTests(SynchronousTestCase):
             self.assertEqual((closed, False), lost)
 
     def test_end(self) -> None:
-        """Nothing is left in the reactor."""
+        """The reactor has no reader and no timer of the port."""
         stopped = self.broker.factory.stop_accepting()
         self.broker.clock.advance(0)
         self.successResultOf(stopped)
@@ -116,7 +116,7 @@ class ListeningTests(SynchronousTestCase):
 
 
 class ReportTests(SynchronousTestCase):
-    """What the factory says of its connections."""
+    """Log lines and figures about connections."""
 
     def test_stats_counts_connections(self) -> None:
         """``curr_connections`` includes the asking one."""

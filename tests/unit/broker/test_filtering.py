@@ -1,4 +1,4 @@
-"""What a filter leaves of a range of the log: D-12, O-1."""
+"""The part of a range that a filter accepts: D-12, O-1."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class SelectTests(SynchronousTestCase):
     def check(
         self, records: list[bytes], data: bytes, target: int | None, ended: bool = False
     ) -> None:
-        """The range of these records, which starts at offset 1000, is answered like this."""
+        """The reply to a get of these records, whose range starts at offset 1000."""
         selected = select(b"".join(records), 1000, "test", is_yes)
         self.assertEqual(selected, Selected(data, target, ended))
 
@@ -43,7 +43,7 @@ class SelectTests(SynchronousTestCase):
         self.check([YES, YES2], YES + YES2, None)
 
     def test_accepted_run_ends_at_rejected(self) -> None:
-        """The reply ends before the first rejected record and names the offset behind them."""
+        """The reply ends before the first rejected record and names the offset after them."""
         self.check([YES, NO, YES2], YES, 1000 + len(YES + NO), ended=True)
         self.check([YES, NO, NO2], YES, 1000 + len(YES + NO + NO2))
 
@@ -54,7 +54,7 @@ class SelectTests(SynchronousTestCase):
         self.check([NO, NO2, YES, NO], b"", 1000 + len(NO + NO2), ended=True)
 
     def test_all_rejected(self) -> None:
-        """Without an accepted record the consumer moves behind the last complete one."""
+        """Without an accepted record the consumer moves after the last complete one."""
         self.check([NO, NO2, YES[:-1]], b"", 1000 + len(NO + NO2))
 
     def test_cut_tail(self) -> None:
@@ -63,31 +63,27 @@ class SelectTests(SynchronousTestCase):
         self.check([YES, YES2[:25]], YES, None)
 
     def test_no_whole_record(self) -> None:
-        """
-        If no record is complete, the cut itself goes out and the consumer enlarges its maxSize.
-        """
+        """Without a complete record the incomplete one is sent, and the consumer enlarges its
+        maxSize."""
         for size in (1, 19, 20, len(NO) - 1):
             self.check([NO[:size]], NO[:size], None)
 
     def test_damaged_record(self) -> None:
-        """
-        A damaged first record, or an offset between records, is answered as it is and alone: what
-        follows it was not shown to the filter.
-        """
+        """A damaged first record, or an offset between records, is sent unchanged and alone: later
+        records were not passed to the filter."""
         damaged = YES[:-1] + b"X"
         self.check([damaged, NO, YES2], damaged, None, ended=True)
         self.check([b"\xff" * 40, YES], b"\xff" * 20, None, ended=True)
 
     def test_records_before_a_damaged_one(self) -> None:
-        """What precedes a damaged record is answered first."""
+        """Records before a damaged one are sent first."""
         damaged = YES[:-1] + b"X"
         self.check([YES, damaged], YES, None)
         self.check([NO, damaged], b"", 1000 + len(NO))
 
     def test_too_long(self) -> None:
-        """
-        A body above 2 MiB, which no Java consumer takes, is shown to the filter and answered alone.
-        """
+        """A body above 2 MiB, which no Java consumer accepts, is passed to the filter and sent
+        alone."""
         longest = encode_record(1, 0, b"yes" + b"y" * 2097149)
         self.check([longest, YES], longest + YES, None)
         long = encode_record(1, 0, b"yes" + b"y" * 2097150)
@@ -115,7 +111,7 @@ class SelectTests(SynchronousTestCase):
 
 
 class EverySecond:
-    """The filter of the original's own test: it counts, so each message may be asked once only."""
+    """The filter of the original's own test: it counts, so each message may be passed once only."""
 
     def __init__(self) -> None:
         self.asked = 0
@@ -153,7 +149,8 @@ class GroupFilterTests(SynchronousTestCase):
         return body
 
     def test_jump(self) -> None:
-        """Behind the accepted run the reply says where to go on, and that is remembered."""
+        """After the accepted run the reply has the offset of the next message, which is
+        remembered."""
         log = b"".join(encode_record(number, 0, b"x") for number in range(4))
         self.assertEqual(self.get(log, 0), encode_jump(21))
         self.assertEqual(self.filter.jump_from(0, 0), 21)
@@ -164,7 +161,7 @@ class GroupFilterTests(SynchronousTestCase):
             self.assertIsNone(self.filter.jump_from(partition, offset))
 
     def test_client_without_jumps(self) -> None:
-        """Opaque 0 is the PHP client's: the run alone, then a 301."""
+        """Opaque 0 is the PHP client's: it gets the run alone, then a 301."""
         log = b"".join(encode_record(number, 0, b"x") for number in range(4))
         error = self.assertRaises(Moved, self.get, log, 0, opaque=0)
         self.assertEqual(str(error), "21")
@@ -173,7 +170,8 @@ class GroupFilterTests(SynchronousTestCase):
         self.assertEqual(str(error), "63")
 
     def test_each_message_is_asked_once(self) -> None:
-        """A consumer that follows the replies, whatever its maxSize, gets every second message."""
+        """A consumer that follows the replies receives every second message, whatever its
+        maxSize."""
         records = [encode_record(number, 0, b"x" * (number % 7)) for number in range(40)]
         log = b"".join(records)
         starts = [sum(map(len, records[:number])) for number in range(40)]
@@ -195,7 +193,7 @@ class GroupFilterTests(SynchronousTestCase):
             self.assertEqual(self.instance.asked, 40)
 
     def test_filter_that_raises(self) -> None:
-        """It rejects what it cannot judge, once and for all."""
+        """A message for which the filter raises is rejected, and not passed again."""
 
         def accept(group: str, message: Message) -> bool:
             self.instance.asked += 1
@@ -210,7 +208,7 @@ class GroupFilterTests(SynchronousTestCase):
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
 
     def test_a_reload_and_another_group(self) -> None:
-        """The verdicts outlive the object of a reload; each group has its own."""
+        """The verdicts survive a reload; each group has its own."""
         log = encode_record(1, 0, b"x") * 2
         self.assertEqual(self.get(log, 0), encode_jump(21))
         self.filter = self.made()
@@ -221,7 +219,7 @@ class GroupFilterTests(SynchronousTestCase):
         self.assertEqual(self.instance.asked, 4)
 
     def test_the_start_of_a_long_range_is_read_first(self) -> None:
-        """A megabyte is not copied for one message; it is when a run is long."""
+        """A megabyte is not copied for one message, but it is for a long run."""
         record = encode_record(1, 0, b"x" * 1004)
         self.get(record * 200, 0)
         self.assertEqual(self.reads, [FIRST_BYTES])

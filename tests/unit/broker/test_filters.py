@@ -1,4 +1,4 @@
-"""Consumer filters: finding them and asking them."""
+"""Consumer filters: how they are found and called."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ MESSAGE = Message("test", 1, 0, b"")
 
 
 class ConsumerFiltersTests(SynchronousTestCase):
-    """Which filter a group has."""
+    """The filter of a group."""
 
     modules = 0
 
@@ -97,7 +97,7 @@ class ConsumerFiltersTests(SynchronousTestCase):
             self.assertFalse(accept(Message("test", 2, 0, b"")))
 
     def test_group_is_passed(self) -> None:
-        """The filter learns which group asks, and any true or false value will do as its answer."""
+        """The filter gets the group's name; any true or false value is a valid result."""
         filters = ConsumerFilters(
             self.configuration(**{"g": f"{self.module}:Echo", "": f"{self.module}:Echo"}),
             self.clock,
@@ -106,17 +106,15 @@ class ConsumerFiltersTests(SynchronousTestCase):
         self.assertIs(self.found(filters, "")(MESSAGE), False)
 
     def test_class_path_comes_last(self) -> None:
-        """The directory cannot replace a module that Python finds elsewhere."""
+        """The directory cannot replace a module that is on Python's own path."""
         self.filters(g=f"{self.module}:Odd")
         self.assertEqual(sys.path[-1], self.directory)
         self.filters(g=f"{self.module}:Odd")
         self.assertEqual(sys.path.count(self.directory), 1)
 
     def test_class_path_is_no_directory(self) -> None:
-        """
-        A class path that is no directory is refused at start, with file, key and what would be
-        right.
-        """
+        """A class path that is not a directory is refused at start, with file, key and the right
+        form."""
         config = replace(
             self.configuration(), app_class_path="/nowhere/filters", path="/etc/server.ini"
         )
@@ -153,10 +151,8 @@ class ConsumerFiltersTests(SynchronousTestCase):
         self.assertIn("com.example.Filter", warning["log_format"].format(**warning))
 
     def unavailable(self, name: str) -> None:
-        """
-        The class cannot be used: every get fails with the original's detail, the log tells once
-        why.
-        """
+        """The class cannot be used: every get fails with the original's detail, the log has the
+        reason once."""
         filters = self.filters(g=name)
         with capturedLogs() as events:
             for _ in range(3):
@@ -169,7 +165,7 @@ class ConsumerFiltersTests(SynchronousTestCase):
         self.assertEqual(len(self.flushLoggedErrors()), 1)
 
     def test_missing_class(self) -> None:
-        """A module or class that is not there."""
+        """A module or class does not exist."""
         self.unavailable("com.example.JavaFilter")
         self.unavailable(f"{self.module}:Missing")
         self.unavailable("OnlyAName")

@@ -1,5 +1,4 @@
-"""The hot path against its oracle: the same requests the long way round, through decoder and
-responders."""
+"""The hot path against the slow path, decoder and responders, with the same requests."""
 
 from __future__ import annotations
 
@@ -86,7 +85,7 @@ def log(broker: Broker) -> dict[tuple[str, int], bytes]:
 
 
 class HotPathTests(SynchronousTestCase):
-    """What ``scan`` takes is answered and stored as the responders would."""
+    """Requests that ``scan`` takes are answered and stored as by the responders."""
 
     def brokers(self) -> tuple[Broker, Broker]:
         """One with the hot path, one without."""
@@ -97,11 +96,9 @@ class HotPathTests(SynchronousTestCase):
         )
 
     def test_same_as_the_long_way(self) -> None:
-        """
-        Any sequence of requests, cut anywhere, gets byte for byte the same replies, ids included,
-        and leaves the same log with and without the hot path (a wrong answer of the fast path would
-        reach producers as a lost or misplaced message).
-        """
+        """Any sequence of requests, cut anywhere, gets the same replies byte for byte, ids
+        included, and leaves the same log with and without the hot path (a wrong reply of the fast
+        path would mean lost or misplaced messages for producers)."""
         for seed in range(SEED, SEED + 12):
             rng = random.Random(seed)
             fast, slow = self.brokers()
@@ -150,10 +147,8 @@ class HotPathTests(SynchronousTestCase):
         self.assertTrue(client.send(put(b"hello")).startswith(b"result 200 "))
 
     def test_opaque_beyond_int32(self) -> None:
-        """
-        A number that no client can wait for is no request: the connection closes without a reply,
-        and nothing is stored, on either way.
-        """
+        """A number outside of int32 is not a valid opaque: the connection closes without a reply,
+        and no record is stored, on both paths."""
         for opaque in (2147483648, -2147483649, 9999999999, -9999999999):
             for request in (
                 put(b"hello", opaque=b"%d" % opaque),
@@ -187,10 +182,8 @@ class HotPathTests(SynchronousTestCase):
 
 
 def long_way() -> Scan:
-    """
-    A second implementation of the contract, without any speed: it takes what the decoder and the
-    responders take, as long as it is ordinary by the letter.
-    """
+    """A second implementation of the contract, without any speed: it takes the requests that the
+    decoder and the responders take and that are ordinary by the contract."""
 
     def scan(
         data: bytes | bytearray,
@@ -267,8 +260,8 @@ class ContractTests(SynchronousTestCase):
             yield broker, scan
 
     def test_vectors(self) -> None:
-        """What is ordinary is taken, with its record and its reply; anything else is left, and
-        leaves no trace."""
+        """Ordinary requests are taken, with record and reply; others are left without any
+        effect."""
         for vector in VECTORS:
             for broker, scan in self.each():
                 store = broker.stores.get("test", 0)
@@ -291,7 +284,7 @@ class ContractTests(SynchronousTestCase):
     def check_put(
         self, broker: Broker, store: MessageStore, group: ReplyGroup, vector: Vector
     ) -> None:
-        """One record, one reply that waits for it."""
+        """One record, and one reply that waits for it."""
         body = vector.request.partition(b"\r\n")[2]
         batch = store.batch
         assert batch is not None
@@ -307,7 +300,7 @@ class ContractTests(SynchronousTestCase):
         self.assertEqual(store.next_offset, 25 + len(record))
 
     def test_runs(self) -> None:
-        """Puts to one batch that follow each other are one run, which knows where it begins."""
+        """Successive puts to one batch are one run, with the number of its first record."""
         for broker, scan in self.each():
             store = broker.stores.get("test", 0)
             assert store is not None
@@ -323,7 +316,7 @@ class ContractTests(SynchronousTestCase):
             group.discard()
 
     def test_checked_only(self) -> None:
-        """Where records without a checksum have to be marked, their puts are left as well."""
+        """Where records without a checksum have to be marked, their puts are not taken."""
         for broker, scan in self.each():
             for text, taken in ((b" -1 ", False), (b" ", False), (b" 907060870 ", True)):
                 group = ReplyGroup()
@@ -334,7 +327,7 @@ class ContractTests(SynchronousTestCase):
                 self.assertEqual(past, len(chunk) * taken)
 
     def test_refused_batch_ends_the_scan(self) -> None:
-        """A put whose store takes nothing is left to the long way."""
+        """A put whose store refuses is left to the slow path."""
         for broker, scan in self.each():
             store = broker.stores.get("test", 0)
             assert store is not None

@@ -1,4 +1,6 @@
-"""The set of sockets with the turn in C: what is taken, left, refused and cut off."""
+"""
+The set of sockets with the turn in C: taken, left and refused requests, and closed connections.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,7 @@ class LaneCase(SynchronousTestCase):
         skip = f"the turn in C is not used ({way})"
 
     def serve(self, **options: Any) -> Served:
-        """One, whose first put has made both partitions of ``test``."""
+        """A client whose first put has made both partitions of ``test``."""
         options.setdefault("unflush_threshold", 1000)
         served = Served(self.mktemp(), True, **options)
         self.addCleanup(served.close)
@@ -43,7 +45,7 @@ class LaneCase(SynchronousTestCase):
         return served
 
     def is_plain(self, served: Served, peer: Peer) -> bool:
-        """Whether the turn in C answers it."""
+        """Whether the turn in C serves the connection."""
         assert isinstance(served.sockets, LaneSet)
         return peer.transport.fileno() in served.sockets.plain
 
@@ -64,10 +66,10 @@ class LaneCase(SynchronousTestCase):
 
 
 class TakenTests(LaneCase):
-    """Ordinary requests, of which nothing goes through the connection in Python."""
+    """Ordinary requests, which do not reach the connection in Python."""
 
     def taken_only(self, served: Served) -> Peer:
-        """A connection that fails if anything of it is left to Python."""
+        """A connection that fails if any byte of it is left to Python."""
         peer = self.plain(served)
         peer.connection.received = None  # type: ignore[assignment,method-assign]
         return peer
@@ -95,7 +97,7 @@ class TakenTests(LaneCase):
         self.assertIn(b"result 200", peer.received())
 
     def test_request_in_pieces(self) -> None:
-        """The beginning of an ordinary request is kept until the rest comes."""
+        """An incomplete ordinary request is kept until the rest arrives."""
         served = self.serve()
         peer = self.taken_only(served)
         for byte in put(b"hello"):
@@ -105,7 +107,7 @@ class TakenTests(LaneCase):
         self.assertIn(b"result 200", peer.received())
 
     def test_gets(self) -> None:
-        """The range is sent from the file, and counted; the file is let go of."""
+        """The range is sent from the file, and counted; the file is released."""
         served = self.serve()
         peer = self.taken_only(served)
         store = self.store(served)
@@ -120,7 +122,7 @@ class TakenTests(LaneCase):
         self.assertFalse(store.last.in_use)
 
     def test_idle_sweep_sees_it(self) -> None:
-        """A connection that only C has seen bytes of is not closed as idle."""
+        """A connection whose bytes only C has received is not closed as idle."""
         served = self.serve()
         peer = self.taken_only(served)
         peer.connection.session.active = False
@@ -134,7 +136,7 @@ class TakenTests(LaneCase):
         self.assertTrue(peer.transport.connected and not peer.transport.disconnecting)
 
     def test_no_reference_is_kept(self) -> None:
-        """Thousands of rounds leave as many blocks as there were."""
+        """After thousands of rounds the number of allocated blocks is the same."""
         served = self.serve(unflush_threshold=1 << 30)
         peer = self.taken_only(served)
         self.patch(os, "fdatasync", lambda descriptor: None)
@@ -158,10 +160,10 @@ class TakenTests(LaneCase):
 
 
 class LeftTests(LaneCase):
-    """What is served in Python, in its order."""
+    """Requests that are served in Python, in order."""
 
     def test_other_commands(self) -> None:
-        """They are answered between their neighbours, and the connection is plain again."""
+        """They are answered between their neighbours, and the connection becomes plain again."""
         served = self.serve()
         peer = self.plain(served)
         peer.send(put(b"a", opaque=b"1") + b"version 2\r\n" + put(b"b", opaque=b"3"))
@@ -176,7 +178,7 @@ class LeftTests(LaneCase):
         self.assertEqual(peer.received().count(b"result 200"), 3)
 
     def test_mostly_other_commands(self) -> None:
-        """Such a connection stays slow, for longer and longer."""
+        """Such a connection stays slow, for more and more events."""
         served = self.serve()
         peer = self.plain(served)
         tries = 0
@@ -198,7 +200,7 @@ class LeftTests(LaneCase):
         self.assertLess(tries, 20)
 
     def test_store_that_cannot_write(self) -> None:
-        """While a worker must not be disturbed the puts collect in a batch, in their order."""
+        """While a worker must not be disturbed puts collect in a batch, in order."""
         served = self.serve()
         one, two = self.plain(served), self.plain(served)
         store = self.store(served)
@@ -220,7 +222,7 @@ class LeftTests(LaneCase):
         self.assertTrue(self.is_plain(served, one))
 
     def test_routes_are_asked_each_time(self) -> None:
-        """A partition that is closed takes no put from the next turn on."""
+        """A partition that is closed refuses puts from the next turn on."""
         served = self.serve()
         peer = self.plain(served)
         served.broker.close_partitions("test", (0, 0))
@@ -229,7 +231,7 @@ class LeftTests(LaneCase):
         self.assertIn(b"result 403", peer.received())
 
     def test_group_commit(self) -> None:
-        """Nothing is acknowledged before its flush: such stores are not written by the turn."""
+        """The turn does not write such stores: no put is acknowledged before its flush."""
         served = Served(self.mktemp(), True, unflush_threshold=0)
         self.addCleanup(served.close)
         peer = served.connect()
@@ -249,12 +251,13 @@ class FailedWriteTests(LaneCase):
     """A disk that takes only a part."""
 
     def limit(self, size: int) -> None:
-        """No file may be longer; what is longer already cannot grow."""
+        """A limit of the file size of this process."""
         _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, most))
 
     def test_part_of_the_records(self) -> None:
-        """Exactly the puts whose records are not in the file are refused; then it goes on."""
+        """Exactly the puts whose records are not in the file are refused; later ones are
+        accepted."""
         served = self.serve()
         one, two = self.plain(served), self.plain(served)
         store = self.store(served)
@@ -287,7 +290,8 @@ class EndTests(LaneCase):
     """Peers that do not read, and ends of connections."""
 
     def test_peer_that_does_not_read(self) -> None:
-        """What the socket does not take is queued; the connection is slow, pauses, and goes on."""
+        """Bytes that the socket does not take are queued; the connection becomes slow, pauses, and
+        continues."""
         served = self.serve()
         writer = self.plain(served)
         writer.send(put(bytes(200_000)))
@@ -313,7 +317,7 @@ class EndTests(LaneCase):
         self.assertFalse(self.store(served).last.in_use)
 
     def test_half_closed_peer(self) -> None:
-        """What it has sent is answered; then the connection ends."""
+        """Its requests are answered; then the connection ends."""
         served = self.serve()
         peer = self.plain(served)
         peer.send(put(b"x") * 2 + put(b"half")[:10])
@@ -323,7 +327,7 @@ class EndTests(LaneCase):
         self.assertFalse(peer.transport.connected)
 
     def test_reset(self) -> None:
-        """A connection that is cut off leaves nothing."""
+        """After a reset no object of the connection is left."""
         served = self.serve()
         peer = self.plain(served)
         descriptor = peer.transport.fileno()
@@ -337,7 +341,7 @@ class EndTests(LaneCase):
         self.assertNotIn(descriptor, served.sockets.plain)
 
     def test_broker_stops(self) -> None:
-        """No request is taken any more, and the connection closes."""
+        """No further request is taken, and the connection closes."""
         served = self.serve()
         peer = self.plain(served)
         store = self.store(served)
@@ -352,7 +356,7 @@ class EndTests(LaneCase):
         self.successResultOf(done)
 
     def test_closed_by_what_was_left_before(self) -> None:
-        """Replies that did not leave are let go of when their connection has ended meanwhile."""
+        """Unsent replies are released when their connection has ended meanwhile."""
         served = self.serve()
         store = self.store(served)
         unsent = TurnStores.keep(b"", store.last, 0, 5)
@@ -364,7 +368,8 @@ class EndTests(LaneCase):
         self.assertFalse(store.last.in_use)
 
     def test_held_get(self) -> None:
-        """A get that waits on a plain connection is answered, and puts beside it at once."""
+        """A held get of a plain connection is answered, and puts of the same connection are
+        answered at once."""
         served = self.serve()
         peer, writer = self.plain(served), self.plain(served)
         end = self.store(served).max_offset
@@ -384,10 +389,10 @@ class EndTests(LaneCase):
 
 
 class LanesTests(LaneCase):
-    """The object itself, given what it cannot use."""
+    """The object itself, with invalid arguments."""
 
     def test_odd_arguments(self) -> None:
-        """An error, and not a crash."""
+        """They raise an error, and do not crash."""
         served = self.serve()
         assert isinstance(served.sockets, LaneSet) and turn is not None
         lanes = served.sockets._lanes

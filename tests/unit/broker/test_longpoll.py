@@ -1,4 +1,4 @@
-"""Gets that wait for something to read: when they are answered, and with what."""
+"""Gets that wait for messages: the time and content of their replies."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NO_STORE = b"result 404 47 7\r\nThe topic `test` in partition `0` is not exists"
 
 
 def get(offset: int = 25, wait: bytes = b" 5000", partition: int = 0, opaque: int = 7) -> bytes:
-    """A get with this behind its opaque."""
+    """A get with this after its opaque."""
     return b"get test g %d %d 1000 %d%b\r\n" % (partition, offset, opaque, wait)
 
 
@@ -44,7 +44,7 @@ class LongPollTestCase(SynchronousTestCase):
         return broker
 
     def put(self, broker: Broker, body: bytes = b"world", partition: bytes = b"0") -> None:
-        """A message more, and the turns it takes to flush it."""
+        """Put one more message, and run the turns until it is flushed."""
         self.producer.send(put(body, partition=partition))
         self.wait(broker, 0)
 
@@ -54,10 +54,10 @@ class LongPollTestCase(SynchronousTestCase):
 
 
 class WakingTests(LongPollTestCase):
-    """What ends a wait."""
+    """The events that end a wait."""
 
     def test_next_message(self) -> None:
-        """A message is delivered when it is flushed, without any time passing, in both modes."""
+        """A message is delivered when it is flushed, without a delay, in both modes."""
         for threshold in (FLUSHED_WITH_GROUP_COMMIT, FLUSHED_IN_THE_BACKGROUND):
             broker = self.broker(threshold)
             client = broker.client()
@@ -69,7 +69,7 @@ class WakingTests(LongPollTestCase):
             self.assertEqual(len(broker.responders.long_polls), 0)
 
     def test_nothing_before_the_flush(self) -> None:
-        """What is written and not yet flushed is not delivered, as to any other get."""
+        """A written message that is not flushed is not delivered."""
         for threshold in (FLUSHED_WITH_GROUP_COMMIT, FLUSHED_IN_THE_BACKGROUND):
             broker = self.broker(threshold)
             client = broker.client()
@@ -82,7 +82,7 @@ class WakingTests(LongPollTestCase):
             self.assertTrue(client.received().startswith(b"value 25 7\r\n"))
 
     def test_what_was_written_before_the_get_came(self) -> None:
-        """A get that comes between the write and its flush hurries the flush."""
+        """A get between a write and its flush causes the flush."""
         broker = self.broker()
         client = broker.client()
         self.producer.send(put(b"world"))
@@ -100,7 +100,7 @@ class WakingTests(LongPollTestCase):
             self.assertTrue(client.received().endswith(b"first"))
 
     def test_time_over(self) -> None:
-        """Then the answer is the usual one."""
+        """After its time a get is answered as usual."""
         broker = self.broker()
         client = broker.client()
         client.send(get())
@@ -110,7 +110,7 @@ class WakingTests(LongPollTestCase):
         self.assertEqual(client.received(), NOTHING_AT_25)
 
     def test_time_over_without_a_store(self) -> None:
-        """The answer for a partition that still does not exist is its own."""
+        """After its time a get of a missing partition has its own reply."""
         broker = Broker(self.mktemp())
         client = broker.client()
         client.send(get(0))
@@ -126,7 +126,7 @@ class WakingTests(LongPollTestCase):
         self.assertEqual(client.received(), NOTHING_AT_25)
 
     def test_only_those_whose_offset_was_reached(self) -> None:
-        """A get further behind the end goes on waiting."""
+        """A get further after the end still waits."""
         broker = self.broker()
         near, far = broker.client(), broker.client()
         near.send(get())
@@ -159,7 +159,7 @@ class WakingTests(LongPollTestCase):
         self.assertEqual(client.received(), b"")
 
     def test_filter(self) -> None:
-        """A group with a filter is woken by what it wants, and sent past what it does not want."""
+        """A group with a filter is woken by an accepted message, and moved past rejected ones."""
         name = f"{OddFilter.__module__}:{OddFilter.__name__}"
         broker = self.broker(topics={"test": {"filters": {"g": name}}})
         client = broker.client()
@@ -172,17 +172,17 @@ class WakingTests(LongPollTestCase):
 
 
 class NotHeldTests(LongPollTestCase):
-    """Gets that are answered at once, as ever."""
+    """Gets that are answered at once, as without waiting."""
 
     def test_other_forms(self) -> None:
-        """Whatever else stands behind the opaque is ignored."""
+        """Other tokens after the opaque are ignored."""
         client = self.broker().client()
         others = (b"", b" ", b" 0", b" 5000 x", b" x 5000", b" -5", b" +5", b" 5s", b" 1.5")
         for wait in (*others, b" 1234567890", b" \xd9\xa5"):
             self.assertEqual(client.send(get(wait=wait)), NOTHING_AT_25, wait)
 
     def test_something_to_read(self) -> None:
-        """The token makes no difference then, on the hot path and off it."""
+        """With a message the token has no effect, on the hot path and off it."""
         for slow in (False, True):
             client = self.broker(slow=slow).client()
             for _ in range(2):
@@ -199,11 +199,11 @@ class NotHeldTests(LongPollTestCase):
         self.assertIn(b"result 403 ", client.send(get()))
 
     def test_question_for_the_end(self) -> None:
-        """Not even where there is no partition yet."""
+        """A get at the end-of-log offset does not wait, even in a missing partition."""
         self.assertEqual(Broker(self.mktemp()).client().send(get((1 << 63) - 1)), NO_STORE)
 
     def test_switched_off(self) -> None:
-        """``max-long-poll-ms=0``."""
+        """With ``max-long-poll-ms=0`` no get waits."""
         client = self.broker(settings=Settings(max_long_poll_ms=0)).client()
         self.assertEqual(client.send(get()), NOTHING_AT_25)
 
@@ -229,7 +229,7 @@ class ConnectionTests(LongPollTestCase):
     """A held get and its connection."""
 
     def test_other_replies_pass(self) -> None:
-        """Requests behind a held get are answered; it is answered when its time has come."""
+        """Requests after a held get are answered before it; the get is answered at its own time."""
         broker = self.broker()
         client = broker.client()
         replies = client.send(get() + get(0, opaque=8) + b"version 9\r\n")
@@ -268,7 +268,7 @@ class ConnectionTests(LongPollTestCase):
         self.assertEqual([opaque for opaque, _ in read_replies(client.received())], [5, 6, 7, 8])
 
     def test_own_put(self) -> None:
-        """A client may wait for a message and send it in the same breath."""
+        """A client may wait for a message and send it in the same chunk."""
         for threshold in (FLUSHED_WITH_GROUP_COMMIT, FLUSHED_IN_THE_BACKGROUND):
             broker = self.broker(threshold)
             client = broker.client()
@@ -280,7 +280,7 @@ class ConnectionTests(LongPollTestCase):
             self.assertIn(b"result 200 ", replies)
 
     def test_connection_lost(self) -> None:
-        """No get is answered, and no timer is left."""
+        """Its gets are not answered, and no timer is left."""
         broker = self.broker()
         client = broker.client()
         client.send(get() * 3)
@@ -307,7 +307,7 @@ class ConnectionTests(LongPollTestCase):
             self.assertTrue(client.closed, name)
 
     def test_waiting_is_not_idle(self) -> None:
-        """The idle sweep leaves a connection that waits, and one that has just been answered."""
+        """The idle sweep does not close a connection that waits, or that was answered just now."""
         broker = self.broker(settings=Settings(idle_seconds=1, max_long_poll_ms=5000))
         client, idle = broker.client(), broker.client()
         client.send(get())
@@ -324,7 +324,7 @@ class ConnectionTests(LongPollTestCase):
 
 
 class ChangeTests(LongPollTestCase):
-    """What may end a wait besides messages and time."""
+    """Other events that end a wait."""
 
     def test_partition_closed(self) -> None:
         """Gets of a partition that the operator closes are answered."""
@@ -336,7 +336,7 @@ class ChangeTests(LongPollTestCase):
         self.assertTrue(client.received().startswith(b"result 403 "))
 
     def test_reload(self) -> None:
-        """Everybody is answered by the new rules: topics may be gone, filters may be others."""
+        """All gets are answered by the new rules, because topics and filters may have changed."""
         broker = self.broker()
         client = broker.client()
         client.send(get() + get(0, partition=1, opaque=8))
@@ -357,7 +357,7 @@ class ChangeTests(LongPollTestCase):
         self.assertEqual(broker.clock.getDelayedCalls(), [])
 
     def test_a_fault_is_one_gets_own(self) -> None:
-        """A connection that cannot be answered does not keep the others waiting."""
+        """A connection that cannot be answered does not delay the others."""
         broker = self.broker()
         broken, client = broker.client(), broker.client()
         broken.send(get())
@@ -369,10 +369,10 @@ class ChangeTests(LongPollTestCase):
 
 
 class CostTests(LongPollTestCase):
-    """What waiting costs the broker."""
+    """The costs of waiting for the broker."""
 
     def counted(self, broker: Broker) -> list[int]:
-        """The number of calls for a flush, one for each."""
+        """The number of flush calls, which is counted from now on."""
         calls: list[int] = []
         submit = broker.threads.submit
 
@@ -384,7 +384,7 @@ class CostTests(LongPollTestCase):
         return calls
 
     def test_one_timer_for_many(self) -> None:
-        """Gets that came together share a timer."""
+        """Gets that arrive together share a timer."""
         broker = self.broker()
         clients = [broker.client() for _ in range(20)]
         for client in clients:
@@ -395,7 +395,8 @@ class CostTests(LongPollTestCase):
         self.assertEqual(broker.clock.getDelayedCalls(), [])
 
     def test_store_is_told_when_nobody_waits_any_more(self) -> None:
-        """Then it flushes in its own time, and calls no function."""
+        """Without waiting gets the store flushes at its usual times, without a call of
+        ``on_readable``."""
         broker = self.broker()
         store = broker.stores.get("test", 0)
         assert store is not None
@@ -430,13 +431,11 @@ class CostTests(LongPollTestCase):
 
 
 class RandomTests(LongPollTestCase):
-    """Everything at once, in a random order."""
+    """All events together, in random order."""
 
     def test_each_get_is_answered_once(self) -> None:
-        """
-        Whatever clients send, wherever it is cut, whoever goes, in both modes, on the hot path and
-        off it: each request of a connection that stays gets one reply, and nothing is left behind.
-        """
+        """Random requests, cuts, disconnects, in both modes, on the hot path and off it: each
+        request of an open connection gets one reply, and no state is left."""
         for seed in range(12):
             rng = random.Random(seed)
             threshold = rng.choice((0, 3, 1000))
@@ -504,7 +503,8 @@ class CountingTests(LongPollTestCase):
     """Statistics."""
 
     def test_a_get_counts_once(self) -> None:
-        """One get however long it waited; a miss only if it found nothing in the end."""
+        """A get counts once, however long it waited, and as a miss only if it found no message in
+        the end."""
         broker = self.broker()
         statistics = broker.responders.statistics
         client = broker.client()

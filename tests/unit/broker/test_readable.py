@@ -1,4 +1,4 @@
-"""Where reading goes on after a record that a Java consumer cannot read."""
+"""The offset at which reading continues after a record that a Java consumer cannot read."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ReadableTests(SynchronousTestCase):
         self.assertEqual(self.starts[-1], found.max_offset)
 
     def damage(self, offset: int, data: bytes) -> None:
-        """Other bytes in the log."""
+        """Overwrite bytes of the log."""
         found = self.found.slice(offset, 1)
         assert found is not None
         segment, position, _ = found
@@ -63,21 +63,22 @@ class ReadableTests(SynchronousTestCase):
             self.assertEqual(expected, self.way())
 
     def test_length(self) -> None:
-        """A length that is negative, too short, too long or beyond the log is not followed."""
+        """A length that is negative, too short, too long or leads beyond the log is not
+        followed."""
         for length in (b"\xff" * 4, b"\0\0\0\x01", b"\0\0\0\x20", b"\0\0\x10\0", b"\x7f" * 4):
             self.store(b"one", b"two" * 10, b"three" * 5)
             self.damage(self.starts[1], length)
             self.assertEqual([self.starts[0], self.starts[2]], self.way(), length)
 
     def test_end_of_a_segment(self) -> None:
-        """Behind the last record of a segment is the first one of the next."""
+        """After the last record of a segment the first one of the next segment follows."""
         self.store(*[b"x" * 80] * 6, segment_size=200)
         for damaged in (1, 3):
             self.damage(self.starts[damaged], b"\xff" * 100)
         self.assertEqual([self.starts[index] for index in (0, 2, 4, 5)], self.way())
 
     def test_random_damage(self) -> None:
-        """No message that is whole is left out, wherever the damage begins and ends."""
+        """No whole message is left out, wherever the damage begins and ends."""
         for seed in range(60):
             chance = Random(seed)
             bodies = [chance.randbytes(chance.choice((1, 5, 30, 200))) for _ in range(20)]
@@ -93,7 +94,7 @@ class ReadableTests(SynchronousTestCase):
             self.assertEqual(whole, [each for each in self.way() if each in whole], seed)
 
     def test_little_work_at_a_time(self) -> None:
-        """Where many headers could begin, the search ends early and is asked for again."""
+        """With many possible headers the search ends early and is continued by the next get."""
         self.patch(readable, "CHECKED_BYTES", 400)
         self.store(b"one", b"\0\0\0\x64\0\0\0\0" * 40, b"three")
         self.damage(self.starts[1], b"\xff" * 4)
@@ -103,14 +104,14 @@ class ReadableTests(SynchronousTestCase):
         self.assertEqual([self.starts[0], self.starts[2]], self.way())
 
     def test_lengths_beyond_the_end_cost_nothing(self) -> None:
-        """Headers of bodies that end behind the log are no work: the search goes on to its end."""
+        """Headers whose bodies end after the log cost no work: the search continues to its end."""
         self.patch(readable, "CHECKED_BYTES", 400)
         self.store(b"one", b"\0\x10\0\0\x01\xff\xff\xff" * 40, b"three")
         self.damage(self.starts[1], b"\xff" * 4)
         self.assertEqual(self.starts[2], next_message(self.found, self.starts[1]))
 
     def test_body_too_long(self) -> None:
-        """A body that no Java consumer accepts is passed over; what it holds is not looked at."""
+        """A body that no Java consumer accepts is skipped with its content."""
         inner = b"x" * (MAX_BODY_BYTES + 1)
         self.store(b"one", inner, b"three")
         self.assertEqual([self.starts[0], self.starts[2]], self.way())
@@ -125,7 +126,7 @@ class ReadableTests(SynchronousTestCase):
         self.assertEqual([self.starts[0], self.starts[4]], self.way())
 
     def test_nothing_there(self) -> None:
-        """At the end and beyond it there is nothing to say."""
+        """At the end and beyond it there is no offset."""
         self.store(b"one")
         for offset in (self.starts[-1], self.starts[-1] + 1, LONGEST):
             self.assertIsNone(next_message(self.found, offset))

@@ -1,4 +1,4 @@
-"""The contract of replies: order, and what becomes of them when what they wait for is decided."""
+"""The contract of replies: their order, and the effect of the outcome that they wait for."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.unit.broker.awaiting import PROVIDERS, ForcedRecord, Provider
 
 
 class Peer:
-    """What has been sent."""
+    """The sent bytes."""
 
     def __init__(self) -> None:
         self.sent = b""
@@ -30,7 +30,7 @@ class Peer:
         self.writes += 1
 
     def chunk(self, *replies: bytes | tuple[bytes, Provider, int]) -> None:
-        """A chunk with these replies; of a provider with the number of its record."""
+        """A chunk with these replies; those of a provider have the number of their record."""
         self.queue.begin()
         for reply in replies:
             if isinstance(reply, bytes):
@@ -41,21 +41,21 @@ class Peer:
         self.queue.end(10)
 
     def drained(self) -> bytes:
-        """Drain, and return what was sent since the last look."""
+        """Drain, and return the bytes that were sent since the last call."""
         self.queue.drain(self)
         sent, self.sent = self.sent, b""
         return sent
 
 
 class AwaitedTests(SynchronousTestCase):
-    """Whatever replies wait for: a batch, a forced record, a pair."""
+    """The objects that replies wait for: a batch, a forced record, a pair."""
 
     def each(self) -> list[tuple[Peer, Provider]]:
         """A peer and a provider of each kind."""
         return [(Peer(), provider(self.mktemp())) for provider in PROVIDERS]
 
     def test_everything_waits_for_what_is_undecided(self) -> None:
-        """Nothing overtakes a reply that waits; it wakes the queue when it is decided."""
+        """No reply passes a waiting one; the outcome wakes the queue."""
         for peer, provider in self.each():
             peer.chunk(b"a ", (b"0 ", provider, 0), b"b ")
             peer.chunk(b"c ")
@@ -67,14 +67,14 @@ class AwaitedTests(SynchronousTestCase):
             self.assertEqual((peer.writes, peer.queue.size, bool(peer.queue)), (1, 0, False))
 
     def test_chunk_without_a_reply(self) -> None:
-        """A get that is held is not among what waits: its bytes count for nothing."""
+        """A chunk with only a held get does not wait: its bytes are not counted."""
         peer = Peer()
         peer.queue.begin()
         self.assertFalse(peer.queue.end(10))
         self.assertEqual((peer.queue.size, bool(peer.queue)), (0, False))
 
     def test_woken_once(self) -> None:
-        """However often it was looked at before."""
+        """The queue is woken once, however often it was drained before."""
         for peer, provider in self.each():
             peer.chunk((b"0 ", provider, 0))
             for _ in range(5):
@@ -83,15 +83,15 @@ class AwaitedTests(SynchronousTestCase):
             self.assertEqual((peer.awake, peer.drained()), (1, b"0 "))
 
     def test_decided_before_it_is_looked_at(self) -> None:
-        """A reply to something that is decided already leaves at once."""
+        """A reply to a decided object leaves at once."""
         for peer, provider in self.each():
             peer.chunk((b"0 ", provider, 0))
             provider.succeed()
             self.assertEqual(peer.drained(), b"0 ")
 
     def test_refusals_of_what_is_not_stored(self) -> None:
-        """Exactly the replies to records that are not stored are refused, wherever their runs
-        begin and whatever stands between them."""
+        """Exactly the replies to records that are not stored are refused, whatever the runs and the
+        replies between them."""
         for peer, provider in self.each():
             peer.chunk((b"0 ", provider, 0), b"x ", (b"2 ", provider, 2))
             peer.chunk((b"1 ", provider, 1), (b"2 ", provider, 2), b"y ")
@@ -115,7 +115,7 @@ class AwaitedTests(SynchronousTestCase):
             )
 
     def test_connection_is_gone(self) -> None:
-        """What is decided after the queue was cleared disturbs nothing."""
+        """An outcome after the queue was cleared has no effect."""
         for peer, provider in self.each():
             peer.chunk((b"0 ", provider, 0))
             self.assertEqual((peer.drained(), peer.queue.clear()), (b"", 10))
@@ -127,7 +127,7 @@ class PlaceTests(SynchronousTestCase):
     """Places that are filled later, and replies outside of a chunk."""
 
     def test_slot_keeps_its_place(self) -> None:
-        """A slot in a chunk holds back what comes after it until it is filled."""
+        """A slot in a chunk holds back later replies until it is filled."""
         peer = Peer()
         peer.queue.begin()
         peer.queue.add(b"a ")
@@ -140,7 +140,7 @@ class PlaceTests(SynchronousTestCase):
         self.assertRaises(RuntimeError, slot.fill, b"again")
 
     def test_outside_of_a_chunk(self) -> None:
-        """A reply, or a slot, that belongs to no chunk stands after all others."""
+        """A reply, or a slot, outside of a chunk comes after all others."""
         peer = Peer()
         provider = ForcedRecord("")
         peer.chunk((b"0 ", provider, 0))
@@ -154,7 +154,7 @@ class PlaceTests(SynchronousTestCase):
         self.assertEqual(peer.drained(), b"0 s z c ")
 
     def test_slot_of_a_lost_connection(self) -> None:
-        """Filling it is harmless, and a file range is let go of."""
+        """Filling it has no effect, and a file range is released."""
         peer = Peer()
         slot = peer.queue.reserve()
         peer.queue.clear()
@@ -211,8 +211,8 @@ class PlaceTests(SynchronousTestCase):
         self.assertEqual(peer.drained(), b"0 late ")
 
     def test_any_order_of_decisions(self) -> None:
-        """However chunks, slots, and what they wait for are mixed and decided: each reply leaves
-        once, in the order of the requests."""
+        """Chunks, slots and outcomes in random order: each reply leaves once, in the order of the
+        requests."""
         for seed in range(200):
             rng = random.Random(seed)
             peer = Peer()
@@ -248,7 +248,7 @@ class PlaceTests(SynchronousTestCase):
             self.assertEqual(peer.queue.size, 0)
 
     def decide(self, chosen: Provider | tuple[Slot, Reply]) -> None:
-        """It is there."""
+        """Fill or decide it."""
         if isinstance(chosen, tuple):
             chosen[0].fill(chosen[1])
         else:

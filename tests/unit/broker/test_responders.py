@@ -1,4 +1,6 @@
-"""What the responders add to the hot path: first puts, failures, filters, counters, shutdown."""
+"""
+The parts of the responders beside the hot path: first puts, failures, filters, counters, shutdown.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ from tests.unit.broker.test_hotpath import put
 
 
 class BrokenDisk(Disk):
-    """A disk with so much room, whose syncs can fail."""
+    """A disk with limited room, whose syncs can fail."""
 
     def __init__(self) -> None:
         self.room = 1 << 40
@@ -36,15 +38,15 @@ class BrokenDisk(Disk):
         return left
 
     def write(self, fd: int, data: bytes | memoryview, position: int) -> int:
-        """As much as there is room for."""
+        """Write as much as there is room for."""
         return super().write(fd, memoryview(data)[: self._left(len(data))], position)
 
     def writev(self, fd: int, pieces: Sequence[bytes | memoryview], position: int) -> int:
-        """As much as there is room for."""
+        """Write as much as there is room for."""
         return self.write(fd, b"".join(pieces), position)
 
     def sync(self, fd: int) -> None:
-        """Fails when told to."""
+        """Fail if the test says so."""
         if self.sync_error is not None:
             raise self.sync_error
 
@@ -58,11 +60,10 @@ class OddFilter:
 
 
 class FirstPutTests(SynchronousTestCase):
-    """What happens before a partition is on the hot path."""
+    """The put that makes a partition."""
 
     def test_topic_is_announced_for_registration(self) -> None:
-        """The first put of a topic makes it known to the cluster, also of one that only a pattern
-        covers."""
+        """The first put of a topic registers it, also if only a pattern covers it."""
         broker = Broker(self.mktemp(), {"test": {}, "wild*": {"num_partitions": 7}})
         client = broker.client()
         client.send(put(b"hello", topic=b"wildfoo"))
@@ -87,18 +88,18 @@ class CreationTests(SynchronousTestCase):
     """First puts where a worker makes the partition."""
 
     def broker(self, disk: Disk = Disk()) -> Broker:
-        """Its disk takes its time while the threads are held."""
+        """A broker whose disk does not answer while the threads are held."""
         broker = Broker(self.mktemp(), {"test": {}, "wild*": {}}, disk=disk)
         broker.stores._environment = replace(broker.stores._environment, apart=True)
         return broker
 
     def release(self, broker: Broker) -> None:
-        """The disk answers, and what comes of it happens."""
+        """Let the disk answer, and run the turns that follow."""
         broker.threads.release()
         broker.clock.pump([0, 0, 0])
 
     def test_waits_alone(self) -> None:
-        """What stands behind it on its connection waits as well, others are served."""
+        """Later requests of the same connection wait as well, other clients are served."""
         broker = self.broker()
         client, other = broker.client(), broker.client()
         broker.threads.hold()
@@ -115,7 +116,7 @@ class CreationTests(SynchronousTestCase):
         self.assertIsNotNone(re.search(b"(?s)hello.*world", log))
 
     def test_registration(self) -> None:
-        """The reply waits for that of the topic, too."""
+        """The reply also waits for the registration of the topic."""
         broker = self.broker()
         registered: Deferred[None] = Deferred()
         broker.responders.topic_used = lambda topic: registered
@@ -129,8 +130,8 @@ class CreationTests(SynchronousTestCase):
         self.assertIn(b"result 200", client.received())
 
     def test_refused(self) -> None:
-        """A partition that cannot be made, and one that cannot be written: 500 each, and later it
-        works."""
+        """A partition that cannot be made, and one that cannot be written: 500 each, and a later
+        put works."""
         disk = BrokenDisk()
         broker = self.broker(disk)
         client = broker.client()
@@ -180,7 +181,7 @@ class CreationTests(SynchronousTestCase):
         self.assertIn("'left_out': 19", openings[1])
 
     def test_defect_while_a_partition_is_made(self) -> None:
-        """It is logged with its traceback, and the peer is told."""
+        """An unexpected error is logged with its traceback, and the put is refused."""
         broker = self.broker()
         client = broker.client()
         creation: Deferred[None] = Deferred()
@@ -192,7 +193,7 @@ class CreationTests(SynchronousTestCase):
         self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
 
     def test_peer_is_gone(self) -> None:
-        """What was sent is stored, as of any peer that goes."""
+        """The put of a disconnected client is stored."""
         broker = self.broker()
         client = broker.client()
         broker.threads.hold()
@@ -213,7 +214,7 @@ class RegistrationTests(SynchronousTestCase):
         self.client = self.broker.client()
 
     def test_answered_when_registered(self) -> None:
-        """The reply, and what follows on its connection, wait for it; other connections do not."""
+        """The reply, and later ones of its connection, wait for it; other connections do not."""
         self.assertEqual(self.client.send(put(b"hello", topic=b"wild") + b"version 8\r\n"), b"")
         self.assertEqual(self.client.send(put(b"world", topic=b"wild", opaque=b"9")), b"")
         other = self.broker.client()
@@ -227,7 +228,7 @@ class RegistrationTests(SynchronousTestCase):
         self.assertEqual(opaques[1:], [b"8", b"9"])
 
     def test_bounded(self) -> None:
-        """A second is enough; the registration may end later."""
+        """The reply waits for a second at most; the registration may end later."""
         self.assertEqual(self.client.send(put(b"hello", topic=b"wild")), b"")
         self.broker.clock.advance(1)
         self.broker.clock.advance(0)
@@ -235,7 +236,7 @@ class RegistrationTests(SynchronousTestCase):
         self.registered.callback(None)
 
     def test_registered_before_it_is_stored(self) -> None:
-        """Both are needed."""
+        """The reply waits for both."""
         self.broker.threads.hold()
         self.client.send(put(b"hello", topic=b"wild"))
         self.registered.callback(None)
@@ -246,7 +247,7 @@ class RegistrationTests(SynchronousTestCase):
         self.assertIn(b"result 200", self.client.received())
 
     def test_failed(self) -> None:
-        """What cannot be stored is refused at once, with 500 and its own opaque."""
+        """A put that cannot be stored is refused at once, with 500 and its own opaque."""
         disk = BrokenDisk()
         broker = Broker(self.mktemp(), {"wild*": {}}, disk=disk)
         broker.responders.topic_used = lambda topic: self.registered
@@ -260,8 +261,8 @@ class TransactionTests(SynchronousTestCase):
     """Puts with a transaction key in a role that has no transactions."""
 
     def test_put_in_a_transaction_is_refused(self) -> None:
-        """It is answered like the beginning of one; nothing is stored, no partition is made, no put
-        is counted, before and after a first plain put."""
+        """The refusal is that of a BEGIN; no message is stored, no partition is made, no put is
+        counted, before and after a first plain put."""
         for first in (b"", put(b"plain")):
             broker = Broker(self.mktemp())
             client = broker.client()
@@ -277,7 +278,7 @@ class TransactionTests(SynchronousTestCase):
 
 
 class FailureTests(SynchronousTestCase):
-    """500 for exactly what was not stored."""
+    """500 for exactly the records that are not stored."""
 
     def statuses(self, replies: bytes) -> list[int]:
         """The status of each reply."""
@@ -290,8 +291,7 @@ class FailureTests(SynchronousTestCase):
         return found
 
     def test_full_disk_in_the_middle_of_a_batch(self) -> None:
-        """Of five puts written together the two that found room are stored, readable and answered
-        200."""
+        """Of five puts written together the two with room are stored, readable and answered 200."""
         for threshold in (0, 1000):
             disk = BrokenDisk()
             broker = Broker(self.mktemp(), disk=disk, unflush_threshold=threshold)
@@ -327,8 +327,7 @@ class FailureTests(SynchronousTestCase):
         self.assertEqual(self.statuses(other.received()), [200, 500, 500])
 
     def test_failing_flush_refuses_the_batch_and_what_collected_behind_it(self) -> None:
-        """With group commit nothing is acknowledged that was not flushed; afterwards it works
-        again."""
+        """With group commit no unflushed put is acknowledged; afterwards puts work again."""
         disk = BrokenDisk()
         broker = Broker(self.mktemp(), disk=disk)
         client = broker.client()
@@ -358,8 +357,8 @@ class FilterTests(SynchronousTestCase):
             self.client.send(put(body))
 
     def test_only_the_filtered_group_is_filtered(self) -> None:
-        """A group with a filter gets the leading accepted run and a jump past what it does not
-        want; others get all."""
+        """A group with a filter gets the leading accepted run and a jump past rejected records;
+        others get all."""
         client = self.client
         everything = client.send(b"get test other 0 0 1000 1\r\n")
         head, _, log = everything.partition(b"\r\n")
@@ -373,10 +372,8 @@ class FilterTests(SynchronousTestCase):
         self.assertEqual(client.send(b"get test other 0 0 1000 1\r\n"), everything)
 
     def test_offset_behind_a_filtered_reply(self) -> None:
-        """
-        What a Java client asks at a jump: for the offset at which its reply began it is told where
-        the jump leads, and where no reply is remembered that it may ask again there.
-        """
+        """A Java client asks for an offset at a jump: for the offset at which its reply began it
+        gets the target of the jump, and without a remembered reply that offset again."""
         client = self.client
         self.assertEqual(client.send(b"offset test odd 0 21 1\r\n"), b"result 200 2 1\r\n21")
         client.send(b"get test odd 0 0 1000 1\r\n")
@@ -388,14 +385,14 @@ class FilterTests(SynchronousTestCase):
             self.assertEqual(reply, b"result 200 1 1\r\n0")
 
     def test_a_reload_forgets_nothing(self) -> None:
-        """A jump that was answered before is known after it."""
+        """A jump is still known after a reload."""
         self.client.send(b"get test odd 0 42 1000 1\r\n")
         self.broker.responders.reconfigure(self.broker.config, Settings())
         reply = self.client.send(b"offset test odd 0 42 1\r\n")
         self.assertEqual(reply, b"result 200 2 1\r\n84")
 
     def test_missing_class_is_500(self) -> None:
-        """A filter that cannot be made never lets unfiltered data through."""
+        """A filter that cannot be made never passes unfiltered data."""
         broker = Broker(self.mktemp(), {"test": {"filters": {"odd": "no.such:Thing"}}})
         client = broker.client()
         client.send(put(b"1"))
@@ -406,7 +403,7 @@ class FilterTests(SynchronousTestCase):
 
 
 class CounterTests(SynchronousTestCase):
-    """The hot path is counted like everything else."""
+    """The hot path counts as the slow path does."""
 
     def test_general_counters(self) -> None:
         """``stats`` counts hot and slow requests alike."""
@@ -425,7 +422,7 @@ class CounterTests(SynchronousTestCase):
             self.assertIn(line, lines)
 
     def test_realtime_counters_only_of_topics_that_want_them(self) -> None:
-        """A topic with ``stat=true`` shows its puts, bytes and gets; another shows none."""
+        """A topic with ``stat=true`` shows its puts, bytes and gets; others show none."""
         broker = Broker(self.mktemp(), {"test": {"stat": True}, "quiet": {}})
         client = broker.client()
         client.send(put(b"hello") * 5 + put(b"hello", topic=b"quiet"))
@@ -438,9 +435,7 @@ class CounterTests(SynchronousTestCase):
         self.assertIn(b"topic_realtime_put Invalid keyTwo:quiet", client.send(b"stats quiet\r\n"))
 
     def test_every_counter(self) -> None:
-        """
-        What came, was refused, was not there, lay out of range: since the start, and of the topic.
-        """
+        """Requests, refusals, misses and ranges: since the start, and by topic."""
         broker = Broker(self.mktemp(), {"test": {"stat": True}}, update_consumer_offsets=True)
         client = broker.client()
         client.send(put(b"hello") * 3)
@@ -470,7 +465,7 @@ class CounterTests(SynchronousTestCase):
 
 
 class ReloadTests(SynchronousTestCase):
-    """What is read again counts at once, for clients that are there already."""
+    """Changes of a reload apply at once, also to connected clients."""
 
     def setUp(self) -> None:
         self.broker = Broker(self.mktemp(), {"test": {}})
@@ -478,7 +473,7 @@ class ReloadTests(SynchronousTestCase):
         self.client.send(put(b"1") + put(b"2") + b"get test g 0 0 1000 1\r\n")
 
     def reload(self, section: dict[str, Any] | None = None, **system: Any) -> None:
-        """With another section of the topic and other system-wide values."""
+        """Reload with another section of the topic and other system-wide values."""
         topic = replace(self.broker.config.topics["test"], **(section or {}))
         config = replace(self.broker.config, topics={"test": topic}, **system)
         self.broker.responders.reconfigure(config, self.closed)
@@ -486,7 +481,7 @@ class ReloadTests(SynchronousTestCase):
     closed = Settings()
 
     def test_filters(self) -> None:
-        """A group gets a filter, and the hot path lets go of the topic."""
+        """A group gets a filter, and the hot path drops the topic."""
         self.reload({"filters": {"g": f"{OddFilter.__module__}:{OddFilter.__name__}"}})
         reply = self.client.send(b"get test g 0 0 1000 1\r\n")
         self.assertEqual(reply[-20:], encode_jump(42))
@@ -499,7 +494,7 @@ class ReloadTests(SynchronousTestCase):
         self.assertIn(b"topic_realtime_put Count=1,Value=1,", self.client.send(b"stats test\r\n"))
 
     def test_max_transfer_size(self) -> None:
-        """Replies are shorter, on the way that the hot path took, too."""
+        """Replies are shorter, also for routes of the hot path."""
         self.reload(max_transfer_size=30)
         for _ in range(2):
             reply = self.client.send(b"get test g 0 0 1000 1\r\n")
@@ -513,7 +508,7 @@ class ReloadTests(SynchronousTestCase):
         self.assertEqual(self.client.send(behind), b"result 301 2 1\r\n42")
 
     def test_closed_partitions(self) -> None:
-        """Puts and gets that were hot are refused."""
+        """Puts and gets with routes of the hot path are refused."""
         self.closed = Settings(closed_partitions={"test": ((0, 0),)})
         self.reload()
         self.assertTrue(self.client.send(put(b"3")).startswith(b"result 403 "))
@@ -530,7 +525,7 @@ class ReloadTests(SynchronousTestCase):
         self.assertTrue(self.client.send(put(b"x", topic=b"new")).startswith(b"result 200 "))
 
     def test_gets_that_find_nothing(self) -> None:
-        """All are misses; of a partition that is there they are out of range as well."""
+        """All count as misses; those of an existing partition also as out of range."""
         broker = Broker(self.mktemp())
         client = broker.client()
         counted = broker.responders.statistics

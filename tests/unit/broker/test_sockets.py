@@ -17,7 +17,7 @@ from metamorphosis.broker.sockets import SocketSet
 
 
 class Reactor:
-    """Remembers what it should watch."""
+    """Remembers the watched readers."""
 
     def __init__(self) -> None:
         self.readers: list[Any] = []
@@ -32,12 +32,12 @@ class Reactor:
         self.readers.append(reader)
 
     def removeReader(self, reader: Any) -> None:
-        """No longer."""
+        """Stop watching it."""
         self.readers.remove(reader)
 
 
 class Transport:
-    """One end of a socket pair that notes what happens to it."""
+    """One end of a socket pair that records the calls."""
 
     connected = True
 
@@ -50,7 +50,7 @@ class Transport:
         self.fault: Exception | None = None
 
     def doRead(self) -> Exception | None:
-        """Take what is there."""
+        """Read the present bytes."""
         if self.fault is not None:
             raise self.fault
         data = self.socket.recv(100)
@@ -76,7 +76,7 @@ class Transport:
 
 
 class SocketSetTests(SynchronousTestCase):
-    """Real sockets, a reactor that only remembers."""
+    """Real sockets, and a reactor that only remembers readers."""
 
     def setUp(self) -> None:
         """An open set."""
@@ -98,7 +98,7 @@ class SocketSetTests(SynchronousTestCase):
         return bool(select.select([self.sockets], [], [], 0)[0])
 
     def test_calls_of_transports(self) -> None:
-        """Twisted's transports, which take the set for the reactor, end by such calls."""
+        """The calls with which Twisted's transports end, which take the set for the reactor."""
         self.sockets.callLater(0, self.setUp)
         self.assertEqual(self.reactor.later, [self.setUp])
 
@@ -116,7 +116,7 @@ class SocketSetTests(SynchronousTestCase):
         self.assertFalse(self.ready())
 
     def test_paused_socket_is_left_alone(self) -> None:
-        """A connection that does not read is not served, not even when its peer has gone."""
+        """A paused connection is not served, not even when its peer has closed."""
         transport = self.transport()
         self.sockets.removeReader(transport)
         transport.peer.send(b"a")
@@ -135,7 +135,8 @@ class SocketSetTests(SynchronousTestCase):
         self.assertEqual(transport.events, ["write"])
 
     def test_half_close_is_no_end(self) -> None:
-        """The end of the peer's input is passed on as such, and it is not read from again."""
+        """The end of the peer's input is passed on as a half close, and the socket is not read
+        again."""
         transport = self.transport()
         transport.peer.shutdown(socket.SHUT_WR)
         self.sockets.doRead()
@@ -157,7 +158,7 @@ class SocketSetTests(SynchronousTestCase):
         self.assertEqual(transport.events[-1], ConnectionLost)
 
     def test_fault_of_one(self) -> None:
-        """An error while one is served ends that connection; the others go on."""
+        """An error while one connection is served ends it; the others continue."""
         one, two = self.transport(), self.transport()
         one.fault = ZeroDivisionError("bug")
         one.peer.send(b"a")
@@ -168,7 +169,8 @@ class SocketSetTests(SynchronousTestCase):
         self.flushLoggedErrors(ZeroDivisionError)
 
     def test_what_ends_is_watched_no_more(self) -> None:
-        """Neither for input nor for room, whether or not its transport says so."""
+        """An ended connection is watched neither for input nor for room, even if its transport does
+        not remove itself."""
         transport = self.transport()
         self.sockets.addWriter(transport)
         self.patch(transport, "connectionLost", lambda reason: transport.events.append(reason.type))
@@ -190,7 +192,7 @@ class SocketSetTests(SynchronousTestCase):
         self.assertEqual(sorted([one.connected, two.connected]), [False, True])
 
     def test_end_of_the_reactor(self) -> None:
-        """Connections that are left are told, and the descriptor is given back."""
+        """Open connections end, and the descriptor is closed."""
         transport = self.transport()
         self.sockets.connectionLost(Failure(ConnectionDone()))
         self.assertEqual(transport.events, [ConnectionDone])

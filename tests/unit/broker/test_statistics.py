@@ -65,7 +65,7 @@ class RealtimeValueTests(SynchronousTestCase):
         )
 
     def test_half_even_on_the_binary_value(self) -> None:
-        """Halves that are exact in binary go to the even digit, others to where they really lie."""
+        """Exact halves in binary are rounded to even, others to the nearest."""
 
         def average(count: int, value: int) -> str:
             return realtime_value(count, value, 0).split(",")[2].split("=")[1]
@@ -96,7 +96,7 @@ class RealtimeStatisticsTests(SynchronousTestCase):
         self.realtime = RealtimeStatistics(self.clock)
 
     def counts(self, kind: str = PUT, topic: str | None = None) -> str:
-        """Count and duration of what ``stats`` shows."""
+        """Count and duration in ``stats``."""
         fields = self.realtime.text(kind, topic).split(",")
         return f"{fields[0]} {fields[-1]}"
 
@@ -133,10 +133,8 @@ class RealtimeStatisticsTests(SynchronousTestCase):
         self.assertEqual(self.counts(), "Count=0 Duration=0")
 
     def test_reset_made_late(self) -> None:
-        """
-        A reset that nobody looked at lies where it was due, and what is counted later counts from
-        there.
-        """
+        """A reset counts from the time at which it was due, also when the counters are read
+        later."""
         self.realtime.add(PUT, "a", 2, 2)
         self.clock.advance(2 * RESET_SECONDS + 7)
         self.realtime.add(PUT, "a", 1, 1)
@@ -155,7 +153,7 @@ class RealtimeStatisticsTests(SynchronousTestCase):
 
 
 class BrokerStatisticsTests(SynchronousTestCase):
-    """Which counters an event moves."""
+    """The counters of each event."""
 
     def setUp(self) -> None:
         self.statistics = BrokerStatistics(CONFIG, Clock())
@@ -198,7 +196,7 @@ class BrokerStatisticsTests(SynchronousTestCase):
         self.assertIn("Count=2,Value=2", self.statistics.realtime.text(PUT, "test"))
 
     def test_every_kind_with_stat(self) -> None:
-        """Each counts what happened to the topic, under its own name."""
+        """Each kind counts its event of the topic, under its own name."""
         s = self.statistics
         for count in (s.count_get_miss, s.count_get_failed, s.count_offset):
             count("test")
@@ -209,13 +207,13 @@ class BrokerStatisticsTests(SynchronousTestCase):
             self.assertIn("Count=1,Value=1", s.realtime.text(kind, "test"), kind)
 
     def test_record_moves_realtime_only(self) -> None:
-        """``record_`` methods are for callers that bump the counter since the start themselves."""
+        """``record_`` methods are for callers that count since the start themselves."""
         self.statistics.record_puts("test", 2, 133)
         self.assertEqual(self.statistics.cmd_put, 0)
         self.assertEqual(self.realtime(), ["message_size", "put"])
 
     def test_reload(self) -> None:
-        """A reload decides anew which topics are counted and keeps what was counted."""
+        """A reload changes the counted topics and keeps the counts."""
         self.statistics.count_get("test")
         config = replace(CONFIG, topics={"slow": TopicConfig("slow", stat=True)})
         self.statistics.reconfigure(config)
@@ -236,7 +234,7 @@ class StatsReplyTests(SynchronousTestCase):
         self.stores: list[Store] = []
 
     def figures(self, config: BrokerConfig = CONFIG) -> Figures:
-        """What the broker knows."""
+        """The figures of the broker."""
         return Figures(
             config,
             self.statistics,
@@ -269,7 +267,7 @@ class StatsReplyTests(SynchronousTestCase):
         self.assertEqual(len(stats_reply("help", self.figures())[1]), 252)
 
     def test_replication(self) -> None:
-        """An item of ours; a topic of that name is told about as well."""
+        """An item of ours; a topic of that name is shown as well."""
         self.assertEqual(["role master", "state running"], self.lines("replication"))
         self.stores.append(Store("replication", 0, 0, 100, 5, 100))
         self.assertEqual(
@@ -278,7 +276,7 @@ class StatsReplyTests(SynchronousTestCase):
         )
 
     def test_counters_begin_at_nothing(self) -> None:
-        """Each of those that a broker counts since its start."""
+        """Each counter since the start begins at 0."""
         for line in self.lines(""):
             name, value = line.split(" ")
             if name.startswith(("cmd_", "tx_", "get_", "put_", "total_", "uptime")):
@@ -331,7 +329,7 @@ class StatsReplyTests(SynchronousTestCase):
         self.assertEqual(lines[8], f"threads {threading.active_count()}")
 
     def test_row_46_unknown_topic(self) -> None:
-        """Row 46: an unknown item is a topic without anything."""
+        """Row 46: an unknown item is a topic without values."""
         self.assertEqual(
             self.lines("46"),
             [
@@ -470,7 +468,7 @@ class ConfigReplyTests(SynchronousTestCase):
     """``stats config``."""
 
     def test_raw_bytes(self) -> None:
-        """The file's bytes as they are, without STATS and END, and again when asked again."""
+        """The file's bytes unchanged, without STATS and END, with each request."""
         path = self.mktemp()
         content = b"[system]\r\nbrokerId=0\n; \xd6\xd0 \xff\x00"
         with open(path, "wb") as file:

@@ -1,4 +1,7 @@
-"""The turn in C on the slave of a pair: which records it takes, and from which connection."""
+"""
+The turn in C on the slave of a pair: the records that it takes, and the connection that it takes
+them from.
+"""
 
 from __future__ import annotations
 
@@ -26,14 +29,14 @@ class SlaveCase(LaneCase):
     """A slave with the turn in C."""
 
     def slave(self, in_c: bool = True, **options: Any) -> Served:
-        """One that has no master yet."""
+        """A slave without a master."""
         options.setdefault("unflush_threshold", 1000)
         served = Served(self.mktemp(), in_c, SlaveBroker, **options)
         self.addCleanup(served.close)
         return served
 
     def master(self, served: Served) -> Peer:
-        """A connection that is plain, and is that of the master; both partitions have a record."""
+        """A plain connection of the master; both partitions have a record."""
         peer = served.connect()
         for _ in range(3):
             peer.send(sync(b"first") + sync(b"first", partition=b"1"))
@@ -44,10 +47,10 @@ class SlaveCase(LaneCase):
 
 
 class TakenTests(SlaveCase):
-    """Records, of which nothing goes through the connection in Python."""
+    """Records that do not reach the connection in Python."""
 
     def taken_only(self, served: Served) -> Peer:
-        """A connection of the master that fails if anything of it is left to Python."""
+        """A connection of the master that fails if any byte of it is left to Python."""
         peer = self.master(served)
         peer.connection.received = None  # type: ignore[assignment,method-assign]
         return peer
@@ -79,7 +82,7 @@ class TakenTests(SlaveCase):
         self.assertEqual((store.put_count, served.broker.ids.next_id), (count + 3, drawn))
 
     def test_record_in_pieces(self) -> None:
-        """The beginning of an ordinary record is kept until the rest comes."""
+        """An incomplete ordinary record is kept until the rest arrives."""
         served = self.slave()
         peer = self.taken_only(served)
         for byte in sync(b"hello"):
@@ -90,7 +93,7 @@ class TakenTests(SlaveCase):
 
 
 class LeftTests(SlaveCase):
-    """What is not ordinary, in its order."""
+    """Other requests, in order."""
 
     def test_other_requests(self) -> None:
         """They are answered between records, as by any broker; a put is refused."""
@@ -129,7 +132,7 @@ class LeftTests(SlaveCase):
         self.assertEqual(served.files()["test-0/0"][end:], encode_record(7, 0, b"record"))
 
     def test_store_that_cannot_write(self) -> None:
-        """While a worker must not be disturbed records collect in a batch, in their order."""
+        """While a worker must not be disturbed records collect in a batch, in order."""
         served = self.slave()
         peer = self.master(served)
         store = self.store(served)
@@ -161,7 +164,7 @@ class LeftTests(SlaveCase):
         self.assertIn(b"result 200", peer.received())
 
     def test_partition_that_is_closed(self) -> None:
-        """From the next turn on."""
+        """It refuses records from the next turn on."""
         served = self.slave()
         peer = self.master(served)
         served.broker.close_partitions("test", (0, 0))
@@ -171,11 +174,11 @@ class LeftTests(SlaveCase):
 
 
 class RefusedTests(SlaveCase):
-    """No record behind a refused one while the master joins."""
+    """No record after a refused one is stored while the master joins."""
 
     def test_part_of_the_records(self) -> None:
-        """A disk that takes only a part: what is not in the file is refused, and everything behind
-        it until the master asks again."""
+        """A disk that takes only a part: records that are not in the file are refused, and all
+        later ones until the master asks for the offset again."""
         served = self.slave()
         peer = self.master(served)
         store = self.store(served)
@@ -214,7 +217,7 @@ class TakeoverTests(SlaveCase):
     """A newer connection of the master."""
 
     def test_nothing_of_the_older_is_taken_any_more(self) -> None:
-        """Neither what it had begun, nor what it sends; it is slow at once, and closed."""
+        """Neither its incomplete record nor later ones; it becomes slow at once, and is closed."""
         served = self.slave()
         older = self.master(served)
         older.send(sync(b"begun")[:20])
@@ -236,7 +239,7 @@ class TakeoverTests(SlaveCase):
         self.assertEqual((older.received(), self.store(served).next_offset), (b"", end))
 
     def test_both_ready_in_one_turn(self) -> None:
-        """What the older brought before is stored before, or never."""
+        """Records of the older connection are stored before those of the newer, or not at all."""
         served = self.slave()
         older = self.master(served)
         for _ in range(2):  # more than one round
@@ -265,8 +268,8 @@ class TwinTests(SlaveCase):
     pieces = 0
 
     def test_random_streams(self) -> None:
-        """Any requests of a master, cut anywhere, with takeovers and clients beside it: the same
-        replies, logs and counters. A failure names the seed of its stream."""
+        """Random requests of a master, cut anywhere, with takeovers and clients: the same replies,
+        logs and counters. A failure names the seed of its stream."""
         self.patch(os, "fdatasync", lambda descriptor: None)
         self.pieces = 0
         for seed in range(SEED, SEED + max(1, FRAMES // 5000)):
@@ -303,7 +306,7 @@ class TwinTests(SlaveCase):
         return plan
 
     def run_plan(self, served: Served, plan: list[tuple[int, bytes, float]]) -> list[object]:
-        """Everything that came of it."""
+        """The results of the plan."""
         peers = [served.connect() for _ in range(4)]
         for peer in peers:
             peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)

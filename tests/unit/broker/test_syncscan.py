@@ -1,4 +1,4 @@
-"""The hot path of a slave against its oracle: the same frames through decoder and responder."""
+"""The hot path of a slave against decoder and responder, with the same frames."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SEED = 20261130
 
 
 def random_frame(rng: random.Random) -> bytes:
-    """Mostly ordinary records, mixed with everything that is not."""
+    """Mostly ordinary records, mixed with all other frames."""
     body = rng.randbytes(rng.choice((0, 1, 5, 100, 1000)))
     form = {
         "partition": rng.choice((b"0", b"0", b"1", b"2", b"00", b"-1")),
@@ -87,8 +87,7 @@ class SyncScanTests(SynchronousTestCase):
             self.assertEqual(counted[0], counted[1])
 
     def test_vectors(self) -> None:
-        """What is ordinary is taken, with its record and its reply; anything else is left, and
-        leaves no trace."""
+        """Ordinary records are taken, with record and reply; others are left without any effect."""
         for scan in WAYS:
             for vector in SYNC_VECTORS:
                 self.check(scan, vector)
@@ -133,7 +132,7 @@ class SyncScanTests(SynchronousTestCase):
             self.assertEqual(reply, client.send(frame[cut:]))
 
     def test_refused_batch_ends_the_scan(self) -> None:
-        """In front of the record, which then is answered the long way."""
+        """A record whose store refuses is left to the slow path."""
         broker = SlaveBroker(self.mktemp())
         client = broker.client()
         client.send(sync(b"hello"))
@@ -149,7 +148,7 @@ class SyncScanTests(SynchronousTestCase):
         self.assertTrue(reply.endswith(b"failed.Detail:no room"), reply)
 
     def test_one_batch_a_turn(self) -> None:
-        """However many records of a partition a chunk brings, they are one write."""
+        """All records of a partition in a chunk are one write."""
         broker = SlaveBroker(self.mktemp())
         client = broker.client()
         client.send(sync(b"hello"))
@@ -158,7 +157,7 @@ class SyncScanTests(SynchronousTestCase):
         self.assertIn(checksum.to_bytes(4, "big"), log(broker)["test", 0])
 
     def end_after(self, broker: SlaveBroker, replies: bytes) -> int:
-        """Where the log ends after 1000 answers."""
+        """The end of the log after 1000 answers."""
         self.assertEqual(1000, replies.count(b"result 200 "))
         store = broker.stores.get("test", 0)
         assert store is not None
@@ -172,7 +171,7 @@ class TwinTests(SynchronousTestCase):
         skip = f"the native part is not used ({way})"
 
     def test_random_streams(self) -> None:
-        """What was consumed, the records, the replies and what they wait for are the same."""
+        """The consumed bytes, records, replies and awaited batches are the same."""
         for seed in range(SEED, SEED + 200):
             rng = random.Random(seed)
             frames = [self.broken(rng, random_frame(rng)) for _ in range(rng.choice((1, 5, 40)))]
@@ -182,7 +181,7 @@ class TwinTests(SynchronousTestCase):
             self.assertEqual(found[0], found[1], f"seed {seed}")
 
     def broken(self, rng: random.Random, frame: bytes) -> bytes:
-        """Every tenth frame has a byte changed, lacks one, or has one too much."""
+        """Every tenth frame has a changed byte, or one byte less or more."""
         if rng.randrange(10):
             return frame
         place = rng.randrange(min(len(frame), 80))
@@ -209,7 +208,7 @@ class TwinTests(SynchronousTestCase):
         return steps, group.replies, runs, pieces, [store.next_offset for store in stores]
 
     def test_every_prefix(self) -> None:
-        """No byte beyond the end decides anything: each vector, cut at each byte."""
+        """Bytes after the end have no effect: each vector, cut at each byte."""
         assert compiled is not None
         for vector in SYNC_VECTORS:
             for length in range(len(vector.request)):
@@ -218,8 +217,8 @@ class TwinTests(SynchronousTestCase):
                 self.assertEqual(found[0], found[1], (vector.request, length))
 
     def test_nothing_leaks(self) -> None:
-        """Records taken and refused, thousands of times: as many blocks as before, at least once
-        when all caches are warm."""
+        """After thousands of taken and refused records the number of allocated blocks is the
+        same."""
         data = sync(b"x" * 100) * 3 + sync(b"y" * 5000) + sync(b"z", partition=b"1")
         assert compiled is not None
         take = compiled.take_syncs

@@ -1,4 +1,4 @@
-"""Which topics are accepted, partition ranges and closed partitions."""
+"""Accepted topics, partition ranges and closed partitions."""
 
 from __future__ import annotations
 
@@ -50,10 +50,8 @@ class TopicPatternsTests(SynchronousTestCase):
         )
 
     def test_C61_regular_expression_characters(self) -> None:
-        """
-        What the original accepts through unquoted characters stays accepted, and a name accepts
-        itself (D-16).
-        """
+        """Topics that the original accepts because of unquoted characters are accepted, and a name
+        accepts itself (D-16)."""
         patterns = TopicPatterns(["a+b", "x.y"])
         self.assertEqual(
             [patterns.match(name) for name in ("aab", "xzy", "x.y", "a+b", "xy", "b")],
@@ -61,39 +59,36 @@ class TopicPatternsTests(SynchronousTestCase):
         )
 
     def test_star_beside_regular_expression_characters(self) -> None:
-        """A star works both in the quoted and in the unquoted reading of a name."""
+        """A star works in the quoted and in the unquoted reading of a name."""
         patterns = TopicPatterns(["a+*"])
         self.assertEqual(
             [patterns.match(name) for name in ("a+1", "aa1", "+1")], [True, True, False]
         )
 
     def test_no_regular_expression(self) -> None:
-        """
-        A name that is no regular expression, with which the original does not start, accepts
-        itself.
-        """
+        """A name that is not a regular expression, with which the original does not start, accepts
+        itself."""
         patterns = TopicPatterns(["a(b", "[*"])
         self.assertEqual(
             [patterns.match(name) for name in ("a(b", "[1", "ab")], [True, True, False]
         )
 
     def test_too_long(self) -> None:
-        """No pattern covers a topic that could not be the name of a directory."""
+        """No pattern accepts a topic whose directory name would be too long."""
         patterns = TopicPatterns(["*"])
         self.assertTrue(patterns.match("t" * topics.LONGEST_TOPIC))
         self.assertFalse(patterns.match("t" * (topics.LONGEST_TOPIC + 1)))
 
     def test_added_later(self) -> None:
-        """A name that was refused before its pattern came is accepted afterwards."""
+        """A name that was refused is accepted after its pattern was added."""
         patterns = TopicPatterns(["a"])
         self.assertFalse(patterns.match("b"))
         patterns.add(["b"])
         self.assertTrue(patterns.match("b"))
 
     def test_memory_is_bounded(self) -> None:
-        """
-        A peer that invents topics does not make the cache grow without end, and answers stay right.
-        """
+        """The cache does not grow without limit with invented topics, and its answers stay
+        right."""
         self.patch(topics, "CACHE_LIMIT", 10)
         patterns = TopicPatterns(["w*"])
         for number in range(100):
@@ -110,7 +105,7 @@ class PlaceTests(SynchronousTestCase):
         return self.assertRaises(BrokerError, rules.place, URL, topic, partition)
 
     def test_accepted(self) -> None:
-        """A put in range stays where it was asked to go."""
+        """A put in range goes to the requested partition."""
         rules = TopicRules(configuration(test=2), Settings())
         self.assertEqual([rules.place(URL, "test", p) for p in (0, 1)], [0, 1])
 
@@ -160,7 +155,7 @@ class PlaceTests(SynchronousTestCase):
         self.assertIn("wrong partition 3", str(self.refusal(rules, "w1", 3)))
 
     def test_any_partition(self) -> None:
-        """-1 becomes whatever the random source picks among all partitions."""
+        """-1 becomes the choice of the random source among all partitions."""
         asked: list[int] = []
         rules = TopicRules(configuration(test=5), Settings(), lambda n: asked.append(n) or 3)
         self.assertEqual(rules.place(URL, "test", ANY_PARTITION), 3)
@@ -172,7 +167,7 @@ class PlaceTests(SynchronousTestCase):
         self.assertEqual({rules.random_partition("test") for _ in range(500)}, {0, 1, 2, 3})
 
     def test_any_partition_of_none(self) -> None:
-        """A topic with no partitions refuses every put, also one that leaves the choice."""
+        """A topic without partitions refuses every put, also one to -1."""
         rules = TopicRules(configuration(test=0), Settings())
         self.assertIn("wrong partition -1", str(self.refusal(rules, "test", ANY_PARTITION)))
 
@@ -226,7 +221,7 @@ class ClosedPartitionsTests(SynchronousTestCase):
         self.assertEqual(self.rules.place(URL, "test", 1), 1)
 
     def test_C66_unconfigured_topic(self) -> None:
-        """Closing partitions of a topic without a section does nothing, and says so."""
+        """Closing partitions of a topic without a section has no effect, and is logged."""
         with capturedLogs() as events:
             self.close("other", (0, 3))
             self.close("", (0, 3))
@@ -239,7 +234,7 @@ class ClosedPartitionsTests(SynchronousTestCase):
         self.assertEqual(self.closed(), [])
 
     def test_random_partition_is_open(self) -> None:
-        """A put that leaves the choice never lands in a closed partition (D-14, fixed)."""
+        """A put to -1 never goes to a closed partition (D-14, fixed)."""
         self.close("test", (1, 2))
         self.assertEqual({self.rules.random_partition("test") for _ in range(200)}, {0, 3})
 
@@ -260,7 +255,7 @@ class ClosedPartitionsTests(SynchronousTestCase):
         self.assertEqual(self.rules.closed_partitions("test"), ((0, 1), (3, 3)))
 
     def test_listeners(self) -> None:
-        """Each reload tells the listener, because earlier answers may no longer hold."""
+        """Each reload calls the listener, because earlier answers may be wrong now."""
         self.close("test", (0, 0))
         self.close("test")
         self.assertEqual(len(self.changes), 2)
@@ -271,7 +266,7 @@ class ClosedPartitionsTests(SynchronousTestCase):
         self.assertEqual(self.closed(), [1, 2, 3, 4, 5])
 
     def test_log(self) -> None:
-        """What closes and what opens leaves a line that names the topic and the partitions."""
+        """A log line names the topic and the partitions that are closed or opened."""
         with capturedLogs() as events:
             self.close("test", (0, 2), (3, 3))
             self.close("test", (0, 2), (3, 3))
@@ -286,7 +281,7 @@ class ClosedPartitionsTests(SynchronousTestCase):
 
 
 class TopicConfigTests(SynchronousTestCase):
-    """What holds for a topic."""
+    """The configuration of a topic."""
 
     def test_section_or_global(self) -> None:
         """A topic has its own section, or a copy of the global values under its name."""

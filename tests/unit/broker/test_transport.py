@@ -20,31 +20,31 @@ from metamorphosis.broker.transport import QUEUE_LIMIT, BrokerPort, BrokerTransp
 
 
 class Reactor:
-    """Remembers interest; the test plays the events."""
+    """Remembers the watched transports; the test makes the events."""
 
     def __init__(self) -> None:
         self.readers: set[Any] = set()
         self.writers: set[Any] = set()
 
     def addReader(self, reader: Any) -> None:
-        """It wants to read."""
+        """Watch for input."""
         self.readers.add(reader)
 
     def removeReader(self, reader: Any) -> None:
-        """No longer."""
+        """Stop watching for input."""
         self.readers.discard(reader)
 
     def addWriter(self, writer: Any) -> None:
-        """It wants to write."""
+        """Watch for room."""
         self.writers.add(writer)
 
     def removeWriter(self, writer: Any) -> None:
-        """No longer."""
+        """Stop watching for room."""
         self.writers.discard(writer)
 
 
 class Peer:
-    """The protocol: offers room, remembers what it was told."""
+    """The protocol: offers room, records the calls."""
 
     def __init__(self) -> None:
         self.buffer = bytearray(10)
@@ -56,7 +56,7 @@ class Peer:
         return memoryview(self.buffer)
 
     def received(self, count: int) -> None:
-        """So many came."""
+        """That number of bytes arrived."""
         self.chunks.append(bytes(self.buffer[:count]))
 
     def pauseProducing(self) -> None:
@@ -87,11 +87,11 @@ class Segment:
         self.readers = 0
 
     def retain(self) -> None:
-        """One more."""
+        """Count one more user."""
         self.readers += 1
 
     def release(self) -> None:
-        """One less."""
+        """Count one less."""
         self.readers -= 1
 
 
@@ -153,8 +153,8 @@ class TransportTests(SynchronousTestCase):
         return bytes(received)
 
     def fill(self) -> int:
-        """Write until the socket takes no more and something is queued; returns how much was
-        written."""
+        """Write until the socket is full and bytes are queued; returns the number of written
+        bytes."""
         written = 0
         while not self.transport.queued_bytes:
             self.transport.write(b"x" * 65536)
@@ -162,7 +162,7 @@ class TransportTests(SynchronousTestCase):
         return written
 
     def test_receives_into_the_protocols_room(self) -> None:
-        """Bytes arrive where the protocol wants them, in pieces no larger than its room."""
+        """Bytes arrive in the protocol's room, in pieces no larger than it."""
         self.peer.sendall(b"0123456789abc")
         self.assertIsNone(self.transport.doRead())
         self.assertIsNone(self.transport.doRead())
@@ -175,7 +175,7 @@ class TransportTests(SynchronousTestCase):
         self.assertIs(self.transport.doRead(), main.CONNECTION_DONE)
 
     def test_write_sends_at_once(self) -> None:
-        """A reply is on its way when ``write`` returns, without a turn through the reactor."""
+        """A reply is sent when ``write`` returns, without a turn of the reactor."""
         self.transport.write(b"reply")
         self.assertEqual(self.peer.recv(10), b"reply")
         self.assertEqual(self.reactor.writers, set())
@@ -198,7 +198,7 @@ class TransportTests(SynchronousTestCase):
         self.assertEqual(self.reactor.writers, set())
 
     def test_file_at_once(self) -> None:
-        """A range that the socket takes whole needs neither queue nor reference."""
+        """A range that the socket takes completely needs no queue and no reference."""
         segment = self.segment(b"0123456789")
         self.transport.write_file(b"value 4 1\r\n", segment, 3, 4)  # type: ignore[arg-type]
         self.assertEqual(self.read(15), b"value 4 1\r\n3456")
@@ -216,14 +216,13 @@ class TransportTests(SynchronousTestCase):
         self.assertEqual((segment.readers, self.reactor.writers), (0, set()))
 
     def test_file_shorter_than_promised_closes(self) -> None:
-        """A length that was announced and cannot be kept ends the connection instead of sending
-        something else."""
+        """If the file is shorter than the announced length the connection ends."""
         segment = self.segment(b"0123")
         self.transport.write_file(b"value 9 1\r\n", segment, 0, 9)  # type: ignore[arg-type]
         self.assertIs(self.transport.doWrite(), main.CONNECTION_LOST)
 
     def test_long_queue_pauses_the_producer(self) -> None:
-        """File bytes count: a client that pipelines gets and reads nothing is no longer read."""
+        """Bytes of files count: a client that pipelines gets and does not read is not read from."""
         segment = self.segment(b"x" * QUEUE_LIMIT)
         self.fill()
         self.assertEqual(self.protocol.events, [])
@@ -247,7 +246,7 @@ class TransportTests(SynchronousTestCase):
         self.assertEqual(received, written)
 
     def test_lost_connection_lets_go_of_files(self) -> None:
-        """Ranges that will never be sent do not keep deleted segments on the disk."""
+        """Unsent ranges of a lost connection do not keep deleted segments on the disk."""
         segment = self.segment(b"x" * 100)
         self.fill()
         self.transport.write_file(b"h", segment, 0, 100)  # type: ignore[arg-type]
@@ -257,7 +256,7 @@ class TransportTests(SynchronousTestCase):
         self.assertEqual(self.protocol.events[-1], "lost")
 
     def test_write_after_reset_is_left_to_the_reactor(self) -> None:
-        """An error while sending does not surface in ``write`` but as a lost connection."""
+        """An error of a send is not raised by ``write``, but reported as a lost connection."""
         self.peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
         self.peer.close()
         self.transport.write(b"a")
@@ -267,7 +266,7 @@ class TransportTests(SynchronousTestCase):
 
 
 class Places:
-    """A factory that has places for four."""
+    """A factory with four places."""
 
     max_connections = 4
 
@@ -288,7 +287,7 @@ class PortTests(SynchronousTestCase):
             self.patch(self.port, name, partial(self.calls.append, name))
 
     def taken(self, count: int) -> None:
-        """A client has come or gone; ``count`` places are taken now."""
+        """A client has connected or left; ``count`` places are taken now."""
         self.places.connections = [0] * count
         if count == 4:
             self.port.doRead()
@@ -296,8 +295,8 @@ class PortTests(SynchronousTestCase):
             self.port.connection_ended()
 
     def test_watchers(self) -> None:
-        """The first few connections stay with the reactor, unless the set of sockets looks first;
-        all others are of the set."""
+        """The first few connections are watched by the reactor, unless the set of sockets looks
+        first; all others by the set."""
         for looks_first, expected in ((False, ["reactor"] * 4 + ["set"] * 2), (True, ["set"] * 6)):
             places: Any = Places()
             places.congestion = CongestionControl()
@@ -318,7 +317,7 @@ class PortTests(SynchronousTestCase):
             self.assertEqual(expected, found)
 
     def test_lines(self) -> None:
-        """One when they are taken, one when enough are free again and stay so for a while."""
+        """One log line when all are taken, one when enough have been free for a while."""
         with capturedLogs() as lines:
             for count, pause in ((4, 0), (3, 60), (4, 0), (0, 0), (4, 60), (0, 60)):
                 self.taken(count)

@@ -9,10 +9,10 @@ from tests.unit.broker.test_hotpath import put
 
 
 class LoneTests(SynchronousTestCase):
-    """A client that is alone, and waits for each reply."""
+    """A single client that waits for each reply."""
 
     def test_puts_are_answered_at_once(self) -> None:
-        """From the second on, each within its own chunk, and without a call of the reactor."""
+        """From the second put on, within its own chunk, and without a call of the reactor."""
         broker = Broker(self.mktemp())
         client = broker.client()
         client.send(put(b"first"))
@@ -24,7 +24,7 @@ class LoneTests(SynchronousTestCase):
             self.assertEqual(before, len(broker.clock.getDelayedCalls()))
 
     def test_not_alone_any_more(self) -> None:
-        """The puts of several clients in one turn are one write again, from the next turn on."""
+        """From the next turn on, puts of several clients in one turn are one write again."""
         broker = Broker(self.mktemp())
         clients = [broker.client() for _ in range(4)]
         clients[0].send(put(b"alone"))
@@ -37,7 +37,7 @@ class LoneTests(SynchronousTestCase):
             self.assertTrue(all(each.received() for each in clients))
 
     def test_one_call_of_the_reactor(self) -> None:
-        """However many clients and partitions have something to do in a turn."""
+        """One call for any number of clients and partitions in a turn."""
         broker = Broker(self.mktemp())
         clients = [broker.client() for _ in range(4)]
         for client in clients:
@@ -49,7 +49,7 @@ class LoneTests(SynchronousTestCase):
         self.assertLessEqual(len(broker.clock.getDelayedCalls()), before + 1)
 
     def test_fault_within_a_chunk(self) -> None:
-        """What a lone client's chunk has put before an error is written all the same."""
+        """Puts of a lone client's chunk before an error are written."""
         broker = Broker(self.mktemp())
         client = broker.client()
         client.send(put(b"first"))
@@ -69,10 +69,10 @@ class LoneTests(SynchronousTestCase):
 
 
 class FaultTests(SynchronousTestCase):
-    """One fault stays one client's, or one partition's."""
+    """A fault affects one client, or one partition."""
 
     def test_fault_while_answering_one(self) -> None:
-        """The connection that cannot be answered is cut, the others of the turn are answered."""
+        """The connection that cannot be answered is closed, the others of the turn are answered."""
         broker = Broker(self.mktemp())
         bad, good = broker.client(), broker.client()
         for client in (bad, good):
@@ -90,7 +90,7 @@ class FaultTests(SynchronousTestCase):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_fault_while_committing_one(self) -> None:
-        """The other partitions of the turn are written and answered, and the broker goes on."""
+        """The other partitions of the turn are written and answered, and the broker continues."""
         broker = Broker(self.mktemp())
         one, two = broker.client(), broker.client()
         one.send(put(b"hello"))

@@ -31,7 +31,7 @@ REPLY = re.compile(rb"result 200 (\d+) (-?\d+)\r\n(\d+) (\d+) (\d+)")
 
 
 def frame(rng: random.Random) -> bytes:
-    """One request, most of them ordinary."""
+    """One request, mostly an ordinary one."""
     kind = rng.randrange(16)
     partition = b"%d" % rng.randrange(2)
     if kind == 0:
@@ -50,7 +50,7 @@ def frame(rng: random.Random) -> bytes:
 
 
 def cut(rng: random.Random, stream: bytes, most: int = sys.maxsize) -> list[bytes]:
-    """Pieces of it, up to a number of bytes."""
+    """Cut into pieces of up to a number of bytes."""
     pieces = []
     while stream:
         size = min(rng.choice((1, 7, 50, 1000, 5000, 30000, len(stream))), most)
@@ -69,14 +69,14 @@ def logs(served: Served) -> dict[str, bytes]:
 
 
 class TwinCase(LaneCase):
-    """Two brokers that get the same."""
+    """Two brokers that get the same bytes."""
 
     def setUp(self) -> None:
         """Flushes take no time."""
         self.patch(os, "fdatasync", lambda descriptor: None)
 
     def side(self, in_c: bool, ids: int) -> Served:
-        """One of them; both have two partitions."""
+        """One of the brokers, with two partitions."""
         served = Served(
             self.mktemp(), in_c, unflush_threshold=1000, max_segment_size=self.segment_bytes
         )
@@ -93,7 +93,7 @@ class TwinCase(LaneCase):
 
 
 class OneAtATimeTests(TwinCase):
-    """One connection sends at a time: everything is the same."""
+    """One connection sends at a time: all results are the same."""
 
     def test_random_streams(self) -> None:
         """A failure names the seed of its stream."""
@@ -131,7 +131,7 @@ class OneAtATimeTests(TwinCase):
         return plan
 
     def run_plan(self, served: Served, plan: list[tuple[int, bytes, float]]) -> list[object]:
-        """Everything that came of it."""
+        """The results of the plan."""
         peers = [served.connect() for _ in range(CONNECTIONS)]
         came = [bytearray() for _ in peers]
         for number, piece, pause in plan:

@@ -57,7 +57,7 @@ class Side:
         self.ids = ClockIds()
 
     def take(self, data: bytes, start: int, view: bool) -> tuple[Any, ...]:
-        """What came of one piece, in values that can be compared."""
+        """The results of one piece, as values that can be compared."""
         group = Group()
         source = memoryview(data) if view else data
         past = self.scan(data, source, start, len(data), self.routes, self.ids, group)
@@ -70,7 +70,7 @@ class Side:
         return past, group.replies, runs, pieces, self.ids.next_id, self.offsets()
 
     def offsets(self) -> list[int]:
-        """Where the next records will start."""
+        """The offsets of the next records."""
         return [store.next_offset for store in self.stores]
 
     def commit(self) -> None:
@@ -125,7 +125,7 @@ class TwinTests(SynchronousTestCase):
             seed += 1
 
     def compare(self, rng: random.Random, frames: list[bytes], seed: int) -> None:
-        """One stream. A frame that both leave is stepped over, as its long way would."""
+        """One stream. A frame that both leave is skipped, as the slow path would take it."""
         fast, slow = Side(native.scan), Side(pure.scan)
         fast.routes.checked_only = slow.routes.checked_only = not seed % 4
         data = b"".join(frames)

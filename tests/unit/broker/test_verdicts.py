@@ -1,4 +1,4 @@
-"""The memory of what filters said."""
+"""The memory of filters' verdicts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class VerdictsTests(SynchronousTestCase):
     """One partition."""
 
     def test_any_order(self) -> None:
-        """What was remembered is recalled, in whatever order it came, and nothing else."""
+        """Remembered verdicts are returned, in whatever order they were added, and no others."""
         numbers = random.Random(7)
         verdicts, model = Verdicts(), {}
         for offset in numbers.sample(range(1 << 40), 500):
@@ -25,7 +25,7 @@ class VerdictsTests(SynchronousTestCase):
                 self.assertIs(verdicts.recall(other), model.get(other))
 
     def test_what_is_far_is_forgotten(self) -> None:
-        """The memory is bounded; the last messages asked about are always known."""
+        """The memory is bounded; the verdicts of the last messages are always known."""
         verdicts = Verdicts(most=8)
         for offsets in (range(100, 200), range(50), range(150, 170)):
             for offset in offsets:
@@ -50,7 +50,7 @@ class VerdictMemoryTests(SynchronousTestCase):
     """All partitions."""
 
     def test_least_recently_read_goes(self) -> None:
-        """So many verdicts in all; what was read last stays, however much it is."""
+        """The number of verdicts is limited; those of the partition that was read last stay."""
         memory = VerdictMemory(most=3 * (OVERHEAD + 10))
         made = {}
         for key in "abc":

@@ -14,7 +14,7 @@ class StartTests(SynchronousTestCase):
     """``--from``."""
 
     def test_words_and_offsets(self) -> None:
-        """The ends of the log, the group's position, a byte."""
+        """The ends of the log, the group's position, an offset."""
         for text, expected in (
             ("stored", Start(StartKind.STORED)),
             ("earliest", Start(StartKind.EARLIEST)),
@@ -43,13 +43,13 @@ class StartTests(SynchronousTestCase):
             self.assertEqual(start(text).milliseconds(1e6), int((1e6 - seconds) * 1000))
 
     def test_others(self) -> None:
-        """The error says all that may stand there."""
+        """The error names all valid forms."""
         for text in ("begin", "-1", "2025-13-01", "1x", "٣", "", "12345678901234567890"):
             error = self.assertRaises(argparse.ArgumentTypeError, start, text)
             self.assertIn("earliest, latest, stored, an offset, a time", str(error))
 
     def test_counts(self) -> None:
-        """0 is one."""
+        """0 is valid."""
         self.assertEqual(count("0"), 0)
         for text in ("-1", "1.5", "x", "²"):
             self.assertRaises(argparse.ArgumentTypeError, count, text)

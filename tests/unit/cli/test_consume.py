@@ -1,4 +1,4 @@
-"""``metaq consume``: what is written, when it counts as consumed, where it begins, how it ends."""
+"""``metaq consume``: its output, the acknowledgements, its beginning and end."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.unit.cli.fakes import FakeConsumer, Run
 
 
 def message(body: bytes, offset: int = 0, attribute: str | None = None) -> ReceivedMessage:
-    """One of partition 0-1."""
+    """A message of partition 0-1."""
     flag = int(attribute is not None)
     stored = encode_body(body, attribute)
     return ReceivedMessage("t", Partition(0, 1), offset, 77, flag, stored)
@@ -34,19 +34,19 @@ class ConsumeTestCase(SynchronousTestCase):
     """A run and its consumer."""
 
     def run_metaq(self, arguments: str = "", **options: Any) -> Run:
-        """``metaq consume t --group g`` with these."""
+        """``metaq consume t --group g`` with these options."""
         run = Run(f"consume t --group g {arguments}", **options)
         if run.session.registry is not None:
             run.session.master(0, t=2)
         return run.start()
 
     def consumer(self, run: Run) -> FakeConsumer:
-        """The one it made."""
+        """The consumer of the command."""
         (consumer,) = run.session.consumers
         return consumer
 
     def deliver(self, run: Run, messages: Sequence[ReceivedMessage]) -> int:
-        """Hand a batch to the listener; how many of it count as consumed."""
+        """Deliver a batch; the number of processed messages."""
         taken = self.begin(run, messages)
         try:
             run.runtime.result(taken)
@@ -56,23 +56,23 @@ class ConsumeTestCase(SynchronousTestCase):
         return len(messages)
 
     def begin(self, run: Run, messages: Sequence[ReceivedMessage]) -> Deferred[None]:
-        """Hand it over without waiting."""
+        """Deliver without waiting."""
         taken: Deferred[None] = run.runtime.start(self.consumer(run).listener(list(messages)))
         return taken
 
 
 class OutputTests(ConsumeTestCase):
-    """What is written."""
+    """The output."""
 
     def test_bodies(self) -> None:
-        """What the producer sent, a line each, without attributes, whatever the bytes are."""
+        """The sent bodies, a line each, without attributes, with any bytes."""
         run = self.run_metaq()
         batch = [message(b"one", attribute="a"), message(b""), message(b"\xff\x00")]
         self.assertEqual(self.deliver(run, batch), 3)
         self.assertEqual(run.output, b"one\n\n\xff\x00\n")
 
     def test_json(self) -> None:
-        """One object a line, with everything there is to know."""
+        """One object a line, with all fields."""
         run = self.run_metaq("--json")
         self.deliver(run, [message("ä\n".encode(), 21, "x"), message(b"\xff", 50)])
         first, second = map(json.loads, run.text.splitlines())
@@ -84,13 +84,13 @@ class OutputTests(ConsumeTestCase):
         )
 
     def test_raw(self) -> None:
-        """Exact bodies, nothing between them."""
+        """Exact bodies without separators."""
         run = self.run_metaq("--raw")
         self.deliver(run, [message(b"a\n"), message(b""), message(b"\xff\x00")])
         self.assertEqual(run.output, b"a\n\xff\x00")
 
     def test_format(self) -> None:
-        """What the user has asked for."""
+        """The user's format."""
         run = self.run_metaq(r"--format {offset}:{attribute}={body}\n")
         self.deliver(run, [message(b"1", 31, "x"), message(b"2", 60)])
         self.assertEqual(run.output, b"31:x=1\n60:=2\n")
@@ -109,7 +109,7 @@ class OutputTests(ConsumeTestCase):
         self.assertEqual(run.text, "first\nsecond\n")
 
     def test_nobody_reads(self) -> None:
-        """A closed pipe ends it without a word; what was not written is not consumed."""
+        """A closed pipe ends the command without a message; unwritten messages are not consumed."""
         run = self.run_metaq()
         run.output_error = OSError(errno.EPIPE, "Broken pipe")
         self.assertEqual(self.deliver(run, [message(b"one"), message(b"two")]), 0)
@@ -117,23 +117,23 @@ class OutputTests(ConsumeTestCase):
         self.assertTrue(self.consumer(run).closed)
 
     def test_full_disk(self) -> None:
-        """Any other fault of the output is said."""
+        """Any other fault of the output is an error."""
         run = self.run_metaq()
         run.output_error = OSError(errno.ENOSPC, "No space left on device")
         self.assertEqual(self.deliver(run, [message(b"one")]), 0)
         self.assertEqual((run.status, run.said), (1, "metaq: output: No space left on device\n"))
 
     def test_nothing_is_given_up(self) -> None:
-        """A message that could not be written is never taken for processed."""
+        """A message that could not be written never counts as processed."""
         consumer = self.consumer(self.run_metaq())
         self.assertRaises(MetaQError, consumer.reject, message(b"x"))
 
 
 class PassedOverTests(ConsumeTestCase):
-    """Messages that could not be written."""
+    """Messages that could not be read."""
 
     def test_status(self) -> None:
-        """It does not end as if all were well, and says how many were passed over and why."""
+        """The status is not 0, and the error has their number and the reason."""
         for damaged, too_long, reason in (
             (2, 0, "2 passed over because they are damaged"),
             (0, 1, "1 passed over because they are too long: --max-body-bytes takes longer ones"),
@@ -149,7 +149,7 @@ class EndTests(ConsumeTestCase):
     """``--max``, ``--idle``, Ctrl-C."""
 
     def test_max(self) -> None:
-        """Exactly so many are written and consumed, wherever a batch ends."""
+        """Exactly this number of messages is written and consumed, wherever a batch ends."""
         run = self.run_metaq("--max 3")
         self.assertEqual(self.deliver(run, [message(b"1"), message(b"2")]), 2)
         batch = [message(b"3"), message(b"4", 21), message(b"5", 42)]
@@ -157,7 +157,7 @@ class EndTests(ConsumeTestCase):
         self.assertEqual((run.status, run.text), (0, "1\n2\n3\n"))
 
     def test_max_with_batches_at_the_same_time(self) -> None:
-        """Partitions that deliver at the same time do not write more together."""
+        """Partitions that deliver at the same time do not exceed it together."""
         run = self.run_metaq("--max 3")
         self.deliver(run, [message(b"1")])
         (writer,) = run.runtime.pools
@@ -170,7 +170,7 @@ class EndTests(ConsumeTestCase):
         self.assertEqual((run.status, run.text), (0, "1\n2\n3\n"))
 
     def test_idle(self) -> None:
-        """It ends when nothing has come for so long, counted from the last message."""
+        """The command ends when no message has arrived for this time, counted from the last one."""
         run = self.run_metaq("--idle 2")
         run.runtime.advance(1.5)
         self.deliver(run, [message(b"1")])
@@ -180,7 +180,7 @@ class EndTests(ConsumeTestCase):
         self.assertEqual((run.status, run.said), (0, ""))
 
     def test_idle_because_a_broker_is_away(self) -> None:
-        """That nothing comes from a broker that does not answer is no success."""
+        """A pause because a broker does not answer is not a success."""
         run = self.run_metaq("--idle 2")
         self.consumer(run).assignment = {("t", Partition(0, 1)): None}
         run.session.brokers["meta://b:1"].away = True
@@ -189,7 +189,7 @@ class EndTests(ConsumeTestCase):
         self.assertEqual(run.said, "metaq: nothing came; no broker answers for 0-1 of topic t\n")
 
     def test_interrupted(self) -> None:
-        """The consumer leaves its group in order, and the status says how it ended."""
+        """The consumer leaves its group in order, and the status shows the interruption."""
         run = self.run_metaq()
         self.deliver(run, [message(b"1")])
         run.console.stop()
@@ -197,7 +197,7 @@ class EndTests(ConsumeTestCase):
         self.assertTrue(self.consumer(run).closed)
 
     def test_positions_that_cannot_be_stored(self) -> None:
-        """Messages that will come again are no success."""
+        """Positions that cannot be stored are not a success: messages will be repeated."""
         run = self.run_metaq("--max 1")
         position = Position("t", Partition(0, 1), 21, 77, True)
         self.consumer(run).assignment = {("t", Partition(0, 1)): position}
@@ -210,7 +210,7 @@ class EndTests(ConsumeTestCase):
         )
 
     def test_progress(self) -> None:
-        """For who looks at standard error."""
+        """Progress is written to standard error."""
         run = self.run_metaq("--max 1", interactive=True)
         run.runtime.advance(0.6)
         self.deliver(run, [message(b"1")])
@@ -219,10 +219,10 @@ class EndTests(ConsumeTestCase):
 
 
 class JoiningTests(ConsumeTestCase):
-    """The beginning."""
+    """Joining the group."""
 
     def test_not_yet(self) -> None:
-        """A place in the group that takes time is said, and waited for."""
+        """A slow join is reported, and waited for."""
         run = Run("consume t --group g --idle 5")
         run.session.master(0, t=1)
         run.session.join_error = NotBalanced("0-0 is somebody else's")
@@ -232,7 +232,7 @@ class JoiningTests(ConsumeTestCase):
         self.assertEqual(run.status, 0)
 
     def test_interrupted_meanwhile(self) -> None:
-        """Who waits for a place in the group need not wait longer than they like."""
+        """Ctrl-C ends the wait for the group."""
         run = Run("consume t --group g")
         run.session.master(0, t=2)
         run.session.joining = Deferred()
@@ -242,7 +242,7 @@ class JoiningTests(ConsumeTestCase):
         self.assertTrue(self.consumer(run).closed)
 
     def test_refused(self) -> None:
-        """What cannot work ends it."""
+        """An error that cannot pass ends the command."""
         run = Run("consume t --group g")
         run.session.master(0, t=2)
         run.session.join_error = MetaQError("no such root")
@@ -250,7 +250,7 @@ class JoiningTests(ConsumeTestCase):
         self.assertEqual((run.status, run.said), (1, "metaq: no such root\n"))
 
     def test_no_such_topic(self) -> None:
-        """A topic that no broker has, nor will have, is a slip."""
+        """A topic that no broker has or accepts is an error."""
         for direct in (False, True):
             run = Run("consume t --group g --idle 5", direct=direct)
             if not direct:
@@ -261,13 +261,13 @@ class JoiningTests(ConsumeTestCase):
             self.assertIn("empty", run.said)
 
     def test_no_broker(self) -> None:
-        """Where no broker is registered the topic's name is not the reason."""
+        """Without a registered broker the error does not blame the topic's name."""
         run = Run("consume t --group g").start()
         self.assertEqual(run.status, 1)
         self.assertIn("no topic is registered below root /meta: its brokers are away", run.said)
 
     def test_topic_to_come(self) -> None:
-        """One that a section with a star in its name is for is waited for, and that is said."""
+        """A topic that a section with a star accepts is waited for, with a message."""
         for direct in (False, True):
             run = Run("consume wilderness --group g --idle 5", direct=direct)
             if not direct:
@@ -278,7 +278,7 @@ class JoiningTests(ConsumeTestCase):
             )
 
     def test_topic_of_a_broker_that_is_silent(self) -> None:
-        """It may have the topic."""
+        """A broker that does not answer may have the topic: it is waited for."""
         run = Run("consume t --group g --idle 5")
         run.session.master(0, u=2).away = True
         run.session.master(1, u=2)
@@ -286,7 +286,8 @@ class JoiningTests(ConsumeTestCase):
         self.assertIn("no broker has topic t yet", run.said)
 
     def test_brokers_that_cannot_be_reached(self) -> None:
-        """All of them: that is said at once; a slave, or one that is there, is waited for."""
+        """If no broker can be reached the error comes at once; with a slave, or one that answers,
+        the command waits."""
         for topic in ("t", "wilderness"):
             run = Run(f"consume {topic} --group g")
             run.session.master(0, t=2).away = True
@@ -308,7 +309,7 @@ class StartTests(ConsumeTestCase):
     """``--from``."""
 
     def load(self, run: Run, number: int = 0) -> StoredOffset | None:
-        """What the consumer would begin with."""
+        """The start of the consumer."""
         store = self.consumer(run).store
         loaded: StoredOffset | None = run.runtime.run(store.load("t", "g", Partition(0, number)))
         return loaded
@@ -321,7 +322,7 @@ class StartTests(ConsumeTestCase):
         return run.start()
 
     def test_stored(self) -> None:
-        """By default the group goes on where it was."""
+        """By default the group continues where it was."""
         run = self.begun("")
         self.assertEqual(self.load(run), StoredOffset("t", Partition(0, 0), 50, 7))
         self.assertIsNone(self.load(run, 1))
@@ -333,14 +334,14 @@ class StartTests(ConsumeTestCase):
         self.assertEqual(run.session.data("consumers/g/offsets/t/0-0"), "-1-0")
 
     def test_latest(self) -> None:
-        """With what comes from now on; a partition without messages has only such."""
+        """With later messages only; in a partition without messages all are later."""
         run = self.begun("--from latest")
         run.session.brokers["meta://b:1"].ranges.update({("t", 0): (10, 200), ("t", 1): (0, 30)})
         self.assertEqual(self.load(run), StoredOffset("t", Partition(0, 0), 100))
         self.assertEqual(self.load(run, 1), StoredOffset("t", Partition(0, 1), 0))
 
     def test_time(self) -> None:
-        """Where the first message of that time is; a partition without messages at 0."""
+        """With the first message of that time; in a partition without messages at 0."""
         run = self.begun("--from 2025-11-30T08:00Z")
         consumer = self.consumer(run)
         consumer.times[Partition(0, 0)] = 70
@@ -356,13 +357,13 @@ class StartTests(ConsumeTestCase):
         self.assertEqual(self.consumer(run).asked_at, [910_000])
 
     def test_offset_without_a_partition(self) -> None:
-        """It is a byte of one."""
+        """An offset needs a partition."""
         run = self.begun("--from 31")
         self.assertEqual((run.status, run.session.consumers), (2, []))
         self.assertIn("name that with --partition instead of --group", run.said)
 
     def test_only_the_first_time(self) -> None:
-        """A partition that was given away and comes back goes on where it was."""
+        """A partition that was given away and returns continues at its position."""
         run = self.begun("--from latest")
         self.load(run)
         there = StoredOffset("t", Partition(0, 0), 120, 9)
@@ -370,7 +371,8 @@ class StartTests(ConsumeTestCase):
         self.assertEqual(self.load(run), there)
 
     def test_partition_of_another_member(self) -> None:
-        """One that another member has read since the start goes on where it left it."""
+        """A partition that another member has read since the start continues at that member's
+        position."""
         for start in ("earliest", "latest"):
             run = self.begun(f"--from {start}")
             there = StoredOffset("t", Partition(0, 0), 90, 9)
@@ -380,7 +382,7 @@ class StartTests(ConsumeTestCase):
             self.assertEqual(self.load(run), StoredOffset("t", Partition(0, 0), 95, 9))
 
     def test_latest_of_a_broker_that_was_away(self) -> None:
-        """Its end is asked for when the partition is claimed."""
+        """The end is asked for when the partition is claimed."""
         run = Run("consume t --group g --from latest")
         broker = run.session.master(0, t=1)
         broker.away = True
@@ -391,7 +393,7 @@ class StartTests(ConsumeTestCase):
         self.assertEqual(self.load(run), StoredOffset("t", Partition(0, 0), 70))
 
     def test_provider(self) -> None:
-        """The store in front of the store is one."""
+        """The wrapper of the store provides the interface of a store."""
 
         async def ask(topic: str, partition: Partition) -> int:
             return 0

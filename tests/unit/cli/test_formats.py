@@ -1,4 +1,4 @@
-"""What ``metaq consume`` writes for a message."""
+"""The output of ``metaq consume`` for a message."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ IDENTITY = (MOMENT - EPOCH_MS) << 22
 
 
 def message(body: bytes, attribute: str | None = None, number: int = IDENTITY) -> ReceivedMessage:
-    """One of partition 3-1 at offset 70."""
+    """A message of partition 3-1 at offset 70."""
     flag = int(attribute is not None)
     return ReceivedMessage("t", Partition(3, 1), 70, number, flag, encode_body(body, attribute))
 
@@ -50,7 +50,7 @@ class FormatTests(SynchronousTestCase):
         self.assertEqual(format_of("")(one), b"")
 
     def test_faults(self) -> None:
-        """Each says what is wrong and what there is."""
+        """Each error names the fault and the valid forms."""
         for text, reason in (
             ("{bdy}", "{bdy} is unknown; fields: topic, partition"),
             ("{}", "{} is unknown"),
@@ -64,7 +64,7 @@ class FormatTests(SynchronousTestCase):
             self.assertIn(reason, str(error))
 
     def test_java_ids(self) -> None:
-        """They say nothing about the time."""
+        """They have no time."""
         self.assertEqual(time_text(-5), "-")
         self.assertEqual(format_of("{time} {attribute}.")(message(b"", None, -5)), b"- .")
 

@@ -20,7 +20,7 @@ class LagTestCase(SynchronousTestCase):
     record = encode_record(1, 0, b"0123456789a")
 
     def run_metaq(self, arguments: str, count: int = 10) -> Run:
-        """``metaq lag`` with these, not begun."""
+        """``metaq lag`` with these options, not started."""
         run = Run(f"lag {arguments}")
         broker = run.session.master(0, t=1)
         size = len(self.record)
@@ -38,7 +38,7 @@ class LagTestCase(SynchronousTestCase):
 
 
 class LagTests(LagTestCase):
-    """What is left to read."""
+    """The unread part."""
 
     def test_table(self) -> None:
         """Bytes, messages, the time of the commit, and the owner."""
@@ -85,7 +85,7 @@ class LagTests(LagTestCase):
         self.assertEqual(1, asked.count("/meta/consumers/g/offsets/t/0-0"))
 
     def test_estimate(self) -> None:
-        """More than the sample: the rest is taken to be like it."""
+        """Beyond the sample the number is estimated from it."""
         run = self.run_metaq("", 1_000_001).start()
         self.assertEqual(self.rows(run)[0][3:5], [str(1_000_000 * len(self.record)), "~1000000"])
         run = self.run_metaq("--json", 1_000_001).start()
@@ -93,21 +93,21 @@ class LagTests(LagTestCase):
         self.assertEqual((found["messages"], found["exact"]), (1_000_000, False))
 
     def test_nothing_left(self) -> None:
-        """The broker is not asked for messages."""
+        """No request for messages is sent."""
         run = self.run_metaq("", 1)
         run.session.brokers["meta://b:1"].log.clear()
         run.start()
         self.assertEqual((run.status, self.rows(run)[0][3:5]), (0, ["0", "0"]))
 
     def test_broken_message(self) -> None:
-        """What cannot be counted is not known; bytes are."""
+        """Messages that cannot be counted are unknown; bytes are known."""
         run = self.run_metaq("")
         run.session.brokers["meta://b:1"].log["t", 0, len(self.record)] = b"\xff" * 300
         run.start()
         self.assertEqual(self.rows(run)[0][3:5], [str(9 * len(self.record)), "-"])
 
     def test_limits(self) -> None:
-        """More than was allowed is status 1, and says where."""
+        """A lag above the limit is status 1, with a line for the partition."""
         left = 9 * len(self.record)
         for arguments, said in (
             (f"--max {left}", ""),
@@ -121,7 +121,7 @@ class LagTests(LagTestCase):
             self.assertIn(said, run.said)
 
     def test_broker_away(self) -> None:
-        """Unknown is not nothing."""
+        """An unknown lag is shown as unknown."""
         run = self.run_metaq("--max 0")
         run.session.brokers["meta://b:1"].away = True
         run.start()
@@ -129,7 +129,7 @@ class LagTests(LagTestCase):
         self.assertIn("no connection", run.said)
 
     def test_watch(self) -> None:
-        """Again and again, until interrupted; what was read meanwhile shows."""
+        """The table is repeated until interrupted; changes are shown."""
         run = self.run_metaq("--watch 5").start()
         size = len(self.record)
         run.session.write("consumers/g/offsets/t/0-0", f"7-{10 * size}")
@@ -141,13 +141,13 @@ class LagTests(LagTestCase):
         self.assertEqual((run.status, run.said), (130, "metaq: interrupted\n"))
 
     def test_no_group(self) -> None:
-        """A slip is no empty table."""
+        """An unknown group is an error, not an empty table."""
         run = self.run_metaq("--group h").start()
         self.assertEqual(run.status, 1)
         self.assertIn("group h has neither a position nor a topic; groups there are: g", run.said)
 
     def test_records_that_are_cut(self) -> None:
-        """Whole ones count."""
+        """Only whole records count."""
         size = len(self.record)
         self.assertEqual(count_records(self.record * 3), (3, 3 * size))
         self.assertEqual(count_records((self.record * 3)[:-1]), (2, 2 * size))
@@ -158,7 +158,7 @@ class BrokersTests(SynchronousTestCase):
     """Masters and slaves."""
 
     def run_metaq(self, arguments: str = "") -> Run:
-        """Broker 0 with a slave, broker 1 gone, not begun."""
+        """Broker 0 with a slave, broker 1 away, not started."""
         run = Run(f"brokers {arguments}")
         master = run.session.master(0, t=1)
         master.figures = [
@@ -177,7 +177,7 @@ class BrokersTests(SynchronousTestCase):
         return run
 
     def test_table(self) -> None:
-        """One row each; what is away is a failure."""
+        """One row each; a broker that is away is a failure."""
         run = self.run_metaq().start()
         self.assertEqual((run.status, run.said), (1, "metaq: broker 1 is away\n"))
         rows = [line.split() for line in run.text.splitlines()[1:]]
@@ -196,7 +196,7 @@ class BrokersTests(SynchronousTestCase):
         self.assertEqual((third["state"], third["url"]), ("away", None))
 
     def test_silent(self) -> None:
-        """One that does not answer is shown, and said."""
+        """A broker that does not answer is shown, and is an error."""
         run = self.run_metaq()
         run.session.brokers["meta://b:1"].away = True
         run.start()
@@ -217,7 +217,7 @@ class StatsTests(SynchronousTestCase):
     """The figures of brokers."""
 
     def test_one(self) -> None:
-        """The lines as they are, for one broker without a head."""
+        """The lines unchanged; for one broker without a heading."""
         run = Run("stats", direct=True).start()
         self.assertEqual((run.status, run.text), (0, "pid 7\nslave false\nversion 1.4.6.2\n"))
 
@@ -249,7 +249,7 @@ class StatsTests(SynchronousTestCase):
         return run.start().text
 
     def test_silent(self) -> None:
-        """What is known is shown, and the status says the rest."""
+        """Known figures are shown, and the status is 1."""
         run = Run("stats")
         run.session.master(0)
         run.session.master(1).away = True

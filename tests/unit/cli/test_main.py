@@ -1,4 +1,4 @@
-"""The command line, exit statuses, and the end of a run that has hardly begun."""
+"""The command line, exit statuses, and interruptions at the start."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from tests.unit.cli.fakes import Run
 
 
 class OptionTests(SynchronousTestCase):
-    """What the command line may say."""
+    """The options."""
 
     def setUp(self) -> None:
-        """The environment of whoever runs the tests says nothing."""
+        """An environment without variables of ours."""
         self.patch(os, "environ", {"HOME": self.mktemp()})
 
     def refused(self, line: str) -> str:
-        """What is said of a line that makes no sense; its status is 2."""
+        """The error of an invalid command line; its status is 2."""
         errors = io.StringIO()
         self.patch(sys, "stderr", errors)
         error = self.assertRaises(SystemExit, parse, line.split())
@@ -31,13 +31,13 @@ class OptionTests(SynchronousTestCase):
         return errors.getvalue()
 
     def test_defaults(self) -> None:
-        """Nothing but the topic and the cluster is needed to produce."""
+        """Producing needs only the topic and the cluster."""
         options = parse("produce t --broker b:1".split())
         self.assertEqual((options.topic, options.broker, options.zookeeper), ("t", "b:1", None))
         self.assertEqual((options.root, options.timeout, options.rate), ("/meta", 10.0, None))
 
     def test_environment(self) -> None:
-        """It says where the cluster is for every command, also for those of one broker."""
+        """It gives the cluster for every command, also those for one broker."""
         os.environ.update(METAQ_BROKER="b:1", METAQ_ROOT="/m")
         for line in ("produce t", "consume t --group g", "lag", "brokers", "stats", "topics"):
             options = parse(line.split())
@@ -56,7 +56,7 @@ class OptionTests(SynchronousTestCase):
                 self.assertIn(command, output.getvalue())
 
     def test_senseless(self) -> None:
-        """Each of these is refused with its reason."""
+        """Each of these is refused with a reason."""
         for line, reason in (
             ("", "COMMAND"),
             ("produce --broker b:1", "topic"),
@@ -84,7 +84,7 @@ class StartTests(SynchronousTestCase):
     """Connecting."""
 
     def test_nobody_there(self) -> None:
-        """One line says what could not be reached."""
+        """One line names the address that could not be reached."""
         run = Run("topics")
         run.session.start_error = NotConnected(
             "broker b:1: no connection within 10 s; still trying"
@@ -103,14 +103,14 @@ class StartTests(SynchronousTestCase):
             self.assertEqual((run.status, run.said), (130, "metaq: interrupted\n"))
 
     def test_wrong_group(self) -> None:
-        """What the client refuses is said, and makes no sense."""
+        """An argument that the client refuses is shown with status 2."""
         run = Run("consume t --group a/b")
         run.session.master(0, t=1)
         run.start()
         self.assertEqual((run.status, run.said), (2, "metaq: group a/b\n"))
 
     def test_faults_are_one_line(self) -> None:
-        """Whatever an error's text is."""
+        """An error is one line, whatever its text."""
         run = Run("topics")
         run.session.start_error = NotConnected("two\n  lines")
         self.assertEqual((run.start().status, run.said), (1, "metaq: two lines\n"))
@@ -120,7 +120,7 @@ class TableTests(SynchronousTestCase):
     """Plain text in columns."""
 
     def test_columns(self) -> None:
-        """Numbers stand right, texts left, hyphens for nothing, no blanks at the end."""
+        """Numbers are aligned right, texts left; a hyphen stands for None; no trailing blanks."""
         rows = [("a", 1, None), ("long", 100, "x")]
         self.assertEqual(
             table(("NAME", "N", "OF"), rows), "NAME    N  OF\na       1  -\nlong  100  x"

@@ -15,7 +15,7 @@ class OffsetsTestCase(SynchronousTestCase):
     """Topic t: 0-0 from 10 to 100 and 0-1 empty; group g at 40 in 0-0."""
 
     def run_metaq(self, arguments: str) -> Run:
-        """``metaq offsets`` with these, not begun."""
+        """``metaq offsets`` with these options, not started."""
         run = Run(f"offsets {arguments}")
         broker = run.session.master(0, t=2)
         broker.ranges["t", 0] = (10, 100)
@@ -31,7 +31,7 @@ class ShowTests(OffsetsTestCase):
     """Without ``--to``."""
 
     def test_all_groups(self) -> None:
-        """Every group, topic and partition, with what lies before it; hyphens for the unknown."""
+        """Every group, topic and partition, with its lag; hyphens for unknown values."""
         run = self.run_metaq("")
         run.session.node("consumers/h/offsets/t/0-1", "0")
         run.session.node("consumers/g/owners/t/0-0", "g_host-1-2-0")
@@ -66,7 +66,7 @@ class ShowTests(OffsetsTestCase):
         )
 
     def test_broker_away(self) -> None:
-        """What is known is shown; what is not known is said, and the status says so."""
+        """Known values are shown; unknown ones are reported, with status 1."""
         run = self.run_metaq("--group g")
         run.session.brokers["meta://b:1"].away = True
         run.start()
@@ -77,7 +77,7 @@ class ShowTests(OffsetsTestCase):
         self.assertIn("broker meta://b:1: no connection", run.said)
 
     def test_broken_position(self) -> None:
-        """A node that holds something else is named, the others are shown."""
+        """A node with other content is named, the others are shown."""
         run = self.run_metaq("--group g")
         run.session.node("consumers/g/offsets/t/0-1", "x")
         run.start()
@@ -92,7 +92,7 @@ class ShowTests(OffsetsTestCase):
         self.assertIn(["g", "t", "3-0", "5", "-", "-", "-", "no-broker,no-member"], self.table(run))
 
     def test_states(self) -> None:
-        """Each unusual thing has its name, in the table and as JSON."""
+        """Each unusual state has a name, in the table and as JSON."""
         for node, owner, expected in (
             ("7-40", "g_host-1", (40, 60, [])),
             ("7-40", "", (40, 60, ["no-owner"])),
@@ -124,7 +124,7 @@ class ShowTests(OffsetsTestCase):
                     self.assertEqual(words[7], ",".join(state) or "ok")
 
     def test_nothing_there(self) -> None:
-        """Groups and topics that do not exist are said."""
+        """Unknown groups and topics are errors."""
         for arguments, fault in (
             (
                 "--group x",
@@ -145,7 +145,7 @@ class ChangeTests(OffsetsTestCase):
         return run.session.data(f"consumers/g/offsets/t/{partition}")
 
     def test_ends(self) -> None:
-        """All partitions to their oldest message, or behind the newest one; then they are shown."""
+        """All partitions to their oldest message, or after the newest one; then they are shown."""
         for to, first in (("earliest", "10"), ("latest", "100")):
             run = self.run_metaq(f"t --group g --to {to}").start()
             self.assertEqual((run.status, run.said), (0, ""))
@@ -162,7 +162,7 @@ class ChangeTests(OffsetsTestCase):
             self.assertEqual(self.stored(run), f"-1-{to}")
 
     def test_wrong(self) -> None:
-        """Nothing is changed by what makes no sense, and the line says what would."""
+        """An invalid value changes no position, and the error names the valid form."""
         for arguments, fault in (
             ("t --group g --to 50", "is for one partition"),
             ("t --group g --partition 0-0 --to 9", "goes from 10 to 100"),
@@ -180,7 +180,7 @@ class ChangeTests(OffsetsTestCase):
             self.assertEqual((self.stored(run), run.text), ("7-40", ""))
 
     def test_number_of_a_long_message(self) -> None:
-        """One that is longer than what is looked at has to fit into the partition."""
+        """A message longer than the sample has to fit into the partition."""
         header = encode_record(1, 0, bytes(2000))[:1000]
         for end, status in ((2070, 0), (2069, 2)):
             run = self.run_metaq("t --group g --partition 0-0 --to 50")
@@ -190,7 +190,7 @@ class ChangeTests(OffsetsTestCase):
             self.assertEqual(run.start().status, status)
 
     def test_running_group(self) -> None:
-        """Its members are named; they would overwrite it."""
+        """The error names its members, which would overwrite the position."""
         run = self.run_metaq("t --group g --to latest")
         run.session.node("consumers/g/ids/g_host-1", "t")
         self.assertEqual(run.start().status, 1)
@@ -198,7 +198,7 @@ class ChangeTests(OffsetsTestCase):
         self.assertEqual(self.stored(run), "7-40")
 
     def test_all_or_nothing(self) -> None:
-        """One broker that does not answer keeps all positions as they are."""
+        """If one broker does not answer, no position is changed."""
         run = self.run_metaq("t --group g --to latest")
         run.session.master(1, other=1).away = True
         self.assertEqual(run.start().status, 1)
@@ -210,7 +210,7 @@ class DirectTests(SynchronousTestCase):
     """Without ZooKeeper: the positions of this machine."""
 
     def run_metaq(self, arguments: str) -> Run:
-        """With a home of its own."""
+        """A run with its own home directory."""
         home = os.path.abspath(self.mktemp())
         os.makedirs(home)
         self.patch(os, "environ", {**os.environ, "HOME": home})
@@ -227,12 +227,12 @@ class DirectTests(SynchronousTestCase):
             self.assertEqual(json.load(file)["g"][0]["offset"], 100)
 
     def test_group_is_needed(self) -> None:
-        """Nobody could list them."""
+        """Without ZooKeeper groups cannot be listed."""
         run = self.run_metaq("t").start()
         self.assertEqual((run.status, run.said), (2, "metaq: --group is needed with --broker\n"))
 
     def test_topics_of_the_group(self) -> None:
-        """Without a topic those it has positions of."""
+        """Without a topic argument all topics with a position."""
         run = self.run_metaq("--group g").start()
         self.assertEqual(run.status, 1)
         self.assertIn("group g has neither a position", run.said)

@@ -1,4 +1,4 @@
-"""``metaq produce``: what becomes of lines and files, in which order, and what is said of it."""
+"""``metaq produce``: the messages from lines and files, their order, and the output."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class LineTests(SynchronousTestCase):
         self.assertEqual((run.said, run.text), ("", ""))
 
     def test_nothing(self) -> None:
-        """An empty input is sent completely."""
+        """An empty input succeeds."""
         run = Run("produce t").start()
         self.assertEqual((run.status, run.session.producer.sent), (0, []))
 
@@ -46,34 +46,34 @@ class LineTests(SynchronousTestCase):
         self.assertEqual(run.session.producer.bodies, [b"1", b"2", b"3::4"])
 
     def test_line_without_a_key(self) -> None:
-        """It ends the command; what was sent before is a beginning of the input."""
+        """It ends the command; earlier lines are sent."""
         run = Run("produce t --key-separator ::", b"a::1\nno key\nb::3\n").start()
         self.assertEqual((run.status, run.session.producer.bodies), (1, [b"1"]))
         said = "metaq: line 2 not sent, 1 sent: there is no '::' after a key\n"
         self.assertEqual(run.said, said)
 
     def test_order(self) -> None:
-        """The producer is told to keep the order, unless speed matters more."""
+        """The producer keeps the order, unless ``--unordered`` is given."""
         for arguments, ordered in (("produce t", True), ("produce t --unordered", False)):
             run = Run(arguments).start()
             self.assertEqual(run.session.producer.options, {"topic": "t", "in_order": ordered})
 
     def test_long_line(self) -> None:
-        """A line that no broker would take is said, not collected for ever."""
+        """A line longer than any broker accepts is an error, and is not collected."""
         self.patch(console, "LONGEST_LINE", 10)
         run = Run("produce t", b"short\n", b"longer", b"longer").start()
         self.assertEqual(run.status, 2)
         self.assertIn("longer than 10 bytes", run.said)
 
     def test_input_fails(self) -> None:
-        """An input that cannot be read is said."""
+        """An input that cannot be read is an error."""
         run = Run("produce t", b"a\n", OSError(errno.EIO, "bad disk")).start()
         self.assertEqual(run.status, 1)
         self.assertIn("bad disk", run.said)
 
 
 class UnreachableTests(SynchronousTestCase):
-    """Brokers that ZooKeeper knows and that do not answer, as after a kill."""
+    """Brokers in ZooKeeper that do not answer, as after a kill."""
 
     def start(self, arguments: str, *away: int) -> Run:
         """Two brokers have topic ``t``."""
@@ -83,7 +83,7 @@ class UnreachableTests(SynchronousTestCase):
         return run.start()
 
     def test_all(self) -> None:
-        """Nothing is sent, and it is said at once."""
+        """No message is sent, and the error comes at once."""
         run = self.start("produce t", 0, 1)
         self.assertEqual((run.status, run.session.producer.sent), (1, []))
         refused = "no connection: Connection refused"
@@ -92,7 +92,7 @@ class UnreachableTests(SynchronousTestCase):
         )
 
     def test_one(self) -> None:
-        """The other one takes the messages, unless they must go to a partition."""
+        """The other broker takes the messages, unless a partition is given."""
         self.assertEqual(self.start("produce t", 0).status, 0)
         self.assertEqual(self.start("produce t --partition 1-0", 0).status, 0)
         run = self.start("produce t --partition 0-0", 0)
@@ -104,17 +104,17 @@ class PartitionTests(SynchronousTestCase):
     """``--partition``."""
 
     def test_number_alone(self) -> None:
-        """It is enough where one broker has it."""
+        """A number is enough where one broker has it."""
         run = Run("produce t --partition 1", b"x\n").start()
         self.assertEqual(run.session.producer.sent[0][3], Partition(0, 1))
 
     def test_direct(self) -> None:
-        """Without ZooKeeper nobody knows better."""
+        """Without ZooKeeper the partition is not checked."""
         run = Run("produce t --partition 7", b"x\n", direct=True).start()
         self.assertEqual(run.session.producer.sent[0][3], Partition(0, 7))
 
     def test_wrong(self) -> None:
-        """What there is not, or twice, or makes no sense, is said with what would be right."""
+        """An unknown, ambiguous or invalid partition is an error with the valid ones."""
         for text, fault in (
             ("0-7", "does not exist; partitions of t: 0-0, 0-1, 1-0"),
             ("0", "is on several brokers; partitions of t: 0-0, 0-1, 1-0"),
@@ -138,17 +138,17 @@ class FileTests(SynchronousTestCase):
         self.assertEqual((run.status, run.session.producer.bodies), (0, [b"a\nb\n\x00"]))
 
     def test_missing(self) -> None:
-        """A file that is not there is said by its name."""
+        """The error names a missing file."""
         run = Run("produce t --file /nowhere/x").start()
         self.assertEqual(run.status, 2)
         self.assertEqual(run.said, f"metaq: --file /nowhere/x: {os.strerror(errno.ENOENT)}\n")
 
 
 class FlowTests(SynchronousTestCase):
-    """How many are under way, and how fast."""
+    """The number of pending sends, and the rate."""
 
     def test_bounded(self) -> None:
-        """So many sends at a time; the next one begins when one has ended."""
+        """The number of pending sends is limited; the next one begins when one has ended."""
         self.patch(produce, "IN_FLIGHT", 3)
         run = Run("produce t", b"1\n2\n3\n4\n5\n")
         producer = run.session.producer
@@ -164,7 +164,7 @@ class FlowTests(SynchronousTestCase):
         self.assertEqual(run.status, 0)
 
     def test_bounded_in_bytes(self) -> None:
-        """Big messages count for what they are."""
+        """The bytes of pending sends are limited."""
         self.patch(produce, "BYTES_IN_FLIGHT", 8)
         run = Run("produce t", b"12345\n12345\n1\n")
         run.session.producer.auto = False
@@ -182,7 +182,7 @@ class FlowTests(SynchronousTestCase):
         self.assertEqual(run.status, 0)
 
     def test_ends_when_everything_is_answered(self) -> None:
-        """Not when everything is under way."""
+        """The command ends after the last reply."""
         run = Run("produce t", b"1\n")
         run.session.producer.auto = False
         run.start()
@@ -192,10 +192,10 @@ class FlowTests(SynchronousTestCase):
 
 
 class FailureTests(SynchronousTestCase):
-    """What could not be sent."""
+    """Messages that could not be sent."""
 
     def test_no_line_behind_a_failure(self) -> None:
-        """The line is named, and how many were sent; the rest of the input is not tried."""
+        """The error names the line and the number of sent ones; later lines are not sent."""
         run = Run("produce t", b"1\n2\n3\n", b"4\n")
         run.session.producer.fail_at[2] = NotConnected("broker b is away")
         run.start()
@@ -204,7 +204,7 @@ class FailureTests(SynchronousTestCase):
         self.assertEqual(run.session.producer.bodies, [b"1", b"2"])
 
     def test_what_was_under_way_is_waited_for(self) -> None:
-        """Later messages may still succeed or fail; both are counted."""
+        """Pending messages may still succeed or fail; both are counted."""
         run = Run("produce t", b"1\n2\n3\n4\n")
         producer = run.session.producer
         producer.auto = False
@@ -218,7 +218,7 @@ class FailureTests(SynchronousTestCase):
         self.assertEqual(run.said, "metaq: line 1 and 1 more not sent, 2 sent: away\n")
 
     def test_a_failure_ends_the_wait_for_input(self) -> None:
-        """A terminal is not waited for when nothing more is sent."""
+        """After a failure the command does not wait for a terminal."""
         run = Run("produce t", b"1\n", b"2\n")
         run.session.producer.auto = False
         run.start()
@@ -228,7 +228,7 @@ class FailureTests(SynchronousTestCase):
         self.assertEqual(run.status, 1)
 
     def test_file(self) -> None:
-        """A file is named instead of a line."""
+        """The error names a file instead of a line."""
         path = self.mktemp()
         with open(path, "wb"):
             pass
@@ -242,7 +242,7 @@ class TransactionTests(SynchronousTestCase):
     """``--transaction``."""
 
     def test_every_n_lines(self) -> None:
-        """And the rest at the end of the input."""
+        """A commit after every N lines, and at the end of the input."""
         run = Run("produce t --transaction 2", b"1\n2\n3\n", b"4\n5\n").start()
         self.assertEqual(run.status, 0)
         self.assertEqual(
@@ -257,7 +257,7 @@ class TransactionTests(SynchronousTestCase):
         self.assertEqual(Run("produce t --transaction 2").start().session.producer.ends, [])
 
     def test_failed_line(self) -> None:
-        """Its transaction is rolled back; what was committed before is counted."""
+        """Its transaction is rolled back; the number of committed lines is shown."""
         run = Run("produce t --transaction 3", b"1\n2\n3\n4\n5\n6\n7\n")
         run.session.producer.fail_at[5] = NotConnected("broker b is away")
         run.start()
@@ -266,7 +266,7 @@ class TransactionTests(SynchronousTestCase):
         self.assertEqual(run.session.producer.ends[1:], [("rollback", [b"4", b"5"])])
 
     def test_failed_commit(self) -> None:
-        """The same; nothing is sent after it."""
+        """The same; later lines are not sent."""
         run = Run("produce t --transaction 2", b"1\n2\n3\n4\n5\n6\n")
         run.session.producer.commit_errors[2] = TransactionFailed("disk full")
         run.start()
@@ -275,7 +275,7 @@ class TransactionTests(SynchronousTestCase):
         self.assertEqual(run.session.producer.bodies, [b"1", b"2", b"3", b"4"])
 
     def test_failed_last_commit(self) -> None:
-        """That of the rest."""
+        """The same for the last commit."""
         run = Run("produce t --transaction 2", b"1\n2\n3\n")
         run.session.producer.commit_errors[2] = TransactionFailed("disk full")
         run.start()
@@ -283,7 +283,7 @@ class TransactionTests(SynchronousTestCase):
         self.assertEqual(run.said, "metaq: lines 3 to 3 not stored, 2 stored: disk full\n")
 
     def test_commit_without_answer(self) -> None:
-        """Nobody knows, and it is said."""
+        """The outcome is unknown, and the error says so."""
         run = Run("produce t --transaction 2", b"1\n2\n")
         run.session.producer.commit_errors[1] = CommitUnknown("no answer in time")
         run.start()
@@ -293,7 +293,7 @@ class TransactionTests(SynchronousTestCase):
         )
 
     def test_interrupted(self) -> None:
-        """What is not complete is rolled back."""
+        """An incomplete transaction is rolled back."""
         run = Run("produce t --transaction 2 --rate 1", b"1\n2\n3\n4\n").start()
         run.runtime.advance(2)
         run.console.stop()
@@ -312,10 +312,10 @@ class TransactionTests(SynchronousTestCase):
 
 
 class EndTests(SynchronousTestCase):
-    """Ctrl-C, and who looks."""
+    """Ctrl-C, and the progress."""
 
     def test_interrupted(self) -> None:
-        """What is under way is finished, nothing else begun, and the status says so."""
+        """Pending sends are finished, no other begins, and the status shows the interruption."""
         run = Run("produce t --rate 1", b"1\n2\n3\n")
         run.session.producer.auto = False
         run.start()
@@ -327,7 +327,7 @@ class EndTests(SynchronousTestCase):
         self.assertEqual(run.said, "metaq: interrupted; 1 sent\n")
 
     def test_progress(self) -> None:
-        """Shown over itself to somebody who looks, and a last line stays."""
+        """Progress overwrites its line on a terminal, and the last line stays."""
         run = Run("produce t --rate 1", b"1\n2\n", interactive=True).start()
         run.runtime.advance(1.5)
         self.assertEqual(run.status, 0)

@@ -1,4 +1,4 @@
-"""``metaq slave-status``, ``compare`` and ``promote``: what they print, and their status."""
+"""``metaq slave-status``, ``compare`` and ``promote``: their output and status."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class SlaveStatusTests(SynchronousTestCase):
         )
 
     def test_standing(self) -> None:
-        """The reason is shown, and the status is 1."""
+        """A stopped partition has its reason, and the status is 1."""
         standing = replace(FIGURES.partitions[1], state="diverged", stands="other bytes at 0")
         run = self.ask(replace(FIGURES, partitions=(FIGURES.partitions[0], standing)))
         self.assertEqual(1, run.status)
@@ -82,7 +82,7 @@ class SlaveStatusTests(SynchronousTestCase):
         self.assertIn("1 of 2 partitions stand: t-1", run.said)
 
     def test_pair_master(self) -> None:
-        """What waits, failures, the state of the registration."""
+        """Waiting records, failures, the state of the registration."""
         pair = RoleFigures("synchronous master", "broken", failures=3, registered=False)
         run = self.ask(replace(pair, waiting_records=2, waiting_bytes=99))
         for line in (
@@ -120,7 +120,7 @@ class SlaveStatusTests(SynchronousTestCase):
         )
 
     def test_brokers_without_a_slave(self) -> None:
-        """A master of ours says so; an older broker cannot."""
+        """A master of ours is named as such; an older broker cannot answer."""
         run = self.ask(RoleFigures())
         self.assertEqual(("master: running\n", 1), (run.text, run.status))
         self.assertIn("b:1 is a master without a pair", run.said)
@@ -219,7 +219,7 @@ class CompareTests(SynchronousTestCase):
         )
 
     def test_fault(self) -> None:
-        """It is in the place of the verdict."""
+        """A fault replaces the verdict."""
         with open(f"{self.a}/t-0/{segment_name(99)}", "wb"):
             pass
         self.assertEqual(1, self.compare("--json"))
@@ -228,7 +228,7 @@ class CompareTests(SynchronousTestCase):
         self.assertIn("not compared", found["text"])
 
     def test_nothing_to_compare(self) -> None:
-        """Two empty directories are equal, and it is said."""
+        """Two empty directories are equal, with a message."""
         self.a, self.b = self.mktemp() + "/", self.mktemp() + "/"
         os.makedirs(self.a)
         os.makedirs(self.b)
@@ -244,7 +244,7 @@ class CompareTests(SynchronousTestCase):
 
 
 class PromoteTests(SynchronousTestCase):
-    """Its report, and what it refuses."""
+    """The report, and the refusals."""
 
     def promotion(self, *rows: Row) -> Promotion:
         """After a comparison."""
@@ -271,21 +271,21 @@ class PromoteTests(SynchronousTestCase):
             self.assertIn(part, text)
 
     def test_nothing_missing(self) -> None:
-        """It is said."""
+        """The report says that nothing is missing."""
         equal = Comparison(Verdict.EQUAL, LogEnds(0, 50), LogEnds(0, 50))
         text = self.lines(self.promotion(Row("t", 0, equal)), enable=False)
         self.assertIn("Nothing is missing", text)
         self.assertIn("set zk.zkEnable=true", text)
 
     def test_check(self) -> None:
-        """It says that nothing was changed."""
+        """The report says that nothing was changed."""
         text = self.lines(Promotion(not_compared="gone"), True)
         self.assertIn("May be missing: the old master was not compared: gone.", text)
         self.assertIn("Run the same without --check", text)
         self.assertNotIn("twistd", text)
 
     def test_running_slave(self) -> None:
-        """Its data directory is locked."""
+        """Refused: its data directory is locked."""
         data = os.path.abspath(self.mktemp())
         os.mkdir(data)
         lock = DirectoryLock(data)

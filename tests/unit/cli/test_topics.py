@@ -1,4 +1,4 @@
-"""``metaq topics``: what brokers and ZooKeeper say of topics."""
+"""``metaq topics``: topics by brokers and ZooKeeper."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class TopicsTests(SynchronousTestCase):
     """Topic t on two brokers, u on one."""
 
     def run_metaq(self, arguments: str = "") -> Run:
-        """``metaq topics`` with these, not begun."""
+        """``metaq topics`` with these options, not started."""
         run = Run(f"topics {arguments}")
         first = run.session.master(0, t=2, u=1)
         second = run.session.master(1, t=1)
@@ -45,7 +45,7 @@ class TopicsTests(SynchronousTestCase):
         )
 
     def test_json(self) -> None:
-        """The same as one object for each topic that was asked for."""
+        """One object for each requested topic."""
         run = self.run_metaq("u t --json").start()
         self.assertEqual(run.status, 0)
         first, second = map(json.loads, run.text.splitlines())
@@ -57,19 +57,19 @@ class TopicsTests(SynchronousTestCase):
         self.assertEqual(second["topic"], "u")
 
     def test_no_such_topic(self) -> None:
-        """It is said."""
+        """An unknown topic is an error."""
         run = self.run_metaq("t x").start()
         said = "metaq: no such topic: x; topics of root /meta: empty, t, u\n"
         self.assertEqual((run.status, run.said), (1, said))
 
     def test_nothing_there(self) -> None:
-        """No topic at all is no answer to be silent about."""
+        """A cluster without topics is an error, not an empty output."""
         run = Run("topics").start()
         self.assertEqual((run.status, run.text), (1, ""))
         self.assertIn("no topic is registered below root /meta", run.said)
 
     def test_broker_away(self) -> None:
-        """The rest is shown, the broker named."""
+        """The others are shown, the broker is named."""
         run = self.run_metaq()
         run.session.brokers["meta://b:2"].away = True
         run.start()
@@ -80,7 +80,7 @@ class TopicsTests(SynchronousTestCase):
         self.assertIn("broker meta://b:2: no connection: Connection refused", run.said)
 
     def test_broker_that_has_not_registered(self) -> None:
-        """Its partitions are known from the topic's nodes; where it is, nobody knows."""
+        """Its partitions are known by the topic's nodes, its address is not."""
         run = self.run_metaq("v")
         run.session.node("brokers/topics-sub/v/5-m", '{"numParts":1,"broker":"5-m"}')
         run.session.node("brokers/topics-sub/v/0-s1", '{"numParts":9,"broker":"0-s1"}')
@@ -89,7 +89,7 @@ class TopicsTests(SynchronousTestCase):
         self.assertEqual(run.text.splitlines()[-1].split(), ["v", "5-0", "-", "0", "0"])
 
     def test_broken_nodes(self) -> None:
-        """They are named, everything else is shown."""
+        """Broken nodes are named, the others are shown."""
         run = self.run_metaq()
         run.session.node("brokers/topics-sub/v/0-m", "nonsense")
         run.session.node("brokers/ids/9/master", "nonsense")
@@ -100,7 +100,7 @@ class TopicsTests(SynchronousTestCase):
         self.assertIn("meta://b:2", run.text)
 
     def test_direct(self) -> None:
-        """One broker is asked, and counts as broker 0."""
+        """One broker is asked, and shown as broker 0."""
         run = Run("topics", direct=True)
         run.session.brokers["meta://b:1"].ranges["t", 1] = (0, 9)
         run.start()

@@ -1,4 +1,4 @@
-"""``metaq tx`` without a broker: its command line, what it prints, what it complains of."""
+"""``metaq tx`` without a broker: command line, output, errors."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class TxTestCase(SynchronousTestCase):
         self.answer: object = FOUND
 
     def run_tx(self, line: str) -> tuple[int, str, str]:
-        """Status, output, complaints."""
+        """Status, output, errors."""
         output, errors = io.StringIO(), io.StringIO()
         self.patch(sys, "stdout", output)
         self.patch(sys, "stderr", errors)
@@ -53,7 +53,7 @@ class TxTestCase(SynchronousTestCase):
         return status, output.getvalue(), errors.getvalue()
 
     def with_answer(self, answer: object) -> None:
-        """What the broker says to everything."""
+        """Run with a broker that gives this reply to every request."""
 
         def ask(path: str, method: str, route: str, timeout: float) -> object:
             self.asked.append((method, route))
@@ -66,7 +66,7 @@ class LineTests(TxTestCase):
     """The command line."""
 
     def test_senseless(self) -> None:
-        """Each of these is refused with its reason."""
+        """Each of these is refused with a reason."""
         for line, reason in (
             ("tx", "ACTION"),
             ("tx list", "--data -f/--config"),
@@ -100,10 +100,10 @@ class LineTests(TxTestCase):
 
 
 class OutputTests(TxTestCase):
-    """What people and programs see."""
+    """The output for people and for programs."""
 
     def test_list(self) -> None:
-        """A table with a hyphen for what there is none of; ``>`` where the age is a lower bound."""
+        """A table with a hyphen for missing values; ``>`` where the age is a lower bound."""
         old = {
             **FOUND,
             "state": "prepared",
@@ -129,7 +129,7 @@ class OutputTests(TxTestCase):
             self.assertEqual(text, command.duration(seconds))
 
     def test_decisions(self) -> None:
-        """The key is quoted, whatever is in it."""
+        """The key is quoted, whatever its characters."""
         self.with_answer(FOUND)
         for name in ("commit", "rollback", "complete"):
             _, text, _ = self.run_tx(f"{name} {XA}")
@@ -143,10 +143,10 @@ class OutputTests(TxTestCase):
 
 
 class FaultTests(TxTestCase):
-    """What is said when it does not work."""
+    """Errors."""
 
     def test_not_running(self) -> None:
-        """Without a socket, and with one on which nobody listens."""
+        """No socket, or one without a listening process."""
         for _ in range(2):
             status, text, said = self.run_tx("list")
             self.assertEqual((3, ""), (status, text))
@@ -156,7 +156,7 @@ class FaultTests(TxTestCase):
                     end.bind(path)
 
     def serve(self, reply: bytes) -> None:
-        """One connection of a broker that says this and hangs up."""
+        """One connection of a broker that sends this and closes."""
         server = socket.socket(socket.AF_UNIX)
         self.addCleanup(server.close)
         with reachable(os.path.join(self.data, FILE_NAME)) as path:
@@ -174,7 +174,7 @@ class FaultTests(TxTestCase):
         self.addCleanup(thread.join)
 
     def test_refused(self) -> None:
-        """The broker's own words."""
+        """The broker's own text."""
         body = b'{"error": "Transaction X is not prepared"}'
         self.serve(b"HTTP/1.1 409 Conflict\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
         status, text, said = self.run_tx(f"commit {XA}")
@@ -182,14 +182,14 @@ class FaultTests(TxTestCase):
         self.assertEqual("metaq: Transaction X is not prepared\n", said)
 
     def test_goes_away(self) -> None:
-        """A broker that ends while it decides."""
+        """The broker ends before its reply."""
         self.serve(b"")
         status, _, said = self.run_tx(f"commit {XA}")
         self.assertEqual((1, 1), (status, said.count("\n")))
         self.assertIn("its log says why", said)
 
     def test_something_else_answers(self) -> None:
-        """No HTTP, or no JSON."""
+        """The reply is not HTTP, or not JSON."""
         self.serve(b"SSH-2.0-nobody\r\n")
         status, _, said = self.run_tx("list")
         self.assertEqual((1, 1), (status, said.count("\n")))

@@ -1,4 +1,4 @@
-"""The cluster that a command is for: command line, environment, configuration file."""
+"""The cluster of a command: command line, environment, configuration file."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class WhereTestCase(SynchronousTestCase):
     """A home with a configuration file, if the test writes one."""
 
     def setUp(self) -> None:
-        """Nothing is there yet."""
+        """No file and no variable."""
         self.home = os.path.abspath(self.mktemp())
         os.makedirs(os.path.join(self.home, ".config"))
         self.path = os.path.join(self.home, ".config", "metaq.ini")
@@ -37,7 +37,7 @@ class WhereTestCase(SynchronousTestCase):
             file.write(text.encode() if isinstance(text, str) else text)
 
     def locate(self, environment: dict[str, str] | None = None, **options: object) -> Where:
-        """What is found for these options."""
+        """The cluster that is found for these options."""
         names = ("zookeeper", "broker", "root", "timeout", "cluster", "config")
         given = Namespace(**{**dict.fromkeys(names), **options})
         return locate(given, {"HOME": self.home, **(environment or {})})
@@ -48,17 +48,17 @@ class WhereTestCase(SynchronousTestCase):
 
 
 class SourceTests(WhereTestCase):
-    """Which of the three counts."""
+    """The precedence of the three."""
 
     def test_command_line(self) -> None:
-        """It counts more than the two others, and is not mixed with them."""
+        """It takes precedence over the two others, and is not mixed with them."""
         self.write(FILE)
         found = self.locate({"METAQ_BROKER": "b:1"}, zookeeper="z:1")
         self.assertEqual(found, Where("z:1", None))
         self.assertEqual(self.locate({"METAQ_ZOOKEEPER": "z:1"}, broker="b:2"), Where(None, "b:2"))
 
     def test_environment(self) -> None:
-        """It counts more than the file."""
+        """It takes precedence over the file."""
         self.write(FILE)
         self.assertEqual(self.locate({"METAQ_ZOOKEEPER": "z:9"}), Where("z:9"))
         self.assertEqual(self.locate({"METAQ_BROKER": "b:9"}), Where(None, "b:9"))
@@ -92,17 +92,17 @@ class SourceTests(WhereTestCase):
 
 
 class FaultTests(WhereTestCase):
-    """Errors name what is wrong, where, and what would be right."""
+    """Errors name the fault, its place, and the valid form."""
 
     def test_nothing(self) -> None:
-        """All ways are named."""
+        """The error names all ways."""
         error = self.refused()
         self.assertIsInstance(error, NoCluster)
         for text in ("--zookeeper", "--broker", "METAQ_ZOOKEEPER", "METAQ_BROKER", self.path):
             self.assertIn(text, str(error))
 
     def test_contradictions(self) -> None:
-        """Two clusters at once."""
+        """Two clusters at once are an error."""
         both = {"METAQ_ZOOKEEPER": "z:1", "METAQ_BROKER": "b:1"}
         self.assertIn("METAQ_ZOOKEEPER and METAQ_BROKER are both set", str(self.refused(both)))
         self.assertEqual(self.locate(both, broker="b:2"), Where(None, "b:2"))
@@ -110,7 +110,7 @@ class FaultTests(WhereTestCase):
         self.assertIn("--cluster test and --broker", str(error))
 
     def test_file_that_cannot_be_read(self) -> None:
-        """Also one that was asked for and is not there."""
+        """Also a file that was given and does not exist."""
         missing = os.path.join(self.home, "no.ini")
         self.assertIn(f"{missing}: No such file", str(self.refused(config=missing)))
         self.assertIn(f"{self.path}: No such file", str(self.refused(cluster="test")))

@@ -1,4 +1,4 @@
-"""A root where nothing is: every command says where there is something."""
+"""A root without nodes: every command names the roots with nodes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class RootTests(SynchronousTestCase):
     """``--root /metaa``."""
 
     def run_metaq(self, line: str, *paths: str, root: str = "/metaa") -> Run:
-        """With these nodes in ZooKeeper beside ``/meta``."""
+        """A run with these nodes in ZooKeeper beside ``/meta``."""
         run = Run(line)
         object.__setattr__(run.session.config, "zookeeper_root", root)
         run.session.paths = Paths(root)
@@ -34,7 +34,7 @@ class RootTests(SynchronousTestCase):
         return run.start()
 
     def test_every_command(self) -> None:
-        """One line, status 1, and nothing is made in ZooKeeper."""
+        """One line, status 1, and no node is made in ZooKeeper."""
         of_one_broker = {"slave-status", "promote"}  # the root stands in server.ini, or nowhere
         self.assertEqual(LINES.keys(), COMMANDS.keys() - of_one_broker)
         for line in LINES.values():
@@ -45,14 +45,15 @@ class RootTests(SynchronousTestCase):
             self.assertNotIn("/metaa", run.runtime.tree.nodes)
 
     def test_several(self) -> None:
-        """Roots below others, and the root of the tree, are found; other users are not asked."""
+        """Nested roots, and the root of the tree, are found; trees of other programs are not
+        read."""
         run = self.run_metaq(
             "topics", "/a/b/brokers/topics-pub", "/brokers/topics-pub/t", "/kafka/brokers/ids"
         )
         self.assertIn("roots there are: /, /meta, /a/b\n", run.said)
 
     def test_none(self) -> None:
-        """Perhaps another ZooKeeper."""
+        """The error suggests another ZooKeeper."""
         run = Run("topics")
         object.__setattr__(run.session.config, "zookeeper_root", "/metaa")
         run.session.paths = Paths("/metaa")

@@ -144,7 +144,7 @@ class FailingTests(NativeCase):
     """What fails in the objects of Python reaches the caller, and what was taken before counts."""
 
     def test_store_refuses(self) -> None:
-        """A ``StoreError`` ends the puts in front of it; any other error is passed on."""
+        """A ``StoreError`` ends the puts before it; any other error is passed on."""
         good = Store()
         data = put(b"one") + put(b"two", partition=b"1")
         ids, group = Ids(), Group()
@@ -195,7 +195,7 @@ class FailingTests(NativeCase):
 
 
 class MemoryTests(NativeCase):
-    """Nothing is kept, and nothing is let go of twice."""
+    """Nothing is kept, and nothing is released twice."""
 
     def test_nothing_leaks(self) -> None:
         """Taken, refused and failed puts, thousands of times: as many blocks as before."""

@@ -92,7 +92,7 @@ class ReplyTests(NativeCase):
         self.assertEqual(shown[0], shown[1], where)
 
     def test_vectors_at_every_cut(self) -> None:
-        """Whole, in two pieces, byte by byte; alone, and behind an ordinary one."""
+        """Whole, in two pieces, byte by byte; alone, and after an ordinary one."""
         for vector in VECTORS:
             for data in (vector, VECTORS[2] + vector + VECTORS[0]):
                 for cut in range(len(data) + 1):
