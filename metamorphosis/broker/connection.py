@@ -13,8 +13,8 @@ A connection is open, then closing, then lost:
     CLOSING   the last reply has left                      CLOSING: the transport closes
     any       connectionLost                               LOST
 
-Back-pressure: a ``ReadGate`` pauses reading while the requests whose replies wait, or the replies
-that the peer does not read, exceed their limits; no client is disconnected for being fast or slow.
+Back-pressure: a ``ReadGate`` pauses reading while the requests whose replies wait, or the unread
+replies, exceed their limits; no client is disconnected for being fast or slow.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ SPREAD = 4096
 many."""
 
 LONG = 2048
-"""From this request size on, the body is a view of the copied chunk, which saves 5 % of the
-request's time at 8 KiB. A short body is cheaper to copy."""
+"""From this request size on, the body is a view of the copied chunk: 5 % less time at 8 KiB. A
+short body is cheaper to copy."""
 
 
 class Connections:
@@ -172,7 +172,7 @@ class ClientConnection(Protocol):
         self.close_after_replies()
 
     def writeConnectionLost(self) -> None:
-        """Never called: the broker does not half-close."""
+        """Never called."""
 
     def _no_more(self) -> None:
         """Take no more requests; may be called while a chunk is being taken in."""
@@ -338,7 +338,6 @@ class ClientConnection(Protocol):
         self._no_more()
 
     # Plain, see ``hotpath.turn``
-
     def begin_plain(self) -> bytes | None:
         """The turn in C takes over, with the bytes that are left; None: something is under way."""
         if self._life is not OPEN or self._replies or not self._ordinary or self._gate.paused:
@@ -351,12 +350,13 @@ class ClientConnection(Protocol):
         self.received(len(data))
 
     def answer(self, size: int, replies: list[tuple[Batch | None, int, Reply]]) -> None:
-        """It has taken ``size`` bytes of requests and sends no reply: some of these are wrong."""
-        group = self._replies.begin()
+        """It took ``size`` bytes of requests; the replies wait for their batches or are wrong."""
+        group, refuse = self._replies.begin(), self._shared.routes.refuse
         for batch, record, reply in replies:
-            group.add(reply, batch, record, None if batch is None else self._shared.routes.refuse)
+            group.add(reply, batch, record, None if batch is None else refuse)
         if self._replies.end(size):
             self._shared.waiting_changed(size)
+            self.check_pressure()
         self._wake()
 
     # Replies

@@ -90,10 +90,7 @@ class BrokerFactory(ServerFactory):
 
     def _make_sockets(self) -> SocketSet:
         """With the turn in C, where it is built."""
-        shared = self.shared
-        if turn is None:
-            return SocketSet(self._reactor)
-        return LaneSet(self._reactor, shared.routes, shared.ids)
+        return SocketSet(self._reactor) if turn is None else LaneSet(self._reactor, self.shared)
 
     def stop_accepting(self) -> Deferred[None]:
         """Close the port; connections stay."""

@@ -9,25 +9,31 @@ when its socket is readable. A plain one becomes slow as soon as the turn leaves
 or its transport has to write or pause. Connections whose requests are mostly not ordinary would
 change all the time: each time that the turn leaves bytes after taking little, the connection stays
 slow for twice as many events.
+
+Replies that wait for a batch, because their store cannot write at once, wait in C. They leave when
+the batch is stored. When its records have to be refused, the connection becomes slow, and Python
+has its replies.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from select import EPOLLIN
 from typing import TYPE_CHECKING, Any
 
-from metamorphosis.broker.hotpath.turn import BYTES, EVENT, REFUSED, UNSENT, TurnStores
+from metamorphosis.broker.hotpath.turn import BYTES, EVENT, UNSENT, WAITING, TurnStores
 from metamorphosis.broker.replies import FileReply, send_mixed
 from metamorphosis.broker.sockets import SocketSet
 from metamorphosis.native import turn
+from metamorphosis.store.batch import STORED
 
 if TYPE_CHECKING:
     from twisted.internet.abstract import FileDescriptor
     from twisted.internet.posixbase import PosixReactorBase
 
-    from metamorphosis.broker.hotpath.contract import Routes
-    from metamorphosis.ids import MessageIds
+    from metamorphosis.broker.connection import Connections
+    from metamorphosis.store.batch import Batch
 
 LONGEST_WAIT = 63
 """The most events for which a connection stays slow."""
@@ -41,24 +47,37 @@ class LaneSet(SocketSet):
     """
     See the module. Thread: reactor.
 
+    :param shared: what the connections share.
     :ivar plain: descriptors of the plain connections.
     :raises TypeError: the turn in C is not built or is disabled.
     """
 
     looks_first = True
 
-    def __init__(self, reactor: PosixReactorBase, routes: Routes, ids: MessageIds) -> None:
+    def __init__(self, reactor: PosixReactorBase, shared: Connections) -> None:
         super().__init__(reactor)
         assert turn is not None
-        self._stores = TurnStores(routes)
-        self._lanes = turn(self._epoll.fileno(), self._stores, ids, routes.max_body)
+        self._shared = shared
+        routes = shared.routes
+        self._stores = TurnStores(routes, self._await)
+        self._lanes = turn(
+            self._epoll.fileno(), self._stores, shared.ids, routes.max_body, shared.max_waiting
+        )
+        self._held = 0  # bytes of requests whose replies wait in C
         self.plain: set[int] = set()
         self._waits: dict[int, list[int]] = {}  # remaining events, and their first number
 
     def doRead(self) -> None:
-        """Let the turn serve the ready sockets, and serve in Python those that it leaves."""
-        if self._serve_left(self._lanes.turn()):
-            self._serve_left(self._lanes.turn())
+        """Let the turn serve the ready sockets, serve in Python those that it leaves, then write
+        what has collected."""
+        turn = self._shared.turn
+        turn.begin_answers()
+        try:
+            if self._serve_left(self._lanes.turn()):
+                self._serve_left(self._lanes.turn())
+            self._count_held()
+        finally:
+            turn.end_answers()
 
     def _serve_left(self, left: Sequence[Any]) -> bool:
         """Serve what the turn has left; returns whether a ready socket has become plain."""
@@ -91,13 +110,34 @@ class LaneSet(SocketSet):
                 data, taken = rest
                 self._left_bytes(transport.fileno(), taken)
                 connection.take_in(data)
-            elif kind == REFUSED:
+            elif kind == WAITING:
                 connection.answer(*rest)
             else:
                 send_mixed(transport, rest[0])
         except Exception as error:
             self._log.failure("Serving {transport} failed", transport=transport)
             self._disconnect(transport, error, True)
+
+    # Replies that wait
+
+    def _await(self, batch: Batch) -> None:
+        """Replies wait for this batch in C."""
+        batch.waiters.append(partial(self._decided, batch))
+
+    def _decided(self, batch: Batch) -> None:
+        self._serve_left(self._lanes.release(batch, batch.state is not STORED))
+        self._count_held()
+
+    def _count_held(self) -> None:
+        """Count the requests whose replies wait in C among those of all connections. Over the
+        limit these connections pause."""
+        held = self._lanes.held()
+        if held != self._held:
+            change, self._held = held - self._held, held
+            self._shared.waiting_changed(change)
+            if held and self._shared.overloaded:
+                for descriptor in list(self.plain):
+                    self._end_plain(descriptor, self._transports[descriptor])
 
     def _left_bytes(self, descriptor: int, taken: int) -> None:
         if taken >= WORTH:
@@ -132,7 +172,10 @@ class LaneSet(SocketSet):
         self.plain.discard(descriptor)
         if self._lanes.active(descriptor):
             transport.protocol.active = True
-        transport.protocol.put_back(self._lanes.slow(descriptor))
+        left, size, replies = self._lanes.slow(descriptor)
+        if replies:
+            transport.protocol.answer(size, replies)
+        transport.protocol.put_back(left)
 
     def note_active(self) -> None:
         """Mark the plain connections that have sent bytes as active."""
@@ -161,7 +204,7 @@ class LaneSet(SocketSet):
 def _let_go(kind: int, rest: Sequence[Any]) -> None:
     """Release the files of replies that cannot be sent any more."""
     replies = rest[0] if kind == UNSENT else []
-    if kind == REFUSED:
+    if kind == WAITING:
         replies = [reply for _, _, reply in rest[1]]
     for reply in replies:
         if isinstance(reply, FileReply):

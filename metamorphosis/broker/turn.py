@@ -63,7 +63,7 @@ class Turn:
         self._touched: dict[Client, None] = {}
         self._scheduled = False
         self._ending = False
-        self._answering = False
+        self._answering = 0  # calls of ``begin_answers`` that have not ended
         self._chunks = 0
         self._lone: Client | None = None
         self._latest: Client | None = None
@@ -97,13 +97,15 @@ class Turn:
 
     def begin_answers(self) -> None:
         """Answers of a second broker are taken in, which lead to writes and replies."""
-        self._answering = True
+        self._answering += 1
 
     def end_answers(self) -> None:
         """All answers have been taken in. The turn ends now, unless a client's chunk has already
         scheduled its end."""
-        self._answering = False
-        if not self._scheduled and not self._ending and (self._dirty or self._touched):
+        self._answering -= 1
+        if self._answering or self._scheduled or self._ending:
+            return
+        if self._dirty or self._touched:
             self._end()
 
     def broken_off(self) -> None:

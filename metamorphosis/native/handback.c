@@ -60,6 +60,11 @@ static PyObject *outcome_of(const struct turn *turn, const struct taken *taken) 
     return appender->outcome;
 }
 
+/* The number of a record in what its reply waits for. */
+static uint32_t number_of(const struct turn *turn, const struct taken *taken) {
+    return taken->appender == NONE ? 0 : turn->appenders[taken->appender].before + taken->number;
+}
+
 /* All replies of a connection, each as (outcome, number of its record there, reply). */
 static PyObject *single_replies(const struct turn *turn, PyObject *keep, const struct answered *answered) {
     PyObject *replies = PyList_New(0);
@@ -73,17 +78,60 @@ static PyObject *single_replies(const struct turn *turn, PyObject *keep, const s
             break;
         PyObject *reply = taken->reader == NONE ? bytes_between(turn, start, taken->reply_end)
                                                 : file_reply(turn, keep, taken, start, taken->reply_end, 0);
-        made = append(replies, Py_BuildValue("OIN", outcome, (unsigned int)taken->number, reply));
+        made = append(replies, Py_BuildValue("OIN", outcome, (unsigned int)number_of(turn, taken), reply));
     }
     if (!made)
         Py_CLEAR(replies);
     return replies;
 }
 
+static PyObject *held_text(const struct held *held, size_t index) {
+    size_t start = index == held->first ? held->sent : held->replies[index - 1].end;
+    return PyBytes_FromStringAndSize((const char *)held->texts + start, (Py_ssize_t)(held->replies[index].end - start));
+}
+
+PyObject *take_held(struct turn *turn, struct lane *lane) {
+    const struct held *held = lane->held;
+    PyObject *replies = PyList_New(0);
+    bool made = replies != NULL;
+    for (size_t index = held == NULL ? 0 : held->first; made && held != NULL && index < held->count; index++) {
+        const struct held_reply *reply = &held->replies[index];
+        made = append(replies, Py_BuildValue("OIN", reply->outcome == NULL ? Py_None : (PyObject *)reply->outcome,
+                                             (unsigned int)reply->number, held_text(held, index)));
+    }
+    if (!made)
+        Py_CLEAR(replies);
+    else
+        drop_held(turn, lane);
+    return replies;
+}
+
+void hand_held(struct turn *turn, int descriptor, struct lane *lane, PyObject *list) {
+    Py_ssize_t size = (Py_ssize_t)lane->held->request_bytes;
+    if (append(list, Py_BuildValue("iinN", HANDED_WAITING, descriptor, size, take_held(turn, lane))))
+        return;
+    PyErr_WriteUnraisable(list);
+    drop_held(turn, lane);
+    shutdown(descriptor, SHUT_RDWR);
+}
+
+/* Let the replies of a connection wait in its queue; they are left to Python where that is not possible. */
+static void hold(struct turn *turn, struct answered *answered, PyObject *list) {
+    if (!answered->waits || answered->refused || answered->end == answered->first)
+        return;
+    struct lane *lane = find_lane(&turn->lanes, answered->descriptor);
+    answered->refused = lane == NULL || !hold_replies(turn, lane, answered);
+    if (answered->refused)
+        return;
+    send_held(turn, answered->descriptor, lane);
+    if (lane->held != NULL && (lane->held->is_full || lane->held->request_bytes > turn->max_held))
+        hand_held(turn, answered->descriptor, lane, list);
+}
+
 /* Append the items of one connection. */
 static bool hand_connection(struct turn *turn, PyObject *keep, const struct answered *answered, PyObject *list) {
     int descriptor = answered->descriptor;
-    if (answered->refused && !append(list, Py_BuildValue("iinN", HANDED_REFUSED, descriptor,
+    if (answered->refused && !append(list, Py_BuildValue("iinN", HANDED_WAITING, descriptor,
                                                          (Py_ssize_t)answered->request_bytes,
                                                          single_replies(turn, keep, answered))))
         return false;
@@ -99,7 +147,8 @@ static bool hand_connection(struct turn *turn, PyObject *keep, const struct answ
 
 void hand_back(struct turn *turn, PyObject *keep, PyObject *list) {
     for (size_t index = 0; index < turn->answered_count; index++) {
-        const struct answered *answered = &turn->answered[index];
+        struct answered *answered = &turn->answered[index];
+        hold(turn, answered, list);
         if (!answered->refused && !answered->unsent && answered->rest.length == 0)
             continue;
         if (!hand_connection(turn, keep, answered, list)) {

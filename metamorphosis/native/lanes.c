@@ -6,6 +6,7 @@
 
 #include <string.h>
 
+#include "held.h"
 #include "syscalls.h"
 
 #define FIRST_ROOM 64
@@ -67,8 +68,10 @@ void drop_lane(struct lanes *lanes, int descriptor) {
 }
 
 void free_lanes(struct lanes *lanes) {
-    for (size_t index = 0; index < lanes->room; index++)
+    for (size_t index = 0; index < lanes->room; index++) {
         free(lanes->all[index].left);
+        free_held(lanes->all[index].held);
+    }
     free(lanes->all);
     *lanes = (struct lanes){0};
 }

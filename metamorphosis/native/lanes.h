@@ -11,7 +11,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct held;
+
 struct lane {
+    struct held *held; /* replies that wait, see held.h; NULL: there are none */
     uint8_t *left; /* received bytes that were not taken: the beginning of an ordinary request */
     size_t length;
     size_t taken; /* bytes of requests since it became plain */
@@ -35,7 +38,7 @@ bool plain_lane(struct lanes *lanes, int descriptor, const uint8_t *left, size_t
 /* Keep these bytes instead of those that were left; false: there is no memory, and nothing has changed. */
 bool keep_left(struct lane *lane, const uint8_t *left, size_t length);
 
-/* Make the connection slow. The caller has taken the left-over bytes. */
+/* Make the connection slow. The caller has taken the left-over bytes and dropped its replies. */
 void drop_lane(struct lanes *lanes, int descriptor);
 
 /* Drop all lanes, and the table. */

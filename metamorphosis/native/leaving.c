@@ -78,14 +78,16 @@ void leave_round(struct turn *turn) {
     bool failed = false;
     for (size_t index = 0; index < turn->appender_count; index++) {
         struct appender *appender = &turn->appenders[index];
-        if (appender->data != NULL)
+        if (appender->data != NULL && appender->collects)
+            appender->written = appender->bytes;
+        else if (appender->data != NULL)
             write_records(appender);
         failed = failed || appender->written < appender->bytes;
     }
     for (size_t index = 0; index < turn->answered_count; index++) {
         struct answered *answered = &turn->answered[index];
         answered->refused = failed && promises_missing(turn, answered);
-        if (!answered->refused && answered->end > answered->first)
+        if (!answered->refused && !answered->waits && answered->end > answered->first)
             send_replies(turn, answered);
     }
 }

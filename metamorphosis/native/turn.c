@@ -26,16 +26,20 @@ bool make_room_for(void **array, size_t *room, size_t wanted, size_t each) {
     return true;
 }
 
-bool make_turn(struct turn *turn, int set, size_t max_body, struct calls calls) {
-    *turn = (struct turn){.set = set, .max_body = max_body, .calls = calls, .crc32 = checksum_ways()->crc32};
+bool make_turn(struct turn *turn, int set, size_t max_body, size_t max_held, struct calls calls) {
+    *turn = (struct turn){
+        .set = set, .max_body = max_body, .max_held = max_held, .calls = calls, .crc32 = checksum_ways()->crc32};
     memset(turn->appender_buckets, 0xff, sizeof turn->appender_buckets);
     memset(turn->reader_buckets, 0xff, sizeof turn->reader_buckets);
+    make_batches(&turn->batches);
     turn->area = sys_realloc(NULL, AREA_BYTES);
     return turn->area != NULL;
 }
 
 void free_turn(struct turn *turn) {
     free_lanes(&turn->lanes);
+    free_batches(&turn->batches);
+    free_spare(&turn->spare);
     free(turn->area);
     free(turn->appenders);
     free(turn->readers);
@@ -68,7 +72,11 @@ static void take_chunk(struct turn *turn, int descriptor, struct lane *lane, siz
     const uint8_t *end = start + lane->length + count;
     struct answered *answered = &turn->answered[turn->answered_count++];
     *answered = (struct answered){
-        .descriptor = descriptor, .syncs = lane->syncs, .first = (uint32_t)turn->taken_count};
+        .descriptor = descriptor,
+        .syncs = lane->syncs,
+        .waits = lane->held != NULL,
+        .first = (uint32_t)turn->taken_count,
+    };
     answered->reply_start = answered->sent = turn->reply_bytes;
     turn->area_used += lane->length + count;
     const uint8_t *past = take_requests(turn, answered, start, end);

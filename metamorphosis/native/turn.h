@@ -16,6 +16,7 @@
 #include <sys/types.h>
 
 #include "codec.h"
+#include "held.h"
 #include "lanes.h"
 
 #define MAX_EVENTS 1024
@@ -33,12 +34,15 @@ struct appender {
     bool syncs;        /* records of a pair's master */
     uint32_t next;     /* the next with the same hash */
     void *store;       /* owned by the caller; NULL: its puts are not ordinary now */
+    bool collects;     /* its records go to the caller, who writes them later */
+    bool checked_only; /* puts without a checksum are not ordinary */
     int descriptor;
     int64_t position, next_offset;
     size_t bytes, count;
     uint32_t first, last; /* of its records, in `taken` */
     const uint8_t *data;  /* the data to write, `bytes` long, inside `memory` */
     void *memory, *outcome; /* owned by the caller */
+    uint32_t before;        /* records that `outcome` has before those of this round */
     size_t written;
     int error; /* errno of a failed write, or 0 */
 };
@@ -67,6 +71,7 @@ struct taken {
     int32_t flag;
     uint32_t next;   /* the next record of the same store */
     uint32_t number; /* of the record among those of its store in this round */
+    uint32_t request;         /* bytes of the request */
     int64_t position, length; /* the range of a get in the file */
 };
 
@@ -79,6 +84,7 @@ struct answered {
     size_t reply_start, reply_end;
     struct span rest; /* received bytes that are not ordinary */
     bool has_gets;
+    bool waits;   /* a reply waits for a batch of the caller, or stands behind such a reply: nothing was sent */
     bool refused; /* a record of its puts is not in the file: nothing was sent */
     size_t sent;             /* end of the sent texts in `replies` */
     uint32_t reached;        /* the first request whose reply has not left */
@@ -110,10 +116,13 @@ struct calls {
 /* The memory of one set of sockets, and the present round. */
 struct turn {
     struct lanes lanes;
+    struct batches batches;
+    struct spare spare;
     struct calls calls;
     uint32_t (*crc32)(const uint8_t *data, size_t length);
     size_t max_body;
-    int set; /* the epoll set */
+    size_t max_held; /* bytes of requests of one connection whose replies wait; then it is left to the caller */
+    int set;         /* the epoll set */
     struct epoll_event events[MAX_EVENTS];
     int ready_count, ready_at; /* of `events` */
     uint8_t *area;
@@ -130,6 +139,7 @@ struct turn {
     size_t reply_bytes, reply_room;
     struct answered *answered;
     size_t answered_count, answered_room;
+    size_t held_bytes; /* of requests whose replies wait, of all connections */
     struct ready slow[MAX_EVENTS];
     size_t slow_count;
     bool has_id; /* `next_id` is valid */
@@ -137,7 +147,7 @@ struct turn {
 };
 
 /* False: there is no memory. */
-bool make_turn(struct turn *turn, int set, size_t max_body, struct calls calls);
+bool make_turn(struct turn *turn, int set, size_t max_body, size_t max_held, struct calls calls);
 
 void free_turn(struct turn *turn);
 
@@ -153,7 +163,10 @@ bool receive_round(struct turn *turn);
 /* Write the records of a store of this round to `data`, which has `bytes` of room. */
 void fill_records(struct turn *turn, const struct appender *appender, uint8_t *data);
 
-/* Write the data of every store whose `data` is set, then send the replies. Does not call the caller's functions. */
+/*
+ * Write the data of every store whose `data` is set, unless it collects; then send the replies that wait for nothing.
+ * Does not call the caller's functions.
+ */
 void leave_round(struct turn *turn);
 
 /* Make room for `wanted` elements of an array; false: there is no memory. */

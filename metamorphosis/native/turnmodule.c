@@ -1,186 +1,18 @@
 /*
  * The Python type `Lanes` of the turn; broker/hotpath/turn.py has its rules.
  *
- * A round calls Python twice for each store: for its place, and with the written data. It makes no Python object for a
- * single message.
+ * A round calls Python twice for each store: for its place, and with its records, written or to be written later. It
+ * makes no Python object for a single message. `release` lets the replies leave that wait for a batch.
  */
 #include "turnmodule.h"
 
 #ifdef __linux__
 
-#include <errno.h>
 #include <time.h>
 
 #include "handback.h"
 #include "taking.h"
-#include "turn.h"
-
-#define BROKER_MASK 0x3ff000 /* of an id */
-#define MILLISECOND_BITS 22
-
-/* `turn` is allocated separately: it is too large for an object of the limited API. */
-typedef struct {
-    PyObject_HEAD
-    struct turn *turn;
-    PyObject *begin, *took, *failed, *find, *served, *keep; /* methods of the stores */
-    PyObject *start_chunk, *carry, *ids;
-    bool busy;
-} Lanes;
-
-/* Log an error that cannot be returned to a caller. */
-static void report(PyObject *from) {
-    if (PyErr_Occurred() != NULL)
-        PyErr_WriteUnraisable(from);
-}
-
-static void begin(void *context, struct appender *appender) {
-    Lanes *lanes = context;
-    PyObject *answer = PyObject_CallFunction(lanes->begin, "NNi", bytes_of(appender->topic),
-                                             bytes_of(appender->partition), (int)appender->syncs);
-    PyObject *store;
-    long long position, next_offset;
-    if (answer != NULL && answer != Py_None &&
-        PyArg_ParseTuple(answer, "OiLL", &store, &appender->descriptor, &position, &next_offset)) {
-        Py_INCREF(store);
-        appender->store = store;
-        appender->position = position;
-        appender->next_offset = next_offset;
-    }
-    Py_XDECREF(answer);
-    report(lanes->begin);
-}
-
-static void find(void *context, struct reader *reader, int64_t offset) {
-    Lanes *lanes = context;
-    PyObject *answer = PyObject_CallFunction(lanes->find, "NNL", bytes_of(reader->topic), bytes_of(reader->partition),
-                                             (long long)offset);
-    PyObject *store, *segment;
-    long long start, limit, end, most;
-    if (answer != NULL && answer != Py_None &&
-        PyArg_ParseTuple(answer, "OOiLLLL", &store, &segment, &reader->descriptor, &start, &limit, &end, &most)) {
-        Py_INCREF(store);
-        Py_INCREF(segment);
-        reader->store = store;
-        reader->segment = segment;
-        reader->start = start;
-        reader->limit = limit;
-        reader->end = end;
-        reader->most = most;
-    }
-    Py_XDECREF(answer);
-    report(lanes->find);
-}
-
-static bool first_id(void *context, int64_t *id) {
-    Lanes *lanes = context;
-    PyObject *answer = PyObject_CallObject(lanes->start_chunk, NULL);
-    *id = answer == NULL ? -1 : PyLong_AsLongLong(answer);
-    Py_XDECREF(answer);
-    bool known = PyErr_Occurred() == NULL;
-    report(lanes->start_chunk);
-    return known;
-}
-
-static int64_t carry(void *context, int64_t overflowed) {
-    Lanes *lanes = context;
-    PyObject *answer = PyObject_CallFunction(lanes->carry, "L", (long long)overflowed);
-    int64_t id = answer == NULL ? -1 : PyLong_AsLongLong(answer);
-    Py_XDECREF(answer);
-    if (PyErr_Occurred() == NULL)
-        return id;
-    report(lanes->carry);
-    int64_t last = overflowed - 1; /* the result of `carry` in Python */
-    return (((last >> MILLISECOND_BITS) + 1) << MILLISECOND_BITS) | (last & BROKER_MASK);
-}
-
-/* Give back unused ids before other code takes one. */
-static void end_ids(Lanes *lanes) {
-    if (!lanes->turn->has_id)
-        return;
-    PyObject *next = PyLong_FromLongLong(lanes->turn->next_id);
-    if (next == NULL || PyObject_SetAttrString(lanes->ids, "next_id", next) != 0)
-        report(lanes->ids);
-    Py_XDECREF(next);
-}
-
-/* Make the data of each store, in memory that Python keeps until it is flushed. */
-static void make_data(struct turn *turn) {
-    for (size_t index = 0; index < turn->appender_count; index++) {
-        struct appender *appender = &turn->appenders[index];
-        if (appender->bytes == 0)
-            continue;
-        PyObject *memory = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)appender->bytes);
-        if (memory == NULL) {
-            PyErr_Clear();
-            appender->error = ENOMEM;
-            continue;
-        }
-        uint8_t *data = (uint8_t *)PyBytes_AsString(memory);
-        fill_records(turn, appender, data);
-        appender->memory = memory;
-        appender->data = data;
-    }
-}
-
-/* The end of each record of a store in its data. */
-static PyObject *ends_of(const struct turn *turn, const struct appender *appender) {
-    PyObject *ends = PyList_New(0);
-    long long end = 0;
-    for (uint32_t at = appender->first; ends != NULL && at != NONE; at = turn->taken[at].next) {
-        end += RECORD_HEADER_BYTES + (long long)turn->taken[at].body.length;
-        PyObject *number = PyLong_FromLongLong(end);
-        if (number == NULL || PyList_Append(ends, number) != 0)
-            Py_CLEAR(ends);
-        Py_XDECREF(number);
-    }
-    return ends;
-}
-
-/* Report the write to a store; returns the object that its replies wait for, NULL: unknown after an error. */
-static PyObject *tell(Lanes *lanes, const struct appender *appender) {
-    PyObject *store = appender->store;
-    PyObject *memory = appender->memory == NULL ? Py_None : appender->memory;
-    PyObject *outcome = appender->written == appender->bytes
-                            ? PyObject_CallFunction(lanes->took, "OOn", store, memory, (Py_ssize_t)appender->count)
-                            : PyObject_CallFunction(lanes->failed, "OONni", store, memory,
-                                                    ends_of(lanes->turn, appender), (Py_ssize_t)appender->written,
-                                                    appender->error);
-    report(lanes->took);
-    return outcome;
-}
-
-/* Report the writes to all stores. */
-static void tell_stores(Lanes *lanes) {
-    for (size_t index = 0; index < lanes->turn->appender_count; index++) {
-        struct appender *appender = &lanes->turn->appenders[index];
-        if (appender->bytes > 0)
-            appender->outcome = tell(lanes, appender);
-    }
-}
-
-/* Release the stores. */
-static void leave_stores(struct turn *turn) {
-    for (size_t index = 0; index < turn->appender_count; index++) {
-        struct appender *appender = &turn->appenders[index];
-        Py_XDECREF((PyObject *)appender->store);
-        Py_XDECREF((PyObject *)appender->memory);
-        Py_XDECREF((PyObject *)appender->outcome);
-    }
-}
-
-/* Release the files. */
-static void leave_files(Lanes *lanes) {
-    struct turn *turn = lanes->turn;
-    for (size_t index = 0; index < turn->reader_count; index++) {
-        struct reader *reader = &turn->readers[index];
-        if (reader->segment == NULL)
-            continue;
-        Py_XDECREF(PyObject_CallFunction(lanes->served, "OOn", reader->store, reader->segment, (Py_ssize_t)reader->count));
-        report(lanes->served);
-        Py_DECREF((PyObject *)reader->store);
-        Py_DECREF((PyObject *)reader->segment);
-    }
-}
+#include "turncalls.h"
 
 /* Complete a round whose requests were received. */
 static void end_round(Lanes *lanes, PyObject *list) {
@@ -250,22 +82,76 @@ static PyObject *plain(PyObject *self, PyObject *arguments) {
     return result;
 }
 
-PyDoc_STRVAR(slow_doc, "slow(descriptor) -> bytes\n--\n\n"
-                       "Leave this socket to Python from now on; returns received bytes that were not taken.");
+PyDoc_STRVAR(slow_doc, "slow(descriptor) -> (bytes, int, list)\n--\n\n"
+                       "Leave this socket to Python from now on. Returns received bytes that were not taken, and the\n"
+                       "replies that wait, each as (batch or None, number, reply), with the bytes of their requests.");
 
 static PyObject *slow(PyObject *self, PyObject *argument) {
     Lanes *lanes = (Lanes *)self;
     int descriptor = (int)PyLong_AsLong(argument);
     if (descriptor == -1 && PyErr_Occurred() != NULL)
         return NULL;
-    const struct lane *lane = find_lane(&lanes->turn->lanes, descriptor);
-    PyObject *left = lane == NULL ? PyBytes_FromStringAndSize(NULL, 0)
-                                  : PyBytes_FromStringAndSize((const char *)lane->left, (Py_ssize_t)lane->length);
-    if (left == NULL)
-        return NULL;
+    struct lane *lane = find_lane(&lanes->turn->lanes, descriptor);
     forget_ready(lanes->turn, descriptor);
-    drop_lane(&lanes->turn->lanes, descriptor);
-    return left;
+    if (lane == NULL)
+        return Py_BuildValue("yn[]", "", (Py_ssize_t)0);
+    Py_ssize_t size = lane->held == NULL ? 0 : (Py_ssize_t)lane->held->request_bytes;
+    struct span left = {lane->left, lane->length};
+    PyObject *answer = Py_BuildValue("NnN", bytes_of(left), size, take_held(lanes->turn, lane));
+    if (answer != NULL)
+        drop_lane(&lanes->turn->lanes, descriptor);
+    return answer;
+}
+
+/* Send the replies that waited for a batch that is stored. */
+static void send_all(struct turn *turn, const struct batch *batch) {
+    for (size_t index = 0; index < batch->lane_count; index++) {
+        struct lane *lane = find_lane(&turn->lanes, batch->lanes[index]);
+        if (lane != NULL && lane->held != NULL && let_leave(lane->held, batch->outcome))
+            send_held(turn, batch->lanes[index], lane);
+    }
+}
+
+/* Append the items of the connections that Python has to serve: they have unsent replies, or some to be refused. */
+static void hand_lanes(struct turn *turn, const struct batch *batch, bool failed, PyObject *list) {
+    for (size_t index = 0; index < batch->lane_count; index++) {
+        struct lane *lane = find_lane(&turn->lanes, batch->lanes[index]);
+        if (lane != NULL && lane->held != NULL && (failed || lane->held->is_full))
+            hand_held(turn, batch->lanes[index], lane, list);
+    }
+}
+
+PyDoc_STRVAR(release_doc, "release(batch, failed) -> list\n--\n\n"
+                          "The batch is decided: send the replies that wait for it. Returns items as `turn` does, of\n"
+                          "connections whose replies Python has to send or, after a failure, to refuse.");
+
+static PyObject *release(PyObject *self, PyObject *arguments) {
+    Lanes *lanes = (Lanes *)self;
+    PyObject *outcome;
+    int failed;
+    if (!PyArg_ParseTuple(arguments, "Op:release", &outcome, &failed))
+        return NULL;
+    PyObject *list = PyList_New(0);
+    struct batch *batch = find_batch(&lanes->turn->batches, outcome);
+    if (list == NULL || batch == NULL)
+        return list;
+    if (!failed) {
+        PyThreadState *thread = PyEval_SaveThread();
+        send_all(lanes->turn, batch);
+        PyEval_RestoreThread(thread);
+    }
+    hand_lanes(lanes->turn, batch, failed != 0, list);
+    remove_batch(&lanes->turn->batches, batch);
+    Py_DECREF(outcome);
+    return list;
+}
+
+PyDoc_STRVAR(held_doc, "held() -> int\n--\n\n"
+                       "The bytes of the requests of plain connections whose replies wait.");
+
+static PyObject *held(PyObject *self, PyObject *ignored) {
+    (void)ignored;
+    return PyLong_FromSize_t(((Lanes *)self)->turn->held_bytes);
 }
 
 PyDoc_STRVAR(active_doc, "active(descriptor) -> bool\n--\n\n"
@@ -288,6 +174,8 @@ static PyMethodDef methods[] = {
     {"plain", plain, METH_VARARGS, plain_doc},
     {"slow", slow, METH_O, slow_doc},
     {"active", active, METH_O, active_doc},
+    {"release", release, METH_VARARGS, release_doc},
+    {"held", held, METH_NOARGS, held_doc},
     {NULL, NULL, 0, NULL},
 };
 
@@ -300,25 +188,26 @@ static bool get(PyObject *object, const char *name, PyObject **value) {
 static int initialize(PyObject *self, PyObject *arguments, PyObject *keywords) {
     Lanes *lanes = (Lanes *)self;
     int set;
-    Py_ssize_t max_body;
+    Py_ssize_t max_body, max_held;
     PyObject *stores, *ids;
-    static char *names[] = {"", "", "", "", NULL};
-    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "iOOn:Lanes", names, &set, &stores, &ids, &max_body))
+    static char *names[] = {"", "", "", "", "", NULL};
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "iOOnn:Lanes", names, &set, &stores, &ids, &max_body,
+                                     &max_held))
         return -1;
-    if (lanes->turn != NULL || max_body < 0) {
+    if (lanes->turn != NULL || max_body < 0 || max_held < 0) {
         PyErr_SetString(PyExc_ValueError, "Lanes: made twice, or a negative size");
         return -1;
     }
     if (!get(stores, "begin", &lanes->begin) || !get(stores, "took", &lanes->took) ||
-        !get(stores, "failed", &lanes->failed) || !get(stores, "find", &lanes->find) ||
+        !get(stores, "failed", &lanes->failed) || !get(stores, "collected", &lanes->collected) ||
+        !get(stores, "watch", &lanes->watch) || !get(stores, "find", &lanes->find) ||
         !get(stores, "served", &lanes->served) || !get(stores, "keep", &lanes->keep) ||
         !get(ids, "start_chunk", &lanes->start_chunk) || !get(ids, "carry", &lanes->carry))
         return -1;
     Py_INCREF(ids);
     lanes->ids = ids;
     struct turn *made = PyMem_Calloc(1, sizeof *made);
-    struct calls calls = {lanes, begin, find, first_id, carry};
-    if (made == NULL || !make_turn(made, set, (size_t)max_body, calls)) {
+    if (made == NULL || !make_turn(made, set, (size_t)max_body, (size_t)max_held, calls_of(lanes))) {
         PyMem_Free(made);
         PyErr_NoMemory();
         return -1;
@@ -327,11 +216,27 @@ static int initialize(PyObject *self, PyObject *arguments, PyObject *keywords) {
     return 0;
 }
 
+/* Forget the batches, with the replies that wait for them. */
+static void drop_batches(struct turn *turn) {
+    for (size_t descriptor = 0; descriptor < turn->lanes.room; descriptor++)
+        drop_held(turn, &turn->lanes.all[descriptor]);
+    for (size_t index = 0; index < turn->batches.count; index++) {
+        struct batch *batch = &turn->batches.all[index];
+        PyObject *outcome = batch->outcome;
+        if (outcome == NULL)
+            continue;
+        remove_batch(&turn->batches, batch);
+        Py_DECREF(outcome);
+    }
+}
+
 /* All references that the object holds. */
 #define FOR_EACH(DO)                                                                                                   \
     DO(lanes->begin);                                                                                                  \
     DO(lanes->took);                                                                                                   \
     DO(lanes->failed);                                                                                                 \
+    DO(lanes->collected);                                                                                              \
+    DO(lanes->watch);                                                                                                  \
     DO(lanes->find);                                                                                                   \
     DO(lanes->served);                                                                                                 \
     DO(lanes->keep);                                                                                                   \
@@ -342,6 +247,8 @@ static int initialize(PyObject *self, PyObject *arguments, PyObject *keywords) {
 static int traverse(PyObject *self, visitproc visit, void *arg) {
     Lanes *lanes = (Lanes *)self;
     FOR_EACH(Py_VISIT);
+    for (size_t index = 0; lanes->turn != NULL && index < lanes->turn->batches.count; index++)
+        Py_VISIT((PyObject *)lanes->turn->batches.all[index].outcome);
     Py_VISIT(Py_TYPE(self));
     return 0;
 }
@@ -349,6 +256,8 @@ static int traverse(PyObject *self, visitproc visit, void *arg) {
 static int clear(PyObject *self) {
     Lanes *lanes = (Lanes *)self;
     FOR_EACH(Py_CLEAR);
+    if (lanes->turn != NULL)
+        drop_batches(lanes->turn);
     return 0;
 }
 
@@ -356,16 +265,16 @@ static void deallocate(PyObject *self) {
     Lanes *lanes = (Lanes *)self;
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
+    clear(self);
     if (lanes->turn != NULL) {
         free_turn(lanes->turn);
         PyMem_Free(lanes->turn);
     }
-    clear(self);
     ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
     Py_DECREF(type);
 }
 
-PyDoc_STRVAR(lanes_doc, "Lanes(epoll_set, stores, ids, max_body)\n--\n\n"
+PyDoc_STRVAR(lanes_doc, "Lanes(epoll_set, stores, ids, max_body, max_held)\n--\n\n"
                         "The connections of a port; see broker/hotpath/turn.py.");
 
 static PyType_Slot slots[] = {

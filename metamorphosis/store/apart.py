@@ -35,13 +35,14 @@ class ApartWrites:
         data = b"".join(batch.pieces)
         store.environment.threads.submit(
             partial(write_joined, store.environment.disk, segment.fd, data, segment.size),
-            partial(self._done, batch, batch.pieces, data),
+            partial(self._done, batch, batch.pieces, batch.more, data),
         )
 
     def _done(
         self,
         batch: Batch,
         pieces: Pieces,
+        more: int,
         data: bytes,
         result: tuple[int, OSError | None] | None,
         unexpected: BaseException | None,
@@ -53,7 +54,7 @@ class ApartWrites:
         else:
             written, failed = result or (0, OSError(str(unexpected)))
             count, size, error = store.writer.took(
-                store.last, pieces, batch.size, data, written, failed
+                store.last, pieces, batch.size, data, written, failed, more
             )
             store.wrote(batch, count, size, error, store.block_is_next)
         store.proceed()

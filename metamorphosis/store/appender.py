@@ -1,9 +1,10 @@
 """
-Writes of one store by the turn in C (``broker.hotpath.turn``), without a batch.
+Records of one store from the turn in C (``broker.hotpath.turn``).
 
-``begin`` returns the place of the next records, once a round; ``took`` or ``failed`` follows in the
-same turn of the reactor, before other code can use the store. Puts to a store that cannot write at
-once collect in a batch, as in the turn in Python.
+``begin`` returns the place of the next records, once a round; ``took``, ``failed`` or ``collected``
+follows in the same turn of the reactor, before other code can use the store. A store that can write
+at once is written by the turn, without a batch. The records of another one collect in its batch, as
+in the turn in Python.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from metamorphosis.errors import StoreError
 from metamorphosis.store.batch import Batch
@@ -24,6 +25,12 @@ if TYPE_CHECKING:
     from metamorphosis.store.policy import FlushPolicy
 
 HOLDING = Worker.HOLDING
+
+COLLECTS: Final = -1
+"""In place of a descriptor: the records are passed to ``collected``; as in ``turncalls.c``."""
+
+Place = tuple["Appender", int, int, int, bool]
+"""See ``Appender.begin``."""
 
 
 class Appender:
@@ -42,24 +49,39 @@ class Appender:
             self._policy is not None and not environment.apart and type(environment.disk) is Disk
         )
 
-    def begin(self) -> tuple[Appender, int, int, int] | None:
+    def begin(self) -> Place | None:
         """
-        The descriptor, position in the file and offset of the next record. None: the record cannot
-        be written at once, or not at all.
+        This, the descriptor (or ``COLLECTS``), position in the file and offset of the next record,
+        and whether only puts with a checksum are taken. None: the store takes no records.
         """
         store = self._store
-        if not self._at_once or store.worker is HOLDING or store.collects:
-            return None
         try:
             store.check_open()
-            if store.last.fd < 0:
-                store.open_last()
+            if self._at_once and store.worker is not HOLDING and not store.collects:
+                last = store.last
+                if last.fd < 0:
+                    store.open_last()
+                if store.worker is not HOLDING:
+                    return self, last.fd, last.size, store.next_offset, False
         except StoreError:
             return None  # opening a batch reports the error
-        if store.worker is HOLDING:
-            return None
-        last = store.last
-        return self, last.fd, last.size, store.next_offset
+        return self, COLLECTS, 0, store.next_offset, False
+
+    def collected(self, data: bytes, count: int) -> tuple[Batch, int]:
+        """
+        Add records to the batch that collects.
+
+        :param data: whole records.
+        :param count: their number.
+        :returns: the batch, and the number of the first of these records in it.
+        :raises StoreError: the store has changed since ``begin``.
+        """
+        store = self._store
+        batch = store.batch or store.open_batch()
+        first = batch.count
+        batch.add_run(data, count)
+        store.next_offset += len(data)
+        return batch, first
 
     def took(self, data: bytes, count: int) -> None:
         """

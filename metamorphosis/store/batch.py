@@ -51,7 +51,9 @@ class Batch:
 
     :ivar store: the partition that stores it.
     :ivar offset: offset of the first record.
-    :ivar pieces: header, body, header, body, ...: two per record. Emptied on completion.
+    :ivar pieces: header, body, header, body, ...: two per record, or for a run of whole records
+        that and an empty one. Emptied on completion.
+    :ivar more: records of runs beyond one for two pieces.
     :ivar owned: leading pieces known not to be views of a receive buffer.
     :ivar size: bytes, known when the batch is committed.
     :ivar state: its outcome.
@@ -67,6 +69,7 @@ class Batch:
         "counted",
         "decided",
         "error",
+        "more",
         "offset",
         "owned",
         "pieces",
@@ -85,6 +88,7 @@ class Batch:
         self.counted = False
         self.pieces: list[bytes | memoryview] = []
         self.owned = 0
+        self.more = 0
         self.size = 0
         self.state: Outcome = PENDING
         self.stored_end = offset
@@ -95,7 +99,12 @@ class Batch:
     @property
     def count(self) -> int:
         """Records that have collected."""
-        return len(self.pieces) >> 1
+        return (len(self.pieces) >> 1) + self.more
+
+    def add_run(self, data: bytes, count: int) -> None:
+        """Add so many whole records."""
+        self.pieces += (data, b"")
+        self.more += count - 1
 
     def own(self) -> None:
         """Copy the pieces that are views of a receive buffer."""

@@ -132,7 +132,7 @@ class MessageStore(CollectingLog):
             batch.waiters.insert(0, partial(self._copied, batch))
         else:
             batch.counted = True
-            self.count_puts(len(pieces) >> 1, batch.size)
+            self.count_puts(batch.count, batch.size)
         if self.environment.apart:
             self._apart_writes.start(batch)
             return
@@ -140,7 +140,7 @@ class MessageStore(CollectingLog):
         try:
             if self.last.fd < 0:
                 self.open_last()
-            count, size, error = self.writer.write(self.last, pieces, batch.size)
+            count, size, error = self.writer.write(self.last, pieces, batch.size, batch.more)
         except StoreError as failure:
             count, size, error = self.writer.cannot_open(self.last, failure)
         if error is None:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from twisted.logger import Logger
 
 from metamorphosis.errors import StoreDamaged, StoreError
+from metamorphosis.message import HEADER, HEADER_BYTES
 from metamorphosis.store.disk import Disk, write_rest
 from metamorphosis.store.segment import Segment
 from metamorphosis.store.unflushed import Unflushed
@@ -44,11 +45,14 @@ class SegmentWriter:
         self._failing = False
         self.damage: OSError | None = None
 
-    def write(self, segment: Segment, pieces: Pieces, size: int) -> tuple[int, int, OSError | None]:
+    def write(
+        self, segment: Segment, pieces: Pieces, size: int, more: int = 0
+    ) -> tuple[int, int, OSError | None]:
         """
         Append records, two pieces each, or one piece that is written whole or not at all.
 
         :param size: bytes of all pieces together.
+        :param more: see ``Batch.more``.
         :returns: number and size of the records that are in the file, and the error if that is not
             all of them.
         """
@@ -58,7 +62,7 @@ class SegmentWriter:
             written, error = write_joined(self._disk, segment.fd, data, segment.size)
         else:
             written, error = write_pieces(self._disk, segment.fd, pieces, size, segment.size)
-        return self.took(segment, pieces, size, data, written, error)
+        return self.took(segment, pieces, size, data, written, error, more)
 
     def took(
         self,
@@ -68,19 +72,21 @@ class SegmentWriter:
         data: bytes | memoryview,
         written: int,
         error: OSError | None,
+        more: int = 0,
     ) -> tuple[int, int, OSError | None]:
         """
         Apply the outcome of a write.
 
         :param data: the pieces, joined; only needed if they are kept until they are flushed.
         :param written: bytes that are in the file.
+        :param more: see ``Batch.more``.
         :returns: as ``write``.
         """
-        count = len(pieces) + 1 >> 1
+        count = (len(pieces) + 1 >> 1) + more
         if error is None:
             self.grew(segment, count, size, data)
             return count, size, None
-        count, size = whole_records(pieces, written)
+        count, size = whole_records(single_records(pieces) if more else pieces, written)
         self._failed(segment, size, error)
         self._add(segment, count, size, data[:size])
         return count, size, error
@@ -159,6 +165,21 @@ class SegmentWriter:
                 error=error,
             )
         self.cut(segment, segment.size + kept)
+
+
+def single_records(pieces: Pieces) -> Pieces:
+    """The same pieces, with two for each record of a run."""
+    single: list[bytes | memoryview] = []
+    for header, body in zip(pieces[::2], pieces[1::2]):
+        if len(header) == HEADER_BYTES:
+            single += (header, body)
+            continue
+        start = 0
+        while start < len(header):
+            end = start + HEADER_BYTES + HEADER.unpack_from(header, start)[0]
+            single += (header[start:end], b"")
+            start = end
+    return single
 
 
 def whole_records(pieces: Pieces, written: int) -> tuple[int, int]:

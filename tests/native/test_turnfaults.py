@@ -33,7 +33,10 @@ ROUNDS, PUTS = 3, 4
 
 
 class FaultTests(LaneCase):
-    """See the module."""
+    """Stores that are written at once."""
+
+    options: dict[str, Any] = {}
+    scenes = 60  # at least so many calls
 
     def setUp(self) -> None:
         """The plan of the double."""
@@ -53,11 +56,11 @@ class FaultTests(LaneCase):
                 while self.scene(name, nth, error):
                     nth += 1
                     seen += 1
-        self.assertGreater(seen, 60)
+        self.assertGreater(seen, self.scenes)
 
     def scene(self, name: str, nth: int, error: int) -> bool:
         """Clients put and get; whether the call came that was to fail."""
-        served = self.serve()
+        served = self.serve(**self.options)
         served.advance(1)
         peers = [self.plain(served) for _ in range(3)]
         served.advance(1)
@@ -66,7 +69,7 @@ class FaultTests(LaneCase):
         for number in range(ROUNDS):
             for who, peer in enumerate(peers):
                 self.send(peer, who, number)
-            served.turn()
+            self.turn(served)
             for who, peer in enumerate(peers):
                 came[who] += peer.received()
         failed: bool = self.left() == 0
@@ -80,6 +83,10 @@ class FaultTests(LaneCase):
             self.assertEqual(os.path.getsize(store.last.path), store.last.size, what)
         served.close()
         return failed
+
+    def turn(self, served: Served) -> None:
+        """What was sent is answered."""
+        served.turn()
 
     def send(self, peer: Peer, who: int, number: int) -> None:
         """Puts to both partitions, a get among them, and half a put that the next round ends."""
@@ -119,3 +126,17 @@ class FaultTests(LaneCase):
             else:
                 self.assertEqual(status, b"500", what)
                 self.assertNotIn(body, log, what)
+
+
+class GroupCommitFaultTests(FaultTests):
+    """Stores that collect: the replies wait for a flush."""
+
+    options = {"unflush_threshold": 0}
+    scenes = 40
+
+    def turn(self, served: Served) -> None:
+        """The first flush ends when other puts have come."""
+        served.broker.threads.hold()
+        served.turn()
+        served.broker.threads.release()
+        served.turn()

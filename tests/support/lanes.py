@@ -88,7 +88,7 @@ class Served:
         self.broker = kind(directory, **options)
         shared = self.broker.factory.shared
         reactor: Any = Reactor(self.broker.clock)
-        self.sockets = LaneSet(reactor, shared.routes, shared.ids) if in_c else SocketSet(reactor)
+        self.sockets = LaneSet(reactor, shared) if in_c else SocketSet(reactor)
         self.sockets.open()
         self.broker.factory._sockets = self.sockets
         self.peers: list[Peer] = []

@@ -23,16 +23,22 @@ over, the older one is aborted and thereby slow: C takes nothing more of it.
 These rules hold in addition to those of ``contract`` for each request that is taken:
 
 * ``begin`` is called once a round for each store: it says whether and where the store may be
-  written at once. If it returns None, every put to that store is left to ``scan``, whose batches
-  collect. ``took`` is called once with the written data. For gets ``find`` and ``served`` do the
-  same.
+  written at once. If it returns None, every put to that store is left to ``scan``. ``took`` is
+  called once with the written data. For gets ``find`` and ``served`` do the same.
+* A store that cannot be written at once *collects*: ``collected`` adds the records to its batch,
+  which is written at the end of the turn or when the store can. The replies wait in C, in request
+  order; a later reply of the same connection stands behind them, and a get is left to Python. When
+  the batch is decided, ``release`` sends the replies. If it has failed, the connection's replies go
+  to its ``ReplyQueue``, which refuses those of missing records. They go there too if the socket
+  does not take them, or more bytes wait than one connection may have.
 * ``failed`` continues a write that is short or fails, as the store does. For each reply of the
   round the number of its record and the end of its text are kept until the writes have ended. If a
   record of a connection is not in its file, none of the connection's replies of this round is sent:
   they all go to its ``ReplyQueue``, which refuses only the puts of missing records.
-* The list of what is left has the order in which it must be served: ``REFUSED``, ``UNSENT``
-  (replies that the socket did not take), ``BYTES`` (received bytes from the first request on that
-  is not ordinary), then ``EVENT`` (a slow socket is ready, or a plain one has ended).
+* The list of what is left has the order in which it must be served: ``WAITING`` (replies that
+  Python keeps until their batches are decided), ``UNSENT`` (replies that the socket did not take),
+  ``BYTES`` (received bytes from the first request on that is not ordinary), then ``EVENT`` (a slow
+  socket is ready, or a plain one has ended).
 * Ids begin with ``MessageIds.start_chunk``, once a round; a record of a master has its id.
 * A round takes at most 256 KiB from one connection and 512 KiB from all. A lane keeps at most the
   beginning of one ordinary request of up to 64 KiB.
@@ -40,7 +46,7 @@ These rules hold in addition to those of ``contract`` for each request that is t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from twisted.logger import Logger
@@ -51,11 +57,11 @@ from metamorphosis.store.messagestore import MessageStore
 
 if TYPE_CHECKING:
     from metamorphosis.broker.hotpath.contract import Routes
-    from metamorphosis.store.appender import Appender
+    from metamorphosis.store.appender import Appender, Place
     from metamorphosis.store.batch import Batch
     from metamorphosis.store.segment import Segment
 
-EVENT, BYTES, UNSENT, REFUSED = range(4)
+EVENT, BYTES, UNSENT, WAITING = range(4)
 """The kinds of items that the turn leaves; as in ``handback.h``."""
 
 MOST: Final = 1 << 62
@@ -67,18 +73,19 @@ class TurnStores:
     The methods of the stores for the turn in C. Thread: reactor.
 
     Each method is called once a round for one store. An exception is a defect.
+
+    :param watch: called once for each batch that replies wait for in C.
     """
 
     _log = Logger()
     keep = FileReply
     """Makes a reply with a file range; C may have sent a part of it."""
 
-    def __init__(self, routes: Routes) -> None:
+    def __init__(self, routes: Routes, watch: Callable[[Batch], None]) -> None:
         self._routes = routes
+        self.watch = watch
 
-    def begin(
-        self, topic: bytes, partition: bytes, syncs: int
-    ) -> tuple[Appender, int, int, int] | None:
+    def begin(self, topic: bytes, partition: bytes, syncs: int) -> Place | None:
         """
         See ``Appender.begin``; the names are the bytes of the wire.
 
@@ -97,6 +104,10 @@ class TurnStores:
             appender.took(data, count)
         except Exception:
             self._log.failure("Accounting for {count} records failed", count=count)
+
+    def collected(self, appender: Appender, data: bytes, count: int) -> tuple[Batch, int]:
+        """See ``Appender.collected``; after an error the connections of the puts are shut down."""
+        return appender.collected(data, count)
 
     def failed(
         self,

@@ -14,7 +14,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from metamorphosis.broker.hotpath.turn import BYTES, EVENT, REFUSED, UNSENT, TurnStores
+from metamorphosis.broker.hotpath.turn import BYTES, EVENT, UNSENT, WAITING, TurnStores
 from metamorphosis.broker.lanes import LaneSet
 from metamorphosis.native import turn, way
 from metamorphosis.store.messagestore import MessageStore
@@ -362,7 +362,7 @@ class EndTests(LaneCase):
         unsent = TurnStores.keep(b"", store.last, 0, 5)
         refused = TurnStores.keep(b"value 5 1\r\n", store.last, 0, 5)
         assert isinstance(served.sockets, LaneSet)
-        gone = [(UNSENT, 1 << 20, [b"x", unsent]), (REFUSED, 1 << 20, 9, [(None, 0, refused)])]
+        gone = [(UNSENT, 1 << 20, [b"x", unsent]), (WAITING, 1 << 20, 9, [(None, 0, refused)])]
         self.assertTrue(store.last.in_use)
         served.sockets._serve_left([*gone, (BYTES, 1 << 20, b"x", 0), (EVENT, 1 << 20, 1)])
         self.assertFalse(store.last.in_use)
@@ -407,10 +407,10 @@ class LanesTests(LaneCase):
                 lanes.plain(*arguments)
         with self.assertRaises(TypeError):
             lanes.slow("5")
-        self.assertEqual(lanes.slow(1 << 20), b"")
+        self.assertEqual(lanes.slow(1 << 20), (b"", 0, []))
         self.assertFalse(lanes.active(1 << 20))
-        for odd in ((), (1, object(), object(), 5), (1, object(), object(), -5)):
+        for odd in ((), (1, object(), object(), 5, 5), (1, object(), object(), -5, 5)):
             with self.assertRaises((TypeError, AttributeError, ValueError)):
                 turn(*odd)
         with self.assertRaises((ValueError, RuntimeError)):
-            lanes.__init__(1, served.sockets._stores, served.broker.ids, 5)
+            lanes.__init__(1, served.sockets._stores, served.broker.ids, 5, 5)

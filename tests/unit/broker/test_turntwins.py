@@ -78,7 +78,10 @@ class TwinCase(LaneCase):
     def side(self, in_c: bool, ids: int) -> Served:
         """One of the brokers, with two partitions."""
         served = Served(
-            self.mktemp(), in_c, unflush_threshold=1000, max_segment_size=self.segment_bytes
+            self.mktemp(),
+            in_c,
+            unflush_threshold=self.unflush_threshold,
+            max_segment_size=self.segment_bytes,
         )
         served.broker.ids.next_id |= ids
         chance = random.Random(0)  # where a put to any partition goes
@@ -90,14 +93,19 @@ class TwinCase(LaneCase):
         return served
 
     segment_bytes = 200_000
+    unflush_threshold = 1000
 
 
 class OneAtATimeTests(TwinCase):
     """One connection sends at a time: all results are the same."""
 
+    frames = FRAMES
+    holds = 0.0
+    """The share of pieces after which flushes are held, or released."""
+
     def test_random_streams(self) -> None:
         """A failure names the seed of its stream."""
-        left, seed = FRAMES, SEED
+        left, seed = self.frames, SEED
         taken = 0
         while left > 0:
             rng = random.Random(seed)
@@ -117,8 +125,8 @@ class OneAtATimeTests(TwinCase):
             seed += 1
         self.assertGreater(taken, 0)  # connections were plain
 
-    def plan(self, rng: random.Random, frames: int) -> list[tuple[int, bytes, float]]:
-        """(connection, piece, seconds that pass after it)."""
+    def plan(self, rng: random.Random, frames: int) -> list[tuple[int, bytes, float, bool]]:
+        """(connection, piece, seconds that pass after it, whether flushes are held or released)."""
         streams = [
             cut(rng, b"".join(frame(rng) for _ in range(frames // CONNECTIONS)))
             for _ in range(CONNECTIONS)
@@ -127,14 +135,20 @@ class OneAtATimeTests(TwinCase):
         while any(streams):
             number = rng.choice([each for each in range(CONNECTIONS) if streams[each]])
             pause = rng.choice((0, 0, 0, 0.001, 0.2))
-            plan.append((number, streams[number].pop(0), pause))
+            toggles = rng.random() < self.holds
+            plan.append((number, streams[number].pop(0), pause, toggles))
         return plan
 
-    def run_plan(self, served: Served, plan: list[tuple[int, bytes, float]]) -> list[object]:
+    def run_plan(self, served: Served, plan: list[tuple[int, bytes, float, bool]]) -> list[object]:
         """The results of the plan."""
         peers = [served.connect() for _ in range(CONNECTIONS)]
         came = [bytearray() for _ in peers]
-        for number, piece, pause in plan:
+        holding = False
+        for number, piece, pause, toggles in plan:
+            if toggles:
+                holding = not holding
+                (served.broker.threads.hold if holding else served.broker.threads.release)()
+                served.turn()
             try:
                 peers[number].send(piece)
             except OSError:
@@ -143,7 +157,9 @@ class OneAtATimeTests(TwinCase):
             if pause:
                 served.advance(pause)
             came[number] += peers[number].received()
+        served.broker.threads.release()
         served.advance(2)
+        served.turn()
         for number, peer in enumerate(peers):
             came[number] += peer.received()
         stores = [
@@ -152,6 +168,14 @@ class OneAtATimeTests(TwinCase):
         ]
         ids = served.broker.ids.next_id
         return [*map(bytes, came), logs(served), stores, ids]
+
+
+class GroupCommitTests(OneAtATimeTests):
+    """The same with group commit: flushes end at any later time."""
+
+    frames = FRAMES // 2
+    holds = 0.15
+    unflush_threshold = 0
 
 
 class AllAtOnceTests(TwinCase):

@@ -1,0 +1,205 @@
+#ifdef __linux__
+
+#define _GNU_SOURCE 1
+
+#include "turncalls.h"
+
+#include <errno.h>
+
+#include "taking.h"
+
+#define BROKER_MASK 0x3ff000 /* of an id */
+#define MILLISECOND_BITS 22
+#define COLLECTS (-1) /* in place of a descriptor; as in broker/hotpath/turn.py */
+
+/* Log an error that cannot be returned to a caller. */
+static void report(PyObject *from) {
+    if (PyErr_Occurred() != NULL)
+        PyErr_WriteUnraisable(from);
+}
+
+static void begin(void *context, struct appender *appender) {
+    Lanes *lanes = context;
+    PyObject *answer = PyObject_CallFunction(lanes->begin, "NNi", bytes_of(appender->topic),
+                                             bytes_of(appender->partition), (int)appender->syncs);
+    PyObject *store;
+    long long position, next_offset;
+    int checked_only;
+    if (answer != NULL && answer != Py_None &&
+        PyArg_ParseTuple(answer, "OiLLp", &store, &appender->descriptor, &position, &next_offset, &checked_only)) {
+        Py_INCREF(store);
+        appender->store = store;
+        appender->collects = appender->descriptor == COLLECTS;
+        appender->checked_only = checked_only != 0;
+        appender->position = position;
+        appender->next_offset = next_offset;
+    }
+    Py_XDECREF(answer);
+    report(lanes->begin);
+}
+
+static void find(void *context, struct reader *reader, int64_t offset) {
+    Lanes *lanes = context;
+    PyObject *answer = PyObject_CallFunction(lanes->find, "NNL", bytes_of(reader->topic), bytes_of(reader->partition),
+                                             (long long)offset);
+    PyObject *store, *segment;
+    long long start, limit, end, most;
+    if (answer != NULL && answer != Py_None &&
+        PyArg_ParseTuple(answer, "OOiLLLL", &store, &segment, &reader->descriptor, &start, &limit, &end, &most)) {
+        Py_INCREF(store);
+        Py_INCREF(segment);
+        reader->store = store;
+        reader->segment = segment;
+        reader->start = start;
+        reader->limit = limit;
+        reader->end = end;
+        reader->most = most;
+    }
+    Py_XDECREF(answer);
+    report(lanes->find);
+}
+
+static bool first_id(void *context, int64_t *id) {
+    Lanes *lanes = context;
+    PyObject *answer = PyObject_CallObject(lanes->start_chunk, NULL);
+    *id = answer == NULL ? -1 : PyLong_AsLongLong(answer);
+    Py_XDECREF(answer);
+    bool known = PyErr_Occurred() == NULL;
+    report(lanes->start_chunk);
+    return known;
+}
+
+static int64_t carry(void *context, int64_t overflowed) {
+    Lanes *lanes = context;
+    PyObject *answer = PyObject_CallFunction(lanes->carry, "L", (long long)overflowed);
+    int64_t id = answer == NULL ? -1 : PyLong_AsLongLong(answer);
+    Py_XDECREF(answer);
+    if (PyErr_Occurred() == NULL)
+        return id;
+    report(lanes->carry);
+    int64_t last = overflowed - 1; /* the result of `carry` in Python */
+    return (((last >> MILLISECOND_BITS) + 1) << MILLISECOND_BITS) | (last & BROKER_MASK);
+}
+
+void end_ids(Lanes *lanes) {
+    if (!lanes->turn->has_id)
+        return;
+    PyObject *next = PyLong_FromLongLong(lanes->turn->next_id);
+    if (next == NULL || PyObject_SetAttrString(lanes->ids, "next_id", next) != 0)
+        report(lanes->ids);
+    Py_XDECREF(next);
+}
+
+void make_data(struct turn *turn) {
+    for (size_t index = 0; index < turn->appender_count; index++) {
+        struct appender *appender = &turn->appenders[index];
+        if (appender->bytes == 0)
+            continue;
+        PyObject *memory = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)appender->bytes);
+        if (memory == NULL) {
+            PyErr_Clear();
+            appender->error = ENOMEM;
+            continue;
+        }
+        uint8_t *data = (uint8_t *)PyBytes_AsString(memory);
+        fill_records(turn, appender, data);
+        appender->memory = memory;
+        appender->data = data;
+    }
+}
+
+/* The end of each record of a store in its data. */
+static PyObject *ends_of(const struct turn *turn, const struct appender *appender) {
+    PyObject *ends = PyList_New(0);
+    long long end = 0;
+    for (uint32_t at = appender->first; ends != NULL && at != NONE; at = turn->taken[at].next) {
+        end += RECORD_HEADER_BYTES + (long long)turn->taken[at].body.length;
+        PyObject *number = PyLong_FromLongLong(end);
+        if (number == NULL || PyList_Append(ends, number) != 0)
+            Py_CLEAR(ends);
+        Py_XDECREF(number);
+    }
+    return ends;
+}
+
+/* Let the batch of these replies call `release` when it is decided; false: there is no memory. */
+static bool await(Lanes *lanes, PyObject *outcome) {
+    bool is_new;
+    struct batch *batch = add_batch(&lanes->turn->batches, outcome, &is_new);
+    if (batch == NULL || !is_new)
+        return batch != NULL;
+    PyObject *done = PyObject_CallFunctionObjArgs(lanes->watch, outcome, NULL);
+    if (done == NULL) {
+        remove_batch(&lanes->turn->batches, batch);
+        return false;
+    }
+    Py_DECREF(done);
+    Py_INCREF(outcome); /* until `release` */
+    return true;
+}
+
+/* Pass records on that are written later; returns the batch that their replies wait for, NULL: unknown after an error. */
+static PyObject *pass_on(Lanes *lanes, struct appender *appender) {
+    if (appender->memory == NULL) {
+        PyErr_NoMemory();
+        report(lanes->collected);
+        return NULL;
+    }
+    PyObject *answer = PyObject_CallFunction(lanes->collected, "OOn", appender->store, appender->memory,
+                                             (Py_ssize_t)appender->count);
+    PyObject *outcome = NULL;
+    if (answer != NULL && PyArg_ParseTuple(answer, "OI", &outcome, &appender->before) && await(lanes, outcome))
+        Py_INCREF(outcome);
+    else
+        outcome = NULL;
+    Py_XDECREF(answer);
+    report(lanes->collected);
+    return outcome;
+}
+
+/* Report the write to a store; returns the object that its replies wait for, NULL: unknown after an error. */
+static PyObject *tell(Lanes *lanes, const struct appender *appender) {
+    PyObject *store = appender->store;
+    PyObject *memory = appender->memory == NULL ? Py_None : appender->memory;
+    PyObject *outcome = appender->written == appender->bytes
+                            ? PyObject_CallFunction(lanes->took, "OOn", store, memory, (Py_ssize_t)appender->count)
+                            : PyObject_CallFunction(lanes->failed, "OONni", store, memory,
+                                                    ends_of(lanes->turn, appender), (Py_ssize_t)appender->written,
+                                                    appender->error);
+    report(lanes->took);
+    return outcome;
+}
+
+void tell_stores(Lanes *lanes) {
+    for (size_t index = 0; index < lanes->turn->appender_count; index++) {
+        struct appender *appender = &lanes->turn->appenders[index];
+        if (appender->bytes > 0)
+            appender->outcome = appender->collects ? pass_on(lanes, appender) : tell(lanes, appender);
+    }
+}
+
+void leave_stores(struct turn *turn) {
+    for (size_t index = 0; index < turn->appender_count; index++) {
+        struct appender *appender = &turn->appenders[index];
+        Py_XDECREF((PyObject *)appender->store);
+        Py_XDECREF((PyObject *)appender->memory);
+        Py_XDECREF((PyObject *)appender->outcome);
+    }
+}
+
+void leave_files(Lanes *lanes) {
+    struct turn *turn = lanes->turn;
+    for (size_t index = 0; index < turn->reader_count; index++) {
+        struct reader *reader = &turn->readers[index];
+        if (reader->segment == NULL)
+            continue;
+        Py_XDECREF(PyObject_CallFunction(lanes->served, "OOn", reader->store, reader->segment, (Py_ssize_t)reader->count));
+        report(lanes->served);
+        Py_DECREF((PyObject *)reader->store);
+        Py_DECREF((PyObject *)reader->segment);
+    }
+}
+
+struct calls calls_of(Lanes *lanes) { return (struct calls){lanes, begin, find, first_id, carry}; }
+
+#endif
