@@ -38,6 +38,9 @@ OPERATORS: dict[type[ast.operator], type[ast.operator]] = {
 }
 
 
+MANY = 1000
+
+
 @dataclass(frozen=True)
 class Fault:
     """
@@ -93,7 +96,9 @@ class Planter(ast.NodeVisitor):
         super().visit(node)
 
     def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
-        """Its body and the defaults of its parameters."""
+        """Its body and the defaults of its parameters; those of a type's method are for readers."""
+        if all(isinstance(each, ast.Expr) and _is_text(each.value) for each in node.body):
+            return
         self._inside(node.name, node.args.defaults)
         self._functions += 1
         self._inside(node.name, node.body)
@@ -164,8 +169,8 @@ class Planter(ast.NodeVisitor):
         if node.value is None:
             self._plant(node, "pass")
             return
-        if not (isinstance(node.value, ast.Constant) and node.value.value is None):
-            self._plant(node.value, "None")
+        if not isinstance(node.value, ast.Constant) or node.value.value not in (None, False):
+            self._plant(node.value, "None")  # of False only the truth is asked
         self.visit(node.value)
 
     def visit_If(self, node: ast.If) -> None:
@@ -218,15 +223,16 @@ class Planter(ast.NodeVisitor):
         self.generic_visit(node)
 
     def visit_Constant(self, node: ast.Constant) -> None:
-        """One more, or the opposite."""
+        """One more, or the opposite; of a thousand one more is nothing, it is doubled."""
         if isinstance(node.value, bool):
             self._plant(node, repr(not node.value))
         elif isinstance(node.value, int):
-            self._plant(node, repr(node.value + 1))
+            self._plant(node, repr(node.value + (1 if node.value < MANY else node.value)))
 
     def visit_Call(self, node: ast.Call) -> None:
-        """Its first two arguments swapped."""
-        if len(node.args) > 1 and not any(isinstance(each, ast.Starred) for each in node.args):
+        """Its first two arguments swapped, unless they have no order."""
+        has_order = not (isinstance(node.func, ast.Name) and node.func.id in ("max", "min"))
+        if has_order and len(node.args) > 1 and not any(isinstance(each, ast.Starred) for each in node.args):
             first, second, *others = node.args
             if ast.dump(first) != ast.dump(second):
                 swapped = ast.Call(node.func, [second, first, *others], node.keywords)
@@ -254,6 +260,11 @@ class Planter(ast.NodeVisitor):
         self.faults.append(
             Fault(self._path, place, self._line, start, end, before, after, imported)
         )
+
+
+def _is_text(value: ast.expr) -> bool:
+    """A docstring, or three dots."""
+    return isinstance(value, ast.Constant)
 
 
 def compiles(fault: Fault, source: bytes) -> bool:

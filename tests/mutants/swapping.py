@@ -11,6 +11,13 @@ import gc
 from collections.abc import Iterator
 from types import CodeType, FunctionType
 
+Key = tuple[str, int, str]
+
+
+def _key(code: CodeType) -> Key:
+    """Where its function stands in a module."""
+    return code.co_qualname, code.co_firstlineno, code.co_name
+
 
 def _parts(code: CodeType) -> tuple[list[object], list[CodeType]]:
     """What a code object does itself, and the code of the functions and classes in it."""
@@ -37,6 +44,16 @@ def _changes(old: CodeType, new: CodeType) -> Iterator[tuple[CodeType, CodeType]
         yield from _changes(each, other)
 
 
+def _inside(old: CodeType, new: CodeType) -> Iterator[tuple[CodeType, CodeType]]:
+    """The functions in a function that differ: a decorator has made some at an import."""
+    nested, others = _parts(old)[1], _parts(new)[1]
+    if len(nested) == len(others):
+        for each, other in zip(nested, others, strict=True):
+            if each != other:
+                yield each, other
+                yield from _inside(each, other)
+
+
 def _is_optimized(code: CodeType) -> bool:
     """A function's, not a class's."""
     return bool(code.co_flags & 0x1)  # CO_OPTIMIZED
@@ -49,19 +66,21 @@ def plant(path: str, before: bytes, after: bytes) -> None:
     :raises ValueError: this cannot be done; nothing has been replaced.
     """
     old, new = (compile(each, path, "exec", dont_inherit=True) for each in (before, after))
-    wanted = {
-        (was.co_qualname, was.co_firstlineno, was.co_name): now for was, now in _changes(old, new)
-    }
-    found: dict[tuple[str, int, str], list[FunctionType]] = {key: [] for key in wanted}
+    changes = list(_changes(old, new))
+    needed = {_key(was) for was, _ in changes}
+    for change in list(changes):
+        changes += _inside(*change)
+    wanted = {_key(was): now for was, now in changes}
+    found: dict[Key, list[FunctionType]] = {key: [] for key in wanted}
     for each in gc.get_objects():
         if type(each) is FunctionType and each.__code__.co_filename == path:
-            code = each.__code__
-            key = code.co_qualname, code.co_firstlineno, code.co_name
+            key = _key(each.__code__)
             if key in found:
                 found[key].append(each)
     for key, functions in found.items():
         names = wanted[key].co_freevars
-        if not functions or any(each.__code__.co_freevars != names for each in functions):
+        missing = key in needed and not functions
+        if missing or any(each.__code__.co_freevars != names for each in functions):
             raise ValueError(f"{key[0]} cannot be replaced")
     for key, functions in found.items():
         for each in functions:

@@ -16,7 +16,7 @@ from tests.mutants.coverage import Coverage
 from tests.mutants.host import NOTICED, SURVIVED, UNPLANTED
 from tests.mutants.planting import Fault
 
-MOST_SECONDS: Final = 20.0
+MOST_SECONDS: Final = 60.0
 """Of the tests that are tried for one fault, as they were recorded, the likeliest first. A fault
 that only later ones would notice counts as one that none does."""
 LONG_SECONDS: Final = 6.0
