@@ -35,12 +35,7 @@ from metamorphosis.client.topics.directory import PartitionDirectory
 from metamorphosis.cluster.model import ConnectionFault, SessionEvent, SessionState
 from metamorphosis.cluster.paths import Paths
 from metamorphosis.config.hostname import own_address
-from metamorphosis.errors import (
-    ClientClosed,
-    ConfigError,
-    InvalidConfig,
-    NotConnected,
-)
+from metamorphosis.errors import ClientClosed, NotConnected
 from metamorphosis.interfaces import IRegistry, IRuntime
 
 Close = Callable[[], Awaitable[None] | None]
@@ -76,12 +71,7 @@ class Session:
         self.paths = Paths(config.zookeeper_root)
         self.subscriptions: dict[tuple[str, str], object] = {}
         if registry is None and config.zookeeper is not None:
-            try:
-                registry = runtime.registry(config.zookeeper, config.zookeeper_session_timeout_ms)
-            except ConfigError as error:
-                raise InvalidConfig(
-                    f"zookeeper is {config.zookeeper!r}; host:port,host:port/chroot expected"
-                ) from error
+            registry = runtime.registry(config.zookeeper, config.zookeeper_session_timeout_ms)
         self.registry = registry
         self._parts: list[tuple[str, Close]] = []  # with names for the log, in order of creation
         if registry is not None:

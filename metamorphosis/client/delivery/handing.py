@@ -139,8 +139,6 @@ class Handing:
 
     def _let_through(self, error: BaseException) -> None:
         """Raise what ends the program or the loop; a cancelled future is a listener's failure."""
-        if isinstance(error, Exception):
-            return
         ends = isinstance(error, GeneratorExit | KeyboardInterrupt | SystemExit)
         if ends or self._runtime.is_cancelled():
             raise error

@@ -173,21 +173,14 @@ def begins_row(data: bytes | bytearray, position: int, max_body: int) -> bool:
     return True
 
 
-def leads_to(data: bytes | bytearray, position: int, end: int, max_body: int) -> bool:
-    """
-    Whether records with right checksums lie from ``position`` to ``end`` without a gap, or to the
-    end of the data.
-    """
-    while position < end:
-        if position + HEADER_BYTES > len(data):
-            return len(data) < end
-        length: int = HEADER.unpack_from(data, position)[0]
-        if position + HEADER_BYTES + length > len(data) < end:
-            return 0 <= length <= max_body
+def leads_to_end(data: bytes | bytearray, position: int, max_body: int) -> bool:
+    """Whether records with right checksums lie from ``position`` to the end without a gap."""
+    while position + HEADER_BYTES <= len(data):
         if not is_empty(data, position) and not is_record(data, position, max_body):
             return False
+        length: int = HEADER.unpack_from(data, position)[0]
         position += HEADER_BYTES + length
-    return position == end
+    return position == len(data)
 
 
 def ends_early(data: bytes, max_body: int) -> Steps[bool]:
@@ -197,7 +190,7 @@ def ends_early(data: bytes, max_body: int) -> Steps[bool]:
     """
     checksum: int = HEADER.unpack_from(data)[1]
     if checksum == 0:
-        return leads_to(data, HEADER_BYTES, len(data), max_body)
+        return leads_to_end(data, HEADER_BYTES, max_body)
     return (yield from RecordEnd(checksum).find(data, 0, len(data))) is not None
 
 

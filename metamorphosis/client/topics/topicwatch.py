@@ -27,7 +27,7 @@ from metamorphosis.client.topics.published import PublishedTopic
 from metamorphosis.client.topics.topicview import BrokerView, TopicView, partitions_in
 from metamorphosis.cluster.model import SessionEvent, SessionState, WatchEvent
 from metamorphosis.cluster.paths import Paths
-from metamorphosis.errors import InvalidConfig, NoPartition, RegistryUnavailable
+from metamorphosis.errors import NoPartition, RegistryUnavailable
 from metamorphosis.interfaces import IRegistry, IRuntime
 
 AGAIN_SECONDS: Final = (0.1, 0.5, 1.0, 5.0)
@@ -137,13 +137,9 @@ class TopicWatch:
         """Use a new view; connections that did not change stay."""
         brokers, urls = {}, {}
         for broker_id, seen in view.items():
-            if seen.url is None:
-                continue
-            try:
+            if seen.url is not None:
                 brokers[broker_id] = self._connections.acquire(seen.url, published)
                 urls[broker_id] = seen.url
-            except InvalidConfig as error:
-                self._log.error("Broker {id} is left out: {error}", id=broker_id, error=error)
         for broker in published.brokers.values():
             broker.changes.unwatch(published)
         for url in set(published.urls.values()) - set(urls.values()):

@@ -8,11 +8,12 @@ from random import Random
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from metamorphosis.client.fetch.boundaries import RecordEnd, find_record, leads_to
+from metamorphosis.client.fetch.boundaries import RecordEnd, find_record, leads_to_end
 from metamorphosis.client.fetch.inside import RecordsInside
 from metamorphosis.client.fetch.records import FetchedRecords
 from metamorphosis.client.fetch.resuming import LogPlaces
 from metamorphosis.client.fetch.searching import DamageSearch, Place
+from metamorphosis.client.fetch.window import PIECE_BYTES
 from metamorphosis.client.model import Partition
 from metamorphosis.client.network.connections import Connections
 from metamorphosis.client.settings import ClientConfig
@@ -414,6 +415,15 @@ class FindTests(SearchCase):
                 self.set(places[end] + 8, b"\x7f")  # its id tells nothing then
                 self.assertEqual(Place(places[2]), self.search(), (size, end))
 
+    def test_long_claim_over_a_message_between_two_pieces(self) -> None:
+        """The readable message begins in the piece that was fetched, and ends in the next one."""
+        fetched = 300
+        lost = fetched + 2 * PIECE_BYTES - 100 - 2 * HEADER_BYTES - len(b"one")
+        places = self.put(b"one", b"\xee" * lost, b"2" * 500, b"three", b"four")
+        self.set(0, (places[3] - HEADER_BYTES).to_bytes(4, "big"))
+        self.set(places[1], b"\xff" * HEADER_BYTES)
+        self.assertEqual(Place(places[2]), self.search(fetched=fetched))
+
     def test_long_claim_between_two_wrong_ids(self) -> None:
         """
         The same, and the ids of the damaged message and of the one at the claimed end are both
@@ -481,14 +491,15 @@ class FindTests(SearchCase):
 class PureTests(SynchronousTestCase):
     """The parts."""
 
-    def test_leads_to(self) -> None:
-        """Records up to a place, or as far as there are data."""
+    def test_leads_to_end(self) -> None:
+        """Whole records, the empty one included, and nothing else."""
         data = encode_record(1, 0, b"abc") + encode_record(2, 0, b"") + encode_record(3, 0, b"d")
-        self.assertTrue(leads_to(data, 0, len(data), 100))
-        self.assertFalse(leads_to(data, 0, len(data) - 1, 100))
-        self.assertFalse(leads_to(data, 1, len(data), 100))
-        self.assertTrue(leads_to(data[:-1], 0, len(data), 100))
-        self.assertFalse(leads_to(data + b"?", 0, len(data) + 1, 100))
+        for end in (0, 23, 43, 64):
+            self.assertTrue(leads_to_end(data[:end], 0, 3))
+        self.assertFalse(leads_to_end(data, 1, 100))
+        self.assertFalse(leads_to_end(data, 0, 2))
+        for cut in (data[:-1], data[:-2], data[:-1] + b"?", data + b"?", data + bytes(19) + b"?"):
+            self.assertFalse(leads_to_end(cut, 0, 100))
 
     def test_end_over_pieces(self) -> None:
         """The end is found however the data are cut."""
