@@ -79,6 +79,19 @@ class BrowserTests(BrowserCase):
         self.broker.log("t", 0, 5000).append(b"one")
         self.assertEqual([(0, b"one")], self.browse(self.browser()))
 
+    def test_sent_back(self) -> None:
+        """A log that ends before what was read of it ends the partition."""
+        self.broker.log("t", 0).append(b"one")
+        asked = self.broker._get
+
+        def get(request: Any) -> bytes | None:
+            return (
+                asked(request) if request.offset < 23 else self.broker._result(request, 301, b"0")
+            )
+
+        self.broker._get = get  # type: ignore[method-assign]
+        self.assertEqual([(0, b"one")], self.browse(self.browser()))
+
     def test_large_message(self) -> None:
         """A message larger than the buffer does not end its partition."""
         self.broker.log("t", 0).append(b"x" * 4000, b"two")

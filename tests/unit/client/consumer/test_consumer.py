@@ -157,6 +157,18 @@ class SubscriptionTests(ConsumerCase):
         self.let(10)
         self.assertEqual([b"one"], self.got)
 
+    def test_counts(self) -> None:
+        """From zero on, what it has done."""
+        (log,) = self.topic("t", 1)
+        log.append(b"one", b"three")
+        consumer = self.session.create_consumer("g").subscribe("t", listener=self.listen)
+        self.assertEqual({0}, set(consumer.counts))
+        self.begin(consumer)
+        self.let(6)
+        counts = consumer.counts._asdict()
+        self.assertEqual((2, 48), (counts.pop("delivered"), counts.pop("delivered_bytes")))
+        self.assertEqual({1}, {number for number in counts.values() if number}, "one commit")
+
     def test_row_29_consumes_and_commits(self) -> None:
         """Row 29: messages of all partitions arrive; how far it is stands in ZooKeeper."""
         for n, log in enumerate(self.topic("t", 3)):
@@ -250,6 +262,35 @@ class SubscriptionTests(ConsumerCase):
         registry.resume()
         self.let(5)
         self.assertEqual([b"one"], self.got)
+
+    def test_closed_before_zookeeper_comes(self) -> None:
+        """It does not join."""
+        self.topic("t", 1)
+        registry = MemoryRegistry(self.runtime.tree, reachable=False)
+        session = SessionFactory(self.runtime, self.session.config, registry)
+        consumer = session.create_consumer("g").subscribe("t", listener=self.listen)
+        future = consumer.complete_subscribe()
+        self.let(1)
+        self.close(consumer.close())
+        registry.resume()
+        self.let(5)
+        self.assertRaises(ClientClosed, self.runtime.result, future)
+        self.assertEqual([], [path for path in self.runtime.tree.nodes if "/g/" in path])
+
+    def test_no_zookeeper_until_the_close(self) -> None:
+        """Nobody tries any more, and nothing says so."""
+        self.topic("t", 1)
+        registry = MemoryRegistry(self.runtime.tree, reachable=False)
+        session = SessionFactory(self.runtime, self.session.config, registry)
+        consumer = session.create_consumer("g").subscribe("t", listener=self.listen)
+        future = consumer.complete_subscribe()
+        self.let(31)
+        self.assertRaises(NotConnected, self.runtime.result, future)
+        self.close(consumer.close())
+        lines = self.runtime.log.texts("warn")
+        self.assertEqual(
+            [], [each for each in lines if "still trying" in each and "joined" in each]
+        )
 
 
 class BeginningTests(ConsumerCase):

@@ -136,6 +136,16 @@ class AnswerTests(FetchCase):
         self.result(asked, 404)
         self.assertEqual(0.5, self.pause()[0])
 
+    def test_stop_during_a_search(self) -> None:
+        """No listener is busy: what the search has asked the broker is not waited for."""
+        self.begin()
+        self.value(self.request(), records(b"one") + b"\xff" * 100)
+        self.assertEqual([1], self.got)
+        self.assertTrue(self.requests())
+        stopping = self.runtime.start(self.fetching.stop())
+        self.runtime.turn()
+        self.runtime.result(stopping)
+
     def test_old_answer_is_no_answer(self) -> None:
         """An empty answer that came while the listener was busy is asked for anew."""
         waiting: Deferred[None] = Deferred()

@@ -91,6 +91,14 @@ class TimeTests(TimeCase):
         self.assertLess(len(gets), 80)
         self.assertEqual({"Just_for_Browser"}, {each.words[2] for each in gets})
 
+    def test_cost_of_a_short_log(self) -> None:
+        """It is read from its beginning, without any halves."""
+        places = self.filled(5)
+        self.assertEqual(places[4], self.find(4))
+        gets = [each.offset for each in self.broker.asked if each.words[0] == "get"]
+        self.assertEqual(sorted(gets), gets)
+        self.assertEqual(700, gets[0])
+
     def test_outside(self) -> None:
         """Before all messages: the beginning; after all: the end; in 1970 as well."""
         self.filled(100)

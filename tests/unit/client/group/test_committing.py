@@ -397,6 +397,9 @@ class AsideTests(CommittingCase):
         self.put(80)
         self.runtime.run(self.committing.rescue())
         self.assertEqual(80, self.stored().offset)  # type: ignore[union-attr]
+        self.put(50)  # the value that was our last one: somebody went back to it
+        self.runtime.run(self.committing.rescue())
+        self.assertEqual(50, self.stored().offset)  # type: ignore[union-attr]
 
     def test_rescue_fails(self) -> None:
         """It stays aside, and is tried again; the log says so once."""
@@ -409,6 +412,10 @@ class AsideTests(CommittingCase):
         self.store.fault = None
         self.runtime.run(self.committing.rescue())
         self.assertEqual(100, self.stored().offset)  # type: ignore[union-attr]
+        move(self.position, 150)
+        self.store.fault = OffsetStoreError("away again")
+        self.runtime.run(self.committing.rescue())
+        self.assertIn("at 150 is not stored yet: ", self.runtime.log.texts("info")[-1])
 
     def test_always_from_the_end(self) -> None:
         """A partition that comes back does not skip what arrived meanwhile."""

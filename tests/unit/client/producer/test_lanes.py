@@ -6,7 +6,7 @@ from typing import Any
 
 from metamorphosis.client.model import MessagesFailed, OutgoingMessage, Partition
 from metamorphosis.client.producer import lanes
-from metamorphosis.errors import ClientClosed, Forbidden, SendTimeout
+from metamorphosis.errors import ClientClosed, Forbidden, MetaQError, SendTimeout
 from metamorphosis.wire.commands import PutCommand, StatsCommand
 from tests.support.producing import ProducingCase
 
@@ -113,6 +113,23 @@ class WindowTests(LaneCase):
         self.assertEqual([0, 1], self.arrived())
         self.say(200, 0)
         self.assertEqual([2], self.arrived())
+
+    def test_waited_less_than_its_limit(self) -> None:
+        """A message that came last does not fail with the first one, which got no answer."""
+        self.keeps_order = False
+        sender = self.producer("test", in_order=True, retries=0)
+        first = sender.send("test", b"10", partition=HERE)
+        second = sender.send("test", b"11", partition=HERE)
+        self.assertEqual([10], self.arrived())
+        self.runtime.advance(2.5)
+        third = sender.send("test", b"12", partition=HERE)
+        self.runtime.advance(1)
+        self.assertRaises(SendTimeout, self.runtime.result, first)
+        with self.assertRaisesRegex(MetaQError, "behind others"):
+            self.runtime.result(second)
+        self.assertEqual(12, self.arrived()[-1])
+        self.say(200, 12)
+        self.assertEqual(12, self.runtime.result(third).message_id)
 
 
 class FailureTests(LaneCase):
@@ -234,6 +251,25 @@ class FailureTests(LaneCase):
         with self.assertRaises(MessagesFailed):
             self.runtime.result(self.done)
         self.runtime.result(closed)
+
+    def test_attempts_of_those_that_waited(self) -> None:
+        """The broker falls silent for good: each says how many attempts it has had."""
+        sender = self.producer("test", in_order=True, retries=1)
+        futures = [sender.send("test", b"%d" % number, partition=HERE) for number in range(3)]
+        self.assertEqual([0, 1, 2], self.arrived())
+        self.link().lose()
+        self.runtime.advance(0.05)
+        self.link()
+        self.runtime.advance(8)
+        texts = []
+        for future in futures:
+            with self.assertRaises(MetaQError) as caught:
+                self.runtime.result(future)
+            texts.append(str(caught.exception))
+        self.assertIn("given up after 2 attempts", texts[0])
+        for text in texts[1:]:
+            self.assertIn("behind others", text)
+            self.assertIn("given up after 1 attempts", text)
 
     def test_time_is_over(self) -> None:
         """A broker that never answers: all are given up when their time is over."""

@@ -18,6 +18,7 @@ from metamorphosis.errors import (
     InvalidArgument,
     InvalidMessage,
     MessageTooLarge,
+    NoPartition,
     NotConnected,
     NothingSelected,
     NotPublished,
@@ -124,6 +125,19 @@ class FailureTests(ManyCase):
             "2 of 4 messages failed; the first is messages[1]: no",
             str(error),
         )
+
+    def test_no_broker(self) -> None:
+        """The one attempt of each finds none."""
+        self.end(0)
+        done = self.sender.send_many(messages(b"0", b"1"))
+        self.assertEqual({NoPartition}, {type(each) for each in self.failure(done).outcomes})
+
+    def test_refusal_like_a_place(self) -> None:
+        """Only the status tells what it is."""
+        done = self.sender.send_many(messages(b"0"))
+        (put,) = self.puts()
+        self.answer(put, 500, "7 0 5")
+        self.assertIsInstance(self.failure(done).outcomes[0], InternalServerError)
 
     def test_outcome_unknown(self) -> None:
         """One that may have been stored makes the whole unsure, and is told from the others."""
@@ -254,6 +268,20 @@ class RetryTests(ManyCase):
         error = self.failure(done)
         self.assertEqual([1], list(error.failed))
         self.assertIn("given up after 4 attempts", str(error))
+
+    def test_no_broker(self) -> None:
+        """All of them wait for one that comes back."""
+        self.end(0)
+        done = self.sender.send_many(messages(b"0", b"1"))
+        self.runtime.advance(0.5)
+        self.register(0, partitions=2)
+        self.link()
+        self.runtime.advance(1)
+        puts = self.puts()
+        self.assertEqual([b"0", b"1"], [put.body for put in puts])
+        for put in puts:
+            self.answer(put)
+        self.assertEqual(2, len(self.runtime.result(done)))
 
     def test_close_tells_of_all(self) -> None:
         """Nothing is tried again, and the list has its outcomes before the close is over."""
