@@ -232,7 +232,11 @@ class Planter(ast.NodeVisitor):
     def visit_Call(self, node: ast.Call) -> None:
         """Its first two arguments swapped, unless they have no order."""
         has_order = not (isinstance(node.func, ast.Name) and node.func.id in ("max", "min"))
-        if has_order and len(node.args) > 1 and not any(isinstance(each, ast.Starred) for each in node.args):
+        if (
+            has_order
+            and len(node.args) > 1
+            and not any(isinstance(each, ast.Starred) for each in node.args)
+        ):
             first, second, *others = node.args
             if ast.dump(first) != ast.dump(second):
                 swapped = ast.Call(node.func, [second, first, *others], node.keywords)

@@ -119,6 +119,7 @@ class FactoryTests(BlockingCase):
             ordered.recover()
         with factory.create_xa_producer("test", unique_qualifier="mine") as xa:
             self.assertTrue(xa.unique_qualifier.endswith("mine"))
+            self.assertEqual(f"meta://{self.address}", xa.resource().target)
 
     def test_get(self) -> None:
         """Reading without a group's position."""
@@ -306,6 +307,14 @@ class FactoryTests(BlockingCase):
         self.assertRaises(ClientClosed, producer.flush)
         self.assertRaises(ClientClosed, producer.send_later, "test", b"x")
 
+    def test_close_waits_for_them(self) -> None:
+        """The end of the factory waits for them."""
+        factory = self.factory()
+        producer = factory.create_producer("test")
+        futures = [producer.send_later("test", b"%d" % number) for number in range(100)]
+        factory.close()
+        self.assertEqual(100, sum(each.result(0).is_stored for each in futures))
+
     def test_send_later_bound(self) -> None:
         """A call that would fill the memory waits until there is room."""
         factory = self.factory()
@@ -469,6 +478,23 @@ class LoopThreadTests(SynchronousTestCase):
         self.thread.stop()
         waiting.join(SECONDS)
         self.assertIsInstance(errors[0], ClientClosed)
+
+    def test_end_after(self) -> None:
+        """The loop ends behind the last part, whatever becomes of them."""
+        told: list[str] = []
+
+        async def later() -> None:
+            await asyncio.sleep(0)
+            told.append("later")
+
+        def fail() -> None:
+            raise ZeroDivisionError("on purpose")
+
+        with self.assertLogs("metamorphosis.client", "ERROR") as logged:
+            self.thread.end_after([later, fail, lambda: told.append("last")])
+            self.thread._thread.join(SECONDS)
+        self.assertEqual((False, ["later", "last"]), (self.thread.is_alive, told))
+        self.assertIn("A part was not closed", logged.output[0])
 
     def test_task_that_takes_time_to_end(self) -> None:
         """The loop runs until it has ended."""

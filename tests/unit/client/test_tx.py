@@ -350,6 +350,21 @@ class OtherReactorTests(SynchronousTestCase):
         clock.advance(5)
         self.assertEqual([1, 2, 3], calls)
 
+    def test_call_that_fails(self) -> None:
+        """It is logged, and the others of the turn come."""
+
+        def fail() -> None:
+            raise ZeroDivisionError("on purpose")
+
+        clock = Clock()
+        runtime = TwistedRuntime(clock)
+        calls: list[int] = []
+        runtime.call_soon(fail)
+        runtime.call_soon(calls.append, 1)
+        clock.advance(0)
+        self.assertEqual([1], calls)
+        self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
+
     def test_call_that_ends_the_program(self) -> None:
         """What is no ``Exception`` goes to the reactor; the other calls of the turn still come."""
 

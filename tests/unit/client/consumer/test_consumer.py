@@ -277,6 +277,12 @@ class SubscriptionTests(ConsumerCase):
         self.assertRaises(ClientClosed, self.runtime.result, future)
         self.assertEqual([], [path for path in self.runtime.tree.nodes if "/g/" in path])
 
+    def test_times_of_the_member(self) -> None:
+        """Those of the settings, in seconds."""
+        consumer = self.begin(self.session.create_consumer("g").subscribe("t", listener=nothing))
+        member: Any = consumer._joining.assignment
+        self.assertEqual((5.0, 40.0), (member._sync_seconds, member._patience))
+
     def test_no_zookeeper_until_the_close(self) -> None:
         """Nobody tries any more, and nothing says so."""
         self.topic("t", 1)
@@ -291,6 +297,27 @@ class SubscriptionTests(ConsumerCase):
         self.assertEqual(
             [], [each for each in lines if "still trying" in each and "joined" in each]
         )
+
+
+class BrowsingTests(ConsumerCase):
+    """Browsers of a session with ZooKeeper."""
+
+    def test_partitions(self) -> None:
+        """Those that brokers take messages for, with the messages in them."""
+        first, second = self.topic("t", 2)
+        first.append(b"one")
+        second.append(b"two")
+        browser = self.runtime.result(self.session.create_topic_browser("t"))
+        future: Any = browser.partitions()
+        self.let(1)
+        self.assertEqual([Partition(2, 0), Partition(2, 1)], self.runtime.result(future))
+
+        async def collect() -> list[bytes]:
+            return [message.data async for message in browser]
+
+        found = self.runtime.start(collect())
+        self.let(1)
+        self.assertEqual([b"one", b"two"], self.runtime.result(found))
 
 
 class BeginningTests(ConsumerCase):
@@ -479,6 +506,8 @@ class AcknowledgingTests(ConsumerCase):
         consumer.seek("t", partition, MAX_OFFSET)
         self.let(1)
         self.assertEqual((5, 46), (len(self.got), self.offset(consumer)))
+        consumer.seek("t", partition, 23)
+        self.assertEqual(-1, consumer.assignment["t", partition].message_id)
         self.assertRaises(InvalidArgument, consumer.seek, "t", partition, -1)
         self.assertRaises(InvalidState, consumer.seek, "t", Partition(2, 9), 0)
 

@@ -12,6 +12,7 @@ from metamorphosis.client.model import (
     Position,
     ReceivedMessage,
 )
+from metamorphosis.client.network.flow import Slots
 from metamorphosis.client.settings import MAX_OFFSET
 from metamorphosis.message import HEADER, encode_jump, encode_record
 from tests.support.fetchstage import URL, Asked, FetchCase, records
@@ -145,6 +146,49 @@ class AnswerTests(FetchCase):
         stopping = self.runtime.start(self.fetching.stop())
         self.runtime.turn()
         self.runtime.result(stopping)
+
+    def test_seek_in_front_of_a_jump(self) -> None:
+        """The user goes elsewhere while a long piece is delivered: its end counts no more."""
+        self.begin(max_size=1 << 20, max_body=1 << 20)
+        data = records(bytes(70_000)) + encode_jump(200_000)
+        asked = self.request()
+        self.link.receive(b"value %d %d\r\n%b" % (len(data), asked.opaque, data))
+        self.requests()
+        delivery = self.fetching.delivery_of("t", Partition(0, 1))
+        assert delivery is not None
+        delivery.seek(5000)
+        self.runtime.advance(0)
+        self.assertEqual(([], 5000), (self.got, self.request().offset))
+
+    def test_answers(self) -> None:
+        """A broker is there as long as it is read from and connected."""
+        self.begin()
+        self.assertIs(True, self.fetching.answers(URL))
+        self.assertIs(False, self.fetching.answers("meta://other:1"))
+        self.link.lose()
+        self.assertIs(False, self.fetching.answers(URL))
+
+    def test_stop_while_others_wait_for_the_listener(self) -> None:
+        """Only the message that the one listener has is told; those in line are not."""
+        waiting: list[Deferred[None]] = []
+
+        def listener(message: ReceivedMessage) -> Deferred[None]:
+            waiting.append(Deferred())
+            return waiting[-1]
+
+        positions = [Position("t", Partition(0, number), 0) for number in range(2)]
+        self.begin(*[FetchTarget(each, URL) for each in positions], listener=listener)
+        self.rules.slots = Slots(self.runtime, 1)
+        for asked in self.requests():
+            self.value(asked, records(b"x"))
+        stopping = self.runtime.start(self.fetching.stop())
+        self.runtime.advance(10)
+        (line,) = self.runtime.log.texts("warn")
+        self.assertIn("busy for 10 s, t 0-0 at offset 0 cannot be given back", line)
+        waiting[0].callback(None)
+        self.runtime.advance(1)
+        self.runtime.result(stopping)
+        self.assertEqual(1, len(waiting))
 
     def test_old_answer_is_no_answer(self) -> None:
         """An empty answer that came while the listener was busy is asked for anew."""
@@ -645,6 +689,16 @@ class DamageTests(FetchCase):
         self.read_on()
         self.assertLogged("failure", "passed over failed on t 0-1 offset 0: ZeroDivisionError")
         self.assertEqual(23, self.position.offset)
+
+    def test_listener_that_always_fails(self) -> None:
+        """The first ten times have a line each."""
+        self.serve(b"".join(self.broken(b"%03d" % number) for number in range(30)) + records(b"x"))
+        self.passed_over.tell(lambda message: 1 / 0)
+        for _ in range(60):
+            self.read_on()
+            self.runtime.advance(0.6)
+        self.assertEqual(([1], 30), (self.got, self.passed_over.damaged))
+        self.assertEqual(10, len(self.runtime.log.texts("failure")))
 
     def test_lines_of_many(self) -> None:
         """The first ten have a line each, then they are counted; a program sees every one."""

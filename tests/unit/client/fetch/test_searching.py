@@ -8,7 +8,7 @@ from random import Random
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from metamorphosis.client.fetch.boundaries import RecordEnd, find_record, leads_to_end
+from metamorphosis.client.fetch.boundaries import RecordEnd, find_record, is_empty, leads_to_end
 from metamorphosis.client.fetch.inside import RecordsInside
 from metamorphosis.client.fetch.records import FetchedRecords
 from metamorphosis.client.fetch.resuming import LogPlaces
@@ -500,6 +500,18 @@ class PureTests(SynchronousTestCase):
         self.assertFalse(leads_to_end(data, 0, 2))
         for cut in (data[:-1], data[:-2], data[:-1] + b"?", data + b"?", data + bytes(19) + b"?"):
             self.assertFalse(leads_to_end(cut, 0, 100))
+
+    def test_is_empty(self) -> None:
+        """No length, no checksum, and an id."""
+        for length, checksum, message_id, expected in (
+            (0, 0, 1, True),
+            (0, 0, 0, False),
+            (0, 7, 1, False),
+            (7, 0, 1, False),
+            (7, 7, 1, False),
+        ):
+            header = HEADER.pack(length, checksum, message_id, 0)
+            self.assertIs(expected, is_empty(header, 0))
 
     def test_end_over_pieces(self) -> None:
         """The end is found however the data are cut."""

@@ -238,6 +238,7 @@ class FailureTests(CommittingCase):
         self.store.fault = OffsetStoreError("away")
         self.assertFalse(self.commit())
         self.assertTrue(position.modified)
+        self.assertEqual((1, 1), (self.committing.commits, self.committing.failed_commits))
         self.assertIn("test 0-0 at 100", self.runtime.log.texts("warn")[0])
         self.store.fault = None
         self.assertTrue(self.commit())

@@ -120,6 +120,22 @@ class JoinTests(RebalanceCase):
             {"0-0": "g_a", "0-1": "g_a", "0-2": "g_b", "0-3": "g_b"}, self.group.owners()
         )
 
+    def test_balanced_again(self) -> None:
+        """Said after three attempts; the count of the next trouble begins anew."""
+        foreign = self.foreign(PATHS.owner("g", "test", "0-2"), b"g_x")
+        self.group.member("a").join()
+        while not any("(attempt 3)" in each for each in self.log.texts("info")):
+            self.group.advance(0.01)
+        foreign.stop()
+        self.group.advance(5)
+        self.assertEqual(1, self.log.texts("info").count("Group g: balanced again"))
+        self.foreign(PATHS.owner("g", "test", "1-0"), b"g_x")
+        del self.log.lines[:]
+        self.group.broker(1, test=1)
+        self.group.advance(0.3)
+        attempts = [each for each in self.log.texts("info") if "(attempt " in each]
+        self.assertIn("(attempt 1)", attempts[0])
+
     def test_release_everything_on_conflict(self) -> None:
         """A member that cannot get all of its share gives up what it got, as Java's do."""
         foreign = self.foreign(PATHS.owner("g", "test", "0-2"), b"g_x")

@@ -122,6 +122,7 @@ class StatementTests(SynchronousTestCase):
                 "UPDATE command denied to user 'a'@'h' for table 't'",
                 "grant select, insert, update on `t` to 'a'@'h'",
             ),
+            (1366, "Incorrect string value", "convert to character set utf8mb4"),
             (1290, "The server is running with the --read-only option", "read_only = off"),
         ):
             self.assertIn(expected, mending(number, text, "`t`") or "")

@@ -405,6 +405,18 @@ class KeepingTests(OneWayCase):
         self.runtime.result(producer.recover())
         self.assertEqual([], self.bodies())
 
+    def test_recover_without_a_broker(self) -> None:
+        """It ends, the message stays kept, and the close says so."""
+        producer = self.sender("test", policy=None)
+        producer.send("test", b"x")
+        self.runtime.turn()
+        self.runtime.result(producer.recover())
+        self.assertEqual(1, producer._backlog.count("test", ANY_PARTITION))  # type: ignore
+        self.runtime.result(producer.close())
+        lines = self.runtime.log.texts("warn")
+        self.assertTrue(any("Kept messages of topic test wait, 1 of" in each for each in lines))
+        self.assertEqual([b"x"], self.kept("test@-1--1"))
+
     def test_refused_for_good(self) -> None:
         """However many kept messages the broker refuses, those behind them are sent."""
         producer = self.sender("test", policy=None)
