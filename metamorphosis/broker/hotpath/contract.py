@@ -285,6 +285,7 @@ SYNC_VECTORS = (
     Vector(b"sync test 0 5 0 +7 1\r\nhello", False),
     Vector(b"sync test 0 5 0 07 1\r\nhello", False),
     Vector(b"sync test 0 5 0 7 907060870 2147483648\r\nhello", False),
+    Vector(b"sync test 0 5 0 7 907060870 -2147483649\r\nhello", False),
     Vector(b"sync test 0 5 0 7 907060870 +1\r\nhello", False),
     Vector(b"sync test 0 5 0 7 907060870 1 \r\nhello", False),
     Vector(b"sync test 0 5 0 7 -2 1\r\nhello", False),
