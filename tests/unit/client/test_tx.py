@@ -262,6 +262,26 @@ class OtherReactorTests(SynchronousTestCase):
         self.assertEqual(("127.0.0.1", 8123, 7.0), (host, port, timeout))
         self.assertNoResult(opening)
 
+    def test_second_address(self) -> None:
+        """It gets the time that the first one has left."""
+        reactor: Any = MemoryReactorClock()
+
+        class Resolver:
+            def resolveHostName(self, receiver: Any, name: str, *rest: Any) -> None:
+                receiver.addressResolved(IPv4Address("TCP", "127.0.0.1", 0))
+                receiver.addressResolved(IPv4Address("TCP", "127.0.0.2", 0))
+                receiver.resolutionComplete()
+
+        reactor.nameResolver = Resolver()
+        reactor.advance(100)
+        opening = open_link(reactor, "two", 1, Sink(), 7.0)
+        reactor.advance(5)
+        factory = reactor.tcpClients[0][2]
+        factory.clientConnectionFailed(reactor.connectors[0], Failure(ConnectionRefusedError()))
+        self.assertEqual(["127.0.0.1", "127.0.0.2"], [each[0] for each in reactor.tcpClients])
+        self.assertEqual([7.0, 2.0], [each[3] for each in reactor.tcpClients])
+        self.assertNoResult(opening)
+
     def test_name_without_address(self) -> None:
         """Is an ``OSError`` that names it."""
         reactor: Any = MemoryReactorClock()

@@ -163,6 +163,7 @@ class JoinTests(RebalanceCase):
         """
         dead = self.foreign(PATHS.owner("g", "test", "0-2"), b"g_x")
         member = self.group.member("a")
+        self.members = [member]
         member.join()
         self.group.advance(10)
         self.assertEqual(["0-0", "0-1", "0-3"], member.reads())
@@ -173,6 +174,16 @@ class JoinTests(RebalanceCase):
         self.group.advance(0.2)
         self.assertEqual(["0-0", "0-1", "0-2", "0-3"], member.reads())
         self.result(member.registering)
+
+    def test_the_next_claim_of_another_one(self) -> None:
+        """After a success everything is released again for a contested claim."""
+        self.test_a_crashed_claim_stops_only_its_partition()
+        (member,) = self.members
+        self.foreign(PATHS.owner("g", "test", "1-0"), b"g_x")
+        del member.registry.calls[:]
+        self.group.broker(1, test=1)
+        self.group.advance(0.05)
+        self.assertIn(("delete", PATHS.owner("g", "test", "0-0")), member.registry.calls)
 
     def test_leave(self) -> None:
         """Rows 59 and 69: committed, then released, and the rest takes over where it was."""
