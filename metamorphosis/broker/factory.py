@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from metamorphosis.broker.congestion import CongestionControl
 from metamorphosis.broker.connection import ClientConnection, Connections
 from metamorphosis.broker.lanes import LaneSet
-from metamorphosis.broker.sockets import SocketSet
+from metamorphosis.broker.sockets import SocketSet, Take
 from metamorphosis.broker.transport import BACKLOG, BrokerPort
 from metamorphosis.native import turn
 
@@ -91,6 +91,12 @@ class BrokerFactory(ServerFactory):
     def _make_sockets(self) -> SocketSet:
         """With the turn in C, where it is built."""
         return SocketSet(self._reactor) if turn is None else LaneSet(self._reactor, self.shared)
+
+    def adopt(self, transport: Any, take: Take) -> None:
+        """Serve a connection that this broker has made in the same turn as its clients; see
+        ``SocketSet.adopt``."""
+        if self._sockets is not None and not self._sockets.is_closed:
+            self._sockets.adopt(transport, take)
 
     def stop_accepting(self) -> Deferred[None]:
         """Close the port; connections stay."""

@@ -11,8 +11,9 @@ Transports use the set as their reactor: it has the part of ``IReactorFDSet`` th
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, epoll
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from twisted.internet import main
 from twisted.internet.error import ConnectionDone
@@ -30,6 +31,9 @@ MAX_EVENTS = 1024
 
 _GONE = EPOLLERR | EPOLLHUP
 
+Take = Callable[[bytes], bool]
+"""Takes received bytes; returns whether they were nothing but the usual ones."""
+
 
 @implementer(IReadDescriptor)
 class SocketSet:
@@ -38,6 +42,7 @@ class SocketSet:
 
     :ivar callLater: the reactor's, for transports.
     :cvar looks_first: it has sockets even where there are few.
+    :ivar adopted: transports that are no clients, see ``adopt``.
     """
 
     looks_first: ClassVar[bool] = False
@@ -50,6 +55,7 @@ class SocketSet:
         self._epoll = epoll()
         self._transports: dict[int, FileDescriptor] = {}
         self._masks: dict[int, int] = {}
+        self.adopted: dict[Any, Take] = {}
 
     def open(self) -> None:
         """Let the reactor watch the set."""
@@ -58,13 +64,42 @@ class SocketSet:
     def note_active(self) -> None:
         """Tell the connections of which bytes have come, where they do not see it themselves."""
 
+    def adopt(self, transport: Any, take: Take) -> None:
+        """
+        Watch a socket that the reactor has watched for input until now: it is served in the same
+        turn as the clients. It returns to the reactor when the set closes.
+
+        :param transport: a ``FileDescriptor``, whose ``reactor`` this becomes.
+        :param take: gets its bytes where the set receives them itself.
+        """
+        for ended in [each for each in self.adopted if not each.connected]:
+            del self.adopted[ended]
+        transport.stopReading()
+        transport.reactor = self
+        self.adopted[transport] = take
+        transport.startReading()
+
     def close(self) -> None:
-        """Close the descriptor of the set; its connections have ended before."""
-        if not self._epoll.closed:
-            self._reactor.removeReader(self)
-            self._epoll.close()
+        """Close the descriptor of the set; its clients have ended before."""
+        if self._epoll.closed:
+            return
+        for transport in list(self.adopted):
+            mask = self._masks.get(transport.fileno(), 0)
+            self._change(transport, 0, mask)
+            transport.reactor = self._reactor
+            if mask & EPOLLIN:
+                transport.startReading()
+            if mask & EPOLLOUT:
+                transport.startWriting()
+        self._reactor.removeReader(self)
+        self._epoll.close()
 
     # For the reactor
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it watches no more sockets."""
+        return self._epoll.closed
 
     def fileno(self) -> int:
         """The descriptor of the set, -1 when it is closed."""

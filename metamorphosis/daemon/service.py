@@ -278,6 +278,7 @@ class BrokerService(OrderedService):
                 self._storage.turn,
                 self._presence,
                 self.reload,
+                lambda *socket: self._served.factory.adopt(*socket),
             )
         )
 

@@ -37,6 +37,10 @@ JOINING_GROUP = "metamorphosis-joining"
 ``pairslave.unbroken``."""
 
 
+Adopt = Callable[[Any, Callable[[bytes], bool]], None]
+"""See ``SocketSet.adopt``."""
+
+
 class Registers(Enum):
     """The time at which a broker of a role registers in ZooKeeper."""
 
@@ -58,6 +62,8 @@ class Attached:
     :ivar turn: commits the stores, and drains the connections.
     :ivar presence: session and registration.
     :ivar reload: reloads ``server.ini``, as the signal does.
+    :ivar adopt: serves the socket of a connection to another broker in the same turn as those of
+        the clients, see ``SocketSet.adopt``; after ``Role.start``.
     """
 
     reactor: Any
@@ -71,6 +77,7 @@ class Attached:
     turn: Turn
     presence: Presence
     reload: Callable[[], None]
+    adopt: Adopt = lambda transport, take: None
 
 
 class Role(Protocol):

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING
 
 from metamorphosis.client.network.connection import BrokerConnection
 from metamorphosis.client.network.links import Log
+from metamorphosis.client.runtimes.txlink import TwistedLink
 from metamorphosis.client.settings import ClientConfig
 from metamorphosis.interfaces import IRuntime
 
 if TYPE_CHECKING:
     from metamorphosis.broker.turn import Turn
     from metamorphosis.replication.pairmaster.syncs import Syncs
+    from metamorphosis.replication.role import Adopt
 
 
 class SlaveConnection(BrokerConnection):
@@ -27,6 +29,7 @@ class SlaveConnection(BrokerConnection):
 
     :param syncs: sends on this connection, and gets the replies.
     :param turn: at its end the writes and replies that result from the slave's replies leave.
+    :param adopt: serves its socket together with those of the clients.
     """
 
     def __init__(
@@ -38,10 +41,12 @@ class SlaveConnection(BrokerConnection):
         lost: Callable[[BrokerConnection], None],
         syncs: Syncs,
         turn: Turn,
+        adopt: Adopt,
     ) -> None:
         super().__init__(runtime, url, config, log, lost)
         self._syncs = syncs
         self._turn = turn
+        self._adopt = adopt
         syncs.use(self)
 
     def send(self, data: bytes) -> None:
@@ -51,18 +56,24 @@ class SlaveConnection(BrokerConnection):
 
     def data_received(self, data: bytes) -> None:
         """See ``Receiver``."""
-        if self._link is None:
-            return
         self._turn.begin_answers()
         try:
-            rest = self._syncs.take(data) if self._reader.is_between else data
-            if rest:
-                super().data_received(rest)
-            else:
-                self.received_at = self._now = self._runtime.seconds()
-                self.answered = True
+            self.take(data)
         finally:
             self._turn.end_answers()
+
+    def take(self, data: bytes) -> bool:
+        """Take bytes that were received in a turn which ends soon; returns whether they were
+        nothing but usual replies to ``sync``."""
+        if self._link is None:
+            return False
+        rest = self._syncs.take(data) if self._reader.is_between else data
+        if rest:
+            super().data_received(rest)
+            return False
+        self.received_at = self._now = self._runtime.seconds()
+        self.answered = True
+        return True
 
     def _unknown(self, status: int, body: bytes, opaque: int) -> None:
         """See ``BrokerConnection``: a reply without a waiter, as all replies to ``sync``."""
@@ -72,6 +83,8 @@ class SlaveConnection(BrokerConnection):
     def _begun(self) -> None:
         """See ``LinkLife``."""
         super()._begun()
+        if isinstance(self._link, TwistedLink):
+            self._adopt(self._link.transport, self.take)
         self._syncs.begun()
 
     def _ended(self) -> None:

@@ -22,9 +22,10 @@ from metamorphosis.replication.logs import LogEnds
 from metamorphosis.replication.pairmaster.connection import SlaveConnection
 from metamorphosis.replication.pairmaster.firstjoin import FirstJoin
 from metamorphosis.replication.pairmaster.joining import Joining
-from metamorphosis.replication.pairmaster.pairedlog import PairedLog, Standing
+from metamorphosis.replication.pairmaster.pairedlog import PairedLog
 from metamorphosis.replication.pairmaster.pairedlogs import PairedLogs
 from metamorphosis.replication.pairmaster.puts import PairPuts
+from metamorphosis.replication.pairmaster.pairedlog import Standing
 from metamorphosis.replication.pairmaster.syncs import Syncs
 from metamorphosis.replication.pairmaster.withdrawal import Visibility, Withdrawal
 from metamorphosis.replication.peer import Heartbeats, Peer
@@ -71,7 +72,7 @@ class PairMaster:
         config, settings, responders = self._config, parts.settings, parts.responders
         seconds = config.send_timeout_ms / 1000
         self.syncs = Syncs(runtime, parts.turn.store_dirty, seconds, settings.max_waiting_bytes)
-        make = partial(SlaveConnection, syncs=self.syncs, turn=parts.turn)
+        make = partial(SlaveConnection, syncs=self.syncs, turn=parts.turn, adopt=parts.adopt)
         self.peer = Peer(runtime, self._url, HEARTBEATS, make=make)
         self.logs = PairedLogs(responders, self.syncs)
         first = FirstJoin(runtime, parts, config.recovers_offsets, self._may_be_seen)

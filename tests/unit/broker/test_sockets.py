@@ -21,6 +21,7 @@ class Reactor:
 
     def __init__(self) -> None:
         self.readers: list[Any] = []
+        self.writers: list[Any] = []
         self.later: list[Any] = []
 
     def callLater(self, delay: float, call: Any) -> None:
@@ -34,6 +35,14 @@ class Reactor:
     def removeReader(self, reader: Any) -> None:
         """Stop watching it."""
         self.readers.remove(reader)
+
+    def addWriter(self, writer: Any) -> None:
+        """Watch it."""
+        self.writers.append(writer)
+
+    def removeWriter(self, writer: Any) -> None:
+        """No longer."""
+        self.writers.remove(writer)
 
 
 class Transport:
@@ -56,6 +65,27 @@ class Transport:
         data = self.socket.recv(100)
         self.events.append(data)
         return None if data else main.CONNECTION_DONE
+
+    @property
+    def reactor(self) -> Any:
+        """What watches it."""
+        return self.sockets
+
+    @reactor.setter
+    def reactor(self, reactor: Any) -> None:
+        self.sockets = reactor
+
+    def startReading(self) -> None:
+        """As Twisted's do."""
+        self.sockets.addReader(self)
+
+    def stopReading(self) -> None:
+        """As Twisted's do."""
+        self.sockets.removeReader(self)
+
+    def startWriting(self) -> None:
+        """As Twisted's do."""
+        self.sockets.addWriter(self)
 
     def doWrite(self) -> None:
         """There is room."""
@@ -125,6 +155,41 @@ class SocketSetTests(SynchronousTestCase):
         self.sockets.addReader(transport)
         self.sockets.doRead()
         self.assertEqual(transport.events, [b"a"])
+
+    def adopted(self) -> Transport:
+        """A connection that the reactor has watched."""
+        transport = Transport(self.reactor)  # type: ignore[arg-type]
+        self.addCleanup(transport.peer.close)
+        self.addCleanup(transport.socket.close)
+        transport.startReading()
+        self.sockets.adopt(transport, lambda data: True)
+        return transport
+
+    def test_adopted(self) -> None:
+        """A socket of the reactor is served by the set."""
+        transport = self.adopted()
+        self.assertEqual(self.reactor.readers, [self.sockets])
+        self.assertIs(transport.reactor, self.sockets)
+        transport.peer.send(b"hello")
+        self.assertTrue(self.ready())
+        self.sockets.doRead()
+        self.assertEqual(transport.events, [b"hello"])
+
+    def test_returned(self) -> None:
+        """The reactor watches it again when the set closes."""
+        transport = self.adopted()
+        transport.startWriting()
+        self.sockets.close()
+        self.assertEqual(self.reactor.readers, [transport])
+        self.assertEqual(self.reactor.writers, [transport])
+        self.assertIs(transport.reactor, self.reactor)
+
+    def test_next_one(self) -> None:
+        """An ended one is forgotten when the next one comes."""
+        first = self.adopted()
+        first.connectionLost(Failure(ConnectionDone()))
+        second = self.adopted()
+        self.assertEqual(list(self.sockets.adopted), [second])
 
     def test_writer(self) -> None:
         """A socket with room is written to, once it asks for it."""
