@@ -15,21 +15,23 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from metamorphosis.errors import StoreError
+from metamorphosis.message import HEADER_BYTES
 from metamorphosis.store.batch import Batch
 from metamorphosis.store.directflush import DirectFlush
 from metamorphosis.store.disk import Disk, write_rest
-from metamorphosis.store.states import Worker
+from metamorphosis.store.states import Life, Worker
 
 if TYPE_CHECKING:
     from metamorphosis.store.collectinglog import CollectingLog
     from metamorphosis.store.policy import FlushPolicy
 
 HOLDING = Worker.HOLDING
+OPEN = Life.OPEN
 
 COLLECTS: Final = -1
 """In place of a descriptor: the records are passed to ``collected``; as in ``turncalls.c``."""
 
-Place = tuple["Appender", int, int, int, bool]
+Place = tuple[object, int, int, int, bool]
 """See ``Appender.begin``."""
 
 
@@ -54,6 +56,24 @@ class Appender:
         This, the descriptor (or ``COLLECTS``), position in the file and offset of the next record,
         and whether only puts with a checksum are taken. None: the store takes no records.
         """
+        store, policy = self._store, self._policy
+        last = store.last
+        if (
+            self._at_once
+            and last.fd >= 0
+            and store.worker is not HOLDING
+            and store.life is OPEN
+            and store.stalled is None
+            and self._writer.damage is None
+            and policy is not None
+            and policy.flush_error is None
+            and not store.collects
+        ):
+            return self, last.fd, last.size, store.next_offset, False
+        return self._begin()
+
+    def _begin(self) -> Place | None:
+        """The same for a store in another than the usual state."""
         store = self._store
         try:
             store.check_open()
@@ -92,7 +112,8 @@ class Appender:
         """
         store = self._store
         size = len(data)
-        store.count_puts(count, size)
+        store.put_count += count
+        store.put_bytes += size - HEADER_BYTES * count
         store.next_offset = end = store.next_offset + size
         self._writer.grew(store.last, count, size, data)
         assert self._policy is not None  # or ``begin`` returned None

@@ -50,6 +50,7 @@ class DirectFlush(FlushPolicy):
 
     :param threshold: messages.
     :param interval: seconds.
+    :ivar flush_error: of the last flush.
     """
 
     group_commit = False
@@ -70,7 +71,7 @@ class DirectFlush(FlushPolicy):
         self._schedule = store.environment.schedule
         self._kept = store.writer.unflushed = Unflushed(store.environment.schedule)
         self._kept_in_flight = 0  # bytes that the running flush covers
-        self._flush_error: BaseException | None = None  # of the last flush
+        self.flush_error: BaseException | None = None
         self._retry_delay = FIRST_RETRY
         self._last_tried = False  # the closing store has made its one attempt
 
@@ -81,17 +82,17 @@ class DirectFlush(FlushPolicy):
 
     def check_writable(self) -> None:
         """See ``FlushPolicy``."""
-        if self._flush_error is None or not self._full():
+        if self.flush_error is None or not self._full():
             return
         store = self.store
         self.flush()
         if store.worker is not Worker.IDLE:
             store.worker = Worker.HOLDING  # the batch waits for this attempt
-        elif self._flush_error is not None:
+        elif self.flush_error is not None:
             raise StoreDamaged(
                 f"{store.last.path} cannot be flushed,"
-                f" {self._unflushed} messages wait for it: {self._flush_error}"
-            ) from self._flush_error
+                f" {self._unflushed} messages wait for it: {self.flush_error}"
+            ) from self.flush_error
 
     def _full(self) -> bool:
         """Whether the next messages must wait for a flush."""
@@ -103,7 +104,7 @@ class DirectFlush(FlushPolicy):
 
     def may_roll(self) -> bool:
         """See ``FlushPolicy``."""
-        return self._flush_error is None
+        return self.flush_error is None
 
     def written(self, batch: Batch, count: int, more: bool) -> None:
         """See ``FlushPolicy``: acknowledge now, flush later."""
@@ -121,7 +122,7 @@ class DirectFlush(FlushPolicy):
         """
         store = self.store
         self._unflushed += count
-        if self._flush_error is not None:
+        if self.flush_error is not None:
             self.flush()
         else:
             store.read_end = end
@@ -189,7 +190,7 @@ class DirectFlush(FlushPolicy):
         self._in_flight, self._unflushed = self._unflushed, 0
         self._flushed_at = self.store.environment.clock.seconds()
         self._kept_in_flight = self._kept.size
-        again = self._kept.pieces() if self._flush_error is not None else ()
+        again = self._kept.pieces() if self.flush_error is not None else ()
         return Flush(
             partial(
                 sync_segment,
@@ -224,8 +225,8 @@ class DirectFlush(FlushPolicy):
         if store.last.end == end:
             self._unflushed = 0
         store.read_end = store.last.end
-        if self._flush_error is not None:
-            self._flush_error = None
+        if self.flush_error is not None:
+            self.flush_error = None
             self._retry_delay = FIRST_RETRY
             self._log.info("{path} can be flushed again", path=store.last.path)
         store.readable(end)
@@ -238,7 +239,7 @@ class DirectFlush(FlushPolicy):
         self._unflushed += self._in_flight
         self._in_flight = self._kept_in_flight = 0
         self.store.read_end = self.store.max_offset  # the kernel may have dropped the rest
-        if self._flush_error is None:
+        if self.flush_error is None:
             self._log.error(
                 "{path} could not be flushed, {count} acknowledged messages wait;"
                 " it is tried again: {error}",
@@ -246,7 +247,7 @@ class DirectFlush(FlushPolicy):
                 count=self._unflushed,
                 error=error,
             )
-        self._flush_error = error
+        self.flush_error = error
         if not self._retry_asked and self.store.life is Life.OPEN:
             self._retry_asked = True
             self.store.environment.schedule.request(self._retry_due, self._retry_delay)

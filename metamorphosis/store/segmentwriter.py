@@ -102,7 +102,11 @@ class SegmentWriter:
         if self._failing:
             self._failing = False
             self._log.info("Append to {path} works again", path=segment.path)
-        self._add(segment, count, size, data)
+        unflushed = self.unflushed  # as ``_add``, without the call
+        if unflushed is not None and size:
+            unflushed.add(segment.size, data)
+        segment.size += size
+        segment.message_count += count
 
     def _add(self, segment: Segment, count: int, size: int, data: bytes | memoryview) -> None:
         if self.unflushed is not None and size:
