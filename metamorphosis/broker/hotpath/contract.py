@@ -41,8 +41,20 @@ if TYPE_CHECKING:
     from metamorphosis.broker.replies import Refuse, ReplyGroup
     from metamorphosis.broker.session import Session
     from metamorphosis.ids import MessageIds
+    from metamorphosis.store.appender import Place
     from metamorphosis.store.batch import Batch
     from metamorphosis.store.messagestore import MessageStore
+
+
+class TakesRecords(Protocol):
+    """Takes the records of a turn in C. Providers: ``Appender``, and ``PairAppender`` of a pair
+    master, which only collects."""
+
+    def begin(self) -> Place | None:
+        """See ``Appender.begin``."""
+
+    def collected(self, data: bytes, count: int) -> tuple[Batch, int]:
+        """See ``Appender.collected``."""
 
 
 class TakesPuts(Protocol):
@@ -51,12 +63,16 @@ class TakesPuts(Protocol):
 
     :ivar batch: the batch that collects now, if there is one.
     :ivar next_offset: where the next record will start.
+    :ivar appender: takes puts from the turn in C, see ``turn``.
     """
 
     next_offset: int
 
     @property
     def batch(self) -> Batch | None: ...
+
+    @property
+    def appender(self) -> TakesRecords: ...
 
     def open_batch(self) -> Batch:
         """

@@ -56,7 +56,7 @@ from metamorphosis.errors import StoreError
 from metamorphosis.store.messagestore import MessageStore
 
 if TYPE_CHECKING:
-    from metamorphosis.broker.hotpath.contract import Routes
+    from metamorphosis.broker.hotpath.contract import Routes, TakesRecords
     from metamorphosis.store.appender import Appender, Place
     from metamorphosis.store.batch import Batch
     from metamorphosis.store.segment import Segment
@@ -94,9 +94,7 @@ class TurnStores:
         """
         stores = self._routes.syncs if syncs else self._routes.puts
         store = stores.get((topic, partition))
-        if not isinstance(store, MessageStore):
-            return None
-        return store.appender.begin()
+        return None if store is None else store.appender.begin()
 
     def took(self, appender: Appender, data: bytes, count: int) -> None:
         """See ``Appender.took``. The replies have left: an error cannot change them."""
@@ -105,7 +103,7 @@ class TurnStores:
         except Exception:
             self._log.failure("Accounting for {count} records failed", count=count)
 
-    def collected(self, appender: Appender, data: bytes, count: int) -> tuple[Batch, int]:
+    def collected(self, appender: TakesRecords, data: bytes, count: int) -> tuple[Batch, int]:
         """See ``Appender.collected``; after an error the connections of the puts are shut down."""
         return appender.collected(data, count)
 

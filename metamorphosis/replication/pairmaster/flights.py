@@ -67,10 +67,15 @@ class PairBatch(Batch):
 
     def close(self) -> None:
         """Note that the batch is complete, and its outcome pending."""
-        self.records = self._unsettled = self.count
-        self.run = b"".join(self.pieces)
-        self.size = len(self.run)
+        count = self.count
+        self.hold(b"".join(self.pieces), count)
         self.pieces = []
+
+    def hold(self, run: bytes, count: int) -> None:
+        """Have these records, and no others."""
+        self.records = self._unsettled = count
+        self.run = run
+        self.size = len(run)
 
     def settle(self, first: int, offsets: Sequence[int] | int) -> None:
         """
@@ -83,6 +88,15 @@ class PairBatch(Batch):
             return
         self.deviating.update(enumerate(offsets, first))
         self._settled(len(offsets))
+
+    def all_stored(self) -> None:
+        """Note that both brokers have all records, at the offsets in their replies."""
+        self.state = STORED
+        self._unsettled = 0
+        self.run = b""
+        waiters, self.waiters = self.waiters, []
+        for waiter in waiters:
+            waiter()
 
     def refuse(self, first: int, count: int, fault: Fault) -> None:
         """Refuse the puts of these records."""
@@ -212,15 +226,6 @@ class Flight:
         """The next records, which have ``size`` bytes."""
         run = self.run
         return run if size == len(run) else run[self.at : self.at + size]
-
-    def next_pieces(self, count: int) -> list[bytes]:
-        """The next records, two pieces each."""
-        pieces: list[bytes] = []
-        run, end = self.run, self.at
-        for size in self.sizes[self.done : self.done + count]:
-            start, end = end, end + size
-            pieces += (run[start:end], b"")
-        return pieces
 
     def pass_over(self, count: int, size: int) -> None:
         """Advance past the next ``count`` records, which have ``size`` bytes."""

@@ -110,25 +110,10 @@ def sizes_in(run: bytes) -> list[int]:
     return sizes
 
 
-def accepted_of_run(
-    data: bytes, position: int, run: bytes, at: int, number: int, offset: int
+def _none_of_run(
+    data: bytes, position: int, run: bytes, at: int, opaque: int, opaques: int, offset: int
 ) -> tuple[int, int, int]:
-    """
-    The replies at ``position`` that accept the next records of a run, each at its offset. Without
-    the part in C it finds none: ``accepted`` finds them.
-
-    :param at: where the next record begins in the run.
-    :param number: of its frame.
-    :param offset: at which it belongs.
-    :returns: the number of such replies, the position in the run after their records, and the
-        position in ``data`` after them.
-    """
-    if compiled is None:
-        return 0, at, position
-    found: tuple[int, int, int] = compiled.run_accepted(
-        data, position, run, at, number % OPAQUES, OPAQUES, offset
-    )
-    return found
+    return 0, at, position
 
 
 def accepted_in_python(data: bytes) -> Answers:
@@ -171,6 +156,19 @@ def _may_become_accepted(data: bytes) -> bool:
 
 accepted: Callable[[bytes], Answers] = accepted_in_python if compiled is None else compiled.accepted
 """The implementation that this process uses."""
+
+accepted_of_run: Callable[[bytes, int, bytes, int, int, int, int], tuple[int, int, int]] = (
+    _none_of_run if compiled is None else compiled.run_accepted
+)
+"""
+Finds the replies that accept the next records of a run, each at its offset. Without the part in C
+it finds none: ``accepted`` finds them.
+
+Its arguments: ``data``, the ``position`` of the replies in it, ``run``, where the next record
+begins in the run, the opaque of its frame, ``OPAQUES``, and the offset at which it belongs. It
+returns the number of such replies, the position in the run after their records, and the position in
+``data`` after them.
+"""
 
 
 def offset_in(body: bytes) -> int | None:

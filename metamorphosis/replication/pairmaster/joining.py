@@ -20,8 +20,9 @@ from metamorphosis.errors import OffsetTooSmall, PeerError, PeerUnreachable, Sto
 from metamorphosis.replication import alarms
 from metamorphosis.replication.pairmaster.lanes import in_lanes
 from metamorphosis.replication.pairmaster.looks import EndLooks
-from metamorphosis.replication.pairmaster.pairedlog import PairedLog, Standing
+from metamorphosis.replication.pairmaster.pairedlog import PairedLog
 from metamorphosis.replication.pairmaster.partitionjoin import GROUP, Diverged, PartitionJoin
+from metamorphosis.replication.pairmaster.standing import Standing
 
 if TYPE_CHECKING:
     from metamorphosis.ids import MessageIds

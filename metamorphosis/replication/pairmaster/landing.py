@@ -55,19 +55,23 @@ class Landing:
         if waits is None or waits.shifted or flight.offset != offset:
             self.land(flight, count, size, offset)
             return
-        place = self._store.appender.begin()
+        appender = self._store.appender
+        place = appender.begin()
         if place is None or place[1] < 0:  # the store collects
             self.land(flight, count, size, offset)
             return
-        appender, descriptor, position = place[:3]
+        _, descriptor, position, _, _ = place
+        self._syncs.freed(count, size)
         first = flight.done
         data = flight.next_bytes(size)
         written, number = write_once(descriptor, data, position)
-        self._syncs.freed(count, size)
         if written == size:
             flight.pass_over(count, size)
             appender.took(data, count)
-            waits.settle(first, count)
+            if count == waits.records:
+                waits.all_stored()
+            else:
+                waits.settle(first, count)
             return
         ends = list(accumulate(flight.sizes[first : first + count]))
         flight.pass_over(count, size)
@@ -105,7 +109,7 @@ class Landing:
         moved = waits.shifted or flight.offset != offset
         offsets = flight.offsets_from(offset, count) if moved else None
         record = batch.count
-        batch.pieces += flight.next_pieces(count)
+        batch.add_run(flight.next_bytes(size), count)
         store.next_offset += size
         flight.pass_over(count, size)
         self._wait(waits, first, count, offsets, batch, record)

@@ -12,8 +12,9 @@ from twisted.logger import Logger
 
 from metamorphosis.errors import PeerError
 from metamorphosis.replication.pairmaster.lanes import in_lanes
-from metamorphosis.replication.pairmaster.pairedlog import PairedLog, Standing
+from metamorphosis.replication.pairmaster.pairedlog import PairedLog
 from metamorphosis.replication.pairmaster.partitionjoin import GROUP
+from metamorphosis.replication.pairmaster.standing import Standing
 
 if TYPE_CHECKING:
     from metamorphosis.interfaces import IRuntime, Timer

@@ -27,30 +27,19 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from enum import Enum
 from typing import TYPE_CHECKING
 
 from metamorphosis.errors import StoreError
 from metamorphosis.message import HEADER, HEADER_BYTES
+from metamorphosis.replication.pairmaster.appending import PairAppender
 from metamorphosis.replication.pairmaster.flights import Fault, Flight, PairBatch
-from metamorphosis.replication.pairmaster.frames import accepted_of_run, head_of
+from metamorphosis.replication.pairmaster.frames import OPAQUES, accepted_of_run, head_of
 from metamorphosis.replication.pairmaster.landing import Landing
+from metamorphosis.replication.pairmaster.standing import JOINED, Standing
 
 if TYPE_CHECKING:
     from metamorphosis.replication.pairmaster.syncs import Syncs
     from metamorphosis.store.messagestore import MessageStore
-
-
-class Standing(Enum):
-    """The relation of a partition to the slave's; see the module."""
-
-    APART = "not compared since something happened"
-    JOINING = "being compared, or brought level"
-    JOINED = "the same"
-    DIVERGED = "different, and left alone"
-
-
-JOINED = Standing.JOINED
 
 
 class NotJoined(StoreError):
@@ -63,6 +52,7 @@ class PairedLog:
 
     :ivar store: the log here.
     :ivar batch: the puts that collect in this turn.
+    :ivar appender: for the turn in C.
     :ivar next_offset: of the next put, if the slave stores all earlier ones; the hot path advances
         it.
     :ivar head: of its frames, see ``frames.head_of``.
@@ -79,6 +69,7 @@ class PairedLog:
         self.topic = store.topic
         self.partition = store.partition
         self.head = head_of(store.topic, store.partition)
+        self.appender = PairAppender(self, syncs)
         self.batch: PairBatch | None = None
         self.next_offset = store.next_offset
         self.standing = Standing.APART
@@ -104,6 +95,11 @@ class PairedLog:
         idle = not self._flights and not self._landing.pending and not self.is_busy
         return idle and self.store.batch is None
 
+    @property
+    def takes_puts(self) -> bool:
+        """Whether puts can be accepted now."""
+        return self.standing is JOINED and self._syncs.takes_more
+
     # Collecting
 
     def open_batch(self) -> PairBatch:
@@ -115,7 +111,7 @@ class PairedLog:
         if self.batch is not None:
             return self.batch
         syncs = self._syncs
-        if self.standing is not JOINED or not syncs.takes_more:
+        if not self.takes_puts:
             raise NotJoined(f"{self.name}: {self.standing.value}")
         batch = self.batch = PairBatch(self, self.next_offset)
         syncs.collecting(self)
@@ -170,32 +166,29 @@ class PairedLog:
             if self.standing is JOINED and flight.fits(self.store.next_offset, offsets):
                 count = len(offsets)
                 size = sum(flight.sizes[record : record + count])
-                self._land_next(flight, count, size, offsets[0])
+                self._landing.land_next(flight, count, size, offsets[0])
+                self._proceed()
                 return
         for number, offset in enumerate(offsets, record):
             flight.early[number] = offset
         self._proceed()
 
     def accepted_next(self, flight: Flight, data: bytes, position: int) -> int:
-        """See ``Sender``: the usual case, in which the replies need no objects of their own."""
+        """See ``TakesReplies``: the usual case, in which the replies need no objects of their
+        own."""
         flights = self._flights
         if self.standing is not JOINED or flight.early or flights[0] is not flight:
             return position
         at, offset = flight.at, self.store.next_offset
-        count, past, end = accepted_of_run(
-            data, position, flight.run, at, flight.number + flight.done, offset
-        )
+        opaque = (flight.number + flight.done) % OPAQUES
+        count, past, end = accepted_of_run(data, position, flight.run, at, opaque, OPAQUES, offset)
         if count:
-            self._land_next(flight, count, past - at, offset)
+            self._landing.land_next(flight, count, past - at, offset)
+            if flight.done == flight.count and self.standing is JOINED:
+                flights.popleft()
+            else:
+                self._proceed()
         return end
-
-    def _land_next(self, flight: Flight, count: int, size: int, offset: int) -> None:
-        """Write the next records of the oldest flight, which the slave has where they belong."""
-        self._landing.land_next(flight, count, size, offset)
-        if flight.done == flight.count and self.standing is JOINED:
-            self._flights.popleft()
-        else:
-            self._proceed()
 
     def answered(self, flight: Flight, record: int, offset: int | None, text: bytes) -> None:
         """See ``Sender``; replies are processed in the order of the frames."""

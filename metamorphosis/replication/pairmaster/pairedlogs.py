@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from metamorphosis.replication.pairmaster.pairedlog import PairedLog, Standing
+from metamorphosis.replication.pairmaster.pairedlog import PairedLog
+from metamorphosis.replication.pairmaster.standing import Standing
 
 if TYPE_CHECKING:
     from metamorphosis.broker.responders import Responders

@@ -25,7 +25,7 @@ from metamorphosis.replication.pairmaster.joining import Joining
 from metamorphosis.replication.pairmaster.pairedlog import PairedLog
 from metamorphosis.replication.pairmaster.pairedlogs import PairedLogs
 from metamorphosis.replication.pairmaster.puts import PairPuts
-from metamorphosis.replication.pairmaster.pairedlog import Standing
+from metamorphosis.replication.pairmaster.standing import Standing
 from metamorphosis.replication.pairmaster.syncs import Syncs
 from metamorphosis.replication.pairmaster.withdrawal import Visibility, Withdrawal
 from metamorphosis.replication.peer import Heartbeats, Peer

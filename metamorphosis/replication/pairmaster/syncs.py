@@ -57,7 +57,8 @@ class Collector(Sender, Protocol):
 
 class Syncs:
     """
-    Sends records, and matches replies to them. Thread: reactor.
+    Sends records, and matches replies to them. Thread: reactor. A long class, because every method
+    changes what waits for the slave.
 
     :param collect: plans a call of ``commit`` at the end of the turn.
     :param timeout: seconds, ``sendToSlaveTimeoutInMills``.
@@ -91,6 +92,7 @@ class Syncs:
         # A record waits as pieces, and as a frame until the socket takes the frame.
         self._limit = max(max_waiting // 2, 1)
         self._dirty: list[Collector] = []
+        self._out: list[bytes] = []  # frames that leave at the end of the turn
         self._number = 0
         self._flights = UnderWay()
         self._complaints = SlaveComplaints(runtime)
@@ -124,7 +126,7 @@ class Syncs:
 
     def collecting(self, log: Collector) -> None:
         """Note that puts of this partition are to leave at the end of the turn."""
-        if not self._dirty:
+        if not self._dirty and not self._out:
             self._collect(self)
         self._dirty.append(log)
 
@@ -135,23 +137,28 @@ class Syncs:
             for log in dirty:
                 self._refuse(log)
             return
-        out: list[bytes] = []
-        deadline = self._runtime.seconds() + self.timeout
         for log in dirty:
             batch = log.close_batch()
             if batch is not None:
-                self._launch(log, batch, deadline, out)
-        self._send(out)
+                self._launch(log, batch)
+        self._send()
 
-    def _launch(self, log: Collector, batch: PairBatch, deadline: float, out: list[bytes]) -> None:
+    def launch(self, log: Collector, batch: PairBatch) -> None:
+        """Let a batch that is complete leave at the end of the turn. It must be connected."""
+        if not self._dirty and not self._out:
+            self._collect(self)
+        self._launch(log, batch)
+
+    def _launch(self, log: Collector, batch: PairBatch) -> None:
         """Make the frames of a batch, and note that they wait for replies."""
-        number = self._number
-        run, count = batch.run, batch.records
-        out.append(frames.frames_of_run(log.head, run, count, number, batch.unchecked))
-        flight = Flight(log, number, count, deadline, batch, run)
+        number, count = self._number, batch.records
+        made = frames.frames_of_run(log.head, batch.run, count, number, batch.unchecked)
+        self._out.append(made)
+        deadline = self._runtime.seconds() + self.timeout
+        flight = Flight(log, number, count, deadline, batch, batch.run)
         self._add(flight)
         log.launched(flight)
-        self.waiting += len(run) + count * RECORD_BYTES
+        self.waiting += batch.size + count * RECORD_BYTES
 
     def _refuse(self, log: Collector) -> None:
         batch, log.batch = log.batch, None
@@ -175,7 +182,8 @@ class Syncs:
         deadline = self._runtime.seconds() + seconds
         flight = Flight(sender, number, len(sizes), deadline, sizes=sizes)
         self._add(flight)
-        self._send([made])
+        self._out.append(made)
+        self._send()
         return flight
 
     def _add(self, flight: Flight) -> None:
@@ -184,8 +192,11 @@ class Syncs:
         if flight.deadline < self._due:
             self._look_at(flight.deadline)
 
-    def _send(self, out: list[bytes]) -> None:
+    def _send(self) -> None:
+        """Send the frames, in the order of their numbers."""
+        out = self._out
         if out and self._line is not None:
+            self._out = []
             self._line.send(out[0] if len(out) == 1 else b"".join(out))
 
     # In
@@ -269,6 +280,7 @@ class Syncs:
         self.is_connected = False
         flights = self._flights.take_all()
         self._rest = b""
+        self._out.clear()
         self._forget_look()
         self.count_failures(sum(each.sender.lost(each) for each in flights))
 

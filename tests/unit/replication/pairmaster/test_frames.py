@@ -116,11 +116,11 @@ class RunTests(SynchronousTestCase):
         answers = [answer((number + n) % OPAQUES, offset) for n, offset in enumerate(offsets)]
         data = b"before" + b"".join(answers) + b"after"
         for cut in range(6, len(data) + 1):
-            count, at, end = accepted_of_run(data[:cut], 6, run, 0, number, 1000)
+            count, at, end = accepted_of_run(data[:cut], 6, run, 0, number, OPAQUES, 1000)
             self.assertEqual(count, sum(6 + len(b"".join(answers[:n])) <= cut for n in (1, 2, 3)))
             self.assertEqual((at, end), (sum(sizes[:count]), 6 + len(b"".join(answers[:count]))))
             rest = accepted_of_run(
-                data, end, run, at, number + count, 1000 + at
+                data, end, run, at, (number + count) % OPAQUES, OPAQUES, 1000 + at
             )  # from the next one on
             self.assertEqual(rest[0], 3 - count)
 
@@ -130,8 +130,10 @@ class RunTests(SynchronousTestCase):
             self.skipTest(f"the native part is not used ({way})")
         run = b"".join(pieces_of(random.Random(5), 2))
         for other in (answer(8, 0), answer(7, 1), b"result 500 2 7\r\nno", b"", b"\xff"):
-            self.assertEqual(accepted_of_run(other, 0, run, 0, 7, 0), (0, 0, 0), other)
-        self.assertEqual(accepted_of_run(answer(7, 0), 0, run, len(run), 7, 0), (0, len(run), 0))
+            self.assertEqual(accepted_of_run(other, 0, run, 0, 7, OPAQUES, 0), (0, 0, 0), other)
+        self.assertEqual(
+            accepted_of_run(answer(7, 0), 0, run, len(run), 7, OPAQUES, 0), (0, len(run), 0)
+        )
 
     def test_odd_runs(self) -> None:
         """What is no run is an error, and nothing is read beyond it."""
