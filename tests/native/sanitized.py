@@ -32,6 +32,9 @@ MODULE_TESTS = (
     "tests.unit.broker.test_collecting",
     "tests.unit.broker.test_turntwins",
     "tests.unit.broker.test_synclanes",
+    "tests.unit.broker.test_lingering",
+    "tests.unit.replication.pairmaster.test_frames",
+    "tests.unit.replication.pairmaster.test_lanes",
     "tests.unit.transactions.test_scan",
 )
 
