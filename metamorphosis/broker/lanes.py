@@ -22,9 +22,9 @@ sockets and timers of the reactor wait for the same moment.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from select import EPOLLIN, poll
+from select import EPOLLIN
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -79,8 +79,7 @@ class LaneSet(SocketSet):
         self._is_of_pair = False
         self._serving = False
         self._ordinary = True  # so were the requests of this turn
-        self._poll = poll()
-        self._poll.register(self._epoll, EPOLLIN)
+        self._wait: Callable[[int], bool] = self._lanes.wait
         self._waits: dict[int, list[int]] = {}  # remaining events, and their first number
 
     def doRead(self) -> None:
@@ -109,7 +108,7 @@ class LaneSet(SocketSet):
     def _linger(self) -> None:
         """Serve requests that come within a moment; see the module."""
         end = monotonic() + LINGER_SECONDS
-        while self._poll.poll(LINGER_MILLISECONDS) and self._serve_ready() and monotonic() < end:
+        while self._wait(LINGER_MILLISECONDS) and self._serve_ready() and monotonic() < end:
             pass
 
     def _serve_left(self, left: Sequence[Any]) -> bool:

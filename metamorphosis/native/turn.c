@@ -124,12 +124,11 @@ static bool serve(struct turn *turn, int descriptor, uint32_t events) {
 
 bool has_ready(const struct turn *turn) { return turn->ready_at < turn->ready_count; }
 
-/* Look for ready sockets, unless some of the last search are left. */
-static bool look(struct turn *turn) {
+bool look(struct turn *turn, int milliseconds) {
     if (has_ready(turn))
         return true;
     turn->ready_at = 0;
-    turn->ready_count = sys_epoll_wait(turn->set, turn->events, MAX_EVENTS, 0);
+    turn->ready_count = sys_epoll_wait(turn->set, turn->events, MAX_EVENTS, milliseconds);
     return turn->ready_count > 0;
 }
 
@@ -147,7 +146,7 @@ bool receive_round(struct turn *turn) {
     turn->taken_count = turn->answered_count = turn->slow_count = 0;
     turn->area_used = turn->reply_bytes = 0;
     turn->has_id = false;
-    if (!look(turn))
+    if (!look(turn, 0))
         return false;
     for (; turn->ready_at < turn->ready_count; turn->ready_at++) {
         const struct epoll_event *event = &turn->events[turn->ready_at];

@@ -154,6 +154,9 @@ void free_turn(struct turn *turn);
 /* Whether ready sockets have not been served yet. */
 bool has_ready(const struct turn *turn);
 
+/* Look for ready sockets, unless some of the last search are left; wait so long for the first. */
+bool look(struct turn *turn, int milliseconds);
+
 /* Drop pending events of a descriptor, which may now belong to another socket. */
 void forget_ready(struct turn *turn, int descriptor);
 

@@ -63,6 +63,26 @@ static PyObject *turn(PyObject *self, PyObject *ignored) {
     return list;
 }
 
+PyDoc_STRVAR(wait_doc, "wait(milliseconds) -> bool\n--\n\n"
+                       "Wait until a socket is ready; the next turn serves it.");
+
+static PyObject *wait_ready(PyObject *self, PyObject *argument) {
+    Lanes *lanes = (Lanes *)self;
+    int milliseconds = (int)PyLong_AsLong(argument);
+    if (milliseconds == -1 && PyErr_Occurred() != NULL)
+        return NULL;
+    if (lanes->busy) {
+        PyErr_SetString(PyExc_RuntimeError, "a turn is running");
+        return NULL;
+    }
+    lanes->busy = true;
+    PyThreadState *thread = PyEval_SaveThread();
+    bool found = look(lanes->turn, milliseconds);
+    PyEval_RestoreThread(thread);
+    lanes->busy = false;
+    return PyBool_FromLong(found);
+}
+
 PyDoc_STRVAR(plain_doc, "plain(descriptor, left, syncs) -> bool\n--\n\n"
                         "Serve this socket from now on, with `syncs` that of a pair's master; `left` was received before.\n"
                         "False: there is no memory.");
@@ -171,6 +191,7 @@ static PyObject *active(PyObject *self, PyObject *argument) {
 
 static PyMethodDef methods[] = {
     {"turn", turn, METH_NOARGS, turn_doc},
+    {"wait", wait_ready, METH_O, wait_doc},
     {"plain", plain, METH_VARARGS, plain_doc},
     {"slow", slow, METH_O, slow_doc},
     {"active", active, METH_O, active_doc},

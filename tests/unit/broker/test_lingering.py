@@ -14,7 +14,7 @@ from tests.unit.broker.test_synclanes import SlaveCase
 from tests.unit.broker.test_syncscan import sync
 
 
-class Poll:
+class Wait:
     """In place of the wait: each call does the next thing, and says whether the set is ready.
     After the last one nothing comes."""
 
@@ -22,9 +22,9 @@ class Poll:
         assert isinstance(served.sockets, LaneSet)
         self.calls = list(calls)
         self.asked = 0
-        served.sockets._poll = self  # type: ignore[assignment]
+        served.sockets._wait = self
 
-    def poll(self, milliseconds: int) -> bool:
+    def __call__(self, milliseconds: int) -> bool:
         """See the class."""
         assert milliseconds == LINGER_MILLISECONDS
         self.asked += 1
@@ -47,23 +47,23 @@ class SlaveTests(SlaveCase):
         """It is answered before the reactor looks at anything else, as long as one comes."""
         served = self.slave()
         peer = self.master(served)
-        poll = Poll(served, self.comes(peer, sync(b"b")), self.comes(peer, sync(b"c")))
+        wait = Wait(served, self.comes(peer, sync(b"b")), self.comes(peer, sync(b"c")))
         peer.send(sync(b"a"))
         served.sockets.doRead()
         self.assertEqual(peer.received().count(b"result 200"), 3)
-        self.assertEqual(poll.asked, 3)
+        self.assertEqual(wait.asked, 3)
 
     def test_something_else(self) -> None:
         """After another request the reactor goes on."""
         served = self.slave()
         peer = self.master(served)
-        poll = Poll(served, self.comes(peer, b"version 5\r\n"))
+        wait = Wait(served, self.comes(peer, b"version 5\r\n"))
         peer.send(sync(b"a"))
         served.sockets.doRead()
-        self.assertEqual(poll.asked, 1)
+        self.assertEqual(wait.asked, 1)
         peer.send(b"version 6\r\n")
         served.sockets.doRead()
-        self.assertEqual(poll.asked, 1)
+        self.assertEqual(wait.asked, 1)
         served.turn()
         self.assertEqual(peer.received().count(b"result 200"), 3)
 
@@ -73,11 +73,11 @@ class SlaveTests(SlaveCase):
         peer = self.master(served)
         times = iter((0.0, 0.0004, 0.0008, 0.0011))
         self.patch(lanes, "monotonic", lambda: next(times, 1.0))
-        poll = Poll(served, *[self.comes(peer, sync(b"b"))] * 4)
+        wait = Wait(served, *[self.comes(peer, sync(b"b"))] * 4)
         peer.send(sync(b"a"))
         served.sockets.doRead()
-        self.assertEqual(poll.asked, 3)
-        poll.calls.clear()
+        self.assertEqual(wait.asked, 3)
+        wait.calls.clear()
 
 
 class PlainTests(LaneCase):
@@ -87,11 +87,11 @@ class PlainTests(LaneCase):
         """It returns to the reactor at once."""
         served = self.serve()
         peer = self.plain(served)
-        poll = Poll(served)
+        wait = Wait(served)
         peer.send(put(b"x"))
         served.sockets.doRead()
         self.assertIn(b"result 200", peer.received())
-        self.assertEqual(poll.asked, 0)
+        self.assertEqual(wait.asked, 0)
 
 
 class AdoptedTests(LaneCase):
@@ -106,7 +106,7 @@ class AdoptedTests(LaneCase):
         self.addCleanup(self.transport.socket.close)
         self.transport.startReading()
         self.served.sockets.adopt(self.transport, self.take)
-        self.poll = Poll(self.served)
+        self.wait = Wait(self.served)
 
     def take(self, data: bytes) -> bool:
         """Bytes have come."""
@@ -125,7 +125,7 @@ class AdoptedTests(LaneCase):
             self.read(data)
         self.assertEqual(self.taken, whole)
         self.assertEqual(self.transport.events, [])
-        self.assertEqual(self.poll.asked, 1)
+        self.assertEqual(self.wait.asked, 1)
 
     def test_clients_in_the_same_turn(self) -> None:
         """Both are served."""
