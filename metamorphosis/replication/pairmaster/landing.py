@@ -67,11 +67,11 @@ class Landing:
         written, number = write_once(descriptor, data, position)
         if written == size:
             flight.pass_over(count, size)
-            appender.took(data, count)
             if count == waits.records:
                 waits.all_stored()
             else:
                 waits.settle(first, count)
+            appender.took(data, count)  # after the replies, as in the turn in C
             return
         ends = list(accumulate(flight.sizes[first : first + count]))
         flight.pass_over(count, size)
