@@ -190,7 +190,7 @@ class DaylightSavingTests(SynchronousTestCase):
         )
 
     def test_every_hour_over_the_skipped_hour(self) -> None:
-        """What fires all day long goes on behind the skipped hour."""
+        """What fires all day long continues after the skipped hour."""
         self.assertEqual(
             times("0 0/30 * * * ?", datetime(2026, 3, 29, 1, 10, tzinfo=BERLIN), 3),
             [

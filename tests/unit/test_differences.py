@@ -14,7 +14,7 @@ PAGE = PACKAGE.parent / "docs" / "differences.md"
 
 
 class DifferencesTests(SynchronousTestCase):
-    """Nobody deviates in silence."""
+    """Every deviation is documented."""
 
     def setUp(self) -> None:
         self.named = set(re.findall(r"`([a-z/]+)` \|$", PAGE.read_text(), re.MULTILINE))

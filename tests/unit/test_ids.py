@@ -48,7 +48,7 @@ class IdsCase(SynchronousTestCase):
         )
 
     def ceiling(self) -> int:
-        """What stands in the file."""
+        """The content of the file."""
         return IdCeiling(self.path).read()
 
 
@@ -126,7 +126,7 @@ class ClockTests(IdsCase):
         self.assertGreater(second, first)
 
     def test_clock_beyond_the_end_of_ids(self) -> None:
-        """A clock that cannot be right is not believed: ids stay storable, go on increasing, and
+        """A clock that cannot be right is not believed: ids stay storable, continue increasing, and
         follow the clock again when it is put right; also over a restart in between."""
         for restart in (False, True):
             self.now = NOW
@@ -183,7 +183,7 @@ class CeilingTests(IdsCase):
     """The file that outlives the process."""
 
     def test_restart_after_a_crash(self) -> None:
-        """With the clock set back an hour a new start goes on above everything given out."""
+        """With the clock set back an hour a new start continues above everything given out."""
         last = self.ids().take()
         self.now -= 3600
         self.assertGreater(self.ids().take(), last + AHEAD - MILLISECOND)
@@ -231,7 +231,8 @@ class CeilingTests(IdsCase):
         self.assertEqual(ids.take() >> 22, int(self.now * 1000) - EPOCH_MS)
 
     def test_cannot_be_raised(self) -> None:
-        """On a full disk ids go on below the ceiling; the fault is told when it begins and ends."""
+        """On a full disk ids continue below the ceiling; the fault is told when it begins and
+        ends."""
         ids = self.ids()
         ceiling = self.ceiling()
         os.mkdir(self.path + ".new")

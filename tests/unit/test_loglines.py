@@ -1,4 +1,4 @@
-"""``docs/log-lines.md`` is what the code logs, and says what to do about each error."""
+"""``docs/log-lines.md`` has the log lines of the code, and a remedy for each error."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class PageTests(SynchronousTestCase):
     """The page as it is."""
 
     def test_tables_are_up_to_date(self) -> None:
-        """Whoever changes a line of the log runs ``tools/loglines.py`` and commits the page."""
+        """After a change of a log line ``tools/loglines.py`` writes the page."""
         text = PAGE.read_text("utf-8")
         if TOOL["page"](text) != text:
             self.fail("docs/log-lines.md is old: run `.venv/bin/python tools/loglines.py`")
 
     def test_every_error_says_what_to_do(self) -> None:
-        """A line to be called for at night has a row in the part that is written by hand."""
+        """Every error has a row in the part that is written by hand."""
         keys = self.keys()
         silent = [
             line
@@ -35,7 +35,7 @@ class PageTests(SynchronousTestCase):
         self.assertEqual([], silent)
 
     def test_every_row_is_about_a_line(self) -> None:
-        """No row is left of a line that is logged no more."""
+        """Every such row has its line in the code."""
         texts = [line.text for line in TOOL["all_lines"]()]
         self.assertEqual([], [key for key in self.keys() if not any(key in text for text in texts)])
 
@@ -48,7 +48,7 @@ class PageTests(SynchronousTestCase):
 
 
 class ReadingTests(SynchronousTestCase):
-    """What counts as a line of the log."""
+    """The calls that count as log lines."""
 
     def lines(self, source: str) -> list[tuple[str, str, bool]]:
         """Level, text and traceback of the lines of a source."""

@@ -81,7 +81,7 @@ class RecordTests(SynchronousTestCase):
 
 
 class AttributeTests(SynchronousTestCase):
-    """The attribute in front of the payload."""
+    """The attribute before the payload."""
 
     def test_round_trip(self) -> None:
         """Attributes come back as they went in, the empty one included."""
@@ -106,10 +106,8 @@ class AttributeTests(SynchronousTestCase):
         self.assertEqual(b"\0\0\0\x03\xe6\xb5\x8bx", encode_body(b"x", "测"))
 
     def test_malformed_attribute_leaves_the_body_whole(self) -> None:
-        """
-        Too short, negative, too long, or in the wrong byte order, as Python 0.2 clients stored it
-        for some days: the consumer gets all bytes and goes on.
-        """
+        """Too short, negative, too long, or in the wrong byte order, as Python 0.2 clients stored
+        it for some days: the consumer gets all bytes and continues."""
         for body in (b"", b"x", b"\0\0\0", b"\xff\xff\xff\xff", b"\0\0\0\2x", b"\1\0\0\0ab"):
             message = Message("t", 1, 1, body)
             self.assertEqual((None, body), (message.attribute, message.data))
@@ -175,7 +173,7 @@ class IterationTests(SynchronousTestCase):
         self.assertEqual([], list(iterate_records(b"")))
 
     def test_wrong_checksum(self) -> None:
-        """A damaged body stops the iteration behind the records that are good."""
+        """A damaged body stops the iteration after the records that are good."""
         damaged = bytearray(HELLO * 3)
         damaged[50 - 1] ^= 1
         messages = iterate_records(damaged)
@@ -219,10 +217,8 @@ class IterationTests(SynchronousTestCase):
         self.assertEqual(b"hello", message.body)
 
     def test_random_logs(self) -> None:
-        """
-        Any sequence of records is read back, from any prefix that ends behind a record or inside
-        one.
-        """
+        """Any sequence of records is read back, from any prefix that ends after a record or inside
+        one."""
         for seed in range(50):
             random = Random(seed)
             written = [

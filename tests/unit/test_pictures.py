@@ -19,7 +19,7 @@ class PictureTests(SynchronousTestCase):
             ElementTree.fromstring(content)
 
     def test_bars(self) -> None:
-        """Each cell has its bar; a table without cells is no picture."""
+        """Each cell has its bar; a table without cells is not a picture."""
         line = "put 1/1/100            7911     8008   1.01   0.89-1.24"
         drawn = pictures.bars(f"cell\n{line}\n")
         self.assertIn(">put 1/1/100<", drawn)

@@ -20,11 +20,11 @@ class Counting:
         self.calls: list[str] = []
 
     def pauseProducing(self) -> None:
-        """Read no more."""
+        """Stop reading."""
         self.calls.append("pause")
 
     def resumeProducing(self) -> None:
-        """Read on."""
+        """Resume reading."""
         self.calls.append("resume")
 
     def stopProducing(self) -> None:
@@ -100,7 +100,7 @@ class ReadGateTests(SynchronousTestCase):
         self.assertEqual(transport.calls, ["pause"])
 
     def test_a_transport_of_twisted(self) -> None:
-        """Reading stops and goes on."""
+        """Reading stops and continues."""
         transport = StringTransport()
         gate = ReadGate(transport)
         gate.stop(Reason.SERVER)

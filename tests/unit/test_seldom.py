@@ -47,7 +47,7 @@ class RecurringTests(SynchronousTestCase):
         )
 
     def count(self, what: str, times: int, lines: Recurring | None = None) -> int:
-        """How often the fault is to be logged of so many times."""
+        """The number of log lines for this number of faults."""
         return sum((lines or self.lines).begins(what, f"p{number}") for number in range(times))
 
     def test_begin_count_end(self) -> None:

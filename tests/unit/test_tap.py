@@ -125,7 +125,7 @@ class CheckTests(OptionsTestCase):
         )
 
     def test_values(self) -> None:
-        """What the original takes and nobody means."""
+        """Values that the original accepts and that are probably mistakes."""
         self.write_server_ini(
             {"numPartitions": -2, "maxTransferSize": 0}, {"my topic": {}, "test": {}}
         )
@@ -192,7 +192,7 @@ class RoleTests(OptionsTestCase):
         self.assertIsNone(self.parse("-f", self.server_ini).broker_role)
 
     def test_unknown_plugin(self) -> None:
-        """The three are named; a name without a file says so."""
+        """The error names the three; a name without a file is an error, too."""
         text = self.refused("-f", self.server_ini, "-F", "slave=x")
         self.assertIn("-F slave=x", text)
         self.assertIn("metaslave, samsa, gregor", text)
@@ -360,8 +360,8 @@ class OptionsTests(OptionsTestCase):
         self.assertEqual(os.listdir(self.directory), ["server.ini"])
 
     def test_check_finds_damage(self) -> None:
-        """--check warns of a damaged last segment, which a start goes on with, and changes nothing;
-        a torn tail may be a broker that writes."""
+        """--check warns of a damaged last segment, which a start continues with, and changes
+        nothing; a torn tail may be a broker that writes."""
         records = log(b"hello", b"damaged", b"good")
         data = b"".join(records)
         directory = os.path.join(self.directory, "data", "test-0")

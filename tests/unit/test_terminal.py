@@ -33,7 +33,7 @@ class TerminalTests(SynchronousTestCase):
             self.assertEqual(expected, raw.getvalue())
 
     def test_half_characters(self) -> None:
-        """A path that is no UTF-8 can be shown, too."""
+        """A path that is not UTF-8 can be shown, too."""
         raw = self.use("utf-8")
         print("/data/\udcff")
         self.assertEqual(b"/data/\\udcff\n", raw.getvalue())

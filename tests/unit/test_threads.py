@@ -85,7 +85,7 @@ class WorkerThreadsTests(SynchronousTestCase):
         self.stop()
 
     def test_completion_that_raises(self) -> None:
-        """A failing completion is logged, and the next is delivered all the same."""
+        """A failing completion is logged, and the next one is delivered."""
 
         def bad(*_: Any) -> None:
             raise ZeroDivisionError
@@ -110,7 +110,7 @@ class WorkerThreadsTests(SynchronousTestCase):
         self.assertEqual(self.outcomes, [1, 2])
 
     def test_name_and_kind(self) -> None:
-        """Threads are named for whoever looks at a hanging process, and cannot keep it alive."""
+        """Threads have names, which a debugger shows, and do not keep a process alive."""
         self.threads.submit(threading.current_thread, self.done)
         self.stop()
         self.assertEqual((self.outcomes[0].name, self.outcomes[0].daemon), ("store-0", True))

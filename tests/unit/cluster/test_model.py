@@ -90,7 +90,7 @@ class TopicBrokerTests(SynchronousTestCase):
         self.assertEqual(TopicBroker.parse(b'{"numParts":"2"}'), TopicBroker(2, None))
 
     def test_reader_refuses_the_rest(self) -> None:
-        """No data, empty data, text that is no object, no count: a clear error."""
+        """No data, empty data, text that is not an object, no count: a clear error."""
         for data in (None, b"", b"null", b"4", b"[]", b"{}", b'{"numParts":null}', b"{", b"\xff"):
             error = self.assertRaises(ValueError, TopicBroker.parse, data)
             self.assertIn("numParts", str(error))

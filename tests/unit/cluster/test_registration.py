@@ -322,7 +322,7 @@ class ReloadTests(RegistrationCase):
         self.assertEqual(self.tree.nodes[CHECKSUM].version, 1)
 
     def test_missing_checksum_is_created(self) -> None:
-        """Somebody deleted the node: the next change creates it."""
+        """The node was deleted by hand: the next change creates it."""
         registration = self.start()
         self.tree.delete(CHECKSUM)
         registration.set_checksum(5)
@@ -372,7 +372,7 @@ class StopTests(RegistrationCase):
         self.assertEqual(self.tree.child_names("/meta/brokers/ids/0"), ["master"])
 
     def test_nodes_that_are_gone_or_anothers(self) -> None:
-        """What vanished is ignored, and what became another session's stays."""
+        """Missing nodes are ignored, and nodes of another session stay."""
         registration = self.start(TopicRegistration("test", 1))
         self.tree.delete(CHECKSUM)
         self.tree.delete("/meta/brokers/topics/test/0-m")
@@ -382,7 +382,7 @@ class StopTests(RegistrationCase):
         self.assertNotIn(MASTER, self.tree.nodes)
 
     def test_parent_of_anothers_url_stays(self) -> None:
-        """Somebody took our nodes away and another broker registered: its legacy data stay."""
+        """Our nodes were deleted and another broker registered: its legacy data stay."""
         registration = self.start()
         for path in (MASTER, CHECKSUM):
             self.tree.delete(path)
@@ -465,10 +465,10 @@ class StopTests(RegistrationCase):
 
 
 class LogTests(RegistrationCase):
-    """What an operator sees of it, and who waits for it."""
+    """Log lines, and callers that wait for a registration."""
 
     def test_registered_is_said(self) -> None:
-        """Once when all is there, again when a topic comes, and not when nothing changed."""
+        """One line when all nodes exist, another for each new topic, none without a change."""
         with capturedLogs() as events:
             registration = self.start(TopicRegistration("a", 1))
             registration.update_topics([TopicRegistration("a", 1)])
@@ -480,7 +480,7 @@ class LogTests(RegistrationCase):
         self.assertEqual(lines[0]["url"], URL.decode())
 
     def test_register_topic_tells_its_end(self) -> None:
-        """At once if ZooKeeper is there, later if it comes back; nothing for a known topic."""
+        """At once if ZooKeeper is there, later if it returns; never for a known topic."""
         registration = self.start(TopicRegistration("a", 1))
         self.assertIsNone(registration.register_topic(TopicRegistration("a", 1)))
         done = registration.register_topic(TopicRegistration("b", 1))
@@ -494,13 +494,13 @@ class LogTests(RegistrationCase):
         self.successResultOf(done)
 
     def test_disabled(self) -> None:
-        """Nobody has to wait for a registration that is not to be."""
+        """Without ZooKeeper no caller waits."""
         registration = self.make(enabled=False)
         registration.start([])
         self.assertIsNone(registration.register_topic(TopicRegistration("b", 1)))
 
     def test_garbage_is_cut(self) -> None:
-        """What stands in somebody else's node is shown by its beginning."""
+        """The data of another's node are logged up to a limit."""
         other = MemoryRegistry(self.tree)
         other.start()
         for path in ("/meta", "/meta/brokers", "/meta/brokers/ids", "/meta/brokers/ids/0"):

@@ -219,7 +219,8 @@ class FaultTests(FaultCase):
         self.assertIs(self.start().status, RegistrationStatus.RETRYING)
 
     def test_bug_is_logged_and_retried(self) -> None:
-        """An exception that is no registry error is logged with its traceback, and tried again."""
+        """An exception that is not a registry error is logged with its traceback, and tried
+        again."""
         # type: ignore
         self.registry.set_data = lambda path, data: Failure(KeyError("x")).value.missing
         registration = self.start(TEST)
@@ -395,7 +396,7 @@ class ForeignBrokerTests(FaultCase):
         self.assertIs(self.start(TEST).status, RegistrationStatus.BLOCKED)
 
     def test_persistent_master_node_of_another(self) -> None:
-        """Somebody made the node by hand: it is told and not touched."""
+        """The node was made by hand: it is logged and not touched."""
         self.tree.end_session(self.other.crash())
         self.tree.create(MASTER, FOREIGN, 0)
         told = self.complaints(lambda: self.start(TEST))
@@ -434,7 +435,7 @@ class ForeignTopicTests(FaultCase):
     """A topic node of our name that a broker without master node made."""
 
     def setUp(self) -> None:
-        """A Java broker whose registration failed registers topics all the same."""
+        """A Java broker whose registration failed still registers topics."""
         super().setUp()
         self.tree.create(TOPIC, b"9", 0x77)
 

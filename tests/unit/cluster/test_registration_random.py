@@ -150,14 +150,14 @@ class Story:
         self.tree.end_session(session)
 
     def do_stolen(self) -> None:
-        """Somebody deletes a node of ours by hand; we notice with the next connection."""
+        """A node of ours is deleted by hand; it is noticed with the next connection."""
         mine = [p for p, n in self.tree.nodes.items() if n.owner == self.registry.session_id() != 0]
         if mine:
             self.do_suspend()
             self.tree.delete(self.random.choice(mine))
 
     def settle(self) -> None:
-        """Everything works, everybody else is gone, and a while passes."""
+        """Faults and other brokers end, and some time passes."""
         self.do_heal()
         self.do_release()
         self.do_foreign_end()

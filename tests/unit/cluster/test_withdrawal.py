@@ -1,4 +1,4 @@
-"""A broker that leaves ZooKeeper and comes back while it goes on serving."""
+"""A broker that leaves ZooKeeper and comes back while it continues serving."""
 
 from __future__ import annotations
 

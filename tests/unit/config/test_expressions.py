@@ -125,14 +125,14 @@ class ExpressionTests(SynchronousTestCase):
             self.assertIs(boolean(text), value, text)
 
     def test_refused(self) -> None:
-        """What is no expression is refused as integer and as boolean, saying what was found."""
+        """What is not an expression is refused as integer and as boolean, saying what was found."""
         for text, part in REFUSED.items():
             for read in (integer, boolean):
                 error = self.assertRaises(ExpressionError, read, text)
                 self.assertIn(part, str(error))
 
     def test_type(self) -> None:
-        """An integer is no boolean, a boolean no integer, and the text says what is wanted."""
+        """An integer is not a boolean, a boolean no integer, and the text says what is wanted."""
         error = self.assertRaises(ExpressionError, integer, "true")
         self.assertIn("'true' is a boolean; an integer is expected", str(error))
         error = self.assertRaises(ExpressionError, boolean, "2-1")

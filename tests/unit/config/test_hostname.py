@@ -20,7 +20,7 @@ class ChoiceTests(SynchronousTestCase):
     """Which of the interfaces' addresses."""
 
     def test_first_ipv4(self) -> None:
-        """The first IPv4 address that is no loopback wins over every IPv6 address."""
+        """The first IPv4 address that is not a loopback wins over every IPv6 address."""
         addresses = ["::1", "127.0.0.1", "fd00::1", "10.0.0.1", "10.0.0.2"]
         self.assertEqual(choose_address(addresses), "10.0.0.1")
 

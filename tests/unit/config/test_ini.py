@@ -31,7 +31,7 @@ class LinesTests(SynchronousTestCase):
         self.assertEqual(values("\n;c\n#c\n  ; c\n[a]\n\n x = 1 \n"), {"a": {"x": "1"}})
 
     def test_no_inline_comment(self) -> None:
-        """A ; behind a value belongs to it."""
+        """A ; after a value belongs to it."""
         self.assertEqual(values("[a]\nx=1 ; x"), {"a": {"x": "1 ; x"}})
 
     def test_line_ends(self) -> None:
@@ -44,7 +44,7 @@ class LinesTests(SynchronousTestCase):
         self.assertEqual(values("[a]\nx=!y!"), {"a": {"x": "!y!"}})
 
     def test_malformed_bytes_are_replaced(self) -> None:
-        """Bytes that are no UTF-8 become replacement characters."""
+        """Bytes that are not UTF-8 become replacement characters."""
         self.assertEqual(values(b"[a]\nx=\xff1"), {"a": {"x": "\ufffd1"}})
 
     def test_empty_file(self) -> None:
@@ -156,7 +156,7 @@ class SectionTests(SynchronousTestCase):
 
 
 class FaultTests(SynchronousTestCase):
-    """What is no syntax."""
+    """What is not syntax."""
 
     def test_bare_word(self) -> None:
         """A line without an operator is refused with its number and text."""
@@ -208,7 +208,7 @@ class FaultTests(SynchronousTestCase):
         self.assertIn("backslash", texts[3])
 
     def test_all_of_a_file(self) -> None:
-        """Reading goes on behind a bad line."""
+        """Reading continues after a bad line."""
         text = "[a]\nfoo\nx=1\n=2\n[]\n[b]\ny=3\nbar\\\nbaz"
         self.assertEqual([line for line, _ in faults(text)], [2, 4, 5, 9])
 

@@ -27,7 +27,7 @@ class SyntaxTests(SynchronousTestCase):
         self.check("a=", a="")
 
     def test_comments_and_blank_lines(self) -> None:
-        """``#`` and ``!`` at the beginning only; a comment does not go on in the next line."""
+        """``#`` and ``!`` at the beginning only; a comment does not continue in the next line."""
         self.check("#a=1\n  !b=2\n\n \t\nc=3#4\n# d=5\\\ne=6", c="3#4", e="6")
 
     def test_ends_of_lines(self) -> None:

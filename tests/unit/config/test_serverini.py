@@ -158,10 +158,10 @@ class LoadTests(IniTestCase):
 
 
 class WarningTests(IniTestCase):
-    """What is accepted, but said."""
+    """Accepted values with a warning."""
 
     def test_unused_sections(self) -> None:
-        """A section that is near to one of ours is pointed at, like any that nobody reads."""
+        """A warning for every section that is not read, with a similar known name."""
         config = self.load(MINIMAL + "[slave]\nx=1\n[Topic=a]\n[topic test]\n[sytem]\n[topic]\n")
         self.assertEqual(config.warnings, ("line 11: section [slave] is not used by a broker",))
         unused = "is not used by a broker; do you mean"
@@ -176,7 +176,7 @@ class WarningTests(IniTestCase):
         )
 
     def test_numbers_nobody_means(self) -> None:
-        """The line, the key, and what would be right; a start takes them as the original does."""
+        """Line, key, and the right range; the start uses the number as the original does."""
         text = MINIMAL.replace("numPartitions=1", "numPartitions=-2")
         text = text.replace("maxTransferSize=1048576", "maxTransferSize=0")
         config = self.load(text + "numPartitions=0\n")
@@ -214,7 +214,7 @@ class WarningTests(IniTestCase):
             self.assertIn(place, problem)
 
     def test_topics_nobody_can_name(self) -> None:
-        """The wire and ZooKeeper have no such names."""
+        """Names that the wire and ZooKeeper cannot have."""
         for name, expected in (("my topic", "' ' (U+0020)"), ("a/b", "'/' (U+002F)")):
             problems = self.load(SYSTEM + ZOOKEEPER + f"[topic={name}]\n").problems
             self.assertIn(
@@ -359,11 +359,11 @@ class FaultTests(IniTestCase):
             self.assertIn("parse error", self.fault(text))
 
     def test_bad_header_is_one_fault(self) -> None:
-        """A comment behind a header is one fault, its section is known all the same."""
+        """A comment after a header is one fault; the section is read nevertheless."""
         self.assertIn("parse error (at line: 1)", self.fault(MINIMAL.replace("]", "] ; c", 1)))
 
     def test_unreadable(self) -> None:
-        """A path that is no file is named with the system's reason."""
+        """A path that is not a file is named with the system's reason."""
         error = self.assertRaises(ConfigFaults, serverini.load, self.directory)
         self.assertIn(f"path={self.directory}: the file cannot be read: Is a directory", str(error))
 

@@ -17,7 +17,7 @@ class StrangeTests(SynchronousTestCase):
         return [str(fault) for fault in ini.parse(text.encode()).faults]
 
     def test_indented(self) -> None:
-        """Thirty lines, one fault, with the character's name; the lines are read all the same."""
+        """Thirty lines, one fault, with the character's name; the lines are read nevertheless."""
         text = "\n".join(f"\u3000\u3000{line}" for line in LINES)
         (fault,) = self.faults(text)
         self.assertIn("line 1: parse error (at line: 1): U+3000 IDEOGRAPHIC SPACE", fault)
@@ -27,7 +27,7 @@ class StrangeTests(SynchronousTestCase):
         self.assertEqual(29, len(section.options))
 
     def test_kinds(self) -> None:
-        """White space, nothing at all, wide signs; before and behind the key, around headers."""
+        """White space, nothing at all, wide signs; before and after the key, around headers."""
         for text, name in (
             ("[a]\n\u00a0x=1", "U+00A0 NO-BREAK SPACE"),
             ("[a]\nx\u3000=1", "U+3000 IDEOGRAPHIC SPACE"),

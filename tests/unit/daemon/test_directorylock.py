@@ -38,7 +38,7 @@ class DirectoryLockTests(SynchronousTestCase):
         self.assertIn(f"process {os.getpid()}", str(error))
 
     def test_release(self) -> None:
-        """Afterwards anybody can take it; releasing twice is harmless."""
+        """Afterwards another broker can take it; a second release has no effect."""
         lock = DirectoryLock(self.path)
         lock.acquire()
         lock.release()

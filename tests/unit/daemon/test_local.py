@@ -53,7 +53,7 @@ class ServerIniTests(SynchronousTestCase):
         self.assertEqual([line for line in local.CHANGES if lines.count(line) != 1], [])
 
     def test_comments_stay(self) -> None:
-        """Whoever edits it finds what each key means."""
+        """The file explains each key to its editor."""
         with open(self.write(), encoding="utf-8") as file:
             self.assertGreater(file.read().count("\n; "), 10)
 
@@ -127,7 +127,7 @@ class SettingsTests(SynchronousTestCase):
                 self.assertIn(text, str(error))
 
     def test_name_of_this_machine_outside(self) -> None:
-        """A name with one address outside would listen where nobody expects it."""
+        """A name that also has an outside address is refused: the service would listen there."""
         both = [(0, 0, 0, "", ("127.0.0.1", 0)), (0, 0, 0, "", ("10.0.0.1", 0))]
         self.patch(socket, "getaddrinfo", lambda *args, **kwargs: both)
         self.assertRaises(ConfigError, self.settings, "myhost:2181")
@@ -185,7 +185,7 @@ class Half(Service):
 
 
 class OrderTests(SynchronousTestCase):
-    """Who starts first, who stops last."""
+    """The order of starts and stops."""
 
     def setUp(self) -> None:
         self.journal: list[str] = []

@@ -74,7 +74,7 @@ class FileTests(SynchronousTestCase):
         self.assertEqual(self.content(), "two\n")
 
     def test_no_new_one(self) -> None:
-        """Lines go on to where the old file is, until a new one can be made."""
+        """Lines continue to where the old file is, until a new one can be made."""
         moved = f"{self.directory}.away"
         os.rename(self.directory, moved)
         self.write("one\n")
@@ -85,7 +85,7 @@ class FileTests(SynchronousTestCase):
         self.assertEqual(self.content(), "three\n")
 
     def test_goes_on(self) -> None:
-        """A start appends; bytes that are no text are escaped."""
+        """A start appends; bytes that are not text are escaped."""
         self.write("one\n")
         self.file.close()
         self.file = MovableFile(self.path)

@@ -181,7 +181,7 @@ class RoleTests(BrokerServiceCase):
         self.assertEqual([1, 1], self.statuses)
 
     def test_finished_journal(self) -> None:
-        """A transaction that was never prepared is no obstacle. The journal is moved aside: its
+        """A transaction that was never prepared is not an obstacle. The journal is moved aside: its
         blocks may not be those of the log when a plain broker starts here again."""
         journal = Path(self.data, "transactions")
         journal.mkdir(parents=True)

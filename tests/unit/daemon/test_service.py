@@ -135,7 +135,7 @@ class BrokerServiceTests(BrokerServiceCase):
     # Start
 
     def test_start(self) -> None:
-        """A started broker says so in one line, serves, and is registered."""
+        """A started broker logs one line, serves, and is registered."""
         service = self.start()
         lines = [text for text in self.logged(LogLevel.info) if text.startswith("Broker 0 serves")]
         self.assertEqual(len(lines), 1)
@@ -349,8 +349,8 @@ class BrokerServiceTests(BrokerServiceCase):
     # Stop
 
     def test_stop_breaks_a_load_off(self) -> None:
-        """A stop while many partitions are loaded waits for the one that is being opened, and is no
-        failed start."""
+        """A stop while many partitions are loaded waits for the one that is being opened, and is
+        not a failed start."""
         for partition in range(3):
             os.makedirs(os.path.join(self.data, f"test-{partition}"))
         threads = SynchronousThreads()
@@ -391,7 +391,7 @@ class BrokerServiceTests(BrokerServiceCase):
         self.successResultOf(stopped)
 
     def test_late_requests_are_refused(self) -> None:
-        """What comes between the end of the service and the end of the connection gets 503."""
+        """A request between the end of the service and that of the connection gets 503."""
         service = self.start()
         client = Client(service)
         service.stopService()
@@ -403,7 +403,7 @@ class BrokerServiceTests(BrokerServiceCase):
         self.assertTrue(client.transport.disconnecting)
 
     def test_no_wait_if_nobody_knew_us(self) -> None:
-        """Without a registration there is nobody to wait for."""
+        """Without a registration the stop does not wait for clients."""
         self.registry.reachable = False
         service = self.start()
         stopped = service.stopService()
@@ -556,7 +556,7 @@ class BrokerServiceTests(BrokerServiceCase):
         self.assertIn("os:no_such_class cannot be used", self.logged(LogLevel.warn)[-1])
 
     def test_numbers_nobody_means(self) -> None:
-        """They are taken as the original takes them, with a warning."""
+        """Unusual numbers are used as the original does, with a warning."""
         self.write({"test": {"numPartitions": -2}})
         self.start()
         self.assertIn("numPartitions: with -2 no message", self.logged(LogLevel.warn)[0])

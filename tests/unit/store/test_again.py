@@ -1,6 +1,6 @@
 """
-The second time: flushes after a flush, faults after a fault, ends after the end. What a store
-remembers of the first must be forgotten by then, and nothing else.
+The second time: flushes after a flush, faults after a fault, ends after the end. The store has to
+drop its state of the first.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ class AgainTestCase(SynchronousTestCase):
         self.addCleanup(globalLogPublisher.removeObserver, self.observe)
 
     def observe(self, event: dict[str, Any]) -> None:
-        """Keep what the store says."""
+        """Keep the log lines of the store."""
         if event.get("log_namespace", "").startswith("metamorphosis.store"):
             self.lines.append(event["log_format"].format(**event))
 
     def logged(self, text: str) -> int:
-        """How many lines have this in them."""
+        """The number of lines with this text."""
         return sum(text in line for line in self.lines)
 
     def make(self, **parameters: Any) -> MessageStore:
-        """An empty store with threshold 3 unless told otherwise."""
+        """An empty store, by default with threshold 3."""
         parameters.setdefault("unflush_threshold", 3)
         self.partition = Partition(self.mktemp(), **parameters)
         self.disk = self.partition.disk
@@ -76,7 +76,7 @@ class FlushTests(AgainTestCase):
             self.assertEqual(store.max_offset, end)
 
     def test_interval_begins_with_each_flush(self) -> None:
-        """The append that finds the interval over flushes, and the next one does not."""
+        """The append after the interval causes a flush, and the next one does not."""
         store = self.make(unflush_threshold=1000, unflush_interval=INTERVAL * 1000)
         self.clock.advance(INTERVAL + 1)
         self.append(store)
@@ -94,7 +94,7 @@ class FlushTests(AgainTestCase):
         self.assertEqual(store.max_offset, 240)
 
     def test_few_during_a_flush(self) -> None:
-        """They get a flush of their own, although the one asked for found the disk busy."""
+        """They get a flush of their own, although their request came while the disk was busy."""
         for delay, wait in ((FLUSH_DELAY, FLUSH_DELAY), (0.0, INTERVAL)):
             store = self.make(unflush_interval=INTERVAL * 1000, flush_delay=delay)
             self.threads.hold()
@@ -120,7 +120,7 @@ class FlushTests(AgainTestCase):
                 schedule.elapse()
 
     def test_a_reader_comes(self) -> None:
-        """What was put just before somebody waits for it is not left to the next round."""
+        """A put just before a get begins to wait is not left to the next round."""
         store = self.make(unflush_threshold=1000, flush_delay=FLUSH_DELAY)
         self.append(store)
         self.clock.advance(FIRST_DELAY)
@@ -135,7 +135,7 @@ class FlushTests(AgainTestCase):
 
 class CountingSchedule(FlushSchedule):
     """
-    Counts what is asked for.
+    Counts the requests. :ivar asked: flushes.
 
     :ivar asked: flushes.
     """
@@ -156,15 +156,15 @@ class CountingSchedule(FlushSchedule):
         super().request(flush, delay)
 
     def elapse(self) -> None:
-        """All that was asked for comes."""
+        """Run all requested flushes."""
         self._clock.advance(10**10)
 
 
 class FaultTests(AgainTestCase):
-    """A fault is said when it begins and when it is over; what it counted is forgotten."""
+    """A fault is logged when it begins and when it is over; its counts are reset."""
 
     def test_group_commit_fails_and_works(self) -> None:
-        """One line at each change, none at each message."""
+        """One line for each change, none for each message."""
         store = self.make(unflush_threshold=0)
         for faults in (1, 2):
             self.disk.broken.add("sync")
@@ -178,7 +178,7 @@ class FaultTests(AgainTestCase):
         self.assertEqual(len(self.lines), 4)
 
     def test_flush_fails_twice_before_the_retry(self) -> None:
-        """One retry is due, not two."""
+        """Only one retry is planned."""
         store = self.make()
         self.append(store)
         self.disk.broken.add("sync")
@@ -240,7 +240,7 @@ class FaultTests(AgainTestCase):
         self.assertEqual(self.disk.calls.count("sync_directory"), 2)
 
     def test_damage_is_said_once(self) -> None:
-        """Not at each put that is refused for it."""
+        """One line, not one for each refused put."""
         store = self.make()
         self.disk.room = 45
         self.disk.broken.add("truncate")
@@ -252,10 +252,10 @@ class FaultTests(AgainTestCase):
 
 
 class CloseTests(AgainTestCase):
-    """A store ends once, and in every state."""
+    """A store ends once, from every state."""
 
     def test_everybody_who_waits_for_the_end(self) -> None:
-        """Is told, and whoever asks later is told at once."""
+        """All callers of ``close`` are called back, later ones at once."""
         store = self.make()
         self.append(store)
         self.threads.hold()
@@ -266,7 +266,7 @@ class CloseTests(AgainTestCase):
         self.successResultOf(second)
 
     def test_twice_with_damage(self) -> None:
-        """A file that is closed is not touched."""
+        """A closed file is not used."""
         store = self.make()
         self.disk.room = 45
         self.disk.broken.add("truncate")
@@ -278,7 +278,7 @@ class CloseTests(AgainTestCase):
         self.assertEqual(self.disk.calls, calls)
 
     def test_flushes_that_are_due_after_the_end(self) -> None:
-        """Neither the interval nor a retry comes back to files that are closed."""
+        """Neither the interval nor a retry uses closed files."""
         store = self.make(unflush_interval=INTERVAL * 1000)
         self.append(store)
         self.disk.broken.add("sync")
@@ -290,10 +290,8 @@ class CloseTests(AgainTestCase):
         self.assertEqual((self.disk.calls, self.lines), (calls, lines))
 
     def close_full(self, room: int | None) -> tuple[Any, int]:
-        """
-        Close a store whose segment is full, with a batch that waits for a flush, which fails; the
-        disk has ``room`` left. The batch, and how many files there are.
-        """
+        """Close a store whose segment is full, with a batch that waits for a failing flush; the
+        disk has ``room`` left. Returns the batch, and the number of files."""
         store = self.make(max_segment_size=60, unflush_threshold=1000)
         self.threads.hold()
         self.append(store)
@@ -310,14 +308,14 @@ class CloseTests(AgainTestCase):
         return batch, len(self.partition.files())
 
     def test_full(self) -> None:
-        """What waits is stored, in the segment that cannot be rolled."""
+        """The waiting records are stored in the segment that cannot be rolled."""
         batch, files = self.close_full(None)
         self.assertEqual((batch.state, files), (STORED, 1))
         self.disk.broken.clear()
         self.assertEqual(self.partition.open().max_offset, 120)
 
     def test_full_and_damaged(self) -> None:
-        """What fits is stored, the rest is refused; the next start cuts what could not be cut."""
+        """Records that fit are stored, the others are refused; the next start cuts the rest."""
         batch, files = self.close_full(40)
         self.assertEqual((batch.state, batch.stored_end - batch.offset, files), (FAILED, 30, 1))
         self.assertEqual(len(self.partition.read(N0)), 100)

@@ -108,7 +108,7 @@ class CopyTests(SynchronousTestCase):
         self.assertEqual([], list(self.stores))
 
     def test_partition_comes_back(self) -> None:
-        """It begins elsewhere once its directory is gone."""
+        """It begins at another offset after its directory is gone."""
         self.successResultOf(self.stores.withdraw(self.store()))
         os.rename(f"{self.path}/t-0", f"{self.path}.aside")
         store = self.stores.get_or_create(TopicConfig("t"), 0, 5000)

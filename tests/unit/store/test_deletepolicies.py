@@ -76,7 +76,7 @@ class ArchiveTests(PolicyTestCase):
             self.assertEqual(packed.infolist()[0].compress_type, zipfile.ZIP_DEFLATED)
 
     def test_older_than_zip_files_can_say(self) -> None:
-        """A modification time before 1980 is no obstacle."""
+        """A modification time before 1980 is not an obstacle."""
         os.utime(self.path, (0, 0))
         ArchivePolicy(1, True).dispose(self.path)
         self.assertEqual(self.names(), [NAME + ".zip"])
@@ -147,7 +147,7 @@ class ExpiredTests(SynchronousTestCase):
         self.assertEqual(count_expired(self.paths, 2_200_000, 100_000), 3)
 
     def test_missing_file(self) -> None:
-        """A file that somebody took away counts as expired."""
+        """A missing file counts as expired."""
         os.unlink(self.paths[0])
         self.assertEqual(count_expired(self.paths, 2_000_000, 500_000), 1)
 

@@ -202,7 +202,7 @@ class DirectFlushTests(SynchronousTestCase):
         self.successResultOf(store.close())
 
     def test_close_keeps_descriptors_of_readers(self) -> None:
-        """A reader that still sends from a file can go on after the store has been closed."""
+        """A reader that still sends from a file can continue after the store has been closed."""
         partition = self.partition()
         store = partition.open()
         store.append([record(30)])
@@ -313,8 +313,8 @@ class DirectFlushFaultTests(SynchronousTestCase):
         self.assertEqual(stored(self.store), b"".join(record(30, n) for n in range(4)))
 
     def test_pages_that_the_kernel_drops(self) -> None:
-        """What is acknowledged and could not be flushed is restored though the file has lost it,
-        and until then nobody is given the zeros in its place."""
+        """Acknowledged records that could not be flushed are written again although the file has
+        lost them, and until then no reader gets the zeros in their place."""
         self.store.append([record(30, 9)])
         self.store.flush()
         self.fail_a_flush()
@@ -396,7 +396,7 @@ class DirectFlushFaultTests(SynchronousTestCase):
         self.assertEqual(self.store.append([record(30)]).state, STORED)
 
     def test_batch_held_by_a_flush_that_fails(self) -> None:
-        """What collected behind the bound was not written and is refused."""
+        """Records that collected above the bound were not written and are refused."""
         self.partition.threads.hold()
         for number in range(8):
             self.store.append([record(30, number)])
@@ -493,7 +493,7 @@ class RollTests(SynchronousTestCase):
         self.assertEqual(self.partition.open().max_offset, 120)
 
     def test_flush_fails_at_a_roll(self) -> None:
-        """No roll without a flush: the old file goes on, what is acknowledged stays."""
+        """No roll without a flush: the old file continues, what is acknowledged stays."""
         self.disk.broken |= {"sync", "sync_all"}
         put(self.store, record(30), record(30))
         self.store.commit()

@@ -26,7 +26,7 @@ class FlushScheduleTests(SynchronousTestCase):
         self.schedule.request(lambda: self.log.append(name), delay)
 
     def test_shared_timer(self) -> None:
-        """Whoever asks within the delay is served with the first, so no later than asked for."""
+        """Requests within the delay share the first timer, so none is late."""
         self.ask("a", 0.01)
         self.clock.advance(0.006)
         self.ask("b", 0.01)
@@ -96,7 +96,7 @@ class WorkTests(SynchronousTestCase):
         self.assertRaises(OSError, sync_segment, Stuck(), 0, "", [], ((0, b"hello"),))
 
     def test_descriptor_of_the_workers_own(self) -> None:
-        """It can write again what was lost, and is closed, also behind an error."""
+        """It can write again what was lost, and is closed, also after an error."""
         path = self.mktemp()
         with open(path, "wb") as file:
             file.write(bytes(10))

@@ -1,4 +1,4 @@
-"""Rounds of background flushes: when they begin, who takes part, what each store is told."""
+"""Rounds of background flushes: their begin, their stores, and the results."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class FlushRoundsTests(SynchronousTestCase):
         self.assertEqual(len(store.began), 2)
 
     def test_hurry(self) -> None:
-        """A round for which somebody waits begins at once, also in the pause behind another."""
+        """A round that a get waits for begins at once, also in the pause after another."""
         store = Store(self.clock)
         for _ in range(3):
             self.join(store)
@@ -102,7 +102,8 @@ class FlushRoundsTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_hurry_during_a_round(self) -> None:
-        """It begins when the present round is over; a hurry without anybody to flush is none."""
+        """It begins when the present round is over; a hurry without a store to flush has no
+        effect."""
         store = Store(self.clock)
         self.rounds.hurry(self.threads, DISTANCE)
         self.assertEqual(self.clock.getDelayedCalls(), [])
@@ -118,7 +119,7 @@ class FlushRoundsTests(SynchronousTestCase):
         self.assertEqual(store.told, [None, None])
 
     def test_hurry_after_a_round_of_many(self) -> None:
-        """Then the disk gets its pause all the same."""
+        """After a round of many stores the disk gets its pause nevertheless."""
         stores = [Store(self.clock) for _ in range(JOBS + 1)]
         for store in stores:
             self.join(store)
@@ -134,7 +135,7 @@ class FlushRoundsTests(SynchronousTestCase):
         self.assertEqual(len(stores[0].began), 2)
 
     def test_nothing_to_do(self) -> None:
-        """A round in which nobody has anything to flush ends, and the next comes when asked for."""
+        """A round without anything to flush ends, and the next comes with a request."""
         store = Store(self.clock)
         store.dirty = False
         self.join(store)

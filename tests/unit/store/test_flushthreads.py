@@ -256,7 +256,7 @@ class LaneTests(FlushThreadsCase):
     """Devices that hang."""
 
     def test_one_hangs(self) -> None:
-        """The other goes on; the one that hangs is told as stalled, and its stop is not waited
+        """The other continues; the one that hangs is told as stalled, and its stop is not waited
         for."""
         clock = Clock()
         lanes = [Lane(self.make(), clock, f"/data{number}") for number in range(2)]

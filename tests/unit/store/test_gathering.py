@@ -39,7 +39,7 @@ class GatheringCase(SynchronousTestCase):
         return self.now
 
     def puts(self, count: int) -> Batch:
-        """So many records in one turn."""
+        """This number of records in one turn."""
         batch = put(self.store, *(record(30, number) for number in range(count)))
         self.store.commit()
         return batch
@@ -113,7 +113,7 @@ class WaitTests(GatheringCase):
         self.assertEqual((self.written(), self.threads.held), (4, 1))
 
     def test_alone(self) -> None:
-        """The only client waits for nobody."""
+        """A single client's batch is written at once."""
         self.flush(1)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 

@@ -195,7 +195,8 @@ class GroupCommitFaultTests(SynchronousTestCase):
         self.assertEqual(self.partition.read(), record(30) + record(40, 3))
 
     def test_file_that_is_closed_when_its_flush_fails(self) -> None:
-        """As it is when too many are open: what was written is cut off all the same, at once."""
+        """The file is closed because too many are open: its records are cut off nevertheless, at
+        once."""
         self.disk.broken.add("sync")
         batch = self.store.append([record(30, 2)])
         self.store.last.close()

@@ -1,4 +1,4 @@
-"""Disks that hang: what waits for them waits alone, and not for ever."""
+"""Disks that hang: only their requests wait, and not for ever."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.support.partitions import put, record, stored
 
 
 class CountingDisk(Disk):
-    """Tells calls that the reactor thread makes from those of workers."""
+    """Counts calls of the reactor thread and of workers."""
 
     def __init__(self) -> None:
         self.in_worker = False
@@ -53,7 +53,7 @@ class CountingDisk(Disk):
 
 
 class Threads(SynchronousThreads):
-    """Workers that the disk knows."""
+    """Workers that tell the disk that they are running."""
 
     def __init__(self, disk: CountingDisk) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class LanesTestCase(SynchronousTestCase):
     held."""
 
     def setUp(self) -> None:
-        """Nothing hangs."""
+        """No disk hangs."""
         self.clock = Clock()
         self.clock.advance(1385000000)
         self.disk = CountingDisk()
@@ -132,7 +132,7 @@ class LanesTestCase(SynchronousTestCase):
         return batch
 
     def pass_time(self, seconds: float) -> None:
-        """With everything that is due."""
+        """Advance the clock, with all due calls."""
         self.clock.pump([seconds / 10] * 10)
 
 
@@ -140,13 +140,13 @@ class HungDiskTests(LanesTestCase):
     """In both modes."""
 
     def test_two_devices_are_said(self) -> None:
-        """An operator sees at the start that they are told apart."""
+        """The start logs the two devices."""
         with capturedLogs() as lines:
             self.stores(0)
         self.assertIn("Data paths on 2 devices", " ".join(map(formatEvent, lines)))
 
     def test_other_device_is_served(self) -> None:
-        """A write, a flush, a round of flushes that does not return holds up its own device."""
+        """A hanging write, flush or round delays only its own device."""
         for threshold in (0, 1000):
             _, one, two = self.stores(threshold)
             self.made[0].hold()
@@ -159,7 +159,7 @@ class HungDiskTests(LanesTestCase):
             self.assertEqual((waiting.state, stored(one)), (PENDING, record(30)))
 
     def test_reactor_never_writes(self) -> None:
-        """Writes and flushes are the workers'."""
+        """Only workers write and flush."""
         for threshold in (0, 1000):
             _, one, _ = self.stores(threshold)
             for number in range(20):
@@ -168,7 +168,7 @@ class HungDiskTests(LanesTestCase):
             self.assertEqual((self.disk.on_reactor, one.max_offset), ([], 30 * 21))
 
     def test_short_pause_is_waited_for(self) -> None:
-        """What comes while a disk hangs for a moment is stored, in order, and nothing refused."""
+        """Puts during a short hang are stored, in order, and none is refused."""
         for threshold in (0, 1000):
             _, one, _ = self.stores(threshold)
             self.made[0].hold()
@@ -181,9 +181,8 @@ class HungDiskTests(LanesTestCase):
             self.assertEqual(one.max_offset, 180)
 
     def test_long_hang(self) -> None:
-        """What waits longer is refused, so that neither memory nor other replies wait; new puts
-        are refused at once. When the disk answers what was refused is not in the log, what was
-        acknowledged is, and puts are taken."""
+        """Puts that wait too long are refused, and new ones at once. When the disk answers, refused
+        records are not in the log, acknowledged ones are, and puts are accepted."""
         for threshold in (0, 1000):
             stores, one, _ = self.stores(threshold)
             self.made[0].hold()
@@ -203,8 +202,8 @@ class HungDiskTests(LanesTestCase):
             self.assertEqual(os.path.getsize(one.last.path), 80)
 
     def test_hung_flush_of_acknowledged_messages(self) -> None:
-        """In the default mode what was acknowledged before the disk hung stays, whatever is
-        refused after it."""
+        """In the default mode records that were acknowledged before the hang stay, whatever is
+        refused later."""
         _, one, _ = self.stores(1000)
         acknowledged = self.add(one, record(30, 2))
         self.made[0].hold()
@@ -217,7 +216,7 @@ class HungDiskTests(LanesTestCase):
         self.assertEqual(stored(one), record(30) + record(30, 2))
 
     def test_hung_flush_in_group_commit(self) -> None:
-        """It works in the end, and what it has flushed was refused before: it is taken back."""
+        """The flush ends later, but its records were refused: they are removed."""
         _, one, _ = self.stores(0)
         self.made[0].hold()
         refused = self.add(one, record(30, 2))
@@ -230,7 +229,7 @@ class HungDiskTests(LanesTestCase):
         self.assertEqual(self.add(one, record(50, 4)).state, STORED)
 
     def test_stop(self) -> None:
-        """A stop does not wait for a disk that hangs, and stores what is on the others."""
+        """A stop does not wait for a hanging disk, and stores the records of the others."""
         for threshold in (0, 1000):
             for before in (True, False):
                 stores, one, two = self.stores(threshold)
@@ -251,7 +250,7 @@ class HungDiskTests(LanesTestCase):
         return created
 
     def test_new_partition(self) -> None:
-        """It is made in a worker of its device, once for all that wait, in their order."""
+        """A worker of its device makes it, once for all waiting puts, in their order."""
         stores, _, _ = self.stores(1000)
         self.made[0].hold()
         order: list[int] = []
@@ -270,7 +269,8 @@ class HungDiskTests(LanesTestCase):
         self.assertIsNone(stores.create(self.config.topics["one"], 1))
 
     def test_new_partition_that_hangs(self) -> None:
-        """Who waits is refused in the end, what comes at once; the partition is there later."""
+        """Waiting puts are refused after a time limit, later ones at once; the partition exists
+        later."""
         stores, _, _ = self.stores(1000)
         self.made[0].hold()
         waiting = self.create(stores, 1)
@@ -283,7 +283,7 @@ class HungDiskTests(LanesTestCase):
         self.assertIsNotNone(stores.get("one", 1))
 
     def test_new_partition_fails(self) -> None:
-        """With the reason, and the next one tries again."""
+        """The puts are refused with the reason, and the next one tries again."""
         stores, _, _ = self.stores(1000)
         path = os.path.join(self.config.topics["one"].data_path, "one-1")
         with open(path, "wb"):
@@ -297,7 +297,7 @@ class HungDiskTests(LanesTestCase):
         self.assertIsNotNone(stores.get("one", 1))
 
     def test_new_partition_at_the_end(self) -> None:
-        """A close waits for none, and leaves nothing open."""
+        """A close does not wait for it, and leaves no open file."""
         stores, _, _ = self.stores(1000)
         self.made[0].hold()
         waiting = self.create(stores, 1)
@@ -308,7 +308,7 @@ class HungDiskTests(LanesTestCase):
         self.assertIsNone(stores.get("one", 1))
 
     def test_new_partition_wanted_at_once(self) -> None:
-        """A caller that cannot wait gets the one that the worker makes, not a second one."""
+        """A caller that cannot wait uses the partition that the worker makes, not a second one."""
         stores, _, _ = self.stores(1000)
         went, workers = threading.Event(), []
 
@@ -328,7 +328,7 @@ class HungDiskTests(LanesTestCase):
         self.assertIs(store, stores.get("one", 1))
 
     def test_always_apart(self) -> None:
-        """With one device, where it is asked for."""
+        """With one device, if it is configured."""
         self.same_device = self.apart = True
         _, one, _ = self.stores(1000)
         self.made[0].hold()
@@ -348,10 +348,10 @@ class HungDiskTests(LanesTestCase):
 
 
 class LaneTests(SynchronousTestCase):
-    """When a lane counts as stalled."""
+    """The condition for a stalled lane."""
 
     def test_begin_and_end(self) -> None:
-        """It is said once when it begins, once when it is over, and no timer is left."""
+        """One log line at its begin, one at its end, and no timer is left."""
         clock, threads = Clock(), SynchronousThreads()
         lane = Lane(threads, clock, "/data")
         told: list[StoreStalled | None] = []

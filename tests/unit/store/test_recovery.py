@@ -74,7 +74,7 @@ class RecoverTestCase(SynchronousTestCase):
             os.close(fd)
 
     def assertKept(self, data: bytes, size: int, at: int, after: int) -> None:
-        """The file stays up to ``size``, with one damage and so many messages after it."""
+        """The file stays up to ``size``, with one damage and this number of messages after it."""
         found = self.recover(data)
         self.assertEqual((found.size, found.damaged_at, found.messages_after), (size, at, after))
         self.assertEqual((found.damaged_places, found.gave_up), (1, False))
@@ -93,7 +93,7 @@ class TornTailTests(RecoverTestCase):
         self.assertEqual(tuple(self.recover(data)), (*oracle(data), 0, 0, 0, 0, False))
 
     def test_cut_at_every_byte(self) -> None:
-        """Wherever a crash cut the file, exactly the whole records in front of it are found."""
+        """Wherever a crash cut the file, exactly the whole records before it are found."""
         data = M1 + M2 + M3 + M0 + record(64, 5)
         for length in range(len(data) + 1):
             self.check(data[:length])
@@ -122,7 +122,7 @@ class TornTailTests(RecoverTestCase):
             self.assertEqual(recover(file.fileno(), 500)[:2], (50, 2))
 
     def test_zeros(self) -> None:
-        """What a file system leaves in place of lost blocks is no record behind a bad one."""
+        """What a file system leaves in place of lost blocks is not a record after a bad one."""
         whole, torn = log(b"hello", SOURCE.randbytes(300))
         for cut in range(1, len(torn)):
             for zeros in (19, 20, 21, 400, 5000):
@@ -143,7 +143,8 @@ class TornTailTests(RecoverTestCase):
                 self.assertCut(zeros, len(whole))
 
     def test_bodies_full_of_zeros(self) -> None:
-        """A torn body of numbers, most of whose bytes are zeros, is no chain of empty messages."""
+        """A torn body of numbers, most of whose bytes are zeros, is not a chain of empty
+        messages."""
         numbers = b"".join((number % 3).to_bytes(8, "big") for number in range(2000))
         for body in (numbers, numbers[4:], numbers[7:], bytes(9000)):
             torn = message(2, body)[:-1]
@@ -258,10 +259,8 @@ class DamageTests(RecoverTestCase):
             self.assertKept(bytes(data), len(data), 220, 2)
 
     def test_random_damage(self) -> None:
-        """
-        Seeded: bits, holes, garbage and torn ends. Nothing is kept that no record ends, and no
-        whole record behind the damage is cut off.
-        """
+        """Seeded: bits, holes, garbage and torn ends. Nothing is kept that no record ends, and no
+        whole record after the damage is cut off."""
         generator = random.Random(2)
         for _ in range(3000):
             records = random_log(generator)
@@ -289,10 +288,8 @@ class BoundTests(RecoverTestCase):
     """A search ends."""
 
     def test_given_up(self) -> None:
-        """
-        What would take too long is broken off, and nothing is cut off: the file may hold good
-        messages. The text says so.
-        """
+        """A search that would take too long ends, and no byte is cut off: the file may hold good
+        messages. The text says so."""
         self.patch(damage, "SEARCH_WORK", 100 * damage.CANDIDATE_WORK)
         junk = message(0, b"x") + bytes.fromhex("00000001") * 9000
         found = self.recover(junk)

@@ -116,7 +116,8 @@ class ReservingTests(SynchronousTestCase):
             )
 
     def test_nothing_passes_an_undecided_block(self) -> None:
-        """Its offset is known; what comes after it is neither written nor readable until then."""
+        """The offset of the block is known; later records are neither written nor readable before
+        its decision."""
         for partition, store in self.each():
             block = store.reserve([record(40, 2), record(40, 3)])
             self.assertEqual((block.offset, block.size, block.state), (30, 80, PENDING))
@@ -132,7 +133,7 @@ class ReservingTests(SynchronousTestCase):
             self.assertEqual((stored(store, 30), store.max_offset), (expected, 160))
 
     def test_what_collected_before_a_block(self) -> None:
-        """It is written at once, and its views are copied."""
+        """Earlier records are written at once, and their views are copied."""
         for _, store in self.each():
             buffer = bytearray(b"hello")
             store.open_batch().pieces += (record(25)[:20], memoryview(buffer))
@@ -147,8 +148,8 @@ class ReservingTests(SynchronousTestCase):
             self.assertEqual((stored(store, 50), store.next_offset), (b"hello", 55))
 
     def test_cancelled(self) -> None:
-        """Nothing of it is in the log; what has collected after it is refused, what comes then is
-        stored there."""
+        """No record of the block is in the log; records that collected after it are refused, later
+        ones take its place."""
         for partition, store in self.each():
             error = StoreError("the journal is full")
             block = store.reserve([record(40, 2)])
@@ -167,7 +168,7 @@ class ReservingTests(SynchronousTestCase):
             self.assertEqual(partition.read(), record(30) + record(50, 5))
 
     def test_several_blocks(self) -> None:
-        """They are written in the order of their offsets, whenever they are decided."""
+        """They are written in the order of their offsets, in whatever order they are decided."""
         for partition, store in self.each():
             blocks = [store.reserve([record(40, number)]) for number in range(2, 5)]
             self.assertEqual([block.offset for block in blocks], [30, 70, 110])
@@ -192,7 +193,7 @@ class ReservingTests(SynchronousTestCase):
         self.assertEqual({block.state for block in others}, {STORED})
 
     def test_full_disk(self) -> None:
-        """A block that does not fit is not there at all, and what stands after it is refused."""
+        """A block that does not fit is not stored at all, and later records are refused."""
         for partition, store in self.each():
             block = store.reserve([record(40, 2), record(40, 3)])
             after = self.add(store, record(50, 4))
@@ -204,7 +205,7 @@ class ReservingTests(SynchronousTestCase):
             self.assertEqual(partition.read(), record(30) + record(50, 5))
 
     def test_put_from_a_waiter_does_not_pass_a_roll(self) -> None:
-        """Somebody who puts again as soon as he is told does not keep a full segment growing."""
+        """A put from within a waiter does not keep a full segment growing."""
         partition = Partition(self.mktemp(), unflush_threshold=0, max_segment_size=60)
         store = partition.open()
         partition.threads.hold()
@@ -223,7 +224,7 @@ class ReservingTests(SynchronousTestCase):
         self.assertEqual([len(data) for data in partition.files().values()], [60] * 5 + [0])
 
     def test_close_waits_for_the_decision(self) -> None:
-        """A store that closes takes nothing more, and stores what is decided then."""
+        """A closing store accepts no record, and stores a block that is committed then."""
         for partition, store in self.each():
             kept, dropped = store.reserve([record(40, 2)]), store.reserve([record(40, 3)])
             closed = store.close()
@@ -236,8 +237,8 @@ class ReservingTests(SynchronousTestCase):
             self.assertEqual(partition.read(), record(30) + record(40, 2))
 
     def test_any_order(self) -> None:
-        """Whatever collects, is reserved, decided, refused and flushed in whatever order: the log
-        is what was stored, in order, and nothing that was not decided."""
+        """Records, reservations, decisions, refusals and flushes in random order: the log has the
+        stored records, in order, and no undecided one."""
         for seed in range(100):
             rng = random.Random(seed)
             threshold, make = rng.choice(PROVIDERS)

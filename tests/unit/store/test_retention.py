@@ -43,7 +43,7 @@ class RetentionTestCase(SynchronousTestCase):
         self.stores: list[MessageStore] = []
 
     def store(self, topic: str, ages: tuple[float, ...] = (5 * HOUR, 4 * HOUR)) -> MessageStore:
-        """A store whose immutable segments were modified so many seconds ago."""
+        """A store whose immutable segments were modified this number of seconds ago."""
         directory = os.path.join(self.data_path, f"{topic}-0")
         os.makedirs(directory)
         for number, age in enumerate((*ages, 0.0)):
@@ -121,7 +121,7 @@ class RunTests(RetentionTestCase):
         self.assertEqual(store.min_offset, 25)
 
     def test_never_leaves_a_gap(self) -> None:
-        """An older segment that was touched keeps the ones behind it, and the log opens again."""
+        """An older segment that was touched keeps the ones after it, and the log opens again."""
         store = self.store("t", (1 * HOUR, 5 * HOUR))
         self.retention().run()
         self.assertEqual(self.files(store), [".meta", "25.meta", "50.meta"])
@@ -148,7 +148,7 @@ class RunTests(RetentionTestCase):
         self.assertEqual(self.threads.held, 0)
 
     def test_a_failing_file_stays_in_the_log(self) -> None:
-        """What cannot be disposed of is readable again, later ones stay, other stores go on."""
+        """What cannot be disposed of is readable again, later ones stay, other stores continue."""
         broken, good = self.store("broken"), self.store("good")
         os.makedirs(os.path.join(broken.directory, segment_name(0) + ".arc", "x"))
         self.retention(self.config("archive,3")).run()
@@ -172,7 +172,7 @@ class RunTests(RetentionTestCase):
         self.assertEqual((broken.min_offset, good.min_offset), (0, 50))
 
     def test_a_file_that_is_gone(self) -> None:
-        """A segment whose file somebody deleted leaves the log with the others."""
+        """A segment whose file was deleted by hand leaves the log with the others."""
         store = self.store("t")
         os.unlink(os.path.join(store.directory, segment_name(0)))
         self.retention().run()
@@ -263,7 +263,7 @@ class ScheduleTests(RetentionTestCase):
         self.assertEqual(len(self.clock.getDelayedCalls()), 1)
 
     def test_the_last_time(self) -> None:
-        """After the last time of a schedule nothing is planned, and it is no error."""
+        """After the last time of a schedule nothing is planned, and it is not an error."""
         store = self.store("t")
         self.retention(self.config(when="0 0 13 1 6 ? 2026")).start()
         self.advance(HOUR)

@@ -121,7 +121,7 @@ class StartTests(SynchronousTestCase):
             os.remove(self.path(name))
 
     def test_no_room_for_a_new_file(self) -> None:
-        """The partition opens all the same and goes on in the damaged file."""
+        """The partition is opened nevertheless and continues in the damaged file."""
         self.partition.disk.broken.add("create")
         store = self.partition.fill(n0=self.data).open()
         self.assertEqual(store.append([M3]).offset, len(self.data))

@@ -98,7 +98,7 @@ class SegmentLogTests(SynchronousTestCase):
         self.assertEqual(stored(self.store, 0), M1)
 
     def test_vanished_file(self) -> None:
-        """A segment that somebody deleted behind our back is an error that names it."""
+        """A segment file that was deleted by hand is an error that names it."""
         os.unlink(os.path.join(self.partition.directory, N0))
         error = self.assertRaises(StoreError, self.store.slice, 0, 25)
         self.assertIn(os.path.join(self.partition.directory, N0), str(error))

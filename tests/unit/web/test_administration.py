@@ -168,7 +168,7 @@ class RoutesTests(RoutesTestCase):
         self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
 
     def test_client_goes_away(self) -> None:
-        """What it asked for is done all the same, and nothing is said to nobody."""
+        """Its request is carried out, and no reply is written."""
         self.broker.threads.hold()
         client = AdminClient(self.factory)
         client.send(f"POST /api/v1/transactions/{XA}/commit HTTP/1.1\r\nHost: x\r\n\r\n".encode())
@@ -182,7 +182,7 @@ class RoutesTests(RoutesTestCase):
 
 
 class BoundsTests(RoutesTestCase):
-    """What a peer can do to the broker: nothing."""
+    """Limits for peers."""
 
     def test_other_user(self) -> None:
         """Is refused before it is heard, and logged; root may."""
@@ -252,7 +252,7 @@ class BoundsTests(RoutesTestCase):
         self.assertLess(IDLE_SECONDS, LIFE_SECONDS)
 
     def test_nothing_runs_when_nobody_asks(self) -> None:
-        """No timer is left by the interface."""
+        """Without requests the interface has no timer."""
         before = len(self.broker.clock.getDelayedCalls())
         client = AdminClient(self.factory)
         client.send(b"GET /api/v1/journal HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -293,7 +293,7 @@ class SocketTests(RecoveryTestCase):
         self.assertEqual(1, len(self.reactor.unixServers))
 
     def test_in_the_way(self) -> None:
-        """A file that is no socket is left alone, and named; the broker goes on."""
+        """A file that is not a socket is left alone, and named; the broker continues."""
         with open(socket_path(self.data), "w", encoding="ascii") as file:
             file.write("precious")
         administration = self.administration()

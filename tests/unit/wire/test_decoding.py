@@ -37,7 +37,7 @@ class RefusedTests(SynchronousTestCase):
     """Frames after which the connection is closed."""
 
     def check(self, frame: bytes) -> None:
-        """Alone, and behind a good frame, which is delivered."""
+        """Alone, and after a good frame, which is delivered."""
         assert_outcome(self, frame, Outcome([], refused=True))
         assert_outcome(self, BEFORE + frame, Outcome([VersionCommand(1)], refused=True))
 
@@ -186,7 +186,7 @@ class LimitTests(SynchronousTestCase):
         self.assertEqual(r"offset b'1\x00' is not a number", str(error))
 
     def test_defaults(self) -> None:
-        """Whoever sets nothing gets the limits of a broker that sets nothing."""
+        """The default limits are those of a broker with default settings."""
         settings = Settings()
         limits = FrameLimits(settings.max_line_bytes, settings.max_body_bytes)
         self.assertEqual(limits, FrameLimits())

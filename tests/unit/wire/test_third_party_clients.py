@@ -33,7 +33,7 @@ class RubyTests(SynchronousTestCase):
         )
 
     def test_put_with_attribute(self) -> None:
-        """Flag 1 and a big-endian length in front of the attribute."""
+        """Flag 1 and a big-endian length before the attribute."""
         body = b"\x00\x00\x00\x04attrbody"
         assert_frame(
             self,
@@ -44,10 +44,8 @@ class RubyTests(SynchronousTestCase):
         self.assertEqual(("attr", b"body"), (message.attribute, message.data))
 
     def test_size_in_characters_closes(self) -> None:
-        """
-        On Ruby 1.9 and later the size counts characters: the message is taken as long as announced,
-        and what is left over of the multi-byte text is no command.
-        """
+        """On Ruby 1.9 and later the size counts characters: the message is taken as long as
+        announced, and what is left over of the multi-byte text is not a command."""
         payload = "测试".encode()
         assert_outcome(
             self,
@@ -75,7 +73,7 @@ class Python2Tests(SynchronousTestCase):
     """8.2: meta-python 0.2.1."""
 
     def test_put_and_heartbeat(self) -> None:
-        """A put without checksum, and the heartbeat of its timer thread right behind it."""
+        """A put without checksum, and the heartbeat of its timer thread right after it."""
         assert_outcome(
             self,
             b"put test 1 5 0 -2147483647\r\nhelloversion -2147483646\r\n",
@@ -120,7 +118,7 @@ class DotNetTests(SynchronousTestCase):
     """8.3: meta-dotnet."""
 
     def test_opaque_is_always_one(self) -> None:
-        """The same opaque again and again is no error and is given back each time."""
+        """The same opaque again and again is not an error and is given back each time."""
         put = PutCommand("测试", 0, b"x", 0, -1, None, 1)
         assert_outcome(self, "put 测试 0 1 0 1\r\nx".encode() * 3, Outcome([put] * 3))
 

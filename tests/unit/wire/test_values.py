@@ -36,7 +36,7 @@ class CommandTests(SynchronousTestCase):
         self.assertNotEqual(DataCommand(b"", 1), VersionCommand(1))
 
     def test_frozen(self) -> None:
-        """A command cannot be changed under whoever else holds it."""
+        """A command cannot be changed."""
         self.assertRaises(FrozenInstanceError, setattr, VersionCommand(1), "opaque", 2)
 
     def test_slots(self) -> None:
