@@ -278,6 +278,14 @@ class FactoryTests(BlockingCase):
         for each in (factory.create_consumer("g"), factory.create_topic_browser("test")):
             self.assertEqual((0, 0), (each.passed_over.damaged, each.passed_over.too_long))
 
+    def test_browser(self) -> None:
+        """A loop over it has everything."""
+        factory = self.factory()
+        list(factory.create_producer("test").send_all("test", [b"0", b"1", b"2"]))
+        with factory.create_topic_browser("test") as browser:
+            for _ in range(2):
+                self.assertEqual([b"0", b"1", b"2"], [message.data for message in browser])
+
     def test_listener_for_what_is_passed_over(self) -> None:
         """It is called in a thread with each of them."""
         factory = self.factory(max_body_bytes=1 << 10)

@@ -65,6 +65,7 @@ class CommitTests(TransactionCase):
         self.assertIs(TransactionState.NEW, transaction.state)
         result = self.outcome(self.send(transaction, b"1"))
         self.assertEqual((P0, -1), (result.partition, result.offset))
+        self.assertIs(TransactionState.OPEN, transaction.state)
         self.assertNotEqual(-1, result.message_id)
         self.outcome(self.send(transaction, b"2"))
         self.outcome(self.send(transaction, b"3", P1))
