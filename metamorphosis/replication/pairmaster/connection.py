@@ -83,11 +83,14 @@ class SlaveConnection(BrokerConnection):
     def _begun(self) -> None:
         """See ``LinkLife``."""
         super()._begun()
+        if self._link is not None:
+            self.send = self._link.write  # type: ignore[method-assign]  # one call less
         if isinstance(self._link, TwistedLink):
             self._adopt(self._link.transport, self.take)
         self._syncs.begun()
 
     def _ended(self) -> None:
         """See ``LinkLife``."""
+        self.__dict__.pop("send", None)
         self._syncs.lost()
         super()._ended()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from metamorphosis.errors import LogChanged, StoreError
 from metamorphosis.replication.pairmaster.flights import Fault
+from metamorphosis.replication.pairmaster.syncs import RECORD_BYTES
 from metamorphosis.store.batch import PENDING, STORED
 from metamorphosis.store.disk import write_once
 
@@ -61,9 +62,9 @@ class Landing:
             self.land(flight, count, size, offset)
             return
         _, descriptor, position, _, _ = place
-        self._syncs.freed(count, size)
-        first = flight.done
-        data = flight.next_bytes(size)
+        self._syncs.waiting -= size + count * RECORD_BYTES
+        first, run = flight.done, flight.run
+        data = run if size == len(run) else flight.next_bytes(size)
         written, number = write_once(descriptor, data, position)
         if written == size:
             flight.pass_over(count, size)

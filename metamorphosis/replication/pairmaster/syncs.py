@@ -20,6 +20,7 @@ from twisted.logger import Logger
 from metamorphosis.replication.pairmaster import frames
 from metamorphosis.replication.pairmaster.complaints import SlaveComplaints
 from metamorphosis.replication.pairmaster.flights import Fault, Flight, PairBatch, Sender
+from metamorphosis.replication.pairmaster.frames import OPAQUES, run_frames
 from metamorphosis.replication.pairmaster.underway import NEVER, STUCK_SECONDS, UnderWay
 
 if TYPE_CHECKING:
@@ -152,11 +153,17 @@ class Syncs:
     def _launch(self, log: Collector, batch: PairBatch) -> None:
         """Make the frames of a batch, and note that they wait for replies."""
         number, count = self._number, batch.records
-        made = frames.frames_of_run(log.head, batch.run, count, number, batch.unchecked)
+        if run_frames is None or batch.unchecked:
+            made = frames.frames_of_run(log.head, batch.run, count, number, batch.unchecked)
+        else:
+            made = run_frames(log.head, batch.run, count, number % OPAQUES, OPAQUES)
         self._out.append(made)
         deadline = self._runtime.seconds() + self.timeout
         flight = Flight(log, number, count, deadline, batch, batch.run)
-        self._add(flight)
+        self._number = number + count
+        self._flights.add(flight)
+        if deadline < self._due:
+            self._look_at(deadline)
         log.launched(flight)
         self.waiting += batch.size + count * RECORD_BYTES
 
@@ -181,16 +188,13 @@ class Syncs:
         made, sizes = frames.frames_of(head, pieces, number)
         deadline = self._runtime.seconds() + seconds
         flight = Flight(sender, number, len(sizes), deadline, sizes=sizes)
-        self._add(flight)
+        self._number = number + flight.count
+        self._flights.add(flight)
+        if deadline < self._due:
+            self._look_at(deadline)
         self._out.append(made)
         self._send()
         return flight
-
-    def _add(self, flight: Flight) -> None:
-        self._number += flight.count
-        self._flights.add(flight)
-        if flight.deadline < self._due:
-            self._look_at(flight.deadline)
 
     def _send(self) -> None:
         """Send the frames, in the order of their numbers."""

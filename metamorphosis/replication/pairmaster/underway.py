@@ -66,7 +66,10 @@ class UnderWay:
                 break
             before = end
             end = flight.batch.store.accepted_next(flight, data, before)
-            self.trim()
+            if len(self._flights) == 1 and flight.done == flight.count:  # as ``trim``
+                self._flights.clear()
+            else:
+                self.trim()
             if end == before:
                 break
         return end
