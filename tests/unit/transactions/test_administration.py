@@ -109,7 +109,8 @@ class KnowingTests(AdministrationTestCase):
             self.assertRaises(InvalidArgument, self.administration.transaction, key)
 
     def test_recovered(self) -> None:
-        """One that was prepared before the start says so; its age is the broker's."""
+        """A transaction that was prepared before the start is marked; its age counts from the
+        start."""
         self.restart()
         self.broker.clock.advance(7)
         (view,) = self.administration.transactions("prepared")

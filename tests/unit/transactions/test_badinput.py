@@ -214,7 +214,8 @@ class FileTests(RecoveryTestCase):
         self.assertEqual([b"plain", b"one"], self.messages())
 
     def test_checkpoints(self) -> None:
-        """Empty, torn, of another version, not text: what is prepared is found all the same."""
+        """Empty, torn, of another version, not text: prepared transactions are found
+        nevertheless."""
         for content in (
             b"",
             b"{",

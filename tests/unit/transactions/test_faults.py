@@ -257,7 +257,7 @@ class LostConnectionTests(RecoveryTestCase):
         self.assertEqual([0], [file.references for file in self.broker.journal.files])
 
     def test_roll_back_fails(self) -> None:
-        """It is gone all the same; the next start rolls it back."""
+        """The transaction ends nevertheless; the next start rolls it back."""
         self.fill(LOCAL, b"one")
         self.disk.failing["write"] = 1
         self.client.connection.connectionLost()
@@ -357,10 +357,8 @@ class FullJournalTests(RecoveryTestCase):
         self.disk.failing["write"] = 1 << 30
 
     def test_each_step(self) -> None:
-        """
-        Puts, prepares, commits and rollbacks are refused, as often as they come, and a restart
-        knows nothing of them; with room the transactions go on where they stood.
-        """
+        """Puts, prepares, commits and rollbacks are refused, as often as they come, and a restart
+        knows nothing of them; with room the transactions continue where they stood."""
         self.hold()
         self.fill(LOCAL, b"one")
         self.fill(XA, b"two")
@@ -715,7 +713,7 @@ class RecoveryFaultTests(RecoveryTestCase):
         self.assertEqual([b"one"], self.messages())
 
     def test_block_of_several_segments(self) -> None:
-        """A block larger than a segment is one piece of one segment, and the log goes on."""
+        """A block larger than a segment is one piece of one segment, and the log continues."""
         self.restart(max_segment_size=100)
         self.step(LOCAL2, "BEGIN")
         for number in range(5):

@@ -372,7 +372,7 @@ class FileTests(RedoLogTestCase):
         self.assertEqual(["redo.2"], self.names())
 
     def test_small_finished_file(self) -> None:
-        """Stays until somebody looks after it; then the records go, once."""
+        """It stays until the next checkpoint; then its records are removed, once."""
         file, _ = self.take(b"x")
         self.assertFalse(self.log.roll_if_finished())
         self.end_turn()

@@ -121,7 +121,7 @@ class LocalTests(StepsTestCase):
         self.assertEqual([b"hello"], self.messages())
 
     def test_t04_prepare(self) -> None:
-        """Is refused; the transaction goes on."""
+        """Is refused; the transaction continues."""
         self.step(LOCAL, "BEGIN")
         text = "Prepare not implemented on Local Transactions."
         self.assertXa(self.step(LOCAL, "PREPARE"), -3, text)
@@ -180,7 +180,7 @@ class LocalTests(StepsTestCase):
         self.assertEqual(500, self.step(LOCAL, "COMMIT_ONE_PHASE")[0])
 
     def test_t19_refused_puts(self) -> None:
-        """Each with its text; the transaction goes on."""
+        """Each with its text; the transaction continues."""
         self.step(LOCAL, "BEGIN")
         for reply, text in (
             (self.put(LOCAL, partition=-1), "Invalid partition for transaction command:-1"),
@@ -523,7 +523,7 @@ class BrokenJournalTests(StepsTestCase):
         self.disk.failing[call] = 1
 
     def test_put(self) -> None:
-        """Is refused; the transaction goes on without it."""
+        """Is refused; the transaction continues without it."""
         self.hold()
         self.step(LOCAL, "BEGIN")
         self.put(LOCAL, b"first")

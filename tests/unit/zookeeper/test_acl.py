@@ -148,12 +148,12 @@ class AllowedTests(SynchronousTestCase):
     """Entries against identities."""
 
     def test_open_and_empty(self) -> None:
-        """Everybody; an empty list cannot be set by anyone."""
+        """The open list allows every client; an empty list cannot be set."""
         self.assertTrue(allowed(OPEN, ALL, []))
         self.assertTrue(allowed((), ALL, []))
 
     def test_any_of_the_permissions_will_do(self) -> None:
-        """The list is for those who read or administer."""
+        """A list is readable with the permission to read or to administer."""
         entries: Acl = ((ADMIN, "world", "anyone"),)
         self.assertTrue(allowed(entries, READ | ADMIN, HOME))
         self.assertFalse(allowed(entries, READ, HOME))
@@ -231,7 +231,7 @@ class AuthenticateTests(SynchronousTestCase):
         self.assertEqual(self.become("ip", b"10.0.0.1"), (True, []))
 
     def test_refused(self) -> None:
-        """Unknown schemes, nulls, too many identities, bytes that are no packet."""
+        """Unknown schemes, nulls, too many identities, bytes that are not a packet."""
         for scheme in ("world", "sasl", "super", "auth", "", None):
             self.assertEqual(self.become(scheme, b"anyone"), (False, []))
         self.assertEqual(self.become("digest", None), (False, []))

@@ -49,14 +49,14 @@ class CommitsCase(SynchronousTestCase):
         )
 
     def change(self, path: str) -> Waiter:
-        """Create a node; who waits for it."""
+        """Create a node; a waiter for its batch."""
         self.tree.begin(0)
         self.tree.create(path, b"", OPEN)
         self.commits.changed()
         return self.wait()
 
     def wait(self) -> Waiter:
-        """Somebody sends something now."""
+        """A waiter for the present barrier."""
         waiter = Waiter()
         self.commits.wait(waiter)
         return waiter
@@ -152,7 +152,7 @@ class CommitsTests(CommitsCase):
         self.failed(waiter)
 
     def test_failed_commit(self) -> None:
-        """Nor does one that cannot be committed, or those behind it."""
+        """Nor does one that cannot be committed, or those after it."""
         self.storage.faults["commit"] = OSError("full")
         waiter = self.change("/a")
         self.threads.hold()

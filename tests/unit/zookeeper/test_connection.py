@@ -125,7 +125,7 @@ class FrameTests(ConnectionTestCase):
             self.assertEqual(wire.xids(), [1, 2], cut)
 
     def test_handshake_and_requests_in_one_chunk(self) -> None:
-        """What is pipelined behind the handshake is answered behind it."""
+        """What is pipelined after the handshake is answered after it."""
         wire = self.served.wire()
         wire.deliver(frame(handshake()) + wire.get("/") + wire.create("/a") + wire.get("/a"))
         self.served.turn()
@@ -287,7 +287,7 @@ class OrderTests(ConnectionTestCase):
         self.assertEqual(self.one.xids(), [1])
 
     def test_read_behind_a_change(self) -> None:
-        """A read behind a change keeps its place; one before it does not wait."""
+        """A read after a change keeps its place; one before it does not wait."""
         one = self.one
         one.deliver(one.get("/") + one.create("/a") + one.get("/a") + one.request(PING))
         self.assertEqual(one.xids(), [1])
@@ -467,7 +467,7 @@ class PressureTests(ConnectionTestCase):
         self.wire.packets()
 
     def test_held_replies(self) -> None:
-        """With 1 MiB of replies waiting for the disk nothing is read; then it goes on."""
+        """With 1 MiB of replies waiting for the disk nothing is read; then it continues."""
         wire = self.wire
         self.served.threads.hold()
         wire.deliver(wire.create("/a") + b"".join(wire.get("/big") for _ in range(10)))

@@ -240,7 +240,7 @@ class CopyTests(SynchronousTestCase):
         self.assertIn("Copied 1 nodes", self.copy(overwrite=True))
 
     def test_lost_on_the_way(self) -> None:
-        """Somebody changes the target meanwhile."""
+        """The target is changed meanwhile."""
         self.source.on_write = lambda: None
 
         def lose() -> None:
@@ -256,7 +256,7 @@ class CopyTests(SynchronousTestCase):
         self.assertIn("there:2 did not take /meta/a: InvalidACLError", self.refused())
 
     def test_missing_source(self) -> None:
-        """A chroot that does not exist copies nothing and says so."""
+        """A missing chroot of the source is an error."""
         self.source = MemoryClient("/no/such")
         self.assertIn("no such node as /no/such at here:1", self.refused())
 

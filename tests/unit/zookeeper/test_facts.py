@@ -136,7 +136,7 @@ class MultiTests(Case):
     """A failed one."""
 
     def test_reply(self) -> None:
-        """Header 0; 0 for the operations before the fault, its code, -2 behind it."""
+        """Header 0; 0 for the operations before the fault, its code, -2 after it."""
         good, bad = (13, text("/") + integers(-1)), (13, text("/") + integers(9))
         reply = self.one.multi(good, good, bad, good, bad)
         self.assertEqual((reply.code, reply.body), (0, errors(0, 0, -103, -2, -2)))
@@ -214,7 +214,7 @@ class OrderTests(Case):
         self.assertIn(b"new", reply)
 
     def test_pipelined_behind_a_set_acl(self) -> None:
-        """One order, the wire's: every request behind it is judged by the new list."""
+        """One order, the wire's: every request after it is judged by the new list."""
         self.one.create("/a")
         self.one.result(SetACL("/a", [ACL(READ | ADMIN, ANYONE)], -1))
         self.assertEqual(self.one.raw(5, text("/a") + text(b"") + integers(-1)).code, -102)
@@ -248,7 +248,7 @@ class SessionTests(Case):
     """Reconnect, restart, expiry."""
 
     def test_a_reconnect_closes_the_old_connection(self) -> None:
-        """The session goes on, with its nodes and without its watches."""
+        """The session continues, with its nodes and without its watches."""
         self.one.create("/e", b"", 1)
         self.one.get("/e", True)
         session = self.one.session

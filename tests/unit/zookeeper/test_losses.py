@@ -1,4 +1,4 @@
-"""A database that has less than was acknowledged: refused, told how to go on, left as it is."""
+"""A database that has less than was acknowledged: refused, told how to continue, left as it is."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class LossTests(StorageTestCase):
         self.assertEqual(self.names(self.accepted()), "")
 
     def test_neither_database_nor_log(self) -> None:
-        """The marker alone knows."""
+        """Only the marker has the acknowledged zxid."""
         os.remove(self.path)
         os.remove(self.path + LOG)
         self.refused("it is gone", "zxid 0x6")
@@ -225,7 +225,7 @@ class LossTests(StorageTestCase):
             os.rename(f"{self.killed}-{slot}", self.killed)
 
     def test_damaged_marker(self) -> None:
-        """Nobody knows what was acknowledged."""
+        """The acknowledged zxid is unknown."""
         self.damage_marker(0, 1)
         self.refused(f"{MARKER} is damaged")
         self.assertEqual(self.names(self.accepted()), "abcdef")

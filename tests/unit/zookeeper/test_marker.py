@@ -27,7 +27,7 @@ class MarkerTests(SynchronousTestCase):
         self.marker.begin(Acknowledged(1 << 62, 7), new=True)
 
     def test_no_file(self) -> None:
-        """Nobody knows."""
+        """The acknowledged zxid is unknown."""
         self.assertIsNone(self.found())
 
     def test_new(self) -> None:
@@ -48,7 +48,7 @@ class MarkerTests(SynchronousTestCase):
         self.assertEqual(os.path.getsize(self.marker.path), size)
 
     def test_goes_on_after_a_restart(self) -> None:
-        """Another process writes on behind the newest slot."""
+        """Another process writes on after the newest slot."""
         self.begin()
         for zxid in (8, 9, 10):
             self.marker.write(zxid)

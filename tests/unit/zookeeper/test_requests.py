@@ -391,7 +391,7 @@ class WatchTests(Case):
 
 
 class MalformedTests(Case):
-    """Requests that cannot be read: answered, and the connection goes on."""
+    """Requests that cannot be read: answered, and the connection continues."""
 
     def test_every_operation_cut_at_every_byte(self) -> None:
         """MARSHALLING_ERROR, whatever is missing; a change takes its zxid, a read none."""
@@ -422,5 +422,5 @@ class MalformedTests(Case):
         self.assertEqual(self.one.watching, set())
 
     def test_more_than_is_needed(self) -> None:
-        """Bytes behind a request do not matter."""
+        """Bytes after a request do not matter."""
         self.assertEqual(self.one.raw(6, text("/a") + b"junk").code, 0)

@@ -68,7 +68,7 @@ class HandshakeTests(SynchronousTestCase):
             self.assertEqual(len(peer.received[0]), length)
 
     def test_timeout_is_negotiated(self) -> None:
-        """Also the 5,000,000 ms of the .NET client, and nonsense."""
+        """Also the 5,000,000 ms of the .NET client, and invalid values."""
         for asked, given in ((5_000_000, 40000), (1, 4000), (-1, 4000)):
             answer = Peer(self.world).connect(handshake(timeout=asked))
             assert answer is not None
@@ -153,7 +153,7 @@ class OrderTests(SynchronousTestCase):
         self.assertEqual(world.order()[0], (None, "change"))
 
     def test_session_comes_before_its_answer(self) -> None:
-        """Nobody learns of a session that is not on disk; nor that one has ended."""
+        """A session, and its end, are on disk before any packet shows them."""
         world = World()
         peer = world.peer()
         self.assertEqual([what for who, what in world.order() if who is None], ["change"])
@@ -222,7 +222,7 @@ class CloseTests(SynchronousTestCase):
         self.assertEqual(len(self.world.sessions.by_id), 2)
 
     def test_what_comes_behind_the_end_is_not_read(self) -> None:
-        """Requests that were pipelined behind a closeSession."""
+        """Requests that were pipelined after a closeSession."""
         self.one.raw(-11)
         before = self.world.tree.zxid
         self.world.server.receive(self.one, integers(9, 4) + text("/") + b"\0")
@@ -239,7 +239,8 @@ class CloseTests(SynchronousTestCase):
         self.assertIsNotNone(self.two.stat("/e"))
 
     def test_a_late_goodbye_of_the_old_connection(self) -> None:
-        """Its loss is noticed after the session went on elsewhere: that connection is untouched."""
+        """Its loss is noticed after the session was resumed on another connection, which is not
+        affected."""
         session = session_of(self.one)
         again = self.world.back(session)
         again.get("/e", True)

@@ -148,7 +148,7 @@ class ServiceTests(SynchronousTestCase):
     # Start
 
     def test_start(self) -> None:
-        """The directory is made and locked, the port opened, one line says so."""
+        """The directory is made and locked, the port opened, and one line logged."""
         self.start()
         self.assertEqual([port.port for port in self.reactor.open], [2181])
         self.assertEqual(
@@ -162,7 +162,7 @@ class ServiceTests(SynchronousTestCase):
         self.assertIn(f"in use by another ZooKeeper, process {os.getpid()}", str(error))
 
     def refused(self) -> str:
-        """The one line with which a start is refused; nothing is left behind."""
+        """The one line with which a start is refused; no file or lock is left."""
         error = self.assertRaises(StartRefused, self.make().startService)
         self.assertEqual(self.texts(LogLevel.critical), [f"Cannot start: {error}"])
         self.assertEqual(self.reactor.open, [])
@@ -202,8 +202,8 @@ class ServiceTests(SynchronousTestCase):
         return path
 
     def test_loss(self) -> None:
-        """A start with less than was acknowledged is refused in one line that says how to go
-        on."""
+        """A start with less than was acknowledged is refused in one line that says how to
+        continue."""
         path = self.lose()
         text = self.refused()
         for each in (path, "it is gone", "--accept-loss"):
@@ -266,8 +266,8 @@ class ServiceTests(SynchronousTestCase):
         self.assertTrue(wire.transport.disconnecting)
 
     def test_stopped_process(self) -> None:
-        """Time in which the process was stopped does not count: nobody could be heard. What was
-        left of a timeout is left afterwards, and no more."""
+        """Time in which the process was stopped does not count, because no client could be heard.
+        The rest of each timeout is kept."""
         self.start()
         wire = self.client()
         wire.deliver(wire.create("/e", b"", 1))
@@ -296,8 +296,8 @@ class ServiceTests(SynchronousTestCase):
         self.assertNotIn("/e", tree.nodes)
 
     def test_hanging_disk(self) -> None:
-        """While one commit takes long, nobody expires: connections with much that waits for it are
-        not read. Afterwards time goes on."""
+        """During a long commit no session expires: connections with much that waits for it are not
+        read. Afterwards time counts again."""
         self.start()
         wire, other = self.client(), self.client()
         wire.deliver(wire.create("/e", b"", 1))
@@ -329,7 +329,8 @@ class ServiceTests(SynchronousTestCase):
         self.assertNotIn("stood still", self.texts(LogLevel.info)[-1])
 
     def test_fault_of_ours(self) -> None:
-        """Looks that fail are said once, and go on; a failure after one that worked is said."""
+        """Failing checks are logged once, and repeated; a failure after a success is logged
+        again."""
         self.start()
         self.client()
         server = self.reactor.open[0].factory.server
@@ -419,8 +420,8 @@ class ServiceTests(SynchronousTestCase):
         self.successResultOf(stopped)
 
     def test_stop_with_a_disk_that_hangs(self) -> None:
-        """The stop waits for a while, says so and goes on: neither a kill nor a second one is
-        needed. Its file is left alone, because the worker has it."""
+        """The stop waits for a while, logs that and ends without a kill or a second signal. The
+        file is not closed, because the worker has it."""
 
         class HangingThreads(SynchronousThreads):
             """A worker that does not come back."""

@@ -63,14 +63,14 @@ class SessionsTests(SynchronousTestCase):
         self.assertEqual(self.sessions.expired(8.5), [long])
 
     def test_renew_all(self) -> None:
-        """A restart gives everybody a whole timeout."""
+        """After a restart every session has a whole timeout."""
         session = self.create()
         self.sessions.renew_all(100.0)
         self.assertEqual(self.sessions.expired(104.0), [])
         self.assertEqual(self.sessions.expired(104.1), [session])
 
     def test_prolong(self) -> None:
-        """Everybody keeps what was left of its timeout, and never has more than the whole."""
+        """Every session keeps the rest of its timeout, and never has more than the whole."""
         old, new = self.create(4000, 0.0), self.create(4000, 9.0)
         self.sessions.prolong(8.0, 10.0)
         self.assertEqual((old.heard, new.heard), (8.0, 10.0))

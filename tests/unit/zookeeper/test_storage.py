@@ -243,7 +243,7 @@ class FailingTests(StorageTestCase):
         self.limit(1)
 
     def limit(self, pages: int) -> None:
-        """The file may have so many pages, or as many as it has: sqlite says it is full."""
+        """Limit the number of pages, by default to the present one: sqlite reports a full disk."""
         self.storage._database.execute(f"PRAGMA max_page_count = {pages}")
 
     def batch(self, data: bytes) -> dict[str, Node | None]:
@@ -397,7 +397,7 @@ class RefusalTests(StorageTestCase):
         self.assertIn("put a backup in its place", self.refused())
 
     def test_other_database(self) -> None:
-        """A database of somebody else."""
+        """A database of another program."""
         with sqlite3.connect(self.path) as database:
             database.execute("CREATE TABLE theirs (x)")
         database.close()
@@ -534,7 +534,7 @@ class RefusalTests(StorageTestCase):
         self.assertNotIn("backup", text)
 
     def test_no_room(self) -> None:
-        """A full disk is no reason to change the file, and the text does not advise it."""
+        """A full disk is not a reason to change the file, and the text does not advise it."""
         room = resource.getrlimit(resource.RLIMIT_FSIZE)
         self.addCleanup(resource.setrlimit, resource.RLIMIT_FSIZE, room)
         former = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

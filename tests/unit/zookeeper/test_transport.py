@@ -59,7 +59,7 @@ class TransportTests(SynchronousTestCase):
         self.peer.settimeout(10)
 
     def received(self, count: int) -> bytes:
-        """So many bytes at the other end; what is queued is sent meanwhile."""
+        """This number of bytes at the other end; queued ones are sent meanwhile."""
         data = b""
         while len(data) < count:
             if self.waits():
@@ -79,7 +79,7 @@ class TransportTests(SynchronousTestCase):
         self.assertEqual(self.received(6), b"onetwo")
 
     def test_peer_does_not_read(self) -> None:
-        """The rest is queued, and what comes later goes behind it; then the direct way is free."""
+        """The rest is queued, and what comes later goes after it; then the direct way is free."""
         large = bytes(range(256)) * (LARGE // 256)
         self.transport.write(large)
         self.assertTrue(self.waits())

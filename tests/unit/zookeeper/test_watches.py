@@ -60,7 +60,7 @@ class WatchesTests(SynchronousTestCase):
         self.assertEqual((self.one.watching, self.watches.watched), (set(), {}))
 
     def test_who_may_not_read_is_not_told(self) -> None:
-        """And has had the watch all the same, as in 3.8."""
+        """Without the read permission there is no event, and the watch is removed, as in 3.8."""
         self.two.identities.append(("digest", "a:b"))
         for peer in (self.one, self.two):
             self.watches.add(NODE, "/a", peer)
