@@ -258,7 +258,7 @@ class RuntimeTests(SynchronousTestCase):
 
     @on_loop
     async def test_cancelled_operation(self) -> None:
-        """The late answer to a cancelled operation of the registry is no error."""
+        """The late answer to a cancelled operation of the registry is not an error."""
         memory = MemoryRegistry()
         registry = AsyncioRuntime().adopt_registry(memory)
         await registry.start()

@@ -65,7 +65,8 @@ class QueueTests(StoreCase):
         self.assertEqual([b"a", b"c"], self.values(self.open()))
 
     def test_same_id_again(self) -> None:
-        """Row 75: the same id appended repeatedly is no error; the same message is kept once."""
+        """Row 75: the same id appended repeatedly is not an error; the same message is kept
+        once."""
         store = self.open()
         store.append(7, b"a")
         store.append(7, b"a")
@@ -96,14 +97,14 @@ class QueueTests(StoreCase):
         self.assertEqual([], store.items(second[-1].token))
 
     def test_pages_of_large_messages(self) -> None:
-        """A page holds no more than some megabytes and the message that exceeds them."""
+        """A page has at most some megabytes and the message that exceeds them."""
         store = self.open()
         store.append_all((number, bytes(PAGE_BYTES // 2 + 1)) for number in range(3))
         first = store.items()
         self.assertEqual([2, 1], [len(first), len(store.items(first[-1].token))])
 
     def test_append_all_is_all_or_nothing(self) -> None:
-        """A key that does not fit 64 bits refuses the whole batch, and the store goes on."""
+        """A key that does not fit 64 bits refuses the whole batch, and the store continues."""
         store = self.open()
         with self.assertRaises(LocalStoreError) as caught:
             store.append_all([(1, b"a"), (1 << 63, b"b")])
@@ -120,7 +121,8 @@ class QueueTests(StoreCase):
         self.assertLess(store.path.stat().st_size, 1 << 16)
 
     def test_closed(self) -> None:
-        """After close every method says so with the file's name; a second close does nothing."""
+        """After close every method raises an error with the file's name; a second close has no
+        effect."""
         store = self.open()
         store.close()
         store.close()
@@ -152,7 +154,7 @@ class NameTests(StoreCase):
         self.assertEqual([], LocalStore.names(self.directory))
 
     def test_foreign_files_are_left_alone(self) -> None:
-        """The Java client's directories and other files are no stores of ours."""
+        """The Java client's directories and other files are not stores of ours."""
         (self.directory / "test@0-0").mkdir(parents=True)
         (self.directory / "notes.txt").write_bytes(b"x")
         self.assertEqual([], LocalStore.names(self.directory))
@@ -198,7 +200,7 @@ class SharingTests(StoreCase):
 
 
 class FaultTests(StoreCase):
-    """Files and disks that do not do it."""
+    """Unusable files and disks."""
 
     def test_no_database(self) -> None:
         """A file of something else is refused by name, with what to do, and left as it is."""

@@ -27,7 +27,6 @@ from metamorphosis.errors import (
     NotConnected,
     ServiceUnavailable,
 )
-from metamorphosis.testing.registry import MemoryRegistry
 from metamorphosis.testing.runtime import MemoryLink, MemoryRuntime
 from tests.support.leftovers import collect_garbage, unclosed_factories
 
@@ -170,7 +169,7 @@ class DirectTests(SynchronousTestCase):
         self.assertEqual(1, len(self.runtime.log.texts("failure")))
 
     def test_child_that_left(self) -> None:
-        """Is not closed again."""
+        """A child that has left is not closed again."""
         self.started()
         ended: list[str] = []
         child = Child("a", ended, self.session)
@@ -198,7 +197,7 @@ class DirectTests(SynchronousTestCase):
         self.assertEqual(["a"], ended)
 
     def test_who_waits_for_close_gives_up(self) -> None:
-        """The factory ends nevertheless, and other waiting callers are answered."""
+        """The factory ends although one caller has cancelled its wait; the others are answered."""
         link = self.started()
         child = Child("a", [], self.session)
         child.wait = Deferred()
@@ -215,8 +214,8 @@ class DirectTests(SynchronousTestCase):
         self.assertEqual([], self.runtime.log.texts("failure"))
 
     def test_dropped(self) -> None:
-        """A factory that nobody holds any more, and nobody closed, says so and leaves nothing: not
-        its producers, not its connections."""
+        """A factory that is dropped without ``close`` is reported and leaves neither producers nor
+        connections."""
         collect_garbage(self)
         link = self.started()
         producer: Any = self.session.create_producer("t")
@@ -259,7 +258,7 @@ class DirectTests(SynchronousTestCase):
         self.assertEqual([], self.runtime.clock.getDelayedCalls())
 
     def test_after_close(self) -> None:
-        """Nothing can be made any more."""
+        """Every ``create`` is refused."""
         self.runtime.result(self.session.close())
         self.assertTrue(self.session.is_closed)
         self.failureResultOf(self.session.create_producer(), ClientClosed)
@@ -396,7 +395,7 @@ class ZooKeeperTests(SynchronousTestCase):
         self.assertEqual(0, self.session.registry.session_id())
 
     def test_absent(self) -> None:
-        """No session in time is an error; when ZooKeeper comes everything goes on."""
+        """No session in time is an error; when ZooKeeper comes everything continues."""
         self.session.registry.reachable = False
         starting = self.session.start()
         self.runtime.advance(30)
@@ -406,9 +405,9 @@ class ZooKeeperTests(SynchronousTestCase):
         self.successResultOf(self.session.start())
 
     def test_get_partitions_for_topic(self) -> None:
-        """Those of masters, by number; none for an unknown topic. It starts the factory."""
-        registry = MemoryRegistry(self.runtime.tree)
-        registry.start()
+        """Those of masters, by number; none for an unknown topic."""
+        self.runtime.result(self.session.start())
+        registry = self.session.registry
         for name, count in (("10-m", 1), ("2-m", 2), ("2-s0", 9)):
             data = TopicBroker(count, name).encode()
             self.runtime.result(registry.create(f"/other/brokers/topics-pub/t/{name}", data, True))

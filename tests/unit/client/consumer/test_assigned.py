@@ -1,4 +1,4 @@
-"""Partitions that a consumer gets, pauses and gives away, and the end that a listener wants."""
+"""Partitions that a consumer gets, pauses and loses, and a listener that closes its consumer."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class AssignedCase(ConsumerCase):
         self.news: list[Any] = []
 
     def consumer(self, session: Any = None, **settings: Any) -> Consumer:
-        """It tells ``news``."""
+        """A consumer that reports to ``news``."""
         consumer: Consumer = (session or self.session).create_consumer("g", **settings)
         consumer.on_assigned(lambda keys: self.news.append(("assigned", keys)))
         return consumer.on_revoked(lambda keys: self.news.append(("revoked", keys)))
@@ -37,7 +37,7 @@ class NewsTests(AssignedCase):
     """``on_assigned`` and ``on_revoked``."""
 
     def test_a_member_comes_and_goes(self) -> None:
-        """Each partition is told once when it comes and once when it goes."""
+        """Each partition is reported once when it is assigned and once when it is revoked."""
         first = self.listening(self.consumer())
         self.assertEqual([("assigned", [FIRST, SECOND])], self.news)
         other = self.factory().create_consumer("g", consumer_id="other")
@@ -60,7 +60,7 @@ class NewsTests(AssignedCase):
         self.assertEqual([("revoked", [FIRST, SECOND])], self.news)
 
     def test_seek_before_the_first_message(self) -> None:
-        """Nothing is delivered before the listener has finished, which may take its time."""
+        """No message is delivered before the listener has finished, however long it takes."""
         self.logs[0].append(b"one", b"two")
         waiting: Deferred[None] = Deferred()
         consumer = self.consumer()
@@ -82,7 +82,7 @@ class NewsTests(AssignedCase):
         self.assertEqual([b"two", b"three"], self.got)
 
     def test_ack_in_the_last_moment(self) -> None:
-        """What is acknowledged when the partition goes is stored for its next owner."""
+        """An ack during the revocation is stored for the next owner."""
         self.logs[0].append(b"one", b"two")
         kept: list[ReceivedMessage] = []
         consumer = self.consumer()
@@ -97,7 +97,7 @@ class NewsTests(AssignedCase):
         self.assertRaises(InvalidState, consumer.ack, kept[1])
 
     def test_listener_that_fails_or_hangs(self) -> None:
-        """It is logged, and stops neither the messages nor the balance."""
+        """It is logged, and delays neither messages nor the balance."""
         self.logs[0].append(b"one")
 
         def failing(keys: Any) -> None:
@@ -116,7 +116,7 @@ class NewsTests(AssignedCase):
             self.assertIn(f"Group g: the listener for {what} partitions failed", lines)
 
     def test_end_of_a_session(self) -> None:
-        """All are gone with it, and come anew."""
+        """All partitions are revoked with the session, and assigned again."""
         self.listening(self.consumer())
         self.news.clear()
         self.registry.expire()
@@ -128,7 +128,7 @@ class NewsTests(AssignedCase):
         self.assertEqual(("revoked", [FIRST, SECOND]), self.news[0])
 
     def test_direct_mode(self) -> None:
-        """Without a group, too."""
+        """The listener is called without a group, too."""
         from metamorphosis.client.factory import SessionFactory
         from metamorphosis.client.settings import ClientConfig
 
@@ -142,7 +142,7 @@ class NewsTests(AssignedCase):
         self.assertEqual(("revoked", [key]), self.news[-1])
 
     def test_arguments(self) -> None:
-        """Something that cannot be called."""
+        """An object that is not callable is refused."""
         consumer: Any = self.consumer()
         for method in (consumer.on_assigned, consumer.on_revoked):
             self.assertRaises(InvalidArgument, method, "listener")
@@ -152,7 +152,7 @@ class PauseTests(AssignedCase):
     """``pause`` and ``resume``."""
 
     def test_one_of_two(self) -> None:
-        """The other goes on; the paused one keeps its place."""
+        """The other partition is read; the paused one keeps its position."""
         consumer = self.listening(self.consumer())
         consumer.pause(*FIRST)
         consumer.pause(*FIRST)
@@ -167,7 +167,8 @@ class PauseTests(AssignedCase):
         consumer.resume(*FIRST)
 
     def test_in_the_middle_of_a_stretch(self) -> None:
-        """A listener that pauses its partition gets nothing more, and what it has done counts."""
+        """A listener that pauses its partition gets no further message, and its processed messages
+        count."""
         self.logs[0].append(b"one", b"two", b"six")
         consumer = self.consumer()
 
@@ -182,30 +183,8 @@ class PauseTests(AssignedCase):
             self.assertEqual(23 * count, consumer.assignment[FIRST].offset)
             consumer.resume(*FIRST)
 
-    def test_after_a_failure(self) -> None:
-        """What failed is behind it: after the resume the rest comes without its pause."""
-        self.logs[0].append(b"one", b"two")
-        consumer = self.consumer()
-        failing = [True]
-
-        def listener(message: ReceivedMessage) -> None:
-            if failing:
-                failing.pop()
-                raise ValueError("not yet")
-            self.listen(message)
-            consumer.pause(message.topic, message.partition)
-
-        self.begin(consumer.subscribe("t", 1000, listener))
-        self.let(6)
-        self.assertEqual([b"one"], self.got)
-        consumer.resume(*FIRST)
-        for _ in range(3):
-            self.broker.serve()
-            self.runtime.advance(0)
-        self.assertEqual([b"one", b"two"], self.got)
-
     def test_through_a_balance(self) -> None:
-        """It stays paused as long as it stays here."""
+        """The partition stays paused while this member owns it."""
         consumer = self.listening(self.consumer())
         consumer.pause(*FIRST)
         consumer.subscribe("u", 1000, self.listen)
@@ -216,7 +195,7 @@ class PauseTests(AssignedCase):
         self.assertEqual(([b"other"], {FIRST}), (self.got, consumer.paused))
 
     def test_closes_while_paused(self) -> None:
-        """Nothing waits for a resume."""
+        """A close does not wait for a resume."""
         self.logs[0].append(b"one")
         consumer = self.listening(self.consumer())
         consumer.pause(*FIRST)
@@ -224,7 +203,7 @@ class PauseTests(AssignedCase):
         self.assertEqual(b"1-23", self.runtime.tree.nodes[PATHS.offset("g", "t", "2-0")].data)
 
     def test_not_ours(self) -> None:
-        """A partition of others cannot be paused."""
+        """A partition of another member cannot be paused."""
         consumer = self.consumer()
         for method in (consumer.pause, consumer.resume):
             self.assertRaisesRegex(InvalidState, "not this consumer's", method, *FIRST)
@@ -247,7 +226,7 @@ class ClosingTests(AssignedCase):
         return listener
 
     def test_awaited(self) -> None:
-        """An error at once, for the consumer and for the factory; nothing is closed."""
+        """An error at once, for consumer and factory; neither is closed."""
         for target in ("consumer", "factory"):
             self.got.clear()
             consumer = self.session.create_consumer("g")
@@ -259,14 +238,14 @@ class ClosingTests(AssignedCase):
             self.close(consumer.close())
 
     def test_other_functions_of_the_user(self) -> None:
-        """A reject strategy and a listener for assignments are waited for as well."""
+        """The same from a reject strategy and a listener for assignments."""
         consumer = self.session.create_consumer("g")
         self.begin(consumer.on_assigned(self.closing(consumer.close)).subscribe("t", 1000, print))
         self.assertEqual(1, len(self.got))
         self.close(consumer.close())
 
     def test_another_consumer(self) -> None:
-        """A listener may close and await others."""
+        """A listener may close other consumers, and await that."""
         other = self.session.create_consumer("h")
         consumer = self.session.create_consumer("g")
         self.begin(consumer.subscribe("t", 1000, self.closing(other.close)))
@@ -274,7 +253,7 @@ class ClosingTests(AssignedCase):
         self.assertRaises(ClientClosed, other.subscribe, "t")
 
     def test_not_awaited(self) -> None:
-        """A function that closes and returns ends the consumer; its message counts."""
+        """A function that calls ``close`` and returns ends the consumer; its message counts."""
         self.logs[0].append(b"one", b"two")
         consumer = self.session.create_consumer("g")
 
@@ -288,7 +267,8 @@ class ClosingTests(AssignedCase):
         self.assertEqual(b"1-23", self.runtime.tree.nodes[PATHS.offset("g", "t", "2-0")].data)
 
     def test_returned(self) -> None:
-        """A function that returns the end is told in the log, and nothing waits."""
+        """A function that returns the future of ``close`` is logged, and does not block the
+        close."""
         for target in ("consumer", "factory"):
             session = self.factory()
             consumer = session.create_consumer("g")

