@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
 import os
@@ -33,6 +34,7 @@ from metamorphosis.errors import (
     NotPublished,
     RequestTimeout,
 )
+from metamorphosis.message import encode_record
 from tests.support.fakebroker import FakeBroker, listen
 from tests.support.leftovers import collect_garbage, new_threads, unclosed_factories
 from tests.unit.client.test_faces import OTHERS, declared, names_of
@@ -107,6 +109,7 @@ class FactoryTests(BlockingCase):
         """One-way and ordered sends; what they keep is in directories of the test."""
         factory = self.factory(async_storage_path=self.mktemp(), local_message_path=self.mktemp())
         with factory.create_one_way_producer("test") as producer:
+            self.assertIs(producer, producer.on_lost(lambda _: None))
             producer.send("test", b"0")
             self.assertTrue(producer.ready())
             producer.recover()
@@ -114,6 +117,9 @@ class FactoryTests(BlockingCase):
             self.assertEqual(21, ordered.send("test", b"1").offset)
             self.assertEqual(0, ordered.local_count("test", Partition(-1, -1)))
             ordered.recover()
+        with factory.create_xa_producer("test", unique_qualifier="mine") as xa:
+            self.assertTrue(xa.unique_qualifier.endswith("mine"))
+            self.assertEqual(f"meta://{self.address}", xa.resource().target)
 
     def test_get(self) -> None:
         """Reading without a group's position."""
@@ -272,6 +278,35 @@ class FactoryTests(BlockingCase):
         for each in (factory.create_consumer("g"), factory.create_topic_browser("test")):
             self.assertEqual((0, 0), (each.passed_over.damaged, each.passed_over.too_long))
 
+    def test_browser(self) -> None:
+        """A loop over it has everything."""
+        factory = self.factory()
+        list(factory.create_producer("test").send_all("test", [b"0", b"1", b"2"]))
+        with factory.create_topic_browser("test") as browser:
+            for _ in range(2):
+                self.assertEqual([b"0", b"1", b"2"], [message.data for message in browser])
+
+    def test_listener_for_what_is_passed_over(self) -> None:
+        """It is called in a thread with each of them."""
+        factory = self.factory(max_body_bytes=1 << 10)
+        log = self.broker.logs["test", 0] = bytearray(encode_record(1, 0, bytes(3 << 10)))
+        log += encode_record(2, 0, b"next")
+        told: list[Any] = []
+        done = threading.Event()
+
+        def listener(passed: Any) -> None:
+            told.extend((passed, threading.current_thread()))
+            done.set()
+
+        consumer = factory.create_consumer("g", partition="0-0", long_poll_ms=0)
+        self.assertIs(consumer, consumer.on_passed_over(listener))
+        consumer.subscribe("test", 1 << 10).complete_subscribe()
+        self.assertEqual([b"next"], [each.data for each in consumer.poll(SECONDS, 1)])
+        self.assertTrue(done.wait(SECONDS))
+        passed, thread = told
+        self.assertEqual((0, True), (passed.offset, passed.too_long))
+        self.assertNotIn(thread, (threading.current_thread(), factory._thread._thread))
+
     def test_send_later_after_the_end(self) -> None:
         """Neither a message nor a wait for those before is possible."""
         factory = self.factory()
@@ -279,6 +314,14 @@ class FactoryTests(BlockingCase):
         factory.close()
         self.assertRaises(ClientClosed, producer.flush)
         self.assertRaises(ClientClosed, producer.send_later, "test", b"x")
+
+    def test_close_waits_for_them(self) -> None:
+        """The end of the factory waits for them."""
+        factory = self.factory()
+        producer = factory.create_producer("test")
+        futures = [producer.send_later("test", b"%d" % number) for number in range(100)]
+        factory.close()
+        self.assertEqual(100, sum(each.result(0).is_stored for each in futures))
 
     def test_send_later_bound(self) -> None:
         """A call that would fill the memory waits until there is room."""
@@ -443,6 +486,53 @@ class LoopThreadTests(SynchronousTestCase):
         self.thread.stop()
         waiting.join(SECONDS)
         self.assertIsInstance(errors[0], ClientClosed)
+
+    def test_end_after(self) -> None:
+        """The loop ends behind the last part, whatever becomes of them."""
+        told: list[str] = []
+
+        async def later() -> None:
+            await asyncio.sleep(0)
+            told.append("later")
+
+        def fail() -> None:
+            raise ZeroDivisionError("on purpose")
+
+        with self.assertLogs("metamorphosis.client", "ERROR") as logged:
+            self.thread.end_after([later, fail, lambda: told.append("last")])
+            self.thread._thread.join(SECONDS)
+        self.assertEqual((False, ["later", "last"]), (self.thread.is_alive, told))
+        self.assertIn("A part was not closed", logged.output[0])
+
+    def test_task_that_takes_time_to_end(self) -> None:
+        """The loop runs until it has ended."""
+        told: list[str] = []
+
+        async def slow() -> None:
+            try:
+                await self.thread.loop.create_future()
+            finally:
+                for _ in range(20):
+                    await asyncio.sleep(0)
+                told.append("ended")
+
+        async def start() -> None:
+            self.task = asyncio.ensure_future(slow())
+            await asyncio.sleep(0)
+
+        self.thread.call(start)
+        self.thread.stop()
+        self.assertEqual(["ended"], told)
+
+    def test_call_whose_future_is_cancelled(self) -> None:
+        """It ends as with the loop: it does not wait for ever."""
+
+        async def cancelled() -> None:
+            future = self.thread.loop.create_future()
+            future.cancel()
+            await future
+
+        self.assertRaises(ClientClosed, self.thread.call, cancelled)
 
     def test_call_that_meets_the_end(self) -> None:
         """A call that arrives while the loop ends is told, too."""

@@ -218,6 +218,12 @@ class PublicCallTests(SynchronousTestCase):
             return str(error)
         return self.lost[0].reason if self.lost else None
 
+    def test_coroutine(self) -> None:
+        """Whoever awaits it gets the error."""
+        call: Any = MemoryOffsetStore().load
+        found = Deferred.fromCoroutine(call("t", b"g", Partition(0, 0)))
+        self.assertRaises(InvalidArgument, self.runtime.result, found)
+
     def test_every_argument(self) -> None:
         """The error is an ``InvalidArgument`` that names the argument and what it is."""
         seen = set()

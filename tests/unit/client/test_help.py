@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.client import aio, blocking, tx
@@ -94,7 +95,14 @@ class HelpTests(SynchronousTestCase):
                 """It waits."""
                 return 1
 
+        @documented(Core)
+        class Future:
+            def ask(self) -> Deferred[int]:
+                return Deferred()
+
         self.assertEqual("Ask.\n\nIt waits.\n\n:returns: the answer.", Face.ask.__doc__)
+        gives = "Gives a Deferred of that, which has the errors as well."
+        self.assertEqual(f"Ask.\n\n{gives}\n\n:returns: the answer.", Future.ask.__doc__)
         doc = tx.Producer.send.__doc__ or ""
         self.assertIn("Gives a Deferred of that", doc)
         self.assertIn("Gives an ``asyncio.Future`` of that", aio.Producer.send.__doc__ or "")

@@ -27,6 +27,7 @@ from metamorphosis.errors import (
     NotConnected,
     ServiceUnavailable,
 )
+from metamorphosis.testing.registry import MemoryRegistry
 from metamorphosis.testing.runtime import MemoryLink, MemoryRuntime
 from tests.support.leftovers import collect_garbage, unclosed_factories
 
@@ -395,7 +396,7 @@ class ZooKeeperTests(SynchronousTestCase):
         self.assertEqual(0, self.session.registry.session_id())
 
     def test_absent(self) -> None:
-        """No session in time is an error; when ZooKeeper comes everything continues."""
+        """No session in time is an error; when ZooKeeper comes everything goes on."""
         self.session.registry.reachable = False
         starting = self.session.start()
         self.runtime.advance(30)
@@ -405,9 +406,9 @@ class ZooKeeperTests(SynchronousTestCase):
         self.successResultOf(self.session.start())
 
     def test_get_partitions_for_topic(self) -> None:
-        """Those of masters, by number; none for an unknown topic."""
-        self.runtime.result(self.session.start())
-        registry = self.session.registry
+        """Those of masters, by number; none for an unknown topic. It starts the factory."""
+        registry = MemoryRegistry(self.runtime.tree)
+        registry.start()
         for name, count in (("10-m", 1), ("2-m", 2), ("2-s0", 9)):
             data = TopicBroker(count, name).encode()
             self.runtime.result(registry.create(f"/other/brokers/topics-pub/t/{name}", data, True))

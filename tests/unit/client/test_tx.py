@@ -225,7 +225,7 @@ class ShutdownTests(SynchronousTestCase):
         return self.closed[-1]
 
     def test_reactor_waits(self) -> None:
-        """It asks the factory to close, and continues when that has happened."""
+        """It asks the factory to close, and goes on when that has happened."""
         ShutdownTrigger(self.reactor, self.close)
         later: list[bool] = []
         self.reactor.addSystemEventTrigger("during", "shutdown", later.append, True)
@@ -260,6 +260,26 @@ class OtherReactorTests(SynchronousTestCase):
         opening = open_link(reactor, "127.0.0.1", 8123, sink, 7.0)
         host, port, factory, timeout, _ = reactor.tcpClients[0]
         self.assertEqual(("127.0.0.1", 8123, 7.0), (host, port, timeout))
+        self.assertNoResult(opening)
+
+    def test_second_address(self) -> None:
+        """It gets the time that the first one has left."""
+        reactor: Any = MemoryReactorClock()
+
+        class Resolver:
+            def resolveHostName(self, receiver: Any, name: str, *rest: Any) -> None:
+                receiver.addressResolved(IPv4Address("TCP", "127.0.0.1", 0))
+                receiver.addressResolved(IPv4Address("TCP", "127.0.0.2", 0))
+                receiver.resolutionComplete()
+
+        reactor.nameResolver = Resolver()
+        reactor.advance(100)
+        opening = open_link(reactor, "two", 1, Sink(), 7.0)
+        reactor.advance(5)
+        factory = reactor.tcpClients[0][2]
+        factory.clientConnectionFailed(reactor.connectors[0], Failure(ConnectionRefusedError()))
+        self.assertEqual(["127.0.0.1", "127.0.0.2"], [each[0] for each in reactor.tcpClients])
+        self.assertEqual([7.0, 2.0], [each[3] for each in reactor.tcpClients])
         self.assertNoResult(opening)
 
     def test_name_without_address(self) -> None:
@@ -350,9 +370,23 @@ class OtherReactorTests(SynchronousTestCase):
         clock.advance(5)
         self.assertEqual([1, 2, 3], calls)
 
+    def test_call_that_fails(self) -> None:
+        """It is logged, and the others of the turn come."""
+
+        def fail() -> None:
+            raise ZeroDivisionError("on purpose")
+
+        clock = Clock()
+        runtime = TwistedRuntime(clock)
+        calls: list[int] = []
+        runtime.call_soon(fail)
+        runtime.call_soon(calls.append, 1)
+        clock.advance(0)
+        self.assertEqual([1], calls)
+        self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
+
     def test_call_that_ends_the_program(self) -> None:
-        """What is not an ``Exception`` goes to the reactor; the other calls of the turn still
-        come."""
+        """What is no ``Exception`` goes to the reactor; the other calls of the turn still come."""
 
         def leave() -> None:
             raise SystemExit
@@ -468,7 +502,7 @@ class LinkTransportTests(SynchronousTestCase):
         self.assertFalse(self.reactor.writing)
 
     def test_budget(self) -> None:
-        """One ``doWrite`` sends about so much, and continues next time."""
+        """One ``doWrite`` sends about so much, and goes on next time."""
         for _ in range(40):
             self.transport.write(bytes(1 << 16))
         self.socket.room = 1 << 30
@@ -477,7 +511,7 @@ class LinkTransportTests(SynchronousTestCase):
         self.assertTrue(self.reactor.writing)
 
     def test_pause_and_resume(self) -> None:
-        """The producer pauses above the mark and continues below half of it, once each."""
+        """The producer pauses above the mark and goes on below half of it, once each."""
         events: list[str] = []
 
         class Producer:

@@ -183,6 +183,28 @@ class PauseTests(AssignedCase):
             self.assertEqual(23 * count, consumer.assignment[FIRST].offset)
             consumer.resume(*FIRST)
 
+    def test_after_a_failure(self) -> None:
+        """What failed is behind it: after the resume the rest comes without its pause."""
+        self.logs[0].append(b"one", b"two")
+        consumer = self.consumer()
+        failing = [True]
+
+        def listener(message: ReceivedMessage) -> None:
+            if failing:
+                failing.pop()
+                raise ValueError("not yet")
+            self.listen(message)
+            consumer.pause(message.topic, message.partition)
+
+        self.begin(consumer.subscribe("t", 1000, listener))
+        self.let(6)
+        self.assertEqual([b"one"], self.got)
+        consumer.resume(*FIRST)
+        for _ in range(3):
+            self.broker.serve()
+            self.runtime.advance(0)
+        self.assertEqual([b"one", b"two"], self.got)
+
     def test_through_a_balance(self) -> None:
         """The partition stays paused while this member owns it."""
         consumer = self.listening(self.consumer())

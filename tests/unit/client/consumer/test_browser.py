@@ -11,7 +11,7 @@ from metamorphosis.client.consumer.browser import TopicBrowser
 from metamorphosis.client.factory import SessionFactory
 from metamorphosis.client.model import Partition
 from metamorphosis.client.settings import ClientConfig
-from metamorphosis.errors import ClientClosed, InternalServerError, InvalidArgument
+from metamorphosis.errors import ClientClosed, InternalServerError, InvalidArgument, NotConnected
 from metamorphosis.message import encode_record
 from metamorphosis.testing.runtime import MemoryRuntime
 from tests.support.memorybroker import MemoryBroker
@@ -80,6 +80,19 @@ class BrowserTests(BrowserCase):
         self.broker.log("t", 0, 5000).append(b"one")
         self.assertEqual([(0, b"one")], self.browse(self.browser()))
 
+    def test_sent_back(self) -> None:
+        """A log that ends before what was read of it ends the partition."""
+        self.broker.log("t", 0).append(b"one")
+        asked = self.broker._get
+
+        def get(request: Any) -> bytes | None:
+            return (
+                asked(request) if request.offset < 23 else self.broker._result(request, 301, b"0")
+            )
+
+        self.broker._get = get  # type: ignore[method-assign]
+        self.assertEqual([(0, b"one")], self.browse(self.browser()))
+
     def test_large_message(self) -> None:
         """A message larger than the buffer does not end its partition."""
         self.broker.log("t", 0).append(b"x" * 4000, b"two")
@@ -102,8 +115,10 @@ class BrowserTests(BrowserCase):
         self.assertIn("t 0-0: the message at offset 23 cannot be read", line)
 
     def test_zeros_that_reach_into_a_fetch(self) -> None:
-        """Zeros look like empty messages. The last of them covers the beginning of a message that
-        is whole, at which reading continues: before the first byte of this fetch."""
+        """
+        Zeros look like empty messages. The last of them covers the beginning of a message that is
+        whole, at which reading goes on: before the first byte of this fetch.
+        """
         log = self.broker.log("t", 0)
         first = 1 << 60
         bodies = (b"", bytes(8), b"", b"three", b"four")
@@ -120,6 +135,20 @@ class BrowserTests(BrowserCase):
         log.append(b"one")
         self.assertEqual([(0, b"one")], self.browse(self.browser()))
         self.assertIn("going on at offset 5000", self.runtime.log.texts("error")[0])
+
+    def test_broker_away(self) -> None:
+        """The error says so, and after how long."""
+        self.broker.log("t", 0).append(b"one")
+        self.browse(self.browser())
+        browser = TopicBrowser(self.session, "t", 1000, 2.0)
+        reading = self.runtime.start(browser._reader.partition(Partition(0, 0), 2.0))
+        self.runtime.result(reading)
+        for link in self.runtime.links:
+            link.lose()
+        reading = self.runtime.start(browser._reader.partition(Partition(0, 0), 2.0))
+        self.runtime.advance(3)
+        error = self.assertRaises(NotConnected, self.runtime.result, reading)
+        self.assertIn("meta://b:1 cannot be reached within 2 s", str(error))
 
     def test_refused(self) -> None:
         """A refusal of the broker ends the iteration with its error."""
@@ -142,6 +171,22 @@ class LifeTests(BrowserCase):
         self.assertEqual(
             [Partition(0, 0), Partition(0, 2), Partition(0, 11)], self.runtime.result(future)
         )
+
+    def test_gives_back_what_it_has(self) -> None:
+        """The line about what was passed over, and its use of the broker's connection."""
+        log = self.broker.log("t", 0)
+        log.append(b"one", b"two", b"three")
+        log.data = log.data.replace(b"two", b"tw?")
+        before = len(self.runtime.clock.getDelayedCalls())
+        browser = self.browser()
+        self.browse(browser)
+        users = self.session.connections._shared["meta://b:1"].users
+        self.assertIn(id(browser._reader), users)
+        self.runtime.result(browser.close())
+        self.assertNotIn(id(browser._reader), users)
+        self.runtime.advance(5)
+        left = [each.func for each in self.runtime.clock.getDelayedCalls()]
+        self.assertEqual([], [each for each in left if "seldom" in str(each)], before)
 
     def test_closed(self) -> None:
         """A closed browser returns no message, and has left the factory."""

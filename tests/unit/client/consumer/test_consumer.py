@@ -157,6 +157,18 @@ class SubscriptionTests(ConsumerCase):
         self.let(10)
         self.assertEqual([b"one"], self.got)
 
+    def test_counts(self) -> None:
+        """From zero on, what it has done."""
+        (log,) = self.topic("t", 1)
+        log.append(b"one", b"three")
+        consumer = self.session.create_consumer("g").subscribe("t", listener=self.listen)
+        self.assertEqual({0}, set(consumer.counts))
+        self.begin(consumer)
+        self.let(6)
+        counts = consumer.counts._asdict()
+        self.assertEqual((2, 48), (counts.pop("delivered"), counts.pop("delivered_bytes")))
+        self.assertEqual({1}, {number for number in counts.values() if number}, "one commit")
+
     def test_row_29_consumes_and_commits(self) -> None:
         """Row 29: messages of all partitions arrive; the positions are stored in ZooKeeper."""
         for n, log in enumerate(self.topic("t", 3)):
@@ -251,6 +263,62 @@ class SubscriptionTests(ConsumerCase):
         registry.resume()
         self.let(5)
         self.assertEqual([b"one"], self.got)
+
+    def test_closed_before_zookeeper_comes(self) -> None:
+        """It does not join."""
+        self.topic("t", 1)
+        registry = MemoryRegistry(self.runtime.tree, reachable=False)
+        session = SessionFactory(self.runtime, self.session.config, registry)
+        consumer = session.create_consumer("g").subscribe("t", listener=self.listen)
+        future = consumer.complete_subscribe()
+        self.let(1)
+        self.close(consumer.close())
+        registry.resume()
+        self.let(5)
+        self.assertRaises(ClientClosed, self.runtime.result, future)
+        self.assertEqual([], [path for path in self.runtime.tree.nodes if "/g/" in path])
+
+    def test_times_of_the_member(self) -> None:
+        """Those of the settings, in seconds."""
+        consumer = self.begin(self.session.create_consumer("g").subscribe("t", listener=nothing))
+        member: Any = consumer._joining.assignment
+        self.assertEqual((5.0, 40.0), (member._sync_seconds, member._patience))
+
+    def test_no_zookeeper_until_the_close(self) -> None:
+        """Nobody tries any more, and nothing says so."""
+        self.topic("t", 1)
+        registry = MemoryRegistry(self.runtime.tree, reachable=False)
+        session = SessionFactory(self.runtime, self.session.config, registry)
+        consumer = session.create_consumer("g").subscribe("t", listener=self.listen)
+        future = consumer.complete_subscribe()
+        self.let(31)
+        self.assertRaises(NotConnected, self.runtime.result, future)
+        self.close(consumer.close())
+        lines = self.runtime.log.texts("warn")
+        self.assertEqual(
+            [], [each for each in lines if "still trying" in each and "joined" in each]
+        )
+
+
+class BrowsingTests(ConsumerCase):
+    """Browsers of a session with ZooKeeper."""
+
+    def test_partitions(self) -> None:
+        """Those that brokers take messages for, with the messages in them."""
+        first, second = self.topic("t", 2)
+        first.append(b"one")
+        second.append(b"two")
+        browser = self.runtime.result(self.session.create_topic_browser("t"))
+        future: Any = browser.partitions()
+        self.let(1)
+        self.assertEqual([Partition(2, 0), Partition(2, 1)], self.runtime.result(future))
+
+        async def collect() -> list[bytes]:
+            return [message.data async for message in browser]
+
+        found = self.runtime.start(collect())
+        self.let(1)
+        self.assertEqual([b"one", b"two"], self.runtime.result(found))
 
 
 class BeginningTests(ConsumerCase):
@@ -439,6 +507,8 @@ class AcknowledgingTests(ConsumerCase):
         consumer.seek("t", partition, MAX_OFFSET)
         self.let(1)
         self.assertEqual((5, 46), (len(self.got), self.offset(consumer)))
+        consumer.seek("t", partition, 23)
+        self.assertEqual(-1, consumer.assignment["t", partition].message_id)
         self.assertRaises(InvalidArgument, consumer.seek, "t", partition, -1)
         self.assertRaises(InvalidState, consumer.seek, "t", Partition(2, 9), 0)
 
@@ -575,7 +645,7 @@ class EndTests(ConsumerCase):
     """``close``."""
 
     def test_row_55_leaves_the_factory(self) -> None:
-        """Row 55: a closed consumer is not a child of its factory; its topics are free again."""
+        """Row 55: a closed consumer is no child of its factory; its topics are free again."""
         consumer = self.begin(self.session.create_consumer("g").subscribe("t", 1000, nothing))
         other = self.session.create_consumer("g").subscribe("u", 1000, nothing)
         self.close(consumer.close())

@@ -71,6 +71,20 @@ class DirectCase(SynchronousTestCase):
         return sorted(f"{topic} {partition}" for topic, partition in self.consumer.assignment)
 
 
+class ConnectionTests(DirectCase):
+    """The connection to the one broker, which its session has as well."""
+
+    def test_closed_consumer(self) -> None:
+        """It is no user any more."""
+        self.runtime.result(self.begin(partition="0-1"))
+        users = self.session.connections._shared["meta://b:1"].users
+        self.assertIn(id(self.consumer._joining), users)
+        closing = self.consumer.close()
+        self.let(10)
+        self.runtime.result(closing)
+        self.assertEqual({id(self.session)}, set(users))
+
+
 class DirectTests(DirectCase):
     """The partitions that are read, and their start."""
 

@@ -49,7 +49,9 @@ class LagTests(ConsumerCase):
         """Deleted unread messages do not count; a position beyond the end is a lag of 0."""
         for committed, expected in ((None, 50), (0, 50), (120, 30), (150, 0), (999, 0)):
             self.assertEqual(expected, Lag(committed, -1, 100, 150).bytes)
-        self.assertIsNone(Lag(5, -1, None, None, NoPartition("away")).bytes)
+        self.assertEqual(50, Lag(None, -1, 0, 50).bytes)
+        for begin, end in ((None, None), (0, None), (None, 50)):
+            self.assertIsNone(Lag(5, -1, begin, end, NoPartition("away")).bytes)
 
     def test_unknown_topic(self) -> None:
         """It has no partitions, and no node is made in ZooKeeper."""
@@ -69,6 +71,7 @@ class LagTests(ConsumerCase):
             self.registry.create(f"{PATHS.topics_sub('t')}/{name}", data, True)
         lags = self.ask(self.session.create_consumer("g").lag("t", 2.0), 3)
         self.assertEqual(Lag(None, -1, 0, 23), lags[FIRST])
+        self.assertEqual({FIRST, Partition(3, 0), Partition(4, 0)}, set(lags))
         texts = [str(lags[Partition(each, 0)].fault) for each in (3, 4)]
         self.assertIn("meta://c:1 cannot be reached within 2 s", texts[0])
         self.assertIn("t 4-0: ZooKeeper lists no broker that has it", texts[1])

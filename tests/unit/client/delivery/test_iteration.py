@@ -309,9 +309,11 @@ class PollTests(IterationCase):
         delivery.stop()
         self.assertFalse(self.runtime.result(done))
         again = self.claimed(0)
+        again.position.modified = False
         self.fetch(again, 0, 1, 2)
         self.assertEqual([2], self.poll())
-        self.assertEqual(46, again.position.offset)
+        position = again.position
+        self.assertEqual((46, 1, True), (position.offset, position.message_id, position.modified))
 
     def test_manual(self) -> None:
         """With ``auto_ack=False`` only ``ack`` of the consumer counts."""

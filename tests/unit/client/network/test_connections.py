@@ -114,7 +114,7 @@ class SharingTests(ConnectionsCase):
         self.assertEqual([], self.runtime.attempts)
 
     def test_wanted_again_before_the_answer(self) -> None:
-        """The broker is back: the same connection continues."""
+        """The broker is back: the same connection goes on."""
         answers = self.asked()
         self.connections.release(URL, self.user)
         again = self.connections.acquire(URL, object())
@@ -204,6 +204,25 @@ class ReconnectTests(ConnectionsCase):
         self.runtime.advance(0.05)
         self.runtime.accept()
         self.assertTrue(connection.is_connected)
+
+    def test_lines_of_a_second_outage(self) -> None:
+        """It is said again that the broker cannot be reached, and again once."""
+        self.connections.acquire(URL, self.user)
+        for _ in range(2):
+            self.pauses(3)
+            link = self.runtime.accept()
+            self.runtime.advance(3600)
+            link = self.link_after(link)
+            link.lose()
+            self.pause()
+        lines = self.runtime.log.texts("warn")
+        self.assertEqual(2, sum("cannot be reached (connection refused)" in each for each in lines))
+
+    def link_after(self, link: MemoryLink) -> MemoryLink:
+        """The present one: a silent broker's was replaced meanwhile."""
+        while self.runtime.attempts:
+            link = self.runtime.accept()
+        return link
 
     def test_accepts_and_closes(self) -> None:
         """A server that never gives a valid answer is not worth fast attempts."""

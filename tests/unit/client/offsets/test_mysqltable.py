@@ -78,7 +78,7 @@ class ColumnTests(SynchronousTestCase):
     """Ranges."""
 
     def test_ranges(self) -> None:
-        """By type, with and without width and sign; what is not an integer holds everything."""
+        """By type, with and without width and sign; what is no integer holds everything."""
         for kind, least, most in (
             ("int(11)", -(1 << 31), (1 << 31) - 1),
             ("int unsigned", 0, (1 << 32) - 1),
@@ -122,6 +122,7 @@ class StatementTests(SynchronousTestCase):
                 "UPDATE command denied to user 'a'@'h' for table 't'",
                 "grant select, insert, update on `t` to 'a'@'h'",
             ),
+            (1366, "Incorrect string value", "convert to character set utf8mb4"),
             (1290, "The server is running with the --read-only option", "read_only = off"),
         ):
             self.assertIn(expected, mending(number, text, "`t`") or "")

@@ -64,6 +64,14 @@ class PublishTests(DirectoryCase):
         expected = [f"2-{number}" for number in range(11)] + ["10-0", "10-1"]
         self.assertEqual(expected, self.published())
 
+    def test_partition_of_a_broker_that_is_away(self) -> None:
+        """The error names the node that is missing, and the ZooKeeper."""
+        self.register(0)
+        self.publish()
+        self.link()
+        error = self.assertRaises(NoPartition, self.directory.broker_of, "test", Partition(7, 0))
+        self.assertIn("no /meta/brokers/ids/7/master in ZooKeeper at zk:2181", str(error))
+
     def test_makes_nothing(self) -> None:
         """Looking for an unknown topic makes no node; when the topic comes it is seen."""
         before = set(self.tree.nodes)

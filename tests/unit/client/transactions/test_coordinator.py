@@ -452,6 +452,16 @@ class CrashTests(CoordinatorCase):
         self.coordinator.resolve()
         self.assertBoth(1)
 
+    def test_start_that_fails(self) -> None:
+        """What is not expected ends the block before it begins, and the file is free again."""
+
+        def fail(*_: object) -> None:
+            raise ZeroDivisionError("on purpose")
+
+        self.patch(self.coordinator, "resolve", fail)
+        self.assertRaises(ZeroDivisionError, self.coordinator.__enter__)
+        self.assertEqual({}, dict(self.again().left))
+
     def test_database_has_not_noticed(self) -> None:
         """
         A branch whose dead connection still has it is denied and listed: it is not taken for done.
@@ -567,6 +577,12 @@ class DecisionLogTests(CoordinatorCase):
             self.assertIn(path, str(error))
         with open(text, "rb") as file:
             self.assertEqual(b"important notes " * 100, file.read())
+
+    def test_survives_power_cuts(self) -> None:
+        """Each decision is flushed, with the directory that has its journal."""
+        log = DecisionLog(self.mktemp(), "q")
+        self.assertEqual((3,), log._db.execute("PRAGMA synchronous").fetchone())
+        log.close()
 
     def test_closed(self) -> None:
         """Every call raises an error."""

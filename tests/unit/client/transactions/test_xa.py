@@ -37,6 +37,7 @@ from metamorphosis.errors import (
     ClientClosed,
     Forbidden,
     InternalServerError,
+    InvalidMessage,
     InvalidState,
     RemoteProtocolError,
     SendTimeout,
@@ -154,7 +155,7 @@ class StepTests(XACase):
         self.assertEqual([], self.there.lines)
 
     def test_join_and_resume(self) -> None:
-        """The branch continues where it was left, and BEGIN is not sent again."""
+        """The branch goes on where it was left, and BEGIN is not sent again."""
         self.outcome(self.resource.start(A))
         self.outcome(self.resource.send("test", b"1"))
         self.outcome(self.resource.end(A, TMSUSPEND))
@@ -375,6 +376,14 @@ class RefusalTests(XACase):
         error = self.assertCode(XA_RBROLLBACK, self.resource.commit(A, True))
         self.assertIn("wrong partition 9", str(error))
         self.assertEqual([], self.visible())
+
+    def test_wrong_message(self) -> None:
+        """The same: what belongs to the branch is not all there."""
+        self.outcome(self.resource.start(A))
+        self.assertRaises(InvalidMessage, self.outcome, self.resource.send("test", "text"))
+        self.assertCode(XA_RBROLLBACK, self.resource.send("test", b"3"))
+        self.outcome(self.resource.end(A))
+        self.assertCode(XA_RBROLLBACK, self.resource.prepare(A))
 
     def test_send_many(self) -> None:
         """Into the branch that is started; without one, or after a failure, each says why not."""
