@@ -18,10 +18,19 @@ import os
 import signal
 import time
 import warnings
+import weakref
 
 from twisted.internet.defer import Deferred
 from twisted.python import log
 from twisted.trial.unittest import SkipTest, SynchronousTestCase, TestCase
+
+
+class Big:
+    alive = weakref.WeakSet()
+
+    def __init__(self):
+        self.itself = self
+        Big.alive.add(self)
 
 
 class SampleTests(TestCase):
@@ -56,6 +65,12 @@ class SampleTests(TestCase):
     def test_cleanup_fails(self):
         self.addCleanup(lambda: 1 / 0)
 
+    def test_1_has_objects(self):
+        self.big = Big()
+
+    def test_2_has_none_of_others(self):
+        self.assertEqual([], list(Big.alive))
+
     def test_fails_twice(self):
         self.addCleanup(lambda: 1 / 0)
         self.fail("and the cleanup, too")
@@ -69,9 +84,12 @@ class PatientTests(SynchronousTestCase):
         self.assertGreater(left, 300)
 
 
+left = []
+
+
 class LeavingTests(SynchronousTestCase):
     def test_leaves_files(self):
-        self.files = [open("left-%d" % n, "w") for n in range(80)]
+        left.extend(open("left-%d" % n, "w") for n in range(80))
 
     def test_leaves_stores(self):
         self.segments = [os.open("%d.meta" % n, os.O_CREAT) for n in range(80)]
@@ -141,7 +159,7 @@ class StageTests(SynchronousTestCase):
         self.assertEqual(set(outcome.failed), {prefix + name for name in FAILED})
         self.assertEqual(set(outcome.skipped), {f"{prefix}skips", f"{prefix}todo"})
         self.assertEqual(outcome.skipped[f"{prefix}skips"], "not today")
-        self.assertEqual(outcome.line, "1 passed, 7 failed, 2 skipped")
+        self.assertEqual(outcome.line, "3 passed, 7 failed, 2 skipped")
         self.assertIn("this is wrong", outcome.failed[f"{prefix}fails"])
 
     def test_process_dies(self) -> None:
