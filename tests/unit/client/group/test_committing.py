@@ -452,6 +452,8 @@ class UserStoreTests(CommittingCase):
         move(self.take(), 100)
         self.assertTrue(self.commit())
         self.assertEqual(StoredOffset("test", P0, 100, 7), kept["last"])
+        self.committing = self.make(store=Plain())
+        self.assertEqual(100, self.take().offset)
 
     def test_deferred(self) -> None:
         """Methods that return Deferreds."""
