@@ -571,6 +571,16 @@ class RejectionTests(ConsumerCase):
         self.let(650)
         self.assertEqual([b"bad"] * 6 + [b"good"] + [b"bad"] * 2, self.got)
 
+    def test_topic_of_later(self) -> None:
+        """What is kept of a topic that is subscribed later comes as well."""
+        consumer = self.failing(0)
+        message = ReceivedMessage("u", Partition(2, 0), 0, 1, 0, b"kept")
+        self.runtime.run(self.session.recovery.keep(message, "g"))
+        del self.got[:]
+        consumer.subscribe("u", 1000, self.listen)
+        self.let(350)
+        self.assertEqual([b"kept"], self.got)
+
     def test_own_strategy(self) -> None:
         """A user's strategy gets the message instead."""
         rejected: list[bytes] = []

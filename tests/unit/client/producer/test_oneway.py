@@ -111,9 +111,9 @@ class WindowTests(OneWayCase):
 
     def test_ready(self) -> None:
         """It fires when half of the window is free."""
-        producer = self.sender("test", window=4)
+        producer = self.sender("test", window=6)
         self.assertTrue(producer.ready().called)
-        for _ in range(2):
+        for _ in range(3):
             producer.send("test", b"x")
         self.assertTrue(producer.ready().called)
         producer.send("test", b"x")
