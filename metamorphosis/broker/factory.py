@@ -5,6 +5,7 @@ connections.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -92,11 +93,11 @@ class BrokerFactory(ServerFactory):
         """With the turn in C, where it is built."""
         return SocketSet(self._reactor) if turn is None else LaneSet(self._reactor, self.shared)
 
-    def adopt(self, transport: Any, take: Take) -> None:
+    def adopt(self, transport: Any, take: Take, is_expected: Callable[[], bool]) -> None:
         """Serve a connection that this broker has made in the same turn as its clients; see
         ``SocketSet.adopt``."""
         if self._sockets is not None and not self._sockets.is_closed:
-            self._sockets.adopt(transport, take)
+            self._sockets.adopt(transport, take, is_expected)
 
     def stop_accepting(self) -> Deferred[None]:
         """Close the port; connections stay."""

@@ -17,7 +17,8 @@ has its replies.
 The two members of a pair linger: after a turn with nothing but ordinary requests they wait a moment
 for the next ones, before the reactor looks at anything else. The other member answers within that
 time, and each return through the reactor costs a third of the CPU time of such a turn. Other
-sockets and timers of the reactor wait for the same moment.
+sockets and timers of the reactor wait for the same moment; so they do not linger while a reply
+waits for a flush.
 """
 
 from __future__ import annotations
@@ -77,6 +78,7 @@ class LaneSet(SocketSet):
         self.plain: set[int] = set()
         self._received: dict[int, Take] = {}  # adopted sockets from which C receives
         self._is_of_pair = False
+        self._is_expected: Callable[[], bool] = lambda: False
         self._serving = False
         self._ordinary = True  # so were the requests of this turn
         self._wait: Callable[[int], bool] = self._lanes.wait
@@ -86,7 +88,7 @@ class LaneSet(SocketSet):
         """Let the turn serve the ready sockets, serve in Python those that it leaves, then write
         what has collected."""
         ordinary = self._serve_ready()
-        if ordinary and self._is_of_pair:
+        if ordinary and self._is_of_pair and self._may_linger():
             self._linger()
 
     def _serve_ready(self) -> bool:
@@ -109,7 +111,12 @@ class LaneSet(SocketSet):
         """Serve requests that come within a moment; see the module."""
         end = monotonic() + LINGER_SECONDS
         while self._wait(LINGER_MILLISECONDS) and self._serve_ready() and monotonic() < end:
-            pass
+            if not self._may_linger():
+                return
+
+    def _may_linger(self) -> bool:
+        """Whether no reply waits, or those that wait do so for an adopted socket."""
+        return not self._held or self._is_expected()
 
     def _serve_left(self, left: Sequence[Any]) -> bool:
         """Serve what the turn has left; returns whether a ready socket has become plain."""
@@ -190,11 +197,12 @@ class LaneSet(SocketSet):
 
     # Adopted sockets
 
-    def adopt(self, transport: Any, take: Take) -> None:
+    def adopt(self, transport: Any, take: Take, is_expected: Callable[[], bool]) -> None:
         """See ``SocketSet``. C receives, and leaves all bytes: none are ``sync``, the only requests
         that it would take."""
         self._is_of_pair = True
-        super().adopt(transport, take)
+        self._is_expected = is_expected
+        super().adopt(transport, take, is_expected)
         self._receive(transport)
 
     def _receive(self, transport: Any) -> None:

@@ -64,13 +64,14 @@ class SocketSet:
     def note_active(self) -> None:
         """Tell the connections of which bytes have come, where they do not see it themselves."""
 
-    def adopt(self, transport: Any, take: Take) -> None:
+    def adopt(self, transport: Any, take: Take, is_expected: Callable[[], bool]) -> None:
         """
         Watch a socket that the reactor has watched for input until now: it is served in the same
         turn as the clients. It returns to the reactor when the set closes.
 
         :param transport: a ``FileDescriptor``, whose ``reactor`` this becomes.
         :param take: gets its bytes where the set receives them itself.
+        :param is_expected: whether the replies of clients wait for its bytes, and for nothing else.
         """
         for ended in [each for each in self.adopted if not each.connected]:
             del self.adopted[ended]

@@ -37,7 +37,7 @@ JOINING_GROUP = "metamorphosis-joining"
 ``pairslave.unbroken``."""
 
 
-Adopt = Callable[[Any, Callable[[bytes], bool]], None]
+Adopt = Callable[[Any, Callable[[bytes], bool], Callable[[], bool]], None]
 """See ``SocketSet.adopt``."""
 
 
@@ -77,7 +77,7 @@ class Attached:
     turn: Turn
     presence: Presence
     reload: Callable[[], None]
-    adopt: Adopt = lambda transport, take: None
+    adopt: Adopt = lambda transport, take, is_expected: None
 
 
 class Role(Protocol):

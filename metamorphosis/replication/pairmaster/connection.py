@@ -86,7 +86,7 @@ class SlaveConnection(BrokerConnection):
         if self._link is not None:
             self.send = self._link.write  # type: ignore[method-assign]  # one call less
         if isinstance(self._link, TwistedLink):
-            self._adopt(self._link.transport, self.take)
+            self._adopt(self._link.transport, self.take, self._syncs.waits_only_for_slave)
         self._syncs.begun()
 
     def _ended(self) -> None:

@@ -126,6 +126,7 @@ class Landing:
     ) -> None:
         """See ``Portion`` for the parameters."""
         self.pending += 1
+        self._syncs.landing += 1
         portion = Portion(self._ended, waits, first, count, offsets, batch, record)
         if batch.state is PENDING:
             batch.waiters.append(portion.stored)
@@ -134,6 +135,7 @@ class Landing:
 
     def _ended(self, error: BaseException | None) -> None:
         self.pending -= 1
+        self._syncs.landing -= 1
         if error is not None:
             self._part(f"what the slave has could not be written: {error}")
         self._landed()

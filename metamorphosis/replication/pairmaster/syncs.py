@@ -67,6 +67,7 @@ class Syncs:
     :param failed: called with the number of records in a row that the slave has not acknowledged,
         at each change; 0 after an acknowledgement.
     :ivar waiting: bytes of memory that wait for the slave.
+    :ivar landing: portions that the stores here have and have not stored yet.
     :ivar is_connected: whether records can be sent.
     :ivar unknown: the number of replies without a pending record.
     """
@@ -81,7 +82,7 @@ class Syncs:
         max_waiting: int,
         failed: Callable[[int], None] = lambda count: None,
     ) -> None:
-        self.waiting = 0
+        self.waiting = self.landing = 0
         self.is_connected = False
         self.unknown = 0
         self.failures = 0
@@ -117,6 +118,10 @@ class Syncs:
     def takes_more(self) -> bool:
         """Whether a put may be sent."""
         return self.waiting < self._limit and self.is_connected
+
+    def waits_only_for_slave(self) -> bool:
+        """Whether puts wait for replies of the slave, and none for a store here."""
+        return self.waiting > 0 and not self.landing
 
     @property
     def under_way(self) -> int:

@@ -80,6 +80,24 @@ class SlaveTests(SlaveCase):
         wait.calls.clear()
 
 
+class FlushTests(SlaveCase):
+    """A slave whose replies wait for a flush."""
+
+    def test_no_wait(self) -> None:
+        """The reactor has to learn of its end."""
+        served = self.slave(unflush_threshold=0)
+        peer = self.master(served)
+        wait = Wait(served)
+        served.broker.threads.hold()
+        for _ in range(2):
+            peer.send(sync(b"a"))
+            served.sockets.doRead()
+        self.assertEqual((wait.asked, peer.received()), (0, b""))
+        served.broker.threads.release()
+        served.turn()
+        self.assertEqual(peer.received().count(b"result 200"), 2)
+
+
 class PlainTests(LaneCase):
     """A broker of no pair."""
 
@@ -105,7 +123,7 @@ class AdoptedTests(LaneCase):
         self.addCleanup(self.transport.peer.close)
         self.addCleanup(self.transport.socket.close)
         self.transport.startReading()
-        self.served.sockets.adopt(self.transport, self.take)
+        self.served.sockets.adopt(self.transport, self.take, lambda: False)
         self.wait = Wait(self.served)
 
     def take(self, data: bytes) -> bool:
@@ -160,7 +178,7 @@ class AdoptedTests(LaneCase):
 
     def test_fault(self) -> None:
         """It ends that connection only."""
-        self.served.sockets.adopt(self.transport, lambda data: 1 // 0 == 1)
+        self.served.sockets.adopt(self.transport, lambda data: 1 // 0 == 1, lambda: False)
         self.read(b"one")
         self.assertEqual(self.transport.events, [ZeroDivisionError])
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)

@@ -162,7 +162,7 @@ class SocketSetTests(SynchronousTestCase):
         self.addCleanup(transport.peer.close)
         self.addCleanup(transport.socket.close)
         transport.startReading()
-        self.sockets.adopt(transport, lambda data: True)
+        self.sockets.adopt(transport, lambda data: True, lambda: False)
         return transport
 
     def test_adopted(self) -> None:

@@ -153,6 +153,32 @@ class GroupCommitTests(TakenTests):
     threshold = 0
 
 
+class WaitTests(LaneCase):
+    """Whether the turn waits for the slave before it returns to the reactor."""
+
+    threshold = 0
+
+    def test_slave_or_flush(self) -> None:
+        """It does while puts wait for the slave only; the end of a flush comes by the reactor."""
+        peer = self.peer()
+        syncs = self.pair.role.syncs
+        self.assertFalse(syncs.waits_only_for_slave())
+        self.pair.broker.threads.hold()
+        peer.send(put(b"a", 5))
+        self.pair.serve()
+        self.assertTrue(syncs.waits_only_for_slave())
+        self.pair.settle()
+        peer.send(put(b"b", 6))
+        self.pair.serve()
+        self.assertFalse(syncs.waits_only_for_slave())
+        self.pair.settle()
+        self.pair.broker.threads.release()
+        self.pair.settle()
+        self.assertEqual(self.statuses(peer.received()), [b"200"] * 2)
+        self.assertFalse(syncs.waits_only_for_slave())
+        self.assertEqual(syncs.landing, 0)
+
+
 class RefusedTests(LaneCase):
     """What ends otherwise."""
 
