@@ -13,7 +13,6 @@
 #include "checksum.h"
 #include "codec.h"
 
-#define CHECKSUM_MASK 0x7fffffffu /* never negative as an int32 */
 
 struct message {
     PyObject_HEAD PyObject *topic, *partition;
