@@ -347,6 +347,26 @@ class HungDiskTests(LanesTestCase):
         self.assertEqual(self.disk.on_reactor, ["write"])
 
 
+class LaterPathTests(SynchronousTestCase):
+    """Data paths that a reload brings."""
+
+    def test_device(self) -> None:
+        """One on another device has a lane of its own, whose writes run apart from the first."""
+        common = StoreEnvironment(
+            threads=SynchronousThreads(),
+            clock=Clock(),
+            schedule=FlushSchedule(Clock()),
+            disk=CountingDisk(),
+        )
+        devices = {"/one": 1, "/two": 1, "/other": 2}
+        lanes = Lanes(common, SynchronousThreads, devices.__getitem__, False)
+        first = lanes.environment("/one")
+        self.assertIs(first, lanes.environment("/two"))
+        other = lanes.environment("/other")
+        self.assertIs(other, lanes.environment("/other"))
+        self.assertEqual((False, True), (first.apart, other.apart))
+
+
 class LaneTests(SynchronousTestCase):
     """The condition for a stalled lane."""
 
