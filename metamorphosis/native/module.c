@@ -23,7 +23,7 @@
 
 struct state {
     PyObject *store_error;
-    PyObject *batch, *open_batch, *pieces, *next_offset, *puts, *syncs, *refuse, *max_body, *next_id, *carry; /* names */
+    PyObject *batch, *open_batch, *count, *pieces, *next_offset, *puts, *syncs, *refuse, *max_body, *next_id, *carry; /* names */
     PyObject *checked_only, *replies, *runs; /* likewise */
     PyObject *message_fields; /* the type */
     uint32_t (*crc32)(const uint8_t *data, size_t length);
@@ -123,8 +123,8 @@ static enum step open_batch(struct state *state, PyObject *store, PyObject **bat
 /* Begin a run of replies that wait for the batch of the present store. */
 static bool begin_run(struct taking *taking) {
     Py_ssize_t replies = PyList_Size(taking->replies);
-    Py_ssize_t pieces = PyList_Size(taking->pieces);
-    return append(taking->runs, Py_BuildValue("(OnnO)", taking->batch, replies, pieces / 2, taking->refuse));
+    PyObject *count = PyObject_GetAttr(taking->batch, taking->state->count);
+    return append(taking->runs, Py_BuildValue("(OnNO)", taking->batch, replies, count, taking->refuse));
 }
 
 /* Make the partition of `put` the one that the next records go to. */
@@ -371,7 +371,7 @@ static bool intern_names(struct state *state) {
         {&state->puts, "puts"},         {&state->next_offset, "next_offset"}, {&state->refuse, "refuse"},
         {&state->max_body, "max_body"}, {&state->next_id, "next_id"},       {&state->carry, "carry"},
         {&state->syncs, "syncs"},       {&state->checked_only, "checked_only"}, {&state->replies, "replies"},
-        {&state->runs, "runs"},
+        {&state->runs, "runs"},         {&state->count, "count"},
     };
     for (size_t index = 0; index < sizeof names / sizeof *names; index++) {
         *names[index].place = PyUnicode_InternFromString(names[index].name);
@@ -413,6 +413,7 @@ static int clear(PyObject *module) {
     Py_CLEAR(state->store_error);
     Py_CLEAR(state->batch);
     Py_CLEAR(state->open_batch);
+    Py_CLEAR(state->count);
     Py_CLEAR(state->pieces);
     Py_CLEAR(state->next_offset);
     Py_CLEAR(state->puts);

@@ -99,7 +99,7 @@ def scan(
         pieces = collecting.pieces
         if collecting is not batch:
             batch = collecting
-            runs.append((batch, len(replies), len(pieces) >> 1, refuse))
+            runs.append((batch, len(replies), collecting.count, refuse))
         # MessageStore.add, inlined: a call is a tenth of what a message costs here.
         pieces.append(_HEADER(length, checksum, next_id, int(flag)))
         pieces.append(body)

@@ -85,7 +85,7 @@ def scan(
         pieces = collecting.pieces
         if collecting is not batch:
             batch = collecting
-            runs.append((batch, len(replies), len(pieces) >> 1, refuse))
+            runs.append((batch, len(replies), collecting.count, refuse))
         pieces.append(_HEADER(length, checksum, number, int(flag)))
         pieces.append(body)
         offset = store.next_offset

@@ -239,6 +239,39 @@ class RefusedTests(CollectingCase):
         self.assertEqual(store.message_count, 7 + 4 + 0)
         self.assert_nothing_waits(served)
 
+    def test_part_of_a_mixed_batch_is_written(self) -> None:
+        """Runs from C and single records from Python are numbered together."""
+        served = self.serve()
+        plain, slow = self.plain(served), served.connect()
+        store = self.store(served)
+        filling = served.connect()
+        for _ in range(4):  # or the limit would hold for the log of the tests
+            filling.send(put(bytes(900_000)))
+            served.turn()
+        before = store.next_offset
+        store.worker = Worker.HOLDING
+        puts = [put(b"%04d" % number, opaque=b"%d" % number) for number in range(7)]
+        plain.send(b"".join(puts[:3]))
+        served.turn()
+        slow.send(b"version 9\r\n" + b"".join(puts[3:5]))
+        served.turn()
+        plain.send(b"".join(puts[5:]))
+        served.turn()
+        self.addCleanup(self.limit, resource.RLIM_INFINITY)
+        self.limit(before + 4 * 24 + 10)
+        store.worker = Worker.IDLE
+        store.proceed()
+        served.turn()
+        self.limit(resource.RLIM_INFINITY)
+        statuses = {
+            int(opaque): int(status)
+            for came in (plain.received(), slow.received())
+            for status, opaque in re.findall(rb"result (\d+) \d+ (\d+)\r\n", came)
+        }
+        refused = dict.fromkeys((4, 5, 6), 500)
+        self.assertEqual(statuses, dict.fromkeys((0, 1, 2, 3, 9), 200) | refused)
+        self.assertEqual(len(served.files()["test-0/0"]), before + 4 * 24)
+
     def test_store_that_is_closed(self) -> None:
         """Its puts are left to Python, which knows the text of the refusal."""
         served = self.group()

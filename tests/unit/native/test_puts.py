@@ -32,6 +32,7 @@ class Batch:
 
     def __init__(self) -> None:
         self.pieces: Any = []
+        self.count: Any = 0  # where the run of a test begins
 
 
 class Store:
