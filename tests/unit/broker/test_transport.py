@@ -197,6 +197,14 @@ class TransportTests(SynchronousTestCase):
         self.assertEqual(self.transport.queued_bytes, 0)
         self.assertEqual(self.reactor.writers, set())
 
+    def test_file_sent_in_part(self) -> None:
+        """A range of which the socket takes the beginning goes on behind it."""
+        data = os.urandom(3_000_000)
+        segment = self.segment(data)
+        self.transport.write_file(b"head", segment, 0, len(data))  # type: ignore[arg-type]
+        self.assertGreater(len(data), self.transport.queued_bytes)
+        self.assertEqual(b"head" + data, self.read(4 + len(data)))
+
     def test_file_at_once(self) -> None:
         """A range that the socket takes completely needs no queue and no reference."""
         segment = self.segment(b"0123456789")
