@@ -19,7 +19,7 @@ class OriginalClientTests(
     behaviour.ClosedPartitionBehaviour,
     behaviour.RebalanceBehaviour,
 ):
-    """The harness is right: original client, original broker."""
+    """The original client with the original broker: a check of the harness."""
 
     skip = peers.missing()
     kind = peers.JavaBroker
@@ -31,16 +31,14 @@ class OurClientTests(
     behaviour.ClosedPartitionBehaviour,
     behaviour.RebalanceBehaviour,
 ):
-    """The original client does not notice that the broker is ours."""
+    """The original client works with our broker as with the original."""
 
     skip = peers.missing()
     kind = peers.OurBroker
 
     def test_clients_survive_kill_of_broker(self) -> None:
-        """
-        Killed, and started at once while ZooKeeper still has the nodes of the dead session; the
-        original would stay unregistered.
-        """
+        """The broker is killed and restarted while ZooKeeper still has the nodes of the dead
+        session. The original would stay unregistered."""
         broker = self.own_broker()
         factory, received = self.factory(broker), samples("before", 20)
         producer = self.producer(factory, "t")
@@ -83,10 +81,8 @@ class OurClientTests(
         self.assertReceived(call, sent)
 
     def test_kills_under_load(self) -> None:
-        """
-        A Java producer sends all the time, our broker is killed again and again: the Java consumer
-        gets everything that was confirmed.
-        """
+        """A Java producer sends while our broker is killed again and again: the Java consumer
+        receives every confirmed message."""
         broker = self.own_broker()
         factory = self.factory(broker)
         producer = self.producer(factory, "t")
@@ -125,10 +121,8 @@ class OurClientTests(
         self.assertEqual(len(ids), len(set(ids)))
 
     def test_zookeeper_outage(self) -> None:
-        """
-        ZooKeeper dies and comes back, and the broker's session expires: messages flow all the time
-        but for the moment in which the clients look for the broker.
-        """
+        """ZooKeeper dies and returns, and the broker's session expires: messages flow, except while
+        the clients look for the broker."""
         zk = zookeeper.ZooKeeperServer(self.mktemp())
         zk.start()
         self.addCleanup(zk.kill)

@@ -34,7 +34,7 @@ OURS_ALONE = ("length above the limit", "line above the limit", "endless line")
 
 
 def ask_original(streams: list[bytes]) -> list[list[str]]:
-    """What the original makes of each stream, in the words of ``Codec.java``."""
+    """The commands and errors of the original for each stream, in the form of ``Codec.java``."""
     done = subprocess.run(
         ["java", "-cp", javabuild.classpath(), "compat.Codec"],
         input="".join(f"{stream.hex()}\n" for stream in streams),
@@ -47,22 +47,20 @@ def ask_original(streams: list[bytes]) -> list[list[str]]:
 
 
 def ask_ours(stream: bytes) -> tuple[list[Command], str]:
-    """The commands, and how it ends, in the same words."""
+    """Our commands and errors in the same form."""
     outcome = decoded([stream], LIMITS)
     return outcome.commands, "refused" if outcome.refused else f"waiting={outcome.waiting}"
 
 
 def written(found: Command) -> str:
-    """A command of ours in the words of ``Codec.java``."""
+    """A command of ours in the form of ``Codec.java``."""
     return f"{type(found).__name__}={int.from_bytes(encode(found)):x}"
 
 
 def comparable(found: Command) -> bool:
-    """
-    Whether both write the command the same. Not those: a text that is no UTF-8, which the original
-    decodes first; and a unique qualifier of digits without timeout, which the original writes so
-    that it is read as a timeout.
-    """
+    """Whether both write the command in the same way. Excluded are text that is not UTF-8, which
+    the original decodes first, and a unique qualifier of digits without a timeout, which the
+    original writes so that it is read as a timeout."""
     if isinstance(found, BooleanCommand) and found.message is not None:
         return b"\xef\xbf\xbd" not in found.message.decode("utf-8", "replace").encode()
     if isinstance(found, TransactionCommand) and found.timeout <= 0:
@@ -76,7 +74,8 @@ class CodecTests(SynchronousTestCase):
     skip = javabuild.missing()
 
     def compare(self, streams: list[bytes]) -> None:
-        """Same number and kinds of commands, same bytes where both can write them, same end."""
+        """Both return the same kinds of commands, the same bytes where both can write them, and the
+        same end."""
         outcomes = ask_original(streams)
         self.assertEqual(len(streams), len(outcomes))
         for stream, (*theirs, end) in zip(streams, outcomes, strict=True):
@@ -111,13 +110,13 @@ class DifferenceTests(SynchronousTestCase):
     skip = javabuild.missing()
 
     def check(self, stream: bytes) -> None:
-        """The original takes it, ours refuses it."""
+        """The original accepts the bytes, ours refuses them."""
         [[*_, end]] = ask_original([stream])
         self.assertEqual("waiting=0", end)
         self.assertEqual(([], "refused"), ask_ours(stream))
 
     def test_letter_whose_low_byte_is_v(self) -> None:
-        """The original takes U+0176 for a ``v``."""
+        """The original reads U+0176 as a ``v``."""
         self.check("\u0176 1\r\n".encode())
 
     def test_digits_of_other_scripts(self) -> None:
@@ -129,7 +128,7 @@ class DifferenceTests(SynchronousTestCase):
         self.check(b"transaction XID:1:+a::u s PREPARE 1\r\n")
 
     def test_time_to_wait_behind_a_get(self) -> None:
-        """The original ignores every token behind the opaque; ours takes one as a time."""
+        """The original ignores every token after the opaque; ours reads one as a time."""
         stream = b"get test g 1 1000 1048576 -3 5000\r\n"
         [theirs] = ask_original([stream])
         self.assertEqual([theirs], ask_original([stream.replace(b" 5000", b"")]))

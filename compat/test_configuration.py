@@ -1,6 +1,5 @@
 """
-The original and ours read the same ``server.ini``, expressions and schedules, and find the same in
-them.
+The original and ours read the same values from the same ``server.ini``, expressions and schedules.
 """
 
 from __future__ import annotations
@@ -39,12 +38,12 @@ def snake(name: str) -> str:
 
 
 class ConfigurationTests(SynchronousTestCase):
-    """Reader beside reader."""
+    """Our reader and the original's."""
 
     skip = peers.missing()
 
     def events(self, command: str, name: str, **arguments: object) -> list[dict[str, Any]]:
-        """What the original makes of each of a list."""
+        """The original's result for each item of a list."""
         return peers.driver().call(command, **arguments).named(name)
 
     def different(self, config: BrokerConfig, event: dict[str, Any]) -> list[object]:
@@ -68,10 +67,8 @@ class ConfigurationTests(SynchronousTestCase):
         return found
 
     def test_server_ini(self) -> None:
-        """
-        What ours accepts the original accepts, too, with the same values; ours refuses more,
-        earlier.
-        """
+        """The original accepts every file that ours accepts, with the same values; ours refuses
+        more files, at the start."""
         generator, directory = Generator(SEED), self.mktemp()
         os.makedirs(directory)
         paths = [os.path.abspath(os.path.join(directory, f"{n}.ini")) for n in range(FILES)]
@@ -94,9 +91,8 @@ class ConfigurationTests(SynchronousTestCase):
         self.assertGreater(both, FILES // 5)
 
     def test_expressions(self) -> None:
-        """
-        Integers and conditions have the same value; what ours refuses cannot be a key's value.
-        """
+        """Integers and conditions have the same value; an expression that ours refuses cannot be a
+        key's value."""
         generator = Generator(SEED)
         texts = [generator.expression() for _ in range(EXPRESSIONS)]
         both = 0

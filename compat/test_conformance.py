@@ -16,7 +16,7 @@ from tests.support import peers, zookeeper
 
 @functools.cache
 def faults(kind: type[peers.Broker], version: str) -> dict[str, str]:
-    """What a fresh broker did wrong in each row."""
+    """The faults of a fresh broker, by row."""
     with tempfile.TemporaryDirectory(prefix="metamorphosis-conformance-") as directory:
         broker = kind(
             directory,
@@ -35,7 +35,7 @@ def faults(kind: type[peers.Broker], version: str) -> dict[str, str]:
 
 
 class OriginalRows(SynchronousTestCase):
-    """The table is true: the original broker behaves as it says."""
+    """The original broker behaves as the table says."""
 
     skip = peers.missing()
 
@@ -45,7 +45,7 @@ class OriginalRows(SynchronousTestCase):
 
 
 class OurRows(SynchronousTestCase):
-    """Our broker behaves as the table says; it needs no ZooKeeper for that."""
+    """Our broker behaves as the table says, without ZooKeeper."""
 
     def outcome(self, row: str) -> str:
         """The fault of a row."""

@@ -1,6 +1,6 @@
 """
-One data directory, served in turn by the original and by ours: somebody who moves over can also go
-back.
+One data directory, served in turn by the original and by ours: a cluster can move in both
+directions.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class DataDirectoryTests(ClientCase):
     skip = peers.missing()
 
     def setUp(self) -> None:
-        """Everything the two share: data, port, ZooKeeper root, configuration."""
+        """The parts that both brokers share: data, port, ZooKeeper root, configuration."""
         self.directory = os.path.abspath(self.mktemp())
         self.port = zookeeper.free_port()
         self.root = f"/{name('data')}"
@@ -79,7 +79,7 @@ class DataDirectoryTests(ClientCase):
         return found
 
     def take_turns(self, *kinds: type[peers.Broker]) -> None:
-        """Each serves what those before it wrote, and adds to it."""
+        """Each broker serves the messages of the earlier ones, and adds its own."""
         before: dict[str, bytes] = {}
         for kind in kinds:
             broker = self.broker(kind)
@@ -97,15 +97,15 @@ class DataDirectoryTests(ClientCase):
             self.assertGreater(len(segments(broker.data)), 20)
 
     def test_java_ours_java(self) -> None:
-        """Over to ours and back again."""
+        """The original, ours, the original."""
         self.take_turns(*JAVA_OURS_JAVA)
 
     def test_ours_java_ours(self) -> None:
-        """Over to the original and back again."""
+        """Ours, the original, ours."""
         self.take_turns(*OURS_JAVA_OURS)
 
     def torn(self, first: type[peers.Broker], second: type[peers.Broker]) -> None:
-        """What a crash of the one left half written is cut off by the other."""
+        """A tail that a crash of one broker left incomplete is cut off by the other."""
         broker = self.broker(first)
         self.write(broker, 30)
         broker.stop()
@@ -158,7 +158,8 @@ class DataDirectoryTests(ClientCase):
         return int(reply.body.split()[2])
 
     def test_java_cuts_off_what_follows_damage(self) -> None:
-        """The original, started on the damaged directory, takes good messages away."""
+        """The original truncates a damaged directory at its start, with the good messages after the
+        damage."""
         path, bad, _ = self.damage()
         broker = self.broker(peers.JavaBroker)
         self.assertEqual(self.end(broker), bad)
@@ -166,7 +167,7 @@ class DataDirectoryTests(ClientCase):
         self.assertEqual(os.path.getsize(path), bad + 25)
 
     def test_java_keeps_what_ours_has_kept(self) -> None:
-        """After a start of ours the original serves the damaged file as it is."""
+        """After a start of ours the original serves the damaged file unchanged."""
         path, _, end = self.damage()
         with open(path, "rb") as segment:
             damaged = segment.read()
@@ -180,9 +181,7 @@ class DataDirectoryTests(ClientCase):
         self.assertEqual(os.path.getsize(path), end)
 
     def test_clients_stay(self) -> None:
-        """
-        The brokers change under a producer and a consumer that go on as if nothing had happened.
-        """
+        """The brokers are exchanged while a producer and a consumer are running: neither fails."""
         broker = self.broker(JAVA_OURS_JAVA[0])
         factory, received = self.factory(broker), samples("start", 20)
         producer = self.producer(factory, "t")

@@ -17,7 +17,7 @@ from tests.support.embedded import EmbeddedZooKeeper
 
 
 class LocalBroker(peers.OurBroker):
-    """``twistd -n metaq --local -f server.ini``; its ZooKeeper is no process that could be seen."""
+    """``twistd -n metaq --local -f server.ini``; its ZooKeeper runs in the same process."""
 
     kind = "local"
 
@@ -32,10 +32,8 @@ class LocalBroker(peers.OurBroker):
 
 
 class EmbeddedZooKeeperTests(behaviour.OffsetBehaviour, behaviour.RebalanceBehaviour):
-    """
-    The client does not notice where its ZooKeeper runs: what it expects of any broker, and what a
-    process takes along when it goes, and brings back.
-    """
+    """The client works as with a separate ZooKeeper, also when the process ends and starts
+    again."""
 
     skip = javabuild.missing()
     kind = LocalBroker
@@ -54,10 +52,8 @@ class EmbeddedZooKeeperTests(behaviour.OffsetBehaviour, behaviour.RebalanceBehav
         wait_until(lambda: committed() == ends, f"offsets become {ends}")
 
     def test_offsets_survive_restart_of_the_process(self) -> None:
-        """
-        An orderly end and a ``kill -9``: each time a new consumer of the group gets what was sent
-        after the start, by a producer that lived through it, and nothing else.
-        """
+        """After an orderly end and after a ``kill -9`` a new consumer of the group receives only
+        the messages sent after the start. The producer is the same all the time."""
         broker = self.own_broker()
         factory, ends = self.factory(broker), {}
         producer = self.producer(factory, "t")
@@ -77,10 +73,8 @@ class EmbeddedZooKeeperTests(behaviour.OffsetBehaviour, behaviour.RebalanceBehav
                 self.wait_for_commit(broker, ends)
 
     def test_group_survives_restart_of_the_process(self) -> None:
-        """
-        Two consumers share the partitions before and after ``kill -9``; their sessions come back,
-        and every message sent after that arrives exactly once.
-        """
+        """Two consumers share the partitions before and after ``kill -9``; their sessions resume,
+        and every later message arrives exactly once."""
         broker = self.kind(
             self.mktemp(), self.zookeeper_server(), f"/{name('group')}", {"t": {"numPartitions": 4}}
         )

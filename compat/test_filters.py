@@ -1,7 +1,7 @@
 """
-Consumer filters of our broker under the original Java client and under ours: no message of the
-group is lost, none comes twice, nobody waits for the rejected ones, and what is in ZooKeeper is
-always a place between two messages.
+Consumer filters of our broker with the original Java client and with ours: no message of the group
+is lost or repeated, rejected messages cause no pause, and the position in ZooKeeper is always the
+beginning of a message.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SLOW = {"max-delay": 5000}
 
 
 def mixed(count: int, first: int = 0) -> list[Sample]:
-    """Messages; the group "wanted" wants every second one."""
+    """Messages of which the group "wanted" accepts every second one."""
     words = ("no", "yes")
     return [
         Sample(f"{words[number % 2]} {number}".encode(), None)
@@ -55,18 +55,19 @@ class FilterTests(ClientCase):
             self.boundaries.append(self.boundaries[-1] + 20 + len(message.body))
 
     def position(self, group: str) -> int:
-        """What ZooKeeper has of the group; -1 for nothing."""
+        """The group's position in ZooKeeper; -1 without one."""
         text = self.stored_offsets(self.broker, group, "t").get("0-0", "-1--1")
         return int(text.split("-", 1)[1] if not text.startswith("-") else text.split("-", 2)[2])
 
     def at_end(self, group: str) -> bool:
-        """Whether the group is at the end of the log; wherever it is, a message begins there."""
+        """Whether the group is at the end of the log; its position must be the beginning of a
+        message."""
         position = self.position(group)
         self.assertIn(position, [-1, *self.boundaries])
         return position == self.boundaries[-1]
 
     def ours(self, face: str, group: str) -> peers.Call:
-        """What our consumer gets."""
+        """The messages that our consumer receives."""
         driver, factory, consumer = python(face), name("factory"), name("consumer")
         connect = self.broker.zookeeper.connect_string
         driver.call(
@@ -76,10 +77,8 @@ class FilterTests(ClientCase):
         return driver.call("consume", factory=factory, consumer=consumer, group=group, topic="t")
 
     def test_the_originals_own(self) -> None:
-        """
-        A thousand messages, a filter that counts, the Java client as it comes: five hundred, in
-        seconds.
-        """
+        """A thousand messages, a filter that counts, the Java client with its defaults: five
+        hundred arrive within seconds."""
         sent = mixed(1000)
         self.put(sent)
         begun = time.monotonic()
@@ -90,7 +89,7 @@ class FilterTests(ClientCase):
         self.assertReceived(call, sent[1::2])
 
     def test_no_slower_than_without(self) -> None:
-        """Of two hundred messages every second one is wanted: the others cost no pause."""
+        """Every second of two hundred messages is accepted: the rejected ones cause no pause."""
         sent = mixed(200)
         self.put(sent)
         seconds = {}
@@ -113,7 +112,7 @@ class FilterTests(ClientCase):
         wait_until(lambda: self.at_end("wanted"), "the group is at the end")
 
     def test_restarts_of_consumer_and_broker(self) -> None:
-        """Whoever is started again goes on where the group is."""
+        """After a restart of consumer or broker the group continues at its position."""
         sent = mixed(60)
         self.put(sent)
         consumer, call = self.consume(self.java, "t", "wanted")
@@ -136,10 +135,8 @@ class FilterTests(ClientCase):
         wait_until(lambda: self.at_end("wanted"), "the group is at the end")
 
     def test_damaged_record(self) -> None:
-        """
-        A message that is damaged on the broker's disk costs this message only, wanted or not: the
-        Java client and ours go on with the next one, and nothing comes twice.
-        """
+        """A damaged message on the broker's disk costs only this message, accepted or not: the Java
+        client and ours continue with the next one, and no message is repeated."""
         sent = mixed(20)
         self.put(sent)
         path = os.path.join(self.broker.data, "t-0", "00000000000000000000.meta")
@@ -156,10 +153,9 @@ class FilterTests(ClientCase):
         )
 
     def test_acknowledged_by_hand(self) -> None:
-        """
-        A Java consumer that acknowledges every seventh message: what it did not acknowledge comes
-        again, however many rejected messages lie in between. A 301 would have stored them as done.
-        """
+        """A Java consumer acknowledges every seventh message: the others are delivered again,
+        however many rejected messages are between them. A 301 would have stored them as
+        processed."""
         sent = mixed(200)
         self.put(sent)
         wanted = sent[1::2]
@@ -176,7 +172,7 @@ class FilterTests(ClientCase):
         wait_until(lambda: self.at_end("wanted"), "the group is at the end")
 
     def test_ours(self) -> None:
-        """Our client gets the same, on Twisted and on asyncio."""
+        """Our client receives the same messages, on Twisted and on asyncio."""
         sent = mixed(100)
         self.put(sent)
         call = self.ours("tx", "every-second")
@@ -190,7 +186,7 @@ class FilterTests(ClientCase):
         wait_until(lambda: self.at_end("wanted"), "the group is at the end")
 
     def check(self, call: peers.Call, messages: list[Sample]) -> list[dict[str, Any]]:
-        """Each of the messages once and nothing else, in order."""
+        """Exactly these messages, each once, in order."""
         events = call.wait_for("message", len(messages))
         self.assertEqual(
             Counter((event["length"], event["sha256"]) for event in events),

@@ -15,7 +15,7 @@ IDLE_SECONDS = 11.5  # the client sends a heartbeat after ten
 
 
 class Tap:
-    """A port in front of a broker's that writes down what passes."""
+    """A port in front of a broker's that records the passing bytes."""
 
     def __init__(self, port: int) -> None:
         self.target = port

@@ -70,11 +70,11 @@ class JavaClientTests(SynchronousTestCase):
         return made
 
     def messages(self, count: int) -> list[bytes]:
-        """Bodies that are this test's."""
+        """Bodies of this test only."""
         return [f"{self.marker}/{number}".encode() for number in range(count)]
 
     def found(self) -> list[bytes]:
-        """What is in the log of this test."""
+        """The bodies of this test in the log."""
         return [body for body in bodies(self.broker.port) if body.startswith(self.marker.encode())]
 
     def run_local(self, sent: list[bytes], end: str, **more: Any) -> peers.Call:
@@ -103,7 +103,7 @@ class JavaClientTests(SynchronousTestCase):
         )
 
     def test_local(self) -> None:
-        """What is committed is there in order; what is rolled back is not; offsets are -1."""
+        """Committed messages are stored in order; rolled back ones are not; offsets are -1."""
         sent = self.messages(10)
         call = self.run_local(sent[:6], "commit")
         self.assertEqual({-1}, {event["offset"] for event in call.named("sent")})
@@ -113,7 +113,7 @@ class JavaClientTests(SynchronousTestCase):
         self.assertEqual(sent[:6] + sent[8:], self.found())
 
     def test_local_timeout(self) -> None:
-        """Its time is over before the commit, which the client is told."""
+        """The transaction times out before its commit, and the client gets the error."""
         with self.assertRaises(peers.CallFailed) as caught:
             self.run_local(self.messages(2), "commit", timeout=1, pause=2700)
         self.assertIn("has not been started", str(caught.exception))
@@ -214,7 +214,7 @@ class DirectoryTests(SynchronousTestCase):
         return broker
 
     def ask(self, text: str, body: bytes = b"") -> Reply:
-        """A request of its own connection, which must be granted."""
+        """A request on a connection of its own; it must be granted."""
         reply = self.connection.ask(text.encode() + b"\r\n" + body)
         self.assertEqual(200, reply.status, (text, reply))
         return reply
@@ -235,19 +235,19 @@ class DirectoryTests(SynchronousTestCase):
         return sent
 
     def recovered(self) -> list[str]:
-        """What is prepared."""
+        """The prepared transactions."""
         text = self.ask("transaction null s RECOVER 7").body.decode()
         return text.split("\r\n") if text else []
 
     def live(self, kind: type[peers.Broker], **system: object) -> peers.Broker:
-        """A broker with traffic that is over, and traffic that is not."""
+        """A run of a broker with finished and unfinished transactions."""
         broker = self.broker(kind, **system)
         self.connection = Connection(self.port)
         self.addCleanup(self.connection.close)
         return broker
 
     def traffic(self) -> None:
-        """Commits of both kinds, rollbacks, plain puts, what is in flight, and one prepared."""
+        """Commits of both kinds, rollbacks, plain puts, open transactions, and one prepared."""
         life = self.lives
         both = [
             self.transact(f"TX:s{life}:1", "COMMIT_ONE_PHASE"),
@@ -270,7 +270,7 @@ class DirectoryTests(SynchronousTestCase):
     prepared: dict[str, list[bytes]]
 
     def take_turns(self, *kinds: type[peers.Broker], killed: bool = False) -> None:
-        """Each finds what is prepared and adds to it; the last one commits all."""
+        """Each broker finds the prepared transactions and adds one; the last broker commits all."""
         self.expected, self.prepared = {0: [], 1: []}, {}
         for number, kind in enumerate(kinds, 1):
             broker = self.live(kind)
@@ -296,21 +296,20 @@ class DirectoryTests(SynchronousTestCase):
         self.check()
 
     def check(self) -> None:
-        """
-        Exactly what was committed or acknowledged, in order. The original answers a commit before
-        its messages can be read.
-        """
+        """Exactly the committed or acknowledged messages are stored, in order. The original answers
+        a commit before its messages can be read."""
         for partition in (0, 1):
             count = len(self.expected[partition])
             wait_until(partial(self.has, partition, count), "all messages")
             self.assertEqual(self.expected[partition], bodies(self.port, partition))
 
     def has(self, partition: int, count: int) -> bool:
-        """Whether so many messages can be read."""
+        """Whether at least ``count`` messages can be read."""
         return len(bodies(self.port, partition)) >= count
 
     def test_t49_from_java(self) -> None:
-        """The original dies; ours lists what is prepared and has rolled back what was in flight."""
+        """The original is killed; ours lists the prepared transactions and has rolled back the open
+        ones."""
         self.take_turns(peers.JavaBroker, peers.OurBroker, killed=True)
 
     def test_t50_to_java(self) -> None:
@@ -371,7 +370,7 @@ class DirectoryTests(SynchronousTestCase):
         self.assertEqual([], self.recovered())
 
     def test_t31_decided_by_java(self) -> None:
-        """What was decided by hand at the original is known to ours."""
+        """Heuristic decisions made at the original are known to ours."""
         broker = self.live(peers.JavaBroker)
         keys = self.three_prepared()
         for how, key in zip(("commit", "rollback", "complete"), keys, strict=True):
@@ -388,7 +387,7 @@ class DirectoryTests(SynchronousTestCase):
         self.assertEqual(2, len(bodies(self.port)))
 
     def test_t31_decided_by_ours(self) -> None:
-        """And the reverse."""
+        """Heuristic decisions made at ours are known to the original."""
         broker = self.live(peers.OurBroker)
         keys = self.three_prepared()
         for how, key in zip(("commit", "rollback", "complete"), keys, strict=True):

@@ -34,16 +34,15 @@ class MixedClusterTests(ClientCase):
         _, self.call = self.consume(factory, "t", "g")
 
     def used(self) -> set[str]:
-        """The partitions that four sends in a row go to; the client takes them in turn."""
+        """The partitions of four successive sends; the client uses them in turn."""
         probes = samples(name("probe"), 4)
         events = self.send_until_accepted(self.producing, "t", probes)
         self.received += probes
         return {event["partition"] for event in events}
 
     def test_spread_and_failover(self) -> None:
-        """
-        Messages spread over both; each broker in turn is stopped and comes back, nothing is lost.
-        """
+        """Messages are spread over both brokers; each in turn stops and returns, and no message is
+        lost."""
         self.assertSent(self.sent, 40)
         self.assertEqual(
             Counter(event["partition"] for event in self.sent),

@@ -101,7 +101,7 @@ class MixedGroupBehaviour(ClientCase):
         member.driver.call("close", factory=member.factory)
 
     def gone(self, member: Member) -> None:
-        """At the end of the test, however the member ended."""
+        """Close a member at the end of the test, however it ended."""
         if member.driver.process.poll() is None:
             try:
                 member.driver.call("close", factory=member.factory)
@@ -132,13 +132,13 @@ class MixedGroupBehaviour(ClientCase):
         return sorted(Counter(owner for owner, _ in owners).values())
 
     def assertShared(self, *expected: int) -> None:
-        """The partitions get owned like this, by members that are there."""
+        """The partitions are owned in these shares, by running members."""
         wait_until(lambda: self.shares() == list(expected), f"shares of {expected}", SETTLE_SECONDS)
         owners = {owner for owner, _ in self.nodes("owners", self.topic).values()}
         self.assertEqual(owners, set(self.nodes("ids")))
 
     def assertRing(self, members: int) -> None:
-        """The partitions get owned as the ring of so many members says."""
+        """The partitions are owned as the hash ring of this number of members says."""
         names = [f"0-{number}" for number in range(PARTITIONS)]
 
         def right() -> bool:
@@ -150,7 +150,7 @@ class MixedGroupBehaviour(ClientCase):
         wait_until(right, f"the shares of {members} members", SETTLE_SECONDS)
 
     def session(self, member: Member) -> int | None:
-        """Of a member, whose id has its process in it."""
+        """The session of a member, whose id contains its process."""
         pid = f"-{member.driver.process.pid}-"
         return next((at for each, (_, at) in self.nodes("ids").items() if pid in each), None)
 
@@ -164,17 +164,18 @@ class MixedGroupBehaviour(ClientCase):
         return batch
 
     def received(self) -> Counter[Any]:
-        """What all members together have got, those that are gone included."""
+        """The messages of all members together, ended ones included."""
         return Counter(
             outcome(event) for member in self.members for event in member.call.named("message")
         )
 
     def assertNothingLost(self) -> None:
-        """Everything that was sent arrives."""
+        """Every sent message arrives."""
         wait_until(lambda: set(self.received()) == self.sent, "everything arrives", SETTLE_SECONDS)
 
     def assertFlows(self, *members: Member) -> None:
-        """With nobody coming or going, each message arrives once, at one of these, none idle."""
+        """While no member joins or leaves, each message arrives once, and every one of these
+        members receives some."""
         before = [len(member.call.named("message")) for member in members]
         batch = self.send()
         self.assertNothingLost()
@@ -187,11 +188,9 @@ class MixedGroupBehaviour(ClientCase):
     # Tests
 
     def test_join_and_leave_handover(self) -> None:
-        """
-        Java alone, then with one of ours, then with two; Java leaves and comes back; ours leave.
-        Every change keeps all partitions owned, and hands positions over in both directions: no
-        message comes again where everybody left in order.
-        """
+        """Java alone, then with one of ours, then with two; Java leaves and returns; ours leave.
+        After each change all partitions are owned and positions are handed over; after an orderly
+        leave no message is repeated."""
         java = self.join(peers.driver(1))
         self.assertShared(6)
         self.send()
@@ -215,8 +214,7 @@ class MixedGroupBehaviour(ClientCase):
         self.assertEqual(set(self.received().values()), {1})
 
     def test_consistent_hash_strategy(self) -> None:
-        """With the other strategy each computes the same shares, however uneven, and keeps to
-        them."""
+        """With the other strategy all members compute the same shares, however uneven."""
         java = self.join(peers.driver(1), strategy="CONSIST")
         for members, face in ((2, "tx"), (3, "aio")):
             self.join(python(face), strategy="CONSIST")
@@ -253,7 +251,8 @@ class MixedGroupBehaviour(ClientCase):
         self.assertFlows(ours)
 
     def test_session_of_either_expired(self) -> None:
-        """A member whose session expires comes back as a new one, and the group is whole again."""
+        """A member whose session expires joins again with a new session, and the group is complete
+        again."""
         java, ours = self.join(peers.driver(1)), self.join(python("tx"))
         self.assertShared(3, 3)
         for member in (ours, java):

@@ -1,7 +1,6 @@
 """
-The part of ``docs/promotion.md`` about the replacement of a Java member, typed as it stands there,
-under load: the master is the original, and one of ours plays the Java slave, which was never
-published.
+The procedure of ``docs/promotion.md`` that replaces a Java member, typed literally, under load: the
+master is the original, and our broker has the role of the Java slave, which was never published.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ SECONDS = 20.0
 
 
 class Load(threading.Thread):
-    """Puts messages one after the other, whatever the master does; ``end`` ends it."""
+    """Sends messages one after the other until ``end``, whatever the master does."""
 
     def __init__(self, port: int) -> None:
         super().__init__(daemon=True)
@@ -106,14 +105,14 @@ class ReplacementTests(SynchronousTestCase):
             time.sleep(0.05)
 
     def ends(self, machine: Machine) -> bytes:
-        """Where its log ends."""
+        """The end of its log."""
         connection = Connection(machine.port)
         reply = connection.ask(b"offset orders g 0 %d 7\r\n" % ((1 << 63) - 1))
         connection.close()
         return reply.body
 
     def log(self, machine: Machine) -> bytes:
-        """All that a broker gives."""
+        """The whole log of a broker."""
         data = b""
         connection = Connection(machine.port)
         while (reply := connection.ask(b"get orders g 0 %d 1048576 1\r\n" % len(data))).status == 0:

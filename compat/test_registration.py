@@ -1,5 +1,5 @@
 """
-What the original and ours write to ZooKeeper for the same ``server.ini``, compared node by node.
+The nodes of the original and of ours in ZooKeeper for the same ``server.ini``, compared one by one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TOPICS: dict[str, dict[str, object]] = {
 
 
 class Shown(NamedTuple):
-    """What clients see of a node."""
+    """The part of a node that clients see."""
 
     data: object
     ephemeral: bool
@@ -36,7 +36,7 @@ def content(data: bytes | None) -> object:
 
 
 class RegistrationTests(SynchronousTestCase):
-    """The two live through the same, one after the other, on the same port and root."""
+    """Both brokers do the same, one after the other, on the same port and root."""
 
     skip = peers.missing()
     kinds: tuple[type[peers.Broker], type[peers.Broker]] = (peers.JavaBroker, peers.OurBroker)

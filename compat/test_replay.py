@@ -7,14 +7,14 @@ from tests.support import peers, zookeeper
 
 
 class OriginalReplayTests(replay.ReplayBehaviour):
-    """The harness is right: the published original repeats what the recorded one did."""
+    """The published original behaves as the recorded one: a check of the harness."""
 
     skip = peers.missing()
     kind = peers.JavaBroker
 
 
 class OurReplayTests(replay.ReplayBehaviour):
-    """Our broker does what the recorded original did; it needs no other software for that."""
+    """Our broker behaves as the recorded original, without other software."""
 
     kind = peers.OurBroker
 

@@ -152,7 +152,7 @@ class CopyCase(ClientCase):
             return connection.ask(request)
 
     def is_same(self, topic: str, partition: int) -> bool:
-        """Whether the slave's log has the master's bytes and ends where that does."""
+        """Whether the slave's log has the same bytes and the same end as the master's."""
         try:
             ours = Log(self.slave.data, topic, partition)
             theirs = Log(self.master.data, topic, partition)
@@ -172,7 +172,7 @@ class CopyCase(ClientCase):
                 )
 
     def load(self, count: int) -> None:
-        """So many puts, over all partitions."""
+        """Put this number of messages, over all partitions."""
         partitions = int(str(self.master.topics["load"]["numPartitions"]))
         with closing(Connection(self.master.port)) as connection:
             for number in range(count):
@@ -187,7 +187,8 @@ class CopyCase(ClientCase):
             self.put(topic, partition, os.urandom(1024))
 
     def delete_oldest(self, topic: str, partition: int, keep_from: int = 1) -> None:
-        """Segments go as by retention, the first that is left begins at ``keep_from`` or above."""
+        """Delete segments as retention does; the first remaining one begins at ``keep_from`` or
+        above."""
         path = f"{self.master.data}/{topic}-{partition}"
         names = sorted(os.listdir(path))
         starts = [int(each.removesuffix(".meta")) for each in names]
@@ -197,7 +198,7 @@ class CopyCase(ClientCase):
                 os.unlink(f"{path}/{file}")
 
     def slave_says(self, word: str) -> int:
-        """How often the slave has logged it."""
+        """The number of slave's log lines with this text."""
         return self.slave.output().count(word)
 
     def tearDown(self) -> None:
@@ -237,7 +238,8 @@ class OutsideTests(CopyCase):
         self.assertEqual(0, Log(self.slave.data, "shapes", 1).first)
 
     def test_restarts(self) -> None:
-        """R06 to R10: both are killed and started while puts go on; nothing twice, no hole."""
+        """R06 to R10: both are killed and started while puts continue: no record is repeated or
+        missing."""
         self.load(40)
         self.wait_for_copy("load")
         puts = threading.Thread(target=self.load, args=(200,))
@@ -288,7 +290,8 @@ class OutsideTests(CopyCase):
         self.assertFalse(os.path.exists(f"{self.slave.data}/closed-0"))
 
     def test_row_R19(self) -> None:
-        """The master deletes what the stopped slave needs: aside, and anew at its lowest offset."""
+        """The master deletes segments that the stopped slave needs: the slave moves its log aside
+        and begins anew at the lowest offset."""
         self.fill("gap", 0, 20)
         self.wait_for_copy("gap")
         before = Log(self.slave.data, "gap", 0)
@@ -308,7 +311,7 @@ class OutsideTests(CopyCase):
         self.assertEqual(1, self.slave_says("Replication gap"))
 
     def test_row_R23(self) -> None:
-        """A Java consumer goes to our slave when its master is killed, and back."""
+        """A Java consumer moves to our slave when its master is killed, and back."""
         factory = self.factory(self.master)
         producing = self.producer(factory, "read")
         sent = samples("copied", 20)
@@ -372,6 +375,6 @@ class InsideTests(CopyCase):
             self.assertEqual(theirs, Log(self.slave.data, "load", number).first)
 
     def ends(self, number: int) -> bytes | None:
-        """What the master says to ``offset``."""
+        """The master's replies to ``offset``."""
         reply = self.ask(f"offset load g {number} 0 1\r\n".encode())
         return reply.body if reply.status == 200 else None

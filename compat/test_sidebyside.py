@@ -24,7 +24,7 @@ SEED = 20130719
 
 
 def lacks_body(request: bytes) -> bool:
-    """Whether a broker will wait for more: the line announces a longer body than there is."""
+    """Whether a broker would wait for more: the announced body is longer than the present bytes."""
     line, _, body = request.partition(b"\r\n")
     announced = re.match(rb"(?:put|sync) [^ ]* [^ ]* \+?(\d+)(?: |$)", line)
     return announced is not None and int(announced.group(1)) > len(body)
@@ -41,9 +41,7 @@ class Side:
     def ask_many(
         self, stream: bytes, requests: Mapping[int, bytes], size: int
     ) -> dict[int, tuple[object, ...]]:
-        """
-        Send the stream in pieces of that size; the replies by opaque, in whatever order they came.
-        """
+        """Send the stream in pieces of this size; the replies by opaque, in any order."""
         for start in range(0, len(stream), size):
             self.connection.send(stream[start : start + size])
         answers = {}
@@ -54,8 +52,8 @@ class Side:
         return answers
 
     def moved(self, get: bytes) -> bytes:
-        """What a get is answered while segments go. The original closes the connection when one
-        goes that it is reading from just then; ours answers."""
+        """The reply to a get while segments are deleted. The original closes the connection when it
+        is reading from a deleted one; ours answers."""
         self.connection.send(get)
         reply = self.connection.reply()
         if isinstance(reply, Reply):
@@ -65,7 +63,7 @@ class Side:
         return b""
 
     def reconnect(self) -> None:
-        """Start over, as a client does after the broker has closed."""
+        """Connect again, as a client does after the broker has closed."""
         self.connection.close()
         self.connection = Connection(self.broker.port)
 
@@ -80,10 +78,8 @@ class Pair:
         self.answered = 0
 
     def ask(self, request: bytes) -> tuple[tuple[object, ...], ...]:
-        """
-        What each made of the request; a connection that cannot be used any more is replaced on both
-        sides.
-        """
+        """The result of the request on each side; an unusable connection is replaced on both
+        sides."""
         for side in self.sides:
             side.connection.send(request)
         patience = SILENCE_SECONDS if lacks_body(request) else REPLY_SECONDS
@@ -101,13 +97,13 @@ class Pair:
         return tuple(side.normalise(request, reply) for side, reply in zip(self.sides, replies))
 
     def extra(self) -> list[Reply | bytes]:
-        """Whatever arrived that nobody asked for."""
+        """Received bytes that belong to no request."""
         replies = [side.connection.reply(SILENCE_SECONDS) for side in self.sides]
         return [reply for reply in replies if reply != SILENT]
 
 
 class SideBySideTests(SynchronousTestCase):
-    """Two brokers, empty at first, live through the same and cannot be told apart."""
+    """Two brokers, empty at first, get the same requests and behave in the same way."""
 
     skip = peers.missing()
 
@@ -125,7 +121,7 @@ class SideBySideTests(SynchronousTestCase):
         return Pair(*brokers)
 
     def ask_both(self, pair: Pair, seed: int, count: int, **options: Any) -> generator.Requests:
-        """That many requests; equal replies, equal closes, equal silences."""
+        """Send this number of requests: equal replies, equal closes, equal silences."""
         requests = generator.Requests(seed, **options)
         for number, request in enumerate(itertools.islice(requests, count)):
             first, second = pair.ask(request)
@@ -137,7 +133,7 @@ class SideBySideTests(SynchronousTestCase):
         return requests
 
     def assertSameFiles(self, pair: Pair) -> None:
-        """The brokers stop, and what they leave on the disk differs in the ids alone."""
+        """The brokers stop; their files differ only in the ids."""
         found = []
         for side in pair.sides:
             side.broker.stop()
@@ -159,10 +155,8 @@ class SideBySideTests(SynchronousTestCase):
         self.assertSameFiles(pair)
 
     def test_direct_mode(self) -> None:
-        """
-        Without group commit, as most clusters run. When a message shows is not compared: ours shows
-        it sooner.
-        """
+        """Without group commit, as in most clusters. The time at which a message becomes readable
+        is not compared: ours is earlier."""
         pair = self.pair(unflushThreshold=1000, maxSegmentSize=5000)
         self.ask_both(pair, SEED + 3, REQUESTS // 3, reads=False)
         self.assertSameFiles(pair)

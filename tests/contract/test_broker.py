@@ -1,6 +1,6 @@
 """
-What a client can count on in every broker: the real one, without its network, and the one in memory
-of ``metamorphosis.testing``.
+The behaviour that a client can expect of every broker: the real one, without its network, and the
+one in memory of ``metamorphosis.testing``.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class BrokerContract:
         return message_id, partition, offset
 
     def test_messages_are_read_as_they_were_put(self: Any) -> None:
-        """The bytes of the records, the second behind the first."""
+        """The bytes of the records, one after the other."""
         first, _, start = self.stored(b"hello")
         second, _, end = self.stored(b"world!")
         self.assertEqual((0, 25), (start, end))
@@ -125,7 +125,7 @@ class BrokerContract:
         self.assertEqual(b"value 30 8\r\n" + whole[:30], self.client.send(get(0, 30)))
 
     def test_the_flag_is_kept(self: Any) -> None:
-        """As it was sent, with the right checksum or without one."""
+        """The flag is stored as sent, with the right checksum or without one."""
         for n, more in enumerate(("", f"{checksum(b'hello')} ")):
             reply = self.client.send(b"put test 1 5 9 %b3\r\nhello" % more.encode())
             self.assertTrue(reply.startswith(b"result 200 "), reply)
@@ -133,7 +133,7 @@ class BrokerContract:
             self.assertEqual(9, int.from_bytes(found[16:20], "big"))
 
     def test_the_broker_chooses_a_partition(self: Any) -> None:
-        """Each is taken in the long run."""
+        """Every partition is chosen after enough puts."""
         chosen = {self.stored(b"x", partition=-1)[1] for _ in range(60)}
         self.assertEqual({0, 1}, chosen)
 
@@ -156,7 +156,7 @@ class BrokerContract:
         )
 
     def test_gets_of_nothing(self: Any) -> None:
-        """Before the first put, at the end, behind it, without room."""
+        """Gets before the first put, at the end, after it, and with size 0."""
         missing = "The topic `test` in partition `0` is not exists"
         self.assertRefused(get(0), 404, missing)
         self.stored(b"hello")
@@ -179,7 +179,7 @@ class BrokerContract:
         self.assertRefused(b"version 5\r\n", 200, "1.4.6.2")
 
     def test_a_get_waits_for_a_message(self: Any) -> None:
-        """It is answered by a put of anybody, and once."""
+        """A put of another client answers it, once."""
         self.stored(b"hello")
         self.assertEqual(b"", self.client.send(b"get test g 0 25 1000 8 5000\r\n"))
         other = self.broker.client()
@@ -191,7 +191,7 @@ class BrokerContract:
         self.assertEqual(b"", self.client.received())
 
     def test_a_get_waits_no_longer_than_it_says(self: Any) -> None:
-        """It is answered 404 then, also where nothing was ever put."""
+        """After its time it is answered 404, also in a partition without any put."""
         self.assertEqual(b"", self.client.send(b"get test g 0 0 1000 8 5000\r\n"))
         self.broker.advance(4.9)
         self.assertEqual(b"", self.client.received())
@@ -232,7 +232,7 @@ class DifferentialTests(SynchronousTestCase):
     """Both get the same requests."""
 
     def test_random_requests(self) -> None:
-        """Each answer is the same but for message ids."""
+        """All replies are the same except for message ids."""
         random = Random(SEED)
         memory = MemorySide(self)
         sides: list[RealSide | MemorySide] = [RealSide(self), memory]
@@ -277,7 +277,7 @@ def masked(request: bytes, reply: bytes, memory: MemorySide) -> bytes:
 
 
 def ids_within(data: bytes, offset: int, length: int) -> Iterator[int]:
-    """Where the bytes of message ids are in this part of a log."""
+    """The places of message ids in this part of a log."""
     place = 0
     while place < len(data):
         yield from (n for n in range(place + 8, place + 16) if offset <= n < offset + length)

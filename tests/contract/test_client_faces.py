@@ -1,4 +1,4 @@
-"""What every face of the client does: one scenario for Twisted, asyncio and plain calls."""
+"""The behaviour of every face of the client: one scenario for Twisted, asyncio and plain calls."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Scenario = Callable[[Any], Coroutine[Any, Any, None]]
 
 
 def scenario(method: Scenario) -> Callable[[Any], Any]:
-    """Make a test of a coroutine method: it awaits ``got`` of what a face gives."""
+    """Make a test of a coroutine method: it awaits ``got`` of each result of a face."""
 
     @functools.wraps(method)
     def test(case: Any) -> Any:
@@ -42,7 +42,7 @@ def scenario(method: Scenario) -> Callable[[Any], Any]:
 
 
 async def got(given: Any) -> Any:
-    """The result of a call, be it a future or the result itself."""
+    """The result of a call, from a future or returned directly."""
     return await given if isawaitable(given) else given
 
 
@@ -84,7 +84,7 @@ class Face:
         raise AssertionError("a face has it")
 
     async def until(self, condition: Callable[[], object]) -> None:
-        """Wait for something that will happen."""
+        """Wait until a condition holds."""
         deadline = time.monotonic() + SECONDS
         while not condition():
             assert time.monotonic() < deadline, "it does not happen"
@@ -153,7 +153,7 @@ class Contract:
     assertRaises: Any
 
     async def begin(self, factory: Any, *bodies: bytes, **settings: Any) -> Any:
-        """A consumer of a partition with these messages, whose topic is not subscribed yet."""
+        """A consumer of a partition with these messages; its topic is not subscribed yet."""
         producer = await got(factory.create_producer("test"))
         for body in bodies:
             await got(producer.send("test", body))
@@ -183,7 +183,7 @@ class Contract:
             await got(consumer.lag("test"))
 
     async def begin_iteration(self, factory: Any, *bodies: bytes) -> Any:
-        """A consumer that has joined, without a listener."""
+        """A consumer without a listener that has joined its group."""
         consumer = await self.begin(factory, *bodies)
         await got(consumer.subscribe("test").complete_subscribe())
         return consumer
@@ -214,7 +214,7 @@ class Contract:
 
     @scenario
     async def test_poll_needs_a_topic(self) -> None:
-        """Without one, or before the group is joined."""
+        """``poll`` without a topic, or before the group is joined, is an error."""
         factory = self.factory()
         consumer = factory.create_consumer("g")
         for topic in ("test", "other"):
@@ -227,7 +227,7 @@ class Contract:
 
     @scenario
     async def test_loop_with_a_limit(self) -> None:
-        """The iteration ends when no message has come for the time; a new one continues."""
+        """The iteration ends when no message arrives within the time; a new iteration continues."""
         factory = self.factory()
         consumer = await self.begin_iteration(factory, b"1", b"2")
         (first,) = await got(consumer.poll(SECONDS, 1))
@@ -240,7 +240,7 @@ class Contract:
 
     @scenario
     async def test_pause_and_resume(self) -> None:
-        """Nothing comes in between, and nothing is lost."""
+        """No message arrives in between, and none is lost."""
         factory = self.factory()
         consumer = await self.begin_iteration(factory)
         consumer.pause("test", PARTITION)
@@ -256,7 +256,7 @@ class Contract:
 
     @scenario
     async def test_counts(self) -> None:
-        """What was delivered, failed and was stored, as numbers for metrics."""
+        """The numbers of delivered, failed and stored messages, for metrics."""
         factory = self.factory()
         consumer = await self.begin_iteration(factory, b"1", b"2")
         self.assertEqual((0,) * 9, factory.create_consumer("other").counts)
@@ -274,7 +274,8 @@ class Contract:
 
     @scenario
     async def test_assigned_and_revoked(self) -> None:
-        """Told at the beginning, where a seek comes in time, and at the end, in time for an ack."""
+        """The listener is called at the beginning, where a seek has effect, and at the end, before
+        the last ack is too late."""
         factory = self.factory()
         consumer = await self.begin(factory, b"1", b"2", b"3", store=MemoryOffsetStore())
         told: list[Any] = []
@@ -301,8 +302,8 @@ class Contract:
 
     @scenario
     async def test_close_from_within_a_listener(self) -> None:
-        """Where it would wait for itself it is an error at once; the message counts as failed, or
-        as the listener decides."""
+        """A ``close`` that would wait for itself fails at once; the message counts as failed, or as
+        the listener decides."""
         factory = self.factory()
         consumer = await self.begin(factory, b"1")
         errors: list[str] = []

@@ -1,6 +1,6 @@
 """
-What every ``IOffsetStore`` promises (client.md 11, rows 72 to 74). Those that need a server run the
-same tests in ``tests.integration.test_offset_stores``.
+The promises of every ``IOffsetStore`` (client.md 11, rows 72 to 74). Stores that need a server run
+the same tests in ``tests.integration.test_offset_stores``.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ class OffsetStoreContract:
         self.assertIsNone(await store.load("test", self.group, P0))
 
     async def test_commit_and_load(self) -> None:
-        """Offset and message id come back; ids may be negative, offsets as large as they get."""
+        """Offset and message id are returned; ids may be negative, offsets as large as the type
+        allows."""
         store = await self.make_store()
         for offset, message_id in (
             (26, -5468924757061664768),
@@ -84,7 +85,7 @@ class OffsetStoreContract:
             self.assertEqual(each, await store.load(each.topic, self.group, each.partition))
 
     async def test_others_stay(self) -> None:
-        """What a commit does not name stays as it is, of this group and of others."""
+        """A commit does not change other entries, of this group or of others."""
         store = await self.make_store()
         other = f"{self.group}-other"
         await store.commit(other, [stored(5, 5)])
@@ -111,14 +112,15 @@ class OffsetStoreContract:
         self.assertEqual(stored(10, 1), await store.load("test", self.group, P0))
 
     async def test_backwards(self) -> None:
-        """A smaller offset replaces a larger one: somebody may have set it back."""
+        """A smaller offset replaces a larger one: an operator may have set it back."""
         store = await self.make_store()
         await store.commit(self.group, [stored(1000, 9)])
         await store.commit(self.group, [stored(10, 1)])
         self.assertEqual(stored(10, 1), await store.load("test", self.group, P0))
 
     async def test_initialise(self) -> None:
-        """Before it there is no position; after two calls none or the given one, without an id."""
+        """Before ``initialise`` no position is stored; after two calls none or the given one,
+        without an id."""
         store = await self.make_store()
         for _ in range(2):
             await store.initialise("test", self.group, P0, 77)
@@ -127,14 +129,14 @@ class OffsetStoreContract:
         self.assertEqual(stored(999, 100), await store.load("test", self.group, P0))
 
     async def test_initialise_replaces_nothing(self) -> None:
-        """What is stored is not begun again."""
+        """``initialise`` does not replace a stored position."""
         store = await self.make_store()
         await store.commit(self.group, [stored(999, 100)])
         await store.initialise("test", self.group, P0, 0)
         self.assertEqual(stored(999, 100), await store.load("test", self.group, P0))
 
     async def test_another_view(self) -> None:
-        """What one has committed the next one loads; closing the first makes no difference."""
+        """A second store loads the commits of the first; closing the first has no effect on it."""
         store = await self.make_store()
         await store.commit(self.group, [stored(10, 1)])
         await store.close()
@@ -182,7 +184,7 @@ class ZooKeeperContract(OffsetStoreContract, TestCase):
         self.assertEqual(["/"], list(self.tree.nodes))
 
     async def test_values_of_others(self) -> None:
-        """Row 72: what Java, its tools and old clients write."""
+        """Row 72: values written by Java, its tools and old clients."""
         store = await self.make_store()
         self.tree.create(self.path, None, 0)
         for text, message_id, offset in (
@@ -204,7 +206,7 @@ class ZooKeeperContract(OffsetStoreContract, TestCase):
         self.assertIsNone(await store.load("test", "g", P0))
 
     async def test_garbage(self) -> None:
-        """Anything else is an error that names the path and what would be right."""
+        """Other content is an error that names the path and the right form."""
         store = await self.make_store()
         self.tree.create(self.path, b"x", 0)
         for text in (b"abc", b"12-", b"--3", b"1-2-3-x", b"1.5-3", "\u0661".encode(), b"\xff"):
@@ -226,7 +228,7 @@ class ZooKeeperContract(OffsetStoreContract, TestCase):
             self.assertRaises(ValueError, parse_offset, text)
 
     async def test_one_of_several_fails(self) -> None:
-        """The error comes out after the others were written."""
+        """The error is raised after the others were written."""
         store = await self.make_store()
         self.registry.faults = lambda operation, path: (
             RegistryUnavailable("no") if path == self.path else None
@@ -236,7 +238,7 @@ class ZooKeeperContract(OffsetStoreContract, TestCase):
         self.assertEqual(2, (await store.load("test", "g", P1)).offset)
 
     async def test_created_meanwhile(self) -> None:
-        """Somebody makes the node between our look and our create."""
+        """Another client creates the node between our read and our create."""
         store = await self.make_store()
 
         def hurry(operation: str, path: str) -> None:
@@ -310,7 +312,7 @@ class LocalFileContract(OffsetStoreContract, TestCase):
         self.assertEqual(2, len(self.content()["g"]))
 
     async def test_two_stores_on_one_file(self) -> None:
-        """Neither overwrites what the other has committed."""
+        """Neither store overwrites the commits of the other."""
         first, second = await self.make_store(), await self.make_store()
         await first.commit("g", [stored(10, 1)])
         await second.commit("g", [stored(20, 2, partition=P1)])
@@ -325,7 +327,7 @@ class LocalFileContract(OffsetStoreContract, TestCase):
         self.assertIsNone(await store.load("test", "g", P0))
 
     async def test_removed_meanwhile(self) -> None:
-        """To remove the file is to start without offsets."""
+        """After the file is removed there are no offsets."""
         store = await self.make_store()
         await store.commit("g", [stored(10, 1)])
         self.path.unlink()
@@ -334,7 +336,7 @@ class LocalFileContract(OffsetStoreContract, TestCase):
         self.assertEqual(20, (await store.load("test", "g", P0)).offset)
 
     async def test_broken_file(self) -> None:
-        """What cannot be understood is an error that names the file, and is not overwritten."""
+        """Unreadable content is an error that names the file, and is not overwritten."""
         store = await self.make_store()
         for text in (
             "{",
@@ -384,7 +386,7 @@ class LocalFileContract(OffsetStoreContract, TestCase):
         self.assertNotEqual(before, self.path.read_bytes())
 
     def test_impossible_file(self) -> None:
-        """A directory that does not exist is said at once."""
+        """A missing directory is an error at once."""
         path = self.path / "below" / "offsets"
         error = self.assertRaises(InvalidConfig, LocalFileOffsetStore, self.runtime, path)
         self.assertIn(str(path), str(error))
@@ -399,7 +401,8 @@ class LocalFileContract(OffsetStoreContract, TestCase):
         self.assertTrue((home / ".meta_offsets").exists())
 
     async def test_replaced_at_once(self) -> None:
-        """The file is never half written: a failed write leaves the old one and no litter."""
+        """The file is replaced atomically: a failed write leaves the old one, and no temporary
+        file."""
         store = await self.make_store()
         await store.commit("g", [stored(10, 1)])
 
@@ -423,7 +426,7 @@ class LocalFileContract(OffsetStoreContract, TestCase):
             await store.load("test", "g", P0)
 
     async def test_held_lock(self) -> None:
-        """A lock that is not given back is an error in the end."""
+        """A lock that is never released is an error after a time limit."""
         import fcntl
 
         from metamorphosis.client.offsets import localfile

@@ -1,5 +1,7 @@
 """
-What every ``IRegistry`` promises: the double and the real thing run the same tests.
+The promises of every ``IRegistry``: the double and the real one run the same tests. ZooKeeper is
+included where it is installed; each of its tests has a chroot of its own, which does not exist at
+first.
 
 ZooKeeper joins in where it is installed; each of its tests has a chroot of its own, which does not
 exist at first.
@@ -26,9 +28,7 @@ from tests.support import zookeeper
 
 
 class RegistryContract:
-    """
-    The promises. A subclass says how a registry is made and how its session is ended by the server.
-    """
+    """The promises. A subclass makes a registry, and lets the server end its session."""
 
     def make_registry(self) -> Any:
         """Another client of the same tree, not started."""
@@ -80,7 +80,7 @@ class RegistryContract:
         self.assertEqual((data, stat.owner), (b"", registry.session_id()))
 
     async def test_create_makes_parents_without_data(self) -> None:
-        """Missing parents come into being as persistent nodes without any data."""
+        """Missing parents are created as persistent nodes without data."""
         registry, _ = await self.connected()
         await registry.create("/x/y/z", b"1", True)
         for path in ("/x", "/x/y"):
@@ -96,21 +96,21 @@ class RegistryContract:
         self.assertEqual(await registry.children("/p/q"), sorted(str(n) for n in range(10)))
 
     async def test_create_existing(self) -> None:
-        """A node that is there is an error, and keeps its data."""
+        """Creating an existing node is an error, and does not change its data."""
         registry, _ = await self.connected()
         await registry.create("/a", b"1", False)
         await self.assertFailure(registry.create("/a", b"2", True), NodeExists)
         self.assertEqual((await registry.get("/a"))[0], b"1")
 
     async def test_create_below_ephemeral(self) -> None:
-        """An ephemeral node has no children; that is an error of the general kind."""
+        """An ephemeral node cannot have children: an error of the general kind."""
         registry, _ = await self.connected()
         await registry.create("/a", b"", True)
         error = await self.assertFailure(registry.create("/a/b", b"", False), RegistryError)
         self.assertNotIsInstance(error, (NoNode, NodeExists, NotEmpty, RegistryUnavailable))
 
     async def test_missing_node(self) -> None:
-        """Everything but exists fails with NoNode where no node is."""
+        """Every operation except ``exists`` fails with NoNode on a missing node."""
         registry, _ = await self.connected()
         await self.assertFailure(registry.get("/a"), NoNode)
         await self.assertFailure(registry.set_data("/a", b""), NoNode)
@@ -127,7 +127,7 @@ class RegistryContract:
         self.assertEqual((data, stat.version), (b"2", 1))
 
     async def test_delete(self) -> None:
-        """A node with children stays, one without goes."""
+        """A node with children is not deleted, one without is."""
         registry, _ = await self.connected()
         await registry.create("/a/b", b"", False)
         await self.assertFailure(registry.delete("/a"), NotEmpty)
@@ -136,7 +136,7 @@ class RegistryContract:
         self.assertIsNone(await registry.exists("/a"))
 
     async def test_children_sorted(self) -> None:
-        """Names come in order whatever the order of creation."""
+        """Names are sorted, whatever the order of creation."""
         registry, _ = await self.connected()
         for name in ("b", "c", "a"):
             await registry.create(f"/d/{name}", None, False)
@@ -163,7 +163,7 @@ class RegistryContract:
         self.assertEqual((stat.owner, stat.version, stat.children), (0, 0, 1))
 
     async def test_watches(self) -> None:
-        """Each kind of watch reports what another client does, once."""
+        """Each kind of watch reports a change by another client, once."""
         registry, _ = await self.connected()
         other, _ = await self.connected()
         await other.create("/w/old", b"", False)
@@ -211,7 +211,7 @@ class RegistryContract:
         self.assertEqual(wrong, [])
 
     async def test_stop_removes_ephemeral_nodes(self) -> None:
-        """The end of the session is the end of its ephemeral nodes; others stay."""
+        """The end of the session removes its ephemeral nodes; others stay."""
         registry, _ = await self.connected()
         other, _ = await self.connected()
         await registry.create("/d/mine", b"", True)
@@ -221,14 +221,14 @@ class RegistryContract:
         self.assertEqual(await other.children("/d"), ["ours"])
 
     async def test_fault(self) -> None:
-        """Nothing is wrong while there is a connection, and nothing is known after the stop."""
+        """There is no fault while connected, and it is unknown after the stop."""
         registry, _ = await self.connected()
         self.assertIsNone(registry.fault())
         await registry.stop()
         self.assertIsNone(registry.fault())
 
     async def test_stopped(self) -> None:
-        """After the stop every operation fails, and another stop is fine."""
+        """After the stop every operation fails, and a second stop has no effect."""
         registry, _ = await self.connected()
         await registry.stop()
         await self.assertFailure(registry.get("/"), RegistryUnavailable)

@@ -1,4 +1,4 @@
-"""What every provider of ``IRuntime`` has to do, the one in memory included."""
+"""The duties of every provider of ``IRuntime``, the one in memory included."""
 
 from __future__ import annotations
 
@@ -141,13 +141,13 @@ class Contract:
     # -- tools
 
     async def turn(self) -> None:
-        """Let the loop do what it has to."""
+        """Run the loop's pending calls."""
         future = self.runtime.api.create_future()
         self.runtime.call_soon(self.runtime.api.resolve, future, None)
         await future
 
     async def until(self, condition: Callable[[], Any]) -> Any:
-        """Turn until something is the case."""
+        """Run the loop until a condition holds."""
         for _ in range(TURNS):
             found = condition()
             if found:
@@ -196,7 +196,7 @@ class Contract:
         return self.run_on(test)
 
     def test_call_soon_raises(self) -> Any:
-        """A call that raises keeps the next ones from nothing, and is logged."""
+        """A call that raises is logged and does not stop the next ones."""
 
         async def test() -> None:
             calls: list[int] = []
@@ -293,7 +293,7 @@ class Contract:
         return self.run_on(test)
 
     def test_adopt(self) -> Any:
-        """Whatever a user's function may return becomes a future."""
+        """Any result of a user's function becomes a future."""
 
         async def test() -> None:
             runtime = self.runtime
@@ -319,7 +319,7 @@ class Contract:
         return self.run_on(test)
 
     def test_adopt_error(self) -> Any:
-        """An error stays one."""
+        """An error becomes a failed future."""
 
         async def test() -> None:
             async def bad() -> None:
@@ -331,7 +331,7 @@ class Contract:
         return self.run_on(test)
 
     def test_connect_write_and_read(self) -> Any:
-        """Bytes go both ways, and everything written before ``close`` arrives."""
+        """Bytes pass in both directions, and everything written before ``close`` arrives."""
 
         async def test() -> None:
             receiver, peer = await self.connected_pair()
@@ -362,7 +362,7 @@ class Contract:
         return self.run_on(test)
 
     def test_abort(self) -> Any:
-        """The end is reported once, and not from within."""
+        """The end is reported once, and not during the call."""
 
         async def test() -> None:
             receiver, peer = await self.connected_pair()
@@ -385,7 +385,7 @@ class Contract:
         return self.run_on(test)
 
     def test_pause_reading(self) -> Any:
-        """What comes while reading is paused waits."""
+        """Bytes that arrive while reading is paused are delivered later."""
 
         async def test() -> None:
             receiver, peer = await self.connected_pair()
@@ -403,7 +403,8 @@ class Contract:
         return self.run_on(test)
 
     def test_threads(self) -> Any:
-        """Work is done and reported to the loop's thread; ``stop`` gives a future."""
+        """The work runs, and its end is reported in the loop's thread; ``stop`` returns a
+        future."""
 
         async def test() -> None:
             threads = self.runtime.threads(1, "contract")
@@ -441,7 +442,7 @@ class Contract:
         return self.run_on(test)
 
     def test_registry(self) -> Any:
-        """A registry's results can be awaited like everything else."""
+        """A registry's results can be awaited."""
 
         async def test() -> None:
             registry = self.runtime.adopt_registry(MemoryRegistry())
@@ -466,7 +467,7 @@ class Contract:
         return self.run_on(test)
 
     def test_within(self) -> Any:
-        """Something that comes too late is an error, and in time a result."""
+        """A result after the time limit is an error; one in time is returned."""
 
         async def test() -> None:
             never = self.runtime.api.create_future()
@@ -521,14 +522,15 @@ class Contract:
 
 
 class SocketContract(Contract):
-    """What needs a real network."""
+    """Tests that need a real network."""
 
     def make_peer(self) -> SocketPeer:
         """Over the loopback interface."""
         return SocketPeer()
 
     def test_refused(self) -> Any:
-        """Nobody listens: an ``OSError``, and the receiver hears nothing."""
+        """Without a listening server ``connect`` raises ``OSError``, and the receiver is not
+        called."""
 
         async def test() -> None:
             peer = self.make_peer()
@@ -541,7 +543,7 @@ class SocketContract(Contract):
         return self.run_on(test)
 
     def test_host_name(self) -> Any:
-        """Names are resolved."""
+        """Host names are resolved."""
 
         async def test() -> None:
             peer = self.make_peer()
@@ -554,7 +556,7 @@ class SocketContract(Contract):
         return self.run_on(test)
 
     def test_cancelled_attempt(self) -> Any:
-        """Cancelling gives the attempt up."""
+        """Cancelling ends the attempt."""
 
         async def test() -> None:
             peer = self.make_peer()
@@ -570,7 +572,7 @@ class SocketContract(Contract):
         return self.run_on(test)
 
     def test_peer_that_does_not_read(self) -> Any:
-        """Too much for the socket: the receiver is asked to pause, and told when it may go on."""
+        """With a full socket the receiver is asked to pause, and later to resume."""
 
         async def test() -> None:
             receiver, peer = await self.connected_pair()
@@ -593,7 +595,7 @@ class SocketContract(Contract):
         return self.run_on(test)
 
     def test_room(self) -> Any:
-        """Bytes are put where the receiver wants them while it wants that."""
+        """Bytes are received into the receiver's room while it offers one."""
 
         async def test() -> None:
             receiver, peer = await self.connected_pair()
@@ -650,7 +652,7 @@ class AsyncioRuntimeTests(SocketContract, SynchronousTestCase):
     """On a loop of its own for each test."""
 
     def run_on(self, test: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """The loop ends with the test, which must have left nothing behind."""
+        """The loop ends with the test; no task may be left."""
 
         async def run() -> None:
             loop = asyncio.get_running_loop()

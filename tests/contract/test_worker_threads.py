@@ -1,4 +1,4 @@
-"""What every provider of ``IWorkerThreads`` has to do, the doubles included; and flushes."""
+"""The duties of every provider of ``IWorkerThreads``, the doubles included; and flushes."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Contract:
 
     @inlineCallbacks
     def test_submit_after_stop(self) -> Any:
-        """Work that comes too late raises instead of being lost."""
+        """Work that is submitted after the stop raises an error instead of being lost."""
         yield self.threads.stop()
         self.assertRaises(ThreadsStopped, self.threads.submit, lambda: None, lambda *_: None)
 
@@ -111,7 +111,7 @@ class Contract:
 
     @inlineCallbacks
     def test_sync_of_another_disk(self) -> Any:
-        """Is called: tests break it, and delay it."""
+        """Its ``sync`` is called: tests make it fail, and delay it."""
 
         class Counting(Disk):
             calls = 0
@@ -126,7 +126,7 @@ class Contract:
 
     @inlineCallbacks
     def test_stop_waits_for_flushes(self) -> Any:
-        """Every completion is delivered, between other work, also after failures."""
+        """Every completion is delivered, mixed with other work, also after failures."""
         told: list[tuple[int, bool]] = []
 
         def submit(work: Callable[[], Any], number: int) -> None:
@@ -142,7 +142,7 @@ class Contract:
 
     @inlineCallbacks
     def test_sync_after_stop(self) -> Any:
-        """As all work."""
+        """A flush after the stop raises, as other work does."""
         yield self.threads.stop()
         sync = Sync(Disk(), CLOSED)
         self.assertRaises(ThreadsStopped, self.threads.submit, sync, lambda *_: None)
@@ -210,7 +210,7 @@ class HeldThreadsContractTests(Contract, TestCase):
     """The double, with everything held until a moment later."""
 
     def setUp(self) -> None:
-        """Let go in the next turn, as a real thread would at the earliest."""
+        """Works are released in the next turn, the earliest moment for a real thread."""
         from twisted.internet import reactor
 
         threads = SynchronousThreads()

@@ -26,7 +26,7 @@ def named(word: str, count: int = 3) -> list[bytes]:
 
 
 class WireFaults:
-    """What comes over the wire is not what a broker should send."""
+    """Wrong or missing bytes on the wire."""
 
     async def suffer(self, stage: Stage, fault: str, expected: Any, *words: str) -> None:
         """
@@ -50,36 +50,38 @@ class WireFaults:
 
     @scenario
     async def test_silent(self, stage: Stage) -> None:
-        """Accepts and never answers: sends time out, heartbeats end the connection."""
+        """A broker that accepts and never answers: sends time out, heartbeats end the
+        connection."""
         expected = (SendTimeout, ConnectionLost, NotConnected)
         await self.suffer(stage, wire.SILENT, expected, "heartbeats without an answer")
 
     @scenario
     async def test_deaf(self, stage: Stage) -> None:
-        """Accepts and reads nothing: the same, and nothing of it was stored."""
+        """A broker that accepts and reads nothing: sends time out, and no message is stored."""
         expected = (SendTimeout, ConnectionLost, NotConnected)
         await self.suffer(stage, wire.DEAF, expected, "heartbeats without an answer")
 
     @scenario
     async def test_garbage(self, stage: Stage) -> None:
-        """Answers nonsense: the connection is closed with a line that quotes it."""
+        """A broker that answers garbage: the connection is closed with a log line that quotes
+        it."""
         expected = (ConnectionLost, NotConnected)
         await self.suffer(stage, wire.GARBAGE, expected, "no reply of a broker", "HTTP/1.1 400")
 
     @scenario
     async def test_half_an_answer(self, stage: Stage) -> None:
-        """Half an answer, then nothing: as if there had been none."""
+        """Half a reply, then silence: the same as no reply."""
         expected = (SendTimeout, ConnectionLost, NotConnected)
         await self.suffer(stage, wire.HALF, expected, "heartbeats without an answer")
 
     @scenario
     async def test_closed_in_place_of_an_answer(self, stage: Stage) -> None:
-        """Closed with the request in flight: the outcome is unknown."""
+        """The connection closes with the request pending: the outcome is unknown."""
         await self.suffer(stage, wire.LOSE, (ConnectionLost, NotConnected), "Broker meta://")
 
     @scenario
     async def test_closes_after_each_answer(self, stage: Stage) -> None:
-        """A client that repeats its requests can use a broker that closes after every answer."""
+        """A client that repeats its requests works with a broker that closes after every reply."""
         async with Direct(stage) as world:
             await world.reader()
             world.wire.fault = wire.CLOSE
@@ -89,11 +91,11 @@ class WireFaults:
 
 
 class BrokerFaults:
-    """The broker's process dies, comes back, or hangs."""
+    """The broker's process dies, returns, or hangs."""
 
     @scenario
     async def test_killed_and_restarted(self, stage: Stage) -> None:
-        """kill -9 with sends in flight; after a restart at the same port everything continues."""
+        """kill -9 with sends pending; after a restart at the same port everything continues."""
         async with Cluster(stage) as world:
             await world.reader()
             await world.send(*named("before"))
@@ -114,7 +116,7 @@ class BrokerFaults:
 
     @scenario
     async def test_another_address(self, stage: Stage) -> None:
-        """Killed, and started at another port: ZooKeeper says where it is, both sides follow."""
+        """Killed, and started at another port: producer and consumer find it by ZooKeeper."""
         async with Cluster(stage) as world:
             await world.reader()
             await world.send(*named("before"))
@@ -131,7 +133,8 @@ class BrokerFaults:
 
     @scenario
     async def test_hangs(self, stage: Stage) -> None:
-        """SIGSTOP: the socket is open without answers; the client continues with the broker."""
+        """SIGSTOP: the socket stays open without replies; the client continues when the broker
+        does."""
         async with Cluster(stage) as world:
             await world.reader()
             await world.send(*named("before"))
@@ -150,7 +153,8 @@ class BrokerFaults:
 
     @scenario
     async def test_ordered_producer(self, stage: Stage) -> None:
-        """What cannot go while the broker is down is kept, and goes in order before the rest."""
+        """Messages that cannot be sent while the broker is down are kept, and sent in order before
+        later ones."""
         case: Any = stage.case
         world = Cluster(stage, ordered_save_to_local_when_failed=True)
         world.settings["partitions_info"] = {world.topic: "0:2"}
@@ -181,11 +185,11 @@ class BrokerFaults:
 
 
 class ZooKeeperFaults:
-    """ZooKeeper dies, freezes, forgets."""
+    """ZooKeeper dies, freezes, or loses its data."""
 
     @scenario
     async def test_away(self, stage: Stage) -> None:
-        """Without ZooKeeper messages flow on; progress is committed when it is back."""
+        """Without ZooKeeper messages still flow; positions are committed when it is back."""
         async with Cluster(stage) as world:
             reader = await world.reader()
             await world.send(*named("before"))
@@ -204,7 +208,8 @@ class ZooKeeperFaults:
 
     @scenario
     async def test_frozen(self, stage: Stage) -> None:
-        """Frozen for longer than the session: claimed anew afterwards, from where it was."""
+        """Frozen for longer than the session: partitions are claimed again, at the old
+        positions."""
         async with Cluster(stage) as world:
             reader = await world.reader()
             await world.send(*named("before"))
@@ -220,7 +225,7 @@ class ZooKeeperFaults:
 
     @scenario
     async def test_empty(self, stage: Stage) -> None:
-        """ZooKeeper comes back without anything: brokers and members register again."""
+        """ZooKeeper returns without data: brokers and members register again."""
         async with Cluster(stage) as world:
             reader = await world.reader()
             await world.send(*named("before"))
@@ -239,7 +244,8 @@ class ZooKeeperFaults:
 
     @scenario
     async def test_expired(self, stage: Stage) -> None:
-        """The session is ended by somebody else: claimed anew, nothing is delivered twice."""
+        """The server ends the session: partitions are claimed again, no message is delivered
+        twice."""
         async with Cluster(stage) as world:
             reader = await world.reader()
             await world.send(*named("before"))
@@ -256,7 +262,8 @@ class ZooKeeperFaults:
 
     @scenario
     async def test_away_from_the_beginning(self, stage: Stage) -> None:
-        """A consumer that finds no ZooKeeper says so, and reads as soon as there is one."""
+        """A consumer without ZooKeeper at its start logs that, and reads as soon as ZooKeeper is
+        there."""
         async with Cluster(stage, zookeeper_connection_timeout_ms=300) as world:
             await world.send(*named("value"))
             await stage.blocking(world.zookeeper.stop)
@@ -272,12 +279,12 @@ class ZooKeeperFaults:
             await world.until_read()
 
     async def new_session(self, stage: Stage, world: Cluster, old: int) -> None:
-        """Wait until the client has another one."""
+        """Wait until the client has a new session."""
         registry = world.factory.registry
         await stage.until(lambda: registry.session_id() not in (0, old), "a new session")
 
     async def check_stored(self, stage: Stage, world: Cluster, reader: Any) -> None:
-        """What was processed is what ZooKeeper has at last."""
+        """ZooKeeper has the position after the last processed message."""
         consumer, ledger = reader.consumer, world.ledger
         await stage.until(lambda: len(consumer.assignment) == 2, "assignment")
         while not await consumer.commit():  # the trial's time limit ends this

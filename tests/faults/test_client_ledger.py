@@ -1,4 +1,4 @@
-"""The judge of the client's fault tests sees every fault it is there for."""
+"""The checks of the client's fault tests detect every fault."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ OTHER: Key = ("t", Partition(0, 1))
 
 
 class LedgerTests(SynchronousTestCase):
-    """Three messages that were sent, stored, delivered and committed; then something is wrong."""
+    """Three messages that were sent, stored, delivered and committed; then each test adds a
+    fault."""
 
     def setUp(self) -> None:
         self.ledger = ledger = Ledger()
@@ -27,13 +28,13 @@ class LedgerTests(SynchronousTestCase):
         ledger.events.append(Event("committed", "g", KEY, 63))
 
     def refuses(self, word: str, **more: list[tuple[int, bytes]]) -> None:
-        """The judge says this word."""
+        """The check fails with this word."""
         logs = {KEY: self.log, OTHER: more.get("other", [])}
         error = self.assertRaises(AssertionError, self.ledger.judge, logs)
         self.assertIn(word, str(error))
 
     def test_good(self) -> None:
-        """Accepted; also when listeners failed and messages came again."""
+        """The ledger is accepted; also with failed listeners and repeated deliveries."""
         self.ledger.judge({KEY: self.log})
         self.ledger.given["r"].insert(1, Given(1, KEY, 0))
         self.ledger._failed.add(("r", KEY, 0))
@@ -41,41 +42,41 @@ class LedgerTests(SynchronousTestCase):
         self.ledger.judge({KEY: self.log})
 
     def test_lost(self) -> None:
-        """A promise that is not kept, or kept elsewhere."""
+        """An acknowledged message is missing, or at another place."""
         del self.log[2]
         self.refuses("b'c' is lost")
         self.refuses("b'c' is lost", other=[(42, b"c")])
 
     def test_made_up(self) -> None:
-        """A message that was not sent is found in the log, or was given to a group."""
+        """A message that was not sent is in the log, or was delivered to a group."""
         self.ledger.values["g"][b"d"] = 1
         self.refuses("what is not stored")
         self.log.append((63, b"d"))
         self.refuses("never sent")
 
     def test_twice(self) -> None:
-        """At two places though sent once; sent twice it may be."""
+        """A message that was sent once is at two places; one that was sent twice may be."""
         self.refuses("sent 1 times at most", other=[(0, b"b")])
         self.ledger.sent[b"b"] = 2
         self.ledger.events = []
         self.ledger.judge({KEY: self.log, OTHER: [(0, b"b")]})
 
     def test_not_delivered(self) -> None:
-        """Something that one group never got."""
+        """One group did not get a message."""
         self.ledger.values["h"] = Counter((b"a", b"c"))
         self.refuses("group h never got 1")
         self.ledger.passed_over.add(b"b")
         self.ledger.judge({KEY: self.log})
 
     def test_order(self) -> None:
-        """Back within one reading, or the same again without a failure."""
+        """A reader goes back, or gets a message twice without a failure."""
         self.ledger.given["r"].append(Given(1, KEY, 21))
         self.refuses("21 after 42")
         self.ledger.given["r"][-1] = Given(1, KEY, 42)
         self.refuses("42 after 42")
 
     def test_commit_too_early(self) -> None:
-        """A commit before the listener was done with what lies before it."""
+        """A commit before the listener has processed all earlier messages."""
         self.ledger.events.insert(2, self.ledger.events.pop())
         self.refuses("42 had not been processed")
         self.ledger.events[2] = Event("committed", "h", KEY, 21)

@@ -20,7 +20,7 @@ from tests.support.broker import BrokerProcess
 
 
 class Broken(Exception):
-    """What users' functions raise."""
+    """The exception of users' functions."""
 
 
 class MessageFaults:
@@ -55,12 +55,12 @@ class MessageFaults:
 
     @scenario
     async def test_body_damaged(self, stage: Stage) -> None:
-        """A wrong checksum: passed over with a line that says where."""
+        """A wrong checksum: the message is skipped with a log line that names its place."""
         await self.damage(stage, 22)
 
     @scenario
     async def test_checksum_damaged(self, stage: Stage) -> None:
-        """The checksum itself: the same."""
+        """A damaged checksum field: the same."""
         await self.damage(stage, 5)
 
     @scenario
@@ -76,10 +76,8 @@ class MessageFaults:
 
     @scenario
     async def test_larger_than_the_limit(self, stage: Stage) -> None:
-        """
-        More than ``max_body_bytes`` and ``max_size``: passed over with a line that says where and
-        how long, and never sent by a producer with the same setting.
-        """
+        """A message above ``max_body_bytes`` and ``max_size`` is skipped with a log line that names
+        its place and length; a producer with the same setting refuses it."""
         case: Any = self
         async with Direct(stage, max_body_bytes=10000) as world:
             large = b"large " * 200_000
@@ -101,7 +99,8 @@ class MessageFaults:
 
     @scenario
     async def test_nothing_there(self, stage: Stage) -> None:
-        """An offset beyond the end of the log: reading continues at the broker's offset."""
+        """An offset beyond the end of the log: reading continues at the offset that the broker
+        names."""
         stage.case.patch(redirects, "SENT_BACK_SECONDS", 0.5)
         store = MemoryOffsetStore()
         async with Direct(stage) as world:
@@ -117,7 +116,7 @@ class MessageFaults:
 
     @scenario
     async def test_not_flushed(self, stage: Stage) -> None:
-        """A broker that hides unflushed messages does not send readers back over received ones."""
+        """A broker that hides unflushed messages does not make readers repeat messages."""
         case: Any = self
         async with Direct(stage) as world:
             await world.reader(max_delay_fetch_time_ms=10)
@@ -165,7 +164,8 @@ class ListenerFaults:
 
     @scenario
     async def test_raises(self, stage: Stage) -> None:
-        """Delivered again, in order, with a line that says where; further failures are counted."""
+        """The message is delivered again, in order, with a log line that names its place; further
+        failures are counted."""
         case: Any = self
         async with Direct(stage) as world:
             await world.send(*named("value", 3))
@@ -178,7 +178,8 @@ class ListenerFaults:
 
     @scenario
     async def test_rejected_and_recovered(self, stage: Stage) -> None:
-        """After too many failures it is kept on disk, and given to the listener later."""
+        """After too many failures the message is kept on disk, and delivered to the listener
+        later."""
         case: Any = self
         async with Direct(stage) as world:
             await world.send(*named("value", 3))
@@ -197,7 +198,7 @@ class ListenerFaults:
 
     @scenario
     async def test_kept_over_a_restart(self, stage: Stage) -> None:
-        """What was rejected waits on the disk for the next factory."""
+        """A rejected message stays on disk for the next factory."""
         case: Any = self
         directory = case.mktemp()
         async with Direct(stage, recover_path=directory) as world:
@@ -217,7 +218,8 @@ class ListenerFaults:
 
     @scenario
     async def test_hangs_and_returns_late(self, stage: Stage) -> None:
-        """``close`` gives up waiting with a line; what is finished later comes again."""
+        """``close`` stops waiting with a log line; messages that the listener finishes later are
+        delivered again."""
         case: Any = self
         store = MemoryOffsetStore()
         async with Direct(stage) as world:
@@ -239,7 +241,7 @@ class ListenerFaults:
 
     @scenario
     async def test_slow(self, stage: Stage) -> None:
-        """``close`` waits for a listener that is merely slow, and stores what it did."""
+        """``close`` waits for a listener that is only slow, and stores its progress."""
         case: Any = self
         store = MemoryOffsetStore()
         async with Direct(stage) as world:

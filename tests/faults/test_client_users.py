@@ -1,6 +1,6 @@
 """
-The client when what its users give it fails: selectors, filters, reject strategies, offset stores,
-MySQL, disks. Real sockets and processes, both faces; see ``test_client_faults``.
+The client when users' parts fail: selectors, filters, reject strategies, offset stores, MySQL,
+disks. Real sockets and processes, both faces; see ``test_client_faults``.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ class FailingStore(MemoryOffsetStore):
 
 
 class UserFaults:
-    """What users give to the client raises, and disks are full."""
+    """Users' functions raise, and disks are full."""
 
     @scenario
     async def test_selector(self, stage: Stage) -> None:
-        """The send fails with the selector's own error; the producer goes on."""
+        """The send fails with the selector's own error; the producer continues."""
         case: Any = self
 
         async with Cluster(stage) as world:
@@ -70,7 +70,7 @@ class UserFaults:
 
     @scenario
     async def test_callback(self, stage: Stage) -> None:
-        """A callback that raises is logged, and affects no other send."""
+        """A callback that raises is logged, and does not affect other sends."""
         async with Direct(stage) as world:
             await world.reader()
 
@@ -85,7 +85,8 @@ class UserFaults:
 
     @scenario
     async def test_filter(self, stage: Stage) -> None:
-        """What the filter fails on is not delivered, with a line that says where; others are."""
+        """A message for which the filter fails is not delivered, with a log line that names its
+        place; others are."""
         case: Any = self
         async with Direct(stage) as world:
             await world.send(*named("value", 3))
@@ -106,7 +107,7 @@ class UserFaults:
 
     @scenario
     async def test_offset_store(self, stage: Stage) -> None:
-        """Nothing is read before the store says where to begin; a failed commit is repeated."""
+        """No message is read before the store returns the position; a failed commit is repeated."""
         case: Any = self
         store = FailingStore()
         async with Cluster(stage) as world:
@@ -135,7 +136,7 @@ class UserFaults:
 
     @scenario
     async def test_reject_strategy(self, stage: Stage) -> None:
-        """A message that cannot even be rejected is tried again, not lost."""
+        """A message whose rejection fails is tried again, not lost."""
         case: Any = self
         rejected: list[bytes] = []
         failing = Failing(b"value-1", times=2)
@@ -159,7 +160,8 @@ class UserFaults:
 
     @scenario
     async def test_full_disk(self, stage: Stage) -> None:
-        """No room to keep a rejected message: tried until there is; it is kept then."""
+        """Without room for a rejected message it is tried again until there is room, and then
+        kept."""
         case: Any = self
         directory = full_disk(case)
         async with Direct(stage, recover_path=directory) as world:
@@ -174,7 +176,7 @@ class UserFaults:
 
     @scenario
     async def test_one_way_while_the_broker_is_away(self, stage: Stage) -> None:
-        """One-way messages are kept on disk while they cannot go, and go when they can."""
+        """One-way messages are kept on disk while the broker is away, and sent when it returns."""
         async with Direct(stage) as world:
             await world.reader()
             producer = await world.factory.create_one_way_producer(world.topic)
@@ -211,18 +213,19 @@ def full_disk(case: Any) -> str:
 
 
 def bring_back(server: mariadb.MariaDBServer) -> None:
-    """Others use it, too."""
+    """Make the shared server work again: other tests use it."""
     if server.process is None:
         server.start()
     server.resume()
 
 
 class DatabaseFaults:
-    """MySQL dies, hangs and comes back."""
+    """MySQL dies, hangs and returns."""
 
     @scenario
     async def test_mysql(self, stage: Stage) -> None:
-        """Messages flow on; progress is stored when the server is back, for the next to go on."""
+        """Messages still flow; positions are stored when the server is back, and the next consumer
+        continues there."""
         case: Any = self
         server = mariadb.shared()
         case.addCleanup(bring_back, server)

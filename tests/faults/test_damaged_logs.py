@@ -1,4 +1,4 @@
-"""Thousands of damaged logs; ``make damaged-logs`` goes on for as long as asked."""
+"""Thousands of damaged logs; ``make damaged-logs`` continues for as long as asked."""
 
 from __future__ import annotations
 
@@ -15,6 +15,6 @@ class DamagedLogTests(SynchronousTestCase):
     """Bits, lengths, holes, torn ends, long records, at random."""
 
     def test_damaged_logs(self) -> None:
-        """Every kind of consumer delivers what the model says."""
+        """Every kind of consumer delivers the messages that the model predicts."""
         faults = [fault for seed in range(FIRST, FIRST + LOGS) for fault in run(seed)]
         self.assertEqual([], faults)

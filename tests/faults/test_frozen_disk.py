@@ -18,7 +18,7 @@ SOON = 2.0
 
 
 def run(*command: str) -> None:
-    """A command that needs root and the machine's help."""
+    """Run a command that needs root and certain tools."""
     try:
         done = subprocess.run(command, capture_output=True, text=True)
     except FileNotFoundError:
@@ -28,7 +28,7 @@ def run(*command: str) -> None:
 
 
 class Peer:
-    """A client of few words."""
+    """A simple client."""
 
     def __init__(self, port: int) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), 10)
@@ -43,7 +43,7 @@ class Peer:
         self.send(b"put %b %d %d 0 %d 1\r\n%b" % (*head, body))
 
     def reply(self, seconds: float) -> bytes:
-        """What comes within this time; nothing if nothing does."""
+        """The bytes that arrive within this time."""
         self.socket.settimeout(seconds)
         try:
             return self.socket.recv(1 << 16)
@@ -51,7 +51,7 @@ class Peer:
             return b""
 
     def close(self) -> None:
-        """The end."""
+        """Close the connection."""
         self.socket.close()
 
 
@@ -76,7 +76,7 @@ class FrozenDiskTests(SynchronousTestCase):
         self.addCleanup(self.thaw)
 
     def start(self, threshold: int) -> None:
-        """With this ``unflushThreshold``."""
+        """Start it with this ``unflushThreshold``."""
         cold = os.path.join(self.mount, "data")
         self.broker.topics = {
             "cold": {"dataPath": cold, "unflushThreshold": threshold, "numPartitions": 2},
@@ -85,12 +85,12 @@ class FrozenDiskTests(SynchronousTestCase):
         self.broker.start()
 
     def freeze(self) -> None:
-        """From now on every write to it hangs."""
+        """Freeze it: every write to it hangs."""
         run("fsfreeze", "-f", self.mount)
         self.frozen = True
 
     def thaw(self) -> None:
-        """They go on."""
+        """Let the writes continue."""
         if self.frozen:
             self.frozen = False
             subprocess.run(["fsfreeze", "-u", self.mount], check=True)
@@ -102,7 +102,7 @@ class FrozenDiskTests(SynchronousTestCase):
         return peer
 
     def served(self) -> None:
-        """Everybody else is."""
+        """The clients of the other disk are served."""
         peer = self.peer()
         peer.send(b"version 1\r\n")
         self.assertIn(b"1.4.6.2", peer.reply(SOON))
@@ -114,7 +114,7 @@ class FrozenDiskTests(SynchronousTestCase):
         self.assertIn(b"first", peer.reply(SOON))
 
     def freeze_and_thaw(self, threshold: int) -> None:
-        """A freeze of a moment under load: one waits, nothing is lost or refused."""
+        """A short freeze under load: its puts wait, none is lost or refused."""
         self.start(threshold)
         waiting = self.peer()
         for topic in ("cold", "warm"):
@@ -161,10 +161,8 @@ class FrozenDiskTests(SynchronousTestCase):
         self.freeze_and_thaw(0)
 
     def test_new_partition(self) -> None:
-        """
-        The first put of a partition on a frozen path waits alone, and those behind it with it; they
-        are stored in the order of their connection.
-        """
+        """The first put of a partition on a frozen path waits alone, and those after it with it;
+        they are stored in the order of their connection."""
         self.start(1000)
         peer, other = self.peer(), self.peer()
         for topic in ("cold", "warm"):
@@ -193,7 +191,8 @@ class FrozenDiskTests(SynchronousTestCase):
         self.assertIn(b"third", log)
 
     def test_one_device(self) -> None:
-        """With writes in threads a broker whose only disk is frozen serves what needs no write."""
+        """With writes in threads a broker whose only disk is frozen still serves requests that do
+        not write."""
         self.broker.data = os.path.join(self.mount, "data")
         self.broker.system["dataPath"] = self.broker.data
         self.broker.settings = {"store": {"writes-in-threads": "true"}}
@@ -217,7 +216,7 @@ class FrozenDiskTests(SynchronousTestCase):
         self.assertIn(b"result 200", peer.reply(10))
 
     def test_long_freeze(self) -> None:
-        """Puts are refused when it takes too long, the log says so, and all is well after it."""
+        """Puts are refused after a time limit, which is logged, and accepted again afterwards."""
         self.start(1000)
         peer = self.peer()
         peer.put("cold", b"first")

@@ -28,7 +28,7 @@ class KillTests(SynchronousTestCase):
     timeout = 300
 
     def test_kills_under_load(self) -> None:
-        """No acknowledged message is lost, none is there twice, and every start succeeds."""
+        """No acknowledged message is lost or stored twice, and every start succeeds."""
         run = KillRun(self.mktemp(), SEED)
         self.addCleanup(run.broker.kill)
         run.broker.start()
@@ -48,18 +48,18 @@ def record(message_id: int, body: bytes) -> bytes:
 
 
 class JudgeTests(SynchronousTestCase):
-    """The judge of those runs sees every fault it is there for."""
+    """The checks of those runs detect every fault."""
 
     def setUp(self) -> None:
         self.judge = PartitionJudge("t", 0)
         self.first, self.second = record(5, b"1-1 x"), record(6, b"1-2 x")
 
     def promise(self, offset: int, message_id: int, body: bytes) -> None:
-        """The broker acknowledged this."""
+        """Note that the broker acknowledged this."""
         self.judge.promise(Acknowledged(Place("t", 0, offset), message_id, digest(body)))
 
     def refuses(self, word: str, *pieces: bytes) -> None:
-        """The judge refuses this log, with that word."""
+        """The check fails for this log, with that word."""
         error = self.assertRaises(AssertionError, self.judge.judge, iter(pieces), set())
         self.assertIn(word, str(error))
 
@@ -78,18 +78,18 @@ class JudgeTests(SynchronousTestCase):
         self.refuses("lost", self.first + self.second)
 
     def test_lost(self) -> None:
-        """A promise without a record."""
+        """An acknowledged message is not in the log."""
         self.promise(len(self.first), 6, b"1-2 x")
         self.refuses("lost", self.first)
 
     def test_lost_behind_what_was_read(self) -> None:
-        """A promise of a place that was read already."""
+        """An acknowledged message is missing in a part that was read already."""
         self.judge.judge(iter([self.first, self.second]), set())
         self.promise(3, 5, b"1-1 x")
         self.refuses("lost")
 
     def test_other_content(self) -> None:
-        """Another body, or another id, than was acknowledged."""
+        """The stored message has another body, or another id, than was acknowledged."""
         self.promise(0, 5, b"1-1 y")
         self.refuses("promised", self.first)
         self.judge = PartitionJudge("t", 0)
@@ -101,7 +101,7 @@ class JudgeTests(SynchronousTestCase):
         self.refuses("twice", self.first, record(6, b"1-1 x"))
 
     def test_one_place_for_two(self) -> None:
-        """Two acknowledgements of one place."""
+        """Two acknowledgements name the same place."""
         self.promise(0, 5, b"1-1 x")
         error = self.assertRaises(AssertionError, self.promise, 0, 6, b"1-2 x")
         self.assertIn("one place", str(error))

@@ -18,7 +18,7 @@ SEED = 20260201
 
 
 class LiveFuzzTests(SynchronousTestCase):
-    """A bad client is treated as the protocol says, everyone else is unaffected."""
+    """A bad client is treated as the protocol requires, and other clients are not affected."""
 
     timeout = 180
 

@@ -14,7 +14,7 @@ SEED = 20261130
 
 
 class SanitizedTests(SynchronousTestCase):
-    """Nothing reads or writes where it must not, overflows, or depends on what C leaves open."""
+    """No invalid access, overflow or undefined behaviour."""
 
     timeout = 300
 

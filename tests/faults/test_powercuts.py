@@ -24,7 +24,7 @@ class PowerCutTests(SynchronousTestCase):
     timeout = 240
 
     def test_cuts_under_load(self) -> None:
-        """Every acknowledged commit and prepare is there, once."""
+        """Every acknowledged commit and prepare is stored, once."""
         run = PowerCutRun(self.mktemp(), SEED)
         self.addCleanup(run.disk.remove)
         self.addCleanup(run.broker.kill)
@@ -34,7 +34,7 @@ class PowerCutTests(SynchronousTestCase):
         self.assertGreater(run.committed, CUTS)
 
     def test_what_is_lost(self) -> None:
-        """The disk keeps what was forced, and nothing else: else the test above proves nothing."""
+        """The disk keeps only forced bytes: a check of the test above."""
         directory = self.mktemp()
         disk = LoopDisk(directory, "64M")
         self.addCleanup(disk.remove)
@@ -54,7 +54,7 @@ class PowerCutTests(SynchronousTestCase):
 
 
 class FullJournalTests(SynchronousTestCase):
-    """The file system of the journal has no room any more."""
+    """The file system of the journal is full."""
 
     timeout = 120
 
@@ -86,22 +86,20 @@ class FullJournalTests(SynchronousTestCase):
             return [key for key in self.keys if self.step(peer, key, kind) == 200]
 
     def listed(self) -> list[str]:
-        """What RECOVER says."""
+        """The reply to RECOVER."""
         with Peer(self.broker.port) as peer:
             reply = peer.ask(b"transaction null s RECOVER 7\r\n")
         return reply.body.decode().split("\r\n") if reply.body else []
 
     def fill(self) -> None:
-        """To the last block."""
+        """Fill the disk to the last block."""
         with open(self.ballast, "wb", buffering=0) as file, contextlib.suppress(OSError):
             while file.write(b"x" * 4096):
                 pass
 
     def test_full(self) -> None:
-        """
-        What was granted holds over a kill, what was refused does not; with room everything goes on
-        without a new start.
-        """
+        """Granted steps survive a kill, refused ones do not; when there is room again everything
+        continues without a new start."""
         self.fill()
         prepared = self.all_steps("PREPARE")
         self.assertLess(len(prepared), TRANSACTIONS, "the disk was not full")

@@ -1,4 +1,4 @@
-"""A replicated broker under faults, and whether its judges see what they are for."""
+"""A replicated broker under faults, and whether the checks detect every fault."""
 
 from __future__ import annotations
 
@@ -22,10 +22,8 @@ class ReplicationTests(SynchronousTestCase):
     timeout = 300
 
     def test_faults(self) -> None:
-        """
-        Kills, freezes, a line that lies, full disks and a ZooKeeper that goes: every acknowledged
-        message is on all three and was given to each group, and the logs are the same.
-        """
+        """Kills, freezes, a faulty line, full disks and a ZooKeeper that stops: every acknowledged
+        message is on all three members and was delivered to each group, and the logs are equal."""
         run = ReplicationRun(self.mktemp(), SEED, pace=0.4)
         self.addCleanup(run.end)
         run.start()
@@ -42,7 +40,7 @@ def record(message_id: int, body: bytes) -> bytes:
 
 
 class JudgeTests(SynchronousTestCase):
-    """Logs that a test has written."""
+    """Checks of logs that a test has written."""
 
     def setUp(self) -> None:
         self.run_ = ReplicationRun(self.mktemp(), 1)
@@ -64,23 +62,23 @@ class JudgeTests(SynchronousTestCase):
             file.write(log)
 
     def refused(self) -> str:
-        """The text of the judgement."""
+        """The text of the failed check."""
         return str(self.assertRaises(AssertionError, self.run_.judge))
 
     def test_good(self) -> None:
-        """All is well."""
+        """A correct state is accepted."""
         self.run_.judge()
         self.assertEqual(4, len(TOPICS) * PARTITIONS)
 
     def test_lost(self) -> None:
-        """Any member lacks what was acknowledged."""
+        """An acknowledged message is missing on any member."""
         for name in (MASTER, SLAVE, FOLLOWER):
             self.write(name, self.one)
             self.assertIn("lost", self.refused())
             self.write(name, self.one + self.two)
 
     def test_different(self) -> None:
-        """A message more on one of them."""
+        """One member has one more message."""
         self.write(SLAVE, self.one + self.two + record(7, b"p0-3 x"))
         self.assertIn("direct-0 differs", self.refused())
 
@@ -91,24 +89,24 @@ class JudgeTests(SynchronousTestCase):
         self.assertIn("twice", self.refused())
 
     def test_refused(self) -> None:
-        """A message that was answered with the text that says that it is nowhere."""
+        """A message is stored although its refusal said that it is not."""
         self.run_.producers[1].refused.add(b"p0-1")
         self.assertIn("what was refused", self.refused())
 
     def test_passed_over(self) -> None:
-        """A group was never given what was acknowledged."""
+        """An acknowledged message was not delivered to a group."""
         self.run_.groups.ledgers[1].given.clear()
         self.assertIn("group alone never got 1: [b'p0-2']", self.refused())
 
     def test_made_up(self) -> None:
-        """A message that is in no log and was given to a group is a fault; a duplicate is not."""
+        """A delivered message that is in no log is a fault; a duplicate is not."""
         self.run_.groups.ledgers[0].given.update([b"p0-2", b"p0-1"])
         self.run_.judge()
         self.run_.groups.ledgers[0].given[b"p9-9"] = 1
         self.assertIn("group pair got what is not stored", self.refused())
 
     def test_seen(self) -> None:
-        """A reader was shown what is not there now."""
+        """A reader got a message that is not there now."""
         seen = self.run_.readers[1].seen["direct", 0]
         seen[0] = 5, digest(b"p0-1 x")
         self.run_.judge()
@@ -119,7 +117,7 @@ class JudgeTests(SynchronousTestCase):
         self.assertIn("which ends at", self.refused())
 
     def test_alarms(self) -> None:
-        """A member has logged what must not happen."""
+        """A member has logged an alarm."""
         member = self.run_.cluster.members[FOLLOWER]
         with open(member.log, "w", encoding="utf-8") as file:
             file.write("Replication diverged: t-0\n")

@@ -1,6 +1,6 @@
 """
-The store on disks that are really full, limited or read-only, with real threads. What a test cannot
-bring about on a machine is skipped by name; injected faults are in ``tests.unit.store``.
+The store on disks that are really full, limited or read-only, with real threads. A test that this
+machine cannot run is skipped by name; injected faults are in ``tests.unit.store``.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def completion(batch: Batch) -> Deferred[Batch]:
 
 
 class FullDiskTests(TestCase):
-    """1 MiB, and what happens when it is full."""
+    """A disk of 1 MiB, and its behaviour when it is full."""
 
     timeout = 60
 
@@ -102,7 +102,7 @@ class FullDiskTests(TestCase):
 
     @inlineCallbacks
     def full_and_free_again(self, mode: str) -> Any:
-        """Fill the disk, make room, go on, restart."""
+        """Fill the disk, make room, continue, restart."""
         store = self.broker.store(mode)
         kept = yield self.fill(store)
         self.assertGreater(len(kept), 1000)
@@ -131,9 +131,8 @@ class FullDiskTests(TestCase):
         yield broker.stop()
 
     def test_direct(self) -> Any:
-        """
-        Exactly what does not fit is refused; with room again the partition works, and restarts.
-        """
+        """Exactly the records without room are refused; with room again the partition works, and
+        restarts."""
         return self.full_and_free_again("direct")
 
     def test_group_commit(self) -> Any:
@@ -141,7 +140,7 @@ class FullDiskTests(TestCase):
         return self.full_and_free_again("group")
 
     def test_new_partition(self) -> None:
-        """A partition for which there is no inode is an error that names it, and works later."""
+        """A new partition without a free inode is an error that names it, and works later."""
         disk = TinyDisk(os.path.abspath(self.mktemp()), "size=1m,nr_inodes=3")
         self.addCleanup(disk.unmount)
         broker = Broker(self, disk.path)
@@ -170,14 +169,14 @@ class ReadOnlyDiskTests(TestCase):
 
     @inlineCallbacks
     def test_start(self) -> Any:
-        """The start is refused, and the file named."""
+        """The start is refused, and the error names the file."""
         self.disk.remount("ro")
         broker = Broker(self, self.disk.path)
         error = yield self.assertFailure(broker.stores.load(), StoreError)
         self.assertIn(f"{self.path} (Read-only file system)", str(error))
 
     def test_new_partition(self) -> None:
-        """So is a put that would create a partition; afterwards it works."""
+        """A put that would create a partition is refused; afterwards it works."""
         broker = Broker(self, self.disk.path)
         self.disk.remount("ro")
         error = self.assertRaises(StoreError, broker.store, "group")
@@ -208,7 +207,8 @@ for threshold in (0, 1000):
 
 
 class FileSizeLimitTests(TestCase):
-    """A limit of the process instead of the disk: needs no rights, but a process of its own."""
+    """A limit of the process instead of the disk: it needs no root rights, but a process of its
+    own."""
 
     timeout = 60
 
@@ -226,7 +226,7 @@ class FileSizeLimitTests(TestCase):
 
 
 class BadFileTests(TestCase):
-    """Files that somebody damaged while the broker was down."""
+    """Files that were damaged while the broker was down."""
 
     def setUp(self) -> None:
         """Partitions ``t-0`` with two segments and ``t-1`` with one."""
@@ -255,23 +255,23 @@ class BadFileTests(TestCase):
 
     @inlineCallbacks
     def test_intact(self) -> Any:
-        """These files as such are fine."""
+        """The unchanged files are accepted."""
         broker = Broker(self, self.path)
         yield broker.stores.load()
         self.assertEqual([store.max_offset for store in broker.stores], [140, 60])
 
     def test_truncated_older_segment(self) -> Any:
-        """Both neighbours of the gap are named."""
+        """The error names both neighbours of the gap."""
         path = self.write("t-0", 0, record(50))
         return self.refused("don't validate", path, path.replace("000.meta", "100.meta"))
 
     def test_overlapping_segments(self) -> Any:
-        """Both are named."""
+        """The error names both segments."""
         path = self.write("t-0", 0, record(50) * 3)
         return self.refused("don't validate", path)
 
     def test_unreadable_segment(self) -> Any:
-        """The file is named."""
+        """The error names the file."""
         if os.getuid() == 0:
             raise SkipTest("root can read every file")
         path = self.write("t-1", 0, record(60))
@@ -279,14 +279,14 @@ class BadFileTests(TestCase):
         return self.refused(f"Could not read file {path}")
 
     def test_segment_that_is_a_broken_link(self) -> Any:
-        """A link into nothing, as of a disk that is not mounted, is named."""
+        """The error names a broken link, as of a disk that is not mounted."""
         os.unlink(os.path.join(self.path, "t-1", "00000000000000000000.meta"))
         os.symlink("/nowhere/at/all", os.path.join(self.path, "t-1", "00000000000000000000.meta"))
         return self.refused(os.path.join(self.path, "t-1", "00000000000000000000.meta"))
 
     @inlineCallbacks
     def test_garbage_in_the_last_segment(self) -> Any:
-        """It is cut off, and the partition goes on there."""
+        """The garbage is cut off, and the partition continues there."""
         self.write("t-1", 0, record(60) + os.urandom(1000))
         broker = Broker(self, self.path)
         yield broker.stores.load()

@@ -1,4 +1,4 @@
-"""The broker is killed while clients transact."""
+"""The broker is killed while clients run transactions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ class TransactionKillTests(SynchronousTestCase):
     timeout = 600
 
     def test_kills_under_load(self) -> None:
-        """Each transaction is there once and whole, or not at all, or prepared and listed."""
+        """Each transaction is stored once and completely, or not at all, or is prepared and
+        listed."""
         run = TransactionKillRun(self.mktemp(), SEED)
         self.addCleanup(run.broker.kill)
         run.broker.start()
@@ -28,7 +29,7 @@ class TransactionKillTests(SynchronousTestCase):
 
 
 class KnowledgeTests(SynchronousTestCase):
-    """The judge of those runs sees every fault it is there for."""
+    """The checks of those runs detect every fault."""
 
     def transaction(self, known: Known) -> KnownTransaction:
         """One with messages."""
@@ -38,7 +39,7 @@ class KnowledgeTests(SynchronousTestCase):
         return made
 
     def test_outcomes(self) -> None:
-        """Which are allowed."""
+        """The allowed outcomes for each state of knowledge."""
         for known, stored, listed in (
             (Known.COMMITTED, False, False),
             (Known.COMMITTED, False, True),
@@ -55,14 +56,14 @@ class KnowledgeTests(SynchronousTestCase):
             self.transaction(Known.COMMITTING).judge({True, False}, False)
 
     def test_seen_once(self) -> None:
-        """What was seen once is known."""
+        """An outcome that was seen once is known."""
         transaction = self.transaction(Known.COMMITTING)
         transaction.judge({True}, False)
         with self.assertRaises(AssertionError):
             transaction.judge({False}, False)
 
     def test_blocks(self) -> None:
-        """Whole, absent, torn."""
+        """A complete block, an absent one, a torn one."""
 
         def stands(*there: bytes) -> bool:
             places = {body: index for index, body in enumerate(there)}

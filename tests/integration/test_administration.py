@@ -22,7 +22,7 @@ XA, XA2, OPEN = "XID:1:aa:bb:app", "XID:2:aa:bb:app", "XID:3:aa:bb:app"
 
 
 class Peer:
-    """A client of the broker that blocks."""
+    """A blocking client of the broker."""
 
     def __init__(self, port: int) -> None:
         self._end = socket.create_connection(("127.0.0.1", port), SECONDS)
@@ -46,27 +46,27 @@ class Peer:
         assert self.step(key, "PREPARE") == "0"
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._file.close()
         self._end.close()
 
 
 class AdministrationTests(SynchronousTestCase):
-    """A broker of each test's own."""
+    """A broker for each test."""
 
     def setUp(self) -> None:
         self.broker = BrokerProcess(self.mktemp(), system={"unflushThreshold": 0})
         self.addCleanup(self.broker.kill)
 
     def start(self) -> Peer:
-        """It serves; a client of it."""
+        """Start the broker; a client of it."""
         self.broker.start()
         peer = Peer(self.broker.port)
         self.addCleanup(peer.close)
         return peer
 
     def tx(self, *words: str, where: tuple[str, ...] | None = None) -> tuple[int, str, str]:
-        """Status, output and complaints of a run of ``metaq tx``."""
+        """Status, output and errors of a run of ``metaq tx``."""
         place = ("--data", self.broker.data) if where is None else where
         done = subprocess.run(
             [*METAQ, *words, *place],
@@ -117,7 +117,7 @@ class AdministrationTests(SynchronousTestCase):
         self.assertTrue(json.loads(self.tx("checkpoint", "--json")[1])["begun"] in (True, False))
 
     def test_refused(self) -> None:
-        """Status and one line for each reason."""
+        """Status and one line for each refusal."""
         peer = self.start()
         peer.step(OPEN, "BEGIN")
         for words, status, reason in (
@@ -151,7 +151,7 @@ class AdministrationTests(SynchronousTestCase):
         self.assertIn("not answered within 0.5 s", said)
 
     def test_o50_socket(self) -> None:
-        """Its mode; a stale one is replaced; an orderly stop leaves nothing."""
+        """Its mode; a stale socket is replaced; an orderly stop removes it."""
         self.start()
         path = socket_path(self.broker.data)
         self.assertEqual(0o600, stat.S_IMODE(os.stat(path).st_mode))
@@ -164,7 +164,7 @@ class AdministrationTests(SynchronousTestCase):
         self.assertFalse(os.path.exists(path))
 
     def test_long_data_path(self) -> None:
-        """Longer than a socket's path may be: it works."""
+        """The command works although the path of the socket is longer than the system allows."""
         data = os.path.join(os.path.abspath(self.mktemp()), *["d" * 60] * 3)
         self.assertGreater(len(socket_path(data)), LONGEST)
         os.makedirs(data)
@@ -175,7 +175,7 @@ class AdministrationTests(SynchronousTestCase):
         self.assertNotIn(FILE_NAME, os.listdir(data))
 
     def test_attacks(self) -> None:
-        """Malformed requests, huge ones and slow ones; the broker serves on."""
+        """Malformed, huge and slow requests: the broker keeps serving."""
         peer = self.start()
         ends = []
         for data in (b"\x00\xff" * 1000, b"GET " + b"x" * 100000, b"GET / HT", b""):
@@ -198,7 +198,7 @@ class AdministrationTests(SynchronousTestCase):
         self.assertEqual(0, self.tx("list")[0])
 
     def test_o51_other_user(self) -> None:
-        """Is refused by the broker even where the file lets him in."""
+        """The broker refuses another user, even where the file mode lets him in."""
         if os.geteuid() != 0:
             self.skipTest("only root can become somebody else")
         self.start()

@@ -55,7 +55,7 @@ class MetaqTestCase(SynchronousTestCase):
         self.where = ["--broker", f"127.0.0.1:{cluster()[0].port}"]
 
     def start(self, line: str, **options: object) -> subprocess.Popen[bytes]:
-        """Begin a run; it is ended with the test."""
+        """Begin a run; it ends with the test."""
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         process = subprocess.Popen(
             [*METAQ, *line.split(), *self.where],
@@ -67,7 +67,7 @@ class MetaqTestCase(SynchronousTestCase):
         return process  # type: ignore[no-any-return]
 
     def end(self, process: subprocess.Popen[bytes]) -> None:
-        """Leave nothing behind."""
+        """End the process."""
         if process.poll() is None:
             process.kill()
         process.wait()
@@ -76,13 +76,13 @@ class MetaqTestCase(SynchronousTestCase):
                 pipe.close()
 
     def metaq(self, line: str, data: bytes = b"") -> tuple[int, bytes, str]:
-        """A whole run: its status, output and errors."""
+        """Status, output and errors of a complete run."""
         process = self.start(line)
         output, errors = process.communicate(data, SECONDS)
         return process.returncode, output, errors.decode()
 
     def done(self, line: str, data: bytes = b"") -> bytes:
-        """A run that has to succeed in silence; its output."""
+        """The output of a run that must succeed without errors."""
         status, output, errors = self.metaq(line, data)
         self.assertEqual((status, errors), (0, ""))
         return output
@@ -99,7 +99,7 @@ class DirectTests(MetaqTestCase):
     topic = "wild-direct"
 
     def test_there_and_back(self) -> None:
-        """What is produced is consumed: bodies, attributes, files, positions, counts."""
+        """Produced messages are consumed: bodies, attributes, files, positions, counts."""
         lines = b"".join(b"line %d\n" % number for number in range(1000))
         self.done(f"produce {self.topic} --attribute odd", lines)
         consume = f"consume {self.topic} --group readers"
@@ -140,7 +140,7 @@ class DirectTests(MetaqTestCase):
         self.assertIn("no message begins there", errors)
 
     def test_latest(self) -> None:
-        """Only what comes from then on, at once when it comes."""
+        """Only later messages, as soon as they arrive."""
         topic = f"{self.topic}-latest"
         self.done(f"produce {topic}", b"old\nold\nold\n")
         process = self.start(f"consume {topic} --group g --from latest --max 1")
@@ -152,8 +152,8 @@ class DirectTests(MetaqTestCase):
         self.assertEqual(process.wait(SECONDS), 0)
 
     def test_one_partition(self) -> None:
-        """Without a group: from an end, an offset or a time, exact bytes or a format; nothing is
-        kept."""
+        """Without a group: from an end, an offset or a time, exact bytes or a format; no position
+        is stored."""
         topic = f"{self.topic}-one"
         self.done(f"produce {topic} --partition 1", b"old 1\nold 2\n")
         between = time.time()
@@ -182,7 +182,7 @@ class DirectTests(MetaqTestCase):
             return b""
 
     def test_interrupt(self) -> None:
-        """Ctrl-C: what was written is consumed, and the status says how it ended."""
+        """Ctrl-C: written messages are consumed, and the status shows the interruption."""
         topic = f"{self.topic}-interrupt"
         self.done(f"produce {topic}", b"one\n")
         process = self.start(f"consume {topic} --group g")
@@ -194,7 +194,7 @@ class DirectTests(MetaqTestCase):
         self.assertEqual(self.done(f"consume {topic} --group g --max 1"), b"two\n")
 
     def test_interrupt_at_the_input(self) -> None:
-        """Ctrl-C while waiting for a line; what was typed before is sent."""
+        """Ctrl-C while waiting for a line; earlier lines are sent."""
         topic = f"{self.topic}-typed"
         self.done(f"produce {topic}", b"first\n")  # or the consumer says that nobody has the topic
         process = self.start(f"produce {topic}")
@@ -207,7 +207,7 @@ class DirectTests(MetaqTestCase):
         self.assertEqual(process.wait(SECONDS), 130)
 
     def test_broken_pipe(self) -> None:
-        """A reader that has enough ends it in silence."""
+        """A closed reader ends the command without an error line."""
         topic = f"{self.topic}-pipe"
         self.done(f"produce {topic} --unordered", b"x" * 100 + b"\n" + b"y\n" * 20000)
         process = self.start(f"consume {topic} --group g")
@@ -219,7 +219,7 @@ class DirectTests(MetaqTestCase):
         process.stdout = None
 
     def test_slow_reader(self) -> None:
-        """A reader that stops reading stops the writing, and nothing else: Ctrl-C works."""
+        """A reader that stops reading only stops the writing: Ctrl-C still works."""
         topic = f"{self.topic}-slow"
         self.done(f"produce {topic} --unordered", b"0123456789\n" * 20000)
         process = self.start(f"consume {topic} --group g")
@@ -232,7 +232,7 @@ class DirectTests(MetaqTestCase):
         self.assertEqual(len(output) + len(rest), 20000 * 11 - 11)
 
     def test_terminal(self) -> None:
-        """Progress goes to a terminal at standard error, and only there."""
+        """Progress is shown only if standard error is a terminal."""
         ours, theirs = pty.openpty()
         self.addCleanup(os.close, ours)
         process = self.start(f"produce {self.topic}-tty --rate 4", stderr=theirs)
@@ -242,15 +242,15 @@ class DirectTests(MetaqTestCase):
         self.assertIn(b"4 messages", os.read(ours, 10000))
 
     def test_refused(self) -> None:
-        """What the broker refuses is said in its words."""
+        """A refusal of the broker is shown with its text."""
         status, _, errors = self.metaq("produce unknown", b"x\n")
         self.assertEqual(status, 1)
         self.assertIn("line 1 not sent, 0 sent: ", errors)
         self.assertIn("The server do not accept topic unknown", errors)
 
     def test_nobody_there(self) -> None:
-        """An address where nothing listens is named, with the reason, long before the time given;
-        so is a name that does not resolve."""
+        """An address without a listening server is named, with the reason, long before the time
+        limit; so is a name that does not resolve."""
         self.where = ["--broker", "127.0.0.1:1"]
         for command in ("produce t", "consume t --group g", "offsets t --group g", "topics"):
             status, _, errors = self.metaq(command)
@@ -286,8 +286,8 @@ class ClusterTests(MetaqTestCase):
         self.assertEqual([each["partition"] for each in state["partitions"]], ["0-0", "0-1"])
 
     def test_looks(self) -> None:
-        """Brokers, their figures and what a group has still to read; where the cluster is stands in
-        the environment."""
+        """Brokers, their figures and the lag of a group; the cluster is given by the
+        environment."""
         self.done("produce looked", b"one\ntwo\nthree\n")
         self.done("consume looked --group looker --max 1 --from earliest")
         rows = [
@@ -307,7 +307,8 @@ class ClusterTests(MetaqTestCase):
         self.assertEqual(found["stats"]["version"], "1.4.6.2")
 
     def test_group_shares(self) -> None:
-        """Two runs of one group get everything once between them; meanwhile it cannot be set."""
+        """Two runs of one group receive every message once together; meanwhile its positions cannot
+        be set."""
         first = self.start("consume shared --group shared --from latest")
         second = self.start("consume shared --group shared --from latest")
         deadline = time.monotonic() + SECONDS
@@ -330,14 +331,14 @@ class ClusterTests(MetaqTestCase):
         self.assertEqual(sorted(found), sorted(lines.splitlines()))
 
     def test_partition(self) -> None:
-        """A partition that does not exist is refused with those that do."""
+        """A partition that does not exist is refused with the existing ones."""
         self.done("produce picked --partition 0-1", b"x\n")
         status, _, errors = self.metaq("produce picked --partition 0-2", b"x\n")
         self.assertEqual(status, 2)
         self.assertIn("partitions of picked: 0-0, 0-1", errors)
 
     def test_unknown_topic(self) -> None:
-        """Neither sent nor waited for in silence."""
+        """A message for an unknown topic is not sent, and the wait for one is announced."""
         status, _, errors = self.metaq("produce nobody-has-it", b"x\n")
         self.assertEqual(status, 1)
         self.assertIn("nobody-has-it", errors)
@@ -346,10 +347,8 @@ class ClusterTests(MetaqTestCase):
         self.assertIn("no such topic: nobody-has-it; topics of ", errors)
 
     def test_killed_broker(self) -> None:
-        """
-        A broker that was killed, while ZooKeeper still knows it: every command ends soon, and says
-        that the connection is refused.
-        """
+        """A broker was killed and is still in ZooKeeper: every command ends soon, and says that the
+        connection is refused."""
         broker = BrokerProcess(
             self.mktemp(),
             {"t": {}},
@@ -371,7 +370,7 @@ class ClusterTests(MetaqTestCase):
             self.assertLess(time.monotonic() - began, 15.0)  # of 30 s: the machine may be busy
 
     def test_no_zookeeper(self) -> None:
-        """It is named, within the time given."""
+        """The error names it, within the time limit."""
         self.where = ["--zookeeper", "127.0.0.1:1"]
         status, _, errors = self.metaq("topics")
         self.assertEqual((status, errors.count("\n")), (1, 1))

@@ -32,7 +32,7 @@ class RegistryTests(TestCase):
         self.root = f"/client-{next(SERIAL)}"
 
     async def check(self, factory: Any) -> None:
-        """Create, read, watch, and what belongs to the session ends with it."""
+        """Create, read, watch; the end of the session removes its nodes."""
         async with factory:
             registry, path = factory.registry, f"{self.root}/a/b"
             events: list[Any] = []
@@ -68,23 +68,23 @@ class RegistryTests(TestCase):
 
 
 class AbsentTests(TestCase):
-    """No ZooKeeper: what each face logs are the words of a client, not those of a broker."""
+    """Without ZooKeeper each face logs the words of a client, not those of a broker."""
 
     timeout = 60
     options: ClassVar[dict[str, int]] = {"zookeeper_connection_timeout_ms": 300}
 
     def setUp(self) -> None:
-        """A missing one is reported soon."""
+        """A missing ZooKeeper is reported soon."""
         self.patch(registry, "CHECK_SECONDS", 0.05)
 
     def check(self, lines: list[str]) -> None:
-        """One line, and what is true of this process."""
+        """One line, correct for this process."""
         (line,) = [each for each in lines if "ZooKeeper" in each and "is not there" in each]
         self.assertIn("still trying, brokers and partitions known so far are used", line)
         self.assertNotIn("served", line)
 
     async def start(self, factory: Any) -> None:
-        """In vain."""
+        """Start without success."""
         with self.assertRaises(NotConnected):
             await factory.start()
         await factory.close()
@@ -106,7 +106,7 @@ class AbsentTests(TestCase):
         self.check([each.getMessage() for each in logged.records])
 
     def test_blocking(self) -> None:
-        """The same from its thread."""
+        """The same from the thread of the blocking face."""
         with self.assertLogs("metamorphosis.client") as logged:
             factory = blocking.MessageSessionFactory("127.0.0.1:1", **self.options)
             self.assertRaises(NotConnected, factory.start)
@@ -120,14 +120,14 @@ class BlockingTests(SynchronousTestCase):
     skip = zookeeper.missing()
 
     def test_blocking(self) -> None:
-        """No topic there: no partitions."""
+        """An unknown topic has no partitions."""
         connect = zookeeper.shared().connect_string
         root = f"/client-{next(SERIAL)}"
         with blocking.MessageSessionFactory(connect, zookeeper_root=root) as factory:
             self.assertEqual([], factory.get_partitions_for_topic("nothing"))
 
     def test_nobody_there(self) -> None:
-        """The error comes in time, and the end as well."""
+        """The error is raised in time, and ``close`` ends in time."""
         with (
             self.assertRaises(NotConnected),
             blocking.MessageSessionFactory("127.0.0.1:1", zookeeper_connection_timeout_ms=300),

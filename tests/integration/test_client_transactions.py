@@ -24,7 +24,7 @@ A = Xid(7, b"global", b"branch")
 
 
 def broker_of(case: Any) -> BrokerProcess:
-    """One with two partitions of ``test``; it ends with the test."""
+    """A broker with two partitions of ``test``; it ends with the test."""
     made = BrokerProcess(
         case.mktemp(), topics={"test": {"numPartitions": 2}}, system={"unflushThreshold": 0}
     )
@@ -34,7 +34,7 @@ def broker_of(case: Any) -> BrokerProcess:
 
 
 def stored(broker: BrokerProcess) -> list[bytes]:
-    """What consumers see."""
+    """The messages that consumers see."""
     with (
         blocking.MessageSessionFactory(broker=f"127.0.0.1:{broker.port}") as factory,
         factory.create_topic_browser("test") as browser,
@@ -66,7 +66,8 @@ class BlockingTests(SynchronousTestCase):
         self.assertEqual([b"1", b"2"], stored(self.broker))
 
     def test_broker_killed(self) -> None:
-        """The transaction is gone, and says so; the next one works when the broker is back."""
+        """The transaction is lost with an error that says so; the next one works when the broker is
+        back."""
         producer = self.factory.create_producer("test")
         transaction = producer.transaction()
         transaction.send("test", b"1", partition=P0)
@@ -191,7 +192,7 @@ class ProduceTests(SynchronousTestCase):
     """``metaq produce --transaction``."""
 
     def test_lines(self) -> None:
-        """All lines are stored, in their order; a broker that is killed leaves whole ones."""
+        """All lines are stored, in order; a killed broker keeps only complete transactions."""
         broker = broker_of(self)
         where = ["--broker", f"127.0.0.1:{broker.port}", "--partition", "0"]
         command = [sys.executable, "-m", "metamorphosis.cli", "produce", "test", *where]

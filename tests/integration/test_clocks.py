@@ -30,7 +30,7 @@ LIMIT = 15.0
 
 
 def wait_until(condition: Callable[[], object], what: str, seconds: float = SOON) -> None:
-    """Block until it holds."""
+    """Block until the condition holds."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
@@ -65,22 +65,22 @@ class ClientProcess:
 
     @property
     def owned(self) -> int:
-        """Partitions that it has."""
+        """The number of its partitions."""
         counts = [line for line in self.lines if line.startswith("owns ")]
         return int(counts[-1].split()[1]) if counts else 0
 
     @property
     def messages(self) -> int:
-        """How many it has got."""
+        """The number of received messages."""
         return self.lines.count("got")
 
     @property
     def errors(self) -> int:
-        """How many of its sends have failed."""
+        """The number of failed sends."""
         return sum(line.startswith("error") for line in self.lines)
 
     def kill(self) -> None:
-        """It leaves nothing in order."""
+        """Kill the process."""
         self._process.kill()
         self._process.wait()
 
@@ -124,7 +124,8 @@ class ServerClockTests(SynchronousTestCase):
         return client
 
     def test_registration(self) -> None:
-        """A broker that ZooKeeper refuses tries again, and that of a crash takes its place."""
+        """A broker that ZooKeeper refuses tries again, and registers after the session of its
+        crashed predecessor ends."""
         self.zookeeper.start()
         observer = self.observer()
         observer.ensure_path("/meta/brokers")
@@ -149,7 +150,7 @@ class ServerClockTests(SynchronousTestCase):
             os.remove(self.broker.log)
 
     def test_sessions(self) -> None:
-        """Silent sessions end in time and others do not, whatever is done to the clock."""
+        """Silent sessions end in time and others do not, whatever the clock is set to."""
         self.zookeeper.start()
         observer = self.observer()
         states: list[str] = []
@@ -171,7 +172,8 @@ class ServerClockTests(SynchronousTestCase):
         self.assertNotIn(KazooState.SUSPENDED, states)
 
     def test_messages_become_readable(self) -> None:
-        """An acknowledged message is readable soon, in both modes, after a step at any moment."""
+        """An acknowledged message is readable soon, in both modes, after a clock step at any
+        moment."""
         for threshold in (1000, 0):
             broker = self.make_broker(threshold)
             broker.start()
@@ -190,7 +192,7 @@ class ServerClockTests(SynchronousTestCase):
                     self.assertEqual(b"%05d" % offset, reply[1][20:25])
 
     def test_long_poll(self) -> None:
-        """A held get ends when its time is over, or a message comes."""
+        """A held get ends at its time limit, or when a message arrives."""
         self.broker.start()
         producer, consumer = self.peer(self.broker), self.peer(self.broker)
         for offset, step in enumerate((-DAY, DAY)):
@@ -209,7 +211,7 @@ class ServerClockTests(SynchronousTestCase):
             producer.reply()
 
     def test_idle_connections(self) -> None:
-        """They are closed in time."""
+        """Idle connections are closed in time."""
         broker = self.make_broker(1000, **{"idle-seconds": 1})
         broker.start()
         for step in (-DAY, DAY):
@@ -237,10 +239,8 @@ class ClientClockTests(SynchronousTestCase):
         return clients
 
     def check(self, step: int) -> None:
-        """
-        Messages flow; requests to a broker that stands still fail in time; members come and go; a
-        broker that was away is found again.
-        """
+        """Messages flow; requests to a frozen broker fail in time; members join and leave; a broker
+        that was away is found again."""
         self.clock = SetClock(self.mktemp())
         self.zookeeper = SetZooKeeper(self.clock, self.mktemp())
         self.addCleanup(self.zookeeper.kill)
@@ -286,11 +286,11 @@ class ClientClockTests(SynchronousTestCase):
         self.assertEqual(0, broker.stop())
 
     def test_back(self) -> None:
-        """The clock is set back four times by a day."""
+        """The clock is set back by a day, four times."""
         self.check(-DAY)
 
     def test_forward(self) -> None:
-        """It is set forward."""
+        """The clock is set forward."""
         self.check(DAY)
 
 

@@ -55,7 +55,8 @@ class DescriptorsTests(SynchronousTestCase):
         return found
 
     def test_many_partitions(self) -> None:
-        """All are made, written, read, and opened again by the next start, in bounded time."""
+        """All partitions are created, written, read, and opened again by the next start, in bounded
+        time."""
         self.broker.start()
         bodies = [b"message %d" % number for number in range(PARTITIONS)]
         puts = [put("test", number, body, number) for number, body in enumerate(bodies)]
@@ -78,7 +79,8 @@ class DescriptorsTests(SynchronousTestCase):
         self.assertNotIn("Too many open files", self.broker.output())
 
     def test_many_clients(self) -> None:
-        """Those in excess wait; the others are served meanwhile, and none is cut."""
+        """Clients beyond the limit wait; the others are served meanwhile, and no connection is
+        cut."""
         self.broker.start()
         peers = []
         for _ in range(LIMIT):
@@ -108,7 +110,7 @@ class DescriptorsTests(SynchronousTestCase):
         self.assertNotIn("Traceback", output)
 
     def processor_ticks(self) -> int:
-        """Of the process, hundredths of a second."""
+        """CPU time of the process, in hundredths of a second."""
         with open(f"/proc/{self.broker.pid}/stat", encoding="ascii") as file:
             fields = file.read().rpartition(")")[2].split()
         return int(fields[11]) + int(fields[12])

@@ -23,7 +23,7 @@ SECONDS = 30.0
 
 
 def descriptors() -> int:
-    """Open ones of this process."""
+    """The open descriptors of this process."""
     return len(os.listdir("/proc/self/fd"))
 
 
@@ -33,7 +33,7 @@ class DroppedTests(TestCase):
     timeout = 60
 
     def setUp(self) -> None:
-        """ZooKeeper, and what there was before."""
+        """ZooKeeper, and the threads and descriptors before the test."""
         zookeeper = EmbeddedZooKeeper(self.mktemp())
         zookeeper.start()
         self.addCleanup(zookeeper.kill)
@@ -42,12 +42,12 @@ class DroppedTests(TestCase):
         self.before = threading.active_count(), descriptors()
 
     def is_clean(self) -> bool:
-        """Whether nothing is left."""
+        """Whether no thread and descriptor is left."""
         now = threading.active_count(), descriptors()
         return now[0] <= self.before[0] and now[1] <= self.before[1]
 
     async def drop(self, face: Any, sleep: Callable[[float], Any]) -> None:
-        """Use some factories and forget them."""
+        """Use some factories and drop the references."""
         await sleep(0.01)
         self.before = threading.active_count(), descriptors()  # the loop has its own by now
         with warnings.catch_warnings(record=True) as caught:
@@ -80,7 +80,7 @@ class DroppedTests(TestCase):
         asyncio.run(self.drop(aio, asyncio.sleep))
 
     def test_asyncio_loop_that_has_ended(self) -> None:
-        """A program whose loop was closed first."""
+        """The program closed its loop before."""
 
         async def use() -> Any:
             factory = aio.MessageSessionFactory(zookeeper=self.connect)

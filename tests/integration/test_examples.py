@@ -1,6 +1,6 @@
 """
-The programs of ``examples/``, as they are but for the address of ZooKeeper and the topic: each does
-what its page in ``docs/guide`` says.
+The programs of ``examples/``, unchanged except for the address of ZooKeeper and the topic: each
+works as its page in ``docs/guide`` says.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SECONDS = 60.0
 
 
 def names() -> set[str]:
-    """The programs there are, without their ending."""
+    """The names of the programs, without suffix."""
     return {name.removesuffix(".py") for name in os.listdir(EXAMPLES) if name.endswith(".py")}
 
 
@@ -62,7 +62,7 @@ class ExampleTests(SynchronousTestCase):
     def start(
         self, name: str, *command: str, replaced: tuple[str, str] = ("", ""), **environ: str
     ) -> subprocess.Popen[str]:
-        """Run a program, or a command beside it; it is ended with the test."""
+        """Run a program, or another command; it ends with the test."""
         with open(os.path.join(EXAMPLES, name), encoding="utf-8") as file:
             text = file.read()
         text = text.replace("localhost:2181", cluster()[1].connect_string)
@@ -85,20 +85,20 @@ class ExampleTests(SynchronousTestCase):
         return process
 
     def end(self, process: subprocess.Popen[str]) -> None:
-        """Leave nothing behind."""
+        """End the process."""
         process.kill()
         process.wait()
         assert process.stdout is not None
         process.stdout.close()
 
     def finished(self, process: subprocess.Popen[str], status: int = 0) -> list[str]:
-        """The lines of a program that ended well."""
+        """The output lines of a program that ended with status 0."""
         output, _ = process.communicate(timeout=SECONDS)
         self.assertEqual(process.returncode, status, output)
         return output.splitlines()
 
     def stopped(self, process: subprocess.Popen[str], status: int = 0) -> list[str]:
-        """The rest of what it writes after SIGTERM."""
+        """The rest of the output after SIGTERM."""
         process.send_signal(signal.SIGTERM)
         return self.finished(process, status)
 
@@ -108,7 +108,7 @@ class ExampleTests(SynchronousTestCase):
         return process.stdout.readline().rstrip("\n")
 
     def put(self, *bodies: bytes, partition: int = 0) -> None:
-        """Store messages; they are stored when this returns."""
+        """Store messages; they are stored when the call returns."""
         with socket.create_connection(("127.0.0.1", cluster()[0].port)) as connection:
             for opaque, body in enumerate(bodies):
                 head = f"put {self.topic} {partition} {len(body)} 0 {opaque}\r\n"
@@ -119,7 +119,7 @@ class ExampleTests(SynchronousTestCase):
                 self.assertEqual((status, bool(answers.read(int(length)))), (b"200", True))
 
     def bodies(self, count: int) -> set[str]:
-        """The messages of the topic, as soon as it has that number."""
+        """The messages of the topic, when it has that number."""
         found: set[str] = set()
         deadline = time.monotonic() + SECONDS
         while len(found) < count and time.monotonic() < deadline:
@@ -142,7 +142,7 @@ class ExampleTests(SynchronousTestCase):
             return data if kind == b"value" else b""
 
     def test_listener(self) -> None:
-        """One message after the other; SIGTERM ends it in order."""
+        """Messages one after the other; SIGTERM ends the program in order."""
         self.put(b"hello")
         process = self.start("listener.py")
         self.assertEqual(self.line(process), "got hello from 0-0")
@@ -151,7 +151,7 @@ class ExampleTests(SynchronousTestCase):
         self.assertEqual(self.stopped(process), ["stopped"])
 
     def test_batch(self) -> None:
-        """All are in the database, however they were grouped."""
+        """All messages are in the database, however they were grouped."""
         self.put(*(b"%d" % number for number in range(20)))
         process = self.start("batch.py")
         while self.line(process) not in ("20 orders", ""):
@@ -162,14 +162,14 @@ class ExampleTests(SynchronousTestCase):
         self.assertEqual(self.line(again), "21 orders")
 
     def test_polling(self) -> None:
-        """All messages, in lists; then it ends."""
+        """All messages, in lists; then the program ends."""
         self.put(b"1", b"2", b"3")
         *lists, last = self.finished(self.start("polling.py"))
         self.assertEqual(sum(int(line.partition(" ")[0]) for line in lists), 3)
         self.assertEqual((lists[-1][-3:], last), (": 3", "no more messages"))
 
     def test_manual_ack(self) -> None:
-        """Ten at a time; one that cannot be done comes again, and is put aside at last."""
+        """Ten at a time; a failing message is delivered again, and finally rejected."""
         self.put(*(b"%d" % number for number in range(10)), b"bad", *(b"x" for _ in range(10)))
         process = self.start("manual_ack.py")
         self.assertEqual(self.line(process), "acknowledged 9")
@@ -233,25 +233,25 @@ class ExampleTests(SynchronousTestCase):
         self.assertEqual(self.bodies(1), {"an order"})
 
     def test_retries(self) -> None:
-        """Two are stored; the third never can be."""
+        """Two messages are stored; the third never can be."""
         first, second, third = self.finished(self.start("retries.py"))
         for line in (first, second):
             self.assertRegex(line, r"^stored at \d+ of 0-[01]$")
         self.assertEqual(third, "never: MessageTooLarge")
 
     def test_order_by_key(self) -> None:
-        """The program checks the order itself."""
+        """The program itself checks the order."""
         ann, bob = self.finished(self.start("order_by_key.py"))
         self.assertRegex(ann, "^ann in partition 0-[01]$")
         self.assertRegex(bob, "^bob in partition 0-[01]$")
 
     def test_one_way(self) -> None:
-        """All arrive, though nothing says so."""
+        """All messages arrive, although no reply confirms them."""
         self.finished(self.start("one_way.py"))
         self.assertEqual(len(self.bodies(1000)), 1000)
 
     def test_shutdown(self) -> None:
-        """What was copied is acknowledged, so that no second copy comes."""
+        """Processed messages are acknowledged, so that none is repeated."""
         self.put(b"one")
         process = self.start("shutdown.py")
         self.assertEqual(self.line(process), "copied one")
@@ -277,12 +277,12 @@ class ExampleTests(SynchronousTestCase):
         self.stopped(process, -signal.SIGTERM)  # twistd ends by the signal, after everything else
 
     def test_test_orders(self) -> None:
-        """It needs no broker."""
+        """The program needs no broker."""
         lines = self.finished(self.start("test_orders.py", "-m", "unittest", "test_orders"))
         self.assertEqual(lines[-1], "OK")
 
     def test_from_kafka(self) -> None:
-        """What is sent comes back."""
+        """Sent messages are received."""
         lines = self.finished(self.start("from_kafka.py"))
         bodies = [line.rpartition(" b")[2] for line in lines[3:]]
         self.assertEqual(bodies, ["'value 0'", "'value 1'", "'value 2'"])
@@ -292,7 +292,7 @@ class PageTests(SynchronousTestCase):
     """The pages of the guide."""
 
     def test_every_program_is_on_a_page(self) -> None:
-        """With the text that the tests run, so that one can type it from the page alone."""
+        """The page has the same text as the tested program."""
         shown = set()
         for page in os.listdir(GUIDE):
             with open(os.path.join(GUIDE, page), encoding="utf-8") as file:
@@ -306,6 +306,6 @@ class PageTests(SynchronousTestCase):
         self.assertEqual({name.removesuffix(".py") for name in shown}, names())
 
     def test_every_program_has_a_test(self) -> None:
-        """Of its name."""
+        """Each program has a test of its name."""
         for name in names():
             self.assertTrue(hasattr(ExampleTests, f"test_{name}"), name)

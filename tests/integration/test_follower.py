@@ -63,7 +63,7 @@ _stages: list[Stage] = []
 
 
 def stage() -> Stage:
-    """The one of all tests."""
+    """The stage that all tests share."""
     if not _stages:
         _stages.append(Stage())
     return _stages[0]
@@ -92,7 +92,7 @@ class FollowerTests(SynchronousTestCase):
             self.assertNotIn(word, self.slave.output())
 
     def wait_until(self, condition: Callable[[], bool], what: str) -> None:
-        """Poll."""
+        """Poll until the condition holds."""
         deadline = time.monotonic() + WAIT_SECONDS
         while not condition():
             if time.monotonic() > deadline:
@@ -117,7 +117,7 @@ class FollowerTests(SynchronousTestCase):
             )
 
     def test_kills(self) -> None:
-        """Either is killed in the middle of it, again and again: nothing twice, no hole."""
+        """Either is killed at random, again and again: no record is repeated or missing."""
         for _ in range(4):
             self.put(150)
             time.sleep(self.random.uniform(0, 0.3))
@@ -132,7 +132,8 @@ class FollowerTests(SynchronousTestCase):
         self.wait_for_copy()
 
     def test_frozen_master(self) -> None:
-        """It is silent for longer than the heartbeats and the session; then copying goes on."""
+        """The master is silent for longer than the heartbeats and the session; then copying
+        continues."""
         self.put(30)
         self.wait_for_copy()
         self.master.signal(signal.SIGSTOP)
@@ -161,7 +162,7 @@ class FollowerTests(SynchronousTestCase):
         self.assertIn(f"serverPort={self.slave.port}\n", text)
 
     def test_empty_zookeeper(self) -> None:
-        """ZooKeeper comes back empty: both register again, and copying continues."""
+        """ZooKeeper returns empty: both register again, and copying continues."""
         server = self.stage.zookeeper
         server.kill()
         shutil.rmtree(server.data)
@@ -172,17 +173,17 @@ class FollowerTests(SynchronousTestCase):
         self.wait_for_copy()
 
     def own_nodes(self) -> set[str]:
-        """What a slave of these topics has."""
+        """The expected nodes of a slave with these topics."""
         trees = ("topics", "topics-pub", "topics-sub")
         nodes = {f"/meta/brokers/{tree}/{topic}/0-s0" for tree in trees for topic in TOPICS}
         return nodes | {"/meta/brokers/ids/0/slave0"}
 
     def nodes(self) -> set[str]:
-        """Of everybody."""
+        """All nodes."""
         return set(self.stage.zookeeper.tree("/meta"))
 
     def test_row_R26(self) -> None:
-        """An orderly stop: its nodes are gone when the process is, those of its group as well."""
+        """An orderly stop removes the nodes of the slave and of its group."""
         self.put(3)
         self.wait_until(lambda: self.nodes() >= self.own_nodes(), "the slave is registered")
         self.assertEqual(0, self.slave.stop())
@@ -193,7 +194,8 @@ class FollowerTests(SynchronousTestCase):
         self.wait_for_copy()
 
     def test_put_is_refused(self) -> None:
-        """R24, over a socket; and a get that waits on the slave wakes with the copy."""
+        """R24, over a socket; and a held get on the slave is answered when the record was
+        copied."""
         self.put(3)
         self.wait_for_copy()
         with Peer(self.slave.port) as peer:

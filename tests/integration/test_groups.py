@@ -29,7 +29,8 @@ _roots = itertools.count(1)
 
 
 class Reading:
-    """Reads nothing; knows what it would, and never two starts without a stop."""
+    """A fake that does not read, but records its partitions, and fails if it is started twice
+    without a stop."""
 
     def __init__(self) -> None:
         self.targets: dict[Key, FetchTarget] = {}
@@ -50,7 +51,7 @@ class GroupTests(TestCase):
     skip = zookeeper.missing()
 
     async def setUp(self) -> None:
-        """A server of the test's own, which it may stop."""
+        """A server for this test only, which it may stop."""
         self.server = zookeeper.ZooKeeperServer(self.mktemp())
         await deferToThread(self.server.start)
         self.addCleanup(self.server.kill)
@@ -94,7 +95,7 @@ class GroupTests(TestCase):
         return self.members[-1]
 
     async def until(self, condition: Callable[[], bool], what: str) -> None:
-        """Poll; an error that says what did not happen."""
+        """Poll until the condition holds, or fail with its text."""
         for _ in range(int(WAIT_SECONDS / 0.02)):
             if condition():
                 return
@@ -103,7 +104,7 @@ class GroupTests(TestCase):
         raise AssertionError(f"{what}: not within {WAIT_SECONDS} s; {shares}")
 
     async def shared(self, *sizes: int) -> None:
-        """Wait until every partition is read once, each member has its number, and claims them."""
+        """Wait until every partition is read once and claimed, and each member has its share."""
 
         def balanced() -> bool:
             shares = [reading.targets.keys() for _, reading, _ in self.members]
@@ -119,7 +120,7 @@ class GroupTests(TestCase):
                 self.assertEqual(registry.session_id(), stat.owner)
 
     async def test_join_and_leave(self) -> None:
-        """Row 60: members come and go, and no member is without partitions for long."""
+        """Row 60: members join and leave, and no member is without partitions for long."""
         for name, sizes in (("a", [6]), ("b", [3, 3]), ("c", [2, 2, 2]), ("d", [2, 2, 1, 1])):
             await self.join(name)
             await self.shared(*sizes)
@@ -128,7 +129,7 @@ class GroupTests(TestCase):
         await self.shared(2, 2, 2)
 
     async def test_session_ends(self) -> None:
-        """Row 67: the server ends a session; its member comes back with the same id and share."""
+        """Row 67: the server ends a session; its member returns with the same id and share."""
         await self.join("a")
         _, reading, registry = await self.join("b")
         await self.shared(3, 3)
@@ -151,7 +152,7 @@ class GroupTests(TestCase):
         raise AssertionError("the progress before the end of the session is not stored")
 
     async def test_server_restarts(self) -> None:
-        """While it is away reading goes on; afterwards changes are noticed again."""
+        """While the server is away reading continues; afterwards changes are noticed again."""
         await self.join("a")
         await self.join("b")
         await self.shared(3, 3)
@@ -163,7 +164,7 @@ class GroupTests(TestCase):
         await self.shared(2, 2, 2)
 
     async def test_crash(self) -> None:
-        """The session of a member that died ends by time-out, and the others take over."""
+        """The session of a dead member expires, and the others take over."""
         await self.join("a")
         _, _, registry = await self.join("b")
         await self.shared(3, 3)
@@ -175,7 +176,8 @@ class GroupTests(TestCase):
         await self.shared(6)
 
     async def test_fixed_id(self) -> None:
-        """Row 70: the id is there in another session; as soon as that ends all is well."""
+        """Row 70: the id exists in another session; the member joins as soon as that session
+        ends."""
         other = await self.registry()
         await other.create(f"{self.paths.consumer_ids('g')}/g_a", b"test", True)
         joining = Deferred.fromCoroutine(self.join("a"))

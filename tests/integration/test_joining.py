@@ -20,7 +20,7 @@ WAIT_SECONDS = 30.0
 
 
 async def closed(factory: MessageSessionFactory) -> None:
-    """Close it. A clean-up that is not a coroutine function would not be awaited."""
+    """Close it. trial does not await a clean-up that is not a coroutine function."""
     await factory.close()
 
 
@@ -47,7 +47,7 @@ class JoiningTests(IsolatedAsyncioTestCase):
         self.received: Counter[bytes] = Counter()
 
     def factory(self) -> MessageSessionFactory:
-        """Two members of a group need two."""
+        """A session factory; two members of a group need two."""
         return MessageSessionFactory(
             zookeeper=self.zookeeper.connect_string, zookeeper_root=self.root
         )
@@ -65,7 +65,7 @@ class JoiningTests(IsolatedAsyncioTestCase):
         await consumer.complete_subscribe()
 
     async def test_row_58_six_join_one_after_another(self) -> None:
-        """A hundred messages, sent while the members come, are received once each."""
+        """A hundred messages, sent while the members join, are received once each."""
         producing = self.factory()
         self.addAsyncCleanup(closed, producing)
         producer = await producing.create_producer("test")

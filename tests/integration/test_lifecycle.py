@@ -21,14 +21,13 @@ class FailedStartTests(SynchronousTestCase):
     """Starts that must end with status 1 and one line that says why."""
 
     def broker(self, **arguments: object) -> BrokerProcess:
-        """A broker that does not run yet."""
+        """A broker that is not started yet."""
         broker = BrokerProcess(self.mktemp(), **arguments)  # type: ignore[arg-type]
         self.addCleanup(broker.kill)
         return broker
 
     def refusal(self, broker: BrokerProcess) -> str:
-        """The line with which a start was refused, the only one beside twistd's own two and the
-        first of ours."""
+        """The line of a refused start; it is the only one beside twistd's own two."""
         self.assertEqual(broker.run_to_end(), 1)
         usual = ("UnixAppLogger#info]", " starts broker ")
         lines = broker.output().splitlines()
@@ -37,7 +36,7 @@ class FailedStartTests(SynchronousTestCase):
         return ours[0]
 
     def test_no_configuration(self) -> None:
-        """Without -f one line says what to do."""
+        """Without -f one line names the option."""
         broker = self.broker()
         broker.write_configuration()
         done = subprocess.run(
@@ -49,7 +48,7 @@ class FailedStartTests(SynchronousTestCase):
         self.assertIn("Please tell me the configuration file path by -f option", done.stderr)
 
     def test_faulty_configuration(self) -> None:
-        """Every fault has its line, and twistd's help is not in the way."""
+        """Every fault has its line, without twistd's help text."""
         broker = self.broker(system={"brokerId": 4096, "numPartions": 1})
         self.assertEqual(broker.run_to_end(), 1)
         lines = broker.output().splitlines()
@@ -57,7 +56,7 @@ class FailedStartTests(SynchronousTestCase):
         self.assertEqual(len(lines), 3, lines)
 
     def test_port_in_use(self) -> None:
-        """A taken port is named."""
+        """The error names a port that is in use."""
         with socket.socket() as other:
             other.bind(("127.0.0.1", 0))
             other.listen()
@@ -88,12 +87,13 @@ class FailedStartTests(SynchronousTestCase):
         self.assertEqual(first.stop(), 0)
 
     def test_unusable_data_path(self) -> None:
-        """A data path that cannot be made is named."""
+        """The error names a data path that cannot be created."""
         line = self.refusal(self.broker(system={"dataPath": "/proc/no/such"}))
         self.assertIn("/proc/no/such", line)
 
     def test_invalid_segments(self) -> None:
-        """A partition that cannot be opened is found late; the status is 1 all the same."""
+        """A partition that cannot be opened is found after the start of the reactor; the status is
+        1 nevertheless."""
         broker = self.broker()
         directory = os.path.join(broker.data, "test-0")
         os.makedirs(directory)
@@ -158,7 +158,7 @@ class StrangePathTests(SynchronousTestCase):
 
 
 class PidFileTests(SynchronousTestCase):
-    """A pid file that another life of the broker has left behind."""
+    """A pid file that an earlier process of the broker has left."""
 
     def test_foreground(self) -> None:
         """In the foreground the default pid file is neither read nor written."""
@@ -174,7 +174,8 @@ class PidFileTests(SynchronousTestCase):
             self.assertEqual(file.read(), str(os.getpid()))
 
     def test_stale(self) -> None:
-        """An empty one, and that of a process that is younger than the file, are no obstacle."""
+        """An empty pid file, and one whose process is younger than the file, do not prevent a
+        start."""
         broker = BrokerProcess(self.mktemp())
         self.addCleanup(broker.kill)
         broker.write_configuration()
@@ -192,7 +193,7 @@ class PidFileTests(SynchronousTestCase):
 
 
 class SignalTests(SynchronousTestCase):
-    """What signals do to a broker that runs."""
+    """Signals to a running broker."""
 
     def start(self, **arguments: object) -> BrokerProcess:
         """A broker that serves."""
@@ -212,7 +213,7 @@ class SignalTests(SynchronousTestCase):
         self.assertNotIn("#critical]", broker.output())
 
     def test_sigterm_answers_what_is_in_flight(self) -> None:
-        """Of a pipeline that a SIGTERM meets, every put is stored and acknowledged, or refused."""
+        """SIGTERM in the middle of a pipeline: every put is stored and acknowledged, or refused."""
         broker = self.start(topics=GROUP_COMMIT)
         count = 2000
         with Peer(broker.port) as peer:
@@ -263,7 +264,7 @@ class SignalTests(SynchronousTestCase):
         self.assertLess(time.monotonic() - began, 20)
 
     def test_peer_that_reads_nothing(self) -> None:
-        """A client that leaves its replies alone delays the end by seconds only."""
+        """A client that does not read its replies delays the end only by seconds."""
         broker = self.start()
         with Peer(broker.port) as peer:
             body = bytes(1 << 20)

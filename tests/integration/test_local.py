@@ -1,7 +1,7 @@
 """
-The embedded ZooKeeper as real processes, alone and beside a broker, with kazoo as the client: what
-was acknowledged is there after kill -9, sessions resume, and a fault of one connection, or of the
-disk, stays what it is.
+The embedded ZooKeeper as real processes, alone and with a broker, with kazoo as the client:
+acknowledged changes survive kill -9, sessions resume, and a fault of one connection, or of the
+disk, stays limited.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SECONDS = 20.0
 
 
 def wait_for(condition: Callable[[], object], what: str) -> None:
-    """Block until it holds."""
+    """Block until the condition holds."""
     deadline = time.monotonic() + SECONDS
     while not condition():
         if time.monotonic() > deadline:
@@ -51,7 +51,7 @@ class Configured(EmbeddedZooKeeper):
         return [*super().command(), *self.options]
 
     def output(self) -> str:
-        """Everything that it has logged."""
+        """Its whole log."""
         with open(os.path.join(self.directory, "log"), encoding="utf-8") as log:
             return log.read()
 
@@ -69,7 +69,7 @@ class EmbeddedTestCase(SynchronousTestCase):
         self.server.start()
 
     def client(self, timeout: float = 4.0) -> KazooClient:
-        """A client that connects again at once."""
+        """A client that reconnects at once."""
         retry = KazooRetry(max_tries=-1, delay=0.05, backoff=2, max_delay=0.2, max_jitter=0.1)
         silent = logging.Logger("test", logging.CRITICAL)
         client = KazooClient(
@@ -105,7 +105,7 @@ class ProcessTests(EmbeddedTestCase):
         self.assertEqual(len(seen), 1, "once only")
 
     def test_kill_under_load(self) -> None:
-        """After kill -9 every create that was acknowledged is there, and the sequence goes on."""
+        """After kill -9 every acknowledged create is there, and the sequence continues."""
         client = self.client()
         client.create("/load")
         acknowledged: list[str] = []
@@ -125,8 +125,8 @@ class ProcessTests(EmbeddedTestCase):
         self.assertGreater(created, max(children))
 
     def test_session_resumes(self) -> None:
-        """After kill -9 and a restart in time a client has its session and ephemerals; one that
-        does not come back loses them after its timeout, not before."""
+        """After kill -9 and a restart in time a client keeps its session and ephemerals; a client
+        that does not return loses them after its timeout, not before."""
         stays = self.client()
         stays.create("/stays", b"", ephemeral=True)
         session = stays.client_id
@@ -163,7 +163,7 @@ class ProcessTests(EmbeddedTestCase):
             self.assertNotIn(level, self.server.output())
 
     def test_garbage(self) -> None:
-        """Bytes that are no frame end their own connection, at once."""
+        """Bytes that are not a frame end their own connection, at once."""
         client = self.client()
         client.create("/a")
         for garbage in (b"GET / HTTP/1.1\r\n\r\n", b"\xff" * 100, b"\x00\x10\x00\x00", bytes(2000)):
@@ -180,8 +180,9 @@ class ProcessTests(EmbeddedTestCase):
         self.assertNotIn("Traceback", self.server.output())
 
     def test_full_disk(self) -> None:
-        """A file that may not grow is a disk that is full: the write is not acknowledged, nobody is
-        served, and when there is room again everything acknowledged is there, and goes on."""
+        """A limit of the file's size acts as a full disk: the write is not acknowledged, and no
+        client is served; with room again every acknowledged change is there, and the service
+        continues."""
         client = self.client(10.0)
         process = self.server.process
         assert process is not None
@@ -220,7 +221,7 @@ class ProcessTests(EmbeddedTestCase):
         self.assertNotIn("Traceback", other.output())
 
     def test_directory_in_use(self) -> None:
-        """The other process is named."""
+        """The error names the other process."""
         first = self.server.process
         assert first is not None
         other = Configured(self.mktemp())
@@ -233,7 +234,7 @@ class ProcessTests(EmbeddedTestCase):
         self.assertIn(f"in use by another ZooKeeper, process {first.pid}", other.output())
 
     def test_copytree(self) -> None:
-        """The documented command moves the tree; the ACLs and null data arrive."""
+        """The documented command copies the tree, with ACLs and null data."""
         other = Configured(self.mktemp())
         self.addCleanup(other.stop)
         other.start()
@@ -271,12 +272,13 @@ class ProcessTests(EmbeddedTestCase):
 
 
 class ManyConnectionsTests(EmbeddedTestCase):
-    """More clients than are allowed."""
+    """More clients than allowed."""
 
     options = ("--max-connections", "5")
 
     def test_too_many(self) -> None:
-        """Further connections are cut; those that are there go on, and make room when they go."""
+        """Further connections are closed; the existing ones continue, and make room when they
+        end."""
         client = self.client()
         client.create("/a")
         address = "127.0.0.1", self.server.port
@@ -326,7 +328,7 @@ class LocalTests(SynchronousTestCase):
         self.addCleanup(self.broker.kill)
 
     def test_kill_and_restart(self) -> None:
-        """After kill -9 messages, offsets and registration are there again; after a stop in order
+        """After kill -9 messages, offsets and registration are there again; after an orderly stop
         the registration is not."""
         broker = self.broker
         broker.start()
@@ -357,7 +359,7 @@ class LocalTests(SynchronousTestCase):
         self.assertEqual([path for path, node in tree.items() if node.owner], [])
 
     def refusal(self) -> str:
-        """The one line of a start that ends with status 1."""
+        """The only line of a start that ends with status 1."""
         self.assertEqual(self.broker.run_to_end(), 1)
         ours = [
             line
@@ -368,7 +370,7 @@ class LocalTests(SynchronousTestCase):
         return ours[-1]
 
     def test_zookeeper_port_in_use(self) -> None:
-        """The key to change is named."""
+        """The error names the key to change."""
         with socket.socket() as other:
             other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             other.bind(("127.0.0.1", self.broker.zookeeper.port))
@@ -377,7 +379,7 @@ class LocalTests(SynchronousTestCase):
         self.assertIn(f"127.0.0.1:{self.broker.zookeeper.port} (zk.zkConnect)", line)
 
     def test_broker_port_in_use(self) -> None:
-        """The service does not stay behind alone."""
+        """The ZooKeeper service stops as well."""
         with socket.socket() as other:
             other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             other.bind(("0.0.0.0", self.broker.port))
@@ -386,14 +388,14 @@ class LocalTests(SynchronousTestCase):
         self.assertIn(f"cannot listen on 127.0.0.1:{self.broker.port} (serverPort)", line)
 
     def test_not_loopback(self) -> None:
-        """A zk.zkConnect that names other machines is refused with what would be right."""
+        """A zk.zkConnect with other machines is refused with the right form."""
         self.broker.zookeeper_keys["zk.zkConnect"] = "zk1:2181,zk2:2181"
         line = self.refusal()
         self.assertIn("zk.zkConnect=zk1:2181,zk2:2181", line)
         self.assertIn("such as localhost:2181", line)
 
     def test_empty_directory(self) -> None:
-        """Without -f everything is made under --data, and used again by the next start."""
+        """Without -f everything is created under --data, and used again by the next start."""
         directory = os.path.abspath(self.mktemp())
         port, zookeeper_port = zookeeper.free_port(), zookeeper.free_port()
         twistd = [sys.executable, "-c", TWISTD, "-n", "--pidfile=", "metaq", "-l"]

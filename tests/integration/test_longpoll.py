@@ -1,4 +1,4 @@
-"""Gets that wait, against a broker process: how soon a message arrives, and a restart meanwhile."""
+"""Gets that wait, with a broker process: the delay of a message, and a stop meanwhile."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class LongPollTests(SynchronousTestCase):
         return broker, *peers
 
     def test_delivery_without_polling(self) -> None:
-        """Each message reaches the consumer that waits for it, much sooner than a poll would."""
+        """Each message reaches the waiting consumer much sooner than by polling."""
         for threshold in (1000, 0):
             _, producer, consumer = self.start(threshold)
             delays = []
@@ -72,7 +72,7 @@ class LongPollTests(SynchronousTestCase):
             self.assertLess(delays[PUTS // 2], 1.0)  # of the 5 s that a get waits
 
     def test_a_broker_that_stops_lets_go(self) -> None:
-        """A consumer that waits is answered 404 when the broker stops, which it does not delay."""
+        """A held get is answered 404 when the broker stops, and does not delay the stop."""
         broker, _, consumer = self.start(1000)
         consumer.send(b"get test g 0 0 1000 1 30000\r\n")
         time.sleep(0.1)

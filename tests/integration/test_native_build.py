@@ -23,7 +23,7 @@ class WheelTests(SynchronousTestCase):
     timeout = 300
 
     def sources(self, here: str) -> str:
-        """A copy of what a distribution is built from; its directory."""
+        """A copy of the files of a source distribution; its directory."""
         source = os.path.join(here, "source")
         os.makedirs(source)
         for name in os.listdir(ROOT):
@@ -35,7 +35,8 @@ class WheelTests(SynchronousTestCase):
         return source
 
     def wheel(self, **environment: str) -> str:
-        """Build one from a copy of the sources, so that nothing of this tree is used; its path."""
+        """Build a wheel from a copy of the sources, so that no file of this tree is used; its
+        path."""
         here = self.mktemp()
         source = self.sources(here)
         done = subprocess.run(
@@ -51,7 +52,7 @@ class WheelTests(SynchronousTestCase):
         return os.path.join(here, name)
 
     def imported(self, python: str, directory: str) -> str:
-        """What a Python says of the module in an unpacked wheel."""
+        """The output of a Python that imports the module of an unpacked wheel."""
         return subprocess.run(
             [python, "-S", "-c", IMPORT], cwd=directory, capture_output=True, text=True, check=True
         ).stdout.strip()
@@ -64,7 +65,7 @@ class WheelTests(SynchronousTestCase):
         return directory
 
     def test_without_a_compiler(self) -> None:
-        """It ends well; one line says what is missing and what it costs; the broker will say it."""
+        """The build succeeds; one line names the missing part and its cost."""
         wheel = self.wheel(CC="false", METAQ_NATIVE_STRICT="")
         self.assertIn("is left out", self.output)
         self.assertIn("a C compiler and Python's headers are needed for it", self.output)
@@ -75,7 +76,8 @@ class WheelTests(SynchronousTestCase):
         self.assertEqual(names, {"metaq.service", "server.ini", "metamorphosis.ini"})
 
     def test_source_distribution(self) -> None:
-        """It has what a reader and a builder need: documents, examples, the C and its headers."""
+        """It has the files that a reader and a builder need: documents, examples, the C files and
+        headers."""
         here = self.mktemp()
         subprocess.run(
             [sys.executable, "setup.py", "-q", "sdist", "-d", os.path.abspath(here)],
@@ -102,7 +104,7 @@ class WheelTests(SynchronousTestCase):
             self.assertIn(wanted, found)
 
     def test_one_wheel_for_all(self) -> None:
-        """The module in it works under every Python from 3.11 on that is here."""
+        """Its module works under every installed Python from 3.11 on."""
         if shutil.which("cc") is None:
             raise SkipTest("no C compiler on this machine")
         wheel = self.wheel(METAQ_NATIVE_STRICT="1")

@@ -1,4 +1,4 @@
-"""The way of a new user: a clean clone, ``make run``, send, receive, Ctrl-C, and again."""
+"""The steps of a new user: a clean clone, ``make run``, send, receive, Ctrl-C, and again."""
 
 from __future__ import annotations
 
@@ -22,10 +22,8 @@ NO_INDEX = ("NewConnectionError", "ConnectTimeoutError", "NameResolutionError", 
 
 
 class NewUserTests(SynchronousTestCase):
-    """
-    Only what the README says, on the last commit. Ports are free ones, given by ``RUN``, because
-    others may use this machine, too.
-    """
+    """Only the commands of the README, on the last commit. Free ports are given by ``RUN``, because
+    other processes may use this machine."""
 
     timeout = 400
 
@@ -52,7 +50,7 @@ class NewUserTests(SynchronousTestCase):
         self.addCleanup(self.kill)
 
     def make_run(self, options: str = "") -> str:
-        """``make run`` until it says what to do next; everything it said."""
+        """Run ``make run`` until it prints the next steps; its output."""
         log = os.path.join(self.clone, "output")
         with open(log, "wb") as output:
             self.process = subprocess.Popen(
@@ -74,7 +72,7 @@ class NewUserTests(SynchronousTestCase):
             time.sleep(0.05)
 
     def press_ctrl_c(self) -> str:
-        """What a terminal does: SIGINT for make and for all it started. Everything it said."""
+        """SIGINT for make and its children, as a terminal does; the output."""
         assert self.process is not None
         os.killpg(self.process.pid, signal.SIGINT)
         self.process.wait(STOP_SECONDS)
@@ -83,19 +81,19 @@ class NewUserTests(SynchronousTestCase):
             return file.read()
 
     def kill(self) -> None:
-        """Nothing stays behind, whatever happened."""
+        """End all processes, whatever happened."""
         if self.process is not None:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
 
     def telnet(self, lines: bytes) -> bytes:
-        """What the broker answers to typed lines, until it closes the connection after ``quit``."""
+        """The broker's replies to typed lines, until it closes the connection after ``quit``."""
         with socket.create_connection(("localhost", self.port), 10) as connection:
             connection.sendall(lines + b"quit\r\n")
             return b"".join(iter(lambda: connection.recv(65536), b""))
 
     def metaq(self, line: str, given: str = "") -> list[str]:
-        """The lines that a command of ``metaq`` prints; it finds the broker by ZooKeeper."""
+        """The output lines of a command of ``metaq``; it finds the broker by ZooKeeper."""
         program = os.path.join(self.clone, ".venv", "bin", "metaq")
         where = ["--zookeeper", f"localhost:{self.zookeeper_port}"]
         done = subprocess.run(
@@ -110,7 +108,7 @@ class NewUserTests(SynchronousTestCase):
         return done.stdout.splitlines()
 
     def test_from_clone_to_second_start(self) -> None:
-        """Sent before Ctrl-C, received after it; offsets and identity stay, too."""
+        """Messages sent before Ctrl-C are received after it; offsets and identity stay, too."""
         options = f"--port {self.port} --zookeeper-port {self.zookeeper_port}"
         said = self.make_run(options)
         for text in (f"localhost:{self.port}", f"localhost:{self.zookeeper_port}", "metaq-data"):
@@ -134,7 +132,7 @@ class NewUserTests(SynchronousTestCase):
         self.assertNotIn("Traceback", self.press_ctrl_c())
 
     def registration(self) -> bytes:
-        """What any client of ZooKeeper finds of the broker."""
+        """The broker's nodes as any client of ZooKeeper sees them."""
         client = ZooKeeperServer(self.clone, port=self.zookeeper_port).client()
         try:
             data: bytes = client.get("/meta/brokers/ids/0/master")[0]

@@ -1,6 +1,6 @@
 """
-The contract of offset stores on a real ZooKeeper and a real MariaDB, and what only these can do:
-restart, hang, and be shared with rows of the original.
+The contract of offset stores on a real ZooKeeper and a real MariaDB, and their own properties:
+restart, hang, and shared rows with the original.
 """
 
 from __future__ import annotations
@@ -111,7 +111,8 @@ class MySQLStoreTests(MySQLCase, OffsetStoreContract):
     """``MySQLOffsetStore`` (row 73)."""
 
     async def test_initialise_makes_the_row(self) -> None:
-        """Row 73: with the group's own name, so that Java's updates find it; once."""
+        """Row 73: the row has the group's own name, so that Java's updates find it; it is inserted
+        once."""
         store = await self.make_store()
         for _ in range(2):
             await store.initialise("test", "g", P0, 77)
@@ -119,26 +120,26 @@ class MySQLStoreTests(MySQLCase, OffsetStoreContract):
         self.assertEqual(stored(77), await store.load("test", "g", P0))
 
     async def test_initialise_at_the_end(self) -> None:
-        """A group that starts from the end has the largest offset there is."""
+        """A group that starts at the end has the largest offset."""
         store = await self.make_store()
         await store.initialise("test", "g", P0, MAX_OFFSET)
         self.assertEqual(stored(MAX_OFFSET), await store.load("test", "g", P0))
 
     async def test_missing_row_is_inserted(self) -> None:
-        """Progress of a partition without a row is kept; the original loses it."""
+        """A commit for a partition without a row inserts it; the original loses the commit."""
         store = await self.make_store()
         await store.commit("g", [stored(999, 100)])
         self.assertEqual([("test", "0-0", "g", 999, 100)], self.rows())
 
     async def test_unchanged_row(self) -> None:
-        """A commit of what is there already finds its row."""
+        """A commit of unchanged values still finds its row."""
         store = await self.make_store()
         for _ in range(3):
             await store.commit("g", [stored(999, 100)])
         self.assertEqual(1, len(self.rows()))
 
     async def test_two_rows_of_the_original(self) -> None:
-        """There is no unique key: of rows made twice all are updated."""
+        """The table has no unique key: of duplicate rows all are updated."""
         self.insert("g", 0)
         self.insert("g", 0)
         store = await self.make_store()
@@ -146,7 +147,7 @@ class MySQLStoreTests(MySQLCase, OffsetStoreContract):
         self.assertEqual([("test", "0-0", "g", 999, 100)] * 2, self.rows())
 
     async def test_rows_of_consumer_ids(self) -> None:
-        """What the original's defect leaves behind is neither read nor touched."""
+        """Rows that a defect of the original leaves are neither read nor changed."""
         row = ("test", "0-0", "g_10.0.0.1-7-1-1", 0, -1)
         self.insert(row[2], 0)
         store = await self.make_store()
@@ -155,7 +156,7 @@ class MySQLStoreTests(MySQLCase, OffsetStoreContract):
         self.assertEqual([row, ("test", "0-0", "g", 999, 100)], self.rows())
 
     async def test_one_transaction(self) -> None:
-        """Of a commit that fails in the middle nothing is stored."""
+        """A commit that fails halfway stores nothing."""
         store = await self.make_store()
         await store.commit("g", [stored(10, 1)])
         with self.assertRaises(OffsetStoreError) as caught:
@@ -164,7 +165,7 @@ class MySQLStoreTests(MySQLCase, OffsetStoreContract):
         self.assertEqual(stored(10, 1), await store.load("test", "g", P0))
 
     async def test_hostile_names(self) -> None:
-        """Names are data."""
+        """Names with quotes are stored as data."""
         store = await self.make_store()
         topic = "a';drop-table-x;--%s\\\u4e3b"
         await store.commit("g", [stored(10, 1, topic=topic)])
@@ -190,7 +191,7 @@ class MySQLStoreTests(MySQLCase, OffsetStoreContract):
             self.assertRaises(InvalidConfig, MySQLOffsetStore, self.runtime, table)
 
     async def test_wrong_password(self) -> None:
-        """The error says what the server said."""
+        """The error has the server's text."""
         store = await self.make_store(user="nobody", password="wrong")
         with self.assertRaises(OffsetStoreError) as caught:
             await store.load("test", "g", P0)
@@ -206,25 +207,23 @@ class MySQLStoreTests(MySQLCase, OffsetStoreContract):
 
 
 class TableTests(MySQLCase):
-    """
-    Tables that cannot hold everything, on a server that is strict and on one that is not: ids do
-    not matter, offsets do.
-    """
+    """Tables that cannot hold every value, on a strict server and on another one: ids do not
+    matter, offsets do."""
 
     documented = ORIGINAL_TABLE.replace("bigint", "int(11)")
     large_id = 1_400_000_000_000_000_000
 
     def table(self, statement: str) -> None:
-        """In place of the usual one."""
+        """Replace the usual table."""
         self.server.execute(f"drop table {DEFAULT_TABLE}", self.database)
         self.server.execute(statement, self.database)
 
     async def make_lenient(self) -> Any:
-        """A store whose server cuts values to what the columns hold."""
+        """A store whose server truncates values to the column's range."""
         return await self.make_store(sql_mode="NO_ENGINE_SUBSTITUTION")
 
     async def fails(self, outcome: Any, *texts: str) -> None:
-        """It cannot be stored, and the statement in the error mends the table."""
+        """The value cannot be stored, and the error has the statement that repairs the table."""
         with self.assertRaises(OffsetsNotStorable) as caught:
             await outcome
         for text in texts:
@@ -257,14 +256,14 @@ class TableTests(MySQLCase):
             self.assertEqual(stored(1 << 31, self.large_id), await store.load("test", "g", P0))
 
     async def test_start_that_does_not_fit(self) -> None:
-        """Found when the partition is taken."""
+        """The fault is found when the partition is claimed."""
         self.table(self.documented)
         store = await self.make_store()
         await self.fails(store.initialise("test", "g", P0, MAX_OFFSET), "`offset` bigint")
         await store.initialise("test", "g", P0, MAX_OFFSET)
 
     async def test_names_that_do_not_fit(self) -> None:
-        """Cut names would never be found, and inserted with every commit."""
+        """Truncated names would never be found, and be inserted with every commit: an error."""
         for make in (self.make_store, self.make_lenient):
             self.table(ORIGINAL_TABLE.replace("`group_id` varchar(255)", "`group_id` varchar(3)"))
             store = await make()
@@ -273,7 +272,7 @@ class TableTests(MySQLCase):
             self.assertEqual([("test", "0-0", "readers", 5, -1)], self.rows())
 
     async def test_names_in_another_alphabet(self) -> None:
-        """A column of ``latin1`` has no Chinese."""
+        """A column of ``latin1`` cannot hold Chinese: an error."""
         for make in (self.make_store, self.make_lenient):
             self.table(ORIGINAL_TABLE.replace("charset=utf8", "charset=latin1"))
             store = await make()
@@ -285,14 +284,14 @@ class TableTests(MySQLCase):
             self.assertEqual(5, (await store.load(topic, "g", P0)).offset)
 
     async def test_id_without_increment(self) -> None:
-        """The column exists, and nothing fills it."""
+        """The id column exists, and has no auto-increment."""
         self.table(ORIGINAL_TABLE.replace(" auto_increment", ""))
         store = await self.make_store()
         await self.fails(store.initialise("test", "g", P0, 5), "modify `id`")
         await store.initialise("test", "g", P0, 5)
 
     async def test_missing(self) -> None:
-        """No table, no column."""
+        """The table or a column is missing."""
         self.table(ORIGINAL_TABLE.replace("  `msg_id` bigint not null,\n", ""))
         store = await self.make_store()
         await self.fails(store.load("test", "g", P0), "add `msg_id` bigint")
@@ -302,7 +301,7 @@ class TableTests(MySQLCase):
         self.assertIsNone(await store.load("test", "g", P0))
 
     async def test_no_right_to_write(self) -> None:
-        """Found by the load, though that only reads."""
+        """The fault is found by the load, which only reads."""
         self.insert("g", 7)
         user = "'reader'@'127.0.0.1'"
         self.server.execute(f"create or replace user {user}")
@@ -312,7 +311,7 @@ class TableTests(MySQLCase):
         self.assertEqual(stored(7), await store.load("test", "g", P0))
 
     async def test_warning_of_a_narrow_table(self) -> None:
-        """Once, with the statement; a table that is wide enough is nothing to talk about."""
+        """One warning, with the statement; a table that is wide enough has none."""
         lines: list[Any] = []
         globalLogPublisher.addObserver(lines.append)
         self.addCleanup(globalLogPublisher.removeObserver, lines.append)
@@ -339,7 +338,7 @@ class MySQLFaultTests(MySQLCase):
         return server
 
     async def test_restart(self) -> None:
-        """An idle connection that died is made anew without anybody noticing."""
+        """A dead idle connection is replaced without an error."""
         store = await self.make_store()
         await store.commit("g", [stored(10, 1)])
         await deferToThread(self.server.stop)
@@ -348,7 +347,7 @@ class MySQLFaultTests(MySQLCase):
         self.assertEqual(stored(20, 2), await store.load("test", "g", P0))
 
     async def test_killed_and_away(self) -> None:
-        """While it is away every call fails soon; when it is back the next one works."""
+        """While the server is away every call fails soon; when it is back the next one works."""
         store = await self.make_store()
         await store.commit("g", [stored(10, 1)])
         await deferToThread(self.server.kill)
@@ -361,7 +360,7 @@ class MySQLFaultTests(MySQLCase):
         self.assertEqual(stored(20, 2), await store.load("test", "g", P0))
 
     async def test_hanging(self) -> None:
-        """A server that answers nothing costs the time limits, and works when it goes on."""
+        """With a hanging server calls end at the time limits, and work when it continues."""
         store = await self.make_store(read_timeout=0.5, connect_timeout=1)
         await store.commit("g", [stored(10, 1)])
         self.server.pause()

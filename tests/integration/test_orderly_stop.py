@@ -1,6 +1,7 @@
 """
-An orderly stop of a broker is not felt: no send fails, nothing is stored twice, and what was stored
-reaches consumers before the broker is back. Real processes, and the embedded ZooKeeper.
+An orderly stop of a broker has no visible effect: no send fails, no message is stored twice, and
+stored messages reach consumers before the broker is back. Real processes, and the embedded
+ZooKeeper.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ BURST_SECONDS = 0.02
 
 
 def pause(seconds: float) -> Deferred[None]:
-    """Fires after so long."""
+    """Fires after this time."""
     done: Deferred[None] = Deferred()
     reactor.callLater(seconds, done.callback, None)  # type: ignore[attr-defined]
     return done
@@ -44,7 +45,7 @@ class OrderlyStopTests(TestCase):
         self.sends: list[Deferred[Any]] = []
 
     def broker(self, broker_id: int) -> BrokerProcess:
-        """A running one."""
+        """A running broker."""
         broker = BrokerProcess(
             self.mktemp(),
             topics={"test": {"numPartitions": 2}},
@@ -59,7 +60,7 @@ class OrderlyStopTests(TestCase):
         return broker
 
     def factory(self, **settings: Any) -> MessageSessionFactory:
-        """Of the Twisted face."""
+        """A factory of the Twisted face."""
         names = ("recover_path", "local_message_path", "async_storage_path")
         paths = {name: self.mktemp() for name in names}
         given = {"zookeeper": self.zookeeper.connect_string, **paths, **settings}
@@ -82,14 +83,14 @@ class OrderlyStopTests(TestCase):
             await pause(BURST_SECONDS)
 
     async def stored(self, factory: MessageSessionFactory) -> list[bytes]:
-        """Everything in the logs."""
+        """All messages in the logs."""
         browser = await factory.create_topic_browser("test")
         found = [message.data async for message in browser]
         await browser.close()
         return found
 
     async def test_one_of_two(self) -> None:
-        """One attempt of each send is enough, while a broker leaves and when it comes back."""
+        """One attempt for each send is enough, while a broker leaves and when it returns."""
         async with self.factory() as factory:
             await self.published(factory, 4)
             consumer = factory.create_consumer("readers")
@@ -112,7 +113,7 @@ class OrderlyStopTests(TestCase):
             self.assertEqual(everything, set(found))
 
     async def test_the_only_one(self) -> None:
-        """With the time a send has by default its restart fails none."""
+        """With the default time of a send a restart of the only broker fails none."""
         await deferToThread(self.brokers[1].stop)
         async with self.factory() as factory:
             await self.published(factory, 2)
@@ -129,7 +130,7 @@ class OrderlyStopTests(TestCase):
             self.assertEqual(len(self.sends), len(set(found)))
 
     async def test_reasons(self) -> None:
-        """What keeps a message from being sent is in the error, and comes at once."""
+        """The error of a failed send has the reason, and is raised at once."""
         before = await self.nodes()
         async with self.factory(zookeeper_root="/mtea") as factory:
             producer = await factory.create_producer("test")
@@ -153,7 +154,7 @@ class OrderlyStopTests(TestCase):
             return [*await factory.registry.children("/"), *topics]
 
     async def test_message_that_the_broker_refuses(self) -> None:
-        """A body beyond the broker's limit is refused in its words; other sends go on."""
+        """A body beyond the broker's limit is refused in its words; other sends continue."""
         async with self.factory() as factory:
             producer = await factory.create_producer("test")
             with self.assertRaisesRegex(BadRequest, "longer than max-body-bytes, 1048576"):

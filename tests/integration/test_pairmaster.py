@@ -1,7 +1,6 @@
 """
-A pair master as a process, killed at any moment, and a Java slave that is played by the tests,
-killed and frozen: afterwards both logs are the same, and everything that was acknowledged is in
-them.
+A pair master as a process, killed at any moment, and a scripted Java slave, killed and frozen:
+afterwards both logs are equal, and have every acknowledged record.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ SECONDS = 20.0
 
 
 class Producer:
-    """One connection; what is acknowledged on it is kept."""
+    """One connection, and the acknowledgements that it has received."""
 
     def __init__(self, port: int, acknowledged: dict[int, tuple[int, int]]) -> None:
         self._acknowledged = acknowledged
@@ -35,7 +34,7 @@ class Producer:
         self._socket.sendall(b"".join(put(b"%d" % n * 50, n, n % PARTITIONS) for n in range(count)))
 
     def take(self, until: int | None) -> None:
-        """Take replies until that number has come; None: those that come within 0.2 s."""
+        """Receive replies until that number has come; None: those that arrive within 0.2 s."""
         self._socket.settimeout(SECONDS if until is not None else 0.2)
         try:
             while until is None or self._note() < until:
@@ -62,7 +61,7 @@ class Producer:
         return complete
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close the connection."""
         self._socket.close()
 
 
@@ -94,7 +93,7 @@ class KillTests(SynchronousTestCase):
         return data
 
     def put_until_acknowledged(self) -> None:
-        """The pair is joined when every partition takes a put."""
+        """Put until every partition accepts: the pair is joined."""
         deadline = time.monotonic() + SECONDS
         before = len(self.acknowledged)
         while len(self.acknowledged) < before + PARTITIONS:
@@ -106,7 +105,7 @@ class KillTests(SynchronousTestCase):
             producer.close()
 
     def check(self) -> None:
-        """The same on both, with everything that was acknowledged."""
+        """Both logs are equal, and have every acknowledged record."""
         self.put_until_acknowledged()
         logs = [self.own(partition) for partition in range(PARTITIONS)]
         for partition, log in enumerate(logs):
@@ -117,19 +116,20 @@ class KillTests(SynchronousTestCase):
         self.gregor.verify()
 
     def push(self, seconds: float) -> Producer:
-        """Puts are under way; more than are answered by the time this returns."""
+        """Send puts; not all of them are answered when the call returns."""
         producer = Producer(self.master.port, self.acknowledged)
         producer.push(3000)
         time.sleep(seconds)
         return producer
 
     def end(self, producer: Producer) -> None:
-        """Take what it was answered."""
+        """Receive the remaining replies."""
         producer.take(None)
         producer.close()
 
     def test_either_side(self) -> None:
-        """The master by SIGKILL; the slave dead, restarted so that it hides partitions, frozen."""
+        """The master ends by SIGKILL; the slave is killed, restarted so that it hides partitions,
+        or frozen."""
         self.master.start()
         self.check()
         for number in range(4):

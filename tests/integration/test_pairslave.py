@@ -1,6 +1,6 @@
 """
-The slave of a pair as a process, under a master that is a scripted Java samsa: no ZooKeeper,
-orderly and violent ends, a master that reads nothing, and one that is cut off.
+The slave of a pair as a process, with a scripted Java master: no ZooKeeper, orderly and violent
+ends, a master that does not read, and one whose connection is cut.
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ class PairSlaveProcess(BrokerProcess):
 
     @property
     def resident(self) -> int:
-        """Bytes of memory."""
+        """Resident memory in bytes."""
         with open(f"/proc/{self.pid}/statm", encoding="ascii") as file:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 class PairSlaveTests(SynchronousTestCase):
-    """One process for each test: each ends it in its own way."""
+    """One process for each test, because each test ends it."""
 
     def setUp(self) -> None:
-        """A slave whose server.ini asks for ZooKeeper, and something that listens in its place."""
+        """A slave whose server.ini enables ZooKeeper, and a server that listens at that address."""
         self.zookeeper = socket.create_server(("127.0.0.1", 0))
         self.addCleanup(self.zookeeper.close)
         self.zookeeper.setblocking(False)
@@ -70,7 +70,7 @@ class PairSlaveTests(SynchronousTestCase):
         self.line = self.wire.dial(self.slave.port)
 
     def put(self, count: int, size: int = 100) -> list[Sent]:
-        """Records over all partitions; they are on their way when this returns."""
+        """Send records to all partitions; the replies are not awaited."""
         sent = []
         for number in range(count):
             each = self.samsa.put("test", number % 4, b"%d " % number + bytes(size), line=self.line)
@@ -79,10 +79,9 @@ class PairSlaveTests(SynchronousTestCase):
         return sent
 
     def test_row_R39_no_zookeeper(self) -> None:
-        """
-        Nothing connects to it at the start, at a reload or at the end: the nodes of a master that
-        runs stay as they are. The end is orderly and quick, nobody has to be waited for.
-        """
+        """No connection is made to ZooKeeper at the start, at a reload or at the end, so that the
+        nodes of a running master stay as they are. The end is orderly, without a wait for
+        clients."""
         sent = self.put(40)
         self.wire.until(lambda: not self.samsa.unanswered)
         self.samsa.verify()
@@ -96,10 +95,8 @@ class PairSlaveTests(SynchronousTestCase):
         self.assertEqual([f"test-{number}" for number in range(4)], names)
 
     def test_killed_under_load(self) -> None:
-        """
-        After a SIGKILL at any moment every acknowledged record is where it was acknowledged to be,
-        and what follows is whole records of the master, in its order.
-        """
+        """After a SIGKILL at any moment every acknowledged record is at its place, followed by
+        whole records of the master in its order."""
         for count in (2000, 100):
             sent = self.put(count, 1000)
             self.wire.until(lambda: sum(each.status == 200 for each in sent) > count // 4)
@@ -114,7 +111,7 @@ class PairSlaveTests(SynchronousTestCase):
             self.line = self.wire.dial(self.slave.port)
 
     def check_log(self, partition: int) -> None:
-        """Against everything that was sent to it."""
+        """Compare the log with the sent records."""
         log = self.slave.log_of("test", partition)
         mine = [each for each in self.samsa.sent.values() if each.place == ("test", partition)]
         ids = [each.message_id for each in mine]
@@ -135,10 +132,8 @@ class PairSlaveTests(SynchronousTestCase):
                 self.assertEqual(each.message_id, ends[each.told])
 
     def test_master_that_reads_nothing(self) -> None:
-        """
-        The slave stops reading from it: its memory does not grow, others are served, and a newer
-        connection takes over.
-        """
+        """The slave stops reading from it: its memory does not grow, others are served, and a newer
+        connection takes over."""
         frame = sync(bytes(10), topic=b"test")
         with socket.create_connection(("127.0.0.1", self.slave.port)) as master:
             master.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -159,7 +154,7 @@ class PairSlaveTests(SynchronousTestCase):
         self.assertIn("A newer connection of the master at 127.0.0.1", self.slave.output())
 
     def test_master_that_was_cut_off(self) -> None:
-        """In the middle of a record and with a reset; the next connection goes on."""
+        """The connection ends within a record, or with a reset; the next connection continues."""
         for cut in (5, 60, 110):
             record = sync(b"x" * 100)
             with socket.create_connection(("127.0.0.1", self.slave.port)) as master:

@@ -1,6 +1,6 @@
 """
-Producers of the Python client, a broker process and a real ZooKeeper: nothing that was confirmed is
-lost, and order is kept, through kill -9 and outages.
+Producers of the Python client, a broker process and a real ZooKeeper: no confirmed message is lost,
+and order is kept, through kill -9 and outages.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class ProducingTests(TestCase):
         }
 
     def factory(self, **settings: Any) -> tx.MessageSessionFactory:
-        """Of the Twisted face."""
+        """A factory of the Twisted face."""
         given = {**SETTINGS, **self.paths, **settings}
         return tx.MessageSessionFactory(zookeeper=self.connect, **given)
 
@@ -75,10 +75,8 @@ class ProducingTests(TestCase):
         return found
 
     async def test_kill_in_order(self) -> None:
-        """
-        kill -9 of the broker while messages stream: every send is confirmed in the end, and those
-        of a partition are in the log in the order of the sends, repeated at most.
-        """
+        """kill -9 of the broker while messages are sent: finally every send is confirmed, and each
+        partition has the messages in the order of the sends, some of them repeated."""
         async with self.factory() as factory:
             await self.published(factory)
             producer = await factory.create_producer("test", retries=12, in_order=True)
@@ -99,10 +97,8 @@ class ProducingTests(TestCase):
             self.assertEqual([n for n in range(600) if n % 2 == partition], first)
 
     async def test_ordered_through_an_outage(self) -> None:
-        """
-        While the broker is away messages are kept on disk; when it is back they are in the log in
-        order, in front of those sent afterwards.
-        """
+        """While the broker is away messages are kept on disk; when it is back they are in the log
+        in order, before those sent afterwards."""
         partition = Partition(0, 1)
         selector = OrderedSelector({"test": [Partition(0, 0), partition]}, lambda *_: partition)
         async with self.factory(recover_message_interval_ms=500) as factory:
@@ -123,7 +119,8 @@ class ProducingTests(TestCase):
         self.assertEqual([b"%d" % number for number in range(41)], found[1])
 
     async def test_one_way_through_a_restart_of_the_client(self) -> None:
-        """What could not go out is kept, and sent by the next producer of another factory."""
+        """Messages that could not be sent are kept, and sent by the next producer of another
+        factory."""
         async with self.factory() as factory:
             await self.published(factory)
             producer = await factory.create_one_way_producer("test")
@@ -141,7 +138,7 @@ class ProducingTests(TestCase):
         self.assertEqual({b"%d" % n for n in range(300)}, set(found[0] + found[1]))
 
     def test_asyncio(self) -> Deferred[None]:
-        """The same under asyncio: 500 sends at once over both partitions, attributes and all."""
+        """The same on asyncio: 500 sends at once over both partitions, with attributes."""
         return deferToThread(asyncio.run, self._asyncio())
 
     async def _asyncio(self) -> None:

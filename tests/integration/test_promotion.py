@@ -1,6 +1,6 @@
 """
-The procedures of ``docs/promotion.md``, typed as they stand there, on brokers of ours. That of the
-replacement of a Java member is in ``compat.test_promotion``, where the original is the member.
+The procedures of ``docs/promotion.md``, typed literally, on brokers of ours. The replacement of a
+Java member is in ``compat.test_promotion``, where the original is the member.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ class ProcedureCase(SynchronousTestCase):
         self.addCleanup(self.operator.end)
 
     def follow(self) -> None:
-        """``a`` is the master and ``b`` its asynchronous slave, level with it."""
+        """``a`` is the master and ``b`` its asynchronous slave, with equal logs."""
         self.type("a", "twistd metaq -f server.ini")
         self.type("b", "twistd metaq -f server.ini --slave async_slave.properties")
         self.put("a", b"one", b"two")
         self.level()
 
     def type(self, machine: str, line: str, status: int = 0) -> Done:
-        """One command; its status must be that."""
+        """Run a command, which must end with this status."""
         done = self.operator.type(Command(machine, line))
         self.assertEqual(status, done.status, done)
         return done
@@ -76,7 +76,7 @@ class ProcedureCase(SynchronousTestCase):
                 self.assertEqual(200, reply.status, reply)
 
     def until(self, holds: Callable[[], bool], what: str) -> None:
-        """Wait for it."""
+        """Wait until the condition holds."""
         deadline = time.monotonic() + SECONDS
         while not holds():
             self.assertLess(time.monotonic(), deadline, what)
@@ -91,7 +91,7 @@ class ProcedureCase(SynchronousTestCase):
             return None
 
     def level(self) -> None:
-        """Wait until both have the same."""
+        """Wait until both logs are equal."""
 
         def same() -> bool:
             ends = self.end_of("a"), self.end_of("b")
@@ -110,7 +110,7 @@ class ProcedureCase(SynchronousTestCase):
             client.close()
 
     def registered(self) -> None:
-        """Wait until there is a master."""
+        """Wait until a master is registered."""
         client = self.zookeeper.client()
         try:
             node = "/meta/brokers/topics-pub/orders/0-m"
@@ -120,7 +120,7 @@ class ProcedureCase(SynchronousTestCase):
             client.close()
 
     def bodies(self, machine: str) -> list[bytes]:
-        """All messages that a broker gives."""
+        """All messages of a broker."""
         with Peer(self.machines[machine].port) as peer:
             data = peer.ask(get("orders", 0, 0, 1 << 20, 1)).body
         found = []
@@ -131,7 +131,7 @@ class ProcedureCase(SynchronousTestCase):
         return found
 
     def last(self, beginning: str) -> Done:
-        """The last command that began so."""
+        """The last command that begins so."""
         return [done for done in self.operator.done if done.command.startswith(beginning)][-1]
 
     def commit(self, position: str) -> None:
@@ -146,7 +146,7 @@ class ProcedureCase(SynchronousTestCase):
             client.close()
 
     def position(self) -> str:
-        """What stands there now."""
+        """The stored position."""
         client = self.zookeeper.client()
         try:
             return str(client.get("/meta/consumers/group/offsets/orders/0-0")[0].decode())
@@ -162,15 +162,13 @@ REPLACED = procedure("A Java member is replaced under load")
 
 
 class DeadMasterTests(ProcedureCase):
-    """``a`` is gone."""
+    """``a`` is lost."""
 
     alone = DEAD[: -2 if DEAD[-1].line.endswith("samsa_master.properties") else None]
 
     def test_master_dead_for_good(self) -> None:
-        """
-        The slave becomes the master; what it lacks is named, and the positions of consumers are
-        corrected, a negative id included.
-        """
+        """The slave becomes the master; missing messages are named, and the positions of consumers
+        are corrected, also one with a negative id."""
         self.follow()
         self.type("b", "kill $(cat twistd.pid)")
         self.put("a", b"three")  # which the slave does not get
@@ -197,7 +195,7 @@ class DeadMasterTests(ProcedureCase):
         self.assertEqual([b"one", b"two", b"four"], self.bodies("b"))
 
     def test_slave_of_a_pair(self) -> None:
-        """It goes on as the master of a new pair."""
+        """The slave continues as the master of a new pair."""
         machine = Machine(self.mktemp(), TOPICS, self.zookeeper)
         self.machines["c"] = machine
         self.pair()
@@ -223,10 +221,10 @@ class DeadMasterTests(ProcedureCase):
 
 
 class ReturnTests(ProcedureCase):
-    """``a`` comes back."""
+    """``a`` returns."""
 
     def test_master_back_with_a_longer_log(self) -> None:
-        """What only the old master has is put in again, and it becomes a slave."""
+        """Messages that only the old master has are put again, and it becomes a slave."""
         self.follow()
         self.type("b", "kill $(cat twistd.pid)")
         self.put("a", b"three", b"four")
@@ -250,7 +248,7 @@ class ReturnTests(ProcedureCase):
         self.assertTrue(os.path.isdir(f"{self.machines['a'].directory}/data.before-promotion"))
 
     def leave_out_default(self) -> None:
-        """``server.ini`` need not say what is so without it: that there is a ZooKeeper."""
+        """Remove the default of a key from ``server.ini``: it need not be there."""
         path = os.path.join(self.machines["a"].directory, "server.ini")
         with open(path, encoding="ascii") as file:
             lines = file.readlines()
@@ -264,7 +262,7 @@ class PairTests(ProcedureCase):
     """An asynchronous slave and its master become a pair."""
 
     def test_asynchronous_slave_becomes_the_slave_of_a_pair(self) -> None:
-        """What came meanwhile is sent at the joining."""
+        """Messages that arrive meanwhile are sent at the joining."""
         self.follow()
         happenings = {
             "echo": lambda: self.put("a", b"three"),
@@ -281,5 +279,5 @@ class PageTests(SynchronousTestCase):
     """The page itself."""
 
     def test_every_command_is_typed(self) -> None:
-        """Each stands in a section that a test types."""
+        """Each command stands in a section that a test types."""
         self.assertEqual(len(all_commands()), len(DEAD) + len(BACK) + len(PAIR) + len(REPLACED))

@@ -1,4 +1,4 @@
-"""The programs and commands of the README, as they are printed but for ZooKeeper's address."""
+"""The programs and commands of the README, literally except for ZooKeeper's address."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class ReadmeTests(SynchronousTestCase):
     """Each test has a new cluster with the topic of the quickstart."""
 
     def setUp(self) -> None:
-        """What ``make run`` runs, on free ports."""
+        """The processes of ``make run``, on free ports."""
         self.zookeeper = EmbeddedZooKeeper(self.mktemp())
         self.zookeeper.start()
         self.addCleanup(self.zookeeper.stop)
@@ -39,7 +39,7 @@ class ReadmeTests(SynchronousTestCase):
         os.makedirs(self.home)
 
     def start(self, command: list[str], text: str) -> subprocess.Popen[bytes]:
-        """Run a text with a command."""
+        """Run a program text with a command."""
         self.assertIn(ADDRESS, text)
         process = subprocess.Popen(
             [*command, text.replace(ADDRESS, self.zookeeper.connect_string)],
@@ -57,21 +57,21 @@ class ReadmeTests(SynchronousTestCase):
         return process
 
     def end(self, process: subprocess.Popen[bytes]) -> None:
-        """Leave nothing behind."""
+        """End the process."""
         process.kill()
         process.wait()
         assert process.stdout is not None
         process.stdout.close()
 
     def finished(self, process: subprocess.Popen[bytes]) -> str:
-        """The output of a process that ended well."""
+        """The output of a process that ended with status 0."""
         output, _ = process.communicate(timeout=SECONDS)
         self.assertEqual(process.returncode, 0, output)
         return output.decode()
 
     def there_and_back(self, producer: str, consumer: str) -> None:
-        """A message of the one, and a later one, reach the other; Ctrl-C takes it out of its
-        group."""
+        """A message of the first program, and a later one, reach the second; after Ctrl-C it has
+        left its group."""
         python = [sys.executable, "-c"]
         stored = self.finished(self.start(python, producer))
         self.assertRegex(stored, r"^stored as \d+ in 0-0 at 0\n$")
@@ -101,7 +101,7 @@ class ReadmeTests(SynchronousTestCase):
             self.assertLessEqual(len(lines), 10)
 
     def test_shell(self) -> None:
-        """The commands, one after the other, each of them well."""
+        """The commands, one after the other; each ends with status 0."""
         metaq = os.path.join(self.home, "metaq")
         with open(metaq, "w", encoding="ascii") as file:
             file.write(f'#!/bin/sh\nexec {sys.executable} -m metamorphosis.cli "$@"\n')

@@ -1,4 +1,4 @@
-"""The counting runner counts what happened, also when a test kills the process or blocks it."""
+"""The test runner counts results correctly, also when a test kills or blocks the process."""
 
 from __future__ import annotations
 
@@ -129,17 +129,17 @@ FAILED = {
 
 
 class StageTests(SynchronousTestCase):
-    """A sample of everything a test can do."""
+    """A sample of every possible result."""
 
     def setUp(self) -> None:
-        """A module of tests that is importable by a stage."""
+        """A test module that a stage can import."""
         self.directory = os.path.abspath(self.mktemp())
         os.mkdir(self.directory)
         with open(os.path.join(self.directory, "sample.py"), "w", encoding="utf-8") as file:
             file.write(SAMPLE)
 
     def outcome(self, name: str) -> run.Outcome:
-        """Run a stage of its own and read its journal."""
+        """Run a stage and read its journal."""
         stage = run.TrialStage("sample", (name,))
         stage.journal = os.path.join(self.directory, "journal")
         stage.output = os.path.join(self.directory, "output")
@@ -153,7 +153,7 @@ class StageTests(SynchronousTestCase):
         return stage.results(done.returncode)
 
     def test_every_outcome(self) -> None:
-        """Each test counts once; what is not clean failed, what proves nothing is skipped."""
+        """Each test counts once; unclean tests are failures, expected failures are skips."""
         outcome = self.outcome("sample.SampleTests")
         prefix = "sample.SampleTests.test_"
         self.assertEqual(set(outcome.failed), {prefix + name for name in FAILED})
@@ -163,13 +163,13 @@ class StageTests(SynchronousTestCase):
         self.assertIn("this is wrong", outcome.failed[f"{prefix}fails"])
 
     def test_process_dies(self) -> None:
-        """The test that ran when the process died failed, those before keep their results."""
+        """The test that ran when the process died is a failure, earlier ones keep their results."""
         outcome = self.outcome("sample.DyingTests")
         self.assertEqual(outcome.line, "1 passed, 1 failed, 0 skipped")
         self.assertIn("status 3", outcome.failed["sample.DyingTests.test_zz_dies"])
 
     def test_module_cannot_be_imported(self) -> None:
-        """A module with a mistake is a failure, not a module without tests."""
+        """A module that cannot be imported is a failure, not a module without tests."""
         with open(os.path.join(self.directory, "sample.py"), "a", encoding="utf-8") as file:
             file.write("import nonsense_that_is_not_there\n")
         outcome = self.outcome("sample")
@@ -231,7 +231,7 @@ class StageTests(SynchronousTestCase):
         self.assertRaises(stage.BlockedTest, stage.interrupt, 14, None)
 
     def test_cut_journal(self) -> None:
-        """A last line that was being written when the process died is left out."""
+        """An incomplete last line is ignored."""
         stage = run.TrialStage("sample", ("sample",))
         stage.journal = os.path.join(self.directory, "journal")
         start = json.dumps({"what": "start", "test": "a", "text": ""})

@@ -1,6 +1,6 @@
 """
 Messages and rows in one transaction: a real MariaDB, our broker, and an application that is killed
-at every step of the protocol. Whatever the step, both have the transaction or neither has it.
+at every step of the protocol. After each step both have the transaction, or neither has.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class TwoPhaseTests(SynchronousTestCase):
     timeout = 180
 
     def setUp(self) -> None:
-        """All of them empty."""
+        """All of them are empty."""
         self.broker = BrokerProcess(
             self.mktemp(), topics={"test": {"numPartitions": 1}}, system={"unflushThreshold": 0}
         )
@@ -47,7 +47,7 @@ class TwoPhaseTests(SynchronousTestCase):
         return f"127.0.0.1:{self.broker.port}"
 
     def life(self, value: int | str, step: Step | None = None, count: int = 1) -> int:
-        """The exit status of one life of the application."""
+        """The exit status of one run of the application."""
         arguments = [self.url, str(self.server.port), self.database, self.path, str(value)]
         arguments += [] if step is None else [step.name, str(count)]
         command = [sys.executable, "-m", twophaselife.__name__, *arguments]
@@ -58,11 +58,11 @@ class TwoPhaseTests(SynchronousTestCase):
         return done.returncode
 
     def rows(self) -> list[int]:
-        """What the database has."""
+        """The rows of the database."""
         return [value for (value,) in self.server.execute("SELECT * FROM work", self.database)]
 
     def messages(self) -> list[int]:
-        """What consumers can see."""
+        """The messages that consumers see."""
         with (
             MessageSessionFactory(broker=self.url) as factory,
             factory.create_topic_browser("test") as browser,
@@ -70,29 +70,27 @@ class TwoPhaseTests(SynchronousTestCase):
             return [int(each.data) for each in browser]
 
     def prepared(self) -> list[object]:
-        """What waits for an outcome, at the broker and in the database."""
+        """The prepared transactions of broker and database."""
         with MessageSessionFactory(broker=self.url) as factory:
             qualifier = twophaselife.QUALIFIER
             producer = factory.create_xa_producer("test", unique_qualifier=qualifier)
             return [*producer.resource().recover(), *self.server.execute("XA RECOVER")]
 
     def assertBoth(self, *values: int) -> None:
-        """Exactly these are in both, and nothing waits."""
+        """Both have exactly these, and no transaction is prepared."""
         self.assertEqual([], self.prepared())
         self.assertEqual(list(values), self.rows())
         self.assertEqual(list(values), self.messages())
 
     def test_commit(self) -> None:
-        """Nothing goes wrong, twice."""
+        """Two transactions without faults."""
         for value in (1, 2):
             self.assertEqual(0, self.life(value), self.output)
         self.assertBoth(1, 2)
 
     def test_killed_at_every_step(self) -> None:
-        """
-        Before the decision neither has it, from then on both; the next life resolves it, and does
-        its own work.
-        """
+        """Before the decision neither has it, from then on both; the next run resolves it, and does
+        its own work."""
         decided = False
         expected = []
         for number, step in enumerate(each for each in Step if each is not Step.RESOLVED):
@@ -104,7 +102,7 @@ class TwoPhaseTests(SynchronousTestCase):
             self.assertBoth(*expected)
 
     def test_killed_while_resolving(self) -> None:
-        """The second life dies after the first, or second, branch; the third one ends the work."""
+        """The second run dies after the first, or second, branch; the third one ends the work."""
         for number, (step, count) in enumerate(
             (step, count) for step in (Step.DATABASE_PREPARED, Step.DECIDED) for count in (1, 2)
         ):
@@ -116,7 +114,7 @@ class TwoPhaseTests(SynchronousTestCase):
         self.assertBoth(20, 30)
 
     def test_broker_killed_after_the_decision(self) -> None:
-        """A decision waits until the broker is back; nothing is rolled back meanwhile."""
+        """A decision waits until the broker is back; no branch is rolled back meanwhile."""
         self.assertEqual(KILLED, self.life(1, Step.DECIDED), self.output)
         self.broker.kill()
         self.assertNotEqual(0, self.life("-"))
@@ -137,7 +135,8 @@ class TwoPhaseTests(SynchronousTestCase):
         self.assertBoth(1)
 
     def test_two_at_a_time(self) -> None:
-        """A second coordinator on the same file would resolve what the first one is doing."""
+        """A second coordinator on the same file is refused: it would resolve the transactions of
+        the first."""
         self.assertEqual(0, self.life(1), self.output)
         log = DecisionLog(self.path, twophaselife.QUALIFIER)
         self.addCleanup(log.close)

@@ -1,4 +1,4 @@
-"""The same random requests to Debian's ZooKeeper and to ours get the same answers."""
+"""The same random requests get the same answers from Debian's ZooKeeper and from ours."""
 
 from __future__ import annotations
 
@@ -16,16 +16,14 @@ STEPS = 1800
 
 
 class DifferentialTests(SynchronousTestCase):
-    """
-    A part of what ``make zookeeper-differential`` does without end: four clients, reconnects, a
-    session that expires, and a restart after ``kill -9``.
-    """
+    """A part of ``make zookeeper-differential``: four clients, reconnects, a session that expires,
+    and a restart after ``kill -9``."""
 
     skip = zookeeper.missing()
     timeout = 240
 
     def test_same_frames_and_same_tree(self) -> None:
-        """Every frame of every client is the same, and so is the tree in the end."""
+        """Every frame of every client is the same, and so is the final tree."""
         print(f"seed {SEED}, {STEPS} steps")
         taken, nodes = differential.run(self.mktemp(), SEED, lambda n: n >= STEPS, slow=False)
         self.assertGreaterEqual(taken, STEPS)
@@ -33,10 +31,10 @@ class DifferentialTests(SynchronousTestCase):
 
 
 class GeneratorTests(SynchronousTestCase):
-    """The steps are worth taking."""
+    """The generated steps are useful."""
 
     def test_same_seed_same_steps(self) -> None:
-        """A difference can be found again by its seed."""
+        """A difference can be reproduced by its seed."""
         made = [
             [generator.step() for _ in range(500)]
             for generator in (steps.Generator(5, True), steps.Generator(5, True))
@@ -45,7 +43,7 @@ class GeneratorTests(SynchronousTestCase):
         self.assertNotEqual(made[0][:50], [steps.Generator(6, True).step() for _ in range(50)])
 
     def test_everything_occurs(self) -> None:
-        """Every kind of step, and every request but those that end something."""
+        """Every kind of step occurs, and every request except those that end a session."""
         generator = steps.Generator(SEED, slow=True)
         made = [generator.step() for _ in range(3000)]
         kinds = Counter(type(step) for step in made)

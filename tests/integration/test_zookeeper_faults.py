@@ -1,5 +1,5 @@
 """
-Faults of the original that our embedded ZooKeeper must not have, and clients that send nonsense.
+Faults of the original that our embedded ZooKeeper must not have, and clients that send garbage.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ def resident_kib(pid: int) -> int:
 
 
 class EmbeddedFaultTests(ServerCase):
-    """Whatever one client does, the others are served."""
+    """A faulty client does not affect others."""
 
     server_kind = EmbeddedZooKeeper
 
     def pid(self) -> int:
-        """Of the server."""
+        """The process id of the server."""
         assert self.server.process is not None
         return self.server.process.pid
 
     def assertServes(self) -> None:
-        """The test's own client has noticed nothing."""
+        """The test's own client is still served."""
         self.assertEqual(self.client.ping().error, 0)
 
     def test_wrong_password_disturbs_nobody(self) -> None:
@@ -66,7 +66,8 @@ class EmbeddedFaultTests(ServerCase):
         self.assertEqual(len(self.client.take_events()), 1)
 
     def test_huge_lengths(self) -> None:
-        """A string, a buffer, a list that claims to be longer than its frame: Marshalling."""
+        """A string, a buffer or a list that claims to be longer than its frame is a marshalling
+        error."""
         huge = struct.pack(">i", HUGE)
         for opcode, body in (
             (raw.GET_DATA, huge + b"/x"),
@@ -82,12 +83,12 @@ class EmbeddedFaultTests(ServerCase):
         self.assertServes()
 
     def test_set_data_of_no_path(self) -> None:
-        """3.4 dies of it."""
+        """An empty path, which kills a 3.4 server."""
         self.assertEqual(self.client.ask(raw.SET_DATA, raw.set_data("", b""))[0], BAD_ARGUMENTS)
         self.assertServes()
 
     def test_requests_behind_set_acl(self) -> None:
-        """Each is judged by the list that the requests before it have set."""
+        """Each request is judged by the ACL that earlier requests have set."""
         path = self.make(f"{self.root}/a")
         nobody = ((raw.ALL & ~raw.READ, "world", "anyone"),)
         everybody = raw.OPEN
@@ -109,7 +110,7 @@ class EmbeddedFaultTests(ServerCase):
         self.assertEqual(errors, [error for _, error in wanted])
 
     def test_listens_when_it_serves(self) -> None:
-        """The first connection that is accepted after a start is answered at once."""
+        """The first accepted connection after a start is answered at once."""
         server = self.own_server()
         server.kill()
         server.start(wait=False)
@@ -126,7 +127,7 @@ class EmbeddedFaultTests(ServerCase):
         self.assertEqual(first.ask(raw.EXISTS, raw.watched(self.root))[0], 0)
 
     def test_garbage_ends_its_connection_only(self) -> None:
-        """Before a handshake and after one."""
+        """Garbage before a handshake and after one."""
         for packet in (b"GET / HTTP/1.1\r\n\r\n", b"\xff" * 8, b"\0\0\0\x01x", b"\0" * 60):
             with socket.create_connection(("127.0.0.1", self.server.port), 15) as stranger:
                 stranger.sendall(packet)
@@ -161,7 +162,7 @@ class EmbeddedFaultTests(ServerCase):
         self.assertLess(resident_kib(self.pid()) - before, MEMORY_LIMIT_KIB)
 
     def test_unread_events_cost_little(self) -> None:
-        """Nor does a client that sets watches and never hears of them."""
+        """The same for a client that sets watches and does not read the events."""
         self.own_server()
         path = self.make(f"{self.root}/{'long' * 200}")
         before = resident_kib(self.pid())
@@ -181,10 +182,8 @@ class EmbeddedFaultTests(ServerCase):
         self.assertLess(resident_kib(self.pid()) - before, MEMORY_LIMIT_KIB)
 
     def test_kills_under_load(self) -> None:
-        """
-        ``kill -9`` in the middle of writes, again and again: sessions come back with their
-        ephemeral nodes, and everything that was acknowledged is there.
-        """
+        """``kill -9`` during writes, again and again: sessions resume with their ephemeral nodes,
+        and every acknowledged change is there."""
         server = self.own_server()
         chance = random.Random(SEED)
         writers = [Writer(self.connected(), f"{self.root}/{number}") for number in range(3)]
@@ -208,10 +207,8 @@ class EmbeddedFaultTests(ServerCase):
         self.assertGreater(min(writer.sets for writer in writers), 100)
 
     def test_full_disk(self) -> None:
-        """
-        What cannot be kept is not acknowledged and is forgotten; once there is room again the
-        server goes on with what it has, the sessions, too.
-        """
+        """A change that cannot be stored is not acknowledged and is dropped; with room again the
+        server continues, with its sessions."""
         server = self.own_server()
         path = self.make(f"{self.root}/e", b"before", raw.EPHEMERAL)
         session = self.client.session
@@ -234,10 +231,8 @@ class EmbeddedFaultTests(ServerCase):
         self.assertEqual(self.client.ask(raw.SET_DATA, raw.set_data(path, b"after"))[0], 0)
 
     def test_start_on_a_full_disk(self) -> None:
-        """
-        It starts with the room that was kept, and serves: reads, and new sessions for a while.
-        Without that room it is refused, and the line says how much is missing.
-        """
+        """The server starts with the reserved room, and serves: reads, and new sessions for a
+        while. Without that room the start is refused, and the line names the missing bytes."""
         server = EmbeddedZooKeeper(os.path.abspath(self.mktemp()))
         os.mkdir(server.directory)
         disk = TinyDisk(server.data, "size=8m")
@@ -264,10 +259,8 @@ class EmbeddedFaultTests(ServerCase):
         self.assertRegex(lines[-1], "Cannot start: .* 0 bytes are free in .*, 65536 are needed")
 
     def test_mutated_requests(self) -> None:
-        """
-        Valid requests with some bytes changed, cut or repeated: each is answered or ends its
-        connection; nothing unexpected is logged, and the tree on disk is the one in memory.
-        """
+        """Valid requests with changed, cut or repeated bytes: each is answered or ends its
+        connection; no unexpected error is logged, and the tree on disk equals the one in memory."""
         server = self.own_server()
         chance, generator = random.Random(SEED), steps.Generator(SEED)
         self.make(steps.ROOT)
@@ -301,7 +294,7 @@ class EmbeddedFaultTests(ServerCase):
         return client if client.session.id else self.connected()
 
     def everything(self) -> dict[str, object]:
-        """Data and Stat of every node, as far as they may be read."""
+        """Data and Stat of every readable node."""
         found: dict[str, object] = {}
         waiting = ["/"]
         while waiting:
@@ -332,7 +325,7 @@ class Writer:
         client.ask(raw.CREATE, raw.create(path, b"", flags=raw.EPHEMERAL))
 
     def send(self, pairs: int) -> None:
-        """A number of sets, and the same number of creates."""
+        """Send a number of sets, and the same number of creates."""
         requests = [
             (raw.SET_DATA, raw.set_data(self.path, b"x")),
             (raw.CREATE, raw.create(f"{self.path}-", b"", flags=raw.SEQUENTIAL)),
@@ -340,7 +333,7 @@ class Writer:
         self.client.send_together(requests * pairs)
 
     def read_answers(self, pairs: int) -> None:
-        """Both kinds in turn."""
+        """Receive the answers to both kinds in turn."""
         for _ in range(pairs):
             self.sets += self.client.receive_reply().error == 0
             reply = self.client.receive_reply()
@@ -348,7 +341,7 @@ class Writer:
             self.zxid = reply.zxid
 
     def check(self, case: ServerCase) -> None:
-        """After a restart; what was not acknowledged may be there or not."""
+        """After a restart the acknowledged changes are there; others may be."""
         case.assertGreaterEqual(self.client.ping().zxid, self.zxid)
         _, (stat,) = self.client.ask(raw.EXISTS, raw.watched(self.path))
         assert isinstance(stat, raw.Stat)
@@ -362,7 +355,7 @@ class Writer:
 
 
 def mutated(chance: random.Random, frame: bytes) -> bytes:
-    """A frame with something wrong in it."""
+    """A frame with an error in it."""
     changed = bytearray(frame)
     for _ in range(chance.randrange(1, 4)):
         place = chance.randrange(len(changed))

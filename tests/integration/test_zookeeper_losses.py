@@ -1,4 +1,4 @@
-"""A real process of ours that is killed, loses files, meets a lock and shrinks."""
+"""A real process of our ZooKeeper that is killed, loses files, meets a lock and shrinks."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ KILLS = 12
 
 
 class LossTests(SynchronousTestCase):
-    """One server, and clients that pack their own bytes."""
+    """One server, and clients that encode their own bytes."""
 
     def setUp(self) -> None:
         self.server = EmbeddedZooKeeper(self.mktemp())
@@ -52,8 +52,7 @@ class LossTests(SynchronousTestCase):
         return fields(opcode, client.receive_reply())
 
     def test_kills_under_load(self) -> None:
-        """However often and whenever it is killed, it starts again, with every change that was
-        acknowledged."""
+        """After each kill the server starts again, with every acknowledged change."""
         chance = random.Random(11)
         client = self.client()
         self.request(client, CREATE, create("/a", b"0"))
@@ -83,7 +82,7 @@ class LossTests(SynchronousTestCase):
             number = int(data)  # type: ignore[call-overload]
 
     def refused(self) -> str:
-        """What a start says that fails with status 1."""
+        """The output of a start that ends with status 1."""
         ended = subprocess.run(
             self.server.command(),
             cwd=self.server.directory,
@@ -99,8 +98,8 @@ class LossTests(SynchronousTestCase):
         return ended.stdout
 
     def test_empty_database_beside_a_full_log(self) -> None:
-        """Refused with status 1 and one line; with the option it begins anew, once, and clients
-        with it."""
+        """The start is refused with status 1 and one line; with the option the server begins empty,
+        once, and clients with it."""
         client = self.client()
         self.request(client, CREATE, create("/a", b"1"))
         self.server.kill()
@@ -137,7 +136,7 @@ class LossTests(SynchronousTestCase):
             self.assertIn("Another process had a lock on", file.read())
 
     def test_file_shrinks(self) -> None:
-        """After many large nodes were deleted."""
+        """The file shrinks after many large nodes were deleted."""
         client = self.client()
         for turn in (CREATE, DELETE):
             for number in range(1500):

@@ -44,7 +44,7 @@ class OutageTests(RegisteringCase):
         await self.registered()
 
     async def test_absent_at_start(self) -> None:
-        """One log line while it is absent, one when it comes; then everything is registered."""
+        """One log line while it is absent, one when it is there; then everything is registered."""
         with capturedLogs() as events:
             self.start()
             await deferLater(reactor, 1.5)
@@ -60,7 +60,7 @@ class OutageTests(RegisteringCase):
         self.assertEqual([e for e in events if e["log_level"] > LogLevel.warn], [])
 
     def patient(self) -> None:
-        """Sessions of 20 seconds, which no load on the machine lets expire by itself."""
+        """Sessions of 20 seconds, which do not expire because of load on the machine."""
         self.session_timeout = 20000
         self.server.tick_time = 1000
         self.make()
@@ -95,7 +95,7 @@ class OutageTests(RegisteringCase):
         self.assertEqual(self.events, [NEW, SUSPENDED, SAME])
 
     async def test_topic_and_reload_during_outage(self) -> None:
-        """What changed while it was away is registered when it is back."""
+        """Changes during the outage are registered when ZooKeeper is back."""
         await self.running()
         self.server.kill()
         await self.until(lambda: self.registration.status is RegistrationStatus.WAITING)
@@ -140,9 +140,8 @@ class OutageTests(RegisteringCase):
         self.assert_owned()
 
     async def test_returns_empty(self) -> None:
-        """
-        All data gone, and the server behind what we remember: a new session and all nodes again.
-        """
+        """All data are lost, and the server's zxid is below the client's: a new session and all
+        nodes again."""
         await self.running()
         before = self.brokers()
         self.server.kill()
@@ -154,9 +153,8 @@ class OutageTests(RegisteringCase):
         self.assert_owned()
 
     async def test_returns_empty_with_more_history(self) -> None:
-        """
-        An emptied server that is ahead of what we remember: its answer is that the session expired.
-        """
+        """An emptied server whose zxid is above the client's answers that the session has
+        expired."""
         await self.running()
         self.server.kill()
         self.server.wipe()
@@ -171,7 +169,7 @@ class OutageTests(RegisteringCase):
         self.assert_owned()
 
     async def test_client_thread_dies(self) -> None:
-        """kazoo's loop ends by an answer it does not expect: another client takes its place."""
+        """kazoo's loop ends after an unexpected answer: another client replaces it."""
         await self.running()
         with capturedLogs() as events:
             self.registry._client._pending.appendleft((None, Deferred(), -99))
@@ -183,7 +181,8 @@ class OutageTests(RegisteringCase):
         self.assert_owned()
 
     async def test_something_else_listens(self) -> None:
-        """The port belongs to no ZooKeeper: one warning, and everything can be stopped."""
+        """Another program has the port of ZooKeeper: one warning, and broker and client can
+        stop."""
         listener = socket.create_server(("127.0.0.1", 0))
         self.addCleanup(listener.close)
         self.connect = f"127.0.0.1:{listener.getsockname()[1]}"
@@ -198,7 +197,8 @@ class OutageTests(RegisteringCase):
         self.assertIs(self.registration.status, RegistrationStatus.WAITING)
 
     async def test_stop_while_connecting_hangs(self) -> None:
-        """Nobody answers the connection attempt: stop waits for its own limit, not a session."""
+        """The connection attempt gets no answer: stop ends at its own time limit, not that of a
+        session."""
         listener = socket.create_server(("127.0.0.1", 0), backlog=0)
         self.addCleanup(listener.close)
         for _ in range(3):  # fills the queue; further attempts get no answer at all
@@ -226,7 +226,8 @@ class OutageTests(RegisteringCase):
         self.assertLess(time.monotonic() - began, 15)
 
     async def test_stop_while_frozen(self) -> None:
-        """Both stops end in time when the server does not answer; it forgets us when it wakes."""
+        """Both stops end in time when the server does not answer; the sessions end when it
+        continues."""
         self.patient()
         await self.running()
         self.server.pause()
@@ -237,7 +238,7 @@ class OutageTests(RegisteringCase):
         self.server.resume()
 
     async def test_operation_has_a_time_limit(self) -> None:
-        """A server that accepts and does not answer: the Deferred fails all the same."""
+        """A server that accepts and does not answer: the Deferred fails at its time limit."""
         self.patient()
         self.registry._operation_seconds = 0.3
         await self.running()

@@ -9,7 +9,7 @@ from tests.support.zookeeper import ZooKeeperServer
 
 
 class DebianRules:
-    """The rules are right: the original keeps them."""
+    """The original keeps the rules: a check of the rules."""
 
     skip = zookeeper.missing()
     server_kind = ZooKeeperServer
@@ -22,7 +22,7 @@ class EmbeddedRules:
 
 
 class DebianZxidTests(DebianRules, zookeeperrules.ZxidRules):
-    """What counts, on Debian's."""
+    """Zxids, on Debian's."""
 
 
 class DebianNodeTests(DebianRules, zookeeperrules.NodeRules):
@@ -42,11 +42,11 @@ class DebianSessionTests(DebianRules, zookeeperrules.SessionRules):
 
 
 class DebianVersionTests(DebianRules, zookeeperrules.VersionRules):
-    """What depends on the version, on Debian's."""
+    """Properties that depend on the version, on Debian's."""
 
 
 class EmbeddedZxidTests(EmbeddedRules, zookeeperrules.ZxidRules):
-    """What counts, on ours."""
+    """Zxids, on ours."""
 
 
 class EmbeddedNodeTests(EmbeddedRules, zookeeperrules.NodeRules):
@@ -66,4 +66,4 @@ class EmbeddedSessionTests(EmbeddedRules, zookeeperrules.SessionRules):
 
 
 class EmbeddedVersionTests(EmbeddedRules, zookeeperrules.VersionRules):
-    """What depends on the version, on ours."""
+    """Properties that depend on the version, on ours."""

@@ -1,4 +1,4 @@
-"""The ZooKeeper fixture itself: others rest on its promises."""
+"""The ZooKeeper fixture itself, which other tests rely on."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class FixturePromises:
         self.addCleanup(self.server.stop)
 
     def test_data_survives_kill_and_not_wipe(self) -> None:
-        """A killed server comes back on its port with its nodes, a wiped one with none."""
+        """A killed server returns on its port with its nodes, a wiped one without."""
         client = self.server.client()
         client.create("/a", b"1")
         client.create("/a/b", None, ephemeral=True)

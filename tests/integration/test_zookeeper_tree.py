@@ -1,4 +1,4 @@
-"""Our tree in a real ZooKeeper beside the recorded ones of the original broker."""
+"""Our tree in a real ZooKeeper, compared with the recorded trees of the original broker."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ CAPTURES = os.path.join(
 
 
 def recorded(moment: str) -> dict[str, tuple[str | None, bool]]:
-    """Path -> (data, whether ephemeral) of what brokers wrote; ``nosuch`` is a producer's."""
+    """Path -> (data, whether ephemeral) of the brokers' nodes; the node of ``nosuch`` is a
+    producer's."""
     with open(CAPTURES.format(moment), encoding="utf-8") as file:
         nodes = json.load(file)
     return {
@@ -43,7 +44,7 @@ class TreeTests(RegisteringCase):
         self.make()
 
     async def test_after_start(self) -> None:
-        """Path for path and byte for byte the tree of the original broker."""
+        """The tree equals that of the original broker, path for path and byte for byte."""
         self.start()
         await self.registered()
         self.assertEqual(self.brokers(self.chroot), recorded("after-broker-start"))
@@ -58,10 +59,8 @@ class TreeTests(RegisteringCase):
         self.assertEqual(self.brokers(self.chroot), recorded("after-broker-stop"))
 
     async def test_after_crash_and_expiry(self) -> None:
-        """
-        A killed process leaves everything, and after the session's end the parent with the stale
-        URL.
-        """
+        """After a kill all nodes stay, and after the session's end the parent with the stale
+        URL."""
         broker = CrashingBroker(self.connect, self.session_timeout)
         broker.crash()
         self.assertEqual(self.brokers(self.chroot), recorded("1s-after-broker-kill"))
@@ -69,10 +68,8 @@ class TreeTests(RegisteringCase):
         self.assertEqual(self.brokers(self.chroot), recorded("9s-after-broker-kill"))
 
     async def test_quick_restart(self) -> None:
-        """
-        A broker that was killed takes its nodes over at once, and keeps them when the old session
-        ends.
-        """
+        """A killed broker takes its nodes over at once, and keeps them when the old session
+        ends."""
         CrashingBroker(self.connect, self.session_timeout).crash()
         old = self.server.tree(self.chroot + MASTER)[self.chroot + MASTER].owner
         self.start()
@@ -82,7 +79,8 @@ class TreeTests(RegisteringCase):
         self.assert_owned(self.chroot)
 
     async def test_broker_id_in_use(self) -> None:
-        """A broker at another address with our id is waited for and keeps all it has."""
+        """A broker at another address has our id: ours waits for it, and does not touch its
+        nodes."""
         other = CrashingBroker(self.connect, self.session_timeout)
         self.addCleanup(other.crash)
         before = self.server.tree(self.chroot)

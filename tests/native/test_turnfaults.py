@@ -39,7 +39,7 @@ class FaultTests(LaneCase):
     scenes = 60  # at least so many calls
 
     def setUp(self) -> None:
-        """The plan of the double."""
+        """The test's plan for the system calls."""
         assert compiled is not None
         library = ctypes.CDLL(compiled.__file__)
         self.assertTrue(hasattr(library, "double_plan"), "built without the double")
@@ -59,7 +59,7 @@ class FaultTests(LaneCase):
         self.assertGreater(seen, self.scenes)
 
     def scene(self, name: str, nth: int, error: int) -> bool:
-        """Clients put and get; whether the call came that was to fail."""
+        """Clients put and get; whether the planned call came."""
         served = self.serve(**self.options)
         served.advance(1)
         peers = [self.plain(served) for _ in range(3)]
@@ -89,7 +89,8 @@ class FaultTests(LaneCase):
         served.turn()
 
     def send(self, peer: Peer, who: int, number: int) -> None:
-        """Puts to both partitions, a get among them, and half a put that the next round ends."""
+        """Puts to both partitions with a get among them, and half a put that the next round
+        completes."""
         puts = [
             put(b"%d-%d-%d" % (who, number, each), partition=b"%d" % (each % 2), opaque=b"7")
             for each in range(PUTS)
@@ -106,7 +107,8 @@ class FaultTests(LaneCase):
             pass  # it was cut off
 
     def check(self, served: Served, peer: Peer, who: int, came: bytes, what: str) -> None:
-        """All replies, unless the connection has ended; the files have what they promise."""
+        """All replies arrive, unless the connection has ended; every acknowledged record is in its
+        file."""
         value = re.compile(rb"value 25 9\r\n.{25}", re.DOTALL)
         replies = REPLY.findall(value.sub(b"", came))
         bodies = []

@@ -174,7 +174,7 @@ class RefusedTests(CollectingCase):
     """Disks that fail."""
 
     def test_flush_fails(self) -> None:
-        """Every put of the batch is refused, in request order, and the connections go on."""
+        """Every put of the batch is refused, in request order, and the connections continue."""
         served = self.group()
         one, two = self.plain(served), self.plain(served)
         store = self.store(served)

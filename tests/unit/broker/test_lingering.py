@@ -54,7 +54,7 @@ class SlaveTests(SlaveCase):
         self.assertEqual(wait.asked, 3)
 
     def test_something_else(self) -> None:
-        """After another request the reactor goes on."""
+        """After another request the reactor continues."""
         served = self.slave()
         peer = self.master(served)
         wait = Wait(served, self.comes(peer, b"version 5\r\n"))
@@ -68,7 +68,7 @@ class SlaveTests(SlaveCase):
         self.assertEqual(peer.received().count(b"result 200"), 3)
 
     def test_limit(self) -> None:
-        """The reactor goes on after a while, however much comes."""
+        """The reactor continues after a while, however much comes."""
         served = self.slave()
         peer = self.master(served)
         times = iter((0.0, 0.0004, 0.0008, 0.0011))

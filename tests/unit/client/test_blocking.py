@@ -488,7 +488,7 @@ class LoopThreadTests(SynchronousTestCase):
         self.assertIsInstance(errors[0], ClientClosed)
 
     def test_end_after(self) -> None:
-        """The loop ends behind the last part, whatever becomes of them."""
+        """The loop ends after the last part, whatever becomes of them."""
         told: list[str] = []
 
         async def later() -> None:

@@ -396,7 +396,7 @@ class ZooKeeperTests(SynchronousTestCase):
         self.assertEqual(0, self.session.registry.session_id())
 
     def test_absent(self) -> None:
-        """No session in time is an error; when ZooKeeper comes everything goes on."""
+        """No session in time is an error; when ZooKeeper comes everything continues."""
         self.session.registry.reachable = False
         starting = self.session.start()
         self.runtime.advance(30)

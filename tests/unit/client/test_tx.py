@@ -225,7 +225,7 @@ class ShutdownTests(SynchronousTestCase):
         return self.closed[-1]
 
     def test_reactor_waits(self) -> None:
-        """It asks the factory to close, and goes on when that has happened."""
+        """It asks the factory to close, and continues when that has happened."""
         ShutdownTrigger(self.reactor, self.close)
         later: list[bool] = []
         self.reactor.addSystemEventTrigger("during", "shutdown", later.append, True)
@@ -386,7 +386,8 @@ class OtherReactorTests(SynchronousTestCase):
         self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
 
     def test_call_that_ends_the_program(self) -> None:
-        """What is no ``Exception`` goes to the reactor; the other calls of the turn still come."""
+        """What is not an ``Exception`` goes to the reactor; the other calls of the turn still
+        come."""
 
         def leave() -> None:
             raise SystemExit
@@ -502,7 +503,7 @@ class LinkTransportTests(SynchronousTestCase):
         self.assertFalse(self.reactor.writing)
 
     def test_budget(self) -> None:
-        """One ``doWrite`` sends about so much, and goes on next time."""
+        """One ``doWrite`` sends about so much, and continues next time."""
         for _ in range(40):
             self.transport.write(bytes(1 << 16))
         self.socket.room = 1 << 30
@@ -511,7 +512,7 @@ class LinkTransportTests(SynchronousTestCase):
         self.assertTrue(self.reactor.writing)
 
     def test_pause_and_resume(self) -> None:
-        """The producer pauses above the mark and goes on below half of it, once each."""
+        """The producer pauses above the mark and continues below half of it, once each."""
         events: list[str] = []
 
         class Producer:

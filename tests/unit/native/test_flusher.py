@@ -52,7 +52,7 @@ class FlusherCase(NativeCase):
         return flusher
 
     def take(self, flusher: Any, count: int) -> list[tuple[int, int, float]]:
-        """Wait for so many flushes."""
+        """Wait for this number of flushes."""
         poll = select.poll()
         poll.register(flusher.fileno(), select.POLLIN)
         taken: list[tuple[int, int, float]] = []
@@ -162,7 +162,8 @@ class ThreadTests(FlusherCase):
             self.assertRaises(ValueError, call)
 
     def test_dropped(self) -> None:
-        """With flushes that run, that wait and that nobody took: nothing is left of any."""
+        """A dropped flusher with running, waiting and untaken flushes leaves no thread and
+        descriptor."""
         assert compiled is not None
         descriptors = open_descriptors()
         for number in range(200):

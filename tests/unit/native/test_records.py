@@ -91,7 +91,7 @@ class RecordTests(SynchronousTestCase):
             self.assertEqual(shown[0], shown[1], f"seed {seed}")
 
     def test_a_million_messages_leave_nothing(self) -> None:
-        """What was read and dropped is gone."""
+        """The memory of dropped messages is released."""
         piece = encode_record(5, 0, b"hello") * 50 + bytes(30)
 
         def work() -> None:
@@ -107,7 +107,7 @@ class RecordTests(SynchronousTestCase):
         self.assertLess(sys.getallocatedblocks() - before, 200)
 
     def test_arguments(self) -> None:
-        """What cannot be is an error, and not a crash."""
+        """Invalid arguments raise an error, and do not crash."""
         assert compiled is not None
         good: list[Any] = [b"12345", 0, 1, 10, 0, ReceivedMessage, "t", PARTITION, []]
         self.assertEqual(compiled.read_records(*good), 0)

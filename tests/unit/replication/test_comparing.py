@@ -100,7 +100,7 @@ class DirectoryTests(ComparingCase):
         )
 
     def test_other_directories(self) -> None:
-        """The journal, probes of a Java slave, and what is no partition, are passed over."""
+        """The journal, probes of a Java slave, and what is not a partition, are passed over."""
         a, b = write(self.mktemp(), t_0=ONE), write(self.mktemp(), t_0=ONE)
         for name in ("transactions", "_metaq_slave_status_test-0", "t-x", "nothing", "t-1.old"):
             os.mkdir(os.path.join(a, name))

@@ -199,7 +199,8 @@ class ConfigTests(SynchronousTestCase):
             file.write(text)
 
     def test_row_R14_R15(self) -> None:
-        """It comes byte for byte, and has no key that Java does not know: ours are elsewhere."""
+        """The slave gets the file byte for byte; it has no key that Java does not know: ours are in
+        another file."""
         broker = Broker(self.mktemp(), {"t": {}}, path=self.path)
         slave = ScriptedFollower([("t", 0)], copies_config=True)
         connection = broker.factory.buildProtocol(None)

@@ -185,7 +185,7 @@ class CompareTests(SynchronousTestCase):
         self.assertEqual(149, found.differs_at)
 
     def test_tail(self) -> None:
-        """Only the last bytes are read; a difference in front of them is not seen."""
+        """Only the last bytes are read; a difference before them is not seen."""
         log = b"".join(records(3000))
         late, early = bytearray(log), bytearray(log)
         late[-TAIL_BYTES] ^= 1
@@ -236,7 +236,7 @@ class RecordWalkTests(SynchronousTestCase):
     """The records of a log that comes in pieces."""
 
     def test_pieces_of_any_size(self) -> None:
-        """It stands at the record of the last byte, or behind it, however the bytes come."""
+        """It stands at the record of the last byte, or after it, however the bytes come."""
         log = b"".join([encode_record(1, 0, bytes(size)) for size in (0, 1, 70, 3)])
         starts = [0, 20, 41, 131, 154]
         for size in range(1, 30):
@@ -281,7 +281,7 @@ class ReaderTests(CompareTests):
         self.contract(found, 1000, b"".join(log))
 
     def test_empty_directories(self) -> None:
-        """No directory, or no file in it, is no log; an empty file is an empty one."""
+        """No directory, or no file in it, is not a log; an empty file is an empty one."""
         path = self.mktemp()
         self.assertIsNone(self.now(DirectoryLog(path).ends()))
         os.mkdir(path)

@@ -116,7 +116,7 @@ class SearchTests(SearchCase):
         self.assertIsNone(self.place((-1, 4000), [10, -1, 20]))
 
     def test_torn_tail(self) -> None:
-        """It is no message; the log ends before it, and ids are in order all the same."""
+        """It is not a message; the log ends before it, and the ids count as ascending."""
         directory = write(self.mktemp(), 0, [10, 20])
         with open(os.path.join(directory, segment_name(0)), "ab") as file:
             file.write(record(30)[:-1])
@@ -127,7 +127,8 @@ class SearchTests(SearchCase):
         self.expect(Basis.SMALLER_ID, 20, 60, found[positions[2]])
 
     def test_damage(self) -> None:
-        """Behind it nobody knows the boundaries: the position stays; before it all is well."""
+        """After damage the record boundaries are unknown: the position stays; before it the search
+        works."""
         for damaged in (0, 1):
             directory = write(self.mktemp(), 0, [10, 20, 30, 40], [50, 60, 70, 80])
             path = os.path.join(directory, segment_name(damaged * 4 * SIZE))

@@ -113,7 +113,7 @@ class RecordTests(SlaveTestCase):
         self.assertSame()
 
     def test_refusals(self) -> None:
-        """To the byte; nothing is stored, and the connection goes on."""
+        """To the byte; nothing is stored, and the connection continues."""
         client = self.client()
         wrong = b"sync %b 5 0 7 %b1\r\nhello"
         self.slave.close_partitions("test", (1, 1))
@@ -210,7 +210,7 @@ class RecordTests(SlaveTestCase):
         self.assertIn("test part 0 min_offset 0 max_offset 25", text)
 
     def test_garbage(self) -> None:
-        """Ends the connection that it came on; the next one goes on where the log ends."""
+        """Ends the connection that it came on; the next one continues where the log ends."""
         self.put(b"hello")
         client = self.client("10.0.0.1")
         client.send(sync(b"hello")[:-2] + b"\r\n\xff\xff garbage\r\n")
@@ -336,7 +336,7 @@ class JoiningTests(FullDiskCase):
 
     def test_only_while_it_joins(self) -> None:
         """A master of the original never asks, and one of ours asks in another group when it has
-        joined: records behind a refused one are stored then."""
+        joined: records after a refused one are stored then."""
         client = self.joining()
         self.ask(client, "metamorphosis-pair")
         self.disk.room = 0
@@ -364,7 +364,7 @@ class JoiningTests(FullDiskCase):
         self.assertEqual([200], self.statuses(client.send(sync(b"second"))))
 
     def test_of_one_connection(self) -> None:
-        """A new one begins anew, and nobody else's question ends it."""
+        """A new connection begins anew, and a question on another one has no effect."""
         client = self.joining()
         self.ask(self.client("10.0.0.7"), "metaq")
         self.disk.room = 0
@@ -504,7 +504,7 @@ class ProbeTests(SlaveTestCase):
 
 
 class TwoMastersTests(SlaveTestCase):
-    """Whose records are stored."""
+    """The connection whose records are stored."""
 
     def test_newer_connection_from_the_same_host(self) -> None:
         """Takes over: the older is closed, and nothing that it still brings is stored."""
@@ -545,8 +545,8 @@ class TwoMastersTests(SlaveTestCase):
         return (store.next_offset - store.min_offset) // len(encode_record(0, 0, b"older"))
 
     def test_probes_take_nothing_over(self) -> None:
-        """A master that has left ZooKeeper asks over every connection that it gets; the one at
-        work keeps its own, and an answer comes all the same."""
+        """A master that has left ZooKeeper sends probes over every connection; the one with records
+        stays the master's, and the probe is answered."""
         self.put(b"hello")
         for host, status in (("10.0.0.1", 200), ("10.0.0.2", 500)):
             answer = self.client(host).send(PROBE_FRAME)

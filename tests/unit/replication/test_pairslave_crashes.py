@@ -2,7 +2,7 @@
 The crash matrix of the slave of a pair: its process dies at each call of the disk, one after the
 other, or its machine loses its power there. After the next start every acknowledged record stands
 where it was acknowledged, the log holds whole records of the master in its order, and a master that
-begins there goes on.
+begins there continues.
 """
 
 from __future__ import annotations

@@ -121,7 +121,7 @@ class ConnectionTests(PeerCase):
         self.assertEqual([], self.runtime.attempts)
 
     def test_not_started(self) -> None:
-        """Nobody is asked before ``start``."""
+        """Before ``start`` no connection is made."""
         peer = Peer(self.runtime, URL)
         self.assertRaises(PeerUnreachable, self.runtime.run, peer.version())
         self.assertFalse(peer.is_connected)
@@ -152,7 +152,7 @@ class QuestionTests(PeerCase):
         self.assertEqual(1, self.link.writes)
 
     def test_ends_of_an_absent_partition(self) -> None:
-        """404 is no error, and proves nothing."""
+        """404 is not an error, and proves nothing."""
         self.assertIsNone(self.outcome(self.peer.ends("t", 3, "g"), (404, b"no"), (404, b"no")))
 
     def test_ends_of_a_partition_that_appears(self) -> None:
@@ -202,7 +202,7 @@ class QuestionTests(PeerCase):
         self.assertEqual(b"abc", self.successResultOf(asked))
 
     def test_read_of_too_much(self) -> None:
-        """More than was asked for, or nothing, is no answer of a broker."""
+        """More than was asked for, or nothing, is not an answer of a broker."""
         for body in (b"x" * 101, b""):
             question = self.peer.read("t", 0, "g", 7, 100)
             self.assertRaises(PeerMisbehaved, self.outcome, question, (0, body))
@@ -245,7 +245,7 @@ class QuestionTests(PeerCase):
         self.assertTrue(self.peer.is_connected)
 
     def test_garbage(self) -> None:
-        """Bytes that are no reply end the connection, and another is made."""
+        """Bytes that are not a reply end the connection, and another is made."""
         asked = self.ask(self.peer.version())
         self.link.receive(b"HTTP/1.1 400 Bad Request\r\n\r\n")
         self.failureResultOf(asked, PeerUnreachable)

@@ -119,10 +119,8 @@ class PairTests(SynchronousTestCase):
         )
 
     def test_divergence(self) -> None:
-        """
-        A record that is refused stays on the master only, and nobody notices that the next one
-        stands somewhere else [BUG-19].
-        """
+        """A refused record stays on the master only, and the different offset of the next one is
+        not noticed [BUG-19]."""
         self.gregor.faults[1] = Fault.REFUSE
         refused = self.put(b"first")
         self.assertEqual(500, refused.status)
@@ -346,7 +344,7 @@ class FollowerTests(SynchronousTestCase):
         follower.verify()
 
     def test_restart(self) -> None:
-        """It goes on where its log ends."""
+        """It continues where its log ends."""
         self.put("t1", b"one")
         follower = ScriptedFollower([("t1", 0)])
         self.follow(follower).pump()
@@ -368,7 +366,7 @@ class FollowerTests(SynchronousTestCase):
         return follower, follower.asked
 
     def test_gap(self) -> None:
-        """It goes on at the new offset, behind its own end [BUG-6]."""
+        """It continues at the new offset, after its own end [BUG-6]."""
         one = record(1, 0, b"")
         follower, asked = self.scripted(
             b"result 200 1\r\n0",
@@ -397,7 +395,7 @@ class FollowerTests(SynchronousTestCase):
         self.assertEqual([1, 2], follower.log("t", 0).ids())
 
     def test_bad_record(self) -> None:
-        """It asks for an offset, and goes on there [BUG-4]."""
+        """It asks for an offset, and continues there [BUG-4]."""
         follower, asked = self.scripted(
             b"result 404 0\r\n",
             b"result 404 0\r\n",

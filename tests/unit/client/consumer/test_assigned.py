@@ -184,7 +184,7 @@ class PauseTests(AssignedCase):
             consumer.resume(*FIRST)
 
     def test_after_a_failure(self) -> None:
-        """What failed is behind it: after the resume the rest comes without its pause."""
+        """What failed is after it: after the resume the rest comes without its pause."""
         self.logs[0].append(b"one", b"two")
         consumer = self.consumer()
         failing = [True]

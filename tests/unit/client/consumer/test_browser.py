@@ -115,10 +115,8 @@ class BrowserTests(BrowserCase):
         self.assertIn("t 0-0: the message at offset 23 cannot be read", line)
 
     def test_zeros_that_reach_into_a_fetch(self) -> None:
-        """
-        Zeros look like empty messages. The last of them covers the beginning of a message that is
-        whole, at which reading goes on: before the first byte of this fetch.
-        """
+        """Zeros look like empty messages. The last of them covers the beginning of a message that
+        is whole, at which reading continues: before the first byte of this fetch."""
         log = self.broker.log("t", 0)
         first = 1 << 60
         bodies = (b"", bytes(8), b"", b"three", b"four")

@@ -655,7 +655,7 @@ class EndTests(ConsumerCase):
     """``close``."""
 
     def test_row_55_leaves_the_factory(self) -> None:
-        """Row 55: a closed consumer is no child of its factory; its topics are free again."""
+        """Row 55: a closed consumer is not a child of its factory; its topics are free again."""
         consumer = self.begin(self.session.create_consumer("g").subscribe("t", 1000, nothing))
         other = self.session.create_consumer("g").subscribe("u", 1000, nothing)
         self.close(consumer.close())

@@ -75,7 +75,7 @@ class ConnectionTests(DirectCase):
     """The connection to the one broker, which its session has as well."""
 
     def test_closed_consumer(self) -> None:
-        """It is no user any more."""
+        """It is not an user any more."""
         self.runtime.result(self.begin(partition="0-1"))
         users = self.session.connections._shared["meta://b:1"].users
         self.assertIn(id(self.consumer._joining), users)

@@ -1,4 +1,4 @@
-"""The fetch loops, and what stops them."""
+"""The fetch loops, and their stop."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from tests.support.memorybroker import Log, MemoryBroker
 
 
 class AnswerTests(FetchCase):
-    """What each answer comes to."""
+    """The effect of each reply."""
 
     def test_asks(self) -> None:
-        """The request has topic, group, partition, position, size and how long it may wait."""
+        """The request has topic, group, partition, position, size and time to wait."""
         self.begin()
         asked = self.request()
         self.assertEqual(["get", "t", "g", "1", "0", "1000"], asked.words[:6])
@@ -38,7 +38,7 @@ class AnswerTests(FetchCase):
         self.assertEqual(46, self.request().offset)
 
     def test_next_batch_travels_meanwhile(self) -> None:
-        """While the listener is busy the next batch is on its way, but not the one after it."""
+        """While the listener is busy the next batch is requested, but not the one after it."""
         waiting: list[Deferred[None]] = []
 
         def listener(batch: list[ReceivedMessage]) -> Deferred[None]:
@@ -114,7 +114,7 @@ class AnswerTests(FetchCase):
         self.assertEqual(0, self.request().offset)
 
     def test_long_poll_after_refusals(self) -> None:
-        """The pauses that they made longer are over when the broker has waited."""
+        """A reply after a wait ends the longer pauses that refusals have caused."""
         self.begin()
         for _ in range(3):
             self.result(self.pause()[1], 500, b"no")
@@ -129,7 +129,7 @@ class AnswerTests(FetchCase):
         self.assertEqual(1500, self.request().wait_ms)
 
     def test_no_long_poll(self) -> None:
-        """0 leaves the token out, and every empty answer makes the pause longer."""
+        """0 leaves the token out, and every empty reply makes the pause longer."""
         self.begin(long_poll_ms=0)
         asked = self.request()
         self.assertIsNone(asked.wait_ms)
@@ -191,7 +191,7 @@ class AnswerTests(FetchCase):
         self.assertEqual(1, len(waiting))
 
     def test_old_answer_is_no_answer(self) -> None:
-        """An empty answer that came while the listener was busy is asked for anew."""
+        """An empty reply that came while the listener was busy is requested again."""
         waiting: Deferred[None] = Deferred()
         self.begin(listener=lambda message: waiting)
         self.value(self.request(), records(b"one"))
@@ -210,10 +210,8 @@ class AnswerTests(FetchCase):
         self.assertLogged("warn", "nothing at the next offset.*: t 0-1 at 9000 instead of 0")
 
     def test_row_51_filtered_by_the_broker(self) -> None:
-        """
-        Row 51: a broker that filters sends the accepted ones and a jump over the others, without a
-        word in the log; the next request leaves before the messages are delivered.
-        """
+        """Row 51: a broker that filters sends the accepted messages and a jump over the others,
+        without a log line; the next request leaves before the delivery."""
         log = records(b"one", b"two", b"three", b"four")
         self.begin()
         self.position.message_id = 77
@@ -228,7 +226,7 @@ class AnswerTests(FetchCase):
         self.assertNotLogged("warn", "error", "failure")
 
     def test_jump_behind_a_failure(self) -> None:
-        """A message that fails is delivered again before the jump counts."""
+        """A message that fails is delivered again before the jump has effect."""
         failing = [True, True]
 
         def listener(message: ReceivedMessage) -> None:
@@ -252,11 +250,11 @@ class AnswerTests(FetchCase):
         self.assertEqual(100, self.request().offset)
 
     def stored(self) -> tuple[int, int, bool]:
-        """Offset and id that would be committed, and whether they are new."""
+        """Offset and id for a commit, and whether they are new."""
         return self.position.offset, self.position.message_id, self.position.modified
 
     def test_moves_are_logged_once(self) -> None:
-        """A broker that moves us on and on, as one with a filter did, says so in one line."""
+        """Many successive 301 replies, as of an older filtering broker, are one log line."""
         self.begin()
         for offset in (b"100", b"200", b"300"):
             self.result(self.request(), 301, offset)
@@ -265,7 +263,7 @@ class AnswerTests(FetchCase):
         self.assertEqual(1, len(self.runtime.log.texts("warn")))
 
     def test_many_partitions_are_one_line(self) -> None:
-        """What happens to all partitions of a broker at once is one event."""
+        """An event of all partitions of a broker is one log line."""
         positions = [Position("t", Partition(0, number), 500) for number in range(7)]
         waiting: Deferred[None] = Deferred()
         targets = [FetchTarget(each, URL) for each in positions]
@@ -290,7 +288,8 @@ class AnswerTests(FetchCase):
         self.assertEqual((0.5, 500), (seconds, asked.offset))
 
     def test_moved_back(self) -> None:
-        """The log ends before us: believed after 15 s, for it may be that it is not flushed yet."""
+        """A 301 below the position is followed after 15 s, because the log may only be
+        unflushed."""
         position = Position("t", Partition(0, 1), 500)
         self.begin(FetchTarget(position, URL))
         waited, asked = 0.0, self.request()
@@ -306,7 +305,7 @@ class AnswerTests(FetchCase):
         self.assertEqual((100, True), (position.offset, position.modified))
 
     def test_moved_back_and_flushed(self) -> None:
-        """What was not flushed yet is, a moment later."""
+        """The missing part is flushed a moment later: the position stays."""
         position = Position("t", Partition(0, 1), 500)
         self.begin(FetchTarget(position, URL))
         self.result(self.request(), 301, b"100")
@@ -315,7 +314,7 @@ class AnswerTests(FetchCase):
         self.assertEqual([], self.runtime.log.texts("warn"))
 
     def idle(self, offset: int) -> Asked:
-        """Nothing is there for a minute; what is asked then."""
+        """Let a minute pass without messages; the requests after it."""
         position = Position("t", Partition(0, 1), offset)
         self.begin(FetchTarget(position, URL))
         asked, waited = self.request(), 0.0
@@ -329,7 +328,7 @@ class AnswerTests(FetchCase):
         return asked
 
     def test_log_ends_before_us(self) -> None:
-        """A broker that lost its tail: said once, after a minute without anything to read."""
+        """A broker that has lost its tail: one log line, after a minute without messages."""
         for status, end in ((200, 100), (404, 0)):
             self.result(self.idle(500), status, b"%d" % end)
             for _ in range(30):
@@ -339,7 +338,7 @@ class AnswerTests(FetchCase):
             self.setUp()
 
     def test_idle_at_the_end(self) -> None:
-        """Where nothing is wrong nothing is said."""
+        """An idle partition at its end causes no log line."""
         self.result(self.idle(500), 200, b"500")
         self.result(self.pause()[1], 404)
         self.assertNotLogged("warn", "error")
@@ -363,7 +362,7 @@ class AnswerTests(FetchCase):
         self.assertIn("t 0-1 at offset 0 is not read: Partition[0-1] has been closed", line)
 
     def test_refused(self) -> None:
-        """500 and 503 are tried again after a pause that grows; each new reason is logged."""
+        """500 and 503 are retried after growing pauses; each new reason is logged."""
         self.begin()
         asked = self.request()
         for status, expected in ((500, 0.5), (500, 1.0), (503, 1.5)):
@@ -397,8 +396,8 @@ class AnswerTests(FetchCase):
         self.assertEqual((0.2, 0), (seconds, asked.offset))
 
     def test_one_line_for_all_partitions(self) -> None:
-        """A broker that freezes, then breaks the connection, is two events, not two for each of
-        its 64 partitions; the end of the consumer leaves nothing unsaid, and no timer."""
+        """A broker that freezes and then breaks the connection is two log lines, not two for each
+        of its 64 partitions; the end of the consumer leaves no timer."""
         targets = [FetchTarget(Position("t", Partition(0, n), 0), URL) for n in range(64)]
         self.begin(*targets, fetch_timeout_ms=10000)
         self.runtime.advance(12)
@@ -413,7 +412,7 @@ class AnswerTests(FetchCase):
         self.assertEqual([], self.runtime.clock.getDelayedCalls())
 
     def test_waits_for_the_connection(self) -> None:
-        """Nothing is asked of a broker that is not there; it is asked at once when it comes."""
+        """Without a connection no request is made; it is sent as soon as there is one."""
         self.begin()
         self.request()
         self.link.lose()
@@ -423,7 +422,7 @@ class AnswerTests(FetchCase):
         self.assertEqual(0, self.request().offset)
 
     def test_garbage(self) -> None:
-        """What no broker sends closes the link; fetching goes on with the next one."""
+        """An invalid reply closes the link; fetching continues with the next one."""
         self.begin()
         self.request()
         self.link.receive(b"HTTP/1.1 400 Bad Request\r\n\r\n")
@@ -433,17 +432,17 @@ class AnswerTests(FetchCase):
         self.assertEqual(0, self.request().offset)
 
     def test_zero_length(self) -> None:
-        """An empty piece of the log is nothing."""
+        """An empty piece of the log counts as no data."""
         self.begin()
         self.value(self.request(), b"")
         self.assertEqual(0.5, self.pause()[0])
 
 
 class SizeTests(FetchCase):
-    """How much is asked for."""
+    """The size of requests."""
 
     def test_share_of_the_memory(self) -> None:
-        """Two answers of each partition fit into the configured memory."""
+        """Two replies of each partition fit into the configured memory."""
         targets = [FetchTarget(Position("t", Partition(0, n), 0), URL) for n in range(10)]
         self.begin(*targets, max_size=1 << 20, max_buffered_bytes=2_000_000)
         self.assertEqual([100_000] * 10, [each.size for each in self.requests()])
@@ -455,7 +454,7 @@ class SizeTests(FetchCase):
         self.assertEqual([32768] * 10, [each.size for each in self.requests()])
 
     def test_no_broker(self) -> None:
-        """A partition without a broker is left alone."""
+        """A partition without a broker is not read."""
         self.begin(
             FetchTarget(Position("t", Partition(0, 1), 0), None),
             FetchTarget(Position("t", Partition(0, 2), 0), URL),
@@ -464,8 +463,8 @@ class SizeTests(FetchCase):
         self.assertEqual([("t", Partition(0, 2))], self.fetching.partitions)
 
     def test_row_49_message_larger_than_the_size(self) -> None:
-        """Row 49: size 1024, message of 5000 bytes: delivered normally, then what follows it; the
-        size goes back."""
+        """Row 49: size 1024, message of 5000 bytes: delivered normally, as are later ones; the size
+        shrinks again."""
         self.begin(max_size=1024)
         log = records(b"x" * 5000, b"two", b"three")
         asked = self.request()
@@ -500,7 +499,7 @@ class SizeTests(FetchCase):
         self.assertEqual(len(log), self.request().offset)
 
     def test_piece_is_given_up_with_the_broker(self) -> None:
-        """When a piece cannot be had, the message is asked for from its start."""
+        """If a piece cannot be fetched, the message is requested from its start."""
         for status, text in ((500, b"no"), (301, b"5000")):
             self.begin(max_size=1000)
             log = records(b"x" * 900)
@@ -524,7 +523,7 @@ class SizeTests(FetchCase):
         self.assertEqual([1], self.got)
 
     def test_log_that_ends_inside_a_message(self) -> None:
-        """While the rest does not come, the log says once what is waited for."""
+        """While the rest is missing, one log line names it."""
         self.begin()
         log = records(b"x" * 100)
         self.value(self.request(), log[:60])
@@ -568,7 +567,8 @@ class RetryTests(FetchCase):
     """Messages that fail, and the pauses between."""
 
     def test_row_31_pauses(self) -> None:
-        """Row 31: the failing message comes again after 0.5 s, 1 s, ...; then it is rejected."""
+        """Row 31: the failing message is delivered again after 0.5 s, 1 s, ...; then it is
+        rejected."""
 
         def listener(message: ReceivedMessage) -> None:
             self.got.append(message.id)
@@ -607,7 +607,7 @@ class RetryTests(FetchCase):
         self.assertEqual((0.5, 0), (seconds, asked.offset))
 
     def test_manual_rollback_of_an_idle_partition(self) -> None:
-        """A rollback that comes later goes back, whatever is under way."""
+        """A later rollback goes back, whatever request is pending."""
         self.begin(subscription={"auto_ack": False})
         self.value(self.request(), records(b"one", b"two"))
         late = self.request()
@@ -622,7 +622,7 @@ class RetryTests(FetchCase):
         self.assertEqual([1, 2, 1, 2], self.got)
 
     def test_row_37_and_others_of_the_partition(self) -> None:
-        """A failing message holds up those behind it, and no other partition."""
+        """A failing message delays later ones of its partition, and no other partition."""
         targets = [FetchTarget(Position("t", Partition(0, n), 0), URL) for n in (1, 2)]
 
         def listener(message: ReceivedMessage) -> None:
@@ -656,7 +656,7 @@ class DamageTests(FetchCase):
         return log
 
     def read_on(self) -> list[str]:
-        """What is asked for up to the next pause."""
+        """The requests up to the next pause."""
         asked: list[str] = []
         while found := self.requests():
             for each in found:
@@ -665,7 +665,7 @@ class DamageTests(FetchCase):
         return asked
 
     def test_row_38_wrong_checksum(self) -> None:
-        """Row 38: a bad record is passed over after a pause, with an alarm that says where, an
+        """Row 38: a bad record is skipped after a pause, with an alarm that names its place, an
         event and a counter."""
         events: list[PassedOver] = []
         log = self.serve(records(b"one") + self.broken(b"two") + records(b"three", first_id=3))
@@ -716,7 +716,7 @@ class DamageTests(FetchCase):
         self.assertIn("messages of t are damaged; the last one: partition 0-1 offset", counted[0])
 
     def test_bad_length_and_no_record(self) -> None:
-        """Where nothing can be found in the rest of the segment, reading goes on at the next."""
+        """If no record is found in the rest of the segment, reading continues at the next one."""
         log = self.serve(b"\xff" * 3000, records(b"one"))
         self.read_on()
         self.assertEqual(3000, self.position.offset)
@@ -726,7 +726,7 @@ class DamageTests(FetchCase):
         self.assertEqual(([1], log.end), (self.got, self.position.offset))
 
     def test_no_record_up_to_the_end_of_the_log(self) -> None:
-        """At the end of the log something may be that is not there as a whole yet: patience."""
+        """At the end of the log a record may be incomplete: the search waits."""
         log = self.serve(b"\xff" * 3000)
         for _ in range(4):
             self.read_on()
@@ -738,7 +738,7 @@ class DamageTests(FetchCase):
         self.assertEqual(3000, self.position.offset)
 
     def test_end_of_the_log_is_believed(self) -> None:
-        """Where nothing more comes it is the end."""
+        """If no further bytes arrive the log ends there."""
         self.serve(b"\xff" * 3000)
         for _ in range(6):
             self.read_on()
@@ -748,7 +748,7 @@ class DamageTests(FetchCase):
         self.assertIn("going on at offset 3000", line)
 
     def test_row_38_broker_does_not_say(self) -> None:
-        """Row 38: if the broker does not answer the offset request, everything begins anew."""
+        """Row 38: if the broker does not answer the offset request, the search begins anew."""
         self.begin()
         self.value(self.request(), b"\xff" * 100)
         asked = self.request()
@@ -771,7 +771,7 @@ class DamageTests(FetchCase):
                 self.link.receive(getattr(self.broker, f"_{each.words[0]}")(each))
 
     def test_too_long(self) -> None:
-        """A message longer than accepted is passed over without a pause, and counted."""
+        """A message longer than accepted is skipped without a pause, and counted."""
         log = self.serve(records(b"x" * 500, b"two", b"y" * 101))
         self.read_on()
         self.assertEqual(([2], log.end), (self.got, self.position.offset))
@@ -779,7 +779,7 @@ class DamageTests(FetchCase):
         self.assertEqual((0, 2), (self.passed_over.damaged, self.passed_over.too_long))
 
     def test_limit_follows_the_size(self) -> None:
-        """What fits the size of the subscription is accepted, whatever the general limit."""
+        """A message that fits the subscription's size is accepted, whatever the general limit."""
         self.begin(max_size=20 << 20, max_body=100, max_buffered_bytes=100)
         body = b"x" * (20 << 20)
         asked, data = self.request(), records(body)
@@ -798,7 +798,7 @@ class DamageTests(FetchCase):
         self.assertNotIn("get", self.read_on())
 
     def test_end_of_a_segment_that_is_no_header(self) -> None:
-        """Fewer bytes than a header in front of the next segment are no reason to wait."""
+        """Fewer bytes than a header at the end of a segment do not cause a wait."""
         log = self.serve(records(b"one") + b"\0" * 7, records(b"two", first_id=2))
         for _ in range(3):
             self.read_on()
@@ -818,18 +818,18 @@ class StartTests(FetchCase):
         return asked
 
     def test_row_45_end(self) -> None:
-        """Row 45: the end is asked for, and becomes the position that is committed."""
+        """Row 45: the end is requested, and becomes the position for a commit."""
         self.result(self.begin_at_end(), 200, b"4600")
         self.assertEqual(4600, self.request().offset)
         self.assertEqual((4600, True), (self.position_at_end.offset, self.position_at_end.modified))
 
     def test_row_45_nothing_written_yet(self) -> None:
-        """Row 45: where nothing was ever put the first message is not missed."""
+        """Row 45: the first message of an empty partition is not missed."""
         self.result(self.begin_at_end(), 404, b"no such partition")
         self.assertEqual(0, self.request().offset)
 
     def test_broker_does_not_say(self) -> None:
-        """Without an answer nothing is read; it is asked again."""
+        """Without a reply no message is read; the request is repeated."""
         self.result(self.begin_at_end(), 500, b"no")
         seconds, asked = self.pause()
         self.assertEqual((0.5, "offset"), (seconds, asked.words[0]))
@@ -841,8 +841,8 @@ class StopTests(FetchCase):
     """``stop``."""
 
     def test_idle(self) -> None:
-        """Nothing in a listener's hands: it ends at once, whatever is under way; the connection is
-        given back."""
+        """Without a busy listener the stop ends at once, whatever request is pending; the
+        connection is released."""
         self.begin()
         asked = self.request()
         self.runtime.result(self.runtime.start(self.fetching.stop()))
@@ -854,7 +854,7 @@ class StopTests(FetchCase):
         self.assertFalse(self.link.open)
 
     def test_row_39_each_partition_by_itself(self) -> None:
-        """Row 39: whatever holds one partition up, a listener or no answer, the others go on."""
+        """Row 39: a busy listener or a missing reply of one partition does not stop the others."""
         waiting: Deferred[None] = Deferred()
 
         def listen(message: ReceivedMessage) -> Deferred[None] | None:
@@ -874,8 +874,8 @@ class StopTests(FetchCase):
         waiting.callback(None)
 
     def test_other_brokers(self) -> None:
-        """A connection is kept over a stop, and given back when no partition needs it; it is closed
-        when the last request has been answered."""
+        """A connection is kept over a stop, and released when no partition needs it; it closes
+        after the last reply."""
         self.begin()
         asked = self.request()
         self.runtime.result(self.runtime.start(self.fetching.stop()))
@@ -889,7 +889,7 @@ class StopTests(FetchCase):
         self.assertTrue(other.open)
 
     def test_during_a_pause_or_a_question(self) -> None:
-        """Pauses and offset requests do not hold it up."""
+        """Pauses and offset requests do not delay the stop."""
         self.begin()
         self.result(self.request(), 404)
         self.runtime.result(self.runtime.start(self.fetching.stop()))
@@ -909,7 +909,7 @@ class StopTests(FetchCase):
         self.assertEqual([], self.runtime.attempts)
 
     def test_row_48_waits_for_the_listener(self) -> None:
-        """Row 48: it ends behind the message under way; that one counts, the others do not."""
+        """Row 48: the stop waits for the message under way, which counts; the others do not."""
         waiting: list[Deferred[None]] = []
 
         def listener(message: ReceivedMessage) -> Deferred[None]:
@@ -932,7 +932,7 @@ class StopTests(FetchCase):
         self.assertEqual(([], []), (self.runtime.clock.getDelayedCalls(), self.requests()))
 
     def test_busy_listener_is_named(self) -> None:
-        """A listener that holds up a stop is named every ten seconds."""
+        """A listener that delays a stop is logged every ten seconds."""
         waiting: Deferred[None] = Deferred()
         self.begin(listener=lambda message: waiting, stop_timeout_ms=0)
         self.value(self.request(), records(b"one"))
@@ -963,7 +963,7 @@ class StopTests(FetchCase):
         self.assertEqual([], self.runtime.clock.getDelayedCalls())
 
     def test_starts_again(self) -> None:
-        """After a stop fetching goes on where it was, with other partitions too."""
+        """After a stop fetching continues where it was, with other partitions too."""
         self.begin()
         self.value(self.request(), records(b"one"))
         self.runtime.result(self.runtime.start(self.fetching.stop()))

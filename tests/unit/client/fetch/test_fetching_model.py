@@ -4,7 +4,7 @@ listeners that take their time.
 
 What must hold at every moment: a position covers only messages that were processed, or cannot be
 read; and who acknowledges a message has got all those that this acknowledges. What must hold when
-it has calmed down: every message behind the last seek was processed.
+it has calmed down: every message after the last seek was processed.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Partitioned:
     :ivar damaged: offsets of those that cannot be read.
     :ivar done: offsets of those that were processed.
     :ivar got: offsets of those that the user got, and did not send back.
-    :ivar floor: what lies in front of it was skipped by a seek.
+    :ivar floor: what lies before it was skipped by a seek.
     """
 
     def __init__(self, number: int, log: Log) -> None:

@@ -1,4 +1,4 @@
-"""Rollbacks and seeks that come while the fetch loop is busy with something else."""
+"""Rollbacks and seeks while the fetch loop is busy."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.unit.client.delivery.test_delivery import DeliveryCase, messages
 
 
 class LoopTests(FetchCase):
-    """The user goes elsewhere between two steps of the loop."""
+    """The position is moved between two steps of the loop."""
 
     def present(self) -> PartitionDelivery:
         """The delivery of the one partition."""
@@ -24,8 +24,8 @@ class LoopTests(FetchCase):
         return delivery
 
     def begin_damaged(self) -> None:
-        """Two messages that wait for their ack, behind them a place that has to be passed; the
-        broker has been asked where that is possible."""
+        """Two messages that wait for their ack, and damage after them; the offset request for its
+        end is pending."""
         self.begin(subscription={"auto_ack": False})
         damaged = HEADER.pack(-1, 0, 0, 0) + b"x" * 30
         log = Log()
@@ -36,14 +36,15 @@ class LoopTests(FetchCase):
         _, self.search = self.requests()
 
     def found(self) -> None:
-        """The place behind the damage is found."""
+        """The broker names the place after the damage."""
         search: Asked | None = self.search
         while search is not None:
             self.link.receive(getattr(self.broker, f"_{search.words[0]}")(search))
             search = next(iter(self.requests()), None)
 
     def test_rollback_while_damage_is_passed(self) -> None:
-        """What is rolled back while the end of a damaged place is looked for comes again."""
+        """Rolled back messages are delivered again, although the end of the damage is being looked
+        for."""
         self.begin_damaged()
         self.present().rollback(self.kept[0])
         self.found()
@@ -52,7 +53,7 @@ class LoopTests(FetchCase):
         self.assertEqual(0, asked.offset)
 
     def test_seek_while_damage_is_passed(self) -> None:
-        """A seek counts more than the end of the damaged place."""
+        """A seek takes precedence over the end of the damage."""
         self.begin_damaged()
         self.present().seek(23)
         self.found()
@@ -60,8 +61,8 @@ class LoopTests(FetchCase):
         self.assertEqual((23, 23), (asked.offset, self.position.offset))
 
     def test_before_a_large_batch_is_delivered(self) -> None:
-        """A batch that has come is not delivered once the user is elsewhere: neither skipped
-        messages nor their ack would be right."""
+        """A received batch is not delivered after the position was moved: its messages and their
+        acks would be wrong."""
         for go in (lambda: self.present().seek(23), lambda: self.present().rollback(self.kept[0])):
             self.got, self.kept = [], []
             self.begin(max_size=1 << 20, max_body=1 << 20, subscription={"auto_ack": False})
@@ -77,7 +78,7 @@ class LoopTests(FetchCase):
             self.assertEqual(wanted, asked)
 
     def pause_behind(self, ahead: int) -> tuple[float, int]:
-        """The offset asked for next, apart from the request that was sent ahead."""
+        """The offset of the next request, apart from the one that was sent ahead."""
         for step in range(640):
             for found in self.requests():
                 if found.offset != ahead:
@@ -86,7 +87,7 @@ class LoopTests(FetchCase):
         raise AssertionError("nothing is asked for 10 s")
 
     def test_while_a_message_is_put_together(self) -> None:
-        """The first part of a long message is no part of what lies elsewhere."""
+        """The first part of a long message is dropped when the position is moved."""
         self.begin(max_size=5000)
         log = records(b"one", b"x" * 2000, b"six")
         self.value(self.request(), log[:500])
@@ -100,8 +101,7 @@ class LoopTests(FetchCase):
         self.assertEqual(2043, self.request().offset)
 
     def test_late_rollback_pauses(self) -> None:
-        """A rollback that comes while nothing is delivered is followed by a pause, too; a seek is
-        not."""
+        """A rollback without a running delivery is followed by a pause, too; a seek is not."""
         self.begin(subscription={"auto_ack": False})
         self.value(self.request(), records(b"one", b"two"))
         self.request()
@@ -115,8 +115,8 @@ class LoopTests(FetchCase):
         self.assertEqual((0.5, 0), (seconds, asked.offset))
 
     def test_end_is_stored_when_it_is_known(self) -> None:
-        """The end as a place is not stored before the broker has said where it is: whoever reads
-        the partition next would miss what comes in between."""
+        """A seek to the end is not stored before the broker has named the offset: the next reader
+        would miss messages."""
         self.begin()
         self.request()
         self.present().seek(MAX_OFFSET)
@@ -126,11 +126,11 @@ class LoopTests(FetchCase):
 
 
 class SlotTests(DeliveryCase):
-    """The user goes elsewhere while a delivery waits for its turn."""
+    """The position is moved while a delivery waits for its slot."""
 
     def test_nothing_is_handed_over(self) -> None:
         """Messages that were rolled back while they waited for a slot are not delivered: an ack of
-        one would acknowledge all in front of it."""
+        one would acknowledge all earlier ones."""
         self.rules.slots = Slots(self.runtime, 1)
         kept: list[ReceivedMessage] = []
         delivery = self.delivery(kept.append, auto_ack=False)

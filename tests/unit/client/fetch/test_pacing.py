@@ -1,4 +1,4 @@
-"""When and how much to fetch next."""
+"""The time and size of the next fetch."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class SizeTests(SynchronousTestCase):
         self.assertEqual((5020, 0, 1), (pace.size, pace.delay_ms, pace.fruitless))
 
     def test_large_enough(self) -> None:
-        """A broker that sends less than what was asked for is not asked for more."""
+        """The size does not grow for a broker that sends less than requested."""
         pace = pacing(1 << 20)
         self.assertFalse(pace.too_small(5020))
         self.assertEqual((1 << 20, 500), (pace.size, pace.delay_ms))

@@ -1,4 +1,4 @@
-"""Bytes of a log into messages, up to what cannot be read."""
+"""Bytes of a log become messages, up to a record that cannot be read."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ALL = 1000
 
 
 def fetched(data: bytes, offset: int = 1000, max_body: int = 100) -> FetchedRecords:
-    """What would be read of an answer."""
+    """The records of a reply."""
     return FetchedRecords("t", PARTITION, offset, data, max_body)
 
 
@@ -33,10 +33,10 @@ def broken(body: bytes) -> bytes:
 
 
 class ReadingTests(SynchronousTestCase):
-    """What is whole becomes messages."""
+    """Complete records become messages."""
 
     def test_messages(self) -> None:
-        """Each message has its place, id, flag and body."""
+        """Each message has its offset, id, flag and body."""
         records = fetched(encode_record(11, 0, b"abc") + encode_record(-12, 0, b""))
         first, second = records.read(ALL)
         self.assertEqual(("t", PARTITION, 1000, 11, 0, b"abc"), first._fields())
@@ -47,7 +47,7 @@ class ReadingTests(SynchronousTestCase):
         self.assertIsNone(records.damage)
 
     def test_row_52_nothing_whole(self) -> None:
-        """Row 52: no data, half a header or half a body are no message and no damage."""
+        """Row 52: no data, half a header or half a body give neither a message nor damage."""
         whole = encode_record(1, 0, b"hello")
         for data in (b"", whole[:19], whole[:-1]):
             records = fetched(data)
@@ -70,7 +70,7 @@ class ReadingTests(SynchronousTestCase):
         self.assertEqual((1023, 25), (records.next_offset, records.needed))
 
     def test_stretches(self) -> None:
-        """A limited read goes on where the one before ended; the last one knows that it was."""
+        """A limited read continues at the end of the last one; the last one is marked."""
         data = b"".join(encode_record(n, 0, b"x") for n in range(1, 6))
         records = fetched(data)
         self.assertEqual([1, 2], [each.id for each in records.read(2)])
@@ -81,15 +81,15 @@ class ReadingTests(SynchronousTestCase):
         self.assertEqual([], records.read(2))
 
     def test_needed_is_unknown_without_header(self) -> None:
-        """Less than a header says nothing about the length."""
+        """Less than a header does not give a length."""
         self.assertEqual(0, fetched(b"\0" * 19).needed)
 
 
 class JumpTests(SynchronousTestCase):
-    """A broker that filters leaves out what stands between two messages."""
+    """A filtering broker leaves out messages between two others."""
 
     def test_behind_messages(self) -> None:
-        """The messages come, and reading goes on where the jump leads."""
+        """The messages are returned, and reading continues at the target of the jump."""
         records = fetched(encode_record(1, 0, b"abc") + encode_jump(9000))
         self.assertEqual([1], [each.id for each in records.read(1)])
         self.assertEqual((1023, False), (records.next_offset, records.jumped))
@@ -97,13 +97,13 @@ class JumpTests(SynchronousTestCase):
         self.assertEqual((9000, True, True), self.state(records))
 
     def test_alone(self) -> None:
-        """Nothing else is there."""
+        """The reply is only a jump."""
         records = fetched(encode_jump(9000))
         self.assertEqual([], records.read(ALL))
         self.assertEqual((9000, True, True), self.state(records))
 
     def test_damage_is_no_jump(self) -> None:
-        """Whatever differs in one field is a record that cannot be read."""
+        """A record that differs from a jump in one field is damage."""
         fields = [0, JUMP_CHECKSUM, 9000, JUMP_FLAG]
         for index, other in ((0, 1), (1, 2), (3, 0), (3, JUMP_FLAG ^ 1)):
             changed = [*fields[:index], other, *fields[index + 1 :]]
@@ -113,16 +113,16 @@ class JumpTests(SynchronousTestCase):
             self.assertIsNotNone(records.damage)
 
     def state(self, records: FetchedRecords) -> tuple[int, bool, bool]:
-        """Where reading goes on; there is no damage."""
+        """The next offset; there is no damage."""
         self.assertIsNone(records.damage)
         return records.next_offset, records.jumped, records.exhausted
 
 
 class DamageTests(SynchronousTestCase):
-    """What cannot be read is described."""
+    """Damage is described."""
 
     def test_messages_in_front_are_read(self) -> None:
-        """Reading ends in front of the damage, which shows with the same read."""
+        """Reading ends before the damage, which the same read reports."""
         records = fetched(encode_record(1, 0, b"abc") + broken(b"def"))
         self.assertEqual([1], [each.id for each in records.read(ALL)])
         assert records.damage is not None
@@ -130,7 +130,7 @@ class DamageTests(SynchronousTestCase):
         self.assertEqual([], records.read(ALL))
 
     def test_wrong_checksum(self) -> None:
-        """What the header says is kept for the search, and all that was fetched behind it."""
+        """The header's values are kept for the search, with all later bytes."""
         records = fetched(broken(b"def") + b"rest")
         records.read(ALL)
         reason = "the checksum of its 3 bytes is wrong"
@@ -153,7 +153,7 @@ class DamageTests(SynchronousTestCase):
         self.assertIn("at most 100", records.damage.reason)
 
     def test_cut_off(self) -> None:
-        """A length that leads beyond the end of the log is not believed."""
+        """A length that leads beyond the end of the log is damage."""
         records = fetched(encode_record(1, 0, b"abc") + encode_record(2, 0, b"y" * 100)[:40])
         records.read(ALL)
         self.assertIsNone(records.damage)
@@ -167,7 +167,7 @@ class DamageTests(SynchronousTestCase):
         self.assertEqual(1, len(fetched(encode_record(1, 0, b"y" * 100)).read(ALL)))
 
     def test_zero_bytes(self) -> None:
-        """Zeros are not taken for empty messages, nor their checksum for one."""
+        """Zeros are not read as empty messages."""
         records = fetched(bytes(77) + encode_record(3, 0, b"x"))
         self.assertEqual([], records.read(ALL))
         self.assertEqual(Damage(1000, "there are only zero bytes", 0), records.damage)

@@ -1,4 +1,4 @@
-"""What stands behind a record that cannot be read is found, whatever it is."""
+"""The search for the next record after damage."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class SearchCase(SynchronousTestCase):
         self.log = self.broker.log("t", 1)
 
     def search(self, offset: int = 0, fetched: int = 300, longest: int = LONGEST) -> Place:
-        """Where reading goes on."""
+        """The offset at which reading continues."""
         piece = self.log.data[offset : min(offset + fetched, self.log.segment_end(offset))]
         records = FetchedRecords("t", Partition(0, 1), offset, piece, longest)
         records.read(1)
@@ -71,7 +71,7 @@ class SearchCase(SynchronousTestCase):
         return place
 
     def put(self, *bodies: bytes) -> list[int]:
-        """Where each begins, and where the last one ends."""
+        """The offsets of the records, and the end of the last one."""
         places = []
         for body in bodies:
             places.append(self.log.end)
@@ -79,7 +79,7 @@ class SearchCase(SynchronousTestCase):
         return [*places, self.log.end]
 
     def set(self, place: int, data: bytes) -> None:
-        """Damage the log."""
+        """Overwrite bytes of the log."""
         self.log.data = self.log.data[:place] + data + self.log.data[place + len(data) :]
 
 
@@ -87,12 +87,10 @@ class RowTests(SearchCase):
     """Long and damaged messages in a row."""
 
     def test_whatever_stands_in_a_row(self) -> None:
-        """
-        Up to three messages that cannot be delivered, long ones, with a wrong checksum, a wrong
+        """Up to three messages that cannot be delivered, long ones, with a wrong checksum, a wrong
         length or no header at all, at the start, in the middle and at the end of a segment or of
         the log: all others are delivered. Each is passed over by itself, but for those with a wrong
-        length behind a damaged one: nobody can tell where they begin.
-        """
+        length after a damaged one: nobody can tell where they begin."""
         chance = Random(9)
         for count in (1, 2, 3):
             for row in product("lcnh", repeat=count):
@@ -137,7 +135,7 @@ class RowTests(SearchCase):
             self.assertEqual(long_ones, longer, story)
 
     def test_log_that_grows(self) -> None:
-        """Behind every kind of last message the next one is delivered when it comes."""
+        """After every kind of last message the next one is delivered when it arrives."""
         chance = Random(10)
         for kind, rows in product(KINDS, ("l", "c", "n", "h", "lh", "hl", "cc", "ln")):
             log = Log()
@@ -163,7 +161,7 @@ class RowTests(SearchCase):
             self.assertEqual([0, end, end + 23], offsets, (kind, rows))
 
     def test_issue_two_long_ones(self) -> None:
-        """Two bodies of 3 MB and many short lines behind them: all lines are delivered."""
+        """Two bodies of 3 MB and many short lines after them: all lines are delivered."""
         log = Log()
         log.append(b"first", bytes(3_000_000), b"x" * 3_000_000, first_id=FIRST_ID)
         for n in range(1000):
@@ -174,7 +172,7 @@ class RowTests(SearchCase):
 
 
 class BitTests(SearchCase):
-    """One bit of a header."""
+    """One flipped bit of a header."""
 
     COUNT = 12
     BODY = 300
@@ -188,7 +186,8 @@ class BitTests(SearchCase):
         return log
 
     def check(self, size: int, number: int, bit: int, max_size: int, limit: int) -> None:
-        """All but the one are delivered; a bit of id or flag does not keep its message back."""
+        """All messages except the damaged one are delivered; a flipped bit of id or flag does not
+        lose its message."""
         log = self.log_with(size)
         before = log.data
         data = bytearray(before)
@@ -244,16 +243,16 @@ class BitTests(SearchCase):
 
 
 class FindTests(SearchCase):
-    """Where no length helps."""
+    """Searches without a useful length."""
 
     def test_empty_messages_behind_damage(self) -> None:
-        """Empty messages directly behind damage are not passed over."""
+        """Empty messages directly after damage are not passed over."""
         places = self.put(b"one", b"", b"", b"two")
         self.set(0, b"\xee" * 23)
         self.assertEqual(places[1], self.search().offset)
 
     def test_zeros_are_no_empty_messages(self) -> None:
-        """Nor what merely looks a bit like one."""
+        """Nor bytes that look similar to one."""
         places = self.put(b"one", bytes(3), b"two")
         self.set(0, b"\xee" * 8 + bytes(15))
         self.assertEqual(places[1], self.search().offset)
@@ -274,7 +273,7 @@ class FindTests(SearchCase):
                 self.assertEqual([b"two", b"three"], [each for each in got if each], size)
 
     def test_long_messages_that_are_accepted(self) -> None:
-        """A message of 16 MiB or more behind damage is found if the consumer accepts it."""
+        """A message of 16 MiB or more after damage is found if the consumer accepts it."""
         for size in ((16 << 20) - 1, 16 << 20, (16 << 20) + 65537, 20 << 20):
             self.log.data = b""
             places = self.put(b"one", b"x" * size)
@@ -292,7 +291,7 @@ class FindTests(SearchCase):
             self.assertEqual(places[3], self.search(longest=longest).offset)
 
     def test_damage_longer_than_what_is_kept(self) -> None:
-        """Megabytes of it are looked through with bounded memory, and the loop goes on."""
+        """Megabytes of damage are searched with bounded memory, and the loop keeps running."""
         self.log.data = b"\xee" * (6 << 20)
         places = self.put(b"one")
         self.assertEqual(Place(places[0]), self.search())
@@ -309,19 +308,20 @@ class FindTests(SearchCase):
         self.assertEqual([1], turns)
 
     def test_next_segment(self) -> None:
-        """Nothing readable to the end of the segment: the next one, for certain."""
+        """No readable record up to the end of the segment: the next segment, for certain."""
         self.log.data = b"\xee" * 3000
         self.log.roll()
         self.put(b"one")
         self.assertEqual(Place(3000), self.search())
 
     def test_end_of_the_log(self) -> None:
-        """Nothing readable to the end of the log: that is not certain."""
+        """No readable record up to the end of the log: that is not certain."""
         self.log.data = b"\xee" * 3000
         self.assertEqual(Place(3000, sure=False), self.search())
 
     def test_message_inside_of_another_one(self) -> None:
-        """What a damaged or long body holds is not delivered, if its length leads to a message."""
+        """Records inside of a damaged or long body are not delivered if its length leads to a
+        message."""
         inner = encode_record(FIRST_ID - 2, 0, b"inner") + encode_record(FIRST_ID - 1, 0, b"x")
         for body in (inner, b"head" + inner + b"tail", inner + b"tail"):
             self.log.data = b""
@@ -333,10 +333,8 @@ class FindTests(SearchCase):
             self.assertEqual(Place(places[1], True), self.search())
 
     def test_length_that_leads_into_its_own_body(self) -> None:
-        """
-        A body that holds messages, and a length that ends in front of the first one, or behind
-        one: the checksum finds the true end, also where that has not been fetched.
-        """
+        """A body that holds messages, and a length that ends before the first one, or after one:
+        the checksum finds the true end, also where that has not been fetched."""
         inner = [encode_record(FIRST_ID + n, 0, b"inner" * 9) for n in range(3)]
         behind: tuple[bytes, ...]
         for whole, fetched, behind in product(
@@ -348,10 +346,8 @@ class FindTests(SearchCase):
             self.assertEqual(places[1], self.search(fetched=fetched).offset, (whole, fetched))
 
     def test_three_faults(self) -> None:
-        """
-        A length that leads to another message, in front of a header that is lost, and a damaged
-        message in between: the ids tell that the messages before it are no part of the body.
-        """
+        """A length that leads to another message, before a header that is lost, and a damaged
+        message in between: the ids tell that the messages before it are not part of the body."""
         places = self.put(*(bytes([n]) * 50 for n in range(1, 7)))
         self.set(0, (places[5] - HEADER_BYTES).to_bytes(4, "big"))
         self.set(places[1], b"\xff" * HEADER_BYTES)
@@ -379,10 +375,9 @@ class FindTests(SearchCase):
                 self.assertEqual(first, found, (wrong, body, to, long))
 
     def test_row_up_to_a_wrong_end(self) -> None:
-        """
-        A length that leads exactly to another message, and no id that tells anything: messages that
-        lead up to that end without a gap, from behind the body's beginning on, are no part of it.
-        """
+        """A length that leads exactly to another message, and no id that tells anything: messages
+        that lead up to that end without a gap, from after the body's beginning on, are not part of
+        it."""
         for count in (1, 2, 3):
             self.log.data = b""
             places = self.put(b"one", *[b"two", b"three", b"four"][:count], b"behind", b"last")
@@ -401,10 +396,8 @@ class FindTests(SearchCase):
             self.assertEqual(Place(places[1]), self.search(), size)
 
     def test_long_claim_in_front_of_a_lost_header(self) -> None:
-        """
-        A length that is longer than accepted and leads to another message, or to the end, in front
-        of a long message whose header is lost: those behind both are far away, and are delivered.
-        """
+        """A length that is longer than accepted and leads to another message, or to the end, before
+        a long message whose header is lost: those after both are far away, and are delivered."""
         for size, end in product((LONGEST, LONGEST + 500, 3 << 20), (3, 4, 5, 6)):
             self.log.data = b""
             places = self.put(b"one", b"\xee" * size, b"", b"two", b"three", b"four")
@@ -441,7 +434,8 @@ class FindTests(SearchCase):
             self.assertEqual(Place(places[2]), self.search(), damaged)
 
     def test_long_claim_over_wrong_ids(self) -> None:
-        """The same, and the first messages behind both have wrong ids: their order is no proof."""
+        """The same, and the first messages after both have wrong ids: their order is not a
+        proof."""
         places = self.put(b"one", b"\xee" * 3000, *[b"two"] * 300, b"three")
         self.set(0, (places[-2] - HEADER_BYTES).to_bytes(4, "big"))
         self.set(places[1], b"\xff" * HEADER_BYTES)
@@ -458,7 +452,7 @@ class FindTests(SearchCase):
         self.assertEqual(Place(places[2]), self.search())
 
     def test_long_damaged_message_that_holds_others(self) -> None:
-        """What it holds far behind its beginning was sent before it, and is not delivered."""
+        """Records far inside of it were sent before it, and are not delivered."""
         inner = encode_record(FIRST_ID - 2, 0, b"inner") + encode_record(FIRST_ID - 1, 0, b"x")
         for size, behind in product((LONGEST * 3, 3 << 20), ((b"two",), ())):
             self.log.data = b""
@@ -476,7 +470,7 @@ class FindTests(SearchCase):
             self.assertEqual(Place(places[1], True), self.search(fetched=fetched), (more, fetched))
 
     def test_broker_stops_in_the_middle(self) -> None:
-        """A partition that is closed during the search is no end of the log."""
+        """A partition that is closed during the search does not end the log."""
         self.log.data = b"\xee" * (6 << 20)
         asked = self.broker._get
 
@@ -560,7 +554,7 @@ class PureTests(SynchronousTestCase):
                     self.assertEqual(1, finish(find_record(data, 1, 2, limit)), (limit, length))
 
     def test_find_record_stays_below_the_stop(self) -> None:
-        """A record at the stop is somebody else's."""
+        """A record at the stop is not found."""
         data = b"???" + encode_record(1, 0, b"abc")
         self.assertEqual(3, finish(find_record(data, 1, 4, 100)))
         self.assertIsNone(finish(find_record(data, 1, 3, 100)))

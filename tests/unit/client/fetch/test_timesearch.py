@@ -1,4 +1,4 @@
-"""The place of a time in a log."""
+"""The search for the offset of a time."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class TimeCase(SynchronousTestCase):
         self.search = TimeSearch(self.runtime, connection, "t", Partition(0, 1), MAX_BODY, 3.0)
 
     def find(self, second: float) -> int:
-        """The place of a time."""
+        """The offset of a time."""
         future: Any = self.runtime.start(self.search.find(ms(second)))
         self.broker.serve()
         found = self.runtime.result(future)
@@ -83,7 +83,7 @@ class TimeTests(TimeCase):
                 self.assertEqual(places[second], self.find(second - 0.5))
 
     def test_cost(self) -> None:
-        """Halves, not everything: of twenty thousand messages some hundred are looked at."""
+        """A binary search: of twenty thousand messages about a hundred are read."""
         log = self.log()
         log.data = b"".join(encode_record(id_at(n), 0, b"x" * 20) for n in range(20_000))
         self.assertEqual(17_777 * 40, self.find(17_777))
@@ -100,7 +100,7 @@ class TimeTests(TimeCase):
         self.assertEqual(700, gets[0])
 
     def test_outside(self) -> None:
-        """Before all messages: the beginning; after all: the end; in 1970 as well."""
+        """A time before all messages: the beginning; after all: the end; in 1970 as well."""
         self.filled(100)
         self.assertEqual(700, self.find(-1))
         self.assertEqual(700, self.find(-1_303_896_000))
@@ -115,7 +115,7 @@ class TimeTests(TimeCase):
         self.assertEqual(place, self.find(2))
 
     def test_empty(self) -> None:
-        """A log whose messages were deleted has one place; one that never had any has none."""
+        """A log whose messages were deleted has one offset; one without any message has none."""
         self.log(700)
         self.assertEqual(700, self.find(0))
         self.broker.logs.clear()
@@ -188,13 +188,13 @@ class JavaTests(TimeCase):
     """Ids of Java brokers."""
 
     def test_java_alone(self) -> None:
-        """Its ids say nothing: the error names the place."""
+        """Their ids have no time: the error names the place."""
         self.log().append(*[b"one"] * 100, first_id=-777)
         error = self.assertRaises(InvalidArgument, self.find, 0)
         self.assertIn("t 0-1: the id -678 of the message before offset 2300 says", str(error))
 
     def test_after_java(self) -> None:
-        """Once ours has taken over, its messages are found, but not the place of a time before."""
+        """After ours has taken over, its messages are found, but not an earlier time."""
         log = self.log()
         log.append(*[b"java"] * 200, first_id=-777)
         log.roll()

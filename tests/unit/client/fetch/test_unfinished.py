@@ -1,4 +1,4 @@
-"""The start of a message whose rest does not come."""
+"""An incomplete message whose rest does not arrive."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ class UnfinishedTests(SynchronousTestCase):
         self.start = HEADER.pack(500, 7, 1, 0) + b"?" + encode_record(2, 0, b"inside")
 
     def verdicts(self, count: int) -> list[bool]:
-        """Of so many answers without further bytes."""
+        """The verdicts after this number of replies without further bytes."""
         return [bool(self.runtime.run(self.unfinished.is_damaged())) for _ in range(count)]
 
     def test_patience(self) -> None:
-        """It is damaged when no byte has come for longer than the patience; then a new one is."""
+        """It is damaged when no byte has arrived for longer than the patience; then a new count
+        begins."""
         for offset in (0, 100):
             self.assertTrue(self.unfinished.keep(offset, self.start))
             self.assertEqual([False, False, True], self.verdicts(3))
@@ -31,8 +32,8 @@ class UnfinishedTests(SynchronousTestCase):
             self.unfinished.clear()
 
     def test_further_bytes(self) -> None:
-        """They do not begin the patience anew, or a broker that sends one at a time ends it never;
-        less than before is nothing."""
+        """Further bytes do not begin the patience anew, so that a broker that sends one at a time
+        cannot extend it for ever; fewer bytes than before have no effect."""
         self.unfinished.keep(0, self.start)
         self.assertEqual([False], self.verdicts(1))
         self.assertTrue(self.unfinished.keep(0, self.start + b"x"))
@@ -41,7 +42,7 @@ class UnfinishedTests(SynchronousTestCase):
         self.assertEqual([False, True], self.verdicts(2))
 
     def test_another_place(self) -> None:
-        """Its bytes are dropped."""
+        """Its bytes are dropped when the position changes."""
         self.unfinished.keep(0, self.start)
         self.assertEqual(100, self.unfinished.at(100))
         self.assertEqual(b"", self.unfinished.data)

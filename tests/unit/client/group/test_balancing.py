@@ -107,7 +107,7 @@ class OrderTests(SynchronousTestCase):
     """Java compares UTF-16 code units."""
 
     def test_beyond_the_basic_plane(self) -> None:
-        """U+1F600 is written with surrogates, which stand in front of U+FF41."""
+        """U+1F600 is written with surrogates, which stand before U+FF41."""
         self.assertEqual(["\U0001f600", "\uff41"], sort_as_java(["\uff41", "\U0001f600"]))
         self.assertEqual(["\uff41", "\U0001f600"], sorted(["\U0001f600", "\uff41"]))
 

@@ -1,4 +1,6 @@
-"""What a member sees of its group and of the brokers (zookeeper.md 9.3), and what wakes it."""
+"""
+A member's view of its group and of the brokers (zookeeper.md 9.3), and the events that wake it.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,7 @@ class ReaderCase(SynchronousTestCase):
         self.member("g_me", b"test", self.registry)
 
     def wake(self) -> None:
-        """Count."""
+        """Count the calls."""
         self.woken += 1
 
     def member(
@@ -42,7 +44,7 @@ class ReaderCase(SynchronousTestCase):
         self.others.create(f"{PATHS.topics_sub(topic)}/{name}", data, True)
 
     def view(self) -> ClusterView:
-        """What is seen now."""
+        """The present view."""
         found: ClusterView = self.group.runtime.run(self.reader.read())
         return found
 
@@ -68,7 +70,7 @@ class ListTests(ReaderCase):
         self.assertEqual({"test": ["g_me"]}, self.view().consumers)
 
     def test_partitions_sorted_as_texts(self) -> None:
-        """``0-10`` stands in front of ``0-2``, and ``10-0`` in front of ``2-0``."""
+        """``0-10`` stands before ``0-2``, and ``10-0`` before ``2-0``."""
         self.topic_node("0-m", b'{"numParts":12,"broker":"0-m"}')
         self.topic_node("10-m", b'{"numParts":1,"broker":"10-m"}')
         self.topic_node("2-m", b'{"numParts":1,"broker":"2-m"}')
@@ -85,7 +87,7 @@ class ListTests(ReaderCase):
         self.assertEqual(["0-0", "0-1", "0-2"], self.view().partitions["test"])
 
     def test_topic_without_a_broker(self) -> None:
-        """It is told when it begins, not at each balance; a mistyped topic is one."""
+        """It is logged at the beginning, not with each balance; it may be mistyped."""
         for _ in range(2):
             self.assertEqual({}, self.view().partitions)
         (text,) = self.group.runtime.log.texts("warn")
@@ -102,7 +104,7 @@ class ListTests(ReaderCase):
         self.assertEqual(["0-0"], self.view().partitions["test"])
 
     def test_broken_nodes_are_skipped(self) -> None:
-        """Names and data that mean nothing are logged once and cost only themselves."""
+        """Invalid names and data are logged once and affect only themselves."""
         self.topic_node("0-m", b'{"numParts":1,"broker":"0-m"}')
         for name, data in (
             ("1-m", b"four"),
@@ -160,7 +162,7 @@ class ListTests(ReaderCase):
 
 
 class BrokerTests(ReaderCase):
-    """Where partitions are read."""
+    """The brokers that partitions are read from."""
 
     def test_master_and_slaves(self) -> None:
         """Addresses of the brokers that have a partition of ours."""
@@ -171,13 +173,14 @@ class BrokerTests(ReaderCase):
         self.assertEqual({0: expected}, self.view().brokers)
 
     def test_address_with_query(self) -> None:
-        """What stands behind the port is no part of the address."""
+        """The query of an address is ignored."""
         self.topic_node("0-m", b'{"numParts":1}')
         self.others.create(PATHS.master(0), b"meta://[::1]:8123?slaveId=3", True)
         self.assertEqual("meta://[::1]:8123", self.view().brokers[0].master)
 
     def test_half_registered_broker(self) -> None:
-        """A topic's node without a broker's: nobody to ask, and the broker's coming is watched."""
+        """A topic's node without the broker's own: there is no address, and the broker's node is
+        watched."""
         self.topic_node("0-m", b'{"numParts":1}')
         self.assertEqual({0: BrokerUrls()}, self.view().brokers)
         self.others.create(PATHS.master(0), b"meta://h:1", True)
@@ -204,7 +207,7 @@ class BrokerTests(ReaderCase):
 
 
 class WatchTests(ReaderCase):
-    """What wakes a member."""
+    """The events that wake a member."""
 
     def setUp(self) -> None:
         """One broker, seen."""
@@ -238,14 +241,14 @@ class WatchTests(ReaderCase):
         self.assertEqual("meta://elsewhere:1", self.view().brokers[0].master)
 
     def test_one_watch_for_many_looks(self) -> None:
-        """Looking again sets no second watch where one is."""
+        """A second look sets no second watch."""
         for _ in range(3):
             self.view()
         self.member("g_x", b"test")
         self.assertEqual(1, self.woken)
 
     def test_watches_of_a_lost_connection(self) -> None:
-        """After ``forget_watches`` old ones say nothing and the next look sets new ones."""
+        """After ``forget_watches`` old ones have no effect and the next look sets new ones."""
         self.reader.forget_watches()
         self.member("g_x", b"test")
         self.assertEqual(0, self.woken)
@@ -254,7 +257,7 @@ class WatchTests(ReaderCase):
         self.assertEqual(1, self.woken)
 
     def test_failed_look_leaves_no_watch(self) -> None:
-        """What could not be asked is asked with a watch the next time."""
+        """A node whose request failed is watched with the next look."""
         self.reader.forget_watches()
         self.registry.faults = lambda operation, path: RegistryUnavailable("no")
         self.failureResultOf(self.group.runtime.start(self.reader.read()), RegistryUnavailable)
@@ -277,7 +280,7 @@ class WatchTests(ReaderCase):
 
 
 class VanishingTests(ReaderCase):
-    """Row 71: what was listed is gone when it is read."""
+    """Row 71: a listed node is gone when it is read."""
 
     def test_member_leaves_while_read(self) -> None:
         """The look is repeated, and the member is not in it."""
@@ -295,7 +298,7 @@ class VanishingTests(ReaderCase):
         self.assertEqual(1, len(asked))
 
     def test_never_stands_still(self) -> None:
-        """After some looks it is an error, which is tried again after a pause."""
+        """After some looks it is an error, which is retried after a pause."""
         self.member("g_x", b"test")
 
         def vanish(operation: str, path: str) -> Exception | None:

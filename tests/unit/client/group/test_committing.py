@@ -1,4 +1,4 @@
-"""When positions are stored, what happens when that fails, and where a claimed partition begins."""
+"""The times of commits, their failures, and the start of a claimed partition."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ P0, P1, P2 = (Partition(0, number) for number in range(3))
 
 class Store(MemoryOffsetStore):
     """
-    A store with moods.
+    A scriptable store. :ivar fault: raised by every call while it is set. :ivar commits: the
+    commits, in order. :ivar tried: number of commits, failed ones included. :ivar held: futures
+    that commits wait for.
 
     :ivar fault: raised by everything while it is set.
     :ivar commits: what was committed, in order.
@@ -85,22 +87,22 @@ class CommittingCase(SynchronousTestCase):
         return done
 
     def stored(self, partition: Partition = P0) -> StoredOffset | None:
-        """What the store has."""
+        """The stored positions."""
         return self.store.offsets.get(("g", "test", partition))
 
     def put(self, offset: int, partition: Partition = P0) -> None:
-        """Somebody stored this."""
+        """Another member stores this."""
         stored = StoredOffset("test", partition, offset, 5)
         self.store.offsets["g", "test", partition] = stored
 
 
 def move(position: Position, offset: int, message_id: int = 7) -> None:
-    """What delivery does."""
+    """Move a position, as delivery does."""
     position.offset, position.message_id, position.modified = offset, message_id, True
 
 
 class StartTests(CommittingCase):
-    """Where a partition that was just claimed begins."""
+    """The start of a partition that was just claimed."""
 
     def test_starts_that_are_not_stored(self) -> None:
         """One line for all partitions, and another one for those of the next outage."""
@@ -118,19 +120,19 @@ class StartTests(CommittingCase):
             self.take(Partition(outage, 3))
 
     def test_stored(self) -> None:
-        """At what is stored, with its message id, and clean."""
+        """At the stored position, with its message id, and clean."""
         self.put(100)
         self.assertEqual(Position("test", P0, 100, 5, False), self.take())
         self.assertEqual([], self.store.initialised)
 
     def test_nothing_stored(self) -> None:
-        """At the configured offset; the store is told, with the group's name."""
+        """At the configured offset; ``initialise`` is called with the group's name."""
         committing = self.make(offset=30)
         self.assertEqual(Position("test", P0, 30, -1, False), self.take(committing=committing))
         self.assertEqual([("test", "g", P0, 30)], self.store.initialised)
 
     def test_from_the_end(self) -> None:
-        """A new group may begin at the end; a known one goes on where it was."""
+        """A new group may begin at the end; a known one continues at its position."""
         committing = self.make(offset=MAX_OFFSET)
         self.assertEqual(MAX_OFFSET, self.take(committing=committing).offset)
         self.put(100, P1)
@@ -151,7 +153,7 @@ class StartTests(CommittingCase):
         self.assertIn("broken", str(error.value))
 
     def test_initialise_fails(self) -> None:
-        """The first commit makes what is missing: a warning, and the partition is read."""
+        """The first commit creates the entry: a warning, and the partition is read."""
 
         async def fail(*_: object) -> None:
             raise OffsetStoreError("out of range")
@@ -162,10 +164,10 @@ class StartTests(CommittingCase):
 
 
 class CommitTests(CommittingCase):
-    """What is written."""
+    """The written positions."""
 
     def test_only_dirty(self) -> None:
-        """Row 72: positions that moved, and nothing before the first message was processed."""
+        """Row 72: moved positions only, and none before the first message was processed."""
         first, second = self.take(), self.take(P1)
         self.assertTrue(self.commit())
         self.assertEqual([], self.store.commits)
@@ -191,7 +193,7 @@ class CommitTests(CommittingCase):
             self.assertEqual(100 * count, self.stored().offset)  # type: ignore[union-attr]
 
     def test_stop(self) -> None:
-        """After ``stop`` nothing is committed by itself."""
+        """After ``stop`` there is no periodic commit."""
         position = self.take()
         self.committing.start()
         self.runtime.run(self.committing.stop())
@@ -229,7 +231,7 @@ class CommitTests(CommittingCase):
 
 
 class FailureTests(CommittingCase):
-    """A failed commit is repeated, never lost."""
+    """A failed commit is repeated, and never lost."""
 
     def test_flag_is_restored(self) -> None:
         """The position stays dirty, and the log names topic, partition and offset."""
@@ -246,7 +248,7 @@ class FailureTests(CommittingCase):
         self.assertIn("stored again", self.runtime.log.texts("info")[0])
 
     def test_sooner_than_the_period(self) -> None:
-        """After a failure the next try comes after 1, 2, 4... seconds, at most the period."""
+        """After a failure the next try comes after 1, 2, 4... seconds, at most after the period."""
         committing = self.make(commit_offset_period_ms=60000)
         position = self.take(committing=committing)
         committing.start()
@@ -262,7 +264,7 @@ class FailureTests(CommittingCase):
         self.assertEqual(100, self.stored().offset)  # type: ignore[union-attr]
 
     def test_short_period(self) -> None:
-        """A period below a second is kept."""
+        """A period below a second stays the same after failures."""
         committing = self.make(commit_offset_period_ms=100)
         move(self.take(committing=committing), 100)
         self.store.fault = OffsetStoreError("away")
@@ -289,7 +291,7 @@ class FailureTests(CommittingCase):
         self.assertEqual((3, 1), tuple(map(len, map(self.runtime.log.texts, ("warn", "info")))))
 
     def test_hanging_store(self) -> None:
-        """A store that does not answer is given up after a while, and asked again."""
+        """The wait for a store that does not answer is limited, and the commit repeated."""
         position = self.take()
         move(position, 100)
         self.store.hold = True
@@ -311,7 +313,8 @@ class FailureTests(CommittingCase):
         self.assertTrue(self.successResultOf(flushing))
 
     def test_flush_in_vain(self) -> None:
-        """After that the partition goes, and the log says what its next reader gets again."""
+        """After that the partition is released, and the log names the messages that are delivered
+        again."""
         move(self.take(), 100)
         self.store.fault = OffsetStoreError("away")
         flushing = self.runtime.start(self.committing.flush())
@@ -323,7 +326,7 @@ class FailureTests(CommittingCase):
             self.assertIn(text, line)
 
     def test_flush_does_not_wait_for_what_hangs(self) -> None:
-        """A store that hangs is not asked three times."""
+        """A hanging store is asked only once."""
         move(self.take(), 100)
         self.store.hold = True
         flushing = self.runtime.start(self.committing.flush())
@@ -335,7 +338,7 @@ class AsideTests(CommittingCase):
     """Partitions that were lost without a commit."""
 
     def setUp(self) -> None:
-        """Stored is 50, processed was up to 100, and the partition is lost."""
+        """Position 50 is stored, 100 was processed, and the partition is lost."""
         super().setUp()
         self.put(50)
         self.position = self.take()
@@ -357,13 +360,13 @@ class AsideTests(CommittingCase):
         self.assertEqual(150, self.position.offset)
 
     def test_somebody_else_had_it(self) -> None:
-        """What they stored counts."""
+        """The position of another member counts."""
         self.committing.set_aside()
         self.put(80)
         self.assertEqual(80, self.take().offset)
 
     def test_failed_commit_that_was_done(self) -> None:
-        """A commit of unknown outcome is our own doing, too."""
+        """A commit with an unknown outcome counts as our own, too."""
         self.store.fault = OffsetStoreError("no answer")
         self.commit()
         self.store.fault = None
@@ -373,19 +376,19 @@ class AsideTests(CommittingCase):
         self.assertIs(self.position, self.take())
 
     def test_forgotten(self) -> None:
-        """Once everything has its place again, the store decides."""
+        """After all partitions have owners again, the store decides."""
         self.committing.set_aside()
         self.committing.forget_aside()
         self.assertEqual(50, self.take().offset)
 
     def test_not_committed_meanwhile(self) -> None:
-        """What is not ours is not committed."""
+        """Lost partitions are not committed."""
         self.committing.set_aside()
         self.assertTrue(self.commit())
         self.assertEqual(50, self.stored().offset)  # type: ignore[union-attr]
 
     def test_rescue(self) -> None:
-        """It is stored for the next reader, unless another position was stored."""
+        """Its position is stored for the next reader, unless another position was stored."""
         self.committing.set_aside()
         self.runtime.run(self.committing.rescue())
         self.assertEqual(100, self.stored().offset)  # type: ignore[union-attr]
@@ -403,7 +406,7 @@ class AsideTests(CommittingCase):
         self.assertEqual(50, self.stored().offset)  # type: ignore[union-attr]
 
     def test_rescue_fails(self) -> None:
-        """It stays aside, and is tried again; the log says so once."""
+        """It is kept, and tried again; one log line."""
         self.committing.set_aside()
         self.store.fault = OffsetStoreError("away")
         for _ in range(3):
@@ -428,10 +431,10 @@ class AsideTests(CommittingCase):
 
 
 class UserStoreTests(CommittingCase):
-    """Stores of users return what they like."""
+    """Stores of users with plain or awaitable results."""
 
     def test_plain(self) -> None:
-        """Methods that are no coroutines."""
+        """Methods that are not coroutines."""
         kept: dict[str, Any] = {}
 
         class Plain:

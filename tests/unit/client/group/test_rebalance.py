@@ -42,11 +42,11 @@ class RebalanceCase(SynchronousTestCase):
         self.assertEqual([], self.log.texts("failure"))
 
     def result(self, future: object) -> object:
-        """What became of it."""
+        """The result of a call."""
         return self.group.runtime.result(future)
 
     def foreign(self, path: str, data: bytes) -> MemoryRegistry:
-        """Somebody else's node."""
+        """A node of another session."""
         registry = MemoryRegistry(self.group.tree)
         registry.start()
         registry.create(path, data, True)
@@ -100,10 +100,8 @@ class JoinTests(RebalanceCase):
         self.assertEqual([told], [text for text in self.log.texts("info") if " has " in text])
 
     def test_join(self) -> None:
-        """
-        Row 59: who joins finds claims in its way, gives up what it got, and has its share when the
-        others have let go; it waits for their nodes, not for the sync time.
-        """
+        """Row 59: a joining member finds claims of others, gives up its own, and has its share when
+        the others have released theirs; it waits for their nodes, not for the sync time."""
         first = self.group.joined("a")
         first.fetching.held = True
         second = self.group.member("b")
@@ -157,10 +155,8 @@ class JoinTests(RebalanceCase):
         self.assertEqual(["0-0", "0-1", "0-2", "0-3"], member.reads())
 
     def test_a_crashed_claim_stops_only_its_partition(self) -> None:
-        """
-        Where everything was released and nobody took it, it is claimed again and read; only the
-        partition of a dead session is waited for.
-        """
+        """Partitions that were given up and that no other member took are claimed again and read;
+        only the partition of a dead session is waited for."""
         dead = self.foreign(PATHS.owner("g", "test", "0-2"), b"g_x")
         member = self.group.member("a")
         self.members = [member]
@@ -252,7 +248,7 @@ class JoinTests(RebalanceCase):
         self.assertEqual("7-100", self.group.offset("0-0"))
 
     def test_commit_before_release(self) -> None:
-        """Row 72: what was processed is stored before somebody else can read it."""
+        """Row 72: processed messages are committed before another member can read the partition."""
         member = self.group.joined("a")
         member.fetching.process("test", "0-3", 100, -5)
         second = self.group.joined("b")
@@ -427,7 +423,7 @@ class BrokerTests(RebalanceCase):
         self.assertEqual("7-100", self.group.offset("0-0"))
 
     def test_leaving_broker_that_never_hangs_up(self) -> None:
-        """It is let go of in the end."""
+        """It is released in the end."""
         member = self.leaving()
         self.group.advance(8)
         self.assertEqual(4, len(member.reads()))
@@ -451,7 +447,7 @@ class BrokerTests(RebalanceCase):
         self.assertEqual(["0-0", "0-1", "0-2", "0-3"], member.reads())
 
     def test_broker_with_another_address(self) -> None:
-        """A broker that comes back elsewhere is found there."""
+        """A broker that returns at another address is found there."""
         member = self.group.joined("a")
         self.broker.delete(PATHS.master(0))
         self.broker.create(PATHS.master(0), b"meta://elsewhere:1", True)
@@ -528,7 +524,7 @@ class SessionTests(RebalanceCase):
         self.assertEqual(member.registry.session_id(), owner)
 
     def test_progress_for_the_next_owner(self) -> None:
-        """A store that can be reached has it before anybody else can claim the partition."""
+        """A reachable store gets the position before another member can claim the partition."""
         store = MemoryOffsetStore()
         first = self.group.joined("a", store=store)
         first.fetching.process("test", "0-3", 100)
@@ -537,7 +533,7 @@ class SessionTests(RebalanceCase):
         self.assertEqual(100, store.offsets["g", "test", Partition(0, 3)].offset)
 
     def test_older_position_does_not_win(self) -> None:
-        """Where somebody else has committed since, their position counts."""
+        """A later commit of another member counts."""
         store = MemoryOffsetStore()
         first = self.group.joined("a", store=store)
         first.fetching.process("test", "0-0", 100)
@@ -552,8 +548,8 @@ class SessionTests(RebalanceCase):
         self.assertEqual(150, first.rebalance.assignment["test", Partition(0, 0)].offset)
 
     def test_nothing_is_stored_over_the_next_owner(self) -> None:
-        """While a listener holds up the end of a lost session, the periodic commit leaves alone
-        what others have stored since."""
+        """While a listener delays the end of a lost session, the periodic commit does not overwrite
+        later commits of others."""
         store = MemoryOffsetStore()
         first = self.group.joined("a", store=store)
         first.fetching.held = True
@@ -581,7 +577,7 @@ class SessionTests(RebalanceCase):
         self.assertEqual(["0-0", "0-1", "0-2", "0-3"], member.reads())
 
     def test_suspended(self) -> None:
-        """Without a connection reading goes on; afterwards everything is looked at again."""
+        """Without a connection reading continues; afterwards everything is looked at again."""
         member = self.group.joined("a")
         runs = len(member.fetching.runs)
         member.registry.suspend()
@@ -675,7 +671,7 @@ class FixedIdTests(RebalanceCase):
         self.assertIn("/meta/consumers/g/ids/g_one", str(error.value))
 
     def test_own_former_session(self) -> None:
-        """A node of an earlier session of this process is no reason to wait."""
+        """A node of an earlier session of this process is not a reason to wait."""
         member = self.group.joined("one")
         old = member.registry.crash()
         member.registry.on_session(member.rebalance._session.event)
@@ -708,7 +704,7 @@ class AuditTests(RebalanceCase):
         self.assertEqual(100, member.rebalance.assignment["test", Partition(0, 1)].offset)
 
     def test_own_claim_taken(self) -> None:
-        """A partition that somebody else has claimed meanwhile is not read any more."""
+        """A partition that another member has claimed meanwhile is not read any more."""
         member = self.group.joined("a")
         path = PATHS.owner("g", "test", "0-1")
         self.group.tree.delete(path)
@@ -759,7 +755,7 @@ class AuditTests(RebalanceCase):
 
 
 class FaultTests(RebalanceCase):
-    """Things fail, and are tried again for ever."""
+    """Faults, and endless retries."""
 
     def test_registration_error_is_raised(self) -> None:
         """The registering caller gets the error, and the member keeps trying."""
@@ -889,7 +885,8 @@ class FaultTests(RebalanceCase):
         self.assertEqual(300, member.rebalance.assignment["test", Partition(0, 1)].offset)
 
     def test_commit_fails_before_release(self) -> None:
-        """The partition goes all the same, and the log says what is delivered again."""
+        """The partition is released nevertheless, and the log names the messages that are delivered
+        again."""
         member = self.group.joined("a")
         member.fetching.process("test", "0-3", 100)
         member.registry.faults = lambda operation, path: (
@@ -933,7 +930,7 @@ class FaultTests(RebalanceCase):
 
 
 class LifeTests(RebalanceCase):
-    """Calls in their order."""
+    """The order of calls."""
 
     def test_register_twice(self) -> None:
         """Row 54: the second time is an error."""
@@ -953,7 +950,7 @@ class LifeTests(RebalanceCase):
         self.assertEqual(({}, {"0-2": "g_x"}), (self.group.ids(), self.group.owners()))
 
     def test_unregister_unregistered(self) -> None:
-        """Nothing to do."""
+        """``unregister`` without a registration has no effect."""
         member: Member = self.group.member("a")
         self.result(member.runtime.start(member.rebalance.unregister()))
 

@@ -3,7 +3,7 @@ A group under random joins, leaves, crashes, lost and suspended sessions, slow a
 ZooKeeper, listeners that take their time, topics and brokers that come and go.
 
 What must hold at every moment: no two members whose sessions live read the same partition, and
-nobody begins, or stores, behind what somebody has processed. What must hold when it has calmed
+nobody begins, or stores, after what somebody has processed. What must hold when it has calmed
 down: every partition is read by the member to whom the strategy gives it, and claimed by it.
 """
 
@@ -120,7 +120,7 @@ class Model:
         self.group.advance(self.chance.choice([0, 0.01, 0.1, 1, 3]))
 
     def join(self) -> None:
-        """A new member, of one topic or both."""
+        """Add a member, of one topic or both."""
         if len(self.members) >= 6:
             return
         self.count += 1
@@ -209,7 +209,7 @@ class Model:
         self.done[key] = max(self.done.get(key, 0), position.offset)
 
     def hold(self) -> None:
-        """A listener takes its time."""
+        """A listener does not return."""
         member = self.pick()
         if member is not None:
             member.fetching.held = True
@@ -234,7 +234,7 @@ class Model:
             self.history.append("broker stops")
 
     def lose_claim(self) -> None:
-        """Somebody deletes a claim by hand."""
+        """A claim is deleted by hand."""
         claims = [path for path in self.group.tree.nodes if "/owners/" in path and "-" in path]
         if not claims or self.chance.random() < 0.8:
             return
@@ -251,7 +251,7 @@ class Model:
     # -- what must hold
 
     def check(self, member: Member) -> None:
-        """Something began or ended to be read."""
+        """A partition begins or ends to be read."""
         for key, target in member.fetching.reading.items():
             offset = target.position.offset
             if offset > self.done.get(key, 0):
@@ -272,7 +272,7 @@ class Model:
                 self.violations.append(f"{sorted(both)} read by {names}")
 
     def calm_down(self) -> None:
-        """Everything works again, for long."""
+        """Everything works again, for a long time."""
         while self.suspended:
             self.resume()
         self.let_go()
@@ -286,13 +286,15 @@ class Model:
                 self._check_reading_of_the_dead()
 
     def _check_reading_of_the_dead(self) -> None:
-        """Whose session has ended has stopped reading, or begun anew in the next."""
+        """A member whose session has ended has stopped reading, or begun again in the next
+        session."""
         for member in self.members:
             if member.fetching.reading and self.sessions[member] in self.ended:
                 self.violations.append(f"{member.rebalance.consumer_id} reads without a session")
 
     def check_quiet(self) -> None:
-        """Exactly the strategy's assignment is read and claimed, nothing is ahead of the work."""
+        """Exactly the strategy's assignment is read and claimed, and no position is ahead of the
+        work."""
         assert not self.violations, self.violations
         for topic in ("one", "two"):
             partitions = sorted(self._partitions(topic))

@@ -24,7 +24,7 @@ class SessionWatchTests(SynchronousTestCase):
         self.watch = SessionWatch(self.registry, self.events.append, self.closing)
 
     def test_a_session_that_is_there(self) -> None:
-        """It counts as connected, without an event and without an end."""
+        """An existing session counts as connected, without an event and without an end."""
         self.registry.start()
         self.watch.start()
         self.assertTrue(self.watch.is_connected)
@@ -32,7 +32,7 @@ class SessionWatchTests(SynchronousTestCase):
         self.assertEqual([], self.events)
 
     def test_away(self) -> None:
-        """A lost connection ends no session."""
+        """A lost connection does not end the session."""
         self.registry.start()
         self.watch.start()
         self.registry.suspend()
@@ -43,7 +43,7 @@ class SessionWatchTests(SynchronousTestCase):
         self.assertEqual(2, len(self.events))
 
     def test_an_end_stays_open(self) -> None:
-        """Until it is dealt with; a second end in between is an end of its own."""
+        """It stays until it is handled; a second end in between is counted."""
         self.registry.start()
         self.watch.start()
         self.registry.lose()
@@ -58,7 +58,7 @@ class SessionWatchTests(SynchronousTestCase):
         self.assertRaises(SessionOver, self.watch.check)
 
     def test_closing(self) -> None:
-        """A member that leaves hears nothing more."""
+        """A member that leaves gets no further event."""
         self.registry.start()
         self.watch.start()
         self.closing.set()
@@ -66,7 +66,7 @@ class SessionWatchTests(SynchronousTestCase):
         self.assertEqual(([], False), (self.events, self.watch.has_ended))
 
     def test_garbage(self) -> None:
-        """The registry keeps no watch alive, and its events go on."""
+        """The registry keeps no watch alive, and its events continue."""
         self.watch.start()
         del self.watch
         gc.collect()

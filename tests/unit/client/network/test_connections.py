@@ -114,7 +114,7 @@ class SharingTests(ConnectionsCase):
         self.assertEqual([], self.runtime.attempts)
 
     def test_wanted_again_before_the_answer(self) -> None:
-        """The broker is back: the same connection goes on."""
+        """The broker is back: the same connection continues."""
         answers = self.asked()
         self.connections.release(URL, self.user)
         again = self.connections.acquire(URL, object())

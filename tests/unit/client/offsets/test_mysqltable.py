@@ -78,7 +78,7 @@ class ColumnTests(SynchronousTestCase):
     """Ranges."""
 
     def test_ranges(self) -> None:
-        """By type, with and without width and sign; what is no integer holds everything."""
+        """By type, with and without width and sign; what is not an integer holds everything."""
         for kind, least, most in (
             ("int(11)", -(1 << 31), (1 << 31) - 1),
             ("int unsigned", 0, (1 << 32) - 1),

@@ -48,7 +48,7 @@ class LaneCase(ProducingCase):
         return found
 
     def meet(self) -> None:
-        """The producer learns what the broker does, while its second message waits."""
+        """The producer asks the broker for its order, while its second message waits."""
         done = self.send(100, 101)
         for number in (100, 101):
             self.assertEqual([number], self.arrived())
@@ -70,7 +70,7 @@ class LaneCase(ProducingCase):
 
 
 class WindowTests(LaneCase):
-    """How many are under way."""
+    """The number of pending messages."""
 
     def test_broker_of_ours(self) -> None:
         """It is asked once; from then on all leave that wait."""
@@ -83,7 +83,7 @@ class WindowTests(LaneCase):
         self.assertEqual(([3, 4], 1), (self.arrived(), self.asked))
 
     def test_one_alone_asks_nothing(self) -> None:
-        """Only a message that waits for another one is a reason to ask."""
+        """The question is only sent when a message waits for another one."""
         self.send(0).addErrback(lambda _: None)
         self.assertEqual(([0], 0), (self.arrived(), self.asked))
 
@@ -106,7 +106,7 @@ class WindowTests(LaneCase):
         self.assertEqual(([0], 2), (self.arrived(), self.asked))
 
     def test_bounded(self) -> None:
-        """So many at a time."""
+        """Their number is limited."""
         self.meet()
         self.patch(lanes, "WINDOW", 2)
         self.send(0, 1, 2, 3).addErrback(lambda _: None)
@@ -185,7 +185,7 @@ class FailureTests(LaneCase):
             self.runtime.result(self.done)
 
     def test_all_refused(self) -> None:
-        """They go again together after one pause, and what comes meanwhile behind them."""
+        """They go again together after one pause, and what comes meanwhile after them."""
         self.say(200, 0)
         self.say(503, 1, 2)
         self.send(4).addErrback(lambda _: None)
@@ -204,7 +204,7 @@ class FailureTests(LaneCase):
         return found
 
     def test_no_answer(self) -> None:
-        """The first without one stands for all behind it: they go again together."""
+        """The first without one stands for all after it: they go again together."""
         self.say(200, 0)
         self.runtime.advance(3.05)
         self.assertEqual([], self.arrived_keeping())
@@ -222,7 +222,7 @@ class FailureTests(LaneCase):
         self.assertEqual(4, len(self.runtime.result(self.done)))
 
     def test_slow_and_then_silent(self) -> None:
-        """It gets no more time than that."""
+        """The time limit is not extended."""
         self.runtime.advance(2)
         self.say(200, 0)
         self.runtime.advance(2.9)

@@ -397,7 +397,7 @@ class RunTests(ManyCase):
         self.assertEqual([SendResult, OverflowError, SendResult], kinds)
 
     def test_attribute(self) -> None:
-        """It is sent in front of the body, with its flag, and with each attempt."""
+        """It is sent before the body, with its flag, and with each attempt."""
         some = [OutgoingMessage("test", b"x", attribute) for attribute in (None, "a", "")]
         done = self.sender.send_many(some, partition=Partition(0, 0))
         first = self.puts()
@@ -467,7 +467,7 @@ class BoundTests(ManyCase):
         self.assertEqual([b"0", b"1", b"2", b"3", b"4"], sent)
 
     def test_in_order(self) -> None:
-        """A message that is tried again is not passed by those behind it."""
+        """A message that is tried again is not passed by those after it."""
         sender = self.producer("test", in_order=True, retries=2)
         done = sender.send_many(messages(b"0", b"1", b"2"), partition=Partition(0, 0))
         stored = []

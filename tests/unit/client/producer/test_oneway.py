@@ -254,7 +254,7 @@ class OutcomeTests(OneWayCase):
         self.assertEqual(2, len(self.runtime.log.texts("failure")))
 
     def test_listener_of_losses_that_fails(self) -> None:
-        """The log says so once, and the losses count."""
+        """One log line, and the losses count."""
         self.oneway.on_lost(lambda _: 1 / 0)
         self.refuse(3)
         self.assertEqual(3, self.oneway.lost)
@@ -418,7 +418,7 @@ class KeepingTests(OneWayCase):
         self.assertEqual([b"x"], self.kept("test@-1--1"))
 
     def test_refused_for_good(self) -> None:
-        """However many kept messages the broker refuses, those behind them are sent."""
+        """However many kept messages the broker refuses, those after them are sent."""
         producer = self.sender("test", policy=None)
         for number in range(130):
             producer.send("test", b"%d" % number)

@@ -93,7 +93,7 @@ class SenderTests(OrderedCase):
         self.assertEqual((1, True), (result.message_id, result.is_stored))
 
     def few(self, number: int = 10) -> OrderedProducer:
-        """So many messages are kept, and the broker, which is back, does not answer."""
+        """Some messages are kept, and the broker is back but does not answer."""
         producer = self.ordered("test")
         for _ in range(number):
             self.runtime.result(producer.send("test", b"kept"))
@@ -205,7 +205,7 @@ class SenderTests(OrderedCase):
         self.assertEqual(0, producer.local_count("test", HERE))
 
     def test_broker_that_hangs(self) -> None:
-        """Those behind have waited as long: they fail with the first, and were never sent."""
+        """Those after have waited as long: they fail with the first, and were never sent."""
         self.register(0, partitions=2)
         producer = self.ordered("test")
         futures = [producer.send("test", b"%d" % number) for number in range(3)]
@@ -358,7 +358,7 @@ class RecoveryTests(OrderedCase):
         self.assertEqual(0, producer.local_count("test", HERE))
 
     def test_failure_stops(self) -> None:
-        """One that fails stays with all behind it; later it is the first again."""
+        """One that fails stays with all after it; later it is the first again."""
         self.keep(b"a", b"b", b"c")
         self.register(0, partitions=2)
         producer = self.ordered("test")
@@ -427,7 +427,7 @@ class RecoveryTests(OrderedCase):
         self.answer_each(b"1", b"2")
 
     def test_cancelled_by_the_sender(self) -> None:
-        """A future that was cancelled does not stop those behind it."""
+        """A future that was cancelled does not stop those after it."""
         self.register(0, partitions=2)
         producer = self.ordered("test")
         futures = [producer.send("test", b"%d" % number) for number in range(2)]

@@ -299,7 +299,7 @@ class SelectionTests(ProducingCase):
         self.assertEqual([("test", partitions, OutgoingMessage("test", b"x", "a", "k"))], seen)
 
     def test_selectors_that_fail(self) -> None:
-        """None, nonsense and exceptions fail the send; the next one is not affected."""
+        """None, invalid values and exceptions fail the send; the next one is not affected."""
         self.register(0)
         answers: list[Any] = [None, "0-0", Partition(0, 0)]
         producer = self.producer("test", selector=lambda *_: answers.pop(0))
@@ -382,11 +382,12 @@ class LengthTests(ProducingCase):
 
 
 class LeavingTests(ProducingCase):
-    """A broker that stops in order: its own node goes, then its topics', then it goes on serving
+    """A broker that stops in order: its own node goes, then its topics', then it continues serving
     for a while."""
 
     def test_under_way(self) -> None:
-        """What is under way gets its answer, on the link that is let go; nothing is sent twice."""
+        """What is under way gets its answer, on the link that is released; nothing is sent
+        twice."""
         self.register(0)
         self.register(1)
         producer = self.producer("test")
@@ -532,7 +533,7 @@ class BoundTests(ProducingCase):
         self.assertEqual(1, self.runtime.result(large).message_id)
 
     def test_broker_that_hangs(self) -> None:
-        """Those behind have waited as long: they fail with the first, and were never sent."""
+        """Those after have waited as long: they fail with the first, and were never sent."""
         futures = [self.sender.send("test", b"x") for _ in range(6)]
         self.puts()
         self.runtime.advance(3.1)
@@ -544,7 +545,7 @@ class BoundTests(ProducingCase):
         self.assertEqual([], self.puts())
 
     def test_ready_when_those_who_waited_fail(self) -> None:
-        """``ready`` fires when no send waits any more, whatever their outcomes."""
+        """``ready`` fires when no send waits any more, whatever the outcomes."""
         for future in [self.sender.send("test", b"x") for _ in range(6)]:
             future.addErrback(lambda _: None)
         ready = self.sender.ready()
@@ -552,7 +553,7 @@ class BoundTests(ProducingCase):
         self.assertEqual((False, True), (self.sender.is_full, ready.called))
 
     def test_nobody_takes_the_topic(self) -> None:
-        """Messages that are to be tried again count as well: the producer gets full."""
+        """Messages that are to be tried again count as well: the producer becomes full."""
         sender = self.producer("test", retries=9, max_outstanding_bytes=2 * OVERHEAD_BYTES)
         self.unregister(0)
         futures = [sender.send("test", b"") for _ in range(5)]
@@ -865,7 +866,7 @@ class OrderTests(ProducingCase):
         self.assertEqual([b"a"], self.bodies())
 
     def test_message_without_a_partition(self) -> None:
-        """Those behind it wait, too, as nobody knows whom they would overtake, even a message that
+        """Those after it wait, too, as nobody knows whom they would overtake, even a message that
         knows its partition."""
         self.end(0)
         futures = [self.sender.send("test", b"%d" % number) for number in range(3)]
@@ -908,7 +909,7 @@ class OrderTests(ProducingCase):
         self.assertEqual([b"2", b"3"], sent)
 
     def test_message_that_never_gets_a_partition(self) -> None:
-        """It is given up in its time, and so are those behind it."""
+        """It is given up in its time, and so are those after it."""
         self.end(0)
         first = self.sender.send("test", b"a")
         second = self.sender.send("test", b"b")
@@ -939,7 +940,8 @@ class OrderTests(ProducingCase):
         self.assertEqual(Partition(0, 1), self.runtime.result(second).partition)
 
     def test_broker_that_hangs(self) -> None:
-        """When all attempts are over, those who waited longer than their limit fail, too."""
+        """When all attempts are over, messages that have waited longer than their limit fail,
+        too."""
         futures = [self.send(b"%d" % number) for number in range(3)]
         self.runtime.advance(12)
         self.assertRaises(SendTimeout, self.runtime.result, futures[0])
@@ -1052,7 +1054,7 @@ class CloseTests(ProducingCase):
             self.runtime.result(each)
 
     def test_who_waits_for_close_gives_up(self) -> None:
-        """The producer ends nevertheless: other waiting callers are answered, and only then."""
+        """The producer ends although one caller has cancelled its wait; the others are answered."""
         done = self.sender.send("test", b"x")
         (put,) = self.puts()
         first = self.sender.close()

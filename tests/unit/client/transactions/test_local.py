@@ -230,14 +230,14 @@ class BlockTests(TransactionCase):
         self.assertEqual([b"1"], self.here.stored())
 
     def test_rollback(self) -> None:
-        """On an exception, which goes on."""
+        """On an exception, which continues."""
         self.assertRaises(KeyError, self.outcome, self.run_block(KeyError("k")))
         self.assertEqual([], self.here.stored())
         self.assertEqual(["BEGIN", "put", "ROLLBACK"], self.here.steps)
         self.assertIs(TransactionState.ROLLED_BACK, self.transaction.state)
 
     def test_rollback_that_fails(self) -> None:
-        """The block's exception goes on, not that of the rollback."""
+        """The block's exception continues, not that of the rollback."""
         self.here.answers["ROLLBACK"] = 500, b"disk"
         self.assertRaises(KeyError, self.outcome, self.run_block(KeyError("k")))
 

@@ -155,7 +155,7 @@ class StepTests(XACase):
         self.assertEqual([], self.there.lines)
 
     def test_join_and_resume(self) -> None:
-        """The branch goes on where it was left, and BEGIN is not sent again."""
+        """The branch continues where it was left, and BEGIN is not sent again."""
         self.outcome(self.resource.start(A))
         self.outcome(self.resource.send("test", b"1"))
         self.outcome(self.resource.end(A, TMSUSPEND))

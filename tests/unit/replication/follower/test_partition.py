@@ -231,7 +231,7 @@ class CopyTests(PartitionCase):
 
 
 class GroupCommitTests(CopyTests):
-    """The same on a slave that flushes before it goes on."""
+    """The same on a slave that flushes before it continues."""
 
     threshold = 0
 
@@ -322,7 +322,7 @@ class LossTests(PartitionCase):
     """Connections, restarts, full disks."""
 
     def test_row_R06_R08_R09(self) -> None:
-        """A slave that was stopped or killed goes on where its log ends; nothing comes twice."""
+        """A slave that was stopped or killed continues where its log ends; nothing comes twice."""
         log = self.master.log("test", 0, records(100))
         self.slave.partition()
         self.master.serve()
@@ -353,7 +353,7 @@ class LossTests(PartitionCase):
         self.check_same()
 
     def test_row_R10(self) -> None:
-        """The master's connection breaks in every state, and the slave goes on by itself."""
+        """The master's connection breaks in every state, and the slave continues by itself."""
         log = self.master.log("test", 0, records(100))
         copy = self.slave.partition()
         for _ in range(20):
@@ -392,8 +392,8 @@ class LossTests(PartitionCase):
         self.check_same()
 
     def test_answers_that_nobody_has_asked_for(self) -> None:
-        """Values and refusals with unknown opaques, before and after the right answer: nothing of
-        them is stored, and copying goes on."""
+        """Values and refusals with unknown opaques, before and after the right reply: none of them
+        is stored, and copying continues."""
         log = self.master.log("test", 0, records(100))
         self.slave.partition()
         for _ in range(5):
@@ -408,7 +408,8 @@ class LossTests(PartitionCase):
         self.assertEqual(1, len(self.slave.runtime.links))
 
     def test_full_disk(self) -> None:
-        """It waits, says so once, and goes on when there is room; nothing of a block stays."""
+        """The copy waits, logs that once, and continues when there is room; no part of a block
+        stays."""
         self.master.log("test", 0, records(2000, 1000))
         copy = self.slave.partition()
         self.slave.disk.room = 500_000
@@ -426,7 +427,7 @@ class LossTests(PartitionCase):
         self.assertEqual(Standing.COPYING, copy.standing)
 
     def test_master_that_refuses(self) -> None:
-        """Every status and every nonsense is asked again after a while."""
+        """After every status and every invalid reply the request is repeated later."""
         for status in (500, 503, 400, 200, 777):
             self.master.refusals = {"get": status}
             number = len(self.master.logs)
@@ -504,10 +505,11 @@ class LossTests(PartitionCase):
 
 
 class DamageTests(PartitionCase):
-    """R27: a record that is no record."""
+    """R27: a record that is not a record."""
 
     def test_row_R27(self) -> None:
-        """Stands there, says where once, looks again, and goes on when it is mended."""
+        """The copy stops with one line that names the place, looks again, and continues when the
+        record is repaired."""
         good = records(50)
         broken = bytearray(M3)
         broken[-1] ^= 1
@@ -586,7 +588,7 @@ class GapTests(PartitionCase):
         self.assertEqual(1, len(self.aside()))
 
     def test_directory_cannot_be_moved(self) -> None:
-        """The partition stands, with the remedy in words, and goes on when it can be."""
+        """The partition stands, with the remedy in words, and continues when it can be."""
         log = self.master.log("test", 0, records(100))
         copy = self.slave.partition()
         self.master.serve()
@@ -680,7 +682,7 @@ class DivergenceTests(PartitionCase):
                 self.follow()
 
     def test_mended_by_hand(self) -> None:
-        """The connection comes back, and the master has our bytes again: copying goes on."""
+        """The connection comes back, and the master has our bytes again: copying continues."""
         self.diverge(records(98))
         self.master.logs["test", 0].data = records(100) + M3
         self.master.lose()
@@ -698,7 +700,7 @@ class DivergenceTests(PartitionCase):
         self.check_same(1)
 
     def test_unflushed_on_the_master(self) -> None:
-        """What it has written and does not show yet is no divergence."""
+        """What it has written and does not show yet is not a divergence."""
         log = self.master.log("test", 0, records(100))
         copy = self.slave.partition()
         self.master.serve()

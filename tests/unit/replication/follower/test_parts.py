@@ -82,7 +82,7 @@ class BudgetTests(SynchronousTestCase):
         return self.budget.wait(size, lambda: self.granted.append(size))
 
     def test_first_come_first_served(self) -> None:
-        """A small wish does not overtake a large one."""
+        """A small request does not overtake a large one."""
         self.assertTrue(self.budget.try_take(60))
         self.assertFalse(self.budget.try_take(50))
         self.wait(50)
@@ -103,7 +103,7 @@ class BudgetTests(SynchronousTestCase):
         self.assertFalse(self.budget.try_take(1))
 
     def test_cancelled(self) -> None:
-        """A wish that is not wanted any more is in nobody's way."""
+        """A cancelled request does not delay others."""
         self.budget.try_take(100)
         wish = self.budget.wait(100, lambda: self.granted.append(0))
         self.wait(10)

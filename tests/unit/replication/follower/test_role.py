@@ -132,7 +132,7 @@ class MasterTests(FollowerCase):
         self.assertEqual(M1, self.content(slave))
 
     def test_row_R10(self) -> None:
-        """The master dies and comes back: copying goes on within seconds."""
+        """The master dies and comes back: copying continues within seconds."""
         slave = self.follow()
         slave.register(test=1)
         log = slave.master.log("test", 0, records(10))
@@ -190,7 +190,7 @@ class MasterTests(FollowerCase):
         self.assertEqual("meta://other:1", self.status(slave).other)
 
     def test_garbage_in_zookeeper(self) -> None:
-        """Nodes that are no URL and no JSON are named once, and what is right is used."""
+        """Nodes that are not a URL and no JSON are named once, and what is right is used."""
         slave = self.follow(topics={"test": {}, "bad": {}, "huge": {}, "less": {}})
         slave.create("/meta/brokers/topics-sub/bad/0-m", b"what")
         slave.create("/meta/brokers/topics-sub/huge/0-m", b'{"numParts":999999999}')

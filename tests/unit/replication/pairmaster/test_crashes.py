@@ -226,7 +226,7 @@ class DiskMatrix(SynchronousTestCase):
             self.check(pair, acknowledged, died)
 
     def check(self, pair: Pair, acknowledged: list[bytes], died: bool) -> None:
-        """What a new process finds, or the same goes on with."""
+        """What a new process finds, or the same continues with."""
         pair.system["disk"] = Disk()
         pair.restart()
         pair.connect()
@@ -251,7 +251,7 @@ class DiskMatrix(SynchronousTestCase):
                 self.assertGreater(runs, 8)
 
     def test_fails(self) -> None:
-        """One call fails, and the process goes on."""
+        """One call fails, and the process continues."""
         for threshold in (0, 1000):
             self.run_matrix(lambda platters, number: CrashDisk(platters, fail_at=number), threshold)
 
@@ -261,7 +261,7 @@ class FullDiskTests(SynchronousTestCase):
 
     def test_row_R51(self) -> None:
         """One 500 with the master's text; the partition refuses until it has fetched what it lacks,
-        and goes on by itself when there is room."""
+        and continues by itself when there is room."""
         for threshold in (0, 1000):
             disk = FullDisk()
             pair = Pair(self.mktemp(), unflush_threshold=threshold, disk=disk)

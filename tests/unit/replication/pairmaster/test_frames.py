@@ -80,7 +80,7 @@ class FrameTests(SynchronousTestCase):
             )
 
     def test_odd_pieces(self) -> None:
-        """What is no record is an error, and nothing is read beyond it."""
+        """What is not a record is an error, and nothing is read beyond it."""
         if compiled is None:
             self.skipTest(f"the native part is not used ({way})")
         for pieces in ([b"short", b""], [bytes(20), b"x"], [b"", b""]):
@@ -136,7 +136,7 @@ class RunTests(SynchronousTestCase):
         )
 
     def test_odd_runs(self) -> None:
-        """What is no run is an error, and nothing is read beyond it."""
+        """What is not a run is an error, and nothing is read beyond it."""
         if compiled is None:
             self.skipTest(f"the native part is not used ({way})")
         record = b"".join(pieces_of(random.Random(6), 1))

@@ -108,7 +108,7 @@ class PrefixTests(JoinCase):
 
     def test_questions_around_what_is_sent(self) -> None:
         """The last question before the first record has the group that tells a slave of ours to
-        take none behind a refused one; one of another group ends that before the first put."""
+        take none after a refused one; one of another group ends that before the first put."""
         pair = self.pair(own=300)
         pair.connect()
         before = [group for group, syncs in pair.gregor.questions if not syncs]
@@ -134,7 +134,8 @@ class PrefixTests(JoinCase):
         self.assert_joined(pair)
 
     def test_empty_master(self) -> None:
-        """A new disk: everything comes from the slave, partitions that nobody has here included."""
+        """A new disk: all records are fetched from the slave, also partitions that do not exist
+        here."""
         pair = Pair(self.mktemp())
         for partition in (0, 1):
             pair.gregor.log("test", partition).append(5, 0, b"a")
@@ -259,10 +260,10 @@ class PrefixTests(JoinCase):
 
 
 class LookTests(JoinCase):
-    """The slave is looked at now and then."""
+    """The ends of the slave's logs are looked at at intervals."""
 
     def test_slave_has_more(self) -> None:
-        """Nobody puts, and what it has got behind our back is fetched all the same."""
+        """Records that the slave has got meanwhile are fetched without a put."""
         pair = self.pair()
         pair.connect()
         pair.gregor.log("test", 0).append(-9, 0, b"late frames, or a direct put")
@@ -283,10 +284,11 @@ class LookTests(JoinCase):
 
 
 class AlarmTests(JoinCase):
-    """When it is said that the pair is joined."""
+    """The time of the log line that the pair is joined."""
 
     def test_not_before_a_partition_is(self) -> None:
-        """A connection that ends before any answer joins nothing, and registers nobody."""
+        """A connection that ends before any reply neither joins a partition nor registers the
+        master."""
         lines: list[str] = []
 
         def seen(event: LogEvent) -> None:
@@ -324,7 +326,7 @@ class DivergedTests(JoinCase):
 
     def test_row_R55(self) -> None:
         """An old master comes back as the slave with a longer log: noticed before a put. If ours is
-        its beginning the rest is fetched; if both went on in different ways it is left alone."""
+        its beginning the rest is fetched; if both continued in different ways it is left alone."""
         pair = self.pair(slave=3)
         pair.connect()
         self.assert_joined(pair)
@@ -421,7 +423,7 @@ class FaultTests(JoinCase):
                 self.assert_joined(pair)
 
     def test_refused_in_the_middle(self) -> None:
-        """Nothing gets to a wrong place: what the slave has stored behind it is different."""
+        """Nothing gets to a wrong place: what the slave has stored after it is different."""
         pair = self.pair(own=10)
         pair.gregor.faults = {4: Fault.REFUSE}
         pair.connect()

@@ -195,8 +195,8 @@ class RefusedTests(PairCase):
     """Puts that are not acknowledged."""
 
     def test_row_R33(self) -> None:
-        """The slave answers 500: the text names it; the record is on neither, those behind it are
-        at the offsets that their replies say."""
+        """The slave answers 500: the text names it; the record is on neither, those after it are at
+        the offsets that their replies say."""
         self.pair.gregor.faults = {3: Fault.REFUSE, 5: Fault.FAIL}
         bodies = [b"a", b"bb", b"ccc", b"dddd", b"eeeee", b"ffffff"]
         replies = self.pair.send(self.client, b"".join(put(b, n) for n, b in enumerate(bodies)))
@@ -234,8 +234,8 @@ class RefusedTests(PairCase):
         self.assert_identical()
 
     def test_row_R34(self) -> None:
-        """The slave is frozen: an answer after the time limit, with its text; when it goes on, its
-        late answer still appends."""
+        """The slave is frozen: an answer after the time limit, with its text; when it continues,
+        its late answer still appends."""
         self.pair.send(self.client, put(b"first"))
         self.pair.gregor.freeze()
         self.assertEqual(self.pair.send(self.client, put(b"late", 5)), b"")
@@ -342,7 +342,7 @@ class RefusedTests(PairCase):
         self.assertEqual(lines[1:], ["The slave has not answered 1 puts within 2.0 s"])
 
     def test_closed_partition(self) -> None:
-        """403 with the partition that was asked for; the others go on."""
+        """403 with the partition that was asked for; the others continue."""
         self.pair.send(self.client, put(b"first") + put(b"first", partition=1))
         self.pair.broker.close_partitions("test", (0, 0))
         reply = self.pair.send(self.client, put(b"x", 4))
@@ -353,8 +353,8 @@ class RefusedTests(PairCase):
         self.assertEqual(reply, result(403, b"Partition[0--1] has been closed", 4))
 
     def test_foreign_offset(self) -> None:
-        """An offset that is not ours is no acknowledgement: the partition is joined again, by which
-        everything that the slave has gets here."""
+        """An offset that is not ours is not an acknowledgement: the partition is joined again, by
+        which everything that the slave has gets here."""
         self.pair.send(self.client, put(b"first"))
         self.pair.gregor.log("test", 0).append(-5, 0, b"put to the slave by somebody")
         replies = self.pair.send(self.client, put(b"a", 2) + put(b"b", 3) + put(b"c", 4, 1))
@@ -418,7 +418,7 @@ class RefusedTests(PairCase):
         self.assertIn(b"failures 2", lines)
 
     def test_too_much_waits(self) -> None:
-        """A slave that does not answer is sent no more from a limit on."""
+        """Above a limit no further record is sent to a slave that does not answer."""
         self.pair.send(self.client, put(b"first"))
         self.pair.gregor.freeze()
         syncs = self.pair.role.syncs

@@ -93,7 +93,7 @@ class ThresholdTests(VisibleCase):
         self.assertGreaterEqual(self.pair.role.withdrawal.probes, 1)
 
     def test_row_R37(self) -> None:
-        """The slave goes on: all nodes come back, the next put is acknowledged, no failures."""
+        """The slave continues: all nodes come back, the next put is acknowledged, no failures."""
         self.freeze_until_withdrawn()
         self.pair.gregor.thaw()
         self.pair.advance(0.5)
@@ -142,8 +142,8 @@ class ThresholdTests(VisibleCase):
         self.assertEqual(self.pair.nodes(), ALL)
 
     def test_without_puts_and_connection(self) -> None:
-        """Nobody puts, and the slave goes: withdrawn after the time of the threshold; a slave that
-        is away for a moment only changes nothing."""
+        """Without puts a lost slave leads to the withdrawal after the time of the threshold; a
+        short loss has no effect."""
         self.pair = Pair(self.mktemp(), threshold=20)
         self.pair.connect()
         self.pair.lose()
@@ -162,8 +162,8 @@ class ThresholdTests(VisibleCase):
         self.assertEqual(self.pair.nodes(), [])
 
     def test_without_puts_and_joined_partitions(self) -> None:
-        """The connection is there, and no partition is the same on both: likewise, until an
-        operator has mended one."""
+        """A connection without a joined partition does the same, until an operator has repaired
+        one."""
         self.pair.connect()
         self.pair.send(self.client, put(b"x"))
         self.pair.gregor.log("test", 0).data[30:] = b""
