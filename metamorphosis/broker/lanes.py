@@ -18,7 +18,7 @@ The two members of a pair linger: after a turn with nothing but ordinary request
 for the next ones, before the reactor looks at anything else. The other member answers within that
 time, and each return through the reactor costs a third of the CPU time of such a turn. Other
 sockets and timers of the reactor wait for the same moment; so they do not linger while a reply
-waits for a flush.
+waits for a flush. Nor do they with much under way: then larger turns are worth more.
 """
 
 from __future__ import annotations
@@ -45,6 +45,10 @@ if TYPE_CHECKING:
 LINGER_SECONDS = 0.001
 LINGER_MILLISECONDS = 1
 """No further wait begins after the first, and none is longer than the second."""
+
+LINGER_BYTES = 32 << 10
+"""With more bytes of requests in a turn, or waiting, a member of a pair does not linger: what comes
+while the reactor is away makes the next turn larger, and each request cheaper."""
 
 LONGEST_WAIT = 63
 """The most events for which a connection stays slow."""
@@ -115,7 +119,9 @@ class LaneSet(SocketSet):
                 return
 
     def _may_linger(self) -> bool:
-        """Whether no reply waits, or those that wait do so for an adopted socket."""
+        """Whether little is under way, and no reply waits, or only for an adopted socket."""
+        if self._held > LINGER_BYTES or self._lanes.taken() > LINGER_BYTES:
+            return False
         return not self._held or self._is_expected()
 
     def _serve_left(self, left: Sequence[Any]) -> bool:

@@ -82,6 +82,7 @@ static void take_chunk(struct turn *turn, int descriptor, struct lane *lane, siz
     const uint8_t *past = take_requests(turn, answered, start, end);
     answered->request_bytes = (size_t)(past - start);
     lane->taken += answered->request_bytes;
+    turn->request_bytes += answered->request_bytes;
     answered->end = (uint32_t)turn->taken_count;
     answered->reached = answered->first;
     answered->reply_end = turn->reply_bytes;

@@ -142,6 +142,7 @@ struct turn {
     size_t held_bytes; /* of requests whose replies wait, of all connections */
     struct ready slow[MAX_EVENTS];
     size_t slow_count;
+    size_t request_bytes; /* of the requests taken since the caller has set it to 0 */
     bool has_id; /* `next_id` is valid */
     int64_t next_id;
 };

@@ -53,6 +53,7 @@ static PyObject *turn(PyObject *self, PyObject *ignored) {
     if (list == NULL)
         return NULL;
     lanes->busy = true;
+    lanes->turn->request_bytes = 0;
     int64_t ends = nanoseconds() + TURN_NANOSECONDS;
     do {
         if (!receive_round(lanes->turn))
@@ -61,6 +62,14 @@ static PyObject *turn(PyObject *self, PyObject *ignored) {
     } while (goes_on(lanes->turn, list) && nanoseconds() < ends);
     lanes->busy = false;
     return list;
+}
+
+PyDoc_STRVAR(taken_doc, "taken() -> int\n--\n\n"
+                        "The bytes of the requests that the last turn has taken.");
+
+static PyObject *taken(PyObject *self, PyObject *ignored) {
+    (void)ignored;
+    return PyLong_FromSize_t(((Lanes *)self)->turn->request_bytes);
 }
 
 PyDoc_STRVAR(wait_doc, "wait(milliseconds) -> bool\n--\n\n"
@@ -191,6 +200,7 @@ static PyObject *active(PyObject *self, PyObject *argument) {
 
 static PyMethodDef methods[] = {
     {"turn", turn, METH_NOARGS, turn_doc},
+    {"taken", taken, METH_NOARGS, taken_doc},
     {"wait", wait_ready, METH_O, wait_doc},
     {"plain", plain, METH_VARARGS, plain_doc},
     {"slow", slow, METH_O, slow_doc},

@@ -67,6 +67,18 @@ class SlaveTests(SlaveCase):
         served.turn()
         self.assertEqual(peer.received().count(b"result 200"), 3)
 
+    def test_much(self) -> None:
+        """After many bytes the reactor goes on."""
+        served = self.slave()
+        peer = self.master(served)
+        wait = Wait(served)
+        peer.send(sync(b"x" * 1000) * (lanes.LINGER_BYTES // 1000))
+        served.sockets.doRead()
+        self.assertEqual(wait.asked, 0)
+        peer.send(sync(b"x" * 1000))
+        served.sockets.doRead()
+        self.assertEqual(wait.asked, 1)
+
     def test_limit(self) -> None:
         """The reactor continues after a while, however much comes."""
         served = self.slave()
