@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections import deque
 from dataclasses import astuple
+from functools import partial
 from threading import Thread
 from typing import Any
 
@@ -139,6 +140,17 @@ class FactoryTests(TestCase):
                 self.assertEqual(25, result.offset)
 
         return Deferred.fromCoroutine(test())
+
+    def test_part_that_cannot_be_closed(self) -> None:
+        """The end of a factory that was dropped closes the other parts, and says what failed."""
+        clock: Any = MemoryReactorClock()
+        clock.callFromThread = partial(clock.callLater, 0)
+        closed: list[str] = []
+        runtime = TwistedRuntime(clock)
+        runtime.abandon([lambda: 1 / 0, lambda: closed.append("other")])  # type: ignore[list-item,func-returns-value]
+        clock.advance(0)
+        self.assertEqual(["other"], closed)
+        self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
 
     def test_settings(self) -> None:
         """Checked when the factory is made."""

@@ -211,6 +211,14 @@ class DamageTests(RecoverTestCase):
             pack_into(">ii", bad, len(first), length, 7)
             self.assertKept(bytes(bad), len(bad), len(first), 1)
 
+    def test_negative_length_follows(self) -> None:
+        """A header with a length below zero is none of a message, whatever its checksum is."""
+        first, bad, last = log(b"hello", b"damaged", b"last")
+        bad = bad.replace(b"damaged", b"dAmaged")
+        torn = HEADER.pack(-5, 0, FIRST_ID + (3 << 12), 0)
+        self.assertCut(first + bad + torn, len(first))
+        self.assertKept(first + bad + torn + last, len(first + bad + torn + last), len(first), 1)
+
     def test_empty_messages_follow(self) -> None:
         """An empty message has nothing to check; its id says that it is one."""
         first, bad, *rest = log(b"hello", b"damaged", b"", b"", b"")

@@ -168,6 +168,17 @@ class AnswerTests(FetchCase):
         self.link.lose()
         self.assertIs(False, self.fetching.answers(URL))
 
+    def test_broker_that_is_not_read_any_more(self) -> None:
+        """Its connection, which a producer still uses, is not told to the group any more."""
+        self.begin()
+        self.connections.acquire(URL, "a producer")
+        changes: list[str] = []
+        self.fetching.connection_changed = lambda: changes.append("changed")
+        self.runtime.result(self.runtime.start(self.fetching.stop()))
+        self.fetching.start([])
+        self.link.lose()
+        self.assertEqual([], changes)
+
     def test_stop_while_others_wait_for_the_listener(self) -> None:
         """Only the message that the one listener has is told; those in line are not."""
         waiting: list[Deferred[None]] = []

@@ -13,7 +13,7 @@ from metamorphosis.client.fetch.inside import RecordsInside
 from metamorphosis.client.fetch.records import FetchedRecords
 from metamorphosis.client.fetch.resuming import LogPlaces
 from metamorphosis.client.fetch.searching import DamageSearch, Place
-from metamorphosis.client.fetch.window import PIECE_BYTES
+from metamorphosis.client.fetch.window import PIECE_BYTES, LogWindow
 from metamorphosis.client.model import Partition
 from metamorphosis.client.network.connections import Connections
 from metamorphosis.client.settings import ClientConfig
@@ -294,9 +294,19 @@ class FindTests(SearchCase):
         """Megabytes of damage are searched with bounded memory, and the loop keeps running."""
         self.log.data = b"\xee" * (6 << 20)
         places = self.put(b"one")
+        kept: list[int] = []
+        fill = LogWindow.fill
+
+        async def filled(window: LogWindow, size: int) -> bool:
+            came = await fill(window, size)
+            kept.append(len(window.data))
+            return came
+
+        self.patch(LogWindow, "fill", filled)
         self.assertEqual(Place(places[0]), self.search())
         gets = [each for each in self.broker.asked if each.words[0] == "get"]
         self.assertLess(len(gets), 10)
+        self.assertLess(max(kept), 3 * PIECE_BYTES)
 
     def test_numbers_that_look_like_headers(self) -> None:
         """Small numbers are all plausible lengths: it takes a while, and others get their turn."""
@@ -411,11 +421,13 @@ class FindTests(SearchCase):
     def test_long_claim_over_a_message_between_two_pieces(self) -> None:
         """The readable message begins in the piece that was fetched, and ends in the next one."""
         fetched = 300
-        lost = fetched + 2 * PIECE_BYTES - 100 - 2 * HEADER_BYTES - len(b"one")
-        places = self.put(b"one", b"\xee" * lost, b"2" * 500, b"three", b"four")
-        self.set(0, (places[3] - HEADER_BYTES).to_bytes(4, "big"))
-        self.set(places[1], b"\xff" * HEADER_BYTES)
-        self.assertEqual(Place(places[2]), self.search(fetched=fetched))
+        for pieces in (1, 2):
+            lost = fetched + pieces * PIECE_BYTES - 100 - 2 * HEADER_BYTES - len(b"one")
+            self.log.data = b""
+            places = self.put(b"one", b"\xee" * lost, b"2" * 500, b"three", b"four")
+            self.set(0, (places[3] - HEADER_BYTES).to_bytes(4, "big"))
+            self.set(places[1], b"\xff" * HEADER_BYTES)
+            self.assertEqual(Place(places[2]), self.search(fetched=fetched), pieces)
 
     def test_long_claim_between_two_wrong_ids(self) -> None:
         """
@@ -442,6 +454,33 @@ class FindTests(SearchCase):
         for place in places[2:250]:
             self.set(place + 8, bytes(8))
         self.assertEqual(Place(places[2]), self.search())
+
+    def test_long_claim_over_a_wrong_id_near_by(self) -> None:
+        """
+        The first message in between has a wrong id, and is near; one that is far away shows that the
+        claim is wrong. Reading goes on at the first one.
+        """
+        places = self.put(b"one", b"two", b"\xee" * 3000, b"three", b"four")
+        self.set(0, (places[4] - HEADER_BYTES).to_bytes(4, "big"))
+        self.set(HEADER_BYTES, b"?")
+        self.set(places[1] + 8, bytes(8))
+        self.set(places[2], b"\xff" * HEADER_BYTES)
+        self.assertEqual(Place(places[1]), self.search())
+
+    def test_long_message_with_a_wrong_length_before_a_damaged_one(self) -> None:
+        """
+        It holds older messages, and ends where its checksum fits. The id of the damaged message
+        there proves nothing: the messages before it are not passed over.
+        """
+        inner = encode_record(FIRST_ID - 2, 0, b"inner") + encode_record(FIRST_ID - 1, 0, b"x")
+        for size in (LONGEST, 3 * PIECE_BYTES):
+            self.log.data = b""
+            places = self.put(b"\xee" * size + inner + b"tail", b"two", b"three")
+            self.set(0, b"\xff")
+            if size == LONGEST:
+                self.assertEqual(places[1], self.search().offset)
+            self.set(places[1] + HEADER_BYTES, b"?")
+            self.assertEqual(HEADER_BYTES + size, self.search().offset, size)
 
     def test_claim_to_the_end_over_two_damaged_ones(self) -> None:
         """A length that leads to the end of the log; the readable message does not lead there."""

@@ -91,6 +91,21 @@ class TimeTests(TimeCase):
         self.assertLess(len(gets), 80)
         self.assertEqual({"Just_for_Browser"}, {each.words[2] for each in gets})
 
+    def test_cost_with_segments(self) -> None:
+        """The header at the start of a segment is enough: no piece is read at a middle."""
+        places = self.filled(2000, roll=20)
+        self.assertEqual(places[1777], self.find(1777))
+        gets = [each for each in self.broker.asked if each.words[0] == "get"]
+        self.assertLess(len(gets), 15)
+
+    def test_cost_of_short_pieces(self) -> None:
+        """A message that does not fit into a piece is found at a middle as well."""
+        places = self.filled(2000, b"w" * MAX_BODY)
+        self.broker._limit = 50
+        self.assertEqual(places[1777], self.find(1777))
+        gets = [each for each in self.broker.asked if each.words[0] == "get"]
+        self.assertLess(len(gets), 150)
+
     def test_cost_of_a_short_log(self) -> None:
         """It is read from its beginning, without any halves."""
         places = self.filled(5)

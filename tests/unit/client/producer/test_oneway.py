@@ -461,6 +461,19 @@ class KeepingTests(OneWayCase):
         self.publish(producer, "other")
         self.assertEqual([b"b"], self.bodies())
 
+    def test_topic_published_while_another_waits(self) -> None:
+        """A kept message that was refused waits for its own time, not for another topic."""
+        self.register(0)
+        self.register(0, "other")
+        producer = self.sender("test", policy=None, window=1)
+        for data in (b"sent", b"kept"):
+            producer.send("test", data)
+        producer.send("other", b"other")
+        self.assertEqual([b"sent"], self.bodies())
+        self.answer(self.last[0])
+        self.publish(producer, "other")
+        self.assertEqual([b"other"], self.bodies())
+
     def test_many_pages(self) -> None:
         """More than a page is sent 64 at a time, each once."""
         producer = self.sender("test", policy=None)
