@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
 from unittest.mock import AsyncMock, patch
@@ -19,6 +20,7 @@ from metamorphosis.client.runtimes.aiolog import StandardLog
 from metamorphosis.errors import InvalidConfig, NotConnected, SendTimeout
 from metamorphosis.testing.registry import MemoryRegistry
 from tests.support.fakebroker import FakeBroker, serving
+from tests.support.leftovers import new_threads
 
 
 def on_loop(test: Callable[[Any], Coroutine[Any, Any, None]]) -> Callable[[Any], None]:
@@ -284,12 +286,33 @@ class RuntimeTests(SynchronousTestCase):
         loop.run_forever()
         self.assertEqual([1], calls)
         self.assertFalse(fires.active())
+        self.patch(loop, "time", lambda: 7.5)
+        self.assertEqual(7.5, reactor.seconds())
 
     def test_closed_loop(self) -> None:
         """A thread that reports to a loop that has ended is not told about it."""
         loop = asyncio.new_event_loop()
         loop.close()
         _LoopReactor(loop).callFromThread(print, "never")
+
+    def test_factory_dropped_after_its_loop(self) -> None:
+        """The threads of its ZooKeeper client end, although nothing runs in the loop any more."""
+        before = threading.enumerate()
+
+        async def begin() -> tuple[AsyncioRuntime, Any]:
+            runtime = AsyncioRuntime()
+            registry = runtime.registry("127.0.0.1:1", 30000)
+            await registry.start()
+            return runtime, registry
+
+        loop = asyncio.new_event_loop()
+        runtime, registry = loop.run_until_complete(begin())
+        loop.close()
+        self.assertTrue(new_threads(before))
+        runtime.abandon([registry.stop])
+        for thread in new_threads(before):
+            thread.join(20)
+        self.assertEqual(set(), new_threads(before))
 
     def test_log(self) -> None:
         """Fields in braces become text; levels and tracebacks are those of ``logging``."""

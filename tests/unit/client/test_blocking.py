@@ -211,6 +211,27 @@ class FactoryTests(BlockingCase):
                 break
         self.assertEqual([b"0", b"1"], got)
 
+    def test_interrupted_poll_goes_on(self) -> None:
+        """The same with ``poll``, also if the next one ends before the message comes."""
+        factory = self.factory()
+        consumer = factory.create_consumer("g", partition="0-0", long_poll_ms=0)
+        consumer.subscribe("test").complete_subscribe()
+        call, asked = consumer._thread.call, threading.Event()
+
+        def interrupted(function: Any, *args: Any) -> Any:
+            threading.Thread(target=call, args=(function, *args), daemon=True).start()
+            consumer._thread.post(asked.set)
+            asked.wait(SECONDS)
+            raise KeyboardInterrupt
+
+        patch = self.patch(consumer._thread, "call", interrupted)
+        self.assertRaises(KeyboardInterrupt, consumer.poll)
+        patch.restore()
+        for _ in range(2):
+            self.assertEqual([], consumer.poll(timeout=0.01))
+        factory.create_producer("test").send("test", b"0")
+        self.assertEqual([b"0"], [each.data for each in consumer.poll(timeout=SECONDS)])
+
     def test_many_windows(self) -> None:
         """``send_all`` takes any number, lazily, and gives the results in order."""
         producer = self.factory().create_producer("test")

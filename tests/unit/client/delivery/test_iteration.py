@@ -74,6 +74,16 @@ class IterationTests(IterationCase):
             coroutine.send(None)
         self.assertEqual(0, stop.exception.value.id)
 
+    def test_last_one_is_rejected(self) -> None:
+        """A stretch whose last message fails too often counts as processed."""
+        self.rules.max_retries = 0
+        delivery = self.claimed()
+        done = self.fetch(delivery, 0, 1)
+        self.next()
+        self.iteration.rollback(self.next())
+        self.assertIs(True, self.runtime.result(done))
+        self.assertEqual(([1], 46), (self.rejected, delivery.position.offset))
+
     def test_async_for(self) -> None:
         """The loop ends when the consumer is closed."""
 

@@ -457,8 +457,8 @@ class FindTests(SearchCase):
 
     def test_long_claim_over_a_wrong_id_near_by(self) -> None:
         """
-        The first message in between has a wrong id, and is near; one that is far away shows that the
-        claim is wrong. Reading goes on at the first one.
+        The first message in between has a wrong id, and is near; one that is far away shows that
+        the claim is wrong. Reading goes on at the first one.
         """
         places = self.put(b"one", b"two", b"\xee" * 3000, b"three", b"four")
         self.set(0, (places[4] - HEADER_BYTES).to_bytes(4, "big"))
