@@ -116,6 +116,15 @@ class FactoryTests(SynchronousTestCase):
                     self.assertEqual([f"meta://two:{port}"], factory.connections.connected_urls())
 
     @on_loop
+    async def test_numeric_address(self) -> None:
+        """It needs no thread, which would resolve a name."""
+        loop = asyncio.get_running_loop()
+        async with serving(FakeBroker()) as address:
+            with patch.object(loop, "getaddrinfo", AsyncMock(side_effect=OSError("asked"))):
+                async with MessageSessionFactory(broker=address) as factory:
+                    self.assertEqual([f"meta://{address}"], factory.connections.connected_urls())
+
+    @on_loop
     async def test_broker_that_never_answers(self) -> None:
         """Accepts and is silent: the send fails in time."""
         broker = FakeBroker()

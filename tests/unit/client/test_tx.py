@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 from collections import deque
 from dataclasses import astuple
 from functools import partial
@@ -31,7 +32,7 @@ from metamorphosis.client.tx import MessageSessionFactory
 from metamorphosis.cluster.model import ConnectionFault
 from metamorphosis.errors import InvalidConfig, NotConnected, SendTimeout
 from tests.support.fakebroker import FakeBroker, TwistedSide, serving
-from tests.support.leftovers import unclosed_factories
+from tests.support.leftovers import new_threads, unclosed_factories
 
 
 class BrokerFactory(Factory):
@@ -151,6 +152,21 @@ class FactoryTests(TestCase):
         clock.advance(0)
         self.assertEqual(["other"], closed)
         self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
+
+    def test_registry_from_settings(self) -> Deferred[None]:
+        """ZooKeeper that is not there: its client begins, and ends with its thread."""
+
+        async def test() -> None:
+            before = threading.enumerate()
+            registry: Any = TwistedRuntime(global_reactor).registry("127.0.0.1:1", 30000)
+            await registry.start()
+            self.assertTrue(new_threads(before))
+            await registry.stop()
+            for thread in new_threads(before):
+                thread.join(20)
+            self.assertEqual(set(), new_threads(before))
+
+        return Deferred.fromCoroutine(test())
 
     def test_settings(self) -> None:
         """Checked when the factory is made."""

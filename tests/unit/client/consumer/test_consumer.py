@@ -559,7 +559,7 @@ class RejectionTests(ConsumerCase):
 
         consumer = self.session.create_consumer("g")
         if reject is not None:
-            consumer.on_rejection(reject)
+            self.assertIs(consumer, consumer.on_rejection(reject))
         return self.begin(consumer.subscribe("t", 1000, listener))
 
     def test_row_37_recovered(self) -> None:

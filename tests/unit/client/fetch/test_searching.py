@@ -8,7 +8,13 @@ from random import Random
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from metamorphosis.client.fetch.boundaries import RecordEnd, find_record, is_empty, leads_to_end
+from metamorphosis.client.fetch.boundaries import (
+    RecordEnd,
+    ends_early,
+    find_record,
+    is_empty,
+    leads_to_end,
+)
 from metamorphosis.client.fetch.inside import RecordsInside
 from metamorphosis.client.fetch.records import FetchedRecords
 from metamorphosis.client.fetch.resuming import LogPlaces
@@ -17,7 +23,7 @@ from metamorphosis.client.fetch.window import PIECE_BYTES, LogWindow
 from metamorphosis.client.model import Partition
 from metamorphosis.client.network.connections import Connections
 from metamorphosis.client.settings import ClientConfig
-from metamorphosis.message import HEADER, HEADER_BYTES, encode_record
+from metamorphosis.message import HEADER, HEADER_BYTES, crc32, encode_record
 from metamorphosis.testing.runtime import MemoryRuntime
 from tests.support.damagedlogs import FIRST_ID, KINDS, Reading, run
 from tests.support.memorybroker import Log, MemoryBroker
@@ -545,6 +551,18 @@ class PureTests(SynchronousTestCase):
         ):
             header = HEADER.pack(length, checksum, message_id, 0)
             self.assertIs(expected, is_empty(header, 0))
+
+    def test_ends_early(self) -> None:
+        """By the checksum; after that of an empty body, only if whole records follow."""
+        behind = encode_record(2, 0, b"abc")
+        for checksum, following, expected in (
+            (0, behind, True),
+            (0, behind[:-1], False),
+            (crc32(b"x"), b"x" + behind[:-1], True),
+            (crc32(b"x"), b"y" + behind, False),
+        ):
+            data = HEADER.pack(100, checksum & 0x7FFFFFFF, 1, 0) + following
+            self.assertIs(expected, finish(ends_early(data, 100)))
 
     def test_end_over_pieces(self) -> None:
         """The end is found however the data are cut."""

@@ -94,6 +94,8 @@ class WindowTests(OneWayCase):
             self.assertRaises(MessageTooLarge, producer.send, "test", data, attribute)
         self.assertEqual(([], []), (self.bodies(), self.refused))
         self.assertEqual(producer.window, producer.free)
+        producer.send("test", bytes(longest))
+        self.assertEqual([longest], [len(body) for body in self.bodies()])
 
     def test_default_window(self) -> None:
         """20000 units, also for 0 and less."""

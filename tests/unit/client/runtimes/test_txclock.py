@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from twisted.internet.error import AlreadyCalled
 from twisted.internet.interfaces import IReactorFDSet, IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.internet.testing import MemoryReactorClock
@@ -91,6 +92,13 @@ class HeapTests(SynchronousTestCase):
         self.assertEqual(103, self.alarms[0].times[-1])
         self.advance(5)
         self.assertEqual(["1", "1", "2", "3"], self.called)
+
+    def test_called_before(self) -> None:
+        """What has been called is not active, and cannot be cancelled."""
+        call = self.later(1, "one")
+        self.advance(1)
+        self.assertFalse(call.active())
+        self.assertRaises(AlreadyCalled, call.cancel)
 
     def test_clock_set(self) -> None:
         """Neither a step back nor one forward moves a call."""

@@ -460,6 +460,7 @@ class CrashTests(CoordinatorCase):
 
         self.patch(self.coordinator, "resolve", fail)
         self.assertRaises(ZeroDivisionError, self.coordinator.__enter__)
+        self.begin().close()
         self.assertEqual({}, dict(self.again().left))
 
     def test_database_has_not_noticed(self) -> None:

@@ -98,7 +98,7 @@ class StepTests(XACase):
 
     def test_trace_of_the_java_client(self) -> None:
         """The lines are those that the original sends, the session's id and opaques left out."""
-        self.resource.set_transaction_timeout(30)
+        self.assertIs(True, self.resource.set_transaction_timeout(30))
         self.outcome(self.resource.start(A))
         self.outcome(self.resource.send("test", b"hello", partition=P0))
         self.outcome(self.resource.end(A))
