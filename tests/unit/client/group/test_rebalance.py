@@ -331,6 +331,7 @@ class TopicTests(RebalanceCase):
             member.rebalance.refresh()
         self.group.advance(SETTLED)
         self.assertEqual({"g_a": "test,other", "g_b": "test,other"}, self.group.ids())
+        self.assertFalse([text for text in self.log.texts("warn") if "g_a is not" in text])
         self.assertEqual(["1-0"], first.reads("other"))
         self.assertEqual(["1-1"], second.reads("other"))
         del first.topics["test"]
