@@ -12,7 +12,7 @@ from twisted.logger import LogLevel, capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis import seldom
-from metamorphosis.broker.filters import ConsumerFilters, FilterUnavailable
+from metamorphosis.broker.filters import ConsumerFilters, FilterUnavailable, unusable_filters
 from metamorphosis.config.model import BrokerConfig, TopicConfig
 from metamorphosis.errors import ConfigError
 from metamorphosis.message import Message
@@ -111,6 +111,12 @@ class ConsumerFiltersTests(SynchronousTestCase):
         self.assertEqual(sys.path[-1], self.directory)
         self.filters(g=f"{self.module}:Odd")
         self.assertEqual(sys.path.count(self.directory), 1)
+
+    def test_look_for_unusable_ones(self) -> None:
+        """It finds the classes in the class path, whether or not a broker has been made before."""
+        config = self.configuration(g=f"{self.module}:Odd", h=f"{self.module}:Missing")
+        found = [(topic, group) for topic, group, _ in unusable_filters(config)]
+        self.assertEqual([("test", "h")], found)
 
     def test_class_path_is_no_directory(self) -> None:
         """A class path that is not a directory is refused at start, with file, key and the right

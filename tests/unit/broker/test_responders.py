@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.logger import globalLogPublisher
+from twisted.logger import capturedLogs, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.broker.responders.gets import END_OF_LOG
@@ -191,6 +191,21 @@ class CreationTests(SynchronousTestCase):
         broker.clock.pump([0, 0])
         self.assertEqual(b"result 500 3 1\r\nbug", client.received())
         self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
+
+    def test_descriptors_run_out_while_a_partition_is_made(self) -> None:
+        """The put is refused as the original does for an I/O error, and the log has the reason."""
+        broker = self.broker()
+        client = broker.client()
+        creation: Deferred[None] = Deferred()
+        self.patch(broker.stores, "create", lambda *_: creation)
+        client.send(put(b"hello"))
+        with capturedLogs() as events:
+            creation.errback(OSError(errno.EMFILE, "too many open files"))
+            broker.clock.pump([0, 0])
+        self.assertIn(b"Put message to [broker", client.received())
+        self.assertEqual(
+            [errno.EMFILE], [each["error"].errno for each in events if "topic" in each]
+        )
 
     def test_peer_is_gone(self) -> None:
         """The put of a disconnected client is stored."""
