@@ -44,7 +44,7 @@ bool keep_left(struct lane *lane, const uint8_t *left, size_t length) {
         memcpy(kept, left, length);
         lane->left = kept;
     }
-    lane->length = length;
+    lane->length = (uint32_t)length;
     return true;
 }
 

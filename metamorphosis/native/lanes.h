@@ -13,11 +13,12 @@
 
 struct held;
 
+/* 32 bytes: a broker may have many idle connections. */
 struct lane {
     struct held *held; /* replies that wait, see held.h; NULL: there are none */
-    uint8_t *left; /* received bytes that were not taken: the beginning of an ordinary request */
-    size_t length;
-    size_t taken; /* bytes of requests since it became plain */
+    uint8_t *left;     /* received bytes that were not taken: the beginning of an ordinary request */
+    size_t taken;      /* bytes of requests since it became plain */
+    uint32_t length;   /* of `left` */
     bool plain;
     bool syncs;  /* the lane of a pair's master: only its `sync` requests are ordinary */
     bool active; /* bytes came since Python read this flag last */
