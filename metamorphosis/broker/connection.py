@@ -13,8 +13,8 @@ A connection is open, then closing, then lost:
     CLOSING   the last reply has left                      CLOSING: the transport closes
     any       connectionLost                               LOST
 
-Back-pressure: a ``ReadGate`` pauses reading while the requests whose replies wait, or the unread
-replies, exceed their limits; no client is disconnected for being fast or slow.
+Back-pressure: a ``ReadGate`` pauses reading while the requests whose replies wait, or the replies
+that the peer does not read, exceed their limits; no client is disconnected for being fast or slow.
 """
 
 from __future__ import annotations
@@ -24,26 +24,21 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
 from twisted.internet.protocol import Protocol, connectionDone
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from metamorphosis.broker.hotpath import scan as ordinary_scan
-from metamorphosis.broker.inbox import SMALL_CHUNK, Inbox, ReceiveBuffer
+from metamorphosis.broker.inbox import SMALL_CHUNK, Inbox
 from metamorphosis.broker.replies import Reply, ReplyGroup, ReplyQueue
 from metamorphosis.broker.session import Session
 from metamorphosis.errors import BadRequest, FrameTooLong, RemoteProtocolError
 from metamorphosis.readgate import ReadGate, Reason
 from metamorphosis.store.batch import Batch
-from metamorphosis.wire.decoding import FrameLimits, NeedMore, decode_frame
+from metamorphosis.wire.decoding import NeedMore, decode_frame
 from metamorphosis.wire.encoding import result
 
 if TYPE_CHECKING:
-    from metamorphosis.broker.dispatch import Dispatch
-    from metamorphosis.broker.hotpath import Routes
-    from metamorphosis.broker.turn import Turn
-    from metamorphosis.config.model import Settings
-    from metamorphosis.ids import MessageIds
+    from metamorphosis.broker.connections import Connections
 
 TURN_COMMANDS = 100
 """Commands off the hot path that are answered for one connection in a turn; the rest waits for the
@@ -58,61 +53,8 @@ SPREAD = 4096
 many."""
 
 LONG = 2048
-"""From this request size on, the body is a view of the copied chunk: 5 % less time at 8 KiB. A
-short body is cheaper to copy."""
-
-
-class Connections:
-    """
-    The parts that the connections of a port share. Thread: reactor.
-
-    :ivar open: the open ones, in order of arrival.
-    :ivar waiting: bytes of requests whose replies wait, of all connections.
-    :ivar overloaded: they exceed ``max-total-bytes``.
-    """
-
-    _log = Logger()
-
-    def __init__(
-        self, dispatch: Dispatch, routes: Routes, ids: MessageIds, settings: Settings, turn: Turn
-    ) -> None:
-        self.dispatch = dispatch
-        self.routes = routes
-        self.ids = ids
-        self.turn = turn
-        self.limits = FrameLimits(settings.max_line_bytes, settings.max_body_bytes)
-        self.buffer = ReceiveBuffer()
-        self.max_waiting = settings.max_connection_bytes
-        self.open: dict[ClientConnection, None] = {}
-        self.waiting = 0
-        self.overloaded = False
-        self._max_total = settings.max_total_bytes
-        self._protocol_errors = 0
-
-    def waiting_changed(self, by: int) -> None:
-        """``by`` more bytes of requests wait for their replies; over the limit connections that add
-        to it pause."""
-        self.waiting += by
-        if self.overloaded:
-            if self.waiting < self._max_total // 2:
-                self.overloaded = False
-                for connection in list(self.open):
-                    connection.check_pressure()
-        elif self.waiting > self._max_total:
-            self.overloaded = True
-
-    def protocol_error(self, connection: ClientConnection, error: Exception) -> None:
-        """A peer broke the protocol. The first ten are logged, later ones when their number is a
-        power of two, so that garbage cannot fill the log."""
-        self._protocol_errors += 1
-        count = self._protocol_errors
-        if count <= 10 or not count & (count - 1):
-            self._log.warn(
-                "Closing {peer}: {error} (protocol error number {count} since the start)",
-                peer=connection.transport.getPeer(),
-                error=error,
-                count=count,
-            )
+"""From this request size on, the body is a view of the copied chunk, which saves 5 % of the
+request's time at 8 KiB. A short body is cheaper to copy."""
 
 
 class Life(Enum):
@@ -172,7 +114,7 @@ class ClientConnection(Protocol):
         self.close_after_replies()
 
     def writeConnectionLost(self) -> None:
-        """Never called."""
+        """Never called: the broker does not half-close."""
 
     def _no_more(self) -> None:
         """Take no more requests; may be called while a chunk is being taken in."""
@@ -338,6 +280,7 @@ class ClientConnection(Protocol):
         self._no_more()
 
     # Plain, see ``hotpath.turn``
+
     def begin_plain(self) -> bytes | None:
         """The turn in C takes over, with the bytes that are left; None: something is under way."""
         if self._life is not OPEN or self._replies or not self._ordinary or self._gate.paused:
@@ -350,7 +293,8 @@ class ClientConnection(Protocol):
         self.received(len(data))
 
     def answer(self, size: int, replies: list[tuple[Batch | None, int, Reply]]) -> None:
-        """It took ``size`` bytes of requests; the replies wait for their batches or are wrong."""
+        """It has taken ``size`` bytes of requests and does not send these replies: they wait for
+        their batches, or have to be refused."""
         group, refuse = self._replies.begin(), self._shared.routes.refuse
         for batch, record, reply in replies:
             group.add(reply, batch, record, None if batch is None else refuse)

@@ -1,7 +1,4 @@
-"""
-The parts that the connections of a broker share, its port, and the sweep that closes idle
-connections.
-"""
+"""The port of a broker, and the sweep that closes idle connections."""
 
 from __future__ import annotations
 
@@ -15,7 +12,8 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from metamorphosis.broker.congestion import CongestionControl
-from metamorphosis.broker.connection import ClientConnection, Connections
+from metamorphosis.broker.connection import ClientConnection
+from metamorphosis.broker.connections import Connections
 from metamorphosis.broker.lanes import LaneSet
 from metamorphosis.broker.sockets import SocketSet, Take
 from metamorphosis.broker.transport import BACKLOG, BrokerPort

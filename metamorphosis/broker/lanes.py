@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from twisted.internet.abstract import FileDescriptor
     from twisted.internet.posixbase import PosixReactorBase
 
-    from metamorphosis.broker.connection import Connections
+    from metamorphosis.broker.connections import Connections
     from metamorphosis.store.batch import Batch
 
 LINGER_SECONDS = 0.001
@@ -85,7 +85,7 @@ class LaneSet(SocketSet):
         self._is_expected: Callable[[], bool] = lambda: False
         self._serving = False
         self._ordinary = True  # so were the requests of this turn
-        self._wait: Callable[[int], bool] = self._lanes.wait
+        self._wait_ready: Callable[[int], bool] = self._lanes.wait
         self._waits: dict[int, list[int]] = {}  # remaining events, and their first number
 
     def doRead(self) -> None:
@@ -99,7 +99,7 @@ class LaneSet(SocketSet):
         """Serve the ready sockets; returns whether all their requests were ordinary."""
         self._ordinary = self._serving = True
         turn = self._shared.turn
-        turn.begin_answers()
+        turn.begin_stretch()
         try:
             left = self._lanes.turn()
             if left and self._serve_left(left):
@@ -108,13 +108,13 @@ class LaneSet(SocketSet):
                 self._count_held()
         finally:
             self._serving = False
-            turn.end_answers()
+            turn.end_stretch()
         return self._ordinary
 
     def _linger(self) -> None:
         """Serve requests that come within a moment; see the module."""
         end = monotonic() + LINGER_SECONDS
-        while self._wait(LINGER_MILLISECONDS) and self._serve_ready() and monotonic() < end:
+        while self._wait_ready(LINGER_MILLISECONDS) and self._serve_ready() and monotonic() < end:
             if not self._may_linger():
                 return
 

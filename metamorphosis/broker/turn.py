@@ -11,6 +11,9 @@ A lone synchronous client gains nothing from waiting. When the last turn with ch
 one, and the next chunk comes from the same connection, the turn ends at once, which saves the 7 us
 of a ``callLater``. While such a chunk is being taken in (``taking``), an opened batch therefore
 schedules no end.
+
+What serves all that is ready in one call, as the set of sockets with the turn in C and the ends of
+flushes, needs no ``callLater`` either: its turn ends with the call (``begin_stretch``).
 """
 
 from __future__ import annotations
@@ -63,7 +66,7 @@ class Turn:
         self._touched: dict[Client, None] = {}
         self._scheduled = False
         self._ending = False
-        self._answering = 0  # calls of ``begin_answers`` that have not ended
+        self._stretches = 0  # that have not ended
         self._chunks = 0
         self._lone: Client | None = None
         self._latest: Client | None = None
@@ -95,16 +98,19 @@ class Turn:
         self._latest = connection
         self._schedule()
 
-    def begin_answers(self) -> None:
-        """Answers of a second broker are taken in, which lead to writes and replies."""
-        self._answering += 1
+    def begin_stretch(self) -> None:
+        """Sockets are served, or completions delivered, whose writes and replies are to leave
+        together, as soon as this is over. Such stretches may be nested."""
+        self._stretches += 1
 
-    def end_answers(self) -> None:
-        """All answers have been taken in. The turn ends now, unless a client's chunk has already
-        scheduled its end."""
-        self._answering -= 1
-        if self._answering or self._scheduled or self._ending:
+    def end_stretch(self) -> None:
+        """The stretch is over. With the outermost the turn ends, unless a client's chunk has
+        already scheduled its end."""
+        self._stretches -= 1
+        if self._stretches or self._scheduled or self._ending:
             return
+        self._chunks = 0
+        self._latest = None
         if self._dirty or self._touched:
             self._end()
 
@@ -131,7 +137,7 @@ class Turn:
                 store.own_pieces()
 
     def _schedule(self) -> None:
-        if not self._scheduled and not self._ending and not self._answering:
+        if not self._scheduled and not self._ending and not self._stretches:
             self._scheduled = True
             self._call_later(0, self._run)
 

@@ -55,13 +55,13 @@ class Flusher(Protocol):
         """End all threads except those that hang."""
 
 
-class Answers(Protocol):
-    """The turn of the broker, which treats completions like answers from other brokers."""
+class Stretches(Protocol):
+    """The turn of the broker: what the completions of flushes lead to leaves together."""
 
-    def begin_answers(self) -> None:
+    def begin_stretch(self) -> None:
         """Called before completions are delivered."""
 
-    def end_answers(self) -> None:
+    def end_stretch(self) -> None:
         """Called after them: the resulting data are written and sent now."""
 
 
@@ -82,13 +82,13 @@ class FlushThreads:
         workers: IWorkerThreads,
         reactor: IReactorFDSet,
         count: int,
-        answers: Answers,
+        turn: Stretches,
         make_flusher: Callable[[int], Flusher],
     ) -> None:
         self._workers = workers
         self._reactor = reactor
         self._count = count
-        self._answers = answers
+        self._turn = turn
         self._make_flusher = make_flusher
         self._flusher: Flusher | None = None
         self._next = 0
@@ -148,12 +148,12 @@ class FlushThreads:
     def doRead(self) -> None:
         """Deliver the completions of ended flushes."""
         assert self._flusher is not None  # the reactor watches only a started flusher
-        self._answers.begin_answers()
+        self._turn.begin_stretch()
         try:
             for token, number, seconds in self._flusher.take():
                 self._tell(self._flushes.pop(token), number, seconds)
         finally:
-            self._answers.end_answers()
+            self._turn.end_stretch()
         self._end_if_idle()
 
     def _tell(self, done: Done, number: int, seconds: float) -> None:
@@ -170,7 +170,7 @@ class FlushThreads:
 
 
 def flush_threads(
-    workers: IWorkerThreads, reactor: IReactorFDSet, count: int, answers: Answers
+    workers: IWorkerThreads, reactor: IReactorFDSet, count: int, turn: Stretches
 ) -> IWorkerThreads:
     """
     The same workers with threads in C beside them, if the C module is built. Test doubles are
@@ -179,4 +179,4 @@ def flush_threads(
     make_flusher = getattr(compiled, "Flusher", None)
     if make_flusher is None or type(workers) is not WorkerThreads:
         return workers
-    return FlushThreads(workers, reactor, count, answers, make_flusher)
+    return FlushThreads(workers, reactor, count, turn, make_flusher)

@@ -176,10 +176,10 @@ class WorkerThreadsContractTests(Contract, TestCase):
 class Turn:
     """Of a broker: that completions are told within it is another test."""
 
-    def begin_answers(self) -> None:
+    def begin_stretch(self) -> None:
         """See ``Answers``."""
 
-    def end_answers(self) -> None:
+    def end_stretch(self) -> None:
         """See ``Answers``."""
 
 

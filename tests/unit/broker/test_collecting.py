@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import re
 import resource
-import sys
 from errno import EIO
 from typing import Any
 
@@ -161,13 +159,7 @@ class TakenTests(CollectingCase):
                 for peer in peers:
                     self.assertEqual(len(opaques(peer.received())), 4)
 
-        work()
-        gc.collect()
-        before = sys.getallocatedblocks()
-        for _ in range(5):
-            work()
-        gc.collect()
-        self.assertLess(sys.getallocatedblocks() - before, 250)  # a leak would be 500, or more
+        self.assert_no_growth(work)
 
 
 class RefusedTests(CollectingCase):
@@ -204,28 +196,18 @@ class RefusedTests(CollectingCase):
         self.assertEqual(one.received().count(b"result 200"), 3)
         self.assertTrue(self.is_plain(served, one))
 
-    def limit(self, size: int) -> None:
-        """No file may be longer; what is longer already cannot grow."""
-        _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, most))
-
     def test_part_of_a_run_is_written(self) -> None:
         """Exactly the puts whose records are not in the file are refused."""
         served = self.serve()
         one, two = self.plain(served), self.plain(served)
         store = self.store(served)
-        filling = served.connect()
-        for _ in range(4):  # or the limit would hold for the log of the tests
-            filling.send(put(bytes(900_000)))
-            served.turn()
-        before = store.next_offset
+        before = self.fill(served)
         store.worker = Worker.HOLDING
         puts = [put(b"%04d" % number, opaque=b"%d" % number) for number in range(6)]
         one.send(b"".join(puts[:3]))
         served.turn()
         two.send(b"".join(puts[3:]))
         served.turn()
-        self.addCleanup(self.limit, resource.RLIM_INFINITY)
         self.limit(before + 4 * 24 + 10)
         store.worker = Worker.IDLE
         store.proceed()
@@ -244,11 +226,7 @@ class RefusedTests(CollectingCase):
         served = self.serve()
         plain, slow = self.plain(served), served.connect()
         store = self.store(served)
-        filling = served.connect()
-        for _ in range(4):  # or the limit would hold for the log of the tests
-            filling.send(put(bytes(900_000)))
-            served.turn()
-        before = store.next_offset
+        before = self.fill(served)
         store.worker = Worker.HOLDING
         puts = [put(b"%04d" % number, opaque=b"%d" % number) for number in range(7)]
         plain.send(b"".join(puts[:3]))
@@ -257,7 +235,6 @@ class RefusedTests(CollectingCase):
         served.turn()
         plain.send(b"".join(puts[5:]))
         served.turn()
-        self.addCleanup(self.limit, resource.RLIM_INFINITY)
         self.limit(before + 4 * 24 + 10)
         store.worker = Worker.IDLE
         store.proceed()

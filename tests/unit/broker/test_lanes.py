@@ -10,6 +10,7 @@ import resource
 import socket
 import struct
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -63,6 +64,30 @@ class LaneCase(SynchronousTestCase):
         store = served.broker.stores.get("test", 0)
         assert store is not None
         return store
+
+    def fill(self, served: Served) -> int:
+        """Fill partition 0, so that ``limit`` concerns no other file; returns its end."""
+        peer = served.connect()
+        for _ in range(4):
+            peer.send(put(bytes(900_000)))
+            served.turn()
+        return self.store(served).next_offset
+
+    def limit(self, size: int) -> None:
+        """No file may be longer until the end of the test; a longer file cannot grow."""
+        _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, most))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, most))
+
+    def assert_no_growth(self, work: Callable[[], None]) -> None:
+        """Assert that ``work``, done again and again, leaves as many blocks as there were."""
+        work()
+        gc.collect()
+        before = sys.getallocatedblocks()
+        for _ in range(5):
+            work()
+        gc.collect()
+        self.assertLess(sys.getallocatedblocks() - before, 250)  # a leak would be 500, or more
 
 
 class TakenTests(LaneCase):
@@ -150,13 +175,7 @@ class TakenTests(LaneCase):
                 peer.received()
             served.advance(1)  # what is unflushed is kept
 
-        work()
-        gc.collect()
-        before = sys.getallocatedblocks()
-        for _ in range(5):
-            work()
-        gc.collect()
-        self.assertLess(sys.getallocatedblocks() - before, 250)  # a leak would be 500, or more
+        self.assert_no_growth(work)
 
 
 class LeftTests(LaneCase):
@@ -250,23 +269,13 @@ class LeftTests(LaneCase):
 class FailedWriteTests(LaneCase):
     """A disk that takes only a part."""
 
-    def limit(self, size: int) -> None:
-        """A limit of the file size of this process."""
-        _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, most))
-
     def test_part_of_the_records(self) -> None:
         """Exactly the puts whose records are not in the file are refused; later ones are
         accepted."""
         served = self.serve()
         one, two = self.plain(served), self.plain(served)
         store = self.store(served)
-        filling = served.connect()
-        for _ in range(4):  # or the limit would hold for the log of the tests
-            filling.send(put(bytes(900_000)))
-            served.turn()
-        before = store.next_offset
-        self.addCleanup(self.limit, resource.RLIM_INFINITY)
+        before = self.fill(served)
         self.limit(before + 3 * 24 + 10)
         puts = [put(b"%04d" % number, opaque=b"%d" % number) for number in range(6)]
         one.send(b"".join(puts[:2]) + b"get test g 0 0 5 9\r\n" + puts[2])

@@ -22,7 +22,7 @@ class Wait:
         assert isinstance(served.sockets, LaneSet)
         self.calls = list(calls)
         self.asked = 0
-        served.sockets._wait = self
+        served.sockets._wait_ready = self
 
     def __call__(self, milliseconds: int) -> bool:
         """See the class."""

@@ -36,6 +36,26 @@ class LoneTests(SynchronousTestCase):
             broker.clock.advance(0)
             self.assertTrue(all(each.received() for each in clients))
 
+    def test_stretches(self) -> None:
+        """What is done within the outermost is written and answered at its end, without a call of
+        the reactor; no connection is remembered."""
+        broker = Broker(self.mktemp())
+        clients = [broker.client() for _ in range(3)]
+        clients[0].send(put(b"first"))
+        broker.clock.advance(1)
+        before = len(broker.clock.getDelayedCalls())
+        turn = broker.turn
+        turn.begin_stretch()
+        turn.begin_stretch()
+        for client in clients:
+            client.connection.dataReceived(put(b"hello"))
+        turn.end_stretch()
+        self.assertEqual([b""] * 2, [client.received() for client in clients[1:]])
+        turn.end_stretch()
+        self.assertTrue(all(client.received() for client in clients[1:]))
+        self.assertEqual(before, len(broker.clock.getDelayedCalls()))
+        self.assertIsNone(turn._latest)
+
     def test_one_call_of_the_reactor(self) -> None:
         """One call for any number of clients and partitions in a turn."""
         broker = Broker(self.mktemp())

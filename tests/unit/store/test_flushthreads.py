@@ -101,11 +101,11 @@ class FlushThreadsCase(SynchronousTestCase):
             make_flusher,
         )
 
-    def begin_answers(self) -> None:
+    def begin_stretch(self) -> None:
         """See ``Answers``."""
         self.events.append("begin")
 
-    def end_answers(self) -> None:
+    def end_stretch(self) -> None:
         """See ``Answers``."""
         self.events.append("end")
 
