@@ -56,11 +56,11 @@ class SlaveConnection(BrokerConnection):
 
     def data_received(self, data: bytes) -> None:
         """See ``Receiver``."""
-        self._turn.begin_answers()
+        self._turn.begin_stretch()
         try:
             self.take(data)
         finally:
-            self._turn.end_answers()
+            self._turn.end_stretch()
 
     def take(self, data: bytes) -> bool:
         """Take bytes that were received in a turn which ends soon; returns whether they were
@@ -83,14 +83,11 @@ class SlaveConnection(BrokerConnection):
     def _begun(self) -> None:
         """See ``LinkLife``."""
         super()._begun()
-        if self._link is not None:
-            self.send = self._link.write  # type: ignore[method-assign]  # one call less
         if isinstance(self._link, TwistedLink):
             self._adopt(self._link.transport, self.take, self._syncs.waits_only_for_slave)
         self._syncs.begun()
 
     def _ended(self) -> None:
         """See ``LinkLife``."""
-        self.__dict__.pop("send", None)
         self._syncs.lost()
         super()._ended()

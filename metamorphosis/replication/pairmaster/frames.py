@@ -23,12 +23,6 @@ that the replies to both can be distinguished on one connection."""
 
 NO_CHECKSUM: Final = -1
 
-run_frames: Callable[[bytes, bytes, int, int, int], bytes] | None = (
-    None if compiled is None else compiled.run_frames
-)
-"""``frames_of_run`` for records with a checksum, by head, run, number of records, opaque of the
-first and ``OPAQUES``."""
-
 _ACCEPTED: Final = b"result 200 "
 _TOKENS: Final = 6
 """Words of one reply that accepts a record: 200, length, opaque, id, partition, offset."""
@@ -99,9 +93,10 @@ def frames_of_run(
     :param count: the number of records.
     :param number: see ``frames_of``, as the other parameters.
     """
-    if run_frames is None or unchecked:
+    if compiled is None or unchecked:
         return frames_in_python(head, carve(run, verify=False).pieces, number, unchecked)[0]
-    return run_frames(head, run, count, number % OPAQUES, OPAQUES)
+    made: bytes = compiled.run_frames(head, run, count, number % OPAQUES, OPAQUES)
+    return made
 
 
 def sizes_in(run: bytes) -> list[int]:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from metamorphosis.errors import LogChanged, StoreError
 from metamorphosis.replication.pairmaster.flights import Fault
-from metamorphosis.replication.pairmaster.syncs import RECORD_BYTES
 from metamorphosis.store.batch import PENDING, STORED
 from metamorphosis.store.disk import write_once
 
@@ -62,9 +61,8 @@ class Landing:
             self.land(flight, count, size, offset)
             return
         _, descriptor, position, _, _ = place
-        self._syncs.waiting -= size + count * RECORD_BYTES
-        first, run = flight.done, flight.run
-        data = run if size == len(run) else flight.next_bytes(size)
+        self._syncs.freed(count, size)
+        first, data = flight.done, flight.next_bytes(size)
         written, number = write_once(descriptor, data, position)
         if written == size:
             flight.pass_over(count, size)
@@ -76,7 +74,8 @@ class Landing:
             return
         ends = list(accumulate(flight.sizes[first : first + count]))
         flight.pass_over(count, size)
-        self._wait(waits, first, count, None, appender.failed(data, ends, written, number), 0)
+        batch = appender.failed(data, ends, written, number)
+        self._wait(Portion(self._ended, waits, first, count, None, batch, 0))
 
     def land(self, flight: Flight, count: int, size: int, offset: int) -> None:
         """
@@ -98,7 +97,7 @@ class Landing:
                     raise LogChanged(f"the log ends at {store.next_offset}")
                 copy = store.append_copy(flight.next_bytes(size), count)
                 flight.pass_over(count, size)
-                self._wait(None, first, count, None, copy, 0)
+                self._wait(Portion(self._ended, None, first, count, None, copy, 0))
                 return
             batch = store.batch or store.open_batch()
         except StoreError as error:
@@ -113,21 +112,13 @@ class Landing:
         batch.add_run(flight.next_bytes(size), count)
         store.next_offset += size
         flight.pass_over(count, size)
-        self._wait(waits, first, count, offsets, batch, record)
+        self._wait(Portion(self._ended, waits, first, count, offsets, batch, record))
 
-    def _wait(
-        self,
-        waits: PairBatch | None,
-        first: int,
-        count: int,
-        offsets: list[int] | None,
-        batch: Batch,
-        record: int,
-    ) -> None:
-        """See ``Portion`` for the parameters."""
+    def _wait(self, portion: Portion) -> None:
+        """Let the portion tell its outcome, as soon as it is known."""
         self.pending += 1
         self._syncs.landing += 1
-        portion = Portion(self._ended, waits, first, count, offsets, batch, record)
+        batch = portion.batch
         if batch.state is PENDING:
             batch.waiters.append(portion.stored)
         else:
@@ -149,11 +140,11 @@ class Portion:
     :param waits: the batch of their puts; None: no put waits any longer.
     :param first: number of the first record in that batch.
     :param offsets: of the records, if those in their replies are wrong.
-    :param batch: of the store.
+    :ivar batch: of the store.
     :param record: the number in it of the first record.
     """
 
-    __slots__ = ("_batch", "_count", "_ended", "_first", "_offsets", "_record", "_waits")
+    __slots__ = ("_count", "_ended", "_first", "_offsets", "_record", "_waits", "batch")
 
     def __init__(
         self,
@@ -170,12 +161,12 @@ class Portion:
         self._first = first
         self._count = count
         self._offsets = offsets
-        self._batch = batch
+        self.batch = batch
         self._record = record
 
     def stored(self) -> None:
         """The store has written, and flushed in that mode, or has failed."""
-        batch, waits, count = self._batch, self._waits, self._count
+        batch, waits, count = self.batch, self._waits, self._count
         stored = count
         if batch.state is not STORED:
             stored = min(max(batch.stored_count - self._record, 0), count)

@@ -142,11 +142,13 @@ class PairedLog:
         """See ``Collecting``; a ``PairBatch`` has its refused records in ``deviating``."""
 
     def close_batch(self) -> PairBatch | None:
-        """Return the collected batch for sending; None if it was refused, or there is none."""
+        """Return the collected batch for sending; None if it was refused, or has no record."""
         batch = self.batch
         if batch is None:
             return None
         self.batch = None
+        if not batch.count:
+            return None  # its first put has failed before it was added
         if self.standing is JOINED:
             batch.close()
             return batch

@@ -20,7 +20,6 @@ from twisted.logger import Logger
 from metamorphosis.replication.pairmaster import frames
 from metamorphosis.replication.pairmaster.complaints import SlaveComplaints
 from metamorphosis.replication.pairmaster.flights import Fault, Flight, PairBatch, Sender
-from metamorphosis.replication.pairmaster.frames import OPAQUES, run_frames
 from metamorphosis.replication.pairmaster.underway import NEVER, STUCK_SECONDS, UnderWay
 
 if TYPE_CHECKING:
@@ -158,10 +157,7 @@ class Syncs:
     def _launch(self, log: Collector, batch: PairBatch) -> None:
         """Make the frames of a batch, and note that they wait for replies."""
         number, count = self._number, batch.records
-        if run_frames is None or batch.unchecked:
-            made = frames.frames_of_run(log.head, batch.run, count, number, batch.unchecked)
-        else:
-            made = run_frames(log.head, batch.run, count, number % OPAQUES, OPAQUES)
+        made = frames.frames_of_run(log.head, batch.run, count, number, batch.unchecked)
         self._out.append(made)
         deadline = self._runtime.seconds() + self.timeout
         flight = Flight(log, number, count, deadline, batch, batch.run)

@@ -233,6 +233,22 @@ class RefusedTests(PairCase):
         self.assertEqual([int(p.split()[-1]) for p in replies.split(b"result ")[1:]], [25, 50])
         self.assert_identical()
 
+    def test_put_that_fails_before_it_is_sent(self) -> None:
+        """A defect in the registration of its topic costs that put, and no other of its turn."""
+        self.pair.send(self.client, put(b"first") + put(b"first", partition=1))
+
+        def fails(config: object) -> None:
+            raise RuntimeError("no registration")
+
+        self.patch(self.pair.broker.responders, "topic_used", fails)
+        others = self.pair.client()
+        self.client.connection.dataReceived(b"put test 0 3 0 5\r\nold")  # not on the hot path
+        others.connection.dataReceived(put(b"second", 6, partition=1))
+        self.pair.settle()
+        self.assertEqual(self.statuses(others.received()), [b"200"])
+        self.flushLoggedErrors(RuntimeError)
+        self.assert_identical()
+
     def test_row_R34(self) -> None:
         """The slave is frozen: an answer after the time limit, with its text; when it continues,
         its late answer still appends."""
