@@ -150,7 +150,7 @@ class Lanes:
         lane.waiting.append(put)
         self._flow(lane)
         if lane.waiting:
-            put.since = self._runtime.seconds()
+            put.since = put.since or self._runtime.seconds()
 
     def attempt(self, put: Put) -> None:
         """The pause of a message is over: send it, and those that failed with it."""
@@ -330,7 +330,7 @@ class Lanes:
             self._unplaced[put.message[0]] = deque((put,))
             self._place(put.message[0])
         else:
-            put.since = self._runtime.seconds()
+            put.since = put.since or self._runtime.seconds()
             queue.append(put)
 
     def _place(self, topic: str) -> None:

@@ -124,7 +124,7 @@ class Sending:
                     raise
         cost = put.cost
         if self._waiting or self._outstanding + cost > self._max_outstanding and self._outstanding:
-            put.since = self._runtime.seconds()
+            put.since = put.since or self._runtime.seconds()
             self._waiting.append(put)
         elif self._in_order:
             self._outstanding += cost

@@ -981,6 +981,25 @@ class OrderTests(ProducingCase):
             self.runtime.advance(1)
         self.assertEqual([b"0", b"1", b"2", b"3"], sent)
 
+    def test_waits_for_room_and_then_for_its_lane(self) -> None:
+        """The time limit begins with the first wait, and not again with the second."""
+        sender = self.producer(
+            "test", retries=0, in_order=True, max_outstanding_bytes=2 * OVERHEAD_BYTES
+        )
+        self.runtime.advance(1)  # 0.0 would mean that it does not wait
+        hangs, answers = Partition(0, 0), Partition(0, 1)
+        future = sender.send("test", b"", partition=hangs)
+        sender.send("test", b"", partition=answers)
+        waits = sender.send("test", b"", partition=hangs)
+        future.addErrback(lambda _: None)
+        (answered,) = (put for put in self.puts() if put.partition == 1)
+        self.runtime.advance(2)
+        self.answer(answered)
+        self.runtime.advance(1.2)
+        with self.assertRaisesRegex(NotConnected, "waited 3.. s behind others"):
+            self.runtime.result(waits)
+        self.assertEqual([], self.puts())
+
     def test_bound_and_lanes(self) -> None:
         """Sends that wait for room enter their lanes in order."""
         sender = self.producer(in_order=True, max_outstanding_bytes=2 * OVERHEAD_BYTES)
