@@ -13,7 +13,6 @@
 #include "checksum.h"
 #include "codec.h"
 
-
 struct message {
     PyObject_HEAD PyObject *topic, *partition;
     PyObject *piece; /* of the log */

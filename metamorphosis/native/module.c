@@ -1,6 +1,6 @@
 /*
- * The native part as a module of Python; see __init__.py. This file, run.c, pairs.c and the files of the client use Python's
- * limited API of 3.11, the others do not use Python.
+ * The native part as a module of Python; see __init__.py. This file, run.c, pairs.c and the files of the client use
+ * Python's limited API of 3.11, the others do not use Python.
  *
  * Only constant tables are static: all state belongs to the module.
  */
@@ -23,8 +23,8 @@
 
 struct state {
     PyObject *store_error;
-    PyObject *batch, *open_batch, *count, *pieces, *next_offset, *puts, *syncs, *refuse, *max_body, *next_id, *carry; /* names */
-    PyObject *checked_only, *replies, *runs; /* likewise */
+    PyObject *batch, *open_batch, *count, *pieces, *next_offset, *puts, *syncs; /* names */
+    PyObject *refuse, *max_body, *next_id, *carry, *checked_only, *replies, *runs; /* likewise */
     PyObject *message_fields; /* the type */
     uint32_t (*crc32)(const uint8_t *data, size_t length);
 };
