@@ -38,6 +38,7 @@ class Connections:
     :ivar open: the open ones, in order of arrival.
     :ivar max_waiting: bytes of requests of one connection whose replies wait; then it pauses.
     :ivar waiting: bytes of requests whose replies wait, of all connections.
+    :ivar busy_poll: see ``lingering``; microseconds.
     :ivar overloaded: they exceed ``max-total-bytes``.
     """
 
@@ -53,6 +54,7 @@ class Connections:
         self.limits = FrameLimits(settings.max_line_bytes, settings.max_body_bytes)
         self.buffer = ReceiveBuffer()
         self.max_waiting = settings.max_connection_bytes
+        self.busy_poll = settings.busy_poll_us
         self.open: dict[Member, None] = {}
         self.waiting = 0
         self.overloaded = False

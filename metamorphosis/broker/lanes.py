@@ -14,11 +14,7 @@ Replies that wait for a batch, because their store cannot write at once, wait in
 the batch is stored. When its records have to be refused, the connection becomes slow, and Python
 has its replies.
 
-The two members of a pair linger: after a turn with nothing but ordinary requests they wait a moment
-for the next ones, before the reactor looks at anything else. The other member answers within that
-time, and each return through the reactor costs a third of the CPU time of such a turn. Other
-sockets and timers of the reactor wait for the same moment; so they do not linger while a reply
-waits for a flush. Nor do they with much under way: then larger turns are worth more.
+After a turn with nothing but ordinary requests the set may linger for the next (``lingering``).
 """
 
 from __future__ import annotations
@@ -26,10 +22,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from select import EPOLLIN
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from metamorphosis.broker.hotpath.turn import BYTES, EVENT, UNSENT, WAITING, TurnStores
+from metamorphosis.broker.lingering import Lingering
 from metamorphosis.broker.replies import FileReply, send_mixed
 from metamorphosis.broker.sockets import SocketSet, Take
 from metamorphosis.native import turn
@@ -42,13 +38,9 @@ if TYPE_CHECKING:
     from metamorphosis.broker.connections import Connections
     from metamorphosis.store.batch import Batch
 
-LINGER_SECONDS = 0.001
-LINGER_MILLISECONDS = 1
-"""No further wait begins after the first, and none is longer than the second."""
-
 LINGER_BYTES = 32 << 10
-"""With more bytes of requests in a turn, or waiting, a member of a pair does not linger: what comes
-while the reactor is away makes the next turn larger, and each request cheaper."""
+"""With more bytes of requests in a turn, or waiting, the set does not linger: what comes while the
+reactor is away makes the next turn larger, and each request cheaper."""
 
 LONGEST_WAIT = 63
 """The most events for which a connection stays slow."""
@@ -64,6 +56,7 @@ class LaneSet(SocketSet):
 
     :param shared: what the connections share.
     :ivar plain: descriptors of the plain connections.
+    :ivar lingering: when it waits for the next requests itself.
     :raises TypeError: the turn in C is not built or is disabled.
     """
 
@@ -85,15 +78,17 @@ class LaneSet(SocketSet):
         self._is_expected: Callable[[], bool] = lambda: False
         self._serving = False
         self._ordinary = True  # so were the requests of this turn
-        self._wait_ready: Callable[[int], bool] = self._lanes.wait
+        self.lingering = Lingering(self._lanes.wait, shared.busy_poll)
         self._waits: dict[int, list[int]] = {}  # remaining events, and their first number
 
     def doRead(self) -> None:
         """Let the turn serve the ready sockets, serve in Python those that it leaves, then write
-        what has collected."""
-        ordinary = self._serve_ready()
-        if ordinary and self._is_of_pair and self._may_linger():
-            self._linger()
+        what has collected; then linger for more, if it comes soon."""
+        lingering = self.lingering
+        lingering.begin()
+        while self._serve_ready() and self._may_linger() and lingering.more(self._is_of_pair):
+            pass
+        lingering.end()
 
     def _serve_ready(self) -> bool:
         """Serve the ready sockets; returns whether all their requests were ordinary."""
@@ -111,15 +106,11 @@ class LaneSet(SocketSet):
             turn.end_stretch()
         return self._ordinary
 
-    def _linger(self) -> None:
-        """Serve requests that come within a moment; see the module."""
-        end = monotonic() + LINGER_SECONDS
-        while self._wait_ready(LINGER_MILLISECONDS) and self._serve_ready() and monotonic() < end:
-            if not self._may_linger():
-                return
-
     def _may_linger(self) -> bool:
-        """Whether little is under way, and no reply waits, or only for an adopted socket."""
+        """Whether the next requests come soon, little is under way, and no reply waits, or only for
+        an adopted socket."""
+        if not self._is_of_pair and not (self.lingering.soon and self._lanes.served() == 1):
+            return False
         if self._held > LINGER_BYTES or self._lanes.taken() > LINGER_BYTES:
             return False
         return not self._held or self._is_expected()

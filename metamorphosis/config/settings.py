@@ -74,6 +74,7 @@ SECTIONS: dict[str, tuple[Key, ...]] = {
         Key("max-total-bytes", "max_total_bytes", integer, low=1, hint=_NUMBER_HINT),
         Key("idle-seconds", "idle_seconds", integer, low=1, hint=_NUMBER_HINT),
         Key("max-long-poll-ms", "max_long_poll_ms", integer, low=0, hint="0 or more is needed"),
+        Key("busy-poll-us", "busy_poll_us", integer, low=0, high=1000, hint="0 to 1000 are needed"),
         Key("congestion-control", "congestion_control", congestion_control),
     ),
 }

@@ -149,7 +149,7 @@ bool receive_round(struct turn *turn) {
     turn->has_id = false;
     if (!look(turn, 0))
         return false;
-    for (; turn->ready_at < turn->ready_count; turn->ready_at++) {
+    for (; turn->ready_at < turn->ready_count; turn->ready_at++, turn->served++) {
         const struct epoll_event *event = &turn->events[turn->ready_at];
         if (!serve(turn, event->data.fd, event->events))
             break;

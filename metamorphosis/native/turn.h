@@ -143,6 +143,7 @@ struct turn {
     struct ready slow[MAX_EVENTS];
     size_t slow_count;
     size_t request_bytes; /* of the requests taken since the caller has set it to 0 */
+    size_t served;        /* sockets, likewise */
     bool has_id; /* `next_id` is valid */
     int64_t next_id;
 };

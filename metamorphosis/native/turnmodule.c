@@ -53,7 +53,7 @@ static PyObject *turn(PyObject *self, PyObject *ignored) {
     if (list == NULL)
         return NULL;
     lanes->busy = true;
-    lanes->turn->request_bytes = 0;
+    lanes->turn->request_bytes = lanes->turn->served = 0;
     int64_t ends = nanoseconds() + TURN_NANOSECONDS;
     do {
         if (!receive_round(lanes->turn))
@@ -72,13 +72,33 @@ static PyObject *taken(PyObject *self, PyObject *ignored) {
     return PyLong_FromSize_t(((Lanes *)self)->turn->request_bytes);
 }
 
-PyDoc_STRVAR(wait_doc, "wait(milliseconds) -> bool\n--\n\n"
-                       "Wait until a socket is ready; the next turn serves it.");
+PyDoc_STRVAR(served_doc, "served() -> int\n--\n\n"
+                         "The sockets that the last turn has served, or left to Python.");
 
-static PyObject *wait_ready(PyObject *self, PyObject *argument) {
+static PyObject *served(PyObject *self, PyObject *ignored) {
+    (void)ignored;
+    return PyLong_FromSize_t(((Lanes *)self)->turn->served);
+}
+
+/* The outcome of a wait; as in broker/lingering.py. */
+enum outcome { NOTHING, AT_ONCE, LATER };
+
+static enum outcome wait_for(struct turn *turn, int microseconds, int milliseconds) {
+    int64_t until = nanoseconds() + 1000 * (int64_t)microseconds;
+    while (microseconds > 0 && nanoseconds() < until)
+        if (look(turn, 0))
+            return AT_ONCE;
+    return look(turn, milliseconds) ? LATER : NOTHING;
+}
+
+PyDoc_STRVAR(wait_doc, "wait(microseconds, milliseconds) -> int\n--\n\n"
+                       "Wait until a socket is ready, first in a busy poll and then asleep; the next turn serves it.\n"
+                       "Returns 0 if none is, 1 if the busy poll has found it, 2 if it came later.");
+
+static PyObject *wait_ready(PyObject *self, PyObject *arguments) {
     Lanes *lanes = (Lanes *)self;
-    int milliseconds = (int)PyLong_AsLong(argument);
-    if (milliseconds == -1 && PyErr_Occurred() != NULL)
+    int microseconds, milliseconds;
+    if (!PyArg_ParseTuple(arguments, "ii:wait", &microseconds, &milliseconds))
         return NULL;
     if (lanes->busy) {
         PyErr_SetString(PyExc_RuntimeError, "a turn is running");
@@ -86,10 +106,10 @@ static PyObject *wait_ready(PyObject *self, PyObject *argument) {
     }
     lanes->busy = true;
     PyThreadState *thread = PyEval_SaveThread();
-    bool found = look(lanes->turn, milliseconds);
+    enum outcome outcome = wait_for(lanes->turn, microseconds, milliseconds);
     PyEval_RestoreThread(thread);
     lanes->busy = false;
-    return PyBool_FromLong(found);
+    return PyLong_FromLong(outcome);
 }
 
 PyDoc_STRVAR(plain_doc, "plain(descriptor, left, syncs) -> bool\n--\n\n"
@@ -201,7 +221,8 @@ static PyObject *active(PyObject *self, PyObject *argument) {
 static PyMethodDef methods[] = {
     {"turn", turn, METH_NOARGS, turn_doc},
     {"taken", taken, METH_NOARGS, taken_doc},
-    {"wait", wait_ready, METH_O, wait_doc},
+    {"served", served, METH_NOARGS, served_doc},
+    {"wait", wait_ready, METH_VARARGS, wait_doc},
     {"plain", plain, METH_VARARGS, plain_doc},
     {"slow", slow, METH_O, slow_doc},
     {"active", active, METH_O, active_doc},

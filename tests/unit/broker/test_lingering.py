@@ -1,11 +1,24 @@
-"""The members of a pair: the wait for the next ordinary requests, and the socket to the slave."""
+"""The wait for the next ordinary requests, and a socket that the broker has opened itself."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
+
+from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.broker import lanes
-from metamorphosis.broker.lanes import LINGER_MILLISECONDS, LaneSet
+from metamorphosis.broker.lanes import LaneSet
+from metamorphosis.broker.lingering import (
+    AT_ONCE,
+    LATER,
+    LINGER_MILLISECONDS,
+    LINGER_SECONDS,
+    MOST_SKIPPED,
+    NOTHING,
+    SOON_SECONDS,
+    Lingering,
+)
 from tests.support.lanes import Peer, Served
 from tests.unit.broker.test_hotpath import put
 from tests.unit.broker.test_lanes import LaneCase
@@ -13,57 +26,152 @@ from tests.unit.broker.test_sockets import Transport
 from tests.unit.broker.test_synclanes import SlaveCase
 from tests.unit.broker.test_syncscan import sync
 
+POLL = 60
+"""Microseconds of a busy poll."""
+
 
 class Wait:
     """In place of the wait: each call does the next thing, and says whether the set is ready.
-    After the last one nothing comes."""
+    After the last one nothing comes. Time stands still, unless a test moves it."""
 
     def __init__(self, served: Served, *calls: Callable[[], bool]) -> None:
         assert isinstance(served.sockets, LaneSet)
         self.calls = list(calls)
-        self.asked = 0
-        served.sockets._wait_ready = self
+        self.asked: list[tuple[int, int]] = []
+        self.now = 100.0
+        served.sockets.lingering = Lingering(self, POLL, lambda: self.now)
 
-    def __call__(self, milliseconds: int) -> bool:
+    def __call__(self, microseconds: int, milliseconds: int) -> int:
         """See the class."""
-        assert milliseconds == LINGER_MILLISECONDS
-        self.asked += 1
-        return bool(self.calls) and self.calls.pop(0)()
+        self.asked.append((microseconds, milliseconds))
+        return AT_ONCE if self.calls and self.calls.pop(0)() else NOTHING
+
+
+def comes(peer: Peer, data: bytes) -> Callable[[], bool]:
+    """Bytes that come during the wait."""
+
+    def send() -> bool:
+        peer.send(data)
+        return True
+
+    return send
+
+
+class RuleTests(SynchronousTestCase):
+    """When it is waited, and how."""
+
+    def setUp(self) -> None:
+        """Waits of which nothing comes."""
+        self.now = 100.0
+        self.outcomes: list[int] = []
+        self.asked: list[tuple[int, int]] = []
+
+    def lingering(self, busy_poll: int = POLL) -> Lingering:
+        """The rules."""
+        return Lingering(self.wait, busy_poll, lambda: self.now)
+
+    def wait(self, microseconds: int, milliseconds: int) -> int:
+        """The next outcome."""
+        self.asked.append((microseconds, milliseconds))
+        return self.outcomes.pop(0) if self.outcomes else NOTHING
+
+    def turns(self, lingering: Lingering, count: int, sleeps: bool) -> list[int]:
+        """The numbers of those turns that have waited with a busy poll."""
+        polled = []
+        for number in range(count):
+            del self.asked[:]
+            lingering.begin()
+            lingering.more(sleeps)
+            lingering.end()
+            if any(microseconds for microseconds, _ in self.asked):
+                polled.append(number)
+        return polled
+
+    def test_soon(self) -> None:
+        """So is a turn that begins within the time of the end of the one before."""
+        lingering = self.lingering()
+        self.assertFalse(lingering.soon)
+        for pause, soon in ((0.0, False), (SOON_SECONDS * 0.99, True), (SOON_SECONDS, False)):
+            self.now += pause
+            lingering.begin()
+            self.assertEqual(lingering.soon, soon, pause)
+            self.now += 1  # the turn itself
+            lingering.end()
+
+    def test_outcomes(self) -> None:
+        """Whether something has come."""
+        for sleeps in (True, False):
+            for outcome, came in ((NOTHING, False), (AT_ONCE, True), (LATER, True)):
+                lingering = self.lingering()
+                lingering.begin()
+                self.outcomes = [outcome]
+                self.assertEqual(lingering.more(sleeps), came)
+        self.assertEqual(self.asked, [(POLL, LINGER_MILLISECONDS)] * 3 + [(POLL, 0)] * 3)
+
+    def test_limit(self) -> None:
+        """No wait begins a millisecond after the turn."""
+        lingering = self.lingering()
+        self.outcomes = [AT_ONCE] * 3
+        lingering.begin()
+        self.now += LINGER_SECONDS * 0.99
+        self.assertTrue(lingering.more(True))
+        self.now += LINGER_SECONDS * 0.01
+        self.assertFalse(lingering.more(True))
+        self.assertEqual(len(self.asked), 1)
+
+    def test_in_vain(self) -> None:
+        """After busy polls in vain one, three, seven waits have none, and so on up to a limit."""
+        for sleeps in (True, False):
+            polled = self.turns(self.lingering(), 1000, sleeps)
+            gaps = [after - before - 1 for before, after in pairwise(polled)]
+            self.assertEqual(gaps, [1, 3, 7, 15, 31, 63, 127, 255, MOST_SKIPPED], sleeps)
+
+    def test_later_is_in_vain(self) -> None:
+        """What came after the busy poll would have come without it."""
+        lingering = self.lingering()
+        self.outcomes = [LATER] * 20
+        self.assertEqual(self.turns(lingering, 8, True), [0, 2, 6])
+
+    def test_in_time_again(self) -> None:
+        """After one that found something each wait has one again."""
+        lingering = self.lingering()
+        self.turns(lingering, 6, False)
+        self.outcomes = [AT_ONCE] * 3
+        self.assertEqual(self.turns(lingering, 5, False), [0, 1, 2, 3])
+
+    def test_none(self) -> None:
+        """Without a busy poll there is only the sleep."""
+        lingering = self.lingering(0)
+        self.assertEqual(self.turns(lingering, 3, True), [])
+        self.assertEqual(self.asked, [(0, LINGER_MILLISECONDS)])
+        self.assertEqual(self.turns(lingering, 3, False), [])
+        self.assertEqual(self.asked, [])
 
 
 class SlaveTests(SlaveCase):
     """The slave of a pair."""
 
-    def comes(self, peer: Peer, data: bytes) -> Callable[[], bool]:
-        """Bytes that come during the wait."""
-
-        def send() -> bool:
-            peer.send(data)
-            return True
-
-        return send
-
     def test_next_record(self) -> None:
         """It is answered before the reactor looks at anything else, as long as one comes."""
         served = self.slave()
         peer = self.master(served)
-        wait = Wait(served, self.comes(peer, sync(b"b")), self.comes(peer, sync(b"c")))
+        wait = Wait(served, comes(peer, sync(b"b")), comes(peer, sync(b"c")))
         peer.send(sync(b"a"))
         served.sockets.doRead()
         self.assertEqual(peer.received().count(b"result 200"), 3)
-        self.assertEqual(wait.asked, 3)
+        self.assertEqual(len(wait.asked), 3)
 
     def test_something_else(self) -> None:
         """After another request the reactor continues."""
         served = self.slave()
         peer = self.master(served)
-        wait = Wait(served, self.comes(peer, b"version 5\r\n"))
+        wait = Wait(served, comes(peer, b"version 5\r\n"))
         peer.send(sync(b"a"))
         served.sockets.doRead()
-        self.assertEqual(wait.asked, 1)
+        self.assertEqual(len(wait.asked), 1)
         peer.send(b"version 6\r\n")
         served.sockets.doRead()
-        self.assertEqual(wait.asked, 1)
+        self.assertEqual(len(wait.asked), 1)
         served.turn()
         self.assertEqual(peer.received().count(b"result 200"), 3)
 
@@ -74,21 +182,25 @@ class SlaveTests(SlaveCase):
         wait = Wait(served)
         peer.send(sync(b"x" * 1000) * (lanes.LINGER_BYTES // 1000))
         served.sockets.doRead()
-        self.assertEqual(wait.asked, 0)
+        self.assertEqual(len(wait.asked), 0)
         peer.send(sync(b"x" * 1000))
         served.sockets.doRead()
-        self.assertEqual(wait.asked, 1)
+        self.assertEqual(len(wait.asked), 1)
 
     def test_limit(self) -> None:
         """The reactor continues after a while, however much comes."""
         served = self.slave()
         peer = self.master(served)
-        times = iter((0.0, 0.0004, 0.0008, 0.0011))
-        self.patch(lanes, "monotonic", lambda: next(times, 1.0))
-        wait = Wait(served, *[self.comes(peer, sync(b"b"))] * 4)
+
+        def comes_later() -> bool:
+            wait.now += 0.0004
+            peer.send(sync(b"b"))
+            return True
+
+        wait = Wait(served, *[comes_later] * 4)
         peer.send(sync(b"a"))
         served.sockets.doRead()
-        self.assertEqual(wait.asked, 3)
+        self.assertEqual(wait.asked, [(POLL, LINGER_MILLISECONDS)] * 3)
         wait.calls.clear()
 
 
@@ -104,7 +216,7 @@ class FlushTests(SlaveCase):
         for _ in range(2):
             peer.send(sync(b"a"))
             served.sockets.doRead()
-        self.assertEqual((wait.asked, peer.received()), (0, b""))
+        self.assertEqual((wait.asked, peer.received()), ([], b""))
         served.broker.threads.release()
         served.turn()
         self.assertEqual(peer.received().count(b"result 200"), 2)
@@ -113,15 +225,88 @@ class FlushTests(SlaveCase):
 class PlainTests(LaneCase):
     """A broker of no pair."""
 
-    def test_no_wait(self) -> None:
-        """It returns to the reactor at once."""
-        served = self.serve()
+    def setUp(self) -> None:
+        """Two clients."""
+        self.served = self.serve()
+        self.peer, self.other = self.plain(self.served), self.plain(self.served)
+
+    def turn(self, wait: Wait, peer: Peer, data: bytes = put(b"x"), replies: int = 1) -> None:
+        """A request of this client, and what comes meanwhile."""
+        peer.send(data)
+        self.served.sockets.doRead()
+        self.assertEqual(peer.received().count(b"result 200"), replies)
+
+    def test_first(self) -> None:
+        """After a pause it returns to the reactor at once."""
+        wait = Wait(self.served)
+        self.turn(wait, self.peer)
+        wait.now += 0.001
+        self.turn(wait, self.peer)
+        self.assertEqual(wait.asked, [])
+
+    def test_lone_client(self) -> None:
+        """The next requests are answered before the reactor looks at anything else."""
+        more = [comes(self.peer, put(b"y")) for _ in range(2)]
+        wait = Wait(self.served, *more)
+        self.turn(wait, self.peer)
+        self.turn(wait, self.peer, replies=3)
+        self.assertEqual(wait.asked, [(POLL, 0)] * 3)
+
+    def test_two_clients(self) -> None:
+        """There is no wait after a turn of both."""
+        wait = Wait(self.served)
+        self.turn(wait, self.peer)
+        self.other.send(put(b"y"))
+        self.turn(wait, self.peer)
+        self.assertIn(b"result 200", self.other.received())
+        self.assertEqual(wait.asked, [])
+
+    def test_something_else(self) -> None:
+        """There is none after another request."""
+        wait = Wait(self.served)
+        self.turn(wait, self.peer)
+        self.peer.send(b"version 5\r\n")
+        self.served.sockets.doRead()
+        self.assertEqual(wait.asked, [])
+
+    def test_group_commit(self) -> None:
+        """There is none while a reply waits for its flush; when it has left, there is."""
+        served = self.serve(unflush_threshold=0)
         peer = self.plain(served)
         wait = Wait(served)
+        for held in (True, False):
+            if held:
+                served.broker.threads.hold()
+            peer.send(put(b"x"))
+            served.sockets.doRead()
+            self.assertEqual(wait.asked, [] if held else [(POLL, 0)])
+            served.broker.threads.release()
+            served.turn()
+            self.assertIn(b"result 200", peer.received())
+
+
+class WaitTests(LaneCase):
+    """The wait itself."""
+
+    def test_outcomes(self) -> None:
+        """A ready socket is found at once, with and without a busy poll."""
+        served = self.serve()
+        peer = self.plain(served)
+        assert isinstance(served.sockets, LaneSet)
+        wait = served.sockets._lanes.wait
+        self.assertEqual([wait(0, 0), wait(1, 0), wait(1, 1)], [NOTHING] * 3)
         peer.send(put(b"x"))
-        served.sockets.doRead()
+        self.assertEqual([wait(1000, 0), wait(0, 0)], [AT_ONCE, LATER])
+        served.turn()
         self.assertIn(b"result 200", peer.received())
-        self.assertEqual(wait.asked, 0)
+
+    def test_odd_arguments(self) -> None:
+        """They are refused."""
+        served = self.serve()
+        assert isinstance(served.sockets, LaneSet)
+        for arguments in ((1,), ("1", 1), (1, None), (1 << 40, 1)):
+            with self.assertRaises((TypeError, OverflowError)):
+                served.sockets._lanes.wait(*arguments)
 
 
 class AdoptedTests(LaneCase):
@@ -155,7 +340,7 @@ class AdoptedTests(LaneCase):
             self.read(data)
         self.assertEqual(self.taken, whole)
         self.assertEqual(self.transport.events, [])
-        self.assertEqual(self.wait.asked, 1)
+        self.assertEqual(len(self.wait.asked), 1)
 
     def test_clients_in_the_same_turn(self) -> None:
         """Both are served."""

@@ -33,6 +33,8 @@ class SettingsTests(IniTestCase):
                 text, value = values[type(default)]
                 if key.name == "sync-threads":
                     text, value = "3", 3
+                if key.name == "busy-poll-us":
+                    text, value = "2*50", 100
                 loaded = self.settings(f"[{section}]\n{key.name}={text}\n")
                 expected = dataclasses.replace(Settings(path=self.own), **{key.attribute: value})
                 self.assertEqual(loaded, expected)
