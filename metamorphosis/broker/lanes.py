@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from metamorphosis.broker.hotpath.turn import BYTES, EVENT, UNSENT, WAITING, TurnStores
 from metamorphosis.broker.lingering import Lingering
 from metamorphosis.broker.replies import FileReply, send_mixed
-from metamorphosis.broker.sockets import SocketSet, Take
+from metamorphosis.broker.sockets import Resume, SocketSet, Take
 from metamorphosis.native import turn
 from metamorphosis.store.batch import STORED
 
@@ -73,7 +73,7 @@ class LaneSet(SocketSet):
         )
         self._held = 0  # bytes of requests whose replies wait in C
         self.plain: set[int] = set()
-        self._received: dict[int, Take] = {}  # adopted sockets from which C receives
+        self._line = -1  # the adopted socket on which C sends and receives
         self._is_of_pair = False
         self._is_expected: Callable[[], bool] = lambda: False
         self._serving = False
@@ -122,8 +122,8 @@ class LaneSet(SocketSet):
             transport: Any = self._transports.get(descriptor)
             if transport is None:  # closed while an earlier item was served
                 _let_go(kind, rest)
-            elif descriptor in self._received and kind == BYTES:
-                self._take_received(transport, rest[0])
+            elif kind != EVENT and transport in self.adopted:
+                self._serve_line(transport, kind, rest[0])
             elif kind == EVENT:
                 (event,) = rest
                 if transport in self.adopted:
@@ -194,23 +194,42 @@ class LaneSet(SocketSet):
 
     # Adopted sockets
 
-    def adopt(self, transport: Any, take: Take, is_expected: Callable[[], bool]) -> None:
-        """See ``SocketSet``. C receives, and leaves all bytes: none are ``sync``, the only requests
-        that it would take."""
+    def adopt(self, transport: Any, take: Take, is_expected: Callable[[], bool]) -> Resume:
+        """See ``SocketSet``. C sends and receives; it leaves the bytes that are no answers to its
+        frames, and those until ``take`` lets it resume."""
         self._is_of_pair = True
         self._is_expected = is_expected
         super().adopt(transport, take, is_expected)
-        self._receive(transport)
+        self._open_line(transport)
+        resume: Resume = self._lanes.resume
+        return resume
 
-    def _receive(self, transport: Any) -> None:
-        """Let C receive."""
+    def _open_line(self, transport: Any) -> None:
+        """Let C send and receive."""
         descriptor = transport.fileno()
-        if self._masks.get(descriptor) == EPOLLIN and self._lanes.plain(descriptor, b"", True):
-            self._received[descriptor] = self.adopted[transport]
+        if self._masks.get(descriptor) == EPOLLIN and self._lanes.line(descriptor):
+            self._line = descriptor
+
+    def _close_line(self, descriptor: int, transport: Any) -> None:
+        """Let Python send and receive, if C does."""
+        if descriptor != self._line:
+            return
+        self._line = -1
+        left, _, _ = self._lanes.slow(descriptor)
+        if left:
+            self._take_received(transport, left)
+
+    def _serve_line(self, transport: Any, kind: int, rest: Any) -> None:
+        """Send frames that the socket did not take, or take bytes that are left."""
+        if kind == UNSENT:
+            self._ordinary = False
+            transport.write(b"".join(rest))
+        else:
+            self._take_received(transport, rest)
 
     def _take_received(self, transport: Any, data: bytes) -> None:
         try:
-            if not self._received[transport.fileno()](data):
+            if not self.adopted[transport](data):
                 self._ordinary = False
         except Exception as error:
             self._log.failure("Serving {transport} failed", transport=transport)
@@ -219,11 +238,10 @@ class LaneSet(SocketSet):
     def _serve_adopted(self, descriptor: int, transport: Any, event: int) -> None:
         """Serve an event that C has left: its end, or room to write."""
         self._ordinary = False
-        if self._received.pop(descriptor, None) is not None:
-            self._lanes.slow(descriptor)
+        self._close_line(descriptor, transport)
         self._serve(transport, event)
         if self._transports.get(descriptor) is transport:
-            self._receive(transport)
+            self._open_line(transport)
 
     # States
 
@@ -275,8 +293,7 @@ class LaneSet(SocketSet):
         if mask != before:
             if mask != EPOLLIN:
                 self._end_plain(descriptor, transport)
-                if self._received.pop(descriptor, None) is not None:
-                    self._lanes.slow(descriptor)
+                self._close_line(descriptor, transport)
             if not mask:
                 self._lanes.slow(descriptor)  # drops an event that was not served yet
                 self._waits.pop(descriptor, None)

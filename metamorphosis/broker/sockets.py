@@ -34,6 +34,13 @@ _GONE = EPOLLERR | EPOLLHUP
 Take = Callable[[bytes], bool]
 """Takes received bytes; returns whether they were nothing but the usual ones."""
 
+Resume = Callable[[int], None]
+"""Lets C take the next answers: ``take`` has taken all bytes, and nothing incomplete is left."""
+
+
+def nothing_to_resume(number: int) -> None:
+    """C takes no answers."""
+
 
 @implementer(IReadDescriptor)
 class SocketSet:
@@ -64,7 +71,7 @@ class SocketSet:
     def note_active(self) -> None:
         """Tell the connections of which bytes have come, where they do not see it themselves."""
 
-    def adopt(self, transport: Any, take: Take, is_expected: Callable[[], bool]) -> None:
+    def adopt(self, transport: Any, take: Take, is_expected: Callable[[], bool]) -> Resume:
         """
         Watch a socket that the reactor has watched for input until now: it is served in the same
         turn as the clients. It returns to the reactor when the set closes.
@@ -72,6 +79,7 @@ class SocketSet:
         :param transport: a ``FileDescriptor``, whose ``reactor`` this becomes.
         :param take: gets its bytes where the set receives them itself.
         :param is_expected: whether the replies of clients wait for its bytes, and for nothing else.
+        :returns: to be called by ``take`` with the number of the frame whose answer comes next.
         """
         for ended in [each for each in self.adopted if not each.connected]:
             del self.adopted[ended]
@@ -79,6 +87,7 @@ class SocketSet:
         transport.reactor = self
         self.adopted[transport] = take
         transport.startReading()
+        return nothing_to_resume
 
     def close(self) -> None:
         """Close the descriptor of the set; its clients have ended before."""

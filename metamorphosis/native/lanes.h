@@ -21,6 +21,7 @@ struct lane {
     uint32_t length;   /* of `left` */
     bool plain;
     bool syncs;  /* the lane of a pair's master: only its `sync` requests are ordinary */
+    bool answers; /* the lane of a pair's slave: it sends answers, see line.h */
     bool active; /* bytes came since Python read this flag last */
 };
 

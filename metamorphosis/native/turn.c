@@ -32,6 +32,7 @@ bool make_turn(struct turn *turn, int set, size_t max_body, size_t max_held, str
     memset(turn->appender_buckets, 0xff, sizeof turn->appender_buckets);
     memset(turn->reader_buckets, 0xff, sizeof turn->reader_buckets);
     make_batches(&turn->batches);
+    make_line(&turn->line);
     turn->area = sys_realloc(NULL, AREA_BYTES);
     return turn->area != NULL;
 }
@@ -39,6 +40,7 @@ bool make_turn(struct turn *turn, int set, size_t max_body, size_t max_held, str
 void free_turn(struct turn *turn) {
     free_lanes(&turn->lanes);
     free_batches(&turn->batches);
+    free_line(&turn->line);
     free_spare(&turn->spare);
     free(turn->area);
     free(turn->appenders);
@@ -74,12 +76,13 @@ static void take_chunk(struct turn *turn, int descriptor, struct lane *lane, siz
     *answered = (struct answered){
         .descriptor = descriptor,
         .syncs = lane->syncs,
+        .answers = lane->answers,
         .waits = lane->held != NULL,
         .first = (uint32_t)turn->taken_count,
     };
     answered->reply_start = answered->sent = turn->reply_bytes;
     turn->area_used += lane->length + count;
-    const uint8_t *past = take_requests(turn, answered, start, end);
+    const uint8_t *past = lane->answers ? start : take_requests(turn, answered, start, end);
     answered->request_bytes = (size_t)(past - start);
     lane->taken += answered->request_bytes;
     turn->request_bytes += answered->request_bytes;
@@ -88,7 +91,10 @@ static void take_chunk(struct turn *turn, int descriptor, struct lane *lane, siz
     answered->reply_end = turn->reply_bytes;
     answered->rest = (struct span){past, (size_t)(end - past)};
     lane->active = true;
-    keep_rest(turn, lane, answered, end);
+    if (lane->answers)
+        keep_left(lane, NULL, 0); /* needs no memory */
+    else
+        keep_rest(turn, lane, answered, end);
 }
 
 /* Serve one socket; false: there is no room for it in this round. */

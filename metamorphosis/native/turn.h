@@ -18,6 +18,7 @@
 #include "codec.h"
 #include "held.h"
 #include "lanes.h"
+#include "line.h"
 
 #define MAX_EVENTS 1024
 #define AREA_BYTES (512 << 10)     /* received in a round, from all connections */
@@ -35,6 +36,7 @@ struct appender {
     uint32_t next;     /* the next with the same hash */
     void *store;       /* owned by the caller; NULL: its puts are not ordinary now */
     bool collects;     /* its records go to the caller, who writes them later */
+    bool sends;        /* they collect, and leave with the frames of this turn if the line is open */
     bool checked_only; /* puts without a checksum are not ordinary */
     int descriptor;
     int64_t position, next_offset;
@@ -79,6 +81,7 @@ struct taken {
 struct answered {
     int descriptor;
     bool syncs;                  /* of a pair's master */
+    bool answers;                /* of a pair's slave */
     uint32_t first, end;         /* its requests in `taken` */
     size_t request_bytes;        /* their bytes */
     size_t reply_start, reply_end;
@@ -116,6 +119,7 @@ struct calls {
 /* The memory of one set of sockets, and the present round. */
 struct turn {
     struct lanes lanes;
+    struct line line;
     struct batches batches;
     struct spare spare;
     struct calls calls;

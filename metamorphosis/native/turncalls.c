@@ -6,11 +6,13 @@
 
 #include <errno.h>
 
+#include "landing.h"
 #include "taking.h"
 
 #define BROKER_MASK 0x3ff000 /* of an id */
 #define MILLISECOND_BITS 22
-#define COLLECTS (-1) /* in place of a descriptor; as in broker/hotpath/turn.py */
+#define COLLECTS (-1) /* in place of a descriptor; as in store/appender.py */
+#define SENDS (-2)    /* likewise; as in replication/pairmaster/appending.py */
 
 /* Log an error that cannot be returned to a caller. */
 static void report(PyObject *from) {
@@ -29,7 +31,8 @@ static void begin(void *context, struct appender *appender) {
         PyArg_ParseTuple(answer, "OiLLp", &store, &appender->descriptor, &position, &next_offset, &checked_only)) {
         Py_INCREF(store);
         appender->store = store;
-        appender->collects = appender->descriptor == COLLECTS;
+        appender->sends = appender->descriptor == SENDS;
+        appender->collects = appender->descriptor == COLLECTS || appender->sends;
         appender->checked_only = checked_only != 0;
         appender->position = position;
         appender->next_offset = next_offset;
@@ -138,6 +141,19 @@ static bool await(Lanes *lanes, PyObject *outcome) {
     return true;
 }
 
+/* Let records join a batch; returns it, a new reference. NULL: an error is set. */
+static PyObject *collect(Lanes *lanes, struct appender *appender) {
+    PyObject *answer = PyObject_CallFunction(lanes->collected, "OOn", appender->store, appender->memory,
+                                             (Py_ssize_t)appender->count);
+    PyObject *outcome = NULL;
+    if (answer != NULL && PyArg_ParseTuple(answer, "OI", &outcome, &appender->before))
+        Py_INCREF(outcome);
+    else
+        outcome = NULL;
+    Py_XDECREF(answer);
+    return outcome;
+}
+
 /* Pass records on that are written later; returns the batch that their replies wait for, NULL: unknown after an error. */
 static PyObject *pass_on(Lanes *lanes, struct appender *appender) {
     if (appender->memory == NULL) {
@@ -145,14 +161,9 @@ static PyObject *pass_on(Lanes *lanes, struct appender *appender) {
         report(lanes->collected);
         return NULL;
     }
-    PyObject *answer = PyObject_CallFunction(lanes->collected, "OOn", appender->store, appender->memory,
-                                             (Py_ssize_t)appender->count);
-    PyObject *outcome = NULL;
-    if (answer != NULL && PyArg_ParseTuple(answer, "OI", &outcome, &appender->before) && await(lanes, outcome))
-        Py_INCREF(outcome);
-    else
-        outcome = NULL;
-    Py_XDECREF(answer);
+    PyObject *outcome = appender->sends && is_open(&lanes->turn->line) ? launch(lanes, appender) : collect(lanes, appender);
+    if (outcome != NULL && !await(lanes, outcome))
+        Py_CLEAR(outcome);
     report(lanes->collected);
     return outcome;
 }

@@ -11,6 +11,7 @@
 #include <time.h>
 
 #include "handback.h"
+#include "landing.h"
 #include "taking.h"
 #include "turncalls.h"
 
@@ -23,6 +24,7 @@ static void end_round(Lanes *lanes, PyObject *list) {
     leave_round(turn);
     PyEval_RestoreThread(thread);
     tell_stores(lanes);
+    land(lanes);
     hand_back(turn, lanes->keep, list);
     leave_stores(turn);
     leave_files(lanes);
@@ -60,6 +62,7 @@ static PyObject *turn(PyObject *self, PyObject *ignored) {
             break;
         end_round(lanes, list);
     } while (goes_on(lanes->turn, list) && nanoseconds() < ends);
+    leave_frames(lanes, list);
     lanes->busy = false;
     return list;
 }
@@ -147,8 +150,10 @@ static PyObject *slow(PyObject *self, PyObject *argument) {
     Py_ssize_t size = lane->held == NULL ? 0 : (Py_ssize_t)lane->held->request_bytes;
     struct span left = {lane->left, lane->length};
     PyObject *answer = Py_BuildValue("NnN", bytes_of(left), size, take_held(lanes->turn, lane));
-    if (answer != NULL)
-        drop_lane(&lanes->turn->lanes, descriptor);
+    if (answer == NULL)
+        return NULL;
+    close_line(lanes, descriptor);
+    drop_lane(&lanes->turn->lanes, descriptor);
     return answer;
 }
 
@@ -225,6 +230,8 @@ static PyMethodDef methods[] = {
     {"wait", wait_ready, METH_VARARGS, wait_doc},
     {"plain", plain, METH_VARARGS, plain_doc},
     {"slow", slow, METH_O, slow_doc},
+    {"line", open_line, METH_O, line_doc},
+    {"resume", resume, METH_O, resume_doc},
     {"active", active, METH_O, active_doc},
     {"release", release, METH_VARARGS, release_doc},
     {"held", held, METH_NOARGS, held_doc},
@@ -302,14 +309,16 @@ static int traverse(PyObject *self, visitproc visit, void *arg) {
     for (size_t index = 0; lanes->turn != NULL && index < lanes->turn->batches.count; index++)
         Py_VISIT((PyObject *)lanes->turn->batches.all[index].outcome);
     Py_VISIT(Py_TYPE(self));
-    return 0;
+    return lanes->turn == NULL ? 0 : visit_flights(&lanes->turn->line, visit, arg);
 }
 
 static int clear(PyObject *self) {
     Lanes *lanes = (Lanes *)self;
     FOR_EACH(Py_CLEAR);
-    if (lanes->turn != NULL)
+    if (lanes->turn != NULL) {
+        drop_flights(&lanes->turn->line);
         drop_batches(lanes->turn);
+    }
     return 0;
 }
 

@@ -37,7 +37,7 @@ JOINING_GROUP = "metamorphosis-joining"
 ``pairslave.unbroken``."""
 
 
-Adopt = Callable[[Any, Callable[[bytes], bool], Callable[[], bool]], None]
+Adopt = Callable[[Any, Callable[[bytes], bool], Callable[[], bool]], Callable[[int], None]]
 """See ``SocketSet.adopt``."""
 
 
@@ -77,7 +77,7 @@ class Attached:
     turn: Turn
     presence: Presence
     reload: Callable[[], None]
-    adopt: Adopt = lambda transport, take, is_expected: None
+    adopt: Adopt = lambda transport, take, is_expected: lambda number: None
 
 
 class Role(Protocol):

@@ -25,6 +25,7 @@ WARNINGS = ["-std=c11", "-Wall", "-Wextra", "-Wconversion", "-Werror"]
 MODULE_TESTS = (
     "tests.unit.native",
     "tests.native.test_turnfaults",
+    "tests.native.test_linefaults",
     "tests.unit.broker.test_hotpath",
     "tests.unit.broker.test_twins",
     "tests.unit.broker.test_connection",
@@ -35,6 +36,7 @@ MODULE_TESTS = (
     "tests.unit.broker.test_lingering",
     "tests.unit.replication.pairmaster.test_frames",
     "tests.unit.replication.pairmaster.test_lanes",
+    "tests.unit.replication.pairmaster.test_lines",
     "tests.unit.transactions.test_scan",
 )
 

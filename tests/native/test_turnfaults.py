@@ -32,10 +32,10 @@ REPLY = re.compile(rb"result (\d+) \d+ (\d+)\r\n(?:(\d+) (\d) (\d+))?")
 ROUNDS, PUTS = 3, 4
 
 
-class FaultTests(LaneCase):
-    """Stores that are written at once."""
+class DoubleCase(LaneCase):
+    """A scene that is played once for each of its system calls."""
 
-    options: dict[str, Any] = {}
+    calls = CALLS
     scenes = 60  # at least so many calls
 
     def setUp(self) -> None:
@@ -47,16 +47,30 @@ class FaultTests(LaneCase):
         self.left: Any = library.double_left
         self.patch(os, "fdatasync", lambda descriptor: None)
 
-    def test_each_call(self) -> None:
-        """Each call of the scene, in each way in which it can fail."""
+    def play(self) -> None:
+        """With each call of the scene, in each way in which it can fail."""
         seen = 0
-        for name, errors in CALLS.items():
+        for name, errors in self.calls.items():
             for error in errors:
                 nth = 1
                 while self.scene(name, nth, error):
                     nth += 1
                     seen += 1
         self.assertGreater(seen, self.scenes)
+
+    def scene(self, name: str, nth: int, error: int) -> bool:
+        """Play it, with this plan; whether the planned call came."""
+        raise NotImplementedError
+
+
+class FaultTests(DoubleCase):
+    """Stores that are written at once."""
+
+    options: dict[str, Any] = {}
+
+    def test_each_call(self) -> None:
+        """Each call of the scene fails once."""
+        self.play()
 
     def scene(self, name: str, nth: int, error: int) -> bool:
         """Clients put and get; whether the planned call came."""

@@ -31,6 +31,8 @@ These rules hold in addition to those of ``contract`` for each request that is t
   the batch is decided, ``release`` sends the replies. If it has failed, the connection's replies go
   to its ``ReplyQueue``, which refuses those of missing records. They go there too if the socket
   does not take them, or more bytes wait than one connection may have.
+* The master of a pair sends records to its slave first. Its stores collect in another way, which
+  ``replication.pairmaster.appending`` describes.
 * ``failed`` continues a write that is short or fails, as the store does. For each reply of the
   round the number of its record and the end of its text are kept until the writes have ended. If a
   record of a connection is not in its file, none of the connection's replies of this round is sent:

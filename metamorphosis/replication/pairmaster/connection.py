@@ -47,6 +47,7 @@ class SlaveConnection(BrokerConnection):
         self._syncs = syncs
         self._turn = turn
         self._adopt = adopt
+        self._resume: Callable[[int], None] = lambda number: None
         syncs.use(self)
 
     def send(self, data: bytes) -> None:
@@ -73,7 +74,17 @@ class SlaveConnection(BrokerConnection):
             return False
         self.received_at = self._now = self._runtime.seconds()
         self.answered = True
+        number = self._syncs.next_answer
+        if number is not None:
+            self._resume(number)
         return True
+
+    def _sweep(self) -> None:
+        """See ``BrokerConnection``."""
+        if self._syncs.is_heard:
+            self._syncs.is_heard = False
+            self.received_at = self._runtime.seconds()
+        super()._sweep()
 
     def _unknown(self, status: int, body: bytes, opaque: int) -> None:
         """See ``BrokerConnection``: a reply without a waiter, as all replies to ``sync``."""
@@ -84,7 +95,8 @@ class SlaveConnection(BrokerConnection):
         """See ``LinkLife``."""
         super()._begun()
         if isinstance(self._link, TwistedLink):
-            self._adopt(self._link.transport, self.take, self._syncs.waits_only_for_slave)
+            expected = self._syncs.waits_only_for_slave
+            self._resume = self._adopt(self._link.transport, self.take, expected)
         self._syncs.begun()
 
     def _ended(self) -> None:

@@ -45,6 +45,8 @@ class PairBatch(Batch):
     ``state`` becomes ``STORED`` when both brokers have every record at the offset in its reply;
     else ``FAILED``, and ``deviating`` has the records for which this does not hold.
 
+    :param run: all of its records, if it does not collect.
+    :param count: their number.
     :ivar deviating: by the number of a record: its true offset, or the fault of its put.
     :ivar unchecked: records whose producer gave no checksum.
     :ivar run: all records as they are in the log, see ``frames``; from ``close`` to the outcome.
@@ -57,25 +59,21 @@ class PairBatch(Batch):
 
     store: TakesReplies
 
-    def __init__(self, store: TakesReplies, offset: int) -> None:
+    def __init__(self, store: TakesReplies, offset: int, run: bytes = b"", count: int = 0) -> None:
         super().__init__(store, offset)
         self.deviating: dict[int, int | Fault] = {}
         self.unchecked: set[int] = set()
         self.shifted = False
-        self._unsettled = self.records = 0
-        self.run = b""
+        self._unsettled = self.records = count
+        self.run = run
+        self.size = len(run)
 
     def close(self) -> None:
         """Note that the batch is complete, and its outcome pending."""
-        count = self.count
-        self.hold(b"".join(self.pieces), count)
+        self.records = self._unsettled = self.count
+        self.run = b"".join(self.pieces)
+        self.size = len(self.run)
         self.pieces = []
-
-    def hold(self, run: bytes, count: int) -> None:
-        """Have these records, and no others."""
-        self.records = self._unsettled = count
-        self.run = run
-        self.size = len(run)
 
     def settle(self, first: int, offsets: Sequence[int] | int) -> None:
         """

@@ -61,9 +61,22 @@ class Landing:
             self.land(flight, count, size, offset)
             return
         _, descriptor, position, _, _ = place
+        written, number = write_once(descriptor, flight.next_bytes(size), position)
+        self.wrote(flight, count, size, written, number)
+
+    def wrote(self, flight: Flight, count: int, size: int, written: int, number: int) -> None:
+        """
+        The next records of a flight were written where the store has them next. Their puts wait,
+        and the prepared replies are right.
+
+        :param count: see ``land``, as ``size``.
+        :param written: the number of written bytes.
+        :param number: see ``Appender.failed``.
+        """
+        appender, waits = self._store.appender, flight.batch
+        assert waits is not None
         self._syncs.freed(count, size)
         first, data = flight.done, flight.next_bytes(size)
-        written, number = write_once(descriptor, data, position)
         if written == size:
             flight.pass_over(count, size)
             if count == waits.records:

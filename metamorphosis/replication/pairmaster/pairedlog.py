@@ -58,6 +58,7 @@ class PairedLog:
     :ivar head: of its frames, see ``frames.head_of``.
     :ivar reason: the reason why it is not joined.
     :ivar apart_since: seconds of the runtime; None while it is joined.
+    :ivar flights: its pending ones, in the order in which they were sent.
     :ivar is_busy: a joining runs, possibly for a lost connection.
     :param parted: called when it is no longer joined.
     """
@@ -69,7 +70,6 @@ class PairedLog:
         self.topic = store.topic
         self.partition = store.partition
         self.head = head_of(store.topic, store.partition)
-        self.appender = PairAppender(self, syncs)
         self.batch: PairBatch | None = None
         self.next_offset = store.next_offset
         self.standing = Standing.APART
@@ -78,8 +78,9 @@ class PairedLog:
         self.is_busy = False
         self._syncs = syncs
         self._parted = parted
-        self._flights: deque[Flight] = deque()
+        self.flights: deque[Flight] = deque()
         self._landing = Landing(store, syncs, self.part, self._landed)
+        self.appender = PairAppender(self, syncs, self._landing)
 
     def __repr__(self) -> str:
         return f"<PairedLog {self.topic}-{self.partition} {self.standing.name}>"
@@ -92,7 +93,7 @@ class PairedLog:
     @property
     def is_quiet(self) -> bool:
         """Whether no record is pending, neither at the slave nor in the store."""
-        idle = not self._flights and not self._landing.pending and not self.is_busy
+        idle = not self.flights and not self._landing.pending and not self.is_busy
         return idle and self.store.batch is None
 
     @property
@@ -155,15 +156,11 @@ class PairedLog:
         batch.refuse_all(Fault.SLAVE)
         return None
 
-    def launched(self, flight: Flight) -> None:
-        """Note a batch that was sent."""
-        self._flights.append(flight)
-
     # The slave's replies: see ``flights.Sender``
 
     def accepted(self, flight: Flight, record: int, offsets: list[int]) -> None:
         """See ``Sender``."""
-        flights = self._flights
+        flights = self.flights
         if flights and flights[0] is flight and record == flight.done:
             if self.standing is JOINED and flight.fits(self.store.next_offset, offsets):
                 count = len(offsets)
@@ -178,7 +175,7 @@ class PairedLog:
     def accepted_next(self, flight: Flight, data: bytes, position: int) -> int:
         """See ``TakesReplies``: the usual case, in which the replies need no objects of their
         own."""
-        flights = self._flights
+        flights = self.flights
         if self.standing is not JOINED or flight.early or flights[0] is not flight:
             return position
         at, offset = flight.at, self.store.next_offset
@@ -186,11 +183,15 @@ class PairedLog:
         count, past, end = accepted_of_run(data, position, flight.run, at, opaque, OPAQUES, offset)
         if count:
             self._landing.land_next(flight, count, past - at, offset)
-            if flight.done == flight.count and self.standing is JOINED:
-                flights.popleft()
-            else:
-                self._proceed()
+            self.passed(flight)
         return end
+
+    def passed(self, flight: Flight) -> None:
+        """Records of the oldest flight were processed."""
+        if flight.done == flight.count and self.standing is JOINED:
+            self.flights.popleft()
+        else:
+            self._proceed()
 
     def answered(self, flight: Flight, record: int, offset: int | None, text: bytes) -> None:
         """See ``Sender``; replies are processed in the order of the frames."""
@@ -205,12 +206,12 @@ class PairedLog:
         """See ``Sender``: the joining finds the records that the slave has stored."""
         self._syncs.freed(flight.count - flight.done, sum(flight.sizes[flight.done :]))
         count = flight.give_up(Fault.SLAVE)
-        self._flights.remove(flight)
+        self.flights.remove(flight)
         self.part("the connection was lost")
         return count
 
     def _proceed(self) -> None:
-        flights = self._flights
+        flights = self.flights
         while flights:
             flight = flights[0]
             early = flight.early

@@ -12,6 +12,7 @@ their replies wait.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -43,16 +44,18 @@ class Line(Protocol):
 
 
 class Collector(Sender, Protocol):
-    """The place in which the puts of a partition collect. Provider: ``PairedLog``."""
+    """
+    The place in which the puts of a partition collect. Provider: ``PairedLog``.
+
+    :ivar flights: its pending ones, in the order in which they were sent.
+    """
 
     head: bytes
     batch: PairBatch | None
+    flights: deque[Flight]
 
     def close_batch(self) -> PairBatch | None:
         """Return the collected batch for sending; None if it was refused, or there is none."""
-
-    def launched(self, flight: Flight) -> None:
-        """Note a batch that was sent."""
 
 
 class Syncs:
@@ -66,8 +69,11 @@ class Syncs:
     :param failed: called with the number of records in a row that the slave has not acknowledged,
         at each change; 0 after an acknowledgement.
     :ivar waiting: bytes of memory that wait for the slave.
+    :ivar limit: with so many of them no more puts are sent.
     :ivar landing: portions that the stores here have and have not stored yet.
     :ivar is_connected: whether records can be sent.
+    :ivar is_planned: a call of ``commit`` is planned.
+    :ivar is_heard: replies came that C has taken; the connection resets it.
     :ivar unknown: the number of replies without a pending record.
     """
 
@@ -82,7 +88,7 @@ class Syncs:
         failed: Callable[[int], None] = lambda count: None,
     ) -> None:
         self.waiting = self.landing = 0
-        self.is_connected = False
+        self.is_connected = self.is_planned = self.is_heard = False
         self.unknown = 0
         self.failures = 0
         self.failed = failed
@@ -91,7 +97,7 @@ class Syncs:
         self._collect = collect
         self._line: Line | None = None
         # A record waits as pieces, and as a frame until the socket takes the frame.
-        self._limit = max(max_waiting // 2, 1)
+        self.limit = max(max_waiting // 2, 1)
         self._dirty: list[Collector] = []
         self._out: list[bytes] = []  # frames that leave at the end of the turn
         self._number = 0
@@ -116,7 +122,7 @@ class Syncs:
     @property
     def takes_more(self) -> bool:
         """Whether a put may be sent."""
-        return self.waiting < self._limit and self.is_connected
+        return self.waiting < self.limit and self.is_connected
 
     def waits_only_for_slave(self) -> bool:
         """Whether puts wait for replies of the slave, and none for a store here."""
@@ -131,12 +137,17 @@ class Syncs:
 
     def collecting(self, log: Collector) -> None:
         """Note that puts of this partition are to leave at the end of the turn."""
-        if not self._dirty and not self._out:
-            self._collect(self)
+        self._plan()
         self._dirty.append(log)
+
+    def _plan(self) -> None:
+        if not self.is_planned:
+            self.is_planned = True
+            self._collect(self)
 
     def commit(self) -> None:
         """Send the collected puts with one write, at the end of the turn."""
+        self.is_planned = False
         dirty, self._dirty = self._dirty, []
         if not self.is_connected:
             for log in dirty:
@@ -150,23 +161,29 @@ class Syncs:
 
     def launch(self, log: Collector, batch: PairBatch) -> None:
         """Let a batch that is complete leave at the end of the turn. It must be connected."""
-        if not self._dirty and not self._out:
-            self._collect(self)
+        self._plan()
         self._launch(log, batch)
 
     def _launch(self, log: Collector, batch: PairBatch) -> None:
-        """Make the frames of a batch, and note that they wait for replies."""
-        number, count = self._number, batch.records
-        made = frames.frames_of_run(log.head, batch.run, count, number, batch.unchecked)
+        """Make the frames of a batch."""
+        flight = self.begin_flight(log, batch)
+        made = frames.frames_of_run(
+            log.head, batch.run, flight.count, flight.number, batch.unchecked
+        )
         self._out.append(made)
+
+    def begin_flight(self, log: Collector, batch: PairBatch) -> Flight:
+        """Note that the records of a batch wait for replies: its frames leave with this turn."""
+        number, count = self._number, batch.records
         deadline = self._runtime.seconds() + self.timeout
         flight = Flight(log, number, count, deadline, batch, batch.run)
         self._number = number + count
         self._flights.add(flight)
         if deadline < self._due:
             self._look_at(deadline)
-        log.launched(flight)
+        log.flights.append(flight)
         self.waiting += batch.size + count * RECORD_BYTES
+        return flight
 
     def _refuse(self, log: Collector) -> None:
         batch, log.batch = log.batch, None
@@ -216,9 +233,7 @@ class Syncs:
             self._rest = b""
         end = self._flights.take_expected(data)
         if end:
-            if self.failures:
-                self.failures = 0
-                self.failed(0)
+            self._count_success()
             if end == len(data):
                 return b""
             data = data[end:]
@@ -243,9 +258,8 @@ class Syncs:
             count = min(flight.count - record, end - at)
             if count > 1:
                 count = _row(opaques, at, count)
-            if flight.batch is not None and self.failures:
-                self.failures = 0
-                self.failed(0)
+            if flight.batch is not None:
+                self._count_success()
             flight.sender.accepted(flight, record, offsets[at : at + count])
             at += count
         self._flights.trim()
@@ -267,6 +281,24 @@ class Syncs:
         flight.sender.answered(flight, record, offset, body)
         self._flights.trim()
         return True
+
+    def acknowledged(self) -> None:
+        """C has taken all replies to a flight, which was a usual one."""
+        self.is_heard = True
+        if self.failures:
+            self._count_success()
+        self._flights.trim()
+
+    @property
+    def next_answer(self) -> int | None:
+        """The number of the frame whose reply comes next, if all replies that came are whole."""
+        return None if self._rest else self._flights.oldest(self._number)
+
+    def _count_success(self) -> None:
+        """A put was acknowledged."""
+        if self.failures:
+            self.failures = 0
+            self.failed(0)
 
     def freed(self, count: int, size: int) -> None:
         """Return the memory of ``count`` records that have ``size`` bytes in the log."""

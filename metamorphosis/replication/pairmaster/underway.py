@@ -74,6 +74,11 @@ class UnderWay:
                 break
         return end
 
+    def oldest(self, default: int) -> int:
+        """The number of the oldest pending flight."""
+        self.trim()
+        return self._flights[self._first].number if self._flights else default
+
     def trim(self) -> None:
         """Remove ended flights at the front."""
         flights, first = self._flights, self._first

@@ -262,7 +262,7 @@ class RefusedTests(LaneCase):
         peer = self.peer()
         self.pair.gregor.freeze()
         syncs = self.pair.role.syncs
-        syncs._limit = 2000
+        syncs.limit = 2000
         peer.send(put(b"x" * 1000, 1))
         self.pair.serve()
         peer.send(put(b"x" * 1000, 2))
@@ -284,14 +284,23 @@ class RandomTests(SynchronousTestCase):
     if turn is None:
         skip = f"the turn in C is not used ({way})"
 
+    seeds = 12
+
     def test_random(self) -> None:
         """Each put has one reply, in order; what was acknowledged is on both where it says."""
-        for seed in range(12):
+        for seed in range(self.seeds):
             self.run_one(random.Random(seed), 1000 if seed % 2 else 0)
+
+    def new_pair(self, threshold: int) -> LanePair:
+        """One that is not connected."""
+        return LanePair(self.mktemp(), unflush_threshold=threshold, max_segment_size=5000)
+
+    def disturb(self, pair: LanePair, rng: random.Random) -> None:
+        """Do something else to it."""
 
     def run_one(self, rng: random.Random, threshold: int) -> None:
         """One pair."""
-        pair = LanePair(self.mktemp(), unflush_threshold=threshold, max_segment_size=5000)
+        pair = self.new_pair(threshold)
         pair.connect()
         peers = [Peer(pair) for _ in range(4)]  # type: ignore[arg-type]
         sent = [0] * 4
@@ -307,6 +316,7 @@ class RandomTests(SynchronousTestCase):
                 peer.send(chunk[:cut])
                 rest[number] = chunk[cut:]
             pair.serve()
+            self.disturb(pair, rng)
             if rng.random() < 0.1:
                 pair.gregor.faults[len(pair.gregor.syncs) + rng.randrange(1, 9)] = Fault.REFUSE
             if rng.random() < 0.05:

@@ -1,0 +1,223 @@
+#ifdef __linux__
+
+#define _GNU_SOURCE 1
+
+#include "landing.h"
+
+#include <errno.h>
+#include <sys/socket.h>
+
+#include "handback.h"
+#include "syscalls.h"
+#include "taking.h"
+
+/* The records of a flight stay with Python until they are flushed, and the flight until it is over. */
+static void release_flight(struct flight *flight) {
+    Py_DECREF((PyObject *)flight->flight);
+    Py_DECREF((PyObject *)flight->appender);
+    Py_DECREF((PyObject *)flight->memory);
+}
+
+void drop_flights(struct line *line) {
+    for (struct flight *flight = first_flight(line); flight != NULL; flight = first_flight(line)) {
+        struct flight dropped = *flight;
+        drop_flight(line);
+        release_flight(&dropped);
+    }
+}
+
+int visit_flights(const struct line *line, visitproc visit, void *arg) {
+    for (size_t index = line->first; index < line->count; index++) {
+        const struct flight *flight = &line->flights[index];
+        Py_VISIT((PyObject *)flight->flight);
+        Py_VISIT((PyObject *)flight->appender);
+    }
+    return 0;
+}
+
+/* After an error of the caller: the answers cannot be matched any more. */
+static void give_up(Lanes *lanes, PyObject *from) {
+    PyErr_WriteUnraisable(from);
+    if (is_open(&lanes->turn->line))
+        shutdown(lanes->turn->line.descriptor, SHUT_RDWR);
+}
+
+/* Sending */
+
+PyObject *launch(Lanes *lanes, const struct appender *appender) {
+    struct line *line = &lanes->turn->line;
+    PyObject *batch, *object, *head, *answer;
+    long long number, opaques;
+    answer = PyObject_CallMethod(appender->store, "sent", "On", appender->memory, (Py_ssize_t)appender->count);
+    if (answer == NULL)
+        return NULL;
+    if (PyArg_ParseTuple(answer, "OOLLS", &batch, &object, &number, &opaques, &head)) {
+        struct flight flight = {
+            .flight = object,
+            .appender = appender->store,
+            .memory = appender->memory,
+            .run = {appender->data, appender->bytes},
+            .count = appender->count,
+            .number = number,
+            .opaques = opaques,
+            .offset = appender->next_offset - (int64_t)appender->bytes,
+        };
+        struct span start = {(const uint8_t *)PyBytes_AsString(head), (size_t)PyBytes_Size(head)};
+        if (make_flight_room(line, start, &flight)) {
+            add_flight(line, start, &flight);
+            Py_INCREF(object);
+            Py_INCREF(flight.appender);
+            Py_INCREF(flight.memory);
+        } else {
+            PyErr_NoMemory();
+            give_up(lanes, object); /* the records were not sent: its loss ends their flight */
+        }
+        Py_INCREF(batch);
+    } else {
+        batch = NULL;
+    }
+    Py_DECREF(answer);
+    return batch;
+}
+
+void leave_frames(Lanes *lanes, PyObject *list) {
+    struct line *line = &lanes->turn->line;
+    if (line->out_bytes == 0)
+        return;
+    PyThreadState *thread = PyEval_SaveThread();
+    size_t sent = line->out_to == line->descriptor ? send_frames(line) : 0;
+    PyEval_RestoreThread(thread);
+    size_t left = line->out_bytes - sent;
+    line->out_bytes = 0;
+    if (left == 0)
+        return;
+    struct span rest = {line->out + sent, left};
+    PyObject *item = Py_BuildValue("ii[N]", HANDED_UNSENT, line->out_to, bytes_of(rest));
+    if (item == NULL || PyList_Insert(list, 0, item) != 0)
+        give_up(lanes, list);
+    Py_XDECREF(item);
+}
+
+/* Landing */
+
+/* Write the records of a flight, and tell the caller. */
+static bool write_flight(struct flight *flight, int descriptor, int64_t position) {
+    ssize_t written;
+    PyThreadState *thread = PyEval_SaveThread();
+    do
+        written = sys_pwrite(descriptor, flight->run.start, flight->run.length, (off_t)position);
+    while (written < 0 && errno == EINTR);
+    int error = written < 0 ? errno : 0;
+    PyEval_RestoreThread(thread);
+    PyObject *done = PyObject_CallMethod(flight->appender, "landed", "Oni", flight->flight,
+                                         (Py_ssize_t)(written < 0 ? 0 : written), error);
+    Py_XDECREF(done);
+    return done != NULL;
+}
+
+/* Have the records of a flight stored, which the slave has accepted; false: the caller takes the answers. */
+static bool land_flight(Lanes *lanes, struct flight *flight) {
+    PyObject *place = PyObject_CallMethod(flight->appender, "accepted", "O", flight->flight);
+    int descriptor = NO_LINE;
+    long long position = 0;
+    bool accepted = place != NULL && place != Py_None;
+    if (accepted && PyArg_ParseTuple(place, "iL", &descriptor, &position) && descriptor >= 0)
+        write_flight(flight, descriptor, position);
+    Py_XDECREF(place);
+    if (PyErr_Occurred() != NULL)
+        give_up(lanes, flight->appender);
+    return accepted;
+}
+
+/* Take the answers at the front of the bytes; returns how those that are left begin. */
+static enum reading take_flights(Lanes *lanes, struct span *bytes) {
+    struct line *line = &lanes->turn->line;
+    const uint8_t *past = bytes->start, *end = past + bytes->length;
+    enum reading read = WHOLE;
+    while (past < end && read == WHOLE) {
+        struct flight *flight = line->paused ? NULL : first_flight(line);
+        const uint8_t *next = past;
+        read = flight == NULL ? OTHER : take_answers(flight, &next, end);
+        if (read != WHOLE)
+            break;
+        struct flight taken = *flight;
+        drop_flight(line);
+        if (land_flight(lanes, &taken))
+            past = next;
+        else
+            read = OTHER;
+        release_flight(&taken);
+    }
+    *bytes = (struct span){past, (size_t)(end - past)};
+    return read;
+}
+
+void land(Lanes *lanes) {
+    struct turn *turn = lanes->turn;
+    for (size_t index = 0; index < turn->answered_count; index++) {
+        struct answered *answered = &turn->answered[index];
+        if (!answered->answers)
+            continue;
+        enum reading read = take_flights(lanes, &answered->rest);
+        struct lane *lane = find_lane(&turn->lanes, answered->descriptor);
+        if (answered->rest.length == 0)
+            continue;
+        if (read == PARTIAL && lane != NULL && keep_left(lane, answered->rest.start, answered->rest.length))
+            answered->rest.length = 0;
+        else
+            turn->line.paused = true;
+    }
+}
+
+/* The line */
+
+const char line_doc[] = "line(descriptor) -> bool\n--\n\n"
+                        "Serve this socket from now on, as that to the slave of a pair: its answers are left to Python until\n"
+                        "`resume`; see replication/pairmaster/appending.py. False: there is no memory.";
+
+PyObject *open_line(PyObject *self, PyObject *argument) {
+    struct turn *turn = ((Lanes *)self)->turn;
+    int descriptor = (int)PyLong_AsLong(argument);
+    if (descriptor == -1 && PyErr_Occurred() != NULL)
+        return NULL;
+    if (descriptor < 0) {
+        PyErr_SetString(PyExc_ValueError, "a descriptor is needed");
+        return NULL;
+    }
+    drop_flights(&turn->line);
+    if (!plain_lane(&turn->lanes, descriptor, NULL, 0, false))
+        Py_RETURN_FALSE;
+    find_lane(&turn->lanes, descriptor)->answers = true;
+    turn->line.descriptor = descriptor;
+    turn->line.paused = true;
+    Py_RETURN_TRUE;
+}
+
+void close_line(Lanes *lanes, int descriptor) {
+    struct line *line = &lanes->turn->line;
+    if (line->descriptor != descriptor)
+        return;
+    line->descriptor = NO_LINE;
+    drop_flights(line);
+}
+
+const char resume_doc[] = "resume(number)\n--\n\n"
+                          "Everything that the slave has sent is taken: the next bytes begin with an answer. The frames\n"
+                          "below this number have theirs.";
+
+PyObject *resume(PyObject *self, PyObject *argument) {
+    struct line *line = &((Lanes *)self)->turn->line;
+    long long number = PyLong_AsLongLong(argument);
+    if (number == -1 && PyErr_Occurred() != NULL)
+        return NULL;
+    for (struct flight *flight = first_flight(line); flight != NULL && flight->number < number;
+         flight = first_flight(line)) {
+        struct flight dropped = *flight;
+        drop_flight(line);
+        release_flight(&dropped);
+    }
+    line->paused = false;
+    Py_RETURN_NONE;
+}
+
+#endif

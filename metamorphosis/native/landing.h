@@ -1,0 +1,35 @@
+/* The flights of a pair's master, as Python sees them; for turnmodule.c and turncalls.c. */
+#ifndef METAMORPHOSIS_LANDING_H
+#define METAMORPHOSIS_LANDING_H
+
+#include "lanesobject.h"
+
+/*
+ * Let the records of a store leave with the frames of this turn, as a flight; returns the batch that their replies wait
+ * for, a new reference. NULL: an error is set, and the connection to the slave is shut down.
+ */
+PyObject *launch(Lanes *lanes, const struct appender *appender);
+
+/* Write the records of the flights whose answers have come in this round. */
+void land(Lanes *lanes);
+
+/* Send the frames of this turn; what the socket does not take becomes the first item of the list. */
+void leave_frames(Lanes *lanes, PyObject *list);
+
+/* The lane of this descriptor is no longer the line, if it was. */
+void close_line(Lanes *lanes, int descriptor);
+
+/* Release the objects of all flights. */
+void drop_flights(struct line *line);
+
+/* For the garbage collector. */
+int visit_flights(const struct line *line, visitproc visit, void *arg);
+
+/* Methods of `Lanes`. */
+extern const char line_doc[];
+extern const char resume_doc[];
+
+PyObject *open_line(PyObject *self, PyObject *argument);
+PyObject *resume(PyObject *self, PyObject *argument);
+
+#endif

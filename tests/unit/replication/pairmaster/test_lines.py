@@ -1,0 +1,484 @@
+"""A pair whose frames leave, and whose answers are matched, in C: the connection to the slave is a
+socket."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import gc
+import os
+import random
+import socket
+from collections import deque
+from typing import Any
+from unittest import mock
+
+from twisted.internet import tcp
+from twisted.internet.error import ConnectionDone
+from twisted.python.failure import Failure
+
+from metamorphosis.client.runtimes.txlink import LinkTransport, TwistedLink
+from metamorphosis.replication.pairmaster import appending
+from metamorphosis.replication.pairmaster.connection import SlaveConnection
+from metamorphosis.replication.pairmaster.frames import OPAQUES
+from metamorphosis.replication.pairmaster.pairedlog import Standing
+from metamorphosis.store.states import Worker
+from tests.support.lanes import Peer
+from tests.support.pairing import MASTER_FAILED, SLAVE, SLAVE_FAILED, Pair, put, result
+from tests.support.scriptedpeers import Fault
+from tests.support.scriptedwire import LinkWire
+from tests.unit.replication.pairmaster import test_lanes
+from tests.unit.replication.pairmaster.test_lanes import LaneCase, LanePair
+
+
+class Transport(LinkTransport):
+    """That of a client on a socket which is connected already."""
+
+    def __init__(self, end: socket.socket, protocol: TwistedLink, reactor: Any) -> None:
+        tcp.Connection.__init__(self, end, protocol, reactor)  # a client would connect
+        self._queue = deque()
+        self.connected = 1
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Tell the protocol, and no connector."""
+        tcp.Connection.connectionLost(self, reason)
+
+
+class SlaveSocket(LinkWire):
+    """The connection of a scripted slave: a socket, in place of the link that was accepted."""
+
+    def __init__(self, pair: LinePair) -> None:
+        super().__init__(pair.gregor, pair.runtime.accept(SLAVE))
+        self.pair = pair
+        connection: Any = pair.role.peer.connection
+        assert isinstance(connection, SlaveConnection)
+        self.far, near = socket.socketpair()
+        self.far.setblocking(False)
+        near.setblocking(False)
+        link = TwistedLink(connection, mock.Mock())
+        self.transport = Transport(near, link, pair.sockets)
+        link.transport = self.transport
+        connection._link = connection._socket = link
+        self.transport.startReading()
+        expected = pair.role.syncs.waits_only_for_slave
+        connection._resume = pair.sockets.adopt(self.transport, connection.take, expected)
+
+    def take(self) -> bytes:
+        """See ``PumpedWire``."""
+        self.pair.runtime.turn()
+        data = bytearray(self.link.take())
+        with contextlib.suppress(BlockingIOError, ConnectionResetError):
+            while piece := self.far.recv(1 << 20):
+                data += piece
+        return bytes(data)
+
+    def give(self, data: bytes) -> None:
+        """See ``PumpedWire``."""
+        self.far.sendall(data)
+        self.pair.sockets.doRead()
+
+    def break_off(self) -> None:
+        """See ``PumpedWire``."""
+        self.far.close()
+        if self.transport.connected:
+            self.transport.stopReading()
+            self.transport.connectionLost(Failure(ConnectionDone()))
+
+    @property
+    def closing(self) -> bool:
+        """See ``PumpedWire``."""
+        return not self.transport.connected
+
+
+class LinePair(LanePair):
+    """A pair master with sockets on both sides."""
+
+    wire: SlaveSocket | None  # type: ignore[assignment]
+
+    def connect(self) -> None:
+        """See ``Pair``."""
+        while SLAVE not in [repr(each) for each in self.runtime.attempts]:
+            self.runtime.advance(0.05)
+        self.wire = SlaveSocket(self)
+        self.settle()
+
+    def end(self, peers: list[Peer]) -> None:
+        """See ``LanePair``."""
+        if self.wire is not None:
+            self.lose()
+        super().end(peers)
+
+    @property
+    def socket(self) -> SlaveSocket:
+        """The present connection."""
+        assert self.wire is not None
+        return self.wire
+
+    @property
+    def flies_in_c(self) -> bool:
+        """Whether C has the connection."""
+        return self.sockets._line == self.socket.transport.fileno()
+
+
+class LineCase(LaneCase):
+    """A connected pair whose next answers C takes."""
+
+    pair: LinePair
+
+    def new_pair(self) -> Pair:
+        """See ``PairCase``."""
+        return LinePair(self.mktemp(), unflush_threshold=self.threshold)
+
+    def setUp(self) -> None:
+        """Connect; an answer is taken in Python."""
+        super().setUp()
+        self.quick = self.peer()
+        self.assertTrue(self.pair.flies_in_c)
+        self.calls: list[str] = []
+        for name in ("sent", "accepted", "landed"):
+            self.patch(appending.PairAppender, name, self.noted(name))
+
+    def noted(self, name: str) -> Any:
+        """A method that tells of its calls."""
+        method = getattr(appending.PairAppender, name)
+
+        def call(*arguments: Any) -> Any:
+            self.calls.append(name)
+            return method(*arguments)
+
+        return call
+
+    def only_c(self) -> Any:
+        """No reply of the slave comes to Python meanwhile."""
+        return mock.patch.object(self.pair.role.syncs, "take", side_effect=AssertionError)
+
+    def answers(self) -> bytes:
+        """What the slave answers to the frames that have come; it is not sent yet."""
+        wire = self.pair.socket
+        wire.line.receive(wire.take())
+        data = b"".join(wire.coming)
+        wire.coming.clear()
+        return data
+
+
+class TakenTests(LineCase):
+    """What C does alone."""
+
+    def test_one_round(self) -> None:
+        """All puts of a turn leave at its end with one write, each partition's as one flight; when
+        the slave has accepted them, they are written and answered."""
+        others = [self.peer() for _ in range(3)]
+        self.calls.clear()
+        for number, peer in enumerate(others):
+            peer.send(put(b"x" * number, 5) + put(b"y", 6, 1) + put(b"z", 7))
+        with self.only_c():
+            self.pair.serve()
+            self.assertEqual([peer.received() for peer in others], [b""] * 3)
+            self.pair.settle()
+        for peer in others:
+            replies = peer.received()
+            self.assertEqual(self.statuses(replies), [b"200"] * 3)
+            opaques = [int(part.split()[2]) for part in replies.split(b"result ")[1:]]
+            self.assertEqual(opaques, [5, 6, 7])
+        self.assertEqual(self.calls, ["sent"] * 2 + ["accepted", "landed"] * 2)
+        self.assert_identical()
+        self.assert_nothing_waits()
+
+    def test_many_flights(self) -> None:
+        """Answers to several flights that come together are all taken."""
+        with self.only_c():
+            for number in range(200):
+                self.quick.send(put(b"x" * number, number, number % 2))
+                self.pair.serve()
+            self.pair.settle()
+        self.assertEqual(self.statuses(self.quick.received()), [b"200"] * 200)
+        self.assert_identical()
+        self.assert_nothing_waits()
+
+    def test_cut(self) -> None:
+        """An answer may come in pieces."""
+        self.quick.send(put(b"a", 5))
+        self.pair.serve()
+        data = self.answers()
+        with self.only_c():
+            for at in range(len(data)):
+                self.assertEqual(self.quick.received(), b"")
+                self.pair.socket.give(data[at : at + 1])
+        self.assertEqual(self.statuses(self.quick.received()), [b"200"])
+        self.assert_identical()
+
+    def test_opaques_begin_again(self) -> None:
+        """The frames of one flight may have the last opaques and the first."""
+        self.pair.role.syncs._number = 3 * OPAQUES - 2
+        with self.only_c():
+            self.quick.send(b"".join(put(b"x", n) for n in range(5)))
+            self.pair.serve()
+            self.pair.settle()
+        self.assertEqual(self.statuses(self.quick.received()), [b"200"] * 5)
+        self.assert_identical()
+
+    def test_heard(self) -> None:
+        """The slave is not asked for its version while it answers."""
+        said = self.pair.socket.line.said
+        for _ in range(30):
+            self.quick.send(put(b"x"))
+            self.pair.serve()
+            self.pair.advance(0.2, 0.2)
+        self.assertNotIn(b"1.4.6", said[-3000:])
+        connection = self.pair.role.peer.connection
+        self.assertGreater(connection.received_at, self.pair.runtime.seconds() - 3)
+
+
+class GroupCommitTests(LineCase):
+    """A log that is flushed before the reply."""
+
+    threshold = 0
+
+    def test_joins_the_batch(self) -> None:
+        """The records join the batch of the store."""
+        self.pair.broker.threads.hold()
+        with self.only_c():
+            for number in range(4):
+                self.quick.send(put(b"x" * number, number))
+                self.pair.serve()
+            self.pair.settle()
+        self.assertEqual(self.quick.received(), b"")
+        self.pair.broker.threads.release()
+        self.pair.settle()
+        self.assertEqual(self.statuses(self.quick.received()), [b"200"] * 4)
+        self.assertNotIn("landed", self.calls)
+        self.assert_identical()
+        self.assert_nothing_waits()
+
+
+class LeftTests(LineCase):
+    """What C leaves to Python, and then takes again."""
+
+    def takes_again(self) -> None:
+        """C takes the answer to the next put but one, at the latest."""
+        for _ in range(2):
+            self.calls.clear()
+            self.quick.send(put(b"again", 77))
+            self.pair.serve()
+            self.pair.settle()
+            self.assertEqual(self.statuses(self.quick.received()), [b"200"])
+        self.assertEqual(self.calls, ["sent", "accepted", "landed"])
+        self.assert_identical()
+        self.assert_nothing_waits()
+
+    def test_a_part_of_the_answers(self) -> None:
+        """The answers to a part of a flight: its records are written."""
+        self.quick.send(put(b"a", 5) + put(b"b", 6))
+        self.pair.serve()
+        data = self.answers()
+        end = len(self.pair.own())
+        first = data.index(b"result", 1)
+        self.pair.socket.give(data[: first + 3])
+        self.assertEqual(len(self.pair.own()), end + 21)
+        self.assertEqual(self.quick.received(), b"")
+        self.pair.socket.give(data[first + 3 :])
+        self.assertEqual(self.statuses(self.quick.received()), [b"200"] * 2)
+        self.takes_again()
+
+    def test_another_answer_first(self) -> None:
+        """That of another request, and one that nobody expects."""
+        version = self.pair.role.peer.version()
+        self.quick.send(put(b"a", 5))
+        self.pair.serve()
+        self.pair.socket.give(b"result 200 0 2000000000\r\n")
+        self.pair.settle()
+        self.assertEqual(self.statuses(self.quick.received()), [b"200"])
+        version.close()
+        self.takes_again()
+
+    def test_refused_in_the_middle(self) -> None:
+        """Its put is refused; the later ones have lower offsets, also those of later flights."""
+        self.pair.gregor.faults[len(self.pair.gregor.syncs) + 2] = Fault.REFUSE
+        self.quick.send(b"".join(put(b"x" * n, n) for n in range(4)))
+        self.pair.serve()
+        self.quick.send(put(b"y", 4))
+        self.pair.serve()
+        self.pair.settle()
+        replies = self.quick.received()
+        self.assertEqual(self.statuses(replies), [b"200", b"500", b"200", b"200", b"200"])
+        self.assertIn(result(500, SLAVE_FAILED % 0, 1), replies)
+        self.assertTrue(replies.endswith(b" %d" % (len(self.pair.own()) - 21)))
+        self.quick = self.peer()
+        self.takes_again()
+
+    def test_late(self) -> None:
+        """The puts are refused after the time limit; a late answer stores their records."""
+        self.pair.gregor.freeze()
+        self.quick.send(put(b"a", 5))
+        self.pair.serve()
+        self.pair.advance(2.2)
+        self.assertEqual(self.quick.received(), result(500, SLAVE_FAILED % 0, 5))
+        self.pair.gregor.thaw()
+        self.pair.settle()
+        self.assert_identical()
+        self.quick = self.peer()
+        self.takes_again()
+
+    def test_parted(self) -> None:
+        """Nothing is written for a partition that was parted meanwhile, whatever the answer."""
+        end = len(self.pair.own())
+        self.quick.send(put(b"a", 5))
+        self.pair.serve()
+        data = self.answers()
+        log = self.pair.log()
+        log.part("for the test")
+        self.pair.socket.give(data)
+        self.assertEqual(len(self.pair.own()), end)
+        self.pair.advance(3, 0.5)
+        self.assertEqual(log.standing, Standing.JOINED)
+        self.assertEqual(self.quick.received(), result(500, SLAVE_FAILED % 0, 5))
+        self.assert_identical()
+
+    def test_lost(self) -> None:
+        """All pending puts are refused, and joining makes the logs the same."""
+        self.quick.send(put(b"a", 5) + put(b"b", 6, 1))
+        self.pair.serve()
+        self.answers()
+        self.pair.lose()
+        failed = result(500, SLAVE_FAILED % 0, 5) + result(500, SLAVE_FAILED % 1, 6)
+        self.assertEqual(self.quick.received(), failed)
+        self.pair.connect()
+        self.pair.advance(3, 0.5)
+        self.assertEqual(self.pair.log().standing, Standing.JOINED)
+        self.assert_identical()
+        self.quick = self.peer()
+        self.takes_again()
+
+    def test_busy_worker(self) -> None:
+        """While the store cannot be written, the records join its batch."""
+        store = self.pair.log().store
+        store.worker, worker = Worker.HOLDING, store.worker
+        self.quick.send(put(b"a", 5))
+        self.pair.serve()
+        self.pair.settle()
+        self.assertEqual(self.quick.received(), b"")
+        self.assertEqual(self.calls, ["sent", "accepted"])
+        store.worker = worker
+        store.commit()
+        self.pair.settle()
+        self.assertEqual(self.statuses(self.quick.received()), [b"200"])
+        self.takes_again()
+
+    def test_put_in_python_before(self) -> None:
+        """Puts that leave at the end of the turn keep their place before later ones."""
+        other = self.any_peer()
+        other.send(b"put test 0 1 0 1\r\na")
+        self.quick.send(put(b"b", 2))
+        for _ in range(3):
+            self.pair.serve()
+        self.pair.settle()
+        self.assertEqual(self.statuses(other.received() + self.quick.received()), [b"200"] * 2)
+        self.takes_again()
+
+
+class FaultTests(LineCase):
+    """Errors of the system."""
+
+    def test_short_write(self) -> None:
+        """The rest is written; the put is acknowledged."""
+        landed = appending.PairAppender.landed
+
+        def short(self: Any, flight: Any, written: int, number: int) -> None:
+            fd, position = flight.sender.store.last.fd, flight.sender.store.last.size
+            os.ftruncate(fd, position + 11)
+            landed(self, flight, 11, number)
+
+        self.patch(appending.PairAppender, "landed", short)
+        self.quick.send(put(b"abc", 5))
+        self.pair.serve()
+        self.pair.settle()
+        self.assertEqual(self.statuses(self.quick.received()), [b"200"])
+        self.assert_identical()
+
+    def test_failed_write(self) -> None:
+        """The put is refused with the master's text, and the partition is joined again."""
+        landed = appending.PairAppender.landed
+
+        def fails(self: Any, flight: Any, written: int, number: int) -> None:
+            fd, position = flight.sender.store.last.fd, flight.sender.store.last.size
+            os.ftruncate(fd, position)  # as if nothing had been written
+            landed(self, flight, 0, errno.ENOSPC)
+
+        with mock.patch.object(appending.PairAppender, "landed", fails):
+            self.quick.send(put(b"abc", 5))
+            self.pair.serve()
+            self.pair.settle()
+        self.assertEqual(self.quick.received(), result(500, MASTER_FAILED % 0, 5))
+        self.pair.advance(3, 0.5)
+        self.assertEqual(self.pair.log().standing, Standing.JOINED)
+        self.assert_identical()
+        self.assert_nothing_waits()
+
+    def test_full_socket(self) -> None:
+        """Frames that the socket does not take leave by Python, in their order."""
+        self.pair.gregor.freeze()
+        near = self.pair.socket.transport.socket
+        near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        sent = 0
+        while self.pair.flies_in_c:
+            self.quick.send(put(b"x" * 40000, sent))
+            sent += 1
+            for _ in range(3):
+                self.pair.serve()
+            self.assertLess(sent, 500)
+        self.quick.send(put(b"y", sent))
+        self.pair.serve()
+        self.pair.gregor.thaw()
+        for _ in range(200):
+            self.pair.serve()
+            self.pair.settle()
+        self.assertEqual(self.statuses(self.quick.received()), [b"200"] * (sent + 1))
+        self.assertTrue(self.pair.flies_in_c)
+        self.assert_identical()
+        self.assert_nothing_waits()
+
+    def test_defect(self) -> None:
+        """An error in Python ends the connection to the slave; afterwards the logs are the same."""
+        for name, status in (("accepted", b"200"), ("landed", b"500")):
+            transport = self.pair.socket.transport
+            with mock.patch.object(appending.PairAppender, name, side_effect=ValueError):
+                self.quick.send(put(b"abc", 5))
+                self.pair.serve()
+                self.pair.settle()
+                self.pair.serve()
+            self.assertFalse(transport.connected)
+            self.assertEqual(self.statuses(self.quick.received()), [status])
+            self.pair.wire = None
+            self.pair.connect()
+            self.pair.advance(3, 0.5)
+            self.assertEqual(self.pair.log().standing, Standing.JOINED)
+            self.assert_identical()
+            self.quick = self.peer()
+
+
+class CollectedTests(LineCase):
+    """The garbage collector."""
+
+    def test_cycle(self) -> None:
+        """A set that is dropped with flights releases them."""
+        self.quick.send(put(b"a", 5))
+        self.pair.serve()
+        gc.collect()
+        self.pair.settle()
+        self.assertEqual(self.statuses(self.quick.received()), [b"200"])
+
+
+class RandomTests(test_lanes.RandomTests):
+    """As there, with the connection to the slave in C."""
+
+    seeds = 24
+
+    def new_pair(self, threshold: int) -> LanePair:
+        """See there."""
+        return LinePair(self.mktemp(), unflush_threshold=threshold, max_segment_size=5000)
+
+    def disturb(self, pair: LanePair, rng: random.Random) -> None:
+        """Other answers between."""
+        assert isinstance(pair, LinePair)
+        if rng.random() < 0.05 and pair.wire is not None:
+            pair.socket.give(b"result 200 0 2000000000\r\n")
