@@ -17,17 +17,20 @@ class LoneClient:
     Watches the flushes of one file. Thread: reactor.
 
     :param allowed: False: every flush runs in a worker.
+    :param times: a flush is fast in so many times ``QUICK_SECONDS``, if it is more than a flush.
     :ivar flush_seconds: duration of the last flush; infinite before the first.
     """
 
-    __slots__ = ("_allowed", "_alone", "flush_seconds")
+    __slots__ = ("_allowed", "_alone", "_times", "flush_seconds")
 
-    def __init__(self, allowed: bool) -> None:
+    def __init__(self, allowed: bool, times: int = 1) -> None:
         self.flush_seconds = float("inf")
         self._allowed = allowed
+        self._times = times
         self._alone = False  # the last flush had one record
 
     def flush_here(self, count: int) -> bool:
         """Whether the reactor flushes ``count`` records; called once for each flush."""
         before, self._alone = self._alone, count == 1
-        return before and self._alone and self._allowed and self.flush_seconds < QUICK_SECONDS
+        quick = self.flush_seconds < self._times * QUICK_SECONDS
+        return quick and before and self._alone and self._allowed
