@@ -337,7 +337,6 @@ class ClientConnection(Protocol):
 
     def resumeProducing(self) -> None:
         """The peer has read them."""
-        self.session.active = True
         self._gate.clear(Reason.PEER)
 
     def stopProducing(self) -> None:

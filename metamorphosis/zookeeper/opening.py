@@ -72,10 +72,9 @@ def open_database(
         raise unusable(path, error) from error
     try:
         _prepare(database, path)
-        _mark(database, marker, known)
+        _mark(database, marker, known)  # the last step: the marker is open only if all is well
     except BaseException as error:
         database.close()
-        marker.close()
         if isinstance(error, (sqlite3.Error, OSError, ValueError)):
             raise unusable(path, error) from error
         raise

@@ -60,15 +60,19 @@ class Tests:
 
     def of(self, fault: Fault) -> list[tuple[str, float]]:
         """
-        Those that execute the line; those of the module for what its import executes.
+        Those that execute the line; those of the module for what its import executes, by name where
+        nothing else of the module is ever executed.
 
         :returns: names and seconds.
         """
         found = self._lines.get((fault.path, fault.line), [])
-        if fault.imported or not found:
-            found = self._modules.get(fault.path, [])
         package = f".{fault.path.split('/')[1].removesuffix('.py')}."
-        module = f".test_{os.path.basename(fault.path)[:-3]}."
+        named = fault.path.removesuffix("/__init__.py").removesuffix(".py")
+        module = f".test_{os.path.basename(named)}."
+        if fault.imported or not found:
+            found = self._modules.get(fault.path) or [
+                test for test in self._seconds if module in test
+            ]
         last = self._noticed.get(fault.key)
 
         def order(test: str) -> tuple[bool, bool, bool, float]:

@@ -14,6 +14,7 @@ from metamorphosis.ids import (
     AHEAD,
     END,
     EPOCH_MS,
+    LATEST,
     MILLISECOND,
     RETRY_SECONDS,
     IdCeiling,
@@ -155,6 +156,23 @@ class ClockTests(IdsCase):
         ids.take()
         self.assertEqual(ids.take() >> 22, int(NOW * 1000) - EPOCH_MS)
 
+    def test_the_year_before_the_end_of_ids(self) -> None:
+        """A clock is believed up to the last millisecond before that year, and not in its first;
+        at a start and while the broker runs."""
+        first = (LATEST // MILLISECOND + EPOCH_MS) / 1000
+        for seconds, believed in ((first - 0.001, True), (first, False)):
+            self.now = NOW
+            ids = self.ids(0)
+            last = ids.take()
+            self.now = seconds
+            ids.take()  # its ceiling is written first
+            running = ids.take() >> 22
+            os.remove(self.path)
+            started = self.ids(0).take() >> 22
+            os.remove(self.path)
+            wanted = (LATEST // MILLISECOND - 1,) * 2 if believed else (last >> 22, 1)
+            self.assertEqual(wanted, (running, started))
+
     def test_ceiling_beyond_the_end_of_ids(self) -> None:
         """What an earlier release wrote with such a clock is not believed either."""
         for ceiling in (END, END + AHEAD, 10**30):
@@ -265,6 +283,7 @@ class CeilingTests(IdsCase):
             tries.clear()
             for _ in range(20):
                 ids.take()
+                ids.take()  # at the same time of the clock
                 self.now += 0.01
             self.assertEqual(
                 (len(self.faults), len(self.ends), len(tries)), (number, number - 1, 1)
@@ -302,6 +321,17 @@ class CeilingTests(IdsCase):
         self.assertLess(ids.take(), self.ceiling())
         self.now += 1
         self.assertEqual(ids.take() >> 22, int(self.now * 1000) - EPOCH_MS)
+
+    def test_clock_that_stands_still_at_start(self) -> None:
+        """Each try of a broker without ids is one, whatever its clock does: puts are taken as soon
+        as the disk has room."""
+        os.mkdir(self.path + ".new")
+        ids = self.ids()
+        ids.prepare()
+        self.assertFalse(ids.ready)
+        os.rmdir(self.path + ".new")
+        ids.prepare()
+        self.assertTrue(ids.ready)
 
     def test_not_ready_for_long(self) -> None:
         """While the first ceiling is being written, however long that takes, none is passed."""

@@ -10,8 +10,8 @@ from zlib import crc32
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from metamorphosis.broker import connection
-from metamorphosis.broker.hotpath import native, pure
+from metamorphosis.broker import connection, hotpath
+from metamorphosis.broker.hotpath import native, pure, syncs
 from metamorphosis.broker.hotpath.contract import VECTORS, Routes, Scan, Vector
 from metamorphosis.broker.replies import FileReply, ReplyGroup
 from metamorphosis.errors import RemoteProtocolError, StoreError
@@ -116,6 +116,12 @@ class HotPathTests(SynchronousTestCase):
             self.assertFalse(clients[0].closed, f"seed {seed}")
             self.assertEqual(log(fast), log(slow), f"seed {seed}")
             self.assertGreater(len(fast.responders.routes.puts), 0)
+
+    def test_implementation(self) -> None:
+        """The part in C is used where it is built, for puts and for records of a pair."""
+        built = compiled is not None
+        self.assertIs(hotpath.scan, native.scan if built else pure.scan)
+        self.assertEqual(built, hotpath.scan_syncs is not syncs.scan)
 
     def test_every_split_of_a_put(self) -> None:
         """A put cut in two at any byte is stored once and answered once."""

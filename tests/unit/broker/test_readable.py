@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.broker import readable
 from metamorphosis.broker.readable import LONGEST, holds_message, next_message
-from metamorphosis.message import MAX_BODY_BYTES
+from metamorphosis.message import HEADER, MAX_BODY_BYTES, crc32
 from tests.support.serving import Broker
 from tests.unit.broker.test_hotpath import put
 
@@ -116,6 +116,18 @@ class ReadableTests(SynchronousTestCase):
         self.store(b"one", inner, b"three")
         self.assertEqual([self.starts[0], self.starts[2]], self.way())
 
+    def test_message_inside_of_the_last(self) -> None:
+        """A damaged record at the end of a log, or of a segment whose successor is damaged too, is
+        skipped with what it contains."""
+        inner = HEADER.pack(3, crc32(b"one") & 0x7FFFFFFF, 1, 0) + b"one"
+        outer = inner * 3 + b"X"
+        for follower in ((), (b"two", b"three")):
+            self.store(b"one", outer, *follower, segment_size=100)
+            self.damage(self.starts[2] - 1, b"Y")
+            if follower:
+                self.damage(self.starts[2] + 20, b"Y")
+            self.assertEqual(self.starts[2], next_message(self.found, self.starts[1]))
+
     def test_damage_longer_than_a_search(self) -> None:
         """The next search begins where the last one ended, less one record."""
         self.patch(readable, "LONGEST", 1000)
@@ -124,6 +136,14 @@ class ReadableTests(SynchronousTestCase):
         self.damage(self.starts[1], b"\xff" * 2760)
         self.assertEqual(self.starts[1] + 1000, next_message(self.found, self.starts[1]))
         self.assertEqual([self.starts[0], self.starts[4]], self.way())
+
+    def test_length_to_the_end_of_a_search(self) -> None:
+        """A wrong length that leads exactly there is not followed: the log goes on."""
+        self.patch(readable, "LONGEST", 100)
+        self.patch(readable, "SEARCHED_BYTES", 200)
+        self.store(b"one", *[b"x" * 21] * 20)
+        self.damage(self.starts[1], b"\0\0\0" + bytes([200 - 20]))
+        self.assertEqual([0, *self.starts[2:-1]], self.way())
 
     def test_nothing_there(self) -> None:
         """At the end and beyond it there is no offset."""

@@ -91,6 +91,15 @@ class TakenTests(SlaveCase):
             served.turn()
         self.assertIn(b"result 200", peer.received())
 
+    def test_lost_master(self) -> None:
+        """The connection of a master whose machine is gone ends within half a minute."""
+        served = self.slave()
+        peer = self.master(served)
+        taken: socket.socket = peer.connection.transport.socket
+        self.assertEqual(30_000, taken.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT))
+        client = served.connect().connection.transport.socket
+        self.assertEqual(0, client.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT))
+
 
 class LeftTests(SlaveCase):
     """Other requests, in order."""

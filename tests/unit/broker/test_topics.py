@@ -183,10 +183,12 @@ class PlaceTests(SynchronousTestCase):
 
     def test_closed_all_any_partition(self) -> None:
         """-1 to a topic whose every partition is closed is refused with 403."""
-        rules = TopicRules(configuration(test=2), Settings(closed_partitions={"test": ((0, 1),)}))
-        error = self.refusal(rules, "test", ANY_PARTITION)
-        self.assertIsInstance(error, Forbidden)
-        self.assertTrue(str(error).endswith("Detail:partition[0--1] has been closed"))
+        for count in (1, 2):
+            closed = Settings(closed_partitions={"test": ((0, count - 1),)})
+            rules = TopicRules(configuration(test=count), closed)
+            error = self.refusal(rules, "test", ANY_PARTITION)
+            self.assertIsInstance(error, Forbidden)
+            self.assertTrue(str(error).endswith("Detail:partition[0--1] has been closed"))
 
 
 class ClosedPartitionsTests(SynchronousTestCase):

@@ -263,6 +263,20 @@ class TransportTests(SynchronousTestCase):
         self.assertEqual(segment.readers, 0)
         self.assertEqual(self.protocol.events[-1], "lost")
 
+    def test_lost_machine(self) -> None:
+        """A peer that stops to answer is noticed in about the given time: on a quiet connection by
+        probes, on one with unsent bytes because nobody takes them."""
+
+        def option(name: int) -> int:
+            return self.transport.socket.getsockopt(socket.IPPROTO_TCP, name)
+
+        for seconds in (1, 5, 30, 60):
+            self.transport.notice_loss(seconds)
+            probes = option(socket.TCP_KEEPCNT) * option(socket.TCP_KEEPINTVL)
+            idle = option(socket.TCP_KEEPIDLE)
+            self.assertEqual(option(socket.TCP_USER_TIMEOUT), seconds * 1000)
+            self.assertTrue(seconds * 3 / 4 <= idle + probes <= max(seconds, 5), seconds)
+
     def test_write_after_reset_is_left_to_the_reactor(self) -> None:
         """An error of a send is not raised by ``write``, but reported as a lost connection."""
         self.peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")

@@ -104,6 +104,13 @@ class FrameTests(ConnectionTestCase):
         wire.protocol.resumeProducing()
         self.assertEqual(wire.transport.producerState, "paused")
 
+    def test_longest_handshake(self) -> None:
+        """1,024 bytes, the limit, are taken; what stands behind the known fields is left."""
+        wire = self.served.wire()
+        wire.deliver(frame(handshake().ljust(1024, b"\0")))
+        self.served.turn()
+        self.assertEqual([37], [len(packet) for packet in wire.packets()])
+
     def test_byte_by_byte(self) -> None:
         """Frames may come in pieces of any size."""
         wire = self.served.wire()
@@ -461,6 +468,7 @@ class PressureTests(ConnectionTestCase):
 
     def setUp(self) -> None:
         super().setUp()
+        self.told = 0
         self.wire = self.served.client()
         self.wire.deliver(self.wire.create("/big", b"x" * 500_000))
         self.served.turn()
@@ -477,6 +485,29 @@ class PressureTests(ConnectionTestCase):
         self.served.threads.release()
         self.served.turn()
         self.assertEqual(wire.xids(), list(range(2, 13)))
+        self.assertEqual(wire.transport.producerState, "producing")
+
+    def test_limit_of_held_replies(self) -> None:
+        """Exactly that much may wait; with one byte more nothing is read until some have left."""
+        wire, release = self.wire, self.served.threads.release_one
+        self.patch(connection, "HOLD_LIMIT", 4 + 16 + 4 + len("/a"))
+        self.served.threads.hold()
+        wire.deliver(wire.create("/a"))
+        self.served.turn()
+        self.assertEqual(wire.transport.producerState, "producing")
+        wire.deliver(wire.create("/b"))
+        self.assertEqual(wire.transport.producerState, "paused")
+        wire.deliver(wire.create("/c"))
+        self.assertEqual(wire.protocol.waiting, 2)
+        release()  # what is left is at the limit
+        self.assertEqual(wire.transport.producerState, "paused", "a request is left")
+        self.served.turn()
+        self.assertEqual(wire.xids(), [2])
+        self.assertEqual(wire.protocol.waiting, 2)
+        self.served.turn()
+        release()
+        self.served.turn()
+        self.assertEqual((wire.xids(), wire.protocol.waiting), ([3], 1))
         self.assertEqual(wire.transport.producerState, "producing")
 
     def test_peer_does_not_read(self) -> None:
@@ -512,23 +543,53 @@ class PressureTests(ConnectionTestCase):
             self.wire.deliver(self.wire.request(2, text(path) + integers(-1)))
             self.served.turn()
 
-    def test_unread_events(self) -> None:
-        """A client with more than 8 MiB of unread events is disconnected."""
-        watcher = self.served.client()
-        self.flood(watcher, 100)
-        self.assertFalse(watcher.transport.disconnected, "it reads")
-        watcher.protocol.pauseProducing()
-        self.patch(connection, "EVENTS_LIMIT", 2_000_000)
-        self.wire.packets()
-        for number in range(25):
-            path = f"/{number}" + "x" * 100_000
+    def tell(self, watcher: Wire, count: int, release: bool = True) -> int:
+        """So many events for ``watcher``, of the same size; returns that."""
+        for _ in range(count):
+            self.told += 1
+            path = f"/{self.told:05d}"
             self.served.server.watches.add(False, path, watcher.protocol)
             self.wire.deliver(self.wire.create(path))
-            self.served.turn()
-            if watcher.transport.disconnected:
-                break
-        self.assertEqual(number, 19)
-        self.assertIn("bytes of events wait for it", self.texts[-1])
+            if release:
+                self.served.turn()
+        self.wire.packets()
+        return 4 + len(watches.pack_event(1, path))
+
+    def test_unread_events(self) -> None:
+        """A client with more unread events than the limit is cut, and that is said once, also
+        when more happens before its connection is gone. Their bytes count; those that it has read
+        do not."""
+        watcher = self.served.client()
+        size = self.tell(watcher, 5)
+        self.patch(connection, "EVENTS_LIMIT", 5 * size)
+        for _ in range(3):
+            watcher.protocol.pauseProducing()
+            self.tell(watcher, 5)
+            watcher.protocol.resumeProducing()
+            self.assertEqual(watcher.transport.producerState, "producing")
+        watcher.protocol.pauseProducing()
+        self.tell(watcher, 5)
+        self.assertFalse(watcher.transport.disconnected)
+        watcher.packets()
+        self.tell(watcher, 3)
+        self.assertTrue(watcher.transport.disconnected)
+        self.assertEqual([], watcher.packets())
+        self.assertEqual(1, len(self.texts), self.texts)
+        self.assertIn(f"{6 * size} bytes of events wait for it", self.texts[0])
+
+    def test_events_that_wait_for_the_disk(self) -> None:
+        """They count too, and replies that wait do not."""
+        watcher = self.served.client()
+        size = self.tell(watcher, 1)
+        self.patch(connection, "EVENTS_LIMIT", 5 * size)
+        self.served.threads.hold()
+        self.wire.deliver(self.wire.create("/a"))
+        self.served.turn()
+        watcher.deliver(watcher.get("/big"))
+        self.tell(watcher, 5, release=False)
+        self.assertFalse(watcher.transport.disconnected)
+        self.tell(watcher, 1, release=False)
+        self.assertTrue(watcher.transport.disconnected)
 
     def test_many_events_that_are_read(self) -> None:
         """Events that leave do not add up, also while the disk is never idle."""
@@ -544,10 +605,3 @@ class PressureTests(ConnectionTestCase):
                 self.served.threads.release_one()
                 self.served.turn()
         self.assertFalse(watcher.transport.disconnected)
-
-    def test_resumed_peer_may_fall_behind_again(self) -> None:
-        """The count begins anew when everything was read."""
-        watcher = self.served.client()
-        watcher.protocol.pauseProducing()
-        watcher.protocol.resumeProducing()
-        self.assertEqual(watcher.transport.producerState, "producing")

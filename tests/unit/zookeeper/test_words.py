@@ -205,6 +205,7 @@ class WordsTests(AskingTestCase):
 
     def test_latency_of_a_connection(self) -> None:
         """Its last, least, average and greatest; when the last reply left."""
+        self.served.clock.advance(1000)
         self.served.threads.hold()
         self.client.deliver(self.client.create("/f"))
         self.served.turn()
@@ -212,7 +213,7 @@ class WordsTests(AskingTestCase):
         self.served.threads.release()
         line, _ = self.ask(b"cons").split("\n", 1)
         self.assertIn("lop=CREA,", line)
-        self.assertIn("lresp=500,llat=500,minlat=0,avglat=125,maxlat=500)", line)
+        self.assertIn("lresp=1000500,llat=500,minlat=0,avglat=125,maxlat=500)", line)
         self.assertIn("Latency min/avg/max: 0/125/500\n", self.ask(b"srvr"))
 
     def test_least_latency(self) -> None:
