@@ -264,8 +264,8 @@ class TransportTests(SynchronousTestCase):
         self.assertEqual(self.protocol.events[-1], "lost")
 
     def test_lost_machine(self) -> None:
-        """A peer that stops to answer is noticed in the given time, at least 5 s: on a quiet connection by
-        probes, on one with unsent bytes because nobody takes them."""
+        """A peer that stops to answer is noticed in the given time, at least 5 s: on a quiet
+        connection by probes, on one with unsent bytes because nobody takes them."""
 
         def option(name: int) -> int:
             return self.transport.socket.getsockopt(socket.IPPROTO_TCP, name)
