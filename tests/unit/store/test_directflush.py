@@ -176,6 +176,20 @@ class DirectFlushTests(SynchronousTestCase):
         store.append([record(30)])
         self.assertEqual((store.max_offset, store.group_commit), (90, False))
 
+    def test_reload_of_the_interval(self) -> None:
+        """A new interval holds from the next append on."""
+        partition = self.partition(unflush_threshold=1000, unflush_interval=10000)
+        store = partition.open()
+        store.reconfigure(1000, 2000)
+        store.append([record(30)])
+        partition.clock.advance(1.9)
+        self.assertEqual(store.max_offset, 0)
+        partition.clock.advance(0.1)
+        self.assertEqual(store.max_offset, 30)
+        partition.clock.advance(2.1)
+        store.append([record(30)])
+        self.assertEqual(store.max_offset, 60)
+
     def test_directories_are_synced_with_the_first_flush(self) -> None:
         """A new file's entries in its directories are made durable once."""
         partition = self.partition()

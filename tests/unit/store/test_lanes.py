@@ -243,6 +243,44 @@ class HungDiskTests(LanesTestCase):
                 self.successResultOf(closed)
                 self.assertEqual(two.max_offset, 60)
 
+    def test_no_timer_is_left(self) -> None:
+        """A stop with messages that were to be flushed later ends the timers of each device."""
+        stores, one, two = self.stores(1000)
+        for store in (one, two):
+            self.add(store, record(30, 2))
+        self.assertNotEqual([], self.clock.getDelayedCalls())
+        self.successResultOf(stores.close())
+        self.assertEqual([], self.clock.getDelayedCalls())
+
+    def test_refusal_beside_a_running_write(self) -> None:
+        """A flush fails while a write runs, and refuses what collects: the next record begins
+        behind the one that is being written."""
+        _, one, _ = self.stores(1)
+        threads = self.made[0]
+        threads.hold()
+        for number in range(2):
+            self.add(one, record(30, number))
+            threads.release_one()
+        flying = self.add(one, record(30, 2))
+        refused = self.add(one, record(30, 3))
+        self.assertEqual(2, threads.held)
+
+        def sync(fd: int) -> None:
+            raise OSError("I/O")
+
+        broken = self.patch(self.disk, "sync", sync)
+        threads.release_one()
+        self.assertEqual((flying.state, refused.state), (PENDING, FAILED))
+        self.assertEqual(120, one.next_offset)
+        broken.restore()
+        threads.release()
+        self.pass_time(10)
+        behind = self.add(one, record(30, 4))
+        self.pass_time(1)
+        self.assertEqual((flying.state, behind.state, behind.offset), (STORED, STORED, 120))
+        written = (record(30), *(record(30, number) for number in (0, 1, 2, 4)))
+        self.assertEqual(stored(one), b"".join(written))
+
     def create(self, stores: MessageStores, partition: int) -> Deferred[None]:
         """Begin a new partition of ``one``."""
         created = stores.create(self.config.topics["one"], partition)
