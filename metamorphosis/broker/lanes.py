@@ -86,8 +86,9 @@ class LaneSet(SocketSet):
         what has collected; then linger for more, if it comes soon."""
         lingering = self.lingering
         lingering.begin()
-        while self._serve_ready() and self._may_linger() and lingering.more(self._is_of_pair):
-            pass
+        while self._serve_ready() and self._may_linger():
+            if not lingering.more(self._is_of_pair, self._held > 0):
+                break
         lingering.end()
 
     def _serve_ready(self) -> bool:

@@ -14,7 +14,9 @@ The wait begins with a busy poll. In a virtual machine a processor that sleeps i
 through the hypervisor: with a client that answers after 20 us, that was half of the time of a put,
 and 25 us of CPU time on each side. A busy poll that finds nothing in its time was in vain: then the
 next wait has none, after the second in a row the next three, up to ``MOST_SKIPPED``. So it ends
-by itself where the client is slower, or shares the processor with the broker.
+by itself where the client is slower, or shares the processor with the broker. The master of a pair
+counts the polls for answers of its slave apart: where both have one processor these are in vain,
+and those for the client's next put are not.
 """
 
 from __future__ import annotations
@@ -58,8 +60,7 @@ class Lingering:
         self._clock = clock
         self._ended = -SOON_SECONDS
         self._until = 0.0
-        self._in_vain = 0  # waits to skip after the last busy poll: 0, 1, 3, 7, ...
-        self._skips = 0  # of them left
+        self._polls = Polls(), Polls()  # for requests, and for answers of the slave
         self.soon = False
 
     def begin(self) -> None:
@@ -72,20 +73,36 @@ class Lingering:
         """The set returns to the reactor."""
         self._ended = self._clock()
 
-    def more(self, sleeps: bool) -> bool:
+    def more(self, sleeps: bool, answers: bool = False) -> bool:
         """
         Wait for the next request, unless it is time to return.
 
         :param sleeps: for up to a millisecond; otherwise in a busy poll only.
+        :param answers: what comes next is an answer of the slave of a pair.
         :returns: whether it has come.
         """
         if self._clock() >= self._until:
             return False
         milliseconds = LINGER_MILLISECONDS if sleeps else 0
-        if not self._busy_poll or self._skips:
-            self._skips = max(self._skips - 1, 0)
+        polls = self._polls[answers]
+        if not self._busy_poll or polls.skips:
+            polls.skips = max(polls.skips - 1, 0)
             return sleeps and self._wait(0, milliseconds) != NOTHING
         outcome = self._wait(self._busy_poll, milliseconds)
-        self._in_vain = 0 if outcome == AT_ONCE else min(2 * self._in_vain + 1, MOST_SKIPPED)
-        self._skips = self._in_vain
+        polls.in_vain = 0 if outcome == AT_ONCE else min(2 * polls.in_vain + 1, MOST_SKIPPED)
+        polls.skips = polls.in_vain
         return outcome != NOTHING
+
+
+class Polls:
+    """
+    The outcome of busy polls for the same thing.
+
+    :ivar in_vain: the waits to skip after the last one: 0, 1, 3, 7, ...
+    :ivar skips: those of them that are left.
+    """
+
+    __slots__ = ("in_vain", "skips")
+
+    def __init__(self) -> None:
+        self.in_vain = self.skips = 0

@@ -139,6 +139,22 @@ class RuleTests(SynchronousTestCase):
         self.outcomes = [AT_ONCE] * 3
         self.assertEqual(self.turns(lingering, 5, False), [0, 1, 2, 3])
 
+    def test_answers_apart(self) -> None:
+        """Busy polls for answers that are in vain leave those for requests as they are."""
+        lingering = self.lingering()
+        polled = []
+        for turn in range(20):
+            answers = bool(turn % 2)
+            self.outcomes = [LATER if answers else AT_ONCE]
+            before = len(self.asked)
+            lingering.begin()
+            self.assertTrue(lingering.more(True, answers))
+            lingering.end()
+            if self.asked[before][0]:
+                polled.append(turn)
+        self.assertEqual([turn for turn in polled if turn % 2], [1, 5, 13])
+        self.assertEqual([turn for turn in polled if not turn % 2], list(range(0, 20, 2)))
+
     def test_none(self) -> None:
         """Without a busy poll there is only the sleep."""
         lingering = self.lingering(0)

@@ -456,6 +456,24 @@ class FaultTests(LineCase):
             self.quick = self.peer()
 
 
+class LingerTests(LineCase):
+    """The waits for the next requests and answers."""
+
+    def test_answers(self) -> None:
+        """While a reply waits, the next is an answer of the slave, and not afterwards."""
+        waits: list[tuple[bool, bool]] = []
+
+        def more(sleeps: bool, answers: bool) -> bool:
+            waits.append((sleeps, answers))
+            return False
+
+        self.patch(self.pair.sockets.lingering, "more", more)
+        self.quick.send(put(b"a", 5))
+        self.pair.serve()
+        self.pair.settle()
+        self.assertEqual(waits, [(True, True), (True, False)])
+
+
 class CollectedTests(LineCase):
     """The garbage collector."""
 
