@@ -48,15 +48,15 @@ class Audit:
         self._unclaimed: dict[str, int] = {}  # partition: audits in a row that found it so
         self._woke = float("-inf")
 
-    async def look(self, view: ClusterView, held: set[Key]) -> tuple[list[Key], set[str]]:
+    async def look(self, view: ClusterView, held: set[Key]) -> list[Key]:
         """
-        The keys of ``held`` whose claim is gone, and the topics with unclaimed partitions.
+        The keys of ``held`` whose claim is gone. Where others leave partitions unclaimed for two
+        audits they are woken.
 
         :raises RegistryError: ZooKeeper cannot be read.
         """
         session = self._registry.session_id()
         lost: list[Key] = []
-        topics: set[str] = set()
         unclaimed: dict[str, int] = {}
         for topic in view.topics:
             owners = await self._reader.owners(topic)
@@ -67,10 +67,9 @@ class Audit:
                 if text not in owners and (topic, Partition.parse(text)) not in held:
                     name = f"{topic} {text}"
                     unclaimed[name] = self._unclaimed.get(name, 0) + 1
-                    topics.add(topic)
         self._unclaimed = unclaimed
         await self._wake([name for name, seen in unclaimed.items() if seen >= SEEN_BEFORE_WAKING])
-        return lost, topics
+        return lost
 
     async def _wake(self, unclaimed: list[str]) -> None:
         now = self._runtime.seconds()

@@ -126,10 +126,8 @@ class Balance:
         """Claims that an audit finds gone, if the time for an audit has come."""
         if self._runtime.seconds() < self.audit_at:
             return []
-        lost, unclaimed = await self._audit.look(view, self.holdings.keys)
+        lost = await self._audit.look(view, self.holdings.keys)
         self._session.check()
-        for topic in unclaimed:
-            self._seen.pop(topic, None)  # this attempt claims our share of it
         self.audit_at = self._runtime.seconds() + AUDIT_SECONDS * random.uniform(0.5, 1)
         return lost
 
@@ -147,8 +145,6 @@ class Balance:
         for topic in changed:
             wanted.update(self._share_of(topic, view))
             self._seen.pop(topic, None)
-        for topic, _ in lost:
-            self._seen.pop(topic, None)  # if this attempt fails, the next one does it again
         insist = self._contests >= RELEASING_TRIES
         try:
             await self.holdings.move(wanted, lost, insist)

@@ -39,10 +39,6 @@ class Sweeps:
         delay = max(when - self._runtime.seconds(), SWEEP_SECONDS)
         self._timer = self._runtime.call_later(delay, self._due)
 
-    def plan_now(self) -> None:
-        """Sweep as soon as the shortest time between two sweeps is over."""
-        self.plan(self._runtime.seconds())
-
     def cancel(self) -> None:
         """Forget the plan."""
         if self._timer is not None:

@@ -331,7 +331,6 @@ class GlobalTransaction:
 
     def _undo(self) -> None:
         """Roll back both. Presumed abort: ``resolve`` rolls back a branch where this fails."""
-        self._is_open = False
         left = False
         for resource, xid in (
             (self._resource, self._messages_xid),

@@ -109,11 +109,11 @@ class Enlisted:
 
     def failed(self, put: Put, error: Exception) -> None:
         """See ``Owner``."""
-        self._under_way -= 1
         if self._told is not None:
             error = self._told(error)
         self.fail(error)
         self._resolve(put, None, error)
+        self._under_way -= 1
         self._note()
 
     def _resolve(self, put: Put, result: SendResult | None, error: Exception | None) -> None:

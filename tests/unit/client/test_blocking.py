@@ -150,6 +150,17 @@ class FactoryTests(BlockingCase):
         self.assertTrue(done.wait(SECONDS))
         self.assertEqual([b"first", b"second"], got)
 
+    def test_threads_of_listeners_end(self) -> None:
+        """With the factory, which has waited for them."""
+        before = threading.enumerate()
+        factory, done = self.factory(), threading.Event()
+        factory.create_producer("test").send("test", b"first")
+        consumer = factory.create_consumer("g", partition="0-0", long_poll_ms=0)
+        consumer.subscribe("test", listener=lambda _: done.set()).complete_subscribe()
+        self.assertTrue(done.wait(SECONDS))
+        factory.close()
+        self.assertEqual(set(), new_threads(before))
+
     def test_listener_that_raises(self) -> None:
         """The message comes again, as with every other face."""
         factory = self.factory()

@@ -118,6 +118,37 @@ class InPlace:
         return self._runtime.result(found) if isinstance(found, Deferred) else found
 
 
+BORDERS: dict[str, tuple[list[Any], list[Any]]] = {
+    "offset": ([0, (1 << 63) - 1], [-1, 1 << 63]),
+    "milliseconds": ([0, (1 << 63) - 1], [-1, 1 << 63]),
+    "retries": ([0, (1 << 31) - 1], [-1, 1 << 31]),
+    "lifetime": ([1, (1 << 31) - 1], [0, 1 << 31]),
+    "window": ([1 - (1 << 31), (1 << 31) - 1], [-(1 << 31), 1 << 31]),
+    "max": ([1, (1 << 31) - 1], [0, 1 << 31]),
+    "max_size": ([1, (1 << 31) - 1], [0, 1 << 31]),
+    "max_outstanding_bytes": ([1, (1 << 63) - 1], [0, 1 << 63]),
+    "timeout": ([1e-9, 2147483], [0, 0.0, -1e-9, 2147483.1, 2147484]),
+    "partition": (
+        [Partition(-1, -1), Partition((1 << 31) - 1, (1 << 31) - 1)],
+        [Partition(-2, 0), Partition(0, -2), Partition(1 << 31, 0), Partition(0, 1 << 31)],
+    ),
+    "xid": (
+        [
+            Xid(-(1 << 31), b"g", b""),
+            Xid((1 << 31) - 1, b"g" * 64, b"b" * 64),
+        ],
+        [
+            Xid(-(1 << 31) - 1, b"g", b""),
+            Xid(1 << 31, b"g", b""),
+            Xid(1, b"", b""),
+            Xid(1, b"g" * 65, b""),
+            Xid(1, b"g", b"b" * 65),
+        ],
+    ),
+}
+"""The last right values of an argument, and the first wrong ones."""
+
+
 class PublicCallTests(SynchronousTestCase):
     """Methods and constructors."""
 
@@ -273,6 +304,20 @@ class PublicCallTests(SynchronousTestCase):
             ("store", MemoryOffsetStore()),
         ):
             self.assertIsNone(checks.CHECKS[name](value), name)
+
+    def test_borders(self) -> None:
+        """The first and the last value that is taken, and those next to them."""
+        for name, (right, wrong) in BORDERS.items():
+            for value in right:
+                self.assertIsNone(checks.CHECKS[name](value), (name, value))
+            for value in wrong:
+                self.assertIn("expected", checks.CHECKS[name](value) or "", (name, value))
+        for value in (0, 0.0, 1e-9, 2147483):
+            self.assertIsNone(checks.patience(value), value)
+        for value in (False, -1, 2147484, "0"):
+            self.assertEqual(
+                "0 or seconds above 0, 2147483 at most, expected", checks.patience(value)
+            )
 
     def test_call_without_checks(self) -> None:
         """A parameter that no check is known of fails the import."""

@@ -228,6 +228,20 @@ class Sink:
         self.events.append("resume")
 
 
+class Told:
+    """
+    A transport that does nothing.
+
+    :ivar calls: (method, argument, ...) in order.
+    """
+
+    def __init__(self) -> None:
+        self.calls: list[Any] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *values: self.calls.append((name, *values))
+
+
 class IdleReactor(ReactorBase):
     """Fires its events, and nothing else."""
 
@@ -289,6 +303,56 @@ class OtherReactorTests(SynchronousTestCase):
         host, port, factory, timeout, _ = reactor.tcpClients[0]
         self.assertEqual(("127.0.0.1", 8123, 7.0), (host, port, timeout))
         self.assertNoResult(opening)
+
+    def test_nothing_is_logged(self) -> None:
+        """Twisted's own lines about the begin and the end of each attempt are not wanted."""
+        reactor = MemoryReactorClock()
+        self.assertNoResult(open_link(reactor, "127.0.0.1", 8123, Sink(), 7.0))
+        events: list[Any] = []
+        globalLogPublisher.addObserver(events.append)
+        self.addCleanup(globalLogPublisher.removeObserver, events.append)
+        factory = reactor.tcpClients[0][2]
+        factory.doStart()
+        factory.doStop()
+        self.assertEqual([], events)
+
+    def test_link(self) -> None:
+        """It asks its transport for what a connection with many small requests needs, and is its
+        producer by which the receiver pauses."""
+        reactor, sink = MemoryReactorClock(), Sink()
+        opening = open_link(reactor, "127.0.0.1", 8123, sink, 7.0)
+        transport = Told()
+        link = reactor.tcpClients[0][2].buildProtocol(None)
+        link.makeConnection(transport)
+        self.assertIs(link, sink.link)
+        self.successResultOf(opening)
+        wanted = [
+            ("setTcpNoDelay", True),
+            ("setTcpKeepAlive", True),
+            ("registerProducer", link, True),
+        ]
+        self.assertEqual(wanted, transport.calls)
+        del transport.calls[:]
+        link.write(b"hello")
+        link.pause_reading()
+        link.resume_reading()
+        link.close()
+        link.abort()
+        link.pauseProducing()
+        link.resumeProducing()
+        link.connectionLost(Failure(main.CONNECTION_LOST))
+        self.assertEqual(
+            [
+                ("write", b"hello"),
+                ("pauseProducing",),
+                ("resumeProducing",),
+                ("unregisterProducer",),
+                ("loseConnection",),
+                ("abortConnection",),
+            ],
+            transport.calls,
+        )
+        self.assertEqual(["pause", "resume", "disconnected"], sink.events)
 
     def test_second_address(self) -> None:
         """It gets the time that the first one has left."""

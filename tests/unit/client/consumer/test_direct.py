@@ -169,9 +169,15 @@ class TroubleTests(DirectCase):
         self.assertRaises(InternalServerError, self.runtime.result, future)
         self.let(12)
         self.assertEqual(1, len(self.runtime.log.texts("warn")))
+        refused = self.broker._stats
         self.broker._stats = stats  # type: ignore[method-assign]
         self.let(6)
         self.assertEqual([("t", 0, b"one")], self.got)
+        self.broker._stats = refused  # type: ignore[method-assign]
+        self.runtime.log.lines.clear()
+        self.let(12)
+        lines = self.runtime.log.texts("warn")
+        self.assertEqual(1, len([each for each in lines if "No partitions are known" in each]))
 
     def test_no_broker(self) -> None:
         """Without the broker registering fails, as the start of the factory does."""

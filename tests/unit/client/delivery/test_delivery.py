@@ -267,6 +267,21 @@ class PlainListenerTests(DeliveryCase):
         self.assertEqual(0, delivery.progress.retries)
 
 
+class AwaitedTests(DeliveryCase):
+    """Listeners that are coroutines."""
+
+    def test_nothing_is_kept(self) -> None:
+        """A call that has ended, in whatever way, is not remembered."""
+
+        async def listen(message: ReceivedMessage) -> None:
+            self.listen(message)
+
+        self.failing = {1: 1}
+        self.deliver(self.delivery(listen), 0, 1)
+        self.assertEqual([0, 1], self.got)
+        self.assertEqual(set(), self.rules.calls.awaited)
+
+
 class FilterTests(DeliveryCase):
     """The client's filter, and the duplicate cache."""
 
@@ -397,6 +412,22 @@ class WaitingListenerTests(DeliveryCase):
         self.waiting[0].errback(ValueError("late"))
         self.assertEqual(([], 0), (self.rejected, delivery.position.offset))
         self.assertIn("offset 0, id 0: ValueError late", self.runtime.log.texts("failure")[0])
+
+    def test_nothing_follows_a_late_failure(self) -> None:
+        """A listener that fails after its partition has gone, or after a rollback, gets no further
+        message of the batch."""
+        for end in (PartitionDelivery.abandon, lambda each: each.rollback(self.kept[0])):
+            self.kept: list[ReceivedMessage] = []
+            delivery: PartitionDelivery
+
+            def listen(message: ReceivedMessage) -> None:
+                self.kept.append(message)
+                end(delivery)
+                raise ValueError("late")
+
+            delivery = self.delivery(listen, auto_ack=False)
+            self.assertFalse(self.deliver(delivery, 0, 1))
+            self.assertEqual([0], [each.id for each in self.kept])
 
     def test_row_43_limited_in_all(self) -> None:
         """Row 43: with one slot the second partition waits; without a limit it does not."""

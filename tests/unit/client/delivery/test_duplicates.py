@@ -49,6 +49,24 @@ class DuplicateTests(SynchronousTestCase):
         again = [*messages(2), ReceivedMessage("t", ONE, 900, 1, 0, b"")]
         self.assertEqual([900], [each.offset for each in cache.fresh(again)])
 
+    def test_places(self) -> None:
+        """Messages that are known only by id and offset count as the others do; where nothing is to
+        be remembered these are not either."""
+        for capacity, left in ((100, [1]), (0, [1, 2, 3])):
+            cache = DuplicateCache(capacity)
+            cache.add_places("t", ONE, {})
+            cache.add_places("t", ONE, {2: 40, 3: 60})
+            self.assertEqual(left, [each.id for each in cache.fresh(messages(1, 2, 3))])
+
+    def test_places_have_the_same_bound(self) -> None:
+        """Whichever way messages come, there are never more ids than the capacity."""
+        cache = DuplicateCache(100)
+        for start in range(0, 2000, 7):
+            ids = range(start, start + 1 + start % 60)
+            cache.add_places("t", Partition(0, start % 5), {each: 20 * each for each in ids})
+            self.assertLessEqual(len(cache), 100)
+        self.assertGreater(len(cache), 80)
+
     def test_row_47_capacity(self) -> None:
         """Row 47: there are never more ids than the capacity."""
         cache = DuplicateCache(100)

@@ -302,6 +302,7 @@ class AnswerTests(FetchCase):
         """A 301 below the position is followed after 15 s, because the log may only be
         unflushed."""
         position = Position("t", Partition(0, 1), 500)
+        self.runtime.advance(1000)
         self.begin(FetchTarget(position, URL))
         waited, asked = 0.0, self.request()
         while waited < 15:
@@ -337,6 +338,20 @@ class AnswerTests(FetchCase):
         self.assertGreaterEqual(waited, 60)
         self.assertEqual(["offset", "t", "Just_for_Browser", "1", str(MAX_OFFSET)], asked.words[:5])
         return asked
+
+    def test_minute_without_messages(self) -> None:
+        """The broker is asked for the end of its log after exactly a minute, not one get later."""
+        self.begin(FetchTarget(Position("t", Partition(0, 1), 500), URL))
+        asked, began = self.request(), self.runtime.seconds()
+        self.result(asked, 404)
+        while self.runtime.seconds() - began < 55:
+            _, asked = self.pause()
+            self.assertEqual("get", asked.words[0])
+            if self.runtime.seconds() - began < 55:
+                self.result(asked, 404)
+        self.runtime.advance(began + 60 - self.runtime.seconds())
+        self.result(asked, 404)
+        self.assertEqual("offset", self.request().words[0])
 
     def test_log_ends_before_us(self) -> None:
         """A broker that has lost its tail: one log line, after a minute without messages."""

@@ -88,6 +88,14 @@ class SizeTests(SynchronousTestCase):
             sizes.append(pace.size)
         self.assertEqual([9000, 4500, 2250, 1125, 1000, 1000], sizes)
 
+    def test_shrinks_below_half(self) -> None:
+        """A batch of half the size keeps it; a byte less does not."""
+        for length, size in ((4500, 9000), (4499, 4500)):
+            pace = pacing(1000)
+            pace.too_small(9000)
+            pace.received(length)
+            self.assertEqual(size, pace.size)
+
     def test_counters_are_apart(self) -> None:
         """A batch that was processed, or failed, ends the count of fruitless fetches."""
         pace = pacing()

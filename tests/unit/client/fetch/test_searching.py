@@ -23,9 +23,11 @@ from metamorphosis.client.fetch.window import PIECE_BYTES, LogWindow
 from metamorphosis.client.model import Partition
 from metamorphosis.client.network.connections import Connections
 from metamorphosis.client.settings import ClientConfig
+from metamorphosis.errors import NotFound
 from metamorphosis.message import HEADER, HEADER_BYTES, crc32, encode_record
 from metamorphosis.testing.runtime import MemoryRuntime
 from tests.support.damagedlogs import FIRST_ID, KINDS, Reading, run
+from tests.support.fetchstage import Asked
 from tests.support.memorybroker import Log, MemoryBroker
 
 LONGEST = 1000
@@ -361,6 +363,34 @@ class FindTests(SearchCase):
             self.set(0, sum(map(len, inner[:whole])).to_bytes(4, "big"))
             self.assertEqual(places[1], self.search(fetched=fetched).offset, (whole, fetched))
 
+    def test_length_that_leads_into_its_own_body_before_an_empty_message(self) -> None:
+        """The same, and the header after the empty message is lost: reading goes on at it."""
+        inner = encode_record(FIRST_ID, 0, b"inner" * 9)
+        for whole in (0, 1, 2):
+            self.log.data = b""
+            places = self.put(inner * 3 + b"tail", b"", b"lost", b"two")
+            self.set(0, (whole * len(inner)).to_bytes(4, "big"))
+            self.set(places[2], b"\xff" * HEADER_BYTES)
+            self.assertEqual(places[1], self.search(fetched=1000).offset, whole)
+
+    def test_length_of_the_longest_message_that_leads_into_its_own_body(self) -> None:
+        """The body is longer than accepted and holds messages, one of them where the length ends:
+        the checksum finds the true end."""
+        inner = encode_record(FIRST_ID - 2, 0, b"inner")
+        gap = b"\xee" * (LONGEST - len(inner))
+        places = self.put(inner + gap + inner + b"tail", b"two")
+        self.set(0, LONGEST.to_bytes(4, "big"))
+        self.assertEqual(places[1], self.search().offset)
+
+    def test_longest_message_wherever_the_fetch_ends(self) -> None:
+        """Its length is lost, its body holds a message with an id that could be the next one: the
+        checksum finds its end, also where only a few bytes around that end were fetched."""
+        inner = encode_record(FIRST_ID + 1, 0, b"inner")
+        places = self.put(inner + b"\xee" * (LONGEST - len(inner)), b"two")
+        self.set(0, b"\xff")
+        for fetched in range(places[1] - 9, places[1] + 10):
+            self.assertEqual(places[1], self.search(fetched=fetched).offset, fetched)
+
     def test_three_faults(self) -> None:
         """A length that leads to another message, before a header that is lost, and a damaged
         message in between: the ids tell that the messages before it are not part of the body."""
@@ -461,6 +491,24 @@ class FindTests(SearchCase):
             self.set(place + 8, bytes(8))
         self.assertEqual(Place(places[2]), self.search())
 
+    def test_claim_over_a_damaged_message(self) -> None:
+        """A length that leads over a damaged message to the next one: the checksum finds the end,
+        and the damaged message is passed over by itself."""
+        places = self.put(b"one", b"two", b"three")
+        self.set(0, (places[2] - HEADER_BYTES).to_bytes(4, "big"))
+        self.set(places[1] + HEADER_BYTES, b"?")
+        self.assertEqual(Place(places[1]), self.search())
+
+    def test_long_claim_over_an_empty_message(self) -> None:
+        """The first message in between has a wrong id, an empty one follows it, then a message
+        whose header is lost: the id of the empty one tells that both are passed over."""
+        places = self.put(b"one", b"\xee" * 3000, b"two", b"", b"\xee" * 50, b"three")
+        self.set(0, (places[5] - HEADER_BYTES).to_bytes(4, "big"))
+        self.set(places[1], b"\xff" * HEADER_BYTES)
+        self.set(places[2] + 8, bytes(8))
+        self.set(places[4], b"\xff" * HEADER_BYTES)
+        self.assertEqual(Place(places[2]), self.search())
+
     def test_long_claim_over_a_wrong_id_near_by(self) -> None:
         """
         The first message in between has a wrong id, and is near; one that is far away shows that
@@ -525,6 +573,23 @@ class FindTests(SearchCase):
 
         self.broker._get = get  # type: ignore[method-assign, assignment]
         self.assertRaisesRegex(Exception, "nothing is there", self.search)
+
+    def test_broker_stops_behind_a_long_claim(self) -> None:
+        """The partition is closed when exactly so much was read as an accepted message needs: the
+        search ends, and what was not read proves nothing."""
+        places = self.put(b"one", b"\xee" * 9000, b"two", b"three")
+        self.set(0, (places[3] - HEADER_BYTES).to_bytes(4, "big"))
+        self.set(places[1], b"\xff" * HEADER_BYTES)
+        fetched = 2 * (HEADER_BYTES + LONGEST)
+        asked = self.broker._get
+
+        def get(request: Asked) -> bytes | None:
+            if request.offset == fetched:
+                self.broker.refusals["t", 1] = 403
+            return asked(request)
+
+        self.broker._get = get  # type: ignore[method-assign]
+        self.assertRaisesRegex(NotFound, "nothing is there", self.search, fetched=fetched)
 
 
 class PureTests(SynchronousTestCase):

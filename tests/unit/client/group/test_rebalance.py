@@ -695,6 +695,14 @@ class AuditTests(RebalanceCase):
         self.assertEqual({"g_a": "test"}, self.group.ids())
         self.assertEqual(["0-0", "0-1", "0-2", "0-3"], member.reads())
 
+    def test_own_id_changed(self) -> None:
+        """A node with other topics is put right."""
+        member = self.group.joined("a")
+        self.group.tree.set_data("/meta/consumers/g/ids/g_a", b"other")
+        self.group.advance(SETTLED)
+        self.assertEqual({"g_a": "test"}, self.group.ids())
+        self.assertEqual(["0-0", "0-1", "0-2", "0-3"], member.reads())
+
     def test_own_claim_deleted(self) -> None:
         """It is claimed again, with the position it had."""
         member = self.group.joined("a")
@@ -845,6 +853,37 @@ class FaultTests(RebalanceCase):
         store.broken = False
         self.group.advance(6)
         self.assertEqual(["0-0", "0-1", "0-2", "0-3"], member.reads())
+
+    def test_lists_that_change_back_while_the_store_is_away(self) -> None:
+        """What was claimed for the lists in between is given up again."""
+
+        class Moody(MemoryOffsetStore):
+            """Fails on demand."""
+
+            broken = False
+
+            async def load(self, topic: str, group: str, partition: Partition) -> None:
+                """See ``IOffsetStore``."""
+                if self.broken:
+                    raise OffsetStoreError("away")
+
+        store = Moody()
+        member = self.group.joined("a", store=store)
+        other = self.group.joined("b")
+        self.group.advance(20)
+        self.assertEqual(["0-0", "0-1"], member.reads())
+        store.broken = True
+        other.leave()
+        self.group.advance(20)
+        self.assertEqual(["0-0", "0-1"], member.reads())
+        self.assertEqual({"g_a"}, set(self.group.owners().values()))
+        again = self.group.member("b")
+        again.join()
+        self.group.advance(20)
+        store.broken = False
+        self.group.advance(40)
+        self.assertEqual(["0-0", "0-1"], member.reads())
+        self.assertEqual(["0-2", "0-3"], again.reads())
 
     def test_store_that_cannot_keep_progress(self) -> None:
         """``complete_subscribe`` fails with what mends the store, and works when that is done."""

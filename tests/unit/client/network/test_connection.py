@@ -154,6 +154,37 @@ class RequestTests(ConnectionCase):
         self.assertEqual([(1, NOT_SENT, b"connection lost")], self.outcomes)
 
 
+class ReplyLimitTests(ConnectionCase):
+    """Replies that are too long end the connection, because nothing after them can be read."""
+
+    settings = {"max_reply_line_bytes": 64, "max_reply_bytes": 2048}
+
+    def test_longest(self) -> None:
+        """As long as allowed."""
+        opaque = self.ask(1)
+        self.link.take()
+        self.link.receive(b"value 2048 %d\r\n" % opaque + bytes(2048))
+        self.assertEqual([(1, VALUE, bytes(2048))], self.outcomes)
+        self.assertTrue(self.link.open)
+
+    def test_body(self) -> None:
+        """A byte longer."""
+        opaque = self.ask(1)
+        self.link.take()
+        self.link.receive(b"value 2049 %d\r\n" % opaque)
+        self.assertFalse(self.link.open)
+        self.assertEqual([(1, LOST)], [each[:2] for each in self.outcomes])
+
+    def test_line(self) -> None:
+        """Without an end so far."""
+        self.ask(1)
+        self.link.take()
+        self.link.receive(b"x" * 64)
+        self.assertTrue(self.link.open)
+        self.link.receive(b"x")
+        self.assertFalse(self.link.open)
+
+
 class LimitTests(ConnectionCase):
     """No answer in time."""
 
@@ -348,6 +379,62 @@ class HeartbeatTests(ConnectionCase):
         self.assertEqual([self.connection], self.lost)
         self.assertIn("3 heartbeats without an answer", self.runtime.log.texts("warn")[0])
 
+    def beats(self, seconds: float) -> list[float]:
+        """When heartbeats are sent within this time, in seconds from now."""
+        link, began, found = self.runtime.links[-1], self.runtime.seconds(), []
+        while self.runtime.seconds() - began < seconds:
+            self.runtime.advance(0.25)
+            lines = link.take().count(b"version ")
+            found += [round(self.runtime.seconds() - began, 2)] * lines
+        return found
+
+    def sweeps(self) -> list[float]:
+        """The times of the sweeps from now on; each wakes the process."""
+        found: list[float] = []
+        sweep = self.connection._sweeps._sweep
+        self.connection._sweeps._sweep = lambda: (found.append(self.runtime.seconds()), sweep())
+        return found
+
+    def test_one_after_the_other(self) -> None:
+        """The next one is sent when the time for an answer to the last is over, and after the third
+        the link ends; in between nothing wakes the process."""
+        sweeps = self.sweeps()
+        self.assertEqual([10, 15, 20], self.beats(24.75))
+        self.assertTrue(self.link.open)
+        self.assertEqual([], self.beats(0.25))
+        self.assertFalse(self.link.open)
+        self.assertEqual([10, 15, 20, 25], sweeps)
+
+    def test_answer_after_two_failures(self) -> None:
+        """The count begins anew, ten seconds later."""
+        self.assertEqual([10, 15], self.beats(19))
+        self.runtime.advance(1.5)
+        self.assertTrue(self.link.answer(200, b"1.4").startswith(b"version "))
+        sweeps = self.sweeps()
+        self.assertEqual([10, 15, 20], self.beats(24.75))
+        self.assertTrue(self.link.open)
+        self.beats(0.25)
+        self.assertFalse(self.link.open)
+        self.assertLess(len(sweeps), 6)
+
+    def test_next_link(self) -> None:
+        """It begins anew; what the last one did not answer does not count."""
+        self.assertEqual([10, 15, 20], self.beats(22))
+        self.link.lose()
+        self.assertEqual([], [each for each in self.runtime.log.texts() if "heartbeats" in each])
+        self.connect()
+        self.assertEqual([10, 15, 20], self.beats(24.75))
+        self.assertTrue(self.runtime.links[-1].open)
+
+    def test_traffic_moves_the_next_one(self) -> None:
+        """Ten seconds of silence are counted from the last bytes."""
+        self.runtime.advance(6)
+        self.ask()
+        self.link.answer(200)
+        sweeps = self.sweeps()
+        self.assertEqual([10], self.beats(12))
+        self.assertLess(len(sweeps), 4)
+
     def test_late_answer(self) -> None:
         """Any received byte counts as an answer."""
         self.runtime.advance(23)
@@ -367,7 +454,9 @@ class HeartbeatTests(ConnectionCase):
     def test_nobody_beats_while_we_do_not_read(self) -> None:
         """While reading is paused no heartbeat fails."""
         self.connection.pause_reading()
+        sweeps = self.sweeps()
         self.runtime.advance(100)
+        self.assertLess(len(sweeps), 12)
         self.assertTrue(self.link.open)
         self.assertEqual(b"", self.link.take())
         self.assertFalse(self.link.reading)

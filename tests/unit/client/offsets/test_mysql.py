@@ -27,6 +27,7 @@ class Server:
 
     :ivar kind: of the columns offset and msg_id.
     :ivar connects: connections so far.
+    :ivar closes: those that were closed.
     :ivar statements: what was executed.
     :ivar faults: raised by the next statements, one each.
     :ivar warnings: of every statement, as ``show warnings`` has them.
@@ -35,7 +36,7 @@ class Server:
     def __init__(self, path: str) -> None:
         self.path = path
         self.kind = "bigint(20)"
-        self.connects = 0
+        self.connects = self.closes = 0
         self.statements: list[str] = []
         self.faults: list[Exception] = []
         self.warnings: list[tuple[str, int, str]] = []
@@ -107,6 +108,7 @@ class Connection:
 
     def close(self) -> None:
         """Forget the others."""
+        self.server.closes += 1
         self.database.close()
 
 
@@ -153,6 +155,18 @@ class MySQLContract(OffsetStoreContract, TestCase):
         self.assertEqual((3, 2), (self.server.connects, self.rows()[0][3]))
         await store.commit("g", [stored(4)])
         self.assertEqual((4, 4), (self.server.connects, self.rows()[0][3]))
+
+    async def test_close(self) -> None:
+        """The connection is closed, if there is one; nothing can be asked afterwards."""
+        for commits in (0, 1):
+            store = await self.make_store()
+            for offset in range(commits):
+                await store.commit("g", [stored(offset)])
+            await store.close()
+            await store.close()
+            with self.assertRaises(OffsetStoreError):
+                await store.load("test", "g", P0)
+            self.assertEqual((commits, commits), (self.server.connects, self.server.closes))
 
     async def test_all_or_nothing(self) -> None:
         """A commit that fails in the middle leaves nothing behind."""

@@ -27,7 +27,9 @@ class LaneCase(ProducingCase):
     def send(self, *numbers: int) -> Any:
         """One future of all of them."""
         some = [OutgoingMessage("test", b"%d" % number) for number in numbers]
-        return self.sender.send_many(some, partition=HERE)
+        done: Any = self.sender.send_many(some, partition=HERE)
+        self.futures.append(done)
+        return done
 
     def arrived(self) -> list[int]:
         """The messages that the broker has got since, which answers about its order."""

@@ -9,6 +9,8 @@ from metamorphosis.client.model import MessagesFailed, OutgoingMessage, Partitio
 from metamorphosis.client.producer import puts as puts_module
 from metamorphosis.client.producer import runs as runs_module
 from metamorphosis.client.producer.puts import OVERHEAD_BYTES, frame_in_python
+from metamorphosis.client.producer.runs import Runs
+from metamorphosis.client.producer.sending import Sending
 from metamorphosis.errors import (
     BadReply,
     ClientClosed,
@@ -283,6 +285,19 @@ class RetryTests(ManyCase):
             self.answer(put)
         self.assertEqual(2, len(self.runtime.result(done)))
 
+    def test_no_broker_and_one_more_attempt(self) -> None:
+        """A single further attempt is made, too."""
+        self.end(0)
+        sender = self.producer("test", retries=1)
+        done = sender.send_many(messages(b"0"))
+        self.assertFalse(done.called)  # type: ignore[attr-defined]
+        self.register(0, partitions=2)
+        self.link()
+        self.runtime.advance(1)
+        (put,) = self.puts()
+        self.answer(put)
+        self.assertEqual(1, len(self.runtime.result(done)))
+
     def test_close_tells_of_all(self) -> None:
         """Nothing is tried again, and the list has its outcomes before the close is over."""
         done = self.sender.send_many(messages(b"0", b"1"))
@@ -314,6 +329,16 @@ class RunTests(ManyCase):
             self.answer(put)
         self.assertEqual(100, len(self.runtime.result(done)))
 
+    def test_bytes_of_a_run(self) -> None:
+        """Some 64 KiB leave together; a longer message leaves by itself."""
+        for count, length, writes in ((3, 21845, 1), (3, 21846, 2), (4, 100_000, 4)):
+            before = self.link().writes
+            done = self.send(*[bytes(length)] * count)
+            for put in self.puts():
+                self.answer(put)
+            self.assertEqual(count, len(self.runtime.result(done)))
+            self.assertEqual(writes, self.link().writes - before, length)
+
     def test_brokers(self) -> None:
         """One run for each; results name broker and partition."""
         self.register(1)
@@ -328,6 +353,52 @@ class RunTests(ManyCase):
         found = [each.partition for each in self.runtime.result(done)]
         each = [Partition(0, 1), Partition(1, 0), Partition(0, 0)]
         self.assertEqual(each * 2, found)
+
+    def test_none_is_sent_alone(self) -> None:
+        """Where nothing is wrong no message costs what a single one does."""
+        single: list[object] = []
+        self.patch(Sending, "attempt", lambda sending, put: single.append(put))
+        for partition in (Partition(0, 1), None):
+            done = self.sender.send_many(messages(b"0", b"1", b"2"), partition=partition)
+            for put in self.puts():
+                self.answer(put)
+            self.assertEqual(3, len(self.runtime.result(done)))
+        self.assertEqual([], single)
+
+    def test_one_partition(self) -> None:
+        """A list for one partition is not looked through."""
+        found: list[bool] = []
+        take = Runs._take_fixed
+        self.patch(Runs, "_take_fixed", lambda *values: found.append(take(*values)) or found[-1])
+        done = self.send(b"0", b"1")
+        for put in self.puts():
+            self.answer(put)
+        self.assertEqual(2, len(self.runtime.result(done)))
+        self.assertEqual([True], found)
+
+    def test_close_waits_for_a_run(self) -> None:
+        """The end of the producer comes after the answers to all messages of the list."""
+        done = self.send(b"0", b"1")
+        first, second = self.puts()
+        self.answer(first)
+        closed = self.sender.close()
+        self.assertFalse(closed.called)  # type: ignore[attr-defined]
+        self.answer(second)
+        self.runtime.result(closed)
+        self.assertEqual(2, len(self.runtime.result(done)))
+
+    def test_topics_in_turn(self) -> None:
+        """The messages of each topic leave together, and none is left behind."""
+        self.register(0, "other")
+        sender = self.producer("test", "other", retries=0)
+        topics = ["test", "other"] * 3
+        done = sender.send_many([OutgoingMessage(each, b"%d" % n) for n, each in enumerate(topics)])
+        puts = self.puts()
+        wanted = {(each, b"%d" % n) for n, each in enumerate(topics)}
+        self.assertEqual(wanted, {(put.topic, put.body) for put in puts})
+        for put in puts:
+            self.answer(put)
+        self.assertEqual(6, len(self.runtime.result(done)))
 
     def test_lost_before_it_left(self) -> None:
         """What was not written goes again without doubt, what was written with doubt."""

@@ -392,7 +392,9 @@ class RecoveryTests(OrderedCase):
         self.register(0, partitions=2)
         self.link()
         self.assertEqual([], self.bodies())
-        self.runtime.advance(300)
+        self.runtime.advance(299)
+        self.assertEqual([], self.bodies())
+        self.runtime.advance(1)
         self.answer_each(b"a")
 
     def test_partition_that_goes_away(self) -> None:
@@ -435,6 +437,25 @@ class RecoveryTests(OrderedCase):
         futures[0].cancel()
         self.answer_each(b"0", b"1")
         self.assertEqual(1, self.runtime.result(futures[1]).message_id)
+
+
+class IntervalTests(OrderedCase):
+    """``recover_message_interval_ms``."""
+
+    def config(self, **settings: Any) -> ClientConfig:
+        """A second and a half."""
+        return super().config(**settings, recover_message_interval_ms=1500)
+
+    def test_milliseconds(self) -> None:
+        """Kept messages are tried again after this time, not earlier."""
+        producer = self.ordered("test")
+        self.runtime.result(producer.send("test", b"a"))
+        self.register(0, partitions=2)
+        self.link()
+        self.runtime.advance(1.4)
+        self.assertEqual([], self.bodies())
+        self.runtime.advance(0.1)
+        self.answer_each(b"a")
 
 
 class DirectTests(OrderedCase):

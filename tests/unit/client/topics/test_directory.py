@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 from metamorphosis.client.model import ANY_PARTITION, Partition
@@ -13,6 +14,7 @@ from metamorphosis.errors import (
     NoPartition,
     NotConnected,
     NotPublished,
+    RegistryError,
     RegistryUnavailable,
     UnknownTopic,
 )
@@ -391,6 +393,43 @@ class OutageTests(DirectoryCase):
         self.runtime.result(done)
         self.assertEqual(["0-0"], self.published())
         self.assertEqual(1, len(self.runtime.log.texts("warn")))
+
+    def test_pauses_between_reads(self) -> None:
+        """They grow up to five seconds and begin anew after a success; ZooKeeper's outage is said
+        once."""
+        for _ in range(2):
+            self.assertEqual([0.1, 0.5, 1, 5, 5], self._pauses(RegistryUnavailable("no answer")))
+            self.assertEqual([0, 1, 1, 1, 1, 1], self.said)
+            self.registry.faults = lambda operation, path: None
+            self.runtime.advance(5)
+            self.runtime.log.lines.clear()
+
+    def test_reads_that_are_refused(self) -> None:
+        """Each refusal is said: its reason may be another one."""
+        self.assertEqual([0.1, 0.5, 1, 5, 5], self._pauses(RegistryError("no way")))
+        self.assertEqual([0, 1, 2, 3, 4, 5], self.said)
+
+    def _pauses(self, error: Exception) -> list[float]:
+        """Those between the reads of a published topic in twelve seconds."""
+        if "test" not in self.directory.topics:
+            self.register(0)
+            done = self.publish()
+            self.link()
+            self.runtime.result(done)
+        reads: list[float] = []
+        self.said: list[int] = []  # lines before each of them
+
+        def fault(operation: str, path: str) -> Exception:
+            reads.append(self.runtime.seconds())
+            self.said.append(len(self.runtime.log.texts("warn")))
+            return error
+
+        self.registry.faults = fault
+        self.registry.suspend()
+        self.registry.resume()
+        for _ in range(12 * 20):
+            self.runtime.advance(0.05)
+        return [round(later - earlier, 2) for earlier, later in pairwise(reads)]
 
     def test_last_view_stays(self) -> None:
         """While ZooKeeper is away the partitions last seen are used."""

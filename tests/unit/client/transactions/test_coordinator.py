@@ -13,6 +13,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from metamorphosis.client.model import Partition
 from metamorphosis.client.transactions import coordinator as room
 from metamorphosis.client.transactions.branches import Recovered
 from metamorphosis.client.transactions.coordinator import Coordinator, Resolution, Step
@@ -87,8 +88,10 @@ class Manager:
         """Begin."""
         return self._call("start", lambda: self.active.setdefault(xid, 0))
 
-    def send(self, *args: Any, **options: Any) -> None:
+    def send(self, *args: Any, **options: Any) -> str:
         """Do some work."""
+        self.sent = args, options
+        return "the result"
 
     def end(self, xid: Xid) -> None:
         """No effect."""
@@ -258,6 +261,14 @@ class CommitTests(CoordinatorCase):
         self.run_one()
         self.assertEqual([each for each in Step if each is not Step.RESOLVED], self.steps)
         self.assertBoth(1)
+
+    def test_send(self) -> None:
+        """The resource gets what the sender gives, and its result is the sender's."""
+        with self.coordinator.transaction() as transaction:
+            options: dict[str, Any] = {"key": "k", "partition": Partition(0, 1), "timeout": 3.0}
+            sent: Any = transaction.send("test", b"x", "a", **options)
+            self.assertEqual("the result", sent)
+            self.assertEqual((("test", b"x", "a"), options), self.messages.sent)
 
     def test_exception_in_the_block(self) -> None:
         """Both are rolled back."""
