@@ -32,7 +32,13 @@ TRIAL_STAGES: dict[str, tuple[str, ...]] = {
     "compat": ("compat",),
     "pure": (
         "tests.unit.broker",
+        "tests.unit.store",
+        "tests.unit.replication.pairmaster",
+        "tests.unit.client.delivery",
         "tests.unit.client.fetch",
+        "tests.unit.client.network",
+        "tests.unit.client.producer",
+        "tests.unit.transactions.test_scan",
         "tests.conformance",
         "tests.faults.test_live_fuzz",
         "compat.test_sidebyside",
@@ -51,8 +57,20 @@ SHORTER = {
     "TWIN_PIECES": "500",
     "TWIN_STREAMS": "500",
 }
-"""In the environment of the unit tests on other Pythons: tests that try much at random, or each
-call in turn, are about our code and not about the interpreter."""
+"""In the environment of the unit tests on other Pythons, and of those of the stage ``pure``: tests
+that try much at random, or each call in turn, are about our code and not about the interpreter."""
+
+ABOUT_SOURCES = (
+    "test_architecture",
+    "test_conformance_pages",
+    "test_differences",
+    "test_layers",
+    "test_links",
+    "test_loglines",
+    "test_pictures",
+    "test_sizes",
+)
+"""Unit tests that read sources and pages: one Python is enough for them."""
 
 CHECKS: dict[str, tuple[str, ...]] = {
     "types": ("-m", "mypy"),
@@ -205,7 +223,7 @@ class TrialStage(Stage):
         self.where = "" if is_usual else f" ({name})"  # behind names of tests
         super().__init__(name, command)
         if name == "pure":
-            self.environment = PURE
+            self.environment = {**SHORTER, **PURE}
         elif not is_usual:
             self.environment = SHORTER
 
@@ -255,7 +273,7 @@ def stage(name: str) -> Stage:
     if name in (parts := integration_parts()):
         return TrialStage(name, parts[name])
     if name in (pythons := further_pythons()):
-        return TrialStage(name, TRIAL_STAGES["unit"], pythons[name] or sys.executable)
+        return TrialStage(name, tests_of_pythons(), pythons[name] or sys.executable)
     return TrialStage(re.sub(r"[^\w.]", "_", name), (name,))
 
 
@@ -272,6 +290,15 @@ def further_pythons() -> dict[str, str | None]:
         f"unit-{version}": os.path.join(ROOT, *python) if python else None
         for version, *python in lines
     }
+
+
+def tests_of_pythons() -> tuple[str, ...]:
+    """What runs on the other Pythons: the stage ``unit`` without the tests about the sources."""
+    package = os.path.join(ROOT, "tests", "unit")
+    named = re.compile(r"(test_\w+)\.py$|([a-z]\w*)$")
+    found = (match[1] or match[2] for match in map(named.match, os.listdir(package)) if match)
+    units = sorted(f"tests.unit.{name}" for name in found if name not in ABOUT_SOURCES)
+    return (*units, *TRIAL_STAGES["unit"][1:])
 
 
 def integration_parts() -> dict[str, tuple[str, ...]]:

@@ -224,6 +224,20 @@ class StageTests(SynchronousTestCase):
         self.assertLess(max(lengths) - min(lengths), run.SECONDS_OF_OTHERS * 2)
         self.assertLessEqual(run.SECONDS.keys(), set(names))
 
+    def test_tests_of_the_other_pythons(self) -> None:
+        """All unit tests are among them but those about the sources, which are there."""
+        package = os.path.join(run.ROOT, "tests", "unit")
+        there = {
+            name.removesuffix(".py")
+            for name in os.listdir(package)
+            if name.startswith("test_") or os.path.isdir(os.path.join(package, name))
+        } - {"__pycache__"}
+        self.assertEqual(set(run.ABOUT_SOURCES) - there, set())
+        units = {f"tests.unit.{name}" for name in there - set(run.ABOUT_SOURCES)}
+        self.assertEqual(
+            units | {"tests.contract", "tests.conformance"}, set(run.tests_of_pythons())
+        )
+
     def test_blocked_test(self) -> None:
         """The signal that ends a blocked test is recorded as that test's failure."""
         from tests import stage

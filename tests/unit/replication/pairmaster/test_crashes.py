@@ -9,6 +9,7 @@ original answers.
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable, Iterator
 
@@ -19,6 +20,9 @@ from metamorphosis.store.disk import Disk
 from tests.support.crashdisk import CrashDisk, Killed, Platters
 from tests.support.pairing import Pair, put
 from tests.support.serving import Client
+
+STRIDE = int(os.environ.get("CRASH_STRIDE", "1"))
+"""Only every so many steps; each in the usual run."""
 
 Acknowledged = dict[int, tuple[int, int]]
 """Message id -> partition and offset."""
@@ -129,7 +133,7 @@ class CrashMatrix(SynchronousTestCase):
         :param end: what happens at a step.
         """
         for threshold in (0, 1000):
-            for last in range(count_steps(self)):
+            for last in range(0, count_steps(self), STRIDE):
                 life = Life(self, threshold)
                 for number, _ in enumerate(life.steps()):
                     if number == last:
