@@ -15,7 +15,7 @@ from metamorphosis.broker.congestion import CongestionControl
 from metamorphosis.broker.connection import ClientConnection
 from metamorphosis.broker.connections import Connections
 from metamorphosis.broker.lanes import LaneSet
-from metamorphosis.broker.sockets import Resume, SocketSet, Take, nothing_to_resume
+from metamorphosis.broker.sockets import Line, NoLine, SocketSet, Take
 from metamorphosis.broker.transport import BACKLOG, BrokerPort
 from metamorphosis.native import turn
 
@@ -91,11 +91,11 @@ class BrokerFactory(ServerFactory):
         """With the turn in C, where it is built."""
         return SocketSet(self._reactor) if turn is None else LaneSet(self._reactor, self.shared)
 
-    def adopt(self, transport: Any, take: Take, is_expected: Callable[[], bool]) -> Resume:
+    def adopt(self, transport: Any, take: Take, is_expected: Callable[[], bool]) -> Line:
         """Serve a connection that this broker has made in the same turn as its clients; see
         ``SocketSet.adopt``."""
         if self._sockets is None or self._sockets.is_closed:
-            return nothing_to_resume
+            return NoLine()
         return self._sockets.adopt(transport, take, is_expected)
 
     def stop_accepting(self) -> Deferred[None]:

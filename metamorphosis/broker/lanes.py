@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from metamorphosis.broker.hotpath.turn import BYTES, EVENT, UNSENT, WAITING, TurnStores
 from metamorphosis.broker.lingering import Lingering
 from metamorphosis.broker.replies import FileReply, send_mixed
-from metamorphosis.broker.sockets import Resume, SocketSet, Take
+from metamorphosis.broker.sockets import Line, SocketSet, Take
 from metamorphosis.native import turn
 from metamorphosis.store.batch import STORED
 
@@ -195,15 +195,15 @@ class LaneSet(SocketSet):
 
     # Adopted sockets
 
-    def adopt(self, transport: Any, take: Take, is_expected: Callable[[], bool]) -> Resume:
+    def adopt(self, transport: Any, take: Take, is_expected: Callable[[], bool]) -> Line:
         """See ``SocketSet``. C sends and receives; it leaves the bytes that are no answers to its
         frames, and those until ``take`` lets it resume."""
         self._is_of_pair = True
         self._is_expected = is_expected
         super().adopt(transport, take, is_expected)
         self._open_line(transport)
-        resume: Resume = self._lanes.resume
-        return resume
+        line: Line = self._lanes
+        return line
 
     def _open_line(self, transport: Any) -> None:
         """Let C send and receive."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, epoll
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from twisted.internet import main
 from twisted.internet.error import ConnectionDone
@@ -34,12 +34,30 @@ _GONE = EPOLLERR | EPOLLHUP
 Take = Callable[[bytes], bool]
 """Takes received bytes; returns whether they were nothing but the usual ones."""
 
-Resume = Callable[[int], None]
-"""Lets C take the next answers: ``take`` has taken all bytes, and nothing incomplete is left."""
+
+class Line(Protocol):
+    """The turn in C, for an adopted connection. Provider: ``Lanes``, and ``NoLine``."""
+
+    def resume(self, number: int, /) -> None:
+        """
+        Let C take the next answers: ``take`` has taken all bytes, and nothing incomplete is left.
+
+        :param number: of the frame whose answer comes next.
+        """
+
+    def expect(self, count: int, /) -> None:
+        """So many producers have their replies: their next puts leave together, if they come
+        soon."""
 
 
-def nothing_to_resume(number: int) -> None:
-    """C takes no answers."""
+class NoLine:
+    """A set of sockets that takes no answers."""
+
+    def resume(self, number: int, /) -> None:
+        """See ``Line``."""
+
+    def expect(self, count: int, /) -> None:
+        """See ``Line``."""
 
 
 @implementer(IReadDescriptor)
@@ -71,7 +89,7 @@ class SocketSet:
     def note_active(self) -> None:
         """Tell the connections of which bytes have come, where they do not see it themselves."""
 
-    def adopt(self, transport: Any, take: Take, is_expected: Callable[[], bool]) -> Resume:
+    def adopt(self, transport: Any, take: Take, is_expected: Callable[[], bool]) -> Line:
         """
         Watch a socket that the reactor has watched for input until now: it is served in the same
         turn as the clients. It returns to the reactor when the set closes.
@@ -79,7 +97,6 @@ class SocketSet:
         :param transport: a ``FileDescriptor``, whose ``reactor`` this becomes.
         :param take: gets its bytes where the set receives them itself.
         :param is_expected: whether the replies of clients wait for its bytes, and for nothing else.
-        :returns: to be called by ``take`` with the number of the frame whose answer comes next.
         """
         for ended in [each for each in self.adopted if not each.connected]:
             del self.adopted[ended]
@@ -87,7 +104,7 @@ class SocketSet:
         transport.reactor = self
         self.adopted[transport] = take
         transport.startReading()
-        return nothing_to_resume
+        return NoLine()
 
     def close(self) -> None:
         """Close the descriptor of the set; its clients have ended before."""

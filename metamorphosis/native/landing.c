@@ -8,8 +8,13 @@
 #include <sys/socket.h>
 
 #include "handback.h"
+#include "nanoseconds.h"
 #include "syscalls.h"
 #include "taking.h"
+
+#define MUCH_OUT (128 << 10)       /* bytes of frames that leave before the end of the turn */
+#define QUIET_NANOSECONDS 60000    /* as in gathering.py */
+#define GATHER_NANOSECONDS 3000000 /* beyond the time of a turn: 1024 puts of 1 KiB take 2 ms */
 
 /* The records of a flight stay with Python until they are flushed, and the flight until it is over. */
 static void release_flight(struct flight *flight) {
@@ -88,7 +93,8 @@ void leave_frames(Lanes *lanes, PyObject *list) {
     size_t sent = line->out_to == line->descriptor ? send_frames(line) : 0;
     PyEval_RestoreThread(thread);
     size_t left = line->out_bytes - sent;
-    line->out_bytes = 0;
+    line->wanted -= line->out_records < line->wanted ? line->out_records : line->wanted;
+    line->out_bytes = line->out_records = 0;
     if (left == 0)
         return;
     struct span rest = {line->out + sent, left};
@@ -96,6 +102,28 @@ void leave_frames(Lanes *lanes, PyObject *list) {
     if (item == NULL || PyList_Insert(list, 0, item) != 0)
         give_up(lanes, list);
     Py_XDECREF(item);
+}
+
+/* Whether frames of this turn wait for those of other producers. */
+static bool waits_for_more(const struct line *line) { return line->out_bytes > 0 && line->out_records < line->wanted; }
+
+void leave_many_frames(Lanes *lanes, PyObject *list) {
+    if (lanes->turn->line.out_bytes > MUCH_OUT && !waits_for_more(&lanes->turn->line))
+        leave_frames(lanes, list);
+}
+
+bool gathers(Lanes *lanes, PyObject *list, int64_t ends) {
+    struct turn *turn = lanes->turn;
+    if (PyList_Size(list) > 0 || !waits_for_more(&turn->line))
+        return false;
+    PyThreadState *thread = PyEval_SaveThread();
+    int64_t now = nanoseconds(), until = now + QUIET_NANOSECONDS;
+    while (now < ends + GATHER_NANOSECONDS && now < until && !look(turn, 0))
+        now = nanoseconds();
+    PyEval_RestoreThread(thread);
+    if (!has_ready(turn))
+        turn->line.wanted = 0; /* they do not come soon */
+    return has_ready(turn);
 }
 
 /* Landing */
@@ -190,6 +218,7 @@ PyObject *open_line(PyObject *self, PyObject *argument) {
     find_lane(&turn->lanes, descriptor)->answers = true;
     turn->line.descriptor = descriptor;
     turn->line.paused = true;
+    turn->line.wanted = 0;
     Py_RETURN_TRUE;
 }
 
@@ -199,6 +228,20 @@ void close_line(Lanes *lanes, int descriptor) {
         return;
     line->descriptor = NO_LINE;
     drop_flights(line);
+}
+
+const char expect_doc[] = "expect(count)\n--\n\n"
+                          "So many producers have their replies: their next puts leave together, if they come soon.";
+
+PyObject *expect(PyObject *self, PyObject *argument) {
+    Py_ssize_t count = PyLong_AsSsize_t(argument);
+    if (count < 0) {
+        if (PyErr_Occurred() == NULL)
+            PyErr_SetString(PyExc_ValueError, "a negative number");
+        return NULL;
+    }
+    ((Lanes *)self)->turn->line.wanted += (size_t)count;
+    Py_RETURN_NONE;
 }
 
 const char resume_doc[] = "resume(number)\n--\n\n"

@@ -16,6 +16,15 @@ void land(Lanes *lanes);
 /* Send the frames of this turn; what the socket does not take becomes the first item of the list. */
 void leave_frames(Lanes *lanes, PyObject *list);
 
+/* The same after a round, if they are many and no others are expected soon. */
+void leave_many_frames(Lanes *lanes, PyObject *list);
+
+/*
+ * Wait a moment for the puts that are to leave together with those of this turn, which ends at `ends`; whether more have
+ * come. A slave with group commit flushes the first that it gets, and the others wait for that.
+ */
+bool gathers(Lanes *lanes, PyObject *list, int64_t ends);
+
 /* The lane of this descriptor is no longer the line, if it was. */
 void close_line(Lanes *lanes, int descriptor);
 
@@ -28,8 +37,10 @@ int visit_flights(const struct line *line, visitproc visit, void *arg);
 /* Methods of `Lanes`. */
 extern const char line_doc[];
 extern const char resume_doc[];
+extern const char expect_doc[];
 
 PyObject *open_line(PyObject *self, PyObject *argument);
 PyObject *resume(PyObject *self, PyObject *argument);
+PyObject *expect(PyObject *self, PyObject *argument);
 
 #endif

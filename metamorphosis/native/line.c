@@ -61,6 +61,7 @@ void add_flight(struct line *line, struct span head, const struct flight *flight
     uint8_t *end = write_run(line->out + line->out_bytes, head, flight->run, opaque, flight->opaques);
     line->out_bytes = (size_t)(end - line->out);
     line->out_to = line->descriptor;
+    line->out_records += flight->count;
     line->flights[line->count++] = *flight;
 }
 

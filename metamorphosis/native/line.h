@@ -29,7 +29,8 @@ struct line {
     int descriptor; /* of the lane; NO_LINE: there is none */
     int out_to;     /* the descriptor to which `out` belongs */
     uint8_t *out;   /* frames of this turn */
-    size_t out_bytes, out_room;
+    size_t out_bytes, out_room, out_records;
+    size_t wanted; /* records that are expected soon: producers have the replies to so many */
     struct flight *flights; /* those from `first` on are expected */
     size_t first, count, room;
     bool paused;

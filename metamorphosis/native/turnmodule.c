@@ -8,10 +8,9 @@
 
 #ifdef __linux__
 
-#include <time.h>
-
 #include "handback.h"
 #include "landing.h"
+#include "nanoseconds.h"
 #include "taking.h"
 #include "turncalls.h"
 
@@ -30,15 +29,14 @@ static void end_round(Lanes *lanes, PyObject *list) {
     leave_files(lanes);
 }
 
-static int64_t nanoseconds(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
+/* With so many bytes of requests whose replies wait, a larger turn is worth one more look. */
+#define MUCH_HELD (32 << 10)
+
 
 /* Whether a further round may find requests: a single client needs time to read its reply. */
 static bool goes_on(const struct turn *turn, PyObject *list) {
-    return has_ready(turn) || (PyList_Size(list) == 0 && turn->ready_count > 1);
+    bool may = turn->ready_count > 1 || (turn->ready_count > 0 && turn->held_bytes > MUCH_HELD);
+    return has_ready(turn) || (PyList_Size(list) == 0 && may);
 }
 
 PyDoc_STRVAR(turn_doc, "turn() -> list\n--\n\n"
@@ -61,7 +59,8 @@ static PyObject *turn(PyObject *self, PyObject *ignored) {
         if (!receive_round(lanes->turn))
             break;
         end_round(lanes, list);
-    } while (goes_on(lanes->turn, list) && nanoseconds() < ends);
+        leave_many_frames(lanes, list);
+    } while ((goes_on(lanes->turn, list) && nanoseconds() < ends) || gathers(lanes, list, ends));
     leave_frames(lanes, list);
     lanes->busy = false;
     return list;
@@ -232,6 +231,7 @@ static PyMethodDef methods[] = {
     {"slow", slow, METH_O, slow_doc},
     {"line", open_line, METH_O, line_doc},
     {"resume", resume, METH_O, resume_doc},
+    {"expect", expect, METH_O, expect_doc},
     {"active", active, METH_O, active_doc},
     {"release", release, METH_VARARGS, release_doc},
     {"held", held, METH_NOARGS, held_doc},

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol
 
+from metamorphosis.broker.sockets import Line, NoLine
+
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
@@ -37,7 +39,7 @@ JOINING_GROUP = "metamorphosis-joining"
 ``pairslave.unbroken``."""
 
 
-Adopt = Callable[[Any, Callable[[bytes], bool], Callable[[], bool]], Callable[[int], None]]
+Adopt = Callable[[Any, Callable[[bytes], bool], Callable[[], bool]], Line]
 """See ``SocketSet.adopt``."""
 
 
@@ -77,7 +79,7 @@ class Attached:
     turn: Turn
     presence: Presence
     reload: Callable[[], None]
-    adopt: Adopt = lambda transport, take, is_expected: lambda number: None
+    adopt: Adopt = lambda transport, take, is_expected: NoLine()
 
 
 class Role(Protocol):

@@ -6,7 +6,9 @@ answers. ``turn()`` does not block. It receives from the ready sockets of the se
 ordinary puts and gets, copies each record once into the memory of its store, writes each store with
 one call, sends the replies of each connection with one call, and returns a list of everything that
 it leaves. It continues with further rounds while sockets are ready, nothing was left and a
-millisecond is not over.
+millisecond is not over. One ready socket is enough where replies to more than 32 KiB of requests
+wait. With group commit the master of a pair goes on for up to three milliseconds more while puts
+are expected: as many as it has answered, unless none comes for 60 us.
 
 A lane has two states, and only Python changes them (``lanes``):
 

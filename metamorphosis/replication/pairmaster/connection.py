@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from metamorphosis.broker.sockets import NoLine
 from metamorphosis.client.network.connection import BrokerConnection
 from metamorphosis.client.network.links import Log
 from metamorphosis.client.runtimes.txlink import TwistedLink
@@ -18,6 +19,7 @@ from metamorphosis.client.settings import ClientConfig
 from metamorphosis.interfaces import IRuntime
 
 if TYPE_CHECKING:
+    from metamorphosis.broker.sockets import Line
     from metamorphosis.broker.turn import Turn
     from metamorphosis.replication.pairmaster.syncs import Syncs
     from metamorphosis.replication.role import Adopt
@@ -47,7 +49,7 @@ class SlaveConnection(BrokerConnection):
         self._syncs = syncs
         self._turn = turn
         self._adopt = adopt
-        self._resume: Callable[[int], None] = lambda number: None
+        self._line: Line = NoLine()
         syncs.use(self)
 
     def send(self, data: bytes) -> None:
@@ -76,7 +78,7 @@ class SlaveConnection(BrokerConnection):
         self.answered = True
         number = self._syncs.next_answer
         if number is not None:
-            self._resume(number)
+            self._line.resume(number)
         return True
 
     def _sweep(self) -> None:
@@ -96,7 +98,8 @@ class SlaveConnection(BrokerConnection):
         super()._begun()
         if isinstance(self._link, TwistedLink):
             expected = self._syncs.waits_only_for_slave
-            self._resume = self._adopt(self._link.transport, self.take, expected)
+            self._line = self._adopt(self._link.transport, self.take, expected)
+            self._syncs.expect = self._line.expect
         self._syncs.begun()
 
     def _ended(self) -> None:

@@ -137,9 +137,10 @@ class Landing:
         else:
             portion.stored()
 
-    def _ended(self, error: BaseException | None) -> None:
+    def _ended(self, stored: int, error: BaseException | None) -> None:
         self.pending -= 1
         self._syncs.landing -= 1
+        self._syncs.expect(stored)
         if error is not None:
             self._part(f"what the slave has could not be written: {error}")
         self._landed()
@@ -149,7 +150,7 @@ class Portion:
     """
     Records that are written to the store together.
 
-    :param ended: called with the outcome; with the reason if not all of them were stored.
+    :param ended: called with the number of those that were stored, and the reason if not all were.
     :param waits: the batch of their puts; None: no put waits any longer.
     :param first: number of the first record in that batch.
     :param offsets: of the records, if those in their replies are wrong.
@@ -161,7 +162,7 @@ class Portion:
 
     def __init__(
         self,
-        ended: Callable[[BaseException | None], None],
+        ended: Callable[[int, BaseException | None], None],
         waits: PairBatch | None,
         first: int,
         count: int,
@@ -190,4 +191,4 @@ class Portion:
             if stored < count:
                 fault = Fault.WRITE if batch.counted else Fault.MASTER
                 waits.refuse(self._first + stored, count - stored, fault)
-        self._ended(None if stored == count else batch.error or StoreError("not stored"))
+        self._ended(stored, None if stored == count else batch.error or StoreError("not stored"))

@@ -73,6 +73,7 @@ class Syncs:
     :ivar landing: portions that the stores here have and have not stored yet.
     :ivar is_connected: whether records can be sent.
     :ivar is_planned: a call of ``commit`` is planned.
+    :ivar expect: called with the number of puts that were flushed before their replies.
     :ivar is_heard: replies came that C has taken; the connection resets it.
     :ivar unknown: the number of replies without a pending record.
     """
@@ -103,6 +104,7 @@ class Syncs:
         self._number = 0
         self._flights = UnderWay()
         self._complaints = SlaveComplaints(runtime)
+        self.expect: Callable[[int], None] = lambda count: None
         self._timer: Timer | None = None
         self._due = NEVER
         self._rest = b""  # the start of a reply

@@ -61,7 +61,9 @@ class SlaveSocket(LinkWire):
         connection._link = connection._socket = link
         self.transport.startReading()
         expected = pair.role.syncs.waits_only_for_slave
-        connection._resume = pair.sockets.adopt(self.transport, connection.take, expected)
+        line = pair.sockets.adopt(self.transport, connection.take, expected)
+        connection._line = line
+        pair.role.syncs.expect = line.expect
 
     def take(self) -> bytes:
         """See ``PumpedWire``."""
@@ -249,6 +251,87 @@ class GroupCommitTests(LineCase):
         self.assertNotIn("landed", self.calls)
         self.assert_identical()
         self.assert_nothing_waits()
+
+
+class GatheringTests(LineCase):
+    """Frames of group commit that leave together."""
+
+    threshold = 0
+
+    def setUp(self) -> None:
+        """Two producers; the second one's next put comes when the first one's was taken."""
+        super().setUp()
+        self.other = self.peer()
+        self.next_put: list[bytes] = []
+        sent = appending.PairAppender.sent
+
+        def and_another(appender: Any, data: bytes, count: int) -> Any:
+            if self.next_put:
+                self.other.send(self.next_put.pop())
+            return sent(appender, data, count)
+
+        self.patch(appending.PairAppender, "sent", and_another)
+        self.patch(self.pair.sockets.lingering, "more", lambda *_: False)
+
+    def serve(self) -> int:
+        """One turn in which the first producer puts, too; the number of records that have left."""
+        self.next_put.append(put(b"b", 6))
+        self.quick.send(put(b"a", 5))
+        self.pair.serve()
+        before = len(self.pair.gregor.syncs)
+        self.answers()
+        count = len(self.pair.gregor.syncs) - before
+        self.pair.serve()
+        self.answers()
+        return count
+
+    def test_expected(self) -> None:
+        """Puts of producers that have their replies leave together."""
+        syncs = self.pair.role.syncs
+        syncs.expect(2)
+        self.assertEqual(self.serve(), 2)
+        self.assertEqual(self.serve(), 1)  # no longer
+
+    def test_not_expected(self) -> None:
+        """Otherwise those leave that are there."""
+        self.assertEqual(self.serve(), 1)
+
+    def test_not_soon(self) -> None:
+        """After a moment they leave without the others, and the next ones at once."""
+        self.pair.role.syncs.expect(1000)
+        self.assertEqual(self.serve(), 2)
+        self.assertEqual(self.serve(), 1)
+
+    def test_number(self) -> None:
+        """As many are expected as were flushed."""
+        counts: list[int] = []
+        self.pair.broker.threads.hold()
+        self.patch(self.pair.role.syncs, "expect", counts.append)
+        self.quick.send(put(b"a", 5) + put(b"b", 6) + put(b"c", 7, 1))
+        self.pair.serve()
+        self.pair.settle()
+        self.assertEqual(counts, [])
+        self.pair.broker.threads.release()
+        self.pair.settle()
+        self.assertEqual(sorted(counts), [1, 2])
+
+    def test_much_waits(self) -> None:
+        """Where much waits for replies, one ready socket is enough for another look."""
+        self.pair.gregor.freeze()
+        self.quick.send(put(b"x" * 40000, 4))
+        for _ in range(3):
+            self.pair.serve()
+        self.assertTrue(self.is_plain(self.quick))
+        self.next_put.append(put(b"b", 6))
+        self.quick.send(put(b"a", 5))
+        before = self.pair.role.syncs.under_way
+        self.pair.serve()
+        self.assertEqual(self.pair.role.syncs.under_way - before, 2)
+
+    def test_odd_number(self) -> None:
+        """A negative number is an error."""
+        self.assertRaises(ValueError, self.pair.role.syncs.expect, -1)
+        self.assertRaises(TypeError, self.pair.role.syncs.expect, b"")
 
 
 class LeftTests(LineCase):
