@@ -314,3 +314,29 @@ class BoundTests(RecoverTestCase):
                 search = DamageSearch(file.fileno(), os.fstat(file.fileno()).st_size)
                 self.assertIsNone(search.next_record(0, None))
                 self.assertGreater(search._work, damage.SEARCH_WORK - 100 * damage.CANDIDATE_WORK)
+
+    def test_work_far_in_a_file(self) -> None:
+        """The bytes before a damage cost nothing, however many they are."""
+        self.patch(damage, "SEARCH_WORK", 10 * (damage.READ_WORK + damage.CANDIDATE_WORK))
+        start = 1 << 20
+        bad, good = log(b"bad", b"good")
+        with open(self.mktemp(), "w+b") as file:
+            file.seek(start)
+            file.write(bad[:-1] + b"X" + good)
+            file.flush()
+            search = DamageSearch(file.fileno(), os.fstat(file.fileno()).st_size)
+            self.assertEqual(start + len(bad), search.next_record(start, None))
+
+    def test_compared_bytes_count(self) -> None:
+        """A search ends in the midst of long bodies, too."""
+        bad, good = log(b"bad", b"x" * (1 << 20))
+        with open(self.mktemp(), "w+b") as file:
+            file.write(bad[:-1] + b"X" + good)
+            file.flush()
+            for work, found in ((1 << 19, None), (1 << 21, len(bad))):
+                self.patch(damage, "SEARCH_WORK", work)
+                search = DamageSearch(file.fileno(), os.fstat(file.fileno()).st_size)
+                if found is None:
+                    self.assertRaises(damage.SearchTooLong, search.next_record, 0, None)
+                else:
+                    self.assertEqual(found, search.next_record(0, None))
