@@ -46,11 +46,11 @@ class ConnectionLife(Protocol, ABC):
     """
 
     transport: Any  # Twisted's, of TCP or of a test
+    identities: list[tuple[str, str]]
     _gate: ReadGate
 
     def __init__(self, commits: Commits, clock: IReactorTime, members: Members) -> None:
         self.session: Session | None = None
-        self.identities: list[tuple[str, str]] = []
         self.watching: set[tuple[bool, str]] = set()
         self.traffic = Traffic()
         self._clock = clock

@@ -17,6 +17,8 @@ from metamorphosis.broker.connection import TURN_COMMANDS
 from metamorphosis.broker.transport import QUEUE_LIMIT, BrokerTransport
 from metamorphosis.config.model import Settings
 from metamorphosis.message import iterate_records
+from metamorphosis.store.batch import Batch
+from metamorphosis.store.messagestore import MessageStore
 from metamorphosis.store.segment import Segment
 from tests.support.serving import Broker, Client
 from tests.unit.broker.test_hotpath import put
@@ -305,6 +307,37 @@ class PressureTests(SynchronousTestCase):
         broker.clock.advance(0)
         self.assertEqual(client.transport.producerState, "producing")
         self.assertEqual(client.received().count(b"result 200"), 2)
+
+    def test_flood_that_the_turn_in_c_hands_over(self) -> None:
+        """A connection that comes to Python with replies that wait is paused as well."""
+        broker = Broker(self.mktemp(), settings=Settings(max_connection_bytes=10_000))
+        broker.threads.hold()
+        for size, state in ((10_000, "producing"), (10_001, "paused")):
+            client = broker.client()
+            batch = Batch(broker.stores.get_or_create(broker.config.topic("test"), 0), 0)
+            client.connection.answer(size, [(batch, 0, b"result 200 0 1\r\n")])
+            self.assertEqual(client.transport.producerState, state)
+            batch.complete(0, 1, None)
+            broker.clock.advance(0)
+            self.assertEqual(client.received(), b"result 200 0 1\r\n")
+            self.assertEqual(client.transport.producerState, "producing")
+
+    def test_pieces_of_a_long_chunk(self) -> None:
+        """Many bytes of a partition are written from the receive buffer, few are copied."""
+        broker = Broker(self.mktemp(), {"test": {"num_partitions": 2}})
+        client = broker.client()
+        for body in (b"first", b"x" * 40_000):  # a chunk that follows a long one
+            client.send(put(body) + put(b"x", partition=b"1"))
+        copied: list[int] = []
+        real = MessageStore.own_pieces
+
+        def own(store: MessageStore) -> None:
+            copied.append(store.partition)
+            real(store)
+
+        self.patch(MessageStore, "own_pieces", own)
+        client.send(put(b"x" * 40_000) + put(b"x", partition=b"1"))
+        self.assertEqual([1], copied)
 
     def test_flood_of_commands_gives_way_to_others(self) -> None:
         """In one turn a bounded number of commands of a chunk is answered; meanwhile the connection

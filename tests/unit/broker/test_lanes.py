@@ -160,6 +160,17 @@ class TakenTests(LaneCase):
         served.broker.factory._close_idle()
         self.assertTrue(peer.transport.connected and not peer.transport.disconnecting)
 
+    def test_idle_sweep_after_a_change_to_python(self) -> None:
+        """What C had received before counts, too."""
+        served = self.serve()
+        peer = self.taken_only(served)
+        served.sockets.note_active()
+        peer.send(put(b"x"))
+        served.turn()
+        peer.connection.session.active = False
+        served.sockets.keep_slow(peer.transport)
+        self.assertTrue(peer.connection.session.active)
+
     def test_no_reference_is_kept(self) -> None:
         """After thousands of rounds the number of allocated blocks is the same."""
         served = self.serve(unflush_threshold=1 << 30)
@@ -348,6 +359,21 @@ class EndTests(LaneCase):
         self.assertFalse(peer.transport.connected)
         assert isinstance(served.sockets, LaneSet)
         self.assertNotIn(descriptor, served.sockets.plain)
+
+    def test_reset_behind_a_message(self) -> None:
+        """What came before it is taken, also if C has the beginning."""
+        served = self.serve()
+        peer = self.plain(served)
+        before = self.store(served).next_offset
+        request = put(b"whole")
+        peer.send(request[:10])
+        served.turn()
+        peer.send(request[10:])
+        peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        peer.socket.close()
+        served.turn()
+        self.assertEqual(self.store(served).next_offset, before + 20 + len(b"whole"))
+        self.assertFalse(peer.transport.connected)
 
     def test_broker_stops(self) -> None:
         """No further request is taken, and the connection closes."""

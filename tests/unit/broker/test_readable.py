@@ -110,6 +110,12 @@ class ReadableTests(SynchronousTestCase):
         self.damage(self.starts[1], b"\xff" * 4)
         self.assertEqual(self.starts[2], next_message(self.found, self.starts[1]))
 
+    def test_empty_message_at_the_end(self) -> None:
+        """One whose checksum is damaged is skipped, though only its header is left."""
+        self.store(b"one", b"")
+        self.damage(self.starts[1] + 4, b"\0\0\0\1")
+        self.assertEqual(self.starts[2], next_message(self.found, self.starts[1]))
+
     def test_body_too_long(self) -> None:
         """A body that no Java consumer accepts is skipped with its content."""
         inner = b"x" * (MAX_BODY_BYTES + 1)

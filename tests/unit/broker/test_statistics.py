@@ -165,6 +165,7 @@ class BrokerStatisticsTests(SynchronousTestCase):
     def test_uptime(self) -> None:
         """Whole seconds, from 0 on."""
         clock = Clock()
+        clock.advance(1000)
         statistics = BrokerStatistics(CONFIG, clock)
         seen = []
         for seconds in (0, 0.9, 0.2, 100):

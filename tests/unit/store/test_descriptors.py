@@ -194,6 +194,7 @@ class DescriptorsTests(SynchronousTestCase):
         self.put(store, M1)
         self.assertEqual(batch.state, Outcome.FAILED)
         self.assertIsInstance(batch.error, OSError)
+        self.assertEqual((batch.stored_end, batch.stored_count), (len(M1), 0))
         self.patch(os, "open", real)
         self.put(store, M1)
         self.clock.advance(1)

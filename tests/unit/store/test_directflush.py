@@ -446,6 +446,19 @@ class DirectFlushFaultTests(SynchronousTestCase):
         self.successResultOf(self.store.close())
 
 
+class CutBackTests(SynchronousTestCase):
+    """What a crash has left of a block is removed before the store takes a message."""
+
+    def test_cut_back(self) -> None:
+        """The file ends where the block began; a file that cannot be cut is an error."""
+        partition = Partition(self.mktemp(), unflush_threshold=3).fill(N0=record(30) * 3)
+        store = partition.open()
+        store.cut_back(60)
+        self.assertEqual((partition.read(), store.next_offset), (record(30) * 2, 60))
+        partition.disk.broken.add("truncate")
+        self.assertIn(store.last.path, str(self.assertRaises(StoreDamaged, store.cut_back, 30)))
+
+
 class RollTests(SynchronousTestCase):
     """A full segment gets a successor once it is flushed."""
 

@@ -19,7 +19,7 @@ from metamorphosis.store.disk import Disk
 from metamorphosis.store.environment import StoreEnvironment
 from metamorphosis.store.flushing import FlushSchedule
 from metamorphosis.store.lane import STALL_SECONDS, Lane
-from metamorphosis.store.lanes import Lanes
+from metamorphosis.store.lanes import Lanes, device_of
 from metamorphosis.store.messagestore import MessageStore
 from metamorphosis.store.messagestores import MessageStores
 from metamorphosis.threads import SynchronousThreads
@@ -387,6 +387,12 @@ class HungDiskTests(LanesTestCase):
 
 class LaterPathTests(SynchronousTestCase):
     """Data paths that a reload brings."""
+
+    def test_paths_without_a_status(self) -> None:
+        """Each counts as a device of its own, so that none waits for another."""
+        base = self.mktemp()
+        self.assertNotEqual(device_of(f"{base}-1"), device_of(f"{base}-2"))
+        self.assertEqual(device_of("."), device_of(os.getcwd()))
 
     def test_device(self) -> None:
         """One on another device has a lane of its own, whose writes run apart from the first."""

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from twisted.internet.task import Clock
-from twisted.logger import LogLevel, globalLogPublisher
+from twisted.logger import LogLevel, capturedLogs, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.config.model import BrokerConfig, TopicConfig
@@ -107,7 +107,12 @@ class RunTests(RetentionTestCase):
 
         self.patch(store, "remove_segment", refuse)
         one = self.retention()
-        one.run()
+        with capturedLogs() as lines:
+            one.run()
+        self.assertIn(
+            f"{store.directory}/{'0' * 20}.meta could not be taken out of the log: another one",
+            "".join(map(formatEvent, lines)),
+        )
         self.assertEqual(self.files(store), [".meta", "25.meta", "50.meta"])
         self.patch(store, "remove_segment", taking)
         one.run()

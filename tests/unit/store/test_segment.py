@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from metamorphosis.errors import StoreError
 from metamorphosis.store.disk import Disk
 from metamorphosis.store.segment import open_last
-from metamorphosis.store.segmentwriter import whole_records, write_pieces
+from metamorphosis.store.segmentwriter import single_records, whole_records, write_pieces
 from tests.support.partitions import (
     M0,
     M1,
@@ -208,3 +208,16 @@ class WritePiecesTests(SynchronousTestCase):
         expected = {0: (0, 0), 24: (0, 0), 25: (1, 25), 55: (1, 25), 56: (2, 56)}
         for written, found in expected.items():
             self.assertEqual(whole_records(pieces, written), found)
+
+
+class PiecesTests(SynchronousTestCase):
+    """The pieces of a batch whose write has failed."""
+
+    def test_runs_and_single_records(self) -> None:
+        """Each record counts by itself, whether it came alone or in a run."""
+        one, two, three = log(b"one", b"two", b"three")
+        pieces = [one[:20], one[20:], two + three, b"", one[:20], one[20:]]
+        single = single_records(pieces)
+        self.assertEqual(b"".join(pieces), b"".join(single))
+        self.assertEqual(8, len(single))
+        self.assertEqual((2, len(one + two)), whole_records(single, len(one + two + three) - 1))

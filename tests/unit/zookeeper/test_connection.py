@@ -97,12 +97,12 @@ class FrameTests(ConnectionTestCase):
 
     def test_closing_connection_reads_no_more(self) -> None:
         """Also when the peer, which had stopped to read, takes what it is sent."""
-        wire = self.served.client()
-        wire.transport.producer.pauseProducing()
-        wire.deliver(wire.create("/a"))
-        wire.protocol.close()
-        wire.protocol.resumeProducing()
-        self.assertEqual(wire.transport.producerState, "paused")
+        for end in ("close", "abort"):
+            wire = self.served.client()
+            wire.transport.producer.pauseProducing()
+            getattr(wire.protocol, end)()
+            wire.protocol.resumeProducing()
+            self.assertEqual(wire.transport.producerState, "paused", end)
 
     def test_longest_handshake(self) -> None:
         """1,024 bytes, the limit, are taken; what stands behind the known fields is left."""
@@ -390,6 +390,12 @@ class EndTests(ConnectionTestCase):
         self.assertEqual(received, wire.protocol.traffic.received)
         self.assertEqual([len(packet) for packet in wire.packets()], [37, 16])
 
+    def test_close_before_the_first_byte(self) -> None:
+        """The end of the server does not wait for a peer that has said nothing."""
+        wire = self.served.wire()
+        self.served.members.close()
+        self.assertTrue(wire.transport.disconnecting)
+
     def test_refused_session(self) -> None:
         """A session that there is not is answered, and the connection closed."""
         wire = self.served.wire()
@@ -402,7 +408,10 @@ class EndTests(ConnectionTestCase):
         """A connection that cannot be closed in order within 10 s is cut."""
         wire = self.served.wire()
         wire.deliver(frame(handshake(session_id=4711)))
-        self.served.clock.advance(10)
+        self.served.clock.advance(9)
+        self.assertFalse(wire.transport.disconnected)
+        wire.protocol.close()  # the time counts from the first
+        self.served.clock.advance(1)
         self.assertTrue(wire.transport.disconnected)
 
     def test_session_taken_over(self) -> None:
@@ -434,6 +443,7 @@ class EndTests(ConnectionTestCase):
         self.served = Served(max_connections=2)
         first, second = self.served.client(), self.served.client()
         third = self.served.wire()
+        self.assertIsNone(third.transport.producer)
         self.assertTrue(self.aborted(third))
         self.assertIn("--max-connections", self.texts[-1])
         self.assertTrue(all(self.aborted(self.served.wire()) for _ in range(20)))
@@ -449,9 +459,11 @@ class EndTests(ConnectionTestCase):
 
     def test_words_need_no_handshake(self) -> None:
         """A four-letter word is answered, and the connection closed."""
-        for data in (b"ruok", b"ruok\n"):
+        for pieces in ((b"ruok",), (b"ruok\n",), (b"ru", b"ok"), (b"r", b"u", b"o", b"k")):
             wire = self.served.wire()
-            wire.deliver(data)
+            for piece in pieces:
+                self.assertEqual(wire.transport.value(), b"")
+                wire.deliver(piece)
             self.assertEqual(wire.transport.value(), b"imok")
             self.assertTrue(wire.transport.disconnecting)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import struct
+import zlib
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -46,6 +48,29 @@ class MarkerTests(SynchronousTestCase):
         self.marker.sync()
         self.assertEqual(self.found(), Acknowledged(1 << 62, 4))
         self.assertEqual(os.path.getsize(self.marker.path), size)
+
+    def test_slot_of_another_kind(self) -> None:
+        """A slot of another version is none, whatever its checksum says."""
+        self.begin()
+        slot = struct.pack(">8sQQQ", b"MQZKack2", 9, 1 << 62, 9)
+        slot += struct.pack(">I", zlib.crc32(slot))
+        with open(self.marker.path, "r+b") as file:
+            file.write(slot)
+        self.assertEqual(self.found(), Acknowledged(1 << 62, 7))
+        with open(self.marker.path, "r+b") as file:
+            file.seek(SLOT_BYTES)
+            file.write(slot)
+        self.assertRaises(MarkerDamaged, self.found)
+
+    def test_close(self) -> None:
+        """The file is open no longer; a second close has no effect."""
+        self.begin()
+        opened = {os.path.realpath(entry.path) for entry in os.scandir("/proc/self/fd")}
+        self.assertIn(self.marker.path, opened)
+        for _ in range(2):
+            self.marker.close()
+            opened = {os.path.realpath(entry.path) for entry in os.scandir("/proc/self/fd")}
+            self.assertFalse({self.marker.path, self.directory} & opened)
 
     def test_goes_on_after_a_restart(self) -> None:
         """Another process writes on after the newest slot."""

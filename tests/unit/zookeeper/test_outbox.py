@@ -18,6 +18,21 @@ class Nobody:
 class OutboxTests(SynchronousTestCase):
     """What is ready and what is held."""
 
+    def test_sizes(self) -> None:
+        """They count every byte, over any number of batches."""
+        commits = Served().commits
+        outbox = Outbox(commits, Nobody())
+        for _ in range(3):
+            commits.barrier += 1
+            outbox.add(b"1234", event=True, now=1.0)
+            outbox.add(b"12", event=False, now=2.0)
+            self.assertEqual((outbox.packets, outbox.held_size, outbox.held_events), (2, 14, 8))
+            (held,) = outbox.release(commits.barrier)
+            self.assertEqual((held.size, held.events, held.since), (14, 8, 1.0))
+            self.assertEqual((outbox.held_size, outbox.held_events, outbox.ready_size), (0, 0, 14))
+            self.assertEqual(outbox.take(), b"\0\0\0\x041234\0\0\0\x0212")
+            self.assertEqual(outbox.ready_size, 0)
+
     def test_clear(self) -> None:
         """Nothing is left that could leave, nor its size."""
         served = Served()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 from typing import Any
 
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.zookeeper import reserve
@@ -50,7 +52,10 @@ class ReserveTests(SynchronousTestCase):
             self.open()
             self.assertEqual(reserve.RESERVE_BYTES, os.path.getsize(self.path))
         self.free = 0
-        self.open()
+        with capturedLogs() as lines:
+            self.open()
+        (line,) = map(formatEvent, lines)
+        self.assertIn("is full: started with the 1024 KiB that were kept", line)
         self.assertFalse(os.path.exists(self.path))
         self.free = 4 * reserve.RESERVE_BYTES - 1
         self.open()
@@ -73,12 +78,21 @@ class ReserveTests(SynchronousTestCase):
         self.assertIn(f": 1 bytes are free in {self.directory}, 65536 are needed", str(error))
 
     def test_other_faults(self) -> None:
-        """The room stays where it would not help."""
+        """The room stays where it would not help: the file is damaged, or the disk has as much as
+        is needed."""
         self.open()
         self.free, self.code = 0, sqlite3.SQLITE_CORRUPT
         self.assertRaises(StorageError, self.open)
         self.assertTrue(os.path.exists(self.path))
-        self.code, self.free = sqlite3.SQLITE_FULL, 1 << 30
+        self.code, self.free = sqlite3.SQLITE_FULL, reserve.NEEDED_BYTES
         self.patch(reserve, "Storage", lambda *arguments: self.fail_to_open())
         self.assertRaises(StorageError, self.open)
         self.assertTrue(os.path.exists(self.path))
+
+
+class FreeTests(SynchronousTestCase):
+    """The space of the disk."""
+
+    def test_free(self) -> None:
+        """In bytes, as every program sees it."""
+        self.assertAlmostEqual(reserve._free("."), shutil.disk_usage(".").free, delta=1 << 30)

@@ -282,6 +282,16 @@ class ServiceTests(SynchronousTestCase):
         self.reactor.pump([0.25] * 4)
         self.assertNotIn("/e", tree.nodes)
 
+    def test_short_stop(self) -> None:
+        """A busy second is charged, more is not."""
+        self.start()
+        self.client()
+        self.reactor.pump([0.25] * 4)
+        self.reactor.advance(1.0)
+        self.assertNotIn("stood still", "".join(self.texts(LogLevel.info)))
+        self.reactor.advance(1.25)
+        self.assertIn("stood still for 1.2 s", self.texts(LogLevel.info)[-1])
+
     def test_heard_after_a_stop(self) -> None:
         """A client heard before the first check after it has its timeout from then, not more."""
         self.start()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
 import re
 import struct
+import time
 
 from kazoo.client import ENVI_VERSION, ENVI_VERSION_KEY
 from twisted.internet.address import IPv6Address
@@ -280,3 +282,25 @@ class WordsTests(AskingTestCase):
         found = ENVI_VERSION.match(version)
         assert found is not None
         self.assertEqual(found.group(1), "3.4.6")
+
+    def test_envi_of_a_user(self) -> None:
+        """Who runs it and where; a user without a name, as in a container, is a number."""
+        pairs = self.pairs(b"envi", "=")
+        self.assertEqual(pairs["user.name"], getpass.getuser())
+        self.assertEqual(pairs["user.dir"], os.getcwd())
+        for error in (KeyError, OSError):
+
+            def nameless(error: type[Exception] = error) -> str:
+                raise error("no such user")
+
+            self.patch(getpass, "getuser", nameless)
+            self.assertEqual(self.pairs(b"envi", "=")["user.name"], str(os.getuid()))
+
+    def test_start_of_a_connection(self) -> None:
+        """In milliseconds since 1970."""
+        before = int(time.time() * 1000)
+        self.served.client()
+        line = self.ask(b"cons").splitlines()[1]
+        found = re.search(r",est=(\d+),", line)
+        assert found is not None
+        self.assertTrue(before <= int(found.group(1)) <= int(time.time() * 1000), line)
