@@ -4,7 +4,6 @@
 
 #define MAX_NUMBER_DIGITS 9    /* of a partition, a length and a flag; a longer number is left to the decoder */
 #define MAX_CHECKSUM_DIGITS 10
-#define MAX_INT64_CHARACTERS 20
 #define MAX_ID_DIGITS 19
 #define MAX_OFFSET_DIGITS 18
 
@@ -281,18 +280,22 @@ void write_header(uint8_t header[RECORD_HEADER_BYTES], uint32_t length, uint32_t
 }
 
 uint8_t *write_number(uint8_t *to, int64_t number) {
-    uint8_t digits[MAX_INT64_CHARACTERS];
-    size_t count = 0;
+    static const char two[] = "00010203040506070809101112131415161718192021222324252627282930313233343536373839404142434445"
+                              "46474849505152535455565758596061626364656667686970717273747576777879808182838485868788899091"
+                              "9293949596979899";
+    uint8_t digits[MAX_INT64_CHARACTERS + 1];
+    size_t first = sizeof digits;
     uint64_t rest = number < 0 ? 0 - (uint64_t)number : (uint64_t)number;
-    do {
-        digits[count++] = (uint8_t)('0' + rest % 10);
-        rest /= 10;
-    } while (rest > 0);
+    for (; rest >= 10; rest /= 100) {
+        first -= 2;
+        memcpy(digits + first, two + 2 * (rest % 100), 2);
+    }
+    if (rest > 0 || first == sizeof digits)
+        digits[--first] = (uint8_t)('0' + rest);
     if (number < 0)
         *to++ = '-';
-    while (count > 0)
-        *to++ = digits[--count];
-    return to;
+    memcpy(to, digits + first, sizeof digits - first);
+    return to + (sizeof digits - first);
 }
 
 static uint8_t *write_span(uint8_t *to, struct span span) {

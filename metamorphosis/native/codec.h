@@ -16,6 +16,8 @@
 /* Header of a stored record: length, checksum, id, flag; all big-endian. */
 #define RECORD_HEADER_BYTES 20
 
+#define MAX_INT64_CHARACTERS 20 /* of a decimal number, with its sign */
+
 #define CHECKSUM_MASK 0x7fffffffu /* of a CRC-32: a checksum is never negative as an int32 */
 #define SEQUENCE_MASK 0xfff       /* of an id: after the last one of a millisecond, ids carry */
 

@@ -7,19 +7,12 @@
 
 /* Frames */
 
-uint64_t big_endian(const uint8_t *from, size_t bytes) {
-    uint64_t value = 0;
-    for (size_t index = 0; index < bytes; index++)
-        value = value << 8 | from[index];
-    return value;
-}
-
 /* The numbers of the line of a frame, in their order. */
 static void numbers_of(int64_t numbers[NUMBERS], struct span header, struct span body, int64_t opaque) {
     numbers[0] = (int64_t)body.length;
-    numbers[1] = (int32_t)big_endian(header.start + 16, 4);
-    numbers[2] = (int64_t)big_endian(header.start + 8, 8);
-    numbers[3] = (int64_t)big_endian(header.start + 4, 4);
+    numbers[1] = (int32_t)big_endian(header.start + 16);
+    numbers[2] = (int64_t)((uint64_t)big_endian(header.start + 8) << 32 | big_endian(header.start + 12));
+    numbers[3] = (int64_t)big_endian(header.start + 4);
     numbers[4] = opaque;
 }
 
@@ -61,7 +54,7 @@ bool record_in(struct span run, size_t at, struct span *header, struct span *bod
     if (left < RECORD_HEADER_BYTES)
         return false;
     *header = (struct span){run.start + at, RECORD_HEADER_BYTES};
-    *body = (struct span){header->start + RECORD_HEADER_BYTES, (size_t)big_endian(header->start, 4)};
+    *body = (struct span){header->start + RECORD_HEADER_BYTES, (size_t)big_endian(header->start)};
     return body->length <= left - RECORD_HEADER_BYTES;
 }
 
@@ -74,6 +67,10 @@ size_t measure_run(struct span run, size_t count, size_t head, int64_t opaque, i
         at += RECORD_HEADER_BYTES + body.length;
     }
     return count == 0 && at == run.length ? total : 0;
+}
+
+size_t most_bytes(struct span run, size_t count, size_t head) {
+    return run.length + count * (head + NUMBERS * (MAX_INT64_CHARACTERS + 1) + 1);
 }
 
 uint8_t *write_run(uint8_t *to, struct span head, struct span run, int64_t opaque, int64_t opaques) {

@@ -22,7 +22,9 @@ struct expected {
     int64_t opaque, offset; /* in its answer */
 };
 
-uint64_t big_endian(const uint8_t *from, size_t bytes);
+static inline uint32_t big_endian(const uint8_t *from) {
+    return (uint32_t)from[0] << 24 | (uint32_t)from[1] << 16 | (uint32_t)from[2] << 8 | from[3];
+}
 
 /* The opaque of the next frame; they begin again with 0. */
 int64_t next_opaque(int64_t opaque, int64_t opaques);
@@ -38,6 +40,9 @@ bool record_in(struct span run, size_t at, struct span *header, struct span *bod
 
 /* The bytes of all frames of a run; 0: it does not consist of `count` records. */
 size_t measure_run(struct span run, size_t count, size_t head, int64_t opaque, int64_t opaques);
+
+/* At most as many bytes, for a run that consists of `count` records. */
+size_t most_bytes(struct span run, size_t count, size_t head);
 
 /* Write the frames of a run; returns their end. */
 uint8_t *write_run(uint8_t *to, struct span head, struct span run, int64_t opaque, int64_t opaques);

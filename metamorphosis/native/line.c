@@ -40,17 +40,13 @@ static void close_up(struct line *line) {
 }
 
 bool make_flight_room(struct line *line, struct span head, const struct flight *flight) {
-    int64_t opaque = flight->number % flight->opaques;
-    size_t bytes = measure_run(flight->run, flight->count, head.length, opaque, flight->opaques);
-    if (bytes == 0)
-        return false;
     close_up(line);
     void *flights = line->flights;
     if (!make_room_for(&flights, &line->room, line->count + 1, sizeof *line->flights))
         return false;
     line->flights = flights;
     void *out = line->out;
-    if (!make_room_for(&out, &line->out_room, line->out_bytes + bytes, 1))
+    if (!make_room_for(&out, &line->out_room, line->out_bytes + most_bytes(flight->run, flight->count, head.length), 1))
         return false;
     line->out = out;
     return true;

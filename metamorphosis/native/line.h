@@ -51,7 +51,7 @@ struct flight *first_flight(struct line *line);
 /* Drop it. The caller has released its objects. */
 void drop_flight(struct line *line);
 
-/* Make room for another flight, and for the frames of its run; false: there is no memory, or it is no such run. */
+/* Make room for another flight, and for the frames of its run, which has `count` records; false: there is no memory. */
 bool make_flight_room(struct line *line, struct span head, const struct flight *flight);
 
 /* Expect the answers to a flight, and let its frames leave with the turn. There is room for it. */

@@ -23,7 +23,7 @@ static bool record_at(PyObject *pieces, Py_ssize_t index, struct span *header, s
     if (piece == NULL || PyBytes_AsStringAndSize(piece, &start, &length) < 0)
         return false;
     *body = (struct span){(const uint8_t *)start, (size_t)length};
-    if (header->length == RECORD_HEADER_BYTES && big_endian(header->start, 4) == body->length)
+    if (header->length == RECORD_HEADER_BYTES && big_endian(header->start) == body->length)
         return true;
     PyErr_Format(PyExc_ValueError, "the pieces at %zd are no record", index);
     return false;
