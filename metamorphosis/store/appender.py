@@ -73,19 +73,23 @@ class Appender:
         return self._begin()
 
     def _begin(self) -> Place | None:
-        """The same for a store in another than the usual state."""
-        store = self._store
+        """
+        The same for a store in another than the usual state.
+
+        It opens no file: if descriptors are scarce, that would close another, whose number the new
+        one would get, and the turn may be about to write there.
+        """
+        store, last = self._store, self._store.last
+        if self._writer.damage is not None:
+            return None  # opening a batch repairs the file
         try:
             store.check_open()
-            if self._at_once and store.worker is not HOLDING and not store.collects:
-                last = store.last
-                if last.fd < 0:
-                    store.open_last()
-                if store.worker is not HOLDING:
-                    return self, last.fd, last.size, store.next_offset, False
         except StoreError:
             return None  # opening a batch reports the error
-        return self, COLLECTS, 0, store.next_offset, False
+        holds = store.worker is HOLDING or store.collects
+        if not self._at_once or last.fd < 0 or holds:
+            return self, COLLECTS, 0, store.next_offset, False
+        return self, last.fd, last.size, store.next_offset, False
 
     def collected(self, data: bytes, count: int) -> tuple[Batch, int]:
         """

@@ -110,6 +110,12 @@ class SegmentLog:
             )
         return self._slice_older(offset, max_size, at_once)
 
+    def is_open_at(self, offset: int) -> bool:
+        """Whether ``slice`` from ``offset`` on opens no file."""
+        last = self.last
+        segment = last if offset >= last.start else self._find(offset)
+        return segment is not None and segment.fd >= 0
+
     def _slice_older(self, offset: int, max_size: int, at_once: bool) -> FileRange | None:
         if offset < self.min_offset:
             raise OffsetTooSmall(self.min_offset)

@@ -43,6 +43,8 @@ These rules hold in addition to those of ``contract`` for each request that is t
   Python keeps until their batches are decided), ``UNSENT`` (replies that the socket did not take),
   ``BYTES`` (received bytes from the first request on that is not ordinary), then ``EVENT`` (a slow
   socket is ready, or a plain one has ended).
+* No call between two rounds' writes opens a file. That could close another, if descriptors are
+  scarce, and the new file would get the number to which C is about to write.
 * Ids begin with ``MessageIds.start_chunk``, once a round; a record of a master has its id.
 * A round takes at most 256 KiB from one connection and 512 KiB from all. A lane keeps at most the
   beginning of one ordinary request of up to 64 KiB.
@@ -134,10 +136,10 @@ class TurnStores:
 
         :returns: its store, the segment, its descriptor and start, the offset below which a get may
             begin, the offset up to which it may read, and the most bytes that it may return. None:
-            such a get is not ordinary.
+            such a get is not ordinary, or its file would have to be opened.
         """
         store = self._routes.reads.get((topic, partition))
-        if store is None:
+        if store is None or not store.is_open_at(offset):
             return None
         try:
             found = store.slice(offset, MOST)
