@@ -10,7 +10,8 @@ one transaction), ``pairs.c`` (frames of a pair, with ``frames.c``), ``sends.c``
 of the client), ``bodies.c`` (values that the client receives) and ``messages.c`` (their messages).
 ``flush.c`` has threads that flush files for the broker, without Python; ``flusher.c`` makes them a
 type. The whole turn of the broker is in ``turn.c`` and the files that it includes, which do not use
-Python either; ``turnmodule.c`` makes it a type.
+Python either; ``turnmodule.c`` makes it a type. The fields of a store that the turn needs are those
+of C types (``storefields.c``), so that most writes need no Python (``directwrites.c``).
 
 ``METAQ_NATIVE=0`` in the environment disables it, ``METAQ_NATIVE=scan`` only the whole turn.
 

@@ -5,6 +5,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include "storefields.h"
 #include "turn.h"
 
 /* `turn` is allocated separately: it is too large for an object of the limited API. */
@@ -13,6 +14,13 @@ typedef struct {
     struct turn *turn;
     PyObject *begin, *took, *failed, *collected, *watch, *find, *served, *keep; /* methods of the stores */
     PyObject *start_chunk, *carry, *ids;
+    PyObject *routes;
+    PyObject *puts, *syncs; /* tables of the routes, for a round; NULL: not used yet */
+    PyObject *field_types[FIELD_TYPES];
+    PyObject *holding, *opened; /* states of a store */
+    long long most, most_in_all; /* unflushed bytes of a store, of all stores */
+    double time;                 /* of the stores' clock */
+    bool has_time;               /* it is that of this round */
     bool busy;
 } Lanes;
 

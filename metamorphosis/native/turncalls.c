@@ -6,6 +6,7 @@
 
 #include <errno.h>
 
+#include "directwrites.h"
 #include "landing.h"
 #include "taking.h"
 
@@ -20,10 +21,29 @@ static void report(PyObject *from) {
         PyErr_WriteUnraisable(from);
 }
 
-static void begin(void *context, struct appender *appender) {
-    Lanes *lanes = context;
-    PyObject *answer = PyObject_CallFunction(lanes->begin, "NNi", bytes_of(appender->topic),
-                                             bytes_of(appender->partition), (int)appender->syncs);
+/* The table of the routes for this kind of records; borrowed, NULL with an error set. */
+static PyObject *table_of(Lanes *lanes, bool syncs) {
+    PyObject **table = syncs ? &lanes->syncs : &lanes->puts;
+    if (*table == NULL)
+        *table = PyObject_GetAttrString(lanes->routes, syncs ? "syncs" : "puts");
+    return *table;
+}
+
+/* The store for the names of an appender; a new reference. NULL: there is none, or an error is set. */
+static PyObject *find_store(Lanes *lanes, const struct appender *appender) {
+    PyObject *table = table_of(lanes, appender->syncs);
+    PyObject *topic = bytes_of(appender->topic), *partition = bytes_of(appender->partition);
+    PyObject *names = table == NULL || topic == NULL || partition == NULL ? NULL : PyTuple_Pack(2, topic, partition);
+    PyObject *store = names == NULL ? NULL : Py_XNewRef(PyDict_GetItemWithError(table, names));
+    Py_XDECREF(topic);
+    Py_XDECREF(partition);
+    Py_XDECREF(names);
+    return store;
+}
+
+/* Ask Python for the place of the next records of a store. */
+static void ask(Lanes *lanes, PyObject *found, struct appender *appender) {
+    PyObject *answer = PyObject_CallFunctionObjArgs(lanes->begin, found, NULL);
     PyObject *store;
     long long position, next_offset;
     int checked_only;
@@ -38,6 +58,14 @@ static void begin(void *context, struct appender *appender) {
         appender->next_offset = next_offset;
     }
     Py_XDECREF(answer);
+}
+
+static void begin(void *context, struct appender *appender) {
+    Lanes *lanes = context;
+    PyObject *store = find_store(lanes, appender);
+    if (store != NULL && !find_place(lanes, store, appender))
+        ask(lanes, store, appender);
+    Py_XDECREF(store);
     report(lanes->begin);
 }
 
@@ -170,6 +198,8 @@ static PyObject *pass_on(Lanes *lanes, struct appender *appender) {
 
 /* Report the write to a store; returns the object that its replies wait for, NULL: unknown after an error. */
 static PyObject *tell(Lanes *lanes, const struct appender *appender) {
+    if (appender->written == appender->bytes && account(lanes, appender))
+        return Py_NewRef(Py_None);
     PyObject *store = appender->store;
     PyObject *memory = appender->memory == NULL ? Py_None : appender->memory;
     PyObject *outcome = appender->written == appender->bytes
@@ -182,6 +212,7 @@ static PyObject *tell(Lanes *lanes, const struct appender *appender) {
 }
 
 void tell_stores(Lanes *lanes) {
+    lanes->has_time = false;
     for (size_t index = 0; index < lanes->turn->appender_count; index++) {
         struct appender *appender = &lanes->turn->appenders[index];
         if (appender->bytes > 0)
@@ -189,7 +220,10 @@ void tell_stores(Lanes *lanes) {
     }
 }
 
-void leave_stores(struct turn *turn) {
+void leave_stores(Lanes *lanes) {
+    struct turn *turn = lanes->turn;
+    Py_CLEAR(lanes->puts);
+    Py_CLEAR(lanes->syncs);
     for (size_t index = 0; index < turn->appender_count; index++) {
         struct appender *appender = &turn->appenders[index];
         Py_XDECREF((PyObject *)appender->store);

@@ -17,7 +17,7 @@ void make_data(struct turn *turn);
 void tell_stores(Lanes *lanes);
 
 /* Release the stores. */
-void leave_stores(struct turn *turn);
+void leave_stores(Lanes *lanes);
 
 /* Release the files. */
 void leave_files(Lanes *lanes);

@@ -25,7 +25,7 @@ static void end_round(Lanes *lanes, PyObject *list) {
     tell_stores(lanes);
     land(lanes);
     hand_back(turn, lanes->keep, list);
-    leave_stores(turn);
+    leave_stores(lanes);
     leave_files(lanes);
 }
 
@@ -244,6 +244,16 @@ static bool get(PyObject *object, const char *name, PyObject **value) {
     return *value != NULL;
 }
 
+/* Get an attribute that is a number; false if there is none. */
+static bool get_number(PyObject *object, const char *name, long long *number) {
+    PyObject *value;
+    if (!get(object, name, &value))
+        return false;
+    *number = PyLong_AsLongLong(value);
+    Py_DECREF(value);
+    return PyErr_Occurred() == NULL;
+}
+
 static int initialize(PyObject *self, PyObject *arguments, PyObject *keywords) {
     Lanes *lanes = (Lanes *)self;
     int set;
@@ -261,6 +271,10 @@ static int initialize(PyObject *self, PyObject *arguments, PyObject *keywords) {
         !get(stores, "failed", &lanes->failed) || !get(stores, "collected", &lanes->collected) ||
         !get(stores, "watch", &lanes->watch) || !get(stores, "find", &lanes->find) ||
         !get(stores, "served", &lanes->served) || !get(stores, "keep", &lanes->keep) ||
+        !get(stores, "routes", &lanes->routes) || !get(stores, "holding", &lanes->holding) ||
+        !get(stores, "opened", &lanes->opened) || !get_number(stores, "most", &lanes->most) ||
+        !get_number(stores, "most_in_all", &lanes->most_in_all) ||
+        !get_field_types(PyType_GetModule(Py_TYPE(self)), lanes->field_types) ||
         !get(ids, "start_chunk", &lanes->start_chunk) || !get(ids, "carry", &lanes->carry))
         return -1;
     Py_INCREF(ids);
@@ -301,11 +315,18 @@ static void drop_batches(struct turn *turn) {
     DO(lanes->keep);                                                                                                   \
     DO(lanes->start_chunk);                                                                                            \
     DO(lanes->carry);                                                                                                  \
-    DO(lanes->ids)
+    DO(lanes->ids);                                                                                                    \
+    DO(lanes->routes);                                                                                                 \
+    DO(lanes->puts);                                                                                                   \
+    DO(lanes->syncs);                                                                                                  \
+    DO(lanes->holding);                                                                                                \
+    DO(lanes->opened)
 
 static int traverse(PyObject *self, visitproc visit, void *arg) {
     Lanes *lanes = (Lanes *)self;
     FOR_EACH(Py_VISIT);
+    for (size_t index = 0; index < FIELD_TYPES; index++)
+        Py_VISIT(lanes->field_types[index]);
     for (size_t index = 0; lanes->turn != NULL && index < lanes->turn->batches.count; index++)
         Py_VISIT((PyObject *)lanes->turn->batches.all[index].outcome);
     Py_VISIT(Py_TYPE(self));
@@ -315,6 +336,8 @@ static int traverse(PyObject *self, visitproc visit, void *arg) {
 static int clear(PyObject *self) {
     Lanes *lanes = (Lanes *)self;
     FOR_EACH(Py_CLEAR);
+    for (size_t index = 0; index < FIELD_TYPES; index++)
+        Py_CLEAR(lanes->field_types[index]);
     if (lanes->turn != NULL) {
         drop_flights(&lanes->turn->line);
         drop_batches(lanes->turn);

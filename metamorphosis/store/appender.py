@@ -19,6 +19,7 @@ from metamorphosis.message import HEADER_BYTES
 from metamorphosis.store.batch import Batch
 from metamorphosis.store.directflush import DirectFlush
 from metamorphosis.store.disk import Disk, write_rest
+from metamorphosis.store.fields import AppenderFields
 from metamorphosis.store.states import Life, Worker
 
 if TYPE_CHECKING:
@@ -35,21 +36,19 @@ Place = tuple[object, int, int, int, bool]
 """See ``Appender.begin``."""
 
 
-class Appender:
+class Appender(AppenderFields):
     """See the module. Thread: reactor."""
 
-    __slots__ = ("_at_once", "_policy", "_store", "_writer")
+    __slots__ = ()
 
     def __init__(self, store: CollectingLog, policy: FlushPolicy) -> None:
         self._store = store
-        # Only this mode acknowledges records that are not flushed.
-        self._policy = policy if isinstance(policy, DirectFlush) else None
         self._writer = store.writer
         environment = store.environment
-        # The disk of a test must see every write.
-        self._at_once = (
-            self._policy is not None and not environment.apart and type(environment.disk) is Disk
-        )
+        # Only this mode acknowledges records that are not flushed. The disk of a test must see
+        # every write.
+        at_once = not environment.apart and type(environment.disk) is Disk
+        self._policy = policy if at_once and isinstance(policy, DirectFlush) else None
 
     def begin(self) -> Place | None:
         """
@@ -59,13 +58,12 @@ class Appender:
         store, policy = self._store, self._policy
         last = store.last
         if (
-            self._at_once
+            policy is not None
             and last.fd >= 0
             and store.worker is not HOLDING
             and store.life is OPEN
             and store.stalled is None
             and self._writer.damage is None
-            and policy is not None
             and policy.flush_error is None
             and not store.collects
         ):
@@ -87,7 +85,7 @@ class Appender:
         except StoreError:
             return None  # opening a batch reports the error
         holds = store.worker is HOLDING or store.collects
-        if not self._at_once or last.fd < 0 or holds:
+        if self._policy is None or last.fd < 0 or holds:
             return self, COLLECTS, 0, store.next_offset, False
         return self, last.fd, last.size, store.next_offset, False
 

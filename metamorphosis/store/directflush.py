@@ -24,6 +24,7 @@ from twisted.logger import Logger
 
 from metamorphosis.errors import StoreDamaged
 from metamorphosis.store.batch import Batch
+from metamorphosis.store.fields import FlushFields
 from metamorphosis.store.flushing import sync_segment
 from metamorphosis.store.flushrounds import Flush
 from metamorphosis.store.policy import FlushPolicy
@@ -41,7 +42,7 @@ LAST_RETRY = 5.0
 time."""
 
 
-class DirectFlush(FlushPolicy):
+class DirectFlush(FlushFields, FlushPolicy):
     """
     See the module. Thread: reactor.
 

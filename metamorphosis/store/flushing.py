@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from metamorphosis.store.disk import Disk, write_all
+from metamorphosis.store.fields import TotalFields
 from metamorphosis.store.flushrounds import FlushRounds
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from metamorphosis.store.unflushed import Pieces
 
 
-class FlushSchedule:
+class FlushSchedule(TotalFields):
     """
     Timers of later flushes. Thread: reactor.
 

@@ -16,12 +16,13 @@ from twisted.logger import Logger
 
 from metamorphosis.errors import StoreError
 from metamorphosis.store.disk import Disk
+from metamorphosis.store.fields import SegmentFields
 from metamorphosis.store.recovery import Recovered, recover
 
 _log = Logger()
 
 
-class Segment:
+class Segment(SegmentFields):
     """
     A file of consecutive records; all but the last of a store never change again.
 
@@ -42,11 +43,7 @@ class Segment:
         "_close",
         "_readers",
         "_writable",
-        "fd",
-        "message_count",
         "path",
-        "size",
-        "start",
         "unsynced_directories",
         "used",
     )

@@ -17,6 +17,7 @@ from twisted.logger import Logger
 
 from metamorphosis.errors import OffsetTooSmall
 from metamorphosis.store.environment import StoreEnvironment
+from metamorphosis.store.fields import LogFields
 from metamorphosis.store.segment import Segment
 
 _new_tuple = tuple.__new__
@@ -34,7 +35,7 @@ class FileRange(NamedTuple):
     length: int
 
 
-class SegmentLog:
+class SegmentLog(LogFields):
     """
     At least one segment; only the last is appended to. Thread: reactor.
 

@@ -14,6 +14,7 @@ from twisted.logger import Logger
 from metamorphosis.errors import StoreDamaged, StoreError
 from metamorphosis.message import HEADER, HEADER_BYTES
 from metamorphosis.store.disk import Disk, write_rest
+from metamorphosis.store.fields import WriterFields
 from metamorphosis.store.segment import Segment
 from metamorphosis.store.unflushed import Unflushed
 
@@ -26,7 +27,7 @@ MAX_PIECES = 1024
 Pieces = Sequence[bytes | memoryview]
 
 
-class SegmentWriter:
+class SegmentWriter(WriterFields):
     """
     The writes of one partition, and the state of its file. Thread: reactor.
 

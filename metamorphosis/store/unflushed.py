@@ -8,8 +8,10 @@ flush is kept until the flush has succeeded, and is written again from here.
 
 from __future__ import annotations
 
-from collections import deque
+from itertools import accumulate
 from typing import Protocol
+
+from metamorphosis.store.fields import UnflushedFields
 
 MOST = 16 << 20
 """Limit in bytes of one store; beyond it, messages are acknowledged only after a flush."""
@@ -30,7 +32,7 @@ class Total(Protocol):
     unflushed: int
 
 
-class Unflushed:
+class Unflushed(UnflushedFields):
     """
     The unflushed end of one segment. Thread: reactor.
 
@@ -38,29 +40,37 @@ class Unflushed:
     :ivar size: bytes kept.
     """
 
-    __slots__ = ("_pieces", "_total", "size")
+    __slots__ = ()
 
     def __init__(self, total: Total) -> None:
         self._total = total
-        self._pieces: deque[tuple[int, bytes | memoryview]] = deque()
+        self._pieces: list[bytes | memoryview] = []
+        self._start = 0  # the position of the first piece; each begins where the one before ends
         self.size = 0
 
     def add(self, position: int, data: bytes | memoryview) -> None:
         """Keep ``data``, which was written at ``position``, the end of the kept bytes."""
-        self._pieces.append((position, data))
+        if not self._pieces:
+            self._start = position
+        self._pieces.append(data)
         size = len(data)
         self.size += size
         self._total.unflushed += size
 
     def drop(self, position: int) -> None:
         """Drop the bytes below ``position``, which are on the disk."""
-        pieces = self._pieces
-        size = 0
-        while pieces and pieces[0][0] < position:
-            size += len(pieces.popleft()[1])
+        count = size = 0
+        for data in self._pieces:
+            if self._start + size >= position:
+                break
+            count += 1
+            size += len(data)
+        del self._pieces[:count]
+        self._start += size
         self.size -= size
         self._total.unflushed -= size
 
     def pieces(self) -> Pieces:
         """All kept bytes with their positions, in order."""
-        return tuple(self._pieces)
+        positions = accumulate(map(len, self._pieces), initial=self._start)
+        return tuple(zip(positions, self._pieces))

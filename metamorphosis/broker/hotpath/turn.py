@@ -26,7 +26,9 @@ These rules hold in addition to those of ``contract`` for each request that is t
 
 * ``begin`` is called once a round for each store: it says whether and where the store may be
   written at once. If it returns None, every put to that store is left to ``scan``. ``took`` is
-  called once with the written data. For gets ``find`` and ``served`` do the same.
+  called once with the written data. For gets ``find`` and ``served`` do the same. C does the same
+  as ``begin`` and ``took`` itself where the store is in its usual state (``store.fields``), each
+  time by the fields as they are then: it remembers nothing of a store from one round to the next.
 * A store that cannot be written at once *collects*: ``collected`` adds the records to its batch,
   which is written at the end of the turn or when the store can. The replies wait in C, in request
   order; a later reply of the same connection stands behind them, and a get is left to Python. When
@@ -60,9 +62,11 @@ from twisted.logger import Logger
 from metamorphosis.broker.replies import FileReply
 from metamorphosis.errors import StoreError
 from metamorphosis.store.messagestore import MessageStore
+from metamorphosis.store.states import Life, Worker
+from metamorphosis.store.unflushed import MOST, MOST_IN_ALL
 
 if TYPE_CHECKING:
-    from metamorphosis.broker.hotpath.contract import Routes, TakesRecords
+    from metamorphosis.broker.hotpath.contract import Routes, TakesPuts, TakesRecords
     from metamorphosis.store.appender import Appender, Place
     from metamorphosis.store.batch import Batch
     from metamorphosis.store.segment import Segment
@@ -70,7 +74,7 @@ if TYPE_CHECKING:
 EVENT, BYTES, UNSENT, WAITING = range(4)
 """The kinds of items that the turn leaves; as in ``handback.h``."""
 
-MOST: Final = 1 << 62
+FAR: Final = 1 << 62
 """More than a segment has."""
 
 
@@ -81,26 +85,27 @@ class TurnStores:
     Each method is called once a round for one store. An exception is a defect.
 
     :param watch: called once for each batch that replies wait for in C.
+    :ivar routes: where C looks for the store.
+    :ivar holding: this worker, and another life than ``opened``, let a store not be written at
+        once.
+    :ivar most: limits of unflushed bytes, in one store, and in all: ``most_in_all``.
     """
 
     _log = Logger()
     keep = FileReply
     """Makes a reply with a file range; C may have sent a part of it."""
+    holding = Worker.HOLDING
+    opened = Life.OPEN
+    most = MOST
+    most_in_all = MOST_IN_ALL
 
     def __init__(self, routes: Routes, watch: Callable[[Batch], None]) -> None:
-        self._routes = routes
+        self.routes = routes
         self.watch = watch
 
-    def begin(self, topic: bytes, partition: bytes, syncs: int) -> Place | None:
-        """
-        See ``Appender.begin``; the names are the bytes of the wire.
-
-        :param syncs: 1: for records of a pair's master, 0: for puts. No store takes both: a slave
-            refuses puts.
-        """
-        stores = self._routes.syncs if syncs else self._routes.puts
-        store = stores.get((topic, partition))
-        return None if store is None else store.appender.begin()
+    def begin(self, store: TakesPuts) -> Place | None:
+        """See ``Appender.begin``."""
+        return store.appender.begin()
 
     def took(self, appender: Appender, data: bytes, count: int) -> None:
         """See ``Appender.took``. The replies have left: an error cannot change them."""
@@ -138,11 +143,11 @@ class TurnStores:
             begin, the offset up to which it may read, and the most bytes that it may return. None:
             such a get is not ordinary, or its file would have to be opened.
         """
-        store = self._routes.reads.get((topic, partition))
+        store = self.routes.reads.get((topic, partition))
         if store is None or not store.is_open_at(offset):
             return None
         try:
-            found = store.slice(offset, MOST)
+            found = store.slice(offset, FAR)
         except StoreError:
             return None
         if found is None:
@@ -150,7 +155,7 @@ class TurnStores:
         segment, _, length = found
         segment.retain()
         limit = min(store.max_offset, segment.end)
-        most = self._routes.max_transfer
+        most = self.routes.max_transfer
         return store, segment, segment.fd, segment.start, limit, offset + length, most
 
     def served(self, store: MessageStore, segment: Segment, count: int) -> None:

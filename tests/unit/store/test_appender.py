@@ -66,8 +66,8 @@ class BeginTests(SynchronousTestCase):
         store.life = Life.OPEN
 
     def test_after_faults(self) -> None:
-        """No file is opened: a damaged one takes nothing, for a batch repairs it, and with a segment
-        that was closed the records collect."""
+        """No file is opened: a damaged one takes nothing, for a batch repairs it, and with a closed
+        segment the records collect."""
         store = self.store()
         store.writer.damage = OSError("cut failed")
         self.assertIsNone(store.appender.begin())
