@@ -296,8 +296,10 @@ class FactoryTests(BlockingCase):
         producer = self.factory().create_producer("test")
         failed = producer.send_later("elsewhere", b"x")
         good = producer.send_later("test", b"x")
-        self.assertRaises(NotPublished, producer.flush)
-        self.assertIsInstance(failed.exception(SECONDS), NotPublished)
+        later = producer.send_later("nowhere", b"x")
+        error = self.assertRaises(NotPublished, producer.flush)
+        self.assertIs(failed.exception(SECONDS), error, "the first one")
+        self.assertIsInstance(later.exception(SECONDS), NotPublished)
         self.assertTrue(good.result(SECONDS).is_stored)
         producer.flush()
         wrong: Any = "text"

@@ -212,6 +212,19 @@ class FaultTests(StoreCase):
             self.open()
         self.assertEqual(before, path.read_bytes())
 
+    def test_file_that_is_refused_is_closed(self) -> None:
+        """At once, not when the error is forgotten."""
+        self.directory.mkdir()
+        path = self.directory / "test@0-0.sqlite"
+        path.write_bytes(b"this is no database, but it is long enough to be looked at" * 20)
+        try:
+            self.open()
+            self.fail("it was opened")
+        except LocalStoreError:
+            names = [f"/proc/self/fd/{each}" for each in os.listdir("/proc/self/fd")]
+            opened = [os.readlink(name) for name in names if os.path.exists(name)]
+            self.assertNotIn(str(path.resolve()), opened)
+
     def test_no_directory(self) -> None:
         """A directory that is a file is refused by name."""
         self.directory.write_bytes(b"")

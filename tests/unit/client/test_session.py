@@ -86,6 +86,7 @@ class DirectTests(SynchronousTestCase):
 
     def test_start_fails(self) -> None:
         """After the time an error that can be retried; the factory keeps trying."""
+        self.runtime.advance(1000)
         starting = self.session.start()
         self.runtime.advance(80)
         failure = self.failureResultOf(starting, NotConnected)

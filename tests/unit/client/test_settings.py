@@ -173,6 +173,14 @@ class ConsumerConfigTests(SynchronousTestCase):
         self.refused("partition is '3'", group="g", partition="3")
         self.refused("consumer_id is ' '; a name", group="g", consumer_id=" ")
 
+    def test_two_places_to_begin(self) -> None:
+        """A time and something else: the error names both."""
+        both = "both offset_at_ms and {} are given"
+        self.refused(both.format("offset"), group="g", offset_at_ms=5, offset=7)
+        always = "always_consume_from_max_offset"
+        self.refused(both.format(always), group="g", offset_at_ms=5, **{always: True})
+        self.assertEqual(5, ConsumerConfig(group="g", offset_at_ms=5).offset_at_ms)
+
     def test_from_max_offset(self) -> None:
         """A new group starts at the end, or everyone always."""
         config = ConsumerConfig(group="g").from_max_offset()

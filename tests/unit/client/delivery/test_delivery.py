@@ -186,6 +186,15 @@ class PlainListenerTests(DeliveryCase):
         self.assertEqual((46, 1, True), self.position(delivery))
         self.assertIn("t 0-1 offset 0, id 0 failed 6 times", self.runtime.log.texts("warn")[0])
 
+    def test_last_message_that_is_rejected(self) -> None:
+        """It is not asked for again."""
+        self.rules.max_retries = 0
+        delivery = self.delivery()
+        self.failing[1] = 1
+        self.round(delivery, 1)
+        self.assertEqual(([0, 1], [1]), (self.got, self.rejected))
+        self.assertEqual(46, delivery.progress.resume_offset)
+
     def test_as_often_in_the_middle(self) -> None:
         """A message within a batch is rejected after as many failures as a first one."""
         delivery = self.delivery()

@@ -297,6 +297,8 @@ class AnswerTests(FetchCase):
         self.result(self.request(), 301, b"500")
         seconds, asked = self.pause()
         self.assertEqual((0.5, 500), (seconds, asked.offset))
+        self.runtime.advance(5)
+        self.assertNotLogged("warn", "error")
 
     def test_moved_back(self) -> None:
         """A 301 below the position is followed after 15 s, because the log may only be
@@ -341,6 +343,7 @@ class AnswerTests(FetchCase):
 
     def test_minute_without_messages(self) -> None:
         """The broker is asked for the end of its log after exactly a minute, not one get later."""
+        self.runtime.advance(1000)
         self.begin(FetchTarget(Position("t", Partition(0, 1), 500), URL))
         asked, began = self.request(), self.runtime.seconds()
         self.result(asked, 404)
@@ -352,6 +355,20 @@ class AnswerTests(FetchCase):
         self.runtime.advance(began + 60 - self.runtime.seconds())
         self.result(asked, 404)
         self.assertEqual("offset", self.request().words[0])
+
+    def test_minute_that_is_interrupted(self) -> None:
+        """Any other answer begins it anew."""
+        self.runtime.advance(1000)
+        self.begin(FetchTarget(Position("t", Partition(0, 1), 500), URL))
+        asked, began, refused = self.request(), self.runtime.seconds(), 0.0
+        while asked.words[0] == "get":
+            waited = self.runtime.seconds() - began
+            self.assertLess(waited, 110)
+            if waited > 30 and not refused:
+                refused = waited
+            self.result(asked, 500 if refused == waited else 404)
+            _, asked = self.pause()
+        self.assertGreater(self.runtime.seconds() - began, refused + 60)
 
     def test_log_ends_before_us(self) -> None:
         """A broker that has lost its tail: one log line, after a minute without messages."""
@@ -370,11 +387,16 @@ class AnswerTests(FetchCase):
         self.assertNotLogged("warn", "error")
 
     def test_moved_nowhere(self) -> None:
-        """A 301 without a number changes nothing."""
+        """A 301 without a number changes nothing, and is told once."""
         self.begin()
         self.result(self.request(), 301, b"somewhere")
         seconds, asked = self.pause()
         self.assertEqual((0.5, 0, False), (seconds, asked.offset, self.position.modified))
+        self.result(asked, 301, b"somewhere")
+        self.pause()
+        self.runtime.advance(5)
+        (line,) = self.runtime.log.texts("warn")
+        self.assertRegex(line, "t 0-1 at offset 0 is not read: somewhere; still")
 
     def test_row_44_forbidden(self) -> None:
         """Row 44: a closed partition only makes the pause longer; the log has one line."""

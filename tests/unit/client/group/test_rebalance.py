@@ -154,6 +154,22 @@ class JoinTests(RebalanceCase):
         self.group.advance(1)
         self.assertEqual(["0-0", "0-1", "0-2", "0-3"], member.reads())
 
+    def test_commit_before_everything_is_released(self) -> None:
+        """Whoever claims one of the partitions then begins where this member has come to."""
+        member = self.group.joined("a", commit_offset_period_ms=60_000)
+        member.fetching.process("test", "0-0", 50)
+        self.foreign(PATHS.owner("g", "test", "1-0"), b"g_x")
+        stored: list[str | None] = []
+
+        def released(operation: str, path: str) -> None:
+            if (operation, path) == ("delete", PATHS.owner("g", "test", "0-0")):
+                stored.append(self.group.offset("0-0"))
+
+        member.registry.faults = released
+        self.group.broker(1, test=1)
+        self.group.advance(1)
+        self.assertEqual(["7-50"], stored[:1])
+
     def test_a_crashed_claim_stops_only_its_partition(self) -> None:
         """Partitions that were given up and that no other member took are claimed again and read;
         only the partition of a dead session is waited for."""

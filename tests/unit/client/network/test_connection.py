@@ -6,7 +6,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from metamorphosis.client.network.connection import BrokerConnection
+from metamorphosis.client.network.connection import WRITE_BYTES, BrokerConnection
 from metamorphosis.client.network.links import Waiter
 from metamorphosis.client.network.opaques import next_opaque
 from metamorphosis.client.network.replies import LOST, NOT_SENT, TIMED_OUT, VALUE
@@ -152,6 +152,35 @@ class RequestTests(ConnectionCase):
         self.assertEqual([], self.outcomes)
         self.runtime.turn()
         self.assertEqual([(1, NOT_SENT, b"connection lost")], self.outcomes)
+        self.connect()
+        self.runtime.advance(5)
+        self.assertEqual(b"", self.runtime.links[-1].take())
+        self.assertEqual(1, len(self.outcomes), "and only once")
+
+    def test_several(self) -> None:
+        """They leave in their order as one write; each has its own outcome, and the same limit."""
+        frames = {next_opaque(): b"number %d\r\n" % number for number in range(3)}
+        outcomes: list[tuple[int, int]] = []
+
+        def keep(status: int, body: bytes, opaque: int) -> None:
+            outcomes.append((list(frames).index(opaque), status))
+
+        self.connection.request_all(frames, keep, 3.0)
+        self.assertEqual(b"".join(frames.values()), self.link.take())
+        self.assertEqual(1, self.link.writes)
+        self.link.receive(b"result 200 0 %d\r\n" % list(frames)[1])
+        self.runtime.advance(2.9)
+        self.assertEqual([(1, 200)], outcomes)
+        self.runtime.advance(0.1)
+        self.assertEqual([(1, 200), (0, TIMED_OUT), (2, TIMED_OUT)], outcomes)
+        self.link.lose()
+        del outcomes[:]
+        self.connection.request_all(frames, keep, 3.0)
+        self.assertEqual([], outcomes)
+        self.connect()
+        self.runtime.advance(5)
+        self.assertEqual(b"", self.runtime.links[-1].take())
+        self.assertEqual([(number, NOT_SENT) for number in range(3)], outcomes)
 
 
 class ReplyLimitTests(ConnectionCase):
@@ -470,6 +499,43 @@ class HeartbeatTests(ConnectionCase):
             self.runtime.advance(10.1)
             self.link.answer(500, b"no")
         self.assertTrue(self.link.open)
+
+
+class MarkTests(ConnectionCase):
+    """Exactly so many bytes, in requests one by one and together."""
+
+    settings = {"max_scheduled_written_bytes": WRITE_BYTES + 1000}
+
+    def fill(self, length: int, at_once: bool) -> MemoryLink:
+        """Make requests of so many bytes in all, over a link of their own that takes nothing."""
+        link = self.connect()
+        link.stall()
+        frames = {next_opaque(): b"x" * 40, next_opaque(): b"x" * (length - 40)}
+        if at_once:
+            self.connection.request_all(frames, lambda *_: None, 3.0)
+        else:
+            for opaque, frame in frames.items():
+                self.connection.request(opaque, frame, lambda *_: None, 3.0)
+        return link
+
+    def test_writable(self) -> None:
+        """So many may wait for the socket; one more may not."""
+        self.link.lose()
+        for at_once in (False, True):
+            for more in (0, 1):
+                link = self.fill(WRITE_BYTES + 1000 + more, at_once)
+                self.assertEqual(not more, self.connection.writable, (more, at_once))
+                link.lose()
+
+    def test_written_together(self) -> None:
+        """So many wait for the end of the turn; with one more they leave at once."""
+        self.link.lose()
+        self.patch(MemoryLink, "stall", lambda link: None)
+        for at_once in (False, True):
+            for more in (0, 1):
+                link = self.fill(WRITE_BYTES + more, at_once)
+                self.assertEqual(more, link.writes, (more, at_once))
+                link.lose()
 
 
 class BackPressureTests(ConnectionCase):

@@ -6,7 +6,15 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from metamorphosis.client.network.flow import Event, Slots, settle, sleep, within
+from metamorphosis.client.network.flow import (
+    Event,
+    Slots,
+    settle,
+    sleep,
+    wait_unless_refused,
+    within,
+)
+from metamorphosis.cluster.model import ConnectionFault
 from metamorphosis.testing.runtime import MemoryRuntime
 
 
@@ -85,6 +93,63 @@ class EventTests(SynchronousTestCase):
         self.assertEqual([1], woken)
         self.event.pulse()
         self.assertEqual([1, 1], woken)
+
+
+class RefusedTests(SynchronousTestCase):
+    """``wait_unless_refused``."""
+
+    def setUp(self) -> None:
+        """No connection, and no fault so far."""
+        self.runtime = MemoryRuntime()
+        self.event = Event(self.runtime)
+        self.fault: ConnectionFault | None = None
+
+    def ended(self, timeout: float, patience: float, refused_at: float = 1e9) -> float:
+        """When the wait ends without a connection; attempts are refused from some time on."""
+        began = self.runtime.seconds()
+        waiting: Any = self.runtime.start(
+            wait_unless_refused(self.event, timeout, patience, lambda: self.fault)
+        )
+        while not waiting.called:
+            if self.runtime.seconds() - began >= refused_at:
+                self.fault = ConnectionFault("refused", True)
+            self.runtime.advance(1 / 64)
+        self.assertFalse(self.runtime.result(waiting))
+        return self.runtime.seconds() - began
+
+    def test_time(self) -> None:
+        """It is kept, whatever the patience is, and whether or not it divides by it."""
+        for patience in (0.5, 1, 3, 10):
+            for timeout in (1, 3, 3.0625):
+                self.assertEqual(timeout, self.ended(timeout, patience), (timeout, patience))
+
+    def test_other_faults(self) -> None:
+        """They may pass by themselves."""
+        self.fault = ConnectionFault("no route", False)
+        self.assertEqual(8, self.ended(8, 2))
+
+    def test_refused(self) -> None:
+        """It ends after the patience; one that is refused later, a quarter of a second later at
+        most."""
+        self.assertEqual(2, self.ended(8, 2, refused_at=0))
+        self.fault = None
+        self.assertLessEqual(4, self.ended(8, 2, refused_at=4))
+        self.fault = None
+        self.assertGreaterEqual(4.25, self.ended(8, 2, refused_at=4))
+
+    def test_connected(self) -> None:
+        """True as soon as there is a connection."""
+        waiting: Any = self.runtime.start(wait_unless_refused(self.event, 8, 2, lambda: self.fault))
+        self.runtime.advance(3)
+        self.assertNoResult(waiting)
+        self.event.set()
+        self.assertTrue(self.successResultOf(waiting))
+
+    def test_abandoned(self) -> None:
+        """The session ends: nobody waits on."""
+        waiting: Any = self.runtime.start(wait_unless_refused(self.event, 8, 2, lambda: self.fault))
+        self.event.abandon()
+        self.assertFalse(self.successResultOf(waiting))
 
 
 class SlotsTests(SynchronousTestCase):

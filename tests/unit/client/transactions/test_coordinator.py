@@ -167,6 +167,7 @@ class Database(Manager):
 
     def close(self) -> None:
         """All of them."""
+        self.calls.append("close")
 
 
 class Messages(Manager):
@@ -261,6 +262,16 @@ class CommitTests(CoordinatorCase):
         self.run_one()
         self.assertEqual([each for each in Step if each is not Step.RESOLVED], self.steps)
         self.assertBoth(1)
+
+    def test_block(self) -> None:
+        """Left transactions are resolved before it; file and connections are closed after it."""
+        with self.coordinator as entered:
+            self.assertIs(self.coordinator, entered)
+            self.assertIn("recover", self.messages.calls)
+            self.assertNotIn("close", self.database.calls)
+        self.assertEqual("close", self.database.calls[-1])
+        self.assertRaises(LocalStoreError, self.coordinator.decisions.committed)
+        self.coordinator = self.begin()
 
     def test_send(self) -> None:
         """The resource gets what the sender gives, and its result is the sender's."""
