@@ -200,7 +200,6 @@ class OffsetTable:
         """Insert a row without message id, unless a row exists."""
 
         def initialise(cursor: Cursor) -> None:
-            self._look(cursor)
             key = _key(topic, group, partition)
             cursor.execute(f"select 1 from {self.table} {_WHERE} limit 1", key)
             if cursor.fetchone() is None:

@@ -434,17 +434,26 @@ class HeartbeatTests(ConnectionCase):
         self.assertFalse(self.link.open)
         self.assertEqual([10, 15, 20, 25], sweeps)
 
+    def test_only_one_at_a_time(self) -> None:
+        """Sweeps for the limits of other requests send no further one meanwhile."""
+        for limit in (11, 12, 16):
+            self.ask(limit, limit)
+        self.link.take()
+        self.assertEqual([10, 15, 20], self.beats(24.75))
+        self.assertEqual(3, len(self.outcomes))
+
     def test_answer_after_two_failures(self) -> None:
         """The count begins anew, ten seconds later."""
         self.assertEqual([10, 15], self.beats(19))
         self.runtime.advance(1.5)
         self.assertTrue(self.link.answer(200, b"1.4").startswith(b"version "))
-        sweeps = self.sweeps()
+        sweeps, began = self.sweeps(), self.runtime.seconds()
         self.assertEqual([10, 15, 20], self.beats(24.75))
         self.assertTrue(self.link.open)
         self.beats(0.25)
         self.assertFalse(self.link.open)
-        self.assertLess(len(sweeps), 6)
+        limit = 4.5  # of the request that was answered
+        self.assertEqual([limit, 10, 15, 20, 25], [each - began for each in sweeps])
 
     def test_next_link(self) -> None:
         """It begins anew; what the last one did not answer does not count."""
@@ -499,6 +508,21 @@ class HeartbeatTests(ConnectionCase):
             self.runtime.advance(10.1)
             self.link.answer(500, b"no")
         self.assertTrue(self.link.open)
+
+
+class PatientHeartbeatTests(ConnectionCase):
+    """More time for an answer than between two heartbeats."""
+
+    settings = {"heartbeat_timeout_ms": 30_000}
+
+    def test_answered_at_once(self) -> None:
+        """The next one is sent ten seconds after the answer."""
+        self.runtime.advance(10)
+        for _ in range(3):
+            self.assertTrue(self.link.answer(200, b"1.4").startswith(b"version "))
+            self.runtime.advance(9.75)
+            self.assertEqual(b"", self.link.take())
+            self.runtime.advance(0.25)
 
 
 class MarkTests(ConnectionCase):

@@ -200,6 +200,20 @@ class MySQLContract(OffsetStoreContract, TestCase):
             await store.commit("g", [stored(1 << 31)])
         self.assertEqual(5, self.rows()[0][3])
 
+    async def test_narrow_table_that_is_written_first(self) -> None:
+        """Whichever call comes first looks at the columns: what does not fit never gets there."""
+        self.server.kind = "int(11)"
+        store = await self.make_store()
+        await store.initialise("test", "g", P0, 5)
+        for call in ("initialise", "commit"):
+            store = await self.make_store()
+            with self.assertRaisesRegex(OffsetsNotStorable, "mends it: alter table `t`"):
+                if call == "commit":
+                    await store.commit("g", [stored(1 << 31)])
+                else:
+                    await store.initialise("test", "g", P1, 1 << 31)
+        self.assertEqual([5], [row[3] for row in self.rows()])
+
     async def test_wide_table(self) -> None:
         """Nothing is said of it."""
         store = await self.make_store()

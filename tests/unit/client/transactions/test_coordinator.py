@@ -182,6 +182,7 @@ class Messages(Manager):
 
     def set_transaction_timeout(self, seconds: int) -> None:
         """No time passes here."""
+        self.lifetime = seconds
 
     def recover(self) -> Recovered:
         """See ``XAResource``."""
@@ -279,6 +280,7 @@ class CommitTests(CoordinatorCase):
             options: dict[str, Any] = {"key": "k", "partition": Partition(0, 1), "timeout": 3.0}
             sent: Any = transaction.send("test", b"x", "a", **options)
             self.assertEqual("the result", sent)
+            self.assertEqual(60, self.messages.lifetime)
             self.assertEqual((("test", b"x", "a"), options), self.messages.sent)
 
     def test_exception_in_the_block(self) -> None:
@@ -612,4 +614,4 @@ class DecisionLogTests(CoordinatorCase):
         log = DecisionLog(self.mktemp(), "q")
         log.close()
         error = self.assertRaises(LocalStoreError, log.commit, "t", URL)
-        self.assertIn("closed", str(error))
+        self.assertIn(": closed before", str(error))
