@@ -12,6 +12,7 @@ from metamorphosis.client.fetch.boundaries import (
     RecordEnd,
     ends_early,
     find_record,
+    holds_record,
     is_empty,
     leads_to_end,
 )
@@ -325,6 +326,14 @@ class FindTests(SearchCase):
         self.assertEqual(places[0], self.search(fetched=1 << 20).offset)
         self.assertEqual([1], turns)
 
+    def test_damage_of_any_length(self) -> None:
+        """From one byte on, whatever it is: the message directly behind it is found."""
+        for byte in (b"\xee", b"\x00", b"\x7f"):
+            for length in (*range(1, 2 * HEADER_BYTES + 2), LONGEST + HEADER_BYTES):
+                self.log.data = byte * length
+                places = self.put(b"one", b"two")
+                self.assertEqual(places[0], self.search().offset, (byte, length))
+
     def test_next_segment(self) -> None:
         """No readable record up to the end of the segment: the next segment, for certain."""
         self.log.data = b"\xee" * 3000
@@ -628,6 +637,15 @@ class PureTests(SynchronousTestCase):
         ):
             data = HEADER.pack(100, checksum & 0x7FFFFFFF, 1, 0) + following
             self.assertIs(expected, finish(ends_early(data, 100)))
+
+    def test_holds_record(self) -> None:
+        """A whole one behind the first byte, wherever it begins."""
+        record = encode_record(2, 0, b"abc")
+        self.assertFalse(finish(holds_record(record, 100)))
+        for before in (1, 2, 19, 20, 100):
+            self.assertTrue(finish(holds_record(b"?" * before + record, 100)), before)
+            self.assertFalse(finish(holds_record(b"?" * before + record[:-1], 100)), before)
+            self.assertFalse(finish(holds_record(b"?" * before + record, 2)), before)
 
     def test_end_over_pieces(self) -> None:
         """The end is found however the data are cut."""
