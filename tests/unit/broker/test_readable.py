@@ -106,9 +106,10 @@ class ReadableTests(SynchronousTestCase):
     def test_lengths_beyond_the_end_cost_nothing(self) -> None:
         """Headers whose bodies end after the log cost no work: the search continues to its end."""
         self.patch(readable, "CHECKED_BYTES", 400)
-        self.store(b"one", b"\0\x10\0\0\x01\xff\xff\xff" * 40, b"three")
-        self.damage(self.starts[1], b"\xff" * 4)
-        self.assertEqual(self.starts[2], next_message(self.found, self.starts[1]))
+        for length in (b"\0\x10\0\0", b"\0\0\1\x40"):  # far beyond, and a few bytes
+            self.store(b"one", (length + b"\x01\xff\xff\xff") * 40, b"three")
+            self.damage(self.starts[1], b"\xff" * 4)
+            self.assertEqual(self.starts[2], next_message(self.found, self.starts[1]))
 
     def test_empty_message_at_the_end(self) -> None:
         """One whose checksum is damaged is skipped, though only its header is left."""

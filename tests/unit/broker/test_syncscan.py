@@ -132,20 +132,22 @@ class SyncScanTests(SynchronousTestCase):
             self.assertEqual(reply, client.send(frame[cut:]))
 
     def test_refused_batch_ends_the_scan(self) -> None:
-        """A record whose store refuses is left to the slow path."""
-        broker = SlaveBroker(self.mktemp())
-        client = broker.client()
-        client.send(sync(b"hello"))
-        store = broker.stores.get("test", 0)
-        assert store is not None
+        """A record whose store refuses is left to the slow path, by each implementation."""
 
         def full() -> None:
             raise StoreError("no room")
 
-        self.patch(store, "open_batch", full)
-        reply = client.send(sync(b"hello"))
-        self.assertTrue(reply.startswith(b"result 500 "), reply)
-        self.assertTrue(reply.endswith(b"failed.Detail:no room"), reply)
+        for scan in WAYS:
+            self.patch(takeover, "scan_syncs", scan)
+            broker = SlaveBroker(self.mktemp())
+            client = broker.client()
+            client.send(sync(b"hello"))
+            store = broker.stores.get("test", 0)
+            assert store is not None
+            self.patch(store, "open_batch", full)
+            reply = client.send(sync(b"hello"))
+            self.assertTrue(reply.startswith(b"result 500 "), reply)
+            self.assertTrue(reply.endswith(b"failed.Detail:no room"), reply)
 
     def test_one_batch_a_turn(self) -> None:
         """All records of a partition in a chunk are one write."""
