@@ -115,8 +115,13 @@ class ChoiceTests(SynchronousTestCase):
 
     def test_system(self) -> None:
         """With ``system`` no option is read or set."""
+        self.assertEqual(self.chosen(Socket(OWN, OWN), "system"), [])
+
+        def getsockopt(level: int, option: int, size: int) -> bytes:
+            raise AssertionError(option)
+
         connection = Socket(OWN, OWN)
-        connection.gone = True
+        self.patch(connection, "getsockopt", getsockopt)
         self.assertEqual(self.chosen(connection, "system"), [])
 
     def test_name(self) -> None:
