@@ -282,6 +282,17 @@ class ServiceTests(SynchronousTestCase):
         self.reactor.pump([0.25] * 4)
         self.assertNotIn("/e", tree.nodes)
 
+    def test_conf(self) -> None:
+        """The word gives the settings of this service."""
+        self.start()
+        wire = self.wire()
+        wire.deliver(b"conf")
+        lines = wire.transport.value().decode().splitlines()
+        expected = ["clientPort=2181", f"dataDir={self.directory}", f"dataLogDir={self.directory}"]
+        self.assertEqual(
+            [*expected, "tickTime=2000", "maxClientCnxns=1000", "minSessionTimeout=4000"], lines[:6]
+        )
+
     def test_short_stop(self) -> None:
         """A busy second is charged, more is not."""
         self.start()

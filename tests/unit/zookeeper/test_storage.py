@@ -157,6 +157,18 @@ class KeepingTests(StorageTestCase):
         tree = self.found()
         self.assertEqual((sorted(tree.nodes["/"].children), tree.zxid), (["zookeeper"], 0))
 
+    def test_close(self) -> None:
+        """No file of the directory is open afterwards."""
+        directory = os.path.dirname(self.storage.path)
+
+        def opened() -> list[str]:
+            paths = (os.path.realpath(entry.path) for entry in os.scandir("/proc/self/fd"))
+            return [path for path in paths if path.startswith(directory)]
+
+        self.assertNotEqual([], opened())
+        self.storage.close()
+        self.assertEqual([], opened())
+
     def test_close_and_open(self) -> None:
         """An orderly end leaves one file."""
         self.create("/a")
