@@ -13,7 +13,10 @@ PyObject *launch(Lanes *lanes, const struct appender *appender);
 /* Write the records of the flights whose answers have come in this round. */
 void land(Lanes *lanes);
 
-/* Send the frames of this turn; what the socket does not take becomes the first item of the list. */
+/*
+ * Send the frames of this turn. What the socket does not take becomes the first item of the list: Python must not send
+ * anything else on this connection before it.
+ */
 void leave_frames(Lanes *lanes, PyObject *list);
 
 /* The same after a round, if they are many and no others are expected soon. */

@@ -417,6 +417,24 @@ class LeftTests(LineCase):
         self.assertEqual(self.quick.received(), result(500, SLAVE_FAILED % 0, 5))
         self.assert_identical()
 
+    def test_old_offset(self) -> None:
+        """After a refusal the offset that was expected before is not that of our log."""
+        end = len(self.pair.own())
+        for opaque in (5, 6):
+            self.quick.send(put(b"a", opaque))
+            self.pair.serve()
+        first, second = (b"result " + part for part in self.answers().split(b"result ")[1:])
+        opaque_of_first = int(first.split()[3])
+        self.pair.socket.give(result(500, b"no", opaque_of_first))
+        self.pair.socket.give(b"result 200 0 2000000000\r\n")
+        self.pair.role.peer.connection._line.resume(opaque_of_first + 1)
+        self.pair.socket.give(second)
+        self.assertEqual(len(self.pair.own()), end)
+        self.assertEqual(self.statuses(self.quick.received()), [b"500"] * 2)
+        self.pair.advance(3, 0.5)
+        self.assertEqual(self.pair.log().standing, Standing.JOINED)
+        self.assert_identical()
+
     def test_lost(self) -> None:
         """All pending puts are refused, and joining makes the logs the same."""
         self.quick.send(put(b"a", 5) + put(b"b", 6, 1))
@@ -445,6 +463,21 @@ class LeftTests(LineCase):
         store.commit()
         self.pair.settle()
         self.assertEqual(self.statuses(self.quick.received()), [b"200"])
+        self.takes_again()
+
+    def test_turn_of_python(self) -> None:
+        """While frames leave at the end of a turn in Python, later ones leave behind them."""
+        before = len(self.pair.own())
+        other = self.pair.client()
+        other.connection.dataReceived(put(b"a", 1))
+        self.assertTrue(self.pair.role.syncs.is_planned)
+        self.quick.send(put(b"b", 2))
+        self.pair.serve()
+        self.pair.settle()
+        self.assertEqual(self.statuses(other.received()), [b"200"])
+        self.assertEqual(self.statuses(self.quick.received()), [b"200"])
+        self.assertEqual(self.pair.log().standing, Standing.JOINED)
+        self.assertEqual(self.pair.own()[before:][20::21], b"ab")
         self.takes_again()
 
     def test_put_in_python_before(self) -> None:
