@@ -118,6 +118,24 @@ class RunTests(RetentionTestCase):
         one.run()
         self.assertEqual(self.files(store), ["50.meta"])
 
+    def test_files_that_cannot_be_looked_at(self) -> None:
+        """They stay, which is said, and the next run takes them."""
+        store = self.store("t")
+
+        def broken(paths: list[str], now_ms: int, retention_ms: int) -> int:
+            raise OSError("I/O")
+
+        patched = self.patch(retention, "count_expired", broken)
+        one = self.retention()
+        with capturedLogs() as lines:
+            one.run()
+        text = f"{store.directory} could not be looked at: I/O"
+        self.assertIn(text, "".join(map(formatEvent, lines)))
+        self.assertEqual(self.files(store), [".meta", "25.meta", "50.meta"])
+        patched.restore()
+        one.run()
+        self.assertEqual(self.files(store), ["50.meta"])
+
     def test_keeps_what_has_not(self) -> None:
         """A segment that is younger than the retention stays."""
         store = self.store("t", (5 * HOUR, 2 * HOUR))
