@@ -28,6 +28,7 @@ class DirectFlushTests(SynchronousTestCase):
         store = partition.open()
         put(store, record(30), record(30))
         put(store, record(30))
+        self.assertIs(store.open_batch(), store.batch)
         self.assertEqual(partition.dirty, [store])
 
     def test_commit_writes_once_and_tells_every_waiter(self) -> None:

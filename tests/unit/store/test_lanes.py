@@ -195,6 +195,7 @@ class HungDiskTests(LanesTestCase):
             topic = self.config.topics["one"]
             self.assertRaises(StoreStalled, stores.get_or_create, topic, 1)
             self.made[0].release()
+            self.assertEqual(os.path.getsize(one.last.path), 30)
             again = self.add(one, record(50, 4))
             self.pass_time(0.1)
             self.assertEqual((again.state, again.offset), (STORED, 30))
