@@ -7,6 +7,7 @@ import os
 import random
 
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.config.model import BrokerConfig, TopicConfig
@@ -191,7 +192,11 @@ class DescriptorsTests(SynchronousTestCase):
         self.assertIn("d-0", str(error))
         self.assertIn("Too many open files", str(error))
         batch = store.open_batch()
-        self.put(store, M1)
+        with capturedLogs() as lines:
+            self.put(store, M1)
+            self.put(store, M1)
+        (line,) = map(formatEvent, lines)  # the begin, not each refusal
+        self.assertIn("messages are refused until it works again", line)
         self.assertEqual(batch.state, Outcome.FAILED)
         self.assertIsInstance(batch.error, OSError)
         self.assertEqual((batch.stored_end, batch.stored_count), (len(M1), 0))
