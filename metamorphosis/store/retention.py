@@ -168,7 +168,6 @@ class Retention:
         if self._stopped is not None and not self._running:
             for stopped in self._stopped:
                 stopped.callback(None)
-            self._stopped = []
 
     @property
     def stopped(self) -> bool:

@@ -177,6 +177,22 @@ class FaultTests(AgainTestCase):
             self.assertEqual(self.logged("can be flushed again"), faults)
         self.assertEqual(len(self.lines), 4)
 
+    def test_flush_fails_and_works(self) -> None:
+        """One line for each change, none for each flush; the file is named."""
+        store = self.make()
+        for faults in (1, 2):
+            self.append(store)
+            self.disk.broken.add("sync")
+            for _ in range(3):
+                store.flush()
+            self.assertEqual(self.logged("could not be flushed"), faults)
+            self.assertEqual(self.logged("can be flushed again"), faults - 1)
+            self.disk.broken.clear()
+            for _ in range(3):
+                store.flush()
+            self.assertEqual(self.logged(f"{store.last.path} can be flushed again"), faults)
+        self.assertEqual(len(self.lines), 4)
+
     def test_flush_fails_twice_before_the_retry(self) -> None:
         """Only one retry is planned."""
         store = self.make()

@@ -40,7 +40,7 @@ class DescriptorsTests(SynchronousTestCase):
         self.disk = BreakableDisk()
         self.stores = self.load()
 
-    def load(self, max_segment_size: int = 200) -> MessageStores:
+    def load(self, max_segment_size: int = 200, apart: bool = False) -> MessageStores:
         """The stores of the data path."""
         environment = StoreEnvironment(
             self.threads,
@@ -49,6 +49,7 @@ class DescriptorsTests(SynchronousTestCase):
             max_segment_size=max_segment_size,
             disk=self.disk,
             descriptors=Descriptors(BOUND),
+            apart=apart,
         )
         config = BrokerConfig(0, data_path=self.path, topics=self.topics)
         stores = MessageStores(config, environment)
@@ -150,6 +151,23 @@ class DescriptorsTests(SynchronousTestCase):
         self.threads.release()
         self.assertEqual([stored(store) for store in busy + late], [M1] * 13)
         self.assertLessEqual(self.open_files(), BOUND)
+
+    def test_room_for_a_new_partition(self) -> None:
+        """A segment is closed before a worker opens the file of a new partition, so that the bound
+        holds at any time; who asks for the partition meanwhile closes no further one."""
+        self.stores = self.load(apart=True)
+        for number in range(BOUND):
+            self.put(self.store("d", number), M1)
+            self.clock.advance(1)
+        self.assertEqual(self.open_files(), BOUND)
+        self.threads.hold()
+        for _ in range(2):
+            created = self.stores.create(self.topics["d"], BOUND)
+            assert created is not None
+            self.assertEqual(self.open_files(), BOUND - 1)
+        self.threads.release()
+        self.successResultOf(created)
+        self.assertEqual(self.open_files(), BOUND)
 
     def test_burst(self) -> None:
         """One turn collects for more partitions than can be open; all is stored."""

@@ -256,6 +256,21 @@ class DamageTests(RecoverTestCase):
         self.assertIn("in 2 places", text)
         self.assertIn("37 valid messages after it", text)
 
+    def test_first_of_several(self) -> None:
+        """The first damage is named although it begins the file."""
+        records = log(*(b"body" for _ in range(5)))
+        for number in (0, 2):
+            records[number] = records[number].replace(b"body", b"b0dy")
+        found = self.recover(b"".join(records))
+        self.assertEqual((found.damaged_at, found.damaged_places), (0, 2))
+
+    def test_one(self) -> None:
+        """The text of one damage counts no places."""
+        records = log(b"one", b"body", b"three")
+        records[1] = records[1].replace(b"body", b"b0dy")
+        text = self.recover(b"".join(records)).damage("f")
+        self.assertIn("position 23 on: 24 bytes are no valid messages, with 1 valid messages", text)
+
     def test_long_records(self) -> None:
         """Records longer than what is read at once, before and after the damage."""
         records = log(b"a" * 200, b"b" * 10, b"c" * 300, b"d" * 100)

@@ -286,12 +286,17 @@ class ScheduleTests(RetentionTestCase):
         self.assertEqual(len(self.clock.getDelayedCalls()), 1)
 
     def test_the_last_time(self) -> None:
-        """After the last time of a schedule nothing is planned, and it is not an error."""
+        """After the last time of a schedule nothing is planned, and it is not an error: a reload
+        and the end find no timer to cancel."""
         store = self.store("t")
-        self.retention(self.config(when="0 0 13 1 6 ? 2026")).start()
+        config = self.config(when="0 0 13 1 6 ? 2026")
+        running = self.retention(config)
+        running.start()
         self.advance(HOUR)
         self.assertEqual(store.min_offset, 50)
         self.assertEqual(self.clock.getDelayedCalls(), [])
+        running.reconfigure(config)
+        self.successResultOf(running.stop())
 
     def test_a_clock_that_is_set(self) -> None:
         """When the system's clock jumps, the run comes within an hour."""
@@ -374,8 +379,10 @@ class StopTests(RetentionTestCase):
         self.threads.release_one()
         self.threads.release_one()
         stopped = running.stop()
+        self.threads.release_one()
         self.assertNoResult(stopped)
-        self.threads.release()
+        self.threads.release_one()
+        self.assertEqual(self.threads.held, 0)
         self.successResultOf(stopped)
         self.assertEqual([store.min_offset for store in self.stores], [25, 25, 0])
         self.assertEqual(self.files(store), ["25.meta", "50.meta"])
@@ -411,6 +418,13 @@ class LogTests(RetentionTestCase):
         [event] = self.events(self.retention().run)
         begins = ", ".join(f"t{number}-0 at 50" for number in range(5))
         self.assertEqual((event["count"], event["begins"]), (14, f"{begins} and 2 more"))
+
+    def test_as_many_as_are_named(self) -> None:
+        """No others are counted."""
+        for number in range(5):
+            self.store(f"t{number}")
+        [event] = self.events(self.retention().run)
+        self.assertEqual(event["begins"], ", ".join(f"t{number}-0 at 50" for number in range(5)))
 
     def test_failure(self) -> None:
         """The line names the file and the reason."""
