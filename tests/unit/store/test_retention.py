@@ -387,6 +387,19 @@ class StopTests(RetentionTestCase):
         self.assertEqual([store.min_offset for store in self.stores], [25, 25, 0])
         self.assertEqual(self.files(store), ["25.meta", "50.meta"])
 
+    def test_run_that_fails(self) -> None:
+        """It ends once, and the end of the retention with it."""
+        store = self.store("t")
+        os.rename(store.directory, store.directory + "x")
+        with open(store.directory, "w"):
+            pass
+        running = self.retention()
+        self.threads.hold()
+        running.run()
+        stopped = running.stop()
+        self.threads.release()
+        self.successResultOf(stopped)
+
     def test_twice(self) -> None:
         """Every caller hears of the end."""
         self.store("t")
