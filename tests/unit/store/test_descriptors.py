@@ -13,11 +13,12 @@ from twisted.trial.unittest import SynchronousTestCase
 from metamorphosis.config.model import BrokerConfig, TopicConfig
 from metamorphosis.errors import StoreError
 from metamorphosis.store.batch import Outcome
-from metamorphosis.store.descriptors import Descriptors, DescriptorsTaken
+from metamorphosis.store.descriptors import TRIES, Descriptors, DescriptorsTaken
 from metamorphosis.store.environment import StoreEnvironment
 from metamorphosis.store.flushing import FlushSchedule
 from metamorphosis.store.messagestore import MessageStore
 from metamorphosis.store.messagestores import MessageStores
+from metamorphosis.store.segment import Segment
 from metamorphosis.threads import SynchronousThreads
 from tests.support.partitions import M1, N0, BreakableDisk, record, stored
 
@@ -168,6 +169,28 @@ class DescriptorsTests(SynchronousTestCase):
         self.threads.release()
         self.successResultOf(created)
         self.assertEqual(self.open_files(), BOUND)
+
+    def test_search_for_one_to_close(self) -> None:
+        """As many as ``TRIES`` are looked at; the next search goes on from there."""
+        store = self.store("d", 0)
+        self.put(store, M1)
+        path = store.last.path
+        for read, closed in ((TRIES - 1, (True, True)), (TRIES, (False, True))):
+            table = Descriptors(read + 1)
+            segments = [Segment(0, path) for _ in range(read + 3)]
+            for segment in segments[: read + 1]:
+                table.open(store, segment)
+                segment.retain()
+            idle = segments[read]
+            idle.release()
+            found = []
+            for segment in segments[read + 1 :]:
+                table.open(store, segment)
+                segment.retain()
+                found.append(idle.fd < 0)
+            for segment in segments:
+                segment.close()
+            self.assertEqual(tuple(found), closed)
 
     def test_burst(self) -> None:
         """One turn collects for more partitions than can be open; all is stored."""

@@ -211,6 +211,17 @@ class DamageTests(RecoverTestCase):
             pack_into(">ii", bad, len(first), length, 7)
             self.assertKept(bytes(bad), len(bad), len(first), 1)
 
+    def test_header_lost(self) -> None:
+        """Of the records in the bytes that follow, one that is newer than what stands before the
+        damage counts first, so that copies of older messages are passed over; one that is older
+        counts if there is no other."""
+        inner = b"".join(log(b"copy", b"other", first=-9))
+        first, second, third = log(b"hello", inner + b"tail", b"last")
+        bad = b"\xff" * 20 + second[20:]
+        data = first + bad + third
+        self.assertKept(data, len(data), len(first), 1)
+        self.assertKept(first + bad, len(first + bad) - 4, len(first), 2)
+
     def test_negative_length_follows(self) -> None:
         """A header with a length below zero is none of a message, whatever its checksum is."""
         first, bad, last = log(b"hello", b"damaged", b"last")
