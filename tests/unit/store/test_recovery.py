@@ -121,6 +121,25 @@ class TornTailTests(RecoverTestCase):
             file.flush()
             self.assertEqual(recover(file.fileno(), 500)[:2], (50, 2))
 
+    def test_long_record_in_a_file_shorter_than_expected(self) -> None:
+        """A record that is read in pieces ends with the file, and is none."""
+        self.patch(recovery, "READ_SIZE", 32)
+        with open(self.mktemp(), "w+b") as file:
+            file.write(M1 + record(100, 3)[:60])
+            file.flush()
+            self.assertEqual(recover(file.fileno(), 500)[:2], (25, 1))
+
+    def test_search_in_a_file_shorter_than_expected(self) -> None:
+        """It ends with the file, within a header as within the body of a message behind the
+        damage."""
+        bad, good = log(b"bad", b"x" * 100)
+        data = bad[:-1] + b"X" + good
+        for cut in range(1, len(data) - 20):
+            with open(self.mktemp(), "w+b") as file:
+                file.write(data[:-cut])
+                file.flush()
+                self.assertIsNone(DamageSearch(file.fileno(), len(data)).next_record(0, None))
+
     def test_zeros(self) -> None:
         """What a file system leaves in place of lost blocks is not a record after a bad one."""
         whole, torn = log(b"hello", SOURCE.randbytes(300))
@@ -192,6 +211,17 @@ class DamageTests(RecoverTestCase):
             data = one + b"\xff" * number + two
             self.assertKept(data, len(data), len(one), 1)
 
+    def test_borders_of_reads(self) -> None:
+        """A header is found wherever a read ends, also that of an empty message, which ends the
+        file."""
+        for body in (b"two", b""):
+            one, two = log(b"one", body)
+            for number in range(1, 45):
+                data = one + b"\xff" * number + two
+                for size in range(20, 60):
+                    self.patch(damage, "READ_SIZE", size)
+                    self.assertKept(data, len(data), len(one), 1)
+
     def test_hole_of_any_length(self) -> None:
         """Zeros or garbage over whole and half records, also over the first."""
         data = b"".join(records := log(*(SOURCE.randbytes(1 + n * 7 % 40) for n in range(20))))
@@ -221,6 +251,13 @@ class DamageTests(RecoverTestCase):
         data = first + bad + third
         self.assertKept(data, len(data), len(first), 1)
         self.assertKept(first + bad, len(first + bad) - 4, len(first), 2)
+
+    def test_older_record_within_a_header(self) -> None:
+        """No body ends within the header of its record, so a copy that begins there does not
+        follow."""
+        first, second = log(b"hello", b"damaged")
+        older = encode_record(FIRST_ID - 5, 0, b"x")
+        self.assertCut(first + second[:16] + older, len(first))
 
     def test_negative_length_follows(self) -> None:
         """A header with a length below zero is none of a message, whatever its checksum is."""
