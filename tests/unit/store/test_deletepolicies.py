@@ -16,6 +16,7 @@ from metamorphosis.store.deletepolicies import (
     count_expired,
     make_policy,
 )
+from tests.support.leftovers import descriptors
 
 NAME = "00000000000000000000.meta"
 
@@ -74,6 +75,31 @@ class ArchiveTests(PolicyTestCase):
             self.assertEqual(packed.namelist(), [NAME])
             self.assertEqual(packed.read(NAME), b"content" * 1000)
             self.assertEqual(packed.infolist()[0].compress_type, zipfile.ZIP_DEFLATED)
+
+    def test_durable_before_the_original_goes(self) -> None:
+        """The whole archive is flushed, then its name, and only then the original is deleted."""
+        flushed: list[tuple[str, int, list[str]]] = []
+        real = os.fsync
+
+        def fsync(fd: int) -> None:
+            path = os.readlink(f"/proc/self/fd/{fd}")
+            size = 0 if os.path.isdir(path) else os.path.getsize(path)
+            flushed.append((path, size, self.names()))
+            real(fd)
+
+        self.patch(os, "fsync", fsync)
+        ArchivePolicy(1, True).dispose(self.path)
+        directory = os.path.realpath(self.directory)
+        size = os.path.getsize(self.path + ".zip")
+        part = f"{NAME}.zip.part"
+        self.assertEqual(
+            flushed,
+            [
+                (os.path.join(directory, part), size, [NAME, part]),
+                (directory, 0, [NAME, f"{NAME}.zip"]),
+            ],
+        )
+        self.assertNotIn(directory, descriptors().values())
 
     def test_older_than_zip_files_can_say(self) -> None:
         """A modification time before 1980 is not an obstacle."""
