@@ -283,6 +283,17 @@ class DamageTests(RecoverTestCase):
             data = first + bytes(damaged) + behind
             self.assertKept(data, len(data), len(first), 1)
 
+    def test_damaged_length_before_an_older_id(self) -> None:
+        """The checksum says where the body ends, also behind copies of messages in it."""
+        copies = b"".join(log(b"copy", b"other", first=-9))
+        older = encode_record(FIRST_ID - 5, 0, b"older")
+        for body in (b"one", b"two", b"three", copies + b"tail", copies + b"end"):
+            first, bad = log(b"hello", body)
+            damaged = bytearray(bad)
+            pack_into(">i", damaged, 0, 999_999)
+            data = first + bytes(damaged) + older
+            self.assertKept(data, len(data), len(first), 1)
+
     def test_ids_of_the_original(self) -> None:
         """They are negative, and begin anew when the machine does."""
         ids = (-900, -800, -700, -1200)
