@@ -8,6 +8,7 @@ from typing import Any
 from metamorphosis.client.model import MessagesFailed, OutgoingMessage, Partition, SendResult
 from metamorphosis.client.producer import puts as puts_module
 from metamorphosis.client.producer import runs as runs_module
+from metamorphosis.client.producer import sending as sending_module
 from metamorphosis.client.producer.puts import OVERHEAD_BYTES, frame_in_python
 from metamorphosis.client.producer.runs import Runs
 from metamorphosis.client.producer.sending import Sending
@@ -457,7 +458,7 @@ class RunTests(ManyCase):
                 raise OverflowError("on purpose")
             return made(topic, number, body, flag, opaque)
 
-        for module in (puts_module, runs_module):
+        for module in (puts_module, runs_module, sending_module):
             self.patch(module, "frame_of", frame)
         done = sender.send_many(messages(b"0", b"1", b"2"))
         puts = self.puts()
