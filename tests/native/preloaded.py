@@ -6,6 +6,7 @@ TEST...``.
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 
 from twisted.scripts import trial
@@ -25,7 +26,8 @@ def main() -> None:
 
     if metamorphosis.native.compiled is not module:
         raise SystemExit(f"{path} is not what is tested, but {metamorphosis.native.compiled}")
-    sys.argv = ["trial", "--temp-directory", ".cache/sanitized/trial", *tests]
+    directory = f".cache/sanitized/trial-{os.getpid()}"  # several may run at the same time
+    sys.argv = ["trial", "--temp-directory", directory, *tests]
     trial.run()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 
+from metamorphosis.broker.lingering import NOTHING, Lingering
 from metamorphosis.replication.pairmaster.pairedlog import Standing
 from tests.native.test_turnfaults import CALLS, REPLY, DoubleCase
 from tests.support.lanes import Peer
@@ -32,6 +33,7 @@ class FaultTests(DoubleCase):
         """Producers put; whether the planned call came."""
         what = f"{name} {nth} {error}"
         pair = LinePair(self.mktemp(), unflush_threshold=self.threshold)
+        pair.sockets.lingering = Lingering(lambda *_: NOTHING, 0)  # it would wait in real time
         pair.connect()
         client = pair.client()
         pair.send(client, put(b"first") + put(b"first", partition=1))
