@@ -32,7 +32,6 @@ static void end_round(Lanes *lanes, PyObject *list) {
 /* With so many bytes of requests whose replies wait, a larger turn is worth one more look. */
 #define MUCH_HELD (32 << 10)
 
-
 /* Whether a further round may find requests: a single client needs time to read its reply. */
 static bool goes_on(const struct turn *turn, PyObject *list) {
     bool may = turn->ready_count > 1 || (turn->ready_count > 0 && turn->held_bytes > MUCH_HELD);

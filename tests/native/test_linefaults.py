@@ -27,7 +27,7 @@ class FaultTests(DoubleCase):
 
     def test_each_call(self) -> None:
         """Each call of the scene fails once."""
-        self.play()
+        self.play(self.scene)
 
     def scene(self, name: str, nth: int, error: int) -> bool:
         """Producers put; whether the planned call came."""
