@@ -8,6 +8,7 @@ flush is kept until the flush has succeeded, and is written again from here.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from itertools import accumulate
 from typing import Protocol
 
@@ -59,12 +60,9 @@ class Unflushed(UnflushedFields):
 
     def drop(self, position: int) -> None:
         """Drop the bytes below ``position``, which are on the disk."""
-        count = size = 0
-        for data in self._pieces:
-            if self._start + size >= position:
-                break
-            count += 1
-            size += len(data)
+        places = self._places()
+        count = min(bisect_left(places, position), len(self._pieces))
+        size = places[count] - self._start
         del self._pieces[:count]
         self._start += size
         self.size -= size
@@ -72,5 +70,8 @@ class Unflushed(UnflushedFields):
 
     def pieces(self) -> Pieces:
         """All kept bytes with their positions, in order."""
-        positions = accumulate(map(len, self._pieces), initial=self._start)
-        return tuple(zip(positions, self._pieces))
+        return tuple(zip(self._places(), self._pieces))
+
+    def _places(self) -> list[int]:
+        """Where each piece begins, and the end of the last; no loop of Python, there are many."""
+        return list(accumulate(map(len, self._pieces), initial=self._start))
