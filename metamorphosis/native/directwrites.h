@@ -14,6 +14,12 @@
 bool find_place(const Lanes *lanes, PyObject *store, struct appender *appender);
 
 /*
+ * Room for the records of an appender behind those that its store keeps until they are flushed, inside a chunk of which
+ * `memory` gets a reference. NULL: they need memory of their own.
+ */
+uint8_t *find_room(const Lanes *lanes, const struct appender *appender, PyObject **memory);
+
+/*
  * Account for records that were written at the place of an appender. False: nothing has changed, and Python has to do
  * it, because a flush or a roll is due, or a reader waits.
  */

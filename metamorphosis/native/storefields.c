@@ -124,8 +124,10 @@ SPECIFICATION(flush, "FlushFields", Py_TPFLAGS_HAVE_GC);
 static PyMemberDef unflushed_members[] = {
     OBJECT(unflushed, "_pieces", UNFLUSHED_PIECES),
     OBJECT(unflushed, "_total", UNFLUSHED_TOTAL),
+    OBJECT(unflushed, "_chunk", UNFLUSHED_CHUNK),
     FIELD(unflushed, "_start", T_LONGLONG, start),
     FIELD(unflushed, "size", T_LONGLONG, size),
+    FIELD(unflushed, "_used", T_LONGLONG, used),
     END,
 };
 WITH_OBJECTS(unflushed)

@@ -47,12 +47,12 @@ struct flush_fields {
     char asked;
 };
 
-enum { UNFLUSHED_PIECES, UNFLUSHED_TOTAL, UNFLUSHED_OBJECTS };
+enum { UNFLUSHED_PIECES, UNFLUSHED_TOTAL, UNFLUSHED_CHUNK, UNFLUSHED_OBJECTS };
 
 /* Of an Unflushed. */
 struct unflushed_fields {
     PyObject_HEAD PyObject *objects[UNFLUSHED_OBJECTS];
-    long long start, size;
+    long long start, size, used;
 };
 
 /* Of a FlushSchedule. */

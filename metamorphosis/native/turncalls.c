@@ -121,22 +121,41 @@ void end_ids(Lanes *lanes) {
     Py_XDECREF(next);
 }
 
-void make_data(struct turn *turn) {
+/* Memory of their own for the records of an appender; NULL: there is none. */
+static uint8_t *make_room(const struct appender *appender, PyObject **memory) {
+    *memory = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)appender->bytes);
+    if (*memory == NULL)
+        PyErr_Clear();
+    return *memory == NULL ? NULL : (uint8_t *)PyBytes_AsString(*memory);
+}
+
+void make_data(Lanes *lanes) {
+    struct turn *turn = lanes->turn;
     for (size_t index = 0; index < turn->appender_count; index++) {
         struct appender *appender = &turn->appenders[index];
         if (appender->bytes == 0)
             continue;
-        PyObject *memory = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)appender->bytes);
-        if (memory == NULL) {
-            PyErr_Clear();
+        PyObject *memory;
+        uint8_t *data = find_room(lanes, appender, &memory);
+        if (data == NULL)
+            data = make_room(appender, &memory);
+        if (data == NULL) {
             appender->error = ENOMEM;
             continue;
         }
-        uint8_t *data = (uint8_t *)PyBytes_AsString(memory);
         fill_records(turn, appender, data);
         appender->memory = memory;
         appender->data = data;
     }
+}
+
+/* The records of an appender alone, as bytes, or None: there was no memory. A new reference, NULL with an error set. */
+static PyObject *records_of(const struct appender *appender) {
+    if (appender->memory == NULL)
+        return Py_NewRef(Py_None);
+    if (PyBytes_Size(appender->memory) == (Py_ssize_t)appender->bytes)
+        return Py_NewRef(appender->memory);
+    return PyBytes_FromStringAndSize((const char *)appender->data, (Py_ssize_t)appender->bytes);
 }
 
 /* The end of each record of a store in its data. */
@@ -200,11 +219,10 @@ static PyObject *pass_on(Lanes *lanes, struct appender *appender) {
 static PyObject *tell(Lanes *lanes, const struct appender *appender) {
     if (appender->written == appender->bytes && account(lanes, appender))
         return Py_NewRef(Py_None);
-    PyObject *store = appender->store;
-    PyObject *memory = appender->memory == NULL ? Py_None : appender->memory;
+    PyObject *store = appender->store, *records = records_of(appender);
     PyObject *outcome = appender->written == appender->bytes
-                            ? PyObject_CallFunction(lanes->took, "OOn", store, memory, (Py_ssize_t)appender->count)
-                            : PyObject_CallFunction(lanes->failed, "OONni", store, memory,
+                            ? PyObject_CallFunction(lanes->took, "ONn", store, records, (Py_ssize_t)appender->count)
+                            : PyObject_CallFunction(lanes->failed, "ONNni", store, records,
                                                     ends_of(lanes->turn, appender), (Py_ssize_t)appender->written,
                                                     appender->error);
     report(lanes->took);

@@ -11,7 +11,7 @@ struct calls calls_of(Lanes *lanes);
 void end_ids(Lanes *lanes);
 
 /* Make the data of each store, in memory that Python keeps until it is flushed. */
-void make_data(struct turn *turn);
+void make_data(Lanes *lanes);
 
 /* Report to every store the records that were written, or pass them on to be written later. */
 void tell_stores(Lanes *lanes);

@@ -18,7 +18,7 @@
 static void end_round(Lanes *lanes, PyObject *list) {
     struct turn *turn = lanes->turn;
     end_ids(lanes);
-    make_data(turn);
+    make_data(lanes);
     PyThreadState *thread = PyEval_SaveThread();
     leave_round(turn);
     PyEval_RestoreThread(thread);

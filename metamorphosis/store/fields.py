@@ -73,7 +73,7 @@ class FlushInPython:
 class UnflushedInPython:
     """See ``Unflushed``."""
 
-    __slots__ = ("_pieces", "_start", "_total", "size")
+    __slots__ = ("_chunk", "_pieces", "_start", "_total", "_used", "size")
 
 
 class TotalInPython:

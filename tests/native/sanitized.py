@@ -31,6 +31,7 @@ MODULE_TESTS = (
     "tests.unit.broker.test_connection",
     "tests.unit.broker.test_lanes",
     "tests.unit.broker.test_places",
+    "tests.unit.broker.test_chunks",
     "tests.unit.broker.test_collecting",
     "tests.unit.broker.test_turntwins",
     "tests.unit.broker.test_synclanes",

@@ -28,7 +28,7 @@ TYPES: dict[str, tuple[type[Any], type[Any]]] = {
 }
 """Their twins, and the classes that are made from them."""
 
-NUMBERS = {"SegmentFields": 4, "LogFields": 4, "FlushFields": 4, "UnflushedFields": 2}
+NUMBERS = {"SegmentFields": 4, "LogFields": 4, "FlushFields": 4, "UnflushedFields": 3}
 NUMBERS["TotalFields"] = 1
 """How many fields take whole numbers only."""
 
