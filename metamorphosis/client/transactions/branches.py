@@ -132,8 +132,6 @@ class Branches:
             found.add(session.config.broker)
         else:
             found |= set(await self._masters())
-        for published in session.directory.topics.values():
-            found |= {normalise_url(url) for url in published.urls.values()}
         return sorted(found)
 
     async def _masters(self) -> list[str]:

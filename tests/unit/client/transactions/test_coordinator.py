@@ -576,6 +576,16 @@ class DecisionLogTests(CoordinatorCase):
         self.coordinator = self.begin()
         self.assertEqual(name, self.coordinator.decisions.name)
 
+    def test_names(self) -> None:
+        """Each file has one of its own, with which the ids of its transactions begin: a coordinator
+        leaves the branches of another one alone."""
+        other = DecisionLog(self.mktemp(), "q")
+        self.addCleanup(other.close)
+        name = self.coordinator.decisions.name
+        self.assertNotEqual(name, other.name)
+        self.assertRegex(name, "^[0-9a-f]{16}$")
+        self.assertEqual(f"{name}-", self.run_one()[:17])
+
     def test_any_thread(self) -> None:
         """One thread opens it, others use it."""
         with ThreadPoolExecutor(1) as threads:

@@ -332,6 +332,13 @@ class RefusalTests(TransactionCase):
         self.assertIn("host0:8123", str(error))
         self.assertIn("host1:8123", str(error))
 
+    def test_partition_without_a_broker(self) -> None:
+        """It is named; no broker is asked to begin."""
+        sent = self.send(self.begin(), b"1", Partition(7, 0))
+        error = self.assertRaises(NoPartition, self.outcome, sent)
+        self.assertIn("topic test, partition 7-0", str(error))
+        self.assertEqual([], self.here.lines + self.there.lines)
+
     def test_topic_that_the_broker_does_not_have(self) -> None:
         """The broker is named."""
         self.register(1, "other")
@@ -389,8 +396,10 @@ class RefusalTests(TransactionCase):
         transaction = self.begin(lifetime=2)
         self.outcome(self.send(transaction, b"1"))
         self.here.broker.clock.advance(4)
-        error = self.assertRaises(TransactionLost, self.outcome, transaction.commit())
-        self.assertTrue(error.outcome_known)
+        for _ in range(2):
+            error = self.assertRaises(TransactionLost, self.outcome, transaction.commit())
+            self.assertIn("its lifetime or its connection ended", str(error))
+            self.assertTrue(error.outcome_known)
         self.assertEqual([], self.here.stored())
 
 

@@ -107,6 +107,7 @@ class StepTests(XACase):
         self.assertEqual((A,), self.outcome(self.resource.recover()))
         self.outcome(self.resource.commit(A))
         session = self.here.lines[0].split(" ")[2]
+        self.assertNotIn(":", session)
         key = "XID:11:0aff:b102:app-h1"
         self.assertEqual(
             [
@@ -250,6 +251,24 @@ class HolderTests(XACase):
         found = self.outcome(self.resource.recover())
         self.assertEqual(((A,), {}), (found, found.failed))
 
+    def test_slave_is_the_first(self) -> None:
+        """The same where no master was read before it; what is no number is passed over."""
+        self.prepared(A)
+        for name in ("strange", "0/slave0"):
+            self.tree.create(f"/meta/brokers/ids/{name}", b"meta://host9:8123", 1)
+        self.tree.delete("/meta/brokers/ids/0/master")
+        found = self.outcome(self.resource.recover())
+        self.assertEqual(((A,), {}), (found, found.failed))
+
+    def test_zookeeper_away(self) -> None:
+        """Which brokers there are is not known: neither an empty list nor NOTA."""
+        self.prepared(A)
+        self.registry.lose()
+        later = self.xa().resource("host0:8123")
+        for future in (later.recover(), later.commit(A)):
+            error = self.assertCode(XAER_RMFAIL, future)
+            self.assertIn("the brokers are not known", str(error))
+
     def test_scan(self) -> None:
         """The start returns everything; further calls are empty and ask no broker."""
         self.prepared(A)
@@ -340,7 +359,8 @@ class RefusalTests(XACase):
             self.resource.commit(A),
             self.resource.commit(A, True),
         ):
-            self.assertCode(XAER_PROTO, future)
+            error = self.assertCode(XAER_PROTO, future)
+            self.assertIn("it is active; end it first", str(error))
         self.assertEqual(["BEGIN"], self.here.steps)
 
     def test_commit_before_prepare(self) -> None:
@@ -522,6 +542,15 @@ class HeuristicTests(XACase):
             self.outcome(self.resource.forget(xid))
             self.assertEqual((), self.outcome(self.resource.recover()))
             self.assertCode(XAER_NOTA, self.resource.commit(xid))
+
+    def test_forgotten_here_as_well(self) -> None:
+        """A branch of this process that is forgotten can be begun again."""
+        self.prepared(A)
+        transactions = self.here.broker.transactions
+        transactions.heuristic[A.with_qualifier("app-h1")] = Heuristic.COMMITTED
+        self.outcome(self.resource.forget(A))
+        self.here.answers["BEGIN"] = 200, b""
+        self.outcome(self.resource.start(A))
 
 
 class RowTests(XACase):
