@@ -8,7 +8,7 @@ from metamorphosis.client.transactions.coordinator import Resolution, Step
 from metamorphosis.client.transactions.resolving import finish
 from metamorphosis.client.transactions.xa import XA_RBOTHER, XAER_NOTA, XAER_RMERR, Xid
 from metamorphosis.errors import XAError
-from tests.unit.client.transactions.test_coordinator import Crash, CoordinatorCase
+from tests.unit.client.transactions.test_coordinator import CoordinatorCase, Crash
 
 A = Xid(5, b"a", b"")
 
