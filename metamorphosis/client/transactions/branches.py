@@ -33,7 +33,7 @@ from metamorphosis.client.transactions.xa import (
     code_of,
     recovered_xids,
 )
-from metamorphosis.errors import MetaQError, NoNode, NotConnected, ProtocolError, XAError
+from metamorphosis.errors import MetaQError, NoNode, ProtocolError, XAError
 from metamorphosis.wire.commands import TransactionCommand, TransactionType
 from metamorphosis.wire.transactionids import NULL_TRANSACTION_ID, TransactionId
 
@@ -120,13 +120,12 @@ class Branches:
 
     async def all_urls(self) -> list[str]:
         """
-        The URLs of all masters that are registered, of brokers with branches of this process, and
-        of brokers of resources.
+        The URLs of all masters that are registered, and of all brokers that a connection is kept
+        to: those of resources, of branches of this process, and of branches that were found.
 
         :raises RegistryError: ZooKeeper does not answer.
         """
-        found = {each.url for each in self.begun.values()} | set(self._holders.values())
-        found |= self._urls
+        found = set(self._urls)
         session = self._session
         if session.config.broker is not None:
             found.add(session.config.broker)
@@ -161,8 +160,7 @@ class Branches:
         """
         broker = self.connection(url)
         what = f"{step.value} of {xid} at {broker.url}"
-        if not await broker.ready(self.timeout):
-            raise XAError(XAER_RMFAIL, f"{what}: not sent, there is no connection")
+        await broker.ready(self.timeout)
         key = xid.with_qualifier(self.unique_qualifier)
         status, body = await broker.call(self._command(key, step, lifetime), self.timeout)
         if status == SUCCESS:
@@ -240,9 +238,7 @@ class Branches:
     async def _prepared_at(self, url: str) -> list[Xid]:
         broker = self.connection(url)
         what = f"recover at {broker.url}"
-        if not await broker.ready(self.timeout):
-            reason = "" if broker.fault is None else f" ({broker.fault.reason})"
-            raise NotConnected(f"{what}: not sent, there is no connection{reason}")
+        await broker.ready(self.timeout)
         command = self._command(NULL_TRANSACTION_ID, TransactionType.RECOVER, 0)
         status, body = await broker.call(command, self.timeout)
         if status != SUCCESS:

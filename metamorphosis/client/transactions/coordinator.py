@@ -311,7 +311,6 @@ class GlobalTransaction:
             self._did(Step.FORGOTTEN)
             self._coordinator.over(self.id)
             return
-        self._database.drop(self._database_xid)
         self._coordinator.over(self.id, left=True)
         for error in left:
             if isinstance(error, MixedOutcome):
@@ -341,7 +340,6 @@ class GlobalTransaction:
             except (XAError, MixedOutcome) as error:
                 left = True
                 _log.warning("Two phases: rollback of %s is left: %s", xid, error)
-        self._database.drop(self._database_xid)
         self._coordinator.over(self.id, left)
 
     def _did(self, step: Step) -> None:

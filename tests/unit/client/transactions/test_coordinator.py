@@ -39,6 +39,7 @@ from metamorphosis.errors import (
     Unresolved,
     XAError,
 )
+from tests.unit.client.transactions.test_database import FakeServer
 
 URL = "meta://b:1"
 
@@ -161,6 +162,20 @@ class Database(Manager):
         """See there."""
         return self.listed()
 
+    def commit(self, xid: Xid) -> None:
+        """Its connection ends with it."""
+        try:
+            super().commit(xid)
+        finally:
+            self.drop(xid)
+
+    def rollback(self, xid: Xid) -> None:
+        """The same."""
+        try:
+            super().rollback(xid)
+        finally:
+            self.drop(xid)
+
     def drop(self, xid: Xid) -> None:
         """A connection ends."""
         self.active.pop(xid, None)
@@ -171,13 +186,24 @@ class Database(Manager):
 
 
 class Messages(Manager):
-    """In the place of an ``XAProducer`` and its resources."""
+    """
+    In the place of an ``XAProducer`` and its resources.
+
+    :ivar targets: what every resource was asked for.
+    :ivar failed: brokers that do not answer a recovery.
+    """
 
     target = URL
     unique_qualifier = "q"
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.targets: list[str | None] = []
+        self.failed: dict[str, MetaQError] = {}
+
     def resource(self, target: str | None) -> Messages:
         """Itself."""
+        self.targets.append(target)
         return self
 
     def set_transaction_timeout(self, seconds: int) -> None:
@@ -186,11 +212,10 @@ class Messages(Manager):
 
     def recover(self) -> Recovered:
         """See ``XAResource``."""
-        failed: dict[str, MetaQError] = {URL: RequestTimeout("away")}
         if self.away:
             self.calls.append("recover")
-            return Recovered((), failed)
-        return Recovered(self.listed())
+            return Recovered((), {URL: RequestTimeout("away")})
+        return Recovered(self.listed(), self.failed)
 
 
 class CoordinatorCase(SynchronousTestCase):
@@ -255,7 +280,8 @@ class CommitTests(CoordinatorCase):
             raise ZeroDivisionError
         looks: list[int] = []
         self.patch(self.coordinator, "resolve", lambda: looks.append(1))
-        self.run_one()
+        for _ in range(2):
+            self.assertTrue(self.coordinator.is_touchable(self.run_one()), "it is over")
         self.assertEqual([], looks)
 
     def test_order(self) -> None:
@@ -268,7 +294,7 @@ class CommitTests(CoordinatorCase):
         """Left transactions are resolved before it; file and connections are closed after it."""
         with self.coordinator as entered:
             self.assertIs(self.coordinator, entered)
-            self.assertIn("recover", self.messages.calls)
+            self.assertEqual(["recover"], self.messages.calls, "once, where nothing is denied")
             self.assertNotIn("close", self.database.calls)
         self.assertEqual("close", self.database.calls[-1])
         self.assertRaises(LocalStoreError, self.coordinator.decisions.committed)
@@ -288,6 +314,53 @@ class CommitTests(CoordinatorCase):
         with self.assertRaises(KeyError), self.coordinator.transaction():
             raise KeyError
         self.assertBoth(0)
+
+    def test_ended_in_the_block(self) -> None:
+        """The end of the block ends nothing again."""
+        for end in ("commit", "rollback"):
+            with self.coordinator.transaction() as transaction:
+                getattr(transaction, end)()
+        self.assertBoth(1)
+
+    def test_begin_fails(self) -> None:
+        """There is no transaction then, and none stays under way."""
+        refused = XAError(XAER_RMERR, "refused"), False
+        for manager in (self.messages, self.database):
+            manager.faults[len(manager.calls) + 1] = refused
+            error = self.assertRaises(XAError, self.coordinator.transaction)
+            self.assertEqual("refused", str(error))
+        self.assertEqual(([], set()), (self.steps, self.coordinator._under_way))
+
+    def test_rollback_that_fails(self) -> None:
+        """It is logged, and done before the next transaction begins."""
+        self.database.faults[3] = XAError(XAER_RMERR, "no"), False  # its prepare
+        self.messages.faults[4] = XAError(XAER_RMERR, "disk full"), False  # its rollback
+        with self.assertLogs("metamorphosis.client", "WARNING") as logged:
+            self.assertRaises(XAError, self.run_one)
+        (branch,) = self.messages.prepared
+        text = f"Two phases: rollback of {branch} is left: disk full"
+        self.assertEqual([text], [each.getMessage() for each in logged.records])
+        self.run_one()
+        self.assertBoth(1)
+
+    def test_database(self) -> None:
+        """Branches have the coordinators' format; ``close`` closes the connections."""
+        server = FakeServer()
+        producer: Any = self.messages
+        with Coordinator(self.mktemp(), producer, server.connect) as coordinator:
+            transaction = coordinator.transaction()
+            name = f"X'{transaction.id.encode().hex()}',X'{room.DATABASE.hex()}',{0x4D51}"
+            self.assertEqual(f"XA START {name}", server.statements[-1])
+            self.assertEqual(1, server.left)
+        self.assertEqual(0, server.left)
+
+    def test_target(self) -> None:
+        """All transactions are at this broker; a decided branch is looked for where it was."""
+        self.coordinator.target = "b2:1"
+        self.run_one()
+        self.coordinator.decisions.commit(f"{self.coordinator.decisions.name}-1", URL)
+        self.coordinator.resolve()
+        self.assertEqual(["b2:1", URL], self.messages.targets)
 
     def test_read_only(self) -> None:
         """Without messages their branch is over at its prepare."""
@@ -459,12 +532,15 @@ class CrashTests(CoordinatorCase):
         self.crash_at = Step.DECIDED
         self.assertRaises(Crash, self.run_one)
         self.messages.away = True
-        found = self.again()
-        self.assertEqual([URL], list(found.left))
+        with self.assertLogs("metamorphosis.client", "WARNING") as logged:
+            found = self.again()
+        self.assertEqual({URL: "away"}, dict(found.left))
+        text = f"Two phases: {URL} is left: away"
+        self.assertEqual([text], [each.getMessage() for each in logged.records])
         self.assertEqual(1, len(self.coordinator.decisions.committed()))
         self.messages.away = False
-        self.assertEqual({}, dict(self.coordinator.resolve().left))
-        self.assertBoth(1)
+        self.run_one()  # resolves first what was left
+        self.assertBoth(2)
 
     def test_database_away_at_the_next_start(self) -> None:
         """The same."""
@@ -494,7 +570,10 @@ class CrashTests(CoordinatorCase):
         self.crash_at = Step.DECIDED
         self.assertRaises(Crash, self.run_one)
         self.database.busy = 3
+        naps: list[float] = []
+        self.patch(room.time, "sleep", naps.append)
         self.assertEqual({}, dict(self.again().left))
+        self.assertEqual([room.AGAIN_SECONDS] * 3, naps)
         self.assertBoth(1)
 
     def test_database_does_not_notice(self) -> None:
@@ -513,20 +592,32 @@ class CrashTests(CoordinatorCase):
 
 
 class FailingFile:
-    """In the place of an SQLite connection: what is written fails."""
+    """In the place of an SQLite connection: what is written fails, or what is given."""
 
-    def __init__(self, real: sqlite3.Connection) -> None:
+    def __init__(self, real: sqlite3.Connection, *failing: str) -> None:
         self.real = real
+        self._failing = failing or ("INSERT", "DELETE")
 
     def execute(self, statement: str, *values: Any) -> Any:
-        """Reads work."""
-        if statement.startswith(("INSERT", "DELETE")):
+        """The rest works."""
+        if statement.startswith(self._failing):
             raise sqlite3.OperationalError("disk I/O error")
         return self.real.execute(statement, *values)
 
     def close(self) -> None:
         """The real one."""
         self.real.close()
+
+
+class Noted(sqlite3.Connection):
+    """A connection that knows whether it was closed."""
+
+    closed = False
+
+    def close(self) -> None:
+        """See there."""
+        self.closed = True
+        super().close()
 
 
 class DecisionLogTests(CoordinatorCase):
@@ -547,6 +638,27 @@ class DecisionLogTests(CoordinatorCase):
         self.assertRaises(Unresolved, self.run_one)
         self.again()
         self.assertBoth(0)
+
+    def test_read_fails(self) -> None:
+        """That says nothing of the file: it is read, and written, when that is possible again."""
+        log = self.coordinator.decisions
+        real = log._db
+        log._db = FailingFile(real, "SELECT")  # type: ignore[assignment]
+        self.assertRaises(LocalStoreError, log.committed)
+        log._db = real
+        self.assertEqual({}, log.committed())
+        self.run_one()
+        self.assertBoth(1)
+
+    def test_delete_fails(self) -> None:
+        """Nothing is written any more, as after any other write that fails."""
+        log = self.coordinator.decisions
+        real = log._db
+        log._db = FailingFile(real, "DELETE")  # type: ignore[assignment]
+        self.assertRaises(LocalStoreError, log.forget, "t")
+        log._db = real
+        error = self.assertRaises(LocalStoreError, log.commit, "t", URL)
+        self.assertIn("disk I/O error before", str(error))
 
     def test_write_that_arrived(self) -> None:
         """The same, and the file has it."""
@@ -607,9 +719,19 @@ class DecisionLogTests(CoordinatorCase):
         with sqlite3.connect(other) as database:
             database.execute("CREATE TABLE mine (x)")
         database.close()
+        opened: list[Noted] = []
+
+        def connect(path: str, **options: Any) -> sqlite3.Connection:
+            self.assertEqual(0, options["timeout"], "a file in use is refused at once")
+            opened.append(real(path, factory=Noted, **options))
+            return opened[-1]
+
+        real = sqlite3.connect
+        self.patch(sqlite3, "connect", connect)
         for path in (text, other, missing):
             error = self.assertRaises(LocalStoreError, DecisionLog, path, "q")
             self.assertIn(path, str(error))
+        self.assertEqual([True, True], [each.closed for each in opened])
         with open(text, "rb") as file:
             self.assertEqual(b"important notes " * 100, file.read())
 

@@ -265,10 +265,16 @@ class FailureTests(DatabaseTestCase):
     def test_codes(self) -> None:
         """Each error of the server has its code; others of the server are XAER_RMERR."""
         self.begun()
-        for number, code in {**CODES, 1205: XAER_RMERR}.items():
+        others = dict.fromkeys((1000, 1205, 1999), XAER_RMERR)
+        for number, code in (CODES | others).items():
             self.server.failing = {"PREPARE": pymysql.err.OperationalError(number, "an error")}
             error = self.refused(lambda: self.resource.prepare(XID), code)
             self.assertIn("an error", str(error))
             self.assertTrue(error.outcome_known)
-        self.server.failing = {"PREPARE": pymysql.err.InterfaceError("no number")}
-        self.refused(lambda: self.resource.prepare(XID), XAER_RMFAIL)
+        for error in (
+            pymysql.err.InterfaceError("no number"),
+            pymysql.err.OperationalError(999, "none of the server's"),
+            pymysql.err.OperationalError(2000, "the client's first"),
+        ):
+            self.server.failing = {"PREPARE": error}
+            self.refused(lambda: self.resource.prepare(XID), XAER_RMFAIL)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -99,10 +101,38 @@ class CommitTests(TransactionCase):
 
     def test_nothing(self) -> None:
         """Without messages nothing is sent, by commit nor by rollback."""
-        for end in ("commit", "rollback"):
-            transaction = self.begin()
-            self.outcome(getattr(transaction, end)())
-            self.assertEqual([], self.here.lines + self.there.lines)
+        for end, state in (
+            ("commit", TransactionState.COMMITTED),
+            ("rollback", TransactionState.ROLLED_BACK),
+        ):
+            for target in (None, "host0:8123"):
+                transaction = self.begin(target=target)
+                self.outcome(getattr(transaction, end)())
+                self.assertEqual([], self.here.lines + self.there.lines)
+                self.assertIs(state, transaction.state)
+
+    def test_while_ending(self) -> None:
+        """The commit waits for every message; nothing more is taken, and nothing ends it again."""
+        transaction = self.begin()
+        self.outcome(self.send(transaction, b"1"))
+        self.here.mute = True
+        sent = [self.send(transaction, b"2"), self.send(transaction, b"3")]
+        self.serve()
+        (link,) = self.here.links()
+        opaques = list(link.receiver._waiting)
+        committed = transaction.commit()
+        self.here.mute = False
+        for each, opaque in zip(sent, opaques, strict=True):
+            self.serve()
+            self.assertFalse(each.called)
+            self.assertEqual(["BEGIN", "put", "put", "put"], self.here.steps)
+            self.assertTrue(transaction.is_ended)
+            for call in (lambda: self.send(transaction, b"4"), transaction.commit):
+                error = self.assertRaises(InvalidState, self.outcome, call())
+                self.assertIn("it is ending already", str(error))
+            link.receive(b"result 200 5 %d\r\n1 0 0" % opaque)
+        self.outcome(committed)
+        self.assertEqual([b"1", b"2", b"3"], self.here.stored())
 
     def test_messages_under_way(self) -> None:
         """The commit waits for sends that were not awaited."""
@@ -225,9 +255,10 @@ class BlockTests(TransactionCase):
         return self.runtime.start(block())
 
     def test_commit(self) -> None:
-        """At its end."""
+        """At its end, and no more than that."""
         self.outcome(self.run_block())
         self.assertEqual([b"1"], self.here.stored())
+        self.assertEqual([], self.runtime.log.texts("debug"))
 
     def test_rollback(self) -> None:
         """On an exception, which continues."""
@@ -237,9 +268,29 @@ class BlockTests(TransactionCase):
         self.assertIs(TransactionState.ROLLED_BACK, self.transaction.state)
 
     def test_rollback_that_fails(self) -> None:
-        """The block's exception continues, not that of the rollback."""
+        """The block's exception continues, not that of the rollback, which is waited for and
+        logged."""
         self.here.answers["ROLLBACK"] = 500, b"disk"
-        self.assertRaises(KeyError, self.outcome, self.run_block(KeyError("k")))
+        ended = self.run_block(KeyError("k"))
+        self.here.serve()
+        self.assertFalse(ended.called)
+        self.assertRaises(KeyError, self.outcome, ended)
+        self.assertIn("disk", self.runtime.log.texts("debug")[-1])
+
+    def test_closed(self) -> None:
+        """A coroutine that is closed in the block rolls back, and waits for nothing."""
+
+        async def block() -> None:
+            async with self.begin() as transaction:
+                self.send(transaction, b"1")
+                await Deferred()
+
+        running = block()
+        running.send(None)
+        self.serve()
+        running.close()
+        self.serve()
+        self.assertEqual(["BEGIN", "put", "ROLLBACK"], self.here.steps)
 
     def test_cancelled(self) -> None:
         """A cancelled block rolls back."""
@@ -313,16 +364,22 @@ class RefusalTests(TransactionCase):
         self.outcome(self.send(transaction, b"1"))
         future = transaction.send("test", "text")  # type: ignore[arg-type]
         self.assertRaises(InvalidArgument, self.outcome, future)
+        self.assertIs(TransactionState.FAILED, transaction.state)
+        self.assertRaises(TransactionFailed, self.outcome, self.send(transaction, b"2"))
         self.assertRaises(TransactionFailed, self.outcome, transaction.commit())
         self.assertEqual([], self.here.stored())
 
     def test_too_long(self) -> None:
-        """A message that consumers pass over is not sent."""
+        """A message that consumers pass over is not sent; the longest that they take is."""
+        self.session.config = self.session.config.replaced(max_body_bytes=1024)
         transaction = self.begin()
-        body = bytes(self.session.config.max_body_bytes + 1)
-        self.assertRaises(MessageTooLarge, self.outcome, transaction.send("test", body))
+        self.assertRaises(MessageTooLarge, self.outcome, transaction.send("test", bytes(1025)))
         self.assertRaises(TransactionFailed, self.outcome, transaction.commit())
         self.assertEqual([], self.here.lines)
+        transaction = self.begin()
+        self.outcome(self.send(transaction, bytes(1024)))
+        self.outcome(transaction.commit())
+        self.assertEqual([bytes(1024)], self.here.stored())
 
     def test_partition_of_another_broker(self) -> None:
         """Both brokers are named."""
@@ -388,8 +445,24 @@ class RefusalTests(TransactionCase):
         self.outcome(self.send(transaction, b"1"))
         self.here.broker.clock.advance(4)
         error = self.assertRaises(TransactionLost, self.outcome, self.send(transaction, b"2"))
-        self.assertIn("lifetime", str(error))
+        text = f"transaction {transaction.id} at meta://host0:8123 is gone: .*its lifetime is over"
+        self.assertRegex(str(error), text)
         self.assertRaises(TransactionLost, self.outcome, transaction.commit())
+
+    def test_lost_one_in_a_block(self) -> None:
+        """Its user has been told, and the end of the block says nothing again."""
+
+        async def block() -> None:
+            async with self.begin(lifetime=2) as transaction:
+                await transaction.send("test", b"1", partition=P0)
+                self.here.broker.clock.advance(4)
+                try:
+                    await transaction.commit()
+                except TransactionLost:
+                    pass
+                self.assertTrue(transaction.is_ended)
+
+        self.outcome(self.runtime.start(block()))
 
     def test_lifetime_over_at_the_commit(self) -> None:
         """The same without a message in between."""
@@ -495,7 +568,8 @@ class LossTests(TransactionCase):
         self.outcome(self.send(transaction, b"1"))
         self.here.mute = True
         sent = transaction.send("test", b"2", partition=P0, timeout=1.0)
-        self.assertRaises(SendTimeout, self.outcome, sent, 2.0)
+        error = self.assertRaises(SendTimeout, self.outcome, sent, 2.0)
+        self.assertIn("partition 0-0 at meta://host0:8123", str(error))
         self.here.mute = False
         self.assertRaises(TransactionFailed, self.outcome, transaction.commit())
         self.assertEqual([], self.here.stored())
@@ -506,7 +580,8 @@ class LossTests(TransactionCase):
         transaction = self.begin(timeout=0.5, target="host0:8123")
         sent = self.send(transaction, b"1")
         self.runtime.advance(1)
-        self.assertRaises(NotConnected, self.runtime.result, sent)
+        error = self.assertRaises(NotConnected, self.runtime.result, sent)
+        self.assertIn("not begun, there is no connection", str(error))
         self.assertRaises(TransactionFailed, self.outcome, transaction.commit())
 
     def test_begin_waits_for_the_connection(self) -> None:
@@ -530,6 +605,27 @@ class ClosingTests(TransactionCase):
         self.assertEqual("ROLLBACK", self.here.steps[-1])
         self.assertIs(TransactionState.ROLLED_BACK, transaction.state)
         self.assertRaises(ClientClosed, self.begin)
+
+    def test_close_waits_for_the_rollback(self) -> None:
+        """A producer that is closed has no request under way."""
+        self.outcome(self.send(self.begin(), b"1"))
+        self.here.deaf = True
+        closed = self.producing.close()
+        self.serve()
+        self.assertEqual("ROLLBACK", self.here.steps[-1])
+        self.assertFalse(closed.called)
+        self.outcome(closed, 6.0)
+
+    def test_ended_transactions_are_forgotten(self) -> None:
+        """Neither their producer nor their connection keeps them."""
+        for end in ("commit", "rollback"):
+            transaction = self.begin()
+            self.outcome(self.send(transaction, b"1"))
+            self.outcome(getattr(transaction, end)())
+            made = weakref.ref(transaction)
+            del transaction
+            gc.collect()
+            self.assertIsNone(made())
 
     def test_connection_is_let_go(self) -> None:
         """One that only a transaction needed ends with it."""

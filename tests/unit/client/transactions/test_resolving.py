@@ -6,9 +6,15 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.client.transactions.coordinator import Resolution, Step
 from metamorphosis.client.transactions.resolving import finish
-from metamorphosis.client.transactions.xa import XA_RBOTHER, XAER_NOTA, XAER_RMERR, Xid
-from metamorphosis.errors import XAError
-from tests.unit.client.transactions.test_coordinator import CoordinatorCase, Crash
+from metamorphosis.client.transactions.xa import (
+    XA_RBOTHER,
+    XAER_NOTA,
+    XAER_RMERR,
+    XAER_RMFAIL,
+    Xid,
+)
+from metamorphosis.errors import RequestTimeout, XAError
+from tests.unit.client.transactions.test_coordinator import URL, CoordinatorCase, Crash
 
 A = Xid(5, b"a", b"")
 
@@ -71,3 +77,26 @@ class LeftTests(CoordinatorCase):
         found = self.coordinator.resolve()
         self.assertEqual(Resolution((), (branch.gtrid.decode(),)), found)
         self.assertBoth(0)
+
+    def test_brokers_cannot_be_asked(self) -> None:
+        """The brokers of decided transactions are named, without any the messages; decisions are
+        kept."""
+        name = f"{self.coordinator.decisions.name}-1"
+        for decisions, what in (({}, "messages"), ({name: URL}, URL)):
+            for each in decisions.items():
+                self.coordinator.decisions.commit(*each)
+            away = XAError(XAER_RMFAIL, "no broker can be asked"), False
+            self.messages.faults[len(self.messages.calls) + 1] = away
+            found = self.coordinator.resolve()
+            self.assertEqual(Resolution((), (), {what: "no broker can be asked"}), found)
+            self.assertEqual(decisions, self.coordinator.decisions.committed())
+
+    def test_broker_has_moved(self) -> None:
+        """Its branch is found at another address: the decision need not wait for the old one."""
+        self.crash_at = Step.DECIDED
+        self.assertRaises(Crash, self.run_one)
+        self.next_life()
+        self.messages.failed = {URL: RequestTimeout("away")}
+        found = self.coordinator.resolve()
+        self.assertEqual({URL: "away"}, dict(found.left))
+        self.assertBoth(1)

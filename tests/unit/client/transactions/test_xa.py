@@ -189,6 +189,47 @@ class StepTests(XACase):
         self.assertEqual(XAER_RMFAIL, error.code)
         self.assertIn("only-here, only-there", str(error))
 
+    def test_connected_brokers_first(self) -> None:
+        """Those without a connection are taken where there is no other."""
+        self.there.lose()
+        for _ in range(20):
+            self.assertEqual("meta://host0:8123", self.producing.resource().target)
+        self.here.lose()
+        found = {self.producing.resource().target for _ in range(100)}
+        self.assertEqual({"meta://host0:8123", "meta://host1:8123"}, found)
+
+    def test_messages_under_way(self) -> None:
+        """``end`` and ``prepare`` wait until each was answered; a rollback gives up those that were
+        not sent, and waits for the others."""
+        resource = self.xa(in_order=True).resource("host0:8123")
+        for last in ("prepare", "rollback"):
+            self.outcome(resource.start(A))
+            self.here.lines.clear()
+            self.here.mute = True
+            sent = [resource.send("test", b"1"), resource.send("test", b"2")]
+            ends = [resource.end(A)] if last == "prepare" else []
+            ends.append(getattr(resource, last)(A))
+            self.serve()
+            self.assertEqual(["put"], self.here.steps)
+            self.here.mute = False
+            if last == "rollback":
+                error = self.assertCode(XA_RBROLLBACK, sent.pop())
+                self.assertIn("is being rolled back", str(error))
+            for future in sent:
+                self.reply(b"1 0 -1")
+                self.outcome(future)
+            for future in ends:
+                self.outcome(future)
+            self.assertEqual("END" if ends[1:] else "put", self.here.steps[-2])
+            if last == "prepare":
+                self.outcome(resource.commit(A))
+
+    def reply(self, body: bytes) -> None:
+        """To the request that waits for an answer."""
+        link = self.here.links()[-1]
+        (opaque,) = link.receiver._waiting  # type: ignore[attr-defined]
+        link.receive(b"result 200 %d %d\r\n%b" % (len(body), opaque, body))
+
     def test_lost_connection(self) -> None:
         """A prepared branch belongs to no connection."""
         self.prepared(A, b"1")
@@ -233,6 +274,16 @@ class HolderTests(XACase):
         self.outcome(later.commit(A))
         self.outcome(later.rollback(B))
         self.assertEqual([b"1"], self.visible())
+
+    def test_found_again_elsewhere(self) -> None:
+        """The place of a finished branch is forgotten: the next one of its name may be at another
+        broker."""
+        later = self.xa().resource("host1:8123")
+        for body, place in ((b"1", "host0:8123"), (b"2", "host1:8123")):
+            making = self.xa().resource(place)
+            self.prepared(A, body, resource=making)
+            self.outcome(later.commit(A))
+        self.assertEqual([b"2"], self.there.stored() + self.there.stored(partition=1))
 
     def test_recover_asks_all(self) -> None:
         """Branches of every broker, and none of another application."""
@@ -288,6 +339,26 @@ class HolderTests(XACase):
         self.assertEqual((A,), found)
         self.assertEqual(["meta://host1:8123"], list(found.failed))
         self.assertIn("Recovery is not complete", self.runtime.log.texts("warn")[-1])
+
+    def test_broker_not_connected(self) -> None:
+        """The same, with the reason."""
+        self.prepared(A)
+        self.outcome(self.producing.resource("host1:8123").start(B))
+        self.there.lose()
+        recovered = self.resource.recover()
+        self.here.serve()
+        self.runtime.advance(6)
+        found = self.runtime.result(recovered)
+        self.assertEqual((A,), found)
+        text = "recover at meta://host1:8123: not sent, there is no connection (connection lost)"
+        self.assertEqual({"meta://host1:8123": text}, {k: str(v) for k, v in found.failed.items()})
+
+    def test_no_master_is_registered(self) -> None:
+        """Brokers that are known otherwise are asked."""
+        self.prepared(A)
+        for path in ("0/master", "0", "1/master", "1", ""):
+            self.tree.delete(f"/meta/brokers/ids/{path}".rstrip("/"))
+        self.assertEqual((A,), self.outcome(self.resource.recover()))
 
     def test_no_broker(self) -> None:
         """An empty list would be a lie."""
@@ -366,15 +437,19 @@ class RefusalTests(XACase):
     def test_commit_before_prepare(self) -> None:
         """Two phases need the first one."""
         self.work(A, b"1")
-        self.assertCode(XAER_PROTO, self.resource.commit(A))
+        error = self.assertCode(XAER_PROTO, self.resource.commit(A))
+        self.assertIn("it has not been prepared", str(error))
+        self.assertNotIn("COMMIT_TWO_PHASE", self.here.steps)
         self.outcome(self.resource.commit(A, True))
 
     def test_prepare_twice(self) -> None:
         """The broker's code."""
         self.prepared(A)
         self.assertCode(XAER_PROTO, self.resource.prepare(A))
+        self.assertCode(XAER_DUPID, self.resource.start(A))
         self.outcome(self.resource.commit(A))
         self.assertCode(XAER_NOTA, self.resource.commit(A))
+        self.prepared(A)
 
     def test_failed_branch(self) -> None:
         """``TMFAIL`` leaves nothing but a rollback, which ``prepare`` does and says."""
@@ -442,6 +517,14 @@ class RefusalTests(XACase):
         self.here.answers.clear()
         self.prepared(A)
 
+    def test_message_before_the_refusal(self) -> None:
+        """It gets a code as any other error of the branch."""
+        self.here.answers["BEGIN"] = 500, b"Unsupported beginTransaction"
+        begun, sent = self.resource.start(A), self.resource.send("test", b"1")
+        self.assertCode(XAER_RMERR, begun)
+        error = self.assertCode(XA_RBROLLBACK, sent)
+        self.assertIn(f"{A} has not been begun", str(error))
+
     def test_begin_without_answer(self) -> None:
         """It may be there: only a rollback is possible."""
         self.here.mute = True
@@ -449,7 +532,7 @@ class RefusalTests(XACase):
         self.assertFalse(error.outcome_known)
         self.here.mute = False
         self.assertCode(XAER_DUPID, self.resource.start(A))
-        self.outcome(self.resource.rollback(A))
+        self.assertCode(XA_RBROLLBACK, self.resource.prepare(A))
         self.prepared(A)
 
     def test_lifetime_over(self) -> None:
@@ -458,6 +541,7 @@ class RefusalTests(XACase):
         self.work(A, b"1")
         self.here.broker.clock.advance(4)
         self.assertCode(XAER_NOTA, self.resource.prepare(A))
+        self.outcome(self.resource.start(A))
 
     def test_prepare_without_answer(self) -> None:
         """Whether it is prepared is not known; a rollback is possible."""
@@ -497,6 +581,7 @@ class RefusalTests(XACase):
         self.runtime.advance(6)
         error = self.assertRaises(XAError, self.runtime.result, committed)
         self.assertEqual((XAER_RMFAIL, True), (error.code, error.outcome_known))
+        self.assertIn("not sent, there is no connection", str(error))
         self.outcome(self.resource.commit(A), 3.0)
         self.assertEqual([b"1"], self.visible())
 
