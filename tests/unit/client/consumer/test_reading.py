@@ -113,6 +113,21 @@ class GetTests(ReadingCase):
         log.data = log.data[:-1]
         self.assertEqual([], self.run_(self.reader.get(0, 1000)))
 
+    def test_less_than_a_header(self) -> None:
+        """At the end of a segment it is damage; at the end of the log the rest is not there yet."""
+        log = self.log()
+        log.append(b"one")
+        log.data += bytes(7)
+        self.assertEqual([], self.run_(self.reader.get(23, 1000)))
+        log.roll()
+        log.append(b"two")
+        self.assertRaisesRegex(
+            CorruptRecord,
+            "offset 23 cannot be read, the log ends after 7 bytes",
+            self.run_,
+            self.reader.get(23, 1000),
+        )
+
     def test_damage(self) -> None:
         """Messages before a damaged one are returned; the damaged one is an error with its
         place."""

@@ -7,7 +7,12 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from metamorphosis.client.fetch.boundaries import find_record, is_record
+from metamorphosis.client.fetch.boundaries import (
+    RecordEnd,
+    begins_row,
+    find_record,
+    is_record,
+)
 from metamorphosis.client.fetch.inside import RecordsInside
 from metamorphosis.message import HEADER, HEADER_BYTES, crc32, encode_record
 
@@ -40,6 +45,22 @@ class TurnTests(SynchronousTestCase):
         """No checksum is calculated of what is longer than the rest of the data."""
         self.assertEqual(1, self.looks(4096, 2740))
 
+    def test_ends(self) -> None:
+        """The same for the places where a record may end by its checksum."""
+        for number, expected in ((4095, 0), (4096, 1)):
+            data = bytes(HEADER_BYTES) + (b"\x0f\xee\xee\xee\x70" + GAP) * number
+            self.assertEqual(expected, turns(RecordEnd(-1).find(data, 0, len(data))))
+
+    def test_records_inside(self) -> None:
+        """A record that is passed costs as much as 16 places, and its length."""
+        for length, most in ((20, 256), (4096, 228)):
+            data = b"?" * 21 + encode_record(2, 0, b"\xee" * length) * (most + 1)
+            size = HEADER_BYTES + length
+            for number, expected in ((most - 1, 0), (most, 1)):
+                inside = RecordsInside(1 << 30, (), HEADER_BYTES, 5000)
+                looks = inside.hold_a_message(data, 0, 21 + number * size)
+                self.assertEqual(expected, turns(looks), (length, number))
+
     def test_lengths_above_the_limit(self) -> None:
         """Such a place costs nothing."""
         for limit in (100, 5000, 1 << 20, (1 << 24) - 1):
@@ -56,6 +77,13 @@ class RecordTests(SynchronousTestCase):
         self.assertFalse(is_record(data, 0, 100))
         self.assertFalse(is_record(data[:19], 0, 100))
         self.assertTrue(is_record(encode_record(1, 0, b"abc"), 0, 3))
+
+    def test_row(self) -> None:
+        """Empty records count if their ids lead up to a record with a body."""
+        behind = encode_record(7, 0, b"abc")
+        for message_id, expected in ((6, True), (8, False), (-(1 << 55), False)):
+            data = encode_record(message_id, 0, b"") + behind
+            self.assertIs(expected, begins_row(data, 0, 100), message_id)
 
 
 class InsideTests(SynchronousTestCase):

@@ -113,6 +113,32 @@ class AnswerTests(FetchCase):
             self.result(asked, 404, b"nothing")
         self.assertEqual(0, self.request().offset)
 
+    def test_broker_that_waits_too_short(self) -> None:
+        """It has not waited if it took less than half of the time."""
+        self.begin()
+        asked = self.request()
+        self.runtime.advance(2.4)
+        self.result(asked, 404, b"nothing")
+        self.assertEqual(0.5, self.pause()[0])
+
+    def test_error_of_our_own(self) -> None:
+        """It is logged with its place, and the same is fetched again after a pause."""
+        self.begin()
+        fresh = self.rules.duplicates.fresh
+
+        def broken(messages: list[ReceivedMessage]) -> list[ReceivedMessage]:
+            self.rules.duplicates.fresh = fresh  # type: ignore[method-assign]
+            raise ZeroDivisionError("no such number")
+
+        self.rules.duplicates.fresh = broken  # type: ignore[method-assign]
+        self.value(self.request(), records(b"one"))
+        self.assertLogged("failure", "^Fetching t 0-1 at offset 0 failed: ZeroDivisionError no such")
+        self.requests()  # the one that was sent ahead
+        seconds, asked = self.pause()
+        self.assertEqual((0.5, 0), (seconds, asked.offset))
+        self.value(asked, records(b"one"))
+        self.assertEqual([1], self.got)
+
     def test_long_poll_after_refusals(self) -> None:
         """A reply after a wait ends the longer pauses that refusals have caused."""
         self.begin()
@@ -169,11 +195,17 @@ class AnswerTests(FetchCase):
         self.assertIs(False, self.fetching.answers(URL))
 
     def test_broker_that_is_not_read_any_more(self) -> None:
-        """Its connection, which a producer still uses, is not told to the group any more."""
+        """The end and the beginning of its connection are told to the group, until only a producer
+        uses it."""
         self.begin()
         self.connections.acquire(URL, "a producer")
         changes: list[str] = []
         self.fetching.connection_changed = lambda: changes.append("changed")
+        self.link.lose()
+        self.runtime.advance(1)
+        self.link = self.runtime.accept("b:1")
+        self.assertEqual(2, len(changes))
+        changes.clear()
         self.runtime.result(self.runtime.start(self.fetching.stop()))
         self.fetching.start([])
         self.link.lose()
@@ -786,9 +818,10 @@ class DamageTests(FetchCase):
         self.assertEqual(3000, self.position.offset)
 
     def test_end_of_the_log_is_believed(self) -> None:
-        """If no further bytes arrive the log ends there."""
+        """If no further bytes arrive for ``max_increase_fetch_data_retries`` the log ends there."""
         self.serve(b"\xff" * 3000)
         for _ in range(6):
+            self.assertEqual(0, self.position.offset)
             self.read_on()
             self.runtime.advance(5.1)
         self.assertEqual(3000, self.position.offset)
@@ -941,6 +974,8 @@ class StopTests(FetchCase):
         self.begin()
         self.result(self.request(), 404)
         self.runtime.result(self.runtime.start(self.fetching.stop()))
+        self.runtime.advance(1)
+        self.assertEqual([], self.requests())
         self.begin(FetchTarget(Position("t", Partition(0, 1), MAX_OFFSET), URL))
         asked = self.request()
         self.runtime.result(self.runtime.start(self.fetching.stop()))
@@ -993,6 +1028,23 @@ class StopTests(FetchCase):
         waiting.callback(None)
         self.runtime.result(stopping)
         self.assertEqual(23, self.position.offset)
+
+    def test_ack_after_a_short_stop(self) -> None:
+        """A listener that was not busy is not given up: what it has may still be acknowledged when
+        the program hears that the partition goes."""
+        acked: list[ReceivedMessage] = []
+        self.begin(subscription={"auto_ack": False}, stop_timeout_ms=5000)
+        self.value(self.request(), records(b"one"))
+        delivery = self.fetching.delivery_of("t", Partition(0, 1))
+        assert delivery is not None
+
+        def revoked(partitions: object) -> None:
+            delivery.ack(self.kept[0])
+            acked.extend(self.kept)
+
+        self.fetching._news.on_revoked = revoked
+        self.runtime.result(self.runtime.start(self.fetching.stop([("t", Partition(0, 1))])))
+        self.assertEqual((23, 1), (self.position.offset, len(acked)))
 
     def test_hanging_listener_is_given_up(self) -> None:
         """The stop waits for the configured time; a late return acknowledges nothing."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from itertools import count, product
 
+from metamorphosis.client.fetch.boundaries import Steps
 from metamorphosis.client.fetch.searching import Place
-from metamorphosis.client.fetch.window import PIECE_BYTES
+from metamorphosis.client.fetch.window import PIECE_BYTES, in_steps
 from metamorphosis.errors import NotFound
-from metamorphosis.message import HEADER_BYTES, encode_record
+from metamorphosis.message import HEADER, HEADER_BYTES, encode_record
 from tests.support.damagedlogs import FIRST_ID, KINDS, Reading
 from tests.support.fetchstage import Asked
 from tests.support.memorybroker import Log
@@ -97,14 +98,48 @@ class PartTests(SearchCase):
 
     def test_wrong_length_and_wrong_checksum(self) -> None:
         """The length leads over a readable message to another one, which is damaged or not, and the
-        checksum is negative: the readable message is not passed over."""
-        for size, damaged, fetched in product((40, 3000), (False, True), (30, 300)):
+        checksum is negative: the readable message is not passed over, also where the broker sends
+        short pieces."""
+        for size, damaged, self.broker._limit in product((0, 700), (False, True), (100, 5000)):
             self.log.data = b""
-            places = self.put(b"one", b"two", b"\xee" * size, b"four", b"five")
+            places = self.put(b"\xee" * size, b"two", b"\xee" * 3000, b"four", b"five")
             self.set(0, (places[3] - HEADER_BYTES).to_bytes(4, "big") + b"\xff")
             if damaged:
                 self.set(places[3] + HEADER_BYTES, b"?")
-            self.assertEqual(places[1], self.search(fetched=fetched).offset, (size, damaged))
+            self.assertEqual(places[1], self.search(fetched=30).offset, (size, damaged))
+
+    def test_message_over_the_end_of_the_longest(self) -> None:
+        """A readable message begins where an accepted body would still hold its beginning."""
+        self.broker._limit = 10
+        for place in range(LONGEST, LONGEST + HEADER_BYTES, 5):
+            self.log.data = b""
+            gap = b"\xee" * (place - HEADER_BYTES)
+            places = self.put(gap, b"2" * LONGEST, b"\xee" * 30, b"four", b"five")
+            self.set(0, (places[3] - HEADER_BYTES).to_bytes(4, "big") + b"\xff")
+            self.set(places[2], b"\xff" * HEADER_BYTES)
+            self.assertEqual(place, self.search(fetched=30).offset)
+
+    def test_claim_into_a_message(self) -> None:
+        """A length that leads to what looks like a header in the next message, of which nothing
+        more was fetched: that message is not passed over."""
+        inner = HEADER.pack(30, 7, FIRST_ID + 9, 0) + b"\xee" * 30
+        places = self.put(b"one", b"2" * 10 + inner, b"three")
+        claimed = places[1] + HEADER_BYTES + 10
+        self.set(0, (claimed - HEADER_BYTES).to_bytes(4, "big") + b"\xff")
+        self.assertEqual(places[1], self.search(fetched=claimed).offset)
+
+    def test_claim_up_to_a_damaged_message(self) -> None:
+        """What is readable in between is a message of its own, whatever its id, also where the
+        damaged one is as long as accepted."""
+        for size in (50, LONGEST):
+            self.log.data = b""
+            places = self.put(b"one", b"two", b"\xee" * 50, b"4" * size, b"five")
+            self.set(0, (places[3] - HEADER_BYTES).to_bytes(4, "big"))
+            self.set(places[1] + 8, bytes(8))
+            self.set(places[2], b"\xff" * HEADER_BYTES)
+            for place in (0, places[3]):
+                self.set(place + HEADER_BYTES, b"?")
+            self.assertEqual(Place(places[1]), self.search(), size)
 
     def test_longest_message_that_leads_into_its_own_body(self) -> None:
         """The body is longer than accepted and holds messages, one of them where the length ends:
@@ -116,6 +151,30 @@ class PartTests(SearchCase):
             places = self.put(inner + gap + inner + b"tail", b"two")
             self.set(0, LONGEST.to_bytes(4, "big"))
             self.assertEqual(places[1], self.search(fetched=fetched).offset)
+
+
+class TurnTests(SearchCase):
+    """``in_steps``."""
+
+    def test_others_in_between(self) -> None:
+        """After each step the loop does other work, and the search may be ended."""
+        done: list[str] = []
+
+        def steps() -> Steps[str]:
+            for number in range(3):
+                done.append(f"step {number}")
+                yield
+            return "found"
+
+        search = in_steps(self.runtime, steps(), lambda: done.append("go on?"))
+        future = self.runtime.start(search)
+        self.assertEqual(["step 0"], done)
+        self.runtime.call_later(0, done.append, "other work")
+        self.runtime.advance(0)
+        self.assertEqual("found", self.runtime.result(future))
+        self.assertEqual("go on?", done.pop())
+        wanted = ["step 0", "go on?", "step 1", "other work", "go on?", "step 2"]
+        self.assertEqual(wanted, done)
 
 
 class ZeroTests(SearchCase):

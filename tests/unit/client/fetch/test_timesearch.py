@@ -72,7 +72,9 @@ class TimeTests(TimeCase):
     def test_ids_tell_the_time(self) -> None:
         """Only positive ids do."""
         self.assertEqual(ms(3), milliseconds_of(id_at(3)))
-        self.assertIsNone(milliseconds_of(-5))
+        self.assertEqual(EPOCH_MS, milliseconds_of(1))
+        for message_id in (0, -5):
+            self.assertIsNone(milliseconds_of(message_id))
 
     def test_every_second(self) -> None:
         """The first message of that time or later, in one segment and in many."""
@@ -113,6 +115,18 @@ class TimeTests(TimeCase):
         gets = [each.offset for each in self.broker.asked if each.words[0] == "get"]
         self.assertEqual(sorted(gets), gets)
         self.assertEqual(700, gets[0])
+
+    def test_cost_over_damage(self) -> None:
+        """Damaged messages where the search begins cost no more than others."""
+        log = self.log()
+        log.data = b"".join(encode_record(id_at(n), 0, b"x" * 20) for n in range(20_000))
+        whole, half = log.data, 10_000 * 40
+        for start, end in ((half, half + 20), (half + 30, half + 100), (half + 50, half + 60)):
+            self.broker.asked.clear()
+            log.data = whole[:start] + b"\xee" * (end - start) + whole[end:]
+            self.assertEqual(17_777 * 40, self.find(17_777))
+            gets = [each for each in self.broker.asked if each.words[0] == "get"]
+            self.assertLess(len(gets), 30)
 
     def test_outside(self) -> None:
         """A time before all messages: the beginning; after all: the end; in 1970 as well."""

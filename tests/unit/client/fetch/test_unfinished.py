@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from metamorphosis.client.fetch import unfinished
+from metamorphosis.client.fetch.boundaries import Steps
 from metamorphosis.client.fetch.unfinished import Unfinished
 from metamorphosis.message import HEADER, encode_record
 from metamorphosis.testing.runtime import MemoryRuntime
@@ -40,6 +42,24 @@ class UnfinishedTests(SynchronousTestCase):
         self.assertFalse(self.unfinished.keep(0, self.start))
         self.assertEqual(len(self.start) + 1, self.unfinished.at(0))
         self.assertEqual([False, True], self.verdicts(2))
+
+    def test_searched_once(self) -> None:
+        """However long its rest does not come, its bytes are not searched again for an early
+        end."""
+        searched: list[int] = []
+
+        def early(data: bytes, max_body: int) -> Steps[bool]:
+            searched.append(len(data))
+            yield from ()
+            return False
+
+        self.patch(unfinished, "ends_early", early)
+        self.unfinished.keep(0, self.start)
+        self.verdicts(2)
+        self.assertEqual([len(self.start)], searched)
+        self.unfinished.keep(0, self.start + b"x")
+        self.verdicts(2)
+        self.assertEqual([len(self.start), len(self.start) + 1], searched)
 
     def test_another_place(self) -> None:
         """Its bytes are dropped when the position changes."""
