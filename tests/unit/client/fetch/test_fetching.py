@@ -132,7 +132,9 @@ class AnswerTests(FetchCase):
 
         self.rules.duplicates.fresh = broken  # type: ignore[method-assign]
         self.value(self.request(), records(b"one"))
-        self.assertLogged("failure", "^Fetching t 0-1 at offset 0 failed: ZeroDivisionError no such")
+        self.assertLogged(
+            "failure", "^Fetching t 0-1 at offset 0 failed: ZeroDivisionError no such"
+        )
         self.requests()  # the one that was sent ahead
         seconds, asked = self.pause()
         self.assertEqual((0.5, 0), (seconds, asked.offset))
