@@ -192,9 +192,7 @@ class Backlog:
             queue.idle.set()
 
     async def close(self) -> None:
-        """Write the messages that wait for the disk, and close the files."""
-        if self._closed:
-            return
+        """Write the messages that wait for the disk, and close the files; called once."""
         self._closed = True
         for queue in list(self._queues.values()):
             await queue.idle.wait()

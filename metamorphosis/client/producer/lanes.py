@@ -123,15 +123,9 @@ class Lanes:
         # By topic; of the first message a partition is looked for.
         self._unplaced: dict[str, deque[Put]] = {}
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether no message is in any of them."""
-        return not self._lanes and not self._unplaced
-
     def hold_up(self, put: Put) -> bool:
         """Whether a partition for an earlier message of the topic is still being looked for."""
-        unplaced = self._unplaced
-        return bool(unplaced) and put.message[0] in unplaced
+        return put.message[0] in self._unplaced
 
     # -- ways in
 
@@ -180,12 +174,9 @@ class Lanes:
         Whether a message got no answer in time only because it was behind others in the broker: its
         time begins when the one before it is answered, and then it goes on waiting.
         """
-        if not isinstance(error, RequestTimeout) or put.partition is None:
+        if not isinstance(error, RequestTimeout) or put.broker is None:
             return False
-        lane = self._lanes.get(self._key(put))
-        if lane is None or put not in lane.under_way or put.broker is None:
-            return False
-        left = lane.moved + put.timeout - self._runtime.seconds()
+        left = self._lane_of(put).moved + put.timeout - self._runtime.seconds()
         if left <= 0:
             return False
         put.broker.wait_longer(put.opaque, put.answered, left)
@@ -204,7 +195,7 @@ class Lanes:
             self._time_out(lane)
         self._go_on(lane, put)
 
-    def given_up(self, put: Put, late: bool = False) -> None:
+    def given_up(self, put: Put, late: bool) -> None:
         """
         It has failed for good.
 
@@ -216,28 +207,19 @@ class Lanes:
             return
         if lane.under_way.pop(put) is None:
             lane.unanswered -= 1
-        elif lane.state is LaneState.PAUSED:
-            lane.flow_again()
         if late:
             self._sender.expire(lane.waiting)
         self._go_on(lane, put)
 
     def end(self) -> dict[Put, Exception]:
-        """Make none of the planned attempts: their messages, each with its last error."""
+        """Make none of the planned attempts: their messages, to be given up, each with its last
+        error."""
         failed: dict[Put, Exception] = {}
         for lane in self._lanes.values():
             if lane.state is LaneState.PAUSED:
                 failed |= {put: error for put, error in lane.under_way.items() if error is not None}
-                lane.under_way.clear()
                 lane.state = LaneState.FLOWING
         return failed
-
-    def flow(self) -> None:
-        """Send the messages of all lanes that may be sent: after ``end``."""
-        for key, lane in list(self._lanes.items()):
-            self._flow(lane)
-            if not lane.under_way and not lane.waiting:
-                del self._lanes[key]
 
     # -- inside
 

@@ -242,7 +242,7 @@ class OneWayProducer(Publisher):
         """See ``Owner``."""
         self.free += units(len(put.body))
         assert put.partition is not None
-        if getattr(error, "retriable", False):
+        if error.retriable:
             self._overflow(put.message, put.partition)
         else:
             self._losses.dropped(put.message, error, put.partition)
@@ -262,7 +262,7 @@ class OneWayProducer(Publisher):
         except Exception:
             self._losses.policy_failed(message, partition)
             return
-        if outcome is not None and hasattr(outcome, "__await__"):
+        if hasattr(outcome, "__await__"):
             self._policies_under_way += 1
             self._runtime.start(self._follow(message, partition, self._runtime.adopt(outcome)))
 
@@ -309,12 +309,13 @@ class OneWayProducer(Publisher):
                 await backlog.drain(kept_topic, partition, self._resend, in_order=False)
 
     def _resend(self, message: OutgoingMessage) -> Awaitable[SendResult]:
-        """A future of its result: unlike the first attempt, this one is confirmed."""
+        """
+        A future of its result: unlike the first attempt, this one is confirmed.
+
+        :raises Exception: it has failed already.
+        """
         future: Awaitable[SendResult] = self._api.create_future()
-        try:
-            self._sending.submit(Put(self._sending, message, None, self._timeout, future, None))
-        except Exception as error:
-            self._api.reject(future, error)
+        self._sending.submit(Put(self._sending, message, None, self._timeout, future, None))
         return future
 
     async def _end(self) -> None:
@@ -324,6 +325,5 @@ class OneWayProducer(Publisher):
         await self._idle.wait()
         if self._backlog is not None:
             await self._backlog.close()
-        await self._sending.end()
         await self._recovering.ended()
         self._losses.close()

@@ -235,12 +235,13 @@ class OrderedProducer(Publisher):
     def _put(
         self, message: OutgoingMessage, partition: Partition, limit: float
     ) -> Awaitable[SendResult]:
-        """A future of the result."""
+        """
+        A future of the result.
+
+        :raises MetaQError: it has failed already.
+        """
         future: Awaitable[SendResult] = self._api.create_future()
-        try:
-            self._sending.submit(Put(self._sending, message, partition, limit, future, None))
-        except Exception as error:
-            self._api.reject(future, error)
+        self._sending.submit(Put(self._sending, message, partition, limit, future, None))
         return future
 
     async def _keep(self, message: OutgoingMessage, partition: Partition) -> SendResult:
@@ -306,6 +307,5 @@ class OrderedProducer(Publisher):
             self._idle.set()
         await self._idle.wait()
         await self._backlog.close()
-        await self._sending.end()
         await self._recovering.ended()
         self._lines.close()

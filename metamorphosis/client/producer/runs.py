@@ -121,7 +121,6 @@ class Run:
             place = None
         if place is None:
             put = self.put(index)
-            put.opaque = opaque
             put.answered(status, body, opaque)
             return
         message_id, number, offset = place
@@ -174,13 +173,14 @@ class Runs:
         topic: str | None = None
         for index in range(count):
             message = messages[index]
+            name = message[0]
             try:
-                if message[0] is not topic:
+                if name is not topic:
                     topic = None
-                    route = self._routes.get(message[0]) or self._begin_route(message[0])
-                    topic = message[0]
+                    route = self._routes.get(name) or self._begin_route(name)
+                    topic = name
                 partition = given or choose(route.published, message)
-                run = route.runs.get(partition[0]) or self._begin_run(route, partition, message[0])
+                run = route.runs.get(partition[0]) or self._begin_run(route, partition, name)
             except Exception as error:  # selectors may raise anything
                 self._send_all()
                 put = self._some.put(index, self._outcomes.callback(index))

@@ -104,7 +104,6 @@ class Sending:
         self._ending = True
         for put, error in {**self._retrying.end(), **self._lanes.end()}.items():
             self.give_up(put, error)
-        self._lanes.flow()
         self._note_idle()
         await self._idle.wait()
         self._recurrences.close()
