@@ -346,6 +346,11 @@ class PublicCallTests(SynchronousTestCase):
         error = self.assertRaises(InvalidArgument, checks.require, "data", "x" * (1 << 20))
         self.assertLess(len(str(error)), 200)
 
+    def test_values_are_legible(self) -> None:
+        """What is as long as an address or a path is shown whole."""
+        for value in ("a" * 60, b"b" * 60):
+            self.assertIn(repr(value), checks.fault("data", value, "an example"))
+
 
 class SettingTests(SynchronousTestCase):
     """The two classes of settings."""

@@ -284,6 +284,14 @@ class ShutdownTests(SynchronousTestCase):
         self.assertEqual(unclosed_factories(self), [])
         self.closed[0].callback(None)
 
+    def test_factory(self) -> None:
+        """A stop of the reactor closes a factory that the program has left open."""
+        reactor = MemoryReactorClock()
+        factory = MessageSessionFactory(broker="a:1", reactor=reactor)
+        ((stopping, *_),) = reactor.triggers["before"]["shutdown"]
+        stopping()
+        self.assertTrue(factory.is_closed)
+
     def test_closed_before(self) -> None:
         """The reactor forgets a factory that is closed."""
         trigger = ShutdownTrigger(self.reactor, self.close)

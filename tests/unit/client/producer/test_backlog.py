@@ -70,10 +70,14 @@ class BacklogTests(SynchronousTestCase):
         store.append(1, pack(MESSAGE))
         store.close()
         self.backlog = Backlog(self.runtime, self.path, self.runtime.log)
+        self.closed = False
         self.addCleanup(self.close)
 
     def close(self) -> None:
         """Give the files up."""
+        if self.closed:
+            return
+        self.closed = True
         closing = self.runtime.start(self.backlog.close())
         self.runtime.turn()
         self.thread.finish()
@@ -105,6 +109,7 @@ class BacklogTests(SynchronousTestCase):
         store, queue.store = queue.store, None
         moved = self.path.rename(self.path.with_name("moved"))
         self.path.write_bytes(b"")
+        self.assertEqual(4, self.backlog.count("test", HERE))
         self.runtime.turn()
         self.assertEqual(4, self.backlog.count("test", HERE))
         self.thread.finish()
@@ -120,7 +125,8 @@ class BacklogTests(SynchronousTestCase):
         errors: list[Any] = []
         self.backlog.keep(MESSAGE, HERE, errors.append)
         self.runtime.turn()
-        self.assertRegex(str(errors[0]), "closed")
+        (error,) = errors
+        self.assertRegex(str(error), "closed")
 
     def test_everyone_learns_that_loading_failed(self) -> None:
         """A caller that waited for another attempt does not get success."""
@@ -134,19 +140,45 @@ class BacklogTests(SynchronousTestCase):
 class ReplayTests(SynchronousTestCase):
     """Kept messages are sent in order."""
 
+    def setUp(self) -> None:
+        self.runtime = MemoryRuntime()
+        self.backlog = Backlog(self.runtime, Path(self.mktemp()), self.runtime.log)
+        self.closing = Event(self.runtime)
+        self.sent: list[Deferred[None]] = []
+        self.replay = OrderedReplay(self.runtime, self.backlog, self.closing, self.send)
+        self.backlog.keep(MESSAGE, HERE, lambda error: None)
+        self.runtime.turn()
+
+    def send(self, message: OutgoingMessage) -> Deferred[None]:
+        """To a broker that answers when the test says so."""
+        self.sent.append(Deferred())
+        return self.sent[-1]
+
     def test_closing(self) -> None:
         """Nothing is sent any more; what is kept stays for the next process."""
-        runtime = MemoryRuntime()
-        backlog = Backlog(runtime, Path(self.mktemp()), runtime.log)
-        closing, sent = Event(runtime), []
+        self.closing.set()
+        self.runtime.run(self.replay.all(None))
+        self.assertEqual(([], 1), (self.sent, self.backlog.count("test", HERE)))
+        self.runtime.run(self.backlog.close())
 
-        async def send(message: OutgoingMessage) -> None:
-            sent.append(message)
+    def test_end(self) -> None:
+        """Who waits for a replay is told when all is sent, not before."""
+        done = self.runtime.start(self.replay.all("test"))
+        self.assertFalse(done.called)
+        self.sent[0].callback(None)
+        self.runtime.result(done)
+        self.runtime.run(self.backlog.close())
 
-        replay = OrderedReplay(runtime, backlog, closing, send)
-        backlog.keep(MESSAGE, HERE, lambda error: None)
-        runtime.turn()
-        closing.set()
-        runtime.run(replay.all(None))
-        self.assertEqual(([], 1), (sent, backlog.count("test", HERE)))
-        runtime.run(backlog.close())
+    def test_many_calls(self) -> None:
+        """While a partition is replayed nothing more is begun for it: a sender may ask for it with
+        each of a million messages."""
+        self.replay.soon("test", HERE)
+        self.runtime.turn()
+        begun: list[object] = []
+        self.runtime.start = begun.append  # type: ignore
+        self.replay.soon("test", HERE)
+        self.assertEqual((1, []), (len(self.sent), begun))
+        del self.runtime.start
+        self.sent[0].callback(None)
+        self.runtime.run(self.backlog.close())
+        self.assertEqual(0, self.backlog.count("test", HERE))

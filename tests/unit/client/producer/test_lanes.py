@@ -215,6 +215,16 @@ class FailureTests(LaneCase):
         self.say(200, 1, 2, 3)
         self.assertEqual(4, len(self.runtime.result(self.done)))
 
+    def test_no_answer_to_one_sent_earlier(self) -> None:
+        """Those sent later time out with the first: none waits for its own time limit."""
+        self.say(200, 0, 1, 2, 3)
+        self.send(4).addErrback(lambda _: None)
+        self.runtime.advance(2)
+        self.send(5).addErrback(lambda _: None)
+        self.assertEqual([4, 5], self.arrived())
+        self.runtime.advance(1.2)
+        self.assertEqual([4, 5], self.arrived())
+
     def test_slow_broker(self) -> None:
         """The time of a message begins when the one before it is answered."""
         for number in range(4):
@@ -231,6 +241,28 @@ class FailureTests(LaneCase):
         self.assertEqual([], self.arrived_keeping())
         self.runtime.advance(0.3)
         self.assertEqual([1, 2, 3], self.arrived())
+
+    def test_broker_away_for_a_moment(self) -> None:
+        """A message behind others that has no broker waits for its turn, without an attempt."""
+        self.unregister(0)
+        self.send(4).addErrback(lambda _: None)
+        self.register(0)
+        self.assertEqual([], self.arrived_keeping())
+        self.say(200, 0, 1, 2, 3)
+        self.assertEqual([4], self.arrived())
+
+    def test_shorter_time_limit(self) -> None:
+        """A message that timed out is not passed by one in front of it, and goes again."""
+        self.say(200, 0, 1, 2, 3)
+        for number, limit in ((4, 10.0), (5, 1.0)):
+            self.futures.append(
+                self.sender.send("test", b"%d" % number, partition=HERE, timeout=limit)
+            )
+        self.assertEqual([4, 5], self.arrived())
+        self.runtime.advance(1.5)
+        self.say(200, 4)
+        self.runtime.advance(0.2)
+        self.assertEqual([5], self.arrived())
 
     def test_closed_while_they_wait_for_their_attempt(self) -> None:
         """Nothing is tried again; each gets its last error."""
@@ -281,4 +313,4 @@ class FailureTests(LaneCase):
             self.runtime.result(self.done)
         self.assertEqual({SendTimeout}, {type(each) for each in caught.exception.outcomes})
         self.assertFalse(caught.exception.outcome_known)
-        self.assertTrue(self.sender._sending._lanes.is_empty)
+        self.assertEqual({}, self.sender._sending._lanes._lanes)

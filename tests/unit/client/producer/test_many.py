@@ -109,6 +109,14 @@ class ResultTests(ManyCase):
         self.answer(puts[1], 500, "no")
         self.assertEqual([], self.runtime.log.texts("failure"))
 
+    def test_answered_by_the_sender(self) -> None:
+        """A future that has a result meanwhile, as of a time limit of the sender, is left alone."""
+        done: Any = self.sender.send_many(messages(b"0"))
+        done.callback([])
+        self.answer(self.puts()[0])
+        self.assertEqual([], self.runtime.result(done))
+        self.assertEqual([], self.runtime.log.texts("failure"))
+
 
 class FailureTests(ManyCase):
     """Some are not stored."""
@@ -158,7 +166,8 @@ class FailureTests(ManyCase):
 
     def test_selector(self) -> None:
         """Its errors belong to their messages; the others go."""
-        chosen: list[Any] = [Partition(0, 0), None, "0-0", ZeroDivisionError("on purpose")]
+        nobody = Partition(7, 0)
+        chosen: list[Any] = [Partition(0, 0), None, "0-0", ZeroDivisionError("on purpose"), nobody]
 
         def select(*_: object) -> Any:
             found = chosen.pop(0)
@@ -166,12 +175,14 @@ class FailureTests(ManyCase):
                 raise found
             return found
 
-        done = self.producer("test", selector=select).send_many(messages(*[b"x"] * 4))
+        sender = self.producer("test", selector=select, retries=0)
+        done = sender.send_many(messages(*[b"x"] * 5))
         (put,) = self.puts()
         self.answer(put)
-        kinds = [type(each) for each in self.failure(done).outcomes]
-        expected = [SendResult, NothingSelected, InvalidArgument, ZeroDivisionError]
-        self.assertEqual(expected, kinds)
+        outcomes = self.failure(done).outcomes
+        expected = [SendResult, NothingSelected, InvalidArgument, ZeroDivisionError, NoPartition]
+        self.assertEqual(expected, [type(each) for each in outcomes])
+        self.assertIn("topic test", str(outcomes[4]))
 
     def test_not_published(self) -> None:
         """Messages of an unpublished topic fail; the others of the list are sent."""
@@ -186,8 +197,9 @@ class FailureTests(ManyCase):
         done = self.sender.send_many(messages(b"0", b"1"), timeout=1)
         self.puts()
         self.runtime.advance(1.1)
-        kinds = [type(each) for each in self.failure(done).outcomes]
-        self.assertEqual([SendTimeout] * 2, kinds)
+        error = self.failure(done)
+        self.assertEqual([SendTimeout] * 2, [type(each) for each in error.outcomes])
+        self.assertIn("to partition 0-1 at meta://host0:8123", str(error))
 
 
 class WrongTests(ManyCase):
@@ -216,6 +228,10 @@ class WrongTests(ManyCase):
         with self.assertRaisesRegex(MessageTooLarge, r"^messages\[1\]: .*max_body_bytes"):
             self.runtime.result(self.sender.send_many(some))
         self.assertEqual([], self.puts())
+        done = self.sender.send_many(messages(b"x", bytes(longest)))
+        for put in self.puts():
+            self.answer(put)
+        self.assertEqual(2, len(self.runtime.result(done)))
 
     def test_no_list(self) -> None:
         """One message, or its body, is invalid."""
@@ -331,14 +347,19 @@ class RunTests(ManyCase):
         self.assertEqual(100, len(self.runtime.result(done)))
 
     def test_bytes_of_a_run(self) -> None:
-        """Some 64 KiB leave together; a longer message leaves by itself."""
-        for count, length, writes in ((3, 21845, 1), (3, 21846, 2), (4, 100_000, 4)):
-            before = self.link().writes
-            done = self.send(*[bytes(length)] * count)
-            for put in self.puts():
-                self.answer(put)
-            self.assertEqual(count, len(self.runtime.result(done)))
-            self.assertEqual(writes, self.link().writes - before, length)
+        """Some 64 KiB leave together, for one partition or for several; a longer message leaves by
+        itself."""
+        for partition in (Partition(0, 0), None):
+            for count, length, writes in ((3, 21845, 1), (3, 21846, 2), (4, 100_000, 4)):
+                before = self.link().writes
+                some = messages(*[bytes(length)] * count)
+                done = self.sender.send_many(some, partition=partition)
+                puts = self.puts()
+                self.assertEqual(count, len(puts))
+                for put in puts:
+                    self.answer(put)
+                self.assertEqual(count, len(self.runtime.result(done)))
+                self.assertEqual(writes, self.link().writes - before, (partition, length))
 
     def test_brokers(self) -> None:
         """One run for each; results name broker and partition."""
@@ -367,15 +388,16 @@ class RunTests(ManyCase):
         self.assertEqual([], single)
 
     def test_one_partition(self) -> None:
-        """A list for one partition is not looked through."""
+        """A list for one partition is not looked through, one of a single message either."""
         found: list[bool] = []
         take = Runs._take_fixed
         self.patch(Runs, "_take_fixed", lambda *values: found.append(take(*values)) or found[-1])
-        done = self.send(b"0", b"1")
-        for put in self.puts():
-            self.answer(put)
-        self.assertEqual(2, len(self.runtime.result(done)))
-        self.assertEqual([True], found)
+        for bodies in ((b"0", b"1"), (b"0",)):
+            done = self.send(*bodies)
+            for put in self.puts():
+                self.answer(put)
+            self.assertEqual(len(bodies), len(self.runtime.result(done)))
+        self.assertEqual([True, True], found)
 
     def test_close_waits_for_a_run(self) -> None:
         """The end of the producer comes after the answers to all messages of the list."""
@@ -504,6 +526,29 @@ class RunTests(ManyCase):
         (second,) = self.puts()
         self.answer(second)
         self.assertEqual(2, len(self.runtime.result(done)))
+
+
+class DirectRunTests(ManyCase):
+    """Runs without ZooKeeper, where the broker chooses the partition."""
+
+    direct = True
+
+    def setUp(self) -> None:
+        ProducingCase.setUp(self)
+        self.sender = self.producer("test", retries=0)
+
+    def test_not_looked_through(self) -> None:
+        """The whole list has the one place that there is."""
+        found: list[bool] = []
+        take = Runs._take_fixed
+        self.patch(Runs, "_take_fixed", lambda *values: found.append(take(*values)) or found[-1])
+        done = self.sender.send_many(messages(b"0", b"1"))
+        puts = self.puts()
+        self.assertEqual([-1, -1], [put.partition for put in puts])
+        for put in puts:
+            self.answer(put, text="7 3 10")
+        stored = SendResult(7, Partition(-1, 3), 10)
+        self.assertEqual(([stored] * 2, [True]), (self.runtime.result(done), found))
 
 
 class BoundTests(ManyCase):

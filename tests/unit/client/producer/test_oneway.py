@@ -140,9 +140,10 @@ class OutcomeTests(OneWayCase):
 
     def test_row_80_invalid_message(self) -> None:
         """Row 80: dropped with a line, nothing raised, no policy asked."""
-        for topic, data in ((" ", b"x"), ("test", None), ("test", "text")):
+        for topic, data in ((" ", b"x"), ("test", None), ("test", "text"), (5, b"x")):
             self.assertIsNone(self.oneway.send(topic, data))  # type: ignore[arg-type]
-        self.assertEqual(([], 3), (self.refused, len(self.lines())))
+        self.assertEqual(([], 4), (self.refused, len(self.lines())))
+        self.assertIn("Message of topic 5 is lost", self.lines()[3])
 
     def test_row_80_no_partition(self) -> None:
         """Row 80: the policy is called, with no partition."""
@@ -251,8 +252,9 @@ class OutcomeTests(OneWayCase):
             for _ in range(2):
                 producer.send("other", b"x")
             self.assertEqual(2, producer.lost)
-        self.assertEqual(4, len(told))
-        self.assertEqual({"the policy for one-way messages failed"}, {each.reason for each in told})
+        reason = "the policy for one-way messages failed"
+        lost = LostMessage(OutgoingMessage("other", b"x"), ANY_PARTITION, reason)
+        self.assertEqual([lost] * 4, told)
         self.assertEqual(2, len(self.runtime.log.texts("failure")))
 
     def test_listener_of_losses_that_fails(self) -> None:
@@ -272,6 +274,21 @@ class OutcomeTests(OneWayCase):
         self.assertEqual((2, 6), (len(self.lines()), self.oneway.lost))
         self.runtime.advance(100)
         self.assertEqual([], self.over())
+
+    def test_nothing_is_kept(self) -> None:
+        """With a policy of the program there is nothing to recover."""
+        self.assertIsNone(self.runtime.result(self.oneway.recover()))
+
+    def test_lines_of_a_kind(self) -> None:
+        """What differs only in its topic is counted together."""
+        producer = self.sender(policy=lambda *_: 1 / 0)
+        for topic in ("other", "third"):
+            producer.send(topic, b"x")
+        self.assertEqual(1, len(self.runtime.log.texts("failure")))
+        self.runtime.advance(10)
+        what = "messages are lost: the policy for one-way messages failed"
+        line = f"1 times more within 10 s: {what}; the last one: topic third"
+        self.assertEqual([line], self.runtime.log.texts("warn"))
 
     def test_policies_that_fail(self) -> None:
         """Exceptions of a policy, plain or by a future, are logged with the topic."""
@@ -353,6 +370,12 @@ class KeepingTests(OneWayCase):
         self.assertEqual(1, backlog.taken)
         line = self.runtime.log.texts("error")[0]
         self.assertIn("topic test, partition 0-3, 1 bytes, is lost: 500000", line)
+        self.assertFalse(policy(message, Partition(0, 3)))
+        self.runtime.advance(10)
+        what = "messages are lost: 500000 messages are kept already"
+        counted = f"1 times more within 10 s: {what}; the last one: topic test, partition 0-3"
+        self.assertEqual([counted], self.runtime.log.texts("warn"))
+        self.runtime.advance(20)
 
     def test_sent_when_the_topic_is_published(self) -> None:
         """Messages of a process that died go out with the next publication, whole."""
@@ -368,6 +391,8 @@ class KeepingTests(OneWayCase):
             self.answer(put)
         self.runtime.result(again.close())
         self.assertEqual([], self.kept("test@-1--1"))
+        line = "Kept messages of topic test were sent: 2 of partition -1--1"
+        self.assertIn(line, self.runtime.log.texts("info"))
 
     def test_sent_every_interval(self) -> None:
         """What failed is tried again after five minutes; what was taken is gone."""
@@ -436,6 +461,25 @@ class KeepingTests(OneWayCase):
                 self.answer(put, 200 if put.body == b"129" else 400, None)
         self.runtime.result(done)
         self.assertEqual(129, producer._backlog.count("test", ANY_PARTITION))  # type: ignore
+
+    def test_selector_that_fails_for_some(self) -> None:
+        """Kept messages for which the program chooses no partition hold up no others."""
+
+        def choose(topic: str, partitions: Any, message: OutgoingMessage) -> Partition:
+            if message.data == b"x":
+                raise ZeroDivisionError("on purpose")
+            return Partition(0, 0)
+
+        producer = self.sender("test", policy=None, selector=choose)
+        for data in (*[b"x"] * 64, b"last"):
+            producer.send("test", data)
+        self.runtime.turn()
+        self.register(0)
+        self.link()
+        done = producer.recover()
+        self.assertEqual([b"last"], self.bodies())
+        self.answer(self.last[0])
+        self.runtime.result(done)
 
     def test_closed_while_sending(self) -> None:
         """What is under way is finished, the rest stays kept for the next process."""
@@ -515,10 +559,13 @@ class KeepingTests(OneWayCase):
 
     def test_disk_that_fails(self) -> None:
         """A message that cannot be written is lost with a line that names the file."""
-        producer = self.sender("test", policy=None)
+        told: list[LostMessage] = []
+        producer = self.sender("test", policy=None).on_lost(told.append)
         Path(self.path).write_bytes(b"")
         producer.send("test", b"x")
         self.runtime.turn()
+        message = OutgoingMessage("test", b"x")
+        self.assertEqual([(message, ANY_PARTITION)], [each[:2] for each in told])
         line = self.runtime.log.texts("error")[0]
         self.assertIn("topic test, partition -1--1, 1 bytes, is lost", line)
         self.assertIn(str(self.path), line)

@@ -84,6 +84,14 @@ class SenderTests(OrderedCase):
         self.assertEqual((KEPT, False), (result, result.is_stored))
         self.assertEqual(1, producer.local_count("test", HERE))
 
+    def test_partition_that_its_broker_has_not_yet(self) -> None:
+        """It is kept, although there is a connection to the broker of the other partitions."""
+        self.register(0, partitions=1)
+        producer = self.ordered("test")
+        result = self.runtime.result(producer.send("test", b"x", "0-1"))
+        self.assertEqual((Partition(0, 1), False), (result.partition, result.is_stored))
+        self.assertEqual([], self.bodies())
+
     def test_row_78_writable_and_nothing_kept(self) -> None:
         """Row 78: to the broker."""
         self.register(0, partitions=2)
@@ -193,6 +201,21 @@ class SenderTests(OrderedCase):
         self.runtime.advance(20)
         self.assertIn("Not again for 20 s, after 5 times", self.runtime.log.texts("info")[-1])
 
+    def test_line_at_the_close(self) -> None:
+        """What was counted until then is logged."""
+        self.register(0, partitions=2)
+        producer = self.ordered("test")
+        for _ in range(2):
+            self.futures.append(producer.send("test", b"a"))
+            self.bodies()
+            self.answer(self.last[0], 403, "closed")
+            done = producer.recover()
+            self.answer_each(b"a")
+            self.runtime.result(done)
+        self.runtime.result(producer.close())
+        (line,) = (line for line in self.runtime.log.texts("warn") if "times more" in line)
+        self.assertIn("1 times more within 10 s: messages are kept locally", line)
+
     def test_other_errors_are_the_senders(self) -> None:
         """500 raises; nothing is kept."""
         self.register(0, partitions=2)
@@ -208,14 +231,16 @@ class SenderTests(OrderedCase):
         """Those after have waited as long: they fail with the first, and were never sent."""
         self.register(0, partitions=2)
         producer = self.ordered("test")
+        self.runtime.advance(5)
         futures = [producer.send("test", b"%d" % number) for number in range(3)]
         self.bodies()
         self.runtime.advance(2)
         self.futures.append(producer.send("test", b"3"))
         self.runtime.advance(1.1)
         self.assertRaises(SendTimeout, self.runtime.result, futures[0])
+        text = "topic test to partition 0-0: not sent, it waited 3.. s behind others"
         for future in futures[1:]:
-            with self.assertRaisesRegex(NotConnected, "waited 3.. s behind others"):
+            with self.assertRaisesRegex(NotConnected, text):
                 self.runtime.result(future)
         self.assertEqual([b"3"], self.bodies())
 
@@ -241,6 +266,8 @@ class SenderTests(OrderedCase):
             with self.assertRaises(MessageTooLarge):
                 self.runtime.result(producer.send("test", data, attribute, key="k"))
         self.assertEqual([], self.puts())
+        self.futures.append(producer.send("test", bytes(longest)))
+        self.assertEqual(1, len(self.puts()))
 
     def test_no_message(self) -> None:
         """Blank topics and null data have the usual errors, after close that of close."""
@@ -347,6 +374,9 @@ class RecoveryTests(OrderedCase):
         self.runtime.advance(0.2)
         self.answer_each(b"c")
         self.assertEqual(1, self.runtime.result(done).message_id)
+        self.runtime.advance(1)
+        (line,) = (line for line in self.runtime.log.texts("info") if "Kept messages" in line)
+        self.assertEqual("Kept messages of topic test were sent: 2 of partition 0-0", line)
 
     def test_second_topic(self) -> None:
         """What was kept of a topic that is published later goes out then."""
@@ -385,6 +415,33 @@ class RecoveryTests(OrderedCase):
         lines = [line for line in self.runtime.log.texts("warn") if "Kept messages" in line]
         self.assertEqual(1, len(lines))
 
+    def test_same_failure_after_a_success(self) -> None:
+        """It is reported again: it is another outage."""
+        self.register(0, partitions=2)
+        producer = self.ordered("test")
+        for _ in range(2):
+            self.futures.append(producer.send("test", b"a"))
+            for _ in range(2):
+                self.assertEqual([b"a"], self.bodies())
+                self.answer(self.last[0], 403, "closed")
+                producer.recover()
+            self.answer_each(b"a")
+            self.runtime.advance(1)
+        lines = [line for line in self.runtime.log.texts("warn") if "Kept messages" in line]
+        self.assertEqual(2, len(lines))
+
+    def test_topic_that_another_producer_has_published(self) -> None:
+        """What was kept is sent first, although this producer has not published the topic."""
+        self.keep(b"a")
+        self.register(0, partitions=2)
+        self.producer("test")
+        producer = self.ordered()
+        done = producer.send("test", b"b")
+        self.answer_each(b"a")
+        self.runtime.advance(0.2)
+        self.answer_each(b"b")
+        self.assertEqual(1, self.runtime.result(done).message_id)
+
     def test_every_interval(self) -> None:
         """Without any new message they are tried every five minutes."""
         producer = self.ordered("test")
@@ -416,6 +473,8 @@ class RecoveryTests(OrderedCase):
         """Messages in the lane are kept, the one under way gets its answer; nothing is lost."""
         self.register(0, partitions=2)
         producer = self.ordered("test")
+        self.futures.append(producer.send("test", b"earlier"))
+        self.answer_each(b"earlier")
         futures = [producer.send("test", b"%d" % number) for number in range(3)]
         self.assertEqual([b"0"], self.bodies())
         closing = producer.close()
@@ -436,6 +495,17 @@ class RecoveryTests(OrderedCase):
         futures[0].addErrback(lambda _: None)
         futures[0].cancel()
         self.answer_each(b"0", b"1")
+        self.assertEqual(1, self.runtime.result(futures[1]).message_id)
+
+    def test_answered_by_the_sender(self) -> None:
+        """A future that has a result meanwhile, as of a time limit of the sender, is left alone,
+        and those after it go on."""
+        self.register(0, partitions=2)
+        producer = self.ordered("test")
+        futures = [producer.send("test", b"%d" % number) for number in range(2)]
+        futures[0].callback(KEPT)  # type: ignore[attr-defined]
+        self.answer_each(b"0", b"1")
+        self.assertEqual(KEPT, self.runtime.result(futures[0]))
         self.assertEqual(1, self.runtime.result(futures[1]).message_id)
 
 

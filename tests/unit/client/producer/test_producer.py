@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from metamorphosis.client.model import OutgoingMessage, Partition, SendResult
+from metamorphosis.client.producer import puts
 from metamorphosis.client.producer.puts import OVERHEAD_BYTES, put_frame
 from metamorphosis.errors import (
     BadReply,
@@ -25,6 +26,7 @@ from metamorphosis.errors import (
     UnknownTopic,
 )
 from metamorphosis.message import MAX_BODY_BYTES, checksum
+from metamorphosis.native import compiled
 from metamorphosis.wire.commands import PutCommand
 from metamorphosis.wire.encoding import encode
 from tests.support.producing import ProducingCase
@@ -48,6 +50,18 @@ class FrameTests(ProducingCase):
         self.assertEqual(
             b"put test 0 5 0 907060870 7\r\nhello", put_frame("test", 0, b"hello", 0, 7)
         )
+
+    def test_implementation(self) -> None:
+        """The part in C is used where it is built."""
+        built = compiled is not None
+        self.assertEqual(built, puts.frame_of is not puts.frame_in_python)
+        self.assertEqual(built, puts.place_of is not puts.place_in_python)
+
+    def test_topic_that_ends_the_line(self) -> None:
+        """It is refused by whatever makes the frame: the broker would read another request."""
+        for topic in ("a b", "a\r\nquit", "a\ud800"):
+            with self.assertRaisesRegex(InvalidMessage, "^topic 'a"):
+                put_frame(topic, 0, b"", 0, 0)
 
     def test_row_16_attributes(self) -> None:
         """Row 16: an empty attribute is four zero bytes; ``attribute`` + ``hello`` is 4+9+5."""
@@ -191,6 +205,25 @@ class SendTests(ProducingCase):
         (put,) = self.puts()
         self.answer(put)
         self.assertEqual([], self.runtime.log.texts("failure"))
+
+    def test_answered_by_the_sender(self) -> None:
+        """A future that has a result meanwhile, as of a time limit of the sender, is left alone."""
+        results: list[Any] = []
+        for status in (200, 500):
+            done: Any = self.sender.send("test", b"hello")
+            done.callback(status)
+            (put,) = self.puts()
+            self.answer(put, status, None if status == 200 else "no")
+            results.append(self.runtime.result(done))
+        self.assertEqual(([200, 500], []), (results, self.runtime.log.texts("failure")))
+
+    def test_time_limits(self) -> None:
+        """One that is over at once, or longer than the original's longest, is refused."""
+        for wrong in (0.0, -1.0, 2147483.5, float("nan")):
+            with self.assertRaisesRegex(InvalidMessage, "timeout is .*; seconds above 0"):
+                self.runtime.result(self.sender.send("test", b"", timeout=wrong))
+        self.sender.send("test", b"", timeout=2147483.0)
+        self.assertEqual(1, len(self.puts()))
 
     def test_many_in_one_write(self) -> None:
         """Sends of one turn leave in one write and are answered in any order."""
@@ -378,7 +411,8 @@ class LengthTests(ProducingCase):
         longest = self.session.config.max_body_bytes
         producer.send("test", bytes(longest))
         producer.send("test", bytes(longest - 5), "a")
-        self.assertEqual(2, len(self.puts()))
+        producer.send_with_callback(lambda result, error: None, "test", bytes(longest))
+        self.assertEqual(3, len(self.puts()))
 
 
 class LeavingTests(ProducingCase):
@@ -481,7 +515,8 @@ class CallbackTests(ProducingCase):
             self.answer(put)
         self.assertEqual(1, len(self.runtime.log.texts("failure")))
         self.runtime.advance(10)
-        self.assertIn("4 times more", self.runtime.log.texts("warn")[0])
+        what = "callbacks of messages fail with ZeroDivisionError; the last one: topic test"
+        self.assertEqual([f"4 times more within 10 s: {what}"], self.runtime.log.texts("warn"))
 
 
 class BoundTests(ProducingCase):

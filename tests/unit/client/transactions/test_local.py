@@ -20,6 +20,7 @@ from metamorphosis.errors import (
     MessageTooLarge,
     NoPartition,
     NotConnected,
+    NotPublished,
     RequestTimeout,
     SendTimeout,
     TransactionFailed,
@@ -171,6 +172,17 @@ class CommitTests(TransactionCase):
         self.assertEqual([0, 1, 2], list(caught.exception.failed))
         self.assertIs(TransactionState.FAILED, transaction.state)
         self.assertRaises(TransactionFailed, self.outcome, transaction.commit())
+
+    def test_send_many_without_a_place(self) -> None:
+        """One message that has no partition fails the transaction: the others are not committed."""
+        transaction = self.begin()
+        some = [OutgoingMessage(topic, b"x") for topic in ("test", "other", "test")]
+        with self.assertRaises(MessagesFailed) as caught:
+            self.outcome(transaction.send_many(some))
+        kinds = [type(each) for each in caught.exception.outcomes]
+        self.assertEqual([NotPublished, NotPublished, TransactionFailed], kinds)
+        self.assertRaises(TransactionFailed, self.outcome, transaction.commit())
+        self.assertEqual([], self.here.stored() + self.there.stored())
 
     def test_send_many_wrong(self) -> None:
         """A wrong message is told before BEGIN, and fails the transaction as one alone does."""
