@@ -432,6 +432,21 @@ class KeepingTests(OneWayCase):
         self.runtime.result(producer.recover())
         self.assertEqual([], self.bodies())
 
+    def test_recover_while_it_is_done(self) -> None:
+        """A second call waits for the end of the first, and makes no attempt of its own."""
+        self.register(0)
+        producer = self.sender("test", policy=None)
+        self.link().lose()
+        producer.send("test", b"x")
+        self.runtime.advance(0.1)
+        self.link()
+        calls = producer.recover(), producer.recover()
+        self.assertEqual([b"x"], self.bodies())
+        self.answer(self.last[0], 503, "no")
+        for call in calls:
+            self.runtime.result(call)
+        self.assertEqual([], self.bodies())
+
     def test_recover_without_a_broker(self) -> None:
         """It ends, the message stays kept, and one line says so, however often it is tried."""
         producer = self.sender("test", policy=None)
