@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 import pymysql
+from pymysql.constants import CLIENT
 from twisted.trial.unittest import TestCase
 
 from metamorphosis.client.offsets.mysql import MySQLOffsetStore
@@ -183,6 +184,66 @@ class MySQLContract(OffsetStoreContract, TestCase):
         with self.assertRaises(OffsetStoreError):
             await store.commit("g", [stored(9), stored(9, partition=P1)])
         self.assertEqual([1, 1], [row[3] for row in self.rows()])
+        self.assertEqual((1, 1), (self.server.connects, self.server.closes), "tried again")
+        await store.commit("g", [stored(2)])
+        self.assertEqual([2, 1], [row[3] for row in self.rows()])
+
+    async def test_connection(self) -> None:
+        """An update counts the rows that it finds, and nothing is stored before the commit;
+        whatever else the program asks for."""
+        given: list[dict[str, Any]] = []
+
+        def connect(**arguments: Any) -> Connection:
+            given.append(arguments)
+            return self.server.connect()
+
+        self.patch(pymysql, "connect", connect)
+        for flags in (0, CLIENT.MULTI_STATEMENTS):
+            more = {"client_flag": flags} if flags else {}
+            store = MySQLOffsetStore(self.runtime, "t", host="db", read_timeout=60, **more)
+            await store.load("test", "g", P0)
+            usual = {
+                "host": "db",
+                "charset": "utf8mb4",
+                "autocommit": False,
+                "connect_timeout": 5,
+                "read_timeout": 60,
+                "write_timeout": 10,
+                "client_flag": CLIENT.FOUND_ROWS | flags,
+            }
+            self.assertEqual(usual, given.pop())
+
+    async def test_table_that_cannot_be_written(self) -> None:
+        """That is said by the load, before anything is consumed."""
+        store = await self.make_store()
+        await store.commit("g", [stored(1)])
+        execute = Connection.execute
+
+        def deny(self: Connection, query: str, args: tuple[Any, ...] = ()) -> int:
+            if query.startswith("update"):
+                raise pymysql.OperationalError(1142, "UPDATE command denied to user 'a'@'h'")
+            return execute(self, query, args)
+
+        self.patch(Connection, "execute", deny)
+        with self.assertRaisesRegex(OffsetsNotStorable, "grant select, insert, update on `t`"):
+            await store.load("test", "g", P0)
+
+    async def test_create_table(self) -> None:
+        """Only where the program asks for it."""
+        store = await self.make_store()
+        created: list[str] = []
+        self.patch(Connection, "execute", lambda self, query, args=(): created.append(query))
+        await store.create_table()
+        (statement,) = created
+        self.assertTrue(statement.startswith("create table if not exists `t` ("), statement)
+
+    async def test_no_warnings(self) -> None:
+        """They are not asked for: it would take another round trip for each statement."""
+        self.patch(Connection, "show_warnings", lambda self: 1 / 0)
+        store = await self.make_store()
+        for offset in range(2):
+            await store.commit("g", [stored(offset)])
+        self.assertEqual([1], [row[3] for row in self.rows()])
 
     async def test_narrow_table(self) -> None:
         """The documented one: warned of once; what does not fit is an error with the remedy, and an

@@ -36,6 +36,17 @@ class ConnectionTests(SynchronousTestCase):
         self.assertEqual(set(), MySQLConnection.__optional_keys__ - known.keys())
 
 
+    def test_table(self) -> None:
+        """One that is no name, and flags that are no number, are refused before anything is
+        opened; a table may be of another database."""
+        for wrong in ("", "a`b"):
+            with self.assertRaisesRegex(InvalidConfig, "a name without back-quotes expected"):
+                OffsetTable(wrong, {})
+        with self.assertRaisesRegex(InvalidConfig, "client_flag 'x'"):
+            OffsetTable("t", {"client_flag": "x"})
+        self.assertEqual("`db`.`t`", OffsetTable("db.t", {}).table)
+
+
 class ErrorTests(SynchronousTestCase):
     """What a server says, as the group hears it."""
 
@@ -67,6 +78,10 @@ class ErrorTests(SynchronousTestCase):
             self.assertNotIn("mends", str(found))
             self.assertIn(str(raised.args[-1]), str(found))
 
+    def test_without_a_text(self) -> None:
+        """The kind of the error is told."""
+        self.assertIn("`t`: InterfaceError", str(self.error(pymysql.InterfaceError())))
+
     def test_lasting(self) -> None:
         """The statement that mends it is in the text."""
         found = self.error(pymysql.OperationalError(1290, "The server is --read-only"))
@@ -93,12 +108,15 @@ class ColumnTests(SynchronousTestCase):
         """One that does not fit is unknown; nothing else changes it."""
         narrow = columns("bigint", "int(11)")
         self.assertEqual([7, -7, -1], [narrow.stored_id(each) for each in (7, -7, 1 << 40)])
+        for border in (-(1 << 31), (1 << 31) - 1):
+            self.assertEqual(border, narrow.stored_id(border))
         self.assertEqual(0, columns("bigint", "bigint unsigned").stored_id(-1))
 
     def test_offsets(self) -> None:
         """One that does not fit is an error."""
         narrow = columns("int", "int")
         narrow.check((1 << 31) - 1)
+        columns("int unsigned", "int").check(0)
         error = self.assertRaises(NotStored, narrow.check, 1 << 31)
         self.assertIn("ends at 2147483647", str(error))
         self.assertTrue(narrow.are_narrow)
@@ -122,6 +140,10 @@ class StatementTests(SynchronousTestCase):
                 "UPDATE command denied to user 'a'@'h' for table 't'",
                 "grant select, insert, update on `t` to 'a'@'h'",
             ),
+            (1264, "Out of range value", widened("`t`")),
+            (1054, "Unknown column 'zone' in 'field list'", "add `zone` varchar(255)"),
+            (1143, "command denied", "on `t` to current_user"),
+            (1146, "Table 'd.t' doesn't exist", "create table if not exists `t` ("),
             (1366, "Incorrect string value", "convert to character set utf8mb4"),
             (1290, "The server is running with the --read-only option", "read_only = off"),
         ):
