@@ -35,7 +35,6 @@ class ConnectionTests(SynchronousTestCase):
         known = inspect.signature(pymysql.connections.Connection.__init__).parameters
         self.assertEqual(set(), MySQLConnection.__optional_keys__ - known.keys())
 
-
     def test_table(self) -> None:
         """One that is no name, and flags that are no number, are refused before anything is
         opened; a table may be of another database."""

@@ -125,6 +125,7 @@ class BacklogTests(SynchronousTestCase):
         errors: list[Any] = []
         self.backlog.keep(MESSAGE, HERE, errors.append)
         self.runtime.turn()
+        self.thread.finish()
         (error,) = errors
         self.assertRegex(str(error), "closed")
 

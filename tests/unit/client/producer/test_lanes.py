@@ -6,7 +6,7 @@ from typing import Any
 
 from metamorphosis.client.model import MessagesFailed, OutgoingMessage, Partition
 from metamorphosis.client.producer import lanes
-from metamorphosis.errors import ClientClosed, Forbidden, MetaQError, SendTimeout
+from metamorphosis.errors import ClientClosed, Forbidden, MetaQError, NotConnected, SendTimeout
 from metamorphosis.wire.commands import PutCommand, StatsCommand
 from tests.support.producing import ProducingCase
 
@@ -225,6 +225,22 @@ class FailureTests(LaneCase):
         self.runtime.advance(1.2)
         self.assertEqual([4, 5], self.arrived())
 
+    def test_outcomes_without_an_answer(self) -> None:
+        """What was written may have been stored; what the socket has not taken was not."""
+        for stalls, expected in ((False, SendTimeout), (True, NotConnected)):
+            sender = self.producer("test", in_order=True)
+            first = sender.send("test", b"4", partition=HERE)
+            self.assertEqual(4, self.arrived()[-1])
+            self.runtime.advance(2)
+            if stalls:
+                self.link().stall()
+            second = sender.send("test", b"5", partition=HERE)
+            self.runtime.advance(1.05)
+            sender.close()
+            self.assertRaises(SendTimeout, self.runtime.result, first)
+            error = self.assertRaises(expected, self.runtime.result, second)
+            self.assertIs(stalls, error.outcome_known)
+
     def test_slow_broker(self) -> None:
         """The time of a message begins when the one before it is answered."""
         for number in range(4):
@@ -289,6 +305,8 @@ class FailureTests(LaneCase):
     def test_attempts_of_those_that_waited(self) -> None:
         """The broker falls silent for good: each says how many attempts it has had."""
         sender = self.producer("test", in_order=True, retries=1)
+        self.say(200, 0, 1, 2, 3)
+        self.runtime.advance(20)
         futures = [sender.send("test", b"%d" % number, partition=HERE) for number in range(3)]
         self.assertEqual([0, 1, 2], self.arrived())
         self.link().lose()
@@ -302,7 +320,7 @@ class FailureTests(LaneCase):
             texts.append(str(caught.exception))
         self.assertIn("given up after 2 attempts", texts[0])
         for text in texts[1:]:
-            self.assertIn("behind others", text)
+            self.assertRegex(text, r"it waited 3\.\d s behind others")
             self.assertIn("given up after 1 attempts", text)
 
     def test_time_is_over(self) -> None:

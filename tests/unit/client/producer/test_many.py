@@ -315,6 +315,23 @@ class RetryTests(ManyCase):
         self.answer(put)
         self.assertEqual(1, len(self.runtime.result(done)))
 
+    def test_partition_at_the_second_look(self) -> None:
+        """A message that finds its partition then is not sent before those in front of it."""
+        failing = [NoPartition("on purpose")]
+
+        def select(topic: str, partitions: object, message: OutgoingMessage) -> Partition:
+            if message.data == b"1" and failing:
+                raise failing.pop()
+            return Partition(0, 0)
+
+        sender = self.producer("test", selector=select)
+        done = sender.send_many(messages(b"0", b"1", b"2"))
+        puts = self.puts()
+        self.assertEqual([b"0", b"1", b"2"], [put.body for put in puts])
+        for put in puts:
+            self.answer(put)
+        self.assertEqual(3, len(self.runtime.result(done)))
+
     def test_close_tells_of_all(self) -> None:
         """Nothing is tried again, and the list has its outcomes before the close is over."""
         done = self.sender.send_many(messages(b"0", b"1"))

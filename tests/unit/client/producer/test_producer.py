@@ -953,6 +953,16 @@ class OrderTests(ProducingCase):
             self.assertRaises(NoPartition, self.runtime.result, future)
         self.assertEqual({}, self.sender._sending._lanes._lanes)
 
+    def test_time_behind_a_message_without_a_partition(self) -> None:
+        """It counts: two minutes after the sends all of them have failed."""
+        sender = self.producer("test", in_order=True)
+        self.end(0)
+        self.runtime.advance(1)
+        futures = [sender.send("test", b"%d" % number) for number in range(3)]
+        self.runtime.advance(125)
+        for future in futures:
+            self.assertRaises(NoPartition, self.runtime.result, future)
+
     def test_selector_that_fails_in_the_lane(self) -> None:
         """The next one gets its chance."""
         chosen: list[Any] = [ZeroDivisionError("on purpose"), Partition(0, 1)]
