@@ -242,7 +242,7 @@ class OneWayProducer(Publisher):
         """See ``Owner``."""
         self.free += units(len(put.body))
         assert put.partition is not None
-        if error.retriable:
+        if getattr(error, "retriable", False):
             self._overflow(put.message, put.partition)
         else:
             self._losses.dropped(put.message, error, put.partition)
