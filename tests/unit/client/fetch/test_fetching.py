@@ -13,7 +13,8 @@ from metamorphosis.client.model import (
     ReceivedMessage,
 )
 from metamorphosis.client.network.flow import Slots
-from metamorphosis.client.settings import MAX_OFFSET
+from metamorphosis.client.settings import AT_TIME, MAX_OFFSET
+from metamorphosis.ids import EPOCH_MS
 from metamorphosis.message import HEADER, encode_jump, encode_record
 from tests.support.fetchstage import URL, Asked, FetchCase, records
 from tests.support.memorybroker import Log, MemoryBroker
@@ -529,6 +530,11 @@ class SizeTests(FetchCase):
         self.begin(*targets, max_size=1 << 20, max_buffered_bytes=2_000_000)
         self.assertEqual([100_000] * 10, [each.size for each in self.requests()])
 
+    def test_share_of_one(self) -> None:
+        """The only partition has half of it for each of its two replies."""
+        self.begin(max_size=1 << 20, max_buffered_bytes=1_000_000)
+        self.assertEqual(500_000, self.request().size)
+
     def test_least_share(self) -> None:
         """With very many partitions the share has a lower end."""
         targets = [FetchTarget(Position("t", Partition(0, n), 0), URL) for n in range(10)]
@@ -542,6 +548,9 @@ class SizeTests(FetchCase):
             FetchTarget(Position("t", Partition(0, 2), 0), URL),
         )
         self.assertEqual("2", self.request().words[3])
+        self.assertEqual([("t", Partition(0, 2))], self.fetching.partitions)
+        self.fetching.pause("t", Partition(0, 1))
+        self.fetching.resume("t", Partition(0, 1))
         self.assertEqual([("t", Partition(0, 2))], self.fetching.partitions)
 
     def test_row_49_message_larger_than_the_size(self) -> None:
@@ -910,6 +919,19 @@ class StartTests(FetchCase):
         """Row 45: the first message of an empty partition is not missed."""
         self.result(self.begin_at_end(), 404, b"no such partition")
         self.assertEqual(0, self.request().offset)
+
+    def test_time_of_an_empty_partition(self) -> None:
+        """A partition without messages is read from its beginning; so is one whose start is a time
+        that this consumer does not know."""
+        for settings, words in (({"offset_at_ms": EPOCH_MS + 1}, "offset"), ({}, "get")):
+            position = Position("t", Partition(0, 1), AT_TIME)
+            self.begin(FetchTarget(position, URL), **settings)
+            asked = self.request()
+            self.assertEqual(words, asked.words[0])
+            if settings:
+                self.result(asked, 404, b"no such partition")
+                asked = self.request()
+            self.assertEqual(("get", 0), (asked.words[0], asked.offset))
 
     def test_broker_does_not_say(self) -> None:
         """Without a reply no message is read; the request is repeated."""

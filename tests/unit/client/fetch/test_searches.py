@@ -141,6 +141,22 @@ class PartTests(SearchCase):
                 self.set(place + HEADER_BYTES, b"?")
             self.assertEqual(Place(places[1]), self.search(), size)
 
+    def test_message_inside_in_front_of_long_ones(self) -> None:
+        """Very many messages that are too long follow: what the damaged one holds does not come."""
+        inner = encode_record(FIRST_ID - 2, 0, b"inner")
+        places = self.put(b"head" + inner + b"tail", *[b"x" * (LONGEST + 1)] * 17)
+        self.set(HEADER_BYTES, b"?")
+        self.assertEqual(places[1], self.search().offset)
+
+    def test_length_that_leads_into_its_own_body_before_the_last_message(self) -> None:
+        """The checksum finds the true end, where the last message, an empty one, begins."""
+        inner = encode_record(FIRST_ID, 0, b"inner" * 9)
+        for whole in (0, 1, 2):
+            self.log.data = b""
+            places = self.put(inner * 3 + b"tail", b"")
+            self.set(0, (whole * len(inner)).to_bytes(4, "big"))
+            self.assertEqual(places[1], self.search(fetched=1000).offset, whole)
+
     def test_longest_message_that_leads_into_its_own_body(self) -> None:
         """The body is longer than accepted and holds messages, one of them where the length ends:
         the checksum finds the true end."""
