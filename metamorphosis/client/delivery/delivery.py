@@ -54,11 +54,6 @@ class PartitionDelivery:
         return self.progress.position
 
     @property
-    def stopping(self) -> bool:
-        """Whether no further listener call will begin."""
-        return self.progress.is_stopping
-
-    @property
     def under_way(self) -> ReceivedMessage | None:
         """The message that the listener has at present, for the log."""
         return self._handing.under_way

@@ -111,6 +111,19 @@ class DuplicateTests(SynchronousTestCase):
         cache.add(messages(2))
         self.assertEqual([], cache.fresh(messages(1, 2)))
 
+    def test_over_two_partitions(self) -> None:
+        """What one idle partition has less than is to be forgotten, the next one forgets."""
+        cache = DuplicateCache(16)
+        first, second, third = (Partition(0, number) for number in (3, 4, 5))
+        cache.add(messages(1, 2, partition=first))
+        cache.add(messages(1, 2, partition=second))
+        cache.add(messages(*range(12), partition=third))
+        cache.add(messages(1))
+        self.assertEqual(14, len(cache))
+        self.assertEqual(2, len(cache.fresh(messages(1, 2, partition=first))))
+        fresh = cache.fresh(messages(1, 2, partition=second))
+        self.assertEqual([1], [each.id for each in fresh])
+
     def test_seen_again(self) -> None:
         """An id that is added again becomes the newest, and counts once."""
         cache = DuplicateCache(16)

@@ -1,0 +1,150 @@
+"""Messages that come again, and what of them is still acknowledged."""
+
+from __future__ import annotations
+
+from metamorphosis.client.delivery.subscription import Rollback
+from metamorphosis.client.model import ReceivedMessage
+from metamorphosis.errors import InvalidState
+from tests.unit.client.delivery.test_delivery import PARTITION, DeliveryCase, messages
+from tests.unit.client.delivery.test_iteration import IterationCase
+
+
+class FailureTests(DeliveryCase):
+    """A listener fails."""
+
+    def test_failed_message_waits_for_no_ack(self) -> None:
+        """With ``auto_ack=False`` it cannot be acknowledged before it has come again; those before
+        it can."""
+        delivery = self.delivery(auto_ack=False)
+        self.failing[1] = 1
+        self.deliver(delivery, 0, 1)
+        first, failed = messages(0, 1)
+        self.assertRaisesRegex(InvalidState, "delivered again", delivery.ack, failed)
+        delivery.ack(first)
+        self.assertEqual([1], [each.id for each in self.rules.duplicates.fresh(messages(0, 1))])
+        self.round(delivery, 1)
+        delivery.ack(failed)
+        self.assertEqual(([0, 1, 1], 46), (self.got, delivery.position.offset))
+
+    def test_first_message(self) -> None:
+        """It comes again, with ``auto_ack=False`` as well."""
+        for auto_ack in (True, False):
+            self.got.clear()
+            delivery = self.delivery(auto_ack=auto_ack)
+            self.failing[0] = 1
+            self.assertFalse(self.deliver(delivery, 0))
+            self.round(delivery, 1)
+            self.assertEqual([0, 0, 1], self.got)
+            self.rules.duplicates.forget("t", PARTITION)
+
+    def test_rejection_out_of_a_list(self) -> None:
+        """The messages behind a rejected one are delivered, wherever it stands in its list."""
+        self.rules.max_retries = 0
+
+        def listener(batch: list[ReceivedMessage]) -> None:
+            self.got.append([each.id for each in batch])
+            for each in batch:
+                if each.id in self.failing:
+                    raise Rollback(each)
+
+        for bad, behind in ((0, [[1, 2]]), (1, [[2]]), (2, [])):
+            self.got.clear()
+            self.rejected.clear()
+            self.failing = {bad: 1}
+            delivery = self.delivery(listener, batch=True)
+            while delivery.progress.resume_offset < 69:
+                self.round(delivery, 2)
+            self.assertEqual(([[0, 1, 2], *behind], [bad]), (self.got, self.rejected))
+            self.assertEqual(69, delivery.position.offset)
+            self.rules.duplicates.forget("t", PARTITION)
+
+    def test_message_that_fails_for_ever(self) -> None:
+        """However often it comes, the messages before it are remembered as processed."""
+        self.rules.max_retries = 10_000
+        delivery = self.delivery(auto_ack=False)
+        self.failing[1] = 5000
+        for _ in range(5001):
+            self.round(delivery, 1)
+        delivery.ack(messages(1)[0])
+        self.assertEqual([], self.rules.duplicates.fresh(messages(0, 1)))
+
+    def test_rejection_ends_the_pauses(self) -> None:
+        """What comes next is fetched without a pause."""
+        self.rules.max_retries = 0
+        delivery = self.delivery()
+        self.failing[0] = 1
+        self.reject_error = OSError("disk full")
+        self.deliver(delivery, 0)
+        self.assertEqual(2, delivery.progress.retries)
+        self.reject_error = None
+        self.deliver(delivery, 0)
+        self.assertEqual(([0], 0), (self.rejected, delivery.progress.retries))
+
+    def test_text_of_a_rollback(self) -> None:
+        """It says what happened, should a program log it."""
+        self.assertEqual("rolled back", str(Rollback()))
+
+
+class SlowTests(DeliveryCase):
+    """A listener is slow for a while."""
+
+    def test_quick_again(self) -> None:
+        """The loop gets its turn after the slow stretch, and not after each of the quick ones."""
+        turns: list[int] = []
+        call_later = self.runtime.call_later
+
+        def look(seconds: float, *more: object) -> object:
+            turns.append(len(self.got))
+            return call_later(seconds, *more)  # type: ignore[arg-type]
+
+        def listener(message: ReceivedMessage) -> None:
+            self.got.append(message.id)
+            if message.id < 16:
+                self.runtime.clock.advance(0.001)
+
+        self.patch(self.runtime, "call_later", look)
+        done = self.runtime.start(self.delivery(listener).deliver(messages(*range(500))))
+        self.runtime.advance(0)
+        self.assertTrue(self.runtime.result(done))
+        self.assertEqual([16], turns)
+
+
+class ListTests(IterationCase):
+    """A list of ``poll`` is acknowledged in parts."""
+
+    def taken(self) -> list[ReceivedMessage]:
+        """Messages 0, 1 of a partition, 10, 11, 12 of another one."""
+        self.one, self.other = self.claimed(), self.claimed()
+        self.fetch(self.one, 0, 1)
+        self.fetch(self.other, 10, 11, 12)
+        found: list[ReceivedMessage] = self.runtime.run(self.iteration.poll(0, 500))
+        return found
+
+    def test_one_after_the_other(self) -> None:
+        """Each message can be acknowledged by itself."""
+        ends = [23, 46, 11 * 23, 12 * 23, 13 * 23]
+        for message, end in zip(self.taken(), ends, strict=True):
+            self.assertTrue(self.iteration.holds(message))
+            self.iteration.ack(message)
+            self.assertIn(end, (self.one.position.offset, self.other.position.offset))
+            self.assertFalse(self.iteration.holds(message))
+
+    def test_rest_with_the_next_request(self) -> None:
+        """Wherever the acknowledged part ends, the next request acknowledges the rest."""
+        for index in range(5):
+            self.setUp()
+            self.iteration.ack(self.taken()[index])
+            self.assertEqual([], self.runtime.run(self.iteration.poll(0, 500)))
+            ends = self.one.position.offset, self.other.position.offset
+            self.assertEqual((46, 13 * 23), ends, index)
+
+    def test_rollback_of_the_rest(self) -> None:
+        """Wherever the acknowledged part ends, the rest may be rolled back."""
+        for index in range(4):
+            self.setUp()
+            found = self.taken()
+            self.iteration.ack(found[index])
+            self.iteration.rollback(found[index + 1])
+            ends = [(23, 0), (46, 0), (46, 11 * 23), (46, 12 * 23)]
+            at = self.one.position.offset, self.other.position.offset
+            self.assertEqual(ends[index], at if index else (at[0], 0), index)
