@@ -30,8 +30,8 @@ class MemoryPartition:
 
     def append(self, *bodies: bytes, first_id: int = 1, flag: int = 0) -> None:
         """Put messages; ids count up from ``first_id``."""
-        for n, body in enumerate(bodies):
-            self.data += encode_record(first_id + n, flag, body)
+        records = (encode_record(first_id + n, flag, body) for n, body in enumerate(bodies))
+        self.data += b"".join(records)
 
     def roll(self) -> None:
         """Begin a new segment."""

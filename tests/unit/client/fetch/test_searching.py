@@ -172,9 +172,8 @@ class RowTests(SearchCase):
     def test_issue_two_long_ones(self) -> None:
         """Two bodies of 3 MB and many short lines after them: all lines are delivered."""
         log = Log()
-        log.append(b"first", bytes(3_000_000), b"x" * 3_000_000, first_id=FIRST_ID)
-        for n in range(1000):
-            log.append(b"line %d" % n, first_id=FIRST_ID + n)
+        log.append(b"first", b"x" * 3_000_000, b"y" * 3_000_000, first_id=FIRST_ID)
+        log.append(*(b"line %d" % n for n in range(1000)), first_id=FIRST_ID + 3)
         reading = Reading("listener", log, 1 << 20, 2 << 20)
         self.assertEqual(1001, len(reading.got))
         self.assertEqual([True, True], [each.too_long for each in reading.passed])
