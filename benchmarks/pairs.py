@@ -23,6 +23,7 @@ from pathlib import Path
 from benchmarks import network
 from benchmarks.brokers import HERE, Layout, Server, build, start_java, start_zookeeper
 from benchmarks.load import Measurement
+from benchmarks.memory import warm_free_pages
 from benchmarks.processes import LOAD_CORE, SERVER_CORE, BenchmarkError, ServerProcess, pinned
 from tests.support.replicated import Member
 
@@ -89,8 +90,9 @@ def servers(group_commit: bool = False) -> Iterator[Servers]:
 def generate(
     port: int, processes: list[ServerProcess], cell: tuple[int, int], seconds: float
 ) -> Measurement:
-    """Puts of 1 KiB; CPU is that of all the processes together."""
+    """Puts of 1 KiB; CPU is that of all the processes together. Free memory is touched first."""
     connections, window = cell
+    warm_free_pages()
     argv = [str(HERE / "bin/metabench"), "-j", "-p", str(port), "-t", TOPIC, "-b", str(BODY)]
     argv += ["-c", str(connections), "-w", str(window), "-d", f"{seconds:g}", "-u", "0.5"]
     for process in processes:

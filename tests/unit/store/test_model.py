@@ -11,6 +11,7 @@ from metamorphosis.errors import StoreError
 from metamorphosis.store.batch import PENDING, Batch
 from metamorphosis.store.messagestore import MessageStore
 from tests.support.partitions import Partition, put, record, stored
+from tests.support.seeds import seeds
 
 FAULTS = ("sync", "sync_all", "create", "truncate", "sync_directory")
 
@@ -154,7 +155,7 @@ class ModelTests(SynchronousTestCase):
 
     def test_random_operations(self) -> None:
         """Whatever breaks and whenever, the log is exactly what was acknowledged."""
-        for seed in range(150):
+        for seed in seeds(150):
             run = Run(self, self.mktemp(), seed)
             try:
                 for _ in range(150):

@@ -31,6 +31,7 @@ from metamorphosis.errors import InvalidState
 from metamorphosis.message import HEADER
 from metamorphosis.testing.runtime import MemoryRuntime
 from tests.support.memorybroker import Log, MemoryBroker
+from tests.support.seeds import seeds
 
 STEPS = 120
 NUMBERS = (0, 1)  # of the partitions
@@ -340,7 +341,7 @@ class FetchingModelTests(SynchronousTestCase):
 
     def test_random_lives(self) -> None:
         """Nothing is skipped, and nothing acknowledged that was not processed."""
-        for seed in range(60):
+        for seed in seeds(60):
             model = Model(seed)
             for _ in range(STEPS):
                 model.step()

@@ -24,6 +24,7 @@ from metamorphosis.cluster.model import WatchEvent
 from metamorphosis.errors import RegistryUnavailable
 from metamorphosis.testing.registry import MemoryRegistry
 from tests.support.group import PATHS, Group, Member
+from tests.support.seeds import seeds
 
 STEPS = 60
 CALM_SECONDS = 400.0  # a held listener, a patient retry and two audits
@@ -346,5 +347,5 @@ class ModelTests(SynchronousTestCase):
 
     def test_random_lives(self) -> None:
         """Two strategies, forty seeds."""
-        for seed in range(40):
+        for seed in seeds(40):
             self.run_model(seed)
