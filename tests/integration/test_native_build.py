@@ -12,7 +12,8 @@ from pathlib import Path
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from tests.run import INTERPRETERS, ROOT
+from tests.run import INTERPRETERS
+from tests.stageprocess import ROOT
 
 IMPORT = "from metamorphosis.native import way; print(way)"
 

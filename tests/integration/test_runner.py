@@ -10,7 +10,8 @@ import sys
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests import run
+from tests import run, stageprocess
+from tests.stageprocess import ROOT, Outcome, TrialStage
 from tests.support.broker import environment
 
 SAMPLE = """
@@ -138,9 +139,9 @@ class StageTests(SynchronousTestCase):
         with open(os.path.join(self.directory, "sample.py"), "w", encoding="utf-8") as file:
             file.write(SAMPLE)
 
-    def outcome(self, name: str) -> run.Outcome:
+    def outcome(self, name: str) -> Outcome:
         """Run a stage and read its journal."""
-        stage = run.TrialStage("sample", (name,))
+        stage = TrialStage("sample", (name,))
         stage.journal = os.path.join(self.directory, "journal")
         stage.output = os.path.join(self.directory, "output")
         command = [sys.executable, "-m", "tests.stage", stage.journal, f"{self.directory}/trial"]
@@ -177,7 +178,7 @@ class StageTests(SynchronousTestCase):
 
     def test_stage_that_never_began(self) -> None:
         """A process that dies before its first test is one failure with its output."""
-        stage = run.TrialStage("sample", ("sample",))
+        stage = TrialStage("sample", ("sample",))
         stage.journal = os.path.join(self.directory, "no-journal")
         stage.output = os.path.join(self.directory, "output")
         with open(stage.output, "w", encoding="utf-8") as output:
@@ -201,15 +202,44 @@ class StageTests(SynchronousTestCase):
     def test_two_at_a_time(self) -> None:
         """Stages that wait for each other both end; each has ports of its own."""
         names = [f"sample.MeetingTests.test_{name}" for name in ("first", "second")]
-        stages = {name: run.TrialStage(f"meeting-{name}", (name,)) for name in names}
+        stages = {name: TrialStage(f"meeting-{name}", (name,)) for name in names}
         paths = environment()["PYTHONPATH"] + os.pathsep + self.directory
         self.patch(os, "environ", {**os.environ, "PYTHONPATH": paths})
         self.patch(run, "stage", stages.__getitem__)
         self.patch(sys, "stdout", io.StringIO())
-        total = run.Outcome()
+        total = Outcome()
         run.run_stages(names, 2, total)
         self.assertEqual(total.line, "2 passed, 0 failed, 0 skipped")
         self.assertEqual({each.worker for each in stages.values()}, {0, 1})
+
+    def test_files_in_memory(self) -> None:
+        """Unit tests keep them there while it is plenty, and they go with the stage."""
+        memory = os.path.join(self.directory, "memory")
+        self.patch(stageprocess, "MEMORY", memory)
+        plenty = stageprocess.PLENTY
+        for free in ((0, 0), (plenty, plenty - 1), (plenty - 1, plenty)):
+            self.patch(stageprocess, "free_in_memory", lambda free=free: free)
+            self.assertTrue(stageprocess.directory_of("unit").startswith(stageprocess.WORK))
+        self.patch(stageprocess, "free_in_memory", lambda: (plenty, plenty))
+        self.assertTrue(stageprocess.directory_of("faults").startswith(stageprocess.WORK))
+        found = {stageprocess.directory_of(name) for name in ("unit", "unit-3.12", "pure")}
+        self.assertEqual({os.path.dirname(each) for each in found}, {memory})
+        self.assertEqual(len(found), 3)
+        self.patch(sys, "stdout", io.StringIO())
+        for end in (TrialStage.finish, TrialStage.terminate):
+            stage = TrialStage("unit-sample", ("tests.unit.test_terminal",))
+            stage.start()
+            stage.process.wait(60)
+            self.assertEqual(len(os.listdir(memory)), 1)
+            end(stage)
+            self.assertEqual(os.listdir(memory), [])
+
+    def test_free_memory(self) -> None:
+        """None where there is no such file system; otherwise both numbers are counted in bytes."""
+        self.patch(stageprocess, "MEMORY", os.path.join(self.directory, "missing"))
+        self.assertEqual(stageprocess.free_in_memory(), (0, 0))
+        self.patch(stageprocess, "MEMORY", self.directory)
+        self.assertGreater(min(stageprocess.free_in_memory()), 1 << 20)
 
     def test_integration_parts(self) -> None:
         """Each module is in one of them, and the longest are not in the same."""
@@ -226,7 +256,7 @@ class StageTests(SynchronousTestCase):
 
     def test_tests_of_the_other_pythons(self) -> None:
         """All unit tests are among them but those about the sources, which are there."""
-        package = os.path.join(run.ROOT, "tests", "unit")
+        package = os.path.join(ROOT, "tests", "unit")
         there = {
             name.removesuffix(".py")
             for name in os.listdir(package)
@@ -246,7 +276,7 @@ class StageTests(SynchronousTestCase):
 
     def test_cut_journal(self) -> None:
         """An incomplete last line is ignored."""
-        stage = run.TrialStage("sample", ("sample",))
+        stage = TrialStage("sample", ("sample",))
         stage.journal = os.path.join(self.directory, "journal")
         start = json.dumps({"what": "start", "test": "a", "text": ""})
         with open(stage.journal, "w", encoding="utf-8") as journal:

@@ -18,7 +18,8 @@ from tests.mutants.coverage import record
 from tests.mutants.host import NO_END, NOTICED, SURVIVED
 from tests.mutants.planting import Fault, sample
 from tests.mutants.trying import Outcome, Tests, Trial
-from tests.run import ROOT, further_pythons
+from tests.run import further_pythons
+from tests.stageprocess import ROOT
 
 WORK = os.path.join(ROOT, ".cache", "mutants")
 EQUIVALENT = os.path.join(ROOT, "tests", "mutants", "equivalent.txt")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 SHARE = int(os.environ.get("SEEDS_SHARE", "1"))
-"""One in so many: see ``SHORTER`` of ``tests.run``."""
+"""One in so many: see ``SHORTER`` of ``tests.stageprocess``."""
 
 
 def seeds(count: int) -> range:
