@@ -254,6 +254,27 @@ class LimitTests(ConnectionCase):
         self.assertEqual([(1, TIMED_OUT, b"")], self.outcomes)
         self.assertEqual(1, self.connection.unknown_replies)
 
+    def test_wait_longer(self) -> None:
+        """A request may be waited for again, for the time that is given, and no sweep comes before
+        that."""
+        told: list[tuple[int, bytes]] = []
+
+        def waiter(status: int, body: bytes, opaque: int) -> None:
+            told.append((status, body))
+
+        opaque = self.ask(waiter=waiter)
+        self.link.take()
+        self.runtime.advance(3.05)
+        for status in (TIMED_OUT, 200):
+            self.connection.wait_longer(opaque, waiter, 2.0)
+            self.runtime.advance(1.9)
+            if status == 200:
+                self.link.receive(b"result 200 0 %d\r\n" % opaque)
+            else:
+                self.assertEqual(1, len(told))
+                self.runtime.advance(0.2)
+        self.assertEqual([(TIMED_OUT, b""), (TIMED_OUT, b""), (200, b"")], told)
+
     def test_never_sent(self) -> None:
         """A request that the socket did not take in its time is not sent afterwards, and its
         outcome is known."""
@@ -632,6 +653,15 @@ class BackPressureTests(ConnectionCase):
         self.assertTrue(self.connection.writable)
         link = self.connect()
         self.ask(timeout=1)
+        self.assertEqual(1, link.take().count(b"\r\n"))
+
+    def test_full_at_its_end(self) -> None:
+        """A link that was given up with a full queue does not stall the next one."""
+        self.connection.fail("on purpose")
+        self.link.stall()
+        self.runtime.turn()
+        link = self.connect()
+        self.ask()
         self.assertEqual(1, link.take().count(b"\r\n"))
 
     def test_pause_reading_survives_the_link(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -286,6 +287,23 @@ class LoopbackTests(ConnectionsCase):
         self.assertTrue(is_own_address("127.0.0.1"))
         self.assertFalse(is_own_address("localhost"))
         self.assertFalse(is_own_address("192.0.2.1"))
+
+    def test_port(self) -> None:
+        """The system chooses it: others may not be ours."""
+        ports: list[object] = []
+        bind = socket.socket.bind
+
+        class Probe(socket.socket):
+            """Notes the port."""
+
+            def bind(self, address: Any) -> None:
+                """See ``socket``."""
+                ports.append(address[1])
+                bind(self, address)
+
+        self.patch(socket, "socket", Probe)
+        self.assertTrue(is_own_address("127.0.0.1"))
+        self.assertEqual([0], ports)
 
 
 class CloseTests(ConnectionsCase):

@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from metamorphosis.client.model import OutgoingMessage
 from metamorphosis.client.producer.puts import Put
 from metamorphosis.client.producer.retrying import Retrying
-from metamorphosis.errors import NotConnected
+from metamorphosis.errors import NotConnected, SendTimeout
 from metamorphosis.testing.runtime import MemoryRuntime
 
 
@@ -16,6 +16,7 @@ class RetryingTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.runtime = MemoryRuntime()
+        self.runtime.advance(1000)
         self.tried: list[Put] = []
 
     def retrying(self, budget: float = 120.0) -> Retrying:
@@ -40,6 +41,17 @@ class RetryingTests(SynchronousTestCase):
         self.assertEqual([early], self.tried)
         self.runtime.advance(0.4)
         self.assertEqual([early, late], self.tried)
+
+    def test_time_behind_others(self) -> None:
+        """It is part of the budget; so is the time of an attempt that got no answer."""
+        error = NotConnected("on purpose")
+        for since, expected in ((950.0, True), (930.0, False)):
+            put = self.put()
+            put.since = since
+            self.assertIs(expected, self.retrying(60.0).has_time(put, error))
+        for budget, expected in ((3.2, True), (3.05, False)):
+            late = SendTimeout("on purpose")
+            self.assertIs(expected, self.retrying(budget).has_time(self.put(), late))
 
     def test_no_time_left(self) -> None:
         """A pause that ends with the budget leaves no time for an attempt."""
