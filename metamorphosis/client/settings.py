@@ -218,7 +218,6 @@ class ConsumerConfig:
     are not acknowledged. 0: unlimited, as in the original."""
 
     def __post_init__(self) -> None:
-        _check_group(self.group)
         _check(self, InvalidConsumerConfig)
         if self.offset_at_ms is not None and (self.offset or self.always_consume_from_max_offset):
             other = "offset" if self.offset else "always_consume_from_max_offset"

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -99,9 +102,25 @@ class QueueTests(StoreCase):
     def test_pages_of_large_messages(self) -> None:
         """A page has at most some megabytes and the message that exceeds them."""
         store = self.open()
-        store.append_all((number, bytes(PAGE_BYTES // 2 + 1)) for number in range(3))
+        store.append_all((number, bytes(PAGE_BYTES // 2)) for number in range(3))
         first = store.items()
         self.assertEqual([2, 1], [len(first), len(store.items(first[-1].token))])
+
+    def test_any_thread(self) -> None:
+        """Whichever thread a pool gives the work to."""
+        store = self.open()
+        failures: list[Exception] = []
+
+        def append() -> None:
+            try:
+                store.append(1, b"a")
+            except Exception as error:
+                failures.append(error)
+
+        thread = Thread(target=append)
+        thread.start()
+        thread.join()
+        self.assertEqual(([], [b"a"]), (failures, self.values(store)))
 
     def test_append_all_is_all_or_nothing(self) -> None:
         """A key that does not fit 64 bits refuses the whole batch, and the store continues."""
@@ -149,6 +168,12 @@ class NameTests(StoreCase):
         (file,) = self.directory.glob("*.sqlite")
         self.assertEqual("a%2Eb%7Ec%2Fd@0-0.sqlite", file.name)
 
+    def test_directories_are_made(self) -> None:
+        """All that are missing."""
+        self.directory = self.directory / "below" / "it"
+        self.open().append(1, b"x")
+        self.assertEqual(["test@0-0"], LocalStore.names(self.directory))
+
     def test_names_of_no_directory(self) -> None:
         """Where nothing was ever kept there are no names."""
         self.assertEqual([], LocalStore.names(self.directory))
@@ -170,6 +195,20 @@ class SharingTests(StoreCase):
         second.append(2, b"b")
         self.assertEqual(([b"a"], [b"b"]), (self.values(first), self.values(second)))
         self.assertEqual("test@0-0~2.sqlite", second.path.name)
+
+    def test_second_opener_does_not_wait(self) -> None:
+        """The first one may have the file for months."""
+        waits: list[float] = []
+        connect = sqlite3.connect
+
+        def note(path: Path, timeout: float, **options: Any) -> sqlite3.Connection:
+            waits.append(timeout)
+            return connect(path, timeout, **options)
+
+        self.patch(sqlite3, "connect", note)
+        self.open()
+        self.open()
+        self.assertEqual({0}, set(waits))
 
     def test_next_opener_takes_over_what_was_left(self) -> None:
         """Unused files are emptied into the new one; those in use are not."""

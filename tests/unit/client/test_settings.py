@@ -91,7 +91,9 @@ class ClientConfigTests(SynchronousTestCase):
 
     def test_root(self) -> None:
         """As the broker reads ``zk.zkRoot``."""
-        self.refused("zookeeper_root is ''; a path", zookeeper="a:1", zookeeper_root="")
+        for wrong in ("", " ", "/a//b", "/a\n"):
+            expected = f"zookeeper_root is {wrong!r}; a path"
+            self.refused(expected, zookeeper="a:1", zookeeper_root=wrong)
         root = ClientConfig(zookeeper="a:1", zookeeper_root="other/").zookeeper_root
         self.assertEqual("/other", root)
         self.assertEqual("/", ClientConfig(zookeeper="a:1", zookeeper_root="/").zookeeper_root)
@@ -171,7 +173,14 @@ class ConsumerConfigTests(SynchronousTestCase):
         """Of direct mode."""
         self.assertEqual("0-3", ConsumerConfig(group="g", partition="0-3").partition)
         self.refused("partition is '3'", group="g", partition="3")
-        self.refused("consumer_id is ' '; a name", group="g", consumer_id=" ")
+        for partition in ("0-x", "x-0", "-", "0"):
+            self.refused(f"partition is {partition!r}", group="g", partition=partition)
+
+    def test_consumer_id(self) -> None:
+        """It is the name of a node."""
+        self.assertEqual("a b", ConsumerConfig(group="g", consumer_id="a b").consumer_id)
+        for name in (" ", "", "a/b", "a\nb"):
+            self.refused(f"consumer_id is {name!r}; a name", group="g", consumer_id=name)
 
     def test_two_places_to_begin(self) -> None:
         """A time and something else: the error names both."""

@@ -370,6 +370,7 @@ class KeepingTests(OneWayCase):
         self.assertEqual(1, backlog.taken)
         line = self.runtime.log.texts("error")[0]
         self.assertIn("topic test, partition 0-3, 1 bytes, is lost: 500000", line)
+        backlog.number = KEPT_MOST
         self.assertFalse(policy(message, Partition(0, 3)))
         self.runtime.advance(10)
         what = "messages are lost: 500000 messages are kept already"
