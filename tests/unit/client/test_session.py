@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import time
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -17,7 +19,7 @@ from metamorphosis.client.settings import (
     consumer_config,
 )
 from metamorphosis.client.topics.brokerstats import parse_stats
-from metamorphosis.cluster.model import TopicBroker
+from metamorphosis.cluster.model import SessionEvent, SessionState, TopicBroker
 from metamorphosis.errors import (
     ClientClosed,
     InvalidArgument,
@@ -83,6 +85,13 @@ class DirectTests(SynchronousTestCase):
         self.successResultOf(starting)
         self.successResultOf(self.session.start())
         self.assertEqual([], self.runtime.attempts)
+
+    def test_connected_before_the_start(self) -> None:
+        """By whatever else uses the broker: the start is over at once."""
+        self.session.connections.acquire("host:8123", self)
+        self.runtime.accept("host:8123")
+        self.successResultOf(self.session.start())
+        self.session.connections.release("host:8123", self)
 
     def test_start_fails(self) -> None:
         """After the time an error that can be retried; the factory keeps trying."""
@@ -294,6 +303,8 @@ class DirectTests(SynchronousTestCase):
         """Host, milliseconds, and a number of the factory's."""
         first, second = self.session.next_session_id(), self.session.next_session_id()
         self.assertRegex(first, r"^.+-\d{13}-1$")
+        milliseconds = int(first.split("-")[-2])
+        self.assertTrue(0 <= time.time() * 1000 - milliseconds < 3_600_000, first)
         self.assertEqual(first[:-1] + "2", second)
 
     # -- statistics, conformance 82
@@ -405,6 +416,20 @@ class ZooKeeperTests(SynchronousTestCase):
         self.assertIn("ZooKeeper at zk:2181: no session within 30 s", str(failure.value))
         self.session.registry.resume()
         self.successResultOf(self.session.start())
+
+    def test_other_changes_of_the_session(self) -> None:
+        """Only a connection starts the factory."""
+        listeners: list[Callable[[SessionEvent], None]] = []
+        registry: Any = self.session.registry
+        registry.on_session = listeners.append
+        registry.reachable = False
+        starting: Any = self.session.start()
+        (changed,) = listeners
+        for state in (SessionState.SUSPENDED, SessionState.LOST):
+            changed(SessionEvent(state))
+            self.assertNoResult(starting)
+        changed(SessionEvent(SessionState.CONNECTED, True))
+        self.successResultOf(starting)
 
     def test_get_partitions_for_topic(self) -> None:
         """Those of masters, by number; none for an unknown topic. It starts the factory."""
