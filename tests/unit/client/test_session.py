@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +20,7 @@ from metamorphosis.client.settings import (
     consumer_config,
 )
 from metamorphosis.client.topics.brokerstats import parse_stats
-from metamorphosis.cluster.model import SessionEvent, SessionState, TopicBroker
+from metamorphosis.cluster.model import ConnectionFault, SessionEvent, SessionState, TopicBroker
 from metamorphosis.errors import (
     ClientClosed,
     InvalidArgument,
@@ -458,6 +459,42 @@ class ZooKeeperTests(SynchronousTestCase):
         publishing.cancel()
         self.failureResultOf(publishing)
         self.assertEqual([], self.session._children)
+
+    def test_refused(self) -> None:
+        """The reason is ZooKeeper's, and the start does not wait for long."""
+        self.session.registry.reachable = False
+        self.session.registry.outage = ConnectionFault("Connection refused", True)
+        starting = self.session.start()
+        self.runtime.advance(6)
+        failure = self.failureResultOf(starting, NotConnected)
+        self.assertIn("within 5 s (Connection refused); still trying", str(failure.value))
+
+    def test_registry_made(self) -> None:
+        """With the addresses and the time that are configured."""
+        made: list[tuple[str, int]] = []
+        self.runtime.registry = lambda *given: made.append(given)  # type: ignore
+        config = self.config.replaced(zookeeper_session_timeout_ms=7000)
+        SessionFactory(self.runtime, config)
+        self.assertEqual([("zk:2181", 7000)], made)
+
+    def test_constructor_that_fails(self) -> None:
+        """There is nothing to be closed when it is collected."""
+
+        def fail(*_: object) -> MemoryRegistry:
+            raise ZeroDivisionError("on purpose")
+
+        said: list[object] = []
+        self.patch(sys, "unraisablehook", said.append)
+        self.runtime.registry = fail  # type: ignore[method-assign]
+        self.assertRaises(ZeroDivisionError, SessionFactory, self.runtime, self.config)
+        gc.collect()
+        self.assertEqual([], said)
+
+    def test_parts(self) -> None:
+        """Topics end before the connections, and these before the ZooKeeper session."""
+        self.assertIs(self.session.directory, self.session.directory)
+        names = [name for name, _ in self.session._parts]
+        self.assertEqual(["the ZooKeeper session", "the connections", "the topics"], names)
 
     def test_registry_given(self) -> None:
         """A registry of the caller's is used in place of one made."""
