@@ -198,7 +198,6 @@ class Progress:
         """It counts as processed; messages before it that wait for their ``ack`` do as well."""
         self.resume_offset = message.next_offset
         self.retries = 0
-        self._failures.pop(message.offset, None)
         if self.state is not _ABANDONED:
             self._unacked.clear()
             self._handed = -1

@@ -81,6 +81,30 @@ class NewsTests(AssignedCase):
         self.let(1)
         self.assertEqual([b"two", b"three"], self.got)
 
+    def test_resume_before_the_first_message(self) -> None:
+        """A pause that ends while the listener is not finished yet delivers nothing."""
+        self.logs[0].append(b"one")
+        waiting: Deferred[None] = Deferred()
+        consumer = self.consumer()
+
+        async def assigned(keys: Any) -> None:
+            consumer.pause(*FIRST)
+            consumer.resume(*FIRST)
+            await waiting
+
+        self.listening(consumer.on_assigned(assigned))
+        self.let(10)
+        self.assertEqual([], self.got)
+        waiting.callback(None)
+        self.let(10)
+        self.assertEqual([b"one"], self.got)
+
+    def test_settings_in_a_row(self) -> None:
+        """Each listener is set by a method that returns the consumer."""
+        consumer = self.consumer()
+        for method in ("on_assigned", "on_revoked", "on_passed_over", "on_rejection"):
+            self.assertIs(consumer, getattr(consumer, method)(print), method)
+
     def test_ack_in_the_last_moment(self) -> None:
         """An ack during the revocation is stored for the next owner."""
         self.logs[0].append(b"one", b"two")

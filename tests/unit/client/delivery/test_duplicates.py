@@ -23,6 +23,7 @@ class DuplicateTests(SynchronousTestCase):
     def test_fresh(self) -> None:
         """Unknown messages are returned unchanged."""
         cache = DuplicateCache()
+        cache.add([])
         self.assertEqual([], cache.fresh([]))
         asked = messages(1, 2)
         self.assertIs(asked, cache.fresh(asked))

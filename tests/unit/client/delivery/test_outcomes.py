@@ -52,11 +52,34 @@ class FailureTests(DeliveryCase):
             self.rejected.clear()
             self.failing = {bad: 1}
             delivery = self.delivery(listener, batch=True)
+            self.assertIs(not behind, self.deliver(delivery, 0, 1, 2))
             while delivery.progress.resume_offset < 69:
                 self.round(delivery, 2)
             self.assertEqual(([[0, 1, 2], *behind], [bad]), (self.got, self.rejected))
             self.assertEqual(69, delivery.position.offset)
             self.rules.duplicates.forget("t", PARTITION)
+
+    def test_message_between_two_that_fail(self) -> None:
+        """It counts, whatever became of the one before it and of the one behind it."""
+        self.rules.max_retries = 1
+        delivery = self.delivery()
+        self.failing = {0: 2, 2: 1}
+        self.deliver(delivery, 0, 1, 2)
+        self.deliver(delivery, 0, 1, 2)
+        self.assertEqual(([0, 0, 1, 2], [0]), (self.got, self.rejected))
+        self.assertEqual((46, 1, True), self.position(delivery))
+        self.assertEqual([2], [each.id for each in self.rules.duplicates.fresh(messages(0, 1, 2))])
+
+    def test_seek_in_a_filter(self) -> None:
+        """The place that a filter has chosen counts, although it refuses its message."""
+
+        def wanted(group: str, message: ReceivedMessage) -> bool:
+            delivery.seek(500)
+            return False
+
+        delivery = self.delivery(filter=wanted)
+        self.assertFalse(self.deliver(delivery, 0, 1))
+        self.assertEqual((500, 500), (delivery.progress.resume_offset, delivery.position.offset))
 
     def test_message_that_fails_for_ever(self) -> None:
         """However often it comes, the messages before it are remembered as processed."""
@@ -79,6 +102,7 @@ class FailureTests(DeliveryCase):
         self.reject_error = None
         self.deliver(delivery, 0)
         self.assertEqual(([0], 0), (self.rejected, delivery.progress.retries))
+        self.assertEqual(23, delivery.progress.resume_offset)
 
     def test_text_of_a_rollback(self) -> None:
         """It says what happened, should a program log it."""
@@ -87,6 +111,25 @@ class FailureTests(DeliveryCase):
 
 class SlowTests(DeliveryCase):
     """A listener is slow for a while."""
+
+    def test_shorter_stretches(self) -> None:
+        """Each turn of a slow listener is half as long, down to about the time that it may take."""
+        turns: list[int] = []
+        call_later = self.runtime.call_later
+
+        def look(seconds: float, *more: object) -> object:
+            turns.append(len(self.got))
+            return call_later(seconds, *more)  # type: ignore[arg-type]
+
+        def listener(message: ReceivedMessage) -> None:
+            self.got.append(message.id)
+            self.runtime.clock.advance(0.006)
+
+        self.patch(self.runtime, "call_later", look)
+        done = self.runtime.start(self.delivery(listener).deliver(messages(*range(36))))
+        self.runtime.advance(1)
+        self.assertTrue(self.runtime.result(done))
+        self.assertEqual([16, 24, 28, 30, 33, 36], turns)
 
     def test_quick_again(self) -> None:
         """The loop gets its turn after the slow stretch, and not after each of the quick ones."""
@@ -128,6 +171,14 @@ class ListTests(IterationCase):
             self.iteration.ack(message)
             self.assertIn(end, (self.one.position.offset, self.other.position.offset))
             self.assertFalse(self.iteration.holds(message))
+
+    def test_commit_in_between(self) -> None:
+        """What is acknowledged can be stored before the rest is."""
+        found = self.taken()
+        self.one.position.modified = False
+        self.iteration.ack(found[0])
+        position = self.one.position
+        self.assertEqual((23, 0, True), (position.offset, position.message_id, position.modified))
 
     def test_rest_with_the_next_request(self) -> None:
         """Wherever the acknowledged part ends, the next request acknowledges the rest."""
