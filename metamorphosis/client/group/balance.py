@@ -163,11 +163,7 @@ class Balance:
     def _changed_topics(self, view: ClusterView) -> set[str]:
         """Topics whose lists differ from those of the last success."""
         topics = {**self._seen, **dict.fromkeys(view.topics)}
-        return {
-            topic
-            for topic in topics
-            if topic not in view.topics or self._seen.get(topic) != view.lists(topic)
-        }
+        return {topic for topic in topics if self._seen.get(topic) != view.lists(topic)}
 
     def _share_of(self, topic: str, view: ClusterView) -> list[Key]:
         consumers, partitions = view.lists(topic)

@@ -242,8 +242,7 @@ class Committing:
 
     async def commit(self) -> bool:
         """Store every dirty position; returns whether none is left. Errors leave them dirty."""
-        if not await self._turn.acquire():
-            return False
+        await self._turn.acquire()
         try:
             return await self._commit()
         finally:

@@ -118,7 +118,6 @@ class Membership:
         await self._remove(sorted(self._claimed))
         if self.registered:
             await self._own.remove(self._id_path)
-            self.registered = False
 
     async def wake_the_others(self, pause: Callable[[], Awaitable[object]]) -> None:
         """

@@ -161,8 +161,6 @@ class Rebalance:
     async def _run(self) -> None:
         while not self._closing.is_set:
             pause = await self._step()
-            if self._closing.is_set:
-                break
             if pause is None:  # balanced, or not connected
                 until = self._balance.audit_at if self._session.is_connected else float("inf")
                 if not self._settled.is_set:

@@ -60,6 +60,11 @@ class StrategyTests(SynchronousTestCase):
                     found = strategy(consumer, consumers, partitions)
                     self.assertEqual(share.split(), found, (strategy, consumer, partitions))
 
+    def test_end_of_the_ring(self) -> None:
+        """A partition behind the last point has the owner of the first one; by hand."""
+        for partition in ("5-45", "12-52", "15-57"):
+            self.assertEqual([partition], assign_by_ring("g_1", ["g_1", "g_2"], [partition]))
+
     def test_points(self) -> None:
         """Hashes of partitions, read little-endian and unsigned."""
         for text, point in (

@@ -112,12 +112,13 @@ class ListTests(ReaderCase):
             ("3", b'{"numParts":1}'),
             ("4-m-x", b'{"numParts":1}'),
             ("x-m", b'{"numParts":1}'),
+            ("\u0663-m", b'{"numParts":1}'),
         ):
             self.topic_node(name, data)
         self.assertEqual(["0-0"], self.view().partitions["test"])
         self.view()
         errors = self.group.runtime.log.texts("error")
-        self.assertEqual(5, len(errors))
+        self.assertEqual(6, len(errors))
         self.assertIn("/meta/brokers/topics-sub/test/1-m is skipped", " ".join(errors))
 
     def test_long_garbage_is_shown_by_its_beginning(self) -> None:

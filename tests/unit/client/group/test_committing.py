@@ -201,6 +201,18 @@ class CommitTests(CommittingCase):
         self.runtime.advance(60)
         self.assertEqual([], self.store.commits)
 
+    def test_stop_during_a_commit(self) -> None:
+        """It waits for that."""
+        move(self.take(), 100)
+        self.committing.start()
+        self.store.hold = True
+        self.runtime.advance(5)
+        stopped = self.runtime.start(self.committing.stop())
+        self.assertNoResult(stopped)
+        self.store.held[0].callback(None)
+        self.successResultOf(stopped)
+        self.assertEqual(100, self.stored().offset)  # type: ignore[union-attr]
+
     def test_moved_meanwhile(self) -> None:
         """A position that moves while it is written stays dirty, and what was read is stored."""
         position = self.take()
@@ -303,7 +315,8 @@ class FailureTests(CommittingCase):
         self.assertTrue(self.commit())
 
     def test_flush(self) -> None:
-        """A commit that is needed now is tried three times."""
+        """A commit that is needed now is tried three times, and no more than it has to be."""
+        self.assertTrue(self.runtime.run(self.committing.flush()))
         move(self.take(), 100)
         self.store.fault = OffsetStoreError("away")
         flushing = self.runtime.start(self.committing.flush())
@@ -374,6 +387,17 @@ class AsideTests(CommittingCase):
         move(self.position, 120)
         self.committing.set_aside()
         self.assertIs(self.position, self.take())
+
+    def test_failed_commit_before_another_one(self) -> None:
+        """From then on its offset is that of somebody else, who may have gone back to it."""
+        self.store.fault = OffsetStoreError("no answer")
+        self.commit()
+        self.store.fault = None
+        move(self.position, 120)
+        self.assertTrue(self.commit())
+        self.committing.set_aside()
+        self.put(100)
+        self.assertEqual(100, self.take().offset)
 
     def test_forgotten(self) -> None:
         """After all partitions have owners again, the store decides."""

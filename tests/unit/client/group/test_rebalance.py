@@ -481,6 +481,8 @@ class SessionTests(RebalanceCase):
         before = self.group.ids()
         first.registry.expire()
         self.group.advance(1)
+        text = "Group g: the ZooKeeper session of g_a ended; 2 partitions are claimed anew"
+        self.assertEqual([text], self.log.texts("warn"))
         self.assertEqual(before, self.group.ids())
         self.assertEqual(["0-0", "0-1"], first.reads())
         self.assertEqual(["0-2", "0-3"], second.reads())
@@ -600,11 +602,23 @@ class SessionTests(RebalanceCase):
         member.registry.suspend()
         self.group.advance(300)
         self.assertEqual(["0-0", "0-1", "0-2", "0-3"], member.reads())
+        calls = self.group.runtime.clock.getDelayedCalls()
+        self.assertLess(max(each.getTime() for each in calls), 400, "no timer that never ends")
         self.group.broker(1, test=1)
         member.registry.resume()
         self.group.advance(1)
         self.assertIn("1-0", member.reads())
         self.assertEqual(runs + 1, len(member.fetching.runs))
+
+    def test_claim_that_is_gone_after_an_outage(self) -> None:
+        """It is claimed again at once, not at the time of the next audit."""
+        member = self.group.joined("a")
+        member.registry.suspend()
+        self.group.tree.delete(PATHS.owner("g", "test", "0-1"))
+        self.group.advance(1)
+        member.registry.resume()
+        self.group.advance(0.1)
+        self.assertEqual("g_a", self.group.owners()["0-1"])
 
     def test_watches_after_a_lost_connection(self) -> None:
         """They are set again: what changes later is noticed at once."""
@@ -690,14 +704,15 @@ class FixedIdTests(RebalanceCase):
     def test_own_former_session(self) -> None:
         """A node of an earlier session of this process is not a reason to wait."""
         member = self.group.joined("one")
-        old = member.registry.crash()
-        member.registry.on_session(member.rebalance._session.event)
-        member.registry.resume()
-        self.group.advance(1)
-        self.assertEqual(["0-0", "0-1", "0-2", "0-3"], member.reads())
-        self.assertFalse(
-            [path for path, node in self.group.tree.nodes.items() if node.owner == old]
-        )
+        for _ in range(3):
+            old = member.registry.crash()
+            member.registry.on_session(member.rebalance._session.event)
+            member.registry.resume()
+            self.group.advance(1)
+            self.assertEqual(["0-0", "0-1", "0-2", "0-3"], member.reads())
+            self.assertFalse(
+                [path for path, node in self.group.tree.nodes.items() if node.owner == old]
+            )
 
 
 class AuditTests(RebalanceCase):
