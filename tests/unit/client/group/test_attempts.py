@@ -39,8 +39,10 @@ class PauseTests(RebalanceCase):
 
     def test_failures(self) -> None:
         """Each pause is twice the one before, up to the sync time."""
-        self.failing().join()
+        member = self.failing()
+        member.join()
         self.group.advance(30)
+        self.failureResultOf(member.registering, NotEmpty)
         pauses = [b - a for a, b in zip(self.attempts, self.attempts[1:], strict=False)]
         first = rebalance.FIRST_RETRY_SECONDS
         least = rebalance.LEAST_PAUSE_SECONDS
@@ -81,7 +83,11 @@ class PauseTests(RebalanceCase):
         self.group.joined("a")
         self.group.advance(balance.AUDIT_SECONDS - 1 - self.group.runtime.seconds())
         self.assertEqual([], self.log.texts("warn"))
-        self.group.advance(1 + audit.WAKE_SECONDS)
+        waking = []
+        for _ in range(3):
+            self.group.advance(audit.WAKE_SECONDS * 0.9)
+            waking.append(len(self.group.ids()) > 2)
+        self.assertEqual([False, True, False], waking)
         text = "Group g: unclaimed partitions: test 0-2, test 0-3; waking all members"
         self.assertEqual([text], self.log.texts("warn"))
 
@@ -96,27 +102,24 @@ class PauseTests(RebalanceCase):
             self.group.advance(60)
             failed = ["not balanced yet" in text for text in self.log.texts("info")]
             self.assertEqual([False, *[True] * balance.RELEASING_TRIES, False], failed[:5])
+            self.assertIn("(attempt 7)", self.log.texts("warn")[0], "from now on it is unusual")
             owner.stop()
             self.group.advance(10)
             self.assertIn(f"{broker_id}-0", member.reads())
 
     def test_contested_claim_that_is_free_meanwhile(self) -> None:
-        """A node that is gone before it is watched is claimed at once, however long the pauses."""
+        """A node that is gone before it is watched is claimed without a pause."""
         path = PATHS.owner("g", "test", "1-0")
         owner = self.foreign(path, b"g_x")
         member = self.group.joined("a")
-        self.group.broker(1, test=1)
-        self.group.advance(60)
 
         def stop(operation: str, place: str) -> None:
             if (operation, place) == ("exists", path):
                 owner.stop()
-                self.attempts.append(self.group.runtime.seconds())
 
         member.registry.faults = stop
-        while not self.attempts:
-            self.group.advance(0.01)
-        self.group.advance(2 * rebalance.LEAST_PAUSE_SECONDS)
+        self.group.broker(1, test=1)
+        self.group.advance(rebalance.LEAST_PAUSE_SECONDS)
         self.assertIn("1-0", member.reads())
 
     def test_nodes_of_others(self) -> None:
@@ -134,6 +137,29 @@ class PauseTests(RebalanceCase):
         touched = {path[-3:] for _, path in member.registry.calls if "/owners/" in path}
         self.assertEqual({"0-1"}, touched)
         owner.stop()
+
+    def test_soonest_audit(self) -> None:
+        """After half of the longest time."""
+        self.patch(rebalance.random, "uniform", lambda least, most: least)
+        self.group.joined("a")
+        self.group.tree.delete(PATHS.owner("g", "test", "0-1"))
+        self.group.advance(balance.AUDIT_SECONDS - self.group.runtime.seconds() - 0.1)
+        self.assertNotIn("0-1", self.group.owners())
+        self.group.advance(0.2)
+        self.assertEqual("g_a", self.group.owners()["0-1"])
+
+    def test_waking_that_stays(self) -> None:
+        """A node that could not be removed goes with the member."""
+        self.foreign("/meta/consumers/g/ids/g_java", b"test")
+        member = self.group.joined("a")
+        member.registry.faults = lambda operation, path: (
+            RegistryUnavailable("no") if operation == "delete" and "g_wake-" in path else None
+        )
+        self.group.advance(balance.AUDIT_SECONDS)
+        self.assertEqual(3, len(self.group.ids()))
+        member.registry.faults = lambda operation, path: None
+        self.result(member.runtime.start(member.rebalance.unregister()))
+        self.assertEqual(["g_java"], list(self.group.ids()))
 
 
 class LeavingTests(RebalanceCase):

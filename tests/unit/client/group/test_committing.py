@@ -201,6 +201,18 @@ class CommitTests(CommittingCase):
         self.runtime.advance(60)
         self.assertEqual([], self.store.commits)
 
+    def test_start_again(self) -> None:
+        """A second start does nothing, and neither does one after the end."""
+        position = self.take()
+        self.committing.start()
+        self.committing.start()
+        self.assertEqual(1, len(self.runtime.clock.getDelayedCalls()))
+        self.runtime.run(self.committing.stop())
+        self.committing.start()
+        move(position, 100)
+        self.runtime.advance(60)
+        self.assertEqual([], self.store.commits)
+
     def test_stop_during_a_commit(self) -> None:
         """It waits for that."""
         move(self.take(), 100)
