@@ -28,6 +28,7 @@ from metamorphosis.errors import (
     InvalidConsumerConfig,
     InvalidState,
     NotConnected,
+    RequestTimeout,
     ServiceUnavailable,
 )
 from metamorphosis.testing.registry import MemoryRegistry
@@ -351,6 +352,15 @@ class DirectTests(SynchronousTestCase):
         link.answer(200, b"pid 7\r\n")
         self.assertEqual({"meta://third:1": {"pid": "7"}}, self.successResultOf(asked))
         self.assertFalse(link.open)
+
+    def test_stats_without_answer(self) -> None:
+        """They are waited for three seconds."""
+        self.started()
+        asked = self.session.get_stats("host:8123")
+        self.runtime.advance(2.9)
+        self.assertNoResult(asked)
+        self.runtime.advance(0.2)
+        self.failureResultOf(asked, RequestTimeout)
 
     def test_stats_refused(self) -> None:
         """The target's refusal is an error; of many brokers one that fails is left out."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from metamorphosis.client.topics.absence import Absence
+from metamorphosis.client.topics.absence import Absence, not_published
 from metamorphosis.cluster.model import ConnectionFault
 from metamorphosis.cluster.paths import Paths
 from metamorphosis.errors import NoNode, NoPartition, UnknownTopic, WrongRoot
@@ -62,6 +62,7 @@ class ReasonTests(ProducingCase):
         """Brokers are there, and named, but the topic never was."""
         self.register(0, "other")
         self.register(12, "other")
+        self.tree.create("/meta/brokers/ids/strange", b"", 1)
         parts = f"no {PUB}/test in ZooKeeper at zk:2181", "ids of the registered brokers: 0, 12"
         self.assertReason(self.reason(), UnknownTopic, False, *parts)
 
@@ -86,6 +87,13 @@ class ReasonTests(ProducingCase):
         self.register(3, "other")
         parts = "no broker takes its messages at present", f"{PUB}/test in", "brokers: 3"
         self.assertReason(self.reason(), NoPartition, True, *parts)
+
+    def test_many_topics(self) -> None:
+        """Twenty are named, and the number of the others."""
+        names = [f"t{number:02}" for number in range(22)]
+        for count, end in ((0, ": nothing"), (20, ", t19"), (22, ", t19 and 2 more")):
+            text = str(not_published("test", names[:count]))
+            self.assertTrue(text.endswith(end), text)
 
     def test_not_read_yet(self) -> None:
         """ZooKeeper is away, for a reason."""

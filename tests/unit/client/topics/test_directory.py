@@ -162,7 +162,9 @@ class PublishTests(DirectoryCase):
         self.register(1)
         done = self.publish()
         self.link(0)
-        self.runtime.refuse_all("Connection refused", 5.2)
+        self.runtime.refuse_all("Connection refused", 4.7)
+        self.assertFalse(done.called)
+        self.runtime.refuse_all("Connection refused", 0.5)
         self.runtime.result(done)
         self.assertIn("(Connection refused)", self.runtime.log.texts("warn")[-1])
 
@@ -235,8 +237,7 @@ class WatchTests(DirectoryCase):
         """Row 11: a broker without a node below topics-pub is not selectable, though it runs."""
         self.tree.delete(f"{PUB}/test/0-m")
         self.assertEqual([], self.published())
-        with self.assertRaises(NoPartition):
-            self.directory.topic_for("test")
+        self.assertIn("in ZooKeeper at zk:2181", str(self.absence()))
 
     def test_reread_after_reconnection(self) -> None:
         """Watches are gone with the connection: what happened meanwhile is seen afterwards."""
@@ -304,8 +305,88 @@ class WatchTests(DirectoryCase):
         self.runtime.turn()
         self.assertEqual({}, dict(self.directory.topics))
         self.assertFalse(self.link().open)
+        self.assertEqual([], self.runtime.clock.getDelayedCalls())
         self.register(1)
         self.assertEqual([], self.runtime.attempts)
+
+    def test_released_beside_another_one(self) -> None:
+        """A connection that another topic needs keeps nothing of the first."""
+        self.register(0, "other")
+        self.runtime.result(self.publish("other"))
+        (broker,) = self.directory.topics["test"].brokers.values()
+        self.assertEqual(2, len(broker.changes._watching))
+        self.directory.release("test", self.user)
+        self.assertEqual(1, len(broker.changes._watching))
+
+    def test_broker_that_leaves_one_topic(self) -> None:
+        """Its connection, which another topic needs, keeps nothing of the first."""
+        self.register(1)
+        self.register(1, "other")
+        self.runtime.result(self.publish("other", self.link(1)))
+        broker = self.directory.topics["test"].brokers[1]
+        self.tree.delete(f"{PUB}/test/1-m")
+        self.assertEqual(["0-0"], self.published())
+        self.assertEqual(1, len(broker.changes._watching))
+
+    def test_partitions_are_logged(self) -> None:
+        """At each change, and no more often."""
+        self.register(1, partitions=2)
+        self.registry.suspend()
+        self.registry.resume()
+        texts = [text for text in self.runtime.log.texts("info") if "writable" in text]
+        text = "Topic test: {} writable partitions on brokers {}"
+        self.assertEqual([text.format(1, "0"), text.format(3, "0, 1")], texts)
+
+    def fail_once(self) -> None:
+        """The look that is under way, and no later one."""
+
+        def once(operation: str, path: str) -> Exception:
+            self.registry.faults = lambda operation, path: None
+            return RegistryError("no")
+
+        self.registry.faults = once
+        self.registry.release()
+
+    def test_release_during_a_look_that_fails(self) -> None:
+        """Nothing is said of a forgotten topic, and it is not read again."""
+        self.registry.hold()
+        self.register(1)
+        self.directory.release("test", self.user)
+        self.fail_once()
+        self.assertEqual([], self.runtime.log.texts("warn"))
+        self.assertEqual([], self.runtime.clock.getDelayedCalls())
+
+    def test_change_during_a_look_that_fails(self) -> None:
+        """It is read again at once, and nothing is said."""
+        self.registry.hold()
+        self.register(1)
+        self.directory._watch.look(self.directory.topics["test"])  # type: ignore[union-attr]
+        self.fail_once()
+        self.assertEqual(["0-0", "1-0"], self.published())
+        self.assertEqual([], self.runtime.log.texts("warn"))
+
+    def test_release_between_two_looks(self) -> None:
+        """No timer is left."""
+        self.registry.hold()
+        self.register(1)
+        self.fail_once()
+        self.assertEqual(["0-0"], self.published())
+        self.directory.release("test", self.user)
+        self.link().lose()
+        self.assertEqual([], self.runtime.clock.getDelayedCalls())
+
+    def test_change_between_two_looks(self) -> None:
+        """What was to be read later is read now, and not later as well."""
+        self.registry.hold()
+        self.register(1)
+        self.fail_once()
+        self.registry.suspend()
+        self.registry.resume()
+        self.assertEqual(["0-0", "1-0"], self.published())
+        self.link(1)
+        self.registry.calls.clear()
+        self.runtime.advance(10)
+        self.assertEqual([], self.registry.calls)
 
     def test_release_during_a_look(self) -> None:
         """What was read for a forgotten topic is dropped."""
@@ -483,6 +564,12 @@ class DefaultTopicTests(DirectoryCase):
         with self.assertRaisesRegex(InvalidState, "default topic is default and cannot become b"):
             self.runtime.result(self.set_default("b"))
 
+    def test_wrong_name(self) -> None:
+        """It does not become the default."""
+        with self.assertRaises(InvalidArgument):
+            self.runtime.result(self.set_default(" "))
+        self.assertIsNone(self.directory.default_topic)
+
     def test_published_before(self) -> None:
         """A topic that the user published before becomes the default all the same."""
         self.register(0)
@@ -505,6 +592,35 @@ class AskingTests(DirectoryCase):
         self.assertEqual([], self.runtime.run(self.directory.partitions_of("nobody")))
         self.assertNotIn(f"{PUB}/nobody", self.tree.nodes)
         self.assertEqual({}, {key: found for key, found in self.tree.watches.items() if found})
+
+    def test_partitions_of_a_broker_that_leaves(self) -> None:
+        """It is left out where it goes between the list and its own node."""
+        self.register(0)
+        self.register(1)
+
+        def vanish(operation: str, path: str) -> None:
+            if (operation, path) == ("get", f"{PUB}/test/1-m"):
+                self.tree.delete(path)
+
+        self.registry.faults = vanish
+        found = self.runtime.run(self.directory.partitions_of("test"))
+        self.assertEqual(["0-0"], [str(each) for each in found])
+
+    def test_partitions_of_no_name(self) -> None:
+        """It is refused as it is elsewhere."""
+        with self.assertRaisesRegex(InvalidArgument, "topic is ' '; the name of a topic"):
+            self.runtime.run(self.directory.partitions_of(" "))
+
+    def test_looks_for_the_reason(self) -> None:
+        """Messages to a topic without partitions ask ZooKeeper every few seconds, not each time."""
+        self.runtime.advance(100)
+        self.runtime.result(self.publish())
+        for seconds, is_read in ((5, False), (0.1, True), (5, False)):
+            self.runtime.advance(seconds)
+            self.registry.calls.clear()
+            self.absence()
+            self.runtime.turn()
+            self.assertEqual(is_read, bool(self.registry.calls))
 
     def test_never_published(self) -> None:
         """Row 4: it is said, with what was published."""
@@ -535,6 +651,10 @@ class DirectTests(DirectoryCase):
         self.assertEqual(["-1--1"], self.published())
         broker = self.directory.broker_of("test", ANY_PARTITION)
         self.assertEqual("meta://host0:8123", broker.url)
+        self.session.connections.release("host0:8123", self.session)
+        self.directory.release("test", self.user)
+        self.runtime.turn()
+        self.assertFalse(self.link().open)
 
     def test_nobody_knows_the_partitions(self) -> None:
         """Section 14.4: an illegal state."""
