@@ -54,25 +54,35 @@ class Gathering:
         have = self._collected()
         if not self._allowed or have + answered < 2:
             return False
-        now = self._clock.seconds()
         self._wanted = have + answered
-        self._have = have
-        self._quiet_at = now + QUIET_SECONDS
-        self._ends_at = now + flush_seconds * SHARE_OF_FLUSH
-        self._look_soon()
+        self._longest = flush_seconds * SHARE_OF_FLUSH
+        self._clock.callLater(0, self._first_look)
         return True
 
-    def _look_soon(self) -> None:
-        """Check again in the next turn, after the sockets were read."""
-        self._clock.callLater(0, self._look)
+    def _first_look(self) -> None:
+        """The replies have left. The reactor may not have read the sockets since, so the time
+        begins now."""
+        self._have = self._collected()
+        now = self._clock.seconds()
+        self._ends_at = now + self._longest
+        self._go_on(now)
 
     def _look(self) -> None:
-        now = self._clock.seconds()
+        """The sockets were read once more."""
         have = self._collected()
+        now = self._clock.seconds()
         if have > self._have:
             self._have = have
-            self._quiet_at = now + QUIET_SECONDS
-        if have >= self._wanted or now >= self._quiet_at or now >= self._ends_at:
+            self._go_on(now)
+        elif now >= self._quiet_at or now >= self._ends_at:
             self._done()
         else:
-            self._look_soon()
+            self._clock.callLater(0, self._look)
+
+    def _go_on(self, now: float) -> None:
+        """Requests have arrived, or may arrive: wait for more, unless it is enough."""
+        if self._have >= self._wanted or now >= self._ends_at:
+            self._done()
+            return
+        self._quiet_at = now + QUIET_SECONDS
+        self._clock.callLater(0, self._look)

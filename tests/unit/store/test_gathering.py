@@ -53,10 +53,11 @@ class WaitTests(GatheringCase):
     """The next batch waits for the answered clients."""
 
     def flush(self, count: int) -> None:
-        """``count`` puts are flushed and answered."""
+        """``count`` puts are flushed and answered, and the replies have left."""
         batch = self.puts(count)
         self.threads.release_one()
         self.assertIs(batch.state, STORED)
+        self.clock.advance(0)
 
     def test_as_many_as_were_answered(self) -> None:
         """Three replies have left: the third put completes the batch."""
@@ -91,6 +92,29 @@ class WaitTests(GatheringCase):
         self.assertEqual(self.written(), 10)
         self.clock.advance(gathering.QUIET_SECONDS * 1.1)
         self.assertEqual((self.written(), self.threads.held), (12, 1))
+
+    def test_replies_that_take_their_time(self) -> None:
+        """The time until the replies have left, and the sockets are read, does not count."""
+        batch = self.puts(3)
+        self.threads.release_one()
+        self.assertIs(batch.state, STORED)
+        self.clock.advance(0.01)
+        self.puts(2)
+        self.clock.advance(0)
+        self.assertEqual((self.written(), self.threads.held), (3, 0))
+        self.puts(1)
+        self.clock.advance(0)
+        self.assertEqual((self.written(), self.threads.held), (6, 1))
+
+    def test_all_come_at_once(self) -> None:
+        """They are written by the first look, without another turn."""
+        batch = self.puts(3)
+        self.threads.release_one()
+        self.assertIs(batch.state, STORED)
+        self.puts(3)
+        self.clock.advance(0)
+        self.assertEqual((self.written(), self.threads.held), (6, 1))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_a_quarter_of_the_flush(self) -> None:
         """However many come: no longer."""
@@ -143,7 +167,8 @@ class LoneTests(GatheringCase):
         self.puts(2)
         self.assertEqual(self.threads.held, 1)
         self.threads.release_one()
-        self.clock.advance(0.001)
+        for _ in range(2):
+            self.clock.advance(0.001)
         self.puts(1)
         self.assertEqual(self.threads.held, 1)
 

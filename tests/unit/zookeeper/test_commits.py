@@ -305,12 +305,13 @@ class GatheringTests(CommitsCase):
         self.threads.hold()
 
     def answer(self, count: int, seconds: float = 400e-6) -> None:
-        """``count`` changes are committed and answered."""
+        """``count`` changes are committed and answered, and the replies have left."""
         self.storage.seconds = seconds
         waiters = [self.change(f"/first{number}") for number in range(count)]
         self.turn()
         self.threads.release_one()
         self.assertEqual([waiter.durable for waiter in waiters], [[1]] * count)
+        self.turn()
 
     def test_as_many_as_were_answered(self) -> None:
         """The third change completes the batch, before any time has passed."""
