@@ -50,6 +50,7 @@ class EventTests(SynchronousTestCase):
         self.assertNoResult(waiting)
         self.runtime.advance(0.1)
         self.assertFalse(self.successResultOf(waiting))
+        self.assertEqual({}, self.event._waiting, "kept for ever")
         self.event.set()
 
     def test_pulse(self) -> None:

@@ -249,6 +249,15 @@ class FailureTests(LaneCase):
             self.say(200, number)
         self.assertEqual(4, len(self.runtime.result(self.done)))
 
+    def test_a_little_slow(self) -> None:
+        """The time limit is extended by as much as the one before was late, and no more."""
+        self.runtime.advance(0.5)
+        self.say(200, 0)
+        self.runtime.advance(2.9)
+        self.assertEqual([], self.arrived_keeping())
+        self.runtime.advance(0.3)
+        self.assertEqual([1, 2, 3], self.arrived())
+
     def test_slow_and_then_silent(self) -> None:
         """The time limit is not extended."""
         self.runtime.advance(2)
