@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from metamorphosis.client.network.complaints import GATHER_SECONDS, SHOWN, Gathering, some_of
+from metamorphosis.client.model import Partition
+from metamorphosis.client.network.complaints import (
+    GATHER_SECONDS,
+    SHOWN,
+    Complaints,
+    Gathering,
+    some_of,
+)
+from metamorphosis.errors import NotConnected
 from metamorphosis.testing.runtime import MemoryRuntime
 
 
@@ -41,6 +49,21 @@ class GatheringTests(SynchronousTestCase):
         self.gathering.close()
         self.assertEqual([("moved", ["t 0-0"]), ("gone", ["u 0-0"])], self.told)
         self.assertEqual([], self.runtime.clock.getDelayedCalls())
+
+    def test_complaints(self) -> None:
+        """A line about the fetches of a broker's partitions that fail in the same way."""
+        log = self.runtime.log
+        complaints = Complaints(self.gathering, log)
+        error = NotConnected("the broker is away")
+        for topic, number in (("t", 0), ("u", 1)):
+            partition = Partition(0, number)
+            complaints.add("meta://a:1", NotConnected, topic, partition, 5, error)
+        complaints.add("meta://b:1", NotConnected, "t", Partition(1, 0), 7, error)
+        self.runtime.advance(GATHER_SECONDS)
+        why = "not read: the broker is away; still trying"
+        places = "t 0-0 at offset 5, u 0-1 at offset 5"
+        lines = [f"{places} are {why}", f"t 1-0 at offset 7 is {why}"]
+        self.assertEqual(lines, log.texts("warn"))
 
     def test_some_of(self) -> None:
         """A line names so many, and the number of the others."""

@@ -275,6 +275,17 @@ class LimitTests(ConnectionCase):
                 self.runtime.advance(0.2)
         self.assertEqual([(TIMED_OUT, b""), (TIMED_OUT, b""), (200, b"")], told)
 
+    def test_question_about_the_order(self) -> None:
+        """Its time limit is that of statistics: a broker that never answers it holds up no end."""
+        self.assertFalse(self.connection.keeps_order())
+        self.link.take()
+        idle: list[float] = []
+        self.connection.on_idle(lambda: idle.append(self.runtime.seconds()))
+        self.runtime.advance(2.9)
+        self.assertEqual([], idle)
+        self.runtime.advance(0.2)
+        self.assertEqual(1, len(idle))
+
     def test_never_sent(self) -> None:
         """A request that the socket did not take in its time is not sent afterwards, and its
         outcome is known."""

@@ -124,6 +124,15 @@ class WindowTests(OneWayCase):
         self.assertFalse(ready.called)
         self.answer(self.last[0])
         self.assertTrue(ready.called)
+        for _ in range(3):
+            producer.send("test", b"x")
+        ready = producer.ready()
+        for put in self.puts()[:2]:
+            self.assertFalse(ready.called)
+            self.answer(put)
+        self.assertFalse(ready.called, "a third is free")
+        self.answer(self.last[1], 500, "no")
+        self.assertTrue(ready.called)
 
 
 class OutcomeTests(OneWayCase):
@@ -316,14 +325,16 @@ class OutcomeTests(OneWayCase):
         self.runtime.result(closing)
 
     def test_close_waits_for_answers(self) -> None:
-        """What is under way gets its answer or its time limit."""
-        self.oneway.send("test", b"x")
-        self.bodies()
-        closing = self.oneway.close()
-        self.assertFalse(closing.called)
-        self.answer(self.last[0])
-        self.runtime.result(closing)
-        self.assertNotIn(self.oneway, self.session._children)
+        """What is under way gets its answer, a refusal as well, or its time limit."""
+        for status in (200, 500):
+            producer = self.sender("test")
+            producer.send("test", b"x")
+            self.bodies()
+            closing = producer.close()
+            self.assertFalse(closing.called)
+            self.answer(self.last[0], status)
+            self.runtime.result(closing)
+            self.assertNotIn(producer, self.session._children)
 
 
 class KeepingTests(OneWayCase):
