@@ -289,7 +289,6 @@ class BrokerConnection(LinkLife):
         out, self._out = self._out, {}
         waiting, self._waiting = self._waiting, {}
         self._queued = 0
-        self._sending_paused = False
         self._become_writable()
         self.changes.tell()
         for opaque, (waiter, _) in waiting.items():

@@ -313,6 +313,7 @@ class LimitTests(ConnectionCase):
         self.ask(2, 5.0)
         self.runtime.advance(1.1)
         self.assertEqual([1, 2], sorted(number for number, _, _ in self.outcomes))
+        self.assertEqual([], self.runtime.clock.getDelayedCalls())
 
 
 class LossTests(ConnectionCase):
@@ -352,6 +353,14 @@ class LossTests(ConnectionCase):
         self.assertEqual(1, self.connection.garbage)
         self.assertIn("HTTP/1.1", self.runtime.log.texts("error")[0])
         self.assertEqual(1, len(self.lost))
+
+    def test_garbage_after_the_end(self) -> None:
+        """A waiter has closed the connection: what follows its reply is nobody's fault."""
+        first = self.ask(waiter=lambda *_: self.connection.close())
+        self.link.take()
+        self.link.receive(b"result 200 0 %d\r\nresult 200 0 77\r\nnonsense\r\n" % first)
+        self.assertEqual((0, 0), (self.connection.garbage, self.connection.unknown_replies))
+        self.assertEqual([], self.runtime.log.texts("error"))
 
     def test_announced_too_much(self) -> None:
         """A body longer than ``max_reply_bytes`` is garbage before any of it is kept."""
@@ -531,7 +540,9 @@ class HeartbeatTests(ConnectionCase):
         self.assertEqual(b"", self.link.take())
         self.assertFalse(self.link.reading)
         self.connection.resume_reading()
-        self.runtime.advance(31)
+        self.runtime.advance(9)
+        self.assertEqual(b"", self.link.take())
+        self.runtime.advance(22)
         self.assertFalse(self.link.open)
 
     def test_refused_heartbeat(self) -> None:
@@ -601,6 +612,7 @@ class BackPressureTests(ConnectionCase):
 
     def test_writable(self) -> None:
         """Above the mark ``writable`` is False, until the socket has taken the bytes."""
+        self.runtime.result(self.connection.drained())
         self.link.stall()
         while self.connection.writable:
             self.ask()
@@ -664,7 +676,17 @@ class BackPressureTests(ConnectionCase):
         self.assertTrue(self.connection.writable)
         link = self.connect()
         self.ask(timeout=1)
+        self.assertEqual(0, link.writes, "bytes of the last link count")
         self.assertEqual(1, link.take().count(b"\r\n"))
+
+    def test_not_sent_in_time(self) -> None:
+        """Requests that were taken out of the queue do not count any more."""
+        self.link.stall()
+        frames = {next_opaque(): b"x" * 60 for _ in range(4)}
+        for opaque, frame in frames.items():
+            self.connection.request(opaque, frame, lambda *_: None, 1.0)
+            self.runtime.advance(1.1)
+            self.assertTrue(self.connection.writable)
 
     def test_full_at_its_end(self) -> None:
         """A link that was given up with a full queue does not stall the next one."""

@@ -89,6 +89,7 @@ class SharingTests(ConnectionsCase):
         answers = self.asked()
         self.connections.release(URL, self.user)
         self.assertEqual((True, []), (self.link.open, self.connections.connected_urls()))
+        self.assertIsNone(self.connections.connection_of(URL))
         self.link.answer(200, b"1.4")
         self.assertEqual([(200, b"1.4")], answers)
         self.assertFalse(self.link.open)
@@ -206,6 +207,28 @@ class ReconnectTests(ConnectionsCase):
         self.runtime.accept()
         self.assertTrue(connection.is_connected)
 
+    def test_after_an_answer_on_an_earlier_link(self) -> None:
+        """What counts is the last link: one without a reply is followed by longer pauses."""
+        self.connections.acquire(URL, self.user)
+        link = self.runtime.accept()
+        link.receive(b"result 200 0 1\r\n")
+        times = []
+        for _ in range(3):
+            link.lose()
+            times.append(self.pause())
+            link = self.runtime.accept()
+        self.assertEqual(list(DELAYS[:3]), times)
+
+    def test_lines_at_the_close(self) -> None:
+        """What was counted until then is logged."""
+        self.connections.acquire(URL, self.user)
+        for _ in range(5):
+            self.runtime.accept().lose()
+            self.pause()
+        self.runtime.run(self.connections.close())
+        counted = [line for line in self.runtime.log.texts("warn") if "times more" in line]
+        self.assertIn(f"2 times more within 10 s: broker {URL}: connection lost", counted)
+
     def test_lines_of_a_second_outage(self) -> None:
         """It is said again that the broker cannot be reached, and again once."""
         self.connections.acquire(URL, self.user)
@@ -267,6 +290,15 @@ class ReconnectTests(ConnectionsCase):
         """The runtime is told how long to wait."""
         self.connections.acquire(URL, self.user)
         self.assertEqual(10.0, self.runtime.attempts[0].timeout)
+
+
+class OwnAddressTests(ConnectionsCase):
+    """Without ``loopback_connection``."""
+
+    def test_own_address(self) -> None:
+        """It stays as it was given: brokers may listen on one address only."""
+        self.connections.acquire("127.0.0.1:8123", self.user)
+        self.assertEqual(["127.0.0.1:8123"], [repr(each) for each in self.runtime.attempts])
 
 
 class LoopbackTests(ConnectionsCase):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -9,12 +10,14 @@ from twisted.trial.unittest import SynchronousTestCase
 from metamorphosis.client.network.flow import (
     Event,
     Slots,
+    Watchers,
     settle,
     sleep,
     wait_unless_refused,
     within,
 )
 from metamorphosis.cluster.model import ConnectionFault
+from metamorphosis.errors import RequestTimeout
 from metamorphosis.testing.runtime import MemoryRuntime
 
 
@@ -218,6 +221,38 @@ class WaitingTests(SynchronousTestCase):
         self.failureResultOf(late)
         slow.errback(ValueError("late"))
         self.assertEqual([], self.flushLoggedErrors())
+
+    def test_within(self) -> None:
+        """The result, or the error, that comes in time; the text says what did not come."""
+        runtime = MemoryRuntime()
+        for outcome in (5, ValueError("no")):
+            future: Any = runtime.api.create_future()
+            waiting: Any = runtime.start(within(runtime, future, 2, "it"))
+            runtime.advance(1)
+            self.assertNoResult(waiting)
+            if isinstance(outcome, int):
+                future.callback(outcome)
+                self.assertEqual(outcome, self.successResultOf(waiting))
+            else:
+                future.errback(outcome)
+                self.assertIs(outcome, self.failureResultOf(waiting).value)
+        self.assertEqual([], runtime.clock.getDelayedCalls())
+        late: Any = runtime.start(within(runtime, runtime.api.create_future(), 2, "it"))
+        runtime.advance(2)
+        error = self.failureResultOf(late, RequestTimeout).value
+        self.assertEqual("it: not done within 2 s", str(error))
+
+    def test_watchers(self) -> None:
+        """Each user has one function, the last one; who has left is not called."""
+        watchers, told = Watchers(), []
+        users = object(), object()
+        for number, user in enumerate((users[0], users[0], users[1])):
+            watchers.watch(user, partial(told.append, number))
+        watchers.tell()
+        watchers.unwatch(users[0])
+        watchers.unwatch(users[0])
+        watchers.tell()
+        self.assertEqual([1, 2, 2], told)
 
     def test_sleep(self) -> None:
         """So long and no longer."""
