@@ -123,6 +123,25 @@ class DirectTests(DirectCase):
         self.let(6)
         self.assertEqual([("t", 4, b"new")], self.got)
 
+    def test_partition_that_goes_and_comes(self) -> None:
+        """A partition that the broker does not list any more is given away, with its position
+        stored; when it is listed again it is read on."""
+        for number in (1, 3):
+            self.broker.log("t", number).append(b"m%d" % number)
+        self.runtime.result(self.begin(commit_offset_period_ms=10**6))
+        gone = self.broker.logs.pop(("t", 1))
+        self.let(6)
+        self.assertEqual((["t 0-0", "t 0-3"], 22), (self.reads(), self.stored()))
+        self.broker.asked.clear()
+        self.let(6)
+        self.assertNotIn(
+            "1", [asked.words[3] for asked in self.broker.asked if len(asked.words) > 6]
+        )
+        gone.append(b"again")
+        self.broker.logs["t", 1] = gone
+        self.let(6)
+        self.assertEqual([("t", 1, b"m1"), ("t", 1, b"again")], [m for m in self.got if m[1] == 1])
+
     def test_stored_offsets(self) -> None:
         """Reading continues at the stored position, and progress is stored."""
         self.broker.log("t", 1).append(b"one", b"two")

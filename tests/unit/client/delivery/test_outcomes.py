@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from twisted.internet.defer import Deferred
+
 from metamorphosis.client.delivery.subscription import Rollback
 from metamorphosis.client.model import ReceivedMessage
 from metamorphosis.errors import InvalidState
@@ -109,6 +111,25 @@ class FailureTests(DeliveryCase):
         self.assertEqual("rolled back", str(Rollback()))
 
 
+class BusyTests(IterationCase):
+    """A program is busy."""
+
+    def test_message_under_way(self) -> None:
+        """The first message of what it has is known, for the log, until it has finished."""
+        waiting: Deferred[None] = Deferred()
+        listening = self.delivery(lambda batch: waiting, batch=True)
+        self.fetch(listening, 0, 1)
+        self.assertEqual(messages(0), [listening.under_way])
+        waiting.callback(None)
+        self.assertIsNone(listening.under_way)
+        self.rules.duplicates.forget("t", PARTITION)
+        looping = self.claimed()
+        self.fetch(looping, 0, 1)
+        self.assertEqual(messages(0), [looping.under_way])
+        self.iteration.close()
+        self.assertIsNone(looping.under_way)
+
+
 class SlowTests(DeliveryCase):
     """A listener is slow for a while."""
 
@@ -179,6 +200,16 @@ class ListTests(IterationCase):
         self.iteration.ack(found[0])
         position = self.one.position
         self.assertEqual((23, 0, True), (position.offset, position.message_id, position.modified))
+
+    def test_list_and_loop(self) -> None:
+        """The rest of what a list was taken from comes in the loop, and all of it counts."""
+        delivery = self.claimed()
+        done = self.fetch(delivery, 0, 1, 2, 3)
+        self.runtime.run(self.iteration.poll(0, 2))
+        self.assertEqual([2, 3], [self.next().id, self.next().id])
+        self.next_later()
+        self.assertTrue(self.runtime.result(done))
+        self.assertEqual(92, delivery.progress.resume_offset)
 
     def test_rest_with_the_next_request(self) -> None:
         """Wherever the acknowledged part ends, the next request acknowledges the rest."""
