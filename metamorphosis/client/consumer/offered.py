@@ -53,7 +53,7 @@ class Offers:
                 text = (data or b"").decode("utf-8", "replace").strip()
                 urls[name] = Broker.parse(broker_id, text).url
             except (NoNode, ValueError):
-                continue
+                pass
         master = urls.pop("master", None)
         return BrokerUrls(master, tuple(urls.values())).choose()
 

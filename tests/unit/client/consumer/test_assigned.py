@@ -99,6 +99,29 @@ class NewsTests(AssignedCase):
         self.let(10)
         self.assertEqual([b"one"], self.got)
 
+    def test_one_delivery_at_a_time(self) -> None:
+        """With ``max_deliveries`` the listener of one partition waits for that of the other."""
+        for log in self.logs:
+            log.append(b"one")
+        waiting: list[Deferred[None]] = []
+
+        def listener(message: ReceivedMessage) -> Deferred[None]:
+            waiting.append(Deferred())
+            return waiting[-1]
+
+        self.begin(self.consumer(max_deliveries=1).subscribe("t", 1000, listener))
+        self.let(10)
+        for number in (1, 2):
+            self.assertEqual(number, len(waiting))
+            waiting[-1].callback(None)
+            self.let(1)
+
+    def test_poll_of_a_closed_consumer(self) -> None:
+        """It is told that it is closed, and not what it should have done before."""
+        consumer = self.consumer().subscribe("t")
+        self.close(consumer.close())
+        self.assertRaises(ClientClosed, self.runtime.result, consumer.poll())
+
     def test_settings_in_a_row(self) -> None:
         """Each listener is set by a method that returns the consumer."""
         consumer = self.consumer()

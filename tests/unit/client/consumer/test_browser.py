@@ -12,7 +12,13 @@ from metamorphosis.client.consumer.browser import TopicBrowser
 from metamorphosis.client.factory import SessionFactory
 from metamorphosis.client.model import Partition
 from metamorphosis.client.settings import ClientConfig
-from metamorphosis.errors import ClientClosed, InternalServerError, InvalidArgument, NotConnected
+from metamorphosis.errors import (
+    ClientClosed,
+    InternalServerError,
+    InvalidArgument,
+    NotConnected,
+    RequestTimeout,
+)
 from metamorphosis.message import encode_record
 from metamorphosis.testing.runtime import MemoryRuntime
 from tests.support.memorybroker import MemoryBroker
@@ -173,6 +179,15 @@ class LifeTests(BrowserCase):
         self.assertEqual(
             [Partition(0, 0), Partition(0, 2), Partition(0, 11)], self.runtime.result(future)
         )
+
+    def test_broker_that_does_not_list_them(self) -> None:
+        """It is not waited for longer than ``stats_timeout_ms``."""
+        future = self.browser().partitions()
+        self.broker.accept()
+        self.runtime.advance(2.9)
+        self.assertNoResult(future)
+        self.runtime.advance(0.3)
+        self.assertRaises(RequestTimeout, self.runtime.result, future)
 
     def test_gives_back_what_it_has(self) -> None:
         """Its use of the broker's connection; what was passed over and not told is told."""

@@ -60,6 +60,14 @@ class LagTests(ConsumerCase):
         self.assertNotIn(PATHS.topics_sub("t"), self.runtime.tree.nodes)
         self.assertRaises(NoPartition, self.ask, consumer.end("t", FIRST))
 
+    def test_nodes_that_say_nothing(self) -> None:
+        """A broker whose node has no number of partitions has none, and hides no other one."""
+        self.topic("t", 1)
+        for name, data in (("3-m", b"garbage"), ("4-m", b""), ("x-m", b"1"), ("5", b"1")):
+            self.registry.create(f"{PATHS.topics_sub('t')}/{name}", data, True)
+        consumer = self.session.create_consumer("g")
+        self.assertEqual({FIRST: Lag(None, -1, 0, 0)}, self.ask(consumer.lag("t")))
+
     def test_one_broker_is_away(self) -> None:
         """The other partitions have a lag, this one has the reason."""
         self.topic("t", 1)[0].append(b"one")

@@ -87,6 +87,15 @@ class DuplicateTests(SynchronousTestCase):
         self.assertEqual([0, 1, 2], [each.id for each in cache.fresh(messages(*range(16), 100))])
         self.assertEqual(14, len(cache))
 
+    def test_oldest_go_first_behind_a_look(self) -> None:
+        """The same when they were looked at before."""
+        cache = DuplicateCache(16)
+        cache.add(messages(*range(16)))
+        self.assertEqual([], cache.fresh(messages(0)))
+        cache.add(messages(100))
+        self.assertEqual([0, 1, 2], [each.id for each in cache.fresh(messages(*range(16), 100))])
+        self.assertEqual(14, len(cache))
+
     def test_part_of_a_stretch(self) -> None:
         """Forgotten are the oldest of all that came in order, across stretches and in one."""
         cache = DuplicateCache(16)

@@ -201,6 +201,16 @@ class ListTests(IterationCase):
         position = self.one.position
         self.assertEqual((23, 0, True), (position.offset, position.message_id, position.modified))
 
+    def test_partition_that_is_given_away(self) -> None:
+        """A list of it does not count."""
+        delivery = self.claimed()
+        self.fetch(delivery, 0, 1)
+        self.runtime.run(self.iteration.poll(0, 2))
+        delivery.stop()
+        self.present.clear()
+        self.runtime.run(self.iteration.poll(0, 2))
+        self.assertEqual((0, False), (delivery.position.offset, delivery.position.modified))
+
     def test_list_and_loop(self) -> None:
         """The rest of what a list was taken from comes in the loop, and all of it counts."""
         delivery = self.claimed()
