@@ -79,6 +79,15 @@ class Core:
         return call
 
 
+class Taking:
+    """Asks, and hands out nothing."""
+
+    def take(self, ask: Callable[[], object], timeout: float | None) -> list[object]:
+        """See ``Taker``."""
+        ask()
+        return []
+
+
 def face_of(name: str) -> Any:
     """The class with plain calls; None: it has none."""
     return next((getattr(each, name) for each in FACES if hasattr(each, name)), None)
@@ -154,6 +163,13 @@ class PassingTests(SynchronousTestCase):
             self.assertEqual((method, (how, consumer, print)), (called, takes()))
             getattr(consumer, method)("no listener")
             self.assertEqual(["no listener"], list(core.calls[-1][1].values()))
+
+    def test_messages(self) -> None:
+        """The core is asked for one at a time: to it those before have been processed."""
+        consumer, core = made("Consumer")
+        self.patch(consumer, "_taker", Taking())
+        self.assertEqual([], list(consumer.messages(3.0)))
+        self.assertEqual(("poll", {"timeout": 3.0, "max": 1}), core.calls[-1])
 
     def test_subscribe(self) -> None:
         """The same of its listener; the filter is called where the messages arrive."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -93,6 +94,12 @@ class HeapTests(SynchronousTestCase):
         self.advance(5)
         self.assertEqual(["1", "1", "2", "3"], self.called)
 
+    def test_at_once(self) -> None:
+        """A call for the next turn needs no alarm."""
+        for seconds in (0, -1):
+            self.later(seconds, "soon")
+        self.assertEqual([], self.alarms)
+
     def test_called_before(self) -> None:
         """What has been called is not active, and cannot be cancelled."""
         call = self.later(1, "one")
@@ -132,6 +139,20 @@ class HeapTests(SynchronousTestCase):
         self.advance(2)
         self.assertEqual([], self.called)
         self.assertFalse(due.active() or later.active() or self.alarms[0].open)
+
+    def test_replaced_in_a_call(self) -> None:
+        """The alarm is looked at when the calls have been made: it is not closed in between."""
+
+        def replace() -> None:
+            later.cancel()
+            self.later(2, "new")
+
+        self.reactor.callLater(1, replace)
+        later = self.later(9, "later")
+        self.advance(1)
+        self.assertEqual(
+            ([True], 103), ([each.open for each in self.alarms], self.alarms[0].times[-1])
+        )
 
     def test_many_cancelled(self) -> None:
         """They are not kept until their time comes."""
@@ -245,6 +266,8 @@ class SetClockTests(SynchronousTestCase):
         """A time that is over rings at once, a later one does not; it can be set again."""
         for reactor in self.reactors():
             rung: list[None] = []
+            for name in ("_create", "_set"):
+                self.patch(TimerDescriptor, name, None)  # as before the first of them
             self.assertTrue(TimerDescriptor.available())
             alarm = TimerDescriptor(reactor, lambda: rung.append(None))
             alarm.set(time.monotonic() + 1000)
@@ -257,9 +280,11 @@ class SetClockTests(SynchronousTestCase):
             rung.clear()
             reactor.turn()
             self.assertEqual([], rung)
+            number = alarm.fileno()
             alarm.close()
             alarm.close()
             self.assertEqual(-1, alarm.fileno())
+            self.assertRaises(OSError, os.fstat, number)
 
     def test_the_reactor_ends(self) -> None:
         """The descriptor is given back."""
