@@ -184,8 +184,6 @@ class BrokerConnection(LinkLife):
         out.clear()
         self._queued = 0
         self._link.write(frames)
-        if not self.writable and not self._sending_paused:
-            self._become_writable()
 
     def _become_writable(self) -> None:
         self.writable = True

@@ -346,6 +346,18 @@ class PublicCallTests(SynchronousTestCase):
         error = self.assertRaises(InvalidArgument, checks.require, "data", "x" * (1 << 20))
         self.assertLess(len(str(error)), 200)
 
+    def test_kinds(self) -> None:
+        """Each says what would be right, and nothing of a value that is."""
+        kinds: list[tuple[checks.Check, object, object, str]] = [
+            (checks.integer(1, 3, "a number"), 3, True, "a number from 1 to 3 expected"),
+            (checks.instance((int, str), "it"), "x", b"x", "it expected"),
+            (checks.callable_with("it"), len, 5, "a function of it expected"),
+            (checks.having(("real", "imag"), "it"), 5, int, "it expected"),
+            (checks.optional(checks.truth), None, 1, "True or False expected"),
+        ]
+        for check, right, wrong, text in kinds:
+            self.assertEqual((None, text), (check(right), check(wrong)))
+
     def test_values_are_legible(self) -> None:
         """What is as long as an address or a path is shown whole."""
         for value in ("a" * 60, b"b" * 60):

@@ -77,6 +77,35 @@ class HelpTests(SynchronousTestCase):
             self.assertIn(f"{face}.MessageSessionFactory.create_consumer", seen)
         self.assertEqual({tx, aio}, set(OTHERS))
 
+    def test_members_without_a_text(self) -> None:
+        """What is private, or no method, keeps what it has; a loop has the text of the core's."""
+
+        class Core:
+            @property
+            def limit(self) -> int:
+                """The limit."""
+                return 5
+
+            def _ask(self) -> int:
+                """Of the core."""
+                return 1
+
+            def __aiter__(self) -> Any:
+                """Each message."""
+
+        @documented(Core)
+        class Face:
+            limit = 5
+
+            def _ask(self) -> int:
+                """Of the face."""
+                return 1
+
+            def __iter__(self) -> Any: ...
+
+        self.assertEqual("Of the face.", Face._ask.__doc__)
+        self.assertEqual("Each message.", Face.__iter__.__doc__)
+
     def test_sentences_of_a_face(self) -> None:
         """What differs there stands before the fields."""
 

@@ -15,10 +15,12 @@ from metamorphosis.client.model import Partition
 from metamorphosis.client.offsets.localfile import OffsetFile
 from metamorphosis.client.offsets.mysqltable import CREATE
 from metamorphosis.client.settings import (
+    AT_TIME,
     INVALID_IN_GROUP,
     MAX_OFFSET,
     ClientConfig,
     ConsumerConfig,
+    broadcast_config,
     normalise_url,
 )
 from metamorphosis.errors import InvalidConfig, InvalidConsumerConfig
@@ -116,6 +118,15 @@ class ClientConfigTests(SynchronousTestCase):
         config = ClientConfig(broker="a:1")
         self.assertRaises(AttributeError, setattr, config, "broker", "b:1")
 
+    def test_table_of_the_caller(self) -> None:
+        """What becomes of it later does not change the settings."""
+        info = {"orders": "0:1"}
+        config = ClientConfig(broker="a:1", partitions_info=info)
+        info["bills"] = "0:1"
+        self.assertEqual({"orders": "0:1"}, config.partitions_info)
+        with self.assertRaises(TypeError):
+            config.partitions_info["bills"] = "0:1"  # type: ignore[index]
+
 
 class ConsumerConfigTests(SynchronousTestCase):
     """``ConsumerConfig``."""
@@ -198,6 +209,23 @@ class ConsumerConfigTests(SynchronousTestCase):
         )
         self.assertTrue(config.from_max_offset(True).always_consume_from_max_offset)
         self.assertEqual(9223372036854775807, MAX_OFFSET)
+
+    def test_start(self) -> None:
+        """An offset, or a time that stands for one."""
+        self.assertEqual(7, ConsumerConfig(group="g", offset=7).start)
+        self.assertEqual(AT_TIME, ConsumerConfig(group="g", offset_at_ms=0).start)
+
+    def test_broadcast(self) -> None:
+        """Each machine is a group of its own, named by its address."""
+        config = ConsumerConfig(group="g", offset=7)
+        for host, group in (
+            ("10.0.0.1", "g-10-0-0-1"),
+            ("[fe80::1%eth0]", "g-fe80--1-eth0"),
+            ("name", "g-name"),
+        ):
+            found = broadcast_config(config, host)
+            self.assertEqual((group, 7), (found.group, found.offset))
+        self.assertNotEqual("g-None", broadcast_config(config).group)
 
 
 class GeneratedTests(SynchronousTestCase):
