@@ -116,6 +116,11 @@ class NewsTests(AssignedCase):
             waiting[-1].callback(None)
             self.let(1)
 
+    def test_sizes(self) -> None:
+        """A fetch asks for a mebibyte, if nothing else is said."""
+        self.begin(self.consumer().subscribe("t", listener=self.listen))
+        self.assertEqual({1 << 20}, {each.size for each in self.broker.asked if each.wait_ms})
+
     def test_poll_of_a_closed_consumer(self) -> None:
         """It is told that it is closed, and not what it should have done before."""
         consumer = self.consumer().subscribe("t")

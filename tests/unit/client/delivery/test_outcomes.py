@@ -72,6 +72,16 @@ class FailureTests(DeliveryCase):
         self.assertEqual((46, 1, True), self.position(delivery))
         self.assertEqual([2], [each.id for each in self.rules.duplicates.fresh(messages(0, 1, 2))])
 
+    def test_filter_ends_the_pauses(self) -> None:
+        """A message that has failed is refused by the filter when it comes again: what follows is
+        fetched without a pause."""
+        delivery = self.delivery(filter=lambda group, message: not self.got)
+        self.failing[0] = 1
+        self.deliver(delivery, 0)
+        self.assertEqual(1, delivery.progress.retries)
+        self.assertTrue(self.deliver(delivery, 0))
+        self.assertEqual(([0], 0), (self.got, delivery.progress.retries))
+
     def test_seek_in_a_filter(self) -> None:
         """The place that a filter has chosen counts, although it refuses its message."""
 
@@ -210,6 +220,13 @@ class ListTests(IterationCase):
         self.present.clear()
         self.runtime.run(self.iteration.poll(0, 2))
         self.assertEqual((0, False), (delivery.position.offset, delivery.position.modified))
+
+    def test_ack_after_the_end(self) -> None:
+        """What was taken cannot be acknowledged any more."""
+        message = self.taken()[-1]
+        self.iteration.close()
+        self.assertFalse(self.iteration.holds(message))
+        self.assertRaisesRegex(InvalidState, "taken last", self.iteration.ack, message)
 
     def test_list_and_loop(self) -> None:
         """The rest of what a list was taken from comes in the loop, and all of it counts."""
