@@ -82,6 +82,13 @@ class BrowserTests(BrowserCase):
             with self.assertRaises(InvalidArgument):
                 self.runtime.result(self.session.create_topic_browser(topic, size, timeout))
 
+    def test_size(self) -> None:
+        """A fetch asks for a mebibyte, if nothing else is said."""
+        self.broker.log("t", 0).append(b"one")
+        self.assertEqual([(0, b"one")], self.browse(TopicBrowser(self.session, "t")))
+        gets = [each for each in self.broker.asked if each.words[0] == "get"]
+        self.assertEqual({1 << 20}, {each.size for each in gets})
+
     def test_deleted_messages(self) -> None:
         """A partition whose oldest messages were deleted begins at its lowest offset."""
         self.broker.log("t", 0, 5000).append(b"one")

@@ -82,6 +82,18 @@ class FailureTests(DeliveryCase):
         self.assertTrue(self.deliver(delivery, 0))
         self.assertEqual(([0], 0), (self.got, delivery.progress.retries))
 
+    def test_failures_before_a_seek(self) -> None:
+        """They do not count for what is delivered after it."""
+        self.rules.max_retries = 1
+        delivery = self.delivery()
+        self.failing[0] = 3
+        self.deliver(delivery, 0)
+        delivery.seek(0)
+        self.deliver(delivery, 0)
+        self.assertEqual(([0, 0], []), (self.got, self.rejected))
+        self.deliver(delivery, 0)
+        self.assertEqual([0], self.rejected)
+
     def test_seek_in_a_filter(self) -> None:
         """The place that a filter has chosen counts, although it refuses its message."""
 
@@ -115,6 +127,26 @@ class FailureTests(DeliveryCase):
         self.deliver(delivery, 0)
         self.assertEqual(([0], 0), (self.rejected, delivery.progress.retries))
         self.assertEqual(23, delivery.progress.resume_offset)
+
+    def test_counts(self) -> None:
+        """Failures and rejections are counted one by one."""
+        self.rules.max_retries = 1
+        delivery = self.delivery()
+        self.failing = {0: 2, 1: 1}
+        for _ in range(3):
+            self.round(delivery, 1)
+        self.assertEqual((3, 1), (self.rules.counts.failed, self.rules.counts.rejected))
+
+    def test_interrupted_list(self) -> None:
+        """``KeyboardInterrupt`` in a listener of lists is no failure either."""
+
+        def interrupted(batch: list[ReceivedMessage]) -> None:
+            raise KeyboardInterrupt
+
+        delivery = self.delivery(interrupted, batch=True)
+        future = self.runtime.start(delivery.deliver(messages(0, 1)))
+        self.failureResultOf(future, KeyboardInterrupt)
+        self.assertEqual((0, 0), (delivery.progress.retries, self.rules.counts.failed))
 
     def test_text_of_a_rollback(self) -> None:
         """It says what happened, should a program log it."""
