@@ -121,11 +121,12 @@ class NewsTests(AssignedCase):
         self.begin(self.consumer().subscribe("t", listener=self.listen))
         self.assertEqual({1 << 20}, {each.size for each in self.broker.asked if each.wait_ms})
 
-    def test_poll_of_a_closed_consumer(self) -> None:
-        """It is told that it is closed, and not what it should have done before."""
+    def test_closed_consumer(self) -> None:
+        """Whoever asks it is told so, and not what should have been done before."""
         consumer = self.consumer().subscribe("t")
         self.close(consumer.close())
         self.assertRaises(ClientClosed, self.runtime.result, consumer.poll())
+        self.assertRaises(ClientClosed, self.runtime.result, consumer.get(*FIRST, 0))
 
     def test_settings_in_a_row(self) -> None:
         """Each listener is set by a method that returns the consumer."""

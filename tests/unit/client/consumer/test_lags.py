@@ -60,6 +60,14 @@ class LagTests(ConsumerCase):
         self.assertNotIn(PATHS.topics_sub("t"), self.runtime.tree.nodes)
         self.assertRaises(NoPartition, self.ask, consumer.end("t", FIRST))
 
+    def test_partition_without_messages(self) -> None:
+        """Its broker does not know it yet: it begins and ends at 0."""
+        self.topic("t", 1)
+        self.broker.logs.clear()
+        consumer = self.session.create_consumer("g")
+        self.assertEqual({FIRST: Lag(None, -1, 0, 0)}, self.ask(consumer.lag("t")))
+        self.assertEqual(0, self.ask(consumer.end("t", FIRST)))
+
     def test_nodes_that_say_nothing(self) -> None:
         """A broker whose node has no number of partitions has none, and hides no other one."""
         self.topic("t", 1)

@@ -82,6 +82,14 @@ class FailureTests(DeliveryCase):
         self.assertTrue(self.deliver(delivery, 0))
         self.assertEqual(([0], 0), (self.got, delivery.progress.retries))
 
+    def test_move_ends_the_pauses(self) -> None:
+        """Where the broker sends the reader on, a failure before it costs no pause."""
+        delivery = self.delivery()
+        self.failing[0] = 1
+        self.deliver(delivery, 0)
+        delivery.progress.move_to(500)
+        self.assertEqual((500, 0), (delivery.position.offset, delivery.progress.retries))
+
     def test_failures_before_a_seek(self) -> None:
         """They do not count for what is delivered after it."""
         self.rules.max_retries = 1
