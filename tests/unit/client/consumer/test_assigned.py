@@ -7,7 +7,10 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from metamorphosis.client.consumer.consumer import Consumer
+from metamorphosis.client.delivery.assigning import AssignmentNews
+from metamorphosis.client.delivery.subscription import UserCalls
 from metamorphosis.client.model import Partition, ReceivedMessage
+from metamorphosis.client.settings import ConsumerConfig
 from metamorphosis.errors import ClientClosed, InvalidArgument, InvalidState
 from tests.unit.client.consumer.test_consumer import PATHS, ConsumerCase
 
@@ -148,6 +151,27 @@ class NewsTests(AssignedCase):
         self.close(consumer.close())
         self.assertEqual(b"1-23", self.runtime.tree.nodes[PATHS.offset("g", "t", "2-0")].data)
         self.assertRaises(InvalidState, consumer.ack, kept[1])
+
+    def test_one_call_at_a_time(self) -> None:
+        """News that come while the listener is busy wait for it."""
+        calls: list[Any] = []
+        waiting: list[Deferred[None]] = []
+
+        def listener(keys: Any) -> Deferred[None]:
+            calls.append(keys)
+            waiting.append(Deferred())
+            return waiting[-1]
+
+        config = ConsumerConfig(group="g")
+        news = AssignmentNews(self.runtime, self.runtime.log, config, UserCalls())
+        news.on_assigned = listener
+        told = [self.runtime.start(news.assigned([key])) for key in (FIRST, SECOND)]
+        self.assertEqual([[FIRST]], calls)
+        waiting[0].callback(None)
+        self.assertEqual([[FIRST], [SECOND]], calls)
+        waiting[1].callback(None)
+        for each in told:
+            self.runtime.result(each)
 
     def test_listener_that_fails_or_hangs(self) -> None:
         """It is logged, and delays neither messages nor the balance."""
