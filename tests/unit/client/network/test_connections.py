@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from typing import Any
 
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.client.network.connections import DELAYS, Connections, is_own_address
@@ -56,6 +57,7 @@ class SharingTests(ConnectionsCase):
         self.runtime.advance(100)
         self.assertEqual([], self.runtime.attempts)
         self.assertEqual([], self.runtime.clock.getDelayedCalls())
+        self.assertEqual(set(), self.connections._leaving, "kept for ever")
 
     def test_released_while_connecting(self) -> None:
         """The attempt is given up, in silence."""
@@ -378,9 +380,48 @@ class CloseTests(ConnectionsCase):
         closing = self.runtime.start(self.connections.close())
         self.runtime.advance(1.9)
         self.assertEqual([], ended)
-        self.runtime.advance(3)
+        self.runtime.advance(0.2)
         self.assertEqual([1], ended)
+        self.assertNoResult(closing)
+        self.runtime.advance(2)
         self.successResultOf(closing)
+
+    def test_attempt_that_takes_time_to_end(self) -> None:
+        """It is waited for: nothing of a factory runs after its end."""
+
+        class Slow(Deferred[None]):
+            """Ends some time after it was cancelled."""
+
+            def cancel(self) -> None:
+                """Later."""
+
+        self.connections.acquire(URL, self.user)
+        (attempt,) = self.runtime.attempts
+        self.runtime.attempts.clear()
+        attempt.future.errback(OSError("away"))
+        slow = Slow()
+        self.runtime.connect = lambda *_: slow  # type: ignore[method-assign]
+        self.runtime.advance(0.1)
+        closing: Any = self.runtime.start(self.connections.close())
+        self.runtime.turn()
+        self.assertNoResult(closing)
+        slow.errback(CancelledError())
+        self.successResultOf(closing)
+
+    def test_closed_by_an_answer(self) -> None:
+        """To the last request of a connection that was released: it ends once."""
+        connection = self.connections.acquire(URL, self.user)
+        link = self.runtime.accept()
+        closing: list[Any] = []
+        opaque = next_opaque()
+
+        def close(*_: object) -> None:
+            closing.append(self.runtime.start(self.connections.close()))
+
+        connection.request(opaque, b"version %d\r\n" % opaque, close, 3)
+        self.connections.release(URL, self.user)
+        link.answer(200)
+        self.successResultOf(closing[0])
 
     def test_released_link_is_waited_for(self) -> None:
         """Also one that was released just before."""

@@ -176,6 +176,11 @@ class SlotsTests(SynchronousTestCase):
         self.assertTrue(self.successResultOf(small))
         self.assertEqual(0, self.slots.free)
 
+    def test_free(self) -> None:
+        """What is free is taken at once."""
+        self.assertIs(True, self.runtime.result(self.slots.acquire()))
+        self.assertEqual(2, self.slots.free)
+
     def test_more_than_there_is(self) -> None:
         """Comes alone, when everything has been given back."""
         self.assertTrue(self.slots.try_acquire(1))

@@ -179,7 +179,9 @@ class FailureTests(ManyCase):
         done = sender.send_many(messages(*[b"x"] * 5))
         (put,) = self.puts()
         self.answer(put)
-        outcomes = self.failure(done).outcomes
+        failure = self.failure(done)
+        self.assertTrue(failure.outcome_known)
+        outcomes = failure.outcomes
         expected = [SendResult, NothingSelected, InvalidArgument, ZeroDivisionError, NoPartition]
         self.assertEqual(expected, [type(each) for each in outcomes])
         self.assertIn("topic test", str(outcomes[4]))
