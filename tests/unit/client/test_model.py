@@ -6,7 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.client import model
 from metamorphosis.client.messagefields import FieldsInPython
-from metamorphosis.client.model import Partition, ReceivedMessage
+from metamorphosis.client.model import Partition, ReceivedMessage, SendResult
 from metamorphosis.message import ATTRIBUTE_FLAG, HEADER_BYTES
 from metamorphosis.native import compiled
 
@@ -26,6 +26,16 @@ class FieldTests(SynchronousTestCase):
     def test_implementation(self) -> None:
         """The part in C is used where it is built."""
         self.assertEqual(compiled is None, model.MessageFields is FieldsInPython)
+
+
+class ResultTests(SynchronousTestCase):
+    """The place of a message."""
+
+    def test_is_stored(self) -> None:
+        """By its id or its offset: in a transaction it has no offset yet."""
+        for message_id, offset, expected in ((5, 7, True), (5, -1, True), (-1, 0, True)):
+            self.assertIs(expected, SendResult(message_id, Partition(0, 0), offset).is_stored)
+        self.assertIs(False, SendResult(-1, Partition(0, 0), -1).is_stored)
 
 
 class MessageTests(SynchronousTestCase):

@@ -141,6 +141,13 @@ class MySQLContract(OffsetStoreContract, TestCase):
         looks = [each for each in self.server.statements if each.startswith("show")]
         self.assertEqual((1, 1), (len(looks), self.server.connects))
 
+    async def test_row_of_a_new_group(self) -> None:
+        """It is made by ``initialise``, for Java members only update it."""
+        store = await self.make_store()
+        for offset in (77, 88):
+            await store.initialise("test", "g", P0, offset)
+        self.assertEqual([("test", "0-0", "g", 77, -1)], self.rows())
+
     async def test_dead_connection(self) -> None:
         """A server that has hung up is asked once more over a new connection; one that is away is
         an error, and the next call connects again."""
