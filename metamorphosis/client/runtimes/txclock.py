@@ -166,7 +166,6 @@ class MonotonicReactor:
         self._cancelled = 0  # calls in the heap
         # this reactor makes a call from a thread a timer of its own, and its loop does not
         self._loop: Any = getattr(reactor, "_asyncioEventloop", None)
-        self.callFromThread = reactor.callFromThread
         if self._loop is not None:
             self.callFromThread = self._call_from_thread
         directlyProvides(self, providedBy(reactor))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -43,15 +45,28 @@ class EndTests(SynchronousTestCase):
         self.assertRaises(ClientClosed, thread.call, int)
         self.assertRaises(ClientClosed, thread.outcome)
         self.assertRaises(ClientClosed, thread.post, int)
+        self.assertRaises(ClientClosed, thread._ask, Future(), int)
 
 
 class Threads:
-    """Work is done at once."""
+    """Work is done at once, or when the test does it."""
+
+    _held: list[Callable[[], None]] | None = None
+
+    @contextmanager
+    def held(self) -> Iterator[list[Callable[[], None]]]:
+        """Work that is given meanwhile is put here."""
+        self._held = []
+        yield self._held
+        self._held = None
 
     def submit(
         self, work: Callable[[], object], done: Callable[[object, BaseException | None], None]
     ) -> None:
         """See ``IWorkerThreads``."""
+        if self._held is not None:
+            self._held.append(partial(Threads().submit, work, done))
+            return
         try:
             result = work()
         except Exception as error:
@@ -66,7 +81,8 @@ class ListenerTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.loop = asyncio.new_event_loop()
         self.addCleanup(self.loop.close)
-        threads: Any = Threads()
+        self.threads = Threads()
+        threads: Any = self.threads
         self.listeners = ListenerThreads(threads, self.loop)
 
     def fail(self, argument: object) -> None:  # type: ignore[override]
@@ -79,6 +95,10 @@ class ListenerTests(SynchronousTestCase):
         self.assertEqual([7], self.loop.run_until_complete(future))
         failed = self.listeners.awaited(self, self.fail)(7)
         self.assertRaises(ZeroDivisionError, self.loop.run_until_complete, failed)
+        for function in (len, self.fail):
+            with self.threads.held() as work:
+                self.listeners.awaited(self, function)([]).cancel()
+            work.pop()()
 
     def test_failure_that_nobody_waits_for(self) -> None:
         """It is logged, with what the listener is for."""

@@ -280,6 +280,7 @@ class SetClockTests(SynchronousTestCase):
             rung.clear()
             reactor.turn()
             self.assertEqual([], rung)
+            self.assertEqual("client-timer", alarm.logPrefix(), "named in the reactor's lines")
             number = alarm.fileno()
             alarm.close()
             alarm.close()
