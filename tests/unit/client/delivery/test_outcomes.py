@@ -136,6 +136,13 @@ class FailureTests(DeliveryCase):
         self.assertEqual(([0], 0), (self.rejected, delivery.progress.retries))
         self.assertEqual(23, delivery.progress.resume_offset)
 
+    def test_stopped(self) -> None:
+        """What comes after the stop is not delivered, and does not count as processed."""
+        delivery = self.delivery()
+        delivery.stop()
+        self.assertFalse(self.deliver(delivery, 0))
+        self.assertEqual(([], 0), (self.got, delivery.progress.resume_offset))
+
     def test_counts(self) -> None:
         """Failures and rejections are counted one by one."""
         self.rules.max_retries = 1
@@ -294,6 +301,7 @@ class ListTests(IterationCase):
             found = self.taken()
             self.iteration.ack(found[index])
             self.iteration.rollback(found[index + 1])
+            self.assertFalse(any(map(self.iteration.holds, found)))
             ends = [(23, 0), (46, 0), (46, 11 * 23), (46, 12 * 23)]
             at = self.one.position.offset, self.other.position.offset
             self.assertEqual(ends[index], at if index else (at[0], 0), index)
