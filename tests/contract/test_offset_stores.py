@@ -237,6 +237,15 @@ class ZooKeeperContract(OffsetStoreContract, TestCase):
             await store.commit("g", [stored(1), stored(2, partition=P1)])
         self.assertEqual(2, (await store.load("test", "g", P1)).offset)
 
+    async def test_one_write(self) -> None:
+        """A position that exists is written at once: it is committed every five seconds."""
+        store = await self.make_store()
+        await store.commit("g", [stored(1)])
+        asked: list[tuple[str, str]] = []
+        self.registry.faults = lambda operation, path: asked.append((operation, path))
+        await store.commit("g", [stored(2)])
+        self.assertEqual([("set_data", self.path)], asked)
+
     async def test_created_meanwhile(self) -> None:
         """Another client creates the node between our read and our create."""
         store = await self.make_store()

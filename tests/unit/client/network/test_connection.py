@@ -390,6 +390,41 @@ class LossTests(ConnectionCase):
         self.assertEqual([], self.runtime.log.texts("warn"))
         self.assertEqual([], self.runtime.clock.getDelayedCalls())
 
+    def test_states(self) -> None:
+        """From one link to the next, and to the end; a socket that is gone is not cut."""
+        states = [self.connection.state]
+
+        def note() -> None:
+            states.append(self.connection.state)
+
+        self.link.lose()
+        note()
+        self.connection.cut()
+        self.assertFalse(self.link.aborted)
+        self.connect()
+        self.connection.fail("on purpose")
+        note()
+        self.runtime.turn()
+        note()
+        self.connect()
+        self.connection.close()
+        note()
+        self.runtime.turn()
+        note()
+        names = ["UP", "DOWN", "ENDING", "DOWN", "CLOSING", "CLOSED"]
+        self.assertEqual(names, [each.name for each in states])
+
+    def test_before_the_first_link(self) -> None:
+        """There is no reason yet, and no socket that could be cut."""
+        config = ClientConfig(broker=URL)
+        self.connection = BrokerConnection(
+            self.runtime, URL, config, self.runtime.log, self.lost.append
+        )
+        self.ask(1)
+        self.connection.cut()
+        self.runtime.turn()
+        self.assertEqual([(1, NOT_SENT, b"")], self.outcomes)
+
     def test_closed_while_connecting(self) -> None:
         """A link that comes too late is cut."""
         self.link.lose()
@@ -397,6 +432,7 @@ class LossTests(ConnectionCase):
         self.connection.close()
         self.assertTrue(self.runtime.accept().aborted)
         self.assertFalse(self.connection.is_connected)
+        self.assertEqual("CLOSED", self.connection.state.name)
 
     def test_ready(self) -> None:
         """True at once or when there is a link, False after the time or the end."""
@@ -534,7 +570,7 @@ class HeartbeatTests(ConnectionCase):
         """While reading is paused no heartbeat fails."""
         self.connection.pause_reading()
         sweeps = self.sweeps()
-        self.runtime.advance(100)
+        self.runtime.advance(105)
         self.assertLess(len(sweeps), 12)
         self.assertTrue(self.link.open)
         self.assertEqual(b"", self.link.take())

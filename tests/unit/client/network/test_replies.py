@@ -180,6 +180,10 @@ class ReplyReaderTests(SynchronousTestCase):
             self.assertIn("no reply of a broker", fault or "", garbage)
             self.assertLess(len(fault or ""), 500)
 
+    def test_empty_line_at_first(self) -> None:
+        """It is garbage as well."""
+        self.assertIn("no reply of a broker: b''", read([b"\r\n"])[1] or "")
+
     def test_nothing_after_a_fault(self) -> None:
         """What follows garbage is not trusted."""
         reader = ReplyReader(100, 100)
