@@ -131,6 +131,7 @@ class FailureTests(DeliveryCase):
         self.reject_error = OSError("disk full")
         self.deliver(delivery, 0)
         self.assertEqual(2, delivery.progress.retries)
+        self.assertFalse(self.deliver(delivery, 0))
         self.reject_error = None
         self.deliver(delivery, 0)
         self.assertEqual(([0], 0), (self.rejected, delivery.progress.retries))
@@ -151,6 +152,9 @@ class FailureTests(DeliveryCase):
         for _ in range(3):
             self.round(delivery, 1)
         self.assertEqual((3, 1), (self.rules.counts.failed, self.rules.counts.rejected))
+        self.rules.counts.bytes = 0
+        self.deliver(self.delivery(offset=46), 2, 3)
+        self.assertEqual(46, self.rules.counts.bytes)
 
     def test_interrupted_list(self) -> None:
         """``KeyboardInterrupt`` in a listener of lists is no failure either."""
@@ -284,6 +288,14 @@ class ListTests(IterationCase):
         self.next_later()
         self.assertTrue(self.runtime.result(done))
         self.assertEqual(92, delivery.progress.resume_offset)
+
+    def test_commit_in_the_loop(self) -> None:
+        """Offset and id are those of the message that was taken before the present one."""
+        delivery = self.claimed()
+        self.fetch(delivery, 0, 1, 2)
+        for number in range(3):
+            self.assertEqual(number, self.next().id)
+            self.assertEqual(number - 1, delivery.position.message_id)
 
     def test_rest_with_the_next_request(self) -> None:
         """Wherever the acknowledged part ends, the next request acknowledges the rest."""
