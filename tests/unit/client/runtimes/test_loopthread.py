@@ -42,6 +42,7 @@ class EndTests(SynchronousTestCase):
         thread.stop()
         self.assertEqual((["the generator's"], True), (ends, thread.loop.is_closed()))
         self.assertFalse(thread.is_alive)
+        self.assertEqual(set(), thread._calls)
         self.assertRaises(ClientClosed, thread.call, int)
         self.assertRaises(ClientClosed, thread.outcome)
         self.assertRaises(ClientClosed, thread.post, int)
