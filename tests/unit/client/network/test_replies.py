@@ -198,6 +198,13 @@ class ReplyReaderTests(SynchronousTestCase):
         self.assertEqual(([], None), read([b"r" * 100]))
 
 
+class PureReplyReaderTests(ReplyReaderTests):
+    """The same without the part in C."""
+
+    def setUp(self) -> None:
+        self.patch(module, "compiled", None)
+
+
 class ErrorTests(SynchronousTestCase):
     """What a status is to the user."""
 
@@ -237,6 +244,7 @@ class ErrorTests(SynchronousTestCase):
             error = error_of(status, b"", "put of topic t")
             self.assertIs(expected, type(error))
             self.assertIn("put of topic t", str(error))
+            self.assertNotIn("(", str(error), "there is no reason")
             self.assertIs(True, error.retriable)
             self.assertIs(known, error.outcome_known)
 
