@@ -168,6 +168,7 @@ class ReplyReaderTests(SynchronousTestCase):
             b"result 200 -1 1\r\n",
             b"value -1 1\r\n",
             b"value 5\r\n",
+            b"values 1 1\r\nx",
             b"value 1 1 1\r\n",
             b"value 10001 1\r\n",
             b"put t 0 0 0 1\r\n",
