@@ -156,6 +156,11 @@ class FailureTests(DeliveryCase):
         self.deliver(self.delivery(offset=46), 2, 3)
         self.assertEqual(46, self.rules.counts.bytes)
 
+    def test_list_is_remembered(self) -> None:
+        """Its messages are duplicates when they come again."""
+        self.deliver(self.delivery(self.got.append, batch=True), 0, 1)
+        self.assertEqual([], self.rules.duplicates.fresh(messages(0, 1)))
+
     def test_interrupted_list(self) -> None:
         """``KeyboardInterrupt`` in a listener of lists is no failure either."""
 
