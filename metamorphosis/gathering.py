@@ -6,7 +6,8 @@ The clients that a flush has answered send their next requests at once. If the f
 a flush alone, the others wait for the one after it: with 16 clients, 7 messages per flush were
 counted, and 15 when the batch waits for them. So after a flush the next batch *gathers* until as
 many requests have arrived as were answered, or none has arrived for ``QUIET_SECONDS``, or a quarter
-of the flush's own duration has passed.
+of the flush's own duration has passed. Both times begin when the replies have left: in Python eight
+replies take 120 us, and a time that began before them was always over (8 messages per flush).
 
 The rule adapts to measured behaviour and needs no setting. ``lone`` has the rule for a single
 client.
