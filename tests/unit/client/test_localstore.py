@@ -203,7 +203,7 @@ class SharingTests(StoreCase):
 
         def note(path: Path, timeout: float, **options: Any) -> sqlite3.Connection:
             waits.append(timeout)
-            return connect(path, timeout, **options)
+            return connect(path, timeout=timeout, **options)
 
         self.patch(sqlite3, "connect", note)
         self.open()
