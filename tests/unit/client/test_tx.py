@@ -30,7 +30,7 @@ from metamorphosis.client.runtimes.tx import ShutdownTrigger, TwistedRuntime
 from metamorphosis.client.runtimes.txlink import QUEUE_LIMIT, WRITE_LIMIT, LinkTransport, open_link
 from metamorphosis.client.tx import MessageSessionFactory
 from metamorphosis.cluster.model import ConnectionFault
-from metamorphosis.errors import InvalidConfig, NotConnected, SendTimeout
+from metamorphosis.errors import ClientClosed, InvalidConfig, NotConnected, SendTimeout
 from tests.support.fakebroker import FakeBroker, TwistedSide, serving
 from tests.support.leftovers import new_threads, unclosed_factories
 
@@ -291,6 +291,10 @@ class ShutdownTests(SynchronousTestCase):
         ((stopping, *_),) = reactor.triggers["before"]["shutdown"]
         stopping()
         self.assertTrue(factory.is_closed)
+        for make in (factory.create_consumer, factory.create_broadcast_consumer):
+            self.assertRaises(ClientClosed, make, "g")
+        self.failureResultOf(factory.create_topic_browser("test"), ClientClosed)
+        self.failureResultOf(factory.create_producer(), ClientClosed)
 
     def test_closed_before(self) -> None:
         """The reactor forgets a factory that is closed."""
