@@ -199,20 +199,26 @@ class BusyTests(IterationCase):
 class SlowTests(DeliveryCase):
     """A listener is slow for a while."""
 
-    def test_shorter_stretches(self) -> None:
-        """Each turn of a slow listener is half as long, down to about the time that it may take."""
-        turns: list[int] = []
+    def turns(self) -> list[int]:
+        """How many messages were delivered whenever the loop gets a turn from now on."""
+        found: list[int] = []
         call_later = self.runtime.call_later
 
         def look(seconds: float, *more: object) -> object:
-            turns.append(len(self.got))
+            found.append(len(self.got))
             return call_later(seconds, *more)  # type: ignore[arg-type]
+
+        self.patch(self.runtime, "call_later", look)
+        return found
+
+    def test_shorter_stretches(self) -> None:
+        """Each turn of a slow listener is half as long, down to about the time that it may take."""
+        turns = self.turns()
 
         def listener(message: ReceivedMessage) -> None:
             self.got.append(message.id)
             self.runtime.clock.advance(0.006)
 
-        self.patch(self.runtime, "call_later", look)
         done = self.runtime.start(self.delivery(listener).deliver(messages(*range(36))))
         self.runtime.advance(1)
         self.assertTrue(self.runtime.result(done))
@@ -220,19 +226,13 @@ class SlowTests(DeliveryCase):
 
     def test_quick_again(self) -> None:
         """The loop gets its turn after the slow stretch, and not after each of the quick ones."""
-        turns: list[int] = []
-        call_later = self.runtime.call_later
-
-        def look(seconds: float, *more: object) -> object:
-            turns.append(len(self.got))
-            return call_later(seconds, *more)  # type: ignore[arg-type]
+        turns = self.turns()
 
         def listener(message: ReceivedMessage) -> None:
             self.got.append(message.id)
             if message.id < 16:
                 self.runtime.clock.advance(0.001)
 
-        self.patch(self.runtime, "call_later", look)
         done = self.runtime.start(self.delivery(listener).deliver(messages(*range(500))))
         self.runtime.advance(0)
         self.assertTrue(self.runtime.result(done))
