@@ -29,7 +29,7 @@ from metamorphosis.client.settingtypes import ConsumerSettings
 from metamorphosis.client.topics.brokerstats import BrokerStats, Stats
 from metamorphosis.client.topics.selectors import Selector
 from metamorphosis.client.transactions.xaproducer import XAProducer
-from metamorphosis.errors import ClientClosed, InvalidConsumerConfig, InvalidState
+from metamorphosis.errors import InvalidConsumerConfig, InvalidState
 from metamorphosis.interfaces import OffsetStore
 
 P = TypeVar("P", bound=Publisher)
@@ -232,8 +232,6 @@ class SessionFactory(Session):
         :raises InvalidConsumerConfig: a setting is wrong; the text names it.
         :raises ClientClosed: after ``close``.
         """
-        if self.is_closed:
-            raise ClientClosed("The session factory has been closed.")
         return Consumer(self, consumer_config(config, group, settings), self.recovery, store)
 
     @checked(error=InvalidConsumerConfig)
