@@ -144,7 +144,7 @@ class Appender(AppenderFields):
             error = OSError(number, os.strerror(number))
         else:
             disk, last = store.environment.disk, store.last
-            written, error = write_rest(disk, last.fd, memoryview(data), written, last.size)
+            written, error = write_rest(disk, last.fd, data, written, last.size)
         count, size, error = self._writer.took(
             store.last, batch.pieces, batch.size, data, written, error
         )

@@ -104,7 +104,7 @@ def sync_segment(
     """
     with _opened(disk, fd, path) as opened:
         for position, data in again:
-            write_all(disk, opened, memoryview(data), position)
+            write_all(disk, opened, data, position)
         disk.sync(opened)
     for path in directories:
         disk.sync_directory(path)

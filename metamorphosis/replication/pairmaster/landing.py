@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from metamorphosis.errors import LogChanged, StoreError
 from metamorphosis.replication.pairmaster.flights import Fault
 from metamorphosis.store.batch import PENDING, STORED
-from metamorphosis.store.disk import write_once
+from metamorphosis.store.disk import write_directly
 
 if TYPE_CHECKING:
     from metamorphosis.replication.pairmaster.flights import Flight, PairBatch
@@ -61,7 +61,7 @@ class Landing:
             self.land(flight, count, size, offset)
             return
         _, descriptor, position, _, _ = place
-        written, number = write_once(descriptor, flight.next_bytes(size), position)
+        written, number = write_directly(descriptor, flight.next_bytes(size), position)
         self.wrote(flight, count, size, written, number)
 
     def wrote(self, flight: Flight, count: int, size: int, written: int, number: int) -> None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
+from collections.abc import Sequence
+from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from metamorphosis.store.disk import Disk, write_all, write_rest
+from metamorphosis.store.disk import MOST_AT_ONCE, Disk, write_all, write_directly, write_rest
+from metamorphosis.store.segmentwriter import JOIN_LIMIT, write_pieces
+from tests.support.partitions import BreakableDisk
 
 DATA = b"0123456789"
 
@@ -27,6 +32,73 @@ class ShortDisk(Disk):
         if most is None:
             raise OSError("no space")
         return super().write(fd, bytes(data[:most]), position)
+
+
+class LoggingDisk(Disk):
+    """
+    Notes the length of each write.
+
+    :ivar sizes: bytes.
+    """
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+
+    def write(self, fd: int, data: bytes | memoryview, position: int) -> int:
+        """See ``Disk``."""
+        self.sizes.append(len(data))
+        return super().write(fd, data, position)
+
+    def writev(self, fd: int, pieces: Sequence[bytes | memoryview], position: int) -> int:
+        """See ``Disk``."""
+        self.sizes.append(sum(map(len, pieces)))
+        return super().writev(fd, pieces, position)
+
+
+class BatchTests(SynchronousTestCase):
+    """``write_pieces`` and ``write_joined``: no call writes more than ``MOST_AT_ONCE``."""
+
+    def written(self, pieces: list[bytes]) -> list[int]:
+        """The bytes of each call, after a look at the file."""
+        disk = LoggingDisk()
+        data = b"".join(pieces)
+        with open(self.mktemp(), "w+b") as file:
+            result = write_pieces(disk, file.fileno(), pieces, len(data), 3)
+            self.assertEqual((len(data), None), result)
+            file.seek(3)
+            self.assertEqual(data, file.read())
+        return disk.sizes
+
+    def test_joined(self) -> None:
+        """A batch that is joined."""
+        self.assertEqual([MOST_AT_ONCE], self.written([bytes(MOST_AT_ONCE)]))
+        self.assertEqual([MOST_AT_ONCE, 6], self.written([b"header", os.urandom(MOST_AT_ONCE)]))
+
+    def test_vectors(self) -> None:
+        """Pieces are written together as long as they fit; a longer one in parts."""
+        half = MOST_AT_ONCE // 2
+        sizes = [half, half, half, half + 1, 1, 2 * MOST_AT_ONCE + 2, 5]
+        pieces = [os.urandom(size) for size in sizes]
+        self.assertEqual(
+            [MOST_AT_ONCE, half, half + 2, MOST_AT_ONCE, MOST_AT_ONCE, 2, 5], self.written(pieces)
+        )
+
+    def test_many_pieces(self) -> None:
+        """A vector has at most 1024 pieces."""
+        pieces = [b"x"] * 2000 + [bytes(JOIN_LIMIT)]
+        self.assertEqual([1024, 976] + [MOST_AT_ONCE] * 4, self.written(pieces))
+
+    def test_errors(self) -> None:
+        """What the calls before the error have written counts; so does its own part."""
+        pieces = [bytes([number]) * MOST_AT_ONCE for number in range(5)]
+        disk = BreakableDisk()
+        for room in (0, 10, MOST_AT_ONCE, MOST_AT_ONCE + 10, 4 * MOST_AT_ONCE + 1):
+            disk.room = room
+            with open(self.mktemp(), "w+b") as file:
+                size = sum(map(len, pieces))
+                written, error = write_pieces(disk, file.fileno(), pieces, size, 0)
+                self.assertEqual((room, file.read()), (written, b"".join(pieces)[:room]))
+                self.assertIsInstance(error, OSError)
 
 
 class WriteTests(SynchronousTestCase):
@@ -70,3 +142,53 @@ class WriteTests(SynchronousTestCase):
         """No bytes need no call."""
         write_all(ShortDisk(), self.fd, b"", 4)
         self.assertEqual(b"head", self.content())
+
+    def test_long(self) -> None:
+        """Long data take several calls: a page of the page cache is as long as a write."""
+        data = os.urandom(2 * MOST_AT_ONCE + 10)
+        disk = LoggingDisk()
+        write_all(disk, self.fd, data, 4)
+        self.assertEqual([MOST_AT_ONCE, MOST_AT_ONCE, 10], disk.sizes)
+        self.assertEqual(data, os.pread(self.fd, len(data) + 1, 4))
+
+
+class DirectWriteTests(SynchronousTestCase):
+    """``write_directly``."""
+
+    def setUp(self) -> None:
+        """Calls of the system are noted."""
+        self.fd = os.open(self.mktemp(), os.O_RDWR | os.O_CREAT)
+        self.addCleanup(os.close, self.fd)
+        self.sizes: list[int] = []
+        self.write = os.pwrite
+        self.patch(os, "pwrite", self.note)
+
+    def note(self, fd: int, data: bytes, position: int) -> int:
+        """Instead of ``os.pwrite``."""
+        self.sizes.append(len(data))
+        return self.write(fd, data, position)
+
+    def test_short(self) -> None:
+        """One call, even if it takes a part only: the caller continues as after an error."""
+        self.assertEqual((10, 0), write_directly(self.fd, DATA, 2))
+        self.assertEqual([10], self.sizes)
+        with mock.patch("os.pwrite", return_value=3):
+            self.assertEqual((3, 0), write_directly(self.fd, DATA, 2))
+
+    def test_long(self) -> None:
+        """As many calls as it takes."""
+        data = os.urandom(MOST_AT_ONCE + 1)
+        self.assertEqual((len(data), 0), write_directly(self.fd, data, 0))
+        self.assertEqual([MOST_AT_ONCE, 1], self.sizes)
+        self.assertEqual(data, os.pread(self.fd, len(data) + 1, 0))
+
+    def test_errors(self) -> None:
+        """The written bytes, and the number of the error, in the first call or in a later one."""
+        full = OSError(errno.ENOSPC, "full")
+        for data, outcomes, expected in (
+            (DATA, [full], (0, errno.ENOSPC)),
+            (bytes(MOST_AT_ONCE + 1), [MOST_AT_ONCE, full], (MOST_AT_ONCE, errno.ENOSPC)),
+            (bytes(MOST_AT_ONCE + 1), [7, OSError("unknown")], (7, errno.EIO)),
+        ):
+            with mock.patch("os.pwrite", side_effect=outcomes):
+                self.assertEqual(expected, write_directly(self.fd, data, 0))

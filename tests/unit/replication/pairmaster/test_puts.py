@@ -172,7 +172,9 @@ class DirectTests(AcceptedTests):
     def test_short_write(self) -> None:
         """The rest of the records is written, too."""
         self.pair.send(self.client, put(b"first"))
-        self.patch(landing, "write_once", lambda fd, data, at: (os.pwrite(fd, data[:30], at), 0))
+        self.patch(
+            landing, "write_directly", lambda fd, data, at: (os.pwrite(fd, data[:30], at), 0)
+        )
         replies = self.pair.send(self.client, b"".join(put(b"x" * n, n) for n in range(9)))
         self.assertEqual(self.statuses(replies), [b"200"] * 9)
         self.assert_identical()
@@ -181,7 +183,7 @@ class DirectTests(AcceptedTests):
     def test_failed_write(self) -> None:
         """What the slave has is fetched afterwards; the puts get the master's text."""
         self.pair.send(self.client, put(b"first"))
-        self.patch(landing, "write_once", lambda fd, data, at: (0, errno.ENOSPC))
+        self.patch(landing, "write_directly", lambda fd, data, at: (0, errno.ENOSPC))
         replies = self.pair.send(self.client, put(b"x", 4) + put(b"y", 5))
         text = MASTER_FAILED % 0
         self.assertEqual(replies, result(500, text, 4) + result(500, text, 5))
