@@ -11,7 +11,8 @@ from functools import partial
 
 from metamorphosis.errors import StoreError
 from metamorphosis.store.batch import PENDING, Batch
-from metamorphosis.store.segmentwriter import Pieces, write_joined
+from metamorphosis.store.disk import write_rest
+from metamorphosis.store.segmentwriter import Pieces
 from metamorphosis.store.writablelog import WritableLog
 
 
@@ -34,7 +35,7 @@ class ApartWrites:
         store.apart = batch
         data = b"".join(batch.pieces)
         store.environment.threads.submit(
-            partial(write_joined, store.environment.disk, segment.fd, data, segment.size),
+            partial(write_rest, store.environment.disk, segment.fd, data, 0, segment.size),
             partial(self._done, batch, batch.pieces, batch.more, data),
         )
 
@@ -54,7 +55,7 @@ class ApartWrites:
         else:
             written, failed = result or (0, OSError(str(unexpected)))
             count, size, error = store.writer.took(
-                store.last, pieces, batch.size, data, written, failed, more
+                store.last, pieces, batch.size, [data], written, failed, more
             )
             store.wrote(batch, count, size, error, store.block_is_next)
         store.proceed()

@@ -146,7 +146,7 @@ class Appender(AppenderFields):
             disk, last = store.environment.disk, store.last
             written, error = write_rest(disk, last.fd, data, written, last.size)
         count, size, error = self._writer.took(
-            store.last, batch.pieces, batch.size, data, written, error
+            store.last, batch.pieces, batch.size, [data], written, error
         )
         store.wrote(batch, count, size, error, False)
         return batch

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Sequence
 from typing import Final
 
 MOST_AT_ONCE: Final = 512 << 10
@@ -49,10 +48,6 @@ class Disk:
     def write(self, fd: int, data: bytes | memoryview, position: int) -> int:
         """Write at ``position``; returns the number of bytes written."""
         return os.pwrite(fd, data, position)
-
-    def writev(self, fd: int, pieces: Sequence[bytes | memoryview], position: int) -> int:
-        """Write up to 1024 pieces at ``position``; returns the number of bytes written."""
-        return os.pwritev(fd, pieces, position)
 
     def free(self, path: str) -> int:
         """Bytes that can still be written on the disk that has this file."""

@@ -11,7 +11,6 @@ import errno
 import os
 import random
 import shutil
-from collections.abc import Sequence
 from contextlib import suppress
 
 from metamorphosis.store.disk import Disk
@@ -192,10 +191,6 @@ class CrashDisk(Disk):
                 super().write(fd, bytes(data)[: len(data) // 2], position)
             raise
         return super().write(fd, data, position)
-
-    def writev(self, fd: int, pieces: Sequence[bytes | memoryview], position: int) -> int:
-        """See ``Disk``."""
-        return self.write(fd, b"".join(pieces), position)
 
     def truncate(self, fd: int, size: int) -> None:
         """See ``Disk``."""

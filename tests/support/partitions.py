@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Sequence
 from typing import Any
 
 from twisted.internet.task import Clock
@@ -77,12 +76,6 @@ class BreakableDisk(Disk):
         """See ``Disk``; takes as much as there is room."""
         self._call("write")
         return super().write(fd, memoryview(data)[: self._take(len(data))], position)
-
-    def writev(self, fd: int, pieces: Sequence[bytes | memoryview], position: int) -> int:
-        """See ``Disk``; takes as much as there is room."""
-        self._call("writev")
-        data = b"".join(pieces)
-        return super().write(fd, data[: self._take(len(data))], position)
 
     def truncate(self, fd: int, size: int) -> None:
         """See ``Disk``."""

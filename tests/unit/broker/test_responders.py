@@ -7,7 +7,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -40,10 +39,6 @@ class BrokenDisk(Disk):
     def write(self, fd: int, data: bytes | memoryview, position: int) -> int:
         """Write as much as there is room for."""
         return super().write(fd, memoryview(data)[: self._left(len(data))], position)
-
-    def writev(self, fd: int, pieces: Sequence[bytes | memoryview], position: int) -> int:
-        """Write as much as there is room for."""
-        return self.write(fd, b"".join(pieces), position)
 
     def sync(self, fd: int) -> None:
         """Fail if the test says so."""

@@ -262,10 +262,6 @@ class FullDisk(Disk):
         self.room -= written
         return written
 
-    def writev(self, fd: int, pieces: Any, position: int) -> int:
-        """Likewise."""
-        return self.write(fd, b"".join(pieces), position)
-
 
 class FullDiskCase(SlaveTestCase):
     """A disk that a test fills."""

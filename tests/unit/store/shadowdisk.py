@@ -12,7 +12,7 @@ import errno
 import os
 import random
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from metamorphosis.store.disk import Disk
@@ -142,10 +142,6 @@ class ShadowDisk(Disk):
         if self._call("write") == SHORT:
             data = memoryview(data)[: len(data) // 2 or 1]
         return super().write(fd, data, position)
-
-    def writev(self, fd: int, pieces: Sequence[bytes | memoryview], position: int) -> int:
-        """See ``Disk``."""
-        return self.write(fd, b"".join(pieces), position)
 
     def truncate(self, fd: int, size: int) -> None:
         """See ``Disk``."""

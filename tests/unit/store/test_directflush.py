@@ -270,7 +270,7 @@ class DirectFlushFaultTests(SynchronousTestCase):
         self.assertEqual(self.partition.read(), b"")
 
     def test_many_pieces(self) -> None:
-        """A big batch that ends in the middle of its second ``writev`` keeps whole records."""
+        """A big batch that ends in the middle of its second write keeps whole records."""
         self.disk.room = 700_010
         batch = put(self.store, *[record(1000, n) for n in range(1000)])
         self.store.commit()

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Sequence
 from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.store.disk import MOST_AT_ONCE, Disk, write_all, write_directly, write_rest
-from metamorphosis.store.segmentwriter import JOIN_LIMIT, write_pieces
-from tests.support.partitions import BreakableDisk
 
 DATA = b"0123456789"
 
@@ -48,57 +45,6 @@ class LoggingDisk(Disk):
         """See ``Disk``."""
         self.sizes.append(len(data))
         return super().write(fd, data, position)
-
-    def writev(self, fd: int, pieces: Sequence[bytes | memoryview], position: int) -> int:
-        """See ``Disk``."""
-        self.sizes.append(sum(map(len, pieces)))
-        return super().writev(fd, pieces, position)
-
-
-class BatchTests(SynchronousTestCase):
-    """``write_pieces`` and ``write_joined``: no call writes more than ``MOST_AT_ONCE``."""
-
-    def written(self, pieces: list[bytes]) -> list[int]:
-        """The bytes of each call, after a look at the file."""
-        disk = LoggingDisk()
-        data = b"".join(pieces)
-        with open(self.mktemp(), "w+b") as file:
-            result = write_pieces(disk, file.fileno(), pieces, len(data), 3)
-            self.assertEqual((len(data), None), result)
-            file.seek(3)
-            self.assertEqual(data, file.read())
-        return disk.sizes
-
-    def test_joined(self) -> None:
-        """A batch that is joined."""
-        self.assertEqual([MOST_AT_ONCE], self.written([bytes(MOST_AT_ONCE)]))
-        self.assertEqual([MOST_AT_ONCE, 6], self.written([b"header", os.urandom(MOST_AT_ONCE)]))
-
-    def test_vectors(self) -> None:
-        """Pieces are written together as long as they fit; a longer one in parts."""
-        half = MOST_AT_ONCE // 2
-        sizes = [half, half, half, half + 1, 1, 2 * MOST_AT_ONCE + 2, 5]
-        pieces = [os.urandom(size) for size in sizes]
-        self.assertEqual(
-            [MOST_AT_ONCE, half, half + 2, MOST_AT_ONCE, MOST_AT_ONCE, 2, 5], self.written(pieces)
-        )
-
-    def test_many_pieces(self) -> None:
-        """A vector has at most 1024 pieces."""
-        pieces = [b"x"] * 2000 + [bytes(JOIN_LIMIT)]
-        self.assertEqual([1024, 976] + [MOST_AT_ONCE] * 4, self.written(pieces))
-
-    def test_errors(self) -> None:
-        """What the calls before the error have written counts; so does its own part."""
-        pieces = [bytes([number]) * MOST_AT_ONCE for number in range(5)]
-        disk = BreakableDisk()
-        for room in (0, 10, MOST_AT_ONCE, MOST_AT_ONCE + 10, 4 * MOST_AT_ONCE + 1):
-            disk.room = room
-            with open(self.mktemp(), "w+b") as file:
-                size = sum(map(len, pieces))
-                written, error = write_pieces(disk, file.fileno(), pieces, size, 0)
-                self.assertEqual((room, file.read()), (written, b"".join(pieces)[:room]))
-                self.assertIsInstance(error, OSError)
 
 
 class WriteTests(SynchronousTestCase):

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 
+from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.errors import StoreError
-from metamorphosis.store.disk import Disk
+from metamorphosis.store.disk import MOST_AT_ONCE
+from metamorphosis.store.flushing import FlushSchedule
 from metamorphosis.store.segment import open_last
-from metamorphosis.store.segmentwriter import single_records, whole_records, write_pieces
+from metamorphosis.store.segmentwriter import SegmentWriter, single_records, whole_records
+from metamorphosis.store.unflushed import Unflushed
 from tests.support.partitions import (
     M0,
     M1,
@@ -145,62 +148,120 @@ class StartTests(SynchronousTestCase):
         self.assertIn("4 valid messages after it", self.lines[0])
 
 
-class WritePiecesTests(SynchronousTestCase):
-    """``write_pieces``: joined or vectored, whole or cut short anywhere."""
+class LoggingDisk(BreakableDisk):
+    """
+    Notes the length of each write.
 
-    def write(self, pieces: list[bytes], room: int) -> tuple[int, bytes, bool]:
-        """Written, what the file holds, and whether there was an error."""
-        disk = BreakableDisk()
-        disk.room = room
-        with open(self.mktemp(), "w+b") as file:
-            size = sum(map(len, pieces))
-            written, error = write_pieces(disk, file.fileno(), pieces, size, 7)
-            file.seek(7)
-            return written, file.read(), error is not None
+    :ivar sizes: bytes.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: list[int] = []
+
+    def write(self, fd: int, data: bytes | memoryview, position: int) -> int:
+        """See ``Disk``."""
+        self.sizes.append(len(data))
+        return super().write(fd, data, position)
+
+
+class WriterTests(SynchronousTestCase):
+    """``SegmentWriter.write``: in one call or in several, whole or cut short anywhere."""
+
+    def setUp(self) -> None:
+        """See ``begin``."""
+        self.begin()
+
+    def begin(self, keeps: bool = True) -> None:
+        """A writer at the end of a file with one record; what it writes is kept or not."""
+        self.disk = LoggingDisk()
+        self.writer = SegmentWriter(self.disk)
+        self.total = FlushSchedule(Clock())
+        self.writer.unflushed = Unflushed(self.total) if keeps else None
+        path = self.mktemp()
+        with open(path, "wb") as file:
+            file.write(M1)
+        self.segment = open_last(self.disk, 0, path, False)[0]
+        self.addCleanup(self.segment.close)
+
+    def written(self, pieces: list[bytes], more: int = 0) -> tuple[int, int, bool]:
+        """The result of a write, after a look at the file and at what is kept; an error is bool."""
+        size = sum(map(len, pieces))
+        count, stored, error = self.writer.write(self.segment, pieces, size, more)
+        expected = b"".join(pieces)[:stored]
+        with open(self.segment.path, "rb") as file:
+            self.assertEqual(M1 + expected, file.read())
+        self.assertEqual(len(M1) + stored, self.segment.size)
+        self.assertEqual(1 + count, self.segment.message_count)
+        if self.writer.unflushed is not None:
+            kept = self.writer.unflushed.pieces()
+            self.assertEqual(expected, b"".join(data for _, data in kept))
+            self.assertEqual(stored, self.total.unflushed)
+        return count, stored, error is not None
 
     def test_every_length(self) -> None:
         """What is reported as written is in the file, for every place where the disk is full."""
         pieces = [M1[:20], M1[20:], M3[:20], M3[20:], M0, b""]
-        data = b"".join(pieces)
-        for room in range(len(data) + 1):
-            expected = (room, data[:room], room < len(data))
-            self.assertEqual(self.write(pieces, room), expected)
+        whole = {0: 0, len(M1): 1, len(M1 + M3): 2, len(M1 + M3 + M0): 3}
+        for room in range(len(M1 + M3 + M0) + 1):
+            for keeps in (False, True):
+                self.begin(keeps)
+                self.disk.room = room
+                stored = max(end for end in whole if end <= room)
+                expected = (whole[stored], stored, room < len(M1 + M3 + M0))
+                self.assertEqual(expected, self.written(pieces))
 
-    def test_vectors(self) -> None:
-        """Big batches go out in vectors of 1024 pieces, and may end in any of them."""
-        pieces = [bytes([n % 251]) * 300 for n in range(2500)]
-        data = b"".join(pieces)
-        for room in (0, 1, 307_199, 307_200, 307_201, 700_000, len(data) - 1, len(data)):
-            expected = (room, data[:room], room < len(data))
-            self.assertEqual(self.write(pieces, room), expected, room)
+    def test_joined(self) -> None:
+        """As many pieces as one call may write are joined."""
+        body = bytes(MOST_AT_ONCE - 20)
+        self.assertEqual((1, MOST_AT_ONCE, False), self.written([M1[:20], body]))
+        self.assertEqual([MOST_AT_ONCE], self.disk.sizes)
+
+    def test_parts(self) -> None:
+        """Beyond that each call writes as many as fit; of a longer piece it writes a part."""
+        half = MOST_AT_ONCE // 2
+        sizes = [half, half, half, half + 1, 1, 2 * MOST_AT_ONCE + 2, 5, 0]
+        for keeps in (False, True):
+            self.begin(keeps)
+            self.written([os.urandom(size) for size in sizes])
+            most = MOST_AT_ONCE
+            self.assertEqual([most, half, half + 2, most, most, 2, 5], self.disk.sizes)
+
+    def test_runs_are_not_copied(self) -> None:
+        """A run of the turn in C is written and kept as it is, alone or beside others."""
+        long = M1 * (MOST_AT_ONCE // len(M1))
+        for run, times in ((M3 * 2, 1), (long, 2)):
+            self.begin()
+            self.written([run, b""] * times, times)
+            assert self.writer.unflushed is not None
+            for _, data in self.writer.unflushed.pieces():
+                self.assertIs(run, data)
+
+    def test_full_in_any_part(self) -> None:
+        """The whole records of all parts up to the fault stay."""
+        body = MOST_AT_ONCE // 4
+        pieces = [piece for n in range(10) for piece in (M1[:20], bytes([n]) * body)]
+        for keeps in (False, True):
+            for room in (0, 20, 3 * (20 + body), 3 * (20 + body) + 1, MOST_AT_ONCE, 9 * body):
+                self.begin(keeps)
+                self.disk.room = room
+                count = room // (20 + body)
+                self.assertEqual((count, count * (20 + body), True), self.written(pieces))
 
     def test_short_write_that_goes_on(self) -> None:
         """A write that is cut short for no reason, as by a signal, is simply continued."""
-
-        class Hesitant(Disk):
-            """Takes ten bytes at a time."""
-
-            def write(self, fd: int, data: bytes | memoryview, position: int) -> int:
-                return super().write(fd, memoryview(data)[:10], position)
-
-        with open(self.mktemp(), "w+b") as file:
-            pieces = [M1, M3]
-            self.assertEqual(write_pieces(Hesitant(), file.fileno(), pieces, 56, 0), (56, None))
-            file.seek(0)
-            self.assertEqual(file.read(), M1 + M3)
+        write = self.disk.write
+        self.patch(self.disk, "write", lambda fd, data, at: write(fd, data[:10], at))
+        self.assertEqual((2, 56, False), self.written([M1[:20], M1[20:], M3[:20], M3[20:]]))
 
     def test_write_that_takes_nothing(self) -> None:
         """A disk that takes no byte and reports no error does not make us loop."""
+        self.patch(self.disk, "write", lambda fd, data, at: 0)
+        self.assertEqual((0, 0, True), self.written([M1[:20], M1[20:]]))
 
-        class Stuck(Disk):
-            """Takes nothing."""
 
-            def write(self, fd: int, data: bytes | memoryview, position: int) -> int:
-                return 0
-
-        written, error = write_pieces(Stuck(), 0, [M1], 25, 0)
-        self.assertEqual(written, 0)
-        self.assertIsInstance(error, OSError)
+class PiecesTests(SynchronousTestCase):
+    """The pieces of a batch whose write has failed."""
 
     def test_whole_records(self) -> None:
         """Only records that are complete count."""
@@ -208,10 +269,6 @@ class WritePiecesTests(SynchronousTestCase):
         expected = {0: (0, 0), 24: (0, 0), 25: (1, 25), 55: (1, 25), 56: (2, 56)}
         for written, found in expected.items():
             self.assertEqual(whole_records(pieces, written), found)
-
-
-class PiecesTests(SynchronousTestCase):
-    """The pieces of a batch whose write has failed."""
 
     def test_runs_and_single_records(self) -> None:
         """Each record counts by itself, whether it came alone or in a run."""
