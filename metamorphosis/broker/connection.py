@@ -1,7 +1,7 @@
 """
 One client: bytes in, replies out in request order, and back-pressure both ways.
 
-Theory of operation. The transport puts received bytes into ``room()``, which is the inbox's.
+Theory of operation. The transport puts received bytes into the inbox's ``room()``.
 ``received`` takes complete requests off its front: with ``hotpath.scan``, the rest of a
 transaction's requests with ``Routes.steps``, and all others with ``wire.decoding`` and
 ``Dispatch``. The replies stand in a ``ReplyQueue``; ``drain`` sends what waits for nothing.
@@ -75,6 +75,7 @@ class ClientConnection(Protocol):
     replies and its life changes the others too.
 
     :ivar session: what belongs to it beside its bytes.
+    :ivar inbox: its bytes that are not consumed yet.
     """
 
     transport: Any
@@ -83,9 +84,7 @@ class ClientConnection(Protocol):
         self._shared = shared
         self._replies = ReplyQueue(self._wake)
         self.session = Session(self._replies, self._no_more, self)
-        self._inbox = Inbox(shared.buffer)
-        self.room = self._inbox.room
-        self.put_back = self._inbox.put_back
+        self.inbox = Inbox(shared.buffer)
         self._life = OPEN
         self._gate: ReadGate
         self._ordinary = True  # the last chunk had nothing but ordinary puts and gets
@@ -106,7 +105,7 @@ class ClientConnection(Protocol):
         self._gate.end()
         self._shared.open.pop(self, None)
         self._shared.waiting_changed(-self._replies.clear())
-        self._inbox.clear()
+        self.inbox.clear()
         self.session.lost()
 
     def readConnectionLost(self) -> None:
@@ -128,7 +127,7 @@ class ClientConnection(Protocol):
     def close_after_replies(self) -> None:
         """Take no more requests; close when the last reply has left."""
         self._no_more()
-        self._inbox.clear()
+        self.inbox.clear()
         self.session.closing()
         if not self._replies:
             self.transport.loseConnection()
@@ -153,7 +152,7 @@ class ClientConnection(Protocol):
         """Bytes from a transport other than ``BrokerTransport``."""
         view = memoryview(data)
         while view and self._life is OPEN:
-            room = self.room()
+            room = self.inbox.room()
             count = min(len(room), len(view))
             room[:count] = view[:count]
             view = view[count:]
@@ -163,7 +162,7 @@ class ClientConnection(Protocol):
 
     def received(self, count: int) -> bool:
         """
-        Take in ``count`` bytes that were put into ``room()``.
+        Take in ``count`` bytes that were put into ``inbox.room()``.
 
         One long function, because it makes as few calls as it can for each chunk, which may be a
         single request.
@@ -173,7 +172,7 @@ class ClientConnection(Protocol):
         self.session.active = True
         if self._life is not OPEN:
             return True
-        inbox, shared = self._inbox, self._shared
+        inbox, shared = self.inbox, self._shared
         end = inbox.add(count)
         if end < inbox.needed:
             inbox.keep(0)
@@ -213,7 +212,7 @@ class ClientConnection(Protocol):
     def _go_on(self) -> None:
         """Take more of the bytes left by the last turn."""
         if Reason.TURN in self._gate and self._life is OPEN:
-            self.room()
+            self.inbox.room()
             if self.received(0):
                 self._gate.clear(Reason.TURN)
 
@@ -227,7 +226,7 @@ class ClientConnection(Protocol):
         :param group: gets the replies.
         :returns: how many bytes were consumed, and whether the rest only waits for more bytes.
         """
-        inbox, shared = self._inbox, self._shared
+        inbox, shared = self.inbox, self._shared
         scan = self.session.scan or ordinary_scan
         small = end <= SMALL_CHUNK or self._spread
         data: bytes | bytearray = inbox.data
@@ -285,11 +284,11 @@ class ClientConnection(Protocol):
         """The turn in C takes over, with the bytes that are left; None: something is under way."""
         if self._life is not OPEN or self._replies or not self._ordinary or self._gate.paused:
             return None
-        return self._inbox.take_left(SMALL_CHUNK)
+        return self.inbox.take_left(SMALL_CHUNK)
 
     def take_in(self, data: bytes) -> None:
         """It has received these, and did not take them."""
-        self.room()[: len(data)] = data
+        self.inbox.room()[: len(data)] = data
         self.received(len(data))
 
     def answer(self, size: int, replies: list[tuple[Batch | None, int, Reply]]) -> None:

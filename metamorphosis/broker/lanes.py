@@ -259,7 +259,7 @@ class LaneSet(SocketSet):
         syncs = transport.protocol.session.scan is not None
         self._is_of_pair = self._is_of_pair or syncs
         if not self._lanes.plain(descriptor, left, syncs):
-            transport.protocol.put_back(left)
+            transport.protocol.inbox.put_back(left)
             return False
         self.plain.add(descriptor)
         return True
@@ -274,7 +274,7 @@ class LaneSet(SocketSet):
         left, size, replies = self._lanes.slow(descriptor)
         if replies:
             transport.protocol.answer(size, replies)
-        transport.protocol.put_back(left)
+        transport.protocol.inbox.put_back(left)
 
     def note_active(self) -> None:
         """Mark the plain connections that have sent bytes as active."""

@@ -80,14 +80,15 @@ class LongPolls:
         seconds = min(command.wait_ms / 1000, self._longest)
         if seconds <= 0 or self._stopped:
             return False
-        if len(session.held) >= MOST_PER_CONNECTION or self._count >= MOST:
+        if len(session.held or ()) >= MOST_PER_CONNECTION or self._count >= MOST:
             return False
         tick = int((self._clock.seconds() + seconds) / TICK) + 1
         held = HeldGet(command, session, tick)
         self._count += 1
         self._partitions.setdefault(held.partition, {})[held] = None
         self._at(tick)[held] = None
-        if not session.held:
+        if session.held is None:
+            session.held = {}
             session.on_closing(self.release)
             session.on_lost(self.forget)
         session.held[held] = None
@@ -126,7 +127,7 @@ class LongPolls:
 
     def release(self, session: Session) -> None:
         """Answer the held gets of ``session``: its connection closes after its last reply."""
-        for held in tuple(session.held):
+        for held in tuple(session.held or ()):
             self._end(held)
 
     def release_all(self) -> None:
@@ -145,7 +146,7 @@ class LongPolls:
 
     def forget(self, session: Session) -> None:
         """The connection has ended: drop its gets."""
-        for held in tuple(session.held):
+        for held in tuple(session.held or ()):
             self._take(held)
 
     def _end(self, held: HeldGet) -> None:
@@ -162,7 +163,11 @@ class LongPolls:
 
     def _take(self, held: HeldGet) -> None:
         self._count -= 1
-        del held.session.held[held]
+        gets = held.session.held
+        assert gets is not None
+        del gets[held]
+        if not gets:
+            held.session.held = None
         waiting = self._partitions[held.partition]
         del waiting[held]
         if not waiting:

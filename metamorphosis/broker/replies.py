@@ -16,7 +16,6 @@ its reply does not hold back later ones, but it never leaves before the reply to
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -210,7 +209,7 @@ class ReplyQueue:
     def __init__(self, wake: Callable[[], None]) -> None:
         self.size = 0
         self._wake = wake
-        self._groups: deque[ReplyGroup] = deque()
+        self._groups: list[ReplyGroup] = []  # an empty deque has 760 bytes
         self._open: ReplyGroup | None = None  # for the chunk that is being taken in
         self._number = 0
         self._awaited: Awaited | None = None  # the pending outcome that calls ``_decided``
@@ -302,9 +301,9 @@ class ReplyQueue:
         """
         groups = self._groups
         ready: list[Any] = []
-        answered = 0
-        while groups:
-            group = groups[0]
+        answered = leaving = 0
+        while leaving < len(groups):
+            group = groups[leaving]
             awaited = group.undecided()
             if awaited is not None:
                 if awaited is not self._awaited:
@@ -313,16 +312,19 @@ class ReplyQueue:
                 break
             if group.failed:
                 group.put_right()
-            groups.popleft()
+            leaving += 1
             answered += group.size
-            self.size -= group.size
             if group.files:
+                del groups[:leaving]
+                leaving = 0
                 send_mixed(transport, ready + group.replies)
                 ready = []
             else:
                 ready += group.replies
+        del groups[:leaving]
         if ready:
             transport.write(ready[0] if len(ready) == 1 else b"".join(ready))
+        self.size -= answered
         return answered
 
     def _decided(self) -> None:

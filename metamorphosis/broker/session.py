@@ -72,7 +72,7 @@ class Session:
     :ivar scan: takes the ``sync`` requests of the master of a pair, whose connection this is; None:
         it is the connection of a client.
     :ivar replies: the replies to the client.
-    :ivar held: its gets that wait for data; kept by ``LongPolls``.
+    :ivar held: its gets that wait for data, None without any; kept by ``LongPolls``.
     :ivar active: bytes went in or out since the last idle sweep.
     :ivar connection: the connection; None in the tests of responders.
     :param close: takes no more requests, and closes the connection when the last reply has left.
@@ -95,7 +95,7 @@ class Session:
         self.connection = connection
         self.scan: Callable[..., int] | None = None
         self.replies = replies
-        self.held: dict[HeldGet, None] = {}
+        self.held: dict[HeldGet, None] | None = None
         self.active = True
         self.close = close
         self._on_closing: tuple[Callable[[Session], None], ...] = ()

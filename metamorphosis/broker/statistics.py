@@ -11,7 +11,6 @@ Source: ``StatsManager``, ``MetaStatLog``, ``RealTimeStat``.
 
 from __future__ import annotations
 
-from decimal import ROUND_HALF_EVEN, Decimal
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -194,5 +193,4 @@ def _two_decimals(number: float) -> str:
     At most two decimals without trailing zeros, half-even on the exact binary value: 0.125 is 0.12,
     1.005 (really a little less) is 1.
     """
-    rounded = Decimal(number).quantize(Decimal("0.01"), rounding=ROUND_HALF_EVEN)
-    return f"{rounded:f}".rstrip("0").rstrip(".")
+    return f"{number:.2f}".rstrip("0").rstrip(".")

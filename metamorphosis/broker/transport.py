@@ -52,11 +52,18 @@ QUEUE_LIMIT = 1 << 20
 """Queued bytes, those of file ranges included, above which the protocol is asked to pause."""
 
 
+class Room(Protocol):
+    """Where received bytes go. Provider: ``Inbox``."""
+
+    def room(self) -> memoryview:
+        """The buffer for the next bytes; valid until ``ChunkReceiver.received``."""
+
+
 class ChunkReceiver(Protocol):
     """The protocol of a ``BrokerTransport``, beside ``IProtocol``."""
 
-    def room(self) -> memoryview:
-        """The buffer for the next bytes; valid until ``received``."""
+    inbox: Room
+    """Gives the buffer for the next bytes."""
 
     active: bool
     """Set when bytes went either way."""
@@ -76,6 +83,9 @@ class QueuedRange:
         self.left = left
 
 
+Queue = deque[memoryview | QueuedRange]
+
+
 class BrokerTransport(tcp.Server):
     """
     One client's socket. Thread: reactor.
@@ -87,10 +97,10 @@ class BrokerTransport(tcp.Server):
     protocol: Any
     server: Any  # a BrokerPort, or None
     queued_bytes = 0
+    _queue: Queue | None = None  # None when nothing waits: an empty one has 760 bytes
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self._queue: deque[memoryview | QueuedRange] = deque()
         self.setTcpNoDelay(True)
         self.setTcpKeepAlive(True)
 
@@ -115,7 +125,7 @@ class BrokerTransport(tcp.Server):
         """Receive once into the protocol's room."""
         protocol = self.protocol
         try:
-            count = self.socket.recv_into(protocol.room())
+            count = self.socket.recv_into(protocol.inbox.room())
         except (BlockingIOError, InterruptedError):
             return None
         except OSError:
@@ -172,6 +182,8 @@ class BrokerTransport(tcp.Server):
         self._enqueue(QueuedRange(segment, position, length), length)
 
     def _enqueue(self, item: memoryview | QueuedRange, size: int) -> None:
+        if self._queue is None:
+            self._queue = deque()
         self._queue.append(item)
         self.queued_bytes += size
         self._maybePauseProducer()
@@ -188,7 +200,9 @@ class BrokerTransport(tcp.Server):
             while queue and budget > 0:
                 item = queue[0]
                 sent = (
-                    self._send_range(item) if type(item) is QueuedRange else self._send_bytes(item)
+                    self._send_range(queue, item)
+                    if type(item) is QueuedRange
+                    else self._send_bytes(queue, item)
                 )
                 self.queued_bytes -= sent
                 budget -= sent
@@ -201,17 +215,17 @@ class BrokerTransport(tcp.Server):
         if producer is not None and self.producerPaused and self.queued_bytes <= QUEUE_LIMIT // 2:
             self.producerPaused = False
             producer.resumeProducing()
-        return None if queue else self._queue_empty()
+        return None if self._queue else self._queue_empty()
 
-    def _send_bytes(self, item: Any) -> int:
+    def _send_bytes(self, queue: Queue, item: Any) -> int:
         sent = self.socket.send(item)
         if sent == len(item):
-            self._queue.popleft()
+            queue.popleft()
         else:
-            self._queue[0] = item[sent:]
+            queue[0] = item[sent:]
         return sent
 
-    def _send_range(self, item: QueuedRange) -> int:
+    def _send_range(self, queue: Queue, item: QueuedRange) -> int:
         sent = os.sendfile(self.socket.fileno(), item.segment.fd, item.position, item.left)
         if not sent and item.left:
             # The header that was sent promised more bytes than the file has. No further byte would
@@ -220,11 +234,12 @@ class BrokerTransport(tcp.Server):
         item.position += sent
         item.left -= sent
         if not item.left:
-            self._queue.popleft()
+            queue.popleft()
             item.segment.release()
         return sent
 
     def _queue_empty(self) -> Exception | None:
+        self._queue = None
         self.stopWriting()
         if self.disconnecting:
             return main.CONNECTION_DONE
@@ -232,8 +247,8 @@ class BrokerTransport(tcp.Server):
 
     def connectionLost(self, reason: Failure) -> None:
         """Drop the queued bytes and release the files; Twisted does the rest."""
-        queue, self._queue = self._queue, deque()
-        for item in queue:
+        queue, self._queue = self._queue, None
+        for item in queue or ():
             if type(item) is QueuedRange:
                 item.segment.release()
         self.queued_bytes = 0

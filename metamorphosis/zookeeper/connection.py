@@ -155,7 +155,7 @@ class ZooKeeperConnection(ConnectionLife):
             self.traffic.last_numbered = head
 
     def _take_frames(self, data: bytes) -> int:
-        outbox, reasons = self._outbox, self._gate.reasons
+        outbox, gate = self._outbox, self._gate
         position, end = 0, len(data)
         budget = TURN_REQUESTS
         while end - position >= 4:
@@ -167,7 +167,7 @@ class ZooKeeperConnection(ConnectionLife):
                 if stop > end:
                     self._needed = stop - position
                     return position
-            full = outbox.ready_size > READY_LIMIT or outbox.held_size > HOLD_LIMIT or reasons
+            full = outbox.ready_size > READY_LIMIT or outbox.held_size > HOLD_LIMIT or gate.reasons
             if not budget or (full and self._congested()):
                 self._needed = 0
                 self._gate.stop(Reason.TURN)

@@ -346,7 +346,7 @@ class PressureTests(SynchronousTestCase):
         flooder = broker.client()
         count = 10 * TURN_COMMANDS + 1
         chunk = b"".join(b"version %d\r\n" % number for number in range(count))
-        flooder.connection.room()[: len(chunk)] = chunk
+        flooder.connection.inbox.room()[: len(chunk)] = chunk
         flooder.connection.received(len(chunk))
         taken = len(flooder.connection._replies)
         self.assertEqual(taken, TURN_COMMANDS)
@@ -366,7 +366,7 @@ class PressureTests(SynchronousTestCase):
         broker = Broker(self.mktemp())
         flooder = broker.client()
         chunk = b"version 1\r\n" * (3 * TURN_COMMANDS)
-        flooder.connection.room()[: len(chunk)] = chunk
+        flooder.connection.inbox.room()[: len(chunk)] = chunk
         flooder.connection.received(len(chunk))
         flooder.connection.connectionLost(Failure(ConnectionDone()))
         broker.clock.advance(0)

@@ -47,6 +47,7 @@ class Peer:
     """The protocol: offers room, records the calls."""
 
     def __init__(self) -> None:
+        self.inbox = self
         self.buffer = bytearray(10)
         self.chunks: list[bytes] = []
         self.events: list[str] = []

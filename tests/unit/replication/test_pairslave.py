@@ -522,7 +522,7 @@ class TwoMastersTests(SlaveTestCase):
         taken: the newer one has asked where the log ends, and may have had its answer."""
         older = self.client("10.0.0.1")
         unusual = sync(b"older", opaque=b"+1")  # off the hot path: a turn takes some of them
-        room = older.connection.room()
+        room = older.connection.inbox.room()
         chunk = unusual * 150
         room[: len(chunk)] = chunk
         older.connection.received(len(chunk))

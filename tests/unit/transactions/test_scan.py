@@ -356,7 +356,7 @@ class PutsTests(StepsTestCase):
             return steps(*arguments)  # type: ignore[arg-type, return-value]
 
         self.broker.responders.routes.steps = counted  # type: ignore[assignment]
-        room = self.client.connection.room()
+        room = self.client.connection.inbox.room()
         data = pair * 30
         room[: len(data)] = data
         ends.append(0)
