@@ -295,7 +295,7 @@ class ReplyQueue:
     def drain(self, transport: Transport) -> int:
         """
         Send every reply that waits for nothing, in order, with as few writes as the files between
-        them allow.
+        them allow. When the transport fails, ``clear`` still counts all requests.
 
         :returns: bytes of the requests that were answered by this call.
         """

@@ -12,12 +12,16 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol, ITransport
+from twisted.internet.interfaces import (
+    IAddress,
+    IDelayedCall,
+    IProtocol,
+    IProtocolFactory,
+    ITransport,
+)
 from twisted.internet.protocol import Protocol, ServerFactory, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.resource import IResource
-from twisted.web.server import Site
 
 CONNECTIONS = 32
 """Limit of open connections; a further one is closed at once."""
@@ -51,28 +55,6 @@ def peer_user(transport: ITransport) -> int | None:
         return None
     uid: int = _CREDENTIALS.unpack(data)[1]
     return uid
-
-
-class AdminSite(Site):
-    """
-    A site without an access log: changes by administrators are logged where they are made.
-
-    :param reactor: for the timeouts.
-    """
-
-    displayTracebacks = False
-
-    def __init__(self, root: IResource, reactor: Any) -> None:
-        super().__init__(root, timeout=IDLE_SECONDS, reactor=reactor)
-
-    def startFactory(self) -> None:
-        """Open no log file, and start no timer for its clock."""
-
-    def stopFactory(self) -> None:
-        """Close no log file."""
-
-    def log(self, request: object) -> None:
-        """Write no access log."""
 
 
 class AdminChannel(Protocol):
@@ -143,20 +125,24 @@ class AdminFactory(ServerFactory):
     """
     Makes the connections.
 
+    :param make_site: makes what speaks HTTP, for the first connection.
     :ivar channels: the open ones.
     :ivar peer_user: the user id at the other end; replaced by tests.
     """
 
     noisy = False
 
-    def __init__(self, root: IResource, reactor: Any) -> None:
+    def __init__(self, make_site: Callable[[], IProtocolFactory], reactor: Any) -> None:
         self.reactor = reactor
         self.channels: set[AdminChannel] = set()
         self.peer_user: Callable[[ITransport], int | None] = peer_user
-        self._site = AdminSite(root, reactor)
+        self._make_site = make_site
+        self._site: IProtocolFactory | None = None
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
         """Called by Twisted."""
+        if self._site is None:
+            self._site = self._make_site()
         http = self._site.buildProtocol(addr)
         assert http is not None
         channel = AdminChannel(http)

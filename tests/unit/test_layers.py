@@ -524,6 +524,15 @@ class LayerTests(SynchronousTestCase):
         self.assertEqual((0, ""), (outcome.returncode, outcome.stderr))
         self.assertEqual("907060870\n", outcome.stdout)
 
+    def test_no_http_without_an_administrator(self) -> None:
+        """What serves clients does not load ``twisted.web``: its 3 MiB come with the first
+        connection of an administrator."""
+        loaded = "sorted(name for name in sys.modules if name.startswith('twisted.web'))"
+        outcome = run(f"import sys, metamorphosis.daemon.service\nprint({loaded})")
+        self.assertEqual(("[]\n", ""), (outcome.stdout, outcome.stderr))
+        outcome = run(f"import sys, metamorphosis.web.site\nprint({loaded})")
+        self.assertIn("'twisted.web.server'", outcome.stdout)
+
     def test_the_block_blocks(self) -> None:
         """The test above would notice."""
         outcome = run(BLOCKED + "import metamorphosis.interfaces")

@@ -122,6 +122,19 @@ class AwaitedTests(SynchronousTestCase):
             provider.succeed()
             self.assertEqual((peer.drained(), len(peer.queue)), (b"", 0))
 
+    def test_replies_that_cannot_be_sent(self) -> None:
+        """When a transport fails, the requests count as unanswered until the queue is cleared."""
+
+        class Broken(Peer):
+            def write(self, data: bytes) -> None:
+                raise OSError("broken")
+
+        peer = Broken()
+        peer.chunk(b"a ")
+        peer.chunk(b"b ")
+        self.assertRaises(OSError, peer.queue.drain, peer)
+        self.assertEqual((20, 0), (peer.queue.clear(), peer.queue.size))
+
 
 class PlaceTests(SynchronousTestCase):
     """Places that are filled later, and replies outside of a chunk."""

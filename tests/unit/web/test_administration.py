@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.transactions.administration import TransactionAdministration
-from metamorphosis.web.administration import Administration, api
+from metamorphosis.web.administration import Administration
 from metamorphosis.web.channel import (
     CONNECTIONS,
     IDLE_SECONDS,
@@ -26,6 +26,7 @@ from metamorphosis.web.channel import (
     AdminFactory,
     peer_user,
 )
+from metamorphosis.web.site import AdminSite, api
 from metamorphosis.web.unixsocket import FILE_NAME, LONGEST, reachable, socket_path
 from tests.unit.transactions.test_recovery import RecoveryTestCase
 from tests.unit.transactions.test_steps import LOCAL, XA, XA2
@@ -61,7 +62,8 @@ class RoutesTestCase(RecoveryTestCase):
         """With the interface."""
         super().start(**settings)
         self.administration = TransactionAdministration(self.broker.service, self.broker.clock)
-        self.factory = AdminFactory(api(self.administration), self.broker.clock)
+        site = AdminSite(api(self.administration), self.broker.clock)
+        self.factory = AdminFactory(lambda: site, self.broker.clock)
         self.factory.peer_user = lambda transport: os.geteuid()
 
     def setUp(self) -> None:
