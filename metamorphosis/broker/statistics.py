@@ -11,7 +11,6 @@ Source: ``StatsManager``, ``MetaStatLog``, ``RealTimeStat``.
 
 from __future__ import annotations
 
-
 from twisted.internet.interfaces import IReactorTime
 
 from metamorphosis.broker.topics import TopicPatterns

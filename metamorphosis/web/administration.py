@@ -11,7 +11,8 @@ from typing import Any
 
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort, IProtocolFactory
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
 
 from metamorphosis.errors import MetaQError
@@ -42,7 +43,7 @@ class Administration:
         self._port: IListeningPort | None = None
         self._reach = ExitStack()
 
-    def _site(self) -> IProtocolFactory:
+    def _site(self) -> ServerFactory[Any]:
         # Here, because it loads twisted.web: 3 of 44 MiB of a fresh broker, and most brokers are
         # never administered. The first connection waits for that, and all clients: 50 ms.
         from metamorphosis.web.site import AdminSite, api

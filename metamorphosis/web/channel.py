@@ -12,13 +12,7 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.interfaces import (
-    IAddress,
-    IDelayedCall,
-    IProtocol,
-    IProtocolFactory,
-    ITransport,
-)
+from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol, ITransport
 from twisted.internet.protocol import Protocol, ServerFactory, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -132,12 +126,12 @@ class AdminFactory(ServerFactory):
 
     noisy = False
 
-    def __init__(self, make_site: Callable[[], IProtocolFactory], reactor: Any) -> None:
+    def __init__(self, make_site: Callable[[], ServerFactory[Any]], reactor: Any) -> None:
         self.reactor = reactor
         self.channels: set[AdminChannel] = set()
         self.peer_user: Callable[[ITransport], int | None] = peer_user
         self._make_site = make_site
-        self._site: IProtocolFactory | None = None
+        self._site: ServerFactory[Any] | None = None
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
         """Called by Twisted."""
