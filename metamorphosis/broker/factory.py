@@ -15,7 +15,7 @@ from metamorphosis.broker.congestion import CongestionControl
 from metamorphosis.broker.connection import ClientConnection
 from metamorphosis.broker.connections import Connections
 from metamorphosis.broker.lanes import LaneSet
-from metamorphosis.broker.sockets import Line, NoLine, SocketSet, Take
+from metamorphosis.broker.sockets import BrokerSockets, Line, NoLine, Take
 from metamorphosis.broker.transport import BACKLOG, BrokerPort
 from metamorphosis.native import turn
 
@@ -59,7 +59,7 @@ class BrokerFactory(ServerFactory):
         self._figures = responders.figures
         self._figures.connection_count = self.connections.__len__
         self._port: Any = None
-        self._sockets: SocketSet | None = None
+        self._sockets: BrokerSockets | None = None
         self._sweep = LoopingCall(self._close_idle)
         self._sweep.clock = reactor
         self._idle_seconds = settings.idle_seconds
@@ -87,13 +87,13 @@ class BrokerFactory(ServerFactory):
         self._figures.port = bound
         return bound
 
-    def _make_sockets(self) -> SocketSet:
+    def _make_sockets(self) -> BrokerSockets:
         """With the turn in C, where it is built."""
-        return SocketSet(self._reactor) if turn is None else LaneSet(self._reactor, self.shared)
+        return BrokerSockets(self._reactor) if turn is None else LaneSet(self._reactor, self.shared)
 
     def adopt(self, transport: Any, take: Take, is_expected: Callable[[], bool]) -> Line:
         """Serve a connection that this broker has made in the same turn as its clients; see
-        ``SocketSet.adopt``."""
+        ``BrokerSockets.adopt``."""
         if self._sockets is None or self._sockets.is_closed:
             return NoLine()
         return self._sockets.adopt(transport, take, is_expected)

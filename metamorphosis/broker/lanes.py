@@ -1,7 +1,7 @@
 """
 The set of client sockets whose ordinary requests are answered in C; see ``hotpath.turn``.
 
-``SocketSet`` serves each ready socket in Python. Here the turn in C runs first, and the sockets
+``BrokerSockets`` serves each ready socket in Python. Here the turn in C runs first, and the sockets
 that it leaves are served in Python.
 
 A connection is plain while Python has no pending request of it. A slow connection becomes plain
@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from metamorphosis.broker.hotpath.turn import BYTES, EVENT, UNSENT, WAITING, TurnStores
 from metamorphosis.broker.lingering import Lingering
 from metamorphosis.broker.replies import FileReply, send_mixed
-from metamorphosis.broker.sockets import Line, SocketSet, Take
+from metamorphosis.broker.sockets import BrokerSockets, Line, Take
 from metamorphosis.native import turn
 from metamorphosis.store.batch import STORED
 
@@ -50,7 +50,7 @@ WORTH = 1024
 plain."""
 
 
-class LaneSet(SocketSet):
+class LaneSet(BrokerSockets):
     """
     See the module. Thread: reactor.
 
@@ -196,8 +196,8 @@ class LaneSet(SocketSet):
     # Adopted sockets
 
     def adopt(self, transport: Any, take: Take, is_expected: Callable[[], bool]) -> Line:
-        """See ``SocketSet``. C sends and receives; it leaves the bytes that are no answers to its
-        frames, and those until ``take`` lets it resume."""
+        """See ``BrokerSockets``. C sends and receives; it leaves the bytes that are no answers to
+        its frames, and those until ``take`` lets it resume."""
         self._is_of_pair = True
         self._is_expected = is_expected
         super().adopt(transport, take, is_expected)

@@ -30,7 +30,7 @@ from twisted.python.failure import Failure
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from metamorphosis.broker.sockets import SocketSet
+    from metamorphosis.broker.sockets import BrokerSockets
     from metamorphosis.store.segment import Segment
 
 BACKLOG = 1000
@@ -284,7 +284,7 @@ class BrokerPort(tcp.Port):
     :ivar sockets: watches them when there are many.
     """
 
-    sockets: SocketSet
+    sockets: BrokerSockets
     factory: Any
     reactor: Any
     _places = Places.FREE

@@ -40,7 +40,7 @@ JOINING_GROUP = "metamorphosis-joining"
 
 
 Adopt = Callable[[Any, Callable[[bytes], bool], Callable[[], bool]], Line]
-"""See ``SocketSet.adopt``."""
+"""See ``BrokerSockets.adopt``."""
 
 
 class Registers(Enum):
@@ -65,7 +65,7 @@ class Attached:
     :ivar presence: session and registration.
     :ivar reload: reloads ``server.ini``, as the signal does.
     :ivar adopt: serves the socket of a connection to another broker in the same turn as those of
-        the clients, see ``SocketSet.adopt``; after ``Role.start``.
+        the clients, see ``BrokerSockets.adopt``; after ``Role.start``.
     """
 
     reactor: Any

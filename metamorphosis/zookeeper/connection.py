@@ -269,12 +269,13 @@ class ZooKeeperConnection(ConnectionLife):
         """See ``ConnectionLife``."""
         for held in self._outbox.release(durable):
             self._answered(held.since)
-            self._count_unread(held.events)
+            if held.events:
+                self._count_unread(held.events)
         if self._outbox.ready:
             self._flush()
-        if self._closing():
+        if self._state is not _SERVING and self._closing():
             self._close_when_empty()
-        elif self._gate.paused:
+        elif self._gate.reasons:
             self._ease()
 
     def _flush(self) -> None:

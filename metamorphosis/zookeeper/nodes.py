@@ -93,7 +93,11 @@ def int32(number: int) -> int:
 
 def is_valid(path: str) -> bool:
     """Whether a node may have this path."""
-    return path.startswith("/") and _BAD_PATH.search(path) is None
+    if not path.startswith("/"):
+        return False
+    if path.isascii() and path.isprintable() and "//" not in path and "/." not in path:
+        return path == "/" or not path.endswith("/")  # as the expression, in a quarter of its time
+    return _BAD_PATH.search(path) is None
 
 
 def parent_of(path: str) -> str:

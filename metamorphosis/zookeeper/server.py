@@ -32,6 +32,7 @@ __all__ = ["Client", "Server", "Session"]
 
 _REQUEST: Final = struct.Struct(">ii")
 _REPLY: Final = struct.Struct(">iqi")
+_OK: Final = int(Code.OK)  # looked up once a request
 _ANSWER: Final = struct.Struct(f">iiqi{PASSWORD_BYTES}s")
 
 _CHANGES: Final[dict[int, Change]] = {**CHANGES, Opcode.MULTI: MULTI}
@@ -127,7 +128,7 @@ class Server:
             self._drop(client)
             return
         xid, opcode = _REQUEST.unpack_from(frame)
-        code: int = Code.OK
+        code = _OK
         body = b""
         try:
             if opcode in READS:

@@ -1,6 +1,6 @@
 """
-A broker whose clients come over real sockets that a ``SocketSet`` watches: with the turn in C, or
-all in Python. The reactor is a ``Clock``; a test plays its turns.
+A broker whose clients come over real sockets that a ``BrokerSockets`` watches: with the turn in C,
+or all in Python. The reactor is a ``Clock``; a test plays its turns.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from unittest import mock
 from metamorphosis.broker import connection
 from metamorphosis.broker.hotpath import native, pure, scan_syncs, syncs
 from metamorphosis.broker.lanes import LaneSet
-from metamorphosis.broker.sockets import SocketSet
+from metamorphosis.broker.sockets import BrokerSockets
 from metamorphosis.broker.transport import BrokerTransport
 from metamorphosis.replication.pairslave import takeover
 from tests.support.serving import Broker
@@ -35,6 +35,12 @@ class Reactor:
 
     def removeReader(self, reader: Any) -> None:
         """No more."""
+
+    def getReaders(self) -> list[Any]:
+        """It watches nothing."""
+        return []
+
+    getWriters = getReaders
 
 
 class Peer:
@@ -88,7 +94,7 @@ class Served:
         self.broker = kind(directory, **options)
         shared = self.broker.factory.shared
         reactor: Any = Reactor(self.broker.clock)
-        self.sockets = LaneSet(reactor, shared) if in_c else SocketSet(reactor)
+        self.sockets = LaneSet(reactor, shared) if in_c else BrokerSockets(reactor)
         self.sockets.open()
         self.broker.factory._sockets = self.sockets
         self.peers: list[Peer] = []

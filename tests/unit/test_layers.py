@@ -68,7 +68,7 @@ LAYERS = {
         "client.group.balancing",
         "client.delivery.duplicates",
     },
-    "interfaces": {"interfaces", "readgate", "gathering"},
+    "interfaces": {"interfaces", "readgate", "gathering", "sockets"},
     "store": {"threads", "daemon.directorylock", "store"},
     "cluster": {"cluster"},
     "transactions": {"transactions"},

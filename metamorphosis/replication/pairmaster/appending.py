@@ -6,8 +6,8 @@ round are one flight. C sends its frames with those of all partitions at the end
 takes the replies to it if each is the expected one; then it calls ``accepted`` and ``landed``. It
 tells nothing of other replies: those, and the same ones where a flight is not in its usual state,
 take the path in Python (``Syncs.take``), which knows every flight. Until C has the connection, see
-``SocketSet.adopt``, and where other frames leave at the end of this turn, the frames take the path
-in Python, too.
+``BrokerSockets.adopt``, and where other frames leave at the end of this turn, the frames take the
+path in Python, too.
 """
 
 from __future__ import annotations

@@ -22,9 +22,9 @@ from metamorphosis.broker.lingering import (
 from tests.support.lanes import Peer, Served
 from tests.unit.broker.test_hotpath import put
 from tests.unit.broker.test_lanes import LaneCase
-from tests.unit.broker.test_sockets import Transport
 from tests.unit.broker.test_synclanes import SlaveCase
 from tests.unit.broker.test_syncscan import sync
+from tests.unit.test_sockets import Transport
 
 POLL = 60
 """Microseconds of a busy poll."""

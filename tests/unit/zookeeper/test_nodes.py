@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 from kazoo.protocol.serialization import stat_struct
 from kazoo.protocol.states import ZnodeStat
 from twisted.trial.unittest import SynchronousTestCase
@@ -80,6 +82,16 @@ class PathTests(SynchronousTestCase):
             self.assertFalse(is_valid(path), path)
         self.assertFalse(is_valid("/a/."))
         self.assertFalse(is_valid("/a\n"))
+
+    def test_all_short_ones(self) -> None:
+        """Names are neither empty nor "." nor "..", and have no control characters."""
+        for length in range(7):
+            for characters in product("/.a\x1f", repeat=length):
+                path = "".join(characters)
+                names = path[1:].split("/")
+                good = path == "/" or not {"", ".", ".."}.intersection(names)
+                expected = path.startswith("/") and good and "\x1f" not in path
+                self.assertEqual(is_valid(path), expected, repr(path))
 
     def test_bad_characters(self) -> None:
         """Control characters, surrogates, private use, specials, and what Java has as two."""
