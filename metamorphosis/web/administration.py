@@ -45,7 +45,7 @@ class Administration:
 
     def _site(self) -> ServerFactory[Any]:
         # Here, because it loads twisted.web: 3 of 44 MiB of a fresh broker, and most brokers are
-        # never administered. The first connection waits for that, and all clients: 50 ms.
+        # never administered. The first connection waits for that, and all clients: 50 to 100 ms.
         from metamorphosis.web.site import AdminSite, api
 
         return AdminSite(api(self._transactions), self._reactor)

@@ -134,7 +134,9 @@ class Served:
         calls = self.broker.clock.getDelayedCalls()
         now = self.broker.clock.seconds()
         due = any(call.getTime() <= now for call in calls)
-        return due or bool(select.select([self.sockets], [], [], 0)[0])
+        poll = select.poll()  # any descriptor: other tests of the process may have opened many
+        poll.register(self.sockets, select.POLLIN)
+        return due or bool(poll.poll(0))
 
     def advance(self, seconds: float) -> None:
         """Let time pass."""
