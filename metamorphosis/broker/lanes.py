@@ -20,7 +20,6 @@ After a turn with nothing but ordinary requests the set may linger for the next 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from select import EPOLLIN
 from typing import TYPE_CHECKING, Any
 
@@ -67,7 +66,7 @@ class LaneSet(BrokerSockets):
         assert turn is not None
         self._shared = shared
         routes = shared.routes
-        self._stores = TurnStores(routes, self._await)
+        self._stores = TurnStores(routes, self._decided)
         self._lanes = turn(
             self._epoll.fileno(), self._stores, shared.ids, routes.max_body, shared.max_waiting
         )
@@ -164,11 +163,8 @@ class LaneSet(BrokerSockets):
 
     # Replies that wait
 
-    def _await(self, batch: Batch) -> None:
-        """Replies wait for this batch in C."""
-        batch.waiters.append(partial(self._decided, batch))
-
     def _decided(self, batch: Batch) -> None:
+        """Replies have waited for this batch in C."""
         left = self._lanes.release(batch, batch.state is not STORED)
         if left:
             self._serve_left(left)

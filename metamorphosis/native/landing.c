@@ -7,6 +7,8 @@
 #include <errno.h>
 #include <sys/socket.h>
 
+#include "directwrites.h"
+#include "flights.h"
 #include "handback.h"
 #include "nanoseconds.h"
 #include "syscalls.h"
@@ -49,39 +51,39 @@ static void give_up(Lanes *lanes, PyObject *from) {
 
 /* Sending */
 
+/* Let the frames of a flight leave with the turn. Takes no reference, but keeps its own. */
+static bool fly(struct line *line, const struct pair *pair, const struct appender *appender, PyObject *object) {
+    PyObject *head = pair->log->objects[PAIRED_HEAD];
+    struct span start = {(const uint8_t *)PyBytes_AsString(head), (size_t)PyBytes_Size(head)};
+    struct flight flight = {
+        .flight = object,
+        .appender = appender->store,
+        .memory = appender->memory,
+        .run = {appender->data, appender->bytes},
+        .count = appender->count,
+        .number = ((struct flight_fields *)object)->number,
+        .opaques = pair->appender->opaques,
+        .offset = ((struct flight_fields *)object)->offset,
+    };
+    if (!make_flight_room(line, start, &flight))
+        return false;
+    add_flight(line, start, &flight);
+    Py_INCREF(object);
+    Py_INCREF(flight.appender);
+    Py_INCREF(flight.memory);
+    return true;
+}
+
 PyObject *launch(Lanes *lanes, const struct appender *appender) {
-    struct line *line = &lanes->turn->line;
-    PyObject *batch, *object, *head, *answer;
-    long long number, opaques;
-    answer = PyObject_CallMethod(appender->store, "sent", "On", appender->memory, (Py_ssize_t)appender->count);
-    if (answer == NULL)
+    struct pair pair;
+    PyObject *batch, *flight;
+    if (!find_pair(lanes, appender->store, &pair) || !begin_flight(lanes, &pair, appender, &batch, &flight))
         return NULL;
-    if (PyArg_ParseTuple(answer, "OOLLS", &batch, &object, &number, &opaques, &head)) {
-        struct flight flight = {
-            .flight = object,
-            .appender = appender->store,
-            .memory = appender->memory,
-            .run = {appender->data, appender->bytes},
-            .count = appender->count,
-            .number = number,
-            .opaques = opaques,
-            .offset = appender->next_offset - (int64_t)appender->bytes,
-        };
-        struct span start = {(const uint8_t *)PyBytes_AsString(head), (size_t)PyBytes_Size(head)};
-        if (make_flight_room(line, start, &flight)) {
-            add_flight(line, start, &flight);
-            Py_INCREF(object);
-            Py_INCREF(flight.appender);
-            Py_INCREF(flight.memory);
-        } else {
-            PyErr_NoMemory();
-            give_up(lanes, object); /* the records were not sent: its loss ends their flight */
-        }
-        Py_INCREF(batch);
-    } else {
-        batch = NULL;
+    if (!fly(&lanes->turn->line, &pair, appender, flight)) {
+        PyErr_NoMemory();
+        give_up(lanes, flight); /* the records were not sent: its loss ends their flight */
     }
-    Py_DECREF(answer);
+    Py_DECREF(flight);
     return batch;
 }
 
@@ -128,33 +130,55 @@ bool gathers(Lanes *lanes, PyObject *list, int64_t ends) {
 
 /* Landing */
 
-/* Write the records of a flight, and tell the caller. */
-static bool write_flight(struct flight *flight, int descriptor, int64_t position) {
+/* Write the records of a flight; returns the errno. */
+static int write_flight(const struct flight *flight, struct appender *place) {
     ssize_t written;
     PyThreadState *thread = PyEval_SaveThread();
     do
-        written = sys_pwrite(descriptor, flight->run.start, flight->run.length, (off_t)position);
+        written = sys_pwrite(place->descriptor, flight->run.start, flight->run.length, (off_t)place->position);
     while (written < 0 && errno == EINTR);
     int error = written < 0 ? errno : 0;
     PyEval_RestoreThread(thread);
-    PyObject *done = PyObject_CallMethod(flight->appender, "landed", "Oni", flight->flight,
-                                         (Py_ssize_t)(written < 0 ? 0 : written), error);
+    place->written = written < 0 ? 0 : (size_t)written;
+    return error;
+}
+
+/* Write the records of a usual flight at the place of its store, and account for them; false: an error is set. */
+static bool land_at(Lanes *lanes, const struct pair *pair, const struct flight *flight, struct appender *place) {
+    place->bytes = flight->run.length;
+    place->count = flight->count;
+    place->data = flight->run.start;
+    place->memory = flight->memory;
+    int error = write_flight(flight, place);
+    if (place->written == place->bytes)
+        return flight_landed(lanes, pair, flight->flight, place);
+    PyObject *done = PyObject_CallMethod(flight->appender, "landed", "Oni", (PyObject *)flight->flight,
+                                         (Py_ssize_t)place->written, error);
     Py_XDECREF(done);
     return done != NULL;
 }
 
+/* Let Python store the records of a flight, in another than the usual case; false: the caller takes the answers. */
+static bool land_in_python(const struct flight *flight) {
+    PyObject *taken = PyObject_CallMethod(flight->appender, "accepted", "O", (PyObject *)flight->flight);
+    Py_XDECREF(taken);
+    return taken == Py_True;
+}
+
 /* Have the records of a flight stored, which the slave has accepted; false: the caller takes the answers. */
 static bool land_flight(Lanes *lanes, struct flight *flight) {
-    PyObject *place = PyObject_CallMethod(flight->appender, "accepted", "O", flight->flight);
-    int descriptor = NO_LINE;
-    long long position = 0;
-    bool accepted = place != NULL && place != Py_None;
-    if (accepted && PyArg_ParseTuple(place, "iL", &descriptor, &position) && descriptor >= 0)
-        write_flight(flight, descriptor, position);
-    Py_XDECREF(place);
+    struct pair pair;
+    struct appender place = {0};
+    bool taken = true;
+    if (find_pair(lanes, flight->appender, &pair) && is_usual(lanes, &pair, flight->flight) &&
+        find_place(lanes, pair.appender->objects[PAIR_STORE], &place))
+        land_at(lanes, &pair, flight, &place);
+    else
+        taken = land_in_python(flight);
+    Py_XDECREF((PyObject *)place.store);
     if (PyErr_Occurred() != NULL)
         give_up(lanes, flight->appender);
-    return accepted;
+    return taken;
 }
 
 /* Take the answers at the front of the bytes; returns how those that are left begin. */

@@ -5,6 +5,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include "pairfields.h"
 #include "storefields.h"
 #include "turn.h"
 
@@ -12,11 +13,14 @@
 typedef struct {
     PyObject_HEAD
     struct turn *turn;
-    PyObject *begin, *took, *failed, *collected, *watch, *find, *served, *keep; /* methods of the stores */
+    PyObject *begin, *took, *failed, *collected, *find, *served, *keep; /* methods of the stores */
+    PyObject *decided; /* called by a batch that replies wait for, with the batch */
+    PyObject *partial; /* of functools */
     PyObject *start_chunk, *carry, *ids;
     PyObject *routes;
     PyObject *puts, *syncs; /* tables of the routes, for a round; NULL: not used yet */
     PyObject *field_types[FIELD_TYPES];
+    PyObject *pair_types[PAIR_TYPES];
     PyObject *holding, *opened; /* states of a store */
     long long most, most_in_all; /* unflushed bytes of a store, of all stores */
     double time;                 /* of the stores' clock */

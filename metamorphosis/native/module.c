@@ -16,6 +16,7 @@
 #include "pairs.h"
 #include "run.h"
 #include "sends.h"
+#include "pairfields.h"
 #include "storefields.h"
 #include "taking.h"
 #include "turnmodule.h"
@@ -395,7 +396,7 @@ static int execute(PyObject *module) {
     state->message_fields = messages_add(module);
     if (state->message_fields == NULL || sends_add(module) != 0 || bodies_add(module) != 0)
         return -1;
-    return storefields_add(module) != 0 ? -1 : turn_add(module);
+    return storefields_add(module) != 0 || pairfields_add(module) != 0 ? -1 : turn_add(module);
 }
 
 static int traverse(PyObject *module, visitproc visit, void *arg) {

@@ -1,60 +1,7 @@
 /* The types of Python with the fields of a store; twins: store/fields.py. */
 #include "storefields.h"
 
-#include <stddef.h>
-#include <structmember.h>
-
-static void release(PyObject *self) {
-    PyTypeObject *type = Py_TYPE(self);
-    ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
-    Py_DECREF(type);
-}
-
-/* The functions of a type with objects; all such types begin with them. */
-#define WITH_OBJECTS(NAME)                                                                                             \
-    static int NAME##_traverse(PyObject *self, visitproc visit, void *arg) {                                           \
-        struct NAME##_fields *fields = (struct NAME##_fields *)self;                                                   \
-        for (size_t index = 0; index < sizeof fields->objects / sizeof *fields->objects; index++)                      \
-            Py_VISIT(fields->objects[index]);                                                                          \
-        Py_VISIT(Py_TYPE(self));                                                                                       \
-        return 0;                                                                                                      \
-    }                                                                                                                  \
-    static int NAME##_clear(PyObject *self) {                                                                          \
-        struct NAME##_fields *fields = (struct NAME##_fields *)self;                                                   \
-        for (size_t index = 0; index < sizeof fields->objects / sizeof *fields->objects; index++)                      \
-            Py_CLEAR(fields->objects[index]);                                                                          \
-        return 0;                                                                                                      \
-    }                                                                                                                  \
-    static void NAME##_deallocate(PyObject *self) {                                                                    \
-        PyObject_GC_UnTrack(self);                                                                                     \
-        NAME##_clear(self);                                                                                            \
-        release(self);                                                                                                 \
-    }
-
-#define OBJECT(TYPE, NAME, INDEX) {NAME, T_OBJECT_EX, offsetof(struct TYPE##_fields, objects[INDEX]), 0, NULL}
-#define FIELD(TYPE, NAME, KIND, FIELD) {NAME, KIND, offsetof(struct TYPE##_fields, FIELD), 0, NULL}
-#define END {NULL, 0, 0, 0, NULL}
-
-/* The specification of a type; COLLECTED is its flag for the garbage collector, or 0. */
-#define SPECIFICATION(TYPE, NAME, COLLECTED)                                                                           \
-    static PyType_Spec TYPE##_spec = {                                                                                 \
-        .name = "metamorphosis.native._compiled." NAME,                                                                \
-        .basicsize = sizeof(struct TYPE##_fields),                                                                     \
-        .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | (COLLECTED),                                               \
-        .slots = TYPE##_slots,                                                                                         \
-    }
-
-#define SLOTS_WITH_OBJECTS(TYPE)                                                                                       \
-    static PyType_Slot TYPE##_slots[] = {                                                                              \
-        {Py_tp_dealloc, TYPE##_deallocate},                                                                            \
-        {Py_tp_traverse, TYPE##_traverse},                                                                             \
-        {Py_tp_clear, TYPE##_clear},                                                                                   \
-        {Py_tp_members, TYPE##_members},                                                                               \
-        {0, NULL},                                                                                                     \
-    }
-
-#define SLOTS_WITHOUT_OBJECTS(TYPE)                                                                                    \
-    static PyType_Slot TYPE##_slots[] = {{Py_tp_dealloc, release}, {Py_tp_members, TYPE##_members}, {0, NULL}}
+#include "fieldtypes.h"
 
 static PyMemberDef segment_members[] = {
     FIELD(segment, "start", T_LONGLONG, start),
@@ -144,21 +91,9 @@ static const char *const names[FIELD_TYPES] = {"SegmentFields", "LogFields",    
 int storefields_add(PyObject *module) {
     PyType_Spec *specs[FIELD_TYPES] = {&segment_spec, &log_spec,       &appender_spec, &writer_spec,
                                        &flush_spec,   &unflushed_spec, &total_spec};
-    for (size_t index = 0; index < FIELD_TYPES; index++) {
-        PyObject *type = PyType_FromModuleAndSpec(module, specs[index], NULL);
-        int added = type == NULL ? -1 : PyModule_AddObjectRef(module, names[index], type);
-        Py_XDECREF(type);
-        if (added != 0)
-            return -1;
-    }
-    return 0;
+    return add_types(module, specs, names, FIELD_TYPES);
 }
 
 bool get_field_types(PyObject *module, PyObject *types[FIELD_TYPES]) {
-    for (size_t index = 0; index < FIELD_TYPES; index++) {
-        types[index] = module == NULL ? NULL : PyObject_GetAttrString(module, names[index]);
-        if (types[index] == NULL)
-            return false;
-    }
-    return true;
+    return get_types(module, types, names, FIELD_TYPES);
 }

@@ -7,13 +7,14 @@
 #include <errno.h>
 
 #include "directwrites.h"
+#include "flights.h"
 #include "landing.h"
+#include "releasing.h"
 #include "taking.h"
 
 #define BROKER_MASK 0x3ff000 /* of an id */
 #define MILLISECOND_BITS 22
 #define COLLECTS (-1) /* in place of a descriptor; as in store/appender.py */
-#define SENDS (-2)    /* likewise; as in replication/pairmaster/appending.py */
 
 /* Log an error that cannot be returned to a caller. */
 static void report(PyObject *from) {
@@ -51,8 +52,7 @@ static void ask(Lanes *lanes, PyObject *found, struct appender *appender) {
         PyArg_ParseTuple(answer, "OiLLp", &store, &appender->descriptor, &position, &next_offset, &checked_only)) {
         Py_INCREF(store);
         appender->store = store;
-        appender->sends = appender->descriptor == SENDS;
-        appender->collects = appender->descriptor == COLLECTS || appender->sends;
+        appender->collects = appender->descriptor == COLLECTS;
         appender->checked_only = checked_only != 0;
         appender->position = position;
         appender->next_offset = next_offset;
@@ -63,7 +63,7 @@ static void ask(Lanes *lanes, PyObject *found, struct appender *appender) {
 static void begin(void *context, struct appender *appender) {
     Lanes *lanes = context;
     PyObject *store = find_store(lanes, appender);
-    if (store != NULL && !find_place(lanes, store, appender))
+    if (store != NULL && !find_place(lanes, store, appender) && !find_pair_place(lanes, store, appender))
         ask(lanes, store, appender);
     Py_XDECREF(store);
     report(lanes->begin);
@@ -170,22 +170,6 @@ static PyObject *ends_of(const struct turn *turn, const struct appender *appende
         Py_XDECREF(number);
     }
     return ends;
-}
-
-/* Let the batch of these replies call `release` when it is decided; false: there is no memory. */
-static bool await(Lanes *lanes, PyObject *outcome) {
-    bool is_new;
-    struct batch *batch = add_batch(&lanes->turn->batches, outcome, &is_new);
-    if (batch == NULL || !is_new)
-        return batch != NULL;
-    PyObject *done = PyObject_CallFunctionObjArgs(lanes->watch, outcome, NULL);
-    if (done == NULL) {
-        remove_batch(&lanes->turn->batches, batch);
-        return false;
-    }
-    Py_DECREF(done);
-    Py_INCREF(outcome); /* until `release` */
-    return true;
 }
 
 /* Let records join a batch; returns it, a new reference. NULL: an error is set. */

@@ -11,6 +11,7 @@
 #include "handback.h"
 #include "landing.h"
 #include "nanoseconds.h"
+#include "releasing.h"
 #include "taking.h"
 #include "turncalls.h"
 
@@ -155,24 +156,6 @@ static PyObject *slow(PyObject *self, PyObject *argument) {
     return answer;
 }
 
-/* Send the replies that waited for a batch that is stored. */
-static void send_all(struct turn *turn, const struct batch *batch) {
-    for (size_t index = 0; index < batch->lane_count; index++) {
-        struct lane *lane = find_lane(&turn->lanes, batch->lanes[index]);
-        if (lane != NULL && lane->held != NULL && let_leave(lane->held, batch->outcome))
-            send_held(turn, batch->lanes[index], lane);
-    }
-}
-
-/* Append the items of the connections that Python has to serve: they have unsent replies, or some to be refused. */
-static void hand_lanes(struct turn *turn, const struct batch *batch, bool failed, PyObject *list) {
-    for (size_t index = 0; index < batch->lane_count; index++) {
-        struct lane *lane = find_lane(&turn->lanes, batch->lanes[index]);
-        if (lane != NULL && lane->held != NULL && (failed || lane->held->is_full))
-            hand_held(turn, batch->lanes[index], lane, list);
-    }
-}
-
 PyDoc_STRVAR(release_doc, "release(batch, failed) -> list\n--\n\n"
                           "The batch is decided: send the replies that wait for it. Returns items as `turn` does, of\n"
                           "connections whose replies Python has to send or, after a failure, to refuse.");
@@ -193,8 +176,7 @@ static PyObject *release(PyObject *self, PyObject *arguments) {
         PyEval_RestoreThread(thread);
     }
     hand_lanes(lanes->turn, batch, failed != 0, list);
-    remove_batch(&lanes->turn->batches, batch);
-    Py_DECREF(outcome);
+    forget_batch(lanes->turn, batch);
     return list;
 }
 
@@ -268,13 +250,19 @@ static int initialize(PyObject *self, PyObject *arguments, PyObject *keywords) {
     }
     if (!get(stores, "begin", &lanes->begin) || !get(stores, "took", &lanes->took) ||
         !get(stores, "failed", &lanes->failed) || !get(stores, "collected", &lanes->collected) ||
-        !get(stores, "watch", &lanes->watch) || !get(stores, "find", &lanes->find) ||
+        !get(stores, "decided", &lanes->decided) || !get(stores, "find", &lanes->find) ||
         !get(stores, "served", &lanes->served) || !get(stores, "keep", &lanes->keep) ||
         !get(stores, "routes", &lanes->routes) || !get(stores, "holding", &lanes->holding) ||
         !get(stores, "opened", &lanes->opened) || !get_number(stores, "most", &lanes->most) ||
         !get_number(stores, "most_in_all", &lanes->most_in_all) ||
         !get_field_types(PyType_GetModule(Py_TYPE(self)), lanes->field_types) ||
+        !get_pair_types(PyType_GetModule(Py_TYPE(self)), lanes->pair_types) ||
         !get(ids, "start_chunk", &lanes->start_chunk) || !get(ids, "carry", &lanes->carry))
+        return -1;
+    PyObject *functools = PyImport_ImportModule("functools");
+    bool has_partial = functools != NULL && get(functools, "partial", &lanes->partial);
+    Py_XDECREF(functools);
+    if (!has_partial)
         return -1;
     Py_INCREF(ids);
     lanes->ids = ids;
@@ -308,7 +296,8 @@ static void drop_batches(struct turn *turn) {
     DO(lanes->took);                                                                                                   \
     DO(lanes->failed);                                                                                                 \
     DO(lanes->collected);                                                                                              \
-    DO(lanes->watch);                                                                                                  \
+    DO(lanes->decided);                                                                                                \
+    DO(lanes->partial);                                                                                                \
     DO(lanes->find);                                                                                                   \
     DO(lanes->served);                                                                                                 \
     DO(lanes->keep);                                                                                                   \
@@ -326,6 +315,8 @@ static int traverse(PyObject *self, visitproc visit, void *arg) {
     FOR_EACH(Py_VISIT);
     for (size_t index = 0; index < FIELD_TYPES; index++)
         Py_VISIT(lanes->field_types[index]);
+    for (size_t index = 0; index < PAIR_TYPES; index++)
+        Py_VISIT(lanes->pair_types[index]);
     for (size_t index = 0; lanes->turn != NULL && index < lanes->turn->batches.count; index++)
         Py_VISIT((PyObject *)lanes->turn->batches.all[index].outcome);
     Py_VISIT(Py_TYPE(self));
@@ -337,6 +328,8 @@ static int clear(PyObject *self) {
     FOR_EACH(Py_CLEAR);
     for (size_t index = 0; index < FIELD_TYPES; index++)
         Py_CLEAR(lanes->field_types[index]);
+    for (size_t index = 0; index < PAIR_TYPES; index++)
+        Py_CLEAR(lanes->pair_types[index]);
     if (lanes->turn != NULL) {
         drop_flights(&lanes->turn->line);
         drop_batches(lanes->turn);

@@ -24,6 +24,13 @@ MOST_TURNS = 50
 """A transport that waits to be closed keeps the set ready."""
 
 
+def is_readable(file: Any) -> bool:
+    """Whether it is now; ``select`` would refuse a descriptor above 1023."""
+    poll = select.poll()
+    poll.register(file, select.POLLIN)
+    return bool(poll.poll(0))
+
+
 class Reactor:
     """As much of one as a set of sockets needs."""
 
@@ -134,9 +141,7 @@ class Served:
         calls = self.broker.clock.getDelayedCalls()
         now = self.broker.clock.seconds()
         due = any(call.getTime() <= now for call in calls)
-        poll = select.poll()  # any descriptor: other tests of the process may have opened many
-        poll.register(self.sockets, select.POLLIN)
-        return due or bool(poll.poll(0))
+        return due or is_readable(self.sockets)
 
     def advance(self, seconds: float) -> None:
         """Let time pass."""

@@ -84,7 +84,7 @@ class TurnStores:
 
     Each method is called once a round for one store. An exception is a defect.
 
-    :param watch: called once for each batch that replies wait for in C.
+    :param decided: called with each batch that replies wait for in C, when it is decided.
     :ivar routes: where C looks for the store.
     :ivar holding: this worker, and another life than ``opened``, let a store not be written at
         once.
@@ -99,9 +99,9 @@ class TurnStores:
     most = MOST
     most_in_all = MOST_IN_ALL
 
-    def __init__(self, routes: Routes, watch: Callable[[Batch], None]) -> None:
+    def __init__(self, routes: Routes, decided: Callable[[Batch], None]) -> None:
         self.routes = routes
-        self.watch = watch
+        self.decided = decided
 
     def begin(self, store: TakesPuts) -> Place | None:
         """See ``Appender.begin``."""

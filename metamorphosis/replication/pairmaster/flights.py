@@ -14,6 +14,7 @@ from enum import Enum
 from itertools import accumulate
 from typing import Protocol
 
+from metamorphosis.replication.pairmaster.fields import FlightFields
 from metamorphosis.replication.pairmaster.frames import sizes_in
 from metamorphosis.store.batch import FAILED, PENDING, STORED, Batch, Collecting
 
@@ -138,7 +139,7 @@ class Sender(Protocol):
         """The connection is lost, and no reply will come; returns as ``overdue``."""
 
 
-class Flight:
+class Flight(FlightFields):
     """
     Successive records sent together. Thread: reactor.
 
@@ -157,20 +158,7 @@ class Flight:
     :param sizes: of the records in the log, if there is no ``run``.
     """
 
-    __slots__ = (
-        "_sizes",
-        "at",
-        "batch",
-        "count",
-        "deadline",
-        "done",
-        "early",
-        "is_late",
-        "number",
-        "offset",
-        "run",
-        "sender",
-    )
+    __slots__ = ()
 
     def __init__(
         self,

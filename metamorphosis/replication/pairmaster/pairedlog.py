@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING
 from metamorphosis.errors import StoreError
 from metamorphosis.message import HEADER, HEADER_BYTES
 from metamorphosis.replication.pairmaster.appending import PairAppender
+from metamorphosis.replication.pairmaster.fields import PairedLogFields
 from metamorphosis.replication.pairmaster.flights import Fault, Flight, PairBatch
 from metamorphosis.replication.pairmaster.frames import OPAQUES, accepted_of_run, head_of
 from metamorphosis.replication.pairmaster.landing import Landing
@@ -46,7 +47,7 @@ class NotJoined(StoreError):
     """A put cannot be accepted now."""
 
 
-class PairedLog:
+class PairedLog(PairedLogFields):
     """
     Thread: reactor.
 

@@ -20,6 +20,7 @@ from twisted.logger import Logger
 
 from metamorphosis.replication.pairmaster import frames
 from metamorphosis.replication.pairmaster.complaints import SlaveComplaints
+from metamorphosis.replication.pairmaster.fields import SyncsFields
 from metamorphosis.replication.pairmaster.flights import Fault, Flight, PairBatch, Sender
 from metamorphosis.replication.pairmaster.underway import NEVER, STUCK_SECONDS, UnderWay
 
@@ -58,7 +59,7 @@ class Collector(Sender, Protocol):
         """Return the collected batch for sending; None if it was refused, or there is none."""
 
 
-class Syncs:
+class Syncs(SyncsFields):
     """
     Sends records, and matches replies to them. Thread: reactor. A long class, because every method
     changes what waits for the slave.
@@ -72,6 +73,7 @@ class Syncs:
     :ivar limit: with so many of them no more puts are sent.
     :ivar landing: portions that the stores here have and have not stored yet.
     :ivar is_connected: whether records can be sent.
+    :ivar now: returns the seconds of the runtime.
     :ivar is_planned: a call of ``commit`` is planned.
     :ivar expect: called with the number of puts that were flushed before their replies.
     :ivar is_heard: replies came that C has taken; the connection resets it.
@@ -102,6 +104,8 @@ class Syncs:
         self._dirty: list[Collector] = []
         self._out: list[bytes] = []  # frames that leave at the end of the turn
         self._number = 0
+        self._record_bytes = RECORD_BYTES
+        self.now = runtime.seconds
         self._flights = UnderWay()
         self._complaints = SlaveComplaints(runtime)
         self.expect: Callable[[int], None] = lambda count: None
@@ -116,10 +120,6 @@ class Syncs:
     def begun(self) -> None:
         """The connection is established."""
         self.is_connected = True
-
-    def now(self) -> float:
-        """Seconds of the runtime."""
-        return self._runtime.seconds()
 
     @property
     def takes_more(self) -> bool:
@@ -177,7 +177,7 @@ class Syncs:
     def begin_flight(self, log: Collector, batch: PairBatch) -> Flight:
         """Note that the records of a batch wait for replies: its frames leave with this turn."""
         number, count = self._number, batch.records
-        deadline = self._runtime.seconds() + self.timeout
+        deadline = self.now() + self.timeout
         flight = Flight(log, number, count, deadline, batch, batch.run)
         self._number = number + count
         self._flights.add(flight)
@@ -206,7 +206,7 @@ class Syncs:
             return None
         number = self._number
         made, sizes = frames.frames_of(head, pieces, number)
-        deadline = self._runtime.seconds() + seconds
+        deadline = self.now() + seconds
         flight = Flight(sender, number, len(sizes), deadline, sizes=sizes)
         self._number = number + flight.count
         self._flights.add(flight)
@@ -332,14 +332,14 @@ class Syncs:
     def _look_at(self, deadline: float) -> None:
         self._forget_look()
         self._due = deadline
-        delay = max(deadline - self._runtime.seconds(), SWEEP_SECONDS)
+        delay = max(deadline - self.now(), SWEEP_SECONDS)
         self._timer = self._runtime.call_later(delay, self._sweep)
 
     def _sweep(self) -> None:
         """Report flights whose time limit has passed; their records stay pending."""
         self._timer = None
         self._due = NEVER
-        now = self._runtime.seconds()
+        now = self.now()
         late, following, stuck = self._flights.overdue(now)
         failures = sum(flight.sender.overdue(flight) for flight in late)
         if following < self._due:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from operator import attrgetter
 from typing import Final
 
+from metamorphosis.replication.pairmaster.fields import UnderWayFields
 from metamorphosis.replication.pairmaster.flights import Flight
 from metamorphosis.replication.pairmaster.frames import OPAQUES
 
@@ -21,10 +22,13 @@ MANY: Final = 1000
 _number = attrgetter("number")
 
 
-class UnderWay:
+class UnderWay(UnderWayFields):
     """The pending flights. Thread: reactor."""
 
+    __slots__ = ()
+
     def __init__(self) -> None:
+        self._many = MANY
         self._flights: list[Flight] = []  # by number; those before _first are over
         self._first = 0
 
@@ -88,7 +92,7 @@ class UnderWay:
         if first == end:
             flights.clear()
             first = 0
-        elif first > MANY:
+        elif first > self._many:
             del flights[:first]
             first = 0
         self._first = first

@@ -4,10 +4,9 @@ socket."""
 from __future__ import annotations
 
 import contextlib
-import errno
 import gc
-import os
 import random
+import resource
 import socket
 from collections import deque
 from typing import Any
@@ -20,6 +19,7 @@ from twisted.python.failure import Failure
 from metamorphosis.client.runtimes.txlink import LinkTransport, TwistedLink
 from metamorphosis.replication.pairmaster import appending
 from metamorphosis.replication.pairmaster.connection import SlaveConnection
+from metamorphosis.replication.pairmaster.flights import PairBatch
 from metamorphosis.replication.pairmaster.frames import OPAQUES
 from metamorphosis.replication.pairmaster.pairedlog import Standing
 from metamorphosis.store.states import Worker
@@ -137,7 +137,8 @@ class LineCase(LaneCase):
         self.quick = self.peer()
         self.assertTrue(self.pair.flies_in_c)
         self.calls: list[str] = []
-        for name in ("sent", "accepted", "landed"):
+        self.lift = lambda: None
+        for name in ("accepted", "landed"):
             self.patch(appending.PairAppender, name, self.noted(name))
 
     def noted(self, name: str) -> Any:
@@ -153,6 +154,15 @@ class LineCase(LaneCase):
     def only_c(self) -> Any:
         """No reply of the slave comes to Python meanwhile."""
         return mock.patch.object(self.pair.role.syncs, "take", side_effect=AssertionError)
+
+    def limit(self, size: int) -> None:
+        """The last file of the log takes so many more bytes, and so do all others, until
+        ``lift``."""
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        self.lift = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        self.addCleanup(self.lift)
+        end = self.pair.log().store.last.size + size
+        resource.setrlimit(resource.RLIMIT_FSIZE, (end, before[1]))
 
     def answers(self) -> bytes:
         """What the slave answers to the frames that have come; it is not sent yet."""
@@ -182,7 +192,7 @@ class TakenTests(LineCase):
             self.assertEqual(self.statuses(replies), [b"200"] * 3)
             opaques = [int(part.split()[2]) for part in replies.split(b"result ")[1:]]
             self.assertEqual(opaques, [5, 6, 7])
-        self.assertEqual(self.calls, ["sent"] * 2 + ["accepted", "landed"] * 2)
+        self.assertEqual(self.calls, [])
         self.assert_identical()
         self.assert_nothing_waits()
 
@@ -248,7 +258,7 @@ class GroupCommitTests(LineCase):
         self.pair.broker.threads.release()
         self.pair.settle()
         self.assertEqual(self.statuses(self.quick.received()), [b"200"] * 4)
-        self.assertNotIn("landed", self.calls)
+        self.assertEqual(self.calls, ["accepted"] * 4)
         self.assert_identical()
         self.assert_nothing_waits()
 
@@ -263,14 +273,13 @@ class GatheringTests(LineCase):
         super().setUp()
         self.other = self.peer()
         self.next_put: list[bytes] = []
-        sent = appending.PairAppender.sent
 
-        def and_another(appender: Any, data: bytes, count: int) -> Any:
+        def and_another(*arguments: Any) -> PairBatch:
             if self.next_put:
                 self.other.send(self.next_put.pop())
-            return sent(appender, data, count)
+            return PairBatch(*arguments)
 
-        self.patch(appending.PairAppender, "sent", and_another)
+        self.patch(self.pair.log().appender, "_make_batch", and_another)
         self.patch(self.pair.sockets.lingering, "more", lambda *_: False)
 
     def serve(self) -> int:
@@ -339,13 +348,14 @@ class LeftTests(LineCase):
 
     def takes_again(self) -> None:
         """C takes the answer to the next put but one, at the latest."""
-        for _ in range(2):
+        for meanwhile in (contextlib.nullcontext(), self.only_c()):
             self.calls.clear()
-            self.quick.send(put(b"again", 77))
-            self.pair.serve()
-            self.pair.settle()
+            with meanwhile:
+                self.quick.send(put(b"again", 77))
+                self.pair.serve()
+                self.pair.settle()
             self.assertEqual(self.statuses(self.quick.received()), [b"200"])
-        self.assertEqual(self.calls, ["sent", "accepted", "landed"])
+        self.assertEqual(self.calls, [])
         self.assert_identical()
         self.assert_nothing_waits()
 
@@ -458,7 +468,7 @@ class LeftTests(LineCase):
         self.pair.serve()
         self.pair.settle()
         self.assertEqual(self.quick.received(), b"")
-        self.assertEqual(self.calls, ["sent", "accepted"])
+        self.assertEqual(self.calls, ["accepted"])
         store.worker = worker
         store.commit()
         self.pair.settle()
@@ -495,35 +505,33 @@ class LeftTests(LineCase):
 class FaultTests(LineCase):
     """Errors of the system."""
 
+    def lifted(self, call: Any) -> Any:
+        """A call after ``lift``."""
+
+        def lift(*arguments: Any) -> None:
+            self.lift()
+            call(*arguments)
+
+        return lift
+
     def test_short_write(self) -> None:
         """The rest is written; the put is acknowledged."""
-        landed = appending.PairAppender.landed
-
-        def short(self: Any, flight: Any, written: int, number: int) -> None:
-            fd, position = flight.sender.store.last.fd, flight.sender.store.last.size
-            os.ftruncate(fd, position + 11)
-            landed(self, flight, 11, number)
-
-        self.patch(appending.PairAppender, "landed", short)
+        self.patch(appending.PairAppender, "landed", self.lifted(appending.PairAppender.landed))
+        self.limit(11)
         self.quick.send(put(b"abc", 5))
         self.pair.serve()
         self.pair.settle()
+        self.assertEqual(self.calls, ["landed"])
         self.assertEqual(self.statuses(self.quick.received()), [b"200"])
         self.assert_identical()
 
     def test_failed_write(self) -> None:
         """The put is refused with the master's text, and the partition is joined again."""
-        landed = appending.PairAppender.landed
-
-        def fails(self: Any, flight: Any, written: int, number: int) -> None:
-            fd, position = flight.sender.store.last.fd, flight.sender.store.last.size
-            os.ftruncate(fd, position)  # as if nothing had been written
-            landed(self, flight, 0, errno.ENOSPC)
-
-        with mock.patch.object(appending.PairAppender, "landed", fails):
-            self.quick.send(put(b"abc", 5))
-            self.pair.serve()
-            self.pair.settle()
+        self.patch(appending.PairAppender, "landed", self.lifted(appending.PairAppender.landed))
+        self.limit(0)
+        self.quick.send(put(b"abc", 5))
+        self.pair.serve()
+        self.pair.settle()
         self.assertEqual(self.quick.received(), result(500, MASTER_FAILED % 0, 5))
         self.pair.advance(3, 0.5)
         self.assertEqual(self.pair.log().standing, Standing.JOINED)
@@ -555,21 +563,48 @@ class FaultTests(LineCase):
 
     def test_defect(self) -> None:
         """An error in Python ends the connection to the slave; afterwards the logs are the same."""
-        for name, status in (("accepted", b"200"), ("landed", b"500")):
+        store = self.pair.log().store
+        usual = store.worker
+        for name in ("accepted", "landed"):
             transport = self.pair.socket.transport
-            with mock.patch.object(appending.PairAppender, name, side_effect=ValueError):
+            if name == "accepted":
+                store.worker = Worker.HOLDING
+            else:
+                self.limit(0)
+            fails = self.lifted(mock.Mock(side_effect=ValueError))
+            with mock.patch.object(appending.PairAppender, name, fails):
                 self.quick.send(put(b"abc", 5))
                 self.pair.serve()
                 self.pair.settle()
+                store.worker = usual
                 self.pair.serve()
             self.assertFalse(transport.connected)
-            self.assertEqual(self.statuses(self.quick.received()), [status])
             self.pair.wire = None
             self.pair.connect()
             self.pair.advance(3, 0.5)
+            self.assertEqual(len(self.quick.received().split(b"result ")), 2)
             self.assertEqual(self.pair.log().standing, Standing.JOINED)
             self.assert_identical()
             self.quick = self.peer()
+
+    def test_defect_at_the_start(self) -> None:
+        """An error before the send ends the connection of the put, and nothing else."""
+        before = self.pair.own()
+        other = self.peer()
+        with mock.patch.object(self.pair.log().appender, "_make_batch", side_effect=ValueError):
+            self.quick.send(put(b"abc", 5))
+            self.pair.serve()
+        self.pair.settle()
+        self.pair.serve()
+        self.assertEqual(self.quick.socket.recv(10), b"")  # its end
+        self.assertTrue(self.pair.flies_in_c)
+        other.send(put(b"abc", 6))
+        self.pair.serve()
+        self.pair.settle()
+        self.assertEqual(self.statuses(other.received()), [b"200"])
+        self.assertEqual(len(self.pair.own()), len(before) + 25 + 23)
+        self.assert_identical()
+        self.assert_nothing_waits()
 
 
 class LingerTests(LineCase):
