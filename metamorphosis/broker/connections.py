@@ -38,7 +38,7 @@ class Connections:
     :ivar open: the open ones, in order of arrival.
     :ivar max_waiting: bytes of requests of one connection whose replies wait; then it pauses.
     :ivar waiting: bytes of requests whose replies wait, of all connections.
-    :ivar busy_poll: see ``lingering``; microseconds.
+    :ivar busy_poll: see ``lingering.h``; microseconds.
     :ivar overloaded: they exceed ``max-total-bytes``.
     """
 

@@ -14,7 +14,8 @@ Replies that wait for a batch, because their store cannot write at once, wait in
 the batch is stored. When its records have to be refused, the connection becomes slow, and Python
 has its replies.
 
-After a turn with nothing but ordinary requests the set may linger for the next (``lingering``).
+After a turn with nothing but ordinary requests the set may linger for the next: ``lingering.h`` has
+the rules. C waits by itself where Python had nothing to do in the turn.
 """
 
 from __future__ import annotations
@@ -24,10 +25,9 @@ from select import EPOLLIN
 from typing import TYPE_CHECKING, Any
 
 from metamorphosis.broker.hotpath.turn import BYTES, EVENT, UNSENT, WAITING, TurnStores
-from metamorphosis.broker.lingering import Lingering
 from metamorphosis.broker.replies import FileReply, send_mixed
 from metamorphosis.broker.sockets import BrokerSockets, Line, Take
-from metamorphosis.native import turn
+from metamorphosis.native import compiled, turn
 from metamorphosis.store.batch import STORED
 
 if TYPE_CHECKING:
@@ -36,10 +36,6 @@ if TYPE_CHECKING:
 
     from metamorphosis.broker.connections import Connections
     from metamorphosis.store.batch import Batch
-
-LINGER_BYTES = 32 << 10
-"""With more bytes of requests in a turn, or waiting, the set does not linger: what comes while the
-reactor is away makes the next turn larger, and each request cheaper."""
 
 LONGEST_WAIT = 63
 """The most events for which a connection stays slow."""
@@ -55,7 +51,7 @@ class LaneSet(BrokerSockets):
 
     :param shared: what the connections share.
     :ivar plain: descriptors of the plain connections.
-    :ivar lingering: when it waits for the next requests itself.
+    :ivar lingering: its waits for the next requests.
     :raises TypeError: the turn in C is not built or is disabled.
     """
 
@@ -77,7 +73,7 @@ class LaneSet(BrokerSockets):
         self._is_expected: Callable[[], bool] = lambda: False
         self._serving = False
         self._ordinary = True  # so were the requests of this turn
-        self.lingering = Lingering(self._lanes.wait, shared.busy_poll)
+        self.lingering = compiled.Lingering(shared.busy_poll)
         self._waits: dict[int, list[int]] = {}  # remaining events, and their first number
 
     def doRead(self) -> None:
@@ -85,8 +81,8 @@ class LaneSet(BrokerSockets):
         what has collected; then linger for more, if it comes soon."""
         lingering = self.lingering
         lingering.begin()
-        while self._serve_ready() and self._may_linger():
-            if not lingering.more(self._is_of_pair, self._held > 0):
+        while self._serve_ready() and not lingering.is_over and self._may_linger():
+            if not self._lanes.linger(lingering, self._is_of_pair, self._held > 0):
                 break
         lingering.end()
 
@@ -96,9 +92,9 @@ class LaneSet(BrokerSockets):
         turn = self._shared.turn
         turn.begin_stretch()
         try:
-            left = self._lanes.turn()
+            left = self._lanes.turn(self.lingering, self._is_of_pair)
             if left and self._serve_left(left):
-                self._serve_left(self._lanes.turn())
+                self._serve_left(self._lanes.turn(None, False))
             if self._lanes.held() != self._held:
                 self._count_held()
         finally:
@@ -109,9 +105,7 @@ class LaneSet(BrokerSockets):
     def _may_linger(self) -> bool:
         """Whether the next requests come soon, little is under way, and no reply waits, or only for
         an adopted socket."""
-        if not self._is_of_pair and not (self.lingering.soon and self._lanes.served() == 1):
-            return False
-        if self._held > LINGER_BYTES or self._lanes.taken() > LINGER_BYTES:
+        if not self._lanes.may_linger(self.lingering, self._is_of_pair):
             return False
         return not self._held or self._is_expected()
 

@@ -139,7 +139,7 @@ class Settings:
     max_total_bytes: int = 256 << 20  # [network] max-total-bytes: of all connections
     idle_seconds: int = 300  # [network] idle-seconds: closed after 1-2 times this
     max_long_poll_ms: int = 30000  # [network] max-long-poll-ms: longest that a get is held
-    busy_poll_us: int = 60  # [network] busy-poll-us: see broker.lingering
+    busy_poll_us: int = 60  # [network] busy-poll-us: see native/lingering.h
     congestion_control: str = "auto"  # [network] congestion-control: see broker.congestion
     interface: str = ""  # [network] interface: address to listen on, empty: all
     on_divergence: OnDivergence = OnDivergence.STOP  # [replication] on-divergence

@@ -80,6 +80,12 @@ static bool call(PyObject *object, const char *name, PyObject *argument) {
     return result != NULL;
 }
 
+/* The same for what may plan the end of a turn in Python. */
+static bool ask(Lanes *lanes, PyObject *object, const char *name, PyObject *argument) {
+    lanes->asked = true;
+    return call(object, name, argument);
+}
+
 /* Put a flight into the two places in which Python looks for it; false: it is in none. */
 static bool add(const struct pair *pair, PyObject *flight) {
     if (!call(pair->log->objects[PAIRED_FLIGHTS], "append", flight))
@@ -189,12 +195,12 @@ static bool waits_here(PyObject *batch) {
 static bool acknowledge(Lanes *lanes, const struct pair *pair, PyObject *outcome) {
     struct batch *batch = find_batch(&lanes->turn->batches, outcome);
     if (batch == NULL || !waits_here(outcome))
-        return call(outcome, "all_stored", NULL);
+        return ask(lanes, outcome, "all_stored", NULL);
     PyThreadState *thread = PyEval_SaveThread();
     bool all = send_all(lanes->turn, batch);
     PyEval_RestoreThread(thread);
     if (!all)
-        return call(outcome, "all_stored", NULL);
+        return ask(lanes, outcome, "all_stored", NULL);
     bool settled = settle(pair, outcome);
     forget_batch(lanes->turn, batch);
     return settled;
@@ -218,13 +224,13 @@ static bool trim(const Lanes *lanes, struct under_way_fields *under_way) {
 }
 
 /* As `PairedLog.passed` and `Syncs.acknowledged`. */
-static bool pass(const Lanes *lanes, const struct pair *pair, PyObject *flight) {
+static bool pass(Lanes *lanes, const struct pair *pair, PyObject *flight) {
     bool done = is_joined(pair) ? call(pair->log->objects[PAIRED_FLIGHTS], "popleft", NULL)
-                                : call((PyObject *)pair->log, "passed", flight);
+                                : ask(lanes, (PyObject *)pair->log, "passed", flight);
     if (!done)
         return false;
     pair->syncs->is_heard = true;
-    return pair->syncs->failures ? call((PyObject *)pair->syncs, "acknowledged", NULL) : trim(lanes, pair->under_way);
+    return pair->syncs->failures ? ask(lanes, (PyObject *)pair->syncs, "acknowledged", NULL) : trim(lanes, pair->under_way);
 }
 
 bool flight_landed(Lanes *lanes, const struct pair *pair, PyObject *object, const struct appender *place) {
@@ -237,6 +243,7 @@ bool flight_landed(Lanes *lanes, const struct pair *pair, PyObject *object, cons
     if (!acknowledged)
         return false;
     if (!account(lanes, place)) { /* after the replies, as in turncalls.c */
+        lanes->asked = true;
         PyObject *told = PyObject_CallFunction(lanes->took, "OOn", (PyObject *)place->store, (PyObject *)place->memory,
                                                (Py_ssize_t)place->count);
         Py_XDECREF(told);

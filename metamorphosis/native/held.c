@@ -57,6 +57,7 @@ struct batch *add_batch(struct batches *batches, void *outcome, bool *is_new) {
     made->lane_count = 0;
     made->next = *bucket;
     *bucket = at;
+    batches->used++;
     return made;
 }
 
@@ -69,6 +70,7 @@ void remove_batch(struct batches *batches, struct batch *batch) {
     batch->outcome = NULL;
     batch->next = batches->free;
     batches->free = number;
+    batches->used--;
 }
 
 /* Note that a connection has a reply that waits for the batch. */

@@ -29,6 +29,7 @@ struct batch {
 struct batches {
     struct batch *all;
     size_t count, room;
+    size_t used; /* of `count` places */
     uint32_t buckets[BATCH_BUCKETS];
     uint32_t free;
 };

@@ -152,6 +152,7 @@ static bool land_at(Lanes *lanes, const struct pair *pair, const struct flight *
     int error = write_flight(flight, place);
     if (place->written == place->bytes)
         return flight_landed(lanes, pair, flight->flight, place);
+    lanes->asked = true;
     PyObject *done = PyObject_CallMethod(flight->appender, "landed", "Oni", (PyObject *)flight->flight,
                                          (Py_ssize_t)place->written, error);
     Py_XDECREF(done);
@@ -159,7 +160,8 @@ static bool land_at(Lanes *lanes, const struct pair *pair, const struct flight *
 }
 
 /* Let Python store the records of a flight, in another than the usual case; false: the caller takes the answers. */
-static bool land_in_python(const struct flight *flight) {
+static bool land_in_python(Lanes *lanes, const struct flight *flight) {
+    lanes->asked = true;
     PyObject *taken = PyObject_CallMethod(flight->appender, "accepted", "O", (PyObject *)flight->flight);
     Py_XDECREF(taken);
     return taken == Py_True;
@@ -174,7 +176,7 @@ static bool land_flight(Lanes *lanes, struct flight *flight) {
         find_place(lanes, pair.appender->objects[PAIR_STORE], &place))
         land_at(lanes, &pair, flight, &place);
     else
-        taken = land_in_python(flight);
+        taken = land_in_python(lanes, flight);
     Py_XDECREF((PyObject *)place.store);
     if (PyErr_Occurred() != NULL)
         give_up(lanes, flight->appender);

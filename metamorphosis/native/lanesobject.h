@@ -16,6 +16,7 @@ typedef struct {
     PyObject *begin, *took, *failed, *collected, *find, *served, *keep; /* methods of the stores */
     PyObject *decided; /* called by a batch that replies wait for, with the batch */
     PyObject *partial; /* of functools */
+    PyObject *lingering_type;
     PyObject *start_chunk, *carry, *ids;
     PyObject *routes;
     PyObject *puts, *syncs; /* tables of the routes, for a round; NULL: not used yet */
@@ -26,6 +27,7 @@ typedef struct {
     double time;                 /* of the stores' clock */
     bool has_time;               /* it is that of this round */
     bool busy;
+    bool asked; /* in this turn Python was called for a store, and may have planned its end */
 } Lanes;
 
 #endif

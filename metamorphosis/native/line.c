@@ -20,6 +20,8 @@ void free_line(struct line *line) {
 
 bool is_open(const struct line *line) { return line->descriptor != NO_LINE; }
 
+size_t flight_count(const struct line *line) { return line->count - line->first; }
+
 struct flight *first_flight(struct line *line) {
     return line->first < line->count ? &line->flights[line->first] : NULL;
 }

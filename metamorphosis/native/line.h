@@ -45,6 +45,9 @@ void free_line(struct line *line);
 /* Whether frames may be sent here. */
 bool is_open(const struct line *line);
 
+/* The number of expected flights. */
+size_t flight_count(const struct line *line);
+
 /* The flight whose answers are expected next; NULL: there is none. */
 struct flight *first_flight(struct line *line);
 

@@ -44,6 +44,7 @@ static PyObject *find_store(Lanes *lanes, const struct appender *appender) {
 
 /* Ask Python for the place of the next records of a store. */
 static void ask(Lanes *lanes, PyObject *found, struct appender *appender) {
+    lanes->asked = true;
     PyObject *answer = PyObject_CallFunctionObjArgs(lanes->begin, found, NULL);
     PyObject *store;
     long long position, next_offset;
@@ -174,6 +175,7 @@ static PyObject *ends_of(const struct turn *turn, const struct appender *appende
 
 /* Let records join a batch; returns it, a new reference. NULL: an error is set. */
 static PyObject *collect(Lanes *lanes, struct appender *appender) {
+    lanes->asked = true;
     PyObject *answer = PyObject_CallFunction(lanes->collected, "OOn", appender->store, appender->memory,
                                              (Py_ssize_t)appender->count);
     PyObject *outcome = NULL;
@@ -203,6 +205,7 @@ static PyObject *pass_on(Lanes *lanes, struct appender *appender) {
 static PyObject *tell(Lanes *lanes, const struct appender *appender) {
     if (appender->written == appender->bytes && account(lanes, appender))
         return Py_NewRef(Py_None);
+    lanes->asked = true;
     PyObject *store = appender->store, *records = records_of(appender);
     PyObject *outcome = appender->written == appender->bytes
                             ? PyObject_CallFunction(lanes->took, "ONn", store, records, (Py_ssize_t)appender->count)

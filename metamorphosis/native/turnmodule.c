@@ -10,10 +10,16 @@
 
 #include "handback.h"
 #include "landing.h"
+#include "lingering.h"
 #include "nanoseconds.h"
 #include "releasing.h"
 #include "taking.h"
 #include "turncalls.h"
+
+/* NULL: it is none. */
+static Lingering *get_lingering(PyObject *self, PyObject *object) {
+    return PyObject_TypeCheck(object, (PyTypeObject *)((Lanes *)self)->lingering_type) ? (Lingering *)object : NULL;
+}
 
 /* Complete a round whose requests were received. */
 static void end_round(Lanes *lanes, PyObject *list) {
@@ -30,29 +36,14 @@ static void end_round(Lanes *lanes, PyObject *list) {
     leave_files(lanes);
 }
 
-/* With so many bytes of requests whose replies wait, a larger turn is worth one more look. */
-#define MUCH_HELD (32 << 10)
-
 /* Whether a further round may find requests: a single client needs time to read its reply. */
 static bool goes_on(const struct turn *turn, PyObject *list) {
-    bool may = turn->ready_count > 1 || (turn->ready_count > 0 && turn->held_bytes > MUCH_HELD);
+    bool may = turn->ready_count > 1 || (turn->ready_count > 0 && turn->held_bytes > LINGER_BYTES);
     return has_ready(turn) || (PyList_Size(list) == 0 && may);
 }
 
-PyDoc_STRVAR(turn_doc, "turn() -> list\n--\n\n"
-                       "Serve the ready sockets, without blocking; returns the items that are left to Python.");
-
-static PyObject *turn(PyObject *self, PyObject *ignored) {
-    Lanes *lanes = (Lanes *)self;
-    (void)ignored;
-    if (lanes->busy) {
-        PyErr_SetString(PyExc_RuntimeError, "a turn is already running");
-        return NULL;
-    }
-    PyObject *list = PyList_New(0);
-    if (list == NULL)
-        return NULL;
-    lanes->busy = true;
+/* Rounds until nothing is ready, or time is over. */
+static void serve(Lanes *lanes, PyObject *list) {
     lanes->turn->request_bytes = lanes->turn->served = 0;
     int64_t ends = nanoseconds() + TURN_NANOSECONDS;
     do {
@@ -62,56 +53,81 @@ static PyObject *turn(PyObject *self, PyObject *ignored) {
         leave_many_frames(lanes, list);
     } while ((goes_on(lanes->turn, list) && nanoseconds() < ends) || gathers(lanes, list, ends));
     leave_frames(lanes, list);
+}
+
+/* Wait for the next requests, after a turn of which Python has nothing to do. Whether they have come. */
+static bool waits(const Lanes *lanes, Lingering *lingering, bool of_pair, PyObject *list) {
+    struct turn *turn = lanes->turn;
+    bool held = turn->held_bytes > 0;
+    if (lanes->asked || PyList_Size(list) > 0 || !may_linger(lingering, turn, of_pair) ||
+        (held && turn->batches.used > flight_count(&turn->line)))
+        return false;
+    return linger(lingering, turn, (struct expectation){of_pair, held});
+}
+
+PyDoc_STRVAR(turn_doc, "turn(lingering, of_pair) -> list\n--\n\n"
+                       "Serve the ready sockets; returns the items that are left to Python. Goes on with the next requests as\n"
+                       "`lingering` allows, for a member of a pair or not, as long as Python has nothing to do. With None it\n"
+                       "does not wait.");
+
+static PyObject *turn(PyObject *self, PyObject *arguments) {
+    Lanes *lanes = (Lanes *)self;
+    PyObject *object;
+    int of_pair;
+    if (!PyArg_ParseTuple(arguments, "Op:turn", &object, &of_pair))
+        return NULL;
+    Lingering *lingering = get_lingering(self, object);
+    if (lanes->busy || (lingering == NULL && object != Py_None)) {
+        PyErr_SetString(PyExc_RuntimeError, "a turn is already running, or this is no Lingering");
+        return NULL;
+    }
+    PyObject *list = PyList_New(0);
+    if (list == NULL)
+        return NULL;
+    lanes->busy = true;
+    do {
+        lanes->asked = false;
+        serve(lanes, list);
+    } while (lingering != NULL && waits(lanes, lingering, of_pair != 0, list));
     lanes->busy = false;
     return list;
 }
 
-PyDoc_STRVAR(taken_doc, "taken() -> int\n--\n\n"
-                        "The bytes of the requests that the last turn has taken.");
+PyDoc_STRVAR(linger_doc, "linger(lingering, of_pair, answers) -> bool\n--\n\n"
+                         "Wait for the next request, or for answers of the slave of a pair; the next turn serves it. False: it\n"
+                         "has not come, or it is time to return to the reactor.");
 
-static PyObject *taken(PyObject *self, PyObject *ignored) {
-    (void)ignored;
-    return PyLong_FromSize_t(((Lanes *)self)->turn->request_bytes);
-}
-
-PyDoc_STRVAR(served_doc, "served() -> int\n--\n\n"
-                         "The sockets that the last turn has served, or left to Python.");
-
-static PyObject *served(PyObject *self, PyObject *ignored) {
-    (void)ignored;
-    return PyLong_FromSize_t(((Lanes *)self)->turn->served);
-}
-
-/* The outcome of a wait; as in broker/lingering.py. */
-enum outcome { NOTHING, AT_ONCE, LATER };
-
-static enum outcome wait_for(struct turn *turn, int microseconds, int milliseconds) {
-    int64_t until = nanoseconds() + 1000 * (int64_t)microseconds;
-    while (microseconds > 0 && nanoseconds() < until)
-        if (look(turn, 0))
-            return AT_ONCE;
-    return look(turn, milliseconds) ? LATER : NOTHING;
-}
-
-PyDoc_STRVAR(wait_doc, "wait(microseconds, milliseconds) -> int\n--\n\n"
-                       "Wait until a socket is ready, first in a busy poll and then asleep; the next turn serves it.\n"
-                       "Returns 0 if none is, 1 if the busy poll has found it, 2 if it came later.");
-
-static PyObject *wait_ready(PyObject *self, PyObject *arguments) {
+static PyObject *linger_now(PyObject *self, PyObject *arguments) {
     Lanes *lanes = (Lanes *)self;
-    int microseconds, milliseconds;
-    if (!PyArg_ParseTuple(arguments, "ii:wait", &microseconds, &milliseconds))
+    PyObject *object;
+    int of_pair, answers;
+    if (!PyArg_ParseTuple(arguments, "Opp:linger", &object, &of_pair, &answers))
         return NULL;
-    if (lanes->busy) {
-        PyErr_SetString(PyExc_RuntimeError, "a turn is running");
+    Lingering *lingering = get_lingering(self, object);
+    if (lanes->busy || lingering == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "a turn is running, or this is no Lingering");
         return NULL;
     }
     lanes->busy = true;
-    PyThreadState *thread = PyEval_SaveThread();
-    enum outcome outcome = wait_for(lanes->turn, microseconds, milliseconds);
-    PyEval_RestoreThread(thread);
+    bool came = linger(lingering, lanes->turn, (struct expectation){of_pair != 0, answers != 0});
     lanes->busy = false;
-    return PyLong_FromLong(outcome);
+    return PyBool_FromLong(came);
+}
+
+PyDoc_STRVAR(may_linger_doc, "may_linger(lingering, of_pair) -> bool\n--\n\n"
+                             "Whether the last turn may be followed by a wait, if the replies that wait are for the slave only.");
+
+static PyObject *may_linger_now(PyObject *self, PyObject *arguments) {
+    PyObject *object;
+    int of_pair;
+    if (!PyArg_ParseTuple(arguments, "Op:may_linger", &object, &of_pair))
+        return NULL;
+    Lingering *lingering = get_lingering(self, object);
+    if (lingering == NULL) {
+        PyErr_SetString(PyExc_TypeError, "this is no Lingering");
+        return NULL;
+    }
+    return PyBool_FromLong(may_linger(lingering, ((Lanes *)self)->turn, of_pair != 0));
 }
 
 PyDoc_STRVAR(plain_doc, "plain(descriptor, left, syncs) -> bool\n--\n\n"
@@ -204,10 +220,9 @@ static PyObject *active(PyObject *self, PyObject *argument) {
 }
 
 static PyMethodDef methods[] = {
-    {"turn", turn, METH_NOARGS, turn_doc},
-    {"taken", taken, METH_NOARGS, taken_doc},
-    {"served", served, METH_NOARGS, served_doc},
-    {"wait", wait_ready, METH_VARARGS, wait_doc},
+    {"turn", turn, METH_VARARGS, turn_doc},
+    {"linger", linger_now, METH_VARARGS, linger_doc},
+    {"may_linger", may_linger_now, METH_VARARGS, may_linger_doc},
     {"plain", plain, METH_VARARGS, plain_doc},
     {"slow", slow, METH_O, slow_doc},
     {"line", open_line, METH_O, line_doc},
@@ -256,6 +271,7 @@ static int initialize(PyObject *self, PyObject *arguments, PyObject *keywords) {
         !get(stores, "opened", &lanes->opened) || !get_number(stores, "most", &lanes->most) ||
         !get_number(stores, "most_in_all", &lanes->most_in_all) ||
         !get_field_types(PyType_GetModule(Py_TYPE(self)), lanes->field_types) ||
+        !get(PyType_GetModule(Py_TYPE(self)), "Lingering", &lanes->lingering_type) ||
         !get_pair_types(PyType_GetModule(Py_TYPE(self)), lanes->pair_types) ||
         !get(ids, "start_chunk", &lanes->start_chunk) || !get(ids, "carry", &lanes->carry))
         return -1;
@@ -298,6 +314,7 @@ static void drop_batches(struct turn *turn) {
     DO(lanes->collected);                                                                                              \
     DO(lanes->decided);                                                                                                \
     DO(lanes->partial);                                                                                                \
+    DO(lanes->lingering_type);                                                                                         \
     DO(lanes->find);                                                                                                   \
     DO(lanes->served);                                                                                                 \
     DO(lanes->keep);                                                                                                   \
@@ -367,11 +384,9 @@ static PyType_Spec spec = {
 
 int turn_add(PyObject *module) {
     PyObject *type = PyType_FromModuleAndSpec(module, &spec, NULL);
-    if (type == NULL)
-        return -1;
-    int added = PyModule_AddObjectRef(module, "Lanes", type);
-    Py_DECREF(type);
-    return added;
+    int added = type == NULL ? -1 : PyModule_AddObjectRef(module, "Lanes", type);
+    Py_XDECREF(type);
+    return added == 0 ? lingering_add(module) : -1;
 }
 
 #else

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 
-from metamorphosis.broker.lingering import NOTHING, Lingering
+from metamorphosis.native import compiled
 from metamorphosis.replication.pairmaster.pairedlog import Standing
 from tests.native.test_turnfaults import CALLS, REPLY, DoubleCase
 from tests.support.lanes import Peer
@@ -33,7 +33,8 @@ class FaultTests(DoubleCase):
         """Producers put; whether the planned call came."""
         what = f"{name} {nth} {error}"
         pair = LinePair(self.mktemp(), unflush_threshold=self.threshold)
-        pair.sockets.lingering = Lingering(lambda *_: NOTHING, 0)  # it would wait in real time
+        # It would wait in real time.
+        pair.sockets.lingering = compiled.Lingering(0, lambda *_: 0)
         pair.connect()
         client = pair.client()
         pair.send(client, put(b"first") + put(b"first", partition=1))

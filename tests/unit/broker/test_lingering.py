@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
-from twisted.trial.unittest import SynchronousTestCase
-
-from metamorphosis.broker import lanes
 from metamorphosis.broker.lanes import LaneSet
-from metamorphosis.broker.lingering import (
-    AT_ONCE,
-    LATER,
-    LINGER_MILLISECONDS,
-    LINGER_SECONDS,
-    MOST_SKIPPED,
-    NOTHING,
-    SOON_SECONDS,
-    Lingering,
-)
+from metamorphosis.native import compiled
 from tests.support.lanes import Peer, Served
 from tests.unit.broker.test_hotpath import put
 from tests.unit.broker.test_lanes import LaneCase
@@ -28,6 +18,15 @@ from tests.unit.test_sockets import Transport
 
 POLL = 60
 """Microseconds of a busy poll."""
+
+NOTHING, AT_ONCE, LATER = range(3)
+"""Outcomes of a wait, as in ``lingering.c``."""
+
+LINGER_SECONDS, LINGER_MILLISECONDS = 0.001, 1
+SOON_SECONDS = 0.0005
+LINGER_BYTES = 32 << 10
+MOST_SKIPPED = 255
+"""As there."""
 
 
 class Wait:
@@ -39,7 +38,7 @@ class Wait:
         self.calls = list(calls)
         self.asked: list[tuple[int, int]] = []
         self.now = 100.0
-        served.sockets.lingering = Lingering(self, POLL, lambda: self.now)
+        served.sockets.lingering = compiled.Lingering(POLL, self, lambda: self.now)
 
     def __call__(self, microseconds: int, milliseconds: int) -> int:
         """See the class."""
@@ -57,31 +56,40 @@ def comes(peer: Peer, data: bytes) -> Callable[[], bool]:
     return send
 
 
-class RuleTests(SynchronousTestCase):
+class RuleTests(LaneCase):
     """When it is waited, and how."""
 
     def setUp(self) -> None:
         """Waits of which nothing comes."""
+        sockets = self.serve().sockets
+        assert isinstance(sockets, LaneSet)
+        self.lanes = sockets._lanes
         self.now = 100.0
         self.outcomes: list[int] = []
         self.asked: list[tuple[int, int]] = []
 
-    def lingering(self, busy_poll: int = POLL) -> Lingering:
+    def lingering(self, busy_poll: int = POLL) -> Any:
         """The rules."""
-        return Lingering(self.wait, busy_poll, lambda: self.now)
+        return compiled.Lingering(busy_poll, self.wait, lambda: self.now)
+
+    def more(self, lingering: Any, sleeps: bool, answers: bool = False) -> bool:
+        """A wait; whether something has come."""
+        came: bool = self.lanes.linger(lingering, sleeps, answers)
+        self.assertEqual(came, not lingering.is_over)
+        return came
 
     def wait(self, microseconds: int, milliseconds: int) -> int:
         """The next outcome."""
         self.asked.append((microseconds, milliseconds))
         return self.outcomes.pop(0) if self.outcomes else NOTHING
 
-    def turns(self, lingering: Lingering, count: int, sleeps: bool) -> list[int]:
+    def turns(self, lingering: Any, count: int, sleeps: bool) -> list[int]:
         """The numbers of those turns that have waited with a busy poll."""
         polled = []
         for number in range(count):
             del self.asked[:]
             lingering.begin()
-            lingering.more(sleeps)
+            self.more(lingering, sleeps)
             lingering.end()
             if any(microseconds for microseconds, _ in self.asked):
                 polled.append(number)
@@ -105,7 +113,7 @@ class RuleTests(SynchronousTestCase):
                 lingering = self.lingering()
                 lingering.begin()
                 self.outcomes = [outcome]
-                self.assertEqual(lingering.more(sleeps), came)
+                self.assertEqual(self.more(lingering, sleeps), came)
         self.assertEqual(self.asked, [(POLL, LINGER_MILLISECONDS)] * 3 + [(POLL, 0)] * 3)
 
     def test_limit(self) -> None:
@@ -114,9 +122,9 @@ class RuleTests(SynchronousTestCase):
         self.outcomes = [AT_ONCE] * 3
         lingering.begin()
         self.now += LINGER_SECONDS * 0.99
-        self.assertTrue(lingering.more(True))
+        self.assertTrue(self.more(lingering, True))
         self.now += LINGER_SECONDS * 0.01
-        self.assertFalse(lingering.more(True))
+        self.assertFalse(self.more(lingering, True))
         self.assertEqual(len(self.asked), 1)
 
     def test_in_vain(self) -> None:
@@ -148,7 +156,7 @@ class RuleTests(SynchronousTestCase):
             self.outcomes = [LATER if answers else AT_ONCE]
             before = len(self.asked)
             lingering.begin()
-            self.assertTrue(lingering.more(True, answers))
+            self.assertTrue(self.more(lingering, True, answers))
             lingering.end()
             if self.asked[before][0]:
                 polled.append(turn)
@@ -196,7 +204,7 @@ class SlaveTests(SlaveCase):
         served = self.slave()
         peer = self.master(served)
         wait = Wait(served)
-        peer.send(sync(b"x" * 1000) * (lanes.LINGER_BYTES // 1000))
+        peer.send(sync(b"x" * 1000) * (LINGER_BYTES // 1000))
         served.sockets.doRead()
         self.assertEqual(len(wait.asked), 0)
         peer.send(sync(b"x" * 1000))
@@ -309,20 +317,53 @@ class WaitTests(LaneCase):
         served = self.serve()
         peer = self.plain(served)
         assert isinstance(served.sockets, LaneSet)
-        wait = served.sockets._lanes.wait
-        self.assertEqual([wait(0, 0), wait(1, 0), wait(1, 1)], [NOTHING] * 3)
-        peer.send(put(b"x"))
-        self.assertEqual([wait(1000, 0), wait(0, 0)], [AT_ONCE, LATER])
-        served.turn()
-        self.assertIn(b"result 200", peer.received())
+        linger = served.sockets._lanes.linger
+        for busy_poll in (0, 1000):
+            lingering = compiled.Lingering(busy_poll, None, lambda: 0)
+            lingering.begin()
+            self.assertFalse(linger(lingering, True, False))
+            peer.send(put(b"x"))
+            lingering = compiled.Lingering(busy_poll, None, lambda: 0)
+            lingering.begin()
+            self.assertEqual(linger(lingering, False, False), busy_poll > 0)
+            self.assertTrue(linger(lingering, True, False))
+            served.turn()
+            self.assertIn(b"result 200", peer.received())
+
+    def test_its_own_clock(self) -> None:
+        """Before its begin it is over."""
+        served = self.serve()
+        assert isinstance(served.sockets, LaneSet)
+        lingering = compiled.Lingering(POLL)
+        self.assertFalse(served.sockets._lanes.linger(lingering, True, False))
+        self.assertTrue(lingering.is_over)
 
     def test_odd_arguments(self) -> None:
         """They are refused."""
         served = self.serve()
         assert isinstance(served.sockets, LaneSet)
-        for arguments in ((1,), ("1", 1), (1, None), (1 << 40, 1)):
+        lanes = served.sockets._lanes
+        for arguments in ((), ("1",), (1 << 40,), (None, 1)):
             with self.assertRaises((TypeError, OverflowError)):
-                served.sockets._lanes.wait(*arguments)
+                compiled.Lingering(*arguments)
+        for call, arguments in (
+            (lanes.turn, (1, False)),
+            (lanes.turn, ()),
+            (lanes.linger, (None, False, False)),
+            (lanes.linger, (compiled.Lingering(1), False)),
+            (lanes.may_linger, (None, False)),
+        ):
+            with self.assertRaises((TypeError, RuntimeError)):
+                call(*arguments)
+
+    def test_doubles_that_fail(self) -> None:
+        """An error of a double of a test counts as nothing."""
+        served = self.serve()
+        assert isinstance(served.sockets, LaneSet)
+        self.patch(sys, "unraisablehook", lambda error: None)
+        lingering = compiled.Lingering(POLL, lambda *_: 1 // 0, lambda: 0)
+        lingering.begin()
+        self.assertFalse(served.sockets._lanes.linger(lingering, True, False))
 
 
 class AdoptedTests(LaneCase):

@@ -17,6 +17,7 @@ from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 
 from metamorphosis.client.runtimes.txlink import LinkTransport, TwistedLink
+from metamorphosis.native import compiled
 from metamorphosis.replication.pairmaster import appending
 from metamorphosis.replication.pairmaster.connection import SlaveConnection
 from metamorphosis.replication.pairmaster.flights import PairBatch
@@ -280,7 +281,7 @@ class GatheringTests(LineCase):
             return PairBatch(*arguments)
 
         self.patch(self.pair.log().appender, "_make_batch", and_another)
-        self.patch(self.pair.sockets.lingering, "more", lambda *_: False)
+        self.patch(self.pair.sockets, "lingering", compiled.Lingering(0, lambda *_: 0))
 
     def serve(self) -> int:
         """One turn in which the first producer puts, too; the number of records that have left."""
@@ -610,19 +611,44 @@ class FaultTests(LineCase):
 class LingerTests(LineCase):
     """The waits for the next requests and answers."""
 
+    def wait(self, microseconds: int, milliseconds: int) -> int:
+        """Nothing comes."""
+        self.waits.append((microseconds, milliseconds))
+        return 0
+
+    def linger(self) -> None:
+        """A put, and then its answer."""
+        self.waits: list[tuple[int, int]] = []
+        self.patch(self.pair.sockets, "lingering", compiled.Lingering(60, self.wait, lambda: 1))
+        for number in range(2):
+            self.quick.send(put(b"a", number))
+            self.pair.serve()
+            self.pair.settle()
+            self.assertEqual(self.statuses(self.quick.received()), [b"200"])
+
     def test_answers(self) -> None:
-        """While a reply waits, the next is an answer of the slave, and not afterwards."""
-        waits: list[tuple[bool, bool]] = []
+        """While a reply waits, the next is an answer of the slave, and not afterwards: busy polls
+        for these are counted apart."""
+        self.linger()
+        self.assertEqual(self.waits, [(60, 1), (60, 1), (0, 1), (0, 1)])
 
-        def more(sleeps: bool, answers: bool) -> bool:
-            waits.append((sleeps, answers))
-            return False
-
-        self.patch(self.pair.sockets.lingering, "more", more)
-        self.quick.send(put(b"a", 5))
-        self.pair.serve()
+    def test_flush(self) -> None:
+        """While a reply waits for the store here there is no wait."""
+        store = self.pair.log().store
+        with mock.patch.object(store, "worker", Worker.HOLDING):
+            self.waits = []
+            self.patch(self.pair.sockets, "lingering", compiled.Lingering(60, self.wait))
+            self.quick.send(put(b"a", 1))
+            self.pair.serve()
+            self.pair.settle()
+            self.assertEqual(len(self.waits), 1)  # for the slave
+            self.pair.serve()
+            self.quick.send(put(b"a", 2))
+            self.pair.serve()
+            self.assertEqual(len(self.waits), 1)
+        store.commit()
         self.pair.settle()
-        self.assertEqual(waits, [(True, True), (True, False)])
+        self.assertEqual(self.statuses(self.quick.received()), [b"200"] * 2)
 
 
 class CollectedTests(LineCase):

@@ -1,0 +1,187 @@
+#ifdef __linux__
+
+#define _GNU_SOURCE 1
+
+#include "lingering.h"
+
+#include <stddef.h>
+#include <structmember.h>
+
+#include "nanoseconds.h"
+
+#define LINGER_NANOSECONDS 1000000 /* after this time no further wait begins */
+#define LINGER_MILLISECONDS 1      /* the longest wait asleep */
+#define SOON_NANOSECONDS 500000    /* a client whose requests come at longer intervals does not gain: 8 us of 500 */
+#define MOST_SKIPPED 255           /* waits without a busy poll, at most, before the next one with it */
+
+/* The outcome of a wait: nothing came, something came during the busy poll, or after it. */
+enum outcome { NOTHING, AT_ONCE, LATER };
+
+/* Log an error of a double, which cannot be returned. */
+static void report(PyObject *from) {
+    if (PyErr_Occurred() != NULL)
+        PyErr_WriteUnraisable(from);
+}
+
+static int64_t now_of(const Lingering *lingering) {
+    if (lingering->clock == NULL)
+        return nanoseconds();
+    PyObject *seconds = PyObject_CallNoArgs(lingering->clock);
+    double now = seconds == NULL ? 0 : PyFloat_AsDouble(seconds);
+    Py_XDECREF(seconds);
+    report(lingering->clock);
+    return (int64_t)(now * 1e9);
+}
+
+static enum outcome wait_here(struct turn *turn, int microseconds, int milliseconds) {
+    int64_t until = nanoseconds() + 1000 * (int64_t)microseconds;
+    while (microseconds > 0 && nanoseconds() < until)
+        if (look(turn, 0))
+            return AT_ONCE;
+    return look(turn, milliseconds) ? LATER : NOTHING;
+}
+
+static enum outcome wait_for(const Lingering *lingering, struct turn *turn, int microseconds, int milliseconds) {
+    enum outcome outcome;
+    if (lingering->wait == NULL) {
+        PyThreadState *thread = PyEval_SaveThread();
+        outcome = wait_here(turn, microseconds, milliseconds);
+        PyEval_RestoreThread(thread);
+        return outcome;
+    }
+    PyObject *answer = PyObject_CallFunction(lingering->wait, "ii", microseconds, milliseconds);
+    outcome = answer == NULL ? NOTHING : (enum outcome)PyLong_AsLong(answer);
+    Py_XDECREF(answer);
+    report(lingering->wait);
+    return outcome;
+}
+
+bool may_linger(const Lingering *lingering, const struct turn *turn, bool of_pair) {
+    return (of_pair || (lingering->soon && turn->served == 1)) && turn->held_bytes <= LINGER_BYTES &&
+           turn->request_bytes <= LINGER_BYTES;
+}
+
+/* Note the outcome of a wait with a busy poll. */
+static void note(struct polls *polls, enum outcome outcome) {
+    polls->in_vain = 2 * polls->in_vain + 1;
+    if (polls->in_vain > MOST_SKIPPED)
+        polls->in_vain = MOST_SKIPPED;
+    if (outcome == AT_ONCE)
+        polls->in_vain = 0;
+    polls->skips = polls->in_vain;
+}
+
+bool linger(Lingering *lingering, struct turn *turn, struct expectation expected) {
+    lingering->is_over = true;
+    if (now_of(lingering) >= lingering->until)
+        return false;
+    int milliseconds = expected.of_pair ? LINGER_MILLISECONDS : 0;
+    struct polls *polls = &lingering->polls[expected.answers];
+    enum outcome outcome = NOTHING;
+    if (lingering->busy_poll > 0 && polls->skips == 0) {
+        outcome = wait_for(lingering, turn, lingering->busy_poll, milliseconds);
+        note(polls, outcome);
+    } else {
+        polls->skips -= polls->skips > 0;
+        if (expected.of_pair)
+            outcome = wait_for(lingering, turn, 0, milliseconds);
+    }
+    lingering->is_over = outcome == NOTHING;
+    return !lingering->is_over;
+}
+
+/* The type */
+
+static int traverse(PyObject *self, visitproc visit, void *arg) {
+    Py_VISIT(((Lingering *)self)->wait);
+    Py_VISIT(((Lingering *)self)->clock);
+    Py_VISIT(Py_TYPE(self));
+    return 0;
+}
+
+static int clear(PyObject *self) {
+    Py_CLEAR(((Lingering *)self)->wait);
+    Py_CLEAR(((Lingering *)self)->clock);
+    return 0;
+}
+
+static int initialize(PyObject *self, PyObject *arguments, PyObject *keywords) {
+    Lingering *lingering = (Lingering *)self;
+    static char *names[] = {"", "", "", NULL};
+    PyObject *wait = NULL, *clock = NULL;
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "i|OO:Lingering", names, &lingering->busy_poll, &wait, &clock))
+        return -1;
+    clear(self);
+    lingering->wait = wait == Py_None ? NULL : Py_XNewRef(wait);
+    lingering->clock = clock == Py_None ? NULL : Py_XNewRef(clock);
+    return 0;
+}
+
+PyDoc_STRVAR(begin_doc, "begin()\n--\n\nThe reactor has found a ready socket.");
+
+static PyObject *begin(PyObject *self, PyObject *ignored) {
+    Lingering *lingering = (Lingering *)self;
+    int64_t now = now_of(lingering);
+    (void)ignored;
+    lingering->soon = lingering->is_begun && now - lingering->ended < SOON_NANOSECONDS;
+    lingering->until = now + LINGER_NANOSECONDS;
+    lingering->is_over = false;
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(end_doc, "end()\n--\n\nThe set returns to the reactor.");
+
+static PyObject *end(PyObject *self, PyObject *ignored) {
+    Lingering *lingering = (Lingering *)self;
+    (void)ignored;
+    lingering->ended = now_of(lingering);
+    lingering->is_begun = true;
+    Py_RETURN_NONE;
+}
+
+static void deallocate(PyObject *self) {
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    clear(self);
+    ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
+    Py_DECREF(type);
+}
+
+static PyMethodDef methods[] = {
+    {"begin", begin, METH_NOARGS, begin_doc},
+    {"end", end, METH_NOARGS, end_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMemberDef members[] = {
+    {"soon", T_BOOL, offsetof(Lingering, soon), READONLY, NULL},
+    {"is_over", T_BOOL, offsetof(Lingering, is_over), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+PyDoc_STRVAR(lingering_doc, "Lingering(busy_poll, wait, clock)\n--\n\n"
+                            "The waits of a set of sockets, with busy polls of so many microseconds. A test passes a function in\n"
+                            "place of the wait (microseconds, milliseconds) -> 0: nothing came, 1: during the busy poll, 2: later;\n"
+                            "and a clock in seconds.");
+
+static PyType_Slot slots[] = {
+    {Py_tp_doc, (void *)lingering_doc}, {Py_tp_init, initialize},       {Py_tp_traverse, traverse},
+    {Py_tp_clear, clear},               {Py_tp_dealloc, deallocate},    {Py_tp_methods, methods},
+    {Py_tp_members, members},           {0, NULL},
+};
+
+static PyType_Spec spec = {
+    .name = "metamorphosis.native._compiled.Lingering",
+    .basicsize = sizeof(Lingering),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+    .slots = slots,
+};
+
+int lingering_add(PyObject *module) {
+    PyObject *type = PyType_FromModuleAndSpec(module, &spec, NULL);
+    int added = type == NULL ? -1 : PyModule_AddObjectRef(module, "Lingering", type);
+    Py_XDECREF(type);
+    return added;
+}
+
+#endif
