@@ -59,7 +59,7 @@ class LaneSet(BrokerSockets):
 
     def __init__(self, reactor: PosixReactorBase, shared: Connections) -> None:
         super().__init__(reactor)
-        assert turn is not None
+        assert turn is not None and compiled is not None
         self._shared = shared
         routes = shared.routes
         self._stores = TurnStores(routes, self._decided)
