@@ -10,7 +10,7 @@
 #include "nanoseconds.h"
 
 #define LINGER_NANOSECONDS 1000000 /* after this time no further wait begins */
-#define LINGER_MILLISECONDS 1      /* the longest wait asleep */
+#define LINGER_MILLISECONDS 1      /* the longest wait asleep, where there is no alarm */
 #define SOON_NANOSECONDS 500000    /* a client whose requests come at longer intervals does not gain: 8 us of 500 */
 #define MOST_SKIPPED 255           /* waits without a busy poll, at most, before the next one with it */
 
@@ -33,11 +33,13 @@ static int64_t now_of(const Lingering *lingering) {
     return (int64_t)(now * 1e9);
 }
 
-static enum outcome wait_here(struct turn *turn, int microseconds, int milliseconds) {
-    int64_t until = nanoseconds() + 1000 * (int64_t)microseconds;
-    while (microseconds > 0 && nanoseconds() < until)
+static enum outcome wait_here(struct turn *turn, int microseconds, int milliseconds, int64_t until) {
+    int64_t polls_until = nanoseconds() + 1000 * (int64_t)microseconds;
+    while (microseconds > 0 && nanoseconds() < polls_until)
         if (look(turn, 0))
             return AT_ONCE;
+    if (milliseconds > 0 && set_alarm(&turn->alarm, until))
+        milliseconds = -1;
     return look(turn, milliseconds) ? LATER : NOTHING;
 }
 
@@ -45,7 +47,7 @@ static enum outcome wait_for(const Lingering *lingering, struct turn *turn, int 
     enum outcome outcome;
     if (lingering->wait == NULL) {
         PyThreadState *thread = PyEval_SaveThread();
-        outcome = wait_here(turn, microseconds, milliseconds);
+        outcome = wait_here(turn, microseconds, milliseconds, lingering->until);
         PyEval_RestoreThread(thread);
         return outcome;
     }

@@ -33,11 +33,13 @@ bool make_turn(struct turn *turn, int set, size_t max_body, size_t max_held, str
     memset(turn->reader_buckets, 0xff, sizeof turn->reader_buckets);
     make_batches(&turn->batches);
     make_line(&turn->line);
+    make_alarm(&turn->alarm, set);
     turn->area = sys_realloc(NULL, AREA_BYTES);
     return turn->area != NULL;
 }
 
 void free_turn(struct turn *turn) {
+    free_alarm(&turn->alarm);
     free_lanes(&turn->lanes);
     free_batches(&turn->batches);
     free_line(&turn->line);
@@ -136,16 +138,19 @@ bool look(struct turn *turn, int milliseconds) {
         return true;
     turn->ready_at = 0;
     turn->ready_count = sys_epoll_wait(turn->set, turn->events, MAX_EVENTS, milliseconds);
+    if (turn->alarm.is_set && forget_ready(turn, turn->alarm.descriptor))
+        turn->alarm.is_set = false; /* once */
     return turn->ready_count > 0;
 }
 
-void forget_ready(struct turn *turn, int descriptor) {
-    int kept = turn->ready_at;
-    for (int at = turn->ready_at; at < turn->ready_count; at++)
+bool forget_ready(struct turn *turn, int descriptor) {
+    int kept = turn->ready_at, count = turn->ready_count;
+    for (int at = turn->ready_at; at < count; at++)
         if (turn->events[at].data.fd != descriptor)
             turn->events[kept++] = turn->events[at];
     if (has_ready(turn))
         turn->ready_count = kept;
+    return turn->ready_count < count;
 }
 
 bool receive_round(struct turn *turn) {

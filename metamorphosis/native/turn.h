@@ -15,6 +15,7 @@
 #include <sys/epoll.h>
 #include <sys/types.h>
 
+#include "alarm.h"
 #include "codec.h"
 #include "held.h"
 #include "lanes.h"
@@ -127,6 +128,7 @@ struct turn {
     size_t max_body;
     size_t max_held; /* bytes of requests of one connection whose replies wait; then it is left to the caller */
     int set;         /* the epoll set */
+    struct alarm alarm;
     struct epoll_event events[MAX_EVENTS];
     int ready_count, ready_at; /* of `events` */
     uint8_t *area;
@@ -160,11 +162,14 @@ void free_turn(struct turn *turn);
 /* Whether ready sockets have not been served yet. */
 bool has_ready(const struct turn *turn);
 
-/* Look for ready sockets, unless some of the last search are left; wait so long for the first. */
+/*
+ * Look for ready sockets, unless some of the last search are left; wait so long for the first, with -1 until the alarm,
+ * which must be set.
+ */
 bool look(struct turn *turn, int milliseconds);
 
-/* Drop pending events of a descriptor, which may now belong to another socket. */
-void forget_ready(struct turn *turn, int descriptor);
+/* Drop pending events of a descriptor, which may now belong to another socket; whether there were some. */
+bool forget_ready(struct turn *turn, int descriptor);
 
 /* Forget the last round, and take the requests of the ready sockets. False: none was ready. */
 bool receive_round(struct turn *turn);

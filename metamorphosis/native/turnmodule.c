@@ -89,6 +89,7 @@ static PyObject *turn(PyObject *self, PyObject *arguments) {
         lanes->asked = false;
         serve(lanes, list);
     } while (lingering != NULL && waits(lanes, lingering, of_pair != 0, list));
+    stop_alarm(&lanes->turn->alarm);
     lanes->busy = false;
     return list;
 }
@@ -110,6 +111,7 @@ static PyObject *linger_now(PyObject *self, PyObject *arguments) {
     }
     lanes->busy = true;
     bool came = linger(lingering, lanes->turn, (struct expectation){of_pair != 0, answers != 0});
+    stop_alarm(&lanes->turn->alarm);
     lanes->busy = false;
     return PyBool_FromLong(came);
 }
