@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import sys
 from collections.abc import Callable
 from itertools import pairwise
@@ -9,7 +11,7 @@ from typing import Any
 
 from metamorphosis.broker.lanes import LaneSet
 from metamorphosis.native import compiled
-from tests.support.lanes import Peer, Served
+from tests.support.lanes import Peer, Served, alarms
 from tests.unit.broker.test_hotpath import put
 from tests.unit.broker.test_lanes import LaneCase
 from tests.unit.broker.test_synclanes import SlaveCase
@@ -18,6 +20,9 @@ from tests.unit.test_sockets import Transport
 
 POLL = 60
 """Microseconds of a busy poll."""
+
+FAR = 1e9
+"""Seconds of the monotonic clock that do not come."""
 
 NOTHING, AT_ONCE, LATER = range(3)
 """Outcomes of a wait, as in ``lingering.c``."""
@@ -329,6 +334,55 @@ class WaitTests(LaneCase):
             self.assertTrue(linger(lingering, True, False))
             served.turn()
             self.assertIn(b"result 200", peer.received())
+
+    def new(self, free: int) -> Any:
+        """Lanes that are made while so many descriptors are free."""
+        sockets = self.serve().sockets
+        assert isinstance(sockets, LaneSet)
+        shared = sockets._shared
+        made = [os.dup(0) for _ in range(free + 1)]  # the lowest free ones
+        for descriptor in made:
+            os.close(descriptor)
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(made), limits[1]))
+        try:
+            return compiled.Lanes(sockets.fileno(), sockets._stores, shared.ids, 1000, 1000)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+    def test_alarm(self) -> None:
+        """It ends a wait, each time; without a descriptor for it the wait has a time of its own."""
+        for free in (0, 1):
+            lanes = self.new(free)
+            for _ in range(3):
+                lingering = compiled.Lingering(0)
+                lingering.begin()
+                self.assertFalse(lanes.linger(lingering, True, False))
+                self.assertEqual(lanes.turn(None, False), [])
+
+    def test_alarm_has_gone(self) -> None:
+        """It is stopped before the reactor looks at the set, and its descriptor closed at the
+        end."""
+        before = len(alarms())
+        served = self.serve()
+        peer = self.plain(served)
+        assert isinstance(served.sockets, LaneSet)
+        lanes = served.sockets._lanes
+        lingering = compiled.Lingering(0, None, lambda: FAR)
+        lingering.begin()
+        peer.send(put(b"x"))
+        self.assertTrue(lanes.linger(lingering, True, False))
+        self.assertEqual(set(alarms()), {"it_value: (0, 0)\n"})
+        served.turn()
+        self.assertIn(b"result 200", peer.received())
+        del lanes
+        self.assertEqual(len(alarms()), before + 1)
+        lanes = compiled.Lanes(-1, served.sockets._stores, served.sockets._shared.ids, 1, 1)
+        self.assertEqual(len(alarms()), before + 1)  # there is no such set
+        lanes = self.new(1)
+        self.assertEqual(len(alarms()), before + 3)  # with that of another broker
+        del lanes
+        self.assertEqual(len(alarms()), before + 2)
 
     def test_its_own_clock(self) -> None:
         """Before its begin it is over."""

@@ -24,7 +24,7 @@ from metamorphosis.replication.pairmaster.flights import PairBatch
 from metamorphosis.replication.pairmaster.frames import OPAQUES
 from metamorphosis.replication.pairmaster.pairedlog import Standing
 from metamorphosis.store.states import Worker
-from tests.support.lanes import Peer
+from tests.support.lanes import Peer, alarms
 from tests.support.pairing import MASTER_FAILED, SLAVE, SLAVE_FAILED, Pair, put, result
 from tests.support.scriptedpeers import Fault
 from tests.support.scriptedwire import LinkWire
@@ -632,12 +632,37 @@ class LingerTests(LineCase):
         self.linger()
         self.assertEqual(self.waits, [(60, 1), (60, 1), (0, 1), (0, 1)])
 
+    def test_alarm(self) -> None:
+        """It is set for all waits of a turn, and stopped at the end."""
+        puts = [put(b"b", 6)]
+
+        def and_another(*arguments: Any) -> PairBatch:
+            if puts:
+                self.quick.send(puts.pop())
+            return PairBatch(*arguments)
+
+        self.patch(self.pair.log().appender, "_make_batch", and_another)
+        far = 1e9  # seconds of the monotonic clock that do not come
+        times = [far, far, far + 1, far + 1]
+        self.patch(
+            self.pair.sockets, "lingering", compiled.Lingering(0, None, lambda: times.pop(0))
+        )
+        self.quick.send(put(b"a", 5))
+        self.pair.sockets.doRead()
+        self.assertEqual((puts, times), ([], []))
+        self.assertEqual(set(alarms()), {"it_value: (0, 0)\n"})
+        self.patch(self.pair.sockets, "lingering", compiled.Lingering(0, self.wait))
+        self.waits = []
+        self.pair.serve()
+        self.pair.settle()
+        self.assertEqual(self.statuses(self.quick.received()), [b"200"] * 2)
+
     def test_flush(self) -> None:
         """While a reply waits for the store here there is no wait."""
         store = self.pair.log().store
         with mock.patch.object(store, "worker", Worker.HOLDING):
             self.waits = []
-            self.patch(self.pair.sockets, "lingering", compiled.Lingering(60, self.wait))
+            self.patch(self.pair.sockets, "lingering", compiled.Lingering(60, self.wait, lambda: 1))
             self.quick.send(put(b"a", 1))
             self.pair.serve()
             self.pair.settle()
