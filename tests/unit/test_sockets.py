@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import select
 import socket
 from typing import Any
 
@@ -14,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from metamorphosis.sockets import SocketSet
+from tests.support.lanes import is_readable
 
 
 class Reactor:
@@ -133,7 +133,7 @@ class SocketSetTests(SynchronousTestCase):
 
     def ready(self) -> bool:
         """Whether the reactor would see the set as readable."""
-        return bool(select.select([self.sockets], [], [], 0)[0])
+        return is_readable(self.sockets)
 
     def test_calls_of_transports(self) -> None:
         """The calls with which Twisted's transports end, which take the set for the reactor."""

@@ -166,6 +166,7 @@ class ThreadTests(FlusherCase):
         """A dropped flusher with running, waiting and untaken flushes leaves no thread and
         descriptor."""
         assert compiled is not None
+        gc.collect()  # what other tests have left
         descriptors = open_descriptors()
         for number in range(200):
             flusher = compiled.Flusher(2)
