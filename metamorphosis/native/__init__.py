@@ -11,8 +11,8 @@ of the client), ``bodies.c`` (values that the client receives) and ``messages.c`
 ``flush.c`` has threads that flush files for the broker, without Python; ``flusher.c`` makes them a
 type. The whole turn of the broker is in ``turn.c`` and the files that it includes, which do not use
 Python either; ``turnmodule.c`` makes it a type. The fields of a store that the turn needs are those
-of C types (``storefields.c``), so that most writes need no Python (``directwrites.c``); so are those
-of a pair (``pairfields.c``, ``flights.c``).
+of C types (``storefields.c``), so that most writes need no Python (``directwrites.c``); so are
+those of a pair (``pairfields.c``, ``flights.c``).
 
 ``METAQ_NATIVE=0`` in the environment disables it, ``METAQ_NATIVE=scan`` only the whole turn.
 
