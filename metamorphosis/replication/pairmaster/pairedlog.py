@@ -208,8 +208,15 @@ class PairedLog(PairedLogFields):
         self._syncs.freed(flight.count - flight.done, sum(flight.sizes[flight.done :]))
         count = flight.give_up(Fault.SLAVE)
         self.flights.remove(flight)
+        self._drop_ended()
         self.part("the connection was lost")
         return count
+
+    def _drop_ended(self) -> None:
+        """Remove the flights at the front that have ended. Without an error in the middle of a
+        landing that is one at most; the joining would wait for ever for one that stays."""
+        while self.flights and self.flights[0].is_over:
+            self.flights.popleft()
 
     def _proceed(self) -> None:
         flights = self.flights
@@ -226,7 +233,7 @@ class PairedLog(PairedLogFields):
                     self._foreign(flight, offset)
             if not flight.is_over:
                 return
-            flights.popleft()
+            self._drop_ended()
         if self.standing is not JOINED:
             self._parted(self)
 
@@ -265,6 +272,7 @@ class PairedLog(PairedLogFields):
         """Discard all knowledge of the slave's log."""
         self.reason = reason
         self.standing = Standing.APART
+        self._drop_ended()
         if self.apart_since is None:
             self.apart_since = self._syncs.now()
 

@@ -23,6 +23,7 @@ from metamorphosis.replication.pairmaster.connection import SlaveConnection
 from metamorphosis.replication.pairmaster.flights import PairBatch
 from metamorphosis.replication.pairmaster.frames import OPAQUES
 from metamorphosis.replication.pairmaster.pairedlog import Standing
+from metamorphosis.store.appender import Appender
 from metamorphosis.store.states import Worker
 from tests.support.lanes import Peer, alarms
 from tests.support.pairing import MASTER_FAILED, SLAVE, SLAVE_FAILED, Pair, put, result
@@ -139,6 +140,7 @@ class LineCase(LaneCase):
         self.assertTrue(self.pair.flies_in_c)
         self.calls: list[str] = []
         self.lift = lambda: None
+        self.landed = appending.PairAppender.landed
         for name in ("accepted", "landed"):
             self.patch(appending.PairAppender, name, self.noted(name))
 
@@ -584,6 +586,26 @@ class FaultTests(LineCase):
             self.pair.connect()
             self.pair.advance(3, 0.5)
             self.assertEqual(len(self.quick.received().split(b"result ")), 2)
+            self.assertEqual(self.pair.log().standing, Standing.JOINED)
+            self.assert_identical()
+            self.quick = self.peer()
+
+    def test_defect_after_the_write(self) -> None:
+        """A flight that has ended by an error is in the way of no joining."""
+        for others in (0, 2):
+            fails = mock.Mock(side_effect=ValueError)
+            with mock.patch.object(Appender, "failed", fails):
+                self.patch(appending.PairAppender, "landed", self.lifted(self.landed))
+                self.limit(0)
+                for number in range(1 + others):
+                    self.quick.send(put(b"abc", number))
+                    self.pair.serve()
+                self.pair.settle()
+                self.pair.serve()
+            fails.assert_called_once()
+            self.pair.wire = None
+            self.pair.connect()
+            self.pair.advance(3, 0.5)
             self.assertEqual(self.pair.log().standing, Standing.JOINED)
             self.assert_identical()
             self.quick = self.peer()
