@@ -50,7 +50,7 @@ static PyObject *submit(PyObject *self, PyObject *arguments) {
     errno = flusher_submit(flusher, fd, token);
     if (errno != 0)
         return PyErr_SetFromErrno(PyExc_OSError);
-    Py_RETURN_NONE;
+    return Py_NewRef(Py_None);
 }
 
 static PyObject *take(PyObject *self, PyObject *ignored) {
@@ -88,7 +88,7 @@ static void end_flusher(PyObject *self) {
 static PyObject *end(PyObject *self, PyObject *ignored) {
     (void)ignored;
     end_flusher(self);
-    Py_RETURN_NONE;
+    return Py_NewRef(Py_None);
 }
 
 static void deallocate(PyObject *self) {

@@ -240,12 +240,12 @@ PyObject *open_line(PyObject *self, PyObject *argument) {
     }
     drop_flights(&turn->line);
     if (!plain_lane(&turn->lanes, descriptor, NULL, 0, false))
-        Py_RETURN_FALSE;
+        return PyBool_FromLong(0);
     find_lane(&turn->lanes, descriptor)->answers = true;
     turn->line.descriptor = descriptor;
     turn->line.paused = true;
     turn->line.wanted = 0;
-    Py_RETURN_TRUE;
+    return PyBool_FromLong(1);
 }
 
 void close_line(Lanes *lanes, int descriptor) {
@@ -267,7 +267,7 @@ PyObject *expect(PyObject *self, PyObject *argument) {
         return NULL;
     }
     ((Lanes *)self)->turn->line.wanted += (size_t)count;
-    Py_RETURN_NONE;
+    return Py_NewRef(Py_None);
 }
 
 const char resume_doc[] = "resume(number)\n--\n\n"
@@ -286,7 +286,7 @@ PyObject *resume(PyObject *self, PyObject *argument) {
         release_flight(&dropped);
     }
     line->paused = false;
-    Py_RETURN_NONE;
+    return Py_NewRef(Py_None);
 }
 
 #endif

@@ -128,7 +128,7 @@ static PyObject *begin(PyObject *self, PyObject *ignored) {
     lingering->soon = lingering->is_begun && now - lingering->ended < SOON_NANOSECONDS;
     lingering->until = now + LINGER_NANOSECONDS;
     lingering->is_over = false;
-    Py_RETURN_NONE;
+    return Py_NewRef(Py_None);
 }
 
 PyDoc_STRVAR(end_doc, "end()\n--\n\nThe set returns to the reactor.");
@@ -138,7 +138,7 @@ static PyObject *end(PyObject *self, PyObject *ignored) {
     (void)ignored;
     lingering->ended = now_of(lingering);
     lingering->is_begun = true;
-    Py_RETURN_NONE;
+    return Py_NewRef(Py_None);
 }
 
 static void deallocate(PyObject *self) {

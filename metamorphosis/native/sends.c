@@ -132,7 +132,7 @@ static PyObject *put_place(PyObject *module, PyObject *body) {
         read_number(&cursor, SHORT_DIGITS, &partition) && expect(&cursor, " ") &&
         read_number(&cursor, LONG_DIGITS, &offset) && cursor.at == cursor.end)
         return Py_BuildValue("(LLL)", (long long)id, (long long)partition, (long long)offset);
-    Py_RETURN_NONE;
+    return Py_NewRef(Py_None);
 }
 
 /* The line of a put behind its topic; returns its length. */
