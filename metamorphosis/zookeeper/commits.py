@@ -42,10 +42,6 @@ if TYPE_CHECKING:
     from metamorphosis.zookeeper.storage import Storage
     from metamorphosis.zookeeper.tree import Tree
 
-COMMIT_TIMES = 2
-"""A commit is a dozen writes and a flush, a third more than the flush alone. On a disk that flushes
-in 0.2 ms the worker made 1,600 creates of a single client a second of 2,100."""
-
 NOTED_SECONDS = 1.0
 """A longer lock of another process is logged."""
 
@@ -107,7 +103,7 @@ class Commits:
         self._collected = 0  # changes since the last batch was written
         self._flying = 0  # changes in the batch that is being committed
         self._gathering = Gathering(clock, lambda: self._collected, self._gathered, gather)
-        self._lone = LoneClient(gather, COMMIT_TIMES)
+        self._lone = LoneClient(gather)
         self._untidy = False  # ``tidy`` was called during a batch
         self._waiters: dict[int, list[Waiter]] = {}
 

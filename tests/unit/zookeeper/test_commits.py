@@ -392,15 +392,15 @@ class GatheringTests(CommitsCase):
         self.assertEqual(self.threads.held, 1)
 
     def test_alone_on_a_disk_that_is_quick_enough(self) -> None:
-        """The reactor commits: there are writes beside the flush."""
-        self.answer(1, seconds=lone.QUICK_SECONDS * 1.99)
+        """The reactor commits."""
+        self.answer(1, seconds=lone.QUICK_SECONDS * 0.99)
         waiter = self.change("/a")
         self.turn()
         self.assertEqual((len(waiter.durable), self.threads.held), (1, 0))
 
     def test_alone_on_a_slow_disk(self) -> None:
         """The worker commits, so that a disk that is slow never has the reactor."""
-        self.answer(1, seconds=lone.QUICK_SECONDS * 2.01)
+        self.answer(1, seconds=lone.QUICK_SECONDS * 1.01)
         for number in range(2):
             waiter = self.change(f"/{number}")
             self.turn()
