@@ -173,7 +173,7 @@ class LoneTests(GatheringCase):
         self.assertEqual(self.threads.held, 1)
 
     def test_slow_disk(self) -> None:
-        """The last flush took more than a millisecond: a thread flushes, until it is quick again."""
+        """The last flush took more than a millisecond: a thread flushes until it is quick."""
         self.flush_seconds = lone.QUICK_SECONDS * 1.01
         for _ in range(3):
             self.puts(1)
