@@ -59,8 +59,8 @@ static enum outcome wait_for(const Lingering *lingering, struct turn *turn, int 
 }
 
 bool may_linger(const Lingering *lingering, const struct turn *turn, bool of_pair) {
-    return (of_pair || (lingering->soon && turn->served == 1)) && turn->held_bytes <= LINGER_BYTES &&
-           turn->request_bytes <= LINGER_BYTES;
+    bool is_lone = lingering->soon && turn->served == 1 && turn->lone == turn->last;
+    return (of_pair || is_lone) && turn->held_bytes <= LINGER_BYTES && turn->request_bytes <= LINGER_BYTES;
 }
 
 /* Note the outcome of a wait with a busy poll. */

@@ -6,7 +6,8 @@
  * reactor wait for the same moment.
  *
  * It lingers where the next request comes soon: at the two members of a pair, since a put to a pair takes three turns; and
- * for a lone client, when a turn has served one socket and has begun within 500 us of the end of the one before. It does
+ * for a lone client, when two turns have served one socket, the same, and the second has begun within 500 us of the end of
+ * the first. Turns of one socket each are common with several busy clients, too: there larger turns save more. It does
  * not linger while a reply waits for a flush, whose end the reactor must see, nor with much under way: then larger turns
  * save more.
  *

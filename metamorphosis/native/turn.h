@@ -150,6 +150,8 @@ struct turn {
     size_t slow_count;
     size_t request_bytes; /* of the requests taken since the caller has set it to 0 */
     size_t served;        /* sockets, likewise */
+    int last;             /* the socket that was served last */
+    int lone;             /* the only socket of the turn before that served any; -1: it served several */
     bool has_id; /* `next_id` is valid */
     int64_t next_id;
 };

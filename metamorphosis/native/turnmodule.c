@@ -44,6 +44,8 @@ static bool goes_on(const struct turn *turn, PyObject *list) {
 
 /* Rounds until nothing is ready, or time is over. */
 static void serve(Lanes *lanes, PyObject *list) {
+    if (lanes->turn->served > 0)
+        lanes->turn->lone = lanes->turn->served == 1 ? lanes->turn->last : -1;
     lanes->turn->request_bytes = lanes->turn->served = 0;
     int64_t ends = nanoseconds() + TURN_NANOSECONDS;
     do {

@@ -290,6 +290,16 @@ class PlainTests(LaneCase):
         self.assertIn(b"result 200", self.other.received())
         self.assertEqual(wait.asked, [])
 
+    def test_in_turns(self) -> None:
+        """There is none where each turn serves another client."""
+        wait = Wait(self.served)
+        for _ in range(2):
+            self.turn(wait, self.peer)
+            self.turn(wait, self.other)
+        self.assertEqual(wait.asked, [])
+        self.turn(wait, self.other)
+        self.assertEqual(wait.asked, [(POLL, 0)])
+
     def test_something_else(self) -> None:
         """There is none after another request."""
         wait = Wait(self.served)
