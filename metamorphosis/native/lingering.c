@@ -4,9 +4,7 @@
 
 #include "lingering.h"
 
-#include <stddef.h>
-#include <structmember.h>
-
+#include "fieldtypes.h"
 #include "nanoseconds.h"
 
 #define LINGER_NANOSECONDS 1000000 /* after this time no further wait begins */
@@ -180,10 +178,9 @@ static PyType_Spec spec = {
 };
 
 int lingering_add(PyObject *module) {
-    PyObject *type = PyType_FromModuleAndSpec(module, &spec, NULL);
-    int added = type == NULL ? -1 : PyModule_AddObjectRef(module, "Lingering", type);
-    Py_XDECREF(type);
-    return added;
+    PyType_Spec *specs[] = {&spec};
+    const char *const names[] = {"Lingering"};
+    return add_types(module, specs, names, 1);
 }
 
 #endif

@@ -33,9 +33,11 @@ bool make_turn(struct turn *turn, int set, size_t max_body, size_t max_held, str
     memset(turn->reader_buckets, 0xff, sizeof turn->reader_buckets);
     make_batches(&turn->batches);
     make_line(&turn->line);
-    make_alarm(&turn->alarm, set);
     turn->area = sys_realloc(NULL, AREA_BYTES);
-    return turn->area != NULL;
+    if (turn->area == NULL)
+        return false;
+    make_alarm(&turn->alarm, set); /* last: after a failure nothing is freed */
+    return true;
 }
 
 void free_turn(struct turn *turn) {

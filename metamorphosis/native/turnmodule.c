@@ -8,6 +8,7 @@
 
 #ifdef __linux__
 
+#include "fieldtypes.h"
 #include "handback.h"
 #include "landing.h"
 #include "lingering.h"
@@ -387,10 +388,9 @@ static PyType_Spec spec = {
 };
 
 int turn_add(PyObject *module) {
-    PyObject *type = PyType_FromModuleAndSpec(module, &spec, NULL);
-    int added = type == NULL ? -1 : PyModule_AddObjectRef(module, "Lanes", type);
-    Py_XDECREF(type);
-    return added == 0 ? lingering_add(module) : -1;
+    PyType_Spec *specs[] = {&spec};
+    const char *const names[] = {"Lanes"};
+    return add_types(module, specs, names, 1) == 0 ? lingering_add(module) : -1;
 }
 
 #else
