@@ -73,7 +73,7 @@ class LaneSet(BrokerSockets):
         self._is_expected: Callable[[], bool] = lambda: False
         self._serving = False
         self._ordinary = True  # so were the requests of this turn
-        self.lingering = compiled.Lingering(shared.busy_poll)
+        self.lingering = compiled.Lingering(shared.busy_poll, reactor.timeout)
         self._waits: dict[int, list[int]] = {}  # remaining events, and their first number
 
     def doRead(self) -> None:

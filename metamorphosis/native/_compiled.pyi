@@ -89,6 +89,7 @@ class Lingering:
     def __init__(
         self,
         busy_poll: int,
+        timeout: Callable[[], float | None],
         wait: Callable[[int, int], int] | None = ...,
         clock: Callable[[], float] | None = ...,
         /,

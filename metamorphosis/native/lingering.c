@@ -7,8 +7,8 @@
 #include "fieldtypes.h"
 #include "nanoseconds.h"
 
-#define LINGER_NANOSECONDS 1000000 /* after this time no further wait begins */
-#define LINGER_MILLISECONDS 1      /* the longest wait asleep, where there is no alarm */
+#define LINGER_NANOSECONDS 4000000 /* after this time no further wait begins */
+#define LINGER_MILLISECONDS 4      /* the longest wait asleep, where there is no alarm */
 #define SOON_NANOSECONDS 500000    /* a client whose requests come at longer intervals does not gain: 8 us of 500 */
 #define MOST_SKIPPED 255           /* waits without a busy poll, at most, before the next one with it */
 
@@ -29,6 +29,16 @@ static int64_t now_of(const Lingering *lingering) {
     Py_XDECREF(seconds);
     report(lingering->clock);
     return (int64_t)(now * 1e9);
+}
+
+/* The time until which the set may linger, if nothing is due before. */
+static int64_t until_of(const Lingering *lingering, int64_t now) {
+    int64_t until = lingering->began + LINGER_NANOSECONDS;
+    PyObject *seconds = lingering->timeout == NULL ? NULL : PyObject_CallNoArgs(lingering->timeout);
+    double due = seconds == NULL || seconds == Py_None ? LINGER_NANOSECONDS : 1e9 * PyFloat_AsDouble(seconds);
+    Py_XDECREF(seconds);
+    report(lingering->timeout);
+    return due < (double)(until - now) ? now + (int64_t)due : until;
 }
 
 static enum outcome wait_here(struct turn *turn, int microseconds, int milliseconds, int64_t until) {
@@ -73,7 +83,10 @@ static void note(struct polls *polls, enum outcome outcome) {
 
 bool linger(Lingering *lingering, struct turn *turn, struct expectation expected) {
     lingering->is_over = true;
-    if (now_of(lingering) >= lingering->until)
+    int64_t now = now_of(lingering);
+    if (lingering->until == 0)
+        lingering->until = until_of(lingering, now);
+    if (now >= lingering->until)
         return false;
     int milliseconds = expected.of_pair ? LINGER_MILLISECONDS : 0;
     struct polls *polls = &lingering->polls[expected.answers];
@@ -93,6 +106,7 @@ bool linger(Lingering *lingering, struct turn *turn, struct expectation expected
 /* The type */
 
 static int traverse(PyObject *self, visitproc visit, void *arg) {
+    Py_VISIT(((Lingering *)self)->timeout);
     Py_VISIT(((Lingering *)self)->wait);
     Py_VISIT(((Lingering *)self)->clock);
     Py_VISIT(Py_TYPE(self));
@@ -100,6 +114,7 @@ static int traverse(PyObject *self, visitproc visit, void *arg) {
 }
 
 static int clear(PyObject *self) {
+    Py_CLEAR(((Lingering *)self)->timeout);
     Py_CLEAR(((Lingering *)self)->wait);
     Py_CLEAR(((Lingering *)self)->clock);
     return 0;
@@ -107,11 +122,13 @@ static int clear(PyObject *self) {
 
 static int initialize(PyObject *self, PyObject *arguments, PyObject *keywords) {
     Lingering *lingering = (Lingering *)self;
-    static char *names[] = {"", "", "", NULL};
-    PyObject *wait = NULL, *clock = NULL;
-    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "i|OO:Lingering", names, &lingering->busy_poll, &wait, &clock))
+    static char *names[] = {"", "", "", "", NULL};
+    PyObject *timeout, *wait = NULL, *clock = NULL;
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "iO|OO:Lingering", names, &lingering->busy_poll, &timeout,
+                                     &wait, &clock))
         return -1;
     clear(self);
+    lingering->timeout = Py_NewRef(timeout);
     lingering->wait = wait == Py_None ? NULL : Py_XNewRef(wait);
     lingering->clock = clock == Py_None ? NULL : Py_XNewRef(clock);
     return 0;
@@ -124,7 +141,8 @@ static PyObject *begin(PyObject *self, PyObject *ignored) {
     int64_t now = now_of(lingering);
     (void)ignored;
     lingering->soon = lingering->is_begun && now - lingering->ended < SOON_NANOSECONDS;
-    lingering->until = now + LINGER_NANOSECONDS;
+    lingering->began = now;
+    lingering->until = 0;
     lingering->is_over = false;
     return Py_NewRef(Py_None);
 }
@@ -159,10 +177,11 @@ static PyMemberDef members[] = {
     {NULL, 0, 0, 0, NULL},
 };
 
-PyDoc_STRVAR(lingering_doc, "Lingering(busy_poll, wait, clock)\n--\n\n"
-                            "The waits of a set of sockets, with busy polls of so many microseconds. A test passes a function in\n"
-                            "place of the wait (microseconds, milliseconds) -> 0: nothing came, 1: during the busy poll, 2: later;\n"
-                            "and a clock in seconds.");
+PyDoc_STRVAR(lingering_doc, "Lingering(busy_poll, timeout, wait, clock)\n--\n\n"
+                            "The waits of a set of sockets, with busy polls of so many microseconds. `timeout` returns the seconds\n"
+                            "until the next delayed call of the reactor, or None. A test passes a function in place of the wait\n"
+                            "(microseconds, milliseconds) -> 0: nothing came, 1: during the busy poll, 2: later; and a clock in\n"
+                            "seconds.");
 
 static PyType_Slot slots[] = {
     {Py_tp_doc, (void *)lingering_doc}, {Py_tp_init, initialize},       {Py_tp_traverse, traverse},

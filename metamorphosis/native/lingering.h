@@ -2,8 +2,9 @@
  * When the set of sockets waits for the next requests itself, before it returns to the reactor; for turnmodule.c.
  *
  * Each return through the reactor costs a third of the CPU time of a turn with one request. So the set lingers after a
- * turn with nothing but ordinary requests: it waits up to a millisecond for the next one. Other sockets and timers of the
- * reactor wait for the same moment.
+ * turn with nothing but ordinary requests: it waits for the next ones, until the next delayed call of the reactor is due,
+ * for up to four milliseconds. The reactor's other sockets wait meanwhile. In a virtual machine the return costs more than
+ * its CPU time: the processor falls asleep there, and the other member of a pair, on the same processor, is disturbed.
  *
  * It lingers where the next request comes soon: at the two members of a pair, since a put to a pair takes three turns; and
  * for a lone client, when two turns have served one socket, the same, and the second has begun within 500 us of the end of
@@ -38,9 +39,11 @@ struct polls {
 
 /* The Python type `Lingering`. */
 typedef struct {
-    PyObject_HEAD PyObject *wait, *clock; /* of a test; NULL: those of the system */
-    int busy_poll;      /* microseconds; 0: never */
-    int64_t ended, until; /* nanoseconds; of the turn before, and after which no further wait begins */
+    PyObject_HEAD PyObject *timeout; /* returns the seconds until the reactor's next delayed call, or None */
+    PyObject *wait, *clock;          /* of a test; NULL: those of the system */
+    int busy_poll;                   /* microseconds; 0: never */
+    int64_t ended, began;            /* nanoseconds; of the turn before, and of this one */
+    int64_t until;                   /* nanoseconds; after which no further wait begins; 0: not known yet */
     bool is_begun;      /* `ended` is known */
     bool soon;          /* the present turn began soon after the one before */
     bool is_over;       /* the last wait was in vain, or there was no time for it */

@@ -11,7 +11,7 @@ import os
 from metamorphosis.native import compiled
 from metamorphosis.replication.pairmaster.pairedlog import Standing
 from tests.native.test_turnfaults import CALLS, REPLY, DoubleCase
-from tests.support.lanes import Peer
+from tests.support.lanes import Peer, no_calls
 from tests.support.pairing import Pair, put
 from tests.unit.replication.pairmaster.test_lines import LinePair
 
@@ -34,7 +34,7 @@ class FaultTests(DoubleCase):
         what = f"{name} {nth} {error}"
         pair = LinePair(self.mktemp(), unflush_threshold=self.threshold)
         # It would wait in real time.
-        pair.sockets.lingering = compiled.Lingering(0, lambda *_: 0)
+        pair.sockets.lingering = compiled.Lingering(0, no_calls, lambda *_: 0)
         pair.connect()
         client = pair.client()
         pair.send(client, put(b"first") + put(b"first", partition=1))

@@ -45,11 +45,24 @@ def alarms() -> list[str]:
     return found
 
 
+def no_calls() -> None:
+    """In place of a reactor's ``timeout``: it has no delayed calls."""
+
+
 class Reactor:
-    """As much of one as a set of sockets needs."""
+    """
+    As much of one as a set of sockets needs.
+
+    :ivar due: see ``timeout``.
+    """
 
     def __init__(self, clock: Any) -> None:
         self.callLater = clock.callLater
+        self.due: float | None = None
+
+    def timeout(self) -> float | None:
+        """The seconds until the next delayed call."""
+        return self.due
 
     def addReader(self, reader: Any) -> None:
         """The test reads."""

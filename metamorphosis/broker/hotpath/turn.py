@@ -9,7 +9,7 @@ it leaves. It continues with further rounds while sockets are ready, nothing was
 millisecond is not over. One ready socket is enough where replies to more than 32 KiB of requests
 wait. With group commit the master of a pair goes on for up to three milliseconds more while puts
 are expected: as many as it has answered, unless none comes for 60 us. Where Python has nothing to
-do afterwards, it waits for the next requests as ``lingering.h`` says, for a millisecond at most.
+do afterwards, it waits for the next requests as ``lingering.h`` says, four ms at most.
 
 A lane has two states, and only Python changes them (``lanes``):
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from metamorphosis.broker.lanes import LaneSet
 from metamorphosis.native import compiled
-from tests.support.lanes import Peer, Served, alarms
+from tests.support.lanes import Peer, Served, alarms, no_calls
 from tests.unit.broker.test_hotpath import put
 from tests.unit.broker.test_lanes import LaneCase
 from tests.unit.broker.test_synclanes import SlaveCase
@@ -27,7 +27,7 @@ FAR = 1e9
 NOTHING, AT_ONCE, LATER = range(3)
 """Outcomes of a wait, as in ``lingering.c``."""
 
-LINGER_SECONDS, LINGER_MILLISECONDS = 0.001, 1
+LINGER_SECONDS, LINGER_MILLISECONDS = 0.004, 4
 SOON_SECONDS = 0.0005
 LINGER_BYTES = 32 << 10
 MOST_SKIPPED = 255
@@ -43,7 +43,7 @@ class Wait:
         self.calls = list(calls)
         self.asked: list[tuple[int, int]] = []
         self.now = 100.0
-        served.sockets.lingering = compiled.Lingering(POLL, self, lambda: self.now)
+        served.sockets.lingering = compiled.Lingering(POLL, no_calls, self, lambda: self.now)
 
     def __call__(self, microseconds: int, milliseconds: int) -> int:
         """See the class."""
@@ -70,12 +70,13 @@ class RuleTests(LaneCase):
         assert isinstance(sockets, LaneSet)
         self.lanes = sockets._lanes
         self.now = 100.0
+        self.due: float | None = None
         self.outcomes: list[int] = []
         self.asked: list[tuple[int, int]] = []
 
     def lingering(self, busy_poll: int = POLL) -> Any:
         """The rules."""
-        return compiled.Lingering(busy_poll, self.wait, lambda: self.now)
+        return compiled.Lingering(busy_poll, lambda: self.due, self.wait, lambda: self.now)
 
     def more(self, lingering: Any, sleeps: bool, answers: bool = False) -> bool:
         """A wait; whether something has come."""
@@ -122,7 +123,7 @@ class RuleTests(LaneCase):
         self.assertEqual(self.asked, [(POLL, LINGER_MILLISECONDS)] * 3 + [(POLL, 0)] * 3)
 
     def test_limit(self) -> None:
-        """No wait begins a millisecond after the turn."""
+        """No wait begins four milliseconds after the turn."""
         lingering = self.lingering()
         self.outcomes = [AT_ONCE] * 3
         lingering.begin()
@@ -131,6 +132,36 @@ class RuleTests(LaneCase):
         self.now += LINGER_SECONDS * 0.01
         self.assertFalse(self.more(lingering, True))
         self.assertEqual(len(self.asked), 1)
+
+    def test_next_delayed_call(self) -> None:
+        """No wait begins after the time of the next delayed call, as the first wait has seen it."""
+        for due, limit in ((0.001, 0.001), (0.0, 0.0), (0.01, LINGER_SECONDS)):
+            lingering = self.lingering()
+            self.due, self.outcomes = due, [AT_ONCE] * 3
+            lingering.begin()
+            self.assertEqual(self.more(lingering, True), due > 0, due)
+            self.due = 0.0
+            self.now += limit * 0.99
+            self.assertEqual(self.more(lingering, True), due > 0, due)
+            self.now += limit * 0.02
+            self.assertFalse(self.more(lingering, True), due)
+
+    def test_not_begun(self) -> None:
+        """The reactor is asked again in the next turn."""
+        lingering = self.lingering()
+        for due in (0.0, None, 0.0):
+            self.due, self.outcomes = due, [AT_ONCE]
+            lingering.begin()
+            self.assertEqual(self.more(lingering, True), due is None)
+
+    def test_error_of_the_reactor(self) -> None:
+        """It is logged, and there is no wait."""
+        lingering = compiled.Lingering(POLL, lambda: "soon", self.wait, lambda: self.now)  # type: ignore[arg-type,return-value]
+        seen = []
+        self.patch(sys, "unraisablehook", seen.append)
+        lingering.begin()
+        self.assertFalse(self.more(lingering, True))
+        self.assertEqual([error.exc_type for error in seen], [TypeError])
 
     def test_in_vain(self) -> None:
         """After busy polls in vain one, three, seven waits have none, and so on up to a limit."""
@@ -222,7 +253,7 @@ class SlaveTests(SlaveCase):
         peer = self.master(served)
 
         def comes_later() -> bool:
-            wait.now += 0.0004
+            wait.now += 0.0016
             peer.send(sync(b"b"))
             return True
 
@@ -334,11 +365,11 @@ class WaitTests(LaneCase):
         assert isinstance(served.sockets, LaneSet)
         linger = served.sockets._lanes.linger
         for busy_poll in (0, 1000):
-            lingering = compiled.Lingering(busy_poll, None, lambda: 0)
+            lingering = compiled.Lingering(busy_poll, no_calls, None, lambda: 0)
             lingering.begin()
             self.assertFalse(linger(lingering, True, False))
             peer.send(put(b"x"))
-            lingering = compiled.Lingering(busy_poll, None, lambda: 0)
+            lingering = compiled.Lingering(busy_poll, no_calls, None, lambda: 0)
             lingering.begin()
             self.assertEqual(linger(lingering, False, False), busy_poll > 0)
             self.assertTrue(linger(lingering, True, False))
@@ -365,7 +396,7 @@ class WaitTests(LaneCase):
         for free in (0, 1):
             lanes = self.new(free)
             for _ in range(3):
-                lingering = compiled.Lingering(0)
+                lingering = compiled.Lingering(0, no_calls)
                 lingering.begin()
                 self.assertFalse(lanes.linger(lingering, True, False))
                 self.assertEqual(lanes.turn(None, False), [])
@@ -378,7 +409,7 @@ class WaitTests(LaneCase):
         peer = self.plain(served)
         assert isinstance(served.sockets, LaneSet)
         lanes = served.sockets._lanes
-        lingering = compiled.Lingering(0, None, lambda: FAR)
+        lingering = compiled.Lingering(0, no_calls, None, lambda: FAR)
         lingering.begin()
         peer.send(put(b"x"))
         self.assertTrue(lanes.linger(lingering, True, False))
@@ -398,7 +429,7 @@ class WaitTests(LaneCase):
         """Before its begin it is over."""
         served = self.serve()
         assert isinstance(served.sockets, LaneSet)
-        lingering = compiled.Lingering(POLL)
+        lingering = compiled.Lingering(POLL, no_calls)
         self.assertFalse(served.sockets._lanes.linger(lingering, True, False))
         self.assertTrue(lingering.is_over)
 
@@ -407,14 +438,14 @@ class WaitTests(LaneCase):
         served = self.serve()
         assert isinstance(served.sockets, LaneSet)
         lanes = served.sockets._lanes
-        for arguments in ((), ("1",), (1 << 40,), (None, 1)):
+        for arguments in ((), (1,), ("1", no_calls), (1 << 40, no_calls), (None, no_calls)):
             with self.assertRaises((TypeError, OverflowError)):
                 compiled.Lingering(*arguments)
         for call, arguments in (
             (lanes.turn, (1, False)),
             (lanes.turn, ()),
             (lanes.linger, (None, False, False)),
-            (lanes.linger, (compiled.Lingering(1), False)),
+            (lanes.linger, (compiled.Lingering(1, no_calls), False)),
             (lanes.may_linger, (None, False)),
         ):
             with self.assertRaises((TypeError, RuntimeError)):
@@ -425,7 +456,7 @@ class WaitTests(LaneCase):
         served = self.serve()
         assert isinstance(served.sockets, LaneSet)
         self.patch(sys, "unraisablehook", lambda error: None)
-        lingering = compiled.Lingering(POLL, lambda *_: 1 // 0, lambda: 0)
+        lingering = compiled.Lingering(POLL, no_calls, lambda *_: 1 // 0, lambda: 0)
         lingering.begin()
         self.assertFalse(served.sockets._lanes.linger(lingering, True, False))
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from metamorphosis import native
 from metamorphosis.broker.lanes import LaneSet
 from metamorphosis.native import compiled
-from tests.support.lanes import Served
+from tests.support.lanes import Served, no_calls
 from tests.unit.broker.test_hotpath import put
 from tests.unit.native.test_puts import NativeCase
 
@@ -42,10 +42,17 @@ class ReferenceTests(NativeCase):
     def test_lingering(self) -> None:
         """``Lingering``."""
         assert compiled is not None
-        lingering = compiled.Lingering(60)
+        lingering = compiled.Lingering(60, no_calls)
         self.assert_kept("begin", lingering.begin)
         self.assert_kept("end", lingering.end)
         self.assert_kept("soon", lambda: lingering.soon)
+        served = Served(self.mktemp(), True)
+        self.addCleanup(served.close)
+        assert isinstance(served.sockets, LaneSet)
+        lanes = served.sockets._lanes
+        at_once = compiled.Lingering(0, lambda: 0.0)
+        for each in (at_once, compiled.Lingering(60, no_calls, lambda *_: 1, lambda: 1)):
+            self.assert_kept("linger", lambda: (each.begin(), lanes.linger(each, True, False)))
 
     def test_lanes(self) -> None:
         """``Lanes``, and a put that it takes."""

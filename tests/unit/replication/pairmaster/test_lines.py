@@ -25,7 +25,7 @@ from metamorphosis.replication.pairmaster.frames import OPAQUES
 from metamorphosis.replication.pairmaster.pairedlog import Standing
 from metamorphosis.store.appender import Appender
 from metamorphosis.store.states import Worker
-from tests.support.lanes import Peer, alarms
+from tests.support.lanes import Peer, alarms, no_calls
 from tests.support.pairing import MASTER_FAILED, SLAVE, SLAVE_FAILED, Pair, put, result
 from tests.support.scriptedpeers import Fault
 from tests.support.scriptedwire import LinkWire
@@ -283,7 +283,7 @@ class GatheringTests(LineCase):
             return PairBatch(*arguments)
 
         self.patch(self.pair.log().appender, "_make_batch", and_another)
-        self.patch(self.pair.sockets, "lingering", compiled.Lingering(0, lambda *_: 0))
+        self.patch(self.pair.sockets, "lingering", compiled.Lingering(0, no_calls, lambda *_: 0))
 
     def serve(self) -> int:
         """One turn in which the first producer puts, too; the number of records that have left."""
@@ -641,7 +641,9 @@ class LingerTests(LineCase):
     def linger(self) -> None:
         """A put, and then its answer."""
         self.waits: list[tuple[int, int]] = []
-        self.patch(self.pair.sockets, "lingering", compiled.Lingering(60, self.wait, lambda: 1))
+        self.patch(
+            self.pair.sockets, "lingering", compiled.Lingering(60, no_calls, self.wait, lambda: 1)
+        )
         for number in range(2):
             self.quick.send(put(b"a", number))
             self.pair.serve()
@@ -652,7 +654,7 @@ class LingerTests(LineCase):
         """While a reply waits, the next is an answer of the slave, and not afterwards: busy polls
         for these are counted apart."""
         self.linger()
-        self.assertEqual(self.waits, [(60, 1), (60, 1), (0, 1), (0, 1)])
+        self.assertEqual(self.waits, [(60, 4), (60, 4), (0, 4), (0, 4)])
 
     def test_alarm(self) -> None:
         """It is set for all waits of a turn, and stopped at the end."""
@@ -667,13 +669,15 @@ class LingerTests(LineCase):
         far = 1e9  # seconds of the monotonic clock that do not come
         times = [far, far, far + 1, far + 1]
         self.patch(
-            self.pair.sockets, "lingering", compiled.Lingering(0, None, lambda: times.pop(0))
+            self.pair.sockets,
+            "lingering",
+            compiled.Lingering(0, no_calls, None, lambda: times.pop(0)),
         )
         self.quick.send(put(b"a", 5))
         self.pair.sockets.doRead()
         self.assertEqual((puts, times), ([], []))
         self.assertEqual(set(alarms()), {"it_value: (0, 0)\n"})
-        self.patch(self.pair.sockets, "lingering", compiled.Lingering(0, self.wait))
+        self.patch(self.pair.sockets, "lingering", compiled.Lingering(0, no_calls, self.wait))
         self.waits = []
         self.pair.serve()
         self.pair.settle()
@@ -684,7 +688,11 @@ class LingerTests(LineCase):
         store = self.pair.log().store
         with mock.patch.object(store, "worker", Worker.HOLDING):
             self.waits = []
-            self.patch(self.pair.sockets, "lingering", compiled.Lingering(60, self.wait, lambda: 1))
+            self.patch(
+                self.pair.sockets,
+                "lingering",
+                compiled.Lingering(60, no_calls, self.wait, lambda: 1),
+            )
             self.quick.send(put(b"a", 1))
             self.pair.serve()
             self.pair.settle()
