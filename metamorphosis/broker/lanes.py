@@ -73,7 +73,7 @@ class LaneSet(BrokerSockets):
         self._is_expected: Callable[[], bool] = lambda: False
         self._serving = False
         self._ordinary = True  # so were the requests of this turn
-        self.lingering = compiled.Lingering(shared.busy_poll, reactor.timeout)
+        self.lingering = compiled.Lingering(shared.busy_poll, _timeout_of(reactor))
         self._waits: dict[int, list[int]] = {}  # remaining events, and their first number
 
     def doRead(self) -> None:
@@ -289,6 +289,17 @@ class LaneSet(BrokerSockets):
                 self._lanes.slow(descriptor)  # drops an event that was not served yet
                 self._waits.pop(descriptor, None)
         super()._change(transport, more, less)
+
+
+def _timeout_of(reactor: PosixReactorBase) -> Callable[[], float | None]:
+    """The method that tells the seconds until the next delayed call, or None. It stands in no
+    interface of Twisted: another reactor's calls may be as late as lingering allows."""
+    timeout: Callable[[], float | None] = getattr(reactor, "timeout", _unknown)
+    return timeout
+
+
+def _unknown() -> None:
+    pass
 
 
 def _let_go(kind: int, rest: Sequence[Any]) -> None:

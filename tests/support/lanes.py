@@ -50,19 +50,10 @@ def no_calls() -> None:
 
 
 class Reactor:
-    """
-    As much of one as a set of sockets needs.
-
-    :ivar due: see ``timeout``.
-    """
+    """As much of one as a set of sockets needs."""
 
     def __init__(self, clock: Any) -> None:
         self.callLater = clock.callLater
-        self.due: float | None = None
-
-    def timeout(self) -> float | None:
-        """The seconds until the next delayed call."""
-        return self.due
 
     def addReader(self, reader: Any) -> None:
         """The test reads."""

@@ -9,9 +9,11 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
+from twisted.internet.task import Clock
+
 from metamorphosis.broker.lanes import LaneSet
 from metamorphosis.native import compiled
-from tests.support.lanes import Peer, Served, alarms, no_calls
+from tests.support.lanes import Peer, Reactor, Served, alarms, no_calls
 from tests.unit.broker.test_hotpath import put
 from tests.unit.broker.test_lanes import LaneCase
 from tests.unit.broker.test_synclanes import SlaveCase
@@ -262,6 +264,28 @@ class SlaveTests(SlaveCase):
         served.sockets.doRead()
         self.assertEqual(wait.asked, [(POLL, LINGER_MILLISECONDS)] * 3)
         wait.calls.clear()
+
+
+class ReactorTests(LaneCase):
+    """The reactor's delayed calls."""
+
+    def test_timeout(self) -> None:
+        """A set asks its reactor for them, where the reactor tells."""
+        shared = self.serve().broker.factory.shared
+        asked = []
+
+        class Told(Reactor):
+            def timeout(self) -> float:
+                asked.append(1)
+                return 0.0
+
+        for reactor, count in ((Told(Clock()), 1), (Reactor(Clock()), 0)):
+            sockets = LaneSet(reactor, shared)  # type: ignore[arg-type]
+            self.addCleanup(sockets.close)
+            sockets.lingering.begin()
+            sockets._lanes.linger(sockets.lingering, True, False)
+            self.assertEqual(len(asked), count)
+            del asked[:]
 
 
 class FlushTests(SlaveCase):
