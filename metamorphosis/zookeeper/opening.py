@@ -17,8 +17,11 @@ from metamorphosis.zookeeper.rows import COLUMNS, state_value
 APPLICATION: Final = 0x4D51_5A4B
 """``MQZK``, the number that identifies our databases; ``file`` shows it."""
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Version of the tables."""
+
+_OF_PATHS: Final = 1
+"""The version whose nodes had no ids and were sorted by path. It is rewritten, once."""
 
 LOCK_SECONDS: Final = 10
 """The longest time for which another process may have a lock on the database."""
@@ -33,16 +36,27 @@ quarter of the rate. A database that has them keeps them.
 LOG_BYTES: Final = 4 << 20
 """The write-ahead log is copied into the database whenever it has grown to this."""
 
-_TABLES: Final = """
+_NODE: Final = """
     CREATE TABLE node (
-        path TEXT PRIMARY KEY, data BLOB, acl TEXT,
+        id INTEGER PRIMARY KEY, path TEXT, data BLOB, acl TEXT,
         czxid INTEGER, ctime INTEGER, mzxid INTEGER, mtime INTEGER, pzxid INTEGER,
         version INTEGER, creates INTEGER, aversion INTEGER, owner INTEGER
-    ) WITHOUT ROWID;
+    );
+"""
+
+_TABLES: Final = f"""
+    {_NODE}
     CREATE TABLE session (id INTEGER PRIMARY KEY, password BLOB, timeout INTEGER);
     CREATE TABLE state (name TEXT PRIMARY KEY, value INTEGER) WITHOUT ROWID;
     CREATE TABLE probe (space BLOB);
     INSERT INTO state VALUES ('zxid', 0);
+"""
+
+_NUMBER_NODES: Final = f"""
+    ALTER TABLE node RENAME TO former;
+    {_NODE}
+    INSERT INTO node SELECT NULL, * FROM former ORDER BY path;
+    DROP TABLE former;
 """
 
 _INCREMENTAL: Final = 2  # the value of auto_vacuum that lets free pages be returned
@@ -133,7 +147,7 @@ def _prepare(database: sqlite3.Connection, path: str) -> None:
         execute(f"PRAGMA auto_vacuum = {_INCREMENTAL}")
     elif application != APPLICATION:
         raise StorageError(f"{path} is a database, but none of an embedded ZooKeeper")
-    elif version != VERSION:
+    elif version not in (VERSION, _OF_PATHS):
         raise StorageError(
             f"{path} was written by another version: it has format {version}, this version reads"
             f" {VERSION}"
@@ -144,12 +158,16 @@ def _prepare(database: sqlite3.Connection, path: str) -> None:
     execute(f"PRAGMA wal_autocheckpoint = {LOG_BYTES // page_bytes(database)}")
     execute("PRAGMA journal_size_limit = 16777216")
     if new:
-        database.executescript(
-            f"BEGIN; {_TABLES} PRAGMA application_id = {APPLICATION};"
-            f" PRAGMA user_version = {VERSION}; COMMIT"
-        )
+        _change(database, f"{_TABLES} PRAGMA application_id = {APPLICATION};")
+    elif version == _OF_PATHS:
+        _change(database, _NUMBER_NODES)
     _check_columns(database)
     _let_it_shrink(database)
+
+
+def _change(database: sqlite3.Connection, statements: str) -> None:
+    """Bring the tables to the present version, or change nothing."""
+    database.executescript(f"BEGIN; {statements} PRAGMA user_version = {VERSION}; COMMIT")
 
 
 def _check_columns(database: sqlite3.Connection) -> None:

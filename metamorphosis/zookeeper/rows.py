@@ -18,7 +18,7 @@ from metamorphosis.zookeeper.sessions import PASSWORD_BYTES, Session
 
 COLUMNS: Final = {
     "node": (
-        *("path", "data", "acl", "czxid", "ctime", "mzxid", "mtime", "pzxid"),
+        *("id", "path", "data", "acl", "czxid", "ctime", "mzxid", "mtime", "pzxid"),
         *("version", "creates", "aversion", "owner"),
     ),
     "session": ("id", "password", "timeout"),
@@ -46,9 +46,14 @@ class BadRow(ValueError):
         super().__init__(f"{where}, column {column}: {shown} is not {expected}")
 
 
-def node_row(path: str, node: Node) -> tuple[object, ...]:
-    """The row of a node."""
+def node_row(number: int, path: str, node: Node) -> tuple[object, ...]:
+    """
+    The row of a node.
+
+    :param number: its id in the table.
+    """
     return (
+        number,
         path,
         node.data,
         None if node.acl is OPEN else _acl_text(node.acl),
@@ -70,14 +75,14 @@ def node_of(row: tuple[Any, ...]) -> Node:
 
     :raises BadRow: a value is not valid.
     """
-    path, data, acl, *numbers = row
+    _, path, data, acl, *numbers = row
     if not isinstance(path, str) or not (path == "/" or is_valid(path)):
         raise BadRow("table node", "path", path, "the path of a node")
     where = f"table node, path {path!r}"
     if data is not None and type(data) is not bytes:
         raise BadRow(where, "data", data, "a BLOB")
     if tuple(map(type, numbers)) != _NUMBERS:
-        for column, number in zip(COLUMNS["node"][3:], numbers):
+        for column, number in zip(COLUMNS["node"][4:], numbers):
             if type(number) is not int:
                 raise BadRow(where, column, number, "an INTEGER")
     if acl is None:

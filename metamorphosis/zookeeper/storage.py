@@ -23,15 +23,9 @@ from typing import Final, TypeVar
 from metamorphosis.zookeeper.databaseerrors import StorageError, is_locked, unusable
 from metamorphosis.zookeeper.marker import Marker
 from metamorphosis.zookeeper.nodes import Node
+from metamorphosis.zookeeper.nodetable import NodeTable
 from metamorphosis.zookeeper.opening import LOCK_SECONDS, open_database, page_bytes, state
-from metamorphosis.zookeeper.rows import (
-    COLUMNS,
-    check_relations,
-    node_of,
-    node_row,
-    session_of,
-    session_row,
-)
+from metamorphosis.zookeeper.rows import check_relations, session_of, session_row
 from metamorphosis.zookeeper.sessions import Session, Sessions
 from metamorphosis.zookeeper.tree import Tree
 
@@ -51,8 +45,6 @@ KEPT_BYTES: Final = 1 << 20
 VACUUM_BYTES: Final = 4 << 20
 """Free pages that one ``tidy`` returns to the file system."""
 
-_PUT_NODE: Final = f"REPLACE INTO node VALUES ({', '.join('?' * len(COLUMNS['node']))})"
-_DELETE_NODE: Final = "DELETE FROM node WHERE path = ?"
 _PUT_SESSION: Final = "REPLACE INTO session VALUES (?, ?, ?)"
 _DELETE_SESSION: Final = "DELETE FROM session WHERE id = ?"
 _PUT_ZXID: Final = "UPDATE state SET value = ? WHERE name = 'zxid'"
@@ -82,6 +74,7 @@ class Storage:
         self._marker = Marker(directory)
         self._database, self.accepted = open_database(self.path, self._marker, accept_loss)
         self._page_bytes = page_bytes(self._database)
+        self._nodes = NodeTable(self._database)
 
     def load(self, tick: int) -> tuple[Tree, Sessions]:
         """
@@ -96,8 +89,7 @@ class Storage:
             if finding != "ok":
                 raise ValueError(finding)
             zxid = state(self._database, "zxid")
-            with closing(execute("SELECT * FROM node")) as rows:
-                nodes = {row[0]: node_of(row) for row in rows}
+            nodes = self._nodes.load()
             with closing(execute("SELECT * FROM session")) as rows:
                 stored = [session_of(row) for row in rows]
             sessions = Sessions(stored, tick)
@@ -160,10 +152,7 @@ class Storage:
         """
         database = self._database
         try:
-            puts = [node_row(path, node) for path, node in nodes.items() if node is not None]
-            database.executemany(_PUT_NODE, puts)
-            if len(puts) < len(nodes):
-                database.executemany(_DELETE_NODE, _removed(nodes))
+            self._nodes.write(nodes)
             if sessions:
                 there = [session_row(s) for s in sessions.values() if s is not None]
                 database.executemany(_PUT_SESSION, there)
@@ -201,6 +190,7 @@ class Storage:
         # committed, because the kernel still has it in memory, although it may never be written.
         if self._database.in_transaction:
             self._database.execute("ROLLBACK")
+        self._nodes.rolled_back()
 
     def probe(self, zxid: int) -> None:
         """

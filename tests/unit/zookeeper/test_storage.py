@@ -419,7 +419,7 @@ class RefusalTests(StorageTestCase):
         """A database of a later version of ours, or of none."""
         for version in (99, 0):
             text = self.edited(f"PRAGMA user_version = {version}")
-            self.assertIn(f"it has format {version}, this version reads 1", text)
+            self.assertIn(f"it has format {version}, this version reads 2", text)
 
     def test_damaged_pages(self) -> None:
         """Pages that were overwritten are found at the start, wherever they are."""
@@ -507,7 +507,7 @@ class RefusalTests(StorageTestCase):
         """What a batch would trip over later is found at the start."""
         for statement, found in (
             ("DROP TABLE session", "table session has the columns -, not id, password, timeout"),
-            ("ALTER TABLE node ADD COLUMN more", "table node has the columns path, data"),
+            ("ALTER TABLE node ADD COLUMN more", "table node has the columns id, path, data"),
             ("DROP TABLE probe", "table probe has the columns -, not space"),
             ("DROP TABLE state", ""),
             ("DELETE FROM state WHERE name = 'identity'", "another database"),
