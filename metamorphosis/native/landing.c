@@ -87,20 +87,27 @@ PyObject *launch(Lanes *lanes, const struct appender *appender) {
     return batch;
 }
 
+/* Send the frames of this turn; those that the socket does not take stay in front of the next ones. */
+static void send_out(Lanes *lanes) {
+    struct line *line = &lanes->turn->line;
+    PyThreadState *thread = PyEval_SaveThread();
+    size_t sent = line->out_to == line->descriptor ? send_frames(line) : 0;
+    PyEval_RestoreThread(thread);
+    drop_frames(line, sent);
+    line->wanted -= line->out_records < line->wanted ? line->out_records : line->wanted;
+    line->out_records = 0;
+}
+
 void leave_frames(Lanes *lanes, PyObject *list) {
     struct line *line = &lanes->turn->line;
     if (line->out_bytes == 0)
         return;
-    PyThreadState *thread = PyEval_SaveThread();
-    size_t sent = line->out_to == line->descriptor ? send_frames(line) : 0;
-    PyEval_RestoreThread(thread);
-    size_t left = line->out_bytes - sent;
-    line->wanted -= line->out_records < line->wanted ? line->out_records : line->wanted;
-    line->out_bytes = line->out_records = 0;
-    if (left == 0)
+    send_out(lanes);
+    if (line->out_bytes == 0)
         return;
-    struct span rest = {line->out + sent, left};
+    struct span rest = {line->out, line->out_bytes};
     PyObject *item = Py_BuildValue("ii[N]", HANDED_UNSENT, line->out_to, bytes_of(rest));
+    line->out_bytes = 0;
     if (item == NULL || PyList_Insert(list, 0, item) != 0)
         give_up(lanes, list);
     Py_XDECREF(item);
@@ -109,9 +116,9 @@ void leave_frames(Lanes *lanes, PyObject *list) {
 /* Whether frames of this turn wait for those of other producers. */
 static bool waits_for_more(const struct line *line) { return line->out_bytes > 0 && line->out_records < line->wanted; }
 
-void leave_many_frames(Lanes *lanes, PyObject *list) {
+void leave_many_frames(Lanes *lanes) {
     if (lanes->turn->line.out_bytes > MUCH_OUT && !waits_for_more(&lanes->turn->line))
-        leave_frames(lanes, list);
+        send_out(lanes);
 }
 
 bool gathers(Lanes *lanes, PyObject *list, int64_t ends) {

@@ -19,8 +19,11 @@ void land(Lanes *lanes);
  */
 void leave_frames(Lanes *lanes, PyObject *list);
 
-/* The same after a round, if they are many and no others are expected soon. */
-void leave_many_frames(Lanes *lanes, PyObject *list);
+/*
+ * Send them after a round, if they are many and no others are expected soon. What the socket does not take leaves in front
+ * of the frames of the next round, or at the end of the turn.
+ */
+void leave_many_frames(Lanes *lanes);
 
 /*
  * Wait a moment for the puts that are to leave together with those of this turn, which ends at `ends`; whether more have

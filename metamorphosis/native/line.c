@@ -87,4 +87,10 @@ size_t send_frames(const struct line *line) {
     return all;
 }
 
+void drop_frames(struct line *line, size_t bytes) {
+    line->out_bytes -= bytes;
+    if (line->out_bytes > 0 && bytes > 0)
+        memmove(line->out, line->out + bytes, line->out_bytes);
+}
+
 #endif

@@ -66,4 +66,7 @@ enum reading take_answers(const struct flight *flight, const uint8_t **past, con
 /* Send the frames of this turn; returns the number of sent bytes. */
 size_t send_frames(const struct line *line);
 
+/* Drop so many bytes at the front of these frames. */
+void drop_frames(struct line *line, size_t bytes);
+
 #endif

@@ -53,7 +53,7 @@ static void serve(Lanes *lanes, PyObject *list) {
         if (!receive_round(lanes->turn))
             break;
         end_round(lanes, list);
-        leave_many_frames(lanes, list);
+        leave_many_frames(lanes);
     } while ((goes_on(lanes->turn, list) && nanoseconds() < ends) || gathers(lanes, list, ends));
     leave_frames(lanes, list);
 }

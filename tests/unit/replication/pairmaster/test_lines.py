@@ -564,6 +564,21 @@ class FaultTests(LineCase):
         self.assert_identical()
         self.assert_nothing_waits()
 
+    def test_full_socket_between_rounds(self) -> None:
+        """The frames of a later round of the turn leave behind those that were not taken."""
+        peers = [self.peer() for _ in range(20)]
+        near = self.pair.socket.transport.socket
+        near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        for peer in peers:
+            peer.send(b"".join(put(b"x" * 30000, number) for number in range(2)))
+        for _ in range(200):
+            self.pair.serve()
+            self.pair.settle()
+        for peer in peers:
+            self.assertEqual(self.statuses(peer.received()), [b"200"] * 2)
+        self.assert_identical()
+        self.assert_nothing_waits()
+
     def test_defect(self) -> None:
         """An error in Python ends the connection to the slave; afterwards the logs are the same."""
         store = self.pair.log().store
