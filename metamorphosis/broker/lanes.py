@@ -239,6 +239,8 @@ class LaneSet(BrokerSockets):
     def _begin_plain(self, transport: Any) -> bool:
         """Let the turn in C serve the connection, if that is possible."""
         descriptor = transport.fileno()
+        if self._masks[descriptor] != EPOLLIN:
+            return False  # bytes are queued, and the replies would overtake them
         wait = self._waits.get(descriptor)
         if wait is not None and wait[0] > 0:
             wait[0] -= 1

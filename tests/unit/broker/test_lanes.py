@@ -336,6 +336,29 @@ class EndTests(LaneCase):
             self.assertEqual(came[at : at + len(head)], head)
         self.assertFalse(self.store(served).last.in_use)
 
+    def test_request_behind_queued_bytes(self) -> None:
+        """Python serves the connection until the socket has taken them: the reply to a request that
+        comes meanwhile does not overtake them."""
+        served = self.serve()
+        self.fill(served)
+        peer = self.plain(served)
+        asked = 0
+        while not peer.transport.queued_bytes:
+            peer.send(b"get test g 0 0 200000 %d\r\n" % asked)
+            served.turn()
+            asked += 1
+        request = put(b"x", opaque=b"99")
+        peer.send(request[:9])
+        served.sockets.doRead()
+        came = peer.received()
+        peer.send(request[9:])
+        while piece := peer.received() or peer.transport.queued_bytes:
+            came += piece if isinstance(piece, bytes) else b""
+            served.turn()
+        came += peer.received()
+        self.assertEqual(came.count(b"value 200000 "), asked)
+        self.assertIn(b"result 200", came[-100:])
+
     def test_half_closed_peer(self) -> None:
         """Its requests are answered; then the connection ends."""
         served = self.serve()
