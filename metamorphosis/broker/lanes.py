@@ -92,7 +92,9 @@ class LaneSet(BrokerSockets):
         turn = self._shared.turn
         turn.begin_stretch()
         try:
-            left = self._lanes.turn(self.lingering, self._is_of_pair)
+            in_python = self._shared.waiting - self._held  # C knows nothing of these
+            may = not in_python or self._is_expected()
+            left = self._lanes.turn(self.lingering if may else None, self._is_of_pair)
             if left and self._serve_left(left):
                 self._serve_left(self._lanes.turn(None, False))
             if self._lanes.held() != self._held:
@@ -105,9 +107,8 @@ class LaneSet(BrokerSockets):
     def _may_linger(self) -> bool:
         """Whether the next requests come soon, little is under way, and no reply waits, or only for
         an adopted socket."""
-        if not self._lanes.may_linger(self.lingering, self._is_of_pair):
-            return False
-        return not self._held or self._is_expected()
+        may = self._lanes.may_linger(self.lingering, self._is_of_pair)
+        return may and (not self._shared.waiting or self._is_expected())
 
     def _serve_left(self, left: Sequence[Any]) -> bool:
         """Serve what the turn has left; returns whether a ready socket has become plain."""

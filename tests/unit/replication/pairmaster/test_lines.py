@@ -720,6 +720,25 @@ class LingerTests(LineCase):
         self.pair.settle()
         self.assertEqual(self.statuses(self.quick.received()), [b"200"] * 2)
 
+    def test_flush_of_python(self) -> None:
+        """Nor while such a reply waits in Python, as that to a put without a checksum."""
+        other = self.any_peer()
+        store = self.pair.log().store
+        with mock.patch.object(store, "worker", Worker.HOLDING):
+            self.waits = []
+            lingering = compiled.Lingering(60, no_calls, self.wait, lambda: 1)
+            self.patch(self.pair.sockets, "lingering", lingering)
+            other.send(b"put test 0 1 0 1\r\na")
+            self.pair.serve()
+            self.pair.settle()
+            self.assertEqual(self.pair.role.syncs.landing, 1)
+            self.quick.send(put(b"b", 2, 1))
+            self.pair.serve()
+            self.assertEqual(self.waits, [])
+        store.commit()
+        self.pair.settle()
+        self.assertEqual(self.statuses(other.received()), [b"200"])
+
 
 class CollectedTests(LineCase):
     """The garbage collector."""
