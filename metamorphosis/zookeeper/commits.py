@@ -5,8 +5,8 @@ Changes collect in the tree and the sessions while the previous batch is committ
 written on the reactor thread, a few microseconds per row, and only its ``COMMIT``, which waits for
 the disk, runs in a worker: so two threads never compete for the interpreter.
 
-``gathering`` decides when the batch after a commit is written; for a single client the reactor
-thread itself commits, see ``lone``.
+``gathering`` decides when the batch after a commit is written; if all clients wait for it, the
+reactor thread itself commits, see ``lone``.
 
 Batches are numbered. A packet that is sent after a change has the number of the change's batch, its
 *barrier*, and leaves when that batch is ``durable``.
@@ -44,6 +44,9 @@ if TYPE_CHECKING:
 
 NOTED_SECONDS = 1.0
 """A longer lock of another process is logged."""
+
+REACTOR_CHANGES = 64
+"""Changes that the reactor itself may commit: more take longer to write than a thread to start."""
 
 
 class State(Enum):
@@ -103,7 +106,7 @@ class Commits:
         self._collected = 0  # changes since the last batch was written
         self._flying = 0  # changes in the batch that is being committed
         self._gathering = Gathering(clock, lambda: self._collected, self._gathered, gather)
-        self._lone = LoneClient(gather)
+        self._lone = LoneClient(gather, REACTOR_CHANGES)
         self._untidy = False  # ``tidy`` was called during a batch
         self._waiters: dict[int, list[Waiter]] = {}
 

@@ -7,6 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis import gathering, lone
 from metamorphosis.threads import SynchronousThreads
+from metamorphosis.zookeeper import commits
 from metamorphosis.zookeeper.acl import OPEN
 from metamorphosis.zookeeper.commits import Commits
 from metamorphosis.zookeeper.sessions import Sessions
@@ -304,7 +305,7 @@ class GatheringTests(CommitsCase):
         super().setUp()
         self.threads.hold()
 
-    def answer(self, count: int, seconds: float = 400e-6) -> None:
+    def answer(self, count: int, seconds: float = 2e-3) -> None:
         """``count`` changes are committed and answered, and the replies have left."""
         self.storage.seconds = seconds
         waiters = [self.change(f"/first{number}") for number in range(count)]
@@ -327,6 +328,7 @@ class GatheringTests(CommitsCase):
 
     def test_with_those_that_came_during_the_commit(self) -> None:
         """They do not count for those that were answered."""
+        self.storage.seconds = 2e-3
         first = self.change("/a"), self.change("/b")
         self.turn()
         self.change("/c")
@@ -377,19 +379,39 @@ class GatheringTests(CommitsCase):
         self.clock.advance(0.001)
         self.assertEqual((self.threads.held, waiter.durable), (0, []))
 
-    # A client that is alone
+    # Clients that all wait
 
     def test_alone(self) -> None:
-        """From the second batch of one change on the reactor commits, until there are two."""
+        """From the second batch of a single client on the reactor commits."""
         self.answer(1, seconds=100e-6)
         for number in range(3):
             waiter = self.change(f"/{number}")
             self.turn()
             self.assertEqual((len(waiter.durable), self.threads.held), (1, 0))
-        self.change("/a")
-        self.change("/b")
-        self.turn()
-        self.assertEqual(self.threads.held, 1)
+
+    def batch(self, count: int) -> int:
+        """The next batch has ``count`` changes; returns how many the worker commits."""
+        for _ in range(count):
+            self.change(f"/after{self.tree.zxid}")
+        while self.clock.calls:
+            self.clock.advance(0.001)
+        held = self.threads.held
+        if held:
+            self.threads.release_one()
+        return held
+
+    def test_everyone_waits(self) -> None:
+        """A batch that has as many changes as the one before is the reactor's; with fewer the
+        worker commits, because those who are missing may come meanwhile."""
+        self.answer(4, seconds=100e-6)
+        found = [self.batch(count) for count in (4, 5, 4, 4, 1, 1)]
+        self.assertEqual(found, [0, 0, 1, 0, 1, 0])
+
+    def test_many_changes(self) -> None:
+        """A large batch, which takes long to write, is the worker's."""
+        self.answer(4, seconds=100e-6)
+        most = commits.REACTOR_CHANGES
+        self.assertEqual([self.batch(count) for count in (most, most + 1, most)], [0, 1, 1])
 
     def test_alone_on_a_disk_that_is_quick_enough(self) -> None:
         """The reactor commits."""
