@@ -47,7 +47,8 @@ plain."""
 
 class LaneSet(BrokerSockets):
     """
-    See the module. Thread: reactor.
+    See the module. Thread: reactor. A long class, because every method uses the same states of the
+    connections.
 
     :param shared: what the connections share.
     :ivar plain: descriptors of the plain connections.
@@ -73,6 +74,7 @@ class LaneSet(BrokerSockets):
         self._is_expected: Callable[[], bool] = lambda: False
         self._serving = False
         self._ordinary = True  # so were the requests of this turn
+        self._slowed: dict[int, Any] = {}  # transports that were plain in this turn; some pause
         self.lingering = compiled.Lingering(shared.busy_poll, _timeout_of(reactor))
         self._waits: dict[int, list[int]] = {}  # remaining events, and their first number
 
@@ -101,6 +103,7 @@ class LaneSet(BrokerSockets):
                 self._count_held()
         finally:
             self._serving = False
+            self._slowed.clear()
             turn.end_stretch()
         return self._ordinary
 
@@ -114,8 +117,9 @@ class LaneSet(BrokerSockets):
         """Serve what the turn has left; returns whether a ready socket has become plain."""
         found = False
         for kind, descriptor, *rest in left:
-            transport: Any = self._transports.get(descriptor)
-            if transport is None:  # closed while an earlier item was served
+            watched = self._transports.get(descriptor)
+            transport = watched if kind == EVENT else self._slowed.get(descriptor, watched)
+            if transport is None or not transport.connected:  # closed by an earlier item
                 _let_go(kind, rest)
             elif kind != EVENT and transport in self.adopted:
                 self._serve_line(transport, kind, rest[0])
@@ -262,6 +266,8 @@ class LaneSet(BrokerSockets):
         if descriptor not in self.plain:
             return
         self.plain.discard(descriptor)
+        if self._serving:
+            self._slowed[descriptor] = transport
         if self._lanes.active(descriptor):
             transport.protocol.active = True
         left, size, replies = self._lanes.slow(descriptor)

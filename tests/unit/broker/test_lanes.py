@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import resource
 import socket
 import struct
@@ -17,6 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.broker.hotpath.turn import BYTES, EVENT, UNSENT, WAITING, TurnStores
 from metamorphosis.broker.lanes import LaneSet
+from metamorphosis.config.model import Settings
 from metamorphosis.native import turn, way
 from metamorphosis.store.messagestore import MessageStore
 from metamorphosis.store.states import Worker
@@ -335,6 +337,24 @@ class EndTests(LaneCase):
             at = sum(map(len, heads[:number])) + number * 200_000
             self.assertEqual(came[at : at + len(head)], head)
         self.assertFalse(self.store(served).last.in_use)
+
+    def test_bytes_behind_too_many_waiting_ones(self) -> None:
+        """The connection pauses for the replies that wait; what was received behind their requests
+        is not lost."""
+        settings = Settings(max_connection_bytes=1000)
+        served = self.serve(unflush_threshold=0, settings=settings)
+        peer = self.plain(served)
+        served.broker.threads.hold()
+        peer.send(put(bytes(900)) * 2 + b"version 3\r\n" + put(b"x", opaque=b"4")[:9])
+        served.turn()
+        self.assertNotIn(peer.transport.fileno(), served.sockets._masks)  # it pauses
+        served.broker.threads.release()
+        served.turn()
+        peer.send(put(b"x", opaque=b"4")[9:])
+        served.turn()
+        served.turn()
+        opaques = re.findall(rb"result 200 \d+ (\d+)\r\n", peer.received())
+        self.assertEqual(opaques, [b"1", b"1", b"3", b"4"])
 
     def test_request_behind_queued_bytes(self) -> None:
         """Python serves the connection until the socket has taken them: the reply to a request that
