@@ -174,8 +174,14 @@ class ZooKeeperConnection(ConnectionLife):
                 self._go_on_later()
                 return position
             budget -= 1
-            self._receive(data[position + 4 : stop])
+            frame = data[position + 4 : stop]
             position = stop
+            self.traffic.received += 1
+            if self._state is _SERVING:
+                self._newest = frame
+                self._server.receive(self, frame)
+            else:
+                self._connect(frame)
             if self._state is not _SERVING:
                 return end
         self._needed = 4
@@ -209,12 +215,8 @@ class ZooKeeperConnection(ConnectionLife):
             traffic.sent += 1
         self.close()
 
-    def _receive(self, frame: bytes) -> None:
-        self.traffic.received += 1
-        if self._state is _SERVING:
-            self._newest = frame
-            self._server.receive(self, frame)
-            return
+    def _connect(self, frame: bytes) -> None:
+        """Take the first frame."""
         self._state = _SERVING
         self._stop_timer()
         self._server.connect(self, frame)

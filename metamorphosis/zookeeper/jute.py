@@ -91,22 +91,23 @@ class Reader:
             raise MalformedRequest(f"length {length} at byte {position} is beyond the end")
         return self.frame[start:end]
 
-    def text(self) -> str | None:
-        """A string, or None for null."""
+    def string(self) -> str:
+        """A string that may not be null."""
         value = self.buffer()
         if value is None:
-            return None
+            raise MalformedRequest("null in place of a string")
         try:
             return value.decode()
         except UnicodeDecodeError:
             raise MalformedRequest("a string that is not UTF-8") from None
 
-    def string(self) -> str:
-        """A string that may not be null."""
-        value = self.text()
-        if value is None:
-            raise MalformedRequest("null in place of a string")
-        return value
+    def text(self) -> str | None:
+        """A string, or None for null."""
+        start = self.position + len(_NULL)
+        if self.frame[self.position : start] == _NULL:
+            self.position = start
+            return None
+        return self.string()
 
     def count(self) -> int:
         """

@@ -70,14 +70,17 @@ class Outbox:
         data = _SIZE.pack(len(packet)) + packet
         size = len(data)
         commits = self._commits
-        if commits.barrier == commits.durable:
+        barrier = commits.barrier
+        if barrier == commits.durable:
             self.ready.append(data)
             self.ready_size += size
             return
-        if not self.held or self.held[-1].barrier != commits.barrier:
-            self.held.append(Held(commits.barrier, now))
+        if self.held and self.held[-1].barrier == barrier:
+            held = self.held[-1]
+        else:
+            held = Held(barrier, now)
+            self.held.append(held)
             commits.wait(self._waiter)
-        held = self.held[-1]
         held.packets.append(data)
         held.size += size
         if event:

@@ -131,10 +131,10 @@ class Server:
         code = _OK
         body = b""
         try:
-            if opcode in READS:
+            if opcode in _CHANGES:
+                body = self._change(client, _CHANGES[opcode], Reader(frame, 8))
+            elif opcode in READS:
                 body = READS[opcode](self.tree, self.watches, client, Reader(frame, 8))
-            elif opcode in _CHANGES:
-                body = self._change(client, opcode, Reader(frame, 8))
             else:
                 self._connection_request(client, session, xid, opcode, frame)
                 return
@@ -152,12 +152,13 @@ class Server:
         self.tree.begin(time)
         return time
 
-    def _change(self, client: Client, opcode: int, reader: Reader) -> bytes:
+    def _change(self, client: Client, change: Change, reader: Reader) -> bytes:
         """Apply a change; a failed one takes a zxid too."""
-        read, apply = _CHANGES[opcode]
-        self._begin()
+        read, apply = change
+        tree = self.tree
+        tree.begin(int(self.wall_clock() * 1000))
         try:
-            return apply(self.tree, client, *read(reader))
+            return apply(tree, client, *read(reader))
         finally:
             self._changed()
 
