@@ -15,8 +15,8 @@ The rule adapts to measured behaviour and needs no setting; it never applies to 
 from __future__ import annotations
 
 QUICK_SECONDS = 1e-3
-"""As long as the set of sockets may linger, and other connections wait, anyway. A limit of 0.3 ms
-made 1,480 puts a second of a single client of 1,620, on a disk that flushes in 0.4 ms."""
+"""As long as a round of the set of sockets may take, and other connections wait, anyway. A limit of
+0.3 ms made 1,480 puts a second of a single client of 1,620, on a disk that flushes in 0.4 ms."""
 
 
 class LoneClient:

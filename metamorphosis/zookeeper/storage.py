@@ -159,7 +159,7 @@ class Storage:
                 database.executemany(_DELETE_SESSION, _removed(sessions))
             database.execute(_PUT_ZXID, (zxid,))
         except BaseException:
-            self._roll_back()
+            self._give_up()
             raise
         self._zxid = zxid
 
@@ -175,7 +175,7 @@ class Storage:
         try:
             self._database.execute("COMMIT")
         except BaseException:
-            self._roll_back()
+            self._give_up()
             raise
         seconds = time.monotonic() - began
         if seconds > SLOW_SECONDS:
@@ -184,13 +184,17 @@ class Storage:
         self.untidy = True
         return seconds
 
+    def _give_up(self) -> None:
+        """The open batch has failed."""
+        self._roll_back()
+        self._nodes.rolled_back()
+
     def _roll_back(self) -> None:
         # After an error of the disk sqlite has often rolled back itself. The database stays open:
         # if it were opened again after a failed flush, it would treat the failed transaction as
         # committed, because the kernel still has it in memory, although it may never be written.
         if self._database.in_transaction:
             self._database.execute("ROLLBACK")
-        self._nodes.rolled_back()
 
     def probe(self, zxid: int) -> None:
         """
@@ -206,7 +210,7 @@ class Storage:
             try:
                 self._database.execute(statement)
             except BaseException:
-                self._roll_back()
+                self._give_up()
                 raise
             self.commit()
 

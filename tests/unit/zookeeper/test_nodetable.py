@@ -111,6 +111,24 @@ class RollBackTests(StorageTestCase):
         found, _ = self.restarted().load(TICK)
         self.assertEqual(found.nodes["/a"].data, b"new")
 
+    def test_failed_shrinking(self) -> None:
+        """It is none of the last batch, whose removed rows stay removed."""
+        storage = self.open()
+        tree, _ = storage.load(TICK)
+        grow(storage, tree, "ab")
+        storage.begin()
+        storage.write({"/a": None}, {}, 2)
+        storage.commit()
+        other = sqlite3.connect(self.path, isolation_level=None)
+        self.addCleanup(other.close)
+        other.execute("BEGIN IMMEDIATE")
+        storage._shrink()
+        other.execute("ROLLBACK")
+        storage.begin()
+        storage.write({"/a": node()}, {}, 3)
+        storage.commit()
+        self.assertEqual(list(self.restarted().load(TICK)[0].nodes)[-2:], ["/b", "/a"])
+
 
 class PageTests(StorageTestCase):
     """The pages that a batch writes."""
