@@ -203,7 +203,7 @@ class Joining:
             if connection != self._connection:
                 return
             log = self._logs.get(place)
-            if log is None and ends is not None and ends.end > ends.first:
+            if log is None and ends is not None and ends.end:  # retention may have emptied it
                 log = self._logs.open(place, start=ends.first)
             if log is not None:
                 end = 0 if ends is None else ends.end

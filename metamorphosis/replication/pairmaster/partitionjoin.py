@@ -162,6 +162,7 @@ class PartitionJoin:
 
         :param slave: the slave's log, read in another group; None: in ``GROUP``.
         :raises PeerError: no valid reply from the slave.
+        :raises StoreError: it cannot be made sure that the slave has no log.
         :raises Diverged: bytes differ, or the ranges do not touch.
         """
         own = StoreLog(self._log.store)
@@ -181,9 +182,15 @@ class PartitionJoin:
         return found
 
     async def _knock(self) -> None:
-        """Make the slave open the partition; see the module."""
-        if self._ids.ready:
-            await knock(self._syncs, self._log.head, self._ids.take())
+        """
+        Make the slave open the partition; see the module.
+
+        :raises StoreError: there is no id for it yet. A slave that has not opened the partition
+            looks as if it had none, and must not be sent what it has.
+        """
+        if not self._ids.ready:
+            raise StoreError("the slave shows no log, and there is no message id to make sure")
+        await knock(self._syncs, self._log.head, self._ids.take())
 
     async def fetch(self, end: int) -> None:
         """
@@ -244,11 +251,13 @@ class PartitionJoin:
 
         :param start: the end of the slave's log.
         :raises PeerError: the slave refuses, or does not reply.
+        :raises StoreError: the log here has changed.
+        :raises OSError: it cannot be read.
         """
         sending = Sending(self._syncs, self._log.head, start)
         try:
             await self._send_all(sending, start)
-        except (PeerError, StoreError):
+        except (PeerError, StoreError, OSError):
             with suppress(PeerError):
                 await sending.finish()
             raise

@@ -41,6 +41,9 @@ HEARTBEATS: Final = Heartbeats(idle_ms=5000, timeout_ms=5000, failures=3)
 """A slave that hangs is noticed much earlier by the time limits of the puts; heartbeats detect a
 link that drops all packets."""
 
+REFUSING: Final = "the slave acknowledges no put, and is probed"
+"""The reason why a joined partition stands."""
+
 
 class PairMaster:
     """
@@ -117,6 +120,7 @@ class PairMaster:
     def figures(self) -> RoleFigures:
         """The present state of the pair."""
         now = self.syncs.now()
+        refusing = "" if self.withdrawal.state is not Visibility.PROBING else REFUSING
         return RoleFigures(
             role=self.name,
             state=self.withdrawal.state.name.lower(),
@@ -126,7 +130,7 @@ class PairMaster:
             failures=self.syncs.failures,
             waiting_records=self.syncs.under_way,
             waiting_bytes=self.syncs.waiting,
-            partitions=tuple(_partition(log, now) for log in self.logs),
+            partitions=tuple(_partition(log, now, refusing) for log in self.logs),
         )
 
     def _changed(self, connected: bool) -> None:
@@ -143,7 +147,7 @@ class PairMaster:
             self.withdrawal.joined()
 
 
-def _partition(log: PairedLog, now: float) -> PartitionFigures:
+def _partition(log: PairedLog, now: float, refusing: str) -> PartitionFigures:
     own = LogEnds(log.store.min_offset, log.store.next_offset)
     joined = log.standing is Standing.JOINED
     return PartitionFigures(
@@ -153,5 +157,5 @@ def _partition(log: PairedLog, now: float) -> PartitionFigures:
         other_end=own.end if joined else None,
         seconds=0.0 if log.apart_since is None else now - log.apart_since,
         state=log.standing.name.lower(),
-        stands="" if joined else log.reason,
+        stands=refusing if joined else log.reason,
     )

@@ -155,9 +155,8 @@ class Sending:
         if record != flight.done or offsets != expected[:-1]:
             where = f"stored at {offsets[0]} what belongs at {self.end}"
             self._fail(PeerMisbehaved(f"the slave has {where}"))
-        flight.done = max(flight.done, record + count)
         self.end = expected[-1]
-        self._under_way -= sum(sizes)
+        self._pass(flight, record, count)
         self._wake()
 
     def answered(self, flight: Flight, record: int, offset: int | None, text: bytes) -> None:
@@ -165,8 +164,7 @@ class Sending:
         if offset is not None:
             self.accepted(flight, record, [offset])
             return
-        flight.done = max(flight.done, record + 1)
-        self._under_way -= flight.sizes[record]
+        self._pass(flight, record, 1)
         self._fail(PeerRefused("sync", REFUSED, text.decode("utf-8", "replace")))
 
     def overdue(self, flight: Flight) -> int:
@@ -180,6 +178,15 @@ class Sending:
         self._silent = True
         self._fail(PeerUnreachable("the connection to the slave was lost"))
         return 0
+
+    def _pass(self, flight: Flight, record: int, count: int) -> None:
+        """Note the replies to these records. A Java slave's refusal may overtake the replies to
+        earlier records, which are still to come."""
+        self._under_way -= sum(flight.sizes[record : record + count])
+        flight.early.update(dict.fromkeys(range(record, record + count)))
+        while flight.done in flight.early:
+            del flight.early[flight.done]
+            flight.done += 1
 
     def _fail(self, error: PeerError) -> None:
         self._error = self._error or error

@@ -99,7 +99,8 @@ class Withdrawal:
         self._interval = max(interval, LEAST_SECONDS)
         self._probe_head = head_of(probe_topic, 0)
         self._takes_puts = takes_puts
-        self._timers: list[Timer] = []
+        self._timers: list[Timer] = []  # of the checks after a connect
+        self._probe_timer: Timer | None = None
         self._earliest = 0.0  # time of the next allowed registration
         self._probing = 0  # number of the present row of probes
         self._limit = max(threshold * self._interval, STEADY_SECONDS)
@@ -139,6 +140,8 @@ class Withdrawal:
         for timer in self._timers:
             timer.cancel()
         self._timers.clear()
+        if self._probe_timer is not None:
+            self._probe_timer.cancel()
 
     def _look(self) -> None:
         """Check whether a put could succeed, while it is registered."""
@@ -202,7 +205,7 @@ class Withdrawal:
             self._probe_later(row)
 
     def _probe_later(self, row: int) -> None:
-        self._timers.append(self._runtime.call_later(self._interval, self._probe, row))
+        self._probe_timer = self._runtime.call_later(self._interval, self._probe, row)
 
     def _come_back(self) -> None:
         self.state = Visibility.PRESENT

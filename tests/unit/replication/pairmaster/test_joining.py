@@ -7,6 +7,7 @@ from typing import Any
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
+from metamorphosis.replication.logs import StoreLog
 from metamorphosis.replication.pairmaster.joining import PROGRESS_SECONDS
 from metamorphosis.replication.pairmaster.pairedlog import Standing
 from metamorphosis.replication.pairmaster.partitionjoin import GROUP
@@ -154,6 +155,14 @@ class PrefixTests(JoinCase):
         self.assertEqual(pair.log().store.min_offset, 1000)
         self.assert_joined(pair)
 
+    def test_empty_master_of_a_log_that_retention_has_emptied(self) -> None:
+        """A new disk: the log begins where the slave's does, although that has no record."""
+        pair = Pair(self.mktemp())
+        pair.gregor.log("test", 0).first = 5000
+        pair.connect()
+        self.assertEqual(pair.log().store.next_offset, 5000)
+        self.assert_joined(pair)
+
     def test_long_records(self) -> None:
         """Longer than a get returns, in both directions."""
         for side in ("own", "slave"):
@@ -215,6 +224,19 @@ class PrefixTests(JoinCase):
             ids = pair.gregor.log("test", 0).ids()
             self.assertEqual(len(ids), len(set(ids)) + (own > 0) * own, (own, slave))
             self.assert_joined(pair)
+
+    def test_hidden_without_ids(self) -> None:
+        """Without an id a slave cannot be made to open the partition; it gets nothing twice."""
+        pair = self.pair(own=2)
+        pair.gregor.restart(hides=True)
+        self.patch(pair.broker.ids, "ready", False)
+        pair.connect()
+        pair.advance(2)
+        self.assertEqual(pair.gregor.syncs, [])
+        self.assertIn("no message id", pair.log().reason)
+        pair.broker.ids.ready = True
+        pair.advance(2)
+        self.assert_joined(pair)
 
     def test_slave_flushes_between_two_questions(self) -> None:
         """
@@ -430,6 +452,41 @@ class FaultTests(JoinCase):
         pair.advance(3, 0.5)
         self.assertNotEqual(pair.log().standing, Standing.JOINED)
         self.assert_refused(pair)
+
+    def test_refusal_overtakes(self) -> None:
+        """A Java slave with group commit refuses before it has answered earlier records: the
+        joining waits for those, and not for ever."""
+        pair = self.pair(own=6)
+        late = dict.fromkeys((2, 3), Fault.LATE)
+        pair.gregor.faults = {**late, **dict.fromkeys((4, 5, 6), Fault.REFUSE)}
+        pair.connect()
+        self.assertTrue(pair.log().is_busy)
+        pair.gregor.release()
+        pair.settle()
+        pair.advance(2)
+        self.assert_joined(pair)
+
+    def test_log_here_cannot_be_read(self) -> None:
+        """What was sent before is waited for, before the logs are compared again."""
+        pair = self.pair(own=6)
+        own = len(pair.slaves()) + 28  # after the first of the missing records, which goes alone
+        read, failed = StoreLog.read, []
+
+        async def fail_once(log: StoreLog, offset: int, size: int) -> bytes:
+            if offset == own + 36 and not failed:
+                failed.append(offset)
+                raise OSError("an error of the disk")
+            return await read(log, offset, 36 if offset == own else size)
+
+        self.patch(StoreLog, "read", fail_once)
+        pair.gregor.faults = {2: Fault.LATE}
+        pair.connect()
+        self.assertEqual(([own + 36], 2), (failed, len(pair.gregor.syncs)))
+        self.assertTrue(pair.log().is_busy)
+        pair.gregor.release()
+        pair.settle()
+        pair.advance(2)
+        self.assert_joined(pair)
 
     def test_slave_that_does_not_answer(self) -> None:
         """The connection is given up, and another one is made."""

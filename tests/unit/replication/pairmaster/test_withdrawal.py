@@ -5,7 +5,8 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.replication.pairmaster.pairedlog import Standing
-from metamorphosis.replication.pairmaster.withdrawal import Visibility
+from metamorphosis.replication.pairmaster.role import REFUSING
+from metamorphosis.replication.pairmaster.withdrawal import LOOKS, Visibility
 from tests.support.pairing import DISCONNECTED, SLAVE_FAILED, Pair, put, result
 from tests.support.partitions import BreakableDisk
 from tests.support.scriptedlogs import PROBE
@@ -236,10 +237,26 @@ class ThresholdTests(VisibleCase):
         self.pair.send(self.client, b"".join(put(b"%d" % n, n) for n in range(3)))
         self.pair.advance(1.01, 0.01)
         self.assertIn(self.pair.role.withdrawal.probes, (10, 11))
+        self.assertEqual(len(self.pair.role.withdrawal._timers), len(LOOKS))  # not one for each
         self.assertEqual(self.pair.nodes(), [])
         self.pair.gregor.topics[PROBE] = 1
         self.pair.advance(0.2, 0.01)
         self.assertEqual(self.pair.nodes(), ALL)
+
+    def test_status_while_probing(self) -> None:
+        """A partition is not well whose puts the slave refuses, although both logs are the same."""
+        self.pair.connect()
+        self.pair.send(self.client, put(b"x"))
+        self.assertTrue(self.pair.role.figures().is_well)
+        self.pair.gregor.faults = dict.fromkeys(range(2, 9), Fault.FAIL)
+        del self.pair.gregor.topics[PROBE]
+        self.pair.send(self.client, b"".join(put(b"%d" % n, n) for n in range(3)))
+        figures = self.pair.role.figures()
+        self.assertFalse(figures.is_well)
+        self.assertEqual(figures.partitions[0].stands, REFUSING)
+        self.pair.gregor.topics[PROBE] = 1
+        self.pair.advance(1.2)
+        self.assertTrue(self.pair.role.figures().is_well)
 
     def test_late_answers_do_not_end_the_count(self) -> None:
         """A slave that answers everything too late is withdrawn from."""
