@@ -242,9 +242,7 @@ class Joining:
         """Join one partition, log the outcome, and plan the next attempt."""
         log.standing = Standing.JOINING
         log.is_busy = True
-        join = PartitionJoin(
-            self._runtime, log, self._peer, self._syncs, self._ids, self._progressed
-        )
+        join = self._attempt(log)
         try:
             await join.level(lambda: connection == self._connection)
         except Diverged as error:
@@ -271,6 +269,17 @@ class Joining:
             )
         log.join()
         self._tell_joined()
+
+    def _attempt(self, log: PairedLog) -> PartitionJoin:
+        return PartitionJoin(
+            self._runtime,
+            log,
+            self._peer,
+            self._syncs,
+            self._ids,
+            self._progressed,
+            self._logs.joined_ends,
+        )
 
     def _diverged(self, log: PairedLog, error: Diverged) -> None:
         if log.reason != str(error):  # otherwise it is logged already

@@ -72,6 +72,11 @@ class PairedLogs:
             places.update((topic, number) for number in range(rules.partition_count(topic)))
         return sorted(places)
 
+    def joined_ends(self, topic: str) -> dict[int, int]:
+        """By partition, the ends of a topic's logs that the slave has as well."""
+        logs = (each for each in self if each.topic == topic and each.standing is Standing.JOINED)
+        return {each.partition: each.store.next_offset for each in logs}
+
     def count(self, standing: Standing) -> int:
         """The number of logs with this standing."""
         return sum(log.standing is standing for log in self._logs.values())

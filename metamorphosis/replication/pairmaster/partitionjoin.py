@@ -40,7 +40,7 @@ from metamorphosis.replication.logs import (
     compare_tail,
 )
 from metamorphosis.replication.pairmaster.carving import Carved, carve
-from metamorphosis.replication.pairmaster.flushed import unflushed_topics
+from metamorphosis.replication.pairmaster.flushed import has_unflushed
 from metamorphosis.replication.pairmaster.sending import Sending, knock
 from metamorphosis.replication.peer import PeerLog
 from metamorphosis.replication.role import JOINING_GROUP
@@ -97,6 +97,7 @@ class PartitionJoin:
 
     :param runtime: for pauses.
     :param progressed: called with the numbers of sent and of fetched bytes.
+    :param known: ends that the slave's logs of a topic have at least, by partition.
     :ivar sent: bytes so far.
     :ivar fetched: bytes so far.
     """
@@ -108,7 +109,8 @@ class PartitionJoin:
         peer: Peer,
         syncs: Syncs,
         ids: MessageIds,
-        progressed: Callable[[int, int], None] = lambda sent, fetched: None,
+        progressed: Callable[[int, int], None],
+        known: Callable[[str], dict[int, int]],
     ) -> None:
         self.sent = 0
         self.fetched = 0
@@ -120,6 +122,7 @@ class PartitionJoin:
         self._syncs = syncs
         self._ids = ids
         self._progressed = progressed
+        self._known = known
 
     async def level(self, is_current: Callable[[], bool]) -> None:
         """
@@ -137,13 +140,14 @@ class PartitionJoin:
             if found.verdict is Verdict.B_AHEAD and found.b is not None:
                 await self.fetch(found.b.end)
                 return
-            unflushed = await unflushed_topics(self._peer)
-            if unflushed is None or self._log.topic not in unflushed:
+            shown = 0 if found.b is None else found.b.end
+            topic, partition = self._log.topic, self._log.partition
+            if not await has_unflushed(self._peer, topic, partition, shown, self._known(topic)):
                 # Records flushed between the two requests were not in the first reply. This request
                 # also makes our slave refuse all records after a refused one.
                 again = await self.compare(self._unbroken)
                 if again.b == found.b:
-                    await self.send(0 if found.b is None else found.b.end)
+                    await self.send(shown)
                     await self._slave.ends()
                     return
                 continue

@@ -7,11 +7,12 @@ from typing import Any
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from metamorphosis.replication.logs import StoreLog
+from metamorphosis.replication.logs import LogEnds, StoreLog
 from metamorphosis.replication.pairmaster.joining import PROGRESS_SECONDS
 from metamorphosis.replication.pairmaster.pairedlog import Standing
 from metamorphosis.replication.pairmaster.partitionjoin import GROUP
 from metamorphosis.replication.role import JOINING_GROUP
+from metamorphosis.replication.status import PartitionFigures, RoleFigures, status_lines
 from tests.support.pairing import DISCONNECTED, SLAVE_FAILED, Pair, put, result
 from tests.support.scriptedlogs import PROBE
 from tests.support.scriptedpeers import Fault, ScriptedGregor, record
@@ -271,6 +272,49 @@ class PrefixTests(JoinCase):
         pair.advance(1)
         self.assertEqual(pair.gregor.syncs, [])
         self.assert_joined(pair)
+
+    def busy_neighbour(self) -> Pair:
+        """A pair that has joined a partition; the slave refuses what it lacks of the other one,
+        and then puts arrive, which it has not flushed."""
+        pair = self.pair()
+        other = pair.broker.stores.get_or_create(pair.broker.config.topic("test"), 1)
+        other.append([record(1, 0, b"missing")])
+        pair.broker.clock.advance(0)
+        pair.restart()
+        pair.gregor.flushes = False
+        pair.gregor.faults = {2: Fault.REFUSE, 3: Fault.REFUSE}  # the first one asks for the log
+        pair.connect()
+        self.assertIn(b"result 200", pair.send(pair.client(), put(b"busy")))
+        self.assertEqual(pair.slaves(1), b"")
+        return pair
+
+    def test_java_has_not_flushed_other_partitions(self) -> None:
+        """Puts to another partition of the topic do not keep it from being joined."""
+        pair = self.busy_neighbour()
+        pair.advance(2)
+        self.assertEqual(pair.log(1).standing, Standing.JOINED, pair.log(1).reason)
+        self.assertEqual(pair.own(1), pair.slaves(1))
+
+    def test_slave_of_ours_has_not_flushed_other_partitions(self) -> None:
+        """It tells the written end of each partition, so the others do not matter."""
+        pair = self.busy_neighbour()
+        log = pair.gregor.log("test", 1)
+        written = [9]
+
+        def stats(line: Any, words: list[str], body: bytes) -> None:
+            self.assertEqual("replication", words[1])
+            own = LogEnds(0, written[0])
+            figures = RoleFigures("slave", partitions=(PartitionFigures("test", 1, own),))
+            line.write(result(200, "\r\n".join(status_lines(figures)).encode(), int(words[2])))
+
+        self.patch(pair.gregor, "_stats", stats)
+        pair.advance(2)
+        self.assertEqual(pair.log(1).standing, Standing.JOINING)
+        self.assertIn("flushed", pair.log(1).reason)
+        written[0] = log.end
+        pair.advance(1)
+        self.assertEqual(pair.log(1).standing, Standing.JOINED, pair.log(1).reason)
+        self.assertEqual(pair.own(1), pair.slaves(1))
 
     def test_probe_directory_of_java(self) -> None:
         """The partition of the probes disturbs nothing."""
